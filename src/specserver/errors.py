@@ -1,0 +1,251 @@
+"""Every error that specserver raises.
+
+::
+
+    SpecServerError
+    ├── CallerError                 the request is wrong; the message says how to mend it
+    │   ├── BadParameter            a value that the parameter cannot take
+    │   ├── BadIdentifier           text or object that names no spectrum
+    │   ├── BadRegion               a cone or polygon that is none
+    │   ├── BadConstraint           a SQL condition outside the allowed grammar
+    │   ├── UnknownContext          no such context here
+    │   ├── UnknownProfile          no such profile here
+    │   ├── UnknownCatalog          no such catalogue in the context
+    │   ├── UnknownField            no such column or vector
+    │   ├── NotFound                well-formed identifiers that no searched release holds
+    │   ├── MixedLattices           spectra that share no wavelength lattice
+    │   ├── TooMuch                 a request beyond a named limit
+    │   └── NotAllowed              a token is missing or does not cover the request
+    └── ServiceError                the request is right; we, or the data, are not
+        ├── BadFile                 a file that cannot be ingested
+        ├── IngestError             an ingest that cannot go on
+        ├── CatalogError            the catalogue cannot answer
+        ├── StoreError              the store cannot answer, or its bytes are damaged
+        ├── Overloaded              too busy now; try again later
+        └── Unreachable             no service answers at the URL
+
+``code`` is stable and crosses the wire; the class is rebuilt from it on the other side.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import ClassVar
+
+
+class SpecServerError(Exception):
+    """Base of all errors raised by specserver."""
+
+    code: ClassVar[str] = "error"
+
+    @property
+    def message(self) -> str:
+        """The sentence for people."""
+        return str(self.args[0]) if self.args else self.code
+
+    @staticmethod
+    def from_wire(code: str, message: str) -> "SpecServerError":
+        """Rebuild an error from its code and message; an unknown code becomes a ServiceError."""
+        cls = _BY_CODE.get(code, ServiceError)
+        error = cls.__new__(cls)
+        Exception.__init__(error, message)
+        return error
+
+
+class CallerError(SpecServerError):
+    """The request is wrong; the message says how to mend it."""
+
+    code = "caller_error"
+
+
+class ServiceError(SpecServerError):
+    """The request is right; the service or its data are not."""
+
+    code = "service_error"
+
+
+def _some(values: Iterable[object], limit: int = 40) -> str:
+    """Join at most ``limit`` values for a message."""
+    listed = [str(value) for value in values]
+    more = f", … ({len(listed)} in all)" if len(listed) > limit else ""
+    return ", ".join(listed[:limit]) + more
+
+
+class BadParameter(CallerError):
+    """A value that the parameter cannot take."""
+
+    code = "bad_parameter"
+
+    def __init__(self, name: str, value: object, allowed: str) -> None:
+        super().__init__(f"{name}={value!r} is not possible: {allowed}")
+
+
+class BadIdentifier(CallerError):
+    """Text or object that names no spectrum."""
+
+    code = "bad_identifier"
+
+    def __init__(self, given: object, reason: str) -> None:
+        super().__init__(f"cannot read {given!r} as a spectrum identifier: {reason}")
+
+
+class BadRegion(CallerError):
+    """A cone or polygon that is none."""
+
+    code = "bad_region"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"not a region of the sky: {reason}")
+
+
+class BadConstraint(CallerError):
+    """A SQL condition outside the allowed grammar."""
+
+    code = "bad_constraint"
+
+    def __init__(self, constraint: str, reason: str) -> None:
+        shown = constraint if len(constraint) <= 200 else constraint[:200] + "…"
+        super().__init__(f"constraint {shown!r} refused: {reason}")
+
+
+class UnknownContext(CallerError):
+    """No such context here."""
+
+    code = "unknown_context"
+
+    def __init__(self, context: str, known: Sequence[str]) -> None:
+        super().__init__(f"unknown context {context!r}; this service has: {_some(known)}")
+
+
+class UnknownProfile(CallerError):
+    """No such profile here."""
+
+    code = "unknown_profile"
+
+    def __init__(self, profile: str, known: Sequence[str]) -> None:
+        super().__init__(f"unknown profile {profile!r}; this service has: {_some(known)}")
+
+
+class UnknownCatalog(CallerError):
+    """No such catalogue in the context."""
+
+    code = "unknown_catalog"
+
+    def __init__(self, catalog: str, known: Sequence[str]) -> None:
+        super().__init__(f"unknown catalogue {catalog!r}; known here: {_some(known)}")
+
+
+class UnknownField(CallerError):
+    """No such column or vector."""
+
+    code = "unknown_field"
+
+    def __init__(self, field: str, known: Sequence[str], near: Sequence[str] = ()) -> None:
+        hint = f" (did you mean {_some(near)}?)" if near else ""
+        super().__init__(f"unknown field {field!r}{hint}; known here: {_some(known)}")
+
+
+class NotFound(CallerError):
+    """Well-formed identifiers that no searched release holds."""
+
+    code = "not_found"
+
+    def __init__(self, ids: Sequence[object], searched: Sequence[str]) -> None:
+        super().__init__(
+            f"no spectrum for {_some(ids, 10)} in {_some(searched)};"
+            " missing='skip' returns the others"
+        )
+
+
+class MixedLattices(CallerError):
+    """Spectra that share no wavelength lattice."""
+
+    code = "mixed_lattices"
+
+    def __init__(self, which: Sequence[object]) -> None:
+        super().__init__(
+            f"cannot align {_some(which, 10)} by a shift: they do not share a wavelength lattice;"
+            " fetch them unaligned (align='resample' is not offered yet)"
+        )
+
+
+class TooMuch(CallerError):
+    """A request beyond a named limit."""
+
+    code = "too_much"
+
+    def __init__(self, what: str, given: int, limit: int) -> None:
+        super().__init__(f"{given:,} {what} in one request; the limit is {limit:,}: ask in parts")
+
+
+class NotAllowed(CallerError):
+    """A token is missing or does not cover the request."""
+
+    code = "not_allowed"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} needs an administrator's token (header X-DL-AuthToken)")
+
+
+class BadFile(ServiceError):
+    """A file that cannot be ingested."""
+
+    code = "bad_file"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+
+
+class IngestError(ServiceError):
+    """An ingest that cannot go on."""
+
+    code = "ingest_error"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+
+
+class CatalogError(ServiceError):
+    """The catalogue cannot answer."""
+
+    code = "catalog_error"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+
+
+class StoreError(ServiceError):
+    """The store cannot answer, or its bytes are damaged."""
+
+    code = "store_error"
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(f"{where}: {reason}")
+
+
+class Overloaded(ServiceError):
+    """Too busy now; try again later."""
+
+    code = "overloaded"
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__(f"the service is busy; try again in {retry_after_s} s")
+
+
+class Unreachable(ServiceError):
+    """No service answers at the URL."""
+
+    code = "unreachable"
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(
+            f"no specserver answers at {url} ({reason}); start one with 'specserver serve',"
+            " or point to one with set_svc_url() or SPECSERVER_URL"
+        )
+
+
+def _tree(cls: type[SpecServerError]) -> Iterable[type[SpecServerError]]:
+    yield cls
+    for child in cls.__subclasses__():
+        yield from _tree(child)
+
+
+_BY_CODE = {cls.code: cls for cls in _tree(SpecServerError)}

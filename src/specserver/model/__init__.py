@@ -1,0 +1,1 @@
+"""What things are: lattices, spectra, identifiers, regions, surveys. NumPy and nothing else."""

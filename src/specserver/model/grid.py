@@ -1,0 +1,192 @@
+"""Wavelength lattices: pixel index ↔ wavelength, and integer shifts between spectra.
+
+A survey reduces all its spectra onto one lattice, so a pixel is an integer, aligning two
+spectra is an integer shift, a cutout is a slice, and neither touches a flux value.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil, floor, log10
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import BadParameter
+
+# Rounding of a wavelength that a caller typed must not lose the pixel it names:
+# float64 log10 and division are good to about 1e-12 pixels here.
+_EDGE = 1e-9
+
+
+class Grid(Protocol):
+    """An endless wavelength lattice, addressed by integer pixel index; wavelength is vacuum Å."""
+
+    kind: ClassVar[str]
+
+    @property
+    def axis(self) -> str:
+        """Name of the published spectral axis."""
+
+    @property
+    def axis_dtype(self) -> str:
+        """NumPy dtype text of the published spectral axis."""
+
+    def axis_values(self, first: int, count: int) -> npt.NDArray[Any]:
+        """Return the axis as the survey publishes it, 1D[count], for pixels from ``first`` on."""
+
+    def wave(self, first: int, count: int) -> npt.NDArray[np.float64]:
+        """Return vacuum wavelengths, 1D[count] float64, Å."""
+
+    def position(self, wave_aa: float) -> float:
+        """Return the fractional pixel index of a vacuum wavelength in Å."""
+
+    def to_dict(self) -> dict[str, str | float]:
+        """Return the lattice as plain values, for metadata."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogLinear:
+    """log10(λ/Å) = step · index; published as log10 of the vacuum wavelength."""
+
+    step: float
+    axis: str = "loglam"
+    axis_dtype: str = "<f4"
+    kind: ClassVar[str] = "log10"
+
+    def axis_values(self, first: int, count: int) -> npt.NDArray[Any]:
+        """Return log10(λ/Å), 1D[count], rounded once from float64 to the published type."""
+        index = np.arange(first, first + count, dtype=np.int64)
+        return (index * self.step).astype(self.axis_dtype)
+
+    def wave(self, first: int, count: int) -> npt.NDArray[np.float64]:
+        """Return vacuum wavelengths, 1D[count] float64, Å."""
+        index = np.arange(first, first + count, dtype=np.int64)
+        wave: npt.NDArray[np.float64] = np.power(10.0, index * self.step)
+        return wave
+
+    def position(self, wave_aa: float) -> float:
+        """Return the fractional pixel index of a vacuum wavelength in Å."""
+        return log10(wave_aa) / self.step
+
+    def to_dict(self) -> dict[str, str | float]:
+        """Return the lattice as plain values, for metadata."""
+        return {
+            "kind": self.kind,
+            "step": self.step,
+            "axis": self.axis,
+            "axis_dtype": self.axis_dtype,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """λ = start + step · index, in vacuum Å."""
+
+    start: float
+    step: float
+    axis: str = "wavelength"
+    axis_dtype: str = "<f8"
+    kind: ClassVar[str] = "linear"
+
+    def axis_values(self, first: int, count: int) -> npt.NDArray[Any]:
+        """Return vacuum wavelengths, 1D[count], Å, in the published type."""
+        return self.wave(first, count).astype(self.axis_dtype)
+
+    def wave(self, first: int, count: int) -> npt.NDArray[np.float64]:
+        """Return vacuum wavelengths, 1D[count] float64, Å."""
+        index = np.arange(first, first + count, dtype=np.int64)
+        wave: npt.NDArray[np.float64] = self.start + self.step * index.astype(np.float64)
+        return wave
+
+    def position(self, wave_aa: float) -> float:
+        """Return the fractional pixel index of a vacuum wavelength in Å."""
+        return (wave_aa - self.start) / self.step
+
+    def to_dict(self) -> dict[str, str | float]:
+        """Return the lattice as plain values, for metadata."""
+        return {
+            "kind": self.kind,
+            "start": self.start,
+            "step": self.step,
+            "axis": self.axis,
+            "axis_dtype": self.axis_dtype,
+        }
+
+
+def grid_from_dict(values: Mapping[str, Any]) -> Grid:
+    """Rebuild a lattice from the plain values of its metadata."""
+    known: dict[str, type[LogLinear | Linear]] = {"log10": LogLinear, "linear": Linear}
+    try:
+        cls = known[values["kind"]]
+    except KeyError:
+        raise BadParameter("grid kind", values.get("kind"), "one of log10, linear") from None
+    grid: Grid = cls(**{name: value for name, value in values.items() if name != "kind"})
+    return grid
+
+
+@dataclass(frozen=True, slots=True)
+class PixelRange:
+    """A half-open run of lattice pixels, ``first`` … ``stop - 1``."""
+
+    first: int
+    stop: int
+
+    @property
+    def count(self) -> int:
+        """Number of pixels; never negative."""
+        return max(0, self.stop - self.first)
+
+
+def locate(grid: Grid, axis: npt.NDArray[Any]) -> int | None:
+    """Return the pixel index of ``axis[0]`` when the axis lies on the lattice bit for bit.
+
+    Parameters
+    ----------
+    axis : 1D[npix] float, as published (log10 Å or Å)
+
+    Returns
+    -------
+    int or None
+        None when any value differs from the lattice in any bit; such a spectrum keeps its own
+        wavelengths and is never rounded onto the lattice.
+    """
+    if axis.size == 0 or not np.isfinite(axis[0]):
+        return None
+    value = float(axis[0])
+    wave_aa = 10.0**value if grid.kind == LogLinear.kind else value
+    if not 0.0 < wave_aa < np.inf:
+        return None
+    first = round(grid.position(wave_aa))
+    expected = grid.axis_values(first, axis.size)
+    same = expected.dtype == axis.dtype and np.array_equal(expected, axis)
+    return first if same else None
+
+
+def cutout(grid: Grid, wave_min_aa: float, wave_max_aa: float) -> PixelRange:
+    """Return the pixels whose centres lie in ``[wave_min_aa, wave_max_aa]``, vacuum Å."""
+    if not 0.0 < wave_min_aa < wave_max_aa < np.inf:
+        raise BadParameter(
+            "cutout",
+            f"{wave_min_aa}-{wave_max_aa}",
+            "give two vacuum wavelengths in Å, the smaller first, as in '6500-7200'",
+        )
+    first = ceil(grid.position(wave_min_aa) - _EDGE)
+    stop = floor(grid.position(wave_max_aa) + _EDGE) + 1
+    return PixelRange(first, stop)
+
+
+def span(first: npt.NDArray[np.integer], count: npt.NDArray[np.integer]) -> PixelRange:
+    """Return the smallest run of pixels that holds all spectra with at least one pixel.
+
+    Parameters
+    ----------
+    first : 1D[nspec] int, pixel
+    count : 1D[nspec] int, pixels
+    """
+    some = np.asarray(count) > 0
+    if not some.any():
+        return PixelRange(0, 0)
+    starts = np.asarray(first, dtype=np.int64)[some]
+    stops = starts + np.asarray(count, dtype=np.int64)[some]
+    return PixelRange(int(starts.min()), int(stops.max()))

@@ -1,0 +1,185 @@
+"""specobjid: the 64-bit identifier of an SDSS DR8–DR17 spectrum, packed and unpacked.
+
+==== ======= ======== =====================================================
+bits  width   content  range
+==== ======= ======== =====================================================
+50-63 14      plate    0 … 16383
+38-49 12      fiber    0 … 4095
+24-37 14      mjd      50000 … 66383 (stored as mjd - 50000)
+10-23 14      run2d    the integer itself, or (N-5)·10000 + M·100 + P of vN_M_P
+0-9   10      line     0 for a spectrum
+==== ======= ======== =====================================================
+
+Source: SDSS data model of specObj, and ``sdss/idlspec2d``. Codes 26, 103 and 104 could also be
+read as v5_0_26, v5_1_3 and v5_1_4, which never were; they always mean the plain numbers.
+Values pass 2^63 from plate 8192 on: they are uint64, never int64 and never float.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import BadIdentifier
+
+_PLAIN_RUN2D = (26, 103, 104)
+_VERSION = re.compile(r"v(\d+)_(\d+)_(\d+)\Z")
+_LIMITS = {"plate": (0, 2**14 - 1), "fiber": (0, 2**12 - 1), "mjd": (50000, 50000 + 2**14 - 1)}
+
+UNPACKED = np.dtype([("plate", "i4"), ("mjd", "i4"), ("fiber", "i4"), ("run2d", "U8")])
+"""Record type of `unpack_specobjid`."""
+
+
+def run2d_code(run2d: str | int) -> int:
+    """Return the 14-bit code of a reduction version such as ``26`` or ``'v5_13_2'``."""
+    text = str(run2d).strip()
+    if text.isascii() and text.isdigit():
+        code = int(text)
+    elif match := _VERSION.match(text):
+        major, minor, patch = (int(part) for part in match.groups())
+        if minor > 99 or patch > 99:
+            raise BadIdentifier(run2d, "run2d numbers after the first go to 99")
+        code = (major - 5) * 10000 + minor * 100 + patch
+    else:
+        raise BadIdentifier(run2d, "run2d is a number such as 26 or a version such as v5_13_2")
+    if not 0 <= code < 2**14:
+        raise BadIdentifier(run2d, "run2d lies outside the 14 bits of a specobjid")
+    return code
+
+
+def run2d_name(code: int) -> str:
+    """Return the reduction version that a 14-bit code stands for."""
+    if code < 100 or code in _PLAIN_RUN2D:
+        return str(code)
+    return f"v{code // 10000 + 5}_{code // 100 % 100}_{code % 100}"
+
+
+def pack_specobjid(
+    plate: npt.ArrayLike,
+    mjd: npt.ArrayLike,
+    fiber: npt.ArrayLike,
+    run2d: str | int | Sequence[str | int] | npt.NDArray[Any],
+) -> Any:
+    """Pack plate, mjd, fiber and run2d into specobjids.
+
+    Parameters
+    ----------
+    plate, mjd, fiber : scalar or 1D[n] int
+        mjd in days, the full five digits.
+    run2d : scalar or 1D[n] str or int
+        ``26``, ``'103'``, ``'v5_13_2'``, …
+
+    Returns
+    -------
+    numpy.uint64 or 1D[n] uint64
+        A scalar when all arguments are scalars.
+
+    Raises
+    ------
+    BadIdentifier
+        A value lies outside its bits, or a run2d is none.
+
+    Examples
+    --------
+    >>> pack_specobjid(4055, 55359, 408, "v5_7_0")
+    np.uint64(4565636362342690816)
+    """
+    parts = {}
+    for name, given in (("plate", plate), ("fiber", fiber), ("mjd", mjd)):
+        values = np.asarray(given)
+        if values.dtype.kind not in "iu" and values.size:
+            raise BadIdentifier(given, f"{name} must be whole numbers")
+        low, high = _LIMITS[name]
+        if values.size and (values.min() < low or values.max() > high):
+            raise BadIdentifier(given, f"{name} lies outside {low} … {high}")
+        parts[name] = values.astype(np.uint64)
+    runs = np.asarray(run2d)
+    texts, inverse = np.unique(runs.astype(str), return_inverse=True)
+    codes = np.array([run2d_code(text) for text in texts.tolist()], dtype=np.uint64)
+    code = codes[inverse].reshape(runs.shape)
+    packed = (
+        parts["plate"] << np.uint64(50)
+        | parts["fiber"] << np.uint64(38)
+        | (parts["mjd"] - np.uint64(50000)) << np.uint64(24)
+        | code << np.uint64(10)
+    )
+    return packed if packed.ndim else np.uint64(packed)
+
+
+def unpack_specobjid(ids: npt.ArrayLike | Sequence[int | str]) -> Any:
+    """Unpack specobjids into plate, mjd, fiber and run2d.
+
+    Parameters
+    ----------
+    ids : scalar or 1D[n] integer or decimal text
+        Signed 64-bit forms of ids from plate 8192 on are understood.
+
+    Returns
+    -------
+    numpy.record or record array 1D[n]
+        Fields ``plate, mjd, fiber`` (int32) and ``run2d`` (text).
+
+    Examples
+    --------
+    >>> unpack_specobjid(4565636362342690816).tolist()
+    (4055, 55359, 408, 'v5_7_0')
+    """
+    packed = as_specobjid(ids)
+    flat = np.atleast_1d(packed)
+    out = np.empty(flat.shape, dtype=UNPACKED)
+    out["plate"] = flat >> np.uint64(50)
+    out["fiber"] = flat >> np.uint64(38) & np.uint64(0xFFF)
+    out["mjd"] = (flat >> np.uint64(24) & np.uint64(0x3FFF)) + np.uint64(50000)
+    codes, inverse = np.unique(flat >> np.uint64(10) & np.uint64(0x3FFF), return_inverse=True)
+    names = np.array([run2d_name(int(code)) for code in codes], dtype="U8")
+    if names.size:
+        out["run2d"] = names[inverse].reshape(flat.shape)
+    records = out.view(np.recarray)
+    return records if np.ndim(packed) else records[0]
+
+
+def as_specobjid(ids: npt.ArrayLike | Sequence[int | str]) -> Any:
+    """Return ids as uint64, from any integer type, decimal text or the signed 64-bit form.
+
+    Floats are refused: they have lost the low bits, which hold the reduction version.
+
+    Parameters
+    ----------
+    ids : scalar or 1D[n] integer or decimal text
+
+    Returns
+    -------
+    numpy.uint64 or 1D[n] uint64
+    """
+    values = np.asarray(ids)
+    if values.dtype.kind == "u":
+        out = values.astype(np.uint64)
+    elif values.dtype.kind == "i":
+        out = values.astype(np.int64).view(np.uint64)
+    elif values.size == 0:
+        out = values.astype(np.uint64)
+    else:
+        # Python ints on both sides of 2^63, or text: numpy would make floats or objects of them.
+        # ids, not values: mixed lists have already been rounded to float64 in values.
+        listed = list(np.asarray(ids, dtype=object).ravel())
+        out = np.array([_one_id(value) for value in listed], dtype=np.uint64).reshape(values.shape)
+    return out if out.ndim else np.uint64(out)
+
+
+def _one_id(value: object) -> int:
+    """Return one id as a Python int in 0 … 2^64-1."""
+    if isinstance(value, bytes):
+        value = value.decode("ascii", "replace")
+    is_digits = isinstance(value, str) and re.fullmatch(r"\s*[+-]?[0-9]{1,20}\s*", value)
+    is_int = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if is_digits or is_int:
+        number = int(value)  # type: ignore[call-overload]  # narrowed by the two names above
+    elif isinstance(value, float | np.floating):
+        raise BadIdentifier(value, "a float has lost the last digits; pass integers or text")
+    else:
+        raise BadIdentifier(value, "a specobjid is a whole number of up to 20 digits")
+    if not -(2**63) <= number < 2**64:
+        raise BadIdentifier(value, "a specobjid has 64 bits")
+    return number % 2**64

@@ -1,0 +1,135 @@
+"""What a survey plug-in must say: its lattice, record, columns, releases and reader."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from .grid import Grid, PixelRange
+
+
+@dataclass(frozen=True, slots=True)
+class Vector:
+    """One array of a spectrum, a value a pixel."""
+
+    name: str
+    dtype: str
+    """NumPy dtype text, little-endian."""
+    unit: str
+    """Unit as astropy reads it; empty for a pure number or a bit mask."""
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of the catalogue."""
+
+    name: str
+    dtype: str
+    """NumPy dtype text; ``U`` for text."""
+    unit: str = ""
+    meaning: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A public data release of a survey; what users call a context."""
+
+    context: str
+    title: str
+    reductions: tuple[str, ...]
+    """Reduction versions that belong to the release, the most recent last."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileKey:
+    """What a file's name says of it; files with the same ``group`` may hold the same spectrum."""
+
+    path: Path
+    group: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RawSpectrum:
+    """One spectrum as read from a file, before it is placed in the store."""
+
+    id: int
+    ra_deg: float
+    dec_deg: float
+    """ICRS position of the object."""
+    reduction: str
+    axis: npt.NDArray[Any]
+    """1D[npix], the spectral axis as published."""
+    vectors: Mapping[str, npt.NDArray[Any]]
+    """1D[npix] each, by the names of `Survey.vectors`, bit for bit as published."""
+    row: Mapping[str, Any]
+    """Catalogue values by lower-case column name: NumPy scalars and str."""
+
+
+class Reader(Protocol):
+    """How to recognise and read a survey's files."""
+
+    def identify(self, path: Path) -> FileKey | None:
+        """Return what the name says, or None when it is not a name of this survey."""
+
+    def read(self, path: Path) -> list[RawSpectrum]:
+        """Read all spectra of a file; raise `BadFile` with the reason when there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """Everything the rest of the house needs to know of a survey."""
+
+    name: str
+    title: str
+    grid: Grid
+    window: PixelRange
+    """Lattice pixels that the store's arrays cover."""
+    record: tuple[Vector, ...]
+    """The published table of a spectrum in its order, the spectral axis included."""
+    id_column: Column
+    """The identifier: unsigned 64 bit, or signed where the survey has negative ids."""
+    id_parts: tuple[str, ...]
+    """Columns of the tuple form of an identifier, the reduction last."""
+    columns: tuple[Column, ...]
+    """Core columns: present, under these names, in every context of the survey."""
+    aliases: Mapping[str, str]
+    """Other spellings in use for columns, to the one spelling here."""
+    primary: tuple[str, int]
+    """Column and value that mark the best spectrum of an object."""
+    z_column: str
+    class_column: str
+    flux_scale: str
+    """Unit of flux as astropy reads it."""
+    mask_vector: str
+    """Vector whose ``bad_bits`` mark pixels not to be used, besides ivar = 0."""
+    bad_bits: int
+    frame: str
+    releases: tuple[Release, ...]
+    """Oldest first."""
+    reader: Reader
+    tables: Mapping[str, str] = field(default_factory=dict)
+    """Catalogue names and what they hold; the first is the default."""
+
+    @property
+    def vectors(self) -> tuple[Vector, ...]:
+        """The record without the spectral axis: what the store holds."""
+        return tuple(vector for vector in self.record if vector.name != self.grid.axis)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Structured dtype of one pixel of the published table."""
+        return np.dtype([(vector.name, vector.dtype) for vector in self.record])
+
+    def release(self, context: str) -> Release | None:
+        """Return the release of that context name, or None."""
+        return next((one for one in self.releases if one.context == context), None)
+
+    def normal_id(self, number: int) -> int:
+        """Return an identifier in the range of the id type; signed forms wrap to unsigned ones."""
+        if np.dtype(self.id_column.dtype).kind == "u" and number < 0:
+            return number + 2**64
+        return number
