@@ -172,14 +172,13 @@ def _one_id(value: object) -> int:
     """Return one id as a Python int in 0 … 2^64-1."""
     if isinstance(value, bytes):
         value = value.decode("ascii", "replace")
-    is_digits = isinstance(value, str) and re.fullmatch(r"\s*[+-]?[0-9]{1,20}\s*", value)
-    is_int = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if is_digits or is_int:
-        number = int(value)  # type: ignore[call-overload]  # narrowed by the two names above
-    elif isinstance(value, float | np.floating):
+    if isinstance(value, float | np.floating):
         raise BadIdentifier(value, "a float has lost the last digits; pass integers or text")
-    else:
+    if isinstance(value, str) and re.fullmatch(r"\s*[+-]?[0-9]{1,20}\s*", value):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise BadIdentifier(value, "a specobjid is a whole number of up to 20 digits")
+    number = int(value)
     if not -(2**63) <= number < 2**64:
         raise BadIdentifier(value, "a specobjid has 64 bits")
     return number % 2**64
