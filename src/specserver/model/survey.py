@@ -1,6 +1,6 @@
 """What a survey plug-in must say: its lattice, record, columns, releases and reader."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -112,7 +112,11 @@ class Survey:
     """Oldest first."""
     reader: Reader
     tables: Mapping[str, str] = field(default_factory=dict)
-    """Catalogue names and what they hold; the first is the default."""
+    """Catalogue of the best spectra and catalogue of all, and what they hold, in this order."""
+    pack: Callable[[tuple[int, ...], str], int] | None = None
+    """Identifier of a complete tuple of `id_parts`, where it can be computed."""
+    is_default: bool = False
+    """The context ``default`` is the newest release of such a survey."""
 
     @property
     def vectors(self) -> tuple[Vector, ...]:

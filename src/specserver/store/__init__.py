@@ -1,0 +1,1 @@
+"""The arrays: immutable Zarr v3 segments, read and written through TensorStore."""

@@ -1,0 +1,123 @@
+"""Where a store keeps its segments, and when a segment counts.
+
+::
+
+    <data>/<context>/<segment>/
+        spectra.zarr/     Zarr v3 group, see `store.zarr`
+        objects.parquet   catalogue rows, see `catalog.objects`
+        segment.json      written last: a segment is committed when, and only when, it exists
+
+A writer that dies leaves a folder without ``segment.json``; readers never see it and the next
+ingest removes it. A committed segment is never changed.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from ..errors import StoreError
+
+FORMAT_VERSION = 1
+_MARKER = "segment.json"
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentInfo:
+    """What the commit record of a segment says."""
+
+    name: str
+    context: str
+    survey: str
+    nspec: int
+    on_lattice: bool
+    nbytes: int
+    """Bytes on disk of arrays and catalogue rows."""
+    made_by: str
+    format_version: int = FORMAT_VERSION
+
+
+def list_contexts(data: Path) -> list[str]:
+    """Return the contexts that have at least one committed segment, sorted."""
+    if not data.is_dir():
+        return []
+    folders = (folder for folder in data.iterdir() if folder.is_dir())
+    return sorted(
+        folder.name for folder in folders if next(folder.glob(f"seg-*/{_MARKER}"), None) is not None
+    )
+
+
+def list_segments(data: Path, context: str) -> list[SegmentInfo]:
+    """Return the committed segments of a context in order of their names."""
+    markers = sorted((data / context).glob(f"seg-*/{_MARKER}"))
+    return [_read_marker(marker) for marker in markers]
+
+
+def segment_names(data: Path, context: str) -> list[str]:
+    """Return the names of the committed segments of a context, in order."""
+    return sorted(marker.parent.name for marker in (data / context).glob(f"seg-*/{_MARKER}"))
+
+
+def _read_marker(marker: Path) -> SegmentInfo:
+    """Return the commit record in a marker file."""
+    try:
+        values: Mapping[str, object] = json.loads(marker.read_text("utf-8"))
+        info = SegmentInfo(**values)  # type: ignore[arg-type]  # checked by the except below
+    except (OSError, ValueError, TypeError) as error:
+        raise StoreError(str(marker), f"damaged commit record ({error})") from error
+    if info.format_version > FORMAT_VERSION:
+        raise StoreError(str(marker), f"format {info.format_version} is newer than this program's")
+    return info
+
+
+def new_segment(data: Path, context: str) -> Path:
+    """Create and return a folder for a segment that is not yet committed."""
+    folder = data / context
+    folder.mkdir(parents=True, exist_ok=True)
+    number = sum(1 for _ in folder.glob("seg-*")) + 1
+    path = folder / f"seg-{number:06d}-{uuid4().hex[:8]}"
+    path.mkdir()
+    return path
+
+
+def commit_segment(path: Path, info: SegmentInfo) -> None:
+    """Make a whole segment durable, then make it count; both or neither survive a power cut."""
+    for folder, _, files in os.walk(path):
+        for name in files:
+            _sync(Path(folder) / name)
+        _sync(Path(folder))
+    draft = path / f"{_MARKER}.draft"
+    draft.write_text(json.dumps(asdict(info), indent=1), "utf-8")
+    _sync(draft)
+    draft.rename(path / _MARKER)
+    _sync(path)
+    _sync(path.parent)
+
+
+def remove_uncommitted(data: Path, context: str) -> int:
+    """Remove what dead writers left; return the number of folders. Call under the ingest lock."""
+    dead = [
+        folder
+        for folder in (data / context).glob("seg-*")
+        if folder.is_dir() and not (folder / _MARKER).exists()
+    ]
+    for folder in dead:
+        shutil.rmtree(folder)
+    return len(dead)
+
+
+def folder_size(path: Path) -> int:
+    """Return the bytes of all files below a folder."""
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def _sync(path: Path) -> None:
+    """Flush a file or folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
