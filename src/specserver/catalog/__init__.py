@@ -1,0 +1,1 @@
+"""What exists and where: object tables, the index over them, and questions to it."""

@@ -1,0 +1,223 @@
+"""The index over the segments of a context: made anew from their Parquet, swapped in whole.
+
+::
+
+    <data>/<context>/index/
+        CURRENT                 name of the generation in use; replaced atomically
+        gen-…/
+            catalog.duckdb      table `objects`: all columns, in HEALPix order, row 0 … n-1
+            hpx ra dec id primary segment row first count .npy      1D[n], in that order
+            id_sorted id_rank .npy                                  ids in order, and their rows
+            index.json          segments and columns covered
+
+A reader opens one generation and keeps it; it never waits for a writer. The index holds nothing
+that the segments do not: deleting the folder costs the time of making it again.
+"""
+
+import fcntl
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import CatalogError
+from ..model.survey import Survey
+
+SIDECARS: Final[Mapping[str, str]] = {
+    "hpx": "<i8",
+    "ra": "<f8",
+    "dec": "<f8",
+    "primary": "?",
+    "segment": "<i4",
+    "row": "<i4",
+}
+_BATCH: Final = 200_000
+_KEEP: Final = 2
+"""Generations kept: the one in use and the one that readers may still be leaving."""
+_FORMAT: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class IndexInfo:
+    """What a generation covers."""
+
+    name: str
+    segments: tuple[str, ...]
+    nrows: int
+    columns: Mapping[str, str]
+    """Column name → kind: int, uint, float, str or bool."""
+    format: int = _FORMAT
+
+
+def index_folder(data: Path, context: str) -> Path:
+    """Return the folder of a context's index generations."""
+    return data / context / "index"
+
+
+def current_index(data: Path, context: str) -> IndexInfo | None:
+    """Return what the generation in use covers, or None when there is none."""
+    folder = index_folder(data, context)
+    try:
+        name = (folder / "CURRENT").read_text("utf-8").strip()
+        values = json.loads((folder / name / "index.json").read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError as error:
+        raise CatalogError(f"{folder}: damaged; delete it, it is made again ({error})") from error
+    if values.get("format") != _FORMAT:
+        return None
+    return IndexInfo(**{**values, "segments": tuple(values["segments"])})
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool) -> Iterator[bool]:
+    """Hold an exclusive lock on a file; yield False at once when it is taken and not to be awaited.
+
+    The system gives the lock back when the process ends, however it ends.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def refresh_index(
+    data: Path, survey: Survey, context: str, segments: Callable[[], Sequence[str]]
+) -> IndexInfo | None:
+    """Make a generation that covers exactly ``segments()``, unless the one in use does.
+
+    ``segments`` is asked under the lock, so that what another process has committed is covered.
+    """
+    folder = index_folder(data, context)
+    with locked(folder / "lock", wait=True):
+        names = tuple(segments())
+        present = current_index(data, context)
+        if not names or (present is not None and present.segments == names):
+            return present
+        name = f"gen-{uuid4().hex[:12]}"
+        try:
+            info = _build(folder / name, name, data / context, survey, names)
+        except (duckdb.Error, OSError) as error:
+            shutil.rmtree(folder / name, ignore_errors=True)
+            raise CatalogError(f"index of {context} cannot be made: {error}") from error
+        draft = folder / "CURRENT.draft"
+        draft.write_text(name, "utf-8")
+        draft.rename(folder / "CURRENT")
+        _remove_old(folder, name)
+    return info
+
+
+def _build(
+    path: Path, name: str, context: Path, survey: Survey, segments: tuple[str, ...]
+) -> IndexInfo:
+    """Write all files of a generation into the folder ``path``."""
+    path.mkdir(parents=True)
+    identifier = survey.id_column.name
+    files = [str(context / segment / "objects.parquet") for segment in segments]
+    with duckdb.connect(str(path / "catalog.duckdb")) as connection:
+        connection.register("segment_files", _numbered(files))
+        rows = connection.read_parquet(files, union_by_name=True, filename="_file")
+        connection.register("segment_rows", rows)
+        _make_objects(connection, identifier)
+        columns = {
+            str(column): _kind(str(kind))
+            for column, kind in connection.execute(
+                "SELECT column_name, data_type FROM information_schema.columns"
+                " WHERE table_name = 'objects' ORDER BY ordinal_position"
+            ).fetchall()
+        }
+        nrows = _write_sidecars(connection, path, survey)
+    info = IndexInfo(name, segments, nrows, columns)
+    (path / "index.json").write_text(json.dumps(asdict(info)), "utf-8")
+    return info
+
+
+def _numbered(files: Sequence[str]) -> Any:
+    """Return an Arrow table of segment files and their numbers."""
+    import pyarrow as pa  # noqa: PLC0415  # only the making of an index needs it
+
+    return pa.table({"_file": files, "_segment": np.arange(len(files), dtype=np.int32)})
+
+
+def _make_objects(connection: duckdb.DuckDBPyConnection, identifier: str) -> None:
+    """Make the table of all rows in HEALPix order."""
+    parts = [
+        "CREATE TABLE objects AS SELECT",
+        "(row_number() OVER (ORDER BY r._hpx,",
+        f'r."{identifier}") - 1)::BIGINT AS _index,',
+        "f._segment, r.* EXCLUDE (_file)",
+        "FROM segment_rows r JOIN segment_files f ON r._file = f._file",
+        "ORDER BY _index",
+    ]
+    connection.execute(" ".join(parts))
+
+
+def _write_sidecars(connection: duckdb.DuckDBPyConnection, path: Path, survey: Survey) -> int:
+    """Write the columns that are searched without SQL as memory-mappable files."""
+    identifier = survey.id_column.name
+    column, value = survey.primary
+    (nrows,) = connection.execute("SELECT count(*) FROM objects").fetchone() or (0,)
+    types = {**SIDECARS, "id": survey.id_column.dtype}
+    out = {
+        name: np.lib.format.open_memmap(path / f"{name}.npy", "w+", dtype, (nrows,))
+        for name, dtype in types.items()
+    }
+    parts = [
+        f'SELECT _hpx AS hpx, ra, dec, coalesce("{column}" = ?, false) AS "primary",',
+        f'_segment AS segment, _row AS "row", "{identifier}" AS id FROM objects ORDER BY _index',
+    ]
+    at = 0
+    for batch in connection.execute(" ".join(parts), [value]).to_arrow_reader(_BATCH):
+        for name, array in out.items():
+            array[at : at + len(batch)] = batch.column(name).to_numpy(zero_copy_only=False)
+        at += len(batch)
+    order = np.argsort(out["id"], kind="stable")
+    ids = out["id"][order]
+    if nrows > 1 and bool(np.any(ids[1:] == ids[:-1])):
+        twice = ids[1:][ids[1:] == ids[:-1]]
+        raise CatalogError(f"identifiers stored twice: {twice[:5].tolist()}")
+    np.save(path / "id_sorted.npy", ids)
+    np.save(path / "id_rank.npy", order.astype(np.int64))
+    for array in out.values():
+        array.flush()
+    return int(nrows)
+
+
+def load_sidecars(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Return the sidecar columns of a generation, memory-mapped."""
+    names = (*SIDECARS, "id", "id_sorted", "id_rank")
+    try:
+        return {name: np.load(path / f"{name}.npy", mmap_mode="r") for name in names}
+    except (OSError, ValueError) as error:
+        raise CatalogError(f"{path}: damaged index; delete it, it is made again") from error
+
+
+def _kind(data_type: str) -> str:
+    """Return the kind of a DuckDB type."""
+    if data_type.startswith("U"):
+        return "uint"
+    if data_type in {"FLOAT", "DOUBLE"} or data_type.startswith("DECIMAL"):
+        return "float"
+    if data_type == "BOOLEAN":
+        return "bool"
+    return "int" if data_type.endswith("INT") or data_type == "INTEGER" else "str"
+
+
+def _remove_old(folder: Path, current: str) -> None:
+    """Remove all generations but the newest few; one that is open elsewhere stays readable."""
+    others = [path for path in folder.glob("gen-*") if path.is_dir() and path.name != current]
+    others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in others[_KEEP - 1 :]:
+        shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,36 @@
+"""Processes that must not outlive what started them."""
+
+import os
+import signal
+import sys
+import threading
+from multiprocessing import parent_process
+from multiprocessing.connection import wait
+
+
+def end_with_parent() -> None:
+    """End this process when the Python process that spawned it has ended, however it ended.
+
+    Does nothing in a process that Python did not spawn. Without it, a killed parent leaves its
+    workers waiting for ever.
+    """
+    parent = parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="end-with-parent").start()
+
+
+def end_with_stdin() -> None:
+    """Send this process SIGTERM when its standard input ends: whoever held it is gone."""
+
+    def watch() -> None:
+        while sys.stdin.buffer.read(4096):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True, name="end-with-stdin").start()

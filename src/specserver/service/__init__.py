@@ -1,0 +1,17 @@
+"""The use cases, named as users name them."""
+
+from .archive import Archive, CatalogInfo, ContextInfo
+from .query import QueryRequest
+from .selection import Selection
+from .service import SpectroscopicService
+from .spectra import CellBatch
+
+__all__ = [
+    "Archive",
+    "CatalogInfo",
+    "CellBatch",
+    "ContextInfo",
+    "QueryRequest",
+    "Selection",
+    "SpectroscopicService",
+]

@@ -1,0 +1,170 @@
+"""The spectroscopic data service: what every dialect of the server and every tool calls."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ..errors import BadParameter, UnknownProfile
+from ..model.grid import PixelRange
+from ..model.survey import Vector
+from .archive import Archive, CatalogInfo, ContextInfo
+from .query import QueryRequest, run_query
+from .selection import Identifier, Selection, select
+from .spectra import CellBatch, cut_pixels, read_cells, read_records, wanted_vectors
+
+PROFILES = ("default",)
+WIRE_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a stream of spectra says of itself (docs/wire.md)."""
+
+    meta: dict[str, Any]
+    stored: tuple[str, ...]
+    """Vectors that travel."""
+
+
+class SpectroscopicService:
+    """The use cases over one data folder; safe to share between threads."""
+
+    def __init__(self, data: Path) -> None:
+        self.archive = Archive(data)
+
+    def contexts(self) -> list[ContextInfo]:
+        """Return all contexts served, ``default`` first; empty when nothing is ingested."""
+        names = self.archive.names()
+        return [self.archive.info(name) for name in (["default", *names] if names else [])]
+
+    def context(self, name: str) -> ContextInfo:
+        """Return one context; raise `UnknownContext` for a name that is not served."""
+        return self.archive.info(name)
+
+    def profiles(self) -> list[str]:
+        """Return the names of the service profiles."""
+        return list(PROFILES)
+
+    def check_profile(self, name: str) -> None:
+        """Raise `UnknownProfile` for a name that is none."""
+        if name not in PROFILES:
+            raise UnknownProfile(name, PROFILES)
+
+    def catalogs(self, context: str) -> list[CatalogInfo]:
+        """Return the catalogues of a context."""
+        return self.archive.catalogs(context)
+
+    def query(self, request: QueryRequest) -> pa.Table:
+        """Return catalogue columns of the objects in a region that meet a condition."""
+        return run_query(self.archive, request)
+
+    def resolve(
+        self, ids: str | Sequence[Identifier], context: str, *, missing: str = "error"
+    ) -> Selection:
+        """Find the spectra that identifiers name.
+
+        Raises
+        ------
+        BadIdentifier
+            Text that is no identifier.
+        NotFound
+            An identifier that is not held, unless ``missing='skip'``.
+        """
+        if missing not in {"error", "skip"}:
+            raise BadParameter("missing", missing, "'error' or 'skip'")
+        return select(self.archive, ids, context, skip_missing=missing == "skip")
+
+    def read(
+        self,
+        selection: Selection,
+        vectors: Sequence[str] | None = None,
+        cutout: tuple[float, float] | None = None,
+    ) -> Iterator[npt.NDArray[Any]]:
+        """Yield one 1-D structured array a spectrum, fields in the survey's order."""
+        for batch in read_records(selection, self.vectors(selection, vectors), cutout):
+            yield from batch
+
+    def read_aligned(
+        self,
+        selection: Selection,
+        vectors: Sequence[str] | None = None,
+        cutout: tuple[float, float] | None = None,
+        window: PixelRange | None = None,
+    ) -> tuple[PixelRange, np.dtype[Any], Iterator[npt.NDArray[Any]]]:
+        """Return the common window, the record type, and 2-D structured blocks of spectra.
+
+        The shift is whole pixels of the lattice; outside a spectrum's own pixels all is zero.
+        """
+        selection.require_lattice()
+        wanted = self.vectors(selection, vectors)
+        covered = window or self.window(selection, cutout)
+        dtype = np.dtype([(vector.name, vector.dtype) for vector in wanted])
+        batches = read_records(selection, wanted, cutout, covered)
+        return covered, dtype, (np.stack(batch) for batch in batches)
+
+    def describe(
+        self,
+        selection: Selection,
+        vectors: Sequence[str] | None,
+        cutout: tuple[float, float] | None,
+    ) -> Description:
+        """Return the description of a stream of cells, without reading a spectrum."""
+        survey = selection.survey
+        wanted = self.vectors(selection, vectors)
+        axis = [vector for vector in survey.record if vector.name == survey.grid.axis]
+        record = [one for one in survey.record if one in wanted or one in axis]
+        covered = self.window(selection, cutout)
+        _, count = cut_pixels(selection, cutout)
+        meta = {
+            "version": WIRE_VERSION,
+            "context": selection.context,
+            "survey": survey.name,
+            "grid": survey.grid.to_dict(),
+            "record": [asdict(vector) for vector in record],
+            "codec": "blosc" if cutout is None else "raw",
+            "nspec": selection.nspec,
+            "npix": int(count.sum(dtype=np.int64)),
+            "span": [covered.first, covered.stop],
+            "missing": list(selection.missing),
+            "flux_unit": survey.flux_scale,
+            "frame": survey.frame,
+            "medium": "vacuum",
+            "mask_vector": survey.mask_vector,
+            "bad_bits": survey.bad_bits,
+            "id_column": survey.id_column.name,
+        }
+        return Description(meta, tuple(one.name for one in wanted if one not in axis))
+
+    def cells(
+        self,
+        selection: Selection,
+        vectors: Sequence[str] | None,
+        cutout: tuple[float, float] | None,
+        columns: Sequence[str],
+    ) -> Iterator[CellBatch]:
+        """Yield batches of encoded spectra, with catalogue columns when asked."""
+        return read_cells(selection, self.vectors(selection, vectors), cutout, columns)
+
+    def vectors(self, selection: Selection, names: Sequence[str] | None) -> tuple[Vector, ...]:
+        """Return the vectors asked for, in record order."""
+        return wanted_vectors(selection.survey, names)
+
+    def window(self, selection: Selection, cutout: tuple[float, float] | None = None) -> PixelRange:
+        """Return the lattice pixels that hold all spectra of a selection after a cutout."""
+        first, count = cut_pixels(selection, cutout)
+        some = (count > 0) & selection.on_lattice
+        if not some.any():
+            return PixelRange(0, 0)
+        return PixelRange(int(first[some].min()), int((first + count)[some].max()))
+
+    def span(self, selection: Selection) -> tuple[float, float]:
+        """Return the vacuum wavelengths, Å, of the first and last pixel of all spectra."""
+        covered = selection.span
+        if covered.count == 0:
+            return 0.0, 0.0
+        low, high = selection.grid.wave(covered.first, covered.count)[[0, -1]].tolist()
+        return low, high
