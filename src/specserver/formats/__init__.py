@@ -1,0 +1,1 @@
+"""Structures as bytes of a media type."""

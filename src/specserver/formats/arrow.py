@@ -1,0 +1,95 @@
+"""Arrow IPC streams: tables, and spectra as cells (docs/wire.md)."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+MEDIA_TYPE: Final = "application/vnd.apache.arrow.stream"
+
+
+class _Outbox:
+    """A file to write to that hands its pieces on instead of keeping them."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+
+    def write(self, data: Any) -> int:
+        """Keep a piece until it is taken."""
+        self._pieces.append(bytes(data))
+        return len(self._pieces[-1])
+
+    def flush(self) -> None:
+        """Do nothing: pieces are handed on at once."""
+
+    def take(self) -> bytes:
+        """Return all that was written since the last call."""
+        taken = b"".join(self._pieces)
+        self._pieces.clear()
+        return taken
+
+
+def stream_batches(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[bytes]:
+    """Yield an Arrow IPC stream piece by piece, a batch at a time."""
+    outbox = _Outbox()
+    with pa.ipc.new_stream(pa.PythonFile(outbox, "w"), schema) as writer:
+        yield outbox.take()
+        for batch in batches:
+            writer.write_batch(batch)
+            yield outbox.take()
+    yield outbox.take()
+
+
+def stream_table(table: pa.Table, rows: int = 100_000) -> Iterator[bytes]:
+    """Yield a table as an Arrow IPC stream."""
+    return stream_batches(table.schema, table.to_batches(rows))
+
+
+def spectra_schema(
+    meta: Mapping[str, Any], id_dtype: str, cells: Sequence[str], columns: pa.Schema | None
+) -> pa.Schema:
+    """Return the schema of a stream of spectra, its description in the metadata."""
+    fields = [
+        pa.field("id", pa.from_numpy_dtype(np.dtype(id_dtype))),
+        pa.field("context", pa.string()),
+        *(pa.field(name, pa.int32()) for name in ("start", "width", "first", "count")),
+        pa.field("on_lattice", pa.bool_()),
+        *(pa.field(name, pa.large_binary()) for name in cells),
+    ]
+    if columns is not None:
+        fields += [pa.field(f"col:{field.name}", field.type) for field in columns]
+    return pa.schema(fields, metadata={"specserver": json.dumps(meta)})
+
+
+def spectra_batch(
+    schema: pa.Schema,
+    arrays: Mapping[str, npt.NDArray[Any]],
+    contexts: Sequence[str],
+    cells: Mapping[str, Sequence[bytes | memoryview | None]],
+    columns: pa.Table | None,
+) -> pa.RecordBatch:
+    """Return one batch of spectra."""
+    values: dict[str, Any] = {name: pa.array(array) for name, array in arrays.items()}
+    values["context"] = pa.array(contexts, pa.string())
+    for name, frames in cells.items():
+        values[name] = _binary(frames)
+    if columns is not None:
+        for name in columns.column_names:
+            values[f"col:{name}"] = columns.column(name).combine_chunks()
+    return pa.record_batch([values[field.name] for field in schema], schema=schema)
+
+
+def _binary(frames: Sequence[bytes | memoryview | None]) -> pa.Array:
+    """Return a large_binary array; joined once, where pa.array would copy piece by piece."""
+    sizes = np.fromiter((0 if one is None else len(one) for one in frames), np.int64, len(frames))
+    offsets = np.concatenate(([0], np.cumsum(sizes)))
+    data = b"".join(one for one in frames if one is not None)
+    present = np.fromiter((one is not None for one in frames), bool, len(frames))
+    valid = None if present.all() else pa.py_buffer(np.packbits(present, bitorder="little"))
+    buffers = [valid, pa.py_buffer(offsets), pa.py_buffer(data)]
+    return pa.Array.from_buffers(pa.large_binary(), len(frames), buffers)

@@ -1,0 +1,1 @@
+"""The server: FastAPI on uvicorn; one file per dialect. Only here are status codes known."""

@@ -1,0 +1,64 @@
+"""The application: dialects mounted on one service."""
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .. import __version__
+from ..errors import TooMuch
+from ..processes import end_with_parent
+from ..service import SpectroscopicService
+from ..settings import Settings
+from . import bulk, classic, faults
+
+PREFIX = "/spec"
+
+
+class BodyLimit:
+    """Refuse bodies beyond a limit, before they are held in memory."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self.app = app
+        self.max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, counting what it sends."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        stated = dict(scope["headers"]).get(b"content-length", b"0")
+        size = int(stated) if stated.isdigit() else 0
+        if size > self.max_bytes:
+            await faults.answer(TooMuch("bytes", size, self.max_bytes))(scope, receive, send)
+            return
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self.max_bytes:
+                raise TooMuch("bytes", received, self.max_bytes)
+            return message
+
+        await self.app(scope, counted, send)
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Return the application; with no settings given they come from the environment."""
+    end_with_parent()
+    settings = settings or Settings()
+    app = FastAPI(
+        title="specserver",
+        version=__version__,
+        summary="Survey spectra: found, fetched and looked at.",
+        docs_url=f"{PREFIX}/docs",
+        redoc_url=None,
+        openapi_url=f"{PREFIX}/openapi.json",
+    )
+    app.state.settings = settings
+    app.state.service = SpectroscopicService(settings.data)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    faults.install(app)
+    app.include_router(classic.router, prefix=PREFIX)
+    app.include_router(bulk.router, prefix=PREFIX)
+    return app
