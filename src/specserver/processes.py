@@ -1,10 +1,11 @@
 """Processes that must not outlive what started them."""
 
+import atexit
 import os
 import signal
 import sys
 import threading
-from multiprocessing import parent_process
+from multiprocessing import Pipe, parent_process
 from multiprocessing.connection import wait
 
 
@@ -18,11 +19,21 @@ def end_with_parent() -> None:
     if parent is None:
         return
 
-    def watch() -> None:
-        wait([parent.sentinel])
-        os._exit(1)
+    awake, asleep = Pipe(duplex=False)
 
-    threading.Thread(target=watch, daemon=True, name="end-with-parent").start()
+    def watch() -> None:
+        if parent.sentinel in wait([parent.sentinel, awake]):
+            os._exit(1)
+
+    thread = threading.Thread(target=watch, daemon=True, name="end-with-parent")
+    thread.start()
+
+    # A thread that still waits when the interpreter goes keeps extension modules alive, and they
+    # complain of it on the terminal.
+    @atexit.register
+    def leave() -> None:
+        asleep.close()
+        thread.join(timeout=1.0)
 
 
 def end_with_stdin() -> None:

@@ -25,7 +25,10 @@ from .healpix import cover
 from .index import IndexInfo, index_folder, load_sidecars
 
 Rows = npt.NDArray[np.int64]
-_OPEN: Final = {"access_mode": "READ_ONLY", "enable_external_access": "false"}
+_OPEN: Final[dict[str, str | bool | int | float | list[str]]] = {
+    "access_mode": "READ_ONLY",
+    "enable_external_access": False,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +143,7 @@ class Catalog:
         with self._cursor(timeout_s) as cursor:
             if rows is not None:
                 cursor.register("candidates", pa.table({"i": rows}))
-            return cursor.execute(" ".join(parts), params).to_arrow_table()
+            return _table(cursor.sql(" ".join(parts), params=params))
 
     def columns_of(self, fields: Sequence[str], rows: Rows) -> pa.Table:
         """Return columns of rows, in the order of ``rows``, duplicates kept."""
@@ -154,7 +157,7 @@ class Catalog:
         with self._cursor(None) as cursor:
             cursor.register("candidates", pa.table({"i": wanted}))
             bounds = [int(wanted[0]), int(wanted[-1])] if len(wanted) else [0, -1]
-            found = cursor.execute(" ".join(parts), bounds).to_arrow_table()
+            found = _table(cursor.sql(" ".join(parts), params=bounds))
         return found.take(pa.array(inverse.ravel()))
 
     def matching(self, pattern: IdPattern) -> tuple[Rows, pa.Table]:
@@ -162,7 +165,8 @@ class Catalog:
 
         Ordered by the parts, the reduction last.
         """
-        where, params = ["true"], []
+        where: list[str] = ["true"]
+        params: list[int | str] = []
         for column, part in zip(self.survey.id_parts, pattern.parts, strict=True):
             if part is None:
                 continue
@@ -179,7 +183,7 @@ class Catalog:
         parts = ["SELECT _index,", ", ".join(names), "FROM objects WHERE", " AND ".join(where)]
         parts += ["ORDER BY", ", ".join(names)]
         with self._cursor(None) as cursor:
-            found = cursor.execute(" ".join(parts), params).to_arrow_table()
+            found = _table(cursor.sql(" ".join(parts), params=params))
         return found.column("_index").to_numpy(), found.drop_columns(["_index"])
 
     def sources(self, rows: Rows) -> list[str]:
@@ -226,3 +230,11 @@ class Catalog:
             if timer:
                 timer.cancel()
             cursor.close()
+
+
+def _table(answered: duckdb.DuckDBPyRelation) -> pa.Table:
+    """Return the whole answer of a query."""
+    table = answered.to_arrow_table()
+    if table is None:
+        raise CatalogError("the database gave no answer")
+    return table

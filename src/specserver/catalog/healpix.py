@@ -37,13 +37,13 @@ def cover(region: Cone | Polygon) -> npt.NDArray[np.int64]:
     centre, radius_deg = region.bounds()
     if radius_deg >= _WIDE_DEG:
         return np.array([[0, NPIX]], dtype=np.int64)
-    ra, dec = hpgeom.vector_to_angle(*(np.float64(part) for part in centre))
+    ra, dec = hpgeom.vector_to_angle(np.asarray(centre, np.float64))
     wanted = np.log2(np.degrees(1.0) * _PIXELS_PER_RADIUS / max(radius_deg, 1e-7))
     order = int(np.clip(np.ceil(wanted), 0, _ORDER - 4))
     runs = hpgeom.query_circle(
         2**order,
-        float(ra),
-        float(np.clip(dec, -90.0, 90.0)),
+        float(ra[0]),
+        float(dec[0]),
         radius_deg + _PAD_DEG,
         inclusive=True,
         return_pixel_ranges=True,

@@ -128,8 +128,8 @@ def _build(
     files = [str(context / segment / "objects.parquet") for segment in segments]
     with duckdb.connect(str(path / "catalog.duckdb")) as connection:
         connection.register("segment_files", _numbered(files))
-        rows = connection.read_parquet(files, union_by_name=True, filename="_file")
-        connection.register("segment_rows", rows)
+        rows = connection.read_parquet(files, union_by_name=True, filename=True)
+        rows.create_view("segment_rows")
         _make_objects(connection, identifier)
         columns = {
             str(column): _kind(str(kind))
@@ -157,8 +157,8 @@ def _make_objects(connection: duckdb.DuckDBPyConnection, identifier: str) -> Non
         "CREATE TABLE objects AS SELECT",
         "(row_number() OVER (ORDER BY r._hpx,",
         f'r."{identifier}") - 1)::BIGINT AS _index,',
-        "f._segment, r.* EXCLUDE (_file)",
-        "FROM segment_rows r JOIN segment_files f ON r._file = f._file",
+        "f._segment, r.* EXCLUDE (filename)",
+        "FROM segment_rows r JOIN segment_files f ON r.filename = f._file",
         "ORDER BY _index",
     ]
     connection.execute(" ".join(parts))
@@ -168,7 +168,7 @@ def _write_sidecars(connection: duckdb.DuckDBPyConnection, path: Path, survey: S
     """Write the columns that are searched without SQL as memory-mappable files."""
     identifier = survey.id_column.name
     column, value = survey.primary
-    (nrows,) = connection.execute("SELECT count(*) FROM objects").fetchone() or (0,)
+    ((nrows,),) = connection.execute("SELECT count(*) FROM objects").fetchall()
     types = {**SIDECARS, "id": survey.id_column.dtype}
     out = {
         name: np.lib.format.open_memmap(path / f"{name}.npy", "w+", dtype, (nrows,))
@@ -179,7 +179,8 @@ def _write_sidecars(connection: duckdb.DuckDBPyConnection, path: Path, survey: S
         f'_segment AS segment, _row AS "row", "{identifier}" AS id FROM objects ORDER BY _index',
     ]
     at = 0
-    for batch in connection.execute(" ".join(parts), [value]).to_arrow_reader(_BATCH):
+    reader = connection.sql(" ".join(parts), params=[value]).to_arrow_reader(_BATCH)
+    for batch in reader or ():
         for name, array in out.items():
             array[at : at + len(batch)] = batch.column(name).to_numpy(zero_copy_only=False)
         at += len(batch)

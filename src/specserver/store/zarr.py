@@ -265,7 +265,7 @@ class Segment:
             array = self._array(name)
             for at in range(0, self.nspec, SHARD):
                 try:
-                    nbytes += array[at : at + SHARD].read().result().nbytes
+                    nbytes += array[at : min(at + SHARD, self.nspec)].read().result().nbytes
                 except ValueError as error:
                     rows = f"rows {at} … {min(at + SHARD, self.nspec) - 1}"
                     raise StoreError(str(self.path / name), f"{rows}: {error}") from error

@@ -1,0 +1,5 @@
+"""``python -m specserver``: the command line."""
+
+from .cli import main
+
+main()

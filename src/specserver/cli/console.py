@@ -1,0 +1,63 @@
+"""Where the command line writes, and what its commands share."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from ..errors import IngestError
+
+OUT = Console()
+ERROR = Console(stderr=True)
+
+Data = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        envvar="SPECSERVER_DATA",
+        help="Data folder (default: ./specserver-data).",
+        show_default=False,
+        show_envvar=True,
+    ),
+]
+Url = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        metavar="URL",
+        help="Service to ask (default: $SPECSERVER_URL, then http://127.0.0.1:6998/spec).",
+        show_default=False,
+    ),
+]
+Context = Annotated[
+    str,
+    typer.Option("--context", metavar="C", help="Release to ask, such as sdss_dr17."),
+]
+
+
+def data_folder(given: str | None) -> str:
+    """Return the data folder that a command is to use."""
+    return given or "specserver-data"
+
+
+def require_server() -> None:
+    """Say how to install what only the server side needs, when it is missing."""
+    try:
+        import duckdb  # noqa: F401, PLC0415  # asked for here so that the message can be clear
+        import fastapi  # noqa: F401, PLC0415
+        import tensorstore  # noqa: F401, PLC0415
+    except ImportError as error:
+        raise IngestError(
+            f"this command needs the server's packages ({error.name} is missing):"
+            " pip install 'specserver[server]'"
+        ) from error
+
+
+def readable_bytes(count: float) -> str:
+    """Return a number of bytes as people read it."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

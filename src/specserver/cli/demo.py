@@ -1,0 +1,245 @@
+"""The demonstration: a mock survey, or real files, through the whole service."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import numpy as np
+import typer
+
+from ..errors import IngestError, Unreachable
+from .console import OUT, readable_bytes, require_server
+
+if TYPE_CHECKING:
+    from ..client.api import SpecClient
+
+MOCK_NSPEC: Final = 2000
+_CONTEXT: Final = "sdss_dr17"
+_START_S: Final = 60.0
+_STOP_S: Final = 10.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(demo)
+
+
+def demo(
+    spectra: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Real spec files to use instead of a mock survey."),
+    ] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the service.")] = 6998,
+    once: Annotated[bool, typer.Option("--once", help="End when the examples have run.")] = False,
+    folder: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder for the data and the picture.")
+    ] = Path("demo"),
+) -> None:
+    """Show it all at work: mock survey, ingest, service, and the examples of the README.
+
+    Example: specserver demo --spectra ~/sdss/spectra
+    """
+    require_server()
+    from ..ingest import run_ingest  # noqa: PLC0415  # needs the server's packages
+    from .hold import print_summary, progress_bar  # noqa: PLC0415
+
+    data = folder / "data"
+    if spectra is None:
+        spectra = folder / "mock"
+        _simulate(spectra)
+    _say(f"ingest of {spectra} into {data}, context {_CONTEXT}")
+    with progress_bar("files") as bar:
+        task = bar.add_task("ingest", total=None, rate="")
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        summary = run_ingest(data, _CONTEXT, [spectra], progress=show)
+    print_summary(summary)
+    _say(f"specserver serve --data {data} --port {port}")
+    with served(data, port) as url:
+        _examples(url, folder)
+        if not once:
+            OUT.print(f"\nThe service goes on at [bold]{url}[/]; Ctrl-C ends it.")
+            OUT.print(f"  export SPECSERVER_URL={url}", highlight=False)
+            _wait_for_interrupt()
+
+
+def _say(text: str) -> None:
+    """Announce a step."""
+    OUT.print(f"\n[bold]▶ {text}[/]", highlight=False)
+
+
+def _simulate(folder: Path) -> None:
+    """Write the mock survey, unless an earlier demonstration did."""
+    done = folder / ".complete"
+    if done.exists():
+        _say(f"mock survey of {MOCK_NSPEC:,} spectra: {folder}, from an earlier run")
+        return
+    from ..simulate import simulate_sdss  # noqa: PLC0415  # not needed by --help
+    from .hold import progress_bar  # noqa: PLC0415
+
+    _say(f"mock survey of {MOCK_NSPEC:,} spectra in the real file format: {folder}")
+    begun = time.perf_counter()
+    with progress_bar("files") as bar:
+        task = bar.add_task("simulate", total=MOCK_NSPEC, rate="")
+
+        def show(count: int) -> None:
+            bar.update(task, completed=count)
+
+        summary = simulate_sdss(folder, MOCK_NSPEC, progress=show, workers=os.cpu_count() or 1)
+    done.touch()
+    took = time.perf_counter() - begun
+    OUT.print(f"{readable_bytes(summary.nbytes)} in {took:.1f} s", highlight=False)
+
+
+@contextmanager
+def served(data: Path, port: int) -> Iterator[str]:
+    """Run a service in a process of its own; it ends with the block, or with this process."""
+    command = [sys.executable, "-m", "specserver", "serve", "--data", str(data)]
+    command += ["--port", str(port), "--stop-on-eof"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE)  # noqa: S603  # our own program
+    url = f"http://127.0.0.1:{port}/spec"
+    try:
+        _await_service(process, url)
+        yield url
+    finally:
+        process.terminate()
+        try:
+            process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _await_service(process: "subprocess.Popen[bytes]", url: str) -> None:
+    """Wait until a service answers."""
+    client = _client(url)
+    deadline = time.monotonic() + _START_S
+    while not client.isAlive(timeout=1):
+        if process.poll() is not None:
+            raise IngestError("the service did not start; is the port taken? Try --port")
+        if time.monotonic() > deadline:
+            raise Unreachable(url, f"no answer within {_START_S:.0f} s")
+        time.sleep(0.05)
+
+
+def _client(url: str) -> "SpecClient":
+    """Return a client of the service at a URL."""
+    from ..client.api import SpecClient  # noqa: PLC0415  # not needed by --help
+
+    return SpecClient(svc_url=url)
+
+
+@dataclass(slots=True)
+class _Stage:
+    """The examples as a person types them, each printed with its time."""
+
+    names: dict[str, Any]
+
+    def run(self, name: str, source: str, call: Any, tell: Any) -> Any:
+        """Print a line of code, run what it stands for, print its time and what came."""
+        begun = time.perf_counter()
+        value = call()
+        took = 1000 * (time.perf_counter() - begun)
+        self.names[name] = value
+        OUT.print(f"[cyan]>>>[/] {source}", highlight=False)
+        OUT.print(f"    [dim]{took:8.1f} ms[/]   {tell(value)}", highlight=False)
+        return value
+
+
+def _examples(url: str, folder: Path) -> None:
+    """Run the examples of the README through the client."""
+    spec = _client(url)
+    stage = _Stage({})
+    spec.query(constraint="limit 1")  # a warm-up: the first request opens the catalogue
+
+    _say("the examples of the README")
+    every = stage.run(
+        "every",
+        "every = spec.query(constraint='z > -1')",
+        lambda: spec.query(constraint="z > -1"),
+        lambda ids: f"{len(ids):,} identifiers, {ids.dtype}",
+    )
+    centre = spec.query(constraint="class = 'QSO' limit 1", fields="ra,dec")
+    ra, dec = round(float(centre["ra"][0]), 3), round(float(centre["dec"][0]), 3)
+    stage.run(
+        "cone",
+        f"spec.query({ra}, {dec}, 1.0)",
+        lambda: spec.query(ra, dec, 1.0),
+        lambda ids: f"{len(ids):,} in a cone of 1°",
+    )
+    stage.run(
+        "table",
+        "spec.query(constraint=\"class = 'QSO' and z between 2 and 2.2\", fields='ra,dec,z')",
+        lambda: spec.query(constraint="class = 'QSO' and z between 2 and 2.2", fields="ra,dec,z"),
+        lambda table: f"a Table of {len(table):,} quasars: {', '.join(table.colnames)}",
+    )
+    some = every[:1000]
+    stage.run(
+        "bulk",
+        f"spec.getSpec(every[:1000])  # {len(some):,} spectra, all vectors",
+        lambda: spec.getSpec(some),
+        lambda got: f"{len(got):,} arrays, {readable_bytes(sum(one.nbytes for one in got))}",
+    )
+    stage.run(
+        "aligned",
+        "spec.getSpec(every[:1000], align=True, values='flux,ivar')",
+        lambda: spec.getSpec(some, align=True, values="flux,ivar"),
+        lambda got: f"one array {got.shape}, {readable_bytes(got.nbytes)}",
+    )
+    stage.run(
+        "cut",
+        "spec.getSpec(every[:1000], cutout='6500-7200', values='flux')",
+        lambda: spec.getSpec(some, cutout="6500-7200", values="flux"),
+        lambda got: f"one array {got.shape}",
+    )
+    stage.run(
+        "spectrum",
+        "spec.getSpec(every[:20], fmt='Spectrum1D')",
+        lambda: spec.getSpec(every[:20], fmt="Spectrum1D"),
+        lambda got: f"{len(got)} {type(got[0]).__name__}, flux in {got[0].flux.unit}",
+    )
+    _picture(spec, folder)
+
+
+def _picture(spec: "SpecClient", folder: Path) -> None:
+    """Write a picture of the best quasar or galaxy spectrum there is."""
+    from ..model.lines import EMISSION_LINES  # noqa: PLC0415
+    from ..render.plot import Plotted, spectrum_png  # noqa: PLC0415  # matplotlib is slow to import
+
+    condition = "class in ('QSO', 'GALAXY') and zwarning = 0 order by sn_median desc limit 1"
+    best = spec.query(constraint=condition, fields="specobjid,class,subclass,z,sn_median")
+    row = best[0]
+    array = spec.getSpec(int(row["specobjid"]))
+    picture = spectrum_png(
+        Plotted(
+            wave=10.0 ** array["loglam"].astype(np.float64),
+            flux=array["flux"],
+            ivar=array["ivar"],
+            model=array["model"],
+            title=f"{row['specobjid']}   {row['class']} {row['subclass']}   z = {row['z']:.4f}"
+            f"   S/N {row['sn_median']:.1f}",
+            flux_unit=r"$10^{-17}$ erg s$^{-1}$ cm$^{-2}$ Å$^{-1}$",
+            z=float(row["z"]),
+            lines=EMISSION_LINES,
+        )
+    )
+    path = folder / "spectrum.png"
+    path.write_bytes(picture)
+    _say(f"picture of a spectrum: {path}")
+
+
+def _wait_for_interrupt() -> None:
+    """Wait until a person presses Ctrl-C."""
+    try:
+        while True:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        OUT.print("stopped")

@@ -1,0 +1,177 @@
+"""Commands that fetch from a service: query, get."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from ..errors import BadParameter
+from .console import ERROR, OUT, Context, Url
+from .show import client_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+_SHOWN = 20
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(no_args_is_help=True)(query)
+    app.command(no_args_is_help=True)(get)
+
+
+def query(
+    cone: Annotated[
+        tuple[float, float, float] | None,
+        typer.Option("--cone", metavar="RA DEC SIZE", help="Position and radius, degrees."),
+    ] = None,
+    region: Annotated[
+        str | None,
+        typer.Option(
+            "--region", metavar="RA,DEC,RA,DEC,…", help="Polygon of great circles, degrees."
+        ),
+    ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option("--where", metavar="SQL", help="Condition; ORDER BY and LIMIT may follow."),
+    ] = None,
+    fields: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,…", help="Columns, or 'tuple' (default: the identifier)."),
+    ] = None,
+    context: Context = "default",
+    everything: Annotated[
+        bool, typer.Option("--all", help="All spectra, not only the best of each object.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="File to write instead of printing.")
+    ] = None,
+    url: Url = None,
+) -> None:
+    """Find spectra by position and condition; print identifiers, or columns as CSV.
+
+    Example: specserver query --cone 180 0 2 --where "class = 'QSO' and z between 2 and 2.2"
+    """
+    if cone is not None and region is not None:
+        raise BadParameter("region", region, "give a cone or a region, not both")
+    if cone is None and region is None and where is None:
+        raise BadParameter("where", where, "give --cone, --region or --where")
+    asked: dict[str, Any] = {"context": context, "primary": not everything}
+    if cone is not None:
+        asked |= {"ra": cone[0], "dec": cone[1], "size": cone[2]}
+    if region is not None:
+        asked["region"] = _numbers(region)
+    if where is not None:
+        asked["constraint"] = where
+    if fields is not None:
+        asked["fields"] = fields
+    asked["out"] = str(out) if out else None
+    found = client_of(url).query(**asked)
+    if out is None:
+        _print_found(found)
+
+
+def _numbers(text: str) -> list[float]:
+    """Return the numbers of a comma-separated list."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise BadParameter("region", text, "RA,DEC,RA,DEC,… in degrees") from None
+
+
+def _print_found(found: Any) -> None:
+    """Print a query's result: one identifier or tuple a line, or CSV with a header."""
+    if hasattr(found, "colnames"):
+        found.write(sys.stdout, format="ascii.csv")
+        return
+    values = found.tolist() if hasattr(found, "tolist") else found
+    for value in values:
+        line = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        sys.stdout.write(f"{line}\n")
+
+
+def get(
+    ids: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="ID…", help="Numbers, or tuples such as '(266,51602,1-100)'."),
+    ] = None,
+    ids_file: Annotated[
+        Path | None, typer.Option("--ids", metavar="FILE", help="File of identifiers, - for stdin.")
+    ] = None,
+    fmt: Annotated[str, typer.Option(help="With --out: npy or csv.")] = "npy",
+    values: Annotated[
+        str | None, typer.Option(metavar="A,B,…", help="Vectors to fetch (default: all).")
+    ] = None,
+    align: Annotated[
+        bool, typer.Option("--align", help="Shift onto one wavelength lattice, zeros outside.")
+    ] = False,
+    cutout: Annotated[
+        str | None, typer.Option(metavar="A-B", help="Vacuum wavelengths in Å, as in 6500-7200.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder to write to: a file a spectrum.")
+    ] = None,
+    context: Context = "default",
+    skip_missing: Annotated[
+        bool, typer.Option("--skip-missing", help="Leave out identifiers that are not found.")
+    ] = False,
+    url: Url = None,
+) -> None:
+    """Fetch spectra; write one file each, or print what came.
+
+    Example: specserver get '(266,51602,13)' --values flux,ivar --out spectra
+    """
+    if fmt not in {"npy", "numpy", "csv"}:
+        raise BadParameter("fmt", fmt, "npy or csv")
+    text = "\n".join(ids or [])
+    if ids_file is not None:
+        text += "\n" + (
+            sys.stdin.read() if str(ids_file) == "-" else ids_file.read_text("utf-8-sig")
+        )
+    if not text.strip():
+        raise BadParameter("ids", text, "name at least one spectrum, or a file with --ids")
+    client = client_of(url)
+    from ..model.idtext import parse_id_text  # noqa: PLC0415  # not needed by --help
+
+    found = client.fetch(
+        parse_id_text(text),
+        values=values,
+        align=align,
+        cutout=cutout,
+        context=context,
+        missing="skip" if skip_missing else "error",
+    )
+    if out is None:
+        _print_spectra(found.ids, found.data)
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    for number, spectrum in zip(found.ids.tolist(), found.data, strict=True):
+        _write(out / str(number), spectrum, fmt)
+    ERROR.print(f"{len(found.ids):,} spectra written to {out}", highlight=False)
+
+
+def _write(stem: Path, spectrum: "npt.NDArray[Any]", fmt: str) -> None:
+    """Write one spectrum."""
+    if fmt == "csv":
+        from ..client.convert import to_pandas  # noqa: PLC0415  # pandas is slow to import
+
+        to_pandas(spectrum).to_csv(stem.with_suffix(".csv"), index=False)
+    else:
+        import numpy as np  # noqa: PLC0415  # not needed by --help
+
+        np.save(stem.with_suffix(".npy"), spectrum, allow_pickle=False)
+
+
+def _print_spectra(ids: "npt.NDArray[np.generic]", spectra: Any) -> None:
+    """Print a line for each of the first spectra."""
+    table = Table("id", "pixels", "fields")
+    for number, spectrum in zip(ids.tolist()[:_SHOWN], spectra, strict=False):
+        table.add_row(str(number), f"{len(spectrum):,}", ", ".join(spectrum.dtype.names or ()))
+    OUT.print(table)
+    if len(ids) > _SHOWN:
+        OUT.print(f"… and {len(ids) - _SHOWN:,} more", highlight=False)
+    ERROR.print("--out DIR writes them to files", highlight=False)

@@ -1,0 +1,239 @@
+"""Commands that hold data: ingest, serve, simulate, verify."""
+
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from .console import ERROR, OUT, Data, data_folder, readable_bytes, require_server
+
+if TYPE_CHECKING:
+    from ..ingest import IngestSummary
+
+simulate_app = typer.Typer(
+    no_args_is_help=True, help="Write a mock survey in a survey's own file format."
+)
+_REFUSED_SHOWN = 10
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(no_args_is_help=True)(ingest)
+    app.command()(serve)
+    app.command()(verify)
+    app.add_typer(simulate_app, name="simulate")
+
+
+def progress_bar(unit: str) -> Progress:
+    """Return a progress bar with rate and time left, shown where a person watches."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        MofNCompleteColumn(),
+        TextColumn(f"{unit}  {{task.fields[rate]}}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=ERROR,
+        disable=not ERROR.is_terminal,
+    )
+
+
+def ingest(
+    context: Annotated[str, typer.Argument(metavar="CONTEXT", help="sdss_dr8 … sdss_dr17")],
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH…", help="Files, and folders to look through.")
+    ],
+    data: Data = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that read (default: all cores).")
+    ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Exit with 1 when any file is refused; refuse other run2d."),
+    ] = False,
+) -> None:
+    """Bring spectra into the store; what is there already is left alone.
+
+    Takes lite and full files, .fits and .fits.gz, of all reductions. May be interrupted at any
+    time, even by kill -9: run it again, and it goes on where it was.
+
+    Example: specserver ingest sdss_dr17 ~/sdss/spectra --data /data/spec
+    """
+    require_server()
+    from ..ingest import run_ingest  # noqa: PLC0415  # needs the server's packages
+
+    with progress_bar("files") as bar:
+        task = bar.add_task(f"ingest {context}", total=None, rate="")
+
+        def show(done: int, total: int) -> None:
+            speed = bar.tasks[0].speed
+            rate = f"{speed:.0f}/s" if speed else ""
+            bar.update(task, completed=done, total=total, rate=rate)
+
+        summary = run_ingest(
+            Path(data_folder(data)),
+            context,
+            paths,
+            workers=workers,
+            strict=strict,
+            progress=show,
+        )
+    print_summary(summary)
+    if strict and summary.refused:
+        raise typer.Exit(1)
+
+
+def print_summary(summary: "IngestSummary") -> None:
+    """Print what an ingest did."""
+    table = Table(title=f"ingest into {summary.context}", show_header=False, title_justify="left")
+    rate = summary.read / summary.seconds if summary.seconds else 0.0
+    rows = [
+        ("files", f"{summary.files:,}"),
+        ("read", f"{summary.read:,}"),
+        ("stored", f"{summary.stored:,} spectra in {summary.segments} segments"),
+        ("already there", f"{summary.already:,}"),
+        ("refused", f"{len(summary.refused):,}"),
+        ("in", readable_bytes(summary.nbytes_in)),
+        ("out", readable_bytes(summary.nbytes_out)),
+        ("time", f"{summary.seconds:.1f} s, {rate:.0f} spectra/s"),
+    ]
+    if summary.removed:
+        rows.append(("cleaned up", f"{summary.removed} segments of an interrupted run"))
+    for name, value in rows:
+        table.add_row(name, value)
+    OUT.print(table)
+    _print_refused(summary.refused)
+    for reduction, count in sorted(summary.other_reductions.items()):
+        OUT.print(
+            f"[yellow]warning:[/] {count:,} spectra stored are of run2d {reduction}, which is not"
+            f" of {summary.context} (--strict refuses them)",
+            highlight=False,
+        )
+
+
+def _print_refused(refused: list[tuple[str, str]]) -> None:
+    """Print the reasons for which files were refused, with some of the files."""
+    reasons = Counter(reason for _, reason in refused)
+    for reason, count in reasons.most_common(_REFUSED_SHOWN):
+        example = next(path for path, given in refused if given == reason)
+        more = f" and {count - 1:,} more" if count > 1 else ""
+        OUT.print(f"[yellow]refused:[/] {example}{more}: {reason}", highlight=False)
+    if len(reasons) > _REFUSED_SHOWN:
+        OUT.print(f"… and {len(reasons) - _REFUSED_SHOWN:,} more reasons", highlight=False)
+
+
+def serve(
+    data: Data = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 6998,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that answer (default: cores, at most 8).")
+    ] = None,
+    stop_on_eof: Annotated[
+        bool, typer.Option("--stop-on-eof", help="Stop when standard input ends; for scripts.")
+    ] = False,
+) -> None:
+    """Answer queries and hand out spectra until stopped with Ctrl-C.
+
+    The service is at http://HOST:PORT/spec, its interactive description at /spec/docs.
+
+    Example: specserver serve --data /data/spec --port 6998
+    """
+    require_server()
+    import uvicorn  # noqa: PLC0415  # needs the server's packages
+
+    from ..processes import end_with_stdin  # noqa: PLC0415
+    from ..store.layout import list_contexts  # noqa: PLC0415
+
+    folder = Path(data_folder(data)).absolute()
+    names = list_contexts(folder)
+    if names:
+        ERROR.print(f"serving {', '.join(names)} from {folder}", highlight=False)
+    else:
+        ERROR.print(
+            f"[yellow]{folder} holds no spectra yet:[/] specserver ingest CONTEXT PATH…",
+            highlight=False,
+        )
+    ERROR.print(f"at http://{host}:{port}/spec   (Ctrl-C stops)", highlight=False)
+    os.environ["SPECSERVER_DATA"] = str(folder)
+    if stop_on_eof:
+        end_with_stdin()
+    uvicorn.run(
+        "specserver.server.app:create_app",
+        factory=True,
+        host=host,
+        port=port,
+        workers=workers or min(8, os.cpu_count() or 1),
+        log_level="warning",
+        access_log=False,
+    )
+
+
+def verify(data: Data = None) -> None:
+    """Re-read every chunk against its checksum and follow every link of the catalogue.
+
+    Exits with 1 when anything is wrong.
+
+    Example: specserver verify --data /data/spec
+    """
+    require_server()
+    from ..ingest.verify import verify as check  # noqa: PLC0415  # needs the server's packages
+
+    folder = Path(data_folder(data))
+    faults = 0
+    nspec = nbytes = 0
+    for finding in check(folder):
+        if finding.what != "index":
+            nspec += finding.nspec
+            nbytes += finding.nbytes
+        for fault in finding.faults:
+            faults += 1
+            OUT.print(
+                f"[bold red]fault:[/] {finding.context}/{finding.what}: {fault}", highlight=False
+            )
+    if not nspec and not faults:
+        OUT.print(f"{folder} holds no spectra", highlight=False)
+        return
+    state = f"[bold red]{faults} faults[/]" if faults else "[green]no fault[/]"
+    OUT.print(
+        f"{nspec:,} spectra, {readable_bytes(nbytes)} of values verified: {state}", highlight=False
+    )
+    if faults:
+        raise typer.Exit(1)
+
+
+@simulate_app.command(name="sdss", no_args_is_help=True)
+def simulate_sdss(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write to.")],
+    nspec: Annotated[int, typer.Option(min=1, help="Number of spectra.")],
+    seed: Annotated[int, typer.Option(help="The same seed writes the same bytes.")] = 1,
+) -> None:
+    """Write a mock SDSS/BOSS/eBOSS survey: all file families, believable spectra.
+
+    Example: specserver simulate sdss mock --nspec 2000
+    """
+    from ..simulate import simulate_sdss as simulate  # noqa: PLC0415  # not needed by --help
+
+    with progress_bar("files") as bar:
+        task = bar.add_task("simulate", total=nspec, rate="")
+
+        def show(done: int) -> None:
+            bar.update(task, completed=done)
+
+        summary = simulate(folder, nspec, seed, progress=show, workers=os.cpu_count() or 1)
+    sys.stdout.write(f"{summary.nspec:,} spectra, {readable_bytes(summary.nbytes)} in {folder}\n")

@@ -1,0 +1,63 @@
+"""The command `specserver` and how its errors are shown."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from ..errors import CallerError, SpecServerError
+from . import demo, fetch, hold, show
+from .console import ERROR
+
+app = typer.Typer(
+    name="specserver",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="""Survey spectra: found, fetched and looked at.
+
+    Begin with [bold]specserver demo[/], or with your own files:
+
+      specserver ingest sdss_dr17 ~/spectra
+      specserver serve &
+      specserver query --cone 180 0 2 --where "class = 'QSO'"
+    """,
+)
+
+
+def _version(wanted: bool) -> None:
+    """Print the version and end."""
+    if wanted:
+        sys.stdout.write(f"specserver {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
+
+
+for part in (hold, fetch, show, demo):
+    part.register(app)
+
+
+def main() -> None:
+    """Run the command; errors of ours end it with a sentence instead of a traceback."""
+    try:
+        app()
+    except SpecServerError as error:
+        ERROR.print(f"[bold red]specserver:[/] {error.message}", highlight=False)
+        sys.exit(2 if isinstance(error, CallerError) else 1)
+    except KeyboardInterrupt:
+        ERROR.print("specserver: stopped", highlight=False)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output, such as head, has seen enough.
+        sys.stderr.close()
+        sys.exit(0)

@@ -1,0 +1,76 @@
+"""A real service for tests: started on loopback, ended by its own process, or with this one."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import urllib3
+
+from specserver.service import SpectroscopicService
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running service and what it serves."""
+
+    url: str
+    folder: Path
+    """Original FITS files."""
+    data: Path
+    ids: npt.NDArray[np.uint64]
+    """All identifiers, in catalogue order."""
+    process: subprocess.Popen[bytes]
+
+
+def free_port() -> int:
+    """Return a port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def serve(data: Path, folder: Path, *, workers: int = 1) -> Iterator[Served]:
+    """Serve a data folder in a process of its own."""
+    port = free_port()
+    command = [sys.executable, "-m", "specserver", "serve", "--stop-on-eof"]
+    command += ["--data", str(data), "--port", str(port), "--workers", str(workers)]
+    environment = {**os.environ, "PYTHONWARNINGS": "default"}
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment)
+    url = f"http://127.0.0.1:{port}/spec"
+    try:
+        _await(process, url)
+        holding = SpectroscopicService(data).archive.holding("default")
+        place = holding.catalog.place(np.arange(holding.catalog.info.nrows))
+        yield Served(url, folder, data, np.array(place.ids), process)
+    finally:
+        process.terminate()
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdin:
+            process.stdin.close()
+
+
+def _await(process: subprocess.Popen[bytes], url: str) -> None:
+    """Wait until the service answers."""
+    deadline = time.monotonic() + 60
+    with urllib3.PoolManager() as pool:
+        while time.monotonic() < deadline:
+            assert process.poll() is None, "the service did not start"
+            try:
+                if pool.request("GET", f"{url}/ping", retries=False, timeout=2).status == 200:
+                    return
+            except urllib3.exceptions.HTTPError:
+                time.sleep(0.05)
+    raise AssertionError("the service does not answer")
