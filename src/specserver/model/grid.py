@@ -17,6 +17,8 @@ from ..errors import BadParameter
 # Rounding of a wavelength that a caller typed must not lose the pixel it names:
 # float64 log10 and division are good to about 1e-12 pixels here.
 _EDGE = 1e-9
+# No spectrum reaches 10^30 Å.
+_MAX_LOG10 = 30.0
 
 
 class Grid(Protocol):
@@ -121,7 +123,10 @@ def grid_from_dict(values: Mapping[str, Any]) -> Grid:
         cls = known[values["kind"]]
     except KeyError:
         raise BadParameter("grid kind", values.get("kind"), "one of log10, linear") from None
-    grid: Grid = cls(**{name: value for name, value in values.items() if name != "kind"})
+    try:
+        grid: Grid = cls(**{name: value for name, value in values.items() if name != "kind"})
+    except TypeError as error:
+        raise BadParameter("grid", dict(values), f"not a lattice: {error}") from None
     return grid
 
 
@@ -154,12 +159,16 @@ def locate(grid: Grid, axis: npt.NDArray[Any]) -> int | None:
     if axis.size == 0 or not np.isfinite(axis[0]):
         return None
     value = float(axis[0])
-    wave_aa = 10.0**value if grid.kind == LogLinear.kind else value
-    if not 0.0 < wave_aa < np.inf:
+    if grid.kind == LogLinear.kind:
+        # log10 of a wavelength in Å; a file that holds Å here would overflow the power.
+        wave_aa = 10.0**value if abs(value) < _MAX_LOG10 else 0.0
+    else:
+        wave_aa = value
+    if wave_aa <= 0.0:
         return None
     first = round(grid.position(wave_aa))
     expected = grid.axis_values(first, axis.size)
-    same = expected.dtype == axis.dtype and np.array_equal(expected, axis)
+    same = expected.dtype == axis.dtype.newbyteorder("=") and np.array_equal(expected, axis)
     return first if same else None
 
 

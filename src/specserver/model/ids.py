@@ -153,6 +153,8 @@ def as_specobjid(ids: npt.ArrayLike | Sequence[int | str]) -> Any:
     -------
     numpy.uint64 or 1D[n] uint64
     """
+    if isinstance(ids, np.ma.MaskedArray) and np.ma.getmaskarray(ids).any():
+        raise BadIdentifier("--", "the array has masked entries; leave them out first")
     values = np.asarray(ids)
     if values.dtype.kind == "u":
         out = values.astype(np.uint64)

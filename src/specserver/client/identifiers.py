@@ -1,0 +1,313 @@
+"""Identifiers from whatever a caller holds: numbers, text, tuples, arrays, tables, files.
+
+==============================================  ========================================
+given                                           read as
+==============================================  ========================================
+int, NumPy integer, decimal text                one identifier
+tuple of parts, ``(1963, 54331, 19)``           one, or a list when it has wildcards
+tuple that begins with a sequence, or with a    a list of identifiers
+number of 2^32 or more in size
+list, range, iterator, Series, Index, 1D array  a list; its kinds may be mixed
+list or 2D array of short rows                  a list of tuples
+DataFrame, Table, structured array              its id column, or plate, mjd, fiberid, run2d
+a row of one of these                           one identifier
+text of several, or within ``[…]``              a list, as `parse_id_text` reads it
+name or Path of a text file                     a list, the same way
+==============================================  ========================================
+
+Signed forms of large identifiers stay negative here: only the service knows what the survey means.
+pandas and astropy are recognised by name, so that importing this module loads neither.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import BadIdentifier
+from ..model.idtext import IdPattern, id_columns, leads_list, parse_id_text, parse_id_tuple
+
+_VOS: Final = "vos://"
+_MAX_FILE_NAME: Final = 1024  # longer text cannot be opened on common systems, so it is none
+_LOST_DIGITS: Final = (
+    "floats have lost the last digits (integers with missing values become floats in pandas);"
+    " give whole numbers or text"
+)
+_FOREIGN: Final = frozenset({
+    ("pandas", "DataFrame"), ("pandas", "Series"), ("pandas", "Index"),
+    ("astropy", "Table"), ("astropy", "Row"),
+})  # fmt: skip
+
+_Ids = list[int | IdPattern]
+
+
+def read_identifiers(
+    given: object, id_col: str | None = None, *, id_column: str = "specobjid", nparts: int = 4
+) -> tuple[_Ids, bool]:
+    """Return the identifiers in what a caller gave, and whether it was a single one.
+
+    Parameters
+    ----------
+    given :
+        See the table at the head of this module. Order and duplicates are kept.
+    id_col :
+        Column of a table to take; without effect on what has no columns.
+    id_column :
+        Name of the survey's identifier, the column taken when ``id_col`` is not given.
+    nparts :
+        Parts of the tuple form, the last one text.
+
+    Raises
+    ------
+    BadIdentifier
+        Something in it names no spectrum: a float, a missing value, other text.
+    UnknownField
+        A table without the column.
+    NotImplementedError
+        A name in virtual storage, ``vos://…``.
+
+    Examples
+    --------
+    >>> read_identifiers([299489676975171584])
+    ([299489676975171584], False)
+    """
+    return _Reading(id_col, id_column, nparts).read(given)
+
+
+def _foreign(given: object) -> str:
+    """Return the name of the pandas or astropy class that the object is of, or nothing."""
+    for cls in type(given).__mro__:
+        if (cls.__module__.partition(".")[0], cls.__name__) in _FOREIGN:
+            return cls.__name__
+    return ""
+
+
+def _shown(given: object) -> str:
+    text = given if isinstance(given, str) else repr(given)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def _unmasked(values: Any) -> npt.NDArray[Any]:
+    """Return a column as plain array; a masked value in it is an error."""
+    if np.ma.getmaskarray(values).any() if isinstance(values, np.ma.MaskedArray) else False:
+        raise BadIdentifier("--", "the value is missing; leave such rows out")
+    return np.asarray(values)
+
+
+def _scalar(value: object) -> int:
+    """Return one number as an identifier; everything else is an error that says why."""
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        number = int(value)
+        if -(2**63) <= number < 2**64:
+            return number
+        raise BadIdentifier(number, "an identifier has at most 64 bits")
+    if value is None or _shown(value) in {"nan", "<NA>", "NaT", "masked", "np.float64(nan)"}:
+        raise BadIdentifier(value, "the value is missing; leave such rows out")
+    if isinstance(value, float | np.floating):
+        raise BadIdentifier(value, _LOST_DIGITS)
+    kind = type(value).__name__
+    reason = f"a {kind} is none; give whole numbers, text, tuples, arrays or tables of them"
+    raise BadIdentifier(_shown(value), reason)
+
+
+def _decoded(given: bytes | bytearray) -> str:
+    try:
+        return bytes(given).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise BadIdentifier(_shown(bytes(given[:60])), "the bytes are no text") from None
+
+
+def _file_text(path: Path) -> str:
+    """Return the text of a file of identifiers."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise BadIdentifier(str(path), f"the file cannot be read ({error.strerror})") from error
+    if b"\0" in raw:
+        reason = "the file is no text; read it, as with astropy's Table.read, and give the table"
+        raise BadIdentifier(str(path), reason)
+    return _decoded(raw)
+
+
+def _file_named(text: str) -> Path | None:
+    """Return the file of that name, or None; a name of digits only is a number."""
+    name = text.strip()
+    if "\n" in name or not name or len(name) > _MAX_FILE_NAME or name.isdecimal():
+        return None
+    with suppress(OSError, RuntimeError, ValueError):
+        path = Path(name).expanduser()
+        return path if path.is_file() else None
+    return None
+
+
+def _is_list_text(text: str, found: Sequence[int | IdPattern]) -> bool:
+    """Return whether text is the text of a list, though it may hold one identifier only."""
+    bare = "".join(text.split(" "))
+    return (
+        "\n" in bare.strip()
+        or bare.startswith(("[", "(("))
+        or (bare.startswith("(") and isinstance(found[0], int))
+    )
+
+
+def _is_sequence(value: object) -> bool:
+    return isinstance(value, Sequence | np.ndarray | np.void) and not isinstance(value, str | bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """The reading of one given object: what its columns and tuples are."""
+
+    id_col: str | None
+    id_column: str
+    nparts: int
+
+    def read(self, given: object) -> tuple[_Ids, bool]:
+        if isinstance(given, bytes | bytearray):
+            given = _decoded(given)
+        if isinstance(given, str):
+            return self.read_text(given)
+        if isinstance(given, PathLike):
+            return self.parse(_file_text(Path(given).expanduser())), False
+        if isinstance(given, tuple) and not self.is_list(given):
+            pattern = parse_id_tuple(given, self.nparts)
+            return [pattern], pattern.is_exact
+        if self.is_row(given):
+            found = self.read_row(given)
+            return found, len(found) == 1 and (isinstance(found[0], int) or found[0].is_exact)
+        if isinstance(given, np.ndarray) and given.ndim == 0 and given.dtype.names is None:
+            return self.read(_unmasked(given)[()])
+        many = self.read_many(given)
+        return ([_scalar(given)], True) if many is None else (many, False)
+
+    def parse(self, text: str) -> _Ids:
+        return parse_id_text(text, self.nparts, id_column=self.id_column, id_col=self.id_col)
+
+    def read_text(self, text: str) -> tuple[_Ids, bool]:
+        if text.lstrip().startswith(_VOS):
+            raise NotImplementedError(f"names in virtual storage, {_VOS}…, are not implemented yet")
+        path = _file_named(text)
+        if path is not None:
+            return self.parse(_file_text(path)), False
+        try:
+            found = self.parse(text)
+        except BadIdentifier:
+            if Path(text.strip()[:_MAX_FILE_NAME]).suffix.lower()[1:].isidentifier():
+                reason = "there is no such file, and as text it is no identifier"
+                raise BadIdentifier(_shown(text), reason) from None
+            raise
+        if len(found) != 1 or _is_list_text(text, found):
+            return found, False
+        return found, isinstance(found[0], int) or found[0].is_exact
+
+    def is_list(self, given: tuple[object, ...]) -> bool:
+        """Return whether a tuple is a list of identifiers rather than the parts of one."""
+        return not given or leads_list(given[0]) or _is_sequence(given[0])
+
+    def is_row(self, given: object) -> bool:
+        """Return whether it is one row of a table."""
+        if isinstance(given, np.void):
+            return given.dtype.names is not None
+        kind = _foreign(given)
+        if kind == "Series":
+            labels = {str(label).lower() for label in getattr(given, "index", ())}
+            return not labels.isdisjoint({(self.id_col or self.id_column).lower(), "plate"})
+        return kind == "Row"
+
+    def read_row(self, row: Any) -> _Ids:
+        if isinstance(row, np.void):
+            names, values = list(row.dtype.names or ()), list(row.item())
+        elif _foreign(row) == "Row":
+            names, values = list(row.colnames), list(row)
+        else:
+            names, values = [str(label) for label in row.index], row.tolist()
+        places = id_columns(names, self.nparts, self.id_column, self.id_col)
+        if len(places) == 1:
+            return self.read_element(values[places[0]])
+        return [parse_id_tuple([values[place] for place in places], self.nparts)]
+
+    def read_many(self, given: Any) -> _Ids | None:
+        """Return the identifiers of a table, an array or anything else with several values."""
+        kind = _foreign(given)
+        if kind == "DataFrame":
+            if (
+                None not in given.index.names
+                and given.columns.intersection(given.index.names).empty
+            ):
+                given = given.reset_index()
+            names = [str(name) for name in given.columns]
+            return self.read_columns(names, lambda place: given.iloc[:, place].to_numpy())
+        if kind == "Table":
+            return self.read_columns(given.colnames, lambda place: given[given.colnames[place]])
+        if kind in {"Series", "Index"}:
+            return self.read_array(given.to_numpy())
+        if isinstance(given, np.ndarray):
+            return self.read_array(given)
+        if isinstance(given, Mapping | set | frozenset):
+            what = "mapping has no rows" if isinstance(given, Mapping) else "set has no order"
+            raise BadIdentifier(_shown(given), f"a {what}; give a list, an array or a table")
+        return self.read_list(list(given)) if isinstance(given, Iterable) else None
+
+    def read_columns(self, names: Sequence[str], column: Callable[[int], Any]) -> _Ids:
+        """Return the identifiers of a table, of which ``column(place)`` is one column."""
+        places = id_columns(names, self.nparts, self.id_column, self.id_col)
+        if len(places) == 1:
+            return self.read_array(column(places[0]))
+        lists = [_unmasked(column(place)).tolist() for place in places]
+        return [parse_id_tuple(row, self.nparts) for row in zip(*lists, strict=True)]
+
+    def read_array(self, array: Any) -> _Ids:
+        """Return the identifiers of an array of numbers, text, objects, tuples or records."""
+        names = array.dtype.names if isinstance(array, np.ndarray) else None
+        if names is not None:
+            flat = array.reshape(-1)
+            return self.read_columns(names, lambda place: flat[names[place]])
+        values = _unmasked(array)
+        if values.size == 0:
+            return []
+        if values.dtype.kind == "f":
+            raise BadIdentifier(_shown(values.flat[0]), _LOST_DIGITS)
+        if values.ndim > 2 or (values.ndim == 2 and values.shape[1] not in self.widths):
+            reason = f"rows of an array have {self.widths[0]} or {self.widths[1]} values, a tuple"
+            raise BadIdentifier(f"array of shape {values.shape}", reason)
+        if values.ndim == 1 and values.dtype.kind in "iu":
+            return list(values.tolist())
+        return self.read_list(values.tolist())
+
+    @property
+    def widths(self) -> tuple[int, int]:
+        """Lengths of a tuple, without and with its last part."""
+        return self.nparts - 1, self.nparts
+
+    def read_list(self, values: list[Any]) -> _Ids:
+        if set(map(type, values)) == {int} and -(2**63) <= min(values) <= max(values) < 2**64:
+            return list(values)
+        return [found for value in values for found in self.read_element(value)]
+
+    def read_element(self, value: Any) -> _Ids:
+        """Return the identifiers of one member of a list: several, when it is a list itself."""
+        if isinstance(value, bytes):
+            value = _decoded(value)
+        if isinstance(value, int | np.integer):
+            return [_scalar(value)]
+        if isinstance(value, str):
+            found = self.parse(value)
+            if not found:
+                raise BadIdentifier(value, "the value is missing; leave such rows out")
+            return found
+        # Asked of each member, so the usual kinds first: recognising a row takes microseconds.
+        if not isinstance(value, list | tuple) and self.is_row(value):
+            return self.read_row(value)
+        if isinstance(value, np.ndarray) and value.ndim == 0:
+            value = _unmasked(value)[()]
+        if not _is_sequence(value):
+            return [_scalar(value)]
+        parts = tuple(value)
+        if self.is_list(parts):
+            return self.read_list(list(parts))
+        return [parse_id_tuple(parts, self.nparts)]

@@ -1,0 +1,399 @@
+"""Identifiers as text: numbers, tuples, ranges, lists, wildcards and tables of them.
+
+Grammar, where blanks separate as commas do and ``#`` starts a comment::
+
+    text   = table | { line }
+    table  = a header line with the id column, or the columns of a tuple, then its rows
+    line   = { number | group }  |  a tuple without its brackets
+    group  = "[" … "]" | "(" … ")"
+    part   = number | low-high | several of these with commas, in quotes | "*"
+
+A number has 64 bits, signed or unsigned. What a group means:
+
+* a group that holds groups is a list of identifiers, and a group within it is a tuple;
+* ``[…]`` of cells is a list of numbers; ``(…)`` of cells is one tuple, unless its first cell is
+  2^32 or more in size, an identifier itself: then it is a list too.
+
+A line without brackets is one tuple when it has a cell that is no number (``4055,55359,408,v5_7_0``
+or ``1963,54331,*``), or when it has as many numbers as a tuple, with or without the last part, and
+all are below 2^24: too small for an identifier, large enough for a plate or a day. Any other line
+is a list of numbers. So ``4055, 55359, 408`` is a tuple, and ``[4055, 55359, 408]`` three numbers.
+"""
+
+import csv
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import numpy as np
+
+from ..errors import BadIdentifier, UnknownField
+
+_ID_FROM: Final = 2**32  # plate 1 packs to 2^50; no part of a tuple comes near
+_PART_BELOW: Final = 2**24  # mjd, the largest part, ends at 66383 in a packed identifier
+_MAX_DIGITS: Final = 20  # of 2^64 - 1
+_MAX_DEPTH: Final = 8  # a printed array of tuples has three
+_PART_COLUMNS: Final = (("plate",), ("mjd",), ("fiberid", "fiber"), ("run2d",))
+
+_NUMBER = re.compile(r"[+-]?[0-9]{1,20}")
+_RANGE = re.compile(r"([0-9]{1,20})(?:\s*-\s*([0-9]{1,20}))?")
+_TEXT = re.compile(r"\w[\w.]{0,31}", re.ASCII)
+_NAME = re.compile(r"[A-Za-z_]\w*")
+_FLOAT = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eEdD][+-]?[0-9]+)?")
+_MISSING: Final = frozenset({"", "none", "nan", "null", "nat", "<na>", "na", "masked", "--"})
+_EMPTY_CELL = re.compile(r"(?:^|,)[ \t]*,", re.MULTILINE)
+_SCALAR_REPR = re.compile(r"\b(?:np\.|numpy\.)?(?:u?int\d*|u?longlong|str_)\(([^()]*)\)")
+_ARRAY_REPR = re.compile(r"(?:np\.|numpy\.)?array\((\[.*\])(?:,\s*dtype=[^()\[\]]*)?\)", re.DOTALL)
+_TOKEN = re.compile(
+    r"""(?P<newline>[\r\n]+) | (?P<blank>[^\S\r\n]+|\#[^\r\n]*) | (?P<comma>,)
+    | (?P<open>[(\[]) | (?P<close>[)\]])
+    | [bu]?(?P<quoted>'[^'\r\n]*'|"[^"\r\n]*") | (?P<word>[^\s,()\[\]'"#]+)""",
+    re.VERBOSE,
+)
+_TABLE_CELL = re.compile(r'"[^"]*"|\S+')
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Whole numbers from ``low`` to ``high``, both included."""
+
+    low: int
+    high: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low <= self.high < 2**64:
+            reason = "a range is low-high: 0 or more, the smaller first, within 64 bits"
+            raise BadIdentifier(f"{self.low}-{self.high}", reason)
+
+    @property
+    def text(self) -> str:
+        """The range as `parse_id_tuple` reads it."""
+        # From 2^32 on, a bare number would make its tuple a list of identifiers.
+        alone = self.low == self.high < _ID_FROM
+        return str(self.low) if alone else f"{self.low}-{self.high}"
+
+
+Part: TypeAlias = tuple[Span, ...] | tuple[str, ...] | None
+"""What one part of a tuple may be; None allows anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class IdPattern:
+    """The tuple form of an identifier, with ranges, lists and wildcards.
+
+    The last part is text, the reduction; the others are numbers, and one of them is given.
+    """
+
+    parts: tuple[Part, ...]
+
+    def __post_init__(self) -> None:
+        if not any(self.parts[:-1]):
+            reason = "it would name a whole survey; give at least one number, as in (1963, '*')"
+            raise BadIdentifier(format_id(self), reason)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether each number is one value, and the text one or open: it names one spectrum."""
+        one_each = all(part and len(part) == 1 for part in self.parts[:-1])
+        spans = [one for part in self.parts[:-1] for one in part or () if isinstance(one, Span)]
+        one_text = self.parts[-1] is None or len(self.parts[-1]) == 1
+        return one_each and one_text and all(span.low == span.high for span in spans)
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    bracket: str
+    items: "list[str | _Group]"
+
+
+def parse_id_text(
+    text: str, nparts: int = 4, *, id_column: str = "specobjid", id_col: str | None = None
+) -> list[int | IdPattern]:
+    """Read identifiers from text: lists, tuples, tables, one a line or many.
+
+    Parameters
+    ----------
+    text :
+        As the grammar at the head of this module says; a byte order mark, Windows line ends,
+        blank lines and comments are passed over.
+    nparts :
+        Parts of the tuple form, the last one text.
+    id_column, id_col :
+        As for `id_columns`, in a table; without effect on text that is none.
+
+    Raises
+    ------
+    BadIdentifier
+        Text that names no spectrum, or a list that was cut when it was printed.
+    UnknownField
+        A table without the column.
+    """
+    body = text.removeprefix("\ufeff")
+    numbers = _plain_numbers(body)
+    if numbers is not None:
+        return list(numbers)
+    table = _read_table(body, nparts, id_column, id_col)
+    return _read_lines(body, nparts) if table is None else table
+
+
+def parse_id_tuple(values: Sequence[object], nparts: int = 4) -> IdPattern:
+    """Read the tuple form of an identifier from its parts.
+
+    Parameters
+    ----------
+    values :
+        Whole numbers, text such as ``'1-100'``, ``'1,5,9'`` or ``'26,103'``, and ``'*'`` or None,
+        which allow anything, as do parts missing at the end.
+    nparts :
+        Parts of the tuple form, the last one text.
+
+    Examples
+    --------
+    >>> format_id(parse_id_tuple(("1962,1963", "*", 100, 26)))
+    "('1962,1963', '*', 100, '26')"
+    """
+    if not 1 <= len(values) <= nparts:
+        raise BadIdentifier(_short(values), f"a tuple has 1 to {nparts} parts: (1963, 54331, 19)")
+    parts: list[Part] = [_numbers_part(value) for value in values[: nparts - 1]]
+    parts += [None] * (nparts - 1 - len(parts))
+    return IdPattern((*parts, _text_part(values[-1]) if len(values) == nparts else None))
+
+
+def format_id(value: int | IdPattern) -> str:
+    """Return the identifier as one line of text, which `parse_id_text` reads back to the same."""
+    if not isinstance(value, IdPattern):
+        return str(int(value))
+    shown: list[str] = []
+    for part in value.parts:
+        each = part or ("*",)
+        text = ",".join(one.text if isinstance(one, Span) else one for one in each)
+        is_number = text.isdecimal() and isinstance(each[0], Span)
+        shown.append(text if is_number else f"'{text}'")
+    while len(shown) > 1 and shown[-1] == "'*'":
+        shown.pop()
+    return f"({shown[0]},)" if len(shown) == 1 else f"({', '.join(shown)})"
+
+
+def leads_list(first: object) -> bool:
+    """Return whether a tuple that begins with this is a list of identifiers, not one of them."""
+    text = str(first).strip()
+    return bool(_NUMBER.fullmatch(text)) and not -_ID_FROM < int(text) < _ID_FROM
+
+
+def id_columns(
+    names: Sequence[str], nparts: int, id_column: str, id_col: str | None
+) -> tuple[int, ...]:
+    """Return the places of the columns that identify: one, or those of a tuple in their order.
+
+    ``id_col`` must be there, in whatever case. Without it ``id_column`` is taken, or plate, mjd,
+    fiberid (or fiber) and, if there, run2d where tuples have four parts, or the only column.
+    """
+    lower = [name.strip().lower() for name in names]
+    wanted = (id_col or id_column).lower()
+    if wanted in lower:
+        return (lower.index(wanted),)
+    if id_col is None and nparts == len(_PART_COLUMNS):
+        found = [next((n for n in given if n in lower), None) for given in _PART_COLUMNS]
+        if None not in found[:-1]:
+            return tuple(lower.index(name) for name in found if name is not None)
+    if id_col is None and len(names) == 1:
+        return (0,)
+    raise UnknownField(id_col or id_column, names)
+
+
+def _short(given: object) -> str:
+    text = given if isinstance(given, str) else repr(given)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def _read_number(text: str) -> int:
+    """Return one identifier from its decimal text, signed or unsigned 64 bit."""
+    bare = text.strip(" '\"")
+    if _NUMBER.fullmatch(bare) and -(2**63) <= int(bare) < 2**64:
+        return int(bare)
+    reason = "write a whole number, or a tuple as in (1963, 54331, 19)"
+    if bare.lower() in _MISSING:
+        reason = "the value is missing; leave such rows out"
+    elif bare.lstrip("+-").isdecimal():
+        reason = "a number here has at most 64 bits"
+    elif _FLOAT.fullmatch(bare):
+        reason = "a float has lost the last digits; give whole numbers or text"
+    elif bare == "*" or _RANGE.fullmatch(bare):
+        reason = "ranges, lists and '*' stand within a tuple, as in (1963, 54331, '1-100')"
+    raise BadIdentifier(_short(text), reason)
+
+
+def _plain_numbers(text: str) -> list[int] | None:
+    """Return the numbers of a text that holds nothing else, or None to have it read in full."""
+    body = text.strip()
+    is_list = body.startswith("[") and body.endswith("]")
+    body = body[1:-1] if is_list else body
+    # On 2 MB of digits translate takes 3 ms, a regular expression 20.
+    if not body.isascii() or body.encode().translate(None, b"0123456789+- \t\r\n,"):
+        return None
+    words = body.replace(",", " ").split()
+    if max(map(len, words), default=0) > _MAX_DIGITS or ("," in body and _EMPTY_CELL.search(body)):
+        return None
+    try:
+        numbers = list(map(int, words))
+    except ValueError:
+        return None
+    if numbers and (min(numbers) < -(2**63) or max(numbers) >= 2**64):
+        return None
+    if is_list or words == body.splitlines() or not any(0 <= n < _PART_BELOW for n in numbers):
+        return numbers
+    return None
+
+
+def _tokens(text: str) -> Iterator[tuple[str, str]]:
+    place = 0
+    while place < len(text):
+        match = _TOKEN.match(text, place)
+        if match is None:
+            raise BadIdentifier(_short(text[place:]), "the quote is never closed")
+        kind, place = match.lastgroup or "", match.end()
+        token = match[kind]
+        if kind == "word" and ("..." in token or "…" in token):
+            reason = "the list was cut when it was printed; send all of it"
+            raise BadIdentifier(_short(text), reason)
+        if kind != "blank":
+            yield kind, token
+
+
+def _lines(text: str) -> list[list[str | _Group]]:
+    """Return the cells and groups of each line; a group belongs to the line that it begins on."""
+    lines: list[list[str | _Group]] = [[]]
+    groups: list[_Group] = []
+    comma_bad = True
+    for kind, token in _tokens(text):
+        items = groups[-1].items if groups else lines[-1]
+        if kind == "comma" and comma_bad:
+            raise BadIdentifier(_short(text), "there is an empty place before a comma")
+        if kind == "newline":
+            if groups:
+                continue
+            lines.append([])
+        elif kind == "open":
+            groups.append(_Group(token, []))
+            items.append(groups[-1])
+            if len(groups) > _MAX_DEPTH:
+                raise BadIdentifier(_short(text), "brackets are nested too deeply")
+        elif kind == "close":
+            if not groups or groups.pop().bracket + token not in {"()", "[]"}:
+                raise BadIdentifier(_short(text), f"{token!r} closes no bracket")
+        elif kind in {"word", "quoted"}:
+            items.append(token if kind == "word" else token[1:-1].strip())
+        comma_bad = kind in {"comma", "open", "newline"}
+    if groups:
+        raise BadIdentifier(_short(text), f"{groups[-1].bracket!r} is never closed")
+    return lines
+
+
+def _read_lines(text: str, nparts: int) -> list[int | IdPattern]:
+    bare = text.strip()
+    array = _ARRAY_REPR.fullmatch(bare)
+    found: list[int | IdPattern] = []
+    for items in _lines(_SCALAR_REPR.sub(r"\1", array[1] if array else bare)):
+        cells = [item for item in items if isinstance(item, str)]
+        if len(cells) == len(items) and _is_bare_tuple(cells, nparts):
+            found.append(parse_id_tuple(cells, nparts))
+        else:
+            found.extend(one for item in items for one in _read_item(item, nparts))
+    return found
+
+
+def _is_bare_tuple(cells: Sequence[str], nparts: int) -> bool:
+    """Return whether a line without brackets is one tuple: see the head of this module."""
+    if len(cells) < 2 or leads_list(cells[0]):
+        return False
+    if all(_NUMBER.fullmatch(cell) for cell in cells):
+        small = all(0 <= int(cell) < _PART_BELOW for cell in cells)
+        return small and nparts - 1 <= len(cells) <= nparts
+    return all(_NUMBER.fullmatch(cell) or not _FLOAT.fullmatch(cell) for cell in cells)
+
+
+def _read_item(item: str | _Group, nparts: int, *, nested: bool = False) -> list[int | IdPattern]:
+    """Return the identifiers of a cell or a group."""
+    if isinstance(item, str):
+        # Only what stood in quotes holds separators: a table's column of tuples.
+        is_text = any(mark in item for mark in "(, ")
+        return _read_lines(item, nparts) if is_text else [_read_number(item)]
+    cells = [one for one in item.items if isinstance(one, str)]
+    may_be_tuple = len(cells) == len(item.items) > 0 and (nested or item.bracket == "(")
+    if may_be_tuple and not leads_list(cells[0]):
+        return [parse_id_tuple(cells, nparts)]
+    return [found for one in item.items for found in _read_item(one, nparts, nested=True)]
+
+
+def _part_text(value: object) -> str | None:
+    """Return a part as text, or None where it allows anything."""
+    if value is None or (isinstance(value, str | bytes) and value.strip() in {"*", b"*", "None"}):
+        return None
+    if isinstance(value, bytes):
+        return value.decode("ascii", "replace").strip()
+    if isinstance(value, bool | np.bool_) or not isinstance(value, str | int | np.integer):
+        reason = "a part is a whole number, or text as '1-100' or '1,5,9'; not a float"
+        raise BadIdentifier(_short(value), reason)
+    return str(value).strip()
+
+
+def _numbers_part(value: object) -> tuple[Span, ...] | None:
+    if type(value) is str and len(value) <= _MAX_DIGITS and value.isascii() and value.isdecimal():
+        value = int(value)
+    if type(value) is int:
+        return (Span(value, value),)
+    text = _part_text(value)
+    if text is None:
+        return None
+    matches = [_RANGE.fullmatch(one.strip()) for one in text.split(",")]
+    spans = [Span(int(m[1]), int(m[2] or m[1])) for m in matches if m is not None]
+    if len(spans) < len(matches):
+        reason = "this part is a whole number, a range '1-100', a list '1,5,9' or '*'"
+        raise BadIdentifier(_short(text), reason)
+    return tuple(spans)
+
+
+def _text_part(value: object) -> tuple[str, ...] | None:
+    text = _part_text(value)
+    if text is None:
+        return None
+    texts = tuple(one.strip() for one in text.split(","))
+    if not all(map(_TEXT.fullmatch, texts)):
+        raise BadIdentifier(_short(text), "the last part is text as 26 or v5_13_2, or a list of it")
+    return texts
+
+
+def _read_table(
+    text: str, nparts: int, id_column: str, id_col: str | None
+) -> list[int | IdPattern] | None:
+    """Return the identifiers of a table with a header line, or None when there is no header."""
+    lines = [line for line in text.splitlines() if line.strip() and line.lstrip()[0] != "#"]
+    comma = next((one for one in ",\t;|" if lines and one in lines[0]), "")
+    rows = _cells(lines, comma)
+    names = next(rows, [])
+    known = {(id_col or id_column).lower(), _PART_COLUMNS[0][0]}
+    if known.isdisjoint(name.lower() for name in names) and (
+        len(lines) < 2 or not all(_NAME.fullmatch(name) for name in names if name)
+    ):
+        return None
+    places = id_columns(names, nparts, id_column, id_col)
+    found: list[int | IdPattern] = []
+    for row in rows:
+        if len(row) <= max(places):
+            raise BadIdentifier(_short(comma.join(row)), f"the row has not all of {names}")
+        if len(places) == 1:
+            found.extend(_read_item(row[places[0]], nparts))
+        else:
+            found.append(parse_id_tuple([row[place] for place in places], nparts))
+    return found
+
+
+def _cells(lines: Sequence[str], comma: str) -> Iterator[list[str]]:
+    """Yield the cells of each row; without a comma of any kind blanks separate them."""
+    try:
+        split = csv.reader(lines, delimiter=comma, skipinitialspace=True) if comma else None
+        for row in split or map(_TABLE_CELL.findall, lines):
+            yield [cell.strip(" '\"") for cell in row]
+    except csv.Error as error:
+        raise BadIdentifier(_short(lines[0]), f"the table cannot be read: {error}") from error

@@ -1,0 +1,158 @@
+"""Spectral lines with their vacuum wavelengths, and air ↔ vacuum conversion.
+
+Wavelengths of emission lines are those of ``sdss/idlspec2d`` ``etc/emlines.par``, of absorption
+lines those of ``desihub/prospect``; where a source gives air, they were converted once with
+Ciddor (1996), which agrees with the formula here to 0.007 Å between 3700 and 9600 Å.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Kind = Literal["emission", "absorption", "sky"]
+
+AIR_FROM_AA = 2000.0
+"""Published wavelengths are in air from here on, and in vacuum below (the custom of the field)."""
+
+# Morton (1991), as the SDSS data model gives it; λ is the vacuum wavelength in Å.
+_MORTON = (2.735182e-4, 131.4182, 2.76249e8)
+# Each round divides the error by about 1e5: three leave less than 1e-12 Å.
+_ROUNDS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class SpectralLine:
+    """A line, or an unresolved blend under one name."""
+
+    name: str
+    wave_aa: float
+    """Vacuum wavelength at rest; in the observer's frame for lines of the night sky."""
+    kind: Kind
+
+
+_EMISSION = (
+    ("Lyβ", 1025.18),
+    ("Lyα", 1215.67),
+    ("N V", 1240.81),
+    ("Si IV", 1393.75),
+    ("O IV]", 1402.77),
+    ("C IV", 1549.48),
+    ("He II", 1640.42),
+    ("C III]", 1908.734),
+    ("Mg II", 2796.354),
+    ("Mg II", 2803.532),
+    ("[Ne V]", 3346.79),
+    ("[Ne V]", 3426.85),
+    ("[O II]", 3727.092),
+    ("[O II]", 3729.875),
+    ("[Ne III]", 3869.857),
+    ("Hζ", 3890.166),
+    ("[Ne III]", 3968.593),
+    ("Hε", 3971.198),
+    ("Hδ", 4102.892),
+    ("Hγ", 4341.684),
+    ("[O III]", 4364.435),
+    ("He II", 4686.991),
+    ("Hβ", 4862.683),
+    ("[O III]", 4960.295),
+    ("[O III]", 5008.240),
+    ("He I", 5877.309),
+    ("[O I]", 6302.046),
+    ("[N II]", 6549.859),
+    ("Hα", 6564.614),
+    ("[N II]", 6585.269),
+    ("[S II]", 6718.294),
+    ("[S II]", 6732.678),
+    ("[Ar III]", 7137.757),
+    ("[S III]", 9071.089),
+    ("[S III]", 9533.214),
+)
+
+_ABSORPTION = (
+    ("Si II", 1260.422),
+    ("O I", 1302.169),
+    ("Si II", 1304.370),
+    ("C II", 1334.532),
+    ("Si II", 1526.707),
+    ("Fe II", 1608.451),
+    ("Al II", 1670.788),
+    ("Si II", 1808.013),
+    ("Al III", 1854.718),
+    ("Al III", 1862.791),
+    ("Mg I", 2026.477),
+    ("Fe II", 2344.213),
+    ("Fe II", 2374.460),
+    ("Fe II", 2382.764),
+    ("Ca K", 3934.778),
+    ("Ca H", 3969.593),
+    ("G band", 4308.952),
+    ("Mg b", 5176.441),
+    ("Na D2", 5891.582),
+    ("Na D1", 5897.554),
+    ("Ca II", 8500.355),
+    ("Ca II", 8544.437),
+    ("Ca II", 8664.519),
+)
+
+_SKY = (("[O I] sky", 5578.888), ("[O I] sky", 6302.046), ("[O I] sky", 6365.535))
+
+
+def _table(kind: Kind, rows: tuple[tuple[str, float], ...]) -> tuple[SpectralLine, ...]:
+    """Return the lines of one kind."""
+    return tuple(SpectralLine(name, wave_aa, kind) for name, wave_aa in rows)
+
+
+EMISSION_LINES = _table("emission", _EMISSION)
+"""Lines that galaxies and quasars show in emission, by wavelength."""
+
+ABSORPTION_LINES = _table("absorption", _ABSORPTION)
+"""Interstellar and stellar absorption lines, by wavelength."""
+
+SKY_LINES = _table("sky", _SKY)
+"""Night-sky lines that leave residuals at fixed observed wavelengths."""
+
+
+def vacuum_to_air(wave: npt.ArrayLike) -> Any:
+    """Return wavelengths in standard air.
+
+    Vacuum wavelengths below `AIR_FROM_AA` (in air) come back unchanged, so those within the
+    0.65 Å above it are the only ones that `air_to_vacuum` does not bring back.
+
+    Parameters
+    ----------
+    wave : scalar or any shape float, vacuum Å
+
+    Returns
+    -------
+    float64, same shape, Å in air
+    """
+    vacuum = np.asarray(wave, dtype=np.float64)
+    air = vacuum / _index(np.maximum(vacuum, AIR_FROM_AA))
+    return np.where(air >= AIR_FROM_AA, air, vacuum)[()]
+
+
+def air_to_vacuum(wave: npt.ArrayLike) -> Any:
+    """Return vacuum wavelengths; those below `AIR_FROM_AA` are taken as vacuum already.
+
+    Parameters
+    ----------
+    wave : scalar or any shape float, Å in air
+
+    Returns
+    -------
+    float64, same shape, vacuum Å
+    """
+    air = np.asarray(wave, dtype=np.float64)
+    safe = np.maximum(air, AIR_FROM_AA)
+    vacuum = safe
+    for _ in range(_ROUNDS):
+        vacuum = safe * _index(vacuum)
+    return np.where(air >= AIR_FROM_AA, vacuum, air)[()]
+
+
+def _index(vacuum: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the refractive index of standard air, for vacuum wavelengths in Å."""
+    constant, second, fourth = _MORTON
+    return 1.0 + constant + second / vacuum**2 + fourth / vacuum**4

@@ -1,0 +1,397 @@
+"""Identifiers as text."""
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from specserver.errors import BadIdentifier, UnknownField
+from specserver.model.idtext import (
+    IdPattern,
+    Span,
+    format_id,
+    id_columns,
+    leads_list,
+    parse_id_text,
+    parse_id_tuple,
+)
+
+A, B = 299489676975171584, 11997690149582688256
+
+
+def spans():
+    ends = st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
+    return ends.map(sorted).map(lambda both: Span(*both)) | st.integers(0, 2**16).map(
+        lambda number: Span(number, number)
+    )
+
+
+def patterns(nparts=4):
+    numbers = st.none() | st.lists(spans(), min_size=1, max_size=3).map(tuple)
+    texts = st.none() | st.lists(
+        st.from_regex(r"[A-Za-z0-9]\w{0,7}", fullmatch=True).filter(
+            lambda text: text.isascii() and text != "None"
+        ),
+        min_size=1,
+        max_size=3,
+    ).map(tuple)
+    parts = st.tuples(*[numbers] * (nparts - 1), texts).filter(lambda parts: any(parts[:-1]))
+    return parts.map(IdPattern)
+
+
+def numbers():
+    return st.integers(-(2**63), 2**64 - 1)
+
+
+def exact(*values):
+    return parse_id_tuple(values)
+
+
+@given(numbers() | patterns())
+def test_format_and_parse_are_inverse(value):
+    assert parse_id_text(format_id(value)) == [value]
+
+
+@given(st.lists(numbers() | patterns(), max_size=8))
+def test_one_identifier_a_line(values):
+    assert parse_id_text("\r\n".join(map(format_id, values))) == values
+
+
+@given(st.lists(numbers(), max_size=20))
+def test_printed_lists_of_numbers(values):
+    assert parse_id_text(str(values)) == values
+    assert parse_id_text(repr(values).replace(",", "")) == values
+    assert parse_id_text("[" + ", ".join(f"np.int64({value})" for value in values) + "]") == values
+
+
+@given(st.integers(2, 6).flatmap(lambda n: st.tuples(st.just(n), patterns(n))))
+def test_any_number_of_parts(both):
+    nparts, pattern = both
+    assert parse_id_text(format_id(pattern), nparts) == [pattern]
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2**14), st.integers(50000, 66383), st.integers(0, 4095)),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_printed_tuples(rows):
+    expected = [parse_id_tuple(row) for row in rows]
+    assert parse_id_text(str(rows)) == expected
+    assert parse_id_text(str(tuple(rows))) == expected
+    assert parse_id_text(str(np.array(rows))) == expected
+    assert parse_id_text(repr(np.array(rows))) == expected
+    assert parse_id_text("\n".join(f"{p}, {m}, {f}" for p, m, f in rows)) == expected
+    assert parse_id_text("plate mjd fiber\n" + "\n".join(f"{p} {m} {f}" for p, m, f in rows)) == (
+        expected
+    )
+
+
+@given(
+    st.text(alphabet="0123456789()[],'\"*-.# \n\tabvenpu_…:", max_size=40) | st.text(max_size=20)
+)
+@example("[(((((((((1")
+@example("np.int64()")
+@example("array([])")
+@example("(,)")
+def test_any_text_is_read_or_refused(text):
+    try:
+        found = parse_id_text(text)
+    except (BadIdentifier, UnknownField):
+        return
+    assert all(isinstance(one, int | IdPattern) for one in found)
+    assert parse_id_text("\n".join(map(format_id, found))) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("123", [123]),
+        ("[1, 2, 3]", [1, 2, 3]),
+        ("1\n2\n3", [1, 2, 3]),
+        ("[123 456]", [123, 456]),
+        ("[np.uint64(123), np.uint64(456)]", [123, 456]),
+        (f"[{A}\n {B}]", [A, B]),
+        (f"array([{A}, {B}], dtype=uint64)", [A, B]),
+        (f"({A}, {B})", [A, B]),
+        (f"({A},)", [A]),
+        (f"({B - 2**64}, 5)", [B - 2**64, 5]),
+        (f"['{A}', '{B}']", [A, B]),
+        (f"{A},{B}", [A, B]),
+        (f"{A}, {A}, {B}", [A, A, B]),
+        (f'"{A}"', [A]),
+        (f"{A},\n{B},\n", [A, B]),
+        ("4055, 55359, 408", [exact(4055, 55359, 408)]),
+        ("4055 55359 408", [exact(4055, 55359, 408)]),
+        ("4055, 55359, 408, 26", [exact(4055, 55359, 408, 26)]),
+        ("4055, 55359, 408, 'v5_7_0'", [exact(4055, 55359, 408, "v5_7_0")]),
+        ("4055,55359,408,v5_7_0", [exact(4055, 55359, 408, "v5_7_0")]),
+        ("(4055, 55359, 408, 'v5_7_0')", [exact(4055, 55359, 408, "v5_7_0")]),
+        ("(4055, 55359, 408, None)", [exact(4055, 55359, 408)]),
+        ("[4055, 55359, 408]", [4055, 55359, 408]),
+        ("4055, 55359", [4055, 55359]),
+        (f"4055, 55359, {2**24}", [4055, 55359, 2**24]),
+        (f"4055, 55359, {2**24 - 1}", [exact(4055, 55359, 2**24 - 1)]),
+        ("1,2,3,4,5", [1, 2, 3, 4, 5]),
+        ("[(1963,54331,19), (1,2,3,'26')]", [exact(1963, 54331, 19), exact(1, 2, 3, 26)]),
+        ("((1963,54331,19),)", [exact(1963, 54331, 19)]),
+        (f"[(1963,54331,19), {B}]", [exact(1963, 54331, 19), B]),
+        (
+            "[(np.int64(1), np.int64(2), np.int64(3), np.str_('v5_7_0'))]",
+            [exact(1, 2, 3, "v5_7_0")],
+        ),
+        ("1963,54331,*", [exact(1963, 54331)]),
+        ("(1963,54331,1-100)", [exact(1963, 54331, "1-100")]),
+        ("('1962,1963','*',100,'26,103')", [exact("1962,1963", "*", 100, "26,103")]),
+        ("('*',54331,100)", [exact(None, 54331, 100)]),
+        ("(1963,)", [exact(1963)]),
+        (f"# mine\n\n{A} # good\n  # end", [A]),
+        (f"\ufeff{A}\r\n{B}\r\n", [A, B]),
+        ("", []),
+        (" \n", []),
+        ("[]", []),
+        ("# nothing", []),
+    ],
+)
+def test_text(text, expected):
+    assert parse_id_text(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f"specobjid\n{A}\n{B}\n", [A, B]),
+        ("specobjid\n", []),
+        (f"\ufeffSpecObjID\r\n{A}\r\n", [A]),
+        (f"#Table1\nra,specobjid,class\n1.5,{A},GALAXY\n2.5,{B},STAR\n", [A, B]),
+        (f'ra,"specobjid",note\n1.5,"{A}","a, (b)"\n', [A]),
+        (f",specobjid\n0,{A}\n1,{B - 2**64}\n", [A, B - 2**64]),
+        (f"ra\tspecobjid\n1.5\t{A}\n", [A]),
+        (f"ra;specobjid\n1.5;{A}\n", [A]),
+        (f"# %ECSV 1.0\n# ---\nspecobjid note\n{A} 'a'\n\n{B} \"b c\"\n", [A, B]),
+        (f"ra (deg),specobjid\n1.5,{A}\n", [A]),
+        (f"my_ids\n{A}\n", [A]),
+        ("PLATE,MJD,FIBERID,RA\n266,51602,1,0.5\n", [exact(266, 51602, 1)]),
+        ("run2d,fiber,mjd,plate\nv5_7_0,408,55359,4055\n", [exact(4055, 55359, 408, "v5_7_0")]),
+        (f"plate,mjd,fiberid,specobjid\n266,51602,1,{A}\n", [A]),
+        ('specobjid\n"(266, 51602, 1)"\n', [exact(266, 51602, 1)]),
+    ],
+)
+def test_table(text, expected):
+    assert parse_id_text(text) == expected
+
+
+def test_table_with_a_named_column():
+    text = f"specobjid,bestobjid\n1,{A}\n"
+    assert parse_id_text(text, id_col="BESTOBJID") == [A]
+    assert parse_id_text(text, id_column="bestobjid") == [A]
+    with pytest.raises(UnknownField, match=r"'targetid'.*specobjid, bestobjid"):
+        parse_id_text(text, id_col="targetid")
+    with pytest.raises(UnknownField, match="known here: ra, dec"):
+        parse_id_text("ra,dec\n1.5,2.5\n")
+    with pytest.raises(UnknownField):
+        parse_id_text("plate,mjd\n266,51602\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[0 1 2 ... 997 998 999]", "cut when it was printed"),
+        ("[0, 1, 2, ..., 999]", "cut when it was printed"),
+        ("[[1 2 3]\n ...\n [4 5 6]]", "cut when it was printed"),
+        (f"{A}\n…\n{B}", "cut when it was printed"),
+        ("0 1 2 ... 997", "cut when it was printed"),
+        ("3.72236013965159E+018", "lost the last digits"),
+        ("266.0, 51602.0, 1.0", "lost the last digits"),
+        (f"specobjid\n{A}.0\n", "lost the last digits"),
+        ("(266.0, 51602, 1)", "whole number"),
+        ("nan", "missing"),
+        (f"{A}\nNone", "missing"),
+        ("specobjid,z\n,0.1\n", "missing"),
+        ("''", "missing"),
+        ("1-100", "within a tuple"),
+        ("*", "within a tuple"),
+        ("('*','*','*')", "whole survey"),
+        ("(None,)", "whole survey"),
+        ("('*','*','*','26')", "whole survey"),
+        ("(1963, '100-1')", "smaller first"),
+        ("(1963, -5)", "whole number"),
+        ("(-5, 6, 7)", "whole number"),
+        ("(1963, '')", "whole number"),
+        ("(1963, '1,,2')", "whole number"),
+        ("(1963, '1,*')", "whole number"),
+        ("(1963, 54331, 19, '26-104')", "last part is text"),
+        ("(1963, 54331, 19, '')", "last part is text"),
+        ('(1963, 54331, 19, "26\'; drop")', "last part is text"),
+        ("(1,2,3,4,5)", "1 to 4 parts"),
+        (str(2**64), "64 bits"),
+        (str(-(2**63) - 1), "64 bits"),
+        ("1" * 5000, "64 bits"),
+        (f"(1963, '5-{2**64}')", "64 bits"),
+        ("(1963, '" + "1" * 30 + "')", "whole number"),
+        ("1_000", "whole number"),
+        ("0x10", "whole number"),
+        ("1,,2", "empty place"),
+        (",1", "empty place"),
+        ("(1,,2)", "empty place"),
+        ("[,1]", "empty place"),
+        ("[1,2", "never closed"),
+        ("(1,2]", "closes no bracket"),
+        ("1)", "closes no bracket"),
+        ("'1", "quote is never closed"),
+        ("(" * 9 + ")" * 9, "nested too deeply"),
+        ("hello", "write a whole number"),
+        ("hello\nworld", "write a whole number"),
+        (f"{A}, hello", "write a whole number"),
+        ("spec-0266-51602-0001.fits", "write a whole number"),
+        ("__import__('os').system('ls')", "write a whole number"),
+        ("plate,mjd,fiberid\n266,51602\n", "row has not all of"),
+    ],
+)
+def test_refused_text(text, reason):
+    with pytest.raises(BadIdentifier, match=reason):
+        parse_id_text(text)
+
+
+def test_unicode_digits_are_no_number():
+    with pytest.raises(BadIdentifier):
+        parse_id_text("٣٣")
+
+
+def test_tuple_parts():
+    assert exact(np.int16(1963), "1-100", "1,5, 9-12", 26).parts == (
+        (Span(1963, 1963),),
+        (Span(1, 100),),
+        (Span(1, 1), Span(5, 5), Span(9, 12)),
+        ("26",),
+    )
+    assert exact(b"266", "51602", 1, b"v5_7_0 ").parts[3] == ("v5_7_0",)
+    assert exact(None, "*", 5).parts == (None, None, (Span(5, 5),), None)
+    assert parse_id_tuple((5,), 2).parts == ((Span(5, 5),), None)
+    assert exact(1, 2, 3, "26,103").parts[3] == ("26", "103")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        (1.0,),
+        (np.float64(1963), 2),
+        (True,),
+        (1, [2]),
+        (1, np.nan),
+        (1, -1),
+        (2**64,),
+        (),
+        (1,) * 5,
+    ],
+)
+def test_refused_tuples(values):
+    with pytest.raises(BadIdentifier):
+        parse_id_tuple(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ((1963, 54331, 19), True),
+        ((1963, 54331, 19, "26"), True),
+        ((1963, 54331, 19, "26,103"), False),
+        ((1963, 54331, "19-20"), False),
+        ((1963, 54331, "19-19"), True),
+        ((1963, 54331, "19,21"), False),
+        ((1963, 54331), False),
+        (("*", 54331, 19), False),
+    ],
+)
+def test_is_exact(values, expected):
+    assert parse_id_tuple(values).is_exact is expected
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ((1963, 54331, 19), "(1963, 54331, 19)"),
+        ((1963,), "(1963,)"),
+        ((1963, "*", "*"), "(1963,)"),
+        (("*", 5), "('*', 5)"),
+        (("1962,1963", "*", 100, "26,103"), "('1962,1963', '*', 100, '26,103')"),
+        ((2**32, 1), "('4294967296-4294967296', 1)"),
+    ],
+)
+def test_format(values, expected):
+    assert format_id(parse_id_tuple(values)) == expected
+
+
+def test_format_numbers():
+    assert format_id(np.uint64(B)) == str(B)
+    assert format_id(-5) == "-5"
+
+
+def test_impossible_values_cannot_be_made():
+    with pytest.raises(BadIdentifier):
+        Span(5, 4)
+    with pytest.raises(BadIdentifier):
+        Span(-1, 4)
+    with pytest.raises(BadIdentifier):
+        Span(0, 2**64)
+    with pytest.raises(BadIdentifier):
+        IdPattern((None, None, None, ("26",)))
+
+
+def test_what_leads_a_list():
+    assert [leads_list(value) for value in (A, str(A), -A, np.uint64(B), 2**32)] == [True] * 5
+    assert [leads_list(value) for value in (1963, "*", "1-5", None, -5, 2**32 - 1)] == [False] * 6
+
+
+def test_columns():
+    assert id_columns(["ra", "SPECOBJID"], 4, "specobjid", None) == (1,)
+    assert id_columns(["FIBER", "mjd", "plate"], 4, "specobjid", None) == (2, 1, 0)
+    assert id_columns(["fiberid", "run2d", "mjd", "plate"], 4, "specobjid", None) == (3, 2, 0, 1)
+    assert id_columns(["only"], 4, "specobjid", None) == (0,)
+    with pytest.raises(UnknownField):
+        id_columns(["only"], 4, "specobjid", "other")
+    with pytest.raises(UnknownField):
+        id_columns(["plate", "mjd", "fiber"], 2, "targetid", None)
+
+
+def seconds(function, *args):
+    begin = time.perf_counter()
+    function(*args)
+    return time.perf_counter() - begin
+
+
+def test_long_lists_take_little_time():
+    """About 40 ms each on an idle core; the bound only tells linear from worse."""
+    text = "\n".join(map(format_id, range(A, A + 100_000)))
+    assert seconds(parse_id_text, text) < 1.0
+    assert seconds(parse_id_text, f"[{text}]".replace("\n", ", ")) < 1.0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1" * 300_000 + "x",
+        "(" * 300_000,
+        "'" + "1," * 150_000,
+        "int(" * 100_000,
+        "array([" + "],dtype=" * 50_000,
+        "array([" + "]," * 100_000,
+        "1" + " " * 300_000 + "x",
+        "," + " " * 300_000 + "x",
+        "a," * 100_000,
+        "(1963, '" + "1-2," * 50_000 + "')",
+        '"' * 200_000,
+        'specobjid\n"' + "1" * 300_000,
+    ],
+    ids=range(12),
+)
+def test_hostile_text_takes_linear_time(text):
+    def refuse():
+        with pytest.raises((BadIdentifier, UnknownField)):
+            parse_id_text(text)
+
+    assert seconds(refuse) < 3.0
