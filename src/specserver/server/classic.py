@@ -1,0 +1,365 @@
+"""The documented endpoints, in the form that the predecessor's client speaks.
+
+============================  ====================================================================
+``GET /`` ``/ping``           text that starts with ``Hello World``
+``GET /available``            whether spectra are served, and from what (text or JSON)
+``GET /contexts``             all contexts (text, JSON, CSV), or one as a JSON object
+``GET /profiles``             likewise
+``GET /catalogs``             the catalogues of a context (text, JSON, CSV)
+``GET /validate``             ``OK``, or the error
+``GET /query``                CSV with a header; ``cond`` may begin with a q3c call
+``POST /listSpan``            JSON ``w0, w1``: vacuum Å of the first and last pixel of the list
+``POST /getSpec``             NumPy ``.npy``, format 1.0, no pickles; a structured array
+============================  ====================================================================
+
+``getSpec`` answers one spectrum as a 1-D array, aligned spectra (also one) as one 2-D array
+``(nspec, npix)``, and several unaligned ones as one ``.npy`` after the other, to be read by
+repeated ``numpy.load`` from the stream. ``w0`` and ``w1`` set the span of aligned spectra, unless
+``cutout`` does.
+
+``None`` and the empty text stand for an absent parameter: the old client writes its defaults so.
+"""
+
+import csv
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from io import BytesIO, StringIO
+from itertools import chain, islice
+from math import inf
+from typing import Annotated, Any, Final, TypeVar
+from urllib.parse import parse_qs
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from numpy.lib import format as npy
+from pyarrow import csv as arrow_csv
+from pydantic import BaseModel, Field, ValidationError
+
+from .. import __version__
+from ..errors import BadParameter, TooMuch
+from ..model.grid import Grid, PixelRange
+from ..service import ContextInfo, QueryRequest, SpectroscopicService
+from ..service.query import TUPLE
+from ..service.spectra import read_columns
+from .deps import ServerSettings, Service
+
+router = APIRouter(tags=["classic"])
+
+Format = Annotated[str, Query(alias="format")]
+Item = TypeVar("Item")
+Rows = Sequence[Sequence[object]]
+
+_ABSENT: Final = ("", "None")
+_FORM_FIELDS: Final = 100
+_WINDOW_PIX: Final = 20_000  # four times the widest survey: a batch of such rows is 160 MB
+_NPY: Final = "application/octet-stream"
+_CSV_ROWS: Final = 65_536  # rows of one chunk: some MB of text
+_CHUNK_BYTES: Final = 2**20  # handing over each spectrum by itself would cost more than reading it
+_NUMBER: Final = r"([0-9]+\.?[0-9]*(?:[eE]\+?[0-9]+)?)"
+_CUTOUT: Final = re.compile(rf"\s*[\[(]?\s*{_NUMBER}\s*[-,]\s*{_NUMBER}\s*[\])]?\s*\Z")
+_ARRAY_FORMATS: Final = ("numpy", "pandas", "table", "spectrum")  # the client converts the rest
+
+
+class QueryParameters(BaseModel):
+    """What ``GET /query`` understands; other parameters are passed over."""
+
+    id: str = ""
+    fields: str = ""
+    catalog: str = ""
+    cond: str = ""
+    context: str = "default"
+    profile: str = "default"
+    primary: bool = True
+    timeout: Annotated[float | None, Field(gt=0)] = None
+
+
+class SpectraForm(BaseModel):
+    """The form of ``/getSpec`` and ``/listSpan``; other fields are passed over."""
+
+    id_list: str
+    values: str = "all"
+    cutout: str = ""
+    format: str = "numpy"
+    align: bool = False
+    w0: float = 0.0
+    w1: float = 0.0
+    context: str = "default"
+    profile: str = "default"
+
+
+async def read_body(request: Request) -> bytes:
+    """Return the body of a request."""
+    return await request.body()
+
+
+def read_form(body: Annotated[bytes, Depends(read_body)]) -> SpectraForm:
+    """Parse a URL-encoded form; a field sent several times is a list, joined by commas."""
+    # Starlette's own parser refuses fields beyond 1 MB, some 45,000 identifiers, and runs on the
+    # event loop.
+    try:
+        fields = parse_qs(body.decode("utf-8"), keep_blank_values=True, max_num_fields=_FORM_FIELDS)
+        return SpectraForm.model_validate({name: ",".join(got) for name, got in fields.items()})
+    except ValidationError as error:
+        raise RequestValidationError(error.errors()) from error
+    except ValueError as error:
+        raise BadParameter("form", body[:40], f"a URL-encoded form ({error})") from error
+
+
+@router.get("")
+@router.get("/")
+@router.get("/ping")
+def ping() -> PlainTextResponse:
+    return PlainTextResponse(f"Hello World, specserver {__version__} is here\n")
+
+
+@router.get("/available")
+def available(service: Service, fmt: Format = "text") -> Response:
+    held = {info.name: info.nspec for info in service.contexts() if info.name == info.resolved}
+    details = {"available": True, "nspec": sum(held.values()), "contexts": list(held)}
+    rows = [["true", sum(held.values()), " ".join(held)]]
+    return _listing(fmt, details, ("available", "nspec", "contexts"), rows)
+
+
+@router.get("/contexts")
+def contexts(service: Service, context: str = "", fmt: Format = "text") -> Response:
+    if context in _ABSENT:
+        infos = service.contexts()
+        details: Mapping[str, Any] = {info.name: _describe_context(info) for info in infos}
+    else:
+        infos = [service.context(context)]
+        details = _describe_context(infos[0])
+        # The old client asks for a context as text, and parses what comes as JSON.
+        fmt = "json" if fmt == "text" else fmt
+    rows = [[info.name, info.survey, info.nspec, info.title] for info in infos]
+    return _listing(fmt, details, ("context", "survey", "nspec", "title"), rows)
+
+
+@router.get("/profiles")
+def profiles(service: Service, profile: str = "", fmt: Format = "text") -> Response:
+    service.check_profile(_or_default(profile))
+    one = profile not in _ABSENT
+    names = [profile] if one else service.profiles()
+    details = {"name": profile} if one else {name: {"name": name} for name in names}
+    fmt = "json" if one and fmt == "text" else fmt
+    return _listing(fmt, details, ("profile",), [[name] for name in names])
+
+
+@router.get("/catalogs")
+def catalogs(
+    service: Service, context: str = "default", profile: str = "default", fmt: Format = "text"
+) -> Response:
+    service.check_profile(_or_default(profile))
+    infos = service.catalogs(_or_default(context))
+    details = {info.name: asdict(info) for info in infos}
+    rows = [[info.name, info.nrows, info.title] for info in infos]
+    return _listing(fmt, details, ("catalog", "nrows", "title"), rows)
+
+
+@router.get("/validate")
+def validate(service: Service, what: str, value: str) -> PlainTextResponse:
+    if what == "context":
+        service.context(value)
+    elif what == "profile":
+        service.check_profile(value)
+    else:
+        raise BadParameter("what", what, "context or profile")
+    # Not even a line end: the old client compares the body with 'OK'.
+    return PlainTextResponse("OK")
+
+
+@router.get("/query")
+def query(
+    service: Service, settings: ServerSettings, asked: Annotated[QueryParameters, Query()]
+) -> StreamingResponse:
+    service.check_profile(_or_default(asked.profile))
+    info = service.context(_or_default(asked.context))
+    if asked.id in _ABSENT:
+        request = QueryRequest(
+            context=info.name,
+            constraint=asked.cond.strip(),
+            fields=_names(asked.fields),
+            catalog=_catalog(info, asked.catalog),
+            primary=asked.primary,
+            timeout_s=min(asked.timeout or settings.query_timeout_s, settings.query_timeout_s),
+        )
+        table = service.query(request)
+    elif asked.cond.strip() not in _ABSENT:
+        raise BadParameter("cond", asked.cond, "leave it empty when id is given")
+    else:
+        table = _look_up(service, info, asked)
+    return StreamingResponse(_csv_chunks(table), media_type="text/csv")
+
+
+@router.post("/listSpan")
+def list_span(service: Service, form: Annotated[SpectraForm, Depends(read_form)]) -> JSONResponse:
+    service.check_profile(_or_default(form.profile))
+    w0, w1 = service.span(service.resolve(form.id_list, _or_default(form.context)))
+    return JSONResponse({"w0": w0, "w1": w1})
+
+
+@router.post("/getSpec")
+def get_spec(
+    service: Service, settings: ServerSettings, form: Annotated[SpectraForm, Depends(read_form)]
+) -> Response:
+    service.check_profile(_or_default(form.profile))
+    _check_format(form.format)
+    limits_aa, names = _cutout(form.cutout), _names(form.values)
+    vectors = None if not names or "all" in names else names
+    selection = service.resolve(form.id_list, _or_default(form.context))
+    if selection.nspec > settings.max_ids:
+        raise TooMuch("spectra", selection.nspec, settings.max_ids)
+    if not form.align:
+        files = _begun(map(_npy_file, service.read(selection, vectors, limits_aa)))
+        if selection.nspec == 1:
+            return Response(b"".join(files), media_type=_NPY)
+        return StreamingResponse(_joined(files), media_type=_NPY)
+    wanted = _window(form, selection.grid) if limits_aa is None else None
+    window, dtype, blocks = service.read_aligned(selection, vectors, limits_aa, wanted)
+    header = _npy_header(dtype, (selection.nspec, window.count))
+    rows = (row.tobytes() for block in _begun(blocks) for row in block)
+    size = len(header) + selection.nspec * window.count * dtype.itemsize
+    return StreamingResponse(
+        _joined(chain((header,), rows)), media_type=_NPY, headers={"Content-Length": str(size)}
+    )
+
+
+def _or_default(name: str) -> str:
+    return "default" if name in _ABSENT else name
+
+
+def _describe_context(info: ContextInfo) -> dict[str, Any]:
+    """Return a context as plain values."""
+    # The old client reads id_main, catalog, redshift, and whether rest_frame is the text 'false'.
+    return {
+        "name": info.name,
+        "resolved": info.resolved,
+        "description": info.title,
+        "survey": info.survey,
+        "nspec": info.nspec,
+        "id_main": info.id_column,
+        "id_parts": list(info.id_parts),
+        "redshift": info.z_column,
+        "catalog": info.catalogs[0],
+        "catalogs": list(info.catalogs),
+        "reductions": list(info.reductions),
+        "frame": info.frame,
+        "rest_frame": "false",
+        "lattice": info.grid.to_dict(),
+    }
+
+
+def _listing(fmt: str, details: Mapping[str, Any], header: Sequence[str], rows: Rows) -> Response:
+    """Answer full details as JSON, or rows as text or CSV."""
+    if fmt == "json":
+        return JSONResponse(details)
+    lines = [list(header), *([str(cell) for cell in row] for row in rows)]
+    if fmt == "csv":
+        text = StringIO()
+        csv.writer(text, lineterminator="\n").writerows(lines)
+        return PlainTextResponse(text.getvalue(), media_type="text/csv")
+    if fmt != "text":
+        raise BadParameter("format", fmt, "text, json or csv")
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    padded = ("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+    return PlainTextResponse("\n".join(padded) + "\n")
+
+
+def _names(listed: str) -> tuple[str, ...]:
+    """Return names from a list with commas, as written by hand or printed by Python."""
+    names = (name.strip(" '\"") for name in listed.strip(" []()").split(","))
+    return tuple(name for name in names if name not in _ABSENT)
+
+
+def _catalog(info: ContextInfo, catalog: str) -> str | None:
+    """Return the catalogue asked for, or None for the context's own."""
+    if catalog in _ABSENT:
+        return None
+    # The old client sends the usual catalogue of the context that it was set to, also when the
+    # call names another context: obeyed, it would answer from the wrong release.
+    schema, _, table = catalog.rpartition(".")
+    foreign = info.name != "default" and schema not in ("", info.name)
+    return None if foreign and table == info.catalogs[0].rpartition(".")[2] else catalog
+
+
+def _look_up(service: SpectroscopicService, info: ContextInfo, asked: QueryParameters) -> pa.Table:
+    """Return columns of the spectra that ``id`` names, best of their object or not, in order."""
+    selection = service.resolve(asked.id, info.name)
+    fields = _names(asked.fields) or (info.id_column,)
+    columns = [one for name in fields for one in (info.id_parts if name == TUPLE else (name,))]
+    return read_columns(selection, columns, np.arange(selection.nspec))
+
+
+def _csv_chunks(table: pa.Table) -> Iterator[bytes]:
+    """Write a table as CSV; every number is read back as the same number."""
+    header = StringIO()
+    # Unquoted: the old client knows its own files by the text they start with.
+    csv.writer(header, lineterminator="\n").writerow(table.column_names)
+    yield header.getvalue().encode()
+    options = arrow_csv.WriteOptions(include_header=False)
+    for batch in table.to_batches(max_chunksize=_CSV_ROWS):
+        rows = BytesIO()
+        arrow_csv.write_csv(batch, rows, options)
+        yield rows.getvalue()
+
+
+def _check_format(fmt: str) -> None:
+    """Raise when an array is not what the client asked for."""
+    if fmt.lower() == "fits":
+        raise BadParameter("format", fmt, "original FITS files are not offered yet")
+    if fmt not in _ABSENT and not fmt.lower().startswith(_ARRAY_FORMATS):
+        raise BadParameter("format", fmt, "numpy, pandas, tables, Spectrum1D or their collections")
+
+
+def _cutout(cutout: str) -> tuple[float, float] | None:
+    """Parse a cutout such as ``6500-7200`` or ``(6500, 7200)``, vacuum Å."""
+    if cutout in _ABSENT:
+        return None
+    match = _CUTOUT.match(cutout)
+    if match is None:
+        allowed = "give two vacuum wavelengths in Å, the smaller first, as in '6500-7200'"
+        raise BadParameter("cutout", cutout, allowed)
+    return float(match[1]), float(match[2])
+
+
+def _window(form: SpectraForm, grid: Grid) -> PixelRange | None:
+    """Return the pixels between ``w0`` and ``w1``, or None when they are not given."""
+    if not (form.w0 > 0 and form.w1 > 0):
+        return None
+    if not form.w0 <= form.w1 < inf:
+        raise BadParameter("w0, w1", f"{form.w0}, {form.w1}", "vacuum Å, the smaller first")
+    window = PixelRange(round(grid.position(form.w0)), round(grid.position(form.w1)) + 1)
+    if window.count > _WINDOW_PIX:
+        raise TooMuch("pixels a spectrum", window.count, _WINDOW_PIX)
+    return window
+
+
+def _begun(items: Iterator[Item]) -> Iterator[Item]:
+    """Return the same items, the first one made: a refusal still finds its own status to go by."""
+    return chain(list(islice(items, 1)), items)
+
+
+def _npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """Return the header of a ``.npy`` file, format 1.0, which every NumPy since 2007 reads."""
+    header = BytesIO()
+    described = {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    npy.write_array_header_1_0(header, described)
+    return header.getvalue()
+
+
+def _npy_file(pixels: npt.NDArray[Any]) -> bytes:
+    return _npy_header(pixels.dtype, pixels.shape) + pixels.tobytes()
+
+
+def _joined(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    chunk = bytearray()
+    for piece in pieces:
+        chunk += piece
+        if len(chunk) >= _CHUNK_BYTES:
+            yield bytes(chunk)
+            chunk.clear()
+    yield bytes(chunk)
