@@ -28,6 +28,7 @@ Rows = npt.NDArray[np.int64]
 _OPEN: Final[dict[str, str | bool | int | float | list[str]]] = {
     "access_mode": "READ_ONLY",
     "enable_external_access": False,
+    "lock_configuration": True,
 }
 
 
@@ -51,7 +52,6 @@ class Catalog:
         self._columns = load_sidecars(path)
         try:
             self._connection = duckdb.connect(str(path / "catalog.duckdb"), config=_OPEN)
-            self._connection.execute("SET lock_configuration = true")
         except duckdb.Error as error:
             raise CatalogError(f"{path}: cannot be opened ({error})") from error
 

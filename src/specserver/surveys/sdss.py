@@ -258,6 +258,12 @@ def _position(row: Mapping[str, Any]) -> tuple[float, float]:
     return ra % 360.0, dec
 
 
+def _pack(numbers: tuple[int, ...], run2d: str) -> int:
+    """Return the specobjid of plate, mjd, fiberid and run2d."""
+    plate, mjd, fiber = numbers
+    return int(pack_specobjid(plate, mjd, fiber, run2d))
+
+
 SDSS = Survey(
     name="sdss",
     title="Sloan Digital Sky Survey: SDSS, SEGUE, BOSS and eBOSS optical spectra",
@@ -286,4 +292,6 @@ SDSS = Survey(
             "specobjall": "all spectra",
         }
     ),
+    pack=_pack,
+    is_default=True,
 )

@@ -1,0 +1,211 @@
+"""The catalogue against brute force in float64: regions, identifiers, conditions."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from specserver.catalog.duckdb import Catalog
+from specserver.catalog.healpix import pixel
+from specserver.catalog.index import refresh_index
+from specserver.errors import BadConstraint, UnknownField
+from specserver.model.region import cone, polygon
+from specserver.service import QueryRequest, SpectroscopicService
+from specserver.surveys.sdss import SDSS
+
+NROWS = 100_000
+
+
+def random_positions(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return positions over the whole sky, denser at the poles and where RA wraps."""
+    ra = rng.uniform(0.0, 360.0, NROWS)
+    dec = np.degrees(np.arcsin(rng.uniform(-1.0, 1.0, NROWS)))
+    fifth = NROWS // 5
+    dec[:fifth] = 90.0 - rng.exponential(0.5, fifth)
+    dec[fifth : 2 * fifth] = -90.0 + rng.exponential(0.5, fifth)
+    ra[2 * fifth : 3 * fifth] = rng.normal(0.0, 1.0, fifth) % 360.0
+    dec[2 * fifth : 3 * fifth] = rng.normal(0.0, 1.0, fifth)
+    return ra, dec
+
+
+def unit(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+    ra, dec = np.radians(ra), np.radians(dec)
+    return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
+
+
+def great_circle_deg(ra: np.ndarray, dec: np.ndarray, ra0: float, dec0: float) -> np.ndarray:
+    """Return distances in degrees from the cross and the scalar product of unit vectors."""
+    one, other = unit(ra, dec), unit(np.array(ra0), np.array(dec0))
+    sine = np.linalg.norm(np.cross(one, other), axis=-1)
+    return np.degrees(np.arctan2(sine, one @ other))
+
+
+class Sky:
+    """A catalogue of positions without spectra, in two segments."""
+
+    def __init__(self, data: Path) -> None:
+        rng = np.random.default_rng(20260101)
+        self.ra, self.dec = random_positions(rng)
+        self.id = rng.permutation(NROWS).astype("u8") + np.uint64(2**63)
+        self.z = rng.uniform(0.0, 4.0, NROWS).astype("f4")
+        self.kind = rng.choice(["GALAXY", "QSO", "STAR"], NROWS)
+        self.primary = rng.integers(0, 2, NROWS).astype("u1")
+        names = ["seg-000001-aaaaaaaa", "seg-000002-bbbbbbbb"]
+        for number, name in enumerate(names):
+            self._write(data / "sdss_dr17" / name, np.arange(number, NROWS, 2))
+        info = refresh_index(data, SDSS, "sdss_dr17", lambda: names)
+        assert info is not None
+        self.catalog = Catalog(data, SDSS, "sdss_dr17", info)
+        self.service = SpectroscopicService(data)
+
+    def _write(self, folder: Path, rows: np.ndarray) -> None:
+        folder.mkdir(parents=True)
+        count = len(rows)
+        table = {
+            "specobjid": self.id[rows],
+            "ra": self.ra[rows],
+            "dec": self.dec[rows],
+            "z": self.z[rows],
+            "class": self.kind[rows],
+            "specprimary": self.primary[rows],
+            "_hpx": pixel(self.ra[rows], self.dec[rows]),
+            "_row": np.arange(count, dtype="i4"),
+            "_source": ["x"] * count,
+            "_size": np.zeros(count, "i8"),
+            "_mtime_ns": np.zeros(count, "i8"),
+        }
+        pq.write_table(pa.table(table), folder / "objects.parquet")
+        record = {"name": folder.name, "context": "sdss_dr17", "survey": "sdss", "nspec": count}
+        record |= {"on_lattice": True, "nbytes": 1, "made_by": "test"}
+        (folder / "segment.json").write_text(json.dumps(record))
+
+    def ids(self, request: QueryRequest) -> list[int]:
+        return sorted(self.service.query(request).column("specobjid").to_pylist())
+
+
+@pytest.fixture(scope="module")
+def sky(tmp_path_factory: pytest.TempPathFactory) -> Sky:
+    return Sky(tmp_path_factory.mktemp("sky"))
+
+
+CENTRES = [(0.0, 0.0), (359.9999, 0.3), (0.0001, -0.3), (180.0, 45.0), (12.3, 90.0), (77.0, -90.0)]
+CENTRES += [(200.0, 89.7), (300.0, -89.9), (45.0, 41.8103), (90.0, -41.8103)]
+
+
+@pytest.mark.parametrize(
+    "radius",
+    [1 / 3600, 10 / 3600, 0.01, 0.1, 1.0, 5.0, 30.0, 59.9, 60.1, 90.0, 120.0, 179.9, 180.0],
+)
+def test_cone_equals_brute_force(sky: Sky, radius: float) -> None:
+    for ra, dec in CENTRES:
+        inside = great_circle_deg(sky.ra, sky.dec, ra, dec) <= radius
+        request = QueryRequest(region=cone(ra, dec, radius), primary=False)
+        assert sky.ids(request) == sorted(sky.id[inside].tolist()), (ra, dec, radius)
+
+
+def test_small_cones_around_objects_find_them(sky: Sky) -> None:
+    rng = np.random.default_rng(3)
+    for row in rng.integers(0, NROWS, 200).tolist():
+        ra, dec = float(sky.ra[row]), float(sky.dec[row])
+        radius = 10 ** rng.uniform(-3.56, 0.0)
+        inside = great_circle_deg(sky.ra, sky.dec, ra, dec) <= radius
+        found = sky.ids(QueryRequest(region=cone(ra, dec, radius), primary=False))
+        assert found == sorted(sky.id[inside].tolist())
+        assert int(sky.id[row]) in found
+
+
+POLYGONS = {
+    "triangle": [(10.0, 10.0), (25.0, 12.0), (17.0, 30.0)],
+    "across RA 0": [(359.0, -1.0), (1.0, -1.0), (1.0, 1.0), (359.0, 1.0)],
+    "around the north pole": [(0.0, 89.0), (120.0, 89.0), (240.0, 89.0)],
+    "around the south pole": [(0.0, -88.0), (90.0, -89.0), (180.0, -88.0), (270.0, -89.5)],
+    "an octant": [(0.0, 0.0), (90.0, 0.0), (0.0, 90.0)],
+}
+
+
+@pytest.mark.parametrize("name", POLYGONS)
+@pytest.mark.parametrize("winding", [1, -1])
+def test_convex_polygon_equals_half_spaces(sky: Sky, name: str, winding: int) -> None:
+    vertices = POLYGONS[name]
+    corners = unit(*np.array(vertices).T)
+    points = unit(sky.ra, sky.dec)
+    inside = np.ones(NROWS, bool)
+    sign = np.sign(np.dot(np.cross(corners[0], corners[1]), corners.sum(axis=0)))
+    for one, other in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        inside &= sign * (points @ np.cross(one, other)) >= 0.0
+    assert inside.any()
+    request = QueryRequest(region=polygon(vertices[::winding]), primary=False)
+    assert sky.ids(request) == sorted(sky.id[inside].tolist())
+
+
+def test_a_concave_polygon_is_its_triangles(sky: Sky) -> None:
+    arrow = [(355.0, -3.0), (5.0, -3.0), (0.0, -1.0), (0.0, 6.0)]
+    left = [(355.0, -3.0), (0.0, -1.0), (0.0, 6.0)]
+    right = [(355.0, -3.0), (5.0, -3.0), (0.0, -1.0)]
+    whole = sky.ids(QueryRequest(region=polygon(arrow), primary=False))
+    parts = set()
+    for one in (left, right):
+        parts |= set(sky.ids(QueryRequest(region=polygon(one), primary=False)))
+    assert whole == sorted(parts)
+    assert whole
+
+
+def test_or_stays_inside_the_cone(sky: Sky) -> None:
+    inside = great_circle_deg(sky.ra, sky.dec, 0.0, 0.0) <= 1.0
+    either = (sky.kind == "QSO") | (sky.z > 3.0)
+    expected = sorted(sky.id[inside & either].tolist())
+    text = "class = 'QSO' or z > 3"
+    assert sky.ids(QueryRequest(region=cone(0, 0, 1), constraint=text, primary=False)) == expected
+    old = f"q3c_radial_query(ra,dec,0.0,0.0,1.0) AND {text}"
+    assert sky.ids(QueryRequest(constraint=old, primary=False)) == expected
+    assert 0 < len(expected) < either.sum()
+
+
+def test_conditions_order_and_limit(sky: Sky) -> None:
+    text = "z between 2 and 2.2 and class = 'QSO' order by z desc limit 100"
+    table = sky.service.query(QueryRequest(constraint=text, fields=("specobjid", "z")))
+    mine = (sky.z >= 2) & (sky.z <= np.float32(2.2)) & (sky.kind == "QSO") & (sky.primary == 1)
+    z = np.sort(sky.z[mine])[::-1][:100]
+    assert table.column("z").to_pylist() == z.tolist()
+
+
+def test_primary_and_all_are_two_catalogues(sky: Sky) -> None:
+    best = sky.ids(QueryRequest(catalog="sdss_dr17.specobj"))
+    assert best == sorted(sky.id[sky.primary == 1].tolist())
+    assert len(sky.ids(QueryRequest(catalog="specobjall"))) == NROWS
+    assert sky.ids(QueryRequest(primary=False, constraint="specprimary = 1")) == best
+
+
+def test_ids_resolve_in_order_with_duplicates_and_strangers(sky: Sky) -> None:
+    rng = np.random.default_rng(9)
+    asked = rng.choice(sky.id, 10_000)
+    asked[::100] = 7
+    rows = sky.catalog.with_ids(asked)
+    assert (rows[::100] == -1).all()
+    known = np.delete(np.arange(10_000), np.arange(0, 10_000, 100))
+    assert sky.catalog.place(rows[known]).ids.tolist() == asked[known].tolist()
+
+
+def test_columns_come_in_the_order_of_rows(sky: Sky) -> None:
+    rows = sky.catalog.with_ids(sky.id[:500])
+    again = np.concatenate([rows, rows[::-1]])
+    z = sky.catalog.columns_of(["z"], again).column("z").to_numpy()
+    assert np.array_equal(z, np.concatenate([sky.z[:500], sky.z[:500][::-1]]))
+
+
+def test_an_empty_region_answers_nothing(sky: Sky) -> None:
+    request = QueryRequest(region=cone(180.0, 45.0, 1e-7), constraint="z > 0", fields=("z",))
+    assert sky.service.query(request).num_rows == 0
+
+
+def test_unknown_columns_are_named_with_what_is_near(sky: Sky) -> None:
+    with pytest.raises(UnknownField, match="zz"):
+        sky.service.query(QueryRequest(fields=("zz",)))
+    with pytest.raises((UnknownField, BadConstraint), match="clas"):
+        sky.service.query(QueryRequest(constraint="clas = 'QSO'"))
+    for hidden in ("_source", "_hpx", "_index"):
+        with pytest.raises(UnknownField):
+            sky.service.query(QueryRequest(fields=(hidden,)))
