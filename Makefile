@@ -1,2 +1,47 @@
-lock:
-	uv pip compile pyproject.toml --extra all --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links -q -o requirements.lock
+# The two commands are `make demo` and `make test`; each sets up what it needs, inside this folder.
+VENV   := .venv
+BIN    := $(VENV)/bin
+PYTHON ?= python3
+UV     := uv==0.13.9
+
+.PHONY: help demo test check lint types layers suite lock clean
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+demo: $(VENV)/ready ## See it work: make demo [SPECTRA=dir] [PORT=n] [ONCE=1]
+	$(BIN)/specserver demo $(if $(SPECTRA),--spectra "$(SPECTRA)") $(if $(PORT),--port $(PORT)) $(if $(ONCE),--once)
+
+test: check suite ## All that CI runs: lint, types, layers, tests
+
+check: lint types layers ## The quick part of `make test`
+
+lint: $(VENV)/ready ## ruff: lint and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/ready ## mypy, strict
+	$(BIN)/mypy
+
+layers: $(VENV)/ready ## import-linter: one way down
+	$(BIN)/lint-imports
+
+suite: $(VENV)/ready ## pytest
+	$(BIN)/pytest -n 2 --dist loadfile
+
+lock: $(VENV)/ready ## Renew requirements.lock from pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml --extra all --group dev --universal --python-version 3.11 \
+	    --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -q -o requirements.lock
+
+$(VENV)/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo "specserver needs Python 3.11 or newer: make PYTHON=python3.12 …"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) \
+	    || { echo "python3-venv is missing: apt-get install python3-venv"; rm -rf $(VENV); exit 1; }
+	$(BIN)/python -m pip install -q --disable-pip-version-check $(UV)
+	$(BIN)/uv pip install -q --require-hashes -r requirements.lock
+	$(BIN)/uv pip install -q --no-deps -e .
+	@touch $@
+
+clean: ## Remove all that the targets made
+	rm -rf $(VENV) .venv-old demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
