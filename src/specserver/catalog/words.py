@@ -1,0 +1,388 @@
+"""A constraint's text cut into words that are all known: positions, names, clauses, literals.
+
+What leaves here holds only column names (double-quoted), the grammar's own words and signs,
+numbers, quoted strings and calls of offered functions. Nothing else of the caller's text survives.
+"""
+
+import difflib
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ..errors import BadConstraint, TooMuch, UnknownField
+
+MAX_TEXT: Final = 250_000
+"""Characters of a constraint: room for an IN list of 10,000 identifiers of 20 digits."""
+MAX_WORDS: Final = 30_000
+"""Names, signs and literals: those of an IN list of 10,000, and half as many; 0.4 s of parsing."""
+MAX_NESTING: Final = 20
+"""Parentheses and prefix operators inside each other: each costs the parser some 20 frames."""
+MAX_LIMIT: Final = 2**63 - 1
+"""Rows in LIMIT: what the database can count."""
+CALL: Final = "call_"
+"""Stands before a function's name: sqlglot keeps calls that it does not know as they are."""
+FUNCTIONS: Final[Mapping[str, tuple[str, int, int]]] = {
+    **{name: (name.upper(), 1, 1) for name in ("sqrt", "ln", "log10", "exp", "sin", "cos", "tan")},
+    **{name: (name.upper(), 1, 1) for name in ("radians", "degrees", "floor", "ceil", "abs")},
+    **{name: (name.upper(), 1, 1) for name in ("lower", "upper", "trim", "length")},
+    **{name: (name.upper(), 1, 100) for name in ("greatest", "least", "coalesce")},
+    "ceiling": ("CEIL", 1, 1),
+    "log": ("LOG", 1, 2),
+    "power": ("POWER", 2, 2),
+    "pow": ("POWER", 2, 2),
+    "round": ("ROUND", 1, 2),
+}
+"""Name in a constraint to the database's name and its fewest and most arguments."""
+
+_REAL: Final = r"(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][+-]?\d++)?"
+_SCAN: Final = re.compile(
+    rf"""(?P<blank>[ \t\r\n]++) | (?P<comment>--|/\*|\*/|\#) | (?P<string>'(?:[^']|'')*+')
+    | (?P<name>"[^"]++") | (?P<hex>0[xX][0-9a-fA-F]++(?![\w.])) | (?P<number>{_REAL}(?![\w.]))
+    | (?P<word>[A-Za-z_]\w*+) | (?P<other>\|\||&&|::|:=|->|=>|\*\*|//|~~|!~)
+    | (?P<sign><=|>=|<>|!=|==|<<|>>|[-=<>+*/%&|~(),.;]) | (?P<stray>.)""",
+    re.ASCII | re.VERBOSE | re.DOTALL,
+)
+_NUMBER: Final = rf"\s*+([+-]?{_REAL})\s*+"
+_PAIR: Final = rf"(?:\({_NUMBER},{_NUMBER}\)|\[{_NUMBER},{_NUMBER}\])"
+_OPENING: Final = re.compile(r"\s*+(?:AND\s++)?(?:WHERE\s++)?(?=q3c_)", re.ASCII | re.IGNORECASE)
+_Q3C: Final = re.compile(
+    rf"q3c_(?:radial_query\s*+\(\s*+ra\s*+,\s*+dec\s*+,{_NUMBER},{_NUMBER},{_NUMBER}\)"
+    r"|poly_query\s*+\(\s*+ra\s*+,\s*+dec\s*+,\s*+ARRAY\s*+\[(?P<list>[-+\d.eE,()\[\]\s]*)\]\s*+\))",
+    re.ASCII | re.IGNORECASE,
+)
+_VERTICES: Final = re.compile(
+    rf"\s*+{_PAIR}(?:\s*+,\s*+{_PAIR})*+\s*+|{_NUMBER},{_NUMBER}(?:,{_NUMBER},{_NUMBER})*+",
+    re.ASCII,
+)
+
+_GRAMMAR: Final = frozenset(
+    ("AND", "OR", "NOT", "IN", "IS", "NULL", "BETWEEN", "LIKE", "ILIKE", "TRUE", "FALSE")
+)
+_PREFIX_SIGNS: Final = frozenset({"-", "+", "~", "NOT"})
+_BEFORE_NOT: Final = frozenset({"AND", "OR", "NOT", "IS", "("})
+_AFTER_NOT: Final = frozenset({"IN", "LIKE", "ILIKE", "BETWEEN"})
+_TABLES: Final = frozenset({"specobj", "specobjall"})
+_FORBIDDEN: Final = re.compile(
+    "SELECT|FROM|WHERE|UNION|INTERSECT|EXCEPT|GROUP|HAVING|ORDER|BY|LIMIT|OFFSET|FETCH|WITH|VALUES"
+    "|TABLE|JOIN|ON|USING|CASE|WHEN|THEN|ELSE|END|CAST|TRY_CAST|EXISTS|ANY|ALL|SOME|ARRAY|STRUCT"
+    "|ROW|MAP|INTERVAL|DATE|TIMESTAMP|ESCAPE|SIMILAR|RLIKE|REGEXP|GLOB|DISTINCT|COLLATE|OVER|FILTER"
+    "|SYMMETRIC|NULLS|UNKNOWN|NAN|INF|INFINITY|INSERT|UPDATE|DELETE|DROP|CREATE|ALTER|TRUNCATE"
+    "|ATTACH|DETACH|COPY|EXPORT|IMPORT|INSTALL|LOAD|PRAGMA|SET|RESET|CALL|EXECUTE|PREPARE|GRANT"
+    "|EXPLAIN|DESCRIBE|SHOW|SUMMARIZE|VACUUM|BEGIN|COMMIT|ROLLBACK|DECLARE|AS|DIV|XOR|LAMBDA"
+    "|QUALIFY|WINDOW|PIVOT|UNPIVOT|LATERAL|DEFAULT|CURRENT_USER|CURRENT_DATE|ISNULL|NOTNULL"
+)
+"""Words of SQL that a condition has no use for, to be named when refused."""
+_SYMBOLS: Final = {
+    "::": "a cast (::) is not allowed",
+    "||": "string concatenation (||) is not allowed",
+    "&&": "&& is not allowed: write AND",
+    "^": "^ is a power in some databases and an exclusive or in others: write power(a, b)",
+    "**": "** is not allowed: write power(a, b)",
+    "?": "a parameter (?) is not allowed",
+    ":": "a parameter (:) is not allowed",
+    "$": "a parameter or dollar quote ($) is not allowed",
+    "@": "a variable (@) is not allowed",
+    "[": "an array ([) is not allowed",
+    "{": "a structure ({) is not allowed",
+    "'": "a quote is not closed",
+    '"': "a double quote is empty or not closed",
+    "\0": "a NUL character is not allowed",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One column of ORDER BY."""
+
+    column: str
+    descending: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ConeArgs:
+    """Arguments of ``q3c_radial_query`` as written: finite, not yet checked to be on the sky."""
+
+    ra_deg: float
+    dec_deg: float
+    radius_deg: float
+
+
+@dataclass(frozen=True, slots=True)
+class PolygonArgs:
+    """Arguments of ``q3c_poly_query`` as written: finite, not yet checked to be on the sky."""
+
+    vertices: tuple[tuple[float, float], ...]
+    """(ra, dec) in degrees, in the order given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """A constraint cut into its parts."""
+
+    region: ConeArgs | PolygonArgs | None
+    condition: str
+    """SQL of known words only, empty when there is no condition."""
+    order: tuple[Order, ...]
+    limit: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Word:
+    kind: str
+    text: str
+
+    @property
+    def upper(self) -> str:
+        return self.text.upper() if self.kind in {"word", "sign"} else ""
+
+
+def read_sentence(text: str, columns: Mapping[str, str], aliases: Mapping[str, str]) -> Sentence:
+    """Cut a constraint into position, condition, order and limit, or say what it must not hold."""
+    if len(text) > MAX_TEXT:
+        raise TooMuch("characters of a constraint", len(text), MAX_TEXT)
+    region, rest = _cut_region(text)
+    words = _scan(text, rest)
+    if words and words[-1].text == ";":
+        words.pop()
+        if not words and region is None:
+            raise BadConstraint(text, "a semicolon ends nothing here")
+    if region is not None and words and words[0].upper not in {"AND", "ORDER", "LIMIT"}:
+        raise BadConstraint(text, "only AND, ORDER BY or LIMIT may follow the position")
+    words, led = _drop_lead(words)
+    condition, order, limit = _split(text, _unprefix(text, words))
+    if led and not condition:
+        raise BadConstraint(text, f"no condition follows {led}")
+    _check_nesting(text, condition)
+    return Sentence(
+        region,
+        " ".join(
+            _known(text, word, following, columns, aliases)
+            for word, following in zip(condition, [*condition[1:], _Word("end", "")], strict=False)
+        ),
+        _read_order(text, order, columns, aliases),
+        _read_limit(text, limit),
+    )
+
+
+def resolve(name: str, columns: Mapping[str, str], aliases: Mapping[str, str]) -> str:
+    """Return the canonical name of a column, matched without case.
+
+    Raises
+    ------
+    UnknownField
+        With the nearest names when the catalogue has no such column.
+    """
+    lower = name.lower() if name.isascii() else name
+    canonical = lower if lower in columns else aliases.get(lower, "")
+    if canonical not in columns:
+        near = difflib.get_close_matches(lower[:100], [*columns, *aliases], n=3)
+        raise UnknownField(name[:100], sorted(columns), near)
+    return canonical
+
+
+def _cut_region(text: str) -> tuple[ConeArgs | PolygonArgs | None, str]:
+    """Take the position off the front; what follows is a constraint of its own."""
+    opening = _OPENING.match(text)
+    if opening is None:
+        return None, text
+    call = _Q3C.match(text, opening.end())
+    if call is None:
+        raise BadConstraint(
+            text,
+            "the position must read q3c_radial_query(ra,dec,R,D,S) or"
+            " q3c_poly_query(ra,dec,ARRAY[(r,d),…]) with plain numbers",
+        )
+    if call["list"] is None:
+        numbers = [float(number) for number in call.groups()[:3]]
+    elif _VERTICES.fullmatch(call["list"]):
+        numbers = [float(number) for number in re.findall(rf"[+-]?{_REAL}", call["list"])]
+    else:
+        raise BadConstraint(text, "the polygon must be pairs of numbers: ARRAY[(r,d),(r,d),…]")
+    if not all(map(math.isfinite, numbers)):
+        raise BadConstraint(text, "the position holds a number beyond double precision")
+    if call["list"] is None:
+        return ConeArgs(*numbers), text[call.end() :]
+    pairs = zip(numbers[::2], numbers[1::2], strict=True)
+    return PolygonArgs(tuple(pairs)), text[call.end() :]
+
+
+def _scan(text: str, rest: str) -> list[_Word]:
+    words: list[_Word] = []
+    before = "blank"
+    for match in _SCAN.finditer(rest):
+        kind, found = str(match.lastgroup), match[0]
+        if kind == "comment":
+            raise BadConstraint(text, f"a comment ({found}) is not allowed")
+        if kind in {"stray", "other"}:
+            shown = rest[match.start() : match.start() + 20]
+            reason = f"cannot read {shown!r}"
+            if not found.isascii():
+                reason = f"{found!r} may stand only inside single quotes"
+            raise BadConstraint(text, _SYMBOLS.get(found, reason))
+        if kind == "string" and before not in {"blank", "sign"}:
+            raise BadConstraint(text, "a letter or string directly before a quote is not allowed")
+        if kind == "string" and "\0" in found:
+            raise BadConstraint(text, _SYMBOLS["\0"])
+        if kind in {"hex", "number"}:
+            words.append(_Word("number", _read_number(text, found)))
+        elif kind != "blank":
+            words.append(_Word(kind, found))
+        before = kind
+    if len(words) > MAX_WORDS:
+        raise TooMuch("words of a constraint", len(words), MAX_WORDS)
+    return words
+
+
+def _read_number(text: str, found: str) -> str:
+    """Return the number as Python writes it: integers stay exact, all others are doubles."""
+    if found.isdigit() or found[:2] in {"0x", "0X"}:
+        number = int(found, 0 if found[1:2] in {"x", "X"} else 10) if len(found) <= 100 else 2**64
+        if number >= 2**64:
+            raise BadConstraint(text, f"the integer {found[:40]} has more than 64 bits")
+        return str(number)
+    if not math.isfinite(float(found)):
+        raise BadConstraint(text, f"the number {found[:40]} is beyond double precision")
+    return repr(float(found))
+
+
+def _drop_lead(words: list[_Word]) -> tuple[list[_Word], str]:
+    """Drop an AND and a WHERE that stand in front, and return the last one dropped."""
+    led = ""
+    for lead in ("AND", "WHERE"):
+        if words and words[0].upper == lead:
+            words, led = words[1:], lead
+    return words, led
+
+
+def _unprefix(text: str, words: Sequence[_Word]) -> list[_Word]:
+    """Drop the table's name before a column."""
+    kept: list[_Word] = []
+    for place, word in enumerate(words):
+        if word.text != "." or word.kind != "sign":
+            kept.append(word)
+            continue
+        table = kept.pop().text.strip('"').lower() if kept else ""
+        before = words[place - 2].text if place > 1 else ""
+        after = words[place + 1].kind if place + 1 < len(words) else ""
+        if table not in _TABLES or before == "." or after not in {"word", "name"}:
+            raise BadConstraint(
+                text, f"{table}. before a name is not allowed: one catalogue is searched at a time"
+            )
+    return kept
+
+
+def _split(
+    text: str, words: Sequence[_Word]
+) -> tuple[Sequence[_Word], Sequence[_Word], Sequence[_Word]]:
+    """Cut the words before ORDER BY and before LIMIT."""
+    depth, starts = 0, {"ORDER": len(words), "LIMIT": len(words)}
+    for place, word in enumerate(words):
+        depth += (word.upper == "(") - (word.upper == ")")
+        if depth == 0 and word.upper in starts:
+            if min(starts[word.upper], starts["LIMIT"]) < len(words):
+                raise BadConstraint(text, "at most one ORDER BY, and then one LIMIT, may follow")
+            starts[word.upper] = place
+    order, limit = min(starts.values()), starts["LIMIT"]
+    return words[:order], words[order:limit], words[limit:]
+
+
+def _read_limit(text: str, words: Sequence[_Word]) -> int | None:
+    if not words:
+        return None
+    number = words[1].text if len(words) == 2 and words[1].kind == "number" else ""
+    if not number.isdigit() or int(number) > MAX_LIMIT:
+        raise BadConstraint(text, "LIMIT takes one whole number from 0, and nothing follows it")
+    return int(number)
+
+
+def _read_order(
+    text: str, words: Sequence[_Word], columns: Mapping[str, str], aliases: Mapping[str, str]
+) -> tuple[Order, ...]:
+    if not words:
+        return ()
+    rule = "ORDER BY takes column names, each with ASC or DESC or nothing"
+    if len(words) < 3 or words[1].upper != "BY":
+        raise BadConstraint(text, rule)
+    order: list[Order] = []
+    item: list[_Word] = []
+    for word in [*words[2:], _Word("sign", ",")]:
+        if word.text != ",":
+            item.append(word)
+            continue
+        way = item[1].upper if len(item) == 2 else "ASC"
+        if len(item) not in {1, 2} or way not in {"ASC", "DESC"} or item[0].kind == "sign":
+            raise BadConstraint(text, rule)
+        if item[0].kind not in {"word", "name"}:
+            raise BadConstraint(text, rule)
+        order.append(Order(resolve(item[0].text.strip('"'), columns, aliases), way == "DESC"))
+        item = []
+    return tuple(order)
+
+
+def _check_nesting(text: str, words: Sequence[_Word]) -> None:
+    """Bound the parser's recursion before it starts, and refuse what sqlglot reads leniently."""
+    opened: list[int] = []
+    prefixes, before = 0, "("
+    for place, word in enumerate(words):
+        sign = word.upper
+        after = words[place + 1].upper if place + 1 < len(words) else ""
+        if sign == "NOT" and before not in _BEFORE_NOT and after not in _AFTER_NOT:
+            raise BadConstraint(text, "NOT needs parentheses here")
+        if sign == before and sign in {"<", ">"}:
+            raise BadConstraint(text, f"a blank stands inside {sign}{sign}")
+        if (before, sign) in {(",", ","), (",", ")"), ("(", ",")}:
+            raise BadConstraint(text, "a value is missing beside a comma")
+        prefixes = prefixes + 1 if sign in _PREFIX_SIGNS else prefixes
+        if sign == "(":
+            opened.append(prefixes + 1)
+            prefixes = 0
+        elif sign == ")" and opened:
+            opened.pop()
+            prefixes = 0
+        elif sign not in _PREFIX_SIGNS:
+            prefixes = 0
+        if sum(opened) + prefixes > MAX_NESTING:
+            raise BadConstraint(text, f"more than {MAX_NESTING} levels of nesting")
+        before = sign
+
+
+def _known(
+    text: str,
+    word: _Word,
+    following: _Word,
+    columns: Mapping[str, str],
+    aliases: Mapping[str, str],
+) -> str:
+    """Return one word of the condition as the parser shall see it."""
+    if word.kind == "sign":
+        if word.text == ";":
+            raise BadConstraint(text, "a semicolon may stand only at the very end")
+        return {"==": "=", "!=": "<>"}.get(word.text, word.text)
+    if word.kind in {"string", "number"}:
+        return word.text
+    if word.kind == "word":
+        if word.upper in _GRAMMAR:
+            return word.upper
+        if following.text == "(":
+            return CALL + _function(text, word.text)
+        known = {*columns, *aliases}
+        if _FORBIDDEN.fullmatch(word.upper) and word.text.lower() not in known:
+            raise BadConstraint(text, f"{word.upper} is not allowed in a condition")
+    name = word.text.strip('"')
+    if word.kind == "name" and name.lower() not in {*columns, *aliases}:
+        reason = f"no column {word.text[:100]} is known; text stands in single quotes"
+        raise BadConstraint(text, reason)
+    return '"' + resolve(name, columns, aliases).replace('"', '""') + '"'
+
+
+def _function(text: str, name: str) -> str:
+    lower = name.lower()
+    if lower.startswith("q3c_"):
+        raise BadConstraint(text, "a position may stand only at the very front, joined by AND")
+    if _FORBIDDEN.fullmatch(lower.upper()):
+        raise BadConstraint(text, f"{lower.upper()} is not allowed in a condition")
+    if lower not in FUNCTIONS:
+        raise BadConstraint(text, f"no function {name}; offered are {', '.join(FUNCTIONS)}")
+    return lower
