@@ -73,15 +73,17 @@ def ingest_part(
         result.read += 1
         result.nbytes_in += status.st_size
         for one in found:
-            if one.reduction not in release.reductions:
-                if strict:
-                    reason = f"run2d {one.reduction} is not of {context}"
-                    result.refused.append((str(key.path), reason))
-                    continue
-                result.other_reductions[one.reduction] += 1
+            foreign = one.reduction not in release.reductions
+            if foreign and strict:
+                result.refused.append(
+                    (str(key.path), f"reduction {one.reduction} is not of {context}")
+                )
+                continue
             if one.id in seen or _contains(known_ids, one.id):
                 result.already += 1
                 continue
+            if foreign:
+                result.other_reductions[one.reduction] += 1
             seen.add(one.id)
             spectra.append(one)
             sources.append(Source(str(key.path), status.st_size, status.st_mtime_ns))
