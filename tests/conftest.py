@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from serving import Served, serve
 
+from serving import Served, serve
 from specserver.ingest import run_ingest
 from specserver.simulate import simulate_sdss
 

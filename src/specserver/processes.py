@@ -3,7 +3,6 @@
 import atexit
 import os
 import signal
-import sys
 import threading
 from multiprocessing import Pipe, parent_process
 from multiprocessing.connection import wait
@@ -40,7 +39,8 @@ def end_with_stdin() -> None:
     """Send this process SIGTERM when its standard input ends: whoever held it is gone."""
 
     def watch() -> None:
-        while sys.stdin.buffer.read(4096):
+        # Not sys.stdin: a thread that holds its lock stops the interpreter from ending cleanly.
+        while os.read(0, 4096):
             pass
         os.kill(os.getpid(), signal.SIGTERM)
 

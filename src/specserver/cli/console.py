@@ -44,9 +44,9 @@ def data_folder(given: str | None) -> str:
 def require_server() -> None:
     """Say how to install what only the server side needs, when it is missing."""
     try:
-        import duckdb  # noqa: F401, PLC0415  # asked for here so that the message can be clear
-        import fastapi  # noqa: F401, PLC0415
-        import tensorstore  # noqa: F401, PLC0415
+        import duckdb  # noqa: F401  # asked for here so that the message can be clear
+        import fastapi  # noqa: F401
+        import tensorstore  # noqa: F401
     except ImportError as error:
         raise IngestError(
             f"this command needs the server's packages ({error.name} is missing):"

@@ -1,12 +1,12 @@
 """The demonstration: a mock survey, or real files, through the whole service."""
 
+import importlib
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -46,8 +46,8 @@ def demo(
     Example: specserver demo --spectra ~/sdss/spectra
     """
     require_server()
-    from ..ingest import run_ingest  # noqa: PLC0415  # needs the server's packages
-    from .hold import print_summary, progress_bar  # noqa: PLC0415
+    from ..ingest import run_ingest
+    from .hold import print_summary, progress_bar
 
     data = folder / "data"
     if spectra is None:
@@ -82,8 +82,8 @@ def _simulate(folder: Path) -> None:
     if done.exists():
         _say(f"mock survey of {MOCK_NSPEC:,} spectra: {folder}, from an earlier run")
         return
-    from ..simulate import simulate_sdss  # noqa: PLC0415  # not needed by --help
-    from .hold import progress_bar  # noqa: PLC0415
+    from ..simulate import simulate_sdss
+    from .hold import progress_bar
 
     _say(f"mock survey of {MOCK_NSPEC:,} spectra in the real file format: {folder}")
     begun = time.perf_counter()
@@ -91,7 +91,7 @@ def _simulate(folder: Path) -> None:
         task = bar.add_task("simulate", total=MOCK_NSPEC, rate="")
 
         def show(count: int) -> None:
-            bar.update(task, completed=count)
+            bar.advance(task, count)
 
         summary = simulate_sdss(folder, MOCK_NSPEC, progress=show, workers=os.cpu_count() or 1)
     done.touch()
@@ -132,76 +132,66 @@ def _await_service(process: "subprocess.Popen[bytes]", url: str) -> None:
 
 def _client(url: str) -> "SpecClient":
     """Return a client of the service at a URL."""
-    from ..client.api import SpecClient  # noqa: PLC0415  # not needed by --help
+    from ..client.api import SpecClient
 
     return SpecClient(svc_url=url)
 
 
-@dataclass(slots=True)
-class _Stage:
-    """The examples as a person types them, each printed with its time."""
-
-    names: dict[str, Any]
-
-    def run(self, name: str, source: str, call: Any, tell: Any) -> Any:
-        """Print a line of code, run what it stands for, print its time and what came."""
-        begun = time.perf_counter()
-        value = call()
-        took = 1000 * (time.perf_counter() - begun)
-        self.names[name] = value
-        OUT.print(f"[cyan]>>>[/] {source}", highlight=False)
-        OUT.print(f"    [dim]{took:8.1f} ms[/]   {tell(value)}", highlight=False)
-        return value
+def _show(source: str, call: Callable[[], Any], tell: Callable[[Any], str]) -> Any:
+    """Print a line of code, run what it stands for, print its time and what came."""
+    begun = time.perf_counter()
+    value = call()
+    took = 1000 * (time.perf_counter() - begun)
+    OUT.print(f"[cyan]>>>[/] {source}", highlight=False)
+    OUT.print(f"    [dim]{took:8.1f} ms[/]   {tell(value)}", highlight=False)
+    return value
 
 
 def _examples(url: str, folder: Path) -> None:
     """Run the examples of the README through the client."""
     spec = _client(url)
-    stage = _Stage({})
     spec.query(constraint="limit 1")  # a warm-up: the first request opens the catalogue
 
     _say("the examples of the README")
-    every = stage.run(
-        "every",
+    every = _show(
         "every = spec.query(constraint='z > -1')",
         lambda: spec.query(constraint="z > -1"),
         lambda ids: f"{len(ids):,} identifiers, {ids.dtype}",
     )
     centre = spec.query(constraint="class = 'QSO' limit 1", fields="ra,dec")
     ra, dec = round(float(centre["ra"][0]), 3), round(float(centre["dec"][0]), 3)
-    stage.run(
-        "cone",
+    _show(
         f"spec.query({ra}, {dec}, 1.0)",
         lambda: spec.query(ra, dec, 1.0),
         lambda ids: f"{len(ids):,} in a cone of 1°",
     )
-    stage.run(
-        "table",
+    _show(
         "spec.query(constraint=\"class = 'QSO' and z between 2 and 2.2\", fields='ra,dec,z')",
         lambda: spec.query(constraint="class = 'QSO' and z between 2 and 2.2", fields="ra,dec,z"),
         lambda table: f"a Table of {len(table):,} quasars: {', '.join(table.colnames)}",
     )
     some = every[:1000]
-    stage.run(
-        "bulk",
+    _show(
         f"spec.getSpec(every[:1000])  # {len(some):,} spectra, all vectors",
         lambda: spec.getSpec(some),
         lambda got: f"{len(got):,} arrays, {readable_bytes(sum(one.nbytes for one in got))}",
     )
-    stage.run(
-        "aligned",
+    _show(
         "spec.getSpec(every[:1000], align=True, values='flux,ivar')",
         lambda: spec.getSpec(some, align=True, values="flux,ivar"),
         lambda got: f"one array {got.shape}, {readable_bytes(got.nbytes)}",
     )
-    stage.run(
-        "cut",
+    _show(
         "spec.getSpec(every[:1000], cutout='6500-7200', values='flux')",
         lambda: spec.getSpec(some, cutout="6500-7200", values="flux"),
         lambda got: f"one array {got.shape}",
     )
-    stage.run(
-        "spectrum",
+    _show(
+        "import specutils  # once in a session",
+        lambda: importlib.import_module("specutils"),
+        lambda module: f"specutils {module.__version__}",
+    )
+    _show(
         "spec.getSpec(every[:20], fmt='Spectrum1D')",
         lambda: spec.getSpec(every[:20], fmt="Spectrum1D"),
         lambda got: f"{len(got)} {type(got[0]).__name__}, flux in {got[0].flux.unit}",
@@ -211,8 +201,8 @@ def _examples(url: str, folder: Path) -> None:
 
 def _picture(spec: "SpecClient", folder: Path) -> None:
     """Write a picture of the best quasar or galaxy spectrum there is."""
-    from ..model.lines import EMISSION_LINES  # noqa: PLC0415
-    from ..render.plot import Plotted, spectrum_png  # noqa: PLC0415  # matplotlib is slow to import
+    from ..model.lines import EMISSION_LINES
+    from ..render.plot import Plotted, spectrum_png
 
     condition = "class in ('QSO', 'GALAXY') and zwarning = 0 order by sn_median desc limit 1"
     best = spec.query(constraint=condition, fields="specobjid,class,subclass,z,sn_median")

@@ -135,13 +135,12 @@ def get(
     if not text.strip():
         raise BadParameter("ids", text, "name at least one spectrum, or a file with --ids")
     client = client_of(url)
-    from ..model.idtext import parse_id_text  # noqa: PLC0415  # not needed by --help
+    from ..client.request import read_wanted
+    from ..model.idtext import parse_id_text
 
     found = client.fetch(
         parse_id_text(text),
-        values=values,
-        align=align,
-        cutout=cutout,
+        read_wanted("numpy", values, cutout, align),
         context=context,
         missing="skip" if skip_missing else "error",
     )
@@ -157,11 +156,11 @@ def get(
 def _write(stem: Path, spectrum: "npt.NDArray[Any]", fmt: str) -> None:
     """Write one spectrum."""
     if fmt == "csv":
-        from ..client.convert import to_pandas  # noqa: PLC0415  # pandas is slow to import
+        from ..client.convert import to_pandas
 
         to_pandas(spectrum).to_csv(stem.with_suffix(".csv"), index=False)
     else:
-        import numpy as np  # noqa: PLC0415  # not needed by --help
+        import numpy as np
 
         np.save(stem.with_suffix(".npy"), spectrum, allow_pickle=False)
 

@@ -75,7 +75,7 @@ def ingest(
     Example: specserver ingest sdss_dr17 ~/sdss/spectra --data /data/spec
     """
     require_server()
-    from ..ingest import run_ingest  # noqa: PLC0415  # needs the server's packages
+    from ..ingest import run_ingest
 
     with progress_bar("files") as bar:
         task = bar.add_task(f"ingest {context}", total=None, rate="")
@@ -155,10 +155,10 @@ def serve(
     Example: specserver serve --data /data/spec --port 6998
     """
     require_server()
-    import uvicorn  # noqa: PLC0415  # needs the server's packages
+    import uvicorn
 
-    from ..processes import end_with_stdin  # noqa: PLC0415
-    from ..store.layout import list_contexts  # noqa: PLC0415
+    from ..processes import end_with_stdin
+    from ..store.layout import list_contexts
 
     folder = Path(data_folder(data)).absolute()
     names = list_contexts(folder)
@@ -192,7 +192,7 @@ def verify(data: Data = None) -> None:
     Example: specserver verify --data /data/spec
     """
     require_server()
-    from ..ingest.verify import verify as check  # noqa: PLC0415  # needs the server's packages
+    from ..ingest.verify import verify as check
 
     folder = Path(data_folder(data))
     faults = 0
@@ -227,13 +227,13 @@ def simulate_sdss(
 
     Example: specserver simulate sdss mock --nspec 2000
     """
-    from ..simulate import simulate_sdss as simulate  # noqa: PLC0415  # not needed by --help
+    from ..simulate import simulate_sdss as simulate
 
     with progress_bar("files") as bar:
         task = bar.add_task("simulate", total=nspec, rate="")
 
         def show(done: int) -> None:
-            bar.update(task, completed=done)
+            bar.advance(task, done)
 
         summary = simulate(folder, nspec, seed, progress=show, workers=os.cpu_count() or 1)
     sys.stdout.write(f"{summary.nspec:,} spectra, {readable_bytes(summary.nbytes)} in {folder}\n")

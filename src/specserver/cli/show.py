@@ -82,7 +82,7 @@ def info(data: Data = None, url: Url = None) -> None:
         OUT.print(client.list_contexts(fmt="text"), highlight=False)
         return
     require_server()
-    from ..store.layout import list_contexts, list_segments  # noqa: PLC0415  # server's packages
+    from ..store.layout import list_contexts, list_segments
 
     folder = Path(data_folder(data))
     table = Table(
@@ -100,14 +100,14 @@ def info(data: Data = None, url: Url = None) -> None:
 def _service(data: str) -> "SpectroscopicService":
     """Return the service over a data folder."""
     require_server()
-    from ..service import SpectroscopicService  # noqa: PLC0415  # needs the server's packages
+    from ..service import SpectroscopicService
 
     return SpectroscopicService(Path(data_folder(data)))
 
 
 def client_of(url: str | None) -> "SpecClient":
     """Return a client of the service at a URL."""
-    from ..client.api import SpecClient  # noqa: PLC0415  # not needed by --help
+    from ..client.api import SpecClient
 
     client = SpecClient()
     if url:

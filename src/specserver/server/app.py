@@ -1,16 +1,22 @@
 """The application: dialects mounted on one service."""
 
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import __version__
-from ..errors import TooMuch
+from ..errors import SpecServerError, TooMuch
 from ..processes import end_with_parent
 from ..service import SpectroscopicService
 from ..settings import Settings
 from . import bulk, classic, faults
 
 PREFIX = "/spec"
+_LOG = logging.getLogger("specserver")
 
 
 class BodyLimit:
@@ -43,6 +49,18 @@ class BodyLimit:
         await self.app(scope, counted, send)
 
 
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Open the catalogues before the first request has to wait for them."""
+    service: SpectroscopicService = app.state.service
+    try:
+        await asyncio.to_thread(service.contexts)
+    except SpecServerError as error:
+        # Served all the same: other contexts may be well, and each request tells its own error.
+        _LOG.error("a catalogue cannot be opened: %s", error.message)
+    yield
+
+
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Return the application; with no settings given they come from the environment."""
     end_with_parent()
@@ -54,6 +72,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         docs_url=f"{PREFIX}/docs",
         redoc_url=None,
         openapi_url=f"{PREFIX}/openapi.json",
+        lifespan=_lifespan,
     )
     app.state.settings = settings
     app.state.service = SpectroscopicService(settings.data)

@@ -1,0 +1,86 @@
+"""Rows of a query → what the caller asked for: ids, tuples, one column, a table, a file."""
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import BadParameter
+from ..model.ids import unpack_specobjid
+
+if TYPE_CHECKING:
+    from .columns import Columns
+
+TUPLE: Final = "tuple"
+
+
+def split_names(names: str | Iterable[str] | None) -> list[str]:
+    """Return names given as ``'a,b'`` or as a list, each once and in order."""
+    if names is None:
+        return []
+    listed = names.split(",") if isinstance(names, str) else [str(name) for name in names]
+    return list(dict.fromkeys(name.strip() for name in listed if name.strip()))
+
+
+def to_result(columns: "Columns", fields: Sequence[str]) -> Any:
+    """Return an array, a list of tuples or a Table, after the fields asked for.
+
+    Parameters
+    ----------
+    columns
+        The answer of the service.
+    fields
+        What the caller asked for; empty for the identifier.
+    """
+    if list(fields) == [TUPLE]:
+        return _tuples(columns)
+    if len(columns.values) == 1:
+        return next(iter(columns.values.values()))
+    from astropy.table import Table
+
+    return Table(dict(columns.values), units=dict(columns.units), copy=False)
+
+
+def write_result(columns: "Columns", fields: Sequence[str], path: Path) -> None:
+    """Write one identifier or value a line, or a CSV with a header when there are several columns.
+
+    Parameters
+    ----------
+    columns
+        The answer of the service.
+    fields
+        What the caller asked for; empty for the identifier.
+    path
+        The file to write; its folder exists.
+    """
+    with path.open("w", encoding="utf-8", newline="") as file:
+        if list(fields) == [TUPLE]:
+            file.writelines(f"({','.join(map(str, parts))})\n" for parts in _tuples(columns))
+        elif len(columns.values) == 1:
+            values = next(iter(columns.values.values()))
+            file.writelines(f"{value}\n" for value in _cells(values))
+        else:
+            rows = csv.writer(file, lineterminator="\n")
+            rows.writerow(columns.values)
+            rows.writerows(zip(*map(_cells, columns.values.values()), strict=True))
+
+
+def _tuples(columns: "Columns") -> list[tuple[int, int, int, str]]:
+    """Return plate, mjd, fiberid and run2d of every row."""
+    name, ids = next(iter(columns.values.items()))
+    if np.ma.asarray(ids).dtype.kind != "u":
+        raise BadParameter(
+            "fields", TUPLE, f"the identifier {name!r} of this context is not packed from a tuple"
+        )
+    rows: list[tuple[int, int, int, str]] = unpack_specobjid(ids).tolist() if len(ids) else []
+    return rows
+
+
+def _cells(values: npt.NDArray[Any]) -> list[Any]:
+    """Return values as they are written: what is missing as an empty text."""
+    cells = ["" if cell is None else cell for cell in values.tolist()]
+    # tolist of float32 gives float64 with digits that the catalogue does not have.
+    return [str(cell) for cell in values] if values.dtype.kind == "f" else cells

@@ -1,0 +1,177 @@
+"""Encoded cells of a batch → fields of structured arrays."""
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from numcodecs import blosc
+
+from ..errors import StoreError
+from .columns import view
+from .wire import StreamHead
+
+Ints: TypeAlias = npt.NDArray[np.int64]
+
+# Blosc-1 frame header: uncompressed and compressed size, little-endian, at bytes 4 and 12.
+# The library trusts the second, so it is held against the cell before the library sees it.
+_FRAME: Final = struct.Struct("<4xI4xI")
+_WHERE: Final = "answer of the service"
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What a batch says of its spectra, and where in their cells the values lie."""
+
+    ids: npt.NDArray[Any]
+    """1D[n] int, as the survey types them."""
+    contexts: list[str]
+    start: Ints
+    """1D[n] int64, lattice pixel of the first value of the cells."""
+    width: Ints
+    """1D[n] int64, values in each cell."""
+    first: Ints
+    """1D[n] int64, first valid lattice pixel."""
+    count: Ints
+    """1D[n] int64, valid pixels."""
+    on_lattice: npt.NDArray[np.bool_]
+    """1D[n] bool"""
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """One binary column of a batch, and the field that it fills."""
+
+    name: str
+    target: npt.NDArray[Any]
+    """1D, strided view of the field in the output."""
+    data: memoryview
+    offsets: list[int]
+    valid: list[bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """The published axis on the lattice, and the field that it fills."""
+
+    target: npt.NDArray[Any]
+    """1D, strided view of the field in the output."""
+    lattice: npt.NDArray[Any]
+    """1D, published axis from lattice pixel ``first`` on."""
+    first: int
+
+
+def read_rows(batch: pa.RecordBatch, head: StreamHead) -> Rows:
+    """Read the columns of a batch that say where values lie; check that they can.
+
+    Raises
+    ------
+    StoreError
+        A spectrum claims pixels that its cells do not have, or outside the announced span.
+    """
+    start, width, first, count = (
+        view(batch.column(name)).astype(np.int64) for name in ("start", "width", "first", "count")
+    )
+    on_lattice = view(batch.column("on_lattice"))
+    skip = first - start
+    inside = (count >= 0) & (skip >= 0) & (skip + count <= width)
+    spanned = (first >= head.span.first) & (first + count <= head.span.stop)
+    if not (inside & (spanned | ~on_lattice) | (count == 0)).all():
+        raise StoreError(_WHERE, "damaged: a spectrum lies outside its cells or the span")
+    return Rows(
+        ids=view(batch.column("id")).copy(),
+        contexts=batch.column("context").to_pylist(),
+        start=start,
+        width=width,
+        first=first,
+        count=count,
+        on_lattice=on_lattice,
+    )
+
+
+def open_cells(batch: pa.RecordBatch, name: str, target: npt.NDArray[Any]) -> Cells:
+    """Open a binary column of a batch for reading cell by cell, without copying it.
+
+    Parameters
+    ----------
+    target : 1D, strided view of the field in the output
+    """
+    if name not in batch.schema.names or not pa.types.is_large_binary(batch.column(name).type):
+        raise StoreError(_WHERE, f"vector {name!r} is missing in it")
+    column = batch.column(name)
+    _, offsets, data = column.buffers()
+    begin, end = column.offset, column.offset + len(column) + 1
+    return Cells(
+        name=name,
+        target=target,
+        data=memoryview(b"" if data is None else data),
+        offsets=np.frombuffer(offsets, np.int64)[begin:end].tolist() if len(column) else [],
+        valid=column.is_valid().to_pylist(),
+    )
+
+
+def fill(
+    rows: Rows, at: Sequence[int], cells: Sequence[Cells], axis: Axis | None, codec: str
+) -> None:
+    """Decode all cells of a batch into place.
+
+    Parameters
+    ----------
+    rows
+        The spectra of the batch.
+    at
+        Index in the flat output of the first valid pixel of each spectrum.
+    cells
+        The columns to decode; a null cell leaves its zeros as they are.
+    axis
+        Where to write the axis of spectra on the lattice; None where that is done or not wanted.
+    codec
+        ``blosc`` or ``raw``.
+
+    Raises
+    ------
+    StoreError
+        A cell does not hold the values it should.
+    """
+    decode = _decode_blosc if codec == "blosc" else _decode_raw
+    widest = int(rows.width.max(initial=0))
+    scratch = [np.empty(widest, dtype=one.target.dtype) for one in cells]
+    first, skip = rows.first.tolist(), (rows.first - rows.start).tolist()
+    width, count = rows.width.tolist(), rows.count.tolist()
+    on_lattice = rows.on_lattice.tolist()
+    # A spectrum at a time: its records stay in the processor's cache while the fields are laid in.
+    for row, begin in enumerate(at):
+        npix = count[row]
+        if npix == 0:
+            continue
+        end = begin + npix
+        if axis is not None and on_lattice[row]:
+            offset = first[row] - axis.first
+            axis.target[begin:end] = axis.lattice[offset : offset + npix]
+        for one, room in zip(cells, scratch, strict=True):
+            if one.valid[row]:
+                decode(one, row, room[: width[row]])
+                one.target[begin:end] = room[skip[row] : skip[row] + npix]
+
+
+def _decode_blosc(cells: Cells, row: int, out: npt.NDArray[Any]) -> None:
+    """Decompress one Blosc-1 frame into ``out``, 1D[width]."""
+    begin, end = cells.offsets[row], cells.offsets[row + 1]
+    try:
+        nbytes, stored = _FRAME.unpack_from(cells.data[begin:end])
+        if (nbytes, stored) != (out.nbytes, end - begin):
+            raise StoreError(_WHERE, f"damaged: {cells.name} has {nbytes} bytes, not {out.nbytes}")
+        blosc.decompress(cells.data[begin:end], out)
+    except (struct.error, RuntimeError, ValueError) as error:
+        raise StoreError(_WHERE, f"damaged: {cells.name} cannot be unpacked ({error})") from error
+
+
+def _decode_raw(cells: Cells, row: int, out: npt.NDArray[Any]) -> None:
+    """Copy little-endian values into ``out``, 1D[width]."""
+    cell = cells.data[cells.offsets[row] : cells.offsets[row + 1]]
+    if cell.nbytes != out.nbytes:
+        raise StoreError(_WHERE, f"damaged: {cells.name} has {cell.nbytes} bytes, not {out.nbytes}")
+    out[:] = np.frombuffer(cell, dtype=out.dtype)

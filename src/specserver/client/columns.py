@@ -1,0 +1,135 @@
+"""Arrow columns → NumPy arrays, and tables of them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pyarrow import ipc
+
+from ..errors import StoreError
+
+
+class Readable(Protocol):
+    """A source of bytes, read forward only."""
+
+    @property
+    def read(self) -> Callable[[int], Any]:
+        """Return so many bytes, in any object that holds bytes; fewer at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Rows of a catalogue, a column an array."""
+
+    values: Mapping[str, npt.NDArray[Any]]
+    """1D[nrow] each, by column name, in the order of the answer."""
+    units: Mapping[str, str]
+    """Units as astropy reads them, where the service states one."""
+
+
+def read_columns(source: Readable) -> Columns:
+    """Read an Arrow stream of catalogue rows to its end.
+
+    Raises
+    ------
+    StoreError
+        The stream is damaged or was cut off.
+    """
+    try:
+        with ipc.open_stream(source) as reader:
+            table = reader.read_all()
+    except (pa.ArrowException, OSError) as error:
+        raise StoreError("answer of the service", f"cut off or damaged ({error})") from error
+    units = {
+        field.name: field.metadata[b"unit"].decode()
+        for field in table.schema
+        if field.metadata and field.metadata.get(b"unit")
+    }
+    columns = {
+        field.name: join_pieces(
+            [read_piece(chunk) for chunk in table.column(field.name).chunks], field.type
+        )
+        for field in table.schema
+    }
+    return Columns(columns, units)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Values of a column, of one batch or of all."""
+
+    values: npt.NDArray[Any]
+    """1D[n], a copy; a missing float is NaN, a missing text is empty."""
+    missing: npt.NDArray[np.bool_] | None
+    """1D[n], where values of another type are missing; None where none is."""
+
+
+def read_piece(column: pa.Array) -> Piece:
+    """Copy a column of a batch.
+
+    pyarrow's own conversions import pandas at their first use, which takes longer than most
+    answers do; so fixed-width columns are read from their buffers.
+    """
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    kind = column.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        texts = [text or "" for text in column.to_pylist()]
+        return Piece(np.array(texts, dtype=str) if texts else np.empty(0, dtype="U1"), None)
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+        values = np.empty(len(column), dtype=object)
+        values[:] = column.to_pylist()
+        return Piece(values, None)
+    values = view(column).copy()
+    missing = view(column.is_null()) if column.null_count else None
+    if missing is not None and pa.types.is_floating(kind):
+        values[missing] = np.nan
+        missing = None
+    return Piece(values, missing)
+
+
+def join_pieces(pieces: Sequence[Piece], kind: pa.DataType) -> npt.NDArray[Any]:
+    """Join the pieces of a column of some type.
+
+    Returns
+    -------
+    1D[n]
+        A masked array when values without a natural blank are missing.
+    """
+    some = list(pieces) or [read_piece(pa.nulls(0, kind))]
+    values = np.concatenate([piece.values for piece in some])
+    if all(piece.missing is None for piece in some):
+        return values
+    missing = [
+        np.zeros(len(piece.values), dtype=bool) if piece.missing is None else piece.missing
+        for piece in some
+    ]
+    return np.ma.MaskedArray(values, mask=np.concatenate(missing))
+
+
+def view(column: pa.Array) -> npt.NDArray[Any]:
+    """Return the values of a column of numbers or booleans; any value where one is missing.
+
+    Returns
+    -------
+    1D[n]
+        A view of the column's memory, but of booleans, which Arrow packs into bits.
+    """
+    bits, begin, count = pa.types.is_boolean(column.type), column.offset, len(column)
+    buffer = column.buffers()[1]
+    if buffer is None:
+        return np.zeros(count, dtype=bool if bits else _dtype(column.type))
+    if bits:
+        packed = np.frombuffer(buffer, dtype=np.uint8)
+        flags = np.unpackbits(packed, count=begin + count, bitorder="little")
+        return flags[begin:].view(np.bool_)
+    return np.frombuffer(buffer, dtype=_dtype(column.type), count=begin + count)[begin:]
+
+
+def _dtype(kind: pa.DataType) -> np.dtype[Any]:
+    """Return the NumPy type of an Arrow type of numbers."""
+    floats = {"halffloat": "float16", "float": "float32", "double": "float64"}
+    return np.dtype(floats.get(str(kind), str(kind)))

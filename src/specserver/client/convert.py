@@ -1,0 +1,278 @@
+"""Structured arrays → pandas, astropy and specutils objects that carry their units."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import BadParameter
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from astropy.table import Table
+    from specutils import Spectrum
+
+    from .decode import Spectra
+
+FLUX_UNIT: Final = "1e-17 erg / (s cm2 Angstrom)"
+"""Unit of flux, sky and model of SDSS, BOSS, eBOSS and DESI."""
+
+REDSHIFT: Final = "@redshift"
+"""The redshift of any survey, as a column to ask for."""
+
+_SCALED: Final = ("flux", "sky", "model")
+# How a published axis becomes vacuum Å; log10 is taken to float64 first, as the steps of its
+# float32 values are 0.005 Å and more.
+_AXES: Final = ("loglam", "wavelength")
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What the numbers of a record mean."""
+
+    flux_unit: str = FLUX_UNIT
+    mask_vector: str = ""
+    bad_bits: int = 0
+
+
+def to_pandas(npy_data: npt.NDArray[Any]) -> Any:
+    """Convert a spectrum to a DataFrame, a column a vector.
+
+    Parameters
+    ----------
+    npy_data : 1D[npix] structured, or aligned 2D[nspec, npix]
+
+    Returns
+    -------
+    DataFrame
+        A list of them for aligned spectra.
+    """
+    if _checked(npy_data).ndim == 2:
+        return [to_pandas(row) for row in npy_data]
+    import pandas as pd
+
+    return pd.DataFrame(_columns(npy_data), copy=False)
+
+
+def to_Table(npy_data: npt.NDArray[Any]) -> Any:
+    """Convert a spectrum to an astropy Table, a column a vector, with units.
+
+    Parameters
+    ----------
+    npy_data : 1D[npix] structured, or aligned 2D[nspec, npix]
+
+    Returns
+    -------
+    Table
+        A list of them for aligned spectra.
+    """
+    if _checked(npy_data).ndim == 2:
+        return [to_Table(row) for row in npy_data]
+    return _table(npy_data, _units(FLUX_UNIT, {}), {})
+
+
+def to_Spectrum1D(npy_data: npt.NDArray[Any]) -> Any:
+    """Convert a spectrum, or aligned ones together, to a specutils Spectrum.
+
+    Flux is in 1e-17 erg/s/cm²/Å, the spectral axis in vacuum Å; pixels with ``ivar == 0`` or a
+    non-zero ``mask`` are masked; sky, model and the other vectors are in ``meta``.
+
+    Parameters
+    ----------
+    npy_data : 1D[npix] structured, or aligned 2D[nspec, npix]
+        With ``flux`` and an axis, ``loglam`` or ``wavelength``.
+    """
+    fields = _columns(_checked(npy_data))
+    if npy_data.ndim == 2:
+        # Every row of aligned spectra has the axis of the whole.
+        fields |= {name: fields[name][0] for name in _AXES if name in fields and len(npy_data)}
+    meaning = Meaning(mask_vector="mask", bad_bits=-1)
+    return _spectrum(fields, axis_wave(fields), meaning, None, {})
+
+
+def convert(spectra: "Spectra", fmt: str) -> Any:
+    """Convert the spectra of an answer, one after the other; the arrays are given up on the way.
+
+    Parameters
+    ----------
+    spectra
+        A decoded answer.
+    fmt
+        ``pandas``, ``table`` or ``spectrum``.
+
+    Returns
+    -------
+    list, or Spectrum
+        An object a spectrum; aligned spectra make one Spectrum of them all.
+    """
+    if fmt == "spectrum" and isinstance(spectra.data, np.ndarray):
+        return _aligned_spectrum(spectra)
+    make = {"pandas": _one_frame, "table": _one_table, "spectrum": _one_spectrum}[fmt]
+    return [make(spectra, index, data) for index, data in enumerate(_given_up(spectra.data))]
+
+
+def axis_wave(fields: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
+    """Return vacuum wavelengths from a published axis.
+
+    Parameters
+    ----------
+    fields
+        Vectors by name, ``loglam`` (log10 Å) or ``wavelength`` (Å) among them.
+
+    Returns
+    -------
+    1D[npix] float64, Å
+    """
+    if "loglam" in fields:
+        wave: npt.NDArray[np.float64] = np.power(10.0, fields["loglam"].astype(np.float64))
+        return wave
+    if "wavelength" in fields:
+        return fields["wavelength"].astype(np.float64)
+    raise BadParameter("npy_data", list(fields), f"it needs an axis: {' or '.join(_AXES)}")
+
+
+def _checked(npy_data: Any) -> npt.NDArray[Any]:
+    """Return the array when it is one of spectra."""
+    if not isinstance(npy_data, np.ndarray) or npy_data.dtype.names is None:
+        raise BadParameter(
+            "npy_data", type(npy_data).__name__, "a structured array, as getSpec returns"
+        )
+    if npy_data.ndim not in {1, 2}:
+        raise BadParameter(
+            "npy_data", npy_data.shape, "one spectrum, or aligned ones (nspec, npix)"
+        )
+    return npy_data
+
+
+def _columns(record: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+    """Return the fields, lower-case and in native byte order, each contiguous and a copy."""
+    out = {}
+    for name in record.dtype.names or ():
+        field = record[name]
+        out[name.lower()] = field.astype(field.dtype.newbyteorder("="), order="C")
+    return out
+
+
+def _units(flux_unit: str, stated: Mapping[str, str]) -> dict[str, Any]:
+    """Return units by vector name: those stated, and else those of well-known vectors."""
+    from astropy import units as u
+
+    flux = u.Unit(flux_unit)
+    known = {"ivar": flux**-2, "wavelength": u.AA, "wdisp": u.pix} | dict.fromkeys(_SCALED, flux)
+    parsed = {name: u.Unit(unit) for name, unit in stated.items()}
+    # A logarithmic unit cannot be saved in FITS, where most tables end up.
+    return known | {name: one for name, one in parsed.items() if isinstance(one, u.UnitBase)}
+
+
+def _given_up(data: list[Any] | npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
+    """Yield the spectra in order, letting go of each, so that its block can be freed."""
+    if isinstance(data, np.ndarray):
+        yield from data
+        return
+    data.reverse()
+    while data:
+        yield data.pop()
+
+
+def _about(spectra: "Spectra", index: int) -> dict[str, Any]:
+    """Return what is known of one spectrum."""
+    about = {"id": int(spectra.ids[index]), "context": spectra.contexts[index]}
+    return about | {"survey": spectra.head.survey}
+
+
+def _one_frame(spectra: "Spectra", index: int, record: npt.NDArray[Any]) -> "pd.DataFrame":
+    frame: pd.DataFrame = to_pandas(record)
+    frame.attrs.update(_about(spectra, index))
+    return frame
+
+
+def _one_table(spectra: "Spectra", index: int, record: npt.NDArray[Any]) -> "Table":
+    stated = {one.name: one.unit for one in spectra.head.record if one.unit}
+    return _table(record, _units(spectra.head.flux_unit, stated), _about(spectra, index))
+
+
+def _table(record: npt.NDArray[Any], units: Mapping[str, Any], meta: Mapping[str, Any]) -> "Table":
+    """Build a Table of a copy of the record."""
+    from astropy.table import Table
+
+    columns = _columns(record)
+    used = {name: units[name] for name in columns if name in units}
+    return Table(columns, units=used, meta=dict(meta), copy=False)
+
+
+def _one_spectrum(spectra: "Spectra", index: int, record: npt.NDArray[Any]) -> "Spectrum":
+    fields = _columns(record)
+    if spectra.on_lattice[index]:
+        wave = spectra.head.grid.wave(int(spectra.first[index]), len(record))
+    else:
+        wave = axis_wave(fields)
+    redshift = spectra.columns.get(REDSHIFT)
+    z = None if redshift is None else float(redshift[index])
+    return _spectrum(fields, wave, _meaning(spectra), z, _about(spectra, index))
+
+
+def _aligned_spectrum(spectra: "Spectra") -> "Spectrum":
+    """Build one Spectrum with 2-D flux; what differs from row to row is an array in ``meta``."""
+    head = spectra.head
+    about: dict[str, Any] = {"id": spectra.ids, "context": spectra.contexts, "survey": head.survey}
+    if REDSHIFT in spectra.columns:
+        about["redshift"] = spectra.columns[REDSHIFT]
+    wave = head.grid.wave(head.span.first, head.span.count)
+    return _spectrum(_columns(np.asarray(spectra.data)), wave, _meaning(spectra), None, about)
+
+
+def _meaning(spectra: "Spectra") -> Meaning:
+    head = spectra.head
+    return Meaning(head.flux_unit or FLUX_UNIT, head.mask_vector, head.bad_bits)
+
+
+def _spectrum(
+    fields: Mapping[str, npt.NDArray[Any]],
+    wave: npt.NDArray[np.float64],
+    meaning: Meaning,
+    redshift: float | None,
+    about: Mapping[str, Any],
+) -> "Spectrum":
+    """Build a Spectrum; flux keeps its bits, as the scale is in the unit.
+
+    Parameters
+    ----------
+    fields
+        Vectors by name, 1D[npix] or 2D[nspec, npix].
+    wave : 1D[npix] float64, vacuum Å
+    meaning
+        Unit of flux, and the bits of which vector mark bad pixels.
+    redshift
+        Redshift of a single spectrum.
+    about
+        More for ``meta``.
+    """
+    from astropy import units as u
+    from astropy.nddata import InverseVariance
+    from specutils import Spectrum
+
+    if "flux" not in fields:
+        raise BadParameter("values", list(fields), "a Spectrum needs flux")
+    unit = u.Unit(meaning.flux_unit)
+    flux, ivar = fields["flux"], fields.get("ivar")
+    bad = np.zeros(flux.shape, dtype=bool) if ivar is None else ivar == 0
+    if meaning.mask_vector in fields:
+        bad |= (fields[meaning.mask_vector] & meaning.bad_bits) != 0
+    meta = dict(about)
+    for name, values in fields.items():
+        if name not in {"flux", "ivar", *_AXES}:
+            meta[name] = u.Quantity(values, unit, copy=False) if name in _SCALED else values
+    if redshift is not None:
+        meta["redshift"] = redshift
+    return Spectrum(
+        flux=u.Quantity(flux, unit, copy=False),
+        spectral_axis=u.Quantity(wave, u.AA, copy=False),
+        spectral_axis_index=flux.ndim - 1,
+        uncertainty=None if ivar is None else InverseVariance(ivar, unit=unit**-2),
+        mask=bad,
+        # A redshift of -1 and less marks a failed fit; as a velocity it would be no number.
+        redshift=redshift if redshift is not None and redshift > -1 else None,
+        meta=meta,
+    )

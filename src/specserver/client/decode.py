@@ -1,0 +1,231 @@
+"""The wire → arrays: a stream of compressed chunks into the published structured arrays.
+
+A batch is decompressed in a second thread while the next one is read from the network, so at
+most two of them are in memory besides the result.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pyarrow import ipc
+
+from ..errors import MixedLattices, StoreError
+from .cells import Axis, Cells, Ints, Rows, fill, open_cells, read_rows
+from .columns import Piece, Readable, join_pieces, read_piece
+from .wire import StreamHead, parse_head
+
+# Below this, starting a thread costs more than overlapping network and decoding gains.
+_NSPEC_FOR_THREAD: Final = 64
+_WHERE: Final = "answer of the service"
+_COLUMN_PREFIX: Final = "col:"
+
+
+@dataclass(frozen=True, slots=True)
+class Spectra:
+    """A decoded stream: the spectra, and what is known of each.
+
+    Unaligned spectra are views into one block of memory a batch of some hundred, and each keeps
+    its block alive: copy a spectrum that is to outlive its neighbours by far.
+    """
+
+    head: StreamHead
+    data: list[npt.NDArray[Any]] | npt.NDArray[Any]
+    """A list of 1D[npix], or aligned 2D[nspec, npix]; structured by ``head.dtype``."""
+    ids: npt.NDArray[Any]
+    """1D[nspec] int, as the survey types them."""
+    contexts: list[str]
+    """Release that holds each spectrum."""
+    first: Ints
+    """1D[nspec] int64, lattice pixel of the first value of each unaligned spectrum."""
+    on_lattice: npt.NDArray[np.bool_]
+    """1D[nspec] bool; False where a spectrum has its own wavelengths."""
+    columns: dict[str, npt.NDArray[Any]]
+    """1D[nspec] each: the catalogue columns asked for."""
+
+
+def decode_spectra(
+    source: Readable, *, values: Sequence[str] | None = None, align: bool = False
+) -> Spectra:
+    """Decode a bulk answer while it arrives.
+
+    Parameters
+    ----------
+    source
+        The body of the answer.
+    values
+        Fields of the result, the spectral axis among them where it is wanted; None for all.
+    align
+        Whether to lay all spectra on their common lattice, zeros where one has no data.
+
+    Raises
+    ------
+    StoreError
+        The answer was cut off or is damaged.
+    MixedLattices
+        ``align`` with a spectrum that lies off the lattice.
+    UnknownField
+        A value that the record does not have.
+    """
+    sink: _Sink | None = None
+    try:
+        with ipc.open_stream(source) as reader:
+            head = parse_head(reader.schema.metadata).select(values)
+            layout: _Layout = _Aligned(head) if align else _Loose(head)
+            sink = _Sink(head, layout)
+            with _Worker(threaded=head.nspec >= _NSPEC_FOR_THREAD) as worker:
+                for batch in reader:
+                    batch.validate(full=True)
+                    worker.wait()
+                    worker.start(sink.accept(batch))
+            kinds = reader.schema
+    except (pa.ArrowException, OSError) as error:
+        done = sink.nspec if sink is not None else 0
+        raise StoreError(_WHERE, f"cut off or damaged after {done:,} spectra ({error})") from error
+    if sink.nspec != head.nspec:
+        raise StoreError(
+            _WHERE, f"cut off: {sink.nspec:,} of {head.nspec:,} spectra came; ask again"
+        )
+    return Spectra(
+        head=head,
+        data=layout.data,
+        ids=join_pieces([Piece(rows.ids, None) for rows in sink.rows], kinds.field("id").type),
+        contexts=[context for rows in sink.rows for context in rows.contexts],
+        first=np.concatenate([rows.first for rows in sink.rows] or [np.empty(0, np.int64)]),
+        on_lattice=np.concatenate([rows.on_lattice for rows in sink.rows] or [np.empty(0, bool)]),
+        columns=sink.columns(kinds),
+    )
+
+
+class _Worker:
+    """Runs one job at a time, in a thread of its own where that pays."""
+
+    def __init__(self, *, threaded: bool) -> None:
+        self._pool = ThreadPoolExecutor(1, "specserver-decode") if threaded else None
+        self._running: Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self.wait()
+        finally:
+            if self._pool is not None:
+                self._pool.shutdown()
+
+    def start(self, job: Callable[[], None]) -> None:
+        """Run the job, or let it run while the caller goes on."""
+        if self._pool is None:
+            job()
+        else:
+            self._running = self._pool.submit(job)
+
+    def wait(self) -> None:
+        """Return when the job has ended; raise what it raised."""
+        if self._running is not None:
+            running, self._running = self._running, None
+            running.result()
+
+
+class _Layout(Protocol):
+    """Where the spectra of an answer go."""
+
+    @property
+    def data(self) -> list[npt.NDArray[Any]] | npt.NDArray[Any]:
+        """The spectra."""
+
+    def place(self, rows: Rows, done: int) -> tuple[npt.NDArray[Any], list[int], Axis | None]:
+        """Return the flat output, where in it each spectrum begins, and the axis left to write."""
+
+
+class _Loose:
+    """Spectra of their own lengths: a batch is one block, a spectrum a view into it."""
+
+    def __init__(self, head: StreamHead) -> None:
+        self.data: list[npt.NDArray[Any]] = []
+        self._head = head
+        self._lattice = head.grid.axis_values(head.span.first, head.span.count)
+
+    def place(self, rows: Rows, done: int) -> tuple[npt.NDArray[Any], list[int], Axis | None]:
+        """Make a block for the batch."""
+        del done
+        stops = np.cumsum(rows.count)
+        starts = (stops - rows.count).tolist()
+        flat = np.zeros(int(rows.count.sum()), dtype=self._head.dtype)
+        self.data += [flat[start:stop] for start, stop in zip(starts, stops.tolist(), strict=True)]
+        name = self._head.grid.axis
+        if name not in self._head.names:
+            return flat, starts, None
+        return flat, starts, Axis(flat[name], self._lattice, self._head.span.first)
+
+
+class _Aligned:
+    """Spectra on their common lattice: one array, made once."""
+
+    def __init__(self, head: StreamHead) -> None:
+        self.data: npt.NDArray[Any] = np.zeros((head.nspec, head.span.count), dtype=head.dtype)
+        self._head = head
+        self._lattice = head.grid.axis_values(head.span.first, head.span.count)
+
+    def place(self, rows: Rows, done: int) -> tuple[npt.NDArray[Any], list[int], Axis | None]:
+        """Find the batch's place, and write the axis over the whole span."""
+        if not rows.on_lattice.all():
+            raise MixedLattices(rows.ids[~rows.on_lattice].tolist())
+        index = done + np.arange(len(rows.ids))
+        at = index * self._head.span.count + (rows.first - self._head.span.first)
+        name = self._head.grid.axis
+        if name in self._head.names:
+            self.data[name][done : done + len(rows.ids)] = self._lattice
+        return self.data.reshape(-1), at.tolist(), None
+
+
+class _Sink:
+    """Takes batches in order, makes room for each, and keeps what is known of its spectra."""
+
+    def __init__(self, head: StreamHead, layout: _Layout) -> None:
+        self.rows: list[Rows] = []
+        self.nspec = 0
+        self._head = head
+        self._layout = layout
+        self._columns: dict[str, list[Piece]] = {}
+
+    def accept(self, batch: pa.RecordBatch) -> Callable[[], None]:
+        """Make room for a batch and return the job that fills it."""
+        rows = read_rows(batch, self._head)
+        if self.nspec + len(rows.ids) > self._head.nspec:
+            raise StoreError(_WHERE, f"damaged: more than {self._head.nspec:,} spectra came")
+        flat, at, axis = self._layout.place(rows, self.nspec)
+        self.rows.append(rows)
+        self.nspec += len(rows.ids)
+        for name in batch.schema.names:
+            if name.startswith(_COLUMN_PREFIX):
+                self._columns.setdefault(name, []).append(read_piece(batch.column(name)))
+        return partial(fill, rows, at, self._cells(batch, rows, flat), axis, self._head.codec)
+
+    def columns(self, schema: pa.Schema) -> dict[str, npt.NDArray[Any]]:
+        """Return the catalogue columns of all batches."""
+        return {
+            field.name.removeprefix(_COLUMN_PREFIX): join_pieces(
+                self._columns.get(field.name, []), field.type
+            )
+            for field in schema
+            if field.name.startswith(_COLUMN_PREFIX)
+        }
+
+    def _cells(self, batch: pa.RecordBatch, rows: Rows, flat: npt.NDArray[Any]) -> list[Cells]:
+        """Open the columns that travel, the axis only where a spectrum brings its own."""
+        axis = self._head.grid.axis
+        own = not rows.on_lattice.all()
+        names = [name for name in self._head.names if name != axis or own]
+        cells = [open_cells(batch, name, flat[name]) for name in names]
+        for one in cells:
+            if one.name == axis and not (rows.on_lattice | one.valid).all():
+                raise StoreError(_WHERE, "damaged: a spectrum off the lattice has no wavelengths")
+        return cells

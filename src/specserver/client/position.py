@@ -1,0 +1,166 @@
+"""The forms in which a caller names a place on the sky → a cone or a polygon, ICRS degrees."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isfinite
+from numbers import Real
+from typing import Any, Final
+
+import numpy as np
+
+from ..errors import BadParameter, BadRegion
+
+_AFTER_POSITION: Final = ("constraint", "out", "context", "profile")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A cone, a polygon, or with neither the whole sky."""
+
+    cone: tuple[float, float, float] | None = None
+    """Right ascension, declination and radius, ICRS degrees."""
+    polygon: tuple[tuple[float, float], ...] | None = None
+    """Vertices, ICRS degrees."""
+
+
+def name_arguments(args: tuple[Any, ...], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Name the positional arguments of a query after their kind, and add the keywords given.
+
+    Parameters
+    ----------
+    args
+        ``ra, dec, size``, ``coord, size`` or ``region``, then constraint, out, context, profile.
+    given
+        The keywords; None stands for one not given.
+
+    Raises
+    ------
+    TypeError
+        There are too many, or one is given twice.
+    """
+    if not args:
+        names: tuple[str, ...] = ()
+    elif is_angle(args[0]):
+        names = ("ra", "dec", "size")
+    elif is_coordinate(args[0]):
+        names = ("coord", "size")
+    else:
+        names = ("region",)
+    if len(names) > 1 and len(args) > 1:
+        # Angles only: query(coord, "z > 1", size=0.1) gives the size by its name.
+        names = names[:1] + tuple(
+            name for name, value in zip(names[1:], args[1:], strict=False) if is_angle(value)
+        )
+    names += _AFTER_POSITION
+    if len(args) > len(names):
+        raise TypeError(f"query() takes at most {len(names)} positional arguments of this form")
+    named = {name: value for name, value in given.items() if value is not None}
+    for name, value in zip(names, args, strict=False):
+        if value is not None and name in named:
+            raise TypeError(f"query() got multiple values for argument {name!r}")
+        if value is not None:
+            named[name] = value
+    return named
+
+
+def read_place(named: Mapping[str, Any]) -> Place:
+    """Return the place that ``ra, dec, size``, ``coord`` or ``pos``, or ``region`` stand for.
+
+    Raises
+    ------
+    BadParameter
+        The arguments do not make up one place.
+    BadRegion
+        They do, but it is none on the sky.
+    """
+    coord = named.get("coord", named.get("pos"))
+    forms = [
+        name
+        for name, there in (
+            ("ra, dec", "ra" in named or "dec" in named),
+            ("coord", coord is not None),
+            ("region", "region" in named),
+        )
+        if there
+    ]
+    if len(forms) > 1 or ("coord" in named and "pos" in named):
+        raise BadParameter("position", ", ".join(forms), "give one of ra and dec, coord, region")
+    if "region" in named:
+        if "size" in named:
+            raise BadParameter("size", named["size"], "a region has its size in its vertices")
+        return Place(polygon=_polygon(named["region"]))
+    if not forms:
+        if "size" in named:
+            raise BadParameter("size", named["size"], "it goes with ra and dec, or with coord")
+        return Place()
+    missing = [name for name in ("ra", "dec") if coord is None and name not in named]
+    missing += ["size"] if "size" not in named else []
+    if missing:
+        raise BadParameter(missing[0], None, "a cone is ra, dec, size or coord, size in degrees")
+    ra, dec = (named["ra"], named["dec"]) if coord is None else _icrs(coord)
+    size = named["size"]
+    return Place(cone=(_degrees("ra", ra), _degrees("dec", dec), _degrees("size", size)))
+
+
+def is_angle(value: object) -> bool:
+    """Whether a value is one number or one quantity."""
+    if isinstance(value, bool | np.bool_):
+        return False
+    if isinstance(value, Real):
+        return True
+    return not is_coordinate(value) and getattr(value, "shape", None) == ()
+
+
+def is_coordinate(value: object) -> bool:
+    """Whether a value is an astropy coordinate, in any frame."""
+    return hasattr(value, "transform_to")
+
+
+def _degrees(name: str, value: Any) -> float:
+    """Return one finite number of degrees."""
+    try:
+        number = float(value.to_value("deg") if hasattr(value, "to_value") else value)
+    except (TypeError, ValueError) as error:
+        raise BadParameter(name, value, "a number of degrees, or one angle") from error
+    if not isfinite(number):
+        raise BadRegion(f"{name} is {number}")
+    return number
+
+
+def _icrs(coord: Any) -> tuple[Any, Any]:
+    """Return right ascension and declination of one coordinate, ICRS."""
+    if not is_coordinate(coord):
+        if np.ndim(coord) == 1 and len(coord) == 2:
+            return coord[0], coord[1]
+        raise BadParameter("coord", coord, "a SkyCoord, or a pair ra, dec in degrees")
+    from astropy.coordinates import SkyCoord
+
+    icrs = SkyCoord(coord).icrs
+    if icrs.size != 1:
+        raise BadParameter("coord", f"{icrs.size} positions", "one position; ask in a loop")
+    return float(icrs.ra.deg.item()), float(icrs.dec.deg.item())
+
+
+def _polygon(region: Any) -> tuple[tuple[float, float], ...]:
+    """Return the vertices of a region in any of its forms."""
+    if is_coordinate(region):
+        from astropy.coordinates import SkyCoord
+
+        icrs = SkyCoord(region).icrs
+        region = np.stack([np.atleast_1d(icrs.ra.deg), np.atleast_1d(icrs.dec.deg)], axis=-1)
+    try:
+        points = np.asarray(region, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise BadRegion("give vertices [(ra, dec), …] or [ra, dec, ra, dec, …]") from error
+    if points.ndim == 1 and points.size % 2 == 0:
+        points = points.reshape(-1, 2)
+    if points.ndim != 2 or points.shape[1] != 2:
+        raise BadRegion(f"vertices are pairs ra, dec; got an array of shape {points.shape}")
+    if not np.isfinite(points).all():
+        raise BadRegion("a vertex is not a finite number")
+    vertices = [(float(ra), float(dec)) for ra, dec in points]
+    if len(vertices) > 1 and vertices[0] == vertices[-1]:
+        vertices.pop()
+    if len(vertices) < 3:
+        raise BadRegion(f"a polygon needs 3 vertices, got {len(vertices)}")
+    return tuple(vertices)

@@ -1,0 +1,113 @@
+"""What a caller may say of the spectra wanted → what the service is asked."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any, Final
+
+from ..errors import BadParameter
+from .answers import split_names
+
+Values = str | Iterable[str] | None
+Cutout = str | tuple[float, float] | list[float] | None
+
+# What people type for a format, in lower case, to the one way that the client names it.
+_FORMATS: Final = {
+    "numpy": "numpy",
+    "pandas": "pandas",
+    "tables": "table",
+    "table": "table",
+    "spectrum1d": "spectrum",
+    "spectrum": "spectrum",
+}
+_LATER: Final = (
+    "spectrumcollection",
+    "spectrum1dcollection",
+    "spectrumlist",
+    "spectrum1dlist",
+    "fits",
+)
+_ALL: Final = "all"
+# The axis is computed here and never travels; both names, as the survey is not known yet.
+_AXES: Final = ("loglam", "wavelength")
+_NUMBER: Final = r"\s*([0-9]+\.?[0-9]*|\.[0-9]+)\s*"
+_RANGE: Final = re.compile(rf"{_NUMBER}-{_NUMBER}(?:a|å|aa|angstrom)?\s*", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The form in which spectra are wanted."""
+
+    fmt: str
+    """``numpy``, ``pandas``, ``table`` or ``spectrum``."""
+    values: list[str] | None
+    """Fields of the result; None for all."""
+    vectors: list[str] | None
+    """Vectors to ask for: the fields without the axis."""
+    cutout_aa: tuple[float, float] | None
+    align: bool
+
+
+def read_wanted(fmt: str, values: Values, cutout: Cutout, align: bool | str) -> Wanted:
+    """Check the parameters that say in which form spectra are wanted.
+
+    A cutout implies ``align``, as the description of the service has it.
+
+    Raises
+    ------
+    BadParameter
+        A value that the parameter cannot take.
+    NotImplementedError
+        A format or way of aligning that is documented and not there yet.
+    """
+    name = str(fmt).strip().lower()
+    if name == "fits" and (align or cutout is not None):
+        raise BadParameter("fmt", fmt, "original files come as they are: no align, no cutout")
+    if name in _LATER:
+        raise NotImplementedError(f"fmt={fmt!r} is not there yet")
+    if name not in _FORMATS:
+        allowed = "numpy, pandas, Table, Spectrum1D (in any case)"
+        raise BadParameter("fmt", fmt, allowed)
+    if isinstance(align, str) and align.lower() == "resample":
+        raise NotImplementedError("align='resample' is not there yet")
+    if align not in {True, False}:
+        raise BadParameter("align", align, "True or False")
+    names = split_names(values)
+    wanted = None if not names or names == [_ALL] else names
+    limits = _cutout(cutout)
+    return Wanted(
+        fmt=_FORMATS[name],
+        # A Spectrum has its axis whether or not it was named among the values.
+        values=None if _FORMATS[name] == "spectrum" else wanted,
+        vectors=None if wanted is None else [one for one in wanted if one not in _AXES],
+        cutout_aa=limits,
+        align=bool(align) or limits is not None,
+    )
+
+
+def _cutout(cutout: Cutout) -> tuple[float, float] | None:
+    """Return the limits of a cutout, vacuum Å."""
+    if cutout is None or (isinstance(cutout, str) and not cutout.strip()):
+        return None
+    allowed = "two vacuum wavelengths in Å, the smaller first: '6500-7200' or (6500, 7200)"
+    if isinstance(cutout, str):
+        match = _RANGE.fullmatch(cutout)
+        ends: list[Any] = list(match.groups()) if match else []
+    else:
+        try:
+            ends = list(cutout)
+        except TypeError:
+            ends = []
+    try:
+        low, high = (_angstrom(end) for end in ends)
+    except (TypeError, ValueError) as error:
+        raise BadParameter("cutout", cutout, allowed) from error
+    if not (0.0 < low < high and isfinite(high)):
+        raise BadParameter("cutout", cutout, allowed)
+    return low, high
+
+
+def _angstrom(end: Any) -> float:
+    """Return one end of a cutout in Å, from a number or a quantity."""
+    return float(end.to_value("Angstrom") if hasattr(end, "to_value") else end)

@@ -1,0 +1,217 @@
+"""HTTP to one service: keep-alive, time limits, polite retries, errors rebuilt from the wire."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import urllib3
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    MaxRetryError,
+    NewConnectionError,
+    ReadTimeoutError,
+)
+
+from ..errors import ServiceError, SpecServerError, StoreError, Unreachable
+
+AUTH_HEADER: Final = "X-DL-AuthToken"
+
+_CONNECT_TIMEOUT_S: Final = 5.0
+# Silence allowed between two pieces of an answer: a long query may think before its first row.
+_READ_TIMEOUT_S: Final = 300.0
+# What the network and the queue may add to the time that the caller gave the query itself.
+_GRACE_S: Final = 10.0
+# Every request only reads, so it may be repeated: when no connection came about, and when the
+# service said 503 with a Retry-After, of which no more than half a minute is honoured at a time.
+_RETRY: Final = urllib3.Retry(
+    total=4,
+    connect=2,
+    read=False,
+    other=False,
+    status=3,
+    redirect=2,
+    allowed_methods=("GET", "POST"),
+    status_forcelist=(),
+    backoff_factor=0.1,
+    raise_on_status=False,
+    retry_after_max=30,
+)
+_LONGEST_MESSAGE: Final = 300
+# Pieces of a body that stay in the processor's cache between the socket and their place: a batch
+# of 24 MB read at once took four times as long.
+_PIECE: Final = 2**21
+
+
+class Body:
+    """The body of an answer, read as pyarrow reads a file."""
+
+    closed = False
+
+    def __init__(self, response: urllib3.BaseHTTPResponse) -> None:
+        self._response = response
+
+    def read(self, size: int) -> bytes | npt.NDArray[np.uint8]:
+        """Return so many bytes, fewer at the end."""
+        if size <= _PIECE:
+            return self._response.read(size)
+        whole = np.empty(size, dtype=np.uint8)
+        done = 0
+        while done < size:
+            piece = self._response.read(min(_PIECE, size - done))
+            if not piece:
+                break
+            whole[done : done + len(piece)] = np.frombuffer(piece, dtype=np.uint8)
+            done += len(piece)
+        return whole[:done]
+
+
+class Session:
+    """Requests to a service, over connections that are kept."""
+
+    def __init__(self) -> None:
+        self._pool: urllib3.PoolManager | None = None
+        self._process = 0
+
+    def get_text(
+        self,
+        url: str,
+        fields: Mapping[str, str] | None = None,
+        *,
+        token: str | None = None,
+        timeout_s: float | None = None,
+        retry: bool = True,
+    ) -> str:
+        """Return the text of a GET.
+
+        Raises
+        ------
+        SpecServerError
+            What the service answered, or `Unreachable`.
+        """
+        response = self._request("GET", url, _headers(token), timeout_s, fields=fields, retry=retry)
+        with _reading(response, url):
+            return response.read().decode("utf-8", "replace")
+
+    @contextmanager
+    def post(
+        self,
+        url: str,
+        body: Mapping[str, Any],
+        *,
+        token: str | None = None,
+        timeout_s: float | None = None,
+    ) -> Iterator[Body]:
+        """Post JSON and lend the body of the answer, to be read while it arrives.
+
+        Raises
+        ------
+        SpecServerError
+            What the service answered, `Unreachable`, or `StoreError` when the answer breaks off.
+        """
+        headers = _headers(token) | {"Content-Type": "application/json"}
+        sent = json.dumps(body, allow_nan=False).encode()
+        response = self._request("POST", url, headers, timeout_s, body=sent)
+        with _reading(response, url):
+            yield Body(response)
+            # The end mark of the transfer lies behind the last byte that a reader asks for;
+            # taking it shows that the answer is whole, and frees the connection for the next.
+            response.read()
+
+    def _request(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        timeout_s: float | None,
+        *,
+        fields: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        retry: bool = True,
+    ) -> urllib3.BaseHTTPResponse:
+        """Send one request; return the answer when its status is a good one."""
+        read_s = _READ_TIMEOUT_S if timeout_s is None else timeout_s
+        timeout = urllib3.Timeout(connect=min(_CONNECT_TIMEOUT_S, read_s), read=read_s)
+        try:
+            response = self._connections().request(
+                method,
+                url,
+                fields=fields,
+                body=body,
+                headers=headers,
+                timeout=timeout,
+                retries=_RETRY if retry else False,
+                preload_content=False,
+                decode_content=False,
+            )
+        except ReadTimeoutError as error:
+            raise ServiceError(
+                f"{url} sent nothing for {read_s:g} s; ask for less, or raise timeout="
+            ) from error
+        except HTTPError as error:
+            raise Unreachable(url, _reason(error)) from error
+        if response.status >= 400:
+            with _reading(response, url):
+                text = response.read().decode("utf-8", "replace")
+            raise _error(response.status, text, url)
+        return response
+
+    def _connections(self) -> urllib3.PoolManager:
+        """Return the pool of this process: a forked child must not write into its parent's."""
+        if self._pool is None or self._process != os.getpid():
+            self._pool = urllib3.PoolManager(maxsize=8)
+            self._process = os.getpid()
+        return self._pool
+
+
+def query_timeout_s(asked_s: float | None) -> float | None:
+    """Return how long to wait for a query that was given so long by the caller."""
+    return None if asked_s is None else asked_s + _GRACE_S
+
+
+def _headers(token: str | None) -> dict[str, str]:
+    """Return the headers of every request."""
+    headers = {"Accept-Encoding": "identity"}  # the chunks inside are compressed already
+    if token:
+        headers[AUTH_HEADER] = token
+    return headers
+
+
+@contextmanager
+def _reading(response: urllib3.BaseHTTPResponse, url: str) -> Iterator[None]:
+    """Give the connection back after a whole answer, drop it after any other."""
+    try:
+        yield
+    except HTTPError as error:
+        response.close()
+        raise StoreError(f"answer of {url}", f"cut off ({_reason(error)})") from error
+    except BaseException:
+        response.close()
+        raise
+    response.release_conn()
+
+
+def _reason(error: HTTPError) -> str:
+    """Return why there is no connection, in a few words."""
+    cause = error.reason if isinstance(error, MaxRetryError) and error.reason else error
+    # Of its kind by inheritance, but a refused connection did not run out of time.
+    if isinstance(cause, ConnectTimeoutError) and not isinstance(cause, NewConnectionError):
+        return "no connection in time"
+    below = cause.__cause__ or cause
+    return str(getattr(below, "strerror", None) or below)[:_LONGEST_MESSAGE]
+
+
+def _error(status: int, text: str, url: str) -> SpecServerError:
+    """Rebuild the error of an answer."""
+    try:
+        said = json.loads(text)
+    except ValueError:
+        said = None
+    if isinstance(said, dict) and isinstance(said.get("code"), str):
+        return SpecServerError.from_wire(said["code"], str(said.get("message", "")))
+    shown = " ".join(text.split())[:_LONGEST_MESSAGE]
+    return ServiceError(f"{url} answered with status {status}: {shown or 'no reason given'}")

@@ -1,0 +1,189 @@
+"""Emission lines of the simulated objects: which, how strong, how broad.
+
+The list is HDU3's of the recent reductions; older ones have fewer rows and other names for the
+lines around 3970 Å (see `line_rows`).
+"""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .instrument import Instrument
+from .layout import Family
+from .plan import AGN, BROADLINE, GALAXY, PASSIVE, QSO
+from .templates import FIRST, KMS_PER_PIXEL, STEP, Float32, Float64
+
+# (name, vacuum Å, broad equivalent width Å of a quasar, narrow one, ratio to Hβ in H II regions)
+_LINES = (
+    ("Ly_alpha", 1215.67, 75.0, 0.0, 0.0),
+    ("N_V 1240", 1240.81, 16.0, 0.0, 0.0),
+    ("C_IV 1549", 1549.48, 28.0, 0.0, 0.0),
+    ("He_II 1640", 1640.42, 6.0, 0.0, 0.0),
+    ("C_III] 1908", 1908.734, 20.0, 0.0, 0.0),
+    ("Mg_II 2799", 2800.31519, 30.0, 0.0, 0.0),
+    ("[O_II] 3725", 3727.09172, 0.0, 0.7, 1.1),
+    ("[O_II] 3727", 3729.87544, 0.0, 0.9, 1.4),
+    ("[Ne_III] 3868", 3869.8568, 0.0, 1.4, 0.15),
+    ("H_zeta", 3890.16608, 0.5, 0.1, 0.12),
+    ("[Ne_III] 3970", 3968.59253, 0.0, 0.45, 0.05),
+    ("H_epsilon", 3971.19821, 1.5, 0.1, 0.13),
+    ("H_delta", 4102.89164, 5.0, 0.2, 0.22),
+    ("H_gamma", 4341.68432, 13.0, 0.4, 0.43),
+    ("[O_III] 4363", 4364.43531, 0.0, 0.5, 0.01),
+    ("He_II 4685", 4686.99147, 0.0, 0.3, 0.005),
+    ("H_beta", 4862.68302, 46.0, 1.2, 1.0),
+    ("[O_III] 4959", 4960.29493, 0.0, 5.5, 0.0),
+    ("[O_III] 5007", 5008.23967, 0.0, 16.4, 0.0),
+    ("He_II 5411", 5413.02447, 0.0, 0.0, 0.0),
+    ("[O_I] 5577", 5578.88775, 0.0, 0.0, 0.0),
+    ("[N_II] 5755", 5756.18616, 0.0, 0.0, 0.006),
+    ("He_I 5876", 5877.30857, 0.0, 0.2, 0.11),
+    ("[O_I] 6300", 6302.04645, 0.0, 0.7, 0.10),
+    ("[S_III] 6312", 6313.8056, 0.0, 0.0, 0.01),
+    ("[O_I] 6363", 6365.53549, 0.0, 0.25, 0.033),
+    ("[N_II] 6548", 6549.85901, 0.0, 1.4, 0.0),
+    ("H_alpha", 6564.61397, 190.0, 5.0, 3.4),
+    ("[N_II] 6583", 6585.26853, 0.0, 4.2, 0.0),
+    ("[S_II] 6716", 6718.29429, 0.0, 2.2, 0.60),
+    ("[S_II] 6730", 6732.67816, 0.0, 2.0, 0.45),
+    ("[Ar_III] 7135", 7137.7572, 0.0, 0.2, 0.06),
+)
+NAMES = tuple(line[0] for line in _LINES)
+WAVE: Float64 = np.array([line[1] for line in _LINES])
+"""1D[nline] float64, vacuum Å."""
+_BROAD = np.array([line[2] for line in _LINES])
+_NARROW = np.array([line[3] for line in _LINES])
+_REGION = np.array([line[4] for line in _LINES])
+H_BETA = NAMES.index("H_beta")
+
+_OLD_NAMES = {"H_zeta": ("H_epsilon", 3890.15108), "[Ne_III] 3970": ("[Ne_III] 3970", 3971.12319)}
+_QUASAR_SIGMA_KMS = 2300.0
+_CORE_SHARE, _CORE_WIDTH = 0.4, 0.38
+"""Broad lines are cuspy: a share of the flux has a fraction of the width."""
+_NARROW_HALF, _BROAD_HALF = 30, 330
+"""Half-widths in pixels of the stretch to which a line is added."""
+
+
+@cache
+def line_rows(run2d: str) -> tuple[tuple[int, str, float], ...]:
+    """Return HDU3's rows of a reduction: index into `NAMES`, name there, vacuum Å there."""
+    if run2d not in ("26", "v5_7_0"):
+        return tuple((i, name, float(WAVE[i])) for i, name in enumerate(NAMES))
+    left_out = {"H_epsilon"} | ({"[N_II] 5755", "He_I 5876"} if run2d == "26" else set())
+    return tuple(
+        (i, *_OLD_NAMES.get(name, (name, float(WAVE[i]))))
+        for i, name in enumerate(NAMES)
+        if name not in left_out
+    )
+
+
+def nline(family: Family) -> int:
+    """Return the number of rows of HDU3."""
+    return len(line_rows(family.run2d))
+
+
+def narrow_areas(truth: npt.NDArray[Any], level: Float32) -> Float32:
+    """Return fluxes of narrow lines for a unit continuum.
+
+    Parameters
+    ----------
+    truth : 1D[nspec] TRUTH
+    level : 2D[nspec, nline] float32, continuum at each line in the template's unit
+
+    Returns
+    -------
+    2D[nspec, nline] float32, unit of ``level`` times Å at rest
+    """
+    out = np.zeros(level.shape)
+    galaxy = truth["kind"] == GALAXY
+    ratios = _ratios(truth[galaxy])
+    out[galaxy] = truth["ew"][galaxy, None] * level[galaxy, H_BETA, None] * ratios
+    quasar = truth["kind"] == QSO
+    out[quasar] = _NARROW * (0.3 + 1.2 * truth["ratio"][quasar, None]) * level[quasar]
+    return out.astype(np.float32)
+
+
+def broad_areas(truth: npt.NDArray[Any], level: Float32) -> Float32:
+    """Return fluxes of broad lines for a unit continuum: as `narrow_areas`."""
+    out = np.zeros(level.shape)
+    quasar = truth["kind"] == QSO
+    out[quasar] = _BROAD * truth["ew"][quasar, None] * level[quasar]
+    seyfert = (truth["kind"] == GALAXY) & (truth["subtype"] == BROADLINE)
+    out[seyfert] = 0.35 * _BROAD * level[seyfert] * (WAVE > 4800.0)
+    return out.astype(np.float32)
+
+
+def _ratios(galaxies: npt.NDArray[Any]) -> Float64:
+    """Return line fluxes relative to Hβ: 2D[ngalaxy, nline] float64.
+
+    Star-forming galaxies lie on the local sequence of the [N II]–[O III] diagram (Kewley et al.
+    2013), active and passive ones to its right.
+    """
+    ratios = np.tile(_REGION, (galaxies.size, 1))
+    n2 = -1.25 + 0.85 * galaxies["ratio"].astype(np.float64)
+    o3 = 0.61 / (n2 + 0.08) + 1.1
+    active = np.isin(galaxies["subtype"], (PASSIVE, AGN, BROADLINE))
+    n2 = np.where(active, -0.15 + 0.35 * galaxies["ratio"], n2)
+    o3 = np.where(active, 0.45 + 0.55 * galaxies["mix"], o3)
+    alpha, strong = ratios[:, NAMES.index("H_alpha")], 10.0**n2
+    ratios[:, NAMES.index("[N_II] 6583")] = alpha * strong
+    ratios[:, NAMES.index("[N_II] 6548")] = alpha * strong / 3.06
+    ratios[:, NAMES.index("[O_III] 5007")] = 10.0**o3
+    ratios[:, NAMES.index("[O_III] 4959")] = 10.0**o3 / 2.98
+    hard = np.where(active, 2.2, 1.0)[:, None]
+    for name in ("[O_I] 6300", "[O_I] 6363", "[S_II] 6716", "[S_II] 6730"):
+        ratios[:, [NAMES.index(name)]] *= hard
+    metal_rich = (0.35 + 1.0 * (o3 + 0.6))[:, None]
+    for name in ("[O_II] 3725", "[O_II] 3727", "[Ne_III] 3868", "[Ne_III] 3970"):
+        ratios[:, [NAMES.index(name)]] *= np.clip(metal_rich, 0.3, 2.2)
+    return ratios
+
+
+def widths_kms(truth: npt.NDArray[Any]) -> tuple[Float64, Float64]:
+    """Return the dispersions of narrow and broad lines: two 1D[nspec] float64, km/s."""
+    narrow = np.where(truth["kind"] == QSO, 190.0, np.clip(0.8 * truth["vdisp"], 60.0, 220.0))
+    return narrow, _QUASAR_SIGMA_KMS * np.clip(truth["width"].astype(np.float64), 0.45, 1.8)
+
+
+def add_lines(
+    model: Float32, truth: npt.NDArray[Any], narrow: Float32, broad: Float32, one: Instrument
+) -> None:
+    """Add lines to models in place.
+
+    Parameters
+    ----------
+    model : 2D[nspec, npix] float32, 1e-17 erg s-1 cm-2 Å-1
+    narrow, broad : 2D[nspec, nline] float32, 1e-17 erg s-1 cm-2
+    """
+    sigma_narrow, sigma_broad = (kms / KMS_PER_PIXEL for kms in widths_kms(truth))
+    blurred = np.sqrt(sigma_narrow**2 + 0.9**2)
+    _add(model, truth["z"], narrow, blurred, one, _NARROW_HALF)
+    for share, width in ((_CORE_SHARE, _CORE_WIDTH), (1 - _CORE_SHARE, 1.25)):
+        _add(model, truth["z"], broad * np.float32(share), sigma_broad * width, one, _BROAD_HALF)
+
+
+def _add(
+    model: Float32, z: Float64, areas: Float32, sigma_pix: Float64, one: Instrument, half: int
+) -> None:
+    """Add Gaussians in log wavelength with given fluxes to models in place."""
+    position = np.log10(WAVE * (1.0 + z[:, None])) / STEP - one.first
+    inside = (areas > 0) & (position > -half) & (position < one.npix + half)
+    spectrum, line = np.nonzero(inside)
+    if spectrum.size == 0:
+        return
+    centre = position[spectrum, line]
+    pixel = np.rint(centre).astype(np.int64)[:, None] + np.arange(-half, half + 1)
+    sigma = sigma_pix[spectrum]
+    shape = np.exp(-0.5 * ((pixel - centre[:, None]) / sigma[:, None]) ** 2)
+    width_aa = sigma * STEP * np.log(10.0) * (WAVE[line] * (1.0 + z[spectrum]))
+    shape *= (areas[spectrum, line] / (width_aa * np.sqrt(2.0 * np.pi)))[:, None]
+    flat = spectrum[:, None] * one.npix + pixel
+    seen = (pixel >= 0) & (pixel < one.npix)
+    np.add.at(model.reshape(-1), flat[seen], shape[seen].astype(np.float32))
+
+
+def lattice_index() -> npt.NDArray[np.int64]:
+    """Return the template pixel of each line at rest: 1D[nline] int64."""
+    return np.rint(np.log10(WAVE) / STEP).astype(np.int64) - FIRST

@@ -1,0 +1,228 @@
+"""The table layouts of the survey's reductions: columns, types and header units.
+
+The columns are those of real files, kept as ``layouts/*.tsv`` (name, TFORM, TDIM): facts of a
+format, which this package carries itself because the real files do not travel with it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .cards import Card, Header, header
+
+RECORD = np.dtype(
+    [
+        ("flux", ">f4"),
+        ("loglam", ">f4"),
+        ("ivar", ">f4"),
+        ("and_mask", ">i4"),
+        ("or_mask", ">i4"),
+        ("wdisp", ">f4"),
+        ("sky", ">f4"),
+        ("model", ">f4"),
+    ]
+)
+"""One row of HDU1."""
+
+_NUMPY = {"E": ">f4", "D": ">f8", "J": ">i4", "K": ">i8", "I": ">i2", "B": "u1"}
+_LETTER = {">f4": "E", ">f8": "D", ">i4": "J", "|S13": "13A"}
+_ZERO = 2**63
+
+LINE_RECORD = np.dtype(
+    [
+        ("PLATE", ">i4"),
+        ("MJD", ">i4"),
+        ("FIBERID", ">i4"),
+        ("LINENAME", "S13"),
+        ("LINEWAVE", ">f8"),
+        ("LINEZ", ">f4"),
+        ("LINEZ_ERR", ">f4"),
+        ("LINESIGMA", ">f4"),
+        ("LINESIGMA_ERR", ">f4"),
+        ("LINEAREA", ">f4"),
+        ("LINEAREA_ERR", ">f4"),
+        ("LINEEW", ">f4"),
+        ("LINEEW_ERR", ">f4"),
+        ("LINECONTLEVEL", ">f4"),
+        ("LINECONTLEVEL_ERR", ">f4"),
+        ("LINENPIXLEFT", ">i4"),
+        ("LINENPIXRIGHT", ">i4"),
+        ("LINEDOF", ">f4"),
+        ("LINECHI2", ">f4"),
+    ]
+)
+"""One row of HDU3."""
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Everything in which the files of one reduction differ from those of another."""
+
+    run2d: str
+    layout: str
+    """Name of the column list of HDU2."""
+    extnames: tuple[str, str, str] | None
+    id_zero: int
+    """TZERO of the integer SPECOBJID."""
+    expid: str
+    """Format of the keywords that list the exposures."""
+    nfiber: int
+    upper: bool = False
+    """Names of HDU1 in capitals, and text columns as wide as the text of each file."""
+    primary_bitpix: int = 8
+
+    @property
+    def boss(self) -> bool:
+        """True for the BOSS spectrographs."""
+        return self.run2d != "26"
+
+
+_BOSS_NAMES = ("COADD", "SPALL", "SPZLINE")
+FAMILIES: Mapping[str, Family] = {
+    one.run2d: one
+    for one in (
+        Family("26", "26", ("COADD", "SPECOBJ", "SPZLINE"), 0, "EXPID{:02d}", 640),
+        Family("v5_7_0", "v5_7_0", _BOSS_NAMES, 0, "EXPID{:02d}", 1000),
+        Family("v5_10_0", "v5_10_0", _BOSS_NAMES, _ZERO, "EXPID{:02d}", 1000),
+        Family("v5_11_0", "v5_10_0", _BOSS_NAMES, 0, "EXPID{:03d}", 1000),
+        Family(
+            "v5_13_0", "v5_13_0", None, _ZERO, "EXPID{:03d}", 1000, upper=True, primary_bitpix=16
+        ),
+        Family("v5_13_2", "v5_10_0", _BOSS_NAMES, _ZERO, "EXPID{:03d}", 1000),
+    )
+}
+"""The reductions that can be simulated, by run2d."""
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnForm:
+    """One column of a binary table."""
+
+    name: str
+    form: str
+    dim: str = ""
+
+    @property
+    def is_text(self) -> bool:
+        """True for character columns."""
+        return self.form.endswith("A")
+
+    def numpy(self) -> tuple[Any, ...]:
+        """Return the field of a NumPy structured dtype."""
+        count = int(self.form[:-1] or 1)
+        if self.is_text:
+            return (self.name, f"S{count}")
+        kind = _NUMPY[self.form[-1]]
+        return (self.name, kind, (count,)) if count > 1 else (self.name, kind)
+
+
+def read_rows(name: str) -> list[list[str]]:
+    """Return the fields of a resource of this package, line by line."""
+    text = files(__name__.rpartition(".")[0]).joinpath("layouts", f"{name}.tsv").read_text("utf-8")
+    return [line.split("\t") for line in text.splitlines()]
+
+
+@cache
+def columns(layout: str) -> tuple[ColumnForm, ...]:
+    """Return the columns of HDU2."""
+    return tuple(ColumnForm(*row) for row in read_rows(layout))
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A binary table with one layout: its row type and its header unit."""
+
+    dtype: np.dtype[Any]
+    header: Header
+
+
+@cache
+def object_table(run2d: str, widths: tuple[int, ...] = ()) -> Table:
+    """Return HDU2 of a family.
+
+    Parameters
+    ----------
+    widths
+        Widths of the text columns in their order, where each file has its own.
+    """
+    family = FAMILIES[run2d]
+    listed = list(columns(family.layout))
+    if widths:
+        sizes = iter(widths)
+        listed = [
+            ColumnForm(one.name, f"{size if (size := next(sizes)) > 1 else ''}A")
+            if one.is_text
+            else one
+            for one in listed
+        ]
+    return _table(family, listed, hdu=2, nrow=1)
+
+
+@cache
+def coadd_table(run2d: str) -> Table:
+    """Return HDU1 of a family; NAXIS2 is to be patched."""
+    family = FAMILIES[run2d]
+    return _table(family, _forms(RECORD, upper=family.upper), hdu=1, nrow=0)
+
+
+@cache
+def line_table(run2d: str, nline: int) -> Table:
+    """Return HDU3 of a family."""
+    return _table(FAMILIES[run2d], _forms(LINE_RECORD, upper=True), hdu=3, nrow=nline)
+
+
+def _forms(dtype: np.dtype[Any], *, upper: bool) -> list[ColumnForm]:
+    """Return the columns of a structured dtype of scalars."""
+    return [
+        ColumnForm(name.upper() if upper else name, _LETTER[dtype[name].str])
+        for name in dtype.names or ()
+    ]
+
+
+def _table(family: Family, forms: Sequence[ColumnForm], hdu: int, nrow: int) -> Table:
+    """Return a table; the order of cards follows the writer of the family's real files."""
+    dtype = np.dtype([one.numpy() for one in forms])
+    cards = table_cards(dtype.itemsize, nrow, len(forms))
+    numbered = list(enumerate(forms, 1))
+    names = [Card(f"TTYPE{n}", one.name) for n, one in numbered]
+    types = [Card(f"TFORM{n}", one.form) for n, one in numbered]
+    dims = {n: Card(f"TDIM{n}", one.dim) for n, one in numbered if one.dim}
+    zero = {
+        n: (Card(f"TSCAL{n}", 1), Card(f"TZERO{n}", family.id_zero))
+        for n, one in numbered
+        if family.id_zero and one.name == "SPECOBJID"
+    }
+    if family.extnames is None:
+        cards += [Card("COMMENT", None, " *** Column names ***"), *names]
+        cards += [Card("COMMENT", None, " *** Column formats ***"), *types, *dims.values()]
+        cards += [card for pair in zero.values() for card in pair]
+    else:
+        for n, _ in numbered:
+            cards += [names[n - 1], types[n - 1], *zero.get(n, ())]
+            cards += [dims[n]] if n in dims else []
+        cards.append(Card("EXTNAME", family.extnames[hdu - 1], "extension name"))
+    return Table(dtype, header(cards))
+
+
+def table_cards(width: int, nrow: int, nfield: int) -> list[Card]:
+    """Return the mandatory cards of a binary table."""
+    return [
+        Card("XTENSION", "BINTABLE", "binary table extension"),
+        Card("BITPIX", 8, "array data type"),
+        Card("NAXIS", 2, "number of array dimensions"),
+        Card("NAXIS1", width, "length of dimension 1"),
+        Card("NAXIS2", nrow, "length of dimension 2"),
+        Card("PCOUNT", 0, "number of group parameters"),
+        Card("GCOUNT", 1, "number of groups"),
+        Card("TFIELDS", nfield, "number of table fields"),
+    ]
+
+
+def stored_id(family: Family, ids: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+    """Return specobjids as the 64 bits of an integer column: 1D[n] int64, TZERO taken off."""
+    return (ids - np.uint64(family.id_zero)).view(np.int64)

@@ -1,0 +1,261 @@
+"""A mock survey in the file format of SDSS, BOSS and eBOSS.
+
+Files are written as bytes: header units are made once per layout and patched, tables are NumPy
+records. The same seed gives the same bytes, with any number of workers.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import BadParameter
+from ..model.ids import pack_specobjid
+from .cards import Card, Header, Value, header, padding
+from .emission import nline
+from .exposures import exposure_names, exposure_units
+from .layout import FAMILIES, Family, coadd_table, line_table, read_rows
+from .linefits import line_fits
+from .measure import measure
+from .observe import Observed, draw_conditions, observe
+from .plan import Plate, draw_objects, plan
+from .rows import row_values, tables
+
+_BLOCK = 64
+"""Spectra computed together: enough to amortise NumPy's calls, few enough for the cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a simulation wrote."""
+
+    nspec: int
+    """Spectra; a full file beside a lite one is the same spectrum."""
+    nbytes: int
+    families: Mapping[str, int]
+    """Spectra by run2d."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Night:
+    """What the headers of one observation say."""
+
+    words: Mapping[str, str | int | float]
+    exposure: int
+    nexp: int
+
+
+def simulate_sdss(
+    directory: Path,
+    nspec: int,
+    seed: int = 1,
+    *,
+    families: Sequence[str] = tuple(FAMILIES),
+    full_fraction: float = 0.0,
+    progress: Callable[[int], None] | None = None,
+    workers: int = 1,
+) -> Summary:
+    """Write a mock survey into a folder, which is made if absent.
+
+    Parameters
+    ----------
+    families
+        Values of run2d, whose real layouts the files have.
+    full_fraction
+        Share of the spectra also written as full files, with their exposures.
+    progress
+        Called with the number of spectra written since its last call.
+    workers
+        Processes; the files do not depend on it.
+
+    Raises
+    ------
+    BadParameter
+    """
+    if not 0.0 <= full_fraction <= 1.0:
+        raise BadParameter("full_fraction", full_fraction, "a share between 0 and 1")
+    if workers < 1 or seed < 0:
+        raise BadParameter("workers, seed", (workers, seed), "at least 1, and at least 0")
+    plates = plan(nspec, seed, families)
+    nbytes = 0
+    for count, size in _written(directory, plates, full_fraction, workers):
+        nbytes += size
+        if progress:
+            progress(count)
+    counts = {name: sum(p.used for p in plates if p.family.run2d == name) for name in families}
+    return Summary(sum(counts.values()), nbytes, counts)
+
+
+def _written(
+    directory: Path, plates: Sequence[Plate], full_fraction: float, workers: int
+) -> Iterator[tuple[int, int]]:
+    """Write all plates; yield spectra and bytes as they are done."""
+    if workers == 1:
+        for plate in plates:
+            yield from write_plate(directory, plate, full_fraction)
+        return
+    # Plates are independent and carry their own seeds, so their order does not matter.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        work = partial(_whole_plate, directory, full_fraction=full_fraction)
+        for done in as_completed([pool.submit(work, plate) for plate in plates]):
+            yield done.result()
+
+
+def _whole_plate(directory: Path, plate: Plate, *, full_fraction: float) -> tuple[int, int]:
+    """Write a plate and return spectra and bytes."""
+    written = list(write_plate(directory, plate, full_fraction))
+    return sum(n for n, _ in written), sum(size for _, size in written)
+
+
+def write_plate(directory: Path, plate: Plate, full_fraction: float) -> Iterator[tuple[int, int]]:
+    """Write one observation of a plate; yield spectra and bytes written, block by block."""
+    truth = draw_objects(plate)
+    rng = np.random.default_rng((*plate.key, 1000 + plate.visit))
+    conditions = draw_conditions(plate.family, rng)
+    night = _night(plate, conditions.exptime_s, conditions.first, rng)
+    lite, full = folders(directory, plate)
+    lite.mkdir(parents=True, exist_ok=True)
+    for start in range(0, truth.size, _BLOCK):
+        block = truth[start : start + _BLOCK]
+        seen = observe(block, plate.family, conditions, rng)
+        size = 0
+        for index, content in enumerate(_contents(block, plate, seen, night, rng)):
+            name = file_name(plate, int(block["fiber"][index]))
+            size += (lite / name).write_bytes(b"".join(content))
+            # A draw for every spectrum, so that lite files do not depend on the share.
+            if rng.random() < full_fraction:
+                full.mkdir(parents=True, exist_ok=True)
+                names = exposure_names(
+                    plate, night.exposure, night.nexp, int(block["fiber"][index])
+                )
+                extra = np.random.default_rng((*plate.key, plate.visit, start + index))
+                units = exposure_units(seen.spectrum(index), plate, names, extra)
+                size += (full / name).write_bytes(b"".join([*content, *units]))
+        yield block.size, size
+
+
+def file_name(plate: Plate, fiber: int) -> str:
+    """Return the name of a spectrum's file."""
+    return f"spec-{plate.number:04d}-{plate.mjd}-{fiber:04d}.fits"
+
+
+def folders(directory: Path, plate: Plate) -> tuple[Path, Path]:
+    """Return the folders of a plate's lite and full files, as in the archive."""
+    root = directory / plate.family.run2d / "spectra"
+    name = f"{plate.number:04d}"
+    lite = root / "lite" / name if plate.family.boss else root / name
+    return lite, root / "full" / name
+
+
+def _night(plate: Plate, exptime_s: float, first: int, rng: np.random.Generator) -> _Night:
+    """Return what the headers of an observation say; the boresight is not quite the centre."""
+    nexp = round(exptime_s / (900.0 if plate.family.boss else 800.0))
+    exposure = 2591 + (plate.mjd - 51602) * 32 + plate.number % 29
+    lead = 0 if plate.family.boss else int(rng.integers(2, 40))
+    sn2 = float(rng.uniform(10.0, 30.0)) * exptime_s / 3600.0
+    words: dict[str, str | int | float] = {
+        "run2d": plate.family.run2d,
+        "plate": plate.number,
+        "mjd": plate.mjd,
+        "tile": 100 + plate.number,
+        "cart": 1 + plate.number % 9,
+        "ra": plate.ra_deg,
+        "dec": plate.dec_deg,
+        "bore_ra": plate.ra_deg + float(rng.normal(0.0, 5e-4)),
+        "bore_dec": plate.dec_deg + float(rng.normal(0.0, 5e-4)),
+        "airtemp": float(rng.uniform(-5.0, 15.0)),
+        "humidity": float(rng.uniform(10.0, 60.0)),
+        "exposure": exposure,
+        "nexp": nexp,
+        "exptime": exptime_s,
+        "helio_rv": float(rng.uniform(-29.0, 29.0)),
+        "skychi2": float(rng.uniform(0.95, 1.2)),
+        "sn2_g": sn2,
+        "sn2_r": 1.4 * sn2,
+        "sn2_i": 1.3 * sn2,
+        "coeff0": (first - lead) * 1e-4,
+    }
+    return _Night(words, exposure, nexp)
+
+
+def _primary(plate: Plate, night: _Night, fiber: int) -> Header:
+    """Return HDU0 for the spectrograph of a fibre."""
+    family = plate.family
+    cards = [
+        Card("SIMPLE", value=True, comment="conforms to FITS standard"),
+        Card("BITPIX", family.primary_bitpix, "array data type"),
+        Card("NAXIS", 0, "number of array dimensions"),
+        Card("EXTEND", value=True),
+    ]
+    for who, key, text, *comment in read_rows("primary"):
+        if who in ("*", "boss" if family.boss else "26"):
+            cards.append(Card(key, _value(text.format(**night.words)), *comment))
+    names = exposure_names(plate, night.exposure, night.nexp, fiber)
+    cards.append(Card("NEXP", len(names), "Number of individual exposures"))
+    cards += [Card(family.expid.format(i), name) for i, name in enumerate(names, 1)]
+    return header(cards)
+
+
+def _value(text: str) -> Value:
+    """Return the value that a line of the header resource stands for."""
+    if text.startswith("'"):
+        return text.strip("'")
+    if text in {"T", "F"}:
+        return text == "T"
+    return float(text) if "." in text else int(text)
+
+
+def _contents(
+    truth: npt.NDArray[Any],
+    plate: Plate,
+    seen: Observed,
+    night: _Night,
+    rng: np.random.Generator,
+) -> Iterator[list[bytes]]:
+    """Yield the parts of each file of a block: HDU0 to HDU3."""
+    family = plate.family
+    values = row_values(truth, plate, measure(seen), night.words, rng)
+    fits = line_fits(truth, plate, seen, rng)
+    coadd, lines = coadd_table(family.run2d).header, line_table(family.run2d, nline(family)).header
+    primaries = [_primary(plate, night, fiber) for fiber in (1, family.nfiber)]
+    for index, (table, row) in enumerate(tables(family, values)):
+        fiber = int(truth["fiber"][index])
+        primary = primaries[fiber > family.nfiber // 2]
+        rows = seen.spectrum(index)
+        first = seen.window + int(seen.start[index])
+        yield [
+            primary.patched(_object_cards(family, plate, values, index, first)),
+            *_unit(coadd.patched({"NAXIS2": rows.size}), rows),
+            *_unit(table.header.data, row),
+            *_unit(lines.data, fits[index]),
+        ]
+
+
+def _object_cards(
+    family: Family, plate: Plate, values: Mapping[str, Any], index: int, first: int
+) -> dict[str, Value]:
+    """Return the cards of HDU0 that differ from fibre to fibre."""
+    fiber = int(values["FIBERID"][index])
+    cards: dict[str, Value] = {
+        "PLUG_RA": float(values["PLUG_RA"][index]),
+        "PLUG_DEC": float(values["PLUG_DEC"][index]),
+        "FIBERID": fiber,
+    }
+    if family.boss:
+        return cards | {
+            "THING_ID": int(values["THING_ID"][index]),
+            "COEFF0": round(first * 1e-4, 4),
+        }
+    identifier = int(pack_specobjid(plate.number, plate.mjd, fiber, family.run2d))
+    return cards | {"SPEC_ID": f"{identifier:>22d}"}
+
+
+def _unit(head: bytes, data: npt.NDArray[Any]) -> tuple[bytes, bytes, bytes]:
+    """Return header, data and padding of one HDU."""
+    return head, data.tobytes(), padding(data.nbytes)

@@ -1,0 +1,71 @@
+"""The documented module: every function of a client, on one that is there from the start.
+
+>>> from specserver import specClient as spec
+>>> ids = spec.query(30.0, 0.0, 0.5)  # doctest: +SKIP
+>>> spectra = spec.getSpec(ids)  # doctest: +SKIP
+"""
+
+from .client.api import SpecClient
+from .client.convert import to_pandas, to_Spectrum1D, to_Table
+from .model.ids import pack_specobjid, unpack_specobjid
+from .model.lines import air_to_vacuum as airtovac
+from .model.lines import vacuum_to_air as vactoair
+
+__all__ = [
+    "airtovac",
+    "catalogs",
+    "getClient",
+    "getGridPlot",
+    "getSpec",
+    "get_context",
+    "get_profile",
+    "get_svc_url",
+    "isAlive",
+    "list_contexts",
+    "list_profiles",
+    "pack_specobjid",
+    "plot",
+    "plotGrid",
+    "preview",
+    "prospect",
+    "query",
+    "set_context",
+    "set_profile",
+    "set_svc_url",
+    "stackedImage",
+    "to_Spectrum1D",
+    "to_Table",
+    "to_pandas",
+    "unpack_specobjid",
+    "vactoair",
+]
+
+# A client contacts nothing before its first request, so making it here costs nothing.
+_client = SpecClient()
+
+isAlive = _client.isAlive
+set_svc_url = _client.set_svc_url
+get_svc_url = _client.get_svc_url
+set_context = _client.set_context
+get_context = _client.get_context
+list_contexts = _client.list_contexts
+set_profile = _client.set_profile
+get_profile = _client.get_profile
+list_profiles = _client.list_profiles
+catalogs = _client.catalogs
+query = _client.query
+getSpec = _client.getSpec
+plot = _client.plot
+prospect = _client.prospect
+preview = _client.preview
+plotGrid = _client.plotGrid
+getGridPlot = _client.getGridPlot
+stackedImage = _client.stackedImage
+
+
+def getClient(context: str = "default", profile: str = "default") -> SpecClient:
+    """Return a client with a context and a profile of its own, for the service in use here.
+
+    An unknown context shows at the client's first request: making it contacts nothing.
+    """
+    return SpecClient(context, profile, _client.chosen_svc_url)

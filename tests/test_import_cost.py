@@ -1,0 +1,69 @@
+"""Importing the client is cheap, silent and without side effects."""
+
+import subprocess
+import sys
+
+from test_client_decode import MANY, encode
+
+HEAVY = (
+    "astropy",
+    "bokeh",
+    "fastapi",
+    "matplotlib",
+    "numcodecs",
+    "pandas",
+    "pyarrow",
+    "rich",
+    "specutils",
+    "typer",
+    "urllib3",
+)
+
+PROBE = """
+import sys, warnings
+import numpy
+before = list(warnings.filters)
+events = []
+sys.addaudithook(lambda name, args: events.append(name) if name.startswith("socket.") else None)
+from specserver import specClient
+assert warnings.filters == before, "a warning filter was set"
+assert not events, events
+assert specClient.get_svc_url() == "http://127.0.0.1:6998/spec"
+print(*sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+
+
+def probe(code: str) -> str:
+    """Run code in a fresh interpreter without a service set; return what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env={}
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_importing_the_client_loads_nothing_heavy_and_does_nothing():
+    loaded = probe(PROBE).split()
+    assert "numpy" in loaded
+    assert [name for name in HEAVY if name in loaded] == []
+    assert "specserver.server" not in loaded
+
+
+def test_importing_the_model_loads_numpy_alone():
+    loaded = probe("import sys, specserver.model.grid; print(*sys.modules)").split()
+    assert [name for name in HEAVY if name in loaded] == []
+
+
+def test_fetching_arrays_does_not_load_pandas(tmp_path):
+    """pyarrow's own conversions load it, which takes longer than most answers."""
+    stream = tmp_path / "stream.arrow"
+    stream.write_bytes(encode(MANY))
+    code = f"""
+import sys
+from specserver.client.columns import read_columns
+from specserver.client.decode import decode_spectra
+assert len(decode_spectra(open({str(stream)!r}, "rb")).data) == {len(MANY)}
+assert len(read_columns(open({str(stream)!r}, "rb")).values["id"]) == {len(MANY)}
+print(*sys.modules)
+"""
+    assert "pandas" not in probe(code).split()
