@@ -7,8 +7,9 @@ from rich.console import Console
 
 from ..errors import IngestError
 
-OUT = Console()
-ERROR = Console(stderr=True)
+# Lines are for people and for grep: the terminal wraps them, we do not.
+OUT = Console(soft_wrap=True)
+ERROR = Console(stderr=True, soft_wrap=True)
 
 Data = Annotated[
     str | None,

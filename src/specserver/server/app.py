@@ -54,7 +54,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Open the catalogues before the first request has to wait for them."""
     service: SpectroscopicService = app.state.service
     try:
-        await asyncio.to_thread(service.contexts)
+        await asyncio.to_thread(service.warm_up)
     except SpecServerError as error:
         # Served all the same: other contexts may be well, and each request tells its own error.
         _LOG.error("a catalogue cannot be opened: %s", error.message)

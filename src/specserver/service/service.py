@@ -36,6 +36,12 @@ class SpectroscopicService:
     def __init__(self, data: Path) -> None:
         self.archive = Archive(data)
 
+    def warm_up(self) -> None:
+        """Do once what the first request of each kind would have to wait for."""
+        for context in self.contexts()[:1]:
+            condition = f"{context.id_column} > 0 limit 1"
+            self.query(QueryRequest(constraint=condition))
+
     def contexts(self) -> list[ContextInfo]:
         """Return all contexts served, ``default`` first; empty when nothing is ingested."""
         names = self.archive.names()

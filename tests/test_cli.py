@@ -1,0 +1,162 @@
+"""The command line, as a person and as a script use it."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serving import Served
+
+COMMANDS = [
+    ["ingest"],
+    ["serve"],
+    ["demo"],
+    ["query"],
+    ["get"],
+    ["simulate", "sdss"],
+    ["contexts"],
+    ["catalogs"],
+    ["info"],
+    ["verify"],
+]
+
+
+def run(*arguments: object, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command and check its exit code."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("SPECSERVER_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "specserver", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**clean, "COLUMNS": "200", **environment},
+    )
+    assert done.returncode == code, done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_explains_itself_with_an_example(command: list[str]) -> None:
+    text = run(*command, "--help").stdout
+    assert "Example: specserver " + " ".join(command[:1]) in text
+    assert "Usage:" in text
+
+
+def test_the_command_alone_teaches() -> None:
+    text = run(code=2).stdout
+    assert all(command[0] in text for command in COMMANDS)
+    assert run("--version").stdout.startswith("specserver ")
+
+
+@pytest.fixture(scope="module")
+def data(mock_survey: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder made by the command itself."""
+    folder = tmp_path_factory.mktemp("cli") / "data"
+    text = run("ingest", "sdss_dr17", mock_survey, "--data", folder, "--workers", 2).stdout
+    assert "150 spectra" in text
+    assert "warning:" in text
+    return folder
+
+
+def test_ingest_again_stores_nothing(data: Path, mock_survey: Path) -> None:
+    text = run("ingest", "sdss_dr17", mock_survey, SPECSERVER_DATA=str(data)).stdout
+    assert "0 spectra" in text
+
+
+def test_strict_fails_on_files_that_cannot_be_used(mock_survey: Path, tmp_path: Path) -> None:
+    done = run("ingest", "sdss_dr17", mock_survey, "--data", tmp_path, "--strict", code=1)
+    assert "is not of sdss_dr17" in done.stdout
+
+
+def test_ingest_of_nothing_and_into_nowhere(tmp_path: Path) -> None:
+    assert "no such file" in run("ingest", "sdss_dr17", tmp_path / "x", code=1).stderr
+    assert "sdss_dr17" in run("ingest", "dr99", tmp_path, code=2).stderr
+
+
+def test_info_contexts_catalogs_verify(data: Path) -> None:
+    assert "150" in run("info", "--data", data).stdout
+    assert "sdss_dr17" in run("contexts", "--data", data).stdout
+    text = run("catalogs", "--data", data).stdout
+    assert "sdss_dr17.specobjall" in text
+    assert "best-fit redshift" in text
+    assert "no fault" in run("verify", "--data", data).stdout
+
+
+def test_verify_tells_damage(mock_survey: Path, tmp_path: Path) -> None:
+    some = sorted(mock_survey.rglob("spec-*.fits"))[:3]
+    run("ingest", "sdss_dr17", *some, "--data", tmp_path)
+    shard = next(tmp_path.rglob("ivar/c/0/0"))
+    content = bytearray(shard.read_bytes())
+    content[100] ^= 255
+    shard.write_bytes(content)
+    assert "ivar" in run("verify", "--data", tmp_path, code=1).stdout
+
+
+def test_query_prints_ids_or_a_table(served: Served, tmp_path: Path) -> None:
+    lines = run("query", "--where", "plate > 0", "--all", "--url", served.url).stdout.split()
+    assert sorted(map(int, lines)) == sorted(served.ids.tolist())
+    fields = "ra,dec,z"
+    text = run("query", "--where", "z > 0.1 order by z", "--fields", fields, "--url", served.url)
+    rows = list(csv.DictReader(text.stdout.splitlines()))
+    assert list(rows[0]) == ["specobjid", "ra", "dec", "z"]
+    z = [float(row["z"]) for row in rows]
+    assert z == sorted(z)
+    one = rows[0]
+    near = run("query", "--cone", one["ra"], one["dec"], "0.001", "--url", served.url)
+    assert one["specobjid"] in near.stdout.split()
+    ra, dec = float(one["ra"]), float(one["dec"])
+    box = f"{ra - 1},{dec - 1},{ra + 1},{dec - 1},{ra + 1},{dec + 1},{ra - 1},{dec + 1}"
+    inside = run("query", f"--region={box}", "--url", served.url, "--all")
+    assert one["specobjid"] in inside.stdout.split()
+    out = tmp_path / "ids.txt"
+    run("query", "--where", "plate > 0", "--all", "--out", out, SPECSERVER_URL=served.url)
+    assert sorted(map(int, out.read_text().split())) == sorted(served.ids.tolist())
+    tuples = run("query", "--where", "plate > 0 limit 2", "--fields", "tuple", "--url", served.url)
+    assert len(tuples.stdout.splitlines()[0].split(",")) == 4
+
+
+def test_get_writes_files(served: Served, tmp_path: Path) -> None:
+    number = int(served.ids[0])
+    run("get", number, "--out", tmp_path, "--url", served.url)
+    (path,) = tmp_path.glob("*.npy")
+    assert np.load(path).dtype.names[0] == "flux"
+    ids = tmp_path / "ids.txt"
+    ids.write_text("\n".join(map(str, served.ids[:7].tolist())))
+    out = tmp_path / "cut"
+    run("get", "--ids", ids, "--cutout", "6500-7200", "--values", "flux", "--align", "--out", out,
+        "--url", served.url)  # fmt: skip
+    shapes = {np.load(path).shape for path in out.glob("*.npy")}
+    assert len(shapes) == 1
+    assert len(list(out.glob("*.npy"))) == 7
+    run("get", number, "--out", tmp_path / "text", "--fmt", "csv", "--url", served.url)
+    (text,) = (tmp_path / "text").glob("*.csv")
+    assert text.read_text().startswith("flux,loglam,ivar")
+    assert str(number) in run("get", number, "--url", served.url).stdout
+
+
+def test_wrong_calls_say_what_is_right(served: Served) -> None:
+    url = served.url
+    assert "--cone" in run("query", "--all", "--url", url, code=2).stderr
+    assert "drop" in run("query", "--where", "z > 1; drop table x", "--url", url, code=2).stderr
+    assert "not found" not in run("get", "123", "--url", url, code=2).stdout
+    assert "no spectrum for 123" in run("get", "123", "--url", url, code=2).stderr
+    nobody = "http://127.0.0.1:9/spec"
+    assert "specserver serve" in run("query", "--where", "z>1", "--url", nobody, code=1).stderr
+    assert "identifier" in run("get", "abc", "--url", url, code=2).stderr
+
+
+def test_the_demonstration_runs_to_its_end(mock_survey: Path, tmp_path: Path) -> None:
+    from serving import free_port
+
+    done = run("demo", "--once", "--spectra", mock_survey, "--port", free_port(),
+               "--folder", tmp_path)  # fmt: skip
+    assert "getSpec" in done.stdout
+    picture = (tmp_path / "spectrum.png").read_bytes()
+    assert picture.startswith(b"\x89PNG")
+    assert len(picture) > 20_000
