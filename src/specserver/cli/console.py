@@ -27,7 +27,7 @@ Url = Annotated[
     typer.Option(
         "--url",
         metavar="URL",
-        help="Service to ask (default: $SPECSERVER_URL, then http://127.0.0.1:6998/spec).",
+        help="Service to ask (query, get: default $SPECSERVER_URL, then http://127.0.0.1:6998/spec).",
         show_default=False,
     ),
 ]

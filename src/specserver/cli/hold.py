@@ -18,7 +18,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from .console import ERROR, OUT, Data, data_folder, readable_bytes, require_server
+from ..errors import BadParameter
+from .console import ERROR, OUT, Data, Url, data_folder, readable_bytes, require_server
 
 if TYPE_CHECKING:
     from ..ingest import IngestSummary
@@ -184,13 +185,15 @@ def serve(
     )
 
 
-def verify(data: Data = None) -> None:
+def verify(data: Data = None, url: Url = None) -> None:
     """Re-read every chunk against its checksum and follow every link of the catalogue.
 
     Exits with 1 when anything is wrong.
 
     Example: specserver verify --data /data/spec
     """
+    if url is not None:
+        raise BadParameter("url", url, "verify reads the data folder: run it where the data are")
     require_server()
     from ..ingest.verify import verify as check
 

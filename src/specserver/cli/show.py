@@ -26,7 +26,7 @@ def contexts(data: Data = None, url: Url = None) -> None:
 
     Example: specserver contexts --data /data/spec
     """
-    if data is None or url is not None:
+    if url is not None:
         OUT.print(client_of(url).list_contexts(fmt="text"), highlight=False)
         return
     table = Table("context", "title", "spectra")
@@ -44,7 +44,7 @@ def catalogs(
 
     Example: specserver catalogs --data /data/spec --context sdss_dr17
     """
-    if data is None or url is not None:
+    if url is not None:
         OUT.print(client_of(url).catalogs(context=context, fmt="text"), highlight=False)
         return
     found = _service(data).catalogs(context)

@@ -1,0 +1,1 @@
+"""The client: from the wire to what users compute with."""
