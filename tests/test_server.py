@@ -134,7 +134,7 @@ def test_a_ping_is_answered_while_big_answers_are_made(
 
 def test_a_slow_reader_holds_batches_not_the_answer(served: Served) -> None:
     """An answer that nobody reads must not be made in memory: the server waits for its reader."""
-    ids = "\n".join(map(str, np.tile(served.ids, 40).tolist()))
+    ids = "\n".join(map(str, np.tile(served.ids, 200).tolist()))
     body = json.dumps({"ids": ids}).encode()
     host, port = served.url.split("/")[2].split(":")
     memory = f"/proc/{served.process.pid}/status"
@@ -146,8 +146,8 @@ def test_a_slow_reader_holds_batches_not_the_answer(served: Served) -> None:
         before = _resident_kb(memory)
         time.sleep(1.0)
         grown = _resident_kb(memory) - before
-    # The whole answer is some 400 MB of frames.
-    assert grown < 150_000
+    # The whole answer is 1.9 GB of frames; what is held is a few copies of one batch.
+    assert grown < 400_000
 
 
 def _resident_kb(path: str) -> int:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import __version__
@@ -34,19 +35,37 @@ class BodyLimit:
         stated = dict(scope["headers"]).get(b"content-length", b"0")
         size = int(stated) if stated.isdigit() else 0
         if size > self.max_bytes:
-            await faults.answer(TooMuch("bytes", size, self.max_bytes))(scope, receive, send)
+            await self._refuse(size, scope, receive, send)
             return
         received = 0
+        started = False
 
         async def counted() -> Message:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self.max_bytes:
-                raise TooMuch("bytes", received, self.max_bytes)
-            return message
+            # The framework turns an exception here into a 400 of its own: end the body instead.
+            return message if received <= self.max_bytes else {"type": "http.disconnect"}
 
-        await self.app(scope, counted, send)
+        async def watched(message: Message) -> None:
+            nonlocal started
+            if received <= self.max_bytes:
+                started = True
+                await send(message)
+
+        try:
+            await self.app(scope, counted, watched)
+        except ClientDisconnect:
+            if received <= self.max_bytes:
+                raise
+        if received > self.max_bytes and not started:
+            await self._refuse(received, scope, receive, send)
+
+    async def _refuse(self, size: int, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer that a body is too long, and end the connection: its rest is never read."""
+        answer = faults.answer(TooMuch("bytes", size, self.max_bytes))
+        answer.headers["Connection"] = "close"
+        await answer(scope, receive, send)
 
 
 @asynccontextmanager
