@@ -97,7 +97,7 @@ def info(data: Data = None, url: Url = None) -> None:
     OUT.print(table)
 
 
-def _service(data: str) -> "SpectroscopicService":
+def _service(data: str | None) -> "SpectroscopicService":
     """Return the service over a data folder."""
     require_server()
     from ..service import SpectroscopicService
