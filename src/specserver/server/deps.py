@@ -1,24 +1,72 @@
-"""What handlers are given: the service and the settings of the running application."""
+"""What handlers are given: who asks, the service as that caller may see it, the settings."""
 
-from typing import Annotated
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Security
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
+from ..auth import Caller, TokenBook
+from ..errors import NotAllowed, NotAuthenticated
 from ..service import SpectroscopicService
 from ..settings import Settings
+from .faults import told
+
+REFUSALS: Final[dict[int | str, dict[str, Any]]] = told(401, 403)
+_WHAT = "A token of this service: `specserver.<id>.<secret>`."
+_KEY = APIKeyHeader(
+    name="X-DL-AuthToken", scheme_name="X-DL-AuthToken", description=_WHAT, auto_error=False
+)
+_BEARER = HTTPBearer(scheme_name="Bearer", description=_WHAT, auto_error=False)
 
 
-def get_service(request: Request) -> SpectroscopicService:
-    """Return the service of the running application."""
+def get_caller(
+    request: Request,
+    key: Annotated[str | None, Security(_KEY)],
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)],
+) -> Caller:
+    """Return who asks; raise `NotAuthenticated` for a token that is none of ours."""
+    tokens: TokenBook = request.app.state.tokens
+    now = datetime.now(UTC)
+    caller = tokens.caller(key or "", now)
+    if caller.is_anonymous and bearer is not None:
+        caller = tokens.caller(bearer.credentials, now)
+    request.state.caller = caller
+    return caller
+
+
+Asking = Annotated[Caller, Depends(get_caller)]
+
+
+async def get_user(caller: Asking) -> Caller:
+    """Return who asks, who must be known."""
+    if caller.is_anonymous:
+        raise NotAuthenticated("virtual storage is a space of your own, so it needs a token")
+    return caller
+
+
+async def get_administrator(caller: Asking, request: Request) -> Caller:
+    """Return who asks, who must be an administrator."""
+    if caller.is_anonymous:
+        raise NotAuthenticated(f"{request.url.path} needs an administrator's token")
+    if not caller.is_admin:
+        raise NotAllowed(request.url.path)
+    return caller
+
+
+async def get_service(request: Request, caller: Asking) -> SpectroscopicService:
+    """Return the service of the running application, as the caller may see it."""
     service: SpectroscopicService = request.app.state.service
-    return service
+    return service.seen_by(caller)
 
 
-def get_settings(request: Request) -> Settings:
+async def get_settings(request: Request) -> Settings:
     """Return the settings of the running application."""
     settings: Settings = request.app.state.settings
     return settings
 
 
+User = Annotated[Caller, Depends(get_user)]
+Administrator = Annotated[Caller, Depends(get_administrator)]
 Service = Annotated[SpectroscopicService, Depends(get_service)]
 ServerSettings = Annotated[Settings, Depends(get_settings)]

@@ -1,0 +1,262 @@
+"""Who asks, and what they may see: tokens, private contexts.
+
+::
+
+    <data>/
+        tokens.json             {"version": 1, "tokens": [{id, user, digest, …}]}, mode 0600
+        tokens.lock
+        <context>/access.json   {"private": true}: invisible without a token that names the context
+
+A token reads ``specserver.<id>.<secret>``. The secret is 256 random bits and is shown once; the
+file holds its SHA-256. A slow, salted hash guards passwords, which can be guessed; of 2^256
+secrets none can be, so a fast one takes nothing away and costs a request microseconds.
+
+``anonymous.0.0.anon_access``, which the predecessor's client sends for everybody, and other tokens
+of the Data Lab (``user.uid.gid.hash``) prove nothing here: their bearers are anonymous.
+"""
+
+import hashlib
+import hmac
+import json
+import re
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from .errors import BadParameter, NotAuthenticated, StoreError
+from .files import locked, replace_file
+
+_VERSION: Final = 1
+_PREFIX: Final = "specserver"
+_TOKEN: Final = re.compile(r"specserver\.([0-9a-f]{10})\.([A-Za-z0-9_-]{43})")
+_DATALAB: Final = re.compile(r"[^\s.]+\.[0-9]+\.[0-9]+\.\S+")
+_USER: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
+_SPAN: Final = re.compile(r"([0-9]{1,5}) ?([hdwy])")
+_HOURS: Final = {"h": 1, "d": 24, "w": 168, "y": 8766}
+# Compared with when no token has the id, so that an unknown id takes the time of a wrong secret.
+_NO_DIGEST: Final = "0" * 64
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks."""
+
+    user: str = ""
+    """Empty for a visitor without a token."""
+    is_admin: bool = False
+    contexts: frozenset[str] = frozenset()
+    """Private contexts that the token names."""
+
+    @property
+    def is_anonymous(self) -> bool:
+        """Whether nothing is known of the caller."""
+        return not self.user
+
+    def may_see(self, context: str) -> bool:
+        """Return whether a private context is visible to the caller."""
+        return self.is_admin or context in self.contexts
+
+
+ANONYMOUS: Final = Caller()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRecord:
+    """What is kept of a token."""
+
+    id: str
+    user: str
+    digest: str
+    """SHA-256 of the secret, in hexadecimal."""
+    is_admin: bool
+    contexts: tuple[str, ...]
+    created: datetime
+    expires: datetime | None
+
+    def caller(self) -> Caller:
+        """Return who the bearer is."""
+        return Caller(self.user, self.is_admin, frozenset(self.contexts))
+
+
+def check_user(user: str) -> str:
+    """Return a user's name; raise `BadParameter` for one that cannot name a user."""
+    if _USER.fullmatch(user) is None or user == "anonymous":
+        allowed = "1 to 64 of a-z 0-9 . _ -, a letter or digit first and last, not 'anonymous'"
+        raise BadParameter("user", user, allowed)
+    return user
+
+
+def parse_expiry(text: str, now: datetime) -> datetime | None:
+    """Return the end of ``30d``, ``12h``, ``2027-01-01``, a full ISO time, or ``never``.
+
+    A date, and a time without a zone, is UTC.
+
+    Raises
+    ------
+    BadParameter
+        Other text, or a time that is past.
+    """
+    given = text.strip().lower()
+    if given == "never":
+        return None
+    allowed = "a span such as 30d (h, d, w, y), a date such as 2027-01-01 (UTC) to come, or never"
+    span = _SPAN.fullmatch(given)
+    try:
+        if span is not None:
+            end = now + timedelta(hours=int(span[1]) * _HOURS[span[2]])
+        else:
+            end = datetime.fromisoformat(given)
+            end = end.replace(tzinfo=UTC) if end.tzinfo is None else end.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise BadParameter("expires", text, allowed) from error
+    if end <= now:
+        raise BadParameter("expires", text, allowed)
+    return end
+
+
+class TokenBook:
+    """The tokens of a data folder; safe to share between threads and processes."""
+
+    def __init__(self, data: Path) -> None:
+        self._data = data
+        self._path = data / "tokens.json"
+        self._known: tuple[tuple[int, ...], dict[str, TokenRecord]] = ((), {})
+
+    def create(
+        self,
+        user: str,
+        *,
+        is_admin: bool = False,
+        contexts: Sequence[str] = (),
+        expires: datetime | None = None,
+        now: datetime,
+    ) -> str:
+        """Return a new token; it cannot be told again."""
+        check_user(user)
+        secret = secrets.token_urlsafe(32)
+        named = tuple(sorted(set(contexts)))
+        record = TokenRecord(
+            secrets.token_hex(5), user, _digest(secret), is_admin, named, now, expires
+        )
+        self._change(lambda known: known.update({record.id: record}))
+        return f"{_PREFIX}.{record.id}.{secret}"
+
+    def revoke(self, token_id: str) -> TokenRecord:
+        """Take a token back, by its id or itself; raise `BadParameter` when there is none."""
+        wanted = token_id.strip().removeprefix(f"{_PREFIX}.").partition(".")[0]
+        removed: list[TokenRecord] = []
+
+        def remove(known: dict[str, TokenRecord]) -> None:
+            if wanted not in known:
+                listed = ", ".join(known) or "none"
+                raise BadParameter("ID", wanted, f"known tokens: {listed}")
+            removed.append(known.pop(wanted))
+
+        self._change(remove)
+        return removed[0]
+
+    def records(self) -> list[TokenRecord]:
+        """Return what is kept of all tokens, in the order they were made."""
+        return list(self._read().values())
+
+    def caller(self, token: str, now: datetime) -> Caller:
+        """Return who sends a token; no token, or one of the Data Lab, is anonymous.
+
+        Raises
+        ------
+        NotAuthenticated
+            A token that is none of ours, was revoked, or has expired.
+        """
+        given = token.strip()
+        if not given or _DATALAB.fullmatch(given):
+            return ANONYMOUS
+        match = _TOKEN.fullmatch(given)
+        if match is None:
+            raise NotAuthenticated("the token is not of the form specserver.<id>.<secret>")
+        record = self._read().get(match[1])
+        digest = record.digest if record else _NO_DIGEST
+        if not hmac.compare_digest(digest, _digest(match[2])) or record is None:
+            raise NotAuthenticated(f"the token {match[1]} is unknown here, or was revoked")
+        if record.expires is not None and record.expires <= now:
+            raise NotAuthenticated(f"the token {match[1]} expired at {record.expires:%F %H:%M} UTC")
+        return record.caller()
+
+    def _read(self) -> dict[str, TokenRecord]:
+        """Return the tokens by id; read anew when another process has replaced the file."""
+        try:
+            state = self._path.stat()
+            stamp = (state.st_ino, state.st_mtime_ns, state.st_ctime_ns, state.st_size)
+            if self._known[0] != stamp:
+                self._known = (stamp, _parse(self._path.read_bytes()))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, KeyError, TypeError, BadParameter) as error:
+            # Nobody is let in, and nobody is taken for anonymous, by a file that cannot be read.
+            raise StoreError(str(self._path), f"the tokens cannot be read ({error})") from error
+        return self._known[1]
+
+    def _change(self, change: Callable[[dict[str, TokenRecord]], object]) -> None:
+        """Read, change and replace the tokens, one process at a time."""
+        try:
+            self._data.mkdir(parents=True, exist_ok=True)
+            with locked(self._path.with_name("tokens.lock")):
+                known = dict(self._read())
+                change(known)
+                rows = [asdict(record) for record in known.values()]
+                document = {"version": _VERSION, "tokens": rows}
+                text = json.dumps(document, indent=1, default=datetime.isoformat)
+                replace_file(self._path, text.encode())
+        except OSError as error:
+            raise StoreError(str(self._path), f"cannot be written ({error.strerror})") from error
+
+
+def is_private(data: Path, context: str) -> bool:
+    """Return whether a context is for tokens that name it only."""
+    try:
+        said = json.loads((data / context / "access.json").read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError):
+        return True  # a damaged mark hides the context rather than showing it
+    return not isinstance(said, dict) or said.get("private") is not False
+
+
+def set_private(data: Path, context: str, *, private: bool) -> None:
+    """Hide a context, or show it to all; it need not hold anything yet."""
+    path = data / context / "access.json"
+    try:
+        if private:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(path, b'{"private": true}\n', mode=0o644)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(str(path), f"cannot be written ({error.strerror})") from error
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _parse(raw: bytes) -> dict[str, TokenRecord]:
+    """Return the tokens in the bytes of their file."""
+    document: dict[str, Any] = json.loads(raw)
+    if document["version"] != _VERSION:
+        raise ValueError(f"version {document['version']}, not {_VERSION}")
+    return {row["id"]: _record(row) for row in document["tokens"]}
+
+
+def _record(row: dict[str, Any]) -> TokenRecord:
+    expires = row["expires"]
+    return TokenRecord(
+        id=str(row["id"]),
+        user=check_user(row["user"]),
+        digest=str(row["digest"]),
+        is_admin=row["is_admin"] is True,
+        contexts=tuple(map(str, row["contexts"])),
+        created=datetime.fromisoformat(row["created"]),
+        expires=None if expires is None else datetime.fromisoformat(expires),
+    )

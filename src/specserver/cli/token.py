@@ -1,0 +1,130 @@
+"""Commands of the operator about access: token, context."""
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from .console import ERROR, OUT, Data, data_folder, require_server
+
+token_app = typer.Typer(
+    no_args_is_help=True, help="Make, list and revoke the tokens of a data folder."
+)
+context_app = typer.Typer(no_args_is_help=True, help="Hide a release, or show it to all.")
+Name = Annotated[str, typer.Argument(metavar="CONTEXT", help="Such as sdss_dr17.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.add_typer(token_app, name="token")
+    app.add_typer(context_app, name="context")
+
+
+@token_app.command(no_args_is_help=True)
+def create(
+    user: Annotated[str, typer.Option("--user", metavar="U", help="Whose token it is.")],
+    admin: Annotated[
+        bool, typer.Option("--admin", help="May see every context, stop the service, debug it.")
+    ] = False,
+    context: Annotated[
+        list[str] | None,
+        typer.Option("--context", metavar="C", help="Private release it shows; may be repeated."),
+    ] = None,
+    expires: Annotated[
+        str, typer.Option(metavar="WHEN", help="30d (h, d, w, y), 2027-01-01 (UTC), or never.")
+    ] = "1y",
+    data: Data = None,
+) -> None:
+    """Make a token and print it; it cannot be shown again.
+
+    A running service knows it at once.
+
+    Example: specserver token create --user ada --context sdss_dr17 --expires 30d
+    """
+    require_server()
+    from ..auth import TokenBook, parse_expiry
+    from ..surveys import find_release
+
+    now = datetime.now(UTC)
+    contexts = [find_release(name)[1].context for name in context or []]
+    end = parse_expiry(expires, now)
+    token = TokenBook(Path(data_folder(data))).create(
+        user, is_admin=admin, contexts=contexts, expires=end, now=now
+    )
+    sys.stdout.write(f"{token}\n")
+    until = f"until {end:%Y-%m-%d %H:%M} UTC" if end else "for ever"
+    ERROR.print(f"valid {until}; keep it: it is not shown again", highlight=False)
+
+
+@token_app.command(name="list")
+def list_tokens(data: Data = None) -> None:
+    """List the tokens, without their secrets.
+
+    Example: specserver token list --data /data/spec
+    """
+    require_server()
+    from ..auth import TokenBook
+
+    now = datetime.now(UTC)
+    table = Table("id", "user", "admin", "private contexts", "made", "expires")
+    for one in TokenBook(Path(data_folder(data))).records():
+        gone = one.expires is not None and one.expires <= now
+        end = f"{one.expires:%Y-%m-%d %H:%M}" if one.expires else "never"
+        table.add_row(
+            one.id,
+            one.user,
+            "yes" if one.is_admin else "",
+            " ".join(one.contexts),
+            f"{one.created:%Y-%m-%d}",
+            f"{end} (expired)" if gone else end,
+        )
+    OUT.print(table)
+
+
+@token_app.command(no_args_is_help=True)
+def revoke(
+    token_id: Annotated[str, typer.Argument(metavar="ID", help="As listed; or the whole token.")],
+    data: Data = None,
+) -> None:
+    """Take a token back; a running service refuses it at once.
+
+    Example: specserver token revoke 4f1c2a9b03
+    """
+    require_server()
+    from ..auth import TokenBook
+
+    record = TokenBook(Path(data_folder(data))).revoke(token_id)
+    ERROR.print(f"token {record.id} of {record.user} is revoked", highlight=False)
+
+
+@context_app.command(no_args_is_help=True)
+def private(name: Name, data: Data = None) -> None:
+    """Hide a release from all whose token does not name it; do so before it is ingested.
+
+    Example: specserver context private sdss_dr17
+    """
+    _set(name, data, private=True)
+
+
+@context_app.command(no_args_is_help=True)
+def public(name: Name, data: Data = None) -> None:
+    """Show a release to all again.
+
+    Example: specserver context public sdss_dr17
+    """
+    _set(name, data, private=False)
+
+
+def _set(name: str, data: str | None, *, private: bool) -> None:
+    """Hide or show a release; a running service follows at once."""
+    require_server()
+    from ..auth import set_private
+    from ..surveys import find_release
+
+    context = find_release(name)[1].context
+    set_private(Path(data_folder(data)), context, private=private)
+    state = "private: only tokens that name it see it" if private else "public"
+    ERROR.print(f"{context} is {state}", highlight=False)

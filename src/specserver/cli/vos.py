@@ -1,0 +1,115 @@
+"""Commands for virtual storage: vos ls, get, put, mkdir, rm."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .console import ERROR, OUT, Token, Url, readable_bytes
+from .show import client_of
+
+vos_app = typer.Typer(
+    no_args_is_help=True,
+    help="Your own files on the server. All need a token: --token or SPECSERVER_TOKEN.",
+)
+Name = Annotated[str, typer.Argument(metavar="NAME", help="As vos://a/b; vos:// may be left out.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.add_typer(vos_app, name="vos")
+
+
+@vos_app.command()
+def ls(
+    path: Annotated[str, typer.Argument(metavar="DIR", help="A folder; default: the top.")] = "",
+    long: Annotated[
+        bool, typer.Option("--long", "-l", help="Sizes, times, and how much room is left.")
+    ] = False,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """List a folder.
+
+    Example: specserver vos ls -l
+    """
+    space = client_of(url).vos
+    for one in space.entries(path, token=token):
+        name = one.name + "/" * one.is_folder
+        size = "" if one.is_folder else readable_bytes(one.nbytes)
+        line = f"{size:>9}  {one.modified:%Y-%m-%d %H:%M}  {name}" if long else name
+        sys.stdout.write(f"{line}\n")
+    if long:
+        used = space.usage(token=token)
+        ERROR.print(
+            f"{readable_bytes(used.nbytes)} of {readable_bytes(used.nbytes_limit)},"
+            f" {used.nentries:,} of {used.nentries_limit:,} files and folders",
+            highlight=False,
+        )
+
+
+@vos_app.command(no_args_is_help=True)
+def get(
+    name: Name,
+    out: Annotated[
+        Path | None,
+        typer.Argument(metavar="FILE", help="Default: the same name, here; - for stdout."),
+    ] = None,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """Fetch a file.
+
+    Example: specserver vos get qso/ids.txt
+    """
+    space = client_of(url).vos
+    if str(out) == "-":
+        sys.stdout.buffer.write(space.get(name, token=token))
+        return
+    target = out or Path(name.rpartition("/")[2])
+    space.get(name, target / name.rpartition("/")[2] if target.is_dir() else target, token=token)
+
+
+@vos_app.command(no_args_is_help=True)
+def put(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file here; - for stdin.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Default: the file's own; DIR/ for a folder.")
+    ] = "",
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """Keep a file; one of that name is replaced.
+
+    Example: specserver vos put ids.txt qso/
+    """
+    target = name + file.name if name == "" or name.endswith("/") else name
+    content = sys.stdin.buffer.read() if str(file) == "-" else file
+    client_of(url).vos.put(target, content, token=token)
+    OUT.print(f"vos://{target.removeprefix('vos://')}", highlight=False, markup=False)
+
+
+@vos_app.command(no_args_is_help=True)
+def mkdir(name: Name, url: Url = None, token: Token = None) -> None:
+    """Make a folder and those above it.
+
+    Example: specserver vos mkdir qso/dr17
+    """
+    client_of(url).vos.mkdir(name, token=token)
+
+
+@vos_app.command(no_args_is_help=True)
+def rm(
+    name: Name,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="A folder with all it holds.")
+    ] = False,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """Remove a file or an empty folder.
+
+    Example: specserver vos rm qso/ids.txt
+    """
+    client_of(url).vos.rm(name, recursive=recursive, token=token)
