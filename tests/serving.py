@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import urllib3
 
+from specserver.errors import NoCatalog
 from specserver.service import SpectroscopicService
 
 
@@ -48,9 +49,7 @@ def serve(data: Path, folder: Path, *, workers: int = 1) -> Iterator[Served]:
     url = f"http://127.0.0.1:{port}/spec"
     try:
         _await(process, url)
-        holding = SpectroscopicService(data).archive.holding("default")
-        place = holding.catalog.place(np.arange(holding.catalog.info.nrows))
-        yield Served(url, folder, data, np.array(place.ids), process)
+        yield Served(url, folder, data, _ids(data), process)
     finally:
         process.terminate()
         try:
@@ -60,6 +59,15 @@ def serve(data: Path, folder: Path, *, workers: int = 1) -> Iterator[Served]:
             process.wait()
         if process.stdin:
             process.stdin.close()
+
+
+def _ids(data: Path) -> npt.NDArray[np.uint64]:
+    """Return the identifiers of the default catalogue; none when there is only a tree of files."""
+    try:
+        holding = SpectroscopicService(data).archive.holding("default")
+    except NoCatalog:
+        return np.empty(0, np.uint64)
+    return np.array(holding.catalog.place(np.arange(holding.catalog.info.nrows)).ids)
 
 
 def _await(process: subprocess.Popen[bytes], url: str) -> None:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,11 +45,19 @@ class Place:
 class Catalog:
     """One generation of a context's index, open for reading; safe to share between threads."""
 
-    def __init__(self, data: Path, survey: Survey, context: str, info: IndexInfo) -> None:
+    def __init__(
+        self,
+        data: Path,
+        survey: Survey,
+        context: str,
+        info: IndexInfo,
+        folder: Path | None = None,
+    ) -> None:
         self.survey = survey
         self.context = context
         self.info = info
-        path = index_folder(data, context) / info.name
+        # A value-added table's index stands in a folder of its own.
+        path = (folder or index_folder(data, context)) / info.name
         self._columns = load_sidecars(path)
         try:
             self._connection = duckdb.connect(str(path / "catalog.duckdb"), config=_OPEN)
@@ -65,8 +74,6 @@ class Catalog:
         name = field.strip().strip('"').lower()
         name = self.survey.aliases.get(name, name)
         if name not in self.columns:
-            from difflib import get_close_matches  # noqa: PLC0415  # only for this message
-
             near = get_close_matches(name, self.columns, 3)
             raise UnknownField(field, sorted(self.columns), near)
         return name
@@ -185,6 +192,25 @@ class Catalog:
         with self._cursor(None) as cursor:
             found = _table(cursor.sql(" ".join(parts), params=params))
         return found.column("_index").to_numpy(), found.drop_columns(["_index"])
+
+    def positions(self, rows: Rows) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return ra and dec of rows, degrees, 1D[n]."""
+        return self._columns["ra"][rows], self._columns["dec"][rows]
+
+    def linked(self, parts: pa.Table) -> pa.Table:
+        """Return ``asking`` (row of ``parts``) and ``row`` here, and the reduction of each.
+
+        Parameters
+        ----------
+        parts : the columns of the tuple form of an identifier but the last, and ``asking``
+        """
+        *names, last = self.survey.id_parts
+        equal = " AND ".join(f'p."{name}" = o."{name}"' for name in names)
+        query = f'SELECT p.asking, o._index AS "row", o."{last}" AS reduction'
+        query += f" FROM asked p JOIN objects o ON {equal}"
+        with self._cursor(None) as cursor:
+            cursor.register("asked", parts)
+            return _table(cursor.sql(query))
 
     def sources(self, rows: Rows) -> list[str]:
         """Return the paths of the original files of rows."""

@@ -11,14 +11,13 @@
             index.json          segments and columns covered
 
 A reader opens one generation and keeps it; it never waits for a writer. The index holds nothing
-that the segments do not: deleting the folder costs the time of making it again.
+that the segments do not: deleting the folder costs the time of making it again. A value-added
+table (`catalog.vac`) has an index of the same form.
 """
 
-import fcntl
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -27,8 +26,10 @@ from uuid import uuid4
 import duckdb
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from ..errors import CatalogError
+from ..files import EVERYONE_READS, locked, replace_file
 from ..model.survey import Survey
 
 SIDECARS: Final[Mapping[str, str]] = {
@@ -51,6 +52,7 @@ class IndexInfo:
 
     name: str
     segments: tuple[str, ...]
+    """Names of what it was made from; when they are no longer the same, it is out of date."""
     nrows: int
     columns: Mapping[str, str]
     """Column name → kind: int, uint, float, str or bool."""
@@ -63,8 +65,12 @@ def index_folder(data: Path, context: str) -> Path:
 
 
 def current_index(data: Path, context: str) -> IndexInfo | None:
-    """Return what the generation in use covers, or None when there is none."""
-    folder = index_folder(data, context)
+    """Return what a context's generation in use covers, or None when there is none."""
+    return current_generation(index_folder(data, context))
+
+
+def current_generation(folder: Path) -> IndexInfo | None:
+    """Return what the generation in use in a folder covers, or None when there is none."""
     try:
         name = (folder / "CURRENT").read_text("utf-8").strip()
         values = json.loads((folder / name / "index.json").read_text("utf-8"))
@@ -77,22 +83,6 @@ def current_index(data: Path, context: str) -> IndexInfo | None:
     return IndexInfo(**{**values, "segments": tuple(values["segments"])})
 
 
-@contextmanager
-def locked(path: Path, *, wait: bool) -> Iterator[bool]:
-    """Hold an exclusive lock on a file; yield False at once when it is taken and not to be awaited.
-
-    The system gives the lock back when the process ends, however it ends.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        yield True
-
-
 def refresh_index(
     data: Path, survey: Survey, context: str, segments: Callable[[], Sequence[str]]
 ) -> IndexInfo | None:
@@ -100,35 +90,60 @@ def refresh_index(
 
     ``segments`` is asked under the lock, so that what another process has committed is covered.
     """
-    folder = index_folder(data, context)
-    with locked(folder / "lock", wait=True):
-        names = tuple(segments())
-        present = current_index(data, context)
+
+    def build(path: Path, names: tuple[str, ...]) -> IndexInfo:
+        files = [data / context / segment / "objects.parquet" for segment in names]
+        return build_index(path, survey, names, files, unique=True)
+
+    return refresh_generation(index_folder(data, context), segments, build)
+
+
+def refresh_generation(
+    folder: Path,
+    wanted: Callable[[], Sequence[str]],
+    build: Callable[[Path, tuple[str, ...]], IndexInfo],
+) -> IndexInfo | None:
+    """Make a generation of what is ``wanted``, unless the one in use is; swap it in whole.
+
+    Parameters
+    ----------
+    wanted : asked under the lock; nothing wanted leaves things as they are
+    build : writes a generation into a new folder
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / "lock"):
+        names = tuple(wanted())
+        present = current_generation(folder)
         if not names or (present is not None and present.segments == names):
             return present
         name = f"gen-{uuid4().hex[:12]}"
         try:
-            info = _build(folder / name, name, data / context, survey, names)
+            info = build(folder / name, names)
         except (duckdb.Error, OSError) as error:
             shutil.rmtree(folder / name, ignore_errors=True)
-            raise CatalogError(f"index of {context} cannot be made: {error}") from error
-        draft = folder / "CURRENT.draft"
-        draft.write_text(name, "utf-8")
-        draft.rename(folder / "CURRENT")
+            raise CatalogError(f"{folder}: the index cannot be made: {error}") from error
+        replace_file(folder / "CURRENT", name.encode(), mode=EVERYONE_READS)
         _remove_old(folder, name)
     return info
 
 
-def _build(
-    path: Path, name: str, context: Path, survey: Survey, segments: tuple[str, ...]
+def build_index(
+    path: Path, survey: Survey, names: tuple[str, ...], files: Sequence[Path], *, unique: bool
 ) -> IndexInfo:
-    """Write all files of a generation into the folder ``path``."""
-    path.mkdir(parents=True)
+    """Write all files of a generation into the folder ``path``.
+
+    Parameters
+    ----------
+    names : what is covered, for the record
+    files : Parquet with the columns of `catalog.objects`
+    unique : refuse an identifier that stands in two rows
+    """
+    path.mkdir(parents=True, exist_ok=True)
     identifier = survey.id_column.name
-    files = [str(context / segment / "objects.parquet") for segment in segments]
+    listed = [str(file) for file in files]
     with duckdb.connect(str(path / "catalog.duckdb")) as connection:
-        connection.register("segment_files", _numbered(files))
-        rows = connection.read_parquet(files, union_by_name=True, filename=True)
+        connection.register("segment_files", _numbered(listed))
+        rows = connection.read_parquet(listed, union_by_name=True, filename=True)
         rows.create_view("segment_rows")
         _make_objects(connection, identifier)
         columns = {
@@ -138,16 +153,14 @@ def _build(
                 " WHERE table_name = 'objects' ORDER BY ordinal_position"
             ).fetchall()
         }
-        nrows = _write_sidecars(connection, path, survey)
-    info = IndexInfo(name, segments, nrows, columns)
+        nrows = _write_sidecars(connection, path, survey, unique=unique)
+    info = IndexInfo(path.name, names, nrows, columns)
     (path / "index.json").write_text(json.dumps(asdict(info)), "utf-8")
     return info
 
 
 def _numbered(files: Sequence[str]) -> Any:
     """Return an Arrow table of segment files and their numbers."""
-    import pyarrow as pa  # noqa: PLC0415  # only the making of an index needs it
-
     return pa.table({"_file": files, "_segment": np.arange(len(files), dtype=np.int32)})
 
 
@@ -156,7 +169,7 @@ def _make_objects(connection: duckdb.DuckDBPyConnection, identifier: str) -> Non
     parts = [
         "CREATE TABLE objects AS SELECT",
         "(row_number() OVER (ORDER BY r._hpx,",
-        f'r."{identifier}") - 1)::BIGINT AS _index,',
+        f'r."{identifier}", f._segment, r._row) - 1)::BIGINT AS _index,',
         "f._segment, r.* EXCLUDE (filename)",
         "FROM segment_rows r JOIN segment_files f ON r.filename = f._file",
         "ORDER BY _index",
@@ -164,7 +177,9 @@ def _make_objects(connection: duckdb.DuckDBPyConnection, identifier: str) -> Non
     connection.execute(" ".join(parts))
 
 
-def _write_sidecars(connection: duckdb.DuckDBPyConnection, path: Path, survey: Survey) -> int:
+def _write_sidecars(
+    connection: duckdb.DuckDBPyConnection, path: Path, survey: Survey, *, unique: bool
+) -> int:
     """Write the columns that are searched without SQL as memory-mappable files."""
     identifier = survey.id_column.name
     column, value = survey.primary
@@ -176,7 +191,8 @@ def _write_sidecars(connection: duckdb.DuckDBPyConnection, path: Path, survey: S
     }
     parts = [
         f'SELECT _hpx AS hpx, ra, dec, coalesce("{column}" = ?, false) AS "primary",',
-        f'_segment AS segment, _row AS "row", "{identifier}" AS id FROM objects ORDER BY _index',
+        f'_segment AS segment, _row AS "row", coalesce("{identifier}", 0) AS id',
+        "FROM objects ORDER BY _index",
     ]
     at = 0
     reader = connection.sql(" ".join(parts), params=[value]).to_arrow_reader(_BATCH)
@@ -186,7 +202,7 @@ def _write_sidecars(connection: duckdb.DuckDBPyConnection, path: Path, survey: S
         at += len(batch)
     order = np.argsort(out["id"], kind="stable")
     ids = out["id"][order]
-    if nrows > 1 and bool(np.any(ids[1:] == ids[:-1])):
+    if unique and nrows > 1 and bool(np.any(ids[1:] == ids[:-1])):
         twice = ids[1:][ids[1:] == ids[:-1]]
         raise CatalogError(f"identifiers stored twice: {twice[:5].tolist()}")
     np.save(path / "id_sorted.npy", ids)

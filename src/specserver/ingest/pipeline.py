@@ -15,9 +15,10 @@ from typing import Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ..catalog.index import locked, refresh_index
+from ..catalog.index import refresh_index
 from ..catalog.objects import read_sources
 from ..errors import IngestError
+from ..files import locked
 from ..model.survey import Survey
 from ..processes import end_with_parent
 from ..store.layout import commit_segment, remove_uncommitted, segment_names
@@ -118,6 +119,7 @@ def run_ingest(
 def _sole_ingest(data: Path, context: str) -> Iterator[None]:
     """Let one ingest at a time write a context."""
     try:
+        (data / context).mkdir(parents=True, exist_ok=True)
         with locked(data / context / "ingest.lock", wait=False) as mine:
             if not mine:
                 raise IngestError(f"another ingest into {context} is at work; wait for its end")

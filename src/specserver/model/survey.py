@@ -1,6 +1,6 @@
 """What a survey plug-in must say: its lattice, record, columns, releases and reader."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -69,6 +69,20 @@ class RawSpectrum:
     """Catalogue values by lower-case column name: NumPy scalars and str."""
 
 
+@dataclass(frozen=True, slots=True)
+class TreeLayout:
+    """Where an archive keeps the original file of a spectrum: templates, tried in their order.
+
+    Fields of the templates are ``release`` (``dr17``), the name of the last part of the tuple form
+    of an identifier (``run2d``), and its other parts, which are numbers.
+    """
+
+    folders: tuple[str, ...]
+    """Folder of the files that share the first part; its last name holds that part alone."""
+    names: tuple[str, ...]
+    """Name of the file in such a folder."""
+
+
 class Reader(Protocol):
     """How to recognise and read a survey's files."""
 
@@ -115,6 +129,16 @@ class Survey:
     """Catalogue of the best spectra and catalogue of all, and what they hold, in this order."""
     pack: Callable[[tuple[int, ...], str], int] | None = None
     """Identifier of a complete tuple of `id_parts`, where it can be computed."""
+    pack_arrays: (
+        Callable[[Sequence[npt.NDArray[Any]], npt.NDArray[Any]], npt.NDArray[Any]] | None
+    ) = None
+    """Likewise of many tuples: 1D[n] each of the numbers, and 1D[n] of the text."""
+    unpack: Callable[[npt.NDArray[Any]], Mapping[str, npt.NDArray[Any]]] | None = None
+    """The `id_parts` of identifiers, 1D[n] each, where they can be computed."""
+    tree: TreeLayout | None = None
+    """The archive's layout, where spectra can be served straight from its files."""
+    cards: Callable[[str], Mapping[str, str]] | None = None
+    """Header cards by which readers know the survey's FITS files, for a reduction."""
     is_default: bool = False
     """The context ``default`` is the newest release of such a survey."""
 

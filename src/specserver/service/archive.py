@@ -2,17 +2,26 @@
 
 import logging
 import threading
+from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..auth import Caller, is_private
 from ..catalog.duckdb import Catalog
 from ..catalog.index import current_index, index_folder, refresh_index
-from ..errors import CatalogError, UnknownCatalog, UnknownContext
+from ..catalog.vac import current_vac, index_of, read_vac, vac_columns, vac_names, vac_survey
+from ..errors import CatalogError, NoCatalog, UnknownCatalog, UnknownContext
 from ..model.grid import Grid
 from ..model.survey import Column, Release, Survey
+from ..store.fits import FitsTree
 from ..store.layout import list_contexts, segment_names
+from ..store.trees import list_trees, read_tree, tree_file
 from ..store.zarr import Segment, open_segment
 from ..surveys import find_release, load_surveys
+from .held import HeldSpectra
+from .shelf import Shelf
+from .tree import TreeShelf, open_tree
 
 DEFAULT = "default"
 _LOG = logging.getLogger(__name__)
@@ -28,8 +37,12 @@ class ContextInfo:
     title: str
     survey: str
     nspec: int
+    nfiles: int
+    """Spectra in the tree of original files when it was declared; 0: there is no tree."""
+    catalog: str
+    """Full name of the default catalogue."""
     catalogs: tuple[str, ...]
-    """Full names, the default one first."""
+    """Full names of those there are, the default one first, then value-added tables."""
     id_column: str
     id_parts: tuple[str, ...]
     z_column: str
@@ -62,23 +75,50 @@ class Holding:
         return open_segment(self.folder / self.catalog.info.segments[number])
 
 
+@dataclass(frozen=True, slots=True)
+class QueryTable:
+    """A catalogue to be queried: a context's own, or a value-added table."""
+
+    survey: Survey
+    """The survey with the columns of this catalogue."""
+    catalog: Catalog
+    primary: bool
+    """Only the best spectrum of each object."""
+    attached: bool
+    """A value-added table, of which some rows may have no spectrum here."""
+
+
 class Archive:
     """A data folder; safe to share between threads."""
 
     def __init__(self, data: Path) -> None:
         self.data = data
         self._open: dict[str, tuple[int, Holding]] = {}
+        self._trees: dict[str, tuple[int, FitsTree]] = {}
+        self._tables: dict[tuple[str, str], QueryTable] = {}
         self._lock = threading.Lock()
+        self.caller: Caller | None = None
+
+    def visible_to(self, caller: Caller) -> "Archive":
+        """Return this archive, with what it has open, as a caller may see it."""
+        view = copy(self)
+        view.caller = caller
+        return view
 
     def names(self) -> list[str]:
         """Return the contexts with spectra, each survey's releases from newest to oldest."""
-        present = set(list_contexts(self.data))
+        present = {*list_contexts(self.data), *list_trees(self.data)}
         return [
             release.context
             for survey in load_surveys().values()
             for release in reversed(survey.releases)
-            if release.context in present
+            if release.context in present and self._shows(release.context)
         ]
+
+    def _shows(self, context: str) -> bool:
+        """Return whether the caller may know of a context; without a caller, all may be known."""
+        caller = self.caller
+        return caller is None or caller.may_see(context) or not is_private(self.data, context)
 
     def resolve(self, name: str) -> str:
         """Return the context behind a name; ``default`` is the newest of the default survey."""
@@ -100,31 +140,65 @@ class Archive:
         same = [one for one in self.names() if survey.release(one)]
         return same if same and same[0] == resolved else [resolved]
 
+    def survey(self, name: str) -> Survey:
+        """Return the survey of a context."""
+        return find_release(self.resolve(name))[0]
+
     def holding(self, name: str) -> Holding:
-        """Return a context open for reading, with the newest generation of its index."""
+        """Return a context open for reading, with the newest generation of its index.
+
+        Raises
+        ------
+        NoCatalog
+            The context is served from a tree of files alone.
+        """
         resolved = self.resolve(name)
-        stamp = self._stamp(resolved)
+        found = self._holding(resolved)
+        if found is None:
+            raise NoCatalog(resolved, self._known_catalogs())
+        return found
+
+    def tree(self, name: str) -> FitsTree | None:
+        """Return the tree of original files of a context, or None when it has none."""
+        resolved = self.resolve(name)
+        stamp = _changed(tree_file(self.data, resolved))
         with self._lock:
-            known = self._open.get(resolved)
+            known = self._trees.get(resolved)
             if known is None or known[0] != stamp:
-                known = self._load(resolved)
-                self._open[resolved] = known
+                info = read_tree(self.data, resolved)
+                if info is None:
+                    return None
+                known = self._trees[resolved] = (stamp, open_tree(info))
         return known[1]
+
+    def shelves(self, name: str) -> list[Shelf]:
+        """Return where the spectra of a context are looked for: its segments, then its tree."""
+        resolved = self.resolve(name)
+        holding, tree = self._holding(resolved), self.tree(resolved)
+        found: list[Shelf] = [holding] if holding else []
+        return [*found, TreeShelf(tree)] if tree else found
 
     def info(self, name: str) -> ContextInfo:
         """Return what a user needs to know of a context."""
-        holding = self.holding(name)
-        survey, release = holding.survey, holding.release
+        resolved = self.resolve(name)
+        survey, release = find_release(resolved)
+        holding, tree = self._holding(resolved), self.tree(resolved)
         title = release.title
+        if holding is None:
+            title = f"{title}, from original files"
         if name == DEFAULT:
             title = f"{title} (the newest here), then older releases"
+        nfiles = tree.nfiles if tree else 0
+        tables = [*(survey.tables if holding else ()), *vac_names(self.data, resolved)]
         return ContextInfo(
             name=name,
-            resolved=release.context,
+            resolved=resolved,
             title=title,
             survey=survey.title,
-            nspec=holding.catalog.info.nrows,
-            catalogs=tuple(f"{release.context}.{table}" for table in survey.tables),
+            nspec=holding.catalog.info.nrows if holding else nfiles,
+            nfiles=nfiles,
+            catalog=f"{resolved}.{next(iter(survey.tables))}",
+            catalogs=tuple(f"{resolved}.{table}" for table in tables),
             id_column=survey.id_column.name,
             id_parts=survey.id_parts,
             z_column=survey.z_column,
@@ -134,39 +208,84 @@ class Archive:
         )
 
     def catalogs(self, name: str) -> list[CatalogInfo]:
-        """Return the catalogues of a context."""
-        holding = self.holding(name)
-        known = {column.name: column for column in holding.survey.columns}
-        columns = tuple(
-            known.get(column, Column(column, kind))
-            for column, kind in holding.catalog.columns.items()
-        )
-        return [
-            CatalogInfo(
-                f"{holding.release.context}.{table}",
-                title,
-                holding.catalog.count(primary=number == 0),
-                columns,
-            )
-            for number, (table, title) in enumerate(holding.survey.tables.items())
-        ]
+        """Return the catalogues of a context: its own, then value-added tables."""
+        resolved = self.resolve(name)
+        holding = self._holding(resolved)
+        found = []
+        if holding is not None:
+            columns = _described(holding.catalog, holding.survey.columns)
+            found = [
+                CatalogInfo(
+                    f"{resolved}.{table}",
+                    title,
+                    holding.catalog.count(primary=number == 0),
+                    columns,
+                )
+                for number, (table, title) in enumerate(holding.survey.tables.items())
+            ]
+        for table in vac_names(self.data, resolved):
+            info, opened = read_vac(self.data, resolved, table), self._attached(resolved, table)
+            columns = _described(opened.catalog, opened.survey.columns)
+            found.append(CatalogInfo(f"{resolved}.{table}", info.title, info.nrows, columns))
+        return found
 
-    def find_catalog(self, context: str, catalog: str) -> tuple[str, bool]:
-        """Return the context and the primary flag that a catalogue name stands for."""
+    def table(self, context: str, catalog: str | None, *, primary: bool) -> QueryTable:
+        """Return the catalogue that a name stands for; the context's own when there is no name."""
+        if not catalog:
+            holding = self.holding(context)
+            return QueryTable(holding.survey, holding.catalog, primary, attached=False)
         schema, _, table = catalog.strip().lower().rpartition(".")
         resolved = self.resolve(schema or context)
-        tables = list(find_release(resolved)[0].tables)
-        if table not in tables:
-            known = [f"{one}.{table}" for one in self.names() for table in tables]
-            raise UnknownCatalog(catalog, known)
-        return resolved, table == tables[0]
+        own = list(find_release(resolved)[0].tables)
+        if table in own:
+            return self.table(resolved, None, primary=table == own[0])
+        if table in vac_names(self.data, resolved):
+            return self._attached(resolved, table)
+        raise UnknownCatalog(catalog, self._known_catalogs())
+
+    def held(self, name: str) -> HeldSpectra:
+        """Return what value-added tables link to in a context."""
+        resolved = self.resolve(name)
+        holding = self._holding(resolved)
+        catalog = holding.catalog if holding else None
+        return HeldSpectra(*find_release(resolved), catalog, self.tree(resolved))
+
+    def _known_catalogs(self) -> list[str]:
+        """Return the full names of all catalogues."""
+        found = []
+        for context in self.names():
+            own = find_release(context)[0].tables if segment_names(self.data, context) else ()
+            found += [f"{context}.{table}" for table in (*own, *vac_names(self.data, context))]
+        return found
+
+    def _attached(self, context: str, table: str) -> QueryTable:
+        """Return a value-added table open for reading, its links up to date."""
+        info = current_vac(self.data, context, table, self.held(context))
+        with self._lock:
+            known = self._tables.get((context, table))
+            if known is None or known.catalog.info.name != info.name:
+                columns = vac_columns(self.data, context, table)
+                survey = vac_survey(find_release(context)[0], columns, info.columns)
+                folder = index_of(self.data, context, table)
+                catalog = Catalog(self.data, survey, context, info, folder)
+                known = QueryTable(survey, catalog, primary=False, attached=True)
+                self._tables[context, table] = known
+        return known
+
+    def _holding(self, context: str) -> Holding | None:
+        """Return the segments of a context open for reading, or None when it has none."""
+        stamp = self._stamp(context)
+        with self._lock:
+            known = self._open.get(context)
+            if known is None or known[0] != stamp:
+                if not segment_names(self.data, context):
+                    return None
+                known = self._open[context] = self._load(context)
+        return known[1]
 
     def _stamp(self, context: str) -> int:
         """Return a number that changes when another generation comes into use."""
-        try:
-            return (index_folder(self.data, context) / "CURRENT").stat().st_mtime_ns
-        except FileNotFoundError:
-            return 0
+        return _changed(index_folder(self.data, context) / "CURRENT")
 
     def _load(self, context: str) -> tuple[int, Holding]:
         """Open the newest generation; make one first when segments are not covered."""
@@ -186,3 +305,17 @@ class Archive:
             raise CatalogError(f"context {context} has no index and none can be made")
         catalog = Catalog(self.data, survey, context, info)
         return self._stamp(context), Holding(survey, release, catalog, self.data / context)
+
+
+def _changed(path: Path) -> int:
+    """Return a file's time of last change, ns; 0 when there is no such file."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def _described(catalog: Catalog, known: Sequence[Column]) -> tuple[Column, ...]:
+    """Return the columns of a catalogue with what is known of them."""
+    columns = {column.name: column for column in known}
+    return tuple(columns.get(name, Column(name, kind)) for name, kind in catalog.columns.items())

@@ -1,5 +1,6 @@
 """The query: a region and a condition in, columns of the catalogue out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -7,7 +8,7 @@ import pyarrow as pa
 from ..catalog.constraint import ConeArgs, parse_constraint
 from ..errors import BadParameter
 from ..model.region import Cone, Polygon, cone, polygon
-from .archive import Archive, Holding
+from .archive import Archive, QueryTable
 
 TUPLE = "tuple"
 """Field name that stands for the parts of the tuple form of an identifier."""
@@ -29,13 +30,10 @@ class QueryRequest:
 
 def run_query(archive: Archive, request: QueryRequest) -> pa.Table:
     """Answer a query; columns are named as they were asked for."""
-    context, primary = request.context, request.primary
-    if request.catalog:
-        context, primary = archive.find_catalog(context, request.catalog)
-    holding = archive.holding(context)
-    catalog = holding.catalog
-    named = wanted_fields(holding, request.fields)
-    condition = parse_constraint(request.constraint, catalog.columns, holding.survey.aliases)
+    asked = archive.table(request.context, request.catalog, primary=request.primary)
+    catalog = asked.catalog
+    named = wanted_fields(asked, request.fields)
+    condition = parse_constraint(request.constraint, catalog.columns, asked.survey.aliases)
     region = request.region
     if condition.region is not None:
         if region is not None:
@@ -47,24 +45,32 @@ def run_query(archive: Archive, request: QueryRequest) -> pa.Table:
             else polygon(given.vertices)
         )
     rows = None if region is None else catalog.in_region(region)
+    fields = list(dict.fromkeys(named.values()))
     table = catalog.query(
-        list(dict.fromkeys(named.values())),
+        fields,
         condition,
         rows,
-        primary=primary,
+        primary=asked.primary or _asks_for_spectra(asked, fields),
         timeout_s=request.timeout_s,
     )
     return pa.table([table.column(column) for column in named.values()], names=list(named))
 
 
-def wanted_fields(holding: Holding, fields: tuple[str, ...]) -> dict[str, str]:
+def _asks_for_spectra(asked: QueryTable, fields: Sequence[str]) -> bool:
+    """Tell whether only rows with a spectrum can answer, which not all of a table may have."""
+    parts = set(asked.survey.id_parts)
+    identifying = parts | {asked.survey.id_column.name}
+    return asked.attached and (set(fields) == parts or set(fields) == identifying - parts)
+
+
+def wanted_fields(asked: QueryTable, fields: tuple[str, ...]) -> dict[str, str]:
     """Return output name → column for the fields asked for; none means the identifier."""
-    survey = holding.survey
+    survey = asked.survey
     if not fields:
         return {survey.id_column.name: survey.id_column.name}
     expanded = [
         part for field in fields for part in (survey.id_parts if field == TUPLE else (field,))
     ]
     if "*" in expanded:
-        expanded = list(holding.catalog.columns)
-    return {field.strip().lower(): holding.catalog.spelling(field) for field in expanded}
+        expanded = list(asked.catalog.columns)
+    return {field.strip().lower(): asked.catalog.spelling(field) for field in expanded}

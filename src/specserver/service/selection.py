@@ -1,8 +1,8 @@
 """From identifiers to places: which spectra are meant, and where each of them is."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +11,9 @@ from ..errors import BadIdentifier, MixedLattices, NotFound
 from ..model.grid import Grid, PixelRange, span
 from ..model.idtext import IdPattern, format_id, parse_id_text
 from ..model.survey import Survey
-from ..store.zarr import Segment
-from .archive import Archive, Holding
+from ..store.base import SpectrumStore
+from .archive import Archive
+from .shelf import Shelf, reduction_rank
 
 Identifier = int | IdPattern
 
@@ -25,12 +26,13 @@ class Selection:
     context: str
     """The context asked for, with ``default`` resolved."""
     ids: npt.NDArray[np.generic]
-    holdings: tuple[Holding, ...]
+    holdings: tuple[Shelf, ...]
+    """What was searched, in order: of each release its segments, then its tree."""
     holding: npt.NDArray[np.int16]
     """Index into ``holdings``."""
     rows: npt.NDArray[np.int64]
     """Row in the holding's catalogue."""
-    segments: tuple[Segment, ...]
+    segments: tuple[SpectrumStore, ...]
     segment: npt.NDArray[np.int32]
     """Index into ``segments``."""
     row: npt.NDArray[np.int32]
@@ -76,8 +78,9 @@ def select(
         An identifier that no searched release holds, unless ``skip_missing``.
     """
     resolved = archive.resolve(context)
-    holdings = tuple(archive.holding(name) for name in archive.searched(resolved))
-    survey = holdings[0].survey
+    searched = archive.searched(resolved)
+    holdings = tuple(shelf for name in searched for shelf in archive.shelves(name))
+    survey = archive.survey(resolved)
     asked = parse_id_text(given, len(survey.id_parts)) if isinstance(given, str) else given
     if all(isinstance(one, int) for one in asked):
         ids = _numbers(survey, [one for one in asked if isinstance(one, int)])
@@ -88,7 +91,7 @@ def select(
     absent = np.setdiff1d(np.arange(len(asked)), owner[rows >= 0])
     missing = tuple(_text(asked[index]) for index in absent.tolist())
     if missing and not skip_missing:
-        raise NotFound(missing, [one.release.context for one in holdings])
+        raise NotFound(missing, searched)
     found = rows >= 0
     return _placed(survey, resolved, holdings, where[found], rows[found], missing)
 
@@ -110,7 +113,7 @@ def _numbers(survey: Survey, numbers: Sequence[int]) -> npt.NDArray[np.generic]:
 
 
 def _find_ids(
-    holdings: Sequence[Holding], ids: npt.NDArray[np.generic]
+    holdings: Sequence[Shelf], ids: npt.NDArray[np.generic]
 ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int64]]:
     """Return holding and catalogue row of each identifier; row -1 where there is none."""
     where = np.zeros(len(ids), np.int16)
@@ -125,7 +128,7 @@ def _find_ids(
 
 
 def _find_mixed(
-    survey: Survey, holdings: Sequence[Holding], asked: Sequence[Identifier]
+    survey: Survey, holdings: Sequence[Shelf], asked: Sequence[Identifier]
 ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return holding, row and index of the asking identifier, tuples spread out in place."""
     plain = [index for index, one in enumerate(asked) if isinstance(one, int)]
@@ -134,9 +137,9 @@ def _find_mixed(
     all_where, all_rows, owner = [where], [rows], [np.array(plain, np.int64)]
     for index, one in enumerate(asked):
         if isinstance(one, IdPattern):
-            number, found = _find_pattern(survey, holdings, one)
-            all_where.append(np.full(len(found), number, np.int16))
-            all_rows.append(found)
+            found = _find_pattern(survey, holdings, one)
+            all_where.append(np.array([number for number, _ in found], np.int16))
+            all_rows.append(np.array([row for _, row in found], np.int64))
             owner.append(np.full(len(found), index, np.int64))
     asking = np.concatenate(owner)
     order = np.argsort(asking, kind="stable")
@@ -144,19 +147,21 @@ def _find_mixed(
 
 
 def _find_pattern(
-    survey: Survey, holdings: Sequence[Holding], pattern: IdPattern
-) -> tuple[int, npt.NDArray[np.int64]]:
-    """Return the first holding that has spectra of a tuple, and their rows."""
-    for number, holding in enumerate(holdings):
-        rows = _packed(survey, holding, pattern)
-        if not len(rows):
-            rows = _searched(survey, holding, pattern)
-        if len(rows):
-            return number, rows
-    return 0, np.empty(0, np.int64)
+    survey: Survey, holdings: Sequence[Shelf], pattern: IdPattern
+) -> list[tuple[int, int]]:
+    """Return holding and row of the spectra of a tuple, all of the first release that has any."""
+    for _, shelves in groupby(enumerate(holdings), lambda one: one[1].release.context):
+        release = list(shelves)
+        for number, holding in release:
+            rows = _packed(survey, holding, pattern)
+            if len(rows):
+                return [(number, row) for row in rows.tolist()]
+        if found := _searched(survey, release, pattern):
+            return found
+    return []
 
 
-def _packed(survey: Survey, holding: Holding, pattern: IdPattern) -> npt.NDArray[np.int64]:
+def _packed(survey: Survey, holding: Shelf, pattern: IdPattern) -> npt.NDArray[np.int64]:
     """Return the row of an exact tuple by computing its identifier, without a search."""
     if survey.pack is None or not pattern.is_exact:
         return np.empty(0, np.int64)
@@ -173,27 +178,33 @@ def _packed(survey: Survey, holding: Holding, pattern: IdPattern) -> npt.NDArray
     return found[:1] if reduction is None else found
 
 
-def _searched(survey: Survey, holding: Holding, pattern: IdPattern) -> npt.NDArray[np.int64]:
-    """Return the rows that a tuple names; where it leaves the reduction open, one each."""
-    rows, parts = holding.catalog.matching(pattern)
-    if pattern.parts[-1] is not None or not len(rows):
-        return rows
-    own = {name: rank for rank, name in enumerate(holding.release.reductions)}
-    best: dict[tuple[int, ...], tuple[tuple[bool, int, list[int]], int]] = {}
-    values = [parts.column(name).to_pylist() for name in survey.id_parts]
-    for row, (*numbers, reduction) in zip(rows.tolist(), zip(*values, strict=True), strict=True):
-        version = [int(part) for part in re.findall(r"\d+", reduction)]
-        rank = (reduction in own, own.get(reduction, -1), version)
-        known = best.get(tuple(numbers))
-        if known is None or rank > known[0]:
-            best[tuple(numbers)] = (rank, row)
-    return np.array([row for _, row in best.values()], np.int64)
+def _searched(
+    survey: Survey, release: Sequence[tuple[int, Shelf]], pattern: IdPattern
+) -> list[tuple[int, int]]:
+    """Return holding and row of what a tuple names in a release, in the order of their parts.
+
+    Where the tuple leaves the reduction open, only the best of each spectrum; where segments and
+    tree have the same, that of the segments.
+    """
+    own = {name: rank for rank, name in enumerate(release[0][1].release.reductions)}
+    best: dict[tuple[object, ...], tuple[tuple[bool, int, list[int]], tuple[int, int]]] = {}
+    for number, holding in release:
+        rows, parts = holding.catalog.matching(pattern)
+        values = [parts.column(name).to_pylist() for name in survey.id_parts]
+        for row, key in zip(rows.tolist(), zip(*values, strict=True), strict=True):
+            rank = reduction_rank(own, key[-1])
+            spectrum = key if pattern.parts[-1] is not None else key[:-1]
+            known = best.get(spectrum)
+            if known is None or rank > known[0]:
+                best[spectrum] = (rank, (number, row))
+    keys = sorted(best) if len(release) > 1 else list(best)
+    return [best[key][1] for key in keys]
 
 
 def _placed(
     survey: Survey,
     context: str,
-    holdings: tuple[Holding, ...],
+    holdings: tuple[Shelf, ...],
     where: npt.NDArray[np.int16],
     rows: npt.NDArray[np.int64],
     missing: tuple[str, ...],
@@ -204,7 +215,7 @@ def _placed(
     segment, row = np.zeros(nspec, np.int32), np.zeros(nspec, np.int32)
     first, count = np.zeros(nspec, np.int32), np.zeros(nspec, np.int32)
     on_lattice = np.ones(nspec, np.bool_)
-    segments: list[Segment] = []
+    segments: list[SpectrumStore] = []
     for number, holding in enumerate(holdings):
         mine = np.flatnonzero(where == number)
         place = holding.catalog.place(rows[mine])

@@ -1,6 +1,7 @@
 """The spectroscopic data service: what every dialect of the server and every tool calls."""
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ..auth import Caller
 from ..errors import BadParameter, UnknownProfile
 from ..model.grid import PixelRange
 from ..model.survey import Vector
 from .archive import Archive, CatalogInfo, ContextInfo
+from .originals import SpectrumFile, original_files, rebuilt_files
 from .query import QueryRequest, run_query
 from .selection import Identifier, Selection, select
 from .spectra import CellBatch, cut_pixels, read_cells, read_records, wanted_vectors
@@ -35,6 +38,12 @@ class SpectroscopicService:
 
     def __init__(self, data: Path) -> None:
         self.archive = Archive(data)
+
+    def seen_by(self, caller: Caller) -> "SpectroscopicService":
+        """Return this service, with what it has open, for one caller: private contexts hidden."""
+        view = copy(self)
+        view.archive = self.archive.visible_to(caller)
+        return view
 
     def warm_up(self) -> None:
         """Do once what the first request of each kind would have to wait for."""
@@ -154,6 +163,16 @@ class SpectroscopicService:
     ) -> Iterator[CellBatch]:
         """Yield batches of encoded spectra, with catalogue columns when asked."""
         return read_cells(selection, self.vectors(selection, vectors), cutout, columns)
+
+    def files(self, selection: Selection, *, rebuilt: bool = False) -> Iterator[SpectrumFile]:
+        """Return the FITS files of spectra one by one: the originals, or made from the store.
+
+        Raises
+        ------
+        NoOriginal
+            At once, when an original is out of reach or is not the file that was ingested.
+        """
+        return rebuilt_files(selection) if rebuilt else original_files(selection)
 
     def vectors(self, selection: Selection, names: Sequence[str] | None) -> tuple[Vector, ...]:
         """Return the vectors asked for, in record order."""

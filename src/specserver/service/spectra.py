@@ -12,7 +12,8 @@ from ..errors import UnknownField
 from ..model.grid import PixelRange, cutout
 from ..model.survey import Survey, Vector
 from ..ops.record import fill_records
-from ..store.zarr import Segment
+from ..store.base import SpectrumStore
+from .names import NAME, file_names
 from .selection import Selection
 
 BATCH: Final = 256
@@ -74,6 +75,8 @@ def read_cells(
     """Yield batches of encoded spectra: the store's own frames, or raw values of a cutout."""
     stored = [vector.name for vector in vectors if vector.name != selection.grid.axis]
     first, count = cut_pixels(selection, limits_aa)
+    # A name depends on those of all others, so it is no matter of one batch.
+    names = file_names(selection) if NAME in columns else None
     for at in range(0, selection.nspec, BATCH):
         take = np.arange(at, min(at + BATCH, selection.nspec))
         place = _Cells(selection, take, stored, first, count)
@@ -90,8 +93,24 @@ def read_cells(
             count=place.count,
             on_lattice=selection.on_lattice[take],
             cells=place.cells,
-            columns=read_columns(selection, columns, take) if columns else None,
+            columns=_columns(selection, columns, take, names) if columns else None,
         )
+
+
+def _columns(
+    selection: Selection,
+    columns: Sequence[str],
+    take: npt.NDArray[np.int64],
+    names: Sequence[str] | None,
+) -> pa.Table:
+    """Return catalogue columns of a batch, and the names of its files where they are asked for."""
+    found: dict[str, Any] = {}
+    if names is not None:
+        found[NAME] = pa.array([names[index] for index in take.tolist()], pa.string())
+    if stored := [one for one in columns if one != NAME]:
+        table = read_columns(selection, stored, take)
+        found |= dict(zip(table.column_names, table.columns, strict=True))
+    return pa.table({one: found[one] for one in columns})
 
 
 class _Cells:
@@ -117,7 +136,7 @@ class _Cells:
             name: [None] * len(take) for name in names
         }
 
-    def names(self, segment: Segment) -> list[str]:
+    def names(self, segment: SpectrumStore) -> list[str]:
         """Return the arrays to read of a segment."""
         return [*self.stored] if segment.on_lattice else [*self.stored, self.axis]
 
@@ -155,7 +174,7 @@ class _Cells:
 
     def _cut_own(
         self,
-        segment: Segment,
+        segment: SpectrumStore,
         where: npt.NDArray[np.int64],
         rows: npt.NDArray[np.int32],
         limits_aa: tuple[float, float],
@@ -170,7 +189,9 @@ class _Cells:
                 self.cells[name][index] = block[line, inside].tobytes()
 
 
-def own_cut(segment: Segment, axis: npt.NDArray[Any], limits_aa: tuple[float, float]) -> slice:
+def own_cut(
+    segment: SpectrumStore, axis: npt.NDArray[Any], limits_aa: tuple[float, float]
+) -> slice:
     """Return the run of values of a spectrum's own axis between two wavelengths, vacuum Å."""
     wave = axis.astype(np.float64)
     if segment.grid.kind == "log10":
@@ -235,7 +256,7 @@ def read_records(
         yield batch
 
 
-def _request_whole(segment: Segment, stored: Sequence[str], axis: str, rows: Any) -> Any:
+def _request_whole(segment: SpectrumStore, stored: Sequence[str], axis: str, rows: Any) -> Any:
     """Begin to read whole rows of a segment, with their own axis where they have one."""
     names = [*stored] if segment.on_lattice else [*stored, axis]
     return segment.request(names, rows, segment.window)
@@ -243,7 +264,7 @@ def _request_whole(segment: Segment, stored: Sequence[str], axis: str, rows: Any
 
 def _by_segment(
     selection: Selection, take: npt.NDArray[np.int64]
-) -> Iterator[tuple[Segment, npt.NDArray[np.int64], npt.NDArray[np.int32]]]:
+) -> Iterator[tuple[SpectrumStore, npt.NDArray[np.int64], npt.NDArray[np.int32]]]:
     """Yield each segment with the indices into ``take`` that it holds, and its rows."""
     numbers = selection.segment[take]
     for number in np.unique(numbers).tolist():

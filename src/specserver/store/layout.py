@@ -20,6 +20,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from ..errors import StoreError
+from ..files import EVERYONE_READS, replace_file
 
 FORMAT_VERSION = 1
 _MARKER = "segment.json"
@@ -89,12 +90,9 @@ def commit_segment(path: Path, info: SegmentInfo) -> None:
         for name in files:
             _sync(Path(folder) / name)
         _sync(Path(folder))
-    draft = path / f"{_MARKER}.draft"
-    draft.write_text(json.dumps(asdict(info), indent=1), "utf-8")
-    _sync(draft)
-    draft.rename(path / _MARKER)
-    _sync(path)
     _sync(path.parent)
+    record = json.dumps(asdict(info), indent=1).encode()
+    replace_file(path / _MARKER, record, mode=EVERYONE_READS)
 
 
 def remove_uncommitted(data: Path, context: str) -> int:

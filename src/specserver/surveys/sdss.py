@@ -15,7 +15,7 @@ All spectra lie on one lattice, log10 λ = i · 1e-4 in vacuum, heliocentric, bi
 
 import gzip
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -25,8 +25,8 @@ import numpy.typing as npt
 
 from ..errors import BadFile, BadIdentifier
 from ..model.grid import LogLinear, PixelRange
-from ..model.ids import pack_specobjid
-from ..model.survey import Column, FileKey, RawSpectrum, Release, Survey, Vector
+from ..model.ids import pack_specobjid, unpack_specobjid
+from ..model.survey import Column, FileKey, RawSpectrum, Release, Survey, TreeLayout, Vector
 from ..ops.fitstable import Table, cards, read_tables
 
 _NAME = re.compile(r"spec-(\d{4}|[1-9]\d{4})-(\d{5})-(\d{4})\.fits(?:\.gz)?")
@@ -116,6 +116,21 @@ _RELEASES = tuple(
         (16, ("v5_13_0",)),
         (17, ("v5_13_2",)),
     )
+)
+# Releases keep BOSS under boss up to DR12 and under eboss from DR13 on, SDSS and SEGUE under sdss,
+# with links between them; a mirror may begin at any of these levels. Lite files come first: they
+# hold the same spectrum in a sixth of the bytes.
+_REDUX = ("", *(f"{root}/spectro/redux/" for root in ("eboss", "boss", "sdss")))
+_TREE = TreeLayout(
+    folders=tuple(
+        f"{release}{redux}{{run2d}}/spectra/{kind}{{plate:04d}}"
+        for release, roots in (("", _REDUX), ("{release}/", _REDUX[1:]))
+        for redux in roots
+        for kind in ("lite/", "", "full/")
+    ),
+    names=tuple(
+        f"spec-{{plate:04d}}-{{mjd:05d}}-{{fiberid:04d}}.fits{ending}" for ending in ("", ".gz")
+    ),
 )
 # BOSS ended on 2014-06-30 (MJD 56838); the same plates and programmes went on as eBOSS.
 _FIRST_EBOSS_MJD = 56839
@@ -264,6 +279,27 @@ def _pack(numbers: tuple[int, ...], run2d: str) -> int:
     return int(pack_specobjid(plate, mjd, fiber, run2d))
 
 
+def _pack_arrays(numbers: Sequence[npt.NDArray[Any]], run2d: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the specobjids of plate, mjd, fiberid and run2d, 1D[n] each."""
+    plate, mjd, fiber = numbers
+    packed: npt.NDArray[Any] = pack_specobjid(plate, mjd, fiber, run2d)
+    return packed
+
+
+def _unpack(ids: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+    """Return plate, mjd, fiberid and run2d of specobjids, 1D[n] each."""
+    parts = unpack_specobjid(ids)
+    names = {"plate": "plate", "mjd": "mjd", "fiberid": "fiber", "run2d": "run2d"}
+    return {name: np.asarray(parts[field]) for name, field in names.items()}
+
+
+def _cards(run2d: str) -> dict[str, str]:
+    """Return the header cards by which specutils and others know a spec file."""
+    # The coadds of run2d 26, 103 and 104 are all stated to be made by this version.
+    version = run2d if run2d.startswith("v") else "v5_3_12"
+    return {"TELESCOP": "SDSS 2.5-M", "VERS2D": version, "BUNIT": "1E-17 erg/cm^2/s/Ang"}
+
+
 SDSS = Survey(
     name="sdss",
     title="Sloan Digital Sky Survey: SDSS, SEGUE, BOSS and eBOSS optical spectra",
@@ -274,6 +310,7 @@ SDSS = Survey(
     record=_RECORD,
     id_column=_COLUMNS[0],
     id_parts=("plate", "mjd", "fiberid", "run2d"),
+    cards=_cards,
     columns=_COLUMNS,
     aliases=_ALIASES,
     primary=("specprimary", 1),
@@ -293,5 +330,8 @@ SDSS = Survey(
         }
     ),
     pack=_pack,
+    pack_arrays=_pack_arrays,
+    unpack=_unpack,
+    tree=_TREE,
     is_default=True,
 )

@@ -1,0 +1,335 @@
+"""Value-added tables of a context: a Parquet file each, with an index like the context's own.
+
+::
+
+    <data>/<context>/catalogs/
+        <name>.parquet      the table as it came, names made valid; it counts when it exists
+        <name>.index/       generations, as in `catalog.index`
+
+A row stands for a spectrum: its identifier is in the table, or is made of plate, mjd, fiber and
+run2d; where run2d is missing it is that of the spectrum held. A row whose spectrum cannot be told
+has a null identifier: it is found by position and condition, and left out of lists of identifiers.
+"""
+
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ..errors import BadParameter, CatalogError, UnknownCatalog
+from ..model.survey import Column, Survey
+from .healpix import pixel
+from .index import IndexInfo, build_index, current_generation, refresh_generation
+from .rowids import read_ids, valid_names
+from .tablefile import read_table
+
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
+_KEY: Final = b"specserver"
+_POSITIONS: Final = (
+    ("ra", "dec"), ("plug_ra", "plug_dec"), ("target_ra", "target_dec"), ("raj2000", "dej2000"),
+    ("ra_icrs", "de_icrs"), ("ra_deg", "dec_deg"), ("ra_1", "dec_1"), ("raj2000", "decj2000"),
+)  # fmt: skip
+"""Columns that hold a position in degrees, in the order in which they are looked for."""
+_LINKED: Final = "_linked"
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class VacInfo:
+    """What is recorded of a value-added table."""
+
+    name: str
+    title: str
+    file: str
+    """Name of the file that it came from."""
+    nrows: int
+    ids: str
+    """Where identifiers come from: ``column``, ``tuple``, or ``spectra`` held (no run2d)."""
+    position: tuple[str, str] | None
+    """Columns that hold the position; None: that of the spectrum."""
+    left_out: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+class Held(Protocol):
+    """The spectra of a context, as far as a table's rows need them."""
+
+    @property
+    def survey(self) -> Survey:
+        """The survey."""
+
+    @property
+    def version(self) -> str:
+        """Text that changes when other spectra are held."""
+
+    def ids(self, numbers: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[Any]:
+        """Return the identifier of each tuple without its reduction, 1D[n]; 0: none is held."""
+
+    def positions(
+        self, ids: npt.NDArray[Any]
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return ra and dec of identifiers, degrees, 1D[n]; NaN where none is held."""
+
+
+def vac_folder(data: Path, context: str) -> Path:
+    """Return the folder of a context's value-added tables."""
+    return data / context / "catalogs"
+
+
+def vac_names(data: Path, context: str) -> list[str]:
+    """Return the names of a context's value-added tables, sorted."""
+    return sorted(path.stem for path in vac_folder(data, context).glob("*.parquet"))
+
+
+def index_of(data: Path, context: str, name: str) -> Path:
+    """Return the folder of a table's index generations."""
+    return vac_folder(data, context) / f"{name}.index"
+
+
+def add_vac(
+    data: Path,
+    survey: Survey,
+    context: str,
+    name: str,
+    file: Path,
+    *,
+    title: str = "",
+    id_column: str | None = None,
+    hdu: int | None = None,
+    overwrite: bool = False,
+) -> VacInfo:
+    """Read a table file and attach it under a name; a running service takes note at once.
+
+    Raises
+    ------
+    BadParameter
+        A name that is reserved, taken or no name; a file without identifiers.
+    BadFile
+        A file that cannot be read.
+    """
+    _check_name(survey, name)
+    path = vac_folder(data, context) / f"{name}.parquet"
+    if path.exists() and not overwrite:
+        raise BadParameter("NAME", name, f"{context} has a table of that name; --replace it")
+    found = read_table(file, hdu=hdu)
+    table = found.table.rename_columns(valid_names(found.table.column_names))
+    table, ids = read_ids(survey, table, id_column)
+    info = VacInfo(
+        name,
+        title or f"from {file.name}",
+        file.name,
+        table.num_rows,
+        ids.kind,
+        _position(table),
+        found.left_out,
+        ids.notes,
+    )
+    _write(path, table.replace_schema_metadata({_KEY: json.dumps(asdict(info))}))
+    return info
+
+
+def read_vac(data: Path, context: str, name: str) -> VacInfo:
+    """Return what is recorded of a table."""
+    path = vac_folder(data, context) / f"{name}.parquet"
+    try:
+        values: Mapping[str, Any] = json.loads(pq.read_schema(path).metadata[_KEY])
+        info = VacInfo(**values)
+    except FileNotFoundError as error:
+        raise UnknownCatalog(f"{context}.{name}", vac_names(data, context)) from error
+    except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
+        raise CatalogError(f"{path}: damaged; attach the table again ({error})") from error
+    position = info.position
+    return replace(info, position=(position[0], position[1]) if position else None)
+
+
+def remove_vac(data: Path, context: str, name: str) -> None:
+    """Detach a table; raise `UnknownCatalog` when there is none of that name."""
+    if name not in vac_names(data, context):
+        raise UnknownCatalog(f"{context}.{name}", vac_names(data, context))
+    (vac_folder(data, context) / f"{name}.parquet").unlink(missing_ok=True)
+    shutil.rmtree(index_of(data, context, name), ignore_errors=True)
+
+
+def vac_survey(survey: Survey, columns: Sequence[Column], names: Iterable[str]) -> Survey:
+    """Return a survey whose catalogue is a table.
+
+    Parameters
+    ----------
+    columns : what is known of its columns
+    names : all its columns
+    """
+    there = set(names)
+    aliases = {
+        other: name
+        for other, name in survey.aliases.items()
+        if name in there and other not in there
+    }
+    described = {column.name: column for column in survey.columns}
+    described |= {column.name: column for column in columns}
+    kept = tuple(column for name, column in described.items() if name in there)
+    return replace(survey, columns=kept, aliases=aliases, primary=(_LINKED, 1))
+
+
+def vac_columns(data: Path, context: str, name: str) -> tuple[Column, ...]:
+    """Return the columns of a table as its file describes them."""
+    schema = pq.read_schema(vac_folder(data, context) / f"{name}.parquet")
+    columns = []
+    for field in schema:
+        about = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
+        dtype = "U" if field.type == pa.string() else np.dtype(field.type.to_pandas_dtype()).str
+        columns.append(Column(field.name, dtype, about.get("unit", ""), about.get("meaning", "")))
+    return tuple(columns)
+
+
+def current_vac(data: Path, context: str, name: str, held: Held) -> IndexInfo:
+    """Return the index of a table, made first when the table or what it links to has changed."""
+    info = read_vac(data, context, name)
+    folder = index_of(data, context, name)
+    wanted = _covers(data, context, info, held)
+    present = current_generation(folder)
+    if present is not None and present.segments == wanted:
+        return present
+    try:
+        made = refresh_generation(
+            folder, lambda: wanted, partial(_build, data, context, info, held)
+        )
+    except (PermissionError, CatalogError) as error:
+        if present is None:
+            raise CatalogError(f"{folder}: the index cannot be made ({error})") from error
+        _LOG.warning("%s.%s: its index is out of date and cannot be renewed here", context, name)
+        made = present
+    if made is None:
+        raise CatalogError(f"{folder}: the index cannot be made")
+    return made
+
+
+def _check_name(survey: Survey, name: str) -> None:
+    """Refuse a name that no table may have."""
+    if not _NAME.fullmatch(name) or name in survey.tables:
+        taken = " and ".join(survey.tables)
+        raise BadParameter(
+            "NAME", name, f"a-z, 0-9 and _, a letter first, up to 63 of them, and not {taken}"
+        )
+
+
+def _position(table: pa.Table) -> tuple[str, str] | None:
+    """Return the columns of numbers that hold a position, or None."""
+    numbers = {
+        field.name
+        for field in table.schema
+        if pa.types.is_floating(field.type) or pa.types.is_integer(field.type)
+    }
+    return next((pair for pair in _POSITIONS if numbers.issuperset(pair)), None)
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    """Write a table so that it is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".draft")
+    with draft.open("wb") as stream:
+        pq.write_table(table, stream, compression="zstd")
+        stream.flush()
+        os.fsync(stream.fileno())
+    draft.replace(path)
+
+
+def _covers(data: Path, context: str, info: VacInfo, held: Held) -> tuple[str, ...]:
+    """Return what the index of a table is made from."""
+    status = (vac_folder(data, context) / f"{info.name}.parquet").stat()
+    own = f"{info.name}.parquet {status.st_size} {status.st_mtime_ns}"
+    depends = info.ids == "spectra" or info.position is None
+    return (own, held.version) if depends else (own,)
+
+
+def _build(
+    data: Path, context: str, info: VacInfo, held: Held, path: Path, names: tuple[str, ...]
+) -> IndexInfo:
+    """Write a generation of a table's index into a folder."""
+    survey = held.survey
+    table = pq.read_table(vac_folder(data, context) / f"{info.name}.parquet")
+    identifier = survey.id_column.name
+    ids = table.column(identifier).fill_null(0).to_numpy().copy()
+    numbers = survey.id_parts[:-1]
+    if info.ids == "spectra":
+        open_ = np.flatnonzero(ids == 0)
+        asked = table.select(numbers).take(pa.array(open_))
+        ids[open_] = held.ids([asked.column(one).fill_null(0).to_numpy() for one in numbers])
+    table = _put(table, identifier, pa.array(ids, mask=ids == 0))
+    table = _with_parts(table, survey, ids)
+    ra, dec = _positions(table, info, held, ids)
+    for name, values in (("ra", ra), ("dec", dec)):
+        table = _put(table, name, pa.array(values, mask=np.isnan(values)))
+    hpx = np.full(len(ids), -1, np.int64)
+    known = np.flatnonzero(~np.isnan(ra))
+    hpx[known] = pixel(ra[known], dec[known])
+    table = _put(table, "_hpx", pa.array(hpx))
+    table = _put(table, "_row", pa.array(np.arange(len(ids), dtype=np.int32)))
+    table = _put(table, _LINKED, pa.array((ids != 0).astype(np.uint8)))
+    path.mkdir(parents=True)
+    rows = path / "rows.parquet"
+    pq.write_table(table, rows, compression="zstd")
+    made = build_index(
+        path, vac_survey(survey, (), table.column_names), names, [rows], unique=False
+    )
+    rows.unlink()
+    return made
+
+
+def _put(table: pa.Table, name: str, values: Any) -> pa.Table:
+    """Return the table with a column set, in its old place where it had one."""
+    at = table.schema.get_field_index(name)
+    if at < 0:
+        return table.append_column(name, values)
+    return table.set_column(at, table.schema.field(at).with_type(values.type), values)
+
+
+def _with_parts(table: pa.Table, survey: Survey, ids: npt.NDArray[Any]) -> pa.Table:
+    """Return the table with all parts of the tuple form, those it lacks taken of identifiers."""
+    if survey.unpack is None:
+        return table
+    known = ids != 0
+    parts = survey.unpack(ids[known])
+    types = {column.name: column.dtype for column in survey.columns}
+    for name in survey.id_parts:
+        values = np.zeros(len(ids), parts[name].dtype)
+        values[known] = parts[name]
+        is_text = types[name] == "U"
+        kind = pa.string() if is_text else pa.from_numpy_dtype(np.dtype(types[name]))
+        part = pa.array(values.astype(object) if is_text else values, kind, mask=~known)
+        if name in table.column_names:
+            # What the table itself says of a row without a spectrum stays.
+            part = pc.coalesce(part, table.column(name).cast(kind))
+        table = _put(table, name, part)
+    return table
+
+
+def _positions(
+    table: pa.Table, info: VacInfo, held: Held, ids: npt.NDArray[Any]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the position of each row: the table's own, or else that of its spectrum, or NaN."""
+    if info.position is None:
+        return held.positions(ids)
+    ra, dec = (
+        table.column(name).cast(pa.float64()).fill_null(np.nan).to_numpy().copy()
+        for name in info.position
+    )
+    with np.errstate(invalid="ignore"):
+        good = (ra >= -180.0) & (ra <= 360.0) & (np.abs(dec) <= 90.0)
+    ra = np.where(good, ra % 360.0, np.nan)
+    dec = np.where(good, dec, np.nan)
+    if not good.all():
+        lost = np.flatnonzero(~good)
+        ra[lost], dec[lost] = held.positions(ids[lost])
+    return ra, dec

@@ -1,0 +1,200 @@
+"""Commands that attach what others made: value-added tables, and trees of original files."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from ..errors import StoreError, UnknownContext
+from .console import OUT, Data, data_folder, require_server
+
+if TYPE_CHECKING:
+    from ..service.archive import Archive
+    from ..service.tables import AttachedTable
+
+catalog_app = typer.Typer(
+    no_args_is_help=True, help="Value-added tables: attach them to a release, list, remove."
+)
+tree_app = typer.Typer(
+    no_args_is_help=True, help="Trees of original FITS files, served without an ingest."
+)
+ContextName = Annotated[str, typer.Argument(metavar="CONTEXT", help="sdss_dr8 … sdss_dr17")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Letters, digits and _, a letter first.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.add_typer(catalog_app, name="catalog")
+    app.add_typer(tree_app, name="tree")
+
+
+@catalog_app.command(name="add", no_args_is_help=True)
+def add_catalog(
+    context: ContextName,
+    name: Name,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="FITS, VOTable, ECSV, Parquet, CSV or TSV.")
+    ],
+    data: Data = None,
+    title: Annotated[str, typer.Option(metavar="T", help="What the table is.")] = "",
+    id_column: Annotated[
+        str | None, typer.Option(metavar="C", help="Column of identifiers, if not specobjid.")
+    ] = None,
+    hdu: Annotated[
+        int | None, typer.Option(min=1, help="Extension of a FITS file (default: first table).")
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Take the place of a table of that name.")
+    ] = False,
+) -> None:
+    """Attach a table whose rows are of spectra; then query(catalog='CONTEXT.NAME').
+
+    Rows are linked by specobjid (of any type but float), or by plate, mjd, fiberid and, where
+    the table has it, run2d. Columns of arrays are left out.
+
+    Example: specserver catalog add sdss_dr12 emissionlinesport portsmouth.fits
+    """
+    from ..service.tables import attach_table
+
+    found = attach_table(
+        _archive(data),
+        context,
+        name,
+        file,
+        title=title,
+        id_column=id_column,
+        hdu=hdu,
+        overwrite=replace,
+    )
+    info = found.info
+    OUT.print(
+        f"{found.context}.{name}: {info.nrows:,} rows, {found.ncolumns} columns;"
+        f" {found.nlinked:,} rows name a spectrum, {found.nplaced:,} have a position",
+        highlight=False,
+    )
+    if found.nlinked < info.nrows and info.ids == "spectra":
+        OUT.print(
+            f"[yellow]note:[/] {info.nrows - found.nlinked:,} rows without run2d are of spectra"
+            " that are not held here; they are linked when those are ingested",
+            highlight=False,
+        )
+    for note in info.notes:
+        OUT.print(f"[yellow]note:[/] {note}", highlight=False)
+    if info.left_out:
+        OUT.print(f"left out (no single values): {', '.join(info.left_out)}", highlight=False)
+
+
+@catalog_app.command(name="list")
+def list_catalogs(
+    data: Data = None,
+    context: Annotated[
+        str | None, typer.Option("--context", metavar="C", help="Only of this release.")
+    ] = None,
+) -> None:
+    """List value-added tables.
+
+    Example: specserver catalog list --data /data/spec
+    """
+    from ..service.tables import attached_tables
+
+    OUT.print(table_of_tables(attached_tables(_archive(data), context)))
+
+
+@catalog_app.command(name="remove", no_args_is_help=True)
+def remove_catalog(context: ContextName, name: Name, data: Data = None) -> None:
+    """Detach a value-added table; the file that it came from is left alone.
+
+    Example: specserver catalog remove sdss_dr12 emissionlinesport
+    """
+    from ..service.tables import detach_table
+
+    detach_table(_archive(data), context, name)
+    OUT.print(f"{context}.{name} is removed", highlight=False)
+
+
+@tree_app.command(name="add", no_args_is_help=True)
+def add_tree(
+    context: ContextName,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Top of the tree.")],
+    data: Data = None,
+    run2d: Annotated[
+        list[str] | None,
+        typer.Option(metavar="R", help="A reduction besides the release's own; repeatable."),
+    ] = None,
+    follow_links: Annotated[
+        bool, typer.Option("--follow-links", help="Follow links that lead out of the tree.")
+    ] = False,
+) -> None:
+    """Serve spectra straight from original files, in the archive's layout, without an ingest.
+
+    DIR is a mirror, or one of its folders: that holds dr17/, or eboss/spectro/redux/, or run2d
+    folders such as v5_13_2/. Spectra are found by identifier; queries need an ingest or a table
+    attached with 'specserver catalog add'.
+
+    Example: specserver tree add sdss_dr17 /sas/dr17
+    """
+    require_server()
+    from ..service.tree import add_tree as add
+
+    info = add(
+        Path(data_folder(data)), context, folder, reductions=run2d or (), follow_links=follow_links
+    )
+    OUT.print(f"{context}: {info.nfiles:,} spectra in {info.root}", highlight=False)
+
+
+@tree_app.command(name="list")
+def list_trees(data: Data = None) -> None:
+    """List trees of original files.
+
+    Example: specserver tree list --data /data/spec
+    """
+    require_server()
+    OUT.print(table_of_trees(Path(data_folder(data))))
+
+
+@tree_app.command(name="remove", no_args_is_help=True)
+def remove_tree(context: ContextName, data: Data = None) -> None:
+    """Serve a tree no longer; its files are left alone.
+
+    Example: specserver tree remove sdss_dr17
+    """
+    require_server()
+    from ..store.trees import list_trees as known
+    from ..store.trees import remove_tree as remove
+
+    folder = Path(data_folder(data))
+    if not remove(folder, context):
+        raise UnknownContext(context, known(folder) or ["no tree"])
+    OUT.print(f"the tree of {context} is no longer served", highlight=False)
+
+
+def table_of_tables(found: list["AttachedTable"]) -> Table:
+    """Return value-added tables as a table to print."""
+    table = Table("catalogue", "rows", "with spectrum", "columns", "what it holds")
+    for one in found:
+        name, rows = f"{one.context}.{one.info.name}", f"{one.info.nrows:,}"
+        table.add_row(name, rows, f"{one.nlinked:,}", str(one.ncolumns), one.info.title)
+    return table
+
+
+def table_of_trees(data: Path) -> Table:
+    """Return trees as a table to print."""
+    from ..store.trees import list_trees as known
+    from ..store.trees import read_tree
+
+    table = Table("context", "original files", "reductions", "folder")
+    for context in known(data):
+        info = read_tree(data, context)
+        if info is None:
+            raise StoreError(str(data / context), "the tree was removed just now")
+        table.add_row(context, f"{info.nfiles:,}", " ".join(info.reductions), info.root)
+    return table
+
+
+def _archive(data: str | None) -> "Archive":
+    """Return the archive of a data folder."""
+    require_server()
+    from ..service.archive import Archive
+
+    return Archive(Path(data_folder(data)))

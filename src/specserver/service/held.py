@@ -1,0 +1,94 @@
+"""What a value-added table has to know of the spectra that its context holds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ..catalog.duckdb import Catalog
+from ..catalog.rowids import pack_rows
+from ..model.survey import Release, Survey
+from ..store.fits import FitsTree
+from .shelf import reduction_rank
+from .tree import MAX_FILES
+
+
+@dataclass(frozen=True, slots=True)
+class HeldSpectra:
+    """The spectra of one context: those of its catalogue, then those of its tree."""
+
+    survey: Survey
+    release: Release
+    catalog: Catalog | None
+    tree: FitsTree | None
+
+    @property
+    def version(self) -> str:
+        """Text that changes when other spectra are held."""
+        index = self.catalog.info.name if self.catalog else ""
+        files = f"{self.tree.root} {self.tree.nfiles}" if self.tree else ""
+        return f"{index} {files}"
+
+    def ids(self, numbers: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[Any]:
+        """Return the identifier of each tuple without its reduction, 1D[n]; 0: none is held.
+
+        It is that of the release's own reduction, or else of the newest one held.
+        """
+        ids = np.zeros(len(numbers[0]), self.survey.id_column.dtype)
+        given = np.logical_and.reduce([values > 0 for values in numbers])
+        if self.catalog is not None:
+            self._from_catalog(self.catalog, numbers, given, ids)
+        if self.tree is not None:
+            for index in np.flatnonzero(given & (ids == 0)).tolist():
+                row = [int(values[index]) for values in numbers]
+                found = (self.tree.find(row, one) for one in reversed(self.tree.reductions))
+                ids[index] = next((file.id for file in found if file), 0)
+        return ids
+
+    def positions(
+        self, ids: npt.NDArray[Any]
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return ra and dec of identifiers, degrees, 1D[n]; NaN where none is held."""
+        ra, dec = np.full(len(ids), np.nan), np.full(len(ids), np.nan)
+        if self.catalog is not None:
+            rows = self.catalog.with_ids(ids)
+            held = np.flatnonzero(rows >= 0)
+            ra[held], dec[held] = self.catalog.positions(rows[held])
+        if self.tree is not None:
+            # Each is a file to be read, so a table that is to have positions brings its own.
+            lost = np.flatnonzero(np.isnan(ra))[:MAX_FILES]
+            for index, file in zip(lost.tolist(), self.tree.find_ids(ids[lost]), strict=True):
+                if file is not None:
+                    one = self.tree.read(file)
+                    ra[index], dec[index] = one.ra_deg, one.dec_deg
+        return ra, dec
+
+    def _from_catalog(
+        self,
+        catalog: Catalog,
+        numbers: Sequence[npt.NDArray[np.int64]],
+        given: npt.NDArray[np.bool_],
+        ids: npt.NDArray[Any],
+    ) -> None:
+        """Fill in the identifiers of the spectra that the catalogue holds."""
+        for reduction in reversed(self.release.reductions):
+            open_ = np.flatnonzero(given & (ids == 0))
+            runs = np.full(len(open_), reduction)
+            packed = pack_rows(self.survey, [values[open_] for values in numbers], runs)
+            held = (catalog.with_ids(packed) >= 0) & (packed != 0)
+            ids[open_[held]] = packed[held]
+        open_ = np.flatnonzero(given & (ids == 0))
+        names = self.survey.id_parts[:-1]
+        asked = {name: values[open_] for name, values in zip(names, numbers, strict=True)}
+        found = catalog.linked(pa.table({"asking": open_, **asked}))
+        best: dict[int, tuple[tuple[bool, int, list[int]], int]] = {}
+        columns = (found.column(name).to_pylist() for name in ("asking", "row", "reduction"))
+        for index, row, reduction in zip(*columns, strict=True):
+            rank = reduction_rank({}, reduction)
+            if index not in best or rank > best[index][0]:
+                best[index] = (rank, row)
+        rows = np.array([row for _, row in best.values()], np.int64)
+        ids[list(best)] = catalog.place(rows).ids

@@ -1,0 +1,83 @@
+"""What the files of spectra are called: as the original file, and no two the same."""
+
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from .selection import Selection
+
+NAME: Final = "@name"
+"""Column name that stands for the name of a spectrum's file."""
+
+
+def file_names(selection: Selection) -> list[str]:
+    """Return the name of the file of each spectrum, that of the original.
+
+    Where two spectra would share one, such as two reductions of the same plate, MJD and fibre,
+    both get ``-<reduction>`` in it, or ``-<identifier>`` where that does not part them.
+    """
+    names = [path.replace("\\", "/").rpartition("/")[2] for path in _paths(selection)]
+    parted = [split_name(name) for name in names]
+    clashing = _shared(selection, [stem for stem, _ in parted])
+    if not clashing:
+        return names
+    reductions = dict(zip(clashing, _reductions(selection, clashing), strict=True))
+    longer = {index: f"{parted[index][0]}-{reductions[index]}" for index in clashing}
+    still = set(_shared(selection, [longer.get(index, "") for index in range(len(names))]))
+    for index, stem in longer.items():
+        own = f"{parted[index][0]}-{selection.ids[index]}" if index in still else stem
+        names[index] = own + parted[index][1]
+    return names
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Return a file's name in two: before the ending, and the ending with ``.gz``."""
+    plain = name.removesuffix(".gz")
+    stem, dot, ending = plain.rpartition(".")
+    return (stem, dot + ending + name[len(plain) :]) if stem else (plain, name[len(plain) :])
+
+
+def _shared(selection: Selection, stems: list[str]) -> list[int]:
+    """Return the indices of spectra whose stem another spectrum has too; empty stems are apart."""
+    owners: dict[str, tuple[int, int]] = {}
+    shared: set[str] = set()
+    places = zip(selection.holding.tolist(), selection.rows.tolist(), strict=True)
+    for stem, place in zip(stems, places, strict=True):
+        if stem and owners.setdefault(stem, place) != place:
+            shared.add(stem)
+    return [index for index, stem in enumerate(stems) if stem in shared]
+
+
+def _paths(selection: Selection) -> list[str]:
+    """Return the recorded path of the original file of each spectrum."""
+    table = recorded(selection, ["_source"])
+    paths: list[str] = table.column("_source").to_pylist()
+    return paths
+
+
+def _reductions(selection: Selection, indices: list[int]) -> list[str]:
+    """Return the reduction of some spectra."""
+    column = selection.survey.id_parts[-1]
+    table = recorded(selection, [column], np.array(indices))
+    return [str(one) for one in table.column(column).to_pylist()]
+
+
+def recorded(
+    selection: Selection,
+    columns: list[str],
+    take: np.ndarray[tuple[int], np.dtype[np.int64]] | None = None,
+) -> pa.Table:
+    """Return columns of the catalogue of some spectra or all, hidden ones too, in their order."""
+    chosen = np.arange(selection.nspec) if take is None else take
+    where = selection.holding[chosen]
+    parts, order = [], []
+    for number in np.unique(where).tolist():
+        mine = np.flatnonzero(where == number)
+        catalog = selection.holdings[number].catalog
+        parts.append(catalog.columns_of(columns, selection.rows[chosen[mine]]))
+        order.append(mine)
+    if not parts:
+        return pa.table({name: pa.nulls(0, pa.string()) for name in columns})
+    table = pa.concat_tables(parts, promote_options="permissive")
+    return table.take(pa.array(np.argsort(np.concatenate(order))))

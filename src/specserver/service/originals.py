@@ -1,0 +1,173 @@
+"""FITS files of spectra: the originals, by their recorded paths, or rebuilt from the store.
+
+Nothing but a path that the ingest recorded is ever opened, and only while the file has the size
+and the time of change that were recorded with it.
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from .. import __version__
+from ..errors import NoOriginal
+from ..formats.fits import Rebuilt, spectrum_file
+from .names import file_names, recorded, split_name
+from .selection import Selection
+from .spectra import BATCH, read_records
+
+
+@dataclass(frozen=True, slots=True)
+class SpectrumFile:
+    """A FITS file of a spectrum."""
+
+    id: int
+    context: str
+    """Release that holds the spectrum."""
+    name: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """The recorded path of an original file, and what the file was like when it was read."""
+
+    path: Path
+    size: int
+    mtime_ns: int
+
+    def fault(self, status: os.stat_result) -> str:
+        """Return what is wrong with the file as it is now; nothing when it is the one read."""
+        if not stat.S_ISREG(status.st_mode):
+            return "is no file any more"
+        if status.st_size != self.size:
+            return (
+                f"has changed since it was read: {self.size:,} bytes then, {status.st_size:,} now"
+            )
+        if status.st_mtime_ns != self.mtime_ns:
+            return "has changed since it was read: its time of change is another"
+        return ""
+
+
+def original_files(selection: Selection) -> Iterator[SpectrumFile]:
+    """Return the original files of spectra, read one by one.
+
+    Raises
+    ------
+    NoOriginal
+        At once, before any is read, when one is out of reach or is not the file that was read.
+    """
+    sources = _sources(selection)
+    faults: dict[Path, str] = {}
+    for source in dict.fromkeys(sources):
+        if fault := _look(source):
+            faults[source.path] = fault
+    if faults:
+        _refuse(selection, sources, faults)
+    return _read_all(selection, sources)
+
+
+def rebuilt_files(selection: Selection) -> Iterator[SpectrumFile]:
+    """Yield FITS files made from the store, which say so in their headers."""
+    names = file_names(selection)
+    records = (
+        one for batch in read_records(selection, selection.survey.record, None) for one in batch
+    )
+    for at in range(0, selection.nspec, BATCH):
+        take = np.arange(at, min(at + BATCH, selection.nspec))
+        for index, row in zip(take.tolist(), _rows(selection, take), strict=True):
+            stem, ending = split_name(names[index])
+            name = stem + (ending.removesuffix(".gz") or ".fits")
+            data = spectrum_file(_described(selection, index, row, name), next(records), row)
+            yield SpectrumFile(int(selection.ids[index]), _context(selection, index), name, data)
+
+
+def _sources(selection: Selection) -> list[_Source]:
+    """Return what is recorded of the original file of each spectrum."""
+    table = recorded(selection, ["_source", "_size", "_mtime_ns"])
+    columns = (table.column(name).to_pylist() for name in table.column_names)
+    return [_Source(Path(path), size, mtime) for path, size, mtime in zip(*columns, strict=True)]
+
+
+def _look(source: _Source) -> str:
+    """Return what is wrong with an original file; nothing when it is as it was."""
+    try:
+        return source.fault(source.path.stat())
+    except OSError as error:
+        return f"is out of the service's reach ({error.strerror})"
+
+
+def _refuse(selection: Selection, sources: list[_Source], faults: dict[Path, str]) -> None:
+    """Raise the error for the spectra whose original files are not there."""
+    lost = [index for index, source in enumerate(sources) if source.path in faults]
+    first = sources[lost[0]].path
+    # The name, not the path: where files lie on the server is no business of strangers.
+    raise NoOriginal(selection.ids[lost].tolist(), f"{first.name} {faults[first]}")
+
+
+def _read_all(selection: Selection, sources: list[_Source]) -> Iterator[SpectrumFile]:
+    """Yield the files, one in memory at a time."""
+    names = file_names(selection)
+    for index, source in enumerate(sources):
+        number = int(selection.ids[index])
+        yield SpectrumFile(number, _context(selection, index), names[index], _read(source, number))
+
+
+def _read(source: _Source, number: int) -> bytes:
+    """Return the bytes of an original file; the one that was read, or none."""
+    try:
+        with source.path.open("rb") as file:
+            fault = source.fault(os.fstat(file.fileno()))
+            data = b"" if fault else file.read()
+    except OSError as error:
+        fault = f"is out of the service's reach ({error.strerror})"
+    if fault:
+        raise NoOriginal([number], f"{source.path.name} {fault}")
+    return data
+
+
+def _context(selection: Selection, index: int) -> str:
+    """Return the release that holds a spectrum."""
+    return str(selection.holdings[selection.holding[index]].release.context)
+
+
+def _rows(selection: Selection, take: npt.NDArray[np.int64]) -> list[pa.Table]:
+    """Return the catalogue row of each spectrum of a batch: a table of one row, nothing hidden."""
+    rows: list[pa.Table] = [pa.table({})] * len(take)
+    where = selection.holding[take]
+    for number in np.unique(where).tolist():
+        mine = np.flatnonzero(where == number)
+        catalog = selection.holdings[number].catalog
+        table = catalog.columns_of(list(catalog.columns), selection.rows[take[mine]])
+        for line, index in enumerate(mine.tolist()):
+            rows[index] = table.slice(line, 1)
+    return rows
+
+
+def _described(selection: Selection, index: int, row: pa.Table, name: str) -> Rebuilt:
+    """Return what the header of a rebuilt file says."""
+    survey = selection.survey
+    context = _context(selection, index)
+    values: dict[str, Any] = {
+        column: row.column(column)[0].as_py()
+        for column in (*survey.id_parts, "ra", "dec", survey.z_column)
+        if column in row.column_names
+    }
+    reduction = str(values.get(survey.id_parts[-1], ""))
+    return Rebuilt(
+        cards={**(survey.cards(reduction) if survey.cards else {}), "CONTEXT": context},
+        values=values,
+        record=survey.record,
+        columns=survey.columns,
+        history=(
+            f"rebuilt by specserver {__version__} from its store; not the release file",
+            f"{name} of {context}: HDU1 has the values of the release file bit for bit,",
+            "HDU2 the catalogue's columns under the catalogue's names; the rest is left out",
+        ),
+    )

@@ -1,0 +1,248 @@
+"""Pictures of spectra: one, many in a grid, many as the rows of an image."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import BadParameter, NotFound, TooMuch
+from ..model.lines import ABSORPTION_LINES, EMISSION_LINES, SpectralLine
+from ..render.image import ImageLook, Stack, palette
+from ..render.preview import grid_png, grid_size, preview_png
+from ..render.style import Plotted, unit_label
+from .query import QueryRequest
+from .selection import Selection
+from .service import SpectroscopicService
+from .spectra import read_columns
+
+Rows = Iterator[npt.NDArray[Any]]
+
+# Names as surveys publish them; a spectrum without one of the vectors is drawn without it.
+_FLUX: Final = "flux"
+_DRAWN: Final = (_FLUX, "ivar", "model")
+_WARNING: Final = "zwarning"
+# What people look for first in each class; all lines at once would hide the spectrum.
+_STELLAR: Final = frozenset({"Ca K", "Ca H", "G band", "Mg b", "Na D1", "Ca II"})
+_BALMER: Final = frozenset({"Hα", "Hβ", "Hγ", "Hδ"})
+_WARM_PIXELS: Final = 10_000
+_BLOCK: Final = 256
+"""Spectra put into an image at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class GridPage:
+    """Which part of a list a grid shows."""
+
+    nx: int
+    """Columns."""
+    ny: int
+    """Rows."""
+    page: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value in (("nx", self.nx), ("ny", self.ny)):
+            if value < 1:
+                raise BadParameter(name, value, "1 or more plots in each direction")
+        if self.page < 0:
+            raise BadParameter("page", self.page, "0 for the first page")
+
+    def of(self, nspec: int) -> npt.NDArray[np.int64]:
+        """Return the numbers of the spectra on the page, of so many in the list."""
+        size = self.nx * self.ny
+        npages = -(-nspec // size)
+        if self.page >= max(npages, 1):
+            allowed = f"{nspec:,} spectra make {npages:,} pages of {self.nx} × {self.ny}: 0 … "
+            raise BadParameter("page", self.page, allowed + f"{npages - 1}")
+        return np.arange(self.page * size, min(nspec, (self.page + 1) * size))
+
+
+def warm_up(service: SpectroscopicService) -> None:
+    """Draw once what the first picture would have to wait for: letters, colours, open arrays."""
+    for context in service.contexts()[:1]:
+        condition = f"{context.id_column} > 0 limit 1"
+        ids = service.query(QueryRequest(constraint=condition)).column(0).to_pylist()
+        selection = service.resolve(ids, context.name)
+        if selection.nspec:
+            preview(service, selection, dark=False)
+            stacked_png(service, selection, ImageLook(), align=False, max_pixels=_WARM_PIXELS)
+
+
+def preview(service: SpectroscopicService, selection: Selection, *, dark: bool) -> bytes:
+    """Return a PNG of the one spectrum of a selection."""
+    _require_some(selection)
+    (spectrum,) = _plotted(service, selection)
+    return preview_png(spectrum, dark=dark)
+
+
+def plot_grid(
+    service: SpectroscopicService,
+    selection: Selection,
+    page: GridPage,
+    *,
+    align: bool,
+    dark: bool,
+    max_pixels: int,
+) -> bytes:
+    """Return a PNG of one page of a list.
+
+    Parameters
+    ----------
+    align
+        Draw all spectra over the same wavelengths, those of the whole list.
+    max_pixels
+        Limit of the picture's size.
+    """
+    _require_some(selection)
+    shown = part_of(selection, page.of(selection.nspec))
+    width, height = grid_size(page.nx, page.ny)
+    if width * height > max_pixels:
+        raise TooMuch("pixels of a picture", width * height, max_pixels)
+    waves = None
+    if align:
+        selection.require_lattice()
+        waves = service.span(selection)
+    return grid_png(list(_plotted(service, shown)), page.nx, page.ny, dark=dark, waves=waves)
+
+
+def stacked_png(
+    service: SpectroscopicService,
+    selection: Selection,
+    look: ImageLook,
+    *,
+    align: bool,
+    max_pixels: int,
+) -> bytes:
+    """Return a PNG with a spectrum in each row, the first at the bottom.
+
+    ``align`` puts them on their common lattice; else each begins at the left edge.
+    """
+    _require_some(selection)
+    palette(look)
+    npix, left = _extent(selection, align=align)
+    size = look.size(selection.nspec, npix, max_pixels)
+    stack = Stack(selection.nspec, npix, size)
+    stop = left + selection.count
+    at = 0
+    for block in _flux_blocks(service, selection, npix, align=align):
+        for row, number in enumerate(range(at, at + len(block))):
+            block[row, : left[number]] = block[row, stop[number] :] = np.nan
+        stack.add(at, block)
+        at += len(block)
+    return stack.png(look)
+
+
+def stacked_flux(
+    service: SpectroscopicService, selection: Selection, *, align: bool, yflip: bool
+) -> tuple[tuple[int, int], np.dtype[Any], Rows]:
+    """Return the shape and type of an array of fluxes, a row a spectrum, and its rows in blocks.
+
+    Row 0 is the first spectrum, unless ``yflip``; zero where a spectrum has no pixels.
+    """
+    _require_some(selection)
+    if yflip:
+        selection = part_of(selection, np.arange(selection.nspec)[::-1])
+    npix, _ = _extent(selection, align=align)
+    (vector,) = service.vectors(selection, [_FLUX])
+    blocks = _flux_blocks(service, selection, npix, align=align)
+    return (selection.nspec, npix), np.dtype(vector.dtype), blocks
+
+
+def part_of(selection: Selection, take: npt.NDArray[np.integer]) -> Selection:
+    """Return some spectra of a selection, in another order if asked for."""
+    names = ("ids", "holding", "rows", "segment", "row", "first", "count", "on_lattice")
+    return replace(selection, **{name: getattr(selection, name)[take] for name in names})
+
+
+def _require_some(selection: Selection) -> None:
+    """Refuse to draw nothing."""
+    if not selection.nspec:
+        raise NotFound(selection.missing or ["an empty list"], [selection.context])
+
+
+def _extent(selection: Selection, *, align: bool) -> tuple[int, npt.NDArray[np.int64]]:
+    """Return pixels of a row, and the pixel at which each spectrum begins, 1D[nspec]."""
+    if not align:
+        return max(int(selection.count.max()), 1), np.zeros(selection.nspec, np.int64)
+    selection.require_lattice()
+    span = selection.span
+    return max(span.count, 1), selection.first.astype(np.int64) - span.first
+
+
+def _flux_blocks(
+    service: SpectroscopicService, selection: Selection, npix: int, *, align: bool
+) -> Rows:
+    """Yield fluxes of some spectra at a time, 2D[n, npix], zero where there is none."""
+    if align:
+        _, _, blocks = service.read_aligned(selection, [_FLUX])
+        for block in blocks:
+            yield block[_FLUX]
+        return
+    (vector,) = service.vectors(selection, [_FLUX])
+    rows = service.read(selection, [_FLUX])
+    for at in range(0, selection.nspec, _BLOCK):
+        out = np.zeros((min(_BLOCK, selection.nspec - at), npix), vector.dtype)
+        for line, one in zip(out, rows, strict=False):
+            line[: len(one)] = one[_FLUX]
+        yield out
+
+
+def _plotted(service: SpectroscopicService, selection: Selection) -> Iterator[Plotted]:
+    """Yield what is drawn of each spectrum of a selection."""
+    survey = selection.survey
+    known = {column.name for column in survey.columns}
+    asked = [*survey.id_parts, survey.class_column, survey.z_column]
+    asked += [name for name in ("subclass", _WARNING) if name in known]
+    table = read_columns(selection, list(dict.fromkeys(asked)), np.arange(selection.nspec))
+    axis = survey.grid.axis
+    names = [one.name for one in survey.record if one.name in (*_DRAWN, axis)]
+    unit = unit_label(survey.flux_scale)
+    records = service.read(selection, names)
+    for index, (record, row) in enumerate(zip(records, table.to_pylist(), strict=True)):
+        z = row[survey.z_column]
+        good_z = z is not None and z > -1.0
+        kind = str(row[survey.class_column] or "").strip().upper()
+        yield Plotted(
+            wave=_wave(selection, index, record),
+            flux=record[_FLUX],
+            ivar=record["ivar"],
+            model=record["model"] if "model" in names else None,
+            title=_title(selection, index, row),
+            about=_about(kind, row, z if good_z else None),
+            flux_unit=unit,
+            z=z if good_z else None,
+            lines=_lines(kind),
+        )
+
+
+def _wave(selection: Selection, index: int, record: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Return vacuum wavelengths of a spectrum, from the lattice where it is on it; 1D[npix], Å."""
+    grid = selection.grid
+    if selection.on_lattice[index]:
+        return grid.wave(int(selection.first[index]), len(record))
+    axis = record[grid.axis].astype(np.float64)
+    return np.power(10.0, axis) if grid.kind == "log10" else axis
+
+
+def _title(selection: Selection, index: int, row: dict[str, Any]) -> str:
+    """Return what names a spectrum: the tuple form of its identifier, and its release."""
+    *numbers, reduction = (str(row[name]) for name in selection.survey.id_parts)
+    release = selection.holdings[selection.holding[index]].release.context
+    return f"{'-'.join(numbers)} {reduction} {release}"
+
+
+def _about(kind: str, row: dict[str, Any], z: float | None) -> str:
+    """Return class and redshift, with a sign where the pipeline itself doubts them."""
+    redshift = "" if z is None else f"z = {z:z.4f}".replace("-", "−")
+    doubt = "?" if row.get(_WARNING) else ""
+    return "  ".join(one for one in (kind + doubt, redshift) if one)
+
+
+def _lines(kind: str) -> tuple[SpectralLine, ...]:
+    """Return the lines to mark in a spectrum of a class."""
+    stellar = tuple(line for line in ABSORPTION_LINES if line.name in _STELLAR)
+    if kind == "STAR":
+        balmer = (line for line in EMISSION_LINES if line.name in _BALMER)
+        return (*(replace(line, kind="absorption") for line in balmer), *stellar)
+    return EMISSION_LINES + stellar if kind == "GALAXY" else EMISSION_LINES

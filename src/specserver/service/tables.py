@@ -1,0 +1,84 @@
+"""Value-added tables attached to a context and detached, as an operator asks for it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..catalog.vac import VacInfo, add_vac, read_vac, remove_vac, vac_names
+from .archive import Archive
+
+
+@dataclass(frozen=True, slots=True)
+class AttachedTable:
+    """A value-added table of a context."""
+
+    context: str
+    info: VacInfo
+    nlinked: int
+    """Rows that name a spectrum."""
+    nplaced: int
+    """Rows that have a position."""
+    ncolumns: int
+
+
+def attach_table(
+    archive: Archive,
+    context: str,
+    name: str,
+    file: Path,
+    *,
+    title: str = "",
+    id_column: str | None = None,
+    hdu: int | None = None,
+    overwrite: bool = False,
+) -> AttachedTable:
+    """Attach a table file to a context; queries may name it from then on.
+
+    Parameters
+    ----------
+    context : one that is served, of whose spectra the rows are
+    title : what the table is, for lists of catalogues
+    id_column : column of the identifiers, when it has another name
+    hdu : extension of a FITS file; the first table when None
+    overwrite : take the place of a table of that name
+    """
+    resolved = archive.resolve(context)
+    add_vac(
+        archive.data,
+        archive.survey(resolved),
+        resolved,
+        name,
+        file,
+        title=title,
+        id_column=id_column,
+        hdu=hdu,
+        overwrite=overwrite,
+    )
+    return _attached(archive, resolved, name)
+
+
+def attached_tables(archive: Archive, context: str | None = None) -> list[AttachedTable]:
+    """Return the value-added tables of a context, or of all."""
+    contexts = archive.names() if context is None else [archive.resolve(context)]
+    return [
+        _attached(archive, one, name) for one in contexts for name in vac_names(archive.data, one)
+    ]
+
+
+def detach_table(archive: Archive, context: str, name: str) -> None:
+    """Take a table away from a context; raise `UnknownCatalog` when it has none of that name."""
+    remove_vac(archive.data, archive.resolve(context), name)
+
+
+def _attached(archive: Archive, context: str, name: str) -> AttachedTable:
+    """Return what is known of an attached table, its index made when it is not there yet."""
+    catalog = archive.table(context, f"{context}.{name}", primary=False).catalog
+    ra, _ = catalog.positions(np.arange(catalog.info.nrows))
+    return AttachedTable(
+        context,
+        read_vac(archive.data, context, name),
+        catalog.count(primary=True),
+        int(np.isfinite(ra).sum()),
+        len(catalog.columns),
+    )

@@ -1,0 +1,209 @@
+"""A tree of original files as a shelf: found by identifier, for the time of one request."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ..catalog.duckdb import Place, Rows
+from ..errors import StoreError, TooMuch, UnknownField
+from ..model.idtext import IdPattern, Span
+from ..model.survey import Release, Survey
+from ..store.fits import FitsBlock, FitsTree, TreeFile
+from ..store.trees import TreeInfo, write_tree
+from ..surveys import find_release
+
+MAX_FILES: Final = 20_000
+"""Spectra of one request from a tree: each is a file that is opened before the answer begins."""
+
+
+class TreeShelf:
+    """The spectra of a tree that one request has found so far.
+
+    A tree has no catalogue: rows are numbers in the order of finding, and mean nothing to another
+    request. It is its own `Finder`.
+    """
+
+    def __init__(self, tree: FitsTree) -> None:
+        self.tree = tree
+        self._files: list[TreeFile] = []
+        self._row: dict[int, int] = {}
+        self._blocks: list[FitsBlock] = []
+
+    @property
+    def survey(self) -> Survey:
+        """The survey."""
+        return self.tree.survey
+
+    @property
+    def release(self) -> Release:
+        """The release."""
+        return self.tree.release
+
+    @property
+    def catalog(self) -> "TreeShelf":
+        """What finds its spectra: itself."""
+        return self
+
+    def with_ids(self, ids: npt.NDArray[Any]) -> Rows:
+        """Return the row of each identifier, 1D[n] int64; -1 where the tree has no file."""
+        found = self.tree.find_ids(ids)
+        return np.array([-1 if file is None else self._take(file) for file in found], np.int64)
+
+    def matching(self, pattern: IdPattern) -> tuple[Rows, pa.Table]:
+        """Return the rows that a tuple with wildcards names, with their identifier parts."""
+
+        def wanted(index: int, number: int) -> bool:
+            part = pattern.parts[index]
+            return part is None or any(
+                isinstance(one, Span) and one.low <= number <= one.high for one in part
+            )
+
+        last = pattern.parts[-1]
+        reductions = None if last is None else [str(one) for one in last]
+        rows, parts = [], []
+        for numbers, reduction in sorted(self.tree.search(wanted, reductions)):
+            file = self.tree.find(numbers, reduction)
+            if file is not None:
+                rows.append(self._take(file))
+                parts.append((*numbers, reduction))
+        names = self.survey.id_parts
+        columns = list(zip(*parts, strict=True)) or [() for _ in names]
+        table = pa.table({name: list(values) for name, values in zip(names, columns, strict=True)})
+        return np.array(rows, np.int64), table
+
+    def place(self, rows: Rows) -> Place:
+        """Return identifier, store number and row in that store, having read the files."""
+        distinct, back = np.unique(rows, return_inverse=True)
+        files = [self._files[row] for row in distinct.tolist()]
+        places = self.tree.measure(files)
+        segment = np.zeros(len(files), np.int32)
+        row = np.zeros(len(files), np.int32)
+        for on_lattice in (True, False):
+            members = [i for i, place in enumerate(places) if place.on_lattice == on_lattice]
+            if members:
+                segment[members] = len(self._blocks)
+                row[members] = np.arange(len(members))
+                chosen = [files[i] for i in members], [places[i] for i in members]
+                self._blocks.append(FitsBlock(self.tree, *chosen))
+        ids = np.array([file.id for file in files], self.survey.id_column.dtype)
+        return Place(ids[back], segment[back], row[back])
+
+    def segment(self, number: int) -> FitsBlock:
+        """Return a block of files that are read together."""
+        return self._blocks[number]
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Column name → kind: the survey's, and what else the first file found has."""
+        kinds = {column.name: kind_of(np.dtype(column.dtype)) for column in self.survey.columns}
+        if self._files:
+            row = self.tree.read(self._files[0]).row
+            kinds = {name: kind_of(np.asarray(value).dtype) for name, value in row.items()} | kinds
+        return kinds
+
+    def spelling(self, field: str) -> str:
+        """Return the one spelling of a column name; raise `UnknownField` for none."""
+        name = field.strip().strip('"').lower()
+        name = self.survey.aliases.get(name, name)
+        if name not in (known := self.columns):
+            raise UnknownField(field, sorted(known))
+        return name
+
+    def columns_of(self, fields: Sequence[str], rows: Rows) -> pa.Table:
+        """Return columns of rows: from the files' own tables, or hidden ones of the files."""
+        files = [self._files[row] for row in rows.tolist()]
+        found: dict[str, list[Any]] = {field: [] for field in fields}
+        for file in files:
+            row: dict[str, Any] = dict(self.tree.about(file))
+            if not row.keys() >= found.keys():
+                row = {**self.tree.read(file).row, **row}
+            for field, values in found.items():
+                value = row.get(field)
+                values.append(value.item() if isinstance(value, np.generic) else value)
+        types = {column.name: column.dtype for column in self.survey.columns}
+        return pa.table(
+            {field: pa.array(values, _arrow(types.get(field))) for field, values in found.items()}
+        )
+
+    def sources(self, rows: Rows) -> list[str]:
+        """Return the paths of the original files of rows."""
+        return [str(self._files[row].path) for row in rows.tolist()]
+
+    def _take(self, file: TreeFile) -> int:
+        """Return the row of a file, a new one when it is met for the first time."""
+        row = self._row.setdefault(file.id, len(self._files))
+        if row == len(self._files):
+            if row == MAX_FILES:
+                raise TooMuch("spectra from original files", row + 1, MAX_FILES)
+            self._files.append(file)
+        return row
+
+
+def kind_of(dtype: np.dtype[Any]) -> str:
+    """Return the kind of a column as conditions know it."""
+    return {"u": "uint", "i": "int", "f": "float", "b": "bool"}.get(dtype.kind, "str")
+
+
+def _arrow(dtype: str | None) -> pa.DataType | None:
+    """Return the type of a column as declared, or None to have it found out."""
+    if dtype is None:
+        return None
+    return pa.string() if dtype == "U" else pa.from_numpy_dtype(np.dtype(dtype))
+
+
+def open_tree(info: TreeInfo) -> FitsTree:
+    """Return the tree that a declaration describes."""
+    survey, release = find_release(info.context)
+    return FitsTree(
+        Path(info.root),
+        survey,
+        release,
+        info.reductions,
+        nfiles=info.nfiles,
+        follow_links=info.follow_links,
+    )
+
+
+def add_tree(
+    data: Path,
+    context: str,
+    root: Path,
+    *,
+    reductions: Sequence[str] = (),
+    follow_links: bool = False,
+) -> TreeInfo:
+    """Declare a folder of original files as a source of a context, after a look through it.
+
+    Parameters
+    ----------
+    reductions : served besides those of the release
+
+    Raises
+    ------
+    StoreError
+        Nothing of the survey's layout is there.
+    """
+    _, release = find_release(context)
+    own = tuple(dict.fromkeys((*release.reductions, *reductions)))
+    empty = TreeInfo(context, str(root.absolute()), own, 0, follow_links)
+    tree = open_tree(empty)
+    nfiles = sum(
+        1
+        for numbers, reduction in tree.search(lambda *_: True, None)
+        if tree.find(numbers, reduction)
+    )
+    if not nfiles:
+        layout = tree.survey.tree
+        example = layout.folders[0] if layout else ""
+        raise StoreError(
+            str(root),
+            f"no spectra of {', '.join(own)} in folders such as {example}, or in the archive's"
+            " other layouts; links that lead out of the folder count with --follow-links only",
+        )
+    info = TreeInfo(context, empty.root, own, nfiles, follow_links)
+    write_tree(data, info)
+    return info

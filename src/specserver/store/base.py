@@ -1,0 +1,51 @@
+"""What every store of spectra offers, whatever holds the values: the drivers' common face."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ..model.grid import Grid, PixelRange
+
+
+class SpectrumStore(Protocol):
+    """Spectra that are read by row; all on the survey's lattice, or each on an axis of its own."""
+
+    @property
+    def on_lattice(self) -> bool:
+        """Whether row values are lattice pixels; otherwise the axis is one of the vectors."""
+
+    @property
+    def grid(self) -> Grid:
+        """The survey's lattice."""
+
+    @property
+    def start(self) -> int:
+        """Lattice pixel of the first value of every row; 0 off the lattice."""
+
+    @property
+    def npix(self) -> int:
+        """Values in every row."""
+
+    @property
+    def window(self) -> PixelRange:
+        """Pixels that the rows cover."""
+
+    @property
+    def first(self) -> npt.NDArray[np.int32]:
+        """1D[nspec], pixel of the first value of each spectrum."""
+
+    @property
+    def count(self) -> npt.NDArray[np.int32]:
+        """1D[nspec], number of values of each spectrum."""
+
+    def request_cells(
+        self, vectors: Sequence[str], rows: npt.NDArray[np.integer]
+    ) -> Callable[[], Mapping[str, Sequence[bytes | memoryview]]]:
+        """Begin to read whole rows; the call returned waits and gives their Blosc-1 frames."""
+
+    def request(
+        self, vectors: Sequence[str], rows: npt.NDArray[np.integer], pixels: PixelRange
+    ) -> Callable[[], dict[str, npt.NDArray[Any]]]:
+        """Begin to read values; the call returned waits and gives them, 2D[nrow, npix] each."""

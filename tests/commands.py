@@ -1,0 +1,23 @@
+"""The command line within the test's own process: some hundred times quicker to start."""
+
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+
+import pytest
+
+from specserver.cli.console import ERROR, OUT
+from specserver.cli.main import main
+
+
+def command(*arguments: object, code: int = 0) -> str:
+    """Run the command and return all that it printed, having checked its exit code."""
+    printed = StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed), redirect_stderr(printed):
+        patch.setattr(sys, "argv", ["specserver", *map(str, arguments)])
+        patch.setattr(OUT, "width", 300)
+        patch.setattr(ERROR, "width", 300)
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert (ended.value.code or 0) == code, printed.getvalue()
+    return printed.getvalue()
