@@ -1,116 +1,232 @@
-"""A spectrum as a figure: flux, model, noise, and the lines at its redshift."""
+"""A spectrum as a figure of matplotlib: flux, model, noise, sky, and the lines at its redshift.
 
-from dataclasses import dataclass
+Nothing here touches pyplot or ``rcParams``: a figure carries its own colours.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import AutoMinorLocator
 
-from ..model.lines import SpectralLine
+from .style import (
+    REST_LABEL,
+    WAVE_LABEL,
+    Floats,
+    Mark,
+    Plotted,
+    Theme,
+    flux_limits,
+    noise_of,
+    place_marks,
+    theme,
+    wave_limits,
+)
 
-# Okabe & Ito (2008): told apart by people with any kind of colour vision.
-FLUX_COLOUR: Final = "#333333"
-MODEL_COLOUR: Final = "#D55E00"
-NOISE_COLOUR: Final = "#0072B2"
-LINE_COLOUR: Final = "#009E73"
-# Robust limits: a few hot pixels must not flatten the spectrum.
-_LIMITS_PERCENT: Final = (0.5, 99.5)
-_MIN_LABEL_GAP: Final = 0.022
-"""Least distance of two line labels, as a fraction of the axis: the height of their letters."""
+DPI: Final = 120
+_LABEL_SIZE: Final = 8.0
+_POINT_IN: Final = 1 / 72
+_STROKE_IN: Final = 0.12
+_PANEL_SHARE: Final = 0.28
+"""Height of a lower panel, in that of the upper one."""
+
+Limits = tuple[float, float]
+PARTS: Final = ("flux", "model", "noise", "sky", "ivar")
 
 
 @dataclass(frozen=True, slots=True)
-class Plotted:
-    """What is drawn of a spectrum; all 1D[npix] over vacuum wavelengths in Å."""
+class FigureLook:
+    """How a figure is to look, and what it shows besides the flux."""
 
-    wave: npt.NDArray[np.float64]
-    flux: npt.NDArray[np.floating[Any]]
-    ivar: npt.NDArray[np.floating[Any]]
-    model: npt.NDArray[np.floating[Any]] | None
-    title: str
-    flux_unit: str
-    """Unit of flux for the axis, in matplotlib's mathtext."""
-    z: float | None = None
-    lines: tuple[SpectralLine, ...] = ()
+    parts: tuple[str, ...] = ("flux", "model", "noise")
+    """Of `PARTS`; sky and ivar have panels of their own, as their numbers are of another size."""
+    rest: bool = False
+    """Whether the wavelengths given are those at rest."""
+    xlim: Limits | None = None
+    ylim: Limits | None = None
+    xlabel: str | None = None
+    ylabel: str | None = None
+    grid: bool = False
+    dark: bool = False
+    args: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By part: more arguments of matplotlib's ``Axes.plot``."""
 
 
 def spectrum_png(spectrum: Plotted, *, width_in: float = 10.0, height_in: float = 4.5) -> bytes:
     """Return a PNG of one spectrum at 120 dots an inch."""
-    figure = Figure(figsize=(width_in, height_in), dpi=120, layout="constrained")
+    figure = Figure(figsize=(width_in, height_in), dpi=DPI)
     FigureCanvasAgg(figure)
-    draw_spectrum(figure.subplots(), spectrum)
+    draw_spectrum(figure, spectrum, FigureLook())
     out = BytesIO()
     figure.savefig(out, format="png")
     return out.getvalue()
 
 
-def draw_spectrum(axes: Axes, spectrum: Plotted) -> None:
-    """Draw one spectrum; pixels with ivar = 0 are gaps."""
+def draw_spectrum(
+    figure: Figure, spectrum: Plotted, look: FigureLook, sky: Floats | None = None
+) -> None:
+    """Draw one spectrum into an empty figure; pixels with ivar = 0 are gaps.
+
+    Parameters
+    ----------
+    sky : 1D[npix] float, in the unit of flux
+    """
+    colours = theme(dark=look.dark)
+    figure.set_facecolor(colours.paper)
+    figure.set_layout_engine("constrained")
+    vectors = {"sky": sky, "ivar": spectrum.ivar}
+    below = [(name, one) for name in panels_of(look) if (one := vectors[name]) is not None]
+    ratios = [1.0, *([_PANEL_SHARE] * len(below))]
+    grid = figure.subplots(len(ratios), 1, sharex=True, squeeze=False, height_ratios=ratios)
+    every: list[Axes] = list(grid[:, 0])
+    for axes in every:
+        _dress(axes, colours, grid=look.grid)
+    _draw_main(every[0], spectrum, look, colours)
+    for (name, values), axes in zip(below, every[1:], strict=True):
+        style: dict[str, Any] = {
+            "color": colours.sky if name == "sky" else colours.noise,
+            "lw": 0.7,
+        }
+        axes.plot(spectrum.wave, values, drawstyle="steps-mid", **(style | _own(look, name)))
+        unit = spectrum.flux_unit
+        text = f"sky ({unit})" if name == "sky" else f"inverse variance, ({unit})⁻²"
+        axes.set_title(text, fontsize=_LABEL_SIZE, loc="left", color=colours.ink, pad=3.0)
+    label = look.xlabel or (REST_LABEL if look.rest else WAVE_LABEL)
+    every[-1].set_xlabel(label, color=colours.ink)
+    every[0].set_xlim(look.xlim or wave_limits(spectrum.wave))
+    # Names of lines need the final size of the axes, which only the layout knows.
+    figure.draw_without_rendering()
+    width_in, height_in = figure.get_size_inches() * every[0].get_position().size
+    _draw_marks(every[0], spectrum, look, (float(width_in), float(height_in)))
+
+
+def panels_of(look: FigureLook) -> list[str]:
+    """Return the parts that have panels of their own, below the spectrum."""
+    return [name for name in ("sky", "ivar") if name in look.parts]
+
+
+def _own(look: FigureLook, part: str) -> dict[str, Any]:
+    """Return the caller's arguments for a part, long names short, as matplotlib takes one only."""
+    short = {"linewidth": "lw", "linestyle": "ls", "c": "color"}
+    return {short.get(name, name): value for name, value in look.args.get(part, {}).items()}
+
+
+def _dress(axes: Axes, colours: Theme, *, grid: bool) -> None:
+    """Give axes their colours and ticks."""
+    axes.set_facecolor(colours.paper)
+    for spine in axes.spines.values():
+        spine.set_color(colours.ink)
+    axes.xaxis.set_minor_locator(AutoMinorLocator())
+    axes.yaxis.set_minor_locator(AutoMinorLocator())
+    axes.tick_params(
+        which="both", direction="in", top=True, right=True, color=colours.ink,
+        labelcolor=colours.ink,
+    )  # fmt: skip
+    axes.axhline(0.0, color=colours.ink, alpha=0.35, lw=0.6, zorder=0)
+    if grid:
+        axes.grid(visible=True, color=colours.faint, lw=0.6, zorder=0)
+        axes.set_axisbelow(True)
+
+
+def _draw_main(axes: Axes, spectrum: Plotted, look: FigureLook, colours: Theme) -> None:
+    """Draw flux, noise and model into the upper panel."""
     good = spectrum.ivar > 0
-    flux = np.where(good, spectrum.flux, np.nan)
-    noise = np.full(len(flux), np.nan)
-    noise[good] = 1.0 / np.sqrt(spectrum.ivar[good])
-    axes.plot(spectrum.wave, flux, color=FLUX_COLOUR, lw=0.6, label="flux", drawstyle="steps-mid")
-    axes.plot(spectrum.wave, noise, color=NOISE_COLOUR, lw=0.6, label="1σ noise", alpha=0.8)
-    if spectrum.model is not None and np.any(spectrum.model):
-        model = np.where(good, spectrum.model, np.nan)
-        axes.plot(spectrum.wave, model, color=MODEL_COLOUR, lw=1.0, label="model")
-    low, high = _limits(flux, spectrum.model)
-    axes.set_ylim(low, high)
-    if len(spectrum.wave):
-        axes.set_xlim(float(spectrum.wave[0]), float(spectrum.wave[-1]))
-    axes.axhline(0.0, color="#999999", lw=0.5, zorder=0)
-    axes.set_xlabel("vacuum wavelength (Å)")
-    axes.set_ylabel(f"flux density ({spectrum.flux_unit})")
-    axes.set_title(spectrum.title, fontsize=10, loc="left")
-    axes.minorticks_on()
-    axes.tick_params(which="both", direction="in", top=True, right=True)
-    if spectrum.z is not None:
-        _mark_lines(axes, spectrum.lines, spectrum.z)
-    axes.legend(loc="upper right", fontsize=8, frameon=False, ncols=3)
-
-
-def _limits(
-    flux: npt.NDArray[np.floating[Any]], model: npt.NDArray[np.floating[Any]] | None
-) -> tuple[float, float]:
-    """Return limits of the flux axis that show the spectrum and not its worst pixels."""
-    finite = flux[np.isfinite(flux)]
-    if not len(finite):
-        return -1.0, 1.0
-    low, high = np.percentile(finite, _LIMITS_PERCENT)
-    if model is not None and np.any(model):
-        high = max(high, float(np.max(model)))
-    low = min(0.0, float(low))
-    room = (float(high) - low) or 1.0
-    # A fifth above the brightest for the labels of lines and the legend.
-    return low - 0.05 * room, float(high) + 0.22 * room
-
-
-def _mark_lines(axes: Axes, lines: tuple[SpectralLine, ...], z: float) -> None:
-    """Mark lines at a redshift; labels that would overlap give way to the one before."""
-    left, right = axes.get_xlim()
-    last = -np.inf
-    for line in sorted(lines, key=lambda one: one.wave_aa):
-        at = line.wave_aa * (1.0 + z)
-        if not left < at < right:
+    wanted: dict[str, tuple[Floats | None, str, dict[str, Any]]] = {
+        "flux": (spectrum.flux, "flux", {"color": colours.flux, "lw": 0.7}),
+        "noise": (noise_of(spectrum.ivar), "1σ noise", {"color": colours.noise, "lw": 0.7}),
+        "model": (spectrum.model, "model", {"color": colours.model, "lw": 1.0}),
+    }
+    drawn = 0
+    for name, (values, label, style) in wanted.items():
+        if name not in look.parts or values is None or not np.any(values[good]):
             continue
-        axes.axvline(at, color=LINE_COLOUR, lw=0.6, ls=(0, (4, 3)), alpha=0.7, zorder=1)
-        place = (at - left) / (right - left)
-        if place - last < _MIN_LABEL_GAP or place < _MIN_LABEL_GAP:
-            continue
-        last = place
-        axes.text(
-            place - 0.003,
-            0.93,
-            line.name,
-            rotation=90,
-            ha="right",
-            va="top",
-            fontsize=7,
-            color=LINE_COLOUR,
-            transform=axes.transAxes,
-        )
+        shown = np.where(good, values, np.nan)
+        step: dict[str, Any] = {"drawstyle": "steps-mid", "label": label}
+        axes.plot(spectrum.wave, shown, **(step | style | _own(look, name)))
+        drawn += 1
+    axes.set_ylim(look.ylim or flux_limits(spectrum))
+    label = look.ylabel or f"flux density ({spectrum.flux_unit})"
+    axes.set_ylabel(label, color=colours.ink)
+    heading = f"{spectrum.title}    {spectrum.about}".strip()
+    axes.set_title(heading, fontsize=10, loc="left", color=colours.ink)
+    if not good.any():
+        axes.text(0.5, 0.6, "no good pixels", color=colours.ink, transform=axes.transAxes)
+    if drawn:
+        # Above the frame: inside it would cover names of lines, or the spectrum.
+        axes.legend(
+            loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=drawn, fontsize=8, frameon=False,
+            labelcolor=colours.ink, borderaxespad=0.3, handlelength=1.4, columnspacing=1.2,
+        )  # fmt: skip
+
+
+def _draw_marks(
+    axes: Axes, spectrum: Plotted, look: FigureLook, size_in: tuple[float, float]
+) -> None:
+    """Mark the lines, their names apart: of emission at the top, of absorption at the bottom.
+
+    The spectrum moves out of the way of the names, unless the caller set its limits.
+    """
+    shift = 1.0 if look.rest else 1.0 + (spectrum.z or 0.0)
+    low, high = sorted(axes.get_xlim())
+    gap = 1.5 * _LABEL_SIZE * _POINT_IN * (high - low) / size_in[0]
+    lines = spectrum.lines if spectrum.z is not None else ()
+    absorption = tuple(line for line in lines if line.kind == "absorption")
+    emission = tuple(line for line in lines if line.kind != "absorption")
+    above = place_marks(emission, shift, (low, high), gap)
+    below = place_marks(absorption, shift, (low, high), gap)
+    bottom, top = _zone(below, size_in[1]), 1.0 - _zone(above, size_in[1])
+    if look.ylim is None:
+        low, high = flux_limits(replace(spectrum, lines=()))
+        room = (high - low) / (top - bottom)
+        axes.set_ylim(low - bottom * room, high + (1.0 - top) * room)
+    colours = theme(dark=look.dark)
+    stroke = _STROKE_IN / size_in[1]
+    for marks, colour, edge, step in (
+        (above, colours.emission, top, stroke),
+        (below, colours.absorption, bottom, -stroke),
+    ):
+        for mark in marks:
+            _draw_mark(axes, mark, colour, (bottom, top))
+            if mark.name:
+                _draw_name(axes, mark, (colour, colours.paper), (edge, edge + step))
+
+
+def _zone(marks: list[Mark], height_in: float) -> float:
+    """Return the part of the axes that names need, and the strokes that lead to them."""
+    longest = max((len(mark.name) for mark in marks), default=0)
+    if not longest:
+        return 0.0
+    # A letter is some 0.6 of its height wide.
+    return min((longest * 0.64 * _LABEL_SIZE * _POINT_IN + _STROKE_IN + 0.04) / height_in, 0.35)
+
+
+def _draw_mark(axes: Axes, mark: Mark, colour: str, span: tuple[float, float]) -> None:
+    """Draw the dashes of a mark, clear of all names."""
+    transform = axes.get_xaxis_transform()
+    for wave in mark.waves:
+        axes.plot(
+            [wave, wave], span, ls=(0, (3, 4)), lw=0.7, color=colour, alpha=0.75, scalex=False,
+            transform=transform, zorder=1,
+        )  # fmt: skip
+
+
+def _draw_name(axes: Axes, mark: Mark, colours: tuple[str, str], ends: tuple[float, float]) -> None:
+    """Draw the name of a mark, with a stroke to each of its lines."""
+    transform = axes.get_xaxis_transform()
+    colour, paper = colours
+    for wave in mark.waves:
+        axes.plot(
+            [wave, mark.place], ends, ls="-", lw=0.7, color=colour, scalex=False,
+            transform=transform, zorder=1,
+        )  # fmt: skip
+    axes.text(
+        mark.place, ends[1], mark.name, rotation=90, ha="center",
+        va="bottom" if ends[1] > ends[0] else "top", fontsize=_LABEL_SIZE, color=colour,
+        transform=transform, clip_on=True, zorder=4,
+        bbox={"facecolor": paper, "edgecolor": "none", "alpha": 0.75, "pad": 0.8},
+    )  # fmt: skip

@@ -1,0 +1,293 @@
+"""What a caller wants to see of a spectrum → a figure of matplotlib, shown or saved."""
+
+import re
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ..errors import BadParameter
+from ..model.lines import ABSORPTION_LINES, EMISSION_LINES, SpectralLine, vacuum_to_air
+from ..render.plot import DPI, PARTS, FigureLook, Limits, draw_spectrum, panels_of
+from ..render.style import Plotted, unit_label
+from .answers import split_names
+from .identifiers import read_identifiers
+from .request import Values
+from .viewed import fetch_spectra, read_spectra, wanted
+
+if TYPE_CHECKING:
+    from ..render.style import Viewed
+    from .decode import Spectra
+    from .transfer import Call, Transfer
+
+_GREEK: Final = {
+    "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "zeta": "ζ",
+}  # fmt: skip
+_SHORT: Final = {"ha": "hα", "hb": "hβ", "hg": "hγ", "hd": "hδ", "he": "hε", "lya": "lyα"}
+_WAVE: Final = re.compile(r"\b([0-9]{4,5})\b")
+_NEAR_AA: Final = 6.0
+"""A wavelength in the name of a line is cut to whole Å, and in air or not."""
+_SILENT: Final = frozenset({"agg", "cairo", "pdf", "pgf", "ps", "svg", "template"})
+"""Backends of matplotlib that have no screen, and warn when they are to show something."""
+_BALMER: Final = ("Hα", "Hβ", "Hγ", "Hδ", "Hε", "Hζ")
+
+
+@dataclass(frozen=True, slots=True)
+class PlotWanted:
+    """The keywords of `SpecClient.plot`, as they were given."""
+
+    rest_frame: bool | None
+    z: float | None
+    xlim: Iterable[float] | None
+    ylim: Iterable[float] | None
+    title: str | None
+    xlabel: str | None
+    ylabel: str | None
+    values: Values
+    sky: bool | None
+    model: bool | None
+    lines: Mapping[str, float] | None
+    mark_lines: str | bool | None
+    em_lines: Values
+    abs_lines: Values
+    grid: bool
+    dark: bool
+    figsize: tuple[float, float] | None
+    args: Mapping[str, Mapping[str, Any] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A figure about to be drawn."""
+
+    spectrum: Plotted
+    look: FigureLook
+    sky: Any
+    figsize: tuple[float, float]
+
+    def onto(self, figure: Figure) -> None:
+        """Draw into an empty figure."""
+        draw_spectrum(figure, self.spectrum, self.look, self.sky)
+
+
+def read_one(client: "Transfer", given: Any, call: "Call") -> "Viewed":
+    """Return the one spectrum that a caller holds, or names by an identifier.
+
+    Raises
+    ------
+    BadParameter
+        There are several, or none.
+    """
+    held = read_spectra(given)
+    if held is None:
+        ids, _ = read_identifiers(given, read_vos=client.vos.reader(call.token))
+
+        def fetch(vectors: Sequence[str] | None, columns: Sequence[str]) -> "Spectra":
+            return client._fetch(ids, wanted(vectors), call, *columns)  # noqa: SLF001  of us
+
+        held = fetch_spectra(fetch) if ids else []
+    if len(held) != 1:
+        allowed = "plot draws one; see plotGrid and prospect for several"
+        raise BadParameter("spec", f"{len(held):,} spectra", allowed)
+    return held[0]
+
+
+def draw(asked: PlotWanted, one: "Viewed") -> Drawing:
+    """Return the drawing of a spectrum.
+
+    Raises
+    ------
+    BadParameter
+        A keyword with a value that it cannot take.
+    """
+    z = one.z if asked.z is None else _redshift(asked.z)
+    rest = z is not None if asked.rest_frame is None else bool(asked.rest_frame)
+    if rest and z is None:
+        text = "no redshift is known, so the wavelengths stay as observed: give z="
+        warnings.warn(text, UserWarning, stacklevel=3)
+        rest = False
+    marked = _lines(asked)
+    parts = _parts(asked)
+    if one.ivar is None:
+        parts = tuple(part for part in parts if part not in {"noise", "ivar"})
+    spectrum = Plotted(
+        # Only the axis moves; flux density stays as observed, not multiplied by 1 + z.
+        wave=one.wave / (1.0 + z) if rest and z is not None else one.wave,
+        flux=one.flux,
+        ivar=np.ones(len(one.wave)) if one.ivar is None else one.ivar,
+        model=one.model if "model" in parts else None,
+        title=one.name if asked.title is None else asked.title,
+        about=_about(one, z) if asked.title is None else "",
+        flux_unit=unit_label(one.flux_unit),
+        z=z,
+        lines=marked,
+    )
+    look = FigureLook(
+        parts=parts,
+        rest=rest,
+        xlim=_limits("xlim", asked.xlim),
+        ylim=_limits("ylim", asked.ylim),
+        xlabel=asked.xlabel,
+        ylabel=asked.ylabel,
+        grid=bool(asked.grid),
+        dark=bool(asked.dark),
+        args={name: args for name, args in asked.args.items() if args},
+    )
+    figsize = asked.figsize or (12.0, 5.0 + 1.4 * len(panels_of(look)))
+    return Drawing(spectrum, look, one.sky, figsize)
+
+
+def show(drawing: Drawing) -> None:
+    """Show a figure: in the notebook or in a window; without either it is pyplot's current one."""
+    from matplotlib import pyplot as plt
+
+    drawing.onto(plt.figure(figsize=drawing.figsize))
+    if plt.get_backend().lower() not in _SILENT:
+        plt.show()
+
+
+def save(drawing: Drawing, name: str) -> bytes:
+    """Return a file with the figure, in the format that its name ends in.
+
+    Raises
+    ------
+    BadParameter
+        A format that matplotlib does not write.
+    """
+    figure = Figure(figsize=drawing.figsize, dpi=DPI)
+    canvas = FigureCanvasAgg(figure)
+    kind = Path(name).suffix.lower().removeprefix(".") or "png"
+    if kind not in canvas.get_supported_filetypes():
+        allowed = f"a name that ends in {', '.join(sorted(canvas.get_supported_filetypes()))}"
+        raise BadParameter("out", name, allowed)
+    drawing.onto(figure)
+    out = BytesIO()
+    figure.savefig(out, format=kind)
+    return out.getvalue()
+
+
+def _redshift(given: Any) -> float:
+    """Return a redshift."""
+    try:
+        z = float(given)
+    except (TypeError, ValueError) as error:
+        raise BadParameter("z", given, "a redshift") from error
+    if not (isfinite(z) and z > -1):
+        raise BadParameter("z", given, "a redshift greater than -1")
+    return z
+
+
+def _limits(name: str, given: Any) -> Limits | None:
+    """Return the ends of an axis; old notebooks also write them as text."""
+    if given is None:
+        return None
+    try:
+        ends = given.strip(" []()").split(",") if isinstance(given, str) else list(given)
+        low, high = (float(end) for end in ends)
+    except (TypeError, ValueError) as error:
+        raise BadParameter(name, given, "two numbers") from error
+    if not (isfinite(low) and isfinite(high) and low != high):
+        raise BadParameter(name, given, "two different numbers")
+    return low, high
+
+
+def _parts(asked: PlotWanted) -> tuple[str, ...]:
+    """Return what is to be drawn."""
+    names = [name.lower() for name in split_names(asked.values)] or ["flux", "model"]
+    if "all" in names:
+        names = list(PARTS)
+    for name in names:
+        if name not in PARTS:
+            raise BadParameter("values", name, f"of {', '.join(PARTS)}")
+    for name, chosen in (("sky", asked.sky), ("model", asked.model)):
+        if chosen is not None:
+            names = [one for one in names if one != name] + ([name] if chosen else [])
+    return tuple(dict.fromkeys(names))
+
+
+def _about(one: "Viewed", z: float | None) -> str:
+    """Return class and redshift, in a few words."""
+    facts = dict(one.facts)
+    words = [facts.get("class", ""), facts.get("subclass", "")]
+    words.append("" if z is None else f"z = {z:z.4f}".replace("-", "−"))
+    return "  ".join(word for word in words if word)
+
+
+def _lines(asked: PlotWanted) -> tuple[SpectralLine, ...]:
+    """Return the lines to mark."""
+    kinds = _kinds(asked.mark_lines)
+    marked: list[SpectralLine] = []
+    if "emission" in kinds:
+        marked += _named("em_lines", asked.em_lines, EMISSION_LINES, EMISSION_LINES)
+    if "absorption" in kinds:
+        balmer = tuple(
+            SpectralLine(line.name, line.wave_aa, "absorption")
+            for line in EMISSION_LINES
+            if line.name in _BALMER
+        )
+        known = ABSORPTION_LINES + balmer
+        marked += _named("abs_lines", asked.abs_lines, known, ABSORPTION_LINES)
+    for name, wave in (asked.lines or {}).items():
+        try:
+            marked.append(SpectralLine(str(name), float(wave), "emission"))
+        except (TypeError, ValueError) as error:
+            allowed = "vacuum wavelengths at rest, Å, by name: {'Hα': 6564.61}"
+            raise BadParameter("lines", {name: wave}, allowed) from error
+    return tuple(marked)
+
+
+def _kinds(given: str | bool | None) -> tuple[str, ...]:
+    """Return which kinds of lines are marked."""
+    word = "all" if given is True else str(given or "none").strip().lower()
+    if word in {"none", "no", "false", ""}:
+        return ()
+    if word in {"all", "both"}:
+        return ("emission", "absorption")
+    for kind, short in (("emission", "em"), ("absorption", "abs")):
+        if kind.startswith(word) or word.startswith(short):
+            return (kind,)
+    raise BadParameter("mark_lines", given, "em, abs, all, both, or None for no lines")
+
+
+def _named(
+    keyword: str,
+    names: Values,
+    known: tuple[SpectralLine, ...],
+    usual: tuple[SpectralLine, ...],
+) -> list[SpectralLine]:
+    """Return the lines that a caller named, or the usual ones."""
+    if names is None:
+        return list(usual)
+    found: list[SpectralLine] = []
+    for name in split_names(names):
+        wave = _WAVE.search(name)
+        same = [line for line in known if _key(line.name) == _key(_WAVE.sub("", name))]
+        if wave:
+            near = [line for line in same or known if _is_at(line, float(wave[1]))]
+            same = near or same
+        if not same:
+            listed = ", ".join(dict.fromkeys(line.name for line in known))
+            raise BadParameter(keyword, name, f"known lines are {listed}")
+        found += same
+    return list(dict.fromkeys(found))
+
+
+def _is_at(line: SpectralLine, wave_aa: float) -> bool:
+    """Return whether a wavelength, in air or in vacuum, is that of a line."""
+    in_air = float(vacuum_to_air(line.wave_aa))
+    return min(abs(line.wave_aa - wave_aa), abs(in_air - wave_aa)) < _NEAR_AA
+
+
+def _key(name: str) -> str:
+    """Return what is the same for all ways to write the name of a line."""
+    word = re.sub(r"[\s_\-\[\]()]", "", name.lower())
+    for spelled, letter in _GREEK.items():
+        word = word.replace(spelled, letter)
+    return _SHORT.get(word, word)

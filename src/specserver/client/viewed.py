@@ -1,0 +1,282 @@
+"""Spectra, fetched or held by a caller in any form → what is shown of them."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from math import isfinite
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import BadParameter, UnknownField
+from ..model.ids import unpack_specobjid
+from .convert import FLUX_UNIT, REDSHIFT, axis_wave
+from .request import Wanted
+
+if TYPE_CHECKING:
+    from ..render.style import Viewed
+    from .decode import Spectra
+
+_VECTORS: Final = ("flux", "ivar", "model", "sky")
+# What is said of a spectrum, by catalogue column: tried in this order, as surveys differ.
+_FACTS: Final[tuple[dict[str, str], ...]] = (
+    {
+        "class": "class",
+        "subclass": "subclass",
+        REDSHIFT: "z",
+        "z_err": "±",
+        "zwarning": "ZWARNING",
+        "sn_median": "S/N",
+        "ra": "RA",
+        "dec": "Dec",
+    },
+    {
+        "spectype": "class",
+        "subtype": "subclass",
+        REDSHIFT: "z",
+        "zerr": "±",
+        "zwarn": "ZWARN",
+        "target_ra": "RA",
+        "target_dec": "Dec",
+    },
+    {REDSHIFT: "z"},
+)
+_FORMATS: Final = {"z": ".5f", "±": ".5f", "S/N": ".1f", "RA": ".6f", "Dec": "+.6f"}
+_SPECTRUM_CLASSES: Final = frozenset({"Spectrum", "Spectrum1D", "SpectrumCollection"})
+
+Fetch = Callable[[Sequence[str] | None, Sequence[str]], "Spectra"]
+
+
+def read_spectra(data: object) -> list["Viewed"] | None:
+    """Return the spectra that a caller holds; None where these are identifiers.
+
+    Parameters
+    ----------
+    data
+        A structured array of one spectrum or of aligned ones, a DataFrame, a Table, a Spectrum
+        or SpectrumCollection; or a list of these, in which kinds may be mixed.
+
+    Raises
+    ------
+    BadParameter
+        A list of spectra and of identifiers, or a spectrum without wavelengths.
+    """
+    if _is_spectrum(data):
+        found = list(_read(data))
+        numbered = len(found) > 1
+        return [_named(one, at, numbered=numbered) for at, one in enumerate(found)]
+    if not isinstance(data, list | tuple) or not any(_is_spectrum(one) for one in data):
+        return None
+    if not all(_is_spectrum(one) for one in data):
+        raise BadParameter("data", "a mixed list", "give spectra, or identifiers, but not both")
+    every = [found for one in data for found in _read(one)]
+    return [_named(one, at, numbered=True) for at, one in enumerate(every)]
+
+
+def fetch_spectra(fetch: Fetch) -> list["Viewed"]:
+    """Fetch what is shown of spectra, with what their catalogue says of them.
+
+    Parameters
+    ----------
+    fetch
+        Fetches vectors and catalogue columns, by name; None fetches all vectors.
+
+    Raises
+    ------
+    UnknownField
+        The survey has no redshifts.
+    """
+    for facts in _FACTS:
+        vectors = _VECTORS if len(facts) > 1 else None
+        try:
+            spectra = fetch(vectors, list(facts))
+        except UnknownField:
+            if len(facts) == 1:
+                raise
+        else:
+            return [_fetched(spectra, index, facts) for index in range(len(spectra.ids))]
+    raise AssertionError
+
+
+def wanted(vectors: Sequence[str] | None) -> Wanted:
+    """Return how spectra are wanted: unaligned, with the axis where it cannot be computed."""
+    names = None if vectors is None else list(vectors)
+    return Wanted(fmt="numpy", values=None, vectors=names, cutout_aa=None, align=False)
+
+
+def _named(one: "Viewed", at: int, *, numbered: bool) -> "Viewed":
+    """Return a spectrum with a name, a number where it has none and is not alone."""
+    return one if one.name or not numbered else replace(one, name=f"spectrum {at + 1}")
+
+
+def _fetched(spectra: "Spectra", index: int, columns: Mapping[str, str]) -> "Viewed":
+    """Return one spectrum of an answer."""
+    record = spectra.data[index]
+    fields = {name: record[name] for name in record.dtype.names or ()}
+    if spectra.on_lattice[index]:
+        wave = spectra.head.grid.wave(int(spectra.first[index]), len(record))
+    else:
+        wave = axis_wave(fields)
+    values = {label: spectra.columns[name][index] for name, label in columns.items()}
+    number = spectra.ids[index]
+    facts = [(label, shown) for label, value in values.items() if (shown := _shown(label, value))]
+    facts += _place_of(number)
+    facts.append(("in", spectra.contexts[index]))
+    unit = spectra.head.flux_unit or FLUX_UNIT
+    return _viewed(
+        wave, fields, name=str(number), facts=tuple(facts), z=_redshift(values["z"]), unit=unit
+    )
+
+
+def _place_of(number: Any) -> list[tuple[str, str]]:
+    """Return plate, MJD, fibre and reduction where the identifier is packed from them."""
+    if np.asarray(number).dtype.kind != "u":
+        return []
+    parts = unpack_specobjid(number)
+    names = (("plate", "plate"), ("MJD", "mjd"), ("fiber", "fiber"), ("run2d", "run2d"))
+    return [(label, str(np.asarray(parts[name])[()])) for label, name in names]
+
+
+def _shown(label: str, value: Any) -> str:
+    """Return a value as it is shown; nothing where it is missing."""
+    if value is None or value is np.ma.masked:
+        return ""
+    if isinstance(value, float | np.floating):
+        return format(float(value), _FORMATS.get(label, "g")) if isfinite(value) else ""
+    return str(value).strip()
+
+
+def _redshift(value: Any) -> float | None:
+    """Return a redshift where it is one; -1 and less marks a failed fit."""
+    if value is None or value is np.ma.masked:
+        return None
+    z = float(value)
+    return z if isfinite(z) and z > -1 else None
+
+
+def _class_names(value: object) -> set[str]:
+    """Return the names of the classes of pandas, astropy and specutils that an object is of."""
+    known = {"pandas", "astropy", "specutils"}
+    classes = type(value).__mro__
+    return {cls.__name__ for cls in classes if cls.__module__.partition(".")[0] in known}
+
+
+def _is_spectrum(value: object) -> bool:
+    """Return whether it holds fluxes rather than identifiers."""
+    if isinstance(value, np.ndarray) and value.dtype.names is not None:
+        return _has_flux(value.dtype.names)
+    kinds = _class_names(value)
+    if kinds & {"DataFrame", "Table"}:
+        return _has_flux(getattr(value, "columns", ()))
+    return not kinds.isdisjoint(_SPECTRUM_CLASSES)
+
+
+def _has_flux(names: Iterable[object]) -> bool:
+    return "flux" in {str(name).lower() for name in names}
+
+
+def _read(value: Any) -> Iterator["Viewed"]:
+    """Yield the spectra in an object that holds some."""
+    kinds = _class_names(value)
+    if "SpectrumCollection" in kinds:
+        for at in range(value.flux.shape[0]):
+            yield from _read(value[at])
+    elif kinds & _SPECTRUM_CLASSES:
+        yield from _read_specutils(value)
+    elif "DataFrame" in kinds:
+        fields = {str(name).lower(): value[name].to_numpy() for name in value.columns}
+        yield _held(fields, value.attrs, FLUX_UNIT)
+    elif "Table" in kinds:
+        fields = {name.lower(): np.asarray(value[name]) for name in value.colnames}
+        flux = next(name for name in value.colnames if name.lower() == "flux")
+        yield _held(fields, value.meta, str(value[flux].unit or FLUX_UNIT))
+    else:
+        names = {name.lower(): name for name in value.dtype.names}
+        for row in np.atleast_2d(value):
+            yield _held({low: row[name] for low, name in names.items()}, {}, FLUX_UNIT)
+
+
+def _held(fields: Mapping[str, npt.NDArray[Any]], about: Mapping[str, Any], unit: str) -> "Viewed":
+    """Return a spectrum of named vectors."""
+    return _viewed(
+        axis_wave(fields),
+        fields,
+        name=str(about.get("id", "")),
+        facts=_said(about),
+        z=_redshift(about.get("redshift")),
+        unit=unit,
+    )
+
+
+def _said(about: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Return what an object says of itself."""
+    said = [("z", _shown("z", about.get("redshift"))), ("in", _shown("in", about.get("context")))]
+    return tuple((label, text) for label, text in said if text)
+
+
+def _read_specutils(spectrum: Any) -> Iterator["Viewed"]:
+    """Yield the rows of a Spectrum, or the one that it is."""
+    from astropy import units as u
+    from astropy.nddata import InverseVariance
+
+    unit = spectrum.flux.unit
+    wave = spectrum.spectral_axis.to_value(u.AA, u.spectral())
+    order = np.argsort(wave, kind="stable")
+    vectors = {"flux": spectrum.flux.value}
+    if spectrum.uncertainty is not None:
+        known = spectrum.uncertainty
+        if not isinstance(known, InverseVariance):
+            # What is not known at all, an error of 0, divides by zero and is a gap then.
+            with np.errstate(divide="ignore", invalid="ignore"):
+                known = known.represent_as(InverseVariance)
+        vectors["ivar"] = u.Quantity(known.array, known.unit or unit**-2).to_value(unit**-2)
+    if spectrum.mask is not None:
+        known_or_one = vectors.get("ivar", np.ones(spectrum.flux.shape))
+        vectors["ivar"] = np.where(spectrum.mask, 0.0, known_or_one)
+    for name in ("model", "sky"):
+        values = spectrum.meta.get(name)
+        if np.shape(values) == spectrum.flux.shape:
+            vectors[name] = np.asarray(u.Quantity(values, unit).value)
+    rows = np.atleast_2d(vectors["flux"]).shape[0]
+    stacked = {name: values.reshape(rows, -1)[:, order] for name, values in vectors.items()}
+    for row in range(rows):
+        about = {
+            name: np.atleast_1d(spectrum.meta[name])[row if rows > 1 else 0]
+            for name in ("id", "context", "redshift")
+            if np.size(spectrum.meta.get(name)) in {1, rows} and spectrum.meta.get(name) is not None
+        }
+        yield _viewed(
+            wave[order],
+            {name: values[row] for name, values in stacked.items()},
+            name=str(about.get("id", "")),
+            facts=_said(about),
+            z=_redshift(about.get("redshift", getattr(spectrum, "redshift", None))),
+            unit=str(unit),
+        )
+
+
+def _viewed(
+    wave: npt.NDArray[np.float64],
+    fields: Mapping[str, npt.NDArray[Any]],
+    *,
+    name: str,
+    facts: tuple[tuple[str, str], ...],
+    z: float | None,
+    unit: str,
+) -> "Viewed":
+    """Return what is shown of vectors, 1D[npix] each."""
+    from ..render.style import Viewed
+
+    if not len(wave):
+        raise BadParameter("data", name or "a spectrum", "it has no pixels")
+    return Viewed(
+        wave=wave,
+        flux=fields["flux"],
+        ivar=fields.get("ivar"),
+        model=fields.get("model"),
+        sky=fields.get("sky"),
+        name=name,
+        facts=facts,
+        z=z,
+        flux_unit=unit,
+    )

@@ -1,0 +1,148 @@
+"""What a caller wants to look at → the interactive viewer, in a notebook, a browser or a file.
+
+The viewer itself is `specserver.render.viewer`, the reading of spectra `viewed`.
+"""
+
+import os
+import sys
+import tempfile
+import warnings
+import webbrowser
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from html import escape
+from importlib import import_module
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from ..errors import BadParameter
+from .save import VOS, OneFile
+
+if TYPE_CHECKING:
+    from ..render.style import Viewed
+    from ..render.viewer import Look
+    from .save import Target
+
+MANY_SPECTRA: Final = 200
+"""Beyond this a page has 20 MB and more, and takes seconds to open."""
+MOST_SPECTRA: Final = 2000
+"""Beyond this, at 200 MB, browsers fail to open a page."""
+
+_NVECTORS: Final = 4
+_NOTEBOOK_HEIGHT_PX: Final = 640
+
+
+@dataclass(frozen=True, slots=True)
+class ViewerPage:
+    """A viewer as a page that needs nothing else; shows itself in a notebook."""
+
+    html: str
+    """The page."""
+    width: int | None = None
+    height: int | None = None
+
+    def save(
+        self, out: str | os.PathLike[str], space: "Callable[[str], Target] | None" = None
+    ) -> None:
+        """Write the page to a file, which any browser opens.
+
+        Parameters
+        ----------
+        out
+            Name of a file, or ``vos://name`` where there is virtual storage.
+        space
+            Opens a folder of virtual storage by its name.
+        """
+        text = os.fspath(out)
+        if space is not None and text.startswith(VOS):
+            folder, _, name = text.removeprefix(VOS).rpartition("/")
+            if not name:
+                raise BadParameter("out", text, "name a file, not a folder")
+            space(f"{VOS}{folder}/" if folder else VOS).put(name, self.html.encode())
+            return
+        path = Path(text).expanduser()
+        if path.is_dir():
+            raise BadParameter("out", text, "name a file, not a folder")
+        OneFile(path).put("", self.html.encode())
+
+    def show(self) -> None:
+        """Show the page: in the notebook, or else in a browser."""
+        if _in_notebook():
+            import_module("IPython.display").display(self)
+            return
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="spectra-", suffix=".html", encoding="utf-8", delete=False
+        ) as file:
+            file.write(self.html)
+        if not webbrowser.open(Path(file.name).as_uri()):
+            sys.stderr.write(f"specserver: found no browser; the page is {file.name}\n")
+
+    def _repr_html_(self) -> str:
+        """Return the page in a frame of its own, which keeps its styles and scripts to itself."""
+        width = "100%" if self.width is None else f"{self.width + 40}px"
+        height = (self.height or _NOTEBOOK_HEIGHT_PX - 180) + 180
+        return (
+            f'<iframe srcdoc="{escape(self.html)}" width="{width}" height="{height}"'
+            ' style="border: 0" title="spectra"></iframe>'
+        )
+
+
+def make_page(spectra: Sequence["Viewed"], look: "Look") -> ViewerPage:
+    """Return the viewer of some spectra as a page.
+
+    Raises
+    ------
+    BadParameter
+        None, or more than a browser can hold.
+    """
+    from ..render.viewer import viewer_html
+
+    require_count(len(spectra))
+    if len(spectra) > MANY_SPECTRA:
+        mbytes = sum(len(one.wave) for one in spectra) * 4 * _NVECTORS * 4 / 3 / 1e6
+        warnings.warn(
+            f"{len(spectra):,} spectra make a page of about {mbytes:.0f} MB, slow to open",
+            UserWarning,
+            stacklevel=3,
+        )
+    return ViewerPage(viewer_html(spectra, look), look.width, look.height)
+
+
+def require_count(nspec: int) -> None:
+    """Refuse no spectra, and more than a browser can hold."""
+    if nspec == 0:
+        raise BadParameter("data", "no spectra", "one spectrum or more")
+    if nspec > MOST_SPECTRA:
+        allowed = f"a page holds at most {MOST_SPECTRA:,}; pass them in parts"
+        raise BadParameter("data", f"{nspec:,} spectra", allowed)
+
+
+def with_redshifts(spectra: Sequence["Viewed"], z: float | Iterable[float]) -> list["Viewed"]:
+    """Return the spectra with other redshifts: one for all, or one each.
+
+    Raises
+    ------
+    BadParameter
+        A redshift that is none, or not as many as spectra.
+    """
+    try:
+        values = [float(one) for one in np.atleast_1d(np.asarray(z, dtype=np.float64))]
+    except (TypeError, ValueError) as error:
+        raise BadParameter("z", z, "a number, or one for each spectrum") from error
+    if len(values) == 1:
+        values *= len(spectra)
+    if len(values) != len(spectra):
+        raise BadParameter("z", z, f"a number, or one for each of {len(spectra):,} spectra")
+    if not all(isfinite(one) and one > -1 for one in values):
+        raise BadParameter("z", z, "redshifts are greater than -1")
+    return [replace(one, z=value) for one, value in zip(spectra, values, strict=True)]
+
+
+def _in_notebook() -> bool:
+    """Return whether a notebook runs this; IPython is loaded then."""
+    module = sys.modules.get("IPython")
+    shell = module.get_ipython() if module is not None else None
+    return getattr(shell, "kernel", None) is not None

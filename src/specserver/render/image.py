@@ -1,0 +1,163 @@
+"""Many spectra as one picture: each a row, its flux as brightness."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from astropy.visualization import ZScaleInterval
+from matplotlib import colormaps
+
+from ..errors import BadParameter, TooMuch
+from .png import encode_png
+
+_SAMPLE: Final = 100_000
+"""Pixels from which the limits are found."""
+_RANKS: Final = 2_000
+"""Of these so many, evenly by rank: a plain sample as small gives limits of its own each time."""
+_ROWS: Final = 32
+_LEVELS: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class ImageLook:
+    """How a stacked image is to look."""
+
+    yflip: bool = False
+    """The first spectrum at the top; else at the bottom."""
+    scale: tuple[float, float] = (1.0, 1.0)
+    """Pixels of the picture for one of the spectrum, and for one spectrum times thickness."""
+    thickness: int = 1
+    """Rows of pixels for one spectrum."""
+    inverse: bool = False
+    cmap: str = "gray"
+    """A colour map of matplotlib."""
+    width: int = 0
+    """Pixels; 0 for what comes of the spectra, scale and thickness."""
+    height: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value in (("xscale", self.scale[0]), ("yscale", self.scale[1])):
+            if not 0.0 < value < np.inf:
+                raise BadParameter(name, value, "a factor above 0")
+        if self.thickness < 1:
+            raise BadParameter("thickness", self.thickness, "1 or more rows of pixels a spectrum")
+        for name, value in (("width", self.width), ("height", self.height)):
+            if value < 0:
+                raise BadParameter(name, value, "pixels; 0 for the size of the data")
+
+    def size(self, nspec: int, npix: int, limit: int) -> tuple[int, int]:
+        """Return height and width of the picture of so many spectra.
+
+        Raises
+        ------
+        TooMuch
+            It was asked for larger than the limit. What only comes of the number of spectra is
+            made to fit: then a row is the mean of several spectra.
+        """
+        width = self.width or max(1, round(npix * self.scale[0]))
+        height = self.height or max(1, round(nspec * self.thickness * self.scale[1]))
+        if width * height <= limit:
+            return height, width
+        plain = (*self.scale, self.thickness, self.height) == (1.0, 1.0, 1, 0)
+        if not plain or width > limit:
+            raise TooMuch("pixels of a picture", width * height, limit)
+        return max(1, limit // width), width
+
+
+class Stack:
+    """Spectra on their way into a picture, in the memory of the picture, however many they are.
+
+    Parameters
+    ----------
+    nspec, npix
+        Spectra, and pixels of a row.
+    size
+        Height and width of the picture.
+    """
+
+    def __init__(self, nspec: int, npix: int, size: tuple[int, int]) -> None:
+        self.size = size
+        nrow, ncol = min(nspec, size[0]), min(npix, size[1])
+        self.whole = (nrow, ncol) == (nspec, npix)
+        self.mean = np.zeros((nrow, ncol), np.float32)
+        self.weight = np.zeros((0 if self.whole else nrow, ncol), np.float32)
+        # Starts of the runs of pixels that become one, and the row of each spectrum: every pixel
+        # and every spectrum is in one of them.
+        self.starts = np.arange(ncol) * npix // ncol
+        self.row_of = np.arange(nspec) * nrow // nspec
+
+    def add(self, at: int, flux: npt.NDArray[Any]) -> None:
+        """Add spectra.
+
+        Parameters
+        ----------
+        at
+            Number of the first of them.
+        flux : 2D[n, npix] float
+            NaN where a row goes on beyond its spectrum.
+        """
+        if self.whole:
+            self.mean[at : at + len(flux)] = flux
+            return
+        good = np.isfinite(flux)
+        values = np.add.reduceat(np.where(good, flux, np.float32(0)), self.starts, axis=1)
+        weight = np.add.reduceat(good.astype(np.float32), self.starts, axis=1)
+        rows = self.row_of[at : at + len(flux)]
+        first = np.flatnonzero(np.diff(rows, prepend=-1))
+        self.mean[rows[first]] += np.add.reduceat(values, first, axis=0)
+        self.weight[rows[first]] += np.add.reduceat(weight, first, axis=0)
+
+    def png(self, look: ImageLook) -> bytes:
+        """Return the picture; brightness between the limits of zscale, clipped."""
+        mean = self.mean
+        if not self.whole:
+            np.divide(mean, self.weight, out=mean, where=self.weight > 0)
+            mean[self.weight == 0] = np.nan
+        low, high = _limits(mean)
+        levels = np.empty(mean.shape, np.uint8)
+        factor = np.float32((_LEVELS - 1) / (high - low))
+        # A few rows at a time stay in the processor's cache.
+        for at in range(0, len(mean), _ROWS):
+            some = mean[at : at + _ROWS]
+            some = (some - np.float32(low)) * factor
+            # What is no number becomes 0, and all else is clipped, never wrapped.
+            np.fmin(np.fmax(some, 0, out=some), _LEVELS - 1, out=some)
+            levels[at : at + _ROWS] = some
+        height, width = self.size
+        if (height, width) != levels.shape:
+            rows = np.arange(height) * len(levels) // height
+            levels = levels[rows][:, np.arange(width) * levels.shape[1] // width]
+        return encode_png(levels if look.yflip else levels[::-1], palette(look))
+
+
+def _limits(values: npt.NDArray[np.float32]) -> tuple[float, float]:
+    """Return the limits of IRAF's zscale, of a sample of the pixels that belong to spectra."""
+    step = max(1, values.size // _SAMPLE)
+    # A step that divides the width would look at the same few columns all the time.
+    while step > 1 and np.gcd(step, values.shape[1]) > 1:
+        step += 1
+    sample = values.ravel()[::step]
+    sample = sample[np.isfinite(sample)]
+    if not len(sample):
+        return 0.0, 1.0
+    sample.sort()
+    ranks = np.linspace(0, len(sample) - 1, min(_RANKS, len(sample))).astype(np.int64)
+    limits = ZScaleInterval(n_samples=_RANKS).get_limits(sample[ranks])
+    low, high = float(limits[0]), float(limits[1])
+    return (low, high) if high > low else (low, low + 1.0)
+
+
+def palette(look: ImageLook) -> npt.NDArray[np.uint8]:
+    """Return the colour of each level, 2D[256, 3] uint8.
+
+    Raises
+    ------
+    BadParameter
+        There is no colour map of that name.
+    """
+    if look.cmap not in colormaps:
+        some = "gray, viridis, magma, cividis and the others of matplotlib"
+        raise BadParameter("cmap", look.cmap, some)
+    colours = colormaps[look.cmap](np.linspace(0.0, 1.0, _LEVELS), bytes=True)[:, :3]
+    return np.ascontiguousarray(colours[::-1] if look.inverse else colours)

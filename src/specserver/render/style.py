@@ -1,0 +1,274 @@
+"""What all pictures of spectra have in common: colours, limits, ticks, units, marks of lines."""
+
+import re
+from dataclasses import dataclass
+from math import ceil, floor, isfinite, log10
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ..model.lines import SpectralLine
+
+Floats = npt.NDArray[np.floating[Any]]
+
+WAVE_LABEL: Final = "vacuum wavelength (Å)"
+REST_LABEL: Final = "rest-frame vacuum wavelength (Å)"
+# Robust limits: a few hot pixels must not flatten the spectrum.
+_LIMITS_PERCENT: Final = (0.5, 99.5)
+_PEAK_PIX: Final = 5
+"""Pixels over which a peak is averaged: the width of an unresolved line."""
+_PEAK_SIGMA: Final = 3.0
+_LABEL_ROOM: Final = 0.28
+"""Part of the flux axis kept free above the spectrum for the names of lines."""
+_STEPS: Final = (1.0, 2.0, 5.0, 10.0)
+_SUPERSCRIPT: Final = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_ANGSTROM: Final = frozenset({"Angstrom", "angstrom", "AA"})
+_ORDER: Final = "s cm Å"
+_FACTOR: Final = re.compile(r"([A-Za-zÅ]+)(?:\^|\*\*)?(-?[0-9]+)?\Z")
+_SCALE: Final = re.compile(r"1e([+-]?[0-9]+)\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Theme:
+    """Colours of a picture; told apart by people with any kind of colour vision."""
+
+    paper: str
+    ink: str
+    """Frame, ticks and text."""
+    faint: str
+    """Zero line and grid."""
+    flux: str
+    model: str
+    noise: str
+    sky: str
+    emission: str
+    absorption: str
+
+
+# After Okabe & Ito (2008), lines and noise a little darker on white, lighter on black.
+LIGHT: Final = Theme(
+    paper="#FFFFFF",
+    ink="#222222",
+    faint="#D9D9D9",
+    flux="#404040",
+    model="#D55E00",
+    noise="#0072B2",
+    sky="#8C6D1F",
+    emission="#00835F",
+    absorption="#AA4499",
+)
+DARK: Final = Theme(
+    paper="#14161A",
+    ink="#E4E4E4",
+    faint="#363A42",
+    flux="#C8C8C8",
+    model="#FF9E3D",
+    noise="#56B4E9",
+    sky="#D9C36A",
+    emission="#34D6A4",
+    absorption="#F0A3CF",
+)
+
+
+def theme(*, dark: bool) -> Theme:
+    """Return the colours for black or white paper."""
+    return DARK if dark else LIGHT
+
+
+@dataclass(frozen=True, slots=True)
+class Plotted:
+    """What is drawn of a spectrum; all 1D[npix] over vacuum wavelengths in Å."""
+
+    wave: npt.NDArray[np.float64]
+    flux: Floats
+    ivar: Floats
+    """Where it is 0 the spectrum has a gap."""
+    model: Floats | None
+    title: str
+    flux_unit: str
+    """Unit of flux as the axis shows it; `unit_label` makes it."""
+    about: str = ""
+    """Class and redshift, in a few words."""
+    z: float | None = None
+    lines: tuple[SpectralLine, ...] = ()
+
+
+def noise_of(ivar: Floats) -> Floats:
+    """Return 1σ noise, 1D[npix] in the unit of flux, NaN where ivar is 0."""
+    noise = np.full(len(ivar), np.nan)
+    good = ivar > 0
+    noise[good] = 1.0 / np.sqrt(ivar[good])
+    return noise
+
+
+def unit_label(unit: str) -> str:
+    """Return a unit, as astropy reads it, with superscripts instead of a fraction.
+
+    >>> unit_label("1e-17 erg / (s cm2 Angstrom)")
+    '10⁻¹⁷ erg s⁻¹ cm⁻² Å⁻¹'
+    """
+    above, _, below = unit.partition("/")
+    scales, factors = "", []
+    for sign, part in ((1, above), (-1, below)):
+        for factor in part.replace("(", " ").replace(")", " ").replace("*", " ").split():
+            scale, named = _SCALE.match(factor), _FACTOR.match(factor)
+            if scale:
+                scales += "10" + str(sign * int(scale[1])).translate(_SUPERSCRIPT) + " "
+            elif named:
+                name = "Å" if named[1] in _ANGSTROM else named[1]
+                factors.append((name, sign * int(named[2] or 1)))
+            else:
+                return unit
+    # The custom of the field: erg s⁻¹ cm⁻² Å⁻¹.
+    factors.sort(key=lambda one: (one[1] < 0, _ORDER.find(one[0]) % 99))
+    return scales + " ".join(
+        name + ("" if power == 1 else str(power).translate(_SUPERSCRIPT)) for name, power in factors
+    )
+
+
+def flux_limits(spectrum: Plotted) -> tuple[float, float]:
+    """Return limits of the flux axis that show the spectrum and not its worst pixels."""
+    good = (spectrum.ivar > 0) & np.isfinite(spectrum.flux)
+    flux, ivar = spectrum.flux[good].astype(np.float64), spectrum.ivar[good].astype(np.float64)
+    if not len(flux):
+        return -1.0, 1.0
+    low, high = np.percentile(flux, _LIMITS_PERCENT)
+    high = max(high, _peak(flux, ivar))
+    if spectrum.model is not None and np.any(spectrum.model[good]):
+        high = max(high, float(np.max(spectrum.model[good])))
+    low = min(0.0, float(low))
+    room = (float(high) - low) or abs(low) or 1.0
+    above = _LABEL_ROOM if spectrum.lines and spectrum.z is not None else 0.06
+    return low - 0.05 * room, low + room * (1.0 + above)
+
+
+def _peak(flux: Floats, ivar: Floats) -> float:
+    """Return what the highest peak of a few pixels surely reaches; noisy pixels make none."""
+    if len(flux) < _PEAK_PIX:
+        return float(flux.max())
+    window = np.ones(_PEAK_PIX)
+    weight = np.convolve(ivar, window, "valid")
+    mean = np.convolve(flux * ivar, window, "valid") / weight
+    return float(np.max(mean - _PEAK_SIGMA / np.sqrt(weight)))
+
+
+def wave_limits(wave: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Return the ends of the wavelength axis, also for one pixel or none."""
+    if not len(wave):
+        return 3600.0, 10400.0
+    low, high = float(wave[0]), float(wave[-1])
+    return (low, high) if high > low else (low - 1.0, high + 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Ticks:
+    """Ticks of an axis."""
+
+    major: list[float]
+    minor: list[float]
+    labels: list[str]
+
+
+def find_ticks(low: float, high: float, wanted: float) -> Ticks:
+    """Return ticks at round numbers, about so many, never more than one and a half times that."""
+    if not (isfinite(low) and isfinite(high) and high > low):
+        return Ticks([], [], [])
+    rough = (high - low) / max(wanted, 1.0)
+    decade = 10.0 ** floor(log10(rough))
+    step = decade * next(one for one in _STEPS if one * decade >= rough * 0.999)
+    part = 4 if round(step / decade) == 2 else 5
+    major = [number * step for number in range(ceil(low / step), floor(high / step) + 1)]
+    fine = step / part
+    minor = [number * fine for number in range(ceil(low / fine), floor(high / fine) + 1)]
+    digits = max(0, -floor(log10(step) + 1e-9))
+    big = max(abs(low), abs(high)) >= 1e6 or digits > 4
+    # Minus zero is no number to show.
+    labels = [f"{one + 0.0:.3g}" if big else f"{one + 0.0:.{digits}f}" for one in major]
+    return Ticks(major, minor, [label.replace("-", "−") for label in labels])
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A mark of one line, or of several of one name side by side."""
+
+    name: str
+    waves: tuple[float, ...]
+    place: float
+    """Where its name stands, on the wavelength axis."""
+    kind: str
+
+
+def place_marks(
+    lines: tuple[SpectralLine, ...], shift: float, ends: tuple[float, float], gap: float
+) -> list[Mark]:
+    """Return the marks of the lines within the axis, no two names closer than ``gap``.
+
+    Lines of one name close together share it. Others move aside as little as they must; where
+    even that leaves no room, every second one of the crowd loses its name.
+
+    Parameters
+    ----------
+    shift
+        Factor from the lines' wavelengths to those of the axis.
+    ends
+        Ends of the axis, Å.
+    gap
+        Least distance between two names, Å.
+    """
+    low, high = ends
+    groups: list[tuple[SpectralLine, list[float]]] = []
+    for line in sorted(lines, key=lambda one: one.wave_aa):
+        at = line.wave_aa * shift
+        if not low < at < high:
+            continue
+        last = groups[-1] if groups else None
+        if last and last[0].name == line.name and at - last[1][-1] < 2.5 * gap:
+            last[1].append(at)
+        else:
+            groups.append((line, [at]))
+    named = list(range(len(groups)))
+    while len(named) * gap > (high - low):
+        named = named[::2]
+    centres = np.array([np.mean(groups[index][1]) for index in named])
+    places = dict(zip(named, _spread(centres, gap, low + gap / 2, high - gap / 2), strict=True))
+    return [
+        Mark(line.name if index in places else "", tuple(at), places.get(index, at[0]), line.kind)
+        for index, (line, at) in enumerate(groups)
+    ]
+
+
+def _spread(places: Floats, gap: float, low: float, high: float) -> list[float]:
+    """Return places at least ``gap`` apart and within limits, as near to those given as can be."""
+    # Least squares with a least distance is isotonic regression once i·gap is taken off.
+    blocks: list[tuple[float, int]] = []
+    for index, place in enumerate(places.tolist()):
+        mean, size = place - index * gap, 1
+        while blocks and blocks[-1][0] > mean:
+            before, many = blocks.pop()
+            mean = (mean * size + before * many) / (size + many)
+            size += many
+        blocks.append((mean, size))
+    flat = [mean for mean, size in blocks for _ in range(size)]
+    last = high - (len(flat) - 1) * gap
+    return [min(max(mean, low), max(last, low)) + index * gap for index, mean in enumerate(flat)]
+
+
+@dataclass(frozen=True, slots=True)
+class Viewed:
+    """A spectrum to look at; all vectors 1D[npix]."""
+
+    wave: npt.NDArray[np.float64]
+    """Vacuum Å, ascending."""
+    flux: npt.NDArray[np.floating[Any]]
+    ivar: npt.NDArray[np.floating[Any]] | None = None
+    """Where it is 0 the spectrum has a gap; None: the noise is not known."""
+    model: npt.NDArray[np.floating[Any]] | None = None
+    sky: npt.NDArray[np.floating[Any]] | None = None
+    name: str = ""
+    facts: tuple[tuple[str, str], ...] = ()
+    """What is said of it: name and value, as text."""
+    z: float | None = None
+    """Redshift where the lines are marked first; None: not known, 0."""
+    flux_unit: str = ""
+    """As astropy reads it."""

@@ -1,0 +1,209 @@
+"""Spectra → a Bokeh document: the interactive viewer, of one spectrum or of many.
+
+What happens in the browser is in ``viewer.mjs`` beside this file, which is told of the parts that
+it acts upon by the names that they have here. All spectra lie end to end in one table of float32,
+so that a page holds hundreds: about 100 kB each.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from html import escape
+from importlib.resources import files
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from bokeh.document import Document
+from bokeh.embed import file_html
+from bokeh.models import ColumnDataSource, CustomJS
+from bokeh.resources import INLINE
+
+from ..model.lines import ABSORPTION_LINES, EMISSION_LINES, SKY_LINES, SpectralLine
+from .style import DARK, LIGHT, Plotted, Theme, Viewed, flux_limits, unit_label, wave_limits
+from .viewer_parts import Parts, build_parts
+
+# How wavelengths are stored; viewer.mjs has the same names.
+OWN: Final = 0
+LOG10: Final = 1
+LINEAR: Final = 2
+# A published axis of float32 log10 is up to 0.003 pixels off the lattice that it means.
+_LATTICE_PIX: Final = 0.01
+# Part of the axis left free on either side.
+_MARGIN: Final = 0.01
+_TITLE: Final = "Spectra"
+_TEMPLATE: Final = """\
+{% block postamble %}
+<style>body { background: {{ light }}; } body:has(.dark) { background: {{ dark }}; }</style>
+{% endblock %}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How the viewer is to look."""
+
+    title: str = ""
+    width: int | None = None
+    """Pixels; None fills what there is."""
+    height: int | None = None
+    dark: bool = False
+
+
+def viewer_document(spectra: Sequence[Viewed], look: Look) -> Document:
+    """Return a document with the viewer, for a page, a notebook or a portal.
+
+    Parameters
+    ----------
+    spectra
+        One or more; the first is shown first.
+    look
+        Title, size, colours.
+    """
+    store, has = _store(spectra)
+    parts = build_parts(
+        len(spectra), has, width=look.width, height=look.height, dark=look.dark, title=look.title
+    )
+    document = Document(title=look.title or _TITLE)
+    document.add_root(parts.page)
+    document.js_on_event("document_ready", _behaviour(parts, store, _about(spectra)))
+    return document
+
+
+def viewer_html(spectra: Sequence[Viewed], look: Look) -> str:
+    """Return a page that needs nothing else: scripts, styles and spectra are within."""
+    document = viewer_document(spectra, look)
+    page: str = file_html(
+        document,
+        INLINE,
+        title=document.title,
+        template=_TEMPLATE,
+        template_variables={"light": LIGHT.paper, "dark": DARK.paper},
+    )
+    return page
+
+
+def _behaviour(parts: Parts, store: ColumnDataSource, about: ColumnDataSource) -> CustomJS:
+    """Return what runs in the browser, with all that it acts upon."""
+    lines = {"emission": EMISSION_LINES, "absorption": ABSORPTION_LINES, "sky_lines": SKY_LINES}
+    return CustomJS(
+        args=parts.named()
+        | {
+            "store": store,
+            "about": about,
+            "lines": json.dumps({kind: _pairs(some) for kind, some in lines.items()}),
+            "palette": json.dumps({"light": _colours(LIGHT), "dark": _colours(DARK)}),
+        },
+        code=files(__package__).joinpath("viewer.mjs").read_text(encoding="utf-8"),
+        module=True,
+    )
+
+
+def _pairs(lines: Sequence[SpectralLine]) -> list[tuple[str, float]]:
+    return [(line.name, line.wave_aa) for line in lines]
+
+
+def _colours(theme: Theme) -> dict[str, str]:
+    return asdict(theme) | {"sky_lines": theme.sky}
+
+
+def _store(spectra: Sequence[Viewed]) -> tuple[ColumnDataSource, frozenset[str]]:
+    """Return the vectors of all spectra end to end, and the names of those that any has."""
+    data = {
+        "flux": [np.where(_good(one), one.flux, 0.0) for one in spectra],
+        "ivar": [_weights(one) for one in spectra],
+    }
+    for name in ("model", "sky"):
+        if any(getattr(one, name) is not None for one in spectra):
+            data[name] = [_or_zero(getattr(one, name), len(one.wave)) for one in spectra]
+    columns: dict[str, Any] = {
+        name: np.concatenate(some).astype(np.float32) for name, some in data.items()
+    }
+    if any(_axis(one.wave)[0] == OWN for one in spectra):
+        columns["wave"] = np.concatenate([one.wave for one in spectra]).astype(np.float64)
+    has = frozenset(data) - {"ivar"}
+    noise = {"noise"} if any(one.ivar is not None for one in spectra) else frozenset()
+    return ColumnDataSource(columns), has | noise
+
+
+def _good(one: Viewed) -> npt.NDArray[np.bool_]:
+    """Return which pixels carry information, 1D[npix] bool."""
+    good: npt.NDArray[np.bool_] = np.isfinite(one.flux)
+    if one.ivar is not None:
+        good &= (one.ivar > 0) & np.isfinite(one.ivar)
+    return good
+
+
+def _weights(one: Viewed) -> npt.NDArray[Any]:
+    """Return inverse variance, 1D[npix]; without one, 1 where there is flux."""
+    return np.where(_good(one), 1.0 if one.ivar is None else one.ivar, 0.0)
+
+
+def _or_zero(values: npt.NDArray[Any] | None, npix: int) -> npt.NDArray[Any]:
+    return np.zeros(npix) if values is None else np.nan_to_num(values, posinf=0.0, neginf=0.0)
+
+
+def _axis(wave: npt.NDArray[np.float64]) -> tuple[int, float, float]:
+    """Return how wavelengths are stored: the kind, and first value and step of a lattice."""
+    if len(wave) < 2:
+        return OWN, 0.0, 0.0
+    for kind, values in ((LOG10, np.log10(wave)), (LINEAR, wave)):
+        first, step = float(values[0]), float(values[-1] - values[0]) / (len(wave) - 1)
+        off = np.abs(values - (first + step * np.arange(len(wave))))
+        if float(off.max()) < _LATTICE_PIX * abs(step):
+            return kind, first, step
+    return OWN, 0.0, 0.0
+
+
+def _about(spectra: Sequence[Viewed]) -> ColumnDataSource:
+    """Return what is known of each spectrum, a row each."""
+    counts = [len(one.wave) for one in spectra]
+    rows = [
+        _limits(one)
+        | dict(zip(("axis", "first", "step"), _axis(one.wave), strict=True))
+        | {
+            "id": one.name,
+            "start": start,
+            "count": count,
+            "z": 0.0 if one.z is None else one.z,
+            "has_noise": one.ivar is not None,
+            "has_model": one.model is not None and bool(np.any(one.model)),
+            "has_sky": one.sky is not None,
+            "flux_label": _flux_label(one.flux_unit),
+            "html": _html(one),
+        }
+        for one, count, start in zip(
+            spectra, counts, np.cumsum([0, *counts[:-1]]).tolist(), strict=True
+        )
+    ]
+    return ColumnDataSource({name: [row[name] for row in rows] for name in rows[0]})
+
+
+def _limits(one: Viewed) -> dict[str, float]:
+    """Return the limits that show the spectrum and not its worst pixels."""
+    plotted = Plotted(one.wave, one.flux, _weights(one), one.model, "", "", "", 0.0, EMISSION_LINES)
+    flux_low, flux_high = flux_limits(plotted)
+    wave_low, wave_high = wave_limits(one.wave)
+    margin = _MARGIN * (wave_high - wave_low)
+    return {
+        "flux_low": flux_low,
+        "flux_high": flux_high,
+        "wave_low": wave_low - margin,
+        "wave_high": wave_high + margin,
+    }
+
+
+def _flux_label(unit: str) -> str:
+    # Bokeh would read what is between two dollar signs twice as mathematics.
+    shown = unit_label(unit).replace("$", "")
+    return f"flux density ({shown})" if shown else "flux density"
+
+
+def _html(one: Viewed) -> str:
+    """Return what is said of a spectrum; names and values are escaped."""
+    said = [f"<b>{escape(one.name)}</b>"] if one.name else []
+    said += [
+        f"<span class='name'>{escape(name)}</span>&nbsp;{escape(value)}"
+        for name, value in one.facts
+    ]
+    return " &ensp; ".join(said)

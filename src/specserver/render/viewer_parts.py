@@ -1,0 +1,369 @@
+"""The parts of the viewer: plot, axes, lines, controls; what they do is in ``viewer.mjs``."""
+
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, fields
+from html import escape
+from math import pi
+from typing import Any, Final
+
+from bokeh.model import Model
+from bokeh.models import (
+    BoxZoomTool,
+    Column,
+    ColumnDataSource,
+    Grid,
+    HoverTool,
+    InlineStyleSheet,
+    Line,
+    LinearAxis,
+    PanTool,
+    Range1d,
+    ResetTool,
+    Row,
+    SaveTool,
+    Step,
+    VSpan,
+    WheelZoomTool,
+)
+from bokeh.models.annotations import LabelSet, Legend, LegendItem
+from bokeh.models.renderers import GlyphRenderer
+from bokeh.models.widgets import (
+    Button,
+    CheckboxButtonGroup,
+    Div,
+    RadioButtonGroup,
+    Slider,
+    Spinner,
+    Toggle,
+)
+from bokeh.plotting import figure
+
+from .style import LIGHT, REST_LABEL, WAVE_LABEL
+from .viewer_css import PART_CSS, PLOT_CSS, ROW_CSS, page_css
+
+_HEIGHT_PX: Final = 480
+_LEAST_HEIGHT_PX: Final = 340
+_LARGEST_Z: Final = 7.0
+_Z_STEP: Final = 1e-4
+_FINE_Z: Final = 0.02
+_LARGEST_SMOOTHING: Final = 15.0
+# Drawn from the back to the front; name of the column, of the legend, width, shown at first.
+_DRAWN: Final = (
+    ("sky", "sky", 0.8, False),
+    ("noise", "1σ noise", 0.9, True),
+    ("flux", "flux", 0.9, True),
+    ("model", "model", 1.3, True),
+)
+_LEGEND: Final = ("flux", "model", "noise", "sky")
+_TOOLTIPS: Final = (
+    ("wavelength", "@wave{0.00} Å"),
+    ("at rest", "@rest{0.00} Å"),
+    ("flux", "@flux{0.000}"),
+    ("1σ noise", "@noise{0.000}"),
+)
+_LINE_KINDS: Final = (("emission", "dashed"), ("absorption", "dotted"), ("sky_lines", "solid"))
+_KIND_LABELS: Final = ("Emission", "Absorption", "Night sky")
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What is above the plot, from left to right."""
+
+    previous: Button
+    place: Spinner
+    """Number of the spectrum shown, from 1."""
+    of: Div
+    next: Button
+    info: Div
+    dark: Toggle
+
+
+@dataclass(frozen=True, slots=True)
+class Controls:
+    """What is below the plot, from left to right."""
+
+    smoothing: Slider
+    kernel: RadioButtonGroup
+    coarse: Slider
+    fine: Slider
+    number: Spinner
+    """Redshift."""
+    given: Button
+    """Back to the redshift given."""
+    kinds: CheckboxButtonGroup
+    """Kinds of lines marked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Canvas:
+    """The plot, and what changes in it."""
+
+    plot: figure
+    rest_range: Range1d
+    grids: list[Grid]
+    shown: ColumnDataSource
+    drawn: "list[GlyphRenderer[Any]]"
+    """A line each of the spectrum, named as its column and colour are."""
+    marks: "list[GlyphRenderer[Any]]"
+    """The marks of each kind of lines, tagged with the kind."""
+    emission: ColumnDataSource
+    absorption: ColumnDataSource
+    sky_lines: ColumnDataSource
+    above: ColumnDataSource
+    """Names of lines on top of the plot."""
+    below: ColumnDataSource
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The whole viewer."""
+
+    page: Column
+    header: Header
+    canvas: Canvas
+    controls: Controls
+
+    def named(self) -> dict[str, Any]:
+        """Return what the behaviour acts upon, by the names that it uses."""
+        named: dict[str, Any] = {"page": self.page}
+        for group in (self.header, self.canvas, self.controls):
+            named |= {field.name: getattr(group, field.name) for field in fields(group)}
+        return named
+
+
+def build_parts(
+    nspec: int,
+    has: AbstractSet[str],
+    *,
+    title: str,
+    width: int | None,
+    height: int | None,
+    dark: bool,
+) -> Parts:
+    """Return the viewer, empty.
+
+    Parameters
+    ----------
+    nspec
+        Number of spectra.
+    has
+        Vectors that any of them has: ``flux``, ``noise``, ``model``, ``sky``.
+    title
+        A line of text above all, or nothing.
+    width, height
+        Pixels; None fills what there is.
+    dark
+        Whether to begin with black paper.
+    """
+    sheet = InlineStyleSheet(css=PART_CSS)
+    canvas = _canvas(has, sheet)
+    header, controls = _header(nspec, dark=dark), _controls()
+    rows = []
+    for group in (header, controls):
+        members = [getattr(group, field.name) for field in fields(group)]
+        for member in members:
+            member.stylesheets = [sheet]
+        row = Row(children=members, sizing_mode="stretch_width")
+        row.stylesheets = [InlineStyleSheet(css=ROW_CSS)]
+        rows.append(row)
+    heading = [Div(text=f"<b>{escape(title)}</b>", disable_math=True, stylesheets=[sheet])]
+    page = Column(children=[*heading[: bool(title)], rows[0], canvas.plot, rows[1]])
+    page.stylesheets = [InlineStyleSheet(css=page_css())]
+    _size(page, canvas.plot, width, height)
+    parts = Parts(page, header, canvas, controls)
+    for name, part in parts.named().items():
+        if isinstance(part, Model):
+            part.name = name
+    return parts
+
+
+def _size(page: Column, plot: figure, width: int | None, height: int | None) -> None:
+    """Give the page its size, or let it fill what there is."""
+    page.sizing_mode = "stretch_both" if height is None else "stretch_width"
+    plot.sizing_mode = page.sizing_mode
+    plot.min_height = _LEAST_HEIGHT_PX
+    if height is not None:
+        plot.height = height
+    if width is not None:
+        page.max_width = width
+
+
+def _canvas(has: AbstractSet[str], sheet: InlineStyleSheet) -> Canvas:
+    """Return the plot, empty."""
+    plot, rest_range = _plot(sheet)
+    # What is drawn first lies behind the rest.
+    sources = {kind: ColumnDataSource({"x": []}) for kind, _ in _LINE_KINDS}
+    marks = [_marks(plot, sources[kind], kind, dash) for kind, dash in _LINE_KINDS]
+    shown = ColumnDataSource({name: [] for name in ("wave", "rest", *(one[0] for one in _DRAWN))})
+    return Canvas(
+        plot=plot,
+        rest_range=rest_range,
+        grids=list(plot.grid),
+        shown=shown,
+        drawn=_draw(plot, shown, has, sheet),
+        marks=marks,
+        **sources,
+        above=_labels(plot, "right"),
+        below=_labels(plot, "left"),
+    )
+
+
+def _plot(sheet: InlineStyleSheet) -> tuple[figure, Range1d]:
+    """Return the empty plot, and the range of its axis at rest."""
+    wheel = WheelZoomTool(
+        dimensions="width", maintain_focus=False, description="Wheel Zoom in wavelength"
+    )
+    pan = PanTool()
+    both = WheelZoomTool(dimensions="both", description="Wheel Zoom in both")
+    tools = [pan, BoxZoomTool(), wheel, both, ResetTool(), SaveTool()]
+    plot = figure(
+        x_range=Range1d(start=0.0, end=1.0),
+        y_range=Range1d(start=0.0, end=1.0),
+        tools=tools,
+        toolbar_location="right",
+        x_axis_label=WAVE_LABEL,
+        y_axis_label="flux density",
+        height=_HEIGHT_PX,
+    )
+    plot.toolbar.active_scroll = wheel
+    plot.toolbar.active_drag = pan
+    plot.toolbar.logo = None
+    plot.stylesheets = [InlineStyleSheet(css=PLOT_CSS)]
+    plot.toolbar.stylesheets = [sheet]
+    rest_range = Range1d(start=0.0, end=1.0)
+    plot.extra_x_ranges = {"rest": rest_range}
+    plot.add_layout(LinearAxis(x_range_name="rest", axis_label=REST_LABEL), "above")
+    for axis in plot.axis:
+        axis.axis_label_text_font_style = "normal"
+        axis.axis_label_text_font_size = "13px"
+        axis.major_label_text_font_size = "12px"
+        axis.major_tick_in, axis.minor_tick_in = 6, 3
+        axis.major_tick_out = axis.minor_tick_out = 0
+    return plot, rest_range
+
+
+def _draw(
+    plot: figure, shown: ColumnDataSource, has: AbstractSet[str], sheet: InlineStyleSheet
+) -> "list[GlyphRenderer[Any]]":
+    """Draw the vectors as steps, with a legend that hides them; return what is drawn."""
+    drawn: list[GlyphRenderer[Any]] = []
+    items = {}
+    for name, label, line_width, visible in _DRAWN:
+        if name not in has:
+            continue
+        shape = Line(x="wave", y=name) if name == "model" else Step(x="wave", y=name, mode="center")
+        shape.line_width = line_width
+        line: GlyphRenderer[Any] = plot.add_glyph(shown, shape)
+        line.name, line.visible = name, visible
+        drawn.append(line)
+        items[name] = LegendItem(label=label, renderers=[line])
+    legend = Legend(
+        items=[items[name] for name in _LEGEND if name in items],
+        orientation="horizontal",
+        click_policy="hide",
+        location="left",
+        background_fill_alpha=0.0,
+        border_line_alpha=0.0,
+        inactive_fill_alpha=0.0,
+        margin=2,
+        spacing=14,
+        label_text_font_size="13px",
+        stylesheets=[sheet],
+    )
+    legend.update(padding=0)
+    plot.add_layout(legend, "above")
+    # Steps do not answer to the pointer, and the flux may be hidden: an unseen line always does.
+    ghost = plot.add_glyph(shown, Line(x="wave", y="flux", line_alpha=0.0))
+    ghost.name = "pointer"
+    extra = [(name, f"@{name}{{0.000}}") for name in ("model", "sky") if name in has]
+    plot.add_tools(
+        HoverTool(
+            renderers=[ghost],
+            mode="vline",
+            line_policy="nearest",
+            tooltips=[*_TOOLTIPS, *extra],
+            attachment="horizontal",
+        )
+    )
+    return drawn
+
+
+def _marks(plot: figure, source: ColumnDataSource, kind: str, dash: str) -> "GlyphRenderer[Any]":
+    """Draw the marks of one kind of lines."""
+    glyph = VSpan(x="x", line_dash=dash, line_alpha=0.75, line_width=1)
+    marks = plot.add_glyph(source, glyph)
+    marks.tags = [kind]
+    return marks
+
+
+def _labels(plot: figure, align: str) -> ColumnDataSource:
+    """Return the source of the names of lines at one edge of the plot."""
+    source = ColumnDataSource({"x": [], "y": [], "name": [], "colour": []})
+    plot.add_layout(
+        LabelSet(
+            source=source,
+            x="x",
+            y="y",
+            y_units="screen",
+            text="name",
+            text_color="colour",
+            text_font_size="11px",
+            angle=pi / 2,
+            text_align=align,
+            text_baseline="bottom",
+            x_offset=-1,
+            background_fill_color=LIGHT.paper,
+            background_fill_alpha=0.7,
+        )
+    )
+    return source
+
+
+def _header(nspec: int, *, dark: bool) -> Header:
+    """Return what is above the plot: which spectrum, what is known of it, the colours."""
+    many = nspec > 1
+    return Header(
+        previous=Button(label="◀ previous (p)", visible=many, width=100),
+        place=Spinner(value=1, low=1, high=nspec, step=1, width=64, visible=many),
+        of=Div(text=f"of {nspec:,}", visible=many),
+        next=Button(label="next (n) ▶", visible=many, width=100),
+        info=Div(text="", disable_math=True, sizing_mode="stretch_width", min_width=260),
+        dark=Toggle(label="Dark", active=dark, width=60),
+    )
+
+
+def _controls() -> Controls:
+    """Return what is below the plot: smoothing, redshift, kinds of lines."""
+    return Controls(
+        smoothing=Slider(
+            title="Smoothing, σ in pixels",
+            start=0.0,
+            end=_LARGEST_SMOOTHING,
+            step=0.5,
+            value=0.0,
+            format="0.0",
+            width=160,
+        ),
+        kernel=RadioButtonGroup(labels=["Gaussian", "Boxcar"], active=0, width=145),
+        coarse=Slider(
+            title="Redshift",
+            start=-0.01,
+            end=_LARGEST_Z,
+            step=10 * _Z_STEP,
+            value=0.0,
+            format="0.000",
+            width=200,
+        ),
+        fine=Slider(
+            title="fine",
+            start=-_FINE_Z,
+            end=_FINE_Z,
+            step=_Z_STEP / 2,
+            value=0.0,
+            format="+0.00000",
+            width=140,
+        ),
+        number=Spinner(title="z", value=0.0, step=_Z_STEP, low=-0.1, width=95, format="0.00000"),
+        given=Button(label="z as given", width=75),
+        kinds=CheckboxButtonGroup(labels=list(_KIND_LABELS), active=[0, 1], width=235),
+    )

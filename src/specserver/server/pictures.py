@@ -1,0 +1,313 @@
+"""The pictures among the documented endpoints: previews, grids of them, stacked images.
+
+=============================  ===================================================================
+``GET /preview``               ``id, context, profile, dark``: PNG of one spectrum
+``POST /preview``              the same for ``id`` or ``id_list``; of several spectra a column
+``POST /plotGrid, /gridPlot``  PNG of ``nx`` columns and ``ny`` rows, page ``page`` of the list
+``POST /stackedImage``         PNG with a spectrum in each row, or their fluxes as ``.npy``
+=============================  ===================================================================
+
+Requests are URL-encoded forms, as the old client sends them, or JSON objects of the same names.
+``None`` and the empty text stand for an absent field: the old client writes its defaults so.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from itertools import chain, islice
+from typing import Annotated, Any, Final, Literal, TypeVar
+from urllib.parse import parse_qs
+
+import numpy as np
+import numpy.typing as npt
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response, StreamingResponse
+from numpy.lib import format as npy
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from ..errors import BadParameter, TooMuch
+from ..render.image import ImageLook
+from ..service import Selection, SpectroscopicService
+from ..service.pictures import GridPage, plot_grid, preview, stacked_flux, stacked_png
+from ..settings import Settings
+from .deps import ServerSettings, Service
+from .described import (
+    AN_ID,
+    FORM,
+    IDS,
+    JSON,
+    MISSING,
+    NPY,
+    PNG,
+    ContextField,
+    ContextQuery,
+    ProfileField,
+    ProfileQuery,
+    answers,
+    body_of,
+)
+from .faults import told
+
+router = APIRouter(tags=["pictures"])
+
+_ABSENT: Final = ("", "None")
+_FORM_FIELDS: Final = 100
+Asked = TypeVar("Asked", bound="PictureRequest")
+
+_PICTURE: Final = answers("A PNG picture.", PNG) | told(400, 401, 404, 413, 422, 503)
+_GRID: Final = _PICTURE | told(409)
+_IMAGE: Final = _GRID | answers(
+    "A PNG picture; with `fmt=numpy` an array of fluxes in NumPy's format.", PNG, NPY
+)
+# Beyond any limit on pictures; numbers without one would break the arithmetic of their sizes.
+_MOST: Final = 2**31 - 1
+Count = Annotated[int, Field(le=_MOST)]
+Factor = Annotated[float, Field(le=_MOST)]
+Dark = Annotated[bool, Field(description="Light on dark.")]
+
+
+class PictureRequest(BaseModel):
+    """What every request for a picture may say; other fields are passed over."""
+
+    context: ContextField = "default"
+    profile: ProfileField = "default"
+    missing: Annotated[Literal["error", "skip"], Field(description=MISSING)] = "error"
+
+
+class PreviewRequest(PictureRequest):
+    """Which spectrum."""
+
+    id: Annotated[str, Field(description=IDS, examples=[AN_ID])] = ""
+    id_list: Annotated[str, Field(description="Another name of `id`.")] = ""
+    dark: Dark = False
+
+    @model_validator(mode="after")
+    def _some(self) -> "PreviewRequest":
+        if not (self.id or self.id_list):
+            raise ValueError("id or id_list is missing")
+        return self
+
+
+class GridRequest(PictureRequest):
+    """Which spectra, and how many side by side."""
+
+    id_list: Annotated[str, Field(description=IDS, examples=[AN_ID])]
+    nx: Annotated[
+        Count | None, Field(description="Columns; by default as many as needed.", examples=[1])
+    ] = None
+    ny: Annotated[
+        Count | None, Field(description="Rows; by default as many as needed.", examples=[1])
+    ] = None
+    # The old client sends its ny under this name, and nx not at all.
+    ncols: Annotated[
+        Count | None, Field(description="What the old client sends: its `ny`, the rows.")
+    ] = None
+    page: Annotated[Count, Field(description="Which page of a list longer than the grid.")] = 0
+    align: Annotated[bool, Field(description="The same wavelengths in all plots.")] = False
+    dark: Dark = False
+
+
+class ImageRequest(PictureRequest):
+    """Which spectra, and how their image is to look."""
+
+    id_list: Annotated[str, Field(description=IDS, examples=[AN_ID])]
+    fmt: Annotated[str, Field(description="`png`, or `numpy` for an array of fluxes.")] = "png"
+    align: Annotated[bool, Field(description="On the common wavelength lattice.")] = False
+    yflip: Annotated[bool, Field(description="The first spectrum at the top.")] = False
+    xscale: Annotated[Factor, Field(description="Pixels of the picture for one of a row.")] = 1.0
+    yscale: Annotated[Factor, Field(description="Pixels of the picture for one row.")] = 1.0
+    thickness: Annotated[Count, Field(description="Rows of pixels for one spectrum.")] = 1
+    inverse: Annotated[bool, Field(description="Bright as dark.")] = False
+    cmap: Annotated[str, Field(description="A colour map of matplotlib.")] = "gray"
+    width: Annotated[Count, Field(description="Pixels; 0 for the size of the data.")] = 0
+    height: Annotated[Count, Field(description="Pixels; 0 for the size of the data.")] = 0
+
+
+async def _read_body(request: Request) -> tuple[str, bytes]:
+    """Return the kind of a body, and the body."""
+    return request.headers.get("content-type", "").partition(";")[0].lower(), await request.body()
+
+
+def _reader(model: type[Asked]) -> Callable[..., Asked]:
+    """Return a dependency that reads a request from a form or from JSON."""
+
+    def read(body: Annotated[tuple[str, bytes], Depends(_read_body)]) -> Asked:
+        kind, content = body
+        try:
+            fields = _json_fields(content) if kind == JSON else _form_fields(content)
+            return model.model_validate(fields)
+        except ValidationError as error:
+            raise RequestValidationError(error.errors(include_context=False)) from error
+        except ValueError as error:
+            allowed = f"a URL-encoded form, or a JSON object ({error})"
+            raise BadParameter("body", content[:40], allowed) from error
+
+    return read
+
+
+def _form_fields(content: bytes) -> dict[str, Any]:
+    """Return the fields of a form; one sent several times is a list, joined by commas."""
+    # Starlette's own parser refuses fields beyond 1 MB, and runs on the event loop.
+    fields = parse_qs(content.decode("utf-8"), keep_blank_values=True, max_num_fields=_FORM_FIELDS)
+    joined = {name: ",".join(got) for name, got in fields.items()}
+    return {name: value for name, value in joined.items() if value not in _ABSENT}
+
+
+def _json_fields(content: bytes) -> dict[str, Any]:
+    """Return the members of a JSON object that say something."""
+    fields = json.loads(content)
+    if not isinstance(fields, dict):
+        raise ValueError("it is no object")  # noqa: TRY004  told as all that is wrong with a body
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+@router.get("/preview", summary="Draw a preview", responses=_PICTURE, response_class=Response)
+def get_preview(
+    service: Service,
+    settings: ServerSettings,
+    spectrum: Annotated[str, Query(alias="id", description=IDS, examples=[AN_ID])],
+    context: ContextQuery = "default",
+    profile: ProfileQuery = "default",
+    dark: Annotated[bool, Query(description="Light on dark.", examples=[False])] = False,
+) -> Response:
+    """Draw a preview of one spectrum."""
+    asked = PreviewRequest(
+        id=spectrum or "[]",
+        dark=dark,
+        context="default" if context in _ABSENT else context,
+        profile="default" if profile in _ABSENT else profile,
+    )
+    return _preview(service, settings, asked)
+
+
+@router.post(
+    "/preview",
+    summary="Draw previews",
+    responses=_PICTURE,
+    response_class=Response,
+    openapi_extra=body_of(PreviewRequest, FORM, JSON),
+)
+def post_preview(
+    service: Service,
+    settings: ServerSettings,
+    asked: Annotated[PreviewRequest, Depends(_reader(PreviewRequest))],
+) -> Response:
+    """Draw a preview of one spectrum, or of some, one below the other."""
+    return _preview(service, settings, asked)
+
+
+def _preview(service: SpectroscopicService, settings: Settings, asked: PreviewRequest) -> Response:
+    """Answer with one preview, or with a column of them."""
+    selection = _select(service, settings, asked, asked.id or asked.id_list)
+    if selection.nspec <= 1:
+        return Response(preview(service, selection, dark=asked.dark), media_type=PNG)
+    page = GridPage(1, selection.nspec)
+    limit = settings.max_image_pixels
+    png = plot_grid(service, selection, page, align=False, dark=asked.dark, max_pixels=limit)
+    return Response(png, media_type=PNG)
+
+
+@router.post(
+    "/plotGrid",
+    summary="Draw a grid of previews",
+    responses=_GRID,
+    response_class=Response,
+    openapi_extra=body_of(GridRequest, FORM, JSON),
+)
+@router.post(
+    "/gridPlot",
+    summary="Draw a grid of previews",
+    responses=_GRID,
+    response_class=Response,
+    openapi_extra=body_of(GridRequest, FORM, JSON),
+)
+def post_grid(
+    service: Service,
+    settings: ServerSettings,
+    asked: Annotated[GridRequest, Depends(_reader(GridRequest))],
+) -> Response:
+    """Draw one page of previews, from left to right and then downwards."""
+    selection = _select(service, settings, asked, asked.id_list)
+    png = plot_grid(
+        service,
+        selection,
+        _page(asked, selection.nspec),
+        align=asked.align,
+        dark=asked.dark,
+        max_pixels=settings.max_image_pixels,
+    )
+    return Response(png, media_type=PNG)
+
+
+def _page(asked: GridRequest, nspec: int) -> GridPage:
+    """Return the page asked for; a number of columns or rows that is not given holds all."""
+    nx, ny = asked.nx, asked.ny if asked.ny is not None else asked.ncols
+    for name, value in (("nx", nx), ("ny", ny)):
+        if value is not None and value < 1:
+            raise BadParameter(name, value, "1 or more plots in each direction")
+    if nx is None and ny is None:
+        raise BadParameter("nx", None, "give nx, the columns, or ny, the rows, or both")
+    columns = nx or max(1, -(-nspec // (ny or 1)))
+    return GridPage(columns, ny or max(1, -(-nspec // columns)), asked.page)
+
+
+@router.post(
+    "/stackedImage",
+    summary="Draw spectra as the rows of an image",
+    responses=_IMAGE,
+    response_class=Response,
+    openapi_extra=body_of(ImageRequest, FORM, JSON),
+)
+def post_image(
+    service: Service,
+    settings: ServerSettings,
+    asked: Annotated[ImageRequest, Depends(_reader(ImageRequest))],
+) -> Response:
+    """Draw an image in which each row is a spectrum, the first at the bottom."""
+    form = asked.fmt.strip().lower()
+    if form not in {"png", "raw", "numpy"}:
+        raise BadParameter("fmt", asked.fmt, "png, raw (the bytes of a PNG) or numpy")
+    scale = asked.xscale, asked.yscale
+    look = ImageLook(
+        asked.yflip, scale, asked.thickness, asked.inverse, asked.cmap, asked.width, asked.height
+    )
+    selection = _select(service, settings, asked, asked.id_list)
+    if form != "numpy":
+        limit = settings.max_image_pixels
+        png = stacked_png(service, selection, look, align=asked.align, max_pixels=limit)
+        return Response(png, media_type=PNG)
+    if look != ImageLook(yflip=asked.yflip):
+        allowed = "fluxes come as they are: no size, scale, thickness, inverse or cmap"
+        raise BadParameter("fmt", asked.fmt, allowed)
+    shape, dtype, blocks = stacked_flux(service, selection, align=asked.align, yflip=asked.yflip)
+    header = _npy_header(dtype, shape)
+    size = len(header) + shape[0] * shape[1] * dtype.itemsize
+    # The first block is made before the answer begins: a refusal still finds its own status.
+    begun = chain(list(islice(blocks, 1)), blocks)
+    stream = chain((header,), _bytes_of(begun))
+    return StreamingResponse(stream, media_type=NPY, headers={"Content-Length": str(size)})
+
+
+def _bytes_of(blocks: Iterator[npt.NDArray[Any]]) -> Iterator[bytes]:
+    """Yield the values of blocks."""
+    return (np.ascontiguousarray(block).tobytes() for block in blocks)
+
+
+def _npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """Return the header of a ``.npy`` file, format 1.0."""
+    header = BytesIO()
+    described = {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    npy.write_array_header_1_0(header, described)
+    return header.getvalue()
+
+
+def _select(
+    service: SpectroscopicService, settings: Settings, asked: PictureRequest, ids: str
+) -> Selection:
+    """Return the spectra of a request."""
+    service.check_profile(asked.profile)
+    selection = service.resolve(ids, asked.context, missing=asked.missing)
+    if selection.nspec > settings.max_ids:
+        raise TooMuch("spectra", selection.nspec, settings.max_ids)
+    return selection

@@ -1,0 +1,255 @@
+"""`plot`: what is drawn of an identifier or of a spectrum, looked at in the figure itself."""
+
+import warnings
+from io import BytesIO
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib import pyplot as plt
+from matplotlib.text import Text
+from PIL import Image
+
+from serving import Served
+from specserver.client.api import SpecClient
+from specserver.errors import BadParameter, NotFound, UnknownContext
+from specserver.render.plot import spectrum_png
+from specserver.render.style import DARK, LIGHT, Plotted
+
+
+@pytest.fixture(scope="module")
+def spec(served: Served) -> SpecClient:
+    return SpecClient(svc_url=served.url)
+
+
+@pytest.fixture(scope="module")
+def galaxy(spec: SpecClient) -> int:
+    condition = "class = 'GALAXY' and zwarning = 0 order by sn_median desc limit 1"
+    return int(spec.query(constraint=condition)[0])
+
+
+@pytest.fixture(scope="module")
+def z(spec: SpecClient, galaxy: int) -> float:
+    (found,) = spec.query(constraint=f"specobjid = {galaxy}", fields="z")
+    return float(found)
+
+
+@pytest.fixture(autouse=True)
+def no_screen():
+    """A backend without a screen, and no figures left."""
+    plt.switch_backend("agg")
+    plt.close("all")
+    yield
+    plt.close("all")
+
+
+def curve(label: str):
+    (line,) = [one for one in plt.gcf().axes[0].lines if one.get_label() == label]
+    return line
+
+
+def names() -> list[str]:
+    return [text.get_text() for text in plt.gcf().axes[0].texts]
+
+
+def test_an_identifier_is_plotted_at_rest_with_its_redshift(spec, galaxy, z):
+    assert spec.plot(galaxy) is None
+    record = spec.getSpec(galaxy)
+    wave = 10.0 ** record["loglam"].astype(float)
+    assert np.allclose(curve("flux").get_xdata(), wave / (1 + z), rtol=1e-6)
+    # Flux density stays as observed.
+    good = record["ivar"] > 0
+    assert np.array_equal(curve("flux").get_ydata()[good], record["flux"][good])
+    assert np.isnan(curve("flux").get_ydata()[~good]).all()
+    axes = plt.gcf().axes[0]
+    assert axes.get_xlabel() == "rest-frame vacuum wavelength (Å)"
+    assert axes.get_ylabel() == "flux density (10⁻¹⁷ erg s⁻¹ cm⁻² Å⁻¹)"
+    assert f"z = {z:.4f}" in axes.get_title(loc="left")
+    assert {"Hα", "Mg b"} <= set(names())
+
+
+def test_in_the_observed_frame_the_lines_move(spec, galaxy, z):
+    spec.plot(galaxy, rest_frame=False, em_lines="Hα", mark_lines="em")
+    wave = 10.0 ** spec.getSpec(galaxy)["loglam"].astype(float)
+    assert np.allclose(curve("flux").get_xdata(), wave, rtol=1e-6)
+    places = [line.get_xdata()[0] for line in plt.gcf().axes[0].lines]
+    assert any(abs(place - 6564.614 * (1 + z)) < 1e-6 for place in places)
+    assert plt.gcf().axes[0].get_xlabel() == "vacuum wavelength (Å)"
+
+
+@pytest.mark.parametrize("fmt", ["numpy", "pandas", "Table", "Spectrum1D"])
+def test_every_form_of_spectrum(spec, galaxy, z, fmt):
+    spec.plot(spec.getSpec(galaxy, fmt=fmt), z=z, xlim=(4800, 5100), ylim=(-1, 5))
+    spec_x = curve("flux").get_xdata()
+    plt.close("all")
+    spec.plot(galaxy)
+    assert np.allclose(spec_x, curve("flux").get_xdata(), rtol=1e-6)
+
+
+def test_forms_of_identifier(spec, galaxy, served):
+    for form in (str(galaxy), np.uint64(galaxy), [galaxy], (*_tuple(galaxy),)):
+        spec.plot(form)
+        assert str(galaxy) in plt.gcf().axes[0].get_title(loc="left")
+    with pytest.raises(NotFound):
+        spec.plot(5)
+    with pytest.raises(BadParameter, match="plot draws one"):
+        spec.plot([galaxy, galaxy])
+    with pytest.raises(BadParameter, match="plot draws one"):
+        spec.plot([])
+    with pytest.raises(UnknownContext):
+        spec.plot(galaxy, "nonesuch")
+    with pytest.raises(TypeError, match="colour"):
+        spec.plot(galaxy, colour="red")
+
+
+def _tuple(number: int):
+    from specserver.model.ids import unpack_specobjid
+
+    return unpack_specobjid(number).tolist()
+
+
+def test_without_a_redshift_the_frame_is_observed(spec, galaxy):
+    record = spec.getSpec(galaxy)
+    spec.plot(record)
+    assert plt.gcf().axes[0].get_xlabel() == "vacuum wavelength (Å)"
+    assert names() == []
+    with pytest.warns(UserWarning, match="give z="):
+        spec.plot(record, rest_frame=True)
+    assert plt.gcf().axes[0].get_xlabel() == "vacuum wavelength (Å)"
+
+
+def test_rcparams_do_not_leak(spec, galaxy, tmp_path):
+    """The predecessor left its dark colours behind for every later figure."""
+    with mpl.rc_context({"axes.facecolor": "#abcdef", "font.size": 7.5}):
+        before = dict(mpl.rcParams)
+        spec.plot(galaxy, dark=True)
+        spec.plot(galaxy, out=tmp_path / "a.png", dark=True)
+        assert dict(mpl.rcParams) == before
+        assert plt.figure().add_subplot().get_facecolor()[:3] == mpl.colors.to_rgb("#abcdef")
+
+
+def test_out_saves_and_shows_nothing(spec, galaxy, tmp_path):
+    for name, head in (("a.png", b"\x89PNG"), ("a.pdf", b"%PDF"), ("a.svg", b"<?xml")):
+        assert spec.plot(galaxy, out=tmp_path / name) is None
+        assert (tmp_path / name).read_bytes().startswith(head)
+    assert plt.get_fignums() == []
+    with pytest.raises(BadParameter, match=r"png"):
+        spec.plot(galaxy, out=tmp_path / "a.doc")
+    with pytest.raises(BadParameter, match="no folder"):
+        spec.plot(galaxy, out=str(tmp_path / "none" / "a.png"))
+
+
+def test_dark_is_really_dark(spec, galaxy, tmp_path):
+    spec.plot(galaxy, dark=True, sky=True, out=tmp_path / "dark.png")
+    spec.plot(galaxy, out=tmp_path / "light.png")
+    dark, light = (
+        np.asarray(Image.open(BytesIO((tmp_path / name).read_bytes())).convert("L"))
+        for name in ("dark.png", "light.png")
+    )
+    assert np.percentile(dark, 80) < 64
+    assert np.percentile(light, 20) > 230
+    spec.plot(galaxy, dark=True)
+    every = [one for one in plt.gcf().findobj(Text) if one.get_text().strip()]
+    shown = {mpl.colors.to_hex(one.get_color()).upper() for one in every}
+    assert shown <= {DARK.ink, DARK.emission, DARK.absorption}
+
+
+def test_what_is_drawn(spec, galaxy):
+    labels = {}
+    for keywords in (
+        {}, {"values": "flux"}, {"model": False}, {"values": ["flux", "noise"]},
+        {"values": "flux", "model": True},
+    ):  # fmt: skip
+        spec.plot(galaxy, **keywords)
+        labels[str(keywords)] = plt.gcf().axes[0].get_legend_handles_labels()[1]
+    assert list(labels.values()) == [
+        ["flux", "model"], ["flux"], ["flux"], ["flux", "1σ noise"], ["flux", "model"],
+    ]  # fmt: skip
+    spec.plot(galaxy, sky=True, values="flux,ivar")
+    assert [one.get_title(loc="left")[:3] for one in plt.gcf().axes[1:]] == ["sky", "inv"]
+    record = spec.getSpec(galaxy)
+    drawn = plt.gcf().axes[1].lines[-1].get_ydata()
+    assert np.array_equal(drawn, record["sky"])
+    with pytest.raises(BadParameter, match="flux, model, noise, sky, ivar"):
+        spec.plot(galaxy, values="flux,nonesuch")
+
+
+@pytest.mark.parametrize(
+    ("given", "emission", "absorption"),
+    [
+        ("em", True, False), ("emission", True, False), ("e", True, False), ("abs", False, True),
+        ("absorption", False, True), ("all", True, True), ("both", True, True), (True, True, True),
+        (None, False, False), ("", False, False), (False, False, False),
+    ],
+)  # fmt: skip
+def test_mark_lines(spec, galaxy, given, emission, absorption):
+    spec.plot(galaxy, mark_lines=given)
+    assert ("Hα" in names()) is emission
+    assert ("Mg b" in names()) is absorption
+
+
+def test_named_lines(spec, galaxy):
+    for given in ("H-alpha", "Halpha", "Hα", ["H-alpha"]):
+        spec.plot(galaxy, mark_lines="em", em_lines=given)
+        assert names() == ["Hα"]
+    spec.plot(galaxy, mark_lines="em", em_lines=["[O III] 5007", "H-beta"])
+    assert sorted(names()) == ["Hβ", "[O III]"]
+    assert len([line for line in plt.gcf().axes[0].lines if line.get_linestyle() == "--"]) == 2
+    spec.plot(galaxy, mark_lines="abs", abs_lines=["K (Ca II 3933)", "H-delta"])
+    assert sorted(names()) == ["Ca K", "Hδ"]
+    spec.plot(galaxy, mark_lines=None, lines={"mine": 5000.0})
+    assert names() == ["mine"]
+    with pytest.raises(BadParameter, match="known lines are"):
+        spec.plot(galaxy, em_lines="H-omega")
+    with pytest.raises(BadParameter, match="vacuum"):
+        spec.plot(galaxy, lines={"mine": "here"})
+    with pytest.raises(BadParameter, match="mark_lines"):
+        spec.plot(galaxy, mark_lines="some")
+
+
+def test_texts_do_not_overlap(spec, galaxy):
+    """Names of lines stand apart from each other, from the title and from the legend."""
+    for keywords in ({}, {"rest_frame": False}, {"xlim": (6400, 6800)}, {"figsize": (7, 4)}):
+        spec.plot(galaxy, **keywords)
+        figure = plt.gcf()
+        figure.draw_without_rendering()
+        axes = figure.axes[0]
+        every = [*axes.texts, axes._left_title, *axes.get_legend().get_texts()]
+        boxes = [text.get_window_extent() for text in every]
+        for index, box in enumerate(boxes):
+            for other in range(index):
+                assert not box.overlaps(boxes[other]), (every[index], every[other], keywords)
+
+
+def test_labels_and_limits(spec, galaxy):
+    spec.plot(
+        galaxy, title="mine", xlabel="x", ylabel="y", xlim=[5000, 6000], ylim="[-1.5, 9]",
+        figsize=(6, 3), spec_args={"color": "red", "linewidth": 2}, model_args={"c": "blue"},
+        grid=False,
+    )  # fmt: skip
+    axes = plt.gcf().axes[0]
+    assert (axes.get_title(loc="left"), axes.get_xlabel(), axes.get_ylabel()) == ("mine", "x", "y")
+    assert (axes.get_xlim(), axes.get_ylim()) == ((5000, 6000), (-1.5, 9))
+    assert plt.gcf().get_size_inches().tolist() == [6, 3]
+    assert (curve("flux").get_color(), curve("flux").get_linewidth()) == ("red", 2)
+    assert curve("model").get_color() == "blue"
+    for wrong in ({"xlim": (1,)}, {"ylim": "a,b"}, {"z": -2}, {"z": "far"}):
+        with pytest.raises(BadParameter, match=next(iter(wrong))):
+            spec.plot(galaxy, **wrong)
+
+
+def test_showing_on_a_backend_without_screen_does_not_warn(spec, galaxy):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        spec.plot(galaxy)
+    assert len(plt.get_fignums()) == 1
+
+
+@pytest.mark.parametrize("npix", [1, 2, 100])
+def test_few_pixels_and_dead_fibres(npix):
+    wave = np.linspace(4000.0, 4000.0 + npix, npix)
+    for ivar in (np.zeros(npix), np.ones(npix)):
+        spectrum = Plotted(wave, np.ones(npix), ivar, None, "one", "Jy", "", 0.1, ())
+        png = spectrum_png(spectrum)
+        shown = np.asarray(Image.open(BytesIO(png)).convert("RGB"))
+        assert (shown == tuple(bytes.fromhex(LIGHT.ink[1:]))).all(axis=2).any()

@@ -1,0 +1,571 @@
+"""The interactive viewer: what it is given, the page, and the page in a real browser."""
+
+import json
+import os
+import shutil
+import sys
+import time
+import webbrowser
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
+
+from serving import Served
+from specserver.client.api import SpecClient
+from specserver.client.transfer import Call
+from specserver.client.viewed import fetch_spectra, read_spectra, wanted
+from specserver.client.viewer import ViewerPage
+from specserver.errors import BadParameter, NotFound, UnknownField
+from specserver.model.lines import EMISSION_LINES
+from specserver.render.style import unit_label
+
+FLAGS = (
+    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run"
+    " --disable-background-networking --disable-component-update --disable-sync"
+    " --disable-default-apps --disable-dev-shm-usage"
+)
+NSPEC = 20
+# Finds the parts of the page by name, whatever Bokeh numbers them.
+PARTS = """
+const doc = Bokeh.documents[0]
+const get = (name) => doc.get_model_by_name(name)
+const drawn = () => get("plot").renderers.filter((one) => one.name && one.name !== "pointer")
+"""
+
+
+@pytest.fixture(scope="module")
+def client(served: Served) -> SpecClient:
+    return SpecClient(svc_url=served.url)
+
+
+@pytest.fixture(scope="module")
+def chosen(served: Served) -> list[int]:
+    return [int(one) for one in served.ids[:NSPEC]]
+
+
+@pytest.fixture(scope="module")
+def pages(client: SpecClient, chosen: list[int], tmp_path_factory: Any) -> Path:
+    """Two saved pages, of one spectrum and of twenty."""
+    folder = tmp_path_factory.mktemp("pages")
+    assert client.prospect(chosen[0], out=folder / "one.html") == "OK"
+    assert client.prospect(chosen, out=str(folder / "many.html"), title="Twenty") == "OK"
+    return folder
+
+
+class Page:
+    """A page in the browser."""
+
+    def __init__(self, driver: webdriver.Chrome) -> None:
+        self.driver = driver
+
+    def open(self, path: Path, size: tuple[int, int] = (1300, 820)) -> None:
+        self.driver.set_window_size(*size)
+        self.driver.get_log("performance")
+        self.driver.get(path.as_uri())
+        self.until("return get('shown').get('flux').length > 0")
+
+    def run(self, code: str, *values: Any) -> Any:
+        return self.driver.execute_script(PARTS + code, *values)
+
+    def until(self, code: str) -> None:
+        """Wait until code returns true; Bokeh is there and idle then."""
+        ready = "if (!globalThis.Bokeh?.documents?.[0]?.is_idle) return false;"
+        deadline = time.monotonic() + 20
+        while not self.driver.execute_script(ready + PARTS + code):
+            assert time.monotonic() < deadline, code
+            time.sleep(0.05)
+
+    def column(self, source: str, name: str) -> np.ndarray:
+        code = (
+            f"return Array.from(get('{source}').get('{name}'), (x) => Number.isNaN(x) ? null : x)"
+        )
+        return np.array(self.run(code), dtype=float)
+
+    def set(self, part: str, **values: Any) -> None:
+        self.run(f"get('{part}').setv(arguments[0])", values)
+
+    def click(self, part: str) -> None:
+        """Click on a part with the pointer."""
+        at = self.run(f"""
+            const box = Bokeh.index.get_one(get("{part}")).el.getBoundingClientRect()
+            return [box.left + box.width / 2, box.top + box.height / 2]
+        """)
+        self.click_at(*map(int, at))
+
+    def click_at(self, x: int, y: int) -> None:
+        actions = self.pointer()
+        actions.w3c_actions.pointer_action.move_to_location(x, y)
+        actions.w3c_actions.pointer_action.click()
+        actions.perform()
+
+    def value(self, path: str) -> Any:
+        part, _, name = path.partition(".")
+        return self.run(f"return get('{part}').{name}")
+
+    def errors(self) -> list[str]:
+        return [one["message"] for one in self.driver.get_log("browser") if one["level"] != "INFO"]
+
+    def requests(self) -> list[str]:
+        """Return the URLs that the page asked for since it was opened."""
+        events = [
+            json.loads(one["message"])["message"] for one in self.driver.get_log("performance")
+        ]
+        sent = [one for one in events if one["method"] == "Network.requestWillBeSent"]
+        return [one["params"]["request"]["url"] for one in sent]
+
+    def inside(self, x: float, y: float) -> tuple[int, int]:
+        """Return where on the screen a point of the plot is, its coordinates from 0 to 1."""
+        code = """
+        const view = Bokeh.index.get_one(get("plot"))
+        const at = view.el.getBoundingClientRect()
+        const {left, top, width, height} = view.frame.bbox
+        return [at.left + left + arguments[0] * width, at.top + top + arguments[1] * height]
+        """
+        across, down = self.run(code, x, y)
+        return int(across), int(down)
+
+    def pointer(self) -> ActionChains:
+        return ActionChains(self.driver, duration=50)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    """A real browser without a window; skips only where none can be installed."""
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (chromium and driver):
+        if os.geteuid() == 0:
+            pytest.fail("no chromium: run scripts/install-system-packages")
+        pytest.skip("no chromium; as root: scripts/install-system-packages")
+    options = Options()
+    options.binary_location = chromium
+    for flag in [*FLAGS.split(), f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]:
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    running = webdriver.Chrome(options=options, service=Service(driver))
+    yield running
+    running.quit()
+
+
+@pytest.fixture
+def page(browser: webdriver.Chrome) -> Iterator[Page]:
+    """The browser; after the test, it has met no error and asked the network for nothing."""
+    page = Page(browser)
+    page.errors()
+    yield page
+    assert page.errors() == []
+    asked = page.requests()
+    assert any(url.startswith("file:") for url in asked)
+    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+
+
+def shown(page: Page) -> dict[str, np.ndarray]:
+    names = ("wave", "rest", "flux", "noise", "model", "sky")
+    return {name: page.column("shown", name) for name in names}
+
+
+def test_the_page_draws_the_spectrum_as_it_was_served(page, pages, client, chosen):
+    page.open(pages / "one.html")
+    record, drawn = client.getSpec(chosen[0]), shown(page)
+    good = record["ivar"] > 0
+    assert good.any()
+    assert np.allclose(drawn["wave"], 10.0 ** record["loglam"].astype(float), rtol=3e-7)
+    assert np.array_equal(drawn["flux"][good], record["flux"][good].astype(float))
+    assert np.allclose(drawn["noise"][good], record["ivar"][good] ** -0.5, rtol=1e-6)
+    assert np.array_equal(drawn["model"][good], record["model"][good].astype(float))
+    assert np.array_equal(drawn["sky"], record["sky"].astype(float))
+    assert np.isnan(drawn["flux"][~good]).all()
+    table = client.query(constraint=f"specobjid = {chosen[0]}", fields="specobjid,z,class,ra")
+    z = float(table["z"][0])
+    assert np.allclose(drawn["rest"], drawn["wave"] / (1 + z), rtol=1e-6)
+    info = page.value("info.text")
+    for text in (str(chosen[0]), f"{z:.5f}", str(table["class"][0]), f"{table['ra'][0]:.6f}"):
+        assert text in info
+    assert page.value("next.visible") is False
+
+
+def test_the_redshift_moves_the_lines_and_the_axis_at_rest(page, pages):
+    page.open(pages / "one.html")
+    waves = np.array([line.wave_aa for line in EMISSION_LINES])
+    given = page.value("number.value")
+    assert np.allclose(page.column("emission", "x"), waves * (1 + given), rtol=1e-6)
+    page.set("coarse", value=0.5)
+    assert page.value("number.value") == 0.5
+    assert np.allclose(page.column("emission", "x"), waves * 1.5)
+    assert page.value("rest_range.end") == pytest.approx(page.value("plot.x_range.end") / 1.5)
+    page.set("fine", value=0.01)
+    assert page.value("number.value") == pytest.approx(0.51)
+    assert np.allclose(page.column("emission", "x"), waves * 1.51)
+    page.set("number", value=0.123456)
+    assert page.value("fine.value") == 0
+    assert np.allclose(page.column("emission", "x"), waves * 1.123456)
+    assert np.allclose(page.column("shown", "rest"), page.column("shown", "wave") / 1.123456)
+    night = page.column("sky_lines", "x")
+    page.click("given")
+    assert np.allclose(page.column("emission", "x"), waves * (1 + given))
+    assert np.array_equal(page.column("sky_lines", "x"), night)
+
+
+def weighted(values: np.ndarray, ivar: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """Return the smoothed values, as numpy makes them; gaps stay."""
+    weights = np.convolve(ivar, kernel, "same")
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means = np.convolve(values * ivar, kernel, "same") / weights
+    return np.where(ivar > 0, means, np.nan)
+
+
+def test_smoothing_weighs_by_inverse_variance(page, pages, client, chosen):
+    page.open(pages / "one.html")
+    record = client.getSpec(chosen[0])
+    flux, ivar = record["flux"].astype(float), record["ivar"].astype(float)
+    at = np.arange(-12, 13)
+    gauss = np.exp(-0.5 * (at / 3.0) ** 2)
+    page.set("smoothing", value=3.0)
+    assert np.allclose(page.column("shown", "flux"), weighted(flux, ivar, gauss), equal_nan=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        noise = np.sqrt(np.convolve(ivar, gauss**2, "same")) / np.convolve(ivar, gauss, "same")
+    noise[ivar == 0] = np.nan
+    assert np.allclose(page.column("shown", "noise"), noise, equal_nan=True)
+    page.set("kernel", active=1)
+    box = weighted(flux, ivar, np.ones(3))
+    assert np.allclose(page.column("shown", "flux"), box, equal_nan=True)
+    assert page.value("smoothing.title") == "Smoothing, width in pixels"
+    page.set("smoothing", value=4.0)
+    box = weighted(flux, ivar, np.array([0.5, 1, 1, 1, 0.5]))
+    assert np.allclose(page.column("shown", "flux"), box, equal_nan=True)
+    page.set("smoothing", value=0.0)
+    good = ivar > 0
+    assert np.array_equal(page.column("shown", "flux")[good], flux[good])
+
+
+def test_next_and_previous_go_through_the_spectra(page, pages, client, chosen):
+    page.open(pages / "many.html")
+    spectra = client.getSpec(chosen)
+
+    def is_shown(index: int) -> None:
+        good = spectra[index]["ivar"] > 0
+        flux = page.column("shown", "flux")
+        assert len(flux) == len(good)
+        assert np.array_equal(flux[good], spectra[index]["flux"][good].astype(float))
+        assert str(chosen[index]) in page.value("info.text")
+        assert page.value("place.value") == index + 1
+
+    is_shown(0)
+    assert page.value("previous.disabled") is True
+    page.click("next")
+    is_shown(1)
+    page.set("number", value=0.7)
+    page.run("dispatchEvent(new KeyboardEvent('keydown', {key: 'n'}))")
+    is_shown(2)
+    assert page.value("number.value") != 0.7
+    page.click("previous")
+    is_shown(1)
+    assert page.value("number.value") == 0.7
+    page.set("place", value=NSPEC)
+    is_shown(NSPEC - 1)
+    assert page.value("next.disabled") is True
+    assert f"of {NSPEC}" in page.run("return get('page').children[1].children[2].text")
+
+
+def test_the_legend_hides_and_shows(page, pages):
+    page.open(pages / "one.html")
+    state = "return Object.fromEntries(drawn().map((line) => [line.name, line.visible]))"
+    assert page.run(state) == {"flux": True, "model": True, "noise": True, "sky": False}
+    where = """
+    const legend = get("plot").above.find((one) => one.type === "Legend")
+    const items = Bokeh.index.find_one(legend).shadow_el.querySelectorAll(".bk-item")
+    return [...items].map((item) => {
+      const box = item.getBoundingClientRect()
+      return [item.textContent.trim(), box.left + box.width / 2, box.top + box.height / 2]
+    })"""
+    for label, x, y in page.run(where):
+        name = "noise" if "noise" in label else label
+        after = str(not page.run(state)[name]).lower()
+        page.click_at(int(x), int(y))
+        page.until(f"return drawn().find((one) => one.name === '{name}').visible === {after}")
+    assert page.run(state) == {"flux": False, "model": False, "noise": False, "sky": True}
+
+
+def test_kinds_of_lines_are_chosen(page, pages):
+    page.open(pages / "one.html")
+    counts = "return ['emission', 'absorption', 'sky_lines'].map((one) => get(one).get('x').length)"
+    emission, absorption, night = page.run(counts)
+    assert emission == len(EMISSION_LINES)
+    assert absorption > 0
+    assert night == 0
+    page.set("kinds", active=[2])
+    assert page.run(counts)[:2] == [0, 0]
+    assert page.run(counts)[2] > 0
+    assert page.run("return get('above').get('name').length") == 0
+
+
+@pytest.mark.parametrize("size", [(480, 800), (1300, 820)])
+def test_labels_of_lines_do_not_overlap(page, pages, size):
+    page.open(pages / "one.html", size)
+    page.set("kinds", active=[0, 1, 2])
+    for z in (0.0, 0.1, 0.8, 2.5):
+        page.set("number", value=z)
+        scale = page.run(
+            "const p = get('plot'); return p.inner_width / (p.x_range.end - p.x_range.start)"
+        )
+        for source in ("above", "below"):
+            x, y = page.column(source, "x") * scale, page.column(source, "y")
+            assert len(x)
+            for row in np.unique(y):
+                assert (np.diff(np.sort(x[y == row])) >= 12.9).all(), (z, source)
+
+
+def test_the_wheel_and_the_pointer(page, pages):
+    page.open(pages / "one.html")
+    x, y = page.inside(0.5, 0.5)
+    width = "const {start, end} = get('plot').x_range; return end - start"
+    rest = "const {start, end} = get('rest_range'); return end - start"
+    whole, scale = page.run(width), page.run(width) / page.run(rest)
+    pointer = page.pointer()
+    pointer.w3c_actions.pointer_action.move_to_location(x, y)
+    pointer.perform()
+    page.until("return Bokeh.index.get_one(get('plot')).el != null")
+    tooltip = """
+    const all = (root) => [...root.querySelectorAll("*")].flatMap(
+      (el) => [el, ...(el.shadowRoot ? all(el.shadowRoot) : [])])
+    const rows = all(document).filter((el) => el.className === "bk-tooltip-row-value")
+    return rows.map((el) => el.textContent)"""
+    deadline = time.monotonic() + 5
+    while not (said := page.run(tooltip)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    wave = float(said[0].split()[0])
+    middle = page.run("const {start, end} = get('plot').x_range; return (start + end) / 2")
+    assert wave == pytest.approx(middle, abs=5)
+    assert float(said[1].split()[0]) == pytest.approx(wave / scale, abs=0.02)
+    wheel = ActionChains(page.driver)
+    wheel.w3c_actions.wheel_action.scroll(x, y, 0, -300)
+    wheel.perform()
+    page.until(f"const now = (() => {{ {width} }})(); return now < {0.8 * whole}")
+    assert page.run(width) / page.run(rest) == pytest.approx(scale)
+    drag(page, page.inside(0.5, 0.5), page.inside(0.7, 0.5))
+    assert page.run(width) / page.run(rest) == pytest.approx(scale)
+    page.run("get('plot').toolbar.tools.find((one) => one.type === 'ResetTool').do.emit()")
+    page.until(f"const now = (() => {{ {width} }})(); return Math.abs(now - {whole}) < 1e-6")
+    assert page.run(width) / page.run(rest) == pytest.approx(scale)
+
+
+def drag(page: Page, start: tuple[int, int], stop: tuple[int, int]) -> None:
+    """Drag over the plot; the spectrum goes along."""
+    before = page.value("plot.x_range.start")
+    actions = page.pointer()
+    hand = actions.w3c_actions.pointer_action
+    hand.move_to_location(*start)
+    hand.pointer_down()
+    hand.move_to_location(*stop)
+    hand.pointer_up()
+    actions.perform()
+    page.until(f"return get('plot').x_range.start < {before}")
+
+
+@pytest.mark.parametrize("size", [(420, 760), (1300, 820)])
+def test_dark_and_light_fill_the_window(page, pages, size, tmp_path):
+    page.open(pages / "many.html", size)
+    colours = """return [
+        get("plot").background_fill_color, getComputedStyle(document.body).backgroundColor
+    ]"""
+    assert page.run(colours) == ["#FFFFFF", "rgb(255, 255, 255)"]
+    page.set("dark", active=True)
+    page.until("return getComputedStyle(document.body).backgroundColor === 'rgb(20, 22, 26)'")
+    assert page.run(colours)[0] == "#14161A"
+    code = "return [document.documentElement.scrollWidth, innerWidth, get('plot').inner_width]"
+    scrolled, width, inner = page.run(code)
+    assert scrolled <= width
+    assert inner > 0.6 * width
+    assert page.driver.save_screenshot(str(tmp_path / "dark.png"))
+
+
+@pytest.fixture(scope="module")
+def held(client: SpecClient, chosen: list[int]) -> dict[str, tuple[Any, int]]:
+    """Spectra in every form that a caller may hold, and how many there are."""
+    from astropy.nddata import StdDevUncertainty
+    from specutils import Spectrum
+
+    first, three = chosen[0], chosen[:3]
+    spectrum = client.getSpec(first, "Spectrum1D")
+    with np.errstate(divide="ignore"):
+        errors = spectrum.uncertainty.represent_as(StdDevUncertainty)
+    other = Spectrum(
+        flux=spectrum.flux[::-1],
+        spectral_axis=spectrum.spectral_axis[::-1].to("nm"),
+        uncertainty=errors[::-1],
+        mask=spectrum.mask[::-1],
+        meta={"model": spectrum.meta["model"][::-1]},
+    )
+    return {
+        "array": (client.getSpec(first), 1),
+        "aligned": (client.getSpec(three, align=True), 3),
+        "list": (client.getSpec(three), 3),
+        "tuple": (tuple(client.getSpec(three)), 3),
+        "frame": (client.getSpec(first, "pandas"), 1),
+        "frames": (client.getSpec(three, "pandas"), 3),
+        "table": (client.getSpec(first, "Table"), 1),
+        "spectrum": (spectrum, 1),
+        "rows": (client.getSpec(three, "Spectrum1D", align=True), 3),
+        "spectrum list": (client.getSpec(three, "SpectrumList"), 3),
+        "collection": (client.getSpec(three, "SpectrumCollection"), 3),
+        "descending, in nm, standard deviations": (other, 1),
+    }
+
+
+def test_spectra_that_a_caller_holds_are_read(held, client, chosen):
+    records = client.getSpec(chosen[:3])
+    for name, (data, count) in held.items():
+        read = read_spectra(data)
+        assert read is not None, name
+        assert len(read) == count, name
+        for one, record in zip(read, records, strict=False):
+            pixels = np.rint(1e4 * np.log10(one.wave))
+            inside = np.isin(pixels, np.rint(1e4 * record["loglam"].astype(float)))
+            good = record["ivar"] > 0
+            assert np.array_equal(one.flux[inside][good], record["flux"][good]), name
+            assert np.allclose(one.ivar[inside], record["ivar"], rtol=1e-5), name
+            assert np.array_equal(one.model[inside][good], record["model"][good]), name
+            assert not one.ivar[~inside].any(), name
+            assert unit_label(one.flux_unit).startswith("10⁻¹⁷ erg"), name
+    assert read_spectra(chosen) is None
+    assert read_spectra(np.array(chosen)) is None
+
+
+def test_one_page_shows_all_that_a_caller_holds(held, client, chosen, page, tmp_path):
+    record = client.getSpec(chosen[0])
+    good = record["ivar"] > 0
+    data = [data for data, _ in held.values() if not isinstance(data, list | tuple)]
+    assert client.prospect(data, out=tmp_path / "held.html", z=0.25) == "OK"
+    page.open(tmp_path / "held.html")
+    firsts, at = [], 1
+    for value, count in held.values():
+        if not isinstance(value, list | tuple):
+            firsts.append(at)
+            at += count
+    assert page.value("place.high") == at - 1
+    for place in firsts:
+        page.set("place", value=place)
+        assert page.value("number.value") == 0.25
+        flux = page.column("shown", "flux")
+        assert np.array_equal(flux[np.isfinite(flux)], record["flux"][good].astype(float))
+        assert page.value("plot.left[0].axis_label").startswith("flux density (10⁻¹⁷ erg")
+
+
+def test_a_survey_with_other_columns_is_shown_with_its_redshift(client, chosen):
+    asked = []
+
+    def fetch(vectors, columns):
+        asked.append(list(columns))
+        if columns != ["@redshift"]:
+            raise UnknownField(columns[0], ["z"])
+        return client._fetch(chosen[:2], wanted(vectors), Call(), *columns)
+
+    first, second = fetch_spectra(fetch)
+    assert len(asked) == 3
+    assert (first.name, second.name) == (str(chosen[0]), str(chosen[1]))
+    assert dict(first.facts)["z"] == f"{first.z:.5f}"
+    assert first.sky is not None
+
+
+def test_text_of_a_caller_stays_text(client, chosen, page, tmp_path):
+    evil = "</script><script>globalThis.evil = 1</script><img src=x onerror='evil=2'> $$x$$"
+    frame = client.getSpec(chosen[0], "pandas")
+    frame.attrs |= {"id": evil, "context": evil}
+    client.prospect([frame, frame], out=tmp_path / "evil.html", title=evil)
+    page.open(tmp_path / "evil.html")
+    assert page.run("return globalThis.evil ?? null") is None
+    assert (
+        page.run("return Bokeh.index.get_one(get('info')).shadow_el.querySelector('img')") is None
+    )
+    assert page.driver.title == evil
+
+
+def test_a_spectrum_without_noise_model_or_lattice(page, tmp_path):
+    wave = np.sort(np.random.default_rng(3).uniform(4000, 5000, 300))
+    data = np.zeros(300, dtype=[("wavelength", "f8"), ("flux", "f4")])
+    data["wavelength"], data["flux"] = wave, np.sin(wave / 50)
+    data["flux"][17] = np.nan
+    SpecClient(svc_url="http://127.0.0.1:9/spec").prospect(data, out=tmp_path / "bare.html")
+    page.open(tmp_path / "bare.html")
+    assert np.array_equal(page.column("shown", "wave"), wave)
+    assert page.run("return drawn().map((line) => line.name)") == ["flux"]
+    assert np.flatnonzero(np.isnan(page.column("shown", "flux"))).tolist() == [17]
+
+
+def test_a_notebook_shows_the_page_in_a_frame(client, chosen, browser, page, tmp_path):
+    got = client.prospect(chosen[0], show=False, height=400)
+    assert isinstance(got, ViewerPage)
+    path = tmp_path / "notebook.html"
+    path.write_text(f"<!doctype html><body>{got._repr_html_()}</body>", encoding="utf-8")
+    browser.get(path.as_uri())
+    browser.switch_to.frame(browser.find_element("tag name", "iframe"))
+    page.until("return get('shown').get('flux').length > 0")
+    assert page.value("plot.outer_height") == 400
+    code = "return [document.documentElement.scrollHeight, innerHeight]"
+    needed, given = page.run(code)
+    assert needed <= given
+    browser.switch_to.default_content()
+
+
+def test_a_terminal_opens_a_browser_and_a_notebook_does_not(client, chosen, monkeypatch, capsys):
+    opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", lambda url: opened.append(url) or False)
+    assert client.prospect(chosen[0]) is None
+    path = Path(opened[0].removeprefix("file://"))
+    assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    assert str(path) in capsys.readouterr().err
+    path.unlink()
+    displayed: list[Any] = []
+    shell = SimpleNamespace(kernel=object())
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    display = SimpleNamespace(display=displayed.append)
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    assert client.prospect(chosen[0]) is None
+    assert len(opened) == 1
+    assert "<iframe srcdoc=" in displayed[0]._repr_html_()
+
+
+def test_what_cannot_be_shown_is_refused(client, chosen, tmp_path):
+    with pytest.raises(BadParameter, match="one spectrum or more"):
+        client.prospect([])
+    with pytest.raises(BadParameter, match="2,000"):
+        client.prospect(np.arange(2001, dtype=np.uint64))
+    with pytest.raises(BadParameter, match="not both"):
+        client.prospect([client.getSpec(chosen[0]), chosen[1]])
+    with pytest.raises(BadParameter, match="for each of 2"):
+        client.prospect(chosen[:2], z=[0.1, 0.2, 0.3])
+    with pytest.raises(BadParameter, match="greater than -1"):
+        client.prospect(chosen[0], z=-1)
+    with pytest.raises(BadParameter, match="a number"):
+        client.prospect(chosen[0], z="far")
+    with pytest.raises(BadParameter, match="not a folder"):
+        client.prospect(chosen[0], out=tmp_path)
+    with pytest.raises(BadParameter, match="no folder"):
+        client.prospect(chosen[0], out=tmp_path / "none" / "page.html")
+    with pytest.raises(BadParameter, match="no pixels"):
+        client.prospect(client.getSpec(chosen[0])[:0])
+    with pytest.raises(NotFound):
+        client.prospect([chosen[0], 17])
+    with pytest.warns(UserWarning, match="not found"):
+        assert client.prospect([chosen[0], 17], missing="skip", show=False)
+
+
+def test_many_spectra_are_packed_and_announced(tmp_path):
+    data = np.zeros((201, 1000), dtype=[("loglam", "f4"), ("flux", "f4"), ("ivar", "f4")])
+    data["loglam"] = 3.6 + 1e-4 * np.arange(1000)
+    data["flux"] = np.random.default_rng(5).normal(size=data.shape)
+    data["ivar"] = 1
+    client = SpecClient(svc_url="http://127.0.0.1:9/spec")
+    small = client.prospect(data[:1], show=False)
+    with pytest.warns(UserWarning, match="201 spectra make a page"):
+        large = client.prospect(data, show=False)
+    # Two vectors of float32 in base64, and a few hundred bytes of what is known of each.
+    per_spectrum = (len(large.html) - len(small.html)) / 200
+    assert per_spectrum < 2 * 1000 * 4 * 4 / 3 + 900
