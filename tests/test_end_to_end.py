@@ -230,8 +230,6 @@ def test_errors_say_what_is_right(case: Any) -> None:
         spec.getSpec(next(iter(files)), context="sdss_dr8")
     with pytest.raises(BadConstraint):
         spec.query(constraint="z > 1; drop table objects")
-    with pytest.raises(NotImplementedError, match="plot"):
-        spec.plot(next(iter(files)))
 
 
 def test_the_service_is_alive_and_tells_its_contexts(case: Any) -> None:

@@ -317,8 +317,11 @@ def test_refused_files(tmp_path):
         read_identifiers(path)
 
 
-def test_virtual_storage_is_not_read_yet():
-    with pytest.raises(NotImplementedError, match="vos://"):
+def test_names_in_virtual_storage_are_read_by_whoever_can():
+    files = {"vos://ids.txt": f"{A}\n{B}\n", "vos://one": f"{A}"}
+    assert read_identifiers(" vos://ids.txt", read_vos=files.__getitem__) == ([A, B], False)
+    assert read_identifiers("vos://one", read_vos=files.__getitem__) == ([A], False)
+    with pytest.raises(BadIdentifier, match="no virtual storage"):
         read_identifiers("vos://ids.txt")
 
 

@@ -11,16 +11,21 @@
     │   ├── UnknownContext          no such context here
     │   ├── UnknownProfile          no such profile here
     │   ├── UnknownCatalog          no such catalogue in the context
+    │   │   └── NoCatalog           the context is served from files and has none of its own
     │   ├── UnknownField            no such column or vector
     │   ├── NotFound                well-formed identifiers that no searched release holds
     │   ├── MixedLattices           spectra that share no wavelength lattice
     │   ├── TooMuch                 a request beyond a named limit
-    │   └── NotAllowed              a token is missing or does not cover the request
+    │   ├── NoSuchFile              no such name in the caller's virtual storage
+    │   ├── QuotaExceeded           no room in the caller's virtual storage
+    │   ├── NotAuthenticated        a token is missing, wrong or expired
+    │   └── NotAllowed              the token does not cover the request
     └── ServiceError                the request is right; we, or the data, are not
         ├── BadFile                 a file that cannot be ingested
         ├── IngestError             an ingest that cannot go on
         ├── CatalogError            the catalogue cannot answer
         ├── StoreError              the store cannot answer, or its bytes are damaged
+        ├── NoOriginal              the release file of a spectrum is gone or has changed
         ├── Overloaded              too busy now; try again later
         └── Unreachable             no service answers at the URL
 
@@ -133,6 +138,21 @@ class UnknownCatalog(CallerError):
         super().__init__(f"unknown catalogue {catalog!r}; known here: {_some(known)}")
 
 
+class NoCatalog(UnknownCatalog):
+    """The context is served from a tree of files and has no catalogue of positions."""
+
+    code = "no_catalog"
+
+    def __init__(self, context: str, known: Sequence[str]) -> None:
+        others = f"name another with catalog= ({_some(known)})" if known else "there is no other"
+        CallerError.__init__(
+            self,
+            f"{context} is served straight from original files and has no catalogue to query:"
+            f" {others}; spectra are found by identifier, and the operator may ingest the files"
+            " or attach a table with 'specserver catalog add'",
+        )
+
+
 class UnknownField(CallerError):
     """No such column or vector."""
 
@@ -163,7 +183,7 @@ class MixedLattices(CallerError):
     def __init__(self, which: Sequence[object]) -> None:
         super().__init__(
             f"cannot align {_some(which, 10)} by a shift: they do not share a wavelength lattice;"
-            " fetch them unaligned (align='resample' is not offered yet)"
+            " align='resample' lays them on one, conserving flux; or fetch them unaligned"
         )
 
 
@@ -176,8 +196,42 @@ class TooMuch(CallerError):
         super().__init__(f"{given:,} {what} in one request; the limit is {limit:,}: ask in parts")
 
 
+class NoSuchFile(CallerError):
+    """No such name in the caller's virtual storage."""
+
+    code = "no_such_file"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no {name!r} in your space; vos.ls() lists what there is")
+
+
+class QuotaExceeded(CallerError):
+    """No room in the caller's virtual storage."""
+
+    code = "quota_exceeded"
+
+    def __init__(self, what: str, given: int, limit: int) -> None:
+        super().__init__(
+            f"{given:,} {what} are more than the {limit:,} that your space may hold;"
+            " make room with vos.rm(name)"
+        )
+
+
+class NotAuthenticated(CallerError):
+    """A token is missing, wrong or expired."""
+
+    code = "not_authenticated"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"{reason}; send a token with token=, set_token() or SPECSERVER_TOKEN (header"
+            " X-DL-AuthToken or Authorization: Bearer), made by the operator with"
+            " 'specserver token create'"
+        )
+
+
 class NotAllowed(CallerError):
-    """A token is missing or does not cover the request."""
+    """The token does not cover the request."""
 
     code = "not_allowed"
 
@@ -221,6 +275,18 @@ class StoreError(ServiceError):
         super().__init__(f"{where}: {reason}")
 
 
+class NoOriginal(ServiceError):
+    """The release file of a spectrum is gone or has changed."""
+
+    code = "no_original"
+
+    def __init__(self, which: Sequence[object], reason: str) -> None:
+        super().__init__(
+            f"no original FITS file for {_some(which, 10)}: {reason};"
+            " fits='rebuilt' makes one from the store"
+        )
+
+
 class Overloaded(ServiceError):
     """Too busy now; try again later."""
 
@@ -248,4 +314,9 @@ def _tree(cls: type[SpecServerError]) -> Iterable[type[SpecServerError]]:
         yield from _tree(child)
 
 
-_BY_CODE = {cls.code: cls for cls in _tree(SpecServerError)}
+def all_errors() -> list[type[SpecServerError]]:
+    """Return every class of the tree, each before those below it."""
+    return list(_tree(SpecServerError))
+
+
+_BY_CODE = {cls.code: cls for cls in all_errors()}

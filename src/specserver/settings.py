@@ -30,6 +30,24 @@ class Settings(BaseSettings):
         title="Longest time of one query, seconds",
         description="A caller's own timeout may be shorter, never longer.",
     )
+    vos_quota_bytes: int = Field(
+        default=10 * 2**30, ge=0, title="Bytes that each user may keep in virtual storage"
+    )
+    vos_max_entries: int = Field(
+        default=100_000,
+        ge=0,
+        title="Files and folders that each user may keep in virtual storage",
+        description="They are listed and counted in memory.",
+    )
+    vos_max_file_bytes: int = Field(
+        default=2 * 2**30, ge=0, title="Bytes of one file in virtual storage"
+    )
+    max_image_pixels: int = Field(
+        default=2**24,
+        ge=10_000,
+        title="Pixels of one picture",
+        description="4096 × 4096; a picture being drawn holds up to 13 bytes for each.",
+    )
 
 
 def default_data() -> Path:

@@ -20,6 +20,7 @@ __all__ = [
     "get_context",
     "get_profile",
     "get_svc_url",
+    "get_token",
     "isAlive",
     "list_contexts",
     "list_profiles",
@@ -32,12 +33,14 @@ __all__ = [
     "set_context",
     "set_profile",
     "set_svc_url",
+    "set_token",
     "stackedImage",
     "to_Spectrum1D",
     "to_Table",
     "to_pandas",
     "unpack_specobjid",
     "vactoair",
+    "vos",
 ]
 
 # A client contacts nothing before its first request, so making it here costs nothing.
@@ -46,6 +49,9 @@ _client = SpecClient()
 isAlive = _client.isAlive
 set_svc_url = _client.set_svc_url
 get_svc_url = _client.get_svc_url
+set_token = _client.set_token
+get_token = _client.get_token
+vos = _client.vos
 set_context = _client.set_context
 get_context = _client.get_context
 list_contexts = _client.list_contexts
@@ -68,4 +74,6 @@ def getClient(context: str = "default", profile: str = "default") -> SpecClient:
 
     An unknown context shows at the client's first request: making it contacts nothing.
     """
-    return SpecClient(context, profile, _client.chosen_svc_url)
+    client = SpecClient(context, profile, _client.chosen_svc_url)
+    client.set_token(_client.chosen_token)
+    return client

@@ -144,6 +144,27 @@ def plot_spectrum(spec, plan):
     return spec.plt.gca().get_xlabel()
 
 
+def draw_pictures(spec, plan, out):
+    """All pictures; the old client opens each as an image of Pillow, whose ``save`` it gives."""
+    ids = [int(number) for number in plan["ids"]]
+    first = tuple(plan["tuple"])
+    spec.preview(ids[0]).save(out / "preview.png")
+    # Of a tuple it makes a URL with blanks, which it cannot send; text without them works.
+    spec.preview(f"({','.join(map(str, first))})").save(out / "preview_tuple.png")
+    spec.plotGrid(ids[:4], 4, 1).save(out / "grid_wide.png")
+    spec.plotGrid(ids[:4], 1, 4).save(out / "grid_tall.png")
+    spec.plotGrid(np.array(ids, dtype="u8"), 2, 1, page=1).save(out / "grid_page.png")
+    spec.plotGrid([first, first], 2, 1).save(out / "grid_tuples.png")
+    spec.stackedImage(ids).save(out / "stack.png")
+    spec.stackedImage(ids, width=300, height=200, inverse=True).save(out / "stack_size.png")
+    (out / "stack_raw.png").write_bytes(spec.stackedImage(ids, fmt="raw", thickness=3))
+    return {
+        "unknown": attempt(spec.preview, 5),
+        "unknown_grid": attempt(spec.plotGrid, [5], 1, 1),
+        "unknown_stack": attempt(spec.stackedImage, [5]),
+    }
+
+
 def main():
     url, plan_file, folder = sys.argv[1:]
     plan, out, asked = json.loads(Path(plan_file).read_text()), Path(folder), []
@@ -156,6 +177,7 @@ def main():
     answers["queries"] = ask_catalogue(spec, plan, out)
     answers["spectra"] = fetch_spectra(spec, plan, out)
     answers["plot_label"] = plot_spectrum(spec, plan)
+    answers["pictures"] = draw_pictures(spec, plan, out)
     answers["service"] = ask_service(spec, url, plan["context"])
     (out / "answers.json").write_text(json.dumps(answers, indent=1))
 

@@ -150,7 +150,7 @@ def test_lists_have_three_forms(http, path):
         ({"id_list": "5"}, 404, "not_found"),
         ({"id_list": "5", "context": "nonesuch"}, 404, "unknown_context"),
         ({"id_list": "5", "profile": "nonesuch"}, 404, "unknown_profile"),
-        ({"format": "fits"}, 400, "bad_parameter"),
+        ({"format": "fits", "align": "True"}, 400, "bad_parameter"),
         ({"format": "xml"}, 400, "bad_parameter"),
         ({"values": "flux,nonesuch"}, 400, "unknown_field"),
         ({"cutout": "7200-6500"}, 400, "bad_parameter"),

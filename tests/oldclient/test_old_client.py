@@ -21,6 +21,7 @@ from astropy.io import ascii as ascii_io
 from astropy.io import fits
 from astropy.table import Table
 from numpy.lib.recfunctions import repack_fields
+from PIL import Image
 
 from specserver.model.ids import unpack_specobjid
 
@@ -340,3 +341,38 @@ def test_plot_finds_the_redshift(session, served):
     with fits.open(find_file(served.folder, int(session.plan["ids"][0]))) as hdus:
         z = float(hdus[2].data["Z"][0])
     assert session.answers["plot_label"].endswith(f"z={z:.3g}")
+
+
+def test_previews(session):
+    with Image.open(session.folder / "preview.png") as picture:
+        assert picture.width > 2 * picture.height
+    same = [(session.folder / name).read_bytes() for name in ("preview.png", "preview_tuple.png")]
+    assert same[0] == same[1]
+
+
+def test_grids_have_the_columns_and_rows_that_were_asked_for(session):
+    sizes = {}
+    for name in ("wide", "tall", "page", "tuples"):
+        with Image.open(session.folder / f"grid_{name}.png") as picture:
+            sizes[name] = picture.size
+    assert sizes["wide"][0] / sizes["wide"][1] > 3
+    assert sizes["tall"][0] / sizes["tall"][1] < 1
+    assert sizes["page"] == sizes["tuples"]
+
+
+def test_stacked_images(session):
+    lengths = [len(coadd) for coadd in session.coadds]
+    with Image.open(session.folder / "stack.png") as picture:
+        levels = np.asarray(picture.convert("L"))
+    assert levels.shape == (NIDS, max(lengths))
+    # The first identifier is the bottom row.
+    assert [int(np.flatnonzero(row)[-1] < length) for row, length in
+            zip(levels[::-1], lengths, strict=True)] == [1] * NIDS  # fmt: skip
+    with Image.open(session.folder / "stack_size.png") as picture:
+        assert picture.size == (300, 200)
+    with Image.open(session.folder / "stack_raw.png") as picture:
+        assert picture.size == (max(lengths), 3 * NIDS)
+
+
+def test_pictures_of_unknown_identifiers_are_errors(session):
+    assert set(session.answers["pictures"].values()) <= {"Exception", "UnidentifiedImageError"}

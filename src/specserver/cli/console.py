@@ -31,6 +31,17 @@ Url = Annotated[
         show_default=False,
     ),
 ]
+Token = Annotated[
+    str | None,
+    typer.Option(
+        "--token",
+        metavar="T",
+        envvar="SPECSERVER_TOKEN",
+        help="Who asks; better in the environment, where other users do not see it.",
+        show_default=False,
+        show_envvar=True,
+    ),
+]
 Context = Annotated[
     str,
     typer.Option("--context", metavar="C", help="Release to ask, such as sdss_dr17."),

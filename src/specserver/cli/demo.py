@@ -202,7 +202,8 @@ def _examples(url: str, folder: Path) -> None:
 def _picture(spec: "SpecClient", folder: Path) -> None:
     """Write a picture of the best quasar or galaxy spectrum there is."""
     from ..model.lines import EMISSION_LINES
-    from ..render.plot import Plotted, spectrum_png
+    from ..render.plot import spectrum_png
+    from ..render.style import Plotted
 
     condition = "class in ('QSO', 'GALAXY') and zwarning = 0 order by sn_median desc limit 1"
     best = spec.query(constraint=condition, fields="specobjid,class,subclass,z,sn_median")
@@ -216,7 +217,7 @@ def _picture(spec: "SpecClient", folder: Path) -> None:
             model=array["model"],
             title=f"{row['specobjid']}   {row['class']} {row['subclass']}   z = {row['z']:.4f}"
             f"   S/N {row['sn_median']:.1f}",
-            flux_unit=r"$10^{-17}$ erg s$^{-1}$ cm$^{-2}$ Å$^{-1}$",
+            flux_unit="10⁻¹⁷ erg s⁻¹ cm⁻² Å⁻¹",
             z=float(row["z"]),
             lines=EMISSION_LINES,
         )

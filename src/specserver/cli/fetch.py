@@ -2,20 +2,25 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.table import Table
 
+from ..client.spaces import in_space
 from ..errors import BadParameter
-from .console import ERROR, OUT, Context, Url
+from .console import ERROR, OUT, Context, Token, Url
 from .show import client_of
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from ..client.api import SpecClient
+
 _SHOWN = 20
+# Endings of files, and the formats of getSpec that make them; others are taken as getSpec does.
+_FORMATS = {"npy": "numpy", "csv": "pandas", "ecsv": "table"}
 
 
 def register(app: typer.Typer) -> None:
@@ -48,9 +53,11 @@ def query(
         bool, typer.Option("--all", help="All spectra, not only the best of each object.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="File to write instead of printing.")
+        str | None,
+        typer.Option(metavar="FILE", help="File to write instead of printing; also vos://name."),
     ] = None,
     url: Url = None,
+    token: Token = None,
 ) -> None:
     """Find spectra by position and condition; print identifiers, or columns as CSV.
 
@@ -69,8 +76,8 @@ def query(
         asked["constraint"] = where
     if fields is not None:
         asked["fields"] = fields
-    asked["out"] = str(out) if out else None
-    found = client_of(url).query(**asked)
+    asked["out"] = out
+    found = client_of(url).query(**asked, token=token)
     if out is None:
         _print_found(found)
 
@@ -94,15 +101,27 @@ def _print_found(found: Any) -> None:
         sys.stdout.write(f"{line}\n")
 
 
+def _read_text(name: str, client: "SpecClient", token: str | None) -> str:
+    """Return the text of a file, of virtual storage, or of standard input."""
+    if name == "-":
+        return sys.stdin.read()
+    if in_space(name):
+        return client.vos.read_text(name, token=token)
+    return Path(name).read_text("utf-8-sig")
+
+
 def get(
     ids: Annotated[
         list[str] | None,
         typer.Argument(metavar="ID…", help="Numbers, or tuples such as '(266,51602,1-100)'."),
     ] = None,
     ids_file: Annotated[
-        Path | None, typer.Option("--ids", metavar="FILE", help="File of identifiers, - for stdin.")
+        str | None,
+        typer.Option("--ids", metavar="FILE", help="File of identifiers, - for stdin, or vos://…"),
     ] = None,
-    fmt: Annotated[str, typer.Option(help="With --out: npy or csv.")] = "npy",
+    fmt: Annotated[
+        str, typer.Option(help="With --out: npy, csv, ecsv (Table), fits (original), Spectrum1D.")
+    ] = "npy",
     values: Annotated[
         str | None, typer.Option(metavar="A,B,…", help="Vectors to fetch (default: all).")
     ] = None,
@@ -112,57 +131,56 @@ def get(
     cutout: Annotated[
         str | None, typer.Option(metavar="A-B", help="Vacuum wavelengths in Å, as in 6500-7200.")
     ] = None,
+    resample: Annotated[
+        bool, typer.Option("--resample", help="As --align, for other lattices too; conserves flux.")
+    ] = False,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder to write to: a file a spectrum.")
+        str | None,
+        typer.Option(metavar="DIR", help="Folder to write to, also vos://…: a file a spectrum."),
     ] = None,
+    rebuilt: Annotated[
+        bool, typer.Option("--rebuilt", help="FITS from the store in place of the original file.")
+    ] = False,
     context: Context = "default",
     skip_missing: Annotated[
         bool, typer.Option("--skip-missing", help="Leave out identifiers that are not found.")
     ] = False,
     url: Url = None,
+    token: Token = None,
 ) -> None:
     """Fetch spectra; write one file each, or print what came.
 
     Example: specserver get '(266,51602,13)' --values flux,ivar --out spectra
     """
-    if fmt not in {"npy", "numpy", "csv"}:
-        raise BadParameter("fmt", fmt, "npy or csv")
+    client = client_of(url)
     text = "\n".join(ids or [])
     if ids_file is not None:
-        text += "\n" + (
-            sys.stdin.read() if str(ids_file) == "-" else ids_file.read_text("utf-8-sig")
-        )
+        text += f"\n{_read_text(ids_file, client, token)}"
     if not text.strip():
         raise BadParameter("ids", text, "name at least one spectrum, or a file with --ids")
-    client = client_of(url)
+    missing: Literal["error", "skip"] = "skip" if skip_missing else "error"
+    aligned = "resample" if resample else align
+    if out is not None:
+        client.getSpec(
+            text,
+            _FORMATS.get(fmt.lower(), fmt),
+            out,
+            aligned,
+            cutout,
+            context,
+            values=values,
+            missing=missing,
+            fits="rebuilt" if rebuilt else "original",
+            token=token,
+            verbose=True,
+        )
+        return
     from ..client.request import read_wanted
     from ..model.idtext import parse_id_text
 
-    found = client.fetch(
-        parse_id_text(text),
-        read_wanted("numpy", values, cutout, align),
-        context=context,
-        missing="skip" if skip_missing else "error",
-    )
-    if out is None:
-        _print_spectra(found.ids, found.data)
-        return
-    out.mkdir(parents=True, exist_ok=True)
-    for number, spectrum in zip(found.ids.tolist(), found.data, strict=True):
-        _write(out / str(number), spectrum, fmt)
-    ERROR.print(f"{len(found.ids):,} spectra written to {out}", highlight=False)
-
-
-def _write(stem: Path, spectrum: "npt.NDArray[Any]", fmt: str) -> None:
-    """Write one spectrum."""
-    if fmt == "csv":
-        from ..client.convert import to_pandas
-
-        to_pandas(spectrum).to_csv(stem.with_suffix(".csv"), index=False)
-    else:
-        import numpy as np
-
-        np.save(stem.with_suffix(".npy"), spectrum, allow_pickle=False)
+    wanted = read_wanted("numpy", values, cutout, aligned)
+    found = client.fetch(parse_id_text(text), wanted, context=context, missing=missing, token=token)
+    _print_spectra(found.ids, found.data)
 
 
 def _print_spectra(ids: "npt.NDArray[np.generic]", spectra: Any) -> None:

@@ -28,6 +28,7 @@ simulate_app = typer.Typer(
     no_args_is_help=True, help="Write a mock survey in a survey's own file format."
 )
 _REFUSED_SHOWN = 10
+_SHUTDOWN_S = 30  # a reader that stands still must not keep a service from ending
 
 
 def register(app: typer.Typer) -> None:
@@ -160,9 +161,10 @@ def serve(
 
     from ..processes import end_with_stdin
     from ..store.layout import list_contexts
+    from ..store.trees import list_trees
 
     folder = Path(data_folder(data)).absolute()
-    names = list_contexts(folder)
+    names = sorted({*list_contexts(folder), *list_trees(folder)})
     if names:
         ERROR.print(f"serving {', '.join(names)} from {folder}", highlight=False)
     else:
@@ -182,6 +184,7 @@ def serve(
         workers=workers or min(8, os.cpu_count() or 1),
         log_level="warning",
         access_log=False,
+        timeout_graceful_shutdown=_SHUTDOWN_S,
     )
 
 

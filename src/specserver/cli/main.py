@@ -7,7 +7,7 @@ import typer
 
 from .. import __version__
 from ..errors import CallerError, SpecServerError
-from . import demo, fetch, hold, show
+from . import catalog, demo, fetch, hold, show, token, vos
 from .console import ERROR
 
 app = typer.Typer(
@@ -43,7 +43,7 @@ def _options(
     """Take the options that stand before a command."""
 
 
-for part in (hold, fetch, show, demo):
+for part in (hold, fetch, show, catalog, demo, token, vos):
     part.register(app)
 
 

@@ -29,9 +29,11 @@ def contexts(data: Data = None, url: Url = None) -> None:
     if url is not None:
         OUT.print(client_of(url).list_contexts(fmt="text"), highlight=False)
         return
-    table = Table("context", "title", "spectra")
+    table = Table("context", "title", "spectra", "original files")
     for one in _service(data).contexts():
-        table.add_row(one.name, one.title, f"{one.nspec:,}")
+        table.add_row(
+            one.name, one.title, f"{one.nspec:,}", f"{one.nfiles:,}" if one.nfiles else ""
+        )
     OUT.print(table)
 
 
@@ -52,6 +54,8 @@ def catalogs(
     for one in found:
         table.add_row(one.name, f"{one.nrows:,}", one.title)
     OUT.print(table)
+    if not found:
+        return
     columns = Table("column", "type", "unit", "meaning")
     for column in found[0].columns:
         columns.add_row(column.name, column.dtype, column.unit, column.meaning)
@@ -82,7 +86,11 @@ def info(data: Data = None, url: Url = None) -> None:
         OUT.print(client.list_contexts(fmt="text"), highlight=False)
         return
     require_server()
+    from ..service.archive import Archive
+    from ..service.tables import attached_tables
     from ..store.layout import list_contexts, list_segments
+    from ..store.trees import list_trees
+    from .catalog import table_of_tables, table_of_trees
 
     folder = Path(data_folder(data))
     table = Table(
@@ -95,6 +103,10 @@ def info(data: Data = None, url: Url = None) -> None:
         size = readable_bytes(nbytes)
         table.add_row(name, str(len(segments)), f"{nspec:,}", size, f"{nbytes / nspec:,.0f}")
     OUT.print(table)
+    if list_trees(folder):
+        OUT.print(table_of_trees(folder))
+    if tables := attached_tables(Archive(folder)):
+        OUT.print(table_of_tables(tables))
 
 
 def _service(data: str | None) -> "SpectroscopicService":

@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import numpy as np
 import numpy.typing as npt
@@ -57,15 +57,20 @@ def write_result(columns: "Columns", fields: Sequence[str], path: Path) -> None:
         The file to write; its folder exists.
     """
     with path.open("w", encoding="utf-8", newline="") as file:
-        if list(fields) == [TUPLE]:
-            file.writelines(f"({','.join(map(str, parts))})\n" for parts in _tuples(columns))
-        elif len(columns.values) == 1:
-            values = next(iter(columns.values.values()))
-            file.writelines(f"{value}\n" for value in _cells(values))
-        else:
-            rows = csv.writer(file, lineterminator="\n")
-            rows.writerow(columns.values)
-            rows.writerows(zip(*map(_cells, columns.values.values()), strict=True))
+        write_rows(columns, fields, file)
+
+
+def write_rows(columns: "Columns", fields: Sequence[str], file: TextIO) -> None:
+    """Write to an open file what `write_result` writes."""
+    if list(fields) == [TUPLE]:
+        file.writelines(f"({','.join(map(str, parts))})\n" for parts in _tuples(columns))
+    elif len(columns.values) == 1:
+        values = next(iter(columns.values.values()))
+        file.writelines(f"{value}\n" for value in _cells(values))
+    else:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(columns.values)
+        rows.writerows(zip(*map(_cells, columns.values.values()), strict=True))
 
 
 def _tuples(columns: "Columns") -> list[tuple[int, int, int, str]]:

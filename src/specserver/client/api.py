@@ -1,30 +1,30 @@
 """What a user holds: a client that finds spectra and fetches them."""
 
 import os
-import sys
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
+from io import StringIO
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import BadParameter
-from ..model.idtext import IdPattern, format_id
-from .answers import TUPLE, split_names, to_result, write_result
-from .connection import Connection
+from ..model.spacename import split_file_name
+from .answers import TUPLE, split_names, to_result, write_result, write_rows
 from .identifiers import read_identifiers
+from .pictures import Pictures
 from .position import name_arguments, read_place
 from .request import Cutout, Values, Wanted, read_wanted
+from .spaces import in_space
+from .transfer import Call, say, shortened
 
 if TYPE_CHECKING:
     from .columns import Columns
     from .decode import Spectra
 
-_VOS: Final = "vos://"
 
-
-class SpecClient(Connection):
+class SpecClient(Pictures):
     """Finds spectra of a spectroscopic data service and fetches them."""
 
     def query(
@@ -64,7 +64,7 @@ class SpecClient(Connection):
         constraint
             A SQL condition; may end in ``ORDER BY`` and ``LIMIT``, or consist of these.
         out
-            A file to write, one identifier a line, or a CSV for several fields.
+            A file to write, or ``vos://name``: one identifier a line, or a CSV for several fields.
         fields
             Columns wanted; ``tuple`` stands for plate, mjd, fiberid, run2d. Default: identifiers.
         primary
@@ -98,12 +98,16 @@ class SpecClient(Connection):
             "primary": bool(primary),
             "timeout_s": timeout,
         }
-        path = _local_path(named.get("out"))
+        path = _checked_out(named.get("out"))
         columns = self._fetch_columns(body, timeout, token, debug=debug, verbose=verbose)
         if path is None:
             return to_result(columns, names)
-        write_result(columns, names, path)
-        return "OK"
+        if isinstance(path, Path):
+            write_result(columns, names, path)
+            return "OK"
+        text = StringIO()
+        write_rows(columns, names, text)
+        return self.vos.put(path, text.getvalue().encode(), token=token)
 
     def getSpec(
         self,
@@ -118,6 +122,7 @@ class SpecClient(Connection):
         values: Values = None,
         id_col: str | None = None,
         missing: Literal["error", "skip"] = "error",
+        fits: Literal["original", "rebuilt"] = "original",
         timeout: float | None = None,
         token: str | None = None,
         debug: bool = False,
@@ -130,9 +135,16 @@ class SpecClient(Connection):
         id_list
             Identifiers in any form: numbers, text, tuples with wildcards, arrays, tables, files.
         fmt
-            ``numpy``, ``pandas``, ``Table`` or ``Spectrum1D``, in any case.
+            ``numpy``, ``pandas``, ``Table``, ``Spectrum1D``, ``SpectrumCollection`` (always
+            aligned), ``SpectrumList`` or ``FITS`` (bytes of the original file), in any case.
+        out
+            A folder, made when it is not there, or ``vos://dir/``: each spectrum becomes a file
+            named as on the server (``.npy``, ``.csv``, ``.ecsv``, ``.fits``), written while the
+            rest travels. For one spectrum also the name of a file with such an ending.
         align
             Lay all spectra on their common wavelength lattice: one 2-D array or Spectrum.
+            ``resample`` does so also for spectra that lie off it, conserving flux; the result has
+            flux, ivar and masks (rules: `specserver.client.resample`).
         cutout
             Vacuum Å, ``'6500-7200'`` or a pair; implies ``align``.
         values
@@ -141,92 +153,109 @@ class SpecClient(Connection):
             The column of a table that holds the identifiers.
         missing
             ``skip`` returns what was found and warns of the rest.
+        fits
+            With ``fmt='FITS'``: the ``original`` release file byte for byte, or a file ``rebuilt``
+            from the store, which says so in its header.
         timeout
             Seconds of silence after which to give up.
 
         Returns
         -------
         list, array, Spectrum, or one object
-            One object for one identifier, else in the order of the identifiers.
+            One object for one identifier, else in the order of the identifiers; a collection and
+            a SpectrumList also for one. ``'OK'`` when files were written.
         """
         wanted = read_wanted(fmt, values, cutout, align)
         if missing not in {"error", "skip"}:
             raise BadParameter("missing", missing, "error or skip")
-        if out:
-            raise NotImplementedError("out= of getSpec is not there yet")
-        ids, single = read_identifiers(id_list, id_col)
+        if fits not in {"original", "rebuilt"}:
+            raise BadParameter("fits", fits, "original or rebuilt")
+        ids, single = read_identifiers(id_list, id_col, read_vos=self.vos.reader(token))
+        call = Call(context, profile, missing, timeout, token, debug, verbose)
+        if out is not None and str(out):
+            from .save import open_target
+
+            target = open_target(out, partial(self._space, token=token), single=single)
+            return self._write(ids, wanted, target, call, fits)
         if not ids:
             return []
+        if wanted.fmt == "fits":
+            files = [file.data for file in self._files(ids, call, fits)]
+            return files[0] if single and len(files) == 1 else files
         # One spectrum needs no common lattice; it comes as one 1-D object, aligned or not.
-        wanted = replace(wanted, align=wanted.align and not single)
-        spectra = self.fetch(
-            ids,
-            wanted,
-            context=context,
-            profile=profile,
-            missing=missing,
-            timeout=timeout,
-            token=token,
-            debug=debug,
-            verbose=verbose,
-        )
+        alone = single and wanted.fmt != "collection" and not wanted.resample
+        wanted = replace(wanted, align=wanted.align and not alone)
+        spectra = self._fetch(ids, wanted, call)
         return _finish(spectra, wanted, single=single and len(spectra.ids) == 1)
 
-    def fetch(
+    def prospect(
         self,
-        ids: Sequence[int | IdPattern],
-        wanted: Wanted,
-        *,
+        data: Any,
         context: str | None = None,
         profile: str | None = None,
+        out: str | os.PathLike[str] | None = None,
+        *,
+        z: float | list[float] | None = None,
+        title: str | None = None,
+        width: int | None = None,
+        height: int | None = None,
+        dark: bool = False,
+        show: bool = True,
+        id_col: str | None = None,
         missing: Literal["error", "skip"] = "error",
         timeout: float | None = None,
         token: str | None = None,
         debug: bool = False,
         verbose: bool = False,
-    ) -> "Spectra":
-        """Fetch spectra with all that is known of them: identifiers, releases, columns.
+    ) -> Any:
+        """Look at spectra interactively: zoom, smooth, and try redshifts.
 
-        What `getSpec` is made of, for programs; parameters as there.
+        Parameters
+        ----------
+        data
+            Identifiers in any form, or spectra: structured arrays, DataFrames, Tables, Spectrum
+            objects, or a list of these. A page holds up to 2,000.
+        out
+            File to write, ``page.html`` or ``vos://page.html``: needs no network to be opened.
+        z
+            Redshift where lines are marked first, or one each; None takes those known.
+        title
+            A line of text above all.
+        width, height
+            Pixels; None fills the window.
+        dark
+            Begin on black.
+        show
+            Without ``out``: open it, in the notebook or in a browser; False returns the page.
+        id_col, missing, timeout
+            As in `getSpec`.
+
+        Returns
+        -------
+        None, ``'OK'`` or ViewerPage
+            ``'OK'`` when a file was written; the page when it is neither written nor shown.
         """
-        body = self._where(context, profile) | {
-            "ids": "\n".join(format_id(one) for one in ids),
-            "vectors": wanted.vectors,
-            "cutout": wanted.cutout_aa,
-            "align": wanted.align,
-            "columns": ["@redshift"] if wanted.fmt == "spectrum" else [],
-            "missing": missing,
-        }
-        spectra = self._fetch_spectra(body, wanted, timeout, token, debug=debug, verbose=verbose)
-        if spectra.head.missing:
-            _warn_missing(spectra.head.missing, len(ids))
-        return spectra
+        from ..render.viewer import Look
+        from . import viewed, viewer
 
-    # What the next version brings; the names are there so that it says so.
-
-    def plot(self, spec: Any) -> None:
-        """Plot one spectrum."""
-        raise NotImplementedError("plot is not there yet")
-
-    def prospect(self, data: Any) -> None:
-        """Look at spectra interactively."""
-        raise NotImplementedError("prospect is not there yet")
-
-    def preview(self, spec: Any) -> bytes:
-        """Return a preview image of one spectrum."""
-        raise NotImplementedError("preview is not there yet")
-
-    def plotGrid(self, id_list: Any, nx: int, ny: int, page: int = 0) -> bytes:
-        """Return a grid of preview images as one."""
-        raise NotImplementedError("plotGrid is not there yet")
-
-    def getGridPlot(self, id_list: Any, nx: int, ny: int, page: int = 0) -> bytes:
-        """Return a grid of preview images as one; another name of `plotGrid`."""
-        raise NotImplementedError("getGridPlot is not there yet")
-
-    def stackedImage(self, id_list: Any, fmt: str = "png") -> Any:
-        """Return an image with a spectrum in each row."""
-        raise NotImplementedError("stackedImage is not there yet")
+        spectra = viewed.read_spectra(data)
+        if spectra is None:
+            ids, _ = read_identifiers(data, id_col, read_vos=self.vos.reader(token))
+            viewer.require_count(len(ids))
+            call = Call(context, profile, missing, timeout, token, debug, verbose)
+            spectra = viewed.fetch_spectra(
+                lambda vectors, columns: self._fetch(ids, viewed.wanted(vectors), call, *columns)
+            )
+        if z is not None:
+            spectra = viewer.with_redshifts(spectra, z)
+        page = viewer.make_page(spectra, Look(title or "", width, height, dark))
+        if out is not None and str(out):
+            page.save(out, partial(self._space, token=token))
+            return "OK"
+        if show:
+            page.show()
+            return None
+        return page
 
     def _fields_to_ask(self, names: list[str], context: str) -> list[str]:
         """Return the columns to ask for: of several, the identifier is the first.
@@ -255,73 +284,36 @@ class SpecClient(Connection):
 
         url, began = self._url("bulk/query"), perf_counter()
         if debug:
-            _say(f"POST {url} {body}")
+            say(f"POST {url} {shortened(body)}")
         with self._http().post(
             url, body, token=token, timeout_s=query_timeout_s(timeout_s)
         ) as answer:
             columns = read_columns(answer)
         if verbose:
             nrow = len(next(iter(columns.values.values()), ()))
-            _say(f"{nrow:,} rows in {perf_counter() - began:.2f} s")
+            say(f"{nrow:,} rows in {perf_counter() - began:.2f} s")
         return columns
-
-    def _fetch_spectra(
-        self,
-        body: Mapping[str, Any],
-        wanted: Wanted,
-        timeout_s: float | None,
-        token: str | None,
-        *,
-        debug: bool,
-        verbose: bool,
-    ) -> "Spectra":
-        """Ask for spectra and decode them while they arrive."""
-        from .decode import decode_spectra
-
-        url, began = self._url("bulk/spectra"), perf_counter()
-        if debug:
-            _say(f"POST {url} {body}")
-        with self._http().post(url, body, token=token, timeout_s=timeout_s) as answer:
-            spectra = decode_spectra(answer, values=wanted.values, align=body["align"])
-        if verbose:
-            nbytes = sum(one.nbytes for one in spectra.data)
-            seconds = perf_counter() - began
-            _say(f"{len(spectra.ids):,} spectra, {nbytes / 1e6:.1f} MB in {seconds:.2f} s")
-        return spectra
 
 
 def _finish(spectra: "Spectra", wanted: Wanted, *, single: bool) -> Any:
     """Return the spectra in the form wanted."""
     if wanted.fmt == "numpy":
         return spectra.data[0] if single else spectra.data
-    from .convert import convert
+    from .convert import convert, convert_one
 
-    made = convert(spectra, wanted.fmt)
-    return made[0] if single else made
+    if single and wanted.fmt not in {"list", "collection"}:
+        return convert_one(spectra, 0, spectra.data[0], wanted.fmt)
+    return convert(spectra, wanted.fmt)
 
 
-def _local_path(out: str | os.PathLike[str] | None) -> Path | None:
-    """Return the file to write, or None for none."""
+def _checked_out(out: str | os.PathLike[str] | None) -> Path | str | None:
+    """Return the file to write, a name in virtual storage as text, or None for none."""
     if out is None or out == "":
         return None
-    if str(out).startswith(_VOS):
-        raise NotImplementedError("vos:// names are not there yet")
+    if in_space(out):
+        split_file_name(str(out).strip())
+        return str(out).strip()
     path = Path(out).expanduser()
     if not path.parent.is_dir():
         raise BadParameter("out", str(out), f"there is no folder {path.parent}")
     return path
-
-
-def _warn_missing(missing: tuple[str, ...], asked: int) -> None:
-    """Warn of identifiers that were left out."""
-    some = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
-    warnings.warn(
-        f"{len(missing):,} of {asked:,} identifiers were not found and are left out: {some}",
-        UserWarning,
-        stacklevel=3,
-    )
-
-
-def _say(text: str) -> None:
-    """Tell the person at the terminal."""
-    sys.stderr.write(f"specserver: {text}\n")

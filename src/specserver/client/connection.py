@@ -5,12 +5,14 @@ import os
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import BadParameter, SpecServerError, UnknownContext, UnknownProfile
+from .spaces import Spaces
 
 if TYPE_CHECKING:
     from .session import Session
 
 DEFAULT_URL: Final = "http://127.0.0.1:6998/spec"
 URL_VARIABLE: Final = "SPECSERVER_URL"
+TOKEN_VARIABLE: Final = "SPECSERVER_TOKEN"  # noqa: S105  # the name of a variable
 
 _GREETING: Final = "hello world"
 _FORMATS: Final = ("text", "json", "csv")
@@ -37,6 +39,7 @@ class Connection:
         self._context = context
         self._profile = profile
         self._svc_url = svc_url
+        self._token: str | None = None
         self._session: Session | None = None
         self._id_columns: dict[tuple[str, str], str] = {}
 
@@ -61,6 +64,24 @@ class Connection:
     def get_svc_url(self) -> str:
         """Return the root of the service."""
         return (self._svc_url or os.environ.get(URL_VARIABLE) or DEFAULT_URL).rstrip("/")
+
+    def set_token(self, token: str | None) -> None:
+        """Set the token of later calls; None follows ``SPECSERVER_TOKEN``, '' sends none."""
+        self._token = token
+
+    @property
+    def chosen_token(self) -> str | None:
+        """The token that was set, or None."""
+        return self._token
+
+    def get_token(self) -> str:
+        """Return the token of calls that name none; empty for a visitor."""
+        return os.environ.get(TOKEN_VARIABLE, "") if self._token is None else self._token
+
+    @property
+    def vos(self) -> Spaces:
+        """Virtual storage: the caller's own files on the server."""
+        return Spaces(self._http, self._url)
 
     def set_context(self, context: str) -> None:
         """Set the context of later calls.
@@ -122,7 +143,7 @@ class Connection:
             # urllib3 sets warning filters when it is imported, so importing us must not import it.
             from .session import Session
 
-            self._session = Session()
+            self._session = Session(self.get_token)
         return self._session
 
     def _url(self, path: str) -> str:

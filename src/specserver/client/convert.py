@@ -12,7 +12,7 @@ from ..errors import BadParameter
 if TYPE_CHECKING:
     import pandas as pd
     from astropy.table import Table
-    from specutils import Spectrum
+    from specutils import Spectrum, SpectrumCollection
 
     from .decode import Spectra
 
@@ -21,6 +21,9 @@ FLUX_UNIT: Final = "1e-17 erg / (s cm2 Angstrom)"
 
 REDSHIFT: Final = "@redshift"
 """The redshift of any survey, as a column to ask for."""
+
+NAME: Final = "@name"
+"""The name of a spectrum's original file, as a column to ask for."""
 
 _SCALED: Final = ("flux", "sky", "model")
 # How a published axis becomes vacuum Å; log10 is taken to float64 first, as the steps of its
@@ -100,17 +103,40 @@ def convert(spectra: "Spectra", fmt: str) -> Any:
     spectra
         A decoded answer.
     fmt
-        ``pandas``, ``table`` or ``spectrum``.
+        ``pandas``, ``table``, ``spectrum``, ``list`` or ``collection``.
 
     Returns
     -------
-    list, or Spectrum
+    list, Spectrum, SpectrumList or SpectrumCollection
         An object a spectrum; aligned spectra make one Spectrum of them all.
     """
     if fmt == "spectrum" and isinstance(spectra.data, np.ndarray):
         return _aligned_spectrum(spectra)
-    make = {"pandas": _one_frame, "table": _one_table, "spectrum": _one_spectrum}[fmt]
-    return [make(spectra, index, data) for index, data in enumerate(_given_up(spectra.data))]
+    if fmt == "collection":
+        return _collection(spectra)
+    made = [
+        convert_one(spectra, index, data, fmt) for index, data in enumerate(_given_up(spectra.data))
+    ]
+    if fmt != "list":
+        return made
+    from specutils import SpectrumList
+
+    return SpectrumList(made)
+
+
+def convert_one(spectra: "Spectra", index: int, record: npt.NDArray[Any], fmt: str) -> Any:
+    """Convert one spectrum of an answer.
+
+    Parameters
+    ----------
+    index
+        Its place in the answer.
+    record : 1D[npix] structured
+    fmt
+        As in `convert`; a spectrum of a list or a collection is a Spectrum.
+    """
+    makers = {"pandas": _one_frame, "table": _one_table}
+    return makers.get(fmt, _one_spectrum)(spectra, index, record)
 
 
 def axis_wave(fields: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
@@ -204,7 +230,9 @@ def _table(record: npt.NDArray[Any], units: Mapping[str, Any], meta: Mapping[str
 
 def _one_spectrum(spectra: "Spectra", index: int, record: npt.NDArray[Any]) -> "Spectrum":
     fields = _columns(record)
-    if spectra.on_lattice[index]:
+    if isinstance(spectra.data, np.ndarray):
+        wave = spectra.head.grid.wave(spectra.head.span.first, len(record))
+    elif spectra.on_lattice[index]:
         wave = spectra.head.grid.wave(int(spectra.first[index]), len(record))
     else:
         wave = axis_wave(fields)
@@ -221,6 +249,30 @@ def _aligned_spectrum(spectra: "Spectra") -> "Spectrum":
         about["redshift"] = spectra.columns[REDSHIFT]
     wave = head.grid.wave(head.span.first, head.span.count)
     return _spectrum(_columns(np.asarray(spectra.data)), wave, _meaning(spectra), None, about)
+
+
+def _collection(spectra: "Spectra") -> "SpectrumCollection":
+    """Build a SpectrumCollection of aligned spectra; what is known of each is in ``meta``."""
+    from astropy import units as u
+    from specutils import SpectrumCollection
+
+    whole = _aligned_spectrum(spectra)
+    metas: list[dict[str, Any]] = []
+    for index in range(len(spectra.ids)):
+        meta = _about(spectra, index)
+        if REDSHIFT in spectra.columns:
+            meta["redshift"] = float(spectra.columns[REDSHIFT][index])
+        # What _aligned_spectrum holds for all rows together, such as sky and model.
+        names = (name for name in whole.meta if name not in {*meta, "redshift"})
+        metas.append(meta | {name: whole.meta[name][index] for name in names})
+    wave = np.broadcast_to(whole.spectral_axis.to_value(u.AA), whole.flux.shape)
+    return SpectrumCollection(
+        flux=whole.flux,
+        spectral_axis=u.Quantity(wave, u.AA),
+        uncertainty=whole.uncertainty,
+        mask=whole.mask,
+        meta=metas,
+    )
 
 
 def _meaning(spectra: "Spectra") -> Meaning:

@@ -4,9 +4,9 @@ A batch is decompressed in a second thread while the next one is read from the n
 most two of them are in memory besides the result.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Protocol, Self
 
@@ -50,7 +50,11 @@ class Spectra:
 
 
 def decode_spectra(
-    source: Readable, *, values: Sequence[str] | None = None, align: bool = False
+    source: Readable,
+    *,
+    values: Sequence[str] | None = None,
+    align: bool = False,
+    tell: Callable[[int, int], None] | None = None,
 ) -> Spectra:
     """Decode a bulk answer while it arrives.
 
@@ -62,6 +66,8 @@ def decode_spectra(
         Fields of the result, the spectral axis among them where it is wanted; None for all.
     align
         Whether to lay all spectra on their common lattice, zeros where one has no data.
+    tell
+        Called with the number of spectra that came, and of all.
 
     Raises
     ------
@@ -83,6 +89,8 @@ def decode_spectra(
                     batch.validate(full=True)
                     worker.wait()
                     worker.start(sink.accept(batch))
+                    if tell is not None:
+                        tell(sink.nspec, head.nspec)
             kinds = reader.schema
     except (pa.ArrowException, OSError) as error:
         done = sink.nspec if sink is not None else 0
@@ -91,6 +99,41 @@ def decode_spectra(
         raise StoreError(
             _WHERE, f"cut off: {sink.nspec:,} of {head.nspec:,} spectra came; ask again"
         )
+    return _decoded(head, layout, sink, kinds)
+
+
+def decode_batches(
+    source: Readable, *, values: Sequence[str] | None = None, align: bool = False
+) -> Iterator[Spectra]:
+    """Yield the spectra of a bulk answer a batch at a time, and keep none of them.
+
+    Parameters and errors as of `decode_spectra`; an answer without spectra is one empty batch.
+    ``head.nspec`` counts the spectra of all batches.
+    """
+    done = 0
+    try:
+        with ipc.open_stream(source) as reader:
+            head = parse_head(reader.schema.metadata).select(values)
+            kinds = reader.schema
+            if head.nspec == 0:
+                layout: _Layout = _Aligned(head) if align else _Loose(head)
+                yield _decoded(head, layout, _Sink(head, layout), kinds)
+            for batch in reader:
+                batch.validate(full=True)
+                part = replace(head, nspec=batch.num_rows)
+                layout = _Aligned(part) if align else _Loose(part)
+                sink = _Sink(part, layout)
+                sink.accept(batch)()
+                done += sink.nspec
+                yield _decoded(head, layout, sink, kinds)
+    except (pa.ArrowException, OSError) as error:
+        raise StoreError(_WHERE, f"cut off or damaged after {done:,} spectra ({error})") from error
+    if done != head.nspec:
+        raise StoreError(_WHERE, f"cut off: {done:,} of {head.nspec:,} spectra came; ask again")
+
+
+def _decoded(head: StreamHead, layout: "_Layout", sink: "_Sink", kinds: pa.Schema) -> Spectra:
+    """Return what a sink has taken."""
     return Spectra(
         head=head,
         data=layout.data,

@@ -12,7 +12,7 @@ list or 2D array of short rows                  a list of tuples
 DataFrame, Table, structured array              its id column, or plate, mjd, fiberid, run2d
 a row of one of these                           one identifier
 text of several, or within ``[…]``              a list, as `parse_id_text` reads it
-name or Path of a text file                     a list, the same way
+name or Path of a text file, ``vos://…`` name   a list, the same way
 ==============================================  ========================================
 
 Signed forms of large identifiers stay negative here: only the service knows what the survey means.
@@ -47,7 +47,12 @@ _Ids = list[int | IdPattern]
 
 
 def read_identifiers(
-    given: object, id_col: str | None = None, *, id_column: str = "specobjid", nparts: int = 4
+    given: object,
+    id_col: str | None = None,
+    *,
+    id_column: str = "specobjid",
+    nparts: int = 4,
+    read_vos: Callable[[str], str] | None = None,
 ) -> tuple[_Ids, bool]:
     """Return the identifiers in what a caller gave, and whether it was a single one.
 
@@ -61,6 +66,8 @@ def read_identifiers(
         Name of the survey's identifier, the column taken when ``id_col`` is not given.
     nparts :
         Parts of the tuple form, the last one text.
+    read_vos :
+        Reads a file in virtual storage as text, by its name.
 
     Raises
     ------
@@ -68,15 +75,13 @@ def read_identifiers(
         Something in it names no spectrum: a float, a missing value, other text.
     UnknownField
         A table without the column.
-    NotImplementedError
-        A name in virtual storage, ``vos://…``.
 
     Examples
     --------
     >>> read_identifiers([299489676975171584])
     ([299489676975171584], False)
     """
-    return _Reading(id_col, id_column, nparts).read(given)
+    return _Reading(id_col, id_column, nparts, read_vos).read(given)
 
 
 def _foreign(given: object) -> str:
@@ -166,6 +171,7 @@ class _Reading:
     id_col: str | None
     id_column: str
     nparts: int
+    read_vos: Callable[[str], str] | None
 
     def read(self, given: object) -> tuple[_Ids, bool]:
         if isinstance(given, bytes | bytearray):
@@ -190,7 +196,9 @@ class _Reading:
 
     def read_text(self, text: str) -> tuple[_Ids, bool]:
         if text.lstrip().startswith(_VOS):
-            raise NotImplementedError(f"names in virtual storage, {_VOS}…, are not implemented yet")
+            if self.read_vos is None:
+                raise BadIdentifier(_shown(text), "there is no virtual storage to read it from")
+            return self.parse(self.read_vos(text.strip())), False
         path = _file_named(text)
         if path is not None:
             return self.parse(_file_text(path)), False

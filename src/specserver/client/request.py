@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any, Final
 
@@ -20,14 +20,16 @@ _FORMATS: Final = {
     "table": "table",
     "spectrum1d": "spectrum",
     "spectrum": "spectrum",
+    "spectrumcollection": "collection",
+    "spectrum1dcollection": "collection",
+    "spectrumlist": "list",
+    "spectrum1dlist": "list",
+    "fits": "fits",
 }
-_LATER: Final = (
-    "spectrumcollection",
-    "spectrum1dcollection",
-    "spectrumlist",
-    "spectrum1dlist",
-    "fits",
+_ALLOWED: Final = (
+    "numpy, pandas, Table, Spectrum1D, SpectrumCollection, SpectrumList, FITS (in any case)"
 )
+_RESAMPLE: Final = "resample"
 _ALL: Final = "all"
 # The axis is computed here and never travels; both names, as the survey is not known yet.
 _AXES: Final = ("loglam", "wavelength")
@@ -40,13 +42,20 @@ class Wanted:
     """The form in which spectra are wanted."""
 
     fmt: str
-    """``numpy``, ``pandas``, ``table`` or ``spectrum``."""
+    """``numpy``, ``pandas``, ``table``, ``spectrum``, ``collection``, ``list`` or ``fits``."""
     values: list[str] | None
     """Fields of the result; None for all."""
     vectors: list[str] | None
     """Vectors to ask for: the fields without the axis."""
     cutout_aa: tuple[float, float] | None
     align: bool
+    resample: bool = False
+    """Lay spectra that lie off the lattice on it, too."""
+
+    @property
+    def is_spectrum(self) -> bool:
+        """Whether the result is of specutils, which keep the redshift."""
+        return self.fmt in {"spectrum", "collection", "list"}
 
 
 def read_wanted(fmt: str, values: Values, cutout: Cutout, align: bool | str) -> Wanted:
@@ -58,32 +67,31 @@ def read_wanted(fmt: str, values: Values, cutout: Cutout, align: bool | str) -> 
     ------
     BadParameter
         A value that the parameter cannot take.
-    NotImplementedError
-        A format or way of aligning that is documented and not there yet.
     """
     name = str(fmt).strip().lower()
-    if name == "fits" and (align or cutout is not None):
-        raise BadParameter("fmt", fmt, "original files come as they are: no align, no cutout")
-    if name in _LATER:
-        raise NotImplementedError(f"fmt={fmt!r} is not there yet")
     if name not in _FORMATS:
-        allowed = "numpy, pandas, Table, Spectrum1D (in any case)"
-        raise BadParameter("fmt", fmt, allowed)
-    if isinstance(align, str) and align.lower() == "resample":
-        raise NotImplementedError("align='resample' is not there yet")
-    if align not in {True, False}:
-        raise BadParameter("align", align, "True or False")
+        raise BadParameter("fmt", fmt, _ALLOWED)
+    kind = _FORMATS[name]
+    resampled = isinstance(align, str) and align.strip().lower() == _RESAMPLE
+    if not resampled and align not in {True, False}:
+        raise BadParameter("align", align, "True, False or 'resample'")
     names = split_names(values)
     wanted = None if not names or names == [_ALL] else names
     limits = _cutout(cutout)
-    return Wanted(
-        fmt=_FORMATS[name],
-        # A Spectrum has its axis whether or not it was named among the values.
-        values=None if _FORMATS[name] == "spectrum" else wanted,
-        vectors=None if wanted is None else [one for one in wanted if one not in _AXES],
+    if kind == "fits" and (align or limits is not None or wanted is not None):
+        allowed = "a FITS file comes whole: no align, no cutout, no values"
+        raise BadParameter("fmt", fmt, allowed)
+    vectors = None if wanted is None else [one for one in wanted if one not in _AXES]
+    result = Wanted(
+        fmt=kind,
+        values=wanted,
+        vectors=vectors,
         cutout_aa=limits,
-        align=bool(align) or limits is not None,
+        align=bool(align) or limits is not None or kind == "collection",
+        resample=resampled,
     )
+    # A Spectrum has its axis whether or not it was named among the values.
+    return replace(result, values=None) if result.is_spectrum else result
 
 
 def _cutout(cutout: Cutout) -> tuple[float, float] | None:

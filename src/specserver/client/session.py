@@ -2,9 +2,9 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from urllib3.exceptions import (
     ReadTimeoutError,
 )
 
-from ..errors import ServiceError, SpecServerError, StoreError, Unreachable
+from ..errors import BadParameter, ServiceError, SpecServerError, StoreError, Unreachable
 
 AUTH_HEADER: Final = "X-DL-AuthToken"
 
@@ -26,8 +26,9 @@ _CONNECT_TIMEOUT_S: Final = 5.0
 _READ_TIMEOUT_S: Final = 300.0
 # What the network and the queue may add to the time that the caller gave the query itself.
 _GRACE_S: Final = 10.0
-# Every request only reads, so it may be repeated: when no connection came about, and when the
-# service said 503 with a Retry-After, of which no more than half a minute is honoured at a time.
+# Every request may be repeated: when no connection came about, and when the service said 503 with
+# a Retry-After, of which no more than half a minute is honoured at a time. In both cases nothing
+# was done. A token stays with the service that it was meant for.
 _RETRY: Final = urllib3.Retry(
     total=4,
     connect=2,
@@ -35,7 +36,8 @@ _RETRY: Final = urllib3.Retry(
     other=False,
     status=3,
     redirect=2,
-    allowed_methods=("GET", "POST"),
+    allowed_methods=("GET", "POST", "PUT", "DELETE"),
+    remove_headers_on_redirect={*urllib3.Retry.DEFAULT_REMOVE_HEADERS_ON_REDIRECT, AUTH_HEADER},
     status_forcelist=(),
     backoff_factor=0.1,
     raise_on_status=False,
@@ -71,9 +73,16 @@ class Body:
 
 
 class Session:
-    """Requests to a service, over connections that are kept."""
+    """Requests to a service, over connections that are kept.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    token
+        Returns the token of calls that are given none.
+    """
+
+    def __init__(self, token: Callable[[], str] = str) -> None:
+        self._token = token
         self._pool: urllib3.PoolManager | None = None
         self._process = 0
 
@@ -93,7 +102,39 @@ class Session:
         SpecServerError
             What the service answered, or `Unreachable`.
         """
-        response = self._request("GET", url, _headers(token), timeout_s, fields=fields, retry=retry)
+        headers = self._headers(token)
+        response = self._request("GET", url, headers, timeout_s, fields=fields, retry=retry)
+        with _reading(response, url):
+            return response.read().decode("utf-8", "replace")
+
+    @contextmanager
+    def get(self, url: str, *, token: str | None = None) -> Iterator[Body]:
+        """Lend the body of a GET, to be read while it arrives; errors as of `post`."""
+        response = self._request("GET", url, self._headers(token), None)
+        with _reading(response, url):
+            yield Body(response)
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        fields: Mapping[str, str] | None = None,
+        body: bytes | BinaryIO | None = None,
+        nbytes: int = 0,
+        token: str | None = None,
+    ) -> str:
+        """Send a change, with the bytes or so many of an open file; return the text of the answer.
+
+        Raises
+        ------
+        SpecServerError
+            What the service answered, or `Unreachable`.
+        """
+        headers = self._headers(token) | {"Content-Type": "application/octet-stream"}
+        if body is not None:
+            headers["Content-Length"] = str(nbytes)
+        response = self._request(method, url, headers, None, fields=fields, body=body)
         with _reading(response, url):
             return response.read().decode("utf-8", "replace")
 
@@ -113,7 +154,7 @@ class Session:
         SpecServerError
             What the service answered, `Unreachable`, or `StoreError` when the answer breaks off.
         """
-        headers = _headers(token) | {"Content-Type": "application/json"}
+        headers = self._headers(token) | {"Content-Type": "application/json"}
         sent = json.dumps(body, allow_nan=False).encode()
         response = self._request("POST", url, headers, timeout_s, body=sent)
         with _reading(response, url):
@@ -130,11 +171,11 @@ class Session:
         timeout_s: float | None,
         *,
         fields: Mapping[str, str] | None = None,
-        body: bytes | None = None,
+        body: bytes | BinaryIO | None = None,
         retry: bool = True,
     ) -> urllib3.BaseHTTPResponse:
         """Send one request; return the answer when its status is a good one."""
-        read_s = _READ_TIMEOUT_S if timeout_s is None else timeout_s
+        read_s = _READ_TIMEOUT_S if timeout_s is None else _positive_s(timeout_s)
         timeout = urllib3.Timeout(connect=min(_CONNECT_TIMEOUT_S, read_s), read=read_s)
         try:
             response = self._connections().request(
@@ -160,6 +201,14 @@ class Session:
             raise _error(response.status, text, url)
         return response
 
+    def _headers(self, token: str | None) -> dict[str, str]:
+        """Return the headers of every request."""
+        headers = {"Accept-Encoding": "identity"}  # the chunks inside are compressed already
+        sent = (token or self._token()).strip()
+        if sent:
+            headers[AUTH_HEADER] = sent
+        return headers
+
     def _connections(self) -> urllib3.PoolManager:
         """Return the pool of this process: a forked child must not write into its parent's."""
         if self._pool is None or self._process != os.getpid():
@@ -170,15 +219,14 @@ class Session:
 
 def query_timeout_s(asked_s: float | None) -> float | None:
     """Return how long to wait for a query that was given so long by the caller."""
-    return None if asked_s is None else asked_s + _GRACE_S
+    return None if asked_s is None else _positive_s(asked_s) + _GRACE_S
 
 
-def _headers(token: str | None) -> dict[str, str]:
-    """Return the headers of every request."""
-    headers = {"Accept-Encoding": "identity"}  # the chunks inside are compressed already
-    if token:
-        headers[AUTH_HEADER] = token
-    return headers
+def _positive_s(timeout_s: float) -> float:
+    """Return a time limit that is one."""
+    if not timeout_s > 0:
+        raise BadParameter("timeout", timeout_s, "seconds, more than 0; None for the usual limit")
+    return timeout_s
 
 
 @contextmanager

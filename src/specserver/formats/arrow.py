@@ -11,7 +11,7 @@ import pyarrow as pa
 MEDIA_TYPE: Final = "application/vnd.apache.arrow.stream"
 
 
-class _Outbox:
+class Outbox:
     """A file to write to that hands its pieces on instead of keeping them."""
 
     closed = False
@@ -27,6 +27,9 @@ class _Outbox:
     def flush(self) -> None:
         """Do nothing: pieces are handed on at once."""
 
+    def close(self) -> None:
+        """Do nothing: there is no file behind it."""
+
     def take(self) -> bytes:
         """Return all that was written since the last call."""
         taken = b"".join(self._pieces)
@@ -36,7 +39,7 @@ class _Outbox:
 
 def stream_batches(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[bytes]:
     """Yield an Arrow IPC stream piece by piece, a batch at a time."""
-    outbox = _Outbox()
+    outbox = Outbox()
     with pa.ipc.new_stream(pa.PythonFile(outbox, "w"), schema) as writer:
         yield outbox.take()
         for batch in batches:

@@ -10,11 +10,13 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import __version__
+from ..auth import TokenBook
 from ..errors import SpecServerError, TooMuch
 from ..processes import end_with_parent
 from ..service import SpectroscopicService
+from ..service.pictures import warm_up
 from ..settings import Settings
-from . import bulk, classic, faults
+from . import access, bulk, classic, faults, pictures, vos
 
 PREFIX = "/spec"
 _LOG = logging.getLogger("specserver")
@@ -29,7 +31,9 @@ class BodyLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, counting what it sends."""
-        if scope["type"] != "http":
+        # Virtual storage bounds its uploads itself: it writes them to the disk as they come.
+        stored = scope.get("method") == "PUT" and scope["path"].startswith(f"{PREFIX}/vos/")
+        if scope["type"] != "http" or stored:
             await self.app(scope, receive, send)
             return
         stated = dict(scope["headers"]).get(b"content-length", b"0")
@@ -74,6 +78,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: SpectroscopicService = app.state.service
     try:
         await asyncio.to_thread(service.warm_up)
+        await asyncio.to_thread(warm_up, service)
     except SpecServerError as error:
         # Served all the same: other contexts may be well, and each request tells its own error.
         _LOG.error("a catalogue cannot be opened: %s", error.message)
@@ -95,8 +100,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.settings = settings
     app.state.service = SpectroscopicService(settings.data)
+    app.state.tokens = TokenBook(settings.data)
+    app.state.debug = access.DebugSwitch(settings.data)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(access.DebugLog, switch=app.state.debug)
     faults.install(app)
     app.include_router(classic.router, prefix=PREFIX)
     app.include_router(bulk.router, prefix=PREFIX)
+    app.include_router(pictures.router, prefix=PREFIX)
+    app.include_router(access.router, prefix=PREFIX)
+    app.include_router(vos.router, prefix=PREFIX)
+    access.describe_security(app.openapi())
+    faults.describe(app.openapi())
     return app

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import chain
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
@@ -10,14 +10,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..errors import BadParameter, TooMuch
 from ..formats.arrow import MEDIA_TYPE, spectra_batch, spectra_schema, stream_batches, stream_table
+from ..formats.files import stream_files
 from ..model.region import Cone, Polygon, cone, polygon
 from ..service import CellBatch, QueryRequest, Selection, SpectroscopicService
 from .deps import ServerSettings, Service
+from .described import AN_ID, ARROW, IDS, MISSING, ContextField, ProfileField, answers
+from .faults import told
 
 router = APIRouter(prefix="/bulk", tags=["bulk"])
-_ARROW: dict[int | str, dict[str, Any]] = {
-    200: {"content": {MEDIA_TYPE: {}}, "description": "An Arrow IPC stream (docs/wire.md)."}
-}
+_ARROW: Final = answers("An Arrow IPC stream (docs/wire.md).", ARROW)
+_FAULTS: Final = (400, 401, 404, 413, 422, 503)
 Position = tuple[float, float]
 
 
@@ -26,14 +28,40 @@ class SpectraRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    ids: Annotated[str, Field(description="Identifiers, one a line.", examples=["(266,51602,13)"])]
-    context: str = "default"
-    profile: str = "default"
-    vectors: list[str] | None = None
-    cutout: tuple[float, float] | None = None
-    align: bool = False
-    columns: list[str] = []
-    missing: Literal["error", "skip"] = "error"
+    ids: Annotated[str, Field(description=IDS, examples=[AN_ID])]
+    context: ContextField = "default"
+    profile: ProfileField = "default"
+    vectors: Annotated[
+        list[str] | None,
+        Field(description="Vectors that travel; null: all.", examples=[["flux", "ivar"]]),
+    ] = None
+    cutout: Annotated[
+        tuple[float, float] | None,
+        Field(description="Vacuum Å; null: all pixels.", examples=[[6500.0, 7200.0]]),
+    ] = None
+    align: Annotated[
+        bool, Field(description="Refuse spectra that share no lattice; the client shifts.")
+    ] = False
+    columns: Annotated[
+        list[str],
+        Field(description="Catalogue columns to send along.", examples=[["z", "@redshift"]]),
+    ] = []
+    missing: Annotated[Literal["error", "skip"], Field(description=MISSING)] = "error"
+
+
+class FilesRequest(BaseModel):
+    """Which spectra, and whether as original files or as files made from the store."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ids: Annotated[str, Field(description=IDS, examples=[AN_ID])]
+    context: ContextField = "default"
+    profile: ProfileField = "default"
+    fits: Annotated[
+        Literal["original", "rebuilt"],
+        Field(description="The release file as it is, or one made from the store."),
+    ] = "original"
+    missing: Annotated[Literal["error", "skip"], Field(description=MISSING)] = "error"
 
 
 class CatalogRequest(BaseModel):
@@ -41,18 +69,43 @@ class CatalogRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    cone: tuple[float, float, float] | None = None
-    polygon: list[Position] | None = None
-    constraint: str = ""
-    fields: list[str] = []
-    catalog: str | None = None
-    primary: bool = True
-    context: str = "default"
-    profile: str = "default"
-    timeout_s: Annotated[float | None, Field(gt=0)] = None
+    cone: Annotated[
+        tuple[float, float, float] | None,
+        Field(description="Right ascension, declination, radius; ICRS degrees.",
+              examples=[[180.0, 0.5, 5.0]]),
+    ] = None  # fmt: skip
+    polygon: Annotated[
+        list[Position] | None,
+        Field(description="Corners, ICRS degrees, joined by great circles; not with `cone`."),
+    ] = None
+    constraint: Annotated[
+        str,
+        Field(
+            description="A SQL condition, which may end with `ORDER BY` and `LIMIT`.",
+            examples=["z > 0.1 LIMIT 5"],
+        ),
+    ] = ""
+    fields: Annotated[
+        list[str], Field(description="Columns; empty: the identifier.", examples=[["ra", "z"]])
+    ] = []
+    catalog: Annotated[
+        str | None,
+        Field(description="A catalogue of the context; null: what `primary` says."),
+    ] = None
+    primary: Annotated[
+        bool, Field(description="Only the best spectrum of each object, else all.")
+    ] = True
+    context: ContextField = "default"
+    profile: ProfileField = "default"
+    timeout_s: Annotated[float | None, Field(gt=0, description="Give up after so long.")] = None
 
 
-@router.post("/spectra", responses=_ARROW, response_class=StreamingResponse)
+@router.post(
+    "/spectra",
+    summary="Fetch spectra in bulk",
+    responses=_ARROW | told(*_FAULTS, 409),
+    response_class=StreamingResponse,
+)
 def bulk_spectra(
     request: SpectraRequest, service: Service, settings: ServerSettings
 ) -> StreamingResponse:
@@ -94,7 +147,32 @@ def _batch(schema: Any, batch: CellBatch) -> Any:
     return spectra_batch(schema, arrays, batch.contexts, batch.cells, batch.columns)
 
 
-@router.post("/query", responses=_ARROW, response_class=StreamingResponse)
+@router.post(
+    "/files",
+    summary="Fetch FITS files in bulk",
+    responses=_ARROW | told(*_FAULTS, 410),
+    response_class=StreamingResponse,
+)
+def bulk_files(
+    request: FilesRequest, service: Service, settings: ServerSettings
+) -> StreamingResponse:
+    """Hand out the FITS files of spectra, one after the other."""
+    service.check_profile(request.profile)
+    selection = service.resolve(request.ids, request.context, missing=request.missing)
+    if selection.nspec > settings.max_ids:
+        raise TooMuch("spectra", selection.nspec, settings.max_ids)
+    files = service.files(selection, rebuilt=request.fits == "rebuilt")
+    meta = {"version": 1, "nspec": selection.nspec, "missing": list(selection.missing)}
+    stream = stream_files(meta, selection.survey.id_column.dtype, files)
+    return StreamingResponse(stream, media_type=MEDIA_TYPE)
+
+
+@router.post(
+    "/query",
+    summary="Query a catalogue in bulk",
+    responses=_ARROW | told(*_FAULTS),
+    response_class=StreamingResponse,
+)
 def bulk_query(
     request: CatalogRequest, service: Service, settings: ServerSettings
 ) -> StreamingResponse:

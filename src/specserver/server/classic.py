@@ -14,31 +14,29 @@
 
 ``getSpec`` answers one spectrum as a 1-D array, aligned spectra (also one) as one 2-D array
 ``(nspec, npix)``, and several unaligned ones as one ``.npy`` after the other, to be read by
-repeated ``numpy.load`` from the stream. ``w0`` and ``w1`` set the span of aligned spectra, unless
+repeated ``numpy.load`` from the stream. With ``format=FITS`` it answers the original file of one
+spectrum byte for byte, and a ZIP archive of those of several; ``fits=rebuilt`` makes files from
+the store instead. ``w0`` and ``w1`` set the span of aligned spectra, unless
 ``cutout`` does.
 
 ``None`` and the empty text stand for an absent parameter: the old client writes its defaults so.
 """
 
 import csv
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from io import BytesIO, StringIO
 from itertools import chain, islice
 from math import inf
 from typing import Annotated, Any, Final, TypeVar
-from urllib.parse import parse_qs
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from fastapi import APIRouter, Depends, Query, Request
-from fastapi.exceptions import RequestValidationError
+from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from numpy.lib import format as npy
 from pyarrow import csv as arrow_csv
-from pydantic import BaseModel, Field, ValidationError
 
 from .. import __version__
 from ..errors import BadParameter, TooMuch
@@ -47,87 +45,70 @@ from ..service import ContextInfo, QueryRequest, SpectroscopicService
 from ..service.query import TUPLE
 from ..service.spectra import read_columns
 from .deps import ServerSettings, Service
+from .described import (
+    CSV,
+    FITS,
+    FORM,
+    GZIP,
+    JSON,
+    NPY,
+    TEXT,
+    ZIP,
+    ContextQuery,
+    ListingFormat,
+    ProfileQuery,
+    answers,
+    body_of,
+)
+from .faults import told
+from .fitsfiles import answer_files
+from .forms import ABSENT, QueryParameters, SpectraForm, read_cutout, read_form, read_names
 
 router = APIRouter(tags=["classic"])
 
-Format = Annotated[str, Query(alias="format")]
 Item = TypeVar("Item")
 Rows = Sequence[Sequence[object]]
 
-_ABSENT: Final = ("", "None")
-_FORM_FIELDS: Final = 100
+_LISTED: Final = answers("A listing.", TEXT, JSON, CSV) | told(400, 401, 404, 422)
 _WINDOW_PIX: Final = 20_000  # four times the widest survey: a batch of such rows is 160 MB
-_NPY: Final = "application/octet-stream"
 _CSV_ROWS: Final = 65_536  # rows of one chunk: some MB of text
 _CHUNK_BYTES: Final = 2**20  # handing over each spectrum by itself would cost more than reading it
-_NUMBER: Final = r"([0-9]+\.?[0-9]*(?:[eE]\+?[0-9]+)?)"
-_CUTOUT: Final = re.compile(rf"\s*[\[(]?\s*{_NUMBER}\s*[-,]\s*{_NUMBER}\s*[\])]?\s*\Z")
 _ARRAY_FORMATS: Final = ("numpy", "pandas", "table", "spectrum")  # the client converts the rest
 
 
-class QueryParameters(BaseModel):
-    """What ``GET /query`` understands; other parameters are passed over."""
-
-    id: str = ""
-    fields: str = ""
-    catalog: str = ""
-    cond: str = ""
-    context: str = "default"
-    profile: str = "default"
-    primary: bool = True
-    timeout: Annotated[float | None, Field(gt=0)] = None
-
-
-class SpectraForm(BaseModel):
-    """The form of ``/getSpec`` and ``/listSpan``; other fields are passed over."""
-
-    id_list: str
-    values: str = "all"
-    cutout: str = ""
-    format: str = "numpy"
-    align: bool = False
-    w0: float = 0.0
-    w1: float = 0.0
-    context: str = "default"
-    profile: str = "default"
-
-
-async def read_body(request: Request) -> bytes:
-    """Return the body of a request."""
-    return await request.body()
-
-
-def read_form(body: Annotated[bytes, Depends(read_body)]) -> SpectraForm:
-    """Parse a URL-encoded form; a field sent several times is a list, joined by commas."""
-    # Starlette's own parser refuses fields beyond 1 MB, some 45,000 identifiers, and runs on the
-    # event loop.
-    try:
-        fields = parse_qs(body.decode("utf-8"), keep_blank_values=True, max_num_fields=_FORM_FIELDS)
-        return SpectraForm.model_validate({name: ",".join(got) for name, got in fields.items()})
-    except ValidationError as error:
-        raise RequestValidationError(error.errors()) from error
-    except ValueError as error:
-        raise BadParameter("form", body[:40], f"a URL-encoded form ({error})") from error
-
-
-@router.get("")
-@router.get("/")
-@router.get("/ping")
+@router.get("", summary="Greet", response_class=PlainTextResponse)
+@router.get("/", summary="Greet", response_class=PlainTextResponse)
+@router.get("/ping", summary="Greet", response_class=PlainTextResponse)
 def ping() -> PlainTextResponse:
+    """Say hello: the service is there."""
     return PlainTextResponse(f"Hello World, specserver {__version__} is here\n")
 
 
-@router.get("/available")
-def available(service: Service, fmt: Format = "text") -> Response:
+@router.get(
+    "/available",
+    summary="Tell what is served",
+    response_class=Response,
+    responses=answers("Spectra, and the contexts that hold them.", TEXT, JSON, CSV)
+    | told(400, 401, 422),
+)
+def available(service: Service, fmt: ListingFormat = "text") -> Response:
+    """Tell whether spectra are served, how many, and in which contexts."""
     held = {info.name: info.nspec for info in service.contexts() if info.name == info.resolved}
     details = {"available": True, "nspec": sum(held.values()), "contexts": list(held)}
     rows = [["true", sum(held.values()), " ".join(held)]]
     return _listing(fmt, details, ("available", "nspec", "contexts"), rows)
 
 
-@router.get("/contexts")
-def contexts(service: Service, context: str = "", fmt: Format = "text") -> Response:
-    if context in _ABSENT:
+@router.get("/contexts", summary="List contexts", response_class=Response, responses=_LISTED)
+def contexts(
+    service: Service,
+    context: Annotated[
+        str, Query(description="One context, all of it; empty: all.", examples=["default"])
+    ] = "",
+    fmt: ListingFormat = "text",
+) -> Response:
+    """List the contexts, which are releases; or tell all of one, as a JSON object."""
+    if context in ABSENT:
         infos = service.contexts()
         details: Mapping[str, Any] = {info.name: _describe_context(info) for info in infos}
     else:
@@ -139,20 +120,31 @@ def contexts(service: Service, context: str = "", fmt: Format = "text") -> Respo
     return _listing(fmt, details, ("context", "survey", "nspec", "title"), rows)
 
 
-@router.get("/profiles")
-def profiles(service: Service, profile: str = "", fmt: Format = "text") -> Response:
+@router.get("/profiles", summary="List profiles", response_class=Response, responses=_LISTED)
+def profiles(
+    service: Service,
+    profile: Annotated[
+        str, Query(description="One profile; empty: all.", examples=["default"])
+    ] = "",
+    fmt: ListingFormat = "text",
+) -> Response:
+    """List the service profiles; or tell all of one, as a JSON object."""
     service.check_profile(_or_default(profile))
-    one = profile not in _ABSENT
+    one = profile not in ABSENT
     names = [profile] if one else service.profiles()
     details = {"name": profile} if one else {name: {"name": name} for name in names}
     fmt = "json" if one and fmt == "text" else fmt
     return _listing(fmt, details, ("profile",), [[name] for name in names])
 
 
-@router.get("/catalogs")
+@router.get("/catalogs", summary="List catalogues", response_class=Response, responses=_LISTED)
 def catalogs(
-    service: Service, context: str = "default", profile: str = "default", fmt: Format = "text"
+    service: Service,
+    context: ContextQuery = "default",
+    profile: ProfileQuery = "default",
+    fmt: ListingFormat = "text",
 ) -> Response:
+    """List the catalogues of a context, which `/query` takes."""
     service.check_profile(_or_default(profile))
     infos = service.catalogs(_or_default(context))
     details = {info.name: asdict(info) for info in infos}
@@ -160,8 +152,25 @@ def catalogs(
     return _listing(fmt, details, ("catalog", "nrows", "title"), rows)
 
 
-@router.get("/validate")
-def validate(service: Service, what: str, value: str) -> PlainTextResponse:
+@router.get(
+    "/validate",
+    summary="Check a name",
+    response_class=PlainTextResponse,
+    responses=answers("`OK`: there is one of that name.", TEXT) | told(400, 401, 404, 422),
+)
+def validate(
+    service: Service,
+    what: Annotated[
+        str,
+        Query(
+            description="Which kind of name.",
+            examples=["context"],
+            json_schema_extra={"enum": ["context", "profile"]},
+        ),
+    ],
+    value: Annotated[str, Query(description="The name.", examples=["default"])],
+) -> PlainTextResponse:
+    """Check that a context or a profile exists."""
     if what == "context":
         service.context(value)
     elif what == "profile":
@@ -172,64 +181,96 @@ def validate(service: Service, what: str, value: str) -> PlainTextResponse:
     return PlainTextResponse("OK")
 
 
-@router.get("/query")
+@router.get(
+    "/query",
+    summary="Query a catalogue",
+    response_class=StreamingResponse,
+    responses=answers("A header line, then the rows.", CSV) | told(400, 401, 404, 413, 422, 503),
+)
 def query(
     service: Service, settings: ServerSettings, asked: Annotated[QueryParameters, Query()]
 ) -> StreamingResponse:
+    """Answer with columns of the objects that meet a condition, or of identifiers."""
     service.check_profile(_or_default(asked.profile))
     info = service.context(_or_default(asked.context))
-    if asked.id in _ABSENT:
+    if asked.id in ABSENT:
         request = QueryRequest(
             context=info.name,
             constraint=asked.cond.strip(),
-            fields=_names(asked.fields),
+            fields=read_names(asked.fields),
             catalog=_catalog(info, asked.catalog),
             primary=asked.primary,
             timeout_s=min(asked.timeout or settings.query_timeout_s, settings.query_timeout_s),
         )
         table = service.query(request)
-    elif asked.cond.strip() not in _ABSENT:
+    elif asked.cond.strip() not in ABSENT:
         raise BadParameter("cond", asked.cond, "leave it empty when id is given")
     else:
         table = _look_up(service, info, asked)
     return StreamingResponse(_csv_chunks(table), media_type="text/csv")
 
 
-@router.post("/listSpan")
+@router.post(
+    "/listSpan",
+    summary="Tell the span of spectra",
+    response_class=Response,
+    responses=answers("Vacuum Å.", JSON, example={"w0": 3806.2, "w1": 9201.5})
+    | told(400, 401, 404, 413, 422, 503),
+    openapi_extra=body_of(SpectraForm, FORM),
+)
 def list_span(service: Service, form: Annotated[SpectraForm, Depends(read_form)]) -> JSONResponse:
+    """Tell the wavelengths of the first and the last pixel of a list of spectra."""
     service.check_profile(_or_default(form.profile))
     w0, w1 = service.span(service.resolve(form.id_list, _or_default(form.context)))
     return JSONResponse({"w0": w0, "w1": w1})
 
 
-@router.post("/getSpec")
+@router.post(
+    "/getSpec",
+    summary="Fetch spectra",
+    response_class=Response,
+    responses=answers(
+        "One or more NumPy files (octet-stream); with `format=FITS` a FITS file, as it is or"
+        " compressed, and for several spectra a ZIP archive.",
+        *(NPY, FITS, GZIP, ZIP),
+    )
+    | told(400, 401, 404, 409, 410, 413, 422, 503),
+    openapi_extra=body_of(SpectraForm, FORM),
+)
 def get_spec(
     service: Service, settings: ServerSettings, form: Annotated[SpectraForm, Depends(read_form)]
 ) -> Response:
+    """Fetch spectra as NumPy arrays, or as FITS files."""
     service.check_profile(_or_default(form.profile))
-    _check_format(form.format)
-    limits_aa, names = _cutout(form.cutout), _names(form.values)
+    limits_aa, names = read_cutout(form.cutout), read_names(form.values)
+    as_file = form.format.strip().lower() == "fits"
+    if as_file and (form.align or limits_aa is not None):
+        raise BadParameter("format", form.format, "a FITS file comes whole: no align, no cutout")
+    if not as_file:
+        _check_format(form.format)
     vectors = None if not names or "all" in names else names
     selection = service.resolve(form.id_list, _or_default(form.context))
     if selection.nspec > settings.max_ids:
         raise TooMuch("spectra", selection.nspec, settings.max_ids)
+    if as_file:
+        return answer_files(service, selection, form.fits)
     if not form.align:
         files = _begun(map(_npy_file, service.read(selection, vectors, limits_aa)))
         if selection.nspec == 1:
-            return Response(b"".join(files), media_type=_NPY)
-        return StreamingResponse(_joined(files), media_type=_NPY)
+            return Response(b"".join(files), media_type=NPY)
+        return StreamingResponse(_joined(files), media_type=NPY)
     wanted = _window(form, selection.grid) if limits_aa is None else None
     window, dtype, blocks = service.read_aligned(selection, vectors, limits_aa, wanted)
     header = _npy_header(dtype, (selection.nspec, window.count))
     rows = (row.tobytes() for block in _begun(blocks) for row in block)
     size = len(header) + selection.nspec * window.count * dtype.itemsize
     return StreamingResponse(
-        _joined(chain((header,), rows)), media_type=_NPY, headers={"Content-Length": str(size)}
+        _joined(chain((header,), rows)), media_type=NPY, headers={"Content-Length": str(size)}
     )
 
 
 def _or_default(name: str) -> str:
-    return "default" if name in _ABSENT else name
+    return "default" if name in ABSENT else name
 
 
 def _describe_context(info: ContextInfo) -> dict[str, Any]:
@@ -241,10 +282,11 @@ def _describe_context(info: ContextInfo) -> dict[str, Any]:
         "description": info.title,
         "survey": info.survey,
         "nspec": info.nspec,
+        "files": info.nfiles,
         "id_main": info.id_column,
         "id_parts": list(info.id_parts),
         "redshift": info.z_column,
-        "catalog": info.catalogs[0],
+        "catalog": info.catalog,
         "catalogs": list(info.catalogs),
         "reductions": list(info.reductions),
         "frame": info.frame,
@@ -269,27 +311,21 @@ def _listing(fmt: str, details: Mapping[str, Any], header: Sequence[str], rows: 
     return PlainTextResponse("\n".join(padded) + "\n")
 
 
-def _names(listed: str) -> tuple[str, ...]:
-    """Return names from a list with commas, as written by hand or printed by Python."""
-    names = (name.strip(" '\"") for name in listed.strip(" []()").split(","))
-    return tuple(name for name in names if name not in _ABSENT)
-
-
 def _catalog(info: ContextInfo, catalog: str) -> str | None:
     """Return the catalogue asked for, or None for the context's own."""
-    if catalog in _ABSENT:
+    if catalog in ABSENT:
         return None
     # The old client sends the usual catalogue of the context that it was set to, also when the
     # call names another context: obeyed, it would answer from the wrong release.
     schema, _, table = catalog.rpartition(".")
     foreign = info.name != "default" and schema not in ("", info.name)
-    return None if foreign and table == info.catalogs[0].rpartition(".")[2] else catalog
+    return None if foreign and table == info.catalog.rpartition(".")[2] else catalog
 
 
 def _look_up(service: SpectroscopicService, info: ContextInfo, asked: QueryParameters) -> pa.Table:
     """Return columns of the spectra that ``id`` names, best of their object or not, in order."""
     selection = service.resolve(asked.id, info.name)
-    fields = _names(asked.fields) or (info.id_column,)
+    fields = read_names(asked.fields) or (info.id_column,)
     columns = [one for name in fields for one in (info.id_parts if name == TUPLE else (name,))]
     return read_columns(selection, columns, np.arange(selection.nspec))
 
@@ -309,21 +345,9 @@ def _csv_chunks(table: pa.Table) -> Iterator[bytes]:
 
 def _check_format(fmt: str) -> None:
     """Raise when an array is not what the client asked for."""
-    if fmt.lower() == "fits":
-        raise BadParameter("format", fmt, "original FITS files are not offered yet")
-    if fmt not in _ABSENT and not fmt.lower().startswith(_ARRAY_FORMATS):
-        raise BadParameter("format", fmt, "numpy, pandas, tables, Spectrum1D or their collections")
-
-
-def _cutout(cutout: str) -> tuple[float, float] | None:
-    """Parse a cutout such as ``6500-7200`` or ``(6500, 7200)``, vacuum Å."""
-    if cutout in _ABSENT:
-        return None
-    match = _CUTOUT.match(cutout)
-    if match is None:
-        allowed = "give two vacuum wavelengths in Å, the smaller first, as in '6500-7200'"
-        raise BadParameter("cutout", cutout, allowed)
-    return float(match[1]), float(match[2])
+    if fmt not in ABSENT and not fmt.lower().startswith(_ARRAY_FORMATS):
+        allowed = "numpy, pandas, tables, Spectrum1D, their collections, FITS"
+        raise BadParameter("format", fmt, allowed)
 
 
 def _window(form: SpectraForm, grid: Grid) -> PixelRange | None:

@@ -1,20 +1,26 @@
 """Errors as answers: JSON ``{code, message}`` with a fitting status, never 200."""
 
 import logging
-from typing import Final
+from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
 from ..errors import (
+    BadParameter,
     CallerError,
     MixedLattices,
+    NoOriginal,
+    NoSuchFile,
     NotAllowed,
+    NotAuthenticated,
     NotFound,
     Overloaded,
+    QuotaExceeded,
     SpecServerError,
     TooMuch,
     UnknownCatalog,
@@ -29,19 +35,100 @@ _STATUS: Final[tuple[tuple[type[SpecServerError], int], ...]] = (
     (UnknownProfile, 404),
     (UnknownCatalog, 404),
     (NotFound, 404),
+    (NoSuchFile, 404),
+    (NotAuthenticated, 401),
     (NotAllowed, 403),
     (MixedLattices, 409),
+    (NoOriginal, 410),
     (TooMuch, 413),
+    (QuotaExceeded, 413),
     (CallerError, 400),
     (Overloaded, 503),
     (SpecServerError, 500),
 )
+_HEADERS: Final = {
+    401: {"WWW-Authenticate": 'Bearer realm="specserver"'},
+    503: {"Retry-After": str(_RETRY_AFTER_S)},
+}
+_TUPLE: Final = "(266,51602,13)"
+_EXAMPLES: Final[dict[int, tuple[str, SpecServerError | dict[str, Any]]]] = {
+    400: ("A value is not possible.", BadParameter("what", "color", "context or profile")),
+    401: ("A token is missing, unknown, revoked or expired.", NotAuthenticated("no such token")),
+    403: ("The token does not cover the request.", NotAllowed("/spec/shutdown")),
+    404: ("There is no such thing here.", NotFound([_TUPLE], ["sdss_dr17", "sdss_dr16"])),
+    409: ("The spectra share no wavelength lattice.", MixedLattices([39627640672455445])),
+    410: ("An original file is gone or has changed.", NoOriginal([_TUPLE], "the file has changed")),
+    411: (
+        "The header Content-Length is missing.",
+        {"code": "bad_parameter", "message": "state the body's length in Content-Length"},
+    ),
+    413: ("More than a limit of the service.", TooMuch("spectra", 2_000_000, 1_000_000)),
+    422: (
+        "A parameter is missing or has the wrong type.",
+        {
+            "code": "invalid_request",
+            "message": "id_list: Field required",
+            "details": [{"where": "id_list", "problem": "Field required"}],
+        },
+    ),
+    500: (
+        "The service or its data are at fault; its log has the details.",
+        {"code": "service_error", "message": "internal error; the server's log has the details"},
+    ),
+    503: ("Too busy; Retry-After says when to come again.", Overloaded(_RETRY_AFTER_S)),
+}
+
+
+class Fault(BaseModel):
+    """What every error is told as."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    code: str
+    """Stable, for programs."""
+    message: str
+    """For people: what was given, what is allowed, what to do."""
+    details: list[dict[str, str]] = []
+    """With 422: where, and what is wrong there."""
+
+
+def told(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI description of errors with these statuses."""
+    return {status: _described(status) for status in statuses}
+
+
+def _described(status: int) -> dict[str, Any]:
+    """Return the OpenAPI description of errors with one status, with an example."""
+    meaning, example = _EXAMPLES[status]
+    if isinstance(example, SpecServerError):
+        example = {"code": example.code, "message": example.message}
+    schema = {"$ref": f"#/components/schemas/{Fault.__name__}"}
+    headers = {name: {"schema": {"type": "string"}} for name in _HEADERS.get(status, {})}
+    return {
+        "description": meaning,
+        "content": {"application/json": {"schema": schema, "example": example}},
+    } | ({"headers": headers} if headers else {})
+
+
+def describe(schema: dict[str, Any]) -> None:
+    """Put into an OpenAPI description what errors look like, and that anything may break."""
+    schema["components"]["schemas"][Fault.__name__] = Fault.model_json_schema()
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            # What needs no token asks for nothing that could break.
+            if "401" in operation["responses"]:
+                operation["responses"].setdefault("500", _described(500))
+
+
+def status_of(kind: type[SpecServerError]) -> int:
+    """Return the status with which a kind of error is told."""
+    return next(status for known, status in _STATUS if issubclass(kind, known))
 
 
 def answer(error: SpecServerError) -> JSONResponse:
     """Return the answer that tells an error."""
-    status = next(status for kind, status in _STATUS if isinstance(error, kind))
-    headers = {"Retry-After": str(_RETRY_AFTER_S)} if status == 503 else None
+    status = status_of(type(error))
+    headers = _HEADERS.get(status)
     body = {"code": error.code, "message": error.message}
     return JSONResponse(body, status_code=status, headers=headers)
 

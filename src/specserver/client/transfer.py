@@ -1,0 +1,228 @@
+"""How spectra travel: into memory, or into files while the rest is still under way."""
+
+import inspect
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from ..model.idtext import IdPattern, format_id
+from .connection import Connection
+from .progress import Watch
+from .request import Wanted
+
+if TYPE_CHECKING:
+    from .decode import Spectra
+    from .files import ReceivedFile
+    from .save import Target
+
+Ids = Sequence[int | IdPattern]
+_REDSHIFT: Final = "@redshift"
+_NAME: Final = "@name"
+_SHOWN_CHARS: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What every call may say, besides what it wants."""
+
+    context: str | None = None
+    profile: str | None = None
+    missing: Literal["error", "skip"] = "error"
+    timeout_s: float | None = None
+    token: str | None = None
+    debug: bool = False
+    verbose: bool = False
+
+
+class Transfer(Connection):
+    """A connection that fetches spectra."""
+
+    def fetch(
+        self,
+        ids: Ids,
+        wanted: Wanted,
+        *,
+        context: str | None = None,
+        profile: str | None = None,
+        missing: Literal["error", "skip"] = "error",
+        timeout: float | None = None,
+        token: str | None = None,
+        debug: bool = False,
+        verbose: bool = False,
+    ) -> "Spectra":
+        """Fetch spectra with all that is known of them: identifiers, releases, columns.
+
+        What `getSpec` is made of, for programs; parameters as there.
+        """
+        call = Call(context, profile, missing, timeout, token, debug, verbose)
+        return self._fetch(ids, wanted, call)
+
+    def _fetch(self, ids: Ids, wanted: Wanted, call: Call, *columns: str) -> "Spectra":
+        """Fetch spectra into memory, with more columns."""
+        from .decode import decode_spectra
+
+        body = self._body(ids, wanted, call, columns)
+        began = perf_counter()
+        values, align = _values(wanted), bool(body["align"])
+        with (
+            self._posted("bulk/spectra", body, call) as answer,
+            Watch("spectra", at_once=call.verbose) as watch,
+        ):
+            spectra = decode_spectra(answer, values=values, align=align, tell=watch)
+        if wanted.resample:
+            from .resample import resample_spectra
+
+            with Watch("resampled", at_once=call.verbose) as watch:
+                spectra = resample_spectra(spectra, wanted.values, watch)
+        if spectra.head.missing:
+            _warn_missing(spectra.head.missing, len(ids))
+        nbytes = sum(one.nbytes for one in spectra.data) if call.verbose else 0
+        _sum_up(call, len(spectra.ids), nbytes, began)
+        return spectra
+
+    def _write(self, ids: Ids, wanted: Wanted, target: "Target", call: Call, fits: str) -> str:
+        """Write each spectrum as a file, FITS files of the kind ``fits``; return ``'OK'``."""
+        if ids and wanted.fmt == "fits":
+            self._save_files(ids, target, call, fits)
+        elif ids:
+            self._save(ids, wanted, target, call)
+        return "OK"
+
+    def _space(self, name: str, token: str | None = None) -> "Target":
+        """Return a folder of the user's virtual storage, ``vos://dir/``."""
+        return self.vos.folder(name, token=token)
+
+    def _save(self, ids: Ids, wanted: Wanted, target: "Target", call: Call) -> int:
+        """Write each spectrum as a file while the rest travels; return how many there were."""
+        from .decode import decode_batches
+        from .save import put_spectra
+
+        if wanted.resample:
+            # The common lattice is known when the last spectrum has come.
+            spectra = self._fetch(ids, wanted, call, _NAME)
+            put_spectra(spectra, wanted.fmt, target)
+            return len(spectra.ids)
+        body = self._body(ids, wanted, call, (_NAME,))
+        began, done, nbytes = perf_counter(), 0, 0
+        with (
+            self._posted("bulk/spectra", body, call) as answer,
+            Watch("files", at_once=call.verbose) as watch,
+        ):
+            for part in decode_batches(answer, values=wanted.values, align=wanted.align):
+                if not done and part.head.missing:
+                    _warn_missing(part.head.missing, len(ids))
+                put_spectra(part, wanted.fmt, target)
+                done += len(part.ids)
+                nbytes += sum(one.nbytes for one in part.data)
+                watch(done, part.head.nspec)
+        _sum_up(call, done, nbytes, began)
+        return done
+
+    def _save_files(self, ids: Ids, target: "Target", call: Call, fits: str) -> int:
+        """Write the FITS file of each spectrum while the rest travels; return how many."""
+        from .save import safe_name
+
+        done = 0
+        for file in self._files(ids, call, fits):
+            target.put(safe_name(file.name), file.data)
+            done += 1
+        return done
+
+    def _files(self, ids: Ids, call: Call, fits: str) -> Iterator["ReceivedFile"]:
+        """Yield the FITS file of each spectrum, in the order of the identifiers."""
+        from .files import FilesHead, read_files
+
+        def begun(head: FilesHead) -> None:
+            if head.missing:
+                _warn_missing(head.missing, len(ids))
+
+        body = self._asked(ids, call) | {"fits": fits}
+        began, done, nbytes = perf_counter(), 0, 0
+        with (
+            self._posted("bulk/files", body, call) as answer,
+            Watch("files", at_once=call.verbose) as watch,
+        ):
+            for file in read_files(answer, begun, watch):
+                done += 1
+                nbytes += len(file.data)
+                yield file
+        _sum_up(call, done, nbytes, began)
+
+    def _asked(self, ids: Ids, call: Call) -> dict[str, Any]:
+        """Return what a request says of the spectra wanted."""
+        where: Mapping[str, Any] = self._where(call.context, call.profile)
+        text = "\n".join(format_id(one) for one in ids)
+        return {**where, "ids": text, "missing": call.missing}
+
+    def _body(self, ids: Ids, wanted: Wanted, call: Call, columns: Sequence[str]) -> dict[str, Any]:
+        """Return the request for spectra."""
+        vectors = wanted.vectors
+        if wanted.resample and vectors is not None:
+            from .resample import VECTORS
+
+            vectors = list(dict.fromkeys([*vectors, *VECTORS]))
+        return self._asked(ids, call) | {
+            "vectors": vectors,
+            "cutout": wanted.cutout_aa,
+            "align": wanted.align and not wanted.resample,
+            "columns": [*([_REDSHIFT] if wanted.is_spectrum else []), *columns],
+        }
+
+    @contextmanager
+    def _posted(self, path: str, body: Mapping[str, Any], call: Call) -> Iterator[Any]:
+        """Post a request and lend the body of the answer."""
+        url = self._url(path)
+        if call.debug:
+            say(f"POST {url} {shortened(body)}")
+        with self._http().post(url, body, token=call.token, timeout_s=call.timeout_s) as answer:
+            yield answer
+
+
+def shortened(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a request as shown to people: a long list of identifiers only begun."""
+    return {
+        name: value[:_SHOWN_CHARS] + "…"
+        if isinstance(value, str) and len(value) > _SHOWN_CHARS
+        else value
+        for name, value in body.items()
+    }
+
+
+def _values(wanted: Wanted) -> list[str] | None:
+    """Return the fields to decode: with resampling more of them than the result has."""
+    return None if wanted.resample else wanted.values
+
+
+def _sum_up(call: Call, nspec: int, nbytes: int, began: float) -> None:
+    """Tell what came, when the caller asked to be told."""
+    if call.verbose:
+        say(f"{nspec:,} spectra, {nbytes / 1e6:.1f} MB in {perf_counter() - began:.2f} s")
+
+
+def _warn_missing(missing: tuple[str, ...], asked: int) -> None:
+    """Warn of identifiers that were left out."""
+    some = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
+    warnings.warn(
+        f"{len(missing):,} of {asked:,} identifiers were not found and are left out: {some}",
+        UserWarning,
+        stacklevel=_caller_depth(),
+    )
+
+
+def _caller_depth() -> int:
+    """Return the ``stacklevel`` at which a warning points to code outside of this package."""
+    package = __name__.partition(".")[0] + "."
+    depth, frame = 0, inspect.currentframe()
+    while frame is not None and str(frame.f_globals.get("__name__", "")).startswith(package):
+        depth += 1
+        frame = frame.f_back
+    return depth
+
+
+def say(text: str) -> None:
+    """Tell the person at the terminal."""
+    sys.stderr.write(f"specserver: {text}\n")

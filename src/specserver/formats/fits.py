@@ -1,0 +1,103 @@
+"""A FITS file of a spectrum, made of its record and its catalogue row, laid out as spec-lite."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from astropy import units as u
+from astropy.io import fits
+
+from ..model.survey import Column, Vector
+
+MEDIA_TYPE: Final = "application/fits"
+_KEYWORD_CHARS: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """What the header of a rebuilt file says."""
+
+    cards: Mapping[str, str]
+    """By which readers know the survey's files."""
+    values: Mapping[str, Any]
+    """Of the catalogue, by column: identifier parts, position, redshift."""
+    record: Sequence[Vector]
+    columns: Sequence[Column]
+    history: Sequence[str]
+
+
+def spectrum_file(about: Rebuilt, record: npt.NDArray[Any], row: pa.Table) -> bytes:
+    """Return a FITS file: HDU0 header, HDU1 ``COADD`` table, HDU2 ``SPECOBJ`` table of one row.
+
+    Parameters
+    ----------
+    record : 1D[npix] structured
+    row : catalogue columns of the spectrum; those without a value are left out
+    """
+    coadd = fits.BinTableHDU(_writable(record), name="COADD")
+    _state(coadd, {one.name: (one.unit, one.meaning) for one in about.record})
+    objects = fits.BinTableHDU(_one_row(row), name="SPECOBJ")
+    _state(objects, {one.name.upper(): (one.unit, one.meaning) for one in about.columns})
+    out = BytesIO()
+    fits.HDUList([_primary(about), coadd, objects]).writeto(out)
+    return out.getvalue()
+
+
+def _primary(about: Rebuilt) -> fits.PrimaryHDU:
+    """Return the header unit, which says first that this is not the release file."""
+    hdu = fits.PrimaryHDU()
+    header = hdu.header
+    header["ORIGIN"] = ("specserver", "rebuilt from a store, not the release file")
+    header["REBUILT"] = (True, "see HISTORY")
+    known = {one.name: one for one in about.columns}
+    for name, value in about.values.items():
+        keyword = name.upper()
+        if value is not None and len(keyword) <= _KEYWORD_CHARS:
+            column = known.get(name, Column(name, ""))
+            header[keyword] = (value, f"[{column.unit}] {name}" if column.unit else name)
+    header["RADESYS"] = ("ICRS", "of RA, DEC")
+    for keyword, text in about.cards.items():
+        header[keyword] = text
+    for line in about.history:
+        header.add_history(line)
+    return hdu
+
+
+def _writable(record: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return a copy that the writer may turn into its own byte order."""
+    return np.array(record)
+
+
+def _one_row(row: pa.Table) -> npt.NDArray[Any]:
+    """Return a catalogue row as a structured array, 1D[1], names in capitals as in spec files."""
+    names, values, kinds = [], [], []
+    for name in row.column_names:
+        value = row.column(name)[0].as_py()
+        if value is None:
+            continue
+        kind = row.schema.field(name).type
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+            value = value.encode("ascii", "replace")
+            kinds.append(f"S{max(1, len(value))}")
+        else:
+            kinds.append(kind.to_pandas_dtype())
+        names.append(name.upper())
+        values.append(value)
+    return np.array([tuple(values)], np.dtype(list(zip(names, kinds, strict=True))))
+
+
+def _state(hdu: fits.BinTableHDU, meanings: Mapping[str, tuple[str, str]]) -> None:
+    """State units and meanings of the columns of a table."""
+    for number, name in enumerate(hdu.columns.names, start=1):
+        unit, meaning = meanings.get(name, ("", ""))
+        if meaning:
+            plain = meaning.replace("–", "-").encode("ascii", "replace").decode()
+            hdu.header[f"TTYPE{number}"] = (name, plain[:46])
+        parsed = u.Unit(unit) if unit else None
+        # FITS has no logarithmic units.
+        if isinstance(parsed, u.UnitBase):
+            hdu.columns[name].unit = parsed.to_string("fits")

@@ -1,0 +1,70 @@
+"""How the interface describes itself: parameters, bodies and answers that dialects share.
+
+Nothing here reads a request; it says in OpenAPI's words what the dialects read and answer.
+"""
+
+from typing import Annotated, Any, Final, TypeAlias
+
+from fastapi import Query
+from pydantic import BaseModel, Field
+
+from ..formats.arrow import MEDIA_TYPE as ARROW
+from ..formats.files import ZIP_TYPE as ZIP
+from ..formats.fits import MEDIA_TYPE as FITS
+
+Responses: TypeAlias = dict[int | str, dict[str, Any]]
+
+PNG: Final = "image/png"
+NPY: Final = "application/octet-stream"
+GZIP: Final = "application/gzip"
+CSV: Final = "text/csv"
+TEXT: Final = "text/plain"
+JSON: Final = "application/json"
+FORM: Final = "application/x-www-form-urlencoded"
+__all__ = ["ARROW", "CSV", "FITS", "FORM", "GZIP", "JSON", "NPY", "PNG", "TEXT", "ZIP"]
+
+IDS: Final = "Identifiers: numbers or tuples such as (1963,54331,19), one a line or with commas."
+AN_ID: Final = "(266,51602,13)"
+CONTEXT: Final = "The release to search; `default` is the newest."
+PROFILE: Final = "The service profile."
+MISSING: Final = (
+    "What becomes of an identifier that is not found: `error`, a 404 that names it, or `skip`."
+)
+
+ContextField = Annotated[str, Field(description=CONTEXT, examples=["default"])]
+ProfileField = Annotated[str, Field(description=PROFILE, examples=["default"])]
+ContextQuery = Annotated[str, Query(description=CONTEXT, examples=["default"])]
+ProfileQuery = Annotated[str, Query(description=PROFILE, examples=["default"])]
+ListingFormat = Annotated[
+    str,
+    Query(
+        alias="format",
+        description="The form of the answer.",
+        examples=["json"],
+        # Told as a 400, in the words of the service, and so no type of its own.
+        json_schema_extra={"enum": ["text", "json", "csv"]},
+    ),
+]
+
+
+def answers(description: str, *kinds: str, status: int = 200, example: Any = None) -> Responses:
+    """Return what a right request is answered with: one of some media types.
+
+    ``example`` is one of the JSON among them.
+    """
+    return {status: {"description": description, "content": {k: _of(k, example) for k in kinds}}}
+
+
+def _of(kind: str, example: Any) -> dict[str, Any]:
+    """Return the description of one media type."""
+    if kind == JSON:
+        return {"schema": {"type": "object"}} | ({} if example is None else {"example": example})
+    if kind in {TEXT, CSV}:
+        return {"schema": {"type": "string"}}
+    return {"schema": {"type": "string", "format": "binary"}}
+
+
+def body_of(model: type[BaseModel], *kinds: str) -> dict[str, Any]:
+    """Return the description of a body that a dialect reads by itself."""
+    content = {kind: {"schema": model.model_json_schema()} for kind in kinds}
+    return {"requestBody": {"required": True, "content": content}}

@@ -1,0 +1,130 @@
+"""What the documented endpoints are asked: query parameters, and forms parsed here."""
+
+import re
+from typing import Annotated, Final
+from urllib.parse import parse_qs
+
+from fastapi import Depends, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field, ValidationError
+
+from ..errors import BadParameter
+from .described import AN_ID, IDS, ContextField, ProfileField
+
+ABSENT: Final = ("", "None")
+"""What the old client writes for a parameter that is not given."""
+_FORM_FIELDS: Final = 100
+_NUMBER: Final = r"([0-9]+\.?[0-9]*(?:[eE]\+?[0-9]+)?)"
+_CUTOUT: Final = re.compile(rf"\s*[\[(]?\s*{_NUMBER}\s*[-,]\s*{_NUMBER}\s*[\])]?\s*\Z")
+
+
+class QueryParameters(BaseModel):
+    """What ``GET /query`` understands; other parameters are passed over."""
+
+    id: Annotated[
+        str,
+        Field(description=f"{IDS} Then their columns, in order, and `cond` is empty."),
+    ] = ""
+    fields: Annotated[
+        str,
+        Field(
+            description="Columns, with commas; empty: the identifier; `tuple`: its parts.",
+            examples=["ra,dec,z"],
+        ),
+    ] = ""
+    catalog: Annotated[
+        str,
+        Field(
+            description="`<context>.<name>` or a name; empty: the context's own.",
+            examples=["specobj"],
+        ),
+    ] = ""
+    cond: Annotated[
+        str,
+        Field(
+            description="A SQL condition, which may begin with a call of `q3c_radial_query` or"
+            " `q3c_poly_query` and end with `ORDER BY` and `LIMIT`.",
+            examples=["z > 0.1 AND class = 'GALAXY' LIMIT 5"],
+        ),
+    ] = ""
+    context: ContextField = "default"
+    profile: ProfileField = "default"
+    primary: Annotated[
+        bool,
+        Field(
+            description="Only the best spectrum of each object (`specobj`), else all.",
+            examples=[True],
+        ),
+    ] = True
+    timeout: Annotated[
+        float | None, Field(gt=0, description="Give up after so many seconds.", examples=[60.0])
+    ] = None
+
+
+class SpectraForm(BaseModel):
+    """The form of ``/getSpec`` and ``/listSpan``; other fields are passed over."""
+
+    id_list: Annotated[str, Field(description=IDS, examples=[AN_ID])]
+    values: Annotated[
+        str, Field(description="Vectors, with commas, or `all`.", examples=["flux,ivar"])
+    ] = "all"
+    cutout: Annotated[
+        str, Field(description="Two vacuum wavelengths, Å.", examples=["6500-7200"])
+    ] = ""
+    format: Annotated[
+        str,
+        Field(
+            description="`numpy` (also what clients make of it: pandas, tables, Spectrum1D) or"
+            " `FITS`.",
+            examples=["numpy"],
+        ),
+    ] = "numpy"
+    align: Annotated[
+        bool, Field(description="One 2-D array on the common lattice.", examples=[True])
+    ] = False
+    fits: Annotated[
+        str,
+        Field(
+            description="With `format=FITS`: the `original` file, or one `rebuilt` from the store.",
+            examples=["original"],
+        ),
+    ] = "original"
+    w0: Annotated[float, Field(description="First vacuum wavelength of aligned spectra, Å.")] = 0.0
+    w1: Annotated[float, Field(description="Last vacuum wavelength of aligned spectra, Å.")] = 0.0
+    context: ContextField = "default"
+    profile: ProfileField = "default"
+
+
+async def read_body(request: Request) -> bytes:
+    """Return the body of a request."""
+    return await request.body()
+
+
+def read_form(body: Annotated[bytes, Depends(read_body)]) -> SpectraForm:
+    """Parse a URL-encoded form; a field sent several times is a list, joined by commas."""
+    # Starlette's own parser refuses fields beyond 1 MB, some 45,000 identifiers, and runs on the
+    # event loop.
+    try:
+        fields = parse_qs(body.decode("utf-8"), keep_blank_values=True, max_num_fields=_FORM_FIELDS)
+        return SpectraForm.model_validate({name: ",".join(got) for name, got in fields.items()})
+    except ValidationError as error:
+        raise RequestValidationError(error.errors()) from error
+    except ValueError as error:
+        raise BadParameter("form", body[:40], f"a URL-encoded form ({error})") from error
+
+
+def read_names(listed: str) -> tuple[str, ...]:
+    """Return names from a list with commas, as written by hand or printed by Python."""
+    names = (name.strip(" '\"") for name in listed.strip(" []()").split(","))
+    return tuple(name for name in names if name not in ABSENT)
+
+
+def read_cutout(cutout: str) -> tuple[float, float] | None:
+    """Parse a cutout such as ``6500-7200`` or ``(6500, 7200)``, vacuum Å."""
+    if cutout in ABSENT:
+        return None
+    match = _CUTOUT.match(cutout)
+    if match is None:
+        allowed = "give two vacuum wavelengths in Å, the smaller first, as in '6500-7200'"
+        raise BadParameter("cutout", cutout, allowed)
+    return float(match[1]), float(match[2])
