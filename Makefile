@@ -4,7 +4,7 @@ BIN    := $(VENV)/bin
 PYTHON ?= python3
 UV     := uv==0.13.9
 
-.PHONY: help demo test check lint types layers suite lock clean
+.PHONY: help demo test check lint types layers suite docs lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -27,7 +27,11 @@ layers: $(VENV)/ready ## import-linter: one way down
 	$(BIN)/lint-imports
 
 suite: $(VENV)/ready ## pytest
-	$(BIN)/pytest -n 2 --dist loadfile
+	@$(BIN)/python scripts/install-system-packages
+	$(BIN)/pytest -n 2 --dist loadgroup
+
+docs: $(VENV)/ready ## The user guide, into site/
+	$(BIN)/python scripts/build-docs
 
 lock: $(VENV)/ready ## Renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra all --group dev --universal --python-version 3.11 \
@@ -44,4 +48,4 @@ $(VENV)/ready: requirements.lock pyproject.toml
 	@touch $@
 
 clean: ## Remove all that the targets made
-	rm -rf $(VENV) .venv-old demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-old demo site docs/reference .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

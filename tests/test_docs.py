@@ -1,0 +1,82 @@
+"""The guide and the README, run as a stranger would: every line, every number."""
+
+import doctest
+import re
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from serving import Served, serve
+from specserver import specClient
+from specserver.errors import all_errors
+from specserver.ingest import run_ingest
+from specserver.settings import Settings
+from specserver.simulate import simulate_sdss
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [page for page in PAGES if page.parent.name != "reference"]
+EXAMPLES = [page for page in PAGES if "```pycon" in page.read_text("utf-8")]
+
+
+@pytest.fixture(scope="module")
+def demonstration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The survey that `make demo` makes (2,000 spectra, seed 1), served."""
+    folder = tmp_path_factory.mktemp("demo")
+    simulate_sdss(folder / "mock", 2000, workers=1)
+    run_ingest(folder / "data", "sdss_dr17", [folder / "mock"], workers=1)
+    with serve(folder / "data", folder / "mock", workers=2) as running:
+        yield running
+
+
+@pytest.mark.parametrize("page", EXAMPLES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_examples_give_what_they_show(
+    page: Path, demonstration: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPECSERVER_URL", demonstration.url)
+    monkeypatch.chdir(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        failed, tried = doctest.testfile(
+            str(page),
+            module_relative=False,
+            optionflags=doctest.NORMALIZE_WHITESPACE | doctest.REPORT_NDIFF,
+            encoding="utf-8",
+        )
+    assert tried > 0
+    assert failed == 0
+
+
+def test_the_guide_is_built_without_a_warning() -> None:
+    command = [sys.executable, "scripts/build-docs"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    site = ROOT / "site"
+    client = (site / "reference" / "client" / "index.html").read_text("utf-8")
+    assert "getSpec" in client
+    settings = (site / "reference" / "settings" / "index.html").read_text("utf-8")
+    for name in Settings.model_fields:
+        assert f"SPECSERVER_{name.upper()}" in settings
+    errors = (site / "reference" / "errors" / "index.html").read_text("utf-8")
+    for error in all_errors():
+        assert error.code in errors
+    cli = (site / "reference" / "cli" / "index.html").read_text("utf-8")
+    for command_name in ("ingest", "serve", "demo", "query", "get", "simulate", "verify", "token"):
+        assert f"specserver {command_name}" in cli
+
+
+def test_every_public_function_is_in_the_guide() -> None:
+    text = "\n".join(page.read_text("utf-8") for page in PAGES)
+    missing = [name for name in specClient.__all__ if not re.search(rf"\b{name}\b", text)]
+    assert missing == []
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+\.md)\)", page.read_text("utf-8")):
+            there = (page.parent / target).resolve()
+            assert there.is_file() or there.parent.name == "reference", (page, target)
