@@ -16,6 +16,7 @@
     │   ├── NotFound                well-formed identifiers that no searched release holds
     │   ├── MixedLattices           spectra that share no wavelength lattice
     │   ├── TooMuch                 a request beyond a named limit
+    │   │   └── QueryTimeout        a query that took longer than it was given
     │   ├── NoSuchFile              no such name in the caller's virtual storage
     │   ├── QuotaExceeded           no room in the caller's virtual storage
     │   ├── NotAuthenticated        a token is missing, wrong or expired
@@ -194,6 +195,19 @@ class TooMuch(CallerError):
 
     def __init__(self, what: str, given: int, limit: int) -> None:
         super().__init__(f"{given:,} {what} in one request; the limit is {limit:,}: ask in parts")
+
+
+class QueryTimeout(TooMuch):
+    """A query that took longer than it was given."""
+
+    code = "query_timeout"
+
+    def __init__(self, timeout_s: float) -> None:
+        CallerError.__init__(
+            self,
+            f"the query took longer than {timeout_s:g} s: ask for a smaller region, or for longer"
+            " with timeout= as far as the service allows",
+        )
 
 
 class NoSuchFile(CallerError):

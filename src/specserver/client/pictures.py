@@ -29,10 +29,11 @@ class Pictures(Transfer):
 
     def preview(
         self,
-        spec: Any,
+        spec: Any = None,
         context: str | None = None,
         profile: str | None = None,
         *,
+        id: Any = None,  # noqa: A002  its name in the description of the service
         fmt: str = "png",
         out: Out = None,
         dark: bool = False,
@@ -46,7 +47,7 @@ class Pictures(Transfer):
 
         Parameters
         ----------
-        spec
+        spec, id
             An identifier in any form; for several there is one preview below the other.
         fmt
             ``png``, or ``raw`` for plain bytes.
@@ -60,7 +61,8 @@ class Pictures(Transfer):
         PngImage, bytes or ``'OK'``
             Bytes of a PNG that show themselves in a notebook; ``'OK'`` when a file was written.
         """
-        ids, _ = read_identifiers(spec, id_col, read_vos=self.vos.reader(token))
+        given = _either("spec", spec, "id", id)
+        ids, _ = read_identifiers(given, id_col, read_vos=self.vos.reader(token))
         call = Call(context, profile, "error", timeout, token, debug, verbose)
         return self._picture("preview", ids, {"dark": dark}, call, fmt=fmt, out=out)
 
@@ -195,11 +197,12 @@ class Pictures(Transfer):
 
     def plot(
         self,
-        spec: Any,
+        spec: Any = None,
         context: str | None = None,
         profile: str | None = None,
         out: Out = None,
         *,
+        data: Any = None,
         rest_frame: bool | None = None,
         z: float | None = None,
         xlim: Iterable[float] | None = None,
@@ -230,7 +233,7 @@ class Pictures(Transfer):
 
         Parameters
         ----------
-        spec
+        spec, data
             An identifier in any form, or a spectrum: structured array, DataFrame, Table, Spectrum.
         out
             A file to write instead of showing, here or ``vos://name``; PNG, PDF, SVG by its ending.
@@ -269,7 +272,7 @@ class Pictures(Transfer):
         )  # fmt: skip
         call = Call(context, profile, "error", timeout, token, debug, verbose)
         write = self._writer(out, call)
-        drawing = draw(wanted, read_one(self, spec, call))
+        drawing = draw(wanted, read_one(self, _either("spec", spec, "data", data), call))
         if write and out:
             write(save(drawing, os.fspath(out)))
         else:
@@ -325,6 +328,13 @@ class Pictures(Transfer):
         from .save import OneFile
 
         return partial(OneFile(Path(out).expanduser()).put, "")
+
+
+def _either(name: str, value: Any, other_name: str, other: Any) -> Any:
+    """Return an argument that has two names: the old client's, and its description's."""
+    if (value is None) == (other is None):
+        raise TypeError(f"give {name} or {other_name}, one of the two")
+    return other if value is None else value
 
 
 def _sum_up(path: str, nbytes: int, began: float, call: Call) -> None:
