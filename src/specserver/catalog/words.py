@@ -142,6 +142,11 @@ def read_sentence(text: str, columns: Mapping[str, str], aliases: Mapping[str, s
     """Cut a constraint into position, condition, order and limit, or say what it must not hold."""
     if len(text) > MAX_TEXT:
         raise TooMuch("characters of a constraint", len(text), MAX_TEXT)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        # JSON can say it, and the database cannot hear it.
+        raise BadConstraint(text, "it holds half of a character (a lone surrogate)") from error
     region, rest = _cut_region(text)
     words = _scan(text, rest)
     if words and words[-1].text == ";":

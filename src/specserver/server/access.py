@@ -23,13 +23,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import StoreError
 from .deps import REFUSALS, Administrator
-from .described import JSON, answers
+from .described import JSON, TEXT, answers
 
 # Operations for which a token is a must; for all others it is a may.
 CLOSED_TAGS: Final = frozenset({"administration", "storage"})
 
 router = APIRouter(tags=["administration"], responses=REFUSALS)
 _LOG = logging.getLogger("specserver")
+_END: Final = answers("The service stops once this is sent.", TEXT)
 _STATE: Final = answers("Whether requests are logged now.", JSON, example={"debug": True})
 
 
@@ -99,8 +100,12 @@ class DebugLog:
             )
 
 
-@router.get("/shutdown", summary="Stop the service", response_class=PlainTextResponse)
-@router.post("/shutdown", summary="Stop the service", response_class=PlainTextResponse)
+@router.get(
+    "/shutdown", summary="Stop the service", response_class=PlainTextResponse, responses=_END
+)
+@router.post(
+    "/shutdown", summary="Stop the service", response_class=PlainTextResponse, responses=_END
+)
 def shutdown(caller: Administrator) -> PlainTextResponse:
     """Stop the service: an administrator's token is needed."""
     _LOG.warning("shut down by %s", caller.user)

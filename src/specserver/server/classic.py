@@ -69,6 +69,7 @@ router = APIRouter(tags=["classic"])
 Item = TypeVar("Item")
 Rows = Sequence[Sequence[object]]
 
+_HELLO: Final = answers("A text that begins with `Hello World`.", TEXT)
 _LISTED: Final = answers("A listing.", TEXT, JSON, CSV) | told(400, 401, 404, 422)
 _WINDOW_PIX: Final = 20_000  # four times the widest survey: a batch of such rows is 160 MB
 _CSV_ROWS: Final = 65_536  # rows of one chunk: some MB of text
@@ -76,9 +77,9 @@ _CHUNK_BYTES: Final = 2**20  # handing over each spectrum by itself would cost m
 _ARRAY_FORMATS: Final = ("numpy", "pandas", "table", "spectrum")  # the client converts the rest
 
 
-@router.get("", summary="Greet", response_class=PlainTextResponse)
-@router.get("/", summary="Greet", response_class=PlainTextResponse)
-@router.get("/ping", summary="Greet", response_class=PlainTextResponse)
+@router.get("", summary="Greet", response_class=PlainTextResponse, responses=_HELLO)
+@router.get("/", summary="Greet", response_class=PlainTextResponse, responses=_HELLO)
+@router.get("/ping", summary="Greet", response_class=PlainTextResponse, responses=_HELLO)
 def ping() -> PlainTextResponse:
     """Say hello: the service is there."""
     return PlainTextResponse(f"Hello World, specserver {__version__} is here\n")

@@ -1,6 +1,8 @@
 """Errors as answers: JSON ``{code, message}`` with a fitting status, never 200."""
 
 import logging
+import re
+from http import HTTPStatus
 from typing import Any, Final
 
 from fastapi import FastAPI, Request
@@ -153,11 +155,23 @@ def _invalid(_: Request, error: Exception) -> JSONResponse:
     return JSONResponse(body, status_code=422)
 
 
-def _http(_: Request, error: Exception) -> JSONResponse:
+def _http(request: Request, error: Exception) -> JSONResponse:
     """Tell errors of the framework, such as an unknown path, in the same form."""
     assert isinstance(error, HTTPException)
     body = {"code": f"http_{error.status_code}", "message": str(error.detail)}
-    return JSONResponse(body, status_code=error.status_code, headers=error.headers)
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = _methods(request) or headers.get("Allow", "")
+    return JSONResponse(body, status_code=error.status_code, headers=headers)
+
+
+def _methods(request: Request) -> str:
+    """Return all methods that a path knows; the framework names those of one function."""
+    here, paths = request.scope["path"], request.app.openapi()["paths"]
+    known = (
+        paths[path] for path in paths if re.fullmatch(re.sub(r"{\w+}", ".*", path), here, re.DOTALL)
+    )
+    return ", ".join(sorted({method.upper() for methods in known for method in methods}))
 
 
 def _unforeseen(request: Request, error: Exception) -> JSONResponse:

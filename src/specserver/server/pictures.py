@@ -139,7 +139,7 @@ def _reader(model: type[Asked]) -> Callable[..., Asked]:
             return model.model_validate(fields)
         except ValidationError as error:
             raise RequestValidationError(error.errors(include_context=False)) from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             allowed = f"a URL-encoded form, or a JSON object ({error})"
             raise BadParameter("body", content[:40], allowed) from error
 

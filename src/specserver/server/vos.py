@@ -91,7 +91,7 @@ def list_folder(
     response_class=StreamingResponse,
 )
 def get_file(space: UserSpace, name: Name, request: Request) -> Response:
-    """Return a file."""
+    """Return the bytes of a file; 304 without them while `If-None-Match` is still its ETag."""
     file, state = space.open(name)
     tag = f'"{state.st_ino:x}-{state.st_mtime_ns:x}-{state.st_size:x}"'
     if request.headers.get("If-None-Match") == tag:

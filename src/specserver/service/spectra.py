@@ -203,10 +203,12 @@ def own_cut(
 def read_columns(
     selection: Selection, columns: Sequence[str], take: npt.NDArray[np.int64]
 ) -> pa.Table:
-    """Return catalogue columns of some spectra of a selection, named as asked for."""
+    """Return catalogue columns of some spectra of a selection, named as asked for, each once."""
     parts = []
     order = []
-    for number in np.unique(selection.holding[take]).tolist():
+    columns = list(dict.fromkeys(columns))
+    # Without a spectrum the first catalogue still says of which types its columns are.
+    for number in np.unique(selection.holding[take]).tolist() or [0]:
         holding = selection.holdings[number]
         mine = np.flatnonzero(selection.holding[take] == number)
         names = [
@@ -215,7 +217,7 @@ def read_columns(
         ]
         rows = selection.rows[take][mine]
         found = holding.catalog.columns_of(list(dict.fromkeys(names)), rows)
-        parts.append(pa.table([found.column(name) for name in names], names=list(columns)))
+        parts.append(pa.table([found.column(name) for name in names], names=columns))
         order.append(mine)
     back = np.argsort(np.concatenate(order))
     return pa.concat_tables(parts, promote_options="permissive").take(pa.array(back))

@@ -136,7 +136,9 @@ class Space:
     def entries(self, name: str = "") -> list[SpaceEntry]:
         """Return what a folder holds, by name; folders within end in no slash here."""
         parts = split_name(name)
-        if not parts and not self._files.is_dir():
+        if not self._files.is_dir():
+            if parts:
+                raise NoSuchFile(name)
             return []
         with self._open_folder(parts) as folder, os.scandir(folder) as found:
             listed = [(one.name, one.stat(follow_symlinks=False)) for one in found]
@@ -152,6 +154,8 @@ class Space:
     def open(self, name: str) -> tuple[BinaryIO, os.stat_result]:
         """Open a file for reading; it stays whole though another takes its place meanwhile."""
         parts = split_file_name(name)
+        if not self._files.is_dir():
+            raise NoSuchFile(name)
         with self._open_folder(parts[:-1]) as folder, _named(name):
             descriptor = os.open(parts[-1], _FILE, dir_fd=folder)
         state = os.fstat(descriptor)
