@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from test_client_decode import MANY, encode
 
 HEAVY = (
@@ -67,3 +69,50 @@ assert len(read_columns(open({str(stream)!r}, "rb")).values["id"]) == {len(MANY)
 print(*sys.modules)
 """
     assert "pandas" not in probe(code).split()
+
+
+SERVER_ONLY = ("duckdb", "fastapi", "uvicorn", "tensorstore", "sqlglot", "hpgeom")
+WITHOUT = f"""
+import importlib.abc, sys
+class Absent(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {SERVER_ONLY}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Absent())
+from specserver.cli import main
+sys.argv = ["specserver", *sys.argv[1:]]
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["serve"],
+        ["ingest", "sdss_dr17", "."],
+        ["verify"],
+        ["info"],
+        ["contexts"],
+        ["catalogs"],
+        ["catalog", "list"],
+        ["catalog", "add", "sdss_dr17", "x", "y.fits"],
+        ["tree", "list"],
+        ["tree", "add", "sdss_dr17", "."],
+        ["demo"],
+    ],
+    ids=" ".join,
+)
+def test_a_client_install_says_what_a_server_command_needs(words: list[str]) -> None:
+    """A base install has no server packages: the message has the command that brings them."""
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT, *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1, done.stderr
+    assert "pip install 'specserver[server]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_client_install_has_the_clients_commands() -> None:
+    for words in (["query", "--help"], ["get", "--help"], ["vos", "--help"]):
+        command = [sys.executable, "-c", WITHOUT, *words]
+        subprocess.run(command, capture_output=True, check=True)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from ..errors import StoreError, UnknownContext
@@ -55,6 +56,7 @@ def add_catalog(
 
     Example: specserver catalog add sdss_dr12 emissionlinesport portsmouth.fits
     """
+    require_server()
     from ..service.tables import attach_table
 
     found = attach_table(
@@ -80,9 +82,13 @@ def add_catalog(
             highlight=False,
         )
     for note in info.notes:
-        OUT.print(f"[yellow]note:[/] {note}", highlight=False)
+        OUT.print(f"[yellow]note:[/] {escape(note)}", highlight=False)
     if info.left_out:
-        OUT.print(f"left out (no single values): {', '.join(info.left_out)}", highlight=False)
+        OUT.print(
+            f"left out (no single values): {', '.join(info.left_out)}",
+            highlight=False,
+            markup=False,
+        )
 
 
 @catalog_app.command(name="list")
@@ -96,6 +102,7 @@ def list_catalogs(
 
     Example: specserver catalog list --data /data/spec
     """
+    require_server()
     from ..service.tables import attached_tables
 
     OUT.print(table_of_tables(attached_tables(_archive(data), context)))
@@ -107,6 +114,7 @@ def remove_catalog(context: ContextName, name: Name, data: Data = None) -> None:
 
     Example: specserver catalog remove sdss_dr12 emissionlinesport
     """
+    require_server()
     from ..service.tables import detach_table
 
     detach_table(_archive(data), context, name)
@@ -140,7 +148,7 @@ def add_tree(
     info = add(
         Path(data_folder(data)), context, folder, reductions=run2d or (), follow_links=follow_links
     )
-    OUT.print(f"{context}: {info.nfiles:,} spectra in {info.root}", highlight=False)
+    OUT.print(f"{context}: {info.nfiles:,} spectra in {info.root}", highlight=False, markup=False)
 
 
 @tree_app.command(name="list")
@@ -194,7 +202,6 @@ def table_of_trees(data: Path) -> Table:
 
 def _archive(data: str | None) -> "Archive":
     """Return the archive of a data folder."""
-    require_server()
     from ..service.archive import Archive
 
     return Archive(Path(data_folder(data)))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import numpy as np
 import typer
+from rich.markup import escape
 
 from ..errors import IngestError, Unreachable
 from .console import OUT, readable_bytes, require_server
@@ -73,7 +74,7 @@ def demo(
 
 def _say(text: str) -> None:
     """Announce a step."""
-    OUT.print(f"\n[bold]▶ {text}[/]", highlight=False)
+    OUT.print(f"\n[bold]▶ {escape(text)}[/]", highlight=False)
 
 
 def _simulate(folder: Path) -> None:
@@ -142,8 +143,8 @@ def _show(source: str, call: Callable[[], Any], tell: Callable[[Any], str]) -> A
     begun = time.perf_counter()
     value = call()
     took = 1000 * (time.perf_counter() - begun)
-    OUT.print(f"[cyan]>>>[/] {source}", highlight=False)
-    OUT.print(f"    [dim]{took:8.1f} ms[/]   {tell(value)}", highlight=False)
+    OUT.print(f"[cyan]>>>[/] {escape(source)}", highlight=False)
+    OUT.print(f"    [dim]{took:8.1f} ms[/]   {escape(tell(value))}", highlight=False)
     return value
 
 

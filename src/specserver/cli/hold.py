@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -134,7 +135,7 @@ def _print_refused(refused: list[tuple[str, str]]) -> None:
     for reason, count in reasons.most_common(_REFUSED_SHOWN):
         example = next(path for path, given in refused if given == reason)
         more = f" and {count - 1:,} more" if count > 1 else ""
-        OUT.print(f"[yellow]refused:[/] {example}{more}: {reason}", highlight=False)
+        OUT.print(f"[yellow]refused:[/] {escape(example)}{more}: {escape(reason)}", highlight=False)
     if len(reasons) > _REFUSED_SHOWN:
         OUT.print(f"… and {len(reasons) - _REFUSED_SHOWN:,} more reasons", highlight=False)
 
@@ -166,10 +167,11 @@ def serve(
     folder = Path(data_folder(data)).absolute()
     names = sorted({*list_contexts(folder), *list_trees(folder)})
     if names:
-        ERROR.print(f"serving {', '.join(names)} from {folder}", highlight=False)
+        ERROR.print(f"serving {', '.join(names)} from {folder}", highlight=False, markup=False)
     else:
         ERROR.print(
-            f"[yellow]{folder} holds no spectra yet:[/] specserver ingest CONTEXT PATH…",
+            f"[yellow]{escape(str(folder))} holds no spectra yet:[/]"
+            " specserver ingest CONTEXT PATH…",
             highlight=False,
         )
     ERROR.print(f"at http://{host}:{port}/spec   (Ctrl-C stops)", highlight=False)
@@ -210,10 +212,11 @@ def verify(data: Data = None, url: Url = None) -> None:
         for fault in finding.faults:
             faults += 1
             OUT.print(
-                f"[bold red]fault:[/] {finding.context}/{finding.what}: {fault}", highlight=False
+                f"[bold red]fault:[/] {finding.context}/{finding.what}: {escape(fault)}",
+                highlight=False,
             )
     if not nspec and not faults:
-        OUT.print(f"{folder} holds no spectra", highlight=False)
+        OUT.print(f"{folder} holds no spectra", highlight=False, markup=False)
         return
     state = f"[bold red]{faults} faults[/]" if faults else "[green]no fault[/]"
     OUT.print(

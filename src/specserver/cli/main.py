@@ -4,6 +4,7 @@ import sys
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from .. import __version__
 from ..errors import CallerError, SpecServerError
@@ -52,7 +53,7 @@ def main() -> None:
     try:
         app()
     except SpecServerError as error:
-        ERROR.print(f"[bold red]specserver:[/] {error.message}", highlight=False)
+        ERROR.print(f"[bold red]specserver:[/] {escape(error.message)}", highlight=False)
         sys.exit(2 if isinstance(error, CallerError) else 1)
     except KeyboardInterrupt:
         ERROR.print("specserver: stopped", highlight=False)
