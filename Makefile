@@ -28,7 +28,7 @@ layers: $(VENV)/ready ## import-linter: one way down
 
 suite: $(VENV)/ready ## pytest
 	@$(BIN)/python scripts/install-system-packages
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2 --dist loadfile
 
 docs: $(VENV)/ready ## The user guide, into site/
 	$(BIN)/python scripts/build-docs

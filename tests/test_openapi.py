@@ -173,6 +173,9 @@ def test_what_the_description_shows_works(
     given = {name: held if value == AN_ID else value for name, value in examples_of(one).items()}
     url = own[0].url.removesuffix("/spec") + path.replace("{name}", str(given.pop("name", "")))
     headers = {"X-DL-AuthToken": own[1]}
+    if "{name}" in path:
+        # To be had or removed, a file has to be there.
+        urllib3.request("PUT", url, body=b"1\n", headers=headers)
     for kind in bodies(one) or [""]:
         if not kind:
             answer = urllib3.request(method.upper(), url, fields=given, headers=headers)
