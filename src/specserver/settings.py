@@ -48,8 +48,3 @@ class Settings(BaseSettings):
         title="Pixels of one picture",
         description="4096 × 4096; a picture being drawn holds up to 13 bytes for each.",
     )
-
-
-def default_data() -> Path:
-    """Return the data folder of the environment, or ``specserver-data`` here."""
-    return Settings().data
