@@ -123,8 +123,8 @@ def print_summary(summary: "IngestSummary") -> None:
     _print_refused(summary.refused)
     for reduction, count in sorted(summary.other_reductions.items()):
         OUT.print(
-            f"[yellow]warning:[/] run2d {reduction} is not of {summary.context}: {count:,} stored all"
-            " the same (--strict refuses them)",
+            f"[yellow]warning:[/] run2d {reduction} is not of {summary.context}: {count:,} stored"
+            " all the same (--strict refuses them)",
             highlight=False,
         )
 
