@@ -138,40 +138,45 @@ def fill(
     """
     decode = _decode_blosc if codec == "blosc" else _decode_raw
     widest = int(rows.width.max(initial=0))
-    scratch = [np.empty(widest, dtype=one.target.dtype) for one in cells]
-    first, skip = rows.first.tolist(), (rows.first - rows.start).tolist()
-    width, count = rows.width.tolist(), rows.count.tolist()
-    on_lattice = rows.on_lattice.tolist()
+    layers = [(one, np.empty(widest, dtype=one.target.dtype)) for one in cells]
+    lines = zip(
+        at,
+        rows.first.tolist(),
+        (rows.first - rows.start).tolist(),
+        rows.width.tolist(),
+        rows.count.tolist(),
+        rows.on_lattice.tolist(),
+        strict=True,
+    )
     # A spectrum at a time: its records stay in the processor's cache while the fields are laid in.
-    for row, begin in enumerate(at):
-        npix = count[row]
+    for row, (begin, first, skip, width, npix, on_lattice) in enumerate(lines):
         if npix == 0:
             continue
-        end = begin + npix
-        if axis is not None and on_lattice[row]:
-            offset = first[row] - axis.first
-            axis.target[begin:end] = axis.lattice[offset : offset + npix]
-        for one, room in zip(cells, scratch, strict=True):
+        if axis is not None and on_lattice:
+            offset = first - axis.first
+            axis.target[begin : begin + npix] = axis.lattice[offset : offset + npix]
+        for one, room in layers:
             if one.valid[row]:
-                decode(one, row, room[: width[row]])
-                one.target[begin:end] = room[skip[row] : skip[row] + npix]
+                values = decode(one, row, room[:width])
+                one.target[begin : begin + npix] = values[skip : skip + npix]
 
 
-def _decode_blosc(cells: Cells, row: int, out: npt.NDArray[Any]) -> None:
+def _decode_blosc(cells: Cells, row: int, out: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Decompress one Blosc-1 frame into ``out``, 1D[width]."""
-    begin, end = cells.offsets[row], cells.offsets[row + 1]
+    frame = cells.data[cells.offsets[row] : cells.offsets[row + 1]]
     try:
-        nbytes, stored = _FRAME.unpack_from(cells.data[begin:end])
-        if (nbytes, stored) != (out.nbytes, end - begin):
+        nbytes, stored = _FRAME.unpack_from(frame)
+        if nbytes != out.nbytes or stored != len(frame):
             raise StoreError(_WHERE, f"damaged: {cells.name} has {nbytes} bytes, not {out.nbytes}")
-        blosc.decompress(cells.data[begin:end], out)
+        blosc.decompress(frame, out)
     except (struct.error, RuntimeError, ValueError) as error:
         raise StoreError(_WHERE, f"damaged: {cells.name} cannot be unpacked ({error})") from error
+    return out
 
 
-def _decode_raw(cells: Cells, row: int, out: npt.NDArray[Any]) -> None:
-    """Copy little-endian values into ``out``, 1D[width]."""
+def _decode_raw(cells: Cells, row: int, out: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return little-endian values, 1D[width]."""
     cell = cells.data[cells.offsets[row] : cells.offsets[row + 1]]
     if cell.nbytes != out.nbytes:
         raise StoreError(_WHERE, f"damaged: {cells.name} has {cell.nbytes} bytes, not {out.nbytes}")
-    out[:] = np.frombuffer(cell, dtype=out.dtype)
+    return np.frombuffer(cell, dtype=out.dtype)

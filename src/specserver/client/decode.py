@@ -1,14 +1,13 @@
 """The wire → arrays: a stream of compressed chunks into the published structured arrays.
 
-A batch is decompressed in a second thread while the next one is read from the network, so at
-most two of them are in memory besides the result.
+A batch is decompressed as soon as it has come, while the service and the network prepare the next:
+besides the result no more than one is in memory. A second thread, measured, slowed this down: the
+two of them ask for Python's lock with every spectrum.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +19,6 @@ from .cells import Axis, Cells, Ints, Rows, fill, open_cells, read_rows
 from .columns import Piece, Readable, join_pieces, read_piece
 from .wire import StreamHead, parse_head
 
-# Below this, starting a thread costs more than overlapping network and decoding gains.
-_NSPEC_FOR_THREAD: Final = 64
 _WHERE: Final = "answer of the service"
 _COLUMN_PREFIX: Final = "col:"
 
@@ -84,13 +81,11 @@ def decode_spectra(
             head = parse_head(reader.schema.metadata).select(values)
             layout: _Layout = _Aligned(head) if align else _Loose(head)
             sink = _Sink(head, layout)
-            with _Worker(threaded=head.nspec >= _NSPEC_FOR_THREAD) as worker:
-                for batch in reader:
-                    batch.validate(full=True)
-                    worker.wait()
-                    worker.start(sink.accept(batch))
-                    if tell is not None:
-                        tell(sink.nspec, head.nspec)
+            for batch in reader:
+                batch.validate(full=True)
+                sink.accept(batch)
+                if tell is not None:
+                    tell(sink.nspec, head.nspec)
             kinds = reader.schema
     except (pa.ArrowException, OSError) as error:
         done = sink.nspec if sink is not None else 0
@@ -123,7 +118,7 @@ def decode_batches(
                 part = replace(head, nspec=batch.num_rows)
                 layout = _Aligned(part) if align else _Loose(part)
                 sink = _Sink(part, layout)
-                sink.accept(batch)()
+                sink.accept(batch)
                 done += sink.nspec
                 yield _decoded(head, layout, sink, kinds)
     except (pa.ArrowException, OSError) as error:
@@ -143,38 +138,6 @@ def _decoded(head: StreamHead, layout: "_Layout", sink: "_Sink", kinds: pa.Schem
         on_lattice=np.concatenate([rows.on_lattice for rows in sink.rows] or [np.empty(0, bool)]),
         columns=sink.columns(kinds),
     )
-
-
-class _Worker:
-    """Runs one job at a time, in a thread of its own where that pays."""
-
-    def __init__(self, *, threaded: bool) -> None:
-        self._pool = ThreadPoolExecutor(1, "specserver-decode") if threaded else None
-        self._running: Future[None] | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            if kind is None:
-                self.wait()
-        finally:
-            if self._pool is not None:
-                self._pool.shutdown()
-
-    def start(self, job: Callable[[], None]) -> None:
-        """Run the job, or let it run while the caller goes on."""
-        if self._pool is None:
-            job()
-        else:
-            self._running = self._pool.submit(job)
-
-    def wait(self) -> None:
-        """Return when the job has ended; raise what it raised."""
-        if self._running is not None:
-            running, self._running = self._running, None
-            running.result()
 
 
 class _Layout(Protocol):
@@ -239,8 +202,8 @@ class _Sink:
         self._layout = layout
         self._columns: dict[str, list[Piece]] = {}
 
-    def accept(self, batch: pa.RecordBatch) -> Callable[[], None]:
-        """Make room for a batch and return the job that fills it."""
+    def accept(self, batch: pa.RecordBatch) -> None:
+        """Make room for a batch and decode it there."""
         rows = read_rows(batch, self._head)
         if self.nspec + len(rows.ids) > self._head.nspec:
             raise StoreError(_WHERE, f"damaged: more than {self._head.nspec:,} spectra came")
@@ -250,7 +213,7 @@ class _Sink:
         for name in batch.schema.names:
             if name.startswith(_COLUMN_PREFIX):
                 self._columns.setdefault(name, []).append(read_piece(batch.column(name)))
-        return partial(fill, rows, at, self._cells(batch, rows, flat), axis, self._head.codec)
+        fill(rows, at, self._cells(batch, rows, flat), axis, self._head.codec)
 
     def columns(self, schema: pa.Schema) -> dict[str, npt.NDArray[Any]]:
         """Return the catalogue columns of all batches."""

@@ -17,12 +17,12 @@ class Outbox:
     closed = False
 
     def __init__(self) -> None:
-        self._pieces: list[bytes] = []
+        self._pieces: list[pa.Buffer | bytes] = []
 
-    def write(self, data: Any) -> int:
-        """Keep a piece until it is taken."""
-        self._pieces.append(bytes(data))
-        return len(self._pieces[-1])
+    def write(self, data: pa.Buffer | bytes) -> int:
+        """Keep a piece until it is taken; Arrow does not change what it has handed out."""
+        self._pieces.append(data)
+        return data.size if isinstance(data, pa.Buffer) else len(data)
 
     def flush(self) -> None:
         """Do nothing: pieces are handed on at once."""
@@ -44,6 +44,8 @@ def stream_batches(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iter
         yield outbox.take()
         for batch in batches:
             writer.write_batch(batch)
+            # Not held while its bytes travel, which a slow reader makes long.
+            del batch
             yield outbox.take()
     yield outbox.take()
 
@@ -73,26 +75,32 @@ def spectra_batch(
     schema: pa.Schema,
     arrays: Mapping[str, npt.NDArray[Any]],
     contexts: Sequence[str],
-    cells: Mapping[str, Sequence[bytes | memoryview | None]],
+    cells: Mapping[str, pa.Array],
     columns: pa.Table | None,
 ) -> pa.RecordBatch:
     """Return one batch of spectra."""
     values: dict[str, Any] = {name: pa.array(array) for name, array in arrays.items()}
     values["context"] = pa.array(contexts, pa.string())
-    for name, frames in cells.items():
-        values[name] = _binary(frames)
+    values |= cells
     if columns is not None:
         for name in columns.column_names:
             values[f"col:{name}"] = columns.column(name).combine_chunks()
     return pa.record_batch([values[field.name] for field in schema], schema=schema)
 
 
-def _binary(frames: Sequence[bytes | memoryview | None]) -> pa.Array:
-    """Return a large_binary array; joined once, where pa.array would copy piece by piece."""
-    sizes = np.fromiter((0 if one is None else len(one) for one in frames), np.int64, len(frames))
-    offsets = np.concatenate(([0], np.cumsum(sizes)))
-    data = b"".join(one for one in frames if one is not None)
-    present = np.fromiter((one is not None for one in frames), bool, len(frames))
+def binary_column(
+    data: npt.NDArray[np.uint8],
+    offsets: npt.NDArray[np.int64],
+    present: npt.NDArray[np.bool_],
+) -> pa.Array:
+    """Return cells that lie end to end as a large_binary array, without copying them.
+
+    Parameters
+    ----------
+    data : 1D[nbytes]
+    offsets : 1D[n + 1]
+    present : 1D[n], False for a null
+    """
     valid = None if present.all() else pa.py_buffer(np.packbits(present, bitorder="little"))
     buffers = [valid, pa.py_buffer(offsets), pa.py_buffer(data)]
-    return pa.Array.from_buffers(pa.large_binary(), len(frames), buffers)
+    return pa.Array.from_buffers(pa.large_binary(), len(present), buffers)

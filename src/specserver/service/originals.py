@@ -18,9 +18,10 @@ import pyarrow as pa
 from .. import __version__
 from ..errors import NoOriginal
 from ..formats.fits import Rebuilt, spectrum_file
+from .cells import batches
 from .names import file_names, recorded, split_name
+from .records import read_records
 from .selection import Selection
-from .spectra import BATCH, read_records
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +80,7 @@ def rebuilt_files(selection: Selection) -> Iterator[SpectrumFile]:
     records = (
         one for batch in read_records(selection, selection.survey.record, None) for one in batch
     )
-    for at in range(0, selection.nspec, BATCH):
-        take = np.arange(at, min(at + BATCH, selection.nspec))
+    for take in batches(selection):
         for index, row in zip(take.tolist(), _rows(selection, take), strict=True):
             stem, ending = split_name(names[index])
             name = stem + (ending.removesuffix(".gz") or ".fits")

@@ -9,6 +9,30 @@ import numpy.typing as npt
 from ..model.grid import Grid, PixelRange
 
 
+class Frames(Protocol):
+    """Encoded cells of some rows of one vector, ready to be laid in place."""
+
+    @property
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """1D[nrow], bytes of each."""
+
+    def lay(self, out: memoryview, at: Sequence[int]) -> None:
+        """Write the cell of row ``i`` to ``out[at[i]:]``."""
+
+
+class HeldFrames:
+    """Cells that are in memory already, each a contiguous buffer."""
+
+    def __init__(self, held: Sequence[bytes | memoryview]) -> None:
+        self._held = [memoryview(one).cast("B") for one in held]
+        self.sizes = np.fromiter((len(one) for one in self._held), np.int64, len(held))
+
+    def lay(self, out: memoryview, at: Sequence[int]) -> None:
+        """Write cell ``i`` to ``out[at[i]:]``."""
+        for cell, begin in zip(self._held, at, strict=True):
+            out[begin : begin + len(cell)] = cell
+
+
 class SpectrumStore(Protocol):
     """Spectra that are read by row; all on the survey's lattice, or each on an axis of its own."""
 
@@ -42,7 +66,7 @@ class SpectrumStore(Protocol):
 
     def request_cells(
         self, vectors: Sequence[str], rows: npt.NDArray[np.integer]
-    ) -> Callable[[], Mapping[str, Sequence[bytes | memoryview]]]:
+    ) -> Callable[[], Mapping[str, Frames]]:
         """Begin to read whole rows; the call returned waits and gives their Blosc-1 frames."""
 
     def request(

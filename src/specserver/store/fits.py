@@ -24,6 +24,7 @@ from numcodecs import Blosc
 from ..errors import BadFile, StoreError
 from ..model.grid import Grid, PixelRange, locate
 from ..model.survey import RawSpectrum, Release, Survey, TreeLayout
+from .base import HeldFrames
 
 _KEPT_SPECTRA: Final = 64
 """Files kept in memory, so that one request reads a file once: some 10 MB."""
@@ -228,7 +229,7 @@ class FitsBlock:
 
     def request_cells(
         self, vectors: Sequence[str], rows: npt.NDArray[np.integer]
-    ) -> Callable[[], dict[str, list[bytes]]]:
+    ) -> Callable[[], dict[str, HeldFrames]]:
         """Begin to read and compress whole rows, as a segment has them stored."""
         codec = Blosc(cname="lz4", clevel=5, shuffle=Blosc.BITSHUFFLE)
 
@@ -238,7 +239,7 @@ class FitsBlock:
 
         pending = [_pool().submit(frames, int(row)) for row in rows]
         return lambda: {
-            name: [future.result()[index] for future in pending]
+            name: HeldFrames([future.result()[index] for future in pending])
             for index, name in enumerate(vectors)
         }
 

@@ -16,14 +16,12 @@ Off the lattice, ``first`` is 0 and every spectrum keeps its own axis.
 """
 
 import json
-import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-import google_crc32c
 import numpy as np
 import numpy.typing as npt
 import tensorstore as ts
@@ -32,10 +30,8 @@ from ..errors import StoreError
 from ..model.grid import Grid, PixelRange, grid_from_dict
 from ..model.survey import Survey
 from .layout import FORMAT_VERSION
+from .shards import SHARD, ShardFrames, shard_frames
 
-SHARD = 1000
-"""Spectra in a shard: one file a vector and shard, some 10 MB; an index of 16 kB."""
-_CRC_BYTES: Final = 4
 _INDEX_CODECS: Final = [
     {"name": "bytes", "configuration": {"endian": "little"}},
     {"name": "crc32c"},
@@ -189,39 +185,15 @@ class Segment:
 
     def request_cells(
         self, vectors: Sequence[str], rows: npt.NDArray[np.integer]
-    ) -> Callable[[], dict[str, list[memoryview]]]:
-        """Begin to read whole rows; the call returned waits and gives their Blosc frames.
-
-        The frames are as stored, their checksums verified. Requests to several segments go on at
-        the same time.
+    ) -> Callable[[], dict[str, ShardFrames]]:
+        """Find whole rows in their shards; their Blosc frames are read as they are laid in place.
 
         Parameters
         ----------
         rows : 1D[n] int, row of the segment
         """
-        pending: dict[str, list[Any]] = {}
-        for name in vectors:
-            stores = {shard: self._shard(name, shard) for shard in {int(r) // SHARD for r in rows}}
-            pending[name] = [
-                stores[int(row) // SHARD].read(struct.pack(">II", int(row) % SHARD, 0))
-                for row in rows
-            ]
-        return lambda: {
-            name: [self._checked(name, future) for future in futures]
-            for name, futures in pending.items()
-        }
-
-    def _checked(self, name: str, future: Any) -> memoryview:
-        """Return a Blosc frame without its crc32c, or raise when they do not agree."""
-        try:
-            encoded: bytes = future.result().value
-        except ValueError as error:
-            raise StoreError(str(self.path / name), str(error)) from error
-        frame = memoryview(encoded)[:-_CRC_BYTES]
-        (stated,) = struct.unpack("<I", encoded[-_CRC_BYTES:])
-        if google_crc32c.value(frame.tobytes()) != stated:
-            raise StoreError(str(self.path / name), "a chunk's checksum is wrong: restore the file")
-        return frame
+        frames = {name: shard_frames(str(self.path / name), rows) for name in vectors}
+        return lambda: frames
 
     def request(
         self, vectors: Sequence[str], rows: npt.NDArray[np.integer], pixels: PixelRange
@@ -280,10 +252,6 @@ class Segment:
         """Return an open TensorStore array."""
         return _open_array(str(self.path / name))
 
-    def _shard(self, name: str, shard: int) -> Any:
-        """Return a shard as a key-value store of its encoded chunks."""
-        return _open_shard(str(self.path / name / "c" / str(shard) / "0"))
-
 
 _context = lru_cache(maxsize=1)(
     lambda: ts.Context({"cache_pool": {"total_bytes_limit": _CACHE_BYTES}})
@@ -301,21 +269,6 @@ def _open_array(path: str) -> Any:
     }
     try:
         return ts.open(spec, read=True, context=_context()).result()
-    except ValueError as error:
-        raise StoreError(path, str(error)) from error
-
-
-@lru_cache(maxsize=_OPEN_SEGMENTS * 8)
-def _open_shard(path: str) -> Any:
-    """Open a shard as a store of encoded chunks; its index stays in the cache pool."""
-    spec = {
-        "driver": "zarr3_sharding_indexed",
-        "base": {"driver": "file", "path": path},
-        "grid_shape": [SHARD, 1],
-        "index_codecs": _INDEX_CODECS,
-    }
-    try:
-        return ts.KvStore.open(spec, context=_context()).result()
     except ValueError as error:
         raise StoreError(path, str(error)) from error
 

@@ -1,0 +1,125 @@
+"""Encoded chunks read from shards: equal to what Zarr reads, and damage is told."""
+
+import gc
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from numcodecs import Blosc
+
+from conftest import Served
+from specserver.errors import StoreError
+from specserver.store import shards
+from specserver.store.shards import SHARD, open_shard, shard_frames
+from specserver.store.zarr import Segment
+
+
+@pytest.fixture
+def array(served: Served, tmp_path: Path) -> Path:
+    """Return the array of fluxes of one segment, a copy that a test may damage."""
+    first = min(served.data.glob("sdss_dr17/seg-*/spectra.zarr"))
+    shutil.copytree(first / "flux", tmp_path / "flux")
+    return tmp_path / "flux"
+
+
+def laid(path: Path, rows: list[int]) -> list[bytes]:
+    """Return the frames of some rows, laid end to end in reverse and taken apart again."""
+    frames = shard_frames(str(path), np.array(rows))
+    sizes = frames.sizes.tolist()
+    at = [sum(sizes[index + 1 :]) for index in range(len(rows))]
+    room = bytearray(sum(sizes))
+    frames.lay(memoryview(room), at)
+    return [bytes(room[begin : begin + size]) for begin, size in zip(at, sizes, strict=True)]
+
+
+def decoded(frames: list[bytes]) -> list[bytes]:
+    """Return what frames hold."""
+    return [bytes(Blosc().decode(frame)) for frame in frames]
+
+
+def _open_files() -> int:
+    """Return how many files this process has open."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_frames_hold_what_zarr_reads(array: Path) -> None:
+    values = zarr.open_array(array, mode="r")
+    rows = [3, 0, 7, 3]
+    assert decoded(laid(array, rows)) == [values[row].tobytes() for row in rows]
+
+
+def test_frames_are_the_same_from_a_cold_disk(array: Path) -> None:
+    warm = laid(array, [5, 1, 4])
+    with (array / "c/0/0").open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    assert laid(array, [5, 1, 4]) == warm
+
+
+def test_frames_are_the_same_where_the_system_cannot_say_what_is_in_memory(
+    array: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = laid(array, [2, 6])
+    monkeypatch.setattr(shards, "_AT_ONCE", None)
+    assert laid(array, [2, 6]) == usual
+
+
+def test_a_damaged_chunk_is_told(array: Path) -> None:
+    file = array / "c/0/0"
+    data = bytearray(file.read_bytes())
+    place = open_shard(str(file))
+    data[int(place.offsets[2]) + 20] ^= 1
+    file.write_bytes(data)
+    open_shard.cache_clear()
+    assert laid(array, [1])
+    with pytest.raises(StoreError, match="checksum"):
+        laid(array, [1, 2])
+
+
+@pytest.mark.parametrize("what", ["index", "short", "empty", "gone"])
+def test_a_damaged_shard_is_told(array: Path, what: str) -> None:
+    file = array / "c/0/0"
+    data = bytearray(file.read_bytes())
+    if what == "index":
+        data[-100] ^= 1
+    file.write_bytes(
+        {"index": bytes(data), "short": bytes(data[:-1]), "empty": b"", "gone": b""}[what]
+    )
+    if what == "gone":
+        file.unlink()
+    open_shard.cache_clear()
+    with pytest.raises(StoreError, match=r"damaged|No such file"):
+        laid(array, [1])
+
+
+def test_a_chunk_cut_off_while_the_shard_is_open_is_told(array: Path) -> None:
+    open_shard.cache_clear()
+    laid(array, [0])
+    os.truncate(array / "c/0/0", 10)
+    with pytest.raises(StoreError, match="cut off"):
+        laid(array, [0])
+    open_shard.cache_clear()
+
+
+def test_a_row_that_is_not_there_is_told(array: Path) -> None:
+    with pytest.raises(StoreError, match="row 999 is not in its shard"):
+        laid(array, [0, SHARD - 1])
+
+
+def test_shards_out_of_use_are_closed(served: Served) -> None:
+    segment = Segment(min(served.data.glob("sdss_dr17/seg-*")))
+    open_shard.cache_clear()
+    gc.collect()
+    before = _open_files()
+    frames = segment.request_cells(segment.vectors, np.array([0]))()
+    assert _open_files() == before + len(segment.vectors)
+    # In use, it stays open even when it has left the cache.
+    open_shard.cache_clear()
+    gc.collect()
+    assert _open_files() == before + len(segment.vectors)
+    del frames
+    gc.collect()
+    assert _open_files() == before
