@@ -1,6 +1,7 @@
 """The catalogue against brute force in float64: regions, identifiers, conditions."""
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +9,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from specserver.catalog.constraint import MAX_LIST
+from specserver.catalog.deadline import Deadline
 from specserver.catalog.duckdb import Catalog
 from specserver.catalog.healpix import pixel
 from specserver.catalog.index import refresh_index
-from specserver.errors import BadConstraint, UnknownField
+from specserver.catalog.mapped import MappedColumns
+from specserver.errors import BadConstraint, QueryTimeout, TooMuch, UnknownField
 from specserver.model.region import cone, polygon
 from specserver.service import QueryRequest, SpectroscopicService
+from specserver.service.query import run_query
 from specserver.surveys.sdss import SDSS
 
 NROWS = 100_000
@@ -59,6 +64,7 @@ class Sky:
         info = refresh_index(data, SDSS, "sdss_dr17", lambda: names)
         assert info is not None
         self.catalog = Catalog(data, SDSS, "sdss_dr17", info)
+        self.data = data
         self.service = SpectroscopicService(data)
 
     def _write(self, folder: Path, rows: np.ndarray) -> None:
@@ -209,3 +215,162 @@ def test_unknown_columns_are_named_with_what_is_near(sky: Sky) -> None:
     for hidden in ("_source", "_hpx", "_index"):
         with pytest.raises(UnknownField):
             sky.service.query(QueryRequest(fields=(hidden,)))
+
+
+ALL = ("specobjid", "ra", "dec", "z", "class", "specprimary")
+
+
+def test_columns_without_a_condition_equal_those_with_one(sky: Sky) -> None:
+    """Looked up in mapped columns, or found by the database: the same rows, types and values."""
+    region = cone(0, 0, 2)
+    for fields in (ALL, ("z",), ("class", "specobjid")):
+        plain = QueryRequest(region=region, fields=fields, primary=False)
+        always = QueryRequest(region=region, fields=fields, primary=False, constraint="dec > -91")
+        assert sky.service.query(plain).equals(sky.service.query(always))
+    found = sky.service.query(QueryRequest(region=region, fields=ALL, primary=False))
+    row = {int(one): index for index, one in enumerate(sky.id.tolist())}
+    mine = [row[one] for one in found.column("specobjid").to_pylist()]
+    for name, values in (("ra", sky.ra), ("dec", sky.dec), ("z", sky.z), ("class", sky.kind)):
+        assert found.column(name).to_pylist() == values[mine].tolist(), name
+
+
+def test_a_wide_region_with_a_condition_is_the_same_by_either_way(
+    sky: Sky, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few candidates are handed to the database; many are joined with its own table."""
+    request = QueryRequest(
+        region=cone(10, 40, 50), constraint="z > 1 order by z desc limit 500", fields=ALL
+    )
+    handed = sky.service.query(request)
+    monkeypatch.setattr("specserver.catalog.duckdb._HANDED_ROWS", 10)
+    assert sky.service.query(request).equals(handed)
+    assert len(handed) == 500
+
+
+def test_blocks_of_candidates_leave_none_out(sky: Sky, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = QueryRequest(region=cone(0, 80, 30), primary=False)
+    whole = sky.ids(request)
+    monkeypatch.setattr("specserver.catalog.duckdb._BLOCK_ROWS", 1000)
+    monkeypatch.setattr("specserver.catalog.duckdb._GAP_ROWS", 0)
+    assert sky.ids(request) == whole
+    assert len(whole) > 20_000
+
+
+def test_a_whole_catalogue_and_its_first_rows(sky: Sky) -> None:
+    every = sky.service.query(QueryRequest(fields=("specobjid", "z"), primary=False))
+    assert len(every) == NROWS
+    best = sky.service.query(QueryRequest(fields=("specobjid",)))
+    assert sorted(best.column(0).to_pylist()) == sorted(sky.id[sky.primary == 1].tolist())
+    few = sky.service.query(QueryRequest(constraint="limit 7", fields=("specobjid", "z")))
+    assert few.column(0).to_pylist() == best.column(0).to_pylist()[:7]
+
+
+@pytest.mark.parametrize("constraint", ["", "z > 0", "z > 0 order by z", "specobjid > 1"])
+def test_too_many_rows_are_refused_before_their_columns_are_read(
+    sky: Sky, constraint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = QueryRequest(region=cone(0, 0, 2), constraint=constraint, fields=ALL)
+    archive = sky.service.archive
+    nrows = len(run_query(archive, request))
+    assert len(run_query(archive, request, max_rows=nrows)) == nrows > 100
+    # Whoever reads a column from here on fails.
+    catalog = archive.holding("default").catalog
+    monkeypatch.setattr(catalog, "_mapped", _Unread(catalog._mapped))
+    with pytest.raises(TooMuch, match=f"{nrows:,} rows"):
+        run_query(archive, request, max_rows=nrows - 1)
+
+
+class _Unread:
+    """Columns of which those of the answer may not be read."""
+
+    def __init__(self, columns: MappedColumns) -> None:
+        self.columns = columns
+
+    def take(self, fields: list[str], rows: np.ndarray) -> pa.Table:
+        assert list(fields) != list(ALL)
+        return self.columns.take(fields, rows)
+
+
+def test_time_runs_out_without_a_condition_too(sky: Sky) -> None:
+    for region in (None, cone(0, 0, 120)):
+        request = QueryRequest(region=region, fields=ALL, primary=False, timeout_s=1e-6)
+        with pytest.raises(QueryTimeout):
+            sky.service.query(request)
+
+
+def test_time_runs_out_between_blocks_of_candidates(
+    sky: Sky, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A region of the whole sky is given up long before it has been tested."""
+    monkeypatch.setattr("specserver.catalog.duckdb._BLOCK_ROWS", 100)
+    tested = []
+
+    class Slow:
+        def bounds(self) -> tuple[np.ndarray, float]:
+            return np.array([1.0, 0.0, 0.0]), 180.0
+
+        def contains(self, ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+            tested.append(len(dec))
+            time.sleep(0.01)
+            return np.ones(len(ra), bool)
+
+    catalog = sky.service.archive.holding("default").catalog
+    with pytest.raises(QueryTimeout):
+        catalog.in_region(Slow(), Deadline.after(0.05))
+    assert 0 < len(tested) < NROWS // 100
+
+
+def test_lists_of_identifiers_are_looked_up(sky: Sky) -> None:
+    """A list in front is searched for; with OR, NOT or arithmetic it is a condition like any."""
+    chosen = sky.id[::1000]
+    listed = ", ".join(map(str, chosen.tolist()))
+    half = {int(one) for one in chosen if sky.z[np.flatnonzero(sky.id == one)[0]] > 2}
+    one = f"specobjid in ({listed})"
+    for text, expected in (
+        (one, set(chosen.tolist())),
+        (f"{one} AND z > 2", half),
+        (f'"specobjid" IN ({listed}) and (z > 2)', half),
+        (f"{one} and not z <= 2", half),
+        (f"z > 2 and {one}", half),
+        (f"{one} and z > 2 or specobjid = {sky.id[1]}", half | {int(sky.id[1])}),
+        (f"specobjid = {sky.id[5]}", {int(sky.id[5])}),
+        (f"specobjid = {sky.id[5]} and z > 5", set()),
+        (f"specobjid = {sky.id[5]} + 0", {int(sky.id[5])}),
+        (f"specobjid in ({int(sky.id[5]) - 2**64})", {int(sky.id[5])}),
+        ("specobjid in (12345)", set()),
+    ):
+        found = sky.ids(QueryRequest(constraint=text, primary=False))
+        assert set(found) == expected, text[-60:]
+        assert len(found) == len(expected)
+    inside = great_circle_deg(sky.ra, sky.dec, 0.0, 0.0) <= 30.0
+    near = QueryRequest(region=cone(0, 0, 30), constraint=one, primary=False)
+    assert set(sky.ids(near)) == set(sky.id[inside].tolist()) & set(chosen.tolist())
+    ordered = QueryRequest(constraint=f"{one} order by z limit 3", fields=("z",), primary=False)
+    z = sky.service.query(ordered).column("z").to_pylist()
+    assert z == np.sort(sky.z[::1000])[:3].tolist()
+
+
+@pytest.mark.parametrize(
+    "text", ["in (1,,2)", "in ()", "in (1 2)", "in (1", "in (1) limit", "in (1) and", "= 1 2"]
+)
+def test_what_is_no_list_of_identifiers_is_refused_as_before(sky: Sky, text: str) -> None:
+    with pytest.raises(BadConstraint):
+        sky.service.query(QueryRequest(constraint=f"specobjid {text}"))
+
+
+def test_a_list_of_identifiers_has_its_limit(sky: Sky) -> None:
+    listed = ",".join(map(str, range(1, MAX_LIST + 2)))
+    with pytest.raises(TooMuch, match="values in a list"):
+        sky.service.query(QueryRequest(constraint=f"specobjid in ({listed})"))
+
+
+def test_an_index_of_another_format_is_made_anew(sky: Sky) -> None:
+    folder = sky.data / "sdss_dr17" / "index"
+    record = folder / (folder / "CURRENT").read_text() / "index.json"
+    values = json.loads(record.read_text())
+    record.write_text(json.dumps(values | {"format": 1}))
+    (record.parent / "columns.arrow").unlink()
+    again = SpectroscopicService(sky.data)
+    table = again.query(QueryRequest(region=cone(0, 0, 1), fields=ALL, primary=False))
+    assert table.equals(sky.service.query(QueryRequest(region=cone(0, 0, 1), fields=ALL,
+                                                       primary=False)))  # fmt: skip

@@ -11,7 +11,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from specserver.errors import BadRegion
-from specserver.model.region import Cone, Polygon, cone, polygon, separation_deg
+from specserver.model.region import Cone, Polygon, cone, polygon
+from specserver.model.sphere import separation_deg
 
 ARCSEC = 1.0 / 3600.0
 RA = st.floats(-720.0, 720.0)
@@ -603,3 +604,29 @@ def test_contains_takes_none_one_and_many(region):
     assert region.contains(11, 2).tolist() == [True]
     assert region.contains(np.float32(11), [2, 50]).tolist() == [True, False]
     assert region.contains([371, -349], 2).tolist() == [True, True]
+
+
+@given(
+    ra=st.floats(0, 360),
+    dec=st.floats(-90, 90),
+    radius=st.one_of(st.floats(0, 180), st.floats(0, 1e-6), st.floats(179.999, 180)),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_a_cone_holds_what_is_no_farther_than_its_radius(
+    ra: float, dec: float, radius: float, seed: int
+) -> None:
+    """The quick test by the cosine decides as the distance itself, at the rim and anywhere."""
+    rng = np.random.default_rng(seed)
+    ras = np.concatenate([rng.uniform(-720, 720, 50), ra + rng.normal(0, 1e-7, 50), [ra, 1e9]])
+    decs = np.concatenate([rng.uniform(-90, 90, 50), dec + rng.normal(0, 1e-7, 50), [dec, 0.0]])
+    bad = np.array([np.nan, np.inf, 0.0, 0.0])
+    ras, decs = np.concatenate([ras, bad]), np.concatenate([decs, [0.0, 0.0, np.nan, -9999.0]])
+    # Of some the distance is the radius itself, to the last bit.
+    for limit in (radius, *separation_deg(ra, dec, ras[48:54], np.clip(decs[48:54], -90, 90))):
+        if np.isfinite(limit):
+            found = cone(ra, dec, limit).contains(ras, decs)
+            with np.errstate(invalid="ignore"):
+                wrapped = np.mod(np.mod(ras, 360.0), 360.0)
+                expected = separation_deg(ra % 360.0 % 360.0, dec, wrapped, decs) <= limit
+            assert found.tolist() == expected.tolist()
+    assert not found[-4:].any()

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +43,8 @@ _POSITIONS: Final = (
 )  # fmt: skip
 """Columns that hold a position in degrees, in the order in which they are looked for."""
 _LINKED: Final = "_linked"
+TableStamp: TypeAlias = tuple[str, tuple[int, int, int], tuple[int, int, int]]
+"""The version of the spectra held, and the state of a table's file and of its index."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -91,6 +93,11 @@ def vac_folder(data: Path, context: str) -> Path:
 def vac_names(data: Path, context: str) -> list[str]:
     """Return the names of a context's value-added tables, sorted."""
     return sorted(path.stem for path in vac_folder(data, context).glob("*.parquet"))
+
+
+def has_vac(data: Path, context: str, name: str) -> bool:
+    """Return whether a context has a value-added table of a name."""
+    return bool(_NAME.fullmatch(name)) and (vac_folder(data, context) / f"{name}.parquet").is_file()
 
 
 def index_of(data: Path, context: str, name: str) -> Path:
@@ -193,6 +200,12 @@ def vac_columns(data: Path, context: str, name: str) -> tuple[Column, ...]:
     return tuple(columns)
 
 
+def vac_stamp(data: Path, context: str, name: str, held: Held) -> TableStamp:
+    """Return what is another when a table, its index or what it links to has become another."""
+    table = vac_folder(data, context) / f"{name}.parquet"
+    return held.version, _state(table), _state(index_of(data, context, name) / "CURRENT")
+
+
 def current_vac(data: Path, context: str, name: str, held: Held) -> IndexInfo:
     """Return the index of a table, made first when the table or what it links to has changed."""
     info = read_vac(data, context, name)
@@ -213,6 +226,15 @@ def current_vac(data: Path, context: str, name: str, held: Held) -> IndexInfo:
     if made is None:
         raise CatalogError(f"{folder}: the index cannot be made")
     return made
+
+
+def _state(file: Path) -> tuple[int, int, int]:
+    """Return what is another when a file has been replaced; zeros when there is none."""
+    try:
+        status = file.stat()
+    except FileNotFoundError:
+        return 0, 0, 0
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _check_name(survey: Survey, name: str) -> None:

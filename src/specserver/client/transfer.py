@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from ..model.idtext import IdPattern, format_id
+from ..model.idtext import IdPattern, format_ids
 from .connection import Connection
 from .progress import Watch
 from .request import Wanted
@@ -155,7 +155,7 @@ class Transfer(Connection):
     def _asked(self, ids: Ids, call: Call) -> dict[str, Any]:
         """Return what a request says of the spectra wanted."""
         where: Mapping[str, Any] = self._where(call.context, call.profile)
-        text = "\n".join(format_id(one) for one in ids)
+        text = format_ids(ids)
         return {**where, "ids": text, "missing": call.missing}
 
     def _body(self, ids: Ids, wanted: Wanted, call: Call, columns: Sequence[str]) -> dict[str, Any]:

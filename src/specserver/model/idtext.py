@@ -24,21 +24,40 @@ import csv
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
-
-import numpy as np
+from typing import Final
 
 from ..errors import BadIdentifier, UnknownField
+from .idpattern import (
+    ID_FROM,
+    IdPattern,
+    Part,
+    Span,
+    format_id,
+    format_ids,
+    is_range,
+    parse_exact_lines,
+    parse_id_tuple,
+    shortened,
+)
 
-_ID_FROM: Final = 2**32  # plate 1 packs to 2^50; no part of a tuple comes near
+__all__ = [
+    "IdPattern",
+    "Part",
+    "Span",
+    "format_id",
+    "format_ids",
+    "id_columns",
+    "leads_list",
+    "parse_id_text",
+    "parse_id_tuple",
+]
+
 _PART_BELOW: Final = 2**24  # mjd, the largest part, ends at 66383 in a packed identifier
 _MAX_DIGITS: Final = 20  # of 2^64 - 1
 _MAX_DEPTH: Final = 8  # a printed array of tuples has three
 _PART_COLUMNS: Final = (("plate",), ("mjd",), ("fiberid", "fiber"), ("run2d",))
 
 _NUMBER = re.compile(r"[+-]?[0-9]{1,20}")
-_RANGE = re.compile(r"([0-9]{1,20})(?:\s*-\s*([0-9]{1,20}))?")
-_TEXT = re.compile(r"\w[\w.]{0,31}", re.ASCII)
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _FLOAT = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eEdD][+-]?[0-9]+)?")
 _MISSING: Final = frozenset({"", "none", "nan", "null", "nat", "<na>", "na", "masked", "--"})
@@ -52,53 +71,6 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _TABLE_CELL = re.compile(r'"[^"]*"|\S+')
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Whole numbers from ``low`` to ``high``, both included."""
-
-    low: int
-    high: int
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.low <= self.high < 2**64:
-            reason = "a range is low-high: 0 or more, the smaller first, within 64 bits"
-            raise BadIdentifier(f"{self.low}-{self.high}", reason)
-
-    @property
-    def text(self) -> str:
-        """The range as `parse_id_tuple` reads it."""
-        # From 2^32 on, a bare number would make its tuple a list of identifiers.
-        alone = self.low == self.high < _ID_FROM
-        return str(self.low) if alone else f"{self.low}-{self.high}"
-
-
-Part: TypeAlias = tuple[Span, ...] | tuple[str, ...] | None
-"""What one part of a tuple may be; None allows anything."""
-
-
-@dataclass(frozen=True, slots=True)
-class IdPattern:
-    """The tuple form of an identifier, with ranges, lists and wildcards.
-
-    The last part is text, the reduction; the others are numbers, and one of them is given.
-    """
-
-    parts: tuple[Part, ...]
-
-    def __post_init__(self) -> None:
-        if not any(self.parts[:-1]):
-            reason = "it would name a whole survey; give at least one number, as in (1963, '*')"
-            raise BadIdentifier(format_id(self), reason)
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether each number is one value, and the text one or open: it names one spectrum."""
-        one_each = all(part and len(part) == 1 for part in self.parts[:-1])
-        spans = [one for part in self.parts[:-1] for one in part or () if isinstance(one, Span)]
-        one_text = self.parts[-1] is None or len(self.parts[-1]) == 1
-        return one_each and one_text and all(span.low == span.high for span in spans)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,52 +105,19 @@ def parse_id_text(
     numbers = _plain_numbers(body)
     if numbers is not None:
         return list(numbers)
+    tuples = parse_exact_lines(body, nparts)
+    if tuples is not None:
+        return list(tuples)
     table = _read_table(body, nparts, id_column, id_col)
     return _read_lines(body, nparts) if table is None else table
 
 
-def parse_id_tuple(values: Sequence[object], nparts: int = 4) -> IdPattern:
-    """Read the tuple form of an identifier from its parts.
-
-    Parameters
-    ----------
-    values :
-        Whole numbers, text such as ``'1-100'``, ``'1,5,9'`` or ``'26,103'``, and ``'*'`` or None,
-        which allow anything, as do parts missing at the end.
-    nparts :
-        Parts of the tuple form, the last one text.
-
-    Examples
-    --------
-    >>> format_id(parse_id_tuple(("1962,1963", "*", 100, 26)))
-    "('1962,1963', '*', 100, '26')"
-    """
-    if not 1 <= len(values) <= nparts:
-        raise BadIdentifier(_short(values), f"a tuple has 1 to {nparts} parts: (1963, 54331, 19)")
-    parts: list[Part] = [_numbers_part(value) for value in values[: nparts - 1]]
-    parts += [None] * (nparts - 1 - len(parts))
-    return IdPattern((*parts, _text_part(values[-1]) if len(values) == nparts else None))
-
-
-def format_id(value: int | IdPattern) -> str:
-    """Return the identifier as one line of text, which `parse_id_text` reads back to the same."""
-    if not isinstance(value, IdPattern):
-        return str(int(value))
-    shown: list[str] = []
-    for part in value.parts:
-        each = part or ("*",)
-        text = ",".join(one.text if isinstance(one, Span) else one for one in each)
-        is_number = text.isdecimal() and isinstance(each[0], Span)
-        shown.append(text if is_number else f"'{text}'")
-    while len(shown) > 1 and shown[-1] == "'*'":
-        shown.pop()
-    return f"({shown[0]},)" if len(shown) == 1 else f"({', '.join(shown)})"
-
-
 def leads_list(first: object) -> bool:
     """Return whether a tuple that begins with this is a list of identifiers, not one of them."""
+    if type(first) is int:
+        return not -ID_FROM < first < ID_FROM
     text = str(first).strip()
-    return bool(_NUMBER.fullmatch(text)) and not -_ID_FROM < int(text) < _ID_FROM
+    return bool(_NUMBER.fullmatch(text)) and not -ID_FROM < int(text) < ID_FROM
 
 
 def id_columns(
@@ -202,11 +141,6 @@ def id_columns(
     raise UnknownField(id_col or id_column, names)
 
 
-def _short(given: object) -> str:
-    text = given if isinstance(given, str) else repr(given)
-    return text if len(text) <= 60 else text[:57] + "…"
-
-
 def _read_number(text: str) -> int:
     """Return one identifier from its decimal text, signed or unsigned 64 bit."""
     bare = text.strip(" '\"")
@@ -219,9 +153,9 @@ def _read_number(text: str) -> int:
         reason = "a number here has at most 64 bits"
     elif _FLOAT.fullmatch(bare):
         reason = "a float has lost the last digits; give whole numbers or text"
-    elif bare == "*" or _RANGE.fullmatch(bare):
+    elif bare == "*" or is_range(bare):
         reason = "ranges, lists and '*' stand within a tuple, as in (1963, 54331, '1-100')"
-    raise BadIdentifier(_short(text), reason)
+    raise BadIdentifier(shortened(text), reason)
 
 
 def _plain_numbers(text: str) -> list[int] | None:
@@ -251,12 +185,12 @@ def _tokens(text: str) -> Iterator[tuple[str, str]]:
     while place < len(text):
         match = _TOKEN.match(text, place)
         if match is None:
-            raise BadIdentifier(_short(text[place:]), "the quote is never closed")
+            raise BadIdentifier(shortened(text[place:]), "the quote is never closed")
         kind, place = match.lastgroup or "", match.end()
         token = match[kind]
         if kind == "word" and ("..." in token or "…" in token):
             reason = "the list was cut when it was printed; send all of it"
-            raise BadIdentifier(_short(text), reason)
+            raise BadIdentifier(shortened(text), reason)
         if kind != "blank":
             yield kind, token
 
@@ -269,7 +203,7 @@ def _lines(text: str) -> list[list[str | _Group]]:
     for kind, token in _tokens(text):
         items = groups[-1].items if groups else lines[-1]
         if kind == "comma" and comma_bad:
-            raise BadIdentifier(_short(text), "there is an empty place before a comma")
+            raise BadIdentifier(shortened(text), "there is an empty place before a comma")
         if kind == "newline":
             if groups:
                 continue
@@ -278,15 +212,15 @@ def _lines(text: str) -> list[list[str | _Group]]:
             groups.append(_Group(token, []))
             items.append(groups[-1])
             if len(groups) > _MAX_DEPTH:
-                raise BadIdentifier(_short(text), "brackets are nested too deeply")
+                raise BadIdentifier(shortened(text), "brackets are nested too deeply")
         elif kind == "close":
             if not groups or groups.pop().bracket + token not in {"()", "[]"}:
-                raise BadIdentifier(_short(text), f"{token!r} closes no bracket")
+                raise BadIdentifier(shortened(text), f"{token!r} closes no bracket")
         elif kind in {"word", "quoted"}:
             items.append(token if kind == "word" else token[1:-1].strip())
         comma_bad = kind in {"comma", "open", "newline"}
     if groups:
-        raise BadIdentifier(_short(text), f"{groups[-1].bracket!r} is never closed")
+        raise BadIdentifier(shortened(text), f"{groups[-1].bracket!r} is never closed")
     return lines
 
 
@@ -326,44 +260,6 @@ def _read_item(item: str | _Group, nparts: int, *, nested: bool = False) -> list
     return [found for one in item.items for found in _read_item(one, nparts, nested=True)]
 
 
-def _part_text(value: object) -> str | None:
-    """Return a part as text, or None where it allows anything."""
-    if value is None or (isinstance(value, str | bytes) and value.strip() in {"*", b"*", "None"}):
-        return None
-    if isinstance(value, bytes):
-        return value.decode("ascii", "replace").strip()
-    if isinstance(value, bool | np.bool_) or not isinstance(value, str | int | np.integer):
-        reason = "a part is a whole number, or text as '1-100' or '1,5,9'; not a float"
-        raise BadIdentifier(_short(value), reason)
-    return str(value).strip()
-
-
-def _numbers_part(value: object) -> tuple[Span, ...] | None:
-    if type(value) is str and len(value) <= _MAX_DIGITS and value.isascii() and value.isdecimal():
-        value = int(value)
-    if type(value) is int:
-        return (Span(value, value),)
-    text = _part_text(value)
-    if text is None:
-        return None
-    matches = [_RANGE.fullmatch(one.strip()) for one in text.split(",")]
-    spans = [Span(int(m[1]), int(m[2] or m[1])) for m in matches if m is not None]
-    if len(spans) < len(matches):
-        reason = "this part is a whole number, a range '1-100', a list '1,5,9' or '*'"
-        raise BadIdentifier(_short(text), reason)
-    return tuple(spans)
-
-
-def _text_part(value: object) -> tuple[str, ...] | None:
-    text = _part_text(value)
-    if text is None:
-        return None
-    texts = tuple(one.strip() for one in text.split(","))
-    if not all(map(_TEXT.fullmatch, texts)):
-        raise BadIdentifier(_short(text), "the last part is text as 26 or v5_13_2, or a list of it")
-    return texts
-
-
 def _read_table(
     text: str, nparts: int, id_column: str, id_col: str | None
 ) -> list[int | IdPattern] | None:
@@ -381,7 +277,7 @@ def _read_table(
     found: list[int | IdPattern] = []
     for row in rows:
         if len(row) <= max(places):
-            raise BadIdentifier(_short(comma.join(row)), f"the row has not all of {names}")
+            raise BadIdentifier(shortened(comma.join(row)), f"the row has not all of {names}")
         if len(places) == 1:
             found.extend(_read_item(row[places[0]], nparts))
         else:
@@ -396,4 +292,4 @@ def _cells(lines: Sequence[str], comma: str) -> Iterator[list[str]]:
         for row in split or map(_TABLE_CELL.findall, lines):
             yield [cell.strip(" '\"") for cell in row]
     except csv.Error as error:
-        raise BadIdentifier(_short(lines[0]), f"the table cannot be read: {error}") from error
+        raise BadIdentifier(shortened(lines[0]), f"the table cannot be read: {error}") from error

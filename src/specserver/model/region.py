@@ -14,9 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import BadRegion
+from .sphere import Bools, Floats, angle_rad, is_position, separation_deg, unit, wrap_deg
 
-Floats: TypeAlias = npt.NDArray[np.float64]
-Bools: TypeAlias = npt.NDArray[np.bool_]
 Indices: TypeAlias = npt.NDArray[np.intp]
 
 # A position this near to an edge counts as on it: a thousand times the rounding of a coordinate.
@@ -31,75 +30,14 @@ _HEMISPHERE_SR: Final = 1e-12
 _PAD_RAD: Final = 1e-9
 # A bound beyond this radius excludes less than 0.1 % of the sky: not worth a test.
 _WHOLE_SKY_RAD: Final = 3.1
+# Ten times the rounding of a cosine that is computed of right ascensions up to so many degrees.
+_COSINE_ERROR: Final = 1e-14
+_USUAL_DEG: Final = 720.0
 # Position × edge pairs held at once: 2 MB a float array, which stays in cache.
 _PAIRS: Final = 2**18
 # Directions tried as end points of test arcs, and how far along one a position may lie.
 _TRIED: Final = 64
 _ALIGNED: Final = 0.9
-
-
-def _angle_rad(left: Floats, right: Floats) -> Floats:
-    """Return the angle between unit vectors in rad, exact to rounding from 0 to π."""
-    chord = np.linalg.norm(left - right, axis=-1)
-    angle: Floats = 2.0 * np.arctan2(chord, np.linalg.norm(left + right, axis=-1))
-    return angle
-
-
-def _is_position(ra_deg: Floats, dec_deg: Floats) -> Bools:
-    """Return where coordinates are a position on the sky."""
-    known: Bools = np.isfinite(ra_deg) & (np.abs(dec_deg) <= 90.0)
-    return known
-
-
-def _cos_dec(dec_deg: Floats) -> Floats:
-    """Return cos(dec), which keeps its relative precision at the poles and is 0 there."""
-    cosine: Floats = np.sin(np.radians(90.0 - np.abs(dec_deg)))
-    return cosine
-
-
-def _wrap_deg(ra_deg: Floats) -> Floats:
-    """Return right ascension in [0, 360)."""
-    with np.errstate(invalid="ignore"):
-        # The remainder of a tiny negative number rounds up to 360.
-        wrapped: Floats = np.mod(np.mod(ra_deg, 360.0), 360.0)
-    return wrapped
-
-
-def _unit(ra_deg: Floats, dec_deg: Floats) -> Floats:
-    """Return unit vectors, 2D[n, 3] float64, of positions in degrees."""
-    ra = np.radians(_wrap_deg(ra_deg))
-    x, y = _cos_dec(dec_deg) * np.cos(ra), _cos_dec(dec_deg) * np.sin(ra)
-    return np.stack([x, y, np.sin(np.radians(dec_deg))], axis=-1)
-
-
-def separation_deg(
-    ra1_deg: npt.ArrayLike, dec1_deg: npt.ArrayLike, ra2_deg: npt.ArrayLike, dec2_deg: npt.ArrayLike
-) -> Floats:
-    """Return great-circle distances in degrees, exact to rounding from 0° to 180°.
-
-    The haversine of the distance to a position and that of the distance to its antipode are both
-    sums of positive terms; the ratio of the two loses no digits at either end.
-
-    Parameters
-    ----------
-    ra1_deg, dec1_deg, ra2_deg, dec2_deg : scalars or 1D[n] float64, deg
-        Broadcast against each other.
-
-    Returns
-    -------
-    1D[n] float64, deg
-        NaN where either end is not a position.
-    """
-    ra1, dec1 = np.asarray(ra1_deg, dtype=np.float64), np.asarray(dec1_deg, dtype=np.float64)
-    ra2, dec2 = np.asarray(ra2_deg, dtype=np.float64), np.asarray(dec2_deg, dtype=np.float64)
-    with np.errstate(invalid="ignore", over="ignore"):
-        turn = ra2 - ra1
-        half = np.radians(turn - 360.0 * np.rint(turn / 360.0)) / 2.0
-        across = _cos_dec(dec1) * _cos_dec(dec2)
-        near = np.sin(np.radians(dec2 - dec1) / 2.0) ** 2 + across * np.sin(half) ** 2
-        far = np.sin(np.radians(dec2 + dec1) / 2.0) ** 2 + across * np.cos(half) ** 2
-        angle = np.degrees(2.0 * np.arctan2(np.sqrt(near), np.sqrt(far)))
-    return np.where(_is_position(ra1, dec1) & _is_position(ra2, dec2), angle, np.nan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +59,30 @@ class Cone:
 
     def contains(self, ra_deg: npt.ArrayLike, dec_deg: npt.ArrayLike) -> Bools:
         """Return 1D[n] bool: which positions, 1D[n] float64, deg, lie in the cone."""
-        ra = _wrap_deg(np.asarray(ra_deg, dtype=np.float64))
-        distance = separation_deg(self.ra_deg, self.dec_deg, ra, dec_deg)
-        return np.atleast_1d(distance <= self.radius_deg)
+        ra, dec = np.asarray(ra_deg, dtype=np.float64), np.asarray(dec_deg, dtype=np.float64)
+        ra, dec = np.broadcast_arrays(*np.atleast_1d(ra, dec))
+        with np.errstate(invalid="ignore", over="ignore"):
+            cosine = self._cosine(ra, dec) - np.cos(np.radians(self.radius_deg))
+            usual = (np.abs(dec) <= 90.0) & (np.abs(ra) <= _USUAL_DEG)
+            unsure = ~(usual & (np.abs(cosine) > _COSINE_ERROR))
+        inside: Bools = cosine > 0.0
+        # Near the rim, and where it is of no position, the cosine does not tell.
+        if unsure.any():
+            near = wrap_deg(ra[unsure])
+            distance = separation_deg(self.ra_deg, self.dec_deg, near, dec[unsure])
+            inside[unsure] = distance <= self.radius_deg
+        return inside
+
+    def _cosine(self, ra_deg: Floats, dec_deg: Floats) -> Floats:
+        """Return the cosine of the distance from the centre: a quarter of the distance's time."""
+        centre, dec = np.radians(self.dec_deg), np.radians(dec_deg)
+        turn = np.cos(np.radians(ra_deg - self.ra_deg))
+        cosine: Floats = np.sin(centre) * np.sin(dec) + np.cos(centre) * np.cos(dec) * turn
+        return cosine
 
     def bounds(self) -> tuple[Floats, float]:
         """Return the centre, 1D[3] float64 unit vector, and a slightly larger radius in deg."""
-        centre = _unit(np.array([self.ra_deg]), np.array([self.dec_deg]))[0]
+        centre = unit(np.array([self.ra_deg]), np.array([self.dec_deg]))[0]
         return centre, min(180.0, self.radius_deg + float(np.degrees(_PAD_RAD)))
 
 
@@ -151,7 +106,7 @@ class _Edges:
         # (a+b) × (b-a) is 2 a × b, but keeps its digits when a and b are close or opposite.
         normal = np.cross(corner + following, following - corner)
         normal /= np.linalg.norm(normal, axis=1, keepdims=True)
-        return _Edges(corner, following, normal, _angle_rad(corner, following))
+        return _Edges(corner, following, normal, angle_rad(corner, following))
 
     def touch(self, point: Floats, edge: Indices) -> Bools:
         """Return which points, 2D[k, 3], near the great circle of an edge, lie on that edge."""
@@ -227,7 +182,7 @@ class _Edges:
         beside = np.linalg.norm(np.cross(self.normal, centre), axis=1)
         far = self.normal * height[:, np.newaxis] - centre
         reached = self.touch(far, np.arange(len(far))) * (pi - np.arctan2(np.abs(height), beside))
-        return float(np.max(np.maximum(reached, _angle_rad(self.corner, centre))))
+        return float(np.max(np.maximum(reached, angle_rad(self.corner, centre))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +240,7 @@ def _ends(edges: _Edges) -> tuple[Floats, Floats]:
     z = (2.0 * index + 1.0) / _TRIED - 1.0
     # The golden angle spreads the directions; the offset keeps them off round coordinates.
     azimuth_deg = index * (3.0 - np.sqrt(5.0)) * 180.0 + 7.0713
-    tried = _unit(azimuth_deg, np.degrees(np.arcsin(z)))
+    tried = unit(azimuth_deg, np.degrees(np.arcsin(z)))
     clear = np.array([np.min(np.abs(edges.normal @ direction)) for direction in tried])
     first = tried[int(np.argmax(clear))]
     second = tried[int(np.argmax(np.where(np.abs(tried @ first) < 0.5, clear, -1.0)))]
@@ -306,16 +261,16 @@ def _is_left(edges: _Edges, end: Floats) -> bool:
 
 def _clean_vertices(pairs: Floats) -> Floats:
     """Return the vertices, 2D[n, 2] float64, deg, wrapped in RA and without repetitions."""
-    bad = np.flatnonzero(~_is_position(pairs[:, 0], pairs[:, 1]))
+    bad = np.flatnonzero(~is_position(pairs[:, 0], pairs[:, 1]))
     if bad.size:
         ra, dec = pairs[bad[0]]
         raise BadRegion(
             f"vertex {bad[0] + 1} is (ra={ra}, dec={dec}): give finite degrees, ra before dec,"
             " dec from -90 to 90"
         )
-    pairs = np.stack([_wrap_deg(pairs[:, 0]), pairs[:, 1]], axis=1)
-    corner = _unit(pairs[:, 0], pairs[:, 1])
-    pairs = pairs[_angle_rad(corner, np.roll(corner, -1, axis=0)) > _SAME_RAD]
+    pairs = np.stack([wrap_deg(pairs[:, 0]), pairs[:, 1]], axis=1)
+    corner = unit(pairs[:, 0], pairs[:, 1])
+    pairs = pairs[angle_rad(corner, np.roll(corner, -1, axis=0)) > _SAME_RAD]
     if len(np.unique(pairs, axis=0)) < 3:
         raise BadRegion("give a polygon at least 3 different vertices, or ask for a cone")
     return pairs
@@ -328,8 +283,8 @@ def _area_within(pairs: Floats) -> _Area:
         ra, dec = pairs[vertex % len(pairs)]
         return f"({ra:.9g}, {dec:.9g})"
 
-    corner = _unit(pairs[:, 0], pairs[:, 1])
-    missing_rad = _angle_rad(corner, -np.roll(corner, -1, axis=0))
+    corner = unit(pairs[:, 0], pairs[:, 1])
+    missing_rad = angle_rad(corner, -np.roll(corner, -1, axis=0))
     for vertex in np.flatnonzero(missing_rad < _OPPOSITE_RAD).tolist():
         raise BadRegion(
             f"vertices {named(vertex)} and {named(vertex + 1)} are opposite on the sky, so the edge"
@@ -367,8 +322,8 @@ class Polygon:
         """Return 1D[n] bool: which positions, 1D[n] float64, deg, lie in the polygon."""
         ra, dec = np.asarray(ra_deg, dtype=np.float64), np.asarray(dec_deg, dtype=np.float64)
         ra, dec = np.broadcast_arrays(*np.atleast_1d(ra, dec))
-        inside = _is_position(ra, dec)
-        inside[inside] = self._area.contains(_unit(ra[inside], dec[inside]))
+        inside = is_position(ra, dec)
+        inside[inside] = self._area.contains(unit(ra[inside], dec[inside]))
         return inside
 
     def bounds(self) -> tuple[Floats, float]:

@@ -10,7 +10,17 @@ from pathlib import Path
 from ..auth import Caller, is_private
 from ..catalog.duckdb import Catalog
 from ..catalog.index import current_index, index_folder, refresh_index
-from ..catalog.vac import current_vac, index_of, read_vac, vac_columns, vac_names, vac_survey
+from ..catalog.vac import (
+    TableStamp,
+    current_vac,
+    has_vac,
+    index_of,
+    read_vac,
+    vac_columns,
+    vac_names,
+    vac_stamp,
+    vac_survey,
+)
 from ..errors import CatalogError, NoCatalog, UnknownCatalog, UnknownContext
 from ..model.grid import Grid
 from ..model.survey import Column, Release, Survey
@@ -95,18 +105,25 @@ class Archive:
         self.data = data
         self._open: dict[str, tuple[int, Holding]] = {}
         self._trees: dict[str, tuple[int, FitsTree]] = {}
-        self._tables: dict[tuple[str, str], QueryTable] = {}
+        self._tables: dict[tuple[str, str], tuple[TableStamp, QueryTable]] = {}
         self._lock = threading.Lock()
         self.caller: Caller | None = None
+        self._seen: tuple[str, ...] | None = None
 
     def visible_to(self, caller: Caller) -> "Archive":
-        """Return this archive, with what it has open, as a caller may see it."""
+        """Return this archive, with what it has open, as a caller may see it now.
+
+        The view is for one request: which contexts there are is looked up once.
+        """
         view = copy(self)
         view.caller = caller
+        view._seen = tuple(view.names())  # noqa: SLF001  # its own
         return view
 
     def names(self) -> list[str]:
         """Return the contexts with spectra, each survey's releases from newest to oldest."""
+        if self._seen is not None:
+            return list(self._seen)
         present = {*list_contexts(self.data), *list_trees(self.data)}
         return [
             release.context
@@ -239,7 +256,7 @@ class Archive:
         own = list(find_release(resolved)[0].tables)
         if table in own:
             return self.table(resolved, None, primary=table == own[0])
-        if table in vac_names(self.data, resolved):
+        if has_vac(self.data, resolved, table):
             return self._attached(resolved, table)
         raise UnknownCatalog(catalog, self._known_catalogs())
 
@@ -260,17 +277,26 @@ class Archive:
 
     def _attached(self, context: str, table: str) -> QueryTable:
         """Return a value-added table open for reading, its links up to date."""
-        info = current_vac(self.data, context, table, self.held(context))
+        held = self.held(context)
+        # Taken first: what changes while the table is being opened makes the next request look.
+        stamp = vac_stamp(self.data, context, table, held)
         with self._lock:
             known = self._tables.get((context, table))
-            if known is None or known.catalog.info.name != info.name:
+        if known is not None and known[0] == stamp:
+            return known[1]
+        info = current_vac(self.data, context, table, held)
+        with self._lock:
+            known = self._tables.get((context, table))
+            if known is None or known[1].catalog.info.name != info.name:
                 columns = vac_columns(self.data, context, table)
                 survey = vac_survey(find_release(context)[0], columns, info.columns)
                 folder = index_of(self.data, context, table)
                 catalog = Catalog(self.data, survey, context, info, folder)
-                known = QueryTable(survey, catalog, primary=False, attached=True)
-                self._tables[context, table] = known
-        return known
+                opened = QueryTable(survey, catalog, primary=False, attached=True)
+            else:
+                opened = known[1]
+            self._tables[context, table] = (stamp, opened)
+        return opened
 
     def _holding(self, context: str) -> Holding | None:
         """Return the segments of a context open for reading, or None when it has none."""

@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 
 from ..catalog.constraint import ConeArgs, parse_constraint
+from ..catalog.deadline import Deadline
+from ..catalog.idlist import split_ids
 from ..errors import BadParameter
 from ..model.region import Cone, Polygon, cone, polygon
 from .archive import Archive, QueryTable
@@ -28,12 +31,26 @@ class QueryRequest:
     timeout_s: float | None = None
 
 
-def run_query(archive: Archive, request: QueryRequest) -> pa.Table:
-    """Answer a query; columns are named as they were asked for."""
+def run_query(archive: Archive, request: QueryRequest, *, max_rows: int | None = None) -> pa.Table:
+    """Answer a query; columns are named as they were asked for.
+
+    Parameters
+    ----------
+    max_rows : refuse to answer more, before their columns are read
+
+    Raises
+    ------
+    TooMuch
+        More rows than ``max_rows``.
+    QueryTimeout
+        No answer within the time that the request gives.
+    """
+    deadline = Deadline.after(request.timeout_s)
     asked = archive.table(request.context, request.catalog, primary=request.primary)
     catalog = asked.catalog
     named = wanted_fields(asked, request.fields)
-    condition = parse_constraint(request.constraint, catalog.columns, asked.survey.aliases)
+    ids, rest = split_ids(request.constraint, asked.survey)
+    condition = parse_constraint(rest, catalog.columns, asked.survey.aliases)
     region = request.region
     if condition.region is not None:
         if region is not None:
@@ -44,14 +61,18 @@ def run_query(archive: Archive, request: QueryRequest) -> pa.Table:
             if isinstance(given, ConeArgs)
             else polygon(given.vertices)
         )
-    rows = None if region is None else catalog.in_region(region)
+    rows = None if region is None else catalog.in_region(region, deadline)
+    if ids is not None:
+        named_rows = catalog.all_with_ids(ids)
+        rows = named_rows if rows is None else np.intersect1d(rows, named_rows)
     fields = list(dict.fromkeys(named.values()))
     table = catalog.query(
         fields,
         condition,
         rows,
         primary=asked.primary or _asks_for_spectra(asked, fields),
-        timeout_s=request.timeout_s,
+        deadline=deadline,
+        max_rows=max_rows,
     )
     return pa.table([table.column(column) for column in named.values()], names=list(named))
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +12,8 @@ from ..model.idtext import IdPattern, format_id, parse_id_text
 from ..model.survey import Survey
 from ..store.base import SpectrumStore
 from .archive import Archive
-from .shelf import Shelf, reduction_rank
+from .shelf import Shelf
+from .tuples import find_tuples
 
 Identifier = int | IdPattern
 
@@ -82,8 +82,9 @@ def select(
     holdings = tuple(shelf for name in searched for shelf in archive.shelves(name))
     survey = archive.survey(resolved)
     asked = parse_id_text(given, len(survey.id_parts)) if isinstance(given, str) else given
-    if all(isinstance(one, int) for one in asked):
-        ids = _numbers(survey, [one for one in asked if isinstance(one, int)])
+    numbers = [one for one in asked if isinstance(one, int)]
+    if len(numbers) == len(asked):
+        ids = _numbers(survey, numbers)
         where, rows = _find_ids(holdings, ids)
         owner = np.arange(len(ids))
     else:
@@ -105,6 +106,8 @@ def _numbers(survey: Survey, numbers: Sequence[int]) -> npt.NDArray[np.generic]:
     """Return plain identifiers in the survey's type, 1D[n]."""
     dtype = np.dtype(survey.id_column.dtype)
     limits = np.iinfo(dtype)
+    if numbers and limits.min <= min(numbers) and max(numbers) <= limits.max:
+        return np.array(numbers, dtype)
     normal = [survey.normal_id(number) for number in numbers]
     for number, one in zip(numbers, normal, strict=True):
         if not limits.min <= one <= limits.max:
@@ -134,71 +137,14 @@ def _find_mixed(
     plain = [index for index, one in enumerate(asked) if isinstance(one, int)]
     numbers = [one for one in asked if isinstance(one, int)]
     where, rows = _find_ids(holdings, _numbers(survey, numbers))
-    all_where, all_rows, owner = [where], [rows], [np.array(plain, np.int64)]
-    for index, one in enumerate(asked):
-        if isinstance(one, IdPattern):
-            found = _find_pattern(survey, holdings, one)
-            all_where.append(np.array([number for number, _ in found], np.int16))
-            all_rows.append(np.array([row for _, row in found], np.int64))
-            owner.append(np.full(len(found), index, np.int64))
-    asking = np.concatenate(owner)
+    tuples = [index for index, one in enumerate(asked) if isinstance(one, IdPattern)]
+    found = find_tuples(survey, holdings, [one for one in asked if isinstance(one, IdPattern)])
+    counts = [len(places) for places in found]
+    spread = np.array([place for places in found for place in places], np.int64).reshape(-1, 2)
+    asking = np.concatenate([np.array(plain, np.int64), np.repeat(tuples, counts).astype(np.int64)])
     order = np.argsort(asking, kind="stable")
-    return np.concatenate(all_where)[order], np.concatenate(all_rows)[order], asking[order]
-
-
-def _find_pattern(
-    survey: Survey, holdings: Sequence[Shelf], pattern: IdPattern
-) -> list[tuple[int, int]]:
-    """Return holding and row of the spectra of a tuple, all of the first release that has any."""
-    for _, shelves in groupby(enumerate(holdings), lambda one: one[1].release.context):
-        release = list(shelves)
-        for number, holding in release:
-            rows = _packed(survey, holding, pattern)
-            if len(rows):
-                return [(number, row) for row in rows.tolist()]
-        if found := _searched(survey, release, pattern):
-            return found
-    return []
-
-
-def _packed(survey: Survey, holding: Shelf, pattern: IdPattern) -> npt.NDArray[np.int64]:
-    """Return the row of an exact tuple by computing its identifier, without a search."""
-    if survey.pack is None or not pattern.is_exact:
-        return np.empty(0, np.int64)
-    *spans, reduction = pattern.parts
-    numbers = tuple(part[0].low for part in spans if part and not isinstance(part[0], str))
-    runs = reversed(holding.release.reductions) if reduction is None else reduction
-    try:
-        ids = [survey.pack(numbers, str(run)) for run in runs]
-    except BadIdentifier:
-        # Numbers beyond the identifier's bits name no spectrum: not found, like any other.
-        return np.empty(0, np.int64)
-    rows = holding.catalog.with_ids(np.array(ids, survey.id_column.dtype))
-    found = rows[rows >= 0]
-    return found[:1] if reduction is None else found
-
-
-def _searched(
-    survey: Survey, release: Sequence[tuple[int, Shelf]], pattern: IdPattern
-) -> list[tuple[int, int]]:
-    """Return holding and row of what a tuple names in a release, in the order of their parts.
-
-    Where the tuple leaves the reduction open, only the best of each spectrum; where segments and
-    tree have the same, that of the segments.
-    """
-    own = {name: rank for rank, name in enumerate(release[0][1].release.reductions)}
-    best: dict[tuple[object, ...], tuple[tuple[bool, int, list[int]], tuple[int, int]]] = {}
-    for number, holding in release:
-        rows, parts = holding.catalog.matching(pattern)
-        values = [parts.column(name).to_pylist() for name in survey.id_parts]
-        for row, key in zip(rows.tolist(), zip(*values, strict=True), strict=True):
-            rank = reduction_rank(own, key[-1])
-            spectrum = key if pattern.parts[-1] is not None else key[:-1]
-            known = best.get(spectrum)
-            if known is None or rank > known[0]:
-                best[spectrum] = (rank, (number, row))
-    keys = sorted(best) if len(release) > 1 else list(best)
-    return [best[key][1] for key in keys]
+    all_where = np.concatenate([where, spread[:, 0].astype(np.int16)])
+    return all_where[order], np.concatenate([rows, spread[:, 1]])[order], asking[order]
 
 
 def _placed(

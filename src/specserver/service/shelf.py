@@ -35,6 +35,14 @@ class Finder(Protocol):
     def columns_of(self, fields: Sequence[str], rows: Rows) -> pa.Table:
         """Return columns of rows, in the order of ``rows``, duplicates kept."""
 
+    def linked(self, parts: pa.Table) -> pa.Table:
+        """Return ``asking``, ``row`` and ``reduction`` of the spectra that tuples name.
+
+        Parameters
+        ----------
+        parts : ``asking``, and the columns of the tuple form of an identifier but the last
+        """
+
     def sources(self, rows: Rows) -> list[str]:
         """Return the paths of the original files of rows."""
 

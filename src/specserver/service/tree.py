@@ -75,6 +75,21 @@ class TreeShelf:
         table = pa.table({name: list(values) for name, values in zip(names, columns, strict=True)})
         return np.array(rows, np.int64), table
 
+    def linked(self, parts: pa.Table) -> pa.Table:
+        """Return ``asking``, ``row`` and ``reduction`` of the spectra that tuples name."""
+        names = self.survey.id_parts[:-1]
+        listed = zip(*(parts.column(name).to_pylist() for name in names), strict=True)
+        found: list[tuple[int, int, str]] = []
+        for asking, numbers in zip(parts.column("asking").to_pylist(), listed, strict=True):
+            for reduction in self.tree.reductions:
+                file = self.tree.find(numbers, reduction)
+                if file is not None:
+                    found.append((asking, self._take(file), reduction))
+        columns = list(zip(*found, strict=True)) or [(), (), ()]
+        kinds = (pa.int64(), pa.int64(), pa.string())
+        arrays = [pa.array(one, kind) for one, kind in zip(columns, kinds, strict=True)]
+        return pa.table(arrays, ["asking", "row", "reduction"])
+
     def place(self, rows: Rows) -> Place:
         """Return identifier, store number and row in that store, having read the files."""
         distinct, back = np.unique(rows, return_inverse=True)

@@ -1,0 +1,83 @@
+"""All columns of a generation, memory-mapped: rows are looked up without asking the database.
+
+An uncompressed Arrow file has the values of a row at known places, so 100 rows of five columns
+take 0.05 ms; the database, which decodes whole row groups and plans each question, takes 3 to 7.
+The price is the bytes of the columns, 85 a row of a plain catalogue, beside its 50 in the database.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ..errors import CatalogError
+
+Rows = npt.NDArray[np.int64]
+_FILE: Final = "columns.arrow"
+# Answers up to here are handed on as one batch: joining them costs less than each batch's frame.
+_JOINED: Final = 2**17
+
+
+def write_columns(
+    path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
+) -> Iterable[pa.RecordBatch]:
+    """Write batches of rows in their order into a generation's folder, handing each on."""
+    with (
+        pa.OSFile(str(path / _FILE), "wb") as file,
+        pa.ipc.new_file(file, schema) as writer,
+    ):
+        for batch in batches:
+            writer.write_batch(batch)
+            yield batch
+
+
+class MappedColumns:
+    """The columns of one generation; safe to share between threads."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            file = pa.ipc.open_file(pa.memory_map(str(path / _FILE)))
+            self._batches = [file.get_batch(index) for index in range(file.num_record_batches)]
+        except (OSError, pa.ArrowException) as error:
+            raise CatalogError(f"{path}: damaged index; delete it, it is made again") from error
+        self._schema = file.schema
+        lengths = [batch.num_rows for batch in self._batches]
+        self._starts = np.cumsum([0, *lengths], dtype=np.int64)
+
+    def take(self, fields: Sequence[str], rows: Rows) -> pa.Table:
+        """Return columns of rows, in the order of ``rows``, duplicates kept.
+
+        Parameters
+        ----------
+        fields : names in their one spelling, each once
+        rows : 1D[n] int64
+        """
+        schema = pa.schema([self._schema.field(field) for field in fields])
+        if len(rows) < 2 or bool(np.all(rows[1:] >= rows[:-1])):
+            return self._ascending(schema, rows)
+        order = np.argsort(rows, kind="stable")
+        back = np.empty(len(rows), np.int64)
+        back[order] = np.arange(len(rows))
+        return self._ascending(schema, rows[order]).combine_chunks().take(pa.array(back))
+
+    def _ascending(self, schema: pa.Schema, rows: Rows) -> pa.Table:
+        """Return columns of rows that are in ascending order."""
+        cuts = np.searchsorted(rows, self._starts)
+        parts = []
+        for number in np.flatnonzero(cuts[1:] > cuts[:-1]).tolist():
+            inside = rows[cuts[number] : cuts[number + 1]] - self._starts[number]
+            batch = self._batches[number].select(schema.names)
+            parts.append(_rows_of(batch, inside))
+        table = pa.Table.from_batches(parts, schema)
+        return table.combine_chunks() if len(parts) > 1 and len(rows) <= _JOINED else table
+
+
+def _rows_of(batch: pa.RecordBatch, rows: Rows) -> Any:
+    """Return ascending rows of a batch; a run of them without a copy."""
+    first, count = int(rows[0]), len(rows)
+    if int(rows[-1]) - first == count - 1 and bool(np.all(rows[1:] > rows[:-1])):
+        return batch.slice(first, count)
+    return batch.take(pa.array(rows))
