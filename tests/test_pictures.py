@@ -19,6 +19,7 @@ from specserver.ingest import run_ingest
 from specserver.model.ids import unpack_specobjid
 from specserver.model.lines import EMISSION_LINES, SpectralLine
 from specserver.render.image import ImageLook, Stack
+from specserver.render.inks import inks_of
 from specserver.render.png import encode_png
 from specserver.render.preview import grid_png, preview_png
 from specserver.render.style import (
@@ -77,6 +78,7 @@ def test_a_preview_is_bytes_of_a_png_that_show_themselves(spec, ids, tmp_path):
     assert isinstance(picture, PngImage)
     assert picture._repr_png_() == bytes(picture)
     assert picture.size == picture.image.size == Image.open(BytesIO(picture)).size
+    assert np.array_equal(np.asarray(picture.image), pixels(picture))
     picture.save(tmp_path / "one.png")
     assert (tmp_path / "one.png").read_bytes() == picture
     picture.save(tmp_path / "one.jpg")
@@ -280,13 +282,39 @@ def test_units_read_as_the_field_writes_them():
     assert unit_label("Jy") == "Jy"
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 3), (3, 5, 3), (400, 1300, 3)])
-def test_the_png_of_an_array_is_that_array(shape):
-    image = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
-    assert np.array_equal(np.asarray(Image.open(BytesIO(encode_png(image)))), image)
-    palette = np.random.default_rng(2).integers(0, 256, (256, 3), dtype=np.uint8)
-    shown = Image.open(BytesIO(encode_png(image[..., 0], palette)))
-    assert np.array_equal(np.asarray(shown.convert("RGB")), palette[image[..., 0]])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (400, 1300), (1300, 900)])
+@pytest.mark.parametrize("kind", ["noise", "narrow noise", "lines"])
+def test_the_png_of_an_array_is_that_array(shape, kind):
+    """Noise is sent as it is or packed by its frequencies, drawings by what repeats downwards."""
+    rng = np.random.default_rng(1)
+    levels = rng.integers(0, 4 if kind == "narrow noise" else 256, shape, dtype=np.uint8)
+    if kind == "lines":
+        levels[1 : shape[0] * 3 // 4] = levels[0]
+    palette = rng.integers(0, 256, (256, 3), dtype=np.uint8)
+    for image in (levels, levels[::-1]):
+        shown = Image.open(BytesIO(encode_png(image, palette)))
+        assert np.array_equal(np.asarray(shown.convert("RGB")), palette[image])
+
+
+@pytest.mark.parametrize("colours", [LIGHT, DARK])
+def test_the_colours_of_a_drawing_are_those_of_the_theme_and_what_lies_between(colours):
+    inks = inks_of(colours)
+    exact = inks.palette.astype(float)
+    share = np.arange(16)[:, None] / 15
+    levels = np.arange(16, dtype=np.uint8)
+    paper = np.array(colour_of(colours.paper))
+    on_paper = np.full(16, inks.number[colours.paper], np.uint8)
+    for colour in (colours.ink, colours.flux, colours.model, colours.noise, colours.emission):
+        wanted = np.array(colour_of(colour))
+        shown = exact[inks.lay(on_paper, levels, colour)]
+        assert np.abs(shown - (paper + (wanted - paper) * share)).max() <= 1
+        # Over anything at all: as it is where free, the colour where covered, else very near.
+        for below in range(256):
+            shown = exact[inks.lay(np.full(16, below, np.uint8), levels, colour)]
+            true = exact[below] + (wanted - exact[below]) * share
+            assert np.abs(shown[0] - exact[below]).max() <= 1
+            assert np.array_equal(shown[15], wanted)
+            assert np.linalg.norm(shown - true, axis=1).max() < 64
 
 
 # --- grids ------------------------------------------------------------------------------------
@@ -482,6 +510,36 @@ def test_a_list_beyond_the_largest_picture_is_averaged_and_no_row_is_lost():
         assert (shown[row] == 255).all()
 
 
+@pytest.mark.parametrize("size", [(300, 90), (70, 90), (300, 31), (70, 31)])
+def test_pixels_of_a_smaller_picture_are_means_of_those_of_the_spectra(size):
+    """What is outside of a spectrum, or no number, has no part in them."""
+    rng = np.random.default_rng(1)
+    nspec, npix = 300, 90
+    left, stop = rng.integers(0, 40, nspec), rng.integers(40, npix + 1, nspec)
+    columns = np.arange(npix)
+    inside = (columns >= left[:, None]) & (columns < stop[:, None])
+    flux = np.where(inside, rng.normal(5, 1, (nspec, npix)), 0).astype(np.float32)
+    flux[inside & (rng.random((nspec, npix)) < 0.01)] = np.inf
+    known = inside & np.isfinite(flux)
+    stack = Stack(nspec, npix, size, (left, stop))
+    for at in range(0, nspec, 128):
+        stack.add(at, flux[at : at + 128])
+    if stack.whole:
+        assert np.array_equal(stack.mean[inside], flux[inside])
+        assert np.isnan(stack.mean[~inside]).all()
+        return
+    rows, bins = (
+        np.arange(nspec) * size[0] // nspec,
+        np.searchsorted(stack.starts, columns, "right"),
+    )
+    total, weight = np.zeros(size), np.zeros(size)
+    place = (rows[:, None], bins[None, :] - 1)
+    np.add.at(total, place, np.where(known, flux, 0))
+    np.add.at(weight, place, known)
+    assert np.array_equal(stack.weight, weight)
+    assert np.allclose(stack.mean, total, rtol=1e-5)
+
+
 @pytest.mark.parametrize("value", [0.0, 7.0, np.nan])
 def test_an_image_without_contrast_is_drawn(value):
     stack = Stack(3, 50, (3, 50))
@@ -521,6 +579,20 @@ def test_a_spectrum_off_the_lattice_is_drawn_and_stacked(off_lattice):
         spec.stackedImage(numbers, align=True)
     with pytest.raises(MixedLattices):
         spec.stackedImage(numbers, "numpy", align=True)
+
+
+def test_a_sky_fibre_has_no_lines(real_served):
+    """The pipeline gives it a class and a redshift all the same, which mean nothing."""
+    spec = SpecClient(svc_url=real_served.url)
+    rows = spec.query(constraint="zwarning > 0", fields=["specobjid", "zwarning"], primary=False)
+    marked = {True: [], False: []}
+    for row in rows:
+        png = spec.preview(int(row["specobjid"]))
+        has_lines = has_colour(png, LIGHT.emission) or has_colour(png, LIGHT.absorption)
+        marked[bool(row["zwarning"] & 1)].append(has_lines)
+    assert marked[True]
+    assert not any(marked[True])
+    assert any(marked[False])
 
 
 def test_previews_of_real_spectra(real_served):

@@ -37,12 +37,11 @@ class PngImage(bytes):
 
     @property
     def image(self) -> "Image":
-        """The picture as an image of Pillow."""
+        """The picture as an image of Pillow, red, green and blue."""
         from PIL import Image
 
-        image = Image.open(BytesIO(self))
-        image.load()
-        return image
+        # In the file are places in a palette, which are no brightness.
+        return Image.open(BytesIO(self)).convert("RGB")
 
     def save(self, path: str | os.PathLike[str], format: str | None = None) -> None:  # noqa: A002
         """Write the picture to a file; in the format of its ending, as Pillow does.
@@ -58,7 +57,7 @@ class PngImage(bytes):
         if (format or "PNG").upper() == "PNG" and target.suffix.lower() in {".png", ""}:
             target.write_bytes(self)
             return
-        self.image.convert("RGB").save(target, format=format)
+        self.image.save(target, format=format)
 
     def show(self) -> None:
         """Show the picture in a window."""

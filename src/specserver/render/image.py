@@ -17,6 +17,7 @@ _RANKS: Final = 2_000
 """Of these so many, evenly by rank: a plain sample as small gives limits of its own each time."""
 _ROWS: Final = 32
 _LEVELS: Final = 256
+Extent = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class ImageLook:
             return height, width
         plain = (*self.scale, self.thickness, self.height) == (1.0, 1.0, 1, 0)
         if not plain or width > limit:
-            raise TooMuch("pixels of a picture", width * height, limit)
+            raise TooMuch("pixels of a picture", width * height, limit, "max_image_pixels")
         return max(1, limit // width), width
 
 
@@ -74,10 +75,16 @@ class Stack:
         Spectra, and pixels of a row.
     size
         Height and width of the picture.
+    extent : two 1D[nspec] int
+        Pixel of the row at which each spectrum begins, and the one after its last; by default
+        all of the row.
     """
 
-    def __init__(self, nspec: int, npix: int, size: tuple[int, int]) -> None:
+    def __init__(
+        self, nspec: int, npix: int, size: tuple[int, int], extent: Extent | None = None
+    ) -> None:
         self.size = size
+        self.extent = extent or (np.zeros(nspec, np.int64), np.full(nspec, npix))
         nrow, ncol = min(nspec, size[0]), min(npix, size[1])
         self.whole = (nrow, ncol) == (nspec, npix)
         self.mean = np.zeros((nrow, ncol), np.float32)
@@ -86,6 +93,7 @@ class Stack:
         # and every spectrum is in one of them.
         self.starts = np.arange(ncol) * npix // ncol
         self.row_of = np.arange(nspec) * nrow // nspec
+        self.is_narrow = ncol < npix
 
     def add(self, at: int, flux: npt.NDArray[Any]) -> None:
         """Add spectra.
@@ -95,18 +103,36 @@ class Stack:
         at
             Number of the first of them.
         flux : 2D[n, npix] float
-            NaN where a row goes on beyond its spectrum.
+            Zero outside of each spectrum.
         """
         if self.whole:
-            self.mean[at : at + len(flux)] = flux
+            rows = self.mean[at : at + len(flux)]
+            rows[:] = flux
+            self._mark_outside(at, rows, np.nan)
             return
         good = np.isfinite(flux)
-        values = np.add.reduceat(np.where(good, flux, np.float32(0)), self.starts, axis=1)
-        weight = np.add.reduceat(good.astype(np.float32), self.starts, axis=1)
-        rows = self.row_of[at : at + len(flux)]
-        first = np.flatnonzero(np.diff(rows, prepend=-1))
-        self.mean[rows[first]] += np.add.reduceat(values, first, axis=0)
-        self.weight[rows[first]] += np.add.reduceat(weight, first, axis=0)
+        values = flux if good.all() else np.where(good, flux, np.float32(0))
+        self._mark_outside(at, good, value=False)
+        into = self.row_of[at : at + len(flux)]
+        first = np.flatnonzero(np.diff(into, prepend=-1))
+        self.mean[into[first]] += self._reduced(values, first)
+        self.weight[into[first]] += self._reduced(good.astype(np.float32), first)
+
+    def _mark_outside(self, at: int, rows: npt.NDArray[Any], value: float) -> None:
+        """Set what is outside of each spectrum, from spectrum ``at`` on."""
+        left, stop = (one[at : at + len(rows)].tolist() for one in self.extent)
+        for row, begin, end in zip(rows, left, stop, strict=True):
+            row[:begin] = row[end:] = value
+
+    def _reduced(
+        self, values: npt.NDArray[Any], first: npt.NDArray[np.intp]
+    ) -> npt.NDArray[np.float32]:
+        """Return sums over spectra from each of the first ones to the next, and over pixels."""
+        ends = [*first[1:].tolist(), len(values)]
+        # One sum after the other: reduceat down an axis takes six times as long.
+        sums = [values[a:b].sum(axis=0) for a, b in zip(first.tolist(), ends, strict=True)]
+        rows = np.array(sums, np.float32)
+        return np.add.reduceat(rows, self.starts, axis=1) if self.is_narrow else rows
 
     def png(self, look: ImageLook) -> bytes:
         """Return the picture; brightness between the limits of zscale, clipped."""

@@ -23,12 +23,12 @@ Rows = Iterator[npt.NDArray[Any]]
 _FLUX: Final = "flux"
 _DRAWN: Final = (_FLUX, "ivar", "model")
 _WARNING: Final = "zwarning"
+_SKY_BIT: Final = 1
+"""Of the warning: the fibre looked at the sky, so that class and redshift mean nothing."""
 # What people look for first in each class; all lines at once would hide the spectrum.
 _STELLAR: Final = frozenset({"Ca K", "Ca H", "G band", "Mg b", "Na D1", "Ca II"})
 _BALMER: Final = frozenset({"Hα", "Hβ", "Hγ", "Hδ"})
 _WARM_PIXELS: Final = 10_000
-_BLOCK: Final = 256
-"""Spectra put into an image at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ def plot_grid(
     shown = part_of(selection, page.of(selection.nspec))
     width, height = grid_size(page.nx, page.ny)
     if width * height > max_pixels:
-        raise TooMuch("pixels of a picture", width * height, max_pixels)
+        raise TooMuch("pixels of a picture", width * height, max_pixels, "max_image_pixels")
     waves = None
     if align:
         selection.require_lattice()
@@ -122,12 +122,9 @@ def stacked_png(
     palette(look)
     npix, left = _extent(selection, align=align)
     size = look.size(selection.nspec, npix, max_pixels)
-    stack = Stack(selection.nspec, npix, size)
-    stop = left + selection.count
+    stack = Stack(selection.nspec, npix, size, (left, left + selection.count))
     at = 0
-    for block in _flux_blocks(service, selection, npix, align=align):
-        for row, number in enumerate(range(at, at + len(block))):
-            block[row, : left[number]] = block[row, stop[number] :] = np.nan
+    for block in service.read_rows(selection, _FLUX, npix, left):
         stack.add(at, block)
         at += len(block)
     return stack.png(look)
@@ -143,9 +140,9 @@ def stacked_flux(
     _require_some(selection)
     if yflip:
         selection = part_of(selection, np.arange(selection.nspec)[::-1])
-    npix, _ = _extent(selection, align=align)
+    npix, left = _extent(selection, align=align)
     (vector,) = service.vectors(selection, [_FLUX])
-    blocks = _flux_blocks(service, selection, npix, align=align)
+    blocks = service.read_rows(selection, _FLUX, npix, left)
     return (selection.nspec, npix), np.dtype(vector.dtype), blocks
 
 
@@ -170,30 +167,12 @@ def _extent(selection: Selection, *, align: bool) -> tuple[int, npt.NDArray[np.i
     return max(span.count, 1), selection.first.astype(np.int64) - span.first
 
 
-def _flux_blocks(
-    service: SpectroscopicService, selection: Selection, npix: int, *, align: bool
-) -> Rows:
-    """Yield fluxes of some spectra at a time, 2D[n, npix], zero where there is none."""
-    if align:
-        _, _, blocks = service.read_aligned(selection, [_FLUX])
-        for block in blocks:
-            yield block[_FLUX]
-        return
-    (vector,) = service.vectors(selection, [_FLUX])
-    rows = service.read(selection, [_FLUX])
-    for at in range(0, selection.nspec, _BLOCK):
-        out = np.zeros((min(_BLOCK, selection.nspec - at), npix), vector.dtype)
-        for line, one in zip(out, rows, strict=False):
-            line[: len(one)] = one[_FLUX]
-        yield out
-
-
 def _plotted(service: SpectroscopicService, selection: Selection) -> Iterator[Plotted]:
     """Yield what is drawn of each spectrum of a selection."""
     survey = selection.survey
     known = {column.name for column in survey.columns}
     asked = [*survey.id_parts, survey.class_column, survey.z_column]
-    asked += [name for name in ("subclass", _WARNING) if name in known]
+    asked += [_WARNING] if _WARNING in known else []
     table = read_columns(selection, list(dict.fromkeys(asked)), np.arange(selection.nspec))
     axis = survey.grid.axis
     names = [one.name for one in survey.record if one.name in (*_DRAWN, axis)]
@@ -201,15 +180,16 @@ def _plotted(service: SpectroscopicService, selection: Selection) -> Iterator[Pl
     records = service.read(selection, names)
     for index, (record, row) in enumerate(zip(records, table.to_pylist(), strict=True)):
         z = row[survey.z_column]
-        good_z = z is not None and z > -1.0
-        kind = str(row[survey.class_column] or "").strip().upper()
+        is_sky = bool((row.get(_WARNING) or 0) & _SKY_BIT)
+        good_z = z is not None and z > -1.0 and not is_sky
+        kind = "sky fibre" if is_sky else str(row[survey.class_column] or "").strip().upper()
         yield Plotted(
             wave=_wave(selection, index, record),
             flux=record[_FLUX],
             ivar=record["ivar"],
             model=record["model"] if "model" in names else None,
             title=_title(selection, index, row),
-            about=_about(kind, row, z if good_z else None),
+            about=kind if is_sky else _about(kind, row, z if good_z else None),
             flux_unit=unit,
             z=z if good_z else None,
             lines=_lines(kind),

@@ -1,0 +1,91 @@
+"""The colours of a drawing as the 256 of a palette, and what becomes of one laid over another.
+
+A byte a pixel instead of three makes drawing and packing three times as fast. Lines on plain paper
+need no more colours: those of the theme, and steps between two that meet, which smooth the edges.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from .style import Theme
+
+LEVELS: Final = 16
+"""Steps of how much of a pixel a colour covers, from 0, none, to 15, all of it."""
+_COLOURS: Final = 256
+_FULL: Final = LEVELS - 1
+_Colours = npt.NDArray[np.float32]
+"""Red, green, blue, 0 … 255, along the last axis."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inks:
+    """The palette of a theme."""
+
+    palette: npt.NDArray[np.uint8]
+    """2D[256, 3] uint8: red, green, blue."""
+    number: Mapping[str, int]
+    """Place in the palette of each colour of the theme."""
+    _over: Mapping[str, npt.NDArray[np.uint8]]
+
+    def lay(
+        self, below: npt.NDArray[np.uint8], levels: npt.NDArray[np.uint8], colour: str
+    ) -> npt.NDArray[np.uint8]:
+        """Return what pixels become under a colour, all arrays of one shape, uint8.
+
+        Parameters
+        ----------
+        below
+            Places in the palette.
+        levels
+            How much of each pixel the colour covers, 0 … 15.
+        """
+        # One look-up in a flat table takes half the time of one in two dimensions.
+        return self._over[colour].take(levels * np.intp(_COLOURS) + below)
+
+
+@lru_cache(maxsize=2)
+def inks_of(colours: Theme) -> Inks:
+    """Return the palette of a theme; every colour of the theme is in it exactly."""
+    traces = (colours.noise, colours.flux, colours.model)
+    marks = (colours.emission, colours.absorption)
+    every = list(dict.fromkeys((colours.paper, colours.faint, colours.ink, *traces, *marks)))
+    rgb = {colour: np.array([*bytes.fromhex(colour[1:])], np.float32) for colour in every}
+    paper = [rgb[colours.paper]]
+    steps = range(1, _FULL)
+    mixed = [*rgb.values()]
+    for colour in (colours.ink, *traces, *marks):
+        mixed += _mixed(rgb[colour], paper, steps)
+    # Where two traces cross, and where one crosses a mark.
+    for above, below in ((1, 0), (2, 0), (2, 1)):
+        mixed += _mixed(rgb[traces[above]], [rgb[traces[below]]], steps)
+    for mark in marks:
+        mixed += _mixed(rgb[colours.flux], [rgb[mark]], steps[::2])
+    # The edge of the model over the edges of the flux: three colours in one pixel.
+    edges = _mixed(rgb[colours.flux], paper, steps[1::2])
+    mixed += _mixed(rgb[colours.model], edges, steps[1::2])
+    palette = np.zeros((_COLOURS, 3), np.float32)
+    palette[: len(mixed)] = mixed
+    palette[len(mixed) :] = paper[0]
+    over = {colour: _over(palette, one).ravel() for colour, one in rgb.items()}
+    number = {colour: place for place, colour in enumerate(every)}
+    return Inks(np.rint(palette).astype(np.uint8), number, over)
+
+
+def _mixed(above: _Colours, below: Sequence[_Colours], steps: range) -> list[_Colours]:
+    """Return a colour laid over others in some steps."""
+    return [one + (above - one) * np.float32(step / _FULL) for one in below for step in steps]
+
+
+def _over(palette: _Colours, colour: _Colours) -> npt.NDArray[np.uint8]:
+    """Return what a colour makes of those of the palette at each level, 2D[16, 256] uint8."""
+    share = (np.arange(LEVELS, dtype=np.float32) / _FULL)[:, None, None]
+    wanted = (palette + (colour - palette) * share).reshape(-1, 3)
+    # Nearest by |a|² − 2ab + |b|², of which |a|² is the same for all.
+    distance = (palette**2).sum(axis=1) - 2 * wanted @ palette.T
+    nearest: npt.NDArray[np.uint8] = distance.argmin(axis=1).astype(np.uint8)
+    return nearest.reshape(LEVELS, _COLOURS)

@@ -1,0 +1,139 @@
+"""A spectrum in a frame as pixels: how much of each a line through its values covers.
+
+Values are drawn as steps: in each fine column of pixels the range of values that it holds.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from .inks import LEVELS
+from .sheet import Levels
+from .style import Floats
+
+_FINE: Final = 3
+"""Columns drawn for each column of pixels."""
+_FULL: Final = (LEVELS - 1) // _FINE
+"""What a fine column adds to a pixel that it covers."""
+_LINE_PIX: Final = 1.1
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The inside of a frame, pixels, and what its edges stand for, Å and flux."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+    waves: tuple[float, float]
+    fluxes: tuple[float, float]
+
+    @property
+    def right(self) -> int:
+        """Column of the right edge."""
+        return self.left + self.width
+
+    @property
+    def bottom(self) -> int:
+        """Line of the lower edge."""
+        return self.top + self.height
+
+    def column(self, wave: Floats) -> Floats:
+        """Return columns from the left edge of wavelengths, Å."""
+        low, high = self.waves
+        return (wave - low) * (self.width / (high - low))
+
+    def line(self, flux: Floats) -> Floats:
+        """Return lines from the upper edge of fluxes."""
+        low, high = self.fluxes
+        return (high - flux) * (self.height / (high - low))
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """Which values of a spectrum each fine column of a frame shows."""
+
+    ends: npt.NDArray[np.intp]
+    """1D[2 · ncolumn]: first value of a column, and the one after its last, in turn."""
+    columns: npt.NDArray[np.intp]
+    """1D[ncolumn], the fine columns that show any."""
+
+
+def find_steps(view: View, wave: npt.NDArray[np.float64]) -> Steps:
+    """Return the steps of a spectrum with these wavelengths, 1D[npix] Å ascending."""
+    npix = len(wave)
+    if not npix:
+        return Steps(np.empty(0, np.intp), np.empty(0, np.intp))
+    edges = np.empty(npix + 1)
+    edges[1:-1] = (wave[1:] + wave[:-1]) / 2
+    half = (wave[1] - wave[0], wave[-1] - wave[-2]) if npix > 1 else (2.0, 2.0)
+    edges[0], edges[-1] = wave[0] - half[0] / 2, wave[-1] + half[1] / 2
+    # The column of each edge, instead of the edges of each column: few columns, many pixels.
+    at = view.column(edges) * _FINE
+    columns = np.arange(view.width * _FINE)
+    start = np.searchsorted(at, columns, "right") - 1
+    stop = np.searchsorted(at, columns + 1, "left")
+    inside = (stop > 0) & (start < npix)
+    columns, start, stop = columns[inside], start[inside], stop[inside]
+    start, stop = np.maximum(start, 0), np.minimum(stop, npix)
+    # Where a step falls between two columns, the second one draws it.
+    start[1:] = np.minimum(start[1:], stop[:-1] - 1)
+    return Steps(np.stack((start, np.maximum(stop, start + 1)), axis=1).ravel(), columns)
+
+
+def trace(view: View, steps: Steps, values: Floats) -> tuple[int, Levels]:
+    """Return how a line through values covers the inside of a frame: its first line, and levels.
+
+    Parameters
+    ----------
+    values : 1D[npix] float, in the unit of the flux axis; NaN makes a gap
+    """
+    low, high = _ranges(view, steps, values)
+    drawn = np.flatnonzero(low == low)  # noqa: PLR0124  NaN, where there is nothing to draw
+    if not len(drawn):
+        return 0, np.zeros((0, view.width), np.uint8)
+    low = np.clip(low[drawn] - np.float32(_LINE_PIX / 2), 0, view.height)
+    high = np.clip(high[drawn] + np.float32(_LINE_PIX / 2), 0, view.height)
+    # How much of a pixel a range covers rises over its upper edge and falls over its lower one:
+    # only these changes are noted, and added up from the top. In whole numbers, so that each
+    # column ends at zero again; modulo 256 on the way, which the sum undoes.
+    rise, fall = low.astype(np.intp), high.astype(np.intp)
+    above = np.rint((low - rise) * _FULL).astype(np.uint8)
+    below = np.rint((high - fall) * _FULL).astype(np.uint8)
+    first, last = int(rise.min()), min(int(fall.max()) + 1, view.height)
+    column = steps.columns[drawn] // _FINE - first * view.width
+    changes = np.zeros((last - first + 2) * view.width, np.uint8)
+    for line, change in ((rise, _FULL - above), (rise + 1, above)):
+        np.add.at(changes, line * view.width + column, change)
+    for line, change in ((fall, _FULL - below), (fall + 1, below)):
+        np.subtract.at(changes, line * view.width + column, change)
+    levels = changes.reshape(-1, view.width)
+    # A line at a time: NumPy's own sum goes down each column, in four times the time.
+    for one, after in pairwise(levels):
+        np.add(after, one, out=after)
+    return first, levels[: last - first]
+
+
+def _ranges(view: View, steps: Steps, values: Floats) -> tuple[Floats, Floats]:
+    """Return the topmost and lowest line of each column of steps, 1D[ncolumn]; NaN for none."""
+    if not len(steps.columns):
+        return np.empty(0, np.float32), np.empty(0, np.float32)
+    # Far outside is as good as just outside, and no number is too large to draw.
+    lines = np.clip(view.line(values), -4.0, view.height + 4.0).astype(np.float32)
+    lines = np.append(lines, np.float32(np.nan))
+    low = np.fmin.reduceat(lines, steps.ends)[::2]
+    high = np.fmax.reduceat(lines, steps.ends)[::2]
+    # A step as wide as the line is thick: a fine column more at either side.
+    return _wider(np.fmin, low), _wider(np.fmax, high)
+
+
+def _wider(reduce: np.ufunc, values: Floats) -> Floats:
+    """Return the extremes of each value and its two neighbours."""
+    wider = values.copy()
+    reduce(wider[1:], values[:-1], out=wider[1:])
+    reduce(wider[:-1], values[1:], out=wider[:-1])
+    return wider
