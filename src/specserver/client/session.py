@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, BinaryIO, Final
@@ -26,10 +27,23 @@ _CONNECT_TIMEOUT_S: Final = 5.0
 _READ_TIMEOUT_S: Final = 300.0
 # What the network and the queue may add to the time that the caller gave the query itself.
 _GRACE_S: Final = 10.0
+
+
+class _PoliteRetry(urllib3.Retry):
+    """Comes again a little later than told: those refused together must not come together."""
+
+    def get_retry_after(  # type: ignore[explicit-override]  # typing has it from Python 3.12 on
+        self, response: urllib3.BaseHTTPResponse
+    ) -> float | None:
+        """Return how long to wait, s, or None when nothing was said of it."""
+        told_s = super().get_retry_after(response)
+        return None if told_s is None else told_s * random.uniform(1.0, 1.5)  # noqa: S311
+
+
 # Every request may be repeated: when no connection came about, and when the service said 503 with
 # a Retry-After, of which no more than half a minute is honoured at a time. In both cases nothing
 # was done. A token stays with the service that it was meant for.
-_RETRY: Final = urllib3.Retry(
+_RETRY: Final = _PoliteRetry(
     total=4,
     connect=2,
     read=False,
@@ -44,32 +58,44 @@ _RETRY: Final = urllib3.Retry(
     retry_after_max=30,
 )
 _LONGEST_MESSAGE: Final = 300
-# Pieces of a body that stay in the processor's cache between the socket and their place: a batch
-# of 24 MB read at once took four times as long.
-_PIECE: Final = 2**21
+# Longest piece of a body that is not sent in chunks; those of a chunked one come as they are sent.
+_PIECE: Final = 2**18
 
 
 class Body:
-    """The body of an answer, read as pyarrow reads a file."""
+    """The body of an answer, read as pyarrow reads a file.
+
+    Pieces are laid in place as they come, while they are in the processor's cache: read at once,
+    a batch of 24 MB took four times as long.
+    """
 
     closed = False
 
     def __init__(self, response: urllib3.BaseHTTPResponse) -> None:
-        self._response = response
+        self._pieces = response.stream(_PIECE)
+        self._rest = memoryview(b"")
 
     def read(self, size: int) -> bytes | npt.NDArray[np.uint8]:
-        """Return so many bytes, fewer at the end."""
-        if size <= _PIECE:
-            return self._response.read(size)
+        """Return so many bytes, fewer at the end; a long piece as an array, which saves a copy."""
         whole = np.empty(size, dtype=np.uint8)
-        done = 0
+        place, done = whole.data, 0
         while done < size:
-            piece = self._response.read(min(_PIECE, size - done))
-            if not piece:
-                break
-            whole[done : done + len(piece)] = np.frombuffer(piece, dtype=np.uint8)
-            done += len(piece)
-        return whole[:done]
+            if not self._rest:
+                piece = next(self._pieces, None)
+                if piece is None:
+                    break
+                self._rest = memoryview(piece)
+            part = self._rest[: size - done]
+            self._rest = self._rest[len(part) :]
+            place[done : done + len(part)] = part
+            done += len(part)
+        return whole[:done] if size > _PIECE else whole[:done].tobytes()
+
+    def drain(self) -> None:
+        """Read what is left, the end mark of the transfer among it."""
+        self._rest = memoryview(b"")
+        for _ in self._pieces:
+            pass
 
 
 class Session:
@@ -158,10 +184,11 @@ class Session:
         sent = json.dumps(body, allow_nan=False).encode()
         response = self._request("POST", url, headers, timeout_s, body=sent)
         with _reading(response, url):
-            yield Body(response)
+            answer = Body(response)
+            yield answer
             # The end mark of the transfer lies behind the last byte that a reader asks for;
             # taking it shows that the answer is whole, and frees the connection for the next.
-            response.read()
+            answer.drain()
 
     def _request(
         self,

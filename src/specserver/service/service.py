@@ -1,10 +1,11 @@
 """The spectroscopic data service: what every dialect of the server and every tool calls."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +16,14 @@ from ..errors import BadParameter, UnknownProfile
 from ..model.grid import PixelRange
 from ..model.survey import Vector
 from .archive import Archive, CatalogInfo, ContextInfo
+from .blocks import read_rows
 from .originals import SpectrumFile, original_files, rebuilt_files
 from .query import QueryRequest, run_query
+from .records import read_blocks, read_records, record_dtype
 from .selection import Identifier, Selection, select
-from .spectra import CellBatch, cut_pixels, read_cells, read_records, wanted_vectors
+from .spectra import CellBatch, cut_pixels, read_cells, wanted_vectors
+
+Batch = TypeVar("Batch")
 
 PROFILES = ("default",)
 WIRE_VERSION = 1
@@ -38,12 +43,27 @@ class SpectroscopicService:
 
     def __init__(self, data: Path) -> None:
         self.archive = Archive(data)
+        self.go_on: Callable[[], None] = lambda: None
 
-    def seen_by(self, caller: Caller) -> "SpectroscopicService":
-        """Return this service, with what it has open, for one caller: private contexts hidden."""
+    def seen_by(self, caller: Caller, go_on: Callable[[], None] | None = None) -> Self:
+        """Return this service, with what it has open, for one caller: private contexts hidden.
+
+        ``go_on`` is called before each batch is read, and raises when nobody waits for it.
+        """
         view = copy(self)
         view.archive = self.archive.visible_to(caller)
+        view.go_on = go_on or self.go_on
         return view
+
+    def _wanted(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Return the same batches, to be read while somebody waits for them."""
+
+        def still(batch: Batch) -> Batch:
+            self.go_on()
+            return batch
+
+        # A generator would hold each batch until the next one is asked for.
+        return map(still, batches)
 
     def warm_up(self) -> None:
         """Do once what the first request of each kind would have to wait for."""
@@ -73,9 +93,9 @@ class SpectroscopicService:
         """Return the catalogues of a context."""
         return self.archive.catalogs(context)
 
-    def query(self, request: QueryRequest) -> pa.Table:
+    def query(self, request: QueryRequest, *, max_rows: int | None = None) -> pa.Table:
         """Return catalogue columns of the objects in a region that meet a condition."""
-        return run_query(self.archive, request)
+        return run_query(self.archive, request, max_rows=max_rows)
 
     def resolve(
         self, ids: str | Sequence[Identifier], context: str, *, missing: str = "error"
@@ -100,7 +120,8 @@ class SpectroscopicService:
         cutout: tuple[float, float] | None = None,
     ) -> Iterator[npt.NDArray[Any]]:
         """Yield one 1-D structured array a spectrum, fields in the survey's order."""
-        for batch in read_records(selection, self.vectors(selection, vectors), cutout):
+        batches = read_records(selection, self.vectors(selection, vectors), cutout)
+        for batch in self._wanted(batches):
             yield from batch
 
     def read_aligned(
@@ -117,9 +138,18 @@ class SpectroscopicService:
         selection.require_lattice()
         wanted = self.vectors(selection, vectors)
         covered = window or self.window(selection, cutout)
-        dtype = np.dtype([(vector.name, vector.dtype) for vector in wanted])
-        batches = read_records(selection, wanted, cutout, covered)
-        return covered, dtype, (np.stack(batch) for batch in batches)
+        blocks = self._wanted(read_blocks(selection, wanted, cutout, covered))
+        return covered, record_dtype(wanted), blocks
+
+    def read_rows(
+        self, selection: Selection, vector: str, npix: int, left: npt.NDArray[np.int64]
+    ) -> Iterator[npt.NDArray[Any]]:
+        """Yield one vector of some spectra at a time as rows, 2D[n, npix], zero where is none.
+
+        ``left``, 1D[nspec], is the pixel of the row at which each spectrum begins.
+        """
+        (wanted,) = self.vectors(selection, [vector])
+        return self._wanted(read_rows(selection, wanted, npix, left))
 
     def describe(
         self,
@@ -139,7 +169,7 @@ class SpectroscopicService:
             "context": selection.context,
             "survey": survey.name,
             "grid": survey.grid.to_dict(),
-            "record": [asdict(vector) for vector in record],
+            "record": [_told(vector) for vector in record],
             "codec": "blosc" if cutout is None else "raw",
             "nspec": selection.nspec,
             "npix": int(count.sum(dtype=np.int64)),
@@ -162,7 +192,8 @@ class SpectroscopicService:
         columns: Sequence[str],
     ) -> Iterator[CellBatch]:
         """Yield batches of encoded spectra, with catalogue columns when asked."""
-        return read_cells(selection, self.vectors(selection, vectors), cutout, columns)
+        cells = read_cells(selection, self.vectors(selection, vectors), cutout, columns)
+        return self._wanted(cells)
 
     def files(self, selection: Selection, *, rebuilt: bool = False) -> Iterator[SpectrumFile]:
         """Return the FITS files of spectra one by one: the originals, or made from the store.
@@ -172,7 +203,7 @@ class SpectroscopicService:
         NoOriginal
             At once, when an original is out of reach or is not the file that was ingested.
         """
-        return rebuilt_files(selection) if rebuilt else original_files(selection)
+        return self._wanted(rebuilt_files(selection) if rebuilt else original_files(selection))
 
     def vectors(self, selection: Selection, names: Sequence[str] | None) -> tuple[Vector, ...]:
         """Return the vectors asked for, in record order."""
@@ -193,3 +224,9 @@ class SpectroscopicService:
             return 0.0, 0.0
         low, high = selection.grid.wave(covered.first, covered.count)[[0, -1]].tolist()
         return low, high
+
+
+@lru_cache
+def _told(vector: Vector) -> dict[str, Any]:
+    """Return a vector as a stream tells it; the same object each time, not to be changed."""
+    return asdict(vector)

@@ -45,10 +45,18 @@ def list_contexts(data: Path) -> list[str]:
     """Return the contexts that have at least one committed segment, sorted."""
     if not data.is_dir():
         return []
-    folders = (folder for folder in data.iterdir() if folder.is_dir())
-    return sorted(
-        folder.name for folder in folders if next(folder.glob(f"seg-*/{_MARKER}"), None) is not None
-    )
+    # Every request asks: nothing is listed beyond the first segment of each context.
+    return sorted(folder.name for folder in data.iterdir() if _has_segment(folder))
+
+
+def _has_segment(context: Path) -> bool:
+    """Return whether a folder holds a committed segment."""
+    try:
+        with os.scandir(context) as entries:
+            segments = (Path(one.path) for one in entries if one.name.startswith("seg-"))
+            return any((segment / _MARKER).exists() for segment in segments)
+    except NotADirectoryError:
+        return False
 
 
 def list_segments(data: Path, context: str) -> list[SegmentInfo]:

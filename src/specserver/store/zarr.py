@@ -192,7 +192,7 @@ class Segment:
         ----------
         rows : 1D[n] int, row of the segment
         """
-        frames = {name: shard_frames(str(self.path / name), rows) for name in vectors}
+        frames = {name: shard_frames(f"{self.path}/{name}", rows) for name in vectors}
         return lambda: frames
 
     def request(
@@ -250,7 +250,7 @@ class Segment:
 
     def _array(self, name: str) -> Any:
         """Return an open TensorStore array."""
-        return _open_array(str(self.path / name))
+        return _open_array(f"{self.path}/{name}")
 
 
 _context = lru_cache(maxsize=1)(
