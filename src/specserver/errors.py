@@ -28,6 +28,7 @@
         ├── StoreError              the store cannot answer, or its bytes are damaged
         ├── NoOriginal              the release file of a spectrum is gone or has changed
         ├── Overloaded              too busy now; try again later
+        ├── TooSlow                 no answer in the time that the service gives itself
         └── Unreachable             no service answers at the URL
 
 ``code`` is stable and crosses the wire; the class is rebuilt from it on the other side.
@@ -193,8 +194,11 @@ class TooMuch(CallerError):
 
     code = "too_much"
 
-    def __init__(self, what: str, given: int, limit: int) -> None:
-        super().__init__(f"{given:,} {what} in one request; the limit is {limit:,}: ask in parts")
+    def __init__(self, what: str, given: int, limit: int, setting: str = "") -> None:
+        named = f" (the server's setting {setting})" if setting else ""
+        super().__init__(
+            f"{given:,} {what} in one request; the limit is {limit:,}{named}: ask in parts"
+        )
 
 
 class QueryTimeout(TooMuch):
@@ -206,7 +210,7 @@ class QueryTimeout(TooMuch):
         CallerError.__init__(
             self,
             f"the query took longer than {timeout_s:g} s: ask for a smaller region, or for longer"
-            " with timeout= as far as the service allows",
+            " with timeout= as far as the service allows (its setting query_timeout_s)",
         )
 
 
@@ -308,6 +312,18 @@ class Overloaded(ServiceError):
 
     def __init__(self, retry_after_s: int) -> None:
         super().__init__(f"the service is busy; try again in {retry_after_s} s")
+
+
+class TooSlow(ServiceError):
+    """No answer in the time that the service gives itself."""
+
+    code = "too_slow"
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(
+            f"the answer did not begin within {limit_s:g} s (the server's setting"
+            " first_byte_timeout_s): ask for less at a time, or tell the operator"
+        )
 
 
 class Unreachable(ServiceError):

@@ -1,6 +1,7 @@
 """Settings of a server, read once at the edge: from arguments, then the environment."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -24,11 +25,86 @@ class Settings(BaseSettings):
         title="Bytes of a request's body",
         description="Room for a million identifiers as text; the body is held in memory.",
     )
+    max_header_bytes: int = Field(
+        default=256 * 2**10,
+        ge=8192,
+        title="Bytes of a request's line and headers",
+        description="Room for a list of 10,000 identifiers in a URL; the HTTP parser has no limit.",
+    )
+    head_timeout_s: float = Field(
+        default=30.0,
+        gt=0,
+        title="Longest time for a request's line and headers to arrive, seconds",
+        description="A connection that never asks anything holds a file handle.",
+    )
+    max_polygon_corners: int = Field(
+        default=10_000,
+        ge=3,
+        title="Corners of a polygon",
+        description="Every object near it is compared with each edge.",
+    )
+    max_rows: int = Field(
+        default=10_000_000,
+        ge=1,
+        title="Rows of one query",
+        description="The answer is held in memory, some 8 bytes for each value.",
+    )
     query_timeout_s: float = Field(
         default=600.0,
         gt=0,
         title="Longest time of one query, seconds",
         description="A caller's own timeout may be shorter, never longer.",
+    )
+    first_byte_timeout_s: float = Field(
+        default=900.0,
+        gt=0,
+        title="Longest time from a whole request to the first byte of its answer, seconds",
+        description="Longer than any query may take: what is beyond hangs, on a disk for instance.",
+    )
+    send_timeout_s: float = Field(
+        default=60.0,
+        gt=0,
+        title="Longest time for a reader to take a piece of 256 KiB, seconds",
+        description="Who reads slower than 4 kB/s is cut off: an answer holds a batch in memory.",
+    )
+    light_spectra: int = Field(
+        default=16,
+        ge=0,
+        title="Spectra of a light request",
+        description="A request for more, a grid of more, a query with a condition are heavy: they"
+        " wait for each other. Light ones never wait for them.",
+    )
+    light_threads: int = Field(
+        default=16,
+        ge=1,
+        title="Threads of each process for light requests",
+        description="They take milliseconds: enough for those that wait for a disk together.",
+    )
+    heavy_threads: int = Field(
+        default=2,
+        ge=1,
+        title="Heavy requests that each process works on at a time",
+        description="There is a process for each core: one of two waits for the disk while the"
+        " other computes. A request gives its turn to the next after each batch of spectra.",
+    )
+    heavy_answers: int = Field(
+        default=64,
+        ge=1,
+        title="Heavy requests that each process answers at once",
+        description="Each holds up to a batch of spectra, some 25 MB, while its reader takes it;"
+        " enough for fifty slow readers at one process, beside those who work.",
+    )
+    heavy_queue: int = Field(
+        default=64,
+        ge=0,
+        title="Heavy requests that wait in each process to be answered",
+        description="More are refused with 503 and Retry-After; the client comes again by itself.",
+    )
+    heavy_wait_s: float = Field(
+        default=10.0,
+        gt=0,
+        title="Longest wait of a heavy request in the queue, seconds",
+        description="Then it is refused with 503 and Retry-After: who waits long is told so.",
     )
     vos_quota_bytes: int = Field(
         default=10 * 2**30, ge=0, title="Bytes that each user may keep in virtual storage"
@@ -47,4 +123,14 @@ class Settings(BaseSettings):
         ge=10_000,
         title="Pixels of one picture",
         description="4096 × 4096; a picture being drawn holds up to 13 bytes for each.",
+    )
+    log_format: Literal["text", "json"] = Field(
+        default="text",
+        title="Form of the log: text for people, json for programs, an object a line",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] | None = Field(
+        default=None,
+        title="Least important messages that are logged",
+        description="By default warning for text, and info for json, which has a line for each"
+        " request.",
     )

@@ -1,4 +1,4 @@
-"""Commands that hold data: ingest, serve, simulate, verify."""
+"""Commands that hold data: ingest, simulate, verify."""
 
 import os
 import sys
@@ -29,13 +29,11 @@ simulate_app = typer.Typer(
     no_args_is_help=True, help="Write a mock survey in a survey's own file format."
 )
 _REFUSED_SHOWN = 10
-_SHUTDOWN_S = 30  # a reader that stands still must not keep a service from ending
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command(no_args_is_help=True)(ingest)
-    app.command()(serve)
     app.command()(verify)
     app.add_typer(simulate_app, name="simulate")
 
@@ -138,56 +136,6 @@ def _print_refused(refused: list[tuple[str, str]]) -> None:
         OUT.print(f"[yellow]refused:[/] {escape(example)}{more}: {escape(reason)}", highlight=False)
     if len(reasons) > _REFUSED_SHOWN:
         OUT.print(f"… and {len(reasons) - _REFUSED_SHOWN:,} more reasons", highlight=False)
-
-
-def serve(
-    data: Data = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 6998,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes that answer (default: cores, at most 8).")
-    ] = None,
-    stop_on_eof: Annotated[
-        bool, typer.Option("--stop-on-eof", help="Stop when standard input ends; for scripts.")
-    ] = False,
-) -> None:
-    """Answer queries and hand out spectra until stopped with Ctrl-C.
-
-    The service is at http://HOST:PORT/spec, its interactive description at /spec/docs.
-
-    Example: specserver serve --data /data/spec --port 6998
-    """
-    require_server()
-    import uvicorn
-
-    from ..processes import end_with_stdin
-    from ..store.layout import list_contexts
-    from ..store.trees import list_trees
-
-    folder = Path(data_folder(data)).absolute()
-    names = sorted({*list_contexts(folder), *list_trees(folder)})
-    if names:
-        ERROR.print(f"serving {', '.join(names)} from {folder}", highlight=False, markup=False)
-    else:
-        ERROR.print(
-            f"[yellow]{escape(str(folder))} holds no spectra yet:[/]"
-            " specserver ingest CONTEXT PATH…",
-            highlight=False,
-        )
-    ERROR.print(f"at http://{host}:{port}/spec   (Ctrl-C stops)", highlight=False)
-    os.environ["SPECSERVER_DATA"] = str(folder)
-    if stop_on_eof:
-        end_with_stdin()
-    uvicorn.run(
-        "specserver.server.app:create_app",
-        factory=True,
-        host=host,
-        port=port,
-        workers=workers or min(8, os.cpu_count() or 1),
-        log_level="warning",
-        access_log=False,
-        timeout_graceful_shutdown=_SHUTDOWN_S,
-    )
 
 
 def verify(data: Data = None, url: Url = None) -> None:

@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from anyio import to_thread
 from fastapi import FastAPI
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,7 +17,9 @@ from ..processes import end_with_parent
 from ..service import SpectroscopicService
 from ..service.pictures import warm_up
 from ..settings import Settings
-from . import access, bulk, classic, faults, pictures, vos
+from . import access, bulk, classic, faults, metrics, pictures, vos
+from .admission import Admission
+from .exchange import Observed
 
 PREFIX = "/spec"
 _LOG = logging.getLogger("specserver")
@@ -67,7 +70,7 @@ class BodyLimit:
 
     async def _refuse(self, size: int, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer that a body is too long, and end the connection: its rest is never read."""
-        answer = faults.answer(TooMuch("bytes", size, self.max_bytes))
+        answer = faults.answer(TooMuch("bytes", size, self.max_bytes, "max_body_bytes"))
         answer.headers["Connection"] = "close"
         await answer(scope, receive, send)
 
@@ -76,6 +79,8 @@ class BodyLimit:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Open the catalogues before the first request has to wait for them."""
     service: SpectroscopicService = app.state.service
+    settings: Settings = app.state.settings
+    to_thread.current_default_thread_limiter().total_tokens = settings.light_threads
     try:
         await asyncio.to_thread(service.warm_up)
         await asyncio.to_thread(warm_up, service)
@@ -102,14 +107,22 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.service = SpectroscopicService(settings.data)
     app.state.tokens = TokenBook(settings.data)
     app.state.debug = access.DebugSwitch(settings.data)
+    app.state.metrics = metrics.Metrics()
+    app.state.admission = Admission(settings)
+    app.state.admission.on_change = app.state.metrics.tell_heavy
+    app.state.admission.on_refusal = app.state.metrics.refused.inc
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(access.DebugLog, switch=app.state.debug)
+    app.add_middleware(
+        Observed, metrics=app.state.metrics, first_byte_s=settings.first_byte_timeout_s
+    )
     faults.install(app)
     app.include_router(classic.router, prefix=PREFIX)
     app.include_router(bulk.router, prefix=PREFIX)
     app.include_router(pictures.router, prefix=PREFIX)
     app.include_router(access.router, prefix=PREFIX)
     app.include_router(vos.router, prefix=PREFIX)
+    app.include_router(metrics.router)
     access.describe_security(app.openapi())
     faults.describe(app.openapi())
     return app

@@ -1,21 +1,30 @@
 """The bulk dialect: JSON in, Arrow streams out, as docs/wire.md says."""
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import chain
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter
-from fastapi.responses import StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..errors import BadParameter, TooMuch
-from ..formats.arrow import MEDIA_TYPE, spectra_batch, spectra_schema, stream_batches, stream_table
+from ..formats.arrow import (
+    MEDIA_TYPE,
+    binary_column,
+    spectra_batch,
+    spectra_schema,
+    stream_batches,
+    stream_table,
+)
 from ..formats.files import stream_files
 from ..model.region import Cone, Polygon, cone, polygon
 from ..service import CellBatch, QueryRequest, Selection, SpectroscopicService
 from .deps import ServerSettings, Service
 from .described import AN_ID, ARROW, IDS, MISSING, ContextField, ProfileField, answers
 from .faults import told
+from .lanes import RequestLane, query_cost
 
 router = APIRouter(prefix="/bulk", tags=["bulk"])
 _ARROW: Final = answers("An Arrow IPC stream (docs/wire.md).", ARROW)
@@ -107,16 +116,17 @@ class CatalogRequest(BaseModel):
     response_class=StreamingResponse,
 )
 def bulk_spectra(
-    request: SpectraRequest, service: Service, settings: ServerSettings
-) -> StreamingResponse:
+    lane: RequestLane, request: SpectraRequest, service: Service, settings: ServerSettings
+) -> Response:
     """Hand out spectra as the store's own compressed chunks."""
     service.check_profile(request.profile)
     selection = service.resolve(request.ids, request.context, missing=request.missing)
     if selection.nspec > settings.max_ids:
-        raise TooMuch("spectra", selection.nspec, settings.max_ids)
+        raise TooMuch("spectra", selection.nspec, settings.max_ids, "max_ids")
     if request.align:
         selection.require_lattice()
-    return StreamingResponse(_spectra(service, selection, request), media_type=MEDIA_TYPE)
+    make = partial(_spectra, service, selection, request)
+    return lane.answer(make, MEDIA_TYPE, nspec=selection.nspec)
 
 
 def _spectra(
@@ -131,7 +141,7 @@ def _spectra(
     dtype = selection.survey.id_column.dtype
     schema = spectra_schema(described.meta, dtype, cells, columns)
     some = chain([first], batches) if first is not None else iter(())
-    return stream_batches(schema, (_batch(schema, one) for one in some))
+    return stream_batches(schema, map(partial(_batch, schema), some))
 
 
 def _batch(schema: Any, batch: CellBatch) -> Any:
@@ -144,7 +154,10 @@ def _batch(schema: Any, batch: CellBatch) -> Any:
         "count": batch.count,
         "on_lattice": batch.on_lattice,
     }
-    return spectra_batch(schema, arrays, batch.contexts, batch.cells, batch.columns)
+    cells = {
+        name: binary_column(one.data, one.offsets, one.present) for name, one in batch.cells.items()
+    }
+    return spectra_batch(schema, arrays, batch.contexts, cells, batch.columns)
 
 
 @router.post(
@@ -154,17 +167,20 @@ def _batch(schema: Any, batch: CellBatch) -> Any:
     response_class=StreamingResponse,
 )
 def bulk_files(
-    request: FilesRequest, service: Service, settings: ServerSettings
-) -> StreamingResponse:
+    lane: RequestLane, request: FilesRequest, service: Service, settings: ServerSettings
+) -> Response:
     """Hand out the FITS files of spectra, one after the other."""
     service.check_profile(request.profile)
     selection = service.resolve(request.ids, request.context, missing=request.missing)
     if selection.nspec > settings.max_ids:
-        raise TooMuch("spectra", selection.nspec, settings.max_ids)
-    files = service.files(selection, rebuilt=request.fits == "rebuilt")
+        raise TooMuch("spectra", selection.nspec, settings.max_ids, "max_ids")
     meta = {"version": 1, "nspec": selection.nspec, "missing": list(selection.missing)}
-    stream = stream_files(meta, selection.survey.id_column.dtype, files)
-    return StreamingResponse(stream, media_type=MEDIA_TYPE)
+
+    def make() -> Iterator[bytes]:
+        files = service.files(selection, rebuilt=request.fits == "rebuilt")
+        return stream_files(meta, selection.survey.id_column.dtype, files)
+
+    return lane.answer(make, MEDIA_TYPE, nspec=selection.nspec)
 
 
 @router.post(
@@ -174,26 +190,31 @@ def bulk_files(
     response_class=StreamingResponse,
 )
 def bulk_query(
-    request: CatalogRequest, service: Service, settings: ServerSettings
-) -> StreamingResponse:
+    lane: RequestLane, request: CatalogRequest, service: Service, settings: ServerSettings
+) -> Response:
     """Answer a query with catalogue columns."""
     service.check_profile(request.profile)
-    table = service.query(
-        QueryRequest(
-            context=request.context,
-            region=_region(request),
-            constraint=request.constraint,
-            fields=tuple(request.fields),
-            catalog=request.catalog,
-            primary=request.primary,
-            timeout_s=min(request.timeout_s or settings.query_timeout_s, settings.query_timeout_s),
-        )
+    asked = QueryRequest(
+        context=request.context,
+        region=_region(request, settings.max_polygon_corners),
+        constraint=request.constraint,
+        fields=tuple(request.fields),
+        catalog=request.catalog,
+        primary=request.primary,
+        timeout_s=min(request.timeout_s or settings.query_timeout_s, settings.query_timeout_s),
     )
-    return StreamingResponse(stream_table(table), media_type=MEDIA_TYPE)
+
+    def make() -> Iterator[bytes]:
+        return stream_table(service.query(asked, max_rows=settings.max_rows))
+
+    return lane.answer(make, MEDIA_TYPE, cost=query_cost(asked))
 
 
-def _region(request: CatalogRequest) -> Cone | Polygon | None:
+def _region(request: CatalogRequest, max_corners: int) -> Cone | Polygon | None:
     """Return the region of a request, or None for the whole sky."""
+    corners = len(request.polygon or ())
+    if corners > max_corners:
+        raise TooMuch("corners of a polygon", corners, max_corners, "max_polygon_corners")
     if request.cone is not None and request.polygon is not None:
         raise BadParameter("polygon", "…", "give a cone or a polygon, not both")
     if request.cone is not None:

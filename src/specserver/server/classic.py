@@ -26,9 +26,9 @@ import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from io import BytesIO, StringIO
-from itertools import chain, islice
+from itertools import chain
 from math import inf
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +41,7 @@ from pyarrow import csv as arrow_csv
 from .. import __version__
 from ..errors import BadParameter, TooMuch
 from ..model.grid import Grid, PixelRange
-from ..service import ContextInfo, QueryRequest, SpectroscopicService
+from ..service import ContextInfo, QueryRequest, Selection
 from ..service.query import TUPLE
 from ..service.spectra import read_columns
 from .deps import ServerSettings, Service
@@ -63,10 +63,10 @@ from .described import (
 from .faults import told
 from .fitsfiles import answer_files
 from .forms import ABSENT, QueryParameters, SpectraForm, read_cutout, read_form, read_names
+from .lanes import RequestLane, query_cost
 
 router = APIRouter(tags=["classic"])
 
-Item = TypeVar("Item")
 Rows = Sequence[Sequence[object]]
 
 _HELLO: Final = answers("A text that begins with `Hello World`.", TEXT)
@@ -80,7 +80,7 @@ _ARRAY_FORMATS: Final = ("numpy", "pandas", "table", "spectrum")  # the client c
 @router.get("", summary="Greet", response_class=PlainTextResponse, responses=_HELLO)
 @router.get("/", summary="Greet", response_class=PlainTextResponse, responses=_HELLO)
 @router.get("/ping", summary="Greet", response_class=PlainTextResponse, responses=_HELLO)
-def ping() -> PlainTextResponse:
+async def ping() -> PlainTextResponse:
     """Say hello: the service is there."""
     return PlainTextResponse(f"Hello World, specserver {__version__} is here\n")
 
@@ -189,8 +189,11 @@ def validate(
     responses=answers("A header line, then the rows.", CSV) | told(400, 401, 404, 413, 422, 503),
 )
 def query(
-    service: Service, settings: ServerSettings, asked: Annotated[QueryParameters, Query()]
-) -> StreamingResponse:
+    lane: RequestLane,
+    service: Service,
+    settings: ServerSettings,
+    asked: Annotated[QueryParameters, Query()],
+) -> Response:
     """Answer with columns of the objects that meet a condition, or of identifiers."""
     service.check_profile(_or_default(asked.profile))
     info = service.context(_or_default(asked.context))
@@ -203,12 +206,15 @@ def query(
             primary=asked.primary,
             timeout_s=min(asked.timeout or settings.query_timeout_s, settings.query_timeout_s),
         )
-        table = service.query(request)
-    elif asked.cond.strip() not in ABSENT:
+        return lane.answer(
+            lambda: _csv_chunks(service.query(request, max_rows=settings.max_rows)),
+            CSV,
+            cost=query_cost(request),
+        )
+    if asked.cond.strip() not in ABSENT:
         raise BadParameter("cond", asked.cond, "leave it empty when id is given")
-    else:
-        table = _look_up(service, info, asked)
-    return StreamingResponse(_csv_chunks(table), media_type="text/csv")
+    selection = service.resolve(asked.id, info.name)
+    return lane.answer(lambda: _look_up(selection, info, asked), CSV, cost=selection.nspec)
 
 
 @router.post(
@@ -219,7 +225,9 @@ def query(
     | told(400, 401, 404, 413, 422, 503),
     openapi_extra=body_of(SpectraForm, FORM),
 )
-def list_span(service: Service, form: Annotated[SpectraForm, Depends(read_form)]) -> JSONResponse:
+def list_span(
+    _: RequestLane, service: Service, form: Annotated[SpectraForm, Depends(read_form)]
+) -> JSONResponse:
     """Tell the wavelengths of the first and the last pixel of a list of spectra."""
     service.check_profile(_or_default(form.profile))
     w0, w1 = service.span(service.resolve(form.id_list, _or_default(form.context)))
@@ -239,7 +247,10 @@ def list_span(service: Service, form: Annotated[SpectraForm, Depends(read_form)]
     openapi_extra=body_of(SpectraForm, FORM),
 )
 def get_spec(
-    service: Service, settings: ServerSettings, form: Annotated[SpectraForm, Depends(read_form)]
+    lane: RequestLane,
+    service: Service,
+    settings: ServerSettings,
+    form: Annotated[SpectraForm, Depends(read_form)],
 ) -> Response:
     """Fetch spectra as NumPy arrays, or as FITS files."""
     service.check_profile(_or_default(form.profile))
@@ -252,21 +263,25 @@ def get_spec(
     vectors = None if not names or "all" in names else names
     selection = service.resolve(form.id_list, _or_default(form.context))
     if selection.nspec > settings.max_ids:
-        raise TooMuch("spectra", selection.nspec, settings.max_ids)
+        raise TooMuch("spectra", selection.nspec, settings.max_ids, "max_ids")
     if as_file:
-        return answer_files(service, selection, form.fits)
+        return answer_files(lane, service, selection, form.fits)
     if not form.align:
-        files = _begun(map(_npy_file, service.read(selection, vectors, limits_aa)))
-        if selection.nspec == 1:
-            return Response(b"".join(files), media_type=NPY)
-        return StreamingResponse(_joined(files), media_type=NPY)
+        return lane.answer(
+            lambda: _joined(map(_npy_file, service.read(selection, vectors, limits_aa))),
+            NPY,
+            nspec=selection.nspec,
+        )
     wanted = _window(form, selection.grid) if limits_aa is None else None
     window, dtype, blocks = service.read_aligned(selection, vectors, limits_aa, wanted)
     header = _npy_header(dtype, (selection.nspec, window.count))
-    rows = (row.tobytes() for block in _begun(blocks) for row in block)
+    rows = (row.tobytes() for block in blocks for row in block)
     size = len(header) + selection.nspec * window.count * dtype.itemsize
-    return StreamingResponse(
-        _joined(chain((header,), rows)), media_type=NPY, headers={"Content-Length": str(size)}
+    return lane.answer(
+        lambda: _joined(chain((header,), rows)),
+        NPY,
+        nspec=selection.nspec,
+        headers={"Content-Length": str(size)},
     )
 
 
@@ -323,12 +338,11 @@ def _catalog(info: ContextInfo, catalog: str) -> str | None:
     return None if foreign and table == info.catalog.rpartition(".")[2] else catalog
 
 
-def _look_up(service: SpectroscopicService, info: ContextInfo, asked: QueryParameters) -> pa.Table:
-    """Return columns of the spectra that ``id`` names, best of their object or not, in order."""
-    selection = service.resolve(asked.id, info.name)
+def _look_up(selection: Selection, info: ContextInfo, asked: QueryParameters) -> Iterator[bytes]:
+    """Return, as CSV, columns of the spectra that ``id`` names, best of their object or not."""
     fields = read_names(asked.fields) or (info.id_column,)
     columns = [one for name in fields for one in (info.id_parts if name == TUPLE else (name,))]
-    return read_columns(selection, columns, np.arange(selection.nspec))
+    return _csv_chunks(read_columns(selection, columns, np.arange(selection.nspec)))
 
 
 def _csv_chunks(table: pa.Table) -> Iterator[bytes]:
@@ -361,11 +375,6 @@ def _window(form: SpectraForm, grid: Grid) -> PixelRange | None:
     if window.count > _WINDOW_PIX:
         raise TooMuch("pixels a spectrum", window.count, _WINDOW_PIX)
     return window
-
-
-def _begun(items: Iterator[Item]) -> Iterator[Item]:
-    """Return the same items, the first one made: a refusal still finds its own status to go by."""
-    return chain(list(islice(items, 1)), items)
 
 
 def _npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:

@@ -3,10 +3,11 @@
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
+from anyio import from_thread, to_thread
 from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
-from ..auth import Caller, TokenBook
+from ..auth import ANONYMOUS, Caller, TokenBook
 from ..errors import NotAllowed, NotAuthenticated
 from ..service import SpectroscopicService
 from ..settings import Settings
@@ -20,17 +21,18 @@ _KEY = APIKeyHeader(
 _BEARER = HTTPBearer(scheme_name="Bearer", description=_WHAT, auto_error=False)
 
 
-def get_caller(
+async def get_caller(
     request: Request,
     key: Annotated[str | None, Security(_KEY)],
     bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)],
 ) -> Caller:
     """Return who asks; raise `NotAuthenticated` for a token that is none of ours."""
-    tokens: TokenBook = request.app.state.tokens
-    now = datetime.now(UTC)
-    caller = tokens.caller(key or "", now)
-    if caller.is_anonymous and bearer is not None:
-        caller = tokens.caller(bearer.credentials, now)
+    caller = ANONYMOUS
+    for token in (key, bearer.credentials if bearer is not None else None):
+        # A visitor costs no thread; a token is looked up on the disk.
+        if token and caller.is_anonymous:
+            tokens: TokenBook = request.app.state.tokens
+            caller = await to_thread.run_sync(tokens.caller, token, datetime.now(UTC))
     request.state.caller = caller
     return caller
 
@@ -57,7 +59,8 @@ async def get_administrator(caller: Asking, request: Request) -> Caller:
 async def get_service(request: Request, caller: Asking) -> SpectroscopicService:
     """Return the service of the running application, as the caller may see it."""
     service: SpectroscopicService = request.app.state.service
-    return service.seen_by(caller)
+    # Between two batches a request is given up when its client is gone.
+    return service.seen_by(caller, from_thread.check_cancelled)
 
 
 async def get_settings(request: Request) -> Settings:

@@ -25,13 +25,16 @@ from ..errors import (
     QuotaExceeded,
     SpecServerError,
     TooMuch,
+    TooSlow,
     UnknownCatalog,
     UnknownContext,
     UnknownProfile,
 )
+from .logs import REQUEST_ID
 
 _LOG = logging.getLogger("specserver")
-_RETRY_AFTER_S: Final = 2
+RETRY_AFTER_S: Final = 2
+"""What who is refused for now is told to wait."""
 _STATUS: Final[tuple[tuple[type[SpecServerError], int], ...]] = (
     (UnknownContext, 404),
     (UnknownProfile, 404),
@@ -46,11 +49,12 @@ _STATUS: Final[tuple[tuple[type[SpecServerError], int], ...]] = (
     (QuotaExceeded, 413),
     (CallerError, 400),
     (Overloaded, 503),
+    (TooSlow, 504),
     (SpecServerError, 500),
 )
 _HEADERS: Final = {
     401: {"WWW-Authenticate": 'Bearer realm="specserver"'},
-    503: {"Retry-After": str(_RETRY_AFTER_S)},
+    503: {"Retry-After": str(RETRY_AFTER_S)},
 }
 _TUPLE: Final = "(266,51602,13)"
 _EXAMPLES: Final[dict[int, tuple[str, SpecServerError | dict[str, Any]]]] = {
@@ -64,7 +68,10 @@ _EXAMPLES: Final[dict[int, tuple[str, SpecServerError | dict[str, Any]]]] = {
         "The header Content-Length is missing.",
         {"code": "bad_parameter", "message": "state the body's length in Content-Length"},
     ),
-    413: ("More than a limit of the service.", TooMuch("spectra", 2_000_000, 1_000_000)),
+    413: (
+        "More than a limit of the service.",
+        TooMuch("spectra", 2_000_000, 1_000_000, "max_ids"),
+    ),
     422: (
         "A parameter is missing or has the wrong type.",
         {
@@ -77,7 +84,8 @@ _EXAMPLES: Final[dict[int, tuple[str, SpecServerError | dict[str, Any]]]] = {
         "The service or its data are at fault; its log has the details.",
         {"code": "service_error", "message": "internal error; the server's log has the details"},
     ),
-    503: ("Too busy; Retry-After says when to come again.", Overloaded(_RETRY_AFTER_S)),
+    503: ("Too busy; Retry-After says when to come again.", Overloaded(RETRY_AFTER_S)),
+    504: ("No answer in the time that the service gives itself.", TooSlow(900.0)),
 }
 
 
@@ -120,6 +128,7 @@ def describe(schema: dict[str, Any]) -> None:
             # What needs no token asks for nothing that could break.
             if "401" in operation["responses"]:
                 operation["responses"].setdefault("500", _described(500))
+                operation["responses"].setdefault("504", _described(504))
 
 
 def status_of(kind: type[SpecServerError]) -> int:
@@ -138,7 +147,8 @@ def answer(error: SpecServerError) -> JSONResponse:
 def _ours(request: Request, error: Exception) -> JSONResponse:
     """Tell an error of the house; log those that are not the caller's."""
     assert isinstance(error, SpecServerError)
-    if not isinstance(error, CallerError):
+    # A refusal for now is counted, not reported: under load there are many.
+    if not isinstance(error, (CallerError, Overloaded)):
         _LOG.error("%s %s: %s", request.method, request.url.path, error.message)
     return answer(error)
 
@@ -178,7 +188,8 @@ def _unforeseen(request: Request, error: Exception) -> JSONResponse:
     """Tell that something broke, without telling strangers what; the log has it all."""
     _LOG.error("%s %s broke", request.method, request.url.path, exc_info=error)
     body = {"code": "service_error", "message": "internal error; the server's log has the details"}
-    return JSONResponse(body, status_code=500)
+    # Made outside of what names answers.
+    return JSONResponse(body, status_code=500, headers={"X-Request-ID": REQUEST_ID.get()})
 
 
 def install(app: FastAPI) -> None:

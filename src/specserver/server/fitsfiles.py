@@ -1,26 +1,34 @@
 """FITS files as whole answers: one file as it is, several as a ZIP archive."""
 
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import Response
 
 from ..errors import BadParameter
 from ..formats.files import ZIP_TYPE, stream_zip
 from ..formats.fits import MEDIA_TYPE
 from ..service import Selection, SpectroscopicService
+from .lanes import Lane
 
 
-def answer_files(service: SpectroscopicService, selection: Selection, kind: str) -> Response:
+def answer_files(
+    lane: Lane, service: SpectroscopicService, selection: Selection, kind: str
+) -> Response:
     """Return the FITS files of spectra, ``original`` or ``rebuilt``.
 
     FITS files one after the other could not be told apart, so several come as an archive.
     """
     if kind not in {"original", "rebuilt"}:
         raise BadParameter("fits", kind, "original or rebuilt")
-    files = service.files(selection, rebuilt=kind == "rebuilt")
+    rebuilt = kind == "rebuilt"
     if selection.nspec != 1:
         headers = {"Content-Disposition": 'attachment; filename="spectra.zip"'}
-        return StreamingResponse(stream_zip(files), media_type=ZIP_TYPE, headers=headers)
-    file = next(files)
+        return lane.answer(
+            lambda: stream_zip(service.files(selection, rebuilt=rebuilt)),
+            ZIP_TYPE,
+            nspec=selection.nspec,
+            headers=headers,
+        )
+    file = next(service.files(selection, rebuilt=rebuilt))
     name = file.name.replace('"', "")
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     media_type = "application/gzip" if name.endswith(".gz") else MEDIA_TYPE
-    return Response(file.data, media_type=media_type, headers=headers)
+    return lane.answer(lambda: iter([file.data]), media_type, nspec=1, headers=headers)

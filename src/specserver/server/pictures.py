@@ -13,8 +13,8 @@ Requests are URL-encoded forms, as the old client sends them, or JSON objects of
 
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from io import BytesIO
-from itertools import chain, islice
 from typing import Annotated, Any, Final, Literal, TypeVar
 from urllib.parse import parse_qs
 
@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import Response
 from numpy.lib import format as npy
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
@@ -48,12 +48,14 @@ from .described import (
     body_of,
 )
 from .faults import told
+from .lanes import HEAVY, Lane, RequestLane
 
 router = APIRouter(tags=["pictures"])
 
-_ABSENT: Final = ("", "None")
+_ABSENT: Final = ("", "None", None)
 _FORM_FIELDS: Final = 100
 Asked = TypeVar("Asked", bound="PictureRequest")
+Handler = TypeVar("Handler", bound=Callable[..., Response])
 
 _PICTURE: Final = answers("A PNG picture.", PNG) | told(400, 401, 404, 413, 422, 503)
 _GRID: Final = _PICTURE | told(409)
@@ -135,8 +137,11 @@ def _reader(model: type[Asked]) -> Callable[..., Asked]:
     def read(body: Annotated[tuple[str, bytes], Depends(_read_body)]) -> Asked:
         kind, content = body
         try:
-            fields = _json_fields(content) if kind == JSON else _form_fields(content)
-            return model.model_validate(fields)
+            fields = json.loads(content) if kind == JSON else _form_fields(content)
+            if not isinstance(fields, dict):
+                raise ValueError("it is no object")  # noqa: TRY004,TRY301  told as all others
+            said = {name: value for name, value in fields.items() if value not in _ABSENT}
+            return model.model_validate(said)
         except ValidationError as error:
             raise RequestValidationError(error.errors(include_context=False)) from error
         except (ValueError, RecursionError) as error:
@@ -150,20 +155,25 @@ def _form_fields(content: bytes) -> dict[str, Any]:
     """Return the fields of a form; one sent several times is a list, joined by commas."""
     # Starlette's own parser refuses fields beyond 1 MB, and runs on the event loop.
     fields = parse_qs(content.decode("utf-8"), keep_blank_values=True, max_num_fields=_FORM_FIELDS)
-    joined = {name: ",".join(got) for name, got in fields.items()}
-    return {name: value for name, value in joined.items() if value not in _ABSENT}
+    return {name: ",".join(got) for name, got in fields.items()}
 
 
-def _json_fields(content: bytes) -> dict[str, Any]:
-    """Return the members of a JSON object that say something."""
-    fields = json.loads(content)
-    if not isinstance(fields, dict):
-        raise ValueError("it is no object")  # noqa: TRY004  told as all that is wrong with a body
-    return {name: value for name, value in fields.items() if value is not None}
+def _drawing(
+    path: str, summary: str, asked: type[PictureRequest], responses: dict[int | str, dict[str, Any]]
+) -> Callable[[Handler], Handler]:
+    """Return the decorator of a function that answers requests for a picture by POST."""
+    return router.post(
+        path,
+        summary=summary,
+        responses=responses,
+        response_class=Response,
+        openapi_extra=body_of(asked, FORM, JSON),
+    )
 
 
 @router.get("/preview", summary="Draw a preview", responses=_PICTURE, response_class=Response)
 def get_preview(
+    lane: RequestLane,
     service: Service,
     settings: ServerSettings,
     spectrum: Annotated[str, Query(alias="id", description=IDS, examples=[AN_ID])],
@@ -178,66 +188,58 @@ def get_preview(
         context="default" if context in _ABSENT else context,
         profile="default" if profile in _ABSENT else profile,
     )
-    return _preview(service, settings, asked)
+    return _preview(lane, service, settings, asked)
 
 
-@router.post(
-    "/preview",
-    summary="Draw previews",
-    responses=_PICTURE,
-    response_class=Response,
-    openapi_extra=body_of(PreviewRequest, FORM, JSON),
-)
+@_drawing("/preview", "Draw previews", PreviewRequest, _PICTURE)
 def post_preview(
+    lane: RequestLane,
     service: Service,
     settings: ServerSettings,
     asked: Annotated[PreviewRequest, Depends(_reader(PreviewRequest))],
 ) -> Response:
     """Draw a preview of one spectrum, or of some, one below the other."""
-    return _preview(service, settings, asked)
+    return _preview(lane, service, settings, asked)
 
 
-def _preview(service: SpectroscopicService, settings: Settings, asked: PreviewRequest) -> Response:
+def _preview(
+    lane: Lane, service: SpectroscopicService, settings: Settings, asked: PreviewRequest
+) -> Response:
     """Answer with one preview, or with a column of them."""
     selection = _select(service, settings, asked, asked.id or asked.id_list)
     if selection.nspec <= 1:
-        return Response(preview(service, selection, dark=asked.dark), media_type=PNG)
-    page = GridPage(1, selection.nspec)
-    limit = settings.max_image_pixels
-    png = plot_grid(service, selection, page, align=False, dark=asked.dark, max_pixels=limit)
-    return Response(png, media_type=PNG)
+        draw = partial(preview, service, selection, dark=asked.dark)
+    else:
+        page = GridPage(1, selection.nspec)
+        limit = settings.max_image_pixels
+        draw = partial(
+            plot_grid, service, selection, page, align=False, dark=asked.dark, max_pixels=limit
+        )
+    return lane.answer(lambda: iter([draw()]), PNG, nspec=selection.nspec)
 
 
-@router.post(
-    "/plotGrid",
-    summary="Draw a grid of previews",
-    responses=_GRID,
-    response_class=Response,
-    openapi_extra=body_of(GridRequest, FORM, JSON),
-)
-@router.post(
-    "/gridPlot",
-    summary="Draw a grid of previews",
-    responses=_GRID,
-    response_class=Response,
-    openapi_extra=body_of(GridRequest, FORM, JSON),
-)
+@_drawing("/plotGrid", "Draw a grid of previews", GridRequest, _GRID)
+@_drawing("/gridPlot", "Draw a grid of previews", GridRequest, _GRID)
 def post_grid(
+    lane: RequestLane,
     service: Service,
     settings: ServerSettings,
     asked: Annotated[GridRequest, Depends(_reader(GridRequest))],
 ) -> Response:
     """Draw one page of previews, from left to right and then downwards."""
     selection = _select(service, settings, asked, asked.id_list)
-    png = plot_grid(
+    page = _page(asked, selection.nspec)
+    draw = partial(
+        plot_grid,
         service,
         selection,
-        _page(asked, selection.nspec),
+        page,
         align=asked.align,
         dark=asked.dark,
         max_pixels=settings.max_image_pixels,
     )
-    return Response(png, media_type=PNG)
+    shown = min(selection.nspec, page.nx * page.ny)
+    return lane.answer(lambda: iter([draw()]), PNG, nspec=shown)
 
 
 def _page(asked: GridRequest, nspec: int) -> GridPage:
@@ -252,14 +254,9 @@ def _page(asked: GridRequest, nspec: int) -> GridPage:
     return GridPage(columns, ny or max(1, -(-nspec // columns)), asked.page)
 
 
-@router.post(
-    "/stackedImage",
-    summary="Draw spectra as the rows of an image",
-    responses=_IMAGE,
-    response_class=Response,
-    openapi_extra=body_of(ImageRequest, FORM, JSON),
-)
+@_drawing("/stackedImage", "Draw spectra as the rows of an image", ImageRequest, _IMAGE)
 def post_image(
+    lane: RequestLane,
     service: Service,
     settings: ServerSettings,
     asked: Annotated[ImageRequest, Depends(_reader(ImageRequest))],
@@ -275,18 +272,29 @@ def post_image(
     selection = _select(service, settings, asked, asked.id_list)
     if form != "numpy":
         limit = settings.max_image_pixels
-        png = stacked_png(service, selection, look, align=asked.align, max_pixels=limit)
-        return Response(png, media_type=PNG)
+        draw = partial(stacked_png, service, selection, look, align=asked.align, max_pixels=limit)
+        usual = ImageLook(look.yflip, inverse=look.inverse, cmap=look.cmap)
+        cost = selection.nspec if look == usual else HEAVY
+        return lane.answer(lambda: iter([draw()]), PNG, nspec=selection.nspec, cost=cost)
     if look != ImageLook(yflip=asked.yflip):
         allowed = "fluxes come as they are: no size, scale, thickness, inverse or cmap"
         raise BadParameter("fmt", asked.fmt, allowed)
     shape, dtype, blocks = stacked_flux(service, selection, align=asked.align, yflip=asked.yflip)
     header = _npy_header(dtype, shape)
     size = len(header) + shape[0] * shape[1] * dtype.itemsize
-    # The first block is made before the answer begins: a refusal still finds its own status.
-    begun = chain(list(islice(blocks, 1)), blocks)
-    stream = chain((header,), _bytes_of(begun))
-    return StreamingResponse(stream, media_type=NPY, headers={"Content-Length": str(size)})
+    # The header comes with the first block: a refusal still finds its own status.
+    return lane.answer(
+        lambda: _headed(header, _bytes_of(blocks)),
+        NPY,
+        nspec=selection.nspec,
+        headers={"Content-Length": str(size)},
+    )
+
+
+def _headed(header: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield pieces, the first one with a header."""
+    yield header + next(pieces, b"")
+    yield from pieces
 
 
 def _bytes_of(blocks: Iterator[npt.NDArray[Any]]) -> Iterator[bytes]:
@@ -309,5 +317,5 @@ def _select(
     service.check_profile(asked.profile)
     selection = service.resolve(ids, asked.context, missing=asked.missing)
     if selection.nspec > settings.max_ids:
-        raise TooMuch("spectra", selection.nspec, settings.max_ids)
+        raise TooMuch("spectra", selection.nspec, settings.max_ids, "max_ids")
     return selection

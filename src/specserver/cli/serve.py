@@ -1,0 +1,147 @@
+"""The command that serves."""
+
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from .console import ERROR, Data, data_folder, require_server
+
+_SHUTDOWN_S = 30  # a reader that stands still must not keep a service from ending
+_COUNTS = "specserver-metrics-"
+
+
+class LogFormat(StrEnum):
+    """Form of the log."""
+
+    text = "text"
+    json = "json"
+
+
+class LogLevel(StrEnum):
+    """Least important messages that are logged."""
+
+    debug = "debug"
+    info = "info"
+    warning = "warning"
+    error = "error"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(serve)
+
+
+def serve(
+    data: Data = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 6998,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that answer (default: cores, at most 8).")
+    ] = None,
+    stop_on_eof: Annotated[
+        bool, typer.Option("--stop-on-eof", help="Stop when standard input ends; for scripts.")
+    ] = False,
+    log_format: Annotated[
+        LogFormat | None,
+        typer.Option(help="json: an object a line, and a line for each request (default: text)."),
+    ] = None,
+    log_level: Annotated[
+        LogLevel | None,
+        typer.Option(help="From info on each request has a line (default: warning; json: info)."),
+    ] = None,
+) -> None:
+    """Answer queries and hand out spectra until stopped with Ctrl-C.
+
+    The service is at http://HOST:PORT/spec, its interactive description at /spec/docs, its
+    metrics for Prometheus at /metrics.
+
+    Example: specserver serve --data /data/spec --port 6998
+    """
+    require_server()
+    import uvicorn
+
+    from ..processes import end_with_stdin
+    from ..server.logs import logging_configuration
+    from ..settings import Settings
+
+    folder = Path(data_folder(data)).absolute()
+    _announce(folder, host, port)
+    os.environ["SPECSERVER_DATA"] = str(folder)
+    for name, chosen in (("FORMAT", log_format), ("LEVEL", log_level)):
+        if chosen is not None:
+            os.environ[f"SPECSERVER_LOG_{name}"] = chosen
+    settings = Settings()
+    if stop_on_eof:
+        end_with_stdin()
+    processes = workers or min(8, os.cpu_count() or 1)
+    with _counts_shared_by(processes):
+        uvicorn.run(
+            "specserver.server.app:create_app",
+            factory=True,
+            host=host,
+            port=port,
+            workers=processes,
+            http="specserver.server.connection:BoundedConnection",
+            log_config=logging_configuration(settings),
+            access_log=False,
+            timeout_graceful_shutdown=_SHUTDOWN_S,
+        )
+
+
+def _announce(folder: Path, host: str, port: int) -> None:
+    """Tell what is served, and where."""
+    from ..store.layout import list_contexts
+    from ..store.trees import list_trees
+
+    names = sorted({*list_contexts(folder), *list_trees(folder)})
+    if names:
+        ERROR.print(f"serving {', '.join(names)} from {folder}", highlight=False, markup=False)
+    else:
+        ERROR.print(
+            f"[yellow]{escape(str(folder))} holds no spectra yet:[/]"
+            " specserver ingest CONTEXT PATH…",
+            highlight=False,
+        )
+    ERROR.print(f"at http://{host}:{port}/spec   (Ctrl-C stops)", highlight=False)
+
+
+@contextmanager
+def _counts_shared_by(processes: int) -> Iterator[None]:
+    """Make the folder in which several processes count together, and remove it at the end."""
+    if processes == 1:
+        yield
+        return
+    for left in Path(tempfile.gettempdir()).glob(f"{_COUNTS}*"):
+        # Of a service that was killed: its name says whose it was.
+        owner = left.name.removeprefix(_COUNTS).partition("-")[0]
+        if owner.isdecimal() and not _is_running(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = tempfile.mkdtemp(prefix=f"{_COUNTS}{os.getpid()}-")
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+    # uvicorn raises the signal that ended it once more, which would end us before the last line.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    """Return whether there is such a process."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True

@@ -1,0 +1,185 @@
+"""How an answer is made and sent: light ones at once, heavy ones batch by batch in their lane."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import aclosing, suppress
+from typing import Annotated, Final
+
+from anyio import CancelScope
+from fastapi import Depends, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+from typing_extensions import override
+
+from ..model.region import Cone
+from ..service import QueryRequest
+from ..settings import Settings
+from .admission import Admission, Seat
+
+ABORT: Final = "specserver.abort"
+"""ASGI extension of our own server: ends a connection without waiting for its reader."""
+PIECE_BYTES: Final = 256 * 2**10
+"""Bytes handed to the connection at a time: what it holds beside the batch they are of."""
+# Some 5,000 identifiers: to find so many takes a thread for tens of milliseconds.
+_LONG_BODY_BYTES: Final = 100_000
+
+HEAVY: Final = 2**31
+"""The cost of what is heavy however few spectra it reads."""
+_SMALL_DEG: Final = 1.0
+
+Pieces = Iterator[bytes]
+
+
+class Streamed(Response):
+    """A heavy answer: made a piece at a time, and never faster than its reader takes it.
+
+    Parameters
+    ----------
+    make
+        Returns the pieces; what it raises before the first one is answered as an error.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], Pieces],
+        admission: Admission,
+        media_type: str,
+        headers: Mapping[str, str] | None,
+    ) -> None:
+        self.status_code = 200
+        self.media_type = media_type
+        self.background = None
+        self.init_headers(headers)
+        self._make = make
+        self._admission = admission
+
+    @override
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the answer, and stop all work behind it when the client goes away."""
+        with CancelScope() as work:
+            cut: Callable[[], None] = scope.get("extensions", {}).get(ABORT, work.cancel)
+            listener = asyncio.create_task(_when_gone(receive, work.cancel))
+            try:
+                async with self._admission.seat(cut) as seat, aclosing(self._made()) as made:
+                    await self._send(made, seat, send)
+            finally:
+                listener.cancel()
+
+    async def _made(self) -> AsyncGenerator[bytes, None]:
+        """Yield the pieces, each made in a turn of its own."""
+        turn = self._admission.turn
+        pieces = await turn(lambda: iter(self._make()))
+        try:
+            while True:
+                piece = await turn(next, pieces, None)
+                if piece is None:
+                    return
+                yield piece
+                # Let go of it before the next turn, which may be long in coming.
+                del piece
+        finally:
+            # Where a generator is left to the collector its files are too. No thread is in it, as
+            # a turn ends before its cancellation is heard of, but when the process is being ended.
+            with suppress(ValueError, AttributeError):
+                pieces.close()  # type: ignore[attr-defined]
+
+    async def _send(self, made: AsyncIterator[bytes], seat: Seat, send: Send) -> None:
+        """Send pieces as they come, in parts that show whether the reader takes them."""
+        now = asyncio.get_running_loop().time
+        begun = False
+        async for piece in made:
+            if not begun:
+                await send(self._head())
+                begun = True
+            view = memoryview(piece)
+            for at in range(0, len(view), PIECE_BYTES):
+                seat.sending_since = now()
+                await send(
+                    {
+                        "type": "http.response.body",
+                        "body": view[at : at + PIECE_BYTES],
+                        "more_body": True,
+                    }
+                )
+            seat.sending_since = None
+            del piece, view
+        if not begun:
+            await send(self._head())
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _head(self) -> dict[str, object]:
+        return {
+            "type": "http.response.start",
+            "status": self.status_code,
+            "headers": self.raw_headers,
+        }
+
+
+class Lane:
+    """How one request is answered, and what it is counted as.
+
+    Parameters
+    ----------
+    request
+        Its state takes the number of spectra, for log and metrics.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self._state = request.state
+        self._admission: Admission = request.app.state.admission
+        settings: Settings = request.app.state.settings
+        self._light_spectra = settings.light_spectra
+
+    def answer(
+        self,
+        make: Callable[[], Pieces],
+        media_type: str,
+        *,
+        nspec: int = 0,
+        cost: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        """Return an answer: made now when it is light, else when its turn comes.
+
+        Parameters
+        ----------
+        make
+            Returns the pieces of the body.
+        nspec
+            Spectra that are served.
+        cost
+            Spectra that have to be read, or what is worth as many; None: those served.
+        """
+        self._state.nspec = nspec
+        if (nspec if cost is None else cost) > self._light_spectra:
+            return Streamed(make, self._admission, media_type, headers)
+        return Response(b"".join(make()), media_type=media_type, headers=headers)
+
+
+def query_cost(asked: QueryRequest) -> int:
+    """Return the cost of a query: little for a small cone and nothing else, found in an array."""
+    region = asked.region
+    small = isinstance(region, Cone) and region.radius_deg <= _SMALL_DEG
+    return 0 if small and not asked.constraint else HEAVY
+
+
+async def get_lane(request: Request) -> AsyncIterator[Lane]:
+    """Lend the lane of a request; one with a long list finds its spectra in a heavy turn."""
+    lane = Lane(request)
+    if request.method == "GET" or len(await request.body()) <= _LONG_BODY_BYTES:
+        yield lane
+        return
+    admission: Admission = request.app.state.admission
+    async with admission.seat_and_turn():
+        yield lane
+
+
+async def _when_gone(receive: Receive, act: Callable[[], None]) -> None:
+    """Act when the client has gone away."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    act()
+
+
+# Ends with the endpoint's function, before its answer takes a seat of its own.
+RequestLane = Annotated[Lane, Depends(get_lane, scope="function")]

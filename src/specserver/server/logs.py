@@ -1,0 +1,89 @@
+"""The log: what it looks like, and the name of the request that each of its lines is about."""
+
+import json
+import logging
+from contextvars import ContextVar
+from typing import Any, Final
+
+from pythonjsonlogger.json import JsonFormatter
+from typing_extensions import override
+
+from ..settings import Settings
+
+REQUEST_ID: Final[ContextVar[str]] = ContextVar("request_id", default="-")
+"""Of the request that is being answered; also known in the threads that work for it."""
+ACCESS: Final = logging.getLogger("specserver.access")
+"""A line for each request, at level INFO."""
+
+_TEXT: Final = "%(asctime)s %(levelname)s [%(request_id)s] %(message)s"
+
+
+class NameRequest(logging.Filter):
+    """Adds the request's name to a record."""
+
+    @override
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every record pass."""
+        record.request_id = REQUEST_ID.get()
+        return True
+
+
+class JsonLines(JsonFormatter):
+    """Writes an object a line, with what is known of a request as members of its own."""
+
+    @override
+    def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
+        """Return the members."""
+        known: dict[str, Any] = log_data.pop("exchange", {})
+        return log_data | known
+
+
+class AccessText(logging.Formatter):
+    """Writes what is known of a request behind the message, for people."""
+
+    @override
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a line."""
+        line = super().format(record)
+        # As JSON: what a stranger sends must not write lines of its own into the log.
+        known = getattr(record, "exchange", {})
+        return " ".join([line, *(f"{name}={json.dumps(one)}" for name, one in known.items())])
+
+
+def log_level(settings: Settings) -> str:
+    """Return the level of the log, in capitals."""
+    usual = "info" if settings.log_format == "json" else "warning"
+    return (settings.log_level or usual).upper()
+
+
+def logging_configuration(settings: Settings) -> dict[str, Any]:
+    """Return the configuration of Python's logging for a server, as of `logging.config`."""
+    formats = {
+        "text": {"()": AccessText, "format": _TEXT},
+        "json": {
+            "()": JsonLines,
+            "format": "{asctime}{levelname}{name}{process}{request_id}{message}",
+            "style": "{",
+            "timestamp": "time",
+            "rename_fields": {"levelname": "level", "name": "logger"},
+        },
+    }
+    level = log_level(settings)
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"line": formats[settings.log_format]},
+        "filters": {"request": {"()": NameRequest}},
+        "handlers": {
+            "stderr": {
+                "class": "logging.StreamHandler",
+                "formatter": "line",
+                "filters": ["request"],
+                # Here as well: the switch of debug logging opens its logger for its own handler.
+                "level": level,
+            }
+        },
+        "root": {"handlers": ["stderr"], "level": level},
+        # uvicorn would configure its own.
+        "loggers": {"uvicorn": {"level": level}, "uvicorn.error": {"level": level}},
+    }

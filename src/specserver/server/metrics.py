@@ -1,0 +1,147 @@
+"""What is counted, for Prometheus: ``GET /metrics``, the same from each of the processes.
+
+Each process counts into files of a folder that `serve` makes (`PROMETHEUS_MULTIPROC_DIR`); whoever
+is asked adds them up. Without the folder there is one process, which counts in memory.
+"""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
+from typing_extensions import override
+
+from .. import __version__
+from .described import TEXT, answers
+
+FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
+"""Environment variable with the folder of counts; prometheus_client gave it its name."""
+_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 100)
+_REQUEST: Final = ("endpoint", "method")
+
+router = APIRouter(tags=["operation"])
+
+
+class Metrics:
+    """The counts of one process."""
+
+    def __init__(self) -> None:
+        kept = self._kept = CollectorRegistry()
+        self.requests = Counter(
+            "specserver_requests_total",
+            "Requests answered.",
+            (*_REQUEST, "status"),
+            registry=kept,
+        )
+        self.broken_off = Counter(
+            "specserver_answers_broken_off_total",
+            "Answers that ended before their last byte: the reader went away or stood still.",
+            registry=kept,
+        )
+        self.first_byte = Histogram(
+            "specserver_first_byte_seconds",
+            "Time to the first byte of an answer.",
+            _REQUEST,
+            buckets=_SECONDS,
+            registry=kept,
+        )
+        self.seconds = Histogram(
+            "specserver_request_seconds",
+            "Time to the last byte of an answer.",
+            _REQUEST,
+            buckets=_SECONDS,
+            registry=kept,
+        )
+        self.nbytes = Counter(
+            "specserver_sent_bytes_total", "Bytes of answers.", ("endpoint",), registry=kept
+        )
+        self.nspec = Counter(
+            "specserver_spectra_total", "Spectra served.", ("endpoint",), registry=kept
+        )
+        self.refused = Counter(
+            "specserver_refused_total", "Heavy requests refused with 503.", registry=kept
+        )
+        self._heavy = self._gauge("specserver_heavy_answers", "Heavy requests being answered.")
+        self._waiting = self._gauge("specserver_heavy_waiting", "Heavy requests in the queue.")
+
+    def _gauge(self, name: str, meaning: str) -> Gauge:
+        return Gauge(name, meaning, registry=self._kept, multiprocess_mode="livesum")
+
+    def tell_heavy(self, answered: int, waiting: int) -> None:
+        """Take note of how many heavy requests are answered and how many wait."""
+        self._heavy.set(answered)
+        self._waiting.set(waiting)
+
+    def text(self) -> bytes:
+        """Return all counts of all processes in Prometheus' text format."""
+        shown = self._kept
+        if FOLDER in os.environ:
+            _forget_the_dead(_processes())
+            shown = CollectorRegistry()
+            MultiProcessCollector(shown)  # type: ignore[no-untyped-call]
+        shown_too = CollectorRegistry()
+        shown_too.register(_Processes())
+        return generate_latest(shown) + generate_latest(shown_too)
+
+
+class _Processes(Collector):
+    """The version, and memory and open files of each process, as the system knows them now."""
+
+    @override
+    def collect(self) -> Iterable[Metric]:
+        """Yield what is known; memory and files where there is a ``/proc``."""
+        info = GaugeMetricFamily("specserver_info", "Version.", labels=["version"])
+        info.add_metric([__version__], 1)
+        yield info
+        memory = GaugeMetricFamily(
+            "specserver_resident_memory_bytes", "Resident memory.", labels=["process"]
+        )
+        files = GaugeMetricFamily("specserver_open_files", "Open handles.", labels=["process"])
+        for process in _processes():
+            about = Path("/proc") / str(process)
+            try:
+                pages = int((about / "statm").read_text().split()[1])
+                handles = sum(1 for _ in (about / "fd").iterdir())
+            except OSError:
+                continue
+            memory.add_metric([str(process)], pages * os.sysconf("SC_PAGE_SIZE"))
+            files.add_metric([str(process)], handles)
+        yield memory
+        yield files
+
+
+def _processes() -> list[int]:
+    """Return the processes that have counted."""
+    folder = os.environ.get(FOLDER)
+    if folder is None:
+        return [os.getpid()]
+    # Files are named <kind>_<process>.db
+    return sorted({int(path.stem.rpartition("_")[2]) for path in Path(folder).glob("*.db")})
+
+
+def _forget_the_dead(processes: Iterable[int]) -> None:
+    """Take away what only lives with its process; what was counted stays."""
+    for process in processes:
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            mark_process_dead(process)  # type: ignore[no-untyped-call]
+
+
+@router.get(
+    "/metrics",
+    summary="Tell what is counted",
+    response_class=Response,
+    responses=answers("Prometheus' text format.", TEXT),
+)
+def metrics(request: Request) -> Response:
+    """Tell operators' tools of requests, latencies, queues, memory and files."""
+    counted: Metrics = request.app.state.metrics
+    return Response(counted.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
