@@ -4,10 +4,10 @@ BIN    := $(VENV)/bin
 PYTHON ?= python3
 UV     := uv==0.13.9
 
-.PHONY: help demo test check lint types layers suite docs lock clean
+.PHONY: help demo test check lint types layers suite bench bench-quick docs lock clean
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
 
 demo: $(VENV)/ready ## See it work: make demo [SPECTRA=dir] [PORT=n] [ONCE=1]
 	$(BIN)/specserver demo $(if $(SPECTRA),--spectra "$(SPECTRA)") $(if $(PORT),--port $(PORT)) $(if $(ONCE),--once)
@@ -30,8 +30,19 @@ suite: $(VENV)/ready ## pytest
 	@$(BIN)/python scripts/install-system-packages
 	$(BIN)/pytest -n 2 --dist loadfile
 
+bench: $(VENV)/ready ## How fast, against what: docs/performance.md
+	@$(BIN)/python scripts/install-system-packages postgresql
+	$(BIN)/python -m benchmarks
+
+bench-quick: $(VENV)/ready ## The same on less data, in two minutes
+	@$(BIN)/python scripts/install-system-packages postgresql
+	$(BIN)/python -m benchmarks --quick
+
 docs: $(VENV)/ready ## The user guide, into site/
 	$(BIN)/python scripts/build-docs
+
+bench-steady: $(VENV)/ready ## Does it stay steady under load? make bench-steady DATA=dir
+	$(BIN)/python -m benchmarks.steady --data "$(DATA)"
 
 lock: $(VENV)/ready ## Renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra all --group dev --universal --python-version 3.11 \

@@ -1,0 +1,1 @@
+"""How fast specserver is, as ratios to references measured in the same run."""

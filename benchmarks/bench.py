@@ -1,0 +1,89 @@
+"""What the cases work with: data, servers and a client, each made when first asked for."""
+
+from contextlib import ExitStack
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from specserver.client.api import SpecClient
+from specserver.client.session import Session
+from specserver.service import SpectroscopicService
+
+from .cache import Cache
+from .data import CONTEXT, Library, Scale, make_library, warm
+from .postgres import Postgres, open_postgres
+from .service import Running, serve_data
+from .table import make_table
+
+Ids = npt.NDArray[np.uint64]
+_SEED = 5
+
+
+class Bench:
+    """The bench of one run; what it starts ends with the stack of contexts it was given."""
+
+    def __init__(self, cache: Cache, scale: Scale, stack: ExitStack) -> None:
+        self.cache = cache
+        self.scale = scale
+        self.stack = stack
+        self.case_stack = ExitStack()
+        """Ended after each case."""
+        self.rng = np.random.default_rng(_SEED)
+        self.session = Session()
+
+    @cached_property
+    def library(self) -> Library:
+        """The spectra; all their files are in the page cache."""
+        library, self._made = make_library(self.cache, self.scale)
+        segments = library.data / CONTEXT
+        warm([str(path) for path in segments.rglob("spectra.zarr/**/c/*/*")])
+        warm(library.npy.tolist())
+        return library
+
+    @cached_property
+    def server(self) -> Running:
+        """The service."""
+        return self.stack.enter_context(serve_data(self.library.data))
+
+    @cached_property
+    def client(self) -> SpecClient:
+        """A client of the service."""
+        return SpecClient(CONTEXT, svc_url=self.server.url)
+
+    @cached_property
+    def service(self) -> SpectroscopicService:
+        """The service's own object, in this process."""
+        return SpectroscopicService(self.library.data)
+
+    @cached_property
+    def table(self) -> Any:
+        """The rows of the catalogue, which is attached: a pyarrow table."""
+        import pyarrow.parquet as pq  # noqa: PLC0415
+
+        library = self.library
+        file, self._table_made = make_table(self.cache, self.scale, library, self._made)
+        return pq.read_table(file)
+
+    @cached_property
+    def postgres(self) -> Postgres:
+        """A database that holds the same rows."""
+        table = self.table
+        name = f"{self.scale.name}-postgres"
+        return self.stack.enter_context(open_postgres(self.cache, name, table, self._table_made))
+
+    @property
+    def packages(self) -> dict[str, str]:
+        """Versions of what is not a Python package, of what was started."""
+        started = self.__dict__.get("postgres")
+        return started.versions if started else {}
+
+    def draw(self, number: int) -> Ids:
+        """Return so many identifiers of different spectra, in random order."""
+        ids: Ids = self.rng.choice(self.library.ids, number, replace=False)
+        return ids
+
+    def load(self, ids: Ids) -> list[npt.NDArray[Any]]:
+        """Return spectra as local .npy files hold them."""
+        return [np.load(path) for path in self.library.of(ids, self.library.npy)]
