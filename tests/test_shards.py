@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import zarr
 from numcodecs import Blosc
@@ -13,7 +14,7 @@ from numcodecs import Blosc
 from conftest import Served
 from specserver.errors import StoreError
 from specserver.store import shards
-from specserver.store.shards import SHARD, open_shard, shard_frames
+from specserver.store.shards import SHARD, by_shard, open_shard, shard_frames
 from specserver.store.zarr import Segment
 
 
@@ -27,7 +28,7 @@ def array(served: Served, tmp_path: Path) -> Path:
 
 def laid(path: Path, rows: list[int]) -> list[bytes]:
     """Return the frames of some rows, laid end to end in reverse and taken apart again."""
-    frames = shard_frames(str(path), np.array(rows))
+    frames = shard_frames(str(path), by_shard(np.array(rows)))
     sizes = frames.sizes.tolist()
     at = [sum(sizes[index + 1 :]) for index in range(len(rows))]
     room = bytearray(sum(sizes))
@@ -49,6 +50,58 @@ def test_frames_hold_what_zarr_reads(array: Path) -> None:
     values = zarr.open_array(array, mode="r")
     rows = [3, 0, 7, 3]
     assert decoded(laid(array, rows)) == [values[row].tobytes() for row in rows]
+
+
+def unpacked(path: Path, rows: list[int], cut: slice) -> npt.NDArray[np.float32]:
+    """Return pixels of some rows, decompressed."""
+    npix = zarr.open_array(path, mode="r").shape[1]
+    out = np.empty((len(rows), cut.stop - cut.start), np.float32)
+    shard_frames(str(path), by_shard(np.array(rows, np.int64))).decode(out, npix, cut)
+    return out
+
+
+def test_rows_decode_to_what_zarr_reads(array: Path) -> None:
+    values = zarr.open_array(array, mode="r")
+    npix = values.shape[1]
+    for cut in (slice(0, npix), slice(0, 1), slice(17, npix - 5), slice(8, 8)):
+        for rows in ([3, 0, 7, 3], [1], []):
+            expected = np.array([values[row][cut] for row in rows], np.float32)
+            got = unpacked(array, rows, cut)
+            assert got.tobytes() == expected.tobytes()
+
+
+def test_rows_decode_the_same_from_a_cold_disk(
+    array: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut = slice(100, 300)
+    warm = unpacked(array, [5, 1, 4], cut)
+    with (array / "c/0/0").open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    assert unpacked(array, [5, 1, 4], cut).tobytes() == warm.tobytes()
+    monkeypatch.setattr(shards, "_AT_ONCE", None)
+    assert unpacked(array, [5, 1, 4], cut).tobytes() == warm.tobytes()
+
+
+def test_rows_of_a_damaged_chunk_are_not_decoded(array: Path) -> None:
+    file = array / "c/0/0"
+    data = bytearray(file.read_bytes())
+    data[int(open_shard(str(file)).offsets[2]) + 20] ^= 1
+    file.write_bytes(data)
+    open_shard.cache_clear()
+    assert unpacked(array, [1], slice(0, 9)).shape == (1, 9)
+    with pytest.raises(StoreError, match="checksum"):
+        unpacked(array, [1, 2], slice(0, 9))
+    os.truncate(file, 10)
+    with pytest.raises(StoreError, match="cut off"):
+        unpacked(array, [1], slice(0, 9))
+    open_shard.cache_clear()
+
+
+def test_rows_of_another_size_are_not_decoded(array: Path) -> None:
+    frames = shard_frames(str(array), by_shard(np.array([0])))
+    with pytest.raises(StoreError, match="not of the size"):
+        frames.decode(np.empty((1, 10), np.float32), 10, slice(0, 10))
 
 
 def test_frames_are_the_same_from_a_cold_disk(array: Path) -> None:

@@ -143,13 +143,18 @@ class Stack:
         low, high = _limits(mean)
         levels = np.empty(mean.shape, np.uint8)
         factor = np.float32((_LEVELS - 1) / (high - low))
-        # A few rows at a time stay in the processor's cache.
+        # A few rows at a time stay in the processor's cache. Limits that are rows take a third of
+        # the time of limits that are numbers.
+        room = np.empty((_ROWS, mean.shape[1]), np.float32)
+        bottom = np.zeros(mean.shape[1], np.float32)
+        top = np.full(mean.shape[1], _LEVELS - 1, np.float32)
         for at in range(0, len(mean), _ROWS):
             some = mean[at : at + _ROWS]
-            some = (some - np.float32(low)) * factor
+            scaled = np.subtract(some, np.float32(low), out=room[: len(some)])
+            scaled *= factor
             # What is no number becomes 0, and all else is clipped, never wrapped.
-            np.fmin(np.fmax(some, 0, out=some), _LEVELS - 1, out=some)
-            levels[at : at + _ROWS] = some
+            np.minimum(np.fmax(scaled, bottom, out=scaled), top, out=scaled)
+            levels[at : at + _ROWS] = scaled
         height, width = self.size
         if (height, width) != levels.shape:
             rows = np.arange(height) * len(levels) // height

@@ -21,12 +21,12 @@ from ..formats.arrow import (
 from ..formats.files import stream_files
 from ..model.region import Cone, Polygon, cone, polygon
 from ..service import CellBatch, QueryRequest, Selection, SpectroscopicService
-from .deps import ServerSettings, Service
+from .deps import Service
 from .described import AN_ID, ARROW, IDS, MISSING, ContextField, ProfileField, answers
 from .faults import told
-from .lanes import RequestLane, query_cost
+from .lanes import LaneRoute, RouteLane, query_cost
 
-router = APIRouter(prefix="/bulk", tags=["bulk"])
+router = APIRouter(prefix="/bulk", tags=["bulk"], route_class=LaneRoute)
 _ARROW: Final = answers("An Arrow IPC stream (docs/wire.md).", ARROW)
 _FAULTS: Final = (400, 401, 404, 413, 422, 503)
 Position = tuple[float, float]
@@ -115,14 +115,13 @@ class CatalogRequest(BaseModel):
     responses=_ARROW | told(*_FAULTS, 409),
     response_class=StreamingResponse,
 )
-def bulk_spectra(
-    lane: RequestLane, request: SpectraRequest, service: Service, settings: ServerSettings
-) -> Response:
+def bulk_spectra(lane: RouteLane, request: SpectraRequest, service: Service) -> Response:
     """Hand out spectra as the store's own compressed chunks."""
     service.check_profile(request.profile)
     selection = service.resolve(request.ids, request.context, missing=request.missing)
-    if selection.nspec > settings.max_ids:
-        raise TooMuch("spectra", selection.nspec, settings.max_ids, "max_ids")
+    most = lane.settings.max_ids
+    if selection.nspec > most:
+        raise TooMuch("spectra", selection.nspec, most, "max_ids")
     if request.align:
         selection.require_lattice()
     make = partial(_spectra, service, selection, request)
@@ -166,14 +165,13 @@ def _batch(schema: Any, batch: CellBatch) -> Any:
     responses=_ARROW | told(*_FAULTS, 410),
     response_class=StreamingResponse,
 )
-def bulk_files(
-    lane: RequestLane, request: FilesRequest, service: Service, settings: ServerSettings
-) -> Response:
+def bulk_files(lane: RouteLane, request: FilesRequest, service: Service) -> Response:
     """Hand out the FITS files of spectra, one after the other."""
     service.check_profile(request.profile)
     selection = service.resolve(request.ids, request.context, missing=request.missing)
-    if selection.nspec > settings.max_ids:
-        raise TooMuch("spectra", selection.nspec, settings.max_ids, "max_ids")
+    most = lane.settings.max_ids
+    if selection.nspec > most:
+        raise TooMuch("spectra", selection.nspec, most, "max_ids")
     meta = {"version": 1, "nspec": selection.nspec, "missing": list(selection.missing)}
 
     def make() -> Iterator[bytes]:
@@ -189,10 +187,9 @@ def bulk_files(
     responses=_ARROW | told(*_FAULTS),
     response_class=StreamingResponse,
 )
-def bulk_query(
-    lane: RequestLane, request: CatalogRequest, service: Service, settings: ServerSettings
-) -> Response:
+def bulk_query(lane: RouteLane, request: CatalogRequest, service: Service) -> Response:
     """Answer a query with catalogue columns."""
+    settings = lane.settings
     service.check_profile(request.profile)
     asked = QueryRequest(
         context=request.context,

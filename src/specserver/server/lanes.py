@@ -1,12 +1,14 @@
 """How an answer is made and sent: light ones at once, heavy ones batch by batch in their lane."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import aclosing, suppress
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from anyio import CancelScope
 from fastapi import Depends, Request
+from fastapi.routing import APIRoute
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from typing_extensions import override
@@ -127,8 +129,8 @@ class Lane:
     def __init__(self, request: Request) -> None:
         self._state = request.state
         self._admission: Admission = request.app.state.admission
-        settings: Settings = request.app.state.settings
-        self._light_spectra = settings.light_spectra
+        self.settings: Settings = request.app.state.settings
+        """The settings of the running application."""
 
     def answer(
         self,
@@ -151,7 +153,7 @@ class Lane:
             Spectra that have to be read, or what is worth as many; None: those served.
         """
         self._state.nspec = nspec
-        if (nspec if cost is None else cost) > self._light_spectra:
+        if (nspec if cost is None else cost) > self.settings.light_spectra:
             return Streamed(make, self._admission, media_type, headers)
         return Response(b"".join(make()), media_type=media_type, headers=headers)
 
@@ -174,6 +176,28 @@ async def get_lane(request: Request) -> AsyncIterator[Lane]:
         yield lane
 
 
+class LaneRoute(APIRoute):
+    """A route whose endpoint works in a heavy turn when it is given a long list of spectra."""
+
+    @override
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return what answers a request."""
+        handle = super().get_route_handler()
+
+        async def in_lane(request: Request) -> Response:
+            try:
+                nbytes = len(await request.body())
+            except ClientDisconnect:
+                return Response(status_code=400)
+            if nbytes <= _LONG_BODY_BYTES:
+                return await handle(request)
+            admission: Admission = request.app.state.admission
+            async with admission.seat_and_turn():
+                return await handle(request)
+
+        return in_lane
+
+
 async def _when_gone(receive: Receive, act: Callable[[], None]) -> None:
     """Act when the client has gone away."""
     while (await receive())["type"] != "http.disconnect":
@@ -181,5 +205,12 @@ async def _when_gone(receive: Receive, act: Callable[[], None]) -> None:
     act()
 
 
+async def get_short_lane(request: Request) -> Lane:
+    """Return the lane of a request to a `LaneRoute`."""
+    return Lane(request)
+
+
 # Ends with the endpoint's function, before its answer takes a seat of its own.
 RequestLane = Annotated[Lane, Depends(get_lane, scope="function")]
+# Of a `LaneRoute`, without the cost of a dependency that ends: 30 µs of each request.
+RouteLane = Annotated[Lane, Depends(get_short_lane)]

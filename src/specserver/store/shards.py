@@ -6,6 +6,7 @@ its own; laying seven thousand of them end to end took three times as long as re
 """
 
 import os
+import struct
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any, Final
 import google_crc32c
 import numpy as np
 import numpy.typing as npt
+from numcodecs import blosc
 
 from ..errors import StoreError
 
@@ -24,6 +26,8 @@ _CRC_BYTES: Final = 4
 _ABSENT: Final = 2**64 - 1
 _OPEN_FILES: Final = 400
 """Shards kept open: well below the 1,024 files that a process may usually have open."""
+# Blosc-1 frame header: uncompressed and compressed size, little-endian, at bytes 4 and 12.
+_FRAME: Final = struct.Struct("<4xI4xI")
 _DAMAGED: Final = "a chunk's checksum is wrong: restore the file"
 # Linux can say whether the bytes are in memory; elsewhere every read may wait for the disk.
 _AT_ONCE: Final = getattr(os, "RWF_NOWAIT", None)
@@ -83,6 +87,66 @@ class ShardFrames:
             if not _read(*one, out, 0):
                 raise StoreError(one[0][0].path, "a chunk is cut off: restore the file")
 
+    def decode(self, out: npt.NDArray[Any], npix: int, cut: slice) -> None:
+        """Read and decompress the rows, and write of each the pixels of a cut.
+
+        Parameters
+        ----------
+        out : 2D[nrow, npix of the cut]
+        npix : pixels of a whole row
+
+        Raises
+        ------
+        StoreError
+            A frame is missing or damaged.
+        """
+        # Both stay in the processor's cache from one row to the next.
+        room = memoryview(bytearray(int(self.sizes.max(initial=0)) + _CRC_BYTES))
+        row = np.empty(npix, out.dtype)
+        whole = cut == slice(0, npix)
+
+        def read(index: int, place: tuple[ShardFile, int], size: int, flags: int) -> bool:
+            file, offset = place
+            encoded = room[: size + _CRC_BYTES]
+            if not _fill(file, offset, encoded, flags):
+                return False
+            frame = encoded[:size].tobytes()
+            if not _intact(frame, encoded[size:]):
+                raise StoreError(file.path, _DAMAGED)
+            into = out[index] if whole else row
+            _unpack(file.path, frame, into)
+            if not whole:
+                out[index] = row[cut]
+            return True
+
+        wanted = list(zip(range(len(out)), self._places, self.sizes.tolist(), strict=True))
+        cold = [one for one in wanted if not read(*one, _AT_ONCE)] if _AT_ONCE else wanted
+        for _, (file, offset), size in cold:
+            os.posix_fadvise(file.handle, offset, size + _CRC_BYTES, os.POSIX_FADV_WILLNEED)
+        for one in cold:
+            if not read(*one, 0):
+                raise StoreError(one[1][0].path, "a chunk is cut off: restore the file")
+
+
+def _fill(file: ShardFile, offset: int, out: memoryview, flags: int) -> bool:
+    """Read as many bytes as there is room for; return False when not all were to be had."""
+    try:
+        return os.preadv(file.handle, [out], offset, flags) == len(out)
+    except OSError as error:
+        if flags:
+            return False
+        raise StoreError(file.path, str(error.strerror)) from error
+
+
+def _unpack(path: str, frame: bytes, into: npt.NDArray[Any]) -> None:
+    """Decompress one frame, of which the library believes what it says of its size."""
+    try:
+        if _FRAME.unpack_from(frame) != (into.nbytes, len(frame)):
+            raise StoreError(path, "a chunk is not of the size it should be: restore the file")
+        blosc.decompress(frame, into)
+    except (struct.error, RuntimeError, ValueError) as error:
+        raise StoreError(path, f"a chunk cannot be unpacked ({error})") from error
+
 
 def _read(place: tuple[ShardFile, int], size: int, at: int, out: memoryview, flags: int) -> bool:
     """Read one frame into place; return False when not all of it was to be had."""
@@ -101,34 +165,49 @@ def _read(place: tuple[ShardFile, int], size: int, at: int, out: memoryview, fla
     return True
 
 
-def _intact(data: bytes, check: bytes | bytearray) -> bool:
+def _intact(data: bytes, check: bytes | bytearray | memoryview) -> bool:
     """Return whether bytes have the little-endian crc32c that is stated."""
     return bool(google_crc32c.value(data) == int.from_bytes(check, "little"))
 
 
-def shard_frames(path: str, rows: npt.NDArray[np.integer]) -> ShardFrames:
-    """Return the frames of some rows of the array at ``path``, yet to be read.
+@dataclass(frozen=True, slots=True)
+class ShardRows:
+    """Rows of an array, by the shard that holds them: the same for all vectors of a segment."""
 
-    Parameters
-    ----------
-    rows : 1D[nrow] int, row of the array
+    rows: npt.NDArray[np.int64]
+    """1D[nrow]"""
+    shards: Sequence[tuple[int, Sequence[int], npt.NDArray[np.int64]]]
+    """Number of a shard, which of the rows it holds, and their rows within it."""
+
+
+def by_shard(rows: npt.NDArray[np.integer]) -> ShardRows:
+    """Sort rows, 1D[nrow] int, by their shards."""
+    places: npt.NDArray[np.int64] = np.asarray(rows, np.int64)
+    shards, within = np.divmod(places, SHARD)
+    numbers = shards.tolist()
+    if len(set(numbers)) < 2:
+        return ShardRows(places, [(shard, range(len(rows)), within) for shard in set(numbers)])
+    parts = ((shard, np.flatnonzero(shards == shard)) for shard in sorted(set(numbers)))
+    return ShardRows(places, [(shard, mine.tolist(), within[mine]) for shard, mine in parts])
+
+
+def shard_frames(path: str, wanted: ShardRows) -> ShardFrames:
+    """Return the frames of some rows of the array at ``path``, yet to be read.
 
     Raises
     ------
     StoreError
         A shard is missing, its index is damaged, or a row is not in it.
     """
-    shards, within = np.divmod(np.asarray(rows, np.int64), SHARD)
-    sizes = np.zeros(len(rows), np.int64)
-    places: list[Any] = [None] * len(rows)
-    for shard in np.unique(shards).tolist():
+    sizes = np.zeros(len(wanted.rows), np.int64)
+    places: list[Any] = [None] * len(wanted.rows)
+    for shard, mine, within in wanted.shards:
         file = open_shard(f"{path}/c/{shard}/0")
-        mine = np.flatnonzero(shards == shard)
-        sizes[mine] = file.sizes[within[mine]]
-        for index, offset in zip(mine.tolist(), file.offsets[within[mine]].tolist(), strict=True):
+        sizes[mine] = file.sizes[within]
+        for index, offset in zip(mine, file.offsets[within].tolist(), strict=True):
             places[index] = (file, offset)
     if not sizes.all():
-        raise StoreError(path, f"row {rows[np.argmin(sizes)]} is not in its shard")
+        raise StoreError(path, f"row {wanted.rows[np.argmin(sizes)]} is not in its shard")
     return ShardFrames(sizes, places)
 
 
