@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from specserver.client.identifiers import read_identifiers
 from specserver.errors import BadIdentifier, UnknownField
 from specserver.model.ids import pack_specobjid, unpack_specobjid
-from specserver.model.idtext import IdPattern, parse_id_tuple
+from specserver.model.idtext import IdForm, IdPattern, parse_id_tuple
 
 A, B = 299489676975171584, 11997690149582688256
 IDS = np.array([A, B, A], "u8")
@@ -209,7 +209,10 @@ def test_named_column():
     table = Table({"specobjid": [1, 2], "bestobjid": IDS[:2]})
     for given_table in (table, table.to_pandas(), table.as_array()):
         assert read_identifiers(given_table, "bestobjid") == ([A, B], False)
-        assert read_identifiers(given_table, id_column="bestobjid") == ([A, B], False)
+        assert read_identifiers(given_table, form=IdForm("bestobjid", ("plate",))) == (
+            [A, B],
+            False,
+        )
         with pytest.raises(UnknownField, match=r"'targetid'.*specobjid, bestobjid"):
             read_identifiers(given_table, id_col="targetid")
     with pytest.raises(UnknownField, match="'specobjid'; known here: ra, dec"):
@@ -362,6 +365,7 @@ def test_real_table_with_rounded_ids(real_spectra):
 
 def test_real_negative_ids(real_spectra):
     found, _ = read_identifiers(
-        real_spectra / "catalogs" / "desi_targets.csv", id_column="targetid"
+        real_spectra / "catalogs" / "desi_targets.csv",
+        form=IdForm("targetid", ("targetid",), 0, has_reduction=False),
     )
     assert found[:3] == [39633345008634465, 39633345008634465, -1695072]

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from specserver.errors import BadIdentifier, UnknownField
 from specserver.model.idtext import (
+    USUAL_FORM,
+    IdForm,
     IdPattern,
     Span,
     format_id,
@@ -38,7 +40,14 @@ def patterns(nparts=4):
         max_size=3,
     ).map(tuple)
     parts = st.tuples(*[numbers] * (nparts - 1), texts).filter(lambda parts: any(parts[:-1]))
-    return parts.map(IdPattern)
+    form = form_of(nparts)
+    return parts.map(lambda parts: IdPattern(parts, form))
+
+
+def form_of(nparts):
+    if nparts == len(USUAL_FORM.parts):
+        return USUAL_FORM
+    return IdForm("id", tuple(f"part{number}" for number in range(nparts)))
 
 
 def numbers():
@@ -69,7 +78,7 @@ def test_printed_lists_of_numbers(values):
 @given(st.integers(2, 6).flatmap(lambda n: st.tuples(st.just(n), patterns(n))))
 def test_any_number_of_parts(both):
     nparts, pattern = both
-    assert parse_id_text(format_id(pattern), nparts) == [pattern]
+    assert parse_id_text(format_id(pattern), form_of(nparts)) == [pattern]
 
 
 @given(
@@ -188,7 +197,7 @@ def test_table(text, expected):
 def test_table_with_a_named_column():
     text = f"specobjid,bestobjid\n1,{A}\n"
     assert parse_id_text(text, id_col="BESTOBJID") == [A]
-    assert parse_id_text(text, id_column="bestobjid") == [A]
+    assert parse_id_text(text, IdForm("bestobjid", USUAL_FORM.parts)) == [A]
     with pytest.raises(UnknownField, match=r"'targetid'.*specobjid, bestobjid"):
         parse_id_text(text, id_col="targetid")
     with pytest.raises(UnknownField, match="known here: ra, dec"):
@@ -271,7 +280,7 @@ def test_tuple_parts():
     )
     assert exact(b"266", "51602", 1, b"v5_7_0 ").parts[3] == ("v5_7_0",)
     assert exact(None, "*", 5).parts == (None, None, (Span(5, 5),), None)
-    assert parse_id_tuple((5,), 2).parts == ((Span(5, 5),), None)
+    assert parse_id_tuple((5,), form_of(2)).parts == ((Span(5, 5),), None)
     assert exact(1, 2, 3, "26,103").parts[3] == ("26", "103")
 
 
@@ -348,14 +357,14 @@ def test_what_leads_a_list():
 
 
 def test_columns():
-    assert id_columns(["ra", "SPECOBJID"], 4, "specobjid", None) == (1,)
-    assert id_columns(["FIBER", "mjd", "plate"], 4, "specobjid", None) == (2, 1, 0)
-    assert id_columns(["fiberid", "run2d", "mjd", "plate"], 4, "specobjid", None) == (3, 2, 0, 1)
-    assert id_columns(["only"], 4, "specobjid", None) == (0,)
+    assert id_columns(["ra", "SPECOBJID"], USUAL_FORM, None) == (1,)
+    assert id_columns(["FIBER", "mjd", "plate"], USUAL_FORM, None) == (2, 1, 0)
+    assert id_columns(["fiberid", "run2d", "mjd", "plate"], USUAL_FORM, None) == (3, 2, 0, 1)
+    assert id_columns(["only"], USUAL_FORM, None) == (0,)
     with pytest.raises(UnknownField):
-        id_columns(["only"], 4, "specobjid", "other")
+        id_columns(["only"], USUAL_FORM, "other")
     with pytest.raises(UnknownField):
-        id_columns(["plate", "mjd", "fiber"], 2, "targetid", None)
+        id_columns(["plate", "mjd", "fiber"], TARGETS, None)
 
 
 def seconds(function, *args):
@@ -395,3 +404,47 @@ def test_hostile_text_takes_linear_time(text):
             parse_id_text(text)
 
     assert seconds(refuse) < 3.0
+
+
+TARGETS = IdForm("targetid", ("targetid", "survey", "program"), texts=2, has_reduction=False)
+EXPOSURES = IdForm("targetid", ("targetid", "expid"), texts=0, has_reduction=False)
+NAMES = IdForm("id", ("name",), texts=1, has_reduction=False)
+T = 39627652591521181
+
+
+@given(
+    numbers().filter(lambda number: number < 2**63),
+    st.sampled_from([None, ("sv3",), ("main", "sv1")]),
+    st.sampled_from([None, ("dark",), ("bright", "dark")]),
+)
+def test_tuples_that_an_identifier_leads(number, survey, program):
+    parts = ((Span(number, number),), survey, program)
+    pattern = IdPattern(parts, TARGETS)
+    assert parse_id_text(format_id(pattern), TARGETS) == [pattern]
+    assert pattern.is_exact == (len(survey or ()) == len(program or ()) == 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "form", "expected"),
+    [
+        (f"({T}, 'sv3', 'dark')", TARGETS, [(T, "sv3", "dark")]),
+        (f"({T}, sv3)", TARGETS, [(T, "sv3")]),
+        (f"{T}, sv3, dark\n{T}, main, *", TARGETS, [(T, "sv3", "dark"), (T, "main")]),
+        (f"({T}, {T + 1})", TARGETS, [T, T + 1]),
+        (f"[({T}, 'sv3', 'dark'), {T}]", TARGETS, [(T, "sv3", "dark"), T]),
+        ("(-1695072, 'main', '*')", TARGETS, [(-1695072, "main")]),
+        ("('*', 'sv3', 'dark')", TARGETS, [("*", "sv3", "dark")]),
+        (f"targetid,survey,program,z\n{T},sv3,dark,1.5\n", TARGETS, [(T, "sv3", "dark")]),
+        (f"targetid,z\n{T},1.5\n", TARGETS, [T]),
+        (f"({T}, 77)", EXPOSURES, [(T, 77)]),
+        (f"({T}, {T})", EXPOSURES, [T, T]),
+        (f"({T}, '*')", EXPOSURES, [(T,)]),
+        ("ngc-1068\nngc-4151", NAMES, [("ngc-1068",), ("ngc-4151",)]),
+        ("12", NAMES, [12]),
+        ("name,ra\nngc-1068,1.0", NAMES, [("ngc-1068",)]),
+    ],
+)
+def test_tuples_of_other_forms(text, form, expected):
+    wanted = [parse_id_tuple(one, form) if isinstance(one, tuple) else one for one in expected]
+    assert parse_id_text(text, form) == wanted
+    assert parse_id_text("\n".join(map(format_id, wanted)), form) == wanted

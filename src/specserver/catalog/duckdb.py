@@ -28,6 +28,7 @@ from .deadline import Deadline
 from .healpix import cover
 from .index import IndexInfo, index_folder, load_sidecars
 from .mapped import MappedColumns, Rows
+from .nearby import SkyColumns
 
 __all__ = ["Catalog", "Place", "Rows"]
 
@@ -178,28 +179,47 @@ class Catalog:
     def matching(self, pattern: IdPattern) -> tuple[Rows, pa.Table]:
         """Return the rows that a tuple with wildcards names, with their identifier parts.
 
-        Ordered by the parts, the reduction last.
+        Ordered by the parts.
         """
+        names = list(self.survey.id_parts)
+        if pattern.form.leads_with_id and pattern.parts[0] is not None:
+            return self._matching_ids(pattern, names)
         where: list[str] = ["true"]
         params: list[int | str] = []
-        for column, part in zip(self.survey.id_parts, pattern.parts, strict=True):
-            if part is None:
-                continue
-            one = []
-            for choice in part:
-                if isinstance(choice, Span):
-                    one.append(f'"{column}" BETWEEN ? AND ?')
-                    params += [choice.low, choice.high]
-                else:
-                    one.append(f'"{column}" = ?')
-                    params.append(choice)
-            where.append(f"({' OR '.join(one)})")
-        names = [f'"{column}"' for column in self.survey.id_parts]
-        parts = ["SELECT _index,", ", ".join(names), "FROM objects WHERE", " AND ".join(where)]
-        parts += ["ORDER BY", ", ".join(names)]
+        for column, part in zip(names, pattern.parts, strict=True):
+            if part is not None:
+                one, values = _one_of(column, part)
+                where.append(one)
+                params += values
+        quoted = ", ".join(f'"{column}"' for column in names)
+        parts = ["SELECT _index,", quoted, "FROM objects WHERE", " AND ".join(where)]
+        parts += ["ORDER BY", quoted, ", _index"]
         with self._cursor() as cursor:
             found = _table(cursor.sql(" ".join(parts), params=params))
         return found.column("_index").to_numpy(), found.drop_columns(["_index"])
+
+    def _matching_ids(self, pattern: IdPattern, names: list[str]) -> tuple[Rows, pa.Table]:
+        """Return the same for a tuple that begins with an identifier, which is searched."""
+        spans = [one for one in pattern.parts[0] or () if isinstance(one, Span)]
+        limits = np.iinfo(self.survey.id_column.dtype)
+        wanted = [one.low for one in spans if limits.min <= one.low <= limits.max]
+        rows = self.all_with_ids(np.array(wanted, self.survey.id_column.dtype))
+        table = self._mapped.take(names, rows)
+        good = np.ones(len(rows), bool)
+        for column, part in zip(names[1:], pattern.parts[1:], strict=True):
+            if part is not None:
+                good &= _allowed(table.column(column), part)
+        rows, table = rows[good], table.filter(pa.array(good))
+        order = table.append_column("_index", pa.array(rows)).sort_by(
+            [(name, "ascending") for name in (*names, "_index")]
+        )
+        return order.column("_index").to_numpy(), order.select(names)
+
+    @property
+    def sky(self) -> SkyColumns:
+        """Where all rows are, as `catalog.nearby` searches them."""
+        one = self._columns
+        return SkyColumns(one["hpx"], one["ra"], one["dec"], one["id"], one["primary"])
 
     def positions(self, rows: Rows) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return ra and dec of rows, degrees, 1D[n]."""
@@ -304,6 +324,38 @@ class Catalog:
             if timer:
                 timer.cancel()
             cursor.close()
+
+
+def _one_of(column: str, part: tuple[Span, ...] | tuple[str, ...]) -> tuple[str, list[int | str]]:
+    """Return the condition that a column has one of the values of a part, and its parameters."""
+    one: list[str] = []
+    params: list[int | str] = []
+    for choice in part:
+        if isinstance(choice, Span):
+            one.append(f'"{column}" BETWEEN ? AND ?')
+            params += [choice.low, choice.high]
+        else:
+            one.append(f'"{column}" = ?')
+            params.append(choice)
+    return f"({' OR '.join(one)})", params
+
+
+def _allowed(
+    values: pa.ChunkedArray, part: tuple[Span, ...] | tuple[str, ...]
+) -> npt.NDArray[np.bool_]:
+    """Return which values of a column a part allows, 1D[n]."""
+    return np.array(
+        [
+            any(
+                value is not None and one.low <= value <= one.high
+                if isinstance(one, Span)
+                else value == one
+                for one in part
+            )
+            for value in values.to_pylist()
+        ],
+        bool,
+    )
 
 
 def _table(answered: duckdb.DuckDBPyRelation) -> pa.Table:

@@ -138,16 +138,15 @@ def build_index(
     ----------
     names : what is covered, for the record
     files : Parquet with the columns of `catalog.objects`
-    unique : refuse an identifier that stands in two rows
+    unique : refuse a spectrum that stands in two rows
     """
     path.mkdir(parents=True, exist_ok=True)
-    identifier = survey.id_column.name
     listed = [str(file) for file in files]
     with duckdb.connect(str(path / "catalog.duckdb")) as connection:
         connection.register("segment_files", _numbered(listed))
         rows = connection.read_parquet(listed, union_by_name=True, filename=True)
         rows.create_view("segment_rows")
-        _make_objects(connection, identifier)
+        _make_objects(connection, survey, rows.columns)
         columns = {
             str(column): _kind(str(kind))
             for column, kind in connection.execute(
@@ -166,17 +165,42 @@ def _numbered(files: Sequence[str]) -> Any:
     return pa.table({"_file": files, "_segment": np.arange(len(files), dtype=np.int32)})
 
 
-def _make_objects(connection: duckdb.DuckDBPyConnection, identifier: str) -> None:
-    """Make the table of all rows in HEALPix order."""
+def _make_objects(
+    connection: duckdb.DuckDBPyConnection, survey: Survey, names: Sequence[str]
+) -> None:
+    """Make the table of all rows in HEALPix order, the best of each object marked."""
+    made, params = _best(survey, names)
+    column = survey.primary[0]
+    left_out = ["filename", *([f'"{column}"'] if made and column in names else [])]
     # Numbered as they come out of one sort; sorting by the number again would take half as long
     # once more, and a quarter more memory. `_in_order` checks what came of it.
     parts = [
         "CREATE TABLE objects AS SELECT (row_number() OVER () - 1)::BIGINT AS _index, *",
-        "FROM (SELECT f._segment, r.* EXCLUDE (filename)",
+        f"FROM (SELECT f._segment, r.* EXCLUDE ({', '.join(left_out)})",
+        f', {made} AS "{column}"' if made else "",
         "FROM segment_rows r JOIN segment_files f ON r.filename = f._file",
-        f'ORDER BY r._hpx, r."{identifier}", f._segment, r._row)',
+        f'ORDER BY r._hpx, r."{survey.id_column.name}", f._segment, r._row)',
     ]
-    connection.execute(" ".join(parts))
+    connection.execute(" ".join(parts), params)
+
+
+def _best(survey: Survey, names: Sequence[str]) -> tuple[str, list[int | str]]:
+    """Return the expression that is 1 for the best row of each object, and its parameters."""
+    if survey.best is None:
+        return "", []
+    order, params = [], []
+    for column, first in survey.best.order:
+        if column not in names:
+            continue
+        # NaN is nothing known; it would come before all numbers.
+        value = f'CASE WHEN r."{column}"::VARCHAR <> \'nan\' THEN r."{column}" END'
+        if first != "desc":
+            value = f'(r."{column}" = ?)'
+            params.append(first)
+        order.append(f"{value} DESC NULLS LAST")
+    order += ["f._segment", "r._row"]
+    over = f'PARTITION BY r."{survey.best.group}" ORDER BY {", ".join(order)}'
+    return f"(row_number() OVER ({over}) = 1)::UTINYINT", params
 
 
 def _write_sidecars(
@@ -208,14 +232,27 @@ def _write_sidecars(
         raise CatalogError("the database did not keep the rows in HEALPix order")
     order = np.argsort(out["id"], kind="stable")
     ids = out["id"][order]
-    if unique and nrows > 1 and bool(np.any(ids[1:] == ids[:-1])):
-        twice = ids[1:][ids[1:] == ids[:-1]]
-        raise CatalogError(f"identifiers stored twice: {twice[:5].tolist()}")
+    if bool(np.any(ids[1:] == ids[:-1])):
+        # Of the rows of one identifier the best comes first: it is what the identifier means.
+        order = np.lexsort((~out["primary"], out["id"]))
+        if unique:
+            _require_distinct(connection, identifier, reader.schema.names)
     np.save(path / "id_sorted.npy", ids)
     np.save(path / "id_rank.npy", order.astype(np.int64))
     for array in out.values():
         array.flush()
     return int(nrows)
+
+
+def _require_distinct(
+    connection: duckdb.DuckDBPyConnection, identifier: str, names: Sequence[str]
+) -> None:
+    """Raise when a spectrum stands in two rows."""
+    key = ', coalesce("_key", 0)' if "_key" in names else ""
+    parts = ["SELECT", f'"{identifier}"', "FROM objects GROUP BY", f'"{identifier}"{key}']
+    twice = connection.execute(" ".join([*parts, "HAVING count(*) > 1 LIMIT 5"])).fetchall()
+    if twice:
+        raise CatalogError(f"identifiers stored twice: {[row[0] for row in twice]}")
 
 
 def _in_order(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

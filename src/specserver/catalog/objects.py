@@ -10,7 +10,11 @@ _row       int32   row in the segment's arrays
 _source    text    path of the original file
 _size      int64   its size in bytes
 _mtime_ns  int64   its time of last change
+_key       int64   what tells spectra of one id apart; only where they can share one
 ========== ======= ===================================================================
+
+``ra`` and ``dec`` are null, and ``_hpx`` is −1, where the position is not known: no region holds
+such a spectrum.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,14 +23,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..model.survey import RawSpectrum, Survey
 from .healpix import pixel
-
-HIDDEN = ("_hpx", "_row", "_source", "_size", "_mtime_ns")
-"""Columns for the house's own use, never shown to a caller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +42,19 @@ class Source:
 
 def sky_order(spectra: Sequence[RawSpectrum]) -> list[int]:
     """Return the order in which spectra stand in a segment: along the HEALPix curve, then by id."""
-    ra = np.array([one.ra_deg for one in spectra])
-    dec = np.array([one.dec_deg for one in spectra])
     ids = np.array([one.id for one in spectra])
-    order: list[int] = np.lexsort((ids, pixel(ra, dec))).tolist()
+    order: list[int] = np.lexsort((ids, _pixels(spectra))).tolist()
     return order
+
+
+def _pixels(spectra: Sequence[RawSpectrum]) -> npt.NDArray[np.int64]:
+    """Return the HEALPix pixel of each spectrum, 1D[n]; −1 where its position is not known."""
+    ra = np.array([one.ra_deg for one in spectra], np.float64)
+    dec = np.array([one.dec_deg for one in spectra], np.float64)
+    known = np.isfinite(ra) & np.isfinite(dec)
+    pixels = np.full(len(spectra), -1, np.int64)
+    pixels[known] = pixel(ra[known], dec[known])
+    return pixels
 
 
 def write_objects(
@@ -57,13 +67,16 @@ def write_objects(
     for name in names:
         values = [one.row.get(name) for one in spectra]
         columns[name] = pa.array(_plain(values), _arrow_type(values, core.get(name)))
-    ra = np.array([one.ra_deg for one in spectra])
-    dec = np.array([one.dec_deg for one in spectra])
-    columns["_hpx"] = pa.array(pixel(ra, dec), pa.int64())
+    # from_pandas: NaN, of which every comparison in SQL is true, becomes null.
+    columns["ra"] = pa.array([one.ra_deg for one in spectra], pa.float64(), from_pandas=True)
+    columns["dec"] = pa.array([one.dec_deg for one in spectra], pa.float64(), from_pandas=True)
+    columns["_hpx"] = pa.array(_pixels(spectra), pa.int64())
     columns["_row"] = pa.array(np.arange(len(spectra)), pa.int32())
     columns["_source"] = pa.array([source.path for source in sources], pa.string())
     columns["_size"] = pa.array([source.size for source in sources], pa.int64())
     columns["_mtime_ns"] = pa.array([source.mtime_ns for source in sources], pa.int64())
+    if any(one.key is not None for one in spectra):
+        columns["_key"] = pa.array([one.key for one in spectra], pa.int64())
     # Parquet has no unsigned 8-bit storage of its own, but records the type; zstd suits text.
     pq.write_table(pa.table(columns), path, compression="zstd")
 
@@ -84,7 +97,12 @@ def _arrow_type(values: Sequence[Any], dtype: str | None) -> pa.DataType:
 
 
 def read_sources(paths: Mapping[str, Path], id_column: str) -> pa.Table:
-    """Return id and source columns of the objects files of segments."""
-    names = [id_column, "_source", "_size", "_mtime_ns"]
-    tables = [pq.read_table(path, columns=names) for path in paths.values()]
-    return pa.concat_tables(tables) if tables else pa.table({name: [] for name in names})
+    """Return id, key and source columns of the objects files of segments."""
+    names = (id_column, "_source", "_size", "_mtime_ns", "_key")
+    tables = [pa.table({name: pa.array([], pa.int64()) for name in names if name != "_source"})]
+    tables[0] = tables[0].append_column("_source", pa.array([], pa.string()))
+    for path in paths.values():
+        file = pq.ParquetFile(path)
+        tables.append(file.read([name for name in names if name in file.schema_arrow.names]))
+    # The identifier may be unsigned; without any segment its type is of no matter.
+    return pa.concat_tables(tables[1:] or tables, promote_options="default")

@@ -196,7 +196,7 @@ def _simple(column: Any) -> Any:
         return column.cast(pa.string()) if kind.scale == 0 else column.cast(pa.float64())
     texts: Sequence[Callable[[Any], bool]] = (
         pa.types.is_string, pa.types.is_large_string, pa.types.is_binary,
-        pa.types.is_large_binary, pa.types.is_date, pa.types.is_timestamp,
+        pa.types.is_large_binary, pa.types.is_date, pa.types.is_timestamp, pa.types.is_time,
     )  # fmt: skip
     if any(test(kind) for test in texts):
         return pc.utf8_trim_whitespace(column.cast(pa.string()))

@@ -186,7 +186,7 @@ def vac_survey(survey: Survey, columns: Sequence[Column], names: Iterable[str]) 
     described = {column.name: column for column in survey.columns}
     described |= {column.name: column for column in columns}
     kept = tuple(column for name, column in described.items() if name in there)
-    return replace(survey, columns=kept, aliases=aliases, primary=(_LINKED, 1))
+    return replace(survey, columns=kept, aliases=aliases, primary=(_LINKED, 1), best=None)
 
 
 def vac_columns(data: Path, context: str, name: str) -> tuple[Column, ...]:

@@ -5,6 +5,7 @@ import os
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import BadParameter, SpecServerError, UnknownContext, UnknownProfile
+from ..model.ids import USUAL_FORM, IdForm
 from .spaces import Spaces
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Connection:
         self._svc_url = svc_url
         self._token: str | None = None
         self._session: Session | None = None
-        self._id_columns: dict[tuple[str, str], str] = {}
+        self._id_forms: dict[tuple[str, str], IdForm] = {}
 
     def isAlive(self, svc_url: str | None = None, timeout: float = 2) -> bool:
         """Return whether a service answers at the URL within ``timeout`` seconds."""
@@ -154,12 +155,22 @@ class Connection:
         """Return context and profile of a call."""
         return {"context": context or self._context, "profile": profile or self._profile}
 
-    def _id_column(self, context: str) -> str:
-        """Return the name of a context's identifier; asked for once."""
+    def _id_form(self, context: str) -> IdForm:
+        """Return what identifiers of a context look like; asked for once."""
         key = (self.get_svc_url(), context)
-        if key not in self._id_columns:
-            self._id_columns[key] = str(self.list_contexts(context, fmt="json")["id_main"])
-        return self._id_columns[key]
+        if key not in self._id_forms:
+            told = self.list_contexts(context, fmt="json")
+            self._id_forms[key] = IdForm(
+                str(told["id_main"]),
+                tuple(told.get("id_parts") or USUAL_FORM.parts),
+                int(told.get("id_texts", 1)),
+                bool(told.get("id_reduction", True)),
+            )
+        return self._id_forms[key]
+
+    def _id_column(self, context: str) -> str:
+        """Return the name of a context's identifier."""
+        return self._id_form(context).column
 
     def _is_valid(self, what: str, value: str) -> bool:
         """Ask the service whether it has a context or profile; its refusal comes as an error."""

@@ -30,7 +30,16 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import BadIdentifier
-from ..model.idtext import IdPattern, id_columns, leads_list, parse_id_text, parse_id_tuple
+from ..model.idtext import (
+    USUAL_FORM,
+    IdForm,
+    IdPattern,
+    id_columns,
+    is_tuple,
+    leads_list,
+    parse_id_text,
+    parse_id_tuple,
+)
 
 _VOS: Final = "vos://"
 _MAX_FILE_NAME: Final = 1024  # longer text cannot be opened on common systems, so it is none
@@ -50,8 +59,7 @@ def read_identifiers(
     given: object,
     id_col: str | None = None,
     *,
-    id_column: str = "specobjid",
-    nparts: int = 4,
+    form: IdForm = USUAL_FORM,
     read_vos: Callable[[str], str] | None = None,
 ) -> tuple[_Ids, bool]:
     """Return the identifiers in what a caller gave, and whether it was a single one.
@@ -62,10 +70,9 @@ def read_identifiers(
         See the table at the head of this module. Order and duplicates are kept.
     id_col :
         Column of a table to take; without effect on what has no columns.
-    id_column :
-        Name of the survey's identifier, the column taken when ``id_col`` is not given.
-    nparts :
-        Parts of the tuple form, the last one text.
+    form :
+        What identifiers of the survey look like: the column taken when ``id_col`` is not given,
+        and the parts of a tuple.
     read_vos :
         Reads a file in virtual storage as text, by its name.
 
@@ -81,7 +88,16 @@ def read_identifiers(
     >>> read_identifiers([299489676975171584])
     ([299489676975171584], False)
     """
-    return _Reading(id_col, id_column, nparts, read_vos).read(given)
+    return _Reading(id_col, form, read_vos).read(given)
+
+
+def are_numbers(given: object) -> bool:
+    """Return whether identifiers are whole numbers beyond doubt: no form is needed to read them."""
+    if isinstance(given, np.ndarray):
+        return given.dtype.kind in "iu"
+    if isinstance(given, list):
+        return set(map(type, given)) <= {int, np.int64, np.uint64}
+    return isinstance(given, int | np.integer)
 
 
 def _foreign(given: object) -> str:
@@ -150,7 +166,47 @@ def _file_named(text: str) -> Path | None:
     return None
 
 
-def _is_list_text(text: str, found: Sequence[int | IdPattern]) -> bool:
+def file_text(given: str | PathLike[str], read_vos: Callable[[str], str] | None) -> str | None:
+    """Return the text of the file that a caller named; None for text that names none."""
+    if not isinstance(given, str):
+        return _file_text(Path(given).expanduser())
+    if given.lstrip().startswith(_VOS):
+        if read_vos is None:
+            raise BadIdentifier(_shown(given), "there is no virtual storage to read it from")
+        return read_vos(given.strip())
+    path = _file_named(given)
+    return None if path is None else _file_text(path)
+
+
+def table_of(given: Any) -> tuple[list[str], Callable[[int], Any]] | None:
+    """Return the names of a table's columns, and what gives one by its place; None: no table."""
+    kind = _foreign(given)
+    if kind == "DataFrame":
+        if None not in given.index.names and given.columns.intersection(given.index.names).empty:
+            given = given.reset_index()
+        return [str(name) for name in given.columns], lambda at: given.iloc[:, at].to_numpy()
+    if kind == "Table":
+        return list(given.colnames), lambda at: given[given.colnames[at]]
+    if isinstance(given, np.ndarray) and given.dtype.names is not None:
+        names, flat = given.dtype.names, given.reshape(-1)
+        return list(names), lambda at: flat[names[at]]
+    return None
+
+
+def row_of(given: Any) -> tuple[list[str], list[Any]] | None:
+    """Return names and values of a row of a table; None for what is none, or a list of values."""
+    if isinstance(given, np.void):
+        return None if given.dtype.names is None else (list(given.dtype.names), list(given.item()))
+    kind = _foreign(given)
+    if kind == "Row":
+        return list(given.colnames), list(given)
+    # The labels of a column are numbers.
+    if kind == "Series" and given.index.dtype.kind not in "iu":
+        return [str(label) for label in given.index], given.tolist()
+    return None
+
+
+def is_list_text(text: str, found: Sequence[int | IdPattern]) -> bool:
     """Return whether text is the text of a list, though it may hold one identifier only."""
     bare = "".join(text.split(" "))
     return (
@@ -169,8 +225,7 @@ class _Reading:
     """The reading of one given object: what its columns and tuples are."""
 
     id_col: str | None
-    id_column: str
-    nparts: int
+    form: IdForm
     read_vos: Callable[[str], str] | None
 
     def read(self, given: object) -> tuple[_Ids, bool]:
@@ -181,7 +236,7 @@ class _Reading:
         if isinstance(given, PathLike):
             return self.parse(_file_text(Path(given).expanduser())), False
         if isinstance(given, tuple) and not self.is_list(given):
-            pattern = parse_id_tuple(given, self.nparts)
+            pattern = parse_id_tuple(given, self.form)
             return [pattern], pattern.is_exact
         if self.is_row(given):
             found = self.read_row(given)
@@ -192,16 +247,12 @@ class _Reading:
         return ([_scalar(given)], True) if many is None else (many, False)
 
     def parse(self, text: str) -> _Ids:
-        return parse_id_text(text, self.nparts, id_column=self.id_column, id_col=self.id_col)
+        return parse_id_text(text, self.form, id_col=self.id_col)
 
     def read_text(self, text: str) -> tuple[_Ids, bool]:
-        if text.lstrip().startswith(_VOS):
-            if self.read_vos is None:
-                raise BadIdentifier(_shown(text), "there is no virtual storage to read it from")
-            return self.parse(self.read_vos(text.strip())), False
-        path = _file_named(text)
-        if path is not None:
-            return self.parse(_file_text(path)), False
+        held = file_text(text, self.read_vos)
+        if held is not None:
+            return self.parse(held), False
         try:
             found = self.parse(text)
         except BadIdentifier:
@@ -209,13 +260,13 @@ class _Reading:
                 reason = "there is no such file, and as text it is no identifier"
                 raise BadIdentifier(_shown(text), reason) from None
             raise
-        if len(found) != 1 or _is_list_text(text, found):
+        if len(found) != 1 or is_list_text(text, found):
             return found, False
         return found, isinstance(found[0], int) or found[0].is_exact
 
     def is_list(self, given: tuple[object, ...]) -> bool:
         """Return whether a tuple is a list of identifiers rather than the parts of one."""
-        return not given or leads_list(given[0]) or _is_sequence(given[0])
+        return not given or _is_sequence(given[0]) or not is_tuple(given, self.form)
 
     def is_row(self, given: object) -> bool:
         """Return whether it is one row of a table."""
@@ -224,34 +275,24 @@ class _Reading:
         kind = _foreign(given)
         if kind == "Series":
             labels = {str(label).lower() for label in getattr(given, "index", ())}
-            return not labels.isdisjoint({(self.id_col or self.id_column).lower(), "plate"})
+            return not labels.isdisjoint(
+                {(self.id_col or self.form.column).lower(), self.form.parts[0]}
+            )
         return kind == "Row"
 
     def read_row(self, row: Any) -> _Ids:
-        if isinstance(row, np.void):
-            names, values = list(row.dtype.names or ()), list(row.item())
-        elif _foreign(row) == "Row":
-            names, values = list(row.colnames), list(row)
-        else:
-            names, values = [str(label) for label in row.index], row.tolist()
-        places = id_columns(names, self.nparts, self.id_column, self.id_col)
+        names, values = row_of(row) or ([], [])
+        places = id_columns(names, self.form, self.id_col)
         if len(places) == 1:
             return self.read_element(values[places[0]])
-        return [parse_id_tuple([values[place] for place in places], self.nparts)]
+        return [parse_id_tuple([values[place] for place in places], self.form)]
 
     def read_many(self, given: Any) -> _Ids | None:
         """Return the identifiers of a table, an array or anything else with several values."""
+        table = table_of(given)
+        if table is not None:
+            return self.read_columns(*table)
         kind = _foreign(given)
-        if kind == "DataFrame":
-            if (
-                None not in given.index.names
-                and given.columns.intersection(given.index.names).empty
-            ):
-                given = given.reset_index()
-            names = [str(name) for name in given.columns]
-            return self.read_columns(names, lambda place: given.iloc[:, place].to_numpy())
-        if kind == "Table":
-            return self.read_columns(given.colnames, lambda place: given[given.colnames[place]])
         if kind in {"Series", "Index"}:
             return self.read_array(given.to_numpy())
         if isinstance(given, np.ndarray):
@@ -263,18 +304,17 @@ class _Reading:
 
     def read_columns(self, names: Sequence[str], column: Callable[[int], Any]) -> _Ids:
         """Return the identifiers of a table, of which ``column(place)`` is one column."""
-        places = id_columns(names, self.nparts, self.id_column, self.id_col)
+        places = id_columns(names, self.form, self.id_col)
         if len(places) == 1:
             return self.read_array(column(places[0]))
         lists = [_unmasked(column(place)).tolist() for place in places]
-        return [parse_id_tuple(row, self.nparts) for row in zip(*lists, strict=True)]
+        return [parse_id_tuple(row, self.form) for row in zip(*lists, strict=True)]
 
     def read_array(self, array: Any) -> _Ids:
         """Return the identifiers of an array of numbers, text, objects, tuples or records."""
-        names = array.dtype.names if isinstance(array, np.ndarray) else None
-        if names is not None:
-            flat = array.reshape(-1)
-            return self.read_columns(names, lambda place: flat[names[place]])
+        table = table_of(array)
+        if table is not None:
+            return self.read_columns(*table)
         values = _unmasked(array)
         if values.size == 0:
             return []
@@ -290,7 +330,7 @@ class _Reading:
     @property
     def widths(self) -> tuple[int, int]:
         """Lengths of a tuple, without and with its last part."""
-        return self.nparts - 1, self.nparts
+        return self.form.numbers, len(self.form.parts)
 
     def read_list(self, values: list[Any]) -> _Ids:
         kinds = set(map(type, values))
@@ -300,7 +340,7 @@ class _Reading:
         if kinds == {tuple} and all(
             one and type(one[0]) is int and not leads_list(one[0]) for one in values
         ):
-            return [parse_id_tuple(one, self.nparts) for one in values]
+            return [parse_id_tuple(one, self.form) for one in values]
         return [found for value in values for found in self.read_element(value)]
 
     def read_element(self, value: Any) -> _Ids:
@@ -324,4 +364,4 @@ class _Reading:
         parts = tuple(value)
         if self.is_list(parts):
             return self.read_list(list(parts))
-        return [parse_id_tuple(parts, self.nparts)]
+        return [parse_id_tuple(parts, self.form)]

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from ..catalog.index import refresh_index
 from ..catalog.objects import read_sources
@@ -23,6 +22,7 @@ from ..model.survey import Survey
 from ..processes import end_with_parent
 from ..store.layout import commit_segment, remove_uncommitted, segment_names
 from ..surveys import find_release
+from .known import NO_KEY, Known
 from .plan import Plan, make_plan
 from .worker import PartResult, ingest_part
 
@@ -94,22 +94,22 @@ def run_ingest(
         A path does not exist, another ingest is at work, or a reading process died.
     """
     begun = time.monotonic()
-    survey, _ = find_release(context)
+    survey, _ = find_release(context, data)
     paths = list(paths)
     if gone := [str(path) for path in paths if not path.exists()]:
         raise IngestError(f"no such file or folder: {', '.join(gone)}")
     summary = IngestSummary(context)
     with _sole_ingest(data, context):
         summary.removed = remove_uncommitted(data, context)
-        known_files, known_ids = _stored(data, survey, context)
+        known_files, known = _stored(data, survey, context)
         workers = workers or os.cpu_count() or 1
-        plan = make_plan(survey.reader, paths, known_files, workers)
+        plan = make_plan(survey, paths, known_files, workers)
         summary.files = plan.known + len(plan.foreign) + sum(len(part) for part in plan.parts)
         summary.already = plan.known
         summary.refused += [
             (str(path), f"not a file name of {survey.name}") for path in plan.foreign
         ]
-        _read_all(data, survey, context, plan, known_ids, summary, workers, strict, progress)
+        _read_all(data, survey, context, plan, known, summary, workers, strict, progress)
         refresh_index(data, survey, context, lambda: segment_names(data, context))
     summary.seconds = time.monotonic() - begun
     return summary
@@ -128,10 +128,8 @@ def _sole_ingest(data: Path, context: str) -> Iterator[None]:
         raise IngestError(f"cannot write to {data}: {error}") from error
 
 
-def _stored(
-    data: Path, survey: Survey, context: str
-) -> tuple[dict[str, tuple[int, int]], npt.NDArray[Any]]:
-    """Return the files already stored, and the ids already stored, sorted."""
+def _stored(data: Path, survey: Survey, context: str) -> tuple[dict[str, tuple[int, int]], Known]:
+    """Return the files already stored, and the spectra already stored."""
     names = segment_names(data, context)
     paths = {name: data / context / name / "objects.parquet" for name in names}
     table = read_sources(paths, survey.id_column.name)
@@ -141,8 +139,12 @@ def _stored(
         table.column("_mtime_ns").to_pylist(),
         strict=True,
     )
-    ids = np.sort(table.column(survey.id_column.name).to_numpy().astype(survey.id_column.dtype))
-    return {path: (size, mtime) for path, size, mtime in files}, ids
+    ids = table.column(survey.id_column.name).to_numpy().astype(survey.id_column.dtype)
+    keys = table.column("_key") if "_key" in table.column_names else None
+    known = Known.of(
+        ids, np.zeros(len(ids), np.int64) if keys is None else keys.fill_null(NO_KEY).to_numpy()
+    )
+    return {path: (size, mtime) for path, size, mtime in files}, known
 
 
 def _read_all(
@@ -150,7 +152,7 @@ def _read_all(
     survey: Survey,
     context: str,
     plan: Plan,
-    known_ids: npt.NDArray[Any],
+    known: Known,
     summary: IngestSummary,
     workers: int,
     strict: bool,
@@ -159,9 +161,7 @@ def _read_all(
     """Read all parts and commit each segment as soon as it is written."""
     total = sum(len(part) for part in plan.parts)
     renewed = time.monotonic()
-    for result in _results(
-        data, context, plan, known_ids, workers, strict, _counter(total, progress)
-    ):
+    for result in _results(data, context, plan, known, workers, strict, _counter(total, progress)):
         for path, info in result.segments:
             commit_segment(Path(path), info)
         summary.add(result)
@@ -187,7 +187,7 @@ def _results(
     data: Path,
     context: str,
     plan: Plan,
-    known_ids: npt.NDArray[Any],
+    known: Known,
     workers: int,
     strict: bool,
     count: Callable[[int], None],
@@ -195,12 +195,12 @@ def _results(
     """Yield the result of each part, in the order in which they are done."""
     if workers == 1 or len(plan.parts) <= 1:
         for part in plan.parts:
-            yield ingest_part(data, context, part, known_ids, strict=strict, tell=count)
+            yield ingest_part(data, context, part, known, strict=strict, tell=count)
         return
     # spawn: forking a process that has TensorStore's threads would leave the child without them.
     spawning = multiprocessing.get_context("spawn")
     told = spawning.SimpleQueue()
-    with ProcessPoolExecutor(workers, spawning, _begin, (told, known_ids)) as pool:
+    with ProcessPoolExecutor(workers, spawning, _begin, (told, known)) as pool:
         open_: set[Future[PartResult]] = set()
         waiting = list(reversed(plan.parts))
         try:
@@ -229,13 +229,13 @@ _WORKER: list[Any] = []
 """What this worker process was given when it began: the queue to tell, and the known ids."""
 
 
-def _begin(told: Any, known_ids: npt.NDArray[Any]) -> None:
+def _begin(told: Any, known: Known) -> None:
     """Prepare a worker process."""
     end_with_parent()
-    _WORKER[:] = [told, known_ids]
+    _WORKER[:] = [told, known]
 
 
 def _work(data: Path, context: str, part: Any, strict: bool) -> PartResult:
     """Do one part in a worker process."""
-    told, known_ids = _WORKER
-    return ingest_part(data, context, part, known_ids, strict=strict, tell=told.put)
+    told, known = _WORKER
+    return ingest_part(data, context, part, known, strict=strict, tell=told.put)

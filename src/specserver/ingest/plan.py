@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ..model.survey import FileKey, Reader
+from ..model.survey import FileKey, Survey
 
 SEGMENT_FILES: Final = 2000
-"""Files of one segment at most: two shards, and some 300 MB of arrays in the worker's memory."""
+"""Files of one part at most, of whatever survey: what is lost when a worker dies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class Plan:
     """What is to be read."""
 
     parts: tuple[tuple[FileKey, ...], ...]
-    """One segment each; files that may hold the same spectrum are in the same part."""
+    """A segment or more each; files that may hold the same spectrum are in the same part."""
     known: int
     """Files already stored, unchanged since, and not to be read again."""
     foreign: tuple[Path, ...]
@@ -48,7 +48,7 @@ def _is_fits(name: str) -> bool:
 
 
 def make_plan(
-    reader: Reader, paths: Iterable[Path], known: dict[str, tuple[int, int]], workers: int
+    survey: Survey, paths: Iterable[Path], known: dict[str, tuple[int, int]], workers: int
 ) -> Plan:
     """Divide the files to be read into segments of neighbouring spectra.
 
@@ -60,15 +60,17 @@ def make_plan(
     foreign: list[Path] = []
     stored = 0
     for path in dict.fromkeys(one.absolute() for one in find_files(paths)):
-        key = reader.identify(path)
+        key = survey.reader.identify(path)
         if key is None:
-            foreign.append(path)
+            if not survey.reader.is_companion(path):
+                foreign.append(path)
         elif _unchanged(path, known.get(str(path))):
             stored += 1
         else:
             keys.append(key)
     keys.sort(key=lambda key: (key.group, str(key.path)))
-    return Plan(tuple(_parts(keys, workers)), stored, tuple(foreign))
+    most = min(SEGMENT_FILES, survey.part_files)
+    return Plan(tuple(_parts(keys, workers, most)), stored, tuple(foreign))
 
 
 def _unchanged(path: Path, known: tuple[int, int] | None) -> bool:
@@ -82,9 +84,9 @@ def _unchanged(path: Path, known: tuple[int, int] | None) -> bool:
     return known == (status.st_size, status.st_mtime_ns)
 
 
-def _parts(keys: Sequence[FileKey], workers: int) -> Iterator[tuple[FileKey, ...]]:
-    """Yield runs of files, never parting those of one group."""
-    size = max(1, min(SEGMENT_FILES, -(-len(keys) // max(1, workers))))
+def _parts(keys: Sequence[FileKey], workers: int, most: int) -> Iterator[tuple[FileKey, ...]]:
+    """Yield runs of up to ``most`` files, never parting those of one group."""
+    size = max(1, min(most, -(-len(keys) // max(1, workers))))
     at = 0
     while at < len(keys):
         stop = min(at + size, len(keys))

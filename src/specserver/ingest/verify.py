@@ -30,7 +30,7 @@ class Finding:
 def verify(data: Path) -> Iterator[Finding]:
     """Check all committed segments and indexes of a data folder, one finding each."""
     for context in list_contexts(data):
-        identifier = find_release(context)[0].id_column.name
+        identifier = find_release(context, data)[0].id_column.name
         for info in list_segments(data, context):
             yield _verify_segment(data / context / info.name, context, info.nspec, identifier)
         yield _verify_index(data, context)
@@ -56,7 +56,7 @@ def _verify_segment(path: Path, context: str, nspec: int, identifier: str) -> Fi
 
 def _verify_index(data: Path, context: str) -> Finding:
     """Follow every link of the index to its spectrum."""
-    survey, _ = find_release(context)
+    survey, _ = find_release(context, data)
     faults: list[str] = []
     nrows = 0
     try:

@@ -4,10 +4,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from .. import __version__
 from ..catalog.objects import Source, sky_order, write_objects
@@ -17,8 +16,11 @@ from ..model.survey import FileKey, RawSpectrum, Survey
 from ..store.layout import SegmentInfo, folder_size, new_segment
 from ..store.zarr import SegmentArrays, write_arrays
 from ..surveys import find_release
+from .known import Known
 
 _TELL_EVERY: Final = 20
+_SEGMENT_SPECTRA: Final = 2000
+"""Spectra after which a segment ends, at the end of their file: some 300 MB of arrays."""
 
 
 @dataclass(slots=True)
@@ -41,7 +43,7 @@ def ingest_part(
     data: Path,
     context: str,
     part: Sequence[FileKey],
-    known_ids: npt.NDArray[Any],
+    known: Known,
     *,
     strict: bool,
     tell: Callable[[int], None],
@@ -50,14 +52,13 @@ def ingest_part(
 
     Parameters
     ----------
-    known_ids : 1D[n] ids already stored, sorted
+    known : spectra already stored
     tell : called with the number of files done since the last call
     """
-    survey, release = find_release(context)
+    survey, release = find_release(context, data)
     result = PartResult()
-    spectra: list[RawSpectrum] = []
-    sources: list[Source] = []
-    seen: set[int] = set()
+    held = _Held(data, context, survey, result)
+    taken = _Taken(known, context, release.reductions, strict=strict)
     done = 0
     for key in part:
         done += 1
@@ -72,49 +73,91 @@ def ingest_part(
             continue
         result.read += 1
         result.nbytes_in += status.st_size
+        source = Source(str(key.path), status.st_size, status.st_mtime_ns)
+        held.add(taken.choose(found, source, result), source)
+    tell(done)
+    held.write()
+    return result
+
+
+class _Taken:
+    """Which spectra of a part have been taken, and which are to be."""
+
+    def __init__(
+        self, known: Known, context: str, reductions: Sequence[str], *, strict: bool
+    ) -> None:
+        self.known = known
+        self.context = context
+        self.reductions = reductions
+        self.strict = strict
+        self.seen: set[tuple[int, int | None]] = set()
+
+    def choose(
+        self, found: Sequence[RawSpectrum], source: Source, result: PartResult
+    ) -> list[RawSpectrum]:
+        """Return the spectra of a file that are to be stored; count and note the others."""
+        chosen = []
         for one in found:
-            foreign = one.reduction not in release.reductions
-            if foreign and strict:
-                result.refused.append(
-                    (str(key.path), f"reduction {one.reduction} is not of {context}")
-                )
+            # A survey whose files do not state their reduction leaves it empty.
+            foreign = bool(one.reduction) and one.reduction not in self.reductions
+            if foreign and self.strict:
+                reason = f"reduction {one.reduction} is not of {self.context}"
+                result.refused.append((source.path, reason))
                 continue
-            if one.id in seen or _contains(known_ids, one.id):
+            if (one.id, one.key) in self.seen or self.known.holds(one.id, one.key):
                 result.already += 1
                 continue
             if foreign:
                 result.other_reductions[one.reduction] += 1
-            seen.add(one.id)
-            spectra.append(one)
-            sources.append(Source(str(key.path), status.st_size, status.st_mtime_ns))
-    tell(done)
-    _write(data, context, survey, spectra, sources, result)
-    return result
+            self.seen.add((one.id, one.key))
+            chosen.append(one)
+        return chosen
 
 
-def _contains(ids: npt.NDArray[Any], wanted: int) -> bool:
-    """Tell whether a sorted array of ids holds one."""
-    at = int(np.searchsorted(ids, ids.dtype.type(wanted)))
-    return at < len(ids) and int(ids[at]) == wanted
+class _Held:
+    """Spectra that wait in memory for their segment to be written.
 
+    A file is never parted between two segments: one that is known is not read again, so a segment
+    of it that was lost would stay lost.
+    """
 
-def _write(
-    data: Path,
-    context: str,
-    survey: Survey,
-    spectra: Sequence[RawSpectrum],
-    sources: Sequence[Source],
-    result: PartResult,
-) -> None:
-    """Write the spectra on the lattice, and those off it, as a segment each."""
-    places = [_place(survey, one) for one in spectra]
-    for on_lattice in (True, False):
-        members = [i for i, place in enumerate(places) if (place is not None) == on_lattice]
-        if not members:
-            continue
-        order = [members[i] for i in sky_order([spectra[i] for i in members])]
-        chosen = [spectra[i] for i in order]
-        path = new_segment(data, context)
+    def __init__(self, data: Path, context: str, survey: Survey, result: PartResult) -> None:
+        self.data = data
+        self.context = context
+        self.survey = survey
+        self.result = result
+        self.spectra: list[RawSpectrum] = []
+        self.sources: list[Source] = []
+        self.places: list[int | None] = []
+
+    def add(self, spectra: Sequence[RawSpectrum], source: Source) -> None:
+        """Take the spectra of a file; write what there is when it is enough for a segment."""
+        places = [_place(self.survey, one) for one in spectra]
+        if None in places:
+            places = [None] * len(places)
+        self.spectra += spectra
+        self.places += places
+        self.sources += [source] * len(spectra)
+        if len(self.spectra) >= _SEGMENT_SPECTRA:
+            self.write()
+
+    def write(self) -> None:
+        """Write the spectra on the lattice, and those off it, as a segment each."""
+        if self.spectra:
+            for on_lattice in (True, False):
+                members = [
+                    i for i, place in enumerate(self.places) if (place is not None) == on_lattice
+                ]
+                if members:
+                    self._write(members, on_lattice=on_lattice)
+        self.spectra, self.places, self.sources = [], [], []
+
+    def _write(self, members: Sequence[int], *, on_lattice: bool) -> None:
+        """Write a segment, which is still to be committed."""
+        survey = self.survey
+        order = [members[i] for i in sky_order([self.spectra[i] for i in members])]
+        chosen = [self.spectra[i] for i in order]
+        path = new_segment(self.data, self.context)
         vectors = {
             vector.name: [one.vectors[vector.name] for one in chosen] for vector in survey.vectors
         }
@@ -122,18 +165,19 @@ def _write(
             vectors[survey.grid.axis] = [one.axis for one in chosen]
         arrays = SegmentArrays(
             ids=np.array([one.id for one in chosen], survey.id_column.dtype),
-            first=np.array([places[i] or 0 for i in order], np.int32),
+            first=np.array([self.places[i] or 0 for i in order], np.int32),
             count=np.array([len(one.axis) for one in chosen], np.int32),
             vectors=vectors,
         )
-        write_arrays(path / "spectra.zarr", survey, context, arrays, on_lattice=on_lattice)
-        write_objects(path / "objects.parquet", survey, chosen, [sources[i] for i in order])
+        write_arrays(path / "spectra.zarr", survey, self.context, arrays, on_lattice=on_lattice)
+        write_objects(path / "objects.parquet", survey, chosen, [self.sources[i] for i in order])
         made_by = f"specserver {__version__}"
         info = SegmentInfo(
-            path.name, context, survey.name, len(chosen), on_lattice, folder_size(path), made_by
-        )
-        result.segments.append((str(path), info))
-        result.stored += len(chosen)
+            path.name, self.context, survey.name, len(chosen), on_lattice, folder_size(path),
+            made_by,
+        )  # fmt: skip
+        self.result.segments.append((str(path), info))
+        self.result.stored += len(chosen)
 
 
 def _place(survey: Survey, spectrum: RawSpectrum) -> int | None:

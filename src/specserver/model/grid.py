@@ -116,13 +116,50 @@ class Linear:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class LogWave:
+    """log10(λ/Å) = start + step · index; published as the vacuum wavelength itself."""
+
+    start: float
+    step: float
+    axis: str = "wavelength"
+    axis_dtype: str = "<f4"
+    kind: ClassVar[str] = "log10 wavelength"
+
+    def axis_values(self, first: int, count: int) -> npt.NDArray[Any]:
+        """Return vacuum wavelengths, 1D[count], Å, rounded once to the published type."""
+        return self.wave(first, count).astype(self.axis_dtype)
+
+    def wave(self, first: int, count: int) -> npt.NDArray[np.float64]:
+        """Return vacuum wavelengths, 1D[count] float64, Å."""
+        index = np.arange(first, first + count, dtype=np.int64)
+        wave: npt.NDArray[np.float64] = np.power(10.0, self.start + index * self.step)
+        return wave
+
+    def position(self, wave_aa: float) -> float:
+        """Return the fractional pixel index of a vacuum wavelength in Å."""
+        return (log10(wave_aa) - self.start) / self.step
+
+    def to_dict(self) -> dict[str, str | float]:
+        """Return the lattice as plain values, for metadata."""
+        return {
+            "kind": self.kind,
+            "start": self.start,
+            "step": self.step,
+            "axis": self.axis,
+            "axis_dtype": self.axis_dtype,
+        }
+
+
 def grid_from_dict(values: Mapping[str, Any]) -> Grid:
     """Rebuild a lattice from the plain values of its metadata."""
-    known: dict[str, type[LogLinear | Linear]] = {"log10": LogLinear, "linear": Linear}
+    known: dict[str, type[LogLinear | Linear | LogWave]] = {
+        one.kind: one for one in (LogLinear, Linear, LogWave)
+    }
     try:
         cls = known[values["kind"]]
     except KeyError:
-        raise BadParameter("grid kind", values.get("kind"), "one of log10, linear") from None
+        raise BadParameter("grid kind", values.get("kind"), f"one of {', '.join(known)}") from None
     try:
         grid: Grid = cls(**{name: value for name, value in values.items() if name != "kind"})
     except TypeError as error:

@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from ..errors import BadIdentifier
+from .ids import USUAL_FORM, IdForm
 
 ID_FROM: Final = 2**32  # plate 1 packs to 2^50; no part of a tuple comes near
 _MAX_DIGITS: Final = 20  # of 2^64 - 1
@@ -20,6 +21,8 @@ _KEPT_PARTS: Final = 2**14  # some MB; a survey has 1,000 fibres and some thousa
 _RANGE = re.compile(r"([0-9]{1,20})(?:\s*-\s*([0-9]{1,20}))?")
 _WORD: Final = r"\w[\w.]{0,31}"
 _TEXT = re.compile(_WORD, re.ASCII)
+_NAME = re.compile(r"\w[\w.+:-]{0,127}", re.ASCII)
+_NUMBER = re.compile(r"[+-]?[0-9]{1,20}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,9 @@ class Span:
     high: int
 
     def __post_init__(self) -> None:
-        if not 0 <= self.low <= self.high < 2**64:
+        # A single number may be an identifier, and those may be negative.
+        lowest = -(2**63) if self.low == self.high else 0
+        if not lowest <= self.low <= self.high < 2**64:
             reason = "a range is low-high: 0 or more, the smaller first, within 64 bits"
             raise BadIdentifier(f"{self.low}-{self.high}", reason)
 
@@ -50,28 +55,34 @@ Part: TypeAlias = tuple[Span, ...] | tuple[str, ...] | None
 class IdPattern:
     """The tuple form of an identifier, with ranges, lists and wildcards.
 
-    The last part is text, the reduction; the others are numbers, and one of them is given.
+    The last parts are text, such as the reduction; the others are numbers, one of which is given.
     """
 
     parts: tuple[Part, ...]
+    form: IdForm = USUAL_FORM
 
     def __post_init__(self) -> None:
-        if not any(self.parts[:-1]):
+        given = self.parts[: self.form.numbers] if self.form.has_reduction else self.parts
+        if not any(given):
             reason = "it would name a whole survey; give at least one number, as in (1963, '*')"
             raise BadIdentifier(format_id(self), reason)
 
     @property
     def is_exact(self) -> bool:
-        """Whether each number is one value, and the text one or open: it names one spectrum."""
-        return None not in self.numbers and (self.parts[-1] is None or len(self.parts[-1]) == 1)
+        """Whether each part is one value, the reduction one or open: it names one spectrum."""
+        texts = self.parts[self.form.numbers :]
+        open_ = self.form.has_reduction
+        return None not in self.numbers and all(
+            (part is None and open_) or (part is not None and len(part) == 1) for part in texts
+        )
 
     @property
     def numbers(self) -> tuple[int | None, ...]:
         """The one value of each number; None where there are several."""
-        return tuple([_only(part) for part in self.parts[:-1]])
+        return tuple([_only(part) for part in self.parts[: self.form.numbers]])
 
 
-def parse_id_tuple(values: Sequence[object], nparts: int = 4) -> IdPattern:
+def parse_id_tuple(values: Sequence[object], form: IdForm = USUAL_FORM) -> IdPattern:
     """Read the tuple form of an identifier from its parts.
 
     Parameters
@@ -79,35 +90,65 @@ def parse_id_tuple(values: Sequence[object], nparts: int = 4) -> IdPattern:
     values :
         Whole numbers, text such as ``'1-100'``, ``'1,5,9'`` or ``'26,103'``, and ``'*'`` or None,
         which allow anything, as do parts missing at the end.
-    nparts :
-        Parts of the tuple form, the last one text.
+    form :
+        What the tuples of the survey look like.
 
     Examples
     --------
     >>> format_id(parse_id_tuple(("1962,1963", "*", 100, 26)))
     "('1962,1963', '*', 100, '26')"
     """
-    if not 1 <= len(values) <= nparts:
-        reason = f"a tuple has 1 to {nparts} parts: (1963, 54331, 19)"
+    whole = len(form.parts)
+    if not 1 <= len(values) <= whole:
+        reason = f"a tuple has 1 to {whole} parts: {form.example}"
         raise BadIdentifier(shortened(values), reason)
-    parts: list[Part] = [_numbers_part(value) for value in values[: nparts - 1]]
-    parts += [None] * (nparts - 1 - len(parts))
-    return IdPattern((*parts, _text_part(values[-1]) if len(values) == nparts else None))
+    parts: list[Part] = []
+    if form.leads_with_id:
+        parts.append(_id_part(values[0]))
+    parts += [_numbers_part(value) for value in values[len(parts) : form.numbers]]
+    parts += [_text_part(value, form) for value in values[form.numbers :]]
+    return IdPattern((*parts, *[None] * (whole - len(parts))), form)
 
 
-def parse_exact_lines(text: str, nparts: int = 4) -> list[IdPattern] | None:
+def leads_list(first: object) -> bool:
+    """Return whether a tuple that begins with this is a list of identifiers, not one of them."""
+    if type(first) is int:
+        return not -ID_FROM < first < ID_FROM
+    text = str(first).strip()
+    return bool(_NUMBER.fullmatch(text)) and not -ID_FROM < int(text) < ID_FROM
+
+
+def is_tuple(cells: Sequence[object], form: IdForm) -> bool:
+    """Return whether cells in round brackets are the parts of one identifier.
+
+    They are a list of identifiers where the first is too large for a part, unless identifiers of
+    the survey begin their tuples and no other cell looks like one.
+    """
+    if not leads_list(cells[0]):
+        return True
+    others = cells[1:]
+    return (
+        form.leads_with_id
+        and 0 < len(others) < len(form.parts)
+        and not any(map(leads_list, others))
+    )
+
+
+def parse_exact_lines(text: str, form: IdForm = USUAL_FORM) -> list[IdPattern] | None:
     """Read tuples without ranges, lists or wildcards, one a line, as `format_id` writes them.
 
     Returns None for any other text; for this one a tenth of the time of the whole grammar.
     """
-    match = _exact_line(nparts).fullmatch
+    if form.texts != 1 or form.leads_with_id:
+        return None
+    match = _exact_line(len(form.parts)).fullmatch
     found = []
     for line in text.splitlines():
         parts = match(line)
         if parts is not None:
             *numbers, quoted, bare = parts.groups()
             exact = [_one_number(int(number)) for number in numbers]
-            found.append(IdPattern((*exact, _text_part(quoted or bare))))
+            found.append(IdPattern((*exact, _text_part(quoted or bare, form)), form))
         elif line:
             return None
     return found or None
@@ -117,6 +158,9 @@ def format_id(value: int | IdPattern) -> str:
     """Return the identifier as one line of text, which `parse_id_text` reads back to the same."""
     if not isinstance(value, IdPattern):
         return str(int(value))
+    if value.form.leads_with_id and (number := _only(value.parts[0])) is not None:
+        # All parts are written: by itself the identifier would be no tuple.
+        return f"({', '.join([str(number), *map(_shown, value.parts[1:])])})"
     shown = [_shown(part) for part in value.parts]
     while len(shown) > 1 and shown[-1] == "'*'":
         shown.pop()
@@ -189,7 +233,7 @@ def _numbers_part(value: object) -> tuple[Span, ...] | None:
         type(value) is str and len(value) <= _MAX_DIGITS and value.isascii() and value.isdecimal()
     ) or isinstance(value, np.integer):
         value = int(value)
-    if type(value) is int:
+    if type(value) is int and value >= 0:
         return _one_number(value)
     text = _part_text(value)
     if text is None:
@@ -202,16 +246,32 @@ def _numbers_part(value: object) -> tuple[Span, ...] | None:
     return tuple(spans)
 
 
-def _text_part(value: object) -> tuple[str, ...] | None:
+def _id_part(value: object) -> tuple[Span, ...] | None:
+    """Return the part that is an identifier itself: one or a list of them, signed."""
     text = _part_text(value)
-    return None if text is None else _choices(text)
+    if text is None:
+        return None
+    spans = []
+    for one in text.split(","):
+        if not _NUMBER.fullmatch(one.strip()):
+            reason = "the first part is an identifier, a list '1,5,9' of them or '*'"
+            raise BadIdentifier(shortened(text), reason)
+        spans.append(Span(int(one), int(one)))
+    return tuple(spans)
+
+
+def _text_part(value: object, form: IdForm) -> tuple[str, ...] | None:
+    text = _part_text(value)
+    return None if text is None else _choices(text, form.has_reduction)
 
 
 @lru_cache(_KEPT_PARTS)
-def _choices(text: str) -> tuple[str, ...]:
+def _choices(text: str, is_reduction: bool) -> tuple[str, ...]:
     """Return the texts that a part allows."""
     texts = tuple(one.strip() for one in text.split(","))
-    if not all(map(_TEXT.fullmatch, texts)):
+    if not all(map((_TEXT if is_reduction else _NAME).fullmatch, texts)):
         reason = "the last part is text as 26 or v5_13_2, or a list of it"
+        if not is_reduction:
+            reason = "this part is a name of letters, digits and . _ + : -, or a list of them"
         raise BadIdentifier(shortened(text), reason)
     return texts

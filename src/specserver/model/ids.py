@@ -1,4 +1,4 @@
-"""specobjid: the 64-bit identifier of an SDSS DR8–DR17 spectrum, packed and unpacked.
+"""What identifiers look like, and the packed one: specobjid of SDSS DR8–DR17 spectra, 64 bits.
 
 ==== ======= ======== =====================================================
 bits  width   content  range
@@ -17,7 +17,8 @@ Values pass 2^63 from plate 8192 on: they are uint64, never int64 and never floa
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,39 @@ _LIMITS = {"plate": (0, 2**14 - 1), "fiber": (0, 2**12 - 1), "mjd": (50000, 5000
 
 UNPACKED = np.dtype([("plate", "i4"), ("mjd", "i4"), ("fiber", "i4"), ("run2d", "U8")])
 """Record type of `unpack_specobjid`."""
+
+
+@dataclass(frozen=True, slots=True)
+class IdForm:
+    """What identifiers of a survey look like."""
+
+    column: str
+    """Name of the identifier."""
+    parts: tuple[str, ...]
+    """Names of the parts of its tuple form: numbers, then text."""
+    texts: int = 1
+    """How many parts, at the end, are text."""
+    has_reduction: bool = True
+    """The last part is the reduction: a tuple that leaves it open means the best one."""
+
+    @property
+    def numbers(self) -> int:
+        """How many parts, at the beginning, are numbers."""
+        return len(self.parts) - self.texts
+
+    @property
+    def leads_with_id(self) -> bool:
+        """Whether the identifier itself is the first part."""
+        return self.parts[0] == self.column
+
+    @property
+    def example(self) -> str:
+        """The parts as they stand in a message."""
+        return f"({', '.join(self.parts)})"
+
+
+USUAL_FORM: Final = IdForm("specobjid", ("plate", "mjd", "fiberid", "run2d"))
+"""That of the survey whose clients came first; assumed where nothing is said of another."""
 
 
 def run2d_code(run2d: str | int) -> int:
@@ -138,6 +172,11 @@ def unpack_specobjid(ids: npt.ArrayLike | Sequence[int | str]) -> Any:
         out["run2d"] = names[inverse].reshape(flat.shape)
     records = out.view(np.recarray)
     return records if np.ndim(packed) else records[0]
+
+
+def usual_tuples(ids: npt.NDArray[np.uint64]) -> list[tuple[Any, ...]]:
+    """Return the tuple form of packed identifiers, its parts as `USUAL_FORM` names them."""
+    return unpack_specobjid(ids).tolist() if len(ids) else []
 
 
 def as_specobjid(ids: npt.ArrayLike | Sequence[int | str]) -> Any:

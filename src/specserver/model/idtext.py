@@ -28,25 +28,30 @@ from typing import Final
 
 from ..errors import BadIdentifier, UnknownField
 from .idpattern import (
-    ID_FROM,
     IdPattern,
     Part,
     Span,
     format_id,
     format_ids,
     is_range,
+    is_tuple,
+    leads_list,
     parse_exact_lines,
     parse_id_tuple,
     shortened,
 )
+from .ids import USUAL_FORM, IdForm
 
 __all__ = [
+    "USUAL_FORM",
+    "IdForm",
     "IdPattern",
     "Part",
     "Span",
     "format_id",
     "format_ids",
     "id_columns",
+    "is_tuple",
     "leads_list",
     "parse_id_text",
     "parse_id_tuple",
@@ -55,7 +60,7 @@ __all__ = [
 _PART_BELOW: Final = 2**24  # mjd, the largest part, ends at 66383 in a packed identifier
 _MAX_DIGITS: Final = 20  # of 2^64 - 1
 _MAX_DEPTH: Final = 8  # a printed array of tuples has three
-_PART_COLUMNS: Final = (("plate",), ("mjd",), ("fiberid", "fiber"), ("run2d",))
+_OTHER_NAMES: Final = {"fiberid": ("fiber",)}
 
 _NUMBER = re.compile(r"[+-]?[0-9]{1,20}")
 _NAME = re.compile(r"[A-Za-z_]\w*")
@@ -80,7 +85,7 @@ class _Group:
 
 
 def parse_id_text(
-    text: str, nparts: int = 4, *, id_column: str = "specobjid", id_col: str | None = None
+    text: str, form: IdForm = USUAL_FORM, *, id_col: str | None = None
 ) -> list[int | IdPattern]:
     """Read identifiers from text: lists, tuples, tables, one a line or many.
 
@@ -89,9 +94,9 @@ def parse_id_text(
     text :
         As the grammar at the head of this module says; a byte order mark, Windows line ends,
         blank lines and comments are passed over.
-    nparts :
-        Parts of the tuple form, the last one text.
-    id_column, id_col :
+    form :
+        What identifiers of the survey look like.
+    id_col :
         As for `id_columns`, in a table; without effect on text that is none.
 
     Raises
@@ -105,40 +110,37 @@ def parse_id_text(
     numbers = _plain_numbers(body)
     if numbers is not None:
         return list(numbers)
-    tuples = parse_exact_lines(body, nparts)
+    tuples = parse_exact_lines(body, form)
     if tuples is not None:
         return list(tuples)
-    table = _read_table(body, nparts, id_column, id_col)
-    return _read_lines(body, nparts) if table is None else table
+    table = _read_table(body, form, id_col)
+    return _read_lines(body, form) if table is None else table
 
 
-def leads_list(first: object) -> bool:
-    """Return whether a tuple that begins with this is a list of identifiers, not one of them."""
-    if type(first) is int:
-        return not -ID_FROM < first < ID_FROM
-    text = str(first).strip()
-    return bool(_NUMBER.fullmatch(text)) and not -ID_FROM < int(text) < ID_FROM
-
-
-def id_columns(
-    names: Sequence[str], nparts: int, id_column: str, id_col: str | None
-) -> tuple[int, ...]:
+def id_columns(names: Sequence[str], form: IdForm, id_col: str | None) -> tuple[int, ...]:
     """Return the places of the columns that identify: one, or those of a tuple in their order.
 
-    ``id_col`` must be there, in whatever case. Without it ``id_column`` is taken, or plate, mjd,
-    fiberid (or fiber) and, if there, run2d where tuples have four parts, or the only column.
+    ``id_col`` must be there, in whatever case. Without it the survey's identifier is taken, or the
+    numbers of its tuple form and the text after them, if there, or the only column. Where the
+    identifier leads the tuple and all parts are there, the tuple says more.
     """
     lower = [name.strip().lower() for name in names]
-    wanted = (id_col or id_column).lower()
+    found = [
+        next((one for one in (part, *_OTHER_NAMES.get(part, ())) if one in lower), None)
+        for part in form.parts
+    ]
+    parts = tuple(lower.index(name) for name in found if name is not None)
+    if id_col is None and form.leads_with_id and None not in found:
+        return parts
+    wanted = (id_col or form.column).lower()
     if wanted in lower:
         return (lower.index(wanted),)
-    if id_col is None and nparts == len(_PART_COLUMNS):
-        found = [next((n for n in given if n in lower), None) for given in _PART_COLUMNS]
-        if None not in found[:-1]:
-            return tuple(lower.index(name) for name in found if name is not None)
+    needed = found[: form.numbers or len(found)]
+    if id_col is None and None not in needed:
+        return parts
     if id_col is None and len(names) == 1:
         return (0,)
-    raise UnknownField(id_col or id_column, names)
+    raise UnknownField(id_col or form.column, names)
 
 
 def _read_number(text: str) -> int:
@@ -224,64 +226,66 @@ def _lines(text: str) -> list[list[str | _Group]]:
     return lines
 
 
-def _read_lines(text: str, nparts: int) -> list[int | IdPattern]:
+def _read_lines(text: str, form: IdForm) -> list[int | IdPattern]:
     bare = text.strip()
     array = _ARRAY_REPR.fullmatch(bare)
     found: list[int | IdPattern] = []
     for items in _lines(_SCALAR_REPR.sub(r"\1", array[1] if array else bare)):
         cells = [item for item in items if isinstance(item, str)]
-        if len(cells) == len(items) and _is_bare_tuple(cells, nparts):
-            found.append(parse_id_tuple(cells, nparts))
+        if len(cells) == len(items) and _is_bare_tuple(cells, form):
+            found.append(parse_id_tuple(cells, form))
         else:
-            found.extend(one for item in items for one in _read_item(item, nparts))
+            found.extend(one for item in items for one in _read_item(item, form))
     return found
 
 
-def _is_bare_tuple(cells: Sequence[str], nparts: int) -> bool:
+def _is_bare_tuple(cells: Sequence[str], form: IdForm) -> bool:
     """Return whether a line without brackets is one tuple: see the head of this module."""
-    if len(cells) < 2 or leads_list(cells[0]):
+    if len(cells) < 2 or not form.numbers or not is_tuple(cells, form):
         return False
     if all(_NUMBER.fullmatch(cell) for cell in cells):
         small = all(0 <= int(cell) < _PART_BELOW for cell in cells)
-        return small and nparts - 1 <= len(cells) <= nparts
+        return small and form.numbers <= len(cells) <= len(form.parts)
     return all(_NUMBER.fullmatch(cell) or not _FLOAT.fullmatch(cell) for cell in cells)
 
 
-def _read_item(item: str | _Group, nparts: int, *, nested: bool = False) -> list[int | IdPattern]:
+def _read_item(item: str | _Group, form: IdForm, *, nested: bool = False) -> list[int | IdPattern]:
     """Return the identifiers of a cell or a group."""
     if isinstance(item, str):
+        if not form.numbers and not _FLOAT.fullmatch(item) and "*" not in item:
+            # Spectra that are named rather than numbered.
+            return [parse_id_tuple([item], form)]
         # Only what stood in quotes holds separators: a table's column of tuples.
         is_text = any(mark in item for mark in "(, ")
-        return _read_lines(item, nparts) if is_text else [_read_number(item)]
+        return _read_lines(item, form) if is_text else [_read_number(item)]
     cells = [one for one in item.items if isinstance(one, str)]
     may_be_tuple = len(cells) == len(item.items) > 0 and (nested or item.bracket == "(")
-    if may_be_tuple and not leads_list(cells[0]):
-        return [parse_id_tuple(cells, nparts)]
-    return [found for one in item.items for found in _read_item(one, nparts, nested=True)]
+    if may_be_tuple and is_tuple(cells, form):
+        return [parse_id_tuple(cells, form)]
+    return [found for one in item.items for found in _read_item(one, form, nested=True)]
 
 
-def _read_table(
-    text: str, nparts: int, id_column: str, id_col: str | None
-) -> list[int | IdPattern] | None:
+def _read_table(text: str, form: IdForm, id_col: str | None) -> list[int | IdPattern] | None:
     """Return the identifiers of a table with a header line, or None when there is no header."""
     lines = [line for line in text.splitlines() if line.strip() and line.lstrip()[0] != "#"]
     comma = next((one for one in ",\t;|" if lines and one in lines[0]), "")
     rows = _cells(lines, comma)
     names = next(rows, [])
-    known = {(id_col or id_column).lower(), _PART_COLUMNS[0][0]}
-    if known.isdisjoint(name.lower() for name in names) and (
-        len(lines) < 2 or not all(_NAME.fullmatch(name) for name in names if name)
-    ):
-        return None
-    places = id_columns(names, nparts, id_column, id_col)
+    known = {(id_col or form.column).lower(), form.parts[0]}
+    if known.isdisjoint(name.lower() for name in names):
+        may_be_header = len(lines) > 1 and all(_NAME.fullmatch(name) for name in names if name)
+        # Where spectra have names, names of columns look like them.
+        if not form.numbers or not may_be_header:
+            return None
+    places = id_columns(names, form, id_col)
     found: list[int | IdPattern] = []
     for row in rows:
         if len(row) <= max(places):
             raise BadIdentifier(shortened(comma.join(row)), f"the row has not all of {names}")
         if len(places) == 1:
-            found.extend(_read_item(row[places[0]], nparts))
+            found.extend(_read_item(row[places[0]], form))
         else:
-            found.append(parse_id_tuple([row[place] for place in places], nparts))
+            found.append(parse_id_tuple([row[place] for place in places], form))
     return found
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .grid import Grid, PixelRange
+from .ids import IdForm
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,13 @@ class Vector:
     unit: str
     """Unit as astropy reads it; empty for a pure number or a bit mask."""
     meaning: str
+    pixels: tuple[int, int] | None = None
+    """First lattice pixel that it covers, and the one after the last; None: all of a spectrum's."""
+    like: str = ""
+    """Vector whose values it has wherever both are the same by construction: only the pixels of
+    `own` are stored. Empty: it is stored whole."""
+    own: tuple[tuple[int, int], ...] = ()
+    """Runs of lattice pixels, half-open, where it may differ from the vector that it is like."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +67,19 @@ class RawSpectrum:
     id: int
     ra_deg: float
     dec_deg: float
-    """ICRS position of the object."""
+    """ICRS position of the object; NaN where the file does not say."""
     reduction: str
     axis: npt.NDArray[Any]
     """1D[npix], the spectral axis as published."""
     vectors: Mapping[str, npt.NDArray[Any]]
-    """1D[npix] each, by the names of `Survey.vectors`, bit for bit as published."""
+    """By the names of `Survey.vectors`, bit for bit as published: 1D[npix] each, or as long as
+    the vector's own `pixels` are."""
     row: Mapping[str, Any]
-    """Catalogue values by lower-case column name: NumPy scalars and str."""
+    """Catalogue values by lower-case column name: NumPy scalars and str; None or absent: unknown.
+    """
+    key: int | None = None
+    """Signed 64-bit number that tells spectra with the same `id` apart, such as a digest of where
+    each was taken; None where the id alone does. A spectrum is stored once for each id and key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +96,34 @@ class TreeLayout:
     """Name of the file in such a folder."""
 
 
+@dataclass(frozen=True, slots=True)
+class Best:
+    """How the best spectrum of each object is found among all of a context.
+
+    The catalogue's column `Survey.primary` is then computed when the index is made, as it depends
+    on what else is there.
+    """
+
+    group: str
+    """Column that is the same for all spectra of an object."""
+    order: tuple[tuple[str, int | str], ...]
+    """Column, and the value that comes first, or ``desc`` for the greatest; unknown comes last."""
+
+
 class Reader(Protocol):
     """How to recognise and read a survey's files."""
 
     def identify(self, path: Path) -> FileKey | None:
         """Return what the name says, or None when it is not a name of this survey."""
 
+    def is_companion(self, path: Path) -> bool:
+        """Tell whether a file is read along with others, so that it is passed over by itself."""
+
     def read(self, path: Path) -> list[RawSpectrum]:
-        """Read all spectra of a file; raise `BadFile` with the reason when there is none."""
+        """Read all spectra of a file; raise `BadFile` with the reason when there is none.
+
+        All of them lie on the lattice of the survey, or none does.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +140,7 @@ class Survey:
     id_column: Column
     """The identifier: unsigned 64 bit, or signed where the survey has negative ids."""
     id_parts: tuple[str, ...]
-    """Columns of the tuple form of an identifier, the reduction last."""
+    """Columns of the tuple form of an identifier: numbers, then text (`id_texts`)."""
     columns: tuple[Column, ...]
     """Core columns: present, under these names, in every context of the survey."""
     aliases: Mapping[str, str]
@@ -141,16 +174,34 @@ class Survey:
     """Header cards by which readers know the survey's FITS files, for a reduction."""
     is_default: bool = False
     """The context ``default`` is the newest release of such a survey."""
+    extra: tuple[Vector, ...] = ()
+    """Vectors that are stored besides the record, and come only when asked for by name."""
+    id_texts: int = 1
+    """How many of the `id_parts`, at the end, are text."""
+    has_reduction: bool = True
+    """The last of the `id_parts` is the reduction: a tuple that leaves it open means the best."""
+    best: Best | None = None
+    """How `primary` is computed; None: it is a column of the files."""
+    part_files: int = 2000
+    """Files that one process reads before what it wrote of them is committed."""
+    many_per_file: bool = False
+    """A file holds many spectra, so a spectrum is named by the file and its identifier."""
 
     @property
     def vectors(self) -> tuple[Vector, ...]:
-        """The record without the spectral axis: what the store holds."""
-        return tuple(vector for vector in self.record if vector.name != self.grid.axis)
+        """What the store holds: the record without the spectral axis, and what is extra."""
+        record = tuple(vector for vector in self.record if vector.name != self.grid.axis)
+        return record + self.extra
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Structured dtype of one pixel of the published table."""
         return np.dtype([(vector.name, vector.dtype) for vector in self.record])
+
+    @property
+    def id_form(self) -> IdForm:
+        """What identifiers of the survey look like."""
+        return IdForm(self.id_column.name, self.id_parts, self.id_texts, self.has_reduction)
 
     def release(self, context: str) -> Release | None:
         """Return the release of that context name, or None."""

@@ -16,8 +16,7 @@
 ``(nspec, npix)``, and several unaligned ones as one ``.npy`` after the other, to be read by
 repeated ``numpy.load`` from the stream. With ``format=FITS`` it answers the original file of one
 spectrum byte for byte, and a ZIP archive of those of several; ``fits=rebuilt`` makes files from
-the store instead. ``w0`` and ``w1`` set the span of aligned spectra, unless
-``cutout`` does.
+the store instead. ``w0`` and ``w1`` set the span of aligned spectra, unless ``cutout`` does.
 
 ``None`` and the empty text stand for an absent parameter: the old client writes its defaults so.
 """
@@ -300,7 +299,9 @@ def _describe_context(info: ContextInfo) -> dict[str, Any]:
         "nspec": info.nspec,
         "files": info.nfiles,
         "id_main": info.id_column,
-        "id_parts": list(info.id_parts),
+        "id_parts": list(info.id_form.parts),
+        "id_texts": info.id_form.texts,
+        "id_reduction": info.id_form.has_reduction,
         "redshift": info.z_column,
         "catalog": info.catalog,
         "catalogs": list(info.catalogs),
@@ -341,7 +342,7 @@ def _catalog(info: ContextInfo, catalog: str) -> str | None:
 def _look_up(selection: Selection, info: ContextInfo, asked: QueryParameters) -> Iterator[bytes]:
     """Return, as CSV, columns of the spectra that ``id`` names, best of their object or not."""
     fields = read_names(asked.fields) or (info.id_column,)
-    columns = [one for name in fields for one in (info.id_parts if name == TUPLE else (name,))]
+    columns = [one for name in fields for one in (info.id_form.parts if name == TUPLE else (name,))]
     return _csv_chunks(read_columns(selection, columns, np.arange(selection.nspec)))
 
 

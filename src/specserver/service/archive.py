@@ -23,10 +23,12 @@ from ..catalog.vac import (
 )
 from ..errors import CatalogError, NoCatalog, UnknownCatalog, UnknownContext
 from ..model.grid import Grid
+from ..model.ids import IdForm
 from ..model.survey import Column, Release, Survey
 from ..store.fits import FitsTree
-from ..store.layout import list_contexts, segment_names
-from ..store.trees import list_trees, read_tree, tree_file
+from ..store.layout import segment_names
+from ..store.presence import Presence
+from ..store.trees import read_tree, tree_file
 from ..store.zarr import Segment, open_segment
 from ..surveys import find_release, load_surveys
 from .held import HeldSpectra
@@ -54,7 +56,7 @@ class ContextInfo:
     catalogs: tuple[str, ...]
     """Full names of those there are, the default one first, then value-added tables."""
     id_column: str
-    id_parts: tuple[str, ...]
+    id_form: IdForm
     z_column: str
     frame: str
     grid: Grid
@@ -107,6 +109,7 @@ class Archive:
         self._trees: dict[str, tuple[int, FitsTree]] = {}
         self._tables: dict[tuple[str, str], tuple[TableStamp, QueryTable]] = {}
         self._lock = threading.Lock()
+        self._presence = Presence(data)
         self.caller: Caller | None = None
         self._seen: tuple[str, ...] | None = None
 
@@ -116,21 +119,23 @@ class Archive:
         The view is for one request: which contexts there are is looked up once.
         """
         view = copy(self)
-        view.caller = caller
-        view._seen = tuple(view.names())  # noqa: SLF001  # its own
+        view.caller, view._seen = caller, None  # noqa: SLF001  # its own
         return view
 
     def names(self) -> list[str]:
         """Return the contexts with spectra, each survey's releases from newest to oldest."""
         if self._seen is not None:
             return list(self._seen)
-        present = {*list_contexts(self.data), *list_trees(self.data)}
-        return [
+        present = self._presence.contexts()
+        names = [
             release.context
-            for survey in load_surveys().values()
+            for survey in load_surveys(self.data).values()
             for release in reversed(survey.releases)
             if release.context in present and self._shows(release.context)
         ]
+        if self.caller is not None:
+            self._seen = tuple(names)
+        return names
 
     def _shows(self, context: str) -> bool:
         """Return whether the caller may know of a context; without a caller, all may be known."""
@@ -143,7 +148,7 @@ class Archive:
         if name in names:
             return name
         if name == DEFAULT and names:
-            usual = [one for one in names if find_release(one)[0].is_default]
+            usual = [one for one in names if find_release(one, self.data)[0].is_default]
             return (usual or names)[0]
         raise UnknownContext(name, [DEFAULT, *names] if names else ["none yet: ingest first"])
 
@@ -153,13 +158,13 @@ class Archive:
         ``default`` and a survey's newest release fall back to its older ones.
         """
         resolved = self.resolve(name)
-        survey, _ = find_release(resolved)
+        survey, _ = find_release(resolved, self.data)
         same = [one for one in self.names() if survey.release(one)]
         return same if same and same[0] == resolved else [resolved]
 
     def survey(self, name: str) -> Survey:
         """Return the survey of a context."""
-        return find_release(self.resolve(name))[0]
+        return find_release(self.resolve(name), self.data)[0]
 
     def holding(self, name: str) -> Holding:
         """Return a context open for reading, with the newest generation of its index.
@@ -179,6 +184,8 @@ class Archive:
         """Return the tree of original files of a context, or None when it has none."""
         resolved = self.resolve(name)
         stamp = _changed(tree_file(self.data, resolved))
+        if not stamp:
+            return None
         with self._lock:
             known = self._trees.get(resolved)
             if known is None or known[0] != stamp:
@@ -198,7 +205,7 @@ class Archive:
     def info(self, name: str) -> ContextInfo:
         """Return what a user needs to know of a context."""
         resolved = self.resolve(name)
-        survey, release = find_release(resolved)
+        survey, release = find_release(resolved, self.data)
         holding, tree = self._holding(resolved), self.tree(resolved)
         title = release.title
         if holding is None:
@@ -217,7 +224,7 @@ class Archive:
             catalog=f"{resolved}.{next(iter(survey.tables))}",
             catalogs=tuple(f"{resolved}.{table}" for table in tables),
             id_column=survey.id_column.name,
-            id_parts=survey.id_parts,
+            id_form=survey.id_form,
             z_column=survey.z_column,
             frame=survey.frame,
             grid=survey.grid,
@@ -253,7 +260,7 @@ class Archive:
             return QueryTable(holding.survey, holding.catalog, primary, attached=False)
         schema, _, table = catalog.strip().lower().rpartition(".")
         resolved = self.resolve(schema or context)
-        own = list(find_release(resolved)[0].tables)
+        own = list(find_release(resolved, self.data)[0].tables)
         if table in own:
             return self.table(resolved, None, primary=table == own[0])
         if has_vac(self.data, resolved, table):
@@ -265,13 +272,13 @@ class Archive:
         resolved = self.resolve(name)
         holding = self._holding(resolved)
         catalog = holding.catalog if holding else None
-        return HeldSpectra(*find_release(resolved), catalog, self.tree(resolved))
+        return HeldSpectra(*find_release(resolved, self.data), catalog, self.tree(resolved))
 
     def _known_catalogs(self) -> list[str]:
         """Return the full names of all catalogues."""
         found = []
         for context in self.names():
-            own = find_release(context)[0].tables if segment_names(self.data, context) else ()
+            own = self.survey(context).tables if segment_names(self.data, context) else ()
             found += [f"{context}.{table}" for table in (*own, *vac_names(self.data, context))]
         return found
 
@@ -289,7 +296,7 @@ class Archive:
             known = self._tables.get((context, table))
             if known is None or known[1].catalog.info.name != info.name:
                 columns = vac_columns(self.data, context, table)
-                survey = vac_survey(find_release(context)[0], columns, info.columns)
+                survey = vac_survey(find_release(context, self.data)[0], columns, info.columns)
                 folder = index_of(self.data, context, table)
                 catalog = Catalog(self.data, survey, context, info, folder)
                 opened = QueryTable(survey, catalog, primary=False, attached=True)
@@ -315,7 +322,7 @@ class Archive:
 
     def _load(self, context: str) -> tuple[int, Holding]:
         """Open the newest generation; make one first when segments are not covered."""
-        survey, release = find_release(context)
+        survey, release = find_release(context, self.data)
         info = current_index(self.data, context)
         covered = info.segments if info else ()
         if tuple(segment_names(self.data, context)) != covered:

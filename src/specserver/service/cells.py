@@ -49,6 +49,7 @@ def gather_cells(
     stored: Sequence[str],
     count: npt.NDArray[np.int32],
     limits_aa: tuple[float, float] | None,
+    within: PixelRange | None = None,
 ) -> Cells:
     """Return the cells of some spectra: the store's own frames, or raw values of a cutout.
 
@@ -56,22 +57,28 @@ def gather_cells(
     ----------
     take : 1D[n] int, which spectra of the selection
     count : 1D[n] int, their valid pixels, after the cutout for those on the lattice
+    within : raw values of these pixels, for vectors that the store does not hold whole
     """
+    raw = limits_aa is not None or within is not None
     axis = selection.grid.axis
     names = [*stored] if selection.on_lattice.all() else [*stored, axis]
     count = count.copy()
     start, width = np.zeros(len(take), np.int32), np.zeros(len(take), np.int32)
     parts: dict[str, Parts] = {name: [] for name in names}
     pending = [
-        (segment, where, _request(segment, own_names(segment, stored, axis), rows, limits_aa))
+        (
+            segment,
+            where,
+            _request(segment, own_names(segment, stored, axis), rows, limits_aa, within),
+        )
         for segment, where, rows in by_segment(selection, take)
     ]
     for segment, where, result in pending:
-        if limits_aa is None:
+        if not raw:
             start[where], width[where] = segment.start, segment.npix
             cells: dict[str, Frames] = result()
         elif segment.on_lattice:
-            pixels = _inside(segment, limits_aa)
+            pixels = _inside(segment, limits_aa, within)
             start[where], width[where] = pixels.first, pixels.count
             cells = {
                 name: HeldFrames([line.data for line in block]) for name, block in result().items()
@@ -91,21 +98,27 @@ def _request(
     names: Sequence[str],
     rows: npt.NDArray[np.int32],
     limits_aa: tuple[float, float] | None,
+    within: PixelRange | None,
 ) -> Any:
     """Begin to read what is needed of a segment."""
-    if limits_aa is None:
+    if limits_aa is None and within is None:
         return segment.request_cells(names, rows)
     if not segment.on_lattice:
         return segment.request(names, rows, segment.window)
-    pixels = _inside(segment, limits_aa)
+    pixels = _inside(segment, limits_aa, within)
     return segment.request(names, rows, pixels) if pixels.count else dict
 
 
-def _inside(segment: SpectrumStore, limits_aa: tuple[float, float]) -> PixelRange:
-    """Return the pixels of a segment between two wavelengths, vacuum Å."""
-    wanted = cutout(segment.grid, *limits_aa)
-    first = max(wanted.first, segment.window.first)
-    return PixelRange(first, max(first, min(wanted.stop, segment.window.stop)))
+def _inside(
+    segment: SpectrumStore, limits_aa: tuple[float, float] | None, within: PixelRange | None
+) -> PixelRange:
+    """Return the pixels of a segment between two wavelengths, vacuum Å, and in a run."""
+    first, stop = segment.window.first, segment.window.stop
+    cut = None if limits_aa is None else cutout(segment.grid, *limits_aa)
+    for wanted in (cut, within):
+        if wanted is not None:
+            first, stop = max(first, wanted.first), min(stop, wanted.stop)
+    return PixelRange(first, max(first, stop))
 
 
 def _cut_own(
@@ -113,7 +126,7 @@ def _cut_own(
     axis: str,
     values: dict[str, npt.NDArray[Any]],
     count: npt.NDArray[np.int32],
-    limits_aa: tuple[float, float],
+    limits_aa: tuple[float, float] | None,
 ) -> tuple[dict[str, Frames], npt.NDArray[np.int32]]:
     """Return the cells of spectra that have their own wavelengths, and the values in each."""
     cuts = [
@@ -132,7 +145,8 @@ def _joined(parts: Parts, nspec: int) -> CellColumn:
     sizes, present = np.zeros(nspec, np.int64), np.zeros(nspec, np.bool_)
     for where, frames in parts:
         sizes[where], present[where] = frames.sizes, True
-    offsets = np.concatenate(([0], np.cumsum(sizes)))
+    offsets = np.zeros(nspec + 1, np.int64)
+    np.cumsum(sizes, out=offsets[1:])
     data = np.empty(int(offsets[-1]), np.uint8)
     for where, frames in parts:
         frames.lay(data.data, offsets[where].tolist())
@@ -145,9 +159,11 @@ def own_names(segment: SpectrumStore, stored: Sequence[str], axis: str) -> list[
 
 
 def own_cut(
-    segment: SpectrumStore, axis: npt.NDArray[Any], limits_aa: tuple[float, float]
+    segment: SpectrumStore, axis: npt.NDArray[Any], limits_aa: tuple[float, float] | None
 ) -> slice:
     """Return the run of values of a spectrum's own axis between two wavelengths, vacuum Å."""
+    if limits_aa is None:
+        return slice(0, len(axis))
     wave = axis.astype(np.float64)
     if segment.grid.kind == "log10":
         wave = np.power(10.0, wave)

@@ -15,10 +15,15 @@ def file_names(selection: Selection) -> list[str]:
     """Return the name of the file of each spectrum, that of the original.
 
     Where two spectra would share one, such as two reductions of the same plate, MJD and fibre,
-    both get ``-<reduction>`` in it, or ``-<identifier>`` where that does not part them.
+    both get ``-<reduction>`` in it, or ``-<identifier>`` where that does not part them. Where files
+    hold many spectra, all have ``-<identifier>``.
     """
     names = [path.replace("\\", "/").rpartition("/")[2] for path in _paths(selection)]
     parted = [split_name(name) for name in names]
+    if selection.survey.many_per_file:
+        ids = selection.ids.tolist()
+        parted = [(f"{stem}-{id_}", end) for (stem, end), id_ in zip(parted, ids, strict=True)]
+        names = [stem + ending for stem, ending in parted]
     clashing = _shared(selection, [stem for stem, _ in parted])
     if not clashing:
         return names

@@ -171,25 +171,28 @@ def _plotted(service: SpectroscopicService, selection: Selection) -> Iterator[Pl
     """Yield what is drawn of each spectrum of a selection."""
     survey = selection.survey
     known = {column.name for column in survey.columns}
-    asked = [*survey.id_parts, survey.class_column, survey.z_column]
-    asked += [_WARNING] if _WARNING in known else []
+    warning = survey.aliases.get(_WARNING, _WARNING)
+    wanted = (*survey.id_parts, survey.class_column, survey.z_column, warning)
+    asked = [one for one in wanted if one in known]
     table = read_columns(selection, list(dict.fromkeys(asked)), np.arange(selection.nspec))
     axis = survey.grid.axis
     names = [one.name for one in survey.record if one.name in (*_DRAWN, axis)]
     unit = unit_label(survey.flux_scale)
     records = service.read(selection, names)
     for index, (record, row) in enumerate(zip(records, table.to_pylist(), strict=True)):
-        z = row[survey.z_column]
-        is_sky = bool((row.get(_WARNING) or 0) & _SKY_BIT)
+        z = row.get(survey.z_column)
+        doubt = row.get(warning) or 0
+        is_sky = bool(doubt & _SKY_BIT)
         good_z = z is not None and z > -1.0 and not is_sky
-        kind = "sky fibre" if is_sky else str(row[survey.class_column] or "").strip().upper()
+        kind = "sky fibre" if is_sky else str(row.get(survey.class_column) or "").strip().upper()
         yield Plotted(
             wave=_wave(selection, index, record),
             flux=record[_FLUX],
-            ivar=record["ivar"],
+            # Where a survey states no uncertainties, all pixels count alike.
+            ivar=record["ivar"] if "ivar" in names else np.ones(len(record)),
             model=record["model"] if "model" in names else None,
             title=_title(selection, index, row),
-            about=kind if is_sky else _about(kind, row, z if good_z else None),
+            about=kind if is_sky else _about(kind, z if good_z else None, doubtful=bool(doubt)),
             flux_unit=unit,
             z=z if good_z else None,
             lines=_lines(kind),
@@ -207,15 +210,17 @@ def _wave(selection: Selection, index: int, record: npt.NDArray[Any]) -> npt.NDA
 
 def _title(selection: Selection, index: int, row: dict[str, Any]) -> str:
     """Return what names a spectrum: the tuple form of its identifier, and its release."""
-    *numbers, reduction = (str(row[name]) for name in selection.survey.id_parts)
+    form = selection.survey.id_form
+    parts = [str(row[name]) for name in form.parts]
     release = selection.holdings[selection.holding[index]].release.context
-    return f"{'-'.join(numbers)} {reduction} {release}"
+    shown = ("-".join(parts[: form.numbers]), *parts[form.numbers :], release)
+    return " ".join(one for one in shown if one)
 
 
-def _about(kind: str, row: dict[str, Any], z: float | None) -> str:
+def _about(kind: str, z: float | None, *, doubtful: bool) -> str:
     """Return class and redshift, with a sign where the pipeline itself doubts them."""
     redshift = "" if z is None else f"z = {z:z.4f}".replace("-", "−")
-    doubt = "?" if row.get(_WARNING) else ""
+    doubt = "?" if doubtful else ""
     return "  ".join(one for one in (kind + doubt, redshift) if one)
 
 

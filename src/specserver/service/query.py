@@ -79,9 +79,8 @@ def run_query(archive: Archive, request: QueryRequest, *, max_rows: int | None =
 
 def _asks_for_spectra(asked: QueryTable, fields: Sequence[str]) -> bool:
     """Tell whether only rows with a spectrum can answer, which not all of a table may have."""
-    parts = set(asked.survey.id_parts)
-    identifying = parts | {asked.survey.id_column.name}
-    return asked.attached and (set(fields) == parts or set(fields) == identifying - parts)
+    identifying = (set(asked.survey.id_parts), {asked.survey.id_column.name})
+    return asked.attached and set(fields) in identifying
 
 
 def wanted_fields(asked: QueryTable, fields: tuple[str, ...]) -> dict[str, str]:

@@ -21,7 +21,7 @@ def read_records(
     """Yield batches of records: one 1-D structured array a spectrum, in the survey's order."""
     dtype = record_dtype(vectors)
     names, axis = stored_names(selection, vectors), selection.grid.axis
-    first, count = cut_pixels(selection, limits_aa)
+    first, count = cut_pixels(selection, limits_aa, vectors)
     for take in batches(selection):
         batch: list[npt.NDArray[Any]] = [np.empty(0, dtype)] * len(take)
         groups = [

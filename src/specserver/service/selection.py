@@ -81,7 +81,7 @@ def select(
     searched = archive.searched(resolved)
     holdings = tuple(shelf for name in searched for shelf in archive.shelves(name))
     survey = archive.survey(resolved)
-    asked = parse_id_text(given, len(survey.id_parts)) if isinstance(given, str) else given
+    asked = parse_id_text(given, survey.id_form) if isinstance(given, str) else given
     numbers = [one for one in asked if isinstance(one, int)]
     if len(numbers) == len(asked):
         ids = _numbers(survey, numbers)
@@ -89,11 +89,12 @@ def select(
         owner = np.arange(len(ids))
     else:
         where, rows, owner = _find_mixed(survey, holdings, asked)
-    absent = np.setdiff1d(np.arange(len(asked)), owner[rows >= 0])
-    missing = tuple(_text(asked[index]) for index in absent.tolist())
+    found = rows >= 0
+    answered = np.zeros(len(asked), np.bool_)
+    answered[owner[found]] = True
+    missing = tuple(_text(asked[index]) for index in np.flatnonzero(~answered).tolist())
     if missing and not skip_missing:
         raise NotFound(missing, searched)
-    found = rows >= 0
     return _placed(survey, resolved, holdings, where[found], rows[found], missing)
 
 

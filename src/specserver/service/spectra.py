@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..errors import UnknownField
-from ..model.grid import cutout
+from ..model.grid import PixelRange, cutout
 from ..model.survey import Survey, Vector
 from .cells import CellColumn, batches, gather_cells
 from .names import NAME, file_names
@@ -35,15 +35,19 @@ class CellBatch:
 
 
 def wanted_vectors(survey: Survey, names: Sequence[str] | None) -> tuple[Vector, ...]:
-    """Return the vectors asked for, in record order, the axis included when it was."""
+    """Return the vectors asked for, in record order, the axis included when it was.
+
+    Extra ones come after the record, and only when they are named.
+    """
     if names is None:
         return survey.record
-    known = [vector.name for vector in survey.record]
+    vectors = (*survey.record, *survey.extra)
+    known = [vector.name for vector in vectors]
     wanted = {name.strip().lower() for name in names}
     for name in names:
         if name.strip().lower() not in known:
             raise UnknownField(name, known)
-    return tuple(vector for vector in survey.record if vector.name in wanted)
+    return tuple(vector for vector in vectors if vector.name in wanted)
 
 
 def stored_names(selection: Selection, vectors: Sequence[Vector]) -> list[str]:
@@ -51,21 +55,60 @@ def stored_names(selection: Selection, vectors: Sequence[Vector]) -> list[str]:
     return [vector.name for vector in vectors if vector.name != selection.grid.axis]
 
 
+def covered_pixels(selection: Selection, vectors: Sequence[Vector]) -> PixelRange | None:
+    """Return the lattice pixels that vectors cover; None: all that a spectrum has."""
+    runs = [vector.pixels for vector in vectors if vector.name != selection.grid.axis]
+    known = [run for run in runs if run is not None]
+    if not known or len(known) < len(runs):
+        return None
+    return PixelRange(min(first for first, _ in known), max(stop for _, stop in known))
+
+
+def raw_pixels(selection: Selection, vectors: Sequence[Vector]) -> PixelRange | None:
+    """Return the pixels whose values travel raw, as the store does not hold some vector whole.
+
+    None where its own frames serve, or a cutout says which.
+    """
+    if not any(vector.like for vector in vectors):
+        return None
+    return covered_pixels(selection, vectors) or selection.survey.window
+
+
 def cut_pixels(
-    selection: Selection, limits_aa: tuple[float, float] | None
+    selection: Selection,
+    limits_aa: tuple[float, float] | None,
+    vectors: Sequence[Vector] = (),
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """Return first pixel and count of each spectrum after a cutout; off the lattice unchanged."""
-    if limits_aa is None:
-        return selection.first, selection.count
-    pixels = cutout(selection.grid, *limits_aa)
-    first = np.maximum(selection.first, pixels.first)
-    stop = np.minimum(selection.first + selection.count, pixels.stop)
+    """Return first pixel and count of each spectrum after a cutout; off the lattice unchanged.
+
+    Parameters
+    ----------
+    vectors : those asked for; where all of them cover a part of the lattice only, so does the cut
+    """
+    first, count = selection.first, selection.count
+    if limits_aa is not None:
+        first, count = _inside(selection, first, count, cutout(selection.grid, *limits_aa))
+    covered = covered_pixels(selection, vectors)
+    if covered is not None:
+        first, count = _inside(selection, first, count, covered)
+    return first, count
+
+
+def _inside(
+    selection: Selection,
+    first: npt.NDArray[np.int32],
+    count: npt.NDArray[np.int32],
+    pixels: PixelRange,
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """Return first pixel and count of what lies in a run of pixels, for those on the lattice."""
     on = selection.on_lattice
-    empty = stop <= first
-    first = np.where(on, np.where(empty, pixels.first, first), selection.first)
-    count = np.where(on, np.maximum(stop - first, 0), selection.count)
+    begin = np.maximum(first, pixels.first)
+    stop = np.minimum(first + count, pixels.stop)
+    empty = stop <= begin
+    begin = np.where(on, np.where(empty, pixels.first, begin), first)
+    count = np.where(on, np.maximum(stop - begin, 0), count)
     count = np.where(on & empty, 0, count)
-    return first.astype(np.int32), count.astype(np.int32)
+    return begin.astype(np.int32), count.astype(np.int32)
 
 
 def read_cells(
@@ -76,11 +119,12 @@ def read_cells(
 ) -> Iterator[CellBatch]:
     """Yield batches of encoded spectra: the store's own frames, or raw values of a cutout."""
     stored = stored_names(selection, vectors)
-    first, count = cut_pixels(selection, limits_aa)
+    first, count = cut_pixels(selection, limits_aa, vectors)
+    within = raw_pixels(selection, vectors)
     # A name depends on those of all others, so it is no matter of one batch.
     names = file_names(selection) if NAME in columns else None
     for take in batches(selection):
-        gathered = gather_cells(selection, take, stored, count[take], limits_aa)
+        gathered = gather_cells(selection, take, stored, count[take], limits_aa, within)
         yield CellBatch(
             ids=selection.ids[take],
             contexts=[selection.holdings[n].release.context for n in selection.holding[take]],

@@ -114,8 +114,14 @@ def _searched(survey: Survey, release: Release, pattern: IdPattern) -> Found:
     """Return what a tuple names in a release, in the order of their parts.
 
     Where the tuple leaves the reduction open, only the best of each spectrum; where segments and
-    tree have the same, that of the segments.
+    tree have the same, that of the segments. Where no part is a reduction, all that it names.
     """
+    if not survey.has_reduction:
+        return [
+            (number, int(row))
+            for number, shelf in release
+            for row in shelf.catalog.matching(pattern)[0]
+        ]
     own = {name: rank for rank, name in enumerate(release[0][1].release.reductions)}
     best: dict[tuple[object, ...], tuple[tuple[bool, int, list[int]], tuple[int, int]]] = {}
     for number, holding in release:

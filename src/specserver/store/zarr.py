@@ -13,11 +13,15 @@ wavelength       npix float64    vacuum Å of the columns (segments on the latti
 A shard holds some thousand spectra, an inner chunk one: Blosc lz4 with bit shuffle, then crc32c.
 Values outside ``first … first + count - 1`` are zero, and so is ivar there: no information.
 Off the lattice, ``first`` is 0 and every spectrum keeps its own axis.
+
+A vector with the attributes ``like`` and ``own`` (such as one arm of a spectrum that several arms
+make) holds the pixels ``own`` only, and is zero elsewhere: there, within its ``pixels``, it is the
+same as the vector that it is like, bit for bit, and `Segment.request` puts both together.
 """
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -28,9 +32,9 @@ import tensorstore as ts
 
 from ..errors import StoreError
 from ..model.grid import Grid, PixelRange, grid_from_dict
-from ..model.survey import Survey
+from ..model.survey import Survey, Vector
 from .layout import FORMAT_VERSION
-from .shards import SHARD, ShardFrames, shard_frames
+from .shards import SHARD, ShardFrames, by_shard, shard_frames
 
 _INDEX_CODECS: Final = [
     {"name": "bytes", "configuration": {"endian": "little"}},
@@ -48,7 +52,8 @@ class SegmentArrays:
     first: npt.NDArray[np.int32]
     count: npt.NDArray[np.int32]
     vectors: Mapping[str, Sequence[npt.NDArray[Any]]]
-    """For each vector nspec arrays, 1D[count] each; the axis among them off the lattice."""
+    """For each vector nspec arrays, 1D[count] each, or as long as the vector's own pixels; the axis
+    among them off the lattice."""
 
 
 def write_arrays(
@@ -69,6 +74,11 @@ def write_arrays(
         "frame": survey.frame,
         "vectors": [vector.name for vector in stored],
         "coordinates": "id first count wavelength" if on_lattice else "id first count",
+        "like": {
+            one.name: {"like": one.like, "own": one.own, "pixels": one.pixels}
+            for one in stored
+            if on_lattice and one.like
+        },
     }
     group = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
     path.mkdir(parents=True)
@@ -81,17 +91,55 @@ def write_arrays(
         _write_vector(path / "wavelength", wave, "pixel", {"units": "Angstrom", "medium": "vacuum"})
     shapes = {"nspec": nspec, "npix": npix}
     for vector in stored:
-        about = {"units": vector.unit, "long_name": vector.meaning}
+        about: dict[str, Any] = {"units": vector.unit, "long_name": vector.meaning}
+        partial = on_lattice and vector.like
+        if partial:
+            about |= {"like": vector.like, "own": vector.own, "pixels": vector.pixels}
         array = ts.open(
             _sharded(path / vector.name, vector.dtype, shapes, about), create=True
         ).result()
-        rows = arrays.vectors[vector.name]
         for at in range(0, nspec, SHARD):
-            block = np.zeros((min(SHARD, nspec - at), npix), vector.dtype)
-            for index, values in enumerate(rows[at : at + SHARD]):
-                offset = int(arrays.first[at + index]) - start
-                block[index, offset : offset + len(values)] = values
+            block = _block(arrays, vector, at, start, npix)
+            if partial:
+                whole = replace(vector, name=vector.like, pixels=None)
+                shared = _block(arrays, whole, at, start, npix)
+                _keep_own(block, shared, vector, start)
             array[at : at + len(block)].write(block).result()
+
+
+def _block(
+    arrays: SegmentArrays, vector: Vector, at: int, start: int, npix: int
+) -> npt.NDArray[Any]:
+    """Return the rows of one shard of a vector, 2D[n, npix]."""
+    rows = arrays.vectors[vector.name][at : at + SHARD]
+    block = np.zeros((len(rows), npix), vector.dtype)
+    for index, values in enumerate(rows):
+        first = int(arrays.first[at + index]) if vector.pixels is None else vector.pixels[0]
+        block[index, first - start : first - start + len(values)] = values
+    return block
+
+
+def _keep_own(
+    block: npt.NDArray[Any], shared: npt.NDArray[Any], vector: Vector, start: int
+) -> None:
+    """Clear what a vector shares with the one that it is like, once that is seen to be the same."""
+    own = _own_pixels(vector.own, start, block.shape[1])
+    first, stop = vector.pixels or (start, start + block.shape[1])
+    inside = ~own
+    inside[: max(0, first - start)] = inside[stop - start :] = False
+    # As bytes: NaN is the same as itself, and minus zero is not zero.
+    bits = f"u{block.dtype.itemsize}"
+    if not np.array_equal(block.view(bits)[:, inside], shared.view(bits)[:, inside]):
+        raise StoreError(vector.name, f"differs from {vector.like} where both should be the same")
+    block[:, ~own] = 0
+
+
+def _own_pixels(runs: Sequence[Sequence[int]], start: int, npix: int) -> npt.NDArray[np.bool_]:
+    """Return which of some pixels a vector has of its own, 1D[npix]."""
+    own = np.zeros(npix, np.bool_)
+    for first, stop in runs:
+        own[max(0, first - start) : max(0, stop - start)] = True
+    return own
 
 
 def _sharded(
@@ -172,6 +220,7 @@ class Segment:
         self.on_lattice: bool = group["on_lattice"]
         self.grid: Grid = grid_from_dict(group["grid"])
         self.vectors: tuple[str, ...] = tuple(group["vectors"])
+        self._like: Mapping[str, Any] = group.get("like", {})
         self.ids = self._read_1d("id")
         self.first = self._read_1d("first")
         self.count = self._read_1d("count")
@@ -190,9 +239,10 @@ class Segment:
 
         Parameters
         ----------
+        vectors : none of those that are like another: their frames are not the whole of them
         rows : 1D[n] int, row of the segment
         """
-        frames = {name: shard_frames(f"{self.path}/{name}", rows) for name in vectors}
+        frames = self._frames(vectors, rows)
         return lambda: frames
 
     def request(
@@ -203,20 +253,41 @@ class Segment:
         ``pixels`` are lattice pixels inside `window`.
         """
         cut = slice(pixels.first - self.start, pixels.stop - self.start)
-        try:
-            pending = {
-                name: self._array(name)[np.asarray(rows, np.int64), cut].read() for name in vectors
-            }
-        except ValueError as error:
-            raise StoreError(str(self.path), str(error)) from error
-        return lambda: {name: self._decoded(name, future) for name, future in pending.items()}
+        shared = [self._like[name]["like"] for name in vectors if name in self._like]
+        pending = self._frames(list(dict.fromkeys((*vectors, *shared))), rows)
 
-    def _decoded(self, name: str, future: Any) -> npt.NDArray[Any]:
-        """Return the values of a finished read."""
-        try:
-            values: npt.NDArray[Any] = future.result()
-        except ValueError as error:
-            raise StoreError(str(self.path / name), str(error)) from error
+        def gather() -> dict[str, npt.NDArray[Any]]:
+            values = {name: self._decoded(name, frames, cut) for name, frames in pending.items()}
+            return {name: self._whole(name, values, pixels) for name in vectors}
+
+        return gather
+
+    def _frames(
+        self, vectors: Sequence[str], rows: npt.NDArray[np.integer]
+    ) -> dict[str, ShardFrames]:
+        """Return the frames of some rows of each vector, yet to be read."""
+        wanted = by_shard(rows)
+        return {name: shard_frames(f"{self.path}/{name}", wanted) for name in vectors}
+
+    def _whole(
+        self, name: str, values: Mapping[str, npt.NDArray[Any]], pixels: PixelRange
+    ) -> npt.NDArray[Any]:
+        """Return a vector with what it shares with another one put in."""
+        about = self._like.get(name)
+        if about is None:
+            return values[name]
+        first, stop = about["pixels"] or (pixels.first, pixels.stop)
+        own = _own_pixels(about["own"], pixels.first, pixels.count)
+        taken = ~own
+        taken[: max(0, first - pixels.first)] = taken[max(0, stop - pixels.first) :] = False
+        return np.where(taken, values[about["like"]], values[name])
+
+    def _decoded(self, name: str, frames: ShardFrames, cut: slice) -> npt.NDArray[Any]:
+        """Return the values of some rows, 2D[nrow, npix]."""
+        # TensorStore takes twice as long for single rows, and keeps them for nobody.
+        shape = (len(frames.sizes), cut.stop - cut.start)
+        values: npt.NDArray[Any] = np.empty(shape, self._array(name).dtype.numpy_dtype)
+        frames.decode(values, self.npix, cut)
         return values
 
     @property

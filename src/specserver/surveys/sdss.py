@@ -147,6 +147,11 @@ class SpecReader:
         match = _NAME.fullmatch(path.name)
         return FileKey(path, tuple(int(part) for part in match.groups())) if match else None
 
+    def is_companion(self, path: Path) -> bool:
+        """Tell that no file is read along with another."""
+        del path
+        return False
+
     def read(self, path: Path) -> list[RawSpectrum]:
         """Read the one spectrum of a lite or full file.
 
