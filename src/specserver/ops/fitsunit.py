@@ -1,0 +1,80 @@
+"""What an opened FITS file holds, by the names of its units: columns as scalars, images.
+
+``units`` is what ``astropy.io.fits`` opens, of which nothing else is known here.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import BadFile
+
+
+def unit_named(units: Any, name: str) -> Any:
+    """Return the unit with that EXTNAME.
+
+    Raises
+    ------
+    BadFile
+        There is none.
+    """
+    if name not in units:
+        raise BadFile(f"there is no HDU {name}")
+    return units[name]
+
+
+def image(unit: Any, shape: tuple[int, ...], kinds: Collection[str]) -> npt.NDArray[Any]:
+    """Return an image in native byte order.
+
+    Raises
+    ------
+    BadFile
+        It is of another shape, or of none of the NumPy types.
+    """
+    values = np.asarray(unit.data)
+    if values.shape != shape or values.dtype.name not in kinds:
+        wanted = " or ".join(kinds)
+        found = f"{values.shape} {values.dtype.name}"
+        raise BadFile(f"{unit.name} is {found}, expected {shape} {wanted}")
+    return values.astype(values.dtype.newbyteorder("="))
+
+
+def scalar_columns(unit: Any, renamed: Mapping[str, str]) -> dict[str, Sequence[Any]]:
+    """Return the scalar columns of a table by lower-case name: a NumPy scalar or text a row.
+
+    Parameters
+    ----------
+    renamed : other names, by lower-case name, of columns that are to be called otherwise
+    """
+    columns: dict[str, Sequence[Any]] = {}
+    for written in unit.columns.names:
+        values = np.asarray(unit.data[written])
+        if values.ndim != 1:
+            continue
+        if values.dtype.kind in "SU":
+            listed: list[Any] = np.char.strip(values).astype("U").tolist()
+        else:
+            listed = list(values.astype(values.dtype.newbyteorder("=")))
+        columns[renamed.get(written.lower(), written.lower())] = listed
+    return columns
+
+
+def joined(
+    columns: Mapping[str, Sequence[Any]], on: str, wanted: Sequence[Any]
+) -> dict[str, Sequence[Any]]:
+    """Return columns in the order of wanted values of one of them, each value's first row.
+
+    Rows with other values are left out; None stands where a wanted value has no row.
+    """
+    mine = columns[on]
+    if mine == wanted:
+        return dict(columns)
+    first = {value: row for row, value in reversed(list(enumerate(mine)))}
+    rows = [first.get(value) for value in wanted]
+    taken: dict[str, Sequence[Any]] = {
+        name: [None if row is None else values[row] for row in rows]
+        for name, values in columns.items()
+    }
+    return taken | {on: wanted}

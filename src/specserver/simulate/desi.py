@@ -1,0 +1,263 @@
+"""A mock DESI in the survey's own files: healpix coadds, their redshifts, maybe their exposures.
+
+The same seed gives the same bytes, with any number of workers.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import BadParameter
+from .cards import Card, header
+from .desi_exposures import exposure_scores, exposures_of
+from .desi_layout import image_unit, mask_unit, table_unit
+from .desi_observe import ARMS, GRID, Seen, observe_targets
+from .desi_plan import ORDER, Sheet, draw_targets, plan_sheets
+from .desi_rows import (
+    Visits,
+    band_fluxes,
+    coadd_columns,
+    coadd_scores,
+    draw_visits,
+    exposure_columns,
+    redshift_columns,
+    target_columns,
+    tsnr2_columns,
+)
+from .sdss import Summary
+
+_BLOCK = 32
+"""Targets computed together: enough to amortise NumPy's calls, few enough for the cache."""
+_NDIAG = 11
+"""Diagonals of a resolution matrix."""
+_SIGMA_PIX = {"B": 0.75, "R": 0.75, "Z": 0.85}
+_LEFT_OUT = " mock spectra without RESOLUTION, which is two thirds of a real file"
+
+_Columns = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """All that the files of a pixel hold."""
+
+    sheet: Sheet
+    targets: npt.NDArray[Any]
+    seen: Seen
+    visits: Visits
+    fibermap: _Columns
+    exposures: _Columns
+    scores: _Columns
+    redshifts: _Columns
+
+
+def simulate_desi(
+    directory: Path,
+    nspec: int,
+    seed: int = 1,
+    *,
+    per_file: int = 500,
+    exposures: bool = False,
+    resolution: bool = False,
+    positions: Sequence[npt.ArrayLike] | None = None,
+    progress: Callable[[int], None] | None = None,
+    workers: int = 1,
+) -> Summary:
+    """Write a mock DESI into a folder, which is made if absent.
+
+    Parameters
+    ----------
+    per_file
+        Targets of a file at most.
+    exposures
+        Write ``spectra-*.fits`` too: one spectrum a target and exposure.
+    resolution
+        Write the resolution matrices, which make a file three times as large.
+    positions
+        Right ascension, declination (degrees), redshift and maybe class (GALAXY, QSO, STAR) of
+        objects to be among the targets: 1D[n] each, n at most ``nspec``. They are in the first
+        files, one a healpixel.
+    progress
+        Called with the number of spectra written since its last call.
+    workers
+        Processes; the files do not depend on it.
+
+    Raises
+    ------
+    BadParameter
+    """
+    if nspec < 1 or per_file < 1:
+        raise BadParameter("nspec, per_file", (nspec, per_file), "at least 1 each")
+    if workers < 1 or seed < 0:
+        raise BadParameter("workers, seed", (workers, seed), "at least 1, and at least 0")
+    sheets = plan_sheets(nspec, seed, per_file, positions)
+    write = partial(write_sheet, directory, exposures=exposures, resolution=resolution)
+    nbytes = 0
+    for count, size in _written(write, sheets, workers):
+        nbytes += size
+        if progress:
+            progress(count)
+    families: Counter[str] = Counter()
+    for sheet in sheets:
+        families[f"{sheet.survey} {sheet.program}"] += sheet.nspec
+    return Summary(families.total(), nbytes, dict(families))
+
+
+def _written(
+    write: Callable[[Sheet], tuple[int, int]], sheets: Sequence[Sheet], workers: int
+) -> Iterator[tuple[int, int]]:
+    """Write all files; yield spectra and bytes as they are done."""
+    if workers == 1 or len(sheets) == 1:
+        yield from map(write, sheets)
+        return
+    # Files are independent and carry their own seeds, so their order does not matter.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        for done in as_completed([pool.submit(write, sheet) for sheet in sheets]):
+            yield done.result()
+
+
+def write_sheet(
+    directory: Path, sheet: Sheet, *, exposures: bool, resolution: bool
+) -> tuple[int, int]:
+    """Write the files of one program and pixel; return spectra and bytes."""
+    content = _observe(sheet)
+    folder = directory / "healpix" / sheet.survey / sheet.program / str(sheet.pixel // 100)
+    folder /= str(sheet.pixel)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {"coadd": _coadd(content, resolution=resolution), "redrock": _redrock(content)}
+    if exposures:
+        files["spectra"] = _spectra(content, resolution=resolution)
+    nbytes = 0
+    for kind, units in files.items():
+        path = folder / f"{kind}-{sheet.survey}-{sheet.program}-{sheet.pixel}.fits"
+        with path.open("wb") as file:
+            nbytes += sum(map(file.write, units))
+    return sheet.nspec, nbytes
+
+
+def _observe(sheet: Sheet) -> _Content:
+    """Return all that is seen of the targets of a file."""
+    targets = draw_targets(sheet)
+    rng = np.random.default_rng((*sheet.key, 1))
+    visits = draw_visits(sheet, rng)
+    airglow = float(rng.lognormal(0.0, 0.3))
+    blocks = [
+        observe_targets(targets[at : at + _BLOCK], visits.exptime_s[at : at + _BLOCK], airglow, rng)
+        for at in range(0, targets.size, _BLOCK)
+    ]
+    scores = _stacked([coadd_scores(block) for block in blocks])
+    magnitudes = _stacked([band_fluxes(block) for block in blocks])
+    seen = Seen(
+        np.zeros((0, 0), np.float32),  # nobody asks for the models any more
+        *(
+            {arm: np.concatenate([getattr(block, name)[arm] for block in blocks]) for arm in ARMS}
+            for name in ("flux", "ivar", "mask")
+        ),
+    )
+    fibermap = target_columns(sheet, targets, magnitudes, rng)
+    fibermap |= coadd_columns(targets, visits, rng)
+    scores |= {"TARGETID": targets["targetid"]}
+    scores |= tsnr2_columns(sheet, targets, visits.exptime_s)
+    exposures = exposure_columns(targets, visits, rng)
+    redshifts = redshift_columns(targets, rng)
+    return _Content(sheet, targets, seen, visits, fibermap, exposures, scores, redshifts)
+
+
+def _stacked(blocks: Sequence[_Columns]) -> _Columns:
+    """Return the columns of all blocks, one after the other."""
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+
+
+def _primary(sheet: Sheet, cards: Sequence[Card] = (), comment: str = " mock spectra") -> bytes:
+    """Return the header that says where the file's spectra were taken."""
+    return header(
+        [
+            Card("SIMPLE", value=True, comment="conforms to FITS standard"),
+            Card("BITPIX", 8, "array data type"),
+            Card("NAXIS", 0, "number of array dimensions"),
+            Card("EXTEND", value=True),
+            *cards,
+            Card("SPGRP", "healpix"),
+            Card("SPGRPVAL", sheet.pixel),
+            Card("HPXPIXEL", sheet.pixel),
+            Card("HPXNSIDE", 1 << ORDER),
+            Card("HPXNEST", value=True),
+            Card("SURVEY", sheet.survey),
+            Card("PROGRAM", sheet.program),
+            Card("COMMENT", None, comment),
+        ]
+    ).data
+
+
+def _coadd(content: _Content, *, resolution: bool) -> Iterator[bytes]:
+    """Yield the parts of a coadd: one spectrum a target, SCORES last."""
+    survey, seen = content.sheet.survey, content.seen
+    yield _primary(content.sheet, comment=" mock spectra" if resolution else _LEFT_OUT)
+    yield from table_unit("FIBERMAP", "fibermap", survey, content.fibermap)
+    yield from table_unit("EXP_FIBERMAP", "exp_fibermap", survey, content.exposures)
+    for arm in ARMS:
+        vectors = (seen.flux[arm], seen.ivar[arm], seen.mask[arm])
+        yield from _arm(survey, arm, vectors, resolution=resolution)
+    yield from table_unit("SCORES", "scores", survey, content.scores)
+
+
+def _redrock(content: _Content) -> Iterator[bytes]:
+    """Yield the parts of a redshift file, whose rows are in the order of TARGETID."""
+    survey = content.sheet.survey
+    order = np.argsort(content.targets["targetid"], kind="stable")
+    cards = [Card("RRVER", "0.17.0"), Card("TEMNAM00", "GALAXY"), Card("TEMVER00", "2.6")]
+    yield _primary(content.sheet, cards)
+    for extname, name, columns in (
+        ("REDSHIFTS", "redshifts", content.redshifts),
+        ("FIBERMAP", "fibermap", content.fibermap),
+    ):
+        yield from table_unit(extname, name, survey, _ordered(columns, order))
+    yield from table_unit("EXP_FIBERMAP", "exp_fibermap", survey, content.exposures)
+    yield from table_unit("TSNR2", "tsnr2", survey, _ordered(content.scores, order))
+
+
+def _ordered(columns: Mapping[str, npt.NDArray[Any]], order: npt.NDArray[np.int64]) -> _Columns:
+    """Return columns with their rows in another order."""
+    return {name: values[order] for name, values in columns.items()}
+
+
+def _spectra(content: _Content, *, resolution: bool) -> Iterator[bytes]:
+    """Yield the parts of a file of exposures: SCORES second, no EXP_FIBERMAP."""
+    survey, visits = content.sheet.survey, content.visits
+    rng = np.random.default_rng((*content.sheet.key, 2))
+    yield _primary(content.sheet, comment=" mock spectra" if resolution else _LEFT_OUT)
+    rows = _ordered(content.fibermap, visits.target) | content.exposures
+    yield from table_unit("FIBERMAP", "spectra_fibermap", survey, rows)
+    scores = exposure_scores(content.targets, visits, content.scores)
+    yield from table_unit("SCORES", "spectra_scores", survey, scores)
+    for arm, *vectors in exposures_of(content.seen, content.targets, visits, rng):
+        yield from _arm(survey, arm, vectors, resolution=resolution)
+
+
+def _arm(
+    survey: str, arm: str, vectors: Sequence[npt.NDArray[Any]], *, resolution: bool
+) -> Iterator[bytes]:
+    """Yield the units of an arm: wavelength, flux, ivar, mask, maybe resolution."""
+    flux, ivar, mask = vectors
+    first, stop = ARMS[arm]
+    # As the survey does: a sum of steps, 5e-10 Å off the lattice at most.
+    start = GRID.wave(first, 1)[0]
+    wave = np.arange(start, start + GRID.step * (stop - first - 0.5), GRID.step)
+    yield from image_unit(f"{arm}_WAVELENGTH", wave)
+    yield from image_unit(f"{arm}_FLUX", flux)
+    yield from image_unit(f"{arm}_IVAR", ivar)
+    # Files of survey validation are of the older version of the pipeline.
+    yield from mask_unit(f"{arm}_MASK", mask, unsigned=survey != "main")
+    if resolution:
+        offset = np.arange(_NDIAG) - _NDIAG // 2
+        kernel = np.exp(-0.5 * (offset / _SIGMA_PIX[arm]) ** 2)
+        shape = (len(flux), _NDIAG, stop - first)
+        rows = np.broadcast_to((kernel / kernel.sum())[None, :, None], shape).astype(np.float32)
+        yield from image_unit(f"{arm}_RESOLUTION", rows)

@@ -1,0 +1,391 @@
+"""DESI spectra of the public releases: ``coadd-*.fits`` and, exposure by exposure, ``spectra-*``.
+
+============ ================= ===========================================================
+EXTNAME      content           traps
+============ ================= ===========================================================
+PRIMARY      header            no reduction; neither survey nor program of a tile
+FIBERMAP     a row a spectrum  5 columns or TARGETID alone in cut-down files
+SCORES       a row a spectrum  HDU 2 or the last
+B_WAVELENGTH npix              a sum of steps: up to 5e-10 Å off the lattice
+B_FLUX       nspec × npix      zero, as is ivar, where COADD_FIBERSTATUS alone says why
+B_IVAR       nspec × npix
+B_MASK       nspec × npix      uint32 or int32, plain or compressed by tiles
+B_RESOLUTION nspec × 11 × npix two thirds of the file; not read, nor is EXP_FIBERMAP
+============ ================= ===========================================================
+
+R and Z likewise. Redshifts are in ``redrock-*`` beside it. All lie on one lattice of 0.8 Å. Where
+arms overlap they are combined as ``coadd_cameras`` of the survey's pipeline (desispec 0.56) does.
+"""
+
+import re
+import warnings
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import BadFile
+from ..model.grid import Linear, PixelRange
+from ..model.survey import Best, Column, FileKey, RawSpectrum, Release, Survey, Vector
+from ..ops.combine import Arm, merge_arms
+from ..ops.fitsunit import image, joined, scalar_columns, unit_named
+
+_PIXEL = r"(?P<survey>[a-z][a-z0-9]*)-(?P<program>[a-z][a-z0-9]*)-(?P<pixel>[0-9]+)"
+_SUBSETS = r"[14]xsubset[1-6]|lowspeedsubset[1-6]|exp[0-9]{8}|thru[0-9]{8}|[0-9]{8}"
+_TILE = rf"(?P<petal>[0-9])-(?P<tile>[0-9]+)-(?P<subset>{_SUBSETS})"
+_FILE = re.compile(rf"(?P<kind>coadd|spectra)-(?:{_PIXEL}|{_TILE})\.fits(?:\.gz)?")
+_COMPANION = re.compile(
+    r"(?:redrock|rrdetails|emline|qso_\w+|hpixexp|zmtl|tile-qa)-.+\.fits(?:\.gz)?"
+)
+
+_GRID = Linear(start=3600.0, step=0.8)
+_WINDOW = PixelRange(0, 7781)
+_ARMS: Final[Mapping[str, tuple[int, int]]] = MappingProxyType(
+    {"b": (0, 2751), "r": (2700, 5026), "z": (4900, 7781)}
+)
+_OFF_AA = 1e-6
+_FLUX_UNIT = "1e-17 erg / (s cm2 Angstrom)"
+_IVAR_UNIT = "1e34 s2 cm4 Angstrom2 / erg2"
+_BUNITS = {"10**-17 erg/(s cm2 Angstrom)", "1e-17 erg/(s cm2 Angstrom)"}
+_RECORD = (
+    Vector("flux", "<f4", _FLUX_UNIT, "calibrated flux density, arms combined"),
+    Vector("wavelength", "<f8", "Angstrom", "vacuum wavelength, heliocentric"),
+    Vector("ivar", "<f4", _IVAR_UNIT, "inverse variance of flux; 0: no data"),
+    Vector("mask", "<u4", "", "SPECMASK bits; 0 is good"),
+)
+_ARRAYS = tuple(one for one in _RECORD if one.name != _GRID.axis)
+# Where arms overlap they differ from what is made of them; elsewhere they are the same.
+_OVERLAPS: Final[Mapping[str, tuple[tuple[int, int], ...]]] = MappingProxyType(
+    {"b": ((2700, 2751),), "r": ((2700, 2751), (4900, 5026)), "z": ((4900, 5026),)}
+)
+_EXTRA = tuple(
+    Vector(
+        f"{one.name}_{arm}", one.dtype, one.unit, f"{one.name} of the {arm} arm", pixels,
+        like=one.name, own=_OVERLAPS[arm],
+    )
+    for arm, pixels in _ARMS.items()
+    for one in _ARRAYS
+)  # fmt: skip
+
+_ID = Column("targetid", "<i8", "", "target; negative: a fibre without one")
+_PLACE = (
+    Column("survey", "U", "", "main, sv1, sv2, sv3, cmx, special; unknown"),
+    Column("program", "U", "", "dark, bright, backup, other; unknown"),
+    Column("healpix", "<i4", "", "nested pixel of the file, nside 64; -1: a file of a tile"),
+    Column("tileid", "<i4", "", "tile; -1: of several tiles"),
+)
+_OBJECT = (
+    Column("ra", "<f8", "deg", "right ascension of the target, ICRS"),
+    Column("dec", "<f8", "deg", "declination of the target, ICRS"),
+    Column("z", "<f8", "", "best-fit redshift"),
+    Column("zerr", "<f8", "", "error of z"),
+    Column("zwarn", "<i8", "", "ZWARN bits; 0 is good"),
+    Column("spectype", "U", "", "GALAXY, QSO or STAR"),
+    Column("subtype", "U", "", "subtype of stars and quasars"),
+    Column("deltachi2", "<f8", "", "difference of χ² to the second best fit"),
+    Column("objtype", "U", "", "TGT, SKY, BAD, or blank: no target"),
+    *(Column(f"{one}_target", "<i8", "", "targeting bits") for one in ("desi", "bgs", "mws")),
+    Column("scnd_target", "<i8", "", "targeting bits of secondary programmes"),
+    Column("tsnr2_lrg", "<f4", "", "squared signal to noise of the template of red galaxies"),
+)
+_COADD_COLUMNS = (
+    _ID,
+    *_PLACE,
+    Column("lastnight", "<i4", "", "last night of a tile's exposures, YYYYMMDD"),
+    *_OBJECT,
+    Column("coadd_fiberstatus", "<i4", "", "FIBERSTATUS bits of all exposures; 0 is good"),
+    Column("coadd_exptime", "<f4", "s", "exposure time summed"),
+    Column("zcat_primary", "u1", "", "1: best spectrum of the target"),
+)
+_EXPOSURE_COLUMNS = (
+    _ID,
+    Column("expid", "<i4", "", "exposure"),
+    Column("night", "<i4", "", "night of the exposure, YYYYMMDD"),
+    Column("mjd", "<f8", "d", "modified Julian date of the exposure"),
+    Column("exptime", "<f8", "s", "exposure time"),
+    *_PLACE,
+    *_OBJECT,
+    Column("fiberstatus", "<i4", "", "FIBERSTATUS bits; 0 is good"),
+    Column("exp_primary", "u1", "", "1: best exposure of the target"),
+)
+# Columns whose one spelling here differs from the file's, then spellings of other surveys.
+_RENAMED: Final = MappingProxyType({"target_ra": "ra", "target_dec": "dec", "hpxpixel": "healpix"})
+_ALIASES: Final = MappingProxyType(
+    {
+        **_RENAMED,
+        "class": "spectype",
+        "subclass": "subtype",
+        "zwarning": "zwarn",
+        "z_err": "zerr",
+    }
+)
+# What commissioning and survey validation called the column of targeting bits.
+_TARGETING = ("cmx_target", "sv1_desi_target", "sv2_desi_target", "sv3_desi_target")
+_SCORES = ("tsnr2_", "median_coadd_snr_")
+_UNKNOWN = "unknown"
+# What astropy raises at files that are cut off or are not what their headers say.
+_BROKEN = (OSError, EOFError, ValueError, TypeError, IndexError, AttributeError, zlib.error)
+
+_Arrays = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class DesiReader:
+    """Recognise and read ``KIND-SURVEY-PROGRAM-HEALPIX`` and ``KIND-PETAL-TILE-SUBSET``."""
+
+    kind: str
+    """``coadd``: one spectrum a target, or ``spectra``: one a target and exposure."""
+
+    def identify(self, path: Path) -> FileKey | None:
+        """Return pixel or tile of the name, or None when it is not such a name."""
+        match = _FILE.fullmatch(path.name)
+        if match is None or match["kind"] != self.kind:
+            return None
+        if match["pixel"]:
+            rest = f"{match['survey']}-{match['program']}"
+            return FileKey(path, (0, int(match["pixel"]), zlib.crc32(rest.encode())))
+        rest = f"{match['petal']}-{match['subset']}"
+        return FileKey(path, (1, int(match["tile"]), zlib.crc32(rest.encode())))
+
+    def is_companion(self, path: Path) -> bool:
+        """Tell whether a file is a redshift or quality file, or one of the other kind."""
+        match = _FILE.fullmatch(path.name)
+        other = match is not None and match["kind"] != self.kind
+        return other or _COMPANION.fullmatch(path.name) is not None
+
+    def read(self, path: Path) -> list[RawSpectrum]:
+        """Read all spectra of a file with the redshifts of the file beside it.
+
+        Raises
+        ------
+        BadFile
+            With the reason: unreadable, cut off, off the lattice, of another place than its name.
+        """
+        header, columns, vectors = _read_spectra(path)
+        columns |= _place(path, header, columns)
+        columns |= _redshifts(path, columns["targetid"])
+        if self.kind == "spectra" and "expid" not in columns:
+            raise BadFile("FIBERMAP has no column EXPID: which exposures are these?")
+        axis = _GRID.axis_values(_WINDOW.first, _WINDOW.count)
+        return [
+            self._spectrum(
+                dict(zip(columns, values, strict=True)),
+                axis,
+                {name: rows[at] for name, rows in vectors.items()},
+            )
+            for at, values in enumerate(zip(*columns.values(), strict=True))
+        ]
+
+    def _spectrum(
+        self, row: dict[str, Any], axis: npt.NDArray[Any], vectors: _Arrays
+    ) -> RawSpectrum:
+        """Return one spectrum; a position that is none is unknown."""
+        place = row.pop("_place")
+        ra, dec = float(row.get("ra", np.nan)), float(row.get("dec", np.nan))
+        if not (0.0 <= ra <= 360.0 and abs(dec) <= 90.0):
+            ra = dec = np.nan
+            row |= {"ra": None, "dec": None}
+        # The same exposure is in the file of its tile and in that of its pixel.
+        text = f"exposure {row['expid']}" if self.kind == "spectra" else place
+        key = blake2b(text.encode(), digest_size=8).digest()
+        # No header says which reduction a file is of.
+        number = int.from_bytes(key, "little", signed=True)
+        return RawSpectrum(int(row["targetid"]), ra, dec, "", axis, vectors, row, number)
+
+
+def _read_spectra(path: Path) -> tuple[Mapping[str, Any], dict[str, Sequence[Any]], _Arrays]:
+    """Return header cards, catalogue columns and vectors of a file of spectra."""
+    with _opened(path) as units:
+        columns = _table(units, "FIBERMAP")
+        header = {**units["FIBERMAP"].header, **units[0].header}
+        if "SCORES" in units:
+            scores = joined(_table(units, "SCORES"), "targetid", columns["targetid"])
+            columns |= {name: scores[name] for name in scores if name.startswith(_SCORES)}
+        return header, columns, _vectors(units, len(columns["targetid"]))
+
+
+def _redshifts(path: Path, ids: Sequence[Any]) -> dict[str, Sequence[Any]]:
+    """Return the columns of the redshift file beside a file of spectra, for its TARGETIDs."""
+    rest = path.name.partition("-")[2].removesuffix(".gz")
+    beside = [path.with_name(f"redrock-{rest}{ending}") for ending in ("", ".gz")]
+    for redrock in [one for one in beside if one.is_file()][:1]:
+        with _opened(redrock, f"{redrock.name}: ") as units:
+            columns = joined(_table(units, "REDSHIFTS"), "targetid", ids)
+            if "TSNR2" in units:
+                columns |= joined(_table(units, "TSNR2"), "targetid", ids)
+            return columns
+    return {}
+
+
+@contextmanager
+def _opened(path: Path, called: str = "") -> Iterator[Any]:
+    """Open a file; what astropy raises while it is read is the file's fault."""
+    from astropy.io import fits  # noqa: PLC0415  # slow to import, and servers do without
+
+    try:
+        # What astropy warns of, it repairs; what it cannot repair, it raises.
+        with warnings.catch_warnings(action="ignore"), fits.open(path) as units:
+            yield units
+    except BadFile as error:
+        raise BadFile(f"{called}{error}") from error
+    except _BROKEN as error:
+        raise BadFile(f"{called}cannot be read: {error}") from error
+
+
+def _table(units: Any, name: str) -> dict[str, Sequence[Any]]:
+    """Return the scalar columns of a table under their one spelling; it has TARGETID."""
+    columns = scalar_columns(unit_named(units, name), _RENAMED)
+    if "targetid" not in columns:
+        raise BadFile(f"{name} has no column TARGETID")
+    return columns
+
+
+def _vectors(units: Any, nspec: int) -> _Arrays:
+    """Return what the arms merge to, 2D[nspec, 7781] each, and the arms, as wide as they are."""
+    arms = {arm: _arm(units, arm, nspec) for arm in _ARMS if f"{arm}_FLUX".upper() in units}
+    if not arms:
+        raise BadFile("there is no HDU B_FLUX, R_FLUX or Z_FLUX")
+    names = [one.name for one in _ARRAYS]
+    out = dict(zip(names, merge_arms(list(arms.values()), _WINDOW.count), strict=True))
+    for arm, (first, stop) in _ARMS.items():
+        for one in _ARRAYS:
+            # An arm that is not in the file.
+            out[f"{one.name}_{arm}"] = np.zeros((nspec, stop - first), one.dtype)
+    for arm, measured in arms.items():
+        for name, values in zip(names, measured.cut(measured.pixels), strict=True):
+            out[f"{name}_{arm}"] = values
+    return out
+
+
+def _arm(units: Any, arm: str, nspec: int) -> Arm:
+    """Return what an arm measured; its wavelengths and its unit of flux are the survey's."""
+    first, stop = _ARMS[arm]
+    wave_name, flux_name, ivar_name, mask_name = (
+        f"{arm}_{name}".upper() for name in (_GRID.axis, *(one.name for one in _ARRAYS))
+    )
+    expected = _GRID.wave(first, stop - first)
+    wave = np.asarray(unit_named(units, wave_name).data, np.float64)
+    if wave.shape != expected.shape or not np.all(np.abs(wave - expected) < _OFF_AA):
+        span = f"{expected[0]:.1f} to {expected[-1]:.1f} Å in steps of {_GRID.step} Å"
+        raise BadFile(f"{wave_name} is not {span}: not the lattice of the survey")
+    bunit = units[flux_name].header.get("BUNIT")
+    if bunit not in _BUNITS:
+        raise BadFile(f"BUNIT of {flux_name} is {bunit!r}, expected one of {sorted(_BUNITS)}")
+    shape = (nspec, stop - first)
+    flux = image(units[flux_name], shape, ("float32",))
+    ivar = image(unit_named(units, ivar_name), shape, ("float32",))
+    mask = np.zeros(shape, np.uint32)
+    if mask_name in units:
+        mask = image(units[mask_name], shape, ("int32", "uint32")).view(np.uint32)
+    return Arm(slice(first, stop), flux, ivar, mask)
+
+
+def _place(
+    path: Path, header: Mapping[str, Any], columns: Mapping[str, Sequence[Any]]
+) -> dict[str, Sequence[Any]]:
+    """Return where the spectra of a file were taken, as columns; ``_place`` is all that as text."""
+    pixel, tile = header.get("HPXPIXEL"), header.get("TILEID")
+    words = [str(header.get(key) or "").strip().lower() for key in ("SURVEY", "PROGRAM", "FAPRGRM")]
+    survey, program = words[0] or _survey_of(columns), words[1] or words[2] or _UNKNOWN
+    out: dict[str, Any] = {"survey": survey, "program": program}
+    if pixel is not None:
+        _check_name(path, {"survey": words[0], "program": words[1], "pixel": pixel, "tile": None})
+        out |= {"healpix": np.int32(pixel)}
+        out |= {} if "tileid" in columns else {"tileid": np.int32(-1)}
+        out["_place"] = f"{survey} {program} {header.get('HPXNSIDE', 64)} {pixel}"
+    elif tile is not None:
+        petal = header.get("PETAL", header.get("SPECTRO"))
+        _check_name(path, {"tile": tile, "petal": petal, "pixel": None})
+        out |= {"healpix": np.int32(-1), "tileid": np.int32(tile)}
+        night = header.get("NIGHT")
+        out |= {} if "night" in columns or night is None else {"lastnight": np.int32(night)}
+        out["_place"] = f"tile {tile} {header.get('SPGRP')} {header.get('SPGRPVAL')}"
+    else:
+        raise BadFile("the header has neither HPXPIXEL nor TILEID")
+    return {name: [value] * len(columns["targetid"]) for name, value in out.items()}
+
+
+def _check_name(path: Path, stated: Mapping[str, Any]) -> None:
+    """Refuse a file whose header says otherwise than its name."""
+    match = _FILE.fullmatch(path.name)
+    for part, value in stated.items():
+        named = match[part] if match else None
+        if named is not None and str(value) != str(int(named) if named.isdigit() else named):
+            raise BadFile(f"the header says {part} {value}, the file's name {named}")
+
+
+def _survey_of(columns: Mapping[str, Sequence[Any]]) -> str:
+    """Return the survey by the targeting bits that are there, and set."""
+    there = [name for name in _TARGETING if name in columns]
+    for name in [name for name in there if any(columns[name])] + there:
+        return name.partition("_")[0]
+    return "main" if "desi_target" in columns else _UNKNOWN
+
+
+DESI = Survey(
+    name="desi",
+    title="Dark Energy Spectroscopic Instrument: optical spectra, coadded by target",
+    grid=_GRID,
+    window=_WINDOW,
+    record=_RECORD,
+    extra=_EXTRA,
+    id_column=_ID,
+    id_parts=("targetid", "survey", "program"),
+    id_texts=2,
+    has_reduction=False,
+    columns=_COADD_COLUMNS,
+    aliases=MappingProxyType({**_ALIASES, "fiberstatus": "coadd_fiberstatus"}),
+    primary=("zcat_primary", 1),
+    best=Best(
+        "targetid",
+        (("zwarn", 0), ("tsnr2_lrg", "desc"), ("coadd_exptime", "desc"), ("deltachi2", "desc")),
+    ),
+    z_column="z",
+    class_column="spectype",
+    flux_scale=_FLUX_UNIT,
+    mask_vector="mask",
+    bad_bits=0xFFFFFFFF,
+    frame="ICRS; wavelengths in vacuum, heliocentric",
+    releases=(
+        Release("desi_edr", "DESI Early Data Release", ("fuji",)),
+        Release("desi_dr1", "DESI Data Release 1", ("iron",)),
+    ),
+    reader=DesiReader("coadd"),
+    tables=MappingProxyType(
+        {
+            "specobj": "the best spectrum of each target (zcat_primary = 1)",
+            "specobjall": "all spectra, of all surveys and programmes",
+        }
+    ),
+    part_files=40,  # of some 500 spectra
+    many_per_file=True,
+)
+DESI_EXPOSURES = replace(
+    DESI,
+    name="desi_exposures",
+    title="Dark Energy Spectroscopic Instrument: optical spectra, exposure by exposure",
+    id_parts=("targetid", "expid"),
+    id_texts=0,
+    columns=_EXPOSURE_COLUMNS,
+    aliases=_ALIASES,
+    primary=("exp_primary", 1),
+    best=Best("targetid", (("fiberstatus", 0), ("exptime", "desc"))),
+    releases=tuple(
+        Release(f"{one.context}_exposures", f"{one.title}, exposures", one.reductions)
+        for one in DESI.releases
+    ),
+    reader=DesiReader("spectra"),
+    tables=MappingProxyType(
+        {
+            "specobj": "the best exposure of each target (exp_primary = 1)",
+            "specobjall": "all exposures",
+        }
+    ),
+)
