@@ -25,6 +25,10 @@ from .console import ERROR, OUT, Data, Url, data_folder, readable_bytes, require
 if TYPE_CHECKING:
     from ..ingest import IngestSummary
 
+OwnColumn = Annotated[
+    str | None, typer.Option(metavar="NAME", help="With --catalog: column, if of an unusual name.")
+]
+
 simulate_app = typer.Typer(
     no_args_is_help=True, help="Write a mock survey in a survey's own file format."
 )
@@ -55,7 +59,12 @@ def progress_bar(unit: str) -> Progress:
 
 
 def ingest(
-    context: Annotated[str, typer.Argument(metavar="CONTEXT", help="sdss_dr8 … sdss_dr17")],
+    context: Annotated[
+        str,
+        typer.Argument(
+            metavar="CONTEXT", help="A release, such as sdss_dr17; or a new name, with --reader."
+        ),
+    ],
     paths: Annotated[
         list[Path], typer.Argument(metavar="PATH…", help="Files, and folders to look through.")
     ],
@@ -65,19 +74,70 @@ def ingest(
     ] = None,
     strict: Annotated[
         bool,
-        typer.Option("--strict", help="Exit with 1 when any file is refused; refuse other run2d."),
+        typer.Option(
+            "--strict", help="Exit with 1 when any file is refused; refuse other reductions."
+        ),
     ] = False,
+    reader: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="specutils: a survey of your own, of files it reads."),
+    ] = None,
+    catalog: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="With --reader: table with identifiers, ra, dec, z, and more."
+        ),
+    ] = None,
+    id_column: OwnColumn = None,
+    file_column: OwnColumn = None,
+    ra_column: OwnColumn = None,
+    dec_column: OwnColumn = None,
+    z_column: OwnColumn = None,
+    title: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="With --reader: what the survey is.")
+    ] = None,
+    step: Annotated[
+        float | None,
+        typer.Option(metavar="AA", help="With --reader: step in Å of resampled spectra.  [1]"),
+    ] = None,
+    flux_unit: Annotated[
+        str | None,
+        typer.Option(metavar="UNIT", help="With --reader: what flux is in, if files are wrong."),
+    ] = None,
+    loader: Annotated[
+        str | None,
+        typer.Option(metavar="FORMAT", help="With --reader: the files' format in specutils."),
+    ] = None,
 ) -> None:
     """Bring spectra into the store; what is there already is left alone.
 
-    Takes lite and full files, .fits and .fits.gz, of all reductions. May be interrupted at any
-    time, even by kill -9: run it again, and it goes on where it was.
+    Takes plain and gzipped files of all reductions. May be interrupted at any time, even by
+    kill -9: run it again, and it goes on where it was.
 
     Example: specserver ingest sdss_dr17 ~/sdss/spectra --data /data/spec
+
+    Example: specserver ingest my_survey DIR --reader specutils --catalog targets.csv
     """
     require_server()
     from ..ingest import run_ingest
+    from ..ingest.declare import Wishes, declare, is_declared, spectrum_files
 
+    folder = Path(data_folder(data))
+    named = {
+        "id": id_column, "file": file_column, "ra": ra_column, "dec": dec_column, "z": z_column
+    }  # fmt: skip
+    columns = {what: name for what, name in named.items() if name}
+    wishes = Wishes(title or "", catalog, columns, step, flux_unit, loader or "")
+    if reader not in {None, "specutils"}:
+        raise BadParameter("reader", reader, "specutils; a survey with files of its own kind is a"
+                           " plug-in, see 'add a survey' in the guide")  # fmt: skip
+    if reader:
+        declare(folder, context, paths, wishes)
+    elif wishes != Wishes():
+        raise BadParameter("reader", reader, "the other options of your own survey need it: say"
+                           " --reader specutils")  # fmt: skip
+    if is_declared(folder, context):
+        paths = spectrum_files(paths, besides=catalog)
     with progress_bar("files") as bar:
         task = bar.add_task(f"ingest {context}", total=None, rate="")
 
@@ -87,7 +147,7 @@ def ingest(
             bar.update(task, completed=done, total=total, rate=rate)
 
         summary = run_ingest(
-            Path(data_folder(data)),
+            folder,
             context,
             paths,
             workers=workers,
@@ -102,7 +162,7 @@ def ingest(
 def print_summary(summary: "IngestSummary") -> None:
     """Print what an ingest did."""
     table = Table(title=f"ingest into {summary.context}", show_header=False, title_justify="left")
-    rate = summary.read / summary.seconds if summary.seconds else 0.0
+    rate = summary.stored / summary.seconds if summary.seconds else 0.0
     rows = [
         ("files", f"{summary.files:,}"),
         ("read", f"{summary.read:,}"),
@@ -121,8 +181,8 @@ def print_summary(summary: "IngestSummary") -> None:
     _print_refused(summary.refused)
     for reduction, count in sorted(summary.other_reductions.items()):
         OUT.print(
-            f"[yellow]warning:[/] run2d {reduction} is not of {summary.context}: {count:,} stored"
-            " all the same (--strict refuses them)",
+            f"[yellow]warning:[/] reduction {reduction} is not of {summary.context}: {count:,}"
+            " stored all the same (--strict refuses them)",
             highlight=False,
         )
 
@@ -193,4 +253,33 @@ def simulate_sdss(
             bar.advance(task, done)
 
         summary = simulate(folder, nspec, seed, progress=show, workers=os.cpu_count() or 1)
+    sys.stdout.write(f"{summary.nspec:,} spectra, {readable_bytes(summary.nbytes)} in {folder}\n")
+
+
+@simulate_app.command(name="desi", no_args_is_help=True)
+def simulate_desi(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write to.")],
+    nspec: Annotated[int, typer.Option(min=1, help="Number of targets.")],
+    seed: Annotated[int, typer.Option(help="The same seed writes the same bytes.")] = 1,
+    exposures: Annotated[
+        bool, typer.Option("--exposures", help="Write each exposure too: spectra-*.fits.")
+    ] = False,
+) -> None:
+    """Write a mock DESI: healpix coadds with their redshift files, believable spectra.
+
+    Example: specserver simulate desi mock --nspec 2000
+    """
+    require_server()
+    from ..simulate import simulate_desi as simulate
+
+    with progress_bar("spectra") as bar:
+        task = bar.add_task("simulate", total=nspec, rate="")
+        summary = simulate(
+            folder,
+            nspec,
+            seed,
+            exposures=exposures,
+            progress=lambda done: bar.advance(task, done),
+            workers=os.cpu_count() or 1,
+        )
     sys.stdout.write(f"{summary.nspec:,} spectra, {readable_bytes(summary.nbytes)} in {folder}\n")

@@ -49,11 +49,10 @@ def create(
     from ..surveys import find_release
 
     now = datetime.now(UTC)
-    contexts = [find_release(name)[1].context for name in context or []]
+    folder = Path(data_folder(data))
+    contexts = [find_release(name, folder)[1].context for name in context or []]
     end = parse_expiry(expires, now)
-    token = TokenBook(Path(data_folder(data))).create(
-        user, is_admin=admin, contexts=contexts, expires=end, now=now
-    )
+    token = TokenBook(folder).create(user, is_admin=admin, contexts=contexts, expires=end, now=now)
     sys.stdout.write(f"{token}\n")
     until = f"until {end:%Y-%m-%d %H:%M} UTC" if end else "for ever"
     ERROR.print(f"valid {until}; keep it: it is not shown again", highlight=False)
@@ -124,7 +123,8 @@ def _set(name: str, data: str | None, *, private: bool) -> None:
     from ..auth import set_private
     from ..surveys import find_release
 
-    context = find_release(name)[1].context
-    set_private(Path(data_folder(data)), context, private=private)
+    folder = Path(data_folder(data))
+    context = find_release(name, folder)[1].context
+    set_private(folder, context, private=private)
     state = "private: only tokens that name it see it" if private else "public"
     ERROR.print(f"{context} is {state}", highlight=False)

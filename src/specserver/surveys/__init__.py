@@ -1,29 +1,78 @@
-"""Surveys: one survey, one file, found through the entry point group ``specserver.surveys``."""
+"""Surveys by name and context: plug-ins found by entry point, and those a data folder declares."""
 
 from functools import cache
 from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Final
 
-from ..errors import UnknownContext
+from ..errors import ServiceError, UnknownContext
 from ..model.survey import Release, Survey
+from .generic import declared_survey, declared_surveys
+
+GROUP: Final = "specserver.surveys"
+"""Entry point group by which an installed package offers a survey."""
 
 
-@cache
-def load_surveys() -> dict[str, Survey]:
-    """Return all installed surveys by name."""
-    found = [entry.load() for entry in entry_points(group="specserver.surveys")]
-    return {survey.name: survey for survey in sorted(found, key=lambda one: str(one.name))}
+def load_surveys(data: Path | None = None) -> dict[str, Survey]:
+    """Return all installed surveys by name, then those that a data folder declares.
+
+    A declaration that cannot be read is left out, and logged: the other contexts go on.
+    """
+    installed = _installed()
+    if data is None:
+        return dict(installed)
+    # What is installed after a folder declared a context of the same name goes first.
+    taken = {one.context for survey in installed.values() for one in survey.releases}
+    declared = (one for one in declared_surveys(data) if one.name not in taken)
+    return {**installed, **{f"{one.name} in {data}": one for one in declared}}
 
 
-def find_release(context: str) -> tuple[Survey, Release]:
+def find_release(context: str, data: Path | None = None) -> tuple[Survey, Release]:
     """Return the survey and the release of a context name.
+
+    Parameters
+    ----------
+    context :
+        Name of a release.
+    data :
+        Data folder whose own, declared surveys count too.
 
     Raises
     ------
     UnknownContext
-        No installed survey has such a release; the message lists those there are.
+        Neither an installed survey nor the folder has such a release; the message lists those
+        there are.
+    StoreError
+        The folder declares it, and the declaration is damaged.
     """
-    for survey in load_surveys().values():
+    surveys = _installed()
+    for survey in surveys.values():
         if release := survey.release(context):
             return survey, release
-    known = [one.context for survey in load_surveys().values() for one in survey.releases]
+    if data is not None:
+        declared = declared_survey(data, context)
+        if declared is not None:
+            return declared, declared.releases[0]
+    known = [one.context for survey in load_surveys(data).values() for one in survey.releases]
     raise UnknownContext(context, known)
+
+
+@cache
+def _installed() -> dict[str, Survey]:
+    """Return the surveys that installed packages offer, by name."""
+    found: dict[str, Survey] = {}
+    for entry in entry_points(group=GROUP):
+        try:
+            survey = entry.load()
+        except (ImportError, AttributeError, SyntaxError) as error:
+            raise ServiceError(
+                f"the survey plug-in {entry.name!r} ({entry.value}) cannot be loaded: {error};"
+                " mend or uninstall the package that offers it"
+            ) from error
+        if not isinstance(survey, Survey):
+            raise ServiceError(
+                f"the survey plug-in {entry.name!r} ({entry.value}) is a"
+                f" {type(survey).__name__}, not a Survey; its entry point names another object"
+            )
+        found[survey.name] = survey
+    return dict(sorted(found.items()))

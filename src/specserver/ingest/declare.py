@@ -1,0 +1,242 @@
+"""The declaration of a data folder's own survey, before its files are ingested."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..catalog.tablefile import read_table
+from ..errors import BadFile, BadParameter, IngestError, UnknownContext
+from ..files import EVERYONE_READS, locked, replace_file
+from ..store.layout import segment_names
+from ..surveys import find_release
+from ..surveys.anyfile import is_spectrum_name, read_file
+from ..surveys.generic import (
+    AnyFileReader,
+    Declaration,
+    check_context_name,
+    read_declaration,
+    write_declaration,
+)
+from ..surveys.targets import FILE, normal_table
+
+_TRIED: Final = 20
+"""Files looked into until one is readable; if none of so many is, something else is wrong."""
+_STEP_AA: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the operator says of a survey of the folder's own; the rest is found out."""
+
+    title: str = ""
+    catalog: Path | None = None
+    """Table with ra, dec, z and identifiers."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Its columns for id, file, ra, dec and z, where they have unusual names."""
+    step_aa: float | None = None
+    """Step of the lattice on which spectra are laid when they are to be resampled, Å."""
+    flux_unit: str | None = None
+    """What flux is in, where the files do not say or say it wrongly."""
+    loader: str = ""
+    """Name of the files' format in specutils."""
+
+
+def declare(data: Path, context: str, paths: Iterable[Path], wishes: Wishes) -> None:
+    """Declare a survey of files that specutils reads, or change what was declared.
+
+    The first file that can be read says what flux is in and whether there are uncertainties.
+
+    Raises
+    ------
+    BadParameter
+        The context is that of an installed survey, or a wish cannot be met.
+    IngestError
+        No file can be read, or an ingest into the context is at work.
+    """
+    _require_free(context)
+    folder = data / context
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / "ingest.lock", wait=False) as mine:
+        if not mine:
+            raise IngestError(f"an ingest into {context} is at work; wait for its end")
+        present = read_declaration(data, context)
+        if present is None:
+            declared = _first(context, spectrum_files(paths, wishes.catalog), wishes)
+        else:
+            declared = _changed(present, wishes, fixed=bool(segment_names(data, context)))
+        if wishes.catalog is not None:
+            stored = present if segment_names(data, context) else None
+            declared = _with_table(folder, declared, wishes, stored)
+        write_declaration(data, declared)
+        for old in folder.glob("targets-*.parquet"):
+            if old.name != declared.table:
+                old.unlink()
+
+
+def is_declared(data: Path, context: str) -> bool:
+    """Tell whether a context is one that the data folder declares itself."""
+    try:
+        survey, _ = find_release(context, data)
+    except UnknownContext:
+        return False
+    return isinstance(survey.reader, AnyFileReader)
+
+
+def spectrum_files(paths: Iterable[Path], besides: Path | None = None) -> list[Path]:
+    """Return files, and all below folders whose names end as those of spectra do.
+
+    Parameters
+    ----------
+    besides : a table that may lie among them and is no spectrum
+    """
+    left_out = besides.resolve() if besides else None
+    found: list[Path] = []
+    for path in paths:
+        inside = sorted(path.rglob("*")) if path.is_dir() else [path]
+        found += [
+            one
+            for one in inside
+            if one == path
+            or (one.is_file() and is_spectrum_name(one) and one.resolve() != left_out)
+        ]
+    return found
+
+
+def _require_free(context: str) -> None:
+    """Refuse the name of an installed survey's release."""
+    check_context_name(context)
+    try:
+        survey, _ = find_release(context)
+    except UnknownContext:
+        return
+    raise BadParameter(
+        "context",
+        context,
+        f"it is a release of {survey.title}, which has a reader of its own: leave --reader out, or"
+        " choose another name",
+    )
+
+
+def _first(context: str, files: Iterable[Path], wishes: Wishes) -> Declaration:
+    """Return what the first file that can be read, and the operator, say."""
+    reasons: list[str] = []
+    for path in files:
+        if len(reasons) == _TRIED:
+            break
+        try:
+            spectra = read_file(path, wishes.loader)
+        except BadFile as error:
+            reasons.append(f"{path}: {error}")
+            continue
+        one = spectra[0]
+        wanted = one.unit if wishes.flux_unit is None else wishes.flux_unit
+        flux_unit, ivar_unit = _units(wanted, path)
+        return Declaration(
+            context=context,
+            title=wishes.title or context,
+            flux_unit=flux_unit,
+            ivar_unit=ivar_unit,
+            stated_unit=one.unit,
+            has_ivar=one.ivar is not None,
+            step_aa=float(wishes.step_aa or _STEP_AA),
+            loader=wishes.loader,
+            many_per_file=len(spectra) > 1,
+        )
+    listed = "".join(f"\n  {one}" for one in reasons[:5]) or " there is none"
+    raise IngestError(f"no file that specutils reads:{listed}")
+
+
+def _units(text: str, example: Path | None = None) -> tuple[str, str]:
+    """Return the units of flux and ivar, as text that astropy reads to the same unit."""
+    from astropy import units as u  # noqa: PLC0415  # slow to import, and only this needs it
+
+    try:
+        unit = u.Unit(text)
+        written = [one.to_string() for one in (unit, unit**-2)]
+        same = [u.Unit(one) for one in written] == [unit, unit**-2]
+    except (ValueError, TypeError) as error:
+        raise BadParameter("flux-unit", text, f"astropy cannot read it ({error})") from error
+    if not same:
+        raise BadParameter("flux-unit", text, "its text is not read back to the same unit")
+    if u.A in unit.decompose().bases:
+        raise BadParameter(
+            "flux-unit",
+            text,
+            f"{example or 'it'} so states a flux per ampere; if it means Ångström, say --flux-unit"
+            " 'erg / (s cm2 Angstrom)'",
+        )
+    return written[0], written[1]
+
+
+def _changed(present: Declaration, wishes: Wishes, *, fixed: bool) -> Declaration:
+    """Return a declaration with what is wished anew; ``fixed`` when spectra are stored already."""
+    units = present.flux_unit, present.ivar_unit
+    if wishes.flux_unit is not None:
+        units = _units(wishes.flux_unit)
+    changed = replace(
+        present,
+        title=wishes.title or present.title,
+        loader=wishes.loader or present.loader,
+        step_aa=present.step_aa if wishes.step_aa is None else float(wishes.step_aa),
+        flux_unit=units[0],
+        ivar_unit=units[1],
+    )
+    for option, now, before in (
+        ("step", changed.step_aa, present.step_aa),
+        ("flux-unit", changed.flux_unit, present.flux_unit),
+    ):
+        if fixed and now != before:
+            raise BadParameter(
+                option,
+                now,
+                f"spectra of {present.context} are stored with {before!r}; ingest into another"
+                " context, or delete this one's folder first",
+            )
+    return changed
+
+
+def _with_table(
+    folder: Path, declared: Declaration, wishes: Wishes, stored: Declaration | None
+) -> Declaration:
+    """Keep a copy of the table of targets and return the declaration that names it.
+
+    Parameters
+    ----------
+    stored : what was declared when the spectra were stored that there are; None: there are none
+    """
+    assert wishes.catalog is not None
+    read = read_table(wishes.catalog)
+    given = normal_table(read.table, wishes.columns, read.left_out)
+    if stored is not None and stored.table:
+        _require_same_ids(pq.read_table(folder / stored.table), given.table)
+    buffer = pa.BufferOutputStream()
+    pq.write_table(given.table, buffer, compression="zstd")
+    content = buffer.getvalue().to_pybytes()
+    name = f"targets-{hashlib.blake2b(content, digest_size=8).hexdigest()}.parquet"
+    replace_file(folder / name, content, mode=EVERYONE_READS)
+    return replace(declared, table=name, columns=given.columns)
+
+
+def _require_same_ids(old: pa.Table, new: pa.Table) -> None:
+    """Refuse a table that gives spectra other identifiers than those they are stored under."""
+    before, after = _ids_by_name(old), _ids_by_name(new)
+    moved = [name for name, number in before.items() if after.get(name, number) != number]
+    if moved:
+        raise BadParameter(
+            "catalog",
+            f"{new.num_rows:,} rows",
+            f"it gives {moved[0]!r} another identifier than the table before; where there are no"
+            " whole numbers for identifiers, rows are numbered: add new ones at the end",
+        )
+
+
+def _ids_by_name(table: pa.Table) -> dict[str, int]:
+    """Return the identifier of each name or file of a kept table."""
+    names, files, ids = (table.column(one).to_pylist() for one in ("name", FILE, "id"))
+    pairs = zip(names, files, ids, strict=True)
+    return {name or file: number for name, file, number in pairs if name or file}

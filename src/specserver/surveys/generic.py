@@ -1,0 +1,334 @@
+"""A survey that a data folder declares itself: whatever specutils reads, on any wavelengths.
+
+::
+
+    <data>/<context>/
+        survey.json               what was declared; replaced whole
+        targets-….parquet         copy of the table of targets, where there is one
+
+Every spectrum keeps its own wavelengths. Flux and inverse variance are float64, which holds the
+numbers of any file exactly; a file whose unit is not that of the first one is refused, never
+converted.
+"""
+
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from math import isnan
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+import numpy.typing as npt
+
+from ..errors import BadFile, BadParameter, StoreError
+from ..files import EVERYONE_READS, replace_file
+from ..model.grid import Linear, PixelRange
+from ..model.survey import Best, Column, FileKey, RawSpectrum, Release, Survey, Vector
+from .anyfile import ReadSpectrum, is_spectrum_name, read_file, stem_of
+from .targets import CORE, Target, open_targets
+
+FORMAT: Final = 1
+_NAME: Final = "survey.json"
+_CONTEXT = re.compile(r"[a-z][a-z0-9_]{0,47}")
+_RESERVED: Final = frozenset({"default", "spaces", "all"})
+_TABLE = re.compile(r"targets-[0-9a-f]{16}\.parquet")
+_DTYPES: Final = frozenset({"U", "?", *(f"<{kind}{n}" for kind in "iu" for n in (2, 4, 8))}) | {
+    "i1", "u1", "<f4", "<f8",
+}  # fmt: skip
+_ALIASES: Final[Mapping[str, str]] = MappingProxyType({"redshift": "z"})
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """What a data folder says of one of its own surveys."""
+
+    context: str
+    title: str
+    flux_unit: str
+    """Unit of flux as astropy reads it; empty: a pure number."""
+    stated_unit: str
+    """The unit that the files state: the same, unless the operator knows better."""
+    ivar_unit: str
+    """That of flux to the power of −2."""
+    has_ivar: bool
+    """Whether the files state uncertainties."""
+    step_aa: float
+    """Step of the lattice on which spectra are laid when they are to be resampled, Å."""
+    loader: str = ""
+    """Name of the files' format in specutils; empty: recognised file by file."""
+    table: str = ""
+    """Name of the copy of the table of targets; empty: there is none."""
+    columns: tuple[Column, ...] = ()
+    """Its columns, those besides the core ones."""
+    many_per_file: bool = False
+    """Whether the first file held several spectra."""
+    reader: str = "specutils"
+    format: int = FORMAT
+
+
+class AnyFileReader:
+    """Read files with specutils and say whose spectra they are by a table, or by their headers."""
+
+    def __init__(self, declared: Declaration, folder: Path) -> None:
+        self.declared = declared
+        self.folder = folder
+
+    def identify(self, path: Path) -> FileKey | None:
+        """Return a key for each name that ends as those of spectra do."""
+        # Files of one stem are of one spectrum, however they are written.
+        return FileKey(path, (_digest(stem_of(path)),)) if is_spectrum_name(path) else None
+
+    def is_companion(self, path: Path) -> bool:
+        """Tell that no file is read along with another."""
+        del path
+        return False
+
+    def read(self, path: Path) -> list[RawSpectrum]:
+        """Read all spectra of a file.
+
+        Raises
+        ------
+        BadFile
+            With the reason: specutils does not read it, another unit than that of the others, no
+            row of the table is of it.
+        """
+        spectra = read_file(path, self.declared.loader)
+        return [
+            self._raw(path, one, part if len(spectra) > 1 else 0)
+            for part, one in enumerate(spectra, 1)
+        ]
+
+    def _raw(self, path: Path, one: ReadSpectrum, part: int) -> RawSpectrum:
+        """Return one spectrum with what is known of it."""
+        self._check(one)
+        target = self._target(path, part)
+        core = {
+            "ra": one.ra_deg if target.ra is None else target.ra,
+            "dec": one.dec_deg if target.dec is None else target.dec,
+            "z": one.z if target.z is None else target.z,
+        }
+        row = {
+            **target.row,
+            **{name: None if isnan(value) else value for name, value in core.items()},
+            "id": target.id,
+            "name": target.name,
+            "part": max(part, 1),
+            "in_air": one.in_air,
+        }
+        vectors: dict[str, npt.NDArray[Any]] = {"flux": one.flux, "mask": one.mask}
+        if one.ivar is not None:
+            vectors["ivar"] = one.ivar
+        return RawSpectrum(
+            target.id,
+            core["ra"],
+            core["dec"],
+            self.declared.context,
+            one.wave,
+            vectors,
+            row,
+            key=_digest(target.name),
+        )
+
+    def _check(self, one: ReadSpectrum) -> None:
+        """Refuse a spectrum that is not like the first one of the context."""
+        if not _same_unit(one.unit, self.declared.stated_unit):
+            raise BadFile(
+                f"flux is in {one.unit or 'no unit'}, that of {self.declared.context} in"
+                f" {self.declared.stated_unit or 'no unit'}: it is not converted; ingest such files"
+                " into a context of their own"
+            )
+        if (one.ivar is not None) != self.declared.has_ivar:
+            has, had = ("no", "") if one.ivar is None else ("", "no ")
+            raise BadFile(
+                f"it states {has or 'an'} uncertainty, while those of {self.declared.context} state"
+                f" {had or 'an '}uncertainty; ingest such files into a context of their own"
+            )
+
+    def _target(self, path: Path, part: int) -> Target:
+        """Return whose spectrum it is."""
+        stem = stem_of(path)
+        if self.declared.table:
+            table = self.folder / self.declared.table
+            return open_targets(table).find(path.name, stem, part)
+        name = f"{stem}-{part}" if part else stem
+        # 53 bits: JSON and JavaScript keep them. Two names of the same number are told apart by
+        # the key, which has 64.
+        return Target(id=_digest(name) % 2**53, name=name)
+
+
+def survey_of(declared: Declaration, folder: Path) -> Survey:
+    """Return the survey that a declaration describes.
+
+    Parameters
+    ----------
+    declared : what the folder says
+    folder : the context's folder
+    """
+    unit = declared.flux_unit
+    ivar = Vector("ivar", "<f8", declared.ivar_unit, "inverse variance; 0: no information")
+    record = (
+        Vector("flux", "<f8", unit, "flux as the file gives it"),
+        Vector("wavelength", "<f8", "Angstrom", "vacuum wavelength, unless in_air"),
+        *((ivar,) if declared.has_ivar else ()),
+        Vector("mask", "<u4", "", "1: masked by the file, or not a number"),
+    )
+    release = Release(declared.context, declared.title, (declared.context,))
+    return Survey(
+        name=declared.context,
+        title=declared.title,
+        grid=Linear(start=0.0, step=declared.step_aa),
+        window=PixelRange(0, 0),
+        record=record,
+        id_column=CORE[0],
+        id_parts=("id", "name"),
+        has_reduction=False,
+        columns=(*CORE, *declared.columns),
+        aliases=_ALIASES,
+        primary=("is_best", 1),
+        best=Best("id", (("part", 1),)),
+        z_column="z",
+        class_column="class",
+        flux_scale=unit,
+        mask_vector="mask",
+        bad_bits=1,
+        frame="as the files or their table give it; wavelengths in vacuum, unless in_air",
+        releases=(release,),
+        reader=AnyFileReader(declared, folder),
+        tables=MappingProxyType(
+            {"objects": "the first spectrum of each id (is_best = 1)", "spectra": "all spectra"}
+        ),
+        many_per_file=declared.many_per_file,
+    )
+
+
+def declared_survey(data: Path, context: str) -> Survey | None:
+    """Return the survey that a data folder declares for a context, or None.
+
+    Raises
+    ------
+    StoreError
+        The declaration is damaged, or of a newer version.
+    """
+    if not _CONTEXT.fullmatch(context):
+        return None
+    path = data / context / _NAME
+    try:
+        stamp = path.stat().st_mtime_ns
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return _survey_at(path, stamp)
+
+
+def declared_surveys(data: Path) -> list[Survey]:
+    """Return the surveys that a data folder declares, in order of their names.
+
+    A damaged one is left out and logged, once for each state of its file.
+    """
+    found = []
+    for path in sorted(data.glob(f"*/{_NAME}")) if data.is_dir() else ():
+        stamp = path.stat().st_mtime_ns
+        try:
+            survey = declared_survey(data, path.parent.name)
+        except StoreError as error:
+            _log_once(str(error), stamp)
+            continue
+        if survey is not None:
+            found.append(survey)
+    return found
+
+
+def read_declaration(data: Path, context: str) -> Declaration | None:
+    """Return what a data folder says of a context, or None when it declares no such survey."""
+    survey = declared_survey(data, context)
+    reader = survey.reader if survey else None
+    return reader.declared if isinstance(reader, AnyFileReader) else None
+
+
+def write_declaration(data: Path, declared: Declaration) -> None:
+    """Declare a survey, or declare it anew; a running service takes note at its next request."""
+    _validate(declared)
+    folder = data / declared.context
+    folder.mkdir(parents=True, exist_ok=True)
+    content = json.dumps(asdict(declared), indent=1).encode()
+    replace_file(folder / _NAME, content, mode=EVERYONE_READS)
+
+
+def check_context_name(context: str) -> None:
+    """Refuse a name that a declared context cannot have."""
+    if not _CONTEXT.fullmatch(context) or context in _RESERVED:
+        raise BadParameter(
+            "context", context, "small letters, digits and _, a letter first: such as my_survey"
+        )
+
+
+@lru_cache(maxsize=256)
+def _survey_at(path: Path, stamp: int) -> Survey:
+    """Return the survey of a declaration as it was at a time."""
+    del stamp
+    try:
+        declared = _parsed(json.loads(path.read_text("utf-8")), path)
+    except (OSError, ValueError, TypeError, AttributeError, BadParameter) as error:
+        raise StoreError(
+            str(path), f"damaged; declare it anew with ingest --reader specutils ({error})"
+        ) from error
+    return survey_of(declared, path.parent)
+
+
+def _parsed(values: dict[str, Any], path: Path) -> Declaration:
+    """Return the declaration that the values of a file are, having checked all of them."""
+    form = values.get("format")
+    if isinstance(form, int) and form > FORMAT:
+        raise StoreError(str(path), f"format {form} is newer than this program's")
+    columns = tuple(Column(**one) for one in values.pop("columns", ()))
+    declared = Declaration(**values, columns=columns)
+    if declared.context != path.parent.name:
+        raise ValueError(f"it declares {declared.context!r}")
+    _validate(declared)
+    return declared
+
+
+def _validate(declared: Declaration) -> None:
+    """Refuse a declaration that no survey can be made of."""
+    check_context_name(declared.context)
+    units = (declared.flux_unit, declared.stated_unit, declared.ivar_unit)
+    texts = (declared.title, *units, declared.loader)
+    if not all(isinstance(one, str) for one in texts) or declared.reader != "specutils":
+        raise ValueError("title, units and loader are texts, and the reader is specutils")
+    step: object = declared.step_aa
+    if not (isinstance(step, float) and 0.0 < step < 1e6):
+        raise BadParameter("step", declared.step_aa, "a number of Å above 0")
+    flags = (declared.has_ivar, declared.many_per_file)
+    if not all(isinstance(one, bool) for one in flags) or declared.format != FORMAT:
+        raise ValueError(f"has_ivar, many_per_file are true or false, format is {FORMAT}")
+    if declared.table and not _TABLE.fullmatch(declared.table):
+        raise ValueError(f"{declared.table!r} is no name of a table of targets")
+    names = [one.name for one in (*CORE, *declared.columns)]
+    if len(set(names)) < len(names) or any(one.dtype not in _DTYPES for one in declared.columns):
+        raise ValueError("its columns have the same name twice, or a type that there is not")
+
+
+def _same_unit(given: str, wanted: str) -> bool:
+    """Return whether two texts are of the same unit, however they spell it."""
+    if given == wanted:
+        return True
+    from astropy import units as u  # noqa: PLC0415  # slow to import, and only this needs it
+
+    return bool(u.Unit(given) == u.Unit(wanted))
+
+
+def _digest(text: str) -> int:
+    """Return a signed 64-bit number made of a text, the same in every process."""
+    made = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return int.from_bytes(made, "little", signed=True)
+
+
+@lru_cache(maxsize=256)
+def _log_once(message: str, stamp: int) -> None:
+    """Log a message, once for each state of the file that it is about."""
+    _LOG.warning("%s (changed at %d ns)", message, stamp)

@@ -1,0 +1,227 @@
+"""LAMOST low-resolution spectra of DR1 to DR7: ``spec-LMJD-PLANID_spSS-FFF.fits``.
+
+The one HDU is an image of 32-bit floats, (5, npix):
+
+=== ========== =======================================================================
+row content    traps
+=== ========== =======================================================================
+0   flux       relative: it has no unit
+1   ivar       0 where there is no information
+2   wavelength vacuum Å, heliocentric, rounded to float32
+3   andmask    bits, kept as floats
+4   ormask     likewise
+=== ========== =======================================================================
+
+Wavelengths are 10**(COEFF0 + i · 1e-4) rounded to float32, where COEFF0 was itself rounded to
+float32 before. So spectra of the usual COEFF0, 3.5682, lie on one lattice bit for bit, and one that
+begins elsewhere is off it by up to a thousandth of a pixel.
+
+The catalogue is in the header. The day in the name is the local one (LMJD); MJD is one less for
+most of the night. From DR8 on the HDUs are others; these files are refused.
+"""
+
+import gzip
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import BadFile
+from ..model.grid import LogWave, PixelRange
+from ..model.survey import Best, Column, FileKey, RawSpectrum, Release, Survey, Vector
+from ..ops.fitstable import cards, header_end
+
+_NAME = re.compile(r"spec-(\d{5})-([\w+]+)_sp(\d{2})-(\d{3})\.fits(?:\.gz)?", re.ASCII)
+_MEDIUM = re.compile(r"med-(\d{5})-[\w+]+_sp(\d{2})-(\d{3})\.fits(?:\.gz)?", re.ASCII)
+_RELEASE = re.compile(r"DR(\d+)")
+_ROWS: Final = 5
+Cards: TypeAlias = Mapping[str, str | int | float | bool]
+
+_RECORD = (
+    Vector("flux", "<f4", "", "flux density, relative: the survey states no unit"),
+    Vector("wavelength", "<f4", "Angstrom", "vacuum wavelength, heliocentric"),
+    Vector("ivar", "<f4", "", "inverse variance of flux; 0: no information"),
+    Vector("andmask", "<i4", "", "mask bits set in all exposures"),
+    Vector("ormask", "<i4", "", "mask bits set in any exposure"),
+)
+# Name of a column, its type, the card it comes from, unit, meaning: names are those of the
+# survey's own catalogue.
+_CARDS: Final = (
+    ("obsid", "<i8", "OBSID", "", "unique number of the spectrum"),
+    ("designation", "U", "DESIG", "", "name of the target, made of its position"),
+    ("lmjd", "<i4", "LMJD", "d", "local modified Julian day of the night; that in file names"),
+    ("mjd", "<i4", "MJD", "d", "modified Julian day, UTC"),
+    ("planid", "U", "PLANID", "", "name of the plan"),
+    ("spid", "<i4", "SPID", "", "spectrograph, 1–16"),
+    ("fiberid", "<i4", "FIBERID", "", "fibre, 1–250"),
+    ("ra", "<f8", "RA", "deg", "right ascension of the target, FK5 J2000"),
+    ("dec", "<f8", "DEC", "deg", "declination of the target, FK5 J2000"),
+    ("z", "<f8", "Z", "", "redshift; −9999: not found"),
+    ("zerr", "<f8", "Z_ERR", "", "error of z"),
+    ("class", "U", "CLASS", "", "GALAXY, QSO, STAR or Unknown"),
+    ("subclass", "U", "SUBCLASS", "", "subclass, such as G3"),
+    ("zflag", "U", "ZFLAG", "", "method that gave the redshift"),
+    ("snru", "<f4", "SNRU", "", "signal to noise in u"),
+    ("snrg", "<f4", "SNRG", "", "signal to noise in g"),
+    ("snrr", "<f4", "SNRR", "", "signal to noise in r"),
+    ("snri", "<f4", "SNRI", "", "signal to noise in i"),
+    ("snrz", "<f4", "SNRZ", "", "signal to noise in z"),
+    ("objtype", "U", "OBJTYPE", "", "type of the target in the input catalogue"),
+    ("tsource", "U", "TSOURCE", "", "who asked for the target"),
+    ("tfrom", "U", "TFROM", "", "input catalogue"),
+    ("tcomment", "U", "TCOMMENT", "", "identifier of the target there"),
+    ("fibertype", "U", "FIBERTYP", "", "Obj, Sky, F-std, …"),
+    ("fibermask", "<i4", "FIBERMAS", "", "warning bits of the fibre; 0: none"),
+    ("magtype", "U", "MAGTYPE", "", "what the magnitudes are"),
+    *((f"mag{i}", "<f4", f"MAG{i}", "mag", "magnitude; 99: none") for i in range(1, 8)),
+    ("exptime", "<f4", "EXPTIME", "s", "exposure time"),
+    ("helio_rv", "<f4", "HELIO_RV", "km / s", "heliocentric correction that was applied"),
+    ("verspipe", "U", "VERSPIPE", "", "version of the pipeline"),
+)
+_COLUMNS = (
+    *(Column(name, dtype, unit, meaning) for name, dtype, _, unit, meaning in _CARDS),
+    Column("is_best", "u1", "", "1: the highest signal to noise in g of the target"),
+)
+_ALIASES: Final[Mapping[str, str]] = MappingProxyType(
+    {"z_err": "zerr", "desig": "designation", "fibertyp": "fibertype", "fibermas": "fibermask"}
+)
+
+
+class ImageReader:
+    """Recognise and read low-resolution files; medium-resolution ones are refused by name."""
+
+    def identify(self, path: Path) -> FileKey | None:
+        """Return local day, spectrograph and fibre of a name, or None when it is another."""
+        if match := _NAME.fullmatch(path.name):
+            day, _, spectrograph, fibre = match.groups()
+            return FileKey(path, (int(day), int(spectrograph), int(fibre)))
+        if match := _MEDIUM.fullmatch(path.name):
+            return FileKey(path, tuple(int(part) for part in match.groups()))
+        return None
+
+    def is_companion(self, path: Path) -> bool:
+        """Tell that no file is read along with another."""
+        del path
+        return False
+
+    def read(self, path: Path) -> list[RawSpectrum]:
+        """Read the one spectrum of a file.
+
+        Raises
+        ------
+        BadFile
+            With the reason: unreadable, cut off, another layout, a header of another name.
+        """
+        if _MEDIUM.fullmatch(path.name):
+            raise BadFile("a medium-resolution spectrum; this survey is the low-resolution one")
+        header, image = _read_image(path)
+        _check_name(path, header)
+        flux, ivar, wave, both, either = image
+        if header.get("VACUUM") is not True or not (np.diff(wave) > 0).all():
+            raise BadFile("the wavelengths are not in vacuum, or do not rise")
+        row = _row(header)
+        vectors = {
+            "flux": flux, "ivar": ivar, "andmask": _bits(both), "ormask": _bits(either)
+        }  # fmt: skip
+        stated = _RELEASE.search(str(header.get("DATA_V", "")))
+        reduction = f"dr{stated[1]}" if stated else "unknown"
+        number, ra, dec = int(row["obsid"]), float(row["ra"]), float(row["dec"])
+        return [RawSpectrum(number, ra, dec, reduction, wave, vectors, row)]
+
+
+def _read_image(path: Path) -> tuple[Cards, npt.NDArray[np.float32]]:
+    """Return the cards of HDU0 and its image, 2D[5, npix] float32, native byte order."""
+    try:
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError) as error:
+        raise BadFile(f"cannot be read: {error}") from error
+    if not data.startswith(b"SIMPLE  ="):
+        raise BadFile("not a FITS file")
+    end = header_end(data, 0)
+    header = cards(data[:end])
+    shape = tuple(header.get(name) for name in ("BITPIX", "NAXIS", "NAXIS2"))
+    npix = header.get("NAXIS1", 0)
+    if shape != (-32, 2, _ROWS) or not isinstance(npix, int) or not npix:
+        raise BadFile("HDU0 is not an image of five rows of 32-bit floats, as up to DR7")
+    if len(data) < end + 4 * _ROWS * npix:
+        raise BadFile("cut off inside HDU0")
+    image = np.frombuffer(data, ">f4", _ROWS * npix, end).reshape(_ROWS, npix)
+    return header, image.astype("<f4")
+
+
+def _check_name(path: Path, header: Cards) -> None:
+    """Refuse a file whose header is of another name."""
+    match = _NAME.fullmatch(path.name)
+    stated = tuple(header.get(name) for name in ("LMJD", "PLANID", "SPID", "FIBERID"))
+    if match is not None:
+        day, plan, spectrograph, fibre = match.groups()
+        if stated != (int(day), plan, int(spectrograph), int(fibre)):
+            raise BadFile(f"the header is of LMJD, PLANID, SPID, FIBERID {stated}, not of the name")
+
+
+def _row(header: Cards) -> dict[str, Any]:
+    """Return the catalogue row; raise `BadFile` where a card that every file has is missing."""
+    row: dict[str, Any] = {}
+    for name, dtype, card, _, _ in _CARDS:
+        value = header.get(card)
+        if value is None or dtype == "U":
+            row[name] = None if value is None else str(value).strip()
+            continue
+        try:
+            row[name] = np.dtype(dtype).type(value)
+        except (ValueError, OverflowError) as error:
+            raise BadFile(f"the card {card} is {value!r}, not a number") from error
+    needed = ("obsid", "lmjd", "planid", "spid", "fiberid", "ra", "dec", "z", "class")
+    if missing := [name.upper() for name in needed if row[name] is None]:
+        raise BadFile(f"the header has no card {', '.join(missing)}")
+    if not (0.0 <= row["ra"] <= 360.0 and -90.0 <= row["dec"] <= 90.0):
+        raise BadFile(f"RA, DEC = {row['ra']}, {row['dec']} is no position")
+    return row
+
+
+def _bits(values: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
+    """Return mask bits kept as floats as the integers they are, 1D[npix] int32."""
+    with np.errstate(invalid="ignore"):
+        bits = values.astype(np.int32)
+    if not np.array_equal(bits, values):
+        raise BadFile("a row of mask bits holds something else than whole numbers")
+    return bits
+
+
+LAMOST = Survey(
+    name="lamost",
+    title="LAMOST low-resolution spectra",
+    grid=LogWave(start=float(np.float32(3.5682)), step=1e-4),
+    # Up to 3909 pixels in the files; one that begins elsewhere keeps its own wavelengths.
+    window=PixelRange(0, 3920),
+    record=_RECORD,
+    id_column=_COLUMNS[0],
+    id_parts=("lmjd", "spid", "fiberid", "planid"),
+    has_reduction=False,
+    columns=_COLUMNS,
+    aliases=_ALIASES,
+    primary=("is_best", 1),
+    best=Best("designation", (("snrg", "desc"),)),
+    z_column="z",
+    class_column="class",
+    flux_scale="",
+    mask_vector="andmask",
+    # Pixels not to be used have ivar 0; the bits say more than that only of the exposures.
+    bad_bits=0,
+    frame="FK5 J2000; wavelengths in vacuum, heliocentric; flux is relative and has no unit",
+    releases=tuple(
+        Release(f"lamost_dr{n}", f"LAMOST Data Release {n}, low resolution", (f"dr{n}",))
+        for n in range(1, 8)
+    ),
+    reader=ImageReader(),
+    tables=MappingProxyType(
+        {
+            "lrs": "the best spectrum of each target (is_best = 1)",
+            "lrsall": "all low-resolution spectra",
+        }
+    ),
+)

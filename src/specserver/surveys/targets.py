@@ -1,0 +1,326 @@
+"""A table of targets: which spectrum is whose, with ra, dec, z and all else that it knows.
+
+The user's table is brought into one form, kept as Parquet and looked up by file name, or by an
+identifier in the file's name.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from ..errors import BadFile, BadParameter
+from ..model.survey import Column
+from .anyfile import degrees, stem_of
+
+CORE: Final = (
+    Column("id", "<i8", "", "identifier: the table's, or made of the file's name"),
+    Column("name", "U", "", "name of the spectrum: the table's, or of its file"),
+    Column("ra", "<f8", "deg", "right ascension"),
+    Column("dec", "<f8", "deg", "declination"),
+    Column("z", "<f8", "", "redshift"),
+    Column("class", "U", "", "class of the object"),
+    Column("part", "<i4", "", "number of the spectrum in its file, from 1"),
+    Column("in_air", "?", "", "the file says that its wavelengths are in air"),
+    Column("is_best", "u1", "", "1: the first spectrum of the id"),
+)
+FILE: Final = "_file"
+"""Column of a kept table with the name of the file; never shown."""
+_USUAL: Final[Mapping[str, tuple[str, ...]]] = {
+    "id": ("id", "objid", "obj_id", "object_id", "specid", "spec_id", "source_id", "targetid",
+           "name", "object", "target"),
+    "file": ("file", "filename", "file_name", "path", "spectrum", "specfile", "spec_file"),
+    "ra": ("ra", "raj2000", "ra_j2000", "ra_deg", "radeg", "alpha_j2000", "_raj2000", "ra_icrs"),
+    "dec": ("dec", "dej2000", "decj2000", "dec_j2000", "dec_deg", "decdeg", "delta_j2000",
+            "_dej2000", "de_icrs", "dec_icrs"),
+    "z": ("z", "redshift", "z_spec", "zspec", "zbest", "z_best"),
+}  # fmt: skip
+# What the database calls the file that a row is read from.
+_RESERVED: Final = ("filename",)
+_WORD = re.compile(r"[^A-Za-z0-9]+")
+_PIECE = re.compile(r"_+")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Whose a spectrum is; None: not known."""
+
+    id: int
+    name: str
+    ra: float | None = None
+    dec: float | None = None
+    z: float | None = None
+    row: Mapping[str, Any] = field(default_factory=dict)
+    """Values of the other columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class NormalTable:
+    """A table of targets in the form in which it is kept."""
+
+    table: Any
+    """Arrow table."""
+    columns: tuple[Column, ...]
+    """Those besides the core ones."""
+    used: Mapping[str, str]
+    """Which column of the user's table is taken for id, file, ra, dec, z."""
+
+
+def normal_table(
+    table: Any, chosen: Mapping[str, str], left_out: Sequence[str] = ()
+) -> NormalTable:
+    """Bring a user's table into the form in which it is kept.
+
+    Parameters
+    ----------
+    table : Arrow table with single values, as `catalog.tablefile` reads it
+    chosen : column names given for id, file, ra, dec, z; those missing are found by usual names
+    left_out : columns of the user's table that hold no single values, so that they are not in it
+
+    Raises
+    ------
+    BadParameter
+        A column named is not there, or there is none by which files can be found.
+    """
+    import pyarrow as pa  # noqa: PLC0415  # the client imports this package's siblings without it
+
+    _require_readable(chosen, left_out)
+    used = {what: name for what in _USUAL if (name := _column(table, what, chosen)) is not None}
+    if not {"id", "file"} & used.keys():
+        raise BadParameter(
+            "catalog",
+            ", ".join(table.column_names[:20]),
+            "it needs a column with the identifier or the file name of each spectrum: say which"
+            " with --id-column or --file-column",
+        )
+    ids, names = _identifiers(table, used)
+    arrays: dict[str, Any] = {
+        "id": pa.array(ids, pa.int64()),
+        "name": pa.array(names, pa.string()),
+        "ra": _angles(table, used.get("ra"), hours=True),
+        "dec": _angles(table, used.get("dec"), hours=False),
+        "z": _floats(table, used.get("z")),
+        FILE: pa.array(_texts(table, used.get("file")), pa.string()),
+    }
+    columns: list[Column] = []
+    for source in table.schema:
+        if source.name in used.values():
+            continue
+        taken = {*arrays, *_RESERVED, *(one.name for one in CORE)} - {"class"}
+        column = _described(source, taken)
+        if column is not None:
+            array = table.column(source.name).combine_chunks()
+            is_text = column.dtype == "U" or column.name == "class"
+            arrays[column.name] = array.cast(pa.string()) if is_text else array
+            if column.name != "class":
+                columns.append(column)
+    return NormalTable(pa.table(arrays), tuple(columns), used)
+
+
+def _require_readable(chosen: Mapping[str, str], left_out: Sequence[str]) -> None:
+    """Refuse a table whose column of a position or name could not be read, so that none is lost."""
+    for what, usual in _USUAL.items():
+        wanted = (chosen[what].lower(),) if chosen.get(what) else usual
+        for name in left_out:
+            if name.lower() in wanted:
+                raise BadParameter(
+                    f"{what}-column",
+                    name,
+                    "it holds arrays or times of day, not numbers or text; in a CSV write"
+                    " right ascensions with a fraction (10:00:00.0) or in degrees",
+                )
+
+
+def _column(table: Any, what: str, chosen: Mapping[str, str]) -> str | None:
+    """Return the column of the user's table that holds something, or None."""
+    lowered = {name.lower(): str(name) for name in reversed(table.column_names)}
+    if name := chosen.get(what):
+        if name.lower() not in lowered:
+            raise BadParameter(f"{what}-column", name, f"one of {', '.join(table.column_names)}")
+        return name if name in table.column_names else lowered[name.lower()]
+    return next((lowered[name] for name in _USUAL[what] if name in lowered), None)
+
+
+def _identifiers(table: Any, used: Mapping[str, str]) -> tuple[Sequence[int], Sequence[str | None]]:
+    """Return whole numbers that identify rows, and names where the table's own are text."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    count = table.num_rows
+    if "id" not in used:
+        return range(1, count + 1), [None] * count
+    column = table.column(used["id"])
+    if column.null_count:
+        raise BadParameter("id-column", used["id"], "a column without gaps")
+    if pa.types.is_integer(column.type):
+        try:
+            return column.cast(pa.int64()).to_pylist(), [None] * count
+        except pa.ArrowInvalid as error:
+            raise BadParameter("id-column", used["id"], "whole numbers of 63 bits") from error
+    if not pa.types.is_string(column.type):
+        raise BadParameter("id-column", used["id"], f"whole numbers or text, not {column.type}")
+    names = column.to_pylist()
+    if len(set(names)) < count:
+        raise BadParameter("id-column", used["id"], "text that is different in each row")
+    return range(1, count + 1), names
+
+
+def _floats(table: Any, name: str | None) -> Any:
+    """Return a column as float64; nulls where there is none."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    if name is None:
+        return pa.nulls(table.num_rows, pa.float64())
+    try:
+        return table.column(name).combine_chunks().cast(pa.float64())
+    except pa.ArrowInvalid as error:
+        raise BadParameter("z-column", name, "a column of numbers") from error
+
+
+def _angles(table: Any, name: str | None, *, hours: bool) -> Any:
+    """Return a column of angles as float64, degrees; text may be sexagesimal."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    if name is None:
+        return pa.nulls(table.num_rows, pa.float64())
+    values = table.column(name).to_pylist()
+    unit = (table.schema.field(name).metadata or {}).get(b"unit", b"").decode()
+    scale = {"rad": 180.0 / np.pi, "hourangle": 15.0, "h": 15.0}.get(unit, 1.0)
+    found = [None if one is None else degrees(one, hours=hours) for one in values]
+    high, low = (360.0, 0.0) if hours else (90.0, -90.0)
+    return pa.array(
+        [None if one is None or not low <= one * scale <= high else one * scale for one in found],
+        pa.float64(),
+    )
+
+
+def _texts(table: Any, name: str | None) -> Sequence[str | None]:
+    """Return a column as text; None where there is none."""
+    if name is None:
+        return [None] * table.num_rows
+    return [None if one is None else str(one) for one in table.column(name).to_pylist()]
+
+
+def _described(source: Any, taken: set[str]) -> Column | None:
+    """Return a column of the user's table as one of the catalogue, under a name that is free."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    name = re.sub(r"\W+", "_", source.name.lower(), flags=re.ASCII).strip("_") or "column"
+    name = f"c_{name}" if name[0].isdigit() else name
+    while name in taken:
+        name = f"table_{name}"
+    about = {key.decode(): text.decode() for key, text in (source.metadata or {}).items()}
+    if pa.types.is_boolean(source.type):
+        dtype = "?"
+    elif pa.types.is_integer(source.type) or pa.types.is_floating(source.type):
+        dtype = np.dtype(source.type.to_pandas_dtype()).newbyteorder("<").str.replace("|", "")
+    elif pa.types.is_null(source.type):
+        return None
+    else:
+        dtype = "U"
+    return Column(name, dtype, _unit(about.get("unit", "")), about.get("meaning", ""))
+
+
+def _unit(text: str) -> str:
+    """Return a unit that astropy reads; none where it is in another spelling."""
+    from astropy import units as u  # noqa: PLC0415
+
+    return u.Unit(text, parse_strict="silent").to_string() if _reads(text) else ""
+
+
+def _reads(text: str) -> bool:
+    """Tell whether astropy reads a unit."""
+    from astropy import units as u  # noqa: PLC0415
+
+    try:
+        u.Unit(text)
+    except (ValueError, TypeError):
+        return False
+    return True
+
+
+class Targets:
+    """A table of targets, open to be looked up."""
+
+    def __init__(self, table: Any) -> None:
+        self._columns = {name: table.column(name).to_pylist() for name in table.column_names}
+        files = [Path(one).name if one else None for one in self._columns[FILE]]
+        self._by_file = _rows_by(files)
+        self._by_stem = _rows_by([stem_of(Path(one)) if one else None for one in files])
+        ids = zip(self._columns["id"], self._columns["name"], strict=True)
+        self._by_id = _rows_by([name or str(number) for number, name in ids])
+
+    def find(self, file: str, stem: str, part: int) -> Target:
+        """Return the target of a spectrum.
+
+        Parameters
+        ----------
+        file : name of the file
+        stem : the same without its endings
+        part : number of the spectrum in the file; 0 when it is the only one
+
+        Raises
+        ------
+        BadFile
+            The table has no row of it, or several.
+        """
+        row = self._row(file, stem, part)
+        values = {name: values[row] for name, values in self._columns.items() if name != FILE}
+        known = {name: values.pop(name) for name in ("id", "name", "ra", "dec", "z")}
+        name = known["name"] or stem
+        known["name"] = f"{name}-{part}" if part else name
+        return Target(**known, row=values)
+
+    def _row(self, file: str, stem: str, part: int) -> int:
+        """Return the row of a spectrum: by its file's name, or by an identifier in the name."""
+        own = [f"{stem}-{part}"] if part else []
+        for lookup, keys in (
+            (self._by_file, [file]),
+            (self._by_stem, [*own, stem]),
+            (self._by_id, [*own, stem]),
+        ):
+            for key in keys:
+                if key in lookup:
+                    return _only(lookup[key])
+        pieces = {*_WORD.split(stem), *_PIECE.split(stem)}
+        # Numbers in names are often filled up with zeros.
+        pieces |= {str(int(one)) for one in pieces if one.isascii() and one.isdigit()}
+        found = {row for one in pieces for row in self._by_id.get(one, ())}
+        if not found:
+            raise BadFile("no row of the table is of it, neither by file name nor by identifier")
+        return _only(sorted(found))
+
+
+def _rows_by(keys: Sequence[str | None]) -> dict[str, list[int]]:
+    """Return the rows of each key; None is no key."""
+    found: dict[str, list[int]] = {}
+    for row, key in enumerate(keys):
+        if key:
+            found.setdefault(key, []).append(row)
+    return found
+
+
+def _only(rows: Sequence[int]) -> int:
+    """Return the one row that there is."""
+    if len(rows) > 1:
+        raise BadFile(
+            f"{len(rows)} rows of the table are of it by its name; give the table a column with the"
+            " name of each file (--file-column)"
+        )
+    return rows[0]
+
+
+@lru_cache(maxsize=4)
+def open_targets(path: Path) -> Targets:
+    """Return a kept table, open to be looked up; each process reads it once."""
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    try:
+        return Targets(pq.read_table(path))
+    except (OSError, KeyError, ValueError) as error:
+        raise BadFile(
+            f"the table of targets {path} is damaged; ingest with --catalog again ({error})"
+        ) from error

@@ -1,0 +1,425 @@
+"""A survey that a data folder declares itself: files of any kind that specutils reads."""
+
+import json
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pytest
+from astropy import units as u
+from astropy.io import fits
+from astropy.nddata import InverseVariance, StdDevUncertainty, VarianceUncertainty
+from astropy.table import Table
+from hypothesis import given
+from hypothesis import strategies as st
+from specutils import Spectrum, SpectrumList
+
+from commands import command
+from serving import Served, serve
+from specserver.client.api import SpecClient
+from specserver.errors import BadFile, BadParameter, StoreError, UnknownContext
+from specserver.ingest.declare import Wishes, declare
+from specserver.service import SpectroscopicService
+from specserver.surveys import find_release, load_surveys
+from specserver.surveys.anyfile import _ivar, degrees, read_file, stem_of
+from specserver.surveys.targets import Targets, normal_table
+
+UNIT = u.Unit("1e-17 erg / (s cm2 AA)")
+WAVE = np.linspace(4000.0, 7000.0, 1501)
+
+
+def write_table(
+    path: Path,
+    wave: u.Quantity = WAVE * u.AA,
+    *,
+    flux: npt.NDArray[np.float64] | None = None,
+    error: npt.NDArray[np.float64] | None = None,
+    unit: u.UnitBase = UNIT,
+    cards: dict[str, object] | None = None,
+) -> Path:
+    """Write a spectrum as a table, in a form that specutils recognises."""
+    flux = 5 + np.sin(wave.value / 50) if flux is None else flux
+    columns = {"wavelength": wave, "flux": flux * unit}
+    if error is not None:
+        columns["uncertainty"] = error * unit
+    hdu = fits.table_to_hdu(Table(columns))
+    primary = fits.PrimaryHDU()
+    primary.header.update(cards or {})
+    fits.HDUList([primary, hdu]).writeto(path, overwrite=True)
+    return path
+
+
+def test_values_are_those_of_the_file(tmp_path: Path) -> None:
+    flux, error = 5 + np.sin(WAVE / 50), np.full(len(WAVE), 0.5)
+    flux[3], error[5], error[6], error[7] = np.nan, 0.0, np.nan, -1.0
+    (one,) = read_file(write_table(tmp_path / "a.fits", flux=flux, error=error))
+    assert one.wave.tobytes() == WAVE.tobytes()
+    assert one.flux.tobytes() == flux.tobytes()
+    assert one.ivar is not None
+    assert np.flatnonzero(one.ivar == 0).tolist() == [3, 5, 6, 7]
+    assert set(one.ivar[one.ivar > 0].tolist()) == {4.0}
+    assert np.flatnonzero(one.mask).tolist() == [3]
+    assert u.Unit(one.unit) == UNIT
+    assert not one.in_air
+
+
+def test_falling_wavelengths_are_turned_round_with_their_values(tmp_path: Path) -> None:
+    flux, error = np.arange(len(WAVE), dtype=float), 1.0 + np.arange(len(WAVE))
+    path = write_table(tmp_path / "a.fits", WAVE[::-1] * u.AA, flux=flux, error=error)
+    (one,) = read_file(path)
+    assert one.wave.tobytes() == WAVE.tobytes()
+    assert one.flux.tobytes() == flux[::-1].tobytes()
+    assert one.ivar is not None
+    assert np.array_equal(one.ivar, 1 / error[::-1] ** 2)
+
+
+def test_other_axes_become_wavelengths_in_angstrom(tmp_path: Path) -> None:
+    for axis in (WAVE / 1e4 * u.um, (WAVE * u.AA).to(u.THz, u.spectral())):
+        (one,) = read_file(write_table(tmp_path / "a.fits", axis, flux=np.ones(len(WAVE))))
+        assert np.allclose(one.wave, WAVE, rtol=1e-14, atol=0)
+        assert one.ivar is None
+
+
+def test_air_is_noted_and_positions_are_read_from_headers(tmp_path: Path) -> None:
+    cards = {"RA": "10:00:00", "DEC": "-02:30:00", "VACUUM": False, "REDSHIFT": 0.5}
+    path = write_table(tmp_path / "a.fits", cards=cards)
+    (one,) = read_file(path)
+    assert one.in_air
+    assert (one.ra_deg, one.dec_deg, one.z) == (150.0, -2.5, 0.5)
+    (one,) = read_file(write_table(tmp_path / "b.fits"))
+    assert np.isnan([one.ra_deg, one.dec_deg, one.z]).all()
+
+
+@pytest.mark.parametrize(
+    ("wave", "match"),
+    [
+        (np.r_[WAVE[:700], WAVE[:801]] * u.AA, "strictly increasing"),
+        (np.r_[np.nan, WAVE[1:]] * u.AA, "strictly increasing"),
+        ((WAVE - 5000.0) * u.AA, "no numbers above 0"),
+    ],
+)
+def test_wavelengths_that_are_none_are_refused(
+    tmp_path: Path, wave: u.Quantity, match: str
+) -> None:
+    with pytest.raises(BadFile, match=match):
+        read_file(write_table(tmp_path / "a.fits", wave, flux=np.ones(len(wave))))
+
+
+def test_what_specutils_does_not_read_is_refused_with_its_reason(tmp_path: Path) -> None:
+    path = tmp_path / "a.fits"
+    path.write_bytes(b"nothing")
+    with pytest.raises(BadFile, match="specutils"):
+        read_file(path)
+    fits.PrimaryHDU(np.zeros((3, 4, 5))).writeto(path, overwrite=True)
+    with pytest.raises(BadFile, match=r"specutils|cube|wavelength"):
+        read_file(path)
+
+
+SIGMAS = st.one_of(st.floats(1e-100, 1e100), st.sampled_from([0.0, np.nan, np.inf, -1.0]))
+
+
+@given(st.lists(SIGMAS, min_size=1, max_size=20), st.sampled_from([1, 2, -2]))
+def test_every_kind_of_uncertainty_gives_the_inverse_variance(
+    values: list[float], power: int
+) -> None:
+    kinds = {1: StdDevUncertainty, 2: VarianceUncertainty, -2: InverseVariance}
+    given_ = np.array(values)
+    one = Spectrum(
+        flux=np.ones(len(values)) * u.Jy,
+        spectral_axis=(4000.0 + np.arange(len(values))) * u.AA,
+        uncertainty=kinds[power](given_, unit=u.mJy**power),
+    )
+    ivar = _ivar(one)
+    assert ivar is not None
+    known = np.isfinite(given_) & (given_ > 0)
+    assert (ivar[~known] == 0).all()
+    assert np.isfinite(ivar).all()
+    good = given_[known]
+    expected = {1: 1e6 / good**2, 2: 1e6 / good, -2: 1e6 * good}[power]
+    assert np.allclose(ivar[known], expected, rtol=1e-9)
+
+
+def test_real_files_are_read_as_specutils_reads_them(real_spectra: Path) -> None:
+    names = ("MRK209*", "apVisit*", "g1639*", "gp1219*", "hlsp_ceers*", "spSpec*")
+    for name in names:
+        (path,) = (real_spectra / "other").glob(name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            expected = SpectrumList.read(str(path))
+        found = read_file(path)
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            turn = slice(None, None, -1) if name == "apVisit*" else slice(None)
+            assert np.array_equal(one.flux, other.flux.value[turn].astype(float), equal_nan=True)
+            assert np.allclose(one.wave, other.spectral_axis.to_value(u.AA)[turn], rtol=1e-15)
+            assert (one.ivar is None) == (other.uncertainty is None)
+            assert one.mask[~np.isfinite(one.flux)].all()
+            if one.ivar is not None:
+                assert (one.ivar[~np.isfinite(one.flux)] == 0).all()
+
+
+def test_sexagesimal_text_and_numbers_are_degrees() -> None:
+    assert degrees("10:00:00", hours=True) == 150.0
+    assert degrees("-02 30 00") == -2.5
+    assert degrees("150.5", hours=True) == degrees(np.float64(150.5)) == 150.5
+    assert np.isnan([degrees(None), degrees("unknown"), degrees(value=True)]).all()
+
+
+def test_stems() -> None:
+    assert stem_of(Path("a/b.c.fits.gz")) == "b.c"
+    assert stem_of(Path("spectrum.txt")) == "spectrum"
+    assert stem_of(Path("M31.nucleus")) == "M31.nucleus"
+
+
+def targets(table: pa.Table, **chosen: str) -> Targets:
+    return Targets(normal_table(table, chosen).table)
+
+
+def test_rows_are_found_by_file_name_then_by_identifier() -> None:
+    found = targets(
+        pa.table(
+            {
+                "ID": [7, 12, 30],
+                "Filename": ["x/one.fits", "two", None],
+                "RA": [10.0, 11.0, 12.0],
+                "DEC": [1.0, 2.0, None],
+            }
+        )
+    )
+    assert found.find("one.fits", "one", 0).id == 7
+    assert found.find("two.fits.gz", "two", 0).ra == 11.0
+    assert found.find("spec_0030_b.fits", "spec_0030_b", 0).dec is None
+    assert found.find("one.fits", "one", 2).name == "one-2"
+    with pytest.raises(BadFile, match="no row"):
+        found.find("spec_31.fits", "spec_31", 0)
+    with pytest.raises(BadFile, match="2 rows"):
+        found.find("7_12.fits", "7_12", 0)
+
+
+def test_text_identifiers_are_names_and_rows_are_numbered() -> None:
+    found = targets(pa.table({"object": ["NGC 1", "M31"], "redshift": ["0.5", "0.6"]}))
+    one = found.find("spec-M31_b.fits", "spec-M31_b", 0)
+    assert (one.id, one.name, one.z) == (2, "M31", 0.6)
+    with pytest.raises(BadParameter, match="different in each row"):
+        targets(pa.table({"object": ["M31", "M31"]}))
+    with pytest.raises(BadParameter, match="--id-column"):
+        targets(pa.table({"magnitude": [1.0]}))
+    with pytest.raises(BadParameter, match="magnitude"):
+        targets(pa.table({"magnitude": [1.0]}), id="nothing")
+
+
+def test_columns_of_a_table_keep_their_types_under_free_names() -> None:
+    table = pa.table(
+        {
+            "id": [1, 2],
+            "Part": pa.array([3, 4], pa.int16()),
+            "S/N (g)": [1.5, None],
+            "good": [True, False],
+            "class": ["GALAXY", None],
+            "filename": ["a", "b"],
+            "2mass": ["x", "y"],
+        }
+    )
+    made = normal_table(table, {})
+    assert [(one.name, one.dtype) for one in made.columns] == [
+        ("table_part", "<i2"), ("s_n_g", "<f8"), ("good", "?"), ("c_2mass", "U"),
+    ]  # fmt: skip
+    row = Targets(made.table).find("a.fits", "a", 0).row
+    assert row == {
+        "table_part": 3, "s_n_g": 1.5, "good": True, "class": "GALAXY", "c_2mass": "x"
+    }  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder of four spectra and a table of three of them."""
+    made = tmp_path / "spectra"
+    made.mkdir()
+    for number in (1, 2, 3, 4):
+        write_table(made / f"spec_{number:03d}.fits", error=np.full(len(WAVE), 0.1 * number))
+    lines = ["id,ra,dec,z,class,mag", "1,10.0,1.0,0.1,GALAXY,20.5", "2,10.1,1.0,0.2,QSO,"]
+    (made / "targets.csv").write_text("\n".join([*lines, "3,,,0.3,STAR,18.0"]) + "\n")
+    return made
+
+
+def ingest(folder: Path, *options: object, code: int = 0, context: str = "mine") -> str:
+    data = folder.parent / "data"
+    return command(
+        "ingest", context, folder, "--data", data, "--workers", 1, *options, code=code
+    )  # fmt: skip
+
+
+OWN = ("--reader", "specutils")
+
+
+def test_an_ingest_declares_the_survey_and_goes_on_from_there(folder: Path) -> None:
+    table = folder / "targets.csv"
+    printed = ingest(folder, *OWN, "--catalog", table, "--title", "My survey")
+    assert "no row of the table" in printed
+    data = folder.parent / "data"
+    service = SpectroscopicService(data)
+    (info,) = [one for one in service.contexts() if one.name == "mine"]
+    assert (info.title, info.nspec) == ("My survey", 3)
+    table.write_text(table.read_text() + "4,10.2,1.0,0.4,GALAXY,21.0\n")
+    assert "1 spectra in 1 segments" in ingest(folder, *OWN, "--catalog", table)
+    assert service.archive.holding("mine").catalog.info.nrows == 4
+    assert len(list((data / "mine").glob("targets-*.parquet"))) == 1
+    # Without the option the declaration stands.
+    assert "already there" in ingest(folder)
+    assert "no fault" in command("verify", "--data", data)
+
+
+def test_another_unit_and_no_uncertainty_are_refused(folder: Path) -> None:
+    write_table(folder / "spec_005.fits", unit=u.Jy, error=np.ones(len(WAVE)))
+    write_table(folder / "spec_006.fits")
+    printed = ingest(folder, *OWN)
+    assert "flux is in Jy" in printed
+    assert "states no uncertainty" in printed
+    assert "4 spectra" in printed
+
+
+def test_wrong_declarations_are_refused(folder: Path) -> None:
+    assert "release of Sloan" in ingest(folder, *OWN, context="sdss_dr17", code=2)
+    assert "small letters" in ingest(folder, *OWN, context="My-Survey", code=2)
+    assert "small letters" in ingest(folder, *OWN, context="default", code=2)
+    assert "--reader specutils" in ingest(folder, "--step", "2", context="sdss_dr17", code=2)
+    assert "plug-in" in ingest(folder, "--reader", "iraf", code=2)
+    assert "step" in ingest(folder, *OWN, "--step", "-1", code=2)
+    assert "flux-unit" in ingest(folder, *OWN, "--flux-unit", "furlong", code=2)
+    assert "unknown context 'mine'" in ingest(folder, code=2)
+    (folder / "empty").mkdir()
+    assert "no file that specutils reads" in ingest(folder / "empty", *OWN, code=1)
+
+
+def test_a_flux_per_ampere_is_asked_about(tmp_path: Path) -> None:
+    folder = tmp_path / "spectra"
+    folder.mkdir()
+    hdu = fits.PrimaryHDU(np.ones(len(WAVE)))
+    hdu.header.update(
+        {
+            "BUNIT": "erg/cm2/s/A", "CTYPE1": "WAVE", "CUNIT1": "Angstrom",
+            "CRVAL1": 4000.0, "CDELT1": 2.0, "CRPIX1": 1.0,
+        }
+    )  # fmt: skip
+    hdu.writeto(folder / "one.fits")
+    printed = ingest(folder, *OWN, code=2)
+    assert "per ampere" in printed
+    ingest(folder, *OWN, "--flux-unit", "erg / (s cm2 Angstrom)")
+    survey, _ = find_release("mine", tmp_path / "data")
+    assert u.Unit(survey.flux_scale) == u.Unit("erg / (s cm2 Angstrom)")
+
+
+def test_what_spectra_are_stored_with_stays(folder: Path) -> None:
+    table = folder / "targets.csv"
+    table.write_text("name,ra,dec\n001,10,1\n002,11,1\n")
+    ingest(folder, *OWN, "--catalog", table, "--id-column", "name")
+    printed = ingest(folder, *OWN, "--step", "2", code=2)
+    assert "another context" in printed
+    lines = "object,ra,dec\nspec_002,11,1\nspec_001,10,1\n"
+    moved = folder / "moved.csv"
+    moved.write_text(lines)
+    data = folder.parent / "data"
+    wishes = Wishes(catalog=moved)
+    declare(data, "other", [folder], wishes)
+    ingest(folder, context="other")
+    moved.write_text("object,ra,dec\nspec_001,10,1\nspec_002,11,1\n")
+    with pytest.raises(BadParameter, match="another identifier"):
+        declare(data, "other", [folder], wishes)
+
+
+def test_a_damaged_declaration_says_so_and_stops_nothing_else(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = folder.parent / "data"
+    ingest(folder, *OWN)
+    ingest(folder, *OWN, context="other")
+    path = data / "mine" / "survey.json"
+    good = json.loads(path.read_text())
+    for change, reason in (
+        ({"format": 2}, "newer"),
+        ({"context": "other"}, "declares 'other'"),
+        ({"table": "../../secret"}, "no name of a table"),
+        ({"step_aa": 0}, "step"),
+        ({"flux_unit": 5}, "texts"),
+        ({"surplus": 1}, "surplus"),
+        ({"columns": [{"name": "id", "dtype": "<i8"}]}, "twice"),
+    ):
+        path.write_text(json.dumps({**good, **change}))
+        with pytest.raises(StoreError, match=reason):
+            find_release("mine", data)
+        assert [one for one in load_surveys(data) if "mine" in one] == []
+        assert "other" in SpectroscopicService(data).archive.names()
+    assert "damaged" in caplog.text
+    path.write_text(json.dumps(good))
+    assert SpectroscopicService(data).archive.names() == ["mine", "other"]
+
+
+def test_a_context_name_leads_out_of_no_folder(folder: Path) -> None:
+    ingest(folder, *OWN)
+    data = folder.parent / "data"
+    for name in ("../data/mine", "mine/../mine", "", "."):
+        with pytest.raises(UnknownContext):
+            find_release(name, data)
+    with pytest.raises(UnknownContext):
+        find_release("mine")
+
+
+@pytest.fixture(scope="module")
+def served_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A service over a declared survey: a table with names, one file with two spectra."""
+    folder = tmp_path_factory.mktemp("own") / "spectra"
+    folder.mkdir()
+    write_table(folder / "a.fits", error=np.full(len(WAVE), 0.1))
+    shifted = (WAVE + 0.37) * u.AA
+    write_table(folder / "b.fits", shifted, error=np.full(len(WAVE), 0.2))
+    lines = ["object,file,raj2000,dej2000,redshift,mag", "M31,a.fits,10:00:00.0,+02:00:00,0.1,4.5"]
+    (folder / "t.csv").write_text("\n".join([*lines, "NGC-1,b.fits,10:00:01.5,+02:00:00,0.2,"]))
+    ingest(folder, *OWN, "--catalog", folder / "t.csv", "--step", 2)
+    with serve(folder.parent / "data", folder) as running:
+        yield running
+
+
+@pytest.fixture
+def client(served_own: Served) -> SpecClient:
+    return SpecClient("mine", svc_url=served_own.url)
+
+
+def test_spectra_are_found_and_fetched(client: SpecClient) -> None:
+    assert client.list_contexts("mine", fmt="json")["nspec"] == 2
+    assert sorted(client.query(150.0, 2.0, 0.1).tolist()) == [1, 2]
+    assert client.query(constraint="mag < 5").tolist() == [1]
+    assert client.query(constraint="name = 'NGC-1'").tolist() == [2]
+    one = client.getSpec(2)
+    assert one["wavelength"].tobytes() == (WAVE + 0.37).tobytes()
+    assert one["flux"].tobytes() == (5 + np.sin((WAVE + 0.37) / 50)).tobytes()
+    assert np.allclose(one["ivar"], 25.0)
+
+
+def test_they_are_named_by_number_and_name(client: SpecClient) -> None:
+    (named,) = client.query(constraint="mag < 5", fields="tuple")
+    assert tuple(named) == (1, "M31")
+    assert client.getSpec(tuple(named))["flux"][0] == client.getSpec(1)["flux"][0]
+    (one,) = client.getSpec(("*", "NGC-1"))
+    assert one["wavelength"][0] == WAVE[0] + 0.37
+
+
+def test_units_and_masks_are_carried(client: SpecClient) -> None:
+    one = client.getSpec(1, fmt="Spectrum1D")
+    assert one.flux.unit == UNIT
+    assert one.uncertainty.unit == UNIT**-2
+    assert client.getSpec(1, fmt="Table")["ivar"].unit == UNIT**-2
+
+
+def test_they_are_drawn_and_resampled(client: SpecClient, tmp_path: Path) -> None:
+    client.plot(1, out=str(tmp_path / "plot.png"))
+    assert (tmp_path / "plot.png").stat().st_size > 10_000
+    assert len(bytes(client.preview(2))) > 3_000
+    laid = client.getSpec([1, 2], align="resample")
+    assert np.array_equal(np.diff(laid["wavelength"][0]), np.full(laid.shape[1] - 1, 2.0))
+    good = (laid["ivar"] > 0).all(axis=0)
+    expected = 5 + np.sin(laid["wavelength"][0] / 50)
+    assert good.sum() > 1400
+    assert np.abs(laid["flux"][:, good] - expected[good]).max() < 0.01
