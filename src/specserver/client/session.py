@@ -180,8 +180,22 @@ class Session:
         SpecServerError
             What the service answered, `Unreachable`, or `StoreError` when the answer breaks off.
         """
-        headers = self._headers(token) | {"Content-Type": "application/json"}
         sent = json.dumps(body, allow_nan=False).encode()
+        with self.upload(url, sent, "application/json", token=token, timeout_s=timeout_s) as answer:
+            yield answer
+
+    @contextmanager
+    def upload(
+        self,
+        url: str,
+        sent: bytes,
+        media_type: str,
+        *,
+        token: str | None = None,
+        timeout_s: float | None = None,
+    ) -> Iterator[Body]:
+        """Post bytes of a media type and lend the body of the answer; errors as of `post`."""
+        headers = self._headers(token) | {"Content-Type": media_type}
         response = self._request("POST", url, headers, timeout_s, body=sent)
         with _reading(response, url):
             answer = Body(response)

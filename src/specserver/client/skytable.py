@@ -1,0 +1,206 @@
+"""Positions from whatever a caller holds: coordinates, tables, pairs of arrays, files.
+
+==========================================  ======================================================
+given                                       read as
+==========================================  ======================================================
+SkyCoord, or coordinates in another frame   transformed to ICRS
+Table, DataFrame, structured array, dict    its columns ``ra_col`` and ``dec_col``, or the first
+                                            usual pair of names; or its one column of SkyCoord
+tuple of two, ``(ra, dec)``                 arrays of one length, or two numbers
+list or 2D array of pairs                   ``[(ra, dec), …]``
+name or Path of a file                      a table, as `astropy.table.Table.read` reads it
+==========================================  ======================================================
+
+Numbers are degrees, unless the column or quantity has another unit. What is masked or missing
+becomes NaN. astropy and pandas are recognised by what they can do, and loaded only to convert.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import BadParameter, UnknownField
+from .position import is_coordinate
+
+Floats = npt.NDArray[np.float64]
+
+# As surveys and VizieR name them, in lower case; equinox 2000 or ICRS, which differ by 0.02 arcsec.
+_PAIRS: Final = (
+    ("ra", "dec"),
+    ("ra_icrs", "de_icrs"),
+    ("raj2000", "dej2000"),
+    ("_raj2000", "_dej2000"),
+    ("target_ra", "target_dec"),
+    ("plug_ra", "plug_dec"),
+    ("ra_deg", "dec_deg"),
+    ("alpha_j2000", "delta_j2000"),
+)
+_FORMS: Final = (
+    "a SkyCoord, a table with columns ra and dec, a tuple (ra, dec) of arrays, or [(ra, dec), …],"
+    " in degrees"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """The columns of a table of any kind."""
+
+    names: Sequence[str]
+    take: Callable[[str], Any]
+
+
+def read_positions(
+    given: object, ra_col: str | None = None, dec_col: str | None = None
+) -> tuple[Floats, Floats]:
+    """Return right ascension and declination of positions, 1D[n] float64, ICRS deg; NaN: unknown.
+
+    Parameters
+    ----------
+    given :
+        See the table at the head of this module.
+    ra_col, dec_col :
+        Columns of a table to take, in any case.
+
+    Raises
+    ------
+    BadParameter
+        It is none of these, or its numbers are none.
+    UnknownField
+        A table without the column.
+    """
+    if isinstance(given, str | PathLike):
+        given = _read_file(Path(given).expanduser())
+    if (ra_col is None) != (dec_col is None):
+        raise BadParameter("ra_col, dec_col", f"{ra_col}, {dec_col}", "give both, or neither")
+    if is_coordinate(given):
+        return _icrs(given)
+    columns = _columns(given)
+    if columns is not None:
+        return _from_columns(columns, ra_col, dec_col)
+    if isinstance(given, tuple) and len(given) == 2:
+        return _pair(given[0], given[1])
+    pairs = _numbers("positions", given)
+    if pairs.size == 0:
+        return np.empty(0), np.empty(0)
+    if pairs.ndim != 2 or pairs.shape[1] != 2:
+        raise BadParameter("positions", f"an array of shape {pairs.shape}", _FORMS)
+    return np.ascontiguousarray(pairs[:, 0]), np.ascontiguousarray(pairs[:, 1])
+
+
+def _read_file(path: Path) -> object:
+    """Return the table of a file."""
+    from astropy.table import Table
+
+    if not path.is_file():
+        raise BadParameter("positions", str(path), "there is no such file")
+    kind = "ascii.csv" if path.name.lower().endswith((".csv", ".csv.gz")) else None
+    try:
+        return Table.read(path, format=kind)
+    except Exception as error:
+        # Whatever a reader of astropy raises, of some dozen formats.
+        said = " ".join(str(error).split())[:200]
+        allowed = f"a table that astropy reads: FITS, VOTable, CSV, ECSV, Parquet ({said})"
+        raise BadParameter("positions", str(path), allowed) from error
+
+
+def _columns(given: Any) -> _Columns | None:
+    """Return the columns of what is a table, or None."""
+    names = getattr(getattr(given, "dtype", None), "names", None)
+    if names is None and hasattr(given, "colnames"):
+        names = given.colnames
+    if names is None and hasattr(given, "to_records"):
+        names = [str(name) for name in given.columns]
+    if names is None and isinstance(given, Mapping):
+        names = [str(name) for name in given]
+    return None if names is None else _Columns(list(names), lambda name: given[name])
+
+
+def _from_columns(
+    columns: _Columns, ra_col: str | None, dec_col: str | None
+) -> tuple[Floats, Floats]:
+    """Return the positions of a table."""
+    if ra_col is not None and dec_col is not None:
+        ra, dec = _spelling(columns.names, ra_col), _spelling(columns.names, dec_col)
+        return _pair(columns.take(ra), columns.take(dec), (ra, dec))
+    known = {name.strip().lower(): name for name in reversed(columns.names)}
+    for pair in _PAIRS:
+        if all(name in known for name in pair):
+            ra, dec = (known[name] for name in pair)
+            return _pair(columns.take(ra), columns.take(dec), (ra, dec))
+    sky = [name for name in columns.names if is_coordinate(columns.take(name))]
+    if len(sky) == 1:
+        return _icrs(columns.take(sky[0]))
+    listed = ", ".join(columns.names)[:200]
+    raise BadParameter("columns", listed, "name those of the positions with ra_col= and dec_col=")
+
+
+def _spelling(names: Sequence[str], wanted: str) -> str:
+    """Return a column's name as it is spelt."""
+    if wanted in names:
+        return wanted
+    found = [name for name in names if name.strip().lower() == wanted.strip().lower()]
+    if not found:
+        raise UnknownField(wanted, names)
+    return found[0]
+
+
+def _icrs(coord: Any) -> tuple[Floats, Floats]:
+    """Return the positions of coordinates in any frame."""
+    from astropy.coordinates import SkyCoord
+
+    icrs = SkyCoord(coord).icrs.ravel()
+    return _numbers("ra", icrs.ra.deg), _numbers("dec", icrs.dec.deg)
+
+
+def _pair(ra: Any, dec: Any, names: tuple[str, str] = ("ra", "dec")) -> tuple[Floats, Floats]:
+    """Return two columns of one length."""
+    one, other = (
+        np.atleast_1d(_degrees(name, values)) for name, values in zip(names, (ra, dec), strict=True)
+    )
+    if one.ndim != 1 or one.shape != other.shape:
+        shapes = f"shapes {one.shape} and {other.shape}"
+        raise BadParameter(", ".join(names), shapes, "two arrays of one length, a value a position")
+    return one, other
+
+
+def _degrees(name: str, values: Any) -> Floats:
+    """Return a column or array in degrees."""
+    unit = getattr(values, "unit", None)
+    numbers = _numbers(name, values)
+    if unit is None or not str(unit):
+        return numbers
+    from astropy.units import Unit, UnitsError
+
+    try:
+        factor = float(Unit(unit).to("deg"))
+    except (UnitsError, ValueError, TypeError) as error:
+        raise BadParameter(f"unit of {name}", str(unit), "one of an angle, or none") from error
+    return numbers * factor
+
+
+def _numbers(name: str, values: Any) -> Floats:
+    """Return values as float64, NaN where they are masked or missing; units are left aside."""
+    mask = None
+    if hasattr(values, "to_numpy"):
+        plain = values.to_numpy(dtype=np.float64, na_value=np.nan)
+    else:
+        mask = getattr(values, "mask", None)
+        plain = getattr(values, "unmasked", values)
+        plain = np.ma.getdata(getattr(plain, "value", plain))
+    try:
+        numbers = np.array(plain, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise BadParameter(name, _shown(values), f"{_FORMS}; as numbers") from error
+    if mask is not None and np.shape(mask) in {(), numbers.shape}:
+        numbers[np.asarray(mask, dtype=np.bool_)] = np.nan
+    return numbers
+
+
+def _shown(values: Any) -> str:
+    text = " ".join(repr(values).split())
+    return text if len(text) <= 60 else text[:57] + "…"

@@ -1,0 +1,136 @@
+"""The crossmatch endpoint: a table of positions in, the objects near them out."""
+
+import csv
+from collections.abc import Iterator
+from io import BytesIO, StringIO
+from typing import Annotated, Any, Final, Literal
+
+import pyarrow as pa
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import Response, StreamingResponse
+from pyarrow import csv as arrow_csv
+from pydantic import BaseModel, Field
+
+from ..errors import TooMuch
+from ..formats.arrow import stream_table
+from ..formats.positions import read_positions
+from ..service.match import MatchRequest
+from .deps import ServerSettings, Service
+from .described import ARROW, CSV, ContextField, ProfileField, answers
+from .faults import told
+from .forms import read_body, read_names
+from .lanes import RequestLane
+
+router = APIRouter(prefix="/bulk", tags=["bulk"])
+
+_CSV_ROWS: Final = 100_000
+"""Rows of one piece of a CSV."""
+_ARCSEC_DEG: Final = 1.0 / 3600.0
+_TOLD: Final = (
+    "`row` (of the body, from 0), the identifier, `separation` in arcsec, then `fields`; in the"
+    " form that `Accept` names, else in that of the body."
+)
+_BODY: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "description": "A table with columns `ra` and `dec`, ICRS degrees; others are passed over."
+        " Where a position is null or NaN, nothing is near it.",
+        "content": {
+            CSV: {"schema": {"type": "string"}, "example": "ra,dec\n180.0,0.5\n359.9,-89.0\n"},
+            ARROW: {"schema": {"type": "string", "format": "binary"}},
+        },
+    }
+}
+
+
+class MatchParameters(BaseModel):
+    """What is wanted of the objects near the positions."""
+
+    radius: Annotated[
+        float,
+        Field(description="Degrees, more than 0 and up to 1.", examples=[0.0002777777777777778]),
+    ] = _ARCSEC_DEG
+    which: Annotated[
+        Literal["nearest", "all"],
+        Field(
+            description="`nearest`: a row for each position, empty where nothing is near; `all`: a"
+            " row for each pair.",
+            examples=["nearest"],
+        ),
+    ] = "nearest"
+    fields: Annotated[
+        str,
+        Field(description="Columns of the catalogue, with commas.", examples=["ra,dec,z"]),
+    ] = ""
+    catalog: Annotated[
+        str | None,
+        Field(description="A catalogue of the context; absent: what `primary` says."),
+    ] = None
+    primary: Annotated[
+        bool, Field(description="Only the best spectrum of each object, else all.", examples=[True])
+    ] = True
+    context: ContextField = "default"
+    profile: ProfileField = "default"
+    timeout_s: Annotated[
+        float | None, Field(gt=0, description="Give up after so long.", examples=[60.0])
+    ] = None
+
+
+@router.post(
+    "/match",
+    summary="Match positions with a catalogue",
+    responses=answers(_TOLD, ARROW, CSV) | told(400, 401, 404, 413, 422, 503),
+    response_class=StreamingResponse,
+    openapi_extra=_BODY,
+)
+def bulk_match(
+    lane: RequestLane,
+    request: Request,
+    body: Annotated[bytes, Depends(read_body)],
+    service: Service,
+    settings: ServerSettings,
+    asked: Annotated[MatchParameters, Query()],
+) -> Response:
+    """Find the objects of a catalogue near each of up to a million positions."""
+    service.check_profile(asked.profile)
+    given = request.headers.get("content-type", "")
+    ra, dec = read_positions(body, given)
+    if len(ra) > settings.max_positions:
+        raise TooMuch("positions", len(ra), settings.max_positions, "max_positions")
+    wanted = MatchRequest(
+        ra_deg=ra,
+        dec_deg=dec,
+        radius_deg=asked.radius,
+        which=asked.which,
+        fields=read_names(asked.fields),
+        context=asked.context,
+        catalog=asked.catalog,
+        primary=asked.primary,
+        timeout_s=min(asked.timeout_s or settings.query_timeout_s, settings.query_timeout_s),
+    )
+    as_csv = _answered_as(request.headers.get("accept", ""), given) == CSV
+
+    def make() -> Iterator[bytes]:
+        table = service.match(wanted, max_rows=settings.max_rows)
+        return _csv_pieces(table) if as_csv else stream_table(table)
+
+    # A position costs about what a small cone does.
+    return lane.answer(make, CSV if as_csv else ARROW, cost=len(ra))
+
+
+def _answered_as(accept: str, given: str) -> str:
+    """Return the media type of the answer: the first of ours that is accepted, else the body's."""
+    kinds = [part.partition(";")[0].strip().lower() for part in f"{accept},{given}".split(",")]
+    return next((kind for kind in kinds if kind in {ARROW, CSV}), ARROW)
+
+
+def _csv_pieces(table: pa.Table) -> Iterator[bytes]:
+    """Write a table as CSV; every number is read back as the same number."""
+    header = StringIO()
+    csv.writer(header, lineterminator="\n").writerow(table.column_names)
+    yield header.getvalue().encode()
+    options = arrow_csv.WriteOptions(include_header=False)
+    for batch in table.to_batches(max_chunksize=_CSV_ROWS):
+        rows = BytesIO()
+        arrow_csv.write_csv(batch, rows, options)
+        yield rows.getvalue()

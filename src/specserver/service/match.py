@@ -1,0 +1,143 @@
+"""The crossmatch: many positions in, for each the objects of a catalogue near it out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ..catalog.deadline import Deadline
+from ..catalog.nearby import MAX_RADIUS_DEG, Matches, find_nearby
+from ..errors import BadParameter
+from ..model.sphere import is_position
+from .archive import Archive, QueryTable
+from .query import wanted_fields
+
+ROW: Final = "row"
+"""Column of the answer: index of the position, from 0."""
+SEPARATION: Final = "separation"
+"""Column of the answer: great-circle distance, arcsec."""
+_ARCSEC: Final = 3600.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MatchRequest:
+    """What a caller asks about many positions."""
+
+    ra_deg: npt.NDArray[np.float64]
+    """1D[n], ICRS, deg; NaN in either coordinate: the position is unknown and matches nothing."""
+    dec_deg: npt.NDArray[np.float64]
+    """1D[n], ICRS, deg."""
+    radius_deg: float
+    which: Literal["nearest", "all"] = "nearest"
+    """One row for each position, the nearest object, if any; or a row for each pair."""
+    fields: tuple[str, ...] = ()
+    """Columns of the catalogue beside the identifier."""
+    context: str = "default"
+    catalog: str | None = None
+    primary: bool = True
+    timeout_s: float | None = None
+
+
+def run_match(
+    archive: Archive,
+    request: MatchRequest,
+    *,
+    max_rows: int | None = None,
+    go_on: Callable[[], None] = lambda: None,
+) -> pa.Table:
+    """Answer a match: `ROW`, the identifier, `SEPARATION`, then the columns asked for.
+
+    With ``which='nearest'`` there is a row for each position, in their order, null where nothing is
+    near; with ``'all'`` a row for each pair, those of one position from the nearest on.
+
+    Parameters
+    ----------
+    max_rows : refuse to answer more, before their columns are read
+    go_on : called between pieces of the work; raises when nobody waits for it
+
+    Raises
+    ------
+    BadParameter
+        A radius or a position that is none.
+    TooMuch
+        More pairs than ``max_rows``.
+    QueryTimeout
+        No answer within the time that the request gives.
+    """
+    deadline = Deadline.after(request.timeout_s)
+    _check(request)
+    asked = archive.table(request.context, request.catalog, primary=request.primary)
+    names = _names(asked, request.fields)
+    nearest = request.which == "nearest"
+    found = find_nearby(
+        asked.catalog.sky,
+        request.ra_deg,
+        request.dec_deg,
+        request.radius_deg,
+        nearest=nearest,
+        primary=asked.primary,
+        max_pairs=max_rows,
+        deadline=deadline,
+        go_on=go_on,
+    )
+    deadline.check()
+    return _table(asked, names, found, len(request.ra_deg) if nearest else None)
+
+
+def _check(request: MatchRequest) -> None:
+    """Raise `BadParameter` for what is no radius or no position."""
+    if not 0.0 < request.radius_deg <= MAX_RADIUS_DEG:
+        allowed = f"degrees, more than 0 and up to {MAX_RADIUS_DEG:g}; 1 arcsec is 1/3600"
+        raise BadParameter("radius", request.radius_deg, allowed)
+    if request.which not in {"nearest", "all"}:
+        raise BadParameter("which", request.which, "'nearest' or 'all'")
+    ra, dec = request.ra_deg, request.dec_deg
+    wrong = np.flatnonzero(~(is_position(ra, dec) | np.isnan(ra) | np.isnan(dec)))
+    if len(wrong):
+        row = int(wrong[0])
+        position = (float(ra[row]), float(dec[row]))
+        allowed = "ra and dec are degrees, dec from -90 to 90; NaN where a position is unknown"
+        raise BadParameter(f"position {row}", position, allowed)
+
+
+def _names(asked: QueryTable, fields: tuple[str, ...]) -> dict[str, str]:
+    """Return output name → column of the catalogue, the identifier first.
+
+    A column called as one of ours is given a number, as attached tables give it to theirs.
+    """
+    identifier = asked.survey.id_column.name
+    named = wanted_fields(asked, fields) if fields else {}
+    return {identifier: identifier} | {
+        f"{name}_2" if name in {ROW, SEPARATION} else name: column for name, column in named.items()
+    }
+
+
+def _table(asked: QueryTable, names: dict[str, str], found: Matches, npos: int | None) -> pa.Table:
+    """Return the answer, of so many rows; None: a row for each pair."""
+    taken = asked.catalog.columns_of(list(dict.fromkeys(names.values())), found.row)
+    apart = found.separation_deg * _ARCSEC
+    if npos is None:
+        row, separation = found.position, pa.array(apart)
+    else:
+        row = np.arange(npos)
+        here = np.zeros(npos, np.int64)
+        here[found.position] = np.arange(len(found))
+        absent = np.ones(npos, np.bool_)
+        absent[found.position] = False
+        taken = taken.take(pa.array(here, mask=absent)) if absent.any() else taken
+        spread = np.full(npos, np.nan)
+        spread[found.position] = apart
+        separation = pa.array(spread, mask=absent)
+    (identifier, first), *others = names.items()
+    columns: list[tuple[pa.Field, Any]] = [
+        (pa.field(ROW, pa.int64()), pa.array(row)),
+        (pa.field(identifier, taken.schema.field(first).type), taken.column(first)),
+        (pa.field(SEPARATION, pa.float64(), metadata={"unit": "arcsec"}), separation),
+    ]
+    columns += [(pa.field(name, taken.schema.field(one).type), taken.column(one))
+                for name, one in others]  # fmt: skip
+    schema = pa.schema([field for field, _ in columns])
+    return pa.table([values for _, values in columns], schema=schema)
