@@ -10,7 +10,15 @@ from .measure import Gauge, Trial
 
 Prepare = Callable[[Bench], Trial | Gauge]
 
-_ROOMS: Final = ("cases_fetch", "cases_steady", "cases_catalogue", "cases_pictures", "cases_ingest")
+_ROOMS: Final = (
+    "cases_fetch",
+    "cases_steady",
+    "cases_catalogue",
+    "cases_match",
+    "cases_pictures",
+    "cases_composite",
+    "cases_ingest",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,25 @@ class Settings(BaseSettings):
         title="Rows of one query",
         description="The answer is held in memory, some 8 bytes for each value.",
     )
+    max_positions: int = Field(
+        default=1_000_000,
+        ge=1,
+        title="Positions of one match",
+        description="A million take seconds; they and their answer are held in memory, some 250"
+        " bytes for each.",
+    )
+    stack_disk_bytes: int = Field(
+        default=20_000_000_000,
+        ge=0,
+        title="Bytes of disk that one composite spectrum may use",
+        description="A median, and clipping, need all values of a pixel at a time: 8 bytes for"
+        " each pixel of each spectrum, in a file that is gone afterwards. Means need none.",
+    )
+    stack_disk_folder: Path | None = Field(
+        default=None,
+        title="Folder for these files",
+        description="By default the system's folder for temporary files, which may be in memory.",
+    )
     query_timeout_s: float = Field(
         default=600.0,
         gt=0,

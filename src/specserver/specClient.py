@@ -24,6 +24,7 @@ __all__ = [
     "isAlive",
     "list_contexts",
     "list_profiles",
+    "match",
     "pack_specobjid",
     "plot",
     "plotGrid",
@@ -34,6 +35,7 @@ __all__ = [
     "set_profile",
     "set_svc_url",
     "set_token",
+    "stack",
     "stackedImage",
     "to_Spectrum1D",
     "to_Table",
@@ -60,6 +62,7 @@ get_profile = _client.get_profile
 list_profiles = _client.list_profiles
 catalogs = _client.catalogs
 query = _client.query
+match = _client.match
 getSpec = _client.getSpec
 plot = _client.plot
 prospect = _client.prospect
@@ -67,6 +70,7 @@ preview = _client.preview
 plotGrid = _client.plotGrid
 getGridPlot = _client.getGridPlot
 stackedImage = _client.stackedImage
+stack = _client.stack
 
 
 def getClient(context: str = "default", profile: str = "default") -> SpecClient:

@@ -8,7 +8,7 @@ from rich.markup import escape
 
 from .. import __version__
 from ..errors import CallerError, SpecServerError
-from . import catalog, demo, fetch, hold, serve, show, token, vos
+from . import catalog, composite, demo, fetch, hold, match, serve, show, token, vos
 from .console import ERROR
 
 app = typer.Typer(
@@ -44,7 +44,7 @@ def _options(
     """Take the options that stand before a command."""
 
 
-for part in (hold, serve, fetch, show, catalog, demo, token, vos):
+for part in (hold, serve, fetch, match, composite, show, catalog, demo, token, vos):
     part.register(app)
 
 

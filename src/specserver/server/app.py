@@ -17,7 +17,7 @@ from ..processes import end_with_parent
 from ..service import SpectroscopicService
 from ..service.pictures import warm_up
 from ..settings import Settings
-from . import access, bulk, classic, faults, metrics, pictures, vos
+from . import access, bulk, classic, composite, faults, match, metrics, pictures, vos
 from .admission import Admission
 from .exchange import Observed
 
@@ -117,8 +117,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         Observed, metrics=app.state.metrics, first_byte_s=settings.first_byte_timeout_s
     )
     faults.install(app)
-    app.include_router(classic.router, prefix=PREFIX)
+    # Routes are tried in this order: first those that are asked for most.
     app.include_router(bulk.router, prefix=PREFIX)
+    app.include_router(classic.router, prefix=PREFIX)
+    app.include_router(match.router, prefix=PREFIX)
+    app.include_router(composite.router, prefix=PREFIX)
     app.include_router(pictures.router, prefix=PREFIX)
     app.include_router(access.router, prefix=PREFIX)
     app.include_router(vos.router, prefix=PREFIX)

@@ -17,11 +17,14 @@ from ..model.grid import PixelRange
 from ..model.survey import Vector
 from .archive import Archive, CatalogInfo, ContextInfo
 from .blocks import read_rows
+from .composite import Stacking, StackRequest
+from .match import MatchRequest, run_match
 from .originals import SpectrumFile, original_files, rebuilt_files
 from .query import QueryRequest, run_query
 from .records import read_blocks, read_records, record_dtype
 from .selection import Identifier, Selection, select
-from .spectra import CellBatch, cut_pixels, read_cells, wanted_vectors
+from .spectra import CellBatch, cut_pixels, raw_pixels, read_cells, wanted_vectors
+from .spool import SpoolLimits
 
 Batch = TypeVar("Batch")
 
@@ -97,6 +100,10 @@ class SpectroscopicService:
         """Return catalogue columns of the objects in a region that meet a condition."""
         return run_query(self.archive, request, max_rows=max_rows)
 
+    def match(self, request: MatchRequest, *, max_rows: int | None = None) -> pa.Table:
+        """Return the objects of a catalogue near each of many positions, and how far off."""
+        return run_match(self.archive, request, max_rows=max_rows, go_on=self.go_on)
+
     def resolve(
         self, ids: str | Sequence[Identifier], context: str, *, missing: str = "error"
     ) -> Selection:
@@ -137,7 +144,7 @@ class SpectroscopicService:
         """
         selection.require_lattice()
         wanted = self.vectors(selection, vectors)
-        covered = window or self.window(selection, cutout)
+        covered = window or self.window(selection, cutout, wanted)
         blocks = self._wanted(read_blocks(selection, wanted, cutout, covered))
         return covered, record_dtype(wanted), blocks
 
@@ -151,6 +158,12 @@ class SpectroscopicService:
         (wanted,) = self.vectors(selection, [vector])
         return self._wanted(read_rows(selection, wanted, npix, left))
 
+    def composite(
+        self, selection: Selection, request: StackRequest, limits: SpoolLimits
+    ) -> Stacking:
+        """Return a composite in the making; iterated over, it is made while it is wanted."""
+        return Stacking(selection, request, limits, self.go_on)
+
     def describe(
         self,
         selection: Selection,
@@ -161,16 +174,17 @@ class SpectroscopicService:
         survey = selection.survey
         wanted = self.vectors(selection, vectors)
         axis = [vector for vector in survey.record if vector.name == survey.grid.axis]
-        record = [one for one in survey.record if one in wanted or one in axis]
-        covered = self.window(selection, cutout)
-        _, count = cut_pixels(selection, cutout)
+        whole = (*survey.record, *survey.extra)
+        record = [one for one in whole if one in wanted or one in axis]
+        covered = self.window(selection, cutout, wanted)
+        _, count = cut_pixels(selection, cutout, wanted)
         meta = {
             "version": WIRE_VERSION,
             "context": selection.context,
             "survey": survey.name,
             "grid": survey.grid.to_dict(),
             "record": [_told(vector) for vector in record],
-            "codec": "blosc" if cutout is None else "raw",
+            "codec": "raw" if cutout or raw_pixels(selection, wanted) else "blosc",
             "nspec": selection.nspec,
             "npix": int(count.sum(dtype=np.int64)),
             "span": [covered.first, covered.stop],
@@ -209,9 +223,17 @@ class SpectroscopicService:
         """Return the vectors asked for, in record order."""
         return wanted_vectors(selection.survey, names)
 
-    def window(self, selection: Selection, cutout: tuple[float, float] | None = None) -> PixelRange:
-        """Return the lattice pixels that hold all spectra of a selection after a cutout."""
-        first, count = cut_pixels(selection, cutout)
+    def window(
+        self,
+        selection: Selection,
+        cutout: tuple[float, float] | None = None,
+        vectors: Sequence[Vector] = (),
+    ) -> PixelRange:
+        """Return the lattice pixels that hold all spectra of a selection after a cutout.
+
+        ``vectors`` are those asked for, where that is known: some cover a part of the lattice.
+        """
+        first, count = cut_pixels(selection, cutout, vectors)
         some = (count > 0) & selection.on_lattice
         if not some.any():
             return PixelRange(0, 0)
@@ -229,4 +251,6 @@ class SpectroscopicService:
 @lru_cache
 def _told(vector: Vector) -> dict[str, Any]:
     """Return a vector as a stream tells it; the same object each time, not to be changed."""
-    return asdict(vector)
+    # How the store keeps it is no matter of the wire.
+    told = asdict(vector)
+    return {name: told[name] for name in ("name", "dtype", "unit", "meaning")}

@@ -1,0 +1,213 @@
+"""Composite spectra as a user calls for them: identifiers in, one spectrum out."""
+
+import json
+import warnings
+from collections.abc import Iterable, Mapping
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+
+from ..errors import BadParameter, StoreError
+from .across import Across
+from .progress import Watch
+from .request import Cutout, read_wanted
+from .transfer import Call, _caller_depth, _warn_missing, say
+
+if TYPE_CHECKING:
+    from .stacked import CompositeSpectrum
+
+_KEY: Final = b"specserver"
+_WHERE: Final = "answer of the service"
+
+
+class Composites(Across):
+    """A connection that combines spectra into one."""
+
+    def stack(
+        self,
+        id_list: Any,
+        frame: Literal["rest", "observed"] = "rest",
+        method: Literal["mean", "median", "ivar"] = "mean",
+        norm: Cutout = None,
+        sigma_clip: float | None = None,
+        context: str | None = None,
+        profile: str | None = None,
+        *,
+        z: Any = None,
+        wave: Cutout = None,
+        step: float | None = None,
+        maxiters: int = 3,
+        id_col: str | None = None,
+        missing: Literal["error", "skip"] = "error",
+        timeout: float | None = None,
+        token: str | None = None,
+        debug: bool = False,
+        verbose: bool = False,
+    ) -> "CompositeSpectrum":
+        """Combine any number of spectra into one, on the server.
+
+        Pixels without information (``ivar == 0``, and the survey's bad bits) do not count. Flux
+        density stays as observed: moved to rest, it is not multiplied by 1 + z.
+
+        Parameters
+        ----------
+        id_list
+            Identifiers in any form, as in `getSpec`.
+        frame
+            ``rest`` divides wavelengths by 1 + z, ``observed`` leaves them.
+        method
+            ``mean``, ``median``, or ``ivar``: the mean weighted by inverse variance.
+        norm
+            ``'5100-5200'`` or a pair, vacuum Å of the frame: each spectrum is divided by its mean
+            there (with ``median``: its median); one without half of its pixels there, or whose
+            level is not positive, is left out.
+        sigma_clip
+            Leave out values further from the median of their pixel, in standard deviations by
+            the median absolute deviation; None: none.
+        z
+            A redshift for each spectrum, or one for all; by default the catalogue's. A spectrum
+            whose redshift is not known (NaN), or -1 or less, is left out.
+        wave
+            Ends of the composite, vacuum Å of the frame; by default what the spectra reach.
+        step
+            Step of log10 wavelength; by default the survey's lattice, or 1e-4 at rest where
+            that lattice is linear.
+        maxiters
+            Times that values are left out, at most.
+        missing
+            ``skip`` combines what was found and warns of the rest.
+        timeout
+            Seconds of silence after which to give up.
+
+        Returns
+        -------
+        CompositeSpectrum
+            With ``wavelength``, ``flux``, ``error`` (by variance), ``error_bootstrap``, ``count``,
+            ``nspec``, ``unit``, ``skipped`` and ``meta``; shows itself in a notebook.
+        """
+        if missing not in {"error", "skip"}:
+            raise BadParameter("missing", missing, "error or skip")
+        call = Call(context, profile, missing, timeout, token, debug, verbose)
+        ids, _, call = self._of_one(id_list, id_col, call, "stack")
+        if not ids:
+            raise BadParameter("id_list", id_list, "name at least one spectrum")
+        body = self._asked(ids, call) | {
+            "frame": frame,
+            "method": method,
+            "norm": _limits("norm", norm),
+            "sigma_clip": None if sigma_clip is None else float(sigma_clip),
+            "maxiters": int(maxiters),
+            "wave": _limits("wave", wave),
+            "step": None if step is None else float(step),
+            "z": _redshifts(z),
+        }
+        _require_known(body)
+        began = perf_counter()
+        with (
+            self._posted("bulk/stack", body, call) as answer,
+            Watch("combined", at_once=call.verbose) as watch,
+        ):
+            made = _read(answer, watch)
+        if made.meta["missing"]:
+            _warn_missing(tuple(made.meta["missing"]), len(ids))
+        _warn_skipped(made)
+        if verbose:
+            say(f"{made.nspec:,} spectra combined in {perf_counter() - began:.2f} s")
+        return made
+
+
+def _require_known(body: Mapping[str, Any]) -> None:
+    """Refuse words that are none, in the words of the service."""
+    if body["frame"] not in {"rest", "observed"}:
+        raise BadParameter("frame", body["frame"], "'rest' or 'observed'")
+    if body["method"] not in {"mean", "median", "ivar"}:
+        raise BadParameter("method", body["method"], "'mean', 'median' or 'ivar'")
+    clip, step = body["sigma_clip"], body["step"]
+    if clip is not None and not 0 < clip < np.inf:
+        raise BadParameter("sigma_clip", clip, "a number above 0, such as 3; None for none")
+    if step is not None and not 1e-6 <= step <= 0.1:
+        raise BadParameter("step", step, "a step of log10 wavelength, 1e-6 to 0.1")
+    if not 1 <= body["maxiters"] <= 100:
+        raise BadParameter("maxiters", body["maxiters"], "1 to 100")
+
+
+def _limits(name: str, given: Cutout) -> tuple[float, float] | None:
+    """Return two wavelengths, written as those of a cutout."""
+    if given is None:
+        return None
+    try:
+        return read_wanted("numpy", None, given, align=False).cutout_aa
+    except BadParameter as error:
+        allowed = "two vacuum wavelengths in Å, the smaller first, as in '5100-5200'"
+        raise BadParameter(name, given, allowed) from error
+
+
+def _redshifts(given: Any) -> list[float | None] | None:
+    """Return redshifts as JSON has them: what is not known as null."""
+    if given is None:
+        return None
+    try:
+        values = np.ma.filled(np.ma.atleast_1d(np.ma.asarray(given, np.float64)), np.nan)
+    except (TypeError, ValueError) as error:
+        raise BadParameter("z", given, "a redshift for each spectrum, or one for all") from error
+    if values.ndim != 1:
+        raise BadParameter("z", values.shape, "a redshift for each spectrum, or one for all")
+    return [one if np.isfinite(one) else None for one in values.tolist()]
+
+
+def _read(source: Any, watch: Watch) -> "CompositeSpectrum":
+    """Read the answer to its end, telling how far the service is."""
+    import pyarrow as pa
+    from pyarrow import ipc
+
+    try:
+        with ipc.open_stream(source) as reader:
+            head = json.loads(reader.schema.metadata[_KEY])
+            last: Any = None
+            said: dict[str, Any] = {}
+            for batch, said in _batches(reader):
+                last = batch
+                if "done" in said:
+                    watch(said["done"], head["nspec"])
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        raise StoreError(_WHERE, f"cut off or damaged ({error!r})") from error
+    if last is None or "nused" not in said:
+        raise StoreError(_WHERE, "cut off before the composite came; ask again")
+    from .columns import view
+    from .stacked import CompositeSpectrum
+
+    columns = {
+        name: np.array(view(column))
+        for name, column in zip(last.schema.names, last.columns, strict=True)
+    }
+    skipped = said.pop("skipped")
+    return CompositeSpectrum(
+        **columns,
+        nspec=said["nused"],
+        unit=said["unit"],
+        skipped={reason: tuple(map(int, one["ids"])) for reason, one in skipped.items()},
+        meta=head | {"skipped": {reason: one["count"] for reason, one in skipped.items()}},
+    )
+
+
+def _batches(reader: Any) -> Iterable[tuple[Any, dict[str, Any]]]:
+    """Yield batches, each with what is said of it."""
+    while True:
+        try:
+            batch, metadata = reader.read_next_batch_with_custom_metadata()
+        except StopIteration:
+            return
+        yield batch, json.loads((metadata or {}).get(_KEY, b"{}"))
+
+
+def _warn_skipped(made: "CompositeSpectrum") -> None:
+    """Warn of spectra that do not count."""
+    counts = made.meta["skipped"]
+    if counts:
+        why = ", ".join(f"{count:,} with {reason}" for reason, count in counts.items())
+        warnings.warn(
+            f"left out of the composite: {why}; see its attribute skipped",
+            UserWarning,
+            stacklevel=_caller_depth(),
+        )

@@ -1,0 +1,180 @@
+"""A composite spectrum in the caller's hands: arrays, conversions, a picture, a file."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from io import BytesIO, StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import BadParameter
+
+if TYPE_CHECKING:
+    from .plotting import Drawing
+
+_FIELDS: Final = ("wavelength", "flux", "error", "error_bootstrap", "count")
+_PICTURES: Final = (".png", ".pdf", ".svg")
+_ENDINGS: Final = (".ecsv", ".csv", ".fits", ".npy", *_PICTURES)
+_TITLES: Final = {"mean": "mean", "median": "median", "ivar": "weighted mean"}
+_FIGSIZE_IN: Final = (12.0, 5.0)
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class CompositeSpectrum:
+    """A composite of many spectra; NaN in flux and errors where none counts."""
+
+    wavelength: npt.NDArray[np.float64]
+    """1D[npix], vacuum Å of the frame."""
+    flux: npt.NDArray[np.float64]
+    """1D[npix]"""
+    error: npt.NDArray[np.float64]
+    """1D[npix], standard deviation propagated from the variances of the spectra."""
+    error_bootstrap: npt.NDArray[np.float64]
+    """1D[npix], standard deviation by resampling the spectra; NaN for fewer than two."""
+    count: npt.NDArray[np.int64]
+    """1D[npix], spectra that count in each pixel."""
+    nspec: int
+    """Spectra that count in some pixel."""
+    unit: str
+    """Of flux and errors, as astropy reads it; empty for normalised spectra."""
+    skipped: Mapping[str, tuple[int, ...]]
+    """Identifiers that were left out, by reason; the first thousand of each."""
+    meta: Mapping[str, Any]
+    """What was asked for, and how many were left out."""
+
+    @property
+    def ivar(self) -> npt.NDArray[np.float64]:
+        """1D[npix], inverse variance; zero where no spectrum counts."""
+        good = (self.count > 0) & (self.error > 0)
+        return np.divide(1.0, self.error**2, out=np.zeros(len(self.error)), where=good)
+
+    def to_numpy(self) -> npt.NDArray[Any]:
+        """Return a structured array, 1D[npix]: wavelength, flux, both errors, count."""
+        columns = [getattr(self, name) for name in _FIELDS]
+        out = np.empty(len(self.wavelength), [(n, c.dtype) for n, c in zip(_FIELDS, columns)])  # noqa: B905  of one length
+        for name, column in zip(_FIELDS, columns, strict=True):
+            out[name] = column
+        return out
+
+    def to_Table(self) -> Any:
+        """Return an astropy Table with units."""
+        from astropy import units as u
+        from astropy.table import Table
+
+        flux = u.Unit(self.unit)
+        units = {"wavelength": u.AA} | dict.fromkeys(_FIELDS[1:4], flux)
+        return Table(self.to_numpy(), units=units, meta=self._said())
+
+    def to_Spectrum1D(self) -> Any:
+        """Return a specutils Spectrum; pixels in which no spectrum counts are masked."""
+        from astropy import units as u
+        from astropy.nddata import InverseVariance
+        from specutils import Spectrum
+
+        unit = u.Unit(self.unit)
+        empty = self.count == 0
+        meta = self._said() | {"error_bootstrap": self.error_bootstrap, "count": self.count}
+        return Spectrum(
+            flux=u.Quantity(np.where(empty, 0.0, self.flux), unit),
+            spectral_axis=u.Quantity(self.wavelength, u.AA),
+            uncertainty=InverseVariance(self.ivar, unit=unit**-2),
+            mask=empty,
+            meta=meta,
+        )
+
+    def plot(self, out: str | os.PathLike[str] | None = None) -> None:
+        """Show the composite with its error, and with the lines at rest; or save the figure.
+
+        Parameters
+        ----------
+        out
+            A file to write instead, PNG, PDF or SVG by its ending.
+        """
+        if out is not None:
+            self.save(out)
+            return
+        from .plotting import show
+
+        show(self._drawing())
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a file, of the kind that its name ends in: a table, an array or a picture."""
+        from .save import replace_file
+
+        target = Path(path).expanduser()
+        ending = target.suffix.lower()
+        if ending not in _ENDINGS:
+            raise BadParameter("out", str(path), f"a name that ends in {', '.join(_ENDINGS)}")
+        if not target.parent.is_dir():
+            raise BadParameter("out", str(path), f"there is no folder {target.parent}")
+        replace_file(target, self._encoded(ending))
+
+    def _encoded(self, ending: str) -> bytes:
+        """Return the content of a file."""
+        if ending in _PICTURES:
+            from .plotting import save
+
+            return save(self._drawing(), f"composite{ending}")
+        out = BytesIO()
+        if ending == ".npy":
+            np.save(out, self.to_numpy(), allow_pickle=False)
+        elif ending == ".fits":
+            from astropy.io import fits
+
+            table = self.to_Table()
+            # Cards are for what is short: the rest stays in the other formats.
+            table.meta = {
+                name: value
+                for name, value in table.meta.items()
+                if isinstance(value, str | int | float)
+            }
+            fits.HDUList([fits.PrimaryHDU(), fits.table_to_hdu(table)]).writeto(out)
+        else:
+            text = StringIO()
+            self.to_Table().write(text, format=f"ascii.{ending[1:]}")
+            return text.getvalue().encode()
+        return out.getvalue()
+
+    def _said(self) -> dict[str, Any]:
+        """Return what is known of the composite as plain values."""
+        return {name: value for name, value in self.meta.items() if value is not None} | {
+            "nused": self.nspec
+        }
+
+    def _drawing(self) -> "Drawing":
+        """Return the figure to be drawn."""
+        from ..model.lines import EMISSION_LINES
+        from ..render.plot import FigureLook
+        from ..render.style import Plotted, unit_label
+        from .plotting import Drawing
+
+        rest = self.meta.get("frame") == "rest"
+        spectrum = Plotted(
+            wave=self.wavelength,
+            flux=self.flux,
+            ivar=self.ivar,
+            model=None,
+            title=f"{_TITLES[self.meta['method']]} of {self.nspec:,} spectra",
+            flux_unit=unit_label(self.unit) or "normalised",
+            z=0.0 if rest else None,
+            lines=EMISSION_LINES if rest else (),
+        )
+        look = FigureLook(parts=("flux", "noise"), rest=rest, grid=True)
+        return Drawing((spectrum,), look, None, _FIGSIZE_IN)
+
+    def _repr_png_(self) -> bytes:
+        """Return a picture for a notebook."""
+        return self._encoded(".png")
+
+    def _shown(self) -> str:
+        """Return a line that says what it is."""
+        ends = "no pixels"
+        if len(self.wavelength):
+            ends = f"{self.wavelength[0]:.0f}–{self.wavelength[-1]:.0f} Å"
+        how = f"{self.meta.get('method')}, {self.meta.get('frame')}"
+        return f"<CompositeSpectrum of {self.nspec:,} spectra ({how}), {ends}>"
+
+    __repr__ = _shown

@@ -1,0 +1,135 @@
+"""Vectors of many spectra side by side, each moved by pixels of its own, a batch at a time.
+
+For work in which the order of the spectra does not matter: those that lie and move alike come
+together.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, pairwise
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ..store.base import SpectrumStore
+from .cells import BATCH
+from .selection import Selection
+
+_WIDEST: Final = 512
+"""Pixels that spectra of a batch may lie apart: they are laid side by side in one block."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Spectra of one segment."""
+
+    segment: SpectrumStore
+    members: npt.NDArray[np.int64]
+    """1D[n], which of the selection."""
+    values: dict[str, npt.NDArray[Any]]
+    """By vector, 2D[n, npix]: each spectrum moved to smaller pixels, zero where it has none. First
+    and last column are no pixels."""
+    left: int
+    """Lattice pixel of column 0, after the move."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Which spectra are read, in which order, and where their values are laid."""
+
+    members: npt.NDArray[np.int64]
+    """1D[n], which of the selection, in the order in which they come."""
+    shift: npt.NDArray[np.int64]
+    """1D[nspec], pixels by which each spectrum is moved to smaller ones."""
+    batches: tuple[slice, ...]
+    """Of the members, those read at a time: of one segment, and moved about the same way."""
+
+
+def make_plan(
+    selection: Selection,
+    members: npt.NDArray[np.int64],
+    shift: npt.NDArray[np.int64],
+    reach: npt.NDArray[np.int64],
+) -> Plan:
+    """Return how to read some spectra, whatever the order in which they were asked for.
+
+    Parameters
+    ----------
+    members : 1D[n] int, which of the selection
+    shift : 1D[nspec] int, pixels by which each spectrum is to be moved to smaller ones
+    reach : 1D[nspec] int, about where each lies then, pixels
+    """
+    segment, row = selection.segment[members], selection.row[members]
+    order = np.lexsort((row, reach[members], segment))
+    members = members[order]
+    batches = []
+    at = 0
+    ends = np.flatnonzero(np.diff(selection.segment[members])) + 1
+    for end in [*ends.tolist(), len(members)]:
+        while at < end:
+            near = np.searchsorted(reach[members[at:end]], reach[members[at]] + _WIDEST)
+            stop = at + min(int(near), BATCH)
+            batches.append(slice(at, stop))
+            at = stop
+    return Plan(members, shift, tuple(batches))
+
+
+def read_beside(selection: Selection, plan: Plan, names: Sequence[str]) -> Iterator[Beside]:
+    """Yield batches of spectra; the values of one are gone when the next is asked for.
+
+    Parameters
+    ----------
+    names : vectors; the axis comes for segments off the lattice only
+    """
+    blocks: dict[str, npt.NDArray[Any]] = {}
+    asked = (_ask(selection, plan.members[run], names) for run in plan.batches)
+    # By pairs, so that each batch is asked for before the one ahead of it is worked on.
+    for now, _ in pairwise(chain(asked, (None,))):
+        if now is not None:
+            segment, members, result = now
+            yield _lay(segment, members, result(), plan.shift[members], blocks)
+
+
+Asked = tuple[SpectrumStore, npt.NDArray[np.int64], Callable[[], dict[str, npt.NDArray[Any]]]]
+"""A segment, which of the selection are read of it, and what waits for their values."""
+
+
+def _ask(selection: Selection, members: npt.NDArray[np.int64], names: Sequence[str]) -> Asked:
+    """Begin to read spectra of one segment."""
+    segment = selection.segments[int(selection.segment[members[0]])]
+    axis = selection.grid.axis
+    wanted = [name for name in names if name != axis or not segment.on_lattice]
+    return segment, members, segment.request(wanted, selection.row[members], segment.window)
+
+
+def _lay(
+    segment: SpectrumStore,
+    members: npt.NDArray[np.int64],
+    values: dict[str, npt.NDArray[Any]],
+    shift: npt.NDArray[np.int64],
+    blocks: dict[str, npt.NDArray[Any]],
+) -> Beside:
+    """Lay spectra of one segment side by side, each moved by a shift of its own, 1D[n]."""
+    furthest = int(shift.max())
+    begin = (furthest - shift + 1).tolist()
+    wide = segment.npix + max(begin) + 1
+    laid = {}
+    for name, lines in values.items():
+        block = laid[name] = _block(blocks, name, (len(members), wide), lines.dtype)
+        for row, at, line in zip(block, begin, lines, strict=True):
+            row[at : at + segment.npix] = line
+    return Beside(segment, members, laid, segment.start - furthest - 1)
+
+
+def _block(
+    blocks: dict[str, npt.NDArray[Any]], name: str, shape: tuple[int, int], dtype: np.dtype[Any]
+) -> npt.NDArray[Any]:
+    """Return zeros in memory that was used before: fresh pages cost as much as the arithmetic."""
+    size = shape[0] * shape[1]
+    held = blocks.get(name)
+    if held is None or held.size < size or held.dtype != dtype:
+        held = blocks[name] = np.empty(size, dtype)
+    block = held[:size].reshape(shape)
+    block.fill(0)
+    return block

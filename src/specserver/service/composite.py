@@ -1,0 +1,297 @@
+"""Composite spectra: any number of spectra read batch by batch, laid on one lattice, combined.
+
+Means are sums, so that memory does not grow with the number of spectra. A median, and clipping, go
+by way of a file (`spool`).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import BadParameter, NotFound
+from ..model.grid import Grid, Linear, LogLinear, PixelRange, cutout
+from ..ops.composite import Stacked, Sums, normalise
+from ..ops.medians import Clip, combine_values
+from ..ops.rebin import Rows
+from .beside import Beside, read_beside
+from .placing import LOG_STEP, Placing
+from .selection import Selection
+from .spectra import REDSHIFT, read_columns
+from .spool import Spool, SpoolLimits
+
+FRAMES: Final = ("rest", "observed")
+METHODS: Final = ("mean", "median", "ivar")
+_MOST_NAMED: Final = 1000
+"""Spectra left out that are named for each reason; all are counted."""
+
+NO_REDSHIFT: Final = "no redshift"
+NO_LEVEL: Final = "no flux to normalise by"
+NO_PIXEL: Final = "no good pixel"
+
+
+@dataclass(frozen=True, slots=True)
+class StackRequest:
+    """How spectra are combined."""
+
+    frame: str = "rest"
+    method: str = "mean"
+    norm: tuple[float, float] | None = None
+    """Å of the frame: each spectrum is divided by its level there."""
+    sigma_clip: float | None = None
+    maxiters: int = 3
+    wave: tuple[float, float] | None = None
+    """Å of the frame: the pixels wanted; None: all that a spectrum reaches."""
+    step: float | None = None
+    """Of log10 wavelength; None: the survey's lattice, or 1e-4 where that cannot be."""
+    z: Sequence[float | None] | None = None
+    """One for each spectrum, or one for all; None: the catalogue's."""
+
+    def __post_init__(self) -> None:
+        if self.frame not in FRAMES:
+            raise BadParameter("frame", self.frame, "'rest' or 'observed'")
+        if self.method not in METHODS:
+            raise BadParameter("method", self.method, "'mean', 'median' or 'ivar'")
+        if self.sigma_clip is not None and not 0 < self.sigma_clip < np.inf:
+            raise BadParameter("sigma_clip", self.sigma_clip, "a number above 0, such as 3")
+        if not 1 <= self.maxiters <= 100:
+            raise BadParameter("maxiters", self.maxiters, "1 to 100")
+        if self.step is not None and not 1e-6 <= self.step <= 0.1:
+            raise BadParameter("step", self.step, "a step of log10 wavelength, 1e-6 to 0.1")
+        for name, limits in (("norm", self.norm), ("wave", self.wave)):
+            if limits is not None and not 0 < limits[0] < limits[1] < np.inf:
+                allowed = "two vacuum wavelengths in Å, the smaller first"
+                raise BadParameter(name, tuple(limits), allowed)
+
+    @property
+    def spools(self) -> bool:
+        """Whether all values of a pixel are needed at a time."""
+        return self.method == "median" or self.sigma_clip is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Composite:
+    """The result."""
+
+    wave: npt.NDArray[np.float64]
+    """1D[npix], vacuum Å of the frame."""
+    stacked: Stacked
+    nspec: int
+    """Spectra that count."""
+    unit: str
+    """Of flux, as astropy reads it; empty where the spectra were normalised."""
+    skipped: dict[str, tuple[int, list[int]]]
+    """Spectra left out: by reason how many, and the identifiers of the first thousand."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Laid:
+    """A batch of spectra on the lattice."""
+
+    rows: Rows
+    members: npt.NDArray[np.int64]
+    """1D[n], which of the selection."""
+    empty: npt.NDArray[np.bool_]
+    """1D[n], whether no pixel holds anything."""
+    kept: npt.NDArray[np.bool_]
+    """1D[n], whether it counts."""
+
+
+class Stacking:
+    """A composite in the making: iterate over it, then take the result.
+
+    Parameters
+    ----------
+    selection : what is combined
+    asked : how
+    limits : what it may use of the disk
+    go_on : called before each batch, raises when nobody waits for it
+
+    Raises
+    ------
+    BadParameter
+        Redshifts that are not one for each spectrum, or limits without a pixel.
+    NotFound
+        There is no spectrum.
+    TooMuch
+        It needs more of the disk than it may use.
+    """
+
+    def __init__(
+        self,
+        selection: Selection,
+        asked: StackRequest,
+        limits: SpoolLimits,
+        go_on: Callable[[], None] = lambda: None,
+    ) -> None:
+        if not selection.nspec:
+            raise NotFound(selection.missing or ["an empty list"], [selection.context])
+        self._selection, self._asked, self._go_on = selection, asked, go_on
+        self._left_out: dict[str, list[npt.NDArray[np.int64]]] = {}
+        members = np.arange(selection.nspec)
+        redshift = np.zeros(selection.nspec)
+        if asked.frame == "rest":
+            redshift = _redshifts(selection, asked.z)
+            known = np.isfinite(redshift) & (redshift > -1)
+            self._leave_out(NO_REDSHIFT, members[~known])
+            members = members[known]
+        grid = _target(selection.grid, asked)
+        placing = Placing(selection, members, grid, redshift, moved=asked.frame == "rest")
+        self._leave_out(NO_PIXEL, placing.absent)
+        self._placing = placing
+        self._plan = placing.plan()
+        self._grid = grid
+        self._norm = None if asked.norm is None else _pixels("norm", grid, asked.norm)
+        wanted = None if asked.wave is None else _pixels("wave", grid, asked.wave)
+        self._wanted = wanted
+        self._used = 0
+        self._done = selection.nspec - len(self._plan.members)
+        self._stacked: Stacked | None = None
+        self._first = placing.span.first
+        self._spool = self._open_spool(limits) if asked.spools else None
+
+    @property
+    def nspec(self) -> int:
+        """Spectra to be gone through."""
+        return self._selection.nspec
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield how many spectra are done, batch after batch."""
+        if self._spool is not None:
+            with self._spool as spool:
+                yield from self._fill(spool)
+                yield from self._combine(spool)
+            return
+        span = self._placing.span
+        sums = Sums(span.first, span.count, weighted=self._asked.method == "ivar")
+        yield from self._fill(sums)
+        self._stacked = sums.result()
+
+    @property
+    def result(self) -> Composite:
+        """The composite, when the iteration has come to its end."""
+        if self._stacked is None:
+            raise RuntimeError("the spectra have not been gone through yet")
+        stacked, first = self._stacked, self._first
+        some = np.flatnonzero(stacked.count)
+        cut = slice(int(some[0]), int(some[-1]) + 1) if len(some) else slice(0, 0)
+        if self._wanted is not None:
+            stacked, first, cut = _over(stacked, first, self._wanted)
+        first += cut.start
+        stacked = stacked[cut]
+        ids = self._selection.ids
+        skipped = {}
+        for reason, runs in self._left_out.items():
+            which = np.sort(np.concatenate(runs))
+            skipped[reason] = len(which), ids[which[:_MOST_NAMED]].tolist()
+        unit = "" if self._asked.norm is not None else self._selection.survey.flux_scale
+        wave = self._grid.wave(first, len(stacked.count))
+        return Composite(wave, stacked, self._used, unit, skipped)
+
+    def _fill(self, sink: Sums | Spool) -> Iterator[int]:
+        """Read all spectra, lay them on the lattice, and hand them on."""
+        names = self._placing.vectors
+        for batch in read_beside(self._selection, self._plan, names):
+            laid = self._lay(batch)
+            self._leave_out(NO_PIXEL, laid.members[laid.empty])
+            self._leave_out(NO_LEVEL, laid.members[~laid.empty & ~laid.kept])
+            if isinstance(sink, Sums):
+                sink.add(laid.rows)
+            else:
+                sink.write(laid.rows)
+            self._used += int(laid.kept.sum())
+            self._done += len(laid.kept)
+            yield self._done
+            self._go_on()
+
+    def _lay(self, batch: Beside) -> "_Laid":
+        """Lay spectra on the lattice and normalise them."""
+        rows = self._placing.place(batch)
+        empty: npt.NDArray[np.bool_] = ~np.any(rows.used, axis=1)
+        kept = ~empty
+        if self._norm is not None:
+            median = self._asked.method == "median"
+            kept &= normalise(rows, self._norm.first, self._norm.stop, median=median)
+            rows.leave_out(~kept)
+        return _Laid(rows, batch.members, empty, kept)
+
+    def _combine(self, spool: Spool) -> Iterator[int]:
+        """Combine the values of each pixel, tile by tile."""
+        asked = self._asked
+        clip = None if asked.sigma_clip is None else Clip(asked.sigma_clip, asked.maxiters)
+        parts = []
+        for flux, var in spool.read():
+            parts.append(combine_values(flux, var, asked.method, clip))
+            yield self._done
+            self._go_on()
+        names = ("flux", "error", "error_bootstrap", "count")
+        empty = np.empty(0), np.empty(0), np.empty(0), np.empty(0, np.int64)
+        columns = [
+            np.concatenate([getattr(part, name) for part in parts] or [none])
+            for name, none in zip(names, empty, strict=True)
+        ]
+        self._stacked = Stacked(*columns)
+
+    def _open_spool(self, limits: SpoolLimits) -> Spool:
+        """Return the file for all values that are wanted."""
+        span = self._placing.span
+        first, stop = span.first, span.stop
+        if self._wanted is not None:
+            first = min(max(first, self._wanted.first), stop)
+            stop = max(min(stop, self._wanted.stop), first)
+        self._first = first
+        left, end = self._placing.extents(self._plan.members)
+        return Spool(left, end, PixelRange(first, stop), self._placing.dtype, limits)
+
+    def _leave_out(self, reason: str, which: npt.NDArray[np.int64]) -> None:
+        if len(which):
+            self._left_out.setdefault(reason, []).append(which)
+
+
+def _target(grid: Grid, asked: StackRequest) -> Grid:
+    """Return the lattice of the composite."""
+    if asked.step is not None:
+        return LogLinear(asked.step)
+    if asked.frame == "rest" and isinstance(grid, Linear):
+        return LogLinear(LOG_STEP)
+    return grid
+
+
+def _pixels(name: str, grid: Grid, limits_aa: tuple[float, float]) -> PixelRange:
+    """Return the pixels whose centres lie between two wavelengths, at least one."""
+    pixels = cutout(grid, *limits_aa)
+    if not pixels.count:
+        raise BadParameter(name, tuple(limits_aa), "there is no pixel between these wavelengths")
+    return pixels
+
+
+def _redshifts(selection: Selection, given: Sequence[float | None] | None) -> Any:
+    """Return the redshift of each spectrum, 1D[nspec] float64; NaN where it is not known."""
+    if given is None:
+        table = read_columns(selection, [REDSHIFT], np.arange(selection.nspec))
+        column = table.column(0).combine_chunks().cast("float64").fill_null(np.nan)
+        return column.to_numpy(zero_copy_only=False)
+    values = np.array([np.nan if one is None else one for one in given], np.float64)
+    if len(values) not in {1, selection.nspec}:
+        allowed = f"one redshift, or one for each of the {selection.nspec:,} spectra found"
+        raise BadParameter("z", f"{len(values):,} redshifts", allowed)
+    return np.broadcast_to(values, (selection.nspec,))
+
+
+def _over(stacked: Stacked, first: int, wanted: PixelRange) -> tuple[Stacked, int, slice]:
+    """Return a composite over all the pixels that are wanted."""
+    out = [np.full(wanted.count, np.nan) for _ in range(3)]
+    count = np.zeros(wanted.count, np.int64)
+    low = max(first, wanted.first)
+    high = max(min(first + len(stacked.count), wanted.stop), low)
+    here = slice(low - first, high - first)
+    there = slice(low - wanted.first, high - wanted.first)
+    if high > low:
+        for mine, theirs in zip(
+            out, (stacked.flux, stacked.error, stacked.error_bootstrap), strict=True
+        ):
+            mine[there] = theirs[here]
+        count[there] = stacked.count[here]
+    return Stacked(out[0], out[1], out[2], count), wanted.first, slice(0, wanted.count)

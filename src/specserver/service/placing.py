@@ -1,0 +1,195 @@
+"""Where the spectra of a composite lie on its lattice, and how they get there."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import UnknownField
+from ..model.grid import Grid, LogLinear, PixelRange, span
+from ..ops.rebin import Rows, mark_good, pixel_edges, rebin_rows, shift_rows
+from .beside import Beside, Plan, make_plan
+from .cells import BATCH
+from .selection import Selection
+
+LOG_STEP: Final = 1e-4
+"""Step of log10 wavelength at rest for surveys on a linear lattice: 69 km/s."""
+
+Array = npt.NDArray[Any]
+
+
+class Placing:
+    """Lays spectra of a selection on the lattice of a composite.
+
+    Parameters
+    ----------
+    members : 1D[n] int, which of the selection
+    grid : the lattice of the composite
+    redshift : 1D[nspec] float64, above -1 for all members
+    moved : whether the spectra are moved to rest
+    """
+
+    def __init__(
+        self,
+        selection: Selection,
+        members: npt.NDArray[np.int64],
+        grid: Grid,
+        redshift: npt.NDArray[np.float64],
+        *,
+        moved: bool,
+    ) -> None:
+        self._selection, self._grid = selection, grid
+        self._stretch = 1.0 + redshift if moved else np.ones(selection.nspec)
+        survey = selection.survey
+        vectors = {one.name: one for one in survey.record}
+        for name in ("flux", "ivar"):
+            if name not in vectors:
+                raise UnknownField(name, list(vectors))
+        kinds = [np.dtype(vectors[name].dtype) for name in ("flux", "ivar")]
+        self.dtype: np.dtype[Any] = np.result_type(*kinds, np.float32)
+        """Of what is laid."""
+        self._flags = survey.mask_vector if survey.bad_bits else ""
+        own = survey.grid.axis
+        self.vectors = ["flux", "ivar", *([self._flags] if self._flags else []), own]
+        """Vectors to be read, the axis for spectra off the lattice."""
+        self._shifted = selection.on_lattice & (grid == survey.grid)
+        self._part = np.zeros(selection.nspec)
+        self._whole = np.zeros(selection.nspec, np.int64)
+        if isinstance(grid, LogLinear):
+            mine = members[self._shifted[members]]
+            shift = np.log10(self._stretch[mine]) / grid.step
+            self._whole[mine] = np.floor(shift).astype(np.int64)
+            self._part[mine] = shift - np.floor(shift)
+        self._begin, self._stop = np.zeros((2, selection.nspec), np.int64)
+        there = selection.count[members] > np.where(self._shifted[members], 0, 1)
+        self.absent = members[~there]
+        """Members without pixels."""
+        self.members = members[there]
+        """Members with pixels."""
+        self._measure()
+        begin, stop = self.extents(self.members)
+        self.span: PixelRange = span(begin, stop - begin)
+        """Lattice pixels that hold all members."""
+        self._wanted = _lattice_edges(grid, self.span.first, self.span.count)
+
+    def extents(
+        self, members: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return the first pixel of some members, and the one after the last; 1D[n] each."""
+        return self._begin[members], self._stop[members]
+
+    def plan(self) -> Plan:
+        """Return how the members are read."""
+        return make_plan(self._selection, self.members, self._whole, self._begin)
+
+    def place(self, batch: Beside) -> Rows:
+        """Lay a batch on the lattice; its values are given up."""
+        members = batch.members
+        first = self._selection.first[members] - self._whole[members]
+        # The columns that some spectrum has, between two that are no pixels.
+        low = int(first.min()) - batch.left - 1
+        high = int((first + self._selection.count[members]).max()) - batch.left + 1
+        flux, ivar = batch.values["flux"][:, low:high], batch.values["ivar"][:, low:high]
+        good = mark_good(flux, ivar)
+        if self._flags:
+            flags = batch.values[self._flags][:, low:high]
+            good &= (flags & self._selection.survey.bad_bits) == 0
+        good[:, 0] = good[:, -1] = False
+        if self._shifted[members[0]]:
+            if flux.dtype != self.dtype or ivar.dtype != self.dtype:
+                flux, ivar = flux.astype(self.dtype), ivar.astype(self.dtype)
+            # The part of a pixel goes one pixel further down than the whole ones.
+            return shift_rows(flux, ivar, good, batch.left + low, self._part[members])
+        spectra = zip(flux[:, 1:-1], ivar[:, 1:-1], good[:, 1:-1], strict=True)
+        edges = self._edges(batch, batch.left + low + 1, high - low - 2)
+        lines = (
+            (f[: len(e) - 1], i[: len(e) - 1], g[: len(e) - 1], e)
+            for (f, i, g), e in zip(spectra, edges, strict=True)
+        )
+        rows = rebin_rows(lines, self._wanted, self.dtype)
+        rows.left += self.span.first
+        return rows
+
+    def _edges(self, batch: Beside, first: int, npix: int) -> Iterator[npt.NDArray[np.float64]]:
+        """Yield the edges of each spectrum's pixels in the composite's frame, Å.
+
+        On the lattice these are ``npix`` from pixel ``first`` on.
+        """
+        stretch = self._stretch[batch.members]
+        if batch.segment.on_lattice:
+            grid = self._selection.grid
+            edges = _lattice_edges(grid, first, npix)
+            for one in stretch.tolist():
+                yield edges / one
+            return
+        axes = batch.values[self._selection.grid.axis][:, 1:-1]
+        counts = self._selection.count[batch.members].tolist()
+        for axis, count, one in zip(axes, counts, stretch.tolist(), strict=True):
+            yield pixel_edges(self._wave(axis[:count])) / one
+
+    def _wave(self, axis: Array) -> npt.NDArray[np.float64]:
+        """Return vacuum wavelengths of a published axis, Å."""
+        wave = axis.astype(np.float64)
+        return np.power(10.0, wave) if self._selection.grid.kind == LogLinear.kind else wave
+
+    def _measure(self) -> None:
+        """Find the pixels that each member reaches."""
+        members, chosen = self.members, self._selection
+        moved = members[self._shifted[members]]
+        begin = chosen.first[moved] - self._whole[moved]
+        self._begin[moved] = begin - (self._part[moved] > 0)
+        self._stop[moved] = begin + chosen.count[moved]
+        others = members[~self._shifted[members]]
+        ends = np.zeros((2, len(others)))
+        on = chosen.on_lattice[others]
+        if on.any():
+            first = chosen.first[others[on]]
+            ends[0, on] = _edge_wave(chosen.grid, first)
+            ends[1, on] = _edge_wave(chosen.grid, first + chosen.count[others[on]])
+        ends[:, ~on] = self._own_ends(others[~on])
+        place = _positions(self._grid, ends / self._stretch[others])
+        self._begin[others] = np.floor(place[0] + 0.5).astype(np.int64)
+        self._stop[others] = np.ceil(place[1] + 0.5).astype(np.int64)
+
+    def _own_ends(self, members: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Read the axes of members off the lattice; return first and last edge, 2D[2, n], Å."""
+        ends = np.zeros((2, len(members)))
+        axis = self._selection.grid.axis
+        for number in np.unique(self._selection.segment[members]).tolist():
+            segment = self._selection.segments[number]
+            mine = np.flatnonzero(self._selection.segment[members] == number)
+            for at in range(0, len(mine), BATCH):
+                some = mine[at : at + BATCH]
+                rows = self._selection.row[members[some]]
+                values = segment.request([axis], rows, segment.window)()[axis]
+                counts = self._selection.count[members[some]].tolist()
+                for index, line, count in zip(some.tolist(), values, counts, strict=True):
+                    ends[:, index] = pixel_edges(self._wave(line[:count]))[[0, -1]]
+        return ends
+
+
+def _lattice_edges(grid: Grid, first: int, count: int) -> npt.NDArray[np.float64]:
+    """Return the edges of lattice pixels, 1D[count + 1] float64, Å."""
+    return _edge_wave(grid, np.arange(first, first + count + 1))
+
+
+def _edge_wave(grid: Grid, pixel: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
+    """Return the lower edge of pixels, float64, Å."""
+    half = pixel.astype(np.float64) - 0.5
+    if isinstance(grid, LogLinear):
+        wave: npt.NDArray[np.float64] = np.power(10.0, half * grid.step)
+        return wave
+    start, step = grid.wave(0, 2).tolist()
+    linear: npt.NDArray[np.float64] = start + (step - start) * half
+    return linear
+
+
+def _positions(grid: Grid, wave: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the fractional pixel of vacuum wavelengths, Å."""
+    if isinstance(grid, LogLinear):
+        place: npt.NDArray[np.float64] = np.log10(wave) / grid.step
+        return place
+    start, second = grid.wave(0, 2).tolist()
+    linear: npt.NDArray[np.float64] = (wave - start) / (second - start)
+    return linear
