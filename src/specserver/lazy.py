@@ -1,0 +1,338 @@
+"""A data folder opened in process: whole releases as lazy arrays for Dask and xarray.
+
+Values are read where they are computed, by the process that computes them, straight from the
+segments; no service need run. What is in memory is the catalogue.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import xarray as xr
+from dask.base import tokenize
+
+from .catalog.constraint import ConeArgs, parse_constraint
+from .errors import BadParameter, UnknownField
+from .model.grid import LogLinear, PixelRange, span
+from .model.region import Cone, Polygon, polygon
+from .model.region import cone as cone_of
+from .model.survey import Survey, Vector
+from .service.archive import Archive, Holding
+from .store.rows import StoredRows
+from .store.shards import SHARD
+
+_PLACE: Final = ("_segment", "_row")
+"""Hidden columns of the catalogue: where a spectrum is."""
+_OURS: Final = frozenset({"spectrum", "pixel", "wavelength", "first", "count"})
+
+
+class DataFolder:
+    """A data folder that is read in process; `specserver.open` makes it.
+
+    Parameters
+    ----------
+    data
+        Folder that ``specserver ingest`` wrote.
+    """
+
+    def __init__(self, data: Path) -> None:
+        self._archive = Archive(data)
+
+    def contexts(self) -> list[str]:
+        """Return the releases there are, each survey's from newest to oldest."""
+        return self._archive.names()
+
+    def to_xarray(
+        self,
+        context: str = "default",
+        vectors: Sequence[str] | None = None,
+        *,
+        columns: Sequence[str] | None = None,
+        primary: bool = False,
+        constraint: str = "",
+        cone: tuple[float, float, float] | None = None,
+        off_lattice: bool = False,
+        chunk: int = SHARD,
+    ) -> xr.Dataset:
+        """Return the spectra of one release as lazy arrays, with the catalogue as coordinates.
+
+        Parameters
+        ----------
+        context
+            Release; older ones are not searched.
+        vectors
+            Arrays to have; None: those of the published table.
+        columns
+            Columns of the catalogue to have besides the identifier, ra, dec, redshift and class;
+            None: all.
+        primary
+            True: only the best spectrum of each object.
+        constraint
+            SQL condition that spectra meet, as of ``query``.
+        cone
+            ra, dec and radius, degrees, within which they lie.
+        off_lattice
+            Return the spectra on axes of their own instead, which are left out otherwise; then
+            ``wavelength`` is 2-D, and NaN where a spectrum has no pixel.
+        chunk
+            Most spectra of a chunk: a chunk of a vector is what a task reads.
+
+        Returns
+        -------
+        xarray.Dataset
+            Dimensions ``spectrum``, in the order of the store, and ``pixel``. Each vector is a
+            Dask array of that shape, zero outside a spectrum's own pixels as aligned answers are;
+            ``wavelength`` is vacuum Å. A missing text is empty, a missing float NaN, a missing
+            integer the attribute ``missing_value`` of its column.
+
+        Raises
+        ------
+        UnknownContext, NoCatalog
+            There is no such release, or it is served from files and not from the store.
+        UnknownField
+            A vector or column that there is none of.
+        """
+        if chunk < 1:
+            raise BadParameter("chunk", chunk, "a number of spectra, at least 1")
+        holding = self._archive.holding(context)
+        wanted = _vectors(holding.survey, vectors, off_lattice=off_lattice)
+        names = _columns(holding, columns)
+        table = _found(holding, names, constraint, cone, primary=primary)
+        spectra = _Spectra.of(holding, table, off_lattice=off_lattice)
+        if spectra.others and not off_lattice:
+            warnings.warn(
+                f"{spectra.others} of {table.num_rows} spectra are off the lattice and left out;"
+                " to_xarray(…, off_lattice=True) returns them, on axes of their own",
+                stacklevel=2,
+            )
+        chunks = spectra.chunks(chunk)
+        return _dataset(holding, spectra, wanted, chunks, off_lattice=off_lattice)
+
+
+@dataclass(frozen=True, slots=True)
+class _Spectra:
+    """Spectra in the order of the store: by segment, then by row."""
+
+    table: pa.Table
+    """Catalogue columns of each."""
+    segment: npt.NDArray[np.int32]
+    """1D[nspec], number of the segment."""
+    row: npt.NDArray[np.int32]
+    """1D[nspec], row in the segment."""
+    first: npt.NDArray[np.int32]
+    """1D[nspec], lattice pixel of the first value; 0 off the lattice."""
+    count: npt.NDArray[np.int32]
+    others: int
+    """Spectra left out, as they are on the lattice and these are not, or the other way round."""
+
+    @classmethod
+    def of(cls, holding: Holding, table: pa.Table, *, off_lattice: bool) -> "_Spectra":
+        """Return the spectra of catalogue rows that are on the lattice, or those that are not."""
+        segment, row = (table.column(name).to_numpy() for name in _PLACE)
+        first, count = np.zeros(len(row), np.int32), np.zeros(len(row), np.int32)
+        chosen = np.zeros(len(row), np.bool_)
+        order = np.lexsort((row, segment))
+        numbers, at = np.unique(segment[order], return_index=True)
+        for number, mine in zip(numbers.tolist(), np.split(order, at[1:]), strict=False):
+            opened = holding.segment(number)
+            first[mine], count[mine] = opened.first[row[mine]], opened.count[row[mine]]
+            chosen[mine] = opened.on_lattice != off_lattice
+        take = order[chosen[order]]
+        others = len(row) - len(take)
+        rest = table.drop_columns(list(_PLACE)).take(pa.array(take))
+        return cls(rest, segment[take], row[take], first[take], count[take], others)
+
+    def chunks(self, most: int) -> tuple[int, ...]:
+        """Return the spectra of each chunk: those of a shard, or of several with few chosen.
+
+        The usual ``most`` is a shard, 20 to 30 MB of a vector: enough that reading it takes longer
+        than scheduling it, and so little that a process holds several at once. Any number reads
+        no more than it needs, for a spectrum is an inner chunk of its own.
+        """
+        change = np.diff(self.segment) | np.diff(self.row // most)
+        bounds = np.concatenate([[0], np.flatnonzero(change) + 1, [len(self.row)]])
+        sizes: list[int] = []
+        for size in np.diff(bounds).tolist():
+            if sizes and sizes[-1] + size <= most:
+                sizes[-1] += size
+            else:
+                sizes.append(size)
+        return tuple(sizes)
+
+
+def _vectors(
+    survey: Survey, names: Sequence[str] | None, *, off_lattice: bool
+) -> tuple[Vector, ...]:
+    """Return the vectors asked for, in the survey's order; off the lattice the axis with them."""
+    axis = survey.grid.axis
+    record = survey.record if off_lattice else survey.vectors
+    known = {vector.name: vector for vector in record}
+    if names is None:
+        usual = {vector.name for vector in survey.record}
+        return tuple(vector for vector in record if vector.name in usual)
+    wanted = {name.strip().lower() for name in names}
+    for name in wanted - set(known):
+        raise UnknownField(name, list(known))
+    return tuple(vector for vector in record if vector.name in {*wanted, axis})
+
+
+def _columns(holding: Holding, names: Sequence[str] | None) -> list[str]:
+    """Return the catalogue's names of the columns asked for, each once."""
+    survey, catalog = holding.survey, holding.catalog
+    if names is None:
+        return list(catalog.columns)
+    always = (survey.id_column.name, "ra", "dec", survey.z_column, survey.class_column)
+    return list(dict.fromkeys(catalog.spelling(name) for name in (*always, *names)))
+
+
+def _found(
+    holding: Holding,
+    names: list[str],
+    constraint: str,
+    cone: tuple[float, float, float] | None,
+    *,
+    primary: bool,
+) -> pa.Table:
+    """Return columns, and the places, of the spectra in a region that meet a condition."""
+    catalog = holding.catalog
+    condition = parse_constraint(constraint, catalog.columns, holding.survey.aliases)
+    region: Cone | Polygon | None = None if cone is None else cone_of(*cone)
+    if (given := condition.region) is not None:
+        if region is not None:
+            raise BadParameter("constraint", constraint, "give the position only once")
+        if isinstance(given, ConeArgs):
+            region = cone_of(given.ra_deg, given.dec_deg, given.radius_deg)
+        else:
+            region = polygon(given.vertices)
+    rows = None if region is None else catalog.in_region(region)
+    return catalog.query([*names, *_PLACE], condition, rows, primary=primary)
+
+
+def _dataset(
+    holding: Holding,
+    spectra: _Spectra,
+    vectors: tuple[Vector, ...],
+    chunks: tuple[int, ...],
+    *,
+    off_lattice: bool,
+) -> xr.Dataset:
+    """Return the dataset of some spectra."""
+    survey = holding.survey
+    window = _window(spectra, vectors)
+    arrays = {
+        vector.name: xr.Variable(
+            ("spectrum", "pixel"),
+            _lazy(_stored(holding, spectra, vector, window), chunks),
+            {"units": vector.unit, "long_name": vector.meaning},
+        )
+        for vector in vectors
+    }
+    coords = _catalogue(survey, spectra.table, {*arrays, *_OURS})
+    coords["first"] = xr.Variable("spectrum", spectra.first, {"units": "pix"})
+    coords["count"] = xr.Variable("spectrum", spectra.count, {"units": "pix"})
+    about = {"units": "Angstrom", "medium": "vacuum", "long_name": "wavelength"}
+    if off_lattice:
+        own = _own_wave(survey, arrays[survey.grid.axis].data)
+        coords["wavelength"] = xr.Variable(("spectrum", "pixel"), own, about)
+    else:
+        wave = survey.grid.wave(window.first, window.count)
+        coords["wavelength"] = xr.Variable("pixel", wave, about)
+    attributes = {
+        "survey": survey.title,
+        "context": holding.release.context,
+        "release": holding.release.title,
+        "flux_unit": survey.flux_scale,
+        "frame": survey.frame,
+        "first_pixel": window.first,
+        "left_out": spectra.others,
+    }
+    dataset = xr.Dataset(arrays, xr.Coordinates(coords, indexes={}), attributes)
+    identifier = survey.id_column.name
+    if len(np.unique(dataset[identifier])) == dataset.sizes["spectrum"]:
+        dataset = dataset.set_xindex(identifier)
+    return dataset if off_lattice else dataset.set_xindex("wavelength")
+
+
+def _window(spectra: _Spectra, vectors: tuple[Vector, ...]) -> PixelRange:
+    """Return the pixels that hold all spectra, as far as the vectors cover them."""
+    window = span(spectra.first, spectra.count)
+    covers = [vector.pixels or (window.first, window.stop) for vector in vectors]
+    if not covers:
+        return window
+    first = max(window.first, min(first for first, _ in covers))
+    return PixelRange(first, max(first, min(window.stop, max(stop for _, stop in covers))))
+
+
+def _stored(holding: Holding, spectra: _Spectra, vector: Vector, window: PixelRange) -> StoredRows:
+    """Return where one vector of some spectra is."""
+    numbers, counts = np.unique(spectra.segment, return_counts=True)
+    held = sum(holding.segment(number).nspec for number in numbers.tolist())
+    names = holding.catalog.info.segments
+    return StoredRows(
+        folders=tuple(holding.folder / names[number] for number in numbers.tolist()),
+        starts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        # A number for each of a hundred million spectra would be much to send.
+        rows=None if held == len(spectra.row) else spectra.row,
+        vector=vector.name,
+        dtype=np.dtype(vector.dtype),
+        window=window,
+    )
+
+
+def _lazy(stored: StoredRows, chunks: tuple[int, ...]) -> da.Array:
+    """Return stored rows as a Dask array, a chunk all pixels of so many spectra each."""
+    # A segment is never changed, so its name stands for its values.
+    token = tokenize([str(folder) for folder in stored.folders], stored.rows, stored.window, chunks)
+    lazy: da.Array = da.from_array(  # type: ignore[no-untyped-call]  # Dask states no types
+        stored,
+        chunks=(chunks, (stored.window.count,)),
+        name=f"{stored.vector}-{token}",
+        asarray=False,
+        meta=np.empty((0, 0), stored.dtype),
+    )
+    return lazy
+
+
+def _own_wave(survey: Survey, axis: da.Array) -> da.Array:
+    """Return the wavelengths of spectra with axes of their own, 2D[nspec, npix], vacuum Å."""
+    published = axis.astype(np.float64)  # type: ignore[no-untyped-call]  # Dask states no types
+    wave = 10.0**published if survey.grid.kind == LogLinear.kind else published
+    own: da.Array = da.where(published > 0.0, wave, np.nan)
+    return own
+
+
+def _catalogue(survey: Survey, table: pa.Table, taken: set[str]) -> dict[str, xr.Variable]:
+    """Return columns of the catalogue as coordinates; ``catalog_<name>`` where a name is taken."""
+    known = {column.name: column for column in survey.columns}
+    found = {}
+    for name in table.column_names:
+        about: dict[str, Any] = {}
+        if name in known:
+            about = {"units": known[name].unit, "long_name": known[name].meaning}
+        values = _values(table.column(name), about)
+        found[f"catalog_{name}" if name in taken else name] = xr.Variable("spectrum", values, about)
+    return found
+
+
+def _values(column: pa.ChunkedArray, about: dict[str, Any]) -> npt.NDArray[Any]:
+    """Return a column as an array, 1D[nspec]; what stands for missing integers goes to ``about``.
+
+    They stay integers, as identifiers and bit masks do not survive being made floats.
+    """
+    kind = column.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return np.array(column.fill_null("").to_pylist(), dtype=np.str_)
+    if column.null_count and pa.types.is_integer(kind):
+        limits = np.iinfo(kind.to_pandas_dtype())
+        about["missing_value"] = limits.min or limits.max
+        column = column.fill_null(about["missing_value"])
+    elif column.null_count and pa.types.is_boolean(kind):
+        column = column.fill_null(False)
+    values: npt.NDArray[Any] = column.to_numpy()
+    return values
