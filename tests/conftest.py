@@ -1,14 +1,19 @@
 """Fixtures that every test may use."""
 
 import os
+import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from serving import Served, serve
 from specserver.ingest import run_ingest
-from specserver.simulate import simulate_sdss
+from specserver.service import SpectroscopicService
+from specserver.service.query import QueryRequest
+from specserver.simulate import simulate_desi, simulate_sdss
 
 
 def find_real_spectra() -> Path | None:
@@ -48,6 +53,50 @@ def served(mock_data: Path, mock_survey: Path) -> Iterator[Served]:
     """A running service over the mock survey."""
     with serve(mock_data, mock_survey) as running:
         yield running
+
+
+@dataclass(frozen=True)
+class TwoSurveys:
+    """A running service over two mock surveys that have some objects in common."""
+
+    served: Served
+    pairs: tuple[tuple[int, int], ...]
+    """Identifiers of the objects in common: of `CONTEXTS[0]` and of `CONTEXTS[1]`."""
+
+
+CONTEXTS = ("sdss_dr17", "desi_edr")
+"""Contexts of `two_surveys`."""
+_NSHARED = 6
+
+
+@pytest.fixture(scope="session")
+def two_surveys(
+    mock_data: Path, mock_survey: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[TwoSurveys]:
+    """A running service over a mock SDSS and a mock DESI, with objects that both observed."""
+    data = tmp_path_factory.mktemp("two-surveys") / "data"
+    shutil.copytree(mock_data / CONTEXTS[0], data / CONTEXTS[0])
+    service = SpectroscopicService(data)
+    condition = "zwarning = 0 and z > 0.02 and z < 1 order by sn_median desc limit 40"
+    fields = ("specobjid", "ra", "dec", "z", "class")
+    table = service.query(QueryRequest(CONTEXTS[0], None, condition, fields)).to_pydict()
+    ids = table["specobjid"][:_NSHARED]
+    where = [np.array(table[name][:_NSHARED]) for name in fields[1:]]
+    folder = tmp_path_factory.mktemp("mock-desi")
+    simulate_desi(folder, 60, seed=5, per_file=30, positions=where)
+    run_ingest(data, CONTEXTS[1], [folder], workers=1)
+    service = SpectroscopicService(data)
+    found = service.query(
+        QueryRequest(CONTEXTS[1], None, "", ("targetid", "ra", "dec"))
+    ).to_pydict()
+    ra, dec = np.array(found["ra"], float), np.array(found["dec"], float)
+    pairs = []
+    for number, *place in zip(ids, where[0], where[1], strict=True):
+        away = np.hypot((ra - place[0]) * np.cos(np.radians(place[1])), dec - place[1])
+        assert np.nanmin(away) < 1 / 3600
+        pairs.append((number, found["targetid"][int(np.nanargmin(away))]))
+    with serve(data, mock_survey) as running:
+        yield TwoSurveys(running, tuple(pairs))
 
 
 @pytest.fixture(scope="session")

@@ -93,7 +93,7 @@ def test_forms_of_identifier(spec, galaxy, served):
     with pytest.raises(NotFound):
         spec.plot(5)
     with pytest.raises(BadParameter, match="plot draws one"):
-        spec.plot([galaxy, galaxy])
+        spec.plot([galaxy] * 9)
     with pytest.raises(BadParameter, match="plot draws one"):
         spec.plot([])
     with pytest.raises(UnknownContext):

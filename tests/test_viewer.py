@@ -474,6 +474,23 @@ def test_a_survey_with_other_columns_is_shown_with_its_redshift(client, chosen):
     assert first.sky is not None
 
 
+def test_others_are_seen_behind_the_one_that_is_chosen(page, client, chosen, tmp_path):
+    assert client.prospect(chosen[:3], out=tmp_path / "over.html", overplot=True) == "OK"
+    page.open(tmp_path / "over.html")
+    lengths = "return get('plot').renderers.filter((one) => one.name?.includes('sdss_dr17'))"
+    lengths += ".map((one) => one.data_source.get('flux').length)"
+    assert [length > 0 for length in page.run(lengths)] == [False, True, True]
+    assert page.run("return drawn().filter((one) => one.visible).length") == 4
+    ends = "const {start, end} = get('plot').x_range; return [start, end]"
+    limits = page.run(ends)
+    page.click("next")
+    page.until("return get('place').value === 2")
+    assert [length > 0 for length in page.run(lengths)] == [True, False, True]
+    assert page.run(ends) == limits
+    colours = page.run(lengths.replace("data_source.get('flux').length", "glyph.line_color.value"))
+    assert len(set(colours)) == 3
+
+
 def test_text_of_a_caller_stays_text(client, chosen, page, tmp_path):
     evil = "</script><script>globalThis.evil = 1</script><img src=x onerror='evil=2'> $$x$$"
     frame = client.getSpec(chosen[0], "pandas")

@@ -13,12 +13,13 @@ from .console import ERROR, OUT, Context, Token, Url
 from .show import client_of
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
     from ..client.api import SpecClient
 
 _SHOWN = 20
+Contexts = Annotated[
+    str,
+    typer.Option("--context", metavar="C[,C…]", help="Release to ask, or several: sdss_dr17,…"),
+]
 # Endings of files, and the formats of getSpec that make them; others are taken as getSpec does.
 _FORMATS = {"npy": "numpy", "csv": "pandas", "ecsv": "table"}
 
@@ -48,7 +49,7 @@ def query(
         str | None,
         typer.Option(metavar="A,B,…", help="Columns, or 'tuple' (default: the identifier)."),
     ] = None,
-    context: Context = "default",
+    context: Contexts = "default",
     everything: Annotated[
         bool, typer.Option("--all", help="All spectra, not only the best of each object.")
     ] = False,
@@ -97,8 +98,17 @@ def _print_found(found: Any) -> None:
         return
     values = found.tolist() if hasattr(found, "tolist") else found
     for value in values:
-        line = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-        sys.stdout.write(f"{line}\n")
+        sys.stdout.write(f"{_line(value)}\n")
+
+
+def _line(value: Any) -> str:
+    """Return an identifier, a tuple, or a pair of context and either, as ``get`` reads it."""
+    if not isinstance(value, tuple):
+        return str(value)
+    if len(value) == 2 and isinstance(value[0], str):
+        context, rest = value
+        return f"{context}:({_line(rest)})" if isinstance(rest, tuple) else f"{context}:{rest}"
+    return ",".join(map(str, value))
 
 
 def _read_text(name: str, client: "SpecClient", token: str | None) -> str:
@@ -113,7 +123,10 @@ def _read_text(name: str, client: "SpecClient", token: str | None) -> str:
 def get(
     ids: Annotated[
         list[str] | None,
-        typer.Argument(metavar="ID…", help="Numbers, or tuples such as '(266,51602,1-100)'."),
+        typer.Argument(
+            metavar="ID…",
+            help="Numbers, or tuples such as '(266,51602,1-100)'; C:ID of another context.",
+        ),
     ] = None,
     ids_file: Annotated[
         str | None,
@@ -176,19 +189,21 @@ def get(
         )
         return
     from ..client.request import read_wanted
-    from ..model.idtext import parse_id_text
+    from ..client.transfer import Call
 
     wanted = read_wanted("numpy", values, cutout, aligned)
-    found = client.fetch(parse_id_text(text), wanted, context=context, missing=missing, token=token)
-    _print_spectra(found.ids, found.data)
+    call = Call(context, missing=missing, token=token)
+    _print_spectra(client.fetch_named(client.read_named(text, context), wanted, call))
 
 
-def _print_spectra(ids: "npt.NDArray[np.generic]", spectra: Any) -> None:
+def _print_spectra(spectra: list[tuple[str, int, Any]]) -> None:
     """Print a line for each of the first spectra."""
-    table = Table("id", "pixels", "fields")
-    for number, spectrum in zip(ids.tolist()[:_SHOWN], spectra, strict=False):
-        table.add_row(str(number), f"{len(spectrum):,}", ", ".join(spectrum.dtype.names or ()))
+    several = len({context for context, _, _ in spectra}) > 1
+    table = Table(*(["context"] if several else []), "id", "pixels", "fields")
+    for context, number, spectrum in spectra[:_SHOWN]:
+        facts = (str(number), f"{len(spectrum):,}", ", ".join(spectrum.dtype.names or ()))
+        table.add_row(*((context, *facts) if several else facts))
     OUT.print(table)
-    if len(ids) > _SHOWN:
-        OUT.print(f"… and {len(ids) - _SHOWN:,} more", highlight=False)
+    if len(spectra) > _SHOWN:
+        OUT.print(f"… and {len(spectra) - _SHOWN:,} more", highlight=False)
     ERROR.print("--out DIR writes them to files", highlight=False)

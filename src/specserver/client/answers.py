@@ -2,14 +2,13 @@
 
 import csv
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import BadParameter
-from ..model.ids import unpack_specobjid
+from ..model.ids import usual_tuples
 
 if TYPE_CHECKING:
     from .columns import Columns
@@ -36,7 +35,7 @@ def to_result(columns: "Columns", fields: Sequence[str]) -> Any:
         What the caller asked for; empty for the identifier.
     """
     if list(fields) == [TUPLE]:
-        return _tuples(columns)
+        return to_tuples(columns)
     if len(columns.values) == 1:
         return next(iter(columns.values.values()))
     from astropy.table import Table
@@ -44,7 +43,7 @@ def to_result(columns: "Columns", fields: Sequence[str]) -> Any:
     return Table(dict(columns.values), units=dict(columns.units), copy=False)
 
 
-def write_result(columns: "Columns", fields: Sequence[str], path: Path) -> None:
+def write_rows(columns: "Columns", fields: Sequence[str], file: TextIO) -> None:
     """Write one identifier or value a line, or a CSV with a header when there are several columns.
 
     Parameters
@@ -53,38 +52,33 @@ def write_result(columns: "Columns", fields: Sequence[str], path: Path) -> None:
         The answer of the service.
     fields
         What the caller asked for; empty for the identifier.
-    path
-        The file to write; its folder exists.
+    file
+        An open file.
     """
-    with path.open("w", encoding="utf-8", newline="") as file:
-        write_rows(columns, fields, file)
-
-
-def write_rows(columns: "Columns", fields: Sequence[str], file: TextIO) -> None:
-    """Write to an open file what `write_result` writes."""
     if list(fields) == [TUPLE]:
-        file.writelines(f"({','.join(map(str, parts))})\n" for parts in _tuples(columns))
+        file.writelines(f"({','.join(map(str, parts))})\n" for parts in to_tuples(columns))
     elif len(columns.values) == 1:
         values = next(iter(columns.values.values()))
-        file.writelines(f"{value}\n" for value in _cells(values))
+        file.writelines(f"{value}\n" for value in cells(values))
     else:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(columns.values)
-        rows.writerows(zip(*map(_cells, columns.values.values()), strict=True))
+        rows.writerows(zip(*map(cells, columns.values.values()), strict=True))
 
 
-def _tuples(columns: "Columns") -> list[tuple[int, int, int, str]]:
-    """Return plate, mjd, fiberid and run2d of every row."""
+def to_tuples(columns: "Columns") -> list[tuple[Any, ...]]:
+    """Return the tuple form of the identifier of every row."""
+    if len(columns.values) > 1:
+        return list(zip(*(values.tolist() for values in columns.values.values()), strict=True))
     name, ids = next(iter(columns.values.items()))
     if np.ma.asarray(ids).dtype.kind != "u":
         raise BadParameter(
             "fields", TUPLE, f"the identifier {name!r} of this context is not packed from a tuple"
         )
-    rows: list[tuple[int, int, int, str]] = unpack_specobjid(ids).tolist() if len(ids) else []
-    return rows
+    return usual_tuples(ids)
 
 
-def _cells(values: npt.NDArray[Any]) -> list[Any]:
+def cells(values: npt.NDArray[Any]) -> list[Any]:
     """Return values as they are written: what is missing as an empty text."""
     cells = ["" if cell is None else cell for cell in values.tolist()]
     # tolist of float32 gives float64 with digits that the catalogue does not have.

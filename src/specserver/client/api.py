@@ -1,30 +1,28 @@
 """What a user holds: a client that finds spectra and fetches them."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from io import StringIO
 from pathlib import Path
-from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, TextIO
 
 from ..errors import BadParameter
 from ..model.spacename import split_file_name
-from .answers import TUPLE, split_names, to_result, write_result, write_rows
-from .identifiers import read_identifiers
+from .across import finished, within
+from .answers import split_names
+from .composite import Composites
+from .match import Matching
 from .pictures import Pictures
 from .position import name_arguments, read_place
-from .request import Cutout, Values, Wanted, read_wanted
+from .request import Cutout, Values, read_wanted
 from .spaces import in_space
-from .transfer import Call, say, shortened
-
-if TYPE_CHECKING:
-    from .columns import Columns
-    from .decode import Spectra
+from .together import Asking, joint_result, one_result, read_contexts
+from .transfer import Call
 
 
-class SpecClient(Pictures):
+class SpecClient(Composites, Matching, Asking, Pictures):
     """Finds spectra of a spectroscopic data service and fetches them."""
 
     def query(
@@ -38,7 +36,7 @@ class SpecClient(Pictures):
         region: Any = None,
         constraint: str | None = None,
         out: str | os.PathLike[str] | None = None,
-        context: str | None = None,
+        context: str | Sequence[str] | None = None,
         profile: str | None = None,
         fields: Values = None,
         primary: bool = True,
@@ -64,7 +62,11 @@ class SpecClient(Pictures):
         constraint
             A SQL condition; may end in ``ORDER BY`` and ``LIMIT``, or consist of these.
         out
-            A file to write, or ``vos://name``: one identifier a line, or a CSV for several fields.
+            A file to write, or ``vos://name``: one identifier a line (``context:id`` of several
+            contexts), or a CSV for several fields.
+        context
+            A data release, or several: ``'a,b'`` or a list. Each is asked by itself, so that a
+            ``LIMIT`` is one of each; names of columns may be those of any survey.
         fields
             Columns wanted; ``tuple`` stands for plate, mjd, fiberid, run2d. Default: identifiers.
         primary
@@ -78,7 +80,9 @@ class SpecClient(Pictures):
         -------
         array, list of tuples, Table or ``'OK'``
             Identifiers (uint64) or the one column asked for; tuples; several columns as a
-            Table, the identifier first; ``'OK'`` when a file was written.
+            Table, the identifier first; ``'OK'`` when a file was written. Of several contexts
+            pairs ``(context, id)``, which `getSpec` takes, or ``(context, tuple)``; with fields a
+            Table that has context and id before them.
         """
         keywords = {"ra": ra, "dec": dec, "size": size, "coord": coord, "pos": pos}
         keywords |= {"region": region, "constraint": constraint, "out": out}
@@ -88,25 +92,31 @@ class SpecClient(Pictures):
         if place.cone is None and place.polygon is None and not condition.strip():
             raise BadParameter("constraint", condition, "give a position, a region or a constraint")
         names = split_names(fields)
-        where = self._where(named.get("context"), named.get("profile"))
+        contexts = read_contexts(named.get("context"))
+        where = self._where(None if contexts else named.get("context"), named.get("profile"))
         body = where | {
             "cone": place.cone,
             "polygon": place.polygon,
             "constraint": condition,
-            "fields": self._fields_to_ask(names, where["context"]),
             "catalog": catalog or None,
             "primary": bool(primary),
             "timeout_s": timeout,
         }
         path = _checked_out(named.get("out"))
-        columns = self._fetch_columns(body, timeout, token, debug=debug, verbose=verbose)
+        call = Call(None, None, "error", timeout, token, debug, verbose)
+        result: Callable[[TextIO | None], Any]
+        if contexts is None:
+            result = partial(one_result, self._rows(body, names, call), names)
+        else:
+            answers = self._rows_of_each(contexts, body, names, call)
+            result = partial(joint_result, answers, names)
         if path is None:
-            return to_result(columns, names)
+            return result(None)
         if isinstance(path, Path):
-            write_result(columns, names, path)
-            return "OK"
+            with path.open("w", encoding="utf-8", newline="") as file:
+                return result(file)
         text = StringIO()
-        write_rows(columns, names, text)
+        result(text)
         return self.vos.put(path, text.getvalue().encode(), token=token)
 
     def getSpec(
@@ -170,13 +180,19 @@ class SpecClient(Pictures):
             raise BadParameter("missing", missing, "error or skip")
         if fits not in {"original", "rebuilt"}:
             raise BadParameter("fits", fits, "original or rebuilt")
-        ids, single = read_identifiers(id_list, id_col, read_vos=self.vos.reader(token))
         call = Call(context, profile, missing, timeout, token, debug, verbose)
+        named = self._named(id_list, id_col, call)
+        several, ids, single = len(named.several) > 1, named.ids, named.single
+        call = within(named, call)
         if out is not None and str(out):
             from .save import open_target
 
             target = open_target(out, partial(self._space, token=token), single=single)
+            if several:
+                return self._write_across(named, wanted, target, call, fits)
             return self._write(ids, wanted, target, call, fits)
+        if several:
+            return self._get_across(named, wanted, call, fits)
         if not ids:
             return []
         if wanted.fmt == "fits":
@@ -186,7 +202,7 @@ class SpecClient(Pictures):
         alone = single and wanted.fmt != "collection" and not wanted.resample
         wanted = replace(wanted, align=wanted.align and not alone)
         spectra = self._fetch(ids, wanted, call)
-        return _finish(spectra, wanted, single=single and len(spectra.ids) == 1)
+        return finished(spectra, wanted, single=single and len(spectra.ids) == 1)
 
     def prospect(
         self,
@@ -200,6 +216,7 @@ class SpecClient(Pictures):
         width: int | None = None,
         height: int | None = None,
         dark: bool = False,
+        overplot: bool = False,
         show: bool = True,
         id_col: str | None = None,
         missing: Literal["error", "skip"] = "error",
@@ -213,8 +230,9 @@ class SpecClient(Pictures):
         Parameters
         ----------
         data
-            Identifiers in any form, or spectra: structured arrays, DataFrames, Tables, Spectrum
-            objects, or a list of these. A page holds up to 2,000.
+            Identifiers in any form and of any contexts, or spectra: structured arrays,
+            DataFrames, Tables, Spectrum objects, or a list of these. A page holds up to 2,000,
+            each on its own wavelengths.
         out
             File to write, ``page.html`` or ``vos://page.html``: needs no network to be opened.
         z
@@ -225,6 +243,8 @@ class SpecClient(Pictures):
             Pixels; None fills the window.
         dark
             Begin on black.
+        overplot
+            Show up to eight spectra over one another, behind the one that is chosen.
         show
             Without ``out``: open it, in the notebook or in a browser; False returns the page.
         id_col, missing, timeout
@@ -236,19 +256,13 @@ class SpecClient(Pictures):
             ``'OK'`` when a file was written; the page when it is neither written nor shown.
         """
         from ..render.viewer import Look
-        from . import viewed, viewer
+        from . import viewer
 
-        spectra = viewed.read_spectra(data)
-        if spectra is None:
-            ids, _ = read_identifiers(data, id_col, read_vos=self.vos.reader(token))
-            viewer.require_count(len(ids))
-            call = Call(context, profile, missing, timeout, token, debug, verbose)
-            spectra = viewed.fetch_spectra(
-                lambda vectors, columns: self._fetch(ids, viewed.wanted(vectors), call, *columns)
-            )
+        call = Call(context, profile, missing, timeout, token, debug, verbose)
+        spectra = self._look(data, id_col, call, viewer.require_count)
         if z is not None:
             spectra = viewer.with_redshifts(spectra, z)
-        page = viewer.make_page(spectra, Look(title or "", width, height, dark))
+        page = viewer.make_page(spectra, Look(title or "", width, height, dark, overplot))
         if out is not None and str(out):
             page.save(out, partial(self._space, token=token))
             return "OK"
@@ -256,54 +270,6 @@ class SpecClient(Pictures):
             page.show()
             return None
         return page
-
-    def _fields_to_ask(self, names: list[str], context: str) -> list[str]:
-        """Return the columns to ask for: of several, the identifier is the first.
-
-        A tuple alone is computed from the identifier; among others it stands for its parts.
-        """
-        if names == [TUPLE]:
-            return []
-        if len(names) < 2:
-            return names
-        id_column = self._id_column(context)
-        return [id_column, *(name for name in names if name.lower() != id_column)]
-
-    def _fetch_columns(
-        self,
-        body: Mapping[str, Any],
-        timeout_s: float | None,
-        token: str | None,
-        *,
-        debug: bool,
-        verbose: bool,
-    ) -> "Columns":
-        """Ask for catalogue columns."""
-        from .columns import read_columns
-        from .session import query_timeout_s
-
-        url, began = self._url("bulk/query"), perf_counter()
-        if debug:
-            say(f"POST {url} {shortened(body)}")
-        with self._http().post(
-            url, body, token=token, timeout_s=query_timeout_s(timeout_s)
-        ) as answer:
-            columns = read_columns(answer)
-        if verbose:
-            nrow = len(next(iter(columns.values.values()), ()))
-            say(f"{nrow:,} rows in {perf_counter() - began:.2f} s")
-        return columns
-
-
-def _finish(spectra: "Spectra", wanted: Wanted, *, single: bool) -> Any:
-    """Return the spectra in the form wanted."""
-    if wanted.fmt == "numpy":
-        return spectra.data[0] if single else spectra.data
-    from .convert import convert, convert_one
-
-    if single and wanted.fmt not in {"list", "collection"}:
-        return convert_one(spectra, 0, spectra.data[0], wanted.fmt)
-    return convert(spectra, wanted.fmt)
 
 
 def _checked_out(out: str | os.PathLike[str] | None) -> Path | str | None:

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import BadParameter
+from .arms import one_arm
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -185,11 +187,19 @@ def _units(flux_unit: str, stated: Mapping[str, str]) -> dict[str, Any]:
     """Return units by vector name: those stated, and else those of well-known vectors."""
     from astropy import units as u
 
-    flux = u.Unit(flux_unit)
+    flux = _unit(flux_unit)
     known = {"ivar": flux**-2, "wavelength": u.AA, "wdisp": u.pix} | dict.fromkeys(_SCALED, flux)
-    parsed = {name: u.Unit(unit) for name, unit in stated.items()}
+    parsed = {name: _unit(unit) for name, unit in stated.items()}
     # A logarithmic unit cannot be saved in FITS, where most tables end up.
     return known | {name: one for name, one in parsed.items() if isinstance(one, u.UnitBase)}
+
+
+@lru_cache
+def _unit(text: str) -> Any:
+    """Return a unit, parsed once: a fifth of the time of a Spectrum went into that of its flux."""
+    from astropy import units as u
+
+    return u.Unit(text)
 
 
 def _given_up(data: list[Any] | npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
@@ -277,7 +287,7 @@ def _collection(spectra: "Spectra") -> "SpectrumCollection":
 
 def _meaning(spectra: "Spectra") -> Meaning:
     head = spectra.head
-    return Meaning(head.flux_unit or FLUX_UNIT, head.mask_vector, head.bad_bits)
+    return Meaning(head.flux_unit, head.mask_vector, head.bad_bits)
 
 
 def _spectrum(
@@ -305,9 +315,11 @@ def _spectrum(
     from astropy.nddata import InverseVariance
     from specutils import Spectrum
 
+    fields = one_arm(fields)
     if "flux" not in fields:
-        raise BadParameter("values", list(fields), "a Spectrum needs flux")
-    unit = u.Unit(meaning.flux_unit)
+        allowed = "a Spectrum needs flux, or that of one arm, such as flux_b"
+        raise BadParameter("values", list(fields), allowed)
+    unit = _unit(meaning.flux_unit)
     flux, ivar = fields["flux"], fields.get("ivar")
     bad = np.zeros(flux.shape, dtype=bool) if ivar is None else ivar == 0
     if meaning.mask_vector in fields:
@@ -322,7 +334,7 @@ def _spectrum(
         flux=u.Quantity(flux, unit, copy=False),
         spectral_axis=u.Quantity(wave, u.AA, copy=False),
         spectral_axis_index=flux.ndim - 1,
-        uncertainty=None if ivar is None else InverseVariance(ivar, unit=unit**-2),
+        uncertainty=None if ivar is None else InverseVariance(ivar, copy=False),
         mask=bad,
         # A redshift of -1 and less marks a failed fit; as a velocity it would be no number.
         redshift=redshift if redshift is not None and redshift > -1 else None,

@@ -10,11 +10,11 @@ from typing import Any, Final, Literal
 from ..errors import BadParameter, StoreError
 from ..model.idtext import format_id
 from ..model.spacename import PREFIX, split_file_name
-from .identifiers import read_identifiers
+from .across import Across
 from .image import PngImage
 from .request import Values
 from .spaces import in_space
-from .transfer import Call, Ids, Transfer, say
+from .transfer import Call, Ids, say
 
 Scale = float | tuple[float, float]
 Missing = Literal["error", "skip"]
@@ -24,7 +24,7 @@ _PICTURE_FORMATS: Final = ("png", "raw")
 _PIECE: Final = 2**20
 
 
-class Pictures(Transfer):
+class Pictures(Across):
     """A connection that shows spectra."""
 
     def preview(
@@ -62,8 +62,8 @@ class Pictures(Transfer):
             Bytes of a PNG that show themselves in a notebook; ``'OK'`` when a file was written.
         """
         given = _either("spec", spec, "id", id)
-        ids, _ = read_identifiers(given, id_col, read_vos=self.vos.reader(token))
         call = Call(context, profile, "error", timeout, token, debug, verbose)
+        ids, _, call = self._of_one(given, id_col, call, "preview")
         return self._picture("preview", ids, {"dark": dark}, call, fmt=fmt, out=out)
 
     def plotGrid(
@@ -106,8 +106,8 @@ class Pictures(Transfer):
         PngImage, bytes or ``'OK'``
             As `preview` returns, with the same other parameters.
         """
-        ids, _ = read_identifiers(id_list, id_col, read_vos=self.vos.reader(token))
         call = Call(context, profile, missing, timeout, token, debug, verbose)
+        ids, _, call = self._of_one(id_list, id_col, call, "plotGrid")
         fields = {"nx": int(nx), "ny": int(ny), "page": int(page), "align": align, "dark": dark}
         return self._picture("plotGrid", ids, fields, call, fmt=fmt, out=out)
 
@@ -170,7 +170,8 @@ class Pictures(Transfer):
         form = str(fmt).strip().lower()
         if form not in {*_PICTURE_FORMATS, "numpy"}:
             raise BadParameter("fmt", fmt, "png, raw (plain bytes of a PNG) or numpy")
-        ids, _ = read_identifiers(id_list, id_col, read_vos=self.vos.reader(token))
+        call = Call(context, profile, missing, timeout, token, debug, verbose)
+        ids, _, call = self._of_one(id_list, id_col, call, "stackedImage")
         xscale, yscale = _two(scale)
         fields = {
             "fmt": "numpy" if form == "numpy" else "png",
@@ -184,7 +185,6 @@ class Pictures(Transfer):
             "width": int(width),
             "height": int(height),
         }
-        call = Call(context, profile, missing, timeout, token, debug, verbose)
         if form != "numpy" or out:
             return self._picture("stackedImage", ids, fields, call, fmt=form, out=out)
         from numpy.lib.format import read_array
@@ -204,7 +204,7 @@ class Pictures(Transfer):
         *,
         data: Any = None,
         rest_frame: bool | None = None,
-        z: float | None = None,
+        z: float | Iterable[float] | None = None,
         xlim: Iterable[float] | None = None,
         ylim: Iterable[float] | None = None,
         title: str | None = None,
@@ -220,6 +220,8 @@ class Pictures(Transfer):
         grid: bool = True,
         dark: bool = False,
         figsize: tuple[float, float] | None = None,
+        scale: str | float | Iterable[float] | None = None,
+        offset: float | Iterable[float] = 0.0,
         spec_args: Mapping[str, Any] | None = None,
         model_args: Mapping[str, Any] | None = None,
         ivar_args: Mapping[str, Any] | None = None,
@@ -229,19 +231,21 @@ class Pictures(Transfer):
         debug: bool = False,
         verbose: bool = False,
     ) -> None:
-        """Plot one spectrum: show it, or save it.
+        """Plot a spectrum, or up to eight over one another: show them, or save them.
 
         Parameters
         ----------
         spec, data
-            An identifier in any form, or a spectrum: structured array, DataFrame, Table, Spectrum.
+            An identifier in any form, or a spectrum: structured array, DataFrame, Table, Spectrum;
+            or a list of these, of any contexts. Several are drawn each on its own wavelengths,
+            flux and noise only, and lines are marked at the redshift of the first.
         out
             A file to write instead of showing, here or ``vos://name``; PNG, PDF, SVG by its ending.
         rest_frame
             Divide the wavelengths by 1 + z; flux density stays as observed. By default where the
-            redshift is known.
+            redshift is known, and of several where all are.
         z
-            Redshift; by default that of the catalogue, or of the object.
+            Redshift, or one each; by default that of the catalogue, or of the object.
         xlim, ylim
             Ends of the axes.
         values
@@ -260,19 +264,25 @@ class Pictures(Transfer):
             Light on dark.
         figsize
             Width and height, inches; by default 12 × 5, and taller with panels below.
+        scale
+            A factor for the fluxes, or one each; ``'median'`` divides each by its median.
+        offset
+            Flux added: of several each lies so much above the one before, or one each.
         spec_args, model_args, ivar_args, sky_args
             Arguments of matplotlib's ``plot`` for each of the curves.
         """
-        from .plotting import PlotWanted, draw, read_one, save, show
+        from .overlaid import read_several
+        from .plotting import PlotWanted, draw, save, show
 
         wanted = PlotWanted(
             rest_frame, z, xlim, ylim, title, xlabel, ylabel, values, sky, model, lines,
             mark_lines, em_lines, abs_lines, grid, dark, figsize,
             {"flux": spec_args, "model": model_args, "ivar": ivar_args, "sky": sky_args},
+            scale, offset,
         )  # fmt: skip
         call = Call(context, profile, "error", timeout, token, debug, verbose)
         write = self._writer(out, call)
-        drawing = draw(wanted, read_one(self, _either("spec", spec, "data", data), call))
+        drawing = draw(wanted, read_several(self, _either("spec", spec, "data", data), call))
         if write and out:
             write(save(drawing, os.fspath(out)))
         else:

@@ -3,7 +3,7 @@
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from math import isfinite
 from pathlib import Path
@@ -15,17 +15,17 @@ from matplotlib.figure import Figure
 
 from ..errors import BadParameter
 from ..model.lines import ABSORPTION_LINES, EMISSION_LINES, SpectralLine, vacuum_to_air
+from ..render.overplot import draw_spectra
 from ..render.plot import DPI, PARTS, FigureLook, Limits, draw_spectrum, panels_of
+from ..render.series import series_labels
 from ..render.style import Plotted, unit_label
 from .answers import split_names
-from .identifiers import read_identifiers
+from .overlaid import is_median, shared_parts, spread_out
 from .request import Values
-from .viewed import fetch_spectra, read_spectra, wanted
+from .viewer import with_redshifts
 
 if TYPE_CHECKING:
     from ..render.style import Viewed
-    from .decode import Spectra
-    from .transfer import Call, Transfer
 
 _GREEK: Final = {
     "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "zeta": "ζ",
@@ -44,7 +44,7 @@ class PlotWanted:
     """The keywords of `SpecClient.plot`, as they were given."""
 
     rest_frame: bool | None
-    z: float | None
+    z: float | Iterable[float] | None
     xlim: Iterable[float] | None
     ylim: Iterable[float] | None
     title: str | None
@@ -61,87 +61,94 @@ class PlotWanted:
     dark: bool
     figsize: tuple[float, float] | None
     args: Mapping[str, Mapping[str, Any] | None]
+    scale: str | float | Iterable[float] | None = None
+    offset: float | Iterable[float] = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
     """A figure about to be drawn."""
 
-    spectrum: Plotted
+    spectra: Sequence[Plotted]
     look: FigureLook
     sky: Any
     figsize: tuple[float, float]
 
     def onto(self, figure: Figure) -> None:
         """Draw into an empty figure."""
-        draw_spectrum(figure, self.spectrum, self.look, self.sky)
+        if len(self.spectra) == 1:
+            draw_spectrum(figure, self.spectra[0], self.look, self.sky)
+        else:
+            draw_spectra(figure, self.spectra, self.look)
 
 
-def read_one(client: "Transfer", given: Any, call: "Call") -> "Viewed":
-    """Return the one spectrum that a caller holds, or names by an identifier.
-
-    Raises
-    ------
-    BadParameter
-        There are several, or none.
-    """
-    held = read_spectra(given)
-    if held is None:
-        ids, _ = read_identifiers(given, read_vos=client.vos.reader(call.token))
-
-        def fetch(vectors: Sequence[str] | None, columns: Sequence[str]) -> "Spectra":
-            return client._fetch(ids, wanted(vectors), call, *columns)  # noqa: SLF001  of us
-
-        held = fetch_spectra(fetch) if ids else []
-    if len(held) != 1:
-        allowed = "plot draws one; see plotGrid and prospect for several"
-        raise BadParameter("spec", f"{len(held):,} spectra", allowed)
-    return held[0]
-
-
-def draw(asked: PlotWanted, one: "Viewed") -> Drawing:
-    """Return the drawing of a spectrum.
+def draw(asked: PlotWanted, spectra: Sequence["Viewed"]) -> Drawing:
+    """Return the drawing of a spectrum, or of several over one another.
 
     Raises
     ------
     BadParameter
         A keyword with a value that it cannot take.
     """
-    z = one.z if asked.z is None else _redshift(asked.z)
-    rest = z is not None if asked.rest_frame is None else bool(asked.rest_frame)
-    if rest and z is None:
-        text = "no redshift is known, so the wavelengths stay as observed: give z="
-        warnings.warn(text, UserWarning, stacklevel=3)
-        rest = False
-    marked = _lines(asked)
-    parts = _parts(asked)
-    if one.ivar is None:
+    if asked.z is not None:
+        spectra = with_redshifts(spectra, asked.z)
+    rest, parts = _is_rest(asked, spectra), _parts(asked)
+    labels = [spectra[0].name if asked.title is None else asked.title]
+    if len(spectra) > 1:
+        parts = shared_parts(parts, {"sky": asked.sky, "model": asked.model})
+        labels = series_labels(spectra)
+    spectra = spread_out(spectra, asked.scale, asked.offset)
+    if all(one.ivar is None for one in spectra):
         parts = tuple(part for part in parts if part not in {"noise", "ivar"})
-    spectrum = Plotted(
-        # Only the axis moves; flux density stays as observed, not multiplied by 1 + z.
-        wave=one.wave / (1.0 + z) if rest and z is not None else one.wave,
-        flux=one.flux,
-        ivar=np.ones(len(one.wave)) if one.ivar is None else one.ivar,
-        model=one.model if "model" in parts else None,
-        title=one.name if asked.title is None else asked.title,
-        about=_about(one, z) if asked.title is None else "",
-        flux_unit=unit_label(one.flux_unit),
-        z=z,
-        lines=marked,
-    )
+    marked = _lines(asked)
+    plotted = [
+        _plotted(one, label, rest=rest, lines=marked, with_model="model" in parts)
+        for one, label in zip(spectra, labels, strict=True)
+    ]
+    if asked.title is not None:
+        plotted = [replace(one, about="") for one in plotted]
     look = FigureLook(
         parts=parts,
         rest=rest,
         xlim=_limits("xlim", asked.xlim),
         ylim=_limits("ylim", asked.ylim),
+        title=asked.title or "",
         xlabel=asked.xlabel,
-        ylabel=asked.ylabel,
+        ylabel=asked.ylabel or ("flux density / median" if is_median(asked.scale) else None),
         grid=bool(asked.grid),
         dark=bool(asked.dark),
         args={name: args for name, args in asked.args.items() if args},
     )
     figsize = asked.figsize or (12.0, 5.0 + 1.4 * len(panels_of(look)))
-    return Drawing(spectrum, look, one.sky, figsize)
+    return Drawing(plotted, look, spectra[0].sky, figsize)
+
+
+def _is_rest(asked: PlotWanted, spectra: Sequence["Viewed"]) -> bool:
+    """Return whether wavelengths are to be those at rest, which wants all redshifts."""
+    known = all(one.z is not None for one in spectra)
+    rest = known if asked.rest_frame is None else bool(asked.rest_frame)
+    if rest and not known:
+        text = "no redshift is known, so the wavelengths stay as observed: give z="
+        warnings.warn(text, UserWarning, stacklevel=4)
+    return rest and known
+
+
+def _plotted(
+    one: "Viewed", title: str, *, rest: bool, lines: tuple[SpectralLine, ...], with_model: bool
+) -> Plotted:
+    """Return what is drawn of a spectrum."""
+    return Plotted(
+        # Only the axis moves; flux density stays as observed, not multiplied by 1 + z.
+        wave=one.wave / (1.0 + (one.z or 0.0)) if rest else one.wave,
+        flux=one.flux,
+        ivar=np.ones(len(one.wave)) if one.ivar is None else one.ivar,
+        model=one.model if with_model else None,
+        title=title,
+        about=_about(one, one.z),
+        flux_unit=unit_label(one.flux_unit),
+        z=one.z,
+        lines=lines,
+    )
 
 
 def show(drawing: Drawing) -> None:
@@ -171,17 +178,6 @@ def save(drawing: Drawing, name: str) -> bytes:
     out = BytesIO()
     figure.savefig(out, format=kind)
     return out.getvalue()
-
-
-def _redshift(given: Any) -> float:
-    """Return a redshift."""
-    try:
-        z = float(given)
-    except (TypeError, ValueError) as error:
-        raise BadParameter("z", given, "a redshift") from error
-    if not (isfinite(z) and z > -1):
-        raise BadParameter("z", given, "a redshift greater than -1")
-    return z
 
 
 def _limits(name: str, given: Any) -> Limits | None:

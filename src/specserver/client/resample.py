@@ -1,7 +1,7 @@
 """Spectra on different wavelengths → one lattice, flux conserved, variance propagated.
 
-Spectra that lie on the survey's lattice already are shifted by whole pixels, every bit as it was.
-The others are resampled by specutils' `FluxConservingResampler`, after these rules:
+Spectra that lie on that lattice already are shifted by whole pixels, every bit as it was. The
+others are resampled (`specserver.ops.rebin`), after these rules:
 
 * An output pixel is the mean of the good input pixels (``ivar > 0``) that it overlaps, weighted
   by the width of the overlap; its variance is that of this mean. A bad pixel so contributes
@@ -11,10 +11,11 @@ The others are resampled by specutils' `FluxConservingResampler`, after these ru
 * Bits of a mask are set where any input pixel has them that the output pixel overlaps.
 * Neighbours that share an input pixel are correlated; ``ivar`` does not tell.
 * Vectors in pixels and those derived from other resolutions (wdisp, sky, model) are left out.
+* Of several surveys the lattice is that of the first, and the masks are those that all have under
+  one name.
 """
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Sequence
 from math import ceil, floor
 from typing import Any, Final
 
@@ -22,84 +23,140 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import BadParameter
-from ..model.grid import Grid, PixelRange
+from ..model.grid import Grid, PixelRange, span
+from ..model.survey import Vector
+from ..ops.maskbits import any_bits
+from ..ops.rebin import pixel_edges, rebin
 from .convert import axis_wave
 from .decode import Spectra
+from .joined import common_record, joined
 from .progress import Watch
+from .wire import StreamHead
 
 VECTORS: Final = ("flux", "ivar")
 """What resampling needs, whether or not it is asked for."""
 
-_LEAST_GOOD: Final = 0.5
+_ROUNDING: Final = 1e-9
+"""Part of a pixel that the rounding of its edges may take away."""
+
 Array = npt.NDArray[Any]
 
 
-def resample_spectra(spectra: Spectra, values: list[str] | None, watch: Watch) -> Spectra:
-    """Lay spectra on the lattice of their survey, over the span of all of them.
+def resample_spectra(parts: Sequence[Spectra], values: list[str] | None, watch: Watch) -> Spectra:
+    """Lay spectra on the lattice of the first survey, over the span of all of them.
 
     Parameters
     ----------
-    spectra
-        Unaligned spectra with the axis, flux and ivar.
+    parts
+        Unaligned spectra with the axis, flux and ivar, a part a survey.
     values
         Fields of the result; None for all that can be resampled: axis, flux, ivar and masks.
 
     Returns
     -------
     Spectra
-        Aligned: 2D[nspec, npix] structured.
+        Aligned: 2D[nspec, npix] structured, part after part.
     """
-    head = spectra.head
-    axis = head.grid.axis
+    record = resampled_record([part.head for part in parts], values)
+    grid, window = parts[0].head.grid, _window(parts)
+    dtype = np.dtype([(vector.name, vector.dtype) for vector in record])
+    data = np.zeros((sum(len(part.data) for part in parts), window.count), dtype)
+    moved = [vector.name for vector in record if vector.name != grid.axis]
+    if grid.axis in (dtype.names or ()):
+        data[grid.axis] = grid.axis_values(window.first, window.count)
+    wanted = _edges(grid, window)
+    done = 0
+    for part in parts:
+        own = _on_lattice(part)
+        # All spectra on one lattice share its edges.
+        lattice = None if part.head.grid == grid else _edges(part.head.grid, own)
+        for index, one in enumerate(part.data):
+            edges = None
+            first = int(part.first[index])
+            if not part.on_lattice[index]:
+                edges = _own_edges(part.head.grid, one)
+            elif lattice is not None:
+                edges = lattice[first - own.first : first - own.first + len(one) + 1]
+            if edges is None:
+                at, fields = first - window.first, {name: one[name] for name in moved}
+            else:
+                at, fields = _resampled(one, edges, wanted)
+            for name in moved if len(one) else ():
+                data[name][done, at : at + len(fields[name])] = fields[name]
+            done += 1
+            watch(done, len(data))
+    return joined(parts, record, window, data)
+
+
+def resampled_record(heads: Sequence[StreamHead], values: list[str] | None) -> tuple[Vector, ...]:
+    """Return the vectors of resampled spectra: axis, flux, ivar, and the masks that all have.
+
+    Raises
+    ------
+    BadParameter
+        A value that is none of these.
+    """
+    axis = heads[0].grid.axis
     can = [
         one
-        for one in head.record
+        for one in common_record(heads)
         if one.name in {axis, *VECTORS} or np.dtype(one.dtype).kind in "iu"
     ]
-    if refused := [one for one in values or () if one not in {vector.name for vector in can}]:
-        allowed = f"resampled spectra have {axis}, {', '.join(VECTORS)} and masks"
+    known = {one.name for one in can}
+    if refused := [one for one in values or () if one not in known]:
+        masks = "masks" if len(heads) == 1 else "masks that all have under one name"
+        allowed = f"resampled spectra have {axis}, {', '.join(VECTORS)} and {masks}"
         raise BadParameter("values", ", ".join(refused), allowed)
-    head = replace(head, record=tuple(one for one in can if values is None or one.name in values))
-    window = _window(spectra)
-    data = np.zeros((len(spectra.data), window.count), head.dtype)
-    if axis in head.names:
-        data[axis] = head.grid.axis_values(window.first, window.count)
-    moved = [name for name in head.names if name != axis]
-    for index, record in enumerate(spectra.data):
-        if spectra.on_lattice[index]:
-            at = int(spectra.first[index]) - window.first
-            for name in moved:
-                data[name][index, at : at + len(record)] = record[name]
-        elif len(record) > 1:
-            at, fields = resample(record, axis_wave({axis: record[axis]}), head.grid)
-            at -= window.first
-            for name in moved:
-                data[name][index, at : at + len(fields["flux"])] = fields[name]
-        watch(index + 1, len(spectra.data))
-    return replace(spectra, head=replace(head, span=window), data=data)
+    return tuple(one for one in can if values is None or one.name in values)
 
 
-def _window(spectra: Spectra) -> PixelRange:
-    """Return the lattice pixels that hold all spectra."""
+def _window(parts: Sequence[Spectra]) -> PixelRange:
+    """Return the pixels of the first part's lattice that hold all spectra."""
+    grid = parts[0].head.grid
     runs = []
-    grid = spectra.head.grid
-    for index, record in enumerate(spectra.data):
-        if len(record) and spectra.on_lattice[index]:
-            first = int(spectra.first[index])
-            runs.append((first, first + len(record)))
-        elif len(record) > 1:
-            runs.append(_covered(grid, axis_wave({grid.axis: record[grid.axis]})))
+    for part in parts:
+        own = _on_lattice(part)
+        if own.count and part.head.grid == grid:
+            runs.append(own)
+        elif own.count:
+            runs.append(_covered(grid, _edges(part.head.grid, own)))
+        for record, on_lattice in zip(part.data, part.on_lattice.tolist(), strict=True):
+            if not on_lattice and len(record):
+                runs.append(_covered(grid, _own_edges(part.head.grid, record)))
     if not runs:
         return PixelRange(0, 0)
-    return PixelRange(min(first for first, _ in runs), max(stop for _, stop in runs))
+    return PixelRange(min(one.first for one in runs), max(one.stop for one in runs))
 
 
-def _covered(grid: Grid, wave: Array) -> tuple[int, int]:
-    """Return first pixel and stop of the lattice over wavelengths, Å, with a pixel to spare."""
-    return floor(grid.position(float(wave[0]))), ceil(grid.position(float(wave[-1]))) + 1
+def _on_lattice(part: Spectra) -> PixelRange:
+    """Return the pixels of their own lattice that hold the spectra on it."""
+    counts = np.array([len(record) for record in part.data], np.int64)
+    return span(part.first[part.on_lattice], counts[part.on_lattice])
 
 
-def resample(record: Array, wave: Array, grid: Grid) -> tuple[int, Mapping[str, Array]]:
+def _covered(grid: Grid, edges: Array) -> PixelRange:
+    """Return the lattice pixels between two wavelengths, Å, that are covered in part at least."""
+    first, last = grid.position(float(edges[0])), grid.position(float(edges[-1]))
+    return PixelRange(floor(first), ceil(last) + 1)
+
+
+def _edges(grid: Grid, pixels: PixelRange) -> Array:
+    """Return the edges of lattice pixels, half way between their centres, Å, 1D[npix + 1]."""
+    wave = grid.wave(pixels.first - 1, pixels.count + 2)
+    edges: Array = (wave[1:] + wave[:-1]) / 2
+    return edges
+
+
+def _own_edges(grid: Grid, record: Array) -> Array:
+    """Return the edges of the pixels of a spectrum that lies off the lattice, Å, 1D[npix + 1]."""
+    wave = axis_wave({grid.axis: record[grid.axis]})
+    if len(wave) > 1:
+        return pixel_edges(wave)
+    # A pixel of unknown width holds nothing that could be shared out.
+    return np.concatenate([wave, wave])
+
+
+def resample(record: Array, wave: Array, grid: Grid) -> tuple[int, dict[str, Array]]:
     """Resample one spectrum onto the pixels of a lattice that it covers.
 
     Parameters
@@ -114,60 +171,36 @@ def resample(record: Array, wave: Array, grid: Grid) -> tuple[int, Mapping[str, 
     int, mapping
         First lattice pixel, and flux, ivar (float64) and masks, 1D[n] each.
     """
-    first, stop = _covered(grid, wave)
-    target = grid.wave(first, stop - first)
-    good = (record["ivar"] > 0) & np.isfinite(record["flux"])
-    flux = np.where(good, record["flux"], 0.0).astype(np.float64)
-    variance = np.zeros(len(flux))
-    np.divide(1.0, record["ivar"].astype(np.float64), out=variance, where=good)
-    mean, spread = _conserved(flux, variance, wave, target)
-    share = np.ones(len(target))
-    if not good.all():
-        share, _ = _conserved(good.astype(np.float64), variance, wave, target)
-    edges, wanted = _edges(wave), _edges(target)
-    # specutils stretches the first input pixel over an output pixel that begins before it.
-    inside = (wanted[:-1] >= edges[0]) & (wanted[1:] <= edges[-1])
-    usable = inside & np.isfinite(mean) & (share >= _LEAST_GOOD)
-    fields = {"flux": np.zeros(len(target)), "ivar": np.zeros(len(target))}
-    np.divide(mean, share, out=fields["flux"], where=usable)
-    np.multiply(spread, share**2, out=fields["ivar"], where=usable)
+    edges = pixel_edges(wave)
+    pixels = _covered(grid, edges)
+    at, fields = _resampled(record, edges, _edges(grid, pixels))
+    return pixels.first + at, fields
+
+
+def _resampled(record: Array, edges: Array, wanted: Array) -> tuple[int, dict[str, Array]]:
+    """Return the first output pixel under a spectrum; flux, ivar and masks from there on.
+
+    Parameters
+    ----------
+    record : 1D[npix] structured
+    edges : 1D[npix + 1] float64, Å
+    wanted : 1D[m + 1] float64, Å, edges of all output pixels
+    """
+    low, high = np.searchsorted(wanted, edges[[0, -1]]).tolist()
+    low, high = max(low - 1, 0), max(min(high, len(wanted) - 1), 0)
+    wanted = wanted[low : high + 1]
+    spare = _ROUNDING * np.diff(wanted)
+    inside = (wanted[:-1] >= edges[0] - spare) & (wanted[1:] <= edges[-1] + spare)
+    # Where a survey states no uncertainties, all pixels count alike, and none come out.
+    stated = "ivar" in (record.dtype.names or ())
+    ivar = record["ivar"] if stated else np.ones(len(record))
+    # 1 / ivar is to be a number, too.
+    good = (ivar > 0) & np.isfinite(ivar) & np.isfinite(record["flux"])
+    flux, variance = rebin(record["flux"], ivar, good, edges, wanted)
+    usable = inside & (variance > 0)
+    fields: dict[str, Array] = {"flux": np.where(usable, flux, 0.0), "ivar": np.zeros(len(flux))}
+    np.divide(1.0, variance, out=fields["ivar"], where=usable)
     for name in record.dtype.names or ():
         if record.dtype[name].kind in "iu":
-            fields[name] = _any_bits(record[name], wave, target)
-    return first, fields
-
-
-def _conserved(values: Array, variance: Array, wave: Array, target: Array) -> tuple[Array, Array]:
-    """Return means over the target's pixels, and inverse variances; NaN beyond the wavelengths."""
-    from astropy import units as u
-    from astropy.nddata import VarianceUncertainty
-    from specutils import Spectrum
-    from specutils.manipulation import FluxConservingResampler
-
-    given = Spectrum(
-        flux=values * u.dimensionless_unscaled,
-        spectral_axis=wave * u.AA,
-        uncertainty=VarianceUncertainty(variance),
-    )
-    # It takes the reciprocal of the variance, which is zero where no good pixel contributes.
-    with np.errstate(divide="ignore"):
-        made = FluxConservingResampler("nan_fill")(given, target * u.AA)
-    return np.asarray(made.flux.value), np.asarray(made.uncertainty.array)
-
-
-def _any_bits(mask: Array, wave: Array, target: Array) -> Array:
-    """Return the bits that any overlapping pixel has, 1D[n]; the pixels of one wavelength none."""
-    edges, wanted = _edges(wave), _edges(target)
-    low = np.clip(np.searchsorted(edges, wanted[:-1], "right") - 1, 0, len(mask))
-    high = np.clip(np.searchsorted(edges, wanted[1:], "left"), 0, len(mask))
-    padded = np.append(mask, mask.dtype.type(0))
-    runs = np.stack([low, high], axis=1).ravel()
-    joined: Array = np.bitwise_or.reduceat(padded, runs)[::2]
-    return np.where(high > low, joined, 0).astype(mask.dtype)
-
-
-def _edges(wave: Array) -> Array:
-    """Return the edges of pixels, half way between their centres, as specutils has them."""
-    middle = (wave[1:] + wave[:-1]) / 2
-    low, high = 2 * wave[0] - middle[0], 2 * wave[-1] - middle[-1]
-    return np.concatenate([[low], middle, [high]])
+            fields[name] = any_bits(record[name], edges, wanted)
+    return low, fields

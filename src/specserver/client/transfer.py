@@ -5,7 +5,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .decode import Spectra
     from .files import ReceivedFile
     from .save import Target
+    from .wire import StreamHead
 
 Ids = Sequence[int | IdPattern]
 _REDSHIFT: Final = "@redshift"
@@ -77,12 +78,22 @@ class Transfer(Connection):
             from .resample import resample_spectra
 
             with Watch("resampled", at_once=call.verbose) as watch:
-                spectra = resample_spectra(spectra, wanted.values, watch)
+                spectra = resample_spectra([spectra], wanted.values, watch)
         if spectra.head.missing:
             _warn_missing(spectra.head.missing, len(ids))
         nbytes = sum(one.nbytes for one in spectra.data) if call.verbose else 0
         _sum_up(call, len(spectra.ids), nbytes, began)
         return spectra
+
+    def _head(self, call: Call) -> "StreamHead":
+        """Ask what the spectra of a context are like, without fetching one."""
+        from .joined import read_head
+
+        wanted = Wanted(fmt="numpy", values=None, vectors=None, cutout_aa=None, align=False)
+        # No survey counts from 0.
+        body = self._body([0], wanted, replace(call, missing="skip"), ())
+        with self._posted("bulk/spectra", body, call) as answer:
+            return read_head(answer)
 
     def _write(self, ids: Ids, wanted: Wanted, target: "Target", call: Call, fits: str) -> str:
         """Write each spectrum as a file, FITS files of the kind ``fits``; return ``'OK'``."""
@@ -132,13 +143,20 @@ class Transfer(Connection):
             done += 1
         return done
 
-    def _files(self, ids: Ids, call: Call, fits: str) -> Iterator["ReceivedFile"]:
-        """Yield the FITS file of each spectrum, in the order of the identifiers."""
+    def _files(
+        self, ids: Ids, call: Call, fits: str, missing: list[str] | None = None
+    ) -> Iterator["ReceivedFile"]:
+        """Yield the FITS file of each spectrum, in the order of the identifiers.
+
+        ``missing`` is filled with the identifiers that are left out.
+        """
         from .files import FilesHead, read_files
 
         def begun(head: FilesHead) -> None:
             if head.missing:
                 _warn_missing(head.missing, len(ids))
+            if missing is not None:
+                missing[:] = head.missing
 
         body = self._asked(ids, call) | {"fits": fits}
         began, done, nbytes = perf_counter(), 0, 0

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import BadParameter, UnknownField
-from ..model.ids import unpack_specobjid
+from ..model.ids import USUAL_FORM, usual_tuples
 from .convert import FLUX_UNIT, REDSHIFT, axis_wave
 from .request import Wanted
 
@@ -61,13 +61,13 @@ def read_spectra(data: object) -> list["Viewed"] | None:
     BadParameter
         A list of spectra and of identifiers, or a spectrum without wavelengths.
     """
-    if _is_spectrum(data):
+    if is_spectrum(data):
         found = list(_read(data))
         numbered = len(found) > 1
         return [_named(one, at, numbered=numbered) for at, one in enumerate(found)]
-    if not isinstance(data, list | tuple) or not any(_is_spectrum(one) for one in data):
+    if not isinstance(data, list | tuple) or not any(is_spectrum(one) for one in data):
         return None
-    if not all(_is_spectrum(one) for one in data):
+    if not all(is_spectrum(one) for one in data):
         raise BadParameter("data", "a mixed list", "give spectra, or identifiers, but not both")
     every = [found for one in data for found in _read(one)]
     return [_named(one, at, numbered=True) for at, one in enumerate(every)]
@@ -120,21 +120,20 @@ def _fetched(spectra: "Spectra", index: int, columns: Mapping[str, str]) -> "Vie
     values = {label: spectra.columns[name][index] for name, label in columns.items()}
     number = spectra.ids[index]
     facts = [(label, shown) for label, value in values.items() if (shown := _shown(label, value))]
-    facts += _place_of(number)
+    facts += _place_of(spectra, index)
     facts.append(("in", spectra.contexts[index]))
-    unit = spectra.head.flux_unit or FLUX_UNIT
+    unit = spectra.head.flux_unit
     return _viewed(
         wave, fields, name=str(number), facts=tuple(facts), z=_redshift(values["z"]), unit=unit
     )
 
 
-def _place_of(number: Any) -> list[tuple[str, str]]:
-    """Return plate, MJD, fibre and reduction where the identifier is packed from them."""
-    if np.asarray(number).dtype.kind != "u":
+def _place_of(spectra: "Spectra", index: int) -> list[tuple[str, str]]:
+    """Return the parts of the tuple form where the identifier is packed from them."""
+    if spectra.head.id_column != USUAL_FORM.column:
         return []
-    parts = unpack_specobjid(number)
-    names = (("plate", "plate"), ("MJD", "mjd"), ("fiber", "fiber"), ("run2d", "run2d"))
-    return [(label, str(np.asarray(parts[name])[()])) for label, name in names]
+    (parts,) = usual_tuples(spectra.ids[index : index + 1])
+    return [(name, str(part)) for name, part in zip(USUAL_FORM.parts, parts, strict=True)]
 
 
 def _shown(label: str, value: Any) -> str:
@@ -161,7 +160,7 @@ def _class_names(value: object) -> set[str]:
     return {cls.__name__ for cls in classes if cls.__module__.partition(".")[0] in known}
 
 
-def _is_spectrum(value: object) -> bool:
+def is_spectrum(value: object) -> bool:
     """Return whether it holds fluxes rather than identifiers."""
     if isinstance(value, np.ndarray) and value.dtype.names is not None:
         return _has_flux(value.dtype.names)

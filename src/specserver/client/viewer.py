@@ -98,9 +98,13 @@ def make_page(spectra: Sequence["Viewed"], look: "Look") -> ViewerPage:
     BadParameter
         None, or more than a browser can hold.
     """
+    from ..render.series import MOST
     from ..render.viewer import viewer_html
 
     require_count(len(spectra))
+    if look.overplot and len(spectra) > MOST:
+        allowed = f"up to {MOST} spectra over one another; without overplot a page holds more"
+        raise BadParameter("overplot", f"{len(spectra):,} spectra", allowed)
     if len(spectra) > MANY_SPECTRA:
         mbytes = sum(len(one.wave) for one in spectra) * 4 * _NVECTORS * 4 / 3 / 1e6
         warnings.warn(

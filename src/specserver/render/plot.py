@@ -49,6 +49,8 @@ class FigureLook:
     """Whether the wavelengths given are those at rest."""
     xlim: Limits | None = None
     ylim: Limits | None = None
+    title: str = ""
+    """Of several spectra; one has its own."""
     xlabel: str | None = None
     ylabel: str | None = None
     grid: bool = False
@@ -85,24 +87,25 @@ def draw_spectrum(
     grid = figure.subplots(len(ratios), 1, sharex=True, squeeze=False, height_ratios=ratios)
     every: list[Axes] = list(grid[:, 0])
     for axes in every:
-        _dress(axes, colours, grid=look.grid)
+        dress(axes, colours, grid=look.grid)
     _draw_main(every[0], spectrum, look, colours)
     for (name, values), axes in zip(below, every[1:], strict=True):
         style: dict[str, Any] = {
             "color": colours.sky if name == "sky" else colours.noise,
             "lw": 0.7,
         }
-        axes.plot(spectrum.wave, values, drawstyle="steps-mid", **(style | _own(look, name)))
-        unit = spectrum.flux_unit
-        text = f"sky ({unit})" if name == "sky" else f"inverse variance, ({unit})⁻²"
+        axes.plot(spectrum.wave, values, drawstyle="steps-mid", **(style | own_args(look, name)))
+        text = "sky" if name == "sky" else "inverse variance"
+        if unit := spectrum.flux_unit:
+            text = f"sky ({unit})" if name == "sky" else f"inverse variance, ({unit})⁻²"
         axes.set_title(text, fontsize=_LABEL_SIZE, loc="left", color=colours.ink, pad=3.0)
-    label = look.xlabel or (REST_LABEL if look.rest else WAVE_LABEL)
-    every[-1].set_xlabel(label, color=colours.ink)
+    every[-1].set_xlabel(wave_label(look), color=colours.ink)
     every[0].set_xlim(look.xlim or wave_limits(spectrum.wave))
     # Names of lines need the final size of the axes, which only the layout knows.
     figure.draw_without_rendering()
     width_in, height_in = figure.get_size_inches() * every[0].get_position().size
-    _draw_marks(every[0], spectrum, look, (float(width_in), float(height_in)))
+    size_in = float(width_in), float(height_in)
+    draw_marks(every[0], spectrum, look, size_in, flux_limits(replace(spectrum, lines=())))
 
 
 def panels_of(look: FigureLook) -> list[str]:
@@ -110,13 +113,13 @@ def panels_of(look: FigureLook) -> list[str]:
     return [name for name in ("sky", "ivar") if name in look.parts]
 
 
-def _own(look: FigureLook, part: str) -> dict[str, Any]:
+def own_args(look: FigureLook, part: str) -> dict[str, Any]:
     """Return the caller's arguments for a part, long names short, as matplotlib takes one only."""
     short = {"linewidth": "lw", "linestyle": "ls", "c": "color"}
     return {short.get(name, name): value for name, value in look.args.get(part, {}).items()}
 
 
-def _dress(axes: Axes, colours: Theme, *, grid: bool) -> None:
+def dress(axes: Axes, colours: Theme, *, grid: bool) -> None:
     """Give axes their colours and ticks."""
     axes.set_facecolor(colours.paper)
     for spine in axes.spines.values():
@@ -133,6 +136,17 @@ def _dress(axes: Axes, colours: Theme, *, grid: bool) -> None:
         axes.set_axisbelow(True)
 
 
+def flux_label(spectrum: Plotted, look: FigureLook) -> str:
+    """Return the name of the flux axis."""
+    unit = f" ({spectrum.flux_unit})" if spectrum.flux_unit else ""
+    return look.ylabel or f"flux density{unit}"
+
+
+def wave_label(look: FigureLook) -> str:
+    """Return the name of the wavelength axis."""
+    return look.xlabel or (REST_LABEL if look.rest else WAVE_LABEL)
+
+
 def _draw_main(axes: Axes, spectrum: Plotted, look: FigureLook, colours: Theme) -> None:
     """Draw flux, noise and model into the upper panel."""
     good = spectrum.ivar > 0
@@ -147,11 +161,10 @@ def _draw_main(axes: Axes, spectrum: Plotted, look: FigureLook, colours: Theme) 
             continue
         shown = np.where(good, values, np.nan)
         step: dict[str, Any] = {"drawstyle": "steps-mid", "label": label}
-        axes.plot(spectrum.wave, shown, **(step | style | _own(look, name)))
+        axes.plot(spectrum.wave, shown, **(step | style | own_args(look, name)))
         drawn += 1
     axes.set_ylim(look.ylim or flux_limits(spectrum))
-    label = look.ylabel or f"flux density ({spectrum.flux_unit})"
-    axes.set_ylabel(label, color=colours.ink)
+    axes.set_ylabel(flux_label(spectrum, look), color=colours.ink)
     heading = f"{spectrum.title}    {spectrum.about}".strip()
     axes.set_title(heading, fontsize=10, loc="left", color=colours.ink)
     if not good.any():
@@ -164,12 +177,12 @@ def _draw_main(axes: Axes, spectrum: Plotted, look: FigureLook, colours: Theme) 
         )  # fmt: skip
 
 
-def _draw_marks(
-    axes: Axes, spectrum: Plotted, look: FigureLook, size_in: tuple[float, float]
+def draw_marks(
+    axes: Axes, spectrum: Plotted, look: FigureLook, size_in: tuple[float, float], limits: Limits
 ) -> None:
     """Mark the lines, their names apart: of emission at the top, of absorption at the bottom.
 
-    The spectrum moves out of the way of the names, unless the caller set its limits.
+    What lies within ``limits`` moves out of the way of the names, unless the caller set others.
     """
     shift = 1.0 if look.rest else 1.0 + (spectrum.z or 0.0)
     low, high = sorted(axes.get_xlim())
@@ -181,7 +194,7 @@ def _draw_marks(
     below = place_marks(absorption, shift, (low, high), gap)
     bottom, top = _zone(below, size_in[1]), 1.0 - _zone(above, size_in[1])
     if look.ylim is None:
-        low, high = flux_limits(replace(spectrum, lines=()))
+        low, high = limits
         room = (high - low) / (top - bottom)
         axes.set_ylim(low - bottom * room, high + (1.0 - top) * room)
     colours = theme(dark=look.dark)

@@ -117,7 +117,7 @@ def _number_room(letters: int) -> int:
 
 def _label_flux(sheet: Sheet, unit: str, middle: float) -> None:
     """Write the label of the flux axis, upwards at the left edge."""
-    label = f"flux density ({unit})"
+    label = f"flux density ({unit})" if unit else "flux density"
     length = len(upright_mask(label, sheet.letters))
     sheet.upright((sheet.letters * 0.9, middle - length / 2), label, sheet.colours.ink)
 

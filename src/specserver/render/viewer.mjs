@@ -81,6 +81,7 @@ class Viewer {
   constructor(args) {
     this.ui = args
     this.palette = JSON.parse(args.palette)
+    this.series = JSON.parse(args.series)
     this.lines = JSON.parse(args.lines)
     this.number = args.about.get("id").length
     this.z = Array.from(args.about.get("z"))
@@ -134,20 +135,27 @@ class Viewer {
     if (step) this.quiet(() => this.show(this.current + step))
   }
 
-  /** Take a spectrum out of the store and draw it whole. */
-  show(number) {
+  /** Take a spectrum out of the store. */
+  take(number) {
     const {ui} = this
-    this.current = Math.min(Math.max(number, 0), this.number - 1)
-    const row = (name) => ui.about.get(name)[this.current]
+    const row = (name) => ui.about.get(name)[number]
     const [start, count] = [row("start"), row("count")]
     const take = (name) => part(ui.store.get(name), start, count)
-    this.one = {
+    return {
       wave: row("axis") === OWN ? take("wave") : this.axis(row("axis"), row("first"), row("step"), count),
       flux: take("flux"),
       ivar: take("ivar"),
       model: row("has_model") ? take("model") : null,
       sky: row("has_sky") ? take("sky") : null,
     }
+  }
+
+  /** Choose a spectrum and draw it whole. */
+  show(number) {
+    const {ui} = this
+    this.current = Math.min(Math.max(number, 0), this.number - 1)
+    const row = (name) => ui.about.get(name)[this.current]
+    this.one = this.take(this.current)
     this.has_noise = row("has_noise")
     ui.info.text = row("html")
     ui.plot.left[0].axis_label = row("flux_label")
@@ -183,6 +191,10 @@ class Viewer {
       model: one.model ? smooth(one.model, one.ivar, kernel) : empty(),
       // Where the sky is bright the data are often without weight, and the sky is of interest.
       sky: one.sky ? smooth(one.sky, everywhere, kernel) : empty(),
+    }
+    for (const [number, line] of ui.others.entries()) {
+      const other = number === this.current ? {wave: [], flux: [], ivar: []} : this.take(number)
+      line.data_source.data = {wave: other.wave, flux: smooth(other.flux, other.ivar, kernel)}
     }
   }
 
@@ -291,6 +303,9 @@ class Viewer {
       names.background_fill_color = colours.paper
     }
     for (const grid of ui.grids) grid.grid_line_color = colours.faint
+    for (const [number, line] of ui.others.entries()) {
+      line.glyph.line_color = this.series[dark ? "dark" : "light"][number]
+    }
     for (const line of ui.drawn) line.glyph.line_color = colours[line.name]
     for (const marks of ui.marks) marks.glyph.line_color = colours[marks.tags[0]]
     this.label()

@@ -20,6 +20,7 @@ from bokeh.models import ColumnDataSource, CustomJS
 from bokeh.resources import INLINE
 
 from ..model.lines import ABSORPTION_LINES, EMISSION_LINES, SKY_LINES, SpectralLine
+from .series import series_colours, series_labels
 from .style import DARK, LIGHT, Plotted, Theme, Viewed, flux_limits, unit_label, wave_limits
 from .viewer_parts import Parts, build_parts
 
@@ -48,6 +49,8 @@ class Look:
     """Pixels; None fills what there is."""
     height: int | None = None
     dark: bool = False
+    overplot: bool = False
+    """Show the other spectra behind the one that is chosen."""
 
 
 def viewer_document(spectra: Sequence[Viewed], look: Look) -> Document:
@@ -62,11 +65,20 @@ def viewer_document(spectra: Sequence[Viewed], look: Look) -> Document:
     """
     store, has = _store(spectra)
     parts = build_parts(
-        len(spectra), has, width=look.width, height=look.height, dark=look.dark, title=look.title
+        len(spectra),
+        has,
+        width=look.width,
+        height=look.height,
+        dark=look.dark,
+        title=look.title,
+        others=series_labels(spectra) if look.overplot and len(spectra) > 1 else (),
     )
+    for line in parts.canvas.drawn if look.overplot else ():
+        # Noise and model of one spectrum among others are in the way until they are asked for.
+        line.visible = line.name == "flux"
     document = Document(title=look.title or _TITLE)
     document.add_root(parts.page)
-    document.js_on_event("document_ready", _behaviour(parts, store, _about(spectra)))
+    document.js_on_event("document_ready", _behaviour(parts, store, _about(spectra, look)))
     return document
 
 
@@ -93,6 +105,9 @@ def _behaviour(parts: Parts, store: ColumnDataSource, about: ColumnDataSource) -
             "about": about,
             "lines": json.dumps({kind: _pairs(some) for kind, some in lines.items()}),
             "palette": json.dumps({"light": _colours(LIGHT), "dark": _colours(DARK)}),
+            "series": json.dumps(
+                {"light": series_colours(dark=False), "dark": series_colours(dark=True)}
+            ),
         },
         code=files(__package__).joinpath("viewer.mjs").read_text(encoding="utf-8"),
         module=True,
@@ -155,11 +170,14 @@ def _axis(wave: npt.NDArray[np.float64]) -> tuple[int, float, float]:
     return OWN, 0.0, 0.0
 
 
-def _about(spectra: Sequence[Viewed]) -> ColumnDataSource:
+def _about(spectra: Sequence[Viewed], look: Look) -> ColumnDataSource:
     """Return what is known of each spectrum, a row each."""
+    limits = [_limits(one) for one in spectra]
+    if look.overplot:
+        limits = [_limits_of_all(limits)] * len(limits)
     counts = [len(one.wave) for one in spectra]
     rows = [
-        _limits(one)
+        ends
         | dict(zip(("axis", "first", "step"), _axis(one.wave), strict=True))
         | {
             "id": one.name,
@@ -172,8 +190,8 @@ def _about(spectra: Sequence[Viewed]) -> ColumnDataSource:
             "flux_label": _flux_label(one.flux_unit),
             "html": _html(one),
         }
-        for one, count, start in zip(
-            spectra, counts, np.cumsum([0, *counts[:-1]]).tolist(), strict=True
+        for one, ends, count, start in zip(
+            spectra, limits, counts, np.cumsum([0, *counts[:-1]]).tolist(), strict=True
         )
     ]
     return ColumnDataSource({name: [row[name] for row in rows] for name in rows[0]})
@@ -190,6 +208,14 @@ def _limits(one: Viewed) -> dict[str, float]:
         "flux_high": flux_high,
         "wave_low": wave_low - margin,
         "wave_high": wave_high + margin,
+    }
+
+
+def _limits_of_all(limits: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Return the limits that show all spectra."""
+    return {
+        name: (min if name.endswith("_low") else max)(one[name] for one in limits)
+        for name in limits[0]
     }
 
 

@@ -1,11 +1,13 @@
 """The parts of the viewer: plot, axes, lines, controls; what they do is in ``viewer.mjs``."""
 
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, fields
 from html import escape
 from math import pi
 from typing import Any, Final
 
+from bokeh.core.properties import value
 from bokeh.model import Model
 from bokeh.models import (
     BoxZoomTool,
@@ -54,6 +56,7 @@ _DRAWN: Final = (
     ("flux", "flux", 0.9, True),
     ("model", "model", 1.3, True),
 )
+_LABELS_IN_ROW: Final = 4
 _LEGEND: Final = ("flux", "model", "noise", "sky")
 _TOOLTIPS: Final = (
     ("wavelength", "@wave{0.00} Å"),
@@ -102,6 +105,8 @@ class Canvas:
     rest_range: Range1d
     grids: list[Grid]
     shown: ColumnDataSource
+    others: "list[GlyphRenderer[Any]]"
+    """A line each of the spectra, seen behind the one that is chosen; none unless asked for."""
     drawn: "list[GlyphRenderer[Any]]"
     """A line each of the spectrum, named as its column and colour are."""
     marks: "list[GlyphRenderer[Any]]"
@@ -139,6 +144,7 @@ def build_parts(
     width: int | None,
     height: int | None,
     dark: bool,
+    others: Sequence[str] = (),
 ) -> Parts:
     """Return the viewer, empty.
 
@@ -154,9 +160,11 @@ def build_parts(
         Pixels; None fills what there is.
     dark
         Whether to begin with black paper.
+    others
+        Labels of all spectra, where those that are not chosen are to be seen behind.
     """
     sheet = InlineStyleSheet(css=PART_CSS)
-    canvas = _canvas(has, sheet)
+    canvas = _canvas(has, others, sheet)
     header, controls = _header(nspec, dark=dark), _controls()
     rows = []
     for group in (header, controls):
@@ -188,7 +196,7 @@ def _size(page: Column, plot: figure, width: int | None, height: int | None) -> 
         page.max_width = width
 
 
-def _canvas(has: AbstractSet[str], sheet: InlineStyleSheet) -> Canvas:
+def _canvas(has: AbstractSet[str], others: Sequence[str], sheet: InlineStyleSheet) -> Canvas:
     """Return the plot, empty."""
     plot, rest_range = _plot(sheet)
     # What is drawn first lies behind the rest.
@@ -200,6 +208,7 @@ def _canvas(has: AbstractSet[str], sheet: InlineStyleSheet) -> Canvas:
         rest_range=rest_range,
         grids=list(plot.grid),
         shown=shown,
+        others=_draw_others(plot, others, sheet),
         drawn=_draw(plot, shown, has, sheet),
         marks=marks,
         **sources,
@@ -216,14 +225,14 @@ def _plot(sheet: InlineStyleSheet) -> tuple[figure, Range1d]:
     pan = PanTool()
     both = WheelZoomTool(dimensions="both", description="Wheel Zoom in both")
     tools = [pan, BoxZoomTool(), wheel, both, ResetTool(), SaveTool()]
+    # Options of figure that are no properties of a Plot, which are all that mypy knows.
+    options: Any = {"tools": tools, "x_axis_label": WAVE_LABEL, "y_axis_label": "flux density"}
     plot = figure(
         x_range=Range1d(start=0.0, end=1.0),
         y_range=Range1d(start=0.0, end=1.0),
-        tools=tools,
         toolbar_location="right",
-        x_axis_label=WAVE_LABEL,
-        y_axis_label="flux density",
         height=_HEIGHT_PX,
+        **options,
     )
     plot.toolbar.active_scroll = wheel
     plot.toolbar.active_drag = pan
@@ -257,21 +266,7 @@ def _draw(
         line.name, line.visible = name, visible
         drawn.append(line)
         items[name] = LegendItem(label=label, renderers=[line])
-    legend = Legend(
-        items=[items[name] for name in _LEGEND if name in items],
-        orientation="horizontal",
-        click_policy="hide",
-        location="left",
-        background_fill_alpha=0.0,
-        border_line_alpha=0.0,
-        inactive_fill_alpha=0.0,
-        margin=2,
-        spacing=14,
-        label_text_font_size="13px",
-        stylesheets=[sheet],
-    )
-    legend.update(padding=0)
-    plot.add_layout(legend, "above")
+    _add_legend(plot, [items[name] for name in _LEGEND if name in items], sheet)
     # Steps do not answer to the pointer, and the flux may be hidden: an unseen line always does.
     ghost = plot.add_glyph(shown, Line(x="wave", y="flux", line_alpha=0.0))
     ghost.name = "pointer"
@@ -286,6 +281,42 @@ def _draw(
         )
     )
     return drawn
+
+
+def _draw_others(
+    plot: figure, labels: Sequence[str], sheet: InlineStyleSheet
+) -> "list[GlyphRenderer[Any]]":
+    """Draw the flux of each spectrum as a line of its own, with a legend that hides them."""
+    drawn: list[GlyphRenderer[Any]] = []
+    for label in labels:
+        shape = Step(x="wave", y="flux", mode="center", line_width=0.9)
+        line: GlyphRenderer[Any] = plot.add_glyph(ColumnDataSource({"wave": [], "flux": []}), shape)
+        line.name = label
+        drawn.append(line)
+    if drawn:
+        items = [LegendItem(label=value(line.name), renderers=[line]) for line in drawn]
+        _add_legend(plot, items, sheet).ncols = _LABELS_IN_ROW
+    return drawn
+
+
+def _add_legend(plot: figure, items: list[LegendItem], sheet: InlineStyleSheet) -> Legend:
+    """Add a legend above the plot; a click on a name hides what it is of."""
+    legend = Legend(
+        items=items,
+        orientation="horizontal",
+        click_policy="hide",
+        location="left",
+        background_fill_alpha=0.0,
+        border_line_alpha=0.0,
+        inactive_fill_alpha=0.0,
+        margin=2,
+        spacing=14,
+        label_text_font_size="13px",
+        stylesheets=[sheet],
+    )
+    legend.update(padding=0)
+    plot.add_layout(legend, "above")
+    return legend
 
 
 def _marks(plot: figure, source: ColumnDataSource, kind: str, dash: str) -> "GlyphRenderer[Any]":

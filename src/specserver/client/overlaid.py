@@ -1,0 +1,157 @@
+"""Several spectra over one another: what may be drawn, and where each of them lies."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from math import isfinite
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from ..errors import BadParameter
+from ..render.series import MOST
+from ..render.style import unit_label
+from .viewed import is_spectrum
+
+if TYPE_CHECKING:
+    from ..render.style import Viewed
+    from .across import Across
+    from .transfer import Call
+
+_MEDIAN: Final = "median"
+_SHARED: Final = ("flux", "noise")
+
+
+def read_several(client: "Across", given: Any, call: "Call") -> list["Viewed"]:
+    """Return the spectra that a caller holds, or names by identifiers; both may be in a list.
+
+    Raises
+    ------
+    BadParameter
+        There are none, or more than can be told apart.
+    """
+    mixed = isinstance(given, list | tuple) and any(map(is_spectrum, given))
+    members = [[one] for one in given] if mixed else [given]
+    found = [one for some in members for one in client._look(some, None, call, _require)]  # noqa: SLF001
+    _require(len(found))
+    named = [one.name or f"spectrum {at + 1}" for at, one in enumerate(found)]
+    # A single one without a name has nothing to be told apart from.
+    return (
+        found
+        if len(found) == 1
+        else [replace(one, name=name) for one, name in zip(found, named, strict=True)]
+    )
+
+
+def _require(nspec: int) -> None:
+    """Refuse no spectra, and more than can be told apart."""
+    if not 0 < nspec <= MOST:
+        allowed = f"plot draws one, or up to {MOST} over one another; see plotGrid and prospect"
+        raise BadParameter("spec", f"{nspec:,} spectra", allowed)
+
+
+def shared_parts(parts: Sequence[str], chosen: Mapping[str, bool | None]) -> tuple[str, ...]:
+    """Return what is drawn of several spectra, of what a caller asked for.
+
+    Parameters
+    ----------
+    parts
+        What is to be drawn.
+    chosen
+        Parts that have a keyword of their own: True where the caller said so.
+
+    Raises
+    ------
+    BadParameter
+        A part that is drawn of one spectrum only.
+    """
+    refused = [name for name, said in chosen.items() if said]
+    refused += [name for name in parts if name in {"sky", "ivar"} and name not in refused]
+    if refused:
+        allowed = "several spectra show flux and noise; plot one alone for the rest"
+        raise BadParameter("values", ", ".join(refused), allowed)
+    return tuple(name for name in parts if name in _SHARED)
+
+
+def spread_out(
+    spectra: Sequence["Viewed"], scale: Any, offset: float | Iterable[float]
+) -> list["Viewed"]:
+    """Return spectra with their fluxes multiplied, then moved up.
+
+    Parameters
+    ----------
+    scale
+        A factor for all, one each, ``median`` for the inverse of each one's, or None.
+    offset
+        Flux by which each lies above the one before, or what is added to each.
+
+    Raises
+    ------
+    BadParameter
+        Neither numbers nor ``median``, not as many as spectra; units that differ.
+    """
+    if is_median(scale):
+        factors = [_inverse_median(one) for one in spectra]
+    else:
+        factors = _each("scale", 1.0 if scale is None else scale, len(spectra))
+    moved = _each("offset", offset, len(spectra))
+    if np.ndim(offset) == 0 and len(spectra) > 1:  # type: ignore[arg-type]  # or a sequence
+        moved = [at * one for at, one in enumerate(moved)]
+    unit = "" if is_median(scale) else spectra[0].flux_unit
+    if len({unit_label(one.flux_unit) for one in spectra}) > 1 and scale is None:
+        factors = [_in_unit(one, unit) for one in spectra]
+    if not any(moved) and set(factors) == {1.0}:
+        return list(spectra)
+    return [
+        _laid(one, factor, up, unit)
+        for one, factor, up in zip(spectra, factors, moved, strict=True)
+    ]
+
+
+def is_median(scale: object) -> bool:
+    """Return whether fluxes are divided by their medians."""
+    return isinstance(scale, str) and scale.strip().lower() == _MEDIAN
+
+
+def _laid(one: "Viewed", factor: float, up: float, unit: str) -> "Viewed":
+    """Return a spectrum with its flux multiplied, then moved up."""
+    return replace(
+        one,
+        flux=one.flux * factor + up,
+        ivar=None if one.ivar is None else one.ivar / factor**2,
+        model=None if one.model is None else one.model * factor + up,
+        flux_unit=unit,
+    )
+
+
+def _inverse_median(one: "Viewed") -> float:
+    """Return the factor that makes the median of a spectrum's good pixels 1 or -1."""
+    good = np.isfinite(one.flux) & (True if one.ivar is None else one.ivar > 0)
+    level = abs(float(np.median(one.flux[good]))) if good.any() else 0.0
+    return 1.0 / level if level > 0 else 1.0
+
+
+def _in_unit(one: "Viewed", unit: str) -> float:
+    """Return the factor from a spectrum's unit of flux to another."""
+    from astropy import units as u
+
+    try:
+        return float(u.Unit(one.flux_unit).to(u.Unit(unit)))
+    except (ValueError, u.UnitsError) as error:
+        allowed = "the units do not compare: scale='median', or a factor each, lays them together"
+        units = f"flux in {unit or 'no unit'} and in {one.flux_unit or 'no unit'}"
+        raise BadParameter("spec", units, allowed) from error
+
+
+def _each(name: str, given: Any, nspec: int) -> list[float]:
+    """Return a number for each spectrum."""
+    try:
+        values = [float(one) for one in np.atleast_1d(np.asarray(given, np.float64))]
+    except (TypeError, ValueError) as error:
+        what = "a number, or one for each spectrum"
+        what += ", or 'median'" if name == "scale" else ""
+        raise BadParameter(name, given, what) from error
+    values = values * nspec if len(values) == 1 else values
+    if len(values) != nspec or not all(map(isfinite, values)) or (name == "scale" and 0 in values):
+        what = "a number other than 0" if name == "scale" else "a number"
+        raise BadParameter(name, given, f"{what}, or one for each of {nspec:,} spectra")
+    return values

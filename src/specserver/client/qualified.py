@@ -1,0 +1,308 @@
+"""Identifiers that say which context they are of, alone or among others that do not.
+
+==============================================  ========================================
+given                                           read as
+==============================================  ========================================
+text, ``'sdss_dr17:299489676975171584'``        what stands behind the colon, of that context;
+                                                it holds to the end of the line or to the next
+tuple or short row, ``('sdss_dr17', id)``       likewise; ``id`` in any form
+table with a column ``context``                 ids of these contexts: of ``id_col``, or of the
+                                                column ``id``, or of those of the context
+list, array, text or file of any of these       a list; those that say nothing are of the call's
+==============================================  ========================================
+
+What says of no context is left to `identifiers`, after a glance: lists of numbers cost nothing.
+Where spectra have names instead of numbers, only names of contexts that there are count as such.
+"""
+
+import csv
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from os import PathLike
+from typing import Any, Final
+
+import numpy as np
+
+from ..errors import BadIdentifier, UnknownField
+from ..model.idtext import IdForm, IdPattern, id_columns, parse_id_text
+from .identifiers import (
+    are_numbers,
+    file_text,
+    is_list_text,
+    read_identifiers,
+    row_of,
+    table_of,
+)
+
+_CONTEXT: Final = "context"
+_ID: Final = "id"
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
+_MARK: Final = re.compile(r"(?:(?<=[\s,\[(])|^)(['\"]?)([a-z][a-z0-9_]*):(?!//)")
+# A pair as Python prints it.
+_PAIR: Final = re.compile(r"[(\[]\s*['\"]([a-z][a-z0-9_]*)['\"]\s*,\s*")
+_DELIMITERS: Final = ",\t;|"
+_OPENING: Final = {")": "(", "]": "["}
+_CLOSING: Final = {"(": ")", "[": "]"}
+
+Ids = list[int | IdPattern]
+_Piece = tuple[str, Any]
+"""Context, and what names a spectrum or several of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Identifiers, and which context each is of."""
+
+    ids: Ids
+    single: bool
+    """Whether one spectrum was named by itself, not as a list."""
+    contexts: list[str] | None = None
+    """One each; None: all are of the context of the call."""
+
+    @property
+    def several(self) -> list[str]:
+        """The contexts, each once, in the order of their first identifiers."""
+        return list(dict.fromkeys(self.contexts or ()))
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """How identifiers are read that may be of several contexts."""
+
+    plain: str
+    """Context of those that say nothing."""
+    form_of: Callable[[str], IdForm]
+    """What the identifiers of a context look like."""
+    is_context: Callable[[str], bool]
+    """Whether the service has such a context."""
+    read_vos: Callable[[str], str]
+    """Reads a file in virtual storage as text."""
+    id_col: str | None = None
+
+    def read(self, given: object) -> Named:
+        """Return the identifiers in what a caller gave.
+
+        Raises
+        ------
+        BadIdentifier
+            Something in it names no spectrum.
+        UnknownField
+            A table without the column.
+        """
+        if are_numbers(given):
+            return Named(*read_identifiers(given, self.id_col))
+        if isinstance(given, Iterator):
+            given = list(given)
+        if isinstance(given, bytes | bytearray):
+            given = bytes(given).decode("utf-8-sig", "replace")
+        if isinstance(given, str | PathLike):
+            return self._read_text(given)
+        row = self._row(given)
+        if row is not None:
+            return self._named([row], single=True)
+        if isinstance(given, list | tuple) and self._is_pair(given):
+            return self._named([(given[0], given[1])], single=True)
+        pieces = self._many(given)
+        return self._left(given) if pieces is None else self._named(pieces, single=False)
+
+    def _left(self, given: object) -> Named:
+        """Return identifiers of which none says which context it is of."""
+        found = read_identifiers(
+            given, self.id_col, form=self.form_of(self.plain), read_vos=self.read_vos
+        )
+        return Named(*found)
+
+    def _read_text(self, given: str | PathLike[str]) -> Named:
+        """Return the identifiers of text, or of the file that it names."""
+        held = file_text(given, self.read_vos)
+        text = str(given) if held is None else held
+        table = self._table(text)
+        if table is not None:
+            return self._named(table, single=False)
+        if self._has_mark(text):
+            pieces = list(self._split(text))
+            alone = held is None and len(pieces) == 1 and not text.lstrip().startswith("[")
+            return self._named(pieces, single=alone and "\n" not in text.strip())
+        if held is None:
+            return self._left(given)
+        # Not read a second time: it may have come over the network.
+        return Named(parse_id_text(held, self.form_of(self.plain), id_col=self.id_col), False)
+
+    def _named(self, pieces: Sequence[_Piece], *, single: bool) -> Named:
+        """Return the identifiers that pieces hold, in their order."""
+        held: dict[str, list[Any]] = {}
+        for context, value in pieces:
+            held.setdefault(context, []).append(value)
+        read = {context: iter(self._of(context, values)) for context, values in held.items()}
+        ids: Ids = []
+        contexts: list[str] = []
+        for context, _ in pieces:
+            found = next(read[context])
+            ids += found
+            contexts += [context] * len(found)
+        alone = single and len(ids) == 1 and (isinstance(ids[0], int) or ids[0].is_exact)
+        if alone and isinstance(pieces[0][1], str):
+            alone = not is_list_text(pieces[0][1], ids)
+        return Named(ids, alone, contexts)
+
+    def _of(self, context: str, values: list[Any]) -> list[Ids]:
+        """Return the identifiers in each of some values of one context."""
+        numbers = [int(one) if type(one) is str and one.isdecimal() else one for one in values]
+        if set(map(type, numbers)) == {int}:
+            return [[one] for one in read_identifiers(numbers)[0]]
+        form = self.form_of(context)
+        # As a member of a list, text is no name of a file.
+        return [read_identifiers([one], self.id_col, form=form)[0] for one in values]
+
+    def _is_known(self, name: str) -> bool:
+        """Return whether a word in the place of a context is one."""
+        return self.form_of(self.plain).numbers > 0 or self.is_context(name)
+
+    def _is_pair(self, value: Sequence[Any]) -> bool:
+        """Return whether it is a context and an identifier."""
+        if len(value) != 2 or not isinstance(value[0], str):
+            return False
+        return _NAME.fullmatch(value[0]) is not None and self._is_known(value[0])
+
+    def _has_mark(self, text: str) -> bool:
+        """Return whether text says which context something in it is of."""
+        if ":" not in text and _PAIR.search(text) is None:
+            return False
+        return any(map(self._marks, _PAIR.sub(self._joined, text).splitlines()))
+
+    def _joined(self, pair: re.Match[str]) -> str:
+        """Return the beginning of a pair, as Python prints one, the way that it is written here."""
+        return f"{pair[1]}:" if self._is_known(pair[1]) else pair[0]
+
+    def _marks(self, line: str) -> list[re.Match[str]]:
+        """Return where a line says of a context."""
+        return [one for one in _MARK.finditer(line) if self._is_known(one[2])]
+
+    def _split(self, text: str) -> Iterator[_Piece]:
+        """Yield what text names, of each context that it says and of none."""
+        for whole in _PAIR.sub(self._joined, text).splitlines():
+            line = whole.partition("#")[0]
+            marks = self._marks(line)
+            before = _bare(line[: marks[0].start()] if marks else line)
+            if before:
+                yield self.plain, before
+            stops = [one.start() for one in marks[1:]]
+            for mark, stop in zip_longest(marks, stops):
+                rest = line[mark.end() : stop]
+                if mark[1]:
+                    rest = rest.rpartition(mark[1])[0]
+                if not (value := _bare(rest)):
+                    raise BadIdentifier(line.strip()[:60], f"nothing follows {mark[2]}:")
+                yield mark[2], value
+
+    def _table(self, text: str) -> list[_Piece] | None:
+        """Return what a table in text names; None when it has no column of contexts."""
+        lines = [line for line in text.splitlines() if line.strip() and line.lstrip()[0] != "#"]
+        if len(lines) < 2 or _CONTEXT not in lines[0].lower():
+            return None
+        comma = next((one for one in _DELIMITERS if one in lines[0]), "")
+        split = csv.reader(lines, delimiter=comma, skipinitialspace=True) if comma else None
+        rows = [[cell.strip() for cell in row] for row in split or map(str.split, lines)]
+        names = [name.lower() for name in rows[0]]
+        if _CONTEXT not in names or len(names) < 2:
+            return None
+        for row in rows[1:]:
+            if len(row) != len(names):
+                raise BadIdentifier(comma.join(row), f"the row has not all of {names}")
+        columns = list(zip(*rows[1:], strict=True))
+        return self._rows(names, columns.__getitem__)
+
+    def _row(self, given: object) -> _Piece | None:
+        """Return what a row of a table names; None when it says of no context."""
+        row = row_of(given)
+        if row is None or _CONTEXT not in map(str.lower, row[0]):
+            return None
+        names, values = row
+        return self._rows(names, lambda place: values[place : place + 1])[0]
+
+    def _rows(self, names: Sequence[str], column: Callable[[int], Sequence[Any]]) -> list[_Piece]:
+        """Return what the rows of a table name, one of its columns being ``context``."""
+        lower = [name.lower() for name in names]
+        contexts = [str(one).strip() for one in column(lower.index(_CONTEXT))]
+        places = {one: self._places(lower, one) for one in dict.fromkeys(contexts)}
+        needed = {place for some in places.values() for place in some}
+        columns = {place: column(place) for place in needed}
+        made: list[_Piece] = []
+        for row, context in enumerate(contexts):
+            values = tuple(columns[place][row] for place in places[context])
+            made.append((context, values[0] if len(values) == 1 else values))
+        return made
+
+    def _places(self, names: Sequence[str], context: str) -> tuple[int, ...]:
+        """Return the columns that identify spectra of a context."""
+        chosen = (self.id_col or _ID).lower()
+        if chosen in names:
+            return (names.index(chosen),)
+        if self.id_col:
+            raise UnknownField(self.id_col, names)
+        # A table of one other column is one of identifiers, whatever its name.
+        others = [name for name in names if name != _CONTEXT]
+        found = id_columns(others, self.form_of(context), None)
+        return tuple(names.index(others[place]) for place in found)
+
+    def _many(self, given: object) -> list[_Piece] | None:
+        """Return what a table, an array or a list names; None when it says of no context."""
+        table = table_of(given)
+        if table is not None:
+            names, column = table
+            if _CONTEXT not in map(str.lower, names):
+                return None
+            return self._rows(names, lambda place: np.ma.asarray(column(place)).tolist())
+        values = given
+        if getattr(getattr(given, "dtype", None), "kind", "") in {"O", "U", "S", "T"}:
+            values = np.asarray(given).tolist()
+        if not isinstance(values, list | tuple) or not self._is_any(values):
+            return None
+        return [piece for one in values for piece in self._element(one)]
+
+    def _is_any(self, values: Sequence[Any]) -> bool:
+        """Return whether any member says which context it is of."""
+        kinds = set(map(type, values))
+        if kinds == {tuple}:
+            # Tuples of numbers come by the ten thousand.
+            values = [one for one in values if one and type(one[0]) is not int]
+        return not kinds <= {int, np.int64, np.uint64} and any(map(self._says, values))
+
+    def _says(self, value: Any) -> bool:
+        """Return whether one member of a list says which context it is of."""
+        if isinstance(value, bytes):
+            value = value.decode("utf-8", "replace")
+        if isinstance(value, str):
+            return self._has_mark(value)
+        if isinstance(value, list | tuple):
+            return self._is_pair(value) or self._is_any(value)
+        return self._row(value) is not None
+
+    def _element(self, value: Any) -> Iterator[_Piece]:
+        """Yield what one member of a list names."""
+        if isinstance(value, bytes):
+            value = value.decode("utf-8", "replace")
+        if not self._says(value):
+            yield self.plain, value
+        elif isinstance(value, str):
+            yield from self._split(value)
+        elif isinstance(value, list | tuple):
+            if self._is_pair(value):
+                yield value[0], value[1]
+            else:
+                for one in value:
+                    yield from self._element(one)
+        elif (row := self._row(value)) is not None:
+            yield row
+
+
+def _bare(text: str) -> str:
+    """Return text without separators, and without brackets that lack their other half."""
+    text = text.strip(" \t,")
+    while text[-1:] in _OPENING and text.count(text[-1]) > text.count(_OPENING[text[-1]]):
+        text = text[:-1].rstrip(" \t,")
+    while text[:1] in _CLOSING and text.count(text[0]) > text.count(_CLOSING[text[0]]):
+        text = text[1:].lstrip(" \t,")
+    return text

@@ -1,0 +1,197 @@
+"""Catalogue rows, of one context or of several → what the caller asked for."""
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final, TextIO
+
+import numpy as np
+
+from ..errors import BadParameter, SpecServerError
+from ..model.ids import USUAL_FORM
+from .answers import TUPLE, cells, split_names, to_result, to_tuples, write_rows
+from .connection import Connection
+from .transfer import Call, say, shortened
+
+if TYPE_CHECKING:
+    from .columns import Columns
+
+CONTEXT: Final = "context"
+ID: Final = "id"
+
+
+class Asking(Connection):
+    """A connection that asks for catalogue rows."""
+
+    def _rows(self, body: Mapping[str, Any], names: Sequence[str], call: Call) -> "Columns":
+        """Return the rows of one context: the identifier alone, or what was asked for.
+
+        A tuple alone is computed from the identifier where it is packed from it; else, and among
+        others, it stands for its parts. Of several columns the identifier is the first.
+        """
+        context = str(body["context"])
+        if list(names) == [TUPLE]:
+            columns = self._fetch_columns({**body, "fields": []}, call)
+            if USUAL_FORM.column in columns.values:
+                return columns
+            # Of other surveys the identifier does not tell the parts.
+            parts = list(self._id_form(context).parts)
+            return self._fetch_columns({**body, "fields": parts}, call)
+        fields = list(names)
+        if len(fields) > 1:
+            column = self._id_column(context)
+            fields = [column, *(name for name in fields if name.lower() != column)]
+        return self._fetch_columns({**body, "fields": fields}, call)
+
+    def _rows_of_each(
+        self, contexts: Sequence[str], body: Mapping[str, Any], names: Sequence[str], call: Call
+    ) -> "dict[str, Columns]":
+        """Return the rows of several contexts: identifier, then what was asked for."""
+        fields = _besides(names)
+        answers = {}
+        for context in contexts:
+            with _told_of(context):
+                asked = list(names) if list(names) == [TUPLE] else []
+                if fields:
+                    # The name by itself asks for one column, without the identifier.
+                    asked = [self._id_column(context), *fields]
+                answers[context] = self._rows({**body, "context": context}, asked, call)
+        return answers
+
+    def _fetch_columns(self, body: Mapping[str, Any], call: Call) -> "Columns":
+        """Ask for catalogue columns."""
+        from .columns import read_columns
+        from .session import query_timeout_s
+
+        url, began = self._url("bulk/query"), perf_counter()
+        if call.debug:
+            say(f"POST {url} {shortened(body)}")
+        wait_s = query_timeout_s(call.timeout_s)
+        with self._http().post(url, body, token=call.token, timeout_s=wait_s) as answer:
+            columns = read_columns(answer)
+        if call.verbose:
+            nrow = len(next(iter(columns.values.values()), ()))
+            say(f"{nrow:,} rows in {perf_counter() - began:.2f} s")
+        return columns
+
+
+def one_result(columns: "Columns", names: Sequence[str], file: TextIO | None) -> Any:
+    """Return the rows of one context in the form asked for, or write them to a file."""
+    if file is None:
+        return to_result(columns, names)
+    write_rows(columns, names, file)
+    return "OK"
+
+
+def joint_result(
+    answers: "Mapping[str, Columns]", names: Sequence[str], file: TextIO | None
+) -> Any:
+    """Return the rows of several contexts in the form asked for, or write them to a file.
+
+    Pairs ``(context, id)``, or ``(context, tuple)``; with other fields a Table with the columns
+    context and id before them.
+    """
+    fields = _besides(names)
+    if not fields and file is None:
+        return _pairs(answers, names)
+    if not fields and file is not None:
+        for context, value in _pairs(answers, names):
+            text = f"({','.join(map(str, value))})" if isinstance(value, tuple) else str(value)
+            file.write(f"{context}:{text}\n")
+        return "OK"
+    columns = join_columns(answers, fields)
+    if file is None:
+        return to_result(columns, names)
+    rows = csv.writer(file, lineterminator="\n")
+    rows.writerow(columns.values)
+    rows.writerows(zip(*map(cells, columns.values.values()), strict=True))
+    return "OK"
+
+
+def read_contexts(given: object) -> list[str] | None:
+    """Return the contexts of a list, or of text with commas; None where it is a single one.
+
+    Raises
+    ------
+    BadParameter
+        A list that holds none.
+    """
+    if given is None or (isinstance(given, str) and "," not in given):
+        return None
+    names = split_names(given)  # type: ignore[arg-type]  # text, or anything with names in it
+    if not names:
+        raise BadParameter("context", given, "name one context, or several in a list")
+    return names
+
+
+def _besides(names: Sequence[str]) -> list[str]:
+    """Return the columns to show besides context and id; empty for these alone, or for tuples."""
+    if TUPLE in names and len(names) > 1:
+        allowed = "of several contexts tuples come alone: their parts differ"
+        raise BadParameter("fields", ", ".join(names), allowed)
+    return [] if list(names) == [TUPLE] else [one for one in names if one not in {CONTEXT, ID}]
+
+
+@contextmanager
+def _told_of(context: str) -> Iterator[None]:
+    """Say in every error which context it is of."""
+    try:
+        yield
+    except SpecServerError as error:
+        text = error.message if context in error.message else f"{context}: {error.message}"
+        raise SpecServerError.from_wire(error.code, text) from error
+
+
+def _pairs(answers: "Mapping[str, Columns]", names: Sequence[str]) -> list[tuple[str, Any]]:
+    """Return ``(context, id)`` of every row, or ``(context, tuple)`` when tuples are asked for."""
+    pairs: list[tuple[str, Any]] = []
+    for context, columns in answers.items():
+        if list(names) == [TUPLE]:
+            values: list[Any] = to_tuples(columns)
+        else:
+            values = next(iter(columns.values.values())).tolist()
+        pairs += [(context, value) for value in values]
+    return pairs
+
+
+def join_columns(answers: "Mapping[str, Columns]", fields: Sequence[str]) -> "Columns":
+    """Return the rows of all contexts: context, id, and the fields asked for.
+
+    Parameters
+    ----------
+    answers
+        By context: the identifier, then what was asked for; of ``*`` what all have comes.
+    fields
+        Names, as the caller gave them.
+
+    Raises
+    ------
+    BadParameter
+        Values of one name are in different units.
+    """
+    from .columns import Columns
+    from .joined import join_ids, join_values
+
+    parts = list(answers.values())
+    ids = [next(iter(one.values)) for one in parts]
+    if "*" in fields:
+        known = [one for one in parts[0].values if all(one in part.values for part in parts)]
+        fields = [one for one in known if one not in ids]
+    counts = [len(one.values[name]) for one, name in zip(parts, ids, strict=True)]
+    values: dict[str, Any] = {
+        CONTEXT: np.repeat(np.array(list(answers)), counts),
+        ID: join_ids([one.values[name] for one, name in zip(parts, ids, strict=True)]),
+    }
+    units: dict[str, str] = {}
+    for field in fields:
+        name = field.lower()
+        values[field] = join_values([one.values[name] for one in parts])
+        stated = {one.units[name] for one in parts if name in one.units}
+        if len(stated) > 1:
+            allowed = (
+                f"its units differ ({', '.join(sorted(stated))}): ask for it context by context"
+            )
+            raise BadParameter("fields", field, allowed)
+        units |= dict.fromkeys([field] if stated else [], next(iter(stated), ""))
+    return Columns(values, units)

@@ -1,0 +1,29 @@
+"""What several spectra in one picture need to be told apart: colours and labels."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from .style import Viewed
+
+MOST: Final = 8
+"""Spectra over one another; more have no colours that the eye keeps apart."""
+
+# The first as a spectrum alone; none is that of a model, of noise or of the marks of lines.
+_LIGHT: Final = (
+    "#404040", "#CC2936", "#3B4CC0", "#E69F00", "#7B2D8E", "#4FB3D9", "#8B5A2B", "#E377A2",
+)  # fmt: skip
+_DARK: Final = (
+    "#C8C8C8", "#FF6B6B", "#7EA6FF", "#F5C542", "#C39BF5", "#8FE0FF", "#C98F6B", "#FF9EC0",
+)  # fmt: skip
+
+
+def series_colours(*, dark: bool) -> tuple[str, ...]:
+    """Return the colours of up to `MOST` spectra, on black or on white."""
+    return _DARK if dark else _LIGHT
+
+
+def series_labels(spectra: Sequence[Viewed]) -> list[str]:
+    """Return what tells spectra apart: context, where it is known, and name."""
+    contexts = [dict(one.facts).get("in", "") for one in spectra]
+    names = [one.name or f"spectrum {at + 1}" for at, one in enumerate(spectra)]
+    return [f"{context}  {name}".strip() for context, name in zip(contexts, names, strict=True)]
