@@ -19,9 +19,14 @@ from .console import OUT, readable_bytes, require_server
 
 if TYPE_CHECKING:
     from ..client.api import SpecClient
+    from ..ingest import IngestSummary
 
 MOCK_NSPEC: Final = 2000
+SECOND_NSPEC: Final = 400
+_SHARED: Final = 200
+"""Objects of the first survey that the second one has, too."""
 _CONTEXT: Final = "sdss_dr17"
+SECOND_CONTEXT: Final = "desi_dr1"
 _START_S: Final = 60.0
 _STOP_S: Final = 10.0
 
@@ -63,6 +68,10 @@ def demo(
 
         summary = run_ingest(data, _CONTEXT, [spectra], progress=show)
     print_summary(summary)
+    if spectra == folder / "mock":
+        _say(f"a second survey, {SECOND_CONTEXT}, which has seen {_SHARED} of the same objects")
+        for one in add_second(data, folder / "second"):
+            print_summary(one)
     _say(f"specserver serve --data {data} --port {port}")
     with served(data, port) as url:
         _examples(url, folder)
@@ -98,6 +107,27 @@ def _simulate(folder: Path) -> None:
     done.touch()
     took = time.perf_counter() - begun
     OUT.print(f"{readable_bytes(summary.nbytes)} in {took:.1f} s", highlight=False)
+
+
+def add_second(data: Path, folder: Path) -> "list[IngestSummary]":
+    """Simulate and ingest a second survey, which has looked at some objects of the first.
+
+    It has single exposures, too, in a context of their own.
+    """
+    from ..ingest import run_ingest
+    from ..service import QueryRequest, SpectroscopicService
+    from ..simulate import simulate_desi
+
+    done = folder / ".complete"
+    if not done.exists():
+        condition = f"class <> 'STAR' and zwarning = 0 and z > 0.01 limit {_SHARED}"
+        asked = QueryRequest(_CONTEXT, constraint=condition, fields=("ra", "dec", "z", "class"))
+        objects = SpectroscopicService(data).query(asked)
+        columns = [objects.column(name).to_numpy() for name in objects.column_names]
+        simulate_desi(folder, SECOND_NSPEC, exposures=True, positions=columns)
+        done.touch()
+    contexts = (SECOND_CONTEXT, f"{SECOND_CONTEXT}_exposures")
+    return [run_ingest(data, one, [folder], workers=1) for one in contexts]
 
 
 @contextmanager
