@@ -21,7 +21,6 @@ Missing = Literal["error", "skip"]
 Out = str | os.PathLike[str] | None
 
 _PICTURE_FORMATS: Final = ("png", "raw")
-_PIECE: Final = 2**20
 
 
 class Pictures(Across):
@@ -304,8 +303,7 @@ class Pictures(Across):
             raise BadParameter("fmt", fmt, "png, or raw for plain bytes")
         write, began = self._writer(out, call), perf_counter()
         with self._posted(path, self._request(ids, fields, call), call) as answer:
-            pieces = iter(lambda: bytes(answer.read(_PIECE)), b"")
-            content = b"".join(pieces)
+            content: bytes = answer.read_all()
         if form != "numpy" and not content.startswith(b"\x89PNG"):
             raise StoreError(self._url(path), "the answer is no PNG")
         _sum_up(path, len(content), began, call)

@@ -91,6 +91,11 @@ class Body:
             done += len(part)
         return whole[:done] if size > _PIECE else whole[:done].tobytes()
 
+    def read_all(self) -> bytes:
+        """Return what is left."""
+        begun, self._rest = self._rest, memoryview(b"")
+        return b"".join([begun, *self._pieces])
+
     def drain(self) -> None:
         """Read what is left, the end mark of the transfer among it."""
         self._rest = memoryview(b"")
