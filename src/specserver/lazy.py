@@ -17,13 +17,13 @@ import pyarrow as pa
 import xarray as xr
 from dask.base import tokenize
 
-from .catalog.constraint import ConeArgs, parse_constraint
+from .catalog.deadline import Deadline
 from .errors import BadParameter, UnknownField
 from .model.grid import LogLinear, PixelRange, span
-from .model.region import Cone, Polygon, polygon
 from .model.region import cone as cone_of
 from .model.survey import Survey, Vector
 from .service.archive import Archive, Holding
+from .service.query import narrow
 from .store.rows import StoredRows
 from .store.shards import SHARD
 
@@ -200,18 +200,9 @@ def _found(
     primary: bool,
 ) -> pa.Table:
     """Return columns, and the places, of the spectra in a region that meet a condition."""
-    catalog = holding.catalog
-    condition = parse_constraint(constraint, catalog.columns, holding.survey.aliases)
-    region: Cone | Polygon | None = None if cone is None else cone_of(*cone)
-    if (given := condition.region) is not None:
-        if region is not None:
-            raise BadParameter("constraint", constraint, "give the position only once")
-        if isinstance(given, ConeArgs):
-            region = cone_of(given.ra_deg, given.dec_deg, given.radius_deg)
-        else:
-            region = polygon(given.vertices)
-    rows = None if region is None else catalog.in_region(region)
-    return catalog.query([*names, *_PLACE], condition, rows, primary=primary)
+    region = None if cone is None else cone_of(*cone)
+    condition, rows = narrow(holding, constraint, region, Deadline.after(None))
+    return holding.catalog.query([*names, *_PLACE], condition, rows, primary=primary)
 
 
 def _dataset(

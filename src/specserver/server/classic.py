@@ -31,14 +31,13 @@ from typing import Annotated, Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from numpy.lib import format as npy
-from pyarrow import csv as arrow_csv
 
 from .. import __version__
 from ..errors import BadParameter, TooMuch
+from ..formats.text import csv_pieces
 from ..model.grid import Grid, PixelRange
 from ..service import ContextInfo, QueryRequest, Selection
 from ..service.query import TUPLE
@@ -71,7 +70,6 @@ Rows = Sequence[Sequence[object]]
 _HELLO: Final = answers("A text that begins with `Hello World`.", TEXT)
 _LISTED: Final = answers("A listing.", TEXT, JSON, CSV) | told(400, 401, 404, 422)
 _WINDOW_PIX: Final = 20_000  # four times the widest survey: a batch of such rows is 160 MB
-_CSV_ROWS: Final = 65_536  # rows of one chunk: some MB of text
 _CHUNK_BYTES: Final = 2**20  # handing over each spectrum by itself would cost more than reading it
 _ARRAY_FORMATS: Final = ("numpy", "pandas", "table", "spectrum")  # the client converts the rest
 
@@ -206,7 +204,7 @@ def query(
             timeout_s=min(asked.timeout or settings.query_timeout_s, settings.query_timeout_s),
         )
         return lane.answer(
-            lambda: _csv_chunks(service.query(request, max_rows=settings.max_rows)),
+            lambda: csv_pieces(service.query(request, max_rows=settings.max_rows)),
             CSV,
             cost=query_cost(request),
         )
@@ -343,20 +341,7 @@ def _look_up(selection: Selection, info: ContextInfo, asked: QueryParameters) ->
     """Return, as CSV, columns of the spectra that ``id`` names, best of their object or not."""
     fields = read_names(asked.fields) or (info.id_column,)
     columns = [one for name in fields for one in (info.id_form.parts if name == TUPLE else (name,))]
-    return _csv_chunks(read_columns(selection, columns, np.arange(selection.nspec)))
-
-
-def _csv_chunks(table: pa.Table) -> Iterator[bytes]:
-    """Write a table as CSV; every number is read back as the same number."""
-    header = StringIO()
-    # Unquoted: the old client knows its own files by the text they start with.
-    csv.writer(header, lineterminator="\n").writerow(table.column_names)
-    yield header.getvalue().encode()
-    options = arrow_csv.WriteOptions(include_header=False)
-    for batch in table.to_batches(max_chunksize=_CSV_ROWS):
-        rows = BytesIO()
-        arrow_csv.write_csv(batch, rows, options)
-        yield rows.getvalue()
+    return csv_pieces(read_columns(selection, columns, np.arange(selection.nspec)))
 
 
 def _check_format(fmt: str) -> None:

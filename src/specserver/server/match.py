@@ -1,19 +1,16 @@
 """The crossmatch endpoint: a table of positions in, the objects near them out."""
 
-import csv
 from collections.abc import Iterator
-from io import BytesIO, StringIO
 from typing import Annotated, Any, Final, Literal
 
-import pyarrow as pa
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response, StreamingResponse
-from pyarrow import csv as arrow_csv
 from pydantic import BaseModel, Field
 
 from ..errors import TooMuch
 from ..formats.arrow import stream_table
 from ..formats.positions import read_positions
+from ..formats.text import csv_pieces
 from ..service.match import MatchRequest
 from .deps import ServerSettings, Service
 from .described import ARROW, CSV, ContextField, ProfileField, answers
@@ -23,8 +20,6 @@ from .lanes import RequestLane
 
 router = APIRouter(prefix="/bulk", tags=["bulk"])
 
-_CSV_ROWS: Final = 100_000
-"""Rows of one piece of a CSV."""
 _ARCSEC_DEG: Final = 1.0 / 3600.0
 _TOLD: Final = (
     "`row` (of the body, from 0), the identifier, `separation` in arcsec, then `fields`; in the"
@@ -112,7 +107,7 @@ def bulk_match(
 
     def make() -> Iterator[bytes]:
         table = service.match(wanted, max_rows=settings.max_rows)
-        return _csv_pieces(table) if as_csv else stream_table(table)
+        return csv_pieces(table) if as_csv else stream_table(table)
 
     # A position costs about what a small cone does.
     return lane.answer(make, CSV if as_csv else ARROW, cost=len(ra))
@@ -122,15 +117,3 @@ def _answered_as(accept: str, given: str) -> str:
     """Return the media type of the answer: the first of ours that is accepted, else the body's."""
     kinds = [part.partition(";")[0].strip().lower() for part in f"{accept},{given}".split(",")]
     return next((kind for kind in kinds if kind in {ARROW, CSV}), ARROW)
-
-
-def _csv_pieces(table: pa.Table) -> Iterator[bytes]:
-    """Write a table as CSV; every number is read back as the same number."""
-    header = StringIO()
-    csv.writer(header, lineterminator="\n").writerow(table.column_names)
-    yield header.getvalue().encode()
-    options = arrow_csv.WriteOptions(include_header=False)
-    for batch in table.to_batches(max_chunksize=_CSV_ROWS):
-        rows = BytesIO()
-        arrow_csv.write_csv(batch, rows, options)
-        yield rows.getvalue()

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from ..catalog.constraint import ConeArgs, parse_constraint
+from ..catalog.constraint import Condition, ConeArgs, parse_constraint
 from ..catalog.deadline import Deadline
+from ..catalog.duckdb import Rows
 from ..catalog.idlist import split_ids
 from ..errors import BadParameter
 from ..model.region import Cone, Polygon, cone, polygon
-from .archive import Archive, QueryTable
+from .archive import Archive, Holding, QueryTable
 
 TUPLE = "tuple"
 """Field name that stands for the parts of the tuple form of an identifier."""
@@ -49,22 +50,7 @@ def run_query(archive: Archive, request: QueryRequest, *, max_rows: int | None =
     asked = archive.table(request.context, request.catalog, primary=request.primary)
     catalog = asked.catalog
     named = wanted_fields(asked, request.fields)
-    ids, rest = split_ids(request.constraint, asked.survey)
-    condition = parse_constraint(rest, catalog.columns, asked.survey.aliases)
-    region = request.region
-    if condition.region is not None:
-        if region is not None:
-            raise BadParameter("constraint", request.constraint, "give the position only once")
-        given = condition.region
-        region = (
-            cone(given.ra_deg, given.dec_deg, given.radius_deg)
-            if isinstance(given, ConeArgs)
-            else polygon(given.vertices)
-        )
-    rows = None if region is None else catalog.in_region(region, deadline)
-    if ids is not None:
-        named_rows = catalog.all_with_ids(ids)
-        rows = named_rows if rows is None else np.intersect1d(rows, named_rows)
+    condition, rows = narrow(asked, request.constraint, request.region, deadline)
     fields = list(dict.fromkeys(named.values()))
     table = catalog.query(
         fields,
@@ -75,6 +61,34 @@ def run_query(archive: Archive, request: QueryRequest, *, max_rows: int | None =
         max_rows=max_rows,
     )
     return pa.table([table.column(column) for column in named.values()], names=list(named))
+
+
+def narrow(
+    asked: QueryTable | Holding, constraint: str, region: Cone | Polygon | None, deadline: Deadline
+) -> tuple[Condition, Rows | None]:
+    """Return the condition that is left, and the only rows it can be true of; None: any.
+
+    Parameters
+    ----------
+    constraint : may itself begin with a position, where no region is given
+    """
+    catalog = asked.catalog
+    ids, rest = split_ids(constraint, asked.survey)
+    condition = parse_constraint(rest, catalog.columns, asked.survey.aliases)
+    if condition.region is not None:
+        if region is not None:
+            raise BadParameter("constraint", constraint, "give the position only once")
+        given = condition.region
+        region = (
+            cone(given.ra_deg, given.dec_deg, given.radius_deg)
+            if isinstance(given, ConeArgs)
+            else polygon(given.vertices)
+        )
+    rows = None if region is None else catalog.in_region(region, deadline)
+    if ids is not None:
+        named_rows = catalog.all_with_ids(ids)
+        rows = named_rows if rows is None else np.intersect1d(rows, named_rows)
+    return condition, rows
 
 
 def _asks_for_spectra(asked: QueryTable, fields: Sequence[str]) -> bool:
