@@ -1,14 +1,14 @@
 """Which spectra are stored already: by identifier, and by what tells those of one apart."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-NO_KEY = 0
+NO_KEY: Final = 0
 """Stands for the key of a spectrum that needs none."""
+_SIDES: Final[tuple[Literal["left", "right"], ...]] = ("left", "right")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,19 +24,10 @@ class Known:
         order = np.lexsort((keys, ids))
         return cls(ids[order], keys[order])
 
-    @classmethod
-    def none(cls, dtype: str) -> "Known":
-        """Return nothing, with identifiers of a type."""
-        return cls(np.empty(0, dtype), np.empty(0, np.int64))
-
     def holds(self, number: int, key: int | None) -> bool:
         """Tell whether a spectrum is among them."""
-        first, stop = self._run(number)
-        keys = self.keys[first:stop]
-        at = int(np.searchsorted(keys, NO_KEY if key is None else key))
-        return at < len(keys) and int(keys[at]) == (NO_KEY if key is None else key)
-
-    def _run(self, number: int) -> Sequence[int]:
-        """Return where the spectra of an identifier begin and end."""
         wanted = self.ids.dtype.type(number)
-        return [int(np.searchsorted(self.ids, wanted, side)) for side in ("left", "right")]
+        first, stop = (int(np.searchsorted(self.ids, wanted, side)) for side in _SIDES)
+        keys, sought = self.keys[first:stop], NO_KEY if key is None else key
+        at = int(np.searchsorted(keys, sought))
+        return at < len(keys) and int(keys[at]) == sought
