@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from .grid import Grid, PixelRange
 from .ids import IdForm
+from .medium import VACUUM, Medium
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +187,9 @@ class Survey:
     """Files that one process reads before what it wrote of them is committed."""
     many_per_file: bool = False
     """A file holds many spectra, so a spectrum is named by the file and its identifier."""
+    medium: Medium | None = VACUUM
+    """Medium of the wavelengths of all its spectra; None: each spectrum states its own in the
+    catalogue column `medium.MEDIUM_COLUMN`."""
 
     @property
     def vectors(self) -> tuple[Vector, ...]:
