@@ -63,7 +63,7 @@ def test_values_are_those_of_the_file(tmp_path: Path) -> None:
     assert set(one.ivar[one.ivar > 0].tolist()) == {4.0}
     assert np.flatnonzero(one.mask).tolist() == [3]
     assert u.Unit(one.unit) == UNIT
-    assert not one.in_air
+    assert one.medium == "unknown"
 
 
 def test_falling_wavelengths_are_turned_round_with_their_values(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_air_is_noted_and_positions_are_read_from_headers(tmp_path: Path) -> Non
     cards = {"RA": "10:00:00", "DEC": "-02:30:00", "VACUUM": False, "REDSHIFT": 0.5}
     path = write_table(tmp_path / "a.fits", cards=cards)
     (one,) = read_file(path)
-    assert one.in_air
+    assert one.medium == "air"
     assert (one.ra_deg, one.dec_deg, one.z) == (150.0, -2.5, 0.5)
     (one,) = read_file(write_table(tmp_path / "b.fits"))
     assert np.isnan([one.ra_deg, one.dec_deg, one.z]).all()

@@ -108,6 +108,13 @@ def ingest(
         str | None,
         typer.Option(metavar="FORMAT", help="With --reader: the files' format in specutils."),
     ] = None,
+    medium: Annotated[
+        str | None,
+        typer.Option(
+            metavar="air|vacuum",
+            help="With --reader: what wavelengths are in, where a file does not say.",
+        ),
+    ] = None,
 ) -> None:
     """Bring spectra into the store; what is there already is left alone.
 
@@ -127,7 +134,7 @@ def ingest(
         "id": id_column, "file": file_column, "ra": ra_column, "dec": dec_column, "z": z_column
     }  # fmt: skip
     columns = {what: name for what, name in named.items() if name}
-    wishes = Wishes(title or "", catalog, columns, step, flux_unit, loader or "")
+    wishes = Wishes(title or "", catalog, columns, step, flux_unit, loader or "", medium or "")
     if reader not in {None, "specutils"}:
         raise BadParameter("reader", reader, "specutils; a survey with files of its own kind is a"
                            " plug-in, see 'add a survey' in the guide")  # fmt: skip

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from ..catalog.tablefile import read_table
 from ..errors import BadFile, BadParameter, IngestError, UnknownContext
 from ..files import EVERYONE_READS, locked, replace_file
+from ..model.medium import AIR, VACUUM
 from ..store.layout import segment_names
 from ..surveys import find_release
 from ..surveys.anyfile import is_spectrum_name, read_file
@@ -44,6 +45,8 @@ class Wishes:
     """What flux is in, where the files do not say or say it wrongly."""
     loader: str = ""
     """Name of the files' format in specutils."""
+    medium: str = ""
+    """What wavelengths are in where a file does not say: air or vacuum; empty: not known."""
 
 
 def declare(data: Path, context: str, paths: Iterable[Path], wishes: Wishes) -> None:
@@ -59,6 +62,8 @@ def declare(data: Path, context: str, paths: Iterable[Path], wishes: Wishes) -> 
         No file can be read, or an ingest into the context is at work.
     """
     _require_free(context)
+    if wishes.medium not in {"", AIR, VACUUM}:
+        raise BadParameter("medium", wishes.medium, "air or vacuum")
     folder = data / context
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / "ingest.lock", wait=False) as mine:
@@ -129,7 +134,7 @@ def _first(context: str, files: Iterable[Path], wishes: Wishes) -> Declaration:
         if len(reasons) == _TRIED:
             break
         try:
-            spectra = read_file(path, wishes.loader)
+            spectra = read_file(path, wishes.loader, wishes.medium)
         except BadFile as error:
             reasons.append(f"{path}: {error}")
             continue
@@ -146,6 +151,7 @@ def _first(context: str, files: Iterable[Path], wishes: Wishes) -> Declaration:
             step_aa=float(wishes.step_aa or _STEP_AA),
             loader=wishes.loader,
             many_per_file=len(spectra) > 1,
+            medium=wishes.medium,
         )
     listed = "".join(f"\n  {one}" for one in reasons[:5]) or " there is none"
     raise IngestError(f"no file that specutils reads:{listed}")
@@ -185,8 +191,11 @@ def _changed(present: Declaration, wishes: Wishes, *, fixed: bool) -> Declaratio
         step_aa=present.step_aa if wishes.step_aa is None else float(wishes.step_aa),
         flux_unit=units[0],
         ivar_unit=units[1],
+        medium=wishes.medium or present.medium,
     )
     for option, now, before in (
+        # What nobody said before may be said now: it is for files that are still to be read.
+        ("medium", changed.medium, present.medium or changed.medium),
         ("step", changed.step_aa, present.step_aa),
         ("flux-unit", changed.flux_unit, present.flux_unit),
     ):

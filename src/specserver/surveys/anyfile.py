@@ -11,6 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import BadFile
+from ..model.medium import Medium
+from .fileparts import read_parts
+from .statedmedium import medium_of
 
 _PACKED: Final = (".gz", ".fz", ".bz2")
 _ENDINGS: Final = frozenset(
@@ -34,7 +37,7 @@ class ReadSpectrum:
     """One spectrum of a file."""
 
     wave: npt.NDArray[np.float64]
-    """1D[npix] float64, Å, rising; vacuum unless ``in_air``."""
+    """1D[npix] float64, Å, rising, in the medium ``medium``."""
     flux: npt.NDArray[np.float64]
     """1D[npix] float64, in ``unit``."""
     ivar: npt.NDArray[np.float64] | None
@@ -43,8 +46,8 @@ class ReadSpectrum:
     """1D[npix] uint32; 1: masked by the file, or no number."""
     unit: str
     """Unit of flux as astropy reads it; empty where there is none."""
-    in_air: bool
-    """The file says that its wavelengths are in air."""
+    medium: Medium
+    """What its wavelengths are in, as the file says, or else whoever reads it."""
     ra_deg: float
     dec_deg: float
     """ICRS position of the object from the header; NaN: it has none."""
@@ -69,13 +72,14 @@ def is_spectrum_name(path: Path) -> bool:
     return Path(name).suffix.lower() in _ENDINGS and not name.startswith(".")
 
 
-def read_file(path: Path, loader: str = "") -> list[ReadSpectrum]:
+def read_file(path: Path, loader: str = "", medium: str = "") -> list[ReadSpectrum]:
     """Read all spectra of a file with specutils.
 
     Parameters
     ----------
     path : the file
     loader : name of the format in specutils; empty to have it recognised
+    medium : what wavelengths are in where the file does not say: air, vacuum; empty: not known
 
     Raises
     ------
@@ -94,10 +98,12 @@ def read_file(path: Path, loader: str = "") -> list[ReadSpectrum]:
             raise BadFile(_why(error)) from error
         spectra: list[ReadSpectrum] = []
         shared: Mapping[str, Any] = {}
+        parts = read_parts(path)
         for one in found:
             # Where a file has one header, its first spectrum has it.
             shared = _header(one) or shared
-            spectra += _rows(one, shared)
+            stated = medium_of(parts, np.ravel(one.spectral_axis.value), medium)
+            spectra += _rows(one, shared, stated)
     if not spectra:
         raise BadFile("specutils finds no spectrum in it")
     return spectra
@@ -117,11 +123,11 @@ def _header(one: Any) -> Mapping[str, Any]:
     return header if header is not None and hasattr(header, "get") else {}
 
 
-def _rows(one: Any, header: Mapping[str, Any]) -> Iterator[ReadSpectrum]:
+def _rows(one: Any, header: Mapping[str, Any], medium: Medium) -> Iterator[ReadSpectrum]:
     """Yield the spectra of a Spectrum, which may have many on one axis."""
     if one.flux.ndim > 2:
         raise BadFile(f"flux has {one.flux.ndim} dimensions: a cube, not spectra")
-    wave, in_air = _wave(one, header)
+    wave = _wave(one)
     flux = _by_row(one, _numbers(one.flux.value, "flux"))
     if flux.shape[-1] != len(wave):
         raise BadFile(f"{flux.shape[-1]} values of flux for {len(wave)} wavelengths")
@@ -142,7 +148,7 @@ def _rows(one: Any, header: Mapping[str, Any]) -> Iterator[ReadSpectrum]:
             ivar=None if ivar is None else np.where(number, ivar[index, turn], 0.0),
             mask=(masked[index, turn] | ~number).astype(np.uint32),
             unit=one.flux.unit.to_string(),
-            in_air=in_air,
+            medium=medium,
             ra_deg=ra,
             dec_deg=dec,
             z=_redshift(header),
@@ -163,8 +169,8 @@ def _numbers(values: Array, what: str) -> npt.NDArray[np.float64]:
     return np.asarray(np.ma.getdata(values)).astype(np.float64)
 
 
-def _wave(one: Any, header: Mapping[str, Any]) -> tuple[npt.NDArray[np.float64], bool]:
-    """Return the spectral axis, 1D[npix] float64, Å, and whether it is in air."""
+def _wave(one: Any) -> npt.NDArray[np.float64]:
+    """Return the spectral axis, 1D[npix] float64, Å."""
     from astropy import units as u  # noqa: PLC0415
 
     axis = one.spectral_axis
@@ -175,9 +181,7 @@ def _wave(one: Any, header: Mapping[str, Any]) -> tuple[npt.NDArray[np.float64],
         wave = axis.value if axis.unit == u.AA else axis.to_value(u.AA, u.spectral())
     except u.UnitConversionError as error:
         raise BadFile(f"the spectral axis is in {axis.unit}, which are no wavelengths") from error
-    kinds = (str(header.get(name, "")).strip().upper() for name in ("CTYPE1", "AIRORVAC"))
-    in_air = header.get("VACUUM") is False or any(kind[:4] in {"AWAV", "AIR"} for kind in kinds)
-    return _numbers(wave, "the spectral axis"), in_air
+    return _numbers(wave, "the spectral axis")
 
 
 def _ivar(one: Any) -> npt.NDArray[np.float64] | None:

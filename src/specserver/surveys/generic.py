@@ -28,6 +28,7 @@ import numpy.typing as npt
 from ..errors import BadFile, BadParameter, StoreError
 from ..files import EVERYONE_READS, replace_file
 from ..model.grid import Linear, PixelRange
+from ..model.medium import AIR, MEDIUM_COLUMN, VACUUM
 from ..model.survey import Best, Column, FileKey, RawSpectrum, Release, Survey, Vector
 from .anyfile import ReadSpectrum, is_spectrum_name, read_file, stem_of
 from .targets import CORE, Target, open_targets
@@ -68,6 +69,8 @@ class Declaration:
     """Its columns, those besides the core ones."""
     many_per_file: bool = False
     """Whether the first file held several spectra."""
+    medium: str = ""
+    """What wavelengths are in where a file does not say: air or vacuum; empty: not known."""
     reader: str = "specutils"
     format: int = FORMAT
 
@@ -98,7 +101,7 @@ class AnyFileReader:
             With the reason: specutils does not read it, another unit than that of the others, no
             row of the table is of it.
         """
-        spectra = read_file(path, self.declared.loader)
+        spectra = read_file(path, self.declared.loader, self.declared.medium)
         return [
             self._raw(path, one, part if len(spectra) > 1 else 0)
             for part, one in enumerate(spectra, 1)
@@ -119,7 +122,7 @@ class AnyFileReader:
             "id": target.id,
             "name": target.name,
             "part": max(part, 1),
-            "in_air": one.in_air,
+            MEDIUM_COLUMN: one.medium,
         }
         vectors: dict[str, npt.NDArray[Any]] = {"flux": one.flux, "mask": one.mask}
         if one.ivar is not None:
@@ -174,7 +177,7 @@ def survey_of(declared: Declaration, folder: Path) -> Survey:
     ivar = Vector("ivar", "<f8", declared.ivar_unit, "inverse variance; 0: no information")
     record = (
         Vector("flux", "<f8", unit, "flux as the file gives it"),
-        Vector("wavelength", "<f8", "Angstrom", "vacuum wavelength, unless in_air"),
+        Vector("wavelength", "<f8", "Angstrom", "wavelength, in the medium of the spectrum"),
         *((ivar,) if declared.has_ivar else ()),
         Vector("mask", "<u4", "", "1: masked by the file, or not a number"),
     )
@@ -197,13 +200,14 @@ def survey_of(declared: Declaration, folder: Path) -> Survey:
         flux_scale=unit,
         mask_vector="mask",
         bad_bits=1,
-        frame="as the files or their table give it; wavelengths in vacuum, unless in_air",
+        frame="as the files or their table give it; wavelengths in the medium that each row names",
         releases=(release,),
         reader=AnyFileReader(declared, folder),
         tables=MappingProxyType(
             {"objects": "the first spectrum of each id (is_best = 1)", "spectra": "all spectra"}
         ),
         many_per_file=declared.many_per_file,
+        medium=None,
     )
 
 
@@ -286,6 +290,9 @@ def _parsed(values: dict[str, Any], path: Path) -> Declaration:
     if isinstance(form, int) and form > FORMAT:
         raise StoreError(str(path), f"format {form} is newer than this program's")
     columns = tuple(Column(**one) for one in values.pop("columns", ()))
+    if "medium" not in values:
+        # Declared before that was a core column, which goes before the table's own of that name.
+        columns = tuple(one for one in columns if one.name != MEDIUM_COLUMN)
     declared = Declaration(**values, columns=columns)
     if declared.context != path.parent.name:
         raise ValueError(f"it declares {declared.context!r}")
@@ -306,6 +313,8 @@ def _validate(declared: Declaration) -> None:
     flags = (declared.has_ivar, declared.many_per_file)
     if not all(isinstance(one, bool) for one in flags) or declared.format != FORMAT:
         raise ValueError(f"has_ivar, many_per_file are true or false, format is {FORMAT}")
+    if declared.medium not in {"", AIR, VACUUM}:
+        raise BadParameter("medium", declared.medium, "air or vacuum")
     if declared.table and not _TABLE.fullmatch(declared.table):
         raise ValueError(f"{declared.table!r} is no name of a table of targets")
     names = [one.name for one in (*CORE, *declared.columns)]

@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from ..errors import BadFile, BadParameter
+from ..model.medium import MEDIUM_COLUMN
 from ..model.survey import Column
 from .anyfile import degrees, stem_of
 
@@ -25,7 +26,7 @@ CORE: Final = (
     Column("z", "<f8", "", "redshift"),
     Column("class", "U", "", "class of the object"),
     Column("part", "<i4", "", "number of the spectrum in its file, from 1"),
-    Column("in_air", "?", "", "the file says that its wavelengths are in air"),
+    Column(MEDIUM_COLUMN, "U", "", "medium of its wavelengths: vacuum, air or unknown"),
     Column("is_best", "u1", "", "1: the first spectrum of the id"),
 )
 FILE: Final = "_file"
@@ -39,8 +40,8 @@ _USUAL: Final[Mapping[str, tuple[str, ...]]] = {
             "_dej2000", "de_icrs", "dec_icrs"),
     "z": ("z", "redshift", "z_spec", "zspec", "zbest", "z_best"),
 }  # fmt: skip
-# What the database calls the file that a row is read from.
-_RESERVED: Final = ("filename",)
+# What the database calls the file that a row is read from, and an older core column.
+_RESERVED: Final = ("filename", "in_air")
 _WORD = re.compile(r"[^A-Za-z0-9]+")
 _PIECE = re.compile(r"_+")
 
