@@ -18,7 +18,7 @@ from ..model.lines import ABSORPTION_LINES, EMISSION_LINES, SpectralLine, vacuum
 from ..render.overplot import draw_spectra
 from ..render.plot import DPI, PARTS, FigureLook, Limits, draw_spectrum, panels_of
 from ..render.series import series_labels
-from ..render.style import Plotted, unit_label
+from ..render.style import Plotted, unit_label, with_gaps
 from .answers import split_names
 from .overlaid import is_median, shared_parts, spread_out
 from .request import Values
@@ -102,7 +102,7 @@ def draw(asked: PlotWanted, spectra: Sequence["Viewed"]) -> Drawing:
         parts = tuple(part for part in parts if part not in {"noise", "ivar"})
     marked = _lines(asked)
     plotted = [
-        _plotted(one, label, rest=rest, lines=marked, with_model="model" in parts)
+        _plotted(with_gaps(one), label, rest=rest, lines=marked, with_model="model" in parts)
         for one, label in zip(spectra, labels, strict=True)
     ]
     if asked.title is not None:
@@ -120,7 +120,7 @@ def draw(asked: PlotWanted, spectra: Sequence["Viewed"]) -> Drawing:
         args={name: args for name, args in asked.args.items() if args},
     )
     figsize = asked.figsize or (12.0, 5.0 + 1.4 * len(panels_of(look)))
-    return Drawing(plotted, look, spectra[0].sky, figsize)
+    return Drawing(plotted, look, with_gaps(spectra[0]).sky, figsize)
 
 
 def _is_rest(asked: PlotWanted, spectra: Sequence["Viewed"]) -> bool:
@@ -141,7 +141,7 @@ def _plotted(
         # Only the axis moves; flux density stays as observed, not multiplied by 1 + z.
         wave=one.wave / (1.0 + (one.z or 0.0)) if rest else one.wave,
         flux=one.flux,
-        ivar=np.ones(len(one.wave)) if one.ivar is None else one.ivar,
+        ivar=np.isfinite(one.flux).astype(np.float64) if one.ivar is None else one.ivar,
         model=one.model if with_model else None,
         title=title,
         about=_about(one, one.z),

@@ -7,7 +7,8 @@ others are resampled (`specserver.ops.rebin`), after these rules:
   by the width of the overlap; its variance is that of this mean. A bad pixel so contributes
   nothing, and takes no neighbour with it.
 * Where good pixels cover less than half of an output pixel, flux and ivar are zero, as they are
-  outside a spectrum, in pixels that it covers in part only too.
+  outside a spectrum, in pixels that it covers in part only too. A gap in the wavelengths
+  (`specserver.ops.pixels.find_gaps`) holds no pixel.
 * Bits of a mask are set where any input pixel has them that the output pixel overlaps.
 * Neighbours that share an input pixel are correlated; ``ivar`` does not tell.
 * Vectors in pixels and those derived from other resolutions (wdisp, sky, model) are left out.
@@ -26,7 +27,8 @@ from ..errors import BadParameter
 from ..model.grid import Grid, PixelRange, span
 from ..model.survey import Vector
 from ..ops.maskbits import any_bits
-from ..ops.rebin import pixel_edges, rebin
+from ..ops.pixels import Edges, pixel_edges
+from ..ops.rebin import rebin
 from .convert import axis_wave
 from .decode import Spectra
 from .joined import common_record, joined
@@ -76,7 +78,8 @@ def resample_spectra(parts: Sequence[Spectra], values: list[str] | None, watch: 
             if not part.on_lattice[index]:
                 edges = _own_edges(part.head.grid, one)
             elif lattice is not None:
-                edges = lattice[first - own.first : first - own.first + len(one) + 1]
+                begin = first - own.first
+                edges = Edges.without_gaps(lattice[begin : begin + len(one) + 1])
             if edges is None:
                 at, fields = first - window.first, {name: one[name] for name in moved}
             else:
@@ -119,10 +122,10 @@ def _window(parts: Sequence[Spectra]) -> PixelRange:
         if own.count and part.head.grid == grid:
             runs.append(own)
         elif own.count:
-            runs.append(_covered(grid, _edges(part.head.grid, own)))
+            runs.append(_covered(grid, _edges(part.head.grid, own)[[0, -1]]))
         for record, on_lattice in zip(part.data, part.on_lattice.tolist(), strict=True):
             if not on_lattice and len(record):
-                runs.append(_covered(grid, _own_edges(part.head.grid, record)))
+                runs.append(_covered(grid, _own_edges(part.head.grid, record).ends))
     if not runs:
         return PixelRange(0, 0)
     return PixelRange(min(one.first for one in runs), max(one.stop for one in runs))
@@ -134,9 +137,9 @@ def _on_lattice(part: Spectra) -> PixelRange:
     return span(part.first[part.on_lattice], counts[part.on_lattice])
 
 
-def _covered(grid: Grid, edges: Array) -> PixelRange:
+def _covered(grid: Grid, ends: Array) -> PixelRange:
     """Return the lattice pixels between two wavelengths, Å, that are covered in part at least."""
-    first, last = grid.position(float(edges[0])), grid.position(float(edges[-1]))
+    first, last = grid.position(float(ends[0])), grid.position(float(ends[1]))
     return PixelRange(floor(first), ceil(last) + 1)
 
 
@@ -147,13 +150,13 @@ def _edges(grid: Grid, pixels: PixelRange) -> Array:
     return edges
 
 
-def _own_edges(grid: Grid, record: Array) -> Array:
-    """Return the edges of the pixels of a spectrum that lies off the lattice, Å, 1D[npix + 1]."""
+def _own_edges(grid: Grid, record: Array) -> Edges:
+    """Return the edges of the pixels of a spectrum that lies off the lattice."""
     wave = axis_wave({grid.axis: record[grid.axis]})
     if len(wave) > 1:
         return pixel_edges(wave)
     # A pixel of unknown width holds nothing that could be shared out.
-    return np.concatenate([wave, wave])
+    return Edges.without_gaps(np.concatenate([wave, wave]))
 
 
 def resample(record: Array, wave: Array, grid: Grid) -> tuple[int, dict[str, Array]]:
@@ -172,25 +175,26 @@ def resample(record: Array, wave: Array, grid: Grid) -> tuple[int, dict[str, Arr
         First lattice pixel, and flux, ivar (float64) and masks, 1D[n] each.
     """
     edges = pixel_edges(wave)
-    pixels = _covered(grid, edges)
+    pixels = _covered(grid, edges.ends)
     at, fields = _resampled(record, edges, _edges(grid, pixels))
     return pixels.first + at, fields
 
 
-def _resampled(record: Array, edges: Array, wanted: Array) -> tuple[int, dict[str, Array]]:
+def _resampled(record: Array, edges: Edges, wanted: Array) -> tuple[int, dict[str, Array]]:
     """Return the first output pixel under a spectrum; flux, ivar and masks from there on.
 
     Parameters
     ----------
     record : 1D[npix] structured
-    edges : 1D[npix + 1] float64, Å
+    edges : edges of its pixels
     wanted : 1D[m + 1] float64, Å, edges of all output pixels
     """
-    low, high = np.searchsorted(wanted, edges[[0, -1]]).tolist()
+    begin, end = edges.ends
+    low, high = np.searchsorted(wanted, edges.ends).tolist()
     low, high = max(low - 1, 0), max(min(high, len(wanted) - 1), 0)
     wanted = wanted[low : high + 1]
     spare = _ROUNDING * np.diff(wanted)
-    inside = (wanted[:-1] >= edges[0] - spare) & (wanted[1:] <= edges[-1] + spare)
+    inside = (wanted[:-1] >= begin - spare) & (wanted[1:] <= end + spare)
     # Where a survey states no uncertainties, all pixels count alike, and none come out.
     stated = "ivar" in (record.dtype.names or ())
     ivar = record["ivar"] if stated else np.ones(len(record))

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from ..errors import BadParameter
 from ..model.lines import air_to_vacuum
+from .pixels import pixel_edges
 
 Band = tuple[float, float]
 """Lower and upper limit, Å."""
@@ -127,7 +128,8 @@ def line_index(
     Parameters
     ----------
     wave : 1D[npix] float, vacuum Å, ascending
-        Observed wavelength of the pixels' centres; a pixel ends half way to the next.
+        Observed wavelength of the pixels' centres; a pixel ends half way to the next, but for
+        gaps (`specserver.ops.pixels.find_gaps`), which are in no pixel.
     flux : [..., npix] float
         Flux density per Å, in any unit.
     ivar : [..., npix] float
@@ -192,25 +194,24 @@ def _cut(
     npix = wave.size
     if npix < 2:
         return None
-    middles = (wave[1:] + wave[:-1]).astype(np.float64) / 2.0
-    edges = np.concatenate([[2 * wave[0] - middles[0]], middles, [2 * wave[-1] - middles[-1]]])
-    reach = (span[0] * stretch >= edges[0]) & (span[1] * stretch <= edges[-1])
+    edges = pixel_edges(wave.astype(np.float64))
+    first, last = edges.ends
+    reach = (span[0] * stretch >= first) & (span[1] * stretch <= last)
     rows = np.flatnonzero(reach & np.isfinite(stretch) & (stretch > 0.0))
     if not rows.size:
         return None
     shift = stretch[rows, None]
-    begin = np.searchsorted(edges, span[0] * shift, "right") - 1
-    stop = np.searchsorted(edges, span[1] * shift, "left")
+    begin, stop = edges.runs(span[0] * shift, span[1] * shift)
     # As wide for each as for the widest: what is beyond a span lies in no band.
     columns = begin + np.arange(int((stop - begin).max()))
     inside = columns < npix
     columns = np.minimum(columns, npix - 1)
     values, weights = (one[rows[:, None], columns].astype(np.float64) for one in (flux, ivar))
-    good = inside & (weights > 0.0) & np.isfinite(values)
+    good = inside & (weights > 0.0) & np.isfinite(weights) & np.isfinite(values)
     return _Pixels(
         rows,
-        edges[columns] / shift,
-        edges[columns + 1] / shift,
+        edges.lower[columns] / shift,
+        edges.upper[columns] / shift,
         np.where(good, values, 0.0),
         np.where(good, 1.0 / np.where(good, weights, 1.0), 0.0),
         good,

@@ -3,6 +3,7 @@
 One rule for both. An output pixel is the mean of the good input pixels that it overlaps, weighted
 by the width of the overlap; its variance is that of this mean, so by the squares of the weights.
 Where good pixels cover less than half of it, it holds nothing. Flux density stays as observed.
+Where wavelengths have a gap (`pixels.find_gaps`) there is no pixel.
 """
 
 from collections.abc import Iterable
@@ -11,6 +12,8 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+
+from .pixels import Edges
 
 _LEAST_GOOD: Final = 0.5
 # What a cover of exactly a half may lose in float64.
@@ -123,7 +126,7 @@ def mark_good(flux: Array, ivar: Array) -> npt.NDArray[np.bool_]:
 
 
 def rebin_rows(
-    spectra: Iterable[tuple[Array, Array, npt.NDArray[np.bool_], Array]],
+    spectra: Iterable[tuple[Array, Array, npt.NDArray[np.bool_], Edges]],
     wanted: npt.NDArray[np.float64],
     dtype: npt.DTypeLike,
 ) -> Rows:
@@ -132,13 +135,13 @@ def rebin_rows(
     Parameters
     ----------
     spectra : of each flux and ivar, 1D[npix] float, good, 1D[npix] bool, and the edges of its
-        pixels, 1D[npix + 1] float64, Å, ascending
+        pixels
     wanted : 1D[m + 1] float64, Å, ascending
         Edges of the lattice's pixels, those from pixel 0 on.
     """
     made: list[tuple[int, Array, Array]] = []
     for flux, ivar, good, edges in spectra:
-        low, high = np.searchsorted(wanted, edges[[0, -1]])
+        low, high = np.searchsorted(wanted, edges.ends)
         low, high = max(int(low) - 1, 0), min(int(high), len(wanted) - 1)
         made.append((low, *rebin(flux, ivar, good, edges, wanted[low : high + 1])))
     left = min((low for low, _, _ in made), default=0)
@@ -154,7 +157,7 @@ def rebin(
     flux: Array,
     ivar: Array,
     good: npt.NDArray[np.bool_],
-    edges: npt.NDArray[np.float64],
+    edges: Edges,
     wanted: npt.NDArray[np.float64],
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Rebin one spectrum; return flux and variance, zero where a pixel holds nothing.
@@ -163,7 +166,7 @@ def rebin(
     ----------
     flux, ivar : 1D[npix] float, any unit, flux**-2
     good : 1D[npix] bool, which pixels count
-    edges : 1D[npix + 1] float64, Å, ascending
+    edges : edges of its pixels
     wanted : 1D[m + 1] float64, Å, ascending, edges of the output pixels
 
     Returns
@@ -173,13 +176,12 @@ def rebin(
     npix, wide = len(flux), len(wanted) - 1
     if not npix or wide < 1:
         return np.zeros(max(wide, 0)), np.zeros(max(wide, 0))
-    width = np.where(good, np.diff(edges), 0.0)
+    width = np.where(good, edges.width, 0.0)
     values = np.zeros((3, npix + 2))
     values[0, :npix] = width
     np.multiply(flux, width, out=values[1, :npix], where=good)
     np.divide(width * width, ivar, out=values[2, :npix], where=good)
-    # Where each wanted edge lies, in pixels; beyond the ends it lies at the end.
-    place = np.interp(wanted, edges, np.arange(npix + 1.0))
+    place = edges.place_of(wanted)
     at = place.astype(np.int64)
     part = place - at
     begin, stop = at[:-1], at[1:]
@@ -196,19 +198,3 @@ def rebin(
     np.divide(total, cover, out=out[0], where=usable)
     np.divide(spread, cover**2, out=out[1], where=usable)
     return out[0], out[1]
-
-
-def pixel_edges(wave: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return the edges of pixels, half way between their centres.
-
-    Parameters
-    ----------
-    wave : 1D[npix] float64, Å, two values or more
-
-    Returns
-    -------
-    1D[npix + 1] float64, Å
-    """
-    middle = (wave[1:] + wave[:-1]) / 2
-    ends = 2 * wave[0] - middle[0], 2 * wave[-1] - middle[-1]
-    return np.concatenate([ends[:1], middle, ends[1:]])

@@ -1,7 +1,7 @@
 """What all pictures of spectra have in common: colours, limits, ticks, units, marks of lines."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, floor, isfinite, log10
 from typing import Any, Final
 
@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..model.lines import SpectralLine
+from ..ops.pixels import find_gaps
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -276,3 +277,19 @@ class Viewed:
     """Redshift where the lines are marked first; None: not known, 0."""
     flux_unit: str = ""
     """As astropy reads it."""
+
+
+def with_gaps(one: Viewed) -> Viewed:
+    """Return a spectrum with a bad pixel in each gap of its wavelengths, which no line crosses."""
+    gaps = find_gaps(one.wave) + 1
+    if not len(gaps):
+        return one
+    filled: dict[str, Any] = {
+        "wave": np.insert(one.wave, gaps, (one.wave[gaps - 1] + one.wave[gaps]) / 2),
+        "flux": np.insert(np.asarray(one.flux, np.float64), gaps, np.nan),
+    }
+    for name in ("ivar", "model", "sky"):
+        values = getattr(one, name)
+        if values is not None:
+            filled[name] = np.insert(values, gaps, np.nan if name == "sky" else 0.0)
+    return replace(one, **filled)

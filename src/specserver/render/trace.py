@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from ..ops.pixels import Edges, pixel_edges
 from .inks import LEVELS
 from .sheet import Levels
 from .style import Floats
@@ -68,20 +69,16 @@ def find_steps(view: View, wave: npt.NDArray[np.float64]) -> Steps:
     npix = len(wave)
     if not npix:
         return Steps(np.empty(0, np.intp), np.empty(0, np.intp))
-    edges = np.empty(npix + 1)
-    edges[1:-1] = (wave[1:] + wave[:-1]) / 2
-    half = (wave[1] - wave[0], wave[-1] - wave[-2]) if npix > 1 else (2.0, 2.0)
-    edges[0], edges[-1] = wave[0] - half[0] / 2, wave[-1] + half[1] / 2
+    edges = pixel_edges(wave) if npix > 1 else Edges.without_gaps(wave[0] + np.array([-1.0, 1.0]))
     # The column of each edge, instead of the edges of each column: few columns, many pixels.
-    at = view.column(edges) * _FINE
+    at = Edges(view.column(edges.wave).astype(np.float64) * _FINE, edges.place)
     columns = np.arange(view.width * _FINE)
-    start = np.searchsorted(at, columns, "right") - 1
-    stop = np.searchsorted(at, columns + 1, "left")
-    inside = (stop > 0) & (start < npix)
+    start, stop = at.runs(columns, columns + 1)
+    inside = stop > start
     columns, start, stop = columns[inside], start[inside], stop[inside]
-    start, stop = np.maximum(start, 0), np.minimum(stop, npix)
-    # Where a step falls between two columns, the second one draws it.
-    start[1:] = np.minimum(start[1:], stop[:-1] - 1)
+    # Where a step falls between two columns, the second one draws it; over a gap there is none.
+    beside = np.flatnonzero(np.diff(columns) == 1)
+    start[beside + 1] = np.minimum(start[beside + 1], stop[beside] - 1)
     return Steps(np.stack((start, np.maximum(stop, start + 1)), axis=1).ravel(), columns)
 
 
@@ -127,13 +124,14 @@ def _ranges(view: View, steps: Steps, values: Floats) -> tuple[Floats, Floats]:
     lines = np.append(lines, np.float32(np.nan))
     low = np.fmin.reduceat(lines, steps.ends)[::2]
     high = np.fmax.reduceat(lines, steps.ends)[::2]
-    # A step as wide as the line is thick: a fine column more at either side.
-    return _wider(np.fmin, low), _wider(np.fmax, high)
+    # A step as wide as the line is thick: a fine column more at either side, but not over a gap.
+    beside = np.diff(steps.columns) == 1
+    return _wider(np.fmin, low, beside), _wider(np.fmax, high, beside)
 
 
-def _wider(reduce: np.ufunc, values: Floats) -> Floats:
-    """Return the extremes of each value and its two neighbours."""
+def _wider(reduce: np.ufunc, values: Floats, beside: npt.NDArray[np.bool_]) -> Floats:
+    """Return the extremes of each value and its neighbours, where they are ``beside`` it."""
     wider = values.copy()
-    reduce(wider[1:], values[:-1], out=wider[1:])
-    reduce(wider[:-1], values[1:], out=wider[:-1])
+    reduce(wider[1:], values[:-1], out=wider[1:], where=beside)
+    reduce(wider[:-1], values[1:], out=wider[:-1], where=beside)
     return wider

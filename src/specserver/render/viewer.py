@@ -21,7 +21,17 @@ from bokeh.resources import INLINE
 
 from ..model.lines import ABSORPTION_LINES, EMISSION_LINES, SKY_LINES, SpectralLine
 from .series import series_colours, series_labels
-from .style import DARK, LIGHT, Plotted, Theme, Viewed, flux_limits, unit_label, wave_limits
+from .style import (
+    DARK,
+    LIGHT,
+    Plotted,
+    Theme,
+    Viewed,
+    flux_limits,
+    unit_label,
+    wave_limits,
+    with_gaps,
+)
 from .viewer_parts import Parts, build_parts
 
 # How wavelengths are stored; viewer.mjs has the same names.
@@ -63,6 +73,7 @@ def viewer_document(spectra: Sequence[Viewed], look: Look) -> Document:
     look
         Title, size, colours.
     """
+    spectra = [with_gaps(one) for one in spectra]
     store, has = _store(spectra)
     parts = build_parts(
         len(spectra),

@@ -28,7 +28,7 @@ _SKY_BIT: Final = 1
 # What people look for first in each class; all lines at once would hide the spectrum.
 _STELLAR: Final = frozenset({"Ca K", "Ca H", "G band", "Mg b", "Na D1", "Ca II"})
 _BALMER: Final = frozenset({"Hα", "Hβ", "Hγ", "Hδ"})
-_WARM_PIXELS: Final = 10_000
+_WARM_PIXELS: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)

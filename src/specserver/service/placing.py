@@ -8,7 +8,8 @@ import numpy.typing as npt
 
 from ..errors import UnknownField
 from ..model.grid import Grid, LogLinear, PixelRange, span
-from ..ops.rebin import Rows, mark_good, pixel_edges, rebin_rows, shift_rows
+from ..ops.pixels import Edges, pixel_edges
+from ..ops.rebin import Rows, mark_good, rebin_rows, shift_rows
 from .beside import Beside, Plan, make_plan
 from .cells import BATCH
 from .selection import Selection
@@ -104,29 +105,29 @@ class Placing:
         spectra = zip(flux[:, 1:-1], ivar[:, 1:-1], good[:, 1:-1], strict=True)
         edges = self._edges(batch, batch.left + low + 1, high - low - 2)
         lines = (
-            (f[: len(e) - 1], i[: len(e) - 1], g[: len(e) - 1], e)
-            for (f, i, g), e in zip(spectra, edges, strict=True)
+            (f[:npix], i[:npix], g[:npix], e)
+            for (f, i, g), (npix, e) in zip(spectra, edges, strict=True)
         )
         rows = rebin_rows(lines, self._wanted, self.dtype)
         rows.left += self.span.first
         return rows
 
-    def _edges(self, batch: Beside, first: int, npix: int) -> Iterator[npt.NDArray[np.float64]]:
-        """Yield the edges of each spectrum's pixels in the composite's frame, Å.
+    def _edges(self, batch: Beside, first: int, npix: int) -> Iterator[tuple[int, Edges]]:
+        """Yield of each spectrum how many pixels it has, and their edges in the composite's frame.
 
         On the lattice these are ``npix`` from pixel ``first`` on.
         """
         stretch = self._stretch[batch.members]
         if batch.segment.on_lattice:
             grid = self._selection.grid
-            edges = _lattice_edges(grid, first, npix)
+            edges = Edges.without_gaps(_lattice_edges(grid, first, npix))
             for one in stretch.tolist():
-                yield edges / one
+                yield npix, edges.at_rest(one)
             return
         axes = batch.values[self._selection.grid.axis][:, 1:-1]
         counts = self._selection.count[batch.members].tolist()
         for axis, count, one in zip(axes, counts, stretch.tolist(), strict=True):
-            yield pixel_edges(self._wave(axis[:count])) / one
+            yield count, pixel_edges(self._wave(axis[:count])).at_rest(one)
 
     def _wave(self, axis: Array) -> npt.NDArray[np.float64]:
         """Return vacuum wavelengths of a published axis, Å."""
@@ -165,7 +166,7 @@ class Placing:
                 values = segment.request([axis], rows, segment.window)()[axis]
                 counts = self._selection.count[members[some]].tolist()
                 for index, line, count in zip(some.tolist(), values, counts, strict=True):
-                    ends[:, index] = pixel_edges(self._wave(line[:count]))[[0, -1]]
+                    ends[:, index] = pixel_edges(self._wave(line[:count])).ends
         return ends
 
 
