@@ -5,8 +5,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,13 +39,30 @@ def free_port() -> int:
 
 
 @contextmanager
-def serve(data: Path, folder: Path, *, workers: int = 1) -> Iterator[Served]:
-    """Serve a data folder in a process of its own."""
+def serve(
+    data: Path,
+    folder: Path,
+    *,
+    workers: int = 1,
+    settings: Mapping[str, object] | None = None,
+    options: Sequence[str] = (),
+    log: Path | None = None,
+    before: Sequence[str] = (),
+) -> Iterator[Served]:
+    """Serve a data folder in a process of its own.
+
+    ``settings`` are by name; ``options`` go to the command; ``log`` is a file for standard error;
+    ``before`` is what the command is an argument of, such as ``prlimit``.
+    """
     port = free_port()
     command = [sys.executable, "-m", "specserver", "serve", "--stop-on-eof"]
     command += ["--data", str(data), "--port", str(port), "--workers", str(workers)]
     environment = {**os.environ, "PYTHONWARNINGS": "default"}
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment)
+    environment |= {f"SPECSERVER_{k.upper()}": str(v) for k, v in (settings or {}).items()}
+    with log.open("wb") if log else nullcontext() as stderr:
+        process = subprocess.Popen(
+            [*before, *command, *options], stdin=subprocess.PIPE, env=environment, stderr=stderr
+        )
     url = f"http://127.0.0.1:{port}/spec"
     try:
         _await(process, url)

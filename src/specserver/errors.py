@@ -17,6 +17,7 @@
     │   ├── MixedLattices           spectra that share no wavelength lattice
     │   ├── TooMuch                 a request beyond a named limit
     │   │   └── QueryTimeout        a query that took longer than it was given
+    │   ├── BodyTooSlow             a body that stalls, or takes too long to arrive
     │   ├── NoSuchFile              no such name in the caller's virtual storage
     │   ├── QuotaExceeded           no room in the caller's virtual storage
     │   ├── NotAuthenticated        a token is missing, wrong or expired
@@ -211,6 +212,18 @@ class QueryTimeout(TooMuch):
             self,
             f"the query took longer than {timeout_s:g} s: ask for a smaller region, or for longer"
             " with timeout= as far as the service allows (its setting query_timeout_s)",
+        )
+
+
+class BodyTooSlow(CallerError):
+    """A body that stalls, or takes too long to arrive."""
+
+    code = "body_too_slow"
+
+    def __init__(self, limit_s: float, setting: str) -> None:
+        super().__init__(
+            f"the rest of the request's body did not come within {limit_s:g} s (the server's"
+            f" setting {setting}): send it again, or in parts"
         )
 
 

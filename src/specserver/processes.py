@@ -1,7 +1,8 @@
-"""Processes that must not outlive what started them."""
+"""Processes: they must not outlive what started them, and may hold enough files."""
 
 import atexit
 import os
+import resource
 import signal
 import threading
 from multiprocessing import Pipe, parent_process
@@ -45,3 +46,21 @@ def end_with_stdin() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True, name="end-with-stdin").start()
+
+
+# More than a process can use here; some programs walk through all numbers that a handle may have.
+_MOST_HANDLES = 65_536
+
+
+def raise_handle_limit() -> None:
+    """Let this process, and those that it starts, hold as many files as the system allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_HANDLES if hard == resource.RLIM_INFINITY else min(hard, _MOST_HANDLES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def handle_limit() -> int:
+    """Return how many files and connections this process may hold."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MOST_HANDLES if soft == resource.RLIM_INFINITY else min(soft, _MOST_HANDLES)

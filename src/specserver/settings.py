@@ -37,6 +37,33 @@ class Settings(BaseSettings):
         title="Longest time for a request's line and headers to arrive, seconds",
         description="A connection that never asks anything holds a file handle.",
     )
+    body_stall_timeout_s: float = Field(
+        default=30.0,
+        gt=0,
+        title="Longest time without a byte of a request's body, seconds",
+        description="Then the request is answered with 408: it holds memory and a file handle.",
+    )
+    body_timeout_s: float = Field(
+        default=600.0,
+        gt=0,
+        title="Longest time for a request's whole body to arrive, seconds",
+        description="That is 110 kB/s for the longest that is held in memory; a longer file that is"
+        " put into virtual storage has as much more time.",
+    )
+    body_memory_bytes: int = Field(
+        default=256 * 2**20,
+        ge=2**20,
+        title="Bytes of all bodies that each process receives and holds at once",
+        description="Beyond it a request with a long body is refused with 503 and Retry-After. The"
+        " first 64 KiB of each body are not counted, so that light requests still come in.",
+    )
+    max_connections: int = Field(
+        default=4096,
+        ge=16,
+        title="Connections that each process keeps open",
+        description="Fewer where the system's limit on file handles (ulimit -n) is low. Beyond it"
+        " who has been idle longest is ended, else the new one refused with 503.",
+    )
     max_polygon_corners: int = Field(
         default=10_000,
         ge=3,

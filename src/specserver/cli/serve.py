@@ -24,6 +24,8 @@ _KEPT_MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": str(256 * 2**20),
 }
 _SHUTDOWN_S = 30  # a reader that stands still must not keep a service from ending
+# Connections that the kernel hands over at once: fewer than the handles that are left for them.
+_BACKLOG = 256
 _COUNTS = "specserver-metrics-"
 
 
@@ -77,7 +79,7 @@ def serve(
     require_server()
     import uvicorn
 
-    from ..processes import end_with_stdin
+    from ..processes import end_with_stdin, raise_handle_limit
     from ..server.logs import logging_configuration
     from ..settings import Settings
 
@@ -88,6 +90,7 @@ def serve(
         if chosen is not None:
             os.environ[f"SPECSERVER_LOG_{name}"] = chosen
     settings = Settings()
+    raise_handle_limit()
     if stop_on_eof:
         end_with_stdin()
     processes = workers or min(8, os.cpu_count() or 1)
@@ -104,6 +107,7 @@ def serve(
             log_config=logging_configuration(settings),
             access_log=False,
             timeout_graceful_shutdown=_SHUTDOWN_S,
+            backlog=_BACKLOG,
         )
 
 

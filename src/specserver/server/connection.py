@@ -1,20 +1,22 @@
 """A connection of our HTTP server: uvicorn's, with bounds on what a client may hold of it.
 
 The parser, httptools, takes lines and headers of any length, and uvicorn waits for ever for a
-request to begin and for a reader to read.
+request to begin, for the rest of its body and for a reader to read.
 """
 
 import asyncio
 from functools import cache
+from http import HTTPStatus
 
 from typing_extensions import override
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from ..errors import TooMuch
+from ..errors import BodyTooSlow, Overloaded, SpecServerError, TooMuch
 from ..settings import Settings
 from . import faults
+from .connections import Connections
 from .lanes import ABORT
 
 
@@ -25,7 +27,7 @@ def _limits() -> Settings:
 
 
 class BoundedConnection(HttpToolsProtocol):
-    """Refuses long heads; ends connections that ask nothing, or read nothing."""
+    """Refuses long heads; ends connections that ask nothing, send nothing or read nothing."""
 
     def __init__(
         self,
@@ -35,24 +37,37 @@ class BoundedConnection(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        connections = app_state["connections"]
+        assert isinstance(connections, Connections)
+        self._all = connections
         self._head_bytes = 0
         self._in_head = True
+        self._in_body = False
+        self._has_asked = False
+        self._body_began = self._last_data = 0.0
         self._head_timer: asyncio.TimerHandle | None = None
+        self._body_timer: asyncio.TimerHandle | None = None
         self._read_timer: asyncio.TimerHandle | None = None
 
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request."""
         super().connection_made(transport)
-        self._await_head()
+        if self._all.admit(self):
+            self._await_head()
+        else:
+            self._refuse(Overloaded(faults.RETRY_AFTER_S))
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop all clocks."""
-        for timer in (self._head_timer, self._read_timer):
+        self._all.leave(self)
+        if self._in_body and not self.cycle.response_started and not self.cycle.disconnected:
+            self._all.tell("upload_broken_off", f"{self._who()} went away in the middle of a body")
+        for timer in (self._head_timer, self._body_timer, self._read_timer):
             if timer is not None:
                 timer.cancel()
-        self._head_timer = self._read_timer = None
+        self._head_timer = self._body_timer = self._read_timer = None
         super().connection_lost(exc)
 
     @override
@@ -63,9 +78,12 @@ class BoundedConnection(HttpToolsProtocol):
             if self._head_timer is None:
                 self._await_head()
         super().data_received(data)
+        if self._in_body:
+            self._await_body()
         limit = _limits().max_header_bytes
         if self._in_head and self._head_bytes > limit and not self.transport.is_closing():
-            self._refuse(limit)
+            self._refuse(TooMuch("bytes of headers", self._head_bytes, limit, "max_header_bytes"),
+                         HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)  # fmt: skip
 
     @override
     def on_message_begin(self) -> None:
@@ -76,8 +94,10 @@ class BoundedConnection(HttpToolsProtocol):
 
     @override
     def on_headers_complete(self) -> None:
-        """Go on to the body, of which others know how long it may be."""
-        self._in_head, self._head_bytes = False, 0
+        """Go on to the body."""
+        self._in_head, self._in_body, self._head_bytes = False, True, 0
+        self._has_asked = True
+        self._all.busy(self)
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
@@ -87,13 +107,23 @@ class BoundedConnection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Count what comes as the head of the next request."""
         super().on_message_complete()
-        self._in_head = True
+        self._in_head, self._in_body = True, False
+        if self._body_timer is not None:
+            self._body_timer.cancel()
+            self._body_timer = None
+
+    @override
+    def on_response_complete(self) -> None:
+        """Take note that nothing is asked any more."""
+        super().on_response_complete()
+        if not self.pipeline:
+            self._all.idle(self)
 
     @override
     def pause_writing(self) -> None:
         """Begin to wait for the reader."""
         super().pause_writing()
-        self._read_timer = self.loop.call_later(_limits().send_timeout_s, self.transport.abort)
+        self._read_timer = self.loop.call_later(_limits().send_timeout_s, self._end_reader)
 
     @override
     def resume_writing(self) -> None:
@@ -103,14 +133,77 @@ class BoundedConnection(HttpToolsProtocol):
             self._read_timer = None
         super().resume_writing()
 
-    def _await_head(self) -> None:
-        self._head_timer = self.loop.call_later(_limits().head_timeout_s, self.transport.abort)
+    def end(self) -> None:
+        """End the connection at once."""
+        self.transport.abort()
 
-    def _refuse(self, limit: int) -> None:
-        """Say what is too long, and end the connection."""
-        error = TooMuch("bytes of headers", self._head_bytes, limit, "max_header_bytes")
-        body = bytes(faults.answer(error).body)
-        head = "HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\n"
-        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        self.transport.write(head.encode() + body)
+    def stalled_s(self) -> float:
+        """Return for how long the rest of a body has been waited for, s; 0: for none."""
+        waits = self._in_body and not self.flow.read_paused
+        return self.loop.time() - self._last_data if waits else 0.0
+
+    def _await_head(self) -> None:
+        self._head_timer = self.loop.call_later(_limits().head_timeout_s, self._end_head)
+
+    def _end_head(self) -> None:
+        self._all.tell("head_timeout", f"{self._who()} asked nothing in head_timeout_s")
+        self.transport.abort()
+
+    def _end_reader(self) -> None:
+        self._all.tell("send_timeout", f"{self._who()} did not read its answer in send_timeout_s")
+        self.transport.abort()
+
+    def _await_body(self) -> None:
+        self._last_data = self.loop.time()
+        if self._body_timer is None:
+            self._body_began = self._last_data
+            self._look_at_body()
+
+    def _look_at_body(self) -> None:
+        """See whether a body has stalled, or takes too long on the whole."""
+        limits, now = _limits(), self.loop.time()
+        if self.flow.read_paused:
+            # Nobody here has asked for more.
+            self._last_data = now
+        whole_s = limits.body_timeout_s * max(1.0, self._stated() / limits.max_body_bytes)
+        stall_s = limits.body_stall_timeout_s
+        left_s = min(self._last_data + stall_s, self._body_began + whole_s) - now
+        if left_s > 0:
+            self._body_timer = self.loop.call_later(left_s, self._look_at_body)
+            return
+        stalled = now - self._last_data >= stall_s
+        error = BodyTooSlow(*(
+            (stall_s, "body_stall_timeout_s") if stalled else (whole_s, "body_timeout_s")
+        ))  # fmt: skip
+        self._all.tell("body_timeout", f"{self._who()}: {error.message}")
+        if self.cycle.response_complete:
+            self.transport.abort()
+        else:
+            self._refuse(error)
+
+    def _stated(self) -> int:
+        """Return the length that the head states, bytes; 0: none."""
+        stated = dict(self.headers).get(b"content-length", b"")
+        return int(stated) if stated.isdigit() else 0
+
+    def _who(self) -> str:
+        return self.client[0] if self.client else "a client"
+
+    def _refuse(self, error: SpecServerError, status: HTTPStatus | None = None) -> None:
+        """Say what is wrong in place of the application, and end the connection."""
+        begun = self._has_asked and self.cycle.response_started
+        if begun and not self.cycle.response_complete:
+            # In the middle of an answer nothing else can be said.
+            self.transport.abort()
+            return
+        answer = faults.answer(error)
+        status = status or HTTPStatus(answer.status_code)
+        body = bytes(answer.body)
+        head = f"HTTP/1.1 {status.value} {status.phrase}\r\nConnection: close\r\n"
+        head += "".join(f"{name}: {value}\r\n" for name, value in answer.headers.items())
+        self.transport.write(f"{head}\r\n".encode() + body)
         self.transport.close()
+        if self._has_asked:
+            # What answers it hears that there is nobody to answer.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()

@@ -8,12 +8,14 @@ from typing import Any, Final
 from fastapi import FastAPI, Request
 from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from ..errors import (
     BadParameter,
+    BodyTooSlow,
     CallerError,
     MixedLattices,
     NoOriginal,
@@ -43,6 +45,7 @@ _STATUS: Final[tuple[tuple[type[SpecServerError], int], ...]] = (
     (NoSuchFile, 404),
     (NotAuthenticated, 401),
     (NotAllowed, 403),
+    (BodyTooSlow, 408),
     (MixedLattices, 409),
     (NoOriginal, 410),
     (TooMuch, 413),
@@ -62,6 +65,7 @@ _EXAMPLES: Final[dict[int, tuple[str, SpecServerError | dict[str, Any]]]] = {
     401: ("A token is missing, unknown, revoked or expired.", NotAuthenticated("no such token")),
     403: ("The token does not cover the request.", NotAllowed("/spec/shutdown")),
     404: ("There is no such thing here.", NotFound([_TUPLE], ["default"])),
+    408: ("The body did not arrive in time.", BodyTooSlow(30.0, "body_stall_timeout_s")),
     409: ("The spectra share no wavelength lattice.", MixedLattices([39627640672455445])),
     410: ("An original file is gone or has changed.", NoOriginal([_TUPLE], "the file has changed")),
     411: (
@@ -125,6 +129,9 @@ def describe(schema: dict[str, Any]) -> None:
     schema["components"]["schemas"][Fault.__name__] = Fault.model_json_schema()
     for operations in schema["paths"].values():
         for operation in operations.values():
+            if "requestBody" in operation:
+                for status in (408, 503):
+                    operation["responses"].setdefault(str(status), _described(status))
             # What needs no token asks for nothing that could break.
             if "401" in operation["responses"]:
                 operation["responses"].setdefault("500", _described(500))
@@ -184,6 +191,11 @@ def _methods(request: Request) -> str:
     return ", ".join(sorted({method.upper() for methods in known for method in methods}))
 
 
+def _gone(_: Request, __: Exception) -> Response:
+    """End a request whose client went away before it had sent all; its connection tells of it."""
+    return Response(status_code=400)
+
+
 def _unforeseen(request: Request, error: Exception) -> JSONResponse:
     """Tell that something broke, without telling strangers what; the log has it all."""
     _LOG.error("%s %s broke", request.method, request.url.path, exc_info=error)
@@ -197,4 +209,5 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(SpecServerError, _ours)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _unforeseen)

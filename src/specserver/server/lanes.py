@@ -8,7 +8,6 @@ from typing import Annotated, Any, Final
 from anyio import CancelScope
 from fastapi import Depends, Request
 from fastapi.routing import APIRoute
-from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from typing_extensions import override
@@ -185,11 +184,7 @@ class LaneRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def in_lane(request: Request) -> Response:
-            try:
-                nbytes = len(await request.body())
-            except ClientDisconnect:
-                return Response(status_code=400)
-            if nbytes <= _LONG_BODY_BYTES:
+            if len(await request.body()) <= _LONG_BODY_BYTES:
                 return await handle(request)
             admission: Admission = request.app.state.admission
             async with admission.seat_and_turn():

@@ -68,11 +68,21 @@ class Metrics:
         self.refused = Counter(
             "specserver_refused_total", "Heavy requests refused with 503.", registry=kept
         )
+        self._faults = Counter(
+            "specserver_connection_faults_total",
+            "Connections that the server ended or refused, or that ended too early.",
+            ("kind",),
+            registry=kept,
+        )
         self._heavy = self._gauge("specserver_heavy_answers", "Heavy requests being answered.")
         self._waiting = self._gauge("specserver_heavy_waiting", "Heavy requests in the queue.")
 
     def _gauge(self, name: str, meaning: str) -> Gauge:
         return Gauge(name, meaning, registry=self._kept, multiprocess_mode="livesum")
+
+    def connection_fault(self, kind: str) -> None:
+        """Count a connection that was ended or refused."""
+        self._faults.labels(kind).inc()
 
     def tell_heavy(self, answered: int, waiting: int) -> None:
         """Take note of how many heavy requests are answered and how many wait."""
