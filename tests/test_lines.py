@@ -1,10 +1,15 @@
-"""Line table and air ↔ vacuum conversion."""
+"""Line table and air ↔ vacuum conversion, in Å and with units."""
 
 import numpy as np
 import pytest
+from astropy import units as u
+from astropy.table import Column
 from hypothesis import given
 from hypothesis import strategies as st
+from specutils.utils.wcs_utils import air_to_vac, vac_to_air
 
+from specserver import specClient
+from specserver.errors import BadParameter
 from specserver.model.lines import (
     ABSORPTION_LINES,
     AIR_FROM_AA,
@@ -53,3 +58,39 @@ def test_arrays_keep_their_shape():
 def test_tables_ascend(table):
     waves = [line.wave_aa for line in table]
     assert waves == sorted(waves)
+
+
+def test_the_conversion_is_that_of_ciddor():
+    wave = np.linspace(2001.0, 17000.0, 3000)
+    theirs = vac_to_air(wave * u.AA, method="Ciddor1996").value
+    assert np.abs(vacuum_to_air(wave) - theirs).max() < 1e-9
+    theirs = air_to_vac(wave * u.AA, method="Ciddor1996").value  # refraction at the air wavelength
+    assert np.abs(air_to_vacuum(wave) - theirs).max() < 1e-4
+    exact = air_to_vac(wave * u.AA, method="Ciddor1996", scheme="iteration").value
+    assert np.abs(air_to_vacuum(wave) - exact).max() < 1e-6
+
+
+def test_quantities_come_back_in_their_unit():
+    one = specClient.airtovac(500 * u.nm)
+    assert one.unit == u.nm
+    assert one.value == pytest.approx(500.139, abs=5e-4)
+    assert specClient.vactoair(one).value == pytest.approx(500, abs=1e-10)
+    several = specClient.airtovac(np.array([[0.5, 1.0]]) * u.um)
+    assert several.shape == (1, 2)
+    assert several.to_value(u.AA) == pytest.approx(air_to_vacuum(np.array([[5000.0, 10000.0]])))
+    # 150 nm are below 2000 Å, where wavelengths are published in vacuum.
+    assert specClient.airtovac(150 * u.nm) == 150 * u.nm
+    assert specClient.airtovac(Column([500.0], unit="nm")).value == pytest.approx(
+        [500.1394], abs=1e-4
+    )
+    assert specClient.airtovac(Column([5000.0])) == pytest.approx([5001.394], abs=1e-3)
+    for convert in (specClient.airtovac, specClient.vactoair):
+        with pytest.raises(BadParameter, match="length"):
+            convert(5 * u.Hz)
+
+
+def test_a_bare_number_is_of_angstrom_and_stays_below_2000():
+    for convert in (specClient.airtovac, specClient.vactoair):
+        assert convert(500.0) == 500.0
+        assert convert([500, 1999.0]).tolist() == [500.0, 1999.0]
+    assert "2000" in specClient.airtovac.__doc__

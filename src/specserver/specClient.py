@@ -7,9 +7,8 @@
 
 from .client.api import SpecClient
 from .client.convert import to_pandas, to_Spectrum1D, to_Table
+from .client.wavelengths import airtovac, vactoair
 from .model.ids import pack_specobjid, unpack_specobjid
-from .model.lines import air_to_vacuum as airtovac
-from .model.lines import vacuum_to_air as vactoair
 
 __all__ = [
     "airtovac",

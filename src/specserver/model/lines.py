@@ -2,7 +2,7 @@
 
 Wavelengths of emission lines are those of ``sdss/idlspec2d`` ``etc/emlines.par``, of absorption
 lines those of ``desihub/prospect``; where a source gives air, they were converted once with
-Ciddor (1996), which agrees with the formula here to 0.007 Å between 3700 and 9600 Å.
+Ciddor (1996), as everything is here.
 """
 
 from dataclasses import dataclass
@@ -16,8 +16,9 @@ Kind = Literal["emission", "absorption", "sky"]
 AIR_FROM_AA = 2000.0
 """Published wavelengths are in air from here on, and in vacuum below (the custom of the field)."""
 
-# Morton (1991), as the SDSS data model gives it; λ is the vacuum wavelength in Å.
-_MORTON = (2.735182e-4, 131.4182, 2.76249e8)
+# Ciddor (1996, Applied Optics 35, 1566): dry air of 15 °C, 101325 Pa and 450 ppm of CO2. Two terms
+# a / (b - 1/λ²), λ the vacuum wavelength in µm.
+_CIDDOR = ((5.792105e-2, 238.0185), (1.67917e-3, 57.362))
 # Each round divides the error by about 1e5: three leave less than 1e-12 Å.
 _ROUNDS = 4
 
@@ -119,7 +120,7 @@ SKY_LINES = _table("sky", _SKY)
 
 
 def vacuum_to_air(wave: npt.ArrayLike) -> Any:
-    """Return wavelengths in standard air.
+    """Return wavelengths in standard air, after Ciddor (1996).
 
     Vacuum wavelengths below `AIR_FROM_AA` (in air) come back unchanged, so those within the
     0.65 Å above it are the only ones that `air_to_vacuum` does not bring back.
@@ -138,7 +139,9 @@ def vacuum_to_air(wave: npt.ArrayLike) -> Any:
 
 
 def air_to_vacuum(wave: npt.ArrayLike) -> Any:
-    """Return vacuum wavelengths; those below `AIR_FROM_AA` are taken as vacuum already.
+    """Return vacuum wavelengths, after Ciddor (1996).
+
+    Those below `AIR_FROM_AA` are taken as vacuum already.
 
     Parameters
     ----------
@@ -158,5 +161,7 @@ def air_to_vacuum(wave: npt.ArrayLike) -> Any:
 
 def _index(vacuum: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Return the refractive index of standard air, for vacuum wavelengths in Å."""
-    constant, second, fourth = _MORTON
-    return 1.0 + constant + second / vacuum**2 + fourth / vacuum**4
+    square = (1e4 / vacuum) ** 2
+    first, second = ((above / (below - square)) for above, below in _CIDDOR)
+    index: npt.NDArray[np.float64] = 1.0 + first + second
+    return index
