@@ -81,8 +81,9 @@ def to_Table(npy_data: npt.NDArray[Any]) -> Any:
 def to_Spectrum1D(npy_data: npt.NDArray[Any]) -> Any:
     """Convert a spectrum, or aligned ones together, to a specutils Spectrum.
 
-    Flux is in 1e-17 erg/s/cm²/Å, the spectral axis in vacuum Å; pixels with ``ivar == 0`` or a
-    non-zero ``mask`` are masked; sky, model and the other vectors are in ``meta``.
+    Flux is in 1e-17 erg/s/cm²/Å, the spectral axis in vacuum Å. Pixels are masked where flux is
+    not finite, ivar is not above 0 and finite (it is 0 in the Spectrum), or ``mask`` is not 0;
+    sky, model and the other vectors are in ``meta``.
 
     Parameters
     ----------
@@ -285,6 +286,25 @@ def _collection(spectra: "Spectra") -> "SpectrumCollection":
     )
 
 
+def _without_information(
+    flux: npt.NDArray[Any], ivar: npt.NDArray[Any] | None
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[Any] | None]:
+    """Return which pixels say nothing, and inverse variances that are 0 there.
+
+    A pixel says nothing where its flux is no finite number, or where its ivar is not above 0 and
+    finite. The flux itself keeps its bits.
+
+    Parameters
+    ----------
+    flux, ivar : 1D[npix] or 2D[nspec, npix]; without ivar all finite fluxes count
+    """
+    bad = ~np.isfinite(flux)
+    if ivar is None:
+        return bad, None
+    bad |= ~((ivar > 0) & np.isfinite(ivar))
+    return bad, np.where(bad, ivar.dtype.type(0), ivar)
+
+
 def _meaning(spectra: "Spectra") -> Meaning:
     head = spectra.head
     return Meaning(head.flux_unit, head.mask_vector, head.bad_bits)
@@ -321,9 +341,12 @@ def _spectrum(
         raise BadParameter("values", list(fields), allowed)
     unit = _unit(meaning.flux_unit)
     flux, ivar = fields["flux"], fields.get("ivar")
-    bad = np.zeros(flux.shape, dtype=bool) if ivar is None else ivar == 0
+    bad, ivar = _without_information(flux, ivar)
     if meaning.mask_vector in fields:
-        bad |= (fields[meaning.mask_vector] & meaning.bad_bits) != 0
+        mask = fields[meaning.mask_vector]
+        # A Python number with the highest bit set does not fit the type of every mask.
+        bits = np.array(meaning.bad_bits & (2**64 - 1), np.uint64).astype(mask.dtype)
+        bad |= (mask & bits) != 0
     meta = dict(about)
     for name, values in fields.items():
         if name not in {"flux", "ivar", *_AXES}:

@@ -130,7 +130,7 @@ def unit_label(unit: str) -> str:
 
 def flux_limits(spectrum: Plotted) -> tuple[float, float]:
     """Return limits of the flux axis that show the spectrum and not its worst pixels."""
-    good = (spectrum.ivar > 0) & np.isfinite(spectrum.flux)
+    good = (spectrum.ivar > 0) & np.isfinite(spectrum.ivar) & np.isfinite(spectrum.flux)
     flux, ivar = spectrum.flux[good].astype(np.float64), spectrum.ivar[good].astype(np.float64)
     if not len(flux):
         return -1.0, 1.0
