@@ -6,15 +6,19 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
+from ..errors import ServiceError
 from .console import ERROR, Data, data_folder, require_server
+
+if TYPE_CHECKING:
+    from uvicorn import Config
 
 # Of the C library of Linux, for the processes that answer: the arrays of a batch come and go with
 # each request. Given back and asked for again they cost a page fault for every 4 kB, a fifth of the
@@ -97,7 +101,7 @@ def serve(
     for name, nbytes in _KEPT_MEMORY.items():
         os.environ.setdefault(name, nbytes)
     with _counts_shared_by(processes):
-        uvicorn.run(
+        config = uvicorn.Config(
             "specserver.server.app:create_app",
             factory=True,
             host=host,
@@ -109,6 +113,30 @@ def serve(
             timeout_graceful_shutdown=_SHUTDOWN_S,
             backlog=_BACKLOG,
         )
+        _run(config)
+
+
+def _run(config: "Config") -> None:
+    """Serve, in this process or in several, until stopped."""
+    from uvicorn import Server
+
+    if config.workers == 1:
+        server = Server(config)
+        # uvicorn raises the signal that ended it once more.
+        with suppress(KeyboardInterrupt):
+            server.run()
+        if not server.started:
+            raise ServiceError("the service could not start; the log above says why")
+        return
+    # Where its counts go, the environment says when it is imported.
+    from ..server.metrics import worker_deaths
+    from ..server.supervisor import Supervisor
+
+    deaths = worker_deaths()
+    supervisor = Supervisor(config, [config.bind_socket()], lambda why: deaths.labels(why).inc())
+    supervisor.run()
+    if supervisor.failure:
+        raise ServiceError(supervisor.failure)
 
 
 def _announce(folder: Path, host: str, port: int) -> None:

@@ -1,0 +1,109 @@
+"""The process that starts those that answer, and replaces one that dies: told, and not for ever."""
+
+import logging
+import signal
+import time
+from collections import deque
+from collections.abc import Callable
+from socket import socket
+from typing import Final
+
+from typing_extensions import override
+from uvicorn.config import STARTUP_FAILURE, Config
+from uvicorn.supervisors import Multiprocess
+from uvicorn.supervisors.multiprocess import Process
+
+_LOG = logging.getLogger("specserver")
+# A process that dies sooner has hardly answered anything: the next one will fare no better.
+_AT_ONCE_S: Final = 10.0
+_WINDOW_S: Final = 120.0
+_MOST_AT_ONCE: Final = 5
+_A_MOMENT_S: Final = 0.2
+
+
+class Supervisor(Multiprocess):
+    """Replaces processes that die, until they die at once again and again.
+
+    Parameters
+    ----------
+    config
+        Of each process.
+    sockets
+        On which they listen.
+    count
+        Is told the cause of each death.
+    """
+
+    def __init__(self, config: Config, sockets: list[socket], count: Callable[[str], None]) -> None:
+        super().__init__(config, sockets)
+        self.failure = ""
+        """Why the service ended by itself."""
+        self._count = count
+        self._born: dict[int | None, float] = {}
+        self._at_once: deque[float] = deque()
+
+    @override
+    def keep_subprocess_alive(self) -> None:
+        """Look at each process, and replace those that have died."""
+        for place, process in enumerate(self.processes):
+            if self.should_exit.is_set() or self.signal_queue:
+                return
+            born = self._born.setdefault(process.pid, time.monotonic())
+            if not process.is_alive(timeout=self.config.timeout_worker_healthcheck):
+                # Not while all are being ended.
+                if self.signal_queue:
+                    return
+                del self._born[process.pid]
+                self._replace(place, process, time.monotonic() - born)
+
+    def _replace(self, place: int, process: Process, lived_s: float) -> None:
+        """Tell of a death, and start another process or end the service."""
+        # One that has just died is not yet known to be dead.
+        process.process.join(_A_MOMENT_S)
+        cause, told = _death_of(process.exitcode)
+        if process.exitcode is None:
+            told += f" for {self.config.timeout_worker_healthcheck} s and was killed"
+        process.kill()
+        process.join()
+        self._count(cause)
+        _LOG.error("worker %d %s", process.pid, told)
+        if process.exitcode == STARTUP_FAILURE:
+            self._end(f"a worker {told}: it cannot start; the log above says why")
+            return
+        if self._is_hopeless(lived_s):
+            self._end(
+                f"workers died at once {_MOST_AT_ONCE} times, the last one {told}: the service ends"
+                " instead of starting them for ever; with --workers 1 the error is seen directly"
+            )
+            return
+        another = Process(self.config, self.sockets)
+        another.start()
+        self.processes[place] = another
+        _LOG.error("worker %d takes the place of worker %d", another.pid, process.pid)
+
+    def _is_hopeless(self, lived_s: float) -> bool:
+        """Return whether too many of late have died at once."""
+        now = time.monotonic()
+        if lived_s < _AT_ONCE_S:
+            self._at_once.append(now)
+        while self._at_once and now - self._at_once[0] > _WINDOW_S:
+            self._at_once.popleft()
+        return len(self._at_once) >= _MOST_AT_ONCE
+
+    def _end(self, why: str) -> None:
+        self.failure = why
+        self.should_exit.set()
+
+
+def _death_of(exitcode: int | None) -> tuple[str, str]:
+    """Return a word for the cause of a death, and what is told of it."""
+    if exitcode is None:
+        return "hung", "did not answer"
+    if exitcode >= 0:
+        return "exit", f"ended with exit code {exitcode}"
+    try:
+        name = signal.Signals(-exitcode).name
+    except ValueError:
+        name = f"signal {-exitcode}"
+    hint = ": out of memory? (the kernel's log, dmesg, tells)" if name == "SIGKILL" else ""
+    return name, f"was killed by {name}{hint}"
