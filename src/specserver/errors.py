@@ -18,6 +18,7 @@
     │   ├── TooMuch                 a request beyond a named limit
     │   │   └── QueryTimeout        a query that took longer than it was given
     │   ├── BodyTooSlow             a body that stalls, or takes too long to arrive
+    │   ├── OldProtocol             HTTP/1.0, for an answer whose length is not known
     │   ├── NoSuchFile              no such name in the caller's virtual storage
     │   ├── QuotaExceeded           no room in the caller's virtual storage
     │   ├── NotAuthenticated        a token is missing, wrong or expired
@@ -224,6 +225,19 @@ class BodyTooSlow(CallerError):
         super().__init__(
             f"the rest of the request's body did not come within {limit_s:g} s (the server's"
             f" setting {setting}): send it again, or in parts"
+        )
+
+
+class OldProtocol(CallerError):
+    """HTTP/1.0, for an answer whose length is not known before it is made."""
+
+    code = "old_protocol"
+
+    def __init__(self, version: str) -> None:
+        super().__init__(
+            f"HTTP/{version} is not possible for an answer whose length is not known before it is"
+            " made: one that breaks off would look whole; use HTTP/1.1 (behind nginx:"
+            " proxy_http_version 1.1)"
         )
 
 

@@ -6,7 +6,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -133,8 +133,9 @@ def _run(config: "Config") -> None:
     from ..server.supervisor import Supervisor
 
     deaths = worker_deaths()
-    supervisor = Supervisor(config, [config.bind_socket()], lambda why: deaths.labels(why).inc())
-    supervisor.run()
+    with closing(config.bind_socket()) as listening:
+        supervisor = Supervisor(config, [listening], lambda why: deaths.labels(why).inc())
+        supervisor.run()
     if supervisor.failure:
         raise ServiceError(supervisor.failure)
 

@@ -23,6 +23,7 @@ from ..errors import (
     NotAllowed,
     NotAuthenticated,
     NotFound,
+    OldProtocol,
     Overloaded,
     QuotaExceeded,
     SpecServerError,
@@ -46,6 +47,7 @@ _STATUS: Final[tuple[tuple[type[SpecServerError], int], ...]] = (
     (NotAuthenticated, 401),
     (NotAllowed, 403),
     (BodyTooSlow, 408),
+    (OldProtocol, 505),
     (MixedLattices, 409),
     (NoOriginal, 410),
     (TooMuch, 413),
@@ -89,6 +91,7 @@ _EXAMPLES: Final[dict[int, tuple[str, SpecServerError | dict[str, Any]]]] = {
         {"code": "service_error", "message": "internal error; the server's log has the details"},
     ),
     503: ("Too busy; Retry-After says when to come again.", Overloaded(RETRY_AFTER_S)),
+    505: ("HTTP/1.0, for an answer whose length is not known.", OldProtocol("1.0")),
     504: ("No answer in the time that the service gives itself.", TooSlow(900.0)),
 }
 
@@ -129,6 +132,8 @@ def describe(schema: dict[str, Any]) -> None:
     schema["components"]["schemas"][Fault.__name__] = Fault.model_json_schema()
     for operations in schema["paths"].values():
         for operation in operations.values():
+            if "503" in operation["responses"]:
+                operation["responses"].setdefault("505", _described(505))
             if "requestBody" in operation:
                 for status in (408, 503):
                     operation["responses"].setdefault(str(status), _described(status))

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
+from ..errors import OldProtocol
 from ..model.region import Cone
 from ..service import QueryRequest
 from ..settings import Settings
@@ -56,7 +57,15 @@ class Streamed(Response):
 
     @override
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the answer, and stop all work behind it when the client goes away."""
+        """Send the answer, and stop all work behind it when the client goes away.
+
+        Raises
+        ------
+        OldProtocol
+            The client would not see that the answer breaks off.
+        """
+        if scope["http_version"] == "1.0" and "content-length" not in self.headers:
+            raise OldProtocol(scope["http_version"])
         with CancelScope() as work:
             cut: Callable[[], None] = scope.get("extensions", {}).get(ABORT, work.cancel)
             listener = asyncio.create_task(_when_gone(receive, work.cancel))
