@@ -24,7 +24,8 @@ from specserver.errors import BadFile, BadParameter, StoreError, UnknownContext
 from specserver.ingest.declare import Wishes, declare
 from specserver.service import SpectroscopicService
 from specserver.surveys import find_release, load_surveys
-from specserver.surveys.anyfile import _ivar, degrees, read_file, stem_of
+from specserver.surveys.anyfile import _ivar, read_file, stem_of
+from specserver.surveys.statedposition import degrees
 from specserver.surveys.targets import Targets, normal_table
 
 UNIT = u.Unit("1e-17 erg / (s cm2 AA)")
@@ -154,7 +155,11 @@ def test_real_files_are_read_as_specutils_reads_them(real_spectra: Path) -> None
         for one, other in zip(found, expected, strict=True):
             turn = slice(None, None, -1) if name == "apVisit*" else slice(None)
             assert np.array_equal(one.flux, other.flux.value[turn].astype(float), equal_nan=True)
-            assert np.allclose(one.wave, other.spectral_axis.to_value(u.AA)[turn], rtol=1e-15)
+            wave = other.spectral_axis.to_value(u.AA)[turn]
+            if name == "spSpec*":  # specutils 2.4 reads its axis a pixel off
+                header = fits.getheader(path)
+                wave = 10 ** (header["COEFF0"] + header["COEFF1"] * np.arange(len(wave)))
+            assert np.allclose(one.wave, wave, rtol=1e-15)
             assert (one.ivar is None) == (other.uncertainty is None)
             assert one.mask[~np.isfinite(one.flux)].all()
             if one.ivar is not None:

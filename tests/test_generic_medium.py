@@ -16,7 +16,7 @@ from commands import command
 from specserver.errors import BadFile
 from specserver.service import SpectroscopicService
 from specserver.surveys import find_release
-from specserver.surveys.anyfile import read_file
+from specserver.surveys.anyfile import Said, read_file
 
 WAVE = np.linspace(4000.0, 7000.0, 301)
 UNIT = u.Unit("erg / (s cm2 AA)")
@@ -109,7 +109,7 @@ def test_a_file_that_says_both_is_refused_until_the_operator_decides(tmp_path: P
     path = write(tmp_path / "a.fits", {"VACUUM": True}, {"CTYPE1": "AWAV"})
     with pytest.raises(BadFile, match=r"in air \(CTYPE1\) and in vacuum \(VACUUM\): say --medium"):
         read_file(path)
-    assert read_file(path, medium="air")[0].medium == "air"
+    assert read_file(path, Said(medium="air"))[0].medium == "air"
 
 
 def test_the_option_counts_where_the_file_does_not_say(tmp_path: Path) -> None:

@@ -115,6 +115,12 @@ def ingest(
             help="With --reader: what wavelengths are in, where a file does not say.",
         ),
     ] = None,
+    wave_unit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="UNIT", help="With --reader: unit of wavelengths, where a file has none."
+        ),
+    ] = None,
 ) -> None:
     """Bring spectra into the store; what is there already is left alone.
 
@@ -134,7 +140,16 @@ def ingest(
         "id": id_column, "file": file_column, "ra": ra_column, "dec": dec_column, "z": z_column
     }  # fmt: skip
     columns = {what: name for what, name in named.items() if name}
-    wishes = Wishes(title or "", catalog, columns, step, flux_unit, loader or "", medium or "")
+    wishes = Wishes(
+        title or "",
+        catalog,
+        columns,
+        step,
+        flux_unit,
+        loader or "",
+        medium or "",
+        wave_unit or "",
+    )
     if reader not in {None, "specutils"}:
         raise BadParameter("reader", reader, "specutils; a survey with files of its own kind is a"
                            " plug-in, see 'add a survey' in the guide")  # fmt: skip

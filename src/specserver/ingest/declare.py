@@ -15,12 +15,13 @@ from ..files import EVERYONE_READS, locked, replace_file
 from ..model.medium import AIR, VACUUM
 from ..store.layout import segment_names
 from ..surveys import find_release
-from ..surveys.anyfile import is_spectrum_name, read_file
+from ..surveys.anyfile import Said, is_spectrum_name, read_file
 from ..surveys.generic import (
     AnyFileReader,
     Declaration,
     check_context_name,
     read_declaration,
+    units_of_flux,
     write_declaration,
 )
 from ..surveys.targets import FILE, normal_table
@@ -47,6 +48,8 @@ class Wishes:
     """Name of the files' format in specutils."""
     medium: str = ""
     """What wavelengths are in where a file does not say: air or vacuum; empty: not known."""
+    wave_unit: str = ""
+    """Unit of wavelengths where a file does not say; empty: not known."""
 
 
 def declare(data: Path, context: str, paths: Iterable[Path], wishes: Wishes) -> None:
@@ -134,13 +137,13 @@ def _first(context: str, files: Iterable[Path], wishes: Wishes) -> Declaration:
         if len(reasons) == _TRIED:
             break
         try:
-            spectra = read_file(path, wishes.loader, wishes.medium)
+            spectra = read_file(path, Said(wishes.loader, wishes.medium, wishes.wave_unit))
         except BadFile as error:
             reasons.append(f"{path}: {error}")
             continue
         one = spectra[0]
         wanted = one.unit if wishes.flux_unit is None else wishes.flux_unit
-        flux_unit, ivar_unit = _units(wanted, path)
+        flux_unit, ivar_unit = units_of_flux(wanted, path)
         return Declaration(
             context=context,
             title=wishes.title or context,
@@ -152,38 +155,17 @@ def _first(context: str, files: Iterable[Path], wishes: Wishes) -> Declaration:
             loader=wishes.loader,
             many_per_file=len(spectra) > 1,
             medium=wishes.medium,
+            wave_unit=wishes.wave_unit,
         )
     listed = "".join(f"\n  {one}" for one in reasons[:5]) or " there is none"
     raise IngestError(f"no file that specutils reads:{listed}")
-
-
-def _units(text: str, example: Path | None = None) -> tuple[str, str]:
-    """Return the units of flux and ivar, as text that astropy reads to the same unit."""
-    from astropy import units as u  # noqa: PLC0415  # slow to import, and only this needs it
-
-    try:
-        unit = u.Unit(text)
-        written = [one.to_string() for one in (unit, unit**-2)]
-        same = [u.Unit(one) for one in written] == [unit, unit**-2]
-    except (ValueError, TypeError) as error:
-        raise BadParameter("flux-unit", text, f"astropy cannot read it ({error})") from error
-    if not same:
-        raise BadParameter("flux-unit", text, "its text is not read back to the same unit")
-    if u.A in unit.decompose().bases:
-        raise BadParameter(
-            "flux-unit",
-            text,
-            f"{example or 'it'} so states a flux per ampere; if it means Ångström, say --flux-unit"
-            " 'erg / (s cm2 Angstrom)'",
-        )
-    return written[0], written[1]
 
 
 def _changed(present: Declaration, wishes: Wishes, *, fixed: bool) -> Declaration:
     """Return a declaration with what is wished anew; ``fixed`` when spectra are stored already."""
     units = present.flux_unit, present.ivar_unit
     if wishes.flux_unit is not None:
-        units = _units(wishes.flux_unit)
+        units = units_of_flux(wishes.flux_unit)
     changed = replace(
         present,
         title=wishes.title or present.title,
@@ -192,10 +174,12 @@ def _changed(present: Declaration, wishes: Wishes, *, fixed: bool) -> Declaratio
         flux_unit=units[0],
         ivar_unit=units[1],
         medium=wishes.medium or present.medium,
+        wave_unit=wishes.wave_unit or present.wave_unit,
     )
     for option, now, before in (
         # What nobody said before may be said now: it is for files that are still to be read.
         ("medium", changed.medium, present.medium or changed.medium),
+        ("wave-unit", changed.wave_unit, present.wave_unit or changed.wave_unit),
         ("step", changed.step_aa, present.step_aa),
         ("flux-unit", changed.flux_unit, present.flux_unit),
     ):

@@ -1,7 +1,7 @@
 """A file of any kind that specutils reads, as plain arrays: every value as the file has it."""
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
 from pathlib import Path
@@ -12,8 +12,13 @@ import numpy.typing as npt
 
 from ..errors import BadFile
 from ..model.medium import Medium
-from .fileparts import read_parts
+from .fileparts import TEXTS, FilePart, fits_parts, header_part, text_parts
+from .fitsimages import image_spectra
+from .foundspectrum import FoundSpectrum, inverse_variance, real_numbers
+from .namedcolumns import table_spectra, text_spectra
+from .statedaxis import axis_of, is_logarithmic, states_axis
 from .statedmedium import medium_of
+from .statedposition import position_of
 
 _PACKED: Final = (".gz", ".fz", ".bz2")
 _ENDINGS: Final = frozenset(
@@ -22,13 +27,9 @@ _ENDINGS: Final = frozenset(
         ".hdf5", ".h5", ".npz",
     }
 )  # fmt: skip
-# Cards that hold the position of the object, those of the target before those of the telescope.
-_POSITIONS: Final = (
-    ("PLUG_RA", "PLUG_DEC"), ("OBJRA", "OBJDEC"), ("OBJ_RA", "OBJ_DEC"), ("RA_OBJ", "DEC_OBJ"),
-    ("RA_TARG", "DEC_TARG"), ("TARG_RA", "TARG_DEC"), ("RAJ2000", "DEJ2000"), ("RA", "DEC"),
-    ("RADEG", "DECDEG"), ("OBSRA", "OBSDEC"),
-)  # fmt: skip
 _REDSHIFTS: Final = ("REDSHIFT", "Z")
+# Formats of specutils that are no survey's: images and tables of any kind.
+_GENERAL: Final = frozenset({"wcs1d-fits", "iraf", "tabular-fits", "ECSV", "ASCII", "IPAC"})
 Array = npt.NDArray[Any]
 
 
@@ -45,14 +46,31 @@ class ReadSpectrum:
     mask: npt.NDArray[np.uint32]
     """1D[npix] uint32; 1: masked by the file, or no number."""
     unit: str
-    """Unit of flux as astropy reads it; empty where there is none."""
+    """Unit of flux as astropy reads it, or as the file has it; empty where there is none."""
     medium: Medium
     """What its wavelengths are in, as the file says, or else whoever reads it."""
     ra_deg: float
     dec_deg: float
-    """ICRS position of the object from the header; NaN: it has none."""
+    """ICRS position from the header, the object's if it has one; NaN: none."""
+    is_pointing: bool
+    """The position is the telescope's, or in a system that is not known."""
     z: float
     """Redshift from the header; NaN: it has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What the operator says of files, where they do not say it themselves."""
+
+    loader: str = ""
+    """Name of the files' format in specutils; empty: to be recognised."""
+    medium: str = ""
+    """What wavelengths are in: air, vacuum; empty: not known."""
+    wave_unit: str = ""
+    """Unit of wavelengths; empty: not known."""
+
+
+_NOTHING: Final = Said()
 
 
 def stem_of(path: Path) -> str:
@@ -72,41 +90,74 @@ def is_spectrum_name(path: Path) -> bool:
     return Path(name).suffix.lower() in _ENDINGS and not name.startswith(".")
 
 
-def read_file(path: Path, loader: str = "", medium: str = "") -> list[ReadSpectrum]:
-    """Read all spectra of a file with specutils.
+def read_file(path: Path, said: Said = _NOTHING) -> list[ReadSpectrum]:
+    """Read all spectra of a file, as its headers say.
 
-    Parameters
-    ----------
-    path : the file
-    loader : name of the format in specutils; empty to have it recognised
-    medium : what wavelengths are in where the file does not say: air, vacuum; empty: not known
+    Images and tables with the usual names are read here, all other files by specutils.
 
     Raises
     ------
     BadFile
         With the reason: not recognised, no wavelengths, an image and not a spectrum, …
     """
-    # Slow to import, and only this needs it.
-    from specutils import SpectrumList  # noqa: PLC0415
-
     with warnings.catch_warnings():
         # Headers in the wild break the standard in many small ways; none touches a value.
         warnings.simplefilter("ignore")
-        try:
-            found = SpectrumList.read(str(path), **({"format": loader} if loader else {}))
-        except Exception as error:  # loaders are anybody's, and raise what they like
-            raise BadFile(_why(error)) from error
-        spectra: list[ReadSpectrum] = []
-        shared: Mapping[str, Any] = {}
-        parts = read_parts(path)
-        for one in found:
-            # Where a file has one header, its first spectrum has it.
-            shared = _header(one) or shared
-            stated = medium_of(parts, np.ravel(one.spectral_axis.value), medium)
-            spectra += _rows(one, shared, stated)
-    if not spectra:
-        raise BadFile("specutils finds no spectrum in it")
-    return spectra
+        found, parts = _read_here(path, said)
+        if found is None:
+            found = _read_by_specutils(path, said.loader)
+        if not found:
+            raise BadFile("specutils finds no spectrum in it")
+        return [_finished(one, parts, said) for one in found]
+
+
+def _read_here(path: Path, said: Said) -> tuple[list[FoundSpectrum] | None, list[FilePart]]:
+    """Return the spectra of a file of plain images or tables, None of others; and its parts."""
+    plain = _is_plain(path, said.loader)
+    if _ending(path) in TEXTS:
+        return text_spectra(path, said.wave_unit) if plain else None, text_parts(path)
+    from astropy.io import fits  # noqa: PLC0415  # slow to import, and only this needs it
+
+    try:
+        with fits.open(path, memmap=False) as hdus:
+            parts = fits_parts(hdus)
+            if not plain:
+                return None, parts
+            found = image_spectra(hdus, said.wave_unit)
+            return table_spectra(hdus, said.wave_unit) if found is None else found, parts
+    except (OSError, TypeError, IndexError):
+        return None, []
+
+
+def _is_plain(path: Path, loader: str) -> bool:
+    """Tell whether a file is of no format but the general ones, whose axes specutils guesses."""
+    from specutils import SpectrumList  # noqa: PLC0415  # slow to import, and only this needs it
+    from specutils.io.registers import identify_spectrum_format  # noqa: PLC0415
+
+    if loader:
+        return loader in _GENERAL
+    try:
+        names = identify_spectrum_format(str(path), SpectrumList)
+    except Exception:  # noqa: BLE001  # those who recognise formats raise what they like
+        return True
+    return not set([names] if isinstance(names, str) else names) - _GENERAL
+
+
+def _read_by_specutils(path: Path, loader: str) -> list[FoundSpectrum]:
+    """Return the spectra that specutils finds in a file."""
+    from specutils import SpectrumList  # noqa: PLC0415  # slow to import, and only this needs it
+
+    try:
+        spectra = SpectrumList.read(str(path), **({"format": loader} if loader else {}))
+    except Exception as error:  # loaders are anybody's, and raise what they like
+        raise BadFile(_why(error)) from error
+    found: list[FoundSpectrum] = []
+    shared: Mapping[str, Any] = {}
+    for one in spectra:
+        # Where a file has one header, its first spectrum has it.
+        shared = _header(one) or shared
+        found += _rows(one, shared)
+    return found
 
 
 def _why(error: Exception) -> str:
@@ -123,35 +174,24 @@ def _header(one: Any) -> Mapping[str, Any]:
     return header if header is not None and hasattr(header, "get") else {}
 
 
-def _rows(one: Any, header: Mapping[str, Any], medium: Medium) -> Iterator[ReadSpectrum]:
+def _rows(one: Any, header: Mapping[str, Any]) -> Iterator[FoundSpectrum]:
     """Yield the spectra of a Spectrum, which may have many on one axis."""
     if one.flux.ndim > 2:
         raise BadFile(f"flux has {one.flux.ndim} dimensions: a cube, not spectra")
-    wave = _wave(one)
-    flux = _by_row(one, _numbers(one.flux.value, "flux"))
-    if flux.shape[-1] != len(wave):
-        raise BadFile(f"{flux.shape[-1]} values of flux for {len(wave)} wavelengths")
+    wave = _wave(one, header)
+    flux = _by_row(one, real_numbers(one.flux.value, "flux"))
     stated = _ivar(one)
     ivar = None if stated is None else _by_row(one, stated)
     masked = _by_row(one, np.asarray(False if one.mask is None else one.mask, bool))
-    # Wavelengths fall in some files; turned round, every value stays with its wavelength.
-    turn = slice(None, None, -1) if wave[0] > wave[-1] else slice(None)
-    wave = np.ascontiguousarray(wave[turn])
-    if not np.isfinite(wave).all() or wave[0] <= 0 or not (np.diff(wave) > 0).all():
-        raise BadFile("the wavelengths neither rise nor fall throughout, or are no numbers above 0")
-    ra, dec = _position(header)
-    for index, values in enumerate(flux[:, turn]):
-        number = np.isfinite(values)
-        yield ReadSpectrum(
+    for row, values in enumerate(flux):
+        yield FoundSpectrum(
+            axis=np.ravel(one.spectral_axis.value),
             wave=wave,
-            flux=np.ascontiguousarray(values),
-            ivar=None if ivar is None else np.where(number, ivar[index, turn], 0.0),
-            mask=(masked[index, turn] | ~number).astype(np.uint32),
+            flux=values,
+            ivar=None if ivar is None else ivar[row],
+            masked=masked[row],
             unit=one.flux.unit.to_string(),
-            medium=medium,
-            ra_deg=ra,
-            dec_deg=dec,
-            z=_redshift(header),
+            cards=header,
         )
 
 
@@ -162,26 +202,23 @@ def _by_row(one: Any, values: Array) -> Array:
     return np.atleast_2d(np.moveaxis(full, one.flux.ndim - 1 if at is None else at, -1))
 
 
-def _numbers(values: Array, what: str) -> npt.NDArray[np.float64]:
-    """Return real numbers as float64, which holds each of them exactly."""
-    if values.dtype.kind not in "fiu":
-        raise BadFile(f"{what} is of type {values.dtype}, not real numbers")
-    return np.asarray(np.ma.getdata(values)).astype(np.float64)
-
-
-def _wave(one: Any) -> npt.NDArray[np.float64]:
-    """Return the spectral axis, 1D[npix] float64, Å."""
+def _wave(one: Any, header: Mapping[str, Any]) -> npt.NDArray[np.float64]:
+    """Return the spectral axis of a Spectrum, 1D[npix] float64, Å."""
     from astropy import units as u  # noqa: PLC0415
 
     axis = one.spectral_axis
     if axis.ndim != 1 or not axis.size:
         raise BadFile(f"the spectral axis has the shape {axis.shape}")
+    cards = header_part(header).cards
+    if cards.get("NAXIS1") == axis.size and states_axis(cards) and is_logarithmic(cards):
+        # specutils reads such axes a pixel off (spSpec, spPlate) or as linear ones.
+        return axis_of(cards, axis.size)
     try:
         # Å stay as they are, to the last bit.
         wave = axis.value if axis.unit == u.AA else axis.to_value(u.AA, u.spectral())
     except u.UnitConversionError as error:
         raise BadFile(f"the spectral axis is in {axis.unit}, which are no wavelengths") from error
-    return _numbers(wave, "the spectral axis")
+    return real_numbers(wave, "the spectral axis")
 
 
 def _ivar(one: Any) -> npt.NDArray[np.float64] | None:
@@ -202,59 +239,55 @@ def _ivar(one: Any) -> npt.NDArray[np.float64] | None:
         raise BadFile(f"its uncertainties are of the kind {type(one.uncertainty).__name__}")
     wanted = one.flux.unit**power
     stated = wanted if one.uncertainty.unit is None else one.uncertainty.unit
-    values = _numbers(one.uncertainty.array, "the uncertainty")
+    values = real_numbers(one.uncertainty.array, "the uncertainty")
     if stated != wanted:
         try:
             values = u.Quantity(values, stated).to_value(wanted)
         except u.UnitConversionError as error:
             raise BadFile(f"uncertainties are in {stated}, flux in {one.flux.unit}") from error
-    good = np.isfinite(values) & (values > 0)
-    ivar = np.zeros(values.shape)
-    with np.errstate(over="ignore", under="ignore"):
-        known = values[good]
-        ivar[good] = {1: lambda: 1 / known**2, 2: lambda: 1 / known, -2: lambda: known}[power]()
-    # A square may be too small or too large for a float64; neither is a weight.
-    ivar[~np.isfinite(ivar)] = 0.0
-    return ivar
+    return inverse_variance(values, power)
 
 
-def _position(header: Mapping[str, Any]) -> tuple[float, float]:
-    """Return the position that a header states, degrees; NaN where there is none."""
-    for first, second in _POSITIONS:
-        ra, dec = degrees(header.get(first), hours=True), degrees(header.get(second))
-        if 0.0 <= ra <= 360.0 and -90.0 <= dec <= 90.0:
-            return ra % 360.0, dec
-    return nan, nan
+def _finished(one: FoundSpectrum, parts: Sequence[FilePart], said: Said) -> ReadSpectrum:
+    """Return a spectrum with what the headers say of it, its wavelengths rising."""
+    if len(one.flux) != len(one.wave):
+        raise BadFile(f"{len(one.flux)} values of flux for {len(one.wave)} wavelengths")
+    # Wavelengths fall in some files; turned round, every value stays with its wavelength.
+    turn = slice(None, None, -1) if one.wave[0] > one.wave[-1] else slice(None)
+    wave = np.ascontiguousarray(one.wave[turn])
+    if not np.isfinite(wave).all() or wave[0] <= 0 or not (np.diff(wave) > 0).all():
+        raise BadFile(
+            "its wavelengths are neither strictly increasing nor strictly decreasing, or are no"
+            " numbers above 0"
+        )
+    flux = np.ascontiguousarray(one.flux[turn])
+    number = np.isfinite(flux)
+    own = header_part(one.cards)
+    position = position_of([own, *parts])
+    return ReadSpectrum(
+        wave=wave,
+        flux=flux,
+        ivar=None if one.ivar is None else np.where(number, one.ivar[turn], 0.0),
+        mask=(one.masked[turn] | ~number).astype(np.uint32),
+        unit=one.unit,
+        medium=medium_of(parts, one.axis, said.medium),
+        ra_deg=position.ra_deg,
+        dec_deg=position.dec_deg,
+        is_pointing=position.is_pointing,
+        z=_redshift([own, *parts]),
+    )
 
 
-def _redshift(header: Mapping[str, Any]) -> float:
-    """Return the redshift that a header states; NaN where there is none."""
-    values = (header.get(name) for name in _REDSHIFTS)
+def _redshift(parts: Sequence[FilePart]) -> float:
+    """Return the redshift that the first of headers states that does; NaN where there is none."""
+    values = (part.cards.get(name) for part in parts for name in _REDSHIFTS)
     numbers = (one for one in values if isinstance(one, int | float) and not isinstance(one, bool))
     return float(next(numbers, nan))
 
 
-def degrees(value: object, *, hours: bool = False) -> float:
-    """Return an angle, degrees: a number in degrees, or text in degrees or sexagesimal.
-
-    Parameters
-    ----------
-    value :
-        Number or text; anything else is NaN.
-    hours :
-        Sexagesimal text counts hours, not degrees.
-    """
-    if isinstance(value, int | float | np.number) and not isinstance(value, bool):
-        return float(value)
-    text = str(value or "").strip()
-    try:
-        return float(text)
-    except ValueError:
-        pass
-    from astropy import units as u  # noqa: PLC0415
-    from astropy.coordinates import Angle  # noqa: PLC0415
-
-    try:
-        return float(Angle(text, u.hourangle if hours else u.deg).value) * (15.0 if hours else 1.0)
-    except (ValueError, TypeError, u.UnitsError):
-        return nan
+def _ending(path: Path) -> str:
+    """Return a file's ending in small letters, without that of its packing."""
+    name = path.name
+    for ending in _PACKED:
+        name = name.removesuffix(ending)
+    return Path(name).suffix.lower()

@@ -13,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 _WAVES: Final = re.compile(r"wave|lambda|lam|(?<![a-z])wl(?![a-z])|awav", re.IGNORECASE)
-_TEXTS: Final = frozenset({".csv", ".txt", ".dat", ".ascii", ".asc"})
+_PLACE: Final = re.compile(r"(PLUG_|TARGET_|TARG_|OBJ_?)?(RA|DEC)")
+TEXTS: Final = frozenset({".ecsv", ".csv", ".txt", ".dat", ".ascii", ".asc"})
+"""Endings of files of text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,39 +35,51 @@ class FilePart:
     name: str
     cards: Mapping[str, Any]
     """Cards by keyword in capitals; of a repeated one the first."""
+    comments: Mapping[str, str] = field(default_factory=dict)
+    """Comments of the cards, by keyword."""
     waves: Sequence[WaveColumn] = field(default=())
 
 
-def read_parts(path: Path) -> list[FilePart]:
-    """Return the parts of a file, in its order; none where it is neither FITS nor a text table."""
-    if path.suffix.lower() == ".ecsv" or path.suffix.lower() in _TEXTS:
-        return _text_parts(path)
-    from astropy.io import fits  # noqa: PLC0415  # slow to import, and only this needs it
-
-    try:
-        with fits.open(path, memmap=False) as hdus:
-            return [_fits_part(hdu) for hdu in hdus]
-    except OSError:
-        return []
+def fits_parts(hdus: Any) -> list[FilePart]:
+    """Return the parts of an opened FITS file, in its order."""
+    return [header_part(hdu.header, hdu) for hdu in hdus]
 
 
-def _fits_part(hdu: Any) -> FilePart:
-    """Return an HDU's cards and columns of wavelengths."""
+def header_part(header: Any, hdu: Any = None) -> FilePart:
+    """Return a header's cards, and the columns of wavelengths of the HDU that it is of."""
     cards: dict[str, Any] = {}
-    for card in hdu.header.cards:
+    comments: dict[str, str] = {}
+    for card in getattr(header, "cards", ()):
         cards.setdefault(card.keyword.upper(), card.value)
+        comments.setdefault(card.keyword.upper(), card.comment)
+    if not hasattr(header, "cards"):
+        cards = {str(key).upper(): value for key, value in header.items()}
     names = [] if getattr(hdu, "columns", None) is None else hdu.columns.names
+    if names and len(hdu.data) == 1:
+        _add_place(hdu, cards, comments)
     ucds = {name: str(cards.get(f"TUCD{at}", "")).strip() for at, name in enumerate(names, 1)}
     waves = [
         WaveColumn(name, ucd, np.asarray(hdu.data[name]))
         for name, ucd in ucds.items()
         if _WAVES.search(name) or ucd.startswith("em.wl")
     ]
-    return FilePart(hdu.name, cards, waves)
+    return FilePart("" if hdu is None else hdu.name, cards, comments, waves)
 
 
-def _text_parts(path: Path) -> list[FilePart]:
-    """Return the one part that a table in a text file is."""
+def _add_place(hdu: Any, cards: dict[str, Any], comments: dict[str, str]) -> None:
+    """Add the position in a table of one row, such as that of the object, to the cards."""
+    # 2dfdr writes radians, and does not say so.
+    unstated = "rad" if hdu.name == "FIBRES" else "deg"
+    for column in hdu.columns:
+        name = column.name.upper()
+        value = hdu.data[column.name][0]
+        if _PLACE.fullmatch(name) and np.ndim(value) == 0 and name not in cards:
+            cards[name] = value
+            comments[name] = f"[{column.unit or unstated}]"
+
+
+def text_parts(path: Path) -> list[FilePart]:
+    """Return the one part that a table in a text file is; none where it is no table."""
     from astropy.table import Table  # noqa: PLC0415
 
     form = "ascii.ecsv" if path.suffix.lower() == ".ecsv" else "ascii"
@@ -78,4 +92,4 @@ def _text_parts(path: Path) -> list[FilePart]:
         for name in table.colnames
         if _WAVES.search(name)
     ]
-    return [FilePart("", {str(key).upper(): one for key, one in table.meta.items()}, waves)]
+    return [FilePart("", {str(key).upper(): one for key, one in table.meta.items()}, {}, waves)]

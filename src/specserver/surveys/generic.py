@@ -30,7 +30,8 @@ from ..files import EVERYONE_READS, replace_file
 from ..model.grid import Linear, PixelRange
 from ..model.medium import AIR, MEDIUM_COLUMN, VACUUM
 from ..model.survey import Best, Column, FileKey, RawSpectrum, Release, Survey, Vector
-from .anyfile import ReadSpectrum, is_spectrum_name, read_file, stem_of
+from .anyfile import ReadSpectrum, Said, is_spectrum_name, read_file, stem_of
+from .statedunit import flux_unit, wave_unit
 from .targets import CORE, Target, open_targets
 
 FORMAT: Final = 1
@@ -42,6 +43,7 @@ _DTYPES: Final = frozenset({"U", "?", *(f"<{kind}{n}" for kind in "iu" for n in 
     "i1", "u1", "<f4", "<f8",
 }  # fmt: skip
 _ALIASES: Final[Mapping[str, str]] = MappingProxyType({"redshift": "z"})
+_EXAMPLE: Final = "'1e-17 erg / (s cm2 Angstrom)'"
 _LOG = logging.getLogger(__name__)
 
 
@@ -71,8 +73,15 @@ class Declaration:
     """Whether the first file held several spectra."""
     medium: str = ""
     """What wavelengths are in where a file does not say: air or vacuum; empty: not known."""
+    wave_unit: str = ""
+    """Unit of wavelengths where a file does not say; empty: not known."""
     reader: str = "specutils"
     format: int = FORMAT
+
+    @property
+    def said(self) -> Said:
+        """What the operator says of files that do not say it themselves."""
+        return Said(self.loader, self.medium, self.wave_unit)
 
 
 class AnyFileReader:
@@ -101,7 +110,7 @@ class AnyFileReader:
             With the reason: specutils does not read it, another unit than that of the others, no
             row of the table is of it.
         """
-        spectra = read_file(path, self.declared.loader, self.declared.medium)
+        spectra = read_file(path, self.declared.said)
         return [
             self._raw(path, one, part if len(spectra) > 1 else 0)
             for part, one in enumerate(spectra, 1)
@@ -263,6 +272,47 @@ def write_declaration(data: Path, declared: Declaration) -> None:
     replace_file(folder / _NAME, content, mode=EVERYONE_READS)
 
 
+def units_of_flux(text: str, example: Path | None = None) -> tuple[str, str]:
+    """Return the units of flux and ivar, as text that astropy reads to the same unit.
+
+    Parameters
+    ----------
+    text : a unit as a header or the operator writes it
+    example : the file that states it; None: the operator does
+
+    Raises
+    ------
+    BadParameter
+        It cannot be read, or means what nobody measures: a flux per ampere or per cm.
+    """
+    from astropy import units as u  # noqa: PLC0415  # slow to import, and only this needs it
+
+    said = f"{example or 'it'} so states"
+    unit = flux_unit(text)
+    if unit is None:
+        raise BadParameter(
+            "flux-unit",
+            text,
+            f"{said} what astropy cannot read; say what flux is in with --flux-unit, such as"
+            f" {_EXAMPLE}, or --flux-unit '' for a pure number",
+        )
+    written = [one.to_string() for one in (unit, unit**-2)]
+    if [u.Unit(one) for one in written] != [unit, unit**-2]:
+        raise BadParameter("flux-unit", text, "its text is not read back to the same unit")
+    if u.A in unit.decompose().bases:
+        raise BadParameter(
+            "flux-unit",
+            text,
+            f"{said} a flux per ampere; if it means Ångström, say --flux-unit {_EXAMPLE}",
+        )
+    powers = dict(zip(unit.bases, unit.powers, strict=True))
+    if powers.get(u.AA) == -1 and powers.get(u.cm) == -1:
+        raise BadParameter(
+            "flux-unit", text, f"{said} a flux per cm; if it means cm², say --flux-unit {_EXAMPLE}"
+        )
+    return written[0], written[1]
+
+
 def check_context_name(context: str) -> None:
     """Refuse a name that a declared context cannot have."""
     if not _CONTEXT.fullmatch(context) or context in _RESERVED:
@@ -313,6 +363,8 @@ def _validate(declared: Declaration) -> None:
     flags = (declared.has_ivar, declared.many_per_file)
     if not all(isinstance(one, bool) for one in flags) or declared.format != FORMAT:
         raise ValueError(f"has_ivar, many_per_file are true or false, format is {FORMAT}")
+    if declared.wave_unit and wave_unit(declared.wave_unit) is None:
+        raise BadParameter("wave-unit", declared.wave_unit, "a unit of wavelengths: Angstrom, nm")
     if declared.medium not in {"", AIR, VACUUM}:
         raise BadParameter("medium", declared.medium, "air or vacuum")
     if declared.table and not _TABLE.fullmatch(declared.table):
@@ -326,9 +378,8 @@ def _same_unit(given: str, wanted: str) -> bool:
     """Return whether two texts are of the same unit, however they spell it."""
     if given == wanted:
         return True
-    from astropy import units as u  # noqa: PLC0415  # slow to import, and only this needs it
-
-    return bool(u.Unit(given) == u.Unit(wanted))
+    units = flux_unit(given), flux_unit(wanted)
+    return None not in units and bool(units[0] == units[1])
 
 
 def _digest(text: str) -> int:

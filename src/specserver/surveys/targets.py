@@ -16,7 +16,8 @@ import numpy as np
 from ..errors import BadFile, BadParameter
 from ..model.medium import MEDIUM_COLUMN
 from ..model.survey import Column
-from .anyfile import degrees, stem_of
+from .anyfile import stem_of
+from .statedposition import degrees
 
 CORE: Final = (
     Column("id", "<i8", "", "identifier: the table's, or made of the file's name"),

@@ -1,0 +1,100 @@
+"""A spectrum as a file's reader finds it, before air, position and unit are asked of its header."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import BadFile
+from .statedunit import flux_unit
+
+Numbers = npt.NDArray[np.float64]
+
+UNCERTAINTIES: Final[Mapping[str, int]] = {
+    **dict.fromkeys(
+        ("error", "errors", "err", "sigma", "sig", "std", "stddev", "uncert", "uncertainty",
+         "noise", "flux_error", "flux_err", "fluxerr", "fluxerror", "err_flux", "error_flux",
+         "e_flux", "flux_sigma", "sigma_flux", "flux_uncertainty", "flux_unc", "flux_std"),
+        1,
+    ),
+    **dict.fromkeys(("variance", "var", "flux_var", "flux_variance", "var_flux", "fluxvar"), 2),
+    **dict.fromkeys(
+        ("ivar", "invvar", "inverse_variance", "inv_var", "flux_ivar", "ivar_flux"), -2
+    ),
+}  # fmt: skip
+"""Names in use for uncertainties, in small letters: the power of the flux that each is."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundSpectrum:
+    """One spectrum: arrays of npix values in the file's order."""
+
+    axis: npt.NDArray[Any]
+    """1D[npix], the spectral axis as the file has it."""
+    wave: Numbers
+    """1D[npix] float64, Å; may fall."""
+    flux: Numbers
+    """1D[npix] float64, in ``unit``."""
+    ivar: Numbers | None
+    """1D[npix] float64, ``unit**-2``; 0: no information. None: no uncertainty is stated."""
+    masked: npt.NDArray[np.bool_]
+    """1D[npix], what the file masks."""
+    unit: str
+    """Unit of flux as astropy writes it, or else as the file does; empty: none."""
+    cards: Mapping[str, Any]
+    """The header of the spectrum by keyword."""
+
+
+def real_numbers(values: Any, what: str) -> Numbers:
+    """Return real numbers as float64, which holds each of them exactly."""
+    plain = np.ma.getdata(values)
+    if plain.dtype.kind not in "fiu":
+        raise BadFile(f"{what} is of type {plain.dtype}, not real numbers")
+    return np.asarray(plain).astype(np.float64)
+
+
+def unit_text(stated: str) -> str:
+    """Return a unit of flux as astropy writes it, or as it is stated where it cannot be read."""
+    unit = flux_unit(stated)
+    return stated.strip() if unit is None else str(unit.to_string())
+
+
+def ivar_in_unit(values: Any, power: int, stated: str, flux_stated: str) -> Numbers:
+    """Return inverse variances in the unit of flux to the power of −2; 0: no information.
+
+    Parameters
+    ----------
+    values : uncertainties, of any shape: errors, variances or inverse variances
+    power : which of them: 1, 2 or −2
+    stated : their unit as the file has it; empty: that of flux
+    flux_stated : the unit of flux as the file has it
+    """
+    from astropy import units as u  # noqa: PLC0415  # slow to import, and only this needs it
+
+    numbers = real_numbers(values, "the uncertainty")
+    flux = flux_unit(flux_stated)
+    if stated.strip() and stated != flux_stated and flux is not None:
+        unit = flux_unit(stated)
+        # The unit of errors is often written over variances too.
+        if unit is None or (unit != flux**power and not unit.is_equivalent(flux**power)):
+            raise BadFile(f"uncertainties are in {stated!r}, flux is in {flux_stated!r}")
+        if unit != flux**power:
+            numbers = u.Quantity(numbers, unit).to_value(flux**power)
+    return inverse_variance(numbers, power)
+
+
+def inverse_variance(values: Numbers, power: int) -> Numbers:
+    """Return inverse variances of errors (power 1), variances (2) or inverse variances (−2).
+
+    0 where the uncertainty is 0, negative or no number: no information.
+    """
+    good = np.isfinite(values) & (values > 0)
+    ivar = np.zeros(values.shape)
+    with np.errstate(over="ignore", under="ignore"):
+        known = values[good]
+        ivar[good] = {1: lambda: 1 / known**2, 2: lambda: 1 / known, -2: lambda: known}[power]()
+    # A square may be too small or too large for a float64; neither is a weight.
+    ivar[~np.isfinite(ivar)] = 0.0
+    return ivar

@@ -1,0 +1,130 @@
+"""Spectra in a table whose columns have the usual names: wave, flux, error, ivar.
+
+specutils finds columns by their units alone: it takes the second column in the unit of flux for
+the error, be it the sky or the continuum, and none without a unit.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from ..errors import BadFile
+from .foundspectrum import UNCERTAINTIES, FoundSpectrum, ivar_in_unit, real_numbers, unit_text
+from .statedunit import angstroms
+
+_WAVE: Final = re.compile(
+    r"(?:(?:air|vac|vacuum)_?)?(?:wave|waves|wavelength|wavelengths|lambda|lam|wl|awav)"
+    r"(?:_?(?:air|vac|vacuum|aa|angstrom))?",
+    re.IGNORECASE,
+)
+_LOG_WAVE: Final = re.compile(r"log_?(?:10)?_?(?:wave|wavelength|lambda|lam)", re.IGNORECASE)
+_FLUX: Final = ("flux", "flux_density", "fluxdensity", "flam", "f_lambda", "fnu", "f_nu")
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """Which columns of a table are what."""
+
+    wave: str
+    flux: str
+    uncertainty: str | None
+    mask: str | None
+
+
+def table_spectra(hdus: Any, wave_unit: str = "") -> list[FoundSpectrum] | None:
+    """Return the spectra of the tables of an opened FITS file; None: none has such columns.
+
+    Of several tables those are read that have the same columns as the first.
+    """
+    found: list[FoundSpectrum] = []
+    first: _Columns | None = None
+    for hdu in hdus:
+        if getattr(hdu, "columns", None) is None:
+            continue
+        columns = _columns(hdu.columns.names)
+        if columns is None or columns != (first or columns):
+            continue
+        first = columns
+        units = {one.name: one.unit or "" for one in hdu.columns}
+        found += _spectra(hdu.data, units, columns, hdu.header, wave_unit)
+    return found or None
+
+
+def text_spectra(path: Path, wave_unit: str = "") -> list[FoundSpectrum] | None:
+    """Return the spectrum of a table in a text file; None: it is none, or has no such columns."""
+    from astropy.table import Table  # noqa: PLC0415  # slow to import, and only this needs it
+
+    form = "ascii.ecsv" if path.suffix.lower() == ".ecsv" else "ascii"
+    try:
+        table = Table.read(path, format=form)
+    except (OSError, ValueError, TypeError):
+        return None
+    columns = _columns(table.colnames)
+    if columns is None:
+        return None
+    units = {name: str(table[name].unit or "") for name in table.colnames}
+    cards = {str(key).upper(): one for key, one in table.meta.items()}
+    return list(_spectra(table, units, columns, cards, wave_unit))
+
+
+def _columns(names: Sequence[str]) -> _Columns | None:
+    """Return which columns hold wavelengths, flux, uncertainties and a mask; None: not there."""
+    lowered = {name.lower(): name for name in reversed(names)}
+    waves = [name for name in names if _WAVE.fullmatch(name) or _LOG_WAVE.fullmatch(name)]
+    flux = next((lowered[name] for name in _FLUX if name in lowered), None)
+    if not waves or flux is None:
+        return None
+    spread = next((name for name in names if name.lower() in UNCERTAINTIES), None)
+    return _Columns(waves[0], flux, spread, lowered.get("mask"))
+
+
+def _spectra(
+    data: Any, units: dict[str, str], columns: _Columns, cards: Any, wave_unit: str
+) -> Iterator[FoundSpectrum]:
+    """Yield the spectra of a table: one of all its rows, or one of each where cells are arrays."""
+    rows = _cells(data[columns.wave]), _cells(data[columns.flux])
+    count = len(rows[1])
+    stated = units[columns.flux]
+    spread = None if columns.uncertainty is None else _cells(data[columns.uncertainty])
+    masked = None if columns.mask is None else _cells(data[columns.mask])
+    for row in range(count):
+        flux = real_numbers(rows[1][row], f"column {columns.flux}")
+        axis = real_numbers(rows[0][row], f"column {columns.wave}")
+        if axis.shape != flux.shape or flux.ndim != 1:
+            raise BadFile(f"{flux.shape} values of flux for {axis.shape} wavelengths")
+        ivar = None
+        if spread is not None:
+            power = UNCERTAINTIES[str(columns.uncertainty).lower()]
+            ivar = ivar_in_unit(spread[row], power, units[str(columns.uncertainty)], stated)
+        bad = np.ma.getmaskarray(rows[1][row])
+        yield FoundSpectrum(
+            axis=axis,
+            wave=_wave(axis, columns.wave, units[columns.wave] or wave_unit),
+            flux=flux,
+            ivar=ivar,
+            masked=bad if masked is None else bad | (np.asarray(masked[row]) != 0),
+            unit=unit_text(stated),
+            cards=cards,
+        )
+
+
+def _cells(column: Any) -> list[Any]:
+    """Return the arrays of a column: those of its cells, or the one that all cells make."""
+    values = np.ma.asanyarray(column)
+    if values.dtype.kind == "O":
+        return [np.ma.asanyarray(one) for one in values]
+    return list(values) if values.ndim > 1 else [values]
+
+
+def _wave(axis: Any, name: str, unit: str) -> Any:
+    """Return a column of wavelengths in Å; logarithms are common ones, of Å."""
+    if not _LOG_WAVE.fullmatch(name):
+        return angstroms(axis, unit, f"column {name}")
+    plain = re.sub(r"(?i)^\s*log(10)?", "", unit).strip(" ()[]")
+    if plain.lower() in {"dex", "dimensionless"}:
+        plain = ""
+    return angstroms(10.0**axis, plain or "Angstrom", f"column {name}")

@@ -1,0 +1,181 @@
+"""The position that the headers of a spectrum's file state, in ICRS: the object's before any other.
+
+Where a header gives the pointing of the telescope alone, it is taken, and said to be one.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite, nan
+from typing import Any, Final
+
+import numpy as np
+
+from .fileparts import FilePart
+
+# The object's own, by names that say so.
+_OBJECT: Final = (
+    ("PLUG_RA", "PLUG_DEC"), ("RAOBJ", "DECOBJ"), ("OBJRA", "OBJDEC"), ("OBJ_RA", "OBJ_DEC"),
+    ("RA_OBJ", "DEC_OBJ"), ("OBJCTRA", "OBJCTDEC"), ("RA_TARG", "DEC_TARG"),
+    ("TARG_RA", "TARG_DEC"), ("TARGET_RA", "TARGET_DEC"), ("RAJ2000", "DEJ2000"),
+    ("RAJ2000", "DECJ2000"),
+)  # fmt: skip
+# Of whatever was looked at; their comments may say that it is the telescope.
+_PLAIN: Final = (("RA", "DEC"), ("RA_DEG", "DEC_DEG"), ("RADEG", "DECDEG"))
+_POINTING: Final = (
+    ("OBSRA", "OBSDEC"), ("TELRA", "TELDEC"), ("RA_TEL", "DEC_TEL"), ("TEL_RA", "TEL_DEC"),
+    ("CRVAL_RA", "CRVAL_DEC"), ("RA_PNT", "DEC_PNT"), ("MEANRA", "MEANDEC"),
+)  # fmt: skip
+_TELESCOPE: Final = re.compile(r"telescope|bore-?sig|pointing|plate cent|field cent", re.IGNORECASE)
+_HOURS: Final = re.compile(r"\[\s*(?:h|hr|hrs|hours?|hourangle)\s*\]|\bhours\b", re.IGNORECASE)
+_RADIANS: Final = re.compile(r"\[\s*rad(?:ians?)?\s*\]|\bradians\b", re.IGNORECASE)
+# EPOCH meant the equinox once, and means the time of observation in other headers.
+_EQUINOXES: Final = frozenset({1875.0, 1900.0, 1950.0, 1975.0, 2000.0})
+_FK5_FROM: Final = 1984.0
+"""Equinoxes before are of FK4, where the header names no system (FITS, paper II)."""
+_J2000: Final = 2000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A position on the sky."""
+
+    ra_deg: float = nan
+    dec_deg: float = nan
+    """ICRS; NaN: none is stated."""
+    is_pointing: bool = False
+    """It is the telescope's, or in a system that is not known: not surely the object's."""
+
+
+def position_of(parts: Sequence[FilePart]) -> Position:
+    """Return the position that headers state.
+
+    Parameters
+    ----------
+    parts : the spectrum's own header first
+    """
+    pointing = Position()
+    for names, is_object in ((_OBJECT, True), (_PLAIN, True), (_POINTING, False)):
+        for part in parts:
+            for first, second in names:
+                one = _stated(part, first, second)
+                if one is None:
+                    continue
+                # Of the plates of SDSS, RADEG is the centre, while RA says in its comment what
+                # it is; so a pointing is passed over as long as something else may follow.
+                if is_object and not one.is_pointing:
+                    return one
+                if not isfinite(pointing.ra_deg):
+                    pointing = Position(one.ra_deg, one.dec_deg, is_pointing=True)
+    return pointing
+
+
+def _stated(part: FilePart, first: str, second: str) -> Position | None:
+    """Return the position of two cards; None where there is none."""
+    cards = part.cards
+    comment = f"{part.comments.get(first, '')} {part.comments.get(second, '')}"
+    ra, dec = degrees(cards.get(first), hours=True), degrees(cards.get(second))
+    if not isinstance(cards.get(first), str) and _HOURS.search(part.comments.get(first, "")):
+        ra *= 15.0
+    if _RADIANS.search(comment):
+        ra, dec = np.degrees(ra), np.degrees(dec)
+    if not (0.0 <= ra <= 360.0 and -90.0 <= dec <= 90.0):
+        return None
+    frame = None if "2000" in first else frame_of(cards)
+    is_pointing = bool(_TELESCOPE.search(comment)) or not (frame is None or frame.is_known)
+    # The plate's centre, whose comment does not always say so.
+    is_pointing |= first == "RADEG" and "PLATEID" in cards
+    ra, dec = to_icrs(ra % 360.0, dec, frame)
+    return Position(ra, dec, is_pointing)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A system of positions that is not ICRS."""
+
+    system: str
+    """FK4, FK5, or another that is not known, such as that of apparent places."""
+    equinox: float = _J2000
+    """Besselian years of FK4, Julian ones of FK5."""
+
+    @property
+    def is_known(self) -> bool:
+        """Whether its positions can be brought into ICRS."""
+        return self.system in {"FK4", "FK5"}
+
+
+def frame_of(cards: Mapping[str, Any]) -> Frame | None:
+    """Return the system of a header's positions.
+
+    None: ICRS, or as good as it: FK5 of J2000 is within 0.03 arcsec.
+    """
+    system = str(cards.get("RADESYS") or cards.get("RADECSYS") or "").strip().upper()
+    equinox = _equinox(cards)
+    if system == "ICRS" or (not system and equinox is None):
+        return None
+    if system and system not in {"FK4", "FK4-NO-E", "FK5"}:
+        return Frame(system)
+    old = system.startswith("FK4") or (not system and equinox is not None and equinox < _FK5_FROM)
+    year = equinox if equinox is not None else (1950.0 if old else _J2000)
+    if not old and year == _J2000:
+        return None
+    return Frame("FK4" if old else "FK5", year)
+
+
+def to_icrs(ra_deg: Any, dec_deg: Any, frame: Frame | None) -> tuple[Any, Any]:
+    """Return positions in ICRS, degrees: numbers or arrays, as they are given.
+
+    Those of ICRS, and of a system that is not known, are as they are.
+    """
+    if frame is None or not frame.is_known:
+        return ra_deg, dec_deg
+    from astropy import units as u  # noqa: PLC0415  # slow to import, and only this needs it
+    from astropy.coordinates import FK4, FK5, SkyCoord  # noqa: PLC0415
+    from astropy.time import Time  # noqa: PLC0415
+
+    kind, form = (FK4, "byear") if frame.system == "FK4" else (FK5, "jyear")
+    system = kind(equinox=Time(frame.equinox, format=form))
+    sky = SkyCoord(ra_deg * u.deg, dec_deg * u.deg, frame=system).icrs
+    if np.ndim(ra_deg):
+        return sky.ra.deg, sky.dec.deg
+    return float(sky.ra.deg), float(sky.dec.deg)
+
+
+def _equinox(cards: Mapping[str, Any]) -> float | None:
+    """Return the equinox, years; None where the header states none."""
+    stated = degrees(_bare(cards.get("EQUINOX")))
+    if isfinite(stated) and stated > 0.0:
+        return stated
+    epoch = degrees(_bare(cards.get("EPOCH")))
+    return epoch if epoch in _EQUINOXES else None
+
+
+def _bare(value: object) -> object:
+    """Return a year without the letter before it: 'B1950.0', 'J2000'."""
+    return value.strip().lstrip("BJbj") if isinstance(value, str) else value
+
+
+def degrees(value: object, *, hours: bool = False) -> float:
+    """Return an angle, degrees: a number in degrees, or text in degrees or sexagesimal.
+
+    Parameters
+    ----------
+    value :
+        Number or text; anything else is NaN.
+    hours :
+        Sexagesimal text counts hours, not degrees.
+    """
+    if isinstance(value, int | float | np.number) and not isinstance(value, bool):
+        return float(value)
+    text = str(value or "").strip()
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    from astropy import units as u  # noqa: PLC0415
+    from astropy.coordinates import Angle  # noqa: PLC0415
+
+    try:
+        return float(Angle(text, u.hourangle if hours else u.deg).value) * (15.0 if hours else 1.0)
+    except (ValueError, TypeError, u.UnitsError):
+        return nan

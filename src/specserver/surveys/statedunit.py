@@ -1,0 +1,130 @@
+"""Units as the headers of real files spell them, as units of astropy.
+
+Archives write `1E-17 erg/cm^2/s/Ang`, `ergs/sec/cm**2/Angstroms`, `Flux (10^-17 erg/s/cm^2/Ang)`.
+A spelling is put right only where it can mean one thing: `A` in a unit of flux stays an ampere,
+of which the operator is asked.
+"""
+
+import re
+from typing import Any, Final
+
+from ..errors import BadFile
+
+_WORDS: Final = {
+    "ang": "Angstrom", "angs": "Angstrom", "angst": "Angstrom", "angstrom": "Angstrom",
+    "angstroms": "Angstrom", "angstroem": "Angstrom", "aa": "Angstrom", "ergs": "erg", "erg": "erg",
+    "sec": "s", "secs": "s", "second": "s", "seconds": "s", "counts": "ct", "count": "ct",
+    "cts": "ct", "electrons": "electron", "photons": "photon", "pixel": "pix", "pixels": "pix",
+    "adu": "adu", "microns": "um", "micron": "um", "micrometer": "um", "micrometers": "um",
+    "nanometer": "nm", "nanometers": "nm", "nanometre": "nm", "nanometres": "nm",
+    "microjy": "uJy", "microjansky": "uJy", "jansky": "Jy", "janskys": "Jy", "jy": "Jy",
+    "mjy": "mJy", "watt": "W", "watts": "W", "hz": "Hz",
+}  # fmt: skip
+# Words whose case tells units apart, so that only these spellings are meant.
+_EXACT: Final = frozenset({"MJy"})
+_FORMATS: Final = (None, "fits", "ogip", "vounit", "cds")
+_PURE: Final = frozenset({"dimensionless", "dimensionless_unit", "unitless", "none", "normalized"})
+_WAVE_UNITS: Final = {"a": "Angstrom", "å": "Angstrom", "inverse cm": "1/cm", "cm-1": "1/cm"}
+_PLAIN_AA: Final = (100.0, 3000.0)
+"""Wavelengths without a unit that begin above the one and reach beyond the other are Å: neither
+numbers of pixels nor nm or µm do so."""
+
+
+def flux_unit(text: str) -> Any:
+    """Return the unit of a text from a header, or None where it cannot be read.
+
+    Parameters
+    ----------
+    text : such as the value of BUNIT or TUNITn; empty is a pure number
+    """
+    from astropy import units as u  # noqa: PLC0415  # slow to import, and only this needs it
+
+    plain = text.strip().strip("[]").strip()
+    # In capitals throughout, 'S' is no siemens.
+    plain = plain.lower() if "ERG" in plain and plain.isupper() else plain
+    if not plain or plain.lower() in _PURE:
+        return u.dimensionless_unscaled
+    # A title around the unit: 'Flux (10^-17 erg/s/cm^2/Ang)'.
+    inner = re.fullmatch(r"[A-Za-z ]+\((.*)\)", plain)
+    for spelling in (plain, inner.group(1) if inner else plain):
+        unit = _parsed(spelling) or _parsed(_spelt(spelling))
+        if unit is not None:
+            return unit
+    return None
+
+
+def wave_unit(text: str) -> Any:
+    """Return the unit of a spectral axis, or None where it cannot be read or is no such unit."""
+    from astropy import units as u  # noqa: PLC0415
+
+    plain = " ".join(text.split()).strip("[]()")
+    unit = _parsed(_WAVE_UNITS.get(plain.lower(), plain)) or _parsed(_spelt(plain))
+    fits = unit is not None and unit.is_equivalent(u.AA, u.spectral())
+    return unit if fits else None
+
+
+def angstroms(values: Any, stated: str, what: str) -> Any:
+    """Return wavelengths in Å, 1D[npix] float64; those in Å as they are, to the last bit.
+
+    Parameters
+    ----------
+    values : 1D[npix] float64, as the file has them
+    stated : their unit as the file has it; empty: none
+    what : where they stand, for the message
+
+    Raises
+    ------
+    BadFile
+        The unit is none of wavelength, frequency or energy, or is missing and not plain.
+    """
+    from astropy import units as u  # noqa: PLC0415
+
+    if not stated.strip():
+        least, reach = _PLAIN_AA
+        if not values.size or not (values.min() > least and values.max() > reach):
+            raise BadFile(
+                f"{what} has no unit, and may be in Å, nm, µm or pixels: say --wave-unit Angstrom,"
+                " nm, um, …"
+            )
+        return values
+    unit = wave_unit(stated)
+    if unit is None:
+        raise BadFile(f"{what} is in {stated!r}, which is no unit of wavelengths")
+    return values if unit == u.AA else u.Quantity(values, unit).to_value(u.AA, u.spectral())
+
+
+def _parsed(text: str) -> Any:
+    """Return the unit that astropy reads in any of its formats, or None."""
+    import warnings  # noqa: PLC0415
+
+    from astropy import units as u  # noqa: PLC0415
+
+    with warnings.catch_warnings():
+        # Of deprecated spellings, which are no matter here.
+        warnings.simplefilter("ignore")
+        for form in _FORMATS:
+            try:
+                return u.Unit(text, format=form)
+            except (ValueError, TypeError):
+                continue
+    return None
+
+
+def _spelt(text: str) -> str:
+    """Return a unit with its words and powers spelt as astropy reads them."""
+    found = re.sub(r"[A-Za-zÅ]+", _word, re.sub(r"(?<=\d)[eE](?=[-+]?\d)", "E", text))
+    # '10-17 erg', '1 x 10^-17 erg', '10^-17 erg', '1.0E-17 erg': one scale before the unit.
+    scale = re.match(
+        r"\s*(?:1(?:\.0*)?\s*[x*]\s*)?(?:10\s*(?:\^|\*\*)?\s*\(?\s*([-+]?\d+)\s*\)?"
+        r"|1(?:\.0*)?E([-+]?\d+))[\s*.]*(?=[A-Za-z(])",
+        found,
+    )
+    if scale:
+        found = f"10**({int(scale[1] or scale[2])}) {found[scale.end() :]}"
+    return found
+
+
+def _word(found: re.Match[str]) -> str:
+    """Return a word of a unit as astropy spells it."""
+    word = found[0]
+    return word if word in _EXACT else _WORDS.get(word.lower(), word)
