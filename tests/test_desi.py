@@ -148,7 +148,7 @@ def test_bad_fibres_are_carried_with_their_flags(client: SpecClient, files: Path
 
 def test_identifiers_alone_in_tuples_and_with_wildcards(client: SpecClient) -> None:
     rows = client.query(constraint="targetid <> 0", primary=False, fields="tuple")
-    number, survey, program = rows[0]
+    number, survey, program, _ = rows[0]
     one = client.getSpec((number, survey, program))
     assert one.shape == (7781,)
     assert np.array_equal(client.getSpec(number), one)

@@ -45,7 +45,7 @@ SIDECARS: Final[Mapping[str, str]] = {
 _BATCH: Final = 200_000
 _KEEP: Final = 2
 """Generations kept: the one in use and the one that readers may still be leaving."""
-_FORMAT: Final = 2
+_FORMAT: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,14 +170,21 @@ def _make_objects(
 ) -> None:
     """Make the table of all rows in HEALPix order, the best of each object marked."""
     made, params = _best(survey, names)
-    column = survey.primary[0]
+    column, last = survey.primary[0], survey.id_parts[-1]
     left_out = ["filename", *([f'"{column}"'] if made and column in names else [])]
+    told = ""
+    if survey.last_open and "_key" in names:
+        # Segments that older versions wrote do not say what tells spectra of one identifier apart.
+        known = f'r."{last}", ' if last in names else ""
+        told = f', coalesce({known}concat(\'key\', r."_key")) AS "{last}"'
+        left_out += [f'"{last}"'] if known else []
     # Numbered as they come out of one sort; sorting by the number again would take half as long
     # once more, and a quarter more memory. `_in_order` checks what came of it.
     parts = [
         "CREATE TABLE objects AS SELECT (row_number() OVER () - 1)::BIGINT AS _index, *",
         f"FROM (SELECT f._segment, r.* EXCLUDE ({', '.join(left_out)})",
         f', {made} AS "{column}"' if made else "",
+        told,
         "FROM segment_rows r JOIN segment_files f ON r.filename = f._file",
         f'ORDER BY r._hpx, r."{survey.id_column.name}", f._segment, r._row)',
     ]
@@ -188,8 +195,22 @@ def _best(survey: Survey, names: Sequence[str]) -> tuple[str, list[int | str]]:
     """Return the expression that is 1 for the best row of each object, and its parameters."""
     if survey.best is None:
         return "", []
-    order, params = [], []
-    for column, first in survey.best.order:
+    order, params = best_first(survey, names)
+    order += ["f._segment", "r._row"]
+    over = f'PARTITION BY r."{survey.best.group}" ORDER BY {", ".join(order)}'
+    return f"(row_number() OVER ({over}) = 1)::UTINYINT", params
+
+
+def best_first(survey: Survey, names: Sequence[str]) -> tuple[list[str], list[int | str]]:
+    """Return what rows ``r`` are ordered by, the best first, and its parameters.
+
+    Parameters
+    ----------
+    names : columns that there are
+    """
+    order: list[str] = []
+    params: list[int | str] = []
+    for column, first in survey.best.order if survey.best else ():
         if column not in names:
             continue
         # NaN is nothing known; it would come before all numbers.
@@ -198,9 +219,7 @@ def _best(survey: Survey, names: Sequence[str]) -> tuple[str, list[int | str]]:
             value = f'(r."{column}" = ?)'
             params.append(first)
         order.append(f"{value} DESC NULLS LAST")
-    order += ["f._segment", "r._row"]
-    over = f'PARTITION BY r."{survey.best.group}" ORDER BY {", ".join(order)}'
-    return f"(row_number() OVER ({over}) = 1)::UTINYINT", params
+    return order, params
 
 
 def _write_sidecars(

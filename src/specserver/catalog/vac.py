@@ -20,18 +20,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..errors import BadParameter, CatalogError, UnknownCatalog
 from ..model.survey import Column, Survey
 from .healpix import pixel
 from .index import IndexInfo, build_index, current_generation, refresh_generation
+from .links import Held, put_column, with_parts, with_spectra
 from .rowids import read_ids, valid_names
 from .tablefile import read_table
 
@@ -63,26 +63,6 @@ class VacInfo:
     """Columns that hold the position; None: that of the spectrum."""
     left_out: tuple[str, ...]
     notes: tuple[str, ...]
-
-
-class Held(Protocol):
-    """The spectra of a context, as far as a table's rows need them."""
-
-    @property
-    def survey(self) -> Survey:
-        """The survey."""
-
-    @property
-    def version(self) -> str:
-        """Text that changes when other spectra are held."""
-
-    def ids(self, numbers: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[Any]:
-        """Return the identifier of each tuple without its reduction, 1D[n]; 0: none is held."""
-
-    def positions(
-        self, ids: npt.NDArray[Any]
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Return ra and dec of identifiers, degrees, 1D[n]; NaN where none is held."""
 
 
 def vac_folder(data: Path, context: str) -> Path:
@@ -271,7 +251,7 @@ def _covers(data: Path, context: str, info: VacInfo, held: Held) -> tuple[str, .
     """Return what the index of a table is made from."""
     status = (vac_folder(data, context) / f"{info.name}.parquet").stat()
     own = f"{info.name}.parquet {status.st_size} {status.st_mtime_ns}"
-    depends = info.ids == "spectra" or info.position is None
+    depends = info.ids == "spectra" or info.position is None or bool(held.survey.told_by)
     return (own, held.version) if depends else (own,)
 
 
@@ -288,17 +268,20 @@ def _build(
         open_ = np.flatnonzero(ids == 0)
         asked = table.select(numbers).take(pa.array(open_))
         ids[open_] = held.ids([asked.column(one).fill_null(0).to_numpy() for one in numbers])
-    table = _put(table, identifier, pa.array(ids, mask=ids == 0))
-    table = _with_parts(table, survey, ids)
-    ra, dec = _positions(table, info, held, ids)
+    table = put_column(table, identifier, pa.array(ids, mask=ids == 0))
+    table = with_parts(table, survey, ids)
+    rows_told = None
+    if survey.told_by:
+        table, rows_told = with_spectra(table, held, ids)
+    ra, dec = _positions(table, info, held, ids, rows_told)
     for name, values in (("ra", ra), ("dec", dec)):
-        table = _put(table, name, pa.array(values, mask=np.isnan(values)))
+        table = put_column(table, name, pa.array(values, mask=np.isnan(values)))
     hpx = np.full(len(ids), -1, np.int64)
     known = np.flatnonzero(~np.isnan(ra))
     hpx[known] = pixel(ra[known], dec[known])
-    table = _put(table, "_hpx", pa.array(hpx))
-    table = _put(table, "_row", pa.array(np.arange(len(ids), dtype=np.int32)))
-    table = _put(table, _LINKED, pa.array((ids != 0).astype(np.uint8)))
+    table = put_column(table, "_hpx", pa.array(hpx))
+    table = put_column(table, "_row", pa.array(np.arange(len(ids), dtype=np.int32)))
+    table = put_column(table, _LINKED, pa.array((ids != 0).astype(np.uint8)))
     path.mkdir(parents=True)
     rows = path / "rows.parquet"
     pq.write_table(table, rows, compression="zstd")
@@ -309,40 +292,16 @@ def _build(
     return made
 
 
-def _put(table: pa.Table, name: str, values: Any) -> pa.Table:
-    """Return the table with a column set, in its old place where it had one."""
-    at = table.schema.get_field_index(name)
-    if at < 0:
-        return table.append_column(name, values)
-    return table.set_column(at, table.schema.field(at).with_type(values.type), values)
-
-
-def _with_parts(table: pa.Table, survey: Survey, ids: npt.NDArray[Any]) -> pa.Table:
-    """Return the table with all parts of the tuple form, those it lacks taken of identifiers."""
-    if survey.unpack is None:
-        return table
-    known = ids != 0
-    parts = survey.unpack(ids[known])
-    types = {column.name: column.dtype for column in survey.columns}
-    for name in survey.id_parts:
-        values = np.zeros(len(ids), parts[name].dtype)
-        values[known] = parts[name]
-        is_text = types[name] == "U"
-        kind = pa.string() if is_text else pa.from_numpy_dtype(np.dtype(types[name]))
-        part = pa.array(values.astype(object) if is_text else values, kind, mask=~known)
-        if name in table.column_names:
-            # What the table itself says of a row without a spectrum stays.
-            part = pc.coalesce(part, table.column(name).cast(kind))
-        table = _put(table, name, part)
-    return table
-
-
 def _positions(
-    table: pa.Table, info: VacInfo, held: Held, ids: npt.NDArray[Any]
+    table: pa.Table,
+    info: VacInfo,
+    held: Held,
+    ids: npt.NDArray[Any],
+    rows: npt.NDArray[np.int64] | None,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return the position of each row: the table's own, or else that of its spectrum, or NaN."""
     if info.position is None:
-        return held.positions(ids)
+        return held.positions(ids, rows)
     ra, dec = (
         table.column(name).cast(pa.float64()).fill_null(np.nan).to_numpy().copy()
         for name in info.position
@@ -353,5 +312,5 @@ def _positions(
     dec = np.where(good, dec, np.nan)
     if not good.all():
         lost = np.flatnonzero(~good)
-        ra[lost], dec[lost] = held.positions(ids[lost])
+        ra[lost], dec[lost] = held.positions(ids[lost], None if rows is None else rows[lost])
     return ra, dec

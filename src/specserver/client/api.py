@@ -80,7 +80,8 @@ class SpecClient(Composites, Matching, Asking, Pictures):
         -------
         array, list of tuples, Table or ``'OK'``
             Identifiers (uint64) or the one column asked for; tuples; several columns as a
-            Table, the identifier first; ``'OK'`` when a file was written. Of several contexts
+            Table, the identifier first and, where spectra can share one, what tells them apart
+            last, so that `getSpec` takes just these; ``'OK'`` when a file was written. Of several contexts
             pairs ``(context, id)``, which `getSpec` takes, or ``(context, tuple)``; with fields a
             Table that has context and id before them.
         """

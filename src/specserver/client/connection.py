@@ -165,6 +165,7 @@ class Connection:
                 tuple(told.get("id_parts") or USUAL_FORM.parts),
                 int(told.get("id_texts", 1)),
                 bool(told.get("id_reduction", True)),
+                bool(told.get("id_open", False)),
             )
         return self._id_forms[key]
 

@@ -120,6 +120,12 @@ def _unmasked(values: Any) -> npt.NDArray[Any]:
     return np.asarray(values)
 
 
+def _open(values: Any) -> list[Any]:
+    """Return a column of a part of a tuple; None, which allows anything, where it is missing."""
+    listed = np.ma.asarray(values).tolist()
+    return [None if one is None or one != one else one for one in listed]  # noqa: PLR0124  # NaN
+
+
 def _scalar(value: object) -> int:
     """Return one number as an identifier; everything else is an error that says why."""
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
@@ -285,7 +291,8 @@ class _Reading:
         places = id_columns(names, self.form, self.id_col)
         if len(places) == 1:
             return self.read_element(values[places[0]])
-        return [parse_id_tuple([values[place] for place in places], self.form)]
+        parts = [None if np.ma.is_masked(values[place]) else values[place] for place in places]
+        return [parse_id_tuple(parts, self.form)]
 
     def read_many(self, given: Any) -> _Ids | None:
         """Return the identifiers of a table, an array or anything else with several values."""
@@ -307,7 +314,8 @@ class _Reading:
         places = id_columns(names, self.form, self.id_col)
         if len(places) == 1:
             return self.read_array(column(places[0]))
-        lists = [_unmasked(column(place)).tolist() for place in places]
+        first, *others = places
+        lists = [_unmasked(column(first)).tolist(), *(_open(column(one)) for one in others)]
         return [parse_id_tuple(row, self.form) for row in zip(*lists, strict=True)]
 
     def read_array(self, array: Any) -> _Ids:

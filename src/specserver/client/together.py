@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 CONTEXT: Final = "context"
 ID: Final = "id"
+_TELLING: Final = "@telling"
+"""Stands for the columns that tell spectra of one identifier apart, where it alone does not."""
 
 
 class Asking(Connection):
@@ -42,6 +44,8 @@ class Asking(Connection):
         if len(fields) > 1:
             column = self._id_column(context)
             fields = [column, *(name for name in fields if name.lower() != column)]
+            # So that each row of the table names its spectrum and no other of the identifier.
+            fields += [_TELLING] if self._id_form(context).leads_with_id else []
         return self._fetch_columns({**body, "fields": fields}, call)
 
     def _rows_of_each(

@@ -21,7 +21,7 @@ _KEPT_PARTS: Final = 2**14  # some MB; a survey has 1,000 fibres and some thousa
 _RANGE = re.compile(r"([0-9]{1,20})(?:\s*-\s*([0-9]{1,20}))?")
 _WORD: Final = r"\w[\w.]{0,31}"
 _TEXT = re.compile(_WORD, re.ASCII)
-_NAME = re.compile(r"\w[\w.+:-]{0,127}", re.ASCII)
+_NAME = re.compile(r"[^\s\"',][^\r\n\"',]{0,254}")  # of a file, or of a spectrum in it
 _NUMBER = re.compile(r"[+-]?[0-9]{1,20}")
 
 
@@ -69,12 +69,18 @@ class IdPattern:
 
     @property
     def is_exact(self) -> bool:
-        """Whether each part is one value, the reduction one or open: it names one spectrum."""
+        """Whether it names one spectrum: each part is one value, or the last is open and may be.
+
+        So does an identifier with the last part, where that tells its spectra apart.
+        """
         texts = self.parts[self.form.numbers :]
-        open_ = self.form.has_reduction
-        return None not in self.numbers and all(
-            (part is None and open_) or (part is not None and len(part) == 1) for part in texts
-        )
+        if None in self.numbers or not texts:
+            return None not in self.numbers
+        *others, last = [part is not None and len(part) == 1 for part in texts]
+        if last and self.form.last_open:
+            return True
+        open_ = texts[-1] is None and (self.form.has_reduction or self.form.last_open)
+        return all(others) and (last or open_)
 
     @property
     def numbers(self) -> tuple[int | None, ...]:
@@ -262,16 +268,18 @@ def _id_part(value: object) -> tuple[Span, ...] | None:
 
 def _text_part(value: object, form: IdForm) -> tuple[str, ...] | None:
     text = _part_text(value)
-    return None if text is None else _choices(text, form.has_reduction)
+    if text is None or (not text and not form.has_reduction):
+        return None
+    return _choices(text, form.has_reduction)
 
 
 @lru_cache(_KEPT_PARTS)
 def _choices(text: str, is_reduction: bool) -> tuple[str, ...]:
     """Return the texts that a part allows."""
     texts = tuple(one.strip() for one in text.split(","))
-    if not all(map((_TEXT if is_reduction else _NAME).fullmatch, texts)):
+    if not all(map((_TEXT if is_reduction else _NAME).fullmatch, texts)) or "*" in texts:
         reason = "the last part is text as 26 or v5_13_2, or a list of it"
         if not is_reduction:
-            reason = "this part is a name of letters, digits and . _ + : -, or a list of them"
+            reason = "this part is a name without quotes and commas, up to 255 long, or a list"
         raise BadIdentifier(shortened(text), reason)
     return texts

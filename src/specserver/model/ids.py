@@ -45,6 +45,9 @@ class IdForm:
     """How many parts, at the end, are text."""
     has_reduction: bool = True
     """The last part is the reduction: a tuple that leaves it open means the best one."""
+    last_open: bool = False
+    """A tuple that leaves open the last part alone, no reduction, means the best of what it names.
+    """
 
     @property
     def numbers(self) -> int:

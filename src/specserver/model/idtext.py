@@ -122,7 +122,8 @@ def id_columns(names: Sequence[str], form: IdForm, id_col: str | None) -> tuple[
 
     ``id_col`` must be there, in whatever case. Without it the survey's identifier is taken, or the
     numbers of its tuple form and the text after them, if there, or the only column. Where the
-    identifier leads the tuple and all parts are there, the tuple says more.
+    identifier leads the tuple and all parts are there, or all but one that may be open, the tuple
+    says more.
     """
     lower = [name.strip().lower() for name in names]
     found = [
@@ -130,7 +131,7 @@ def id_columns(names: Sequence[str], form: IdForm, id_col: str | None) -> tuple[
         for part in form.parts
     ]
     parts = tuple(lower.index(name) for name in found if name is not None)
-    if id_col is None and form.leads_with_id and None not in found:
+    if id_col is None and form.leads_with_id and None not in found[: -form.last_open or None]:
         return parts
     wanted = (id_col or form.column).lower()
     if wanted in lower:

@@ -187,6 +187,12 @@ class Survey:
     """Files that one process reads before what it wrote of them is committed."""
     many_per_file: bool = False
     """A file holds many spectra, so a spectrum is named by the file and its identifier."""
+    last_open: bool = False
+    """The last of the `id_parts` is text that with the identifier names one spectrum, and a tuple
+    that leaves it open means the best of those that the others name."""
+    told_by: tuple[str, ...] = ()
+    """Columns besides the identifier by which a row of a value-added table says which of the
+    spectra of an identifier it means."""
     medium: Medium | None = VACUUM
     """Medium of the wavelengths of all its spectra; None: each spectrum states its own in the
     catalogue column `medium.MEDIUM_COLUMN`."""
@@ -205,7 +211,9 @@ class Survey:
     @property
     def id_form(self) -> IdForm:
         """What identifiers of the survey look like."""
-        return IdForm(self.id_column.name, self.id_parts, self.id_texts, self.has_reduction)
+        return IdForm(
+            self.id_column.name, self.id_parts, self.id_texts, self.has_reduction, self.last_open
+        )
 
     def release(self, context: str) -> Release | None:
         """Return the release of that context name, or None."""

@@ -3,6 +3,7 @@
 ``units`` is what ``astropy.io.fits`` opens, of which nothing else is known here.
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -61,18 +62,35 @@ def scalar_columns(unit: Any, renamed: Mapping[str, str]) -> dict[str, Sequence[
     return columns
 
 
+def occurrences(values: Sequence[Any]) -> list[int]:
+    """Return of each value how many times it has come so far, itself counted."""
+    seen: Counter[Any] = Counter()
+    counts = []
+    for value in values:
+        seen[value] += 1
+        counts.append(seen[value])
+    return counts
+
+
 def joined(
     columns: Mapping[str, Sequence[Any]], on: str, wanted: Sequence[Any]
 ) -> dict[str, Sequence[Any]]:
-    """Return columns in the order of wanted values of one of them, each value's first row.
+    """Return columns in the order of wanted values of one of them.
 
+    A value's one row stands for all that want it; where it has several, they go in their order.
     Rows with other values are left out; None stands where a wanted value has no row.
     """
     mine = columns[on]
     if mine == wanted:
         return dict(columns)
-    first = {value: row for row, value in reversed(list(enumerate(mine)))}
-    rows = [first.get(value) for value in wanted]
+    row_of: dict[Any, list[int]] = {}
+    for row, value in enumerate(mine):
+        row_of.setdefault(value, []).append(row)
+    rows: list[int | None] = []
+    for value, nth in zip(wanted, occurrences(wanted), strict=True):
+        mine_of = row_of.get(value, [])
+        at = 0 if len(mine_of) == 1 else nth - 1
+        rows.append(mine_of[at] if at < len(mine_of) else None)
     taken: dict[str, Sequence[Any]] = {
         name: [None if row is None else values[row] for row in rows]
         for name, values in columns.items()

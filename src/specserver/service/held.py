@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..catalog.duckdb import Catalog
+from ..catalog.links import find_told
 from ..catalog.rowids import pack_rows
 from ..model.survey import Release, Survey
 from ..store.fits import FitsTree
@@ -48,13 +49,49 @@ class HeldSpectra:
                 ids[index] = next((file.id for file in found if file), 0)
         return ids
 
+    def told(self, ids: npt.NDArray[Any], said: pa.Table) -> npt.NDArray[np.int64]:
+        """Return the row of the spectrum held that each row of a table means, 1D[n]; -1: none."""
+        if self.catalog is None:
+            return np.full(len(ids), -1, np.int64)
+        survey, columns = self.survey, self.catalog.columns
+        by = [name for name in said.column_names if name in columns]
+        order = [name for name, _ in survey.best.order] if survey.best else []
+        wanted = [one for one in (survey.id_column.name, *by, *order) if one in columns]
+        rows = self.catalog.all_with_ids(ids)
+        spectra = self.catalog.columns_of(list(dict.fromkeys(wanted)), rows)
+        asked = said.select(by).append_column(survey.id_column.name, pa.array(ids))
+        found = find_told(survey, asked, spectra, by)
+        return np.where(found >= 0, rows[found], -1) if len(rows) else found
+
+    def parts(self, rows: npt.NDArray[np.int64]) -> pa.Table:
+        """Return the parts of the tuple form of rows; null where a row is -1."""
+        names = list(self.survey.id_parts)
+        types = {column.name: column.dtype for column in self.survey.columns}
+        if self.catalog is None:
+            kinds = [
+                pa.string() if types[name] == "U" else pa.from_numpy_dtype(np.dtype(types[name]))
+                for name in names
+            ]
+            return pa.table({
+                name: pa.nulls(len(rows), kind) for name, kind in zip(names, kinds, strict=True)
+            })  # fmt: skip
+        known = np.flatnonzero(rows >= 0)
+        at = np.zeros(len(rows), np.int64)
+        at[known] = np.arange(len(known))
+        return self.catalog.columns_of(names, rows[known]).take(pa.array(at, mask=rows < 0))
+
     def positions(
-        self, ids: npt.NDArray[Any]
+        self, ids: npt.NDArray[Any], rows: npt.NDArray[np.int64] | None = None
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Return ra and dec of identifiers, degrees, 1D[n]; NaN where none is held."""
+        """Return ra and dec of identifiers, degrees, 1D[n]; NaN where none is held.
+
+        Parameters
+        ----------
+        rows : what `told` gave, where it was asked
+        """
         ra, dec = np.full(len(ids), np.nan), np.full(len(ids), np.nan)
         if self.catalog is not None:
-            rows = self.catalog.with_ids(ids)
+            rows = self.catalog.with_ids(ids) if rows is None else rows
             held = np.flatnonzero(rows >= 0)
             ra[held], dec[held] = self.catalog.positions(rows[held])
         if self.tree is not None:

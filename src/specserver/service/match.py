@@ -13,7 +13,7 @@ from ..catalog.nearby import MAX_RADIUS_DEG, Matches, find_nearby
 from ..errors import BadParameter
 from ..model.sphere import is_position
 from .archive import Archive, QueryTable
-from .query import wanted_fields
+from .query import telling, wanted_fields
 
 ROW: Final = "row"
 """Column of the answer: index of the position, from 0."""
@@ -106,10 +106,12 @@ def _check(request: MatchRequest) -> None:
 def _names(asked: QueryTable, fields: tuple[str, ...]) -> dict[str, str]:
     """Return output name → column of the catalogue, the identifier first.
 
-    A column called as one of ours is given a number, as attached tables give it to theirs.
+    Where spectra share an identifier, what tells them apart comes too. A column called as one of
+    ours is given a number, as attached tables give it to theirs.
     """
     identifier = asked.survey.id_column.name
-    named = wanted_fields(asked, fields) if fields else {}
+    told = {name: name for name in telling(asked)}
+    named = (wanted_fields(asked, fields) if fields else {}) | told
     return {identifier: identifier} | {
         f"{name}_2" if name in {ROW, SEPARATION} else name: column for name, column in named.items()
     }

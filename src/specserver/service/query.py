@@ -16,6 +16,8 @@ from .archive import Archive, Holding, QueryTable
 
 TUPLE = "tuple"
 """Field name that stands for the parts of the tuple form of an identifier."""
+TELLING = "@telling"
+"""Field name that stands for `telling`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +99,23 @@ def _asks_for_spectra(asked: QueryTable, fields: Sequence[str]) -> bool:
     return asked.attached and set(fields) in identifying
 
 
+def telling(asked: QueryTable) -> tuple[str, ...]:
+    """Return the columns that with the identifier name one spectrum, where it alone does not.
+
+    None where the catalogue, which may be a value-added table, lacks one of them.
+    """
+    form = asked.survey.id_form
+    parts = form.parts[1:] if form.leads_with_id else ()
+    return parts if all(part in asked.catalog.columns for part in parts) else ()
+
+
 def wanted_fields(asked: QueryTable, fields: tuple[str, ...]) -> dict[str, str]:
     """Return output name → column for the fields asked for; none means the identifier."""
     survey = asked.survey
     if not fields:
         return {survey.id_column.name: survey.id_column.name}
-    expanded = [
-        part for field in fields for part in (survey.id_parts if field == TUPLE else (field,))
-    ]
+    groups = {TUPLE: survey.id_parts, TELLING: telling(asked)}
+    expanded = [part for field in fields for part in groups.get(field, (field,))]
     if "*" in expanded:
         expanded = list(asked.catalog.columns)
     return {field.strip().lower(): asked.catalog.spelling(field) for field in expanded}

@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ..catalog.duckdb import Rows
 from ..catalog.rowids import pack_rows
 from ..model.idtext import IdPattern
 from ..model.survey import Survey
-from .shelf import Shelf, reduction_rank
+from .shelf import Finder, Shelf, reduction_rank
 
 Release: TypeAlias = Sequence[tuple[int, Shelf]]
 """The shelves of one release, with their numbers among all that are searched."""
@@ -114,14 +115,16 @@ def _searched(survey: Survey, release: Release, pattern: IdPattern) -> Found:
     """Return what a tuple names in a release, in the order of their parts.
 
     Where the tuple leaves the reduction open, only the best of each spectrum; where segments and
-    tree have the same, that of the segments. Where no part is a reduction, all that it names.
+    tree have the same, that of the segments. Where no part is a reduction, all that it names, but
+    the best of them where it leaves open only what tells spectra of one identifier apart.
     """
     if not survey.has_reduction:
-        return [
-            (number, int(row))
-            for number, shelf in release
-            for row in shelf.catalog.matching(pattern)[0]
-        ]
+        found = []
+        for number, shelf in release:
+            rows = shelf.catalog.matching(pattern)[0]
+            rows = best_of(survey, shelf.catalog, rows) if pattern.is_exact else rows
+            found += [(number, int(row)) for row in rows]
+        return found[:1] if pattern.is_exact else found
     own = {name: rank for rank, name in enumerate(release[0][1].release.reductions)}
     best: dict[tuple[object, ...], tuple[tuple[bool, int, list[int]], tuple[int, int]]] = {}
     for number, holding in release:
@@ -135,3 +138,23 @@ def _searched(survey: Survey, release: Release, pattern: IdPattern) -> Found:
                 best[spectrum] = (rank, (number, row))
     keys = sorted(best) if len(release) > 1 else list(best)
     return [best[key][1] for key in keys]
+
+
+def best_of(survey: Survey, catalog: Finder, rows: Rows) -> Rows:
+    """Return the best of some rows by the survey's own order, 1D[1]; none of none."""
+    if len(rows) < 2 or survey.best is None:
+        return rows[:1]
+    named = [one for one in survey.best.order if one[0] in catalog.columns]
+    table = catalog.columns_of(list(dict.fromkeys(name for name, _ in named)), rows)
+    values = {name: table.column(name).to_pylist() for name in table.column_names}
+
+    def place(at: int) -> list[tuple[bool, float]]:
+        key = []
+        for name, first in named:
+            value = values[name][at]
+            known = value is not None and value == value  # noqa: PLR0124  # NaN is nothing known
+            rank = (-value if first == "desc" else float(value != first)) if known else 0.0
+            key.append((not known, rank))
+        return key
+
+    return rows[[min(range(len(rows)), key=place)]]

@@ -33,9 +33,10 @@ import numpy.typing as npt
 
 from ..errors import BadFile
 from ..model.grid import Linear, PixelRange
-from ..model.survey import Best, Column, FileKey, RawSpectrum, Release, Survey, Vector
+from ..model.survey import Best, FileKey, RawSpectrum, Release, Survey, Vector
 from ..ops.combine import Arm, merge_arms
-from ..ops.fitsunit import image, joined, scalar_columns, unit_named
+from ..ops.fitsunit import image, joined, occurrences, scalar_columns, unit_named
+from .desi_columns import COADD_COLUMNS, EXPOSURE_COLUMNS, ID
 
 _PIXEL = r"(?P<survey>[a-z][a-z0-9]*)-(?P<program>[a-z][a-z0-9]*)-(?P<pixel>[0-9]+)"
 _SUBSETS = r"[14]xsubset[1-6]|lowspeedsubset[1-6]|exp[0-9]{8}|thru[0-9]{8}|[0-9]{8}"
@@ -74,47 +75,6 @@ _EXTRA = tuple(
     for one in _ARRAYS
 )  # fmt: skip
 
-_ID = Column("targetid", "<i8", "", "target; negative: a fibre without one")
-_PLACE = (
-    Column("survey", "U", "", "main, sv1, sv2, sv3, cmx, special; unknown"),
-    Column("program", "U", "", "dark, bright, backup, other; unknown"),
-    Column("healpix", "<i4", "", "nested pixel of the file, nside 64; -1: a file of a tile"),
-    Column("tileid", "<i4", "", "tile; -1: of several tiles"),
-)
-_OBJECT = (
-    Column("ra", "<f8", "deg", "right ascension of the target, ICRS"),
-    Column("dec", "<f8", "deg", "declination of the target, ICRS"),
-    Column("z", "<f8", "", "best-fit redshift"),
-    Column("zerr", "<f8", "", "error of z"),
-    Column("zwarn", "<i8", "", "ZWARN bits; 0 is good"),
-    Column("spectype", "U", "", "GALAXY, QSO or STAR"),
-    Column("subtype", "U", "", "subtype of stars and quasars"),
-    Column("deltachi2", "<f8", "", "difference of χ² to the second best fit"),
-    Column("objtype", "U", "", "TGT, SKY, BAD, or blank: no target"),
-    *(Column(f"{one}_target", "<i8", "", "targeting bits") for one in ("desi", "bgs", "mws")),
-    Column("scnd_target", "<i8", "", "targeting bits of secondary programmes"),
-    Column("tsnr2_lrg", "<f4", "", "squared signal to noise of the template of red galaxies"),
-)
-_COADD_COLUMNS = (
-    _ID,
-    *_PLACE,
-    Column("lastnight", "<i4", "", "last night of a tile's exposures, YYYYMMDD"),
-    *_OBJECT,
-    Column("coadd_fiberstatus", "<i4", "", "FIBERSTATUS bits of all exposures; 0 is good"),
-    Column("coadd_exptime", "<f4", "s", "exposure time summed"),
-    Column("zcat_primary", "u1", "", "1: best spectrum of the target"),
-)
-_EXPOSURE_COLUMNS = (
-    _ID,
-    Column("expid", "<i4", "", "exposure"),
-    Column("night", "<i4", "", "night of the exposure, YYYYMMDD"),
-    Column("mjd", "<f8", "d", "modified Julian date of the exposure"),
-    Column("exptime", "<f8", "s", "exposure time"),
-    *_PLACE,
-    *_OBJECT,
-    Column("fiberstatus", "<i4", "", "FIBERSTATUS bits; 0 is good"),
-    Column("exp_primary", "u1", "", "1: best exposure of the target"),
-)
 # Columns whose one spelling here differs from the file's, then spellings of other surveys.
 _RENAMED: Final = MappingProxyType({"target_ra": "ra", "target_dec": "dec", "hpxpixel": "healpix"})
 _ALIASES: Final = MappingProxyType(
@@ -170,6 +130,10 @@ class DesiReader:
         """
         header, columns, vectors = _read_spectra(path)
         columns |= _place(path, header, columns)
+        if self.kind == "coadd":
+            columns |= _coadds(columns)
+        else:
+            del columns["coadd"]
         columns |= _redshifts(path, columns["targetid"])
         if self.kind == "spectra" and "expid" not in columns:
             raise BadFile("FIBERMAP has no column EXPID: which exposures are these?")
@@ -299,7 +263,9 @@ def _place(
         _check_name(path, {"survey": words[0], "program": words[1], "pixel": pixel, "tile": None})
         out |= {"healpix": np.int32(pixel)}
         out |= {} if "tileid" in columns else {"tileid": np.int32(-1)}
-        out["_place"] = f"{survey} {program} {header.get('HPXNSIDE', 64)} {pixel}"
+        nside = header.get("HPXNSIDE", 64)
+        out["_place"] = f"{survey} {program} {nside} {pixel}"
+        out["coadd"] = f"{survey}-{program}-{pixel}" + ("" if nside == 64 else f"-nside{nside}")
     elif tile is not None:
         petal = header.get("PETAL", header.get("SPECTRO"))
         _check_name(path, {"tile": tile, "petal": petal, "pixel": None})
@@ -307,9 +273,19 @@ def _place(
         night = header.get("NIGHT")
         out |= {} if "night" in columns or night is None else {"lastnight": np.int32(night)}
         out["_place"] = f"tile {tile} {header.get('SPGRP')} {header.get('SPGRPVAL')}"
+        out["coadd"] = out["_place"].removeprefix("tile ").replace(" ", "-")
     else:
         raise BadFile("the header has neither HPXPIXEL nor TILEID")
     return {name: [value] * len(columns["targetid"]) for name, value in out.items()}
+
+
+def _coadds(columns: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
+    """Return columns that tell coadds of a target apart, a number where rows of a file share it."""
+    more = ["" if nth == 1 else f".{nth}" for nth in occurrences(columns["targetid"])]
+    return {
+        name: [one + nth for one, nth in zip(columns[name], more, strict=True)]
+        for name in ("coadd", "_place")
+    }
 
 
 def _check_name(path: Path, stated: Mapping[str, Any]) -> None:
@@ -336,11 +312,13 @@ DESI = Survey(
     window=_WINDOW,
     record=_RECORD,
     extra=_EXTRA,
-    id_column=_ID,
-    id_parts=("targetid", "survey", "program"),
-    id_texts=2,
+    id_column=ID,
+    id_parts=("targetid", "survey", "program", "coadd"),
+    id_texts=3,
+    last_open=True,
+    told_by=("survey", "program", "healpix", "tileid", "lastnight", "coadd"),
     has_reduction=False,
-    columns=_COADD_COLUMNS,
+    columns=COADD_COLUMNS,
     aliases=MappingProxyType({**_ALIASES, "fiberstatus": "coadd_fiberstatus"}),
     primary=("zcat_primary", 1),
     best=Best(
@@ -373,7 +351,9 @@ DESI_EXPOSURES = replace(
     title="Dark Energy Spectroscopic Instrument: optical spectra, exposure by exposure",
     id_parts=("targetid", "expid"),
     id_texts=0,
-    columns=_EXPOSURE_COLUMNS,
+    last_open=False,
+    told_by=("expid",),
+    columns=EXPOSURE_COLUMNS,
     aliases=_ALIASES,
     primary=("exp_primary", 1),
     best=Best("targetid", (("fiberstatus", 0), ("exptime", "desc"))),

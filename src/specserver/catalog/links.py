@@ -1,0 +1,141 @@
+"""Which of the spectra of one identifier a row of a value-added table means.
+
+A row says so by its other columns, such as the survey and the pixel; where it leaves the choice,
+it means the best.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..model.survey import Survey
+from .index import best_first
+
+_ELSEWHERE: Final = "not-here"
+"""Stands for what tells a spectrum apart that is not held, while others of its identifier are."""
+
+
+class Held(Protocol):
+    """The spectra of a context, as far as a table's rows need them."""
+
+    @property
+    def survey(self) -> Survey:
+        """The survey."""
+
+    @property
+    def version(self) -> str:
+        """Text that changes when other spectra are held."""
+
+    def ids(self, numbers: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[Any]:
+        """Return the identifier of each tuple without its reduction, 1D[n]; 0: none is held."""
+
+    def told(self, ids: npt.NDArray[Any], said: pa.Table) -> npt.NDArray[np.int64]:
+        """Return the row of the spectrum held that each row of a table means, 1D[n]; -1: none.
+
+        Parameters
+        ----------
+        said : the columns of `Survey.told_by` that the table has
+        """
+
+    def parts(self, rows: npt.NDArray[np.int64]) -> pa.Table:
+        """Return the parts of the tuple form of rows that `told` gave; null where there is none."""
+
+    def positions(
+        self, ids: npt.NDArray[Any], rows: npt.NDArray[np.int64] | None = None
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return ra and dec of identifiers, degrees, 1D[n]; NaN where none is held.
+
+        Parameters
+        ----------
+        rows : what `told` gave, where it was asked
+        """
+
+
+def with_parts(table: pa.Table, survey: Survey, ids: npt.NDArray[Any]) -> pa.Table:
+    """Return the table with all parts of the tuple form, those it lacks taken of identifiers."""
+    if survey.unpack is None:
+        return table
+    known = ids != 0
+    parts = survey.unpack(ids[known])
+    types = {column.name: column.dtype for column in survey.columns}
+    for name in survey.id_parts:
+        values = np.zeros(len(ids), parts[name].dtype)
+        values[known] = parts[name]
+        is_text = types[name] == "U"
+        kind = pa.string() if is_text else pa.from_numpy_dtype(np.dtype(types[name]))
+        part = pa.array(values.astype(object) if is_text else values, kind, mask=~known)
+        if name in table.column_names:
+            # What the table itself says of a row without a spectrum stays.
+            part = pc.coalesce(part, table.column(name).cast(kind))
+        table = put_column(table, name, part)
+    return table
+
+
+def with_spectra(
+    table: pa.Table, held: Held, ids: npt.NDArray[Any]
+) -> tuple[pa.Table, npt.NDArray[np.int64]]:
+    """Return the table with the parts that tell which spectra its rows mean, and their rows."""
+    survey = held.survey
+    said = table.select([name for name in survey.told_by if name in table.column_names])
+    rows = held.told(ids, said)
+    parts = held.parts(rows)
+    # A row that means another spectrum than those held must not lead to one of them.
+    lost = (rows < 0) & (held.told(ids, said.select([])) >= 0)
+    for name in survey.id_parts[1:]:
+        part = parts.column(name)
+        if survey.last_open and name == survey.id_parts[-1]:
+            part = pc.if_else(pa.array(lost), _ELSEWHERE, part)
+        if name in table.column_names:
+            own = table.column(name)
+            own = pc.utf8_trim_whitespace(own) if pa.types.is_string(own.type) else own
+            part = pc.coalesce(part, own.cast(part.type))
+        table = put_column(table, name, part)
+    return table, rows
+
+
+def put_column(table: pa.Table, name: str, values: Any) -> pa.Table:
+    """Return the table with a column set, in its old place where it had one."""
+    at = table.schema.get_field_index(name)
+    if at < 0:
+        return table.append_column(name, values)
+    return table.set_column(at, table.schema.field(at).with_type(values.type), values)
+
+
+def find_told(
+    survey: Survey, asked: pa.Table, spectra: pa.Table, by: Sequence[str]
+) -> npt.NDArray[np.int64]:
+    """Return the row of ``spectra`` that each row of ``asked`` means, 1D[n]; -1: none.
+
+    Parameters
+    ----------
+    asked : the identifier, and the columns ``by`` which it is told; null in one allows anything
+    spectra : the identifier, the same columns, and those by which the survey finds the best
+    """
+    identifier = survey.id_column.name
+    order, params = best_first(survey, spectra.column_names)
+    equal = [f'a."{identifier}" = r."{identifier}"'] + [
+        f'(a."{name}" IS NULL OR lower(trim(a."{name}"::VARCHAR)) = lower(r."{name}"::VARCHAR))'
+        for name in by
+    ]
+    parts = [
+        "SELECT _asking, _row FROM (SELECT a._asking, r._row, row_number() OVER (",
+        "PARTITION BY a._asking ORDER BY", ", ".join([*order, "r._row"]), ") AS _nth",
+        "FROM asked a JOIN spectra r ON", " AND ".join(equal), ") WHERE _nth = 1",
+    ]  # fmt: skip
+    rows = np.full(asked.num_rows, -1, np.int64)
+    with duckdb.connect() as connection:
+        connection.register("asked", asked.append_column("_asking", _numbers(asked)))
+        connection.register("spectra", spectra.append_column("_row", _numbers(spectra)))
+        found = connection.execute(" ".join(parts), params).fetchnumpy()
+    rows[np.asarray(found["_asking"])] = np.asarray(found["_row"])
+    return rows
+
+
+def _numbers(table: pa.Table) -> pa.Array:
+    """Return the numbers of the rows of a table."""
+    return pa.array(np.arange(table.num_rows, dtype=np.int64))

@@ -1,0 +1,255 @@
+"""Spectra that share an identifier: a row of a table names its own one, whatever asked for it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from astropy.io import fits
+from astropy.table import Table
+
+from serving import serve
+from specserver.catalog.vac import add_vac
+from specserver.client.api import SpecClient
+from specserver.errors import NotFound
+from specserver.ingest import run_ingest
+from specserver.ingest.verify import verify
+from specserver.simulate import simulate_desi
+from specserver.store.layout import segment_names
+from specserver.surveys.desi import DESI
+
+CONTEXT = "desi_edr"
+TILE = "4-80605-thru20210205"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A coadd of the target as its file has it."""
+
+    coadd: str
+    ra: float
+    flux_r: bytes
+    healpix: int
+    tileid: int
+
+
+def write_coadd(
+    source: Path, folder: Path, name: str, cards: dict[str, object], ra: float, scale: float
+) -> None:
+    """Write the files of a coadd of the same targets at another place, with other values."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for kind in ("coadd", "redrock"):
+        with fits.open(source.with_name(source.name.replace("coadd", kind))) as units:
+            header = units[0].header
+            if "TILEID" in cards:
+                for card in ("SURVEY", "PROGRAM", "HPXPIXEL", "HPXNSIDE"):
+                    header.remove(card, ignore_missing=True)
+            header.update(cards)
+            if kind == "coadd":
+                table = units["FIBERMAP"].data
+                table["TARGET_RA"][:] = (table["TARGET_RA"] + ra) % 360.0
+                for arm in "BRZ":
+                    units[f"{arm}_FLUX"].data *= scale
+            units.writeto(folder / f"{kind}-{name}.fits")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of coadds of the same TARGETIDs: two pixels, two tiles, a row given twice."""
+    made = tmp_path_factory.mktemp("mock")
+    simulate_desi(made, 12, seed=3, per_file=12)
+    source = next(iter(sorted(made.rglob("coadd-*.fits"))))
+    with fits.open(source) as units:
+        cards = {name: units[0].header[name] for name in ("SURVEY", "PROGRAM", "HPXPIXEL")}
+    folder = tmp_path_factory.mktemp("files")
+    place = f"{cards['SURVEY']}-{cards['PROGRAM']}"
+    first = {"HPXPIXEL": 9144, "HPXNSIDE": 64}
+    write_coadd(source, folder, f"{place}-9144", first, 0.0, 1.0)
+    write_coadd(source, folder, f"{place}-9145", first | {"HPXPIXEL": 9145}, 1.0, 2.0)
+    tile = {"PETAL": 4, "SPGRP": "cumulative", "SPGRPVAL": 20210205, "NIGHT": 20210205}
+    write_coadd(source, folder, TILE, tile | {"TILEID": 80605}, 2.0, 4.0)
+    other = TILE.replace("80605", "80606")
+    write_coadd(source, folder, other, tile | {"TILEID": 80606}, 3.0, 8.0)
+    with fits.open(folder / f"coadd-{place}-9145.fits", mode="update") as units:
+        for table in ("FIBERMAP", "SCORES"):
+            units[table].data["TARGETID"][1] = units[table].data["TARGETID"][0]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def places(files: Path) -> dict[int, list[Place]]:
+    """Return what the files hold of each target."""
+    found: dict[int, list[Place]] = {}
+    for path in sorted(files.glob("coadd-*.fits")):
+        with fits.open(path) as units:
+            header, table = units[0].header, units["FIBERMAP"].data
+            seen: dict[int, int] = {}
+            for row, number in enumerate(table["TARGETID"].tolist()):
+                seen[number] = seen.get(number, 0) + 1
+                if "TILEID" in header:
+                    label = f"{header['TILEID']}-{header['SPGRP']}-{header['SPGRPVAL']}"
+                else:
+                    label = f"{header['SURVEY']}-{header['PROGRAM']}-{header['HPXPIXEL']}"
+                label += f".{seen[number]}" if seen[number] > 1 else ""
+                one = Place(
+                    label,
+                    float(table["TARGET_RA"][row]),
+                    units["R_FLUX"].data[row].astype("<f4").tobytes(),
+                    int(header.get("HPXPIXEL", -1)),
+                    int(header.get("TILEID", -1)),
+                )
+                found.setdefault(number, []).append(one)
+    return found
+
+
+@pytest.fixture(scope="module")
+def data(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "data"
+    summary = run_ingest(folder, CONTEXT, [files], workers=1)
+    assert not summary.refused
+    assert (summary.stored, summary.already) == (48, 0)
+    assert not [fault for finding in verify(folder) for fault in finding.faults]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def client(data: Path, files: Path) -> Iterator[SpecClient]:
+    with serve(data, files) as running:
+        yield SpecClient(CONTEXT, svc_url=running.url)
+
+
+def red(client: SpecClient, given: object) -> list[bytes]:
+    return [one["flux_r"].tobytes() for one in client.getSpec(given, values="flux_r")]
+
+
+def expected(places: dict[int, list[Place]], rows: Table) -> list[bytes]:
+    """Return the flux of rows by their position, which only one of the spectra of a target has."""
+    found = []
+    for row in rows:
+        held = places[int(row["targetid"])]
+        (one,) = {one.flux_r for one in held if one.ra == row["ra"]}
+        found.append(one)
+    return found
+
+
+def test_a_row_that_match_found_is_what_getspec_gives(
+    client: SpecClient, places: dict[int, list[Place]]
+) -> None:
+    with_ra = client.query(constraint="targetid <> 0", fields="ra,dec", primary=False)
+    assert len(with_ra) == 48
+    assert red(client, with_ra) == expected(places, with_ra)
+    apart = client.match((with_ra["ra"], with_ra["dec"]), 0.001, primary=False)
+    found = red(client, apart)
+    assert found == expected(places, with_ra)
+    assert client.getSpec(apart[5], values="flux_r")["flux_r"].tobytes() == found[5]
+    frame = apart.to_pandas()
+    assert red(client, frame) == found
+    assert red(client, apart["targetid", "survey", "program", "coadd"].as_array()) == found
+
+
+def test_rows_of_a_query_with_any_fields_name_their_spectra(
+    client: SpecClient, places: dict[int, list[Place]], tmp_path: Path
+) -> None:
+    for fields in ("ra,z", "z,ra,targetid", "*", "targetid,ra,survey,program"):
+        rows = client.query(constraint="ra > 0", fields=fields, primary=False)
+        assert red(client, rows) == expected(places, rows)
+        rows.write(tmp_path / "rows.fits", overwrite=True)
+        assert red(client, Table.read(tmp_path / "rows.fits")) == expected(places, rows)
+    assert client.query(
+        constraint="ra > 0", fields="ra,z", primary=False, out=tmp_path / "rows.csv"
+    ) == "OK"  # fmt: skip
+    rows = Table.read(tmp_path / "rows.csv")
+    assert red(client, tmp_path / "rows.csv") == expected(places, rows)
+    assert red(client, pd.read_csv(tmp_path / "rows.csv")) == expected(places, rows)
+    tuples = client.query(constraint="ra > 0", fields="tuple", primary=False)
+    assert red(client, tuples) == expected(places, rows)
+    # The default is an array of identifiers, of which each means the best of its target.
+    plain = client.query(constraint="ra > 0", fields=None)
+    assert plain.dtype == np.int64
+    best = client.query(constraint="ra > 0", fields="ra,z")
+    assert red(client, plain) == expected(places, best)
+
+
+def test_a_tuple_that_leaves_the_coadd_open_means_the_best(
+    client: SpecClient, places: dict[int, list[Place]]
+) -> None:
+    number, survey, program, _ = client.query(constraint="healpix > 0", fields="tuple")[0]
+    one = client.getSpec((number, survey, program), values="flux_r")
+    assert one.shape == (2326,)
+    assert one["flux_r"].tobytes() in {each.flux_r for each in places[number]}
+    assert len(client.getSpec((number, "*"))) == len(places[number])
+    for each in places[number]:
+        exact = client.getSpec((number, "*", "*", each.coadd), values="flux_r")
+        assert exact["flux_r"].tobytes() == each.flux_r
+    with pytest.raises(NotFound, match="not found|no spectrum|none"):
+        client.getSpec((number, "*", "*", "main-dark-1"))
+
+
+@pytest.mark.parametrize(
+    ("columns", "label"),
+    [(("healpix",), "9145"), (("tileid", "healpix"), "80606"), (("coadd",), ""), ((), "")],
+)
+def test_a_row_of_a_value_added_table_means_its_own_spectrum(
+    data: Path,
+    client: SpecClient,
+    places: dict[int, list[Place]],
+    tmp_path: Path,
+    columns: tuple[str, ...],
+    label: str,
+) -> None:
+    rows = client.query(
+        constraint="ra > 0", fields="ra,dec,z,healpix,tileid,coadd", primary=not columns
+    )
+    if label:
+        rows = rows[[label in one for one in rows["coadd"].tolist()]]
+        # Of the target that a file has twice, the pixel does not tell which is meant.
+        rows = rows[rows["targetid"] != min(places)]
+    keep = rows["targetid", *columns]
+    keep["VALUE"] = np.arange(len(keep), dtype=float)
+    name = f"vac_{'_'.join(columns) or 'plain'}"
+    keep.write(tmp_path / "table.fits")
+    add_vac(data, DESI, CONTEXT, name, tmp_path / "table.fits")
+    asked = client.query(constraint="value >= 0", fields="value,ra", catalog=f"{CONTEXT}.{name}")
+    asked.sort("value")
+    assert len(asked) == len(rows)
+    assert red(client, asked) == expected(places, rows)
+    assert np.array_equal(asked["ra"], rows["ra"])
+    found = client.match(
+        (rows["ra"], rows["dec"]), 0.001, fields="value", catalog=f"{CONTEXT}.{name}"
+    )
+    assert red(client, found) == expected(places, rows)
+
+
+def test_a_row_of_a_table_that_means_a_spectrum_not_held_gets_none(
+    data: Path, client: SpecClient, places: dict[int, list[Place]], tmp_path: Path
+) -> None:
+    number = next(iter(places))
+    Table({"TARGETID": [number], "HEALPIX": [17], "X": [1.0]}).write(tmp_path / "far.fits")
+    add_vac(data, DESI, CONTEXT, "far", tmp_path / "far.fits")
+    rows = client.query(constraint="x > 0", fields="x,healpix", catalog=f"{CONTEXT}.far")
+    with pytest.raises(NotFound):
+        client.getSpec(rows)
+
+
+def test_folders_of_older_versions_are_read(
+    data: Path, files: Path, places: dict[int, list[Place]], tmp_path: Path
+) -> None:
+    import shutil
+
+    import pyarrow.parquet as pq
+
+    old = tmp_path / "old"
+    shutil.copytree(data, old)
+    shutil.rmtree(old / CONTEXT / "index")
+    for name in segment_names(old, CONTEXT):
+        rows = old / CONTEXT / name / "objects.parquet"
+        table = pq.read_table(rows)
+        pq.write_table(table.drop_columns(["coadd"]), rows)
+    with serve(old, files) as running:
+        client = SpecClient(CONTEXT, svc_url=running.url)
+        with_ra = client.query(constraint="targetid <> 0", fields="ra", primary=False)
+        table = client.query(constraint="targetid <> 0", fields="ra,z", primary=False)
+        assert len(with_ra) == 48
+        assert red(client, table) == expected(places, table)
