@@ -183,7 +183,7 @@ def test_a_tuple_that_leaves_the_coadd_open_means_the_best(
     for each in places[number]:
         exact = client.getSpec((number, "*", "*", each.coadd), values="flux_r")
         assert exact["flux_r"].tobytes() == each.flux_r
-    with pytest.raises(NotFound, match="not found|no spectrum|none"):
+    with pytest.raises(NotFound):
         client.getSpec((number, "*", "*", "main-dark-1"))
 
 

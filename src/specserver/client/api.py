@@ -81,9 +81,9 @@ class SpecClient(Composites, Matching, Asking, Pictures):
         array, list of tuples, Table or ``'OK'``
             Identifiers (uint64) or the one column asked for; tuples; several columns as a
             Table, the identifier first and, where spectra can share one, what tells them apart
-            last, so that `getSpec` takes just these; ``'OK'`` when a file was written. Of several contexts
-            pairs ``(context, id)``, which `getSpec` takes, or ``(context, tuple)``; with fields a
-            Table that has context and id before them.
+            last, so that `getSpec` takes just these; ``'OK'`` when a file was written. Of several
+            contexts pairs ``(context, id)``, which `getSpec` takes, or ``(context, tuple)``; with
+            fields a Table that has context and id before them.
         """
         keywords = {"ra": ra, "dec": dec, "size": size, "coord": coord, "pos": pos}
         keywords |= {"region": region, "constraint": constraint, "out": out}

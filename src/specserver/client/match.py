@@ -87,8 +87,8 @@ class Matching(Connection):
         -------
         Table or ``'OK'``
             ``row`` (of the positions, from 0), the identifier, ``separation`` in arcsec, the
-            fields, and what tells spectra of one identifier apart, if they can share one; where nothing is near, these are masked or NaN. ``'OK'`` when a file was
-            written.
+            fields, and what tells spectra of one identifier apart, if they can share one; where
+            nothing is near, these are masked or NaN. ``'OK'`` when a file was written.
         """
         if which not in {"nearest", "all"}:
             raise BadParameter("which", which, "'nearest' or 'all'")
