@@ -205,6 +205,64 @@ def test_a_file_that_is_still_the_same_is_not_sent_again(stored: Stored, vos: Sp
     assert (third.status, third.data) == (200, b"two")
 
 
+def test_parallel_uploads_with_many_parents_stay_within_the_entries(tmp_path: Path) -> None:
+    """Each upload alone has room; together, with the folders above them, they have not."""
+    space = Space(tmp_path / "ada", SpaceLimits(10**6, 18, 10**6))
+    drafts = [space.draft(f"a{i}/b/c/d/file", 1) for i in range(4)]
+    kept = 0
+    for draft in drafts:
+        draft.write(b"x")
+        try:
+            draft.commit()
+            kept += 1
+        except QuotaExceeded as error:
+            assert "18" in str(error)
+        finally:
+            draft.discard()
+        used = space.usage()
+        assert used.nentries <= 18
+    found = list((tmp_path / "ada" / "files").rglob("*"))
+    assert len(found) == used.nentries == 5 * kept
+    assert kept >= 3
+    with pytest.raises(QuotaExceeded):
+        space.draft("z1/z2/z3/z4/z5/file", 1)
+    with pytest.raises(QuotaExceeded):
+        space.make_folder("y1/y2/y3/y4/y5/y6")
+
+
+def test_parallel_requests_cannot_pass_the_quota_of_entries(
+    mock_survey: Path, mock_data: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(mock_data / "sdss_dr17", data / "sdss_dr17")
+    token = TokenBook(data).create("ada", now=datetime.now(UTC))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPECSERVER_VOS_MAX_ENTRIES", "30")
+        with serve(data, mock_survey) as running:
+            client = SpecClient(svc_url=running.url)
+            client.set_token(token)
+
+            def put(number: int) -> bool:
+                try:
+                    client.vos.put(f"f{number}/g/h/i/j/k/l/m/n/file", b"x")
+                except QuotaExceeded:
+                    return False
+                return True
+
+            with ThreadPoolExecutor(12) as pool:
+                done = list(pool.map(put, range(12)))
+            assert client.vos.usage().nentries == 10 * sum(done) <= 30
+    assert 1 <= sum(done) <= 3
+
+
+def test_the_folders_of_spaces_are_for_their_owner(tmp_path: Path) -> None:
+    space = Space(tmp_path / "spaces" / "ada", ROOMY)
+    space.make_folder("a/b")
+    for folder in [tmp_path / "spaces", *(tmp_path / "spaces").rglob("*")]:
+        if folder.is_dir():
+            assert folder.stat().st_mode & 0o077 == 0, folder
+
+
 # --- Queries and spectra --------------------------------------------------------------------------
 
 

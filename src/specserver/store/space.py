@@ -176,16 +176,20 @@ class Space:
             if old is not None and stat.S_ISDIR(old.st_mode):
                 raise BadParameter("name", name, "it is a folder; give the name of a file")
             freed = _size(old) if old else 0
-            self._check(used, nbytes + sum(coming) - freed, len(coming) + (old is None))
+            new = self._missing(parts[:-1]) + (old is None)
+            self._check(used, nbytes + sum(coming) - freed, len(coming) + new)
             return Draft(self, parts, self._drafts / uuid4().hex, nbytes)
 
     def place(self, draft: Path, parts: tuple[str, ...], nbytes: int) -> None:
         """Give a whole draft its name: the second half of `Draft.commit`."""
         with self._locked():
+            old = self._state(parts)
+            if old is not None and stat.S_ISDIR(old.st_mode):
+                raise BadParameter("name", "/".join(parts), "it has become a folder meanwhile")
+            # Checked again: the uploads that ran beside this one have made folders meanwhile.
+            new = self._missing(parts[:-1]) + (old is None)
+            self._check(self._count(), nbytes - (_size(old) if old else 0), new)
             with self._open_folder(parts[:-1], make=True) as folder:
-                old = self._state(parts)
-                if old is not None and stat.S_ISDIR(old.st_mode):
-                    raise BadParameter("name", "/".join(parts), "it has become a folder meanwhile")
                 used = self._count()  # with the folders just made
                 self._usage_file.unlink(missing_ok=True)
                 os.rename(draft, parts[-1], dst_dir_fd=folder)
@@ -197,7 +201,7 @@ class Space:
         """Make a folder and those above it; one that is there stays as it is."""
         parts = split_name(name)
         with self._locked():
-            self._check(self._count(), 0, len(parts))
+            self._check(self._count(), 0, self._missing(parts) + len(self._coming()))
             with self._open_folder(parts, make=True):
                 pass
 
@@ -231,8 +235,9 @@ class Space:
     def _locked(self) -> Iterator[None]:
         """Hold the space's lock; make the space when it is not there."""
         with _disk(self.folder):
-            for folder in (self._files, self._drafts):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # One by one: `parents=True` would make those above with the mode of the umask.
+            for folder in (self.folder.parent, self.folder, self._files, self._drafts):
+                folder.mkdir(mode=0o700, exist_ok=True)
             with locked(self.folder / "lock"):
                 yield
 
@@ -259,6 +264,11 @@ class Space:
         with suppress(FileExistsError):
             os.mkdir(part, 0o700, dir_fd=above)
             self._keep(SpaceUsage(used.nbytes, used.nentries + 1))
+
+    def _missing(self, folders: tuple[str, ...]) -> int:
+        """Return how many folders of a path are not there yet."""
+        present = (n for n in range(len(folders), 0, -1) if self._state(folders[:n]) is not None)
+        return len(folders) - next(present, 0)
 
     def _state(self, parts: tuple[str, ...]) -> os.stat_result | None:
         """Return the state of a file or folder, or None when there is none."""
