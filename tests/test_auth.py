@@ -1,6 +1,7 @@
 """Tokens, private contexts, and what only administrators may do."""
 
 import json
+import os
 import re
 import shutil
 import stat
@@ -27,6 +28,7 @@ from specserver.auth import (
     ANONYMOUS,
     Caller,
     TokenBook,
+    check_private,
     check_user,
     is_private,
     parse_expiry,
@@ -44,6 +46,8 @@ from specserver.errors import (
     UnknownContext,
 )
 from specserver.ingest import run_ingest
+from specserver.service import SpectroscopicService
+from specserver.service.query import QueryRequest
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 OLD_ANONYMOUS = "anonymous.0.0.anon_access"
@@ -176,6 +180,69 @@ def test_a_damaged_mark_hides_a_context(tmp_path: Path) -> None:
     assert is_private(tmp_path, "sdss_dr17")
     set_private(tmp_path, "sdss_dr17", private=False)
     assert not is_private(tmp_path, "sdss_dr17")
+
+
+def test_a_lost_mark_closes_and_is_told(tmp_path: Path) -> None:
+    for name in ("sdss_dr16", "sdss_dr17"):
+        set_private(tmp_path, name, private=True)
+    (tmp_path / "sdss_dr17" / "access.json").unlink()
+    assert is_private(tmp_path, "sdss_dr17")
+    (fault,) = check_private(tmp_path)
+    assert "sdss_dr17/access.json is lost" in fault
+    assert "specserver context private sdss_dr17" in fault
+    set_private(tmp_path, "sdss_dr17", private=True)
+    assert check_private(tmp_path) == []
+    # A folder of an older version, or a lost register: the contexts' own files still say it.
+    (tmp_path / "private.json").unlink()
+    assert is_private(tmp_path, "sdss_dr17")
+    assert check_private(tmp_path) == []
+    (tmp_path / "sdss_dr17" / "access.json").unlink()
+    assert is_private(tmp_path, "sdss_dr17")
+    set_private(tmp_path, "sdss_dr17", private=False)
+    assert not is_private(tmp_path, "sdss_dr17")
+    assert is_private(tmp_path, "sdss_dr16")
+
+
+def test_a_damaged_register_closes_every_context(tmp_path: Path) -> None:
+    set_private(tmp_path, "sdss_dr17", private=True)
+    (tmp_path / "desi_edr").mkdir()
+    assert not is_private(tmp_path, "desi_edr")
+    for damaged in (b"", b"{", b"[]", b'{"version": 9, "contexts": []}', b'{"version": 1}'):
+        (tmp_path / "private.json").write_bytes(damaged)
+        assert is_private(tmp_path, "desi_edr")
+        (fault,) = check_private(tmp_path)
+        assert "private.json" in fault
+    set_private(tmp_path, "desi_edr", private=False)
+    assert not is_private(tmp_path, "desi_edr")
+    assert is_private(tmp_path, "sdss_dr17")
+
+
+def test_all_that_is_written_into_a_private_context_is_for_its_owner(
+    mock_survey: Path, tmp_path: Path
+) -> None:
+    plates = sorted({path.parent for path in mock_survey.rglob("spec-*") if path.is_file()})
+    old = os.umask(0o022)
+    try:
+        set_private(tmp_path, "sdss_dr17", private=True)
+        run_ingest(tmp_path, "sdss_dr17", plates[:1], workers=1)
+        run_ingest(tmp_path, "sdss_dr17", plates[1:2], workers=2)
+        table = tmp_path.parent / "own.csv"
+        number = SpectroscopicService(tmp_path).query(
+            QueryRequest("sdss_dr17", None, "plate > 0", ("specobjid",))
+        )
+        table.write_text(f"specobjid,quality\n{number.column(0)[0].as_py()},3\n")
+        data = ["--data", str(tmp_path)]
+        run("catalog", "add", "sdss_dr17", "own", str(table), *data)
+        run("context", "private", "sdss_dr17", *data)
+        listed = [tmp_path / "sdss_dr17", *(tmp_path / "sdss_dr17").rglob("*")]
+        assert len(listed) > 60
+        for path in (*listed, tmp_path / "private.json"):
+            assert path.stat().st_mode & 0o077 == 0, path
+        set_private(tmp_path, "sdss_dr17", private=False)
+        for path in (tmp_path / "sdss_dr17").rglob("*"):
+            assert path.stat().st_mode & 0o044 == 0o044, path
+    finally:
+        os.umask(old)
 
 
 # --- Through the front door -----------------------------------------------------------------------
@@ -326,6 +393,17 @@ def test_a_running_service_follows_at_once(guarded: Guarded) -> None:
     finally:
         set_private(guarded.running.data, "sdss_dr17", private=True)
     assert "sdss_dr17" not in guarded.client().list_contexts()
+
+
+def test_a_running_service_stays_closed_when_the_mark_is_lost(guarded: Guarded) -> None:
+    (guarded.running.data / "sdss_dr17" / "access.json").unlink()
+    try:
+        for _ in range(5):  # whichever of the processes answers
+            assert "sdss_dr17" not in guarded.client().list_contexts()
+            with pytest.raises(NotFound):
+                guarded.client().getSpec(guarded.closed_id)
+    finally:
+        set_private(guarded.running.data, "sdss_dr17", private=True)
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

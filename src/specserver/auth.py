@@ -5,7 +5,13 @@
     <data>/
         tokens.json             {"version": 1, "tokens": [{id, user, digest, …}]}, mode 0600
         tokens.lock
+        private.json            {"version": 1, "contexts": […]}: the private contexts, mode 0600
+        private.lock
         <context>/access.json   {"private": true}: invisible without a token that names the context
+
+A context is private when either file says so: the loss of one of them opens nothing. A file that
+is damaged closes what it speaks of. The folder of a private context, and all that is written into
+it, is readable by its owner only.
 
 A token reads ``specserver.<id>.<secret>``. The secret is 256 random bits and is shown once; the
 file holds its SHA-256. A slow, salted hash guards passwords, which can be guessed; of 2^256
@@ -23,13 +29,16 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
 from .errors import BadParameter, NotAuthenticated, StoreError
-from .files import locked, replace_file
+from .files import OWNER_ONLY, locked, replace_file, set_modes
 
 _VERSION: Final = 1
+_ACCESS: Final = "access.json"
+_REGISTER: Final = "private.json"
 _PREFIX: Final = "specserver"
 _TOKEN: Final = re.compile(r"specserver\.([0-9a-f]{10})\.([A-Za-z0-9_-]{43})")
 _DATALAB: Final = re.compile(r"[^\s.]+\.[0-9]+\.[0-9]+\.\S+")
@@ -215,26 +224,111 @@ class TokenBook:
 
 def is_private(data: Path, context: str) -> bool:
     """Return whether a context is for tokens that name it only."""
+    stated = _stated(data / context)
+    if stated:
+        return True
     try:
-        said = json.loads((data / context / "access.json").read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except (OSError, ValueError):
-        return True  # a damaged mark hides the context rather than showing it
-    return not isinstance(said, dict) or said.get("private") is not False
+        return context in _register(data)
+    except StoreError:
+        # Which contexts it named is not known: only one that is stated to be public is open.
+        return stated is None
 
 
 def set_private(data: Path, context: str, *, private: bool) -> None:
-    """Hide a context, or show it to all; it need not hold anything yet."""
-    path = data / context / "access.json"
+    """Hide a context, or show it to all; it need not hold anything yet.
+
+    A damaged register is made anew from the contexts' own files.
+    """
+    path = data / context / _ACCESS
     try:
-        if private:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(path, b'{"private": true}\n', mode=0o644)
-        else:
-            path.unlink(missing_ok=True)
+        data.mkdir(parents=True, exist_ok=True)
+        with locked(data / "private.lock"):
+            if private:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _register_private(data, {context}, set())
+                replace_file(path, b'{"private": true}\n', mode=OWNER_ONLY)
+                set_modes(path.parent, private=True)
+            elif is_private(data, context):
+                _register_private(data, set(), {context})
+                set_modes(path.parent, private=False)
+                path.unlink(missing_ok=True)
     except OSError as error:
         raise StoreError(str(path), f"cannot be written ({error.strerror})") from error
+
+
+def check_private(data: Path) -> list[str]:
+    """Return what an operator must know of private contexts; mend what can be mended.
+
+    A context whose own file says that it is private, and that the register lacks, is registered:
+    data folders of older versions have no register.
+    """
+    faults = []
+    stated = {one.parent.name for one in data.glob(f"*/{_ACCESS}") if _stated(one.parent)}
+    try:
+        registered = _register(data)
+    except StoreError as error:
+        hint = "until it is restored or deleted, every context is private; deleted, it is made"
+        return [f"{error.message}; {hint} anew from the contexts' own {_ACCESS}"]
+    for context in sorted(registered - stated):
+        if (data / context).is_dir():
+            hint = f"specserver context private {context}"
+            faults.append(f"{data / context / _ACCESS} is lost: the context stays private; {hint}")
+    if stated - registered:
+        try:
+            with locked(data / "private.lock"):
+                _register_private(data, stated, set())
+        except OSError as error:
+            faults.append(f"{data / _REGISTER} cannot be written ({error.strerror})")
+    return faults
+
+
+def _stated(folder: Path) -> bool | None:
+    """Return whether a context's own file says that it is private; None: there is no file."""
+    try:
+        said = json.loads((folder / _ACCESS).read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError):
+        return True  # a damaged file hides the context rather than showing it
+    return not isinstance(said, dict) or said.get("private") is not False
+
+
+def _register(data: Path) -> frozenset[str]:
+    """Return the private contexts that the register names; raise `StoreError` for a damaged one."""
+    path = data / _REGISTER
+    try:
+        state = path.stat()
+    except FileNotFoundError:
+        return frozenset()
+    except OSError as error:
+        raise StoreError(str(path), f"cannot be read ({error.strerror})") from error
+    return _register_at(path, state.st_ino, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=16)
+def _register_at(path: Path, *stamp: int) -> frozenset[str]:
+    """Return what the register named when it had that state."""
+    del stamp
+    try:
+        document = json.loads(path.read_bytes())
+        version, contexts = document["version"], frozenset(map(str, document["contexts"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(str(path), f"the private contexts cannot be read ({error})") from error
+    if version != _VERSION:
+        raise StoreError(str(path), f"version {version}, not {_VERSION}")
+    return contexts
+
+
+def _register_private(data: Path, added: set[str], removed: set[str]) -> None:
+    """Change the register; call under its lock."""
+    try:
+        known = _register(data)
+    except StoreError:
+        known = frozenset(
+            one.parent.name for one in data.glob(f"*/{_ACCESS}") if _stated(one.parent)
+        )
+    document = {"version": _VERSION, "contexts": sorted((known | added) - removed)}
+    replace_file(data / _REGISTER, json.dumps(document, indent=1).encode())
 
 
 def _digest(secret: str) -> str:

@@ -1,9 +1,10 @@
-"""Files that are there whole or not at all, and locks that end with their holder."""
+"""Files that are there whole or not at all, who may read them, and locks that end by themselves."""
 
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
@@ -13,7 +14,12 @@ EVERYONE_READS: Final = 0o644
 
 
 def replace_file(path: Path, content: bytes, *, mode: int = OWNER_ONLY) -> None:
-    """Put a file in place: a reader, also after a power cut, sees the old one or the new one."""
+    """Put a file in place: a reader, also after a power cut, sees the old one or the new one.
+
+    In a folder that only its owner may enter, the file too is for its owner only.
+    """
+    if _is_closed(path.parent):
+        mode &= OWNER_ONLY
     draft = path.with_name(f"{path.name}.{uuid4().hex[:8]}.draft")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
@@ -30,6 +36,35 @@ def replace_file(path: Path, content: bytes, *, mode: int = OWNER_ONLY) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def set_modes(path: Path, *, private: bool) -> None:
+    """Let only the owner into a folder and all that it holds, or let everyone read it.
+
+    Links are not followed.
+    """
+    folder_mode, file_mode = (0o700, OWNER_ONLY) if private else (0o755, EVERYONE_READS)
+    # From the top: once the folder itself is closed, nothing below can be reached.
+    path.chmod(folder_mode)
+    for folder, folders, files in os.walk(path):
+        for mode, names in ((folder_mode, folders), (file_mode, files)):
+            for name in names:
+                below = Path(folder) / name
+                # What another process removes meanwhile needs no mode.
+                with suppress(FileNotFoundError):
+                    if not below.is_symlink():
+                        below.chmod(mode)
+
+
+def close_like_parent(path: Path) -> None:
+    """Let only the owner into a new folder that lies in a folder closed to all others."""
+    if _is_closed(path.parent):
+        set_modes(path, private=True)
+
+
+def _is_closed(folder: Path) -> bool:
+    """Return whether a folder gives nothing to the group and to others."""
+    return not folder.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)
 
 
 @contextmanager

@@ -30,7 +30,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..errors import CatalogError
-from ..files import EVERYONE_READS, locked, replace_file
+from ..files import EVERYONE_READS, close_like_parent, locked, replace_file
 from ..model.survey import Survey
 from .mapped import write_columns
 
@@ -124,6 +124,8 @@ def refresh_generation(
         except (duckdb.Error, OSError) as error:
             shutil.rmtree(folder / name, ignore_errors=True)
             raise CatalogError(f"{folder}: the index cannot be made: {error}") from error
+        # The folder of generations may be new; the context's own says who may read it.
+        close_like_parent(folder)
         replace_file(folder / "CURRENT", name.encode(), mode=EVERYONE_READS)
         _remove_old(folder, name)
     return info

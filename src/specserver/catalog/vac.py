@@ -28,6 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import BadParameter, CatalogError, UnknownCatalog
+from ..files import close_like_parent
 from ..model.survey import Column, Survey
 from .healpix import pixel
 from .index import IndexInfo, build_index, current_generation, refresh_generation
@@ -245,6 +246,7 @@ def _write(path: Path, table: pa.Table) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     draft.replace(path)
+    close_like_parent(path.parent)
 
 
 def _covers(data: Path, context: str, info: VacInfo, held: Held) -> tuple[str, ...]:

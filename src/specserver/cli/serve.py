@@ -142,6 +142,7 @@ def _run(config: "Config") -> None:
 
 def _announce(folder: Path, host: str, port: int) -> None:
     """Tell what is served, and where."""
+    from ..auth import check_private
     from ..store.layout import list_contexts
     from ..store.trees import list_trees
 
@@ -154,6 +155,8 @@ def _announce(folder: Path, host: str, port: int) -> None:
             " specserver ingest CONTEXT PATH…",
             highlight=False,
         )
+    for fault in check_private(folder):
+        ERROR.print(f"[yellow]{escape(fault)}[/]", highlight=False)
     ERROR.print(f"at http://{host}:{port}/spec   (Ctrl-C stops)", highlight=False)
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from ..errors import StoreError
-from ..files import EVERYONE_READS, replace_file
+from ..files import EVERYONE_READS, close_like_parent, replace_file
 
 FORMAT_VERSION = 1
 _MARKER = "segment.json"
@@ -94,6 +94,7 @@ def new_segment(data: Path, context: str) -> Path:
 
 def commit_segment(path: Path, info: SegmentInfo) -> None:
     """Make a whole segment durable, then make it count; both or neither survive a power cut."""
+    close_like_parent(path)
     for folder, _, files in os.walk(path):
         for name in files:
             _sync(Path(folder) / name)
