@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import BadParameter
 from ..render.series import MOST
-from ..render.style import unit_label
+from ..render.style import good_pixels, unit_label
 from .viewed import is_spectrum
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _laid(one: "Viewed", factor: float, up: float, unit: str) -> "Viewed":
 
 def _inverse_median(one: "Viewed") -> float:
     """Return the factor that makes the median of a spectrum's good pixels 1 or -1."""
-    good = np.isfinite(one.flux) & (True if one.ivar is None else one.ivar > 0)
+    good = good_pixels(one.flux, one.ivar)
     level = abs(float(np.median(one.flux[good]))) if good.any() else 0.0
     return 1.0 / level if level > 0 else 1.0
 

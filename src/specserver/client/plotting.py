@@ -9,7 +9,6 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -18,7 +17,7 @@ from ..model.lines import ABSORPTION_LINES, EMISSION_LINES, SpectralLine, vacuum
 from ..render.overplot import draw_spectra
 from ..render.plot import DPI, PARTS, FigureLook, Limits, draw_spectrum, panels_of
 from ..render.series import series_labels
-from ..render.style import Plotted, unit_label, with_gaps
+from ..render.style import Plotted, unit_label, weights_of, with_gaps
 from .answers import split_names
 from .overlaid import is_median, shared_parts, spread_out
 from .request import Values
@@ -141,7 +140,7 @@ def _plotted(
         # Only the axis moves; flux density stays as observed, not multiplied by 1 + z.
         wave=one.wave / (1.0 + (one.z or 0.0)) if rest else one.wave,
         flux=one.flux,
-        ivar=np.isfinite(one.flux).astype(np.float64) if one.ivar is None else one.ivar,
+        ivar=weights_of(one.flux, one.ivar),
         model=one.model if with_model else None,
         title=title,
         about=_about(one, one.z),

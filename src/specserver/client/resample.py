@@ -9,6 +9,8 @@ others are resampled (`specserver.ops.rebin`), after these rules:
 * Where good pixels cover less than half of an output pixel, flux and ivar are zero, as they are
   outside a spectrum, in pixels that it covers in part only too. A gap in the wavelengths
   (`specserver.ops.pixels.find_gaps`) holds no pixel.
+* Pixels whose flux or ivar is no finite number, or whose ivar is negative, are bad likewise:
+  their ivar is 0, on the lattice too.
 * Bits of a mask are set where any input pixel has them that the output pixel overlaps.
 * Neighbours that share an input pixel are correlated; ``ivar`` does not tell.
 * Vectors in pixels and those derived from other resolutions (wdisp, sky, model) are left out.
@@ -81,7 +83,7 @@ def resample_spectra(parts: Sequence[Spectra], values: list[str] | None, watch: 
                 begin = first - own.first
                 edges = Edges.without_gaps(lattice[begin : begin + len(one) + 1])
             if edges is None:
-                at, fields = first - window.first, {name: one[name] for name in moved}
+                at, fields = first - window.first, _moved(one, moved)
             else:
                 at, fields = _resampled(one, edges, wanted)
             for name in moved if len(one) else ():
@@ -111,6 +113,24 @@ def resampled_record(heads: Sequence[StreamHead], values: list[str] | None) -> t
         allowed = f"resampled spectra have {axis}, {', '.join(VECTORS)} and {masks}"
         raise BadParameter("values", ", ".join(refused), allowed)
     return tuple(one for one in can if values is None or one.name in values)
+
+
+def _moved(record: Array, names: Sequence[str]) -> dict[str, Array]:
+    """Return fields of a spectrum on the lattice as they are, but where they say nothing.
+
+    Where flux or ivar is not finite, or ivar negative, ivar is 0, and so is flux that is no number.
+    """
+    fields = {name: record[name] for name in names}
+    flux, bad = record["flux"], ~np.isfinite(record["flux"])
+    stated = "ivar" in (record.dtype.names or ())
+    if stated:
+        bad |= ~((record["ivar"] >= 0) & np.isfinite(record["ivar"]))
+    if bad.any():
+        changed = {"flux": np.where(np.isfinite(flux), flux, flux.dtype.type(0))}
+        if stated:
+            changed["ivar"] = np.where(bad, flux.dtype.type(0), record["ivar"])
+        fields |= {name: values for name, values in changed.items() if name in names}
+    return fields
 
 
 def _window(parts: Sequence[Spectra]) -> PixelRange:

@@ -108,6 +108,9 @@ class Stack:
         if self.whole:
             rows = self.mean[at : at + len(flux)]
             rows[:] = flux
+            good = np.isfinite(rows)
+            if not good.all():
+                rows[~good] = np.nan
             self._mark_outside(at, rows, np.nan)
             return
         good = np.isfinite(flux)

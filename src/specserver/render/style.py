@@ -95,6 +95,23 @@ class Plotted:
     lines: tuple[SpectralLine, ...] = ()
 
 
+def good_pixels(flux: Floats, ivar: Floats | None) -> npt.NDArray[np.bool_]:
+    """Return which pixels carry information, 1D[npix]: finite ones with an ivar above 0."""
+    good: npt.NDArray[np.bool_] = np.isfinite(flux)
+    if ivar is not None:
+        good &= (ivar > 0) & np.isfinite(ivar)
+    return good
+
+
+def weights_of(flux: Floats, ivar: Floats | None) -> Floats:
+    """Return inverse variance, 1D[npix], 0 where there is no information.
+
+    Where a survey states no uncertainties, all pixels count alike.
+    """
+    good = good_pixels(flux, ivar)
+    return good.astype(np.float64) if ivar is None else np.where(good, ivar, ivar.dtype.type(0))
+
+
 def noise_of(ivar: Floats) -> Floats:
     """Return 1σ noise, 1D[npix] in the unit of flux, NaN where ivar is 0."""
     noise = np.full(len(ivar), np.nan)
@@ -130,7 +147,7 @@ def unit_label(unit: str) -> str:
 
 def flux_limits(spectrum: Plotted) -> tuple[float, float]:
     """Return limits of the flux axis that show the spectrum and not its worst pixels."""
-    good = (spectrum.ivar > 0) & np.isfinite(spectrum.ivar) & np.isfinite(spectrum.flux)
+    good = good_pixels(spectrum.flux, spectrum.ivar)
     flux, ivar = spectrum.flux[good].astype(np.float64), spectrum.ivar[good].astype(np.float64)
     if not len(flux):
         return -1.0, 1.0
@@ -138,8 +155,9 @@ def flux_limits(spectrum: Plotted) -> tuple[float, float]:
     ranks = [round(percent / 100 * (len(flux) - 1)) for percent in _LIMITS_PERCENT]
     low, high = np.partition(flux, ranks)[ranks]
     high = max(high, _peak(flux, ivar))
-    if spectrum.model is not None and np.any(spectrum.model[good]):
-        high = max(high, float(np.max(spectrum.model[good])))
+    if spectrum.model is not None:
+        model = spectrum.model[good]
+        high = max(high, float(np.max(model, where=np.isfinite(model), initial=high)))
     low = min(0.0, float(low))
     room = (float(high) - low) or abs(low) or 1.0
     above = _LABEL_ROOM if spectrum.lines and spectrum.z is not None else 0.06

@@ -28,8 +28,10 @@ from .style import (
     Theme,
     Viewed,
     flux_limits,
+    good_pixels,
     unit_label,
     wave_limits,
+    weights_of,
     with_gaps,
 )
 from .viewer_parts import Parts, build_parts
@@ -136,8 +138,8 @@ def _colours(theme: Theme) -> dict[str, str]:
 def _store(spectra: Sequence[Viewed]) -> tuple[ColumnDataSource, frozenset[str]]:
     """Return the vectors of all spectra end to end, and the names of those that any has."""
     data = {
-        "flux": [np.where(_good(one), one.flux, 0.0) for one in spectra],
-        "ivar": [_weights(one) for one in spectra],
+        "flux": [np.where(good_pixels(one.flux, one.ivar), one.flux, 0.0) for one in spectra],
+        "ivar": [weights_of(one.flux, one.ivar) for one in spectra],
     }
     for name in ("model", "sky"):
         if any(getattr(one, name) is not None for one in spectra):
@@ -150,19 +152,6 @@ def _store(spectra: Sequence[Viewed]) -> tuple[ColumnDataSource, frozenset[str]]
     has = frozenset(data) - {"ivar"}
     noise = {"noise"} if any(one.ivar is not None for one in spectra) else frozenset()
     return ColumnDataSource(columns), has | noise
-
-
-def _good(one: Viewed) -> npt.NDArray[np.bool_]:
-    """Return which pixels carry information, 1D[npix] bool."""
-    good: npt.NDArray[np.bool_] = np.isfinite(one.flux)
-    if one.ivar is not None:
-        good &= (one.ivar > 0) & np.isfinite(one.ivar)
-    return good
-
-
-def _weights(one: Viewed) -> npt.NDArray[Any]:
-    """Return inverse variance, 1D[npix]; without one, 1 where there is flux."""
-    return np.where(_good(one), 1.0 if one.ivar is None else one.ivar, 0.0)
 
 
 def _or_zero(values: npt.NDArray[Any] | None, npix: int) -> npt.NDArray[Any]:
@@ -210,7 +199,17 @@ def _about(spectra: Sequence[Viewed], look: Look) -> ColumnDataSource:
 
 def _limits(one: Viewed) -> dict[str, float]:
     """Return the limits that show the spectrum and not its worst pixels."""
-    plotted = Plotted(one.wave, one.flux, _weights(one), one.model, "", "", "", 0.0, EMISSION_LINES)
+    plotted = Plotted(
+        one.wave,
+        one.flux,
+        weights_of(one.flux, one.ivar),
+        one.model,
+        "",
+        "",
+        "",
+        0.0,
+        EMISSION_LINES,
+    )
     flux_low, flux_high = flux_limits(plotted)
     wave_low, wave_high = wave_limits(one.wave)
     margin = _MARGIN * (wave_high - wave_low)

@@ -11,7 +11,7 @@ from ..errors import BadParameter, NotFound, TooMuch
 from ..model.lines import ABSORPTION_LINES, EMISSION_LINES, SpectralLine
 from ..render.image import ImageLook, Stack, palette
 from ..render.preview import grid_png, grid_size, preview_png
-from ..render.style import Plotted, unit_label
+from ..render.style import Plotted, unit_label, weights_of
 from .query import QueryRequest
 from .selection import Selection
 from .service import SpectroscopicService
@@ -188,8 +188,7 @@ def _plotted(service: SpectroscopicService, selection: Selection) -> Iterator[Pl
         yield Plotted(
             wave=_wave(selection, index, record),
             flux=record[_FLUX],
-            # Where a survey states no uncertainties, all pixels count alike.
-            ivar=record["ivar"] if "ivar" in names else np.ones(len(record)),
+            ivar=weights_of(record[_FLUX], record["ivar"] if "ivar" in names else None),
             model=record["model"] if "model" in names else None,
             title=_title(selection, index, row),
             about=kind if is_sky else _about(kind, z if good_z else None, doubtful=bool(doubt)),
