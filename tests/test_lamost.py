@@ -72,6 +72,12 @@ def check_against_astropy(path: Path) -> None:
     assert set(one.row) == declared
 
 
+def test_a_position_of_another_equinox_is_refused(tmp_path: Path) -> None:
+    READER.read(write_lamost(tmp_path, RADECSYS="FK5", EQUINOX=2000.0))
+    with pytest.raises(BadFile, match="FK4 B1950"):
+        READER.read(write_lamost(tmp_path, EQUINOX=1950.0))
+
+
 def real_files(real_spectra: Path) -> list[Path]:
     return sorted((real_spectra / "other").glob("spec-*_sp*.fits*"))
 

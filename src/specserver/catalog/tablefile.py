@@ -7,7 +7,7 @@ the file's own null value, is null. Unit and description go into the metadata of
 import io
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,9 +18,13 @@ import pyarrow.parquet as pq
 from pyarrow import csv
 
 from ..errors import BadFile, BadParameter
+from ..model.skyframe import Frame, frame_of
 
 _WHOLE_DIGITS: Final = 18
 """Digits that 64 signed bits hold in any case; longer whole numbers of a CSV stay text."""
+
+_FRAME: Final = ("RADESYS", "RADECSYS", "EQUINOX", "EPOCH")
+"""Cards that state the system of positions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,8 @@ class TableFile:
     table: pa.Table
     left_out: tuple[str, ...]
     """Columns of arrays and of other things that are no single values."""
+    frame: Frame | None = None
+    """System of its positions as the file states it; None: ICRS, or it states none."""
 
 
 def read_table(path: Path, *, hdu: int | None = None) -> TableFile:
@@ -58,7 +64,12 @@ def read_table(path: Path, *, hdu: int | None = None) -> TableFile:
             table = reader(path, hdu)
     except (OSError, ValueError, TypeError, KeyError, IndexError, pa.ArrowException) as error:
         raise BadFile(f"{path}: not a readable table ({error})") from error
-    return _plain(table)
+    return replace(_plain(table), frame=_frame(table.schema.metadata or {}))
+
+
+def _frame(stated: Mapping[bytes, bytes]) -> Frame | None:
+    """Return the system of positions of what a reader found stated of it."""
+    return frame_of({key.decode(): value.decode() for key, value in stated.items()})
 
 
 def _read_fits(path: Path, hdu: int | None) -> pa.Table:
@@ -72,7 +83,26 @@ def _read_fits(path: Path, hdu: int | None) -> pa.Table:
         if not tables:
             raise ValueError("it has no table")
         chosen = tables[0] if hdu is None else hdu
-        return _from_astropy(Table.read(hdus, hdu=chosen))
+        headers = (hdus[chosen].header, hdus[0].header)
+        stated: Mapping[str, Any] = next((one for one in headers if set(_FRAME) & set(one)), {})
+        return _from_astropy(Table.read(hdus, hdu=chosen), stated)
+
+
+def _read_votable(path: Path, _: int | None) -> pa.Table:
+    """Read the first table of a VOTable, and the system that the column of its positions names."""
+    from astropy.io import votable  # noqa: PLC0415
+
+    file = votable.parse(str(path))
+    table = next(iter(file.iter_tables()))
+    systems = list(file.iter_coosys())
+    named = {one.ref for one in table.fields if str(one.ucd or "").startswith("pos.eq.ra")}
+    chosen = [one for one in systems if one.ID in named] or (systems if len(systems) == 1 else [])
+    stated: dict[str, str] = {}
+    if chosen:
+        system = str(chosen[0].system or "").upper().removeprefix("EQ_")
+        if system in {"ICRS", "FK4", "FK5"}:
+            stated = {"RADESYS": system, "EQUINOX": str(chosen[0].equinox or "")}
+    return _from_astropy(table.to_table(), stated)
 
 
 def _read_astropy(kind: str) -> Callable[[Path, int | None], pa.Table]:
@@ -86,8 +116,15 @@ def _read_astropy(kind: str) -> Callable[[Path, int | None], pa.Table]:
     return read
 
 
-def _from_astropy(table: Any) -> pa.Table:
-    """Return an astropy table as Arrow, columns of arrays as null type to be left out."""
+def _from_astropy(table: Any, cards: Mapping[str, Any] | None = None) -> pa.Table:
+    """Return an astropy table as Arrow, columns of arrays as null type to be left out.
+
+    Parameters
+    ----------
+    cards : header that states the system of its positions; the table's own meta data when None
+    """
+    meta = {str(key).upper(): one for key, one in table.meta.items()} if cards is None else cards
+    stated = {name: str(meta[name]) for name in _FRAME if name in meta}
     arrays, fields = [], []
     for name in table.colnames:
         column = table[name]
@@ -96,7 +133,7 @@ def _from_astropy(table: Any) -> pa.Table:
         about = {"unit": str(column.unit or ""), "meaning": str(column.description or "")}
         fields.append(pa.field(str(name), array.type, metadata=about))
         arrays.append(array)
-    return pa.table(arrays, schema=pa.schema(fields))
+    return pa.table(arrays, schema=pa.schema(fields, metadata=stated))
 
 
 def _array(values: Any) -> pa.Array:
@@ -161,7 +198,7 @@ def _whole(column: Any) -> Any:
 
 _READERS: Final[Mapping[tuple[str, ...], Callable[[Path, int | None], pa.Table]]] = {
     (".fits", ".fit", ".fts"): _read_fits,
-    (".vot", ".votable", ".xml"): _read_astropy("votable"),
+    (".vot", ".votable", ".xml"): _read_votable,
     (".ecsv",): _read_astropy("ascii.ecsv"),
     (".parquet", ".parq", ".pq"): _read_parquet,
     (".csv", ".tsv"): _read_csv,

@@ -114,13 +114,21 @@ def add_vac(
     found = read_table(file, hdu=hdu)
     table = found.table.rename_columns(valid_names(found.table.column_names))
     table, ids = read_ids(survey, table, id_column)
+    position = _position(table)
+    says_other = position is not None and not ("2000" in position[0] or "icrs" in position[0])
+    if found.frame is not None and says_other:
+        raise BadParameter(
+            "FILE",
+            str(file),
+            f"it states positions in {found.frame.label}; bring them into ICRS first",
+        )
     info = VacInfo(
         name,
         title or f"from {file.name}",
         file.name,
         table.num_rows,
         ids.kind,
-        _position(table),
+        position,
         found.left_out,
         ids.notes,
     )

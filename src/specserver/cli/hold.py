@@ -207,6 +207,13 @@ def print_summary(summary: "IngestSummary") -> None:
             " stored all the same (--strict refuses them)",
             highlight=False,
         )
+    if summary.pointings:
+        OUT.print(
+            f"[yellow]warning:[/] {summary.pointings:,} spectra are stored at the pointing of the"
+            " telescope or in a system of positions that is not known: their files do not state"
+            " the object's position (--catalog can)",
+            highlight=False,
+        )
 
 
 def _print_refused(refused: list[tuple[str, str]]) -> None:

@@ -204,7 +204,7 @@ def _with_table(
     """
     assert wishes.catalog is not None
     read = read_table(wishes.catalog)
-    given = normal_table(read.table, wishes.columns, read.left_out)
+    given = normal_table(read.table, wishes.columns, read.left_out, read.frame)
     if stored is not None and stored.table:
         _require_same_ids(pq.read_table(folder / stored.table), given.table)
     buffer = pa.BufferOutputStream()

@@ -51,6 +51,8 @@ class IngestSummary:
     """Path and reason of each file that could not be used."""
     other_reductions: Counter[str] = field(default_factory=Counter)
     """Reductions stored although they are not the release's, with their counts."""
+    pointings: int = 0
+    """Spectra stored of which only the telescope's position is known."""
     segments: int = 0
     removed: int = 0
     """Uncommitted segments of earlier, interrupted runs that were removed."""
@@ -65,6 +67,7 @@ class IngestSummary:
         self.already += part.already
         self.refused += part.refused
         self.other_reductions += part.other_reductions
+        self.pointings += part.pointings
         self.nbytes_in += part.nbytes_in
         self.segments += len(part.segments)
         self.nbytes_out += sum(info.nbytes for _, info in part.segments)

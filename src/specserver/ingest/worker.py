@@ -37,6 +37,8 @@ class PartResult:
     """Path and reason."""
     other_reductions: Counter[str] = field(default_factory=Counter)
     """Reductions that are not the release's, and how many spectra have them."""
+    pointings: int = 0
+    """Spectra stored of which only the telescope's position is known."""
 
 
 def ingest_part(
@@ -110,6 +112,7 @@ class _Taken:
             if foreign:
                 result.other_reductions[one.reduction] += 1
             self.seen.add((one.id, one.key))
+            result.pointings += one.is_pointing
             chosen.append(one)
         return chosen
 

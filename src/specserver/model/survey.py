@@ -81,6 +81,8 @@ class RawSpectrum:
     key: int | None = None
     """Signed 64-bit number that tells spectra with the same `id` apart, such as a digest of where
     each was taken; None where the id alone does. A spectrum is stored once for each id and key."""
+    is_pointing: bool = False
+    """The position is only that of the telescope, or in a system that is not known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,6 +145,7 @@ class AnyFileReader:
             vectors,
             row,
             key=_digest(target.name),
+            is_pointing=one.is_pointing and target.ra is None,
         )
 
     def _check(self, one: ReadSpectrum) -> None:

@@ -32,6 +32,7 @@ import numpy.typing as npt
 
 from ..errors import BadFile
 from ..model.grid import LogWave, PixelRange
+from ..model.skyframe import frame_of
 from ..model.survey import Best, Column, FileKey, RawSpectrum, Release, Survey, Vector
 from ..ops.fitstable import cards, header_end
 
@@ -180,6 +181,9 @@ def _row(header: Cards) -> dict[str, Any]:
         raise BadFile(f"the header has no card {', '.join(missing)}")
     if not (0.0 <= row["ra"] <= 360.0 and -90.0 <= row["dec"] <= 90.0):
         raise BadFile(f"RA, DEC = {row['ra']}, {row['dec']} is no position")
+    frame = frame_of(header)
+    if frame is not None:
+        raise BadFile(f"its position is in {frame.label}, not in FK5 J2000 or ICRS")
     return row
 
 

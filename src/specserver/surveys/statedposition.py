@@ -4,13 +4,14 @@ Where a header gives the pointing of the telescope alone, it is taken, and said 
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite, nan
 from typing import Any, Final
 
 import numpy as np
 
+from ..model.skyframe import Frame, frame_of
 from .fileparts import FilePart
 
 # The object's own, by names that say so.
@@ -29,11 +30,6 @@ _POINTING: Final = (
 _TELESCOPE: Final = re.compile(r"telescope|bore-?sig|pointing|plate cent|field cent", re.IGNORECASE)
 _HOURS: Final = re.compile(r"\[\s*(?:h|hr|hrs|hours?|hourangle)\s*\]|\bhours\b", re.IGNORECASE)
 _RADIANS: Final = re.compile(r"\[\s*rad(?:ians?)?\s*\]|\bradians\b", re.IGNORECASE)
-# EPOCH meant the equinox once, and means the time of observation in other headers.
-_EQUINOXES: Final = frozenset({1875.0, 1900.0, 1950.0, 1975.0, 2000.0})
-_FK5_FROM: Final = 1984.0
-"""Equinoxes before are of FK4, where the header names no system (FITS, paper II)."""
-_J2000: Final = 2000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,39 +85,6 @@ def _stated(part: FilePart, first: str, second: str) -> Position | None:
     return Position(ra, dec, is_pointing)
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """A system of positions that is not ICRS."""
-
-    system: str
-    """FK4, FK5, or another that is not known, such as that of apparent places."""
-    equinox: float = _J2000
-    """Besselian years of FK4, Julian ones of FK5."""
-
-    @property
-    def is_known(self) -> bool:
-        """Whether its positions can be brought into ICRS."""
-        return self.system in {"FK4", "FK5"}
-
-
-def frame_of(cards: Mapping[str, Any]) -> Frame | None:
-    """Return the system of a header's positions.
-
-    None: ICRS, or as good as it: FK5 of J2000 is within 0.03 arcsec.
-    """
-    system = str(cards.get("RADESYS") or cards.get("RADECSYS") or "").strip().upper()
-    equinox = _equinox(cards)
-    if system == "ICRS" or (not system and equinox is None):
-        return None
-    if system and system not in {"FK4", "FK4-NO-E", "FK5"}:
-        return Frame(system)
-    old = system.startswith("FK4") or (not system and equinox is not None and equinox < _FK5_FROM)
-    year = equinox if equinox is not None else (1950.0 if old else _J2000)
-    if not old and year == _J2000:
-        return None
-    return Frame("FK4" if old else "FK5", year)
-
-
 def to_icrs(ra_deg: Any, dec_deg: Any, frame: Frame | None) -> tuple[Any, Any]:
     """Return positions in ICRS, degrees: numbers or arrays, as they are given.
 
@@ -139,20 +102,6 @@ def to_icrs(ra_deg: Any, dec_deg: Any, frame: Frame | None) -> tuple[Any, Any]:
     if np.ndim(ra_deg):
         return sky.ra.deg, sky.dec.deg
     return float(sky.ra.deg), float(sky.dec.deg)
-
-
-def _equinox(cards: Mapping[str, Any]) -> float | None:
-    """Return the equinox, years; None where the header states none."""
-    stated = degrees(_bare(cards.get("EQUINOX")))
-    if isfinite(stated) and stated > 0.0:
-        return stated
-    epoch = degrees(_bare(cards.get("EPOCH")))
-    return epoch if epoch in _EQUINOXES else None
-
-
-def _bare(value: object) -> object:
-    """Return a year without the letter before it: 'B1950.0', 'J2000'."""
-    return value.strip().lstrip("BJbj") if isinstance(value, str) else value
 
 
 def degrees(value: object, *, hours: bool = False) -> float:

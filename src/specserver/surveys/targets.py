@@ -15,9 +15,10 @@ import numpy as np
 
 from ..errors import BadFile, BadParameter
 from ..model.medium import MEDIUM_COLUMN
+from ..model.skyframe import Frame
 from ..model.survey import Column
 from .anyfile import stem_of
-from .statedposition import degrees
+from .statedposition import degrees, to_icrs
 
 CORE: Final = (
     Column("id", "<i8", "", "identifier: the table's, or made of the file's name"),
@@ -73,7 +74,10 @@ class NormalTable:
 
 
 def normal_table(
-    table: Any, chosen: Mapping[str, str], left_out: Sequence[str] = ()
+    table: Any,
+    chosen: Mapping[str, str],
+    left_out: Sequence[str] = (),
+    frame: Frame | None = None,
 ) -> NormalTable:
     """Bring a user's table into the form in which it is kept.
 
@@ -82,6 +86,7 @@ def normal_table(
     table : Arrow table with single values, as `catalog.tablefile` reads it
     chosen : column names given for id, file, ra, dec, z; those missing are found by usual names
     left_out : columns of the user's table that hold no single values, so that they are not in it
+    frame : system of its positions; None: ICRS
 
     Raises
     ------
@@ -108,6 +113,7 @@ def normal_table(
         "z": _floats(table, used.get("z")),
         FILE: pa.array(_texts(table, used.get("file")), pa.string()),
     }
+    arrays |= _in_icrs(arrays["ra"], arrays["dec"], _frame(used, frame))
     columns: list[Column] = []
     for source in table.schema:
         if source.name in used.values():
@@ -197,6 +203,34 @@ def _angles(table: Any, name: str | None, *, hours: bool) -> Any:
         [None if one is None or not low <= one * scale <= high else one * scale for one in found],
         pa.float64(),
     )
+
+
+def _frame(used: Mapping[str, str], stated: Frame | None) -> Frame | None:
+    """Return the system of a table's positions: that in the name of their column, or as stated."""
+    name = used.get("ra", "").lower()
+    if "1950" in name:
+        return Frame("FK4", 1950.0)
+    return None if "2000" in name or "icrs" in name else stated
+
+
+def _in_icrs(ra: Any, dec: Any, frame: Frame | None) -> dict[str, Any]:
+    """Return columns of positions in ICRS; a system that is not known is refused."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    if frame is None or not len(ra):
+        return {}
+    if not frame.is_known:
+        raise BadParameter(
+            "catalog", frame.system, "positions in ICRS, FK5 or FK4; bring them into ICRS first"
+        )
+    values = [one.to_numpy(zero_copy_only=False) for one in (ra, dec)]
+    known = np.isfinite(values[0]) & np.isfinite(values[1])
+    moved = [np.where(known, one, 0.0) for one in values]
+    turned = to_icrs(moved[0], moved[1], frame)
+    return {
+        name: pa.array(one, pa.float64(), mask=~known)
+        for name, one in zip(("ra", "dec"), turned, strict=True)
+    }
 
 
 def _texts(table: Any, name: str | None) -> Sequence[str | None]:
