@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from specserver.errors import BadIdentifier, UnknownField
+from specserver.errors import BadIdentifier, TooMuch, UnknownField
 from specserver.model.idtext import (
     USUAL_FORM,
     IdForm,
@@ -400,7 +400,7 @@ def test_long_lists_take_little_time():
 )
 def test_hostile_text_takes_linear_time(text):
     def refuse():
-        with pytest.raises((BadIdentifier, UnknownField)):
+        with pytest.raises((BadIdentifier, UnknownField, TooMuch)):
             parse_id_text(text)
 
     assert seconds(refuse) < 3.0

@@ -233,7 +233,7 @@ def test_json_nested_without_end_is_refused(
     own: tuple[Served, str], path: str, body: bytes
 ) -> None:
     answer = ask(own, "POST", path, JSON, body)
-    assert (answer.status, answer.json()["code"]) == (400, "bad_parameter")
+    assert (answer.status, answer.json()["code"]) == (413, "too_much")
 
 
 def test_half_a_character_is_refused(own: tuple[Served, str]) -> None:

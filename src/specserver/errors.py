@@ -196,10 +196,12 @@ class TooMuch(CallerError):
 
     code = "too_much"
 
-    def __init__(self, what: str, given: int, limit: int, setting: str = "") -> None:
+    def __init__(self, what: str, given: int | None, limit: int, setting: str = "") -> None:
         named = f" (the server's setting {setting})" if setting else ""
+        # None: counting stopped at the limit.
+        many = "too many" if given is None else f"{given:,}"
         super().__init__(
-            f"{given:,} {what} in one request; the limit is {limit:,}{named}: ask in parts"
+            f"{many} {what} in one request; the limit is {limit:,}{named}: ask in parts"
         )
 
 

@@ -30,3 +30,7 @@ class Deadline:
         """Raise `QueryTimeout` when the moment has passed."""
         if time.monotonic() > self.until:
             raise QueryTimeout(self.given_s or 0.0)
+
+
+NEVER = Deadline.after(None)
+"""A deadline that does not pass."""

@@ -20,15 +20,16 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..errors import CatalogError, QueryTimeout, TooMuch, UnknownField
-from ..model.idtext import IdPattern, Span
+from ..model.idtext import IdPattern
 from ..model.region import Cone, Polygon
 from ..model.survey import Survey
 from .constraint import Condition
-from .deadline import Deadline
+from .deadline import NEVER, Deadline
 from .healpix import cover
 from .index import IndexInfo, index_folder, load_sidecars
 from .mapped import MappedColumns, Rows
 from .nearby import SkyColumns
+from .partsearch import PartSearch, spans_of
 
 __all__ = ["Catalog", "Place", "Rows"]
 
@@ -37,7 +38,6 @@ _OPEN: Final[dict[str, str | bool | int | float | list[str]]] = {
     "enable_external_access": False,
     "lock_configuration": True,
 }
-_NEVER: Final = Deadline.after(None)
 # Runs of candidates nearer than this are read as one: testing so many rows in vain takes as long
 # as setting out once more.
 _GAP_ROWS: Final = 64
@@ -75,6 +75,7 @@ class Catalog:
         path = (folder or index_folder(data, context)) / info.name
         self._columns = load_sidecars(path)
         self._mapped = MappedColumns(path)
+        self._parts = PartSearch(self._mapped, survey.id_parts, info.nrows)
         try:
             self._connection = duckdb.connect(str(path / "catalog.duckdb"), config=_OPEN)
         except duckdb.Error as error:
@@ -94,7 +95,7 @@ class Catalog:
             raise UnknownField(field, sorted(self.columns), near)
         return name
 
-    def in_region(self, region: Cone | Polygon, deadline: Deadline = _NEVER) -> Rows:
+    def in_region(self, region: Cone | Polygon, deadline: Deadline = NEVER) -> Rows:
         """Return the rows whose position lies in a region, ascending."""
         ra, dec = self._columns["ra"], self._columns["dec"]
         found = []
@@ -142,7 +143,7 @@ class Catalog:
         rows: Rows | None,
         *,
         primary: bool,
-        deadline: Deadline = _NEVER,
+        deadline: Deadline = NEVER,
         max_rows: int | None = None,
     ) -> pa.Table:
         """Return columns of the rows that meet a condition, in HEALPix order unless it orders.
@@ -176,44 +177,21 @@ class Catalog:
         """Return columns of rows, in the order of ``rows``, duplicates kept."""
         return self._mapped.take(fields, rows)
 
-    def matching(self, pattern: IdPattern) -> tuple[Rows, pa.Table]:
+    def matching(self, pattern: IdPattern, deadline: Deadline = NEVER) -> tuple[Rows, pa.Table]:
         """Return the rows that a tuple with wildcards names, with their identifier parts.
 
-        Ordered by the parts.
+        Ordered by the parts. Raises `QueryTimeout` when the deadline has passed.
         """
-        names = list(self.survey.id_parts)
-        if pattern.form.leads_with_id and pattern.parts[0] is not None:
-            return self._matching_ids(pattern, names)
-        where: list[str] = ["true"]
-        params: list[int | str] = []
-        for column, part in zip(names, pattern.parts, strict=True):
-            if part is not None:
-                one, values = _one_of(column, part)
-                where.append(one)
-                params += values
-        quoted = ", ".join(f'"{column}"' for column in names)
-        parts = ["SELECT _index,", quoted, "FROM objects WHERE", " AND ".join(where)]
-        parts += ["ORDER BY", quoted, ", _index"]
-        with self._cursor() as cursor:
-            found = _table(cursor.sql(" ".join(parts), params=params))
-        return found.column("_index").to_numpy(), found.drop_columns(["_index"])
-
-    def _matching_ids(self, pattern: IdPattern, names: list[str]) -> tuple[Rows, pa.Table]:
-        """Return the same for a tuple that begins with an identifier, which is searched."""
-        spans = [one for one in pattern.parts[0] or () if isinstance(one, Span)]
-        limits = np.iinfo(self.survey.id_column.dtype)
-        wanted = [one.low for one in spans if limits.min <= one.low <= limits.max]
-        rows = self.all_with_ids(np.array(wanted, self.survey.id_column.dtype))
-        table = self._mapped.take(names, rows)
-        good = np.ones(len(rows), bool)
-        for column, part in zip(names[1:], pattern.parts[1:], strict=True):
-            if part is not None:
-                good &= _allowed(table.column(column), part)
-        rows, table = rows[good], table.filter(pa.array(good))
-        order = table.append_column("_index", pa.array(rows)).sort_by(
-            [(name, "ascending") for name in (*names, "_index")]
-        )
-        return order.column("_index").to_numpy(), order.select(names)
+        parts = pattern.parts
+        if pattern.form.leads_with_id and parts[0] is not None:
+            dtype = np.dtype(self.survey.id_column.dtype)
+            # Each is one identifier: lists of them have no ranges.
+            wanted, _ = spans_of(parts[0], dtype)
+            rows = self.all_with_ids(wanted)
+            parts = (None, *parts[1:])
+        else:
+            rows = self._parts.candidates(parts)
+        return self._parts.matching(rows, parts, deadline)
 
     @property
     def sky(self) -> SkyColumns:
@@ -299,7 +277,7 @@ class Catalog:
         return found
 
     @contextmanager
-    def _cursor(self, deadline: Deadline = _NEVER) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _cursor(self, deadline: Deadline = NEVER) -> Iterator[duckdb.DuckDBPyConnection]:
         """Lend a cursor of its own to one question; interrupt it when time is up."""
         deadline.check()
         cursor = self._connection.cursor()
@@ -324,38 +302,6 @@ class Catalog:
             if timer:
                 timer.cancel()
             cursor.close()
-
-
-def _one_of(column: str, part: tuple[Span, ...] | tuple[str, ...]) -> tuple[str, list[int | str]]:
-    """Return the condition that a column has one of the values of a part, and its parameters."""
-    one: list[str] = []
-    params: list[int | str] = []
-    for choice in part:
-        if isinstance(choice, Span):
-            one.append(f'"{column}" BETWEEN ? AND ?')
-            params += [choice.low, choice.high]
-        else:
-            one.append(f'"{column}" = ?')
-            params.append(choice)
-    return f"({' OR '.join(one)})", params
-
-
-def _allowed(
-    values: pa.ChunkedArray, part: tuple[Span, ...] | tuple[str, ...]
-) -> npt.NDArray[np.bool_]:
-    """Return which values of a column a part allows, 1D[n]."""
-    return np.array(
-        [
-            any(
-                value is not None and one.low <= value <= one.high
-                if isinstance(one, Span)
-                else value == one
-                for one in part
-            )
-            for value in values.to_pylist()
-        ],
-        bool,
-    )
 
 
 def _table(answered: duckdb.DuckDBPyRelation) -> pa.Table:

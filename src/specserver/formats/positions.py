@@ -4,6 +4,7 @@ import struct
 from collections.abc import Sequence
 from io import BytesIO
 from struct import unpack_from
+from sys import maxsize
 from typing import Final
 
 import numpy as np
@@ -11,44 +12,52 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import csv
 
-from ..errors import BadParameter
+from ..errors import BadParameter, TooMuch
 from .arrow import MEDIA_TYPE
 
 CSV_TYPE: Final = "text/csv"
 _KINDS: Final = f"{MEDIA_TYPE} or {CSV_TYPE}"
+_MAX_HEADER: Final = 2**16
+"""Bytes of a CSV header: each column in it costs a thousand, though it is passed over."""
+_MAX_BATCHES: Final = 10_000
+"""Batches of an Arrow stream, however short: each costs a kilobyte."""
 _NEEDED: Final = "columns ra and dec, ICRS degrees"
 
 Floats = npt.NDArray[np.float64]
 
 
-def read_positions(body: bytes, media_type: str) -> tuple[Floats, Floats]:
+def read_positions(body: bytes, media_type: str, most: int | None = None) -> tuple[Floats, Floats]:
     """Return the columns ``ra`` and ``dec`` of a table, 1D[n] float64, deg; NaN where null.
 
-    Names are taken in any case, and other columns passed over.
+    Names are taken in any case, and other columns passed over. More than ``most`` rows are refused
+    before they take memory.
 
     Raises
     ------
     BadParameter
         The body is no such table, or of another media type.
+    TooMuch
+        More rows than ``most``.
     """
     kind = media_type.partition(";")[0].strip().lower()
     if kind not in {MEDIA_TYPE, CSV_TYPE}:
         raise BadParameter("Content-Type", media_type, _KINDS)
     try:
-        ra, dec = _read_arrow(body) if kind == MEDIA_TYPE else _read_csv(body)
+        limit = maxsize if most is None else most
+        ra, dec = _read_arrow(body, limit) if kind == MEDIA_TYPE else _read_csv(body, limit)
     except (pa.ArrowException, OSError, struct.error) as error:
         said = " ".join(str(error).split())[:200]
         raise BadParameter("body", f"{len(body)} bytes", f"send {_NEEDED} ({said})") from error
     return _numbers(ra), _numbers(dec)
 
 
-def _read_arrow(body: bytes) -> list[pa.ChunkedArray]:
+def _read_arrow(body: bytes, most: int) -> list[pa.ChunkedArray]:
     with pa.ipc.open_stream(body) as reader:
         schema = reader.schema
     names = _found(schema.names)
     for name in names:
         _require_numbers(name, schema.field(name).type)
-    _require_plain(body)
+    _look_through(body, most)
     # Nothing is made of the other columns, whatever they are.
     options = pa.ipc.IpcReadOptions(included_fields=[schema.get_field_index(one) for one in names])
     with pa.ipc.open_stream(body, options=options) as reader:
@@ -58,16 +67,29 @@ def _read_arrow(body: bytes) -> list[pa.ChunkedArray]:
     return [table.column(name) for name in names]
 
 
-def _require_plain(body: bytes) -> None:
-    """Raise `BadParameter` when a stream is compressed: few bytes may then become very many."""
-    messages = pa.ipc.MessageReader.open_stream(body)
-    for message in messages:
-        if message.type == "record batch" and _is_compressed(message.metadata.to_pybytes()):
+def _look_through(body: bytes, most: int) -> None:
+    """Refuse a stream with too many rows, and one that few bytes of become very many.
+
+    That is one with compressed buffers, also of the dictionaries of columns that are passed over.
+    """
+    nrows = nbatches = 0
+    for message in pa.ipc.MessageReader.open_stream(body):
+        if message.type not in {"record batch", "dictionary"}:
+            continue
+        length, is_compressed = _described(message.metadata.to_pybytes(), message.type)
+        if is_compressed:
             raise BadParameter("body", "a compressed Arrow stream", "send it uncompressed")
+        nbatches += 1
+        if nbatches > _MAX_BATCHES:
+            raise TooMuch("batches in an Arrow stream", None, _MAX_BATCHES)
+        nrows += length if message.type == "record batch" else 0
+    # A number beyond its bytes is none of rows: reading it says so.
+    if most < nrows <= len(body):
+        raise TooMuch("positions", nrows, most, "max_positions")
 
 
-def _is_compressed(metadata: bytes) -> bool:
-    """Tell whether a record batch states a compression (Arrow's Message.fbs)."""
+def _described(metadata: bytes, kind: str) -> tuple[int, bool]:
+    """Return the rows that a batch states, and whether it states a compression (Message.fbs)."""
 
     def field(table: int, index: int) -> int:
         """Return where a field of a flatbuffers table is; 0: it is absent."""
@@ -77,24 +99,49 @@ def _is_compressed(metadata: bytes) -> bool:
         offset: int = unpack_from("<H", metadata, vtable + place)[0] if known else 0
         return table + offset if offset else 0
 
-    # Message: version, header_type, header, …; RecordBatch: length, nodes, buffers, compression.
-    header = field(unpack_from("<I", metadata, 0)[0], 2)
-    return bool(field(header + unpack_from("<I", metadata, header)[0], 3))
+    def table(place: int) -> int:
+        """Return where the table is that a field refers to."""
+        if not place:
+            raise BadParameter("body", "an Arrow stream", "its metadata are damaged")
+        found: int = place + unpack_from("<I", metadata, place)[0]
+        return found
+
+    root = unpack_from("<I", metadata, 0)[0]
+    # Message: version, header_type, header, …; DictionaryBatch: id, data, …;
+    # RecordBatch: length, nodes, buffers, compression.
+    batch = table(field(root, 2))
+    if kind == "dictionary":
+        batch = table(field(batch, 1))
+    length = field(batch, 0)
+    return (unpack_from("<q", metadata, length)[0] if length else 0), bool(field(batch, 3))
 
 
-def _read_csv(body: bytes) -> list[pa.ChunkedArray]:
+def _read_csv(body: bytes, most: int) -> list[pa.ChunkedArray]:
     # The byte order mark that spreadsheets write is not part of the first name.
     body = body.removeprefix(b"\xef\xbb\xbf")
     header = body.split(b"\n", 1)[0].rstrip(b"\r")
     if not header.strip():
         raise BadParameter("body", "no header", f"send {_NEEDED}")
+    if len(header) > _MAX_HEADER:
+        raise TooMuch("bytes in a header line", len(header), _MAX_HEADER)
     body = body if body.endswith(b"\n") else body + b"\n"
     named = csv.read_csv(BytesIO(header + b"\n")).column_names
     names = _found(named)
     options = csv.ConvertOptions(
         column_types=dict.fromkeys(names, pa.float64()), include_columns=names
     )
-    table = csv.read_csv(BytesIO(body), convert_options=options)
+    # Lines end in either; empty ones are no rows, so there may be fewer rows than this.
+    if max(body.count(b"\n"), body.count(b"\r")) <= most + 1:
+        table = csv.read_csv(BytesIO(body), convert_options=options)
+        return [table.column(name) for name in names]
+    batches, nrows = [], 0
+    with csv.open_csv(BytesIO(body), convert_options=options) as reader:
+        for batch in reader:
+            nrows += len(batch)
+            if nrows > most:
+                raise TooMuch("positions", None, most, "max_positions")
+            batches.append(batch)
+        table = pa.Table.from_batches(batches, reader.schema)
     return [table.column(name) for name in names]
 
 

@@ -4,25 +4,29 @@ Tuples come by the ten thousand, and their parts repeat: what is made of a part 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, TypeAlias
 
 import numpy as np
 
-from ..errors import BadIdentifier
+from ..errors import BadIdentifier, TooMuch
 from .ids import USUAL_FORM, IdForm
 
 ID_FROM: Final = 2**32  # plate 1 packs to 2^50; no part of a tuple comes near
 _MAX_DIGITS: Final = 20  # of 2^64 - 1
 _KEPT_PARTS: Final = 2**14  # some MB; a survey has 1,000 fibres and some thousand plates and days
+_KEPT_CHARS: Final = 128  # of a text part that is kept: longer ones would hold memory for ever
+MAX_CHOICES: Final = 10_000
+"""Ranges and values in one part of a tuple: more belong into tuples of their own."""
 
 _RANGE = re.compile(r"([0-9]{1,20})(?:\s*-\s*([0-9]{1,20}))?")
 _WORD: Final = r"\w[\w.]{0,31}"
 _TEXT = re.compile(_WORD, re.ASCII)
 _NAME = re.compile(r"[^\s\"',][^\r\n\"',]{0,254}")  # of a file, or of a spectrum in it
 _NUMBER = re.compile(r"[+-]?[0-9]{1,20}")
+_FILLED_LINE = re.compile(r"[^\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,11 @@ class IdPattern:
         return all(others) and (last or open_)
 
     @property
+    def nchoices(self) -> int:
+        """How many ranges and values its parts list, beyond one each, and itself."""
+        return 1 + sum(len(part) - 1 for part in self.parts if part is not None)
+
+    @property
     def numbers(self) -> tuple[int | None, ...]:
         """The one value of each number; None where there are several."""
         return tuple([_only(part) for part in self.parts[: self.form.numbers]])
@@ -140,24 +149,34 @@ def is_tuple(cells: Sequence[object], form: IdForm) -> bool:
     )
 
 
-def parse_exact_lines(text: str, form: IdForm = USUAL_FORM) -> list[IdPattern] | None:
+def parse_exact_lines(
+    text: str, form: IdForm = USUAL_FORM, limit: int | None = None
+) -> list[IdPattern] | None:
     """Read tuples without ranges, lists or wildcards, one a line, as `format_id` writes them.
 
-    Returns None for any other text; for this one a tenth of the time of the whole grammar.
+    Returns None for any other text; for this one a tenth of the time of the whole grammar. Raises
+    `TooMuch` when there are more than ``limit``.
     """
     if form.texts != 1 or form.leads_with_id:
         return None
     match = _exact_line(len(form.parts)).fullmatch
-    found = []
-    for line in text.splitlines():
+    found: list[IdPattern] = []
+    for line in filled_lines(text):
         parts = match(line)
         if parts is not None:
+            if limit is not None and len(found) >= limit:
+                raise TooMuch("identifiers", None, limit, "max_ids")
             *numbers, quoted, bare = parts.groups()
             exact = [_one_number(int(number)) for number in numbers]
             found.append(IdPattern((*exact, _text_part(quoted or bare, form)), form))
-        elif line:
+        else:
             return None
     return found or None
+
+
+def filled_lines(text: str) -> Iterator[str]:
+    """Yield the lines of text that are not empty, one at a time: a list could be very long."""
+    return (match[0] for match in _FILLED_LINE.finditer(text))
 
 
 def format_id(value: int | IdPattern) -> str:
@@ -244,7 +263,7 @@ def _numbers_part(value: object) -> tuple[Span, ...] | None:
     text = _part_text(value)
     if text is None:
         return None
-    matches = [_RANGE.fullmatch(one.strip()) for one in text.split(",")]
+    matches = [_RANGE.fullmatch(one.strip()) for one in _listed(text)]
     spans = [Span(int(m[1]), int(m[2] or m[1])) for m in matches if m is not None]
     if len(spans) < len(matches):
         reason = "this part is a whole number, a range '1-100', a list '1,5,9' or '*'"
@@ -258,7 +277,7 @@ def _id_part(value: object) -> tuple[Span, ...] | None:
     if text is None:
         return None
     spans = []
-    for one in text.split(","):
+    for one in _listed(text):
         if not _NUMBER.fullmatch(one.strip()):
             reason = "the first part is an identifier, a list '1,5,9' of them or '*'"
             raise BadIdentifier(shortened(text), reason)
@@ -270,13 +289,22 @@ def _text_part(value: object, form: IdForm) -> tuple[str, ...] | None:
     text = _part_text(value)
     if text is None or (not text and not form.has_reduction):
         return None
-    return _choices(text, form.has_reduction)
+    made = _choices if len(text) <= _KEPT_CHARS else _choices.__wrapped__
+    return made(text, form.has_reduction)
+
+
+def _listed(text: str) -> list[str]:
+    """Return what a part lists, with commas between."""
+    listed = text.split(",", MAX_CHOICES)
+    if len(listed) > MAX_CHOICES:
+        raise TooMuch("ranges and values in one part of a tuple", None, MAX_CHOICES)
+    return listed
 
 
 @lru_cache(_KEPT_PARTS)
 def _choices(text: str, is_reduction: bool) -> tuple[str, ...]:
     """Return the texts that a part allows."""
-    texts = tuple(one.strip() for one in text.split(","))
+    texts = tuple(one.strip() for one in _listed(text))
     if not all(map((_TEXT if is_reduction else _NAME).fullmatch, texts)) or "*" in texts:
         reason = "the last part is text as 26 or v5_13_2, or a list of it"
         if not is_reduction:

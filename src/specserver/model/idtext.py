@@ -23,17 +23,18 @@ is a list of numbers. So ``4055, 55359, 408`` is a tuple, and ``[4055, 55359, 40
 import csv
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Final
 
 from ..errors import BadIdentifier, UnknownField
+from .idgroups import PART_BELOW, IdReader, too_many
 from .idpattern import (
     IdPattern,
     Part,
     Span,
+    filled_lines,
     format_id,
     format_ids,
-    is_range,
     is_tuple,
     leads_list,
     parse_exact_lines,
@@ -57,35 +58,22 @@ __all__ = [
     "parse_id_tuple",
 ]
 
-_PART_BELOW: Final = 2**24  # mjd, the largest part, ends at 66383 in a packed identifier
 _MAX_DIGITS: Final = 20  # of 2^64 - 1
-_MAX_DEPTH: Final = 8  # a printed array of tuples has three
+_MAX_ROW: Final = 2**20
+"""Characters of a table's row: catalogues have some hundred columns."""
 _OTHER_NAMES: Final = {"fiberid": ("fiber",)}
 
-_NUMBER = re.compile(r"[+-]?[0-9]{1,20}")
 _NAME = re.compile(r"[A-Za-z_]\w*")
-_FLOAT = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eEdD][+-]?[0-9]+)?")
-_MISSING: Final = frozenset({"", "none", "nan", "null", "nat", "<na>", "na", "masked", "--"})
 _EMPTY_CELL = re.compile(r"(?:^|,)[ \t]*,", re.MULTILINE)
-_SCALAR_REPR = re.compile(r"\b(?:np\.|numpy\.)?(?:u?int\d*|u?longlong|str_)\(([^()]*)\)")
-_ARRAY_REPR = re.compile(r"(?:np\.|numpy\.)?array\((\[.*\])(?:,\s*dtype=[^()\[\]]*)?\)", re.DOTALL)
-_TOKEN = re.compile(
-    r"""(?P<newline>[\r\n]+) | (?P<blank>[^\S\r\n]+|\#[^\r\n]*) | (?P<comma>,)
-    | (?P<open>[(\[]) | (?P<close>[)\]])
-    | [bu]?(?P<quoted>'[^'\r\n]*'|"[^"\r\n]*") | (?P<word>[^\s,()\[\]'"#]+)""",
-    re.VERBOSE,
-)
 _TABLE_CELL = re.compile(r'"[^"]*"|\S+')
 
 
-@dataclass(frozen=True, slots=True)
-class _Group:
-    bracket: str
-    items: "list[str | _Group]"
-
-
 def parse_id_text(
-    text: str, form: IdForm = USUAL_FORM, *, id_col: str | None = None
+    text: str,
+    form: IdForm = USUAL_FORM,
+    *,
+    id_col: str | None = None,
+    limit: int | None = None,
 ) -> list[int | IdPattern]:
     """Read identifiers from text: lists, tuples, tables, one a line or many.
 
@@ -98,6 +86,9 @@ def parse_id_text(
         What identifiers of the survey look like.
     id_col :
         As for `id_columns`, in a table; without effect on text that is none.
+    limit :
+        Identifiers that text may name; each range and each choice within a tuple counts as one.
+        Whatever the text, no more memory is taken than for so many.
 
     Raises
     ------
@@ -105,16 +96,20 @@ def parse_id_text(
         Text that names no spectrum, or a list that was cut when it was printed.
     UnknownField
         A table without the column.
+    TooMuch
+        Text that names more identifiers than ``limit``.
     """
     body = text.removeprefix("\ufeff")
-    numbers = _plain_numbers(body)
+    numbers = _plain_numbers(body, limit)
     if numbers is not None:
         return list(numbers)
-    tuples = parse_exact_lines(body, form)
+    tuples = parse_exact_lines(body, form, limit)
     if tuples is not None:
         return list(tuples)
-    table = _read_table(body, form, id_col)
-    return _read_lines(body, form) if table is None else table
+    reader = IdReader(form, limit)
+    if not _read_table(body, reader, id_col):
+        reader.read(body)
+    return reader.found
 
 
 def id_columns(names: Sequence[str], form: IdForm, id_col: str | None) -> tuple[int, ...]:
@@ -144,24 +139,7 @@ def id_columns(names: Sequence[str], form: IdForm, id_col: str | None) -> tuple[
     raise UnknownField(id_col or form.column, names)
 
 
-def _read_number(text: str) -> int:
-    """Return one identifier from its decimal text, signed or unsigned 64 bit."""
-    bare = text.strip(" '\"")
-    if _NUMBER.fullmatch(bare) and -(2**63) <= int(bare) < 2**64:
-        return int(bare)
-    reason = "write a whole number, or a tuple as in (1963, 54331, 19)"
-    if bare.lower() in _MISSING:
-        reason = "the value is missing; leave such rows out"
-    elif bare.lstrip("+-").isdecimal():
-        reason = "a number here has at most 64 bits"
-    elif _FLOAT.fullmatch(bare):
-        reason = "a float has lost the last digits; give whole numbers or text"
-    elif bare == "*" or is_range(bare):
-        reason = "ranges, lists and '*' stand within a tuple, as in (1963, 54331, '1-100')"
-    raise BadIdentifier(shortened(text), reason)
-
-
-def _plain_numbers(text: str) -> list[int] | None:
+def _plain_numbers(text: str, limit: int | None) -> list[int] | None:
     """Return the numbers of a text that holds nothing else, or None to have it read in full."""
     body = text.strip()
     is_list = body.startswith("[") and body.endswith("]")
@@ -169,7 +147,10 @@ def _plain_numbers(text: str) -> list[int] | None:
     # On 2 MB of digits translate takes 3 ms, a regular expression 20.
     if not body.isascii() or body.encode().translate(None, b"0123456789+- \t\r\n,"):
         return None
-    words = body.replace(",", " ").split()
+    # What is beyond the limit stays in one piece.
+    words = body.replace(",", " ").split(None, -1 if limit is None else limit)
+    if limit is not None and len(words) > limit:
+        raise too_many(limit)
     if max(map(len, words), default=0) > _MAX_DIGITS or ("," in body and _EMPTY_CELL.search(body)):
         return None
     try:
@@ -178,123 +159,69 @@ def _plain_numbers(text: str) -> list[int] | None:
         return None
     if numbers and (min(numbers) < -(2**63) or max(numbers) >= 2**64):
         return None
-    if is_list or words == body.splitlines() or not any(0 <= n < _PART_BELOW for n in numbers):
+    if is_list or not any(0 <= n < PART_BELOW for n in numbers) or _one_a_line(body, words):
         return numbers
     return None
 
 
-def _tokens(text: str) -> Iterator[tuple[str, str]]:
-    place = 0
-    while place < len(text):
-        match = _TOKEN.match(text, place)
-        if match is None:
-            raise BadIdentifier(shortened(text[place:]), "the quote is never closed")
-        kind, place = match.lastgroup or "", match.end()
-        token = match[kind]
-        if kind == "word" and ("..." in token or "…" in token):
-            reason = "the list was cut when it was printed; send all of it"
-            raise BadIdentifier(shortened(text), reason)
-        if kind != "blank":
-            yield kind, token
+def _one_a_line(body: str, words: Sequence[str]) -> bool:
+    """Return whether each line is one of the words."""
+    # Counted first: lines that are empty could be very many.
+    nlines = max(body.count("\n"), body.count("\r")) + 1
+    return nlines <= len(words) and words == body.splitlines()
 
 
-def _lines(text: str) -> list[list[str | _Group]]:
-    """Return the cells and groups of each line; a group belongs to the line that it begins on."""
-    lines: list[list[str | _Group]] = [[]]
-    groups: list[_Group] = []
-    comma_bad = True
-    for kind, token in _tokens(text):
-        items = groups[-1].items if groups else lines[-1]
-        if kind == "comma" and comma_bad:
-            raise BadIdentifier(shortened(text), "there is an empty place before a comma")
-        if kind == "newline":
-            if groups:
-                continue
-            lines.append([])
-        elif kind == "open":
-            groups.append(_Group(token, []))
-            items.append(groups[-1])
-            if len(groups) > _MAX_DEPTH:
-                raise BadIdentifier(shortened(text), "brackets are nested too deeply")
-        elif kind == "close":
-            if not groups or groups.pop().bracket + token not in {"()", "[]"}:
-                raise BadIdentifier(shortened(text), f"{token!r} closes no bracket")
-        elif kind in {"word", "quoted"}:
-            items.append(token if kind == "word" else token[1:-1].strip())
-        comma_bad = kind in {"comma", "open", "newline"}
-    if groups:
-        raise BadIdentifier(shortened(text), f"{groups[-1].bracket!r} is never closed")
-    return lines
-
-
-def _read_lines(text: str, form: IdForm) -> list[int | IdPattern]:
-    bare = text.strip()
-    array = _ARRAY_REPR.fullmatch(bare)
-    found: list[int | IdPattern] = []
-    for items in _lines(_SCALAR_REPR.sub(r"\1", array[1] if array else bare)):
-        cells = [item for item in items if isinstance(item, str)]
-        if len(cells) == len(items) and _is_bare_tuple(cells, form):
-            found.append(parse_id_tuple(cells, form))
-        else:
-            found.extend(one for item in items for one in _read_item(item, form))
-    return found
-
-
-def _is_bare_tuple(cells: Sequence[str], form: IdForm) -> bool:
-    """Return whether a line without brackets is one tuple: see the head of this module."""
-    if len(cells) < 2 or not form.numbers or not is_tuple(cells, form):
+def _read_table(text: str, reader: IdReader, id_col: str | None) -> bool:
+    """Read the identifiers of a table with a header line; return False when there is no header."""
+    form = reader.form
+    first, second = islice(chain(_table_lines(text), ("", "")), 2)
+    if len(first) > _MAX_ROW:
         return False
-    if all(_NUMBER.fullmatch(cell) for cell in cells):
-        small = all(0 <= int(cell) < _PART_BELOW for cell in cells)
-        return small and form.numbers <= len(cells) <= len(form.parts)
-    return all(_NUMBER.fullmatch(cell) or not _FLOAT.fullmatch(cell) for cell in cells)
-
-
-def _read_item(item: str | _Group, form: IdForm, *, nested: bool = False) -> list[int | IdPattern]:
-    """Return the identifiers of a cell or a group."""
-    if isinstance(item, str):
-        if not form.numbers and not _FLOAT.fullmatch(item) and "*" not in item:
-            # Spectra that are named rather than numbered.
-            return [parse_id_tuple([item], form)]
-        # Only what stood in quotes holds separators: a table's column of tuples.
-        is_text = any(mark in item for mark in "(, ")
-        return _read_lines(item, form) if is_text else [_read_number(item)]
-    cells = [one for one in item.items if isinstance(one, str)]
-    may_be_tuple = len(cells) == len(item.items) > 0 and (nested or item.bracket == "(")
-    if may_be_tuple and is_tuple(cells, form):
-        return [parse_id_tuple(cells, form)]
-    return [found for one in item.items for found in _read_item(one, form, nested=True)]
-
-
-def _read_table(text: str, form: IdForm, id_col: str | None) -> list[int | IdPattern] | None:
-    """Return the identifiers of a table with a header line, or None when there is no header."""
-    lines = [line for line in text.splitlines() if line.strip() and line.lstrip()[0] != "#"]
-    comma = next((one for one in ",\t;|" if lines and one in lines[0]), "")
-    rows = _cells(lines, comma)
+    comma = next((one for one in ",\t;|" if one in first), "")
+    rows = _cells(_table_lines(text), comma)
     names = next(rows, [])
     known = {(id_col or form.column).lower(), form.parts[0]}
     if known.isdisjoint(name.lower() for name in names):
-        may_be_header = len(lines) > 1 and all(_NAME.fullmatch(name) for name in names if name)
+        may_be_header = second and all(_NAME.fullmatch(name) for name in names if name)
         # Where spectra have names, names of columns look like them.
         if not form.numbers or not may_be_header:
-            return None
+            return False
     places = id_columns(names, form, id_col)
-    found: list[int | IdPattern] = []
     for row in rows:
         if len(row) <= max(places):
             raise BadIdentifier(shortened(comma.join(row)), f"the row has not all of {names}")
         if len(places) == 1:
-            found.extend(_read_item(row[places[0]], form))
+            reader.read_cell(row[places[0]])
         else:
-            found.append(parse_id_tuple([row[place] for place in places], form))
-    return found
+            reader.read_tuple([row[place] for place in places])
+    return True
 
 
-def _cells(lines: Sequence[str], comma: str) -> Iterator[list[str]]:
+def _table_lines(text: str) -> Iterator[str]:
+    """Yield the lines of a table; comments are none."""
+    return (line for line in filled_lines(text) if line.strip() and line.lstrip()[0] != "#")
+
+
+def _cells(lines: Iterator[str], comma: str) -> Iterator[list[str]]:
     """Yield the cells of each row; without a comma of any kind blanks separate them."""
+    nchars = 0
+    first = ""
+
+    def counted() -> Iterator[str]:
+        nonlocal nchars, first
+        for line in lines:
+            first = first or line
+            nchars += len(line)
+            # A quote that is never closed makes one row of all lines.
+            if nchars > _MAX_ROW:
+                raise BadIdentifier(shortened(line), f"a row has more than {_MAX_ROW:,} characters")
+            yield line
+
     try:
-        split = csv.reader(lines, delimiter=comma, skipinitialspace=True) if comma else None
-        for row in split or map(_TABLE_CELL.findall, lines):
+        each = counted()
+        split = csv.reader(each, delimiter=comma, skipinitialspace=True) if comma else None
+        for row in split or map(_TABLE_CELL.findall, each):
+            nchars = 0
             yield [cell.strip(" '\"") for cell in row]
     except csv.Error as error:
-        raise BadIdentifier(shortened(lines[0]), f"the table cannot be read: {error}") from error
+        raise BadIdentifier(shortened(first), f"the table cannot be read: {error}") from error

@@ -30,6 +30,8 @@ router = APIRouter(prefix="/bulk", tags=["bulk"], route_class=LaneRoute)
 _ARROW: Final = answers("An Arrow IPC stream (docs/wire.md).", ARROW)
 _FAULTS: Final = (400, 401, 404, 413, 422, 503)
 Position = tuple[float, float]
+_MAX_NAMES: Final = 1_000
+"""Names of columns or vectors: a catalogue has some hundred."""
 
 
 class SpectraRequest(BaseModel):
@@ -42,7 +44,12 @@ class SpectraRequest(BaseModel):
     profile: ProfileField = "default"
     vectors: Annotated[
         list[str] | None,
-        Field(description="Vectors that travel; null: all.", examples=[["flux", "ivar"]]),
+        Field(
+            description="Vectors that travel; null: all.",
+            examples=[["flux", "ivar"]],
+            max_length=_MAX_NAMES,
+            fail_fast=True,
+        ),
     ] = None
     cutout: Annotated[
         tuple[float, float] | None,
@@ -53,7 +60,12 @@ class SpectraRequest(BaseModel):
     ] = False
     columns: Annotated[
         list[str],
-        Field(description="Catalogue columns to send along.", examples=[["z", "@redshift"]]),
+        Field(
+            max_length=_MAX_NAMES,
+            fail_fast=True,
+            description="Catalogue columns to send along.",
+            examples=[["z", "@redshift"]],
+        ),
     ] = []
     missing: Annotated[Literal["error", "skip"], Field(description=MISSING)] = "error"
 
@@ -85,7 +97,10 @@ class CatalogRequest(BaseModel):
     ] = None  # fmt: skip
     polygon: Annotated[
         list[Position] | None,
-        Field(description="Corners, ICRS degrees, joined by great circles; not with `cone`."),
+        Field(
+            fail_fast=True,
+            description="Corners, ICRS degrees, joined by great circles; not with `cone`.",
+        ),
     ] = None
     constraint: Annotated[
         str,
@@ -95,7 +110,13 @@ class CatalogRequest(BaseModel):
         ),
     ] = ""
     fields: Annotated[
-        list[str], Field(description="Columns; empty: the identifier.", examples=[["ra", "z"]])
+        list[str],
+        Field(
+            max_length=_MAX_NAMES,
+            fail_fast=True,
+            description="Columns; empty: the identifier.",
+            examples=[["ra", "z"]],
+        ),
     ] = []
     catalog: Annotated[
         str | None,
@@ -119,9 +140,6 @@ def bulk_spectra(lane: RouteLane, request: SpectraRequest, service: Service) -> 
     """Hand out spectra as the store's own compressed chunks."""
     service.check_profile(request.profile)
     selection = service.resolve(request.ids, request.context, missing=request.missing)
-    most = lane.settings.max_ids
-    if selection.nspec > most:
-        raise TooMuch("spectra", selection.nspec, most, "max_ids")
     if request.align:
         selection.require_lattice()
     make = partial(_spectra, service, selection, request)
@@ -169,9 +187,6 @@ def bulk_files(lane: RouteLane, request: FilesRequest, service: Service) -> Resp
     """Hand out the FITS files of spectra, one after the other."""
     service.check_profile(request.profile)
     selection = service.resolve(request.ids, request.context, missing=request.missing)
-    most = lane.settings.max_ids
-    if selection.nspec > most:
-        raise TooMuch("spectra", selection.nspec, most, "max_ids")
     meta = {"version": 1, "nspec": selection.nspec, "missing": list(selection.missing)}
 
     def make() -> Iterator[bytes]:

@@ -61,9 +61,9 @@ from .described import (
 from .faults import told
 from .fitsfiles import answer_files
 from .forms import ABSENT, QueryParameters, SpectraForm, read_cutout, read_form, read_names
-from .lanes import RequestLane, query_cost
+from .lanes import LaneRoute, RouteLane, query_cost
 
-router = APIRouter(tags=["classic"])
+router = APIRouter(tags=["classic"], route_class=LaneRoute)
 
 Rows = Sequence[Sequence[object]]
 
@@ -186,7 +186,7 @@ def validate(
     responses=answers("A header line, then the rows.", CSV) | told(400, 401, 404, 413, 422, 503),
 )
 def query(
-    lane: RequestLane,
+    lane: RouteLane,
     service: Service,
     settings: ServerSettings,
     asked: Annotated[QueryParameters, Query()],
@@ -223,7 +223,7 @@ def query(
     openapi_extra=body_of(SpectraForm, FORM),
 )
 def list_span(
-    _: RequestLane, service: Service, form: Annotated[SpectraForm, Depends(read_form)]
+    _: RouteLane, service: Service, form: Annotated[SpectraForm, Depends(read_form)]
 ) -> JSONResponse:
     """Tell the wavelengths of the first and the last pixel of a list of spectra."""
     service.check_profile(_or_default(form.profile))
@@ -244,9 +244,8 @@ def list_span(
     openapi_extra=body_of(SpectraForm, FORM),
 )
 def get_spec(
-    lane: RequestLane,
+    lane: RouteLane,
     service: Service,
-    settings: ServerSettings,
     form: Annotated[SpectraForm, Depends(read_form)],
 ) -> Response:
     """Fetch spectra as NumPy arrays, or as FITS files."""
@@ -259,8 +258,6 @@ def get_spec(
         _check_format(form.format)
     vectors = None if not names or "all" in names else names
     selection = service.resolve(form.id_list, _or_default(form.context))
-    if selection.nspec > settings.max_ids:
-        raise TooMuch("spectra", selection.nspec, settings.max_ids, "max_ids")
     if as_file:
         return answer_files(lane, service, selection, form.fits)
     if not form.align:

@@ -13,7 +13,6 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..errors import TooMuch
 from ..formats.arrow import Outbox
 from ..service.composite import Composite, Stacking, StackRequest
 from ..service.spool import SpoolLimits
@@ -30,9 +29,9 @@ from .described import (
     answers,
 )
 from .faults import told
-from .lanes import RequestLane
+from .lanes import LaneRoute, RouteLane
 
-router = APIRouter(prefix="/bulk", tags=["bulk"])
+router = APIRouter(prefix="/bulk", tags=["bulk"], route_class=LaneRoute)
 
 _BATCHES: Final = 4
 """Batches of spectra in one turn: 512 take about as long as 128 do that are sent whole."""
@@ -80,7 +79,10 @@ class CompositeRequest(BaseModel):
     ] = None
     z: Annotated[
         list[float | None] | None,
-        Field(description="A redshift for each spectrum, or one for all; null: the catalogue's."),
+        Field(
+            fail_fast=True,
+            description="A redshift for each spectrum, or one for all; null: the catalogue's.",
+        ),
     ] = None
     missing: Annotated[Literal["error", "skip"], Field(description=MISSING)] = "error"
 
@@ -92,7 +94,7 @@ class CompositeRequest(BaseModel):
     response_class=StreamingResponse,
 )
 def bulk_stack(
-    lane: RequestLane,
+    lane: RouteLane,
     request: Request,
     asked: CompositeRequest,
     service: Service,
@@ -101,8 +103,6 @@ def bulk_stack(
     """Combine any number of spectra into one, with its errors."""
     service.check_profile(asked.profile)
     selection = service.resolve(asked.ids, asked.context, missing=asked.missing)
-    if selection.nspec > settings.max_ids:
-        raise TooMuch("spectra", selection.nspec, settings.max_ids, "max_ids")
     how = asked.model_dump(exclude={"ids", "context", "profile", "missing"})
     wanted = StackRequest(**how)
     limits = SpoolLimits(settings.stack_disk_bytes, settings.stack_disk_folder)

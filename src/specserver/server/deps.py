@@ -8,8 +8,10 @@ from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
 from ..auth import ANONYMOUS, Caller, TokenBook
+from ..catalog.deadline import Deadline
 from ..errors import NotAllowed, NotAuthenticated
 from ..service import SpectroscopicService
+from ..service.limits import Limits
 from ..settings import Settings
 from .faults import told
 
@@ -65,8 +67,15 @@ async def get_service(
     service: SpectroscopicService = request.app.state.service
     # Called, not asked for as a dependency: each costs 10 µs of every request.
     caller = await get_caller(request, key, bearer)
+    settings: Settings = request.app.state.settings
+    limits = Limits(
+        settings.max_ids,
+        settings.max_polygon_corners,
+        Deadline.after(settings.query_timeout_s),
+        getattr(request.state, "is_light", False),
+    )
     # Between two batches a request is given up when its client is gone.
-    return service.seen_by(caller, from_thread.check_cancelled)
+    return service.seen_by(caller, from_thread.check_cancelled, limits)
 
 
 async def get_settings(request: Request) -> Settings:

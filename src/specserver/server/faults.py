@@ -36,6 +36,7 @@ from ..errors import (
 from .logs import REQUEST_ID
 
 _LOG = logging.getLogger("specserver")
+_MAX_PROBLEMS: Final = 20
 RETRY_AFTER_S: Final = 2
 """What who is refused for now is told to wait."""
 _STATUS: Final[tuple[tuple[type[SpecServerError], int], ...]] = (
@@ -172,6 +173,8 @@ def _invalid(_: Request, error: Exception) -> JSONResponse:
         {"where": ".".join(str(part) for part in one["loc"]), "problem": one["msg"]}
         for one in error.errors()
     ]
+    # Who sends a thousand wrong fields is told of the first.
+    details = details[:_MAX_PROBLEMS]
     message = "; ".join(f"{one['where']}: {one['problem']}" for one in details)
     body = {"code": "invalid_request", "message": message, "details": jsonable_encoder(details)}
     return JSONResponse(body, status_code=422)

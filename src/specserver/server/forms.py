@@ -2,18 +2,17 @@
 
 import re
 from typing import Annotated, Final
-from urllib.parse import parse_qs
 
 from fastapi import Depends, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError
 
 from ..errors import BadParameter
+from .bodies import read_fields
 from .described import AN_ID, IDS, ContextField, ProfileField
 
 ABSENT: Final = ("", "None")
 """What the old client writes for a parameter that is not given."""
-_FORM_FIELDS: Final = 100
 _NUMBER: Final = r"([0-9]+\.?[0-9]*(?:[eE]\+?[0-9]+)?)"
 _CUTOUT: Final = re.compile(rf"\s*[\[(]?\s*{_NUMBER}\s*[-,]\s*{_NUMBER}\s*[\])]?\s*\Z")
 
@@ -102,15 +101,10 @@ async def read_body(request: Request) -> bytes:
 
 def read_form(body: Annotated[bytes, Depends(read_body)]) -> SpectraForm:
     """Parse a URL-encoded form; a field sent several times is a list, joined by commas."""
-    # Starlette's own parser refuses fields beyond 1 MB, some 45,000 identifiers, and runs on the
-    # event loop.
     try:
-        fields = parse_qs(body.decode("utf-8"), keep_blank_values=True, max_num_fields=_FORM_FIELDS)
-        return SpectraForm.model_validate({name: ",".join(got) for name, got in fields.items()})
+        return SpectraForm.model_validate(read_fields(body))
     except ValidationError as error:
         raise RequestValidationError(error.errors()) from error
-    except ValueError as error:
-        raise BadParameter("form", body[:40], f"a URL-encoded form ({error})") from error
 
 
 def read_names(listed: str) -> tuple[str, ...]:

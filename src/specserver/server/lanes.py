@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import aclosing, suppress
+from functools import partial
 from typing import Annotated, Any, Final
 
-from anyio import CancelScope
+from anyio import CancelScope, to_thread
 from fastapi import Depends, Request
 from fastapi.routing import APIRoute
 from starlette.responses import Response
@@ -15,8 +16,10 @@ from typing_extensions import override
 from ..errors import OldProtocol
 from ..model.region import Cone
 from ..service import QueryRequest
+from ..service.limits import HeavyWork
 from ..settings import Settings
 from .admission import Admission, Seat
+from .bodies import check_json
 
 ABORT: Final = "specserver.abort"
 """ASGI extension of our own server: ends a connection without waiting for its reader."""
@@ -173,19 +176,11 @@ def query_cost(asked: QueryRequest) -> int:
     return 0 if small and not asked.constraint else HEAVY
 
 
-async def get_lane(request: Request) -> AsyncIterator[Lane]:
-    """Lend the lane of a request; one with a long list finds its spectra in a heavy turn."""
-    lane = Lane(request)
-    if request.method == "GET" or len(await request.body()) <= _LONG_BODY_BYTES:
-        yield lane
-        return
-    admission: Admission = request.app.state.admission
-    async with admission.seat_and_turn():
-        yield lane
-
-
 class LaneRoute(APIRoute):
-    """A route whose endpoint works in a heavy turn when it is given a long list of spectra."""
+    """A route whose endpoint works in a heavy turn when it is given much to find.
+
+    That is a long body, or one of which the endpoint finds, before it begins, that it means much.
+    """
 
     @override
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -193,13 +188,32 @@ class LaneRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def in_lane(request: Request) -> Response:
-            if len(await request.body()) <= _LONG_BODY_BYTES:
-                return await handle(request)
+            nbytes = len(await request.body())
+            await _check(request)
+            request.state.is_light = nbytes <= _LONG_BODY_BYTES
+            if request.state.is_light:
+                with suppress(HeavyWork):
+                    return await handle(request)
+                request.state.is_light = False
             admission: Admission = request.app.state.admission
             async with admission.seat_and_turn():
                 return await handle(request)
 
         return in_lane
+
+
+async def _check(request: Request) -> None:
+    """Count what the JSON of a request holds, wherever the framework would read it as such."""
+    body = await request.body()
+    kind = request.headers.get("content-type", "")
+    if "json" not in kind.lower() and (kind or body.lstrip()[:1] not in {b"{", b"["}):
+        return
+    check = partial(check_json, body, request.app.state.settings)
+    # It takes milliseconds for each megabyte.
+    if len(body) > _LONG_BODY_BYTES:
+        await to_thread.run_sync(check)
+    else:
+        check()
 
 
 async def _when_gone(receive: Receive, act: Callable[[], None]) -> None:
@@ -209,12 +223,10 @@ async def _when_gone(receive: Receive, act: Callable[[], None]) -> None:
     act()
 
 
-async def get_short_lane(request: Request) -> Lane:
+async def get_lane(request: Request) -> Lane:
     """Return the lane of a request to a `LaneRoute`."""
     return Lane(request)
 
 
-# Ends with the endpoint's function, before its answer takes a seat of its own.
-RequestLane = Annotated[Lane, Depends(get_lane, scope="function")]
-# Of a `LaneRoute`, without the cost of a dependency that ends: 30 µs of each request.
-RouteLane = Annotated[Lane, Depends(get_short_lane)]
+# The route itself waits for a turn: a dependency that ends would cost 30 µs of each request.
+RouteLane = Annotated[Lane, Depends(get_lane)]

@@ -7,7 +7,6 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, Field
 
-from ..errors import TooMuch
 from ..formats.arrow import stream_table
 from ..formats.positions import read_positions
 from ..formats.text import csv_pieces
@@ -16,9 +15,9 @@ from .deps import ServerSettings, Service
 from .described import ARROW, CSV, ContextField, ProfileField, answers
 from .faults import told
 from .forms import read_body, read_names
-from .lanes import RequestLane
+from .lanes import LaneRoute, RouteLane
 
-router = APIRouter(prefix="/bulk", tags=["bulk"])
+router = APIRouter(prefix="/bulk", tags=["bulk"], route_class=LaneRoute)
 
 _ARCSEC_DEG: Final = 1.0 / 3600.0
 _TOLD: Final = (
@@ -79,7 +78,7 @@ class MatchParameters(BaseModel):
     openapi_extra=_BODY,
 )
 def bulk_match(
-    lane: RequestLane,
+    lane: RouteLane,
     request: Request,
     body: Annotated[bytes, Depends(read_body)],
     service: Service,
@@ -89,9 +88,7 @@ def bulk_match(
     """Find the objects of a catalogue near each of up to a million positions."""
     service.check_profile(asked.profile)
     given = request.headers.get("content-type", "")
-    ra, dec = read_positions(body, given)
-    if len(ra) > settings.max_positions:
-        raise TooMuch("positions", len(ra), settings.max_positions, "max_positions")
+    ra, dec = read_positions(body, given, settings.max_positions)
     wanted = MatchRequest(
         ra_deg=ra,
         dec_deg=dec,

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from io import BytesIO
 from typing import Annotated, Any, Final, Literal, TypeVar
-from urllib.parse import parse_qs
 
 import numpy as np
 import numpy.typing as npt
@@ -26,11 +25,12 @@ from fastapi.responses import Response
 from numpy.lib import format as npy
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from ..errors import BadParameter, TooMuch
+from ..errors import BadParameter
 from ..render.image import ImageLook
 from ..service import Selection, SpectroscopicService
 from ..service.pictures import GridPage, plot_grid, preview, stacked_flux, stacked_png
 from ..settings import Settings
+from .bodies import check_json, read_fields
 from .deps import ServerSettings, Service
 from .described import (
     AN_ID,
@@ -48,12 +48,11 @@ from .described import (
     body_of,
 )
 from .faults import told
-from .lanes import HEAVY, Lane, RequestLane
+from .lanes import HEAVY, Lane, LaneRoute, RouteLane
 
-router = APIRouter(tags=["pictures"])
+router = APIRouter(tags=["pictures"], route_class=LaneRoute)
 
 _ABSENT: Final = ("", "None", None)
-_FORM_FIELDS: Final = 100
 Asked = TypeVar("Asked", bound="PictureRequest")
 Handler = TypeVar("Handler", bound=Callable[..., Response])
 
@@ -134,10 +133,14 @@ async def _read_body(request: Request) -> tuple[str, bytes]:
 def _reader(model: type[Asked]) -> Callable[..., Asked]:
     """Return a dependency that reads a request from a form or from JSON."""
 
-    def read(body: Annotated[tuple[str, bytes], Depends(_read_body)]) -> Asked:
+    def read(
+        body: Annotated[tuple[str, bytes], Depends(_read_body)], settings: ServerSettings
+    ) -> Asked:
         kind, content = body
+        if kind == JSON:
+            check_json(content, settings)
         try:
-            fields = json.loads(content) if kind == JSON else _form_fields(content)
+            fields = json.loads(content) if kind == JSON else read_fields(content)
             if not isinstance(fields, dict):
                 raise ValueError("it is no object")  # noqa: TRY004,TRY301  told as all others
             said = {name: value for name, value in fields.items() if value not in _ABSENT}
@@ -149,13 +152,6 @@ def _reader(model: type[Asked]) -> Callable[..., Asked]:
             raise BadParameter("body", content[:40], allowed) from error
 
     return read
-
-
-def _form_fields(content: bytes) -> dict[str, Any]:
-    """Return the fields of a form; one sent several times is a list, joined by commas."""
-    # Starlette's own parser refuses fields beyond 1 MB, and runs on the event loop.
-    fields = parse_qs(content.decode("utf-8"), keep_blank_values=True, max_num_fields=_FORM_FIELDS)
-    return {name: ",".join(got) for name, got in fields.items()}
 
 
 def _drawing(
@@ -173,7 +169,7 @@ def _drawing(
 
 @router.get("/preview", summary="Draw a preview", responses=_PICTURE, response_class=Response)
 def get_preview(
-    lane: RequestLane,
+    lane: RouteLane,
     service: Service,
     settings: ServerSettings,
     spectrum: Annotated[str, Query(alias="id", description=IDS, examples=[AN_ID])],
@@ -193,7 +189,7 @@ def get_preview(
 
 @_drawing("/preview", "Draw previews", PreviewRequest, _PICTURE)
 def post_preview(
-    lane: RequestLane,
+    lane: RouteLane,
     service: Service,
     settings: ServerSettings,
     asked: Annotated[PreviewRequest, Depends(_reader(PreviewRequest))],
@@ -206,7 +202,7 @@ def _preview(
     lane: Lane, service: SpectroscopicService, settings: Settings, asked: PreviewRequest
 ) -> Response:
     """Answer with one preview, or with a column of them."""
-    selection = _select(service, settings, asked, asked.id or asked.id_list)
+    selection = _select(service, asked, asked.id or asked.id_list)
     if selection.nspec <= 1:
         draw = partial(preview, service, selection, dark=asked.dark)
     else:
@@ -221,13 +217,13 @@ def _preview(
 @_drawing("/plotGrid", "Draw a grid of previews", GridRequest, _GRID)
 @_drawing("/gridPlot", "Draw a grid of previews", GridRequest, _GRID)
 def post_grid(
-    lane: RequestLane,
+    lane: RouteLane,
     service: Service,
     settings: ServerSettings,
     asked: Annotated[GridRequest, Depends(_reader(GridRequest))],
 ) -> Response:
     """Draw one page of previews, from left to right and then downwards."""
-    selection = _select(service, settings, asked, asked.id_list)
+    selection = _select(service, asked, asked.id_list)
     page = _page(asked, selection.nspec)
     draw = partial(
         plot_grid,
@@ -256,7 +252,7 @@ def _page(asked: GridRequest, nspec: int) -> GridPage:
 
 @_drawing("/stackedImage", "Draw spectra as the rows of an image", ImageRequest, _IMAGE)
 def post_image(
-    lane: RequestLane,
+    lane: RouteLane,
     service: Service,
     settings: ServerSettings,
     asked: Annotated[ImageRequest, Depends(_reader(ImageRequest))],
@@ -269,7 +265,7 @@ def post_image(
     look = ImageLook(
         asked.yflip, scale, asked.thickness, asked.inverse, asked.cmap, asked.width, asked.height
     )
-    selection = _select(service, settings, asked, asked.id_list)
+    selection = _select(service, asked, asked.id_list)
     if form != "numpy":
         limit = settings.max_image_pixels
         draw = partial(stacked_png, service, selection, look, align=asked.align, max_pixels=limit)
@@ -310,12 +306,7 @@ def _npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
     return header.getvalue()
 
 
-def _select(
-    service: SpectroscopicService, settings: Settings, asked: PictureRequest, ids: str
-) -> Selection:
+def _select(service: SpectroscopicService, asked: PictureRequest, ids: str) -> Selection:
     """Return the spectra of a request."""
     service.check_profile(asked.profile)
-    selection = service.resolve(ids, asked.context, missing=asked.missing)
-    if selection.nspec > settings.max_ids:
-        raise TooMuch("spectra", selection.nspec, settings.max_ids, "max_ids")
-    return selection
+    return service.resolve(ids, asked.context, missing=asked.missing)

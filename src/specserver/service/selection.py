@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import BadIdentifier, MixedLattices, NotFound
+from ..errors import BadIdentifier, MixedLattices, NotFound, TooMuch
 from ..model.grid import Grid, PixelRange, span
 from ..model.idtext import IdPattern, format_id, parse_id_text
 from ..model.survey import Survey
 from ..store.base import SpectrumStore
 from .archive import Archive
+from .limits import NO_LIMITS, Limits
 from .shelf import Shelf
 from .tuples import find_tuples
 
@@ -66,7 +67,12 @@ class Selection:
 
 
 def select(
-    archive: Archive, given: str | Sequence[Identifier], context: str, *, skip_missing: bool
+    archive: Archive,
+    given: str | Sequence[Identifier],
+    context: str,
+    *,
+    skip_missing: bool,
+    limits: Limits = NO_LIMITS,
 ) -> Selection:
     """Find the spectra that identifiers name; order and duplicates are kept.
 
@@ -76,19 +82,25 @@ def select(
         Text that is no identifier, or a number outside the survey's type.
     NotFound
         An identifier that no searched release holds, unless ``skip_missing``.
+    TooMuch
+        More identifiers, or spectra that they mean, than the limits allow.
     """
     resolved = archive.resolve(context)
     searched = archive.searched(resolved)
     holdings = tuple(shelf for name in searched for shelf in archive.shelves(name))
     survey = archive.survey(resolved)
-    asked = parse_id_text(given, survey.id_form) if isinstance(given, str) else given
+    asked: Sequence[Identifier] = (
+        parse_id_text(given, survey.id_form, limit=limits.max_ids)
+        if isinstance(given, str)
+        else given
+    )
     numbers = [one for one in asked if isinstance(one, int)]
     if len(numbers) == len(asked):
         ids = _numbers(survey, numbers)
         where, rows = _find_ids(holdings, ids)
         owner = np.arange(len(ids))
     else:
-        where, rows, owner = _find_mixed(survey, holdings, asked)
+        where, rows, owner = _find_mixed(survey, holdings, asked, limits)
     found = rows >= 0
     answered = np.zeros(len(asked), np.bool_)
     answered[owner[found]] = True
@@ -132,20 +144,22 @@ def _find_ids(
 
 
 def _find_mixed(
-    survey: Survey, holdings: Sequence[Shelf], asked: Sequence[Identifier]
+    survey: Survey, holdings: Sequence[Shelf], asked: Sequence[Identifier], limits: Limits
 ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return holding, row and index of the asking identifier, tuples spread out in place."""
     plain = [index for index, one in enumerate(asked) if isinstance(one, int)]
     numbers = [one for one in asked if isinstance(one, int)]
     where, rows = _find_ids(holdings, _numbers(survey, numbers))
     tuples = [index for index, one in enumerate(asked) if isinstance(one, IdPattern)]
-    found = find_tuples(survey, holdings, [one for one in asked if isinstance(one, IdPattern)])
-    counts = [len(places) for places in found]
-    spread = np.array([place for places in found for place in places], np.int64).reshape(-1, 2)
-    asking = np.concatenate([np.array(plain, np.int64), np.repeat(tuples, counts).astype(np.int64)])
+    patterns = [one for one in asked if isinstance(one, IdPattern)]
+    found = find_tuples(survey, holdings, patterns, limits)
+    owner = np.array(tuples, np.int64)[found.pattern]
+    asking = np.concatenate([np.array(plain, np.int64), owner])
+    if limits.max_ids is not None and len(asking) > limits.max_ids:
+        raise TooMuch("spectra", len(asking), limits.max_ids, "max_ids")
     order = np.argsort(asking, kind="stable")
-    all_where = np.concatenate([where, spread[:, 0].astype(np.int16)])
-    return all_where[order], np.concatenate([rows, spread[:, 1]])[order], asking[order]
+    all_where = np.concatenate([where, found.where])
+    return all_where[order], np.concatenate([rows, found.rows])[order], asking[order]
 
 
 def _placed(

@@ -18,6 +18,7 @@ from ..model.survey import Vector
 from .archive import Archive, CatalogInfo, ContextInfo
 from .blocks import read_rows
 from .composite import Stacking, StackRequest
+from .limits import NO_LIMITS, Limits
 from .match import MatchRequest, run_match
 from .originals import SpectrumFile, original_files, rebuilt_files
 from .query import QueryRequest, run_query
@@ -47,13 +48,20 @@ class SpectroscopicService:
     def __init__(self, data: Path) -> None:
         self.archive = Archive(data)
         self.go_on: Callable[[], None] = lambda: None
+        self.limits = NO_LIMITS
 
-    def seen_by(self, caller: Caller, go_on: Callable[[], None] | None = None) -> Self:
+    def seen_by(
+        self,
+        caller: Caller,
+        go_on: Callable[[], None] | None = None,
+        limits: Limits = NO_LIMITS,
+    ) -> Self:
         """Return this service, with what it has open, for one caller: private contexts hidden.
 
         ``go_on`` is called before each batch is read, and raises when nobody waits for it.
         """
         view = copy(self)
+        view.limits = limits
         view.archive = self.archive.visible_to(caller)
         view.go_on = go_on or self.go_on
         return view
@@ -115,10 +123,14 @@ class SpectroscopicService:
             Text that is no identifier.
         NotFound
             An identifier that is not held, unless ``missing='skip'``.
+        TooMuch
+            More identifiers, or spectra that they mean, than the request may ask for.
         """
         if missing not in {"error", "skip"}:
             raise BadParameter("missing", missing, "'error' or 'skip'")
-        return select(self.archive, ids, context, skip_missing=missing == "skip")
+        return select(
+            self.archive, ids, context, skip_missing=missing == "skip", limits=self.limits
+        )
 
     def read(
         self,

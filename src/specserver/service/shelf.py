@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy.typing as npt
 import pyarrow as pa
 
+from ..catalog.deadline import Deadline
 from ..catalog.duckdb import Place, Rows
 from ..model.idtext import IdPattern
 from ..model.survey import Release, Survey
@@ -23,7 +24,7 @@ class Finder(Protocol):
     def with_ids(self, ids: npt.NDArray[Any]) -> Rows:
         """Return the row of each identifier, 1D[n] int64; -1 where there is none."""
 
-    def matching(self, pattern: IdPattern) -> tuple[Rows, pa.Table]:
+    def matching(self, pattern: IdPattern, deadline: Deadline) -> tuple[Rows, pa.Table]:
         """Return the rows that a tuple names, with their identifier parts, in their order."""
 
     def place(self, rows: Rows) -> Place:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ..catalog.deadline import Deadline
 from ..catalog.duckdb import Place, Rows
 from ..errors import StoreError, TooMuch, UnknownField
 from ..model.idtext import IdPattern, Span
@@ -53,10 +54,11 @@ class TreeShelf:
         found = self.tree.find_ids(ids)
         return np.array([-1 if file is None else self._take(file) for file in found], np.int64)
 
-    def matching(self, pattern: IdPattern) -> tuple[Rows, pa.Table]:
+    def matching(self, pattern: IdPattern, deadline: Deadline) -> tuple[Rows, pa.Table]:
         """Return the rows that a tuple with wildcards names, with their identifier parts."""
 
         def wanted(index: int, number: int) -> bool:
+            deadline.check()
             part = pattern.parts[index]
             return part is None or any(
                 isinstance(one, Span) and one.low <= number <= one.high for one in part

@@ -1,11 +1,13 @@
 """From tuples to catalogue rows: exact ones all at once, those with ranges and wildcards by search.
 
 Where the identifier can be computed from the tuple, an exact one is found as an identifier is.
-Where it leaves the reduction open and the release's own reductions have no such spectrum, one join
-finds all that are held under another.
+All others are searched one by one, as long as there is time, and no more is found than may be.
+Where an exact one leaves the reduction open and the release's own reductions have no such
+spectrum, one join finds all that are held under another.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final, TypeAlias
 
@@ -15,35 +17,83 @@ import pyarrow as pa
 
 from ..catalog.duckdb import Rows
 from ..catalog.rowids import pack_rows
+from ..errors import TooMuch
 from ..model.idtext import IdPattern
 from ..model.survey import Survey
+from .limits import NO_LIMITS, Limits
 from .shelf import Finder, Shelf, reduction_rank
 
 Release: TypeAlias = Sequence[tuple[int, Shelf]]
 """The shelves of one release, with their numbers among all that are searched."""
-Found: TypeAlias = list[tuple[int, int]]
-"""Number of the shelf and row of each spectrum."""
+Ints: TypeAlias = npt.NDArray[np.int64]
 
 _NO_PART: Final = 2**31
 """Numbers from here on are no part of any tuple, and name no spectrum."""
 
 
+_FEW_SEARCHES: Final = 64
+"""Searches for one spectrum each that take a light request some 10 ms."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Spectra that tuples name: parallel arrays, those of one tuple in the order of their parts."""
+
+    pattern: Ints
+    """1D[n], index of the tuple."""
+    where: npt.NDArray[np.int16]
+    """1D[n], number of the shelf."""
+    rows: Ints
+    """1D[n], row of the shelf's catalogue."""
+
+
 def find_tuples(
-    survey: Survey, shelves: Sequence[Shelf], patterns: Sequence[IdPattern]
-) -> list[Found]:
-    """Return the spectra of each tuple, all of the first release that has any."""
+    survey: Survey,
+    shelves: Sequence[Shelf],
+    patterns: Sequence[IdPattern],
+    limits: Limits = NO_LIMITS,
+) -> Found:
+    """Return the spectra of each tuple, all of the first release that has any.
+
+    Raises
+    ------
+    TooMuch
+        More spectra than the limits allow.
+    QueryTimeout
+        The deadline of the limits passed.
+    """
     packs = survey.pack is not None and survey.pack_arrays is not None
     exact = [index for index, one in enumerate(patterns) if packs and one.is_exact]
     others = sorted(set(range(len(patterns))).difference(exact))
-    found: list[Found] = [[] for _ in patterns]
+    if len(others) > _FEW_SEARCHES or not all(_names_one(patterns[index]) for index in others):
+        limits.require_heavy()
+    open_ = np.ones(len(patterns), np.bool_)
+    owner, places = [np.empty(0, np.int64)], [np.empty((2, 0), np.int64)]
+    count = 0
     for release in _releases(shelves):
-        if waiting := [index for index in exact if not found[index]]:
-            asked = _Exact(survey, [patterns[index] for index in waiting])
-            for index, place in asked.find(release).items():
-                found[waiting[index]] = [place]
-        for index in others:
-            found[index] = found[index] or _searched(survey, release, patterns[index])
-    return found
+        if waiting := [index for index in exact if open_[index]]:
+            there, place = _Exact(survey, [patterns[index] for index in waiting]).find(release)
+            owner.append(np.array(waiting, np.int64)[there])
+            places.append(place)
+            open_[owner[-1]] = False
+        for index in (one for one in others if open_[one]):
+            limits.deadline.check()
+            place = _searched(survey, release, patterns[index], limits)
+            count += place.shape[1]
+            if limits.max_ids is not None and count > limits.max_ids:
+                raise TooMuch("spectra", None, limits.max_ids, "max_ids")
+            owner.append(np.full(place.shape[1], index))
+            places.append(place)
+            open_[index] = place.shape[1] == 0
+    where, rows = np.concatenate(places, axis=1)
+    return Found(np.concatenate(owner), where.astype(np.int16), rows)
+
+
+def _names_one(pattern: IdPattern) -> bool:
+    """Tell whether a tuple names one spectrum, or those of one identifier."""
+    first = pattern.parts[0]
+    alone = pattern.form.leads_with_id and first is not None and len(first) == 1
+    return alone or pattern.is_exact
 
 
 def _releases(shelves: Sequence[Shelf]) -> Iterator[Release]:
@@ -66,8 +116,8 @@ class _Exact:
         self.where = np.zeros(len(patterns), np.int64)
         self.rows = np.full(len(patterns), -1, np.int64)
 
-    def find(self, release: Release) -> dict[int, tuple[int, int]]:
-        """Return index → shelf and row of those that are there."""
+    def find(self, release: Release) -> tuple[Ints, Ints]:
+        """Return the index, 1D[n], and shelf and row, 2D[2, n], of those that are there."""
         for number, shelf in release:
             self._look(number, shelf, self.runs != "", self.runs)
             for reduction in reversed(shelf.release.reductions):
@@ -75,8 +125,7 @@ class _Exact:
                 self._look(number, shelf, self.runs == "", runs)
         self._look_for_others(release)
         there = np.flatnonzero(self.rows >= 0)
-        places = zip(self.where[there].tolist(), self.rows[there].tolist(), strict=True)
-        return dict(zip(there.tolist(), places, strict=True))
+        return there, np.stack([self.where[there], self.rows[there]])
 
     def _look(
         self, number: int, shelf: Shelf, chosen: npt.NDArray[np.bool_], runs: npt.NDArray[Any]
@@ -111,33 +160,60 @@ class _Exact:
                     self.where[index], self.rows[index] = number, row
 
 
-def _searched(survey: Survey, release: Release, pattern: IdPattern) -> Found:
-    """Return what a tuple names in a release, in the order of their parts.
+def _searched(survey: Survey, release: Release, pattern: IdPattern, limits: Limits) -> Ints:
+    """Return shelf and row, 2D[2, n], of what a tuple names in a release, ordered by its parts.
 
     Where the tuple leaves the reduction open, only the best of each spectrum; where segments and
     tree have the same, that of the segments. Where no part is a reduction, all that it names, but
     the best of them where it leaves open only what tells spectra of one identifier apart.
     """
+    found = [shelf.catalog.matching(pattern, limits.deadline) for _, shelf in release]
+    if not survey.has_reduction and pattern.is_exact:
+        rows = [
+            best_of(survey, shelf.catalog, one[0])
+            for (_, shelf), one in zip(release, found, strict=True)
+        ]
+        found = [(best, one[1]) for best, one in zip(rows, found, strict=True)]
+    numbers = [number for number, _ in release]
+    places = np.concatenate(
+        [
+            np.stack([np.full(len(rows), number), rows])
+            for number, (rows, _) in zip(numbers, found, strict=True)
+        ],
+        axis=1,
+    )
     if not survey.has_reduction:
-        found = []
-        for number, shelf in release:
-            rows = shelf.catalog.matching(pattern)[0]
-            rows = best_of(survey, shelf.catalog, rows) if pattern.is_exact else rows
-            found += [(number, int(row)) for row in rows]
-        return found[:1] if pattern.is_exact else found
-    own = {name: rank for rank, name in enumerate(release[0][1].release.reductions)}
-    best: dict[tuple[object, ...], tuple[tuple[bool, int, list[int]], tuple[int, int]]] = {}
-    for number, holding in release:
-        rows, parts = holding.catalog.matching(pattern)
-        values = [parts.column(name).to_pylist() for name in survey.id_parts]
-        for row, key in zip(rows.tolist(), zip(*values, strict=True), strict=True):
-            rank = reduction_rank(own, key[-1])
-            spectrum = key if pattern.parts[-1] is not None else key[:-1]
-            known = best.get(spectrum)
-            if known is None or rank > known[0]:
-                best[spectrum] = (rank, (number, row))
-    keys = sorted(best) if len(release) > 1 else list(best)
-    return [best[key][1] for key in keys]
+        return places[:, :1] if pattern.is_exact else places
+    if not places.shape[1]:
+        return places
+    *names, last = survey.id_parts
+    keys = [_joined([parts.column(name) for _, parts in found]) for name in names]
+    texts = [text for _, parts in found for text in parts.column(last).to_pylist()]
+    distinct = sorted(set(texts))
+    ranks = _ranks(distinct, {one: at for at, one in enumerate(release[0][1].release.reductions)})
+    code = {text: at for at, text in enumerate(distinct)}
+    run = np.array([code[text] for text in texts])
+    if pattern.parts[-1] is not None:
+        keys.append(run)
+    # Of equal ones the first that was found: a stable sort keeps their order.
+    order = np.lexsort((-ranks[run], *reversed(keys)))
+    first = np.zeros(len(order), np.bool_)
+    first[0] = True
+    for key in keys:
+        first[1:] |= key[order][1:] != key[order][:-1]
+    return places[:, order[first]]
+
+
+def _joined(columns: Sequence[pa.ChunkedArray]) -> Ints:
+    """Return columns of whole numbers as one, 1D[n]."""
+    return np.concatenate([one.fill_null(-1).to_numpy().astype(np.int64) for one in columns])
+
+
+def _ranks(reductions: Sequence[str], own: Mapping[str, int]) -> Ints:
+    """Return numbers that order reductions as `reduction_rank` does, 1D[n]."""
+    ranks = [reduction_rank(own, one) for one in reductions]
+    place = {str(one): at for at, one in enumerate(sorted(ranks))}
+    return np.array([place[str(one)] for one in ranks], np.int64)
 
 
 def best_of(survey: Survey, catalog: Finder, rows: Rows) -> Rows:

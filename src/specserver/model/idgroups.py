@@ -1,0 +1,197 @@
+"""Identifiers on lines and in brackets: made as their text is read, and counted while they are.
+
+The grammar stands in `model.idtext`. What is held beside the identifiers found is one group of
+cells, so text that names too many costs no more than as many as are allowed.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from sys import maxsize
+from typing import Final
+
+from ..errors import BadIdentifier, TooMuch
+from .idpattern import IdPattern, is_range, is_tuple, parse_id_tuple, shortened
+from .ids import IdForm
+
+PART_BELOW: Final = 2**24
+"""Below it a number may be a part: mjd, the largest, ends at 66383 in a packed identifier."""
+
+_MAX_DEPTH: Final = 8  # a printed array of tuples has three
+_NUMBER = re.compile(r"[+-]?[0-9]{1,20}")
+_FLOAT = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eEdD][+-]?[0-9]+)?")
+_MISSING: Final = frozenset({"", "none", "nan", "null", "nat", "<na>", "na", "masked", "--"})
+_SCALAR_REPR = re.compile(r"\b(?:np\.|numpy\.)?(?:u?int\d*|u?longlong|str_)\(([^()]*)\)")
+_ARRAY_REPR = re.compile(r"(?:np\.|numpy\.)?array\((\[.*\])(?:,\s*dtype=[^()\[\]]*)?\)", re.DOTALL)
+_TOKEN = re.compile(
+    r"""(?P<newline>[\r\n]+) | (?P<blank>[^\S\r\n]+|\#[^\r\n]*) | (?P<comma>,)
+    | (?P<open>[(\[]) | (?P<close>[)\]])
+    | [bu]?(?P<quoted>'[^'\r\n]*'|"[^"\r\n]*") | (?P<word>[^\s,()\[\]'"#]+)""",
+    re.VERBOSE,
+)
+
+
+@dataclass(slots=True)
+class _Group:
+    """A bracket that is open, or a line: cells that may yet be one tuple."""
+
+    bracket: str
+    cells: list[str] = field(default_factory=list)
+    is_list: bool = False
+    """It holds a group, so it is no tuple and its cells are identifiers."""
+
+
+class IdReader:
+    """Reads identifiers, so many at most, into `found`.
+
+    Parameters
+    ----------
+    form
+        What identifiers of the survey look like.
+    limit
+        Identifiers that may be named, each choice within a tuple counted; None: any number.
+    """
+
+    def __init__(self, form: IdForm, limit: int | None = None) -> None:
+        self.form = form
+        self.found: list[int | IdPattern] = []
+        self._limit = maxsize if limit is None else limit
+        self._count = 0
+        # Of a tuple in brackets on a line of its own: its parts, their commas, two brackets.
+        self._ntokens = self._limit * (2 * len(form.parts) + 4)
+
+    def read(self, text: str) -> None:
+        """Read the identifiers of lines and brackets.
+
+        Raises
+        ------
+        BadIdentifier
+            Text that names no spectrum.
+        TooMuch
+            More identifiers than the limit.
+        """
+        bare = text.strip()
+        array = _ARRAY_REPR.fullmatch(bare)
+        body = _SCALAR_REPR.sub(r"\1", array[1] if array else bare)
+        open_ = [_Group("")]
+        comma_bad = True
+        for kind, token in self._tokens(body):
+            if kind == "comma" and comma_bad:
+                raise BadIdentifier(shortened(body), "there is an empty place before a comma")
+            if kind == "newline":
+                if len(open_) > 1:
+                    continue
+                self._end_line(open_.pop())
+                open_.append(_Group(""))
+            elif kind == "open":
+                self._flush(open_[-1])
+                open_[-1].is_list = True
+                open_.append(_Group(token))
+                if len(open_) > _MAX_DEPTH + 1:
+                    raise BadIdentifier(shortened(body), "brackets are nested too deeply")
+            elif kind == "close":
+                if len(open_) == 1 or open_[-1].bracket + token not in {"()", "[]"}:
+                    raise BadIdentifier(shortened(body), f"{token!r} closes no bracket")
+                self._end_group(open_.pop(), nested=len(open_) > 1)
+            elif kind in {"word", "quoted"}:
+                self._hold(open_[-1], token if kind == "word" else token[1:-1].strip())
+            comma_bad = kind in {"comma", "open", "newline"}
+        if len(open_) > 1:
+            raise BadIdentifier(shortened(body), f"{open_[-1].bracket!r} is never closed")
+        self._end_line(open_[-1])
+
+    def read_cell(self, cell: str) -> None:
+        """Read one cell: an identifier, or, where it stood in quotes, text with several."""
+        if not self.form.numbers and not _FLOAT.fullmatch(cell) and "*" not in cell:
+            # Spectra that are named rather than numbered.
+            self.read_tuple([cell])
+        elif any(mark in cell for mark in "(, "):
+            # Only what stood in quotes holds separators: a table's column of tuples.
+            self.read(cell)
+        else:
+            self._keep(_read_number(cell), 1)
+
+    def read_tuple(self, cells: Sequence[str]) -> None:
+        """Read the parts of one tuple."""
+        pattern = parse_id_tuple(cells, self.form)
+        self._keep(pattern, pattern.nchoices)
+
+    def _keep(self, one: int | IdPattern, count: int) -> None:
+        self._count += count
+        if self._count > self._limit:
+            raise too_many(self._limit)
+        self.found.append(one)
+
+    def _hold(self, group: _Group, cell: str) -> None:
+        group.cells.append(cell)
+        held = len(group.cells)
+        if held > len(self.form.parts) and self._count + held > self._limit:
+            raise too_many(self._limit)
+
+    def _flush(self, group: _Group) -> None:
+        """Read the cells of what is no tuple."""
+        for cell in group.cells:
+            self.read_cell(cell)
+        group.cells.clear()
+
+    def _end_line(self, line: _Group) -> None:
+        if not line.is_list and self._is_bare_tuple(line.cells):
+            self.read_tuple(line.cells)
+        else:
+            self._flush(line)
+
+    def _end_group(self, group: _Group, *, nested: bool) -> None:
+        may_be_tuple = group.cells and not group.is_list and (nested or group.bracket == "(")
+        if may_be_tuple and is_tuple(group.cells, self.form):
+            self.read_tuple(group.cells)
+        else:
+            self._flush(group)
+
+    def _is_bare_tuple(self, cells: Sequence[str]) -> bool:
+        """Return whether a line without brackets is one tuple: see `model.idtext`."""
+        form = self.form
+        if len(cells) < 2 or not form.numbers or not is_tuple(cells, form):
+            return False
+        if all(_NUMBER.fullmatch(cell) for cell in cells):
+            small = all(0 <= int(cell) < PART_BELOW for cell in cells)
+            return small and form.numbers <= len(cells) <= len(form.parts)
+        return all(_NUMBER.fullmatch(cell) or not _FLOAT.fullmatch(cell) for cell in cells)
+
+    def _tokens(self, text: str) -> Iterator[tuple[str, str]]:
+        place = 0
+        while place < len(text):
+            match = _TOKEN.match(text, place)
+            if match is None:
+                raise BadIdentifier(shortened(text[place:]), "the quote is never closed")
+            self._ntokens -= 1
+            if self._ntokens < 0:
+                raise too_many(self._limit)
+            kind, place = match.lastgroup or "", match.end()
+            token = match[kind]
+            if kind == "word" and ("..." in token or "…" in token):
+                reason = "the list was cut when it was printed; send all of it"
+                raise BadIdentifier(shortened(text), reason)
+            if kind != "blank":
+                yield kind, token
+
+
+def too_many(limit: int) -> TooMuch:
+    """Return the error of text that names more identifiers than a request may."""
+    return TooMuch("identifiers", None, limit, "max_ids")
+
+
+def _read_number(text: str) -> int:
+    """Return one identifier from its decimal text, signed or unsigned 64 bit."""
+    bare = text.strip(" '\"")
+    if _NUMBER.fullmatch(bare) and -(2**63) <= int(bare) < 2**64:
+        return int(bare)
+    reason = "write a whole number, or a tuple as in (1963, 54331, 19)"
+    if bare.lower() in _MISSING:
+        reason = "the value is missing; leave such rows out"
+    elif bare.lstrip("+-").isdecimal():
+        reason = "a number here has at most 64 bits"
+    elif _FLOAT.fullmatch(bare):
+        reason = "a float has lost the last digits; give whole numbers or text"
+    elif bare == "*" or is_range(bare):
+        reason = "ranges, lists and '*' stand within a tuple, as in (1963, 54331, '1-100')"
+    raise BadIdentifier(shortened(text), reason)

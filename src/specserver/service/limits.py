@@ -1,0 +1,31 @@
+"""What one request may ask for, looked at while its work grows."""
+
+from dataclasses import dataclass
+
+from ..catalog.deadline import NEVER, Deadline
+
+
+class HeavyWork(Exception):
+    """A request that is handled as a light one would do heavy work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one request."""
+
+    max_ids: int | None = None
+    """Identifiers that it may name, and spectra that these may mean; None: any number."""
+    max_corners: int | None = None
+    """Corners of a polygon."""
+    deadline: Deadline = NEVER
+    """By when spectra have to be found."""
+    is_light: bool = False
+    """It is handled where only what takes milliseconds may be done."""
+
+    def require_heavy(self) -> None:
+        """Raise `HeavyWork` where only light work may be done."""
+        if self.is_light:
+            raise HeavyWork
+
+
+NO_LIMITS = Limits()
