@@ -262,6 +262,17 @@ def test_columns_are_what_their_names_say(tmp_path: Path) -> None:
     assert np.allclose(only(path, wave_unit="nm").wave, LINEAR)
 
 
+def test_columns_of_other_names_are_known_by_their_units(tmp_path: Path) -> None:
+    wave, flux = LINEAR * u.AA, FLUX * UNIT
+    one = only(table(tmp_path / "a.fits", X=wave, ERR=flux / 10, SPECTRE=flux, SKY=flux))
+    assert one.wave.tobytes() == LINEAR.tobytes()
+    assert one.flux.tobytes() == FLUX.tobytes()
+    assert one.ivar is not None
+    assert np.allclose(one.ivar, 100 / FLUX**2)
+    one = only(table(tmp_path / "b.fits", X=wave, SPECTRE=FLUX * u.ct, SKY=FLUX * u.ct))
+    assert one.ivar is None
+
+
 def test_real_files_have_the_wavelengths_that_astropy_reads(real_spectra: Path) -> None:
     folder = real_spectra / "reports"
     for name in ("PH957_f", "PH957_e"):

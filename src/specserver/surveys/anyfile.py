@@ -103,17 +103,19 @@ def read_file(path: Path, said: Said = _NOTHING) -> list[ReadSpectrum]:
     with warnings.catch_warnings():
         # Headers in the wild break the standard in many small ways; none touches a value.
         warnings.simplefilter("ignore")
-        found, parts = _read_here(path, said)
+        form = _format_of(path, said.loader)
+        found, parts = _read_here(path, said, plain=not form)
         if found is None:
-            found = _read_by_specutils(path, said.loader)
+            found = _read_by_specutils(path, form or said.loader)
         if not found:
             raise BadFile("specutils finds no spectrum in it")
         return [_finished(one, parts, said) for one in found]
 
 
-def _read_here(path: Path, said: Said) -> tuple[list[FoundSpectrum] | None, list[FilePart]]:
+def _read_here(
+    path: Path, said: Said, *, plain: bool
+) -> tuple[list[FoundSpectrum] | None, list[FilePart]]:
     """Return the spectra of a file of plain images or tables, None of others; and its parts."""
-    plain = _is_plain(path, said.loader)
     if _ending(path) in TEXTS:
         return text_spectra(path, said.wave_unit) if plain else None, text_parts(path)
     from astropy.io import fits  # noqa: PLC0415  # slow to import, and only this needs it
@@ -129,18 +131,22 @@ def _read_here(path: Path, said: Said) -> tuple[list[FoundSpectrum] | None, list
         return None, []
 
 
-def _is_plain(path: Path, loader: str) -> bool:
-    """Tell whether a file is of no format but the general ones, whose axes specutils guesses."""
+def _format_of(path: Path, loader: str) -> str:
+    """Return the format of a survey or instrument that a file has, as specutils names it.
+
+    Empty: none but the general ones, whose axes specutils guesses.
+    """
     from specutils import SpectrumList  # noqa: PLC0415  # slow to import, and only this needs it
     from specutils.io.registers import identify_spectrum_format  # noqa: PLC0415
 
     if loader:
-        return loader in _GENERAL
+        return "" if loader in _GENERAL else loader
     try:
         names = identify_spectrum_format(str(path), SpectrumList)
     except Exception:  # noqa: BLE001  # those who recognise formats raise what they like
-        return True
-    return not set([names] if isinstance(names, str) else names) - _GENERAL
+        return ""
+    own = set([names] if isinstance(names, str) else names) - _GENERAL
+    return str(min(own)) if own else ""
 
 
 def _read_by_specutils(path: Path, loader: str) -> list[FoundSpectrum]:

@@ -1,11 +1,11 @@
-"""Spectra in a table whose columns have the usual names: wave, flux, error, ivar.
+"""Spectra in a table, by the names of its columns (wave, flux, error, ivar), or else their units.
 
 specutils finds columns by their units alone: it takes the second column in the unit of flux for
 the error, be it the sky or the continuum, and none without a unit.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import BadFile
 from .foundspectrum import UNCERTAINTIES, FoundSpectrum, ivar_in_unit, real_numbers, unit_text
-from .statedunit import angstroms
+from .statedunit import angstroms, is_flux_unit, wave_unit
 
 _WAVE: Final = re.compile(
     r"(?:(?:air|vac|vacuum)_?)?(?:wave|waves|wavelength|wavelengths|lambda|lam|wl|awav)"
@@ -45,11 +45,11 @@ def table_spectra(hdus: Any, wave_unit: str = "") -> list[FoundSpectrum] | None:
     for hdu in hdus:
         if getattr(hdu, "columns", None) is None:
             continue
-        columns = _columns(hdu.columns.names)
+        units = {one.name: one.unit or "" for one in hdu.columns}
+        columns = _columns(units)
         if columns is None or columns != (first or columns):
             continue
         first = columns
-        units = {one.name: one.unit or "" for one in hdu.columns}
         found += _spectra(hdu.data, units, columns, hdu.header, wave_unit)
     return found or None
 
@@ -63,27 +63,34 @@ def text_spectra(path: Path, wave_unit: str = "") -> list[FoundSpectrum] | None:
         table = Table.read(path, format=form)
     except (OSError, ValueError, TypeError):
         return None
-    columns = _columns(table.colnames)
+    units = {name: str(table[name].unit or "") for name in table.colnames}
+    columns = _columns(units)
     if columns is None:
         return None
-    units = {name: str(table[name].unit or "") for name in table.colnames}
     cards = {str(key).upper(): one for key, one in table.meta.items()}
     return list(_spectra(table, units, columns, cards, wave_unit))
 
 
-def _columns(names: Sequence[str]) -> _Columns | None:
+def _columns(units: Mapping[str, str]) -> _Columns | None:
     """Return which columns hold wavelengths, flux, uncertainties and a mask; None: not there."""
+    names = list(units)
     lowered = {name.lower(): name for name in reversed(names)}
     waves = [name for name in names if _WAVE.fullmatch(name) or _LOG_WAVE.fullmatch(name)]
-    flux = next((lowered[name] for name in _FLUX if name in lowered), None)
-    if not waves or flux is None:
+    waves = waves or [name for name in names if units[name] and wave_unit(units[name]) is not None]
+    fluxes = [lowered[name] for name in _FLUX if name in lowered]
+    fluxes = fluxes or [
+        name
+        for name in names
+        if name not in waves and name.lower() not in UNCERTAINTIES and is_flux_unit(units[name])
+    ]
+    if not waves or not fluxes:
         return None
     spread = next((name for name in names if name.lower() in UNCERTAINTIES), None)
-    return _Columns(waves[0], flux, spread, lowered.get("mask"))
+    return _Columns(waves[0], fluxes[0], spread, lowered.get("mask"))
 
 
 def _spectra(
-    data: Any, units: dict[str, str], columns: _Columns, cards: Any, wave_unit: str
+    data: Any, units: Mapping[str, str], columns: _Columns, cards: Any, wave_unit: str
 ) -> Iterator[FoundSpectrum]:
     """Yield the spectra of a table: one of all its rows, or one of each where cells are arrays."""
     rows = _cells(data[columns.wave]), _cells(data[columns.flux])

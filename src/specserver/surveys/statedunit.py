@@ -63,6 +63,18 @@ def wave_unit(text: str) -> Any:
     return unit if fits else None
 
 
+def is_flux_unit(text: str) -> bool:
+    """Tell whether a unit is one of flux density, or of counts."""
+    from astropy import units as u  # noqa: PLC0415
+
+    unit = flux_unit(text) if text.strip() else None
+    if unit is None:
+        return False
+    counts = (u.ct, u.adu, u.electron, u.ct / u.s, u.adu / u.s, u.electron / u.s)
+    dense = unit.is_equivalent(u.Jy, u.spectral_density(5000.0 * u.AA))
+    return dense or any(unit.is_equivalent(one) for one in counts)
+
+
 def angstroms(values: Any, stated: str, what: str) -> Any:
     """Return wavelengths in Å, 1D[npix] float64; those in Å as they are, to the last bit.
 
