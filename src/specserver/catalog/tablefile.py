@@ -19,7 +19,11 @@ from pyarrow import csv
 
 from ..errors import BadFile, BadParameter
 from ..model.skyframe import Frame, frame_of
+from ..ops.wholefits import require_whole
 
+_BROKEN: Final = (
+    BadFile, OSError, ValueError, TypeError, KeyError, IndexError, pa.ArrowException
+)  # fmt: skip
 _WHOLE_DIGITS: Final = 18
 """Digits that 64 signed bits hold in any case; longer whole numbers of a CSV stay text."""
 
@@ -58,11 +62,12 @@ def read_table(path: Path, *, hdu: int | None = None) -> TableFile:
         endings = ", ".join(ending for group in _READERS for ending in group)
         raise BadParameter("FILE", str(path), f"a name that ends in {endings} (.gz may follow)")
     try:
+        require_whole(path)
         with warnings.catch_warnings():
             # Tables in the wild have odd units and headers; none of them touches a value.
             warnings.simplefilter("ignore")
             table = reader(path, hdu)
-    except (OSError, ValueError, TypeError, KeyError, IndexError, pa.ArrowException) as error:
+    except _BROKEN as error:
         raise BadFile(f"{path}: not a readable table ({error})") from error
     return replace(_plain(table), frame=_frame(table.schema.metadata or {}))
 

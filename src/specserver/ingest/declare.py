@@ -13,6 +13,7 @@ from ..catalog.tablefile import read_table
 from ..errors import BadFile, BadParameter, IngestError, UnknownContext
 from ..files import EVERYONE_READS, locked, replace_file
 from ..model.medium import AIR, VACUUM
+from ..ops.wholefits import require_whole
 from ..store.layout import segment_names
 from ..surveys import find_release
 from ..surveys.anyfile import Said, is_spectrum_name, read_file
@@ -137,8 +138,9 @@ def _first(context: str, files: Iterable[Path], wishes: Wishes) -> Declaration:
         if len(reasons) == _TRIED:
             break
         try:
+            require_whole(path)
             spectra = read_file(path, Said(wishes.loader, wishes.medium, wishes.wave_unit))
-        except BadFile as error:
+        except (BadFile, OSError) as error:
             reasons.append(f"{path}: {error}")
             continue
         one = spectra[0]

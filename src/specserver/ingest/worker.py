@@ -13,6 +13,7 @@ from ..catalog.objects import Source, sky_order, write_objects
 from ..errors import BadFile
 from ..model.grid import locate
 from ..model.survey import FileKey, RawSpectrum, Survey
+from ..ops.reading import read_spectra
 from ..store.layout import SegmentInfo, folder_size, new_segment
 from ..store.zarr import SegmentArrays, write_arrays
 from ..surveys import find_release
@@ -69,7 +70,7 @@ def ingest_part(
             done = 0
         try:
             status = key.path.stat()
-            found = survey.reader.read(key.path)
+            found = read_spectra(survey.reader, key.path)
         except (BadFile, OSError) as error:
             result.refused.append((str(key.path), str(error)))
             continue

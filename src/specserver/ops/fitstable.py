@@ -11,15 +11,17 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import BadFile
 
-_BLOCK = 2880
-_CARD = 80
+BLOCK: Final = 2880
+"""Bytes in whose multiples headers and data are written."""
+CARD: Final = 80
+"""Bytes of a header card."""
 _TFORM = re.compile(r"(\d*)([LXBIJKAEDCMPQ])")
 _FORMATS = {"L": "S1", "B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8"}
 # TZERO that turns a signed integer into the unsigned one of the same width (§5.2.5).
@@ -45,8 +47,8 @@ def header_end(data: bytes, start: int) -> int:
     """Return the offset just behind the header that begins at ``start``."""
     card = start
     while (card := data.find(b"END     ", card)) >= 0:
-        if (card - start) % _CARD == 0:
-            return start + -(-(card + _CARD - start) // _BLOCK) * _BLOCK
+        if (card - start) % CARD == 0:
+            return start + -(-(card + CARD - start) // BLOCK) * BLOCK
         card += 1
     raise BadFile("not a whole FITS file: a header has no END card")
 
@@ -55,9 +57,9 @@ def cards(header: bytes) -> dict[str, str | int | float | bool]:
     """Return keyword → value of a header block; comments, HISTORY and CONTINUE are left out."""
     text = header.decode("ascii", "replace")
     values: dict[str, str | int | float | bool] = {}
-    for at in range(0, len(text), _CARD):
+    for at in range(0, len(text), CARD):
         if text[at + 8 : at + 10] == "= ":
-            values[text[at : at + 8].rstrip()] = _value(text[at + 10 : at + _CARD])
+            values[text[at : at + 8].rstrip()] = _value(text[at + 10 : at + CARD])
     return values
 
 
@@ -182,7 +184,7 @@ def read_tables(data: bytes, count: int) -> tuple[bytes, list[Table]]:
 
 def _image_size(header: bytes) -> int:
     """Return the bytes of the image behind a primary header."""
-    if header[_CARD * 2 : _CARD * 2 + 30].split(b"=")[-1].strip() == b"0":
+    if header[CARD * 2 : CARD * 2 + 30].split(b"=")[-1].strip() == b"0":
         return 0
     values = cards(header)
     axes = [int(values.get(f"NAXIS{axis + 1}", 0)) for axis in range(int(values.get("NAXIS", 0)))]
@@ -191,4 +193,4 @@ def _image_size(header: bytes) -> int:
 
 def _padded(size: int) -> int:
     """Return a size rounded up to whole blocks."""
-    return -(-size // _BLOCK) * _BLOCK
+    return -(-size // BLOCK) * BLOCK

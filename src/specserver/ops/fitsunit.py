@@ -26,6 +26,31 @@ def unit_named(units: Any, name: str) -> Any:
     return units[name]
 
 
+def whole_groups(units: Any, prefixes: Collection[str], needed: Collection[str]) -> list[str]:
+    """Return the prefixes of which there are units ``PREFIX_NAME``, matched without case.
+
+    Parameters
+    ----------
+    needed : names that each group has; it also has those that another group has
+
+    Raises
+    ------
+    BadFile
+        A group is there in part.
+    """
+    names = {one.name.casefold() for one in units}
+    groups = {
+        one: {name[len(one) + 1 :] for name in names if name.startswith(f"{one}_".casefold())}
+        for one in prefixes
+    }
+    wanted = {one.casefold() for one in needed}.union(*groups.values())
+    for prefix, group in groups.items():
+        if group and (missing := sorted(wanted - group)):
+            listed = ", ".join(f"{prefix}_{name}".upper() for name in missing)
+            raise BadFile(f"there is no HDU {listed}: such a group is there as a whole, or not")
+    return [prefix for prefix, group in groups.items() if group]
+
+
 def image(unit: Any, shape: tuple[int, ...], kinds: Collection[str]) -> npt.NDArray[Any]:
     """Return an image in native byte order.
 

@@ -24,6 +24,7 @@ from numcodecs import Blosc
 from ..errors import BadFile, StoreError
 from ..model.grid import Grid, PixelRange, locate
 from ..model.survey import RawSpectrum, Release, Survey, TreeLayout
+from ..ops.reading import read_spectra
 from .base import HeldFrames
 
 _KEPT_SPECTRA: Final = 64
@@ -152,8 +153,15 @@ class FitsTree:
         return self._read(file, *_version(file.path))
 
     def about(self, file: TreeFile) -> dict[str, str | int]:
-        """Return path, size and time of change of a file, as a catalogue's hidden columns."""
+        """Return path, size and time of change of a file, as a catalogue's hidden columns.
+
+        Raises
+        ------
+        StoreError
+            The file is gone or damaged, or holds another spectrum than its place says.
+        """
         size, mtime_ns = _version(file.path)
+        self._read(file, size, mtime_ns)
         return {"_source": str(file.path), "_size": size, "_mtime_ns": mtime_ns}
 
     def folders(self) -> dict[str, list[Path]]:
@@ -191,9 +199,9 @@ class FitsTree:
         """Read a file of a size and time of change, which stand for its content in the cache."""
         del size, mtime_ns
         try:
-            found = self.survey.reader.read(file.path)
-        except BadFile as error:
-            raise StoreError(str(file.path), error.message) from error
+            found = read_spectra(self.survey.reader, file.path)
+        except (BadFile, OSError) as error:
+            raise StoreError(str(file.path), str(error)) from error
         for one in found:
             if one.id == file.id:
                 return one

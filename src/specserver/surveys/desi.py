@@ -18,10 +18,8 @@ arms overlap they are combined as ``coadd_cameras`` of the survey's pipeline (de
 """
 
 import re
-import warnings
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -35,8 +33,16 @@ from ..errors import BadFile
 from ..model.grid import Linear, PixelRange
 from ..model.survey import Best, FileKey, RawSpectrum, Release, Survey, Vector
 from ..ops.combine import Arm, merge_arms
-from ..ops.fitsunit import image, joined, occurrences, scalar_columns, unit_named
+from ..ops.fitsunit import (
+    image,
+    joined,
+    occurrences,
+    scalar_columns,
+    unit_named,
+    whole_groups,
+)
 from .desi_columns import COADD_COLUMNS, EXPOSURE_COLUMNS, ID
+from .opened import opened
 
 _PIXEL = r"(?P<survey>[a-z][a-z0-9]*)-(?P<program>[a-z][a-z0-9]*)-(?P<pixel>[0-9]+)"
 _SUBSETS = r"[14]xsubset[1-6]|lowspeedsubset[1-6]|exp[0-9]{8}|thru[0-9]{8}|[0-9]{8}"
@@ -90,9 +96,6 @@ _ALIASES: Final = MappingProxyType(
 _TARGETING = ("cmx_target", "sv1_desi_target", "sv2_desi_target", "sv3_desi_target")
 _SCORES = ("tsnr2_", "median_coadd_snr_")
 _UNKNOWN = "unknown"
-# What astropy raises at files that are cut off or are not what their headers say.
-_BROKEN = (OSError, EOFError, ValueError, TypeError, IndexError, AttributeError, zlib.error)
-
 _Arrays = dict[str, npt.NDArray[Any]]
 
 
@@ -166,7 +169,7 @@ class DesiReader:
 
 def _read_spectra(path: Path) -> tuple[Mapping[str, Any], dict[str, Sequence[Any]], _Arrays]:
     """Return header cards, catalogue columns and vectors of a file of spectra."""
-    with _opened(path) as units:
+    with opened(path) as units:
         columns = _table(units, "FIBERMAP")
         header = {**units["FIBERMAP"].header, **units[0].header}
         if "SCORES" in units:
@@ -180,27 +183,12 @@ def _redshifts(path: Path, ids: Sequence[Any]) -> dict[str, Sequence[Any]]:
     rest = path.name.partition("-")[2].removesuffix(".gz")
     beside = [path.with_name(f"redrock-{rest}{ending}") for ending in ("", ".gz")]
     for redrock in [one for one in beside if one.is_file()][:1]:
-        with _opened(redrock, f"{redrock.name}: ") as units:
+        with opened(redrock, beside=True) as units:
             columns = joined(_table(units, "REDSHIFTS"), "targetid", ids)
             if "TSNR2" in units:
                 columns |= joined(_table(units, "TSNR2"), "targetid", ids)
             return columns
     return {}
-
-
-@contextmanager
-def _opened(path: Path, called: str = "") -> Iterator[Any]:
-    """Open a file; what astropy raises while it is read is the file's fault."""
-    from astropy.io import fits  # noqa: PLC0415  # slow to import, and servers do without
-
-    try:
-        # What astropy warns of, it repairs; what it cannot repair, it raises.
-        with warnings.catch_warnings(action="ignore"), fits.open(path) as units:
-            yield units
-    except BadFile as error:
-        raise BadFile(f"{called}{error}") from error
-    except _BROKEN as error:
-        raise BadFile(f"{called}cannot be read: {error}") from error
 
 
 def _table(units: Any, name: str) -> dict[str, Sequence[Any]]:
@@ -213,9 +201,7 @@ def _table(units: Any, name: str) -> dict[str, Sequence[Any]]:
 
 def _vectors(units: Any, nspec: int) -> _Arrays:
     """Return what the arms merge to, 2D[nspec, 7781] each, and the arms, as wide as they are."""
-    arms = {arm: _arm(units, arm, nspec) for arm in _ARMS if f"{arm}_FLUX".upper() in units}
-    if not arms:
-        raise BadFile("there is no HDU B_FLUX, R_FLUX or Z_FLUX")
+    arms = {arm: _arm(units, arm, nspec) for arm in _whole_arms(units)}
     names = [one.name for one in _ARRAYS]
     out = dict(zip(names, merge_arms(list(arms.values()), _WINDOW.count), strict=True))
     for arm, (first, stop) in _ARMS.items():
@@ -226,6 +212,16 @@ def _vectors(units: Any, nspec: int) -> _Arrays:
         for name, values in zip(names, measured.cut(measured.pixels), strict=True):
             out[f"{name}_{arm}"] = values
     return out
+
+
+def _whole_arms(units: Any) -> list[str]:
+    """Return the arms that the file has. A coadd ends with SCORES, after its arms."""
+    there = whole_groups(units, _ARMS, [_GRID.axis, *(one.name for one in _ARRAYS)])
+    if not there:
+        raise BadFile("there is no HDU B_FLUX, R_FLUX or Z_FLUX")
+    if len(there) < len(_ARMS) and "SCORES" not in units:
+        raise BadFile(f"cut off between two HDUs: no SCORES, and of the arms only {sorted(there)}")
+    return there
 
 
 def _arm(units: Any, arm: str, nspec: int) -> Arm:
@@ -245,10 +241,8 @@ def _arm(units: Any, arm: str, nspec: int) -> Arm:
     shape = (nspec, stop - first)
     flux = image(units[flux_name], shape, ("float32",))
     ivar = image(unit_named(units, ivar_name), shape, ("float32",))
-    mask = np.zeros(shape, np.uint32)
-    if mask_name in units:
-        mask = image(units[mask_name], shape, ("int32", "uint32")).view(np.uint32)
-    return Arm(slice(first, stop), flux, ivar, mask)
+    mask = image(unit_named(units, mask_name), shape, ("int32", "uint32"))
+    return Arm(slice(first, stop), flux, ivar, mask.view(np.uint32))
 
 
 def _place(

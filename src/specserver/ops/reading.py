@@ -1,0 +1,60 @@
+"""Spectra of a survey's file, held against what every survey needs: a whole file, a rising axis."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import BadFile
+from ..model.survey import RawSpectrum, Reader
+from .wholefits import require_whole
+
+
+def read_spectra(reader: Reader, path: Path) -> list[RawSpectrum]:
+    """Read all spectra of a file; those of falling wavelengths are turned round.
+
+    Raises
+    ------
+    BadFile
+        With the reason: cut off, wavelengths that neither rise nor fall, or what the reader says.
+    OSError
+        The file cannot be read.
+    """
+    require_whole(path)
+    spectra: list[RawSpectrum] = []
+    checked = None
+    for one in reader.read(path):
+        # Many spectra of a file may share one axis.
+        spectra.append(one if one.axis is checked else rising(one))
+        checked = spectra[-1].axis
+    return spectra
+
+
+def rising(spectrum: RawSpectrum) -> RawSpectrum:
+    """Return a spectrum with its axis rising; turned round, every value stays with its wavelength.
+
+    Raises
+    ------
+    BadFile
+        The axis neither rises nor falls throughout, or has a value that is no number.
+    """
+    axis = spectrum.axis
+    finite = np.isfinite(axis)
+    if not finite.all():
+        at = int(np.argmin(finite))
+        raise BadFile(f"the wavelength of pixel {at} of {len(axis)} is no number ({axis[at]})")
+    steps = np.diff(axis)
+    if (steps > 0).all():
+        return spectrum
+    if not (steps < 0).all():
+        # The direction in which most of them go is meant; the first one that does not is at fault.
+        up = np.count_nonzero(steps > 0) >= np.count_nonzero(steps < 0)
+        at = int(np.argmin(steps > 0 if up else steps < 0))
+        raise BadFile(
+            "the wavelengths neither rise nor fall throughout: pixels"
+            f" {at} and {at + 1} of {len(axis)} are at {axis[at]} and {axis[at + 1]}"
+        )
+    if any(len(values) != len(axis) for values in spectrum.vectors.values()):
+        raise BadFile("the wavelengths fall, and not all vectors have a value for each of them")
+    turned = {name: np.ascontiguousarray(values[::-1]) for name, values in spectrum.vectors.items()}
+    return replace(spectrum, axis=np.ascontiguousarray(axis[::-1]), vectors=turned)
