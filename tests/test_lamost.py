@@ -252,3 +252,85 @@ def test_they_are_drawn_and_resampled(client: SpecClient, tmp_path: Path) -> Non
     good = laid["ivar"] > 0
     assert good.sum() > 5000
     assert abs(np.median(laid["flux"][good]) - 1032) < 40
+
+
+def write_early(folder: Path, *, without: tuple[str, ...] = (), **cards: object) -> Path:
+    """Write a file as DR1 to DR3 have them: continuum for wavelengths, no OBSID."""
+    names = {
+        "EXTEN0": "Flux Inverse Subcontinuum Andmask Ormask", "COEFF0": 3.5682, "COEFF1": 1e-4,
+        "CRVAL1": 3.5682, "CD1_1": 1e-4, "CRPIX1": 1, "CTYPE1": "LINEAR", "DC-FLAG": 1,
+        "WFITTYPE": "LOG-LINEAR", "HELIO": True, "SN_G": 71.41, "OBJSOURC": "PILOT",
+    }  # fmt: skip
+    gone = dict.fromkeys((*without, "OBSID", "DATA_V", "SNRG", "SNRU", "FIBERMAS"))
+    path = write_lamost(folder, **{**names, **cards, **gone})
+    with fits.open(path, memmap=False) as hdus:
+        hdus[0].data[2] = 1 + 0.1 * np.cos(np.arange(3909))
+        hdus.writeto(path, overwrite=True)
+    return path
+
+
+@pytest.mark.parametrize(
+    "without", [(), ("CRVAL1", "CD1_1", "CRPIX1", "CTYPE1"), ("COEFF0", "COEFF1")], ids=str
+)
+def test_early_files_have_the_axis_that_the_header_states(
+    without: tuple[str, ...], tmp_path: Path
+) -> None:
+    (one,) = READER.read(write_early(tmp_path, without=without))
+    stated = 10 ** (3.5682 + 1e-4 * np.arange(3909))
+    assert np.abs(one.axis / stated - 1).max() < 5e-7
+    assert locate(LAMOST.grid, one.axis) == 0
+    (later,) = READER.read(write_lamost(tmp_path))
+    assert one.axis.tobytes() == later.axis.tobytes()
+    assert one.vectors["flux"].tobytes() == later.vectors["flux"].tobytes()
+    assert one.row["snrg"] == np.float32(71.41)
+    assert one.row["tsource"] == "PILOT"
+    assert one.reduction == ""
+    assert one.id < 0
+    assert READER.read(write_early(tmp_path))[0].id == one.id
+
+
+@pytest.mark.parametrize(
+    ("cards", "without", "reason"),
+    [
+        ({}, ("COEFF0", "CRVAL1"), "no row of wavelengths"),
+        ({"CRVAL1": 3.6}, (), "axis is not log10"),
+        ({"DC-FLAG": 0}, (), "axis is not log10"),
+        ({"COEFF0": 3700.0, "CRVAL1": 3700.0}, (), "axis is not log10"),
+        ({"EXTEN0": "Flux Inverse Sky Andmask Ormask"}, (), "the third row 'sky'"),
+        ({"VACUUM": False}, (), "vacuum"),
+    ],
+)
+def test_early_files_without_a_certain_axis_are_refused(
+    cards: dict[str, object], without: tuple[str, ...], reason: str, tmp_path: Path
+) -> None:
+    with pytest.raises(BadFile, match=reason):
+        READER.read(write_early(tmp_path, without=without, **cards))
+
+
+def test_real_early_files(real_spectra: Path, tmp_path: Path) -> None:
+    paths = sorted((real_spectra / "reports").glob("spec-55862-*.fits"))
+    assert len(paths) == 2
+    summary = run_ingest(tmp_path, "lamost_dr1", paths, workers=1, strict=True)
+    assert (summary.stored, summary.refused) == (2, [])
+    for path in paths:
+        (one,) = READER.read(path)
+        with fits.open(path) as hdus:
+            header, image = hdus[0].header, hdus[0].data
+            stated = 10 ** (header["COEFF0"] + header["COEFF1"] * np.arange(image.shape[1]))
+            assert np.abs(one.axis / stated - 1).max() < 5e-7
+            assert one.vectors["flux"].tobytes() == image[0].astype("<f4").tobytes()
+            assert one.vectors["ivar"].tobytes() == image[1].astype("<f4").tobytes()
+            assert np.array_equal(one.vectors["ormask"], image[4])
+            assert one.row["snrg"] == np.float32(header["SN_G"])
+
+
+def test_an_early_spectrum_is_found_by_every_form_of_identifier(tmp_path: Path) -> None:
+    path = write_early(tmp_path)
+    run_ingest(tmp_path / "data", "lamost_dr1", [path], workers=1)
+    with serve(tmp_path / "data", tmp_path) as running:
+        client = SpecClient("lamost_dr1", svc_url=running.url)
+        (number,) = client.query(constraint="dec > -90").tolist()
+        assert number < 0
+        one = client.getSpec(number)
+        for other in (str(number), (58397, 3, 31, "EG014118N254444M01")):
+            assert client.getSpec(other).tobytes() == one.tobytes()

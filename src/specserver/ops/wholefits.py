@@ -22,6 +22,8 @@ from typing import IO, Any, Final
 from ..errors import BadFile
 from .fitstable import BLOCK, CARD, cards
 
+FITS_ENDING: Final = r"\.(?:fits|fit|fts)(?:\.gz)?"
+"""Pattern of how the names of FITS files end, in lower case."""
 _PRIMARY: Final = b"SIMPLE  ="
 _EXTENSION: Final = b"XTENSION="
 _END: Final = b"END     "

@@ -7,7 +7,7 @@ row content    traps
 === ========== =======================================================================
 0   flux       relative: it has no unit
 1   ivar       0 where there is no information
-2   wavelength vacuum Å, heliocentric, rounded to float32
+2   wavelength vacuum Å, heliocentric, rounded to float32; Subcontinuum in DR1 to DR3
 3   andmask    bits, kept as floats
 4   ormask     likewise
 === ========== =======================================================================
@@ -16,13 +16,20 @@ Wavelengths are 10**(COEFF0 + i · 1e-4) rounded to float32, where COEFF0 was it
 float32 before. So spectra of the usual COEFF0, 3.5682, lie on one lattice bit for bit, and one that
 begins elsewhere is off it by up to a thousandth of a pixel.
 
+Files of DR1 to DR3 have flux over continuum in the place of wavelengths, as EXTEN0 says; it is not
+read. Their cards COEFF0 and COEFF1, or CRVAL1 and CD1_1, state the axis; it is computed from them
+by the rule above, which holds for every later file that states both, so that one lattice serves
+all. Like the later ones they say VACUUM = T, HELIO = T, and Hβ and Ca II of an F9 star are found
+there, within 0.2 Å of where they are in vacuum. They have no OBSID: such a spectrum gets a negative
+one, made of LMJD, PLANID, SPID and FIBERID.
+
 The catalogue is in the header. The day in the name is the local one (LMJD); MJD is one less for
 most of the night. From DR8 on the HDUs are others; these files are refused.
 """
 
-import gzip
 import re
 from collections.abc import Mapping
+from hashlib import blake2b
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
@@ -35,11 +42,20 @@ from ..model.grid import LogWave, PixelRange
 from ..model.skyframe import frame_of
 from ..model.survey import Best, Column, FileKey, RawSpectrum, Release, Survey, Vector
 from ..ops.fitstable import cards, header_end
+from ..ops.wholefits import FITS_ENDING, open_bytes
 
-_NAME = re.compile(r"spec-(\d{5})-([\w+]+)_sp(\d{2})-(\d{3})\.fits(?:\.gz)?", re.ASCII)
-_MEDIUM = re.compile(r"med-(\d{5})-[\w+]+_sp(\d{2})-(\d{3})\.fits(?:\.gz)?", re.ASCII)
+_CASELESS = re.ASCII | re.IGNORECASE
+_NAME = re.compile(rf"spec-(\d{{5}})-([\w+]+)_sp(\d{{2}})-(\d{{3}}){FITS_ENDING}", _CASELESS)
+_MEDIUM = re.compile(rf"med-(\d{{5}})-[\w+]+_sp(\d{{2}})-(\d{{3}}){FITS_ENDING}", _CASELESS)
 _RELEASE = re.compile(r"DR(\d+)")
 _ROWS: Final = 5
+# Cards of DR1 to DR3 that later files call otherwise.
+_EARLY: Final[Mapping[str, str]] = MappingProxyType(
+    {"TSOURCE": "OBJSOURC", "TFROM": "T_FROM", "TCOMMENT": "T_INFO"}
+    | {f"SNR{band}": f"SN_{band}" for band in "UGRIZ"}
+)
+# Of the header's axis: its start and its step.
+_AXIS: Final = (("COEFF0", "COEFF1"), ("CRVAL1", "CD1_1"))
 Cards: TypeAlias = Mapping[str, str | int | float | bool]
 
 _RECORD = (
@@ -52,7 +68,7 @@ _RECORD = (
 # Name of a column, its type, the card it comes from, unit, meaning: names are those of the
 # survey's own catalogue.
 _CARDS: Final = (
-    ("obsid", "<i8", "OBSID", "", "unique number of the spectrum"),
+    ("obsid", "<i8", "OBSID", "", "unique number of the spectrum; negative: made here, for want"),
     ("designation", "U", "DESIG", "", "name of the target, made of its position"),
     ("lmjd", "<i4", "LMJD", "d", "local modified Julian day of the night; that in file names"),
     ("mjd", "<i4", "MJD", "d", "modified Julian day, UTC"),
@@ -121,25 +137,24 @@ class ImageReader:
             raise BadFile("a medium-resolution spectrum; this survey is the low-resolution one")
         header, image = _read_image(path)
         _check_name(path, header)
-        flux, ivar, wave, both, either = image
+        flux, ivar, _, both, either = image
         if header.get("VACUUM") is not True:
             raise BadFile("the header does not say that wavelengths are in vacuum (VACUUM)")
+        wave = _wave(header, image[2])
         row = _row(header)
         vectors = {
             "flux": flux, "ivar": ivar, "andmask": _bits(both), "ormask": _bits(either)
         }  # fmt: skip
         stated = _RELEASE.search(str(header.get("DATA_V", "")))
-        reduction = f"dr{stated[1]}" if stated else "unknown"
+        # Files of DR1 to DR3 do not say of which release they are.
+        reduction = f"dr{stated[1]}" if stated else ""
         number, ra, dec = int(row["obsid"]), float(row["ra"]), float(row["dec"])
         return [RawSpectrum(number, ra, dec, reduction, wave, vectors, row)]
 
 
 def _read_image(path: Path) -> tuple[Cards, npt.NDArray[np.float32]]:
     """Return the cards of HDU0 and its image, 2D[5, npix] float32, native byte order."""
-    try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError) as error:
-        raise BadFile(f"cannot be read: {error}") from error
+    data = open_bytes(path)
     if not data.startswith(b"SIMPLE  ="):
         raise BadFile("not a FITS file")
     end = header_end(data, 0)
@@ -154,13 +169,36 @@ def _read_image(path: Path) -> tuple[Cards, npt.NDArray[np.float32]]:
     return header, image.astype("<f4")
 
 
+def _wave(header: Cards, row: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return the wavelengths, 1D[npix] float32, vacuum Å: the row of them, or the header's axis."""
+    named = re.split(r"[,\s]+", str(header.get("EXTEN0", "")).strip().casefold())
+    if len(named) < _ROWS or named[2] == "wavelength":
+        return row
+    if named[2] != "subcontinuum":
+        raise BadFile(f"EXTEN0 calls the third row {named[2]!r}: neither wavelength nor continuum")
+    stated = [
+        (float(header[first]), float(header[step]))
+        for first, step in _AXIS
+        if isinstance(header.get(first), int | float) and isinstance(header.get(step), int | float)
+    ]
+    if not stated:
+        raise BadFile("no row of wavelengths, and neither COEFF0, COEFF1 nor CRVAL1, CD1_1")
+    start, step = stated[0]
+    log = header.get("DC-FLAG", 1) == 1 and header.get("CRPIX1", 1) == 1
+    if not log or len(set(stated)) > 1 or not (2.0 < start < 5.0 and 0.0 < step < 0.01):
+        raise BadFile(f"the header's axis is not log10 Å from the first pixel on: {stated}")
+    axis = 10.0 ** (float(np.float32(start)) + step * np.arange(len(row)))
+    return axis.astype(np.float32)
+
+
 def _check_name(path: Path, header: Cards) -> None:
     """Refuse a file whose header is of another name."""
     match = _NAME.fullmatch(path.name)
     stated = tuple(header.get(name) for name in ("LMJD", "PLANID", "SPID", "FIBERID"))
     if match is not None:
         day, plan, spectrograph, fibre = match.groups()
-        if stated != (int(day), plan, int(spectrograph), int(fibre)):
+        named = (int(day), plan.casefold(), int(spectrograph), int(fibre))
+        if (stated[0], str(stated[1]).casefold(), *stated[2:]) != named:
             raise BadFile(f"the header is of LMJD, PLANID, SPID, FIBERID {stated}, not of the name")
 
 
@@ -168,7 +206,7 @@ def _row(header: Cards) -> dict[str, Any]:
     """Return the catalogue row; raise `BadFile` where a card that every file has is missing."""
     row: dict[str, Any] = {}
     for name, dtype, card, _, _ in _CARDS:
-        value = header.get(card)
+        value = header.get(card, header.get(_EARLY.get(card, card)))
         if value is None or dtype == "U":
             row[name] = None if value is None else str(value).strip()
             continue
@@ -176,15 +214,24 @@ def _row(header: Cards) -> dict[str, Any]:
             row[name] = np.dtype(dtype).type(value)
         except (ValueError, OverflowError) as error:
             raise BadFile(f"the card {card} is {value!r}, not a number") from error
-    needed = ("obsid", "lmjd", "planid", "spid", "fiberid", "ra", "dec", "z", "class")
+    needed = ("lmjd", "planid", "spid", "fiberid", "ra", "dec", "z", "class")
     if missing := [name.upper() for name in needed if row[name] is None]:
         raise BadFile(f"the header has no card {', '.join(missing)}")
+    if row["obsid"] is None:
+        row["obsid"] = _made_id(row)
     if not (0.0 <= row["ra"] <= 360.0 and -90.0 <= row["dec"] <= 90.0):
         raise BadFile(f"RA, DEC = {row['ra']}, {row['dec']} is no position")
     frame = frame_of(header)
     if frame is not None:
         raise BadFile(f"its position is in {frame.label}, not in FK5 J2000 or ICRS")
     return row
+
+
+def _made_id(row: Mapping[str, Any]) -> np.int64:
+    """Return a negative identifier of a spectrum whose file states none, the same each time."""
+    text = " ".join(str(row[name]) for name in ("lmjd", "planid", "spid", "fiberid"))
+    digest = blake2b(text.encode(), digest_size=8).digest()
+    return np.int64(-1 - int.from_bytes(digest, "little") % 2**63)
 
 
 def _bits(values: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
