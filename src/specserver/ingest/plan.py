@@ -1,13 +1,16 @@
 """The plan of an ingest: which files, in which parts, with what already known."""
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from ..model.survey import FileKey, Survey
+from ..ops.wholefits import FITS_ENDING
 
+_FITS: Final = re.compile(rf".*{FITS_ENDING}", re.DOTALL)
 SEGMENT_FILES: Final = 2000
 """Files of one part at most, of whatever survey: what is lost when a worker dies."""
 
@@ -44,7 +47,7 @@ def find_files(paths: Iterable[Path]) -> Iterator[Path]:
 
 def _is_fits(name: str) -> bool:
     """Tell whether a name ends as FITS files do."""
-    return name.removesuffix(".gz").endswith((".fits", ".fit", ".fts"))
+    return _FITS.fullmatch(name.lower()) is not None
 
 
 def make_plan(

@@ -30,5 +30,5 @@ def answer_files(
     file = next(service.files(selection, rebuilt=rebuilt))
     name = file.name.replace('"', "")
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    media_type = "application/gzip" if name.endswith(".gz") else MEDIA_TYPE
+    media_type = "application/gzip" if name.lower().endswith(".gz") else MEDIA_TYPE
     return lane.answer(lambda: iter([file.data]), media_type, nspec=1, headers=headers)

@@ -38,7 +38,7 @@ def file_names(selection: Selection) -> list[str]:
 
 def split_name(name: str) -> tuple[str, str]:
     """Return a file's name in two: before the ending, and the ending with ``.gz``."""
-    plain = name.removesuffix(".gz")
+    plain = name[:-3] if name.lower().endswith(".gz") else name
     stem, dot, ending = plain.rpartition(".")
     return (stem, dot + ending + name[len(plain) :]) if stem else (plain, name[len(plain) :])
 

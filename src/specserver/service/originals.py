@@ -5,6 +5,7 @@ and the time of change that were recorded with it.
 """
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -83,7 +84,7 @@ def rebuilt_files(selection: Selection) -> Iterator[SpectrumFile]:
     for take in batches(selection):
         for index, row in zip(take.tolist(), _rows(selection, take), strict=True):
             stem, ending = split_name(names[index])
-            name = stem + (ending.removesuffix(".gz") or ".fits")
+            name = stem + (re.sub(r"\.gz$", "", ending, flags=re.IGNORECASE) or ".fits")
             data = spectrum_file(_described(selection, index, row, name), next(records), row)
             yield SpectrumFile(int(selection.ids[index]), _context(selection, index), name, data)
 

@@ -30,6 +30,8 @@ from .base import HeldFrames
 _KEPT_SPECTRA: Final = 64
 """Files kept in memory, so that one request reads a file once: some 10 MB."""
 _KEPT_PLACES: Final = 100_000
+_KEPT_FOLDERS: Final = 64
+"""Folders whose names are kept: one has some thousand files at most."""
 _THREADS: Final = 4
 """Files read at the same time: network file systems take their time for each."""
 _FOLDERS_S: Final = 60.0
@@ -88,6 +90,7 @@ class FitsTree:
         self._folders: dict[str, tuple[float, list[tuple[Path, str]]]] = {}
         self._read = lru_cache(_KEPT_SPECTRA)(self._read_file)
         self._measure = lru_cache(_KEPT_PLACES)(self._measure_file)
+        self._by_numbers = lru_cache(_KEPT_FOLDERS)(self._list_folder)
 
     def find(self, numbers: Sequence[int], reduction: str) -> TreeFile | None:
         """Return the file of a complete tuple, or None when the tree has none."""
@@ -100,7 +103,25 @@ class FitsTree:
                 path = folder / name.format(**fields)
                 if path.is_file() and self._is_inside(path):
                     return TreeFile(path, self._pack(tuple(numbers), reduction))
+            unusual = self._unusual(folder, tuple(numbers))
+            if unusual is not None and self._is_inside(unusual):
+                return TreeFile(unusual, self._pack(tuple(numbers), reduction))
         return None
+
+    def _unusual(self, folder: Path, numbers: tuple[int, ...]) -> Path | None:
+        """Return the file of a folder whose name, spelt otherwise than the layout's, is meant."""
+        try:
+            changed = folder.stat().st_mtime_ns
+        except OSError:
+            return None
+        path = self._by_numbers(folder, changed).get(numbers)
+        return path if path is not None and path.is_file() else None
+
+    def _list_folder(self, folder: Path, mtime_ns: int) -> dict[tuple[int, ...], Path]:
+        """Return the files of a folder by what their names say, as it is since a time."""
+        del mtime_ns
+        keys = (self.survey.reader.identify(folder / name) for name in reversed(_listed(folder)))
+        return {key.group: key.path for key in keys if key is not None}
 
     def find_ids(self, ids: npt.NDArray[Any]) -> list[TreeFile | None]:
         """Return the file of each identifier, 1D[n]; None where the tree has none."""

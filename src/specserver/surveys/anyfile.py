@@ -73,20 +73,21 @@ class Said:
 _NOTHING: Final = Said()
 
 
+def _unpacked(name: str) -> str:
+    """Return a name without the ending, in whatever case, that says how a file is packed."""
+    return next((name[: -len(one)] for one in _PACKED if name.lower().endswith(one)), name)
+
+
 def stem_of(path: Path) -> str:
     """Return a file's name without the endings that say how it is written."""
-    name = path.name
-    for ending in _PACKED:
-        name = name.removesuffix(ending)
+    name = _unpacked(path.name)
     ending = Path(name).suffix
     return name.removesuffix(ending) if ending.lower() in _ENDINGS else name
 
 
 def is_spectrum_name(path: Path) -> bool:
     """Tell whether a file's name ends as those of spectra do."""
-    name = path.name
-    for ending in _PACKED:
-        name = name.removesuffix(ending)
+    name = _unpacked(path.name)
     return Path(name).suffix.lower() in _ENDINGS and not name.startswith(".")
 
 
@@ -293,7 +294,5 @@ def _redshift(parts: Sequence[FilePart]) -> float:
 
 def _ending(path: Path) -> str:
     """Return a file's ending in small letters, without that of its packing."""
-    name = path.name
-    for ending in _PACKED:
-        name = name.removesuffix(ending)
+    name = _unpacked(path.name)
     return Path(name).suffix.lower()

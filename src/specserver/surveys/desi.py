@@ -41,15 +41,17 @@ from ..ops.fitsunit import (
     unit_named,
     whole_groups,
 )
+from ..ops.wholefits import FITS_ENDING
 from .desi_columns import COADD_COLUMNS, EXPOSURE_COLUMNS, ID
 from .opened import opened
 
 _PIXEL = r"(?P<survey>[a-z][a-z0-9]*)-(?P<program>[a-z][a-z0-9]*)-(?P<pixel>[0-9]+)"
 _SUBSETS = r"[14]xsubset[1-6]|lowspeedsubset[1-6]|exp[0-9]{8}|thru[0-9]{8}|[0-9]{8}"
 _TILE = rf"(?P<petal>[0-9])-(?P<tile>[0-9]+)-(?P<subset>{_SUBSETS})"
-_FILE = re.compile(rf"(?P<kind>coadd|spectra)-(?:{_PIXEL}|{_TILE})\.fits(?:\.gz)?")
+# Names are matched in lower case.
+_FILE = re.compile(rf"(?P<kind>coadd|spectra)-(?:{_PIXEL}|{_TILE}){FITS_ENDING}")
 _COMPANION = re.compile(
-    r"(?:redrock|rrdetails|emline|qso_\w+|hpixexp|zmtl|tile-qa)-.+\.fits(?:\.gz)?"
+    rf"(?:redrock|rrdetails|emline|qso_\w+|hpixexp|zmtl|tile-qa)-.+{FITS_ENDING}"
 )
 
 _GRID = Linear(start=3600.0, step=0.8)
@@ -108,7 +110,7 @@ class DesiReader:
 
     def identify(self, path: Path) -> FileKey | None:
         """Return pixel or tile of the name, or None when it is not such a name."""
-        match = _FILE.fullmatch(path.name)
+        match = _FILE.fullmatch(path.name.lower())
         if match is None or match["kind"] != self.kind:
             return None
         if match["pixel"]:
@@ -119,9 +121,9 @@ class DesiReader:
 
     def is_companion(self, path: Path) -> bool:
         """Tell whether a file is a redshift or quality file, or one of the other kind."""
-        match = _FILE.fullmatch(path.name)
+        match = _FILE.fullmatch(path.name.lower())
         other = match is not None and match["kind"] != self.kind
-        return other or _COMPANION.fullmatch(path.name) is not None
+        return other or _COMPANION.fullmatch(path.name.lower()) is not None
 
     def read(self, path: Path) -> list[RawSpectrum]:
         """Read all spectra of a file with the redshifts of the file beside it.
@@ -180,15 +182,25 @@ def _read_spectra(path: Path) -> tuple[Mapping[str, Any], dict[str, Sequence[Any
 
 def _redshifts(path: Path, ids: Sequence[Any]) -> dict[str, Sequence[Any]]:
     """Return the columns of the redshift file beside a file of spectra, for its TARGETIDs."""
-    rest = path.name.partition("-")[2].removesuffix(".gz")
-    beside = [path.with_name(f"redrock-{rest}{ending}") for ending in ("", ".gz")]
-    for redrock in [one for one in beside if one.is_file()][:1]:
+    for redrock in _redrocks(path)[:1]:
         with opened(redrock, beside=True) as units:
             columns = joined(_table(units, "REDSHIFTS"), "targetid", ids)
             if "TSNR2" in units:
                 columns |= joined(_table(units, "TSNR2"), "targetid", ids)
             return columns
     return {}
+
+
+def _redrocks(path: Path) -> list[Path]:
+    """Return the redshift files beside a file of spectra, whatever the case of their names."""
+    stem = re.sub(rf"^[^-]+|{FITS_ENDING}$", "", path.name.lower())
+    wanted = re.compile(rf"redrock{re.escape(stem)}{FITS_ENDING}")
+    usual = [path.with_name(f"redrock{stem}.fits{ending}") for ending in ("", ".gz")]
+    found = [one for one in usual if one.is_file()]
+    # A look through the folder is only for names that are not as the survey writes them.
+    return found or sorted(
+        one for one in path.parent.iterdir() if wanted.fullmatch(one.name.lower())
+    )
 
 
 def _table(units: Any, name: str) -> dict[str, Sequence[Any]]:
@@ -284,7 +296,7 @@ def _coadds(columns: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
 
 def _check_name(path: Path, stated: Mapping[str, Any]) -> None:
     """Refuse a file whose header says otherwise than its name."""
-    match = _FILE.fullmatch(path.name)
+    match = _FILE.fullmatch(path.name.lower())
     for part, value in stated.items():
         named = match[part] if match else None
         if named is not None and str(value) != str(int(named) if named.isdigit() else named):

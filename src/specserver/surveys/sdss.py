@@ -13,7 +13,6 @@ HDU  content      traps
 All spectra lie on one lattice, log10 λ = i · 1e-4 in vacuum, heliocentric, bit for bit in float32.
 """
 
-import gzip
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,8 +27,10 @@ from ..model.grid import LogLinear, PixelRange
 from ..model.ids import pack_specobjid, unpack_specobjid
 from ..model.survey import Column, FileKey, RawSpectrum, Release, Survey, TreeLayout, Vector
 from ..ops.fitstable import Table, cards, read_tables
+from ..ops.wholefits import FITS_ENDING, open_bytes
 
-_NAME = re.compile(r"spec-(\d{4}|[1-9]\d{4})-(\d{5})-(\d{4})\.fits(?:\.gz)?")
+# Names are matched in lower case.
+_NAME = re.compile(rf"spec-(\d{{4}}|[1-9]\d{{4}})-(\d{{5}})-(\d{{4}}){FITS_ENDING}", re.ASCII)
 _FLUX_UNIT = "1e-17 erg / (s cm2 Angstrom)"
 _RECORD = (
     Vector("flux", "<f4", _FLUX_UNIT, "coadded calibrated flux density"),
@@ -144,7 +145,7 @@ class SpecReader:
 
     def identify(self, path: Path) -> FileKey | None:
         """Return plate, mjd and fiber of the name, or None when it is not such a name."""
-        match = _NAME.fullmatch(path.name)
+        match = _NAME.fullmatch(path.name.lower())
         return FileKey(path, tuple(int(part) for part in match.groups())) if match else None
 
     def is_companion(self, path: Path) -> bool:
@@ -160,7 +161,7 @@ class SpecReader:
         BadFile
             With the reason: unreadable, cut off, other columns, an id that does not fit.
         """
-        primary, (coadd, objects) = read_tables(_read_bytes(path), 2)
+        primary, (coadd, objects) = read_tables(open_bytes(path), 2)
         _check_unit(primary)
         if objects.layout.nrows != 1:
             raise BadFile(f"HDU2 has {objects.layout.nrows} rows; a spec file has one")
@@ -177,17 +178,6 @@ class SpecReader:
                 number, core["ra"], core["dec"], str(row["run2d"]), axis, vectors, {**row, **core}
             )
         ]
-
-
-def _read_bytes(path: Path) -> bytes:
-    """Return the bytes of a plain or gzipped file."""
-    try:
-        if path.suffix == ".gz":
-            with gzip.open(path) as stream:
-                return stream.read()
-        return path.read_bytes()
-    except (OSError, EOFError) as error:
-        raise BadFile(f"cannot be read: {error}") from error
 
 
 def _check_unit(primary: bytes) -> None:
