@@ -404,6 +404,14 @@ def test_exposures_without_their_number_are_refused(mock: Path, tmp_path: Path) 
         read(path)
 
 
+def test_wavelengths_are_called_barycentric() -> None:
+    for survey in (DESI, DESI_EXPOSURES):
+        (wave,) = [one.meaning for one in survey.record if one.name == "wavelength"]
+        assert wave == "vacuum wavelength, barycentric"
+        assert survey.frame == "ICRS; wavelengths in vacuum, barycentric"
+        assert "heliocentric" not in str(survey)
+
+
 def test_resolution_does_not_matter(tmp_path: Path) -> None:
     simulate_desi(tmp_path / "with", 4, resolution=True)
     simulate_desi(tmp_path / "without", 4)

@@ -65,7 +65,7 @@ _IVAR_UNIT = "1e34 s2 cm4 Angstrom2 / erg2"
 _BUNITS = {"10**-17 erg/(s cm2 Angstrom)", "1e-17 erg/(s cm2 Angstrom)"}
 _RECORD = (
     Vector("flux", "<f4", _FLUX_UNIT, "calibrated flux density, arms combined"),
-    Vector("wavelength", "<f8", "Angstrom", "vacuum wavelength, heliocentric"),
+    Vector("wavelength", "<f8", "Angstrom", "vacuum wavelength, barycentric"),
     Vector("ivar", "<f4", _IVAR_UNIT, "inverse variance of flux; 0: no data"),
     Vector("mask", "<u4", "", "SPECMASK bits; 0 is good"),
 )
@@ -336,7 +336,7 @@ DESI = Survey(
     flux_scale=_FLUX_UNIT,
     mask_vector="mask",
     bad_bits=0xFFFFFFFF,
-    frame="ICRS; wavelengths in vacuum, heliocentric",
+    frame="ICRS; wavelengths in vacuum, barycentric",
     releases=(
         Release("desi_edr", "DESI Early Data Release", ("fuji",)),
         Release("desi_dr1", "DESI Data Release 1", ("iron",)),
