@@ -22,6 +22,8 @@ def open(data: str | Path) -> "DataFolder":  # noqa: A001  # what opens a data f
     ------
     ImportError
         Packages are missing that the base install does not bring.
+    StoreError
+        There is no such folder.
     """
     try:
         from .lazy import DataFolder  # noqa: PLC0415  # importing specserver stays light

@@ -24,6 +24,7 @@ from .model.region import cone as cone_of
 from .model.survey import Survey, Vector
 from .service.archive import Archive, Holding
 from .service.query import narrow
+from .store.layout import require_folder
 from .store.rows import StoredRows
 from .store.shards import SHARD
 
@@ -42,7 +43,7 @@ class DataFolder:
     """
 
     def __init__(self, data: Path) -> None:
-        self._archive = Archive(data)
+        self._archive = Archive(require_folder(data))
 
     def contexts(self) -> list[str]:
         """Return the releases there are, each survey's from newest to oldest."""

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..errors import StoreError, UnknownContext
-from .console import OUT, Data, data_folder, require_server
+from .console import OUT, Data, data_folder, present_folder, require_server
 
 if TYPE_CHECKING:
     from ..service.archive import Archive
@@ -158,7 +158,7 @@ def list_trees(data: Data = None) -> None:
     Example: specserver tree list --data /data/spec
     """
     require_server()
-    OUT.print(table_of_trees(Path(data_folder(data))))
+    OUT.print(table_of_trees(present_folder(data)))
 
 
 @tree_app.command(name="remove", no_args_is_help=True)
@@ -171,7 +171,7 @@ def remove_tree(context: ContextName, data: Data = None) -> None:
     from ..store.trees import list_trees as known
     from ..store.trees import remove_tree as remove
 
-    folder = Path(data_folder(data))
+    folder = present_folder(data)
     if not remove(folder, context):
         raise UnknownContext(context, known(folder) or ["no tree"])
     OUT.print(f"the tree of {context} is no longer served", highlight=False)
@@ -204,4 +204,4 @@ def _archive(data: str | None) -> "Archive":
     """Return the archive of a data folder."""
     from ..service.archive import Archive
 
-    return Archive(Path(data_folder(data)))
+    return Archive(present_folder(data))

@@ -1,9 +1,11 @@
 """Where the command line writes, and what its commands share."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from ..errors import IngestError
 
@@ -27,7 +29,8 @@ Url = Annotated[
     typer.Option(
         "--url",
         metavar="URL",
-        help="Service to ask (query, get: default $SPECSERVER_URL, then http://127.0.0.1:6998/spec).",
+        help="Service to ask (default: $SPECSERVER_URL, then http://127.0.0.1:6998/spec, or, for"
+        " contexts, catalogs and info, the data folder).",
         show_default=False,
     ),
 ]
@@ -51,6 +54,25 @@ Context = Annotated[
 def data_folder(given: str | None) -> str:
     """Return the data folder that a command is to use."""
     return given or "specserver-data"
+
+
+def present_folder(given: str | None) -> Path:
+    """Return the data folder that a command is to read; raise `StoreError` when there is none."""
+    require_server()
+    from ..store.layout import require_folder
+
+    return require_folder(Path(data_folder(given)))
+
+
+def tell_missing_surveys(folder: Path) -> None:
+    """Name each context of a data folder whose survey is not installed."""
+    from ..store.layout import list_contexts, survey_name
+    from ..store.trees import list_trees
+    from ..surveys import missing_survey
+
+    for context in sorted({*list_contexts(folder), *list_trees(folder)}):
+        if lacking := missing_survey(context, survey_name(folder, context), folder):
+            ERROR.print(f"[yellow]{escape(lacking)}[/]", highlight=False)
 
 
 def require_server() -> None:

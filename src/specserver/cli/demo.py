@@ -14,8 +14,9 @@ import numpy as np
 import typer
 from rich.markup import escape
 
-from ..errors import IngestError, Unreachable
+from ..errors import ServiceError, Unreachable
 from .console import OUT, readable_bytes, require_server
+from .serve import listen
 
 if TYPE_CHECKING:
     from ..client.api import SpecClient
@@ -52,6 +53,8 @@ def demo(
     Example: specserver demo --spectra ~/sdss/spectra
     """
     require_server()
+    # Before minutes are spent on what could not be served.
+    listen("127.0.0.1", port).close()
     from ..ingest import run_ingest
     from .hold import print_summary, progress_bar
 
@@ -155,7 +158,7 @@ def _await_service(process: "subprocess.Popen[bytes]", url: str) -> None:
     deadline = time.monotonic() + _START_S
     while not client.isAlive(timeout=1):
         if process.poll() is not None:
-            raise IngestError("the service did not start; is the port taken? Try --port")
+            raise ServiceError("the service did not start; the lines above say why")
         if time.monotonic() > deadline:
             raise Unreachable(url, f"no answer within {_START_S:.0f} s")
         time.sleep(0.05)

@@ -20,7 +20,16 @@ from rich.progress import (
 from rich.table import Table
 
 from ..errors import BadParameter
-from .console import ERROR, OUT, Data, Url, data_folder, readable_bytes, require_server
+from .console import (
+    ERROR,
+    OUT,
+    Data,
+    Url,
+    data_folder,
+    present_folder,
+    readable_bytes,
+    require_server,
+)
 
 if TYPE_CHECKING:
     from ..ingest import IngestSummary
@@ -239,11 +248,11 @@ def verify(data: Data = None, url: Url = None) -> None:
     require_server()
     from ..ingest.verify import verify as check
 
-    folder = Path(data_folder(data))
+    folder = present_folder(data)
     faults = 0
     nspec = nbytes = 0
     for finding in check(folder):
-        if finding.what != "index":
+        if finding.what not in {"index", "survey"}:
             nspec += finding.nspec
             nbytes += finding.nbytes
         for fault in finding.faults:

@@ -1,8 +1,10 @@
 """The command that serves."""
 
+import errno
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ import typer
 from rich.markup import escape
 
 from ..errors import ServiceError
-from .console import ERROR, Data, data_folder, require_server
+from .console import ERROR, Data, present_folder, require_server, tell_missing_surveys
 
 if TYPE_CHECKING:
     from uvicorn import Config
@@ -87,8 +89,7 @@ def serve(
     from ..server.logs import logging_configuration
     from ..settings import Settings
 
-    folder = Path(data_folder(data)).absolute()
-    _announce(folder, host, port)
+    folder = present_folder(data).absolute()
     os.environ["SPECSERVER_DATA"] = str(folder)
     for name, chosen in (("FORMAT", log_format), ("LEVEL", log_level)):
         if chosen is not None:
@@ -100,7 +101,8 @@ def serve(
     processes = workers or min(8, os.cpu_count() or 1)
     for name, nbytes in _KEPT_MEMORY.items():
         os.environ.setdefault(name, nbytes)
-    with _counts_shared_by(processes):
+    with closing(listen(host, port)) as listening, _counts_shared_by(processes):
+        _announce(folder, host, port)
         config = uvicorn.Config(
             "specserver.server.app:create_app",
             factory=True,
@@ -113,10 +115,33 @@ def serve(
             timeout_graceful_shutdown=_SHUTDOWN_S,
             backlog=_BACKLOG,
         )
-        _run(config)
+        _run(config, listening)
 
 
-def _run(config: "Config") -> None:
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens; raise `ServiceError` where the port is taken, or not to be had.
+
+    So this shows before anything is said to be served. The processes that answer share the socket.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(_BACKLOG)
+    except OSError as error:
+        listening.close()
+        taken = error.errno == errno.EADDRINUSE
+        said = "another program listens there" if taken else f"{error.strerror or error}"
+        raise ServiceError(
+            f"cannot listen on port {port} of {host}: {said}; choose another with --port"
+            + (", or end that program" if taken else " or --host")
+        ) from error
+    listening.set_inheritable(True)  # the standard library's own
+    return listening
+
+
+def _run(config: "Config", listening: socket.socket) -> None:
     """Serve, in this process or in several, until stopped."""
     from uvicorn import Server
 
@@ -124,7 +149,7 @@ def _run(config: "Config") -> None:
         server = Server(config)
         # uvicorn raises the signal that ended it once more.
         with suppress(KeyboardInterrupt):
-            server.run()
+            server.run([listening])
         if not server.started:
             raise ServiceError("the service could not start; the log above says why")
         return
@@ -133,9 +158,8 @@ def _run(config: "Config") -> None:
     from ..server.supervisor import Supervisor
 
     deaths = worker_deaths()
-    with closing(config.bind_socket()) as listening:
-        supervisor = Supervisor(config, [listening], lambda why: deaths.labels(why).inc())
-        supervisor.run()
+    supervisor = Supervisor(config, [listening], lambda why: deaths.labels(why).inc())
+    supervisor.run()
     if supervisor.failure:
         raise ServiceError(supervisor.failure)
 
@@ -155,6 +179,7 @@ def _announce(folder: Path, host: str, port: int) -> None:
             " specserver ingest CONTEXT PATH…",
             highlight=False,
         )
+    tell_missing_surveys(folder)
     for fault in check_private(folder):
         ERROR.print(f"[yellow]{escape(fault)}[/]", highlight=False)
     ERROR.print(f"at http://{host}:{port}/spec   (Ctrl-C stops)", highlight=False)

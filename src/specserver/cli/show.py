@@ -1,5 +1,6 @@
 """Commands that tell what there is: contexts, catalogs, info."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from .console import OUT, Data, Url, data_folder, readable_bytes, require_server
+from .console import (
+    ERROR,
+    OUT,
+    Data,
+    Url,
+    present_folder,
+    readable_bytes,
+    tell_missing_surveys,
+)
 
 if TYPE_CHECKING:
     from ..client.api import SpecClient
@@ -24,13 +33,16 @@ def register(app: typer.Typer) -> None:
 def contexts(data: Data = None, url: Url = None) -> None:
     """List the releases that a service serves, or that a data folder holds.
 
+    Asks the service of --url, else that of $SPECSERVER_URL, else the data folder.
+
     Example: specserver contexts --data /data/spec
     """
-    if url is not None:
-        OUT.print(client_of(url).list_contexts(fmt="text"), highlight=False)
+    if client := _client_asked(url):
+        OUT.print(client.list_contexts(fmt="text"), highlight=False)
         return
+    folder = _folder_asked(data)
     table = Table("context", "title", "spectra", "original files")
-    for one in _service(data).contexts():
+    for one in _service(folder).contexts():
         table.add_row(
             one.name, one.title, f"{one.nspec:,}", f"{one.nfiles:,}" if one.nfiles else ""
         )
@@ -44,12 +56,14 @@ def catalogs(
 ) -> None:
     """List the catalogues of a release with their columns.
 
+    Asks the service of --url, else that of $SPECSERVER_URL, else the data folder.
+
     Example: specserver catalogs --data /data/spec --context sdss_dr17
     """
-    if url is not None:
-        OUT.print(client_of(url).catalogs(context=context, fmt="text"), highlight=False)
+    if client := _client_asked(url):
+        OUT.print(client.catalogs(context=context, fmt="text"), highlight=False)
         return
-    found = _service(data).catalogs(context)
+    found = _service(_folder_asked(data)).catalogs(context)
     table = Table("catalogue", "rows", "what it holds")
     for one in found:
         table.add_row(one.name, f"{one.nrows:,}", one.title)
@@ -75,24 +89,24 @@ class _Holding:
 def info(data: Data = None, url: Url = None) -> None:
     """Tell how much a data folder holds, or whether a service is alive.
 
+    Asks the service of --url, else that of $SPECSERVER_URL, else the data folder.
+
     Example: specserver info --data /data/spec
     """
-    if url is not None:
-        client = client_of(url)
+    if client := _client_asked(url):
         alive = client.isAlive()
         OUT.print(f"{client.get_svc_url()}: {'alive' if alive else 'no answer'}", highlight=False)
         if not alive:
             raise typer.Exit(1)
         OUT.print(client.list_contexts(fmt="text"), highlight=False)
         return
-    require_server()
+    folder = _folder_asked(data)
     from ..service.archive import Archive
     from ..service.tables import attached_tables
     from ..store.layout import list_contexts, list_segments
     from ..store.trees import list_trees
     from .catalog import table_of_tables, table_of_trees
 
-    folder = Path(data_folder(data))
     table = Table(
         "context", "segments", "spectra", "on disk", "bytes a spectrum", title=str(folder)
     )
@@ -109,12 +123,33 @@ def info(data: Data = None, url: Url = None) -> None:
         OUT.print(table_of_tables(tables))
 
 
-def _service(data: str | None) -> "SpectroscopicService":
+def _client_asked(url: str | None) -> "SpecClient | None":
+    """Return a client of the service to ask, having said which; None: the data folder is asked."""
+    from ..client.connection import URL_VARIABLE
+
+    if url is None and not os.environ.get(URL_VARIABLE):
+        return None
+    client = client_of(url)
+    named = "--url" if url else URL_VARIABLE
+    ERROR.print(
+        f"asking the service at {client.get_svc_url()} ({named})", highlight=False, markup=False
+    )
+    return client
+
+
+def _folder_asked(data: str | None) -> Path:
+    """Return the data folder, having said which is asked and what in it is not served."""
+    folder = present_folder(data)
+    ERROR.print(f"asking the data folder {folder.absolute()}", highlight=False, markup=False)
+    tell_missing_surveys(folder)
+    return folder
+
+
+def _service(folder: Path) -> "SpectroscopicService":
     """Return the service over a data folder."""
-    require_server()
     from ..service import SpectroscopicService
 
-    return SpectroscopicService(Path(data_folder(data)))
+    return SpectroscopicService(folder)
 
 
 def client_of(url: str | None) -> "SpecClient":

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from .console import ERROR, OUT, Data, data_folder, require_server
+from .console import ERROR, OUT, Data, data_folder, present_folder, require_server
 
 token_app = typer.Typer(
     no_args_is_help=True, help="Make, list and revoke the tokens of a data folder."
@@ -69,7 +69,7 @@ def list_tokens(data: Data = None) -> None:
 
     now = datetime.now(UTC)
     table = Table("id", "user", "admin", "private contexts", "made", "expires")
-    for one in TokenBook(Path(data_folder(data))).records():
+    for one in TokenBook(present_folder(data)).records():
         gone = one.expires is not None and one.expires <= now
         end = f"{one.expires:%Y-%m-%d %H:%M}" if one.expires else "never"
         table.add_row(
@@ -95,7 +95,7 @@ def revoke(
     require_server()
     from ..auth import TokenBook
 
-    record = TokenBook(Path(data_folder(data))).revoke(token_id)
+    record = TokenBook(present_folder(data)).revoke(token_id)
     ERROR.print(f"token {record.id} of {record.user} is revoked", highlight=False)
 
 
@@ -123,7 +123,8 @@ def _set(name: str, data: str | None, *, private: bool) -> None:
     from ..auth import set_private
     from ..surveys import find_release
 
-    folder = Path(data_folder(data))
+    # A release may be hidden before there is anything of it.
+    folder = Path(data_folder(data)) if private else present_folder(data)
     context = find_release(name, folder)[1].context
     set_private(folder, context, private=private)
     state = "private: only tokens that name it see it" if private else "public"

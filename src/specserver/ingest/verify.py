@@ -10,9 +10,15 @@ import pyarrow.parquet as pq
 from ..catalog.duckdb import Catalog
 from ..catalog.index import current_index
 from ..errors import SpecServerError
-from ..store.layout import list_contexts, list_segments, segment_names
+from ..store.layout import (
+    list_contexts,
+    list_segments,
+    require_folder,
+    segment_names,
+    survey_name,
+)
 from ..store.zarr import Segment
-from ..surveys import find_release
+from ..surveys import find_release, missing_survey
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +35,12 @@ class Finding:
 
 def verify(data: Path) -> Iterator[Finding]:
     """Check all committed segments and indexes of a data folder, one finding each."""
-    for context in list_contexts(data):
+    for context in list_contexts(require_folder(data)):
+        name = survey_name(data, context)
+        if fault := missing_survey(context, name, data):
+            nspec = sum(info.nspec for info in list_segments(data, context))
+            yield Finding(context, "survey", nspec, 0, (fault,))
+            continue
         identifier = find_release(context, data)[0].id_column.name
         for info in list_segments(data, context):
             yield _verify_segment(data / context / info.name, context, info.nspec, identifier)

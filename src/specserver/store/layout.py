@@ -41,6 +41,30 @@ class SegmentInfo:
     format_version: int = FORMAT_VERSION
 
 
+def require_folder(data: Path) -> Path:
+    """Return a data folder that is there.
+
+    Raises
+    ------
+    StoreError
+        There is no such folder, or it is none.
+    """
+    if not data.is_dir():
+        what = "is no folder" if data.exists() else "there is no such data folder"
+        raise StoreError(
+            str(data.absolute()),
+            f"{what}; name another with --data or SPECSERVER_DATA, or fill it with"
+            " 'specserver ingest'",
+        )
+    return data
+
+
+def survey_name(data: Path, context: str) -> str:
+    """Return the survey that the segments of a context say they are of; empty without segments."""
+    marker = next((data / context).glob(f"seg-*/{_MARKER}"), None)
+    return "" if marker is None else _read_marker(marker).survey
+
+
 def list_contexts(data: Path) -> list[str]:
     """Return the contexts that have at least one committed segment, sorted."""
     if not data.is_dir():

@@ -57,6 +57,27 @@ def find_release(context: str, data: Path | None = None) -> tuple[Survey, Releas
     raise UnknownContext(context, known)
 
 
+def missing_survey(context: str, name: str, data: Path) -> str:
+    """Return that the survey of a context is not there and how to bring it; empty if it is.
+
+    Parameters
+    ----------
+    context : what is held
+    name : survey that its segments say they are of; empty: not known
+    data : data folder
+    """
+    try:
+        find_release(context, data)
+    except UnknownContext:
+        called = f"survey {name!r}" if name else "survey"
+        return (
+            f"{context} is held here but not served: its {called} is neither installed nor declared"
+            f" in {context}/survey.json; install the package that has its plug-in (entry point"
+            f" {GROUP}) with pip, beside specserver"
+        )
+    return ""
+
+
 @cache
 def _installed() -> dict[str, Survey]:
     """Return the surveys that installed packages offer, by name."""

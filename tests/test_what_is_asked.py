@@ -1,0 +1,141 @@
+"""What commands ask: a folder that is there, the service that is meant, a port that is free."""
+
+import json
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import specserver
+from commands import command
+from serving import Served, serve
+from specserver.client.api import SpecClient
+from specserver.errors import StoreError
+
+READING = [
+    ("info",),
+    ("contexts",),
+    ("catalogs",),
+    ("verify",),
+    ("serve", "--workers", 1),
+    ("catalog", "list"),
+    ("catalog", "add", "sdss_dr17", "mine", "table.fits"),
+    ("catalog", "remove", "sdss_dr17", "mine"),
+    ("tree", "list"),
+    ("tree", "remove", "sdss_dr17"),
+    ("token", "list"),
+    ("token", "revoke", "abcdef"),
+    ("context", "public", "sdss_dr17"),
+]
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SPECSERVER_URL", "SPECSERVER_DATA"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize("words", READING, ids=lambda words: "-".join(map(str, words[:2])))
+def test_a_folder_that_is_not_there_is_named(words: tuple[object, ...], tmp_path: Path) -> None:
+    gone = tmp_path / "nowhere"
+    said = command(*words, "--data", gone, code=1)
+    assert f"{gone}: there is no such data folder" in said
+    assert "serving" not in said
+    assert not gone.exists()
+    plain_file = tmp_path / "file"
+    plain_file.write_text("")
+    assert f"{plain_file}: is no folder" in command(*words, "--data", plain_file, code=1)
+
+
+def test_opening_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="nowhere: there is no such data folder"):
+        specserver.open(tmp_path / "nowhere")
+
+
+def test_a_folder_that_is_empty_is_no_error(tmp_path: Path) -> None:
+    assert "holds no spectra" in command("verify", "--data", tmp_path)
+    command("info", "--data", tmp_path)
+    assert specserver.open(tmp_path).contexts() == []
+
+
+@pytest.fixture
+def unknown_survey(mock_data: Path, tmp_path: Path) -> Path:
+    """A data folder with a context whose survey is not installed, beside one that is."""
+    for name in ("sdss_dr17", "toy_dr1"):
+        shutil.copytree(mock_data / "sdss_dr17", tmp_path / name)
+    for marker in (tmp_path / "toy_dr1").glob("seg-*/segment.json"):
+        values = json.loads(marker.read_text())
+        marker.write_text(json.dumps({**values, "context": "toy_dr1", "survey": "toy"}))
+    return tmp_path
+
+
+def test_a_survey_that_is_not_installed_is_named(
+    unknown_survey: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    wanted = ("toy_dr1 is held here but not served", "its survey 'toy'", "with pip")
+    for words, code in ((["contexts"], 0), (["info"], 0), (["catalogs"], 0), (["verify"], 1)):
+        said = command(*words, "--data", unknown_survey, code=code)
+        assert all(text in said for text in wanted)
+    assert "150 spectra" in said
+    with serve(unknown_survey, unknown_survey) as running:
+        assert "toy_dr1" not in SpecClient(svc_url=running.url).list_contexts(fmt="text")
+    told = capfd.readouterr().err
+    assert all(text in told for text in wanted)
+
+
+def test_the_service_of_the_option_then_of_the_environment_then_the_folder(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = "http://127.0.0.1:9/spec"
+    (tmp_path / "sub").mkdir()
+    for name in ("contexts", "catalogs", "info"):
+        monkeypatch.delenv("SPECSERVER_URL", raising=False)
+        monkeypatch.setenv("SPECSERVER_DATA", str(served.data))
+        said = command(name)
+        assert f"asking the data folder {served.data}" in said
+        assert "sdss_dr17" in said
+        monkeypatch.setenv("SPECSERVER_DATA", str(tmp_path))
+        monkeypatch.setenv("SPECSERVER_URL", served.url)
+        said = command(name)
+        assert f"asking the service at {served.url} (SPECSERVER_URL)" in said
+        assert "sdss_dr17" in said
+        assert "data folder" not in said
+        monkeypatch.setenv("SPECSERVER_URL", away)
+        said = command(name, "--url", served.url)
+        assert f"asking the service at {served.url} (--url)" in said
+        assert "sdss_dr17" in said
+        assert away in command(name, code=1)
+
+
+@pytest.fixture
+def busy_port() -> Iterator[int]:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen(1)
+        yield taken.getsockname()[1]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_busy_port_is_told_before_anything_is_served(
+    workers: int, busy_port: int, mock_data: Path
+) -> None:
+    said = command("serve", "--data", mock_data, "--port", busy_port, "--workers", workers, code=1)
+    assert f"cannot listen on port {busy_port} of 127.0.0.1: another program listens there" in said
+    assert "--port" in said
+    assert "serving" not in said
+    assert "/spec" not in said
+
+
+def test_a_demonstration_on_a_busy_port_begins_nothing(busy_port: int, tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    said = command("demo", "--once", "--port", busy_port, "--folder", folder, code=1)
+    assert f"cannot listen on port {busy_port}" in said
+    assert not folder.exists()
+
+
+def test_an_address_that_is_not_ours_is_told(mock_data: Path) -> None:
+    said = command("serve", "--data", mock_data, "--host", "192.0.2.1", "--workers", 1, code=1)
+    assert "of 192.0.2.1: " in said
+    assert "serving" not in said
