@@ -228,7 +228,9 @@ def _dataset(
     coords = _catalogue(survey, spectra.table, {*arrays, *_OURS})
     coords["first"] = xr.Variable("spectrum", spectra.first, {"units": "pix"})
     coords["count"] = xr.Variable("spectrum", spectra.count, {"units": "pix"})
-    about = {"units": "Angstrom", "medium": "vacuum", "long_name": "wavelength"}
+    # Where each spectrum has its own, the coordinate of that name says which.
+    medium = survey.medium or "as the coordinate medium says"
+    about = {"units": "Angstrom", "medium": medium, "long_name": "wavelength"}
     if off_lattice:
         own = _own_wave(survey, arrays[survey.grid.axis].data)
         coords["wavelength"] = xr.Variable(("spectrum", "pixel"), own, about)
@@ -292,7 +294,7 @@ def _lazy(stored: StoredRows, chunks: tuple[int, ...]) -> da.Array:
 
 
 def _own_wave(survey: Survey, axis: da.Array) -> da.Array:
-    """Return the wavelengths of spectra with axes of their own, 2D[nspec, npix], vacuum Å."""
+    """Return the wavelengths of spectra with axes of their own, 2D[nspec, npix], Å."""
     published = axis.astype(np.float64)  # type: ignore[no-untyped-call]  # Dask states no types
     wave = 10.0**published if survey.grid.kind == LogLinear.kind else published
     own: da.Array = da.where(published > 0.0, wave, np.nan)

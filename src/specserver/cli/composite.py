@@ -45,6 +45,10 @@ def stack(
     wave: Annotated[
         str | None, typer.Option(metavar="A-B", help="Ends of the composite, Å.")
     ] = None,
+    assume_medium: Annotated[
+        Literal["vacuum", "air"] | None,
+        typer.Option(help="What wavelengths are in where it is not known."),
+    ] = None,
     context: Context = "default",
     skip_missing: Annotated[
         bool, typer.Option("--skip-missing", help="Leave out identifiers that are not found.")
@@ -73,6 +77,7 @@ def stack(
         sigma_clip,
         context,
         wave=wave,
+        assume_medium=assume_medium,
         missing="skip" if skip_missing else "error",
         token=token,
         verbose=True,

@@ -144,6 +144,14 @@ def get(
     cutout: Annotated[
         str | None, typer.Option(metavar="A-B", help="Vacuum wavelengths in Å, as in 6500-7200.")
     ] = None,
+    medium: Annotated[
+        str | None,
+        typer.Option(metavar="M", help="Wavelengths in vacuum or air (default: as published)."),
+    ] = None,
+    assume_medium: Annotated[
+        str | None,
+        typer.Option(metavar="M", help="What wavelengths are in where it is not known."),
+    ] = None,
     resample: Annotated[
         bool, typer.Option("--resample", help="As --align, for other lattices too; conserves flux.")
     ] = False,
@@ -182,6 +190,8 @@ def get(
             cutout,
             context,
             values=values,
+            medium=medium,  # type: ignore[arg-type]  # checked there
+            assume_medium=assume_medium,  # type: ignore[arg-type]  # checked there
             missing=missing,
             fits="rebuilt" if rebuilt else "original",
             token=token,
@@ -191,7 +201,7 @@ def get(
     from ..client.request import read_wanted
     from ..client.transfer import Call
 
-    wanted = read_wanted("numpy", values, cutout, aligned)
+    wanted = read_wanted("numpy", values, cutout, aligned, medium, assume_medium)
     call = Call(context, missing=missing, token=token)
     _print_spectra(client.fetch_named(client.read_named(text, context), wanted, call))
 

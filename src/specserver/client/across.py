@@ -123,7 +123,9 @@ class Across(Transfer):
         parts: list[Spectra] = []
 
         def fetch(ids: Ids, call: Call) -> tuple[Sequence[int], Sequence[str]]:
-            spectra = self._fetch(ids, asked, call, *columns)
+            known = heads[str(call.context)].names
+            own = [one for one in asked.vectors or () if one in known]
+            spectra = self._fetch(ids, replace(asked, vectors=own), call, *columns)
             done = sum(len(part.ids) for part in parts)
             parts.append(spectra)
             return range(done, done + len(spectra.ids)), spectra.head.missing
@@ -131,7 +133,7 @@ class Across(Transfer):
         order = self._gathered(named, call, fetch)
         if wanted.resample:
             with Watch("resampled", at_once=call.verbose) as watch:
-                whole = resample_spectra(parts, wanted.values, watch)
+                whole = resample_spectra(parts, wanted, watch)
             if wanted.cutout_aa is not None:
                 whole = crop(whole, cutout(whole.head.grid, *wanted.cutout_aa))
         else:

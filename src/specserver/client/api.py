@@ -131,6 +131,8 @@ class SpecClient(Composites, Matching, Asking, Pictures):
         profile: str | None = None,
         *,
         values: Values = None,
+        medium: Literal["vacuum", "air"] | None = None,
+        assume_medium: Literal["vacuum", "air"] | None = None,
         id_col: str | None = None,
         missing: Literal["error", "skip"] = "error",
         fits: Literal["original", "rebuilt"] = "original",
@@ -157,9 +159,16 @@ class SpecClient(Composites, Matching, Asking, Pictures):
             ``resample`` does so also for spectra that lie off it, conserving flux; the result has
             flux, ivar and masks (rules: `specserver.client.resample`).
         cutout
-            Vacuum Å, ``'6500-7200'`` or a pair; implies ``align``.
+            Vacuum Å, ``'6500-7200'`` or a pair; implies ``align``. With ``medium='air'`` Å in air.
         values
             Vectors wanted, ``'flux,ivar'`` or a list; only these travel.
+        medium
+            Give wavelengths in ``vacuum`` or in ``air`` (Ciddor 1996), whatever they are published
+            in. By default they are as published, in the medium that ``meta['medium']`` names, and
+            in vacuum with ``align='resample'``. Flux density per Å is never changed.
+        assume_medium
+            What the wavelengths are in of spectra of which it is not known, ``vacuum`` or ``air``.
+            Without it these are brought neither into a medium nor together with others.
         id_col
             The column of a table that holds the identifiers.
         missing
@@ -176,7 +185,7 @@ class SpecClient(Composites, Matching, Asking, Pictures):
             One object for one identifier, else in the order of the identifiers; a collection and
             a SpectrumList also for one. ``'OK'`` when files were written.
         """
-        wanted = read_wanted(fmt, values, cutout, align)
+        wanted = read_wanted(fmt, values, cutout, align, medium, assume_medium)
         if missing not in {"error", "skip"}:
             raise BadParameter("missing", missing, "error or skip")
         if fits not in {"original", "rebuilt"}:
@@ -219,6 +228,7 @@ class SpecClient(Composites, Matching, Asking, Pictures):
         dark: bool = False,
         overplot: bool = False,
         show: bool = True,
+        assume_medium: Literal["vacuum", "air"] | None = None,
         id_col: str | None = None,
         missing: Literal["error", "skip"] = "error",
         timeout: float | None = None,
@@ -248,6 +258,9 @@ class SpecClient(Composites, Matching, Asking, Pictures):
             Show up to eight spectra over one another, behind the one that is chosen.
         show
             Without ``out``: open it, in the notebook or in a browser; False returns the page.
+        assume_medium
+            What the wavelengths are in of spectra of which it is not known. Those in air are drawn
+            in vacuum; what is not known is drawn as it is, and over no others.
         id_col, missing, timeout
             As in `getSpec`.
 
@@ -258,9 +271,11 @@ class SpecClient(Composites, Matching, Asking, Pictures):
         """
         from ..render.viewer import Look
         from . import viewer
+        from .viewed import in_vacuum
 
         call = Call(context, profile, missing, timeout, token, debug, verbose)
         spectra = self._look(data, id_col, call, viewer.require_count)
+        spectra = in_vacuum(spectra, assume_medium, together=overplot)
         if z is not None:
             spectra = viewer.with_redshifts(spectra, z)
         page = viewer.make_page(spectra, Look(title or "", width, height, dark, overplot))

@@ -11,6 +11,7 @@ import pyarrow as pa
 from numcodecs import blosc
 
 from ..errors import StoreError
+from ..model.medium import UNKNOWN
 from .columns import view
 from .wire import StreamHead
 
@@ -39,6 +40,8 @@ class Rows:
     """1D[n] int64, valid pixels."""
     on_lattice: npt.NDArray[np.bool_]
     """1D[n] bool"""
+    media: list[str]
+    """Medium of the wavelengths of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,15 @@ def read_rows(batch: pa.RecordBatch, head: StreamHead) -> Rows:
         first=first,
         count=count,
         on_lattice=on_lattice,
+        media=_media(batch, head),
     )
+
+
+def _media(batch: pa.RecordBatch, head: StreamHead) -> list[str]:
+    """Return the medium of each spectrum: that of all, or what it states."""
+    if head.medium or "medium" not in batch.schema.names:
+        return [head.medium or UNKNOWN] * batch.num_rows
+    return [str(one or UNKNOWN) for one in batch.column("medium").to_pylist()]
 
 
 def open_cells(batch: pa.RecordBatch, name: str, target: npt.NDArray[Any]) -> Cells:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from ..errors import BadParameter, StoreError
+from ..ops.media import read_medium
 from .across import Across
 from .progress import Watch
 from .request import Cutout, read_wanted
@@ -35,6 +36,7 @@ class Composites(Across):
         profile: str | None = None,
         *,
         z: Any = None,
+        assume_medium: Literal["vacuum", "air"] | None = None,
         wave: Cutout = None,
         step: float | None = None,
         maxiters: int = 3,
@@ -68,6 +70,10 @@ class Composites(Across):
         z
             A redshift for each spectrum, or one for all; by default the catalogue's. A spectrum
             whose redshift is not known (NaN), or -1 or less, is left out.
+        assume_medium
+            What the wavelengths are in of spectra of which it is not known, ``vacuum`` or ``air``.
+            Those in air are converted to vacuum (Ciddor 1996); without this, spectra whose medium
+            is not known are combined with no others.
         wave
             Ends of the composite, vacuum Å of the frame; by default what the spectra reach.
         step
@@ -101,6 +107,7 @@ class Composites(Across):
             "wave": _limits("wave", wave),
             "step": None if step is None else float(step),
             "z": _redshifts(z),
+            "assume_medium": read_medium("assume_medium", assume_medium),
         }
         _require_known(body)
         began = perf_counter()
@@ -112,6 +119,7 @@ class Composites(Across):
         if made.meta["missing"]:
             _warn_missing(tuple(made.meta["missing"]), len(ids))
         _warn_skipped(made)
+        _warn_unweighted(made)
         if verbose:
             say(f"{made.nspec:,} spectra combined in {perf_counter() - began:.2f} s")
         return made
@@ -199,6 +207,15 @@ def _batches(reader: Any) -> Iterable[tuple[Any, dict[str, Any]]]:
         except StopIteration:
             return
         yield batch, json.loads((metadata or {}).get(_KEY, b"{}"))
+
+
+def _warn_unweighted(made: "CompositeSpectrum") -> None:
+    """Warn of spectra without uncertainties, which all count alike."""
+    if not made.meta.get("weighted", True):
+        text = "the spectra state no uncertainties: all pixels count alike, and error is NaN"
+        if made.meta["method"] == "ivar":
+            text += "; the mean is not weighted"
+        warnings.warn(text, UserWarning, stacklevel=_caller_depth())
 
 
 def _warn_skipped(made: "CompositeSpectrum") -> None:

@@ -216,7 +216,8 @@ def _given_up(data: list[Any] | npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
 def _about(spectra: "Spectra", index: int) -> dict[str, Any]:
     """Return what is known of one spectrum."""
     about = {"id": int(spectra.ids[index]), "context": spectra.contexts[index]}
-    return about | {"survey": spectra.head.survey}
+    about["survey"] = spectra.head.survey
+    return about | ({"medium": spectra.media[index]} if spectra.media else {})
 
 
 def _one_frame(spectra: "Spectra", index: int, record: npt.NDArray[Any]) -> "pd.DataFrame":
@@ -256,6 +257,9 @@ def _aligned_spectrum(spectra: "Spectra") -> "Spectrum":
     """Build one Spectrum with 2-D flux; what differs from row to row is an array in ``meta``."""
     head = spectra.head
     about: dict[str, Any] = {"id": spectra.ids, "context": spectra.contexts, "survey": head.survey}
+    if spectra.media:
+        # Aligned spectra are of one medium.
+        about["medium"] = spectra.media[0]
     if REDSHIFT in spectra.columns:
         about["redshift"] = spectra.columns[REDSHIFT]
     wave = head.grid.wave(head.span.first, head.span.count)

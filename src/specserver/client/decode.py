@@ -6,7 +6,7 @@ two of them ask for Python's lock with every spectrum.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -44,6 +44,8 @@ class Spectra:
     """1D[nspec] bool; False where a spectrum has its own wavelengths."""
     columns: dict[str, npt.NDArray[Any]]
     """1D[nspec] each: the catalogue columns asked for."""
+    media: list[str] = field(default_factory=list)
+    """Medium of the wavelengths of each: ``vacuum``, ``air`` or ``unknown``."""
 
 
 def decode_spectra(
@@ -137,6 +139,7 @@ def _decoded(head: StreamHead, layout: "_Layout", sink: "_Sink", kinds: pa.Schem
         first=np.concatenate([rows.first for rows in sink.rows] or [np.empty(0, np.int64)]),
         on_lattice=np.concatenate([rows.on_lattice for rows in sink.rows] or [np.empty(0, bool)]),
         columns=sink.columns(kinds),
+        media=[medium for rows in sink.rows for medium in rows.media],
     )
 
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import ipc
 
-from ..errors import StoreError
+from ..errors import BadParameter, StoreError
 from ..model.grid import PixelRange
 from ..model.survey import Vector
 from .columns import Readable
@@ -58,6 +58,10 @@ def align_parts(parts: Sequence[Spectra]) -> Spectra:
         Aligned each, all on the same lattice; the result has the vectors that all have.
     """
     record, grid = common_record([part.head for part in parts]), parts[0].head.grid
+    media = {medium for part in parts for medium in part.media}
+    if len(media) > 1:
+        allowed = "spectra of one medium; align='resample' brings them together"
+        raise BadParameter("align", f"spectra in {' and '.join(sorted(media))}", allowed)
     spans = [part.head.span for part in parts if part.head.span.count] or [PixelRange(0, 0)]
     window = PixelRange(min(one.first for one in spans), max(one.stop for one in spans))
     dtype = np.dtype([(vector.name, vector.dtype) for vector in record])
@@ -75,7 +79,11 @@ def align_parts(parts: Sequence[Spectra]) -> Spectra:
 
 
 def joined(
-    parts: Sequence[Spectra], record: tuple[Vector, ...], window: PixelRange, data: Array
+    parts: Sequence[Spectra],
+    record: tuple[Vector, ...],
+    window: PixelRange,
+    data: Array,
+    medium: str | None = None,
 ) -> Spectra:
     """Return aligned spectra of several contexts with what is known of each.
 
@@ -84,7 +92,12 @@ def joined(
     record, window
         Vectors and lattice pixels of ``data``.
     data : 2D[nspec, npix] structured, part after part
+    medium
+        What all were brought to; None: each is in its own.
     """
+    media = [one for part in parts for one in part.media]
+    if medium is not None:
+        media = [medium] * len(data)
     heads = [part.head for part in parts]
     marks = {(head.mask_vector, head.bad_bits) for head in heads}
     # Bits of different meaning are kept, and say nothing of pixels that are bad.
@@ -97,6 +110,7 @@ def joined(
         nspec=len(data),
         span=window,
         missing=tuple(one for each in heads for one in each.missing),
+        medium=shared_medium(media),
         mask_vector=mask_vector,
         bad_bits=bad_bits,
     )
@@ -109,7 +123,13 @@ def joined(
         first=np.concatenate([part.first for part in parts]),
         on_lattice=np.concatenate([part.on_lattice for part in parts]),
         columns={name: join_values([part.columns[name] for part in parts]) for name in names},
+        media=media,
     )
+
+
+def shared_medium(media: Sequence[str]) -> str:
+    """Return the medium that all spectra have; empty where they differ, or there are none."""
+    return media[0] if len(set(media)) == 1 else ""
 
 
 def join_values(parts: Sequence[Array]) -> Array:
@@ -146,6 +166,7 @@ def take(spectra: Spectra, order: Sequence[int]) -> Spectra:
         first=spectra.first[index],
         on_lattice=spectra.on_lattice[index],
         columns={name: values[index] for name, values in spectra.columns.items()},
+        media=[spectra.media[one] for one in order],
     )
 
 

@@ -221,6 +221,7 @@ class Pictures(Across):
         figsize: tuple[float, float] | None = None,
         scale: str | float | Iterable[float] | None = None,
         offset: float | Iterable[float] = 0.0,
+        assume_medium: Literal["vacuum", "air"] | None = None,
         spec_args: Mapping[str, Any] | None = None,
         model_args: Mapping[str, Any] | None = None,
         ivar_args: Mapping[str, Any] | None = None,
@@ -267,11 +268,15 @@ class Pictures(Across):
             A factor for the fluxes, or one each; ``'median'`` divides each by its median.
         offset
             Flux added: of several each lies so much above the one before, or one each.
+        assume_medium
+            What the wavelengths are in of spectra of which it is not known. Those in air are drawn
+            in vacuum; what is not known is drawn over no others.
         spec_args, model_args, ivar_args, sky_args
             Arguments of matplotlib's ``plot`` for each of the curves.
         """
         from .overlaid import read_several
         from .plotting import PlotWanted, draw, save, show
+        from .viewed import in_vacuum
 
         wanted = PlotWanted(
             rest_frame, z, xlim, ylim, title, xlabel, ylabel, values, sky, model, lines,
@@ -281,7 +286,8 @@ class Pictures(Across):
         )  # fmt: skip
         call = Call(context, profile, "error", timeout, token, debug, verbose)
         write = self._writer(out, call)
-        drawing = draw(wanted, read_several(self, _either("spec", spec, "data", data), call))
+        several = read_several(self, _either("spec", spec, "data", data), call)
+        drawing = draw(wanted, in_vacuum(several, assume_medium, together=True))
         if write and out:
             write(save(drawing, os.fspath(out)))
         else:

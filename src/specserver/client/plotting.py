@@ -116,6 +116,7 @@ def draw(asked: PlotWanted, spectra: Sequence["Viewed"]) -> Drawing:
         ylabel=asked.ylabel or ("flux density / median" if is_median(asked.scale) else None),
         grid=bool(asked.grid),
         dark=bool(asked.dark),
+        medium=spectra[0].medium,
         args={name: args for name, args in asked.args.items() if args},
     )
     figsize = asked.figsize or (12.0, 5.0 + 1.4 * len(panels_of(look)))
@@ -147,6 +148,7 @@ def _plotted(
         flux_unit=unit_label(one.flux_unit),
         z=one.z,
         lines=lines,
+        medium=one.medium,
     )
 
 

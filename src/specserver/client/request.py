@@ -7,6 +7,9 @@ from math import isfinite
 from typing import Any, Final
 
 from ..errors import BadParameter
+from ..model.lines import air_to_vacuum
+from ..model.medium import AIR
+from ..ops.media import read_medium
 from .answers import split_names
 
 Values = str | Iterable[str] | None
@@ -51,6 +54,18 @@ class Wanted:
     align: bool
     resample: bool = False
     """Lay spectra that lie off the lattice on it, too."""
+    medium: str | None = None
+    """What wavelengths are to be in; None: as published, and in vacuum where brought together."""
+    assume_medium: str | None = None
+    """What those are in of which it is not known."""
+
+    @property
+    def vacuum_cutout_aa(self) -> tuple[float, float] | None:
+        """The limits as the service takes them, vacuum Å; a caller gives them in ``medium``."""
+        if self.cutout_aa is None or self.medium != AIR:
+            return self.cutout_aa
+        low, high = (float(air_to_vacuum(end)) for end in self.cutout_aa)
+        return low, high
 
     @property
     def is_spectrum(self) -> bool:
@@ -58,7 +73,14 @@ class Wanted:
         return self.fmt in {"spectrum", "collection", "list"}
 
 
-def read_wanted(fmt: str, values: Values, cutout: Cutout, align: bool | str) -> Wanted:
+def read_wanted(
+    fmt: str,
+    values: Values,
+    cutout: Cutout,
+    align: bool | str,
+    medium: str | None = None,
+    assume_medium: str | None = None,
+) -> Wanted:
     """Check the parameters that say in which form spectra are wanted.
 
     A cutout implies ``align``, as the description of the service has it.
@@ -89,7 +111,12 @@ def read_wanted(fmt: str, values: Values, cutout: Cutout, align: bool | str) -> 
         cutout_aa=limits,
         align=bool(align) or limits is not None or kind == "collection",
         resample=resampled,
+        medium=read_medium("medium", medium),
+        assume_medium=read_medium("assume_medium", assume_medium),
     )
+    if kind == "fits" and result.medium is not None:
+        allowed = "a FITS file comes as it is: its wavelengths are in the medium of the survey"
+        raise BadParameter("medium", medium, allowed)
     # A Spectrum has its axis whether or not it was named among the values.
     return replace(result, values=None) if result.is_spectrum else result
 

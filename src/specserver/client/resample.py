@@ -12,6 +12,9 @@ others are resampled (`specserver.ops.rebin`), after these rules:
 * Pixels whose flux or ivar is no finite number, or whose ivar is negative, are bad likewise:
   their ivar is 0, on the lattice too.
 * Bits of a mask are set where any input pixel has them that the output pixel overlaps.
+* Wavelengths in air become those in vacuum first (Ciddor 1996), or the other way round where air
+  is wanted; flux density per Å stays as it is. Spectra whose medium is not known are laid on no
+  others.
 * Neighbours that share an input pixel are correlated; ``ivar`` does not tell.
 * Vectors in pixels and those derived from other resolutions (wdisp, sky, model) are left out.
 * Of several surveys the lattice is that of the first, and the masks are those that all have under
@@ -29,12 +32,14 @@ from ..errors import BadParameter
 from ..model.grid import Grid, PixelRange, span
 from ..model.survey import Vector
 from ..ops.maskbits import any_bits
+from ..ops.media import Change, assumed, change_of, common_medium
 from ..ops.pixels import Edges, pixel_edges
 from ..ops.rebin import rebin
 from .convert import axis_wave
 from .decode import Spectra
 from .joined import common_record, joined
 from .progress import Watch
+from .request import Wanted
 from .wire import StreamHead
 
 VECTORS: Final = ("flux", "ivar")
@@ -46,51 +51,67 @@ _ROUNDING: Final = 1e-9
 Array = npt.NDArray[Any]
 
 
-def resample_spectra(parts: Sequence[Spectra], values: list[str] | None, watch: Watch) -> Spectra:
+def resample_spectra(parts: Sequence[Spectra], wanted: Wanted, watch: Watch) -> Spectra:
     """Lay spectra on the lattice of the first survey, over the span of all of them.
 
     Parameters
     ----------
     parts
         Unaligned spectra with the axis, flux and ivar, a part a survey.
-    values
-        Fields of the result; None for all that can be resampled: axis, flux, ivar and masks.
+    wanted
+        Its values are the fields of the result; None for all that can be resampled: axis, flux,
+        ivar and masks. Its medium is that of the lattice: vacuum where none is said.
 
     Returns
     -------
     Spectra
         Aligned: 2D[nspec, npix] structured, part after part.
+
+    Raises
+    ------
+    BadParameter
+        The medium of some spectra is not known.
     """
-    record = resampled_record([part.head for part in parts], values)
-    grid, window = parts[0].head.grid, _window(parts)
+    record = resampled_record([part.head for part in parts], wanted.values)
+    media = assumed([one for part in parts for one in part.media], wanted.assume_medium)
+    names = [one for part in parts for one in part.ids.tolist()]
+    medium = common_medium(media, wanted.medium, names)
+    changes = [change_of(one, medium) for one in media]
+    grid, window = parts[0].head.grid, _window(parts, changes)
     dtype = np.dtype([(vector.name, vector.dtype) for vector in record])
     data = np.zeros((sum(len(part.data) for part in parts), window.count), dtype)
     moved = [vector.name for vector in record if vector.name != grid.axis]
     if grid.axis in (dtype.names or ()):
         data[grid.axis] = grid.axis_values(window.first, window.count)
-    wanted = _edges(grid, window)
+    pixels = _edges(grid, window)
     done = 0
     for part in parts:
         own = _on_lattice(part)
         # All spectra on one lattice share its edges.
-        lattice = None if part.head.grid == grid else _edges(part.head.grid, own)
+        same = part.head.grid == grid
+        lattice = None if same and not any(changes) else _edges(part.head.grid, own)
         for index, one in enumerate(part.data):
-            edges = None
+            edges, change = None, changes[done]
             first = int(part.first[index])
             if not part.on_lattice[index]:
                 edges = _own_edges(part.head.grid, one)
-            elif lattice is not None:
+            elif lattice is not None and not (same and change is None):
                 begin = first - own.first
                 edges = Edges.without_gaps(lattice[begin : begin + len(one) + 1])
             if edges is None:
                 at, fields = first - window.first, _moved(one, moved)
             else:
-                at, fields = _resampled(one, edges, wanted)
+                at, fields = _resampled(one, _changed(edges, change), pixels)
             for name in moved if len(one) else ():
                 data[name][done, at : at + len(fields[name])] = fields[name]
             done += 1
             watch(done, len(data))
-    return joined(parts, record, window, data)
+    return joined(parts, record, window, data, medium)
+
+
+def _changed(edges: Edges, change: Change | None) -> Edges:
+    """Return edges in another medium."""
+    return edges if change is None else Edges(change(edges.wave), edges.place)
 
 
 def resampled_record(heads: Sequence[StreamHead], values: list[str] | None) -> tuple[Vector, ...]:
@@ -133,19 +154,23 @@ def _moved(record: Array, names: Sequence[str]) -> dict[str, Array]:
     return fields
 
 
-def _window(parts: Sequence[Spectra]) -> PixelRange:
-    """Return the pixels of the first part's lattice that hold all spectra."""
+def _window(parts: Sequence[Spectra], changes: Sequence[Change | None]) -> PixelRange:
+    """Return the pixels of the first part's lattice that hold all spectra, changed or not."""
     grid = parts[0].head.grid
     runs = []
+    done = 0
     for part in parts:
-        own = _on_lattice(part)
-        if own.count and part.head.grid == grid:
+        own, mine = _on_lattice(part), changes[done : done + len(part.data)]
+        done += len(mine)
+        if own.count and part.head.grid == grid and None in mine:
             runs.append(own)
-        elif own.count:
-            runs.append(_covered(grid, _edges(part.head.grid, own)[[0, -1]]))
-        for record, on_lattice in zip(part.data, part.on_lattice.tolist(), strict=True):
+        if own.count and (part.head.grid != grid or any(mine)):
+            ends = _edges(part.head.grid, own)[[0, -1]]
+            runs += [_covered(grid, ends if one is None else one(ends)) for one in set(mine)]
+        for record, on_lattice, one in zip(part.data, part.on_lattice.tolist(), mine, strict=True):
             if not on_lattice and len(record):
-                runs.append(_covered(grid, _own_edges(part.head.grid, record).ends))
+                edges = _own_edges(part.head.grid, record)
+                runs.append(_covered(grid, _changed(edges, one).ends))
     if not runs:
         return PixelRange(0, 0)
     return PixelRange(min(one.first for one in runs), max(one.stop for one in runs))

@@ -27,7 +27,7 @@ class CompositeSpectrum:
     """A composite of many spectra; NaN in flux and errors where none counts."""
 
     wavelength: npt.NDArray[np.float64]
-    """1D[npix], vacuum Å of the frame."""
+    """1D[npix], Å of the frame, in vacuum; ``meta['medium']`` says where that is not known."""
     flux: npt.NDArray[np.float64]
     """1D[npix]"""
     error: npt.NDArray[np.float64]
@@ -50,6 +50,11 @@ class CompositeSpectrum:
         """1D[npix], inverse variance; zero where no spectrum counts."""
         good = (self.count > 0) & (self.error > 0)
         return np.divide(1.0, self.error**2, out=np.zeros(len(self.error)), where=good)
+
+    @property
+    def weighted(self) -> bool:
+        """Whether the spectra had uncertainties: without them ``error`` is NaN."""
+        return bool(self.meta.get("weighted", True))
 
     def to_numpy(self) -> npt.NDArray[Any]:
         """Return a structured array, 1D[npix]: wavelength, flux, both errors, count."""
@@ -80,7 +85,7 @@ class CompositeSpectrum:
         return Spectrum(
             flux=u.Quantity(np.where(empty, 0.0, self.flux), unit),
             spectral_axis=u.Quantity(self.wavelength, u.AA),
-            uncertainty=InverseVariance(self.ivar, unit=unit**-2),
+            uncertainty=InverseVariance(self.ivar, unit=unit**-2) if self.weighted else None,
             mask=empty,
             meta=meta,
         )
@@ -155,14 +160,15 @@ class CompositeSpectrum:
         spectrum = Plotted(
             wave=self.wavelength,
             flux=self.flux,
-            ivar=self.ivar,
+            ivar=self.ivar if self.weighted else (self.count > 0).astype(np.float64),
             model=None,
             title=f"{_TITLES[self.meta['method']]} of {self.nspec:,} spectra",
             flux_unit=unit_label(self.unit) or "normalised",
             z=0.0 if rest else None,
             lines=EMISSION_LINES if rest else (),
         )
-        look = FigureLook(parts=("flux", "noise"), rest=rest, grid=True)
+        parts = ("flux", "noise") if self.weighted else ("flux",)
+        look = FigureLook(parts=parts, rest=rest, grid=True)
         return Drawing((spectrum,), look, None, _FIGSIZE_IN)
 
     def _repr_png_(self) -> bytes:

@@ -78,7 +78,11 @@ class Transfer(Connection):
             from .resample import resample_spectra
 
             with Watch("resampled", at_once=call.verbose) as watch:
-                spectra = resample_spectra([spectra], wanted.values, watch)
+                spectra = resample_spectra([spectra], wanted, watch)
+        else:
+            from .media import in_medium
+
+            spectra = in_medium(spectra, wanted)
         if spectra.head.missing:
             _warn_missing(spectra.head.missing, len(ids))
         nbytes = sum(one.nbytes for one in spectra.data) if call.verbose else 0
@@ -110,6 +114,7 @@ class Transfer(Connection):
     def _save(self, ids: Ids, wanted: Wanted, target: "Target", call: Call) -> int:
         """Write each spectrum as a file while the rest travels; return how many there were."""
         from .decode import decode_batches
+        from .media import in_medium
         from .save import put_spectra
 
         if wanted.resample:
@@ -126,7 +131,7 @@ class Transfer(Connection):
             for part in decode_batches(answer, values=wanted.values, align=wanted.align):
                 if not done and part.head.missing:
                     _warn_missing(part.head.missing, len(ids))
-                put_spectra(part, wanted.fmt, target)
+                put_spectra(in_medium(part, wanted), wanted.fmt, target)
                 done += len(part.ids)
                 nbytes += sum(one.nbytes for one in part.data)
                 watch(done, part.head.nspec)
@@ -182,10 +187,13 @@ class Transfer(Connection):
         if wanted.resample and vectors is not None:
             from .resample import VECTORS
 
-            vectors = list(dict.fromkeys([*vectors, *VECTORS]))
+            # Not every survey states uncertainties.
+            known = self._head(call).names
+            needed = [one for one in VECTORS if one in known]
+            vectors = list(dict.fromkeys([*vectors, *needed]))
         return self._asked(ids, call) | {
             "vectors": vectors,
-            "cutout": wanted.cutout_aa,
+            "cutout": wanted.vacuum_cutout_aa,
             "align": wanted.align and not wanted.resample,
             "columns": [*([_REDSHIFT] if wanted.is_spectrum else []), *columns],
         }

@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 from ..errors import BadParameter, UnknownField
 from ..model.ids import USUAL_FORM, usual_tuples
+from ..model.medium import UNKNOWN, VACUUM
+from ..ops.media import assumed, change_of, common_medium, is_medium, read_medium
 from .convert import FLUX_UNIT, REDSHIFT, axis_wave
 from .request import Wanted
 
@@ -123,9 +125,43 @@ def _fetched(spectra: "Spectra", index: int, columns: Mapping[str, str]) -> "Vie
     facts += _place_of(spectra, index)
     facts.append(("in", spectra.contexts[index]))
     unit = spectra.head.flux_unit
+    medium = spectra.media[index] if spectra.media else VACUUM
     return _viewed(
-        wave, fields, name=str(number), facts=tuple(facts), z=_redshift(values["z"]), unit=unit
-    )
+        wave, fields, name=str(number), facts=tuple(facts), z=_redshift(values["z"]), unit=unit,
+        medium=medium,
+    )  # fmt: skip
+
+
+def in_vacuum(
+    spectra: Sequence["Viewed"], assume: str | None = None, *, together: bool
+) -> list["Viewed"]:
+    """Return spectra on vacuum wavelengths, as lines are marked; as they are where not known.
+
+    Parameters
+    ----------
+    assume
+        Medium of those of which it is not known.
+    together
+        Whether they are drawn over one another.
+
+    Raises
+    ------
+    BadParameter
+        Drawn together, the medium of some is known and of others not.
+    """
+    media = assumed([one.medium for one in spectra], read_medium("assume_medium", assume))
+    if together:
+        common_medium(media, None, [one.name or "a spectrum" for one in spectra])
+    made = []
+    for one, medium in zip(spectra, media, strict=True):
+        change = change_of(medium, VACUUM)
+        if change is not None:
+            made.append(replace(one, wave=change(one.wave), medium=VACUUM))
+        elif medium == UNKNOWN:
+            made.append(replace(one, facts=(*one.facts, ("medium", UNKNOWN))))
+        else:
+            made.append(replace(one, medium=medium))
+    return made
 
 
 def _place_of(spectra: "Spectra", index: int) -> list[tuple[str, str]]:
@@ -204,7 +240,14 @@ def _held(fields: Mapping[str, npt.NDArray[Any]], about: Mapping[str, Any], unit
         facts=_said(about),
         z=_redshift(about.get("redshift")),
         unit=unit,
+        medium=_medium(about),
     )
+
+
+def _medium(about: Mapping[str, Any]) -> str:
+    """Return the medium that an object says its wavelengths are in; vacuum where it does not."""
+    said = about.get("medium")
+    return str(said) if isinstance(said, str) and is_medium(said) else VACUUM
 
 
 def _said(about: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
@@ -251,6 +294,7 @@ def _read_specutils(spectrum: Any) -> Iterator["Viewed"]:
             facts=_said(about),
             z=_redshift(about.get("redshift", getattr(spectrum, "redshift", None))),
             unit=str(unit),
+            medium=_medium(spectrum.meta),
         )
 
 
@@ -262,6 +306,7 @@ def _viewed(
     facts: tuple[tuple[str, str], ...],
     z: float | None,
     unit: str,
+    medium: str,
 ) -> "Viewed":
     """Return what is shown of vectors, 1D[npix] each."""
     from ..render.style import Viewed
@@ -278,4 +323,5 @@ def _viewed(
         facts=facts,
         z=z,
         flux_unit=unit,
+        medium=medium,
     )

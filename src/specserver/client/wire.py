@@ -32,6 +32,8 @@ class StreamHead:
     mask_vector: str
     bad_bits: int
     id_column: str
+    medium: str = ""
+    """Medium of the wavelengths of all spectra; empty where each states its own."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -97,4 +99,5 @@ def _head(head: Mapping[str, Any]) -> StreamHead:
         mask_vector=str(head.get("mask_vector") or ""),
         bad_bits=int(head.get("bad_bits") or 0),
         id_column=str(head.get("id_column") or "id"),
+        medium=str(head.get("medium") or ""),
     )

@@ -63,10 +63,20 @@ def stream_table(table: pa.Table, rows: int = 100_000) -> Iterator[bytes]:
 
 
 def spectra_schema(
-    meta: Mapping[str, Any], id_dtype: str, cells: Sequence[str], columns: pa.Schema | None
+    meta: Mapping[str, Any],
+    id_dtype: str,
+    cells: Sequence[str],
+    columns: pa.Schema | None,
+    *,
+    with_media: bool = False,
 ) -> pa.Schema:
-    """Return the schema of a stream of spectra, its description in the metadata."""
+    """Return the schema of a stream of spectra, its description in the metadata.
+
+    ``with_media``: each spectrum states the medium of its wavelengths.
+    """
     schema = _plain_schema(id_dtype, tuple(cells))
+    if with_media:
+        schema = schema.append(pa.field("medium", pa.string()))
     for field in columns or ():
         schema = schema.append(pa.field(f"col:{field.name}", field.type))
     return schema.with_metadata({"specserver": json.dumps(meta)})
@@ -92,11 +102,14 @@ def spectra_batch(
     contexts: Sequence[str],
     cells: Mapping[str, pa.Array],
     columns: pa.Table | None,
+    media: Sequence[str] | None = None,
 ) -> pa.RecordBatch:
     """Return one batch of spectra."""
     values: dict[str, Any] = {name: pa.array(array) for name, array in arrays.items()}
     values["context"] = pa.array(contexts, pa.string())
     values |= cells
+    if media is not None:
+        values["medium"] = pa.array(media, pa.string())
     if columns is not None:
         for name in columns.column_names:
             values[f"col:{name}"] = columns.column(name).combine_chunks()

@@ -14,8 +14,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import AutoMinorLocator
 
+from ..model.medium import UNKNOWN, VACUUM
 from .style import (
     REST_LABEL,
+    UNKNOWN_LABEL,
     WAVE_LABEL,
     Floats,
     Mark,
@@ -55,6 +57,8 @@ class FigureLook:
     ylabel: str | None = None
     grid: bool = False
     dark: bool = False
+    medium: str = VACUUM
+    """Of the wavelengths."""
     args: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """By part: more arguments of matplotlib's ``Axes.plot``."""
 
@@ -144,6 +148,8 @@ def flux_label(spectrum: Plotted, look: FigureLook) -> str:
 
 def wave_label(look: FigureLook) -> str:
     """Return the name of the wavelength axis."""
+    if look.medium == UNKNOWN:
+        return look.xlabel or ("rest-frame " if look.rest else "") + UNKNOWN_LABEL
     return look.xlabel or (REST_LABEL if look.rest else WAVE_LABEL)
 
 

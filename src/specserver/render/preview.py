@@ -11,7 +11,6 @@ import numpy as np
 
 from .sheet import Sheet, font_of, new_sheet, text_mask, upright_mask
 from .style import (
-    WAVE_LABEL,
     Floats,
     Mark,
     Plotted,
@@ -19,6 +18,7 @@ from .style import (
     flux_limits,
     noise_of,
     place_marks,
+    wave_label,
     wave_limits,
 )
 from .trace import Steps, View, find_steps, trace
@@ -46,7 +46,7 @@ def preview_png(spectrum: Plotted, *, dark: bool = False) -> bytes:
     title = spectrum.title + (f"    {spectrum.about}" if spectrum.about else "")
     sheet.text((view.left, view.top - 8), title, "ls")
     _draw_legend(sheet, view, spectrum)
-    sheet.text((view.left + view.width / 2, height - 6), WAVE_LABEL, "ms")
+    sheet.text((view.left + view.width / 2, height - 6), wave_label([spectrum.medium]), "ms")
     _label_flux(sheet, spectrum.flux_unit, view.top + view.height / 2)
     return sheet.png()
 
@@ -87,7 +87,7 @@ def grid_png(
         view = View(*inside, waves or wave_limits(spectrum.wave), flux_limits(spectrum))
         _draw_cell(sheet, view, spectrum)
         _head_cell(sheet, view, spectrum)
-    sheet.text((sheet.width / 2, sheet.height - 5), WAVE_LABEL, "ms")
+    sheet.text((sheet.width / 2, sheet.height - 5), wave_label(one.medium for one in spectra), "ms")
     if spectra:
         _label_flux(sheet, spectra[0].flux_unit, sheet.height / 2)
     return sheet.png()

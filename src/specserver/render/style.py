@@ -1,6 +1,7 @@
 """What all pictures of spectra have in common: colours, limits, ticks, units, marks of lines."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import ceil, floor, isfinite, log10
 from typing import Any, Final
@@ -9,10 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..model.lines import SpectralLine
+from ..model.medium import UNKNOWN, VACUUM
 from ..ops.pixels import find_gaps
 
 Floats = npt.NDArray[np.floating[Any]]
 
+UNKNOWN_LABEL: Final = "wavelength (Å), in vacuum or in air: not known"
 WAVE_LABEL: Final = "vacuum wavelength (Å)"
 REST_LABEL: Final = "rest-frame vacuum wavelength (Å)"
 # Robust limits: a few hot pixels must not flatten the spectrum.
@@ -79,7 +82,7 @@ def theme(*, dark: bool) -> Theme:
 
 @dataclass(frozen=True, slots=True)
 class Plotted:
-    """What is drawn of a spectrum; all 1D[npix] over vacuum wavelengths in Å."""
+    """What is drawn of a spectrum; all 1D[npix] over wavelengths in Å."""
 
     wave: npt.NDArray[np.float64]
     flux: Floats
@@ -93,6 +96,13 @@ class Plotted:
     """Class and redshift, in a few words."""
     z: float | None = None
     lines: tuple[SpectralLine, ...] = ()
+    medium: str = VACUUM
+    """Of the wavelengths; lines are marked in vacuum, beside what is not known, too."""
+
+
+def wave_label(media: Iterable[str]) -> str:
+    """Return the name of the wavelength axis of spectra in some media."""
+    return UNKNOWN_LABEL if UNKNOWN in set(media) else WAVE_LABEL
 
 
 def good_pixels(flux: Floats, ivar: Floats | None) -> npt.NDArray[np.bool_]:
@@ -282,7 +292,7 @@ class Viewed:
     """A spectrum to look at; all vectors 1D[npix]."""
 
     wave: npt.NDArray[np.float64]
-    """Vacuum Å, ascending."""
+    """Å, ascending, in ``medium``."""
     flux: npt.NDArray[np.floating[Any]]
     ivar: npt.NDArray[np.floating[Any]] | None = None
     """Where it is 0 the spectrum has a gap; None: the noise is not known."""
@@ -295,6 +305,8 @@ class Viewed:
     """Redshift where the lines are marked first; None: not known, 0."""
     flux_unit: str = ""
     """As astropy reads it."""
+    medium: str = VACUUM
+    """Of the wavelengths."""
 
 
 def with_gaps(one: Viewed) -> Viewed:

@@ -21,6 +21,7 @@ from ..formats.arrow import (
 from ..formats.files import stream_files
 from ..model.region import Cone, Polygon, cone, polygon
 from ..service import CellBatch, QueryRequest, Selection, SpectroscopicService
+from ..service.media import require_one_medium
 from .deps import Service
 from .described import AN_ID, ARROW, IDS, MISSING, ContextField, ProfileField, answers
 from .faults import told
@@ -142,6 +143,7 @@ def bulk_spectra(lane: RouteLane, request: SpectraRequest, service: Service) -> 
     selection = service.resolve(request.ids, request.context, missing=request.missing)
     if request.align:
         selection.require_lattice()
+        require_one_medium(selection)
     make = partial(_spectra, service, selection, request)
     return lane.answer(make, MEDIA_TYPE, nspec=selection.nspec)
 
@@ -156,7 +158,8 @@ def _spectra(
     cells = list(first.cells) if first else list(described.stored)
     columns = first.columns.schema if first is not None and first.columns is not None else None
     dtype = selection.survey.id_column.dtype
-    schema = spectra_schema(described.meta, dtype, cells, columns)
+    each = selection.survey.medium is None
+    schema = spectra_schema(described.meta, dtype, cells, columns, with_media=each)
     some = chain([first], batches) if first is not None else iter(())
     return stream_batches(schema, map(partial(_batch, schema), some))
 
@@ -174,7 +177,7 @@ def _batch(schema: Any, batch: CellBatch) -> Any:
     cells = {
         name: binary_column(one.data, one.offsets, one.present) for name, one in batch.cells.items()
     }
-    return spectra_batch(schema, arrays, batch.contexts, cells, batch.columns)
+    return spectra_batch(schema, arrays, batch.contexts, cells, batch.columns, batch.media)
 
 
 @router.post(

@@ -60,7 +60,7 @@ from .described import (
 )
 from .faults import told
 from .fitsfiles import answer_files
-from .forms import ABSENT, QueryParameters, SpectraForm, read_cutout, read_form, read_names
+from .forms import ABSENT, QueryParameters, SpectraForm, read_form, read_names, read_wavelengths
 from .lanes import LaneRoute, RouteLane, query_cost
 
 router = APIRouter(tags=["classic"], route_class=LaneRoute)
@@ -250,7 +250,8 @@ def get_spec(
 ) -> Response:
     """Fetch spectra as NumPy arrays, or as FITS files."""
     service.check_profile(_or_default(form.profile))
-    limits_aa, names = read_cutout(form.cutout), read_names(form.values)
+    medium, limits_aa = read_wavelengths(form)
+    names = read_names(form.values)
     as_file = form.format.strip().lower() == "fits"
     if as_file and (form.align or limits_aa is not None):
         raise BadParameter("format", form.format, "a FITS file comes whole: no align, no cutout")
@@ -261,11 +262,8 @@ def get_spec(
     if as_file:
         return answer_files(lane, service, selection, form.fits)
     if not form.align:
-        return lane.answer(
-            lambda: _joined(map(_npy_file, service.read(selection, vectors, limits_aa))),
-            NPY,
-            nspec=selection.nspec,
-        )
+        records = service.read_in(selection, vectors, limits_aa, medium)
+        return lane.answer(lambda: _joined(map(_npy_file, records)), NPY, nspec=selection.nspec)
     wanted = _window(form, selection.grid) if limits_aa is None else None
     window, dtype, blocks = service.read_aligned(selection, vectors, limits_aa, wanted)
     header = _npy_header(dtype, (selection.nspec, window.count))

@@ -84,6 +84,10 @@ class CompositeRequest(BaseModel):
             description="A redshift for each spectrum, or one for all; null: the catalogue's.",
         ),
     ] = None
+    assume_medium: Annotated[
+        Literal["vacuum", "air"] | None,
+        Field(description="What wavelengths are in of spectra of which it is not known."),
+    ] = None
     missing: Annotated[Literal["error", "skip"], Field(description=MISSING)] = "error"
 
 
@@ -111,7 +115,6 @@ def bulk_stack(
         "version": 1,
         "context": selection.context,
         "survey": selection.survey.name,
-        "medium": "vacuum",
         "nspec": selection.nspec,
         "missing": list(selection.missing),
         **{name: value for name, value in how.items() if name != "z"},
@@ -119,9 +122,10 @@ def bulk_stack(
 
     def make() -> Iterator[bytes]:
         stacking = service.composite(selection, wanted, limits)
+        told = about | {"medium": stacking.medium, "weighted": stacking.weighted}
         if kind == ARROW:
-            return _arrow_pieces(stacking, about)
-        return _text_pieces(stacking, about, kind)
+            return _arrow_pieces(stacking, told)
+        return _text_pieces(stacking, told, kind)
 
     return lane.answer(make, kind, nspec=selection.nspec)
 

@@ -8,6 +8,9 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError
 
 from ..errors import BadParameter
+from ..model.lines import air_to_vacuum
+from ..model.medium import AIR
+from ..ops.media import read_medium
 from .bodies import read_fields
 from .described import AN_ID, IDS, ContextField, ProfileField
 
@@ -88,6 +91,14 @@ class SpectraForm(BaseModel):
             examples=["original"],
         ),
     ] = "original"
+    medium: Annotated[
+        str,
+        Field(
+            description="Give wavelengths in `vacuum` or in `air`; empty: as published. Of"
+            " unaligned arrays.",
+            examples=[""],
+        ),
+    ] = ""
     w0: Annotated[float, Field(description="First vacuum wavelength of aligned spectra, Å.")] = 0.0
     w1: Annotated[float, Field(description="Last vacuum wavelength of aligned spectra, Å.")] = 0.0
     context: ContextField = "default"
@@ -122,3 +133,19 @@ def read_cutout(cutout: str) -> tuple[float, float] | None:
         allowed = "give two vacuum wavelengths in Å, the smaller first, as in '6500-7200'"
         raise BadParameter("cutout", cutout, allowed)
     return float(match[1]), float(match[2])
+
+
+def read_wavelengths(form: SpectraForm) -> tuple[str | None, tuple[float, float] | None]:
+    """Return the medium wanted, None for that of the survey, and the cutout in vacuum Å.
+
+    Limits are in the medium wanted: vacuum, unless it is air.
+    """
+    medium = read_medium("medium", "" if form.medium in ABSENT else form.medium)
+    limits_aa = read_cutout(form.cutout)
+    if medium is not None and (form.align or form.format.strip().lower() == "fits"):
+        allowed = "unaligned arrays; FITS files and aligned spectra come as they are"
+        raise BadParameter("medium", form.medium, allowed)
+    if medium == AIR and limits_aa is not None:
+        low, high = (float(air_to_vacuum(end)) for end in limits_aa)
+        limits_aa = low, high
+    return medium, limits_aa

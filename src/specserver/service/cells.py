@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from ..model.grid import PixelRange, cutout
 from ..store.base import Frames, HeldFrames, SpectrumStore
+from .media import all_limits, media_of, own_limits
 from .selection import Selection
 
 BATCH: Final = 128
@@ -60,6 +61,8 @@ def gather_cells(
     within : raw values of these pixels, for vectors that the store does not hold whole
     """
     raw = limits_aa is not None or within is not None
+    limits = own_limits(selection, take, limits_aa)
+    held = None if limits_aa is None else all_limits(limits_aa, media_of(selection, take))
     axis = selection.grid.axis
     names = [*stored] if selection.on_lattice.all() else [*stored, axis]
     count = count.copy()
@@ -69,7 +72,7 @@ def gather_cells(
         (
             segment,
             where,
-            _request(segment, own_names(segment, stored, axis), rows, limits_aa, within),
+            _request(segment, own_names(segment, stored, axis), rows, held, within),
         )
         for segment, where, rows in by_segment(selection, take)
     ]
@@ -78,13 +81,15 @@ def gather_cells(
             start[where], width[where] = segment.start, segment.npix
             cells: dict[str, Frames] = result()
         elif segment.on_lattice:
-            pixels = _inside(segment, limits_aa, within)
+            pixels = _inside(segment, held, within)
             start[where], width[where] = pixels.first, pixels.count
             cells = {
                 name: HeldFrames([line.data for line in block]) for name, block in result().items()
             }
         else:
-            cells, count[where] = _cut_own(segment, axis, result(), count[where], limits_aa)
+            cells, count[where] = _cut_own(
+                segment, axis, result(), count[where], [limits[one] for one in where.tolist()]
+            )
             width[where] = count[where]
         for name, frames in cells.items():
             parts[name].append((where, frames))
@@ -112,7 +117,7 @@ def _request(
 def _inside(
     segment: SpectrumStore, limits_aa: tuple[float, float] | None, within: PixelRange | None
 ) -> PixelRange:
-    """Return the pixels of a segment between two wavelengths, vacuum Å, and in a run."""
+    """Return the pixels of a segment between two wavelengths, Å, and in a run."""
     first, stop = segment.window.first, segment.window.stop
     cut = None if limits_aa is None else cutout(segment.grid, *limits_aa)
     for wanted in (cut, within):
@@ -126,12 +131,12 @@ def _cut_own(
     axis: str,
     values: dict[str, npt.NDArray[Any]],
     count: npt.NDArray[np.int32],
-    limits_aa: tuple[float, float] | None,
+    limits: Sequence[tuple[float, float] | None],
 ) -> tuple[dict[str, Frames], npt.NDArray[np.int32]]:
     """Return the cells of spectra that have their own wavelengths, and the values in each."""
     cuts = [
         own_cut(segment, line[:npix], limits_aa)
-        for line, npix in zip(values[axis], count.tolist(), strict=True)
+        for line, npix, limits_aa in zip(values[axis], count.tolist(), limits, strict=True)
     ]
     cells: dict[str, Frames] = {
         name: HeldFrames([line[cut].data for line, cut in zip(block, cuts, strict=True)])
@@ -161,7 +166,10 @@ def own_names(segment: SpectrumStore, stored: Sequence[str], axis: str) -> list[
 def own_cut(
     segment: SpectrumStore, axis: npt.NDArray[Any], limits_aa: tuple[float, float] | None
 ) -> slice:
-    """Return the run of values of a spectrum's own axis between two wavelengths, vacuum Å."""
+    """Return the run of values of a spectrum's own axis between two wavelengths, Å.
+
+    The limits are in the medium of the spectrum (`media.own_limits`).
+    """
     if limits_aa is None:
         return slice(0, len(axis))
     wave = axis.astype(np.float64)

@@ -5,7 +5,7 @@ by way of a file (`spool`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from ..errors import BadParameter, NotFound
 from ..model.grid import Grid, Linear, LogLinear, PixelRange, cutout
 from ..ops.composite import Stacked, Sums, normalise
+from ..ops.media import read_medium
 from ..ops.medians import Clip, combine_values
 from ..ops.rebin import Rows
 from .beside import Beside, read_beside
@@ -48,8 +49,11 @@ class StackRequest:
     """Of log10 wavelength; None: the survey's lattice, or 1e-4 where that cannot be."""
     z: Sequence[float | None] | None = None
     """One for each spectrum, or one for all; None: the catalogue's."""
+    assume_medium: str | None = None
+    """Medium of the wavelengths of spectra of which it is not known."""
 
     def __post_init__(self) -> None:
+        read_medium("assume_medium", self.assume_medium)
         if self.frame not in FRAMES:
             raise BadParameter("frame", self.frame, "'rest' or 'observed'")
         if self.method not in METHODS:
@@ -138,7 +142,10 @@ class Stacking:
             self._leave_out(NO_REDSHIFT, members[~known])
             members = members[known]
         grid = _target(selection.grid, asked)
-        placing = Placing(selection, members, grid, redshift, moved=asked.frame == "rest")
+        placing = Placing(
+            selection, members, grid, redshift,
+            moved=asked.frame == "rest", assume=asked.assume_medium,
+        )  # fmt: skip
         self._leave_out(NO_PIXEL, placing.absent)
         self._placing = placing
         self._plan = placing.plan()
@@ -153,6 +160,22 @@ class Stacking:
         self._spool = self._open_spool(limits) if asked.spools else None
 
     @property
+    def medium(self) -> str:
+        """Medium of the composite's wavelengths: vacuum, or unknown where none is known."""
+        return self._placing.medium
+
+    @property
+    def weighted(self) -> bool:
+        """Whether the spectra have uncertainties; without them all good pixels count alike."""
+        return self._placing.weighted
+
+    @property
+    def _method(self) -> str:
+        """How values are combined: without uncertainties there is nothing to weigh by."""
+        method = self._asked.method
+        return "mean" if method == "ivar" and not self.weighted else method
+
+    @property
     def nspec(self) -> int:
         """Spectra to be gone through."""
         return self._selection.nspec
@@ -165,7 +188,7 @@ class Stacking:
                 yield from self._combine(spool)
             return
         span = self._placing.span
-        sums = Sums(span.first, span.count, weighted=self._asked.method == "ivar")
+        sums = Sums(span.first, span.count, weighted=self._method == "ivar")
         yield from self._fill(sums)
         self._stacked = sums.result()
 
@@ -188,6 +211,8 @@ class Stacking:
             skipped[reason] = len(which), ids[which[:_MOST_NAMED]].tolist()
         unit = "" if self._asked.norm is not None else self._selection.survey.flux_scale
         wave = self._grid.wave(first, len(stacked.count))
+        if not self.weighted:
+            stacked = replace(stacked, error=np.full(len(stacked.count), np.nan))
         return Composite(wave, stacked, self._used, unit, skipped)
 
     def _fill(self, sink: Sums | Spool) -> Iterator[int]:
@@ -223,7 +248,7 @@ class Stacking:
         clip = None if asked.sigma_clip is None else Clip(asked.sigma_clip, asked.maxiters)
         parts = []
         for flux, var in spool.read():
-            parts.append(combine_values(flux, var, asked.method, clip))
+            parts.append(combine_values(flux, var, self._method, clip))
             yield self._done
             self._go_on()
         names = ("flux", "error", "error_bootstrap", "count")

@@ -9,9 +9,12 @@ import numpy.typing as npt
 
 from ..errors import BadParameter, NotFound, TooMuch
 from ..model.lines import ABSORPTION_LINES, EMISSION_LINES, SpectralLine
+from ..model.medium import UNKNOWN, VACUUM
+from ..ops.media import change_of
 from ..render.image import ImageLook, Stack, palette
 from ..render.preview import grid_png, grid_size, preview_png
 from ..render.style import Plotted, unit_label, weights_of
+from .media import media_of
 from .query import QueryRequest
 from .selection import Selection
 from .service import SpectroscopicService
@@ -179,6 +182,7 @@ def _plotted(service: SpectroscopicService, selection: Selection) -> Iterator[Pl
     names = [one.name for one in survey.record if one.name in (*_DRAWN, axis)]
     unit = unit_label(survey.flux_scale)
     records = service.read(selection, names)
+    media = media_of(selection)
     for index, (record, row) in enumerate(zip(records, table.to_pylist(), strict=True)):
         z = row.get(survey.z_column)
         doubt = row.get(warning) or 0
@@ -186,7 +190,7 @@ def _plotted(service: SpectroscopicService, selection: Selection) -> Iterator[Pl
         good_z = z is not None and z > -1.0 and not is_sky
         kind = "sky fibre" if is_sky else str(row.get(survey.class_column) or "").strip().upper()
         yield Plotted(
-            wave=_wave(selection, index, record),
+            wave=_wave(selection, index, record, media[index]),
             flux=record[_FLUX],
             ivar=weights_of(record[_FLUX], record["ivar"] if "ivar" in names else None),
             model=record["model"] if "model" in names else None,
@@ -195,16 +199,24 @@ def _plotted(service: SpectroscopicService, selection: Selection) -> Iterator[Pl
             flux_unit=unit,
             z=z if good_z else None,
             lines=_lines(kind),
+            medium=UNKNOWN if media[index] == UNKNOWN else VACUUM,
         )
 
 
-def _wave(selection: Selection, index: int, record: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Return vacuum wavelengths of a spectrum, from the lattice where it is on it; 1D[npix], Å."""
-    grid = selection.grid
+def _wave(
+    selection: Selection, index: int, record: npt.NDArray[Any], medium: str
+) -> npt.NDArray[np.float64]:
+    """Return vacuum wavelengths of a spectrum, 1D[npix], Å; as they are where nothing is known.
+
+    They are those of the lattice where it is on it.
+    """
+    grid, change = selection.grid, change_of(medium, VACUUM)
     if selection.on_lattice[index]:
-        return grid.wave(int(selection.first[index]), len(record))
-    axis = record[grid.axis].astype(np.float64)
-    return np.power(10.0, axis) if grid.kind == "log10" else axis
+        wave = grid.wave(int(selection.first[index]), len(record))
+    else:
+        axis = record[grid.axis].astype(np.float64)
+        wave = np.power(10.0, axis) if grid.kind == "log10" else axis
+    return wave if change is None else change(wave)
 
 
 def _title(selection: Selection, index: int, row: dict[str, Any]) -> str:

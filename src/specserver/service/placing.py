@@ -8,10 +8,12 @@ import numpy.typing as npt
 
 from ..errors import UnknownField
 from ..model.grid import Grid, LogLinear, PixelRange, span
+from ..ops.media import assumed, change_of, common_medium
 from ..ops.pixels import Edges, pixel_edges
 from ..ops.rebin import Rows, mark_good, rebin_rows, shift_rows
 from .beside import Beside, Plan, make_plan
 from .cells import BATCH
+from .media import media_of
 from .selection import Selection
 
 LOG_STEP: Final = 1e-4
@@ -29,6 +31,12 @@ class Placing:
     grid : the lattice of the composite
     redshift : 1D[nspec] float64, above -1 for all members
     moved : whether the spectra are moved to rest
+    assume : medium of those of which it is not known; None: they are laid on no others
+
+    Raises
+    ------
+    BadParameter
+        The medium of some is not known.
     """
 
     def __init__(
@@ -39,22 +47,30 @@ class Placing:
         redshift: npt.NDArray[np.float64],
         *,
         moved: bool,
+        assume: str | None = None,
     ) -> None:
         self._selection, self._grid = selection, grid
         self._stretch = 1.0 + redshift if moved else np.ones(selection.nspec)
         survey = selection.survey
         vectors = {one.name: one for one in survey.record}
-        for name in ("flux", "ivar"):
-            if name not in vectors:
-                raise UnknownField(name, list(vectors))
-        kinds = [np.dtype(vectors[name].dtype) for name in ("flux", "ivar")]
+        if "flux" not in vectors:
+            raise UnknownField("flux", list(vectors))
+        self.weighted = "ivar" in vectors
+        """Whether the survey states uncertainties; without, all good pixels count alike."""
+        values = ["flux", "ivar"] if self.weighted else ["flux"]
+        kinds = [np.dtype(vectors[name].dtype) for name in values]
         self.dtype: np.dtype[Any] = np.result_type(*kinds, np.float32)
         """Of what is laid."""
         self._flags = survey.mask_vector if survey.bad_bits else ""
         own = survey.grid.axis
-        self.vectors = ["flux", "ivar", *([self._flags] if self._flags else []), own]
+        self.vectors = [*values, *([self._flags] if self._flags else []), own]
         """Vectors to be read, the axis for spectra off the lattice."""
-        self._shifted = selection.on_lattice & (grid == survey.grid)
+        media = assumed(media_of(selection), assume)
+        chosen = [media[one] for one in members.tolist()]
+        self.medium: str = common_medium(chosen, None, selection.ids[members].tolist())
+        """Of the composite's wavelengths."""
+        self._changes = [change_of(one, self.medium) for one in media]
+        self._shifted = selection.on_lattice & (grid == survey.grid) & (not any(self._changes))
         self._part = np.zeros(selection.nspec)
         self._whole = np.zeros(selection.nspec, np.int64)
         if isinstance(grid, LogLinear):
@@ -91,7 +107,11 @@ class Placing:
         # The columns that some spectrum has, between two that are no pixels.
         low = int(first.min()) - batch.left - 1
         high = int((first + self._selection.count[members]).max()) - batch.left + 1
-        flux, ivar = batch.values["flux"][:, low:high], batch.values["ivar"][:, low:high]
+        flux = batch.values["flux"][:, low:high]
+        if self.weighted:
+            ivar = batch.values["ivar"][:, low:high]
+        else:
+            ivar = _ones_within(flux, first - batch.left - low, self._selection.count[members])
         good = mark_good(flux, ivar)
         if self._flags:
             flags = batch.values[self._flags][:, low:high]
@@ -121,16 +141,23 @@ class Placing:
         if batch.segment.on_lattice:
             grid = self._selection.grid
             edges = Edges.without_gaps(_lattice_edges(grid, first, npix))
-            for one in stretch.tolist():
-                yield npix, edges.at_rest(one)
+            for member, one in zip(batch.members.tolist(), stretch.tolist(), strict=True):
+                yield npix, self._changed(edges, member).at_rest(one)
             return
         axes = batch.values[self._selection.grid.axis][:, 1:-1]
         counts = self._selection.count[batch.members].tolist()
-        for axis, count, one in zip(axes, counts, stretch.tolist(), strict=True):
-            yield count, pixel_edges(self._wave(axis[:count])).at_rest(one)
+        lines = zip(batch.members.tolist(), axes, counts, stretch.tolist(), strict=True)
+        for member, axis, count, one in lines:
+            edges = pixel_edges(self._wave(axis[:count]))
+            yield count, self._changed(edges, member).at_rest(one)
+
+    def _changed(self, edges: Edges, member: int) -> Edges:
+        """Return the edges of a spectrum in the composite's medium."""
+        change = self._changes[member]
+        return edges if change is None else Edges(change(edges.wave), edges.place)
 
     def _wave(self, axis: Array) -> npt.NDArray[np.float64]:
-        """Return vacuum wavelengths of a published axis, Å."""
+        """Return wavelengths of a published axis, Å."""
         wave = axis.astype(np.float64)
         return np.power(10.0, wave) if self._selection.grid.kind == LogLinear.kind else wave
 
@@ -149,6 +176,10 @@ class Placing:
             ends[0, on] = _edge_wave(chosen.grid, first)
             ends[1, on] = _edge_wave(chosen.grid, first + chosen.count[others[on]])
         ends[:, ~on] = self._own_ends(others[~on])
+        for index, member in enumerate(others.tolist()):
+            change = self._changes[member]
+            if change is not None:
+                ends[:, index] = change(ends[:, index])
         place = _positions(self._grid, ends / self._stretch[others])
         self._begin[others] = np.floor(place[0] + 0.5).astype(np.int64)
         self._stop[others] = np.ceil(place[1] + 0.5).astype(np.int64)
@@ -168,6 +199,15 @@ class Placing:
                 for index, line, count in zip(some.tolist(), values, counts, strict=True):
                     ends[:, index] = pixel_edges(self._wave(line[:count])).ends
         return ends
+
+
+def _ones_within(
+    flux: Array, begin: npt.NDArray[np.integer], count: npt.NDArray[np.integer]
+) -> Array:
+    """Return weights of 1 for the pixels that each spectrum has, 2D as flux, else 0."""
+    column = np.arange(flux.shape[1])
+    inside = (column >= begin[:, None]) & (column < (begin + count)[:, None])
+    return inside.astype(flux.dtype)
 
 
 def _lattice_edges(grid: Grid, first: int, count: int) -> npt.NDArray[np.float64]:

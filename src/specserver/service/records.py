@@ -11,6 +11,7 @@ from ..model.survey import Vector
 from ..ops.record import fill_records
 from ..store.base import SpectrumStore
 from .cells import batches, by_segment, own_cut, own_names
+from .media import all_limits, media_of, own_limits
 from .selection import Selection
 from .spectra import cut_pixels, stored_names
 
@@ -24,6 +25,7 @@ def read_records(
     first, count = cut_pixels(selection, limits_aa, vectors)
     for take in batches(selection):
         batch: list[npt.NDArray[Any]] = [np.empty(0, dtype)] * len(take)
+        limits = own_limits(selection, take, limits_aa)
         groups = [
             (one, where, one.request(own_names(one, names, axis), rows, one.window))
             for one, where, rows in by_segment(selection, take)
@@ -36,7 +38,7 @@ def read_records(
                 begin, npix = int(first[take[index]]) - segment.start, int(count[take[index]])
                 pixels = slice(begin, begin + npix)
                 if not segment.on_lattice and limits_aa is not None:
-                    pixels = own_cut(segment, values[axis][:npix], limits_aa)
+                    pixels = own_cut(segment, values[axis][:npix], limits[index])
                 batch[index] = fill_records(dtype, values, pixels)
         yield batch
 
@@ -54,7 +56,11 @@ def read_blocks(
     """
     dtype = record_dtype(vectors)
     names, axis = stored_names(selection, vectors), selection.grid.axis
-    inside = window if limits_aa is None else _common(window, cutout(selection.grid, *limits_aa))
+    inside = window
+    if limits_aa is not None:
+        # Aligned spectra are of one medium.
+        held = all_limits(limits_aa, media_of(selection))
+        inside = _common(window, cutout(selection.grid, *held))
     for take in batches(selection):
         block = np.zeros((len(take), window.count), dtype)
         if axis in (dtype.names or ()):

@@ -20,6 +20,7 @@ from .blocks import read_rows
 from .composite import Stacking, StackRequest
 from .limits import NO_LIMITS, Limits
 from .match import MatchRequest, run_match
+from .media import changed_axis, changes_to, require_one_medium
 from .originals import SpectrumFile, original_files, rebuilt_files
 from .query import QueryRequest, run_query
 from .records import read_blocks, read_records, record_dtype
@@ -143,6 +144,29 @@ class SpectroscopicService:
         for batch in self._wanted(batches):
             yield from batch
 
+    def read_in(
+        self,
+        selection: Selection,
+        vectors: Sequence[str] | None,
+        cutout: tuple[float, float] | None,
+        medium: str | None,
+    ) -> Iterator[npt.NDArray[Any]]:
+        """Return what `read` does, with wavelengths in a medium; None: as they are published.
+
+        Raises
+        ------
+        BadParameter
+            At once, when the medium of a spectrum is not known.
+        """
+        records = self.read(selection, vectors, cutout)
+        if medium is None:
+            return records
+        changes = changes_to(selection, medium)
+        return (
+            changed_axis(record, selection.grid, change)
+            for record, change in zip(records, changes, strict=True)
+        )
+
     def read_aligned(
         self,
         selection: Selection,
@@ -155,6 +179,7 @@ class SpectroscopicService:
         The shift is whole pixels of the lattice; outside a spectrum's own pixels all is zero.
         """
         selection.require_lattice()
+        require_one_medium(selection)
         wanted = self.vectors(selection, vectors)
         covered = window or self.window(selection, cutout, wanted)
         blocks = self._wanted(read_blocks(selection, wanted, cutout, covered))
@@ -203,7 +228,7 @@ class SpectroscopicService:
             "missing": list(selection.missing),
             "flux_unit": survey.flux_scale,
             "frame": survey.frame,
-            "medium": "vacuum",
+            "medium": survey.medium,
             "mask_vector": survey.mask_vector,
             "bad_bits": survey.bad_bits,
             "id_column": survey.id_column.name,

@@ -11,7 +11,9 @@ import pyarrow as pa
 from ..errors import UnknownField
 from ..model.grid import PixelRange, cutout
 from ..model.survey import Survey, Vector
+from ..ops.media import limits_in
 from .cells import CellColumn, batches, gather_cells
+from .media import media_of
 from .names import NAME, file_names
 from .selection import Selection
 
@@ -32,6 +34,8 @@ class CellBatch:
     on_lattice: npt.NDArray[np.bool_]
     cells: dict[str, CellColumn]
     columns: pa.Table | None
+    media: list[str] | None
+    """Medium of each, where the survey does not say."""
 
 
 def wanted_vectors(survey: Survey, names: Sequence[str] | None) -> tuple[Vector, ...]:
@@ -87,7 +91,12 @@ def cut_pixels(
     """
     first, count = selection.first, selection.count
     if limits_aa is not None:
-        first, count = _inside(selection, first, count, cutout(selection.grid, *limits_aa))
+        media = np.array(media_of(selection), object)
+        for medium in set(media.tolist()):
+            pixels = cutout(selection.grid, *limits_in(limits_aa, medium))
+            cut = _inside(selection, first, count, pixels)
+            mine = media == medium
+            first, count = np.where(mine, cut[0], first), np.where(mine, cut[1], count)
     covered = covered_pixels(selection, vectors)
     if covered is not None:
         first, count = _inside(selection, first, count, covered)
@@ -135,6 +144,7 @@ def read_cells(
             on_lattice=selection.on_lattice[take],
             cells=gathered.columns,
             columns=_columns(selection, columns, take, names) if columns else None,
+            media=None if selection.survey.medium is not None else media_of(selection, take),
         )
 
 

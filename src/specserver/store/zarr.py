@@ -88,7 +88,8 @@ def write_arrays(
     _write_vector(path / "count", arrays.count, "spectrum", {"units": "pix"})
     if on_lattice:
         wave = survey.grid.wave(start, npix)
-        _write_vector(path / "wavelength", wave, "pixel", {"units": "Angstrom", "medium": "vacuum"})
+        medium = survey.medium or "as the catalogue says of each"
+        _write_vector(path / "wavelength", wave, "pixel", {"units": "Angstrom", "medium": medium})
     shapes = {"nspec": nspec, "npix": npix}
     for vector in stored:
         about: dict[str, Any] = {"units": vector.unit, "long_name": vector.meaning}

@@ -1,0 +1,82 @@
+"""Decoded spectra → the same with their wavelengths in the medium that a caller wants."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import BadParameter
+from ..model.grid import LogLinear
+from ..model.survey import Vector
+from ..ops.media import assumed, change_of, common_medium
+from .convert import axis_wave
+from .decode import Spectra
+from .request import Wanted
+
+Array = npt.NDArray[Any]
+
+
+def in_medium(spectra: Spectra, wanted: Wanted) -> Spectra:
+    """Return spectra with their wavelengths in the medium wanted, flux and ivar left as they are.
+
+    Where none is wanted they stay as they are published; what is not known is what the caller
+    says. A spectrum whose wavelengths change lies on no lattice any more.
+
+    Raises
+    ------
+    BadParameter
+        Aligned spectra of several media, or that would have to change; a medium is not known.
+    """
+    media = assumed(spectra.media, wanted.assume_medium)
+    aligned = isinstance(spectra.data, np.ndarray)
+    if aligned and len(set(media)) > 1:
+        allowed = "spectra of one medium; align='resample' brings them together"
+        raise BadParameter("align", f"spectra in {' and '.join(sorted(set(media)))}", allowed)
+    if wanted.medium is None:
+        return replace(spectra, media=media)
+    target = common_medium(media, wanted.medium, spectra.ids.tolist())
+    if all(one == target for one in media):
+        return replace(spectra, media=media)
+    if aligned:
+        allowed = f"spectra that are in it already; align='resample' brings them to {target}"
+        raise BadParameter("medium", wanted.medium, allowed)
+    return _changed(spectra, media, target)
+
+
+def _changed(spectra: Spectra, media: list[str], target: str) -> Spectra:
+    """Return unaligned spectra with their wavelengths in one medium."""
+    axis = spectra.head.grid.axis
+    done = [target] * len(media)
+    if axis not in spectra.head.names:
+        # Without wavelengths there is nothing to change.
+        return replace(spectra, media=done)
+    # Steps of float32 would be larger than what the change is good to.
+    record = tuple(
+        replace(one, dtype="<f8") if one.name == axis else one for one in spectra.head.record
+    )
+    data: list[Array] = []
+    on_lattice = spectra.on_lattice.copy()
+    for index, (one, medium) in enumerate(zip(spectra.data, media, strict=True)):
+        change = change_of(medium, target)
+        if change is None:
+            data.append(_retyped(one, record))
+            continue
+        if on_lattice[index]:
+            wave = spectra.head.grid.wave(int(spectra.first[index]), len(one))
+        else:
+            wave = axis_wave({axis: one[axis]})
+        moved = change(wave)
+        data.append(_retyped(one, record))
+        data[-1][axis] = np.log10(moved) if spectra.head.grid.kind == LogLinear.kind else moved
+        on_lattice[index] = False
+    head = replace(spectra.head, record=record)
+    return replace(spectra, head=head, data=data, on_lattice=on_lattice, media=done)
+
+
+def _retyped(record: Array, vectors: tuple[Vector, ...]) -> Array:
+    """Return a copy of a record with vectors of other types."""
+    out = np.empty(record.shape, [(one.name, one.dtype) for one in vectors])
+    for one in vectors:
+        out[one.name] = record[one.name]
+    return out

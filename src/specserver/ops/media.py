@@ -1,0 +1,99 @@
+"""Wavelengths from one medium into another, and which medium spectra can be brought together in."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import BadParameter
+from ..model.lines import air_to_vacuum, vacuum_to_air
+from ..model.medium import AIR, MEDIA, UNKNOWN, VACUUM
+
+Limits = tuple[float, float]
+Waves = npt.NDArray[np.float64]
+Change = Callable[[Any], Any]
+"""Wavelengths in Å into another medium."""
+
+HOW = (
+    "say what the wavelengths are in, at ingest (specserver ingest … --medium air) or in this call"
+    " (assume_medium='air' or 'vacuum')"
+)
+
+
+def read_medium(name: str, given: object) -> str | None:
+    """Return a medium that a caller named; None where none was.
+
+    Raises
+    ------
+    BadParameter
+        It is neither vacuum nor air.
+    """
+    if given is None or given == "":
+        return None
+    word = str(given).strip().lower()
+    if word not in {VACUUM, AIR}:
+        raise BadParameter(name, given, "'vacuum' or 'air'")
+    return word
+
+
+def assumed(media: Sequence[str], assume: str | None) -> list[str]:
+    """Return media with those that are not known taken as what a caller says."""
+    return [assume if one == UNKNOWN and assume else one for one in media]
+
+
+def common_medium(media: Iterable[str], wanted: str | None, names: Sequence[object]) -> str:
+    """Return the medium in which spectra are brought together.
+
+    It is the one wanted, else vacuum; where no medium is known and none is wanted, unknown.
+
+    Parameters
+    ----------
+    media
+        That of each spectrum.
+    names
+        What each is called, for the message.
+
+    Raises
+    ------
+    BadParameter
+        Some are not known, which can be laid on no others, nor into a medium that is wanted.
+    """
+    every = list(media)
+    unknown = [name for one, name in zip(every, names, strict=True) if one == UNKNOWN]
+    if not unknown:
+        return wanted or VACUUM
+    if len(unknown) == len(every) and wanted is None:
+        return UNKNOWN
+    listed = ", ".join(str(one) for one in unknown[:5]) + (", …" if len(unknown) > 5 else "")
+    others = "" if len(unknown) == len(every) else ", and of the others is known"
+    raise BadParameter("medium", f"unknown of {len(unknown):,} spectra ({listed}){others}", HOW)
+
+
+def change_of(medium: str, target: str) -> Change | None:
+    """Return what brings wavelengths from one medium into another; None where nothing changes.
+
+    What is not known stays as it is. Flux density per Å is left as it is, too: it would change by
+    the derivative of the wavelengths, three parts in ten thousand.
+    """
+    if medium == target or UNKNOWN in {medium, target}:
+        return None
+    return air_to_vacuum if target == VACUUM else _into_air
+
+
+def _into_air(wave: npt.ArrayLike) -> Any:
+    """Return wavelengths in air, in order also where they begin to be in air, at 2000 Å."""
+    return np.maximum.accumulate(np.atleast_1d(vacuum_to_air(wave)))
+
+
+def limits_in(limits_aa: Limits, medium: str) -> Limits:
+    """Return limits in vacuum Å in the medium of a spectrum; not known, they are as they stand."""
+    if medium != AIR:
+        return limits_aa
+    low, high = vacuum_to_air(np.array(limits_aa)).tolist()
+    return low, high
+
+
+def is_medium(value: object) -> bool:
+    """Return whether it is the name of a medium, unknown among them."""
+    return value in MEDIA

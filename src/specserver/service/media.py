@@ -1,0 +1,101 @@
+"""What the wavelengths of spectra are in, and wavelengths from one medium into another."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import BadParameter
+from ..model.grid import Grid, LogLinear
+from ..model.medium import AIR, MEDIA, MEDIUM_COLUMN, UNKNOWN
+from ..ops.media import Change, Limits, change_of, common_medium, limits_in
+from .selection import Selection
+from .shelf import Shelf
+
+_IN_AIR = "in_air"
+"""Column of older data folders: whether wavelengths are in air."""
+
+
+def media_of(selection: Selection, take: npt.NDArray[np.int64] | None = None) -> list[str]:
+    """Return the medium of some spectra of a selection: ``vacuum``, ``air`` or ``unknown``.
+
+    It is that of the survey, or the catalogue's, a spectrum each.
+
+    Parameters
+    ----------
+    take : 1D[n] int, which of the selection; None: all
+    """
+    chosen = np.arange(selection.nspec) if take is None else take
+    if selection.survey.medium is not None:
+        return [selection.survey.medium] * len(chosen)
+    media = np.full(len(chosen), UNKNOWN, object)
+    holding = selection.holding[chosen]
+    for number in np.unique(holding).tolist():
+        mine = np.flatnonzero(holding == number)
+        media[mine] = _stated(selection.holdings[number], selection.rows[chosen[mine]])
+    return media.tolist()
+
+
+def _stated(shelf: Shelf, rows: npt.NDArray[np.int64]) -> list[str]:
+    """Return what a catalogue says of the medium of rows."""
+    catalog = shelf.catalog
+    if MEDIUM_COLUMN in catalog.columns:
+        values = catalog.columns_of([MEDIUM_COLUMN], rows).column(0).to_pylist()
+        return [value if value in MEDIA else UNKNOWN for value in values]
+    if _IN_AIR in catalog.columns:
+        in_air = catalog.columns_of([_IN_AIR], rows).column(0).to_pylist()
+        return [AIR if value else UNKNOWN for value in in_air]
+    return [UNKNOWN] * len(rows)
+
+
+def own_limits(
+    selection: Selection, take: npt.NDArray[np.int64], limits_aa: Limits | None
+) -> list[Limits | None]:
+    """Return limits in vacuum Å as those of the wavelengths of each spectrum."""
+    if limits_aa is None:
+        return [None] * len(take)
+    return [limits_in(limits_aa, medium) for medium in media_of(selection, take)]
+
+
+def all_limits(limits_aa: Limits, media: Sequence[str]) -> Limits:
+    """Return limits that hold those of spectra of several media, Å."""
+    each = [limits_in(limits_aa, medium) for medium in set(media)] or [limits_aa]
+    return min(low for low, _ in each), max(high for _, high in each)
+
+
+def require_one_medium(selection: Selection) -> None:
+    """Refuse spectra of several media, which no shift brings together."""
+    if selection.survey.medium is None and len(media := set(media_of(selection))) > 1:
+        allowed = "spectra of one medium; align='resample' brings them together"
+        raise BadParameter("align", f"spectra in {' and '.join(sorted(media))}", allowed)
+
+
+def changes_to(selection: Selection, medium: str) -> list[Change | None]:
+    """Return what brings the wavelengths of each spectrum into a medium, None where they are in it.
+
+    Raises
+    ------
+    BadParameter
+        That of some is not known.
+    """
+    media = media_of(selection)
+    target = common_medium(media, medium, selection.ids.tolist())
+    return [change_of(one, target) for one in media]
+
+
+def changed_axis(record: npt.NDArray[Any], grid: Grid, change: Change | None) -> npt.NDArray[Any]:
+    """Return a record with its axis in another medium, float64 as all that is changed is."""
+    if change is None or grid.axis not in (record.dtype.names or ()):
+        return record
+    kinds = [(name, record.dtype[name]) for name in record.dtype.names or ()]
+    out = np.empty(
+        record.shape, [(name, "<f8" if name == grid.axis else kind) for name, kind in kinds]
+    )
+    for name, _ in kinds:
+        out[name] = record[name]
+    axis = record[grid.axis].astype(np.float64)
+    is_log = grid.kind == LogLinear.kind
+    moved = change(np.power(10.0, axis) if is_log else axis)
+    out[grid.axis] = np.log10(moved) if is_log else moved
+    return out
