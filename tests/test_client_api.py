@@ -54,7 +54,7 @@ DOCUMENTED = [
     "pack_specobjid",
     "unpack_specobjid",
 ]
-ADDED = ["set_token", "get_token", "vos", "match", "stack"]
+ADDED = ["set_token", "get_token", "vos", "match", "stack", "write_table"]
 
 
 @dataclass

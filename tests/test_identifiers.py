@@ -314,10 +314,18 @@ def test_refused(bad, reason):
 
 
 def test_refused_files(tmp_path):
-    path = tmp_path / "ids.fits"
-    Table({"specobjid": IDS}).write(path)
+    path = tmp_path / "ids.npy"
+    np.save(path, IDS)
     with pytest.raises(BadIdentifier, match=r"file is no text.*Table\.read"):
         read_identifiers(path)
+    for name, begin in (
+        ("a.fits", b"SIMPLE  =  T"),
+        ("a.parquet", b"PAR1xx"),
+        ("a.vot", b"<VOTABLE"),
+    ):
+        (tmp_path / name).write_bytes(begin)
+        with pytest.raises(BadIdentifier, match="table in the file cannot be read"):
+            read_identifiers(tmp_path / name)
 
 
 def test_names_in_virtual_storage_are_read_by_whoever_can():

@@ -467,11 +467,12 @@ def test_answers_are_written_to_files(held: Held, tmp_path: Path) -> None:
         assert again.colnames == found.colnames, name
         assert np.array_equal(again["row"], found["row"]), name
         assert np.array_equal(again["specobjid"][:-1], found["specobjid"][:-1]), name
-        assert np.array_equal(again["z"][:-1], found["z"][:-1]), name
+        # The digits of a float32 in a CSV are those of a float32.
+        assert np.array_equal(again["z"][:-1].astype("f4"), found["z"][:-1]), name
     assert sorted(path.name[0] for path in tmp_path.iterdir()) == ["m"] * 4
     assert held.spec.match(at, out="vos://m.csv", primary=False) == "OK"
     assert held.spec.vos.read_text("vos://m.csv").startswith("row,specobjid,separation\n0,")
-    for wrong in ("m.vot", "vos://m", tmp_path / "absent" / "m.csv"):
+    for wrong in ("m.png", "vos://m", tmp_path / "absent" / "m.csv"):
         with pytest.raises(BadParameter, match="out"):
             held.spec.match(at, out=wrong)
 

@@ -6,6 +6,7 @@
     ├── CallerError                 the request is wrong; the message says how to mend it
     │   ├── BadParameter            a value that the parameter cannot take
     │   ├── BadIdentifier           text or object that names no spectrum
+    │   │   └── NoIdentifier        rows of a list or table that have none
     │   ├── BadRegion               a cone or polygon that is none
     │   ├── BadConstraint           a SQL condition outside the allowed grammar
     │   ├── UnknownContext          no such context here
@@ -94,6 +95,19 @@ class BadIdentifier(CallerError):
 
     def __init__(self, given: object, reason: str) -> None:
         super().__init__(f"cannot read {given!r} as a spectrum identifier: {reason}")
+
+
+class NoIdentifier(BadIdentifier):
+    """Rows of a list or a table, counted from 0, that have no identifier."""
+
+    code = "no_identifier"
+
+    def __init__(self, rows: Sequence[int]) -> None:
+        some = ", ".join(map(str, rows[:10])) + (", …" if len(rows) > 10 else "")
+        what = f"row {some} has" if len(rows) == 1 else f"rows {some} have"
+        CallerError.__init__(
+            self, f"{what} no identifier: leave such rows out, or skip them with missing='skip'"
+        )
 
 
 class BadRegion(CallerError):

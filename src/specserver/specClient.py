@@ -42,6 +42,7 @@ __all__ = [
     "unpack_specobjid",
     "vactoair",
     "vos",
+    "write_table",
 ]
 
 # A client contacts nothing before its first request, so making it here costs nothing.
@@ -62,6 +63,7 @@ list_profiles = _client.list_profiles
 catalogs = _client.catalogs
 query = _client.query
 match = _client.match
+write_table = _client.write_table
 getSpec = _client.getSpec
 plot = _client.plot
 prospect = _client.prospect

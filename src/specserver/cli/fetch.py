@@ -55,7 +55,10 @@ def query(
     ] = False,
     out: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="File to write instead of printing; also vos://name."),
+        typer.Option(
+            metavar="FILE",
+            help="File to write: .txt, .csv, .ecsv, .fits, .parquet, .vot; also vos://name.",
+        ),
     ] = None,
     url: Url = None,
     token: Token = None,
@@ -94,11 +97,21 @@ def _numbers(text: str) -> list[float]:
 def _print_found(found: Any) -> None:
     """Print a query's result: one identifier or tuple a line, or CSV with a header."""
     if hasattr(found, "colnames"):
-        found.write(sys.stdout, format="ascii.csv")
+        print_csv(found)
         return
-    values = found.tolist() if hasattr(found, "tolist") else found
+    from ..client.answers import cells
+
+    values = cells(found) if hasattr(found, "tolist") else found
     for value in values:
         sys.stdout.write(f"{_line(value)}\n")
+
+
+def print_csv(table: Any) -> None:
+    """Print a Table as CSV, every number with the digits of its own type."""
+    from ..client.answers import write_csv
+    from ..client.tablefile import columns_of
+
+    write_csv(columns_of(table), sys.stdout)
 
 
 def _line(value: Any) -> str:
@@ -174,10 +187,13 @@ def get(
     Example: specserver get '(266,51602,13)' --values flux,ivar --out spectra
     """
     client = client_of(url)
-    text = "\n".join(ids or [])
-    if ids_file is not None:
-        text += f"\n{_read_text(ids_file, client, token)}"
-    if not text.strip():
+    text: str | Path = "\n".join(ids or [])
+    if ids_file is not None and ids_file != "-" and not text:
+        # The client reads tables of every kind.
+        text = ids_file if in_space(ids_file) else Path(ids_file)
+    elif ids_file is not None:
+        text = f"{text}\n{_read_text(ids_file, client, token)}"
+    if not str(text).strip():
         raise BadParameter("ids", text, "name at least one spectrum, or a file with --ids")
     missing: Literal["error", "skip"] = "skip" if skip_missing else "error"
     aligned = "resample" if resample else align
@@ -203,7 +219,9 @@ def get(
 
     wanted = read_wanted("numpy", values, cutout, aligned, medium, assume_medium)
     call = Call(context, missing=missing, token=token)
-    _print_spectra(client.fetch_named(client.read_named(text, context), wanted, call))
+    _print_spectra(
+        client.fetch_named(client.read_named(text, context, missing=missing), wanted, call)
+    )
 
 
 def _print_spectra(spectra: list[tuple[str, int, Any]]) -> None:

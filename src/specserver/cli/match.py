@@ -7,6 +7,7 @@ import typer
 
 from ..errors import BadParameter
 from .console import Context, Token, Url
+from .fetch import print_csv
 from .show import client_of
 
 _ARCSEC_DEG = 1.0 / 3600.0
@@ -48,7 +49,9 @@ def match(
     ] = False,
     out: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Write .csv, .ecsv, .fits or .parquet; also vos://name."),
+        typer.Option(
+            metavar="FILE", help="Write .csv, .ecsv, .fits, .parquet or .vot; also vos://name."
+        ),
     ] = None,
     url: Url = None,
     token: Token = None,
@@ -76,7 +79,7 @@ def match(
         verbose=out is not None,
     )
     if out is None:
-        found.write(sys.stdout, format="ascii.csv")
+        print_csv(found)
 
 
 def _read_input() -> Any:

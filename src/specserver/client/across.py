@@ -4,14 +4,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from ..errors import BadParameter, MixedLattices, UnknownContext, UnknownField
 from ..model.grid import cutout
+from ..model.idgaps import Gaps
 from ..model.idtext import format_id
 from .qualified import Ids, Named, Naming
 from .request import Wanted
-from .transfer import Call, Transfer
+from .transfer import Call, Transfer, warn_gaps
 
 if TYPE_CHECKING:
     from ..render.style import Viewed
@@ -30,9 +31,11 @@ _MARGIN_AA: Final = 10.0
 class Across(Transfer):
     """A connection that takes identifiers of several contexts together."""
 
-    def read_named(self, given: Any, context: str | None = None) -> Named:
+    def read_named(
+        self, given: Any, context: str | None = None, *, missing: Literal["error", "skip"] = "error"
+    ) -> Named:
         """Return the identifiers in what a caller holds, and which context each is of."""
-        return self._named(given, None, Call(context))
+        return self._named(given, None, Call(context, missing=missing))
 
     def fetch_named(self, named: Named, wanted: Wanted, call: Call) -> list[tuple[str, int, Any]]:
         """Fetch spectra of any contexts: context, identifier and record of each.
@@ -51,14 +54,19 @@ class Across(Transfer):
 
     def _named(self, given: Any, id_col: str | None, call: Call) -> Named:
         """Return the identifiers in what a caller gave, and which context each is of."""
+        gaps = Gaps(skip=call.missing == "skip")
         naming = Naming(
             plain=_one_context(call.context) or self.get_context(),
             form_of=self._id_form,
             is_context=self._is_context,
             read_vos=self.vos.reader(call.token),
             id_col=id_col,
+            gaps=gaps,
         )
-        return naming.read(given)
+        named = naming.read(given)
+        if gaps.rows:
+            warn_gaps(gaps.rows)
+        return named
 
     def _of_one(
         self, given: Any, id_col: str | None, call: Call, what: str

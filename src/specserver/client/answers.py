@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import BadParameter
-from ..model.ids import usual_tuples
+from ..model.ids import USUAL_FORM, usual_tuples
 
 if TYPE_CHECKING:
     from .columns import Columns
@@ -61,9 +61,30 @@ def write_rows(columns: "Columns", fields: Sequence[str], file: TextIO) -> None:
         values = next(iter(columns.values.values()))
         file.writelines(f"{value}\n" for value in cells(values))
     else:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(columns.values)
-        rows.writerows(zip(*map(cells, columns.values.values()), strict=True))
+        write_csv(columns, file)
+
+
+def write_csv(columns: "Columns", file: TextIO) -> None:
+    """Write rows as CSV with a header to an open text file."""
+    rows = csv.writer(file, lineterminator="\n")
+    rows.writerow(columns.values)
+    rows.writerows(zip(*map(cells, columns.values.values()), strict=True))
+
+
+def tuple_columns(columns: "Columns") -> "Columns":
+    """Return the parts of the tuple form of the identifier, a column each."""
+    if len(columns.values) > 1:
+        return columns
+    from .columns import Columns
+
+    parts = to_tuples(columns)
+    lists: list[Any] = list(zip(*parts, strict=True)) or [()] * len(USUAL_FORM.parts)
+    kinds = [np.int64] * USUAL_FORM.numbers + [np.str_] * USUAL_FORM.texts
+    values = {
+        name: np.array(some, dtype=kind)
+        for name, some, kind in zip(USUAL_FORM.parts, lists, kinds, strict=True)
+    }
+    return Columns(values, {})
 
 
 def to_tuples(columns: "Columns") -> list[tuple[Any, ...]]:
@@ -80,6 +101,11 @@ def to_tuples(columns: "Columns") -> list[tuple[Any, ...]]:
 
 def cells(values: npt.NDArray[Any]) -> list[Any]:
     """Return values as they are written: what is missing as an empty text."""
-    cells = ["" if cell is None else cell for cell in values.tolist()]
+    if values.dtype.kind != "f":
+        return ["" if cell is None else cell for cell in values.tolist()]
     # tolist of float32 gives float64 with digits that the catalogue does not have.
-    return [str(cell) for cell in values] if values.dtype.kind == "f" else cells
+    texts = [str(cell) for cell in np.asarray(values)]
+    if isinstance(values, np.ma.MaskedArray):
+        gone = np.ma.getmaskarray(values).tolist()
+        texts = ["" if lost else text for text, lost in zip(texts, gone, strict=True)]
+    return texts

@@ -6,20 +6,24 @@ from dataclasses import replace
 from functools import partial
 from io import StringIO
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
 from ..errors import BadParameter
-from ..model.spacename import split_file_name
 from .across import finished, within
-from .answers import split_names
+from .answers import TUPLE, split_names, tuple_columns
 from .composite import Composites
 from .match import Matching
 from .pictures import Pictures
 from .position import name_arguments, read_place
 from .request import Cutout, Values, read_wanted
-from .spaces import in_space
-from .together import Asking, joint_result, one_result, read_contexts
+from .together import Asking, joint_columns, joint_result, one_result, read_contexts
 from .transfer import Call
+
+if TYPE_CHECKING:
+    from .columns import Columns
+
+_TEXTS: Final = ("", ".txt", ".csv")
+"""Endings of files that have one identifier a line, or CSV."""
 
 
 class SpecClient(Composites, Matching, Asking, Pictures):
@@ -62,8 +66,9 @@ class SpecClient(Composites, Matching, Asking, Pictures):
         constraint
             A SQL condition; may end in ``ORDER BY`` and ``LIMIT``, or consist of these.
         out
-            A file to write, or ``vos://name``: one identifier a line (``context:id`` of several
-            contexts), or a CSV for several fields.
+            A file to write, or ``vos://name``. What it ends in says its kind: ``.fits``,
+            ``.parquet``, ``.vot``, ``.ecsv`` a table; ``.csv``, ``.txt`` or nothing one identifier
+            a line (``context:id`` of several contexts), or a CSV for several fields.
         context
             A data release, or several: ``'a,b'`` or a list. Each is asked by itself, so that a
             ``LIMIT`` is one of each; names of columns may be those of any survey.
@@ -103,16 +108,22 @@ class SpecClient(Composites, Matching, Asking, Pictures):
             "primary": bool(primary),
             "timeout_s": timeout,
         }
-        path = _checked_out(named.get("out"))
+        path = _query_out(named.get("out"))
         call = Call(None, None, "error", timeout, token, debug, verbose)
         result: Callable[[TextIO | None], Any]
+        columns: Callable[[], Columns]
         if contexts is None:
-            result = partial(one_result, self._rows(body, names, call), names)
+            rows = self._rows(body, names, call)
+            result = partial(one_result, rows, names)
+            columns = partial(tuple_columns if names == [TUPLE] else _as_they_are, rows)
         else:
             answers = self._rows_of_each(contexts, body, names, call)
             result = partial(joint_result, answers, names)
+            columns = partial(joint_columns, answers, names)
         if path is None:
             return result(None)
+        if Path(path).suffix.lower() not in _TEXTS:
+            return self._keep_table(columns(), path, token)
         if isinstance(path, Path):
             with path.open("w", encoding="utf-8", newline="") as file:
                 return result(file)
@@ -288,14 +299,14 @@ class SpecClient(Composites, Matching, Asking, Pictures):
         return page
 
 
-def _checked_out(out: str | os.PathLike[str] | None) -> Path | str | None:
+def _as_they_are(columns: "Columns") -> "Columns":
+    return columns
+
+
+def _query_out(out: str | os.PathLike[str] | None) -> Path | str | None:
     """Return the file to write, a name in virtual storage as text, or None for none."""
     if out is None or out == "":
         return None
-    if in_space(out):
-        split_file_name(str(out).strip())
-        return str(out).strip()
-    path = Path(out).expanduser()
-    if not path.parent.is_dir():
-        raise BadParameter("out", str(out), f"there is no folder {path.parent}")
-    return path
+    from .tablefile import TABLES, checked_out
+
+    return checked_out(out, (".txt", *TABLES), plain=True)

@@ -9,18 +9,19 @@ tuple that begins with a sequence, or with a    a list of identifiers
 number of 2^32 or more in size
 list, range, iterator, Series, Index, 1D array  a list; its kinds may be mixed
 list or 2D array of short rows                  a list of tuples
-DataFrame, Table, structured array              its id column, or plate, mjd, fiberid, run2d
+DataFrame, Table, structured array, pyarrow     its id column, or plate, mjd, fiberid, run2d
 a row of one of these                           one identifier
 text of several, or within ``[…]``              a list, as `parse_id_text` reads it
 name or Path of a text file, ``vos://…`` name   a list, the same way
+… of a FITS file, a VOTable or a Parquet file   its table
 ==============================================  ========================================
 
 Signed forms of large identifiers stay negative here: only the service knows what the survey means.
-pandas and astropy are recognised by name, so that importing this module loads neither.
+pandas, astropy and pyarrow are recognised by name, so that importing this module loads none.
+A row without an identifier (None, NaN, NA, masked, empty) is refused, or left out: `Gaps`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -30,6 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import BadIdentifier
+from ..model.idgaps import Gaps, is_missing, needed_parts
 from ..model.idtext import (
     USUAL_FORM,
     IdForm,
@@ -40,17 +42,18 @@ from ..model.idtext import (
     parse_id_text,
     parse_id_tuple,
 )
+from .idfiles import MAX_FILE_NAME, ReadVos, decoded, file_content, read_file, shown
 
-_VOS: Final = "vos://"
-_MAX_FILE_NAME: Final = 1024  # longer text cannot be opened on common systems, so it is none
 _LOST_DIGITS: Final = (
     "floats have lost the last digits (integers with missing values become floats in pandas);"
     " give whole numbers or text"
 )
-_FOREIGN: Final = frozenset({
-    ("pandas", "DataFrame"), ("pandas", "Series"), ("pandas", "Index"),
-    ("astropy", "Table"), ("astropy", "Row"),
-})  # fmt: skip
+_FOREIGN: Final = {
+    ("pandas", "DataFrame"): "DataFrame", ("pandas", "Series"): "Series",
+    ("pandas", "Index"): "Index", ("astropy", "Table"): "Table", ("astropy", "Row"): "Row",
+    ("pyarrow", "Table"): "ArrowTable", ("pyarrow", "RecordBatch"): "ArrowTable",
+    ("pyarrow", "ChunkedArray"): "ArrowArray", ("pyarrow", "Array"): "ArrowArray",
+}  # fmt: skip
 
 _Ids = list[int | IdPattern]
 
@@ -60,7 +63,8 @@ def read_identifiers(
     id_col: str | None = None,
     *,
     form: IdForm = USUAL_FORM,
-    read_vos: Callable[[str], str] | None = None,
+    read_vos: ReadVos | None = None,
+    gaps: Gaps | None = None,
 ) -> tuple[_Ids, bool]:
     """Return the identifiers in what a caller gave, and whether it was a single one.
 
@@ -74,12 +78,16 @@ def read_identifiers(
         What identifiers of the survey look like: the column taken when ``id_col`` is not given,
         and the parts of a tuple.
     read_vos :
-        Reads a file in virtual storage as text, by its name.
+        Reads a file in virtual storage, by its name.
+    gaps :
+        What becomes of rows without an identifier; None: they are refused.
 
     Raises
     ------
     BadIdentifier
         Something in it names no spectrum: a float, a missing value, other text.
+    NoIdentifier
+        Rows that have none.
     UnknownField
         A table without the column.
 
@@ -88,7 +96,7 @@ def read_identifiers(
     >>> read_identifiers([299489676975171584])
     ([299489676975171584], False)
     """
-    return _Reading(id_col, form, read_vos).read(given)
+    return _Reading(id_col, form, read_vos, gaps or Gaps()).read(given)
 
 
 def are_numbers(given: object) -> bool:
@@ -101,16 +109,12 @@ def are_numbers(given: object) -> bool:
 
 
 def _foreign(given: object) -> str:
-    """Return the name of the pandas or astropy class that the object is of, or nothing."""
+    """Return which class of pandas, astropy or pyarrow the object is of, or nothing."""
     for cls in type(given).__mro__:
-        if (cls.__module__.partition(".")[0], cls.__name__) in _FOREIGN:
-            return cls.__name__
+        kind = _FOREIGN.get((cls.__module__.partition(".")[0], cls.__name__))
+        if kind is not None:
+            return kind
     return ""
-
-
-def _shown(given: object) -> str:
-    text = given if isinstance(given, str) else repr(given)
-    return text if len(text) <= 60 else text[:57] + "…"
 
 
 def _unmasked(values: Any) -> npt.NDArray[Any]:
@@ -120,12 +124,6 @@ def _unmasked(values: Any) -> npt.NDArray[Any]:
     return np.asarray(values)
 
 
-def _open(values: Any) -> list[Any]:
-    """Return a column of a part of a tuple; None, which allows anything, where it is missing."""
-    listed = np.ma.asarray(values).tolist()
-    return [None if one is None or one != one else one for one in listed]  # noqa: PLR0124  # NaN
-
-
 def _scalar(value: object) -> int:
     """Return one number as an identifier; everything else is an error that says why."""
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
@@ -133,55 +131,13 @@ def _scalar(value: object) -> int:
         if -(2**63) <= number < 2**64:
             return number
         raise BadIdentifier(number, "an identifier has at most 64 bits")
-    if value is None or _shown(value) in {"nan", "<NA>", "NaT", "masked", "np.float64(nan)"}:
+    if value is None or shown(value) in {"nan", "<NA>", "NaT", "masked", "np.float64(nan)"}:
         raise BadIdentifier(value, "the value is missing; leave such rows out")
     if isinstance(value, float | np.floating):
         raise BadIdentifier(value, _LOST_DIGITS)
     kind = type(value).__name__
     reason = f"a {kind} is none; give whole numbers, text, tuples, arrays or tables of them"
-    raise BadIdentifier(_shown(value), reason)
-
-
-def _decoded(given: bytes | bytearray) -> str:
-    try:
-        return bytes(given).decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise BadIdentifier(_shown(bytes(given[:60])), "the bytes are no text") from None
-
-
-def _file_text(path: Path) -> str:
-    """Return the text of a file of identifiers."""
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise BadIdentifier(str(path), f"the file cannot be read ({error.strerror})") from error
-    if b"\0" in raw:
-        reason = "the file is no text; read it, as with astropy's Table.read, and give the table"
-        raise BadIdentifier(str(path), reason)
-    return _decoded(raw)
-
-
-def _file_named(text: str) -> Path | None:
-    """Return the file of that name, or None; a name of digits only is a number."""
-    name = text.strip()
-    if "\n" in name or not name or len(name) > _MAX_FILE_NAME or name.isdecimal():
-        return None
-    with suppress(OSError, RuntimeError, ValueError):
-        path = Path(name).expanduser()
-        return path if path.is_file() else None
-    return None
-
-
-def file_text(given: str | PathLike[str], read_vos: Callable[[str], str] | None) -> str | None:
-    """Return the text of the file that a caller named; None for text that names none."""
-    if not isinstance(given, str):
-        return _file_text(Path(given).expanduser())
-    if given.lstrip().startswith(_VOS):
-        if read_vos is None:
-            raise BadIdentifier(_shown(given), "there is no virtual storage to read it from")
-        return read_vos(given.strip())
-    path = _file_named(given)
-    return None if path is None else _file_text(path)
+    raise BadIdentifier(shown(value), reason)
 
 
 def table_of(given: Any) -> tuple[list[str], Callable[[int], Any]] | None:
@@ -190,13 +146,30 @@ def table_of(given: Any) -> tuple[list[str], Callable[[int], Any]] | None:
     if kind == "DataFrame":
         if None not in given.index.names and given.columns.intersection(given.index.names).empty:
             given = given.reset_index()
-        return [str(name) for name in given.columns], lambda at: given.iloc[:, at].to_numpy()
+        return [str(name) for name in given.columns], lambda at: _plain(given.iloc[:, at])
+    if kind == "ArrowTable":
+        return list(given.column_names), lambda at: _plain(given.column(at))
     if kind == "Table":
         return list(given.colnames), lambda at: given[given.colnames[at]]
     if isinstance(given, np.ndarray) and given.dtype.names is not None:
         names, flat = given.dtype.names, given.reshape(-1)
         return list(names), lambda at: flat[names[at]]
     return None
+
+
+def _plain(column: Any) -> npt.NDArray[Any]:
+    """Return a column of pandas or pyarrow, as objects where one of them is missing.
+
+    Never as floats: these lose the last digits of identifiers.
+    """
+    if hasattr(column, "to_pylist"):
+        values = np.empty(len(column), dtype=object)
+        values[:] = column.to_pylist()
+    elif isinstance(column.dtype, np.dtype) or not column.isna().any():
+        values = column.to_numpy()
+    else:
+        values = column.to_numpy(dtype=object, na_value=None)
+    return values
 
 
 def row_of(given: Any) -> tuple[list[str], list[Any]] | None:
@@ -232,15 +205,16 @@ class _Reading:
 
     id_col: str | None
     form: IdForm
-    read_vos: Callable[[str], str] | None
+    read_vos: ReadVos | None
+    gaps: Gaps
 
     def read(self, given: object) -> tuple[_Ids, bool]:
         if isinstance(given, bytes | bytearray):
-            given = _decoded(given)
+            given = decoded(given)
         if isinstance(given, str):
             return self.read_text(given)
         if isinstance(given, PathLike):
-            return self.parse(_file_text(Path(given).expanduser())), False
+            return self.read_held(read_file(Path(given).expanduser())), False
         if isinstance(given, tuple) and not self.is_list(given):
             pattern = parse_id_tuple(given, self.form)
             return [pattern], pattern.is_exact
@@ -253,18 +227,23 @@ class _Reading:
         return ([_scalar(given)], True) if many is None else (many, False)
 
     def parse(self, text: str) -> _Ids:
-        return parse_id_text(text, self.form, id_col=self.id_col)
+        return parse_id_text(text, self.form, id_col=self.id_col, gaps=self.gaps)
+
+    def read_held(self, content: Any) -> _Ids:
+        """Return the identifiers in the text or the table of a file."""
+        table = None if isinstance(content, str) else table_of(content)
+        return self.parse(content) if table is None else self.read_columns(*table)
 
     def read_text(self, text: str) -> tuple[_Ids, bool]:
-        held = file_text(text, self.read_vos)
+        held = file_content(text, self.read_vos)
         if held is not None:
-            return self.parse(held), False
+            return self.read_held(held), False
         try:
             found = self.parse(text)
         except BadIdentifier:
-            if Path(text.strip()[:_MAX_FILE_NAME]).suffix.lower()[1:].isidentifier():
+            if Path(text.strip()[:MAX_FILE_NAME]).suffix.lower()[1:].isidentifier():
                 reason = "there is no such file, and as text it is no identifier"
-                raise BadIdentifier(_shown(text), reason) from None
+                raise BadIdentifier(shown(text), reason) from None
             raise
         if len(found) != 1 or is_list_text(text, found):
             return found, False
@@ -300,13 +279,13 @@ class _Reading:
         if table is not None:
             return self.read_columns(*table)
         kind = _foreign(given)
-        if kind in {"Series", "Index"}:
-            return self.read_array(given.to_numpy())
+        if kind in {"Series", "Index", "ArrowArray"}:
+            return self.read_array(_plain(given))
         if isinstance(given, np.ndarray):
             return self.read_array(given)
         if isinstance(given, Mapping | set | frozenset):
             what = "mapping has no rows" if isinstance(given, Mapping) else "set has no order"
-            raise BadIdentifier(_shown(given), f"a {what}; give a list, an array or a table")
+            raise BadIdentifier(shown(given), f"a {what}; give a list, an array or a table")
         return self.read_list(list(given)) if isinstance(given, Iterable) else None
 
     def read_columns(self, names: Sequence[str], column: Callable[[int], Any]) -> _Ids:
@@ -314,23 +293,36 @@ class _Reading:
         places = id_columns(names, self.form, self.id_col)
         if len(places) == 1:
             return self.read_array(column(places[0]))
-        first, *others = places
-        lists = [_unmasked(column(first)).tolist(), *(_open(column(one)) for one in others)]
-        return [parse_id_tuple(row, self.form) for row in zip(*lists, strict=True)]
+        lists = [np.ma.asarray(column(place)).tolist() for place in places]
+        needed = needed_parts(self.form)
+        rows = list(zip(*lists, strict=True))
+        gone = [at for at, row in enumerate(rows) if is_missing(row[:needed])]
+        self.gaps.add(gone)
+        lost = set(gone)
+        return [
+            parse_id_tuple([None if is_missing(part) else part for part in row], self.form)
+            for at, row in enumerate(rows)
+            if at not in lost
+        ]
 
     def read_array(self, array: Any) -> _Ids:
         """Return the identifiers of an array of numbers, text, objects, tuples or records."""
         table = table_of(array)
         if table is not None:
             return self.read_columns(*table)
-        values = _unmasked(array)
+        values = np.asarray(array)
         if values.size == 0:
             return []
+        if values.dtype.kind == "f" and np.isnan(values).all():
+            self.gaps.add(range(len(values)))
+            return []
         if values.dtype.kind == "f":
-            raise BadIdentifier(_shown(values.flat[0]), _LOST_DIGITS)
+            raise BadIdentifier(shown(values.flat[0]), _LOST_DIGITS)
         if values.ndim > 2 or (values.ndim == 2 and values.shape[1] not in self.widths):
             reason = f"rows of an array have {self.widths[0]} or {self.widths[1]} values, a tuple"
             raise BadIdentifier(f"array of shape {values.shape}", reason)
+        if isinstance(array, np.ma.MaskedArray) and np.ma.getmaskarray(array).any():
+            return self.read_list(np.ma.asarray(array).tolist())
         if values.ndim == 1 and values.dtype.kind in "iu":
             return list(values.tolist())
         return self.read_list(values.tolist())
@@ -344,17 +336,20 @@ class _Reading:
         kinds = set(map(type, values))
         if kinds == {int} and -(2**63) <= min(values) <= max(values) < 2**64:
             return list(values)
+        if kinds == {tuple} and any(None in one for one in values):
+            values = self.gaps.rest(values, needed_parts(self.form))
         # Tuples come by the ten thousand: to look at each in every way takes twice as long.
         if kinds == {tuple} and all(
             one and type(one[0]) is int and not leads_list(one[0]) for one in values
         ):
             return [parse_id_tuple(one, self.form) for one in values]
-        return [found for value in values for found in self.read_element(value)]
+        rows = self.gaps.rest(values, needed_parts(self.form))
+        return [found for value in rows for found in self.read_element(value)]
 
     def read_element(self, value: Any) -> _Ids:
         """Return the identifiers of one member of a list: several, when it is a list itself."""
         if isinstance(value, bytes):
-            value = _decoded(value)
+            value = decoded(value)
         if isinstance(value, int | np.integer):
             return [_scalar(value)]
         if isinstance(value, str):

@@ -2,9 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlencode
@@ -17,22 +15,12 @@ from .answers import split_names
 from .connection import Connection
 from .request import Values
 from .skytable import read_positions
-from .spaces import in_space
 
 if TYPE_CHECKING:
-    from astropy.table import Table
-
     from .columns import Columns
 
 _MEDIA_TYPE: Final = "application/vnd.apache.arrow.stream"
 _ARCSEC_DEG: Final = 1.0 / 3600.0
-# Endings of files, and astropy's name of the format; VOTable has no unsigned 64-bit numbers.
-_FORMATS: Final = {
-    ".csv": "ascii.csv",
-    ".ecsv": "ascii.ecsv",
-    ".fits": "fits",
-    ".parquet": "parquet",
-}
 
 
 class Matching(Connection):
@@ -73,7 +61,8 @@ class Matching(Connection):
         fields
             Columns of the catalogue to come along.
         out
-            A file to write, here or ``vos://name``: ``.csv``, ``.ecsv``, ``.fits``, ``.parquet``.
+            A file to write, here or ``vos://name``: ``.csv``, ``.ecsv``, ``.fits``, ``.parquet``,
+            ``.vot``. `getSpec` reads it; where nothing is near, with ``missing='skip'``.
         ra_col, dec_col
             Columns of a table that hold the positions, when they have other names.
         primary
@@ -92,7 +81,9 @@ class Matching(Connection):
         """
         if which not in {"nearest", "all"}:
             raise BadParameter("which", which, "'nearest' or 'all'")
-        write = None if out is None or not str(out) else partial(_write, out=_checked_out(out))
+        from .tablefile import TABLES, checked_out
+
+        target = None if out is None or not str(out) else checked_out(out, TABLES)
         asked = self._where(context, profile) | {
             "radius": repr(_degrees(radius)),
             "which": which,
@@ -103,12 +94,45 @@ class Matching(Connection):
         }
         ra, dec = read_positions(positions, ra_col, dec_col)
         columns = self._match((ra, dec), asked, timeout, token, debug=debug, verbose=verbose)
+        if target is not None:
+            return self._keep_table(columns, target, token)
         from astropy.table import Table
 
-        table = Table(dict(columns.values), units=dict(columns.units), copy=False)
-        if write is None:
-            return table
-        return write(table, put=partial(self.vos.put, token=token))
+        return Table(dict(columns.values), units=dict(columns.units), copy=False)
+
+    def write_table(
+        self, table: Any, out: str | os.PathLike[str], *, token: str | None = None
+    ) -> Any:
+        """Write a table to a file of the kind that its name ends in; every number stays exact.
+
+        astropy's own writer of VOTables refuses unsigned integers; here they become wider signed
+        ones where all of a column fit, else decimal text, as the column's description says.
+
+        Parameters
+        ----------
+        table
+            An astropy Table, a DataFrame or a structured array.
+        out
+            Here or ``vos://name``: ``.csv``, ``.ecsv``, ``.fits``, ``.parquet``, ``.vot``.
+
+        Returns
+        -------
+        ``'OK'``
+        """
+        from .tablefile import TABLES, checked_out, columns_of
+
+        return self._keep_table(columns_of(table), checked_out(out, TABLES), token)
+
+    def _keep_table(self, columns: "Columns", out: str | Path, token: str | None) -> Any:
+        """Write rows to a file, which appears when it is whole, or to virtual storage."""
+        from .save import replace_file
+        from .tablefile import table_bytes
+
+        data = table_bytes(columns, Path(out).suffix.lower())
+        if isinstance(out, str):
+            return self.vos.put(out, data, token=token)
+        replace_file(out, data)
+        return "OK"
 
     def _match(
         self,
@@ -167,31 +191,3 @@ def _encoded(ra: npt.NDArray[np.float64], dec: npt.NDArray[np.float64]) -> bytes
         writer.write_batch(batch)
     sent: bytes = sink.getvalue().to_pybytes()
     return sent
-
-
-def _checked_out(out: str | os.PathLike[str]) -> str | Path:
-    """Return the file to write, or its name in virtual storage, having checked what can be."""
-    name = os.fspath(out).strip()
-    if Path(name).suffix.lower() not in _FORMATS:
-        raise BadParameter("out", name, f"a name that ends in {', '.join(_FORMATS)}")
-    if in_space(name):
-        return name
-    path = Path(name).expanduser()
-    if not path.parent.is_dir():
-        raise BadParameter("out", name, f"there is no folder {path.parent}")
-    return path
-
-
-def _write(table: "Table", *, out: str | Path, put: Any) -> Any:
-    """Write a table to a file, which appears when it is whole, or to virtual storage."""
-    from .save import replace_file
-
-    ending = Path(out).suffix.lower()
-    with TemporaryDirectory() as folder:
-        file = Path(folder) / f"match{ending}"
-        table.write(file, format=_FORMATS[ending])
-        data = file.read_bytes()
-    if isinstance(out, str):
-        return put(out, data)
-    replace_file(out, data)
-    return "OK"

@@ -18,7 +18,7 @@ Where spectra have names instead of numbers, only names of contexts that there a
 import csv
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from os import PathLike
 from typing import Any, Final
@@ -26,15 +26,16 @@ from typing import Any, Final
 import numpy as np
 
 from ..errors import BadIdentifier, UnknownField
+from ..model.idgaps import Gaps, is_missing, needed_parts
 from ..model.idtext import IdForm, IdPattern, id_columns, parse_id_text
 from .identifiers import (
     are_numbers,
-    file_text,
     is_list_text,
     read_identifiers,
     row_of,
     table_of,
 )
+from .idfiles import ReadVos, file_content
 
 _CONTEXT: Final = "context"
 _ID: Final = "id"
@@ -77,9 +78,10 @@ class Naming:
     """What the identifiers of a context look like."""
     is_context: Callable[[str], bool]
     """Whether the service has such a context."""
-    read_vos: Callable[[str], str]
-    """Reads a file in virtual storage as text."""
+    read_vos: ReadVos
     id_col: str | None = None
+    gaps: Gaps = field(default_factory=Gaps)
+    """What becomes of rows without an identifier."""
 
     def read(self, given: object) -> Named:
         """Return the identifiers in what a caller gave.
@@ -88,11 +90,13 @@ class Naming:
         ------
         BadIdentifier
             Something in it names no spectrum.
+        NoIdentifier
+            Rows that have none.
         UnknownField
             A table without the column.
         """
         if are_numbers(given):
-            return Named(*read_identifiers(given, self.id_col))
+            return Named(*read_identifiers(given, self.id_col, gaps=self.gaps))
         if isinstance(given, Iterator):
             given = list(given)
         if isinstance(given, bytes | bytearray):
@@ -110,13 +114,20 @@ class Naming:
     def _left(self, given: object) -> Named:
         """Return identifiers of which none says which context it is of."""
         found = read_identifiers(
-            given, self.id_col, form=self.form_of(self.plain), read_vos=self.read_vos
+            given,
+            self.id_col,
+            form=self.form_of(self.plain),
+            read_vos=self.read_vos,
+            gaps=self.gaps,
         )
         return Named(*found)
 
     def _read_text(self, given: str | PathLike[str]) -> Named:
         """Return the identifiers of text, or of the file that it names."""
-        held = file_text(given, self.read_vos)
+        held = file_content(given, self.read_vos)
+        if held is not None and not isinstance(held, str):
+            pieces = self._many(held)
+            return self._left(held) if pieces is None else self._named(pieces, single=False)
         text = str(given) if held is None else held
         table = self._table(text)
         if table is not None:
@@ -128,7 +139,8 @@ class Naming:
         if held is None:
             return self._left(given)
         # Not read a second time: it may have come over the network.
-        return Named(parse_id_text(held, self.form_of(self.plain), id_col=self.id_col), False)
+        form = self.form_of(self.plain)
+        return Named(parse_id_text(held, form, id_col=self.id_col, gaps=self.gaps), False)
 
     def _named(self, pieces: Sequence[_Piece], *, single: bool) -> Named:
         """Return the identifiers that pieces hold, in their order."""
@@ -170,7 +182,8 @@ class Naming:
         """Return whether text says which context something in it is of."""
         if ":" not in text and _PAIR.search(text) is None:
             return False
-        return any(map(self._marks, _PAIR.sub(self._joined, text).splitlines()))
+        lines = _PAIR.sub(self._joined, text).splitlines()
+        return any(self._marks(line.partition("#")[0]) for line in lines)
 
     def _joined(self, pair: re.Match[str]) -> str:
         """Return the beginning of a pair, as Python prints one, the way that it is written here."""
@@ -220,19 +233,28 @@ class Naming:
         if row is None or _CONTEXT not in map(str.lower, row[0]):
             return None
         names, values = row
-        return self._rows(names, lambda place: values[place : place + 1])[0]
+        found = self._rows(names, lambda place: values[place : place + 1])
+        return found[0] if found else None
 
     def _rows(self, names: Sequence[str], column: Callable[[int], Sequence[Any]]) -> list[_Piece]:
         """Return what the rows of a table name, one of its columns being ``context``."""
         lower = [name.lower() for name in names]
-        contexts = [str(one).strip() for one in column(lower.index(_CONTEXT))]
+        told = column(lower.index(_CONTEXT))
+        contexts = [self.plain if is_missing(one) else str(one).strip() for one in told]
         places = {one: self._places(lower, one) for one in dict.fromkeys(contexts)}
         needed = {place for some in places.values() for place in some}
         columns = {place: column(place) for place in needed}
         made: list[_Piece] = []
+        absent: list[int] = []
         for row, context in enumerate(contexts):
             values = tuple(columns[place][row] for place in places[context])
-            made.append((context, values[0] if len(values) == 1 else values))
+            required = values[: needed_parts(self.form_of(context))]
+            if any(map(is_missing, required)):
+                absent.append(row)
+            else:
+                parts = tuple(None if is_missing(one) else one for one in values)
+                made.append((context, parts[0] if len(parts) == 1 else parts))
+        self.gaps.add(absent)
         return made
 
     def _places(self, names: Sequence[str], context: str) -> tuple[int, ...]:
@@ -257,10 +279,11 @@ class Naming:
             return self._rows(names, lambda place: np.ma.asarray(column(place)).tolist())
         values = given
         if getattr(getattr(given, "dtype", None), "kind", "") in {"O", "U", "S", "T"}:
-            values = np.asarray(given).tolist()
+            values = np.ma.asarray(given).tolist()
         if not isinstance(values, list | tuple) or not self._is_any(values):
             return None
-        return [piece for one in values for piece in self._element(one)]
+        rest = self.gaps.rest(list(values), needed_parts(self.form_of(self.plain)))
+        return [piece for one in rest for piece in self._element(one)]
 
     def _is_any(self, values: Sequence[Any]) -> bool:
         """Return whether any member says which context it is of."""

@@ -167,9 +167,14 @@ class Spaces:
         """Return a folder to put files into; it is made with its first file."""
         return SpaceFolder(self, name, token)
 
-    def reader(self, token: str | None) -> Callable[[str], str]:
+    def reader(self, token: str | None) -> Callable[[str], bytes]:
         """Return what reads a file of identifiers."""
-        return lambda name: self.read_text(name, token=token)
+
+        def read(name: str) -> bytes:
+            data: bytes = self.get(name, token=token)
+            return data
+
+        return read
 
     def _list(self, path: str, token: str | None) -> dict[str, Any]:
         asked = {"path": "/".join(split_name(path))}

@@ -1,6 +1,5 @@
 """Catalogue rows, of one context or of several → what the caller asked for."""
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import perf_counter
@@ -10,7 +9,7 @@ import numpy as np
 
 from ..errors import BadParameter, SpecServerError
 from ..model.ids import USUAL_FORM
-from .answers import TUPLE, cells, split_names, to_result, to_tuples, write_rows
+from .answers import TUPLE, split_names, to_result, to_tuples, write_csv, write_rows
 from .connection import Connection
 from .transfer import Call, say, shortened
 
@@ -107,10 +106,22 @@ def joint_result(
     columns = join_columns(answers, fields)
     if file is None:
         return to_result(columns, names)
-    rows = csv.writer(file, lineterminator="\n")
-    rows.writerow(columns.values)
-    rows.writerows(zip(*map(cells, columns.values.values()), strict=True))
+    write_csv(columns, file)
     return "OK"
+
+
+def joint_columns(answers: "Mapping[str, Columns]", names: Sequence[str]) -> "Columns":
+    """Return the rows of several contexts as the columns of one table.
+
+    Raises
+    ------
+    BadParameter
+        Tuples, whose parts differ.
+    """
+    if list(names) == [TUPLE]:
+        allowed = "tuples of several contexts are written as text: a name that ends in .txt"
+        raise BadParameter("out", TUPLE, allowed)
+    return join_columns(answers, _besides(names))
 
 
 def read_contexts(given: object) -> list[str] | None:

@@ -239,6 +239,16 @@ def _warn_missing(missing: tuple[str, ...], asked: int) -> None:
     )
 
 
+def warn_gaps(rows: Sequence[int]) -> None:
+    """Warn of rows, counted from 0, that have no identifier and were left out."""
+    some = ", ".join(map(str, rows[:5])) + (", …" if len(rows) > 5 else "")
+    warnings.warn(
+        f"{len(rows):,} rows have no identifier and are left out: {some}",
+        UserWarning,
+        stacklevel=_caller_depth(),
+    )
+
+
 def _caller_depth() -> int:
     """Return the ``stacklevel`` at which a warning points to code outside of this package."""
     package = __name__.partition(".")[0] + "."

@@ -20,7 +20,7 @@ PART_BELOW: Final = 2**24
 _MAX_DEPTH: Final = 8  # a printed array of tuples has three
 _NUMBER = re.compile(r"[+-]?[0-9]{1,20}")
 _FLOAT = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eEdD][+-]?[0-9]+)?")
-_MISSING: Final = frozenset({"", "none", "nan", "null", "nat", "<na>", "na", "masked", "--"})
+MISSING: Final = frozenset({"", "none", "nan", "null", "nat", "<na>", "na", "masked", "--"})
 _SCALAR_REPR = re.compile(r"\b(?:np\.|numpy\.)?(?:u?int\d*|u?longlong|str_)\(([^()]*)\)")
 _ARRAY_REPR = re.compile(r"(?:np\.|numpy\.)?array\((\[.*\])(?:,\s*dtype=[^()\[\]]*)?\)", re.DOTALL)
 _TOKEN = re.compile(
@@ -186,7 +186,7 @@ def _read_number(text: str) -> int:
     if _NUMBER.fullmatch(bare) and -(2**63) <= int(bare) < 2**64:
         return int(bare)
     reason = "write a whole number, or a tuple as in (1963, 54331, 19)"
-    if bare.lower() in _MISSING:
+    if bare.lower() in MISSING:
         reason = "the value is missing; leave such rows out"
     elif bare.lstrip("+-").isdecimal():
         reason = "a number here has at most 64 bits"

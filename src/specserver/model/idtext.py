@@ -27,7 +27,8 @@ from itertools import chain, islice
 from typing import Final
 
 from ..errors import BadIdentifier, UnknownField
-from .idgroups import PART_BELOW, IdReader, too_many
+from .idgaps import Gaps, needed_parts
+from .idgroups import MISSING, PART_BELOW, IdReader, too_many
 from .idpattern import (
     IdPattern,
     Part,
@@ -65,6 +66,7 @@ _OTHER_NAMES: Final = {"fiberid": ("fiber",)}
 
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _EMPTY_CELL = re.compile(r"(?:^|,)[ \t]*,", re.MULTILINE)
+_NAMED_ROWS: Final = 10  # those without an identifier that a message names
 _TABLE_CELL = re.compile(r'"[^"]*"|\S+')
 
 
@@ -74,6 +76,7 @@ def parse_id_text(
     *,
     id_col: str | None = None,
     limit: int | None = None,
+    gaps: Gaps | None = None,
 ) -> list[int | IdPattern]:
     """Read identifiers from text: lists, tuples, tables, one a line or many.
 
@@ -89,11 +92,15 @@ def parse_id_text(
     limit :
         Identifiers that text may name; each range and each choice within a tuple counts as one.
         Whatever the text, no more memory is taken than for so many.
+    gaps :
+        What becomes of rows of a table without an identifier; None: they are refused.
 
     Raises
     ------
     BadIdentifier
         Text that names no spectrum, or a list that was cut when it was printed.
+    NoIdentifier
+        Rows of a table that have none.
     UnknownField
         A table without the column.
     TooMuch
@@ -107,7 +114,7 @@ def parse_id_text(
     if tuples is not None:
         return list(tuples)
     reader = IdReader(form, limit)
-    if not _read_table(body, reader, id_col):
+    if not _read_table(body, reader, id_col, gaps or Gaps()):
         reader.read(body)
     return reader.found
 
@@ -171,7 +178,7 @@ def _one_a_line(body: str, words: Sequence[str]) -> bool:
     return nlines <= len(words) and words == body.splitlines()
 
 
-def _read_table(text: str, reader: IdReader, id_col: str | None) -> bool:
+def _read_table(text: str, reader: IdReader, id_col: str | None, gaps: Gaps) -> bool:
     """Read the identifiers of a table with a header line; return False when there is no header."""
     form = reader.form
     first, second = islice(chain(_table_lines(text), ("", "")), 2)
@@ -187,13 +194,22 @@ def _read_table(text: str, reader: IdReader, id_col: str | None) -> bool:
         if not form.numbers or not may_be_header:
             return False
     places = id_columns(names, form, id_col)
-    for row in rows:
+    needed = places[: needed_parts(form)]
+    # Where spectra have names, a word such as 'na' may be one.
+    blank = MISSING if form.numbers else {""}
+    absent: list[int] = []
+    for number, row in enumerate(rows):
         if len(row) <= max(places):
             raise BadIdentifier(shortened(comma.join(row)), f"the row has not all of {names}")
-        if len(places) == 1:
+        if any(row[place].lower() in blank for place in needed):
+            absent.append(number)
+            if len(absent) > _NAMED_ROWS and not gaps.skip:
+                break
+        elif len(places) == 1:
             reader.read_cell(row[places[0]])
         else:
             reader.read_tuple([row[place] for place in places])
+    gaps.add(absent)
     return True
 
 

@@ -1,0 +1,77 @@
+"""Files of identifiers, here or in virtual storage: their text, or the table that they hold."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from os import PathLike
+from pathlib import Path
+from typing import Any, Final
+
+from ..errors import BadIdentifier
+
+_VOS: Final = "vos://"
+MAX_FILE_NAME: Final = 1024  # longer text cannot be opened on common systems, so it is none
+ReadVos = Callable[[str], str | bytes]
+"""Reads a file in virtual storage, by its name."""
+
+
+def shown(given: object) -> str:
+    """Return the beginning of what was given, for a message."""
+    text = given if isinstance(given, str) else repr(given)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def decoded(given: bytes | bytearray) -> str:
+    """Return bytes as text."""
+    try:
+        return bytes(given).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise BadIdentifier(shown(bytes(given[:60])), "the bytes are no text") from None
+
+
+def read_file(path: Path) -> Any:
+    """Return the text or the table of a file of identifiers."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise BadIdentifier(str(path), f"the file cannot be read ({error.strerror})") from error
+    return _content(raw, str(path))
+
+
+def _content(raw: str | bytes, name: str) -> Any:
+    """Return the text that bytes are, or the table that they hold."""
+    if isinstance(raw, str):
+        return raw
+    from .tablefile import is_table, read_table
+
+    if is_table(raw):
+        return read_table(raw, name)
+    if b"\0" in raw:
+        reason = "the file is no text; read it, as with astropy's Table.read, and give the table"
+        raise BadIdentifier(name, reason)
+    return decoded(raw)
+
+
+def _file_named(text: str) -> Path | None:
+    """Return the file of that name, or None; a name of digits only is a number."""
+    name = text.strip()
+    if "\n" in name or not name or len(name) > MAX_FILE_NAME or name.isdecimal():
+        return None
+    with suppress(OSError, RuntimeError, ValueError):
+        path = Path(name).expanduser()
+        return path if path.is_file() else None
+    return None
+
+
+def file_content(given: str | PathLike[str], read_vos: ReadVos | None) -> Any:
+    """Return the text or the table of the file that a caller named; None for text that names none.
+
+    A table is one that `table_of` knows.
+    """
+    if not isinstance(given, str):
+        return read_file(Path(given).expanduser())
+    if given.lstrip().startswith(_VOS):
+        if read_vos is None:
+            raise BadIdentifier(shown(given), "there is no virtual storage to read it from")
+        return _content(read_vos(given.strip()), given.strip())
+    path = _file_named(given)
+    return None if path is None else read_file(path)
