@@ -19,6 +19,7 @@ from urllib3.exceptions import (
 )
 
 from ..errors import BadParameter, ServiceError, SpecServerError, StoreError, Unreachable
+from .proxies import open_pool, proxy_for, shown
 
 AUTH_HEADER: Final = "X-DL-AuthToken"
 
@@ -114,7 +115,8 @@ class Session:
 
     def __init__(self, token: Callable[[], str] = str) -> None:
         self._token = token
-        self._pool: urllib3.PoolManager | None = None
+        self._pools: dict[str, urllib3.PoolManager] = {}
+        """By the URL of the proxy; empty: direct connections."""
         self._process = 0
 
     def get_text(
@@ -223,8 +225,9 @@ class Session:
         """Send one request; return the answer when its status is a good one."""
         read_s = _READ_TIMEOUT_S if timeout_s is None else _positive_s(timeout_s)
         timeout = urllib3.Timeout(connect=min(_CONNECT_TIMEOUT_S, read_s), read=read_s)
+        proxy = proxy_for(url)
         try:
-            response = self._connections().request(
+            response = self._connections(proxy).request(
                 method,
                 url,
                 fields=fields,
@@ -240,7 +243,8 @@ class Session:
                 f"{url} sent nothing for {read_s:g} s; ask for less, or raise timeout="
             ) from error
         except HTTPError as error:
-            raise Unreachable(url, _reason(error)) from error
+            through = f", through the proxy {shown(proxy)}" if proxy else ""
+            raise Unreachable(url, f"{_reason(error)}{through}") from error
         if response.status >= 400:
             with _reading(response, url):
                 text = response.read().decode("utf-8", "replace")
@@ -255,12 +259,13 @@ class Session:
             headers[AUTH_HEADER] = sent
         return headers
 
-    def _connections(self) -> urllib3.PoolManager:
+    def _connections(self, proxy: str) -> urllib3.PoolManager:
         """Return the pool of this process: a forked child must not write into its parent's."""
-        if self._pool is None or self._process != os.getpid():
-            self._pool = urllib3.PoolManager(maxsize=8)
-            self._process = os.getpid()
-        return self._pool
+        if self._process != os.getpid():
+            self._pools, self._process = {}, os.getpid()
+        if proxy not in self._pools:
+            self._pools[proxy] = open_pool(proxy)
+        return self._pools[proxy]
 
 
 def query_timeout_s(asked_s: float | None) -> float | None:
