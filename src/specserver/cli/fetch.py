@@ -71,7 +71,7 @@ def query(
         raise BadParameter("region", region, "give a cone or a region, not both")
     if cone is None and region is None and where is None:
         raise BadParameter("where", where, "give --cone, --region or --where")
-    asked: dict[str, Any] = {"context": context, "primary": not everything}
+    asked: dict[str, Any] = {"context": context, "primary": False if everything else None}
     if cone is not None:
         asked |= {"ra": cone[0], "dec": cone[1], "size": cone[2]}
     if region is not None:

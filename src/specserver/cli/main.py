@@ -1,7 +1,8 @@
 """The command `specserver` and how its errors are shown."""
 
 import sys
-from typing import Annotated
+import warnings
+from typing import Annotated, TextIO
 
 import typer
 from rich.markup import escape
@@ -48,8 +49,22 @@ for part in (hold, serve, fetch, match, composite, show, catalog, demo, token, v
     part.register(app)
 
 
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Show a warning as a sentence, without the line of our code that gave it."""
+    del category, filename, lineno, file, line
+    ERROR.print(f"[yellow]warning:[/] {escape(str(message))}", highlight=False)
+
+
 def main() -> None:
     """Run the command; errors of ours end it with a sentence instead of a traceback."""
+    warnings.showwarning = _show_warning
     try:
         app()
     except SpecServerError as error:

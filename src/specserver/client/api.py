@@ -43,7 +43,7 @@ class SpecClient(Composites, Matching, Asking, Pictures):
         context: str | Sequence[str] | None = None,
         profile: str | None = None,
         fields: Values = None,
-        primary: bool = True,
+        primary: bool | None = None,
         catalog: str | None = None,
         timeout: float | None = None,
         token: str | None = None,
@@ -75,7 +75,8 @@ class SpecClient(Composites, Matching, Asking, Pictures):
         fields
             Columns wanted; ``tuple`` stands for plate, mjd, fiberid, run2d. Default: identifiers.
         primary
-            The best spectrum of each object, or all.
+            The best spectrum of each object (True), or all (False). When it is not given it is
+            True, and a warning says how many others were left out, where that is cheap to count.
         catalog
             Another catalogue of the context.
         timeout
@@ -105,7 +106,8 @@ class SpecClient(Composites, Matching, Asking, Pictures):
             "polygon": place.polygon,
             "constraint": condition,
             "catalog": catalog or None,
-            "primary": bool(primary),
+            "primary": primary is None or bool(primary),
+            "count_others": primary is None and not catalog,
             "timeout_s": timeout,
         }
         path = _query_out(named.get("out"))

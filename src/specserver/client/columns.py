@@ -28,6 +28,8 @@ class Columns:
     """1D[nrow] each, by column name, in the order of the answer."""
     units: Mapping[str, str]
     """Units as astropy reads them, where the service states one."""
+    nothers: int = 0
+    """Rows that were left out as not primary, where the service counted them."""
 
 
 def read_columns(source: Readable) -> Columns:
@@ -54,7 +56,8 @@ def read_columns(source: Readable) -> Columns:
         )
         for field in table.schema
     }
-    return Columns(columns, units)
+    stated = (table.schema.metadata or {}).get(b"others", b"0")
+    return Columns(columns, units, int(stated))
 
 
 @dataclass(frozen=True, slots=True)

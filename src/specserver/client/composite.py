@@ -13,7 +13,7 @@ from ..ops.media import read_medium
 from .across import Across
 from .progress import Watch
 from .request import Cutout, read_wanted
-from .transfer import Call, _caller_depth, _warn_missing, say
+from .transfer import Call, _warn_missing, caller_depth, say
 
 if TYPE_CHECKING:
     from .stacked import CompositeSpectrum
@@ -226,5 +226,5 @@ def _warn_skipped(made: "CompositeSpectrum") -> None:
         warnings.warn(
             f"left out of the composite: {why}; see its attribute skipped",
             UserWarning,
-            stacklevel=_caller_depth(),
+            stacklevel=caller_depth(),
         )

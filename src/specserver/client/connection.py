@@ -43,6 +43,8 @@ class Connection:
         self._token: str | None = None
         self._session: Session | None = None
         self._id_forms: dict[tuple[str, str], IdForm] = {}
+        self._told_of_others: set[str] = set()
+        """Contexts of which it was said that some spectra are left out as not primary."""
 
     def isAlive(self, svc_url: str | None = None, timeout: float = 2) -> bool:
         """Return whether a service answers at the URL within ``timeout`` seconds."""

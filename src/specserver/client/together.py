@@ -1,5 +1,6 @@
 """Catalogue rows, of one context or of several → what the caller asked for."""
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import perf_counter
@@ -11,7 +12,7 @@ from ..errors import BadParameter, SpecServerError
 from ..model.ids import USUAL_FORM
 from .answers import TUPLE, split_names, to_result, to_tuples, write_csv, write_rows
 from .connection import Connection
-from .transfer import Call, say, shortened
+from .transfer import Call, caller_depth, say, shortened
 
 if TYPE_CHECKING:
     from .columns import Columns
@@ -31,6 +32,12 @@ class Asking(Connection):
         A tuple alone is computed from the identifier where it is packed from it; else, and among
         others, it stands for its parts. Of several columns the identifier is the first.
         """
+        columns = self._answered(body, names, call)
+        self._warn_of_others(str(body["context"]), columns)
+        return columns
+
+    def _answered(self, body: Mapping[str, Any], names: Sequence[str], call: Call) -> "Columns":
+        """Return the rows of one context, as `_rows` says."""
         context = str(body["context"])
         if list(names) == [TUPLE]:
             columns = self._fetch_columns({**body, "fields": []}, call)
@@ -46,6 +53,25 @@ class Asking(Connection):
             # So that each row of the table names its spectrum and no other of the identifier.
             fields += [_TELLING] if self._id_form(context).leads_with_id else []
         return self._fetch_columns({**body, "fields": fields}, call)
+
+    def _warn_of_others(self, context: str, columns: "Columns") -> None:
+        """Warn of rows left out as not primary: of each empty answer, else once a context."""
+        nfound = len(next(iter(columns.values.values()), ()))
+        if not columns.nothers or (nfound and context in self._told_of_others):
+            return
+        self._told_of_others.add(context)
+        one = columns.nothers == 1
+        if nfound:
+            which = "is no primary spectrum" if one else "are not the survey's primary spectra"
+            text = f"{columns.nothers:,} more {which}"
+        else:
+            others = "other" if one else "others"
+            text = f"no primary spectrum is found, but {columns.nothers:,} {others}"
+        warnings.warn(
+            f"{text}: primary=False (--all on the command line) finds all",
+            UserWarning,
+            stacklevel=caller_depth(),
+        )
 
     def _rows_of_each(
         self, contexts: Sequence[str], body: Mapping[str, Any], names: Sequence[str], call: Call

@@ -235,7 +235,7 @@ def _warn_missing(missing: tuple[str, ...], asked: int) -> None:
     warnings.warn(
         f"{len(missing):,} of {asked:,} identifiers were not found and are left out: {some}",
         UserWarning,
-        stacklevel=_caller_depth(),
+        stacklevel=caller_depth(),
     )
 
 
@@ -245,11 +245,11 @@ def warn_gaps(rows: Sequence[int]) -> None:
     warnings.warn(
         f"{len(rows):,} rows have no identifier and are left out: {some}",
         UserWarning,
-        stacklevel=_caller_depth(),
+        stacklevel=caller_depth(),
     )
 
 
-def _caller_depth() -> int:
+def caller_depth() -> int:
     """Return the ``stacklevel`` at which a warning points to code outside of this package."""
     package = __name__.partition(".")[0] + "."
     depth, frame = 0, inspect.currentframe()

@@ -126,6 +126,13 @@ class CatalogRequest(BaseModel):
     primary: Annotated[
         bool, Field(description="Only the best spectrum of each object, else all.")
     ] = True
+    count_others: Annotated[
+        bool,
+        Field(
+            description="State in the stream's metadata `others` how many more rows there are that"
+            " are not primary, where that is cheap to count."
+        ),
+    ] = False
     context: ContextField = "default"
     profile: ProfileField = "default"
     timeout_s: Annotated[float | None, Field(gt=0, description="Give up after so long.")] = None
@@ -216,6 +223,7 @@ def bulk_query(lane: RouteLane, request: CatalogRequest, service: Service) -> Re
         fields=tuple(request.fields),
         catalog=request.catalog,
         primary=request.primary,
+        count_others=request.count_others,
         timeout_s=min(request.timeout_s or settings.query_timeout_s, settings.query_timeout_s),
     )
 

@@ -1,14 +1,14 @@
 """The query: a region and a condition in, columns of the catalogue out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 
 from ..catalog.constraint import Condition, ConeArgs, parse_constraint
 from ..catalog.deadline import Deadline
-from ..catalog.duckdb import Rows
+from ..catalog.duckdb import Catalog, Rows
 from ..catalog.idlist import split_ids
 from ..errors import BadParameter
 from ..model.region import Cone, Polygon, cone, polygon
@@ -16,6 +16,11 @@ from .archive import Archive, Holding, QueryTable
 
 TUPLE = "tuple"
 """Field name that stands for the parts of the tuple form of an identifier."""
+OTHERS = b"others"
+"""Key of an answer's metadata: how many more rows would meet the query without `primary`."""
+_FEW_ROWS = 100
+"""Answers of so few rows are searched once more for rows that are not primary: they seem to lack
+some. Of larger ones that is counted only where it takes no scan."""
 TELLING = "@telling"
 """Field name that stands for `telling`."""
 
@@ -32,6 +37,8 @@ class QueryRequest:
     catalog: str | None = None
     primary: bool = True
     timeout_s: float | None = None
+    count_others: bool = False
+    """State in the table's metadata `OTHERS` how many rows are left out as not primary."""
 
 
 def run_query(archive: Archive, request: QueryRequest, *, max_rows: int | None = None) -> pa.Table:
@@ -62,7 +69,37 @@ def run_query(archive: Archive, request: QueryRequest, *, max_rows: int | None =
         deadline=deadline,
         max_rows=max_rows,
     )
-    return pa.table([table.column(column) for column in named.values()], names=list(named))
+    columns = [table.column(column) for column in named.values()]
+    answer = pa.table(columns, names=list(named))
+    if request.count_others and asked.primary:
+        others = _count_others(catalog, condition, rows, answer.num_rows, deadline)
+        if others:
+            answer = answer.replace_schema_metadata({OTHERS: str(others)})
+    return answer
+
+
+def _count_others(
+    catalog: Catalog, condition: Condition, rows: Rows | None, nfound: int, deadline: Deadline
+) -> int:
+    """Return how many rows meet a condition besides the primary ones that were found.
+
+    0 also where the limit cut the answer, and where counting would take a second scan though the
+    answer has many rows.
+
+    Parameters
+    ----------
+    rows : 1D[n] int64, the only rows to look at; None: all
+    """
+    if condition.limit is not None and nfound >= condition.limit:
+        return 0
+    if not condition.sql:
+        return (catalog.info.nrows if rows is None else len(rows)) - nfound
+    if nfound > _FEW_ROWS:
+        return 0
+    every = replace(condition, order=(), limit=None)
+    column = catalog.survey.id_column.name
+    found = catalog.query([column], every, rows, primary=False, deadline=deadline)
+    return len(found) - nfound
 
 
 def narrow(
