@@ -107,9 +107,10 @@ class SpecClient(Composites, Matching, Asking, Pictures):
             "constraint": condition,
             "catalog": catalog or None,
             "primary": primary is None or bool(primary),
-            "count_others": primary is None and not catalog,
             "timeout_s": timeout,
         }
+        if primary is None and not catalog:
+            body["count_others"] = True
         path = _query_out(named.get("out"))
         call = Call(None, None, "error", timeout, token, debug, verbose)
         result: Callable[[TextIO | None], Any]

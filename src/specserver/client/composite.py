@@ -215,7 +215,7 @@ def _warn_unweighted(made: "CompositeSpectrum") -> None:
         text = "the spectra state no uncertainties: all pixels count alike, and error is NaN"
         if made.meta["method"] == "ivar":
             text += "; the mean is not weighted"
-        warnings.warn(text, UserWarning, stacklevel=_caller_depth())
+        warnings.warn(text, UserWarning, stacklevel=caller_depth())
 
 
 def _warn_skipped(made: "CompositeSpectrum") -> None:
