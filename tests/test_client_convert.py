@@ -142,10 +142,15 @@ def test_records_of_another_survey_convert():
     desi["wavelength"] = 3600 + 0.8 * np.arange(9)
     desi["ivar"] = 1
     desi["mask"][2] = 512
-    made = to_Spectrum1D(desi)
+    with pytest.warns(UserWarning, match="does not carry what it is"):
+        made = to_Spectrum1D(desi)
+    assert made.flux.unit == u.dimensionless_unscaled
     np.testing.assert_array_equal(made.spectral_axis.to_value(u.AA), desi["wavelength"])
     assert np.flatnonzero(made.mask).tolist() == [2]
-    assert to_Table(desi)["wavelength"].unit == u.AA
+    with pytest.warns(UserWarning, match="does not carry what it is"):
+        table = to_Table(desi)
+    assert table["wavelength"].unit == u.AA
+    assert table["flux"].unit is None
 
 
 @pytest.mark.parametrize(

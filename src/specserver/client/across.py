@@ -226,7 +226,10 @@ class Across(Transfer):
 def finished(spectra: "Spectra", wanted: Wanted, *, single: bool) -> Any:
     """Return spectra in the form wanted."""
     if wanted.fmt == "numpy":
-        return spectra.data[0] if single else spectra.data
+        from .carried import carried
+
+        arrays = carried(spectra)
+        return arrays[0] if single else arrays
     from .convert import convert, convert_one
 
     if single and wanted.fmt not in {"list", "collection"}:

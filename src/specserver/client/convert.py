@@ -1,7 +1,7 @@
 """Structured arrays → pandas, astropy and specutils objects that carry their units."""
 
+import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ..errors import BadParameter
 from .arms import one_arm
+from .carried import Meaning, SpectrumArray
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,15 +34,6 @@ _SCALED: Final = ("flux", "sky", "model")
 _AXES: Final = ("loglam", "wavelength")
 
 
-@dataclass(frozen=True, slots=True)
-class Meaning:
-    """What the numbers of a record mean."""
-
-    flux_unit: str = FLUX_UNIT
-    mask_vector: str = ""
-    bad_bits: int = 0
-
-
 def to_pandas(npy_data: npt.NDArray[Any]) -> Any:
     """Convert a spectrum to a DataFrame, a column a vector.
 
@@ -62,7 +54,10 @@ def to_pandas(npy_data: npt.NDArray[Any]) -> Any:
 
 
 def to_Table(npy_data: npt.NDArray[Any]) -> Any:
-    """Convert a spectrum to an astropy Table, a column a vector, with units.
+    """Convert a spectrum to an astropy Table, a column a vector, with the units it carries.
+
+    An array that carries none (it was loaded, joined or made) has the units of SDSS where its axis
+    is ``loglam``, which no other survey publishes; else its flux has none, with a warning.
 
     Parameters
     ----------
@@ -75,15 +70,19 @@ def to_Table(npy_data: npt.NDArray[Any]) -> Any:
     """
     if _checked(npy_data).ndim == 2:
         return [to_Table(row) for row in npy_data]
-    return _table(npy_data, _units(FLUX_UNIT, {}), {})
+    about = _about_array(npy_data)
+    if about is None:
+        return _table(npy_data, _units(None, {}), {})
+    return _table(npy_data, _units(about.flux_unit, about.units), about.said())
 
 
 def to_Spectrum1D(npy_data: npt.NDArray[Any]) -> Any:
     """Convert a spectrum, or aligned ones together, to a specutils Spectrum.
 
-    Flux is in 1e-17 erg/s/cm²/Å, the spectral axis in vacuum Å. Pixels are masked where flux is
-    not finite, ivar is not above 0 and finite (it is 0 in the Spectrum), or ``mask`` is not 0;
-    sky, model and the other vectors are in ``meta``.
+    Units and mask are those that the array carries, else as in `to_Table`; the axis is as
+    published, Å. Pixels are masked where flux is not finite, ivar is not above 0 and finite (it is
+    0 in the Spectrum), or the survey's bits, else any of ``mask``, are set; sky, model and the
+    other vectors are in ``meta``, with survey, context, frame and medium.
 
     Parameters
     ----------
@@ -94,8 +93,9 @@ def to_Spectrum1D(npy_data: npt.NDArray[Any]) -> Any:
     if npy_data.ndim == 2:
         # Every row of aligned spectra has the axis of the whole.
         fields |= {name: fields[name][0] for name in _AXES if name in fields and len(npy_data)}
-    meaning = Meaning(mask_vector="mask", bad_bits=-1)
-    return _spectrum(fields, axis_wave(fields), meaning, None, {})
+    wave = axis_wave(fields)
+    about = _about_array(npy_data) or Meaning(mask_vector="mask", bad_bits=-1)
+    return _spectrum(fields, wave, about, None, about.said())
 
 
 def convert(spectra: "Spectra", fmt: str) -> Any:
@@ -184,12 +184,33 @@ def _columns(record: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
     return out
 
 
-def _units(flux_unit: str, stated: Mapping[str, str]) -> dict[str, Any]:
-    """Return units by vector name: those stated, and else those of well-known vectors."""
+def _about_array(array: npt.NDArray[Any]) -> Meaning | None:
+    """Return what an array carries, or shows by its axis; None, with a warning, where nothing."""
+    about = array.about if isinstance(array, SpectrumArray) else None
+    if about is not None:
+        return about
+    if "loglam" in map(str.lower, array.dtype.names or ()):
+        return Meaning(FLUX_UNIT, "mask", -1)
+    warnings.warn(
+        "the array does not carry what it is, so its flux has no unit; getSpec converts with"
+        " units: fmt='Table' or 'Spectrum1D'",
+        UserWarning,
+        stacklevel=3,
+    )
+    return None
+
+
+def _units(flux_unit: str | None, stated: Mapping[str, str]) -> dict[str, Any]:
+    """Return units by vector name: those stated, and else those of well-known vectors.
+
+    Where the unit of flux is not known (None), flux has none.
+    """
     from astropy import units as u
 
-    flux = _unit(flux_unit)
-    known = {"ivar": flux**-2, "wavelength": u.AA, "wdisp": u.pix} | dict.fromkeys(_SCALED, flux)
+    known = {"wavelength": u.AA, "wdisp": u.pix}
+    if flux_unit is not None:
+        flux = _unit(flux_unit)
+        known |= {"ivar": flux**-2} | dict.fromkeys(_SCALED, flux)
     parsed = {name: _unit(unit) for name, unit in stated.items()}
     # A logarithmic unit cannot be saved in FITS, where most tables end up.
     return known | {name: one for name, one in parsed.items() if isinstance(one, u.UnitBase)}

@@ -34,6 +34,8 @@ class StreamHead:
     id_column: str
     medium: str = ""
     """Medium of the wavelengths of all spectra; empty where each states its own."""
+    frame: str = ""
+    """Frame of the wavelengths, such as ``heliocentric``."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -100,4 +102,5 @@ def _head(head: Mapping[str, Any]) -> StreamHead:
         bad_bits=int(head.get("bad_bits") or 0),
         id_column=str(head.get("id_column") or "id"),
         medium=str(head.get("medium") or ""),
+        frame=str(head.get("frame") or ""),
     )

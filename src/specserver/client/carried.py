@@ -1,0 +1,86 @@
+"""Arrays of spectra that carry what their numbers mean: units, masks, frame, medium."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from .decode import Spectra
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What the numbers of a record mean."""
+
+    flux_unit: str = ""
+    """Of flux, sky and model, as astropy reads it; empty where flux is relative."""
+    mask_vector: str = ""
+    """Vector whose ``bad_bits`` mark pixels not to be used."""
+    bad_bits: int = 0
+    survey: str = ""
+    context: str = ""
+    """Release that holds the spectrum; of rows of several, all of them, with commas."""
+    frame: str = ""
+    """Of the wavelengths, such as ``heliocentric``."""
+    medium: str = ""
+    """Of the wavelengths: ``vacuum``, ``air`` or ``unknown``."""
+    units: Mapping[str, str] = field(default_factory=dict)
+    """Stated units by vector name."""
+
+    def said(self) -> dict[str, str]:
+        """Return what is known, as ``meta`` of other objects has it."""
+        names = ("survey", "context", "frame", "medium")
+        return {name: getattr(self, name) for name in names if getattr(self, name)}
+
+
+class SpectrumArray(np.ndarray[Any, np.dtype[Any]]):
+    """A structured array of one spectrum, or of aligned ones, that knows what it holds.
+
+    It is a NumPy array in all else. Slices, rows, copies and choices of fields know it too; a
+    single field is a plain array; what is joined, saved or pickled knows nothing (None).
+    """
+
+    about: Meaning | None = None
+
+    # typing has override from Python 3.12 on.
+    def __array_finalize__(self, obj: Any) -> None:  # type: ignore[explicit-override]
+        """Take over what the array knows that this one is made of."""
+        if obj is not None:
+            self.about = getattr(obj, "about", None)
+
+    def __getitem__(self, key: Any) -> Any:  # type: ignore[explicit-override]
+        """Return part of it; a single field is a plain array."""
+        part = super().__getitem__(key)
+        if isinstance(part, SpectrumArray) and part.dtype.names is None:
+            return part.view(np.ndarray)
+        return part
+
+
+def carried(spectra: "Spectra") -> Any:
+    """Return the arrays of an answer, each of which carries what it is: views, no copies."""
+    head = spectra.head
+    plain = Meaning(
+        flux_unit=head.flux_unit,
+        mask_vector=head.mask_vector,
+        bad_bits=head.bad_bits,
+        survey=head.survey,
+        frame=head.frame,
+        medium=head.medium,
+        units={one.name: one.unit for one in head.record if one.unit},
+    )
+    if isinstance(spectra.data, np.ndarray):
+        return _carrying(
+            spectra.data, replace(plain, context=", ".join(dict.fromkeys(spectra.contexts)))
+        )
+    known = {one: replace(plain, context=one) for one in set(spectra.contexts)}
+    pairs = zip(spectra.data, spectra.contexts, strict=True)
+    return [_carrying(one, known[context]) for one, context in pairs]
+
+
+def _carrying(array: npt.NDArray[Any], about: Meaning) -> SpectrumArray:
+    made = array.view(SpectrumArray)
+    made.about = about
+    return made
