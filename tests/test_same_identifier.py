@@ -233,6 +233,19 @@ def test_a_row_of_a_table_that_means_a_spectrum_not_held_gets_none(
         client.getSpec(rows)
 
 
+def test_a_row_given_twice_in_a_file_of_exposures_is_told(tmp_path: Path) -> None:
+    simulate_desi(tmp_path / "mock", 6, seed=4, per_file=6, exposures=True)
+    path = next(iter(sorted((tmp_path / "mock").rglob("spectra-*.fits"))))
+    with fits.open(path, mode="update") as units:
+        table = units["FIBERMAP"].data
+        for name in ("TARGETID", "EXPID"):
+            table[name][1] = table[name][0]
+        nrows = len(table)
+    summary = run_ingest(tmp_path / "data", "desi_edr_exposures", [path], workers=1)
+    assert summary.stored == nrows - 1
+    assert len(summary.conflicts) == 1
+
+
 def test_folders_of_older_versions_are_read(
     data: Path, files: Path, places: dict[int, list[Place]], tmp_path: Path
 ) -> None:

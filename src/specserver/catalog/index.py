@@ -147,7 +147,9 @@ def build_index(
     with duckdb.connect(str(path / "catalog.duckdb")) as connection:
         connection.register("segment_files", _numbered(listed))
         rows = connection.read_parquet(listed, union_by_name=True, filename=True)
-        rows.create_view("segment_rows")
+        rows.create_view("segment_rows" if "_version" not in rows.columns else "all_rows")
+        if "_version" in rows.columns:
+            _leave_out_replaced(connection, survey, rows.columns)
         _make_objects(connection, survey, rows.columns)
         columns = {
             str(column): _kind(str(kind))
@@ -160,6 +162,18 @@ def build_index(
     info = IndexInfo(path.name, names, nrows, columns)
     (path / "index.json").write_text(json.dumps(asdict(info)), "utf-8")
     return info
+
+
+def _leave_out_replaced(
+    connection: duckdb.DuckDBPyConnection, survey: Survey, names: Sequence[str]
+) -> None:
+    """Make the view of all rows but those that others of their identifier and key replaced."""
+    key = 'coalesce("_key", 0)' if "_key" in names else "0"
+    over = f'PARTITION BY "{survey.id_column.name}", {key}'
+    over += ' ORDER BY coalesce("_version", 0) DESC, filename, "_row"'
+    parts = ["CREATE VIEW segment_rows AS SELECT * FROM all_rows"]
+    parts += [f"QUALIFY row_number() OVER ({over}) = 1"]
+    connection.execute(" ".join(parts))
 
 
 def _numbered(files: Sequence[str]) -> Any:

@@ -11,7 +11,13 @@ _source    text    path of the original file
 _size      int64   its size in bytes
 _mtime_ns  int64   its time of last change
 _key       int64   what tells spectra of one id apart; only where they can share one
+_digest    int64   digest of its vectors, see `ingest.digest`
+_row_dig…  int64   `_row_digest`: digest of its catalogue values
+_beside    int64   digest of what was read along with the file; 0: nothing
+_version   int64   how often the spectrum has been replaced; only in segments that replace some
 ========== ======= ===================================================================
+
+Of the rows of one id and key the one of the highest version counts, the others were replaced.
 
 ``ra`` and ``dec`` are null, and ``_hpx`` is −1, where the position is not known: no region holds
 such a spectrum.
@@ -38,6 +44,17 @@ class Source:
     path: str
     size: int
     mtime_ns: int
+    beside: int = 0
+    """Digest of the state of files that were read along with it; 0: there are none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """What tells a changed spectrum from the one that is stored."""
+
+    vectors: int
+    row: int
+    version: int = 0
 
 
 def sky_order(spectra: Sequence[RawSpectrum]) -> list[int]:
@@ -58,7 +75,11 @@ def _pixels(spectra: Sequence[RawSpectrum]) -> npt.NDArray[np.int64]:
 
 
 def write_objects(
-    path: Path, survey: Survey, spectra: Sequence[RawSpectrum], sources: Sequence[Source]
+    path: Path,
+    survey: Survey,
+    spectra: Sequence[RawSpectrum],
+    sources: Sequence[Source],
+    digests: Sequence[Digests] = (),
 ) -> None:
     """Write the rows of a segment's spectra, given in the segment's order."""
     columns: dict[str, pa.Array] = {}
@@ -75,6 +96,12 @@ def write_objects(
     columns["_source"] = pa.array([source.path for source in sources], pa.string())
     columns["_size"] = pa.array([source.size for source in sources], pa.int64())
     columns["_mtime_ns"] = pa.array([source.mtime_ns for source in sources], pa.int64())
+    if digests:
+        columns["_digest"] = pa.array([one.vectors for one in digests], pa.int64())
+        columns["_row_digest"] = pa.array([one.row for one in digests], pa.int64())
+        columns["_beside"] = pa.array([source.beside for source in sources], pa.int64())
+        if any(one.version for one in digests):
+            columns["_version"] = pa.array([one.version for one in digests], pa.int64())
     if any(one.key is not None for one in spectra):
         columns["_key"] = pa.array([one.key for one in spectra], pa.int64())
     # Parquet has no unsigned 8-bit storage of its own, but records the type; zstd suits text.
@@ -97,12 +124,17 @@ def _arrow_type(values: Sequence[Any], dtype: str | None) -> pa.DataType:
 
 
 def read_sources(paths: Mapping[str, Path], id_column: str) -> pa.Table:
-    """Return id, key and source columns of the objects files of segments."""
-    names = (id_column, "_source", "_size", "_mtime_ns", "_key")
+    """Return id, key, source and digest columns of segments, and ``_segment``, their number."""
+    names = (
+        id_column, "_source", "_size", "_mtime_ns", "_key", "_row", "_digest", "_row_digest",
+        "_beside", "_version",
+    )  # fmt: skip
     tables = [pa.table({name: pa.array([], pa.int64()) for name in names if name != "_source"})]
     tables[0] = tables[0].append_column("_source", pa.array([], pa.string()))
-    for path in paths.values():
+    for number, path in enumerate(paths.values()):
         file = pq.ParquetFile(path)
-        tables.append(file.read([name for name in names if name in file.schema_arrow.names]))
+        read = file.read([name for name in names if name in file.schema_arrow.names])
+        numbers = pa.array(np.full(read.num_rows, number, np.int64))
+        tables.append(read.append_column("_segment", numbers))
     # The identifier may be unsigned; without any segment its type is of no matter.
     return pa.concat_tables(tables[1:] or tables, promote_options="default")

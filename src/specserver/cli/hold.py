@@ -84,9 +84,22 @@ def ingest(
     strict: Annotated[
         bool,
         typer.Option(
-            "--strict", help="Exit with 1 when any file is refused; refuse other reductions."
+            "--strict",
+            help="Exit with 1 when any file is refused or in conflict; refuse other reductions.",
         ),
     ] = False,
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace", help="Store spectra of which other values are stored in their place."
+        ),
+    ] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write JSON lines: each file that was not stored, and why."
+        ),
+    ] = None,
     reader: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="specutils: a survey of your own, of files it reads."),
@@ -133,8 +146,9 @@ def ingest(
 ) -> None:
     """Bring spectra into the store; what is there already is left alone.
 
-    Takes plain and gzipped files of all reductions. May be interrupted at any time, even by
-    kill -9: run it again, and it goes on where it was.
+    Takes plain and gzipped files of all reductions. A file with other values than are stored of
+    its spectra is a conflict, listed with both paths; --replace stores the file's values instead.
+    May be interrupted at any time, even by kill -9: run it again, and it goes on where it was.
 
     Example: specserver ingest sdss_dr17 ~/sdss/spectra --data /data/spec
 
@@ -183,10 +197,12 @@ def ingest(
             paths,
             workers=workers,
             strict=strict,
+            replace=replace,
+            report=report,
             progress=show,
         )
     print_summary(summary)
-    if strict and summary.refused:
+    if strict and (summary.nrefused or summary.nconflicts):
         raise typer.Exit(1)
 
 
@@ -199,7 +215,9 @@ def print_summary(summary: "IngestSummary") -> None:
         ("read", f"{summary.read:,}"),
         ("stored", f"{summary.stored:,} spectra in {summary.segments} segments"),
         ("already there", f"{summary.already:,}"),
-        ("refused", f"{len(summary.refused):,}"),
+        ("replaced", f"{summary.replaced:,}"),
+        ("in conflict", f"{summary.nconflicts:,}"),
+        ("refused", f"{summary.nrefused:,}"),
         ("in", readable_bytes(summary.nbytes_in)),
         ("out", readable_bytes(summary.nbytes_out)),
         ("time", f"{summary.seconds:.1f} s, {rate:.0f} spectra/s"),
@@ -210,6 +228,17 @@ def print_summary(summary: "IngestSummary") -> None:
         table.add_row(name, value)
     OUT.print(table)
     _print_refused(summary.refused)
+    for note in summary.conflicts[:_REFUSED_SHOWN]:
+        ids = ", ".join(note.ids[:3]) + (", …" if len(note.ids) > 3 else "")
+        OUT.print(
+            f"[yellow]conflict:[/] {escape(note.path)} with {escape(note.other or '')}:"
+            f" {escape(note.reason)} ({len(note.ids):,}: {escape(ids)})",
+            highlight=False,
+        )
+    if summary.report is not None:
+        OUT.print(f"each file: {escape(str(summary.report))}", highlight=False)
+    elif summary.nrefused or summary.nconflicts:
+        OUT.print("--report FILE lists each file with its reason", highlight=False)
     for reduction, count in sorted(summary.other_reductions.items()):
         OUT.print(
             f"[yellow]warning:[/] reduction {reduction} is not of {summary.context}: {count:,}"

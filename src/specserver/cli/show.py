@@ -101,6 +101,7 @@ def info(data: Data = None, url: Url = None) -> None:
         OUT.print(client.list_contexts(fmt="text"), highlight=False)
         return
     folder = _folder_asked(data)
+    from ..catalog.index import current_index
     from ..service.archive import Archive
     from ..service.tables import attached_tables
     from ..store.layout import list_contexts, list_segments
@@ -112,7 +113,11 @@ def info(data: Data = None, url: Url = None) -> None:
     )
     for name in list_contexts(folder):
         segments = list_segments(folder, name)
-        nspec = sum(one.nspec for one in segments)
+        index = current_index(folder, name)
+        covered = index is not None and index.segments == tuple(one.name for one in segments)
+        # The index leaves out spectra that were replaced.
+        stored = sum(one.nspec for one in segments)
+        nspec = index.nrows if index is not None and covered else stored
         nbytes = sum(one.nbytes for one in segments)
         size = readable_bytes(nbytes)
         table.add_row(name, str(len(segments)), f"{nspec:,}", size, f"{nbytes / nspec:,.0f}")

@@ -5,10 +5,26 @@ from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 NO_KEY: Final = 0
 """Stands for the key of a spectrum that needs none."""
+NO_DIGEST: Final = 0
+"""Stands for the digest of a spectrum that an older version stored."""
 _SIDES: Final[tuple[Literal["left", "right"], ...]] = ("left", "right")
+_COLUMNS: Final = ("_key", "_digest", "_row_digest", "_version", "_row", "_segment")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A spectrum that is stored."""
+
+    digest: int
+    row_digest: int
+    version: int
+    """How often it has been replaced."""
+    row: int
+    segment: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,18 +32,38 @@ class Known:
     """Spectra that are stored, sorted by identifier, then by key; 1D[n] each."""
 
     ids: npt.NDArray[Any]
-    keys: npt.NDArray[np.int64]
+    columns: dict[str, npt.NDArray[np.int64]]
+    segments: tuple[str, ...]
 
     @classmethod
-    def of(cls, ids: npt.NDArray[Any], keys: npt.NDArray[np.int64]) -> "Known":
-        """Return spectra given in any order."""
-        order = np.lexsort((keys, ids))
-        return cls(ids[order], keys[order])
+    def of(
+        cls, table: pa.Table, identifier: str, dtype: str, segments: tuple[str, ...]
+    ) -> tuple["Known", npt.NDArray[np.int64]]:
+        """Return the spectra of catalogue rows, and which rows these are: not the replaced ones."""
+        ids = table.column(identifier).to_numpy().astype(dtype)
+        columns = {
+            name: table.column(name).fill_null(0).to_numpy().astype(np.int64)
+            if name in table.column_names
+            else np.zeros(len(ids), np.int64)
+            for name in _COLUMNS
+        }
+        order = np.lexsort((-columns["_version"], columns["_key"], ids))
+        key, number = columns["_key"][order], ids[order]
+        first = np.ones(len(order), bool)
+        first[1:] = (number[1:] != number[:-1]) | (key[1:] != key[:-1])
+        order = order[first]
+        found = cls(ids[order], {name: values[order] for name, values in columns.items()}, segments)
+        return found, order
 
-    def holds(self, number: int, key: int | None) -> bool:
-        """Tell whether a spectrum is among them."""
+    def find(self, number: int, key: int | None) -> Stored | None:
+        """Return a spectrum that is among them, or None."""
         wanted = self.ids.dtype.type(number)
         first, stop = (int(np.searchsorted(self.ids, wanted, side)) for side in _SIDES)
-        keys, sought = self.keys[first:stop], NO_KEY if key is None else key
+        keys, sought = self.columns["_key"][first:stop], NO_KEY if key is None else key
         at = int(np.searchsorted(keys, sought))
-        return at < len(keys) and int(keys[at]) == sought
+        if at >= len(keys) or int(keys[at]) != sought:
+            return None
+        _, digest, row_digest, version, row, segment = (
+            int(self.columns[name][first + at]) for name in _COLUMNS
+        )
+        return Stored(digest, row_digest, version, row, self.segments[segment])

@@ -4,26 +4,29 @@ import multiprocessing
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import numpy as np
+import pyarrow as pa
 
 from ..catalog.index import refresh_index
 from ..catalog.objects import read_sources
 from ..errors import IngestError
 from ..files import locked
-from ..model.survey import Survey
+from ..model.survey import FileKey, Survey
 from ..processes import end_with_parent
 from ..store.layout import commit_segment, remove_uncommitted, segment_names
 from ..surveys import find_release
-from .known import NO_KEY, Known
+from .known import Known
 from .plan import Plan, make_plan
+from .report import Note, Report, open_report
 from .worker import PartResult, ingest_part
 
 _REFRESH_S: Final = 60.0
@@ -47,8 +50,17 @@ class IngestSummary:
     read: int = 0
     stored: int = 0
     already: int = 0
+    replaced: int = 0
+    """Spectra, of those stored, that stand in place of others."""
     refused: list[tuple[str, str]] = field(default_factory=list)
-    """Path and reason of each file that could not be used."""
+    """Path and reason of files that could not be used: the first thousand."""
+    nrefused: int = 0
+    conflicts: list[Note] = field(default_factory=list)
+    """Spectra of which other values are stored or given: the first thousand files of them."""
+    nconflicts: int = 0
+    """All such spectra."""
+    report: Path | None = None
+    """File that lists what became of each file."""
     other_reductions: Counter[str] = field(default_factory=Counter)
     """Reductions stored although they are not the release's, with their counts."""
     pointings: int = 0
@@ -65,7 +77,7 @@ class IngestSummary:
         self.read += part.read
         self.stored += part.stored
         self.already += part.already
-        self.refused += part.refused
+        self.replaced += part.replaced
         self.other_reductions += part.other_reductions
         self.pointings += part.pointings
         self.nbytes_in += part.nbytes_in
@@ -80,14 +92,22 @@ def run_ingest(
     *,
     workers: int | None = None,
     strict: bool = False,
+    replace: bool = False,
+    report: Path | None = None,
     progress: Progress | None = None,
 ) -> IngestSummary:
     """Bring all spectra of files and folders into a context; what is there already is left alone.
+
+    A spectrum is there already when the same bits are stored of it. Other values are a conflict,
+    or, with ``replace``, take the place of what is stored: from the end of the ingest, or the
+    next renewal of the index, each reader sees all of the new spectrum, before it all of the old.
 
     Parameters
     ----------
     workers : processes that read; all cores when None
     strict : refuse spectra whose reduction is not the release's
+    replace : store spectra of which other values are stored in their place
+    report : file to write, as `ingest.report` says, a line for each file that was not simply stored
 
     Raises
     ------
@@ -101,19 +121,19 @@ def run_ingest(
     paths = list(paths)
     if gone := [str(path) for path in paths if not path.exists()]:
         raise IngestError(f"no such file or folder: {', '.join(gone)}")
-    summary = IngestSummary(context)
-    with _sole_ingest(data, context):
+    summary = IngestSummary(context, report=report)
+    with _sole_ingest(data, context), open_report(report) as told:
         summary.removed = remove_uncommitted(data, context)
         known_files, known = _stored(data, survey, context)
         workers = workers or os.cpu_count() or 1
-        plan = make_plan(survey, paths, known_files, workers)
-        summary.files = plan.known + len(plan.foreign) + sum(len(part) for part in plan.parts)
+        plan = make_plan(survey, paths, known_files, workers, told.add)
+        summary.files = plan.known + plan.foreign + sum(len(part) for part in plan.parts)
         summary.already = plan.known
-        summary.refused += [
-            (str(path), f"not a file name of {survey.name}") for path in plan.foreign
-        ]
-        _read_all(data, survey, context, plan, known, summary, workers, strict, progress)
+        how = _How(data, context, known, strict, replace)
+        _read_all(how, survey, plan, summary, workers, told, progress)
         refresh_index(data, survey, context, lambda: segment_names(data, context))
+    summary.refused, summary.nrefused = told.refused, told.nrefused
+    summary.conflicts, summary.nconflicts = told.conflicts, told.nconflicts
     summary.seconds = time.monotonic() - begun
     return summary
 
@@ -131,45 +151,75 @@ def _sole_ingest(data: Path, context: str) -> Iterator[None]:
         raise IngestError(f"cannot write to {data}: {error}") from error
 
 
-def _stored(data: Path, survey: Survey, context: str) -> tuple[dict[str, tuple[int, int]], Known]:
+def _stored(
+    data: Path, survey: Survey, context: str
+) -> tuple[dict[str, tuple[int, int, int | None]], Known]:
     """Return the files already stored, and the spectra already stored."""
-    names = segment_names(data, context)
+    names = tuple(segment_names(data, context))
     paths = {name: data / context / name / "objects.parquet" for name in names}
     table = read_sources(paths, survey.id_column.name)
+    known, rows = Known.of(table, survey.id_column.name, survey.id_column.dtype, names)
+    # Of a file that was replaced nothing counts, so that it is read again where it comes again.
+    table = table.take(pa.array(np.sort(rows)))
+    beside = (
+        table.column("_beside").to_pylist()
+        if "_beside" in table.column_names
+        else [None] * table.num_rows
+    )
     files = zip(
         table.column("_source").to_pylist(),
         table.column("_size").to_pylist(),
         table.column("_mtime_ns").to_pylist(),
+        beside,
         strict=True,
     )
-    ids = table.column(survey.id_column.name).to_numpy().astype(survey.id_column.dtype)
-    keys = table.column("_key") if "_key" in table.column_names else None
-    known = Known.of(
-        ids, np.zeros(len(ids), np.int64) if keys is None else keys.fill_null(NO_KEY).to_numpy()
-    )
-    return {path: (size, mtime) for path, size, mtime in files}, known
+    return {path: (size, mtime, other) for path, size, mtime, other in files}, known
+
+
+@dataclass(frozen=True, slots=True)
+class _How:
+    """Where parts go, and what is done with their spectra."""
+
+    data: Path
+    context: str
+    known: Known
+    strict: bool
+    replace: bool
+
+    def do(self, part: Sequence[FileKey], tell: Callable[[int], None]) -> PartResult:
+        """Read a part and write its segments, which are still to be committed."""
+        return ingest_part(
+            self.data,
+            self.context,
+            part,
+            self.known,
+            strict=self.strict,
+            replace=self.replace,
+            tell=tell,
+        )
 
 
 def _read_all(
-    data: Path,
+    how: _How,
     survey: Survey,
-    context: str,
     plan: Plan,
-    known: Known,
     summary: IngestSummary,
     workers: int,
-    strict: bool,
+    told: Report,
     progress: Progress | None,
 ) -> None:
     """Read all parts and commit each segment as soon as it is written."""
     total = sum(len(part) for part in plan.parts)
     renewed = time.monotonic()
-    for result in _results(data, context, plan, known, workers, strict, _counter(total, progress)):
+    for result in _results(how, plan, workers, _counter(total, progress)):
         for path, info in result.segments:
             commit_segment(Path(path), info)
+        told.add(result.notes)
         summary.add(result)
         if time.monotonic() - renewed > _REFRESH_S:
-            refresh_index(data, survey, context, lambda: segment_names(data, context))
+            refresh_index(
+                how.data, survey, how.context, partial(segment_names, how.data, how.context)
+            )
             renewed = time.monotonic()
 
 
@@ -187,23 +237,17 @@ def _counter(total: int, progress: Progress | None) -> Callable[[int], None]:
 
 
 def _results(
-    data: Path,
-    context: str,
-    plan: Plan,
-    known: Known,
-    workers: int,
-    strict: bool,
-    count: Callable[[int], None],
+    how: _How, plan: Plan, workers: int, count: Callable[[int], None]
 ) -> Iterator[PartResult]:
     """Yield the result of each part, in the order in which they are done."""
     if workers == 1 or len(plan.parts) <= 1:
         for part in plan.parts:
-            yield ingest_part(data, context, part, known, strict=strict, tell=count)
+            yield how.do(part, count)
         return
     # spawn: forking a process that has TensorStore's threads would leave the child without them.
     spawning = multiprocessing.get_context("spawn")
     told = spawning.SimpleQueue()
-    with ProcessPoolExecutor(workers, spawning, _begin, (told, known)) as pool:
+    with ProcessPoolExecutor(workers, spawning, _begin, (told, how)) as pool:
         open_: set[Future[PartResult]] = set()
         waiting = list(reversed(plan.parts))
         try:
@@ -211,7 +255,7 @@ def _results(
                 # No more in flight than can be worked on: a result holds nothing big, a queue of
                 # parts sent ahead would.
                 while waiting and len(open_) < 2 * workers:
-                    open_.add(pool.submit(_work, data, context, waiting.pop(), strict))
+                    open_.add(pool.submit(_work, waiting.pop()))
                 ended, open_ = wait(open_, _POLL_S, FIRST_COMPLETED)
                 while not told.empty():
                     count(told.get())
@@ -229,16 +273,17 @@ def _results(
 
 
 _WORKER: list[Any] = []
-"""What this worker process was given when it began: the queue to tell, and the known ids."""
+"""What this worker process was given when it began: the queue to tell, and how to work."""
 
 
-def _begin(told: Any, known: Known) -> None:
+def _begin(told: Any, how: _How) -> None:
     """Prepare a worker process."""
     end_with_parent()
-    _WORKER[:] = [told, known]
+    _WORKER[:] = [told, how]
 
 
-def _work(data: Path, context: str, part: Any, strict: bool) -> PartResult:
+def _work(part: Sequence[FileKey]) -> PartResult:
     """Do one part in a worker process."""
-    told, known = _WORKER
-    return ingest_part(data, context, part, known, strict=strict, tell=told.put)
+    told, how = _WORKER
+    result: PartResult = how.do(part, told.put)
+    return result

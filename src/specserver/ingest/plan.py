@@ -2,13 +2,15 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 
 from ..model.survey import FileKey, Survey
 from ..ops.wholefits import FITS_ENDING
+from .report import Note
 
 _FITS: Final = re.compile(rf".*{FITS_ENDING}", re.DOTALL)
 SEGMENT_FILES: Final = 2000
@@ -23,7 +25,7 @@ class Plan:
     """A segment or more each; files that may hold the same spectrum are in the same part."""
     known: int
     """Files already stored, unchanged since, and not to be read again."""
-    foreign: tuple[Path, ...]
+    foreign: int
     """FITS files whose name is not of this survey."""
 
 
@@ -51,40 +53,70 @@ def _is_fits(name: str) -> bool:
 
 
 def make_plan(
-    survey: Survey, paths: Iterable[Path], known: dict[str, tuple[int, int]], workers: int
+    survey: Survey,
+    paths: Iterable[Path],
+    known: dict[str, tuple[int, int, int | None]],
+    workers: int,
+    note: Callable[[Iterable[Note]], None] = lambda _: None,
 ) -> Plan:
     """Divide the files to be read into segments of neighbouring spectra.
 
     Parameters
     ----------
-    known : path → (size, time of last change in ns) of files already stored
+    known : path → size, time of last change in ns, and `beside_digest`, of files already stored
+    note : told of each file that is passed over
     """
     keys: list[FileKey] = []
-    foreign: list[Path] = []
-    stored = 0
+    foreign = stored = 0
     for path in dict.fromkeys(one.absolute() for one in find_files(paths)):
         key = survey.reader.identify(path)
         if key is None:
-            if not survey.reader.is_companion(path):
-                foreign.append(path)
-        elif _unchanged(path, known.get(str(path))):
+            companion = survey.reader.is_companion(path)
+            foreign += not companion
+            note([_passed_over(survey, path, companion=companion)])
+        elif _unchanged(survey, path, known.get(str(path))):
             stored += 1
+            note([Note(str(path), "already there", "stored, and unchanged since")])
         else:
             keys.append(key)
     keys.sort(key=lambda key: (key.group, str(key.path)))
     most = min(SEGMENT_FILES, survey.part_files)
-    return Plan(tuple(_parts(keys, workers, most)), stored, tuple(foreign))
+    return Plan(tuple(_parts(keys, workers, most)), stored, foreign)
 
 
-def _unchanged(path: Path, known: tuple[int, int] | None) -> bool:
+def _passed_over(survey: Survey, path: Path, *, companion: bool) -> Note:
+    """Return what to say of a file whose name is none of the survey's spectra."""
+    if companion:
+        return Note(str(path), "passed over", "read along with another file, or of another context")
+    return Note(str(path), "refused", f"not a file name of {survey.name}")
+
+
+def beside_digest(survey: Survey, path: Path) -> int:
+    """Return a signed 64-bit digest of the state of files read along with one; 0: there are none.
+
+    A reader that has such files says which, in a method ``beside``.
+    """
+    find: Callable[[Path], Sequence[Path]] = getattr(survey.reader, "beside", lambda _: ())
+    states = [(one.name, one.stat().st_size, one.stat().st_mtime_ns) for one in find(path)]
+    if not states:
+        return 0
+    made = blake2b(repr(states).encode("utf-8", "surrogateescape"), digest_size=8)
+    return int.from_bytes(made.digest(), "little", signed=True)
+
+
+def _unchanged(survey: Survey, path: Path, known: tuple[int, int, int | None] | None) -> bool:
     """Tell whether a file is the one that was stored."""
     if known is None:
         return False
     try:
         status = path.stat()
+        size, mtime_ns, beside = known
+        if (size, mtime_ns) != (status.st_size, status.st_mtime_ns):
+            return False
+        # An older version did not take note of what lay beside.
+        return beside is None or beside == beside_digest(survey, path)
     except OSError:
         return False
-    return known == (status.st_size, status.st_mtime_ns)
 
 
 def _parts(keys: Sequence[FileKey], workers: int, most: int) -> Iterator[tuple[FileKey, ...]]:

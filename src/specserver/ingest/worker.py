@@ -9,15 +9,18 @@ from typing import Final
 import numpy as np
 
 from .. import __version__
-from ..catalog.objects import Source, sky_order, write_objects
+from ..catalog.objects import Digests, Source, sky_order, write_objects
 from ..errors import BadFile
-from ..model.grid import locate
 from ..model.survey import FileKey, RawSpectrum, Survey
 from ..ops.reading import read_spectra
 from ..store.layout import SegmentInfo, folder_size, new_segment
 from ..store.zarr import SegmentArrays, write_arrays
 from ..surveys import find_release
+from .digest import place_of
 from .known import Known
+from .plan import beside_digest
+from .report import Note
+from .taken import Taken, Verdict
 
 _TELL_EVERY: Final = 20
 _SEGMENT_SPECTRA: Final = 2000
@@ -33,9 +36,10 @@ class PartResult:
     read: int = 0
     stored: int = 0
     already: int = 0
+    replaced: int = 0
     nbytes_in: int = 0
-    refused: list[tuple[str, str]] = field(default_factory=list)
-    """Path and reason."""
+    notes: list[Note] = field(default_factory=list)
+    """What became of files and spectra that were not simply stored."""
     other_reductions: Counter[str] = field(default_factory=Counter)
     """Reductions that are not the release's, and how many spectra have them."""
     pointings: int = 0
@@ -49,6 +53,7 @@ def ingest_part(
     known: Known,
     *,
     strict: bool,
+    replace: bool = False,
     tell: Callable[[int], None],
 ) -> PartResult:
     """Read a part's files and write its spectra as segments that are still to be committed.
@@ -56,12 +61,13 @@ def ingest_part(
     Parameters
     ----------
     known : spectra already stored
+    replace : store spectra anew whose values are others than those stored
     tell : called with the number of files done since the last call
     """
     survey, release = find_release(context, data)
     result = PartResult()
     held = _Held(data, context, survey, result)
-    taken = _Taken(known, context, release.reductions, strict=strict)
+    taken = Taken(data / context, survey, known, release.reductions, strict, replace)
     done = 0
     for key in part:
         done += 1
@@ -70,52 +76,43 @@ def ingest_part(
             done = 0
         try:
             status = key.path.stat()
+            beside = beside_digest(survey, key.path)
             found = read_spectra(survey.reader, key.path)
         except (BadFile, OSError) as error:
-            result.refused.append((str(key.path), str(error)))
+            result.notes.append(Note(str(key.path), "refused", str(error)))
             continue
         result.read += 1
         result.nbytes_in += status.st_size
-        source = Source(str(key.path), status.st_size, status.st_mtime_ns)
-        held.add(taken.choose(found, source, result), source)
+        source = Source(str(key.path), status.st_size, status.st_mtime_ns, beside)
+        held.add(choose(taken, found, source, result), source)
     tell(done)
     held.write()
     return result
 
 
-class _Taken:
-    """Which spectra of a part have been taken, and which are to be."""
-
-    def __init__(
-        self, known: Known, context: str, reductions: Sequence[str], *, strict: bool
-    ) -> None:
-        self.known = known
-        self.context = context
-        self.reductions = reductions
-        self.strict = strict
-        self.seen: set[tuple[int, int | None]] = set()
-
-    def choose(
-        self, found: Sequence[RawSpectrum], source: Source, result: PartResult
-    ) -> list[RawSpectrum]:
-        """Return the spectra of a file that are to be stored; count and note the others."""
-        chosen = []
-        for one in found:
-            # A survey whose files do not state their reduction leaves it empty.
-            foreign = bool(one.reduction) and one.reduction not in self.reductions
-            if foreign and self.strict:
-                reason = f"reduction {one.reduction} is not of {self.context}"
-                result.refused.append((source.path, reason))
-                continue
-            if (one.id, one.key) in self.seen or self.known.holds(one.id, one.key):
-                result.already += 1
-                continue
-            if foreign:
+def choose(
+    taken: Taken, found: Sequence[RawSpectrum], source: Source, result: PartResult
+) -> list[tuple[RawSpectrum, Digests]]:
+    """Return the spectra of a file that are to be stored; count and note the others."""
+    chosen: list[tuple[RawSpectrum, Digests]] = []
+    grouped: dict[Verdict, list[str]] = {}
+    for one in found:
+        verdict, digests = taken.judge(one, source.path)
+        if verdict.became:
+            grouped.setdefault(verdict, []).append(taken.label(one))
+        result.already += verdict.became == "already there"
+        result.replaced += verdict.became == "replaced"
+        if digests is not None:
+            if verdict.foreign:
                 result.other_reductions[one.reduction] += 1
-            self.seen.add((one.id, one.key))
             result.pointings += one.is_pointing
-            chosen.append(one)
-        return chosen
+            chosen.append((one, digests))
+    for verdict, ids in grouped.items():
+        assert verdict.became
+        result.notes.append(
+            Note(source.path, verdict.became, verdict.reason, tuple(ids), verdict.other)
+        )
+    return chosen
 
 
 class _Held:
@@ -133,10 +130,13 @@ class _Held:
         self.spectra: list[RawSpectrum] = []
         self.sources: list[Source] = []
         self.places: list[int | None] = []
+        self.digests: list[Digests] = []
 
-    def add(self, spectra: Sequence[RawSpectrum], source: Source) -> None:
+    def add(self, taken: Sequence[tuple[RawSpectrum, Digests]], source: Source) -> None:
         """Take the spectra of a file; write what there is when it is enough for a segment."""
-        places = [_place(self.survey, one) for one in spectra]
+        spectra = [one for one, _ in taken]
+        self.digests += [digests for _, digests in taken]
+        places = [place_of(self.survey, one.axis) for one in spectra]
         if None in places:
             places = [None] * len(places)
         self.spectra += spectra
@@ -154,7 +154,7 @@ class _Held:
                 ]
                 if members:
                     self._write(members, on_lattice=on_lattice)
-        self.spectra, self.places, self.sources = [], [], []
+        self.spectra, self.places, self.sources, self.digests = [], [], [], []
 
     def _write(self, members: Sequence[int], *, on_lattice: bool) -> None:
         """Write a segment, which is still to be committed."""
@@ -174,7 +174,13 @@ class _Held:
             vectors=vectors,
         )
         write_arrays(path / "spectra.zarr", survey, self.context, arrays, on_lattice=on_lattice)
-        write_objects(path / "objects.parquet", survey, chosen, [self.sources[i] for i in order])
+        write_objects(
+            path / "objects.parquet",
+            survey,
+            chosen,
+            [self.sources[i] for i in order],
+            [self.digests[i] for i in order],
+        )
         made_by = f"specserver {__version__}"
         info = SegmentInfo(
             path.name, self.context, survey.name, len(chosen), on_lattice, folder_size(path),
@@ -182,12 +188,3 @@ class _Held:
         )  # fmt: skip
         self.result.segments.append((str(path), info))
         self.result.stored += len(chosen)
-
-
-def _place(survey: Survey, spectrum: RawSpectrum) -> int | None:
-    """Return the lattice pixel of the first value, or None when the spectrum keeps its own axis."""
-    first = locate(survey.grid, spectrum.axis)
-    if first is None:
-        return None
-    inside = survey.window.first <= first and first + len(spectrum.axis) <= survey.window.stop
-    return first if inside else None

@@ -125,6 +125,10 @@ class DesiReader:
         other = match is not None and match["kind"] != self.kind
         return other or _COMPANION.fullmatch(path.name.lower()) is not None
 
+    def beside(self, path: Path) -> list[Path]:
+        """Return the files that are read along with one: when they change, it is read again."""
+        return _redrocks(path)[:1]
+
     def read(self, path: Path) -> list[RawSpectrum]:
         """Read all spectra of a file with the redshifts of the file beside it.
 

@@ -1,0 +1,71 @@
+"""What became of files: noted as it happens, written as JSON lines, kept in memory only in part.
+
+A line is an object: ``path``, ``became`` (``refused``, ``conflict``, ``replaced``, ``already
+there`` or ``passed over``), ``reason``, ``ids`` (as text: they pass 2^53) and ``other``, the file
+that a conflict is with, or null.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final, Literal, TextIO
+
+from ..errors import IngestError
+
+KEPT: Final = 1000
+"""Notes of a kind that are kept for the summary."""
+Became = Literal["refused", "conflict", "replaced", "already there", "passed over"]
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What became of a file, or of some spectra in it, and why."""
+
+    path: str
+    became: Became
+    reason: str
+    ids: tuple[str, ...] = ()
+    other: str | None = None
+
+
+class Report:
+    """The notes of an ingest."""
+
+    def __init__(self, file: TextIO | None = None) -> None:
+        self._file = file
+        self.refused: list[tuple[str, str]] = []
+        self.conflicts: list[Note] = []
+        self.nrefused = 0
+        self.nconflicts = 0
+
+    def add(self, notes: Iterable[Note]) -> None:
+        """Take notes; each is in the file when this returns."""
+        for note in notes:
+            if self._file is not None:
+                self._file.write(json.dumps(asdict(note)) + "\n")
+            if note.became == "refused":
+                self.nrefused += 1
+                if len(self.refused) < KEPT:
+                    self.refused.append((note.path, note.reason))
+            elif note.became == "conflict":
+                self.nconflicts += len(note.ids)
+                if len(self.conflicts) < KEPT:
+                    self.conflicts.append(note)
+        if self._file is not None:
+            self._file.flush()
+
+
+@contextmanager
+def open_report(path: Path | None) -> Iterator[Report]:
+    """Begin a report, which is written to a file where one is named."""
+    if path is None:
+        yield Report()
+        return
+    try:
+        file = path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise IngestError(f"the report {path} cannot be written: {error.strerror}") from error
+    with file:
+        yield Report(file)
