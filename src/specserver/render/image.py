@@ -108,9 +108,6 @@ class Stack:
         if self.whole:
             rows = self.mean[at : at + len(flux)]
             rows[:] = flux
-            good = np.isfinite(rows)
-            if not good.all():
-                rows[~good] = np.nan
             self._mark_outside(at, rows, np.nan)
             return
         good = np.isfinite(flux)
@@ -155,8 +152,9 @@ class Stack:
             some = mean[at : at + _ROWS]
             scaled = np.subtract(some, np.float32(low), out=room[: len(some)])
             scaled *= factor
-            # What is no number becomes 0, and all else is clipped, never wrapped.
+            # What is no finite number becomes 0, and all else is clipped, never wrapped.
             np.minimum(np.fmax(scaled, bottom, out=scaled), top, out=scaled)
+            np.copyto(scaled, np.float32(0), where=~np.isfinite(some))
             levels[at : at + _ROWS] = scaled
         height, width = self.size
         if (height, width) != levels.shape:
