@@ -101,7 +101,7 @@ class Catalog:
         found = []
         for rows in _blocks(np.searchsorted(self._columns["hpx"], cover(region))):
             deadline.check()
-            found.append(rows[region.contains(ra[rows], dec[rows])])
+            found.append(rows[region.contains(ra[rows], dec[rows], deadline.check)])
         return np.concatenate(found) if found else np.empty(0, np.int64)
 
     def with_ids(self, ids: npt.NDArray[Any]) -> Rows:

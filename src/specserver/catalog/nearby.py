@@ -176,6 +176,9 @@ def find_nearby(
     found: list[Matches] = []
     count = 0
     for at in range(0, len(known), _POSITIONS):
+        go_on()
+        if deadline is not None:
+            deadline.check()
         some = slice(at, at + _POSITIONS)
         reach = _Reach(unit(ra[some], dec[some]), radius_deg)
         runs = _candidates(sky.hpx, pixel[some], reach)

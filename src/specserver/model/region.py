@@ -5,8 +5,7 @@ no projection, so it holds at the poles, across RA 0 and up to the whole sky. A 
 none (not finite, or |dec| > 90°, as survey sentinels are) lies in no region.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from math import isfinite, pi
 from typing import Final, TypeAlias
 
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import BadRegion
+from .overlaps import PAIRS, Check, Meridians, dots, edge_pairs, go_on
 from .sphere import Bools, Floats, angle_rad, is_position, separation_deg, unit, wrap_deg
 
 Indices: TypeAlias = npt.NDArray[np.intp]
@@ -33,8 +33,10 @@ _WHOLE_SKY_RAD: Final = 3.1
 # Ten times the rounding of a cosine that is computed of right ascensions up to so many degrees.
 _COSINE_ERROR: Final = 1e-14
 _USUAL_DEG: Final = 720.0
-# Position × edge pairs held at once: 2 MB a float array, which stays in cache.
-_PAIRS: Final = 2**18
+# Up to so many edges, all of them are compared with each position.
+_FEW_EDGES: Final = 32
+# A pair of many takes an eighth of the time of one that was looked for.
+_PAIR_COST: Final = 8
 # Directions tried as end points of test arcs, and how far along one a position may lie.
 _TRIED: Final = 64
 _ALIGNED: Final = 0.9
@@ -57,7 +59,9 @@ class Cone:
             raise BadRegion(f"the cone's radius is {self.radius_deg}°: give one from 0° to 180°")
         object.__setattr__(self, "ra_deg", self.ra_deg % 360.0 % 360.0)
 
-    def contains(self, ra_deg: npt.ArrayLike, dec_deg: npt.ArrayLike) -> Bools:
+    def contains(
+        self, ra_deg: npt.ArrayLike, dec_deg: npt.ArrayLike, _check: Check = go_on
+    ) -> Bools:
         """Return 1D[n] bool: which positions, 1D[n] float64, deg, lie in the cone."""
         ra, dec = np.asarray(ra_deg, dtype=np.float64), np.asarray(dec_deg, dtype=np.float64)
         ra, dec = np.broadcast_arrays(*np.atleast_1d(ra, dec))
@@ -134,32 +138,40 @@ class _Edges:
         odd: Bools = np.logical_xor.reduce(crossed, axis=1)
         return odd
 
+    def crossings_of_few(
+        self, near: Meridians, point: Floats, end: Floats, check: Check
+    ) -> tuple[Bools, Bools]:
+        """Return what `odd_crossings` does, and which points lie on an edge, 1D[k] each.
+
+        Only those edges are looked at that an arc may cross.
+        """
+        plane = np.cross(point, end)
+        end_left = self.normal @ end > 0.0
+        times, on_edge = np.zeros(len(point), np.intp), np.zeros(len(point), np.bool_)
+        for at, edge in near.pairs():
+            check()
+            distance = dots(point[at], self.normal[edge])
+            left = distance > 0.0
+            side = dots(plane[at], self.corner[edge]) >= 0.0
+            next_side = dots(plane[at], self.following[edge]) >= 0.0
+            crossed = (left != end_left[edge]) & (side != next_side) & (left == next_side)
+            times += np.bincount(at[crossed], minlength=len(point))
+            row = np.flatnonzero(np.abs(distance) <= _EDGE_RAD)
+            on_edge[at[row[self.touch(point[at[row]], edge[row])]]] = True
+        return times % 2 == 1, on_edge
+
     def left_area_sr(self) -> float:
         """Return the area to the left of a simple chain: 2π less the sum of its turns."""
         before = np.roll(self.normal, 1, axis=0)
         sine = np.vecdot(np.cross(before, self.normal), self.corner)
         return 2.0 * pi - float(np.sum(np.arctan2(sine, np.vecdot(before, self.normal))))
 
-    def neighbours(self) -> Iterator[tuple[Indices, Indices]]:
-        """Yield pairs of edges that overlap as seen along one axis, a batch at a time."""
-        axis = int(np.argmax(np.ptp(self.corner, axis=0)))
-        middle = self.corner + self.following
-        coordinate = middle[:, axis] / np.linalg.norm(middle, axis=1)
-        reach = 2.0 * np.sin(self.length_rad / 4.0) + 2.0 * _EDGE_RAD
-        order = np.argsort(coordinate - reach)
-        low, high = (coordinate - reach)[order], (coordinate + reach)[order]
-        count = np.searchsorted(low, high, side="right") - np.arange(order.size) - 1
-        end = np.cumsum(count)
-        for first in range(0, int(end[-1]), _PAIRS):
-            pair = np.arange(first, min(first + _PAIRS, int(end[-1])))
-            one = np.searchsorted(end, pair, side="right")
-            other = one + 1 + pair - (end[one] - count[one])
-            yield order[one], order[other]
-
-    def first_meeting(self) -> tuple[int, int] | None:
+    def first_meeting(self, check: Check) -> tuple[int, int] | None:
         """Return two edges that cross, overlap or touch elsewhere than at their common vertex."""
         size = len(self.corner)
-        for one, other in self.neighbours():
+        width = 2.0 * _EDGE_RAD
+        for one, other in edge_pairs(self.corner, self.following, self.length_rad, width):
+            check()
             next_one, next_other = (one + 1) % size, (other + 1) % size
             ends = ((other, one), (next_other, one), (one, other), (next_one, other))
             height = np.array([np.vecdot(self.normal[e], self.corner[v]) for v, e in ends])
@@ -215,16 +227,25 @@ class _Area:
             return whole
         return _Area(edges, ends, inside, centre, radius)
 
-    def contains(self, point: Floats) -> Bools:
-        """Return which points, 2D[n, 3] float64 unit vectors, lie inside or on an edge."""
+    def contains(self, point: Floats, check: Check = go_on) -> Bools:
+        """Return which points, 2D[n, 3] float64 unit vectors, lie inside or on an edge.
+
+        ``check`` is called between pieces of the work; what it raises ends it.
+        """
         inside = np.zeros(len(point), dtype=np.bool_)
         chord = np.linalg.norm(point - self.centre, axis=1)
         near = (chord <= 2.0 * np.sin(self.radius_rad / 2.0)) | (self.radius_rad == pi)
         aligned = np.abs(point @ self.ends[0]) > _ALIGNED
-        step = max(1, _PAIRS // len(self.edges.corner))
+        step = max(1, PAIRS // len(self.edges.corner))
         for which, end in enumerate(self.ends):
             rows = np.flatnonzero(near & (aligned == bool(which)))
+            pruned = self._pruned(point[rows], end)
+            if pruned is not None:
+                odd, on_edge = self.edges.crossings_of_few(pruned, point[rows], end, check)
+                inside[rows] = (odd != self.end_inside[which]) | on_edge
+                continue
             for first in range(0, rows.size, step):
+                check()
                 row = rows[first : first + step]
                 distance = point[row] @ self.edges.normal.T
                 odd = self.edges.odd_crossings(distance, point[row], end)
@@ -232,6 +253,15 @@ class _Area:
                 at, edge = np.nonzero(np.abs(distance) <= _EDGE_RAD)
                 inside[row[at[self.edges.touch(point[row[at]], edge)]]] = True
         return inside
+
+    def _pruned(self, point: Floats, end: Floats) -> Meridians | None:
+        """Return the pairs of points and edges to look at, where they are few among all."""
+        edges = self.edges
+        if len(edges.corner) <= _FEW_EDGES or not len(point):
+            return None
+        found = Meridians(end, point, edges.corner, edges.following)
+        few = found.npairs * _PAIR_COST <= len(point) * len(edges.corner)
+        return found if few else None
 
 
 def _ends(edges: _Edges) -> tuple[Floats, Floats]:
@@ -276,7 +306,7 @@ def _clean_vertices(pairs: Floats) -> Floats:
     return pairs
 
 
-def _area_within(pairs: Floats) -> _Area:
+def _area_within(pairs: Floats, check: Check) -> _Area:
     """Return the area that vertices, 2D[n, 2] float64, deg, surround."""
 
     def named(vertex: int) -> str:
@@ -291,7 +321,7 @@ def _area_within(pairs: Floats) -> _Area:
             " between them could run anywhere: put another vertex between them"
         )
     edges = _Edges.around(corner)
-    if met := edges.first_meeting():
+    if met := edges.first_meeting(check):
         one, other = sorted(met)
         raise BadRegion(
             f"the polygon's edge {named(one)}–{named(one + 1)} meets its edge"
@@ -310,20 +340,26 @@ class Polygon:
     """
 
     vertices: tuple[tuple[float, float], ...]
+    check: InitVar[Check] = go_on
     _area: _Area = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, check: Check) -> None:
         given = np.array(self.vertices, dtype=np.float64)
         pairs = _clean_vertices(given.reshape(len(self.vertices), 2))
         object.__setattr__(self, "vertices", tuple((ra, dec) for ra, dec in pairs.tolist()))
-        object.__setattr__(self, "_area", _area_within(pairs))
+        object.__setattr__(self, "_area", _area_within(pairs, check))
 
-    def contains(self, ra_deg: npt.ArrayLike, dec_deg: npt.ArrayLike) -> Bools:
-        """Return 1D[n] bool: which positions, 1D[n] float64, deg, lie in the polygon."""
+    def contains(
+        self, ra_deg: npt.ArrayLike, dec_deg: npt.ArrayLike, check: Check = go_on
+    ) -> Bools:
+        """Return 1D[n] bool: which positions, 1D[n] float64, deg, lie in the polygon.
+
+        ``check`` is called between pieces of the work; what it raises ends it.
+        """
         ra, dec = np.asarray(ra_deg, dtype=np.float64), np.asarray(dec_deg, dtype=np.float64)
         ra, dec = np.broadcast_arrays(*np.atleast_1d(ra, dec))
         inside = is_position(ra, dec)
-        inside[inside] = self._area.contains(unit(ra[inside], dec[inside]))
+        inside[inside] = self._area.contains(unit(ra[inside], dec[inside]), check)
         return inside
 
     def bounds(self) -> tuple[Floats, float]:
@@ -342,8 +378,11 @@ def cone(ra_deg: float, dec_deg: float, radius_deg: float) -> Cone:
         raise BadRegion("a cone takes three numbers: ra, dec and radius in degrees") from e
 
 
-def polygon(vertices: npt.ArrayLike) -> Polygon:
-    """Return a polygon from its vertices, 2D[n, 2] (ra, dec) or 1D[2n] ra, dec, …, in deg."""
+def polygon(vertices: npt.ArrayLike, check: Check = go_on) -> Polygon:
+    """Return a polygon from its vertices, 2D[n, 2] (ra, dec) or 1D[2n] ra, dec, …, in deg.
+
+    ``check`` is called between pieces of the work; what it raises ends it.
+    """
     advice = "give the vertices in degrees as [(ra, dec), …] or [ra, dec, ra, dec, …]"
     try:
         values = np.asarray(vertices, dtype=np.float64)
@@ -352,4 +391,4 @@ def polygon(vertices: npt.ArrayLike) -> Polygon:
     is_flat = values.ndim == 1 and values.size % 2 == 0
     if not is_flat and values.shape[1:] != (2,):
         raise BadRegion(f"an array of shape {values.shape} is no polygon: {advice}")
-    return Polygon(tuple((float(ra), float(dec)) for ra, dec in values.reshape(-1, 2)))
+    return Polygon(tuple((ra, dec) for ra, dec in values.reshape(-1, 2).tolist()), check)

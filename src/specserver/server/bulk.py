@@ -1,6 +1,7 @@
 """The bulk dialect: JSON in, Arrow streams out, as docs/wire.md says."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from typing import Annotated, Any, Final, Literal
@@ -9,7 +10,8 @@ from fastapi import APIRouter
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..errors import BadParameter, TooMuch
+from ..catalog.deadline import Deadline
+from ..errors import BadParameter
 from ..formats.arrow import (
     MEDIA_TYPE,
     binary_column,
@@ -19,13 +21,14 @@ from ..formats.arrow import (
     stream_table,
 )
 from ..formats.files import stream_files
-from ..model.region import Cone, Polygon, cone, polygon
+from ..model.region import cone, polygon
 from ..service import CellBatch, QueryRequest, Selection, SpectroscopicService
 from ..service.media import require_one_medium
+from ..service.query import check_corners
 from .deps import Service
 from .described import AN_ID, ARROW, IDS, MISSING, ContextField, ProfileField, answers
 from .faults import told
-from .lanes import LaneRoute, RouteLane, query_cost
+from .lanes import HEAVY, LaneRoute, RouteLane, query_cost
 
 router = APIRouter(prefix="/bulk", tags=["bulk"], route_class=LaneRoute)
 _ARROW: Final = answers("An Arrow IPC stream (docs/wire.md).", ARROW)
@@ -216,9 +219,12 @@ def bulk_query(lane: RouteLane, request: CatalogRequest, service: Service) -> Re
     """Answer a query with catalogue columns."""
     settings = lane.settings
     service.check_profile(request.profile)
+    if request.cone is not None and request.polygon is not None:
+        raise BadParameter("polygon", "…", "give a cone or a polygon, not both")
+    check_corners(len(request.polygon or ()), settings.max_polygon_corners)
     asked = QueryRequest(
         context=request.context,
-        region=_region(request, settings.max_polygon_corners),
+        region=cone(*request.cone) if request.cone is not None else None,
         constraint=request.constraint,
         fields=tuple(request.fields),
         catalog=request.catalog,
@@ -228,18 +234,11 @@ def bulk_query(lane: RouteLane, request: CatalogRequest, service: Service) -> Re
     )
 
     def make() -> Iterator[bytes]:
-        return stream_table(service.query(asked, max_rows=settings.max_rows))
+        wanted = asked
+        if request.polygon is not None:
+            check = Deadline.after(asked.timeout_s).check
+            wanted = replace(asked, region=polygon(request.polygon, check))
+        return stream_table(service.query(wanted, max_rows=settings.max_rows))
 
-    return lane.answer(make, MEDIA_TYPE, cost=query_cost(asked))
-
-
-def _region(request: CatalogRequest, max_corners: int) -> Cone | Polygon | None:
-    """Return the region of a request, or None for the whole sky."""
-    corners = len(request.polygon or ())
-    if corners > max_corners:
-        raise TooMuch("corners of a polygon", corners, max_corners, "max_polygon_corners")
-    if request.cone is not None and request.polygon is not None:
-        raise BadParameter("polygon", "…", "give a cone or a polygon, not both")
-    if request.cone is not None:
-        return cone(*request.cone)
-    return polygon(request.polygon) if request.polygon is not None else None
+    cost = query_cost(asked) if request.polygon is None else HEAVY
+    return lane.answer(make, MEDIA_TYPE, cost=cost)

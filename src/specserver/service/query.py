@@ -10,7 +10,7 @@ from ..catalog.constraint import Condition, ConeArgs, parse_constraint
 from ..catalog.deadline import Deadline
 from ..catalog.duckdb import Catalog, Rows
 from ..catalog.idlist import split_ids
-from ..errors import BadParameter
+from ..errors import BadParameter, TooMuch
 from ..model.region import Cone, Polygon, cone, polygon
 from .archive import Archive, Holding, QueryTable
 
@@ -41,17 +41,24 @@ class QueryRequest:
     """State in the table's metadata `OTHERS` how many rows are left out as not primary."""
 
 
-def run_query(archive: Archive, request: QueryRequest, *, max_rows: int | None = None) -> pa.Table:
+def run_query(
+    archive: Archive,
+    request: QueryRequest,
+    *,
+    max_rows: int | None = None,
+    max_corners: int | None = None,
+) -> pa.Table:
     """Answer a query; columns are named as they were asked for.
 
     Parameters
     ----------
     max_rows : refuse to answer more, before their columns are read
+    max_corners : of a polygon that the constraint begins with
 
     Raises
     ------
     TooMuch
-        More rows than ``max_rows``.
+        More rows than ``max_rows``, or corners than ``max_corners``.
     QueryTimeout
         No answer within the time that the request gives.
     """
@@ -59,7 +66,9 @@ def run_query(archive: Archive, request: QueryRequest, *, max_rows: int | None =
     asked = archive.table(request.context, request.catalog, primary=request.primary)
     catalog = asked.catalog
     named = wanted_fields(asked, request.fields)
-    condition, rows = narrow(asked, request.constraint, request.region, deadline)
+    condition, rows = narrow(
+        asked, request.constraint, request.region, deadline, max_corners=max_corners
+    )
     fields = list(dict.fromkeys(named.values()))
     table = catalog.query(
         fields,
@@ -103,7 +112,12 @@ def _count_others(
 
 
 def narrow(
-    asked: QueryTable | Holding, constraint: str, region: Cone | Polygon | None, deadline: Deadline
+    asked: QueryTable | Holding,
+    constraint: str,
+    region: Cone | Polygon | None,
+    deadline: Deadline,
+    *,
+    max_corners: int | None = None,
 ) -> tuple[Condition, Rows | None]:
     """Return the condition that is left, and the only rows it can be true of; None: any.
 
@@ -118,16 +132,22 @@ def narrow(
         if region is not None:
             raise BadParameter("constraint", constraint, "give the position only once")
         given = condition.region
-        region = (
-            cone(given.ra_deg, given.dec_deg, given.radius_deg)
-            if isinstance(given, ConeArgs)
-            else polygon(given.vertices)
-        )
+        if isinstance(given, ConeArgs):
+            region = cone(given.ra_deg, given.dec_deg, given.radius_deg)
+        else:
+            check_corners(len(given.vertices), max_corners)
+            region = polygon(given.vertices, deadline.check)
     rows = None if region is None else catalog.in_region(region, deadline)
     if ids is not None:
         named_rows = catalog.all_with_ids(ids)
         rows = named_rows if rows is None else np.intersect1d(rows, named_rows)
     return condition, rows
+
+
+def check_corners(corners: int, most: int | None) -> None:
+    """Raise `TooMuch` for a polygon with more corners than a request may have."""
+    if most is not None and corners > most:
+        raise TooMuch("corners of a polygon", corners, most, "max_polygon_corners")
 
 
 def _asks_for_spectra(asked: QueryTable, fields: Sequence[str]) -> bool:

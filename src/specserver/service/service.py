@@ -107,7 +107,8 @@ class SpectroscopicService:
 
     def query(self, request: QueryRequest, *, max_rows: int | None = None) -> pa.Table:
         """Return catalogue columns of the objects in a region that meet a condition."""
-        return run_query(self.archive, request, max_rows=max_rows)
+        corners = self.limits.max_corners
+        return run_query(self.archive, request, max_rows=max_rows, max_corners=corners)
 
     def match(self, request: MatchRequest, *, max_rows: int | None = None) -> pa.Table:
         """Return the objects of a catalogue near each of many positions, and how far off."""
