@@ -309,7 +309,7 @@ def test_time_runs_out_between_blocks_of_candidates(
         def bounds(self) -> tuple[np.ndarray, float]:
             return np.array([1.0, 0.0, 0.0]), 180.0
 
-        def contains(self, ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+        def contains(self, ra: np.ndarray, dec: np.ndarray, _check=None) -> np.ndarray:
             tested.append(len(dec))
             time.sleep(0.01)
             return np.ones(len(ra), bool)

@@ -1,5 +1,6 @@
 """What costs much is pruned, waits in the heavy lane, and ends when its time is up."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from specserver.auth import ANONYMOUS
+from specserver.catalog import duckdb as duckdb_room
 from specserver.catalog.deadline import Deadline
-from specserver.errors import QueryTimeout, TooMuch
+from specserver.errors import BadConstraint, QueryTimeout, TooMuch
 from specserver.model import region
 from specserver.model.ids import unpack_specobjid
 from specserver.model.idtext import Span, parse_id_tuple
@@ -87,7 +89,8 @@ def bounded(service: SpectroscopicService, **limits: object) -> SpectroscopicSer
 
 PATTERNS = [
     (266,), ("266,267",), ("1-99999",), ("1-99999", "*", 5), ("*", "51602-55000"),
-    ("*", "*", "1-9"), ("*", "*", "7,9,300-400,2"), ("266-300,280-4000", "*", "*", "26"), ("*", 51602, "*", "26,103"),
+    ("*", "*", "1-9"), ("*", "*", "7,9,300-400,2"), ("266-300,280-4000", "*", "*", "26"),
+    ("*", 51602, "*", "26,103"),
     ("*", "*", 99999), (266, "*", "*", "nothing"), ("0-18446744073709551615",),
 ]  # fmt: skip
 
@@ -153,3 +156,29 @@ def test_a_polygon_in_a_condition_has_so_many_corners(service: SpectroscopicServ
     bounded(service, max_corners=40).query(QueryRequest(constraint=text))
     with pytest.raises(TooMuch, match=r"40 corners.*39.*max_polygon_corners"):
         bounded(service, max_corners=39).query(QueryRequest(constraint=text))
+
+
+# --- The database ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("group", ["(z > 1 or z < 2)", "not (z > 1 and z < 2)"])
+def test_groups_within_each_other_are_counted(service: SpectroscopicService, group: str) -> None:
+    """620 of them took DuckDB's planner 850 MB and 11 s, whatever its limit of memory."""
+    some = " and ".join([group] * 30)
+    assert service.query(QueryRequest(constraint=some)).num_rows >= 0
+    with pytest.raises(BadConstraint, match=r"more than 100 groups.*ask in parts"):
+        service.query(QueryRequest(constraint=" and ".join([group] * 620)))
+
+
+def test_the_database_has_bounds(mock_data: Path, tmp_path: Path) -> None:
+    # Of one file a process has one database, which keeps its bounds.
+    data = Path(shutil.copytree(mock_data, tmp_path / "data"))
+    known = dict(duckdb_room._OPEN)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(duckdb_room, "_OPEN", known)
+        duckdb_room.bound_databases(300 * 2**20, 1)
+        catalog = SpectroscopicService(data).archive.holding("default").catalog
+    with catalog._cursor() as cursor:
+        asked = "SELECT current_setting('memory_limit'), current_setting('threads')"
+        assert cursor.sql(asked).fetchall() == [("300.0 MiB", 1)]
+    catalog.close()

@@ -95,6 +95,18 @@ class Settings(BaseSettings):
         title="Folder for these files",
         description="By default the system's folder for temporary files, which may be in memory.",
     )
+    database_memory_bytes: int = Field(
+        default=2**30,
+        ge=2**26,
+        title="Bytes of memory that the database of one catalogue may take",
+        description="To answer conditions, in each process; a query that needs more is refused.",
+    )
+    database_threads: int = Field(
+        default=2,
+        ge=1,
+        title="Threads of the database of one catalogue",
+        description="In each process; there is a process for each core.",
+    )
     query_timeout_s: float = Field(
         default=600.0,
         gt=0,

@@ -25,6 +25,7 @@ from sqlglot.dialects.dialect import Dialect
 from sqlglot.errors import SqlglotError
 
 from ..errors import BadConstraint, TooMuch
+from .bounds import MAX_GROUPS, MAX_LEVELS, MAX_LIST, MAX_NODES
 from .pieces import (
     EXACT_BITS,
     KIND_NAMES,
@@ -50,13 +51,6 @@ from .pieces import (
 from .words import CALL, FUNCTIONS, ConeArgs, Order, PolygonArgs, read_sentence
 
 __all__ = ["Condition", "ConeArgs", "Order", "PolygonArgs", "Value", "parse_constraint"]
-
-MAX_LIST: Final = 10_000
-"""Values in one IN list: more belong into a request by identifier."""
-MAX_NODES: Final = 5_000
-"""Operators, columns and literals outside IN lists; planning time grows with their square."""
-MAX_LEVELS: Final = 40
-"""Operators inside each other, a chain of AND or of OR counting as one: they cost stack."""
 
 _COLUMN_BITS: Final = 64
 _MAX_PLACES: Final = 15
@@ -152,7 +146,7 @@ class _Builder:
         self._text = text
         self._columns = columns
         self._nodes = 0
-        self._level = 0
+        self._level = self._groups = 0
         makers: dict[type[exp.Expr], Callable[[exp.Expr], Piece]] = {
             exp.Paren: lambda node: self._build(*self._parts(node, "this")),
             exp.And: self._chain,
@@ -218,6 +212,10 @@ class _Builder:
 
     def _chain(self, node: exp.Expr) -> Piece:
         """Build AND or OR without recursion: a chain of them may be long."""
+        self._groups += 1
+        if self._groups > MAX_GROUPS:
+            reason = f"it has more than {MAX_GROUPS} groups of AND or OR within each other"
+            raise self._refused(f"{reason}: planning takes memory with their square; ask in parts")
         terms: list[exp.Expr] = []
         waiting = [node]
         while waiting:

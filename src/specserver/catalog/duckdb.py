@@ -31,13 +31,20 @@ from .mapped import MappedColumns, Rows
 from .nearby import SkyColumns
 from .partsearch import PartSearch, spans_of
 
-__all__ = ["Catalog", "Place", "Rows"]
+__all__ = ["Catalog", "Place", "Rows", "bound_databases"]
 
 _OPEN: Final[dict[str, str | bool | int | float | list[str]]] = {
     "access_mode": "READ_ONLY",
     "enable_external_access": False,
     "lock_configuration": True,
 }
+
+
+def bound_databases(memory_bytes: int, threads: int) -> None:
+    """Bound what each database that this process opens from now on takes to answer."""
+    _OPEN.update(memory_limit=f"{max(1, memory_bytes // 2**20)}MiB", threads=threads)
+
+
 # Runs of candidates nearer than this are read as one: testing so many rows in vain takes as long
 # as setting out once more.
 _GAP_ROWS: Final = 64

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from .. import __version__
 from ..auth import TokenBook
+from ..catalog.duckdb import bound_databases
 from ..errors import SpecServerError
 from ..processes import end_with_parent
 from ..service import SpectroscopicService
@@ -56,6 +57,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.settings = settings
+    bound_databases(settings.database_memory_bytes, settings.database_threads)
     app.state.service = SpectroscopicService(settings.data)
     app.state.tokens = TokenBook(settings.data)
     app.state.debug = access.DebugSwitch(settings.data)
