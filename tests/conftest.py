@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -14,6 +15,15 @@ from specserver.ingest import run_ingest
 from specserver.service import SpectroscopicService
 from specserver.service.query import QueryRequest
 from specserver.simulate import simulate_desi, simulate_sdss
+
+if TYPE_CHECKING:
+    from selenium import webdriver
+
+BROWSER_FLAGS = (
+    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run"
+    " --disable-background-networking --disable-component-update --disable-sync"
+    " --disable-default-apps --disable-dev-shm-usage"
+)
 
 
 def find_real_spectra() -> Path | None:
@@ -112,3 +122,25 @@ def real_served(real_data: Path, real_spectra: Path) -> Iterator[Served]:
     """A running service over the real SDSS files, with two processes that answer."""
     with serve(real_data, real_spectra / "sdss", workers=2) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator["webdriver.Chrome"]:
+    """A real browser without a window; skips only where none can be installed."""
+    from selenium import webdriver
+    from selenium.webdriver.chrome.options import Options
+    from selenium.webdriver.chrome.service import Service
+
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (chromium and driver):
+        if os.geteuid() == 0:
+            pytest.fail("no chromium: run scripts/install-system-packages")
+        pytest.skip("no chromium; as root: scripts/install-system-packages")
+    options = Options()
+    options.binary_location = chromium
+    for flag in [*BROWSER_FLAGS.split(), f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]:
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    running = webdriver.Chrome(options=options, service=Service(driver))
+    yield running
+    running.quit()

@@ -1,8 +1,6 @@
 """The interactive viewer: what it is given, the page, and the page in a real browser."""
 
 import json
-import os
-import shutil
 import sys
 import time
 import webbrowser
@@ -14,8 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 from selenium import webdriver
-from selenium.webdriver.chrome.options import Options
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 
 from serving import Served
@@ -27,11 +23,6 @@ from specserver.errors import BadParameter, NotFound, UnknownField
 from specserver.model.lines import EMISSION_LINES
 from specserver.render.style import unit_label
 
-FLAGS = (
-    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run"
-    " --disable-background-networking --disable-component-update --disable-sync"
-    " --disable-default-apps --disable-dev-shm-usage"
-)
 NSPEC = 20
 # Finds the parts of the page by name, whatever Bokeh numbers them.
 PARTS = """
@@ -134,24 +125,6 @@ class Page:
 
     def pointer(self) -> ActionChains:
         return ActionChains(self.driver, duration=50)
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    """A real browser without a window; skips only where none can be installed."""
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not (chromium and driver):
-        if os.geteuid() == 0:
-            pytest.fail("no chromium: run scripts/install-system-packages")
-        pytest.skip("no chromium; as root: scripts/install-system-packages")
-    options = Options()
-    options.binary_location = chromium
-    for flag in [*FLAGS.split(), f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    running = webdriver.Chrome(options=options, service=Service(driver))
-    yield running
-    running.quit()
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@
     │   ├── OldProtocol             HTTP/1.0, for an answer whose length is not known
     │   ├── NoSuchFile              no such name in the caller's virtual storage
     │   ├── QuotaExceeded           no room in the caller's virtual storage
+    │   ├── UnknownHost             a service is asked under a name that is not its own
     │   ├── NotAuthenticated        a token is missing, wrong or expired
     │   └── NotAllowed              the token does not cover the request
     └── ServiceError                the request is right; we, or the data, are not
@@ -30,6 +31,7 @@
         ├── CatalogError            the catalogue cannot answer
         ├── StoreError              the store cannot answer, or its bytes are damaged
         ├── NoOriginal              the release file of a spectrum is gone or has changed
+        ├── TooOften                a caller asks for more than its share now; try again later
         ├── Overloaded              too busy now; try again later
         ├── TooSlow                 no answer in the time that the service gives itself
         └── Unreachable             no service answers at the URL
@@ -278,6 +280,18 @@ class QuotaExceeded(CallerError):
         )
 
 
+class UnknownHost(CallerError):
+    """A service is asked under a name that is not its own."""
+
+    code = "unknown_host"
+
+    def __init__(self, host: str) -> None:
+        super().__init__(
+            f"this service does not answer for Host: {host[:100]!r}; its operator names the hosts"
+            " it answers for with --allowed-host"
+        )
+
+
 class NotAuthenticated(CallerError):
     """A token is missing, wrong or expired."""
 
@@ -348,6 +362,19 @@ class NoOriginal(ServiceError):
         )
 
 
+class TooOften(ServiceError):
+    """A caller asks for more than its share now; try again later."""
+
+    code = "too_often"
+
+    def __init__(self, what: str, limit: float, setting: str, retry_after_s: int) -> None:
+        super().__init__(
+            f"more than {limit:g} {what} by one caller (the server's setting {setting}); try again"
+            f" in {retry_after_s} s"
+        )
+        self.retry_after_s = retry_after_s
+
+
 class Overloaded(ServiceError):
     """Too busy now; try again later."""
 
@@ -355,6 +382,7 @@ class Overloaded(ServiceError):
 
     def __init__(self, retry_after_s: int) -> None:
         super().__init__(f"the service is busy; try again in {retry_after_s} s")
+        self.retry_after_s = retry_after_s
 
 
 class TooSlow(ServiceError):

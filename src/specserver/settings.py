@@ -1,10 +1,10 @@
 """Settings of a server, read once at the edge: from arguments, then the environment."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
 class Settings(BaseSettings):
@@ -164,6 +164,38 @@ class Settings(BaseSettings):
         title="Longest wait of a heavy request in the queue, seconds",
         description="Then it is refused with 503 and Retry-After: who waits long is told so.",
     )
+    caller_requests_per_s: float = Field(
+        default=200.0,
+        ge=0,
+        title="Requests a second of one caller, in each process; 0: any number",
+        description="A caller is the user of a token, else an address; those on the server's own"
+        " machine are not counted. Beyond it: 429 and Retry-After, and the client comes again by"
+        " itself. A loop that fetches spectra one by one over a network makes some 100.",
+    )
+    caller_burst: int = Field(
+        default=2000,
+        ge=1,
+        title="Requests that a caller may make at once after a rest",
+        description="A page of a notebook, or of a web site, asks for many things together.",
+    )
+    caller_heavy: int = Field(
+        default=32,
+        ge=0,
+        title="Heavy requests that each process answers, or has waiting, for one caller; 0: any",
+        description="Half of the seats: nobody can take them all. Beyond it: 429 and Retry-After.",
+    )
+    trusted_proxies: str = Field(
+        default="127.0.0.1,::1",
+        title="Addresses, with commas, of the web servers in front",
+        description="The caller's address is what they say in X-Forwarded-For; others are not"
+        " believed.",
+    )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        title="Names, with commas, under which the service may be asked (the header Host)",
+        description="`*.example.org` stands for all below it; an address is always allowed. None:"
+        " any name on loopback, else those of this machine.",
+    )
     vos_quota_bytes: int = Field(
         default=10 * 2**30, ge=0, title="Bytes that each user may keep in virtual storage"
     )
@@ -192,3 +224,11 @@ class Settings(BaseSettings):
         description="By default warning for text, and info for json, which has a line for each"
         " request.",
     )
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _split(cls, given: object) -> object:
+        """Take names with commas, as in the environment."""
+        if isinstance(given, str):
+            return tuple(name.strip() for name in given.split(",") if name.strip())
+        return given

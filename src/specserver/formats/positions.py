@@ -45,7 +45,7 @@ def read_positions(body: bytes, media_type: str, most: int | None = None) -> tup
     try:
         limit = maxsize if most is None else most
         ra, dec = _read_arrow(body, limit) if kind == MEDIA_TYPE else _read_csv(body, limit)
-    except (pa.ArrowException, OSError, struct.error) as error:
+    except (pa.ArrowException, OSError, struct.error, UnicodeDecodeError) as error:
         said = " ".join(str(error).split())[:200]
         raise BadParameter("body", f"{len(body)} bytes", f"send {_NEEDED} ({said})") from error
     return _numbers(ra), _numbers(dec)

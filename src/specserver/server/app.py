@@ -17,10 +17,11 @@ from ..processes import end_with_parent
 from ..service import SpectroscopicService
 from ..service.pictures import warm_up
 from ..settings import Settings
-from . import access, bulk, classic, composite, faults, match, metrics, pictures, vos
+from . import access, bulk, classic, composite, docspage, faults, match, metrics, pictures, vos
 from .admission import Admission
 from .connections import Connections
 from .exchange import Observed
+from .gate import Gate
 from .receiving import Receiving
 
 PREFIX = "/spec"
@@ -51,8 +52,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         title="specserver",
         version=__version__,
         summary="Survey spectra: found, fetched and looked at.",
-        docs_url=f"{PREFIX}/docs",
+        docs_url=None,
         redoc_url=None,
+        # They would send the Host of a request back.
+        redirect_slashes=False,
         openapi_url=f"{PREFIX}/openapi.json",
         lifespan=_lifespan,
     )
@@ -65,6 +68,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.admission = Admission(settings)
     app.state.admission.on_change = app.state.metrics.tell_heavy
     app.state.admission.on_refusal = app.state.metrics.refused.inc
+    app.state.admission.on_caller_refusal = app.state.metrics.caller_refused.inc
     app.state.connections = Connections(settings, app.state.metrics.connection_fault)
     app.add_middleware(
         Receiving,
@@ -72,11 +76,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         max_bytes=settings.max_body_bytes,
         stored=f"{PREFIX}/vos/",
     )
+    app.add_middleware(Gate, settings=settings, tokens=app.state.tokens)
     app.add_middleware(access.DebugLog, switch=app.state.debug)
     app.add_middleware(
         Observed, metrics=app.state.metrics, first_byte_s=settings.first_byte_timeout_s
     )
-    faults.install(app)
+    faults.install(app, settings.data)
     # Routes are tried in this order: first those that are asked for most.
     app.include_router(bulk.router, prefix=PREFIX)
     app.include_router(classic.router, prefix=PREFIX)
@@ -86,6 +91,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(access.router, prefix=PREFIX)
     app.include_router(vos.router, prefix=PREFIX)
     app.include_router(metrics.router)
+    app.include_router(docspage.router, prefix=PREFIX)
     access.describe_security(app.openapi())
     faults.describe(app.openapi())
     return app

@@ -16,6 +16,8 @@ from .metrics import Metrics
 
 _SANE: Final = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 _HEADER: Final = b"x-request-id"
+# What is sent is what it is said to be: never a page, because it looks like one.
+_NO_GUESS: Final = (b"x-content-type-options", b"nosniff")
 _SERVER_ERROR: Final = 500
 # Methods that HTTP knows; what else a client makes up is one label.
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
@@ -131,7 +133,8 @@ class _Exchange:
     async def _hand_on(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message = {**message, "headers": [*message["headers"], (_HEADER, self._name)]}
+            headers = [*message["headers"], (_HEADER, self._name), _NO_GUESS]
+            message = {**message, "headers": headers}
         await self._send(message)
         if message["type"] == "http.response.body":
             self.nbytes += len(message.get("body", b""))

@@ -3,6 +3,7 @@
 import logging
 import re
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, Final
 
 from fastapi import FastAPI, Request
@@ -28,6 +29,7 @@ from ..errors import (
     QuotaExceeded,
     SpecServerError,
     TooMuch,
+    TooOften,
     TooSlow,
     UnknownCatalog,
     UnknownContext,
@@ -54,14 +56,18 @@ _STATUS: Final[tuple[tuple[type[SpecServerError], int], ...]] = (
     (TooMuch, 413),
     (QuotaExceeded, 413),
     (CallerError, 400),
+    (TooOften, 429),
     (Overloaded, 503),
     (TooSlow, 504),
     (SpecServerError, 500),
 )
 _HEADERS: Final = {
     401: {"WWW-Authenticate": 'Bearer realm="specserver"'},
+    429: {"Retry-After": str(RETRY_AFTER_S)},
     503: {"Retry-After": str(RETRY_AFTER_S)},
 }
+# Folders, as they stand in the messages of our own errors; not what follows the // of a URL.
+_FOLDERS: Final = re.compile(r"(?<![\w/:.])/(?:[^\s/'\"`:;,()<>]+/)+")
 _TUPLE: Final = "(266,51602,13)"
 _EXAMPLES: Final[dict[int, tuple[str, SpecServerError | dict[str, Any]]]] = {
     400: ("A value is not possible.", BadParameter("what", "color", "context or profile")),
@@ -87,6 +93,10 @@ _EXAMPLES: Final[dict[int, tuple[str, SpecServerError | dict[str, Any]]]] = {
             "details": [{"where": "id_list", "problem": "Field required"}],
         },
     ),
+    429: (
+        "More than a caller's share; Retry-After says when to come again.",
+        TooOften("requests a second", 200, "caller_requests_per_s", 1),
+    ),
     500: (
         "The service or its data are at fault; its log has the details.",
         {"code": "service_error", "message": "internal error; the server's log has the details"},
@@ -95,6 +105,9 @@ _EXAMPLES: Final[dict[int, tuple[str, SpecServerError | dict[str, Any]]]] = {
     505: ("HTTP/1.0, for an answer whose length is not known.", OldProtocol("1.0")),
     504: ("No answer in the time that the service gives itself.", TooSlow(900.0)),
 }
+
+_OWN_FOLDERS: Final[set[str]] = set()
+"""Data folders of this process, which visitors are not told."""
 
 
 class Fault(BaseModel):
@@ -133,11 +146,12 @@ def describe(schema: dict[str, Any]) -> None:
     schema["components"]["schemas"][Fault.__name__] = Fault.model_json_schema()
     for operations in schema["paths"].values():
         for operation in operations.values():
-            if "503" in operation["responses"]:
-                operation["responses"].setdefault("505", _described(505))
-            if "requestBody" in operation:
-                for status in (408, 503):
-                    operation["responses"].setdefault(str(status), _described(status))
+            heavy = "503" in operation["responses"]
+            for status in [505] * heavy + [408, 503] * ("requestBody" in operation):
+                operation["responses"].setdefault(str(status), _described(status))
+            # The gate asks everybody for a host that is ours, and for no more than a share.
+            for status in (400, 429):
+                operation["responses"].setdefault(str(status), _described(status))
             # What needs no token asks for nothing that could break.
             if "401" in operation["responses"]:
                 operation["responses"].setdefault("500", _described(500))
@@ -152,16 +166,38 @@ def status_of(kind: type[SpecServerError]) -> int:
 def answer(error: SpecServerError) -> JSONResponse:
     """Return the answer that tells an error."""
     status = status_of(type(error))
-    headers = _HEADERS.get(status)
-    body = {"code": error.code, "message": error.message}
-    return JSONResponse(body, status_code=status, headers=headers)
+    headers = dict(_HEADERS.get(status, {}))
+    if isinstance(error, (TooOften, Overloaded)):
+        headers["Retry-After"] = str(error.retry_after_s)
+    body = {"code": error.code, "message": message_for_visitors(error)}
+    return JSONResponse(_sendable(body), status_code=status, headers=headers)
+
+
+def message_for_visitors(error: SpecServerError) -> str:
+    """Return the message of an error without the folders of this machine; the log has them.
+
+    What a caller has sent is not changed.
+    """
+    message = error.message
+    for folder in _OWN_FOLDERS:
+        message = message.replace(folder, "")
+    return message if isinstance(error, CallerError) else _FOLDERS.sub("", message)
+
+
+def _sendable(body: Any) -> Any:
+    """Return a body whose text is Unicode: of a half of a surrogate pair, what Python shows."""
+    if isinstance(body, str):
+        return body.encode("utf-8", "backslashreplace").decode()
+    if isinstance(body, dict):
+        return {_sendable(name): _sendable(one) for name, one in body.items()}
+    return [_sendable(one) for one in body] if isinstance(body, list) else body
 
 
 def _ours(request: Request, error: Exception) -> JSONResponse:
     """Tell an error of the house; log those that are not the caller's."""
     assert isinstance(error, SpecServerError)
     # A refusal for now is counted, not reported: under load there are many.
-    if not isinstance(error, (CallerError, Overloaded)):
+    if not isinstance(error, (CallerError, TooOften, Overloaded)):
         _LOG.error("%s %s: %s", request.method, request.url.path, error.message)
     return answer(error)
 
@@ -177,7 +213,7 @@ def _invalid(_: Request, error: Exception) -> JSONResponse:
     details = details[:_MAX_PROBLEMS]
     message = "; ".join(f"{one['where']}: {one['problem']}" for one in details)
     body = {"code": "invalid_request", "message": message, "details": jsonable_encoder(details)}
-    return JSONResponse(body, status_code=422)
+    return JSONResponse(_sendable(body), status_code=422)
 
 
 def _http(request: Request, error: Exception) -> JSONResponse:
@@ -212,8 +248,9 @@ def _unforeseen(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse(body, status_code=500, headers={"X-Request-ID": REQUEST_ID.get()})
 
 
-def install(app: FastAPI) -> None:
-    """Make an application tell its errors this way."""
+def install(app: FastAPI, data: Path) -> None:
+    """Make an application tell its errors this way, and keep its data folder's place to itself."""
+    _OWN_FOLDERS.update(f"{folder}/" for folder in (data.absolute(), data.resolve()))
     app.add_exception_handler(SpecServerError, _ours)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)

@@ -103,7 +103,6 @@ def get_file(space: UserSpace, name: Name, request: Request) -> Response:
         "ETag": tag,
         # Whatever a user keeps here is never a page of this site.
         "Content-Disposition": f"attachment; filename*=UTF-8''{shown}",
-        "X-Content-Type-Options": "nosniff",
         "Cache-Control": "private, no-cache",
     }
     pieces = _pieces(file, state.st_size)
