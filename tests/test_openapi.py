@@ -140,14 +140,16 @@ def test_both_names_of_a_grid_are_there_and_mean_the_same() -> None:
 
 GRIDS = ("plotGrid", "gridPlot")
 DOCUMENTED = {
-    "/spec/getSpec": "400 401 404 409 410 413 422 503",
-    "/spec/query": "400 401 404 413 422 503",
-    "/spec/stackedImage": "400 401 404 409 413 422 503",
-    "/spec/bulk/spectra": "400 401 404 409 413 422 503",
-    "/spec/bulk/files": "400 401 404 410 413 422 503",
-    "/spec/bulk/match": "400 401 404 413 422 503",
-    "/spec/shutdown": "401 403",
-    "/spec/vos/{name}": "400 401 404",
+    "/spec/getSpec": "400 401 404 408 409 410 413 422 429 503 505",
+    "/spec/query": "400 401 404 413 422 429 503 505",
+    "/spec/stackedImage": "400 401 404 408 409 413 422 429 503 505",
+    "/spec/bulk/spectra": "400 401 404 408 409 413 422 429 503 505",
+    "/spec/bulk/files": "400 401 404 408 410 413 422 429 503 505",
+    "/spec/bulk/match": "400 401 404 408 413 422 429 503 505",
+    "/spec/shutdown": "400 401 403 429",
+    "/spec/vos/{name}": "400 401 404 429",
+    "/spec/ping": "400 429",
+    "/metrics": "400 429",
 }
 
 

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from enum import StrEnum
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -66,6 +67,14 @@ def serve(
     stop_on_eof: Annotated[
         bool, typer.Option("--stop-on-eof", help="Stop when standard input ends; for scripts.")
     ] = False,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Name under which the service may be asked, such as spectra.example.org or"
+            " *.example.org; may be repeated (default: on loopback any, else this machine's).",
+        ),
+    ] = None,
     log_format: Annotated[
         LogFormat | None,
         typer.Option(help="json: an object a line, and a line for each request (default: text)."),
@@ -94,7 +103,12 @@ def serve(
     for name, chosen in (("FORMAT", log_format), ("LEVEL", log_level)):
         if chosen is not None:
             os.environ[f"SPECSERVER_LOG_{name}"] = chosen
+    hosts = ",".join(allowed_host or ())
+    if hosts:
+        os.environ["SPECSERVER_ALLOWED_HOSTS"] = hosts
     settings = Settings()
+    if not (_is_loopback(host) or settings.allowed_hosts):
+        os.environ["SPECSERVER_ALLOWED_HOSTS"] = _own_names(host)
     raise_handle_limit()
     if stop_on_eof:
         end_with_stdin()
@@ -114,6 +128,7 @@ def serve(
             access_log=False,
             timeout_graceful_shutdown=_SHUTDOWN_S,
             backlog=_BACKLOG,
+            forwarded_allow_ips=settings.trusted_proxies,
         )
         _run(config, listening)
 
@@ -182,7 +197,26 @@ def _announce(folder: Path, host: str, port: int) -> None:
     tell_missing_surveys(folder)
     for fault in check_private(folder):
         ERROR.print(f"[yellow]{escape(fault)}[/]", highlight=False)
+    if not _is_loopback(host):
+        ERROR.print(
+            "[yellow]others can reach it, and there is no TLS:[/] tokens and answers can be read on"
+            " the way; put a web server with TLS in front and listen on 127.0.0.1",
+            highlight=False,
+        )
     ERROR.print(f"at http://{host}:{port}/spec   (Ctrl-C stops)", highlight=False)
+
+
+def _is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach an address to listen on."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _own_names(host: str) -> str:
+    """Return the names of this machine, with commas."""
+    return ",".join(dict.fromkeys(["localhost", host, socket.gethostname(), socket.getfqdn()]))
 
 
 @contextmanager

@@ -7,13 +7,14 @@ in line while the batch drains. So a client that reads slowly holds a seat, but 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, TypeVar
 
 from anyio import CapacityLimiter, move_on_after, to_thread
 
-from ..errors import Overloaded
+from ..errors import Overloaded, TooOften
 from ..settings import Settings
 from .faults import RETRY_AFTER_S
 
@@ -47,37 +48,71 @@ class Admission:
         self._turns = CapacityLimiter(settings.heavy_threads)
         self._max_waiting = settings.heavy_queue
         self._wait_s = settings.heavy_wait_s
+        self._most_of_one = settings.caller_heavy
+        self._of_caller: Counter[str] = Counter()
         self._seats: set[Seat] = set()
         self._timer: asyncio.TimerHandle | None = None
         self.on_change: Callable[[int, int], None] = lambda _seated, _waiting: None
         """Told how many heavy requests are answered and how many wait, at each change."""
         self.on_refusal: Callable[[], None] = lambda: None
+        self.on_caller_refusal: Callable[[], None] = lambda: None
 
     @asynccontextmanager
-    async def seat(self, give_up: Callable[[], None]) -> AsyncIterator[Seat]:
+    async def seat(
+        self, give_up: Callable[[], None], caller: str | None = None
+    ) -> AsyncIterator[Seat]:
         """Lend a seat, after a wait if need be.
+
+        Parameters
+        ----------
+        give_up
+            Cuts the answer off.
+        caller
+            Whose heavy requests are counted together; None: nobody's.
 
         Raises
         ------
         Overloaded
             The queue is full, or the wait was too long.
+        TooOften
+            The caller has as many seats, and places in the queue, as one may have.
         """
-        seat = Seat(give_up)
-        await self._take(seat)
-        self._seats.add(seat)
-        self._tell()
-        try:
-            yield seat
-        finally:
-            self._seats.discard(seat)
-            self._free.release_on_behalf_of(seat)
+        with self._share_of(caller):
+            seat = Seat(give_up)
+            await self._take(seat)
+            self._seats.add(seat)
             self._tell()
+            try:
+                yield seat
+            finally:
+                self._seats.discard(seat)
+                self._free.release_on_behalf_of(seat)
+                self._tell()
 
     @asynccontextmanager
-    async def seat_and_turn(self) -> AsyncIterator[None]:
-        """Lend both to work that is done elsewhere; raise `Overloaded` as `seat` does."""
-        async with self.seat(lambda: None), self._turns:
+    async def seat_and_turn(self, caller: str | None) -> AsyncIterator[None]:
+        """Lend both to work that is done elsewhere; raise errors as `seat` does."""
+        async with self.seat(lambda: None, caller), self._turns:
             yield
+
+    @contextmanager
+    def _share_of(self, caller: str | None) -> Iterator[None]:
+        """Count a heavy request of a caller, who is forgotten with the last of them."""
+        if caller is None or not self._most_of_one:
+            yield
+            return
+        if self._of_caller[caller] >= self._most_of_one:
+            self.on_caller_refusal()
+            raise TooOften(
+                "heavy requests at once", self._most_of_one, "caller_heavy", RETRY_AFTER_S
+            )
+        self._of_caller[caller] += 1
+        try:
+            yield
+        finally:
+            self._of_caller[caller] -= 1
+            if not self._of_caller[caller]:
+                del self._of_caller[caller]
 
     async def turn(self, work: Callable[..., Made], *given: Any) -> Made:
         """Return what a piece of work makes, in a thread, when its turn has come."""

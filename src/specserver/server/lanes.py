@@ -20,6 +20,7 @@ from ..service.limits import HeavyWork
 from ..settings import Settings
 from .admission import Admission, Seat
 from .bodies import check_json
+from .gate import CALLER
 
 ABORT: Final = "specserver.abort"
 """ASGI extension of our own server: ends a connection without waiting for its reader."""
@@ -73,7 +74,11 @@ class Streamed(Response):
             cut: Callable[[], None] = scope.get("extensions", {}).get(ABORT, work.cancel)
             listener = asyncio.create_task(_when_gone(receive, work.cancel))
             try:
-                async with self._admission.seat(cut) as seat, aclosing(self._made()) as made:
+                caller = scope["state"].get(CALLER)
+                async with (
+                    self._admission.seat(cut, caller) as seat,
+                    aclosing(self._made()) as made,
+                ):
                     await self._send(made, seat, send)
             finally:
                 listener.cancel()
@@ -196,7 +201,7 @@ class LaneRoute(APIRoute):
                     return await handle(request)
                 request.state.is_light = False
             admission: Admission = request.app.state.admission
-            async with admission.seat_and_turn():
+            async with admission.seat_and_turn(request.scope["state"].get(CALLER)):
                 return await handle(request)
 
         return in_lane

@@ -68,6 +68,11 @@ class Metrics:
         self.refused = Counter(
             "specserver_refused_total", "Heavy requests refused with 503.", registry=kept
         )
+        self.caller_refused = Counter(
+            "specserver_caller_refused_total",
+            "Heavy requests refused with 429: too many of one caller.",
+            registry=kept,
+        )
         self._faults = Counter(
             "specserver_connection_faults_total",
             "Connections that the server ended or refused, or that ended too early.",
