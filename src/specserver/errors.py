@@ -319,26 +319,17 @@ class BadFile(ServiceError):
 
     code = "bad_file"
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-
 
 class IngestError(ServiceError):
     """An ingest that cannot go on."""
 
     code = "ingest_error"
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-
 
 class CatalogError(ServiceError):
     """The catalogue cannot answer."""
 
     code = "catalog_error"
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
 
 
 class StoreError(ServiceError):
