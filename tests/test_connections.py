@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import urllib3
 
 from serving import Served, serve
+from specserver.auth import TokenBook
 from specserver.client.session import Session
 from specserver.errors import Overloaded, UnknownContext
 from specserver.server.connections import FREE_BYTES, Connections
@@ -92,6 +94,19 @@ def test_a_body_that_stalls_is_told_so_and_ended(narrow: Served, path: str) -> N
         assert "body_stall_timeout_s" in told["message"]
         assert headers["connection"] == "close"
         assert link.recv(10) == b""
+
+
+def test_a_file_for_virtual_storage_that_stalls_is_not_kept(
+    narrow: Served, mock_data: Path
+) -> None:
+    token = TokenBook(mock_data).create("eve", now=datetime.now(UTC))
+    with closing(socket.create_connection(address(narrow), timeout=30)) as link:
+        head = f"PUT /spec/vos/a.txt HTTP/1.1\r\nHost: x\r\nX-DL-AuthToken: {token}\r\n"
+        link.sendall(f"{head}Content-Length: 1000\r\n\r\n".encode() + b" " * 500)
+        assert answer_of(link)[2]["code"] == "body_too_slow"
+    space = mock_data / "spaces" / "eve"
+    wait_until(lambda: [*space.glob("drafts/*"), *space.glob("files/*")] == [])
+    (mock_data / "tokens.json").unlink()
 
 
 def test_a_body_that_trickles_is_ended_as_well(narrow: Served, log: Path) -> None:
@@ -205,6 +220,21 @@ def test_silent_connections_do_not_use_up_the_handles(
     text = log.read_text()
     assert text.count("ended for another: ") in range(1, 9)
     assert "Too many open files" not in text
+
+
+def test_who_asks_for_another_protocol_is_counted_as_well(
+    mock_data: Path, mock_survey: Path, tmp_path: Path
+) -> None:
+    head = b"GET /spec/ping HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    head += b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    log = tmp_path / "log"
+    with serve(mock_data, mock_survey, settings={"max_connections": 16}, log=log) as running:
+        for _ in range(40):
+            with socket.create_connection(address(running), timeout=30) as link:
+                link.sendall(head)
+                assert link.recv(15) == b"HTTP/1.1 200 OK"
+        assert faults(running, "refused_connection") == 0
+    assert "pgrade" not in log.read_text()
 
 
 def test_the_limit_on_handles_is_raised_at_start(mock_data: Path, mock_survey: Path) -> None:

@@ -124,6 +124,8 @@ def serve(
             port=port,
             workers=processes,
             http="specserver.server.connection:BoundedConnection",
+            # A connection that changed its protocol would be bounded no more.
+            ws="none",
             log_config=logging_configuration(settings),
             access_log=False,
             timeout_graceful_shutdown=_SHUTDOWN_S,

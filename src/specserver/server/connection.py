@@ -133,6 +133,10 @@ class BoundedConnection(HttpToolsProtocol):
             self._read_timer = None
         super().resume_writing()
 
+    @override
+    def _unsupported_upgrade_warning(self) -> None:
+        """Answer in HTTP/1.1 who would rather have another protocol, without a line in the log."""
+
     def end(self) -> None:
         """End the connection at once."""
         self.transport.abort()
