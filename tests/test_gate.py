@@ -1,5 +1,6 @@
 """Who may come in: the hosts that are asked for, and each caller's share of the service."""
 
+import asyncio
 import json
 import re
 import socket
@@ -15,7 +16,7 @@ from serving import Served, serve
 from specserver.auth import TokenBook
 from specserver.client.session import Session
 from specserver.errors import TooOften, UnknownHost
-from specserver.server.gate import _MOST_CALLERS, Hosts, Shares, caller_address
+from specserver.server.gate import _MOST_CALLERS, Gate, Hosts, Shares, caller_address
 from specserver.settings import Settings
 
 BURST, HEAVY = 10, 2
@@ -129,6 +130,17 @@ def test_tokens_that_are_tried_take_from_the_address(strict: tuple[Served, str, 
         for n in range(BURST + 5)
     ]  # fmt: skip
     assert statuses[-1] == 429
+
+
+def test_what_a_proxy_hands_on_is_kept_short() -> None:
+    async def answered(scope: Any, receive: Any, send: Any) -> None:
+        asked.append(scope["state"]["whose"])
+
+    asked: list[str] = []
+    gate = Gate(answered, Settings(), TokenBook(Path("nowhere")))
+    scope = {"type": "http", "headers": [], "client": ("x" * 100_000, 1)}
+    asyncio.run(gate(scope, None, None))  # type: ignore[arg-type]
+    assert asked == ["x" * 64]
 
 
 def test_only_proxies_that_are_trusted_say_who_asks(mock_data: Path, mock_survey: Path) -> None:

@@ -11,9 +11,9 @@ from ..settings import Settings
 from .faults import RETRY_AFTER_S
 
 _LOG = logging.getLogger("specserver")
-# Handles that are left to files of the data folder, and to connections that the kernel hands over
-# before the first of them can be refused.
-_KEPT_HANDLES: Final = 512
+# Handles that are left to files of the data folder (400 shards, and the indexes), and to 256
+# connections that the kernel hands over before the first of them can be refused.
+_KEPT_HANDLES: Final = 768
 _FEWEST: Final = 16
 _QUIET_S: Final = 10.0
 FREE_BYTES: Final = 64 * 2**10

@@ -26,6 +26,8 @@ CALLER: Final = "whose"
 # A caller of whom so many others have been heard since has a whole share again.
 _MOST_CALLERS: Final = 10_000
 _ADDRESSES: Final = 4096
+# Longer than any address: what a web server in front hands on may be of any length.
+_ADDRESS_CHARS: Final = 64
 _KEY, _BEARER = b"x-dl-authtoken", b"authorization"
 
 
@@ -94,7 +96,7 @@ class Hosts:
         name = host.partition("]")[0].lstrip("[") if host[:1] == "[" else host.partition(":")[0]
         parts = name.split(".")
         above = {".".join(["*", *parts[at:]]) for at in range(1, len(parts))}
-        if not (name in self._names or above & self._names or _is_address(name)):
+        if not (name in self._names or above & self._names or _is_address(name[:_ADDRESS_CHARS])):
             raise UnknownHost(host)
 
 
@@ -124,7 +126,7 @@ class Gate:
     async def _caller(self, scope: Scope) -> str | None:
         """Return whose share a request takes from; None: nobody's."""
         client = scope.get("client")
-        address = caller_address(client[0]) if client else "unknown"
+        address = caller_address(client[0][:_ADDRESS_CHARS]) if client else "unknown"
         token = _token_of(scope) if address is not None else ""
         if token:
             try:
