@@ -1,40 +1,7 @@
 """Every error that specserver raises.
 
-::
-
-    SpecServerError
-    ├── CallerError                 the request is wrong; the message says how to mend it
-    │   ├── BadParameter            a value that the parameter cannot take
-    │   ├── BadIdentifier           text or object that names no spectrum
-    │   │   └── NoIdentifier        rows of a list or table that have none
-    │   ├── BadRegion               a cone or polygon that is none
-    │   ├── BadConstraint           a SQL condition outside the allowed grammar
-    │   ├── UnknownContext          no such context here
-    │   ├── UnknownProfile          no such profile here
-    │   ├── UnknownCatalog          no such catalogue in the context
-    │   │   └── NoCatalog           the context is served from files and has none of its own
-    │   ├── UnknownField            no such column or vector
-    │   ├── NotFound                well-formed identifiers that no searched release holds
-    │   ├── MixedLattices           spectra that share no wavelength lattice
-    │   ├── TooMuch                 a request beyond a named limit
-    │   │   └── QueryTimeout        a query that took longer than it was given
-    │   ├── BodyTooSlow             a body that stalls, or takes too long to arrive
-    │   ├── OldProtocol             HTTP/1.0, for an answer whose length is not known
-    │   ├── NoSuchFile              no such name in the caller's virtual storage
-    │   ├── QuotaExceeded           no room in the caller's virtual storage
-    │   ├── UnknownHost             a service is asked under a name that is not its own
-    │   ├── NotAuthenticated        a token is missing, wrong or expired
-    │   └── NotAllowed              the token does not cover the request
-    └── ServiceError                the request is right; we, or the data, are not
-        ├── BadFile                 a file that cannot be ingested
-        ├── IngestError             an ingest that cannot go on
-        ├── CatalogError            the catalogue cannot answer
-        ├── StoreError              the store cannot answer, or its bytes are damaged
-        ├── NoOriginal              the release file of a spectrum is gone or has changed
-        ├── TooOften                a caller asks for more than its share now; try again later
-        ├── Overloaded              too busy now; try again later
-        ├── TooSlow                 no answer in the time that the service gives itself
-        └── Unreachable             no service answers at the URL
+A `CallerError` says that the request is wrong, and how to mend it; a `ServiceError` that the
+request is right, and we, or the data, are not. Each other one is below one of the two.
 
 ``code`` is stable and crosses the wire; the class is rebuilt from it on the other side.
 """
