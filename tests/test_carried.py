@@ -15,6 +15,9 @@ from serving import serve
 from specserver.client.api import SpecClient
 from specserver.client.carried import SpectrumArray
 from specserver.client.convert import to_pandas, to_Spectrum1D, to_Table
+from specserver.client.request import read_wanted
+from specserver.client.transfer import Call
+from specserver.client.viewed import read_spectra
 from specserver.ingest import run_ingest
 from specserver.ingest.declare import Wishes, declare
 
@@ -42,7 +45,10 @@ def test_an_array_converts_as_getspec_does(spec: SpecClient, context: str) -> No
         assert made.meta["context"] == context
         assert made.meta["medium"] == one.meta["medium"] == "vacuum"
         assert one.meta["frame"]
-        assert len(to_pandas(array)) == len(array)
+        frame = to_pandas(array)
+        assert len(frame) == len(array)
+        assert frame.attrs["units"]["flux"] == array.about.flux_unit
+        assert frame.attrs["medium"] == "vacuum"
     whole = to_Spectrum1D(spec.getSpec(ids, context=context, align=True))
     assert whole.flux.shape[0] == 2
     assert whole.meta["context"] == context
@@ -69,7 +75,9 @@ def test_what_survives_and_what_says_that_it_cannot_know(spec: SpecClient, tmp_p
     file.seek(0)
     lost = [np.load(file), np.concatenate([one, arrays[1]]), np.stack([aligned[0], aligned[1]])]
     lost += [pickle.loads(pickle.dumps(one)), np.array(one)]
-    assert all(np.array_equal(some, one) for some in (lost[0], lost[3], lost[4]))
+    spec.getSpec(ids[0], out=tmp_path / "one.npy", context=CONTEXTS[1])
+    lost.append(np.load(tmp_path / "one.npy"))
+    assert all(np.array_equal(some, one) for some in (lost[0], *lost[3:]))
     for array in lost:
         row = array if array.ndim == 1 else array[0]
         with pytest.warns(UserWarning, match="does not carry what it is"):
@@ -79,6 +87,9 @@ def test_what_survives_and_what_says_that_it_cannot_know(spec: SpecClient, tmp_p
             continue
         with pytest.warns(UserWarning, match="does not carry what it is"):
             assert to_Spectrum1D(row).flux.unit == u.dimensionless_unscaled
+        assert to_pandas(row).attrs == {}
+        # Nor is one invented where it is drawn.
+        assert read_spectra(row)[0].flux_unit == ""
 
 
 def test_spectra_of_two_surveys_each_know_their_own(two_surveys: TwoSurveys) -> None:
@@ -87,6 +98,11 @@ def test_spectra_of_two_surveys_each_know_their_own(two_surveys: TwoSurveys) -> 
     arrays = spec.getSpec(pair)
     assert [one.about.context for one in arrays] == list(CONTEXTS)
     assert len({one.about.survey for one in arrays}) == 2
+    wanted = read_wanted("numpy", None, None, align=False)
+    for context, number, array in spec.fetch_named(spec.read_named(pair), wanted, Call()):
+        assert (context, number) in pair
+        assert array.about.context == context
+        assert to_Table(array)["flux"].unit == u.Unit("1e-17 erg / (s cm2 Angstrom)")
 
 
 def test_a_survey_of_ones_own_has_its_own_unit(tmp_path: Path) -> None:
@@ -101,6 +117,12 @@ def test_a_survey_of_ones_own_has_its_own_unit(tmp_path: Path) -> None:
     run_ingest(data, "mine", [folder], workers=1)
     with serve(data, folder) as served:
         own = SpecClient("mine", svc_url=served.url)
-        array = own.getSpec(own.query(constraint="limit 1", primary=False))[0]
+        ids = own.query(constraint="limit 1", primary=False)
+        array = own.getSpec(ids)[0]
+        frame = own.getSpec(ids, "pandas")[0]
     assert to_Spectrum1D(array).flux.unit == u.Unit("W m-2 um-1")
     assert to_Table(array)["flux"].unit == u.Unit("W m-2 um-1")
+    assert to_pandas(array).attrs["units"] == frame.attrs["units"]
+    for held in (array, frame, to_pandas(array), to_Table(array)):
+        (drawn,) = read_spectra(held)
+        assert u.Unit(drawn.flux_unit) == u.Unit("W m-2 um-1")

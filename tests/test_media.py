@@ -22,10 +22,12 @@ from specutils.utils.wcs_utils import air_to_vac
 from commands import command
 from serving import Served, serve
 from specserver.client.api import SpecClient
+from specserver.client.convert import to_pandas, to_Spectrum1D, to_Table
 from specserver.client.media import in_medium
 from specserver.client.progress import Watch
 from specserver.client.request import read_wanted
 from specserver.client.resample import resample_spectra
+from specserver.client.transfer import Call
 from specserver.errors import BadParameter
 from specserver.model.lines import air_to_vacuum, vacuum_to_air
 from specserver.ops.media import change_of, common_medium, limits_in
@@ -111,6 +113,69 @@ def test_spectra_are_published_as_they_are_with_their_medium(spec: SpecClient) -
     assert [one.attrs["medium"] for one in frames] == media
     whole = spec.fetch([1, 2, 3], read_wanted("numpy", None, None, align=False), context="several")
     assert (whole.media, whole.head.medium) == (media, "")
+
+
+def test_arrays_carry_the_medium_that_they_are_in(spec: SpecClient) -> None:
+    def media(given: Any, **asked: Any) -> list[str]:
+        arrays = spec.getSpec(given, context="several", **asked)
+        for array in arrays:
+            medium = array.about.medium
+            assert to_Table(array).meta["medium"] == medium
+            assert to_Spectrum1D(array).meta["medium"] == medium
+            assert to_pandas(array).attrs["medium"] == medium
+            assert array[3:9].about.medium == medium
+        return [one.about.medium for one in arrays]
+
+    assert media([1, 2, 3]) == ["vacuum", "air", "unknown"]
+    assert media([3, 1, 2, 1], assume_medium="air") == ["air", "vacuum", "air", "vacuum"]
+    assert media([1, 2], medium="vacuum") == ["vacuum", "vacuum"]
+    assert media([1, 2, 3], medium="air", assume_medium="vacuum") == ["air"] * 3
+    assert media([1, 2], align="resample") == ["vacuum", "vacuum"]
+    assert media([1, 2], align="resample", medium="air") == ["air", "air"]
+    assert media([3], align="resample") == ["unknown"]
+    assert spec.getSpec([1, 2], context="several", align="resample").about.medium == "vacuum"
+    # Of several contexts, and for programs.
+    pairs = [("several", 2), ("mixed", 1), ("silent", 1), ("several", 1)]
+    each = ["air", "vacuum", "unknown", "vacuum"]
+    assert [one.about.medium for one in spec.getSpec(pairs)] == each
+    loose = read_wanted("numpy", None, None, align=False)
+    found = spec.fetch_named(spec.read_named(pairs), loose, Call())
+    assert [one.about.medium for _, _, one in found] == each
+    assert [one.about.context for _, _, one in found] == [name for name, _ in pairs]
+    joint = [("several", 2), ("mixed", 1)]
+    whole = spec.getSpec(joint, align="resample", medium="air")
+    assert (whole.about.medium, whole.about.context) == ("air", "several, mixed")
+    assert to_Spectrum1D(whole).meta["medium"] == "air"
+    resampled = read_wanted("numpy", None, None, align="resample")
+    found = spec.fetch_named(spec.read_named(joint), resampled, Call())
+    assert {one.about.medium for _, _, one in found} == {"vacuum"}
+
+
+def test_an_array_of_sdss_says_the_medium_that_it_was_brought_to(served: Served) -> None:
+    spec = SpecClient(svc_url=served.url)
+    ids = served.ids[:2]
+    assert [one.about.medium for one in spec.getSpec(ids)] == ["vacuum"] * 2
+    air = spec.getSpec(ids, medium="air")
+    assert [one.about.medium for one in air] == ["air", "air"]
+    assert to_Spectrum1D(air[0]).meta["medium"] == to_Table(air[1]).meta["medium"] == "air"
+    assert spec.getSpec(ids, align=True).about.medium == "vacuum"
+    assert spec.getSpec(ids, align="resample", medium="air").about.medium == "air"
+
+
+def test_files_say_the_medium(spec: SpecClient, tmp_path: Path) -> None:
+    asked = {"context": "several", "medium": "vacuum"}
+    for fmt, ending in (("Table", ".ecsv"), ("Spectrum1D", ".fits")):
+        for given, where in (
+            ([1, 2], tmp_path / ending[1:]),
+            ([("several", 1), ("mixed", 2)], tmp_path / f"{ending[1:]}s"),
+        ):
+            spec.getSpec(given, fmt, where, **asked)
+            files = sorted(where.iterdir())
+            assert len(files) == 2
+            for file in files:
+                is_table = ending == ".ecsv"
+                said = Table.read(file).meta["medium"] if is_table else fits.getval(file, "MEDIUM")
+                assert said == "vacuum"
 
 
 def test_a_survey_of_one_medium_says_so(served: Served) -> None:
@@ -277,6 +342,9 @@ def test_figures_are_in_vacuum(spec: SpecClient) -> None:
     plt.switch_backend("agg")
     for given in (
         2,
+        spec.getSpec(2, context="mixed"),
+        spec.getSpec(2, "pandas", context="mixed"),
+        to_pandas(spec.getSpec(2, context="mixed")),
         spec.getSpec(2, "Table", context="mixed"),
         spec.getSpec(2, "Spectrum1D", context="mixed"),
     ):

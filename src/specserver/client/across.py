@@ -251,8 +251,10 @@ def _one_context(context: object) -> str | None:
 
 
 def _listed(spectra: "Spectra") -> list[tuple[str, int, Any]]:
-    """Return context, identifier and record of each spectrum."""
-    return list(zip(spectra.contexts, spectra.ids.tolist(), spectra.data, strict=True))
+    """Return context, identifier and record of each spectrum, which carries what it is."""
+    from .carried import carried
+
+    return list(zip(spectra.contexts, spectra.ids.tolist(), carried(spectra), strict=True))
 
 
 def _asked(heads: "dict[str, StreamHead]", wanted: Wanted, named: Named) -> Wanted:

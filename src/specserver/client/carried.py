@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 if TYPE_CHECKING:
     from .decode import Spectra
+    from .wire import StreamHead
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,10 @@ class Meaning:
         """Return what is known, as ``meta`` of other objects has it."""
         names = ("survey", "context", "frame", "medium")
         return {name: getattr(self, name) for name in names if getattr(self, name)}
+
+    def stated(self) -> dict[str, str]:
+        """Return the units that are known by vector name, flux among them."""
+        return ({"flux": self.flux_unit} if self.flux_unit else {}) | dict(self.units)
 
 
 class SpectrumArray(np.ndarray[Any, np.dtype[Any]]):
@@ -61,23 +66,33 @@ class SpectrumArray(np.ndarray[Any, np.dtype[Any]]):
 
 def carried(spectra: "Spectra") -> Any:
     """Return the arrays of an answer, each of which carries what it is: views, no copies."""
+    from .joined import shared_medium
+
     head = spectra.head
-    plain = Meaning(
+    plain = meaning_of(head)
+    if isinstance(spectra.data, np.ndarray):
+        contexts = ", ".join(dict.fromkeys(spectra.contexts))
+        # Of no spectra, the medium is that of the survey.
+        medium = shared_medium(spectra.media) if spectra.media else head.medium
+        return _carrying(
+            spectra.data, replace(plain, context=contexts or head.context, medium=medium)
+        )
+    # The head does not tell the medium: a caller may have changed it, or each has its own.
+    pairs = list(zip(spectra.contexts, spectra.media, strict=True))
+    known = {one: replace(plain, context=one[0], medium=one[1]) for one in set(pairs)}
+    return [_carrying(one, known[pair]) for one, pair in zip(spectra.data, pairs, strict=True)]
+
+
+def meaning_of(head: "StreamHead") -> Meaning:
+    """Return what all records of an answer mean; context and medium are those of each."""
+    return Meaning(
         flux_unit=head.flux_unit,
         mask_vector=head.mask_vector,
         bad_bits=head.bad_bits,
         survey=head.survey,
         frame=head.frame,
-        medium=head.medium,
         units={one.name: one.unit for one in head.record if one.unit},
     )
-    if isinstance(spectra.data, np.ndarray):
-        return _carrying(
-            spectra.data, replace(plain, context=", ".join(dict.fromkeys(spectra.contexts)))
-        )
-    known = {one: replace(plain, context=one) for one in set(spectra.contexts)}
-    pairs = zip(spectra.data, spectra.contexts, strict=True)
-    return [_carrying(one, known[context]) for one, context in pairs]
 
 
 def _carrying(array: npt.NDArray[Any], about: Meaning) -> SpectrumArray:

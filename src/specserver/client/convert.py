@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ..errors import BadParameter
 from .arms import one_arm
-from .carried import Meaning, SpectrumArray
+from .carried import Meaning, SpectrumArray, meaning_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,13 +44,13 @@ def to_pandas(npy_data: npt.NDArray[Any]) -> Any:
     Returns
     -------
     DataFrame
-        A list of them for aligned spectra.
+        A list of them for aligned spectra. Its ``attrs`` have survey, context, frame, medium and
+        ``units`` by name of vector, where the array carries them.
     """
     if _checked(npy_data).ndim == 2:
         return [to_pandas(row) for row in npy_data]
-    import pandas as pd
-
-    return pd.DataFrame(_columns(npy_data), copy=False)
+    about = npy_data.about if isinstance(npy_data, SpectrumArray) else None
+    return _frame(npy_data, {} if about is None else about.said() | {"units": about.stated()})
 
 
 def to_Table(npy_data: npt.NDArray[Any]) -> Any:
@@ -242,14 +242,22 @@ def _about(spectra: "Spectra", index: int) -> dict[str, Any]:
 
 
 def _one_frame(spectra: "Spectra", index: int, record: npt.NDArray[Any]) -> "pd.DataFrame":
-    frame: pd.DataFrame = to_pandas(record)
-    frame.attrs.update(_about(spectra, index))
+    units = meaning_of(spectra.head).stated()
+    return _frame(record, _about(spectra, index) | {"units": units})
+
+
+def _frame(record: npt.NDArray[Any], attrs: Mapping[str, Any]) -> "pd.DataFrame":
+    """Build a DataFrame of a copy of the record."""
+    import pandas as pd
+
+    frame = pd.DataFrame(_columns(record), copy=False)
+    frame.attrs.update(attrs)
     return frame
 
 
 def _one_table(spectra: "Spectra", index: int, record: npt.NDArray[Any]) -> "Table":
-    stated = {one.name: one.unit for one in spectra.head.record if one.unit}
-    return _table(record, _units(spectra.head.flux_unit, stated), _about(spectra, index))
+    about = meaning_of(spectra.head)
+    return _table(record, _units(about.flux_unit, about.units), _about(spectra, index))
 
 
 def _table(record: npt.NDArray[Any], units: Mapping[str, Any], meta: Mapping[str, Any]) -> "Table":
@@ -271,7 +279,7 @@ def _one_spectrum(spectra: "Spectra", index: int, record: npt.NDArray[Any]) -> "
         wave = axis_wave(fields)
     redshift = spectra.columns.get(REDSHIFT)
     z = None if redshift is None else float(redshift[index])
-    return _spectrum(fields, wave, _meaning(spectra), z, _about(spectra, index))
+    return _spectrum(fields, wave, meaning_of(spectra.head), z, _about(spectra, index))
 
 
 def _aligned_spectrum(spectra: "Spectra") -> "Spectrum":
@@ -284,7 +292,9 @@ def _aligned_spectrum(spectra: "Spectra") -> "Spectrum":
     if REDSHIFT in spectra.columns:
         about["redshift"] = spectra.columns[REDSHIFT]
     wave = head.grid.wave(head.span.first, head.span.count)
-    return _spectrum(_columns(np.asarray(spectra.data)), wave, _meaning(spectra), None, about)
+    return _spectrum(
+        _columns(np.asarray(spectra.data)), wave, meaning_of(spectra.head), None, about
+    )
 
 
 def _collection(spectra: "Spectra") -> "SpectrumCollection":
@@ -328,11 +338,6 @@ def _without_information(
         return bad, None
     bad |= ~((ivar > 0) & np.isfinite(ivar))
     return bad, np.where(bad, ivar.dtype.type(0), ivar)
-
-
-def _meaning(spectra: "Spectra") -> Meaning:
-    head = spectra.head
-    return Meaning(head.flux_unit, head.mask_vector, head.bad_bits)
 
 
 def _spectrum(

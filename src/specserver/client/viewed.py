@@ -12,6 +12,7 @@ from ..errors import BadParameter, UnknownField
 from ..model.ids import USUAL_FORM, usual_tuples
 from ..model.medium import UNKNOWN, VACUUM
 from ..ops.media import assumed, change_of, common_medium, is_medium, read_medium
+from .carried import SpectrumArray
 from .convert import FLUX_UNIT, REDSHIFT, axis_wave
 from .request import Wanted
 
@@ -220,15 +221,26 @@ def _read(value: Any) -> Iterator["Viewed"]:
         yield from _read_specutils(value)
     elif "DataFrame" in kinds:
         fields = {str(name).lower(): value[name].to_numpy() for name in value.columns}
-        yield _held(fields, value.attrs, FLUX_UNIT)
+        units = value.attrs.get("units")
+        known = isinstance(units, Mapping)
+        yield _held(fields, value.attrs, units.get("flux", "") if known else _usual_unit(fields))
     elif "Table" in kinds:
         fields = {name.lower(): np.asarray(value[name]) for name in value.colnames}
         flux = next(name for name in value.colnames if name.lower() == "flux")
-        yield _held(fields, value.meta, str(value[flux].unit or FLUX_UNIT))
+        unit = value[flux].unit
+        yield _held(fields, value.meta, _usual_unit(fields) if unit is None else str(unit))
     else:
         names = {name.lower(): name for name in value.dtype.names}
+        about = value.about if isinstance(value, SpectrumArray) else None
+        said = {} if about is None else about.said()
+        unit = _usual_unit(names) if about is None else about.flux_unit
         for row in np.atleast_2d(value):
-            yield _held({low: row[name] for low, name in names.items()}, {}, FLUX_UNIT)
+            yield _held({low: row[name] for low, name in names.items()}, said, unit)
+
+
+def _usual_unit(names: Iterable[str]) -> str:
+    """Return the unit of flux of an object that states none: that of SDSS, by its axis."""
+    return FLUX_UNIT if "loglam" in names else ""
 
 
 def _held(fields: Mapping[str, npt.NDArray[Any]], about: Mapping[str, Any], unit: str) -> "Viewed":
