@@ -141,7 +141,7 @@ def test_errors_say_what_is_wrong(spec, ids):
         spec.preview(5)
     with pytest.raises(UnknownContext):
         spec.preview(ids[0], context="nonesuch")
-    with pytest.raises(NotFound, match="empty list"):
+    with pytest.raises(BadParameter, match="empty list"):
         spec.plotGrid([], 2, 2)
     with pytest.raises(TypeError, match="colour"):
         spec.preview(ids[0], colour="red")

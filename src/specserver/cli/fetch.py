@@ -197,9 +197,13 @@ def get(
         raise BadParameter("ids", text, "name at least one spectrum, or a file with --ids")
     missing: Literal["error", "skip"] = "skip" if skip_missing else "error"
     aligned = "resample" if resample else align
+    named = client.read_named(text, context, missing=missing, token=token)
+    if not named.ids:
+        allowed = "one identifier or more, a line each, or a table with a row each"
+        raise BadParameter("ids", f"{ids_file or text} names no spectrum", allowed)
     if out is not None:
         client.getSpec(
-            text,
+            named,
             _FORMATS.get(fmt.lower(), fmt),
             out,
             aligned,
@@ -219,9 +223,7 @@ def get(
 
     wanted = read_wanted("numpy", values, cutout, aligned, medium, assume_medium)
     call = Call(context, missing=missing, token=token)
-    _print_spectra(
-        client.fetch_named(client.read_named(text, context, missing=missing), wanted, call)
-    )
+    _print_spectra(client.fetch_named(named, wanted, call))
 
 
 def _print_spectra(spectra: list[tuple[str, int, Any]]) -> None:

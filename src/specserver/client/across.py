@@ -10,7 +10,7 @@ from ..errors import BadParameter, MixedLattices, UnknownContext, UnknownField
 from ..model.grid import cutout
 from ..model.idgaps import Gaps
 from ..model.idtext import format_id
-from .qualified import Ids, Named, Naming
+from .qualified import ONE_OR_MORE, Ids, Named, Naming
 from .request import Wanted
 from .transfer import Call, Transfer, warn_gaps
 
@@ -32,10 +32,18 @@ class Across(Transfer):
     """A connection that takes identifiers of several contexts together."""
 
     def read_named(
-        self, given: Any, context: str | None = None, *, missing: Literal["error", "skip"] = "error"
+        self,
+        given: Any,
+        context: str | None = None,
+        *,
+        missing: Literal["error", "skip"] = "error",
+        token: str | None = None,
     ) -> Named:
-        """Return the identifiers in what a caller holds, and which context each is of."""
-        return self._named(given, None, Call(context, missing=missing))
+        """Return the identifiers in what a caller holds, and which context each is of.
+
+        `getSpec` takes what is returned.
+        """
+        return self._named(given, None, Call(context, missing=missing, token=token))
 
     def fetch_named(self, named: Named, wanted: Wanted, call: Call) -> list[tuple[str, int, Any]]:
         """Fetch spectra of any contexts: context, identifier and record of each.
@@ -54,6 +62,8 @@ class Across(Transfer):
 
     def _named(self, given: Any, id_col: str | None, call: Call) -> Named:
         """Return the identifiers in what a caller gave, and which context each is of."""
+        if isinstance(given, Named):
+            return given
         gaps = Gaps(skip=call.missing == "skip")
         naming = Naming(
             plain=_one_context(call.context) or self.get_context(),
@@ -76,9 +86,11 @@ class Across(Transfer):
         Raises
         ------
         BadParameter
-            They are of several, which ``what`` cannot show together.
+            There are none, or they are of several, which ``what`` cannot show together.
         """
         named = self._named(given, id_col, call)
+        if not named.ids:
+            raise BadParameter("id_list", "an empty list", f"{what} takes {ONE_OR_MORE}")
         if len(named.several) > 1:
             allowed = (
                 f"{what} shows spectra of one context; call it for each, or show several together"
@@ -160,12 +172,14 @@ class Across(Transfer):
             missing = spectra.head.missing
             return finished(spectra, wanted, single=False), missing
 
-        made = self._gathered(named, call, fetch)
-        if wanted.fmt != "list":
-            return made
-        from specutils import SpectrumList
+        return _in_list(self._gathered(named, call, fetch), wanted)
 
-        return SpectrumList(made)
+    def _get_none(self, wanted: Wanted, call: Call) -> Any:
+        """Return what a list without identifiers gives: the empty object of the form wanted."""
+        if not wanted.align:
+            return _in_list([], wanted)
+        # Which fields there are, the context tells.
+        return finished(self._fetch([], wanted, call), wanted, single=False)
 
     def _files_of(self, ids: Ids, call: Call, *, fits: str) -> tuple[list[bytes], list[str]]:
         """Return the FITS files of spectra of one context, and what was not found."""
@@ -235,6 +249,15 @@ def finished(spectra: "Spectra", wanted: Wanted, *, single: bool) -> Any:
     if single and wanted.fmt not in {"list", "collection"}:
         return convert_one(spectra, 0, spectra.data[0], wanted.fmt)
     return convert(spectra, wanted.fmt)
+
+
+def _in_list(made: list[Any], wanted: Wanted) -> Any:
+    """Return objects as the list of them that is wanted."""
+    if wanted.fmt != "list":
+        return made
+    from specutils import SpectrumList
+
+    return SpectrumList(made)
 
 
 def within(named: Named, call: Call) -> Call:

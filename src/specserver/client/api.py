@@ -197,7 +197,9 @@ class SpecClient(Composites, Matching, Asking, Pictures):
         -------
         list, array, Spectrum, or one object
             One object for one identifier, else in the order of the identifiers; a collection and
-            a SpectrumList also for one. ``'OK'`` when files were written.
+            a SpectrumList also for one. Of no identifiers an empty one: a list, a SpectrumList,
+            and with ``align`` an array of shape (0, 0) with the record of the context.
+            ``'OK'`` when files were written.
         """
         wanted = read_wanted(fmt, values, cutout, align, medium, assume_medium)
         if missing not in {"error", "skip"}:
@@ -218,7 +220,7 @@ class SpecClient(Composites, Matching, Asking, Pictures):
         if several:
             return self._get_across(named, wanted, call, fits)
         if not ids:
-            return []
+            return self._get_none(wanted, call)
         if wanted.fmt == "fits":
             files = [file.data for file in self._files(ids, call, fits)]
             return files[0] if single and len(files) == 1 else files

@@ -96,8 +96,6 @@ class Composites(Across):
             raise BadParameter("missing", missing, "error or skip")
         call = Call(context, profile, missing, timeout, token, debug, verbose)
         ids, _, call = self._of_one(id_list, id_col, call, "stack")
-        if not ids:
-            raise BadParameter("id_list", id_list, "name at least one spectrum")
         body = self._asked(ids, call) | {
             "frame": frame,
             "method": method,

@@ -290,6 +290,9 @@ class _Reading:
 
     def read_columns(self, names: Sequence[str], column: Callable[[int], Any]) -> _Ids:
         """Return the identifiers of a table, of which ``column(place)`` is one column."""
+        if not names and not self.id_col:
+            # A table without columns has no rows.
+            return []
         places = id_columns(names, self.form, self.id_col)
         if len(places) == 1:
             return self.read_array(column(places[0]))

@@ -44,7 +44,10 @@ def read_several(client: "Across", given: Any, call: "Call") -> list["Viewed"]:
 
 def _require(nspec: int) -> None:
     """Refuse no spectra, and more than can be told apart."""
-    if not 0 < nspec <= MOST:
+    if nspec == 0:
+        allowed = f"plot draws one, or up to {MOST}: identifiers in any form, or spectra"
+        raise BadParameter("spec", "no spectra", allowed)
+    if nspec > MOST:
         allowed = f"plot draws one, or up to {MOST} over one another; see plotGrid and prospect"
         raise BadParameter("spec", f"{nspec:,} spectra", allowed)
 

@@ -37,6 +37,9 @@ from .identifiers import (
 )
 from .idfiles import ReadVos, file_content
 
+ONE_OR_MORE: Final = "one spectrum or more: identifiers in any form, or a file or table of them"
+"""What to give, in errors about empty lists."""
+
 _CONTEXT: Final = "context"
 _ID: Final = "id"
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]*")

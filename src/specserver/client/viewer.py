@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from ..errors import BadParameter
+from .qualified import ONE_OR_MORE
 from .save import VOS, OneFile
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def make_page(spectra: Sequence["Viewed"], look: "Look") -> ViewerPage:
 def require_count(nspec: int) -> None:
     """Refuse no spectra, and more than a browser can hold."""
     if nspec == 0:
-        raise BadParameter("data", "no spectra", "one spectrum or more")
+        raise BadParameter("data", "no spectra", f"{ONE_OR_MORE}, or spectra")
     if nspec > MOST_SPECTRA:
         allowed = f"a page holds at most {MOST_SPECTRA:,}; pass them in parts"
         raise BadParameter("data", f"{nspec:,} spectra", allowed)
