@@ -803,7 +803,7 @@ def test_it_works_in_turns(service) -> None:
 
 
 def test_lines_are_sharp_at_rest(client) -> None:
-    ids = client.query(constraint="class = 'GALAXY' and zwarning = 0")
+    ids = client.query(constraint="class = 'GALAXY' and zwarning = 0", primary=True)
     assert len(ids) > 20
     with pytest.warns(UserWarning, match="no flux"):
         made = client.stack(ids, "rest", "median", norm=(5450, 5550))
