@@ -16,7 +16,9 @@ from specserver.ingest.verify import verify
 from specserver.model.grid import PixelRange
 from specserver.service import QueryRequest, SpectroscopicService
 from specserver.simulate import simulate_desi
-from specserver.store.zarr import Segment, SegmentArrays, write_arrays
+from specserver.store.layout import SegmentInfo, commit_segment
+from specserver.store.writer import SegmentArrays, write_arrays
+from specserver.store.zarr import Segment
 from specserver.surveys.desi import DESI
 
 ARMS = {"b": (0, 2751), "r": (2700, 5026), "z": (4900, 7781)}
@@ -254,6 +256,7 @@ def arrays_of(tmp_path: Path, *, change: bool = False) -> Segment:
     arrays = SegmentArrays(np.arange(3), np.zeros(3, np.int32), np.full(3, 7781, np.int32), vectors)
     path = tmp_path / "seg-1"
     write_arrays(path / "spectra.zarr", replace(DESI), "desi_edr", arrays, on_lattice=True)
+    commit_segment(path, SegmentInfo(path.name, "desi_edr", "desi", 3, True, 0, "a test"))
     segment = Segment(path)
     for name, values in vectors.items():
         first, stop = ARMS.get(name[-1], (0, 7781)) if "_" in name else (0, 7781)

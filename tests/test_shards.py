@@ -14,7 +14,7 @@ from numcodecs import Blosc
 from conftest import Served
 from specserver.errors import StoreError
 from specserver.store import shards
-from specserver.store.shards import SHARD, by_shard, open_shard, shard_frames
+from specserver.store.shards import SHARD, _open_shard, by_shard, open_shard, shard_frames
 from specserver.store.zarr import Segment
 
 
@@ -88,14 +88,14 @@ def test_rows_of_a_damaged_chunk_are_not_decoded(array: Path) -> None:
     data = bytearray(file.read_bytes())
     data[int(open_shard(str(file)).offsets[2]) + 20] ^= 1
     file.write_bytes(data)
-    open_shard.cache_clear()
+    _open_shard.cache_clear()
     assert unpacked(array, [1], slice(0, 9)).shape == (1, 9)
     with pytest.raises(StoreError, match="checksum"):
         unpacked(array, [1, 2], slice(0, 9))
     os.truncate(file, 10)
-    with pytest.raises(StoreError, match="cut off"):
+    with pytest.raises(StoreError, match="cut off|index is damaged"):
         unpacked(array, [1], slice(0, 9))
-    open_shard.cache_clear()
+    _open_shard.cache_clear()
 
 
 def test_rows_of_another_size_are_not_decoded(array: Path) -> None:
@@ -126,7 +126,7 @@ def test_a_damaged_chunk_is_told(array: Path) -> None:
     place = open_shard(str(file))
     data[int(place.offsets[2]) + 20] ^= 1
     file.write_bytes(data)
-    open_shard.cache_clear()
+    _open_shard.cache_clear()
     assert laid(array, [1])
     with pytest.raises(StoreError, match="checksum"):
         laid(array, [1, 2])
@@ -143,18 +143,18 @@ def test_a_damaged_shard_is_told(array: Path, what: str) -> None:
     )
     if what == "gone":
         file.unlink()
-    open_shard.cache_clear()
+    _open_shard.cache_clear()
     with pytest.raises(StoreError, match=r"damaged|No such file"):
         laid(array, [1])
 
 
 def test_a_chunk_cut_off_while_the_shard_is_open_is_told(array: Path) -> None:
-    open_shard.cache_clear()
+    _open_shard.cache_clear()
     laid(array, [0])
     os.truncate(array / "c/0/0", 10)
-    with pytest.raises(StoreError, match="cut off"):
+    with pytest.raises(StoreError, match="cut off|index is damaged"):
         laid(array, [0])
-    open_shard.cache_clear()
+    _open_shard.cache_clear()
 
 
 def test_a_row_that_is_not_there_is_told(array: Path) -> None:
@@ -164,13 +164,13 @@ def test_a_row_that_is_not_there_is_told(array: Path) -> None:
 
 def test_shards_out_of_use_are_closed(served: Served) -> None:
     segment = Segment(min(served.data.glob("sdss_dr17/seg-*")))
-    open_shard.cache_clear()
+    _open_shard.cache_clear()
     gc.collect()
     before = _open_files()
     frames = segment.request_cells(segment.vectors, np.array([0]))()
     assert _open_files() == before + len(segment.vectors)
     # In use, it stays open even when it has left the cache.
-    open_shard.cache_clear()
+    _open_shard.cache_clear()
     gc.collect()
     assert _open_files() == before + len(segment.vectors)
     del frames

@@ -6,8 +6,11 @@ request is right, and we, or the data, are not. Each other one is below one of t
 ``code`` is stable and crosses the wire; the class is rebuilt from it on the other side.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import ClassVar
+
+from typing_extensions import override
 
 
 class SpecServerError(Exception):
@@ -19,6 +22,11 @@ class SpecServerError(Exception):
     def message(self) -> str:
         """The sentence for people."""
         return str(self.args[0]) if self.args else self.code
+
+    @override
+    def __reduce__(self) -> tuple[Callable[..., Exception], tuple[object, ...]]:
+        """Cross to another process by code and message, as over the wire."""
+        return SpecServerError.from_wire, (self.code, self.message)
 
     @staticmethod
     def from_wire(code: str, message: str) -> "SpecServerError":
@@ -300,12 +308,21 @@ class CatalogError(ServiceError):
 
 
 class StoreError(ServiceError):
-    """The store cannot answer, or its bytes are damaged."""
+    """The store cannot answer."""
 
     code = "store_error"
 
     def __init__(self, where: str, reason: str) -> None:
         super().__init__(f"{where}: {reason}")
+
+
+class DamagedFile(StoreError):
+    """A file whose bytes are not those that were written."""
+
+    code = "damaged_file"
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(str(path), reason)
 
 
 class NoOriginal(ServiceError):

@@ -67,6 +67,12 @@ def _is_closed(folder: Path) -> bool:
     return not folder.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)
 
 
+def remove_drafts(path: Path) -> None:
+    """Remove what writers of a file left that were killed; call where nobody else writes it."""
+    for draft in path.parent.glob(f"{path.name}.*.draft"):
+        draft.unlink(missing_ok=True)
+
+
 @contextmanager
 def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
     """Hold an exclusive lock; the system gives it back when the process ends, however it ends.

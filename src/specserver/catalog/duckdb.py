@@ -19,14 +19,16 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ..damage import damaged
 from ..errors import CatalogError, QueryTimeout, TooMuch, UnknownField
 from ..model.idtext import IdPattern
 from ..model.region import Cone, Polygon
 from ..model.survey import Survey
 from .constraint import Condition
 from .deadline import NEVER, Deadline
+from .generation import DATABASE, IndexInfo, check_generation
 from .healpix import cover
-from .index import IndexInfo, index_folder, load_sidecars
+from .index import index_folder, load_sidecars
 from .mapped import MappedColumns, Rows
 from .nearby import SkyColumns
 from .partsearch import PartSearch, spans_of
@@ -38,6 +40,8 @@ _OPEN: Final[dict[str, str | bool | int | float | list[str]]] = {
     "enable_external_access": False,
     "lock_configuration": True,
 }
+_BROKEN: Final = (duckdb.IOException, duckdb.FatalException, duckdb.InternalException)
+"""What the database raises when its file is not what it wrote."""
 
 
 def bound_databases(memory_bytes: int, threads: int) -> None:
@@ -80,13 +84,17 @@ class Catalog:
         self.info = info
         # A value-added table's index stands in a folder of its own.
         path = (folder or index_folder(data, context)) / info.name
-        self._columns = load_sidecars(path)
-        self._mapped = MappedColumns(path)
+        check_generation(path, info)
+        self._columns = load_sidecars(path, info.nrows, survey.id_column.dtype)
+        self._mapped = MappedColumns(path, info.nrows)
         self._parts = PartSearch(self._mapped, survey.id_parts, info.nrows)
+        self._database = path / DATABASE
+        self.is_damaged = False
+        """Whether the database was found damaged since it was opened."""
         try:
-            self._connection = duckdb.connect(str(path / "catalog.duckdb"), config=_OPEN)
+            self._connection = duckdb.connect(str(self._database), config=_OPEN)
         except duckdb.Error as error:
-            raise CatalogError(f"{path}: cannot be opened ({error})") from error
+            raise damaged(self._database, f"cannot be opened ({error})") from error
 
     @cached_property
     def columns(self) -> dict[str, str]:
@@ -303,6 +311,9 @@ class Catalog:
             raise CatalogError(
                 f"a value in the condition does not fit its column: {error}"
             ) from error
+        except _BROKEN as error:
+            self.is_damaged = True
+            raise damaged(self._database, f"cannot be read ({error})") from error
         except duckdb.Error as error:
             raise CatalogError(f"the catalogue refused the query: {error}") from error
         finally:

@@ -9,30 +9,34 @@
             columns.arrow           the same, uncompressed, to be looked up by row
             hpx ra dec id primary segment row .npy                  1D[n], in that order
             id_sorted id_rank .npy                                  ids in order, and their rows
-            index.json          segments and columns covered
+            index.json          segments and columns covered, and the digests of the others
 
-A reader opens one generation and keeps it; it never waits for a writer. The index holds nothing
-that the segments do not: deleting the folder costs the time of making it again. A value-added
-table (`catalog.vac`) has an index of the same form.
+The digests are compared when a generation is opened, but for that of the database, which checks
+each block as it reads it. A reader opens one generation and keeps it; it never waits for a writer.
+The index holds nothing that the segments do not: deleting the folder costs the time of making it
+again. A value-added table (`catalog.vac`) has an index of the same form.
 """
 
-import json
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
-from uuid import uuid4
 
 import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ..digests import check_listed
 from ..errors import CatalogError
-from ..files import EVERYONE_READS, close_like_parent, locked, replace_file
 from ..model.survey import Survey
-from .mapped import write_columns
+from .generation import (
+    DATABASE,
+    IndexInfo,
+    current_generation,
+    record_generation,
+    refresh_generation,
+)
+from .mapped import allocate, load_mapped, write_columns
 
 SIDECARS: Final[Mapping[str, str]] = {
     "hpx": "<i8",
@@ -43,22 +47,6 @@ SIDECARS: Final[Mapping[str, str]] = {
     "row": "<i4",
 }
 _BATCH: Final = 200_000
-_KEEP: Final = 2
-"""Generations kept: the one in use and the one that readers may still be leaving."""
-_FORMAT: Final = 3
-
-
-@dataclass(frozen=True, slots=True)
-class IndexInfo:
-    """What a generation covers."""
-
-    name: str
-    segments: tuple[str, ...]
-    """Names of what it was made from; when they are no longer the same, it is out of date."""
-    nrows: int
-    columns: Mapping[str, str]
-    """Column name → kind: int, uint, float, str or bool."""
-    format: int = _FORMAT
 
 
 def index_folder(data: Path, context: str) -> Path:
@@ -71,64 +59,39 @@ def current_index(data: Path, context: str) -> IndexInfo | None:
     return current_generation(index_folder(data, context))
 
 
-def current_generation(folder: Path) -> IndexInfo | None:
-    """Return what the generation in use in a folder covers, or None when there is none."""
-    try:
-        name = (folder / "CURRENT").read_text("utf-8").strip()
-        values = json.loads((folder / name / "index.json").read_text("utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except ValueError as error:
-        raise CatalogError(f"{folder}: damaged; delete it, it is made again ({error})") from error
-    if values.get("format") != _FORMAT:
-        return None
-    return IndexInfo(**{**values, "segments": tuple(values["segments"])})
-
-
 def refresh_index(
-    data: Path, survey: Survey, context: str, segments: Callable[[], Sequence[str]]
+    data: Path,
+    survey: Survey,
+    context: str,
+    segments: Callable[[], Sequence[str]],
+    *,
+    bad: str = "",
 ) -> IndexInfo | None:
     """Make a generation that covers exactly ``segments()``, unless the one in use does.
 
     ``segments`` is asked under the lock, so that what another process has committed is covered.
-    """
-
-    def build(path: Path, names: tuple[str, ...]) -> IndexInfo:
-        files = [data / context / segment / "objects.parquet" for segment in names]
-        return build_index(path, survey, names, files, unique=True)
-
-    return refresh_generation(index_folder(data, context), segments, build)
-
-
-def refresh_generation(
-    folder: Path,
-    wanted: Callable[[], Sequence[str]],
-    build: Callable[[Path, tuple[str, ...]], IndexInfo],
-) -> IndexInfo | None:
-    """Make a generation of what is ``wanted``, unless the one in use is; swap it in whole.
 
     Parameters
     ----------
-    wanted : asked under the lock; nothing wanted leaves things as they are
-    build : writes a generation into a new folder
+    bad : name of a generation that is damaged, whatever it covers
+
+    Raises
+    ------
+    DamagedFile
+        The catalogue rows of a segment are not those that were written.
+    CatalogError
+        It cannot be made: a full disk, a folder that cannot be written to.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / "lock"):
-        names = tuple(wanted())
-        present = current_generation(folder)
-        if not names or (present is not None and present.segments == names):
-            return present
-        name = f"gen-{uuid4().hex[:12]}"
-        try:
-            info = build(folder / name, names)
-        except (duckdb.Error, OSError) as error:
-            shutil.rmtree(folder / name, ignore_errors=True)
-            raise CatalogError(f"{folder}: the index cannot be made: {error}") from error
-        # The folder of generations may be new; the context's own says who may read it.
-        close_like_parent(folder)
-        replace_file(folder / "CURRENT", name.encode(), mode=EVERYONE_READS)
-        _remove_old(folder, name)
-    return info
+
+    def build(path: Path, names: tuple[str, ...]) -> IndexInfo:
+        files = []
+        for segment in names:
+            folder = data / context / segment
+            check_listed(folder / "segment.json", ["objects.parquet"])
+            files.append(folder / "objects.parquet")
+        return build_index(path, survey, names, files, unique=True)
+
+    return refresh_generation(index_folder(data, context), segments, build, bad=bad)
 
 
 def build_index(
@@ -144,7 +107,7 @@ def build_index(
     """
     path.mkdir(parents=True, exist_ok=True)
     listed = [str(file) for file in files]
-    with duckdb.connect(str(path / "catalog.duckdb")) as connection:
+    with duckdb.connect(str(path / DATABASE)) as connection:
         connection.register("segment_files", _numbered(listed))
         rows = connection.read_parquet(listed, union_by_name=True, filename=True)
         rows.create_view("segment_rows" if "_version" not in rows.columns else "all_rows")
@@ -159,9 +122,7 @@ def build_index(
             ).fetchall()
         }
         nrows = _write_sidecars(connection, path, survey, unique=unique)
-    info = IndexInfo(path.name, names, nrows, columns)
-    (path / "index.json").write_text(json.dumps(asdict(info)), "utf-8")
-    return info
+    return record_generation(path, names, nrows, columns)
 
 
 def _leave_out_replaced(
@@ -246,10 +207,7 @@ def _write_sidecars(
     column, value = survey.primary
     ((nrows,),) = connection.execute("SELECT count(*) FROM objects").fetchall()
     types = {**SIDECARS, "id": survey.id_column.dtype}
-    out = {
-        name: np.lib.format.open_memmap(path / f"{name}.npy", "w+", dtype, (nrows,))
-        for name, dtype in types.items()
-    }
+    out = {name: allocate(path / f"{name}.npy", dtype, nrows) for name, dtype in types.items()}
     parts = [f'SELECT *, coalesce("{column}" = ?, false) AS _primary', "FROM objects"]
     reader = connection.sql(" ".join(parts), params=[value]).to_arrow_reader(_BATCH)
     if reader is None:
@@ -300,16 +258,16 @@ def _in_order(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         at += len(batch)
 
 
-def load_sidecars(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """Return the sidecar columns of a generation, memory-mapped."""
-    names = (*SIDECARS, "id", "id_sorted", "id_rank")
-    try:
-        # Plain arrays over the maps: each slice of a `numpy.memmap` costs as much as a search.
-        return {
-            name: np.load(path / f"{name}.npy", mmap_mode="r").view(np.ndarray) for name in names
-        }
-    except (OSError, ValueError) as error:
-        raise CatalogError(f"{path}: damaged index; delete it, it is made again") from error
+def load_sidecars(path: Path, nrows: int, id_dtype: str) -> dict[str, npt.NDArray[Any]]:
+    """Return the sidecar columns of a generation, memory-mapped, 1D[nrows] each.
+
+    Raises
+    ------
+    DamagedFile
+        One of them cannot be read, or is not of this length and type.
+    """
+    types = {**SIDECARS, "id": id_dtype, "id_sorted": id_dtype, "id_rank": "<i8"}
+    return {name: load_mapped(path / f"{name}.npy", dtype, nrows) for name, dtype in types.items()}
 
 
 def _kind(data_type: str) -> str:
@@ -321,11 +279,3 @@ def _kind(data_type: str) -> str:
     if data_type == "BOOLEAN":
         return "bool"
     return "int" if data_type.endswith("INT") or data_type == "INTEGER" else "str"
-
-
-def _remove_old(folder: Path, current: str) -> None:
-    """Remove all generations but the newest few; one that is open elsewhere stays readable."""
-    others = [path for path in folder.glob("gen-*") if path.is_dir() and path.name != current]
-    others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in others[_KEEP - 1 :]:
-        shutil.rmtree(path, ignore_errors=True)

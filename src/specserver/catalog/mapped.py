@@ -5,6 +5,7 @@ take 0.05 ms; the database, which decodes whole row groups and plans each questi
 The price is the bytes of the columns, 85 a row of a plain catalogue, beside its 50 in the database.
 """
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -13,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ..errors import CatalogError
+from ..damage import damaged
 
 Rows = npt.NDArray[np.int64]
 _FILE: Final = "columns.arrow"
+DAMAGED_INDEX: Final = "damaged index: it is made again where its folder can be written to"
 # Answers up to here are handed on as one batch: joining them costs less than each batch's frame.
 _JOINED: Final = 2**17
 
@@ -34,17 +36,54 @@ def write_columns(
             yield batch
 
 
-class MappedColumns:
-    """The columns of one generation; safe to share between threads."""
+def allocate(path: Path, dtype: str, nrows: int) -> np.memmap[Any, Any]:
+    """Make a ``.npy`` file of zeros, 1D[nrows], and return it mapped to be written.
 
-    def __init__(self, path: Path) -> None:
+    Its place on the disk is taken first: a disk that is full is then an `OSError` here, where a
+    map without a disk behind it would end the process.
+    """
+    kind = np.dtype(dtype)
+    header = {"descr": kind.str, "fortran_order": False, "shape": (nrows,)}
+    with path.open("xb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        file.flush()
+        if nrows:
+            os.posix_fallocate(file.fileno(), file.tell(), nrows * kind.itemsize)
+    mapped: np.memmap[Any, Any] = np.load(path, mmap_mode="r+")
+    return mapped
+
+
+def load_mapped(path: Path, dtype: str, nrows: int) -> npt.NDArray[Any]:
+    """Return a ``.npy`` file, 1D[nrows], mapped to be read.
+
+    Raises
+    ------
+    DamagedFile
+        It cannot be read, or is not of this length and type.
+    """
+    try:
+        # Plain arrays over the maps: each slice of a `numpy.memmap` costs as much as a search.
+        values: npt.NDArray[Any] = np.load(path, mmap_mode="r").view(np.ndarray)
+    except (OSError, ValueError, EOFError) as error:
+        raise damaged(path, f"{DAMAGED_INDEX} ({error})") from error
+    if values.shape != (nrows,) or values.dtype != np.dtype(dtype):
+        raise damaged(path, f"{DAMAGED_INDEX} ({values.dtype.str} of {values.shape})")
+    return values
+
+
+class MappedColumns:
+    """The columns of one generation, 1D[nrows] each; safe to share between threads."""
+
+    def __init__(self, path: Path, nrows: int) -> None:
         try:
             file = pa.ipc.open_file(pa.memory_map(str(path / _FILE)))
             self._batches = [file.get_batch(index) for index in range(file.num_record_batches)]
         except (OSError, pa.ArrowException) as error:
-            raise CatalogError(f"{path}: damaged index; delete it, it is made again") from error
+            raise damaged(path / _FILE, f"{DAMAGED_INDEX} ({error})") from error
         self._schema = file.schema
         lengths = [batch.num_rows for batch in self._batches]
+        if sum(lengths) != nrows:
+            raise damaged(path / _FILE, f"{DAMAGED_INDEX} ({sum(lengths)} rows of {nrows})")
         self._starts = np.cumsum([0, *lengths], dtype=np.int64)
 
     def take(self, fields: Sequence[str], rows: Rows) -> pa.Table:

@@ -4,6 +4,7 @@
 
     <data>/<context>/catalogs/
         <name>.parquet      the table as it came, names made valid; it counts when it exists
+        <name>.json         its digest; for a moment also that of the table that it replaces
         <name>.index/       generations, as in `catalog.index`
 
 A row stands for a spectrum: its identifier is in the table, or is made of plate, mjd, fiber and
@@ -13,7 +14,6 @@ has a null identifier: it is found by position and condition, and left out of li
 
 import json
 import logging
-import os
 import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,14 +27,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..errors import BadParameter, CatalogError, UnknownCatalog
-from ..files import close_like_parent
+from ..damage import damaged, identity
+from ..errors import BadParameter, CatalogError, DamagedFile, UnknownCatalog
 from ..model.survey import Column, Survey
+from .generation import IndexInfo, current_generation, refresh_generation
 from .healpix import pixel
-from .index import IndexInfo, build_index, current_generation, refresh_generation
+from .index import build_index
 from .links import Held, put_column, with_parts, with_spectra
 from .rowids import read_ids, valid_names
 from .tablefile import read_table
+from .vacfile import DAMAGED_TABLE, check_once, record_of, vac_folder, write_table
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _KEY: Final = b"specserver"
@@ -64,11 +66,6 @@ class VacInfo:
     """Columns that hold the position; None: that of the spectrum."""
     left_out: tuple[str, ...]
     notes: tuple[str, ...]
-
-
-def vac_folder(data: Path, context: str) -> Path:
-    """Return the folder of a context's value-added tables."""
-    return data / context / "catalogs"
 
 
 def vac_names(data: Path, context: str) -> list[str]:
@@ -132,20 +129,21 @@ def add_vac(
         found.left_out,
         ids.notes,
     )
-    _write(path, table.replace_schema_metadata({_KEY: json.dumps(asdict(info))}))
+    write_table(path, table.replace_schema_metadata({_KEY: json.dumps(asdict(info))}))
     return info
 
 
 def read_vac(data: Path, context: str, name: str) -> VacInfo:
     """Return what is recorded of a table."""
     path = vac_folder(data, context) / f"{name}.parquet"
+    check_once(path, identity(path))
     try:
         values: Mapping[str, Any] = json.loads(pq.read_schema(path).metadata[_KEY])
         info = VacInfo(**values)
     except FileNotFoundError as error:
         raise UnknownCatalog(f"{context}.{name}", vac_names(data, context)) from error
     except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
-        raise CatalogError(f"{path}: damaged; attach the table again ({error})") from error
+        raise damaged(path, f"{DAMAGED_TABLE} ({error})") from error
     position = info.position
     return replace(info, position=(position[0], position[1]) if position else None)
 
@@ -154,7 +152,9 @@ def remove_vac(data: Path, context: str, name: str) -> None:
     """Detach a table; raise `UnknownCatalog` when there is none of that name."""
     if name not in vac_names(data, context):
         raise UnknownCatalog(f"{context}.{name}", vac_names(data, context))
-    (vac_folder(data, context) / f"{name}.parquet").unlink(missing_ok=True)
+    path = vac_folder(data, context) / f"{name}.parquet"
+    path.unlink(missing_ok=True)
+    record_of(path).unlink(missing_ok=True)
     shutil.rmtree(index_of(data, context, name), ignore_errors=True)
 
 
@@ -195,22 +195,31 @@ def vac_stamp(data: Path, context: str, name: str, held: Held) -> TableStamp:
     return held.version, _state(table), _state(index_of(data, context, name) / "CURRENT")
 
 
-def current_vac(data: Path, context: str, name: str, held: Held) -> IndexInfo:
-    """Return the index of a table, made first when the table or what it links to has changed."""
+def current_vac(data: Path, context: str, name: str, held: Held, *, bad: str = "") -> IndexInfo:
+    """Return the index of a table, made first when the table or what it links to has changed.
+
+    Parameters
+    ----------
+    bad : name of a generation that is damaged
+    """
     info = read_vac(data, context, name)
     folder = index_of(data, context, name)
     wanted = _covers(data, context, info, held)
-    present = current_generation(folder)
-    if present is not None and present.segments == wanted:
-        return present
     try:
-        made = refresh_generation(
-            folder, lambda: wanted, partial(_build, data, context, info, held)
-        )
-    except (PermissionError, CatalogError) as error:
+        present = current_generation(folder)
+    except DamagedFile:
+        present = None
+    if present is not None and present.name == bad:
+        present = None
+    if present is not None and present.segments == wanted and present.digests:
+        return present
+    build = partial(_build, data, context, info, held)
+    try:
+        made = refresh_generation(folder, lambda: wanted, build, bad=bad)
+    except CatalogError as error:
         if present is None:
-            raise CatalogError(f"{folder}: the index cannot be made ({error})") from error
-        _LOG.warning("%s.%s: its index is out of date and cannot be renewed here", context, name)
+            raise
+        _LOG.warning("%s.%s: its index cannot be renewed here: %s", context, name, error.message)
         made = present
     if made is None:
         raise CatalogError(f"{folder}: the index cannot be made")
@@ -243,18 +252,6 @@ def _position(table: pa.Table) -> tuple[str, str] | None:
         if pa.types.is_floating(field.type) or pa.types.is_integer(field.type)
     }
     return next((pair for pair in _POSITIONS if numbers.issuperset(pair)), None)
-
-
-def _write(path: Path, table: pa.Table) -> None:
-    """Write a table so that it is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".draft")
-    with draft.open("wb") as stream:
-        pq.write_table(table, stream, compression="zstd")
-        stream.flush()
-        os.fsync(stream.fileno())
-    draft.replace(path)
-    close_like_parent(path.parent)
 
 
 def _covers(data: Path, context: str, info: VacInfo, held: Held) -> tuple[str, ...]:

@@ -13,8 +13,8 @@ from ..catalog.objects import Digests, Source, sky_order, write_objects
 from ..errors import BadFile
 from ..model.survey import FileKey, RawSpectrum, Survey
 from ..ops.reading import read_spectra
-from ..store.layout import SegmentInfo, folder_size, new_segment
-from ..store.zarr import SegmentArrays, write_arrays
+from ..store.layout import OBJECTS, SegmentInfo, folder_size, new_segment
+from ..store.writer import SegmentArrays, write_arrays
 from ..surveys import find_release
 from .digest import place_of
 from .known import Known
@@ -175,7 +175,7 @@ class _Held:
         )
         write_arrays(path / "spectra.zarr", survey, self.context, arrays, on_lattice=on_lattice)
         write_objects(
-            path / "objects.parquet",
+            path / OBJECTS,
             survey,
             chosen,
             [self.sources[i] for i in order],

@@ -9,29 +9,28 @@ from pathlib import Path
 
 from ..auth import Caller, is_private
 from ..catalog.duckdb import Catalog
-from ..catalog.index import current_index, index_folder, refresh_index
-from ..catalog.vac import (
-    TableStamp,
-    current_vac,
-    has_vac,
-    index_of,
-    read_vac,
-    vac_columns,
-    vac_names,
-    vac_stamp,
-    vac_survey,
+from ..catalog.index import index_folder
+from ..catalog.vac import TableStamp, current_vac, has_vac, read_vac, vac_names, vac_stamp
+from ..damage import damaged_files
+from ..errors import (
+    NoCatalog,
+    ServiceError,
+    SpecServerError,
+    StoreError,
+    UnknownCatalog,
+    UnknownContext,
 )
-from ..errors import CatalogError, NoCatalog, UnknownCatalog, UnknownContext
 from ..model.grid import Grid
 from ..model.ids import IdForm
 from ..model.survey import Column, Release, Survey
 from ..store.fits import FitsTree
-from ..store.layout import segment_names
+from ..store.layout import check_segment, segment_names
 from ..store.presence import Presence
 from ..store.trees import read_tree, tree_file
 from ..store.zarr import Segment, open_segment
 from ..surveys import find_release, load_surveys
 from .held import HeldSpectra
+from .opening import open_catalog, open_table
 from .shelf import Shelf
 from .tree import TreeShelf, open_tree
 
@@ -74,6 +73,16 @@ class CatalogInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Damaged:
+    """A damaged file."""
+
+    context: str
+    file: str
+    """Its path within the data folder."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Holding:
     """One context, open: its survey, its release, and its catalogue of this moment."""
 
@@ -84,7 +93,9 @@ class Holding:
 
     def segment(self, number: int) -> Segment:
         """Return an open segment by its number in the catalogue."""
-        return open_segment(self.folder / self.catalog.info.segments[number])
+        segment = open_segment(self.folder / self.catalog.info.segments[number])
+        segment.require_survey(self.survey)
+        return segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +120,7 @@ class Archive:
         self._trees: dict[str, tuple[int, FitsTree]] = {}
         self._tables: dict[tuple[str, str], tuple[TableStamp, QueryTable]] = {}
         self._lock = threading.Lock()
+        self._loading: dict[str, threading.Lock] = {}
         self._presence = Presence(data)
         self.caller: Caller | None = None
         self._seen: tuple[str, ...] | None = None
@@ -248,7 +260,13 @@ class Archive:
                 for number, (table, title) in enumerate(holding.survey.tables.items())
             ]
         for table in vac_names(self.data, resolved):
-            info, opened = read_vac(self.data, resolved, table), self._attached(resolved, table)
+            try:
+                info = read_vac(self.data, resolved, table)
+                opened = self._attached(resolved, table)
+            except ServiceError as error:
+                # A query of it tells the error; the others are listed.
+                _LOG.error("%s.%s: %s", resolved, table, error.message)
+                continue
             columns = _described(opened.catalog, opened.survey.columns)
             found.append(CatalogInfo(f"{resolved}.{table}", info.title, info.nrows, columns))
         return found
@@ -289,55 +307,70 @@ class Archive:
         stamp = vac_stamp(self.data, context, table, held)
         with self._lock:
             known = self._tables.get((context, table))
-        if known is not None and known[0] == stamp:
+        if known is not None and known[0] == stamp and not known[1].catalog.is_damaged:
             return known[1]
-        info = current_vac(self.data, context, table, held)
+        bad = known[1].catalog.info.name if known and known[1].catalog.is_damaged else ""
+        info = current_vac(self.data, context, table, held, bad=bad)
+        if known is None or known[1].catalog.info.name != info.name:
+            base = find_release(context, self.data)[0]
+            opened = open_table(self.data, context, table, base, held, info)
+        else:
+            opened = known[1].catalog
+        made = QueryTable(opened.survey, opened, primary=False, attached=True)
         with self._lock:
-            known = self._tables.get((context, table))
-            if known is None or known[1].catalog.info.name != info.name:
-                columns = vac_columns(self.data, context, table)
-                survey = vac_survey(find_release(context, self.data)[0], columns, info.columns)
-                folder = index_of(self.data, context, table)
-                catalog = Catalog(self.data, survey, context, info, folder)
-                opened = QueryTable(survey, catalog, primary=False, attached=True)
-            else:
-                opened = known[1]
-            self._tables[context, table] = (stamp, opened)
-        return opened
+            self._tables[context, table] = (stamp, made)
+        return made
 
     def _holding(self, context: str) -> Holding | None:
         """Return the segments of a context open for reading, or None when it has none."""
         stamp = self._stamp(context)
-        with self._lock:
+        # A lock for each: an index that is made again must not stop the other contexts.
+        with self._loading.setdefault(context, threading.Lock()):
             known = self._open.get(context)
-            if known is None or known[0] != stamp:
+            catalog = known[1].catalog if known else None
+            if known is None or known[0] != stamp or (catalog and catalog.is_damaged):
                 if not segment_names(self.data, context):
                     return None
-                known = self._open[context] = self._load(context)
+                bad = catalog.info.name if catalog and catalog.is_damaged else ""
+                known = self._open[context] = self._load(context, bad)
         return known[1]
 
     def _stamp(self, context: str) -> int:
         """Return a number that changes when another generation comes into use."""
         return _changed(index_folder(self.data, context) / "CURRENT")
 
-    def _load(self, context: str) -> tuple[int, Holding]:
-        """Open the newest generation; make one first when segments are not covered."""
+    def _load(self, context: str, bad: str = "") -> tuple[int, Holding]:
+        """Open the newest generation; ``bad`` is the name of one that is known to be damaged."""
         survey, release = find_release(context, self.data)
-        info = current_index(self.data, context)
-        covered = info.segments if info else ()
-        if tuple(segment_names(self.data, context)) != covered:
-            try:
-                info = refresh_index(
-                    self.data, survey, context, lambda: segment_names(self.data, context)
-                )
-            except (PermissionError, CatalogError):
-                if info is None:
-                    raise
-                _LOG.warning("%s: the index lacks segments and cannot be renewed here", context)
-        if info is None:
-            raise CatalogError(f"context {context} has no index and none can be made")
-        catalog = Catalog(self.data, survey, context, info)
+        catalog = open_catalog(self.data, context, survey, bad)
         return self._stamp(context), Holding(survey, release, catalog, self.data / context)
+
+    def inspect(self) -> None:
+        """Look through all indexes, tables and segments; what is damaged is noted and logged.
+
+        Of a segment its small files are read, no spectrum.
+        """
+        for context in self.names():
+            try:
+                self.shelves(context)
+                for table in vac_names(self.data, context):
+                    self._attached(context, table)
+            except SpecServerError as error:
+                _LOG.error("%s: %s", context, error.message)
+            for name in segment_names(self.data, context):
+                try:
+                    check_segment(self.data / context / name)
+                except StoreError as error:
+                    _LOG.error("%s: %s", context, error.message)
+
+    def damaged(self) -> list[Damaged]:
+        """Return the damaged files that this process has found and that are still as they were."""
+        found = []
+        for path, reason in damaged_files(self.data):
+            name = path.relative_to(self.data)
+            if self._shows(name.parts[0]):
+                found.append(Damaged(name.parts[0], name.as_posix(), reason))
+        return found
 
 
 def _changed(path: Path) -> int:

@@ -8,22 +8,30 @@
         segment.json      written last: a segment is committed when, and only when, it exists
 
 A writer that dies leaves a folder without ``segment.json``; readers never see it and the next
-ingest removes it. A committed segment is never changed.
+ingest removes it. A committed segment is never changed: ``segment.json`` states the digests of all
+its files but the shards, whose chunks have checksums of their own.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
+from ..damage import damaged
+from ..digests import check_files, digests_of, read_record, seal
 from ..errors import StoreError
 from ..files import EVERYONE_READS, close_like_parent, replace_file
 
 FORMAT_VERSION = 1
-_MARKER = "segment.json"
+MARKER = "segment.json"
+"""The commit record of a segment."""
+OBJECTS = "objects.parquet"
+"""Its catalogue rows."""
+_DAMAGED = "damaged commit record: restore the file"
+_SHARD_DEPTH = 5
+"""Parts of the path of a shard from its segment: ``spectra.zarr/<vector>/c/<number>/0``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +47,9 @@ class SegmentInfo:
     """Bytes on disk of arrays and catalogue rows."""
     made_by: str
     format_version: int = FORMAT_VERSION
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """Path from the segment's folder → digest (`specserver.digests`); empty: an older version
+    made it."""
 
 
 def require_folder(data: Path) -> Path:
@@ -78,31 +89,58 @@ def _has_segment(context: Path) -> bool:
     try:
         with os.scandir(context) as entries:
             segments = (Path(one.path) for one in entries if one.name.startswith("seg-"))
-            return any((segment / _MARKER).exists() for segment in segments)
+            return any((segment / MARKER).exists() for segment in segments)
     except NotADirectoryError:
         return False
 
 
 def list_segments(data: Path, context: str) -> list[SegmentInfo]:
     """Return the committed segments of a context in order of their names."""
-    markers = sorted((data / context).glob(f"seg-*/{_MARKER}"))
-    return [_read_marker(marker) for marker in markers]
+    markers = sorted((data / context).glob(f"seg-*/{MARKER}"))
+    return [read_segment(marker.parent) for marker in markers]
 
 
 def segment_names(data: Path, context: str) -> list[str]:
     """Return the names of the committed segments of a context, in order."""
-    return sorted(marker.parent.name for marker in (data / context).glob(f"seg-*/{_MARKER}"))
+    return sorted(marker.parent.name for marker in (data / context).glob(f"seg-*/{MARKER}"))
 
 
-def _read_marker(marker: Path) -> SegmentInfo:
-    """Return the commit record in a marker file."""
+def read_segment(path: Path) -> SegmentInfo:
+    """Return the commit record of a segment's folder.
+
+    Raises
+    ------
+    StoreError
+        It is not committed, or of a newer version.
+    DamagedFile
+        The record is damaged.
+    """
+    marker = path / MARKER
     try:
-        values: Mapping[str, object] = json.loads(marker.read_text("utf-8"))
-        info = SegmentInfo(**values)  # type: ignore[arg-type]  # checked by the except below
-    except (OSError, ValueError, TypeError) as error:
-        raise StoreError(str(marker), f"damaged commit record ({error})") from error
-    if info.format_version > FORMAT_VERSION:
-        raise StoreError(str(marker), f"format {info.format_version} is newer than this program's")
+        values = read_record(marker, _DAMAGED).values
+    except FileNotFoundError as error:
+        raise StoreError(str(path), "no committed segment") from error
+    version = values.get("format_version")
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise StoreError(str(marker), f"format {version} is newer than this program's")
+    try:
+        return SegmentInfo(**values)
+    except TypeError as error:
+        raise damaged(marker, f"{_DAMAGED} ({error})") from error
+
+
+def check_segment(path: Path) -> SegmentInfo:
+    """Compare the small files of a segment with their digests; return its commit record.
+
+    Its catalogue rows are compared by those who read them, the chunks of its shards likewise.
+
+    Raises
+    ------
+    DamagedFile
+        A file is not as it was written.
+    """
+    info = read_segment(path)
+    check_files(path, {name: one for name, one in info.digests.items() if name != OBJECTS})
     return info
 
 
@@ -119,13 +157,16 @@ def new_segment(data: Path, context: str) -> Path:
 def commit_segment(path: Path, info: SegmentInfo) -> None:
     """Make a whole segment durable, then make it count; both or neither survive a power cut."""
     close_like_parent(path)
+    names = []
     for folder, _, files in os.walk(path):
         for name in files:
             _sync(Path(folder) / name)
+            names.append((Path(folder) / name).relative_to(path))
         _sync(Path(folder))
     _sync(path.parent)
-    record = json.dumps(asdict(info), indent=1).encode()
-    replace_file(path / _MARKER, record, mode=EVERYONE_READS)
+    small = sorted(name.as_posix() for name in names if len(name.parts) < _SHARD_DEPTH)
+    record = seal({**asdict(info), "digests": digests_of(path, small)})
+    replace_file(path / MARKER, record, mode=EVERYONE_READS)
 
 
 def remove_uncommitted(data: Path, context: str) -> int:
@@ -133,7 +174,7 @@ def remove_uncommitted(data: Path, context: str) -> int:
     dead = [
         folder
         for folder in (data / context).glob("seg-*")
-        if folder.is_dir() and not (folder / _MARKER).exists()
+        if folder.is_dir() and not (folder / MARKER).exists()
     ]
     for folder in dead:
         shutil.rmtree(folder)

@@ -8,16 +8,18 @@ its own; laying seven thousand of them end to end took three times as long as re
 import os
 import struct
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, TypeVar
 
 import google_crc32c
 import numpy as np
 import numpy.typing as npt
 from numcodecs import blosc
 
+from ..damage import damaged, identity, identity_of
 from ..errors import StoreError
 
 SHARD: Final = 1000
@@ -31,6 +33,7 @@ _FRAME: Final = struct.Struct("<4xI4xI")
 _DAMAGED: Final = "a chunk's checksum is wrong: restore the file"
 # Linux can say whether the bytes are in memory; elsewhere every read may wait for the disk.
 _AT_ONCE: Final = getattr(os, "RWF_NOWAIT", None)
+_Found = TypeVar("_Found")
 
 
 class ShardFile:
@@ -41,8 +44,9 @@ class ShardFile:
         try:
             self.handle = os.open(path, os.O_RDONLY)
         except OSError as error:
-            raise StoreError(path, str(error.strerror)) from error
+            raise damaged(path, str(error.strerror)) from error
         weakref.finalize(self, os.close, self.handle)
+        self.state = identity_of(os.fstat(self.handle))
         self.offsets, self.sizes = self._index()
 
     def _index(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -51,14 +55,37 @@ class ShardFile:
         whole = os.fstat(self.handle).st_size
         encoded = os.pread(self.handle, size, max(whole - size, 0))
         if len(encoded) != size or not _intact(encoded[:-_CRC_BYTES], encoded[-_CRC_BYTES:]):
-            raise StoreError(self.path, "the shard's index is damaged: restore the file")
+            raise self.fault("the shard's index is damaged: restore the file")
         index = np.frombuffer(encoded, "<u8", 2 * SHARD).reshape(SHARD, 2)
         there = index[:, 0] != _ABSENT
         offsets = np.where(there, index[:, 0], 0).astype(np.int64)
         sizes = np.where(there, index[:, 1] - np.uint64(_CRC_BYTES), 0).astype(np.int64)
         if ((sizes < 0) | (offsets + sizes > whole)).any():
-            raise StoreError(self.path, "the shard's index is damaged: restore the file")
+            raise self.fault("the shard's index is damaged: restore the file")
         return offsets, sizes
+
+    def fault(self, reason: str) -> Exception:
+        """Return the error for bytes that cannot be read, or are not those that were written."""
+        if identity(Path(self.path)) != self.state:
+            # Looked at here only: for each frame it would cost as much as reading it.
+            _renewals[self.path] = _renewals.get(self.path, 0) + 1
+            return _Replaced(self.path)
+        return damaged(self.path, reason)
+
+
+class _Replaced(Exception):
+    """Another file is in the place of the one that is open: the open one is given up."""
+
+
+def _once_more(first: Callable[[], _Found], again: Callable[[], _Found]) -> _Found:
+    """Do something; where a shard has been replaced meanwhile, do it with the file there is now."""
+    try:
+        return first()
+    except _Replaced:
+        try:
+            return again()
+        except _Replaced as error:
+            raise StoreError(str(error), "it is being replaced; ask again") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +96,31 @@ class ShardFrames:
     """1D[nrow], bytes of each."""
     _places: Sequence[tuple[ShardFile, int]]
     """File and offset of each."""
+    _find: Callable[[], "ShardFrames"]
+    """Finds the same rows in the files that are there now."""
 
     def lay(self, out: memoryview, at: Sequence[int]) -> None:
         """Read the frame of row ``i`` to ``out[at[i]:]``, its checksum verified.
 
         Raises
         ------
-        StoreError
+        DamagedFile
             A frame is missing or damaged.
         """
+        _once_more(
+            lambda: self._lay(out, at),
+            lambda: self._renewed()._lay(out, at),  # noqa: SLF001  # its own
+        )
+
+    def _renewed(self) -> "ShardFrames":
+        """Return the same rows in files that have taken the place of those that were open."""
+        found = self._find()
+        if not np.array_equal(found.sizes, self.sizes):
+            raise StoreError(self._places[0][0].path, "it changed while it was read; ask again")
+        return found
+
+    def _lay(self, out: memoryview, at: Sequence[int]) -> None:
+        """Read the frames into place."""
         wanted = list(zip(self._places, self.sizes.tolist(), at, strict=True))
         # What is in memory comes at once; for the rest the disk is told all before any is awaited.
         cold = [one for one in wanted if not _read(*one, out, _AT_ONCE)] if _AT_ONCE else wanted
@@ -85,7 +128,7 @@ class ShardFrames:
             os.posix_fadvise(file.handle, offset, size + _CRC_BYTES, os.POSIX_FADV_WILLNEED)
         for one in cold:
             if not _read(*one, out, 0):
-                raise StoreError(one[0][0].path, "a chunk is cut off: restore the file")
+                raise one[0][0].fault("a chunk is cut off: restore the file")
 
     def decode(self, out: npt.NDArray[Any], npix: int, cut: slice) -> None:
         """Read and decompress the rows, and write of each the pixels of a cut.
@@ -97,9 +140,16 @@ class ShardFrames:
 
         Raises
         ------
-        StoreError
+        DamagedFile
             A frame is missing or damaged.
         """
+        _once_more(
+            lambda: self._decode(out, npix, cut),
+            lambda: self._renewed()._decode(out, npix, cut),  # noqa: SLF001  # its own
+        )
+
+    def _decode(self, out: npt.NDArray[Any], npix: int, cut: slice) -> None:
+        """Read and decompress the rows."""
         # Both stay in the processor's cache from one row to the next.
         room = memoryview(bytearray(int(self.sizes.max(initial=0)) + _CRC_BYTES))
         row = np.empty(npix, out.dtype)
@@ -112,9 +162,9 @@ class ShardFrames:
                 return False
             frame = encoded[:size].tobytes()
             if not _intact(frame, encoded[size:]):
-                raise StoreError(file.path, _DAMAGED)
+                raise file.fault(_DAMAGED)
             into = out[index] if whole else row
-            _unpack(file.path, frame, into)
+            _unpack(file, frame, into)
             if not whole:
                 out[index] = row[cut]
             return True
@@ -125,7 +175,7 @@ class ShardFrames:
             os.posix_fadvise(file.handle, offset, size + _CRC_BYTES, os.POSIX_FADV_WILLNEED)
         for one in cold:
             if not read(*one, 0):
-                raise StoreError(one[1][0].path, "a chunk is cut off: restore the file")
+                raise one[1][0].fault("a chunk is cut off: restore the file")
 
 
 def _fill(file: ShardFile, offset: int, out: memoryview, flags: int) -> bool:
@@ -135,17 +185,17 @@ def _fill(file: ShardFile, offset: int, out: memoryview, flags: int) -> bool:
     except OSError as error:
         if flags:
             return False
-        raise StoreError(file.path, str(error.strerror)) from error
+        raise file.fault(str(error.strerror)) from error
 
 
-def _unpack(path: str, frame: bytes, into: npt.NDArray[Any]) -> None:
+def _unpack(file: ShardFile, frame: bytes, into: npt.NDArray[Any]) -> None:
     """Decompress one frame, of which the library believes what it says of its size."""
     try:
         if _FRAME.unpack_from(frame) != (into.nbytes, len(frame)):
-            raise StoreError(path, "a chunk is not of the size it should be: restore the file")
+            raise file.fault("a chunk is not of the size it should be: restore the file")
         blosc.decompress(frame, into)
     except (struct.error, RuntimeError, ValueError) as error:
-        raise StoreError(path, f"a chunk cannot be unpacked ({error})") from error
+        raise file.fault(f"a chunk cannot be unpacked ({error})") from error
 
 
 def _read(place: tuple[ShardFile, int], size: int, at: int, out: memoryview, flags: int) -> bool:
@@ -157,11 +207,11 @@ def _read(place: tuple[ShardFile, int], size: int, at: int, out: memoryview, fla
     except OSError as error:
         if flags:
             return False
-        raise StoreError(file.path, str(error.strerror)) from error
+        raise file.fault(str(error.strerror)) from error
     if got != size + _CRC_BYTES:
         return False
     if not _intact(frame.tobytes(), check):
-        raise StoreError(file.path, _DAMAGED)
+        raise file.fault(_DAMAGED)
     return True
 
 
@@ -196,9 +246,14 @@ def shard_frames(path: str, wanted: ShardRows) -> ShardFrames:
 
     Raises
     ------
-    StoreError
+    DamagedFile
         A shard is missing, its index is damaged, or a row is not in it.
     """
+    return _once_more(lambda: _found(path, wanted), lambda: _found(path, wanted))
+
+
+def _found(path: str, wanted: ShardRows) -> ShardFrames:
+    """Return where the frames are in the files that there are."""
     sizes = np.zeros(len(wanted.rows), np.int64)
     places: list[Any] = [None] * len(wanted.rows)
     for shard, mine, within in wanted.shards:
@@ -207,11 +262,22 @@ def shard_frames(path: str, wanted: ShardRows) -> ShardFrames:
         for index, offset in zip(mine, file.offsets[within].tolist(), strict=True):
             places[index] = (file, offset)
     if not sizes.all():
-        raise StoreError(path, f"row {wanted.rows[np.argmin(sizes)]} is not in its shard")
-    return ShardFrames(sizes, places)
+        row = int(np.argmin(sizes))
+        raise places[row][0].fault(f"row {wanted.rows[row]} is not in its shard: restore the file")
+    return ShardFrames(sizes, places, lambda: shard_frames(path, wanted))
+
+
+_renewals: dict[str, int] = {}
+"""By path, how often a shard was found to be another file than the one that was open."""
+
+
+def open_shard(path: str) -> ShardFile:
+    """Return a shard open for reading; the same object while the file is in use, and sound."""
+    return _open_shard(path, _renewals.get(path, 0))
 
 
 @lru_cache(maxsize=_OPEN_FILES)
-def open_shard(path: str) -> ShardFile:
-    """Return a shard open for reading; the same object for the same path, while it is in use."""
+def _open_shard(path: str, renewals: int) -> ShardFile:
+    """Return a shard opened once more for each time that it was renewed."""
+    del renewals
     return ShardFile(path)

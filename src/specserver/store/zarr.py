@@ -21,7 +21,6 @@ same as the vector that it is like, bit for bit, and `Segment.request` puts both
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -30,112 +29,29 @@ import numpy as np
 import numpy.typing as npt
 import tensorstore as ts
 
-from ..errors import StoreError
+from ..damage import Identity, damaged, identity
+from ..errors import BadParameter, DamagedFile
 from ..model.grid import Grid, PixelRange, grid_from_dict
 from ..model.survey import Survey, Vector
-from .layout import FORMAT_VERSION
+from .layout import MARKER, check_segment
 from .shards import SHARD, ShardFrames, by_shard, shard_frames
 
-_INDEX_CODECS: Final = [
-    {"name": "bytes", "configuration": {"endian": "little"}},
-    {"name": "crc32c"},
-]
 _CACHE_BYTES: Final = 256 * 2**20
 _OPEN_SEGMENTS: Final = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentArrays:
-    """What is to be written: all spectra of a segment, in the segment's row order."""
-
-    ids: npt.NDArray[Any]
-    first: npt.NDArray[np.int32]
-    count: npt.NDArray[np.int32]
-    vectors: Mapping[str, Sequence[npt.NDArray[Any]]]
-    """For each vector nspec arrays, 1D[count] each, or as long as the vector's own pixels; the axis
-    among them off the lattice."""
-
-
-def write_arrays(
-    path: Path, survey: Survey, context: str, arrays: SegmentArrays, *, on_lattice: bool
-) -> None:
-    """Write the Zarr group of a segment into the folder ``path``."""
-    nspec = len(arrays.ids)
-    stored = survey.vectors if on_lattice else survey.record
-    npix = survey.window.count if on_lattice else int(arrays.count.max())
-    start = survey.window.first if on_lattice else 0
-    attributes = {
-        "specserver_format": FORMAT_VERSION,
-        "survey": survey.name,
-        "context": context,
-        "on_lattice": on_lattice,
-        "grid": survey.grid.to_dict(),
-        "first_pixel": start,
-        "frame": survey.frame,
-        "vectors": [vector.name for vector in stored],
-        "coordinates": "id first count wavelength" if on_lattice else "id first count",
-        "like": {
-            one.name: {"like": one.like, "own": one.own, "pixels": one.pixels}
-            for one in stored
-            if on_lattice and one.like
-        },
+def shared_vectors(vectors: Sequence[Vector]) -> dict[str, dict[str, Any]]:
+    """Return, as JSON has it, which vectors hold only what another one does not, and where."""
+    told = {
+        one.name: {"like": one.like, "own": one.own, "pixels": one.pixels}
+        for one in vectors
+        if one.like
     }
-    group = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
-    path.mkdir(parents=True)
-    (path / "zarr.json").write_text(json.dumps(group, indent=1), "utf-8")
-    _write_vector(path / "id", arrays.ids, "spectrum", {})
-    _write_vector(path / "first", arrays.first, "spectrum", {"units": "pix"})
-    _write_vector(path / "count", arrays.count, "spectrum", {"units": "pix"})
-    if on_lattice:
-        wave = survey.grid.wave(start, npix)
-        medium = survey.medium or "as the catalogue says of each"
-        _write_vector(path / "wavelength", wave, "pixel", {"units": "Angstrom", "medium": medium})
-    shapes = {"nspec": nspec, "npix": npix}
-    for vector in stored:
-        about: dict[str, Any] = {"units": vector.unit, "long_name": vector.meaning}
-        partial = on_lattice and vector.like
-        if partial:
-            about |= {"like": vector.like, "own": vector.own, "pixels": vector.pixels}
-        array = ts.open(
-            _sharded(path / vector.name, vector.dtype, shapes, about), create=True
-        ).result()
-        for at in range(0, nspec, SHARD):
-            block = _block(arrays, vector, at, start, npix)
-            if partial:
-                whole = replace(vector, name=vector.like, pixels=None)
-                shared = _block(arrays, whole, at, start, npix)
-                _keep_own(block, shared, vector, start)
-            array[at : at + len(block)].write(block).result()
+    plain: dict[str, dict[str, Any]] = json.loads(json.dumps(told))
+    return plain
 
 
-def _block(
-    arrays: SegmentArrays, vector: Vector, at: int, start: int, npix: int
-) -> npt.NDArray[Any]:
-    """Return the rows of one shard of a vector, 2D[n, npix]."""
-    rows = arrays.vectors[vector.name][at : at + SHARD]
-    block = np.zeros((len(rows), npix), vector.dtype)
-    for index, values in enumerate(rows):
-        first = int(arrays.first[at + index]) if vector.pixels is None else vector.pixels[0]
-        block[index, first - start : first - start + len(values)] = values
-    return block
-
-
-def _keep_own(
-    block: npt.NDArray[Any], shared: npt.NDArray[Any], vector: Vector, start: int
-) -> None:
-    """Clear what a vector shares with the one that it is like, once that is seen to be the same."""
-    own = _own_pixels(vector.own, start, block.shape[1])
-    first, stop = vector.pixels or (start, start + block.shape[1])
-    inside = ~own
-    inside[: max(0, first - start)] = inside[stop - start :] = False
-    # As bytes: NaN is the same as itself, and minus zero is not zero.
-    bits = f"u{block.dtype.itemsize}"
-    if not np.array_equal(block.view(bits)[:, inside], shared.view(bits)[:, inside]):
-        raise StoreError(vector.name, f"differs from {vector.like} where both should be the same")
-    block[:, ~own] = 0
-
-
-def _own_pixels(runs: Sequence[Sequence[int]], start: int, npix: int) -> npt.NDArray[np.bool_]:
+def own_pixels(runs: Sequence[Sequence[int]], start: int, npix: int) -> npt.NDArray[np.bool_]:
     """Return which of some pixels a vector has of its own, 1D[npix]."""
     own = np.zeros(npix, np.bool_)
     for first, stop in runs:
@@ -143,90 +59,72 @@ def _own_pixels(runs: Sequence[Sequence[int]], start: int, npix: int) -> npt.NDA
     return own
 
 
-def _sharded(
-    path: Path, dtype: str, shapes: Mapping[str, int], attributes: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return the TensorStore spec of one vector's array."""
-    kind = np.dtype(dtype)
-    blosc = {
-        "cname": "lz4",
-        "clevel": 5,
-        "shuffle": "bitshuffle",
-        "typesize": kind.itemsize,
-        "blocksize": 0,
-    }
-    inner = [
-        {"name": "bytes", "configuration": {"endian": "little"}},
-        {"name": "blosc", "configuration": blosc},
-        {"name": "crc32c"},
-    ]
-    sharding = {
-        "chunk_shape": [1, shapes["npix"]],
-        "codecs": inner,
-        "index_codecs": _INDEX_CODECS,
-        "index_location": "end",
-    }
-    return {
-        "driver": "zarr3",
-        "kvstore": {"driver": "file", "path": str(path)},
-        # Minus zero equals the fill value and would come back as plus zero.
-        "store_data_equal_to_fill_value": True,
-        "metadata": {
-            "shape": [shapes["nspec"], shapes["npix"]],
-            "data_type": kind.name,
-            "fill_value": 0,
-            "chunk_grid": {
-                "name": "regular",
-                "configuration": {"chunk_shape": [SHARD, shapes["npix"]]},
-            },
-            "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
-            "dimension_names": ["spectrum", "pixel"],
-            "attributes": dict(attributes),
-        },
-    }
-
-
-def _write_vector(
-    path: Path, values: npt.NDArray[Any], dimension: str, attributes: Mapping[str, Any]
-) -> None:
-    """Write a 1-D array in one chunk."""
-    spec = {
-        "driver": "zarr3",
-        "kvstore": {"driver": "file", "path": str(path)},
-        "metadata": {
-            "shape": [len(values)],
-            "data_type": values.dtype.name,
-            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [len(values)]}},
-            "codecs": [
-                {"name": "bytes", "configuration": {"endian": "little"}},
-                {"name": "zstd", "configuration": {"level": 3}},
-                {"name": "crc32c"},
-            ],
-            "dimension_names": [dimension],
-            "attributes": dict(attributes),
-        },
-    }
-    ts.open(spec, create=True).result().write(values).result()
-
-
 class Segment:
     """A committed segment, open for reading; safe to share between threads."""
 
     def __init__(self, path: Path) -> None:
+        self.folder = path
         self.path = path / "spectra.zarr"
+        self.info = check_segment(path)
+        self._opened: dict[str, Any] = {}
+        group = self._group()
         try:
-            group = json.loads((self.path / "zarr.json").read_text("utf-8"))["attributes"]
-        except (OSError, ValueError, KeyError) as error:
-            raise StoreError(str(self.path), f"no Zarr group ({error})") from error
-        self.on_lattice: bool = group["on_lattice"]
-        self.grid: Grid = grid_from_dict(group["grid"])
-        self.vectors: tuple[str, ...] = tuple(group["vectors"])
-        self._like: Mapping[str, Any] = group.get("like", {})
+            self.on_lattice: bool = bool(group["on_lattice"])
+            self.grid: Grid = grid_from_dict(group["grid"])
+            self.vectors: tuple[str, ...] = tuple(group["vectors"])
+            self._like: Mapping[str, Any] = group.get("like", {})
+            self.start: int = group["first_pixel"]
+        except (KeyError, TypeError, AttributeError, BadParameter) as error:
+            raise self._damaged("zarr.json", f"damaged: restore the file ({error})") from error
         self.ids = self._read_1d("id")
         self.first = self._read_1d("first")
         self.count = self._read_1d("count")
-        self.start: int = group["first_pixel"]
         self.npix = int(self._array(self.vectors[0]).shape[1])
+        self._require_consistent()
+
+    def _group(self) -> Mapping[str, Any]:
+        """Return what the group says of itself."""
+        try:
+            group: Mapping[str, Any] = json.loads((self.path / "zarr.json").read_bytes())
+            return group["attributes"]  # type: ignore[no-any-return]  # checked where it is used
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise self._damaged("zarr.json", f"no Zarr group ({error})") from error
+
+    def _damaged(self, name: str, reason: str) -> DamagedFile:
+        """Return the error for one of the files."""
+        return damaged(self.path / name, reason)
+
+    def _require_consistent(self) -> None:
+        """Hold what the segment says against itself: older versions recorded no digests."""
+        lengths = {len(self.ids), len(self.first), len(self.count), self.info.nspec}
+        if len(lengths) > 1 or not self.nspec:
+            raise self._damaged("id", f"{self.info.nspec} spectra were committed, not {self.nspec}")
+        first, stop = self.first.astype(np.int64), self.first.astype(np.int64) + self.count
+        inside = (self.start <= first) & (first <= stop) & (stop <= self.start + self.npix)
+        if not inside.all():
+            raise self._damaged("first", f"row {np.argmin(inside)} has pixels that there are none")
+        if self.on_lattice:
+            wave = self.grid.wave(self.start, self.npix)
+            # Not bit for bit: powers differ in the last bits from one processor to another.
+            if not np.allclose(self._read_1d("wavelength"), wave, rtol=1e-12, atol=0.0):
+                reason = "its lattice is not that of the wavelengths beside it: restore the file"
+                raise self._damaged("zarr.json", reason)
+
+    def require_survey(self, survey: Survey) -> None:
+        """Refuse to be read as a survey's when its lattice or its vectors are not the survey's.
+
+        Raises
+        ------
+        DamagedFile
+            What the segment says is not what the survey does.
+        """
+        same = self.grid == survey.grid and self._like == shared_vectors(survey.vectors)
+        if not self.on_lattice:
+            # The lattice of a survey whose spectra have axes of their own may be declared anew.
+            axes = [(one.kind, one.axis, one.axis_dtype) for one in (self.grid, survey.grid)]
+            same = axes[0] == axes[1]
+        if not same:
+            raise self._damaged("zarr.json", f"its lattice is not that of {survey.name}")
 
     @property
     def nspec(self) -> int:
@@ -278,7 +176,7 @@ class Segment:
         if about is None:
             return values[name]
         first, stop = about["pixels"] or (pixels.first, pixels.stop)
-        own = _own_pixels(about["own"], pixels.first, pixels.count)
+        own = own_pixels(about["own"], pixels.first, pixels.count)
         taken = ~own
         taken[: max(0, first - pixels.first)] = taken[max(0, stop - pixels.first) :] = False
         return np.where(taken, values[about["like"]], values[name])
@@ -297,32 +195,38 @@ class Segment:
         return PixelRange(self.start, self.start + self.npix)
 
     def verify(self) -> int:
-        """Read every chunk against its checksum; return the bytes decoded.
+        """Read every array against its checksums; return the bytes decoded.
 
         Raises
         ------
-        StoreError
+        DamagedFile
             Naming the array and the first spectra that cannot be read.
         """
         nbytes = 0
         for name in self.vectors:
             array = self._array(name)
             for at in range(0, self.nspec, SHARD):
+                stop = min(at + SHARD, self.nspec)
                 try:
-                    nbytes += array[at : min(at + SHARD, self.nspec)].read().result().nbytes
+                    nbytes += array[at:stop].read().result().nbytes
                 except ValueError as error:
-                    rows = f"rows {at} … {min(at + SHARD, self.nspec) - 1}"
-                    raise StoreError(str(self.path / name), f"{rows}: {error}") from error
+                    shard = f"{name}/c/{at // SHARD}/0"
+                    raise self._damaged(shard, f"rows {at} … {stop - 1}: {error}") from error
         return nbytes
 
     def _read_1d(self, name: str) -> npt.NDArray[Any]:
         """Return a whole 1-D array."""
-        values: npt.NDArray[Any] = self._array(name).read().result()
+        try:
+            values: npt.NDArray[Any] = self._array(name).read().result()
+        except ValueError as error:
+            raise self._damaged(f"{name}/c/0", str(error)) from error
         return values
 
     def _array(self, name: str) -> Any:
-        """Return an open TensorStore array."""
-        return _open_array(f"{self.path}/{name}")
+        """Return an open TensorStore array; it stays open with the segment."""
+        if name not in self._opened:
+            self._opened[name] = _open_array(self.path / name)
+        return self._opened[name]
 
 
 _context = lru_cache(maxsize=1)(
@@ -330,22 +234,27 @@ _context = lru_cache(maxsize=1)(
 )
 
 
-@lru_cache(maxsize=_OPEN_SEGMENTS * 8)
-def _open_array(path: str) -> Any:
-    """Open an array for reading; an immutable one stays open."""
+def _open_array(path: Path) -> Any:
+    """Open an array for reading."""
     spec = {
         "driver": "zarr3",
-        "kvstore": {"driver": "file", "path": path},
+        "kvstore": {"driver": "file", "path": str(path)},
         # Chunks are read once and handed on: caching them would only hold memory.
         "recheck_cached_data": False,
     }
     try:
         return ts.open(spec, read=True, context=_context()).result()
     except ValueError as error:
-        raise StoreError(path, str(error)) from error
+        raise damaged(path / "zarr.json", str(error)) from error
+
+
+def open_segment(path: Path) -> Segment:
+    """Return a segment open for reading; the same object while its commit record is the same."""
+    return _open_segment(path, identity(path / MARKER))
 
 
 @lru_cache(maxsize=_OPEN_SEGMENTS)
-def open_segment(path: Path) -> Segment:
-    """Return a segment open for reading; the same object for the same path."""
+def _open_segment(path: Path, state: Identity) -> Segment:
+    """Return a segment as it is at a time."""
+    del state
     return Segment(path)

@@ -1,0 +1,120 @@
+"""Digests of files: made when a file is written, compared before what it says is believed.
+
+A digest is a file's size and its crc32c, such as ``5120 c9a01b2f``: it takes 0.2 s a GB, and no
+flip of up to three bits, and no run of damage up to 32 bits long, escapes it. A *record* is a JSON
+object in a file of its own that states the digest of its own values under ``digest``, and those of
+files beside it under ``digests``. Records and files of older versions have none: they are read
+all the same.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import google_crc32c
+
+from .damage import damaged
+
+OWN: Final = "digest"
+"""Where a record states the digest of its own values."""
+LISTED: Final = "digests"
+"""Where a record states the digests of files beside it, by their paths from its folder."""
+NO_DIGESTS: Final = "no digests: made by an older version, so damage to it may go unnoticed"
+"""What is said of a record that states none."""
+_BLOCK: Final = 2**23
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a record says."""
+
+    values: dict[str, Any]
+    """Without its own digest."""
+    sealed: bool
+    """Whether it states its own digest, which was compared; older versions wrote none."""
+
+
+def digest_of(path: Path) -> str:
+    """Return the digest of a file as it is now."""
+    crc = size = 0
+    with path.open("rb", buffering=0) as file:
+        while block := file.read(_BLOCK):
+            crc = google_crc32c.extend(crc, block)
+            size += len(block)
+    return f"{size} {crc:08x}"
+
+
+def digests_of(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Return the digests of files by their paths from a folder."""
+    return {name: digest_of(folder / name) for name in names}
+
+
+def check_file(path: Path, stated: str) -> None:
+    """Compare a file with its digest.
+
+    Raises
+    ------
+    DamagedFile
+        Its bytes are not those that were written, or it cannot be read.
+    """
+    try:
+        found = digest_of(path)
+    except OSError as error:
+        raise damaged(path, f"cannot be read ({error.strerror})") from error
+    if found == stated:
+        return
+    size, before = found.split()[0], stated.split(maxsplit=1)[0]
+    if size != before:
+        raise damaged(path, f"has {size} bytes where {before} were written: restore the file")
+    raise damaged(path, "its bytes are not those that were written: restore the file")
+
+
+def check_files(folder: Path, digests: Mapping[str, str]) -> None:
+    """Compare files with their digests, by their paths from a folder; errors as `check_file`."""
+    for name, stated in digests.items():
+        check_file(folder / name, stated)
+
+
+def seal(values: Mapping[str, Any]) -> bytes:
+    """Return the text of a record of some values, which JSON can hold."""
+    return json.dumps({**values, OWN: _own(values)}, indent=1).encode()
+
+
+def read_record(path: Path, told: str = "damaged: restore the file") -> Record:
+    """Return what a record says.
+
+    Parameters
+    ----------
+    told : what to say, and what to do, when it is damaged
+
+    Raises
+    ------
+    FileNotFoundError
+        There is none.
+    DamagedFile
+        It is no record, or its values are not those that were written.
+    """
+    try:
+        values = json.loads(path.read_bytes())
+        stated = values.pop(OWN, None)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise damaged(path, f"{told} ({error})") from error
+    if stated is not None and stated != _own(values):
+        raise damaged(path, f"{told} (its values are not those that were written)")
+    return Record(values, stated is not None)
+
+
+def check_listed(record: Path, names: Iterable[str]) -> None:
+    """Compare files beside a record with the digests that it states of them, if it does."""
+    listed: Mapping[str, str] = read_record(record).values.get(LISTED, {})
+    check_files(record.parent, {name: listed[name] for name in names if name in listed})
+
+
+def _own(values: Mapping[str, Any]) -> str:
+    """Return the digest of a record's values, however they are laid out."""
+    plain = json.dumps(values, sort_keys=True, separators=(",", ":")).encode()
+    return f"{google_crc32c.value(plain):08x}"

@@ -1,0 +1,175 @@
+"""The writing of a segment's arrays, which `store.zarr` describes and reads."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import tensorstore as ts
+
+from ..errors import StoreError
+from ..model.survey import Survey, Vector
+from .layout import FORMAT_VERSION
+from .shards import SHARD
+from .zarr import own_pixels, shared_vectors
+
+_INDEX_CODECS: Final = [
+    {"name": "bytes", "configuration": {"endian": "little"}},
+    {"name": "crc32c"},
+]
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentArrays:
+    """What is to be written: all spectra of a segment, in the segment's row order."""
+
+    ids: npt.NDArray[Any]
+    first: npt.NDArray[np.int32]
+    count: npt.NDArray[np.int32]
+    vectors: Mapping[str, Sequence[npt.NDArray[Any]]]
+    """For each vector nspec arrays, 1D[count] each, or as long as the vector's own pixels; the axis
+    among them off the lattice."""
+
+
+def write_arrays(
+    path: Path, survey: Survey, context: str, arrays: SegmentArrays, *, on_lattice: bool
+) -> None:
+    """Write the Zarr group of a segment into the folder ``path``."""
+    nspec = len(arrays.ids)
+    stored = survey.vectors if on_lattice else survey.record
+    npix = survey.window.count if on_lattice else int(arrays.count.max())
+    start = survey.window.first if on_lattice else 0
+    attributes = {
+        "specserver_format": FORMAT_VERSION,
+        "survey": survey.name,
+        "context": context,
+        "on_lattice": on_lattice,
+        "grid": survey.grid.to_dict(),
+        "first_pixel": start,
+        "frame": survey.frame,
+        "vectors": [vector.name for vector in stored],
+        "coordinates": "id first count wavelength" if on_lattice else "id first count",
+        "like": shared_vectors(stored) if on_lattice else {},
+    }
+    group = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+    path.mkdir(parents=True)
+    (path / "zarr.json").write_text(json.dumps(group, indent=1), "utf-8")
+    _write_vector(path / "id", arrays.ids, "spectrum", {})
+    _write_vector(path / "first", arrays.first, "spectrum", {"units": "pix"})
+    _write_vector(path / "count", arrays.count, "spectrum", {"units": "pix"})
+    if on_lattice:
+        wave = survey.grid.wave(start, npix)
+        medium = survey.medium or "as the catalogue says of each"
+        _write_vector(path / "wavelength", wave, "pixel", {"units": "Angstrom", "medium": medium})
+    shapes = {"nspec": nspec, "npix": npix}
+    for vector in stored:
+        about: dict[str, Any] = {"units": vector.unit, "long_name": vector.meaning}
+        partial = on_lattice and vector.like
+        if partial:
+            about |= {"like": vector.like, "own": vector.own, "pixels": vector.pixels}
+        array = ts.open(
+            _sharded(path / vector.name, vector.dtype, shapes, about), create=True
+        ).result()
+        for at in range(0, nspec, SHARD):
+            block = _block(arrays, vector, at, start, npix)
+            if partial:
+                whole = replace(vector, name=vector.like, pixels=None)
+                shared = _block(arrays, whole, at, start, npix)
+                _keep_own(block, shared, vector, start)
+            array[at : at + len(block)].write(block).result()
+
+
+def _block(
+    arrays: SegmentArrays, vector: Vector, at: int, start: int, npix: int
+) -> npt.NDArray[Any]:
+    """Return the rows of one shard of a vector, 2D[n, npix]."""
+    rows = arrays.vectors[vector.name][at : at + SHARD]
+    block = np.zeros((len(rows), npix), vector.dtype)
+    for index, values in enumerate(rows):
+        first = int(arrays.first[at + index]) if vector.pixels is None else vector.pixels[0]
+        block[index, first - start : first - start + len(values)] = values
+    return block
+
+
+def _keep_own(
+    block: npt.NDArray[Any], shared: npt.NDArray[Any], vector: Vector, start: int
+) -> None:
+    """Clear what a vector shares with the one that it is like, once that is seen to be the same."""
+    own = own_pixels(vector.own, start, block.shape[1])
+    first, stop = vector.pixels or (start, start + block.shape[1])
+    inside = ~own
+    inside[: max(0, first - start)] = inside[stop - start :] = False
+    # As bytes: NaN is the same as itself, and minus zero is not zero.
+    bits = f"u{block.dtype.itemsize}"
+    if not np.array_equal(block.view(bits)[:, inside], shared.view(bits)[:, inside]):
+        raise StoreError(vector.name, f"differs from {vector.like} where both should be the same")
+    block[:, ~own] = 0
+
+
+def _sharded(
+    path: Path, dtype: str, shapes: Mapping[str, int], attributes: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the TensorStore spec of one vector's array."""
+    kind = np.dtype(dtype)
+    blosc = {
+        "cname": "lz4",
+        "clevel": 5,
+        "shuffle": "bitshuffle",
+        "typesize": kind.itemsize,
+        "blocksize": 0,
+    }
+    inner = [
+        {"name": "bytes", "configuration": {"endian": "little"}},
+        {"name": "blosc", "configuration": blosc},
+        {"name": "crc32c"},
+    ]
+    sharding = {
+        "chunk_shape": [1, shapes["npix"]],
+        "codecs": inner,
+        "index_codecs": _INDEX_CODECS,
+        "index_location": "end",
+    }
+    return {
+        "driver": "zarr3",
+        "kvstore": {"driver": "file", "path": str(path)},
+        # Minus zero equals the fill value and would come back as plus zero.
+        "store_data_equal_to_fill_value": True,
+        "metadata": {
+            "shape": [shapes["nspec"], shapes["npix"]],
+            "data_type": kind.name,
+            "fill_value": 0,
+            "chunk_grid": {
+                "name": "regular",
+                "configuration": {"chunk_shape": [SHARD, shapes["npix"]]},
+            },
+            "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
+            "dimension_names": ["spectrum", "pixel"],
+            "attributes": dict(attributes),
+        },
+    }
+
+
+def _write_vector(
+    path: Path, values: npt.NDArray[Any], dimension: str, attributes: Mapping[str, Any]
+) -> None:
+    """Write a 1-D array in one chunk."""
+    spec = {
+        "driver": "zarr3",
+        "kvstore": {"driver": "file", "path": str(path)},
+        "metadata": {
+            "shape": [len(values)],
+            "data_type": values.dtype.name,
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [len(values)]}},
+            "codecs": [
+                {"name": "bytes", "configuration": {"endian": "little"}},
+                {"name": "zstd", "configuration": {"level": 3}},
+                {"name": "crc32c"},
+            ],
+            "dimension_names": [dimension],
+            "attributes": dict(attributes),
+        },
+    }
+    ts.open(spec, create=True).result().write(values).result()
