@@ -1,5 +1,6 @@
 """Files that are there whole or not at all, who may read them, and locks that end by themselves."""
 
+import errno
 import fcntl
 import os
 import stat
@@ -11,6 +12,10 @@ from uuid import uuid4
 
 OWNER_ONLY: Final = 0o600
 EVERYONE_READS: Final = 0o644
+DISK_ERRORS: Final = frozenset(
+    {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+)
+"""What a disk that is full, broken or not to be written to says: no fault of the program."""
 
 
 def replace_file(path: Path, content: bytes, *, mode: int = OWNER_ONLY) -> None:

@@ -133,6 +133,10 @@ def add_tree(
     follow_links: Annotated[
         bool, typer.Option("--follow-links", help="Follow links that lead out of the tree.")
     ] = False,
+    fingerprints: Annotated[
+        bool,
+        typer.Option(help="Read all files once, so that 'verify' notices damage to them later."),
+    ] = True,
 ) -> None:
     """Serve spectra straight from original files, in the archive's layout, without an ingest.
 
@@ -146,7 +150,12 @@ def add_tree(
     from ..service.tree import add_tree as add
 
     info = add(
-        Path(data_folder(data)), context, folder, reductions=run2d or (), follow_links=follow_links
+        Path(data_folder(data)),
+        context,
+        folder,
+        reductions=run2d or (),
+        follow_links=follow_links,
+        fingerprints=fingerprints,
     )
     OUT.print(f"{context}: {info.nfiles:,} spectra in {info.root}", highlight=False, markup=False)
 

@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from .. import __version__
 from ..errors import CallerError, SpecServerError
+from ..files import DISK_ERRORS
 from . import catalog, composite, demo, fetch, hold, match, serve, show, token, vos
 from .console import ERROR
 
@@ -67,13 +68,19 @@ def main() -> None:
     warnings.showwarning = _show_warning
     try:
         app()
-    except SpecServerError as error:
-        ERROR.print(f"[bold red]specserver:[/] {escape(error.message)}", highlight=False)
-        sys.exit(2 if isinstance(error, CallerError) else 1)
-    except KeyboardInterrupt:
-        ERROR.print("specserver: stopped", highlight=False)
-        sys.exit(130)
     except BrokenPipeError:
         # The reader of our output, such as head, has seen enough.
         sys.stderr.close()
         sys.exit(0)
+    except SpecServerError as error:
+        ERROR.print(f"[bold red]specserver:[/] {escape(error.message)}", highlight=False)
+        sys.exit(2 if isinstance(error, CallerError) else 1)
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        ERROR.print(f"[bold red]specserver:[/] {escape(where)}{error.strerror}", highlight=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        ERROR.print("specserver: stopped", highlight=False)
+        sys.exit(130)

@@ -1,6 +1,5 @@
 """The declaration of a data folder's own survey, before its files are ingested."""
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from ..surveys.generic import (
     units_of_flux,
     write_declaration,
 )
-from ..surveys.targets import FILE, normal_table
+from ..surveys.targets import FILE, normal_table, table_name
 
 _TRIED: Final = 20
 """Files looked into until one is readable; if none of so many is, something else is wrong."""
@@ -212,7 +211,7 @@ def _with_table(
     buffer = pa.BufferOutputStream()
     pq.write_table(given.table, buffer, compression="zstd")
     content = buffer.getvalue().to_pybytes()
-    name = f"targets-{hashlib.blake2b(content, digest_size=8).hexdigest()}.parquet"
+    name = table_name(content)
     replace_file(folder / name, content, mode=EVERYONE_READS)
     return replace(declared, table=name, columns=given.columns)
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 from ..catalog.index import refresh_index
 from ..catalog.objects import read_sources
 from ..errors import IngestError
-from ..files import locked
+from ..files import DISK_ERRORS, locked
 from ..model.survey import FileKey, Survey
 from ..processes import end_with_parent
 from ..store.layout import commit_segment, remove_uncommitted, segment_names
@@ -147,8 +147,10 @@ def _sole_ingest(data: Path, context: str) -> Iterator[None]:
             if not mine:
                 raise IngestError(f"another ingest into {context} is at work; wait for its end")
             yield
-    except PermissionError as error:
-        raise IngestError(f"cannot write to {data}: {error}") from error
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        raise IngestError(f"cannot write to {data}: {error.strerror}") from error
 
 
 def _stored(

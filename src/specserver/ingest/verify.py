@@ -1,90 +1,185 @@
-"""The verification of a data folder: every chunk's checksum, every link between its parts."""
+"""The verification of a data folder: every file against its digest, every link between them."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..catalog.duckdb import Catalog
-from ..catalog.index import current_index
+from ..catalog.generation import check_generation, current_generation
+from ..catalog.index import index_folder
+from ..catalog.vac import index_of, read_vac, vac_names
+from ..catalog.vacfile import check_vac, vac_folder
+from ..digests import NO_DIGESTS, check_listed, read_record
 from ..errors import SpecServerError
+from ..model.survey import Survey
 from ..store.layout import (
-    list_contexts,
-    list_segments,
-    require_folder,
-    segment_names,
-    survey_name,
+    MARKER, OBJECTS, list_contexts, list_segments, require_folder, segment_names, survey_name
 )
+from ..store.trees import list_trees
 from ..store.zarr import Segment
 from ..surveys import find_release, missing_survey
+from ..surveys.generic import list_declarations, read_declaration, survey_file
+from ..surveys.targets import require_named
+from .verify_tree import verify_tree
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Finding:
-    """What the verification found of one segment or index."""
+    """What the verification found of one part of a data folder."""
 
     context: str
     what: str
-    nspec: int
-    nbytes: int
-    faults: tuple[str, ...]
+    """Name of a segment, ``index``, ``table NAME``, ``tree`` or ``declaration``."""
+    nspec: int = 0
+    """Spectra of a segment."""
+    nbytes: int = 0
+    """Bytes of values that were decoded."""
+    faults: list[str] = field(default_factory=list)
     """Empty when all is well."""
+    notes: list[str] = field(default_factory=list)
+    """What is worth knowing, and no fault."""
 
 
 def verify(data: Path) -> Iterator[Finding]:
-    """Check all committed segments and indexes of a data folder, one finding each."""
-    for context in list_contexts(require_folder(data)):
-        name = survey_name(data, context)
-        if fault := missing_survey(context, name, data):
-            nspec = sum(info.nspec for info in list_segments(data, context))
-            yield Finding(context, "survey", nspec, 0, (fault,))
+    """Read all that a data folder holds, one finding for each part."""
+    require_folder(data)
+    declared, trees = list_declarations(data), list_trees(data)
+    for context in sorted({*list_contexts(data), *declared, *trees}):
+        if context in declared:
+            yield _finding(context, "declaration", partial(_declaration, data))
+        try:
+            if fault := _not_installed(data, context):
+                nspec = sum(info.nspec for info in list_segments(data, context))
+                yield Finding(context, "survey", nspec, faults=[fault])
+                continue
+            survey = find_release(context, data)[0]
+        except SpecServerError as error:
+            yield Finding(context, "survey", faults=[error.message])
             continue
-        identifier = find_release(context, data)[0].id_column.name
-        for info in list_segments(data, context):
-            yield _verify_segment(data / context / info.name, context, info.nspec, identifier)
-        yield _verify_index(data, context)
+        yield from _verify_context(data, context, survey)
+        if context in trees:
+            yield _finding(context, "tree", partial(_tree, data))
 
 
-def _verify_segment(path: Path, context: str, nspec: int, identifier: str) -> Finding:
+def _not_installed(data: Path, context: str) -> str:
+    """Return what to say where the plug-in of a context's survey is missing; else nothing."""
+    if not segment_names(data, context):
+        return ""
+    return missing_survey(context, survey_name(data, context), data)
+
+
+def _verify_context(data: Path, context: str, survey: Survey) -> Iterator[Finding]:
+    """Read segments, index and tables of a context."""
+    names = segment_names(data, context)
+    for name in names:
+        path = data / context / name
+        yield _finding(context, name, partial(_segment, path, survey))
+    if names:
+        yield _finding(context, "index", partial(_index, data, survey))
+    for table in vac_names(data, context):
+        yield _finding(
+            context,
+            f"table {table}",
+            partial(_table, data, table),
+        )
+
+
+def _finding(context: str, what: str, look: Callable[[Finding], None]) -> Finding:
+    """Return the finding of a look at something; an error is a fault."""
+    found = Finding(context, what)
+    try:
+        look(found)
+    except SpecServerError as error:
+        found.faults.append(error.message)
+    except (OSError, ValueError, KeyError, IndexError, pa.ArrowException) as error:
+        found.faults.append(f"{type(error).__name__}: {error}")
+    return found
+
+
+def _segment(path: Path, survey: Survey, found: Finding) -> None:
     """Read all arrays of a segment, and hold its rows against its catalogue rows."""
-    faults: list[str] = []
-    nbytes = 0
-    try:
-        segment = Segment(path)
-        nbytes = segment.verify()
-        rows = pq.read_table(path / "objects.parquet", columns=[identifier, "_row"])
-        ids = rows.column(identifier).to_numpy()
-        if len(ids) != segment.nspec or segment.nspec != nspec:
-            faults.append(f"{len(ids)} catalogue rows, {segment.nspec} spectra, {nspec} committed")
-        elif not np.array_equal(ids, segment.ids[rows.column("_row").to_numpy()]):
-            faults.append("catalogue rows and spectra are not of the same ids")
-    except (SpecServerError, OSError, ValueError, KeyError) as error:
-        faults.append(str(error))
-    return Finding(context, path.name, nspec, nbytes, tuple(faults))
+    check_listed(path / MARKER, [OBJECTS])
+    segment = Segment(path)
+    segment.require_survey(survey)
+    found.nspec, found.nbytes = segment.nspec, segment.verify()
+    if not segment.info.digests:
+        found.notes.append(NO_DIGESTS)
+    rows = pq.read_table(path / OBJECTS)
+    ids = rows.column(survey.id_column.name).to_numpy()
+    if len(ids) != segment.nspec:
+        found.faults.append(f"{len(ids)} catalogue rows, {segment.nspec} spectra")
+    elif not np.array_equal(ids, segment.ids[rows.column("_row").to_numpy()]):
+        found.faults.append("catalogue rows and spectra are not of the same ids")
 
 
-def _verify_index(data: Path, context: str) -> Finding:
-    """Follow every link of the index to its spectrum."""
-    survey, _ = find_release(context, data)
-    faults: list[str] = []
-    nrows = 0
+def _index(data: Path, survey: Survey, found: Finding) -> None:
+    """Compare an index with its digests, and follow every link of it to its spectrum."""
+    context = found.context
+    folder = index_folder(data, context)
+    info = current_generation(folder)
+    names = tuple(segment_names(data, context))
+    if left := [one.parent.name for one in _uncommitted(data / context)]:
+        found.notes.append(
+            f"{len(left)} segments of an ingest that was cut off, or goes on: the next removes them"
+        )
+    if info is None or info.segments != names:
+        found.notes.append("it does not cover all segments; the next use renews it")
+    if info is None:
+        return
+    check_generation(folder / info.name, info, database=True)
+    if not info.digests:
+        found.notes.append(NO_DIGESTS)
+    catalog = Catalog(data, survey, context, info)
     try:
-        info = current_index(data, context)
-        names = tuple(segment_names(data, context))
-        if info is None or info.segments != names:
-            faults.append("does not cover all segments; it is renewed by the next use")
-        if info is not None:
-            nrows = info.nrows
-            catalog = Catalog(data, survey, context, info)
-            place = catalog.place(np.arange(info.nrows))
-            for number, name in enumerate(info.segments):
-                mine = place.segment == number
-                stored = Segment(data / context / name).ids
-                if not np.array_equal(stored[place.row[mine]], place.ids[mine]):
-                    faults.append(f"links to {name} lead to other spectra")
-            catalog.close()
-    except (SpecServerError, OSError, IndexError) as error:
-        faults.append(str(error))
-    return Finding(context, "index", nrows, 0, tuple(faults))
+        place = catalog.place(np.arange(info.nrows))
+        for number, name in enumerate(info.segments):
+            if name not in names:
+                continue
+            mine = place.segment == number
+            stored = Segment(data / context / name).ids
+            if not np.array_equal(stored[place.row[mine]], place.ids[mine]):
+                found.faults.append(f"links to {name} lead to other spectra")
+    finally:
+        catalog.close()
+
+
+def _uncommitted(context: Path) -> list[Path]:
+    """Return the commit records that segments of a context do not have yet."""
+    markers = (folder / MARKER for folder in context.glob("seg-*") if folder.is_dir())
+    return [marker for marker in markers if not marker.exists()]
+
+
+def _table(data: Path, name: str, found: Finding) -> None:
+    """Compare a value-added table and its index with their digests, and read the table."""
+    if not check_vac(data, found.context, name):
+        found.notes.append(NO_DIGESTS)
+    info = read_vac(data, found.context, name)
+    table = pq.read_table(vac_folder(data, found.context) / f"{name}.parquet")
+    if table.num_rows != info.nrows:
+        found.faults.append(f"{table.num_rows} rows, {info.nrows} recorded")
+    folder = index_of(data, found.context, name)
+    generation = current_generation(folder)
+    if generation is None:
+        found.notes.append("its index is not made yet; the next use makes it")
+    else:
+        check_generation(folder / generation.name, generation, database=True)
+
+
+def _tree(data: Path, found: Finding) -> None:
+    """Compare the files of a tree with their fingerprints."""
+    verify_tree(data, found.context, found.notes)
+
+
+def _declaration(data: Path, found: Finding) -> None:
+    """Read what a data folder says of a survey of its own, and the table of targets."""
+    declared = read_declaration(data, found.context)
+    path = survey_file(data, found.context)
+    if not read_record(path).sealed:
+        found.notes.append(NO_DIGESTS)
+    if declared is not None and declared.table:
+        require_named(path.parent / declared.table)

@@ -26,6 +26,8 @@ from .receiving import Receiving
 
 PREFIX = "/spec"
 _LOG = logging.getLogger("specserver")
+_INSPECT_S = 5.0
+"""The start waits so long for the look for damaged files, which then goes on beside requests."""
 
 
 @asynccontextmanager
@@ -40,6 +42,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     except SpecServerError as error:
         # Served all the same: other contexts may be well, and each request tells its own error.
         _LOG.error("a catalogue cannot be opened: %s", error.message)
+    looking = asyncio.create_task(asyncio.to_thread(service.archive.inspect))
+    await asyncio.wait([looking], timeout=_INSPECT_S)
     # What each connection is given.
     yield {"connections": app.state.connections}
 

@@ -90,11 +90,17 @@ async def ping() -> PlainTextResponse:
     | told(400, 401, 422),
 )
 def available(service: Service, fmt: ListingFormat = "text") -> Response:
-    """Tell whether spectra are served, how many, and in which contexts."""
+    """Tell whether spectra are served, how many, in which contexts, and which files are damaged."""
     held = {info.name: info.nspec for info in service.contexts() if info.name == info.resolved}
+    # Why is for the log: it may name folders of this machine.
+    faults = [{"context": one.context, "file": one.file} for one in service.archive.damaged()]
     details = {"available": True, "nspec": sum(held.values()), "contexts": list(held)}
-    rows = [["true", sum(held.values()), " ".join(held)]]
-    return _listing(fmt, details, ("available", "nspec", "contexts"), rows)
+    columns = ["available", "nspec", "contexts"]
+    row = ["true", sum(held.values()), " ".join(held)]
+    if faults:
+        columns.append("damaged")
+        row.append(" ".join(one["file"] for one in faults))
+    return _listing(fmt, {**details, "damaged": faults}, columns, [row])
 
 
 @router.get("/contexts", summary="List contexts", response_class=Response, responses=_LISTED)

@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 from typing_extensions import override
 
 from .. import __version__
+from ..service import SpectroscopicService
 from .described import TEXT, answers
 
 FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
@@ -80,6 +81,12 @@ class Metrics:
             registry=kept,
         )
         self._heavy = self._gauge("specserver_heavy_answers", "Heavy requests being answered.")
+        self.damaged = Gauge(
+            "specserver_damaged_files",
+            "Files of the data folder found damaged: /available names them.",
+            registry=kept,
+            multiprocess_mode="livemax",
+        )
         self._waiting = self._gauge("specserver_heavy_waiting", "Heavy requests in the queue.")
 
     def _gauge(self, name: str, meaning: str) -> Gauge:
@@ -169,4 +176,6 @@ def _forget_the_dead(processes: Iterable[int]) -> None:
 def metrics(request: Request) -> Response:
     """Tell operators' tools of requests, latencies, queues, memory and files."""
     counted: Metrics = request.app.state.metrics
+    service: SpectroscopicService = request.app.state.service
+    counted.damaged.set(len(service.archive.damaged()))
     return Response(counted.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)

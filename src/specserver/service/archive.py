@@ -26,7 +26,7 @@ from ..model.survey import Column, Release, Survey
 from ..store.fits import FitsTree
 from ..store.layout import check_segment, segment_names
 from ..store.presence import Presence
-from ..store.trees import read_tree, tree_file
+from ..store.trees import read_fingerprints, read_tree, tree_file
 from ..store.zarr import Segment, open_segment
 from ..surveys import find_release, load_surveys
 from .held import HeldSpectra
@@ -204,7 +204,10 @@ class Archive:
                 info = read_tree(self.data, resolved)
                 if info is None:
                     return None
-                known = self._trees[resolved] = (stamp, open_tree(info))
+                known = self._trees[resolved] = (
+                    stamp,
+                    open_tree(info, read_fingerprints(self.data, info)),
+                )
         return known[1]
 
     def shelves(self, name: str) -> list[Shelf]:

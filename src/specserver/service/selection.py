@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import BadIdentifier, MixedLattices, NotFound, TooMuch
+from ..errors import BadIdentifier, MixedLattices, NotFound, ServiceError, StoreError, TooMuch
 from ..model.grid import Grid, PixelRange, span
 from ..model.idtext import IdPattern, format_id, parse_id_text
 from ..model.survey import Survey
@@ -87,7 +87,7 @@ def select(
     """
     resolved = archive.resolve(context)
     searched = archive.searched(resolved)
-    holdings = tuple(shelf for name in searched for shelf in archive.shelves(name))
+    holdings, refused = _shelves(archive, searched)
     survey = archive.survey(resolved)
     asked: Sequence[Identifier] = (
         parse_id_text(given, survey.id_form, limit=limits.max_ids)
@@ -105,9 +105,28 @@ def select(
     answered = np.zeros(len(asked), np.bool_)
     answered[owner[found]] = True
     missing = tuple(_text(asked[index]) for index in np.flatnonzero(~answered).tolist())
+    if missing and refused is not None:
+        # They may be in what cannot be opened: nobody can say that they are nowhere.
+        raise refused
     if missing and not skip_missing:
         raise NotFound(missing, searched)
     return _placed(survey, resolved, holdings, where[found], rows[found], missing)
+
+
+def _shelves(
+    archive: Archive, searched: Sequence[str]
+) -> tuple[tuple[Shelf, ...], ServiceError | None]:
+    """Return what is searched, and why an older release cannot be, if one cannot."""
+    found: list[Shelf] = []
+    refused: ServiceError | None = None
+    for name in searched:
+        try:
+            found += archive.shelves(name)
+        except ServiceError as error:
+            if name == searched[0]:
+                raise
+            refused = refused or error
+    return tuple(found), refused
 
 
 def _text(given: Identifier) -> str:
@@ -184,6 +203,7 @@ def _placed(
         for name in np.unique(place.segment).tolist():
             opened = holding.segment(name)
             members = mine[place.segment == name]
+            _require_ids(opened, row[members], ids[members], holding.release.context)
             segment[members] = len(segments)
             first[members] = opened.first[row[members]]
             count[members] = opened.count[row[members]]
@@ -193,3 +213,19 @@ def _placed(
         survey, context, ids, holdings, where, rows, tuple(segments), segment, row, first, count,
         on_lattice, missing,
     )  # fmt: skip
+
+
+def _require_ids(
+    store: SpectrumStore,
+    rows: npt.NDArray[np.int32],
+    ids: npt.NDArray[np.generic],
+    context: str,
+) -> None:
+    """Refuse rows whose spectra are not those of the identifiers, 1D[n] each."""
+    inside = (rows >= 0) & (rows < len(store.ids))
+    if not inside.all() or not np.array_equal(store.ids[rows], ids):
+        wrong = ids[~inside] if not inside.all() else ids[store.ids[rows] != ids]
+        raise StoreError(
+            context, f"the index leads to another spectrum than {wrong[0]}; 'specserver verify'"
+            " tells more, and an index that is deleted is made again"
+        )  # fmt: skip

@@ -1,5 +1,6 @@
 """The spectroscopic data service: what every dialect of the server and every tool calls."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass
@@ -12,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..auth import Caller
-from ..errors import BadParameter, UnknownProfile
+from ..errors import BadParameter, ServiceError, UnknownProfile
 from ..model.grid import PixelRange
 from ..model.survey import Vector
 from .archive import Archive, CatalogInfo, ContextInfo
@@ -29,6 +30,7 @@ from .spectra import CellBatch, cut_pixels, raw_pixels, read_cells, wanted_vecto
 from .spool import SpoolLimits
 
 Batch = TypeVar("Batch")
+_LOG = logging.getLogger(__name__)
 
 PROFILES = ("default",)
 WIRE_VERSION = 1
@@ -84,9 +86,18 @@ class SpectroscopicService:
             self.query(QueryRequest(constraint=condition))
 
     def contexts(self) -> list[ContextInfo]:
-        """Return all contexts served, ``default`` first; empty when nothing is ingested."""
+        """Return all contexts served, ``default`` first; empty when nothing is ingested.
+
+        One that cannot be opened is left out; whoever asks for it is told why.
+        """
         names = self.archive.names()
-        return [self.archive.info(name) for name in (["default", *names] if names else [])]
+        found = []
+        for name in ["default", *names] if names else []:
+            try:
+                found.append(self.archive.info(name))
+            except ServiceError as error:
+                _LOG.error("%s cannot be opened: %s", name, error.message)
+        return found
 
     def context(self, name: str) -> ContextInfo:
         """Return one context; raise `UnknownContext` for a name that is not served."""

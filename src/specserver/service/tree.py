@@ -14,7 +14,7 @@ from ..errors import StoreError, TooMuch, UnknownField
 from ..model.idtext import IdPattern, Span
 from ..model.survey import Release, Survey
 from ..store.fits import FitsBlock, FitsTree, TreeFile
-from ..store.trees import TreeInfo, write_tree
+from ..store.trees import FINGERPRINT, Fingerprints, TreeInfo, crc_of, write_tree
 from ..surveys import find_release
 
 MAX_FILES: Final = 20_000
@@ -172,7 +172,7 @@ def _arrow(dtype: str | None) -> pa.DataType | None:
     return pa.string() if dtype == "U" else pa.from_numpy_dtype(np.dtype(dtype))
 
 
-def open_tree(info: TreeInfo) -> FitsTree:
+def open_tree(info: TreeInfo, fingerprints: Fingerprints | None = None) -> FitsTree:
     """Return the tree that a declaration describes."""
     survey, release = find_release(info.context)
     return FitsTree(
@@ -182,6 +182,7 @@ def open_tree(info: TreeInfo) -> FitsTree:
         info.reductions,
         nfiles=info.nfiles,
         follow_links=info.follow_links,
+        fingerprints=fingerprints,
     )
 
 
@@ -192,12 +193,14 @@ def add_tree(
     *,
     reductions: Sequence[str] = (),
     follow_links: bool = False,
+    fingerprints: bool = True,
 ) -> TreeInfo:
     """Declare a folder of original files as a source of a context, after a look through it.
 
     Parameters
     ----------
     reductions : served besides those of the release
+    fingerprints : read all files, so that damage to one is noticed later
 
     Raises
     ------
@@ -208,11 +211,10 @@ def add_tree(
     own = tuple(dict.fromkeys((*release.reductions, *reductions)))
     empty = TreeInfo(context, str(root.absolute()), own, 0, follow_links)
     tree = open_tree(empty)
-    nfiles = sum(
-        1
-        for numbers, reduction in tree.search(lambda *_: True, None)
-        if tree.find(numbers, reduction)
-    )
+    tuples = tree.search(lambda *_: True, None)
+    found = (tree.find(numbers, reduction) for numbers, reduction in tuples)
+    rows = [_fingerprint(file, read=fingerprints) for file in found if file]
+    nfiles = len(rows)
     if not nfiles:
         layout = tree.survey.tree
         example = layout.folders[0] if layout else ""
@@ -222,5 +224,12 @@ def add_tree(
             " other layouts; links that lead out of the folder count with --follow-links only",
         )
     info = TreeInfo(context, empty.root, own, nfiles, follow_links)
-    write_tree(data, info)
+    prints = np.sort(np.array(rows, FINGERPRINT), order="id") if fingerprints else None
+    write_tree(data, info, prints)
     return info
+
+
+def _fingerprint(file: TreeFile, *, read: bool) -> tuple[int, int, int, int]:
+    """Return the fingerprint of a file, without its checksum when it is not to be read."""
+    status = file.path.stat()
+    return file.id, status.st_size, status.st_mtime_ns, crc_of(file.path) if read else 0

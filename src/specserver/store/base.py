@@ -37,6 +37,10 @@ class SpectrumStore(Protocol):
     """Spectra that are read by row; all on the survey's lattice, or each on an axis of its own."""
 
     @property
+    def ids(self) -> npt.NDArray[Any]:
+        """1D[nspec], identifiers."""
+
+    @property
     def on_lattice(self) -> bool:
         """Whether row values are lattice pixels; otherwise the axis is one of the vectors."""
 

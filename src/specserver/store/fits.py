@@ -21,11 +21,13 @@ import numpy as np
 import numpy.typing as npt
 from numcodecs import Blosc
 
+from ..damage import damaged
 from ..errors import BadFile, StoreError
 from ..model.grid import Grid, PixelRange, locate
 from ..model.survey import RawSpectrum, Release, Survey, TreeLayout
 from ..ops.reading import read_spectra
 from .base import HeldFrames
+from .trees import Fingerprints
 
 _KEPT_SPECTRA: Final = 64
 """Files kept in memory, so that one request reads a file once: some 10 MB."""
@@ -64,6 +66,7 @@ class FitsTree:
     reductions : the only ones that are served
     nfiles : spectra found when the tree was declared
     follow_links : whether links may lead out of the folder
+    fingerprints : what the files were like when the tree was declared
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class FitsTree:
         *,
         nfiles: int = 0,
         follow_links: bool = False,
+        fingerprints: Fingerprints | None = None,
     ) -> None:
         if survey.tree is None or survey.pack is None or survey.unpack is None:
             raise StoreError(str(root), f"{survey.name} cannot be served from a tree of its files")
@@ -86,6 +90,7 @@ class FitsTree:
         self._layout: TreeLayout = survey.tree
         self._pack, self._unpack = survey.pack, survey.unpack
         self._follow_links = follow_links
+        self._fingerprints = fingerprints
         self._real_root = root.resolve()
         self._folders: dict[str, tuple[float, list[tuple[Path, str]]]] = {}
         self._read = lru_cache(_KEPT_SPECTRA)(self._read_file)
@@ -218,16 +223,17 @@ class FitsTree:
 
     def _read_file(self, file: TreeFile, size: int, mtime_ns: int) -> RawSpectrum:
         """Read a file of a size and time of change, which stand for its content in the cache."""
-        del size, mtime_ns
+        if self._fingerprints is not None:
+            self._fingerprints.check(file.id, file.path, size, mtime_ns)
         try:
             found = read_spectra(self.survey.reader, file.path)
         except (BadFile, OSError) as error:
-            raise StoreError(str(file.path), str(error)) from error
+            raise damaged(file.path, str(error)) from error
         for one in found:
             if one.id == file.id:
                 return one
         held = ", ".join(str(one.id) for one in found)
-        raise StoreError(str(file.path), f"holds {held}, its place in the tree says {file.id}")
+        raise damaged(file.path, f"holds {held}, its place in the tree says {file.id}")
 
     def _measure_file(self, file: TreeFile, size: int, mtime_ns: int) -> FilePlace:
         """Return where the values of a file lie."""
@@ -246,6 +252,7 @@ class FitsBlock:
     ) -> None:
         self._tree = tree
         self._files = list(files)
+        self.ids = np.array([file.id for file in files], tree.survey.id_column.dtype)
         self.grid: Grid = tree.survey.grid
         self.on_lattice = places[0].on_lattice
         self.first = np.array([place.first for place in places], np.int32)

@@ -1,15 +1,27 @@
-"""Which trees of original files a data folder serves: ``<data>/<context>/tree.json``."""
+"""Which trees of original files a data folder serves: ``<data>/<context>/tree.json``.
 
-import json
+Beside it ``tree-….npy`` has a fingerprint of each file: what it was like at that time.
+"""
+
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
 
+import numpy as np
+import numpy.typing as npt
+
+from ..damage import damaged
+from ..digests import check_files, digest_of, read_record, seal
 from ..errors import StoreError
-from ..files import EVERYONE_READS, replace_file
+from ..files import EVERYONE_READS, remove_drafts, replace_file
 
 _FORMAT = 1
 _NAME = "tree.json"
+_DAMAGED: Final = "damaged; declare the tree anew"
+FINGERPRINT: Final = np.dtype([("id", "<u8"), ("size", "<i8"), ("mtime_ns", "<i8"), ("crc", "<u4")])
+"""Of one file: identifier of its spectrum, bytes, time of change, and crc32c of its bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +38,48 @@ class TreeInfo:
     follow_links: bool = False
     """Whether links may lead out of the folder."""
     format: int = _FORMAT
+    fingerprints: str = ""
+    """Name of the file of fingerprints; empty: there is none."""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """Its digest (`specserver.digests`)."""
+
+
+class Fingerprints:
+    """What the files of a tree were like when it was declared.
+
+    Parameters
+    ----------
+    rows : 1D[n] of `FINGERPRINT`, by identifier
+    """
+
+    def __init__(self, rows: npt.NDArray[Any]) -> None:
+        self.rows = rows
+
+    def find(self, number: int) -> Any | None:
+        """Return the fingerprint of the file of a spectrum, or None when it came later."""
+        at = int(np.searchsorted(self.rows["id"], np.uint64(number)))
+        known = at < len(self.rows) and int(self.rows["id"][at]) == number
+        return self.rows[at] if known else None
+
+    def check(self, number: int, path: Path, size: int, mtime_ns: int) -> None:
+        """Refuse a file that says that it is the one of old, and has other bytes.
+
+        One that was changed since, as its size or time tells, is another file, and served.
+
+        Raises
+        ------
+        DamagedFile
+            Its bytes are not what they were.
+        """
+        one = self.find(number)
+        same = one is not None and (int(one["size"]), int(one["mtime_ns"])) == (size, mtime_ns)
+        if same and one is not None and crc_of(path) != int(one["crc"]):
+            raise damaged(path, "its bytes are not those that were declared: restore the file")
+
+
+def crc_of(path: Path) -> int:
+    """Return the crc32c of a file."""
+    return int(digest_of(path).split()[1], 16)
 
 
 def tree_file(data: Path, context: str) -> Path:
@@ -42,22 +96,63 @@ def read_tree(data: Path, context: str) -> TreeInfo | None:
     """Return the declaration of a context's tree, or None when it has none."""
     path = tree_file(data, context)
     try:
-        values: Mapping[str, object] = json.loads(path.read_text("utf-8"))
-        info = TreeInfo(**values)  # type: ignore[arg-type]  # checked by the except below
+        values = read_record(path, _DAMAGED).values
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError) as error:
-        raise StoreError(str(path), f"damaged; declare the tree anew ({error})") from error
-    if info.format > _FORMAT:
-        raise StoreError(str(path), f"format {info.format} is newer than this program's")
+    version = values.get("format")
+    if isinstance(version, int) and version > _FORMAT:
+        raise StoreError(str(path), f"format {version} is newer than this program's")
+    try:
+        info = TreeInfo(**values)
+    except TypeError as error:
+        raise damaged(path, f"{_DAMAGED} ({error})") from error
+    if info.context != context:
+        raise damaged(path, f"{_DAMAGED} (it declares {info.context!r})")
     return info
 
 
-def write_tree(data: Path, info: TreeInfo) -> None:
-    """Declare a tree, or declare it anew; a running service takes note at its next request."""
+def read_fingerprints(data: Path, info: TreeInfo) -> Fingerprints | None:
+    """Return the fingerprints of a tree's files, or None when there are none."""
+    if not info.fingerprints:
+        return None
+    folder = tree_file(data, info.context).parent
+    check_files(folder, info.digests)
+    try:
+        rows = np.load(folder / info.fingerprints, mmap_mode="r").view(np.ndarray)
+    except (OSError, ValueError, EOFError) as error:
+        raise damaged(folder / info.fingerprints, f"{_DAMAGED} ({error})") from error
+    return Fingerprints(rows)
+
+
+def write_tree(data: Path, info: TreeInfo, rows: npt.NDArray[Any] | None = None) -> None:
+    """Declare a tree, or declare it anew; a running service takes note at its next request.
+
+    Parameters
+    ----------
+    rows : 1D[n] of `FINGERPRINT`, by identifier; None: without fingerprints
+    """
     path = tree_file(data, info.context)
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, json.dumps(asdict(info), indent=1).encode(), mode=EVERYONE_READS)
+    values = asdict(info)
+    if rows is not None:
+        file = path.with_name(f"tree-{uuid4().hex[:12]}.npy")
+        try:
+            np.save(file, rows)
+        except BaseException:
+            file.unlink(missing_ok=True)
+            raise
+        file.chmod(EVERYONE_READS)
+        values |= {"fingerprints": file.name, "digests": {file.name: digest_of(file)}}
+    replace_file(path, seal(values), mode=EVERYONE_READS)
+    _remove_others(path, str(values["fingerprints"]))
+
+
+def _remove_others(path: Path, used: str) -> None:
+    """Remove what earlier declarations, and writers that were killed, left."""
+    remove_drafts(path)
+    for file in path.parent.glob("tree-*.npy"):
+        if file.name != used:
+            file.unlink(missing_ok=True)
 
 
 def remove_tree(data: Path, context: str) -> bool:
@@ -65,4 +160,6 @@ def remove_tree(data: Path, context: str) -> bool:
     path = tree_file(data, context)
     present = path.exists()
     path.unlink(missing_ok=True)
+    if present:
+        _remove_others(path, "")
     return present

@@ -12,7 +12,6 @@ converted.
 """
 
 import hashlib
-import json
 import logging
 import re
 from collections.abc import Mapping
@@ -25,8 +24,10 @@ from typing import Any, Final
 
 import numpy.typing as npt
 
+from ..damage import damaged
+from ..digests import read_record, seal
 from ..errors import BadFile, BadParameter, StoreError
-from ..files import EVERYONE_READS, replace_file
+from ..files import EVERYONE_READS, remove_drafts, replace_file
 from ..model.grid import Linear, PixelRange
 from ..model.medium import AIR, MEDIUM_COLUMN, VACUUM
 from ..model.survey import Best, Column, FileKey, RawSpectrum, Release, Survey, Vector
@@ -36,6 +37,7 @@ from .targets import CORE, Target, open_targets
 
 FORMAT: Final = 1
 _NAME: Final = "survey.json"
+_DAMAGED: Final = "damaged; declare it anew with ingest --reader specutils"
 _CONTEXT = re.compile(r"[a-z][a-z0-9_]{0,47}")
 _RESERVED: Final = frozenset({"default", "spaces", "all"})
 _TABLE = re.compile(r"targets-[0-9a-f]{16}\.parquet")
@@ -264,13 +266,23 @@ def read_declaration(data: Path, context: str) -> Declaration | None:
     return reader.declared if isinstance(reader, AnyFileReader) else None
 
 
+def survey_file(data: Path, context: str) -> Path:
+    """Return the file that declares a survey of a data folder's own."""
+    return data / context / _NAME
+
+
+def list_declarations(data: Path) -> list[str]:
+    """Return the contexts that a data folder declares itself, sorted."""
+    return sorted(path.parent.name for path in data.glob(f"*/{_NAME}")) if data.is_dir() else []
+
+
 def write_declaration(data: Path, declared: Declaration) -> None:
     """Declare a survey, or declare it anew; a running service takes note at its next request."""
     _validate(declared)
     folder = data / declared.context
     folder.mkdir(parents=True, exist_ok=True)
-    content = json.dumps(asdict(declared), indent=1).encode()
-    replace_file(folder / _NAME, content, mode=EVERYONE_READS)
+    replace_file(folder / _NAME, seal(asdict(declared)), mode=EVERYONE_READS)
+    remove_drafts(folder / _NAME)
 
 
 def units_of_flux(text: str, example: Path | None = None) -> tuple[str, str]:
@@ -327,11 +339,9 @@ def _survey_at(path: Path, stamp: int) -> Survey:
     """Return the survey of a declaration as it was at a time."""
     del stamp
     try:
-        declared = _parsed(json.loads(path.read_text("utf-8")), path)
+        declared = _parsed(read_record(path, _DAMAGED).values, path)
     except (OSError, ValueError, TypeError, AttributeError, BadParameter) as error:
-        raise StoreError(
-            str(path), f"damaged; declare it anew with ingest --reader specutils ({error})"
-        ) from error
+        raise damaged(path, f"{_DAMAGED} ({error})") from error
     return survey_of(declared, path.parent)
 
 

@@ -4,6 +4,7 @@ The user's table is brought into one form, kept as Parquet and looked up by file
 identifier in the file's name.
 """
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -351,12 +352,27 @@ def _only(rows: Sequence[int]) -> int:
 
 @lru_cache(maxsize=4)
 def open_targets(path: Path) -> Targets:
-    """Return a kept table, open to be looked up; each process reads it once."""
+    """Return a kept table, open to be looked up; each process reads it once.
+
+    Its name is made of its bytes.
+    """
     import pyarrow.parquet as pq  # noqa: PLC0415
 
     try:
+        require_named(path)
         return Targets(pq.read_table(path))
     except (OSError, KeyError, ValueError) as error:
         raise BadFile(
             f"the table of targets {path} is damaged; ingest with --catalog again ({error})"
         ) from error
+
+
+def table_name(content: bytes) -> str:
+    """Return the name under which a table of targets is kept."""
+    return f"targets-{hashlib.blake2b(content, digest_size=8).hexdigest()}.parquet"
+
+
+def require_named(path: Path) -> None:
+    """Raise a `ValueError` when a kept table has not the bytes that its name was made of."""
+    if table_name(path.read_bytes()) != path.name:
+        raise ValueError("its bytes are not those that were written")
