@@ -4,7 +4,7 @@ BIN    := $(VENV)/bin
 PYTHON ?= python3
 UV     := uv==0.13.9
 
-.PHONY: help demo test check lint types layers suite bench bench-quick bench-steady scale docs lock clean
+.PHONY: help demo test check lint types layers suite bench bench-quick bench-steady scale flips docs lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
@@ -46,6 +46,9 @@ bench-steady: $(VENV)/ready ## Does it stay steady under load? make bench-steady
 
 scale: $(VENV)/ready ## Does it stay fast with 100,000 spectra? 20 GB for a while: make scale [FOLDER=dir]
 	$(BIN)/python -m benchmarks.scale $(if $(FOLDER),--folder "$(FOLDER)")
+
+flips: $(VENV)/ready ## Does a flipped bit go unnoticed? Of 600, in ten minutes: make flips [FLIPS=n]
+	$(BIN)/python -m benchmarks.flips $(if $(FLIPS),--flips $(FLIPS))
 
 lock: $(VENV)/ready ## Renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra all --group dev --universal --python-version 3.11 \

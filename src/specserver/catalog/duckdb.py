@@ -40,8 +40,8 @@ _OPEN: Final[dict[str, str | bool | int | float | list[str]]] = {
     "enable_external_access": False,
     "lock_configuration": True,
 }
-_BROKEN: Final = (duckdb.IOException, duckdb.FatalException, duckdb.InternalException)
-"""What the database raises when its file is not what it wrote."""
+_CORRUPT: Final = "Corrupt database"
+"""What the database says of a file whose blocks are not those that it wrote, whatever it raises."""
 
 
 def bound_databases(memory_bytes: int, threads: int) -> None:
@@ -311,10 +311,10 @@ class Catalog:
             raise CatalogError(
                 f"a value in the condition does not fit its column: {error}"
             ) from error
-        except _BROKEN as error:
-            self.is_damaged = True
-            raise damaged(self._database, f"cannot be read ({error})") from error
         except duckdb.Error as error:
+            if _CORRUPT in str(error):
+                self.is_damaged = True
+                raise damaged(self._database, f"cannot be read ({error})") from error
             raise CatalogError(f"the catalogue refused the query: {error}") from error
         finally:
             if timer:

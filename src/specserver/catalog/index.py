@@ -122,6 +122,8 @@ def build_index(
             ).fetchall()
         }
         nrows = _write_sidecars(connection, path, survey, unique=unique)
+        # Closing writes as well, but tells nobody when the disk is full.
+        connection.execute("CHECKPOINT")
     return record_generation(path, names, nrows, columns)
 
 

@@ -18,7 +18,13 @@ from ..digests import NO_DIGESTS, check_listed, read_record
 from ..errors import SpecServerError
 from ..model.survey import Survey
 from ..store.layout import (
-    MARKER, OBJECTS, list_contexts, list_segments, require_folder, segment_names, survey_name
+    MARKER,
+    OBJECTS,
+    list_contexts,
+    list_segments,
+    require_folder,
+    segment_names,
+    survey_name,
 )
 from ..store.trees import list_trees
 from ..store.zarr import Segment

@@ -1,7 +1,9 @@
 """One part of an ingest: read its files, write its segments, say what became of each file."""
 
+import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -10,7 +12,7 @@ import numpy as np
 
 from .. import __version__
 from ..catalog.objects import Digests, Source, sky_order, write_objects
-from ..errors import BadFile
+from ..errors import BadFile, IngestError, StoreError
 from ..model.survey import FileKey, RawSpectrum, Survey
 from ..ops.reading import read_spectra
 from ..store.layout import OBJECTS, SegmentInfo, folder_size, new_segment
@@ -173,14 +175,11 @@ class _Held:
             count=np.array([len(one.axis) for one in chosen], np.int32),
             vectors=vectors,
         )
-        write_arrays(path / "spectra.zarr", survey, self.context, arrays, on_lattice=on_lattice)
-        write_objects(
-            path / OBJECTS,
-            survey,
-            chosen,
-            [self.sources[i] for i in order],
-            [self.digests[i] for i in order],
-        )
+        digests = [self.digests[i] for i in order]
+        sources = [self.sources[i] for i in order]
+        with _whole(path):
+            write_arrays(path / "spectra.zarr", survey, self.context, arrays, on_lattice=on_lattice)
+            write_objects(path / OBJECTS, survey, chosen, sources, digests)
         made_by = f"specserver {__version__}"
         info = SegmentInfo(
             path.name, self.context, survey.name, len(chosen), on_lattice, folder_size(path),
@@ -188,3 +187,18 @@ class _Held:
         )  # fmt: skip
         self.result.segments.append((str(path), info))
         self.result.stored += len(chosen)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Leave nothing of a segment that cannot be written, as on a full disk, and say why."""
+    try:
+        yield
+    except (OSError, ValueError, StoreError) as error:
+        shutil.rmtree(path, ignore_errors=True)
+        if isinstance(error, StoreError):
+            raise
+        reason = str(error).partition("\n")[0]
+        raise IngestError(
+            f"{path} cannot be written: {reason}; what is committed before is safe"
+        ) from error

@@ -162,6 +162,9 @@ class Archive:
         if name == DEFAULT and names:
             usual = [one for one in names if find_release(one, self.data)[0].is_default]
             return (usual or names)[0]
+        if name in self._presence.contexts() and self._shows(name):
+            # What a folder declares damaged is none of the names: this tells why.
+            find_release(name, self.data)
         raise UnknownContext(name, [DEFAULT, *names] if names else ["none yet: ingest first"])
 
     def searched(self, name: str) -> list[str]:

@@ -1,0 +1,334 @@
+"""Damage to a data folder: noticed, told, confined to what is damaged, and mended where it can be.
+
+The data folder is the one that ``make flips`` damages bit by bit.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from benchmarks import flips
+
+from commands import command
+from serving import serve
+from specserver.catalog.generation import current_generation
+from specserver.catalog.index import index_folder
+from specserver.client.api import SpecClient
+from specserver.damage import damaged_files
+from specserver.digests import NO_DIGESTS, digest_of, read_record, seal
+from specserver.errors import CatalogError, DamagedFile, StoreError
+from specserver.ingest.verify import verify
+from specserver.service import QueryRequest, SpectroscopicService
+from specserver.store.layout import list_segments
+from specserver.store.zarr import Segment
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> flips.Folder:
+    """A data folder of all kinds of files, not to be written to."""
+    return flips.make_folder(tmp_path_factory.mktemp("sound"))
+
+
+@pytest.fixture
+def data(sound: flips.Folder, tmp_path: Path) -> Path:
+    """A copy of it."""
+    copy = tmp_path / "data"
+    shutil.copytree(sound.data, copy)
+    return copy
+
+
+def flip(path: Path, at: int = -20) -> None:
+    """Change one bit of a file, and not its times."""
+    status = path.stat()
+    content = bytearray(path.read_bytes())
+    content[at] ^= 4
+    path.write_bytes(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def one(data: Path, pattern: str) -> Path:
+    """Return the first file of a pattern."""
+    return min(data.glob(pattern))
+
+
+def test_no_flipped_bit_is_silent(sound: flips.Folder, tmp_path: Path) -> None:
+    found = list(flips.run_flips(sound, 44, 20, tmp_path))
+    assert [one for one in found if one.outcome == "SILENT"] == []
+    assert len({one.kind for one in found}) >= 20
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after"),
+    [("step", b'"step": 0.0001', b'"step": 0.0003'), ("first", b'"first_pixel": ', b"")],
+)
+def test_a_lattice_that_is_not_the_surveys_is_refused_without_digests_too(
+    data: Path, name: str, before: bytes, after: bytes
+) -> None:
+    marker = one(data, "sdss_dr17/seg-*/segment.json")
+    old = read_record(marker).values
+    del old["digests"]
+    marker.write_text(json.dumps(old))
+    service = SpectroscopicService(data)
+    ids = service.query(QueryRequest("sdss_dr17", primary=False)).column(0).to_pylist()
+    assert len(list(service.read(service.resolve(ids, "sdss_dr17")))) == len(ids)
+    notes = [note for found in verify(data) for note in found.notes]
+    assert NO_DIGESTS in notes
+    assert not [fault for found in verify(data) for fault in found.faults]
+    group = marker.parent / "spectra.zarr" / "zarr.json"
+    text = group.read_bytes()
+    if name == "first":
+        start = json.loads(text)["attributes"]["first_pixel"]
+        before, after = before + str(start).encode(), before + str(start + 1).encode()
+    assert before in text
+    group.write_bytes(text.replace(before, after))
+    copy = data.with_name("copy")
+    shutil.copytree(data, copy)
+    service = SpectroscopicService(copy)
+    with pytest.raises(DamagedFile, match=r"zarr\.json|first"):
+        service.resolve(ids, "sdss_dr17")
+
+
+def test_an_index_that_leads_elsewhere_is_refused(data: Path) -> None:
+    folder = index_folder(data, "sdss_dr17")
+    info = current_generation(folder)
+    assert info is not None
+    path = folder / info.name
+    rows = np.load(path / "row.npy")
+    np.save(path / "row.npy", rows[::-1])
+    record = read_record(path / "index.json").values
+    record["digests"]["row.npy"] = digest_of(path / "row.npy")
+    (path / "index.json").write_bytes(seal(record))
+    service = SpectroscopicService(data)
+    ids = service.query(QueryRequest("sdss_dr17", primary=False)).column(0).to_pylist()
+    with pytest.raises(StoreError, match="another spectrum than"):
+        service.resolve(ids, "sdss_dr17")
+
+
+def test_a_damaged_context_stops_no_other(data: Path, sound: flips.Folder) -> None:
+    segment = one(data, "sdss_dr17/seg-*/spectra.zarr/id/c/0")
+    flip(segment)
+    array = one(data, "desi_edr/index/gen-*/ra.npy")
+    array.write_bytes(b"")
+    with serve(data, sound.tree) as running, httpx.Client(base_url=running.url) as client:
+        told = client.get("/available", params={"format": "json"}).json()
+        assert {"context": "sdss_dr17", "file": segment.relative_to(data).as_posix()} in told[
+            "damaged"
+        ]
+        assert "mine" in told["contexts"]
+        assert str(data) not in json.dumps(told)
+        assert segment.relative_to(data).as_posix() in client.get("/available").text
+        text = httpx.get(running.url.removesuffix("/spec") + "/metrics").text
+        (line,) = [one for one in text.splitlines() if one.startswith("specserver_damaged_files")]
+        assert float(line.split()[-1]) >= 1
+        spec = SpecClient(svc_url=running.url)
+        # The index of another context was made again, and a third is as it was.
+        for context in ("desi_edr", "mine"):
+            ids = sound.ids[context]
+            assert len(spec.getSpec(ids, context=context)) == len(ids)
+        with pytest.raises(StoreError, match="id/c/0"):
+            spec.getSpec(sound.ids["sdss_dr17"], context="sdss_dr17")
+        # Restored, it is served without a restart.
+        shutil.copy(sound.data / segment.relative_to(data), segment)
+        assert len(spec.getSpec(sound.ids["sdss_dr17"], context="sdss_dr17")) > 0
+        told = client.get("/available", params={"format": "json"}).json()
+        assert "sdss_dr17" not in {one["context"] for one in told["damaged"]}
+
+
+def test_other_segments_of_a_damaged_one_are_served(data: Path, sound: flips.Folder) -> None:
+    before = {info.name for info in list_segments(data, "desi_edr")}
+    from specserver.ingest import run_ingest
+    from specserver.simulate import simulate_desi
+
+    simulate_desi(data.parent / "more", 4, seed=77, per_file=4)
+    assert run_ingest(data, "desi_edr", [data.parent / "more"], workers=1).stored
+    (name,) = {info.name for info in list_segments(data, "desi_edr")} - before
+    ids = [int(number) for number in Segment(data / "desi_edr" / name).ids]
+    flip(data / "desi_edr" / name / "spectra.zarr" / "zarr.json")
+    service = SpectroscopicService(data)
+    others = [number for number in sound.ids["desi_edr"] if number not in ids]
+    assert len(list(service.read(service.resolve(others, "desi_edr")))) == len(others)
+    with pytest.raises(DamagedFile, match=name):
+        service.resolve(ids, "desi_edr")
+
+
+@pytest.mark.parametrize("how", ["renamed", "in place"])
+def test_a_restored_shard_is_seen(data: Path, sound: flips.Folder, how: str) -> None:
+    service = SpectroscopicService(data)
+    ids = sound.ids["sdss_dr17"]
+
+    def read() -> list[bytes]:
+        return [one.tobytes() for one in service.read(service.resolve(ids, "sdss_dr17"))]
+
+    good = read()
+    shard = one(data, "sdss_dr17/seg-*/spectra.zarr/flux/c/0/0")
+    content = shard.read_bytes()
+    for damage in (bytes(len(content)), content[:9000]):
+        shard.write_bytes(damage)
+        with pytest.raises(DamagedFile, match="flux/c/0/0"):
+            read()
+    assert [path for path, _ in damaged_files(data)] == [shard]
+    broken = shard.with_name("broken")
+    if how == "renamed":
+        broken.write_bytes(content)
+        broken.replace(shard)
+    else:
+        shard.write_bytes(content)
+    assert read() == good
+    assert damaged_files(data) == []
+
+
+def test_a_damaged_tree_file_is_refused_or_found(sound: flips.Folder, data: Path) -> None:
+    tree = data.parent / "tree"
+    shutil.copytree(sound.tree, tree)
+    command("tree", "add", flips.TREE, tree, "--data", data,
+            *(word for one in flips._REDUCTIONS for word in ("--run2d", one)))  # fmt: skip
+    file = min(tree.rglob("spec-*.fits"))
+    flip(file, 60_000)
+    service = SpectroscopicService(data)
+    with pytest.raises(DamagedFile, match=file.name):
+        list(service.read(service.resolve(sound.ids[flips.TREE], flips.TREE)))
+    assert file.name in command("verify", "--data", data, code=1)
+    os.utime(file)
+    assert file.name in command("verify", "--data", data, code=1)
+
+
+def test_targets_that_are_damaged_are_not_believed(data: Path, sound: flips.Folder) -> None:
+    flip(one(data, "mine/targets-*.parquet"), 10)
+    assert "declaration" in command("verify", "--data", data, code=1)
+    file = sound.data.parent / "own" / "own_0.fits"
+    more = data.parent / "own_9.fits"
+    shutil.copy(file, more)
+    said = command("ingest", "mine", more, "--data", data, "--workers", 1, "--strict", code=1)
+    assert "is damaged" in said
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from specserver.cli.main import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
+sys.argv = ["specserver", *sys.argv[2:]]
+main()
+"""
+
+
+def limited(nbytes: int, *words: object) -> subprocess.CompletedProcess[str]:
+    """Run a command whose files may not be longer, as on a disk that is full."""
+    return subprocess.run(
+        [sys.executable, "-c", LIMITED, str(nbytes), *map(str, words)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("nbytes", [10_000, 100_000])
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    data: Path, sound: flips.Folder, nbytes: int
+) -> None:
+    if nbytes > 10_000:
+        # Arrays fit; the index does not.
+        shutil.rmtree(data / "sdss_dr17" / "index")
+    else:
+        shutil.rmtree(data / "sdss_dr17")
+    done = limited(nbytes, "ingest", "sdss_dr17", sound.data.parent / "sdss", "--data", data,
+                   "--workers", 1)  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert not list((data / "sdss_dr17").glob("index/gen-*"))
+    command("ingest", "sdss_dr17", sound.data.parent / "sdss", "--data", data, "--workers", 1)
+    command("verify", "--data", data)
+
+
+@pytest.fixture
+def read_only(data: Path) -> Iterator[Path]:
+    """The data folder on a file system that cannot be written to."""
+    there = data.parent / "read-only"
+    there.mkdir()
+    mounted = subprocess.run(["mount", "--bind", data, there], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("no right to mount a folder read-only")
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", there], check=True, capture_output=True)
+        yield there
+    finally:
+        subprocess.run(["umount", "--lazy", there], check=True)
+
+
+def test_a_read_only_folder_with_a_stale_index_is_served(
+    read_only: Path, data: Path, sound: flips.Folder, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = one(data, "desi_edr/seg-*")
+    shutil.copytree(folder, folder.with_name("seg-000009-00000000"))
+    service = SpectroscopicService(read_only)
+    assert service.query(QueryRequest("desi_edr", primary=False)).num_rows
+    assert "cannot be renewed here" in caplog.text
+    with serve(read_only, sound.tree) as running:
+        spec = SpecClient(svc_url=running.url)
+        assert len(spec.getSpec(sound.ids["desi_edr"], context="desi_edr"))
+        assert spec.isAlive()
+    table = sound.data.parent / "lines.csv"
+    for words in (
+        ("ingest", "desi_edr", sound.data.parent / "desi"),
+        ("ingest", "new_one", sound.data.parent / "own", "--reader", "specutils"),
+        ("catalog", "add", "sdss_dr17", "more", table),
+        ("catalog", "remove", "sdss_dr17", flips.TABLE),
+        ("tree", "add", "sdss_dr16", sound.tree, "--run2d", "26"),
+        ("tree", "remove", "sdss_dr16"),
+        ("token", "create", "--user", "somebody"),
+    ):
+        done = limited(2**40, *words, "--data", read_only)
+        assert done.returncode == 1, (words, done.stdout, done.stderr)
+        lines = done.stderr.strip().splitlines()
+        assert "Read-only file system" in lines[-1], (words, done.stderr)
+        assert len(lines) == 1, (words, done.stderr)
+
+
+def test_what_killed_writers_left_is_removed(data: Path, sound: flips.Folder) -> None:
+    context = data / "sdss_dr17"
+    draft = context / "index" / "CURRENT.0123abcd.draft"
+    draft.write_text("gen-0123")
+    half = context / "index" / "gen-0123456789ab"
+    half.mkdir()
+    (half / "ra.npy").write_bytes(b"half")
+    begun = context / "seg-000007-00000000"
+    begun.mkdir()
+    said = command("verify", "--data", data)
+    assert "cut off" in said
+    assert "no fault" in said
+    command("ingest", "sdss_dr17", sound.data.parent / "sdss", "--data", data, "--workers", 1)
+    assert not draft.exists()
+    assert not half.exists()
+    assert not begun.exists()
+
+
+def test_a_stale_index_is_no_fault(data: Path) -> None:
+    shutil.rmtree(data / "desi_edr" / "index")
+    assert "no fault" in command("verify", "--data", data)
+
+
+def test_a_damaged_index_is_made_again(data: Path, sound: flips.Folder) -> None:
+    for name in ("row.npy", "id_rank.npy", "columns.arrow", "catalog.duckdb", "index.json"):
+        before = one(data, f"sdss_dr17/index/gen-*/{name}")
+        flip(before, -50 if name != "index.json" else 20)
+        answers, faults = flips.ask(sound, data)
+        assert not faults or name == "catalog.duckdb"
+        answers, faults = flips.ask(sound, data)
+        assert answers == sound.sound
+    assert not [fault for found in verify(data) for fault in found.faults]
+
+
+def test_catalogue_rows_that_are_damaged_make_no_index(data: Path) -> None:
+    rows = one(data, "sdss_dr17/seg-*/objects.parquet")
+    flip(rows, 5000)
+    assert pq.read_metadata(rows).num_rows
+    shutil.rmtree(data / "sdss_dr17" / "index")
+    with pytest.raises((DamagedFile, CatalogError), match=r"objects\.parquet"):
+        SpectroscopicService(data).archive.holding("sdss_dr17")
