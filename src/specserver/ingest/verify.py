@@ -29,7 +29,7 @@ from ..store.layout import (
 from ..store.trees import list_trees
 from ..store.zarr import Segment
 from ..surveys import find_release, missing_survey
-from ..surveys.generic import list_declarations, read_declaration, survey_file
+from ..surveys.generic import DECLARATION, read_declaration
 from ..surveys.targets import require_named
 from .verify_tree import verify_tree
 
@@ -54,7 +54,8 @@ class Finding:
 def verify(data: Path) -> Iterator[Finding]:
     """Read all that a data folder holds, one finding for each part."""
     require_folder(data)
-    declared, trees = list_declarations(data), list_trees(data)
+    declared = [path.parent.name for path in data.glob(f"*/{DECLARATION}")]
+    trees = list_trees(data)
     for context in sorted({*list_contexts(data), *declared, *trees}):
         if context in declared:
             yield _finding(context, "declaration", partial(_declaration, data))
@@ -184,7 +185,7 @@ def _tree(data: Path, found: Finding) -> None:
 def _declaration(data: Path, found: Finding) -> None:
     """Read what a data folder says of a survey of its own, and the table of targets."""
     declared = read_declaration(data, found.context)
-    path = survey_file(data, found.context)
+    path = data / found.context / DECLARATION
     if not read_record(path).sealed:
         found.notes.append(NO_DIGESTS)
     if declared is not None and declared.table:

@@ -11,7 +11,8 @@ from pathlib import Path
 from ..catalog.duckdb import Catalog
 from ..catalog.generation import IndexInfo
 from ..catalog.index import current_index, refresh_index
-from ..catalog.vac import Held, current_vac, index_of, vac_columns, vac_survey
+from ..catalog.links import Held
+from ..catalog.vac import current_vac, index_of, vac_columns, vac_survey
 from ..errors import CatalogError, DamagedFile, ServiceError
 from ..model.survey import Survey
 from ..store.layout import segment_names

@@ -72,8 +72,8 @@ def require_folder(data: Path) -> Path:
 
 def survey_name(data: Path, context: str) -> str:
     """Return the survey that the segments of a context say they are of; empty without segments."""
-    marker = next((data / context).glob(f"seg-*/{_MARKER}"), None)
-    return "" if marker is None else _read_marker(marker).survey
+    marker = next((data / context).glob(f"seg-*/{MARKER}"), None)
+    return "" if marker is None else read_segment(marker.parent).survey
 
 
 def list_contexts(data: Path) -> list[str]:

@@ -36,7 +36,7 @@ from .statedunit import flux_unit, wave_unit
 from .targets import CORE, Target, open_targets
 
 FORMAT: Final = 1
-_NAME: Final = "survey.json"
+DECLARATION: Final = "survey.json"
 _DAMAGED: Final = "damaged; declare it anew with ingest --reader specutils"
 _CONTEXT = re.compile(r"[a-z][a-z0-9_]{0,47}")
 _RESERVED: Final = frozenset({"default", "spaces", "all"})
@@ -233,7 +233,7 @@ def declared_survey(data: Path, context: str) -> Survey | None:
     """
     if not _CONTEXT.fullmatch(context):
         return None
-    path = data / context / _NAME
+    path = data / context / DECLARATION
     try:
         stamp = path.stat().st_mtime_ns
     except (FileNotFoundError, NotADirectoryError):
@@ -247,7 +247,7 @@ def declared_surveys(data: Path) -> list[Survey]:
     A damaged one is left out and logged, once for each state of its file.
     """
     found = []
-    for path in sorted(data.glob(f"*/{_NAME}")) if data.is_dir() else ():
+    for path in sorted(data.glob(f"*/{DECLARATION}")) if data.is_dir() else ():
         stamp = path.stat().st_mtime_ns
         try:
             survey = declared_survey(data, path.parent.name)
@@ -266,23 +266,13 @@ def read_declaration(data: Path, context: str) -> Declaration | None:
     return reader.declared if isinstance(reader, AnyFileReader) else None
 
 
-def survey_file(data: Path, context: str) -> Path:
-    """Return the file that declares a survey of a data folder's own."""
-    return data / context / _NAME
-
-
-def list_declarations(data: Path) -> list[str]:
-    """Return the contexts that a data folder declares itself, sorted."""
-    return sorted(path.parent.name for path in data.glob(f"*/{_NAME}")) if data.is_dir() else []
-
-
 def write_declaration(data: Path, declared: Declaration) -> None:
     """Declare a survey, or declare it anew; a running service takes note at its next request."""
     _validate(declared)
     folder = data / declared.context
     folder.mkdir(parents=True, exist_ok=True)
-    replace_file(folder / _NAME, seal(asdict(declared)), mode=EVERYONE_READS)
-    remove_drafts(folder / _NAME)
+    replace_file(folder / DECLARATION, seal(asdict(declared)), mode=EVERYONE_READS)
+    remove_drafts(folder / DECLARATION)
 
 
 def units_of_flux(text: str, example: Path | None = None) -> tuple[str, str]:
