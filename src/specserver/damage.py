@@ -47,7 +47,7 @@ def damaged(path: Path | str, reason: str) -> DamagedFile:
                 _found.pop(next(iter(_found)))
             _found[path] = now, reason
             _LOG.error("damaged: %s: %s", path, reason)
-    return DamagedFile(path, reason)
+    return DamagedFile(str(path), reason)
 
 
 def damaged_files(below: Path) -> list[tuple[Path, str]]:

@@ -6,11 +6,8 @@ request is right, and we, or the data, are not. Each other one is below one of t
 ``code`` is stable and crosses the wire; the class is rebuilt from it on the other side.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
-
-from typing_extensions import override
 
 
 class SpecServerError(Exception):
@@ -22,11 +19,6 @@ class SpecServerError(Exception):
     def message(self) -> str:
         """The sentence for people."""
         return str(self.args[0]) if self.args else self.code
-
-    @override
-    def __reduce__(self) -> tuple[Callable[..., Exception], tuple[object, ...]]:
-        """Cross to another process by code and message, as over the wire."""
-        return SpecServerError.from_wire, (self.code, self.message)
 
     @staticmethod
     def from_wire(code: str, message: str) -> "SpecServerError":
@@ -320,9 +312,6 @@ class DamagedFile(StoreError):
     """A file whose bytes are not those that were written."""
 
     code = "damaged_file"
-
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(str(path), reason)
 
 
 class NoOriginal(ServiceError):
