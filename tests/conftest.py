@@ -1,5 +1,6 @@
 """Fixtures that every test may use."""
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -11,10 +12,12 @@ import numpy as np
 import pytest
 
 from serving import Served, serve
+from specserver.digests import LISTED, OWN
 from specserver.ingest import run_ingest
 from specserver.service import SpectroscopicService
 from specserver.service.query import QueryRequest
 from specserver.simulate import simulate_desi, simulate_sdss
+from specserver.store.layout import MARKER
 
 if TYPE_CHECKING:
     from selenium import webdriver
@@ -24,6 +27,14 @@ BROWSER_FLAGS = (
     " --disable-background-networking --disable-component-update --disable-sync"
     " --disable-default-apps --disable-dev-shm-usage"
 )
+
+
+def without_digests(segment: Path) -> None:
+    """Make a segment's commit record that of an older version, which wrote no digests."""
+    record = json.loads((segment / MARKER).read_bytes())
+    for name in (OWN, LISTED):
+        record.pop(name, None)
+    (segment / MARKER).write_text(json.dumps(record), "utf-8")
 
 
 def find_real_spectra() -> Path | None:
