@@ -190,7 +190,7 @@ def test_exposures_are_a_context_of_their_own(client: SpecClient, files: Path) -
 
 
 def test_pictures_are_drawn(client: SpecClient) -> None:
-    ids = client.query(constraint="targetid > 0", fields="tuple")
+    ids = client.query(constraint="targetid > 0", fields="tuple", primary=True)
     assert client.preview(ids[0]).size[0] > 100
     assert client.plotGrid(ids[:4], 2, 2).size[0] > 100
     assert client.stackedImage(ids, align=True, fmt="numpy").shape == (len(ids), 7781)
