@@ -232,7 +232,7 @@ def _read(value: Any) -> Iterator["Viewed"]:
     else:
         names = {name.lower(): name for name in value.dtype.names}
         about = value.about if isinstance(value, SpectrumArray) else None
-        said = {} if about is None else about.said()
+        said = {} if about is None else {"medium": about.medium}
         unit = _usual_unit(names) if about is None else about.flux_unit
         for row in np.atleast_2d(value):
             yield _held({low: row[name] for low, name in names.items()}, said, unit)
