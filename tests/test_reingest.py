@@ -20,6 +20,8 @@ from specserver.cli.main import app
 from specserver.client.api import SpecClient
 from specserver.ingest import run_ingest
 from specserver.ingest.verify import verify
+from specserver.service import SpectroscopicService
+from specserver.service.query import QueryRequest
 from specserver.simulate import simulate_desi
 from specserver.store.layout import segment_names
 
@@ -130,6 +132,35 @@ def test_other_values_twice_in_one_ingest_are_a_conflict(files: Path, tmp_path: 
     change(other)
     summary = run_ingest(tmp_path / "data", CONTEXT, [files, copy, other], workers=1, replace=True)
     assert (summary.stored, summary.already, summary.nconflicts) == (6, 1, 1)
+
+
+def test_an_exposure_in_two_files_that_two_processes_read(tmp_path: Path) -> None:
+    """An exposure stands in the file of its pixel and in that of its tile, of different names."""
+    folder = tmp_path / "desi"
+    simulate_desi(folder, 12, seed=3, per_file=6, exposures=True)
+    first = min(folder.rglob("spectra-*.fits"))
+    copy = first.with_name("spectra-main-dark-99999.fits")
+    shutil.copy(first, copy)
+    with fits.open(copy, mode="update") as units:
+        units[0].header["PROGRAM"], units[0].header["HPXPIXEL"] = "dark", 99999
+        count = len(units["FIBERMAP"].data)
+    for how in ("already there", "conflict"):
+        if how == "conflict":
+            with fits.open(copy, mode="update") as units:
+                units["B_FLUX"].data *= 2
+        data, report = tmp_path / how, tmp_path / f"{how}.jsonl"
+        # As many processes as files: each file is a part of its own.
+        run = run_ingest(data, "desi_edr_exposures", [folder], workers=3, report=report)
+        lines = [json.loads(line) for line in report.read_text().splitlines()]
+        twice = [line for line in lines if {line["path"], line["other"]} == {str(first), str(copy)}]
+        assert sum(len(line["ids"]) for line in twice) == count
+        assert {line["became"] for line in twice} == {how}
+        assert run.nconflicts == (count if how == "conflict" else 0)
+        service = SpectroscopicService(data)
+        request = QueryRequest("desi_edr_exposures", None, "", ("targetid", "expid"), None, False)
+        rows = [tuple(row.values()) for row in service.query(request).to_pylist()]
+        assert len(rows) == len(set(rows)) > count
+        assert faults(data) == []
 
 
 def test_folders_of_older_versions_are_compared_by_reading(files: Path, tmp_path: Path) -> None:

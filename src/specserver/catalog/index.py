@@ -110,9 +110,11 @@ def build_index(
     with duckdb.connect(str(path / DATABASE)) as connection:
         connection.register("segment_files", _numbered(listed))
         rows = connection.read_parquet(listed, union_by_name=True, filename=True)
-        rows.create_view("segment_rows" if "_version" not in rows.columns else "all_rows")
-        if "_version" in rows.columns:
-            _leave_out_replaced(connection, survey, rows.columns)
+        rows.create_view("all_rows")
+        if unique:
+            _leave_out_others(connection, survey, rows.columns)
+        else:
+            connection.execute("CREATE VIEW segment_rows AS SELECT * FROM all_rows")
         _make_objects(connection, survey, rows.columns)
         columns = {
             str(column): _kind(str(kind))
@@ -127,15 +129,21 @@ def build_index(
     return record_generation(path, names, nrows, columns)
 
 
-def _leave_out_replaced(
+def _leave_out_others(
     connection: duckdb.DuckDBPyConnection, survey: Survey, names: Sequence[str]
 ) -> None:
-    """Make the view of all rows but those that others of their identifier and key replaced."""
-    key = 'coalesce("_key", 0)' if "_key" in names else "0"
-    over = f'PARTITION BY "{survey.id_column.name}", {key}'
-    over += ' ORDER BY coalesce("_version", 0) DESC, filename, "_row"'
+    """Make the view of one row for each identifier and key: that of the newest version.
+
+    Of rows of one version, which two processes of one ingest can have stored, it is the first.
+    """
+    group = f'"{survey.id_column.name}"' + (', coalesce("_key", 0)' if "_key" in names else "")
+    version = 'coalesce("_version", 0)' if "_version" in names else "0"
     parts = ["CREATE VIEW segment_rows AS SELECT * FROM all_rows"]
-    parts += [f"QUALIFY row_number() OVER ({over}) = 1"]
+    # The window takes all columns through a sort; most contexts need none.
+    twice = ["SELECT 1 FROM all_rows GROUP BY", group, "HAVING count(*) > 1 LIMIT 1"]
+    if connection.execute(" ".join(twice)).fetchall():
+        order = f'{version} DESC, filename, "_row"'
+        parts += [f"QUALIFY row_number() OVER (PARTITION BY {group} ORDER BY {order}) = 1"]
     connection.execute(" ".join(parts))
 
 

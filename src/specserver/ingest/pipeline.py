@@ -27,6 +27,7 @@ from ..surveys import find_release
 from .known import Known
 from .plan import Plan, make_plan
 from .report import Note, Report, open_report
+from .twins import find_twins
 from .worker import PartResult, ingest_part
 
 _REFRESH_S: Final = 60.0
@@ -130,7 +131,9 @@ def run_ingest(
         summary.files = plan.known + plan.foreign + sum(len(part) for part in plan.parts)
         summary.already = plan.known
         how = _How(data, context, known, strict, replace)
-        _read_all(how, survey, plan, summary, workers, told, progress)
+        names = _read_all(how, survey, plan, summary, workers, told, progress)
+        if len(plan.parts) > 1:
+            told.add(find_twins(_sources(data, survey, context, names), survey))
         refresh_index(data, survey, context, lambda: segment_names(data, context))
     summary.refused, summary.nrefused = told.refused, told.nrefused
     summary.conflicts, summary.nconflicts = told.conflicts, told.nconflicts
@@ -158,8 +161,7 @@ def _stored(
 ) -> tuple[dict[str, tuple[int, int, int | None]], Known]:
     """Return the files already stored, and the spectra already stored."""
     names = tuple(segment_names(data, context))
-    paths = {name: data / context / name / "objects.parquet" for name in names}
-    table = read_sources(paths, survey.id_column.name)
+    table = _sources(data, survey, context, names)
     known, rows = Known.of(table, survey.id_column.name, survey.id_column.dtype, names)
     # Of a file that was replaced nothing counts, so that it is read again where it comes again.
     table = table.take(pa.array(np.sort(rows)))
@@ -176,6 +178,12 @@ def _stored(
         strict=True,
     )
     return {path: (size, mtime, other) for path, size, mtime, other in files}, known
+
+
+def _sources(data: Path, survey: Survey, context: str, names: Sequence[str]) -> pa.Table:
+    """Return where the spectra of some segments come from, and their digests."""
+    paths = {name: data / context / name / "objects.parquet" for name in names}
+    return read_sources(paths, survey.id_column.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,13 +217,15 @@ def _read_all(
     workers: int,
     told: Report,
     progress: Progress | None,
-) -> None:
-    """Read all parts and commit each segment as soon as it is written."""
+) -> list[str]:
+    """Read all parts and commit each segment as soon as it is written; return their names."""
+    names: list[str] = []
     total = sum(len(part) for part in plan.parts)
     renewed = time.monotonic()
     for result in _results(how, plan, workers, _counter(total, progress)):
         for path, info in result.segments:
             commit_segment(Path(path), info)
+            names.append(info.name)
         told.add(result.notes)
         summary.add(result)
         if time.monotonic() - renewed > _REFRESH_S:
@@ -223,6 +233,7 @@ def _read_all(
                 how.data, survey, how.context, partial(segment_names, how.data, how.context)
             )
             renewed = time.monotonic()
+    return sorted(names)
 
 
 def _counter(total: int, progress: Progress | None) -> Callable[[int], None]:
