@@ -8,9 +8,11 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import google_crc32c
 import httpx
 import numpy as np
 import pyarrow.parquet as pq
@@ -28,6 +30,7 @@ from specserver.digests import NO_DIGESTS, digest_of, read_record, seal
 from specserver.errors import CatalogError, DamagedFile, StoreError
 from specserver.ingest.verify import verify
 from specserver.service import QueryRequest, SpectroscopicService
+from specserver.store import shards
 from specserver.store.layout import list_segments
 from specserver.store.zarr import Segment
 
@@ -182,6 +185,59 @@ def test_a_restored_shard_is_seen(data: Path, sound: flips.Folder, how: str) -> 
         shard.write_bytes(content)
     assert read() == good
     assert damaged_files(data) == []
+
+
+def test_a_sound_array_in_the_place_of_another_is_refused(data: Path, sound: flips.Folder) -> None:
+    first = one(data, "sdss_dr17/seg-*/spectra.zarr/first/c/0")
+    other = (first.parents[2] / "count" / "c" / "0").read_bytes()
+    assert len(first.read_bytes()) == len(other)
+    assert first.read_bytes() != other
+    first.write_bytes(other)
+    with pytest.raises(DamagedFile, match="first/c/0"):
+        SpectroscopicService(data).resolve(sound.ids["sdss_dr17"], "sdss_dr17")
+
+
+def test_a_shard_in_the_place_of_another_is_seen_while_served(
+    data: Path, sound: flips.Folder
+) -> None:
+    context = "sdss_dr17"
+    shard = one(data, f"{context}/seg-*/spectra.zarr/flux/c/0/0")
+    copy = shard.with_name("copy")
+    shutil.copy(shard, copy)
+    with serve(data, sound.tree) as running:
+        spec = SpecClient(context, svc_url=running.url)
+
+        def read() -> bytes:
+            return b"".join(each.tobytes() for each in spec.getSpec(sound.ids[context]))
+
+        good = read()
+        # What is open stays readable: only a look at the place tells that it is another one.
+        shutil.copy(shard.parents[3] / "ivar" / "c" / "0" / "0", shard.with_name("other"))
+        shard.with_name("other").replace(shard)
+        time.sleep(shards._LOOK_S + 0.1)
+        with pytest.raises(StoreError, match=r"flux/c/0/0: has .* were written"):
+            read()
+        assert "flux/c/0/0" in command("verify", "--data", data, code=1)
+        copy.replace(shard)
+        assert read() == good
+        # A restored one, in the place of one that is open, is as good.
+        shutil.copy(shard, copy)
+        copy.replace(shard)
+        assert read() == good
+        time.sleep(shards._LOOK_S + 0.1)
+        assert read() == good
+
+
+def test_a_shard_of_the_same_size_and_other_chunks_is_found_by_verify(data: Path) -> None:
+    shard = one(data, "sdss_dr17/seg-*/spectra.zarr/flux/c/0/0")
+    place = shards.open_shard(str(shard))
+    content = bytearray(shard.read_bytes())
+    index = content[-16_004:-4]
+    index[:16], index[16:32] = index[16:32], index[:16]
+    content[-16_004:] = index + google_crc32c.value(bytes(index)).to_bytes(4, "little")
+    assert len(content) == place.nbytes
+    shard.write_bytes(content)
+    assert "flux/c/0/0" in command("verify", "--data", data, code=1)
 
 
 def test_a_damaged_tree_file_is_refused_or_found(sound: flips.Folder, data: Path) -> None:

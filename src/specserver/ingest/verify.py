@@ -20,6 +20,7 @@ from ..model.survey import Survey
 from ..store.layout import (
     MARKER,
     OBJECTS,
+    is_shard,
     list_contexts,
     list_segments,
     require_folder,
@@ -114,6 +115,8 @@ def _segment(path: Path, survey: Survey, found: Finding) -> None:
     segment = Segment(path)
     segment.require_survey(survey)
     found.nspec, found.nbytes = segment.nspec, segment.verify()
+    # Each chunk is sound; whether it is one of this shard is left to be seen.
+    check_listed(path / MARKER, filter(is_shard, segment.info.digests))
     if not segment.info.digests:
         found.notes.append(NO_DIGESTS)
     rows = pq.read_table(path / OBJECTS)

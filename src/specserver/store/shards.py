@@ -8,10 +8,12 @@ its own; laying seven thousand of them end to end took three times as long as re
 import os
 import struct
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
+from time import monotonic
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 import google_crc32c
@@ -19,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from numcodecs import blosc
 
-from ..damage import damaged, identity, identity_of
+from ..damage import Identity, damaged, identity, identity_of
 from ..errors import StoreError
 
 SHARD: Final = 1000
@@ -31,6 +33,10 @@ _OPEN_FILES: Final = 400
 # Blosc-1 frame header: uncompressed and compressed size, little-endian, at bytes 4 and 12.
 _FRAME: Final = struct.Struct("<4xI4xI")
 _DAMAGED: Final = "a chunk's checksum is wrong: restore the file"
+_LOOK_S: Final = 1.0
+"""Seconds between two looks whether an open shard still is the file in its place: one takes as
+long as finding rows in it."""
+_MOST_LOOKS: Final = 10_000
 # Linux can say whether the bytes are in memory; elsewhere every read may wait for the disk.
 _AT_ONCE: Final = getattr(os, "RWF_NOWAIT", None)
 _Found = TypeVar("_Found")
@@ -46,29 +52,28 @@ class ShardFile:
         except OSError as error:
             raise damaged(path, str(error.strerror)) from error
         weakref.finalize(self, os.close, self.handle)
-        self.state = identity_of(os.fstat(self.handle))
+        status = os.fstat(self.handle)
+        self.state, self.nbytes = identity_of(status), status.st_size
         self.offsets, self.sizes = self._index()
 
     def _index(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return where each frame begins, and its bytes without the checksum; 1D[SHARD] each."""
         size = 16 * SHARD + _CRC_BYTES
-        whole = os.fstat(self.handle).st_size
-        encoded = os.pread(self.handle, size, max(whole - size, 0))
+        encoded = os.pread(self.handle, size, max(self.nbytes - size, 0))
         if len(encoded) != size or not _intact(encoded[:-_CRC_BYTES], encoded[-_CRC_BYTES:]):
             raise self.fault("the shard's index is damaged: restore the file")
         index = np.frombuffer(encoded, "<u8", 2 * SHARD).reshape(SHARD, 2)
         there = index[:, 0] != _ABSENT
         offsets = np.where(there, index[:, 0], 0).astype(np.int64)
         sizes = np.where(there, index[:, 1] - np.uint64(_CRC_BYTES), 0).astype(np.int64)
-        if ((sizes < 0) | (offsets + sizes > whole)).any():
+        if ((sizes < 0) | (offsets + sizes > self.nbytes)).any():
             raise self.fault("the shard's index is damaged: restore the file")
         return offsets, sizes
 
     def fault(self, reason: str) -> Exception:
         """Return the error for bytes that cannot be read, or are not those that were written."""
         if identity(Path(self.path)) != self.state:
-            # Looked at here only: for each frame it would cost as much as reading it.
-            _renewals[self.path] = _renewals.get(self.path, 0) + 1
+            _looks.pop(self.path, None)
             return _Replaced(self.path)
         return damaged(self.path, reason)
 
@@ -241,43 +246,62 @@ def by_shard(rows: npt.NDArray[np.integer]) -> ShardRows:
     return ShardRows(places, [(shard, mine.tolist(), within[mine]) for shard, mine in parts])
 
 
-def shard_frames(path: str, wanted: ShardRows) -> ShardFrames:
+def shard_frames(
+    path: str, wanted: ShardRows, written: Mapping[str, int] = MappingProxyType({})
+) -> ShardFrames:
     """Return the frames of some rows of the array at ``path``, yet to be read.
+
+    Parameters
+    ----------
+    written : path of a shard → bytes that were written of it; what is not stated is not compared
 
     Raises
     ------
     DamagedFile
         A shard is missing, its index is damaged, or a row is not in it.
     """
-    return _once_more(lambda: _found(path, wanted), lambda: _found(path, wanted))
+    found = partial(_found, path, wanted, written)
+    return _once_more(found, found)
 
 
-def _found(path: str, wanted: ShardRows) -> ShardFrames:
+def _found(path: str, wanted: ShardRows, written: Mapping[str, int]) -> ShardFrames:
     """Return where the frames are in the files that there are."""
     sizes = np.zeros(len(wanted.rows), np.int64)
     places: list[Any] = [None] * len(wanted.rows)
     for shard, mine, within in wanted.shards:
         file = open_shard(f"{path}/c/{shard}/0")
+        nbytes = written.get(file.path, file.nbytes)
+        if nbytes != file.nbytes:
+            raise file.fault(f"has {file.nbytes} bytes where {nbytes} were written: restore it")
         sizes[mine] = file.sizes[within]
         for index, offset in zip(mine, file.offsets[within].tolist(), strict=True):
             places[index] = (file, offset)
     if not sizes.all():
         row = int(np.argmin(sizes))
         raise places[row][0].fault(f"row {wanted.rows[row]} is not in its shard: restore the file")
-    return ShardFrames(sizes, places, lambda: shard_frames(path, wanted))
+    return ShardFrames(sizes, places, partial(shard_frames, path, wanted, written))
 
 
-_renewals: dict[str, int] = {}
-"""By path, how often a shard was found to be another file than the one that was open."""
+_looks: dict[str, tuple[float, Identity]] = {}
+"""By path, when a shard was looked at last, and what it was then."""
 
 
 def open_shard(path: str) -> ShardFile:
-    """Return a shard open for reading; the same object while the file is in use, and sound."""
-    return _open_shard(path, _renewals.get(path, 0))
+    """Return a shard open for reading; the same object while the file is in use, and in its place.
+
+    Another file in its place is seen within a second.
+    """
+    now = monotonic()
+    look = _looks.get(path)
+    if look is None or now - look[0] > _LOOK_S:
+        if len(_looks) >= _MOST_LOOKS:
+            _looks.clear()
+        look = _looks[path] = now, identity(Path(path))
+    return _open_shard(path, look[1])
 
 
 @lru_cache(maxsize=_OPEN_FILES)
-def _open_shard(path: str, renewals: int) -> ShardFile:
-    """Return a shard opened once more for each time that it was renewed."""
-    del renewals
+def _open_shard(path: str, state: Identity) -> ShardFile:
+    """Return a shard as it is at a time."""
+    del state
     return ShardFile(path)

@@ -21,7 +21,7 @@ _FORMAT = 1
 _NAME = "tree.json"
 _DAMAGED: Final = "damaged; declare the tree anew"
 FINGERPRINT: Final = np.dtype([("id", "<u8"), ("size", "<i8"), ("mtime_ns", "<i8"), ("crc", "<u4")])
-"""Of one file: identifier of its spectrum, bytes, time of change, and crc32c of its bytes."""
+"""Of one file: identifier of its spectrum, bytes, time of change, and CRC-32 of its bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Fingerprints:
 
 
 def crc_of(path: Path) -> int:
-    """Return the crc32c of a file."""
+    """Return the CRC-32 of a file."""
     return int(digest_of(path).split()[1], 16)
 
 

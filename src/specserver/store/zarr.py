@@ -33,7 +33,7 @@ from ..damage import Identity, damaged, identity
 from ..errors import BadParameter, DamagedFile
 from ..model.grid import Grid, PixelRange, grid_from_dict
 from ..model.survey import Survey, Vector
-from .layout import MARKER, check_segment
+from .layout import MARKER, check_segment, is_shard
 from .shards import SHARD, ShardFrames, by_shard, shard_frames
 
 _CACHE_BYTES: Final = 256 * 2**20
@@ -66,6 +66,11 @@ class Segment:
         self.folder = path
         self.path = path / "spectra.zarr"
         self.info = check_segment(path)
+        self._written = {
+            f"{path}/{name}": int(one.split()[0])
+            for name, one in self.info.digests.items()
+            if is_shard(name)
+        }
         self._opened: dict[str, Any] = {}
         group = self._group()
         try:
@@ -166,7 +171,9 @@ class Segment:
     ) -> dict[str, ShardFrames]:
         """Return the frames of some rows of each vector, yet to be read."""
         wanted = by_shard(rows)
-        return {name: shard_frames(f"{self.path}/{name}", wanted) for name in vectors}
+        return {
+            name: shard_frames(f"{self.path}/{name}", wanted, self._written) for name in vectors
+        }
 
     def _whole(
         self, name: str, values: Mapping[str, npt.NDArray[Any]], pixels: PixelRange
