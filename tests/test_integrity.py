@@ -24,6 +24,7 @@ from conftest import without_digests
 from serving import serve
 from specserver.catalog.generation import current_generation
 from specserver.catalog.index import index_folder
+from specserver.catalog.vac import index_of
 from specserver.client.api import SpecClient
 from specserver.damage import damaged_files
 from specserver.digests import NO_DIGESTS, digest_of, read_record, seal
@@ -344,6 +345,34 @@ def test_a_read_only_folder_with_a_stale_index_is_served(
         lines = done.stderr.strip().splitlines()
         assert "Read-only file system" in lines[-1], (words, done.stderr)
         assert len(lines) == 1, (words, done.stderr)
+
+
+def test_a_read_only_folder_with_an_index_of_an_older_format_says_what_to_do(
+    read_only: Path, data: Path, sound: flips.Folder
+) -> None:
+    table = f"{flips.SEGMENTS}.{flips.TABLE}"
+    folders = [index_folder(data, "desi_edr"), index_of(data, flips.SEGMENTS, flips.TABLE)]
+    for folder in folders:
+        info = current_generation(folder)
+        assert info is not None
+        record = folder / info.name / "index.json"
+        old = json.loads(record.read_bytes()) | {"format": 2}
+        del old["digests"], old["digest"]
+        record.write_text(json.dumps(old))
+    told = r"Read-only.* is of format 2, and this version reads 3: serve .* once where it can be"
+    with serve(read_only, sound.tree) as running:
+        spec = SpecClient(svc_url=running.url)
+        with pytest.raises(CatalogError, match=told):
+            spec.getSpec(sound.ids["desi_edr"], context="desi_edr")
+        with pytest.raises(CatalogError, match=told):
+            spec.query(constraint="number > 0", fields="number", catalog=table)
+        # All else is served.
+        context = flips.SEGMENTS
+        assert len(spec.getSpec(sound.ids[context], context=context))
+    command("verify", "--data", read_only)
+    # Where the folder can be written to they are made again, unasked.
+    assert not flips.ask(sound, data)[1]
+    assert not flips.ask(sound, read_only)[1]
 
 
 def test_what_killed_writers_left_is_removed(data: Path, sound: flips.Folder) -> None:

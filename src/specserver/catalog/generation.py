@@ -12,9 +12,11 @@ A generation that is damaged is never read: the next one who needs it makes anot
 folder can be written to.
 """
 
+import errno
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
@@ -101,7 +103,20 @@ def refresh_generation(
                 return present
             return _made(folder, names, build)
     except OSError as error:
-        raise CatalogError(f"{folder}: the index cannot be made ({error.strerror})") from error
+        raise CatalogError(_cannot(folder, error)) from error
+
+
+def _cannot(folder: Path, error: OSError) -> str:
+    """Return why an index cannot be made, and what to do where the folder cannot be written to."""
+    told = f"{folder}: the index cannot be made ({error.strerror})"
+    if error.errno not in {errno.EROFS, errno.EACCES, errno.EPERM}:
+        return told
+    with suppress(OSError, ValueError, DamagedFile):
+        name = (folder / _CURRENT).read_text("utf-8").strip()
+        other = read_record(folder / name / _RECORD).values.get("format")
+        if other != _FORMAT:
+            told += f"; that which is there is of format {other}, and this version reads {_FORMAT}"
+    return f"{told}: serve the data once where it can be written to, then copy {folder.name}/ here"
 
 
 def record_generation(
