@@ -124,7 +124,7 @@ def test_a_file_is_not_aligned_or_cut(
 def fragile(mock_survey: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A service whose original files, but the last two, tests may spoil."""
     folder = tmp_path_factory.mktemp("fragile")
-    for path in sorted(mock_survey.rglob("spec-*.fits"))[:7]:
+    for path in sorted(mock_survey.rglob("spec-*.fits"))[:8]:
         shutil.copy2(path, folder)
     data = tmp_path_factory.mktemp("fragile-data")
     run_ingest(data, "sdss_dr17", [folder], workers=1)
@@ -157,12 +157,22 @@ def replaced_by_a_pipe(path: Path) -> None:
     os.mkfifo(path)
 
 
+def flipped(path: Path) -> None:
+    """Change one bit, and nothing that tells of it."""
+    status = path.stat()
+    content = bytearray(path.read_bytes())
+    content[50_000] ^= 4
+    path.write_bytes(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
 SPOILT = (
     (gone, "reach"),
     (cut, "bytes then"),
     (touched, "time of change"),
     (linked_elsewhere, "changed|reach"),
     (replaced_by_a_pipe, "no file"),
+    (flipped, "bytes are not those that were read"),
 )
 
 

@@ -28,9 +28,10 @@ from specserver.catalog.vac import index_of
 from specserver.client.api import SpecClient
 from specserver.damage import damaged_files
 from specserver.digests import NO_DIGESTS, digest_of, read_record, seal
-from specserver.errors import CatalogError, DamagedFile, StoreError
+from specserver.errors import CatalogError, DamagedFile, NoOriginal, StoreError
 from specserver.ingest.verify import verify
 from specserver.service import QueryRequest, SpectroscopicService
+from specserver.service.originals import original_files
 from specserver.store import shards
 from specserver.store.layout import list_segments
 from specserver.store.zarr import Segment
@@ -254,6 +255,29 @@ def test_a_damaged_tree_file_is_refused_or_found(sound: flips.Folder, data: Path
     assert file.name in command("verify", "--data", data, code=1)
     os.utime(file)
     assert file.name in command("verify", "--data", data, code=1)
+
+
+def test_an_original_of_a_tree_is_sent_as_it_was_declared(sound: flips.Folder, data: Path) -> None:
+    tree = data.parent / "tree"
+    shutil.copytree(sound.tree, tree)
+    command("tree", "add", flips.TREE, tree, "--data", data,
+            *(word for one in flips._REDUCTIONS for word in ("--run2d", one)))  # fmt: skip
+    service = SpectroscopicService(data)
+
+    def files() -> int:
+        selection = service.resolve(sound.ids[flips.TREE], flips.TREE)
+        return len(list(original_files(selection)))
+
+    assert files() == len(sound.ids[flips.TREE])
+    # Read once, and remembered by its size and time, which damage leaves as they were.
+    file = min(tree.rglob("spec-*.fits"))
+    status = file.stat()
+    flip(file, 60_000)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    with pytest.raises(NoOriginal, match=f"{file.name} is damaged"):
+        files()
+    os.utime(file)
+    assert files() == len(sound.ids[flips.TREE])
 
 
 def test_targets_that_are_damaged_are_not_believed(data: Path, sound: flips.Folder) -> None:

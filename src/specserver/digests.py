@@ -47,6 +47,11 @@ def digest_of(path: Path) -> str:
     return f"{size} {crc:08x}"
 
 
+def crc_of(path: Path) -> int:
+    """Return the CRC-32 of a file."""
+    return int(digest_of(path).split()[1], 16)
+
+
 def digests_of(folder: Path, names: Iterable[str]) -> dict[str, str]:
     """Return the digests of files by their paths from a folder."""
     return {name: digest_of(folder / name) for name in names}

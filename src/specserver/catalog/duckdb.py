@@ -188,6 +188,10 @@ class Catalog:
         deadline.check()
         return table
 
+    def holds(self, column: str) -> bool:
+        """Return whether there is a column, hidden or not: older versions wrote fewer."""
+        return column in self.info.columns
+
     def columns_of(self, fields: Sequence[str], rows: Rows) -> pa.Table:
         """Return columns of rows, in the order of ``rows``, duplicates kept."""
         return self._mapped.take(fields, rows)

@@ -10,6 +10,7 @@ _row       int32   row in the segment's arrays
 _source    text    path of the original file
 _size      int64   its size in bytes
 _mtime_ns  int64   its time of last change
+_crc       int64   CRC-32 of its bytes
 _key       int64   what tells spectra of one id apart; only where they can share one
 _digest    int64   digest of its vectors, see `ingest.digest`
 _row_dig…  int64   `_row_digest`: digest of its catalogue values
@@ -44,6 +45,8 @@ class Source:
     path: str
     size: int
     mtime_ns: int
+    crc: int
+    """CRC-32 of its bytes."""
     beside: int = 0
     """Digest of the state of files that were read along with it; 0: there are none."""
 
@@ -96,6 +99,7 @@ def write_objects(
     columns["_source"] = pa.array([source.path for source in sources], pa.string())
     columns["_size"] = pa.array([source.size for source in sources], pa.int64())
     columns["_mtime_ns"] = pa.array([source.mtime_ns for source in sources], pa.int64())
+    columns["_crc"] = pa.array([source.crc for source in sources], pa.int64())
     if digests:
         columns["_digest"] = pa.array([one.vectors for one in digests], pa.int64())
         columns["_row_digest"] = pa.array([one.row for one in digests], pa.int64())

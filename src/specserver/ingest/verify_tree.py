@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Final
 
-from ..digests import NO_DIGESTS
+from ..digests import NO_DIGESTS, crc_of
 from ..errors import StoreError
 from ..store.fits import FitsTree
-from ..store.trees import crc_of, read_fingerprints, read_tree
+from ..store.trees import read_fingerprints, read_tree
 from ..surveys import find_release
 
 _SHOWN: Final = 10

@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import __version__
 from ..catalog.objects import Digests, Source, sky_order, write_objects
+from ..digests import crc_of
 from ..errors import BadFile, IngestError, StoreError
 from ..model.survey import FileKey, RawSpectrum, Survey
 from ..ops.reading import read_spectra
@@ -78,6 +79,7 @@ def ingest_part(
             done = 0
         try:
             status = key.path.stat()
+            crc = crc_of(key.path)
             beside = beside_digest(survey, key.path)
             found = read_spectra(survey.reader, key.path)
         except (BadFile, OSError) as error:
@@ -85,7 +87,7 @@ def ingest_part(
             continue
         result.read += 1
         result.nbytes_in += status.st_size
-        source = Source(str(key.path), status.st_size, status.st_mtime_ns, beside)
+        source = Source(str(key.path), status.st_size, status.st_mtime_ns, crc, beside)
         held.add(choose(taken, found, source, result), source)
     tell(done)
     held.write()

@@ -73,14 +73,18 @@ def recorded(
     columns: list[str],
     take: np.ndarray[tuple[int], np.dtype[np.int64]] | None = None,
 ) -> pa.Table:
-    """Return columns of the catalogue of some spectra or all, hidden ones too, in their order."""
+    """Return columns of the catalogue of some spectra or all, hidden ones too, in their order.
+
+    Those that an older version did not write are null, or left out where no spectrum has them.
+    """
     chosen = np.arange(selection.nspec) if take is None else take
     where = selection.holding[chosen]
     parts, order = [], []
     for number in np.unique(where).tolist():
         mine = np.flatnonzero(where == number)
         catalog = selection.holdings[number].catalog
-        parts.append(catalog.columns_of(columns, selection.rows[chosen[mine]]))
+        held = [name for name in columns if catalog.holds(name)]
+        parts.append(catalog.columns_of(held, selection.rows[chosen[mine]]))
         order.append(mine)
     if not parts:
         return pa.table({name: pa.nulls(0, pa.string()) for name in columns})

@@ -1,7 +1,7 @@
 """FITS files of spectra: the originals, by their recorded paths, or rebuilt from the store.
 
 Nothing but a path that the ingest recorded is ever opened, and only while the file has the size
-and the time of change that were recorded with it.
+and the time of change that were recorded with it; its bytes must be the same as well.
 """
 
 import os
@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from .. import __version__
+from ..damage import damaged
 from ..errors import NoOriginal
 from ..formats.fits import Rebuilt, spectrum_file
 from .cells import batches
@@ -43,6 +45,8 @@ class _Source:
     path: Path
     size: int
     mtime_ns: int
+    crc: int | None
+    """CRC-32 of its bytes; None: an older version read it."""
 
     def fault(self, status: os.stat_result) -> str:
         """Return what is wrong with the file as it is now; nothing when it is the one read."""
@@ -91,9 +95,11 @@ def rebuilt_files(selection: Selection) -> Iterator[SpectrumFile]:
 
 def _sources(selection: Selection) -> list[_Source]:
     """Return what is recorded of the original file of each spectrum."""
-    table = recorded(selection, ["_source", "_size", "_mtime_ns"])
-    columns = (table.column(name).to_pylist() for name in table.column_names)
-    return [_Source(Path(path), size, mtime) for path, size, mtime in zip(*columns, strict=True)]
+    table = recorded(selection, ["_source", "_size", "_mtime_ns", "_crc"])
+    if "_crc" not in table.column_names:
+        table = table.append_column("_crc", pa.nulls(table.num_rows, pa.int64()))
+    columns = (table.column(name).to_pylist() for name in ("_source", "_size", "_mtime_ns", "_crc"))
+    return [_Source(Path(path), *known) for path, *known in zip(*columns, strict=True)]
 
 
 def _look(source: _Source) -> str:
@@ -128,6 +134,10 @@ def _read(source: _Source, number: int) -> bytes:
             data = b"" if fault else file.read()
     except OSError as error:
         fault = f"is out of the service's reach ({error.strerror})"
+    if not fault and source.crc not in {None, crc32(data)}:
+        # A disk that forgets leaves size and time as they were.
+        damaged(source.path, "its bytes are not those that were read: restore the file")
+        fault = "is damaged: its bytes are not those that were read"
     if fault:
         raise NoOriginal([number], f"{source.path.name} {fault}")
     return data

@@ -33,6 +33,9 @@ class Finder(Protocol):
     def spelling(self, field: str) -> str:
         """Return the one spelling of a column name; raise `UnknownField` for none."""
 
+    def holds(self, column: str) -> bool:
+        """Return whether there is a column, hidden or not: older versions wrote fewer."""
+
     def columns_of(self, fields: Sequence[str], rows: Rows) -> pa.Table:
         """Return columns of rows, in the order of ``rows``, duplicates kept."""
 

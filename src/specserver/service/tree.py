@@ -10,11 +10,12 @@ import pyarrow as pa
 
 from ..catalog.deadline import Deadline
 from ..catalog.duckdb import Place, Rows
+from ..digests import crc_of
 from ..errors import StoreError, TooMuch, UnknownField
 from ..model.idtext import IdPattern, Span
 from ..model.survey import Release, Survey
 from ..store.fits import FitsBlock, FitsTree, TreeFile
-from ..store.trees import FINGERPRINT, Fingerprints, TreeInfo, crc_of, write_tree
+from ..store.trees import FINGERPRINT, Fingerprints, TreeInfo, write_tree
 from ..surveys import find_release
 
 MAX_FILES: Final = 20_000
@@ -129,6 +130,10 @@ class TreeShelf:
         if name not in (known := self.columns):
             raise UnknownField(field, sorted(known))
         return name
+
+    def holds(self, column: str) -> bool:
+        """Return whether there is a column, hidden or not."""
+        return column.startswith("_") or column in self.columns
 
     def columns_of(self, fields: Sequence[str], rows: Rows) -> pa.Table:
         """Return columns of rows: from the files' own tables, or hidden ones of the files."""

@@ -188,7 +188,13 @@ class FitsTree:
         """
         size, mtime_ns = _version(file.path)
         self._read(file, size, mtime_ns)
-        return {"_source": str(file.path), "_size": size, "_mtime_ns": mtime_ns}
+        about: dict[str, str | int] = {
+            "_source": str(file.path),
+            "_size": size,
+            "_mtime_ns": mtime_ns,
+        }
+        one = None if self._fingerprints is None else self._fingerprints.of(file.id, size, mtime_ns)
+        return about if one is None else {**about, "_crc": int(one["crc"])}
 
     def folders(self) -> dict[str, list[Path]]:
         """Return the folders of spectra that the tree has of each of its reductions."""

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..damage import damaged
-from ..digests import check_files, digest_of, read_record, seal
+from ..digests import check_files, crc_of, digest_of, read_record, seal
 from ..errors import StoreError
 from ..files import EVERYONE_READS, remove_drafts, replace_file
 
@@ -61,6 +61,12 @@ class Fingerprints:
         known = at < len(self.rows) and int(self.rows["id"][at]) == number
         return self.rows[at] if known else None
 
+    def of(self, number: int, size: int, mtime_ns: int) -> Any | None:
+        """Return the fingerprint of a file of a size and time; None when it is another by now."""
+        one = self.find(number)
+        same = one is not None and (int(one["size"]), int(one["mtime_ns"])) == (size, mtime_ns)
+        return one if same else None
+
     def check(self, number: int, path: Path, size: int, mtime_ns: int) -> None:
         """Refuse a file that says that it is the one of old, and has other bytes.
 
@@ -71,15 +77,9 @@ class Fingerprints:
         DamagedFile
             Its bytes are not what they were.
         """
-        one = self.find(number)
-        same = one is not None and (int(one["size"]), int(one["mtime_ns"])) == (size, mtime_ns)
-        if same and one is not None and crc_of(path) != int(one["crc"]):
+        one = self.of(number, size, mtime_ns)
+        if one is not None and crc_of(path) != int(one["crc"]):
             raise damaged(path, "its bytes are not those that were declared: restore the file")
-
-
-def crc_of(path: Path) -> int:
-    """Return the CRC-32 of a file."""
-    return int(digest_of(path).split()[1], 16)
 
 
 def tree_file(data: Path, context: str) -> Path:
