@@ -1,6 +1,5 @@
 """What costs much is pruned, waits in the heavy lane, and ends when its time is up."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from specserver.auth import ANONYMOUS
-from specserver.catalog import duckdb as duckdb_room
 from specserver.catalog.deadline import Deadline
 from specserver.errors import BadConstraint, QueryTimeout, TooMuch
 from specserver.model import region
@@ -168,17 +166,3 @@ def test_groups_within_each_other_are_counted(service: SpectroscopicService, gro
     assert service.query(QueryRequest(constraint=some)).num_rows >= 0
     with pytest.raises(BadConstraint, match=r"more than 100 groups.*ask in parts"):
         service.query(QueryRequest(constraint=" and ".join([group] * 620)))
-
-
-def test_the_database_has_bounds(mock_data: Path, tmp_path: Path) -> None:
-    # Of one file a process has one database, which keeps its bounds.
-    data = Path(shutil.copytree(mock_data, tmp_path / "data"))
-    known = dict(duckdb_room._OPEN)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(duckdb_room, "_OPEN", known)
-        duckdb_room.bound_databases(300 * 2**20, 1)
-        catalog = SpectroscopicService(data).archive.holding("default").catalog
-    with catalog._cursor() as cursor:
-        asked = "SELECT current_setting('memory_limit'), current_setting('threads')"
-        assert cursor.sql(asked).fetchall() == [("300.0 MiB", 1)]
-    catalog.close()

@@ -98,13 +98,13 @@ class Settings(BaseSettings):
     database_memory_bytes: int = Field(
         default=2**30,
         ge=2**26,
-        title="Bytes of memory that the database of one catalogue may take",
+        title="Bytes of memory that the database may take",
         description="To answer conditions, in each process; a query that needs more is refused.",
     )
     database_threads: int = Field(
         default=2,
         ge=1,
-        title="Threads of the database of one catalogue",
+        title="Threads of the database",
         description="In each process; there is a process for each core.",
     )
     query_timeout_s: float = Field(

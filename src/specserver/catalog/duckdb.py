@@ -25,6 +25,7 @@ from ..model.idtext import IdPattern
 from ..model.region import Cone, Polygon
 from ..model.survey import Survey
 from .constraint import Condition
+from .database import Attached
 from .deadline import NEVER, Deadline
 from .generation import DATABASE, IndexInfo, check_generation
 from .healpix import cover
@@ -33,22 +34,10 @@ from .mapped import MappedColumns, Rows
 from .nearby import SkyColumns
 from .partsearch import PartSearch, spans_of
 
-__all__ = ["Catalog", "Place", "Rows", "bound_databases"]
+__all__ = ["Catalog", "Place", "Rows"]
 
-_OPEN: Final[dict[str, str | bool | int | float | list[str]]] = {
-    "access_mode": "READ_ONLY",
-    "enable_external_access": False,
-    "lock_configuration": True,
-}
 _CORRUPT: Final = "Corrupt database"
 """What the database says of a file whose blocks are not those that it wrote, whatever it raises."""
-
-
-def bound_databases(memory_bytes: int, threads: int) -> None:
-    """Bound what each database that this process opens from now on takes to answer."""
-    _OPEN.update(memory_limit=f"{max(1, memory_bytes // 2**20)}MiB", threads=threads)
-
-
 # Runs of candidates nearer than this are read as one: testing so many rows in vain takes as long
 # as setting out once more.
 _GAP_ROWS: Final = 64
@@ -88,13 +77,14 @@ class Catalog:
         self._columns = load_sidecars(path, info.nrows, survey.id_column.dtype)
         self._mapped = MappedColumns(path, info.nrows)
         self._parts = PartSearch(self._mapped, survey.id_parts, info.nrows)
-        self._database = path / DATABASE
+        self._file = path / DATABASE
         self.is_damaged = False
         """Whether the database was found damaged since it was opened."""
         try:
-            self._connection = duckdb.connect(str(self._database), config=_OPEN)
+            self._database = Attached(data, self._file)
         except duckdb.Error as error:
-            raise damaged(self._database, f"cannot be opened ({error})") from error
+            raise damaged(self._file, f"cannot be opened ({error})") from error
+        self._objects = self._database.objects
 
     @cached_property
     def columns(self) -> dict[str, str]:
@@ -232,7 +222,7 @@ class Catalog:
         *names, last = self.survey.id_parts
         equal = " AND ".join(f'p."{name}" = o."{name}"' for name in names)
         query = f'SELECT p.asking, o._index AS "row", o."{last}" AS reduction'
-        query += f" FROM asked p JOIN objects o ON {equal}"
+        query += f" FROM asked p JOIN {self._objects} o ON {equal}"
         with self._cursor() as cursor:
             cursor.register("asked", parts)
             return _table(cursor.sql(query))
@@ -247,8 +237,8 @@ class Catalog:
         return int(self._columns["primary"].sum()) if primary else self.info.nrows
 
     def close(self) -> None:
-        """Close the database; memory-mapped columns go with the object."""
-        self._connection.close()
+        """Let the database go; memory-mapped columns go with the object."""
+        self._database.close()
 
     def _plain(self, rows: Rows | None, *, primary: bool) -> Rows:
         """Return the rows to look at, ascending, without asking the database."""
@@ -266,7 +256,10 @@ class Catalog:
             if not len(rows):
                 return rows
         handed = rows is not None and len(rows) <= _HANDED_ROWS
-        parts = ["SELECT o._index FROM", "candidates o" if handed else "objects o"]
+        parts = [
+            "SELECT o._index FROM",
+            "candidates o" if handed else f"{self._database.objects} o",
+        ]
         where: list[str] = []
         params: list[Any] = []
         if rows is not None and not handed:
@@ -299,7 +292,10 @@ class Catalog:
     def _cursor(self, deadline: Deadline = NEVER) -> Iterator[duckdb.DuckDBPyConnection]:
         """Lend a cursor of its own to one question; interrupt it when time is up."""
         deadline.check()
-        cursor = self._connection.cursor()
+        try:
+            cursor = self._database.cursor()
+        except duckdb.Error as error:
+            raise CatalogError(f"{self._file}: cannot be opened ({error})") from error
         left_s = deadline.left_s
         timer = None if left_s is None else threading.Timer(left_s, cursor.interrupt)
         if timer:
@@ -316,9 +312,10 @@ class Catalog:
                 f"a value in the condition does not fit its column: {error}"
             ) from error
         except duckdb.Error as error:
+            self._database.failed(error)
             if _CORRUPT in str(error):
                 self.is_damaged = True
-                raise damaged(self._database, f"cannot be read ({error})") from error
+                raise damaged(self._file, f"cannot be read ({error})") from error
             raise CatalogError(f"the catalogue refused the query: {error}") from error
         finally:
             if timer:

@@ -1,0 +1,255 @@
+"""One database answers the conditions of all catalogues of a data folder, within one bound."""
+
+import gc
+import shutil
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from specserver.catalog import database as room
+from specserver.catalog.database import Attached
+from specserver.catalog.duckdb import Catalog
+from specserver.catalog.index import current_index, refresh_index
+from specserver.errors import CatalogError, DamagedFile
+from specserver.files import replace_file
+from specserver.ingest import run_ingest
+from specserver.service import QueryRequest, SpectroscopicService
+from specserver.service.tables import attach_table
+from specserver.store.layout import segment_names
+
+FIRST, SECOND = "sdss_dr17", "sdss_dr16"
+ASKED = QueryRequest(constraint="z > -1 or z < 0", primary=False)
+
+
+@pytest.fixture(autouse=True)
+def _bounds() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(room, "_bounds", {})
+        yield
+
+
+@pytest.fixture(scope="module")
+def made(mock_survey: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with two contexts and a table."""
+    folder = tmp_path_factory.mktemp("database") / "data"
+    some = sorted(mock_survey.rglob("spec-*.fits"))[:12]
+    for context in (FIRST, SECOND):
+        run_ingest(folder, context, some, workers=1)
+    service = SpectroscopicService(folder)
+    table = folder.parent / "table.csv"
+    ids = service.query(QueryRequest()).column("specobjid").to_pylist()
+    table.write_text("\n".join(["specobjid,score", *(f"{one},1.5" for one in ids)]), "utf-8")
+    attach_table(service.archive, FIRST, "scores", table)
+    return folder
+
+
+@pytest.fixture
+def data(made: Path, tmp_path: Path) -> Path:
+    """A copy in a folder with a difficult name."""
+    return Path(shutil.copytree(made, tmp_path / "it's; the 'data'", symlinks=True))
+
+
+def open_files(data: Path, name: str = "") -> list[str]:
+    """Return the paths of the files of a data folder that this process has open."""
+    found = []
+    for handle in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found.append(str(handle.readlink()))
+    return sorted(one for one in found if str(data) in one and name in one)
+
+
+def open_databases(data: Path) -> list[str]:
+    return open_files(data, "catalog.duckdb")
+
+
+def another_generation(data: Path) -> None:
+    """Bring another generation of the first context's index into use."""
+    folder = data / FIRST / "index"
+    info = current_index(data, FIRST)
+    assert info is not None
+    others = [path.name for path in folder.glob("gen-*") if path.name != info.name]
+    if others:
+        replace_file(folder / "CURRENT", others[0].encode())
+    else:
+        survey = SpectroscopicService(data).archive.survey(FIRST)
+        refresh_index(data, survey, FIRST, partial(segment_names, data, FIRST), bad=info.name)
+    assert current_index(data, FIRST) != info
+
+
+def settings_of(catalog: Catalog, *names: str) -> list[object]:
+    with catalog._cursor() as cursor:
+        asked = ", ".join(f"current_setting('{name}')" for name in names)
+        return list(cursor.sql(f"SELECT {asked}").fetchall()[0])
+
+
+def test_contexts_and_tables_share_one_database_and_its_bounds(data: Path) -> None:
+    room.bound_databases(300 * 2**20, 1)
+    service = SpectroscopicService(data)
+    nrows = [
+        service.query(QueryRequest(constraint="z > -1", catalog=name, primary=False)).num_rows
+        for name in (f"{FIRST}.specobjall", f"{SECOND}.specobjall")
+    ]
+    scores = QueryRequest(constraint="score > 1", catalog=f"{FIRST}.scores", primary=False)
+    assert service.query(scores).num_rows > 0
+    assert nrows[0] == nrows[1] > 0
+    catalogs = [
+        service.archive.holding(FIRST).catalog,
+        service.archive.holding(SECOND).catalog,
+        service.archive.table(FIRST, "scores", primary=False).catalog,
+    ]
+    assert len({id(one._database._database) for one in catalogs}) == 1
+    assert len(open_databases(data)) == 3
+    for catalog in catalogs:
+        assert settings_of(catalog, "memory_limit", "threads") == ["300.0 MiB", 1]
+    # Another service in the same process shares it too.
+    again = SpectroscopicService(data).archive.holding(FIRST).catalog
+    assert again._database._database is catalogs[0]._database._database
+    assert len(open_databases(data)) == 3
+
+
+def test_no_statement_reaches_a_file_outside(data: Path) -> None:
+    catalog = SpectroscopicService(data).archive.holding(FIRST).catalog
+    secret = data.parent / "secret.csv"
+    secret.write_text("a\n1\n", "utf-8")
+    for statement in (
+        f"SELECT * FROM read_csv('{secret}')",
+        f"SELECT * FROM read_text('{secret}')",
+        f"COPY (SELECT 1) TO '{data.parent.parent / 'out.csv'}'",
+        f"ATTACH '{data.parent / 'other.duckdb'}'",
+        "SET enable_external_access = true",
+        "SET memory_limit = '9GB'",
+        "INSTALL httpfs",
+        f"DELETE FROM {catalog._objects}",
+    ):
+        with pytest.raises(CatalogError), catalog._cursor() as cursor:
+            cursor.execute(statement.replace("it's", "it''s").replace("'data'", "''data''"))
+
+
+def test_a_context_that_is_a_link_has_a_database_of_its_own(data: Path, tmp_path: Path) -> None:
+    (data / SECOND).rename(tmp_path / "elsewhere")
+    (data / SECOND).symlink_to(tmp_path / "elsewhere")
+    service = SpectroscopicService(data)
+    tables = [
+        service.query(QueryRequest(constraint="z > -1", catalog=f"{name}.specobj"))
+        for name in (FIRST, SECOND)
+    ]
+    assert tables[0].equals(tables[1])
+
+
+def test_generations_come_and_go_without_files_left_open(data: Path) -> None:
+    service = SpectroscopicService(data)
+    wanted = service.query(ASKED)
+    before = len(open_files(data))
+    for number in range(20):
+        another_generation(data)
+        assert service.query(ASKED).equals(wanted)
+        if number % 5:
+            continue
+        gc.collect()
+        (file,) = open_databases(data)
+        assert "deleted" not in file
+    assert len(open_files(data)) <= before
+
+
+def test_questions_go_on_while_generations_are_replaced(data: Path) -> None:
+    service = SpectroscopicService(data)
+    wanted = service.query(ASKED)
+    done = threading.Event()
+
+    def ask(service: SpectroscopicService) -> int:
+        nasked = 0
+        while not done.is_set() or nasked < 5:
+            assert service.query(ASKED).equals(wanted)
+            nasked += 1
+        return nasked
+
+    with ThreadPoolExecutor(4) as pool:
+        asking = [pool.submit(ask, service) for _ in range(4)]
+        for _ in range(20):
+            another_generation(data)
+            service.query(ASKED)
+        done.set()
+        assert all(one.result() >= 5 for one in asking)
+    del service, asking, pool
+    gc.collect()
+    assert not open_databases(data)
+
+
+def test_what_is_being_read_outlives_the_end_of_its_catalogue(data: Path) -> None:
+    catalog = SpectroscopicService(data).archive.holding(FIRST).catalog
+    cursor = catalog._database.cursor()
+    reading = cursor.execute(f"SELECT a._index FROM {catalog._objects} a, range(200000)")
+    assert reading.fetchone() is not None
+    catalog.close()
+    catalog.close()
+    assert len(reading.fetchall()) == 200_000 * catalog.info.nrows - 1
+    cursor.close()
+    del reading, cursor, catalog
+    gc.collect()
+    assert not open_databases(data)
+
+
+def test_a_damaged_file_harms_no_other(data: Path) -> None:
+    service = SpectroscopicService(data)
+    holding = service.archive.holding(FIRST)
+    info = holding.catalog.info
+    file = data / FIRST / "index" / info.name / "catalog.duckdb"
+    del service, holding
+    gc.collect()
+    whole = file.read_bytes()
+    file.write_bytes(b"no database" * 1000)
+    other = SpectroscopicService(data).archive.holding(SECOND)
+    wanted = QueryRequest(constraint="z > -1", catalog=f"{SECOND}.specobj")
+    with pytest.raises(DamagedFile, match=r"gen-\w+/catalog\.duckdb"):
+        Catalog(data, other.survey, FIRST, info)
+    asked = SpectroscopicService(data).query
+    assert asked(wanted).num_rows > 0
+    file.write_bytes(whole)
+    assert Catalog(data, other.survey, FIRST, info).info == info
+    assert asked(wanted).num_rows > 0
+
+
+@pytest.mark.parametrize("end", [duckdb.FatalException, duckdb.InternalException])
+def test_a_database_that_came_to_its_end_is_replaced(data: Path, end: type[duckdb.Error]) -> None:
+    """DuckDB answers nothing any more after an error within itself."""
+    service = SpectroscopicService(data)
+    wanted = service.query(ASKED)
+    catalog = service.archive.holding(FIRST).catalog
+    first = catalog._database._database
+    with pytest.raises(CatalogError, match="refused"), catalog._cursor():
+        raise end("an error within the database")
+    assert service.query(ASKED).equals(wanted)
+    assert catalog._database._database is not first
+    second = QueryRequest(constraint="z > -1", catalog=f"{SECOND}.specobj")
+    assert service.query(second).num_rows > 0
+    assert service.archive.holding(SECOND).catalog._database._database is not first
+    del first
+    gc.collect()
+    assert len(open_databases(data)) == 2
+
+
+def test_files_left_while_the_lock_is_held_are_detached_by_who_holds_it(data: Path) -> None:
+    info = current_index(data, FIRST)
+    assert info is not None
+    file = data / FIRST / "index" / info.name / "catalog.duckdb"
+    one = Attached(data, file)
+    database = one._database
+    with database._lock:
+        del one
+        assert len(open_databases(data)) == 1
+    another = Attached(data, data / SECOND / "index" / _name(data, SECOND) / "catalog.duckdb")
+    assert [FIRST in path for path in open_databases(data)] == [False]
+    another.close()
+    assert not open_databases(data)
+
+
+def _name(data: Path, context: str) -> str:
+    info = current_index(data, context)
+    assert info is not None
+    return info.name
