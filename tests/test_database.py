@@ -16,7 +16,7 @@ from specserver.catalog import database as room
 from specserver.catalog.database import Attached
 from specserver.catalog.duckdb import Catalog
 from specserver.catalog.index import current_index, refresh_index
-from specserver.errors import CatalogError, DamagedFile
+from specserver.errors import CatalogError, DamagedFile, TooMuch
 from specserver.files import replace_file
 from specserver.ingest import run_ingest
 from specserver.service import QueryRequest, SpectroscopicService
@@ -111,6 +111,15 @@ def test_contexts_and_tables_share_one_database_and_its_bounds(data: Path) -> No
     again = SpectroscopicService(data).archive.holding(FIRST).catalog
     assert again._database._database is catalogs[0]._database._database
     assert len(open_databases(data)) == 3
+
+
+def test_a_condition_that_needs_more_memory_says_so_shortly(data: Path) -> None:
+    room.bound_databases(64 * 2**20, 1)
+    catalog = SpectroscopicService(data).archive.holding(FIRST).catalog
+    told = r"^too many bytes of memory for a condition.*67,108,864.*database_memory_bytes\): ask in"
+    with pytest.raises(TooMuch, match=told), catalog._cursor() as cursor:
+        cursor.execute("SELECT list(repeat('x', 100) || range) FROM range(5_000_000)").fetchall()
+    assert catalog.info.nrows > 0
 
 
 def test_no_statement_reaches_a_file_outside(data: Path) -> None:

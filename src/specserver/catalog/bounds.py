@@ -12,3 +12,5 @@ MAX_GROUPS: Final = 100
 """Chains of AND or OR, as each of ``(z > 1 OR z < 2) AND (…)`` is: 100 of them take the planner
 30 MB and half a second, 620 of them 850 MB and 11 s, which no memory limit of the database bounds.
 """
+MAX_ORDER: Final = 20
+"""Columns to order by: a row takes memory for each while it is sorted."""

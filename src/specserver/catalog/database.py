@@ -11,30 +11,34 @@ from collections import Counter, deque
 from contextlib import suppress
 from hashlib import blake2s
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import duckdb
 
-_bounds: dict[str, Any] = {}
+_bounds: dict[str, int] = {}
 _LOST: Final = (duckdb.FatalException, duckdb.InternalException)
 """After these a database answers nothing any more."""
 
 
 def bound_databases(memory_bytes: int, threads: int) -> None:
     """Bound what each database that this process opens from now on takes to answer."""
-    _bounds.update(memory_limit=f"{max(1, memory_bytes // 2**20)}MiB", threads=threads)
+    _bounds.update(memory_bytes=memory_bytes, threads=threads)
 
 
 class Database:
     """One DuckDB instance, for the files below a folder."""
 
     def __init__(self, folder: Path) -> None:
+        self.bounds = dict(_bounds)
         # What does not fit into memory is refused, not written beside the data.
-        self.connection = duckdb.connect(config={**_bounds, "temp_directory": ""})
+        config: dict[str, str | bool | int | float | list[str]] = {"temp_directory": ""}
+        if self.bounds:
+            config["memory_limit"] = f"{max(1, self.bounds['memory_bytes'] // 2**20)}MiB"
+            config["threads"] = self.bounds["threads"]
+        self.connection = duckdb.connect(config=config)
         self.connection.execute("SET allowed_directories = [?]", [str(folder)])
         self.connection.execute("SET enable_external_access = false")
         self.connection.execute("SET lock_configuration = true")
-        self.bounds = dict(_bounds)
         self.is_lost = False
         self._lock = threading.Lock()
         self._users: Counter[Path] = Counter()
@@ -102,6 +106,11 @@ class Attached:
         """Take note of an error: what ended the database makes the next question open another."""
         if isinstance(error, _LOST):
             self._database.is_lost = True
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """Bytes of memory that all questions together may take; None: what the machine has."""
+        return self._database.bounds.get("memory_bytes")
 
     def close(self) -> None:
         """Let the file go; questions that are being answered are answered."""

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..damage import damaged
-from ..errors import CatalogError, QueryTimeout, TooMuch, UnknownField
+from ..errors import CatalogError, QueryTimeout, SpecServerError, TooMuch, UnknownField
 from ..model.idtext import IdPattern
 from ..model.region import Cone, Polygon
 from ..model.survey import Survey
@@ -307,20 +307,25 @@ class Catalog:
             deadline.check()
         except duckdb.InterruptException as error:
             raise QueryTimeout(deadline.given_s or 0.0) from error
-        except (duckdb.ConversionException, duckdb.OutOfRangeException) as error:
-            raise CatalogError(
-                f"a value in the condition does not fit its column: {error}"
-            ) from error
         except duckdb.Error as error:
-            self._database.failed(error)
-            if _CORRUPT in str(error):
-                self.is_damaged = True
-                raise damaged(self._file, f"cannot be read ({error})") from error
-            raise CatalogError(f"the catalogue refused the query: {error}") from error
+            raise self._told(error) from error
         finally:
             if timer:
                 timer.cancel()
             cursor.close()
+
+    def _told(self, error: duckdb.Error) -> SpecServerError:
+        """Return an error of the database as one of ours."""
+        self._database.failed(error)
+        if isinstance(error, (duckdb.ConversionException, duckdb.OutOfRangeException)):
+            return CatalogError(f"a value in the condition does not fit its column: {error}")
+        most = self._database.memory_bytes
+        if isinstance(error, duckdb.OutOfMemoryException) and most:
+            return TooMuch("bytes of memory for a condition", None, most, "database_memory_bytes")
+        if _CORRUPT in str(error):
+            self.is_damaged = True
+            return damaged(self._file, f"cannot be read ({error})")
+        return CatalogError(f"the catalogue refused the query: {error}")
 
 
 def _table(answered: duckdb.DuckDBPyRelation) -> pa.Table:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..errors import BadConstraint, TooMuch, UnknownField
+from .bounds import MAX_ORDER
 
 MAX_TEXT: Final = 250_000
 """Characters of a constraint: room for an IN list of 10,000 identifiers of 20 digits."""
@@ -323,6 +324,8 @@ def _read_order(
             raise BadConstraint(text, rule)
         order.append(Order(resolve(item[0].text.strip('"'), columns, aliases), way == "DESC"))
         item = []
+        if len(order) > MAX_ORDER:
+            raise TooMuch("columns to order by", None, MAX_ORDER)
     return tuple(order)
 
 
