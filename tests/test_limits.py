@@ -17,6 +17,7 @@ from specserver.formats.positions import read_positions
 from specserver.model.ids import IdForm
 from specserver.model.idtext import parse_id_text
 from specserver.server.bodies import MAX_DEPTH, check_json, read_fields
+from specserver.server.forms import read_cutout
 from specserver.settings import Settings
 
 MAX_IDS = 100_000
@@ -264,3 +265,23 @@ def test_spectra_that_have_names_are_counted() -> None:
     assert len(parse_id_text(text, named, limit=20)) == 20
     with pytest.raises(TooMuch, match="max_ids"):
         parse_id_text(text, named, limit=19)
+
+
+@pytest.mark.parametrize("text", [" " * 10**6 + "x", "1" * 10**6, "1.0" * 300_000, "(" * 10**6])
+@pytest.mark.parametrize("name", ["cutout", "cmap", "context"])
+def test_long_text_is_looked_at_once_and_told_shortly(
+    bounded: Served, name: str, text: str
+) -> None:
+    """Blanks for a cutout kept a process busy for hours, past any time-out, and deaf to others."""
+    path = "stackedImage" if name == "cmap" else "getSpec"
+    answer = urllib3.request(
+        "POST", f"{bounded.url}/{path}", headers={"Content-Type": FORM}, retries=False, timeout=30,
+        body=urlencode({"id_list": str(bounded.ids[0]), name: text}),
+    )  # fmt: skip
+    assert answer.status in {400, 404, 413}, answer.data[:500]
+    assert len(answer.data) < 2000
+
+
+def test_a_cutout_is_read_as_ever() -> None:
+    for text in ("6500-7200", " [ 6500. , 7.2e3 ] ", "(6500,7200)", "6500.0 - 7200e+0"):
+        assert read_cutout(text) == (6500.0, 7200.0)

@@ -7,7 +7,9 @@ request is right, and we, or the data, are not. Each other one is below one of t
 """
 
 from collections.abc import Iterable, Sequence
-from typing import ClassVar
+from typing import ClassVar, Final
+
+_SHOWN: Final = 300
 
 
 class SpecServerError(Exception):
@@ -48,13 +50,19 @@ def _some(values: Iterable[object], limit: int = 40) -> str:
     return ", ".join(listed[:limit]) + more
 
 
+def _shown(value: object) -> str:
+    """Return what was given, for a message: the beginning where it is long."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+
+
 class BadParameter(CallerError):
     """A value that the parameter cannot take."""
 
     code = "bad_parameter"
 
     def __init__(self, name: str, value: object, allowed: str) -> None:
-        super().__init__(f"{name}={value!r} is not possible: {allowed}")
+        super().__init__(f"{name}={_shown(value)} is not possible: {allowed}")
 
 
 class BadIdentifier(CallerError):
@@ -63,7 +71,7 @@ class BadIdentifier(CallerError):
     code = "bad_identifier"
 
     def __init__(self, given: object, reason: str) -> None:
-        super().__init__(f"cannot read {given!r} as a spectrum identifier: {reason}")
+        super().__init__(f"cannot read {_shown(given)} as a spectrum identifier: {reason}")
 
 
 class NoIdentifier(BadIdentifier):
@@ -104,7 +112,7 @@ class UnknownContext(CallerError):
     code = "unknown_context"
 
     def __init__(self, context: str, known: Sequence[str]) -> None:
-        super().__init__(f"unknown context {context!r}; this service has: {_some(known)}")
+        super().__init__(f"unknown context {_shown(context)}; this service has: {_some(known)}")
 
 
 class UnknownProfile(CallerError):
@@ -113,7 +121,7 @@ class UnknownProfile(CallerError):
     code = "unknown_profile"
 
     def __init__(self, profile: str, known: Sequence[str]) -> None:
-        super().__init__(f"unknown profile {profile!r}; this service has: {_some(known)}")
+        super().__init__(f"unknown profile {_shown(profile)}; this service has: {_some(known)}")
 
 
 class UnknownCatalog(CallerError):
@@ -122,7 +130,7 @@ class UnknownCatalog(CallerError):
     code = "unknown_catalog"
 
     def __init__(self, catalog: str, known: Sequence[str]) -> None:
-        super().__init__(f"unknown catalogue {catalog!r}; known here: {_some(known)}")
+        super().__init__(f"unknown catalogue {_shown(catalog)}; known here: {_some(known)}")
 
 
 class NoCatalog(UnknownCatalog):
@@ -147,7 +155,7 @@ class UnknownField(CallerError):
 
     def __init__(self, field: str, known: Sequence[str], near: Sequence[str] = ()) -> None:
         hint = f" (did you mean {_some(near)}?)" if near else ""
-        super().__init__(f"unknown field {field!r}{hint}; known here: {_some(known)}")
+        super().__init__(f"unknown field {_shown(field)}{hint}; known here: {_some(known)}")
 
 
 class NotFound(CallerError):
@@ -232,7 +240,7 @@ class NoSuchFile(CallerError):
     code = "no_such_file"
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"there is no {name!r} in your space; vos.ls() lists what there is")
+        super().__init__(f"there is no {_shown(name)} in your space; vos.ls() lists what there is")
 
 
 class QuotaExceeded(CallerError):

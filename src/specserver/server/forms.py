@@ -16,8 +16,11 @@ from .described import AN_ID, IDS, ContextField, ProfileField
 
 ABSENT: Final = ("", "None")
 """What the old client writes for a parameter that is not given."""
-_NUMBER: Final = r"([0-9]+\.?[0-9]*(?:[eE]\+?[0-9]+)?)"
-_CUTOUT: Final = re.compile(rf"\s*[\[(]?\s*{_NUMBER}\s*[-,]\s*{_NUMBER}\s*[\])]?\s*\Z")
+# Possessive: what does not match is found in one pass, however long it is.
+_NUMBER: Final = r"([0-9]++\.?+[0-9]*+(?:[eE]\+?+[0-9]++)?+)"
+_CUTOUT: Final = re.compile(
+    rf"\s*+[\[(]?+\s*+{_NUMBER}\s*+[-,]\s*+{_NUMBER}\s*+[\])]?+\s*+\Z", re.ASCII
+)
 
 
 class QueryParameters(BaseModel):
