@@ -69,8 +69,14 @@ def test_units_of_wavelengths(text: str) -> None:
     ("text", "hint"),
     [
         ("DU/PIXEL", "what astropy cannot read; say what flux is in with --flux-unit"),
-        ("erg/cm2/s/A", "a flux per ampere; if it means Ångström, say --flux-unit"),
-        ("1.0E-17 erg/cm/s/Ang", "a flux per cm; if it means cm², say --flux-unit"),
+        (
+            "erg/cm2/s/A",
+            "a flux per ampere; if it means Ångström, say --flux-unit 'erg / (Angstrom s cm2)'",
+        ),
+        (
+            "1.0E-17 erg/cm/s/Ang",
+            "a flux per cm; if it means cm², say --flux-unit '1e-17 erg / (Angstrom s cm2)'",
+        ),
     ],
 )
 def test_odd_units_are_asked_about_and_the_option_helps(

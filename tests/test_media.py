@@ -416,6 +416,17 @@ def test_without_uncertainties_all_pixels_count_alike(
     made.save(tmp_path / "made.ecsv")
 
 
+def test_without_uncertainties_what_is_not_covered_is_no_zero(spec: SpecClient) -> None:
+    cube = spec.getSpec([1, 2], align="resample", context="plain")
+    assert "ivar" not in (cube.dtype.names or ())
+    flux = np.asarray(cube["flux"])
+    assert np.isnan(flux[:, [0, -1]]).all()
+    assert not (flux == 0).any()
+    assert np.isfinite(flux).mean() > 0.9
+    masked = spec.getSpec([1, 2], fmt="Spectrum1D", align="resample", context="plain")
+    assert masked.mask[:, 0].all()
+
+
 # --- The rules ---
 
 

@@ -40,6 +40,22 @@ def deaths(running: Served, cause: str) -> float:
     return sum(float(line.split()[1]) for line in lines)
 
 
+def test_a_worker_that_takes_long_to_start_is_left_to_it(
+    mock_data: Path, mock_survey: Path, tmp_path: Path
+) -> None:
+    """On a busy machine modules and indexes are read for longer than a hung one is waited for."""
+    log = tmp_path / "log"
+    with serve(mock_data, mock_survey, workers=2, log=log) as running:
+        before = {one.pid for one in workers_of(running)}
+        slow = workers_of(running)[0]
+        slow.suspend()
+        time.sleep(8)
+        slow.resume()
+        wait_until(lambda: urllib3.request("GET", f"{running.url}/ping").status == 200)
+        assert {one.pid for one in workers_of(running)} == before
+    assert "ERROR" not in log.read_text()
+
+
 def test_a_worker_that_dies_is_told_of_and_replaced(
     mock_data: Path, mock_survey: Path, tmp_path: Path
 ) -> None:

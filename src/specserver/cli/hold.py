@@ -231,7 +231,8 @@ def print_summary(summary: "IngestSummary") -> None:
     for note in summary.conflicts[:_REFUSED_SHOWN]:
         ids = ", ".join(note.ids[:3]) + (", …" if len(note.ids) > 3 else "")
         OUT.print(
-            f"[yellow]conflict:[/] {escape(note.path)} with {escape(note.other or '')}:"
+            f"[yellow]conflict:[/] {escape(note.path)}"
+            f" {'as it was' if note.other == note.path else f'with {escape(str(note.other))}'}:"
             f" {escape(note.reason)} ({len(note.ids):,}: {escape(ids)})",
             highlight=False,
         )

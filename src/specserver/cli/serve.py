@@ -30,6 +30,8 @@ _KEPT_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(64 * 2**20),
     "MALLOC_TRIM_THRESHOLD_": str(256 * 2**20),
 }
+# A process that answers nothing for so long hangs; a busy machine may hold one up for seconds.
+_SILENCE_S = 30
 _SHUTDOWN_S = 30  # a reader that stands still must not keep a service from ending
 # Connections that the kernel hands over at once: fewer than the handles that are left for them.
 _BACKLOG = 256
@@ -129,6 +131,7 @@ def serve(
             log_config=logging_configuration(settings),
             access_log=False,
             timeout_graceful_shutdown=_SHUTDOWN_S,
+            timeout_worker_healthcheck=_SILENCE_S,
             backlog=_BACKLOG,
             forwarded_allow_ips=settings.trusted_proxies,
         )

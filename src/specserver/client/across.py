@@ -93,7 +93,7 @@ class Across(Transfer):
             raise BadParameter("id_list", "an empty list", f"{what} takes {ONE_OR_MORE}")
         if len(named.several) > 1:
             allowed = (
-                f"{what} shows spectra of one context; call it for each, or show several together"
+                f"{what} takes spectra of one context; call it for each, or show several together"
                 " with plot([a, b]) or prospect"
             )
             raise BadParameter("context", ", ".join(named.several), allowed)

@@ -7,8 +7,9 @@ others are resampled (`specserver.ops.rebin`), after these rules:
   by the width of the overlap; its variance is that of this mean. A bad pixel so contributes
   nothing, and takes no neighbour with it.
 * Where good pixels cover less than half of an output pixel, flux and ivar are zero, as they are
-  outside a spectrum, in pixels that it covers in part only too. A gap in the wavelengths
-  (`specserver.ops.pixels.find_gaps`) holds no pixel.
+  outside a spectrum, in pixels that it covers in part only too; where a survey states no
+  uncertainties, flux is NaN there instead, as nothing else would tell it from a zero.
+* A gap in the wavelengths (`specserver.ops.pixels.find_gaps`) holds no pixel.
 * Pixels whose flux or ivar is no finite number, or whose ivar is negative, are bad likewise:
   their ivar is 0, on the lattice too.
 * Bits of a mask are set where any input pixel has them that the output pixel overlaps.
@@ -83,6 +84,10 @@ def resample_spectra(parts: Sequence[Spectra], wanted: Wanted, watch: Watch) -> 
     moved = [vector.name for vector in record if vector.name != grid.axis]
     if grid.axis in (dtype.names or ()):
         data[grid.axis] = grid.axis_values(window.first, window.count)
+    # Where no ivar says so, a zero would look like a measured one.
+    blank = "flux" in moved and any("ivar" not in part.head.names for part in parts)
+    if blank:
+        data["flux"] = np.nan
     pixels = _edges(grid, window)
     done = 0
     for part in parts:
@@ -102,6 +107,8 @@ def resample_spectra(parts: Sequence[Spectra], wanted: Wanted, watch: Watch) -> 
                 at, fields = first - window.first, _moved(one, moved)
             else:
                 at, fields = _resampled(one, _changed(edges, change), pixels)
+                if blank:
+                    fields["flux"] = np.where(fields["ivar"] > 0, fields["flux"], np.nan)
             for name in moved if len(one) else ():
                 data[name][done, at : at + len(fields[name])] = fields[name]
             done += 1
@@ -140,16 +147,16 @@ def _moved(record: Array, names: Sequence[str]) -> dict[str, Array]:
     """Return fields of a spectrum on the lattice as they are, but where they say nothing.
 
     Where flux or ivar is not finite, or ivar negative, ivar is 0, and so is flux that is no number.
+    Without ivar flux that is no number stays so.
     """
     fields = {name: record[name] for name in names}
     flux, bad = record["flux"], ~np.isfinite(record["flux"])
     stated = "ivar" in (record.dtype.names or ())
     if stated:
         bad |= ~((record["ivar"] >= 0) & np.isfinite(record["ivar"]))
-    if bad.any():
+    if stated and bad.any():
         changed = {"flux": np.where(np.isfinite(flux), flux, flux.dtype.type(0))}
-        if stated:
-            changed["ivar"] = np.where(bad, flux.dtype.type(0), record["ivar"])
+        changed["ivar"] = np.where(bad, flux.dtype.type(0), record["ivar"])
         fields |= {name: values for name, values in changed.items() if name in names}
     return fields
 

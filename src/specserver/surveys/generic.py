@@ -306,14 +306,24 @@ def units_of_flux(text: str, example: Path | None = None) -> tuple[str, str]:
         raise BadParameter(
             "flux-unit",
             text,
-            f"{said} a flux per ampere; if it means Ångström, say --flux-unit {_EXAMPLE}",
+            f"{said} a flux per ampere; if it means Ångström, say"
+            f" --flux-unit '{_respelt(unit, u.A, u.AA)}'",
         )
     powers = dict(zip(unit.bases, unit.powers, strict=True))
     if powers.get(u.AA) == -1 and powers.get(u.cm) == -1:
         raise BadParameter(
-            "flux-unit", text, f"{said} a flux per cm; if it means cm², say --flux-unit {_EXAMPLE}"
+            "flux-unit",
+            text,
+            f"{said} a flux per cm; if it means cm², say"
+            f" --flux-unit '{_respelt(unit, u.cm, u.cm**2)}'",
         )
     return written[0], written[1]
+
+
+def _respelt(unit: Any, base: Any, meant: Any) -> str:
+    """Return a unit with one of its bases taken for another; its scale stays as it was stated."""
+    power = dict(zip(unit.bases, unit.powers, strict=True))[base]
+    return str((unit / base**power * meant**power).to_string())
 
 
 def check_context_name(context: str) -> None:
