@@ -21,9 +21,9 @@ from ..surveys.generic import (
     Declaration,
     check_context_name,
     read_declaration,
-    units_of_flux,
     write_declaration,
 )
+from ..surveys.statedunit import units_of_flux
 from ..surveys.targets import FILE, normal_table, table_name
 
 _TRIED: Final = 20

@@ -45,7 +45,6 @@ _DTYPES: Final = frozenset({"U", "?", *(f"<{kind}{n}" for kind in "iu" for n in 
     "i1", "u1", "<f4", "<f8",
 }  # fmt: skip
 _ALIASES: Final[Mapping[str, str]] = MappingProxyType({"redshift": "z"})
-_EXAMPLE: Final = "'1e-17 erg / (s cm2 Angstrom)'"
 _LOG = logging.getLogger(__name__)
 
 
@@ -273,57 +272,6 @@ def write_declaration(data: Path, declared: Declaration) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     replace_file(folder / DECLARATION, seal(asdict(declared)), mode=EVERYONE_READS)
     remove_drafts(folder / DECLARATION)
-
-
-def units_of_flux(text: str, example: Path | None = None) -> tuple[str, str]:
-    """Return the units of flux and ivar, as text that astropy reads to the same unit.
-
-    Parameters
-    ----------
-    text : a unit as a header or the operator writes it
-    example : the file that states it; None: the operator does
-
-    Raises
-    ------
-    BadParameter
-        It cannot be read, or means what nobody measures: a flux per ampere or per cm.
-    """
-    from astropy import units as u  # noqa: PLC0415  # slow to import, and only this needs it
-
-    said = f"{example or 'it'} so states"
-    unit = flux_unit(text)
-    if unit is None:
-        raise BadParameter(
-            "flux-unit",
-            text,
-            f"{said} what astropy cannot read; say what flux is in with --flux-unit, such as"
-            f" {_EXAMPLE}, or --flux-unit '' for a pure number",
-        )
-    written = [one.to_string() for one in (unit, unit**-2)]
-    if [u.Unit(one) for one in written] != [unit, unit**-2]:
-        raise BadParameter("flux-unit", text, "its text is not read back to the same unit")
-    if u.A in unit.decompose().bases:
-        raise BadParameter(
-            "flux-unit",
-            text,
-            f"{said} a flux per ampere; if it means Ångström, say"
-            f" --flux-unit '{_respelt(unit, u.A, u.AA)}'",
-        )
-    powers = dict(zip(unit.bases, unit.powers, strict=True))
-    if powers.get(u.AA) == -1 and powers.get(u.cm) == -1:
-        raise BadParameter(
-            "flux-unit",
-            text,
-            f"{said} a flux per cm; if it means cm², say"
-            f" --flux-unit '{_respelt(unit, u.cm, u.cm**2)}'",
-        )
-    return written[0], written[1]
-
-
-def _respelt(unit: Any, base: Any, meant: Any) -> str:
-    """Return a unit with one of its bases taken for another; its scale stays as it was stated."""
-    power = dict(zip(unit.bases, unit.powers, strict=True))[base]
-    return str((unit / base**power * meant**power).to_string())
 
 
 def check_context_name(context: str) -> None:

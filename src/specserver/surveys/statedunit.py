@@ -6,9 +6,10 @@ of which the operator is asked.
 """
 
 import re
+from pathlib import Path
 from typing import Any, Final
 
-from ..errors import BadFile
+from ..errors import BadFile, BadParameter
 
 _WORDS: Final = {
     "ang": "Angstrom", "angs": "Angstrom", "angst": "Angstrom", "angstrom": "Angstrom",
@@ -23,6 +24,7 @@ _WORDS: Final = {
 # Words whose case tells units apart, so that only these spellings are meant.
 _EXACT: Final = frozenset({"MJy"})
 _FORMATS: Final = (None, "fits", "ogip", "vounit", "cds")
+_EXAMPLE: Final = "'1e-17 erg / (s cm2 Angstrom)'"
 _PURE: Final = frozenset({"dimensionless", "dimensionless_unit", "unitless", "none", "normalized"})
 _WAVE_UNITS: Final = {"a": "Angstrom", "å": "Angstrom", "inverse cm": "1/cm", "cm-1": "1/cm"}
 _PLAIN_AA: Final = (100.0, 3000.0)
@@ -140,3 +142,54 @@ def _word(found: re.Match[str]) -> str:
     """Return a word of a unit as astropy spells it."""
     word = found[0]
     return word if word in _EXACT else _WORDS.get(word.lower(), word)
+
+
+def units_of_flux(text: str, example: Path | None = None) -> tuple[str, str]:
+    """Return the units of flux and ivar, as text that astropy reads to the same unit.
+
+    Parameters
+    ----------
+    text : a unit as a header or the operator writes it
+    example : the file that states it; None: the operator does
+
+    Raises
+    ------
+    BadParameter
+        It cannot be read, or means what nobody measures: a flux per ampere or per cm.
+    """
+    from astropy import units as u  # noqa: PLC0415  # slow to import, and only this needs it
+
+    said = f"{example or 'it'} so states"
+    unit = flux_unit(text)
+    if unit is None:
+        raise BadParameter(
+            "flux-unit",
+            text,
+            f"{said} what astropy cannot read; say what flux is in with --flux-unit, such as"
+            f" {_EXAMPLE}, or --flux-unit '' for a pure number",
+        )
+    written = [one.to_string() for one in (unit, unit**-2)]
+    if [u.Unit(one) for one in written] != [unit, unit**-2]:
+        raise BadParameter("flux-unit", text, "its text is not read back to the same unit")
+    if u.A in unit.decompose().bases:
+        raise BadParameter(
+            "flux-unit",
+            text,
+            f"{said} a flux per ampere; if it means Ångström, say"
+            f" --flux-unit '{_respelt(unit, u.A, u.AA)}'",
+        )
+    powers = dict(zip(unit.bases, unit.powers, strict=True))
+    if powers.get(u.AA) == -1 and powers.get(u.cm) == -1:
+        raise BadParameter(
+            "flux-unit",
+            text,
+            f"{said} a flux per cm; if it means cm², say"
+            f" --flux-unit '{_respelt(unit, u.cm, u.cm**2)}'",
+        )
+    return written[0], written[1]
+
+
+def _respelt(unit: Any, base: Any, meant: Any) -> str:
+    """Return a unit with one of its bases taken for another; its scale stays as it was stated."""
+    power = dict(zip(unit.bases, unit.powers, strict=True)).get(base, 0)
+    return str((unit / base**power * meant**power).to_string())
