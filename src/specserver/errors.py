@@ -322,16 +322,24 @@ class DamagedFile(StoreError):
     code = "damaged_file"
 
 
+class DamagedSpectrum(DamagedFile):
+    """Spectra that cannot be read, as a file of theirs is damaged."""
+
+    code = "damaged_spectrum"
+
+    def __init__(self, context: str, ids: Sequence[int], why: StoreError) -> None:
+        lost = f"{_some(ids, 10)} cannot be read ({why.message})"
+        super().__init__(context, f"{lost}; missing='skip' returns the others")
+
+
 class NoOriginal(ServiceError):
     """The release file of a spectrum is gone or has changed."""
 
     code = "no_original"
 
     def __init__(self, which: Sequence[object], reason: str) -> None:
-        super().__init__(
-            f"no original FITS file for {_some(which, 10)}: {reason};"
-            " fits='rebuilt' makes one from the store"
-        )
+        hint = "fits='rebuilt' makes one from the store"
+        super().__init__(f"no original FITS file for {_some(which, 10)}: {reason}; {hint}")
 
 
 class TooOften(ServiceError):
@@ -381,15 +389,12 @@ class Unreachable(ServiceError):
         )
 
 
-def _tree(cls: type[SpecServerError]) -> Iterable[type[SpecServerError]]:
-    yield cls
-    for child in cls.__subclasses__():
-        yield from _tree(child)
-
-
 def all_errors() -> list[type[SpecServerError]]:
     """Return every class of the tree, each before those below it."""
-    return list(_tree(SpecServerError))
+    found = [SpecServerError]
+    for cls in found:  # it grows
+        found += cls.__subclasses__()
+    return found
 
 
 _BY_CODE = {cls.code: cls for cls in all_errors()}

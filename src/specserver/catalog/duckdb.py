@@ -141,6 +141,10 @@ class Catalog:
         columns = self._columns
         return Place(columns["id"][rows], columns["segment"][rows], columns["row"][rows])
 
+    def identifier(self, row: int) -> int:
+        """Return the identifier of a row."""
+        return int(self._columns["id"][row])
+
     def query(
         self,
         fields: Sequence[str],

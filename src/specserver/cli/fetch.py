@@ -177,7 +177,7 @@ def get(
     ] = False,
     context: Context = "default",
     skip_missing: Annotated[
-        bool, typer.Option("--skip-missing", help="Leave out identifiers that are not found.")
+        bool, typer.Option("--skip-missing", help="Leave out what is not found or damaged.")
     ] = False,
     url: Url = None,
     token: Token = None,

@@ -186,7 +186,7 @@ class SpecClient(Composites, Matching, Asking, Pictures):
         id_col
             The column of a table that holds the identifiers.
         missing
-            ``skip`` returns what was found and warns of the rest.
+            ``skip`` returns what was found and can be read, and warns of the rest.
         fits
             With ``fmt='FITS'``: the ``original`` release file byte for byte, or a file ``rebuilt``
             from the store, which says so in its header.

@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -13,7 +13,8 @@ from ..ops.media import read_medium
 from .across import Across
 from .progress import Watch
 from .request import Cutout, read_wanted
-from .transfer import Call, _warn_missing, caller_depth, say
+from .transfer import Call, caller_depth, say, warn_left_out
+from .wire import read_batches
 
 if TYPE_CHECKING:
     from .stacked import CompositeSpectrum
@@ -82,7 +83,7 @@ class Composites(Across):
         maxiters
             Times that values are left out, at most.
         missing
-            ``skip`` combines what was found and warns of the rest.
+            ``skip`` combines what was found and can be read, and warns of the rest.
         timeout
             Seconds of silence after which to give up.
 
@@ -114,8 +115,7 @@ class Composites(Across):
             Watch("combined", at_once=call.verbose) as watch,
         ):
             made = _read(answer, watch)
-        if made.meta["missing"]:
-            _warn_missing(tuple(made.meta["missing"]), len(ids))
+        warn_left_out(made.meta["missing"], made.meta.get("damaged", ()), len(ids))
         _warn_skipped(made)
         _warn_unweighted(made)
         if verbose:
@@ -172,7 +172,7 @@ def _read(source: Any, watch: Watch) -> "CompositeSpectrum":
             head = json.loads(reader.schema.metadata[_KEY])
             last: Any = None
             said: dict[str, Any] = {}
-            for batch, said in _batches(reader):
+            for batch, said in read_batches(reader):
                 last = batch
                 if "done" in said:
                     watch(said["done"], head["nspec"])
@@ -195,16 +195,6 @@ def _read(source: Any, watch: Watch) -> "CompositeSpectrum":
         skipped={reason: tuple(map(int, one["ids"])) for reason, one in skipped.items()},
         meta=head | {"skipped": {reason: one["count"] for reason, one in skipped.items()}},
     )
-
-
-def _batches(reader: Any) -> Iterable[tuple[Any, dict[str, Any]]]:
-    """Yield batches, each with what is said of it."""
-    while True:
-        try:
-            batch, metadata = reader.read_next_batch_with_custom_metadata()
-        except StopIteration:
-            return
-        yield batch, json.loads((metadata or {}).get(_KEY, b"{}"))
 
 
 def _warn_unweighted(made: "CompositeSpectrum") -> None:

@@ -17,7 +17,7 @@ from pyarrow import ipc
 from ..errors import MixedLattices, StoreError
 from .cells import Axis, Cells, Ints, Rows, fill, open_cells, read_rows
 from .columns import Piece, Readable, join_pieces, read_piece
-from .wire import StreamHead, parse_head
+from .wire import StreamHead, parse_head, read_batches
 
 _WHERE: Final = "answer of the service"
 _COLUMN_PREFIX: Final = "col:"
@@ -72,6 +72,8 @@ def decode_spectra(
     ------
     StoreError
         The answer was cut off or is damaged.
+    DamagedSpectrum
+        The service met one on the way.
     MixedLattices
         ``align`` with a spectrum that lies off the lattice.
     UnknownField
@@ -83,7 +85,7 @@ def decode_spectra(
             head = parse_head(reader.schema.metadata).select(values)
             layout: _Layout = _Aligned(head) if align else _Loose(head)
             sink = _Sink(head, layout)
-            for batch in reader:
+            for batch, _ in read_batches(reader):
                 batch.validate(full=True)
                 sink.accept(batch)
                 if tell is not None:
@@ -115,7 +117,7 @@ def decode_batches(
             if head.nspec == 0:
                 layout: _Layout = _Aligned(head) if align else _Loose(head)
                 yield _decoded(head, layout, _Sink(head, layout), kinds)
-            for batch in reader:
+            for batch, _ in read_batches(reader):
                 batch.validate(full=True)
                 part = replace(head, nspec=batch.num_rows)
                 layout = _Aligned(part) if align else _Loose(part)

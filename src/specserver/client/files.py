@@ -10,7 +10,7 @@ from pyarrow import ipc
 
 from ..errors import StoreError
 from .columns import Readable
-from .wire import METADATA_KEY
+from .wire import METADATA_KEY, read_batches
 
 _WHERE = "answer of the service"
 
@@ -31,6 +31,7 @@ class FilesHead:
 
     nspec: int
     missing: tuple[str, ...]
+    damaged: tuple[str, ...] = ()
 
 
 def read_files(
@@ -59,7 +60,7 @@ def read_files(
         with ipc.open_stream(source) as reader:
             head = _head(reader.schema)
             begun(head)
-            for batch in reader:
+            for batch, _ in read_batches(reader):
                 for row in range(batch.num_rows):
                     yield _file(batch, row)
                     done += 1
@@ -74,8 +75,10 @@ def _head(schema: pa.Schema) -> FilesHead:
     """Read what the stream says of itself."""
     try:
         said: dict[str, Any] = json.loads((schema.metadata or {})[METADATA_KEY])
-        missing = tuple(str(one) for one in said.get("missing") or ())
-        return FilesHead(int(said["nspec"]), missing)
+        missing, damaged = (
+            tuple(str(one) for one in said.get(name) or ()) for name in ("missing", "damaged")
+        )
+        return FilesHead(int(said["nspec"]), missing, damaged)
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(_WHERE, f"not a stream of files ({error!r})") from error
 

@@ -110,6 +110,7 @@ def joined(
         nspec=len(data),
         span=window,
         missing=tuple(one for each in heads for one in each.missing),
+        damaged=tuple(one for each in heads for one in each.damaged),
         medium=shared_medium(media),
         mask_vector=mask_vector,
         bad_bits=bad_bits,

@@ -1,6 +1,7 @@
 """Pictures of spectra: drawn by the service, or here with matplotlib."""
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from .across import Across
 from .image import PngImage
 from .request import Values
 from .spaces import in_space
-from .transfer import Call, Ids, say
+from .transfer import Call, Ids, caller_depth, say
 
 Scale = float | tuple[float, float]
 Missing = Literal["error", "skip"]
@@ -37,6 +38,7 @@ class Pictures(Across):
         out: Out = None,
         dark: bool = False,
         id_col: str | None = None,
+        missing: Missing = "error",
         timeout: float | None = None,
         token: str | None = None,
         debug: bool = False,
@@ -54,6 +56,8 @@ class Pictures(Across):
             A file to write, here or ``vos://name``.
         dark
             Light on dark.
+        missing
+            ``skip`` leaves out what is not found, or cannot be read.
 
         Returns
         -------
@@ -61,7 +65,7 @@ class Pictures(Across):
             Bytes of a PNG that show themselves in a notebook; ``'OK'`` when a file was written.
         """
         given = _either("spec", spec, "id", id)
-        call = Call(context, profile, "error", timeout, token, debug, verbose)
+        call = Call(context, profile, missing, timeout, token, debug, verbose)
         ids, _, call = self._of_one(given, id_col, call, "preview")
         return self._picture("preview", ids, {"dark": dark}, call, fmt=fmt, out=out)
 
@@ -98,7 +102,7 @@ class Pictures(Across):
         align
             Draw all over the same wavelengths, those of the whole list.
         missing
-            ``skip`` leaves out what is not found.
+            ``skip`` leaves out what is not found, or cannot be read.
 
         Returns
         -------
@@ -191,6 +195,7 @@ class Pictures(Across):
         began = perf_counter()
         with self._posted("stackedImage", self._request(ids, fields, call), call) as answer:
             flux = read_array(answer, allow_pickle=False)
+            _warn_left_out(answer.headers)
         _sum_up("stackedImage", flux.nbytes, began, call)
         return flux
 
@@ -226,6 +231,7 @@ class Pictures(Across):
         model_args: Mapping[str, Any] | None = None,
         ivar_args: Mapping[str, Any] | None = None,
         sky_args: Mapping[str, Any] | None = None,
+        missing: Missing = "error",
         timeout: float | None = None,
         token: str | None = None,
         debug: bool = False,
@@ -273,6 +279,8 @@ class Pictures(Across):
             in vacuum; what is not known is drawn over no others.
         spec_args, model_args, ivar_args, sky_args
             Arguments of matplotlib's ``plot`` for each of the curves.
+        missing
+            ``skip`` leaves out what is not found, or cannot be read.
         """
         from .overlaid import read_several
         from .plotting import PlotWanted, draw, save, show
@@ -284,7 +292,7 @@ class Pictures(Across):
             {"flux": spec_args, "model": model_args, "ivar": ivar_args, "sky": sky_args},
             scale, offset,
         )  # fmt: skip
-        call = Call(context, profile, "error", timeout, token, debug, verbose)
+        call = Call(context, profile, missing, timeout, token, debug, verbose)
         write = self._writer(out, call)
         several = read_several(self, _either("spec", spec, "data", data), call)
         drawing = draw(wanted, in_vacuum(several, assume_medium, together=True))
@@ -310,6 +318,7 @@ class Pictures(Across):
         write, began = self._writer(out, call), perf_counter()
         with self._posted(path, self._request(ids, fields, call), call) as answer:
             content: bytes = answer.read_all()
+            _warn_left_out(answer.headers)
         if form != "numpy" and not content.startswith(b"\x89PNG"):
             raise StoreError(self._url(path), "the answer is no PNG")
         _sum_up(path, len(content), began, call)
@@ -349,6 +358,19 @@ def _either(name: str, value: Any, other_name: str, other: Any) -> Any:
     if (value is None) == (other is None):
         raise TypeError(f"give {name} or {other_name}, one of the two")
     return other if value is None else value
+
+
+def _warn_left_out(headers: Mapping[str, str]) -> None:
+    """Warn of what a picture does not show, as its headers tell: a number, and some of them."""
+    reasons = {
+        "X-Missing": "identifiers have nothing to show",
+        "X-Damaged": "spectra cannot be read",
+    }
+    for name, reason in reasons.items():
+        count, _, some = headers.get(name, "").partition(" ")
+        if count:
+            text = f"{count} {reason} and are left out: {some.replace(' ', ', ')}"
+            warnings.warn(text, UserWarning, stacklevel=caller_depth())
 
 
 def _sum_up(path: str, nbytes: int, began: float, call: Call) -> None:

@@ -73,6 +73,7 @@ class Body:
     closed = False
 
     def __init__(self, response: urllib3.BaseHTTPResponse) -> None:
+        self.headers: Mapping[str, str] = response.headers
         self._pieces = response.stream(_PIECE)
         self._rest = memoryview(b"")
 

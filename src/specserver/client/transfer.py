@@ -83,8 +83,7 @@ class Transfer(Connection):
             from .media import in_medium
 
             spectra = in_medium(spectra, wanted)
-        if spectra.head.missing:
-            _warn_missing(spectra.head.missing, len(ids))
+        warn_left_out(spectra.head.missing, spectra.head.damaged, len(ids))
         nbytes = sum(one.nbytes for one in spectra.data) if call.verbose else 0
         _sum_up(call, len(spectra.ids), nbytes, began)
         return spectra
@@ -129,8 +128,8 @@ class Transfer(Connection):
             Watch("files", at_once=call.verbose) as watch,
         ):
             for part in decode_batches(answer, values=wanted.values, align=wanted.align):
-                if not done and part.head.missing:
-                    _warn_missing(part.head.missing, len(ids))
+                if not done:
+                    warn_left_out(part.head.missing, part.head.damaged, len(ids))
                 put_spectra(in_medium(part, wanted), wanted.fmt, target)
                 done += len(part.ids)
                 nbytes += sum(one.nbytes for one in part.data)
@@ -158,8 +157,7 @@ class Transfer(Connection):
         from .files import FilesHead, read_files
 
         def begun(head: FilesHead) -> None:
-            if head.missing:
-                _warn_missing(head.missing, len(ids))
+            warn_left_out(head.missing, head.damaged, len(ids))
             if missing is not None:
                 missing[:] = head.missing
 
@@ -229,14 +227,21 @@ def _sum_up(call: Call, nspec: int, nbytes: int, began: float) -> None:
         say(f"{nspec:,} spectra, {nbytes / 1e6:.1f} MB in {perf_counter() - began:.2f} s")
 
 
-def _warn_missing(missing: tuple[str, ...], asked: int) -> None:
-    """Warn of identifiers that were left out."""
-    some = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
-    warnings.warn(
-        f"{len(missing):,} of {asked:,} identifiers were not found and are left out: {some}",
-        UserWarning,
-        stacklevel=caller_depth(),
-    )
+def warn_left_out(missing: Sequence[str], damaged: Sequence[str], asked: int) -> None:
+    """Warn of identifiers that were left out, and of spectra that were as they are damaged."""
+    told = []
+    if gone := [one for one in missing if one not in set(damaged)]:
+        count = f"{len(gone):,} of {asked:,} identifiers"
+        told.append(f"{count} were not found and are left out: {_some(gone)}")
+    if damaged:
+        told.append(f"{len(damaged):,} spectra cannot be read and are left out: {_some(damaged)}")
+    for text in told:
+        warnings.warn(text, UserWarning, stacklevel=caller_depth())
+
+
+def _some(texts: Sequence[str]) -> str:
+    """Return the first of some texts."""
+    return ", ".join(texts[:5]) + (", …" if len(texts) > 5 else "")
 
 
 def warn_gaps(rows: Sequence[int]) -> None:

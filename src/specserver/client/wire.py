@@ -1,9 +1,9 @@
 """What the head of a bulk answer says: lattice, record and size of the spectra that follow."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -11,6 +11,11 @@ from ..errors import SpecServerError, StoreError, UnknownField
 from ..model.grid import Grid, PixelRange, grid_from_dict
 from ..model.survey import Vector
 
+if TYPE_CHECKING:
+    from pyarrow import RecordBatch
+    from pyarrow.ipc import RecordBatchStreamReader
+
+JsonObject = dict[str, Any]
 METADATA_KEY: Final = b"specserver"
 VERSION: Final = 1
 CODECS: Final = ("blosc", "raw")
@@ -28,6 +33,7 @@ class StreamHead:
     nspec: int
     span: PixelRange
     missing: tuple[str, ...]
+    """Identifiers left out: nothing was found for them, or nothing that can be read."""
     flux_unit: str
     mask_vector: str
     bad_bits: int
@@ -36,6 +42,8 @@ class StreamHead:
     """Medium of the wavelengths of all spectra; empty where each states its own."""
     frame: str = ""
     """Frame of the wavelengths, such as ``heliocentric``."""
+    damaged: tuple[str, ...] = ()
+    """What of these, and which spectra besides, is left out because it is damaged."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -103,4 +111,26 @@ def _head(head: Mapping[str, Any]) -> StreamHead:
         id_column=str(head.get("id_column") or "id"),
         medium=str(head.get("medium") or ""),
         frame=str(head.get("frame") or ""),
+        damaged=tuple(str(one) for one in head.get("damaged") or ()),
     )
+
+
+def read_batches(reader: "RecordBatchStreamReader") -> Iterator[tuple["RecordBatch", JsonObject]]:
+    """Yield the batches of an answer, each with what is said of it.
+
+    Raises
+    ------
+    SpecServerError
+        What the service met on the way, instead of the rest of the batches.
+    """
+    while True:
+        try:
+            batch, metadata = reader.read_next_batch_with_custom_metadata()
+        except StopIteration:
+            return
+        said: JsonObject = json.loads((metadata or {}).get(METADATA_KEY, b"{}"))
+        if (error := said.get("error")) is not None:
+            raise SpecServerError.from_wire(str(error["code"]), str(error["message"]))
+        yield batch, said
+        # Not held while the next one comes.
+        del batch

@@ -9,9 +9,50 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ..errors import SpecServerError
+
 MEDIA_TYPE: Final = "application/vnd.apache.arrow.stream"
 _END: Final = b"\xff\xff\xff\xff\0\0\0\0"
 """The end of a stream: the mark of a message, and that it has no bytes."""
+
+
+class BrokenOff(Exception):
+    """An answer that has begun and cannot be ended, and what makes its last message.
+
+    Parameters
+    ----------
+    error : why
+    schema : of the batches of the answer
+    """
+
+    def __init__(self, error: SpecServerError, schema: pa.Schema) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self._schema = schema
+
+    def last_words(self, message: str) -> bytes:
+        """Return a batch without rows whose metadata tell the error; no end of stream follows."""
+        outbox = Outbox()
+        told = json.dumps({"error": {"code": self.error.code, "message": message}})
+        with pa.ipc.new_stream(pa.PythonFile(outbox, "w"), self._schema) as writer:
+            writer.write_batch(_no_rows(self._schema))
+            # The reader has the schema already, which comes with the first batch.
+            outbox.take()
+            writer.write_batch(_no_rows(self._schema), custom_metadata={"specserver": told})
+            return outbox.take()
+
+
+def _no_rows(schema: pa.Schema) -> pa.RecordBatch:
+    """Return a batch without rows."""
+    return pa.record_batch([pa.array([], field.type) for field in schema], schema=schema)
+
+
+def telling(schema: pa.Schema, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the pieces of a stream; errors on the way are raised as `BrokenOff`."""
+    try:
+        yield from pieces
+    except SpecServerError as error:
+        raise BrokenOff(error, schema) from error
 
 
 class Outbox:
@@ -46,7 +87,17 @@ def stream_batches(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iter
     Made of whole messages, as a writer calls back for each buffer: two thirds of a short answer's
     time. The pieces are views, which all who send bytes take as such; copying them would be a
     fourth pass over an answer.
+
+    Raises
+    ------
+    BrokenOff
+        For an error of the batches: something has been sent by then.
     """
+    return telling(schema, _pieces(schema, batches))
+
+
+def _pieces(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[bytes]:
+    """Yield schema, batches and end of a stream."""
     yield cast("bytes", memoryview(schema.serialize()))
     for batch in batches:
         message = memoryview(batch.serialize())

@@ -24,6 +24,7 @@ from ..formats.files import stream_files
 from ..model.region import cone, polygon
 from ..service import CellBatch, QueryRequest, Selection, SpectroscopicService
 from ..service.media import require_one_medium
+from ..service.originals import with_originals
 from ..service.query import check_corners
 from .deps import Service
 from .described import AN_ID, ARROW, IDS, MISSING, ContextField, ProfileField, answers
@@ -150,7 +151,9 @@ class CatalogRequest(BaseModel):
 def bulk_spectra(lane: RouteLane, request: SpectraRequest, service: Service) -> Response:
     """Hand out spectra as the store's own compressed chunks."""
     service.check_profile(request.profile)
-    selection = service.resolve(request.ids, request.context, missing=request.missing)
+    selection = service.resolve(
+        request.ids, request.context, missing=request.missing, vectors=request.vectors
+    )
     if request.align:
         selection.require_lattice()
         require_one_medium(selection)
@@ -199,11 +202,21 @@ def _batch(schema: Any, batch: CellBatch) -> Any:
 def bulk_files(lane: RouteLane, request: FilesRequest, service: Service) -> Response:
     """Hand out the FITS files of spectra, one after the other."""
     service.check_profile(request.profile)
-    selection = service.resolve(request.ids, request.context, missing=request.missing)
-    meta = {"version": 1, "nspec": selection.nspec, "missing": list(selection.missing)}
+    rebuilt = request.fits == "rebuilt"
+    selection = service.resolve(
+        request.ids, request.context, missing=request.missing, vectors=None if rebuilt else []
+    )
+    if request.missing == "skip" and not rebuilt:
+        selection = with_originals(selection)
+    meta = {
+        "version": 1,
+        "nspec": selection.nspec,
+        "missing": list(selection.missing),
+        "damaged": list(selection.damaged),
+    }
 
     def make() -> Iterator[bytes]:
-        files = service.files(selection, rebuilt=request.fits == "rebuilt")
+        files = service.files(selection, rebuilt=rebuilt)
         return stream_files(meta, selection.survey.id_column.dtype, files)
 
     return lane.answer(make, MEDIA_TYPE, nspec=selection.nspec)

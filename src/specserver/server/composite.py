@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..formats.arrow import Outbox
+from ..formats.arrow import Outbox, telling
 from ..service.composite import Composite, Stacking, StackRequest
 from ..service.spool import SpoolLimits
 from .deps import ServerSettings, Service
@@ -117,6 +117,7 @@ def bulk_stack(
         "survey": selection.survey.name,
         "nspec": selection.nspec,
         "missing": list(selection.missing),
+        "damaged": list(selection.damaged),
         **{name: value for name, value in how.items() if name != "z"},
     }
 
@@ -144,9 +145,14 @@ def _turns(stacking: Stacking) -> Iterator[int]:
 
 
 def _arrow_pieces(stacking: Stacking, about: Mapping[str, Any]) -> Iterator[bytes]:
-    """Yield an Arrow stream: batches without rows as the work goes on, and then the composite."""
+    """Return an Arrow stream: batches without rows as the work goes on, and then the composite."""
     kinds = [pa.float64()] * 4 + [pa.int64()]
     schema = pa.schema(list(zip(_COLUMNS, kinds, strict=True)), metadata={_KEY: json.dumps(about)})
+    return telling(schema, _messages(stacking, schema))
+
+
+def _messages(stacking: Stacking, schema: pa.Schema) -> Iterator[bytes]:
+    """Yield the messages of the stream."""
     outbox = Outbox()
     with pa.ipc.new_stream(pa.PythonFile(outbox, "w"), schema) as writer:
         for done in _turns(stacking):

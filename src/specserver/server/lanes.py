@@ -1,6 +1,7 @@
 """How an answer is made and sent: light ones at once, heavy ones batch by batch in their lane."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import aclosing, suppress
 from functools import partial
@@ -14,14 +15,17 @@ from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
 from ..errors import OldProtocol
+from ..formats.arrow import BrokenOff
 from ..model.region import Cone
 from ..service import QueryRequest
 from ..service.limits import HeavyWork
 from ..settings import Settings
 from .admission import Admission, Seat
 from .bodies import check_json
+from .faults import message_for_visitors
 from .gate import CALLER
 
+_LOG = logging.getLogger("specserver")
 ABORT: Final = "specserver.abort"
 """ASGI extension of our own server: ends a connection without waiting for its reader."""
 PIECE_BYTES: Final = 256 * 2**10
@@ -103,27 +107,40 @@ class Streamed(Response):
 
     async def _send(self, made: AsyncIterator[bytes], seat: Seat, send: Send) -> None:
         """Send pieces as they come, in parts that show whether the reader takes them."""
-        now = asyncio.get_running_loop().time
         begun = False
-        async for piece in made:
+        try:
+            async for piece in made:
+                if not begun:
+                    await send(self._head())
+                    begun = True
+                await self._send_piece(piece, seat, send)
+                del piece
+        except BrokenOff as end:
             if not begun:
-                await send(self._head())
-                begun = True
-            view = memoryview(piece)
-            for at in range(0, len(view), PIECE_BYTES):
-                seat.sending_since = now()
-                await send(
-                    {
-                        "type": "http.response.body",
-                        "body": view[at : at + PIECE_BYTES],
-                        "more_body": True,
-                    }
-                )
-            seat.sending_since = None
-            del piece, view
+                raise end.error from end
+            _LOG.error("an answer breaks off: %s", end.error.message)
+            words = end.last_words(message_for_visitors(end.error))
+            await self._send_piece(words, seat, send)
+            # Not ended, so that the connection is closed: who does not read the words sees that.
+            return
         if not begun:
             await send(self._head())
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _send_piece(self, piece: bytes, seat: Seat, send: Send) -> None:
+        """Send a piece in parts."""
+        now = asyncio.get_running_loop().time
+        view = memoryview(piece)
+        for at in range(0, len(view), PIECE_BYTES):
+            seat.sending_since = now()
+            await send(
+                {
+                    "type": "http.response.body",
+                    "body": view[at : at + PIECE_BYTES],
+                    "more_body": True,
+                }
+            )
+        seat.sending_since = None
 
     def _head(self) -> dict[str, object]:
         return {
@@ -171,7 +188,10 @@ class Lane:
         self._state.nspec = nspec
         if (nspec if cost is None else cost) > self.settings.light_spectra:
             return Streamed(make, self._admission, media_type, headers)
-        return Response(b"".join(make()), media_type=media_type, headers=headers)
+        try:
+            return Response(b"".join(make()), media_type=media_type, headers=headers)
+        except BrokenOff as end:
+            raise end.error from end
 
 
 def query_cost(asked: QueryRequest) -> int:

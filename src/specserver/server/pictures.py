@@ -52,6 +52,8 @@ from .lanes import HEAVY, Lane, LaneRoute, RouteLane
 
 router = APIRouter(tags=["pictures"], route_class=LaneRoute)
 
+_TOLD: Final = 5
+"""Identifiers that a header names."""
 _ABSENT: Final = ("", "None", None)
 Asked = TypeVar("Asked", bound="PictureRequest")
 Handler = TypeVar("Handler", bound=Callable[..., Response])
@@ -211,7 +213,8 @@ def _preview(
         draw = partial(
             plot_grid, service, selection, page, align=False, dark=asked.dark, max_pixels=limit
         )
-    return lane.answer(lambda: iter([draw()]), PNG, nspec=selection.nspec)
+    headers = _left_out(selection)
+    return lane.answer(lambda: iter([draw()]), PNG, nspec=selection.nspec, headers=headers)
 
 
 @_drawing("/plotGrid", "Draw a grid of previews", GridRequest, _GRID)
@@ -235,7 +238,8 @@ def post_grid(
         max_pixels=settings.max_image_pixels,
     )
     shown = min(selection.nspec, page.nx * page.ny)
-    return lane.answer(lambda: iter([draw()]), PNG, nspec=shown)
+    headers = _left_out(selection)
+    return lane.answer(lambda: iter([draw()]), PNG, nspec=shown, headers=headers)
 
 
 def _page(asked: GridRequest, nspec: int) -> GridPage:
@@ -271,7 +275,10 @@ def post_image(
         draw = partial(stacked_png, service, selection, look, align=asked.align, max_pixels=limit)
         usual = ImageLook(look.yflip, inverse=look.inverse, cmap=look.cmap)
         cost = selection.nspec if look == usual else HEAVY
-        return lane.answer(lambda: iter([draw()]), PNG, nspec=selection.nspec, cost=cost)
+        return lane.answer(
+            lambda: iter([draw()]), PNG, nspec=selection.nspec, cost=cost,
+            headers=_left_out(selection),
+        )  # fmt: skip
     if look != ImageLook(yflip=asked.yflip):
         allowed = "fluxes come as they are: no size, scale, thickness, inverse or cmap"
         raise BadParameter("fmt", asked.fmt, allowed)
@@ -283,7 +290,7 @@ def post_image(
         lambda: _headed(header, _bytes_of(blocks)),
         NPY,
         nspec=selection.nspec,
-        headers={"Content-Length": str(size)},
+        headers={"Content-Length": str(size), **_left_out(selection)},
     )
 
 
@@ -304,6 +311,19 @@ def _npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
     described = {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     npy.write_array_header_1_0(header, described)
     return header.getvalue()
+
+
+def _left_out(selection: Selection) -> dict[str, str]:
+    """Return the headers that tell what a picture does not show: a number, and some of them."""
+    gone = [one for one in selection.missing if one not in set(selection.damaged)]
+    told = {"X-Missing": gone, "X-Damaged": list(selection.damaged)}
+    named = {
+        name: [one for one in ids[:_TOLD] if one.isascii() and one.isprintable()]
+        for name, ids in told.items()
+    }
+    return {
+        name: f"{len(told[name])} {' '.join(some)}" for name, some in named.items() if told[name]
+    }
 
 
 def _select(service: SpectroscopicService, asked: PictureRequest, ids: str) -> Selection:

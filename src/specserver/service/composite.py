@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import BadParameter, NotFound
+from ..errors import BadParameter
 from ..model.grid import Grid, Linear, LogLinear, PixelRange, cutout
 from ..ops.composite import Stacked, Sums, normalise
 from ..ops.media import read_medium
@@ -19,7 +19,7 @@ from ..ops.medians import Clip, combine_values
 from ..ops.rebin import Rows
 from .beside import Beside, read_beside
 from .placing import LOG_STEP, Placing
-from .selection import Selection
+from .selection import Selection, require_some
 from .spectra import REDSHIFT, read_columns
 from .spool import Spool, SpoolLimits
 
@@ -130,8 +130,7 @@ class Stacking:
         limits: SpoolLimits,
         go_on: Callable[[], None] = lambda: None,
     ) -> None:
-        if not selection.nspec:
-            raise NotFound(selection.missing or ["an empty list"], [selection.context])
+        require_some(selection)
         self._selection, self._asked, self._go_on = selection, asked, go_on
         self._left_out: dict[str, list[npt.NDArray[np.int64]]] = {}
         members = np.arange(selection.nspec)
@@ -299,6 +298,9 @@ def _redshifts(selection: Selection, given: Sequence[float | None] | None) -> An
         column = table.column(0).combine_chunks().cast("float64").fill_null(np.nan)
         return column.to_numpy(zero_copy_only=False)
     values = np.array([np.nan if one is None else one for one in given], np.float64)
+    if selection.sound is not None and len(values) == len(selection.sound):
+        # Who asked did not know which are damaged.
+        values = values[selection.sound]
     if len(values) not in {1, selection.nspec}:
         allowed = f"one redshift, or one for each of the {selection.nspec:,} spectra found"
         raise BadParameter("z", f"{len(values):,} redshifts", allowed)

@@ -8,7 +8,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -24,7 +24,7 @@ from ..formats.fits import Rebuilt, spectrum_file
 from .cells import batches
 from .names import file_names, recorded, split_name
 from .records import read_records
-from .selection import Selection
+from .selection import Selection, part_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,24 @@ class _Source:
         if status.st_mtime_ns != self.mtime_ns:
             return "has changed since it was read: its time of change is another"
         return ""
+
+
+def with_originals(selection: Selection) -> Selection:
+    """Return the spectra of a selection whose original files are within reach, and as they were."""
+    sources = _sources(selection)
+    faults = {source: bool(_look(source)) for source in dict.fromkeys(sources)}
+    bad = np.array([faults[source] for source in sources], np.bool_)
+    if not bad.any():
+        return selection
+    # What an identifier stood for is not known any more; one that is whole stands for itself.
+    there = set(selection.ids[~bad].tolist())
+    lost = [one for one in dict.fromkeys(selection.ids[bad].tolist()) if one not in there]
+    texts = tuple(map(str, lost))
+    return replace(
+        part_of(selection, np.flatnonzero(~bad)),
+        missing=(*selection.missing, *texts),
+        damaged=(*selection.damaged, *texts),
+    )
 
 
 def original_files(selection: Selection) -> Iterator[SpectrumFile]:

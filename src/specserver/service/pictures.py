@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import BadParameter, NotFound, TooMuch
+from ..errors import BadParameter, TooMuch
 from ..model.lines import ABSORPTION_LINES, EMISSION_LINES, SpectralLine
 from ..model.medium import UNKNOWN, VACUUM
 from ..ops.media import change_of
@@ -16,7 +16,7 @@ from ..render.preview import grid_png, grid_size, preview_png
 from ..render.style import Plotted, unit_label, weights_of
 from .media import media_of
 from .query import QueryRequest
-from .selection import Selection
+from .selection import Selection, part_of, require_some
 from .service import SpectroscopicService
 from .spectra import read_columns
 
@@ -74,7 +74,7 @@ def warm_up(service: SpectroscopicService) -> None:
 
 def preview(service: SpectroscopicService, selection: Selection, *, dark: bool) -> bytes:
     """Return a PNG of the one spectrum of a selection."""
-    _require_some(selection)
+    require_some(selection)
     (spectrum,) = _plotted(service, selection)
     return preview_png(spectrum, dark=dark)
 
@@ -97,7 +97,7 @@ def plot_grid(
     max_pixels
         Limit of the picture's size.
     """
-    _require_some(selection)
+    require_some(selection)
     shown = part_of(selection, page.of(selection.nspec))
     width, height = grid_size(page.nx, page.ny)
     if width * height > max_pixels:
@@ -121,7 +121,7 @@ def stacked_png(
 
     ``align`` puts them on their common lattice; else each begins at the left edge.
     """
-    _require_some(selection)
+    require_some(selection)
     palette(look)
     npix, left = _extent(selection, align=align)
     size = look.size(selection.nspec, npix, max_pixels)
@@ -140,25 +140,13 @@ def stacked_flux(
 
     Row 0 is the first spectrum, unless ``yflip``; zero where a spectrum has no pixels.
     """
-    _require_some(selection)
+    require_some(selection)
     if yflip:
         selection = part_of(selection, np.arange(selection.nspec)[::-1])
     npix, left = _extent(selection, align=align)
     (vector,) = service.vectors(selection, [_FLUX])
     blocks = service.read_rows(selection, _FLUX, npix, left)
     return (selection.nspec, npix), np.dtype(vector.dtype), blocks
-
-
-def part_of(selection: Selection, take: npt.NDArray[np.integer]) -> Selection:
-    """Return some spectra of a selection, in another order if asked for."""
-    names = ("ids", "holding", "rows", "segment", "row", "first", "count", "on_lattice")
-    return replace(selection, **{name: getattr(selection, name)[take] for name in names})
-
-
-def _require_some(selection: Selection) -> None:
-    """Refuse to draw nothing."""
-    if not selection.nspec:
-        raise NotFound(selection.missing or ["an empty list"], [selection.context])
 
 
 def _extent(selection: Selection, *, align: bool) -> tuple[int, npt.NDArray[np.int64]]:

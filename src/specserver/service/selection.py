@@ -1,22 +1,35 @@
 """From identifiers to places: which spectra are meant, and where each of them is."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import BadIdentifier, MixedLattices, NotFound, ServiceError, StoreError, TooMuch
+from ..errors import (
+    BadIdentifier,
+    DamagedFile,
+    DamagedSpectrum,
+    MixedLattices,
+    NotFound,
+    ServiceError,
+    StoreError,
+    TooMuch,
+)
 from ..model.grid import Grid, PixelRange, span
 from ..model.idtext import IdPattern, format_id, parse_id_text
 from ..model.survey import Survey
 from ..store.base import SpectrumStore
 from .archive import Archive
 from .limits import NO_LIMITS, Limits
+from .probing import PROBED, find_damaged, is_other
 from .shelf import Shelf
 from .tuples import find_tuples
 
 Identifier = int | IdPattern
+_FEW: Final = 100
+"""Spectra that are read in some milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +56,12 @@ class Selection:
     count: npt.NDArray[np.int32]
     on_lattice: npt.NDArray[np.bool_]
     missing: tuple[str, ...] = ()
-    """Identifiers left out because they were not found."""
+    """Identifiers left out, as nothing was found for them that can be read."""
+    damaged: tuple[str, ...] = ()
+    """What of these is left out because it is damaged; and where an identifier stands for others
+    too, which are not, the identifiers of the damaged spectra."""
+    sound: npt.NDArray[np.bool_] | None = None
+    """1D[number found], which of the spectra found are not damaged; None: all."""
 
     @property
     def nspec(self) -> int:
@@ -66,15 +84,45 @@ class Selection:
             raise MixedLattices(self.ids[~self.on_lattice].tolist())
 
 
+def part_of(selection: Selection, take: npt.NDArray[np.integer]) -> Selection:
+    """Return some spectra of a selection, in another order if asked for."""
+    names = ("ids", "holding", "rows", "segment", "row", "first", "count", "on_lattice")
+    return replace(selection, **{name: getattr(selection, name)[take] for name in names})
+
+
+def require_some(selection: Selection) -> None:
+    """Refuse to work with nothing.
+
+    Raises
+    ------
+    DamagedSpectrum
+        What there was is damaged.
+    NotFound
+        There was nothing.
+    """
+    if selection.nspec:
+        return
+    if selection.damaged:
+        why = "all are damaged; 'specserver verify' tells more"
+        raise StoreError(f"{selection.context}: {', '.join(selection.damaged[:10])}", why)
+    raise NotFound(selection.missing or ["an empty list"], [selection.context])
+
+
 def select(
     archive: Archive,
     given: str | Sequence[Identifier],
     context: str,
     *,
     skip_missing: bool,
+    vectors: Sequence[str] | None = None,
     limits: Limits = NO_LIMITS,
 ) -> Selection:
     """Find the spectra that identifiers name; order and duplicates are kept.
+
+    Parameters
+    ----------
+    skip_missing : leave out what is not found, and what is damaged of a list up to `PROBED`
+    vectors : those of which damage matters; None: all of the record
 
     Raises
     ------
@@ -82,6 +130,8 @@ def select(
         Text that is no identifier, or a number outside the survey's type.
     NotFound
         An identifier that no searched release holds, unless ``skip_missing``.
+    DamagedSpectrum
+        A segment or a file cannot be opened that holds one of them, unless ``skip_missing``.
     TooMuch
         More identifiers, or spectra that they mean, than the limits allow.
     """
@@ -110,7 +160,32 @@ def select(
         raise refused
     if missing and not skip_missing:
         raise NotFound(missing, searched)
-    return _placed(survey, resolved, holdings, where[found], rows[found], missing)
+    where, rows, owner = where[found], rows[found], owner[found]
+    damaged: tuple[str, ...] = ()
+    sound: npt.NDArray[np.bool_] | None = None
+    if skip_missing and len(rows) <= PROBED:
+        if len(rows) > _FEW:
+            limits.require_heavy()
+        bad = find_damaged(survey, holdings, where, rows, vectors)
+        if bad.any():
+            lost = np.setdiff1d(owner[bad], owner[~bad])
+            damaged = tuple(_text(asked[index]) for index in lost.tolist())
+            missing += damaged
+            partly = bad & ~np.isin(owner, lost)
+            damaged += _ids_of(holdings, where[partly], rows[partly])
+            sound = ~bad
+            where, rows = where[sound], rows[sound]
+    placed = _placed(survey, resolved, holdings, where, rows)
+    return replace(placed, missing=missing, damaged=damaged, sound=sound)
+
+
+def _ids_of(
+    holdings: Sequence[Shelf], where: npt.NDArray[np.int16], rows: npt.NDArray[np.int64]
+) -> tuple[str, ...]:
+    """Return the identifiers of some rows, each once."""
+    pairs = zip(where.tolist(), rows.tolist(), strict=True)
+    found = (holdings[number].catalog.identifier(row) for number, row in pairs)
+    return tuple(dict.fromkeys(map(str, found)))
 
 
 def _shelves(
@@ -187,7 +262,6 @@ def _placed(
     holdings: tuple[Shelf, ...],
     where: npt.NDArray[np.int16],
     rows: npt.NDArray[np.int64],
-    missing: tuple[str, ...],
 ) -> Selection:
     """Return the selection of catalogue rows, with the place of each spectrum."""
     nspec = len(rows)
@@ -201,8 +275,12 @@ def _placed(
         place = holding.catalog.place(rows[mine])
         ids[mine], row[mine] = place.ids, place.row
         for name in np.unique(place.segment).tolist():
-            opened = holding.segment(name)
             members = mine[place.segment == name]
+            try:
+                opened = holding.segment(name)
+            except DamagedFile as error:
+                lost = np.unique(ids[members]).tolist()
+                raise DamagedSpectrum(holding.release.context, lost, error) from error
             _require_ids(opened, row[members], ids[members], holding.release.context)
             segment[members] = len(segments)
             first[members] = opened.first[row[members]]
@@ -211,7 +289,7 @@ def _placed(
             segments.append(opened)
     return Selection(
         survey, context, ids, holdings, where, rows, tuple(segments), segment, row, first, count,
-        on_lattice, missing,
+        on_lattice,
     )  # fmt: skip
 
 
@@ -222,9 +300,8 @@ def _require_ids(
     context: str,
 ) -> None:
     """Refuse rows whose spectra are not those of the identifiers, 1D[n] each."""
-    inside = (rows >= 0) & (rows < len(store.ids))
-    if not inside.all() or not np.array_equal(store.ids[rows], ids):
-        wrong = ids[~inside] if not inside.all() else ids[store.ids[rows] != ids]
+    wrong = ids[is_other(store.ids, rows, ids)]
+    if len(wrong):
         raise StoreError(
             context, f"the index leads to another spectrum than {wrong[0]}; 'specserver verify'"
             " tells more, and an index that is deleted is made again"

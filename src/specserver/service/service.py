@@ -126,9 +126,21 @@ class SpectroscopicService:
         return run_match(self.archive, request, max_rows=max_rows, go_on=self.go_on)
 
     def resolve(
-        self, ids: str | Sequence[Identifier], context: str, *, missing: str = "error"
+        self,
+        ids: str | Sequence[Identifier],
+        context: str,
+        *,
+        missing: str = "error",
+        vectors: Sequence[str] | None = None,
     ) -> Selection:
         """Find the spectra that identifiers name.
+
+        Parameters
+        ----------
+        missing
+            ``skip`` leaves out what is not found, or damaged; else that is an error.
+        vectors
+            Those that will be read; None for all of the record.
 
         Raises
         ------
@@ -142,7 +154,12 @@ class SpectroscopicService:
         if missing not in {"error", "skip"}:
             raise BadParameter("missing", missing, "'error' or 'skip'")
         return select(
-            self.archive, ids, context, skip_missing=missing == "skip", limits=self.limits
+            self.archive,
+            ids,
+            context,
+            skip_missing=missing == "skip",
+            vectors=vectors,
+            limits=self.limits,
         )
 
     def read(
@@ -238,6 +255,7 @@ class SpectroscopicService:
             "npix": int(count.sum(dtype=np.int64)),
             "span": [covered.first, covered.stop],
             "missing": list(selection.missing),
+            "damaged": list(selection.damaged),
             "flux_unit": survey.flux_scale,
             "frame": survey.frame,
             "medium": survey.medium,

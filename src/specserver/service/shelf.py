@@ -30,6 +30,9 @@ class Finder(Protocol):
     def place(self, rows: Rows) -> Place:
         """Return identifier, store number and row in that store."""
 
+    def identifier(self, row: int) -> int:
+        """Return the identifier of a row, whether or not its spectrum can be read."""
+
     def spelling(self, field: str) -> str:
         """Return the one spelling of a column name; raise `UnknownField` for none."""
 

@@ -110,6 +110,10 @@ class TreeShelf:
         ids = np.array([file.id for file in files], self.survey.id_column.dtype)
         return Place(ids[back], segment[back], row[back])
 
+    def identifier(self, row: int) -> int:
+        """Return the identifier of a row; its file is not read."""
+        return self._files[row].id
+
     def segment(self, number: int) -> FitsBlock:
         """Return a block of files that are read together."""
         return self._blocks[number]

@@ -68,6 +68,11 @@ class SpectrumStore(Protocol):
     def count(self) -> npt.NDArray[np.int32]:
         """1D[nspec], number of values of each spectrum."""
 
+    def unreadable(
+        self, vectors: Sequence[str], rows: npt.NDArray[np.integer]
+    ) -> npt.NDArray[np.bool_]:
+        """Return which rows are damaged in one of some vectors, 1D[n]; all of them are read."""
+
     def request_cells(
         self, vectors: Sequence[str], rows: npt.NDArray[np.integer]
     ) -> Callable[[], Mapping[str, Frames]]:

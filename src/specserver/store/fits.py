@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -22,7 +23,7 @@ import numpy.typing as npt
 from numcodecs import Blosc
 
 from ..damage import damaged
-from ..errors import BadFile, StoreError
+from ..errors import BadFile, DamagedSpectrum, StoreError
 from ..model.grid import Grid, PixelRange, locate
 from ..model.survey import RawSpectrum, Release, Survey, TreeLayout
 from ..ops.reading import read_spectra
@@ -165,29 +166,54 @@ class FitsTree:
                             yield key.group, reduction
 
     def measure(self, files: Sequence[TreeFile]) -> list[FilePlace]:
-        """Return where the values of files lie, reading those not seen before."""
-        return list(_pool().map(lambda file: self._measure(file, *_version(file.path)), files))
+        """Return where the values of files lie, reading those not seen before.
+
+        Raises
+        ------
+        DamagedSpectrum
+            Naming all whose files cannot be read.
+        """
+
+        def measured(file: TreeFile) -> FilePlace | StoreError:
+            try:
+                return self._measure(file, *_version(file.path))
+            except StoreError as error:
+                return error
+
+        places: list[FilePlace] = []
+        faults: dict[int, StoreError] = {}
+        for file, place in zip(files, _pool().map(measured, files), strict=True):
+            if isinstance(place, StoreError):
+                faults[file.id] = place
+            else:
+                places.append(place)
+        if faults:
+            first = next(iter(faults.values()))
+            raise DamagedSpectrum(self.release.context, list(faults), first) from first
+        return places
 
     def read(self, file: TreeFile) -> RawSpectrum:
         """Return the spectrum of a file.
 
         Raises
         ------
-        StoreError
+        DamagedSpectrum
             The file is gone or damaged, or holds another spectrum than its place says.
         """
-        return self._read(file, *_version(file.path))
+        with self._naming(file):
+            return self._read(file, *_version(file.path))
 
     def about(self, file: TreeFile) -> dict[str, str | int]:
         """Return path, size and time of change of a file, as a catalogue's hidden columns.
 
         Raises
         ------
-        StoreError
+        DamagedSpectrum
             The file is gone or damaged, or holds another spectrum than its place says.
         """
-        size, mtime_ns = _version(file.path)
-        self._read(file, size, mtime_ns)
+        with self._naming(file):
+            size, mtime_ns = _version(file.path)
+            self._read(file, size, mtime_ns)
         about: dict[str, str | int] = {
             "_source": str(file.path),
             "_size": size,
@@ -195,6 +221,14 @@ class FitsTree:
         }
         one = None if self._fingerprints is None else self._fingerprints.of(file.id, size, mtime_ns)
         return about if one is None else {**about, "_crc": int(one["crc"])}
+
+    @contextmanager
+    def _naming(self, file: TreeFile) -> Iterator[None]:
+        """Make errors of reading a file name its spectrum."""
+        try:
+            yield
+        except StoreError as error:
+            raise DamagedSpectrum(self.release.context, [file.id], error) from error
 
     def folders(self) -> dict[str, list[Path]]:
         """Return the folders of spectra that the tree has of each of its reductions."""
@@ -268,6 +302,13 @@ class FitsBlock:
         self.start = self.window.first
         self.npix = self.window.count
         self._dtypes = {vector.name: vector.dtype for vector in tree.survey.record}
+
+    def unreadable(
+        self, vectors: Sequence[str], rows: npt.NDArray[np.integer]
+    ) -> npt.NDArray[np.bool_]:
+        """Return that no row is damaged, 1D[n]: a file was read when it was given its place."""
+        del vectors
+        return np.zeros(len(rows), np.bool_)
 
     def request_cells(
         self, vectors: Sequence[str], rows: npt.NDArray[np.integer]

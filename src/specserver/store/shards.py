@@ -22,7 +22,7 @@ import numpy.typing as npt
 from numcodecs import blosc
 
 from ..damage import Identity, damaged, identity, identity_of
-from ..errors import StoreError
+from ..errors import DamagedFile, StoreError
 
 SHARD: Final = 1000
 """Spectra in a shard: one file a vector and shard, some 10 MB; an index of 16 kB."""
@@ -40,6 +40,7 @@ _MOST_LOOKS: Final = 10_000
 # Linux can say whether the bytes are in memory; elsewhere every read may wait for the disk.
 _AT_ONCE: Final = getattr(os, "RWF_NOWAIT", None)
 _Found = TypeVar("_Found")
+NameRows = Callable[[npt.NDArray[np.int64], DamagedFile], DamagedFile]
 
 
 class ShardFile:
@@ -101,6 +102,7 @@ class ShardFrames:
     """1D[nrow], bytes of each."""
     _places: Sequence[tuple[ShardFile, int]]
     """File and offset of each."""
+    _wanted: "ShardRows"
     _find: Callable[[], "ShardFrames"]
     """Finds the same rows in the files that are there now."""
 
@@ -112,10 +114,41 @@ class ShardFrames:
         DamagedFile
             A frame is missing or damaged.
         """
-        _once_more(
-            lambda: self._lay(out, at),
-            lambda: self._renewed()._lay(out, at),  # noqa: SLF001  # its own
+        try:
+            _once_more(
+                lambda: self._lay(out, at),
+                lambda: self._renewed()._lay(out, at),  # noqa: SLF001  # its own
+            )
+        except DamagedFile as error:
+            raise self._named(error) from error
+
+    def unreadable(self) -> npt.NDArray[np.bool_]:
+        """Return which rows are damaged, 1D[nrow]; all are read, and none is unpacked."""
+        return _once_more(
+            self._unreadable,
+            lambda: self._renewed()._unreadable(),  # noqa: SLF001  # its own
         )
+
+    def _unreadable(self) -> npt.NDArray[np.bool_]:
+        """Return which rows are damaged."""
+        bad = np.zeros(len(self.sizes), np.bool_)
+        room = memoryview(bytearray(int(self.sizes.max(initial=0)) + _CRC_BYTES))
+        for index, ((file, offset), size) in enumerate(
+            zip(self._places, self.sizes.tolist(), strict=True)
+        ):
+            encoded = room[: size + _CRC_BYTES]
+            try:
+                whole = _fill(file, offset, encoded, 0)
+                if not whole or not _intact(encoded[:size].tobytes(), encoded[size:]):
+                    raise file.fault(_DAMAGED)
+            except DamagedFile:
+                bad[index] = True
+        return bad
+
+    def _named(self, error: DamagedFile) -> DamagedFile:
+        """Return an error that says which rows are damaged."""
+        lost = self._wanted.rows[self.unreadable()]
+        return self._wanted.name(lost, error) if len(lost) else error
 
     def _renewed(self) -> "ShardFrames":
         """Return the same rows in files that have taken the place of those that were open."""
@@ -148,10 +181,13 @@ class ShardFrames:
         DamagedFile
             A frame is missing or damaged.
         """
-        _once_more(
-            lambda: self._decode(out, npix, cut),
-            lambda: self._renewed()._decode(out, npix, cut),  # noqa: SLF001  # its own
-        )
+        try:
+            _once_more(
+                lambda: self._decode(out, npix, cut),
+                lambda: self._renewed()._decode(out, npix, cut),  # noqa: SLF001  # its own
+            )
+        except DamagedFile as error:
+            raise self._named(error) from error
 
     def _decode(self, out: npt.NDArray[Any], npix: int, cut: slice) -> None:
         """Read and decompress the rows."""
@@ -233,17 +269,27 @@ class ShardRows:
     """1D[nrow]"""
     shards: Sequence[tuple[int, Sequence[int], npt.NDArray[np.int64]]]
     """Number of a shard, which of the rows it holds, and their rows within it."""
+    name: NameRows
+    """Returns an error that names the spectra of some rows, 1D[n], made of that for a file."""
 
 
-def by_shard(rows: npt.NDArray[np.integer]) -> ShardRows:
-    """Sort rows, 1D[nrow] int, by their shards."""
+def _unnamed(rows: npt.NDArray[np.int64], error: DamagedFile) -> DamagedFile:
+    """Return the error for a file: of what the rows are is not known."""
+    del rows
+    return error
+
+
+def by_shard(rows: npt.NDArray[np.integer], name: NameRows = _unnamed) -> ShardRows:
+    """Sort rows, 1D[nrow] int, by their shards; ``name`` names their spectra in errors."""
     places: npt.NDArray[np.int64] = np.asarray(rows, np.int64)
     shards, within = np.divmod(places, SHARD)
     numbers = shards.tolist()
     if len(set(numbers)) < 2:
-        return ShardRows(places, [(shard, range(len(rows)), within) for shard in set(numbers)])
+        alone = [(shard, range(len(rows)), within) for shard in set(numbers)]
+        return ShardRows(places, alone, name)
     parts = ((shard, np.flatnonzero(shards == shard)) for shard in sorted(set(numbers)))
-    return ShardRows(places, [(shard, mine.tolist(), within[mine]) for shard, mine in parts])
+    sorted_ = [(shard, mine.tolist(), within[mine]) for shard, mine in parts]
+    return ShardRows(places, sorted_, name)
 
 
 def shard_frames(
@@ -269,17 +315,38 @@ def _found(path: str, wanted: ShardRows, written: Mapping[str, int]) -> ShardFra
     sizes = np.zeros(len(wanted.rows), np.int64)
     places: list[Any] = [None] * len(wanted.rows)
     for shard, mine, within in wanted.shards:
-        file = open_shard(f"{path}/c/{shard}/0")
-        nbytes = written.get(file.path, file.nbytes)
-        if nbytes != file.nbytes:
-            raise file.fault(f"has {file.nbytes} bytes where {nbytes} were written: restore it")
+        try:
+            file = open_shard(f"{path}/c/{shard}/0")
+            nbytes = written.get(file.path, file.nbytes)
+            if nbytes != file.nbytes:
+                raise file.fault(f"has {file.nbytes} bytes where {nbytes} were written: restore it")
+        except DamagedFile as error:
+            raise wanted.name(wanted.rows[list(mine)], error) from error
         sizes[mine] = file.sizes[within]
         for index, offset in zip(mine, file.offsets[within].tolist(), strict=True):
             places[index] = (file, offset)
     if not sizes.all():
         row = int(np.argmin(sizes))
-        raise places[row][0].fault(f"row {wanted.rows[row]} is not in its shard: restore the file")
-    return ShardFrames(sizes, places, partial(shard_frames, path, wanted, written))
+        reason = f"row {wanted.rows[row]} is not in its shard: restore the file"
+        fault = places[row][0].fault(reason)
+        if isinstance(fault, DamagedFile):
+            fault = wanted.name(wanted.rows[sizes == 0], fault)
+        raise fault
+    return ShardFrames(sizes, places, wanted, partial(shard_frames, path, wanted, written))
+
+
+def unreadable_rows(
+    path: str, wanted: ShardRows, written: Mapping[str, int] = MappingProxyType({})
+) -> npt.NDArray[np.bool_]:
+    """Return which rows of the array at ``path`` are damaged, 1D[nrow]; all of them are read."""
+    try:
+        return shard_frames(path, wanted, written).unreadable()
+    except DamagedFile:
+        # A whole shard, perhaps one of several; or rows that it does not have.
+        if len(wanted.rows) == 1:
+            return np.ones(1, np.bool_)
+        alone = (by_shard(wanted.rows[at : at + 1]) for at in range(len(wanted.rows)))
+        return np.concatenate([unreadable_rows(path, one, written) for one in alone])
 
 
 _looks: dict[str, tuple[float, Identity]] = {}

@@ -30,11 +30,11 @@ import numpy.typing as npt
 import tensorstore as ts
 
 from ..damage import Identity, damaged, identity
-from ..errors import BadParameter, DamagedFile
+from ..errors import BadParameter, DamagedFile, DamagedSpectrum
 from ..model.grid import Grid, PixelRange, grid_from_dict
 from ..model.survey import Survey, Vector
 from .layout import MARKER, check_segment, is_shard
-from .shards import SHARD, ShardFrames, by_shard, shard_frames
+from .shards import SHARD, ShardFrames, by_shard, shard_frames, unreadable_rows
 
 _CACHE_BYTES: Final = 256 * 2**20
 _OPEN_SEGMENTS: Final = 4096
@@ -170,10 +170,24 @@ class Segment:
         self, vectors: Sequence[str], rows: npt.NDArray[np.integer]
     ) -> dict[str, ShardFrames]:
         """Return the frames of some rows of each vector, yet to be read."""
-        wanted = by_shard(rows)
+        wanted = by_shard(rows, self._named)
         return {
             name: shard_frames(f"{self.path}/{name}", wanted, self._written) for name in vectors
         }
+
+    def unreadable(
+        self, vectors: Sequence[str], rows: npt.NDArray[np.integer]
+    ) -> npt.NDArray[np.bool_]:
+        """Return which rows are damaged in one of some vectors, 1D[n]; all of them are read."""
+        shared = [self._like[name]["like"] for name in vectors if name in self._like]
+        wanted, bad = by_shard(rows), np.zeros(len(rows), np.bool_)
+        for name in {*vectors, *shared}.intersection(self.vectors):
+            bad |= unreadable_rows(f"{self.path}/{name}", wanted, self._written)
+        return bad
+
+    def _named(self, rows: npt.NDArray[np.int64], error: DamagedFile) -> DamagedFile:
+        """Return the error for damaged rows, 1D[n], which names their spectra."""
+        return DamagedSpectrum(self.info.context, np.unique(self.ids[rows]).tolist(), error)
 
     def _whole(
         self, name: str, values: Mapping[str, npt.NDArray[Any]], pixels: PixelRange

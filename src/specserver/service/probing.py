@@ -1,0 +1,84 @@
+"""Which spectra of a list are damaged: left out of it, or named."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import StoreError
+from ..model.survey import Survey
+from .shelf import Shelf
+
+PROBED: Final = 20_000
+"""Spectra of a list out of which damaged ones are left: all are read once more for that, half a
+second for so many. In a longer list a damaged one is an error that names it."""
+
+
+def find_damaged(
+    survey: Survey,
+    holdings: Sequence[Shelf],
+    where: npt.NDArray[np.int16],
+    rows: npt.NDArray[np.int64],
+    vectors: Sequence[str] | None,
+) -> npt.NDArray[np.bool_]:
+    """Return which spectra cannot be read, 1D[n].
+
+    Parameters
+    ----------
+    where : 1D[n] int, index into ``holdings`` of each
+    rows : 1D[n] int, row in the holding's catalogue
+    vectors : names of those that will be read; None: all of the record
+    """
+    bad = np.zeros(len(rows), np.bool_)
+    record = [one.name for one in survey.record]
+    names = record if vectors is None else [one.strip().lower() for one in vectors]
+    names.append(survey.grid.axis)
+    for number in np.unique(where).tolist():
+        mine = np.flatnonzero(where == number)
+        bad[mine] = _damaged(holdings[number], rows[mine], names)
+    return bad
+
+
+def _damaged(
+    holding: Shelf, rows: npt.NDArray[np.int64], vectors: Sequence[str]
+) -> npt.NDArray[np.bool_]:
+    """Return which rows of one holding cannot be read, 1D[n]."""
+    try:
+        place = holding.catalog.place(rows)
+    except StoreError:
+        # A file of a tree, which is read to be given its place; the others are known by now.
+        if len(rows) == 1:
+            return np.ones(1, np.bool_)
+        alone = (rows[at : at + 1] for at in range(len(rows)))
+        return np.concatenate([_damaged(holding, one, vectors) for one in alone])
+    bad = np.zeros(len(rows), np.bool_)
+    for name in np.unique(place.segment).tolist():
+        mine = np.flatnonzero(place.segment == name)
+        try:
+            store = holding.segment(name)
+        except StoreError:
+            bad[mine] = True
+            continue
+        bad[mine] = is_other(store.ids, place.row[mine], place.ids[mine])
+        sound = mine[~bad[mine]]
+        bad[sound] = store.unreadable(vectors, place.row[sound])
+    return bad
+
+
+def is_other(
+    held: npt.NDArray[np.generic],
+    rows: npt.NDArray[np.integer],
+    ids: npt.NDArray[np.generic],
+) -> npt.NDArray[np.bool_]:
+    """Return which rows of a store are not the spectra of the identifiers, 1D[n].
+
+    Parameters
+    ----------
+    held : 1D[nspec], identifiers of the store
+    rows, ids : 1D[n] each
+    """
+    inside = (rows >= 0) & (rows < len(held))
+    other: npt.NDArray[np.bool_] = ~inside
+    other[inside] = held[rows[inside]] != ids[inside]
+    return other
