@@ -4,9 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import urllib3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from serving import serve
 from specserver.auth import ANONYMOUS
 from specserver.catalog.deadline import Deadline
 from specserver.errors import BadConstraint, QueryTimeout, TooMuch
@@ -174,3 +176,35 @@ def test_columns_to_order_by_are_counted(service: SpectroscopicService) -> None:
     assert service.query(QueryRequest(constraint=some)).num_rows > 0
     with pytest.raises(TooMuch, match=r"columns to order by.*limit is 20"):
         service.query(QueryRequest(constraint=f"{some}, z"))
+
+
+def comb(nteeth: int) -> list[tuple[float, float]]:
+    """Return a polygon of long narrow teeth that all positions lie near, deg."""
+    ra = np.linspace(-20.0, 20.0, 2 * nteeth)
+    tips = [(one, 30.0 if number % 2 else -29.0) for number, one in enumerate(ra.tolist())]
+    return [(-20.0, -30.0), *tips, (20.0, -30.0)]
+
+
+def test_a_comb_of_thousands_of_teeth_is_heavy_and_ends_with_its_time(
+    service: SpectroscopicService, mock_data: Path, mock_survey: Path
+) -> None:
+    """Each position is near all of its edges: no order of them saves work, the clock ends it."""
+    ra = np.random.default_rng(1).uniform(-20.0, 20.0, 200_000)
+    looked: list[None] = []
+
+    def third_time() -> None:
+        looked.append(None)
+        if len(looked) == 3:
+            raise QueryTimeout(1.0)
+
+    with pytest.raises(QueryTimeout):
+        polygon(comb(1000), third_time)
+    one = polygon(comb(300))
+    looked.clear()
+    with pytest.raises(QueryTimeout):
+        one.contains(ra, ra, third_time)
+    with serve(mock_data, mock_survey) as running:
+        asked = {"polygon": comb(3700), "timeout_s": 0.3}
+        answer = urllib3.request("POST", f"{running.url}/bulk/query", json=asked, retries=False)
+        assert (answer.status, answer.json()["code"]) == (413, "query_timeout")
+        assert urllib3.request("GET", f"{running.url}/ping").status == 200
