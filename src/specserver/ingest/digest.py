@@ -30,9 +30,9 @@ def vectors_digest(survey: Survey, one: RawSpectrum) -> int:
     made = blake2b(digest_size=8)
     made.update(f"{first} {len(one.axis)} ".encode())
     if first is None:
-        made.update(np.ascontiguousarray(one.axis).tobytes())
+        made.update(np.ascontiguousarray(one.axis).data)
     for vector in survey.vectors:
-        made.update(np.ascontiguousarray(one.vectors[vector.name], vector.dtype).tobytes())
+        made.update(np.ascontiguousarray(one.vectors[vector.name], vector.dtype).data)
     return int.from_bytes(made.digest(), "little", signed=True)
 
 

@@ -15,6 +15,8 @@ import gzip
 import lzma
 import os
 import zlib
+from collections.abc import Mapping
+from functools import lru_cache
 from math import prod
 from pathlib import Path
 from typing import IO, Any, Final
@@ -125,10 +127,16 @@ def _has_end(block: bytes) -> bool:
     return at >= 0 or len(block) < BLOCK
 
 
+@lru_cache(maxsize=256)
+def _first_cards(header: bytes) -> Mapping[str, str | int | float | bool]:
+    """Return keyword → value of the first cards of a header; those of one family repeat exactly."""
+    return cards(header)
+
+
 def _data_size(header: list[bytes], number: int) -> int:
     """Return the bytes of data that a header announces, without padding (§4.4.1, §7.3.1)."""
     # The cards that say so are the first ones; only random groups, long deprecated, are otherwise.
-    values = cards(header[0][: _FIRST * CARD])
+    values = _first_cards(header[0][: _FIRST * CARD])
     naxis = values.get("NAXIS")
     if naxis and (values.get("NAXIS1") == 0 or f"NAXIS{naxis}" not in values):
         values = cards(b"".join(header))
