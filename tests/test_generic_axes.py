@@ -92,6 +92,113 @@ def test_logarithmic_axes_of_the_standard_are_those_of_wcslib(tmp_path: Path, un
     assert one.medium == "vacuum"
 
 
+@pytest.mark.parametrize("kind", ["FREQ", "FREQ-LSR", "Frequency", "ENER"])
+def test_a_standard_type_without_unit_is_in_the_unit_of_the_standard(
+    tmp_path: Path, kind: str
+) -> None:
+    hertz = 5.5e14 + 1e11 * np.arange(NPIX)
+    scale = 6.62607015e-34 if kind == "ENER" else 1.0
+    cards = {"CTYPE1": kind, "CRVAL1": 5.5e14 * scale, "CDELT1": 1e11 * scale, "CRPIX1": 1.0}
+    for said in ({}, {"CUNIT1": "J" if kind == "ENER" else "Hz"}):
+        one = only(write(tmp_path / "a.fits", cards | said))
+        assert np.allclose(one.wave, (2.99792458e18 / hertz)[::-1], rtol=1e-12, atol=0)
+        assert one.flux.tobytes() == FLUX[::-1].tobytes()
+        assert abs(one.wave[-1] - 5450.772) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("cards", "match"),
+    [
+        *(({"CTYPE1": kind, **AXIS}, f"of the type {kind} .*no wavelengths")
+          for kind in ("VELO", "VRAD", "VOPT", "ZOPT", "BETA", "VELO-LSR", "TIME", "RA---TAN")),
+        ({"CTYPE1": "VELO", "CUNIT1": "km/s", **AXIS}, "no wavelengths"),
+        ({"CTYPE1": "WAVN", **AXIS}, "--wave-unit 1/m or 1/cm"),
+        ({"CTYPE1": "WAVN-LOG", **AXIS}, "--wave-unit 1/m or 1/cm"),
+        ({"CTYPE1": "FREQ", **AXIS}, "would reach from .*--wave-unit"),
+        ({"CTYPE1": "ENER", **AXIS}, "would reach from .*--wave-unit"),
+        ({"CTYPE1": "FREQ", "CUNIT1": "Angstrom", **AXIS}, "one of them is wrong"),
+        ({"CTYPE1": "FREQ-LOG", **AXIS}, "would reach from .*--wave-unit"),
+        ({"CTYPE1": "WAVE-LOG", **AXIS}, "would reach from .*--wave-unit"),
+        *(({"CTYPE1": "WAVE-LOG", "CRVAL1": np.log(start), "CDELT1": 1e-4, "CRPIX1": 1.0, **unit},
+           "would reach from .*--wave-unit")
+          for start in (1150.0, 5000.0) for unit in ({}, {"CUNIT1": "Angstrom"})),
+        ({"CTYPE1": "LN(WAVE)", "CRVAL1": np.log(5000.0), "CDELT1": 1e-4}, "--wave-unit"),
+    ],
+)  # fmt: skip
+def test_a_type_that_makes_no_wavelengths_is_refused(
+    tmp_path: Path, cards: dict[str, object], match: str
+) -> None:
+    with pytest.raises(BadFile, match=match):
+        read_file(write(tmp_path / "a.fits", cards))
+
+
+def test_the_unit_of_a_type_can_be_said(tmp_path: Path) -> None:
+    cards = {"CTYPE1": "WAVN", "CRVAL1": 2e4, "CDELT1": -1.0, "CRPIX1": 1.0}
+    one = only(write(tmp_path / "a.fits", cards), wave_unit="1/cm")
+    assert np.allclose(one.wave, 1e8 / (2e4 - np.arange(NPIX)), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("cards", "step"),
+    [
+        ({"CDELT1": 1.0, "PC1_1": 2.0}, 2.0),
+        ({"CDELT1": 0.5, "PC1_1": 3.0, "PC1_2": 0.0}, 1.5),
+        ({"CD1_1": 2.0, "PC1_1": 1.0, "CDELT1": 1.0}, 2.0),
+        ({"CD1_1": 2.0, "PC1_1": 2.0, "CDELT1": 1.0}, 2.0),
+        ({"CD1_1": 2.0, "CDELT1": 1.0}, 2.0),
+    ],
+)
+def test_the_step_is_scaled_by_the_matrix(
+    tmp_path: Path, cards: dict[str, object], step: float
+) -> None:
+    start = {"CRVAL1": 5000.0, "CRPIX1": 1.0, "CUNIT1": "Angstrom"}
+    one = only(write(tmp_path / "a.fits", start | cards))
+    assert np.array_equal(one.wave, 5000.0 + step * np.arange(NPIX))
+    one = only(write(tmp_path / "b.fits", start | cards | {"CTYPE1": "WAVE-LOG"}))
+    assert np.allclose(one.wave, 5000.0 * np.exp(step * np.arange(NPIX) / 5000.0), rtol=1e-12)
+
+
+def test_a_matrix_that_is_not_of_one_axis_is_refused(tmp_path: Path) -> None:
+    start = {"CRVAL1": 5000.0, "CRPIX1": 1.0, "CUNIT1": "Angstrom", "CDELT1": 1.0}
+    with pytest.raises(BadFile, match="two steps"):
+        read_file(write(tmp_path / "a.fits", start | {"CD1_1": 3.0, "PC1_1": 2.0}))
+    for kind in ("LINEAR", "WAVE-LOG"):
+        for name in ("PC1_2", "CD1_2"):
+            hdu = fits.PrimaryHDU(FLUX[None])
+            hdu.header.update(start | {"CTYPE1": kind, "CD1_1": 1.0, name: 0.1})
+            hdu.writeto(tmp_path / "b.fits", overwrite=True)
+            with pytest.raises(BadFile, match="along other axes"):
+                read_file(tmp_path / "b.fits")
+
+
+@pytest.mark.parametrize(
+    ("cards", "step"),
+    [
+        ({"CTYPE1": "WAVE", "CUNIT1": "Angstrom"}, 1.0),
+        ({"CTYPE1": "WAVE"}, 1.0),
+        ({"CTYPE1": "WAVE", "PC1_1": 2.0}, 2.0),
+        ({"CTYPE1": "WAVE", "PC1_2": 0.1}, None),
+        ({"CTYPE1": "FREQ"}, None),
+        ({"CTYPE1": "VELO"}, None),
+        ({"CTYPE1": "VELO", "CUNIT1": "km/s"}, None),
+    ],
+)
+def test_images_of_many_rows_have_the_axis_that_their_header_states(
+    tmp_path: Path, cards: dict[str, object], step: float | None
+) -> None:
+    hdu = fits.PrimaryHDU(np.stack([FLUX, 2 * FLUX]))
+    hdu.header.update({"CRVAL1": 5000.0, "CRPIX1": 1.0, "CDELT1": 1.0} | cards)
+    hdu.writeto(tmp_path / "a.fits")
+    if step is None:
+        with pytest.raises(BadFile):
+            read_file(tmp_path / "a.fits", Said(loader="wcs1d-fits"))
+        return
+    found = read_file(tmp_path / "a.fits", Said(loader="wcs1d-fits"))
+    assert [one.flux[0] for one in found] == [1.0, 2.0]
+    for one in found:
+        assert np.array_equal(one.wave, 5000.0 + step * np.arange(NPIX))
+
+
 def test_falling_axes_are_turned_round_with_all_vectors(tmp_path: Path) -> None:
     cards = {"CRVAL1": LINEAR[-1], "CDELT1": -2.5, "CRPIX1": 1.0, "CUNIT1": "Angstrom"}
     mask = np.zeros(NPIX, np.int16)

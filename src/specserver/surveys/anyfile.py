@@ -107,7 +107,7 @@ def read_file(path: Path, said: Said = _NOTHING) -> list[ReadSpectrum]:
         form = _format_of(path, said.loader)
         found, parts = _read_here(path, said, plain=not form)
         if found is None:
-            found = _read_by_specutils(path, form or said.loader)
+            found = _read_by_specutils(path, form or said.loader, said.wave_unit)
         if not found:
             raise BadFile("specutils finds no spectrum in it")
         return [_finished(one, parts, said) for one in found]
@@ -150,8 +150,13 @@ def _format_of(path: Path, loader: str) -> str:
     return str(min(own)) if own else ""
 
 
-def _read_by_specutils(path: Path, loader: str) -> list[FoundSpectrum]:
-    """Return the spectra that specutils finds in a file."""
+def _read_by_specutils(path: Path, loader: str, wave_unit: str) -> list[FoundSpectrum]:
+    """Return the spectra that specutils finds in a file.
+
+    Parameters
+    ----------
+    wave_unit : unit of the axes of images that state none
+    """
     from specutils import SpectrumList  # noqa: PLC0415  # slow to import, and only this needs it
 
     try:
@@ -163,7 +168,12 @@ def _read_by_specutils(path: Path, loader: str) -> list[FoundSpectrum]:
     for one in spectra:
         # Where a file has one header, its first spectrum has it.
         shared = _header(one) or shared
-        found += _rows(one, shared)
+        cards: Mapping[str, Any] = header_part(shared).cards
+        if wave_unit and not cards.get("CUNIT1"):
+            cards = {**cards, "CUNIT1": wave_unit}
+        # specutils reads such axes a pixel off (spSpec, spPlate), as linear ones, or in metres.
+        states = states_axis(cards) and (loader in {"", *_GENERAL} or is_logarithmic(cards))
+        found += _rows(one, shared, cards if states else {})
     return found
 
 
@@ -181,11 +191,11 @@ def _header(one: Any) -> Mapping[str, Any]:
     return header if header is not None and hasattr(header, "get") else {}
 
 
-def _rows(one: Any, header: Mapping[str, Any]) -> Iterator[FoundSpectrum]:
-    """Yield the spectra of a Spectrum, which may have many on one axis."""
+def _rows(one: Any, header: Mapping[str, Any], cards: Mapping[str, Any]) -> Iterator[FoundSpectrum]:
+    """Yield the spectra of a Spectrum, which may have many on one axis, stated by some cards."""
     if one.flux.ndim > 2:
         raise BadFile(f"flux has {one.flux.ndim} dimensions: a cube, not spectra")
-    wave = _wave(one, header)
+    wave = _wave(one, cards)
     flux = _by_row(one, real_numbers(one.flux.value, "flux"))
     stated = _ivar(one)
     ivar = None if stated is None else _by_row(one, stated)
@@ -209,21 +219,19 @@ def _by_row(one: Any, values: Array) -> Array:
     return np.atleast_2d(np.moveaxis(full, one.flux.ndim - 1 if at is None else at, -1))
 
 
-def _wave(one: Any, header: Mapping[str, Any]) -> npt.NDArray[np.float64]:
-    """Return the spectral axis of a Spectrum, 1D[npix] float64, Å."""
+def _wave(one: Any, cards: Mapping[str, Any]) -> npt.NDArray[np.float64]:
+    """Return the spectral axis of a Spectrum, 1D[npix] float64, Å: that of the cards if any."""
     from astropy import units as u  # noqa: PLC0415
 
     axis = one.spectral_axis
     if axis.ndim != 1 or not axis.size:
         raise BadFile(f"the spectral axis has the shape {axis.shape}")
-    cards = header_part(header).cards
-    if cards.get("NAXIS1") == axis.size and states_axis(cards) and is_logarithmic(cards):
-        # specutils reads such axes a pixel off (spSpec, spPlate) or as linear ones.
+    if cards.get("NAXIS1") == axis.size:
         return axis_of(cards, axis.size)
     try:
         # Å stay as they are, to the last bit.
         wave = axis.value if axis.unit == u.AA else axis.to_value(u.AA, u.spectral())
-    except u.UnitConversionError as error:
+    except (u.UnitConversionError, ValueError) as error:
         raise BadFile(f"the spectral axis is in {axis.unit}, which are no wavelengths") from error
     return real_numbers(wave, "the spectral axis")
 

@@ -3,6 +3,9 @@
 Three ways to say that steps are equal in the logarithm are in use, and only the first is in the
 FITS standard: the type `WAVE-LOG`; DC-FLAG = 1 of IRAF, and LOGSCALE or LOGLAM, by which CRVAL1
 and CDELT1 are common logarithms; COEFF0 and COEFF1, likewise.
+
+CTYPE1 says which quantity an axis counts. Without CUNIT1 frequencies are in Hz and energies in J,
+as the standard has it; wavenumbers are refused, which many write in 1/cm; velocities always are.
 """
 
 import re
@@ -13,12 +16,19 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import BadFile
-from .statedunit import angstroms
+from .statedunit import angstroms, wave_unit
 
 _NONLINEAR: Final = re.compile(r"(WAVE|AWAV|FREQ|ENER|WAVN|VRAD|VOPT|VELO|BETA|ZOPT)-[A-Z0-9]{3}")
 _LOG_WORD: Final = re.compile(r"\blog(?![a-z]*linear)|^log", re.IGNORECASE)
-# log10 of Å: no wavelength, and no step of them, is in Å where it is that small.
-_LOG10_AA: Final = (1.0, 8.0)
+# log10 of Å: no wavelength of WAVE-LOG is in Å where it is that small.
+_LOG10_AA: Final = (2.0, 5.5)
+_OTHER: Final = re.compile(
+    r"VELO|FELO|VRAD|VOPT|ZOPT|BETA|TIME|UTC|TAI|MJD|PHASE|STOKES|RA--|DEC-|[GEHS]L(?:ON|AT)"
+)
+"""Types of axes that count no wavelengths, nor what can be made wavelengths of."""
+_QUANTITIES: Final = (("FREQ", "Hz"), ("ENER", "J"), ("WAVEN", "1/m"), ("WAVN", "1/m"))
+_PLAUSIBLE_AA: Final = (100.0, 1e8)
+"""Wavelengths that are believed where a header gives no unit, or writes WAVE-LOG."""
 Numbers = npt.NDArray[np.float64]
 
 
@@ -59,6 +69,7 @@ def axis_of(cards: Mapping[str, Any], npix: int) -> Numbers:
         What the header states cannot be read as wavelengths.
     """
     kind = str(cards.get("CTYPE1", "")).strip().upper()
+    _require_wavelengths(cards, kind)
     if is_logarithmic(cards):
         exponent = _linear(cards, npix)
         if not (np.abs(exponent) < 30.0).all():
@@ -66,8 +77,12 @@ def axis_of(cards: Mapping[str, Any], npix: int) -> Numbers:
         unit = re.sub(r"(?i)^\s*log(10)?", "", _unit(cards)).strip(" ()[]")
         return np.asarray(angstroms(10.0**exponent, unit or "Angstrom", "its spectral axis"))
     if _NONLINEAR.fullmatch(kind):
-        return _standard(cards, npix)
-    return np.asarray(angstroms(_linear(cards, npix), _unit(cards), "its spectral axis"))
+        return _standard(cards, kind, npix)
+    counted = _linear(cards, npix)
+    if unit := _default_unit(cards, kind):
+        with np.errstate(divide="ignore"):
+            return _plausible(angstroms(counted, unit, "its spectral axis"), kind)
+    return np.asarray(angstroms(counted, _unit(cards), "its spectral axis"))
 
 
 def multispec_axes(cards: Mapping[str, Any], npix: int) -> list[Numbers]:
@@ -123,7 +138,7 @@ def _linear(cards: Mapping[str, Any], npix: int) -> Numbers:
     if start is None:
         start, step, pixel = _number(cards, "COEFF0"), _number(cards, "COEFF1"), 1.0
     else:
-        step = _number(cards, "CD1_1") or _number(cards, "CDELT1") or 0.0
+        step = _step(cards)
         first = _number(cards, "CRPIX1")
         # IRAF and the standard count pixels from 1; the standard's default of CRPIX1 is 0.
         pixel = 1.0 if first is None else first
@@ -132,26 +147,105 @@ def _linear(cards: Mapping[str, Any], npix: int) -> Numbers:
     return np.asarray(start + step * (np.arange(1, npix + 1) - pixel), np.float64)
 
 
-def _standard(cards: Mapping[str, Any], npix: int) -> Numbers:
+def _step(cards: Mapping[str, Any]) -> float:
+    """Return the step along the first axis: CD1_1, or else CDELT1 · PC1_1.
+
+    Raises
+    ------
+    BadFile
+        Both are there and differ, or what the axis counts changes along other axes too.
+    """
+    for name in cards:
+        if re.fullmatch(r"(?:PC|CD)1_[2-9]", name) and _number(cards, name):
+            raise BadFile(
+                f"its wavelengths change along other axes of the image too ({name} ="
+                f" {cards[name]}); only images with wavelengths along the first axis can be read"
+            )
+    scale, step = _number(cards, "PC1_1"), _number(cards, "CDELT1")
+    scaled = (1.0 if step is None else step) * (1.0 if scale is None else scale)
+    matrix = _number(cards, "CD1_1")
+    if not matrix:
+        return scaled
+    if scale not in {None, 1.0} and not np.isclose(matrix, scaled, rtol=1e-9, atol=0):
+        raise BadFile(
+            f"its header states two steps: CD1_1 = {matrix}, and CDELT1 · PC1_1 = {scaled}; the"
+            " standard allows one of them"
+        )
+    return matrix
+
+
+def _require_wavelengths(cards: Mapping[str, Any], kind: str) -> None:
+    """Refuse an axis that counts something else, or whose type and unit contradict each other."""
+    from astropy import units as u  # noqa: PLC0415  # slow to import, and only this needs it
+
+    if _OTHER.match(kind):
+        raise BadFile(
+            f"its axis is of the type {kind} (CTYPE1), which are no wavelengths, frequencies or"
+            " energies; write it as wavelengths first"
+        )
+    unit = wave_unit(_unit(cards)) if _unit(cards) else None
+    stated = next((one for start, one in _QUANTITIES if kind.startswith(start)), None)
+    if stated is not None and unit is not None and not unit.is_equivalent(u.Unit(stated)):
+        raise BadFile(
+            f"its axis is of the type {kind} (CTYPE1), but in {_unit(cards)!r} (CUNIT1): one of"
+            " them is wrong"
+        )
+
+
+def _default_unit(cards: Mapping[str, Any], kind: str) -> str:
+    """Return the standard's unit of an axis without one; empty: it has one, or is of wavelengths.
+
+    Raises
+    ------
+    BadFile
+        It is of wavenumbers, of which too many are in 1/cm.
+    """
+    unit = next((one for start, one in _QUANTITIES if kind.startswith(start)), "")
+    if _unit(cards) or not unit:
+        return ""
+    if unit == "1/m":
+        raise BadFile(
+            f"its axis is of the type {kind} (CTYPE1) and has no unit (CUNIT1), and may be in 1/m"
+            " or 1/cm: say --wave-unit 1/m or 1/cm"
+        )
+    return unit
+
+
+def _plausible(wave: Any, kind: str) -> Numbers:
+    """Return wavelengths, 1D[npix] float64, Å, having refused those that nobody means."""
+    least, most = _PLAUSIBLE_AA
+    if not ((wave > least) & (wave < most)).all():
+        raise BadFile(
+            f"its axis of the type {kind} (CTYPE1) would reach from {wave[0]:g} to {wave[-1]:g} Å:"
+            " its unit (CUNIT1) is missing or wrong, or it counts logarithms in another way; where"
+            " it has no unit, say --wave-unit Angstrom, nm, Hz, …"
+        )
+    return np.asarray(wave, np.float64)
+
+
+def _standard(cards: Mapping[str, Any], kind: str, npix: int) -> Numbers:
     """Return an axis with one of the standard's algorithms, such as WAVE-LOG, read by wcslib."""
     from astropy import units as u  # noqa: PLC0415  # slow to import, and only this needs it
     from astropy.wcs import WCS  # noqa: PLC0415
 
     wcs = WCS(naxis=1)
+    default, step = _default_unit(cards, kind), _step(cards)
     try:
-        wcs.wcs.ctype = [str(cards["CTYPE1"]).strip()]
-        wcs.wcs.cunit = [_unit(cards).rstrip("s") if _unit(cards) else "m"]
+        wcs.wcs.ctype = [kind]
+        wcs.wcs.cunit = [_unit(cards).rstrip("s") if _unit(cards) else default or "m"]
         wcs.wcs.crval = [_number(cards, "CRVAL1") or 0.0]
         wcs.wcs.crpix = [_number(cards, "CRPIX1") or 0.0]
-        wcs.wcs.cdelt = [_number(cards, "CD1_1") or _number(cards, "CDELT1") or 0.0]
+        wcs.wcs.cdelt = [step]
         for name, attribute in (("RESTWAV", "restwav"), ("RESTFRQ", "restfrq")):
             if value := _number(cards, name):
                 setattr(wcs.wcs, attribute, value)
         wcs.wcs.set()
         (values,) = wcs.all_pix2world(np.arange(1, npix + 1), 1)
-        return np.asarray(u.Quantity(values, wcs.wcs.cunit[0]).to_value(u.AA, u.spectral()))
+        wave = u.Quantity(values, wcs.wcs.cunit[0]).to_value(u.AA, u.spectral())
     except Exception as error:  # wcslib has errors of many classes
-        raise BadFile(f"its axis of the type {cards['CTYPE1']} cannot be read: {error}") from error
+        raise BadFile(f"its axis of the type {kind} cannot be read: {error}") from error
+    # A type ending in LOG over numbers that are logarithms gives X-rays, or metres.
+    return _plausible(wave, kind) if default or kind.endswith("-LOG") else np.asarray(wave)
 
 
 def _unit(cards: Mapping[str, Any]) -> str:
