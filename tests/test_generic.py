@@ -135,11 +135,15 @@ def test_every_kind_of_uncertainty_gives_the_inverse_variance(
     )
     ivar = _ivar(one)
     assert ivar is not None
+    if power == -2:
+        # What a file states is published as it is; the mask says what is of no use.
+        assert np.allclose(ivar, 1e6 * given_, rtol=1e-9, atol=0, equal_nan=True)
+        return
     known = np.isfinite(given_) & (given_ > 0)
     assert (ivar[~known] == 0).all()
     assert np.isfinite(ivar).all()
     good = given_[known]
-    expected = {1: 1e6 / good**2, 2: 1e6 / good, -2: 1e6 * good}[power]
+    expected = {1: 1e6 / good**2, 2: 1e6 / good}[power]
     assert np.allclose(ivar[known], expected, rtol=1e-9)
 
 
@@ -403,6 +407,42 @@ def test_spectra_are_found_and_fetched(client: SpecClient) -> None:
     assert one["wavelength"].tobytes() == (WAVE + 0.37).tobytes()
     assert one["flux"].tobytes() == (5 + np.sin((WAVE + 0.37) / 50)).tobytes()
     assert np.allclose(one["ivar"], 25.0)
+
+
+def test_inverse_variances_are_published_as_stated_and_masked_where_unusable(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "spectra"
+    folder.mkdir()
+    flux, ivar = 5 + np.sin(WAVE / 50), np.full(len(WAVE), 4.0)
+    ivar[2:8] = -1.0, np.nan, np.inf, -np.inf, 0.0, -0.0
+    flux[9] = np.nan
+    columns = {"wavelength": WAVE * u.AA, "flux": flux * UNIT, "ivar": ivar * UNIT**-2}
+    fits.table_to_hdu(Table(columns)).writeto(folder / "table.fits")
+    hdus = [fits.PrimaryHDU(), fits.ImageHDU(flux[::-1], name="FLUX")]
+    hdus[1].header["BUNIT"] = UNIT.to_string("fits")
+    for name, values in (("IVAR", ivar), ("WAVELENGTH", WAVE)):
+        hdus.append(fits.ImageHDU(values[::-1], name=name))
+    fits.HDUList(hdus).writeto(folder / "images.fits")
+    ingest(folder, *OWN)
+    with serve(tmp_path / "data", folder) as running:
+        client = SpecClient("mine", svc_url=running.url)
+        ids = client.query(constraint="name != ''")
+        assert len(ids) == 2
+        for number in ids.tolist():
+            one = client.getSpec(number)
+            assert one["flux"].tobytes() == flux.tobytes()
+            assert one["ivar"].tobytes() == ivar.tobytes()
+            assert np.flatnonzero(one["mask"]).tolist() == [2, 3, 4, 5, 9]
+            spectrum = client.getSpec(number, fmt="Spectrum1D")
+            assert np.flatnonzero(spectrum.mask).tolist() == [*range(2, 8), 9]
+            weight = spectrum.uncertainty.array
+            assert (weight[spectrum.mask] == 0).all()
+            assert (weight[~spectrum.mask] == 4.0).all()
+            laid = client.getSpec([number], align="resample")
+            assert np.isfinite(laid["ivar"]).all()
+            assert (laid["ivar"] >= 0).all()
+            assert np.isfinite(laid["flux"]).all()
 
 
 def test_they_are_named_by_number_and_name(client: SpecClient) -> None:

@@ -14,7 +14,7 @@ from ..errors import BadFile
 from ..model.medium import Medium
 from .fileparts import TEXTS, FilePart, fits_parts, header_part, text_parts
 from .fitsimages import image_spectra
-from .foundspectrum import FoundSpectrum, inverse_variance, real_numbers
+from .foundspectrum import INVERSE, FoundSpectrum, inverse_variance, real_numbers
 from .namedcolumns import table_spectra, text_spectra
 from .statedaxis import axis_of, is_logarithmic, states_axis
 from .statedmedium import medium_of
@@ -42,9 +42,10 @@ class ReadSpectrum:
     flux: npt.NDArray[np.float64]
     """1D[npix] float64, in ``unit``."""
     ivar: npt.NDArray[np.float64] | None
-    """1D[npix] float64, ``unit**-2``; 0: no information. None: the file states no uncertainty."""
+    """1D[npix] float64, ``unit**-2``: as the file states it; made of its errors or variances it is
+    0 where there is no information. None: the file states no uncertainty."""
     mask: npt.NDArray[np.uint32]
-    """1D[npix] uint32; 1: masked by the file, or no number."""
+    """1D[npix] uint32; 1: masked by the file, or flux is no number, or ivar none from 0 up."""
     unit: str
     """Unit of flux as astropy reads it, or as the file has it; empty where there is none."""
     medium: Medium
@@ -209,6 +210,7 @@ def _rows(one: Any, header: Mapping[str, Any], cards: Mapping[str, Any]) -> Iter
             masked=masked[row],
             unit=one.flux.unit.to_string(),
             cards=header,
+            states_ivar=_power(one) == INVERSE,
         )
 
 
@@ -239,17 +241,13 @@ def _wave(one: Any, cards: Mapping[str, Any]) -> npt.NDArray[np.float64]:
 def _ivar(one: Any) -> npt.NDArray[np.float64] | None:
     """Return inverse variances, in the unit of flux to the power of −2; None: nothing is stated.
 
-    0 where the uncertainty is 0, negative or no number: no information.
+    Those of the file are as it has them; of errors and variances see `inverse_variance`.
     """
-    from astropy import nddata  # noqa: PLC0415
     from astropy import units as u  # noqa: PLC0415
 
     if one.uncertainty is None:
         return None
-    powers = {
-        nddata.StdDevUncertainty: 1, nddata.VarianceUncertainty: 2, nddata.InverseVariance: -2
-    }  # fmt: skip
-    power = powers.get(type(one.uncertainty))
+    power = _power(one)
     if power is None:
         raise BadFile(f"its uncertainties are of the kind {type(one.uncertainty).__name__}")
     wanted = one.flux.unit**power
@@ -261,6 +259,16 @@ def _ivar(one: Any) -> npt.NDArray[np.float64] | None:
         except u.UnitConversionError as error:
             raise BadFile(f"uncertainties are in {stated}, flux in {one.flux.unit}") from error
     return inverse_variance(values, power)
+
+
+def _power(one: Any) -> int | None:
+    """Return the power of flux that the uncertainties of a Spectrum are; None: of no known kind."""
+    from astropy import nddata  # noqa: PLC0415
+
+    powers = {
+        nddata.StdDevUncertainty: 1, nddata.VarianceUncertainty: 2, nddata.InverseVariance: INVERSE
+    }  # fmt: skip
+    return powers.get(type(one.uncertainty))
 
 
 def _finished(one: FoundSpectrum, parts: Sequence[FilePart], said: Said) -> ReadSpectrum:
@@ -276,14 +284,19 @@ def _finished(one: FoundSpectrum, parts: Sequence[FilePart], said: Said) -> Read
             " numbers above 0"
         )
     flux = np.ascontiguousarray(one.flux[turn])
-    number = np.isfinite(flux)
+    bad = one.masked[turn] | ~np.isfinite(flux)
+    ivar = None if one.ivar is None else np.ascontiguousarray(one.ivar[turn])
+    if ivar is not None and one.states_ivar:
+        bad |= ~(np.isfinite(ivar) & (ivar >= 0))
+    elif ivar is not None:
+        ivar = np.where(np.isfinite(flux), ivar, 0.0)
     own = header_part(one.cards)
     position = position_of([own, *parts])
     return ReadSpectrum(
         wave=wave,
         flux=flux,
-        ivar=None if one.ivar is None else np.where(number, one.ivar[turn], 0.0),
-        mask=(one.masked[turn] | ~number).astype(np.uint32),
+        ivar=ivar,
+        mask=bad.astype(np.uint32),
         unit=one.unit,
         medium=medium_of(parts, one.axis, said.medium),
         ra_deg=position.ra_deg,

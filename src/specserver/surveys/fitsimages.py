@@ -10,7 +10,14 @@ from typing import Any, Final
 import numpy as np
 
 from ..errors import BadFile
-from .foundspectrum import UNCERTAINTIES, FoundSpectrum, ivar_in_unit, real_numbers, unit_text
+from .foundspectrum import (
+    INVERSE,
+    UNCERTAINTIES,
+    FoundSpectrum,
+    ivar_in_unit,
+    real_numbers,
+    unit_text,
+)
 from .statedaxis import axis_of, is_logarithmic, multispec_axes, states_axis
 from .statedunit import angstroms
 
@@ -122,13 +129,13 @@ def _spectra(
     """Yield the spectra of an image of flux, a row each."""
     stated = str(flux.header.get("BUNIT") or "")
     values = np.atleast_2d(real_numbers(flux.data, "flux"))
-    spread = next(
+    spread, power = next(
         (
-            ivar_in_unit(_beside(hdu, flux), power, str(hdu.header.get("BUNIT") or ""), stated)
+            (ivar_in_unit(_beside(hdu, flux), one, str(hdu.header.get("BUNIT") or ""), stated), one)
             for name, hdu in images.items()
-            if (power := UNCERTAINTIES.get(name.lower()))
+            if (one := UNCERTAINTIES.get(name.lower()))
         ),
-        None,
+        (None, 0),
     )
     name = next((one for one in _MASKS if one in images), None)
     masked = np.zeros(values.shape, bool) if name is None else _beside(images[name], flux) != 0
@@ -141,6 +148,7 @@ def _spectra(
             masked=masked[row],
             unit=unit_text(stated),
             cards=flux.header,
+            states_ivar=power == INVERSE,
         )
 
 

@@ -11,6 +11,8 @@ from ..errors import BadFile
 from .statedunit import flux_unit
 
 Numbers = npt.NDArray[np.float64]
+INVERSE: Final = -2
+"""Power of the flux that inverse variances are."""
 
 UNCERTAINTIES: Final[Mapping[str, int]] = {
     **dict.fromkeys(
@@ -38,13 +40,16 @@ class FoundSpectrum:
     flux: Numbers
     """1D[npix] float64, in ``unit``."""
     ivar: Numbers | None
-    """1D[npix] float64, ``unit**-2``; 0: no information. None: no uncertainty is stated."""
+    """1D[npix] float64, ``unit**-2``: as the file states it, or made of its errors or variances,
+    and then 0 where there is no information. None: no uncertainty is stated."""
     masked: npt.NDArray[np.bool_]
     """1D[npix], what the file masks."""
     unit: str
     """Unit of flux as astropy writes it, or else as the file does; empty: none."""
     cards: Mapping[str, Any]
     """The header of the spectrum by keyword."""
+    states_ivar: bool = False
+    """The file has inverse variances itself: none of them is changed."""
 
 
 def real_numbers(values: Any, what: str) -> Numbers:
@@ -62,7 +67,9 @@ def unit_text(stated: str) -> str:
 
 
 def ivar_in_unit(values: Any, power: int, stated: str, flux_stated: str) -> Numbers:
-    """Return inverse variances in the unit of flux to the power of −2; 0: no information.
+    """Return inverse variances in the unit of flux to the power of −2.
+
+    Those of the file are as it has them; of errors and variances see `inverse_variance`.
 
     Parameters
     ----------
@@ -74,6 +81,8 @@ def ivar_in_unit(values: Any, power: int, stated: str, flux_stated: str) -> Numb
     from astropy import units as u  # noqa: PLC0415  # slow to import, and only this needs it
 
     numbers = real_numbers(values, "the uncertainty")
+    # What stands under a mask is no number of the file.
+    numbers = np.where(np.ma.getmaskarray(values), np.nan, numbers)
     flux = flux_unit(flux_stated)
     if stated.strip() and stated != flux_stated and flux is not None:
         unit = flux_unit(stated)
@@ -88,13 +97,16 @@ def ivar_in_unit(values: Any, power: int, stated: str, flux_stated: str) -> Numb
 def inverse_variance(values: Numbers, power: int) -> Numbers:
     """Return inverse variances of errors (power 1), variances (2) or inverse variances (−2).
 
-    0 where the uncertainty is 0, negative or no number: no information.
+    Inverse variances are as they are, be they negative or no numbers. Of errors and variances they
+    are 0 where those are 0, negative or no number: no information.
     """
+    if power == INVERSE:
+        return values
     good = np.isfinite(values) & (values > 0)
     ivar = np.zeros(values.shape)
     with np.errstate(over="ignore", under="ignore"):
         known = values[good]
-        ivar[good] = {1: lambda: 1 / known**2, 2: lambda: 1 / known, -2: lambda: known}[power]()
+        ivar[good] = 1 / known**2 if power == 1 else 1 / known
     # A square may be too small or too large for a float64; neither is a weight.
     ivar[~np.isfinite(ivar)] = 0.0
     return ivar

@@ -185,12 +185,12 @@ def survey_of(declared: Declaration, folder: Path) -> Survey:
     folder : the context's folder
     """
     unit = declared.flux_unit
-    ivar = Vector("ivar", "<f8", declared.ivar_unit, "inverse variance; 0: no information")
+    ivar = Vector("ivar", "<f8", declared.ivar_unit, "inverse variance; masked where unusable")
     record = (
         Vector("flux", "<f8", unit, "flux as the file gives it"),
         Vector("wavelength", "<f8", "Angstrom", "wavelength, in the medium of the spectrum"),
         *((ivar,) if declared.has_ivar else ()),
-        Vector("mask", "<u4", "", "1: masked by the file, or not a number"),
+        Vector("mask", "<u4", "", "1: masked by the file, or flux or ivar unusable"),
     )
     release = Release(declared.context, declared.title, (declared.context,))
     return Survey(

@@ -13,7 +13,14 @@ from typing import Any, Final
 import numpy as np
 
 from ..errors import BadFile
-from .foundspectrum import UNCERTAINTIES, FoundSpectrum, ivar_in_unit, real_numbers, unit_text
+from .foundspectrum import (
+    INVERSE,
+    UNCERTAINTIES,
+    FoundSpectrum,
+    ivar_in_unit,
+    real_numbers,
+    unit_text,
+)
 from .statedunit import angstroms, is_flux_unit, wave_unit
 
 _WAVE: Final = re.compile(
@@ -103,7 +110,7 @@ def _spectra(
         axis = real_numbers(rows[0][row], f"column {columns.wave}")
         if axis.shape != flux.shape or flux.ndim != 1:
             raise BadFile(f"{flux.shape} values of flux for {axis.shape} wavelengths")
-        ivar = None
+        ivar, power = None, 0
         if spread is not None:
             power = UNCERTAINTIES[str(columns.uncertainty).lower()]
             ivar = ivar_in_unit(spread[row], power, units[str(columns.uncertainty)], stated)
@@ -116,6 +123,7 @@ def _spectra(
             masked=bad if masked is None else bad | (np.asarray(masked[row]) != 0),
             unit=unit_text(stated),
             cards=cards,
+            states_ivar=power == INVERSE,
         )
 
 
