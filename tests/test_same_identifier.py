@@ -1,8 +1,11 @@
 """Spectra that share an identifier: a row of a table names its own one, whatever asked for it."""
 
+import shutil
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,10 +17,10 @@ from conftest import without_digests
 from serving import serve
 from specserver.catalog.vac import add_vac
 from specserver.client.api import SpecClient
-from specserver.errors import NotFound
+from specserver.errors import BadParameter, NotFound
 from specserver.ingest import run_ingest
 from specserver.ingest.verify import verify
-from specserver.simulate import simulate_desi
+from specserver.simulate import simulate_desi, simulate_sdss
 from specserver.store.layout import segment_names
 from specserver.surveys.desi import DESI
 
@@ -251,8 +254,6 @@ def test_a_row_given_twice_in_a_file_of_exposures_is_told(tmp_path: Path) -> Non
 def test_folders_of_older_versions_are_read(
     data: Path, files: Path, places: dict[int, list[Place]], tmp_path: Path
 ) -> None:
-    import shutil
-
     import pyarrow.parquet as pq
 
     old = tmp_path / "old"
@@ -269,3 +270,139 @@ def test_folders_of_older_versions_are_read(
         table = client.query(constraint="targetid <> 0", fields="ra,z", primary=False)
         assert len(with_ra) == 48
         assert red(client, table) == expected(places, table)
+
+
+SUBSETS = [
+    ("survey", "coadd"), ("coadd",), ("healpix",), ("HEALPIX", "TILEID"), ("PROGRAM", "healpix"),
+    ("survey", "program", "healpix", "tileid"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("columns", SUBSETS, ids=",".join)
+def test_every_column_that_tells_spectra_apart_is_taken(
+    client: SpecClient, places: dict[int, list[Place]], tmp_path: Path, columns: tuple[str, ...]
+) -> None:
+    fields = "ra,survey,program,healpix,tileid,coadd"
+    rows = client.query(constraint="healpix >= 0", fields=fields, primary=False)
+    # Of the target that a file has twice, only the coadd tells which is meant.
+    rows = rows[[int(one) not in twice(places) for one in rows["targetid"]]]
+    cut = Table({"targetid": rows["targetid"]})
+    for name in columns:
+        cut[name] = rows[name.lower()]
+    wanted = expected(places, rows)
+    assert len(wanted) > 10
+    assert red(client, cut) == wanted
+    assert red(client, cut.to_pandas()) == wanted
+    assert red(client, cut.as_array()) == wanted
+    assert red(client, list(cut)) == wanted
+    assert client.getSpec(cut[3], values="flux_r")["flux_r"].tobytes() == wanted[3]
+    assert red(client, "\n".join(",".join(map(str, one)) for one in [cut.colnames, *cut])) == wanted
+    for ending in ("csv", "fits", "parquet", "vot", "ecsv"):
+        client.write_table(cut, tmp_path / f"cut.{ending}")
+        assert red(client, tmp_path / f"cut.{ending}") == wanted
+    cut["context"] = CONTEXT
+    assert red(client, cut) == wanted
+
+
+def twice(places: dict[int, list[Place]]) -> set[int]:
+    return {number for number, held in places.items() if any("." in one.coadd for one in held)}
+
+
+def test_a_row_is_one_spectrum_whatever_it_leaves_open(
+    client: SpecClient, places: dict[int, list[Place]]
+) -> None:
+    tiles = client.query(constraint="tileid = 80606", fields="ra,coadd,tileid", primary=False)
+    numbers = tiles["targetid"].tolist()
+    best = [red(client, [number])[0] for number in numbers]
+    cut = Table({"targetid": numbers, "program": ["dark"] * len(numbers)}, masked=True)
+    cut["coadd"] = tiles["coadd"]
+    cut["program"].mask = True
+    cut["coadd"].mask = [at % 2 == 0 for at in range(len(cut))]
+    wanted = expected(places, tiles)
+    half = [best[at] if at % 2 == 0 else wanted[at] for at in range(len(cut))]
+    assert red(client, cut) == half
+    assert red(client, cut.to_pandas()) == half
+    told = pd.DataFrame({"targetid": numbers, "tileid": [80606.0] * len(numbers)})
+    told.loc[1, "tileid"] = np.nan
+    second = [best[1] if at == 1 else one for at, one in enumerate(wanted)]
+    assert red(client, told) == second
+    assert client.getSpec(told.astype(object).iloc[1], values="flux_r").shape == (2326,)
+    # Several fit: the best of these.
+    only = Table({"targetid": numbers, "healpix": [-1] * len(numbers)})
+    held = [{one.flux_r for one in places[number] if one.healpix == -1} for number in numbers]
+    found = red(client, only)
+    assert len(found) == len(numbers)
+    assert all(one in some for one, some in zip(found, held, strict=True))
+
+
+def test_a_row_whose_columns_fit_no_spectrum_is_named(client: SpecClient) -> None:
+    number = int(client.query(constraint="healpix > 0")[0])
+    row = Table({"TARGETID": [number], "PROGRAM": ["nonesuch"], "HEALPIX": [9144]})
+    with pytest.raises(NotFound, match=f"{number}.*program=nonesuch.*healpix=9144"):
+        client.getSpec(row)
+
+
+@pytest.fixture(scope="module")
+def both(data: Path, files: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SpecClient]:
+    """Serve the context beside one whose identifiers name one spectrum each."""
+    folder = tmp_path_factory.mktemp("both")
+    shutil.copytree(data, folder / "data")
+    simulate_sdss(folder / "sdss", 12, seed=2)
+    run_ingest(folder / "data", "sdss_dr17", [folder / "sdss"], workers=1)
+    with serve(folder / "data", files) as running:
+        yield SpecClient(CONTEXT, svc_url=running.url)
+
+
+@pytest.mark.parametrize("contexts", [[CONTEXT], [CONTEXT, "sdss_dr17"], ["sdss_dr17", CONTEXT]])
+def test_rows_of_several_contexts_name_their_spectra(
+    both: SpecClient, places: dict[int, list[Place]], tmp_path: Path, contexts: list[str]
+) -> None:
+    condition = "ra > -1 order by ra limit 40"
+    alone = both.query(constraint=condition, fields="ra,z", primary=False)
+    assert red(both, alone) == expected(places, alone)
+    wanted = []
+    for context in contexts:
+        rows = both.query(constraint=condition, context=context, fields="z,ra", primary=False)
+        wanted += [one.tobytes() for one in both.getSpec(rows, context=context)]
+    asked: dict[str, Any] = {"constraint": condition, "context": contexts, "primary": False}
+
+    def fluxes(given: object) -> list[bytes]:
+        return [one.tobytes() for one in both.getSpec(given)]
+
+    for fields in (None, "tuple", "z,ra", "*", "ra,survey"):
+        given = both.query(**asked, fields=fields)
+        assert fluxes(given) == wanted
+        assert both.query(**asked, fields=fields, out=tmp_path / "a.csv") == "OK"
+        assert fluxes(tmp_path / "a.csv") == wanted
+    for ending in ("fits", "parquet", "vot", "ecsv"):
+        both.query(**asked, fields="z,ra", out=tmp_path / f"a.{ending}")
+        assert fluxes(tmp_path / f"a.{ending}") == wanted
+    table = both.query(**asked, fields="z,ra")
+    assert {"survey", "program", "coadd"} < set(table.colnames)
+    assert len(both.getSpec(table.to_pandas())) == len(table)
+
+
+def test_numbers_that_repeat_are_told_once(data: Path, files: Path, tmp_path: Path) -> None:
+    with serve(data, files) as running:
+        client = SpecClient(CONTEXT, svc_url=running.url)
+        with pytest.warns(UserWarning, match="identifiers repeat another.*fields='tuple'"):
+            numbers = client.query(constraint="ra > 0", primary=False)
+        assert numbers.dtype == np.int64
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            client.query(constraint="ra > 0", primary=False)
+        client = SpecClient(CONTEXT, svc_url=running.url)
+        with pytest.warns(UserWarning, match="identifiers repeat another"):
+            client.query(constraint="ra > 0", primary=False, out=tmp_path / "ids.txt")
+        client = SpecClient(CONTEXT, svc_url=running.url)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            client.query(constraint="ra > 0", primary=True)
+            client.query(constraint="ra > 0", primary=False, fields="tuple")
+            client.query(constraint="coadd like '%80606%'", primary=False)
+
+
+@pytest.mark.parametrize("contexts", [[CONTEXT, "sdss_dr17"], f"{CONTEXT},sdss_dr17"])
+def test_match_takes_one_context(client: SpecClient, contexts: object) -> None:
+    with pytest.raises(BadParameter, match="one context; match each by itself"):
+        client.match(([1.0], [2.0]), context=contexts)  # type: ignore[arg-type]

@@ -200,11 +200,23 @@ class Catalog:
             dtype = np.dtype(self.survey.id_column.dtype)
             # Each is one identifier: lists of them have no ranges.
             wanted, _ = spans_of(parts[0], dtype)
-            rows = self.all_with_ids(wanted)
+            rows = self._having(self.all_with_ids(wanted), pattern.told)
             parts = (None, *parts[1:])
         else:
             rows = self._parts.candidates(parts)
         return self._parts.matching(rows, parts, deadline)
+
+    def _having(self, rows: Rows, told: Sequence[tuple[str, str]]) -> Rows:
+        """Return those of some rows that have the values, as text, in the columns named."""
+        if not told or not len(rows):
+            return rows
+        good = np.ones(len(rows), np.bool_)
+        held = [(name, value) for name, value in told if self.holds(name)]
+        table = self._mapped.take(list(dict.fromkeys(name for name, _ in held)), rows)
+        for name, value in held:
+            stated = table.column(name).to_pylist()
+            good &= np.array([one is not None and str(one) == value for one in stated])
+        return rows[good]
 
     @property
     def sky(self) -> SkyColumns:

@@ -89,7 +89,9 @@ class SpecClient(Composites, Matching, Asking, Pictures):
             Table, the identifier first and, where spectra can share one, what tells them apart
             last, so that `getSpec` takes just these; ``'OK'`` when a file was written. Of several
             contexts pairs ``(context, id)``, which `getSpec` takes, or ``(context, tuple)``; with
-            fields a Table that has context and id before them.
+            fields a Table that has context and id before them. With ``primary=False`` or a
+            catalogue, where the number is not all, pairs hold the tuple, and the Table what tells
+            its spectra apart.
         """
         keywords = {"ra": ra, "dec": dec, "size": size, "coord": coord, "pos": pos}
         keywords |= {"region": region, "constraint": constraint, "out": out}
@@ -121,8 +123,9 @@ class SpecClient(Composites, Matching, Asking, Pictures):
             columns = partial(tuple_columns if names == [TUPLE] else _as_they_are, rows)
         else:
             answers = self._rows_of_each(contexts, body, names, call)
-            result = partial(joint_result, answers, names)
-            columns = partial(joint_columns, answers, names)
+            apart = self._told_apart(contexts, body)
+            result = partial(joint_result, answers, names, apart)
+            columns = partial(joint_columns, answers, names, apart)
         if path is None:
             return result(None)
         if Path(path).suffix.lower() not in _TEXTS:

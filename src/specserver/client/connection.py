@@ -45,6 +45,8 @@ class Connection:
         self._id_forms: dict[tuple[str, str], IdForm] = {}
         self._told_of_others: set[str] = set()
         """Contexts of which it was said that some spectra are left out as not primary."""
+        self._told_of_repeated: set[str] = set()
+        """Contexts of which it was said that an answer repeats identifiers."""
 
     def isAlive(self, svc_url: str | None = None, timeout: float = 2) -> bool:
         """Return whether a service answers at the URL within ``timeout`` seconds."""
@@ -168,6 +170,7 @@ class Connection:
                 int(told.get("id_texts", 1)),
                 bool(told.get("id_reduction", True)),
                 bool(told.get("id_open", False)),
+                tuple(told.get("id_told_by") or ()),
             )
         return self._id_forms[key]
 

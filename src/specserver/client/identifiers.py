@@ -32,11 +32,11 @@ import numpy.typing as npt
 
 from ..errors import BadIdentifier
 from ..model.idgaps import Gaps, is_missing, needed_parts
+from ..model.idrows import row_form
 from ..model.idtext import (
     USUAL_FORM,
     IdForm,
     IdPattern,
-    id_columns,
     is_tuple,
     leads_list,
     parse_id_text,
@@ -267,7 +267,10 @@ class _Reading:
 
     def read_row(self, row: Any) -> _Ids:
         names, values = row_of(row) or ([], [])
-        places = id_columns(names, self.form, self.id_col)
+        read = row_form(names, self.form, self.id_col)
+        if read.told:
+            return self.read_element(read.named([values[place] for place in read.places]))
+        places = read.places
         if len(places) == 1:
             return self.read_element(values[places[0]])
         parts = [None if np.ma.is_masked(values[place]) else values[place] for place in places]
@@ -293,19 +296,18 @@ class _Reading:
         if not names and not self.id_col:
             # A table without columns has no rows.
             return []
-        places = id_columns(names, self.form, self.id_col)
-        if len(places) == 1:
-            return self.read_array(column(places[0]))
-        lists = [np.ma.asarray(column(place)).tolist() for place in places]
-        needed = needed_parts(self.form)
+        read = row_form(names, self.form, self.id_col)
+        if len(read.places) == 1:
+            return self.read_array(column(read.places[0]))
+        lists = [np.ma.asarray(column(place)).tolist() for place in read.places]
         rows = list(zip(*lists, strict=True))
-        gone = [at for at, row in enumerate(rows) if is_missing(row[:needed])]
+        gone = [at for at, row in enumerate(rows) if any(map(is_missing, row[: read.needed]))]
         self.gaps.add(gone)
         lost = set(gone)
+        named = [read.named(row) for at, row in enumerate(rows) if at not in lost]
         return [
-            parse_id_tuple([None if is_missing(part) else part for part in row], self.form)
-            for at, row in enumerate(rows)
-            if at not in lost
+            parse_id_tuple(one, self.form) if type(one) is tuple else self.read_element(one)[0]
+            for one in named
         ]
 
     def read_array(self, array: Any) -> _Ids:

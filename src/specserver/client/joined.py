@@ -141,6 +141,26 @@ def join_values(parts: Sequence[Array]) -> Array:
     return np.concatenate(parts)
 
 
+def join_some(parts: Sequence[Array | None], counts: Sequence[int]) -> Array:
+    """Return values of those catalogues that have a column; empty text or masked for the others.
+
+    Parameters
+    ----------
+    counts : rows of each catalogue
+    """
+    known = [one for one in parts if one is not None]
+    dtype = np.result_type(*known)
+    if dtype.kind in "US":
+        return join_values(
+            [
+                np.zeros(n, dtype) if one is None else one
+                for one, n in zip(parts, counts, strict=True)
+            ]
+        )
+    blank = [np.ma.MaskedArray(np.zeros(n, dtype), mask=True) for n in counts]
+    return join_values([b if one is None else one for one, b in zip(parts, blank, strict=True)])
+
+
 def join_ids(parts: Iterable[Array]) -> Array:
     """Return identifiers of several surveys as one array, every digit kept.
 

@@ -15,6 +15,7 @@ from .answers import split_names
 from .connection import Connection
 from .request import Values
 from .skytable import read_positions
+from .together import read_contexts
 
 if TYPE_CHECKING:
     from .columns import Columns
@@ -81,6 +82,9 @@ class Matching(Connection):
         """
         if which not in {"nearest", "all"}:
             raise BadParameter("which", which, "'nearest' or 'all'")
+        if read_contexts(context) is not None:
+            allowed = "one context; match each by itself, the positions stay the same"
+            raise BadParameter("context", context, allowed)
         from .tablefile import TABLES, checked_out
 
         target = None if out is None or not str(out) else checked_out(out, TABLES)

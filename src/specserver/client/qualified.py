@@ -18,7 +18,7 @@ Where spectra have names instead of numbers, only names of contexts that there a
 import csv
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from os import PathLike
 from typing import Any, Final
@@ -27,7 +27,8 @@ import numpy as np
 
 from ..errors import BadIdentifier, UnknownField
 from ..model.idgaps import Gaps, is_missing, needed_parts
-from ..model.idtext import IdForm, IdPattern, id_columns, parse_id_text
+from ..model.idrows import RowForm, row_form
+from ..model.idtext import IdForm, IdPattern, parse_id_text
 from .identifiers import (
     are_numbers,
     is_list_text,
@@ -244,33 +245,29 @@ class Naming:
         lower = [name.lower() for name in names]
         told = column(lower.index(_CONTEXT))
         contexts = [self.plain if is_missing(one) else str(one).strip() for one in told]
-        places = {one: self._places(lower, one) for one in dict.fromkeys(contexts)}
-        needed = {place for some in places.values() for place in some}
+        forms = {one: self._row_form(lower, one) for one in dict.fromkeys(contexts)}
+        needed = {place for read in forms.values() for place in read.places}
         columns = {place: column(place) for place in needed}
         made: list[_Piece] = []
         absent: list[int] = []
         for row, context in enumerate(contexts):
-            values = tuple(columns[place][row] for place in places[context])
-            required = values[: needed_parts(self.form_of(context))]
-            if any(map(is_missing, required)):
+            read = forms[context]
+            values = [columns[place][row] for place in read.places]
+            if any(map(is_missing, values[: read.needed])):
                 absent.append(row)
             else:
-                parts = tuple(None if is_missing(one) else one for one in values)
-                made.append((context, parts[0] if len(parts) == 1 else parts))
+                made.append((context, read.named(values)))
         self.gaps.add(absent)
         return made
 
-    def _places(self, names: Sequence[str], context: str) -> tuple[int, ...]:
-        """Return the columns that identify spectra of a context."""
-        chosen = (self.id_col or _ID).lower()
-        if chosen in names:
-            return (names.index(chosen),)
-        if self.id_col:
+    def _row_form(self, names: Sequence[str], context: str) -> RowForm:
+        """Return how rows that are of a context name their spectra."""
+        if self.id_col and self.id_col.lower() not in names:
             raise UnknownField(self.id_col, names)
         # A table of one other column is one of identifiers, whatever its name.
         others = [name for name in names if name != _CONTEXT]
-        found = id_columns(others, self.form_of(context), None)
-        return tuple(names.index(others[place]) for place in found)
+        read = row_form(others, self.form_of(context), self.id_col, other=_ID)
+        return replace(read, places=tuple(names.index(others[place]) for place in read.places))
 
     def _many(self, given: object) -> list[_Piece] | None:
         """Return what a table, an array or a list names; None when it says of no context."""

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import perf_counter
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import numpy as np
@@ -52,7 +53,10 @@ class Asking(Connection):
             fields = [column, *(name for name in fields if name.lower() != column)]
             # So that each row of the table names its spectrum and no other of the identifier.
             fields += [_TELLING] if self._id_form(context).leads_with_id else []
-        return self._fetch_columns({**body, "fields": fields}, call)
+        columns = self._fetch_columns({**body, "fields": fields}, call)
+        if not fields or fields == [self._id_column(context)]:
+            self._warn_of_repeated(body, columns)
+        return columns
 
     def _warn_of_others(self, context: str, columns: "Columns") -> None:
         """Warn of rows left out as not primary: of each empty answer, else once a context."""
@@ -73,6 +77,33 @@ class Asking(Connection):
             stacklevel=caller_depth(),
         )
 
+    def _told_apart(
+        self, contexts: Sequence[str], body: Mapping[str, Any]
+    ) -> Mapping[str, Sequence[str]]:
+        """Return the columns that tell rows of a context apart, of contexts that need some."""
+        if _are_best(body):
+            return {}
+        forms = {context: self._id_form(context) for context in contexts}
+        return {name: form.parts[1:] for name, form in forms.items() if form.leads_with_id}
+
+    def _warn_of_repeated(self, body: Mapping[str, Any], columns: "Columns") -> None:
+        """Warn of numbers of which several rows have the same: `getSpec` gives one spectrum."""
+        context = str(body["context"])
+        if _are_best(body) or context in self._told_of_repeated:
+            return
+        ids = next(iter(columns.values.values()))
+        nrepeated = len(ids) - len(np.unique(ids))
+        if not nrepeated or not self._id_form(context).leads_with_id:
+            return
+        self._told_of_repeated.add(context)
+        warnings.warn(
+            f"{nrepeated:,} of {len(ids):,} identifiers repeat another: several spectra share one,"
+            " and by itself it means the best of them; fields='tuple' (--fields tuple on the"
+            " command line) names each spectrum",
+            UserWarning,
+            stacklevel=caller_depth(),
+        )
+
     def _rows_of_each(
         self, contexts: Sequence[str], body: Mapping[str, Any], names: Sequence[str], call: Call
     ) -> "dict[str, Columns]":
@@ -85,6 +116,9 @@ class Asking(Connection):
                 if fields:
                     # The name by itself asks for one column, without the identifier.
                     asked = [self._id_column(context), *fields]
+                elif not asked and not _are_best(body) and self._id_form(context).leads_with_id:
+                    # The number alone would mean the best spectrum that has it.
+                    asked = [TUPLE]
                 answers[context] = self._rows({**body, "context": context}, asked, call)
         return answers
 
@@ -114,12 +148,15 @@ def one_result(columns: "Columns", names: Sequence[str], file: TextIO | None) ->
 
 
 def joint_result(
-    answers: "Mapping[str, Columns]", names: Sequence[str], file: TextIO | None
+    answers: "Mapping[str, Columns]",
+    names: Sequence[str],
+    apart: Mapping[str, Sequence[str]],
+    file: TextIO | None,
 ) -> Any:
     """Return the rows of several contexts in the form asked for, or write them to a file.
 
     Pairs ``(context, id)``, or ``(context, tuple)``; with other fields a Table with the columns
-    context and id before them.
+    context and id before them, and ``apart`` after them: what tells spectra of one id apart.
     """
     fields = _besides(names)
     if not fields and file is None:
@@ -129,14 +166,16 @@ def joint_result(
             text = f"({','.join(map(str, value))})" if isinstance(value, tuple) else str(value)
             file.write(f"{context}:{text}\n")
         return "OK"
-    columns = join_columns(answers, fields)
+    columns = join_columns(answers, fields, apart)
     if file is None:
         return to_result(columns, names)
     write_csv(columns, file)
     return "OK"
 
 
-def joint_columns(answers: "Mapping[str, Columns]", names: Sequence[str]) -> "Columns":
+def joint_columns(
+    answers: "Mapping[str, Columns]", names: Sequence[str], apart: Mapping[str, Sequence[str]]
+) -> "Columns":
     """Return the rows of several contexts as the columns of one table.
 
     Raises
@@ -147,7 +186,7 @@ def joint_columns(answers: "Mapping[str, Columns]", names: Sequence[str]) -> "Co
     if list(names) == [TUPLE]:
         allowed = "tuples of several contexts are written as text: a name that ends in .txt"
         raise BadParameter("out", TUPLE, allowed)
-    return join_columns(answers, _besides(names))
+    return join_columns(answers, _besides(names), apart)
 
 
 def read_contexts(given: object) -> list[str] | None:
@@ -164,6 +203,11 @@ def read_contexts(given: object) -> list[str] | None:
     if not names:
         raise BadParameter("context", given, "name one context, or several in a list")
     return names
+
+
+def _are_best(body: Mapping[str, Any]) -> bool:
+    """Return whether each row of an answer is the best spectrum of its identifier."""
+    return bool(body["primary"]) and not body["catalog"]
 
 
 def _besides(names: Sequence[str]) -> list[str]:
@@ -188,7 +232,7 @@ def _pairs(answers: "Mapping[str, Columns]", names: Sequence[str]) -> list[tuple
     """Return ``(context, id)`` of every row, or ``(context, tuple)`` when tuples are asked for."""
     pairs: list[tuple[str, Any]] = []
     for context, columns in answers.items():
-        if list(names) == [TUPLE]:
+        if list(names) == [TUPLE] or len(columns.values) > 1:
             values: list[Any] = to_tuples(columns)
         else:
             values = next(iter(columns.values.values())).tolist()
@@ -196,7 +240,11 @@ def _pairs(answers: "Mapping[str, Columns]", names: Sequence[str]) -> list[tuple
     return pairs
 
 
-def join_columns(answers: "Mapping[str, Columns]", fields: Sequence[str]) -> "Columns":
+def join_columns(
+    answers: "Mapping[str, Columns]",
+    fields: Sequence[str],
+    apart: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> "Columns":
     """Return the rows of all contexts: context, id, and the fields asked for.
 
     Parameters
@@ -205,6 +253,8 @@ def join_columns(answers: "Mapping[str, Columns]", fields: Sequence[str]) -> "Co
         By context: the identifier, then what was asked for; of ``*`` what all have comes.
     fields
         Names, as the caller gave them.
+    apart
+        By context: columns that tell spectra of one identifier apart, where there are such.
 
     Raises
     ------
@@ -212,7 +262,7 @@ def join_columns(answers: "Mapping[str, Columns]", fields: Sequence[str]) -> "Co
         Values of one name are in different units.
     """
     from .columns import Columns
-    from .joined import join_ids, join_values
+    from .joined import join_ids, join_some, join_values
 
     parts = list(answers.values())
     ids = [next(iter(one.values)) for one in parts]
@@ -235,4 +285,12 @@ def join_columns(answers: "Mapping[str, Columns]", fields: Sequence[str]) -> "Co
             )
             raise BadParameter("fields", field, allowed)
         units |= dict.fromkeys([field] if stated else [], next(iter(stated), ""))
+    taken = {field.lower() for field in values}
+    for name in dict.fromkeys(one for some in apart.values() for one in some):
+        own = [
+            part.values.get(name) if name in apart.get(context, ()) else None
+            for context, part in answers.items()
+        ]
+        if name not in taken and any(one is not None for one in own):
+            values[name] = join_some(own, counts)
     return Columns(values, units)

@@ -58,7 +58,7 @@ class IdReader:
         self._limit = maxsize if limit is None else limit
         self._count = 0
         # Of a tuple in brackets on a line of its own: its parts, their commas, two brackets.
-        self._ntokens = self._limit * (2 * len(form.parts) + 4)
+        self._ntokens = self._limit * (2 * len({*form.parts, *form.told_by}) + 4)
 
     def read(self, text: str) -> None:
         """Read the identifiers of lines and brackets.

@@ -64,6 +64,8 @@ class IdPattern:
 
     parts: tuple[Part, ...]
     form: IdForm = USUAL_FORM
+    told: tuple[tuple[str, str], ...] = ()
+    """Names of columns and their values: it means the best of the spectra that have them."""
 
     def __post_init__(self) -> None:
         given = self.parts[: self.form.numbers] if self.form.has_reduction else self.parts
@@ -77,6 +79,8 @@ class IdPattern:
 
         So does an identifier with the last part, where that tells its spectra apart.
         """
+        if self.told:
+            return True
         texts = self.parts[self.form.numbers :]
         if None in self.numbers or not texts:
             return None not in self.numbers
@@ -114,10 +118,15 @@ def parse_id_tuple(values: Sequence[object], form: IdForm = USUAL_FORM) -> IdPat
     "('1962,1963', '*', 100, '26')"
     """
     whole = len(form.parts)
+    parts: list[Part]
+    told = _told(values[1:], form)
+    if told and _NUMBER.fullmatch(str(values[0]).strip()):
+        parts = [_id_part(values[0]), *[None] * (whole - 1)]
+        return IdPattern(tuple(parts), form, told)
     if not 1 <= len(values) <= whole:
         reason = f"a tuple has 1 to {whole} parts: {form.example}"
         raise BadIdentifier(shortened(values), reason)
-    parts: list[Part] = []
+    parts = []
     if form.leads_with_id:
         parts.append(_id_part(values[0]))
     parts += [_numbers_part(value) for value in values[len(parts) : form.numbers]]
@@ -144,7 +153,8 @@ def is_tuple(cells: Sequence[object], form: IdForm) -> bool:
     others = cells[1:]
     return (
         form.leads_with_id
-        and 0 < len(others) < len(form.parts)
+        and len(others) > 0
+        and (len(others) < len(form.parts) or bool(_told(others, form)))
         and not any(map(leads_list, others))
     )
 
@@ -184,6 +194,9 @@ def format_id(value: int | IdPattern) -> str:
     if not isinstance(value, IdPattern):
         return str(int(value))
     if value.form.leads_with_id and (number := _only(value.parts[0])) is not None:
+        if value.told:
+            told = [f"'{name}={one}'" for name, one in value.told]
+            return f"({', '.join([str(number), *told])})"
         # All parts are written: by itself the identifier would be no tuple.
         return f"({', '.join([str(number), *map(_shown, value.parts[1:])])})"
     shown = [_shown(part) for part in value.parts]
@@ -208,6 +221,22 @@ def shortened(given: object) -> str:
 def is_range(text: str) -> bool:
     """Return whether text is a whole number or a range of them."""
     return _RANGE.fullmatch(text) is not None
+
+
+def _told(values: Sequence[object], form: IdForm) -> tuple[tuple[str, str], ...]:
+    """Return columns and values given as ``'name=value'``; empty unless all are."""
+    if not form.told_by or not values or not isinstance(values[0], str) or "=" not in values[0]:
+        return ()
+    pairs = [str(one).partition("=") for one in values]
+    known = {*form.told_by, *form.parts[1:]}
+    told = tuple([(name.strip().lower(), value.strip()) for name, _, value in pairs])
+    if not all(name in known for name, _ in told):
+        # Names of spectra may hold the sign.
+        return ()
+    if not all(_NAME.fullmatch(value) for _, value in told):
+        reason = "a column's value is text without quotes and commas, up to 255 long"
+        raise BadIdentifier(shortened(values), reason)
+    return told
 
 
 def _only(part: Part) -> int | None:

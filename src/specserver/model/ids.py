@@ -48,6 +48,8 @@ class IdForm:
     last_open: bool = False
     """A tuple that leaves open the last part alone, no reduction, means the best of what it names.
     """
+    told_by: tuple[str, ...] = ()
+    """Columns by which a row of a table says which of the spectra of an identifier it means."""
 
     @property
     def numbers(self) -> int:

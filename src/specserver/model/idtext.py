@@ -26,8 +26,8 @@ from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from typing import Final
 
-from ..errors import BadIdentifier, UnknownField
-from .idgaps import Gaps, needed_parts
+from ..errors import BadIdentifier
+from .idgaps import Gaps
 from .idgroups import MISSING, PART_BELOW, IdReader, too_many
 from .idpattern import (
     IdPattern,
@@ -42,6 +42,7 @@ from .idpattern import (
     parse_id_tuple,
     shortened,
 )
+from .idrows import id_columns, row_form
 from .ids import USUAL_FORM, IdForm
 
 __all__ = [
@@ -62,8 +63,6 @@ __all__ = [
 _MAX_DIGITS: Final = 20  # of 2^64 - 1
 _MAX_ROW: Final = 2**20
 """Characters of a table's row: catalogues have some hundred columns."""
-_OTHER_NAMES: Final = {"fiberid": ("fiber",)}
-
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _EMPTY_CELL = re.compile(r"(?:^|,)[ \t]*,", re.MULTILINE)
 _NAMED_ROWS: Final = 10  # those without an identifier that a message names
@@ -119,33 +118,6 @@ def parse_id_text(
     return reader.found
 
 
-def id_columns(names: Sequence[str], form: IdForm, id_col: str | None) -> tuple[int, ...]:
-    """Return the places of the columns that identify: one, or those of a tuple in their order.
-
-    ``id_col`` must be there, in whatever case. Without it the survey's identifier is taken, or the
-    numbers of its tuple form and the text after them, if there, or the only column. Where the
-    identifier leads the tuple and all parts are there, or all but one that may be open, the tuple
-    says more.
-    """
-    lower = [name.strip().lower() for name in names]
-    found = [
-        next((one for one in (part, *_OTHER_NAMES.get(part, ())) if one in lower), None)
-        for part in form.parts
-    ]
-    parts = tuple(lower.index(name) for name in found if name is not None)
-    if id_col is None and form.leads_with_id and None not in found[: -form.last_open or None]:
-        return parts
-    wanted = (id_col or form.column).lower()
-    if wanted in lower:
-        return (lower.index(wanted),)
-    needed = found[: form.numbers or len(found)]
-    if id_col is None and None not in needed:
-        return parts
-    if id_col is None and len(names) == 1:
-        return (0,)
-    raise UnknownField(id_col or form.column, names)
-
-
 def _plain_numbers(text: str, limit: int | None) -> list[int] | None:
     """Return the numbers of a text that holds nothing else, or None to have it read in full."""
     body = text.strip()
@@ -193,8 +165,8 @@ def _read_table(text: str, reader: IdReader, id_col: str | None, gaps: Gaps) -> 
         # Where spectra have names, names of columns look like them.
         if not form.numbers or not may_be_header:
             return False
-    places = id_columns(names, form, id_col)
-    needed = places[: needed_parts(form)]
+    read = row_form(names, form, id_col)
+    places, needed = read.places, read.places[: read.needed]
     # Where spectra have names, a word such as 'na' may be one.
     blank = MISSING if form.numbers else {""}
     absent: list[int] = []
@@ -205,10 +177,13 @@ def _read_table(text: str, reader: IdReader, id_col: str | None, gaps: Gaps) -> 
             absent.append(number)
             if len(absent) > _NAMED_ROWS and not gaps.skip:
                 break
-        elif len(places) == 1:
-            reader.read_cell(row[places[0]])
         else:
-            reader.read_tuple([row[place] for place in places])
+            cells = [row[place] for place in places]
+            one = read.named(cells) if read.told else cells[0] if len(places) == 1 else cells
+            if isinstance(one, str):
+                reader.read_cell(one)
+            else:
+                reader.read_tuple(one)
     gaps.add(absent)
     return True
 

@@ -213,8 +213,14 @@ class Survey:
     @property
     def id_form(self) -> IdForm:
         """What identifiers of the survey look like."""
+        leads = self.id_parts[0] == self.id_column.name
         return IdForm(
-            self.id_column.name, self.id_parts, self.id_texts, self.has_reduction, self.last_open
+            self.id_column.name,
+            self.id_parts,
+            self.id_texts,
+            self.has_reduction,
+            self.last_open,
+            self.told_by or (self.id_parts[1:] if leads else ()),
         )
 
     def release(self, context: str) -> Release | None:

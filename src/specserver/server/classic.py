@@ -302,6 +302,7 @@ def _describe_context(info: ContextInfo) -> dict[str, Any]:
         "id_texts": info.id_form.texts,
         "id_reduction": info.id_form.has_reduction,
         "id_open": info.id_form.last_open,
+        "id_told_by": list(info.id_form.told_by),
         "redshift": info.z_column,
         "catalog": info.catalog,
         "catalogs": list(info.catalogs),
