@@ -290,6 +290,49 @@ def test_another_unit_and_no_uncertainty_are_refused(folder: Path) -> None:
     assert "4 spectra" in printed
 
 
+def cut(path: Path) -> None:
+    """Cut a file short, as an interrupted transfer does."""
+    path.write_bytes(path.read_bytes()[:-9000])
+
+
+def lines_of(report: Path) -> list[dict[str, object]]:
+    """Return the lines of a report."""
+    return [json.loads(line) for line in report.read_text().splitlines()]
+
+
+def test_a_first_ingest_of_refused_files_alone_writes_its_report(folder: Path) -> None:
+    files = sorted(folder.glob("*.fits"))
+    for path in files:
+        cut(path)
+    report = folder.parent / "r.jsonl"
+    printed = ingest(folder, *OWN, "--report", report, code=1)
+    assert "no file that specutils reads" in printed
+    lines = lines_of(report)
+    assert [one["path"] for one in lines[:4]] == [str(path) for path in files]
+    assert {one["became"] for one in lines} == {"refused"}
+    assert all(one["reason"] for one in lines)
+    # Of many files the first twenty are read, and the others are in the report all the same.
+    for number in range(30):
+        (folder / f"t_{number:02d}.fits").write_bytes(b"")
+    ingest(folder, *OWN, "--report", report, code=1)
+    became = [one["became"] for one in lines_of(report)]
+    assert became.count("refused") == 20
+    assert became.count("passed over") == len(became) - 20 > 10
+
+
+def test_a_bad_first_file_does_not_end_the_ingest_of_the_others(folder: Path) -> None:
+    files = sorted(folder.glob("*.fits"))
+    cut(files[0])
+    hdus = fits.HDUList([fits.PrimaryHDU(np.ones(len(WAVE)))])
+    hdus[0].header.update({"CRVAL1": 4000.0, "CDELT1": 2.0, "BUNIT": "DU/PIXEL"})
+    hdus.writeto(files[1], overwrite=True)
+    report = folder.parent / "r.jsonl"
+    printed = ingest(folder, *OWN, "--report", report)
+    assert "2 spectra" in printed
+    refused = [one["path"] for one in lines_of(report) if one["became"] == "refused"]
+    assert set(refused) >= {str(files[0]), str(files[1])}
+
+
 def test_wrong_declarations_are_refused(folder: Path) -> None:
     assert "release of Sloan" in ingest(folder, *OWN, context="sdss_dr17", code=2)
     assert "small letters" in ingest(folder, *OWN, context="My-Survey", code=2)

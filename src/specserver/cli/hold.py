@@ -177,7 +177,7 @@ def ingest(
         raise BadParameter("reader", reader, "specutils; a survey with files of its own kind is a"
                            " plug-in, see 'add a survey' in the guide")  # fmt: skip
     if reader:
-        declare(folder, context, paths, wishes)
+        declare(folder, context, paths, wishes, report)
     elif wishes != Wishes():
         raise BadParameter("reader", reader, "the other options of your own survey need it: say"
                            " --reader specutils")  # fmt: skip

@@ -1,6 +1,6 @@
 """The declaration of a data folder's own survey, before its files are ingested."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -25,6 +25,7 @@ from ..surveys.generic import (
 )
 from ..surveys.statedunit import units_of_flux
 from ..surveys.targets import FILE, normal_table, table_name
+from .report import Note, open_report
 
 _TRIED: Final = 20
 """Files looked into until one is readable; if none of so many is, something else is wrong."""
@@ -52,15 +53,26 @@ class Wishes:
     """Unit of wavelengths where a file does not say; empty: not known."""
 
 
-def declare(data: Path, context: str, paths: Iterable[Path], wishes: Wishes) -> None:
+def declare(
+    data: Path,
+    context: str,
+    paths: Iterable[Path],
+    wishes: Wishes,
+    report: Path | None = None,
+) -> None:
     """Declare a survey of files that specutils reads, or change what was declared.
 
     The first file that can be read says what flux is in and whether there are uncertainties.
 
+    Parameters
+    ----------
+    report : file to write, as `ingest.report` says, where no file can be read
+
     Raises
     ------
     BadParameter
-        The context is that of an installed survey, or a wish cannot be met.
+        The context is that of an installed survey, a wish cannot be met, or no file has a unit of
+        flux that is one.
     IngestError
         No file can be read, or an ingest into the context is at work.
     """
@@ -74,7 +86,7 @@ def declare(data: Path, context: str, paths: Iterable[Path], wishes: Wishes) -> 
             raise IngestError(f"an ingest into {context} is at work; wait for its end")
         present = read_declaration(data, context)
         if present is None:
-            declared = _first(context, spectrum_files(paths, wishes.catalog), wishes)
+            declared = _first(context, spectrum_files(paths, wishes.catalog), wishes, report)
         else:
             declared = _changed(present, wishes, fixed=bool(segment_names(data, context)))
         if wishes.catalog is not None:
@@ -130,21 +142,26 @@ def _require_free(context: str) -> None:
     )
 
 
-def _first(context: str, files: Iterable[Path], wishes: Wishes) -> Declaration:
+def _first(context: str, files: Sequence[Path], wishes: Wishes, report: Path | None) -> Declaration:
     """Return what the first file that can be read, and the operator, say."""
     reasons: list[str] = []
-    for path in files:
-        if len(reasons) == _TRIED:
-            break
+    no_unit: BadParameter | None = None
+    for path in files[:_TRIED]:
         try:
             require_whole(path)
             spectra = read_file(path, Said(wishes.loader, wishes.medium, wishes.wave_unit))
+            one = spectra[0]
+            wanted = one.unit if wishes.flux_unit is None else wishes.flux_unit
+            flux_unit, ivar_unit = units_of_flux(wanted, path)
         except (BadFile, OSError) as error:
-            reasons.append(f"{path}: {error}")
+            reasons.append(str(error))
             continue
-        one = spectra[0]
-        wanted = one.unit if wishes.flux_unit is None else wishes.flux_unit
-        flux_unit, ivar_unit = units_of_flux(wanted, path)
+        except BadParameter as error:
+            if wishes.flux_unit is not None:
+                raise
+            reasons.append(str(error))
+            no_unit = no_unit or error
+            continue
         return Declaration(
             context=context,
             title=wishes.title or context,
@@ -158,8 +175,20 @@ def _first(context: str, files: Iterable[Path], wishes: Wishes) -> Declaration:
             medium=wishes.medium,
             wave_unit=wishes.wave_unit,
         )
-    listed = "".join(f"\n  {one}" for one in reasons[:5]) or " there is none"
+    _report_refused(files, reasons, report)
+    if no_unit is not None:
+        raise no_unit
+    pairs = list(zip(files, reasons, strict=False))
+    listed = "".join(f"\n  {path}: {why}" for path, why in pairs[:5]) or " there is none"
     raise IngestError(f"no file that specutils reads:{listed}")
+
+
+def _report_refused(files: Sequence[Path], reasons: Sequence[str], report: Path | None) -> None:
+    """Write a report of files that were refused, the first ones, and of those not looked into."""
+    untried = f"not read: none of the {len(reasons)} files before it can be read"
+    with open_report(report) as told:
+        told.add(Note(str(path), "refused", why) for path, why in zip(files, reasons, strict=False))
+        told.add(Note(str(path), "passed over", untried) for path in files[len(reasons) :])
 
 
 def _changed(present: Declaration, wishes: Wishes, *, fixed: bool) -> Declaration:
