@@ -1,6 +1,5 @@
 """What commands ask: a folder that is there, the service that is meant, a port that is free."""
 
-import json
 import shutil
 import socket
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ import specserver
 from commands import command
 from serving import Served, serve
 from specserver.client.api import SpecClient
+from specserver.digests import read_record, seal
 from specserver.errors import StoreError
 
 READING = [
@@ -66,8 +66,8 @@ def unknown_survey(mock_data: Path, tmp_path: Path) -> Path:
     for name in ("sdss_dr17", "toy_dr1"):
         shutil.copytree(mock_data / "sdss_dr17", tmp_path / name)
     for marker in (tmp_path / "toy_dr1").glob("seg-*/segment.json"):
-        values = json.loads(marker.read_text())
-        marker.write_text(json.dumps({**values, "context": "toy_dr1", "survey": "toy"}))
+        values = read_record(marker).values
+        marker.write_bytes(seal({**values, "context": "toy_dr1", "survey": "toy"}))
     return tmp_path
 
 
