@@ -85,6 +85,22 @@ def test_a_survey_that_is_not_installed_is_named(
     assert all(text in told for text in wanted)
 
 
+def test_a_damaged_commit_record_keeps_nothing_else_from_being_served(
+    mock_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("sdss_dr16", "sdss_dr17"):
+        shutil.copytree(mock_data / "sdss_dr17", tmp_path / name)
+    for marker in (tmp_path / "sdss_dr16").glob("seg-*/segment.json"):
+        marker.write_bytes(marker.read_bytes()[:-20])
+    with serve(tmp_path, tmp_path) as running:
+        client = SpecClient("sdss_dr17", svc_url=running.url)
+        assert len(client.query(constraint="plate > 0", primary=False)) == 150
+        assert "sdss_dr17" in client.list_contexts(fmt="text")
+    assert "Traceback" not in capfd.readouterr().err
+    assert "sdss_dr17" in command("contexts", "--data", tmp_path)
+    assert "segment.json" in command("verify", "--data", tmp_path, code=1)
+
+
 def test_the_service_of_the_option_then_of_the_environment_then_the_folder(
     served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ its files but the shards, whose chunks have checksums of their own.
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from uuid import uuid4
@@ -71,9 +72,12 @@ def require_folder(data: Path) -> Path:
 
 
 def survey_name(data: Path, context: str) -> str:
-    """Return the survey that the segments of a context say they are of; empty without segments."""
-    marker = next((data / context).glob(f"seg-*/{MARKER}"), None)
-    return "" if marker is None else read_segment(marker.parent).survey
+    """Return the survey that a context's segments say they are of; empty where none can be read."""
+    for marker in (data / context).glob(f"seg-*/{MARKER}"):
+        # A damaged one is told where it is verified or opened.
+        with suppress(StoreError):
+            return read_segment(marker.parent).survey
+    return ""
 
 
 def list_contexts(data: Path) -> list[str]:
