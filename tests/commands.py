@@ -1,6 +1,8 @@
 """The command line within the test's own process: some hundred times quicker to start."""
 
+import os
 import sys
+import warnings
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 
@@ -17,7 +19,14 @@ def command(*arguments: object, code: int = 0) -> str:
         patch.setattr(sys, "argv", ["specserver", *map(str, arguments)])
         patch.setattr(OUT, "width", 300)
         patch.setattr(ERROR, "width", 300)
-        with pytest.raises(SystemExit) as ended:
-            main()
+        # What the command sets for its own process must not reach other tests.
+        patch.setattr(warnings, "showwarning", warnings.showwarning)
+        before = dict(os.environ)
+        try:
+            with pytest.raises(SystemExit) as ended:
+                main()
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
     assert (ended.value.code or 0) == code, printed.getvalue()
     return printed.getvalue()

@@ -54,7 +54,7 @@ class Asking(Connection):
             # So that each row of the table names its spectrum and no other of the identifier.
             fields += [_TELLING] if self._id_form(context).leads_with_id else []
         columns = self._fetch_columns({**body, "fields": fields}, call)
-        if not fields or fields == [self._id_column(context)]:
+        if len(columns.values) == 1:
             self._warn_of_repeated(body, columns)
         return columns
 
@@ -91,9 +91,12 @@ class Asking(Connection):
         context = str(body["context"])
         if _are_best(body) or context in self._told_of_repeated:
             return
-        ids = next(iter(columns.values.values()))
-        nrepeated = len(ids) - len(np.unique(ids))
-        if not nrepeated or not self._id_form(context).leads_with_id:
+        name, ids = next(iter(columns.values.items()))
+        nrepeated = len(ids) - len(np.unique(ids)) if ids.dtype.kind in "iu" else 0
+        # What identifiers look like is asked for only where it matters.
+        if not nrepeated or name != self._id_column(context):
+            return
+        if not self._id_form(context).leads_with_id:
             return
         self._told_of_repeated.add(context)
         warnings.warn(
