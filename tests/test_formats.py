@@ -318,13 +318,17 @@ def test_out_may_be_a_virtual_folder() -> None:
 def test_memory_of_a_long_list(spec: SpecClient, served: Served, tmp_path: Path) -> None:
     """Besides the result no more than batches; with out= nothing that grows."""
     ids = np.tile(served.ids, 20)
-    spec.getSpec(ids[:300], values="flux", out=tmp_path)
-    peaks = {}
-    for count in (700, 1800):
+
+    def peak_of(count: int) -> int:
         tracemalloc.start()
         assert spec.getSpec(ids[:count], values="flux", out=tmp_path) == "OK"
-        peaks[count] = tracemalloc.get_traced_memory()[1]
+        peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
+        return peak
+
+    peak_of(300)
+    # What other threads of this process take meanwhile is counted too, but not in every turn.
+    peaks = {count: min(peak_of(count) for _ in range(3)) for count in (700, 1800)}
     # Identifiers and their text are some 200 bytes a spectrum, the spectra 16 kB.
     assert peaks[1800] - peaks[700] < 1100 * 600
     pool = pa.default_memory_pool()
