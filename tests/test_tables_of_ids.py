@@ -20,7 +20,7 @@ from specserver.client.api import SpecClient
 from specserver.client.columns import Columns
 from specserver.client.identifiers import read_identifiers
 from specserver.client.tablefile import TABLES, read_table, table_bytes
-from specserver.errors import BadIdentifier, BadParameter, NoIdentifier
+from specserver.errors import BadIdentifier, BadParameter, NoIdentifier, UnknownField
 from specserver.model.idgaps import Gaps
 from test_cli import run
 
@@ -242,6 +242,59 @@ def test_several_contexts_in_every_kind_of_table(two_surveys: Any, tmp_path: Pat
         spec.getSpec(tmp_path / "both.csv")
     with pytest.warns(UserWarning, match="1 rows"):
         assert len(spec.getSpec(tmp_path / "both.csv", values="flux", missing="skip")) == 4
+
+
+OTHERS = r"no column 'specobjid'.*sdss_dr17.*targetid, .*desi_edr.*context='desi_edr'.*set_context"
+
+
+@pytest.mark.parametrize("call", ["getSpec", "files", "stack", "preview", "plot", "prospect",
+                                  "plotGrid", "stackedImage", "resample"])  # fmt: skip
+def test_a_table_of_another_context_is_told_with_what_to_say(
+    two_surveys: Any, call: str, tmp_path: Path
+) -> None:
+    spec = SpecClient("sdss_dr17", svc_url=two_surveys.served.url)
+    table = spec.query(constraint="z > 0.02 limit 2", fields="ra,dec,z", context="desi_edr")
+    calls: dict[str, Any] = {
+        "files": lambda given, **more: spec.getSpec(given, out=tmp_path / "a", **more),
+        "resample": lambda given, **more: spec.getSpec(given, align="resample", **more),
+        "plotGrid": lambda given, **more: spec.plotGrid(given, 2, 1, **more),
+        "prospect": lambda given, **more: spec.prospect(given, show=False, **more),
+        "plot": lambda given, **more: spec.plot(given, out=tmp_path / "a.png", **more),
+    }
+    ask = calls.get(call) or getattr(spec, call)
+    with pytest.raises(UnknownField, match=OTHERS):
+        ask(table)
+    ask(table, context="desi_edr")
+
+
+def test_every_kind_of_table_of_another_context(two_surveys: Any, tmp_path: Path) -> None:
+    spec = SpecClient("sdss_dr17", svc_url=two_surveys.served.url)
+    asked: dict[str, Any] = {"constraint": "z > 0.02 limit 2", "fields": "ra,dec,z"}
+    table = spec.query(**asked, context="desi_edr")
+    held: list[Any] = [table, table[0], table.to_pandas(), table.as_array(), table.as_array()[0]]
+    # A row of a DataFrame whose labels are no column of the survey is a list of its values.
+    held += [table.to_pandas().iloc[0], pa.table(dict(table.items())), list(table)]
+    for ending in TABLES:
+        held.append(tmp_path / f"desi{ending}")
+        spec.query(**asked, context="desi_edr", out=held[-1])
+    for given in held:
+        with pytest.raises(UnknownField, match=OTHERS):
+            spec.getSpec(given)
+    # The other way round, and of releases that have none.
+    back = spec.query(**asked)
+    spec.set_context("desi_edr")
+    with pytest.raises(UnknownField, match=r"'targetid'.*desi_edr.*specobjid.*context='sdss_dr17'"):
+        spec.getSpec(back)
+    assert len(spec.getSpec(back, context="sdss_dr17")) == 2
+    for other in (back["ra", "dec"], spec.query(**asked)["ra", "z"]):
+        with pytest.raises(UnknownField, match=r"'targetid'.*columns are ra, .*id_col="):
+            spec.getSpec(other)
+    # What the caller names is not guessed at.
+    with pytest.raises(UnknownField, match="'yours'; known here: specobjid"):
+        spec.getSpec(back, id_col="yours")
+    got = run("get", "--ids", str(tmp_path / "desi.csv"), "--url", two_surveys.served.url,
+              "--context", "sdss_dr17", code=2)  # fmt: skip
+    assert "--context desi_edr" in got.stderr
 
 
 def test_other_endings_are_refused_before_anything_is_asked(tmp_path: Path) -> None:

@@ -82,9 +82,8 @@ class NoIdentifier(BadIdentifier):
     def __init__(self, rows: Sequence[int]) -> None:
         some = ", ".join(map(str, rows[:10])) + (", …" if len(rows) > 10 else "")
         what = f"row {some} has" if len(rows) == 1 else f"rows {some} have"
-        CallerError.__init__(
-            self, f"{what} no identifier: leave such rows out, or skip them with missing='skip'"
-        )
+        allowed = "leave such rows out, or skip them with missing='skip'"
+        CallerError.__init__(self, f"{what} no identifier: {allowed}")
 
 
 class BadRegion(CallerError):
@@ -102,8 +101,7 @@ class BadConstraint(CallerError):
     code = "bad_constraint"
 
     def __init__(self, constraint: str, reason: str) -> None:
-        shown = constraint if len(constraint) <= 200 else constraint[:200] + "…"
-        super().__init__(f"constraint {shown!r} refused: {reason}")
+        super().__init__(f"constraint {_shown(constraint)} refused: {reason}")
 
 
 class UnknownContext(CallerError):
@@ -152,8 +150,10 @@ class UnknownField(CallerError):
     """No such column or vector."""
 
     code = "unknown_field"
+    known: Sequence[str] = ()  # those there are, where this process found the error
 
     def __init__(self, field: str, known: Sequence[str], near: Sequence[str] = ()) -> None:
+        self.known = known
         hint = f" (did you mean {_some(near)}?)" if near else ""
         super().__init__(f"unknown field {_shown(field)}{hint}; known here: {_some(known)}")
 

@@ -6,10 +6,19 @@ from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
-from ..errors import BadParameter, MixedLattices, UnknownContext, UnknownField
+from ..errors import (
+    BadIdentifier,
+    BadParameter,
+    MixedLattices,
+    SpecServerError,
+    UnknownContext,
+    UnknownField,
+)
 from ..model.grid import cutout
 from ..model.idgaps import Gaps
 from ..model.idtext import format_id
+from .elsewhere import explain
+from .identifiers import row_of
 from .qualified import ONE_OR_MORE, Ids, Named, Naming
 from .request import Wanted
 from .transfer import Call, Transfer, warn_gaps
@@ -73,10 +82,30 @@ class Across(Transfer):
             id_col=id_col,
             gaps=gaps,
         )
-        named = naming.read(given)
+        try:
+            named = naming.read(given)
+        except (UnknownField, BadIdentifier) as error:
+            self._raise_explained(error, given, naming)
+            raise
         if gaps.rows:
             warn_gaps(gaps.rows)
         return named
+
+    def _raise_explained(
+        self, error: UnknownField | BadIdentifier, given: Any, naming: Naming
+    ) -> None:
+        """Raise an error that says of which contexts a table names spectra, where that helps."""
+        row = row_of(given)
+        names = row[0] if row else getattr(error, "known", ())
+        if naming.id_col or not names:
+            return
+        try:
+            told = self.list_contexts(fmt="json")
+        except SpecServerError:
+            # What was found first is what there is to say.
+            return
+        if text := explain(names, naming.plain, told):
+            raise SpecServerError.from_wire(UnknownField.code, text) from error
 
     def _of_one(
         self, given: Any, id_col: str | None, call: Call, what: str

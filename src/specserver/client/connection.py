@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import BadParameter, SpecServerError, UnknownContext, UnknownProfile
@@ -163,15 +164,7 @@ class Connection:
         """Return what identifiers of a context look like; asked for once."""
         key = (self.get_svc_url(), context)
         if key not in self._id_forms:
-            told = self.list_contexts(context, fmt="json")
-            self._id_forms[key] = IdForm(
-                str(told["id_main"]),
-                tuple(told.get("id_parts") or USUAL_FORM.parts),
-                int(told.get("id_texts", 1)),
-                bool(told.get("id_reduction", True)),
-                bool(told.get("id_open", False)),
-                tuple(told.get("id_told_by") or ()),
-            )
+            self._id_forms[key] = form_told(self.list_contexts(context, fmt="json"))
         return self._id_forms[key]
 
     def _id_column(self, context: str) -> str:
@@ -191,3 +184,15 @@ class Connection:
         asked = {name: value for name, value in fields.items() if value} | {"format": form}
         text = self._http().get_text(self._url(path), asked)
         return json.loads(text) if form == "json" else text
+
+
+def form_told(told: Mapping[str, Any]) -> IdForm:
+    """Return what identifiers of a context look like, from what the service says of it."""
+    return IdForm(
+        str(told["id_main"]),
+        tuple(told.get("id_parts") or USUAL_FORM.parts),
+        int(told.get("id_texts", 1)),
+        bool(told.get("id_reduction", True)),
+        bool(told.get("id_open", False)),
+        tuple(told.get("id_told_by") or ()),
+    )
