@@ -382,6 +382,42 @@ def test_what_spectra_are_stored_with_stays(folder: Path) -> None:
         declare(data, "other", [folder], wishes)
 
 
+def test_what_is_said_of_stored_files_does_not_go_unheard(folder: Path) -> None:
+    """They are not read again, so that other ways to read them and other values are for others."""
+    table, report = folder / "targets.csv", folder.parent / "report"
+    ingest(folder, *OWN, "--catalog", table)
+    service = SpectroscopicService(folder.parent / "data")
+
+    def z() -> list[float]:
+        catalog = service.archive.holding("mine").catalog
+        rows = catalog.columns_of(["id", "z"], np.arange(catalog.info.nrows)).to_pylist()
+        return [row["z"] for row in sorted(rows, key=lambda row: row["id"])]
+
+    table.write_text(table.read_text() + "4,10.2,1.0,0.4,GALAXY,21.0\n")
+    # A table that has only grown says nothing else of what is stored.
+    assert "--catalog" not in ingest(folder, *OWN, "--catalog", table)
+    assert z() == [0.1, 0.2, 0.3, 0.4]
+    table.write_text(table.read_text().replace(",0.2,", ",0.25,"))
+    printed = ingest(folder, *OWN, "--catalog", table, "--report", report)
+    assert "--catalog says other things than before" in printed
+    assert "4 files given are stored already" in printed
+    assert "--replace" in printed
+    assert "--catalog" in str(lines_of(report)[0]["reason"])
+    assert z() == [0.1, 0.2, 0.3, 0.4]
+    assert "replaced      │ 1" in ingest(folder, *OWN, "--catalog", table, "--replace")
+    assert z() == [0.1, 0.25, 0.3, 0.4]
+    for option, value in (("--wave-unit", "nm"), ("--loader", "tabular-fits")):
+        printed = ingest(folder, *OWN, option, value)
+        assert f"{option} says other things than before" in printed
+        printed = ingest(folder, *OWN, option, value)
+        assert "other things" not in printed
+        printed = ingest(folder, *OWN, option, value, "--replace")
+        assert "read          │ 4" in printed
+    # Identifiers that were made of names stay what they are.
+    ingest(folder, *OWN, context="other")
+    assert "without a table" in ingest(folder, *OWN, "--catalog", table, context="other", code=2)
+
+
 def test_a_damaged_declaration_says_so_and_stops_nothing_else(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

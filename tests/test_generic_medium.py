@@ -147,6 +147,46 @@ def test_what_nobody_says_is_unknown(tmp_path: Path) -> None:
     assert media(data) == {"silent": "unknown", "vacuum": "vacuum", "later": "air"}
 
 
+def test_an_option_that_does_not_reach_what_is_stored_says_so(tmp_path: Path) -> None:
+    folder, data, report = tmp_path / "spectra", tmp_path / "data", tmp_path / "report"
+    folder.mkdir()
+    for name in ("silent", "mute"):
+        write(folder / f"{name}.fits")
+    write(folder / "air.fits", {"AIRORVAC": "air"})
+    given = ("ingest", "mine", folder, "--data", data, "--workers", 1, "--report", report)
+    own = ("--reader", "specutils")
+    command(*given, *own)
+    elsewhere = write(tmp_path / "elsewhere.fits")
+    command(*given[:2], elsewhere, *given[3:])
+    # Of files that are not given nothing is said.
+    printed = command(*given, *own, "--medium", "air", "--strict", code=1)
+    assert "in conflict   │ 2" in printed
+    assert "already there │ 1" in printed
+    assert "stored with medium unknown, --medium says air; --replace" in printed
+    lines = [json.loads(line) for line in report.read_text().splitlines()]
+    became = {Path(one["path"]).stem: (one["became"], len(one["ids"])) for one in lines}
+    assert became == {
+        "silent": ("conflict", 1),
+        "mute": ("conflict", 1),
+        "air": ("already there", 0),
+    }
+    # It is kept, and so is what it does not reach.
+    assert "in conflict   │ 2" in command(*given)
+    assert media(data) == {
+        "silent": "unknown",
+        "mute": "unknown",
+        "air": "air",
+        "elsewhere": "unknown",
+    }
+    printed = command(*given, "--replace")
+    assert "replaced      │ 2" in printed
+    assert "in conflict   │ 0" in printed
+    assert media(data) == {"silent": "air", "mute": "air", "air": "air", "elsewhere": "unknown"}
+    printed = command(*given, "--medium", "air", *own, "--strict")
+    assert "in conflict   │ 0" in printed
+    assert "read          │ 0" in printed
+
+
 def test_folders_of_before_are_read_and_go_on(tmp_path: Path) -> None:
     folder, data = tmp_path / "spectra", tmp_path / "data"
     folder.mkdir()

@@ -34,6 +34,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..model.medium import MEDIUM_COLUMN
 from ..model.survey import RawSpectrum, Survey
 from .healpix import pixel
 
@@ -128,13 +129,18 @@ def _arrow_type(values: Sequence[Any], dtype: str | None) -> pa.DataType:
 
 
 def read_sources(paths: Mapping[str, Path], id_column: str) -> pa.Table:
-    """Return id, key, source and digest columns of segments, and ``_segment``, their number."""
+    """Return id, key, source, digest and medium of spectra, and ``_segment``, the segment's number.
+
+    Columns that a segment does not have are null, or left out where none has them.
+    """
     names = (
         id_column, "_source", "_size", "_mtime_ns", "_key", "_row", "_digest", "_row_digest",
-        "_beside", "_version",
+        "_beside", "_version", MEDIUM_COLUMN,
     )  # fmt: skip
-    tables = [pa.table({name: pa.array([], pa.int64()) for name in names if name != "_source"})]
-    tables[0] = tables[0].append_column("_source", pa.array([], pa.string()))
+    texts = ("_source", MEDIUM_COLUMN)
+    tables = [pa.table({name: pa.array([], pa.int64()) for name in names if name not in texts})]
+    for name in texts:
+        tables[0] = tables[0].append_column(name, pa.array([], pa.string()))
     for number, path in enumerate(paths.values()):
         file = pq.ParquetFile(path)
         read = file.read([name for name in names if name in file.schema_arrow.names])

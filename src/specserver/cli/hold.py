@@ -157,6 +157,7 @@ def ingest(
     require_server()
     from ..ingest import run_ingest
     from ..ingest.declare import Wishes, declare, is_declared, spectrum_files
+    from ..ingest.unheard import Heard
 
     folder = Path(data_folder(data))
     named = {
@@ -176,8 +177,9 @@ def ingest(
     if reader not in {None, "specutils"}:
         raise BadParameter("reader", reader, "specutils; a survey with files of its own kind is a"
                            " plug-in, see 'add a survey' in the guide")  # fmt: skip
+    heard = Heard()
     if reader:
-        declare(folder, context, paths, wishes, report)
+        heard = declare(folder, context, paths, wishes, report)
     elif wishes != Wishes():
         raise BadParameter("reader", reader, "the other options of your own survey need it: say"
                            " --reader specutils")  # fmt: skip
@@ -199,6 +201,7 @@ def ingest(
             strict=strict,
             replace=replace,
             report=report,
+            heard=heard,
             progress=show,
         )
     print_summary(summary)
@@ -246,6 +249,8 @@ def print_summary(summary: "IngestSummary") -> None:
             " stored all the same (--strict refuses them)",
             highlight=False,
         )
+    for text in summary.unheard:
+        OUT.print(f"[yellow]warning:[/] {escape(text)}", highlight=False)
     if summary.pointings:
         OUT.print(
             f"[yellow]warning:[/] {summary.pointings:,} spectra are stored at the pointing of the"

@@ -26,6 +26,7 @@ from ..surveys.generic import (
 from ..surveys.statedunit import units_of_flux
 from ..surveys.targets import FILE, normal_table, table_name
 from .report import Note, open_report
+from .unheard import Heard, heard
 
 _TRIED: Final = 20
 """Files looked into until one is readable; if none of so many is, something else is wrong."""
@@ -52,6 +53,11 @@ class Wishes:
     wave_unit: str = ""
     """Unit of wavelengths where a file does not say; empty: not known."""
 
+    @property
+    def said(self) -> Said:
+        """What is said of files that do not say it themselves."""
+        return Said(self.loader, self.medium, self.wave_unit)
+
 
 def declare(
     data: Path,
@@ -59,8 +65,10 @@ def declare(
     paths: Iterable[Path],
     wishes: Wishes,
     report: Path | None = None,
-) -> None:
+) -> Heard:
     """Declare a survey of files that specutils reads, or change what was declared.
+
+    Returns what of it comes to files that are stored already.
 
     The first file that can be read says what flux is in and whether there are uncertainties.
 
@@ -85,17 +93,27 @@ def declare(
         if not mine:
             raise IngestError(f"an ingest into {context} is at work; wait for its end")
         present = read_declaration(data, context)
+        fixed = bool(segment_names(data, context))
         if present is None:
             declared = _first(context, spectrum_files(paths, wishes.catalog), wishes, report)
         else:
-            declared = _changed(present, wishes, fixed=bool(segment_names(data, context)))
+            declared = _changed(present, wishes, fixed=fixed)
         if wishes.catalog is not None:
-            stored = present if segment_names(data, context) else None
-            declared = _with_table(folder, declared, wishes, stored)
+            declared = _with_table(folder, declared, wishes, present if fixed else None)
+        told = Heard()
+        if present is not None and fixed:
+            told = heard(
+                present.said,
+                declared.said,
+                wishes.said,
+                table=wishes.catalog is not None,
+                rows_changed=_rows_changed(folder, present, declared),
+            )
         write_declaration(data, declared)
         for old in folder.glob("targets-*.parquet"):
             if old.name != declared.table:
                 old.unlink()
+        return told
 
 
 def is_declared(data: Path, context: str) -> bool:
@@ -149,7 +167,7 @@ def _first(context: str, files: Sequence[Path], wishes: Wishes, report: Path | N
     for path in files[:_TRIED]:
         try:
             require_whole(path)
-            spectra = read_file(path, Said(wishes.loader, wishes.medium, wishes.wave_unit))
+            spectra = read_file(path, wishes.said)
             one = spectra[0]
             wanted = one.unit if wishes.flux_unit is None else wishes.flux_unit
             flux_unit, ivar_unit = units_of_flux(wanted, path)
@@ -235,7 +253,15 @@ def _with_table(
     assert wishes.catalog is not None
     read = read_table(wishes.catalog)
     given = normal_table(read.table, wishes.columns, read.left_out, read.frame)
-    if stored is not None and stored.table:
+    if stored is not None and not stored.table:
+        raise BadParameter(
+            "catalog",
+            str(wishes.catalog),
+            f"spectra of {stored.context} are stored without a table, under identifiers made of"
+            " the names of their files; ingest into another context, or delete this one's folder"
+            " first",
+        )
+    if stored is not None:
         _require_same_ids(pq.read_table(folder / stored.table), given.table)
     buffer = pa.BufferOutputStream()
     pq.write_table(given.table, buffer, compression="zstd")
@@ -256,6 +282,17 @@ def _require_same_ids(old: pa.Table, new: pa.Table) -> None:
             f"it gives {moved[0]!r} another identifier than the table before; where there are no"
             " whole numbers for identifiers, rows are numbered: add new ones at the end",
         )
+
+
+def _rows_changed(folder: Path, before: Declaration, now: Declaration) -> bool:
+    """Return whether a kept table gives rows that an older one has other values."""
+    if not before.table or before.table == now.table:
+        return False
+    old, new = (pq.read_table(folder / one.table) for one in (before, now))
+    if old.column_names != new.column_names:
+        return True
+    rows = {row["id"]: repr(row) for row in new.to_pylist()}
+    return any(rows.get(row["id"]) != repr(row) for row in old.to_pylist())
 
 
 def _ids_by_name(table: pa.Table) -> dict[str, int]:

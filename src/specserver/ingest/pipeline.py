@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -28,11 +28,13 @@ from .known import Known
 from .plan import Plan, make_plan
 from .report import Note, Report, open_report
 from .twins import find_twins
+from .unheard import Heard, unlike
 from .worker import PartResult, ingest_part
 
 _REFRESH_S: Final = 60.0
 """Time between renewals of the index while an ingest goes on, so that servers see it grow."""
 _POLL_S: Final = 0.2
+_NOTHING: Final = Heard()
 
 
 class Progress(Protocol):
@@ -66,6 +68,8 @@ class IngestSummary:
     """Reductions stored although they are not the release's, with their counts."""
     pointings: int = 0
     """Spectra stored of which only the telescope's position is known."""
+    unheard: list[str] = field(default_factory=list)
+    """What was said of files that are stored, and does not come to them."""
     segments: int = 0
     removed: int = 0
     """Uncommitted segments of earlier, interrupted runs that were removed."""
@@ -95,6 +99,7 @@ def run_ingest(
     strict: bool = False,
     replace: bool = False,
     report: Path | None = None,
+    heard: Heard = _NOTHING,
     progress: Progress | None = None,
 ) -> IngestSummary:
     """Bring all spectra of files and folders into a context; what is there already is left alone.
@@ -109,6 +114,7 @@ def run_ingest(
     strict : refuse spectra whose reduction is not the release's
     replace : store spectra of which other values are stored in their place
     report : file to write, as `ingest.report` says, a line for each file that was not simply stored
+    heard : what was said of the files just now, as `declare` returns it
 
     Raises
     ------
@@ -125,11 +131,15 @@ def run_ingest(
     summary = IngestSummary(context, report=report)
     with _sole_ingest(data, context), open_report(report) as told:
         summary.removed = remove_uncommitted(data, context)
-        known_files, known = _stored(data, survey, context)
+        known_files, known, other = _stored(data, survey, context)
+        if replace:
+            again = known_files if heard.again else other
+            known_files = {path: one for path, one in known_files.items() if path not in again}
         workers = workers or os.cpu_count() or 1
-        plan = make_plan(survey, paths, known_files, workers, told.add)
-        summary.files = plan.known + plan.foreign + sum(len(part) for part in plan.parts)
+        plan = make_plan(survey, paths, known_files, workers, told.add, other, heard.reason)
+        summary.files = plan.known + plan.unlike + plan.foreign + sum(map(len, plan.parts))
         summary.already = plan.known
+        summary.unheard = heard.warnings(plan.known + plan.unlike)
         how = _How(data, context, known, strict, replace)
         names = _read_all(how, survey, plan, summary, workers, told, progress)
         if len(plan.parts) > 1:
@@ -158,8 +168,8 @@ def _sole_ingest(data: Path, context: str) -> Iterator[None]:
 
 def _stored(
     data: Path, survey: Survey, context: str
-) -> tuple[dict[str, tuple[int, int, int | None]], Known]:
-    """Return the files already stored, and the spectra already stored."""
+) -> tuple[dict[str, tuple[int, int, int | None]], Known, Mapping[str, Note]]:
+    """Return files and spectra already stored, and files of which it is now said otherwise."""
     names = tuple(segment_names(data, context))
     table = _sources(data, survey, context, names)
     known, rows = Known.of(table, survey.id_column.name, survey.id_column.dtype, names)
@@ -177,7 +187,11 @@ def _stored(
         beside,
         strict=True,
     )
-    return {path: (size, mtime, other) for path, size, mtime, other in files}, known
+    return (
+        {path: (size, mtime, other) for path, size, mtime, other in files},
+        known,
+        unlike(table, survey),
+    )
 
 
 def _sources(data: Path, survey: Survey, context: str, names: Sequence[str]) -> pa.Table:

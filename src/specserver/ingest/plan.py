@@ -2,10 +2,11 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from ..model.survey import FileKey, Survey
@@ -27,6 +28,8 @@ class Plan:
     """Files already stored, unchanged since, and not to be read again."""
     foreign: int
     """FITS files whose name is not of this survey."""
+    unlike: int = 0
+    """Files stored already, of which it is now said otherwise than when they were stored."""
 
 
 def find_files(paths: Iterable[Path]) -> Iterator[Path]:
@@ -58,6 +61,8 @@ def make_plan(
     known: dict[str, tuple[int, int, int | None]],
     workers: int,
     note: Callable[[Iterable[Note]], None] = lambda _: None,
+    unlike: Mapping[str, Note] = MappingProxyType({}),
+    unheard: str = "",
 ) -> Plan:
     """Divide the files to be read into segments of neighbouring spectra.
 
@@ -65,9 +70,11 @@ def make_plan(
     ----------
     known : path → size, time of last change in ns, and `beside_digest`, of files already stored
     note : told of each file that is passed over
+    unlike : path → what to note of a stored file of which it is said otherwise now
+    unheard : what to add of other stored files, to which something that is said now does not come
     """
     keys: list[FileKey] = []
-    foreign = stored = 0
+    foreign = stored = nunlike = 0
     for path in dict.fromkeys(one.absolute() for one in find_files(paths)):
         key = survey.reader.identify(path)
         if key is None:
@@ -75,13 +82,16 @@ def make_plan(
             foreign += not companion
             note([_passed_over(survey, path, companion=companion)])
         elif _unchanged(survey, path, known.get(str(path))):
-            stored += 1
-            note([Note(str(path), "already there", "stored, and unchanged since")])
+            other = unlike.get(str(path))
+            stored += other is None
+            nunlike += other is not None
+            same = Note(str(path), "already there", f"stored, and unchanged since{unheard}")
+            note([other or same])
         else:
             keys.append(key)
     keys.sort(key=lambda key: (key.group, str(key.path)))
     most = min(SEGMENT_FILES, survey.part_files)
-    return Plan(tuple(_parts(keys, workers, most)), stored, foreign)
+    return Plan(tuple(_parts(keys, workers, most)), stored, foreign, nunlike)
 
 
 def _passed_over(survey: Survey, path: Path, *, companion: bool) -> Note:

@@ -92,6 +92,11 @@ class AnyFileReader:
         self.declared = declared
         self.folder = folder
 
+    @property
+    def said(self) -> Said:
+        """What is said of files that do not say it themselves."""
+        return self.declared.said
+
     def identify(self, path: Path) -> FileKey | None:
         """Return a key for each name that ends as those of spectra do."""
         # Files of one stem are of one spectrum, however they are written.
@@ -111,7 +116,7 @@ class AnyFileReader:
             With the reason: specutils does not read it, another unit than that of the others, no
             row of the table is of it.
         """
-        spectra = read_file(path, self.declared.said)
+        spectra = read_file(path, self.said)
         return [
             self._raw(path, one, part if len(spectra) > 1 else 0)
             for part, one in enumerate(spectra, 1)
