@@ -35,6 +35,7 @@ from specserver.service.originals import original_files
 from specserver.store import shards
 from specserver.store.layout import list_segments
 from specserver.store.zarr import Segment
+from test_cli import run
 
 
 @pytest.fixture(scope="module")
@@ -240,6 +241,32 @@ def test_a_shard_of_the_same_size_and_other_chunks_is_found_by_verify(data: Path
     assert len(content) == place.nbytes
     shard.write_bytes(content)
     assert "flux/c/0/0" in command("verify", "--data", data, code=1)
+
+
+def test_verify_prints_each_fault_once(sound: flips.Folder, data: Path) -> None:
+    """A fault is of one part, also where others are read through the damaged file."""
+    # Of the largest the two others have all kinds of files.
+    shutil.rmtree(data / "desi_edr")
+    shutil.rmtree(data / "sdss_dr17" / "catalogs")
+    files: dict[str, Path] = {}
+    for file in sorted(one for one in data.rglob("*") if one.is_file() and one.stat().st_size):
+        files.setdefault(flips.kind_of(file, data), file)
+    assert len(files) > 15
+    for kind, file in files.items():
+        content, status = file.read_bytes(), file.stat()
+        flip(file, len(content) // 2)
+        faults = [fault for found in verify(data) for fault in found.faults]
+        assert len(faults) <= 1, (kind, faults)
+        file.write_bytes(content)
+        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    segment = one(data, "sdss_dr17/seg-*/segment.json")
+    flip(segment, segment.stat().st_size // 2)
+    flip(data / "mine" / "survey.json", 100)
+    done = run("verify", "--data", data, code=1)
+    told = (done.stdout + done.stderr).replace("\n", "")
+    assert told.count("segment.json") == 1
+    assert told.count("survey.json") == 1
+    assert "2 faults" in told
 
 
 def test_a_damaged_tree_file_is_refused_or_found(sound: flips.Folder, data: Path) -> None:

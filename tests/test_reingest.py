@@ -109,6 +109,17 @@ def test_changed_values_are_a_conflict_and_replace(files: Path, tmp_path: Path, 
     assert (again.stored, again.replaced, again.already) == (0, 0, 1)
 
 
+def test_verify_counts_what_readers_reach(files: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    run_ingest(data, CONTEXT, [files], workers=1)
+    cli = CliRunner()
+    assert "6 spectra, " in cli.invoke(app, ["verify", "--data", str(data)]).output
+    change(min(files.glob("*.fits")))
+    run_ingest(data, CONTEXT, [files], workers=1, replace=True)
+    told = cli.invoke(app, ["verify", "--data", str(data)]).output
+    assert "6 spectra and 1 that were replaced and are kept, " in told.replace("\n", " ")
+
+
 def test_a_catalogue_row_that_changed_is_a_conflict(files: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     run_ingest(data, CONTEXT, [files], workers=1)

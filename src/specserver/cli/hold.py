@@ -1,5 +1,6 @@
 """Commands that hold data: ingest, simulate, verify."""
 
+import logging
 import os
 import sys
 from collections import Counter
@@ -285,12 +286,15 @@ def verify(data: Data = None, url: Url = None) -> None:
     from ..ingest.verify import verify as check
 
     folder = present_folder(data)
+    # What is logged of damage is what is printed here.
+    logging.getLogger("specserver").addHandler(logging.NullHandler())
     faults = 0
-    nspec = nbytes = 0
+    nspec = nbytes = nreplaced = 0
     for finding in check(folder):
         # Where the plug-in of a survey is missing, nothing was verified.
         if finding.what != "survey":
             nspec += finding.nspec
+            nreplaced += finding.nreplaced
             nbytes += finding.nbytes
         for note in finding.notes:
             OUT.print(
@@ -307,8 +311,10 @@ def verify(data: Data = None, url: Url = None) -> None:
         OUT.print(f"{folder} holds no spectra", highlight=False, markup=False)
         return
     state = f"[bold red]{faults} faults[/]" if faults else "[green]no fault[/]"
+    kept = f" and {nreplaced:,} that were replaced and are kept" if nreplaced else ""
     OUT.print(
-        f"{nspec:,} spectra, {readable_bytes(nbytes)} of values verified: {state}", highlight=False
+        f"{nspec:,} spectra{kept}, {readable_bytes(nbytes)} of values verified: {state}",
+        highlight=False,
     )
     if faults:
         raise typer.Exit(1)

@@ -1,6 +1,8 @@
 """The verification of a data folder: every file against its digest, every link between them."""
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,6 +14,7 @@ import pyarrow.parquet as pq
 from ..catalog.duckdb import Catalog
 from ..catalog.generation import check_generation, current_generation
 from ..catalog.index import index_folder
+from ..catalog.objects import read_sources
 from ..catalog.vac import index_of, read_vac, vac_names
 from ..catalog.vacfile import check_vac, vac_folder
 from ..digests import NO_DIGESTS, check_listed, read_record
@@ -32,6 +35,7 @@ from ..store.zarr import Segment
 from ..surveys import find_release, missing_survey
 from ..surveys.generic import DECLARATION, read_declaration
 from ..surveys.targets import require_named
+from .known import Known
 from .verify_tree import verify_tree
 
 
@@ -43,7 +47,9 @@ class Finding:
     what: str
     """Name of a segment, ``index``, ``table NAME``, ``tree`` or ``declaration``."""
     nspec: int = 0
-    """Spectra of a segment."""
+    """Spectra of a segment that readers can reach."""
+    nreplaced: int = 0
+    """Those that others have taken the place of: kept, and reached by no reader."""
     nbytes: int = 0
     """Bytes of values that were decoded."""
     faults: list[str] = field(default_factory=list)
@@ -58,8 +64,11 @@ def verify(data: Path) -> Iterator[Finding]:
     declared = [path.parent.name for path in data.glob(f"*/{DECLARATION}")]
     trees = list_trees(data)
     for context in sorted({*list_contexts(data), *declared, *trees}):
+        told: list[str] = []
         if context in declared:
-            yield _finding(context, "declaration", partial(_declaration, data))
+            found = _finding(context, "declaration", partial(_declaration, data))
+            told = found.faults
+            yield found
         try:
             if fault := _not_installed(data, context):
                 nspec = sum(info.nspec for info in list_segments(data, context))
@@ -67,7 +76,11 @@ def verify(data: Path) -> Iterator[Finding]:
                 continue
             survey = find_release(context, data)[0]
         except SpecServerError as error:
-            yield Finding(context, "survey", faults=[error.message])
+            if error.message in told:
+                note = "without its declaration nothing else of it can be verified"
+                yield Finding(context, "survey", notes=[note])
+            else:
+                yield Finding(context, "survey", faults=[error.message])
             continue
         yield from _verify_context(data, context, survey)
         if context in trees:
@@ -84,11 +97,16 @@ def _not_installed(data: Path, context: str) -> str:
 def _verify_context(data: Path, context: str, survey: Survey) -> Iterator[Finding]:
     """Read segments, index and tables of a context."""
     names = segment_names(data, context)
+    replaced = _replaced(data / context, survey, names)
+    damaged: set[str] = set()
     for name in names:
         path = data / context / name
-        yield _finding(context, name, partial(_segment, path, survey))
+        found = _finding(context, name, partial(_segment, path, survey, replaced[name]))
+        if found.faults:
+            damaged.add(name)
+        yield found
     if names:
-        yield _finding(context, "index", partial(_index, data, survey))
+        yield _finding(context, "index", partial(_index, data, survey, damaged))
     for table in vac_names(data, context):
         yield _finding(
             context,
@@ -109,12 +127,32 @@ def _finding(context: str, what: str, look: Callable[[Finding], None]) -> Findin
     return found
 
 
-def _segment(path: Path, survey: Survey, found: Finding) -> None:
+def _replaced(folder: Path, survey: Survey, names: Sequence[str]) -> Counter[str]:
+    """Return how many spectra of each segment others have taken the place of."""
+    tables, numbers = [], []
+    for number, name in enumerate(names):
+        # What cannot be read is found with its segment.
+        with suppress(OSError, pa.ArrowException):
+            one = read_sources({name: folder / name / OBJECTS}, survey.id_column.name)
+            tables.append(one)
+            numbers.append(np.full(one.num_rows, number))
+    if not tables:
+        return Counter()
+    table = pa.concat_tables(tables, promote_options="default")
+    _, kept = Known.of(table, survey.id_column.name, survey.id_column.dtype, tuple(names))
+    lost = np.ones(table.num_rows, bool)
+    lost[kept] = False
+    counts = np.bincount(np.concatenate(numbers)[lost], minlength=len(names))
+    return Counter(dict(zip(names, counts.tolist(), strict=True)))
+
+
+def _segment(path: Path, survey: Survey, nreplaced: int, found: Finding) -> None:
     """Read all arrays of a segment, and hold its rows against its catalogue rows."""
     check_listed(path / MARKER, [OBJECTS])
     segment = Segment(path)
     segment.require_survey(survey)
-    found.nspec, found.nbytes = segment.nspec, segment.verify()
+    found.nspec, found.nreplaced = segment.nspec - nreplaced, nreplaced
+    found.nbytes = segment.verify()
     # Each chunk is sound; whether it is one of this shard is left to be seen.
     check_listed(path / MARKER, filter(is_shard, segment.info.digests))
     if not segment.info.digests:
@@ -127,8 +165,11 @@ def _segment(path: Path, survey: Survey, found: Finding) -> None:
         found.faults.append("catalogue rows and spectra are not of the same ids")
 
 
-def _index(data: Path, survey: Survey, found: Finding) -> None:
-    """Compare an index with its digests, and follow every link of it to its spectrum."""
+def _index(data: Path, survey: Survey, damaged: Collection[str], found: Finding) -> None:
+    """Compare an index with its digests, and follow every link of it to its spectrum.
+
+    Segments that are damaged have been told of.
+    """
     context = found.context
     folder = index_folder(data, context)
     info = current_generation(folder)
@@ -148,7 +189,7 @@ def _index(data: Path, survey: Survey, found: Finding) -> None:
     try:
         place = catalog.place(np.arange(info.nrows))
         for number, name in enumerate(info.segments):
-            if name not in names:
+            if name not in names or name in damaged:
                 continue
             mine = place.segment == number
             stored = Segment(data / context / name).ids
