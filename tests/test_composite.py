@@ -39,7 +39,7 @@ from specserver.ops.medians import Clip, combine_values
 from specserver.ops.pixels import Edges, pixel_edges
 from specserver.ops.rebin import Rows, rebin, rebin_rows, shift_rows
 from specserver.service import SpectroscopicService
-from specserver.service.composite import NO_LEVEL, NO_PIXEL, NO_REDSHIFT, Stacking, StackRequest
+from specserver.service.composite import NO_PIXEL, NO_REDSHIFT, Stacking, StackRequest
 from specserver.service.pictures import part_of
 from specserver.service.spool import SpoolLimits
 from specserver.simulate import simulate_desi
@@ -440,17 +440,40 @@ def test_redshifts_may_be_given_and_spectra_without_are_named(service, some) -> 
         run(service, few, z=[0.1, 0.2])
 
 
-def test_without_any_redshift_there_is_no_pixel(service, some) -> None:
+def test_without_any_redshift_there_is_nothing_to_combine(service, some) -> None:
     for method in METHODS:
-        made = run(service, some, z=[None], method=method)
-        assert (made.nspec, len(made.wave), len(made.stacked.flux)) == (0, 0, 0)
-        assert made.skipped[NO_REDSHIFT][0] == some.nspec
+        with pytest.raises(BadParameter, match=rf"{some.nspec} with no redshift.*frame='observed'"):
+            run(service, some, z=[None], method=method)
+    made = run(service, some, z=[None], frame="observed")
+    assert made.nspec == some.nspec
 
 
-def test_where_no_spectrum_has_a_level_they_are_named(service, some) -> None:
-    made = run(service, some, norm=(20000.0, 20100.0))
-    assert made.nspec == 0
-    assert made.skipped == {NO_LEVEL: (some.nspec, some.ids.tolist())}
+def test_where_no_spectrum_has_a_level_there_is_nothing_to_combine(service, some) -> None:
+    told = rf"norm=\(20000.0, 20100.0\).*{some.nspec} with no flux to normalise by: .*"
+    for method in METHODS:
+        with pytest.raises(BadParameter, match=told):
+            run(service, some, norm=(20000.0, 20100.0), method=method)
+    # Of several reasons each is told, and what helps most.
+    z = [None, *[0.0] * (some.nspec - 1)]
+    with pytest.raises(BadParameter, match=r"norm=.*1 with no redshift, .* with no flux"):
+        run(service, some, norm=(20000.0, 20100.0), z=z)
+
+
+def test_where_no_spectrum_reaches_there_is_nothing_to_combine(service, some) -> None:
+    for method in METHODS:
+        with pytest.raises(BadParameter, match=r"wave=\(20000.0, 20100.0\).*reach from .* Å"):
+            run(service, some, wave=(20000.0, 20100.0), method=method)
+
+
+def test_nothing_to_combine_is_an_error_over_the_wire(client, served) -> None:
+    ids = served.ids[:3]
+    with pytest.raises(BadParameter, match=r"3 with no redshift: frame='observed'"):
+        client.stack(ids, z=np.full(3, np.nan))
+    # Found when the spectra have been read, and the answer has begun.
+    for wanted in ({"norm": (20000, 20100)}, {"wave": (20000, 20100)}):
+        with pytest.raises(BadParameter, match=next(iter(wanted))):
+            client.stack(ids, z=0.0, **wanted)
+    assert client.stack(ids, "observed", z=np.full(3, np.nan)).nspec == 3
 
 
 @pytest.mark.parametrize("method", ["mean", "median"])
@@ -462,10 +485,12 @@ def test_the_ends_that_are_wanted(service, some, method) -> None:
     at = np.searchsorted(whole.wave, cut.wave[0] - 0.01)
     here = slice(at, at + len(cut.wave))
     assert np.array_equal(cut.stacked.flux, whole.stacked.flux[here], equal_nan=True)
-    far = run(service, some, method=method, wave=(30000.0, 30100.0))
-    assert len(far.wave) > 10
-    assert not far.stacked.count.any()
-    assert np.isnan(far.stacked.flux).all()
+    end = float(whole.wave[-1])
+    far = run(service, some, method=method, wave=(end - 1.0, end + 100.0))
+    assert far.wave[-1] > end + 90
+    beyond = far.wave > end + 1
+    assert not far.stacked.count[beyond].any()
+    assert np.isnan(far.stacked.flux[beyond]).all()
 
 
 def test_a_coarser_step_is_by_overlap(service, some) -> None:

@@ -140,6 +140,8 @@ class Stacking:
             known = np.isfinite(redshift) & (redshift > -1)
             self._leave_out(NO_REDSHIFT, members[~known])
             members = members[known]
+            if not len(members):
+                raise self._nothing()
         grid = _target(selection.grid, asked)
         placing = Placing(
             selection, members, grid, redshift,
@@ -196,11 +198,15 @@ class Stacking:
         """The composite, when the iteration has come to its end."""
         if self._stacked is None:
             raise RuntimeError("the spectra have not been gone through yet")
+        if not self._used:
+            raise self._nothing()
         stacked, first = self._stacked, self._first
         some = np.flatnonzero(stacked.count)
         cut = slice(int(some[0]), int(some[-1]) + 1) if len(some) else slice(0, 0)
         if self._wanted is not None:
             stacked, first, cut = _over(stacked, first, self._wanted)
+            if not stacked.count.any():
+                raise self._out_of_reach()
         first += cut.start
         stacked = stacked[cut]
         ids = self._selection.ids
@@ -268,6 +274,37 @@ class Stacking:
         self._first = first
         left, end = self._placing.extents(self._plan.members)
         return Spool(left, end, PixelRange(first, stop), self._placing.dtype, limits)
+
+    def _nothing(self) -> BadParameter:
+        """Return the error that says why no spectrum counts, and what to ask instead."""
+        counts = {reason: sum(map(len, runs)) for reason, runs in self._left_out.items()}
+        asked = self._asked
+        what, given, fix = {
+            NO_REDSHIFT: (
+                "frame",
+                asked.frame,
+                "frame='observed' (--frame observed) combines them as they are, z= says redshifts",
+            ),
+            NO_LEVEL: (
+                "norm",
+                asked.norm,
+                "take wavelengths of the frame that they cover and where flux is positive, or none",
+            ),
+            NO_PIXEL: ("ids", f"{self.nspec:,} spectra", "take spectra that have good pixels"),
+        }[max(counts, key=counts.__getitem__)]
+        why = ", ".join(f"{count:,} with {reason}" for reason, count in counts.items())
+        return BadParameter(what, given, f"no spectrum is left to combine, {why}: {fix}")
+
+    def _out_of_reach(self) -> BadParameter:
+        """Return the error that says that no spectrum has a good pixel where it is wanted."""
+        span = self._placing.span
+        ends = self._grid.wave(span.first, span.count)[[0, -1]]
+        return BadParameter(
+            "wave",
+            self._asked.wave,
+            "no spectrum has a good pixel there; together they reach from"
+            f" {ends[0]:.0f} to {ends[1]:.0f} Å of the {self._asked.frame} frame",
+        )
 
     def _leave_out(self, reason: str, which: npt.NDArray[np.int64]) -> None:
         if len(which):
