@@ -88,10 +88,10 @@ def write_objects(
     """Write the rows of a segment's spectra, given in the segment's order."""
     columns: dict[str, pa.Array] = {}
     core = {column.name: column.dtype for column in survey.columns}
-    names = dict.fromkeys(core) | {name: None for one in spectra for name in one.row}
-    for name in names:
-        values = [one.row.get(name) for one in spectra]
-        columns[name] = pa.array(_plain(values), _arrow_type(values, core.get(name)))
+    given = _given([one.row for one in spectra])
+    for name in dict.fromkeys((*core, *given)):
+        values = given.get(name) or [None] * len(spectra)
+        columns[name] = _column(values, core.get(name))
     # from_pandas: NaN, of which every comparison in SQL is true, becomes null.
     columns["ra"] = pa.array([one.ra_deg for one in spectra], pa.float64(), from_pandas=True)
     columns["dec"] = pa.array([one.dec_deg for one in spectra], pa.float64(), from_pandas=True)
@@ -113,6 +113,33 @@ def write_objects(
     pq.write_table(pa.table(columns), path, compression="zstd")
 
 
+def _given(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Return the values of rows column by column, in the order in which names are first met."""
+    columns: dict[str, list[Any]] = {}
+    families: dict[tuple[str, ...], list[int]] = {}
+    for at, row in enumerate(rows):
+        families.setdefault(tuple(row), []).append(at)
+    for names, members in families.items():
+        # Rows of the same names all at once: to look each name up in each row takes longer.
+        turned = zip(*(rows[at].values() for at in members), strict=True)
+        for name, values in zip(names, turned, strict=True):
+            column = columns.setdefault(name, [None] * len(rows))
+            for at, value in zip(members, values, strict=True):
+                column[at] = value
+    return columns
+
+
+def _column(values: Sequence[Any], dtype: str | None) -> pa.Array:
+    """Return values as a column of the declared type, or of one wide enough for all of them."""
+    form = _arrow_type(values, dtype)
+    kinds = set(map(type, values))
+    kind = kinds.pop() if len(kinds) == 1 else str
+    # Numbers that are of the column's type already are taken as one array.
+    if issubclass(kind, np.number) and pa.from_numpy_dtype(np.dtype(kind)) == form:
+        return pa.array(np.array(values, kind))
+    return pa.array(_plain(values), form)
+
+
 def _plain(values: Sequence[Any]) -> list[Any]:
     """Return NumPy scalars as Python values, which pyarrow converts exactly."""
     return [value.item() if isinstance(value, np.generic) else value for value in values]
@@ -122,7 +149,7 @@ def _arrow_type(values: Sequence[Any], dtype: str | None) -> pa.DataType:
     """Return the Arrow type of a column: as declared, or wide enough for all values met."""
     if dtype is not None:
         return pa.string() if dtype == "U" else pa.from_numpy_dtype(np.dtype(dtype))
-    kinds = {type(value) for value in values if value is not None}
+    kinds = set(map(type, values)) - {type(None)}
     if any(not issubclass(kind, np.number | np.bool_) for kind in kinds):
         return pa.string()
     return pa.from_numpy_dtype(np.result_type(*(np.dtype(kind) for kind in kinds)))
