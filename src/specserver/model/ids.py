@@ -135,9 +135,13 @@ def pack_specobjid(
             raise BadIdentifier(given, f"{name} lies outside {low} … {high}")
         parts[name] = values.astype(np.uint64)
     runs = np.asarray(run2d)
-    texts, inverse = np.unique(runs.astype(str), return_inverse=True)
-    codes = np.array([run2d_code(text) for text in texts.tolist()], dtype=np.uint64)
-    code = codes[inverse].reshape(runs.shape)
+    code: Any
+    if runs.ndim:
+        texts, inverse = np.unique(runs.astype(str), return_inverse=True)
+        codes = np.array([run2d_code(text) for text in texts.tolist()], dtype=np.uint64)
+        code = codes[inverse].reshape(runs.shape)
+    else:
+        code = np.uint64(run2d_code(runs.astype(str).item()))
     packed = (
         parts["plate"] << np.uint64(50)
         | parts["fiber"] << np.uint64(38)

@@ -8,6 +8,7 @@ real file against astropy.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -22,6 +23,10 @@ BLOCK: Final = 2880
 """Bytes in whose multiples headers and data are written."""
 CARD: Final = 80
 """Bytes of a header card."""
+_END: Final = b"END     "
+STRETCH: Final = 8 * BLOCK
+"""Bytes that are looked through at a time for the end of a header."""
+_WORDS: Final = frozenset({np.dtype(">f4"), np.dtype(">i4")})
 _TFORM = re.compile(r"(\d*)([LXBIJKAEDCMPQ])")
 _FORMATS = {"L": "S1", "B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8"}
 # TZERO that turns a signed integer into the unsigned one of the same width (§5.2.5).
@@ -45,12 +50,21 @@ class Layout:
 
 def header_end(data: bytes, start: int) -> int:
     """Return the offset just behind the header that begins at ``start``."""
-    card = start
-    while (card := data.find(b"END     ", card)) >= 0:
-        if (card - start) % CARD == 0:
+    for at in range(start, len(data), STRETCH):
+        card = find_end(data, at, at + STRETCH)
+        if card >= 0:
             return start + -(-(card + CARD - start) // BLOCK) * BLOCK
-        card += 1
     raise BadFile("not a whole FITS file: a header has no END card")
+
+
+def find_end(data: bytes, start: int, stop: int) -> int:
+    """Return the offset of the END card among the cards between two offsets; -1: there is none."""
+    # Only what each card begins with: a search of all bytes takes many times as long.
+    letters = data[start:stop:CARD]
+    card = letters.find(b"E")
+    while card >= 0 and not data.startswith(_END, start + card * CARD):
+        card = letters.find(b"E", card + 1)
+    return -1 if card < 0 else start + card * CARD
 
 
 def cards(header: bytes) -> dict[str, str | int | float | bool]:
@@ -98,13 +112,11 @@ def table_layout(header: bytes) -> Layout:
         match = _TFORM.match(form)
         if match is None:
             raise BadFile(f"column {name} has an unknown TFORM {form!r}")
-        repeat = int(match[1] or 1)
-        code = match[2]
-        code, item, width = _item(code, repeat)
-        zero = values.get(f"TZERO{column}")
-        if code in _UNSIGNED and zero is not None and float(zero) == _UNSIGNED[code][0]:
-            item = item.replace("i", "u")
+        code, zero = match[2], values.get(f"TZERO{column}")
+        unsigned = code in _UNSIGNED and zero is not None and float(zero) == _UNSIGNED[code][0]
+        if unsigned:
             flipped.add(name)
+        item, width = _item(code, int(match[1] or 1), unsigned=unsigned)
         names.append(name)
         formats.append(item)
         offsets.append(offset)
@@ -117,18 +129,33 @@ def table_layout(header: bytes) -> Layout:
     return Layout(nrows, dtype, frozenset(flipped), nrows * width, int(values.get("PCOUNT", 0)))
 
 
-def _item(code: str, repeat: int) -> tuple[str, str, int]:
-    """Return the type code, the NumPy format and the width in bytes of one cell."""
+def _item(
+    code: str, repeat: int, *, unsigned: bool
+) -> tuple[str | tuple[str, tuple[int, ...]], int]:
+    """Return the NumPy format and the width in bytes of one cell."""
     if code == "A":
-        return code, f"S{repeat}", repeat
+        return f"S{repeat}", repeat
     if code == "X":
-        return code, f"V{-(-repeat // 8)}", -(-repeat // 8)
+        return f"V{-(-repeat // 8)}", -(-repeat // 8)
     if code in {"P", "Q", "C", "M"}:
         width = repeat * (16 if code in {"Q", "M"} else 8)
-        return code, f"V{width}", width
-    item = _FORMATS[code]
+        return f"V{width}", width
+    item = _UNSIGNED[code][1] if unsigned else _FORMATS[code]
     width = repeat * np.dtype(item).itemsize
-    return code, item if repeat == 1 else f"({repeat},){item}", width
+    # Not as text, such as "(5,)>f4", which NumPy is slow to understand.
+    return item if repeat == 1 else (item, (repeat,)), width
+
+
+@lru_cache(maxsize=256)
+def _scalar_fields(layout: Layout) -> tuple[tuple[int, str, Any], ...]:
+    """Return number, name, and what flips the top bit, of the fields of one value a row."""
+    names = layout.dtype.names or ()
+    kinds = [layout.dtype[name] for name in names]
+    return tuple(
+        (at, name, kind.type(1 << (8 * kind.itemsize - 1)) if name in layout.flipped else None)
+        for at, (name, kind) in enumerate(zip(names, kinds, strict=True))
+        if not kind.shape and kind.kind != "V"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +180,27 @@ class Table:
         if written in self.layout.flipped:
             native = native ^ native.dtype.type(1 << (8 * native.dtype.itemsize - 1))
         return native
+
+    def columns(self, written: Sequence[str]) -> list[npt.NDArray[Any]]:
+        """Return several columns as `column` does; at once where all of the table are of a kind."""
+        kinds = {self.layout.dtype[one] for one in self.layout.dtype.names or ()}
+        if self.layout.flipped or not kinds or not kinds <= _WORDS:
+            return [self.column(one) for one in written]
+        words = self.rows.view(">u4").reshape(len(self.rows), -1)
+        native = words.T.astype("=u4", order="C")
+        names = self.layout.dtype.names or ()
+        return [
+            native[names.index(one)].view(self.layout.dtype[one].newbyteorder("="))
+            for one in written
+        ]
+
+    def scalars(self, row: int) -> dict[str, Any]:
+        """Return the values of a row, NumPy scalars or bytes, of columns that hold one a row."""
+        cells = self.rows[row]
+        return {
+            name: cells[at] if top is None else cells[at] ^ top
+            for at, name, top in _scalar_fields(self.layout)
+        }
 
 
 def read_tables(data: bytes, count: int) -> tuple[bytes, list[Table]]:

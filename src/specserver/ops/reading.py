@@ -1,5 +1,6 @@
 """Spectra of a survey's file, held against what every survey needs: a whole file, a rising axis."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,11 +8,24 @@ import numpy as np
 
 from ..errors import BadFile
 from ..model.survey import RawSpectrum, Reader
-from .wholefits import require_whole
+from .wholefits import require_whole, whole_bytes
 
 
-def read_spectra(reader: Reader, path: Path) -> list[RawSpectrum]:
+def file_bytes(reader: Reader, path: Path) -> bytes | None:
+    """Return the bytes of a file where its reader takes them in one piece, else None.
+
+    Such a reader has a method ``read_from_bytes``, which does what ``read`` does, given the path
+    and the bytes of a whole file, unpacked where it is packed.
+    """
+    return path.read_bytes() if hasattr(reader, "read_from_bytes") else None
+
+
+def read_spectra(reader: Reader, path: Path, data: bytes | None = None) -> list[RawSpectrum]:
     """Read all spectra of a file; those of falling wavelengths are turned round.
+
+    Parameters
+    ----------
+    data : what `file_bytes` returned of it, so that it is read once only
 
     Raises
     ------
@@ -20,10 +34,16 @@ def read_spectra(reader: Reader, path: Path) -> list[RawSpectrum]:
     OSError
         The file cannot be read.
     """
-    require_whole(path)
+    data = file_bytes(reader, path) if data is None else data
+    if data is None:
+        require_whole(path)
+        found = reader.read(path)
+    else:
+        read: Callable[[Path, bytes], list[RawSpectrum]] = reader.read_from_bytes  # type: ignore[attr-defined]  # `file_bytes` saw it
+        found = read(path, whole_bytes(data))
     spectra: list[RawSpectrum] = []
     checked = None
-    for one in reader.read(path):
+    for one in found:
         # Many spectra of a file may share one axis.
         spectra.append(one if one.axis is checked else rising(one))
         checked = spectra[-1].axis

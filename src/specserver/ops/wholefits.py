@@ -12,6 +12,7 @@ lost some of its own.
 
 import bz2
 import gzip
+import io
 import lzma
 import os
 import zlib
@@ -22,18 +23,18 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from ..errors import BadFile
-from .fitstable import BLOCK, CARD, cards
+from .fitstable import BLOCK, CARD, STRETCH, cards, find_end
 
 FITS_ENDING: Final = r"\.(?:fits|fit|fts)(?:\.gz)?"
 """Pattern of how the names of FITS files end, in lower case."""
 _PRIMARY: Final = b"SIMPLE  ="
 _EXTENSION: Final = b"XTENSION="
-_END: Final = b"END     "
 _FIRST: Final = 12
 """Header cards that hold the dimensions of up to seven axes."""
 _PIECE: Final = 1 << 20
 """Bytes of a packed file that are unpacked at a time."""
 _PACKERS: Final = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\x00", lzma.open))
+_UNPACKED: Final = "cut off or damaged: it does not unpack to its end"
 _BROKEN: Final = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
 
 
@@ -59,6 +60,28 @@ def require_whole(path: Path) -> None:
             _require_whole_packed(file, packer)
         elif start == _PRIMARY:
             _require_hdus(file, os.fstat(file.fileno()).st_size)
+
+
+def whole_bytes(data: bytes) -> bytes:
+    """Return the bytes of a file, unpacked where they are packed; refuse as `require_whole` does.
+
+    Raises
+    ------
+    BadFile
+        It is empty or cut off, an HDU of it is, or it does not unpack to its end.
+    """
+    if not data:
+        raise BadFile("the file is empty")
+    packer = next((one for magic, one in _PACKERS if data.startswith(magic)), None)
+    if packer is not None:
+        try:
+            with packer(io.BytesIO(data), "rb") as stream:
+                data = bytes(stream.read())
+        except (*_BROKEN, OSError) as error:
+            raise BadFile(f"{_UNPACKED} ({error})") from error
+    if data.startswith(_PRIMARY):
+        _require_hdus(io.BytesIO(data), len(data))
+    return data
 
 
 def open_bytes(path: Path) -> bytes:
@@ -89,7 +112,7 @@ def _require_whole_packed(file: IO[bytes], packer: Any) -> None:
             while stream.read(_PIECE):
                 pass
     except (*_BROKEN, OSError) as error:
-        raise BadFile(f"cut off or damaged: it does not unpack to its end ({error})") from error
+        raise BadFile(f"{_UNPACKED} ({error})") from error
 
 
 def _require_hdus(stream: IO[bytes], length: int | None) -> None:
@@ -102,10 +125,8 @@ def _require_hdus(stream: IO[bytes], length: int | None) -> None:
     number = 0
     block = stream.read(BLOCK)
     while block and (number == 0 or block.startswith(_EXTENSION)):
-        header = [block]
-        while not _has_end(header[-1]):
-            header.append(stream.read(BLOCK))
-        if len(header[-1]) < BLOCK:
+        header = _header(stream, block, goes_back=length is not None)
+        if header is None:
             raise BadFile(f"cut off inside the header of HDU {number}")
         _skip(stream, length, _data_size(header, number), number)
         number += 1
@@ -119,12 +140,27 @@ def _require_hdus(stream: IO[bytes], length: int | None) -> None:
         block = stream.read(_PIECE)
 
 
-def _has_end(block: bytes) -> bool:
-    """Tell whether a header ends in a block, or the file does."""
-    at = block.find(_END)
-    while at >= 0 and at % CARD:
-        at = block.find(_END, at + 1)
-    return at >= 0 or len(block) < BLOCK
+def _header(stream: IO[bytes], first: bytes, *, goes_back: bool) -> list[bytes] | None:
+    """Return the pieces of a header whose first block was read; None: the stream ends inside it.
+
+    Parameters
+    ----------
+    goes_back : the stream does so at no cost, so that more than a block may be read at a time
+    """
+    pieces, size = [first], BLOCK
+    while (card := find_end(pieces[-1], 0, size)) < 0:
+        if len(pieces[-1]) < size:
+            return None
+        size = STRETCH if goes_back else BLOCK
+        pieces.append(stream.read(size))
+    stop = -(-(card + CARD) // BLOCK) * BLOCK
+    behind = len(pieces[-1]) - stop
+    if behind < 0:
+        return None
+    if behind:
+        stream.seek(-behind, os.SEEK_CUR)
+        pieces[-1] = pieces[-1][:stop]
+    return pieces
 
 
 @lru_cache(maxsize=256)

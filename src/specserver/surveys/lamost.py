@@ -133,9 +133,13 @@ class ImageReader:
         BadFile
             With the reason: unreadable, cut off, another layout, a header of another name.
         """
-        if _MEDIUM.fullmatch(path.name):
-            raise BadFile("a medium-resolution spectrum; this survey is the low-resolution one")
-        header, image = _read_image(path)
+        _refuse_medium(path)
+        return self.read_from_bytes(path, open_bytes(path))
+
+    def read_from_bytes(self, path: Path, data: bytes) -> list[RawSpectrum]:
+        """Read the one spectrum of the bytes of a file, as `read` does."""
+        _refuse_medium(path)
+        header, image = _read_image(data)
         _check_name(path, header)
         flux, ivar, _, both, either = image
         if header.get("VACUUM") is not True:
@@ -152,9 +156,14 @@ class ImageReader:
         return [RawSpectrum(number, ra, dec, reduction, wave, vectors, row)]
 
 
-def _read_image(path: Path) -> tuple[Cards, npt.NDArray[np.float32]]:
+def _refuse_medium(path: Path) -> None:
+    """Refuse a medium-resolution spectrum by its name."""
+    if _MEDIUM.fullmatch(path.name):
+        raise BadFile("a medium-resolution spectrum; this survey is the low-resolution one")
+
+
+def _read_image(data: bytes) -> tuple[Cards, npt.NDArray[np.float32]]:
     """Return the cards of HDU0 and its image, 2D[5, npix] float32, native byte order."""
-    data = open_bytes(path)
     if not data.startswith(b"SIMPLE  ="):
         raise BadFile("not a FITS file")
     end = header_end(data, 0)

@@ -15,6 +15,7 @@ All spectra lie on one lattice, log10 λ = i · 1e-4 in vacuum, heliocentric, bi
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -161,7 +162,11 @@ class SpecReader:
         BadFile
             With the reason: unreadable, cut off, other columns, an id that does not fit.
         """
-        primary, (coadd, objects) = read_tables(open_bytes(path), 2)
+        return self.read_from_bytes(path, open_bytes(path))
+
+    def read_from_bytes(self, path: Path, data: bytes) -> list[RawSpectrum]:
+        """Read the one spectrum of the bytes of a file, as `read` does."""
+        primary, (coadd, objects) = read_tables(data, 2)
         _check_unit(primary)
         if objects.layout.nrows != 1:
             raise BadFile(f"HDU2 has {objects.layout.nrows} rows; a spec file has one")
@@ -191,12 +196,14 @@ def _check_unit(primary: bytes) -> None:
 
 def _vectors(coadd: Table) -> tuple[npt.NDArray[Any], dict[str, npt.NDArray[Any]]]:
     """Return loglam and the other seven COADD columns, native byte order, bits untouched."""
-    values = {}
+    written = []
     for vector in _RECORD:
-        written = coadd.find(vector.name)
-        if written is None:
+        name = coadd.find(vector.name)
+        if name is None:
             raise BadFile(f"HDU1 has no column {vector.name}: not a coadded spectrum")
-        column = coadd.column(written)
+        written.append(name)
+    values = {}
+    for vector, column in zip(_RECORD, coadd.columns(written), strict=True):
         if column.dtype != np.dtype(vector.dtype) or column.ndim != 1:
             raise BadFile(f"HDU1 column {vector.name} is {column.dtype}, expected {vector.dtype}")
         values[vector.name] = column
@@ -209,19 +216,20 @@ def _vectors(coadd: Table) -> tuple[npt.NDArray[Any], dict[str, npt.NDArray[Any]
 def _scalars(objects: Table) -> dict[str, Any]:
     """Return the scalar columns of HDU2 under lower-case names in their one spelling."""
     row: dict[str, Any] = {}
-    for written in objects.layout.dtype.names or ():
-        values = objects.column(written)
-        if values.ndim != 1 or values.dtype.kind == "V":
-            continue
-        name = written.lower()
-        value = values[0]
-        if isinstance(value, bytes):
-            value = value.decode("ascii", "replace").strip("\0 ")
-        row[_RENAMED.get(name, name)] = value
+    for written, value in objects.scalars(0).items():
+        text = isinstance(value, bytes)
+        row[_spelling(written)] = value.decode("ascii", "replace").strip("\0 ") if text else value
     needed = ("plate", "mjd", "fiberid", "run2d", "specobjid", "plug_ra", "plug_dec", "z", "class")
     if missing := [name for name in needed if name not in row]:
         raise BadFile(f"HDU2 has no column {', '.join(missing)}")
     return row
+
+
+@lru_cache(maxsize=4096)
+def _spelling(written: str) -> str:
+    """Return the one spelling of a column."""
+    name = written.lower()
+    return _RENAMED.get(name, name)
 
 
 def _checked_id(row: Mapping[str, Any]) -> int:
