@@ -57,6 +57,8 @@ class Known:
 
     def find(self, number: int, key: int | None) -> Stored | None:
         """Return a spectrum that is among them, or None."""
+        if not len(self.ids):
+            return None
         wanted = self.ids.dtype.type(number)
         first, stop = (int(np.searchsorted(self.ids, wanted, side)) for side in _SIDES)
         keys, sought = self.columns["_key"][first:stop], NO_KEY if key is None else key

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from ..catalog.objects import Digests
 from ..model.survey import RawSpectrum, Survey
 from ..store.zarr import Segment
-from .digest import row_digest, stored_digest, vectors_digest
+from .digest import Places, row_digest, stored_digest, vectors_digest
 from .known import NO_DIGEST, Known, Stored
 from .report import Became
 
@@ -50,6 +50,7 @@ class Taken:
         self.reductions = reductions
         self.strict = strict
         self.replace = replace
+        self.places = Places(survey)
         self.seen: dict[tuple[int, int | None], tuple[Digests, str]] = {}
 
     def judge(self, one: RawSpectrum, path: str) -> tuple[Verdict, Digests | None]:
@@ -59,7 +60,8 @@ class Taken:
         if foreign and self.strict:
             reason = f"reduction {one.reduction} is not of {self.folder.name}"
             return Verdict("refused", reason), None
-        digests = Digests(vectors_digest(self.survey, one), row_digest(one))
+        first = self.places.of(one.axis)
+        digests = Digests(vectors_digest(self.survey, one, first), row_digest(one))
         place = one.id, one.key
         if place in self.seen:
             taken, other = self.seen[place]

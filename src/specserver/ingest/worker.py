@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+from zlib import crc32
 
 import numpy as np
 
@@ -14,12 +15,12 @@ from .. import __version__
 from ..catalog.objects import Digests, Source, sky_order, write_objects
 from ..digests import crc_of
 from ..errors import BadFile, IngestError, StoreError
-from ..model.survey import FileKey, RawSpectrum, Survey
-from ..ops.reading import read_spectra
+from ..model.survey import FileKey, RawSpectrum
+from ..ops.reading import file_bytes, read_spectra
 from ..store.layout import OBJECTS, SegmentInfo, folder_size, new_segment
 from ..store.writer import SegmentArrays, write_arrays
 from ..surveys import find_release
-from .digest import place_of
+from .digest import Places
 from .known import Known
 from .plan import beside_digest
 from .report import Note
@@ -69,8 +70,8 @@ def ingest_part(
     """
     survey, release = find_release(context, data)
     result = PartResult()
-    held = _Held(data, context, survey, result)
     taken = Taken(data / context, survey, known, release.reductions, strict, replace)
+    held = _Held(data, context, taken.places, result)
     done = 0
     for key in part:
         done += 1
@@ -79,9 +80,10 @@ def ingest_part(
             done = 0
         try:
             status = key.path.stat()
-            crc = crc_of(key.path)
+            content = file_bytes(survey.reader, key.path)
+            crc = crc_of(key.path) if content is None else crc32(content)
             beside = beside_digest(survey, key.path)
-            found = read_spectra(survey.reader, key.path)
+            found = read_spectra(survey.reader, key.path, content)
         except (BadFile, OSError) as error:
             result.notes.append(Note(str(key.path), "refused", str(error)))
             continue
@@ -126,10 +128,11 @@ class _Held:
     of it that was lost would stay lost.
     """
 
-    def __init__(self, data: Path, context: str, survey: Survey, result: PartResult) -> None:
+    def __init__(self, data: Path, context: str, places: Places, result: PartResult) -> None:
         self.data = data
         self.context = context
-        self.survey = survey
+        self.survey = places.survey
+        self.places_of = places
         self.result = result
         self.spectra: list[RawSpectrum] = []
         self.sources: list[Source] = []
@@ -140,7 +143,7 @@ class _Held:
         """Take the spectra of a file; write what there is when it is enough for a segment."""
         spectra = [one for one, _ in taken]
         self.digests += [digests for _, digests in taken]
-        places = [place_of(self.survey, one.axis) for one in spectra]
+        places = [self.places_of.of(one.axis) for one in spectra]
         if None in places:
             places = [None] * len(places)
         self.spectra += spectra
