@@ -399,7 +399,31 @@ def test_numbers_that_repeat_are_told_once(data: Path, files: Path, tmp_path: Pa
             warnings.simplefilter("error")
             client.query(constraint="ra > 0", primary=True)
             client.query(constraint="ra > 0", primary=False, fields="tuple")
-            client.query(constraint="coadd like '%80606%'", primary=False)
+
+
+def test_numbers_of_rows_that_are_not_the_best_are_told(data: Path, files: Path) -> None:
+    """Each comes once, and by itself names another spectrum than its row."""
+    with serve(data, files) as running:
+        client = SpecClient(CONTEXT, svc_url=running.url)
+        exact = {"constraint": "zcat_primary = 0 and coadd like '%80606%'", "primary": False}
+        rows = client.query(**exact, fields="ra,z")
+        assert len(rows) == len(np.unique(rows["targetid"])) > 0
+        told = rf"{len(rows)} of {len(rows)} rows are not the best of their .*fields='tuple'"
+        with pytest.warns(UserWarning, match=told):
+            client.query(**exact)
+        # A column of the table knows it, the table names its rows.
+        for given in (rows["targetid"], rows["targetid"][:1], rows[:1]["targetid"]):
+            with pytest.warns(UserWarning, match=r"not the best.*give the table"):
+                client.getSpec(given, values="flux")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            client.getSpec(rows, values="flux")
+            client.getSpec(rows[0], values="flux")
+            client = SpecClient(CONTEXT, svc_url=running.url)
+            client.query(constraint="zcat_primary = 1", primary=False)
+            good = client.query(constraint="zcat_primary = 1", primary=False, fields="z,ra")
+            client.getSpec(good["targetid"], values="flux")
+            client.query(constraint="ra > 0", fields="z", primary=False)
 
 
 @pytest.mark.parametrize("contexts", [[CONTEXT, "sdss_dr17"], f"{CONTEXT},sdss_dr17"])

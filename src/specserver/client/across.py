@@ -18,10 +18,10 @@ from ..model.grid import cutout
 from ..model.idgaps import Gaps
 from ..model.idtext import format_id
 from .elsewhere import explain
-from .identifiers import row_of
+from .identifiers import is_shared, row_of
 from .qualified import ONE_OR_MORE, Ids, Named, Naming
 from .request import Wanted
-from .transfer import Call, Transfer, warn_gaps
+from .transfer import Call, Transfer, warn_gaps, warn_shared
 
 if TYPE_CHECKING:
     from ..render.style import Viewed
@@ -89,6 +89,8 @@ class Across(Transfer):
             raise
         if gaps.rows:
             warn_gaps(gaps.rows)
+        if is_shared(given):
+            warn_shared()
         return named
 
     def _raise_explained(

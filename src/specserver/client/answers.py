@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from .columns import Columns
 
 TUPLE: Final = "tuple"
+SHARED: Final = "not_best"
+"""In the meta data of a column of identifiers: some rows are not the best spectrum of theirs, so
+that by itself it means another."""
 
 
 def split_names(names: str | Iterable[str] | None) -> list[str]:
@@ -40,7 +43,10 @@ def to_result(columns: "Columns", fields: Sequence[str]) -> Any:
         return next(iter(columns.values.values()))
     from astropy.table import Table
 
-    return Table(dict(columns.values), units=dict(columns.units), copy=False)
+    table = Table(dict(columns.values), units=dict(columns.units), copy=False)
+    if columns.shared in table.colnames:
+        table[columns.shared].meta[SHARED] = True
+    return table
 
 
 def write_rows(columns: "Columns", fields: Sequence[str], file: TextIO) -> None:

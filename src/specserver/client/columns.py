@@ -29,7 +29,10 @@ class Columns:
     units: Mapping[str, str]
     """Units as astropy reads them, where the service states one."""
     nothers: int = 0
-    """Rows that were left out as not primary, where the service counted them."""
+    """Rows that were left out as not primary, where the service counted them; of all rows those
+    that are not primary, though another spectrum of their identifier is."""
+    shared: str = ""
+    """Column of identifiers that by themselves do not all name their rows."""
 
 
 def read_columns(source: Readable) -> Columns:

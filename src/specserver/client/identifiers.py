@@ -42,6 +42,7 @@ from ..model.idtext import (
     parse_id_text,
     parse_id_tuple,
 )
+from .answers import SHARED
 from .idfiles import MAX_FILE_NAME, ReadVos, decoded, file_content, read_file, shown
 
 _LOST_DIGITS: Final = (
@@ -183,6 +184,12 @@ def row_of(given: Any) -> tuple[list[str], list[Any]] | None:
     if kind == "Series" and given.index.dtype.kind not in "iu":
         return [str(label) for label in given.index], given.tolist()
     return None
+
+
+def is_shared(given: Any) -> bool:
+    """Return whether it is a column of a query's table of which not all numbers name their rows."""
+    meta = getattr(given, "meta", None)
+    return isinstance(given, np.ndarray) and isinstance(meta, Mapping) and SHARED in meta
 
 
 def is_list_text(text: str, found: Sequence[int | IdPattern]) -> bool:

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from time import perf_counter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TextIO
@@ -34,7 +35,8 @@ class Asking(Connection):
         others, it stands for its parts. Of several columns the identifier is the first.
         """
         columns = self._answered(body, names, call)
-        self._warn_of_others(str(body["context"]), columns)
+        if body["primary"]:
+            self._warn_of_others(str(body["context"]), columns)
         return columns
 
     def _answered(self, body: Mapping[str, Any], names: Sequence[str], call: Call) -> "Columns":
@@ -48,6 +50,9 @@ class Asking(Connection):
             parts = list(self._id_form(context).parts)
             return self._fetch_columns({**body, "fields": parts}, call)
         fields = list(names)
+        if not body["primary"] and not body["catalog"]:
+            # So that it can be said that numbers do not name just these rows.
+            body = {**body, "count_others": True}
         if len(fields) > 1:
             column = self._id_column(context)
             fields = [column, *(name for name in fields if name.lower() != column)]
@@ -56,6 +61,8 @@ class Asking(Connection):
         columns = self._fetch_columns({**body, "fields": fields}, call)
         if len(columns.values) == 1:
             self._warn_of_repeated(body, columns)
+        elif columns.nothers and not body["primary"]:
+            columns = replace(columns, shared=self._id_column(context))
         return columns
 
     def _warn_of_others(self, context: str, columns: "Columns") -> None:
@@ -87,22 +94,24 @@ class Asking(Connection):
         return {name: form.parts[1:] for name, form in forms.items() if form.leads_with_id}
 
     def _warn_of_repeated(self, body: Mapping[str, Any], columns: "Columns") -> None:
-        """Warn of numbers of which several rows have the same: `getSpec` gives one spectrum."""
+        """Warn of numbers that do not name just the rows of an answer: `getSpec` gives the best."""
         context = str(body["context"])
         if _are_best(body) or context in self._told_of_repeated:
             return
         name, ids = next(iter(columns.values.items()))
         nrepeated = len(ids) - len(np.unique(ids)) if ids.dtype.kind in "iu" else 0
         # What identifiers look like is asked for only where it matters.
-        if not nrepeated or name != self._id_column(context):
+        if not (nrepeated or columns.nothers) or name != self._id_column(context):
             return
         if not self._id_form(context).leads_with_id:
             return
         self._told_of_repeated.add(context)
+        which = f"{nrepeated:,} of {len(ids):,} identifiers repeat another"
+        if not nrepeated:
+            which = f"{columns.nothers:,} of {len(ids):,} rows are not the best of their identifier"
         warnings.warn(
-            f"{nrepeated:,} of {len(ids):,} identifiers repeat another: several spectra share one,"
-            " and by itself it means the best of them; fields='tuple' (--fields tuple on the"
-            " command line) names each spectrum",
+            f"{which}: several spectra share one, and by itself it means the best of them;"
+            " fields='tuple' (--fields tuple on the command line) names each spectrum",
             UserWarning,
             stacklevel=caller_depth(),
         )

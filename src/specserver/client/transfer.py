@@ -244,6 +244,16 @@ def _some(texts: Sequence[str]) -> str:
     return ", ".join(texts[:5]) + (", …" if len(texts) > 5 else "")
 
 
+def warn_shared() -> None:
+    """Warn of a column of identifiers that do not name just the rows it was taken from."""
+    warnings.warn(
+        "some rows of this column are not the best spectrum of their identifier, and by itself it"
+        " means the best: give the table, its rows, or what query answers with fields='tuple'",
+        UserWarning,
+        stacklevel=caller_depth(),
+    )
+
+
 def warn_gaps(rows: Sequence[int]) -> None:
     """Warn of rows, counted from 0, that have no identifier and were left out."""
     some = ", ".join(map(str, rows[:5])) + (", …" if len(rows) > 5 else "")

@@ -134,7 +134,8 @@ class CatalogRequest(BaseModel):
         bool,
         Field(
             description="State in the stream's metadata `others` how many more rows there are that"
-            " are not primary, where that is cheap to count."
+            " are not primary, where that is cheap to count; without `primary`, how many of the"
+            " rows are not, where spectra can share an identifier."
         ),
     ] = False
     context: ContextField = "default"

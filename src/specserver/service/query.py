@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..catalog.constraint import Condition, ConeArgs, parse_constraint
 from ..catalog.deadline import Deadline
@@ -17,7 +18,8 @@ from .archive import Archive, Holding, QueryTable
 TUPLE = "tuple"
 """Field name that stands for the parts of the tuple form of an identifier."""
 OTHERS = b"others"
-"""Key of an answer's metadata: how many more rows would meet the query without `primary`."""
+"""Key of an answer's metadata: how many more rows would meet the query without `primary`; without
+it, how many of the rows are not primary where spectra can share an identifier."""
 _FEW_ROWS = 100
 """Answers of so few rows are searched once more for rows that are not primary: they seem to lack
 some. Of larger ones that is counted only where it takes no scan."""
@@ -38,7 +40,8 @@ class QueryRequest:
     primary: bool = True
     timeout_s: float | None = None
     count_others: bool = False
-    """State in the table's metadata `OTHERS` how many rows are left out as not primary."""
+    """State in the table's metadata `OTHERS` how many rows are not primary: of those left out, or
+    without ``primary`` of those answered."""
 
 
 def run_query(
@@ -70,6 +73,8 @@ def run_query(
         asked, request.constraint, request.region, deadline, max_corners=max_corners
     )
     fields = list(dict.fromkeys(named.values()))
+    marking = _marking(asked) if request.count_others else ""
+    fields += [marking] if marking and marking not in fields else []
     table = catalog.query(
         fields,
         condition,
@@ -82,9 +87,25 @@ def run_query(
     answer = pa.table(columns, names=list(named))
     if request.count_others and asked.primary:
         others = _count_others(catalog, condition, rows, answer.num_rows, deadline)
-        if others:
-            answer = answer.replace_schema_metadata({OTHERS: str(others)})
-    return answer
+    else:
+        others = _count_second(asked, table.column(marking)) if marking else 0
+    return answer.replace_schema_metadata({OTHERS: str(others)}) if others else answer
+
+
+def _marking(asked: QueryTable) -> str:
+    """Return the column that marks the best spectrum of an identifier that several can share.
+
+    Empty where all rows asked for are marked, or none shares its identifier.
+    """
+    column = asked.survey.primary[0]
+    shared = asked.survey.id_form.leads_with_id and not (asked.primary or asked.attached)
+    return column if shared and column in asked.catalog.columns else ""
+
+
+def _count_second(asked: QueryTable, marks: pa.ChunkedArray) -> int:
+    """Return how many rows are not the best spectrum of their identifier."""
+    best = pc.equal(marks.cast("int64"), int(asked.survey.primary[1]))
+    return len(marks) - int(pc.sum(best).as_py() or 0)
 
 
 def _count_others(
