@@ -346,6 +346,7 @@ def test_a_query_gives_identifiers(client, service):
         "fields": [],
         "catalog": None,
         "primary": False,
+        "count_others": True,
         "context": "sdss_dr16",
         "profile": "default",
         "timeout_s": 20,
