@@ -26,7 +26,6 @@ def explain(names: Sequence[str], context: str, told: Mapping[str, Any]) -> str:
     if own is None or _naming(names, own):
         return ""
     found = {name: columns for name, form in forms.items() if (columns := _naming(names, form))}
-    # The newest release also goes by the name of default.
     # A name such as default stands for a release that is there under its own.
     found = {name: one for name, one in found.items() if told[name].get("resolved", name) == name}
     parts = ", ".join(own.parts[: own.numbers])
