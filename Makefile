@@ -4,7 +4,7 @@ BIN    := $(VENV)/bin
 PYTHON ?= python3
 UV     := uv==0.13.9
 
-.PHONY: help demo test check lint types layers suite bench bench-quick bench-steady scale flips docs lock clean
+.PHONY: help demo test check lint types layers suite bench bench-quick bench-steady scale flips kills docs lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
@@ -49,6 +49,10 @@ scale: $(VENV)/ready ## Does it stay fast with 100,000 spectra? 20 GB for a whil
 
 flips: $(VENV)/ready ## Does a flipped bit go unnoticed? Of 600, in ten minutes: make flips [FLIPS=n]
 	$(BIN)/python -m benchmarks.flips $(if $(FLIPS),--flips $(FLIPS))
+
+kills: $(VENV)/ready ## Does an ingest that is killed lose anything? At 100 random moments: make kills [KILLS=n]
+	SPECSERVER_TEST_KILLS=$(or $(KILLS),100) $(BIN)/pytest -p no:cacheprovider --timeout 3600 \
+	    tests/test_ingest.py -k killed_at_random_moments
 
 lock: $(VENV)/ready ## Renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra all --group dev --universal --python-version 3.11 \
