@@ -9,17 +9,21 @@ import pytest
 import urllib3
 from astropy.table import Table
 from astropy.visualization import ZScaleInterval
+from matplotlib.figure import Figure
 from PIL import Image
 
 from serving import Served, serve
 from specserver.client.api import SpecClient
 from specserver.client.image import PngImage
+from specserver.client.plotting import Drawing
 from specserver.errors import BadParameter, MixedLattices, NotFound, TooMuch, UnknownContext
 from specserver.ingest import run_ingest
+from specserver.ingest.declare import Wishes, declare
 from specserver.model.ids import unpack_specobjid
 from specserver.model.lines import EMISSION_LINES, SpectralLine
 from specserver.render.image import ImageLook, Stack
 from specserver.render.inks import inks_of
+from specserver.render.plot import FigureLook
 from specserver.render.png import encode_png
 from specserver.render.preview import grid_png, preview_png
 from specserver.render.style import (
@@ -213,6 +217,49 @@ def test_a_gap_is_a_gap():
     left, right = (78 + (one - ends[0]) / (ends[1] - ends[0]) * (width - 92) for one in (low, high))
     assert shown[:, 79 : int(left) - 3].any(axis=0).all()
     assert not shown[:, int(left) + 2 : int(right) - 2].any()
+
+
+def has_noise(png: bytes) -> bool:
+    """Tell whether anything is blue, as noise is; its trace is blended with the paper."""
+    red, _, blue = np.moveaxis(pixels(png).astype(int), -1, 0)
+    return bool((blue > red + 60).any())
+
+
+def test_no_noise_is_drawn_where_no_uncertainties_are_known():
+    stated, unknown = (
+        made(model=None, lines=(), ivar=np.ones(4000), has_errors=known) for known in (True, False)
+    )
+    assert has_noise(preview_png(stated))
+    assert not has_noise(preview_png(unknown))
+    assert has_noise(grid_png([stated], 1, 1))
+    assert not has_noise(grid_png([unknown], 1, 1))
+    for several, known in (([stated], True), ([unknown], False), ([unknown, unknown], False)):
+        figure = Figure((8, 4))
+        Drawing(several, FigureLook(), None, (8.0, 4.0)).onto(figure)
+        lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 4000]
+        assert len(lines) == len(several) + known
+
+
+def test_a_preview_of_a_survey_without_uncertainties_draws_none(tmp_path: Path) -> None:
+    rows = Table({"wavelength": np.arange(4000.0, 5000.0), "flux": np.linspace(1, 2, 1000)})
+    rows["wavelength"].unit, rows["flux"].unit = "Angstrom", "1e-17 erg / (s cm2 Angstrom)"
+    rows.write(tmp_path / "one.fits")
+    declare(tmp_path / "data", "bare", [tmp_path / "one.fits"], Wishes(medium="vacuum"))
+    run_ingest(tmp_path / "data", "bare", [tmp_path / "one.fits"], workers=1)
+    with serve(tmp_path / "data", tmp_path) as running:
+        client = SpecClient("bare", svc_url=running.url)
+        (number,) = client.query(constraint="limit 1")
+        assert not has_noise(client.preview(number))
+        assert not has_noise(client.plotGrid([number], 1, 1))
+
+
+def test_a_long_title_ends_before_the_legend():
+    short, long = (pixels(preview_png(made(title=title)))[:26] for title in ("a" * 9, "a" * 300))
+    several = pixels(preview_png(made(title="one " * 80)))[:26]
+    legend = np.flatnonzero((short == colour_of(LIGHT.model)).all(axis=2).any(axis=0))[0] - 10
+    assert np.array_equal(short[:, legend:], long[:, legend:])
+    assert np.array_equal(short[:, legend:], several[:, legend:])
+    assert (long[:, legend - 60 : legend] < 200).any()
 
 
 def test_a_bright_pixel_does_not_wrap_around():

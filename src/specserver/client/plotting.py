@@ -149,6 +149,7 @@ def _plotted(
         z=one.z,
         lines=lines,
         medium=one.medium,
+        has_errors=one.ivar is not None,
     )
 
 

@@ -166,9 +166,9 @@ class CompositeSpectrum:
             flux_unit=unit_label(self.unit) or "normalised",
             z=0.0 if rest else None,
             lines=EMISSION_LINES if rest else (),
+            has_errors=self.weighted,
         )
-        parts = ("flux", "noise") if self.weighted else ("flux",)
-        look = FigureLook(parts=parts, rest=rest, grid=True)
+        look = FigureLook(parts=("flux", "noise"), rest=rest, grid=True)
         return Drawing((spectrum,), look, None, _FIGSIZE_IN)
 
     def _repr_png_(self) -> bytes:

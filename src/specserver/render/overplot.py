@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from .plot import FigureLook, draw_marks, dress, flux_label, own_args, wave_label
 from .series import series_colours
-from .style import Plotted, flux_limits, noise_of, theme, wave_limits
+from .style import Plotted, flux_limits, theme, wave_limits
 
 
 def draw_spectra(figure: Figure, several: Sequence[Plotted], look: FigureLook) -> None:
@@ -30,8 +30,8 @@ def draw_spectra(figure: Figure, several: Sequence[Plotted], look: FigureLook) -
         style: dict[str, Any] = {"color": series_colours(dark=look.dark)[at], "lw": 0.8}
         style |= {"drawstyle": "steps-mid", "zorder": 2.5 - 0.01 * at}
         good = one.ivar > 0
-        if "noise" in look.parts:
-            noise = noise_of(one.ivar)
+        noise = one.noise if "noise" in look.parts else None
+        if noise is not None:
             axes.plot(one.wave, noise, **(style | {"lw": 0.5, "alpha": 0.5}))
         flux = np.where(good, one.flux, np.nan)
         label = one.title if one.z is None else f"{one.title}  z = {one.z:.4f}".replace("-", "−")

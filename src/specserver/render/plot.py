@@ -24,7 +24,6 @@ from .style import (
     Plotted,
     Theme,
     flux_limits,
-    noise_of,
     place_marks,
     theme,
     wave_limits,
@@ -158,7 +157,7 @@ def _draw_main(axes: Axes, spectrum: Plotted, look: FigureLook, colours: Theme) 
     good = spectrum.ivar > 0
     wanted: dict[str, tuple[Floats | None, str, dict[str, Any]]] = {
         "flux": (spectrum.flux, "flux", {"color": colours.flux, "lw": 0.7}),
-        "noise": (noise_of(spectrum.ivar), "1σ noise", {"color": colours.noise, "lw": 0.7}),
+        "noise": (spectrum.noise, "1σ noise", {"color": colours.noise, "lw": 0.7}),
         "model": (spectrum.model, "model", {"color": colours.model, "lw": 1.0}),
     }
     drawn = 0

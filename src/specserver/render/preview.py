@@ -16,7 +16,6 @@ from .style import (
     Plotted,
     find_ticks,
     flux_limits,
-    noise_of,
     place_marks,
     wave_label,
     wave_limits,
@@ -44,8 +43,8 @@ def preview_png(spectrum: Plotted, *, dark: bool = False) -> bytes:
     view = View(*box, wave_limits(spectrum.wave), flux_limits(spectrum))
     _draw_cell(sheet, view, spectrum)
     title = spectrum.title + (f"    {spectrum.about}" if spectrum.about else "")
-    sheet.text((view.left, view.top - 8), title, "ls")
-    _draw_legend(sheet, view, spectrum)
+    room = _draw_legend(sheet, view, spectrum) - view.left
+    sheet.text((view.left, view.top - 8), _fitting(title, room, sheet.letters), "ls")
     sheet.text((view.left + view.width / 2, height - 6), wave_label([spectrum.medium]), "ms")
     _label_flux(sheet, spectrum.flux_unit, view.top + view.height / 2)
     return sheet.png()
@@ -133,7 +132,8 @@ def _draw_cell(sheet: Sheet, view: View, spectrum: Plotted) -> None:
     marks = _marks(sheet, view, spectrum) if view.width >= _NAMES_WIDTH and good.any() else []
     _draw_marks(sheet, view, marks)
     steps = find_steps(view, spectrum.wave)
-    _draw_trace(sheet, view, steps, noise_of(spectrum.ivar), colours.noise)
+    if (noise := spectrum.noise) is not None:
+        _draw_trace(sheet, view, steps, noise, colours.noise)
     _draw_trace(sheet, view, steps, np.where(good, spectrum.flux, np.nan), colours.flux)
     if spectrum.model is not None and np.any(spectrum.model[good]):
         _draw_trace(sheet, view, steps, np.where(good, spectrum.model, np.nan), colours.model)
@@ -230,10 +230,12 @@ def _draw_frame(sheet: Sheet, view: View) -> None:
         sheet.text((left - 5, place), label, "rm")
 
 
-def _draw_legend(sheet: Sheet, view: View, spectrum: Plotted) -> None:
-    """Draw the legend above the right end of the frame."""
+def _draw_legend(sheet: Sheet, view: View, spectrum: Plotted) -> float:
+    """Draw the legend above the right end of the frame; return the column where it begins."""
     colours = sheet.colours
-    entries = [("1σ noise", colours.noise), ("flux", colours.flux)]
+    entries = [("flux", colours.flux)]
+    if spectrum.has_errors:
+        entries.insert(0, ("1σ noise", colours.noise))
     if spectrum.model is not None and np.any(spectrum.model):
         entries.insert(0, ("model", colours.model))
     at = float(view.left + view.width)
@@ -242,17 +244,30 @@ def _draw_legend(sheet: Sheet, view: View, spectrum: Plotted) -> None:
         line = view.top - 8 - round(0.36 * sheet.letters)
         sheet.fill(round(at) - 18, line - 1, round(at), line, colour)
         at -= 18 + 14
+    return at
 
 
 def _head_cell(sheet: Sheet, view: View, spectrum: Plotted) -> None:
     """Write the name of a cell and what is known of it above it, in one line or in two."""
-    font = font_of(sheet.letters)
     lines = [spectrum.about, spectrum.title]
     if view.width >= _NAMES_WIDTH // 2:
         sheet.text((view.left + view.width, view.top - 5), lines.pop(0), "rs")
     for number, line in enumerate(lines):
-        shown = line
-        # Identifier first, details later: what does not fit goes from the end.
-        while shown and font.getlength(shown) > view.width:
-            shown = shown.rpartition(" ")[0]
+        shown = _fitting(line, view.width, sheet.letters)
         sheet.text((view.left, view.top - 5 - number * (sheet.letters + 3)), shown, "ls")
+
+
+def _fitting(text: str, width: float, letters: int) -> str:
+    """Return what of a text fits into so many pixels: whole words, of one that is too long a part.
+
+    Identifier first, details later: what does not fit goes from the end.
+    """
+    length = font_of(letters).getlength
+    while " " in text and length(text) > width:
+        text = text.rpartition(" ")[0]
+    # A name of a file has no spaces.
+    kept = len(text)
+    while kept and length(text) > width:
+        kept -= 1
+        text = text[:kept] + "…"
+    return text if kept else ""

@@ -98,6 +98,13 @@ class Plotted:
     lines: tuple[SpectralLine, ...] = ()
     medium: str = VACUUM
     """Of the wavelengths; lines are marked in vacuum, beside what is not known, too."""
+    has_errors: bool = True
+    """Whether uncertainties are known; if not, ``ivar`` is 1 and no noise is drawn."""
+
+    @property
+    def noise(self) -> Floats | None:
+        """1σ noise, 1D[npix] in the unit of flux, NaN where ivar is 0; None: not known."""
+        return noise_of(self.ivar) if self.has_errors else None
 
 
 def wave_label(media: Iterable[str]) -> str:

@@ -188,6 +188,7 @@ def _plotted(service: SpectroscopicService, selection: Selection) -> Iterator[Pl
             z=z if good_z else None,
             lines=_lines(kind),
             medium=UNKNOWN if media[index] == UNKNOWN else VACUUM,
+            has_errors="ivar" in names,
         )
 
 
