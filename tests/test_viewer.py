@@ -431,6 +431,19 @@ def test_one_page_shows_all_that_a_caller_holds(held, client, chosen, page, tmp_
         assert page.value("plot.left[0].axis_label").startswith("flux density (10⁻¹⁷ erg")
 
 
+def test_the_axis_tells_where_the_medium_is_not_known(client, chosen, page, tmp_path):
+    known, unknown = (client.getSpec(one, "pandas") for one in chosen[:2])
+    unknown.attrs["medium"] = "unknown"
+    assert client.prospect([known, unknown], out=tmp_path / "media.html") == "OK"
+    page.open(tmp_path / "media.html")
+    labels = [page.value(f"plot.{side}[0].axis_label") for side in ("below", "above")]
+    assert labels == ["vacuum wavelength (Å)", "rest-frame vacuum wavelength (Å)"]
+    page.set("place", value=2)
+    labels = [page.value(f"plot.{side}[0].axis_label") for side in ("below", "above")]
+    text = "wavelength (Å), in vacuum or in air: not known"
+    assert labels == [text, f"rest-frame {text}"]
+
+
 def test_a_survey_with_other_columns_is_shown_with_its_redshift(client, chosen):
     asked = []
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from .plot import FigureLook, draw_marks, dress, flux_label, own_args, wave_label
+from .plot import FigureLook, draw_marks, dress, flux_label, own_args, x_label
 from .series import series_colours
 from .style import Plotted, flux_limits, theme, wave_limits
 
@@ -42,7 +42,7 @@ def draw_spectra(figure: Figure, several: Sequence[Plotted], look: FigureLook) -
     axes.set_ylim(look.ylim or (low, high))
     axes.set_xlim(look.xlim or (min(one[0] for one in waves), max(one[1] for one in waves)))
     axes.set_ylabel(flux_label(several[0], look), color=colours.ink)
-    axes.set_xlabel(wave_label(look), color=colours.ink)
+    axes.set_xlabel(x_label(look), color=colours.ink)
     axes.set_title(look.title, fontsize=10, loc="right", color=colours.ink)
     handles, labels = axes.get_legend_handles_labels()
     axes.legend(

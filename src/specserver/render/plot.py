@@ -14,11 +14,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import AutoMinorLocator
 
-from ..model.medium import UNKNOWN, VACUUM
+from ..model.medium import VACUUM
 from .style import (
-    REST_LABEL,
-    UNKNOWN_LABEL,
-    WAVE_LABEL,
     Floats,
     Mark,
     Plotted,
@@ -26,6 +23,7 @@ from .style import (
     flux_limits,
     place_marks,
     theme,
+    wave_label,
     wave_limits,
 )
 
@@ -102,7 +100,7 @@ def draw_spectrum(
         if unit := spectrum.flux_unit:
             text = f"sky ({unit})" if name == "sky" else f"inverse variance, ({unit})⁻²"
         axes.set_title(text, fontsize=_LABEL_SIZE, loc="left", color=colours.ink, pad=3.0)
-    every[-1].set_xlabel(wave_label(look), color=colours.ink)
+    every[-1].set_xlabel(x_label(look), color=colours.ink)
     every[0].set_xlim(look.xlim or wave_limits(spectrum.wave))
     # Names of lines need the final size of the axes, which only the layout knows.
     figure.draw_without_rendering()
@@ -145,11 +143,9 @@ def flux_label(spectrum: Plotted, look: FigureLook) -> str:
     return look.ylabel or f"flux density{unit}"
 
 
-def wave_label(look: FigureLook) -> str:
+def x_label(look: FigureLook) -> str:
     """Return the name of the wavelength axis."""
-    if look.medium == UNKNOWN:
-        return look.xlabel or ("rest-frame " if look.rest else "") + UNKNOWN_LABEL
-    return look.xlabel or (REST_LABEL if look.rest else WAVE_LABEL)
+    return look.xlabel or wave_label([look.medium], rest=look.rest)
 
 
 def _draw_main(axes: Axes, spectrum: Plotted, look: FigureLook, colours: Theme) -> None:

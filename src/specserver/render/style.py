@@ -15,9 +15,8 @@ from ..ops.pixels import find_gaps
 
 Floats = npt.NDArray[np.floating[Any]]
 
-UNKNOWN_LABEL: Final = "wavelength (Å), in vacuum or in air: not known"
-WAVE_LABEL: Final = "vacuum wavelength (Å)"
-REST_LABEL: Final = "rest-frame vacuum wavelength (Å)"
+_UNKNOWN_LABEL: Final = "wavelength (Å), in vacuum or in air: not known"
+_WAVE_LABEL: Final = "vacuum wavelength (Å)"
 # Robust limits: a few hot pixels must not flatten the spectrum.
 _LIMITS_PERCENT: Final = (0.5, 99.5)
 _PEAK_PIX: Final = 5
@@ -107,9 +106,10 @@ class Plotted:
         return noise_of(self.ivar) if self.has_errors else None
 
 
-def wave_label(media: Iterable[str]) -> str:
+def wave_label(media: Iterable[str], *, rest: bool = False) -> str:
     """Return the name of the wavelength axis of spectra in some media."""
-    return UNKNOWN_LABEL if UNKNOWN in set(media) else WAVE_LABEL
+    label = _UNKNOWN_LABEL if UNKNOWN in set(media) else _WAVE_LABEL
+    return f"rest-frame {label}" if rest else label
 
 
 def good_pixels(flux: Floats, ivar: Floats | None) -> npt.NDArray[np.bool_]:

@@ -159,6 +159,8 @@ class Viewer {
     this.has_noise = row("has_noise")
     ui.info.text = row("html")
     ui.plot.left[0].axis_label = row("flux_label")
+    ui.plot.below[0].axis_label = row("wave_label")
+    ui.plot.above[0].axis_label = row("rest_label")
     ui.place.value = this.current + 1
     ui.previous.disabled = this.current === 0
     ui.next.disabled = this.current === this.number - 1

@@ -30,6 +30,7 @@ from .style import (
     flux_limits,
     good_pixels,
     unit_label,
+    wave_label,
     wave_limits,
     weights_of,
     with_gaps,
@@ -196,6 +197,8 @@ def _about(spectra: Sequence[Viewed], look: Look) -> ColumnDataSource:
             "has_model": one.model is not None and bool(np.any(one.model)),
             "has_sky": one.sky is not None,
             "flux_label": _flux_label(one.flux_unit),
+            "wave_label": wave_label([one.medium]),
+            "rest_label": wave_label([one.medium], rest=True),
             "html": _html(one),
         }
         for one, ends, count, start in zip(

@@ -40,7 +40,7 @@ from bokeh.models.widgets import (
 )
 from bokeh.plotting import figure
 
-from .style import LIGHT, REST_LABEL, WAVE_LABEL
+from .style import LIGHT
 from .viewer_css import PART_CSS, PLOT_CSS, ROW_CSS, page_css
 
 _HEIGHT_PX: Final = 480
@@ -226,7 +226,7 @@ def _plot(sheet: InlineStyleSheet) -> tuple[figure, Range1d]:
     both = WheelZoomTool(dimensions="both", description="Wheel Zoom in both")
     tools = [pan, BoxZoomTool(), wheel, both, ResetTool(), SaveTool()]
     # Options of figure that are no properties of a Plot, which are all that mypy knows.
-    options: Any = {"tools": tools, "x_axis_label": WAVE_LABEL, "y_axis_label": "flux density"}
+    options: Any = {"tools": tools, "y_axis_label": "flux density"}
     plot = figure(
         x_range=Range1d(start=0.0, end=1.0),
         y_range=Range1d(start=0.0, end=1.0),
@@ -241,7 +241,7 @@ def _plot(sheet: InlineStyleSheet) -> tuple[figure, Range1d]:
     plot.toolbar.stylesheets = [sheet]
     rest_range = Range1d(start=0.0, end=1.0)
     plot.extra_x_ranges = {"rest": rest_range}
-    plot.add_layout(LinearAxis(x_range_name="rest", axis_label=REST_LABEL), "above")
+    plot.add_layout(LinearAxis(x_range_name="rest"), "above")
     for axis in plot.axis:
         axis.axis_label_text_font_style = "normal"
         axis.axis_label_text_font_size = "13px"
