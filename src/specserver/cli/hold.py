@@ -252,6 +252,12 @@ def print_summary(summary: "IngestSummary") -> None:
         )
     for text in summary.unheard:
         OUT.print(f"[yellow]warning:[/] {escape(text)}", highlight=False)
+    for kind, count in sorted(summary.remarks.items()):
+        OUT.print(
+            f"[yellow]warning:[/] {escape(kind)}: {count:,} spectra, stored all the same"
+            " (--report FILE lists them)",
+            highlight=False,
+        )
     if summary.pointings:
         OUT.print(
             f"[yellow]warning:[/] {summary.pointings:,} spectra are stored at the pointing of the"

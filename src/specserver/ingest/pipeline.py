@@ -68,6 +68,8 @@ class IngestSummary:
     """Reductions stored although they are not the release's, with their counts."""
     pointings: int = 0
     """Spectra stored of which only the telescope's position is known."""
+    remarks: Counter[str] = field(default_factory=Counter)
+    """What is to be said of spectra that are stored all the same, with their counts."""
     unheard: list[str] = field(default_factory=list)
     """What was said of files that are stored, and does not come to them."""
     segments: int = 0
@@ -85,6 +87,7 @@ class IngestSummary:
         self.replaced += part.replaced
         self.other_reductions += part.other_reductions
         self.pointings += part.pointings
+        self.remarks += part.remarks
         self.nbytes_in += part.nbytes_in
         self.segments += len(part.segments)
         self.nbytes_out += sum(info.nbytes for _, info in part.segments)

@@ -1,8 +1,8 @@
 """What became of files: noted as it happens, written as JSON lines, kept in memory only in part.
 
 A line is an object: ``path``, ``became`` (``refused``, ``conflict``, ``replaced``, ``already
-there`` or ``passed over``), ``reason``, ``ids`` (as text: they pass 2^53) and ``other``, the file
-that a conflict is with, or null.
+there``, ``passed over``, or ``stored`` where there is something to say of it), ``reason``, ``ids``
+(as text: they pass 2^53) and ``other``, the file that a conflict is with, or null.
 """
 
 import json
@@ -16,7 +16,7 @@ from ..errors import IngestError
 
 KEPT: Final = 1000
 """Notes of a kind that are kept for the summary."""
-Became = Literal["refused", "conflict", "replaced", "already there", "passed over"]
+Became = Literal["refused", "conflict", "replaced", "already there", "passed over", "stored"]
 
 
 @dataclass(frozen=True, slots=True)

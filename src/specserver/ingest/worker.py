@@ -15,7 +15,7 @@ from .. import __version__
 from ..catalog.objects import Digests, Source, sky_order, write_objects
 from ..digests import crc_of
 from ..errors import BadFile, IngestError, StoreError
-from ..model.survey import FileKey, RawSpectrum
+from ..model.survey import FileKey, RawSpectrum, Remark
 from ..ops.reading import file_bytes, read_spectra
 from ..store.layout import OBJECTS, SegmentInfo, folder_size, new_segment
 from ..store.writer import SegmentArrays, write_arrays
@@ -48,6 +48,8 @@ class PartResult:
     """Reductions that are not the release's, and how many spectra have them."""
     pointings: int = 0
     """Spectra stored of which only the telescope's position is known."""
+    remarks: Counter[str] = field(default_factory=Counter)
+    """What is to be said of spectra that are stored all the same, with their counts."""
 
 
 def ingest_part(
@@ -102,6 +104,7 @@ def choose(
     """Return the spectra of a file that are to be stored; count and note the others."""
     chosen: list[tuple[RawSpectrum, Digests]] = []
     grouped: dict[Verdict, list[str]] = {}
+    remarked: dict[Remark, list[str]] = {}
     for one in found:
         verdict, digests = taken.judge(one, source.path)
         if verdict.became:
@@ -112,12 +115,18 @@ def choose(
             if verdict.foreign:
                 result.other_reductions[one.reduction] += 1
             result.pointings += one.is_pointing
+            for remark in one.remarks:
+                remarked.setdefault(remark, []).append(taken.label(one))
+                result.remarks[remark.kind] += 1
             chosen.append((one, digests))
     for verdict, ids in grouped.items():
         assert verdict.became
         result.notes.append(
             Note(source.path, verdict.became, verdict.reason, tuple(ids), verdict.other)
         )
+    result.notes += [
+        Note(source.path, "stored", remark.text, tuple(ids)) for remark, ids in remarked.items()
+    ]
     return chosen
 
 

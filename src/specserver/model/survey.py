@@ -62,6 +62,21 @@ class FileKey:
 
 
 @dataclass(frozen=True, slots=True)
+class Remark:
+    """What an operator should know of a spectrum that is stored all the same."""
+
+    kind: str
+    """The same text for all spectra that it holds for: an ingest says it once, with a count."""
+    detail: str = ""
+    """What is so of this spectrum."""
+
+    @property
+    def text(self) -> str:
+        """Both, for a report."""
+        return f"{self.kind} ({self.detail})" if self.detail else self.kind
+
+
+@dataclass(frozen=True, slots=True)
 class RawSpectrum:
     """One spectrum as read from a file, before it is placed in the store."""
 
@@ -83,6 +98,8 @@ class RawSpectrum:
     each was taken; None where the id alone does. A spectrum is stored once for each id and key."""
     is_pointing: bool = False
     """The position is only that of the telescope, or in a system that is not known."""
+    remarks: tuple[Remark, ...] = ()
+    """What is to be said of it when it is stored."""
 
 
 @dataclass(frozen=True, slots=True)

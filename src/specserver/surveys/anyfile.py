@@ -12,11 +12,14 @@ import numpy.typing as npt
 
 from ..errors import BadFile
 from ..model.medium import Medium
+from ..model.survey import Remark
+from .besidemask import BesideMasks
 from .fileparts import TEXTS, FilePart, fits_parts, header_part, text_parts
 from .fitsimages import image_spectra
 from .foundspectrum import INVERSE, FoundSpectrum, inverse_variance, real_numbers
 from .namedcolumns import table_spectra, text_spectra
 from .statedaxis import axis_of, is_logarithmic, states_axis
+from .statedmask import Flags
 from .statedmedium import medium_of
 from .statedposition import position_of
 
@@ -57,6 +60,8 @@ class ReadSpectrum:
     """The position is the telescope's, or in a system that is not known."""
     z: float
     """Redshift from the header; NaN: it has none."""
+    remarks: tuple[Remark, ...] = ()
+    """What is to be said of it when it is stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +170,7 @@ def _read_by_specutils(path: Path, loader: str, wave_unit: str) -> list[FoundSpe
     except Exception as error:  # loaders are anybody's, and raise what they like
         raise BadFile(_why(error)) from error
     found: list[FoundSpectrum] = []
+    masks = BesideMasks(path, loader)
     shared: Mapping[str, Any] = {}
     for one in spectra:
         # Where a file has one header, its first spectrum has it.
@@ -174,7 +180,7 @@ def _read_by_specutils(path: Path, loader: str, wave_unit: str) -> list[FoundSpe
             cards = {**cards, "CUNIT1": wave_unit}
         # specutils reads such axes a pixel off (spSpec, spPlate), as linear ones, or in metres.
         states = states_axis(cards) and (loader in {"", *_GENERAL} or is_logarithmic(cards))
-        found += _rows(one, shared, cards if states else {})
+        found += _rows(one, shared, cards if states else {}, masks)
     return found
 
 
@@ -192,7 +198,9 @@ def _header(one: Any) -> Mapping[str, Any]:
     return header if header is not None and hasattr(header, "get") else {}
 
 
-def _rows(one: Any, header: Mapping[str, Any], cards: Mapping[str, Any]) -> Iterator[FoundSpectrum]:
+def _rows(
+    one: Any, header: Mapping[str, Any], cards: Mapping[str, Any], masks: BesideMasks
+) -> Iterator[FoundSpectrum]:
     """Yield the spectra of a Spectrum, which may have many on one axis, stated by some cards."""
     if one.flux.ndim > 2:
         raise BadFile(f"flux has {one.flux.ndim} dimensions: a cube, not spectra")
@@ -200,7 +208,8 @@ def _rows(one: Any, header: Mapping[str, Any], cards: Mapping[str, Any]) -> Iter
     flux = _by_row(one, real_numbers(one.flux.value, "flux"))
     stated = _ivar(one)
     ivar = None if stated is None else _by_row(one, stated)
-    masked = _by_row(one, np.asarray(False if one.mask is None else one.mask, bool))
+    own, remarks = _mask(one, masks)
+    masked = _by_row(one, own)
     for row, values in enumerate(flux):
         yield FoundSpectrum(
             axis=np.ravel(one.spectral_axis.value),
@@ -211,7 +220,20 @@ def _rows(one: Any, header: Mapping[str, Any], cards: Mapping[str, Any]) -> Iter
             unit=one.flux.unit.to_string(),
             cards=header,
             states_ivar=_power(one) == INVERSE,
+            remarks=remarks,
         )
+
+
+def _mask(one: Any, masks: BesideMasks) -> tuple[Flags, tuple[Remark, ...]]:
+    """Return what is masked of a Spectrum: as its loader says, or else the file itself."""
+    values = np.asarray(one.flux.value)
+    blank = ~np.isfinite(values)
+    own = np.zeros(values.shape, bool) if one.mask is None else np.asarray(one.mask) != 0
+    # Where flux is no number, Spectrum makes a mask of that when the loader gives none.
+    if one.mask is not None and not (blank.any() and np.array_equal(own, np.isnan(values))):
+        return own, ()
+    bad, remarks = masks.of(values, np.ravel(one.spectral_axis.value))
+    return own | bad, remarks
 
 
 def _by_row(one: Any, values: Array) -> Array:
@@ -303,6 +325,7 @@ def _finished(one: FoundSpectrum, parts: Sequence[FilePart], said: Said) -> Read
         dec_deg=position.dec_deg,
         is_pointing=position.is_pointing,
         z=_redshift([own, *parts]),
+        remarks=one.remarks,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from ..errors import BadFile
+from ..model.survey import Remark
 from .foundspectrum import (
     INVERSE,
     UNCERTAINTIES,
@@ -19,6 +20,7 @@ from .foundspectrum import (
     unit_text,
 )
 from .statedaxis import axis_of, is_logarithmic, multispec_axes, states_axis
+from .statedmask import Flags, is_mask_image, mask_rule, not_taken
 from .statedunit import angstroms
 
 _FLUX: Final = ("FLUX", "SCI", "DATA", "SPECTRUM", "SPEC")
@@ -27,7 +29,8 @@ _WAVES: Final = (
     "WAVE_VAC",
 )  # fmt: skip
 _LOG_WAVES: Final = ("LOGLAM", "LOGWAVE", "LOG_WAVE", "LOGLAMBDA", "LOG_LAMBDA", "LOG_LAM")
-_MASKS: Final = ("MASK", "DQ", "QUALITY")
+_SURE: Final = ("MASK", "DQ", "QUALITY")
+"""Names that nothing but a mask has: one of another shape than flux is refused."""
 _LOG10_MOST: Final = 10.0
 """No wavelength is 1e10 Å: so large a number is no logarithm."""
 
@@ -50,7 +53,7 @@ def image_spectra(hdus: Any, wave_unit: str = "") -> list[FoundSpectrum] | None:
         return None
     images = {hdu.name.upper(): hdu for hdu in hdus if _is_image(hdu) and hdu is not flux}
     axes = _axes(flux, images, hdus, wave_unit)
-    return None if axes is None else list(_spectra(flux, images, axes))
+    return None if axes is None else list(_spectra(flux, images, axes, _masks(flux, hdus)))
 
 
 def _flux_hdu(hdus: Any) -> Any:
@@ -124,7 +127,10 @@ def _linetools_unit(hdus: Any) -> str:
 
 
 def _spectra(
-    flux: Any, images: Mapping[str, Any], axes: Sequence[tuple[Any, Any]]
+    flux: Any,
+    images: Mapping[str, Any],
+    axes: Sequence[tuple[Any, Any]],
+    masks: tuple[Flags, tuple[Remark, ...]],
 ) -> Iterator[FoundSpectrum]:
     """Yield the spectra of an image of flux, a row each."""
     stated = str(flux.header.get("BUNIT") or "")
@@ -137,8 +143,7 @@ def _spectra(
         ),
         (None, 0),
     )
-    name = next((one for one in _MASKS if one in images), None)
-    masked = np.zeros(values.shape, bool) if name is None else _beside(images[name], flux) != 0
+    masked, remarks = np.atleast_2d(masks[0]), masks[1]
     for row, (axis, wave) in enumerate(axes):
         yield FoundSpectrum(
             axis=axis,
@@ -149,7 +154,25 @@ def _spectra(
             unit=unit_text(stated),
             cards=flux.header,
             states_ivar=power == INVERSE,
+            remarks=remarks,
         )
+
+
+def _masks(flux: Any, hdus: Any) -> tuple[Flags, tuple[Remark, ...]]:
+    """Return which pixels the images beside that of flux mask, and what is to be said of them."""
+    shape = flux.data.shape
+    bad, remarks = np.zeros(shape, bool), []
+    found = [one for one in hdus if _is_image(one) and one is not flux and is_mask_image(one)]
+    for hdu in found:
+        rule = mask_rule((hdu.header, hdus[0].header))
+        if hdu.name in _SURE:
+            _beside(hdu, flux)
+        flags = rule.bad(hdu.data, hdu.name) if hdu.data.shape == shape else None
+        if flags is None:
+            remarks.append(not_taken(f"HDU {hdu.name}".strip(), hdu.data, shape))
+        else:
+            bad |= flags
+    return bad, tuple(remarks)
 
 
 def _beside(hdu: Any, flux: Any) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import BadFile
+from ..model.survey import Remark
 from .statedunit import flux_unit
 
 Numbers = npt.NDArray[np.float64]
@@ -50,6 +51,8 @@ class FoundSpectrum:
     """The header of the spectrum by keyword."""
     states_ivar: bool = False
     """The file has inverse variances itself: none of them is changed."""
+    remarks: tuple[Remark, ...] = ()
+    """What is to be said of it when it is stored."""
 
 
 def real_numbers(values: Any, what: str) -> Numbers:

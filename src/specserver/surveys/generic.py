@@ -152,6 +152,7 @@ class AnyFileReader:
             row,
             key=_digest(target.name),
             is_pointing=one.is_pointing and target.ra is None,
+            remarks=one.remarks,
         )
 
     def _check(self, one: ReadSpectrum) -> None:

@@ -21,6 +21,7 @@ from .foundspectrum import (
     real_numbers,
     unit_text,
 )
+from .statedmask import MaskRule, join_masks, mask_columns, mask_rule
 from .statedunit import angstroms, is_flux_unit, wave_unit
 
 _WAVE: Final = re.compile(
@@ -34,12 +35,21 @@ _FLUX: Final = ("flux", "flux_density", "fluxdensity", "flam", "f_lambda", "fnu"
 
 @dataclass(frozen=True, slots=True)
 class _Columns:
-    """Which columns of a table are what."""
+    """Which columns of a table are what; tables are of one kind where these are the same."""
 
     wave: str
     flux: str
     uncertainty: str | None
     mask: str | None
+    """The column that is called just so: sums have and_mask where their exposures have mask."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Masks:
+    """Which columns of a table look like masks, and what their values mean."""
+
+    names: tuple[str, ...]
+    rule: MaskRule
 
 
 def table_spectra(hdus: Any, wave_unit: str = "") -> list[FoundSpectrum] | None:
@@ -49,6 +59,7 @@ def table_spectra(hdus: Any, wave_unit: str = "") -> list[FoundSpectrum] | None:
     """
     found: list[FoundSpectrum] = []
     first: _Columns | None = None
+    primary = hdus[0].header
     for hdu in hdus:
         if getattr(hdu, "columns", None) is None:
             continue
@@ -57,7 +68,8 @@ def table_spectra(hdus: Any, wave_unit: str = "") -> list[FoundSpectrum] | None:
         if columns is None or columns != (first or columns):
             continue
         first = columns
-        found += _spectra(hdu.data, units, columns, hdu.header, wave_unit)
+        masks = _Masks(mask_columns(list(units)), mask_rule((hdu.header, primary)))
+        found += _spectra(hdu.data, units, columns, hdu.header, wave_unit, masks)
     return found or None
 
 
@@ -75,11 +87,12 @@ def text_spectra(path: Path, wave_unit: str = "") -> list[FoundSpectrum] | None:
     if columns is None:
         return None
     cards = {str(key).upper(): one for key, one in table.meta.items()}
-    return list(_spectra(table, units, columns, cards, wave_unit))
+    masks = _Masks(mask_columns(list(units)), mask_rule((cards,)))
+    return list(_spectra(table, units, columns, cards, wave_unit, masks))
 
 
 def _columns(units: Mapping[str, str]) -> _Columns | None:
-    """Return which columns hold wavelengths, flux, uncertainties and a mask; None: not there."""
+    """Return which columns hold wavelengths, flux and uncertainties; None: not there."""
     names = list(units)
     lowered = {name.lower(): name for name in reversed(names)}
     waves = [name for name in names if _WAVE.fullmatch(name) or _LOG_WAVE.fullmatch(name)]
@@ -97,14 +110,21 @@ def _columns(units: Mapping[str, str]) -> _Columns | None:
 
 
 def _spectra(
-    data: Any, units: Mapping[str, str], columns: _Columns, cards: Any, wave_unit: str
+    data: Any,
+    units: Mapping[str, str],
+    columns: _Columns,
+    cards: Any,
+    wave_unit: str,
+    masks: _Masks,
 ) -> Iterator[FoundSpectrum]:
     """Yield the spectra of a table: one of all its rows, or one of each where cells are arrays."""
     rows = _cells(data[columns.wave]), _cells(data[columns.flux])
     count = len(rows[1])
     stated = units[columns.flux]
     spread = None if columns.uncertainty is None else _cells(data[columns.uncertainty])
-    masked = None if columns.mask is None else _cells(data[columns.mask])
+    # Beside arrays in cells, one value a row tells of the spectrum, not of its pixels.
+    full = np.ndim(data[columns.flux])
+    marks = {name: _cells(data[name]) for name in masks.names if np.ndim(data[name]) == full}
     for row in range(count):
         flux = real_numbers(rows[1][row], f"column {columns.flux}")
         axis = real_numbers(rows[0][row], f"column {columns.wave}")
@@ -114,16 +134,18 @@ def _spectra(
         if spread is not None:
             power = UNCERTAINTIES[str(columns.uncertainty).lower()]
             ivar = ivar_in_unit(spread[row], power, units[str(columns.uncertainty)], stated)
-        bad = np.ma.getmaskarray(rows[1][row])
+        cells = {name: one[row] for name, one in marks.items()}
+        bad, remarks = join_masks(cells, flux.shape, masks.rule)
         yield FoundSpectrum(
             axis=axis,
             wave=_wave(axis, columns.wave, units[columns.wave] or wave_unit),
             flux=flux,
             ivar=ivar,
-            masked=bad if masked is None else bad | (np.asarray(masked[row]) != 0),
+            masked=bad | np.ma.getmaskarray(rows[1][row]),
             unit=unit_text(stated),
             cards=cards,
             states_ivar=power == INVERSE,
+            remarks=remarks,
         )
 
 

@@ -1,0 +1,168 @@
+"""The masks of a file that a loader of specutils leaves aside, for the flux that it hands on.
+
+A loader says neither of which table or image its flux is, nor how it has joined or sorted it; so
+the flux is looked for among the values of the file, and its mask is what stands beside them there.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ..model.survey import Remark
+from .statedmask import MASKS, Flags, is_mask_image, mask_columns, mask_rule, not_taken
+
+Numbers = npt.NDArray[np.float64]
+_UNPLACED: Final = "the flux that specutils hands on is nowhere in the file as it stands"
+
+
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """A mask, and what stands beside it."""
+
+    name: str
+    values: Any
+    bad: Flags | None
+    """None: it cannot be taken."""
+    others: Sequence[Numbers]
+    """Images or columns of its shape, of which one may be the flux, another the wavelengths."""
+    is_image: bool = False
+
+
+class BesideMasks:
+    """The masks of a file."""
+
+    def __init__(self, path: Path, form: str) -> None:
+        self._path = path
+        self._form = form
+        self._found: list[_Beside] | None = None
+
+    def of(self, flux: Any, axis: Any) -> tuple[Flags, tuple[Remark, ...]]:
+        """Return which values of a flux are bad, and what is to be said of masks not taken.
+
+        Parameters
+        ----------
+        flux : of any shape
+        axis : 1D[npix], the spectral axis as the loader has it
+        """
+        if self._found is None:
+            self._found = list(_masks(self._path, self._form))
+        bad, taken = np.zeros(np.shape(flux), bool), False
+        values = np.asarray(flux, np.float64)
+        remarks: list[Remark] = []
+        for one in self._found:
+            placed = None if one.bad is None else _placed(one, values, np.asarray(axis, np.float64))
+            if placed is not None:
+                bad, taken = bad | placed, True
+            elif not one.is_image and _size(one, values.size) != values.size:
+                # A table of something else, such as lines.
+                continue
+            elif one.bad is None or _size(one, values.size) != values.size:
+                remarks.append(not_taken(one.name, one.values, values.shape))
+            else:
+                remarks.append(Remark(_lost(one.name), _UNPLACED))
+        return bad, () if taken else tuple(dict.fromkeys(remarks))
+
+
+def _size(one: _Beside, wanted: int) -> int:
+    """Return how many values a mask has for a flux: all of it, or one of its rows."""
+    shape = np.shape(one.values)
+    return wanted if wanted == shape[-1] else int(np.prod(shape))
+
+
+def _lost(name: str) -> str:
+    """Return what to say of a mask whose flux is not found."""
+    return (
+        f"{name} looks like a mask and is not taken, so that mask does not have it: it cannot be"
+        " told of which flux it is"
+    )
+
+
+def _masks(path: Path, form: str) -> Iterator[_Beside]:
+    """Yield the masks of a FITS file; of another file there are none."""
+    from astropy.io import fits  # noqa: PLC0415  # slow to import, and only this needs it
+
+    try:
+        with fits.open(path, memmap=False) as hdus:
+            for hdu in hdus:
+                headers = (hdu.header, hdus[0].header)
+                if getattr(hdu, "columns", None) is not None:
+                    yield from _in_table(hdu, headers, form)
+                elif hdu.header.get("NAXIS", 0) and is_mask_image(hdu):
+                    images = (one for one in hdus if one is not hdu and _is_like(one, hdu))
+                    bad = mask_rule(headers, form).bad(hdu.data, hdu.name)
+                    name = hdu.name or f"HDU {hdus.index(hdu)}"
+                    others = [_numbers(one.data) for one in images]
+                    yield _Beside(name, hdu.data, bad, others, is_image=True)
+    except (OSError, TypeError, IndexError, ValueError):
+        return
+
+
+def _is_like(hdu: Any, mask: Any) -> bool:
+    """Tell whether an HDU is an image of the shape of a mask."""
+    return bool(getattr(hdu, "is_image", False)) and hdu.shape == mask.shape
+
+
+def _in_table(hdu: Any, headers: Sequence[Mapping[str, Any]], form: str) -> Iterator[_Beside]:
+    """Yield the masks of a table, of which the other columns of numbers may be the flux."""
+    if not any(one.format and one.format[-1] in "ED" for one in hdu.columns):
+        return
+    rule = mask_rule(headers, form)
+    columns = {name: np.asarray(hdu.data[name]) for name in hdu.columns.names}
+    floats = [one for one in columns.values() if one.dtype.kind == "f" and one.ndim]
+    for name in mask_columns(list(columns)):
+        values = columns[name]
+        others = [_numbers(one) for one in floats if one.shape == values.shape]
+        if others and len(others[0].ravel()) > 1:
+            bad = rule.bad(values, name) if name.lower() in MASKS else None
+            yield _Beside(f"column {name}", values, bad, others)
+
+
+def _numbers(values: Any) -> Numbers:
+    """Return values as float64 of this machine."""
+    return np.asarray(values).astype(np.float64)
+
+
+def _placed(one: _Beside, flux: Numbers, axis: Numbers) -> Flags | None:
+    """Return a mask laid on a flux; None: it is not of this flux."""
+    assert one.bad is not None
+    found: list[Flags] = []
+    shape = one.bad.shape
+    whole = tuple(other.ravel() for other in one.others), one.bad.ravel()
+    if len(whole[1]) == flux.size:
+        places = [whole]
+    elif len(shape) > 1 and shape[-1] == flux.size:
+        rows = one.bad.reshape(-1, shape[-1])
+        laid = [other.reshape(rows.shape) for other in one.others]
+        places = [(tuple(each[row] for each in laid), rows[row]) for row in range(len(rows))]
+    else:
+        return None
+    for others, bad in places:
+        flags = _laid(others, bad, flux.ravel(), axis)
+        if flags is not None:
+            found.append(flags)
+    # The same flux may stand in two places, with different masks.
+    if not found or any((flags != found[0]).any() for flags in found):
+        return None
+    return found[0].reshape(flux.shape)
+
+
+def _laid(others: Sequence[Numbers], bad: Flags, flux: Numbers, axis: Numbers) -> Flags | None:
+    """Return the mask of a flux, as it stands in the file or sorted by its wavelengths."""
+    if any(np.array_equal(one, flux, equal_nan=True) for one in others):
+        return bad
+    if len(axis) != len(flux):
+        return None
+    order = np.argsort(axis, kind="stable")
+    for wave in others:
+        there = np.argsort(wave, kind="stable")
+        if not np.array_equal(wave[there], axis[order]):
+            continue
+        if any(np.array_equal(one[there], flux[order], equal_nan=True) for one in others):
+            flags = np.zeros(len(flux), bool)
+            flags[order] = bad[there]
+            return flags
+    return None
