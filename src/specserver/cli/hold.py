@@ -269,9 +269,11 @@ def print_summary(summary: "IngestSummary") -> None:
 
 def _print_refused(refused: list[tuple[str, str]]) -> None:
     """Print the reasons for which files were refused, with some of the files."""
-    reasons = Counter(reason for _, reason in refused)
-    for reason, count in reasons.most_common(_REFUSED_SHOWN):
-        example = next(path for path, given in refused if given == reason)
+    from ..ingest.report import shared_reason
+
+    reasons = Counter(shared_reason(reason) for _, reason in refused)
+    for shared, count in reasons.most_common(_REFUSED_SHOWN):
+        example, reason = next(one for one in refused if shared_reason(one[1]) == shared)
         more = f" and {count - 1:,} more" if count > 1 else ""
         OUT.print(f"[yellow]refused:[/] {escape(example)}{more}: {escape(reason)}", highlight=False)
     if len(reasons) > _REFUSED_SHOWN:

@@ -14,7 +14,7 @@ from ..files import EVERYONE_READS, locked, replace_file
 from ..model.medium import AIR, VACUUM
 from ..ops.wholefits import require_whole
 from ..store.layout import segment_names
-from ..surveys import find_release
+from ..surveys import find_release, own_command
 from ..surveys.anyfile import Said, is_spectrum_name, read_file
 from ..surveys.generic import (
     AnyFileReader,
@@ -25,7 +25,7 @@ from ..surveys.generic import (
 )
 from ..surveys.statedunit import units_of_flux
 from ..surveys.targets import FILE, normal_table, table_name
-from .report import Note, open_report
+from .report import Note, open_report, refusal
 from .unheard import Heard, heard
 
 _TRIED: Final = 20
@@ -85,6 +85,7 @@ def declare(
         No file can be read, or an ingest into the context is at work.
     """
     _require_free(context)
+    files = spectrum_files(paths, wishes.catalog)
     if wishes.medium not in {"", AIR, VACUUM}:
         raise BadParameter("medium", wishes.medium, "air or vacuum")
     folder = data / context
@@ -95,7 +96,7 @@ def declare(
         present = read_declaration(data, context)
         fixed = bool(segment_names(data, context))
         if present is None:
-            declared = _first(context, spectrum_files(paths, wishes.catalog), wishes, report)
+            declared = _first(context, files, wishes, report)
         else:
             declared = _changed(present, wishes, fixed=fixed)
         if wishes.catalog is not None:
@@ -109,6 +110,8 @@ def declare(
                 table=wishes.catalog is not None,
                 rows_changed=_rows_changed(folder, present, declared),
             )
+        if files and (own := own_command(files[0])):
+            told = replace(told, own=f"{files[0].name}: {own}")
         write_declaration(data, declared)
         for old in folder.glob("targets-*.parquet"):
             if old.name != declared.table:
@@ -172,7 +175,7 @@ def _first(context: str, files: Sequence[Path], wishes: Wishes, report: Path | N
             wanted = one.unit if wishes.flux_unit is None else wishes.flux_unit
             flux_unit, ivar_unit = units_of_flux(wanted, path)
         except (BadFile, OSError) as error:
-            reasons.append(str(error))
+            reasons.append(refusal(path, error))
             continue
         except BadParameter as error:
             if wishes.flux_unit is not None:

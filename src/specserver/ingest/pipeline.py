@@ -149,6 +149,8 @@ def run_ingest(
             told.add(find_twins(_sources(data, survey, context, names), survey))
         refresh_index(data, survey, context, lambda: segment_names(data, context))
     summary.refused, summary.nrefused = told.refused, told.nrefused
+    if heard.own and not any(heard.own.endswith(why.partition("; ")[0]) for _, why in told.refused):
+        summary.unheard.append(heard.own)
     summary.conflicts, summary.nconflicts = told.conflicts, told.nconflicts
     summary.seconds = time.monotonic() - begun
     return summary

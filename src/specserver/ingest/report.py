@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Final, Literal, TextIO
 
 from ..errors import IngestError
+from ..surveys import own_command
+from ..surveys.anyfile import IT_HOLDS
 
 KEPT: Final = 1000
 """Notes of a kind that are kept for the summary."""
@@ -69,3 +71,14 @@ def open_report(path: Path | None) -> Iterator[Report]:
         raise IngestError(f"the report {path} cannot be written: {error.strerror}") from error
     with file:
         yield Report(file)
+
+
+def refusal(path: Path, error: Exception) -> str:
+    """Return why a file of no survey's is refused, and which survey would take it."""
+    own = own_command(path)
+    return f"{own}; {error}" if own else str(error)
+
+
+def shared_reason(reason: str) -> str:
+    """Return of why a file was refused what it shares with others of its family."""
+    return reason.partition(IT_HOLDS)[0]

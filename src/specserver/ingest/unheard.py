@@ -24,6 +24,9 @@ class Heard:
     again: bool = False
     """Whether an option says how files are read, so that ``replace`` reads stored ones again."""
 
+    own: str = ""
+    """What to say of files that an installed survey has a reader for; empty: there are none."""
+
     @property
     def reason(self) -> str:
         """What a report adds of a file that is not read again."""

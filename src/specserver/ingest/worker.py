@@ -20,10 +20,11 @@ from ..ops.reading import file_bytes, read_spectra
 from ..store.layout import OBJECTS, SegmentInfo, folder_size, new_segment
 from ..store.writer import SegmentArrays, write_arrays
 from ..surveys import find_release
+from ..surveys.generic import AnyFileReader
 from .digest import Places
 from .known import Known
 from .plan import beside_digest
-from .report import Note
+from .report import Note, refusal
 from .taken import Taken, Verdict
 
 _TELL_EVERY: Final = 20
@@ -87,7 +88,9 @@ def ingest_part(
             beside = beside_digest(survey, key.path)
             found = read_spectra(survey.reader, key.path, content)
         except (BadFile, OSError) as error:
-            result.notes.append(Note(str(key.path), "refused", str(error)))
+            any_file = isinstance(survey.reader, AnyFileReader)
+            reason = refusal(key.path, error) if any_file else str(error)
+            result.notes.append(Note(str(key.path), "refused", reason))
             continue
         result.read += 1
         result.nbytes_in += status.st_size

@@ -5,7 +5,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Final
 
-from ..errors import ServiceError, UnknownContext
+from ..errors import BadFile, ServiceError, UnknownContext
 from ..model.survey import Release, Survey
 from .generic import declared_survey, declared_surveys
 
@@ -97,3 +97,22 @@ def _installed() -> dict[str, Survey]:
             )
         found[survey.name] = survey
     return dict(sorted(found.items()))
+
+
+def own_command(path: Path) -> str:
+    """Return the ingest of the installed survey that reads a file itself; empty: there is none."""
+    for survey in _installed().values():
+        if survey.reader.identify(path) is None:
+            continue
+        try:
+            found = survey.reader.read(path)
+        except (BadFile, OSError):
+            continue
+        made = {one.reduction for one in found}
+        fitting = [one for one in survey.releases if made <= set(one.reductions)]
+        context = (fitting or survey.releases)[-1].context
+        return (
+            f"it is a file of {survey.title}, which has a reader of its own: ingest it with"
+            f" `specserver ingest {context} …`, or another of its releases, without --reader"
+        )
+    return ""

@@ -22,6 +22,7 @@ from .statedaxis import axis_of, is_logarithmic, states_axis
 from .statedmask import Flags
 from .statedmedium import medium_of
 from .statedposition import position_of
+from .unread import what_it_holds, why_unread
 
 _PACKED: Final = (".gz", ".fz", ".bz2")
 _ENDINGS: Final = frozenset(
@@ -33,6 +34,8 @@ _ENDINGS: Final = frozenset(
 _REDSHIFTS: Final = ("REDSHIFT", "Z")
 # Formats of specutils that are no survey's: images and tables of any kind.
 _GENERAL: Final = frozenset({"wcs1d-fits", "iraf", "tabular-fits", "ECSV", "ASCII", "IPAC"})
+IT_HOLDS: Final = "; it holds "
+"""What follows in a reason is so of one file; before it stands what files of one family share."""
 Array = npt.NDArray[Any]
 
 
@@ -168,7 +171,8 @@ def _read_by_specutils(path: Path, loader: str, wave_unit: str) -> list[FoundSpe
     try:
         spectra = SpectrumList.read(str(path), **({"format": loader} if loader else {}))
     except Exception as error:  # loaders are anybody's, and raise what they like
-        raise BadFile(_why(error)) from error
+        held = what_it_holds(path)
+        raise BadFile(why_unread(path, error, loader) + (IT_HOLDS + held) * bool(held)) from error
     found: list[FoundSpectrum] = []
     masks = BesideMasks(path, loader)
     shared: Mapping[str, Any] = {}
@@ -182,14 +186,6 @@ def _read_by_specutils(path: Path, loader: str, wave_unit: str) -> list[FoundSpe
         states = states_axis(cards) and (loader in {"", *_GENERAL} or is_logarithmic(cards))
         found += _rows(one, shared, cards if states else {}, masks)
     return found
-
-
-def _why(error: Exception) -> str:
-    """Return in one line why specutils does not read a file."""
-    text = " ".join(str(error).split())
-    if "Format could not be identified" in text:
-        return "specutils knows no format like it; name one with --loader if there is one"
-    return f"specutils cannot read it: {type(error).__name__}: {text[:200]}"
 
 
 def _header(one: Any) -> Mapping[str, Any]:

@@ -1,0 +1,55 @@
+"""Why specutils does not read a file: which loader, what the file holds, and what to do."""
+
+import re
+from pathlib import Path
+from typing import Any, Final
+
+_SHOWN: Final = 4
+_MOST: Final = 200
+"""Characters shown of what a loader says."""
+_ADVICE: Final = (
+    "name another format of specutils with --loader, or write its spectra as tables with columns"
+    " wave, flux and ivar"
+)
+
+
+def why_unread(path: Path, error: Exception, loader: str) -> str:
+    """Return in one line why specutils does not read a file.
+
+    Parameters
+    ----------
+    error : what it raised: of a loader anything, often no message to anybody
+    loader : name of the format that was read for; empty: specutils was to find one
+    """
+    text = " ".join(str(error).split())
+    if "Format could not be identified" in text:
+        return "specutils knows no format like it; name one with --loader if there is one"
+    named = f"its loader {loader!r} does not fit" if loader else "no loader fits"
+    text = re.sub(re.escape(str(path)), path.name, text)[:_MOST]
+    said = f"{type(error).__name__}: {text}".rstrip(": ")
+    return f"specutils cannot read it: {named} ({said}); {_ADVICE}"
+
+
+def what_it_holds(path: Path) -> str:
+    """Return what the first HDUs of a file are; empty of a file that is no FITS."""
+    from astropy.io import fits  # noqa: PLC0415  # slow to import, and only this needs it
+
+    try:
+        with fits.open(path) as hdus:
+            shown = [f"HDU {at}{_called(hdu)}: {_kind(hdu)}" for at, hdu in enumerate(hdus)]
+    except (OSError, TypeError, ValueError, IndexError):
+        return ""
+    more = [f"and {len(shown) - _SHOWN} more"] if len(shown) > _SHOWN else []
+    return ", ".join([*shown[:_SHOWN], *more])
+
+
+def _called(hdu: Any) -> str:
+    """Return the name of an HDU, where it has one."""
+    return f" {hdu.name}" if hdu.name else ""
+
+
+def _kind(hdu: Any) -> str:
+    """Return what an HDU is, and its shape."""
+    if getattr(hdu, "columns", None) is not None:
+        return f"table of {hdu.header.get('NAXIS2', 0):,} rows and {len(hdu.columns)} columns"
+    return f"image of shape {hdu.shape}" if hdu.shape else "no data"
