@@ -178,7 +178,8 @@ class MixedLattices(CallerError):
     def __init__(self, which: Sequence[object]) -> None:
         super().__init__(
             f"cannot align {_some(which, 10)} by a shift: they do not share a wavelength lattice;"
-            " align='resample' lays them on one, conserving flux; or fetch them unaligned"
+            " align='resample' lays them on one, conserving flux; align=False (also with a cutout)"
+            " leaves each on its own"
         )
 
 

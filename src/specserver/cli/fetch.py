@@ -152,8 +152,12 @@ def get(
         str | None, typer.Option(metavar="A,B,…", help="Vectors to fetch (default: all).")
     ] = None,
     align: Annotated[
-        bool, typer.Option("--align", help="Shift onto one wavelength lattice, zeros outside.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--align/--no-align",
+            help="Shift onto one wavelength lattice, zeros outside. Implied by --cutout.",
+        ),
+    ] = None,
     cutout: Annotated[
         str | None, typer.Option(metavar="A-B", help="Vacuum wavelengths in Å, as in 6500-7200.")
     ] = None,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ..errors import (
     BadIdentifier,
@@ -14,7 +14,6 @@ from ..errors import (
     UnknownContext,
     UnknownField,
 )
-from ..model.grid import cutout
 from ..model.idgaps import Gaps
 from ..model.idtext import format_id
 from .elsewhere import explain
@@ -32,9 +31,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Fetch = Callable[[Ids, Call], tuple[Sequence[T], Sequence[str]]]
 """Returns what there is of identifiers of one context, and those that were not found."""
-
-# Resampled pixels at the ends of a cutout need what lies beyond it: pixels are some Å wide.
-_MARGIN_AA: Final = 10.0
 
 
 class Across(Transfer):
@@ -165,7 +161,7 @@ class Across(Transfer):
 
     def _joined(self, named: Named, wanted: Wanted, call: Call, *columns: str) -> "Spectra":
         """Fetch spectra of several contexts onto one lattice."""
-        from .joined import align_parts, crop, take
+        from .joined import align_parts, take
         from .progress import Watch
         from .resample import resample_spectra
 
@@ -185,8 +181,6 @@ class Across(Transfer):
         if wanted.resample:
             with Watch("resampled", at_once=call.verbose) as watch:
                 whole = resample_spectra(parts, wanted, watch)
-            if wanted.cutout_aa is not None:
-                whole = crop(whole, cutout(whole.head.grid, *wanted.cutout_aa))
         else:
             whole = align_parts(parts)
         return take(whole, order)
@@ -320,7 +314,7 @@ def _asked(heads: "dict[str, StreamHead]", wanted: Wanted, named: Named) -> Want
         They cannot.
     """
     from .joined import common_record
-    from .resample import VECTORS, resampled_record
+    from .resample import needed, resampled_record
 
     told = list(heads.values())
     axis = told[0].grid.axis
@@ -340,18 +334,10 @@ def _asked(heads: "dict[str, StreamHead]", wanted: Wanted, named: Named) -> Want
     chosen = wanted.vectors
     if chosen is None:
         chosen = [one.name for one in record if one.name != axis]
-    vectors = list(dict.fromkeys([*chosen, *(VECTORS if wanted.resample else ())]))
-    limits = wanted.cutout_aa
-    if wanted.resample and limits is not None:
-        limits = (max(limits[0] - _MARGIN_AA, 1.0), limits[1] + _MARGIN_AA)
-    return replace(
-        wanted,
-        values=None if wanted.resample else wanted.values,
-        vectors=vectors,
-        cutout_aa=limits,
-        align=not wanted.resample,
-        resample=False,
-    )
+    asked = replace(wanted, vectors=list(dict.fromkeys(chosen)))
+    if not wanted.resample:
+        return replace(asked, align=True)
+    return replace(needed(asked, told), values=None, align=False, resample=False)
 
 
 def _require_one_unit(heads: "dict[str, StreamHead]") -> None:

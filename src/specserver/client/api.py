@@ -142,7 +142,7 @@ class SpecClient(Composites, Matching, Asking, Pictures):
         id_list: Any,
         fmt: str = "numpy",
         out: str | os.PathLike[str] | None = None,
-        align: bool | str = False,
+        align: bool | str | None = None,
         cutout: Cutout = None,
         context: str | None = None,
         profile: str | None = None,
@@ -174,9 +174,11 @@ class SpecClient(Composites, Matching, Asking, Pictures):
         align
             Lay all spectra on their common wavelength lattice: one 2-D array or Spectrum.
             ``resample`` does so also for spectra that lie off it, conserving flux; the result has
-            flux, ivar and masks (rules: `specserver.client.resample`).
+            flux, ivar and masks (rules: `specserver.client.resample`). False keeps each on its own
+            wavelengths, as None does without ``cutout``.
         cutout
-            Vacuum Å, ``'6500-7200'`` or a pair; implies ``align``. With ``medium='air'`` Å in air.
+            Vacuum Å, ``'6500-7200'`` or a pair; implies ``align``, unless that is False. With
+            ``medium='air'`` Å in air. Resampled spectra have the pixels of the whole, bit for bit.
         values
             Vectors wanted, ``'flux,ivar'`` or a list; only these travel.
         medium

@@ -271,7 +271,7 @@ def _table(record: npt.NDArray[Any], units: Mapping[str, Any], meta: Mapping[str
 
 def _one_spectrum(spectra: "Spectra", index: int, record: npt.NDArray[Any]) -> "Spectrum":
     fields = _columns(record)
-    if isinstance(spectra.data, np.ndarray):
+    if isinstance(spectra.data, np.ndarray) and spectra.on_lattice.all():
         wave = spectra.head.grid.wave(spectra.head.span.first, len(record))
     elif spectra.on_lattice[index]:
         wave = spectra.head.grid.wave(int(spectra.first[index]), len(record))
@@ -291,10 +291,13 @@ def _aligned_spectrum(spectra: "Spectra") -> "Spectrum":
         about["medium"] = spectra.media[0]
     if REDSHIFT in spectra.columns:
         about["redshift"] = spectra.columns[REDSHIFT]
-    wave = head.grid.wave(head.span.first, head.span.count)
-    return _spectrum(
-        _columns(np.asarray(spectra.data)), wave, meaning_of(spectra.head), None, about
-    )
+    fields = _columns(np.asarray(spectra.data))
+    if spectra.on_lattice.all():
+        wave = head.grid.wave(head.span.first, head.span.count)
+    else:
+        # The only one, on wavelengths of its own.
+        wave = axis_wave({head.grid.axis: fields[head.grid.axis][0]})
+    return _spectrum(fields, wave, meaning_of(spectra.head), None, about)
 
 
 def _collection(spectra: "Spectra") -> "SpectrumCollection":

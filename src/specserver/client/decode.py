@@ -83,7 +83,7 @@ def decode_spectra(
     try:
         with ipc.open_stream(source) as reader:
             head = parse_head(reader.schema.metadata).select(values)
-            layout: _Layout = _Aligned(head) if align else _Loose(head)
+            layout: _Layout = _Aligned(head, head.nspec) if align else _Loose(head)
             sink = _Sink(head, layout)
             for batch, _ in read_batches(reader):
                 batch.validate(full=True)
@@ -115,12 +115,12 @@ def decode_batches(
             head = parse_head(reader.schema.metadata).select(values)
             kinds = reader.schema
             if head.nspec == 0:
-                layout: _Layout = _Aligned(head) if align else _Loose(head)
+                layout: _Layout = _Aligned(head, 0) if align else _Loose(head)
                 yield _decoded(head, layout, _Sink(head, layout), kinds)
             for batch, _ in read_batches(reader):
                 batch.validate(full=True)
                 part = replace(head, nspec=batch.num_rows)
-                layout = _Aligned(part) if align else _Loose(part)
+                layout = _Aligned(part, head.nspec) if align else _Loose(part)
                 sink = _Sink(part, layout)
                 sink.accept(batch)
                 done += sink.nspec
@@ -178,15 +178,19 @@ class _Loose:
 
 
 class _Aligned:
-    """Spectra on their common lattice: one array, made once."""
+    """Spectra on their common lattice: one array, made once. One alone needs no lattice."""
 
-    def __init__(self, head: StreamHead) -> None:
+    def __init__(self, head: StreamHead, nspec: int) -> None:
+        self._alone = nspec == 1
         self.data: npt.NDArray[Any] = np.zeros((head.nspec, head.span.count), dtype=head.dtype)
         self._head = head
         self._lattice = head.grid.axis_values(head.span.first, head.span.count)
 
     def place(self, rows: Rows, done: int) -> tuple[npt.NDArray[Any], list[int], Axis | None]:
         """Find the batch's place, and write the axis over the whole span."""
+        if not rows.on_lattice.all() and self._alone:
+            self.data = np.zeros((1, int(rows.count[0])), dtype=self._head.dtype)
+            return self.data.reshape(-1), [0], None
         if not rows.on_lattice.all():
             raise MixedLattices(rows.ids[~rows.on_lattice].tolist())
         index = done + np.arange(len(rows.ids))

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import ipc
 
-from ..errors import BadParameter, StoreError
+from ..errors import BadParameter, MixedLattices, StoreError
 from ..model.grid import PixelRange
 from ..model.survey import Vector
 from .columns import Readable
@@ -57,6 +57,9 @@ def align_parts(parts: Sequence[Spectra]) -> Spectra:
     parts
         Aligned each, all on the same lattice; the result has the vectors that all have.
     """
+    off = [one for part in parts for one in part.ids[~part.on_lattice].tolist()]
+    if off:
+        raise MixedLattices(off)
     record, grid = common_record([part.head for part in parts]), parts[0].head.grid
     media = {medium for part in parts for medium in part.media}
     if len(media) > 1:
@@ -122,7 +125,7 @@ def joined(
         ids=join_ids([part.ids for part in parts]),
         contexts=[context for part in parts for context in part.contexts],
         first=np.concatenate([part.first for part in parts]),
-        on_lattice=np.concatenate([part.on_lattice for part in parts]),
+        on_lattice=np.ones(len(data), np.bool_),
         columns={name: join_values([part.columns[name] for part in parts]) for name in names},
         media=media,
     )
@@ -189,12 +192,3 @@ def take(spectra: Spectra, order: Sequence[int]) -> Spectra:
         columns={name: values[index] for name, values in spectra.columns.items()},
         media=[spectra.media[one] for one in order],
     )
-
-
-def crop(spectra: Spectra, pixels: PixelRange) -> Spectra:
-    """Return aligned spectra within some lattice pixels."""
-    span = spectra.head.span
-    first, stop = max(pixels.first, span.first), min(pixels.stop, span.stop)
-    first = min(first, stop)
-    data = np.asarray(spectra.data)[:, first - span.first : stop - span.first]
-    return replace(spectra, head=replace(spectra.head, span=PixelRange(first, stop)), data=data)

@@ -38,10 +38,11 @@ def in_medium(spectra: Spectra, wanted: Wanted) -> Spectra:
     target = common_medium(media, wanted.medium, spectra.ids.tolist())
     if all(one == target for one in media):
         return replace(spectra, media=media)
-    if aligned:
+    if aligned and len(media) > 1:
         allowed = f"spectra that are in it already; align='resample' brings them to {target}"
         raise BadParameter("medium", wanted.medium, allowed)
-    return _changed(spectra, media, target)
+    changed = _changed(spectra, media, target)
+    return replace(changed, data=np.asarray(changed.data)) if aligned else changed
 
 
 def _changed(spectra: Spectra, media: list[str], target: str) -> Spectra:

@@ -58,6 +58,8 @@ class Wanted:
     """What wavelengths are to be in; None: as published, and in vacuum where brought together."""
     assume_medium: str | None = None
     """What those are in of which it is not known."""
+    cut_own: bool = True
+    """Whether a cutout is also of spectra off the lattice, which else come whole."""
 
     @property
     def vacuum_cutout_aa(self) -> tuple[float, float] | None:
@@ -77,13 +79,13 @@ def read_wanted(
     fmt: str,
     values: Values,
     cutout: Cutout,
-    align: bool | str,
+    align: bool | str | None,
     medium: str | None = None,
     assume_medium: str | None = None,
 ) -> Wanted:
     """Check the parameters that say in which form spectra are wanted.
 
-    A cutout implies ``align``, as the description of the service has it.
+    A cutout implies ``align``, as the description of the service has it, unless ``align`` is False.
 
     Raises
     ------
@@ -95,7 +97,7 @@ def read_wanted(
         raise BadParameter("fmt", fmt, _ALLOWED)
     kind = _FORMATS[name]
     resampled = isinstance(align, str) and align.strip().lower() == _RESAMPLE
-    if not resampled and align not in {True, False}:
+    if not resampled and align not in {True, False, None}:
         raise BadParameter("align", align, "True, False or 'resample'")
     names = split_names(values)
     wanted = None if not names or names == [_ALL] else names
@@ -109,7 +111,7 @@ def read_wanted(
         values=wanted,
         vectors=vectors,
         cutout_aa=limits,
-        align=bool(align) or limits is not None or kind == "collection",
+        align=(limits is not None if align is None else bool(align)) or kind == "collection",
         resample=resampled,
         medium=read_medium("medium", medium),
         assume_medium=read_medium("assume_medium", assume_medium),

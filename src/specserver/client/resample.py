@@ -20,9 +20,12 @@ others are resampled (`specserver.ops.rebin`), after these rules:
 * Vectors in pixels and those derived from other resolutions (wdisp, sky, model) are left out.
 * Of several surveys the lattice is that of the first, and the masks are those that all have under
   one name.
+* A cutout has the pixels of the whole, bit for bit: nothing that an output pixel is made of is cut
+  off before (`limits_beyond`).
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import ceil, floor
 from typing import Any, Final
 
@@ -30,7 +33,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import BadParameter
-from ..model.grid import Grid, PixelRange, span
+from ..model.grid import Grid, PixelRange, cutout, span
 from ..model.survey import Vector
 from ..ops.maskbits import any_bits
 from ..ops.media import Change, assumed, change_of, common_medium
@@ -49,6 +52,15 @@ VECTORS: Final = ("flux", "ivar")
 _ROUNDING: Final = 1e-9
 """Part of a pixel that the rounding of its edges may take away."""
 
+_MEDIA: Final = 5e-4
+"""More than the part by which wavelengths in air and in vacuum differ."""
+
+_PIXELS: Final = 3
+"""Pixels on either side of a cutout that those at its ends can need."""
+
+_FAR_AA: Final = 1e12
+"""No pixels lie beyond."""
+
 Array = npt.NDArray[Any]
 
 
@@ -61,7 +73,8 @@ def resample_spectra(parts: Sequence[Spectra], wanted: Wanted, watch: Watch) -> 
         Unaligned spectra with the axis, flux and ivar, a part a survey.
     wanted
         Its values are the fields of the result; None for all that can be resampled: axis, flux,
-        ivar and masks. Its medium is that of the lattice: vacuum where none is said.
+        ivar and masks. Its medium is that of the lattice: vacuum where none is said. Its cutout
+        is of the lattice, too.
 
     Returns
     -------
@@ -78,7 +91,9 @@ def resample_spectra(parts: Sequence[Spectra], wanted: Wanted, watch: Watch) -> 
     names = [one for part in parts for one in part.ids.tolist()]
     medium = common_medium(media, wanted.medium, names)
     changes = [change_of(one, medium) for one in media]
-    grid, window = parts[0].head.grid, _window(parts, changes)
+    grid = parts[0].head.grid
+    cut = None if wanted.cutout_aa is None else cutout(grid, *wanted.cutout_aa)
+    window = _window(parts, changes, cut)
     dtype = np.dtype([(vector.name, vector.dtype) for vector in record])
     data = np.zeros((sum(len(part.data) for part in parts), window.count), dtype)
     moved = [vector.name for vector in record if vector.name != grid.axis]
@@ -96,24 +111,68 @@ def resample_spectra(parts: Sequence[Spectra], wanted: Wanted, watch: Watch) -> 
         same = part.head.grid == grid
         lattice = None if same and not any(changes) else _edges(part.head.grid, own)
         for index, one in enumerate(part.data):
-            edges, change = None, changes[done]
-            first = int(part.first[index])
-            if not part.on_lattice[index]:
-                edges = _own_edges(part.head.grid, one)
-            elif lattice is not None and not (same and change is None):
-                begin = first - own.first
-                edges = Edges.without_gaps(lattice[begin : begin + len(one) + 1])
-            if edges is None:
-                at, fields = first - window.first, _moved(one, moved)
-            else:
+            change = changes[done]
+            as_it_is = same and change is None and part.on_lattice[index]
+            if as_it_is:
+                _lay(data[done], int(part.first[index]) - window.first, _moved(one, moved))
+            elif len(one):
+                edges = _edges_of(part, index, lattice, own.first)
                 at, fields = _resampled(one, _changed(edges, change), pixels)
                 if blank:
                     fields["flux"] = np.where(fields["ivar"] > 0, fields["flux"], np.nan)
-            for name in moved if len(one) else ():
-                data[name][done, at : at + len(fields[name])] = fields[name]
+                _lay(data[done], at, {name: fields[name] for name in moved})
             done += 1
             watch(done, len(data))
     return joined(parts, record, window, data, medium)
+
+
+def needed(wanted: Wanted, heads: Sequence[StreamHead]) -> Wanted:
+    """Return what to ask for, so that spectra can be resampled as they are wanted.
+
+    Vectors that are not wanted, but needed, are added; a cutout is taken with what lies beyond it:
+    some pixels on a lattice, and whole those spectra that have steps of their own.
+
+    Parameters
+    ----------
+    heads
+        What the surveys of the spectra are like, that of the lattice first.
+    """
+    vectors, limits = wanted.vectors, wanted.vacuum_cutout_aa
+    if vectors is not None:
+        # Not every survey states uncertainties.
+        known = {name for head in heads for name in head.names}
+        vectors = list(dict.fromkeys([*vectors, *(one for one in VECTORS if one in known)]))
+    if limits is not None:
+        limits = limits_beyond(limits, *(head.grid for head in heads))
+    # The limits are in vacuum now, and wavelengths become what is wanted when all have come.
+    return replace(wanted, vectors=vectors, cutout_aa=limits, medium=None, cut_own=limits is None)
+
+
+def limits_beyond(limits_aa: tuple[float, float], *grids: Grid) -> tuple[float, float]:
+    """Return limits that hold all pixels of a lattice which a cutout of resampled ones is made of.
+
+    Parameters
+    ----------
+    limits_aa : those of the cutout, Å in any medium
+    grids : the lattice of the result, and those of the spectra
+    """
+    low, high = limits_aa[0] * (1 - _MEDIA), limits_aa[1] * (1 + _MEDIA)
+    for grid in grids:
+        if low < _FAR_AA:
+            pixel = floor(grid.position(low)) - _PIXELS
+            # A lattice of even steps may begin below zero.
+            low = max(float(grid.wave(pixel, 1)[0]), low * _ROUNDING)
+        if high < _FAR_AA:
+            high = float(grid.wave(ceil(grid.position(high)) + _PIXELS, 1)[0])
+    return low, min(high, max(_FAR_AA, limits_aa[1]))
+
+
+def _lay(row: Array, at: int, fields: dict[str, Array]) -> None:
+    """Write fields, 1D[n] each, from a pixel of a row on; what lies outside of it is left out."""
+    for name, values in fields.items():
+        skip, stop = max(-at, 0), min(len(values), len(row) - at)
+        if skip < stop:
+            row[name][at + skip : at + stop] = values[skip:stop]
 
 
 def _changed(edges: Edges, change: Change | None) -> Edges:
@@ -161,8 +220,13 @@ def _moved(record: Array, names: Sequence[str]) -> dict[str, Array]:
     return fields
 
 
-def _window(parts: Sequence[Spectra], changes: Sequence[Change | None]) -> PixelRange:
-    """Return the pixels of the first part's lattice that hold all spectra, changed or not."""
+def _window(
+    parts: Sequence[Spectra], changes: Sequence[Change | None], cut: PixelRange | None
+) -> PixelRange:
+    """Return the pixels of the first part's lattice that hold all spectra, changed or not.
+
+    With a cut: those that hold what of each lies within it.
+    """
     grid = parts[0].head.grid
     runs = []
     done = 0
@@ -178,6 +242,9 @@ def _window(parts: Sequence[Spectra], changes: Sequence[Change | None]) -> Pixel
             if not on_lattice and len(record):
                 edges = _own_edges(part.head.grid, record)
                 runs.append(_covered(grid, _changed(edges, one).ends))
+    if cut is not None:
+        runs = [PixelRange(max(one.first, cut.first), min(one.stop, cut.stop)) for one in runs]
+        runs = [one for one in runs if one.count]
     if not runs:
         return PixelRange(0, 0)
     return PixelRange(min(one.first for one in runs), max(one.stop for one in runs))
@@ -200,6 +267,14 @@ def _edges(grid: Grid, pixels: PixelRange) -> Array:
     wave = grid.wave(pixels.first - 1, pixels.count + 2)
     edges: Array = (wave[1:] + wave[:-1]) / 2
     return edges
+
+
+def _edges_of(part: Spectra, index: int, lattice: Array | None, first: int) -> Edges:
+    """Return the edges of the pixels of a spectrum; those of its lattice are known from a pixel."""
+    if lattice is None or not part.on_lattice[index]:
+        return _own_edges(part.head.grid, part.data[index])
+    begin = int(part.first[index]) - first
+    return Edges.without_gaps(lattice[begin : begin + len(part.data[index]) + 1])
 
 
 def _own_edges(grid: Grid, record: Array) -> Edges:

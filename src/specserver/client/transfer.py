@@ -181,19 +181,19 @@ class Transfer(Connection):
 
     def _body(self, ids: Ids, wanted: Wanted, call: Call, columns: Sequence[str]) -> dict[str, Any]:
         """Return the request for spectra."""
-        vectors = wanted.vectors
-        if wanted.resample and vectors is not None:
-            from .resample import VECTORS
+        if wanted.resample and not (wanted.vectors is None and wanted.cutout_aa is None):
+            from .resample import needed
 
-            # Not every survey states uncertainties.
-            known = self._head(call).names
-            needed = [one for one in VECTORS if one in known]
-            vectors = list(dict.fromkeys([*vectors, *needed]))
+            wanted = needed(wanted, [self._head(call)])
+        more: dict[str, Any] = {} if wanted.cut_own else {"cut_own": False}
+        if wanted.assume_medium is not None:
+            more["assume_medium"] = wanted.assume_medium
         return self._asked(ids, call) | {
-            "vectors": vectors,
+            "vectors": wanted.vectors,
             "cutout": wanted.vacuum_cutout_aa,
             "align": wanted.align and not wanted.resample,
             "columns": [*([_REDSHIFT] if wanted.is_spectrum else []), *columns],
+            **more,
         }
 
     @contextmanager

@@ -50,9 +50,24 @@ class Edges:
         """Where each pixel ends, 1D[npix], Å."""
         return self._of_pixels(self.wave[1:])
 
-    def place_of(self, wave: Waves) -> Waves:
-        """Return where wavelengths lie, in pixels; beyond the ends at the end."""
-        return np.interp(wave, self.wave, self.place)
+    def place_of(self, wave: Waves) -> tuple[npt.NDArray[np.intp], Waves]:
+        """Return where wavelengths lie: how many pixels are below, and the part of the next one.
+
+        Beyond the ends it is the end. The part, 0 … 1, is told by the edges of its pixel alone: it
+        is the same bit for bit when pixels before it are cut off.
+        """
+        last = len(self.wave) - 1
+        at = np.clip(np.searchsorted(self.wave, wave, "right") - 1, 0, max(last - 1, 0))
+        low, high = self.wave[at], self.wave[np.minimum(at + 1, last)]
+        width = high - low
+        part = np.divide(wave - low, width, out=np.zeros(len(at)), where=width > 0)
+        part = np.clip(part, 0.0, 1.0)
+        begin, stop = self.place[at], self.place[np.minimum(at + 1, last)]
+        # In a gap and behind the last pixel no part of one is left.
+        part[stop == begin] = 0.0
+        full = part == 1.0
+        part[full] = 0.0
+        return np.where(full, stop, begin).astype(np.intp), part
 
     def runs(
         self, low: npt.NDArray[Any], high: npt.NDArray[Any]

@@ -181,9 +181,7 @@ def rebin(
     values[0, :npix] = width
     np.multiply(flux, width, out=values[1, :npix], where=good)
     np.divide(width * width, ivar, out=values[2, :npix], where=good)
-    place = edges.place_of(wanted)
-    at = place.astype(np.int64)
-    part = place - at
+    at, part = edges.place_of(wanted)
     begin, stop = at[:-1], at[1:]
     inner = np.stack([np.minimum(begin + 1, stop), stop], axis=1).ravel()
     # Between equal bounds reduceat returns the value there instead of an empty sum.

@@ -60,6 +60,14 @@ class SpectraRequest(BaseModel):
         tuple[float, float] | None,
         Field(description="Vacuum Å; null: all pixels.", examples=[[6500.0, 7200.0]]),
     ] = None
+    cut_own: Annotated[
+        bool,
+        Field(description="Whether the cutout is also of spectra off the lattice; else whole."),
+    ] = True
+    assume_medium: Annotated[
+        Literal["vacuum", "air"] | None,
+        Field(description="What wavelengths are in of which it is not known."),
+    ] = None
     align: Annotated[
         bool, Field(description="Refuse spectra that share no lattice; the client shifts.")
     ] = False
@@ -155,7 +163,9 @@ def bulk_spectra(lane: RouteLane, request: SpectraRequest, service: Service) -> 
     selection = service.resolve(
         request.ids, request.context, missing=request.missing, vectors=request.vectors
     )
-    if request.align:
+    selection = replace(selection, assume_medium=request.assume_medium)
+    # One spectrum is aligned with itself, on whatever wavelengths.
+    if request.align and selection.nspec > 1:
         selection.require_lattice()
         require_one_medium(selection)
     make = partial(_spectra, service, selection, request)
@@ -167,7 +177,9 @@ def _spectra(
 ) -> Iterator[bytes]:
     """Return the stream; what can fail for the caller's sake fails before its first byte."""
     described = service.describe(selection, request.vectors, request.cutout)
-    batches = service.cells(selection, request.vectors, request.cutout, request.columns)
+    batches = service.cells(
+        selection, request.vectors, request.cutout, request.columns, cut_own=request.cut_own
+    )
     first = next(batches, None)
     cells = list(first.cells) if first else list(described.stored)
     columns = first.columns.schema if first is not None and first.columns is not None else None

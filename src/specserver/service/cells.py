@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..model.grid import PixelRange, cutout
+from ..ops.media import Limits
 from ..store.base import Frames, HeldFrames, SpectrumStore
-from .media import all_limits, media_of, own_limits
+from .media import all_limits, media_of
 from .selection import Selection
 
 BATCH: Final = 128
@@ -49,7 +50,7 @@ def gather_cells(
     take: npt.NDArray[np.int64],
     stored: Sequence[str],
     count: npt.NDArray[np.int32],
-    limits_aa: tuple[float, float] | None,
+    cut: tuple[Limits | None, Sequence[Limits | None]],
     within: PixelRange | None = None,
 ) -> Cells:
     """Return the cells of some spectra: the store's own frames, or raw values of a cutout.
@@ -58,10 +59,11 @@ def gather_cells(
     ----------
     take : 1D[n] int, which spectra of the selection
     count : 1D[n] int, their valid pixels, after the cutout for those on the lattice
+    cut : limits in vacuum Å, and those of each spectrum off the lattice, in its own medium
     within : raw values of these pixels, for vectors that the store does not hold whole
     """
+    limits_aa, own = cut
     raw = limits_aa is not None or within is not None
-    limits = own_limits(selection, take, limits_aa)
     held = None if limits_aa is None else all_limits(limits_aa, media_of(selection, take))
     axis = selection.grid.axis
     names = [*stored] if selection.on_lattice.all() else [*stored, axis]
@@ -88,7 +90,7 @@ def gather_cells(
             }
         else:
             cells, count[where] = _cut_own(
-                segment, axis, result(), count[where], [limits[one] for one in where.tolist()]
+                segment, axis, result(), count[where], [own[one] for one in where.tolist()]
             )
             width[where] = count[where]
         for name, frames in cells.items():

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from ..errors import BadParameter
 from ..model.grid import Grid, LogLinear
 from ..model.medium import AIR, MEDIA, MEDIUM_COLUMN, UNKNOWN
-from ..ops.media import Change, Limits, change_of, common_medium, limits_in
+from ..ops.media import Change, Limits, assumed, change_of, common_medium, limits_in
 from .selection import Selection
 from .shelf import Shelf
 
@@ -20,12 +20,18 @@ _IN_AIR = "in_air"
 def media_of(selection: Selection, take: npt.NDArray[np.int64] | None = None) -> list[str]:
     """Return the medium of some spectra of a selection: ``vacuum``, ``air`` or ``unknown``.
 
-    It is that of the survey, or the catalogue's, a spectrum each.
+    It is that of the survey, or the catalogue's, a spectrum each; what is not known is what the
+    selection takes it for.
 
     Parameters
     ----------
     take : 1D[n] int, which of the selection; None: all
     """
+    return assumed(_known_media(selection, take), selection.assume_medium)
+
+
+def _known_media(selection: Selection, take: npt.NDArray[np.int64] | None) -> list[str]:
+    """Return the medium of some spectra as it is stated."""
     chosen = np.arange(selection.nspec) if take is None else take
     if selection.survey.medium is not None:
         return [selection.survey.medium] * len(chosen)

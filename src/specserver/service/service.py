@@ -271,10 +271,15 @@ class SpectroscopicService:
         vectors: Sequence[str] | None,
         cutout: tuple[float, float] | None,
         columns: Sequence[str],
+        *,
+        cut_own: bool = True,
     ) -> Iterator[CellBatch]:
-        """Yield batches of encoded spectra, with catalogue columns when asked."""
-        cells = read_cells(selection, self.vectors(selection, vectors), cutout, columns)
-        return self._wanted(cells)
+        """Yield batches of encoded spectra, with catalogue columns when asked.
+
+        Without ``cut_own`` spectra off the lattice come whole.
+        """
+        wanted = self.vectors(selection, vectors)
+        return self._wanted(read_cells(selection, wanted, cutout, columns, cut_own=cut_own))
 
     def files(self, selection: Selection, *, rebuilt: bool = False) -> Iterator[SpectrumFile]:
         """Return the FITS files of spectra one by one: the originals, or made from the store.

@@ -13,7 +13,7 @@ from ..model.grid import PixelRange, cutout
 from ..model.survey import Survey, Vector
 from ..ops.media import limits_in
 from .cells import CellColumn, batches, gather_cells
-from .media import media_of
+from .media import media_of, own_limits
 from .names import NAME, file_names
 from .selection import Selection
 
@@ -125,15 +125,21 @@ def read_cells(
     vectors: Sequence[Vector],
     limits_aa: tuple[float, float] | None,
     columns: Sequence[str],
+    *,
+    cut_own: bool = True,
 ) -> Iterator[CellBatch]:
-    """Yield batches of encoded spectra: the store's own frames, or raw values of a cutout."""
+    """Yield batches of encoded spectra: the store's own frames, or raw values of a cutout.
+
+    Without ``cut_own`` those off the lattice are whole.
+    """
     stored = stored_names(selection, vectors)
     first, count = cut_pixels(selection, limits_aa, vectors)
     within = raw_pixels(selection, vectors)
     # A name depends on those of all others, so it is no matter of one batch.
     names = file_names(selection) if NAME in columns else None
     for take in batches(selection):
-        gathered = gather_cells(selection, take, stored, count[take], limits_aa, within)
+        cut = (limits_aa, own_limits(selection, take, limits_aa if cut_own else None))
+        gathered = gather_cells(selection, take, stored, count[take], cut, within)
         yield CellBatch(
             ids=selection.ids[take],
             contexts=[selection.holdings[n].release.context for n in selection.holding[take]],
