@@ -427,3 +427,11 @@ def test_composites_within_limits_are_part_of_the_whole(spec: SpecClient) -> Non
         assert inside.sum() == len(cut.wavelength) > 20
         for name in ("flux", "ivar", "count"):
             assert getattr(cut, name).tobytes() == getattr(whole, name)[inside].tobytes()
+
+
+@pytest.mark.parametrize("limits", [(1, 1e300), (1e-300, 1e308)])
+def test_limits_that_hold_everything_cut_nothing(spec: SpecClient, limits: Any) -> None:
+    for ids, how in (([1, 2], {"align": False}), ([1, 2], {"align": "resample"})):
+        whole = spec.getSpec(ids, context="own", **how)
+        cut = spec.getSpec(ids, context="own", cutout=limits, **how)
+        assert [one.tobytes() for one in cut] == [one.tobytes() for one in whole]

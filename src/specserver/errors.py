@@ -177,9 +177,8 @@ class MixedLattices(CallerError):
 
     def __init__(self, which: Sequence[object]) -> None:
         super().__init__(
-            f"cannot align {_some(which, 10)} by a shift: they do not share a wavelength lattice;"
-            " align='resample' lays them on one, conserving flux; align=False (also with a cutout)"
-            " leaves each on its own"
+            f"cannot align {_some(which, 10)}: they share no wavelength lattice; align='resample'"
+            " lays them on one, conserving flux; align=False keeps each as it is, cut or whole"
         )
 
 
