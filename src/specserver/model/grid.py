@@ -17,6 +17,8 @@ from ..errors import BadParameter
 # Rounding of a wavelength that a caller typed must not lose the pixel it names:
 # float64 log10 and division are good to about 1e-12 pixels here.
 _EDGE = 1e-9
+# Pixels are int32 on the wire and in the store; none lies beyond.
+_FAR = 2.0**30
 # No spectrum reaches 10^30 Å.
 _MAX_LOG10 = 30.0
 
@@ -217,8 +219,8 @@ def cutout(grid: Grid, wave_min_aa: float, wave_max_aa: float) -> PixelRange:
             f"{wave_min_aa}-{wave_max_aa}",
             "give two vacuum wavelengths in Å, the smaller first, as in '6500-7200'",
         )
-    first = ceil(grid.position(wave_min_aa) - _EDGE)
-    stop = floor(grid.position(wave_max_aa) + _EDGE) + 1
+    low, high = grid.position(wave_min_aa) - _EDGE, grid.position(wave_max_aa) + _EDGE
+    first, stop = ceil(max(min(low, _FAR), -_FAR)), floor(max(min(high, _FAR), -_FAR)) + 1
     return PixelRange(first, stop)
 
 
