@@ -246,7 +246,7 @@ def own(mock_survey: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield running
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def spec(own: Served) -> SpecClient:
     return SpecClient(svc_url=own.url)
 
