@@ -1,5 +1,6 @@
 """Positions of a folder's own files and of tables: the object's, in ICRS; else with a warning."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from specserver.catalog.tablefile import read_table
 from specserver.errors import BadParameter
 from specserver.service import SpectroscopicService
 from specserver.surveys.anyfile import ReadSpectrum, read_file
+from specserver.surveys.fileparts import FilePart
+from specserver.surveys.namedposition import far_from_name, named_position
 from specserver.surveys.targets import Targets, normal_table
 
 AXIS = {"CRVAL1": 4000.0, "CDELT1": 2.0, "CRPIX1": 1.0, "CUNIT1": "Angstrom"}
@@ -129,6 +132,58 @@ def test_an_ingest_warns_of_pointings_once(tmp_path: Path) -> None:
     (folder / "object.fits").unlink()
     printed = command("ingest", "other", *given[2:], "--catalog", tmp_path / "t.csv")
     assert "pointing" not in printed
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("SDSS_J121903.98+152608.5", (184.766583, 15.435694)),
+        ("SDSSJ121903.98+152608.5 b", (184.766583, 15.435694)),
+        ("2M01183798+8403419", (19.65825, 84.061639)),
+        ("LAMOST J013730.44-252537.7", (24.376833, -25.427139)),
+        ("J121903-002608", (184.7625, -0.435556)),
+    ],
+)
+def test_names_hold_positions(name: str, place: tuple[float, float]) -> None:
+    found = named_position([FilePart("", {}), FilePart("", {"OBJECT": name})])
+    assert found is not None
+    assert np.allclose((found.ra_deg, found.dec_deg), place, atol=1e-6)
+    assert far_from_name(found, *place) == ()
+    assert far_from_name(found, place[0], place[1] + 0.9 / 60) == ()
+    (remark,) = far_from_name(found, place[0], place[1] + 1.1 / 60)
+    assert "1.1′" in remark.detail
+    assert name in remark.detail
+    assert far_from_name(found, np.nan, np.nan) == ()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["BR J2349-3712", "B121903.98+152608.5", "121903+152608", "J256103.9+152608", "NGC 1068", ""],
+)
+def test_other_names_hold_none(name: str) -> None:
+    assert named_position([FilePart("", {"OBJECT": name})]) is None
+
+
+def test_an_ingest_warns_of_positions_far_from_the_name(tmp_path: Path) -> None:
+    folder, data, report = tmp_path / "spectra", tmp_path / "data", tmp_path / "report.jsonl"
+    folder.mkdir()
+    far = {"RA": 184.823317, "DEC": 15.398786, "OBJECT": "SDSS_J121903.98+152608.5"}
+    write(folder / "far.fits", far)
+    write(folder / "near.fits", {**far, "RA": 184.7666, "DEC": 15.4357})
+    given = (folder, "--data", data, "--workers", 1, "--reader", "specutils")
+    printed = " ".join(command("ingest", "mine", *given, "--report", report).split())
+    assert printed.count("the name of the object holds a position over 1′") == 1
+    assert "1 spectra, stored all the same" in printed
+    (note,) = [json.loads(line) for line in report.read_text().splitlines()]
+    assert (note["became"], Path(note["path"]).name) == ("stored", "far.fits")
+    assert "SDSS_J121903.98+152608.5" in note["reason"]
+    catalog = SpectroscopicService(data).archive.holding("mine").catalog
+    rows = catalog.columns_of(["name", "ra", "dec"], np.arange(2)).to_pylist()
+    assert {one["name"]: one["ra"] for one in rows} == {"far": 184.823317, "near": 184.7666}
+    # A table of targets may put it right.
+    (tmp_path / "t.csv").write_text("file,ra,dec\nfar,184.7666,15.4357\nnear,184.7666,15.4357\n")
+    printed = command("ingest", "other", *given, "--catalog", tmp_path / "t.csv")
+    assert "the name of the object" not in printed
 
 
 def test_tables_of_targets_are_brought_into_icrs(tmp_path: Path) -> None:

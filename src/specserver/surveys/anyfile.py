@@ -18,6 +18,7 @@ from .fileparts import TEXTS, FilePart, fits_parts, header_part, text_parts
 from .fitsimages import image_spectra
 from .foundspectrum import INVERSE, FoundSpectrum, inverse_variance, real_numbers
 from .namedcolumns import table_spectra, text_spectra
+from .namedposition import NamedPosition, named_position
 from .statedaxis import axis_of, is_logarithmic, states_axis
 from .statedmask import Flags
 from .statedmedium import medium_of
@@ -63,6 +64,8 @@ class ReadSpectrum:
     """The position is the telescope's, or in a system that is not known."""
     z: float
     """Redshift from the header; NaN: it has none."""
+    named: NamedPosition | None = None
+    """Position in the name of the object; None: it holds none."""
     remarks: tuple[Remark, ...] = ()
     """What is to be said of it when it is stored."""
 
@@ -321,6 +324,7 @@ def _finished(one: FoundSpectrum, parts: Sequence[FilePart], said: Said) -> Read
         dec_deg=position.dec_deg,
         is_pointing=position.is_pointing,
         z=_redshift([own, *parts]),
+        named=named_position([own, *parts]),
         remarks=one.remarks,
     )
 

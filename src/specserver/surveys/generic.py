@@ -32,6 +32,7 @@ from ..model.grid import Linear, PixelRange
 from ..model.medium import AIR, MEDIUM_COLUMN, VACUUM
 from ..model.survey import Best, Column, FileKey, RawSpectrum, Release, Survey, Vector
 from .anyfile import ReadSpectrum, Said, is_spectrum_name, read_file, stem_of
+from .namedposition import far_from_name
 from .statedunit import flux_unit, wave_unit
 from .targets import CORE, Target, open_targets
 
@@ -152,7 +153,7 @@ class AnyFileReader:
             row,
             key=_digest(target.name),
             is_pointing=one.is_pointing and target.ra is None,
-            remarks=one.remarks,
+            remarks=(*one.remarks, *far_from_name(one.named, core["ra"], core["dec"])),
         )
 
     def _check(self, one: ReadSpectrum) -> None:
