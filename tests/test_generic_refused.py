@@ -103,3 +103,27 @@ def test_refused_files_that_a_survey_reads_itself_are_sent_there(
     plate = real_spectra / "other" / "spPlate-4055-55359-0020.fits"
     printed = command("ingest", "other", plate, *given, code=1)
     assert "HDU 0 PRIMARY: image of shape (20, 4637)" in printed
+
+
+def test_a_first_ingest_that_stores_nothing_leaves_no_folder(
+    mock_survey: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "new" / "data"
+    false = write_plate(tmp_path / "spec-0266-51602-0013.fits")
+    own = (false, "--data", data, "--workers", 1, "--reader", "specutils")
+    for _ in range(2):
+        command("ingest", "mine", *own, code=1)
+        assert not data.exists()
+    assert "refused" in command("ingest", "sdss_dr17", *own[:-2])
+    assert not data.exists()
+    # What holds anything stays, a report among it; so does a data folder that was there.
+    data.mkdir(parents=True)
+    command("ingest", "mine", *own, code=1)
+    assert list(data.iterdir()) == []
+    (data / "mine").mkdir()
+    command("ingest", "mine", *own, "--report", data / "mine" / "report.jsonl", code=1)
+    assert (data / "mine" / "report.jsonl").exists()
+    path = min(mock_survey.rglob("spec-*.fits"))
+    command("ingest", "sdss_dr17", path, "--data", data, "--workers", 1)
+    command("ingest", "sdss_dr17", false, "--data", data, "--workers", 1)
+    assert (data / "sdss_dr17" / "index").is_dir()

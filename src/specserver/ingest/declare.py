@@ -1,6 +1,7 @@
 """The declaration of a data folder's own survey, before its files are ingested."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -25,6 +26,7 @@ from ..surveys.generic import (
 )
 from ..surveys.statedunit import units_of_flux
 from ..surveys.targets import FILE, normal_table, table_name
+from .leftover import LOCK, no_empty_folder
 from .report import Note, open_report, refusal
 from .unheard import Heard, heard
 
@@ -89,8 +91,7 @@ def declare(
     if wishes.medium not in {"", AIR, VACUUM}:
         raise BadParameter("medium", wishes.medium, "air or vacuum")
     folder = data / context
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / "ingest.lock", wait=False) as mine:
+    with no_empty_folder(data, context), _alone(folder) as mine:
         if not mine:
             raise IngestError(f"an ingest into {context} is at work; wait for its end")
         present = read_declaration(data, context)
@@ -117,6 +118,14 @@ def declare(
             if old.name != declared.table:
                 old.unlink()
         return told
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[bool]:
+    """Make a folder and hold its lock; False: an ingest has it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / LOCK, wait=False) as mine:
+        yield mine
 
 
 def is_declared(data: Path, context: str) -> bool:

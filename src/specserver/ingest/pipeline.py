@@ -25,6 +25,7 @@ from ..processes import end_with_parent
 from ..store.layout import commit_segment, remove_uncommitted, segment_names
 from ..surveys import find_release
 from .known import Known
+from .leftover import LOCK, no_empty_folder
 from .plan import Plan, make_plan
 from .report import Note, Report, open_report
 from .twins import find_twins
@@ -132,7 +133,11 @@ def run_ingest(
     if gone := [str(path) for path in paths if not path.exists()]:
         raise IngestError(f"no such file or folder: {', '.join(gone)}")
     summary = IngestSummary(context, report=report)
-    with _sole_ingest(data, context), open_report(report) as told:
+    with (
+        no_empty_folder(data, context),
+        _sole_ingest(data, context),
+        open_report(report) as told,
+    ):
         summary.removed = remove_uncommitted(data, context)
         known_files, known, other = _stored(data, survey, context)
         if replace:
@@ -161,7 +166,7 @@ def _sole_ingest(data: Path, context: str) -> Iterator[None]:
     """Let one ingest at a time write a context."""
     try:
         (data / context).mkdir(parents=True, exist_ok=True)
-        with locked(data / context / "ingest.lock", wait=False) as mine:
+        with locked(data / context / LOCK, wait=False) as mine:
             if not mine:
                 raise IngestError(f"another ingest into {context} is at work; wait for its end")
             yield
