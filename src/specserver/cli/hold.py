@@ -86,7 +86,8 @@ def ingest(
         bool,
         typer.Option(
             "--strict",
-            help="Exit with 1 when any file is refused or in conflict; refuse other reductions.",
+            help="Exit with 1 when a file is refused, in conflict, or has other catalogue values;"
+            " refuse other reductions.",
         ),
     ] = False,
     replace: Annotated[
@@ -206,7 +207,7 @@ def ingest(
             progress=show,
         )
     print_summary(summary)
-    if strict and (summary.nrefused or summary.nconflicts):
+    if strict and (summary.nrefused or summary.nconflicts or summary.ndiffering):
         raise typer.Exit(1)
 
 
@@ -220,6 +221,7 @@ def print_summary(summary: "IngestSummary") -> None:
         ("stored", f"{summary.stored:,} spectra in {summary.segments} segments"),
         ("already there", f"{summary.already:,}"),
         ("replaced", f"{summary.replaced:,}"),
+        ("row differs", f"{summary.ndiffering:,}"),
         ("in conflict", f"{summary.nconflicts:,}"),
         ("refused", f"{summary.nrefused:,}"),
         ("in", readable_bytes(summary.nbytes_in)),
@@ -233,16 +235,21 @@ def print_summary(summary: "IngestSummary") -> None:
     OUT.print(table)
     _print_refused(summary.refused)
     for note in summary.conflicts[:_REFUSED_SHOWN]:
-        ids = ", ".join(note.ids[:3]) + (", …" if len(note.ids) > 3 else "")
         OUT.print(
             f"[yellow]conflict:[/] {escape(note.path)}"
             f" {'as it was' if note.other == note.path else f'with {escape(str(note.other))}'}:"
-            f" {escape(note.reason)} ({len(note.ids):,}: {escape(ids)})",
+            f" {escape(note.reason)} ({len(note.ids):,}: {escape(_some(note.ids))})",
+            highlight=False,
+        )
+    for note in summary.differing[:_REFUSED_SHOWN]:
+        OUT.print(
+            f"[yellow]row differs:[/] {escape(note.path)}: {escape(note.reason)}"
+            f" ({len(note.ids):,}: {escape(_some(note.ids))})",
             highlight=False,
         )
     if summary.report is not None:
         OUT.print(f"each file: {escape(str(summary.report))}", highlight=False)
-    elif summary.nrefused or summary.nconflicts:
+    elif summary.nrefused or summary.nconflicts or summary.ndiffering:
         OUT.print("--report FILE lists each file with its reason", highlight=False)
     for reduction, count in sorted(summary.other_reductions.items()):
         OUT.print(
@@ -265,6 +272,11 @@ def print_summary(summary: "IngestSummary") -> None:
             " the object's position (--catalog can)",
             highlight=False,
         )
+
+
+def _some(ids: tuple[str, ...]) -> str:
+    """Return the first identifiers."""
+    return ", ".join(ids[:3]) + (", …" if len(ids) > 3 else "")
 
 
 def _print_refused(refused: list[tuple[str, str]]) -> None:

@@ -63,6 +63,10 @@ class IngestSummary:
     """Spectra of which other values are stored or given: the first thousand files of them."""
     nconflicts: int = 0
     """All such spectra."""
+    differing: list[Note] = field(default_factory=list)
+    """Spectra stored with other catalogue values than a file gives: the first thousand files."""
+    ndiffering: int = 0
+    """All such spectra."""
     report: Path | None = None
     """File that lists what became of each file."""
     other_reductions: Counter[str] = field(default_factory=Counter)
@@ -148,15 +152,18 @@ def run_ingest(
         summary.files = plan.known + plan.unlike + plan.foreign + sum(map(len, plan.parts))
         summary.already = plan.known
         summary.unheard = heard.warnings(plan.known + plan.unlike)
-        how = _How(data, context, known, strict, replace)
+        given = frozenset(str(path.absolute()) for path in paths)
+        how = _How(data, context, known, given, strict, replace)
         names = _read_all(how, survey, plan, summary, workers, told, progress)
         if len(plan.parts) > 1:
-            told.add(find_twins(_sources(data, survey, context, names), survey))
+            segments = [data / context / name for name in names]
+            told.add(find_twins(_sources(data, survey, context, names), survey, segments))
         refresh_index(data, survey, context, lambda: segment_names(data, context))
     summary.refused, summary.nrefused = told.refused, told.nrefused
     if heard.own and not any(heard.own.endswith(why.partition("; ")[0]) for _, why in told.refused):
         summary.unheard.append(heard.own)
     summary.conflicts, summary.nconflicts = told.conflicts, told.nconflicts
+    summary.differing, summary.ndiffering = told.differing, told.ndiffering
     summary.seconds = time.monotonic() - begun
     return summary
 
@@ -217,6 +224,7 @@ class _How:
     data: Path
     context: str
     known: Known
+    given: frozenset[str]
     strict: bool
     replace: bool
 
@@ -227,6 +235,7 @@ class _How:
             self.context,
             part,
             self.known,
+            self.given,
             strict=self.strict,
             replace=self.replace,
             tell=tell,

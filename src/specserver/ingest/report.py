@@ -2,7 +2,8 @@
 
 A line is an object: ``path``, ``became`` (``refused``, ``conflict``, ``replaced``, ``already
 there``, ``passed over``, or ``stored`` where there is something to say of it), ``reason``, ``ids``
-(as text: they pass 2^53) and ``other``, the file that a conflict is with, or null.
+(as text: they pass 2^53), ``other``, the file that is stored or that a conflict is with, or null,
+and ``columns``, those whose values differ where the vectors are the same.
 """
 
 import json
@@ -30,6 +31,8 @@ class Note:
     reason: str
     ids: tuple[str, ...] = ()
     other: str | None = None
+    columns: tuple[str, ...] = ()
+    """Catalogue columns whose values differ from those that are kept, or that were stored."""
 
 
 class Report:
@@ -39,8 +42,10 @@ class Report:
         self._file = file
         self.refused: list[tuple[str, str]] = []
         self.conflicts: list[Note] = []
+        self.differing: list[Note] = []
         self.nrefused = 0
         self.nconflicts = 0
+        self.ndiffering = 0
 
     def add(self, notes: Iterable[Note]) -> None:
         """Take notes; each is in the file when this returns."""
@@ -55,6 +60,10 @@ class Report:
                 self.nconflicts += len(note.ids)
                 if len(self.conflicts) < KEPT:
                     self.conflicts.append(note)
+            elif note.became == "already there" and note.columns:
+                self.ndiffering += len(note.ids)
+                if len(self.differing) < KEPT:
+                    self.differing.append(note)
         if self._file is not None:
             self._file.flush()
 

@@ -1,6 +1,7 @@
 """What becomes of each spectrum of a part: stored, already there, replaced, or in conflict."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -12,10 +13,15 @@ from ..model.survey import RawSpectrum, Survey
 from ..store.zarr import Segment
 from .digest import Places, row_digest, stored_digest, vectors_digest
 from .known import NO_DIGEST, Known, Stored
-from .report import Became
+from .report import Became, Note
+from .rows import Difference, Rows, compare, row_of, stored_row
 
 _VALUES: Final = "other values are stored of this spectrum; --replace stores these in their place"
 _ROW: Final = "its catalogue values have changed since it was stored; --replace stores these"
+_STORE_THESE: Final = "--replace stores these"
+GIVE_ONE: Final = "both files are given; give only the one you mean"
+_VALUES_WERE: Final = "other values were stored"
+_ROW_WAS: Final = "other catalogue values were stored"
 _TWICE: Final = "the files of this ingest give other values of this spectrum; give only one of them"
 
 
@@ -30,6 +36,19 @@ class Verdict:
     """The file that it is stored from, or in conflict with."""
     foreign: bool = False
     """It is of a reduction that is not the release's."""
+    columns: tuple[str, ...] = ()
+    """Catalogue columns whose values differ, where the vectors are the same."""
+    shown: str = field(default="", compare=False)
+    """The first of them with both values."""
+
+    def note(self, path: str, ids: Sequence[str]) -> Note:
+        """Return a note of spectra of a file of which all this is so, but for what is shown."""
+        assert self.became
+        of = f"{ids[0]}: " if len(ids) > 1 else ""
+        shown = f" ({of}{self.shown})" * bool(self.shown)
+        return Note(
+            path, self.became, f"{self.reason}{shown}", tuple(ids), self.other, self.columns
+        )
 
 
 class Taken:
@@ -41,6 +60,7 @@ class Taken:
         survey: Survey,
         known: Known,
         reductions: tuple[str, ...],
+        given: frozenset[str],
         strict: bool,
         replace: bool,
     ) -> None:
@@ -48,9 +68,11 @@ class Taken:
         self.survey = survey
         self.known = known
         self.reductions = reductions
+        self.given = given
         self.strict = strict
         self.replace = replace
         self.places = Places(survey)
+        self.rows = Rows(survey)
         self.seen: dict[tuple[int, int | None], tuple[Digests, str]] = {}
 
     def judge(self, one: RawSpectrum, path: str) -> tuple[Verdict, Digests | None]:
@@ -65,15 +87,18 @@ class Taken:
         place = one.id, one.key
         if place in self.seen:
             taken, other = self.seen[place]
-            same = taken.vectors == digests.vectors and (other != path or taken.row == digests.row)
-            if same:
+            row_same = taken.row == digests.row
+            if taken.vectors != digests.vectors or not (row_same or other != path):
+                return Verdict("conflict", _TWICE, other), None
+            if row_same:
                 return Verdict("already there", "the same values", other), None
-            return Verdict("conflict", _TWICE, other), None
+            found = compare(self.survey, row_of(one), self.rows.of(place))
+            return kept_row(self.survey, found, path, other, GIVE_ONE), None
         stored = self.known.find(*place)
         if stored is None:
             self.seen[place] = digests, path
             return Verdict(None, foreign=foreign), digests
-        return self._against(stored, place, digests, path)
+        return self._against(stored, one, digests, path)
 
     def label(self, one: RawSpectrum) -> str:
         """Return what names a spectrum in a report: its identifier, and what tells it apart."""
@@ -82,7 +107,7 @@ class Taken:
         return f"{one.id}" if told is None else f"({one.id}, {told})"
 
     def _against(
-        self, stored: Stored, place: tuple[int, int | None], digests: Digests, path: str
+        self, stored: Stored, one: RawSpectrum, digests: Digests, path: str
     ) -> tuple[Verdict, Digests | None]:
         """Return what becomes of a spectrum of which there is one in the store."""
         segment = self.folder / stored.segment
@@ -90,16 +115,46 @@ class Taken:
         if held == NO_DIGEST:
             held = stored_digest(self.survey, _segment(segment), stored.row)
         other = _sources(segment)[stored.row]
-        # Another file may tell other things of the same values, as of where they were taken.
-        row_same = stored.row_digest in {NO_DIGEST, digests.row} or other != path
-        if held == digests.vectors and row_same:
-            return Verdict("already there", "the same values are stored", other), None
+        became: Became = "replaced" if self.replace else "conflict"
+        verdict = Verdict(became, _VALUES_WERE if self.replace else _VALUES, other)
+        if held == digests.vectors:
+            unheld = stored.row_digest == NO_DIGEST and other == path
+            if unheld or stored.row_digest == digests.row:
+                return Verdict("already there", "the same values are stored", other), None
+            found = compare(self.survey, row_of(one), stored_row(segment, stored.row))
+            if other != path:
+                # Archives deliver a spectrum in several places, whose rows may well differ.
+                if not self.replace or not found.anew:
+                    return kept_row(self.survey, found, path, other, _STORE_THESE), None
+                if self._is_given(other):
+                    return kept_row(self.survey, found, path, other, GIVE_ONE), None
+            reason = _ROW_WAS if self.replace else _ROW
+            verdict = Verdict(became, reason, other, columns=found.columns, shown=found.shown)
         if not self.replace:
-            reason = _ROW if held == digests.vectors else _VALUES
-            return Verdict("conflict", reason, other), None
+            return verdict, None
         anew = Digests(digests.vectors, digests.row, stored.version + 1)
-        self.seen[place] = anew, path
-        return Verdict("replaced", "other values were stored", other), anew
+        self.seen[one.id, one.key] = anew, path
+        return verdict, anew
+
+    def _is_given(self, path: str) -> bool:
+        """Tell whether a stored file is given to this ingest as well: neither has precedence."""
+        one = Path(path)
+        return any(str(above) in self.given for above in (one, *one.parents)) and one.exists()
+
+
+def kept_row(survey: Survey, found: Difference, path: str, other: str, advice: str) -> Verdict:
+    """Return that a spectrum is there already, of another file, and how the rows differ.
+
+    Files whose names say that they are of different things, as of a tile and of a pixel, have each
+    their own redshifts: there the difference is told, and is nothing to be counted.
+    """
+    keys = [survey.reader.identify(Path(one)) for one in (path, other)]
+    alike = len({key and key.group for key in keys}) == 1
+    columns = found.columns if alike else ()
+    reason = found.reason(
+        other, advice if alike else f"{advice}; their names say that they are of different things"
+    )
+    return Verdict("already there", reason, other, columns=columns, shown=found.shown)
 
 
 @lru_cache(maxsize=4)

@@ -1,6 +1,7 @@
 """Spectra that two processes of one ingest stored, as their files were in parts of their own."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,14 @@ import pyarrow as pa
 from ..model.survey import Survey
 from .known import NO_KEY
 from .report import Note
+from .rows import compare, stored_row
+from .taken import GIVE_ONE, kept_row
 
 _OTHER = "another file of this ingest gives other values of this spectrum; give only one of them"
 _SAME = "another file of this ingest gives the same values"
 
 
-def find_twins(table: pa.Table, survey: Survey) -> Iterator[Note]:
+def find_twins(table: pa.Table, survey: Survey, segments: Sequence[Path]) -> Iterator[Note]:
     """Yield a note for each spectrum that the segments of an ingest hold once more than once.
 
     The index shows the one that comes first, by segment and row; the note is about the other.
@@ -22,12 +25,15 @@ def find_twins(table: pa.Table, survey: Survey) -> Iterator[Note]:
     Parameters
     ----------
     table : rows of these segments, as `catalog.objects.read_sources` returns them
+    segments : their folders, by the numbers that the table has of them
     """
     identifier = survey.id_column.name
     ids = table.column(identifier).to_numpy()
     keys = _numbers(table, "_key", NO_KEY)
-    order = np.lexsort((_numbers(table, "_row", 0), _numbers(table, "_segment", 0), keys, ids))
+    rows, numbers = _numbers(table, "_row", 0), _numbers(table, "_segment", 0)
+    order = np.lexsort((rows, numbers, keys, ids))
     same = (ids[order][1:] == ids[order][:-1]) & (keys[order][1:] == keys[order][:-1])
+    row_digests = _numbers(table, "_row_digest", 0)
     digests, sources = _numbers(table, "_digest", 0), table.column("_source")
     first = 0
     for at in range(1, len(order)) if same.any() else ():
@@ -35,14 +41,17 @@ def find_twins(table: pa.Table, survey: Survey) -> Iterator[Note]:
             first = at
             continue
         kept, other = int(order[first]), int(order[at])
-        alike = digests[kept] == digests[other]
-        yield Note(
-            sources[other].as_py(),
-            "already there" if alike else "conflict",
-            _SAME if alike else _OTHER,
-            (str(ids[other]),),
-            sources[kept].as_py(),
-        )
+        path, by, named = sources[other].as_py(), sources[kept].as_py(), (str(ids[other]),)
+        if digests[kept] != digests[other]:
+            yield Note(path, "conflict", _OTHER, named, by)
+        elif row_digests[kept] == row_digests[other]:
+            yield Note(path, "already there", _SAME, named, by)
+        else:
+            given, first_row = (
+                stored_row(segments[numbers[one]], int(rows[one])) for one in (other, kept)
+            )
+            found = compare(survey, given, first_row)
+            yield kept_row(survey, found, path, by, GIVE_ONE).note(path, named)
 
 
 def _numbers(table: pa.Table, name: str, absent: int) -> Any:

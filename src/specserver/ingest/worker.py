@@ -21,7 +21,6 @@ from ..store.layout import OBJECTS, SegmentInfo, folder_size, new_segment
 from ..store.writer import SegmentArrays, write_arrays
 from ..surveys import find_release
 from ..surveys.generic import AnyFileReader
-from .digest import Places
 from .known import Known
 from .plan import beside_digest
 from .report import Note, refusal
@@ -58,6 +57,7 @@ def ingest_part(
     context: str,
     part: Sequence[FileKey],
     known: Known,
+    given: frozenset[str] = frozenset(),
     *,
     strict: bool,
     replace: bool = False,
@@ -68,13 +68,14 @@ def ingest_part(
     Parameters
     ----------
     known : spectra already stored
+    given : files and folders of the ingest
     replace : store spectra anew whose values are others than those stored
     tell : called with the number of files done since the last call
     """
     survey, release = find_release(context, data)
     result = PartResult()
-    taken = Taken(data / context, survey, known, release.reductions, strict, replace)
-    held = _Held(data, context, taken.places, result)
+    taken = Taken(data / context, survey, known, release.reductions, given, strict, replace)
+    held = _Held(data, context, taken, result)
     done = 0
     for key in part:
         done += 1
@@ -123,10 +124,7 @@ def choose(
                 result.remarks[remark.kind] += 1
             chosen.append((one, digests))
     for verdict, ids in grouped.items():
-        assert verdict.became
-        result.notes.append(
-            Note(source.path, verdict.became, verdict.reason, tuple(ids), verdict.other)
-        )
+        result.notes.append(verdict.note(source.path, ids))
     result.notes += [
         Note(source.path, "stored", remark.text, tuple(ids)) for remark, ids in remarked.items()
     ]
@@ -140,11 +138,12 @@ class _Held:
     of it that was lost would stay lost.
     """
 
-    def __init__(self, data: Path, context: str, places: Places, result: PartResult) -> None:
+    def __init__(self, data: Path, context: str, taken: Taken, result: PartResult) -> None:
         self.data = data
         self.context = context
-        self.survey = places.survey
-        self.places_of = places
+        self.survey = taken.survey
+        self.places_of = taken.places
+        self.rows = taken.rows
         self.result = result
         self.spectra: list[RawSpectrum] = []
         self.sources: list[Source] = []
@@ -159,6 +158,7 @@ class _Held:
         if None in places:
             places = [None] * len(places)
         self.spectra += spectra
+        self.rows.hold(spectra)
         self.places += places
         self.sources += [source] * len(spectra)
         if len(self.spectra) >= _SEGMENT_SPECTRA:
@@ -174,6 +174,7 @@ class _Held:
                 if members:
                     self._write(members, on_lattice=on_lattice)
         self.spectra, self.places, self.sources, self.digests = [], [], [], []
+        self.rows.let_go()
 
     def _write(self, members: Sequence[int], *, on_lattice: bool) -> None:
         """Write a segment, which is still to be committed."""
@@ -203,6 +204,7 @@ class _Held:
             made_by,
         )  # fmt: skip
         self.result.segments.append((str(path), info))
+        self.rows.write(path)
         self.result.stored += len(chosen)
 
 

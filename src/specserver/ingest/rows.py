@@ -1,0 +1,163 @@
+"""In what the catalogue values of one spectrum differ between two files that hold it.
+
+Archives deliver a spectrum in several places, lite and full. A value that only one file has is no
+difference.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import isfinite, isnan
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..model.survey import RawSpectrum, Survey
+
+_SHOWN: Final = 3
+"""Columns that a reason names."""
+_LONGEST: Final = 40
+"""Characters of a value that a reason shows."""
+Row = Mapping[str, Any]
+"""Catalogue values that are known, by column; of float32 as NumPy's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """In what the row of a file differs from the one that is kept."""
+
+    columns: tuple[str, ...]
+    """Columns of which both have a value, and not the same; the survey's own come first."""
+    shown: str
+    """The first of them with both values."""
+    besides: tuple[str, ...]
+    """Columns that only one has."""
+    anew: bool
+    """The file gives a value that is not kept."""
+
+    def reason(self, other: str, advice: str) -> str:
+        """Return what became of the row, where that of ``other`` is kept."""
+        if self.columns:
+            count = len(self.columns)
+            some = f"{count:,} catalogue values differ"
+            if count == 1:
+                some = "1 catalogue value differs"
+            return f"the vectors are the same, {some}; what {other} gives is kept; {advice}"
+        if self.besides:
+            more = len(self.besides) - _SHOWN
+            names = ", ".join(self.besides[:_SHOWN]) + f" and {more:,} more" * (more > 0)
+            return f"the same values are stored, besides those that only one file has: {names}"
+        return "the same values are stored"
+
+
+def compare(survey: Survey, given: Row, kept: Row) -> Difference:
+    """Return in what the row of a file differs from the one that is kept."""
+    core = [column.name for column in survey.columns]
+    names = [name for name in dict.fromkeys((*core, *given)) if name in given]
+    other = [name for name in names if name not in kept or not _alike(given[name], kept[name])]
+    columns = [name for name in other if name in kept]
+    besides = [name for name in other if name not in kept]
+    besides += [name for name in kept if name not in given]
+    values = [f"{name} {_text(kept[name])} → {_text(given[name])}" for name in columns[:_SHOWN]]
+    return Difference(
+        tuple(columns),
+        ", ".join(values) + ", …" * (len(columns) > _SHOWN),
+        tuple(besides),
+        anew=bool(other),
+    )
+
+
+def row_of(one: RawSpectrum) -> Row:
+    """Return the catalogue values of a spectrum that was read."""
+    row = {name: value for name, value in one.row.items() if value is not None}
+    for name, value in (("ra", one.ra_deg), ("dec", one.dec_deg)):
+        row.pop(name, None)
+        if isfinite(value):
+            row[name] = value
+    return row
+
+
+def stored_row(segment: Path, row: int) -> Row:
+    """Return the catalogue values of a spectrum in the folder of a segment."""
+    found = {}
+    for name, values, is_float32 in _columns(segment):
+        value = values[row].as_py()
+        if value is not None:
+            found[name] = np.float32(value) if is_float32 else value
+    return found
+
+
+class Rows:
+    """Rows of the spectra that a part has taken: in memory, or in a segment that it wrote."""
+
+    def __init__(self, survey: Survey) -> None:
+        self.survey = survey
+        self._held: dict[tuple[int, int | None], RawSpectrum] = {}
+        self._written: list[Path] = []
+        self._places: dict[tuple[int, int | None], tuple[Path, int]] = {}
+
+    def hold(self, spectra: Sequence[RawSpectrum]) -> None:
+        """Take note of spectra that stay in memory until they are let go."""
+        self._held.update(((one.id, one.key), one) for one in spectra)
+
+    def let_go(self) -> None:
+        """Forget the spectra in memory: their segments are written."""
+        self._held.clear()
+
+    def write(self, segment: Path) -> None:
+        """Take note of the folder of a segment that was written."""
+        self._written.append(segment)
+
+    def of(self, place: tuple[int, int | None]) -> Row:
+        """Return the row of a spectrum by its identifier and key."""
+        if place in self._held:
+            return row_of(self._held[place])
+        # Two files of one ingest seldom differ: until then nobody needs to know where rows are.
+        while self._written:
+            segment = self._written.pop()
+            table = pq.read_table(segment / "objects.parquet")
+            ids = table.column(self.survey.id_column.name).to_numpy()
+            keys = [None] * len(ids)
+            if "_key" in table.column_names:
+                keys = table.column("_key").to_pylist()
+            numbers = ids.astype(self.survey.id_column.dtype).tolist()
+            places = zip(numbers, keys, strict=True)
+            self._places.update((one, (segment, row)) for row, one in enumerate(places))
+        return stored_row(*self._places[place])
+
+
+@lru_cache(maxsize=32)
+def _columns(segment: Path) -> list[tuple[str, pa.Array, bool]]:
+    """Return name and values of the catalogue columns of a segment, and whether of float32."""
+    table = pq.read_table(segment / "objects.parquet").combine_chunks()
+    names = [name for name in table.column_names if not name.startswith("_")]
+    # A chunk of a column gives a value in a fifth of the time that the whole takes.
+    columns = [(name, table.column(name).chunk(0)) for name in names]
+    return [(name, values, pa.types.is_float32(values.type)) for name, values in columns]
+
+
+def _alike(given: Any, kept: Any) -> bool:
+    """Tell whether a value would be stored as the one that is kept."""
+    told, plain = _plain(given), _plain(kept)
+    if told == plain:
+        return True
+    if isinstance(told, str) or isinstance(plain, str):
+        return str(told) == str(plain)
+    if isinstance(kept, np.float32):
+        with np.errstate(over="ignore"):
+            told = np.float32(told).item()
+    return told == plain or all(isinstance(one, float) and isnan(one) for one in (told, plain))
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as one of Python's."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _text(value: Any) -> str:
+    """Return a value as a reason shows it."""
+    text = repr(str(value)) if isinstance(value, str) else str(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
