@@ -418,15 +418,20 @@ def test_limits_are_in_what_a_spectrum_is_taken_for(spec: SpecClient) -> None:
     assert cut.tobytes() == whole[(whole >= low) & (whole <= high)].tobytes()
 
 
-def test_composites_within_limits_are_part_of_the_whole(spec: SpecClient) -> None:
-    for frame in ("observed", "rest"):
-        how: dict[str, Any] = {"context": "own", "frame": frame, "norm": None, "method": "mean"}
-        whole = spec.stack([1, 2, 3, 4, 5], **how)
-        cut = spec.stack([1, 2, 3, 4, 5], wave=(6500, 6600), **how)
-        inside = np.isin(whole.wavelength, cut.wavelength)
-        assert inside.sum() == len(cut.wavelength) > 20
-        for name in ("flux", "ivar", "count"):
-            assert getattr(cut, name).tobytes() == getattr(whole, name)[inside].tobytes()
+@pytest.mark.parametrize("frame", ["observed", "rest"])
+@pytest.mark.parametrize("norm", [None, (6620, 6660)])
+@pytest.mark.parametrize("method", ["mean", "median", "ivar"])
+def test_composites_within_limits_are_part_of_the_whole(
+    spec: SpecClient, frame: Any, norm: Any, method: Any
+) -> None:
+    how: dict[str, Any] = {"context": "own", "frame": frame, "norm": norm, "method": method}
+    how["z"] = [0.01, 0.0, 0.002, 0.0, 0.03]
+    whole = spec.stack([1, 2, 3, 4, 5], **how)
+    cut = spec.stack([1, 2, 3, 4, 5], wave=(6500, 6600), **how)
+    inside = np.isin(whole.wavelength, cut.wavelength)
+    assert inside.sum() == len(cut.wavelength) > 20
+    for name in ("flux", "ivar", "count"):
+        assert getattr(cut, name).tobytes() == getattr(whole, name)[inside].tobytes()
 
 
 @pytest.mark.parametrize("limits", [(1, 1e300), (1e-300, 1e308)])
