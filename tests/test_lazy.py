@@ -21,6 +21,7 @@ from serving import Served
 from specserver.client.api import SpecClient
 from specserver.errors import BadParameter, NoCatalog, StoreError, UnknownContext, UnknownField
 from specserver.ingest import run_ingest
+from specserver.ingest.declare import Wishes, declare
 from specserver.lazy import DataFolder
 from specserver.model.region import cone
 from specserver.service import QueryRequest, SpectroscopicService
@@ -368,6 +369,28 @@ def test_spectra_off_the_lattice_bring_their_axes(mixed: tuple[Path, list[Path]]
         wave = 10.0 ** table["loglam"].astype(np.float64)
         assert np.allclose(one.wavelength[:count], wave, rtol=1e-12)
         assert np.isnan(one.wavelength[count:]).all()
+
+
+def test_spectra_of_ones_own_files_bring_their_wavelengths_and_masks(tmp_path: Path) -> None:
+    waves = [np.linspace(4000.3, 7000.1, 50), np.linspace(5000.7, 9000.2, 40)]
+    for number, wave in enumerate(waves):
+        marks = np.arange(len(wave)) == 7 + number
+        columns = [
+            fits.Column("wave", "D", "Angstrom", array=wave),
+            fits.Column("flux", "D", "Jy", array=wave / 1000),
+            fits.Column("dq", "I", array=marks.astype(np.int16)),
+        ]
+        fits.BinTableHDU.from_columns(columns).writeto(tmp_path / f"a{number}.fits")
+    data, files = tmp_path / "data", sorted(tmp_path.glob("*.fits"))
+    declare(data, "mine", files, Wishes())
+    run_ingest(data, "mine", files, workers=1)
+    dataset = specserver.open(data).to_xarray("mine", off_lattice=True)
+    assert dataset.sizes["spectrum"] == 2
+    for name, rows in dataset.transpose("spectrum", "pixel").to_dataframe().groupby("name"):
+        wave = waves[int(name[1])]
+        assert same(rows.wavelength.to_numpy()[: len(wave)], wave)
+        assert same(rows.flux.to_numpy()[: len(wave)], wave / 1000)
+        assert np.flatnonzero(rows["mask"].to_numpy()).tolist() == [7 + int(name[1])]
 
 
 # --- the package and its page ------------------------------------------------------------------

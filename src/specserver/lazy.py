@@ -234,6 +234,8 @@ def _dataset(
     if off_lattice:
         own = _own_wave(survey, arrays[survey.grid.axis].data)
         coords["wavelength"] = xr.Variable(("spectrum", "pixel"), own, about)
+        # Of a survey whose axis is the wavelength, it is the coordinate alone.
+        arrays.pop("wavelength", None)
     else:
         wave = survey.grid.wave(window.first, window.count)
         coords["wavelength"] = xr.Variable("pixel", wave, about)
