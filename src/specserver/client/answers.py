@@ -41,9 +41,7 @@ def to_result(columns: "Columns", fields: Sequence[str]) -> Any:
         return to_tuples(columns)
     if len(columns.values) == 1:
         return next(iter(columns.values.values()))
-    from astropy.table import Table
-
-    table = Table(dict(columns.values), units=dict(columns.units), copy=False)
+    table = columns.table()
     if columns.shared in table.colnames:
         table[columns.shared].meta[SHARED] = True
     return table

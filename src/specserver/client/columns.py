@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,9 @@ import pyarrow as pa
 from pyarrow import ipc
 
 from ..errors import StoreError
+
+if TYPE_CHECKING:
+    from astropy.table import Table
 
 
 class Readable(Protocol):
@@ -33,6 +36,14 @@ class Columns:
     that are not primary, though another spectrum of their identifier is."""
     shared: str = ""
     """Column of identifiers that by themselves do not all name their rows."""
+
+    def table(self) -> "Table":
+        """Return an astropy Table; units that astropy does not know are kept as they are stated."""
+        from astropy.table import Table
+        from astropy.units import Unit
+
+        units = {name: Unit(text, parse_strict="silent") for name, text in self.units.items()}
+        return Table(dict(self.values), units=units, copy=False)
 
 
 def read_columns(source: Readable) -> Columns:

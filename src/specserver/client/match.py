@@ -100,9 +100,7 @@ class Matching(Connection):
         columns = self._match((ra, dec), asked, timeout, token, debug=debug, verbose=verbose)
         if target is not None:
             return self._keep_table(columns, target, token)
-        from astropy.table import Table
-
-        return Table(dict(columns.values), units=dict(columns.units), copy=False)
+        return columns.table()
 
     def write_table(
         self, table: Any, out: str | os.PathLike[str], *, token: str | None = None

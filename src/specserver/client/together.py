@@ -222,6 +222,16 @@ def _are_best(body: Mapping[str, Any]) -> bool:
     return bool(body["primary"]) and not body["catalog"]
 
 
+def _different(units: Sequence[str]) -> list[str]:
+    """Return the units among some that mean different things, in the spelling met first."""
+    met = list(dict.fromkeys(units))
+    if len(met) < 2:
+        return met
+    from astropy.units import Unit
+
+    return list({Unit(one, parse_strict="silent"): one for one in reversed(met)}.values())
+
+
 def _besides(names: Sequence[str]) -> list[str]:
     """Return the columns to show besides context and id; empty for these alone, or for tuples."""
     if TUPLE in names and len(names) > 1:
@@ -290,7 +300,7 @@ def join_columns(
     for field in fields:
         name = field.lower()
         values[field] = join_values([one.values[name] for one in parts])
-        stated = {one.units[name] for one in parts if name in one.units}
+        stated = _different([one.units[name] for one in parts if name in one.units])
         if len(stated) > 1:
             allowed = (
                 f"its units differ ({', '.join(sorted(stated))}): ask for it context by context"

@@ -13,7 +13,7 @@ from ..catalog.nearby import MAX_RADIUS_DEG, Matches, find_nearby
 from ..errors import BadParameter
 from ..model.sphere import is_position
 from .archive import Archive, QueryTable
-from .query import telling, wanted_fields
+from .query import field_of, telling, wanted_fields
 
 ROW: Final = "row"
 """Column of the answer: index of the position, from 0."""
@@ -139,7 +139,7 @@ def _table(asked: QueryTable, names: dict[str, str], found: Matches, npos: int |
         (pa.field(identifier, taken.schema.field(first).type), taken.column(first)),
         (pa.field(SEPARATION, pa.float64(), metadata={"unit": "arcsec"}), separation),
     ]
-    columns += [(pa.field(name, taken.schema.field(one).type), taken.column(one))
+    columns += [(field_of(asked, name, taken.schema.field(one)), taken.column(one))
                 for name, one in others]  # fmt: skip
     schema = pa.schema([field for field, _ in columns])
     return pa.table([values for _, values in columns], schema=schema)

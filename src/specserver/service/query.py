@@ -23,6 +23,7 @@ it, how many of the rows are not primary where spectra can share an identifier."
 _FEW_ROWS = 100
 """Answers of so few rows are searched once more for rows that are not primary: they seem to lack
 some. Of larger ones that is counted only where it takes no scan."""
+_POSITION = frozenset({"ra", "dec"})
 TELLING = "@telling"
 """Field name that stands for `telling`."""
 
@@ -84,12 +85,26 @@ def run_query(
         max_rows=max_rows,
     )
     columns = [table.column(column) for column in named.values()]
-    answer = pa.table(columns, names=list(named))
+    schema = pa.schema(
+        field_of(asked, name, table.schema.field(column)) for name, column in named.items()
+    )
+    answer = pa.table(columns, schema=schema)
     if request.count_others and asked.primary:
         others = _count_others(catalog, condition, rows, answer.num_rows, deadline)
     else:
         others = _count_second(asked, table.column(marking)) if marking else 0
     return answer.replace_schema_metadata({OTHERS: str(others)}) if others else answer
+
+
+def field_of(asked: QueryTable, name: str, column: pa.Field) -> pa.Field:
+    """Return the field of an answer that a column of a catalogue is, with its unit if known."""
+    # Whatever a table states of its own position, these are filled in degrees.
+    if column.name in _POSITION:
+        unit = "deg"
+    else:
+        known = asked.survey.columns
+        unit = next((one.unit for one in known if one.name == column.name), "")
+    return pa.field(name, column.type, metadata={"unit": unit} if unit else None)
 
 
 def _marking(asked: QueryTable) -> str:
