@@ -404,6 +404,19 @@ def test_exposures_without_their_number_are_refused(mock: Path, tmp_path: Path) 
         read(path)
 
 
+def test_scores_of_an_exposure_are_its_own(mock: Path) -> None:
+    """The redshift file beside has columns of the same names, of all exposures of a target."""
+    for path in sorted(mock.rglob("spectra-main-*.fits"))[:2]:
+        spectra = read(path)
+        with fits.open(path) as hdus:
+            scores = hdus["SCORES"].data
+            names = [name for name in scores.names if name.startswith("TSNR2_")]
+            assert names
+            for name in names:
+                assert [one.row[name.lower()] for one in spectra] == scores[name].tolist(), name
+        assert all("z" in one.row for one in spectra)
+
+
 def test_wavelengths_are_called_barycentric() -> None:
     for survey in (DESI, DESI_EXPOSURES):
         (wave,) = [one.meaning for one in survey.record if one.name == "wavelength"]

@@ -143,7 +143,9 @@ class DesiReader:
             columns |= _coadds(columns)
         else:
             del columns["coadd"]
-        columns |= _redshifts(path, columns["targetid"])
+        found = _redshifts(path, columns["targetid"])
+        # The redshift file is of the coadd: of an exposure, its own file knows better.
+        columns = columns | found if self.kind == "coadd" else {**found, **columns}
         if self.kind == "spectra" and "expid" not in columns:
             raise BadFile("FIBERMAP has no column EXPID: which exposures are these?")
         axis = _GRID.axis_values(_WINDOW.first, _WINDOW.count)
