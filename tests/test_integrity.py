@@ -269,6 +269,22 @@ def test_verify_prints_each_fault_once(sound: flips.Folder, data: Path) -> None:
     assert "2 faults" in told
 
 
+def test_catalogue_rows_whose_columns_have_no_names_any_more(data: Path, mock_survey: Path) -> None:
+    """pyarrow raises an error of text there, which is none of its own."""
+    rows = one(data, "sdss_dr17/seg-*/objects.parquet")
+    content = rows.read_bytes()
+    rows.write_bytes(content.replace(b"survey", b"sur\xf3ey"))
+    assert rows.read_bytes() != content
+    faults = [fault for found in verify(data) for fault in found.faults]
+    assert len(faults) == 1, faults
+    assert "objects.parquet" in faults[0]
+    done = run("ingest", "sdss_dr17", mock_survey, "--data", data, code=1)
+    told = (done.stdout + done.stderr).replace("\n", "")
+    assert "objects.parquet" in told
+    assert "restore the file" in told
+    assert "Traceback" not in told
+
+
 def test_a_damaged_tree_file_is_refused_or_found(sound: flips.Folder, data: Path) -> None:
     tree = data.parent / "tree"
     shutil.copytree(sound.tree, tree)

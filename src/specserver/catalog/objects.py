@@ -34,6 +34,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..damage import damaged
 from ..model.medium import MEDIUM_COLUMN
 from ..model.survey import RawSpectrum, Survey
 from .healpix import pixel
@@ -159,6 +160,11 @@ def read_sources(paths: Mapping[str, Path], id_column: str) -> pa.Table:
     """Return id, key, source, digest and medium of spectra, and ``_segment``, the segment's number.
 
     Columns that a segment does not have are null, or left out where none has them.
+
+    Raises
+    ------
+    DamagedFile
+        One of them cannot be read.
     """
     names = (
         id_column, "_source", "_size", "_mtime_ns", "_key", "_row", "_digest", "_row_digest",
@@ -169,8 +175,12 @@ def read_sources(paths: Mapping[str, Path], id_column: str) -> pa.Table:
     for name in texts:
         tables[0] = tables[0].append_column(name, pa.array([], pa.string()))
     for number, path in enumerate(paths.values()):
-        file = pq.ParquetFile(path)
-        read = file.read([name for name in names if name in file.schema_arrow.names])
+        try:
+            file = pq.ParquetFile(path)
+            read = file.read([name for name in names if name in file.schema_arrow.names])
+        # pyarrow reads names of columns as UTF-8 and takes nothing else for one.
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise damaged(path, f"cannot be read: restore the file ({error})") from error
         numbers = pa.array(np.full(read.num_rows, number, np.int64))
         tables.append(read.append_column("_segment", numbers))
     # The identifier may be unsigned; without any segment its type is of no matter.

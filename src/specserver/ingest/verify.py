@@ -132,14 +132,19 @@ def _replaced(folder: Path, survey: Survey, names: Sequence[str]) -> Counter[str
     tables, numbers = [], []
     for number, name in enumerate(names):
         # What cannot be read is found with its segment.
-        with suppress(OSError, pa.ArrowException):
+        with suppress(OSError, SpecServerError):
+            check_listed(folder / name / MARKER, [OBJECTS])
             one = read_sources({name: folder / name / OBJECTS}, survey.id_column.name)
             tables.append(one)
             numbers.append(np.full(one.num_rows, number))
     if not tables:
         return Counter()
-    table = pa.concat_tables(tables, promote_options="default")
-    _, kept = Known.of(table, survey.id_column.name, survey.id_column.dtype, tuple(names))
+    try:
+        table = pa.concat_tables(tables, promote_options="default")
+        _, kept = Known.of(table, survey.id_column.name, survey.id_column.dtype, tuple(names))
+    except (ValueError, TypeError, KeyError, pa.ArrowException):
+        # Columns of a damaged file that states no digest; told with its segment, too.
+        return Counter()
     lost = np.ones(table.num_rows, bool)
     lost[kept] = False
     counts = np.bincount(np.concatenate(numbers)[lost], minlength=len(names))
