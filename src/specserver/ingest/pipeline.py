@@ -22,7 +22,7 @@ from ..errors import IngestError
 from ..files import DISK_ERRORS, locked
 from ..model.survey import FileKey, Survey
 from ..processes import end_with_parent
-from ..store.layout import commit_segment, remove_uncommitted, segment_names
+from ..store.layout import OBJECTS, commit_segment, remove_uncommitted, segment_names
 from ..surveys import find_release
 from .known import Known
 from .leftover import LOCK, no_empty_folder
@@ -60,11 +60,11 @@ class IngestSummary:
     """Path and reason of files that could not be used: the first thousand."""
     nrefused: int = 0
     conflicts: list[Note] = field(default_factory=list)
-    """Spectra of which other values are stored or given: the first thousand files of them."""
+    """Conflicts: spectra whose stored values differ from those of a file; the first thousand."""
     nconflicts: int = 0
     """All such spectra."""
     differing: list[Note] = field(default_factory=list)
-    """Spectra stored with other catalogue values than a file gives: the first thousand files."""
+    """Spectra whose stored catalogue values differ from those of a file; the first thousand."""
     ndiffering: int = 0
     """All such spectra."""
     report: Path | None = None
@@ -213,7 +213,7 @@ def _stored(
 
 def _sources(data: Path, survey: Survey, context: str, names: Sequence[str]) -> pa.Table:
     """Return where the spectra of some segments come from, and their digests."""
-    paths = {name: data / context / name / "objects.parquet" for name in names}
+    paths = {name: data / context / name / OBJECTS for name in names}
     return read_sources(paths, survey.id_column.name)
 
 

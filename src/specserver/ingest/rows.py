@@ -1,4 +1,4 @@
-"""In what the catalogue values of one spectrum differ between two files that hold it.
+"""How the catalogue values of one spectrum differ between two files that hold it.
 
 Archives deliver a spectrum in several places, lite and full. A value that only one file has is no
 difference.
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..model.survey import RawSpectrum, Survey
+from ..store.layout import OBJECTS
 
 _SHOWN: Final = 3
 """Columns that a reason names."""
@@ -27,7 +28,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """In what the row of a file differs from the one that is kept."""
+    """How the row of a file differs from the row that is kept."""
 
     columns: tuple[str, ...]
     """Columns of which both have a value, and not the same; the survey's own come first."""
@@ -54,7 +55,7 @@ class Difference:
 
 
 def compare(survey: Survey, given: Row, kept: Row) -> Difference:
-    """Return in what the row of a file differs from the one that is kept."""
+    """Return how the row of a file differs from the row that is kept."""
     core = [column.name for column in survey.columns]
     names = [name for name in dict.fromkeys((*core, *given)) if name in given]
     other = [name for name in names if name not in kept or not _alike(given[name], kept[name])]
@@ -118,7 +119,7 @@ class Rows:
         # Two files of one ingest seldom differ: until then nobody needs to know where rows are.
         while self._written:
             segment = self._written.pop()
-            table = pq.read_table(segment / "objects.parquet")
+            table = pq.read_table(segment / OBJECTS)
             ids = table.column(self.survey.id_column.name).to_numpy()
             keys = [None] * len(ids)
             if "_key" in table.column_names:
@@ -132,7 +133,7 @@ class Rows:
 @lru_cache(maxsize=32)
 def _columns(segment: Path) -> list[tuple[str, pa.Array, bool]]:
     """Return name and values of the catalogue columns of a segment, and whether of float32."""
-    table = pq.read_table(segment / "objects.parquet").combine_chunks()
+    table = pq.read_table(segment / OBJECTS).combine_chunks()
     names = [name for name in table.column_names if not name.startswith("_")]
     # A chunk of a column gives a value in a fifth of the time that the whole takes.
     columns = [(name, table.column(name).chunk(0)) for name in names]

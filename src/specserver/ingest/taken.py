@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from ..catalog.objects import Digests
 from ..model.survey import RawSpectrum, Survey
+from ..store.layout import OBJECTS
 from ..store.zarr import Segment
 from .digest import Places, row_digest, stored_digest, vectors_digest
 from .known import NO_DIGEST, Known, Stored
@@ -166,6 +167,6 @@ def _segment(path: Path) -> Segment:
 @lru_cache(maxsize=4)
 def _sources(path: Path) -> dict[int, str]:
     """Return the files of the spectra of a segment by their rows."""
-    table = pq.read_table(path / "objects.parquet", columns=["_row", "_source"])
+    table = pq.read_table(path / OBJECTS, columns=["_row", "_source"])
     rows, sources = (table.column(name).to_pylist() for name in ("_row", "_source"))
     return dict(zip(rows, sources, strict=True))

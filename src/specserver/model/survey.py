@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -144,6 +144,14 @@ class Reader(Protocol):
 
         All of them lie on the lattice of the survey, or none does.
         """
+
+
+@runtime_checkable
+class BytesReader(Reader, Protocol):
+    """A reader that also takes the bytes of a file, so that an ingest reads each file once."""
+
+    def read_from_bytes(self, path: Path, data: bytes) -> list[RawSpectrum]:
+        """Do what `read` does, with the bytes of the whole file, decompressed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,23 +1,18 @@
 """Spectra of a survey's file, held against what every survey needs: a whole file, a rising axis."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import BadFile
-from ..model.survey import RawSpectrum, Reader
+from ..model.survey import BytesReader, RawSpectrum, Reader
 from .wholefits import require_whole, whole_bytes
 
 
 def file_bytes(reader: Reader, path: Path) -> bytes | None:
-    """Return the bytes of a file where its reader takes them in one piece, else None.
-
-    Such a reader has a method ``read_from_bytes``, which does what ``read`` does, given the path
-    and the bytes of a whole file, unpacked where it is packed.
-    """
-    return path.read_bytes() if hasattr(reader, "read_from_bytes") else None
+    """Return the bytes of a file if its reader takes bytes, else None."""
+    return path.read_bytes() if isinstance(reader, BytesReader) else None
 
 
 def read_spectra(reader: Reader, path: Path, data: bytes | None = None) -> list[RawSpectrum]:
@@ -34,13 +29,12 @@ def read_spectra(reader: Reader, path: Path, data: bytes | None = None) -> list[
     OSError
         The file cannot be read.
     """
-    data = file_bytes(reader, path) if data is None else data
-    if data is None:
+    if isinstance(reader, BytesReader):
+        content = path.read_bytes() if data is None else data
+        found = reader.read_from_bytes(path, whole_bytes(content))
+    else:
         require_whole(path)
         found = reader.read(path)
-    else:
-        read: Callable[[Path, bytes], list[RawSpectrum]] = reader.read_from_bytes  # type: ignore[attr-defined]  # `file_bytes` saw it
-        found = read(path, whole_bytes(data))
     spectra: list[RawSpectrum] = []
     checked = None
     for one in found:
