@@ -144,7 +144,7 @@ def needed(wanted: Wanted, heads: Sequence[StreamHead]) -> Wanted:
         vectors = list(dict.fromkeys([*vectors, *(one for one in VECTORS if one in known)]))
     if limits is not None:
         limits = limits_beyond(limits, *(head.grid for head in heads))
-    # The limits are in vacuum now, and wavelengths become what is wanted when all have come.
+    # The limits are in vacuum from here on; wavelengths are converted when all spectra have come.
     return replace(wanted, vectors=vectors, cutout_aa=limits, medium=None, cut_own=limits is None)
 
 

@@ -33,7 +33,7 @@ class RowForm:
     """Names of the columns after the identifier, the parts of the tuple first; empty: all columns
     are parts of a tuple."""
     nparts: int = 0
-    """How many of them make the whole tuple; 0 where a part has no column."""
+    """Number of these columns that are parts of the tuple; 0 if a part has no column."""
 
     def named(self, cells: Sequence[Any]) -> Any:
         """Return what a row names: an identifier, or a tuple as `parse_id_tuple` reads it."""

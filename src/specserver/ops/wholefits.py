@@ -141,11 +141,12 @@ def _require_hdus(stream: IO[bytes], length: int | None) -> None:
 
 
 def _header(stream: IO[bytes], first: bytes, *, goes_back: bool) -> list[bytes] | None:
-    """Return the pieces of a header whose first block was read; None: the stream ends inside it.
+    """Return the bytes of a header in pieces, or None if the stream ends inside the header.
 
     Parameters
     ----------
-    goes_back : the stream does so at no cost, so that more than a block may be read at a time
+    first : its first block, which is read already
+    goes_back : the stream can seek backwards at no cost, so that several blocks are read at a time
     """
     pieces, size = [first], BLOCK
     while (card := find_end(pieces[-1], 0, size)) < 0:

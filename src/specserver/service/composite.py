@@ -276,7 +276,7 @@ class Stacking:
         return Spool(left, end, PixelRange(first, stop), self._placing.dtype, limits)
 
     def _nothing(self) -> BadParameter:
-        """Return the error that says why no spectrum counts, and what to ask instead."""
+        """Return the error for a request that no spectrum fits; it says why, and what to ask."""
         counts = {reason: sum(map(len, runs)) for reason, runs in self._left_out.items()}
         asked = self._asked
         what, given, fix = {

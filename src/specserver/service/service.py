@@ -274,9 +274,9 @@ class SpectroscopicService:
         *,
         cut_own: bool = True,
     ) -> Iterator[CellBatch]:
-        """Yield batches of encoded spectra, with catalogue columns when asked.
+        """Yield batches of encoded spectra, with the catalogue columns that are asked for.
 
-        Without ``cut_own`` spectra off the lattice come whole.
+        If ``cut_own`` is False, spectra off the lattice are not cut.
         """
         wanted = self.vectors(selection, vectors)
         return self._wanted(read_cells(selection, wanted, cutout, columns, cut_own=cut_own))

@@ -71,7 +71,7 @@ class SpectrumStore(Protocol):
     def unreadable(
         self, vectors: Sequence[str], rows: npt.NDArray[np.integer]
     ) -> npt.NDArray[np.bool_]:
-        """Return which rows are damaged in one of some vectors, 1D[n]; all of them are read."""
+        """Read rows of some vectors; return which rows are damaged in any of them, 1D[n] bool."""
 
     def request_cells(
         self, vectors: Sequence[str], rows: npt.NDArray[np.integer]

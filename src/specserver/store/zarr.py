@@ -178,7 +178,7 @@ class Segment:
     def unreadable(
         self, vectors: Sequence[str], rows: npt.NDArray[np.integer]
     ) -> npt.NDArray[np.bool_]:
-        """Return which rows are damaged in one of some vectors, 1D[n]; all of them are read."""
+        """Read rows of some vectors; return which rows are damaged in any of them, 1D[n] bool."""
         shared = [self._like[name]["like"] for name in vectors if name in self._like]
         wanted, bad = by_shard(rows), np.zeros(len(rows), np.bool_)
         for name in {*vectors, *shared}.intersection(self.vectors):

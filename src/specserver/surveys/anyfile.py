@@ -52,7 +52,7 @@ class ReadSpectrum:
     """1D[npix] float64, ``unit**-2``: as the file states it; made of its errors or variances it is
     0 where there is no information. None: the file states no uncertainty."""
     mask: npt.NDArray[np.uint32]
-    """1D[npix] uint32; 1: masked by the file, or flux is no number, or ivar none from 0 up."""
+    """1D[npix] uint32; 1: the file masks it, or flux or ivar is not finite, or ivar is negative."""
     unit: str
     """Unit of flux as astropy reads it, or as the file has it; empty where there is none."""
     medium: Medium

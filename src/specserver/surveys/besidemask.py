@@ -82,7 +82,7 @@ def _lost(name: str) -> str:
 
 
 def _masks(path: Path, form: str) -> Iterator[_Beside]:
-    """Yield the masks of a FITS file; of another file there are none."""
+    """Yield the masks of a FITS file; yield nothing for a file of another format."""
     from astropy.io import fits  # noqa: PLC0415  # slow to import, and only this needs it
 
     try:

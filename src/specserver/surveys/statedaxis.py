@@ -28,7 +28,7 @@ _OTHER: Final = re.compile(
 """Types of axes that count no wavelengths, nor what can be made wavelengths of."""
 _QUANTITIES: Final = (("FREQ", "Hz"), ("ENER", "J"), ("WAVEN", "1/m"), ("WAVN", "1/m"))
 _PLAUSIBLE_AA: Final = (100.0, 1e8)
-"""Wavelengths that are believed where a header gives no unit, or writes WAVE-LOG."""
+"""Range of plausible wavelengths, Å; checked if a header gives no unit, or has WAVE-LOG."""
 Numbers = npt.NDArray[np.float64]
 
 
