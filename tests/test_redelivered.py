@@ -10,6 +10,7 @@ import pytest
 from astropy.io import fits
 
 from commands import command
+from exposures import exposures_in_two_files
 from specserver.ingest import run_ingest
 from specserver.ingest.verify import verify
 from specserver.model.survey import RawSpectrum
@@ -150,13 +151,9 @@ def test_two_files_of_one_ingest_with_other_catalogue_values_are_told(
 @pytest.mark.parametrize("workers", [1, 2])
 def test_files_of_different_things_may_differ_and_it_is_told(tmp_path: Path, workers: int) -> None:
     """An exposure stands in the file of its pixel and in that of its tile, each with redshifts."""
-    folder, data, report = tmp_path / "desi", tmp_path / "data", tmp_path / "report.jsonl"
-    simulate_desi(folder, 1, seed=3, per_file=4, exposures=True)
-    first = min(folder.rglob("spectra-*.fits"))
-    copy = first.with_name("spectra-main-dark-99999.fits")
-    shutil.copy(first, copy)
+    data, report = tmp_path / "data", tmp_path / "report.jsonl"
+    first, copy = exposures_in_two_files(tmp_path / "desi", 1, per_file=4)
     with fits.open(copy, mode="update") as units:
-        units[0].header["PROGRAM"], units[0].header["HPXPIXEL"] = "dark", 99999
         units["FIBERMAP"].data["EXPTIME"] = 7.0
     context, files = "desi_edr_exposures", [first, copy]
     run = run_ingest(data, context, files, workers=workers, report=report)

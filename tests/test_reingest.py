@@ -15,6 +15,7 @@ from astropy.table import Table
 from typer.testing import CliRunner
 
 from conftest import without_digests
+from exposures import exposures_in_two_files
 from serving import serve
 from specserver.cli.main import app
 from specserver.client.api import SpecClient
@@ -148,12 +149,8 @@ def test_other_values_twice_in_one_ingest_are_a_conflict(files: Path, tmp_path: 
 def test_an_exposure_in_two_files_that_two_processes_read(tmp_path: Path) -> None:
     """An exposure stands in the file of its pixel and in that of its tile, of different names."""
     folder = tmp_path / "desi"
-    simulate_desi(folder, 12, seed=3, per_file=6, exposures=True)
-    first = min(folder.rglob("spectra-*.fits"))
-    copy = first.with_name("spectra-main-dark-99999.fits")
-    shutil.copy(first, copy)
-    with fits.open(copy, mode="update") as units:
-        units[0].header["PROGRAM"], units[0].header["HPXPIXEL"] = "dark", 99999
+    first, copy = exposures_in_two_files(folder, 12, per_file=6)
+    with fits.open(copy) as units:
         count = len(units["FIBERMAP"].data)
     for how in ("already there", "conflict"):
         if how == "conflict":
