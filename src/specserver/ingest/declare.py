@@ -1,7 +1,6 @@
 """The declaration of a data folder's own survey, before its files are ingested."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -11,7 +10,7 @@ import pyarrow.parquet as pq
 
 from ..catalog.tablefile import read_table
 from ..errors import BadFile, BadParameter, IngestError, UnknownContext
-from ..files import EVERYONE_READS, locked, replace_file
+from ..files import EVERYONE_READS, replace_file
 from ..model.medium import AIR, VACUUM
 from ..ops.wholefits import require_whole
 from ..store.layout import segment_names
@@ -26,7 +25,7 @@ from ..surveys.generic import (
 )
 from ..surveys.statedunit import units_of_flux
 from ..surveys.targets import FILE, normal_table, table_name
-from .leftover import LOCK, no_empty_folder
+from .leftover import sole_writer
 from .report import Note, open_report, refusal
 from .unheard import Heard, heard
 
@@ -91,7 +90,7 @@ def declare(
     if wishes.medium not in {"", AIR, VACUUM}:
         raise BadParameter("medium", wishes.medium, "air or vacuum")
     folder = data / context
-    with no_empty_folder(data, context), _alone(folder) as mine:
+    with sole_writer(data, context) as mine:
         if not mine:
             raise IngestError(f"an ingest into {context} is at work; wait for its end")
         present = read_declaration(data, context)
@@ -112,20 +111,12 @@ def declare(
                 rows_changed=_rows_changed(folder, present, declared),
             )
         if files and (own := own_command(files[0])):
-            told = replace(told, own=f"{files[0].name}: {own}")
+            told = replace(told, own=own, example=files[0].name)
         write_declaration(data, declared)
         for old in folder.glob("targets-*.parquet"):
             if old.name != declared.table:
                 old.unlink()
         return told
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[bool]:
-    """Make a folder and hold its lock; False: an ingest has it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / LOCK, wait=False) as mine:
-        yield mine
 
 
 def is_declared(data: Path, context: str) -> bool:

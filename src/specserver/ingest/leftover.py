@@ -1,4 +1,4 @@
-"""The folder of a context into which nothing came: it is not left behind."""
+"""The lock of an ingest, and the folder of a context: it is removed if nothing was written."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -7,17 +7,22 @@ from typing import Final
 
 from ..files import locked
 
-LOCK: Final = "ingest.lock"
+_LOCK: Final = "ingest.lock"
 _INDEX: Final = "index"
 _INDEX_LOCK: Final = "lock"
 
 
 @contextmanager
-def no_empty_folder(data: Path, context: str) -> Iterator[None]:
-    """Remove the folder of a context at the end if it was made meanwhile and nothing is in it."""
+def sole_writer(data: Path, context: str) -> Iterator[bool]:
+    """Make the folder of a context and hold its lock; yield False if another ingest holds it.
+
+    If the folder was made here and holds nothing at the end, it is removed.
+    """
     made = [one for one in (data / context, data) if not one.exists()]
     try:
-        yield
+        (data / context).mkdir(parents=True, exist_ok=True)
+        with locked(data / context / _LOCK, wait=False) as mine:
+            yield mine
     finally:
         if data / context in made:
             with suppress(OSError):
@@ -29,13 +34,13 @@ def no_empty_folder(data: Path, context: str) -> Iterator[None]:
 def _remove_empty(folder: Path) -> None:
     """Remove a folder that holds nothing but locks, unless an ingest is at work there."""
     index = folder / _INDEX
-    with locked(folder / LOCK, wait=False) as mine:
-        if not mine or _names(folder) - {LOCK, _INDEX} or _names(index) - {_INDEX_LOCK}:
+    with locked(folder / _LOCK, wait=False) as mine:
+        if not mine or _names(folder) - {_LOCK, _INDEX} or _names(index) - {_INDEX_LOCK}:
             return
         (index / _INDEX_LOCK).unlink(missing_ok=True)
         if index.exists():
             index.rmdir()
-        (folder / LOCK).unlink()
+        (folder / _LOCK).unlink()
         folder.rmdir()
 
 

@@ -19,13 +19,13 @@ import pyarrow as pa
 from ..catalog.index import refresh_index
 from ..catalog.objects import read_sources
 from ..errors import IngestError
-from ..files import DISK_ERRORS, locked
+from ..files import DISK_ERRORS
 from ..model.survey import FileKey, Survey
 from ..processes import end_with_parent
 from ..store.layout import OBJECTS, commit_segment, remove_uncommitted, segment_names
 from ..surveys import find_release
 from .known import Known
-from .leftover import LOCK, no_empty_folder
+from .leftover import sole_writer
 from .plan import Plan, make_plan
 from .report import Note, Report, open_report
 from .twins import find_twins
@@ -137,11 +137,7 @@ def run_ingest(
     if gone := [str(path) for path in paths if not path.exists()]:
         raise IngestError(f"no such file or folder: {', '.join(gone)}")
     summary = IngestSummary(context, report=report)
-    with (
-        no_empty_folder(data, context),
-        _sole_ingest(data, context),
-        open_report(report) as told,
-    ):
+    with _sole_ingest(data, context), open_report(report) as told:
         summary.removed = remove_uncommitted(data, context)
         known_files, known, other = _stored(data, survey, context)
         if replace:
@@ -160,8 +156,8 @@ def run_ingest(
             told.add(find_twins(_sources(data, survey, context, names), survey, segments))
         refresh_index(data, survey, context, lambda: segment_names(data, context))
     summary.refused, summary.nrefused = told.refused, told.nrefused
-    if heard.own and not any(heard.own.endswith(why.partition("; ")[0]) for _, why in told.refused):
-        summary.unheard.append(heard.own)
+    if heard.own and not any(why.startswith(heard.own) for _, why in told.refused):
+        summary.unheard.append(f"{heard.example}: {heard.own}")
     summary.conflicts, summary.nconflicts = told.conflicts, told.nconflicts
     summary.differing, summary.ndiffering = told.differing, told.ndiffering
     summary.seconds = time.monotonic() - begun
@@ -172,8 +168,7 @@ def run_ingest(
 def _sole_ingest(data: Path, context: str) -> Iterator[None]:
     """Let one ingest at a time write a context."""
     try:
-        (data / context).mkdir(parents=True, exist_ok=True)
-        with locked(data / context / LOCK, wait=False) as mine:
+        with sole_writer(data, context) as mine:
             if not mine:
                 raise IngestError(f"another ingest into {context} is at work; wait for its end")
             yield

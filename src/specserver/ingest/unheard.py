@@ -25,7 +25,9 @@ class Heard:
     """Whether an option says how files are read, so that ``replace`` reads stored ones again."""
 
     own: str = ""
-    """What to say of files that an installed survey has a reader for; empty: there are none."""
+    """How to ingest files that an installed survey has a reader for; empty: there are none."""
+    example: str = ""
+    """Name of one of these files."""
 
     @property
     def reason(self) -> str:
