@@ -138,12 +138,12 @@ def _column(values: Sequence[Any], dtype: str | None) -> pa.Array:
     # Numbers that are of the column's type already are taken as one array.
     if issubclass(kind, np.number) and pa.from_numpy_dtype(np.dtype(kind)) == form:
         return pa.array(np.array(values, kind))
-    return pa.array(_plain(values), form)
+    return pa.array(list(map(plain_value, values)), form)
 
 
-def _plain(values: Sequence[Any]) -> list[Any]:
-    """Return NumPy scalars as Python values, which pyarrow converts exactly."""
-    return [value.item() if isinstance(value, np.generic) else value for value in values]
+def plain_value(value: Any) -> Any:
+    """Return a NumPy scalar as a Python value, which pyarrow converts exactly; others unchanged."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _arrow_type(values: Sequence[Any], dtype: str | None) -> pa.DataType:

@@ -15,8 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..catalog.objects import plain_value, read_sources
 from ..model.survey import RawSpectrum, Survey
 from ..store.layout import OBJECTS
+from .known import Known
 
 _SHOWN: Final = 3
 """Columns that a reason names."""
@@ -98,7 +100,7 @@ class Rows:
         self.survey = survey
         self._held: dict[tuple[int, int | None], RawSpectrum] = {}
         self._written: list[Path] = []
-        self._places: dict[tuple[int, int | None], tuple[Path, int]] = {}
+        self._known: list[tuple[Path, Known]] = []
 
     def hold(self, spectra: Sequence[RawSpectrum]) -> None:
         """Take note of spectra that stay in memory until they are let go."""
@@ -116,18 +118,16 @@ class Rows:
         """Return the row of a spectrum by its identifier and key."""
         if place in self._held:
             return row_of(self._held[place])
-        # Two files of one ingest seldom differ: until then nobody needs to know where rows are.
+        # Two files of one ingest seldom differ: until then no segment is read.
         while self._written:
-            segment = self._written.pop()
-            table = pq.read_table(segment / OBJECTS)
-            ids = table.column(self.survey.id_column.name).to_numpy()
-            keys = [None] * len(ids)
-            if "_key" in table.column_names:
-                keys = table.column("_key").to_pylist()
-            numbers = ids.astype(self.survey.id_column.dtype).tolist()
-            places = zip(numbers, keys, strict=True)
-            self._places.update((one, (segment, row)) for row, one in enumerate(places))
-        return stored_row(*self._places[place])
+            segment, column = self._written.pop(), self.survey.id_column
+            table = read_sources({segment.name: segment / OBJECTS}, column.name)
+            known, _ = Known.of(table, column.name, column.dtype, (segment.name,))
+            self._known.append((segment, known))
+        for segment, known in self._known:
+            if (stored := known.find(*place)) is not None:
+                return stored_row(segment, stored.row)
+        raise KeyError(place)
 
 
 @lru_cache(maxsize=32)
@@ -142,7 +142,7 @@ def _columns(segment: Path) -> list[tuple[str, pa.Array, bool]]:
 
 def _alike(given: Any, kept: Any) -> bool:
     """Tell whether a value would be stored as the one that is kept."""
-    told, plain = _plain(given), _plain(kept)
+    told, plain = plain_value(given), plain_value(kept)
     if told == plain:
         return True
     if isinstance(told, str) or isinstance(plain, str):
@@ -151,11 +151,6 @@ def _alike(given: Any, kept: Any) -> bool:
         with np.errstate(over="ignore"):
             told = np.float32(told).item()
     return told == plain or all(isinstance(one, float) and isnan(one) for one in (told, plain))
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as one of Python's."""
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def _text(value: Any) -> str:

@@ -165,8 +165,7 @@ def _segment(path: Path) -> Segment:
 
 
 @lru_cache(maxsize=4)
-def _sources(path: Path) -> dict[int, str]:
-    """Return the files of the spectra of a segment by their rows."""
-    table = pq.read_table(path / OBJECTS, columns=["_row", "_source"])
-    rows, sources = (table.column(name).to_pylist() for name in ("_row", "_source"))
-    return dict(zip(rows, sources, strict=True))
+def _sources(path: Path) -> list[str]:
+    """Return the source file of each spectrum of a segment, by row."""
+    files: list[str] = pq.read_table(path / OBJECTS, columns=["_source"]).column(0).to_pylist()
+    return files
