@@ -1,6 +1,5 @@
 """The verification of a data folder: every file against its digest, every link between them."""
 
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -101,7 +100,7 @@ def _verify_context(data: Path, context: str, survey: Survey) -> Iterator[Findin
     damaged: set[str] = set()
     for name in names:
         path = data / context / name
-        found = _finding(context, name, partial(_segment, path, survey, replaced[name]))
+        found = _finding(context, name, partial(_segment, path, survey, replaced.get(name)))
         if found.faults:
             damaged.add(name)
         yield found
@@ -127,36 +126,44 @@ def _finding(context: str, what: str, look: Callable[[Finding], None]) -> Findin
     return found
 
 
-def _replaced(folder: Path, survey: Survey, names: Sequence[str]) -> Counter[str]:
-    """Return how many spectra of each segment others have taken the place of."""
-    tables, numbers = [], []
-    for number, name in enumerate(names):
+def _replaced(folder: Path, survey: Survey, names: Sequence[str]) -> dict[str, int]:
+    """Return how many spectra of each segment were replaced by others.
+
+    Only of segments whose catalogue rows are as their digest says and can be read.
+    """
+    sound: dict[str, pa.Table] = {}
+    identifier = survey.id_column
+    for name in names:
         # What cannot be read is found with its segment.
         with suppress(OSError, SpecServerError):
             check_listed(folder / name / MARKER, [OBJECTS])
-            one = read_sources({name: folder / name / OBJECTS}, survey.id_column.name)
-            tables.append(one)
-            numbers.append(np.full(one.num_rows, number))
-    if not tables:
-        return Counter()
+            sound[name] = read_sources({name: folder / name / OBJECTS}, identifier.name)
+    if not sound:
+        return {}
     try:
-        table = pa.concat_tables(tables, promote_options="default")
-        _, kept = Known.of(table, survey.id_column.name, survey.id_column.dtype, tuple(names))
+        table = pa.concat_tables(sound.values(), promote_options="default")
+        _, kept = Known.of(table, identifier.name, identifier.dtype, tuple(sound))
     except (ValueError, TypeError, KeyError, pa.ArrowException):
         # Columns of a damaged file that states no digest; told with its segment, too.
-        return Counter()
-    lost = np.ones(table.num_rows, bool)
-    lost[kept] = False
-    counts = np.bincount(np.concatenate(numbers)[lost], minlength=len(names))
-    return Counter(dict(zip(names, counts.tolist(), strict=True)))
+        return {}
+    replaced = np.ones(table.num_rows, bool)
+    replaced[kept] = False
+    ends = np.cumsum([one.num_rows for one in sound.values()])
+    parts = np.split(replaced, ends[:-1])
+    return {name: int(part.sum()) for name, part in zip(sound, parts, strict=True)}
 
 
-def _segment(path: Path, survey: Survey, nreplaced: int, found: Finding) -> None:
-    """Read all arrays of a segment, and hold its rows against its catalogue rows."""
-    check_listed(path / MARKER, [OBJECTS])
+def _segment(path: Path, survey: Survey, nreplaced: int | None, found: Finding) -> None:
+    """Read all arrays of a segment, and compare its rows with its catalogue rows.
+
+    ``nreplaced`` is None if the digest of its catalogue rows is still to be compared.
+    """
+    if nreplaced is None:
+        check_listed(path / MARKER, [OBJECTS])
     segment = Segment(path)
     segment.require_survey(survey)
-    found.nspec, found.nreplaced = segment.nspec - nreplaced, nreplaced
+    found.nreplaced = nreplaced or 0
+    found.nspec = segment.nspec - found.nreplaced
     found.nbytes = segment.verify()
     # Each chunk is sound; whether it is one of this shard is left to be seen.
     check_listed(path / MARKER, filter(is_shard, segment.info.digests))
