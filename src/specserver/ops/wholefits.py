@@ -55,7 +55,7 @@ def require_whole(path: Path) -> None:
         file.seek(0)
         if not start:
             raise BadFile("the file is empty")
-        packer = next((one for magic, one in _PACKERS if start.startswith(magic)), None)
+        packer = _packer_of(start)
         if packer is not None:
             _require_whole_packed(file, packer)
         elif start == _PRIMARY:
@@ -72,13 +72,10 @@ def whole_bytes(data: bytes) -> bytes:
     """
     if not data:
         raise BadFile("the file is empty")
-    packer = next((one for magic, one in _PACKERS if data.startswith(magic)), None)
-    if packer is not None:
-        try:
-            with packer(io.BytesIO(data), "rb") as stream:
-                data = bytes(stream.read())
-        except (*_BROKEN, OSError) as error:
-            raise BadFile(f"{_UNPACKED} ({error})") from error
+    try:
+        data = _unpacked(data)
+    except (*_BROKEN, OSError) as error:
+        raise BadFile(f"{_UNPACKED} ({error})") from error
     if data.startswith(_PRIMARY):
         _require_hdus(io.BytesIO(data), len(data))
     return data
@@ -93,14 +90,23 @@ def open_bytes(path: Path) -> bytes:
         It cannot be read, or does not unpack to its end.
     """
     try:
-        data = path.read_bytes()
-        packer = next((one for magic, one in _PACKERS if data.startswith(magic)), None)
-        if packer is None:
-            return data
-        with packer(path, "rb") as stream:
-            return bytes(stream.read())
+        return _unpacked(path.read_bytes())
     except (OSError, *_BROKEN) as error:
         raise BadFile(f"cannot be read: {error}") from error
+
+
+def _packer_of(start: bytes) -> Any:
+    """Return what opens a packed file that starts so; None: it is not packed."""
+    return next((one for magic, one in _PACKERS if start.startswith(magic)), None)
+
+
+def _unpacked(data: bytes) -> bytes:
+    """Return the bytes of a file, unpacked if they are packed."""
+    packer = _packer_of(data)
+    if packer is None:
+        return data
+    with packer(io.BytesIO(data), "rb") as stream:
+        return bytes(stream.read())
 
 
 def _require_whole_packed(file: IO[bytes], packer: Any) -> None:
