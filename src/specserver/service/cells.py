@@ -10,7 +10,6 @@ import numpy.typing as npt
 from ..model.grid import PixelRange, cutout
 from ..ops.media import Limits
 from ..store.base import Frames, HeldFrames, SpectrumStore
-from .media import all_limits, media_of
 from .selection import Selection
 
 BATCH: Final = 128
@@ -59,12 +58,11 @@ def gather_cells(
     ----------
     take : 1D[n] int, which spectra of the selection
     count : 1D[n] int, their valid pixels, after the cutout for those on the lattice
-    cut : limits in vacuum Å, and those of each spectrum off the lattice, in its own medium
+    cut : limits, Å, that hold those of all spectra; limits of each spectrum in its own medium
     within : raw values of these pixels, for vectors that the store does not hold whole
     """
-    limits_aa, own = cut
-    raw = limits_aa is not None or within is not None
-    held = None if limits_aa is None else all_limits(limits_aa, media_of(selection, take))
+    held, own = cut
+    raw = held is not None or within is not None
     axis = selection.grid.axis
     names = [*stored] if selection.on_lattice.all() else [*stored, axis]
     count = count.copy()

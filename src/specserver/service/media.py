@@ -55,13 +55,9 @@ def _stated(shelf: Shelf, rows: npt.NDArray[np.int64]) -> list[str]:
     return [UNKNOWN] * len(rows)
 
 
-def own_limits(
-    selection: Selection, take: npt.NDArray[np.int64], limits_aa: Limits | None
-) -> list[Limits | None]:
-    """Return limits in vacuum Å as those of the wavelengths of each spectrum."""
-    if limits_aa is None:
-        return [None] * len(take)
-    return [limits_in(limits_aa, medium) for medium in media_of(selection, take)]
+def own_limits(limits_aa: Limits | None, media: Sequence[str]) -> list[Limits | None]:
+    """Return limits in vacuum Å as limits in the medium of each spectrum."""
+    return [None if limits_aa is None else limits_in(limits_aa, medium) for medium in media]
 
 
 def all_limits(limits_aa: Limits, media: Sequence[str]) -> Limits:

@@ -25,7 +25,7 @@ def read_records(
     first, count = cut_pixels(selection, limits_aa, vectors)
     for take in batches(selection):
         batch: list[npt.NDArray[Any]] = [np.empty(0, dtype)] * len(take)
-        limits = own_limits(selection, take, limits_aa)
+        limits = own_limits(limits_aa, media_of(selection, take)) if limits_aa else []
         groups = [
             (one, where, one.request(own_names(one, names, axis), rows, one.window))
             for one, where, rows in by_segment(selection, take)

@@ -13,7 +13,7 @@ from ..model.grid import PixelRange, cutout
 from ..model.survey import Survey, Vector
 from ..ops.media import limits_in
 from .cells import CellColumn, batches, gather_cells
-from .media import media_of, own_limits
+from .media import all_limits, media_of, own_limits
 from .names import NAME, file_names
 from .selection import Selection
 
@@ -138,7 +138,9 @@ def read_cells(
     # A name depends on those of all others, so it is no matter of one batch.
     names = file_names(selection) if NAME in columns else None
     for take in batches(selection):
-        cut = (limits_aa, own_limits(selection, take, limits_aa if cut_own else None))
+        media = media_of(selection, take)
+        held = None if limits_aa is None else all_limits(limits_aa, media)
+        cut = (held, own_limits(limits_aa if cut_own else None, media))
         gathered = gather_cells(selection, take, stored, count[take], cut, within)
         yield CellBatch(
             ids=selection.ids[take],
@@ -150,7 +152,7 @@ def read_cells(
             on_lattice=selection.on_lattice[take],
             cells=gathered.columns,
             columns=_columns(selection, columns, take, names) if columns else None,
-            media=None if selection.survey.medium is not None else media_of(selection, take),
+            media=None if selection.survey.medium is not None else media,
         )
 
 
