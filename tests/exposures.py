@@ -1,4 +1,4 @@
-"""Exposures of DESI that stand in two files, as in the file of a pixel and in that of a tile."""
+"""DESI exposures that are in two files, as in the file of a pixel and the file of a tile."""
 
 import shutil
 from pathlib import Path

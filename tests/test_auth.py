@@ -462,7 +462,7 @@ def test_an_administrator_stops_the_whole_service(
 
 def test_an_administrator_debugs_all_processes(own_data: tuple[Path, str], tmp_path: Path) -> None:
     data, token = own_data
-    # A file: what pytest has captured is emptied as it is read, under the hands of the processes.
+    # pytest truncates captured output as it reads it, while both processes still write: use a file.
     log = tmp_path / "log"
 
     def told() -> list[str]:

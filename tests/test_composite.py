@@ -453,7 +453,7 @@ def test_where_no_spectrum_has_a_level_there_is_nothing_to_combine(service, some
     for method in METHODS:
         with pytest.raises(BadParameter, match=told):
             run(service, some, norm=(20000.0, 20100.0), method=method)
-    # Of several reasons each is told, and what helps most.
+    # The error states each reason, and the fix for the most frequent one.
     z = [None, *[0.0] * (some.nspec - 1)]
     with pytest.raises(BadParameter, match=r"norm=.*1 with no redshift, .* with no flux"):
         run(service, some, norm=(20000.0, 20100.0), z=z)
@@ -469,7 +469,7 @@ def test_nothing_to_combine_is_an_error_over_the_wire(client, served) -> None:
     ids = served.ids[:3]
     with pytest.raises(BadParameter, match=r"3 with no redshift: frame='observed'"):
         client.stack(ids, z=np.full(3, np.nan))
-    # Found when the spectra have been read, and the answer has begun.
+    # It is found after the spectra are read, when the answer has already begun.
     for wanted in ({"norm": (20000, 20100)}, {"wave": (20000, 20100)}):
         with pytest.raises(BadParameter, match=next(iter(wanted))):
             client.stack(ids, z=0.0, **wanted)

@@ -268,7 +268,7 @@ def test_a_resampled_cutout_is_part_of_the_whole(
     for ids in ([1, 2, 3, 4, 5], [2], 4):
         whole, cut = spec.getSpec(ids, **asked), spec.getSpec(ids, cutout=limits, **asked)
         assert_part_of(np.atleast_2d(cut), np.atleast_2d(whole))
-        # Where the spectra are there is no pixel that holds nothing.
+        # Every pixel within the spectra has data.
         good = cut["ivar"] > 0 if "ivar" in cut.dtype.names else np.isfinite(cut["flux"])
         assert good.all() or (ids != 4 and not good[1 if len(ids) > 1 else 0].all())
     for medium in ("air", "vacuum"):
@@ -354,7 +354,7 @@ def test_cuts_of_spectra_off_the_lattice(spec: SpecClient, tmp_path: Path) -> No
     assert [one.tobytes() for one in cuts] == [one.tobytes() for one in stored]
     with pytest.raises(MixedLattices, match="align=False"):
         spec.getSpec(ids, context="own", cutout=limits)
-    # One alone has a lattice with itself: a list of one as one by name.
+    # A single spectrum needs no common lattice, in a list or by itself.
     made = spec.getSpec([1], context="own", cutout=limits)
     assert made.shape == (1, len(stored[0]))
     assert made.tobytes() == spec.getSpec(1, context="own", cutout=limits).tobytes()

@@ -327,7 +327,7 @@ def test_memory_of_a_long_list(spec: SpecClient, served: Served, tmp_path: Path)
         return peak
 
     peak_of(300)
-    # What other threads of this process take meanwhile is counted too, but not in every turn.
+    # Memory of other threads is counted too, but seldom in all three measurements.
     peaks = {count: min(peak_of(count) for _ in range(3)) for count in (700, 1800)}
     # Identifiers and their text are some 200 bytes a spectrum, the spectra 16 kB.
     assert peaks[1800] - peaks[700] < 1100 * 600

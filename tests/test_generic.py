@@ -383,7 +383,7 @@ def test_what_spectra_are_stored_with_stays(folder: Path) -> None:
 
 
 def test_what_is_said_of_stored_files_does_not_go_unheard(folder: Path) -> None:
-    """They are not read again, so that other ways to read them and other values are for others."""
+    """Stored files are not read again, so changed options apply to other files only."""
     table, report = folder / "targets.csv", folder.parent / "report"
     ingest(folder, *OWN, "--catalog", table)
     service = SpectroscopicService(folder.parent / "data")
@@ -394,7 +394,7 @@ def test_what_is_said_of_stored_files_does_not_go_unheard(folder: Path) -> None:
         return [row["z"] for row in sorted(rows, key=lambda row: row["id"])]
 
     table.write_text(table.read_text() + "4,10.2,1.0,0.4,GALAXY,21.0\n")
-    # A table that has only grown says nothing else of what is stored.
+    # A table with more rows changes nothing for stored spectra.
     assert "--catalog" not in ingest(folder, *OWN, "--catalog", table)
     assert z() == [0.1, 0.2, 0.3, 0.4]
     table.write_text(table.read_text().replace(",0.2,", ",0.25,"))
@@ -413,7 +413,7 @@ def test_what_is_said_of_stored_files_does_not_go_unheard(folder: Path) -> None:
         assert "other things" not in printed
         printed = ingest(folder, *OWN, option, value, "--replace")
         assert "read          │ 4" in printed
-    # Identifiers that were made of names stay what they are.
+    # Identifiers made of names do not change.
     ingest(folder, *OWN, context="other")
     assert "without a table" in ingest(folder, *OWN, "--catalog", table, context="other", code=2)
 

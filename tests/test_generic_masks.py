@@ -186,7 +186,7 @@ def test_images_beside_that_of_flux_are_masks_by_name_or_unit(tmp_path: Path) ->
     assert masked(only(write_images(path, *both))) == [0, *BAD]
     one = only(write_images(path, fits.ImageHDU(MARKS, name="SKY")))
     assert (masked(one), one.remarks) == ([], ())
-    # Another shape: surely a mask is refused, what only looks like one is said.
+    # Another shape: a certain mask is refused, a possible one is reported.
     one = only(write_images(path, fits.ImageHDU(MARKS[1:], name="PIXMASK")))
     assert masked(one) == []
     assert "another shape" in one.remarks[0].kind

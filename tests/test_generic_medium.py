@@ -158,7 +158,7 @@ def test_an_option_that_does_not_reach_what_is_stored_says_so(tmp_path: Path) ->
     command(*given, *own)
     elsewhere = write(tmp_path / "elsewhere.fits")
     command(*given[:2], elsewhere, *given[3:])
-    # Of files that are not given nothing is said.
+    # Files that are not given are not reported.
     printed = command(*given, *own, "--medium", "air", "--strict", code=1)
     assert "in conflict   │ 2" in printed
     assert "already there │ 1" in printed
@@ -170,7 +170,7 @@ def test_an_option_that_does_not_reach_what_is_stored_says_so(tmp_path: Path) ->
         "mute": ("conflict", 1),
         "air": ("already there", 0),
     }
-    # It is kept, and so is what it does not reach.
+    # The option is kept, and so are the spectra that it does not apply to.
     assert "in conflict   │ 2" in command(*given)
     assert media(data) == {
         "silent": "unknown",

@@ -1,4 +1,4 @@
-"""Digests and looks of an ingest are the plain ones, however cheaply they are made."""
+"""Digests of an ingest equal those of the plain, slower way."""
 
 from collections.abc import Callable
 from hashlib import blake2b

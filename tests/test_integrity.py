@@ -244,8 +244,8 @@ def test_a_shard_of_the_same_size_and_other_chunks_is_found_by_verify(data: Path
 
 
 def test_verify_prints_each_fault_once(sound: flips.Folder, data: Path) -> None:
-    """A fault is of one part, also where others are read through the damaged file."""
-    # Of the largest the two others have all kinds of files.
+    """A fault is reported for one part, even if other parts are read through the damaged file."""
+    # The two smaller ones have all kinds of files.
     shutil.rmtree(data / "desi_edr")
     shutil.rmtree(data / "sdss_dr17" / "catalogs")
     files: dict[str, Path] = {}
@@ -270,7 +270,7 @@ def test_verify_prints_each_fault_once(sound: flips.Folder, data: Path) -> None:
 
 
 def test_catalogue_rows_whose_columns_have_no_names_any_more(data: Path, mock_survey: Path) -> None:
-    """pyarrow raises an error of text there, which is none of its own."""
+    """pyarrow raises a UnicodeDecodeError there, not an error of its own."""
     rows = one(data, "sdss_dr17/seg-*/objects.parquet")
     content = rows.read_bytes()
     rows.write_bytes(content.replace(b"survey", b"sur\xf3ey"))

@@ -1,4 +1,4 @@
-"""A spectrum that comes from another place with the same vectors and other catalogue values."""
+"""A spectrum from another file with the same vectors and other catalogue values."""
 
 import json
 import shutil
@@ -82,7 +82,7 @@ MAKERS: dict[str, tuple[Callable[[Path, Path], Path], Callable[[Path], None]]] =
 def redelivered(
     request: pytest.FixtureRequest, mock_survey: Path, tmp_path: Path
 ) -> tuple[str, Path, Path]:
-    """Return a context, a file of redshift 0.125, and it in another folder with 0.5."""
+    """Return a context, a file with redshift 0.125, and its copy in another folder with 0.5."""
     make, change = MAKERS[request.param]
     first = tmp_path / "first"
     first.mkdir()
@@ -121,7 +121,7 @@ def test_other_catalogue_values_from_another_path_are_told_and_replace(
     assert "z 0.125 → 0.5" in str(line["reason"])
     assert stored_z(data, context) == [0.5]
     assert faults(data) == []
-    # The other way round it is told as well, and what is the same is called so.
+    # The other order is reported as well, and equal rows are reported as equal.
     assert run_ingest(data, context, [path], workers=1).ndiffering == 1
     third = tmp_path / "third"
     shutil.copytree(tmp_path / "second", third)
@@ -138,7 +138,7 @@ def test_two_files_of_one_ingest_with_other_catalogue_values_are_told(
     data, report = tmp_path / "data", tmp_path / "report.jsonl"
     both = [path, again]
     for _ in range(3):
-        # Neither is meant more than the other: to replace would go back and forth for ever.
+        # Neither file has precedence: each run would replace one by the other.
         run = run_ingest(data, context, both, workers=workers, replace=True, report=report)
         assert (run.ndiffering, run.replaced, run.nconflicts) == (1, 0, 0)
         (line,) = (one for one in lines_of(report) if one["columns"])

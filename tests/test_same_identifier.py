@@ -402,7 +402,7 @@ def test_numbers_that_repeat_are_told_once(data: Path, files: Path, tmp_path: Pa
 
 
 def test_numbers_of_rows_that_are_not_the_best_are_told(data: Path, files: Path) -> None:
-    """Each comes once, and by itself names another spectrum than its row."""
+    """Each identifier occurs once, and alone it means another spectrum than its row."""
     with serve(data, files) as running:
         client = SpecClient(CONTEXT, svc_url=running.url)
         exact = {"constraint": "zcat_primary = 0 and coadd like '%80606%'", "primary": False}

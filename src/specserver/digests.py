@@ -25,7 +25,7 @@ LISTED: Final = "digests"
 NO_DIGESTS: Final = "no digests: made by an older version, so damage to it may go unnoticed"
 """What is said of a record that states none."""
 _BLOCK: Final = 2**18
-"""Bytes that are read at a time: the cache of a processor holds them."""
+"""Bytes read at a time: few enough for the cache of the processor."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,7 +150,7 @@ class UnknownField(CallerError):
     """No such column or vector."""
 
     code = "unknown_field"
-    known: Sequence[str] = ()  # those there are, where this process found the error
+    known: Sequence[str] = ()  # the known fields, if this process found the error
 
     def __init__(self, field: str, known: Sequence[str], near: Sequence[str] = ()) -> None:
         self.known = known

@@ -234,7 +234,7 @@ def _dataset(
     if off_lattice:
         own = _own_wave(survey, arrays[survey.grid.axis].data)
         coords["wavelength"] = xr.Variable(("spectrum", "pixel"), own, about)
-        # Of a survey whose axis is the wavelength, it is the coordinate alone.
+        # If the axis of a survey is the wavelength, the coordinate replaces the variable.
         arrays.pop("wavelength", None)
     else:
         wave = survey.grid.wave(window.first, window.count)

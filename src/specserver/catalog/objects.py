@@ -115,13 +115,13 @@ def write_objects(
 
 
 def _given(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """Return the values of rows column by column, in the order in which names are first met."""
+    """Return the values of rows by column; columns are in the order of their first occurrence."""
     columns: dict[str, list[Any]] = {}
     families: dict[tuple[str, ...], list[int]] = {}
     for at, row in enumerate(rows):
         families.setdefault(tuple(row), []).append(at)
     for names, members in families.items():
-        # Rows of the same names all at once: to look each name up in each row takes longer.
+        # Rows with the same names are transposed together: a look-up per name and row is slower.
         turned = zip(*(rows[at].values() for at in members), strict=True)
         for name, values in zip(names, turned, strict=True):
             column = columns.setdefault(name, [None] * len(rows))
@@ -131,11 +131,11 @@ def _given(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 
 def _column(values: Sequence[Any], dtype: str | None) -> pa.Array:
-    """Return values as a column of the declared type, or of one wide enough for all of them."""
+    """Return values as a column of the declared type, or of a type wide enough for all values."""
     form = _arrow_type(values, dtype)
     kinds = set(map(type, values))
     kind = kinds.pop() if len(kinds) == 1 else str
-    # Numbers that are of the column's type already are taken as one array.
+    # Numbers that already have the type of the column are converted as one array.
     if issubclass(kind, np.number) and pa.from_numpy_dtype(np.dtype(kind)) == form:
         return pa.array(np.array(values, kind))
     return pa.array(list(map(plain_value, values)), form)
@@ -178,7 +178,7 @@ def read_sources(paths: Mapping[str, Path], id_column: str) -> pa.Table:
         try:
             file = pq.ParquetFile(path)
             read = file.read([name for name in names if name in file.schema_arrow.names])
-        # pyarrow reads names of columns as UTF-8 and takes nothing else for one.
+        # pyarrow raises ValueError if the name of a column is not valid UTF-8.
         except (OSError, ValueError, pa.ArrowException) as error:
             raise damaged(path, f"cannot be read: restore the file ({error})") from error
         numbers = pa.array(np.full(read.num_rows, number, np.int64))

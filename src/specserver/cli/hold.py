@@ -306,7 +306,7 @@ def verify(data: Data = None, url: Url = None) -> None:
     from ..ingest.verify import verify as check
 
     folder = present_folder(data)
-    # What is logged of damage is what is printed here.
+    # This command prints all damage itself; logging it as well would repeat it.
     logging.getLogger("specserver").addHandler(logging.NullHandler())
     faults = 0
     nspec = nbytes = nreplaced = 0

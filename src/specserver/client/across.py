@@ -92,7 +92,7 @@ class Across(Transfer):
     def _raise_explained(
         self, error: UnknownField | BadIdentifier, given: Any, naming: Naming
     ) -> None:
-        """Raise an error that says of which contexts a table names spectra, where that helps."""
+        """Raise a clearer error if the columns of a table name spectra of other contexts."""
         row = row_of(given)
         names = row[0] if row else getattr(error, "known", ())
         if naming.id_col or not names:
@@ -100,7 +100,7 @@ class Across(Transfer):
         try:
             told = self.list_contexts(fmt="json")
         except SpecServerError:
-            # What was found first is what there is to say.
+            # The service cannot be asked: the first error stands.
             return
         if text := explain(names, naming.plain, told):
             raise SpecServerError.from_wire(UnknownField.code, text) from error

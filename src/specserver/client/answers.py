@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 TUPLE: Final = "tuple"
 SHARED: Final = "not_best"
-"""In the meta data of a column of identifiers: some rows are not the best spectrum of theirs, so
-that by itself it means another."""
+"""Key in the metadata of a column of identifiers: some rows are not the best spectrum of their
+identifier, and the identifier alone means the best one."""
 
 
 def split_names(names: str | Iterable[str] | None) -> list[str]:

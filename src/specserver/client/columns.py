@@ -32,13 +32,13 @@ class Columns:
     units: Mapping[str, str]
     """Units as astropy reads them, where the service states one."""
     nothers: int = 0
-    """Rows that were left out as not primary, where the service counted them; of all rows those
-    that are not primary, though another spectrum of their identifier is."""
+    """Number of rows that are not primary, if the service counted them: those left out, or, if all
+    rows were asked for, those whose identifier means another, primary spectrum."""
     shared: str = ""
-    """Column of identifiers that by themselves do not all name their rows."""
+    """Name of the column of identifiers, if some identifiers mean another row than theirs."""
 
     def table(self) -> "Table":
-        """Return an astropy Table; units that astropy does not know are kept as they are stated."""
+        """Return an astropy Table; a unit that astropy does not know is kept as text."""
         from astropy.table import Table
         from astropy.units import Unit
 

@@ -187,7 +187,7 @@ class Connection:
 
 
 def form_told(told: Mapping[str, Any]) -> IdForm:
-    """Return what identifiers of a context look like, from what the service says of it."""
+    """Return the form of a context's identifiers from the description that the service gives."""
     return IdForm(
         str(told["id_main"]),
         tuple(told.get("id_parts") or USUAL_FORM.parts),

@@ -295,7 +295,7 @@ def _aligned_spectrum(spectra: "Spectra") -> "Spectrum":
     if spectra.on_lattice.all():
         wave = head.grid.wave(head.span.first, head.span.count)
     else:
-        # The only one, on wavelengths of its own.
+        # A single spectrum that has wavelengths of its own.
         wave = axis_wave({head.grid.axis: fields[head.grid.axis][0]})
     return _spectrum(fields, wave, meaning_of(spectra.head), None, about)
 

@@ -178,7 +178,7 @@ class _Loose:
 
 
 class _Aligned:
-    """Spectra on their common lattice: one array, made once. One alone needs no lattice."""
+    """Spectra on their common lattice: one array, made once. One spectrum needs no lattice."""
 
     def __init__(self, head: StreamHead, nspec: int) -> None:
         self._alone = nspec == 1

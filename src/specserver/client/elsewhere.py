@@ -1,4 +1,4 @@
-"""What to say of a table that names no spectrum of its context: of which ones its columns do."""
+"""The message about a table without identifiers of its context: which contexts its columns fit."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -9,16 +9,16 @@ from ..model.ids import IdForm
 from .connection import form_told
 
 _SHOWN: Final = 20
-"""Columns and contexts that a message names."""
+"""Number of columns or contexts that a message names."""
 
 
 def explain(names: Sequence[str], context: str, told: Mapping[str, Any]) -> str:
-    """Return what a table looks like, and what to do; nothing where it does name spectra.
+    """Return which contexts the columns of a table fit, and what to do; empty if they fit its own.
 
     Parameters
     ----------
     names : of its columns
-    context : that it was read for
+    context : for which the table was read
     told : what the service says of each of its contexts
     """
     forms = {name: form_told(one) for name, one in told.items()}
@@ -26,7 +26,7 @@ def explain(names: Sequence[str], context: str, told: Mapping[str, Any]) -> str:
     if own is None or _naming(names, own):
         return ""
     found = {name: columns for name, form in forms.items() if (columns := _naming(names, form))}
-    # A name such as default stands for a release that is there under its own.
+    # An alias such as default is left out: its release is listed under its own name.
     found = {name: one for name, one in found.items() if told[name].get("resolved", name) == name}
     parts = ", ".join(own.parts[: own.numbers])
     others = "" if own.leads_with_id or not own.numbers else f" (nor {parts})"
@@ -46,7 +46,7 @@ def explain(names: Sequence[str], context: str, told: Mapping[str, Any]) -> str:
 
 
 def _naming(names: Sequence[str], form: IdForm) -> str:
-    """Return the columns that name spectra of a context, as text; empty where there are none."""
+    """Return the columns that hold identifiers of a context, as text; empty if there are none."""
     try:
         return ", ".join(names[at] for at in id_columns(names, form, None))
     except UnknownField:

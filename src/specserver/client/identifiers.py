@@ -187,7 +187,7 @@ def row_of(given: Any) -> tuple[list[str], list[Any]] | None:
 
 
 def is_shared(given: Any) -> bool:
-    """Return whether it is a column of a query's table of which not all numbers name their rows."""
+    """Tell whether a column of a query has identifiers that mean another row than theirs."""
     meta = getattr(given, "meta", None)
     return isinstance(given, np.ndarray) and isinstance(meta, Mapping) and SHARED in meta
 

@@ -57,9 +57,9 @@ class Wanted:
     medium: str | None = None
     """What wavelengths are to be in; None: as published, and in vacuum where brought together."""
     assume_medium: str | None = None
-    """What those are in of which it is not known."""
+    """Medium assumed for spectra whose medium is not known."""
     cut_own: bool = True
-    """Whether a cutout is also of spectra off the lattice, which else come whole."""
+    """Whether spectra off the lattice are cut as well; if not, they come whole."""
 
     @property
     def vacuum_cutout_aa(self) -> tuple[float, float] | None:

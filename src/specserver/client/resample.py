@@ -53,13 +53,13 @@ _ROUNDING: Final = 1e-9
 """Part of a pixel that the rounding of its edges may take away."""
 
 _MEDIA: Final = 5e-4
-"""More than the part by which wavelengths in air and in vacuum differ."""
+"""Upper bound of the relative difference between wavelengths in air and in vacuum."""
 
 _PIXELS: Final = 3
-"""Pixels on either side of a cutout that those at its ends can need."""
+"""Number of pixels beyond each end of a cutout that contribute to its pixels."""
 
 _FAR_AA: Final = 1e12
-"""No pixels lie beyond."""
+"""Upper bound of wavelengths: no spectrum has a pixel beyond it."""
 
 Array = npt.NDArray[Any]
 
@@ -127,15 +127,15 @@ def resample_spectra(parts: Sequence[Spectra], wanted: Wanted, watch: Watch) -> 
 
 
 def needed(wanted: Wanted, heads: Sequence[StreamHead]) -> Wanted:
-    """Return what to ask for, so that spectra can be resampled as they are wanted.
+    """Return the request to send, so that its answer can be resampled as wanted.
 
-    Vectors that are not wanted, but needed, are added; a cutout is taken with what lies beyond it:
-    some pixels on a lattice, and whole those spectra that have steps of their own.
+    Vectors that resampling needs are added. A cutout is made wider by some pixels of the lattice;
+    spectra with wavelengths of their own are requested whole.
 
     Parameters
     ----------
     heads
-        What the surveys of the spectra are like, that of the lattice first.
+        Stream heads of the surveys; the first is the one whose lattice is used.
     """
     vectors, limits = wanted.vectors, wanted.vacuum_cutout_aa
     if vectors is not None:
@@ -149,18 +149,18 @@ def needed(wanted: Wanted, heads: Sequence[StreamHead]) -> Wanted:
 
 
 def limits_beyond(limits_aa: tuple[float, float], *grids: Grid) -> tuple[float, float]:
-    """Return limits that hold all pixels of a lattice which a cutout of resampled ones is made of.
+    """Return wider limits: they include all pixels that contribute to a resampled cutout.
 
     Parameters
     ----------
-    limits_aa : those of the cutout, Å in any medium
-    grids : the lattice of the result, and those of the spectra
+    limits_aa : limits of the cutout, Å in any medium
+    grids : lattices of the result and of the spectra
     """
     low, high = limits_aa[0] * (1 - _MEDIA), limits_aa[1] * (1 + _MEDIA)
     for grid in grids:
         if low < _FAR_AA:
             pixel = floor(grid.position(low)) - _PIXELS
-            # A lattice of even steps may begin below zero.
+            # A linear lattice has pixels at negative wavelengths.
             low = max(float(grid.wave(pixel, 1)[0]), low * _ROUNDING)
         if high < _FAR_AA:
             high = float(grid.wave(ceil(grid.position(high)) + _PIXELS, 1)[0])
@@ -168,7 +168,7 @@ def limits_beyond(limits_aa: tuple[float, float], *grids: Grid) -> tuple[float, 
 
 
 def _lay(row: Array, at: int, fields: dict[str, Array]) -> None:
-    """Write fields, 1D[n] each, from a pixel of a row on; what lies outside of it is left out."""
+    """Write fields, 1D[n] each, into a row from a pixel on; values beyond the row are left out."""
     for name, values in fields.items():
         skip, stop = max(-at, 0), min(len(values), len(row) - at)
         if skip < stop:
@@ -225,7 +225,7 @@ def _window(
 ) -> PixelRange:
     """Return the pixels of the first part's lattice that hold all spectra, changed or not.
 
-    With a cut: those that hold what of each lies within it.
+    If there is a cut, the pixels that hold the parts of the spectra inside it.
     """
     grid = parts[0].head.grid
     runs = []
@@ -270,7 +270,7 @@ def _edges(grid: Grid, pixels: PixelRange) -> Array:
 
 
 def _edges_of(part: Spectra, index: int, lattice: Array | None, first: int) -> Edges:
-    """Return the edges of the pixels of a spectrum; those of its lattice are known from a pixel."""
+    """Return the pixel edges of a spectrum; ``lattice`` has edges from pixel ``first`` on."""
     if lattice is None or not part.on_lattice[index]:
         return _own_edges(part.head.grid, part.data[index])
     begin = int(part.first[index]) - first

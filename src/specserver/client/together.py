@@ -51,7 +51,7 @@ class Asking(Connection):
             return self._fetch_columns({**body, "fields": parts}, call)
         fields = list(names)
         if not body["primary"] and not body["catalog"]:
-            # So that it can be said that numbers do not name just these rows.
+            # The count tells whether identifiers alone mean other rows.
             body = {**body, "count_others": True}
         if len(fields) > 1:
             column = self._id_column(context)
@@ -94,7 +94,7 @@ class Asking(Connection):
         return {name: form.parts[1:] for name, form in forms.items() if form.leads_with_id}
 
     def _warn_of_repeated(self, body: Mapping[str, Any], columns: "Columns") -> None:
-        """Warn of numbers that do not name just the rows of an answer: `getSpec` gives the best."""
+        """Warn if identifiers alone mean other rows: `getSpec` gives the best ones."""
         context = str(body["context"])
         if _are_best(body) or context in self._told_of_repeated:
             return
@@ -223,7 +223,7 @@ def _are_best(body: Mapping[str, Any]) -> bool:
 
 
 def _different(units: Sequence[str]) -> list[str]:
-    """Return the units among some that mean different things, in the spelling met first."""
+    """Return the different units among some; of equal units, the first spelling."""
     met = list(dict.fromkeys(units))
     if len(met) < 2:
         return met

@@ -245,7 +245,7 @@ def _some(texts: Sequence[str]) -> str:
 
 
 def warn_shared() -> None:
-    """Warn of a column of identifiers that do not name just the rows it was taken from."""
+    """Warn of a column of identifiers that alone do not mean the rows of their table."""
     warnings.warn(
         "some rows of this column are not the best spectrum of their identifier, and by itself it"
         " means the best: give the table, its rows, or what query answers with fields='tuple'",

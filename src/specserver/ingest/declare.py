@@ -56,7 +56,7 @@ class Wishes:
 
     @property
     def said(self) -> Said:
-        """What is said of files that do not say it themselves."""
+        """What the operator states about files that do not state it themselves."""
         return Said(self.loader, self.medium, self.wave_unit)
 
 
@@ -69,7 +69,7 @@ def declare(
 ) -> Heard:
     """Declare a survey of files that specutils reads, or change what was declared.
 
-    Returns what of it comes to files that are stored already.
+    The result says which options also apply to files that are stored already.
 
     The first file that can be read says what flux is in and whether there are uncertainties.
 
@@ -288,7 +288,7 @@ def _require_same_ids(old: pa.Table, new: pa.Table) -> None:
 
 
 def _rows_changed(folder: Path, before: Declaration, now: Declaration) -> bool:
-    """Return whether a kept table gives rows that an older one has other values."""
+    """Tell whether rows of an earlier table of targets have other values in the new one."""
     if not before.table or before.table == now.table:
         return False
     old, new = (pq.read_table(folder / one.table) for one in (before, now))

@@ -19,7 +19,7 @@ from ..model.survey import RawSpectrum, Survey
 from ..store.zarr import Segment
 
 _WIDE: Final = 8
-"""Bytes of the widest NumPy number that is one of Python's as well."""
+"""Bytes of the widest NumPy number that `int` or `float` holds exactly."""
 
 
 def place_of(survey: Survey, axis: npt.NDArray[Any]) -> int | None:
@@ -32,14 +32,14 @@ def place_of(survey: Survey, axis: npt.NDArray[Any]) -> int | None:
 
 
 class Places:
-    """Where axes lie on the lattice; spectra of a file share one, which is looked at once."""
+    """The places of axes on the lattice; an axis that spectra of a file share is located once."""
 
     def __init__(self, survey: Survey) -> None:
         self.survey = survey
         self._last: tuple[npt.NDArray[Any], int | None] | None = None
 
     def of(self, axis: npt.NDArray[Any]) -> int | None:
-        """Return what `place_of` does."""
+        """Return the place of an axis, as `place_of` does."""
         if self._last is None or self._last[0] is not axis:
             self._last = axis, place_of(self.survey, axis)
         return self._last[1]
@@ -74,17 +74,17 @@ def row_digest(one: RawSpectrum) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """How the values of a row are told, as Python has it: a list of pairs, names sorted."""
+    """The text of a row for its digest: a Python list of (name, value) pairs, sorted by name."""
 
     template: str
-    """The list, in which the values are yet to be put."""
+    """The list with ``%s`` in place of each value."""
     values: tuple[tuple[int, Callable[[Any], Any]], ...]
-    """Place in the row of each value, and what makes a Python value of it."""
+    """For each value its index in the row, and the function that converts it to a Python value."""
 
 
 @lru_cache(maxsize=256)
 def _form(names: tuple[str, ...], kinds: tuple[type, ...]) -> _Form:
-    """Return how rows of such names and types are told; those of a family of files repeat."""
+    """Return the text form of rows with these names and types; files of one family share it."""
     known = [at for at, kind in enumerate(kinds) if kind is not type(None)]
     known.sort(key=lambda at: names[at])
     pairs = ", ".join(f"({names[at]!r}, ".replace("%", "%%") + "%s)" for at in known)
@@ -92,17 +92,17 @@ def _form(names: tuple[str, ...], kinds: tuple[type, ...]) -> _Form:
 
 
 def _plain(kind: type) -> Callable[[Any], Any]:
-    """Return what makes a Python value of one of a type."""
+    """Return the function that converts values of a type to Python values."""
     if not issubclass(kind, np.generic):
         return _same
-    # ``item`` does what these do, and takes five times as long.
+    # These give the same values as ``item`` in a fifth of its time.
     usual = {"f": float, "i": int, "u": int}
     one = np.dtype(kind)
     return usual[one.kind] if one.kind in usual and one.itemsize <= _WIDE else methodcaller("item")
 
 
 def _same(value: Any) -> Any:
-    """Return a value that is Python's already."""
+    """Return a value unchanged."""
     return value
 
 

@@ -32,7 +32,7 @@ def sole_writer(data: Path, context: str) -> Iterator[bool]:
 
 
 def _remove_empty(folder: Path) -> None:
-    """Remove a folder that holds nothing but locks, unless an ingest is at work there."""
+    """Remove a folder that holds only lock files, unless an ingest holds its lock."""
     index = folder / _INDEX
     with locked(folder / _LOCK, wait=False) as mine:
         if not mine or _names(folder) - {_LOCK, _INDEX} or _names(index) - {_INDEX_LOCK}:
@@ -45,5 +45,5 @@ def _remove_empty(folder: Path) -> None:
 
 
 def _names(folder: Path) -> set[str]:
-    """Return the names in a folder, none where there is no folder."""
+    """Return the names in a folder; empty if the folder does not exist."""
     return {one.name for one in folder.iterdir()} if folder.exists() else set()

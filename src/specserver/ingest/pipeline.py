@@ -74,9 +74,9 @@ class IngestSummary:
     pointings: int = 0
     """Spectra stored of which only the telescope's position is known."""
     remarks: Counter[str] = field(default_factory=Counter)
-    """What is to be said of spectra that are stored all the same, with their counts."""
+    """Remarks about stored spectra, with the number of spectra of each."""
     unheard: list[str] = field(default_factory=list)
-    """What was said of files that are stored, and does not come to them."""
+    """Warnings about options that do not apply to files that are stored already."""
     segments: int = 0
     removed: int = 0
     """Uncommitted segments of earlier, interrupted runs that were removed."""
@@ -122,7 +122,7 @@ def run_ingest(
     strict : refuse spectra whose reduction is not the release's
     replace : store spectra of which other values are stored in their place
     report : file to write, as `ingest.report` says, a line for each file that was not simply stored
-    heard : what was said of the files just now, as `declare` returns it
+    heard : options of this command that concern stored files, as `declare` returns them
 
     Raises
     ------
@@ -181,7 +181,7 @@ def _sole_ingest(data: Path, context: str) -> Iterator[None]:
 def _stored(
     data: Path, survey: Survey, context: str
 ) -> tuple[dict[str, tuple[int, int, int | None]], Known, Mapping[str, Note]]:
-    """Return files and spectra already stored, and files of which it is now said otherwise."""
+    """Return stored files, stored spectra, and files whose medium is now stated otherwise."""
     names = tuple(segment_names(data, context))
     table = _sources(data, survey, context, names)
     known, rows = Known.of(table, survey.id_column.name, survey.id_column.dtype, names)

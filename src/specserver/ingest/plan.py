@@ -29,7 +29,7 @@ class Plan:
     foreign: int
     """FITS files whose name is not of this survey."""
     unlike: int = 0
-    """Files stored already, of which it is now said otherwise than when they were stored."""
+    """Number of stored files whose medium is now stated otherwise."""
 
 
 def find_files(paths: Iterable[Path]) -> Iterator[Path]:
@@ -70,8 +70,8 @@ def make_plan(
     ----------
     known : path → size, time of last change in ns, and `beside_digest`, of files already stored
     note : told of each file that is passed over
-    unlike : path → what to note of a stored file of which it is said otherwise now
-    unheard : what to add of other stored files, to which something that is said now does not come
+    unlike : path → note about a stored file whose medium is now stated otherwise
+    unheard : text added to the notes of other stored files: options that do not apply to them
     """
     keys: list[FileKey] = []
     foreign = stored = nunlike = 0

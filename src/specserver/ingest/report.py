@@ -32,7 +32,7 @@ class Note:
     ids: tuple[str, ...] = ()
     other: str | None = None
     columns: tuple[str, ...] = ()
-    """Catalogue columns whose values differ from those that are kept, or that were stored."""
+    """Catalogue columns whose values in the file differ from the stored ones."""
 
 
 class Report:
@@ -83,11 +83,11 @@ def open_report(path: Path | None) -> Iterator[Report]:
 
 
 def refusal(path: Path, error: Exception) -> str:
-    """Return why a file of no survey's is refused, and which survey would take it."""
+    """Return why a generic file is refused, and which installed survey can read it."""
     own = own_command(path)
     return f"{own}; {error}" if own else str(error)
 
 
 def shared_reason(reason: str) -> str:
-    """Return of why a file was refused what it shares with others of its family."""
+    """Return the part of a reason that files of one family share."""
     return reason.partition(IT_HOLDS)[0]

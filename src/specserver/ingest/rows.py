@@ -1,7 +1,7 @@
 """How the catalogue values of one spectrum differ between two files that hold it.
 
-Archives deliver a spectrum in several places, lite and full. A value that only one file has is no
-difference.
+Archives deliver one spectrum in several files, such as lite and full. A value that only one of the
+files has is not a difference.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,11 +21,11 @@ from ..store.layout import OBJECTS
 from .known import Known
 
 _SHOWN: Final = 3
-"""Columns that a reason names."""
+"""Number of columns that a reason names."""
 _LONGEST: Final = 40
-"""Characters of a value that a reason shows."""
+"""Number of characters of a value that a reason shows."""
 Row = Mapping[str, Any]
-"""Catalogue values that are known, by column; of float32 as NumPy's."""
+"""The known catalogue values by column; float32 values are NumPy scalars."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +33,16 @@ class Difference:
     """How the row of a file differs from the row that is kept."""
 
     columns: tuple[str, ...]
-    """Columns of which both have a value, and not the same; the survey's own come first."""
+    """Columns with a different value in each row; the survey's own columns come first."""
     shown: str
     """The first of them with both values."""
     besides: tuple[str, ...]
-    """Columns that only one has."""
+    """Columns that only one of the rows has."""
     anew: bool
-    """The file gives a value that is not kept."""
+    """The file has a value that the kept row does not have."""
 
     def reason(self, other: str, advice: str) -> str:
-        """Return what became of the row, where that of ``other`` is kept."""
+        """Return what became of the row, if the row of the file ``other`` is kept."""
         if self.columns:
             count = len(self.columns)
             some = f"{count:,} catalogue values differ"
@@ -94,7 +94,7 @@ def stored_row(segment: Path, row: int) -> Row:
 
 
 class Rows:
-    """Rows of the spectra that a part has taken: in memory, or in a segment that it wrote."""
+    """Rows of the spectra of a part: in memory, or in the segments that it wrote."""
 
     def __init__(self, survey: Survey) -> None:
         self.survey = survey
@@ -103,22 +103,22 @@ class Rows:
         self._known: list[tuple[Path, Known]] = []
 
     def hold(self, spectra: Sequence[RawSpectrum]) -> None:
-        """Take note of spectra that stay in memory until they are let go."""
+        """Add spectra that are held in memory until `let_go`."""
         self._held.update(((one.id, one.key), one) for one in spectra)
 
     def let_go(self) -> None:
-        """Forget the spectra in memory: their segments are written."""
+        """Remove the spectra in memory: their segments are written."""
         self._held.clear()
 
     def write(self, segment: Path) -> None:
-        """Take note of the folder of a segment that was written."""
+        """Add a segment that was written, by its folder."""
         self._written.append(segment)
 
     def of(self, place: tuple[int, int | None]) -> Row:
         """Return the row of a spectrum by its identifier and key."""
         if place in self._held:
             return row_of(self._held[place])
-        # Two files of one ingest seldom differ: until then no segment is read.
+        # Rows of two files of one ingest seldom differ, so segments are read only on demand.
         while self._written:
             segment, column = self._written.pop(), self.survey.id_column
             table = read_sources({segment.name: segment / OBJECTS}, column.name)
@@ -132,16 +132,16 @@ class Rows:
 
 @lru_cache(maxsize=32)
 def _columns(segment: Path) -> list[tuple[str, pa.Array, bool]]:
-    """Return name and values of the catalogue columns of a segment, and whether of float32."""
+    """Return name, values and whether it is float32, for each catalogue column of a segment."""
     table = pq.read_table(segment / OBJECTS).combine_chunks()
     names = [name for name in table.column_names if not name.startswith("_")]
-    # A chunk of a column gives a value in a fifth of the time that the whole takes.
+    # Reading a value from a chunk takes a fifth of the time of a ChunkedArray.
     columns = [(name, table.column(name).chunk(0)) for name in names]
     return [(name, values, pa.types.is_float32(values.type)) for name, values in columns]
 
 
 def _alike(given: Any, kept: Any) -> bool:
-    """Tell whether a value would be stored as the one that is kept."""
+    """Tell whether a value, once stored, equals the kept one."""
     told, plain = plain_value(given), plain_value(kept)
     if told == plain:
         return True

@@ -38,12 +38,12 @@ class Verdict:
     foreign: bool = False
     """It is of a reduction that is not the release's."""
     columns: tuple[str, ...] = ()
-    """Catalogue columns whose values differ, where the vectors are the same."""
+    """Catalogue columns whose values differ, if the vectors are the same."""
     shown: str = field(default="", compare=False)
     """The first of them with both values."""
 
     def note(self, path: str, ids: Sequence[str]) -> Note:
-        """Return a note of spectra of a file of which all this is so, but for what is shown."""
+        """Return a note about spectra of a file; the values shown are those of the first one."""
         assert self.became
         of = f"{ids[0]}: " if len(ids) > 1 else ""
         shown = f" ({of}{self.shown})" * bool(self.shown)
@@ -124,7 +124,7 @@ class Taken:
                 return Verdict("already there", "the same values are stored", other), None
             found = compare(self.survey, row_of(one), stored_row(segment, stored.row))
             if other != path:
-                # Archives deliver a spectrum in several places, whose rows may well differ.
+                # Archives deliver one spectrum in several files, and their rows may differ.
                 if not self.replace or not found.anew:
                     return kept_row(self.survey, found, path, other, _STORE_THESE), None
                 if self._is_given(other):
@@ -138,16 +138,16 @@ class Taken:
         return verdict, anew
 
     def _is_given(self, path: str) -> bool:
-        """Tell whether a stored file is given to this ingest as well: neither has precedence."""
+        """Tell whether this ingest was given the stored file, too: then none has precedence."""
         one = Path(path)
         return any(str(above) in self.given for above in (one, *one.parents)) and one.exists()
 
 
 def kept_row(survey: Survey, found: Difference, path: str, other: str, advice: str) -> Verdict:
-    """Return that a spectrum is there already, of another file, and how the rows differ.
+    """Return the verdict on a spectrum that is already stored from another file.
 
-    Files whose names say that they are of different things, as of a tile and of a pixel, have each
-    their own redshifts: there the difference is told, and is nothing to be counted.
+    Files of different groups, such as a tile and a pixel, have redshifts of their own. Their
+    difference is in the reason, but its columns are not counted.
     """
     keys = [survey.reader.identify(Path(one)) for one in (path, other)]
     alike = len({key and key.group for key in keys}) == 1

@@ -1,4 +1,4 @@
-"""What is said anew of files that are stored already, and does not come to them of itself."""
+"""Options that concern stored files, and that do not apply to them without ``--replace``."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ _ANEW: Final = "--replace, given with it, reads them again and stores what is ot
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What an operator says of files, and whether it comes to those that are stored."""
+    """What the options of a command mean for files that are stored already."""
 
     anew: tuple[str, ...] = ()
-    """Options that say other things than when files were stored."""
+    """Options with other values than when the files were stored."""
     again: bool = False
-    """Whether an option says how files are read, so that ``replace`` reads stored ones again."""
+    """Whether an option changes how files are read: ``replace`` then reads stored files again."""
 
     own: str = ""
     """How to ingest files that an installed survey has a reader for; empty: there are none."""
@@ -31,11 +31,11 @@ class Heard:
 
     @property
     def reason(self) -> str:
-        """What a report adds of a file that is not read again."""
+        """The text that a report adds for a file that is not read again."""
         return f"; {', '.join(self.anew)} said now is for files still to be read" * bool(self.anew)
 
     def warnings(self, nfiles: int) -> list[str]:
-        """Return what to say of so many files that were given and not read again."""
+        """Return the warnings about ``nfiles`` files that were given and not read again."""
         if not nfiles:
             return []
         return [
@@ -46,14 +46,14 @@ class Heard:
 
 
 def heard(before: Said, now: Said, given: Said, *, table: bool, rows_changed: bool) -> Heard:
-    """Return which options come to stored files.
+    """Return what the options of a command mean for stored files.
 
     Parameters
     ----------
-    before, now : what was and is said of files that do not say it themselves
-    given : what this command says of that
-    table : whether it gives a table of targets
-    rows_changed : whether that gives rows that were there other values
+    before, now : what was and is stated about files that do not state it themselves
+    given : what this command states about them
+    table : whether the command gives a table of targets
+    rows_changed : whether this table has other values in earlier rows
     """
     pairs = (
         ("--loader", before.loader, now.loader),
@@ -65,11 +65,11 @@ def heard(before: Said, now: Said, given: Said, *, table: bool, rows_changed: bo
 
 
 def unlike(table: pa.Table, survey: Survey) -> Mapping[str, Note]:
-    """Return the files of spectra that are stored with another medium than is said now.
+    """Return a note for each stored file whose medium is unknown there and stated now.
 
     Parameters
     ----------
-    table : the rows of spectra that are stored, as `read_sources` returns them
+    table : the rows of the stored spectra, as `read_sources` returns them
     """
     said = getattr(survey.reader, "said", None)
     if not isinstance(said, Said) or not said.medium or MEDIUM_COLUMN not in table.column_names:

@@ -46,9 +46,9 @@ class Finding:
     what: str
     """Name of a segment, ``index``, ``table NAME``, ``tree`` or ``declaration``."""
     nspec: int = 0
-    """Spectra of a segment that readers can reach."""
+    """Number of spectra of a segment that readers can reach."""
     nreplaced: int = 0
-    """Those that others have taken the place of: kept, and reached by no reader."""
+    """Number of spectra that were replaced by others: they are kept, but no reader reaches them."""
     nbytes: int = 0
     """Bytes of values that were decoded."""
     faults: list[str] = field(default_factory=list)
@@ -129,12 +129,12 @@ def _finding(context: str, what: str, look: Callable[[Finding], None]) -> Findin
 def _replaced(folder: Path, survey: Survey, names: Sequence[str]) -> dict[str, int]:
     """Return how many spectra of each segment were replaced by others.
 
-    Only of segments whose catalogue rows are as their digest says and can be read.
+    Segments whose catalogue rows are damaged or cannot be read are left out.
     """
     sound: dict[str, pa.Table] = {}
     identifier = survey.id_column
     for name in names:
-        # What cannot be read is found with its segment.
+        # The check of the segment itself reports what cannot be read.
         with suppress(OSError, SpecServerError):
             check_listed(folder / name / MARKER, [OBJECTS])
             sound[name] = read_sources({name: folder / name / OBJECTS}, identifier.name)
@@ -144,7 +144,7 @@ def _replaced(folder: Path, survey: Survey, names: Sequence[str]) -> dict[str, i
         table = pa.concat_tables(sound.values(), promote_options="default")
         _, kept = Known.of(table, identifier.name, identifier.dtype, tuple(sound))
     except (ValueError, TypeError, KeyError, pa.ArrowException):
-        # Columns of a damaged file that states no digest; told with its segment, too.
+        # Columns of a damaged file without a digest; the check of its segment reports it.
         return {}
     replaced = np.ones(table.num_rows, bool)
     replaced[kept] = False
@@ -178,9 +178,9 @@ def _segment(path: Path, survey: Survey, nreplaced: int | None, found: Finding) 
 
 
 def _index(data: Path, survey: Survey, damaged: Collection[str], found: Finding) -> None:
-    """Compare an index with its digests, and follow every link of it to its spectrum.
+    """Compare an index with its digests, and follow each of its links to the spectrum.
 
-    Segments that are damaged have been told of.
+    Damaged segments are passed over: they are reported already.
     """
     context = found.context
     folder = index_folder(data, context)

@@ -49,7 +49,7 @@ class PartResult:
     pointings: int = 0
     """Spectra stored of which only the telescope's position is known."""
     remarks: Counter[str] = field(default_factory=Counter)
-    """What is to be said of spectra that are stored all the same, with their counts."""
+    """Remarks about stored spectra, with the number of spectra of each."""
 
 
 def ingest_part(
@@ -68,7 +68,7 @@ def ingest_part(
     Parameters
     ----------
     known : spectra already stored
-    given : files and folders of the ingest
+    given : absolute paths of the files and folders that the ingest was given
     replace : store spectra anew whose values are others than those stored
     tell : called with the number of files done since the last call
     """

@@ -17,7 +17,7 @@ from ..errors import BadParameter
 # Rounding of a wavelength that a caller typed must not lose the pixel it names:
 # float64 log10 and division are good to about 1e-12 pixels here.
 _EDGE = 1e-9
-# Pixels are int32 on the wire and in the store; none lies beyond.
+# Pixel numbers are int32 on the wire and in the store: larger ones cannot occur.
 _FAR = 2.0**30
 # No spectrum reaches 10^30 Å.
 _MAX_LOG10 = 30.0

@@ -63,16 +63,16 @@ class FileKey:
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """What an operator should know of a spectrum that is stored all the same."""
+    """A warning about a spectrum that is stored, for the operator."""
 
     kind: str
-    """The same text for all spectra that it holds for: an ingest says it once, with a count."""
+    """Text that all spectra with this warning share: an ingest prints it once, with a count."""
     detail: str = ""
-    """What is so of this spectrum."""
+    """What applies to this spectrum only."""
 
     @property
     def text(self) -> str:
-        """Both, for a report."""
+        """Kind and detail, for a report."""
         return f"{self.kind} ({self.detail})" if self.detail else self.kind
 
 
@@ -99,7 +99,7 @@ class RawSpectrum:
     is_pointing: bool = False
     """The position is only that of the telescope, or in a system that is not known."""
     remarks: tuple[Remark, ...] = ()
-    """What is to be said of it when it is stored."""
+    """Warnings that an ingest reports when the spectrum is stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ class BytesReader(Reader, Protocol):
     """A reader that also takes the bytes of a file, so that an ingest reads each file once."""
 
     def read_from_bytes(self, path: Path, data: bytes) -> list[RawSpectrum]:
-        """Do what `read` does, with the bytes of the whole file, decompressed."""
+        """Read the spectra from the decompressed bytes of a whole file; errors as of `read`."""
 
 
 @dataclass(frozen=True, slots=True)

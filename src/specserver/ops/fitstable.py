@@ -25,7 +25,7 @@ CARD: Final = 80
 """Bytes of a header card."""
 _END: Final = b"END     "
 STRETCH: Final = 8 * BLOCK
-"""Bytes that are looked through at a time for the end of a header."""
+"""Bytes that are searched at a time for the end of a header."""
 _WORDS: Final = frozenset({np.dtype(">f4"), np.dtype(">i4")})
 _TFORM = re.compile(r"(\d*)([LXBIJKAEDCMPQ])")
 _FORMATS = {"L": "S1", "B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8"}
@@ -58,8 +58,8 @@ def header_end(data: bytes, start: int) -> int:
 
 
 def find_end(data: bytes, start: int, stop: int) -> int:
-    """Return the offset of the END card among the cards between two offsets; -1: there is none."""
-    # Only what each card begins with: a search of all bytes takes many times as long.
+    """Return the offset of the END card between two offsets, or -1 if there is none."""
+    # Only the first letter of each card: a search of all bytes takes many times as long.
     letters = data[start:stop:CARD]
     card = letters.find(b"E")
     while card >= 0 and not data.startswith(_END, start + card * CARD):
@@ -142,13 +142,13 @@ def _item(
         return f"V{width}", width
     item = _UNSIGNED[code][1] if unsigned else _FORMATS[code]
     width = repeat * np.dtype(item).itemsize
-    # Not as text, such as "(5,)>f4", which NumPy is slow to understand.
+    # A tuple: NumPy is slow to parse text such as "(5,)>f4".
     return item if repeat == 1 else (item, (repeat,)), width
 
 
 @lru_cache(maxsize=256)
 def _scalar_fields(layout: Layout) -> tuple[tuple[int, str, Any], ...]:
-    """Return number, name, and what flips the top bit, of the fields of one value a row."""
+    """Return index, name and top bit (None: not flipped) of each field with one value a row."""
     names = layout.dtype.names or ()
     kinds = [layout.dtype[name] for name in names]
     return tuple(
@@ -182,7 +182,7 @@ class Table:
         return native
 
     def columns(self, written: Sequence[str]) -> list[npt.NDArray[Any]]:
-        """Return several columns as `column` does; at once where all of the table are of a kind."""
+        """Return columns as `column` does; in one step if the table has 32-bit columns only."""
         kinds = {self.layout.dtype[one] for one in self.layout.dtype.names or ()}
         if self.layout.flipped or not kinds or not kinds <= _WORDS:
             return [self.column(one) for one in written]
@@ -195,7 +195,7 @@ class Table:
         ]
 
     def scalars(self, row: int) -> dict[str, Any]:
-        """Return the values of a row, NumPy scalars or bytes, of columns that hold one a row."""
+        """Return the values of a row, NumPy scalars or bytes, for columns with one value a row."""
         cells = self.rows[row]
         return {
             name: cells[at] if top is None else cells[at] ^ top

@@ -51,10 +51,10 @@ class Edges:
         return self._of_pixels(self.wave[1:])
 
     def place_of(self, wave: Waves) -> tuple[npt.NDArray[np.intp], Waves]:
-        """Return where wavelengths lie: how many pixels are below, and the part of the next one.
+        """Return for each wavelength the number of pixels below it, and its part of the next pixel.
 
-        Beyond the ends it is the end. The part, 0 … 1, is told by the edges of its pixel alone: it
-        is the same bit for bit when pixels before it are cut off.
+        A wavelength beyond an end counts as that end. The part, 0 … 1, depends only on the edges of
+        its pixel: it is the same bit for bit if pixels before it are cut off.
         """
         last = len(self.wave) - 1
         at = np.clip(np.searchsorted(self.wave, wave, "right") - 1, 0, max(last - 1, 0))
@@ -63,7 +63,7 @@ class Edges:
         part = np.divide(wave - low, width, out=np.zeros(len(at)), where=width > 0)
         part = np.clip(part, 0.0, 1.0)
         begin, stop = self.place[at], self.place[np.minimum(at + 1, last)]
-        # In a gap and behind the last pixel no part of one is left.
+        # In a gap and after the last pixel there is no next pixel.
         part[stop == begin] = 0.0
         full = part == 1.0
         part[full] = 0.0

@@ -20,7 +20,7 @@ def read_spectra(reader: Reader, path: Path, data: bytes | None = None) -> list[
 
     Parameters
     ----------
-    data : what `file_bytes` returned of it, so that it is read once only
+    data : the bytes that `file_bytes` returned, so that the file is read once
 
     Raises
     ------

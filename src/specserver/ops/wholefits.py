@@ -63,7 +63,7 @@ def require_whole(path: Path) -> None:
 
 
 def whole_bytes(data: bytes) -> bytes:
-    """Return the bytes of a file, unpacked where they are packed; refuse as `require_whole` does.
+    """Return the bytes of a file, unpacked if they are packed; refuse what `require_whole` refuses.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def open_bytes(path: Path) -> bytes:
 
 
 def _packer_of(start: bytes) -> Any:
-    """Return what opens a packed file that starts so; None: it is not packed."""
+    """Return the function that opens a file with these first bytes; None: it is not packed."""
     return next((one for magic, one in _PACKERS if start.startswith(magic)), None)
 
 

@@ -231,7 +231,7 @@ def _draw_frame(sheet: Sheet, view: View) -> None:
 
 
 def _draw_legend(sheet: Sheet, view: View, spectrum: Plotted) -> float:
-    """Draw the legend above the right end of the frame; return the column where it begins."""
+    """Draw the legend above the right end of the frame; return the x where it begins."""
     colours = sheet.colours
     entries = [("flux", colours.flux)]
     if spectrum.has_errors:
@@ -258,14 +258,14 @@ def _head_cell(sheet: Sheet, view: View, spectrum: Plotted) -> None:
 
 
 def _fitting(text: str, width: float, letters: int) -> str:
-    """Return what of a text fits into so many pixels: whole words, of one that is too long a part.
+    """Return the words of a text that fit into a width in pixels; a single long word is cut.
 
-    Identifier first, details later: what does not fit goes from the end.
+    The identifier comes first, so words are removed from the end.
     """
     length = font_of(letters).getlength
     while " " in text and length(text) > width:
         text = text.rpartition(" ")[0]
-    # A name of a file has no spaces.
+    # The name of a file has no spaces.
     kept = len(text)
     while kept and length(text) > width:
         kept -= 1

@@ -62,11 +62,13 @@ class SpectraRequest(BaseModel):
     ] = None
     cut_own: Annotated[
         bool,
-        Field(description="Whether the cutout is also of spectra off the lattice; else whole."),
+        Field(
+            description="Whether spectra off the lattice are cut as well; if not, they come whole."
+        ),
     ] = True
     assume_medium: Annotated[
         Literal["vacuum", "air"] | None,
-        Field(description="What wavelengths are in of which it is not known."),
+        Field(description="Medium assumed for spectra whose medium is not known."),
     ] = None
     align: Annotated[
         bool, Field(description="Refuse spectra that share no lattice; the client shifts.")
@@ -164,7 +166,7 @@ def bulk_spectra(lane: RouteLane, request: SpectraRequest, service: Service) -> 
         request.ids, request.context, missing=request.missing, vectors=request.vectors
     )
     selection = replace(selection, assume_medium=request.assume_medium)
-    # One spectrum is aligned with itself, on whatever wavelengths.
+    # A single spectrum needs no common lattice.
     if request.align and selection.nspec > 1:
         selection.require_lattice()
         require_one_medium(selection)

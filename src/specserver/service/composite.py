@@ -276,7 +276,7 @@ class Stacking:
         return Spool(left, end, PixelRange(first, stop), self._placing.dtype, limits)
 
     def _nothing(self) -> BadParameter:
-        """Return the error for a request that no spectrum fits; it says why, and what to ask."""
+        """Return the error for a request that leaves no spectrum: why, and what to ask instead."""
         counts = {reason: sum(map(len, runs)) for reason, runs in self._left_out.items()}
         asked = self._asked
         what, given, fix = {
@@ -296,7 +296,7 @@ class Stacking:
         return BadParameter(what, given, f"no spectrum is left to combine, {why}: {fix}")
 
     def _out_of_reach(self) -> BadParameter:
-        """Return the error that says that no spectrum has a good pixel where it is wanted."""
+        """Return the error for wavelengths where no spectrum has a good pixel."""
         span = self._placing.span
         ends = self._grid.wave(span.first, span.count)[[0, -1]]
         return BadParameter(

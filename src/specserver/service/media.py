@@ -20,8 +20,8 @@ _IN_AIR = "in_air"
 def media_of(selection: Selection, take: npt.NDArray[np.int64] | None = None) -> list[str]:
     """Return the medium of some spectra of a selection: ``vacuum``, ``air`` or ``unknown``.
 
-    It is that of the survey, or the catalogue's, a spectrum each; what is not known is what the
-    selection takes it for.
+    The survey states it, or the catalogue for each spectrum; if neither does, it is the one that
+    the selection assumes.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def media_of(selection: Selection, take: npt.NDArray[np.int64] | None = None) ->
 
 
 def _known_media(selection: Selection, take: npt.NDArray[np.int64] | None) -> list[str]:
-    """Return the medium of some spectra as it is stated."""
+    """Return the medium that the survey or the catalogue states for some spectra."""
     chosen = np.arange(selection.nspec) if take is None else take
     if selection.survey.medium is not None:
         return [selection.survey.medium] * len(chosen)

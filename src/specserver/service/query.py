@@ -18,8 +18,8 @@ from .archive import Archive, Holding, QueryTable
 TUPLE = "tuple"
 """Field name that stands for the parts of the tuple form of an identifier."""
 OTHERS = b"others"
-"""Key of an answer's metadata: how many more rows would meet the query without `primary`; without
-it, how many of the rows are not primary where spectra can share an identifier."""
+"""Key of an answer's metadata. With `primary`: how many more rows would meet the query without it.
+Without `primary`, if spectra can share an identifier: how many of the rows are not primary."""
 _FEW_ROWS = 100
 """Answers of so few rows are searched once more for rows that are not primary: they seem to lack
 some. Of larger ones that is counted only where it takes no scan."""
@@ -41,8 +41,8 @@ class QueryRequest:
     primary: bool = True
     timeout_s: float | None = None
     count_others: bool = False
-    """State in the table's metadata `OTHERS` how many rows are not primary: of those left out, or
-    without ``primary`` of those answered."""
+    """State in the table's metadata `OTHERS` how many rows are not primary: rows left out, or,
+    without ``primary``, rows of the answer."""
 
 
 def run_query(
@@ -97,8 +97,8 @@ def run_query(
 
 
 def field_of(asked: QueryTable, name: str, column: pa.Field) -> pa.Field:
-    """Return the field of an answer that a column of a catalogue is, with its unit if known."""
-    # Whatever a table states of its own position, these are filled in degrees.
+    """Return the Arrow field of a catalogue column in an answer, with its unit if it is known."""
+    # These two are always in degrees, whatever unit a table states for its own position.
     if column.name in _POSITION:
         unit = "deg"
     else:
@@ -110,7 +110,7 @@ def field_of(asked: QueryTable, name: str, column: pa.Field) -> pa.Field:
 def _marking(asked: QueryTable) -> str:
     """Return the column that marks the best spectrum of an identifier that several can share.
 
-    Empty where all rows asked for are marked, or none shares its identifier.
+    Empty if only marked rows are asked for, or if identifiers are not shared.
     """
     column = asked.survey.primary[0]
     shared = asked.survey.id_form.leads_with_id and not (asked.primary or asked.attached)

@@ -63,7 +63,7 @@ class Selection:
     sound: npt.NDArray[np.bool_] | None = None
     """1D[number found], which of the spectra found are not damaged; None: all."""
     assume_medium: str | None = None
-    """What the wavelengths are taken to be in of spectra of which it is not known."""
+    """Medium assumed for spectra whose medium is not known."""
 
     @property
     def nspec(self) -> int:

@@ -130,12 +130,12 @@ def read_cells(
 ) -> Iterator[CellBatch]:
     """Yield batches of encoded spectra: the store's own frames, or raw values of a cutout.
 
-    Without ``cut_own`` those off the lattice are whole.
+    If ``cut_own`` is False, spectra off the lattice are not cut.
     """
     stored = stored_names(selection, vectors)
     first, count = cut_pixels(selection, limits_aa, vectors)
     within = raw_pixels(selection, vectors)
-    # A name depends on those of all others, so it is no matter of one batch.
+    # A name depends on the names of all others, so all names are made before the first batch.
     names = file_names(selection) if NAME in columns else None
     for take in batches(selection):
         media = media_of(selection, take)

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from ..catalog.deadline import Deadline
 from ..catalog.duckdb import Place, Rows
+from ..catalog.objects import plain_value
 from ..digests import crc_of
 from ..errors import StoreError, TooMuch, UnknownField
 from ..model.idtext import IdPattern, Span
@@ -149,7 +150,7 @@ class TreeShelf:
                 row = {**self.tree.read(file).row, **row}
             for field, values in found.items():
                 value = row.get(field)
-                values.append(value.item() if isinstance(value, np.generic) else value)
+                values.append(plain_value(value))
         types = {column.name: column.dtype for column in self.survey.columns}
         return pa.table(
             {field: pa.array(values, _arrow(types.get(field))) for field, values in found.items()}

@@ -75,7 +75,7 @@ def write_arrays(
     likes = {vector.like for vector in stored if on_lattice and vector.like}
     for at in range(0, nspec, SHARD):
         shared: dict[str, npt.NDArray[Any]] = {}
-        # Those that others are like come first.
+        # Vectors that others share pixels with are written first.
         for vector in sorted(stored, key=lambda one: one.name not in likes):
             block = _block(arrays, vector, at, start, npix)
             if on_lattice and vector.like:
@@ -106,7 +106,7 @@ def _keep_own(
     # As bytes: NaN is the same as itself, and minus zero is not zero.
     bits = f"u{block.dtype.itemsize}"
     ours, theirs = block.view(bits), shared.view(bits)
-    # Whole runs of pixels: to pick them one by one takes ten times as long.
+    # By runs of pixels: indexing single pixels takes ten times as long.
     for run in _runs(~own):
         inside = slice(max(run.start, first - start), min(run.stop, stop - start))
         if inside.start < inside.stop and not np.array_equal(ours[:, inside], theirs[:, inside]):

@@ -100,7 +100,7 @@ def _installed() -> dict[str, Survey]:
 
 
 def own_command(path: Path) -> str:
-    """Return the ingest of the installed survey that reads a file itself; empty: there is none."""
+    """Return how to ingest a file that an installed survey can read; empty if none can."""
     for survey in _installed().values():
         if survey.reader.identify(path) is None:
             continue

@@ -36,7 +36,7 @@ _REDSHIFTS: Final = ("REDSHIFT", "Z")
 # Formats of specutils that are no survey's: images and tables of any kind.
 _GENERAL: Final = frozenset({"wcs1d-fits", "iraf", "tabular-fits", "ECSV", "ASCII", "IPAC"})
 IT_HOLDS: Final = "; it holds "
-"""What follows in a reason is so of one file; before it stands what files of one family share."""
+"""Separates the part of a reason that files of one family share from the part about one file."""
 Array = npt.NDArray[Any]
 
 
@@ -65,9 +65,9 @@ class ReadSpectrum:
     z: float
     """Redshift from the header; NaN: it has none."""
     named: NamedPosition | None = None
-    """Position in the name of the object; None: it holds none."""
+    """Position in the name of the object; None: the name has none."""
     remarks: tuple[Remark, ...] = ()
-    """What is to be said of it when it is stored."""
+    """Warnings that an ingest reports when the spectrum is stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,11 +224,11 @@ def _rows(
 
 
 def _mask(one: Any, masks: BesideMasks) -> tuple[Flags, tuple[Remark, ...]]:
-    """Return what is masked of a Spectrum: as its loader says, or else the file itself."""
+    """Return the mask of a Spectrum: that of its loader, or else that of the file."""
     values = np.asarray(one.flux.value)
     blank = ~np.isfinite(values)
     own = np.zeros(values.shape, bool) if one.mask is None else np.asarray(one.mask) != 0
-    # Where flux is no number, Spectrum makes a mask of that when the loader gives none.
+    # If a loader gives no mask, Spectrum masks the pixels whose flux is NaN.
     if one.mask is not None and not (blank.any() and np.array_equal(own, np.isnan(values))):
         return own, ()
     bad, remarks = masks.of(values, np.ravel(one.spectral_axis.value))

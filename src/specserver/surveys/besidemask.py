@@ -1,7 +1,7 @@
-"""The masks of a file that a loader of specutils leaves aside, for the flux that it hands on.
+"""Masks in a file that the specutils loader does not read, matched to the flux that it returns.
 
-A loader says neither of which table or image its flux is, nor how it has joined or sorted it; so
-the flux is looked for among the values of the file, and its mask is what stands beside them there.
+A loader does not say which table or image its flux comes from, nor how it joined or sorted the
+values. So the flux is searched for in the file, and the mask beside the values found is its mask.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,14 +21,14 @@ _UNPLACED: Final = "the flux that specutils hands on is nowhere in the file as i
 
 @dataclass(frozen=True, slots=True)
 class _Beside:
-    """A mask, and what stands beside it."""
+    """A mask, and the values beside it in the file."""
 
     name: str
     values: Any
     bad: Flags | None
-    """None: it cannot be taken."""
+    """The bad values; None: it cannot be used as a mask."""
     others: Sequence[Numbers]
-    """Images or columns of its shape, of which one may be the flux, another the wavelengths."""
+    """Images or columns of the same shape; one may be the flux, another the wavelengths."""
     is_image: bool = False
 
 
@@ -41,12 +41,12 @@ class BesideMasks:
         self._found: list[_Beside] | None = None
 
     def of(self, flux: Any, axis: Any) -> tuple[Flags, tuple[Remark, ...]]:
-        """Return which values of a flux are bad, and what is to be said of masks not taken.
+        """Return which values of a flux are bad, and remarks about masks that are not used.
 
         Parameters
         ----------
         flux : of any shape
-        axis : 1D[npix], the spectral axis as the loader has it
+        axis : 1D[npix], the spectral axis that the loader returned
         """
         if self._found is None:
             self._found = list(_masks(self._path, self._form))
@@ -58,7 +58,7 @@ class BesideMasks:
             if placed is not None:
                 bad, taken = bad | placed, True
             elif not one.is_image and _size(one, values.size) != values.size:
-                # A table of something else, such as lines.
+                # A table of another kind, such as a list of lines.
                 continue
             elif one.bad is None or _size(one, values.size) != values.size:
                 remarks.append(not_taken(one.name, one.values, values.shape))
@@ -68,13 +68,13 @@ class BesideMasks:
 
 
 def _size(one: _Beside, wanted: int) -> int:
-    """Return how many values a mask has for a flux: all of it, or one of its rows."""
+    """Return how many values of a mask belong to a flux: all of them, or one row."""
     shape = np.shape(one.values)
     return wanted if wanted == shape[-1] else int(np.prod(shape))
 
 
 def _lost(name: str) -> str:
-    """Return what to say of a mask whose flux is not found."""
+    """Return the remark about a mask whose flux is not found."""
     return (
         f"{name} looks like a mask and is not taken, so that mask does not have it: it cannot be"
         " told of which flux it is"
@@ -82,7 +82,7 @@ def _lost(name: str) -> str:
 
 
 def _masks(path: Path, form: str) -> Iterator[_Beside]:
-    """Yield the masks of a FITS file; yield nothing for a file of another format."""
+    """Yield the masks of a FITS file; nothing for another format."""
     from astropy.io import fits  # noqa: PLC0415  # slow to import, and only this needs it
 
     try:
@@ -102,12 +102,12 @@ def _masks(path: Path, form: str) -> Iterator[_Beside]:
 
 
 def _is_like(hdu: Any, mask: Any) -> bool:
-    """Tell whether an HDU is an image of the shape of a mask."""
+    """Tell whether an HDU is an image with the shape of a mask."""
     return bool(getattr(hdu, "is_image", False)) and hdu.shape == mask.shape
 
 
 def _in_table(hdu: Any, headers: Sequence[Mapping[str, Any]], form: str) -> Iterator[_Beside]:
-    """Yield the masks of a table, of which the other columns of numbers may be the flux."""
+    """Yield the masks of a table; its other columns of numbers may be the flux."""
     if not any(one.format and one.format[-1] in "ED" for one in hdu.columns):
         return
     rule = mask_rule(headers, form)
@@ -122,12 +122,12 @@ def _in_table(hdu: Any, headers: Sequence[Mapping[str, Any]], form: str) -> Iter
 
 
 def _numbers(values: Any) -> Numbers:
-    """Return values as float64 of this machine."""
+    """Return values as float64 in native byte order."""
     return np.asarray(values).astype(np.float64)
 
 
 def _placed(one: _Beside, flux: Numbers, axis: Numbers) -> Flags | None:
-    """Return a mask laid on a flux; None: it is not of this flux."""
+    """Return the mask in the order of a flux; None: it belongs to another flux."""
     assert one.bad is not None
     found: list[Flags] = []
     shape = one.bad.shape
@@ -144,14 +144,14 @@ def _placed(one: _Beside, flux: Numbers, axis: Numbers) -> Flags | None:
         flags = _laid(others, bad, flux.ravel(), axis)
         if flags is not None:
             found.append(flags)
-    # The same flux may stand in two places, with different masks.
+    # If the same flux is in two places with different masks, neither is used.
     if not found or any((flags != found[0]).any() for flags in found):
         return None
     return found[0].reshape(flux.shape)
 
 
 def _laid(others: Sequence[Numbers], bad: Flags, flux: Numbers, axis: Numbers) -> Flags | None:
-    """Return the mask of a flux, as it stands in the file or sorted by its wavelengths."""
+    """Return the mask of a flux that is in file order or sorted by wavelength; None: no match."""
     if any(np.array_equal(one, flux, equal_nan=True) for one in others):
         return bad
     if len(axis) != len(flux):

@@ -144,7 +144,7 @@ class DesiReader:
         else:
             del columns["coadd"]
         found = _redshifts(path, columns["targetid"])
-        # The redshift file is of the coadd: of an exposure, its own file knows better.
+        # The redshift file describes the coadd: values of an exposure come from its own file.
         columns = columns | found if self.kind == "coadd" else {**found, **columns}
         if self.kind == "spectra" and "expid" not in columns:
             raise BadFile("FIBERMAP has no column EXPID: which exposures are these?")

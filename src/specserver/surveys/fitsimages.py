@@ -30,7 +30,7 @@ _WAVES: Final = (
 )  # fmt: skip
 _LOG_WAVES: Final = ("LOGLAM", "LOGWAVE", "LOG_WAVE", "LOGLAMBDA", "LOG_LAMBDA", "LOG_LAM")
 _SURE: Final = ("MASK", "DQ", "QUALITY")
-"""Names that nothing but a mask has: one of another shape than flux is refused."""
+"""Names that only masks have: a file is refused if such an image has another shape than flux."""
 _LOG10_MOST: Final = 10.0
 """No wavelength is 1e10 Å: so large a number is no logarithm."""
 
@@ -159,7 +159,7 @@ def _spectra(
 
 
 def _masks(flux: Any, hdus: Any) -> tuple[Flags, tuple[Remark, ...]]:
-    """Return which pixels the images beside that of flux mask, and what is to be said of them."""
+    """Return the pixels that other images of the file mask, and remarks about masks not used."""
     shape = flux.data.shape
     bad, remarks = np.zeros(shape, bool), []
     found = [one for one in hdus if _is_image(one) and one is not flux and is_mask_image(one)]

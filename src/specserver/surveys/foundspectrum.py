@@ -52,7 +52,7 @@ class FoundSpectrum:
     states_ivar: bool = False
     """The file has inverse variances itself: none of them is changed."""
     remarks: tuple[Remark, ...] = ()
-    """What is to be said of it when it is stored."""
+    """Warnings that an ingest reports when the spectrum is stored."""
 
 
 def real_numbers(values: Any, what: str) -> Numbers:

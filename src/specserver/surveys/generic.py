@@ -95,7 +95,7 @@ class AnyFileReader:
 
     @property
     def said(self) -> Said:
-        """What is said of files that do not say it themselves."""
+        """What the operator states about files that do not state it themselves."""
         return self.declared.said
 
     def identify(self, path: Path) -> FileKey | None:

@@ -137,7 +137,7 @@ class ImageReader:
         return self.read_from_bytes(path, open_bytes(path))
 
     def read_from_bytes(self, path: Path, data: bytes) -> list[RawSpectrum]:
-        """Read the one spectrum of the bytes of a file, as `read` does."""
+        """Read the one spectrum from the decompressed bytes of a file; errors as of `read`."""
         _refuse_medium(path)
         header, image = _read_image(data)
         _check_name(path, header)

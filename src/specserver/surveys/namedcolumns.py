@@ -35,18 +35,18 @@ _FLUX: Final = ("flux", "flux_density", "fluxdensity", "flam", "f_lambda", "fnu"
 
 @dataclass(frozen=True, slots=True)
 class _Columns:
-    """Which columns of a table are what; tables are of one kind where these are the same."""
+    """The columns of a table by their meaning; tables with the same ones are of one kind."""
 
     wave: str
     flux: str
     uncertainty: str | None
     mask: str | None
-    """The column that is called just so: sums have and_mask where their exposures have mask."""
+    """The column named ``mask``: coadds have ``and_mask`` instead, exposures ``mask``."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Masks:
-    """Which columns of a table look like masks, and what their values mean."""
+    """The columns of a table that look like masks, and the meaning of their values."""
 
     names: tuple[str, ...]
     rule: MaskRule
@@ -92,7 +92,7 @@ def text_spectra(path: Path, wave_unit: str = "") -> list[FoundSpectrum] | None:
 
 
 def _columns(units: Mapping[str, str]) -> _Columns | None:
-    """Return which columns hold wavelengths, flux and uncertainties; None: not there."""
+    """Return the columns of wavelengths, flux and uncertainties; None if there are none."""
     names = list(units)
     lowered = {name.lower(): name for name in reversed(names)}
     waves = [name for name in names if _WAVE.fullmatch(name) or _LOG_WAVE.fullmatch(name)]
@@ -122,7 +122,7 @@ def _spectra(
     count = len(rows[1])
     stated = units[columns.flux]
     spread = None if columns.uncertainty is None else _cells(data[columns.uncertainty])
-    # Beside arrays in cells, one value a row tells of the spectrum, not of its pixels.
+    # If cells are arrays, a column with one value a row describes spectra, not pixels.
     full = np.ndim(data[columns.flux])
     marks = {name: _cells(data[name]) for name in masks.names if np.ndim(data[name]) == full}
     for row in range(count):

@@ -1,6 +1,6 @@
-"""The position that the name of an object holds, such as SDSS J121903.98+152608.5.
+"""The position in the name of an object, such as SDSS J121903.98+152608.5.
 
-It is never taken as the position of a spectrum; where the two are far apart, one of them is wrong.
+It is never used as the position of a spectrum. If the two are far apart, one of them is wrong.
 """
 
 import re
@@ -16,9 +16,9 @@ _CARDS: Final = ("OBJECT", "OBJNAME", "TARGNAME", "TARGET", "DESIG", "OBJID")
 _NAME: Final = re.compile(
     r"(?:J|(?<![0-9A-Z])2M)(\d\d)(\d\d)(\d\d)\.?(\d*)([+-])(\d\d)(\d\d)(\d\d)\.?(\d*)(?![\d.])"
 )
-"""Of J2000 alone, with seconds: a name without them is too coarse to tell anything."""
+"""Names of J2000 with seconds: a name without seconds is too coarse for a comparison."""
 _FAR_ARCMIN: Final = 1.0
-"""Names are cut, not rounded, to a second of time at worst, which is a quarter of this."""
+"""Names are truncated, in the worst case to a second of time, which is a quarter of this."""
 _FAR: Final = (
     f"the name of the object holds a position over {_FAR_ARCMIN:g}′ from that of the spectrum,"
     " which is the one stored: look which is right (--catalog gives another)"
@@ -27,7 +27,7 @@ _FAR: Final = (
 
 @dataclass(frozen=True, slots=True)
 class NamedPosition:
-    """A position in a name; ICRS, to the accuracy of the name."""
+    """A position from a name: ICRS, as accurate as the name."""
 
     name: str
     ra_deg: float
@@ -35,7 +35,7 @@ class NamedPosition:
 
 
 def named_position(parts: Sequence[FilePart]) -> NamedPosition | None:
-    """Return the position that the first name with one holds; None: there is none.
+    """Return the position from the first name that has one; None if no name has.
 
     Parameters
     ----------
@@ -49,11 +49,11 @@ def named_position(parts: Sequence[FilePart]) -> NamedPosition | None:
 
 
 def far_from_name(named: NamedPosition | None, ra_deg: float, dec_deg: float) -> tuple[Remark, ...]:
-    """Return what is to be said of a position that is not where the object's name says.
+    """Return a remark if a position is far from the one in the object's name; else nothing.
 
     Parameters
     ----------
-    ra_deg, dec_deg : what is stored of the spectrum; NaN: no position
+    ra_deg, dec_deg : stored position of the spectrum; NaN: no position
     """
     if named is None:
         return ()
@@ -64,7 +64,7 @@ def far_from_name(named: NamedPosition | None, ra_deg: float, dec_deg: float) ->
 
 
 def _named(cards: Mapping[str, Any]) -> NamedPosition | None:
-    """Return the position in the names that a header has."""
+    """Return the position from the names in a header."""
     for card in _CARDS:
         name = str(cards.get(card, "")).strip()
         match = _NAME.search(name.upper())
@@ -82,6 +82,6 @@ def _named(cards: Mapping[str, Any]) -> NamedPosition | None:
 
 
 def _sexagesimal(texts: Sequence[str]) -> tuple[float, float, float]:
-    """Return three numbers, the last one with its decimals."""
+    """Return three numbers; the last one includes its decimals."""
     first, second, third, decimals = texts
     return float(first), float(second), float(f"{third}.{decimals}")

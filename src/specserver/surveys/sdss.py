@@ -165,7 +165,7 @@ class SpecReader:
         return self.read_from_bytes(path, open_bytes(path))
 
     def read_from_bytes(self, path: Path, data: bytes) -> list[RawSpectrum]:
-        """Read the one spectrum of the bytes of a file, as `read` does."""
+        """Read the one spectrum from the decompressed bytes of a file; errors as of `read`."""
         primary, (coadd, objects) = read_tables(data, 2)
         _check_unit(primary)
         if objects.layout.nrows != 1:
@@ -227,7 +227,7 @@ def _scalars(objects: Table) -> dict[str, Any]:
 
 @lru_cache(maxsize=4096)
 def _spelling(written: str) -> str:
-    """Return the one spelling of a column."""
+    """Return the spelling of a column that the catalogue uses."""
     name = written.lower()
     return _RENAMED.get(name, name)
 

@@ -1,10 +1,9 @@
-"""Which pixels a file masks: columns and images that are called as masks are, and their bad bits.
+"""Which pixels a file masks: columns and images with the names of masks, and their bad bits.
 
-A pixel is masked where its value is other than 0. Formats that say which bits are bad have only
-those counted:
+A pixel is masked if its value is not 0. If a format defines which bits are bad, only these count:
 
 =====================================  ========================================================
-card ``SDQFLAGS`` (HST)                the bits of ``DQ`` that its pipeline calls serious
+card ``SDQFLAGS`` (HST)                the bits of ``DQ`` that this card gives
 ``TELESCOP`` = ``JWST``                bit 0 of ``DQ``: DO_NOT_USE
 APOGEE's apVisit and apStar            bits 0-7 and 14, level 1 of its pipeline's PixelBitMask
 ``DMODCLS`` = ``OneSpec`` (PypeIt)     its ``mask`` is 1 where a pixel is good
@@ -29,13 +28,14 @@ MASKS: Final = frozenset(
         "data_quality", "flag", "flags", "pixel_flags", "qual", "quality",
     }
 )  # fmt: skip
-"""Names in use for masks, in small letters, of which any value but 0 says that a pixel is bad."""
+"""Names of masks, in lower case; any value but 0 means that a pixel is bad."""
 _SERIOUS: Final = frozenset({"dq", "dqflag", "dqflags", "dq_flags", "data_quality"})
 _LIKE: Final = re.compile(r"(?<![a-z])(?:(?:and|pix|bad)?masks?|flags?|dq)(?![a-z])", re.IGNORECASE)
-"""What the text of an image's header says where it is a mask."""
+"""Words in the name or unit of an image that is a mask."""
 _NEAR: Final = re.compile(r"mask|flag|qual|(?:good|bad)_?pix|^dq$", re.IGNORECASE)
-"""What a column is called that may be one."""
-# One of several exposures may be bad where their sum is good; others count the good pixels.
+"""Names of columns that may be masks."""
+# These are no masks of the spectrum: or_mask is set if a pixel is bad in any one exposure,
+# others mark the good pixels.
 _OTHER: Final = re.compile(r"(?<![a-z])or_?mask|good|^(?:box|opt)_", re.IGNORECASE)
 _ONE_IS_GOOD: Final = "OneSpec"
 _APOGEE_BAD: Final = 0b0100_0000_1111_1111
@@ -45,7 +45,7 @@ _INT64: Final = 2.0**63
 
 @dataclass(frozen=True, slots=True)
 class MaskRule:
-    """What the headers and the format of a file say of the values of its masks."""
+    """What the values of masks mean, as headers and format of a file state."""
 
     serious: int | None = None
     """Bits of ``DQ`` that are bad; None: all."""
@@ -53,10 +53,10 @@ class MaskRule:
     """Bits of any mask that are bad; None: all."""
     one_is_good: bool = False
     percent: bool = False
-    """``QUALITY`` is no mask, but the part of the pixel that is good (FUSE)."""
+    """``QUALITY`` is the good part of each pixel in percent (FUSE), not a mask."""
 
     def bad(self, values: Any, name: str) -> Flags | None:
-        """Return where a mask says that pixels are bad; None: its values are none of a mask.
+        """Return which pixels a mask marks as bad; None: its values are not those of a mask.
 
         Parameters
         ----------
@@ -67,7 +67,7 @@ class MaskRule:
         plain = np.ma.getdata(values)
         if plain.dtype.kind not in "biuf" or (self.percent and lowered.startswith("qual")):
             return None
-        # A value that is no number says nothing of the pixel.
+        # A value that is not finite does not mark its pixel.
         known = np.where(np.isfinite(plain) & ~np.ma.getmaskarray(values), plain, 0)
         if plain.dtype.kind == "f" and ((known != np.round(known)) | (abs(known) >= _INT64)).any():
             return None
@@ -79,11 +79,11 @@ class MaskRule:
 
 
 def mask_rule(headers: Iterable[Mapping[str, Any]], form: str = "") -> MaskRule:
-    """Return what headers say of masks, the one of the mask's own HDU first.
+    """Return what headers state about masks; the header of the mask's own HDU comes first.
 
     Parameters
     ----------
-    form : the format of the file as specutils names it; empty: none of its own
+    form : the format of the file in specutils; empty: not known
     """
     cards: dict[str, Any] = {}
     for header in headers:
@@ -104,7 +104,7 @@ def mask_rule(headers: Iterable[Mapping[str, Any]], form: str = "") -> MaskRule:
 
 
 def is_mask_image(hdu: Any) -> bool:
-    """Tell whether an image's header says that it is a mask."""
+    """Tell whether the header of an image marks it as a mask."""
     texts = hdu.name, str(hdu.header.get("BUNIT") or "")
     if any(_OTHER.search(text) for text in texts):
         return False
@@ -112,7 +112,7 @@ def is_mask_image(hdu: Any) -> bool:
 
 
 def mask_columns(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the columns that are called as masks are, or else those whose names are alike."""
+    """Return the columns with names of masks; if there are none, those with similar names."""
     found = tuple(name for name in names if name.lower() in MASKS)
     return found or tuple(name for name in names if _NEAR.search(name))
 
@@ -120,7 +120,7 @@ def mask_columns(names: Sequence[str]) -> tuple[str, ...]:
 def join_masks(
     cells: Mapping[str, Any], shape: tuple[int, ...], rule: MaskRule
 ) -> tuple[Flags, tuple[Remark, ...]]:
-    """Return which pixels some masks say are bad, and what is to be said of those not taken.
+    """Return the pixels that some masks mark as bad, and remarks about masks that are not used.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ def join_masks(
 
 
 def not_taken(name: str, values: Any, shape: tuple[int, ...]) -> Remark:
-    """Return that something that looks like a mask is none, and why."""
+    """Return the remark that something looks like a mask and is not used, and why."""
     kind = np.ma.getdata(values).dtype.kind
     if kind not in "biuf":
         why = "it holds text, not numbers"

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 _SHOWN: Final = 4
 _MOST: Final = 200
-"""Characters shown of what a loader says."""
+"""Number of characters of a loader's message that are shown."""
 _ADVICE: Final = (
     "name another format of specutils with --loader, or write its spectra as tables with columns"
     " wave, flux and ivar"
@@ -14,12 +14,12 @@ _ADVICE: Final = (
 
 
 def why_unread(path: Path, error: Exception, loader: str) -> str:
-    """Return in one line why specutils does not read a file.
+    """Return in one line why specutils cannot read a file.
 
     Parameters
     ----------
-    error : what it raised: of a loader anything, often no message to anybody
-    loader : name of the format that was read for; empty: specutils was to find one
+    error : what specutils raised; loaders raise any exception, often without a useful message
+    loader : name of the format that was asked for; empty: specutils had to identify it
     """
     text = " ".join(str(error).split())
     if "Format could not be identified" in text:
@@ -31,7 +31,7 @@ def why_unread(path: Path, error: Exception, loader: str) -> str:
 
 
 def what_it_holds(path: Path) -> str:
-    """Return what the first HDUs of a file are; empty of a file that is no FITS."""
+    """Return a description of the first HDUs of a file; empty if it is not a FITS file."""
     from astropy.io import fits  # noqa: PLC0415  # slow to import, and only this needs it
 
     try:
@@ -44,12 +44,12 @@ def what_it_holds(path: Path) -> str:
 
 
 def _called(hdu: Any) -> str:
-    """Return the name of an HDU, where it has one."""
+    """Return a space and the name of an HDU; empty if it has no name."""
     return f" {hdu.name}" if hdu.name else ""
 
 
 def _kind(hdu: Any) -> str:
-    """Return what an HDU is, and its shape."""
+    """Return the kind and shape of an HDU."""
     if getattr(hdu, "columns", None) is not None:
         return f"table of {hdu.header.get('NAXIS2', 0):,} rows and {len(hdu.columns)} columns"
     return f"image of shape {hdu.shape}" if hdu.shape else "no data"
