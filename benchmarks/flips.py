@@ -30,7 +30,7 @@ import numpy as np
 import pyarrow as pa
 from astropy.table import Table
 
-from specserver.catalog.vac import add_vac
+from specserver.catalog.tables.vac import add_vac
 from specserver.damage import damaged_files
 from specserver.errors import SpecServerError
 from specserver.ingest import run_ingest

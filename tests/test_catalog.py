@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from specserver.catalog.constraint import MAX_LIST
+from specserver.catalog.catalogue import Catalog
 from specserver.catalog.deadline import Deadline
-from specserver.catalog.duckdb import Catalog
 from specserver.catalog.healpix import pixel
-from specserver.catalog.index import refresh_index
-from specserver.catalog.mapped import MappedColumns
+from specserver.catalog.index.build import refresh_index
+from specserver.catalog.index.column_file import MappedColumns
+from specserver.catalog.sql.constraint import MAX_LIST
 from specserver.errors import BadConstraint, QueryTimeout, TooMuch, UnknownField
 from specserver.model.region import cone, polygon
 from specserver.service import QueryRequest, SpectroscopicService
@@ -242,7 +242,7 @@ def test_a_wide_region_with_a_condition_is_the_same_by_either_way(
         region=cone(10, 40, 50), constraint="z > 1 order by z desc limit 500", fields=ALL
     )
     handed = sky.service.query(request)
-    monkeypatch.setattr("specserver.catalog.duckdb._HANDED_ROWS", 10)
+    monkeypatch.setattr("specserver.catalog.catalogue._HANDED_ROWS", 10)
     assert sky.service.query(request).equals(handed)
     assert len(handed) == 500
 
@@ -250,8 +250,8 @@ def test_a_wide_region_with_a_condition_is_the_same_by_either_way(
 def test_blocks_of_candidates_leave_none_out(sky: Sky, monkeypatch: pytest.MonkeyPatch) -> None:
     request = QueryRequest(region=cone(0, 80, 30), primary=False)
     whole = sky.ids(request)
-    monkeypatch.setattr("specserver.catalog.duckdb._BLOCK_ROWS", 1000)
-    monkeypatch.setattr("specserver.catalog.duckdb._GAP_ROWS", 0)
+    monkeypatch.setattr("specserver.catalog.catalogue._BLOCK_ROWS", 1000)
+    monkeypatch.setattr("specserver.catalog.catalogue._GAP_ROWS", 0)
     assert sky.ids(request) == whole
     assert len(whole) > 20_000
 
@@ -302,7 +302,7 @@ def test_time_runs_out_between_blocks_of_candidates(
     sky: Sky, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A region of the whole sky is given up long before it has been tested."""
-    monkeypatch.setattr("specserver.catalog.duckdb._BLOCK_ROWS", 100)
+    monkeypatch.setattr("specserver.catalog.catalogue._BLOCK_ROWS", 100)
     tested = []
 
     class Slow:

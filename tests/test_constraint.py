@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlglot import exp, parse_one
 
-from specserver.catalog.constraint import (
+from specserver.catalog.sql.constraint import (
     MAX_LIST,
     MAX_NODES,
     Condition,
@@ -20,7 +20,7 @@ from specserver.catalog.constraint import (
     PolygonArgs,
     parse_constraint,
 )
-from specserver.catalog.words import MAX_NESTING, MAX_TEXT
+from specserver.catalog.sql.tokenizer import MAX_NESTING, MAX_TEXT
 from specserver.errors import BadConstraint, SpecServerError, TooMuch, UnknownField
 
 COLUMNS = {

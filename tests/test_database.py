@@ -12,10 +12,10 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from specserver.catalog import database as room
-from specserver.catalog.database import Attached
-from specserver.catalog.duckdb import Catalog
-from specserver.catalog.index import current_index, refresh_index
+from specserver.catalog.catalogue import Catalog
+from specserver.catalog.duckdb import database as room
+from specserver.catalog.duckdb.database import Attached
+from specserver.catalog.index.build import current_index, refresh_index
 from specserver.errors import CatalogError, DamagedFile, TooMuch
 from specserver.files import replace_file
 from specserver.ingest import run_ingest

@@ -14,7 +14,7 @@ from astropy.io.votable.tree import CooSys
 from astropy.table import Table
 
 from commands import command
-from specserver.catalog.tablefile import read_table
+from specserver.catalog.tables.tablefile import read_table
 from specserver.errors import BadParameter
 from specserver.service import SpectroscopicService
 from specserver.surveys.anyfile import ReadSpectrum, read_file

@@ -12,7 +12,7 @@ from astropy.io import fits
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specserver.catalog.objects import _column, _given
+from specserver.catalog.segment_rows import _column, _given
 from specserver.digests import digest_of
 from specserver.errors import BadFile
 from specserver.ingest.digest import place_of, row_digest, vectors_digest

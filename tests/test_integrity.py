@@ -22,9 +22,9 @@ from benchmarks import flips
 from commands import command
 from conftest import without_digests
 from serving import serve
-from specserver.catalog.generation import current_generation
-from specserver.catalog.index import index_folder
-from specserver.catalog.vac import index_of
+from specserver.catalog.index.build import index_folder
+from specserver.catalog.index.generations import current_generation
+from specserver.catalog.tables.vac import index_of
 from specserver.client.api import SpecClient
 from specserver.damage import damaged_files
 from specserver.digests import NO_DIGESTS, digest_of, read_record, seal

@@ -27,8 +27,8 @@ from commands import command
 from serving import Served, serve
 from specserver import specClient
 from specserver.auth import TokenBook
+from specserver.catalog.crossmatch import _NARROW, _WIDTH_DEG, Matches, SkyColumns, find_nearby
 from specserver.catalog.deadline import Deadline
-from specserver.catalog.nearby import _NARROW, _WIDTH_DEG, Matches, SkyColumns, find_nearby
 from specserver.client.api import SpecClient
 from specserver.client.skytable import read_positions
 from specserver.errors import (

@@ -15,7 +15,7 @@ from astropy.table import Table
 
 from conftest import without_digests
 from serving import serve
-from specserver.catalog.vac import add_vac
+from specserver.catalog.tables.vac import add_vac
 from specserver.client.api import SpecClient
 from specserver.errors import BadParameter, NotFound
 from specserver.ingest import run_ingest

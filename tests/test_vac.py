@@ -14,8 +14,8 @@ from astropy.table import Table
 
 from commands import command
 from serving import serve
-from specserver.catalog.rowids import valid_names
-from specserver.catalog.tablefile import read_table
+from specserver.catalog.tables.table_ids import valid_names
+from specserver.catalog.tables.tablefile import read_table
 from specserver.client.api import SpecClient
 from specserver.errors import (
     BadConstraint,

@@ -12,7 +12,7 @@ from astropy.table import Table
 
 from commands import command
 from serving import serve
-from specserver.catalog.tablefile import read_table
+from specserver.catalog.tables.tablefile import read_table
 from specserver.client.api import SpecClient
 from specserver.errors import BadFile, IngestError, SpecServerError
 from specserver.ingest.declare import Wishes, declare

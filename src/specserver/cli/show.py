@@ -101,7 +101,7 @@ def info(data: Data = None, url: Url = None) -> None:
         OUT.print(client.list_contexts(fmt="text"), highlight=False)
         return
     folder = _folder_asked(data)
-    from ..catalog.index import current_index
+    from ..catalog.index.build import current_index
     from ..service.archive import Archive
     from ..service.tables import attached_tables
     from ..store.layout import list_contexts, list_segments

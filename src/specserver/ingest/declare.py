@@ -8,7 +8,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..catalog.tablefile import read_table
+from ..catalog.tables.tablefile import read_table
 from ..errors import BadFile, BadParameter, IngestError, UnknownContext
 from ..files import EVERYONE_READS, replace_file
 from ..model.medium import AIR, VACUUM

@@ -16,8 +16,8 @@ from typing import Any, Final, Protocol
 import numpy as np
 import pyarrow as pa
 
-from ..catalog.index import refresh_index
-from ..catalog.objects import read_sources
+from ..catalog.index.build import refresh_index
+from ..catalog.segment_rows import read_sources
 from ..errors import IngestError
 from ..files import DISK_ERRORS
 from ..model.survey import FileKey, Survey

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..catalog.objects import plain_value, read_sources
+from ..catalog.segment_rows import plain_value, read_sources
 from ..model.survey import RawSpectrum, Survey
 from ..store.layout import OBJECTS
 from .known import Known

@@ -8,7 +8,7 @@ from typing import Final
 
 import pyarrow.parquet as pq
 
-from ..catalog.objects import Digests
+from ..catalog.segment_rows import Digests
 from ..model.survey import RawSpectrum, Survey
 from ..store.layout import OBJECTS
 from ..store.zarr import Segment

@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..catalog.duckdb import Catalog
-from ..catalog.generation import check_generation, current_generation
-from ..catalog.index import index_folder
-from ..catalog.objects import read_sources
-from ..catalog.vac import index_of, read_vac, vac_names
-from ..catalog.vacfile import check_vac, vac_folder
+from ..catalog.catalogue import Catalog
+from ..catalog.index.build import index_folder
+from ..catalog.index.generations import check_generation, current_generation
+from ..catalog.segment_rows import read_sources
+from ..catalog.tables.vac import index_of, read_vac, vac_names
+from ..catalog.tables.vacfile import check_vac, vac_folder
 from ..digests import NO_DIGESTS, check_listed, read_record
 from ..errors import SpecServerError
 from ..model.survey import Survey

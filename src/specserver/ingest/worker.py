@@ -12,7 +12,7 @@ from zlib import crc32
 import numpy as np
 
 from .. import __version__
-from ..catalog.objects import Digests, Source, sky_order, write_objects
+from ..catalog.segment_rows import Digests, Source, sky_order, write_objects
 from ..digests import crc_of
 from ..errors import BadFile, IngestError, StoreError
 from ..model.survey import FileKey, RawSpectrum, Remark

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 
 from .. import __version__
 from ..auth import TokenBook
-from ..catalog.database import bound_databases
+from ..catalog.duckdb.database import bound_databases
 from ..errors import SpecServerError
 from ..processes import end_with_parent
 from ..service import SpectroscopicService

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..auth import Caller, is_private
-from ..catalog.duckdb import Catalog
-from ..catalog.index import index_folder
-from ..catalog.vac import TableStamp, current_vac, has_vac, read_vac, vac_names, vac_stamp
+from ..catalog.catalogue import Catalog
+from ..catalog.index.build import index_folder
+from ..catalog.tables.vac import TableStamp, current_vac, has_vac, read_vac, vac_names, vac_stamp
 from ..damage import damaged_files
 from ..errors import (
     NoCatalog,

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ..catalog.duckdb import Catalog
-from ..catalog.links import find_told
-from ..catalog.rowids import pack_rows
+from ..catalog.catalogue import Catalog
+from ..catalog.tables.links import find_told
+from ..catalog.tables.table_ids import pack_rows
 from ..model.survey import Release, Survey
 from ..store.fits import FitsTree
 from .shelf import reduction_rank

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ..catalog.crossmatch import MAX_RADIUS_DEG, Matches, find_nearby
 from ..catalog.deadline import Deadline
-from ..catalog.nearby import MAX_RADIUS_DEG, Matches, find_nearby
 from ..errors import BadParameter
 from ..model.sphere import is_position
 from .archive import Archive, QueryTable

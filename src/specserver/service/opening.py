@@ -8,11 +8,11 @@ import logging
 from functools import partial
 from pathlib import Path
 
-from ..catalog.duckdb import Catalog
-from ..catalog.generation import IndexInfo
-from ..catalog.index import current_index, refresh_index
-from ..catalog.links import Held
-from ..catalog.vac import current_vac, index_of, vac_columns, vac_survey
+from ..catalog.catalogue import Catalog
+from ..catalog.index.build import current_index, refresh_index
+from ..catalog.index.generations import IndexInfo
+from ..catalog.tables.links import Held
+from ..catalog.tables.vac import current_vac, index_of, vac_columns, vac_survey
 from ..errors import CatalogError, DamagedFile, ServiceError
 from ..model.survey import Survey
 from ..store.layout import segment_names

@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..catalog.constraint import Condition, ConeArgs, parse_constraint
+from ..catalog.catalogue import Catalog, Rows
 from ..catalog.deadline import Deadline
-from ..catalog.duckdb import Catalog, Rows
-from ..catalog.idlist import split_ids
+from ..catalog.sql.constraint import Condition, ConeArgs, parse_constraint
+from ..catalog.sql.id_prefilter import split_ids
 from ..errors import BadParameter, TooMuch
 from ..model.region import Cone, Polygon, cone, polygon
 from .archive import Archive, Holding, QueryTable

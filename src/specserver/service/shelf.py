@@ -7,8 +7,8 @@ from typing import Any, Protocol
 import numpy.typing as npt
 import pyarrow as pa
 
+from ..catalog.catalogue import Place, Rows
 from ..catalog.deadline import Deadline
-from ..catalog.duckdb import Place, Rows
 from ..model.idtext import IdPattern
 from ..model.survey import Release, Survey
 from ..store.base import SpectrumStore

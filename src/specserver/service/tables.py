@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..catalog.vac import VacInfo, add_vac, read_vac, remove_vac, vac_names
+from ..catalog.tables.vac import VacInfo, add_vac, read_vac, remove_vac, vac_names
 from .archive import Archive
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ..catalog.catalogue import Place, Rows
 from ..catalog.deadline import Deadline
-from ..catalog.duckdb import Place, Rows
-from ..catalog.objects import plain_value
+from ..catalog.segment_rows import plain_value
 from ..digests import crc_of
 from ..errors import StoreError, TooMuch, UnknownField
 from ..model.idtext import IdPattern, Span

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ..catalog.duckdb import Rows
-from ..catalog.rowids import pack_rows
+from ..catalog.catalogue import Rows
+from ..catalog.tables.table_ids import pack_rows
 from ..errors import TooMuch
 from ..model.idtext import IdPattern
 from ..model.survey import Survey

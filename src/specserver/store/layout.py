@@ -4,7 +4,7 @@
 
     <data>/<context>/<segment>/
         spectra.zarr/     Zarr v3 group, see `store.zarr`
-        objects.parquet   catalogue rows, see `catalog.objects`
+        objects.parquet   catalogue rows, see `catalog.segment_rows`
         segment.json      written last: a segment is committed when, and only when, it exists
 
 A writer that dies leaves a folder without ``segment.json``; readers never see it and the next

@@ -84,7 +84,7 @@ def normal_table(
 
     Parameters
     ----------
-    table : Arrow table with single values, as `catalog.tablefile` reads it
+    table : Arrow table with single values, as `catalog.tables.tablefile` reads it
     chosen : column names given for id, file, ra, dec, z; those missing are found by usual names
     left_out : columns of the user's table that hold no single values, so that they are not in it
     frame : system of its positions; None: ICRS

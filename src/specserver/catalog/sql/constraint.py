@@ -1,8 +1,8 @@
 """The SQL condition that a caller may give: read, checked, and rebuilt from allowed parts.
 
-The caller's text never reaches the database. `words` lets through known words only; sqlglot parses
-them; the tree is walked node by node and a new one is built, in which every column is quoted and
-every literal is a bound parameter. What differs from one SQL to another is settled so:
+The caller's text never reaches the database. `tokenizer` lets through known words only; sqlglot
+parses them; the tree is walked node by node and a new one is built, in which every column is
+quoted and every literal is a bound parameter. What differs from one SQL to another is settled so:
 
 - ``& | << >>`` bind tighter than comparisons, as in PostgreSQL and unlike C: ``zwarning & 4 = 0``
   is ``(zwarning & 4) = 0``. Among themselves they go from left to right, below ``+ - * / %``;
@@ -24,14 +24,14 @@ from sqlglot import exp
 from sqlglot.dialects.dialect import Dialect
 from sqlglot.errors import SqlglotError
 
-from ..errors import BadConstraint, TooMuch
+from ...errors import BadConstraint, TooMuch
 from .bounds import MAX_GROUPS, MAX_LEVELS, MAX_LIST, MAX_NODES
-from .pieces import (
+from .expressions import (
     EXACT_BITS,
     KIND_NAMES,
     NUMBERS,
     WHOLE,
-    Piece,
+    TypedExpression,
     Value,
     agree,
     call,
@@ -48,7 +48,7 @@ from .pieces import (
     tested,
     unified,
 )
-from .words import CALL, FUNCTIONS, ConeArgs, Order, PolygonArgs, read_sentence
+from .tokenizer import CALL, FUNCTIONS, ConeArgs, Order, PolygonArgs, read_sentence
 
 __all__ = ["Condition", "ConeArgs", "Order", "PolygonArgs", "Value", "parse_constraint"]
 
@@ -147,7 +147,7 @@ class _Builder:
         self._columns = columns
         self._nodes = 0
         self._level = self._groups = 0
-        makers: dict[type[exp.Expr], Callable[[exp.Expr], Piece]] = {
+        makers: dict[type[exp.Expr], Callable[[exp.Expr], TypedExpression]] = {
             exp.Paren: lambda node: self._build(*self._parts(node, "this")),
             exp.And: self._chain,
             exp.Or: self._chain,
@@ -181,7 +181,7 @@ class _Builder:
     def _refused(self, reason: str) -> BadConstraint:
         return BadConstraint(self._text, reason)
 
-    def _build(self, node: exp.Expr) -> Piece:
+    def _build(self, node: exp.Expr) -> TypedExpression:
         maker = self._makers.get(type(node))
         if maker is None:
             raise self._refused(f"{_NAMED.get(type(node), node.key.upper())} is not allowed")
@@ -210,7 +210,7 @@ class _Builder:
             raise self._refused(f"AND, OR and NOT join comparisons, not {KIND_NAMES[piece.kind]}")
         return paren(piece.node)
 
-    def _chain(self, node: exp.Expr) -> Piece:
+    def _chain(self, node: exp.Expr) -> TypedExpression:
         """Build AND or OR without recursion: a chain of them may be long."""
         self._groups += 1
         if self._groups > MAX_GROUPS:
@@ -228,18 +228,18 @@ class _Builder:
         tree = terms[0]
         for term in terms[1:]:
             tree = type(node)(this=tree, expression=term)
-        return Piece(tree, "bool")
+        return TypedExpression(tree, "bool")
 
-    def _not(self, node: exp.Expr) -> Piece:
-        return Piece(exp.Not(this=self._truth(*self._parts(node, "this"))), "bool")
+    def _not(self, node: exp.Expr) -> TypedExpression:
+        return TypedExpression(exp.Not(this=self._truth(*self._parts(node, "this"))), "bool")
 
-    def _operand(self, node: exp.Expr) -> Piece:
+    def _operand(self, node: exp.Expr) -> TypedExpression:
         """Build what is compared; a comparison there needs parentheses to be meant."""
         if isinstance(node, _TESTS):
             raise self._refused("comparisons in a row need parentheses or AND")
         return self._build(node)
 
-    def _check(self, left: Piece, right: Piece) -> None:
+    def _check(self, left: TypedExpression, right: TypedExpression) -> None:
         """Refuse a comparison that the database would fail at, or answer by surprise."""
         if agree(left, right):
             return
@@ -248,16 +248,16 @@ class _Builder:
         hint = "; quote text, and only text, in single quotes" if "text" in {one, other} else ""
         raise self._refused(f"{' and '.join(named) or 'it'}: {one} stands beside {other}{hint}")
 
-    def _compare(self, node: exp.Expr) -> Piece:
+    def _compare(self, node: exp.Expr) -> TypedExpression:
         one, other = (self._operand(part) for part in self._parts(node, "this", "expression"))
         same = isinstance(node, (exp.EQ, exp.NEQ))
         left, right = fitted(one, other, same=same), fitted(other, one, same=same)
         self._check(left, right)
         if "bool" in {left.kind, right.kind} and not same:
             raise self._refused("true and false have no order")
-        return Piece(type(node)(this=settled(left), expression=settled(right)), "bool")
+        return TypedExpression(type(node)(this=settled(left), expression=settled(right)), "bool")
 
-    def _between(self, node: exp.Expr) -> Piece:
+    def _between(self, node: exp.Expr) -> TypedExpression:
         parts = (self._operand(part) for part in self._parts(node, "this", "low", "high"))
         this, *ends = parts
         low, high = (fitted(end, this, same=False) for end in ends)
@@ -266,9 +266,9 @@ class _Builder:
         if "bool" in {this.kind, low.kind, high.kind}:
             raise self._refused("true and false have no order")
         tree = exp.Between(this=settled(this), low=settled(low), high=settled(high))
-        return Piece(tree, "bool")
+        return TypedExpression(tree, "bool")
 
-    def _in(self, node: exp.Expr) -> Piece:
+    def _in(self, node: exp.Expr) -> TypedExpression:
         this = self._operand(*self._parts(node, "this", also="expressions"))
         if not node.expressions:
             raise self._refused("the list of IN is empty")
@@ -282,9 +282,9 @@ class _Builder:
             value = fitted(value, this, same=True)
             self._check(this, value)
             values.append(value.node)
-        return Piece(exp.In(this=settled(this), expressions=values), "bool")
+        return TypedExpression(exp.In(this=settled(this), expressions=values), "bool")
 
-    def _like(self, node: exp.Expr) -> Piece:
+    def _like(self, node: exp.Expr) -> TypedExpression:
         parts = self._parts(node, "this", "expression", also="negate")
         this, pattern = (self._operand(part) for part in parts)
         if this.kind not in _TEXT or pattern.kind != "str" or pattern.role != "literal":
@@ -292,7 +292,7 @@ class _Builder:
         tree = type(node)(this=paren(this.node), expression=pattern.node)
         return tested(tree, node)
 
-    def _is(self, node: exp.Expr) -> Piece:
+    def _is(self, node: exp.Expr) -> TypedExpression:
         this, state = self._parts(node, "this", "expression", also="negate")
         piece = self._operand(this)
         if isinstance(state, exp.Boolean) and piece.kind in {"bool", "null"}:
@@ -303,7 +303,7 @@ class _Builder:
             raise self._refused("IS takes NULL, or TRUE and FALSE after a truth value")
         return tested(tree, node)
 
-    def _numbers(self, node: exp.Expr, *names: str, kinds: frozenset[str]) -> list[Piece]:
+    def _numbers(self, node: exp.Expr, *names: str, kinds: frozenset[str]) -> list[TypedExpression]:
         pieces = [self._operand(part) for part in self._parts(node, *names)]
         for piece in pieces:
             if piece.kind not in kinds:
@@ -311,34 +311,34 @@ class _Builder:
                 raise self._refused(f"arithmetic here needs {wanted}, not {KIND_NAMES[piece.kind]}")
         return pieces
 
-    def _negative(self, node: exp.Expr) -> Piece:
+    def _negative(self, node: exp.Expr) -> TypedExpression:
         (piece,) = self._numbers(node, "this", kinds=_NUMERIC)
         if piece.role == "literal" and isinstance(piece.value, (int, float)):
             return literal(-piece.value)
         if piece.kind == "float":
-            return Piece(exp.Neg(this=double(piece)), "float")
-        return Piece(exp.Neg(this=exact(piece)), "int", piece.bits)
+            return TypedExpression(exp.Neg(this=double(piece)), "float")
+        return TypedExpression(exp.Neg(this=exact(piece)), "int", piece.bits)
 
-    def _arithmetic(self, node: exp.Expr) -> Piece:
+    def _arithmetic(self, node: exp.Expr) -> TypedExpression:
         left, right = self._numbers(node, "this", "expression", kinds=_NUMERIC)
         assert isinstance(node, exp.Binary)
         return combined(type(node), left, right)
 
-    def _bitwise(self, node: exp.Expr) -> Piece:
+    def _bitwise(self, node: exp.Expr) -> TypedExpression:
         left, right = self._numbers(node, "this", "expression", kinds=WHOLE)
         return self._within(type(node)(this=exact(left), expression=exact(right)), left, right)
 
-    def _complement(self, node: exp.Expr) -> Piece:
+    def _complement(self, node: exp.Expr) -> TypedExpression:
         (piece,) = self._numbers(node, "this", kinds=WHOLE)
         return self._within(exp.BitwiseNot(this=exact(piece)), piece)
 
-    def _within(self, tree: exp.Expr, *pieces: Piece) -> Piece:
+    def _within(self, tree: exp.Expr, *pieces: TypedExpression) -> TypedExpression:
         bits = 1 + max(piece.bits for piece in pieces)
         if bits > EXACT_BITS:
             raise self._refused("bits beyond the database's integers")
-        return Piece(tree, "int", bits)
+        return TypedExpression(tree, "int", bits)
 
-    def _shift(self, node: exp.Expr) -> Piece:
+    def _shift(self, node: exp.Expr) -> TypedExpression:
         left, right = self._numbers(node, "this", "expression", kinds=WHOLE)
         places = right.value if right.role == "literal" else None
         if not isinstance(places, int) or not 0 <= places < 64:
@@ -346,24 +346,24 @@ class _Builder:
         if isinstance(node, exp.BitwiseLeftShift):
             return combined(exp.Mul, left, literal(2**places))
         tree = exp.BitwiseRightShift(this=exact(left), expression=exact(right))
-        return Piece(tree, "int", left.bits)
+        return TypedExpression(tree, "int", left.bits)
 
-    def _constant(self, node: exp.Expr) -> Piece:
+    def _constant(self, node: exp.Expr) -> TypedExpression:
         piece = constant(node)
         if piece is None:
             raise self._refused("a literal of this form is not allowed")
         return piece
 
-    def _column(self, node: exp.Expr) -> Piece:
+    def _column(self, node: exp.Expr) -> TypedExpression:
         name = node.name
         kind = self._columns.get(name, "")
         if not isinstance(node.this, exp.Identifier) or kind not in KIND_NAMES:
             raise self._refused(f"column {name} cannot stand in a condition")
         self._parts(node, "this")
         column = exp.Column(this=exp.Identifier(this=name, quoted=True))
-        return Piece(column, kind, _COLUMN_BITS, "column")
+        return TypedExpression(column, kind, _COLUMN_BITS, "column")
 
-    def _function(self, node: exp.Expr) -> Piece:
+    def _function(self, node: exp.Expr) -> TypedExpression:
         name = str(node.this).removeprefix(CALL)
         native, fewest, most = FUNCTIONS.get(name, ("", 1, 0))
         args = [self._operand(arg) for arg in node.expressions]
@@ -373,19 +373,21 @@ class _Builder:
             for other in args[1:]:
                 self._check(args[0], other)
             kind, nodes = unified(args)
-            return Piece(call(native, *nodes), kind, max(arg.bits for arg in args))
+            return TypedExpression(call(native, *nodes), kind, max(arg.bits for arg in args))
         takes = _TEXT if native in {"LOWER", "UPPER", "TRIM", "LENGTH"} else _NUMERIC
         if not all(arg.kind in takes for arg in args):
             raise self._refused(f"{name} takes {'text' if takes is _TEXT else 'numbers'}")
         if native == "LENGTH":
-            return Piece(cast(call(native, args[0].node), "INT128"), "int", _COLUMN_BITS)
+            return TypedExpression(cast(call(native, args[0].node), "INT128"), "int", _COLUMN_BITS)
         if takes is _TEXT:
-            return Piece(call(native, args[0].node), "str")
+            return TypedExpression(call(native, args[0].node), "str")
         if native == "ABS" and args[0].kind in WHOLE:
-            return Piece(call(native, exact(args[0])), "int", args[0].bits)
+            return TypedExpression(call(native, exact(args[0])), "int", args[0].bits)
         return self._real_function(name, native, args)
 
-    def _real_function(self, name: str, native: str, args: list[Piece]) -> Piece:
+    def _real_function(
+        self, name: str, native: str, args: list[TypedExpression]
+    ) -> TypedExpression:
         nodes = [real(arg) for arg in args]
         if name == "round" and len(args) == 2:
             places = args[1].value if args[1].role == "literal" else None
@@ -393,4 +395,4 @@ class _Builder:
                 raise self._refused("round takes a plain whole number of places, from -15 to 15")
             nodes[1] = args[1].node
         # Older databases raise, where newer ones give NaN, outside of a function's domain.
-        return Piece(call("TRY", call(native, *nodes)), "float")
+        return TypedExpression(call("TRY", call(native, *nodes)), "float")

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ..errors import BadConstraint, TooMuch, UnknownField
+from ...errors import BadConstraint, TooMuch, UnknownField
 from .bounds import MAX_ORDER
 
 MAX_TEXT: Final = 250_000

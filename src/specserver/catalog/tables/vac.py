@@ -5,7 +5,7 @@
     <data>/<context>/catalogs/
         <name>.parquet      the table as it came, names made valid; it counts when it exists
         <name>.json         its digest; for a moment also that of the table that it replaces
-        <name>.index/       generations, as in `catalog.index`
+        <name>.index/       generations, as in `catalog.index.build`
 
 A row stands for a spectrum: its identifier is in the table, or is made of plate, mjd, fiber and
 run2d; where run2d is missing it is that of the spectrum held. A row whose spectrum cannot be told
@@ -27,14 +27,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..damage import damaged, identity
-from ..errors import BadParameter, CatalogError, DamagedFile, UnknownCatalog
-from ..model.survey import Column, Survey
-from .generation import IndexInfo, current_generation, refresh_generation
-from .healpix import pixel
-from .index import build_index
+from ...damage import damaged, identity
+from ...errors import BadParameter, CatalogError, DamagedFile, UnknownCatalog
+from ...model.survey import Column, Survey
+from ..healpix import pixel
+from ..index.build import build_index
+from ..index.generations import IndexInfo, current_generation, refresh_generation
 from .links import Held, put_column, with_parts, with_spectra
-from .rowids import read_ids, valid_names
+from .table_ids import read_ids, valid_names
 from .tablefile import read_table
 from .vacfile import DAMAGED_TABLE, check_once, record_of, vac_folder, write_table
 

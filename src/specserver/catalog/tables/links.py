@@ -13,8 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..model.survey import Survey
-from .index import best_first
+from ...model.survey import Survey
+from ..index.build import best_first
 
 _ELSEWHERE: Final = "not-here"
 """Stands for what tells a spectrum apart that is not held, while others of its identifier are."""

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ..damage import damaged
+from ...damage import damaged
 
 Rows = npt.NDArray[np.int64]
 _FILE: Final = "columns.arrow"

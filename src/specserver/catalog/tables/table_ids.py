@@ -15,8 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..errors import BadIdentifier, BadParameter
-from ..model.survey import Survey
+from ...errors import BadIdentifier, BadParameter
+from ...model.survey import Survey
 
 _WHOLE: Final = re.compile(r"[+-]?[0-9]{1,20}")
 _FLOAT: Final = re.compile(r"[+-]?(?:[0-9]+\.[0-9]*|\.?[0-9]+)(?:[eE][+-]?[0-9]+)?")

@@ -8,9 +8,9 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..damage import Identity, damaged
-from ..digests import digest_of, read_record, seal
-from ..files import EVERYONE_READS, close_like_parent, replace_file
+from ...damage import Identity, damaged
+from ...digests import digest_of, read_record, seal
+from ...files import EVERYONE_READS, close_like_parent, replace_file
 
 DAMAGED_TABLE: Final = "damaged: restore the file, or attach the table again"
 

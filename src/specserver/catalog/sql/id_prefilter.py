@@ -2,7 +2,7 @@
 
 ``specobjid IN (…)`` with 10,000 of them takes the parser and the database a second; a search in
 the sorted identifiers takes milliseconds. Only forms that cannot mean anything else are split off;
-every other text goes to `catalog.constraint` as it is, which also finds what is wrong with it.
+every other text goes to `catalog.sql.constraint` as it is, which also finds what is wrong with it.
 """
 
 import re
@@ -11,8 +11,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import TooMuch
-from ..model.survey import Survey
+from ...errors import TooMuch
+from ...model.survey import Survey
 from .bounds import MAX_LIST
 
 _HEAD: Final = re.compile(r'\s*(?:"(\w+)"|(\w+))\s*(?:(=)|\bin\s*\()', re.IGNORECASE | re.ASCII)

@@ -14,7 +14,7 @@
 The digests are compared when a generation is opened, but for that of the database, which checks
 each block as it reads it. A reader opens one generation and keeps it; it never waits for a writer.
 The index holds nothing that the segments do not: deleting the folder costs the time of making it
-again. A value-added table (`catalog.vac`) has an index of the same form.
+again. A value-added table (`catalog.tables.vac`) has an index of the same form.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,17 +26,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ..digests import check_listed
-from ..errors import CatalogError
-from ..model.survey import Survey
-from .generation import (
+from ...digests import check_listed
+from ...errors import CatalogError
+from ...model.survey import Survey
+from .column_file import allocate, load_mapped, write_columns
+from .generations import (
     DATABASE,
     IndexInfo,
     current_generation,
     record_generation,
     refresh_generation,
 )
-from .mapped import allocate, load_mapped, write_columns
 
 SIDECARS: Final[Mapping[str, str]] = {
     "hpx": "<i8",
@@ -102,7 +102,7 @@ def build_index(
     Parameters
     ----------
     names : what is covered, for the record
-    files : Parquet with the columns of `catalog.objects`
+    files : Parquet with the columns of `catalog.segment_rows`
     unique : refuse a spectrum that stands in two rows
     """
     path.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@
 
     <folder>/
         CURRENT         name of the generation in use
-        gen-…/          its files (`catalog.index`)
+        gen-…/          its files (`catalog.index.build`)
             index.json  what it covers, and the digests of its other files
         lock            held while a generation is made
 
@@ -24,11 +24,11 @@ from uuid import uuid4
 
 import duckdb
 
-from ..damage import damaged
-from ..digests import check_files, digests_of, read_record, seal
-from ..errors import CatalogError, DamagedFile
-from ..files import EVERYONE_READS, close_like_parent, locked, remove_drafts, replace_file
-from .mapped import DAMAGED_INDEX
+from ...damage import damaged
+from ...digests import check_files, digests_of, read_record, seal
+from ...errors import CatalogError, DamagedFile
+from ...files import EVERYONE_READS, close_like_parent, locked, remove_drafts, replace_file
+from .column_file import DAMAGED_INDEX
 
 DATABASE: Final = "catalog.duckdb"
 _KEEP: Final = 2

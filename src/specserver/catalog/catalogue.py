@@ -24,15 +24,15 @@ from ..errors import CatalogError, QueryTimeout, SpecServerError, TooMuch, Unkno
 from ..model.idtext import IdPattern
 from ..model.region import Cone, Polygon
 from ..model.survey import Survey
-from .constraint import Condition
-from .database import Attached
+from .crossmatch import SkyColumns
 from .deadline import NEVER, Deadline
-from .generation import DATABASE, IndexInfo, check_generation
+from .duckdb.database import Attached
 from .healpix import cover
-from .index import index_folder, load_sidecars
-from .mapped import MappedColumns, Rows
-from .nearby import SkyColumns
-from .partsearch import PartSearch, spans_of
+from .index.build import index_folder, load_sidecars
+from .index.column_file import MappedColumns, Rows
+from .index.generations import DATABASE, IndexInfo, check_generation
+from .part_search import PartSearch, spans_of
+from .sql.constraint import Condition
 
 __all__ = ["Catalog", "Place", "Rows"]
 
@@ -220,7 +220,7 @@ class Catalog:
 
     @property
     def sky(self) -> SkyColumns:
-        """Where all rows are, as `catalog.nearby` searches them."""
+        """Where all rows are, as `catalog.crossmatch` searches them."""
         one = self._columns
         return SkyColumns(one["hpx"], one["ra"], one["dec"], one["id"], one["primary"])
 

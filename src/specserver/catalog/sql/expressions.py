@@ -33,7 +33,7 @@ _ATOMS: Final = (exp.Column, exp.Placeholder, exp.Anonymous, exp.Cast, exp.Paren
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class TypedExpression:
     """A part of the new tree and what is known of its value."""
 
     node: exp.Expr
@@ -51,14 +51,14 @@ class Piece:
         return value
 
 
-def literal(value: Value) -> Piece:
+def literal(value: Value) -> TypedExpression:
     """Return a placeholder that carries its value."""
     node = exp.Placeholder()
     node.meta["value"] = value
     if value is None:
-        return Piece(node, "null", 0, "literal")
+        return TypedExpression(node, "null", 0, "literal")
     bits = int(value).bit_length() if isinstance(value, int) else 0
-    return Piece(node, type(value).__name__, bits, "literal")
+    return TypedExpression(node, type(value).__name__, bits, "literal")
 
 
 def paren(node: exp.Expr) -> exp.Expr:
@@ -76,19 +76,19 @@ def call(name: str, *args: exp.Expr) -> exp.Expr:
     return exp.Anonymous(this=name, expressions=list(args))
 
 
-def exact(piece: Piece) -> exp.Expr:
+def exact(piece: TypedExpression) -> exp.Expr:
     """Return an integer in 128 bits."""
     return paren(piece.node) if piece.role == "computed" else cast(piece.node, "INT128")
 
 
-def double(piece: Piece) -> exp.Expr:
+def double(piece: TypedExpression) -> exp.Expr:
     """Return a number in double."""
     if piece.kind == "float" and piece.role != "column":
         return paren(piece.node)
     return cast(piece.node, "DOUBLE")
 
 
-def real(piece: Piece) -> exp.Expr:
+def real(piece: TypedExpression) -> exp.Expr:
     """Return a number in double, NULL for NaN."""
     node = double(piece)
     if piece.kind == "float" and piece.role != "literal":
@@ -96,14 +96,14 @@ def real(piece: Piece) -> exp.Expr:
     return node
 
 
-def settled(piece: Piece) -> exp.Expr:
+def settled(piece: TypedExpression) -> exp.Expr:
     """Return what may be compared: a number as stored, NULL for NaN."""
     if piece.kind == "float" and piece.role != "literal":
         return call("NULLIF", piece.node, literal(_NAN).node)
     return paren(piece.node)
 
 
-def unified(pieces: Sequence[Piece]) -> tuple[str, list[exp.Expr]]:
+def unified(pieces: Sequence[TypedExpression]) -> tuple[str, list[exp.Expr]]:
     """Return the common kind of arguments that agree, and them in it."""
     kinds = {piece.kind for piece in pieces} - {"null"}
     if kinds and kinds <= WHOLE:
@@ -113,13 +113,13 @@ def unified(pieces: Sequence[Piece]) -> tuple[str, list[exp.Expr]]:
     return next(iter(kinds), "null"), [piece.node for piece in pieces]
 
 
-def agree(left: Piece, right: Piece) -> bool:
+def agree(left: TypedExpression, right: TypedExpression) -> bool:
     """Tell whether two values may be compared; NULL may be with all."""
     kinds = {left.kind, right.kind}
     return "null" in kinds or kinds <= NUMBERS or len(kinds) == 1
 
 
-def fitted(piece: Piece, other: Piece, *, same: bool) -> Piece:
+def fitted(piece: TypedExpression, other: TypedExpression, *, same: bool) -> TypedExpression:
     """Return a literal as the column means it that it is compared with.
 
     Quoted integers are numbers for an integer column (64-bit identifiers travel as text), 0 and 1
@@ -138,7 +138,9 @@ def fitted(piece: Piece, other: Piece, *, same: bool) -> Piece:
     return literal(value)
 
 
-def combined(operator: type[exp.Binary], left: Piece, right: Piece) -> Piece:
+def combined(
+    operator: type[exp.Binary], left: TypedExpression, right: TypedExpression
+) -> TypedExpression:
     """Return ``+ - * / %`` of two numbers: exact for integers while 128 bits hold the result."""
     whole = {left.kind, right.kind} <= WHOLE and operator is not exp.Div
     bits = max(left.bits, right.bits) + 1
@@ -147,19 +149,19 @@ def combined(operator: type[exp.Binary], left: Piece, right: Piece) -> Piece:
     if operator is exp.Mod:
         bits = left.bits
     if not whole or bits > EXACT_BITS:
-        return Piece(operator(this=double(left), expression=double(right)), "float")
+        return TypedExpression(operator(this=double(left), expression=double(right)), "float")
     divisor = exact(right)
     if operator is exp.Mod:
         divisor = call("NULLIF", divisor, literal(0).node)
-    return Piece(operator(this=exact(left), expression=divisor), "int", bits)
+    return TypedExpression(operator(this=exact(left), expression=divisor), "int", bits)
 
 
-def tested(tree: exp.Expr, parsed: exp.Expr) -> Piece:
+def tested(tree: exp.Expr, parsed: exp.Expr) -> TypedExpression:
     """Return a test, denied when the parsed one says NOT inside itself."""
-    return Piece(exp.Not(this=paren(tree)) if parsed.args.get("negate") else tree, "bool")
+    return TypedExpression(exp.Not(this=paren(tree)) if parsed.args.get("negate") else tree, "bool")
 
 
-def constant(node: exp.Expr) -> Piece | None:
+def constant(node: exp.Expr) -> TypedExpression | None:
     """Return a literal of a parsed tree, also a negative number; None for anything else."""
     if isinstance(node, exp.Neg) and isinstance(node.this, exp.Literal) and node.this.is_number:
         number = constant(node.this)

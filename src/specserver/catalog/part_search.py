@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from ..model.idtext import Part, Span
 from .deadline import Deadline
-from .mapped import MappedColumns, Rows
+from .index.column_file import MappedColumns, Rows
 
 # So few candidates of one part are not worth a search for fewer among those of another.
 _FEW: Final = 4096

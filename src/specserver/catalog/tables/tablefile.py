@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from ..errors import BadFile, BadParameter
-from ..model.skyframe import Frame, frame_of
-from ..ops.wholefits import require_whole
+from ...errors import BadFile, BadParameter
+from ...model.skyframe import Frame, frame_of
+from ...ops.wholefits import require_whole
 
 _BROKEN: Final = (
     BadFile, OSError, ValueError, TypeError, KeyError, IndexError, pa.ArrowException

@@ -1,0 +1,1 @@
+"""The index over the segments of a context: made, kept and opened."""

@@ -1,0 +1,1 @@
+"""The condition of a caller: read, checked, and handed on."""
