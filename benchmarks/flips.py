@@ -38,7 +38,7 @@ from specserver.ingest.declare import Wishes, declare
 from specserver.ingest.verify import verify
 from specserver.model.region import Cone, cone
 from specserver.service import QueryRequest, SpectroscopicService
-from specserver.service.tree import add_tree
+from specserver.service.fits_tree_source import add_tree
 from specserver.simulate import simulate_desi, simulate_sdss
 
 SEGMENTS, DESI, OWN, TREE = "sdss_dr17", "desi_edr", "mine", "sdss_dr16"

@@ -194,7 +194,7 @@ def _objects(
     data: Path, context: str
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return identifiers and positions of the spectra of a context, 1D[nspec] each."""
-    catalog = SpectroscopicService(data).archive.holding(context).catalog
+    catalog = SpectroscopicService(data).archive.open_release(context).catalog
     rows = np.arange(catalog.info.nrows)
     ra, dec = catalog.positions(rows)
     return np.array(catalog.place(rows).ids), ra, dec

@@ -79,7 +79,7 @@ def serve(data: Path) -> Iterator[Server]:
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "specserver", "serve", "--stop-on-eof", "--data", str(data)]
     process = subprocess.Popen([*command, "--port", str(port)], stdin=subprocess.PIPE)
-    catalogue = SpectroscopicService(data).archive.holding("default").catalog
+    catalogue = SpectroscopicService(data).archive.open_release("default").catalog
     ids = np.array(catalogue.place(np.arange(catalogue.info.nrows)).ids)
     try:
         for _ in range(300):

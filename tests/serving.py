@@ -81,7 +81,7 @@ def serve(
 def _ids(data: Path) -> npt.NDArray[np.uint64]:
     """Return the identifiers of the default catalogue; none when there is only a tree of files."""
     try:
-        holding = SpectroscopicService(data).archive.holding("default")
+        holding = SpectroscopicService(data).archive.open_release("default")
     except NoCatalog:
         return np.empty(0, np.uint64)
     return np.array(holding.catalog.place(np.arange(holding.catalog.info.nrows)).ids)

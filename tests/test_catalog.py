@@ -274,7 +274,7 @@ def test_too_many_rows_are_refused_before_their_columns_are_read(
     nrows = len(run_query(archive, request))
     assert len(run_query(archive, request, max_rows=nrows)) == nrows > 100
     # Whoever reads a column from here on fails.
-    catalog = archive.holding("default").catalog
+    catalog = archive.open_release("default").catalog
     monkeypatch.setattr(catalog, "_mapped", _Unread(catalog._mapped))
     with pytest.raises(TooMuch, match=f"{nrows:,} rows"):
         run_query(archive, request, max_rows=nrows - 1)
@@ -314,7 +314,7 @@ def test_time_runs_out_between_blocks_of_candidates(
             time.sleep(0.01)
             return np.ones(len(ra), bool)
 
-    catalog = sky.service.archive.holding("default").catalog
+    catalog = sky.service.archive.open_release("default").catalog
     with pytest.raises(QueryTimeout):
         catalog.in_region(Slow(), Deadline.after(0.05))
     assert 0 < len(tested) < NROWS // 100

@@ -37,14 +37,19 @@ from specserver.ingest import run_ingest
 from specserver.ops.composite import Stacked, Sums, normalise
 from specserver.ops.medians import Clip, combine_values
 from specserver.ops.pixels import Edges, pixel_edges
-from specserver.ops.rebin import Rows, rebin, rebin_rows, shift_rows
+from specserver.ops.rebin import Rebinned, rebin, rebin_rows, shift_rows
 from specserver.service import SpectroscopicService
-from specserver.service.composite import NO_PIXEL, NO_REDSHIFT, Stacking, StackRequest
+from specserver.service.composite import (
+    NO_PIXEL,
+    NO_REDSHIFT,
+    ScratchLimits,
+    Stacking,
+    StackRequest,
+)
 from specserver.service.pictures import part_of
-from specserver.service.spool import SpoolLimits
 from specserver.simulate import simulate_desi
 
-LIMITS = SpoolLimits(10**9)
+LIMITS = ScratchLimits(10**9)
 METHODS = ("mean", "ivar", "median")
 STEP = 1e-4
 
@@ -106,7 +111,7 @@ def agree(made: Any, expected: dict[str, Any], rtol: float = 3e-5) -> None:
             assert np.allclose(got, values, rtol, rtol * typical, equal_nan=True), told
 
 
-def made_rows(flux: Any, ivar: Any, good: Any, shift: Any, start: int = 0) -> Rows:
+def made_rows(flux: Any, ivar: Any, good: Any, shift: Any, start: int = 0) -> Rebinned:
     """Move spectra, by whole pixels as they are laid and then by parts."""
     flux, ivar, good = (np.atleast_2d(np.asarray(one)) for one in (flux, ivar, good))
     shift = np.broadcast_to(np.asarray(shift, float), len(flux))
@@ -119,7 +124,7 @@ def made_rows(flux: Any, ivar: Any, good: Any, shift: Any, start: int = 0) -> Ro
     return shift_rows(*laid, start - int(whole.max()) - 1, shift - whole)
 
 
-def summed(rows: Rows, first: int, npix: int, method: str) -> Stacked:
+def summed(rows: Rebinned, first: int, npix: int, method: str) -> Stacked:
     sums = Sums(first, npix, weighted=method == "ivar")
     sums.add(rows)
     return sums.result()
@@ -370,7 +375,7 @@ def service(mock_data: Path) -> SpectroscopicService:
 
 @pytest.fixture(scope="module")
 def some(service: SpectroscopicService) -> Any:
-    holding = service.archive.holding("default")
+    holding = service.archive.open_release("default")
     ids = holding.catalog.place(np.arange(40)).ids
     return service.resolve([int(one) for one in ids], "default")
 
@@ -528,12 +533,12 @@ def test_memory_does_not_grow_with_the_spectra(service, some) -> None:
 def test_what_the_disk_may_hold_is_limited(service, some, tmp_path) -> None:
     asked = StackRequest(method="median")
     with pytest.raises(TooMuch, match=r"stack_disk_bytes.*ask in parts"):
-        service.composite(some, asked, SpoolLimits(1000))
+        service.composite(some, asked, ScratchLimits(1000))
     with pytest.raises(StoreError, match="stack_disk_folder"):
-        service.composite(some, asked, SpoolLimits(10**9, tmp_path / "none"))
-    for _ in service.composite(some, asked, SpoolLimits(10**9, tmp_path)):
+        service.composite(some, asked, ScratchLimits(10**9, tmp_path / "none"))
+    for _ in service.composite(some, asked, ScratchLimits(10**9, tmp_path)):
         assert list(tmp_path.iterdir()) == []
-    service.composite(some, StackRequest(), SpoolLimits(0))
+    service.composite(some, StackRequest(), ScratchLimits(0))
 
 
 def test_it_stops_when_nobody_waits(service, some) -> None:
@@ -600,7 +605,7 @@ def test_a_linear_lattice(tmp_path: Path) -> None:
     simulate_desi(tmp_path / "files", 20, seed=5, per_file=20)
     run_ingest(tmp_path / "data", "desi_dr1", [tmp_path / "files"], workers=1)
     service = SpectroscopicService(tmp_path / "data")
-    ids = service.archive.holding("default").catalog.place(np.arange(12)).ids
+    ids = service.archive.open_release("default").catalog.place(np.arange(12)).ids
     chosen = service.resolve([int(one) for one in ids], "default")
     chosen = part_of(chosen, np.flatnonzero(np.isfinite(redshifts_of(chosen))))
     for method in METHODS:
@@ -629,7 +634,7 @@ def test_spectra_off_the_lattice_join_the_others(mock_survey: Path, tmp_path: Pa
             hdus.writeto(folder / original.name)
     run_ingest(tmp_path / "data", "sdss_dr17", [folder], workers=1)
     service = SpectroscopicService(tmp_path / "data")
-    ids = service.archive.holding("default").catalog.place(np.arange(5)).ids
+    ids = service.archive.open_release("default").catalog.place(np.arange(5)).ids
     mixed = service.resolve([int(one) for one in ids], "default")
     assert sorted(mixed.on_lattice.tolist()) == [False, False, True, True, True]
     for method in METHODS:
@@ -647,8 +652,8 @@ def test_spectra_off_the_lattice_join_the_others(mock_survey: Path, tmp_path: Pa
 
 def test_real_spectra(real_data: Path) -> None:
     service = SpectroscopicService(real_data)
-    rows = service.archive.holding("default").catalog.info.nrows
-    ids = service.archive.holding("default").catalog.place(np.arange(rows)).ids
+    rows = service.archive.open_release("default").catalog.info.nrows
+    ids = service.archive.open_release("default").catalog.place(np.arange(rows)).ids
     chosen = service.resolve([int(one) for one in ids], "default")
     redshift = redshifts_of(chosen)
     known = np.isfinite(redshift) & (redshift > -1)
@@ -809,7 +814,7 @@ def test_the_wire_has_three_forms(client, served) -> None:
 def test_it_works_in_turns(service) -> None:
     from specserver.server.composite import _arrow_pieces
 
-    holding = service.archive.holding("default")
+    holding = service.archive.open_release("default")
     ids = holding.catalog.place(np.arange(150)).ids.tolist() * 12
     selection = service.resolve(ids, "default")
     stacking = service.composite(selection, StackRequest(), LIMITS)
@@ -879,15 +884,15 @@ def test_the_operator_limits_the_disk(stingy) -> None:
 
 def test_where_no_pixel_is_good_the_spectrum_is_named(service, some, monkeypatch) -> None:
     few = part_of(some, np.arange(3))
-    from specserver.service import placing
+    from specserver.service.composite import rebinning
 
-    place = placing.Placing.place
+    place = rebinning.Placing.place
 
-    def blank(self: Any, batch: Any) -> Rows:
+    def blank(self: Any, batch: Any) -> Rebinned:
         batch.values["ivar"][batch.members == 0] = 0
         return place(self, batch)
 
-    monkeypatch.setattr(placing.Placing, "place", blank)
+    monkeypatch.setattr(rebinning.Placing, "place", blank)
     for method in METHODS:
         made = run(service, few, method=method)
         assert made.nspec == 2

@@ -26,7 +26,7 @@ from specserver.client.api import SpecClient
 from specserver.errors import DamagedSpectrum, NoOriginal, StoreError
 from specserver.ingest import run_ingest
 from specserver.service import SpectroscopicService
-from specserver.service.tree import add_tree
+from specserver.service.fits_tree_source import add_tree
 from specserver.simulate import simulate_desi, simulate_sdss
 from specserver.store.layout import list_segments
 from specserver.store.shards import open_shard

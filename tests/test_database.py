@@ -99,8 +99,8 @@ def test_contexts_and_tables_share_one_database_and_its_bounds(data: Path) -> No
     assert service.query(scores).num_rows > 0
     assert nrows[0] == nrows[1] > 0
     catalogs = [
-        service.archive.holding(FIRST).catalog,
-        service.archive.holding(SECOND).catalog,
+        service.archive.open_release(FIRST).catalog,
+        service.archive.open_release(SECOND).catalog,
         service.archive.table(FIRST, "scores", primary=False).catalog,
     ]
     assert len({id(one._database._database) for one in catalogs}) == 1
@@ -108,14 +108,14 @@ def test_contexts_and_tables_share_one_database_and_its_bounds(data: Path) -> No
     for catalog in catalogs:
         assert settings_of(catalog, "memory_limit", "threads") == ["300.0 MiB", 1]
     # Another service in the same process shares it too.
-    again = SpectroscopicService(data).archive.holding(FIRST).catalog
+    again = SpectroscopicService(data).archive.open_release(FIRST).catalog
     assert again._database._database is catalogs[0]._database._database
     assert len(open_databases(data)) == 3
 
 
 def test_a_condition_that_needs_more_memory_says_so_shortly(data: Path) -> None:
     room.bound_databases(64 * 2**20, 1)
-    catalog = SpectroscopicService(data).archive.holding(FIRST).catalog
+    catalog = SpectroscopicService(data).archive.open_release(FIRST).catalog
     told = r"^too many bytes of memory for a condition.*67,108,864.*database_memory_bytes\): ask in"
     with pytest.raises(TooMuch, match=told), catalog._cursor() as cursor:
         cursor.execute("SELECT list(repeat('x', 100) || range) FROM range(5_000_000)").fetchall()
@@ -123,7 +123,7 @@ def test_a_condition_that_needs_more_memory_says_so_shortly(data: Path) -> None:
 
 
 def test_no_statement_reaches_a_file_outside(data: Path) -> None:
-    catalog = SpectroscopicService(data).archive.holding(FIRST).catalog
+    catalog = SpectroscopicService(data).archive.open_release(FIRST).catalog
     secret = data.parent / "secret.csv"
     secret.write_text("a\n1\n", "utf-8")
     for statement in (
@@ -191,7 +191,7 @@ def test_questions_go_on_while_generations_are_replaced(data: Path) -> None:
 
 
 def test_what_is_being_read_outlives_the_end_of_its_catalogue(data: Path) -> None:
-    catalog = SpectroscopicService(data).archive.holding(FIRST).catalog
+    catalog = SpectroscopicService(data).archive.open_release(FIRST).catalog
     cursor = catalog._database.cursor()
     reading = cursor.execute(f"SELECT a._index FROM {catalog._objects} a, range(200000)")
     assert reading.fetchone() is not None
@@ -206,14 +206,14 @@ def test_what_is_being_read_outlives_the_end_of_its_catalogue(data: Path) -> Non
 
 def test_a_damaged_file_harms_no_other(data: Path) -> None:
     service = SpectroscopicService(data)
-    holding = service.archive.holding(FIRST)
+    holding = service.archive.open_release(FIRST)
     info = holding.catalog.info
     file = data / FIRST / "index" / info.name / "catalog.duckdb"
     del service, holding
     gc.collect()
     whole = file.read_bytes()
     file.write_bytes(b"no database" * 1000)
-    other = SpectroscopicService(data).archive.holding(SECOND)
+    other = SpectroscopicService(data).archive.open_release(SECOND)
     wanted = QueryRequest(constraint="z > -1", catalog=f"{SECOND}.specobj")
     with pytest.raises(DamagedFile, match=r"gen-\w+/catalog\.duckdb"):
         Catalog(data, other.survey, FIRST, info)
@@ -229,7 +229,7 @@ def test_a_database_that_came_to_its_end_is_replaced(data: Path, end: type[duckd
     """DuckDB answers nothing any more after an error within itself."""
     service = SpectroscopicService(data)
     wanted = service.query(ASKED)
-    catalog = service.archive.holding(FIRST).catalog
+    catalog = service.archive.open_release(FIRST).catalog
     first = catalog._database._database
     with pytest.raises(CatalogError, match="refused"), catalog._cursor():
         raise end("an error within the database")
@@ -237,7 +237,7 @@ def test_a_database_that_came_to_its_end_is_replaced(data: Path, end: type[duckd
     assert catalog._database._database is not first
     second = QueryRequest(constraint="z > -1", catalog=f"{SECOND}.specobj")
     assert service.query(second).num_rows > 0
-    assert service.archive.holding(SECOND).catalog._database._database is not first
+    assert service.archive.open_release(SECOND).catalog._database._database is not first
     del first
     gc.collect()
     assert len(open_databases(data)) == 2

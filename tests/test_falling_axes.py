@@ -15,7 +15,7 @@ from specserver.client.api import SpecClient
 from specserver.errors import BadFile, SpecServerError
 from specserver.ingest import run_ingest
 from specserver.ops.reading import rising
-from specserver.service.tree import add_tree
+from specserver.service.fits_tree_source import add_tree
 from specserver.simulate import simulate_desi
 from specserver.surveys.lamost import LAMOST
 from specserver.surveys.sdss import SDSS

@@ -18,8 +18,8 @@ from specserver.errors import NoCatalog, NotFound, StoreError, TooMuch, UnknownC
 from specserver.ingest import run_ingest
 from specserver.model.ids import unpack_specobjid
 from specserver.service import SpectroscopicService
-from specserver.service import tree as service_tree
-from specserver.service.tree import add_tree
+from specserver.service import fits_tree_source as service_tree
+from specserver.service.fits_tree_source import add_tree
 from specserver.store.trees import remove_tree
 
 OTHERS = ["v5_7_0", "v5_10_0", "v5_11_0", "v5_13_0"]
@@ -334,14 +334,14 @@ def test_segments_and_tree_serve_one_context(
     service, whole = SpectroscopicService(tmp_path), SpectroscopicService(served.data)
     given = "\n".join(str(parts_of(path)) for path in lite)
     mixed, held = service.resolve(given, "default"), whole.resolve(given, "default")
-    assert len(set(mixed.holding.tolist())) == 2
+    assert len(set(mixed.source.tolist())) == 2
     assert mixed.ids.tolist() == held.ids.tolist()
     assert same(service.read(mixed), whole.read(held))
     # Segments come first: what both have is read of them, and a wildcard names each once.
     plate = parts_of(lite[0])[0]
     listed = service.resolve(f"({plate}, '*')", "default")
     assert listed.ids.tolist() == whole.resolve(f"({plate}, '*')", "default").ids.tolist()
-    assert (listed.holding == 0).sum() == len([p for p in lite[::2] if parts_of(p)[0] == plate])
+    assert (listed.source == 0).sum() == len([p for p in lite[::2] if parts_of(p)[0] == plate])
     # Its catalogue knows what is ingested, and nothing of the rest.
     assert service.context("default").nspec == len(lite[::2])
     # A stream of both is of one form.

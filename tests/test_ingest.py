@@ -27,7 +27,7 @@ def stored_ids(data: Path) -> list[int]:
     service = SpectroscopicService(data)
     if not service.contexts():
         return []
-    holding = service.archive.holding("default")
+    holding = service.archive.open_release("default")
     return sorted(holding.catalog.place(np.arange(holding.catalog.info.nrows)).ids.tolist())
 
 

@@ -482,4 +482,4 @@ def test_catalogue_rows_that_are_damaged_make_no_index(data: Path) -> None:
     assert pq.read_metadata(rows).num_rows
     shutil.rmtree(data / "sdss_dr17" / "index")
     with pytest.raises((DamagedFile, CatalogError), match=r"objects\.parquet"):
-        SpectroscopicService(data).archive.holding("sdss_dr17")
+        SpectroscopicService(data).archive.open_release("sdss_dr17")

@@ -144,7 +144,7 @@ def test_values_are_those_of_get_spec(served: Served, dataset: xr.Dataset) -> No
 def test_the_catalogue_is_beside_the_spectra(many: Path) -> None:
     dataset = specserver.open(many).to_xarray()
     service = SpectroscopicService(many)
-    names = list(service.archive.holding("default").catalog.columns)
+    names = list(service.archive.open_release("default").catalog.columns)
     table = service.query(QueryRequest(fields=tuple(names), primary=False))
     place = {number: row for row, number in enumerate(table["specobjid"].to_pylist())}
     rows = [place[number] for number in dataset.specobjid.to_numpy().tolist()]

@@ -363,7 +363,7 @@ def held(
     data = tmp_path_factory.mktemp("match") / "data"
     shutil.copytree(mock_data / "sdss_dr17", data / "sdss_dr17")
     service = SpectroscopicService(data)
-    some = service.archive.holding("sdss_dr17").catalog.place(np.arange(2)).ids
+    some = service.archive.open_release("sdss_dr17").catalog.place(np.arange(2)).ids
     extra = {
         "specobjid": [*some.tolist(), 2**50],
         "ra": [200.0, 201.0, 202.0],

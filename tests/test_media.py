@@ -32,11 +32,10 @@ from specserver.errors import BadParameter
 from specserver.model.lines import air_to_vacuum, vacuum_to_air
 from specserver.ops.media import change_of, common_medium, limits_in
 from specserver.service import SpectroscopicService
-from specserver.service.composite import Stacking, StackRequest
+from specserver.service.composite import ScratchLimits, Stacking, StackRequest
 from specserver.service.media import _stated
 from specserver.service.pictures import _plotted, part_of
 from specserver.service.spectra import cut_pixels
-from specserver.service.spool import SpoolLimits
 
 HALPHA = 6564.614
 STEP = 0.5
@@ -456,10 +455,10 @@ def in_air(selection: Any, medium: str | None = "air") -> Any:
 
 def test_a_lattice_in_air_is_laid_on_one_in_vacuum(mock_data: Path) -> None:
     service = SpectroscopicService(mock_data)
-    ids = service.archive.holding("default").catalog.place(np.arange(3)).ids.tolist()
+    ids = service.archive.open_release("default").catalog.place(np.arange(3)).ids.tolist()
     vacuum = service.resolve(ids, "default")
     air = in_air(vacuum)
-    limits = SpoolLimits(10**9, None)
+    limits = ScratchLimits(10**9, None)
 
     def run(selection: Any, **asked: Any) -> Any:
         making = Stacking(selection, StackRequest(frame="observed", **asked), limits)
@@ -488,7 +487,7 @@ def test_a_lattice_in_air_is_laid_on_one_in_vacuum(mock_data: Path) -> None:
 
 def test_limits_of_a_lattice_in_air_are_in_vacuum(mock_data: Path) -> None:
     service = SpectroscopicService(mock_data)
-    ids = service.archive.holding("default").catalog.place(np.arange(3)).ids.tolist()
+    ids = service.archive.open_release("default").catalog.place(np.arange(3)).ids.tolist()
     selection = in_air(service.resolve(ids, "default"))
     low, high = 6500.0, 6600.0
     for record in service.read(selection, None, (low, high)):
@@ -550,7 +549,7 @@ def test_an_older_data_folder_says_in_air_or_nothing() -> None:
         def columns_of(self, names: Any, rows: Any) -> pa.Table:
             return pa.table({name: [True, False, None] for name in names}).take(pa.array(rows))
 
-    shelf = SimpleNamespace(catalog=Old())
-    assert _stated(shelf, np.array([0, 1, 2])) == ["air", "unknown", "unknown"]
-    shelf = SimpleNamespace(catalog=SimpleNamespace(columns={}))
-    assert _stated(shelf, np.array([0])) == ["unknown"]
+    source = SimpleNamespace(catalog=Old())
+    assert _stated(source, np.array([0, 1, 2])) == ["air", "unknown", "unknown"]
+    source = SimpleNamespace(catalog=SimpleNamespace(columns={}))
+    assert _stated(source, np.array([0])) == ["unknown"]

@@ -18,7 +18,7 @@ def service(mock_data: Path) -> SpectroscopicService:
 
 @pytest.fixture(scope="module")
 def ids(service: SpectroscopicService) -> np.ndarray:
-    catalog = service.archive.holding("default").catalog
+    catalog = service.archive.open_release("default").catalog
     found = catalog.place(np.arange(catalog.info.nrows)).ids
     return np.random.default_rng(3).permutation(found)
 
@@ -41,7 +41,7 @@ def test_an_open_reduction_finds_what_is_held_whichever_it_is(
 ) -> None:
     """Some are of the release's own reductions, and others of another release's."""
     rows = unpack_specobjid(ids).tolist()
-    own = service.archive.holding("default").release.reductions
+    own = service.archive.open_release("default").release.reductions
     assert {row[3] in own for row in rows} == {True, False}
     alone = [service.resolve([one], "default").ids.tolist() for one in patterns(rows)]
     together = service.resolve(patterns([row[:3] for row in rows]), "default").ids.tolist()

@@ -10,7 +10,7 @@ from commands import command
 from serving import serve
 from specserver.client.api import SpecClient
 from specserver.ingest import run_ingest
-from specserver.service.tree import add_tree
+from specserver.service.fits_tree_source import add_tree
 from specserver.simulate import simulate_desi
 from specserver.surveys.anyfile import is_spectrum_name, stem_of
 from specserver.surveys.desi import DESI, DESI_EXPOSURES

@@ -29,8 +29,8 @@ from specserver.ingest import run_ingest
 from specserver.model.ids import pack_specobjid, unpack_specobjid
 from specserver.model.region import cone
 from specserver.service import QueryRequest, SpectroscopicService
+from specserver.service.fits_tree_source import add_tree
 from specserver.service.tables import attach_table, attached_tables, detach_table
-from specserver.service.tree import add_tree
 
 
 @pytest.fixture(scope="module")
@@ -337,7 +337,7 @@ def test_a_tree_without_a_catalogue_gets_one(mock_survey: Path, tmp_path: Path) 
     (tmp_path / "p.csv").write_text("\n".join(lines))
     found = attach_table(service.archive, "default", "specs", tmp_path / "p.csv")
     assert (found.nlinked, found.nplaced) == (selection.nspec, selection.nspec)
-    row = selection.holdings[0].catalog.columns_of(["ra", "dec"], selection.rows[:1]).to_pylist()[0]
+    row = selection.sources[0].catalog.columns_of(["ra", "dec"], selection.rows[:1]).to_pylist()[0]
     near = QueryRequest(catalog="specs", region=cone(row["ra"], row["dec"], 1e-4))
     assert int(selection.ids[0]) in service.query(near).column(0).to_pylist()
     assert service.context("default").catalogs == ("sdss_dr17.specs",)

@@ -18,7 +18,7 @@ from specserver.errors import BadFile, IngestError, SpecServerError
 from specserver.ingest.declare import Wishes, declare
 from specserver.model.ids import unpack_specobjid
 from specserver.ops.wholefits import require_whole
-from specserver.service.tree import add_tree
+from specserver.service.fits_tree_source import add_tree
 from specserver.simulate import simulate_desi
 from specserver.store.layout import list_segments
 from specserver.surveys.sdss import SDSS

@@ -22,7 +22,7 @@ from .errors import BadParameter, UnknownField
 from .model.grid import LogLinear, PixelRange, span
 from .model.region import cone as cone_of
 from .model.survey import Survey, Vector
-from .service.archive import Archive, Holding
+from .service.archive import Archive, OpenRelease
 from .service.query import narrow
 from .store.layout import require_folder
 from .store.rows import StoredRows
@@ -101,11 +101,11 @@ class DataFolder:
         """
         if chunk < 1:
             raise BadParameter("chunk", chunk, "a number of spectra, at least 1")
-        holding = self._archive.holding(context)
-        wanted = _vectors(holding.survey, vectors, off_lattice=off_lattice)
-        names = _columns(holding, columns)
-        table = _found(holding, names, constraint, cone, primary=primary)
-        spectra = _Spectra.of(holding, table, off_lattice=off_lattice)
+        source = self._archive.open_release(context)
+        wanted = _vectors(source.survey, vectors, off_lattice=off_lattice)
+        names = _columns(source, columns)
+        table = _found(source, names, constraint, cone, primary=primary)
+        spectra = _Spectra.of(source, table, off_lattice=off_lattice)
         if spectra.others and not off_lattice:
             warnings.warn(
                 f"{spectra.others} of {table.num_rows} spectra are off the lattice and left out;"
@@ -113,7 +113,7 @@ class DataFolder:
                 stacklevel=2,
             )
         chunks = spectra.chunks(chunk)
-        return _dataset(holding, spectra, wanted, chunks, off_lattice=off_lattice)
+        return _dataset(source, spectra, wanted, chunks, off_lattice=off_lattice)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ class _Spectra:
     """Spectra left out, as they are on the lattice and these are not, or the other way round."""
 
     @classmethod
-    def of(cls, holding: Holding, table: pa.Table, *, off_lattice: bool) -> "_Spectra":
+    def of(cls, source: OpenRelease, table: pa.Table, *, off_lattice: bool) -> "_Spectra":
         """Return the spectra of catalogue rows that are on the lattice, or those that are not."""
         segment, row = (table.column(name).to_numpy() for name in _PLACE)
         first, count = np.zeros(len(row), np.int32), np.zeros(len(row), np.int32)
@@ -141,7 +141,7 @@ class _Spectra:
         order = np.lexsort((row, segment))
         numbers, at = np.unique(segment[order], return_index=True)
         for number, mine in zip(numbers.tolist(), np.split(order, at[1:]), strict=False):
-            opened = holding.segment(number)
+            opened = source.segment(number)
             first[mine], count[mine] = opened.first[row[mine]], opened.count[row[mine]]
             chosen[mine] = opened.on_lattice != off_lattice
         take = order[chosen[order]]
@@ -183,9 +183,9 @@ def _vectors(
     return tuple(vector for vector in record if vector.name in {*wanted, axis})
 
 
-def _columns(holding: Holding, names: Sequence[str] | None) -> list[str]:
+def _columns(source: OpenRelease, names: Sequence[str] | None) -> list[str]:
     """Return the catalogue's names of the columns asked for, each once."""
-    survey, catalog = holding.survey, holding.catalog
+    survey, catalog = source.survey, source.catalog
     if names is None:
         return list(catalog.columns)
     always = (survey.id_column.name, "ra", "dec", survey.z_column, survey.class_column)
@@ -193,7 +193,7 @@ def _columns(holding: Holding, names: Sequence[str] | None) -> list[str]:
 
 
 def _found(
-    holding: Holding,
+    source: OpenRelease,
     names: list[str],
     constraint: str,
     cone: tuple[float, float, float] | None,
@@ -202,12 +202,12 @@ def _found(
 ) -> pa.Table:
     """Return columns, and the places, of the spectra in a region that meet a condition."""
     region = None if cone is None else cone_of(*cone)
-    condition, rows = narrow(holding, constraint, region, Deadline.after(None))
-    return holding.catalog.query([*names, *_PLACE], condition, rows, primary=primary)
+    condition, rows = narrow(source, constraint, region, Deadline.after(None))
+    return source.catalog.query([*names, *_PLACE], condition, rows, primary=primary)
 
 
 def _dataset(
-    holding: Holding,
+    source: OpenRelease,
     spectra: _Spectra,
     vectors: tuple[Vector, ...],
     chunks: tuple[int, ...],
@@ -215,12 +215,12 @@ def _dataset(
     off_lattice: bool,
 ) -> xr.Dataset:
     """Return the dataset of some spectra."""
-    survey = holding.survey
+    survey = source.survey
     window = _window(spectra, vectors)
     arrays = {
         vector.name: xr.Variable(
             ("spectrum", "pixel"),
-            _lazy(_stored(holding, spectra, vector, window), chunks),
+            _lazy(_stored(source, spectra, vector, window), chunks),
             {"units": vector.unit, "long_name": vector.meaning},
         )
         for vector in vectors
@@ -241,8 +241,8 @@ def _dataset(
         coords["wavelength"] = xr.Variable("pixel", wave, about)
     attributes = {
         "survey": survey.title,
-        "context": holding.release.context,
-        "release": holding.release.title,
+        "context": source.release.context,
+        "release": source.release.title,
         "flux_unit": survey.flux_scale,
         "frame": survey.frame,
         "first_pixel": window.first,
@@ -265,13 +265,15 @@ def _window(spectra: _Spectra, vectors: tuple[Vector, ...]) -> PixelRange:
     return PixelRange(first, max(first, min(window.stop, max(stop for _, stop in covers))))
 
 
-def _stored(holding: Holding, spectra: _Spectra, vector: Vector, window: PixelRange) -> StoredRows:
+def _stored(
+    source: OpenRelease, spectra: _Spectra, vector: Vector, window: PixelRange
+) -> StoredRows:
     """Return where one vector of some spectra is."""
     numbers, counts = np.unique(spectra.segment, return_counts=True)
-    held = sum(holding.segment(number).nspec for number in numbers.tolist())
-    names = holding.catalog.info.segments
+    held = sum(source.segment(number).nspec for number in numbers.tolist())
+    names = source.catalog.info.segments
     return StoredRows(
-        folders=tuple(holding.folder / names[number] for number in numbers.tolist()),
+        folders=tuple(source.folder / names[number] for number in numbers.tolist()),
         starts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         # A number for each of a hundred million spectra would be much to send.
         rows=None if held == len(spectra.row) else spectra.row,

@@ -147,7 +147,7 @@ def add_tree(
     Example: specserver tree add sdss_dr17 /sas/dr17
     """
     require_server()
-    from ..service.tree import add_tree as add
+    from ..service.fits_tree_source import add_tree as add
 
     info = add(
         Path(data_folder(data)),

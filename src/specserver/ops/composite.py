@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .rebin import Rows
+from .rebin import Rebinned
 
 Array = npt.NDArray[Any]
 
@@ -39,7 +39,7 @@ class Stacked:
         )
 
 
-def normalise(rows: Rows, first: int, stop: int, *, median: bool) -> npt.NDArray[np.bool_]:
+def normalise(rows: Rebinned, first: int, stop: int, *, median: bool) -> npt.NDArray[np.bool_]:
     """Divide each spectrum, in place, by its mean or median flux in a run of pixels.
 
     Parameters
@@ -142,7 +142,7 @@ class Sums:
         self._var = np.zeros(npix)
         self._moments = _Moments(*np.zeros((6, npix)))
 
-    def add(self, rows: Rows) -> None:
+    def add(self, rows: Rebinned) -> None:
         """Add fewer than 256 spectra; their values are given up."""
         begin = rows.left - self._first
         low, high = max(begin, 0), min(begin + rows.flux.shape[1], len(self._count))

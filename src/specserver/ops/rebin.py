@@ -19,13 +19,13 @@ _LEAST_GOOD: Final = 0.5
 # What a cover of exactly a half may lose in float64.
 _ROUNDING: Final = 1e-9
 _ROWS: Final = 16
-"""Rows worked on at a time: what is made on the way stays in the processor's cache."""
+"""Rebinned worked on at a time: what is made on the way stays in the processor's cache."""
 
 Array = npt.NDArray[Any]
 
 
 @dataclass(slots=True)
-class Rows:
+class Rebinned:
     """Some spectra on the same pixels of a lattice."""
 
     flux: Array
@@ -46,7 +46,7 @@ class Rows:
 
 def shift_rows(
     flux: Array, ivar: Array, good: npt.NDArray[np.bool_], left: int, part: Array
-) -> Rows:
+) -> Rebinned:
     """Move spectra on a lattice towards smaller pixels, each by a part of one.
 
     The part ``f`` of a pixel goes to the lower one of two neighbours, ``1 - f`` to the other.
@@ -65,7 +65,7 @@ def shift_rows(
     for at in range(0, len(flux), _ROWS):
         some = slice(at, at + _ROWS)
         _shift(flux[some], ivar[some], good[some], part[some], used[some])
-    return Rows(flux[:, :-1], ivar[:, :-1], used, left)
+    return Rebinned(flux[:, :-1], ivar[:, :-1], used, left)
 
 
 def _shift(
@@ -129,7 +129,7 @@ def rebin_rows(
     spectra: Iterable[tuple[Array, Array, npt.NDArray[np.bool_], Edges]],
     wanted: npt.NDArray[np.float64],
     dtype: npt.DTypeLike,
-) -> Rows:
+) -> Rebinned:
     """Rebin spectra of any wavelengths onto one lattice.
 
     Parameters
@@ -150,7 +150,7 @@ def rebin_rows(
     for index, (low, flux, var) in enumerate(made):
         here = slice(low - left, low - left + len(flux))
         out[0, index, here], out[1, index, here] = flux, var
-    return Rows(out[0], out[1], out[1] > 0, left)
+    return Rebinned(out[0], out[1], out[1] > 0, left)
 
 
 def rebin(

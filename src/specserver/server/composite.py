@@ -14,8 +14,7 @@ from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..formats.arrow import Outbox, telling
-from ..service.composite import Composite, Stacking, StackRequest
-from ..service.spool import SpoolLimits
+from ..service.composite import Composite, ScratchLimits, Stacking, StackRequest
 from .deps import ServerSettings, Service
 from .described import (
     AN_ID,
@@ -109,7 +108,7 @@ def bulk_stack(
     selection = service.resolve(asked.ids, asked.context, missing=asked.missing)
     how = asked.model_dump(exclude={"ids", "context", "profile", "missing"})
     wanted = StackRequest(**how)
-    limits = SpoolLimits(settings.stack_disk_bytes, settings.stack_disk_folder)
+    limits = ScratchLimits(settings.stack_disk_bytes, settings.stack_disk_folder)
     kind = _answered_as(request.headers.get("accept", ""))
     about = {
         "version": 1,

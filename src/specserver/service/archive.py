@@ -29,10 +29,10 @@ from ..store.presence import Presence
 from ..store.trees import read_fingerprints, read_tree, tree_file
 from ..store.zarr import Segment, open_segment
 from ..surveys import find_release, load_surveys
-from .held import HeldSpectra
+from .fits_tree_source import FitsTreeSource, open_tree
 from .opening import open_catalog, open_table
-from .shelf import Shelf
-from .tree import TreeShelf, open_tree
+from .resolver import SpectrumResolver
+from .source import SpectrumSource
 
 DEFAULT = "default"
 _LOG = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ class Damaged:
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
+class OpenRelease:
     """One context, open: its survey, its release, and its catalogue of this moment."""
 
     survey: Survey
@@ -116,7 +116,7 @@ class Archive:
 
     def __init__(self, data: Path) -> None:
         self.data = data
-        self._open: dict[str, tuple[int, Holding]] = {}
+        self._open: dict[str, tuple[int, OpenRelease]] = {}
         self._trees: dict[str, tuple[int, FitsTree]] = {}
         self._tables: dict[tuple[str, str], tuple[TableStamp, QueryTable]] = {}
         self._lock = threading.Lock()
@@ -181,7 +181,7 @@ class Archive:
         """Return the survey of a context."""
         return find_release(self.resolve(name), self.data)[0]
 
-    def holding(self, name: str) -> Holding:
+    def open_release(self, name: str) -> OpenRelease:
         """Return a context open for reading, with the newest generation of its index.
 
         Raises
@@ -190,7 +190,7 @@ class Archive:
             The context is served from a tree of files alone.
         """
         resolved = self.resolve(name)
-        found = self._holding(resolved)
+        found = self._open_release(resolved)
         if found is None:
             raise NoCatalog(resolved, self._known_catalogs())
         return found
@@ -213,31 +213,31 @@ class Archive:
                 )
         return known[1]
 
-    def shelves(self, name: str) -> list[Shelf]:
+    def sources(self, name: str) -> list[SpectrumSource]:
         """Return where the spectra of a context are looked for: its segments, then its tree."""
         resolved = self.resolve(name)
-        holding, tree = self._holding(resolved), self.tree(resolved)
-        found: list[Shelf] = [holding] if holding else []
-        return [*found, TreeShelf(tree)] if tree else found
+        source, tree = self._open_release(resolved), self.tree(resolved)
+        found: list[SpectrumSource] = [source] if source else []
+        return [*found, FitsTreeSource(tree)] if tree else found
 
     def info(self, name: str) -> ContextInfo:
         """Return what a user needs to know of a context."""
         resolved = self.resolve(name)
         survey, release = find_release(resolved, self.data)
-        holding, tree = self._holding(resolved), self.tree(resolved)
+        source, tree = self._open_release(resolved), self.tree(resolved)
         title = release.title
-        if holding is None:
+        if source is None:
             title = f"{title}, from original files"
         if name == DEFAULT:
             title = f"{title} (the newest here), then older releases"
         nfiles = tree.nfiles if tree else 0
-        tables = [*(survey.tables if holding else ()), *vac_names(self.data, resolved)]
+        tables = [*(survey.tables if source else ()), *vac_names(self.data, resolved)]
         return ContextInfo(
             name=name,
             resolved=resolved,
             title=title,
             survey=survey.title,
-            nspec=holding.catalog.info.nrows if holding else nfiles,
+            nspec=source.catalog.info.nrows if source else nfiles,
             nfiles=nfiles,
             catalog=f"{resolved}.{next(iter(survey.tables))}",
             catalogs=tuple(f"{resolved}.{table}" for table in tables),
@@ -252,18 +252,18 @@ class Archive:
     def catalogs(self, name: str) -> list[CatalogInfo]:
         """Return the catalogues of a context: its own, then value-added tables."""
         resolved = self.resolve(name)
-        holding = self._holding(resolved)
+        source = self._open_release(resolved)
         found = []
-        if holding is not None:
-            columns = _described(holding.catalog, holding.survey.columns)
+        if source is not None:
+            columns = _described(source.catalog, source.survey.columns)
             found = [
                 CatalogInfo(
                     f"{resolved}.{table}",
                     title,
-                    holding.catalog.count(primary=number == 0),
+                    source.catalog.count(primary=number == 0),
                     columns,
                 )
-                for number, (table, title) in enumerate(holding.survey.tables.items())
+                for number, (table, title) in enumerate(source.survey.tables.items())
             ]
         for table in vac_names(self.data, resolved):
             try:
@@ -280,8 +280,8 @@ class Archive:
     def table(self, context: str, catalog: str | None, *, primary: bool) -> QueryTable:
         """Return the catalogue that a name stands for; the context's own when there is no name."""
         if not catalog:
-            holding = self.holding(context)
-            return QueryTable(holding.survey, holding.catalog, primary, attached=False)
+            source = self.open_release(context)
+            return QueryTable(source.survey, source.catalog, primary, attached=False)
         schema, _, table = catalog.strip().lower().rpartition(".")
         resolved = self.resolve(schema or context)
         own = list(find_release(resolved, self.data)[0].tables)
@@ -291,12 +291,12 @@ class Archive:
             return self._attached(resolved, table)
         raise UnknownCatalog(catalog, self._known_catalogs())
 
-    def held(self, name: str) -> HeldSpectra:
+    def held(self, name: str) -> SpectrumResolver:
         """Return what value-added tables link to in a context."""
         resolved = self.resolve(name)
-        holding = self._holding(resolved)
-        catalog = holding.catalog if holding else None
-        return HeldSpectra(*find_release(resolved, self.data), catalog, self.tree(resolved))
+        source = self._open_release(resolved)
+        catalog = source.catalog if source else None
+        return SpectrumResolver(*find_release(resolved, self.data), catalog, self.tree(resolved))
 
     def _known_catalogs(self) -> list[str]:
         """Return the full names of all catalogues."""
@@ -327,7 +327,7 @@ class Archive:
             self._tables[context, table] = (stamp, made)
         return made
 
-    def _holding(self, context: str) -> Holding | None:
+    def _open_release(self, context: str) -> OpenRelease | None:
         """Return the segments of a context open for reading, or None when it has none."""
         stamp = self._stamp(context)
         # A lock for each: an index that is made again must not stop the other contexts.
@@ -345,11 +345,11 @@ class Archive:
         """Return a number that changes when another generation comes into use."""
         return _changed(index_folder(self.data, context) / "CURRENT")
 
-    def _load(self, context: str, bad: str = "") -> tuple[int, Holding]:
+    def _load(self, context: str, bad: str = "") -> tuple[int, OpenRelease]:
         """Open the newest generation; ``bad`` is the name of one that is known to be damaged."""
         survey, release = find_release(context, self.data)
         catalog = open_catalog(self.data, context, survey, bad)
-        return self._stamp(context), Holding(survey, release, catalog, self.data / context)
+        return self._stamp(context), OpenRelease(survey, release, catalog, self.data / context)
 
     def inspect(self) -> None:
         """Look through all indexes, tables and segments; what is damaged is noted and logged.
@@ -358,7 +358,7 @@ class Archive:
         """
         for context in self.names():
             try:
-                self.shelves(context)
+                self.sources(context)
                 for table in vac_names(self.data, context):
                     self._attached(context, table)
             except SpecServerError as error:

@@ -31,7 +31,7 @@ class CellColumn:
 
 
 @dataclass(frozen=True, slots=True)
-class Cells:
+class BatchCells:
     """Where the values of a batch lie on the lattice, and their cells; docs/wire.md."""
 
     start: npt.NDArray[np.int32]
@@ -51,7 +51,7 @@ def gather_cells(
     count: npt.NDArray[np.int32],
     cut: tuple[Limits | None, Sequence[Limits | None]],
     within: PixelRange | None = None,
-) -> Cells:
+) -> BatchCells:
     """Return the cells of some spectra: the store's own frames, or raw values of a cutout.
 
     Parameters
@@ -93,7 +93,7 @@ def gather_cells(
             width[where] = count[where]
         for name, frames in cells.items():
             parts[name].append((where, frames))
-    return Cells(
+    return BatchCells(
         start, width, count, {name: _joined(one, len(take)) for name, one in parts.items()}
     )
 

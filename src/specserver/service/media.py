@@ -11,7 +11,7 @@ from ..model.grid import Grid, LogLinear
 from ..model.medium import AIR, MEDIA, MEDIUM_COLUMN, UNKNOWN
 from ..ops.media import Change, Limits, assumed, change_of, common_medium, limits_in
 from .selection import Selection
-from .shelf import Shelf
+from .source import SpectrumSource
 
 _IN_AIR = "in_air"
 """Column of older data folders: whether wavelengths are in air."""
@@ -36,16 +36,16 @@ def _known_media(selection: Selection, take: npt.NDArray[np.int64] | None) -> li
     if selection.survey.medium is not None:
         return [selection.survey.medium] * len(chosen)
     media = np.full(len(chosen), UNKNOWN, object)
-    holding = selection.holding[chosen]
-    for number in np.unique(holding).tolist():
-        mine = np.flatnonzero(holding == number)
-        media[mine] = _stated(selection.holdings[number], selection.rows[chosen[mine]])
+    source = selection.source[chosen]
+    for number in np.unique(source).tolist():
+        mine = np.flatnonzero(source == number)
+        media[mine] = _stated(selection.sources[number], selection.rows[chosen[mine]])
     return media.tolist()
 
 
-def _stated(shelf: Shelf, rows: npt.NDArray[np.int64]) -> list[str]:
+def _stated(source: SpectrumSource, rows: npt.NDArray[np.int64]) -> list[str]:
     """Return what a catalogue says of the medium of rows."""
-    catalog = shelf.catalog
+    catalog = source.catalog
     if MEDIUM_COLUMN in catalog.columns:
         values = catalog.columns_of([MEDIUM_COLUMN], rows).column(0).to_pylist()
         return [value if value in MEDIA else UNKNOWN for value in values]

@@ -22,7 +22,7 @@ from ..damage import damaged
 from ..errors import NoOriginal
 from ..formats.fits import Rebuilt, spectrum_file
 from .cells import batches
-from .names import file_names, recorded, split_name
+from .file_names import file_names, recorded, split_name
 from .records import read_records
 from .selection import Selection, part_of
 
@@ -163,16 +163,16 @@ def _read(source: _Source, number: int) -> bytes:
 
 def _context(selection: Selection, index: int) -> str:
     """Return the release that holds a spectrum."""
-    return str(selection.holdings[selection.holding[index]].release.context)
+    return str(selection.sources[selection.source[index]].release.context)
 
 
 def _rows(selection: Selection, take: npt.NDArray[np.int64]) -> list[pa.Table]:
     """Return the catalogue row of each spectrum of a batch: a table of one row, nothing hidden."""
     rows: list[pa.Table] = [pa.table({})] * len(take)
-    where = selection.holding[take]
+    where = selection.source[take]
     for number in np.unique(where).tolist():
         mine = np.flatnonzero(where == number)
-        catalog = selection.holdings[number].catalog
+        catalog = selection.sources[number].catalog
         table = catalog.columns_of(list(catalog.columns), selection.rows[take[mine]])
         for line, index in enumerate(mine.tolist()):
             rows[index] = table.slice(line, 1)

@@ -20,7 +20,7 @@ from .selection import Selection, part_of, require_some
 from .service import SpectroscopicService
 from .spectra import read_columns
 
-Rows = Iterator[npt.NDArray[Any]]
+Blocks = Iterator[npt.NDArray[Any]]
 
 # Names as surveys publish them; a spectrum without one of the vectors is drawn without it.
 _FLUX: Final = "flux"
@@ -135,7 +135,7 @@ def stacked_png(
 
 def stacked_flux(
     service: SpectroscopicService, selection: Selection, *, align: bool, yflip: bool
-) -> tuple[tuple[int, int], np.dtype[Any], Rows]:
+) -> tuple[tuple[int, int], np.dtype[Any], Blocks]:
     """Return the shape and type of an array of fluxes, a row a spectrum, and its rows in blocks.
 
     Row 0 is the first spectrum, unless ``yflip``; zero where a spectrum has no pixels.
@@ -212,7 +212,7 @@ def _title(selection: Selection, index: int, row: dict[str, Any]) -> str:
     """Return what names a spectrum: the tuple form of its identifier, and its release."""
     form = selection.survey.id_form
     parts = [str(row[name]) for name in form.parts]
-    release = selection.holdings[selection.holding[index]].release.context
+    release = selection.sources[selection.source[index]].release.context
     shown = ("-".join(parts[: form.numbers]), *parts[form.numbers :], release)
     return " ".join(one for one in shown if one)
 

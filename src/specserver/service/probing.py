@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from ..errors import StoreError
 from ..model.survey import Survey
-from .shelf import Shelf
+from .source import SpectrumSource
 
 PROBED: Final = 20_000
 """Spectra of a list out of which damaged ones are left: all are read once more for that, half a
@@ -17,7 +17,7 @@ second for so many. In a longer list a damaged one is an error that names it."""
 
 def find_damaged(
     survey: Survey,
-    holdings: Sequence[Shelf],
+    sources: Sequence[SpectrumSource],
     where: npt.NDArray[np.int16],
     rows: npt.NDArray[np.int64],
     vectors: Sequence[str] | None,
@@ -26,8 +26,8 @@ def find_damaged(
 
     Parameters
     ----------
-    where : 1D[n] int, index into ``holdings`` of each
-    rows : 1D[n] int, row in the holding's catalogue
+    where : 1D[n] int, index into ``sources`` of each
+    rows : 1D[n] int, row in the source's catalogue
     vectors : names of those that will be read; None: all of the record
     """
     bad = np.zeros(len(rows), np.bool_)
@@ -36,27 +36,27 @@ def find_damaged(
     names.append(survey.grid.axis)
     for number in np.unique(where).tolist():
         mine = np.flatnonzero(where == number)
-        bad[mine] = _damaged(holdings[number], rows[mine], names)
+        bad[mine] = _damaged(sources[number], rows[mine], names)
     return bad
 
 
 def _damaged(
-    holding: Shelf, rows: npt.NDArray[np.int64], vectors: Sequence[str]
+    source: SpectrumSource, rows: npt.NDArray[np.int64], vectors: Sequence[str]
 ) -> npt.NDArray[np.bool_]:
-    """Return which rows of one holding cannot be read, 1D[n]."""
+    """Return which rows of one source cannot be read, 1D[n]."""
     try:
-        place = holding.catalog.place(rows)
+        place = source.catalog.place(rows)
     except StoreError:
         # A file of a tree, which is read to be given its place; the others are known by now.
         if len(rows) == 1:
             return np.ones(1, np.bool_)
         alone = (rows[at : at + 1] for at in range(len(rows)))
-        return np.concatenate([_damaged(holding, one, vectors) for one in alone])
+        return np.concatenate([_damaged(source, one, vectors) for one in alone])
     bad = np.zeros(len(rows), np.bool_)
     for name in np.unique(place.segment).tolist():
         mine = np.flatnonzero(place.segment == name)
         try:
-            store = holding.segment(name)
+            store = source.segment(name)
         except StoreError:
             bad[mine] = True
             continue

@@ -13,7 +13,7 @@ from ..catalog.sql.constraint import Condition, ConeArgs, parse_constraint
 from ..catalog.sql.id_prefilter import split_ids
 from ..errors import BadParameter, TooMuch
 from ..model.region import Cone, Polygon, cone, polygon
-from .archive import Archive, Holding, QueryTable
+from .archive import Archive, OpenRelease, QueryTable
 
 TUPLE = "tuple"
 """Field name that stands for the parts of the tuple form of an identifier."""
@@ -148,7 +148,7 @@ def _count_others(
 
 
 def narrow(
-    asked: QueryTable | Holding,
+    asked: QueryTable | OpenRelease,
     constraint: str,
     region: Cone | Polygon | None,
     deadline: Deadline,

@@ -22,10 +22,10 @@ from ..model.idtext import IdPattern, format_id, parse_id_text
 from ..model.survey import Survey
 from ..store.base import SpectrumStore
 from .archive import Archive
+from .id_lookup import find_tuples
 from .limits import NO_LIMITS, Limits
 from .probing import PROBED, find_damaged, is_other
-from .shelf import Shelf
-from .tuples import find_tuples
+from .source import SpectrumSource
 
 Identifier = int | IdPattern
 _FEW: Final = 100
@@ -40,12 +40,12 @@ class Selection:
     context: str
     """The context asked for, with ``default`` resolved."""
     ids: npt.NDArray[np.generic]
-    holdings: tuple[Shelf, ...]
+    sources: tuple[SpectrumSource, ...]
     """What was searched, in order: of each release its segments, then its tree."""
-    holding: npt.NDArray[np.int16]
-    """Index into ``holdings``."""
+    source: npt.NDArray[np.int16]
+    """Index into ``sources``."""
     rows: npt.NDArray[np.int64]
-    """Row in the holding's catalogue."""
+    """Row in the source's catalogue."""
     segments: tuple[SpectrumStore, ...]
     segment: npt.NDArray[np.int32]
     """Index into ``segments``."""
@@ -88,7 +88,7 @@ class Selection:
 
 def part_of(selection: Selection, take: npt.NDArray[np.integer]) -> Selection:
     """Return some spectra of a selection, in another order if asked for."""
-    names = ("ids", "holding", "rows", "segment", "row", "first", "count", "on_lattice")
+    names = ("ids", "source", "rows", "segment", "row", "first", "count", "on_lattice")
     return replace(selection, **{name: getattr(selection, name)[take] for name in names})
 
 
@@ -139,7 +139,7 @@ def select(
     """
     resolved = archive.resolve(context)
     searched = archive.searched(resolved)
-    holdings, refused = _shelves(archive, searched)
+    sources, refused = _sources(archive, searched)
     survey = archive.survey(resolved)
     asked: Sequence[Identifier] = (
         parse_id_text(given, survey.id_form, limit=limits.max_ids)
@@ -149,10 +149,10 @@ def select(
     numbers = [one for one in asked if isinstance(one, int)]
     if len(numbers) == len(asked):
         ids = _numbers(survey, numbers)
-        where, rows = _find_ids(holdings, ids)
+        where, rows = _find_ids(sources, ids)
         owner = np.arange(len(ids))
     else:
-        where, rows, owner = _find_mixed(survey, holdings, asked, limits)
+        where, rows, owner = _find_mixed(survey, sources, asked, limits)
     found = rows >= 0
     answered = np.zeros(len(asked), np.bool_)
     answered[owner[found]] = True
@@ -168,37 +168,37 @@ def select(
     if skip_missing and len(rows) <= PROBED:
         if len(rows) > _FEW:
             limits.require_heavy()
-        bad = find_damaged(survey, holdings, where, rows, vectors)
+        bad = find_damaged(survey, sources, where, rows, vectors)
         if bad.any():
             lost = np.setdiff1d(owner[bad], owner[~bad])
             damaged = tuple(_text(asked[index]) for index in lost.tolist())
             missing += damaged
             partly = bad & ~np.isin(owner, lost)
-            damaged += _ids_of(holdings, where[partly], rows[partly])
+            damaged += _ids_of(sources, where[partly], rows[partly])
             sound = ~bad
             where, rows = where[sound], rows[sound]
-    placed = _placed(survey, resolved, holdings, where, rows)
+    placed = _placed(survey, resolved, sources, where, rows)
     return replace(placed, missing=missing, damaged=damaged, sound=sound)
 
 
 def _ids_of(
-    holdings: Sequence[Shelf], where: npt.NDArray[np.int16], rows: npt.NDArray[np.int64]
+    sources: Sequence[SpectrumSource], where: npt.NDArray[np.int16], rows: npt.NDArray[np.int64]
 ) -> tuple[str, ...]:
     """Return the identifiers of some rows, each once."""
     pairs = zip(where.tolist(), rows.tolist(), strict=True)
-    found = (holdings[number].catalog.identifier(row) for number, row in pairs)
+    found = (sources[number].catalog.identifier(row) for number, row in pairs)
     return tuple(dict.fromkeys(map(str, found)))
 
 
-def _shelves(
+def _sources(
     archive: Archive, searched: Sequence[str]
-) -> tuple[tuple[Shelf, ...], ServiceError | None]:
+) -> tuple[tuple[SpectrumSource, ...], ServiceError | None]:
     """Return what is searched, and why an older release cannot be, if one cannot."""
-    found: list[Shelf] = []
+    found: list[SpectrumSource] = []
     refused: ServiceError | None = None
     for name in searched:
         try:
-            found += archive.shelves(name)
+            found += archive.sources(name)
         except ServiceError as error:
             if name == searched[0]:
                 raise
@@ -225,30 +225,30 @@ def _numbers(survey: Survey, numbers: Sequence[int]) -> npt.NDArray[np.generic]:
 
 
 def _find_ids(
-    holdings: Sequence[Shelf], ids: npt.NDArray[np.generic]
+    sources: Sequence[SpectrumSource], ids: npt.NDArray[np.generic]
 ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int64]]:
-    """Return holding and catalogue row of each identifier; row -1 where there is none."""
+    """Return source and catalogue row of each identifier; row -1 where there is none."""
     where = np.zeros(len(ids), np.int16)
     rows = np.full(len(ids), -1, np.int64)
-    for number, holding in enumerate(holdings):
+    for number, source in enumerate(sources):
         open_ = np.flatnonzero(rows < 0)
         if not len(open_):
             break
-        rows[open_] = holding.catalog.with_ids(ids[open_])
+        rows[open_] = source.catalog.with_ids(ids[open_])
         where[open_] = number
     return where, rows
 
 
 def _find_mixed(
-    survey: Survey, holdings: Sequence[Shelf], asked: Sequence[Identifier], limits: Limits
+    survey: Survey, sources: Sequence[SpectrumSource], asked: Sequence[Identifier], limits: Limits
 ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return holding, row and index of the asking identifier, tuples spread out in place."""
+    """Return source, row and index of the asking identifier, tuples spread out in place."""
     plain = [index for index, one in enumerate(asked) if isinstance(one, int)]
     numbers = [one for one in asked if isinstance(one, int)]
-    where, rows = _find_ids(holdings, _numbers(survey, numbers))
+    where, rows = _find_ids(sources, _numbers(survey, numbers))
     tuples = [index for index, one in enumerate(asked) if isinstance(one, IdPattern)]
     patterns = [one for one in asked if isinstance(one, IdPattern)]
-    found = find_tuples(survey, holdings, patterns, limits)
+    found = find_tuples(survey, sources, patterns, limits)
     owner = np.array(tuples, np.int64)[found.pattern]
     asking = np.concatenate([np.array(plain, np.int64), owner])
     if limits.max_ids is not None and len(asking) > limits.max_ids:
@@ -261,7 +261,7 @@ def _find_mixed(
 def _placed(
     survey: Survey,
     context: str,
-    holdings: tuple[Shelf, ...],
+    sources: tuple[SpectrumSource, ...],
     where: npt.NDArray[np.int16],
     rows: npt.NDArray[np.int64],
 ) -> Selection:
@@ -272,25 +272,25 @@ def _placed(
     first, count = np.zeros(nspec, np.int32), np.zeros(nspec, np.int32)
     on_lattice = np.ones(nspec, np.bool_)
     segments: list[SpectrumStore] = []
-    for number, holding in enumerate(holdings):
+    for number, source in enumerate(sources):
         mine = np.flatnonzero(where == number)
-        place = holding.catalog.place(rows[mine])
+        place = source.catalog.place(rows[mine])
         ids[mine], row[mine] = place.ids, place.row
         for name in np.unique(place.segment).tolist():
             members = mine[place.segment == name]
             try:
-                opened = holding.segment(name)
+                opened = source.segment(name)
             except DamagedFile as error:
                 lost = np.unique(ids[members]).tolist()
-                raise DamagedSpectrum(holding.release.context, lost, error) from error
-            _require_ids(opened, row[members], ids[members], holding.release.context)
+                raise DamagedSpectrum(source.release.context, lost, error) from error
+            _require_ids(opened, row[members], ids[members], source.release.context)
             segment[members] = len(segments)
             first[members] = opened.first[row[members]]
             count[members] = opened.count[row[members]]
             on_lattice[members] = opened.on_lattice
             segments.append(opened)
     return Selection(
-        survey, context, ids, holdings, where, rows, tuple(segments), segment, row, first, count,
+        survey, context, ids, sources, where, rows, tuple(segments), segment, row, first, count,
         on_lattice,
     )  # fmt: skip
 

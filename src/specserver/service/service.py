@@ -18,7 +18,7 @@ from ..model.grid import PixelRange
 from ..model.survey import Vector
 from .archive import Archive, CatalogInfo, ContextInfo
 from .blocks import read_rows
-from .composite import Stacking, StackRequest
+from .composite import ScratchLimits, Stacking, StackRequest
 from .limits import NO_LIMITS, Limits
 from .match import MatchRequest, run_match
 from .media import changed_axis, changes_to, require_one_medium
@@ -27,7 +27,6 @@ from .query import QueryRequest, run_query
 from .records import read_blocks, read_records, record_dtype
 from .selection import Identifier, Selection, select
 from .spectra import CellBatch, cut_pixels, raw_pixels, read_cells, wanted_vectors
-from .spool import SpoolLimits
 
 Batch = TypeVar("Batch")
 _LOG = logging.getLogger(__name__)
@@ -225,7 +224,7 @@ class SpectroscopicService:
         return self._wanted(read_rows(selection, wanted, npix, left))
 
     def composite(
-        self, selection: Selection, request: StackRequest, limits: SpoolLimits
+        self, selection: Selection, request: StackRequest, limits: ScratchLimits
     ) -> Stacking:
         """Return a composite in the making; iterated over, it is made while it is wanted."""
         return Stacking(selection, request, limits, self.go_on)

@@ -13,8 +13,8 @@ from ..model.grid import PixelRange, cutout
 from ..model.survey import Survey, Vector
 from ..ops.media import limits_in
 from .cells import CellColumn, batches, gather_cells
+from .file_names import NAME, file_names
 from .media import all_limits, media_of, own_limits
-from .names import NAME, file_names
 from .selection import Selection
 
 REDSHIFT: Final = "@redshift"
@@ -144,7 +144,7 @@ def read_cells(
         gathered = gather_cells(selection, take, stored, count[take], cut, within)
         yield CellBatch(
             ids=selection.ids[take],
-            contexts=[selection.holdings[n].release.context for n in selection.holding[take]],
+            contexts=[selection.sources[n].release.context for n in selection.source[take]],
             start=gathered.start,
             width=gathered.width,
             first=first[take],
@@ -180,15 +180,15 @@ def read_columns(
     order = []
     columns = list(dict.fromkeys(columns))
     # Without a spectrum the first catalogue still says of which types its columns are.
-    for number in np.unique(selection.holding[take]).tolist() or [0]:
-        holding = selection.holdings[number]
-        mine = np.flatnonzero(selection.holding[take] == number)
+    for number in np.unique(selection.source[take]).tolist() or [0]:
+        source = selection.sources[number]
+        mine = np.flatnonzero(selection.source[take] == number)
         names = [
-            holding.catalog.spelling(holding.survey.z_column if one == REDSHIFT else one)
+            source.catalog.spelling(source.survey.z_column if one == REDSHIFT else one)
             for one in columns
         ]
         rows = selection.rows[take][mine]
-        found = holding.catalog.columns_of(list(dict.fromkeys(names)), rows)
+        found = source.catalog.columns_of(list(dict.fromkeys(names)), rows)
         parts.append(pa.table([found.column(name) for name in names], names=columns))
         order.append(mine)
     back = np.argsort(np.concatenate(order))

@@ -21,10 +21,10 @@ from ..errors import TooMuch
 from ..model.idtext import IdPattern
 from ..model.survey import Survey
 from .limits import NO_LIMITS, Limits
-from .shelf import Finder, Shelf, reduction_rank
+from .source import Finder, SpectrumSource, reduction_rank
 
-Release: TypeAlias = Sequence[tuple[int, Shelf]]
-"""The shelves of one release, with their numbers among all that are searched."""
+Release: TypeAlias = Sequence[tuple[int, SpectrumSource]]
+"""The sources of one release, with their numbers among all that are searched."""
 Ints: TypeAlias = npt.NDArray[np.int64]
 
 _NO_PART: Final = 2**31
@@ -42,14 +42,14 @@ class Found:
     pattern: Ints
     """1D[n], index of the tuple."""
     where: npt.NDArray[np.int16]
-    """1D[n], number of the shelf."""
+    """1D[n], number of the source."""
     rows: Ints
-    """1D[n], row of the shelf's catalogue."""
+    """1D[n], row of the source's catalogue."""
 
 
 def find_tuples(
     survey: Survey,
-    shelves: Sequence[Shelf],
+    sources: Sequence[SpectrumSource],
     patterns: Sequence[IdPattern],
     limits: Limits = NO_LIMITS,
 ) -> Found:
@@ -70,7 +70,7 @@ def find_tuples(
     open_ = np.ones(len(patterns), np.bool_)
     owner, places = [np.empty(0, np.int64)], [np.empty((2, 0), np.int64)]
     count = 0
-    for release in _releases(shelves):
+    for release in _releases(sources):
         if waiting := [index for index in exact if open_[index]]:
             there, place = _Exact(survey, [patterns[index] for index in waiting]).find(release)
             owner.append(np.array(waiting, np.int64)[there])
@@ -96,9 +96,9 @@ def _names_one(pattern: IdPattern) -> bool:
     return alone or pattern.is_exact
 
 
-def _releases(shelves: Sequence[Shelf]) -> Iterator[Release]:
-    """Yield the shelves of each release."""
-    for _, members in groupby(enumerate(shelves), lambda one: one[1].release.context):
+def _releases(sources: Sequence[SpectrumSource]) -> Iterator[Release]:
+    """Yield the sources of each release."""
+    for _, members in groupby(enumerate(sources), lambda one: one[1].release.context):
         yield list(members)
 
 
@@ -117,26 +117,30 @@ class _Exact:
         self.rows = np.full(len(patterns), -1, np.int64)
 
     def find(self, release: Release) -> tuple[Ints, Ints]:
-        """Return the index, 1D[n], and shelf and row, 2D[2, n], of those that are there."""
-        for number, shelf in release:
-            self._look(number, shelf, self.runs != "", self.runs)
-            for reduction in reversed(shelf.release.reductions):
+        """Return the index, 1D[n], and source and row, 2D[2, n], of those that are there."""
+        for number, source in release:
+            self._look(number, source, self.runs != "", self.runs)
+            for reduction in reversed(source.release.reductions):
                 runs = np.full(len(self.rows), reduction)
-                self._look(number, shelf, self.runs == "", runs)
+                self._look(number, source, self.runs == "", runs)
         self._look_for_others(release)
         there = np.flatnonzero(self.rows >= 0)
         return there, np.stack([self.where[there], self.rows[there]])
 
     def _look(
-        self, number: int, shelf: Shelf, chosen: npt.NDArray[np.bool_], runs: npt.NDArray[Any]
+        self,
+        number: int,
+        source: SpectrumSource,
+        chosen: npt.NDArray[np.bool_],
+        runs: npt.NDArray[Any],
     ) -> None:
-        """Look on a shelf for those chosen that have not been found, under some reductions."""
+        """Look on a source for those chosen that have not been found, under some reductions."""
         open_ = np.flatnonzero((self.rows < 0) & chosen & self.possible)
         ids = pack_rows(self.survey, [values[open_] for values in self.numbers], runs[open_])
         # Numbers beyond the identifier's bits make none: not found, like any other.
         open_, ids = open_[ids != 0], ids[ids != 0]
         if len(open_):
-            self.rows[open_] = shelf.catalog.with_ids(ids)
+            self.rows[open_] = source.catalog.with_ids(ids)
             self.where[open_] = number
 
     def _look_for_others(self, release: Release) -> None:
@@ -149,8 +153,8 @@ class _Exact:
         asked = pa.table({"asking": open_, **parts})
         own = {name: rank for rank, name in enumerate(release[0][1].release.reductions)}
         best: dict[int, tuple[bool, int, list[int]]] = {}
-        for number, shelf in release:
-            linked = shelf.catalog.linked(asked)
+        for number, source in release:
+            linked = source.catalog.linked(asked)
             columns = (linked.column(name).to_pylist() for name in linked.column_names)
             for index, row, reduction in zip(*columns, strict=True):
                 rank = reduction_rank(own, reduction)
@@ -161,17 +165,17 @@ class _Exact:
 
 
 def _searched(survey: Survey, release: Release, pattern: IdPattern, limits: Limits) -> Ints:
-    """Return shelf and row, 2D[2, n], of what a tuple names in a release, ordered by its parts.
+    """Return source and row, 2D[2, n], of what a tuple names in a release, ordered by its parts.
 
     Where the tuple leaves the reduction open, only the best of each spectrum; where segments and
     tree have the same, that of the segments. Where no part is a reduction, all that it names, but
     the best of them where it leaves open only what tells spectra of one identifier apart.
     """
-    found = [shelf.catalog.matching(pattern, limits.deadline) for _, shelf in release]
+    found = [source.catalog.matching(pattern, limits.deadline) for _, source in release]
     if not survey.has_reduction and pattern.is_exact:
         rows = [
-            best_of(survey, shelf.catalog, one[0])
-            for (_, shelf), one in zip(release, found, strict=True)
+            best_of(survey, source.catalog, one[0])
+            for (_, source), one in zip(release, found, strict=True)
         ]
         found = [(best, one[1]) for best, one in zip(rows, found, strict=True)]
     numbers = [number for number, _ in release]

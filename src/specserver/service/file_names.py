@@ -47,7 +47,7 @@ def _shared(selection: Selection, stems: list[str]) -> list[int]:
     """Return the indices of spectra whose stem another spectrum has too; empty stems are apart."""
     owners: dict[str, tuple[int, int]] = {}
     shared: set[str] = set()
-    places = zip(selection.holding.tolist(), selection.rows.tolist(), strict=True)
+    places = zip(selection.source.tolist(), selection.rows.tolist(), strict=True)
     for stem, place in zip(stems, places, strict=True):
         if stem and owners.setdefault(stem, place) != place:
             shared.add(stem)
@@ -78,11 +78,11 @@ def recorded(
     Those that an older version did not write are null, or left out where no spectrum has them.
     """
     chosen = np.arange(selection.nspec) if take is None else take
-    where = selection.holding[chosen]
+    where = selection.source[chosen]
     parts, order = [], []
     for number in np.unique(where).tolist():
         mine = np.flatnonzero(where == number)
-        catalog = selection.holdings[number].catalog
+        catalog = selection.sources[number].catalog
         held = [name for name in columns if catalog.holds(name)]
         parts.append(catalog.columns_of(held, selection.rows[chosen[mine]]))
         order.append(mine)

@@ -12,16 +12,16 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ..store.base import SpectrumStore
-from .cells import BATCH
-from .selection import Selection
+from ...store.base import SpectrumStore
+from ..cells import BATCH
+from ..selection import Selection
 
 _WIDEST: Final = 512
 """Pixels that spectra of a batch may lie apart: they are laid side by side in one block."""
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
+class ShiftedBatch:
     """Spectra of one segment."""
 
     segment: SpectrumStore
@@ -35,7 +35,7 @@ class Beside:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ReadPlan:
     """Which spectra are read, in which order, and where their values are laid."""
 
     members: npt.NDArray[np.int64]
@@ -46,12 +46,12 @@ class Plan:
     """Of the members, those read at a time: of one segment, and moved about the same way."""
 
 
-def make_plan(
+def plan_reads(
     selection: Selection,
     members: npt.NDArray[np.int64],
     shift: npt.NDArray[np.int64],
     reach: npt.NDArray[np.int64],
-) -> Plan:
+) -> ReadPlan:
     """Return how to read some spectra, whatever the order in which they were asked for.
 
     Parameters
@@ -72,10 +72,12 @@ def make_plan(
             stop = at + min(int(near), BATCH)
             batches.append(slice(at, stop))
             at = stop
-    return Plan(members, shift, tuple(batches))
+    return ReadPlan(members, shift, tuple(batches))
 
 
-def read_beside(selection: Selection, plan: Plan, names: Sequence[str]) -> Iterator[Beside]:
+def read_shifted(
+    selection: Selection, plan: ReadPlan, names: Sequence[str]
+) -> Iterator[ShiftedBatch]:
     """Yield batches of spectra; the values of one are gone when the next is asked for.
 
     Parameters
@@ -109,7 +111,7 @@ def _lay(
     values: dict[str, npt.NDArray[Any]],
     shift: npt.NDArray[np.int64],
     blocks: dict[str, npt.NDArray[Any]],
-) -> Beside:
+) -> ShiftedBatch:
     """Lay spectra of one segment side by side, each moved by a shift of its own, 1D[n]."""
     furthest = int(shift.max())
     begin = (furthest - shift + 1).tolist()
@@ -119,7 +121,7 @@ def _lay(
         block = laid[name] = _block(blocks, name, (len(members), wide), lines.dtype)
         for row, at, line in zip(block, begin, lines, strict=True):
             row[at : at + segment.npix] = line
-    return Beside(segment, members, laid, segment.start - furthest - 1)
+    return ShiftedBatch(segment, members, laid, segment.start - furthest - 1)
 
 
 def _block(

@@ -6,15 +6,15 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import UnknownField
-from ..model.grid import Grid, LogLinear, PixelRange, span
-from ..ops.media import assumed, change_of, common_medium
-from ..ops.pixels import Edges, pixel_edges
-from ..ops.rebin import Rows, mark_good, rebin_rows, shift_rows
-from .beside import Beside, Plan, make_plan
-from .cells import BATCH
-from .media import media_of
-from .selection import Selection
+from ...errors import UnknownField
+from ...model.grid import Grid, LogLinear, PixelRange, span
+from ...ops.media import assumed, change_of, common_medium
+from ...ops.pixels import Edges, pixel_edges
+from ...ops.rebin import Rebinned, mark_good, rebin_rows, shift_rows
+from ..cells import BATCH
+from ..media import media_of
+from ..selection import Selection
+from .batches import ReadPlan, ShiftedBatch, plan_reads
 
 LOG_STEP: Final = 1e-4
 """Step of log10 wavelength at rest for surveys on a linear lattice: 69 km/s."""
@@ -96,11 +96,11 @@ class Placing:
         """Return the first pixel of some members, and the one after the last; 1D[n] each."""
         return self._begin[members], self._stop[members]
 
-    def plan(self) -> Plan:
+    def plan(self) -> ReadPlan:
         """Return how the members are read."""
-        return make_plan(self._selection, self.members, self._whole, self._begin)
+        return plan_reads(self._selection, self.members, self._whole, self._begin)
 
-    def place(self, batch: Beside) -> Rows:
+    def place(self, batch: ShiftedBatch) -> Rebinned:
         """Lay a batch on the lattice; its values are given up."""
         members = batch.members
         first = self._selection.first[members] - self._whole[members]
@@ -132,7 +132,7 @@ class Placing:
         rows.left += self.span.first
         return rows
 
-    def _edges(self, batch: Beside, first: int, npix: int) -> Iterator[tuple[int, Edges]]:
+    def _edges(self, batch: ShiftedBatch, first: int, npix: int) -> Iterator[tuple[int, Edges]]:
         """Yield of each spectrum how many pixels it has, and their edges in the composite's frame.
 
         On the lattice these are ``npix`` from pixel ``first`` on.

@@ -1,7 +1,7 @@
 """Composite spectra: any number of spectra read batch by batch, laid on one lattice, combined.
 
 Means are sums, so that memory does not grow with the number of spectra. A median, and clipping, go
-by way of a file (`spool`).
+by way of a file (`scratch`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,17 +11,17 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import BadParameter
-from ..model.grid import Grid, Linear, LogLinear, PixelRange, cutout
-from ..ops.composite import Stacked, Sums, normalise
-from ..ops.media import read_medium
-from ..ops.medians import Clip, combine_values
-from ..ops.rebin import Rows
-from .beside import Beside, read_beside
-from .placing import LOG_STEP, Placing
-from .selection import Selection, require_some
-from .spectra import REDSHIFT, read_columns
-from .spool import Spool, SpoolLimits
+from ...errors import BadParameter
+from ...model.grid import Grid, Linear, LogLinear, PixelRange, cutout
+from ...ops.composite import Stacked, Sums, normalise
+from ...ops.media import read_medium
+from ...ops.medians import Clip, combine_values
+from ...ops.rebin import Rebinned
+from ..selection import Selection, require_some
+from ..spectra import REDSHIFT, read_columns
+from .batches import ShiftedBatch, read_shifted
+from .rebinning import LOG_STEP, Placing
+from .scratch import ScratchFile, ScratchLimits
 
 FRAMES: Final = ("rest", "observed")
 METHODS: Final = ("mean", "median", "ivar")
@@ -94,7 +94,7 @@ class Composite:
 class _Laid:
     """A batch of spectra on the lattice."""
 
-    rows: Rows
+    rows: Rebinned
     members: npt.NDArray[np.int64]
     """1D[n], which of the selection."""
     empty: npt.NDArray[np.bool_]
@@ -127,7 +127,7 @@ class Stacking:
         self,
         selection: Selection,
         asked: StackRequest,
-        limits: SpoolLimits,
+        limits: ScratchLimits,
         go_on: Callable[[], None] = lambda: None,
     ) -> None:
         require_some(selection)
@@ -158,7 +158,7 @@ class Stacking:
         self._done = selection.nspec - len(self._plan.members)
         self._stacked: Stacked | None = None
         self._first = placing.span.first
-        self._spool = self._open_spool(limits) if asked.spools else None
+        self._scratch = self._open_scratch(limits) if asked.spools else None
 
     @property
     def medium(self) -> str:
@@ -183,10 +183,10 @@ class Stacking:
 
     def __iter__(self) -> Iterator[int]:
         """Yield how many spectra are done, batch after batch."""
-        if self._spool is not None:
-            with self._spool as spool:
-                yield from self._fill(spool)
-                yield from self._combine(spool)
+        if self._scratch is not None:
+            with self._scratch as scratch:
+                yield from self._fill(scratch)
+                yield from self._combine(scratch)
             return
         span = self._placing.span
         sums = Sums(span.first, span.count, weighted=self._method == "ivar")
@@ -220,10 +220,10 @@ class Stacking:
             stacked = replace(stacked, error=np.full(len(stacked.count), np.nan))
         return Composite(wave, stacked, self._used, unit, skipped)
 
-    def _fill(self, sink: Sums | Spool) -> Iterator[int]:
+    def _fill(self, sink: Sums | ScratchFile) -> Iterator[int]:
         """Read all spectra, lay them on the lattice, and hand them on."""
         names = self._placing.vectors
-        for batch in read_beside(self._selection, self._plan, names):
+        for batch in read_shifted(self._selection, self._plan, names):
             laid = self._lay(batch)
             self._leave_out(NO_PIXEL, laid.members[laid.empty])
             self._leave_out(NO_LEVEL, laid.members[~laid.empty & ~laid.kept])
@@ -236,7 +236,7 @@ class Stacking:
             yield self._done
             self._go_on()
 
-    def _lay(self, batch: Beside) -> "_Laid":
+    def _lay(self, batch: ShiftedBatch) -> "_Laid":
         """Lay spectra on the lattice and normalise them."""
         rows = self._placing.place(batch)
         empty: npt.NDArray[np.bool_] = ~np.any(rows.used, axis=1)
@@ -247,12 +247,12 @@ class Stacking:
             rows.leave_out(~kept)
         return _Laid(rows, batch.members, empty, kept)
 
-    def _combine(self, spool: Spool) -> Iterator[int]:
+    def _combine(self, scratch: ScratchFile) -> Iterator[int]:
         """Combine the values of each pixel, tile by tile."""
         asked = self._asked
         clip = None if asked.sigma_clip is None else Clip(asked.sigma_clip, asked.maxiters)
         parts = []
-        for flux, var in spool.read():
+        for flux, var in scratch.read():
             parts.append(combine_values(flux, var, self._method, clip))
             yield self._done
             self._go_on()
@@ -264,7 +264,7 @@ class Stacking:
         ]
         self._stacked = Stacked(*columns)
 
-    def _open_spool(self, limits: SpoolLimits) -> Spool:
+    def _open_scratch(self, limits: ScratchLimits) -> ScratchFile:
         """Return the file for all values that are wanted."""
         span = self._placing.span
         first, stop = span.first, span.stop
@@ -273,7 +273,7 @@ class Stacking:
             stop = max(min(stop, self._wanted.stop), first)
         self._first = first
         left, end = self._placing.extents(self._plan.members)
-        return Spool(left, end, PixelRange(first, stop), self._placing.dtype, limits)
+        return ScratchFile(left, end, PixelRange(first, stop), self._placing.dtype, limits)
 
     def _nothing(self) -> BadParameter:
         """Return the error for a request that leaves no spectrum: why, and what to ask instead."""

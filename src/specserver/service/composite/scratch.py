@@ -16,9 +16,9 @@ from typing import Any, Final, Self
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import StoreError, TooMuch
-from ..model.grid import PixelRange
-from ..ops.rebin import Rows
+from ...errors import StoreError, TooMuch
+from ...model.grid import PixelRange
+from ...ops.rebin import Rebinned
 
 _TILE_BYTES: Final = 8 * 2**20
 """Values and variances of a tile, which is held in memory; more where one pixel has more."""
@@ -27,7 +27,7 @@ _WIDEST: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
-class SpoolLimits:
+class ScratchLimits:
     """How much disk one request may use, and where."""
 
     max_bytes: int
@@ -35,7 +35,7 @@ class SpoolLimits:
     """None: the system's folder for temporary files."""
 
 
-class Spool:
+class ScratchFile:
     """Fluxes and variances of spectra, whose extents are known before.
 
     Parameters
@@ -57,7 +57,7 @@ class Spool:
         stop: npt.NDArray[np.int64],
         wanted: PixelRange,
         dtype: np.dtype[Any],
-        limits: SpoolLimits,
+        limits: ScratchLimits,
     ) -> None:
         self._left, self._stop = left, stop
         self._first, self._npix = wanted.first, wanted.count
@@ -102,7 +102,7 @@ class Spool:
         reached: npt.NDArray[np.bool_] = (self._left[some] < stop) & (self._stop[some] > start)
         return reached
 
-    def write(self, rows: Rows) -> None:
+    def write(self, rows: Rebinned) -> None:
         """Add the next spectra."""
         mine = slice(self._done, self._done + len(rows.flux))
         self._done += len(rows.flux)

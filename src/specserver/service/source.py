@@ -54,7 +54,7 @@ class Finder(Protocol):
         """Return the paths of the original files of rows."""
 
 
-class Shelf(Protocol):
+class SpectrumSource(Protocol):
     """Spectra of one release, kept in one way."""
 
     @property

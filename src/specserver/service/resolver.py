@@ -13,12 +13,12 @@ from ..catalog.tables.links import find_told
 from ..catalog.tables.table_ids import pack_rows
 from ..model.survey import Release, Survey
 from ..store.fits import FitsTree
-from .shelf import reduction_rank
-from .tree import MAX_FILES
+from .fits_tree_source import MAX_FILES
+from .source import reduction_rank
 
 
 @dataclass(frozen=True, slots=True)
-class HeldSpectra:
+class SpectrumResolver:
     """The spectra of one context: those of its catalogue, then those of its tree."""
 
     survey: Survey

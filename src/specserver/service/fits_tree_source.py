@@ -1,4 +1,4 @@
-"""A tree of original files as a shelf: found by identifier, for the time of one request."""
+"""A tree of original files as a source: found by identifier, for the time of one request."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ MAX_FILES: Final = 20_000
 """Spectra of one request from a tree: each is a file that is opened before the answer begins."""
 
 
-class TreeShelf:
+class FitsTreeSource:
     """The spectra of a tree that one request has found so far.
 
     A tree has no catalogue: rows are numbers in the order of finding, and mean nothing to another
@@ -47,7 +47,7 @@ class TreeShelf:
         return self.tree.release
 
     @property
-    def catalog(self) -> "TreeShelf":
+    def catalog(self) -> "FitsTreeSource":
         """What finds its spectra: itself."""
         return self
 

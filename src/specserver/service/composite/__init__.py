@@ -1,0 +1,14 @@
+"""Composite spectra: what is combined, on which lattice, and through which scratch file."""
+
+from .scratch import ScratchLimits
+from .stacking import NO_LEVEL, NO_PIXEL, NO_REDSHIFT, Composite, Stacking, StackRequest
+
+__all__ = [
+    "NO_LEVEL",
+    "NO_PIXEL",
+    "NO_REDSHIFT",
+    "Composite",
+    "ScratchLimits",
+    "StackRequest",
+    "Stacking",
+]
