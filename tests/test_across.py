@@ -23,7 +23,7 @@ from conftest import CONTEXTS, TwoSurveys
 from serving import serve
 from specserver.client.api import SpecClient
 from specserver.client.joined import join_ids
-from specserver.client.overlaid import spread_out
+from specserver.client.plots.overlay import spread_out
 from specserver.client.qualified import Named, Naming
 from specserver.client.resample import resample
 from specserver.errors import (

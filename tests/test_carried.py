@@ -15,9 +15,9 @@ from serving import serve
 from specserver.client.api import SpecClient
 from specserver.client.carried import SpectrumArray
 from specserver.client.convert import to_pandas, to_Spectrum1D, to_Table
+from specserver.client.plots.spectra import read_spectra
 from specserver.client.request import read_wanted
 from specserver.client.transfer import Call
-from specserver.client.viewed import read_spectra
 from specserver.ingest import run_ingest
 from specserver.ingest.declare import Wishes, declare
 

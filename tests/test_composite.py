@@ -23,7 +23,7 @@ from specutils.manipulation import FluxConservingResampler
 from commands import command
 from serving import Served, serve
 from specserver.client.api import SpecClient
-from specserver.client.stacked import CompositeSpectrum
+from specserver.client.composite_spectrum import CompositeSpectrum
 from specserver.errors import (
     BadParameter,
     NotAuthenticated,

@@ -376,7 +376,7 @@ def test_previews_and_pages_are_in_vacuum(spec: SpecClient, many: Served, monkey
     assert "medium" in page.html
     seen = []
     monkeypatch.setattr(
-        "specserver.client.viewer.make_page", lambda spectra, _: seen.extend(spectra)
+        "specserver.client.plots.page.make_page", lambda spectra, _: seen.extend(spectra)
     )
     spec.prospect([1, 2, 3], context="several", show=False)
     for one in seen:

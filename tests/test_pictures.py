@@ -14,18 +14,18 @@ from PIL import Image
 
 from serving import Served, serve
 from specserver.client.api import SpecClient
-from specserver.client.image import PngImage
-from specserver.client.plotting import Drawing
+from specserver.client.plots.figure import Drawing
+from specserver.client.plots.image import PngImage
 from specserver.errors import BadParameter, MixedLattices, NotFound, TooMuch, UnknownContext
 from specserver.ingest import run_ingest
 from specserver.ingest.declare import Wishes, declare
 from specserver.model.ids import unpack_specobjid
 from specserver.model.lines import EMISSION_LINES, SpectralLine
-from specserver.render.image import ImageLook, Stack
-from specserver.render.inks import inks_of
-from specserver.render.plot import FigureLook
-from specserver.render.png import encode_png
-from specserver.render.preview import grid_png, preview_png
+from specserver.render.figure.spectrum import FigureLook
+from specserver.render.png.encode import encode_png
+from specserver.render.png.palette import palette_of
+from specserver.render.png.preview import grid_png, preview_png
+from specserver.render.png.stacked_image import ImageLook, Stack
 from specserver.render.style import (
     DARK,
     LIGHT,
@@ -345,19 +345,19 @@ def test_the_png_of_an_array_is_that_array(shape, kind):
 
 @pytest.mark.parametrize("colours", [LIGHT, DARK])
 def test_the_colours_of_a_drawing_are_those_of_the_theme_and_what_lies_between(colours):
-    inks = inks_of(colours)
-    exact = inks.palette.astype(float)
+    palette = palette_of(colours)
+    exact = palette.rgb.astype(float)
     share = np.arange(16)[:, None] / 15
     levels = np.arange(16, dtype=np.uint8)
     paper = np.array(colour_of(colours.paper))
-    on_paper = np.full(16, inks.number[colours.paper], np.uint8)
+    on_paper = np.full(16, palette.number[colours.paper], np.uint8)
     for colour in (colours.ink, colours.flux, colours.model, colours.noise, colours.emission):
         wanted = np.array(colour_of(colour))
-        shown = exact[inks.lay(on_paper, levels, colour)]
+        shown = exact[palette.lay(on_paper, levels, colour)]
         assert np.abs(shown - (paper + (wanted - paper) * share)).max() <= 1
         # Over anything at all: as it is where free, the colour where covered, else very near.
         for below in range(256):
-            shown = exact[inks.lay(np.full(16, below, np.uint8), levels, colour)]
+            shown = exact[palette.lay(np.full(16, below, np.uint8), levels, colour)]
             true = exact[below] + (wanted - exact[below]) * share
             assert np.abs(shown[0] - exact[below]).max() <= 1
             assert np.array_equal(shown[15], wanted)

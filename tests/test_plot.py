@@ -13,7 +13,7 @@ from PIL import Image
 from serving import Served
 from specserver.client.api import SpecClient
 from specserver.errors import BadParameter, NotFound, UnknownContext
-from specserver.render.plot import spectrum_png
+from specserver.render.figure.spectrum import spectrum_png
 from specserver.render.style import DARK, LIGHT, Plotted
 
 

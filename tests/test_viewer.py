@@ -16,9 +16,9 @@ from selenium.webdriver.common.action_chains import ActionChains
 
 from serving import Served
 from specserver.client.api import SpecClient
+from specserver.client.plots.page import ViewerPage
+from specserver.client.plots.spectra import fetch_spectra, read_spectra, wanted
 from specserver.client.transfer import Call
-from specserver.client.viewed import fetch_spectra, read_spectra, wanted
-from specserver.client.viewer import ViewerPage
 from specserver.errors import BadParameter, NotFound, UnknownField
 from specserver.model.lines import EMISSION_LINES
 from specserver.render.style import unit_label

@@ -236,7 +236,7 @@ def _examples(url: str, folder: Path) -> None:
 def _picture(spec: "SpecClient", folder: Path) -> None:
     """Write a picture of the best quasar or galaxy spectrum there is."""
     from ..model.lines import EMISSION_LINES
-    from ..render.plot import spectrum_png
+    from ..render.figure.spectrum import spectrum_png
     from ..render.style import Plotted
 
     condition = "class in ('QSO', 'GALAXY') and zwarning = 0 order by sn_median desc limit 1"

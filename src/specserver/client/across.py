@@ -241,9 +241,9 @@ class Across(Transfer):
 
         ``require`` refuses a number of them, before any is fetched.
         """
-        from . import viewed
+        from .plots.spectra import fetch_spectra, read_spectra, wanted
 
-        held = viewed.read_spectra(given)
+        held = read_spectra(given)
         if held is not None:
             return held
         named = self._named(given, id_col, call)
@@ -253,11 +253,11 @@ class Across(Transfer):
             missing: list[str] = []
 
             def ask(vectors: Sequence[str] | None, columns: Sequence[str]) -> "Spectra":
-                spectra = self._fetch(ids, viewed.wanted(vectors), call, *columns)
+                spectra = self._fetch(ids, wanted(vectors), call, *columns)
                 missing[:] = spectra.head.missing
                 return spectra
 
-            return viewed.fetch_spectra(ask), missing
+            return fetch_spectra(ask), missing
 
         return self._gathered(named, call, fetch)
 

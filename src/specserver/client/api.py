@@ -290,16 +290,16 @@ class SpecClient(Composites, Matching, Asking, Pictures):
         None, ``'OK'`` or ViewerPage
             ``'OK'`` when a file was written; the page when it is neither written nor shown.
         """
-        from ..render.viewer import Look
-        from . import viewer
-        from .viewed import in_vacuum
+        from ..render.viewer.document import Look
+        from .plots.page import make_page, require_count, with_redshifts
+        from .plots.spectra import in_vacuum
 
         call = Call(context, profile, missing, timeout, token, debug, verbose)
-        spectra = self._look(data, id_col, call, viewer.require_count)
+        spectra = self._look(data, id_col, call, require_count)
         spectra = in_vacuum(spectra, assume_medium, together=overplot)
         if z is not None:
-            spectra = viewer.with_redshifts(spectra, z)
-        page = viewer.make_page(spectra, Look(title or "", width, height, dark, overplot))
+            spectra = with_redshifts(spectra, z)
+        page = make_page(spectra, Look(title or "", width, height, dark, overplot))
         if out is not None and str(out):
             page.save(out, partial(self._space, token=token))
             return "OK"

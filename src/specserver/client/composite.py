@@ -17,7 +17,7 @@ from .transfer import Call, caller_depth, say, warn_left_out
 from .wire import read_batches
 
 if TYPE_CHECKING:
-    from .stacked import CompositeSpectrum
+    from .composite_spectrum import CompositeSpectrum
 
 _KEY: Final = b"specserver"
 _WHERE: Final = "answer of the service"
@@ -181,7 +181,7 @@ def _read(source: Any, watch: Watch) -> "CompositeSpectrum":
     if last is None or "nused" not in said:
         raise StoreError(_WHERE, "cut off before the composite came; ask again")
     from .columns import view
-    from .stacked import CompositeSpectrum
+    from .composite_spectrum import CompositeSpectrum
 
     columns = {
         name: np.array(view(column))

@@ -12,7 +12,7 @@ from ..errors import BadParameter, StoreError
 from ..model.idtext import format_id
 from ..model.spacename import PREFIX, split_file_name
 from .across import Across
-from .image import PngImage
+from .plots.image import PngImage
 from .request import Values
 from .spaces import in_space
 from .transfer import Call, Ids, caller_depth, say
@@ -282,9 +282,9 @@ class Pictures(Across):
         missing
             ``skip`` leaves out what is not found, or cannot be read.
         """
-        from .overlaid import read_several
-        from .plotting import PlotWanted, draw, save, show
-        from .viewed import in_vacuum
+        from .plots.figure import PlotWanted, draw, save, show
+        from .plots.overlay import read_several
+        from .plots.spectra import in_vacuum
 
         wanted = PlotWanted(
             rest_frame, z, xlim, ylim, title, xlabel, ylabel, values, sky, model, lines,
@@ -294,7 +294,11 @@ class Pictures(Across):
         )  # fmt: skip
         call = Call(context, profile, missing, timeout, token, debug, verbose)
         write = self._writer(out, call)
-        several = read_several(self, _either("spec", spec, "data", data), call)
+
+        def look(given: Any, require: Callable[[int], None]) -> Any:
+            return self._look(given, None, call, require)
+
+        several = read_several(look, _either("spec", spec, "data", data))
         drawing = draw(wanted, in_vacuum(several, assume_medium, together=True))
         if write and out:
             write(save(drawing, os.fspath(out)))

@@ -26,7 +26,7 @@ from numpy.lib import format as npy
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from ..errors import BadParameter
-from ..render.image import ImageLook
+from ..render.png.stacked_image import ImageLook
 from ..service import Selection, SpectroscopicService
 from ..service.pictures import GridPage, plot_grid, preview, stacked_flux, stacked_png
 from ..settings import Settings

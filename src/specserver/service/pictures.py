@@ -11,8 +11,8 @@ from ..errors import BadParameter, TooMuch
 from ..model.lines import ABSORPTION_LINES, EMISSION_LINES, SpectralLine
 from ..model.medium import UNKNOWN, VACUUM
 from ..ops.media import change_of
-from ..render.image import ImageLook, Stack, palette
-from ..render.preview import grid_png, grid_size, preview_png
+from ..render.png.preview import grid_png, grid_size, preview_png
+from ..render.png.stacked_image import ImageLook, Stack, colour_map
 from ..render.style import Plotted, unit_label, weights_of
 from .media import media_of
 from .query import QueryRequest
@@ -122,7 +122,7 @@ def stacked_png(
     ``align`` puts them on their common lattice; else each begins at the left edge.
     """
     require_some(selection)
-    palette(look)
+    colour_map(look)
     npix, left = _extent(selection, align=align)
     size = look.size(selection.nspec, npix, max_pixels)
     stack = Stack(selection.nspec, npix, size, (left, left + selection.count))

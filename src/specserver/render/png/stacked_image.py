@@ -8,8 +8,8 @@ import numpy.typing as npt
 from astropy.visualization import ZScaleInterval
 from matplotlib import colormaps
 
-from ..errors import BadParameter, TooMuch
-from .png import encode_png
+from ...errors import BadParameter, TooMuch
+from .encode import encode_png
 
 _SAMPLE: Final = 100_000
 """Pixels from which the limits are found."""
@@ -160,7 +160,7 @@ class Stack:
         if (height, width) != levels.shape:
             rows = np.arange(height) * len(levels) // height
             levels = levels[rows][:, np.arange(width) * levels.shape[1] // width]
-        return encode_png(levels if look.yflip else levels[::-1], palette(look))
+        return encode_png(levels if look.yflip else levels[::-1], colour_map(look))
 
 
 def _limits(values: npt.NDArray[np.float32]) -> tuple[float, float]:
@@ -180,7 +180,7 @@ def _limits(values: npt.NDArray[np.float32]) -> tuple[float, float]:
     return (low, high) if high > low else (low, low + 1.0)
 
 
-def palette(look: ImageLook) -> npt.NDArray[np.uint8]:
+def colour_map(look: ImageLook) -> npt.NDArray[np.uint8]:
     """Return the colour of each level, 2D[256, 3] uint8.
 
     Raises

@@ -40,8 +40,8 @@ from bokeh.models.widgets import (
 )
 from bokeh.plotting import figure
 
-from .style import LIGHT
-from .viewer_css import PART_CSS, PLOT_CSS, ROW_CSS, page_css
+from ..style import LIGHT
+from .css import PART_CSS, PLOT_CSS, ROW_CSS, page_css
 
 _HEIGHT_PX: Final = 480
 _LEAST_HEIGHT_PX: Final = 340

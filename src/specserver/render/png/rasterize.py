@@ -10,10 +10,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from ..ops.pixels import Edges, pixel_edges
-from .inks import LEVELS
-from .sheet import Levels
-from .style import Floats
+from ...ops.pixels import Edges, pixel_edges
+from ..style import Floats
+from .canvas import Levels
+from .palette import LEVELS
 
 _FINE: Final = 3
 """Columns drawn for each column of pixels."""
@@ -82,7 +82,7 @@ def find_steps(view: View, wave: npt.NDArray[np.float64]) -> Steps:
     return Steps(np.stack((start, np.maximum(stop, start + 1)), axis=1).ravel(), columns)
 
 
-def trace(view: View, steps: Steps, values: Floats) -> tuple[int, Levels]:
+def rasterize(view: View, steps: Steps, values: Floats) -> tuple[int, Levels]:
     """Return how a line through values covers the inside of a frame: its first line, and levels.
 
     Parameters

@@ -1,4 +1,4 @@
-"""A sheet of pixels to draw on: lines, text, text upwards, dashes, and what covers pixels in part.
+"""A canvas of pixels to draw on: lines, text, text upwards, dashes, and what covers pixels in part.
 
 A pixel is a place in the palette of a theme; coordinates are column and line, from the top left.
 """
@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from .inks import LEVELS, Inks, inks_of
-from .png import encode_png
-from .style import Theme, theme
+from ..style import Theme, theme
+from .encode import encode_png
+from .palette import LEVELS, Palette, palette_of
 
 Levels = npt.NDArray[np.uint8]
 """How much of each pixel is covered, 2D[height, width] uint8, 0 … 15."""
@@ -30,12 +30,12 @@ _STEP: Final = 256 // LEVELS
 
 
 @dataclass(frozen=True, slots=True)
-class Sheet:
+class Canvas:
     """A picture being drawn."""
 
     pixels: npt.NDArray[np.uint8]
     """2D[height, width] uint8."""
-    inks: Inks
+    palette: Palette
     colours: Theme
     letters: int
     """Height of letters, pixels."""
@@ -52,41 +52,41 @@ class Sheet:
 
     def png(self) -> bytes:
         """Return the picture as a PNG file."""
-        return encode_png(self.pixels, self.inks.palette)
+        return encode_png(self.pixels, self.palette.rgb)
 
     def fill(self, left: int, top: int, right: int, bottom: int, colour: str) -> None:
         """Fill a rectangle, its last column and line included."""
         inside = self.pixels[max(top, 0) : bottom + 1, max(left, 0) : right + 1]
-        inside[:] = self.inks.number[colour]
+        inside[:] = self.palette.number[colour]
 
     def ticks(self, columns: Places, top: int, bottom: int) -> None:
         """Draw upright lines in columns, the last line included."""
-        self.pixels[top : bottom + 1, columns] = self.inks.number[self.colours.ink]
+        self.pixels[top : bottom + 1, columns] = self.palette.number[self.colours.ink]
 
     def level_ticks(self, lines: Places, left: int, right: int) -> None:
         """Draw level lines, the last column included."""
-        self.pixels[lines, left : right + 1] = self.inks.number[self.colours.ink]
+        self.pixels[lines, left : right + 1] = self.palette.number[self.colours.ink]
 
     def stroke(self, start: tuple[int, int], stop: tuple[int, int], colour: str) -> None:
         """Draw a thin line from one pixel to another."""
         columns, lines = _way(stop[0] - start[0], stop[1] - start[1])
-        self.pixels[start[1] + lines, start[0] + columns] = self.inks.number[colour]
+        self.pixels[start[1] + lines, start[0] + columns] = self.palette.number[colour]
 
     def dashes(self, column: int, top: int, bottom: int, colour: str) -> None:
         """Draw a dashed line downwards, the last line excluded."""
-        number = self.inks.number[colour]
+        number = self.palette.number[colour]
         for at in range(_DASH_PIX):
             self.pixels[top + at : bottom : _DASHES_PIX, column] = number
 
     def cover(self, left: int, top: int, levels: Levels, colour: str) -> None:
-        """Lay a colour over pixels; what is beyond the sheet is left out."""
+        """Lay a colour over pixels; what is beyond the canvas is left out."""
         off, out = max(-left, 0), max(-top, 0)
         below = self.pixels[top + out :, left + off :][: len(levels) - out, : levels.shape[1] - off]
         shown = levels[out : out + below.shape[0], off : off + below.shape[1]]
         # Most of what a trace could cover it leaves free; flat arrays take a fifth of the time.
         covered = np.flatnonzero(shown != 0)
         flat = below.ravel()
-        flat[covered] = self.inks.lay(flat[covered], shown.ravel()[covered], colour)
+        flat[covered] = self.palette.lay(flat[covered], shown.ravel()[covered], colour)
         below[:] = flat.reshape(below.shape)
 
     def text(self, at: tuple[float, float], text: str, anchor: str, colour: str = "") -> float:
@@ -102,13 +102,13 @@ class Sheet:
         self.cover(round(at[0] - levels.shape[1] / 2), round(at[1]), levels, colour)
 
 
-def new_sheet(size: tuple[int, int], letters: int, *, dark: bool) -> Sheet:
-    """Return an empty sheet: width and height, and height of letters, pixels."""
+def new_canvas(size: tuple[int, int], letters: int, *, dark: bool) -> Canvas:
+    """Return an empty canvas: width and height, and height of letters, pixels."""
     colours = theme(dark=dark)
-    inks = inks_of(colours)
+    palette = palette_of(colours)
     width, height = size
-    return Sheet(
-        np.full((height, width), inks.number[colours.paper], np.uint8), inks, colours, letters
+    return Canvas(
+        np.full((height, width), palette.number[colours.paper], np.uint8), palette, colours, letters
     )
 
 

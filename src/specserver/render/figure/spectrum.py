@@ -14,8 +14,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import AutoMinorLocator
 
-from ..model.medium import VACUUM
-from .style import (
+from ...model.medium import VACUUM
+from ..style import (
     Floats,
     Mark,
     Plotted,

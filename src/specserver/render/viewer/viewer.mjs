@@ -1,4 +1,4 @@
-// What the viewer does in the browser; render/viewer.py builds what it acts upon.
+// What the viewer does in the browser; document.py builds what it acts upon.
 //
 // Run once, when the document is ready. All spectra lie end to end in `store`; `about` has a row a
 // spectrum; `shown` holds the one that is drawn.

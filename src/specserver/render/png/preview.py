@@ -9,8 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from .sheet import Sheet, font_of, new_sheet, text_mask, upright_mask
-from .style import (
+from ..style import (
     Floats,
     Mark,
     Plotted,
@@ -20,7 +19,8 @@ from .style import (
     wave_label,
     wave_limits,
 )
-from .trace import Steps, View, find_steps, trace
+from .canvas import Canvas, font_of, new_canvas, text_mask, upright_mask
+from .rasterize import Steps, View, find_steps, rasterize
 
 PREVIEW_SIZE: Final = (860, 340)
 _GRID_PIX: Final = (1800, 1500)
@@ -37,17 +37,17 @@ _NAMES_WIDTH: Final = 420
 
 def preview_png(spectrum: Plotted, *, dark: bool = False) -> bytes:
     """Return a PNG of one spectrum: flux, noise, model, and the lines at its redshift."""
-    sheet = new_sheet(PREVIEW_SIZE, 13, dark=dark)
+    canvas = new_canvas(PREVIEW_SIZE, 13, dark=dark)
     width, height = PREVIEW_SIZE
     box = (78, 28, width - 78 - 14, height - 28 - 46)
     view = View(*box, wave_limits(spectrum.wave), flux_limits(spectrum))
-    _draw_cell(sheet, view, spectrum)
+    _draw_cell(canvas, view, spectrum)
     title = spectrum.title + (f"    {spectrum.about}" if spectrum.about else "")
-    room = _draw_legend(sheet, view, spectrum) - view.left
-    sheet.text((view.left, view.top - 8), _fitting(title, room, sheet.letters), "ls")
-    sheet.text((view.left + view.width / 2, height - 6), wave_label([spectrum.medium]), "ms")
-    _label_flux(sheet, spectrum.flux_unit, view.top + view.height / 2)
-    return sheet.png()
+    room = _draw_legend(canvas, view, spectrum) - view.left
+    canvas.text((view.left, view.top - 8), _fitting(title, room, canvas.letters), "ls")
+    canvas.text((view.left + view.width / 2, height - 6), wave_label([spectrum.medium]), "ms")
+    _label_flux(canvas, spectrum.flux_unit, view.top + view.height / 2)
+    return canvas.png()
 
 
 def grid_size(nx: int, ny: int) -> tuple[int, int]:
@@ -77,19 +77,21 @@ def grid_png(
         Ends of a common wavelength axis, Å; each spectrum has its own by default.
     """
     width, height = _cell_size(nx, ny)
-    sheet = new_sheet(grid_size(nx, ny), _letters(width), dark=dark)
-    left, letters = 2 * sheet.letters, sheet.letters
+    canvas = new_canvas(grid_size(nx, ny), _letters(width), dark=dark)
+    left, letters = 2 * canvas.letters, canvas.letters
     for index, spectrum in enumerate(spectra):
         at = left + index % nx * width, index // nx * height
         room, head = _number_room(letters), _head_room(width)
         inside = at[0] + room, at[1] + head, width - room - 8, height - head - letters - 11
         view = View(*inside, waves or wave_limits(spectrum.wave), flux_limits(spectrum))
-        _draw_cell(sheet, view, spectrum)
-        _head_cell(sheet, view, spectrum)
-    sheet.text((sheet.width / 2, sheet.height - 5), wave_label(one.medium for one in spectra), "ms")
+        _draw_cell(canvas, view, spectrum)
+        _head_cell(canvas, view, spectrum)
+    canvas.text(
+        (canvas.width / 2, canvas.height - 5), wave_label(one.medium for one in spectra), "ms"
+    )
     if spectra:
-        _label_flux(sheet, spectra[0].flux_unit, sheet.height / 2)
-    return sheet.png()
+        _label_flux(canvas, spectra[0].flux_unit, canvas.height / 2)
+    return canvas.png()
 
 
 def _cell_size(nx: int, ny: int) -> tuple[int, int]:
@@ -114,84 +116,84 @@ def _number_room(letters: int) -> int:
     return round(3.2 * letters)
 
 
-def _label_flux(sheet: Sheet, unit: str, middle: float) -> None:
+def _label_flux(canvas: Canvas, unit: str, middle: float) -> None:
     """Write the label of the flux axis, upwards at the left edge."""
     label = f"flux density ({unit})" if unit else "flux density"
-    length = len(upright_mask(label, sheet.letters))
-    sheet.upright((sheet.letters * 0.9, middle - length / 2), label, sheet.colours.ink)
+    length = len(upright_mask(label, canvas.letters))
+    canvas.upright((canvas.letters * 0.9, middle - length / 2), label, canvas.colours.ink)
 
 
-def _draw_cell(sheet: Sheet, view: View, spectrum: Plotted) -> None:
+def _draw_cell(canvas: Canvas, view: View, spectrum: Plotted) -> None:
     """Draw a spectrum in its frame, with ticks and numbers."""
-    colours = sheet.colours
+    colours = canvas.colours
     zero = round(view.line(np.zeros(1))[0])
     if 0 < zero < view.height:
         at = view.top + zero
-        sheet.fill(view.left, at, view.right, at, colours.faint)
+        canvas.fill(view.left, at, view.right, at, colours.faint)
     good = spectrum.ivar > 0
-    marks = _marks(sheet, view, spectrum) if view.width >= _NAMES_WIDTH and good.any() else []
-    _draw_marks(sheet, view, marks)
+    marks = _marks(canvas, view, spectrum) if view.width >= _NAMES_WIDTH and good.any() else []
+    _draw_marks(canvas, view, marks)
     steps = find_steps(view, spectrum.wave)
     if (noise := spectrum.noise) is not None:
-        _draw_trace(sheet, view, steps, noise, colours.noise)
-    _draw_trace(sheet, view, steps, np.where(good, spectrum.flux, np.nan), colours.flux)
+        _draw_trace(canvas, view, steps, noise, colours.noise)
+    _draw_trace(canvas, view, steps, np.where(good, spectrum.flux, np.nan), colours.flux)
     if spectrum.model is not None and np.any(spectrum.model[good]):
-        _draw_trace(sheet, view, steps, np.where(good, spectrum.model, np.nan), colours.model)
-    _name_marks(sheet, view, marks)
+        _draw_trace(canvas, view, steps, np.where(good, spectrum.model, np.nan), colours.model)
+    _name_marks(canvas, view, marks)
     if not good.any():
         middle = view.left + view.width / 2, view.top + view.height / 3
-        sheet.text(middle, "no good pixels", "mm")
-    _draw_frame(sheet, view)
+        canvas.text(middle, "no good pixels", "mm")
+    _draw_frame(canvas, view)
 
 
-def _draw_trace(sheet: Sheet, view: View, steps: Steps, values: Floats, colour: str) -> None:
+def _draw_trace(canvas: Canvas, view: View, steps: Steps, values: Floats, colour: str) -> None:
     """Draw values over wavelength; NaN makes a gap."""
-    first, levels = trace(view, steps, values)
-    sheet.cover(view.left, view.top + first, levels, colour)
+    first, levels = rasterize(view, steps, values)
+    canvas.cover(view.left, view.top + first, levels, colour)
 
 
-def _marks(sheet: Sheet, view: View, spectrum: Plotted) -> list[Mark]:
+def _marks(canvas: Canvas, view: View, spectrum: Plotted) -> list[Mark]:
     """Return the marks of lines at the redshift, their names apart from each other."""
     if spectrum.z is None or not spectrum.lines:
         return []
-    gap = (sheet.letters + 2) * (view.waves[1] - view.waves[0]) / view.width
+    gap = (canvas.letters + 2) * (view.waves[1] - view.waves[0]) / view.width
     return place_marks(spectrum.lines, 1.0 + spectrum.z, view.waves, gap)
 
 
-def _draw_marks(sheet: Sheet, view: View, marks: Sequence[Mark]) -> None:
+def _draw_marks(canvas: Canvas, view: View, marks: Sequence[Mark]) -> None:
     """Draw dashes at the lines, below the names."""
-    top = _marks_top(sheet, view, marks)
+    top = _marks_top(canvas, view, marks)
     for mark in marks:
         for wave in mark.waves:
             column = round(view.left + _at(view, wave))
-            sheet.dashes(column, top, view.bottom, _mark_colour(sheet, mark))
+            canvas.dashes(column, top, view.bottom, _mark_colour(canvas, mark))
 
 
-def _name_marks(sheet: Sheet, view: View, marks: Sequence[Mark]) -> None:
+def _name_marks(canvas: Canvas, view: View, marks: Sequence[Mark]) -> None:
     """Write the names of the lines over the spectrum, with strokes where one stands aside."""
-    top = _marks_top(sheet, view, marks)
+    top = _marks_top(canvas, view, marks)
     for mark in marks:
         if not mark.name:
             continue
-        colour = _mark_colour(sheet, mark)
+        colour = _mark_colour(canvas, mark)
         name = round(view.left + _at(view, mark.place))
         for wave in mark.waves:
-            sheet.stroke((round(view.left + _at(view, wave)), top), (name, top - 8), colour)
-        height, width = upright_mask(mark.name, sheet.letters).shape
+            canvas.stroke((round(view.left + _at(view, wave)), top), (name, top - 8), colour)
+        height, width = upright_mask(mark.name, canvas.letters).shape
         left, above = name - width // 2 + 2, top - 9 - height
-        sheet.fill(left, above, left + width - 5, top - 9, sheet.colours.paper)
-        sheet.upright((name, above), mark.name, colour)
+        canvas.fill(left, above, left + width - 5, top - 9, canvas.colours.paper)
+        canvas.upright((name, above), mark.name, colour)
 
 
-def _mark_colour(sheet: Sheet, mark: Mark) -> str:
+def _mark_colour(canvas: Canvas, mark: Mark) -> str:
     """Return the colour of a mark."""
-    colours = {"emission": sheet.colours.emission, "absorption": sheet.colours.absorption}
-    return colours.get(mark.kind, sheet.colours.ink)
+    colours = {"emission": canvas.colours.emission, "absorption": canvas.colours.absorption}
+    return colours.get(mark.kind, canvas.colours.ink)
 
 
-def _marks_top(sheet: Sheet, view: View, marks: Sequence[Mark]) -> int:
+def _marks_top(canvas: Canvas, view: View, marks: Sequence[Mark]) -> int:
     """Return the line below which the dashes are, and above which the names."""
-    lengths = [len(upright_mask(mark.name, sheet.letters)) for mark in marks if mark.name]
+    lengths = [len(upright_mask(mark.name, canvas.letters)) for mark in marks if mark.name]
     return view.top + max(lengths, default=0) + 14
 
 
@@ -201,38 +203,38 @@ def _at(view: View, wave: float) -> float:
     return (wave - low) * view.width / (high - low)
 
 
-def _draw_frame(sheet: Sheet, view: View) -> None:
+def _draw_frame(canvas: Canvas, view: View) -> None:
     """Draw the frame, ticks inwards on all sides, and the numbers."""
-    ink, letters = sheet.colours.ink, sheet.letters
+    ink, letters = canvas.colours.ink, canvas.letters
     left, top, right, bottom = view.left, view.top, view.right, view.bottom
     for at in (top, bottom):
-        sheet.fill(left, at, right, at, ink)
+        canvas.fill(left, at, right, at, ink)
     for at in (left, right):
-        sheet.fill(at, top, at, bottom, ink)
+        canvas.fill(at, top, at, bottom, ink)
     tick = _TICK_PIX if view.width >= 300 else 3
     ticks = find_ticks(*view.waves, view.width / (5.0 * letters))
     for values, length in ((ticks.minor, tick // 2 + 1), (ticks.major, tick + 1)):
         columns = left + np.rint(view.column(np.array(values))).astype(np.intp)
-        sheet.ticks(columns, bottom - length, bottom)
-        sheet.ticks(columns, top, top + length)
+        canvas.ticks(columns, bottom - length, bottom)
+        canvas.ticks(columns, top, top + length)
     places = left + view.column(np.array(ticks.major))
     for place, label in zip(places.tolist(), ticks.labels, strict=True):
         half = text_mask(label, letters, "ma").length / 2
         # A number that would stand beyond the corner moves inside.
-        sheet.text((min(place, right + 6 - half), bottom + 4), label, "ma")
+        canvas.text((min(place, right + 6 - half), bottom + 4), label, "ma")
     ticks = find_ticks(*view.fluxes, view.height / (2.6 * letters))
     for values, length in ((ticks.minor, tick // 2 + 1), (ticks.major, tick + 1)):
         lines = top + np.rint(view.line(np.array(values))).astype(np.intp)
-        sheet.level_ticks(lines, left, left + length)
-        sheet.level_ticks(lines, right - length, right)
+        canvas.level_ticks(lines, left, left + length)
+        canvas.level_ticks(lines, right - length, right)
     places = top + view.line(np.array(ticks.major))
     for place, label in zip(places.tolist(), ticks.labels, strict=True):
-        sheet.text((left - 5, place), label, "rm")
+        canvas.text((left - 5, place), label, "rm")
 
 
-def _draw_legend(sheet: Sheet, view: View, spectrum: Plotted) -> float:
+def _draw_legend(canvas: Canvas, view: View, spectrum: Plotted) -> float:
     """Draw the legend above the right end of the frame; return the x where it begins."""
-    colours = sheet.colours
+    colours = canvas.colours
     entries = [("flux", colours.flux)]
     if spectrum.has_errors:
         entries.insert(0, ("1σ noise", colours.noise))
@@ -240,21 +242,21 @@ def _draw_legend(sheet: Sheet, view: View, spectrum: Plotted) -> float:
         entries.insert(0, ("model", colours.model))
     at = float(view.left + view.width)
     for name, colour in entries:
-        at -= sheet.text((at, view.top - 8), name, "rs") + 5
-        line = view.top - 8 - round(0.36 * sheet.letters)
-        sheet.fill(round(at) - 18, line - 1, round(at), line, colour)
+        at -= canvas.text((at, view.top - 8), name, "rs") + 5
+        line = view.top - 8 - round(0.36 * canvas.letters)
+        canvas.fill(round(at) - 18, line - 1, round(at), line, colour)
         at -= 18 + 14
     return at
 
 
-def _head_cell(sheet: Sheet, view: View, spectrum: Plotted) -> None:
+def _head_cell(canvas: Canvas, view: View, spectrum: Plotted) -> None:
     """Write the name of a cell and what is known of it above it, in one line or in two."""
     lines = [spectrum.about, spectrum.title]
     if view.width >= _NAMES_WIDTH // 2:
-        sheet.text((view.left + view.width, view.top - 5), lines.pop(0), "rs")
+        canvas.text((view.left + view.width, view.top - 5), lines.pop(0), "rs")
     for number, line in enumerate(lines):
-        shown = _fitting(line, view.width, sheet.letters)
-        sheet.text((view.left, view.top - 5 - number * (sheet.letters + 3)), shown, "ls")
+        shown = _fitting(line, view.width, canvas.letters)
+        canvas.text((view.left, view.top - 5 - number * (canvas.letters + 3)), shown, "ls")
 
 
 def _fitting(text: str, width: float, letters: int) -> str:

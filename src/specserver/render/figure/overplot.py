@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from .plot import FigureLook, draw_marks, dress, flux_label, own_args, x_label
-from .series import series_colours
-from .style import Plotted, flux_limits, theme, wave_limits
+from ..series import series_colours
+from ..style import Plotted, flux_limits, theme, wave_limits
+from .spectrum import FigureLook, draw_marks, dress, flux_label, own_args, x_label
 
 
 def draw_spectra(figure: Figure, several: Sequence[Plotted], look: FigureLook) -> None:

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from .style import Theme
+from ..style import Theme
 
 LEVELS: Final = 16
 """Steps of how much of a pixel a colour covers, from 0, none, to 15, all of it."""
@@ -23,10 +23,10 @@ _Colours = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Inks:
+class Palette:
     """The palette of a theme."""
 
-    palette: npt.NDArray[np.uint8]
+    rgb: npt.NDArray[np.uint8]
     """2D[256, 3] uint8: red, green, blue."""
     number: Mapping[str, int]
     """Place in the palette of each colour of the theme."""
@@ -49,7 +49,7 @@ class Inks:
 
 
 @lru_cache(maxsize=2)
-def inks_of(colours: Theme) -> Inks:
+def palette_of(colours: Theme) -> Palette:
     """Return the palette of a theme; every colour of the theme is in it exactly."""
     traces = (colours.noise, colours.flux, colours.model)
     marks = (colours.emission, colours.absorption)
@@ -73,7 +73,7 @@ def inks_of(colours: Theme) -> Inks:
     palette[len(mixed) :] = paper[0]
     over = {colour: _over(palette, one).ravel() for colour, one in rgb.items()}
     number = {colour: place for place, colour in enumerate(every)}
-    return Inks(np.rint(palette).astype(np.uint8), number, over)
+    return Palette(np.rint(palette).astype(np.uint8), number, over)
 
 
 def _mixed(above: _Colours, below: Sequence[_Colours], steps: range) -> list[_Colours]:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from .style import DARK, LIGHT, Theme
+from ..style import DARK, LIGHT, Theme
 
 # Every part of Bokeh has a style sheet of its own, which these variables reach from the page.
 PART_CSS: Final = """

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import BadParameter, UnknownField
-from ..model.ids import USUAL_FORM, usual_tuples
-from ..model.medium import UNKNOWN, VACUUM
-from ..ops.media import assumed, change_of, common_medium, is_medium, read_medium
-from .carried import SpectrumArray
-from .convert import FLUX_UNIT, REDSHIFT, axis_wave
-from .request import Wanted
+from ...errors import BadParameter, UnknownField
+from ...model.ids import USUAL_FORM, usual_tuples
+from ...model.medium import UNKNOWN, VACUUM
+from ...ops.media import assumed, change_of, common_medium, is_medium, read_medium
+from ..carried import SpectrumArray
+from ..convert import FLUX_UNIT, REDSHIFT, axis_wave
+from ..request import Wanted
 
 if TYPE_CHECKING:
-    from ..render.style import Viewed
-    from .decode import Spectra
+    from ...render.style import Viewed
+    from ..decode import Spectra
 
 _VECTORS: Final = ("flux", "ivar", "model", "sky")
 # What is said of a spectrum, by catalogue column: tried in this order, as surveys differ.
@@ -321,7 +321,7 @@ def _viewed(
     medium: str,
 ) -> "Viewed":
     """Return what is shown of vectors, 1D[npix] each."""
-    from ..render.style import Viewed
+    from ...render.style import Viewed
 
     if not len(wave):
         raise BadParameter("data", name or "a spectrum", "it has no pixels")

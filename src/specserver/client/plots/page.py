@@ -1,6 +1,6 @@
 """What a caller wants to look at → the interactive viewer, in a notebook, a browser or a file.
 
-The viewer itself is `specserver.render.viewer`, the reading of spectra `viewed`.
+The viewer itself is `specserver.render.viewer`; `spectra` reads the spectra.
 """
 
 import os
@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from ..errors import BadParameter
-from .qualified import ONE_OR_MORE
-from .save import VOS, OneFile
+from ...errors import BadParameter
+from ..qualified import ONE_OR_MORE
+from ..save import VOS, OneFile
 
 if TYPE_CHECKING:
-    from ..render.style import Viewed
-    from ..render.viewer import Look
-    from .save import Target
+    from ...render.style import Viewed
+    from ...render.viewer.document import Look
+    from ..save import Target
 
 MANY_SPECTRA: Final = 200
 """Beyond this a page has 20 MB and more, and takes seconds to open."""
@@ -99,8 +99,8 @@ def make_page(spectra: Sequence["Viewed"], look: "Look") -> ViewerPage:
     BadParameter
         None, or more than a browser can hold.
     """
-    from ..render.series import MOST
-    from ..render.viewer import viewer_html
+    from ...render.series import MOST
+    from ...render.viewer.document import viewer_html
 
     require_count(len(spectra))
     if look.overplot and len(spectra) > MOST:

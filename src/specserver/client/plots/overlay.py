@@ -1,28 +1,35 @@
 """Several spectra over one another: what may be drawn, and where each of them lies."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from ..errors import BadParameter
-from ..render.series import MOST
-from ..render.style import good_pixels, unit_label
-from .viewed import is_spectrum
+from ...errors import BadParameter
+from ...render.series import MOST
+from ...render.style import good_pixels, unit_label
+from .spectra import is_spectrum
 
 if TYPE_CHECKING:
-    from ..render.style import Viewed
-    from .across import Across
-    from .transfer import Call
+    from ...render.style import Viewed
 
 _MEDIAN: Final = "median"
 _SHARED: Final = ("flux", "noise")
 
 
-def read_several(client: "Across", given: Any, call: "Call") -> list["Viewed"]:
+def read_several(
+    look: Callable[[Any, Callable[[int], None]], list["Viewed"]], given: Any
+) -> list["Viewed"]:
     """Return the spectra that a caller holds, or names by identifiers; both may be in a list.
+
+    Parameters
+    ----------
+    look
+        Returns the spectra of one input; it calls its second argument with their number first.
+    given
+        What the caller gave.
 
     Raises
     ------
@@ -31,7 +38,7 @@ def read_several(client: "Across", given: Any, call: "Call") -> list["Viewed"]:
     """
     mixed = isinstance(given, list | tuple) and any(map(is_spectrum, given))
     members = [[one] for one in given] if mixed else [given]
-    found = [one for some in members for one in client._look(some, None, call, _require)]  # noqa: SLF001
+    found = [one for some in members for one in look(some, _require)]
     _require(len(found))
     named = [one.name or f"spectrum {at + 1}" for at, one in enumerate(found)]
     # A single one without a name has nothing to be told apart from.

@@ -19,9 +19,9 @@ from bokeh.embed import file_html
 from bokeh.models import ColumnDataSource, CustomJS
 from bokeh.resources import INLINE
 
-from ..model.lines import ABSORPTION_LINES, EMISSION_LINES, SKY_LINES, SpectralLine
-from .series import series_colours, series_labels
-from .style import (
+from ...model.lines import ABSORPTION_LINES, EMISSION_LINES, SKY_LINES, SpectralLine
+from ..series import series_colours, series_labels
+from ..style import (
     DARK,
     LIGHT,
     Plotted,
@@ -35,7 +35,7 @@ from .style import (
     weights_of,
     with_gaps,
 )
-from .viewer_parts import Parts, build_parts
+from .parts import Parts, build_parts
 
 # How wavelengths are stored; viewer.mjs has the same names.
 OWN: Final = 0

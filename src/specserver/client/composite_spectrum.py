@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ..errors import BadParameter
 
 if TYPE_CHECKING:
-    from .plotting import Drawing
+    from .plots.figure import Drawing
 
 _FIELDS: Final = ("wavelength", "flux", "error", "error_bootstrap", "count")
 _PICTURES: Final = (".png", ".pdf", ".svg")
@@ -101,7 +101,7 @@ class CompositeSpectrum:
         if out is not None:
             self.save(out)
             return
-        from .plotting import show
+        from .plots.figure import show
 
         show(self._drawing())
 
@@ -120,7 +120,7 @@ class CompositeSpectrum:
     def _encoded(self, ending: str) -> bytes:
         """Return the content of a file."""
         if ending in _PICTURES:
-            from .plotting import save
+            from .plots.figure import save
 
             return save(self._drawing(), f"composite{ending}")
         out = BytesIO()
@@ -152,9 +152,9 @@ class CompositeSpectrum:
     def _drawing(self) -> "Drawing":
         """Return the figure to be drawn."""
         from ..model.lines import EMISSION_LINES
-        from ..render.plot import FigureLook
+        from ..render.figure.spectrum import FigureLook
         from ..render.style import Plotted, unit_label
-        from .plotting import Drawing
+        from .plots.figure import Drawing
 
         rest = self.meta.get("frame") == "rest"
         spectrum = Plotted(

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any, Final
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ..errors import BadParameter
-from ..model.lines import ABSORPTION_LINES, EMISSION_LINES, SpectralLine, vacuum_to_air
-from ..render.overplot import draw_spectra
-from ..render.plot import DPI, PARTS, FigureLook, Limits, draw_spectrum, panels_of
-from ..render.series import series_labels
-from ..render.style import Plotted, unit_label, weights_of, with_gaps
-from .answers import split_names
-from .overlaid import is_median, shared_parts, spread_out
-from .request import Values
-from .viewer import with_redshifts
+from ...errors import BadParameter
+from ...model.lines import ABSORPTION_LINES, EMISSION_LINES, SpectralLine, vacuum_to_air
+from ...render.figure.overplot import draw_spectra
+from ...render.figure.spectrum import DPI, PARTS, FigureLook, Limits, draw_spectrum, panels_of
+from ...render.series import series_labels
+from ...render.style import Plotted, unit_label, weights_of, with_gaps
+from ..answers import split_names
+from ..request import Values
+from .overlay import is_median, shared_parts, spread_out
+from .page import with_redshifts
 
 if TYPE_CHECKING:
-    from ..render.style import Viewed
+    from ...render.style import Viewed
 
 _GREEK: Final = {
     "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "zeta": "ζ",

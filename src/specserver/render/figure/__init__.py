@@ -1,0 +1,1 @@
+"""Figures of spectra, drawn with matplotlib."""

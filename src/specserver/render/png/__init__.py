@@ -1,0 +1,1 @@
+"""PNG pictures of spectra, drawn with NumPy and Pillow."""

@@ -1,0 +1,1 @@
+"""The interactive viewer of spectra, drawn with Bokeh."""
