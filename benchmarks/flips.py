@@ -34,7 +34,7 @@ from specserver.catalog.tables.vac import add_vac
 from specserver.damage import damaged_files
 from specserver.errors import SpecServerError
 from specserver.ingest import run_ingest
-from specserver.ingest.declare import Wishes, declare
+from specserver.ingest.declare import SurveyOptions, declare
 from specserver.ingest.verify import verify
 from specserver.model.region import Cone, cone
 from specserver.service import QueryRequest, SpectroscopicService
@@ -109,7 +109,7 @@ def make_folder(top: Path, nspec: int = 12) -> Folder:
     ]
     targets = top / "targets.csv"
     targets.write_text("\n".join(["file,id,ra,dec,z", *rows]) + "\n")
-    declare(data, OWN, [own], Wishes(catalog=targets, title="My own"))
+    declare(data, OWN, [own], SurveyOptions(catalog=targets, title="My own"))
     run_ingest(data, OWN, [own], workers=1)
     tree = top / "tree"
     simulate_sdss(tree, 6, seed=8)

@@ -19,7 +19,7 @@ from specserver.client.plots.spectra import read_spectra
 from specserver.client.request import read_wanted
 from specserver.client.transfer import Call
 from specserver.ingest import run_ingest
-from specserver.ingest.declare import Wishes, declare
+from specserver.ingest.declare import SurveyOptions, declare
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_a_survey_of_ones_own_has_its_own_unit(tmp_path: Path) -> None:
         folder / "a.fits", format="tabular-fits"
     )
     data = tmp_path / "data"
-    declare(data, "mine", [folder], Wishes())
+    declare(data, "mine", [folder], SurveyOptions())
     run_ingest(data, "mine", [folder], workers=1)
     with serve(data, folder) as served:
         own = SpecClient("mine", svc_url=served.url)

@@ -21,7 +21,7 @@ from commands import command
 from serving import Served, serve
 from specserver.client.api import SpecClient
 from specserver.errors import BadFile, BadParameter, StoreError, UnknownContext
-from specserver.ingest.declare import Wishes, declare
+from specserver.ingest.declare import SurveyOptions, declare
 from specserver.service import SpectroscopicService
 from specserver.surveys import find_release, load_surveys
 from specserver.surveys.anyfile import _ivar, read_file, stem_of
@@ -374,7 +374,7 @@ def test_what_spectra_are_stored_with_stays(folder: Path) -> None:
     moved = folder / "moved.csv"
     moved.write_text(lines)
     data = folder.parent / "data"
-    wishes = Wishes(catalog=moved)
+    wishes = SurveyOptions(catalog=moved)
     declare(data, "other", [folder], wishes)
     ingest(folder, context="other")
     moved.write_text("object,ra,dec\nspec_001,10,1\nspec_002,11,1\n")

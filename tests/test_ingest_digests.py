@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from specserver.catalog.segment_rows import _column, _given
 from specserver.digests import digest_of
 from specserver.errors import BadFile
-from specserver.ingest.digest import place_of, row_digest, vectors_digest
+from specserver.ingest.spectrum_digests import place_of, row_digest, vectors_digest
 from specserver.model.survey import RawSpectrum
 from specserver.ops.fitstable import BLOCK, CARD, header_end, read_tables
 from specserver.ops.reading import read_spectra

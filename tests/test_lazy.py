@@ -21,7 +21,7 @@ from serving import Served
 from specserver.client.api import SpecClient
 from specserver.errors import BadParameter, NoCatalog, StoreError, UnknownContext, UnknownField
 from specserver.ingest import run_ingest
-from specserver.ingest.declare import Wishes, declare
+from specserver.ingest.declare import SurveyOptions, declare
 from specserver.lazy import DataFolder
 from specserver.model.region import cone
 from specserver.service import QueryRequest, SpectroscopicService
@@ -382,7 +382,7 @@ def test_spectra_of_ones_own_files_bring_their_wavelengths_and_masks(tmp_path: P
         ]
         fits.BinTableHDU.from_columns(columns).writeto(tmp_path / f"a{number}.fits")
     data, files = tmp_path / "data", sorted(tmp_path.glob("*.fits"))
-    declare(data, "mine", files, Wishes())
+    declare(data, "mine", files, SurveyOptions())
     run_ingest(data, "mine", files, workers=1)
     dataset = specserver.open(data).to_xarray("mine", off_lattice=True)
     assert dataset.sizes["spectrum"] == 2

@@ -18,7 +18,7 @@ from specserver.client.plots.figure import Drawing
 from specserver.client.plots.image import PngImage
 from specserver.errors import BadParameter, MixedLattices, NotFound, TooMuch, UnknownContext
 from specserver.ingest import run_ingest
-from specserver.ingest.declare import Wishes, declare
+from specserver.ingest.declare import SurveyOptions, declare
 from specserver.model.ids import unpack_specobjid
 from specserver.model.lines import EMISSION_LINES, SpectralLine
 from specserver.render.figure.spectrum import FigureLook
@@ -244,7 +244,7 @@ def test_a_preview_of_a_survey_without_uncertainties_draws_none(tmp_path: Path) 
     rows = Table({"wavelength": np.arange(4000.0, 5000.0), "flux": np.linspace(1, 2, 1000)})
     rows["wavelength"].unit, rows["flux"].unit = "Angstrom", "1e-17 erg / (s cm2 Angstrom)"
     rows.write(tmp_path / "one.fits")
-    declare(tmp_path / "data", "bare", [tmp_path / "one.fits"], Wishes(medium="vacuum"))
+    declare(tmp_path / "data", "bare", [tmp_path / "one.fits"], SurveyOptions(medium="vacuum"))
     run_ingest(tmp_path / "data", "bare", [tmp_path / "one.fits"], workers=1)
     with serve(tmp_path / "data", tmp_path) as running:
         client = SpecClient("bare", svc_url=running.url)

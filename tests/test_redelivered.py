@@ -216,7 +216,7 @@ def test_full_and_lite_files_of_surveys_do_not_differ(real_spectra: Path, tmp_pa
 
 
 def test_a_value_differs_where_it_would_be_stored_otherwise() -> None:
-    from specserver.ingest.rows import compare, row_of
+    from specserver.ingest.row_differences import compare, row_of
 
     survey, _ = find_release("sdss_dr17")
 

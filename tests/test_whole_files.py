@@ -15,7 +15,7 @@ from serving import serve
 from specserver.catalog.tables.tablefile import read_table
 from specserver.client.api import SpecClient
 from specserver.errors import BadFile, IngestError, SpecServerError
-from specserver.ingest.declare import Wishes, declare
+from specserver.ingest.declare import SurveyOptions, declare
 from specserver.model.ids import unpack_specobjid
 from specserver.ops.wholefits import require_whole
 from specserver.service.fits_tree_source import add_tree
@@ -252,7 +252,7 @@ def test_a_cut_first_file_declares_no_survey(tmp_path: Path) -> None:
     path = write_table(tmp_path / "a.fits")
     path.write_bytes(path.read_bytes()[:-BLOCK])
     with pytest.raises(IngestError, match="cut off"):
-        declare(tmp_path / "data", "my_survey", [path], Wishes())
+        declare(tmp_path / "data", "my_survey", [path], SurveyOptions())
 
 
 def test_a_cut_table_of_objects_is_refused(tmp_path: Path) -> None:

@@ -158,15 +158,15 @@ def ingest(
     """
     require_server()
     from ..ingest import run_ingest
-    from ..ingest.declare import Wishes, declare, is_declared, spectrum_files
-    from ..ingest.unheard import Heard
+    from ..ingest.declare import SurveyOptions, declare, is_declared, spectrum_files
+    from ..ingest.option_effects import OptionEffects
 
     folder = Path(data_folder(data))
     named = {
         "id": id_column, "file": file_column, "ra": ra_column, "dec": dec_column, "z": z_column
     }  # fmt: skip
     columns = {what: name for what, name in named.items() if name}
-    wishes = Wishes(
+    options = SurveyOptions(
         title or "",
         catalog,
         columns,
@@ -179,10 +179,10 @@ def ingest(
     if reader not in {None, "specutils"}:
         raise BadParameter("reader", reader, "specutils; a survey with files of its own kind is a"
                            " plug-in, see 'add a survey' in the guide")  # fmt: skip
-    heard = Heard()
+    effects = OptionEffects()
     if reader:
-        heard = declare(folder, context, paths, wishes, report)
-    elif wishes != Wishes():
+        effects = declare(folder, context, paths, options, report)
+    elif options != SurveyOptions():
         raise BadParameter("reader", reader, "the other options of your own survey need it: say"
                            " --reader specutils")  # fmt: skip
     if is_declared(folder, context):
@@ -203,7 +203,7 @@ def ingest(
             strict=strict,
             replace=replace,
             report=report,
-            heard=heard,
+            effects=effects,
             progress=show,
         )
     print_summary(summary)
@@ -257,7 +257,7 @@ def print_summary(summary: "IngestSummary") -> None:
             " stored all the same (--strict refuses them)",
             highlight=False,
         )
-    for text in summary.unheard:
+    for text in summary.not_applied:
         OUT.print(f"[yellow]warning:[/] {escape(text)}", highlight=False)
     for kind, count in sorted(summary.remarks.items()):
         OUT.print(

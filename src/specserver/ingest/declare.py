@@ -15,7 +15,7 @@ from ..model.medium import AIR, VACUUM
 from ..ops.wholefits import require_whole
 from ..store.layout import segment_names
 from ..surveys import find_release, own_command
-from ..surveys.anyfile import Said, is_spectrum_name, read_file
+from ..surveys.anyfile import FileDefaults, is_spectrum_name, read_file
 from ..surveys.generic import (
     AnyFileReader,
     Declaration,
@@ -26,17 +26,17 @@ from ..surveys.generic import (
 from ..surveys.statedunit import units_of_flux
 from ..surveys.targets import FILE, normal_table, table_name
 from .leftover import sole_writer
+from .option_effects import OptionEffects, option_effects
 from .report import Note, open_report, refusal
-from .unheard import Heard, heard
 
 _TRIED: Final = 20
-"""Files looked into until one is readable; if none of so many is, something else is wrong."""
+"""Files tried until one is readable."""
 _STEP_AA: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
-    """What the operator says of a survey of the folder's own; the rest is found out."""
+class SurveyOptions:
+    """Options for a survey that a data folder declares; files state what they leave open."""
 
     title: str = ""
     catalog: Path | None = None
@@ -46,32 +46,32 @@ class Wishes:
     step_aa: float | None = None
     """Step of the lattice on which spectra are laid when they are to be resampled, Å."""
     flux_unit: str | None = None
-    """What flux is in, where the files do not say or say it wrongly."""
+    """Unit of flux, where the files state none or a wrong one."""
     loader: str = ""
     """Name of the files' format in specutils."""
     medium: str = ""
-    """What wavelengths are in where a file does not say: air or vacuum; empty: not known."""
+    """Medium of wavelengths where a file states none: air or vacuum; empty: not known."""
     wave_unit: str = ""
-    """Unit of wavelengths where a file does not say; empty: not known."""
+    """Unit of wavelengths where a file states none; empty: not known."""
 
     @property
-    def said(self) -> Said:
-        """What the operator states about files that do not state it themselves."""
-        return Said(self.loader, self.medium, self.wave_unit)
+    def defaults(self) -> FileDefaults:
+        """What the operator states for files that do not state it themselves."""
+        return FileDefaults(self.loader, self.medium, self.wave_unit)
 
 
 def declare(
     data: Path,
     context: str,
     paths: Iterable[Path],
-    wishes: Wishes,
+    options: SurveyOptions,
     report: Path | None = None,
-) -> Heard:
+) -> OptionEffects:
     """Declare a survey of files that specutils reads, or change what was declared.
 
-    The result says which options also apply to files that are stored already.
+    The result states which options also apply to stored files.
 
-    The first file that can be read says what flux is in and whether there are uncertainties.
+    The first readable file states the unit of flux and whether there are uncertainties.
 
     Parameters
     ----------
@@ -80,15 +80,15 @@ def declare(
     Raises
     ------
     BadParameter
-        The context is that of an installed survey, a wish cannot be met, or no file has a unit of
-        flux that is one.
+        The context belongs to an installed survey, an option cannot be met, or no file has a valid
+        unit of flux.
     IngestError
         No file can be read, or an ingest into the context is at work.
     """
     _require_free(context)
-    files = spectrum_files(paths, wishes.catalog)
-    if wishes.medium not in {"", AIR, VACUUM}:
-        raise BadParameter("medium", wishes.medium, "air or vacuum")
+    files = spectrum_files(paths, options.catalog)
+    if options.medium not in {"", AIR, VACUUM}:
+        raise BadParameter("medium", options.medium, "air or vacuum")
     folder = data / context
     with sole_writer(data, context) as mine:
         if not mine:
@@ -96,18 +96,18 @@ def declare(
         present = read_declaration(data, context)
         fixed = bool(segment_names(data, context))
         if present is None:
-            declared = _first(context, files, wishes, report)
+            declared = _first(context, files, options, report)
         else:
-            declared = _changed(present, wishes, fixed=fixed)
-        if wishes.catalog is not None:
-            declared = _with_table(folder, declared, wishes, present if fixed else None)
-        told = Heard()
+            declared = _changed(present, options, fixed=fixed)
+        if options.catalog is not None:
+            declared = _with_table(folder, declared, options, present if fixed else None)
+        told = OptionEffects()
         if present is not None and fixed:
-            told = heard(
-                present.said,
-                declared.said,
-                wishes.said,
-                table=wishes.catalog is not None,
+            told = option_effects(
+                present.defaults,
+                declared.defaults,
+                options.defaults,
+                table=options.catalog is not None,
                 rows_changed=_rows_changed(folder, present, declared),
             )
         if files and (own := own_command(files[0])):
@@ -163,38 +163,40 @@ def _require_free(context: str) -> None:
     )
 
 
-def _first(context: str, files: Sequence[Path], wishes: Wishes, report: Path | None) -> Declaration:
-    """Return what the first file that can be read, and the operator, say."""
+def _first(
+    context: str, files: Sequence[Path], options: SurveyOptions, report: Path | None
+) -> Declaration:
+    """Return a declaration of what the first readable file and the operator state."""
     reasons: list[str] = []
     no_unit: BadParameter | None = None
     for path in files[:_TRIED]:
         try:
             require_whole(path)
-            spectra = read_file(path, wishes.said)
+            spectra = read_file(path, options.defaults)
             one = spectra[0]
-            wanted = one.unit if wishes.flux_unit is None else wishes.flux_unit
+            wanted = one.unit if options.flux_unit is None else options.flux_unit
             flux_unit, ivar_unit = units_of_flux(wanted, path)
         except (BadFile, OSError) as error:
             reasons.append(refusal(path, error))
             continue
         except BadParameter as error:
-            if wishes.flux_unit is not None:
+            if options.flux_unit is not None:
                 raise
             reasons.append(str(error))
             no_unit = no_unit or error
             continue
         return Declaration(
             context=context,
-            title=wishes.title or context,
+            title=options.title or context,
             flux_unit=flux_unit,
             ivar_unit=ivar_unit,
             stated_unit=one.unit,
             has_ivar=one.ivar is not None,
-            step_aa=float(wishes.step_aa or _STEP_AA),
-            loader=wishes.loader,
+            step_aa=float(options.step_aa or _STEP_AA),
+            loader=options.loader,
             many_per_file=len(spectra) > 1,
-            medium=wishes.medium,
-            wave_unit=wishes.wave_unit,
+            medium=options.medium,
+            wave_unit=options.wave_unit,
         )
     _report_refused(files, reasons, report)
     if no_unit is not None:
@@ -212,23 +214,23 @@ def _report_refused(files: Sequence[Path], reasons: Sequence[str], report: Path 
         told.add(Note(str(path), "passed over", untried) for path in files[len(reasons) :])
 
 
-def _changed(present: Declaration, wishes: Wishes, *, fixed: bool) -> Declaration:
-    """Return a declaration with what is wished anew; ``fixed`` when spectra are stored already."""
+def _changed(present: Declaration, options: SurveyOptions, *, fixed: bool) -> Declaration:
+    """Return a declaration changed by options; ``fixed`` if spectra are stored already."""
     units = present.flux_unit, present.ivar_unit
-    if wishes.flux_unit is not None:
-        units = units_of_flux(wishes.flux_unit)
+    if options.flux_unit is not None:
+        units = units_of_flux(options.flux_unit)
     changed = replace(
         present,
-        title=wishes.title or present.title,
-        loader=wishes.loader or present.loader,
-        step_aa=present.step_aa if wishes.step_aa is None else float(wishes.step_aa),
+        title=options.title or present.title,
+        loader=options.loader or present.loader,
+        step_aa=present.step_aa if options.step_aa is None else float(options.step_aa),
         flux_unit=units[0],
         ivar_unit=units[1],
-        medium=wishes.medium or present.medium,
-        wave_unit=wishes.wave_unit or present.wave_unit,
+        medium=options.medium or present.medium,
+        wave_unit=options.wave_unit or present.wave_unit,
     )
     for option, now, before in (
-        # What nobody said before may be said now: it is for files that are still to be read.
+        # An option that was left open may be given now: it applies to files that are still unread.
         ("medium", changed.medium, present.medium or changed.medium),
         ("wave-unit", changed.wave_unit, present.wave_unit or changed.wave_unit),
         ("step", changed.step_aa, present.step_aa),
@@ -245,21 +247,21 @@ def _changed(present: Declaration, wishes: Wishes, *, fixed: bool) -> Declaratio
 
 
 def _with_table(
-    folder: Path, declared: Declaration, wishes: Wishes, stored: Declaration | None
+    folder: Path, declared: Declaration, options: SurveyOptions, stored: Declaration | None
 ) -> Declaration:
     """Keep a copy of the table of targets and return the declaration that names it.
 
     Parameters
     ----------
-    stored : what was declared when the spectra were stored that there are; None: there are none
+    stored : the declaration under which spectra were stored; None: no spectrum is stored
     """
-    assert wishes.catalog is not None
-    read = read_table(wishes.catalog)
-    given = normal_table(read.table, wishes.columns, read.left_out, read.frame)
+    assert options.catalog is not None
+    read = read_table(options.catalog)
+    given = normal_table(read.table, options.columns, read.left_out, read.frame)
     if stored is not None and not stored.table:
         raise BadParameter(
             "catalog",
-            str(wishes.catalog),
+            str(options.catalog),
             f"spectra of {stored.context} are stored without a table, under identifiers made of"
             " the names of their files; ingest into another context, or delete this one's folder"
             " first",

@@ -24,22 +24,22 @@ from ..model.survey import FileKey, Survey
 from ..processes import end_with_parent
 from ..store.layout import OBJECTS, commit_segment, remove_uncommitted, segment_names
 from ..surveys import find_release
-from .known import Known
+from .duplicates import find_duplicates
 from .leftover import sole_writer
+from .option_effects import OptionEffects, media_conflicts
 from .plan import Plan, make_plan
 from .report import Note, Report, open_report
-from .twins import find_twins
-from .unheard import Heard, unlike
+from .stored_ids import StoredIds
 from .worker import PartResult, ingest_part
 
 _REFRESH_S: Final = 60.0
 """Time between renewals of the index while an ingest goes on, so that servers see it grow."""
 _POLL_S: Final = 0.2
-_NOTHING: Final = Heard()
+_NOTHING: Final = OptionEffects()
 
 
 class Progress(Protocol):
-    """Whoever wants to show how far an ingest is."""
+    """A callback that shows the progress of an ingest."""
 
     def __call__(self, done: int, total: int) -> None:
         """Take note that ``done`` of ``total`` files have been looked at."""
@@ -47,7 +47,7 @@ class Progress(Protocol):
 
 @dataclass(slots=True)
 class IngestSummary:
-    """What an ingest did."""
+    """The result of an ingest."""
 
     context: str
     files: int = 0
@@ -55,9 +55,9 @@ class IngestSummary:
     stored: int = 0
     already: int = 0
     replaced: int = 0
-    """Spectra, of those stored, that stand in place of others."""
+    """Stored spectra that replace others."""
     refused: list[tuple[str, str]] = field(default_factory=list)
-    """Path and reason of files that could not be used: the first thousand."""
+    """Path and reason of refused files: the first thousand."""
     nrefused: int = 0
     conflicts: list[Note] = field(default_factory=list)
     """Conflicts: spectra whose stored values differ from those of a file; the first thousand."""
@@ -68,14 +68,14 @@ class IngestSummary:
     ndiffering: int = 0
     """All such spectra."""
     report: Path | None = None
-    """File that lists what became of each file."""
+    """File that lists the outcome of each file."""
     other_reductions: Counter[str] = field(default_factory=Counter)
-    """Reductions stored although they are not the release's, with their counts."""
+    """Reductions that were stored and are not the release's, with their counts."""
     pointings: int = 0
-    """Spectra stored of which only the telescope's position is known."""
+    """Stored spectra whose only known position is the telescope's."""
     remarks: Counter[str] = field(default_factory=Counter)
     """Remarks about stored spectra, with the number of spectra of each."""
-    unheard: list[str] = field(default_factory=list)
+    not_applied: list[str] = field(default_factory=list)
     """Warnings about options that do not apply to files that are stored already."""
     segments: int = 0
     removed: int = 0
@@ -107,22 +107,22 @@ def run_ingest(
     strict: bool = False,
     replace: bool = False,
     report: Path | None = None,
-    heard: Heard = _NOTHING,
+    effects: OptionEffects = _NOTHING,
     progress: Progress | None = None,
 ) -> IngestSummary:
-    """Bring all spectra of files and folders into a context; what is there already is left alone.
+    """Store all spectra of files and folders in a context; stored spectra are left alone.
 
-    A spectrum is there already when the same bits are stored of it. Other values are a conflict,
-    or, with ``replace``, take the place of what is stored: from the end of the ingest, or the
-    next renewal of the index, each reader sees all of the new spectrum, before it all of the old.
+    A spectrum is stored already if its identifier is stored with the same bits. Other bits are a
+    conflict, or, with ``replace``, replace the stored spectrum: until the end of the ingest, or
+    the next renewal of the index, each reader sees the whole old one, and then the whole new one.
 
     Parameters
     ----------
     workers : processes that read; all cores when None
     strict : refuse spectra whose reduction is not the release's
     replace : store spectra of which other values are stored in their place
-    report : file to write, as `ingest.report` says, a line for each file that was not simply stored
-    heard : options of this command that concern stored files, as `declare` returns them
+    report : file to write (see `ingest.report`): a line for each file that was not simply stored
+    effects : options of this command that concern stored files, as `declare` returns them
 
     Raises
     ------
@@ -141,23 +141,23 @@ def run_ingest(
         summary.removed = remove_uncommitted(data, context)
         known_files, known, other = _stored(data, survey, context)
         if replace:
-            again = known_files if heard.again else other
+            again = known_files if effects.again else other
             known_files = {path: one for path, one in known_files.items() if path not in again}
         workers = workers or os.cpu_count() or 1
-        plan = make_plan(survey, paths, known_files, workers, told.add, other, heard.reason)
-        summary.files = plan.known + plan.unlike + plan.foreign + sum(map(len, plan.parts))
+        plan = make_plan(survey, paths, known_files, workers, told.add, other, effects.reason)
+        summary.files = plan.known + plan.changed_medium + plan.foreign + sum(map(len, plan.parts))
         summary.already = plan.known
-        summary.unheard = heard.warnings(plan.known + plan.unlike)
+        summary.not_applied = effects.warnings(plan.known + plan.changed_medium)
         given = frozenset(str(path.absolute()) for path in paths)
         how = _How(data, context, known, given, strict, replace)
         names = _read_all(how, survey, plan, summary, workers, told, progress)
         if len(plan.parts) > 1:
             segments = [data / context / name for name in names]
-            told.add(find_twins(_sources(data, survey, context, names), survey, segments))
+            told.add(find_duplicates(_sources(data, survey, context, names), survey, segments))
         refresh_index(data, survey, context, lambda: segment_names(data, context))
     summary.refused, summary.nrefused = told.refused, told.nrefused
-    if heard.own and not any(why.startswith(heard.own) for _, why in told.refused):
-        summary.unheard.append(f"{heard.example}: {heard.own}")
+    if effects.own and not any(why.startswith(effects.own) for _, why in told.refused):
+        summary.not_applied.append(f"{effects.example}: {effects.own}")
     summary.conflicts, summary.nconflicts = told.conflicts, told.nconflicts
     summary.differing, summary.ndiffering = told.differing, told.ndiffering
     summary.seconds = time.monotonic() - begun
@@ -180,12 +180,12 @@ def _sole_ingest(data: Path, context: str) -> Iterator[None]:
 
 def _stored(
     data: Path, survey: Survey, context: str
-) -> tuple[dict[str, tuple[int, int, int | None]], Known, Mapping[str, Note]]:
-    """Return stored files, stored spectra, and files whose medium is now stated otherwise."""
+) -> tuple[dict[str, tuple[int, int, int | None]], StoredIds, Mapping[str, Note]]:
+    """Return stored files, stored spectra, and notes on files whose stated medium is new."""
     names = tuple(segment_names(data, context))
     table = _sources(data, survey, context, names)
-    known, rows = Known.of(table, survey.id_column.name, survey.id_column.dtype, names)
-    # Of a file that was replaced nothing counts, so that it is read again where it comes again.
+    known, rows = StoredIds.of(table, survey.id_column.name, survey.id_column.dtype, names)
+    # Files whose spectra were replaced are left out, so that they are read if they are given again.
     table = table.take(pa.array(np.sort(rows)))
     beside = (
         table.column("_beside").to_pylist()
@@ -202,23 +202,23 @@ def _stored(
     return (
         {path: (size, mtime, other) for path, size, mtime, other in files},
         known,
-        unlike(table, survey),
+        media_conflicts(table, survey),
     )
 
 
 def _sources(data: Path, survey: Survey, context: str, names: Sequence[str]) -> pa.Table:
-    """Return where the spectra of some segments come from, and their digests."""
+    """Return source files and digests of the spectra of some segments."""
     paths = {name: data / context / name / OBJECTS for name in names}
     return read_sources(paths, survey.id_column.name)
 
 
 @dataclass(frozen=True, slots=True)
 class _How:
-    """Where parts go, and what is done with their spectra."""
+    """Options that all parts of an ingest share."""
 
     data: Path
     context: str
-    known: Known
+    known: StoredIds
     given: frozenset[str]
     strict: bool
     replace: bool
@@ -265,7 +265,7 @@ def _read_all(
 
 
 def _counter(total: int, progress: Progress | None) -> Callable[[int], None]:
-    """Return a function that adds up files and tells the progress."""
+    """Return a function that adds up files and reports the progress."""
     done = 0
 
     def count(more: int) -> None:
@@ -285,7 +285,7 @@ def _results(
         for part in plan.parts:
             yield how.do(part, count)
         return
-    # spawn: forking a process that has TensorStore's threads would leave the child without them.
+    # spawn: a forked child would lack TensorStore's threads.
     spawning = multiprocessing.get_context("spawn")
     told = spawning.SimpleQueue()
     with ProcessPoolExecutor(workers, spawning, _begin, (told, how)) as pool:
@@ -293,8 +293,7 @@ def _results(
         waiting = list(reversed(plan.parts))
         try:
             while waiting or open_:
-                # No more in flight than can be worked on: a result holds nothing big, a queue of
-                # parts sent ahead would.
+                # Parts are submitted when a worker can take them: a long queue of them is large.
                 while waiting and len(open_) < 2 * workers:
                     open_.add(pool.submit(_work, waiting.pop()))
                 ended, open_ = wait(open_, _POLL_S, FIRST_COMPLETED)
@@ -314,7 +313,7 @@ def _results(
 
 
 _WORKER: list[Any] = []
-"""What this worker process was given when it began: the queue to tell, and how to work."""
+"""Arguments of this worker process: the queue for progress, and the options."""
 
 
 def _begin(told: Any, how: _How) -> None:

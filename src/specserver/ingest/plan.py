@@ -1,4 +1,4 @@
-"""The plan of an ingest: which files, in which parts, with what already known."""
+"""The plan of an ingest: which files are read, and in which parts."""
 
 import os
 import re
@@ -28,13 +28,13 @@ class Plan:
     """Files already stored, unchanged since, and not to be read again."""
     foreign: int
     """FITS files whose name is not of this survey."""
-    unlike: int = 0
+    changed_medium: int = 0
     """Number of stored files whose medium is now stated otherwise."""
 
 
 def find_files(paths: Iterable[Path]) -> Iterator[Path]:
     """Yield all FITS files among paths and, recursively, below the folders among them."""
-    # Archives are woven of links; a folder reached twice is looked at once.
+    # Archives contain links; a folder that is reached twice is searched once.
     entered: set[tuple[int, int]] = set()
     for path in paths:
         if not path.is_dir():
@@ -51,7 +51,7 @@ def find_files(paths: Iterable[Path]) -> Iterator[Path]:
 
 
 def _is_fits(name: str) -> bool:
-    """Tell whether a name ends as FITS files do."""
+    """Return whether a name ends as names of FITS files do."""
     return _FITS.fullmatch(name.lower()) is not None
 
 
@@ -61,8 +61,8 @@ def make_plan(
     known: dict[str, tuple[int, int, int | None]],
     workers: int,
     note: Callable[[Iterable[Note]], None] = lambda _: None,
-    unlike: Mapping[str, Note] = MappingProxyType({}),
-    unheard: str = "",
+    media_conflicts: Mapping[str, Note] = MappingProxyType({}),
+    not_applied: str = "",
 ) -> Plan:
     """Divide the files to be read into segments of neighbouring spectra.
 
@@ -70,8 +70,8 @@ def make_plan(
     ----------
     known : path → size, time of last change in ns, and `beside_digest`, of files already stored
     note : told of each file that is passed over
-    unlike : path → note about a stored file whose medium is now stated otherwise
-    unheard : text added to the notes of other stored files: options that do not apply to them
+    media_conflicts : path → note about a stored file whose medium is now stated otherwise
+    not_applied : text added to the notes of other stored files: options that do not apply to them
     """
     keys: list[FileKey] = []
     foreign = stored = nunlike = 0
@@ -82,10 +82,10 @@ def make_plan(
             foreign += not companion
             note([_passed_over(survey, path, companion=companion)])
         elif _unchanged(survey, path, known.get(str(path))):
-            other = unlike.get(str(path))
+            other = media_conflicts.get(str(path))
             stored += other is None
             nunlike += other is not None
-            same = Note(str(path), "already there", f"stored, and unchanged since{unheard}")
+            same = Note(str(path), "already there", f"stored, and unchanged since{not_applied}")
             note([other or same])
         else:
             keys.append(key)

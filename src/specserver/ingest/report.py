@@ -1,9 +1,9 @@
-"""What became of files: noted as it happens, written as JSON lines, kept in memory only in part.
+"""The report of an ingest: the outcome of each file, written as JSON lines as it happens.
 
-A line is an object: ``path``, ``became`` (``refused``, ``conflict``, ``replaced``, ``already
-there``, ``passed over``, or ``stored`` where there is something to say of it), ``reason``, ``ids``
-(as text: they pass 2^53), ``other``, the file that is stored or that a conflict is with, or null,
-and ``columns``, those whose values differ where the vectors are the same.
+A line is an object: ``path``; ``became`` (``refused``, ``conflict``, ``replaced``, ``already
+there``, ``passed over``, or ``stored`` with a remark); ``reason``; ``ids``, as text because they
+exceed 2^53; ``other``, the file of the stored spectrum, or null; and ``columns``, the catalogue
+columns whose values differ where the vectors are equal.
 """
 
 import json
@@ -24,7 +24,7 @@ Became = Literal["refused", "conflict", "replaced", "already there", "passed ove
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What became of a file, or of some spectra in it, and why."""
+    """The outcome of a file, or of some spectra in it, and the reason."""
 
     path: str
     became: Became
@@ -48,7 +48,7 @@ class Report:
         self.ndiffering = 0
 
     def add(self, notes: Iterable[Note]) -> None:
-        """Take notes; each is in the file when this returns."""
+        """Add notes; they are in the file when this returns."""
         for note in notes:
             if self._file is not None:
                 self._file.write(json.dumps(asdict(note)) + "\n")
@@ -70,7 +70,7 @@ class Report:
 
 @contextmanager
 def open_report(path: Path | None) -> Iterator[Report]:
-    """Begin a report, which is written to a file where one is named."""
+    """Open a report; it is written to a file if a path is given."""
     if path is None:
         yield Report()
         return

@@ -1,4 +1,4 @@
-"""The verification of a data folder: every file against its digest, every link between them."""
+"""The verification of a data folder: each file is compared with its digest, each link followed."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
@@ -34,13 +34,13 @@ from ..store.zarr import Segment
 from ..surveys import find_release, missing_survey
 from ..surveys.generic import DECLARATION, read_declaration
 from ..surveys.targets import require_named
-from .known import Known
+from .stored_ids import StoredIds
 from .verify_tree import verify_tree
 
 
 @dataclass(slots=True)
 class Finding:
-    """What the verification found of one part of a data folder."""
+    """The result for one part of a data folder."""
 
     context: str
     what: str
@@ -52,13 +52,13 @@ class Finding:
     nbytes: int = 0
     """Bytes of values that were decoded."""
     faults: list[str] = field(default_factory=list)
-    """Empty when all is well."""
+    """Faults found; empty if there are none."""
     notes: list[str] = field(default_factory=list)
-    """What is worth knowing, and no fault."""
+    """Remarks that are no faults."""
 
 
 def verify(data: Path) -> Iterator[Finding]:
-    """Read all that a data folder holds, one finding for each part."""
+    """Read everything in a data folder; yield a finding for each part."""
     require_folder(data)
     declared = [path.parent.name for path in data.glob(f"*/{DECLARATION}")]
     trees = list_trees(data)
@@ -87,7 +87,7 @@ def verify(data: Path) -> Iterator[Finding]:
 
 
 def _not_installed(data: Path, context: str) -> str:
-    """Return what to say where the plug-in of a context's survey is missing; else nothing."""
+    """Return the fault of a context whose survey's plug-in is missing; else empty text."""
     if not segment_names(data, context):
         return ""
     return missing_survey(context, survey_name(data, context), data)
@@ -115,7 +115,7 @@ def _verify_context(data: Path, context: str, survey: Survey) -> Iterator[Findin
 
 
 def _finding(context: str, what: str, look: Callable[[Finding], None]) -> Finding:
-    """Return the finding of a look at something; an error is a fault."""
+    """Return the finding of a check; an error is a fault."""
     found = Finding(context, what)
     try:
         look(found)
@@ -142,7 +142,7 @@ def _replaced(folder: Path, survey: Survey, names: Sequence[str]) -> dict[str, i
         return {}
     try:
         table = pa.concat_tables(sound.values(), promote_options="default")
-        _, kept = Known.of(table, identifier.name, identifier.dtype, tuple(sound))
+        _, kept = StoredIds.of(table, identifier.name, identifier.dtype, tuple(sound))
     except (ValueError, TypeError, KeyError, pa.ArrowException):
         # Columns of a damaged file without a digest; the check of its segment reports it.
         return {}
@@ -239,7 +239,7 @@ def _tree(data: Path, found: Finding) -> None:
 
 
 def _declaration(data: Path, found: Finding) -> None:
-    """Read what a data folder says of a survey of its own, and the table of targets."""
+    """Read a survey declaration of a data folder, and its table of targets."""
     declared = read_declaration(data, found.context)
     path = data / found.context / DECLARATION
     if not read_record(path).sealed:

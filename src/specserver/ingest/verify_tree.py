@@ -18,7 +18,7 @@ def verify_tree(data: Path, context: str, notes: list[str]) -> None:
 
     Parameters
     ----------
-    notes : takes what is no fault
+    notes : list to which remarks are added
 
     Raises
     ------

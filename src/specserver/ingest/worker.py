@@ -1,4 +1,4 @@
-"""One part of an ingest: read its files, write its segments, say what became of each file."""
+"""One part of an ingest: read its files, write its segments, note the outcome of each file."""
 
 import shutil
 from collections import Counter
@@ -21,19 +21,19 @@ from ..store.layout import OBJECTS, SegmentInfo, folder_size, new_segment
 from ..store.writer import SegmentArrays, write_arrays
 from ..surveys import find_release
 from ..surveys.generic import AnyFileReader
-from .known import Known
+from .decisions import Decision, Decisions
 from .plan import beside_digest
 from .report import Note, refusal
-from .taken import Taken, Verdict
+from .stored_ids import StoredIds
 
 _TELL_EVERY: Final = 20
 _SEGMENT_SPECTRA: Final = 2000
-"""Spectra after which a segment ends, at the end of their file: some 300 MB of arrays."""
+"""A segment ends with the file that brings it to so many spectra: some 300 MB of arrays."""
 
 
 @dataclass(slots=True)
 class PartResult:
-    """What became of a part."""
+    """The result of a part."""
 
     segments: list[tuple[str, SegmentInfo]] = field(default_factory=list)
     """Folder and commit record of each segment written, not yet committed."""
@@ -43,7 +43,7 @@ class PartResult:
     replaced: int = 0
     nbytes_in: int = 0
     notes: list[Note] = field(default_factory=list)
-    """What became of files and spectra that were not simply stored."""
+    """Notes about files and spectra that were not simply stored."""
     other_reductions: Counter[str] = field(default_factory=Counter)
     """Reductions that are not the release's, and how many spectra have them."""
     pointings: int = 0
@@ -56,7 +56,7 @@ def ingest_part(
     data: Path,
     context: str,
     part: Sequence[FileKey],
-    known: Known,
+    known: StoredIds,
     given: frozenset[str] = frozenset(),
     *,
     strict: bool,
@@ -74,8 +74,8 @@ def ingest_part(
     """
     survey, release = find_release(context, data)
     result = PartResult()
-    taken = Taken(data / context, survey, known, release.reductions, given, strict, replace)
-    held = _Held(data, context, taken, result)
+    decisions = Decisions(data / context, survey, known, release.reductions, given, strict, replace)
+    held = _Held(data, context, decisions, result)
     done = 0
     for key in part:
         done += 1
@@ -96,35 +96,35 @@ def ingest_part(
         result.read += 1
         result.nbytes_in += status.st_size
         source = Source(str(key.path), status.st_size, status.st_mtime_ns, crc, beside)
-        held.add(choose(taken, found, source, result), source)
+        held.add(choose(decisions, found, source, result), source)
     tell(done)
     held.write()
     return result
 
 
 def choose(
-    taken: Taken, found: Sequence[RawSpectrum], source: Source, result: PartResult
+    decisions: Decisions, found: Sequence[RawSpectrum], source: Source, result: PartResult
 ) -> list[tuple[RawSpectrum, Digests]]:
-    """Return the spectra of a file that are to be stored; count and note the others."""
+    """Return the spectra of a file that are to be stored; count and note all others."""
     chosen: list[tuple[RawSpectrum, Digests]] = []
-    grouped: dict[Verdict, list[str]] = {}
+    grouped: dict[Decision, list[str]] = {}
     remarked: dict[Remark, list[str]] = {}
     for one in found:
-        verdict, digests = taken.judge(one, source.path)
-        if verdict.became:
-            grouped.setdefault(verdict, []).append(taken.label(one))
-        result.already += verdict.became == "already there"
-        result.replaced += verdict.became == "replaced"
+        decision, digests = decisions.decide(one, source.path)
+        if decision.became:
+            grouped.setdefault(decision, []).append(decisions.label(one))
+        result.already += decision.became == "already there"
+        result.replaced += decision.became == "replaced"
         if digests is not None:
-            if verdict.foreign:
+            if decision.foreign:
                 result.other_reductions[one.reduction] += 1
             result.pointings += one.is_pointing
             for remark in one.remarks:
-                remarked.setdefault(remark, []).append(taken.label(one))
+                remarked.setdefault(remark, []).append(decisions.label(one))
                 result.remarks[remark.kind] += 1
             chosen.append((one, digests))
-    for verdict, ids in grouped.items():
-        result.notes.append(verdict.note(source.path, ids))
+    for decision, ids in grouped.items():
+        result.notes.append(decision.note(source.path, ids))
     result.notes += [
         Note(source.path, "stored", remark.text, tuple(ids)) for remark, ids in remarked.items()
     ]
@@ -134,16 +134,16 @@ def choose(
 class _Held:
     """Spectra that wait in memory for their segment to be written.
 
-    A file is never parted between two segments: one that is known is not read again, so a segment
-    of it that was lost would stay lost.
+    All spectra of a file go into one segment. A stored file is not read again, so spectra in a
+    second segment that is lost would stay lost.
     """
 
-    def __init__(self, data: Path, context: str, taken: Taken, result: PartResult) -> None:
+    def __init__(self, data: Path, context: str, decisions: Decisions, result: PartResult) -> None:
         self.data = data
         self.context = context
-        self.survey = taken.survey
-        self.places_of = taken.places
-        self.rows = taken.rows
+        self.survey = decisions.survey
+        self.places_of = decisions.places
+        self.rows = decisions.rows
         self.result = result
         self.spectra: list[RawSpectrum] = []
         self.sources: list[Source] = []
@@ -151,7 +151,7 @@ class _Held:
         self.digests: list[Digests] = []
 
     def add(self, taken: Sequence[tuple[RawSpectrum, Digests]], source: Source) -> None:
-        """Take the spectra of a file; write what there is when it is enough for a segment."""
+        """Add the spectra of a file; write a segment when there are enough."""
         spectra = [one for one, _ in taken]
         self.digests += [digests for _, digests in taken]
         places = [self.places_of.of(one.axis) for one in spectra]
@@ -165,7 +165,7 @@ class _Held:
             self.write()
 
     def write(self) -> None:
-        """Write the spectra on the lattice, and those off it, as a segment each."""
+        """Write one segment of the spectra on the lattice and one of those off it."""
         if self.spectra:
             for on_lattice in (True, False):
                 members = [
@@ -210,7 +210,7 @@ class _Held:
 
 @contextmanager
 def _whole(path: Path) -> Iterator[None]:
-    """Leave nothing of a segment that cannot be written, as on a full disk, and say why."""
+    """Remove a segment that cannot be written, as on a full disk, and raise the reason."""
     try:
         yield
     except (OSError, ValueError, StoreError) as error:

@@ -71,7 +71,7 @@ class ReadSpectrum:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class FileDefaults:
     """What the operator says of files, where they do not say it themselves."""
 
     loader: str = ""
@@ -82,7 +82,7 @@ class Said:
     """Unit of wavelengths; empty: not known."""
 
 
-_NOTHING: Final = Said()
+_NOTHING: Final = FileDefaults()
 
 
 def _unpacked(name: str) -> str:
@@ -103,7 +103,7 @@ def is_spectrum_name(path: Path) -> bool:
     return Path(name).suffix.lower() in _ENDINGS and not name.startswith(".")
 
 
-def read_file(path: Path, said: Said = _NOTHING) -> list[ReadSpectrum]:
+def read_file(path: Path, defaults: FileDefaults = _NOTHING) -> list[ReadSpectrum]:
     """Read all spectra of a file, as its headers say.
 
     Images and tables with the usual names are read here, all other files by specutils.
@@ -116,21 +116,21 @@ def read_file(path: Path, said: Said = _NOTHING) -> list[ReadSpectrum]:
     with warnings.catch_warnings():
         # Headers in the wild break the standard in many small ways; none touches a value.
         warnings.simplefilter("ignore")
-        form = _format_of(path, said.loader)
-        found, parts = _read_here(path, said, plain=not form)
+        form = _format_of(path, defaults.loader)
+        found, parts = _read_here(path, defaults, plain=not form)
         if found is None:
-            found = _read_by_specutils(path, form or said.loader, said.wave_unit)
+            found = _read_by_specutils(path, form or defaults.loader, defaults.wave_unit)
         if not found:
             raise BadFile("specutils finds no spectrum in it")
-        return [_finished(one, parts, said) for one in found]
+        return [_finished(one, parts, defaults) for one in found]
 
 
 def _read_here(
-    path: Path, said: Said, *, plain: bool
+    path: Path, defaults: FileDefaults, *, plain: bool
 ) -> tuple[list[FoundSpectrum] | None, list[FilePart]]:
     """Return the spectra of a file of plain images or tables, None of others; and its parts."""
     if _ending(path) in TEXTS:
-        return text_spectra(path, said.wave_unit) if plain else None, text_parts(path)
+        return text_spectra(path, defaults.wave_unit) if plain else None, text_parts(path)
     from astropy.io import fits  # noqa: PLC0415  # slow to import, and only this needs it
 
     try:
@@ -138,8 +138,8 @@ def _read_here(
             parts = fits_parts(hdus)
             if not plain:
                 return None, parts
-            found = image_spectra(hdus, said.wave_unit)
-            return table_spectra(hdus, said.wave_unit) if found is None else found, parts
+            found = image_spectra(hdus, defaults.wave_unit)
+            return table_spectra(hdus, defaults.wave_unit) if found is None else found, parts
     except (OSError, TypeError, IndexError):
         return None, []
 
@@ -292,7 +292,9 @@ def _power(one: Any) -> int | None:
     return powers.get(type(one.uncertainty))
 
 
-def _finished(one: FoundSpectrum, parts: Sequence[FilePart], said: Said) -> ReadSpectrum:
+def _finished(
+    one: FoundSpectrum, parts: Sequence[FilePart], defaults: FileDefaults
+) -> ReadSpectrum:
     """Return a spectrum with what the headers say of it, its wavelengths rising."""
     if len(one.flux) != len(one.wave):
         raise BadFile(f"{len(one.flux)} values of flux for {len(one.wave)} wavelengths")
@@ -319,7 +321,7 @@ def _finished(one: FoundSpectrum, parts: Sequence[FilePart], said: Said) -> Read
         ivar=ivar,
         mask=bad.astype(np.uint32),
         unit=one.unit,
-        medium=medium_of(parts, one.axis, said.medium),
+        medium=medium_of(parts, one.axis, defaults.medium),
         ra_deg=position.ra_deg,
         dec_deg=position.dec_deg,
         is_pointing=position.is_pointing,

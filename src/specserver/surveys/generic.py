@@ -31,7 +31,7 @@ from ..files import EVERYONE_READS, remove_drafts, replace_file
 from ..model.grid import Linear, PixelRange
 from ..model.medium import AIR, MEDIUM_COLUMN, VACUUM
 from ..model.survey import Best, Column, FileKey, RawSpectrum, Release, Survey, Vector
-from .anyfile import ReadSpectrum, Said, is_spectrum_name, read_file, stem_of
+from .anyfile import FileDefaults, ReadSpectrum, is_spectrum_name, read_file, stem_of
 from .namedposition import far_from_name
 from .statedunit import flux_unit, wave_unit
 from .targets import CORE, Target, open_targets
@@ -81,9 +81,9 @@ class Declaration:
     format: int = FORMAT
 
     @property
-    def said(self) -> Said:
+    def defaults(self) -> FileDefaults:
         """What the operator says of files that do not say it themselves."""
-        return Said(self.loader, self.medium, self.wave_unit)
+        return FileDefaults(self.loader, self.medium, self.wave_unit)
 
 
 class AnyFileReader:
@@ -94,9 +94,9 @@ class AnyFileReader:
         self.folder = folder
 
     @property
-    def said(self) -> Said:
+    def defaults(self) -> FileDefaults:
         """What the operator states about files that do not state it themselves."""
-        return self.declared.said
+        return self.declared.defaults
 
     def identify(self, path: Path) -> FileKey | None:
         """Return a key for each name that ends as those of spectra do."""
@@ -117,7 +117,7 @@ class AnyFileReader:
             With the reason: specutils does not read it, another unit than that of the others, no
             row of the table is of it.
         """
-        spectra = read_file(path, self.said)
+        spectra = read_file(path, self.defaults)
         return [
             self._raw(path, one, part if len(spectra) > 1 else 0)
             for part, one in enumerate(spectra, 1)

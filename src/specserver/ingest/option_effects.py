@@ -1,4 +1,4 @@
-"""Options that concern stored files, and that do not apply to them without ``--replace``."""
+"""Options that do not apply to stored files unless ``--replace`` is given."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,15 +9,15 @@ import pyarrow.compute as pc
 
 from ..model.medium import MEDIUM_COLUMN, UNKNOWN
 from ..model.survey import Survey
-from ..surveys.anyfile import Said
+from ..surveys.anyfile import FileDefaults
 from .report import Note
 
 _ANEW: Final = "--replace, given with it, reads them again and stores what is other"
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """What the options of a command mean for files that are stored already."""
+class OptionEffects:
+    """How the options of a command apply to files that are stored already."""
 
     anew: tuple[str, ...] = ()
     """Options with other values than when the files were stored."""
@@ -31,7 +31,7 @@ class Heard:
 
     @property
     def reason(self) -> str:
-        """The text that a report adds for a file that is not read again."""
+        """Text that a report adds for a file that is not read again."""
         return f"; {', '.join(self.anew)} said now is for files still to be read" * bool(self.anew)
 
     def warnings(self, nfiles: int) -> list[str]:
@@ -45,8 +45,10 @@ class Heard:
         ]
 
 
-def heard(before: Said, now: Said, given: Said, *, table: bool, rows_changed: bool) -> Heard:
-    """Return what the options of a command mean for stored files.
+def option_effects(
+    before: FileDefaults, now: FileDefaults, given: FileDefaults, *, table: bool, rows_changed: bool
+) -> OptionEffects:
+    """Return how the options of a command apply to stored files.
 
     Parameters
     ----------
@@ -61,23 +63,27 @@ def heard(before: Said, now: Said, given: Said, *, table: bool, rows_changed: bo
         ("--catalog", False, rows_changed),
     )
     anew = tuple(option for option, old, new in pairs if old != new)
-    return Heard(anew, bool(given.loader or given.wave_unit or table))
+    return OptionEffects(anew, bool(given.loader or given.wave_unit or table))
 
 
-def unlike(table: pa.Table, survey: Survey) -> Mapping[str, Note]:
+def media_conflicts(table: pa.Table, survey: Survey) -> Mapping[str, Note]:
     """Return a note for each stored file whose medium is unknown there and stated now.
 
     Parameters
     ----------
     table : the rows of the stored spectra, as `read_sources` returns them
     """
-    said = getattr(survey.reader, "said", None)
-    if not isinstance(said, Said) or not said.medium or MEDIUM_COLUMN not in table.column_names:
+    defaults = getattr(survey.reader, "defaults", None)
+    if (
+        not isinstance(defaults, FileDefaults)
+        or not defaults.medium
+        or MEDIUM_COLUMN not in table.column_names
+    ):
         return {}
     found = table.filter(pc.equal(table.column(MEDIUM_COLUMN), UNKNOWN))
     reason = (
-        f"stored with medium {UNKNOWN}, --medium says {said.medium}; --replace reads the file again"
-        " and stores it so"
+        f"stored with medium {UNKNOWN}, --medium says {defaults.medium}; --replace reads the file"
+        " again and stores it so"
     )
     ids: dict[str, list[str]] = {}
     columns = (found.column(name).to_pylist() for name in ("_source", survey.id_column.name))

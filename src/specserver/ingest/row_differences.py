@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from ..catalog.segment_rows import plain_value, read_sources
 from ..model.survey import RawSpectrum, Survey
 from ..store.layout import OBJECTS
-from .known import Known
+from .stored_ids import StoredIds
 
 _SHOWN: Final = 3
 """Number of columns that a reason names."""
@@ -93,14 +93,14 @@ def stored_row(segment: Path, row: int) -> Row:
     return found
 
 
-class Rows:
-    """Rows of the spectra of a part: in memory, or in the segments that it wrote."""
+class PartRows:
+    """Catalogue rows of the spectra of a part: in memory, or in the segments that it wrote."""
 
     def __init__(self, survey: Survey) -> None:
         self.survey = survey
         self._held: dict[tuple[int, int | None], RawSpectrum] = {}
         self._written: list[Path] = []
-        self._known: list[tuple[Path, Known]] = []
+        self._known: list[tuple[Path, StoredIds]] = []
 
     def hold(self, spectra: Sequence[RawSpectrum]) -> None:
         """Add spectra that are held in memory until `let_go`."""
@@ -122,7 +122,7 @@ class Rows:
         while self._written:
             segment, column = self._written.pop(), self.survey.id_column
             table = read_sources({segment.name: segment / OBJECTS}, column.name)
-            known, _ = Known.of(table, column.name, column.dtype, (segment.name,))
+            known, _ = StoredIds.of(table, column.name, column.dtype, (segment.name,))
             self._known.append((segment, known))
         for segment, known in self._known:
             if (stored := known.find(*place)) is not None:

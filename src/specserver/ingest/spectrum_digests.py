@@ -1,7 +1,7 @@
-"""Whether a spectrum is the one that is stored: digests of its values and of its catalogue row.
+"""Digests of a spectrum's vectors and of its catalogue row: equal digests, equal spectra.
 
-Both are of the bytes: two spectra of one digest are published with the same bits. Segments of
-older versions have no digests; their spectra are read.
+Both are digests of bytes: two spectra with one digest are published with the same bits. Segments
+of older versions have no digests; their spectra are read.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What becomes of each spectrum of a part: stored, already there, replaced, or in conflict."""
+"""The decision on each spectrum of a part: store it, keep the stored one, replace it, or refuse."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,10 +12,10 @@ from ..catalog.segment_rows import Digests
 from ..model.survey import RawSpectrum, Survey
 from ..store.layout import OBJECTS
 from ..store.zarr import Segment
-from .digest import Places, row_digest, stored_digest, vectors_digest
-from .known import NO_DIGEST, Known, Stored
 from .report import Became, Note
-from .rows import Difference, Rows, compare, row_of, stored_row
+from .row_differences import Difference, PartRows, compare, row_of, stored_row
+from .spectrum_digests import Places, row_digest, stored_digest, vectors_digest
+from .stored_ids import NO_DIGEST, StoredIds, StoredSpectrum
 
 _VALUES: Final = "other values are stored of this spectrum; --replace stores these in their place"
 _ROW: Final = "its catalogue values have changed since it was stored; --replace stores these"
@@ -27,20 +27,20 @@ _TWICE: Final = "the files of this ingest give other values of this spectrum; gi
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What becomes of a spectrum."""
+class Decision:
+    """What the ingest does with a spectrum."""
 
     became: Became | None
-    """None: it is stored, and there is nothing to say of it."""
+    """None: the spectrum is stored without a note."""
     reason: str = ""
     other: str | None = None
-    """The file that it is stored from, or in conflict with."""
+    """The file of the stored spectrum."""
     foreign: bool = False
-    """It is of a reduction that is not the release's."""
+    """The reduction is not one of the release."""
     columns: tuple[str, ...] = ()
-    """Catalogue columns whose values differ, if the vectors are the same."""
+    """Catalogue columns whose values differ where the vectors are equal."""
     shown: str = field(default="", compare=False)
-    """The first of them with both values."""
+    """The first of these columns with both values."""
 
     def note(self, path: str, ids: Sequence[str]) -> Note:
         """Return a note about spectra of a file; the values shown are those of the first one."""
@@ -52,14 +52,14 @@ class Verdict:
         )
 
 
-class Taken:
-    """Which spectra of a part have been taken, and which are to be."""
+class Decisions:
+    """Decides about the spectra of a part, one after the other."""
 
     def __init__(
         self,
         folder: Path,
         survey: Survey,
-        known: Known,
+        known: StoredIds,
         reductions: tuple[str, ...],
         given: frozenset[str],
         strict: bool,
@@ -73,16 +73,16 @@ class Taken:
         self.strict = strict
         self.replace = replace
         self.places = Places(survey)
-        self.rows = Rows(survey)
+        self.rows = PartRows(survey)
         self.seen: dict[tuple[int, int | None], tuple[Digests, str]] = {}
 
-    def judge(self, one: RawSpectrum, path: str) -> tuple[Verdict, Digests | None]:
-        """Return what becomes of a spectrum, and its digests where it is to be stored."""
-        # A survey whose files do not state their reduction leaves it empty.
+    def decide(self, one: RawSpectrum, path: str) -> tuple[Decision, Digests | None]:
+        """Return the decision on a spectrum, and its digests if it is to be stored."""
+        # The reduction is empty where a survey's files state none.
         foreign = bool(one.reduction) and one.reduction not in self.reductions
         if foreign and self.strict:
             reason = f"reduction {one.reduction} is not of {self.folder.name}"
-            return Verdict("refused", reason), None
+            return Decision("refused", reason), None
         first = self.places.of(one.axis)
         digests = Digests(vectors_digest(self.survey, one, first), row_digest(one))
         place = one.id, one.key
@@ -90,38 +90,38 @@ class Taken:
             taken, other = self.seen[place]
             row_same = taken.row == digests.row
             if taken.vectors != digests.vectors or not (row_same or other != path):
-                return Verdict("conflict", _TWICE, other), None
+                return Decision("conflict", _TWICE, other), None
             if row_same:
-                return Verdict("already there", "the same values", other), None
+                return Decision("already there", "the same values", other), None
             found = compare(self.survey, row_of(one), self.rows.of(place))
             return kept_row(self.survey, found, path, other, GIVE_ONE), None
         stored = self.known.find(*place)
         if stored is None:
             self.seen[place] = digests, path
-            return Verdict(None, foreign=foreign), digests
+            return Decision(None, foreign=foreign), digests
         return self._against(stored, one, digests, path)
 
     def label(self, one: RawSpectrum) -> str:
-        """Return what names a spectrum in a report: its identifier, and what tells it apart."""
+        """Return the name of a spectrum in a report: its identifier, and its key if it has one."""
         form = self.survey.id_form
         told = one.row.get(form.parts[-1]) if form.leads_with_id else None
         return f"{one.id}" if told is None else f"({one.id}, {told})"
 
     def _against(
-        self, stored: Stored, one: RawSpectrum, digests: Digests, path: str
-    ) -> tuple[Verdict, Digests | None]:
-        """Return what becomes of a spectrum of which there is one in the store."""
+        self, stored: StoredSpectrum, one: RawSpectrum, digests: Digests, path: str
+    ) -> tuple[Decision, Digests | None]:
+        """Return the decision on a spectrum whose identifier and key are stored already."""
         segment = self.folder / stored.segment
         held = stored.digest
         if held == NO_DIGEST:
             held = stored_digest(self.survey, _segment(segment), stored.row)
         other = _sources(segment)[stored.row]
         became: Became = "replaced" if self.replace else "conflict"
-        verdict = Verdict(became, _VALUES_WERE if self.replace else _VALUES, other)
+        decision = Decision(became, _VALUES_WERE if self.replace else _VALUES, other)
         if held == digests.vectors:
             unheld = stored.row_digest == NO_DIGEST and other == path
             if unheld or stored.row_digest == digests.row:
-                return Verdict("already there", "the same values are stored", other), None
+                return Decision("already there", "the same values are stored", other), None
             found = compare(self.survey, row_of(one), stored_row(segment, stored.row))
             if other != path:
                 # Archives deliver one spectrum in several files, and their rows may differ.
@@ -130,21 +130,21 @@ class Taken:
                 if self._is_given(other):
                     return kept_row(self.survey, found, path, other, GIVE_ONE), None
             reason = _ROW_WAS if self.replace else _ROW
-            verdict = Verdict(became, reason, other, columns=found.columns, shown=found.shown)
+            decision = Decision(became, reason, other, columns=found.columns, shown=found.shown)
         if not self.replace:
-            return verdict, None
+            return decision, None
         anew = Digests(digests.vectors, digests.row, stored.version + 1)
         self.seen[one.id, one.key] = anew, path
-        return verdict, anew
+        return decision, anew
 
     def _is_given(self, path: str) -> bool:
-        """Tell whether this ingest was given the stored file, too: then none has precedence."""
+        """Return whether this ingest was also given the stored file; then neither comes first."""
         one = Path(path)
         return any(str(above) in self.given for above in (one, *one.parents)) and one.exists()
 
 
-def kept_row(survey: Survey, found: Difference, path: str, other: str, advice: str) -> Verdict:
-    """Return the verdict on a spectrum that is already stored from another file.
+def kept_row(survey: Survey, found: Difference, path: str, other: str, advice: str) -> Decision:
+    """Return the decision on a spectrum that is already stored from another file.
 
     Files of different groups, such as a tile and a pixel, have redshifts of their own. Their
     difference is in the reason, but its columns are not counted.
@@ -155,7 +155,7 @@ def kept_row(survey: Survey, found: Difference, path: str, other: str, advice: s
     reason = found.reason(
         other, advice if alike else f"{advice}; their names say that they are of different things"
     )
-    return Verdict("already there", reason, other, columns=columns, shown=found.shown)
+    return Decision("already there", reason, other, columns=columns, shown=found.shown)
 
 
 @lru_cache(maxsize=4)

@@ -1,4 +1,4 @@
-"""Spectra that two processes of one ingest stored, as their files were in parts of their own."""
+"""Duplicates: spectra that two processes of one ingest stored from files of different parts."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,24 +8,24 @@ import numpy as np
 import pyarrow as pa
 
 from ..model.survey import Survey
-from .known import NO_KEY
+from .decisions import GIVE_ONE, kept_row
 from .report import Note
-from .rows import compare, stored_row
-from .taken import GIVE_ONE, kept_row
+from .row_differences import compare, stored_row
+from .stored_ids import NO_KEY
 
 _OTHER = "another file of this ingest gives other values of this spectrum; give only one of them"
 _SAME = "another file of this ingest gives the same values"
 
 
-def find_twins(table: pa.Table, survey: Survey, segments: Sequence[Path]) -> Iterator[Note]:
-    """Yield a note for each spectrum that the segments of an ingest hold once more than once.
+def find_duplicates(table: pa.Table, survey: Survey, segments: Sequence[Path]) -> Iterator[Note]:
+    """Yield a note for each duplicate among the segments of an ingest.
 
-    The index shows the one that comes first, by segment and row; the note is about the other.
+    The index shows the first spectrum, by segment and row; the note is about the other.
 
     Parameters
     ----------
     table : rows of these segments, as `catalog.objects.read_sources` returns them
-    segments : their folders, by the numbers that the table has of them
+    segments : folders of the segments; the table's ``_segment`` is an index into them
     """
     identifier = survey.id_column.name
     ids = table.column(identifier).to_numpy()

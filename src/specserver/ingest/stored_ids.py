@@ -1,4 +1,4 @@
-"""Which spectra are stored already: by identifier, and by what tells those of one apart."""
+"""The identifiers of stored spectra, with the key that tells spectra of one identifier apart."""
 
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -8,15 +8,15 @@ import numpy.typing as npt
 import pyarrow as pa
 
 NO_KEY: Final = 0
-"""Stands for the key of a spectrum that needs none."""
+"""The key of a spectrum whose identifier is its own."""
 NO_DIGEST: Final = 0
-"""Stands for the digest of a spectrum that an older version stored."""
+"""The digest of a spectrum that an older version stored without one."""
 _SIDES: Final[tuple[Literal["left", "right"], ...]] = ("left", "right")
 _COLUMNS: Final = ("_key", "_digest", "_row_digest", "_version", "_row", "_segment")
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredSpectrum:
     """A spectrum that is stored."""
 
     digest: int
@@ -28,8 +28,8 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """Spectra that are stored, sorted by identifier, then by key; 1D[n] each."""
+class StoredIds:
+    """Identifiers and keys of stored spectra, sorted by both; 1D[n] each."""
 
     ids: npt.NDArray[Any]
     columns: dict[str, npt.NDArray[np.int64]]
@@ -38,8 +38,8 @@ class Known:
     @classmethod
     def of(
         cls, table: pa.Table, identifier: str, dtype: str, segments: tuple[str, ...]
-    ) -> tuple["Known", npt.NDArray[np.int64]]:
-        """Return the spectra of catalogue rows, and which rows these are: not the replaced ones."""
+    ) -> tuple["StoredIds", npt.NDArray[np.int64]]:
+        """Return the spectra of catalogue rows that were not replaced, and their row numbers."""
         ids = table.column(identifier).to_numpy().astype(dtype)
         columns = {
             name: table.column(name).fill_null(0).to_numpy().astype(np.int64)
@@ -55,8 +55,8 @@ class Known:
         found = cls(ids[order], {name: values[order] for name, values in columns.items()}, segments)
         return found, order
 
-    def find(self, number: int, key: int | None) -> Stored | None:
-        """Return a spectrum that is among them, or None."""
+    def find(self, number: int, key: int | None) -> StoredSpectrum | None:
+        """Return the stored spectrum of an identifier and key, or None."""
         if not len(self.ids):
             return None
         wanted = self.ids.dtype.type(number)
@@ -68,4 +68,4 @@ class Known:
         _, digest, row_digest, version, row, segment = (
             int(self.columns[name][first + at]) for name in _COLUMNS
         )
-        return Stored(digest, row_digest, version, row, self.segments[segment])
+        return StoredSpectrum(digest, row_digest, version, row, self.segments[segment])
