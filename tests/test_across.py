@@ -22,10 +22,10 @@ from specutils import Spectrum, SpectrumCollection, SpectrumList
 from conftest import CONTEXTS, TwoSurveys
 from serving import serve
 from specserver.client.api import SpecClient
-from specserver.client.joined import join_ids
+from specserver.client.inputs.context_ids import Named, Naming
 from specserver.client.plots.overlay import spread_out
-from specserver.client.qualified import Named, Naming
-from specserver.client.resample import resample
+from specserver.client.results.joined import join_ids
+from specserver.client.results.resample import resample
 from specserver.errors import (
     BadIdentifier,
     BadParameter,
@@ -324,8 +324,8 @@ def test_out_keeps_the_names_of_the_server(spec, pair, tmp_path: Path) -> None:
 
 
 def test_files_of_one_name_do_not_replace_each_other(spec, pair, two_surveys, tmp_path) -> None:
-    from specserver.client.across import _Distinct
-    from specserver.client.save import Folder
+    from specserver.client.multi_context import _Distinct
+    from specserver.client.results.save import Folder
 
     distinct = _Distinct(Folder(tmp_path))
     distinct.of(A).put("one", b"1")

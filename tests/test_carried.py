@@ -13,11 +13,10 @@ from specutils import Spectrum
 from conftest import CONTEXTS, TwoSurveys
 from serving import serve
 from specserver.client.api import SpecClient
-from specserver.client.carried import SpectrumArray
-from specserver.client.convert import to_pandas, to_Spectrum1D, to_Table
 from specserver.client.plots.spectra import read_spectra
-from specserver.client.request import read_wanted
-from specserver.client.transfer import Call
+from specserver.client.request import RequestOptions, read_wanted
+from specserver.client.results.carried import SpectrumArray
+from specserver.client.results.convert import to_pandas, to_Spectrum1D, to_Table
 from specserver.ingest import run_ingest
 from specserver.ingest.declare import SurveyOptions, declare
 
@@ -99,7 +98,7 @@ def test_spectra_of_two_surveys_each_know_their_own(two_surveys: TwoSurveys) -> 
     assert [one.about.context for one in arrays] == list(CONTEXTS)
     assert len({one.about.survey for one in arrays}) == 2
     wanted = read_wanted("numpy", None, None, align=False)
-    for context, number, array in spec.fetch_named(spec.read_named(pair), wanted, Call()):
+    for context, number, array in spec.fetch_named(spec.read_named(pair), wanted, RequestOptions()):
         assert (context, number) in pair
         assert array.about.context == context
         assert to_Table(array)["flux"].unit == u.Unit("1e-17 erg / (s cm2 Angstrom)")

@@ -6,8 +6,8 @@ from astropy import units as u
 from astropy.nddata import InverseVariance
 from specutils import Spectrum
 
-from specserver.client.convert import convert, to_pandas, to_Spectrum1D, to_Table
-from specserver.client.decode import Spectra
+from specserver.client.results.convert import convert, to_pandas, to_Spectrum1D, to_Table
+from specserver.client.results.decode import Spectra
 from specserver.client.wire import StreamHead
 from specserver.errors import BadParameter
 from specserver.model.grid import LogLinear, PixelRange

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numcodecs import blosc
 
-from specserver.client.columns import read_columns
-from specserver.client.decode import decode_spectra
+from specserver.client.results.columns import read_columns
+from specserver.client.results.decode import decode_spectra
 from specserver.errors import MixedLattices, StoreError, UnknownField
 from specserver.model.grid import Linear, LogLinear
 

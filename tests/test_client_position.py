@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
 
-from specserver.client.position import name_arguments, read_place
+from specserver.client.inputs.sky_region import name_arguments, read_place
 from specserver.errors import BadParameter, BadRegion
 
 

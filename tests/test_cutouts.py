@@ -19,11 +19,11 @@ from commands import command
 from conftest import CONTEXTS, TwoSurveys
 from serving import Served, serve
 from specserver.client.api import SpecClient
-from specserver.client.decode import Spectra
-from specserver.client.joined import align_parts
 from specserver.client.progress import Watch
 from specserver.client.request import read_wanted
-from specserver.client.resample import limits_beyond, resample_spectra
+from specserver.client.results.decode import Spectra
+from specserver.client.results.joined import align_parts
+from specserver.client.results.resample import limits_beyond, resample_spectra
 from specserver.client.wire import StreamHead
 from specserver.errors import MixedLattices
 from specserver.ingest import run_ingest
@@ -314,7 +314,7 @@ def test_a_cutout_on_a_lattice_travels_alone(
         counts[:] = [len(one) for part in parts for one in part.data]
         return resample_spectra(parts, wanted, watch)
 
-    monkeypatch.setattr("specserver.client.resample.resample_spectra", seen)
+    monkeypatch.setattr("specserver.client.results.resample.resample_spectra", seen)
     spec.getSpec(own.ids[:4], context="sdss_dr17", align="resample", cutout=(6500, 6510))
     assert sorted(count < 30 for count in counts) == [False, False, True, True]
 

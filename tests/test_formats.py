@@ -23,7 +23,7 @@ from serving import Served, serve
 from specserver import specClient
 from specserver.client.api import SpecClient
 from specserver.client.progress import Watch, in_notebook
-from specserver.client.save import Folder, open_target, put_spectra
+from specserver.client.results.save import Folder, open_target, put_spectra
 from specserver.errors import (
     BadParameter,
     NotFound,

@@ -15,7 +15,7 @@ from matplotlib import pyplot as plt
 from commands import command
 from serving import Served, serve
 from specserver.client.api import SpecClient
-from specserver.client.resample import resample
+from specserver.client.results.resample import resample
 from specserver.ingest import run_ingest
 from specserver.model.grid import Linear, LogLinear
 from specserver.ops.indices import LineIndex, line_index

@@ -13,7 +13,7 @@ from astropy.utils.exceptions import AstropyWarning
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specserver.client.identifiers import read_identifiers
+from specserver.client.inputs.identifiers import read_identifiers
 from specserver.errors import BadIdentifier, UnknownField
 from specserver.model.ids import pack_specobjid, unpack_specobjid
 from specserver.model.idtext import IdForm, IdPattern, parse_id_tuple
@@ -338,7 +338,7 @@ def test_names_in_virtual_storage_are_read_by_whoever_can():
 
 def test_import_loads_no_table_library():
     code = (
-        "import sys, specserver.client.identifiers as i; i.read_identifiers([1]);"
+        "import sys, specserver.client.inputs.identifiers as i; i.read_identifiers([1]);"
         "print(*{'pandas', 'astropy'} & {name.partition('.')[0] for name in sys.modules})"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -11,7 +11,7 @@ from astropy.io import fits
 from conftest import CONTEXTS
 from serving import serve
 from specserver.client.api import SpecClient
-from specserver.client.convert import to_Spectrum1D
+from specserver.client.results.convert import to_Spectrum1D
 from specserver.ingest import run_ingest
 from specserver.simulate import simulate_desi, simulate_sdss
 

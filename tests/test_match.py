@@ -30,7 +30,7 @@ from specserver.auth import TokenBook
 from specserver.catalog.crossmatch import _NARROW, _WIDTH_DEG, Matches, SkyColumns, find_nearby
 from specserver.catalog.deadline import Deadline
 from specserver.client.api import SpecClient
-from specserver.client.skytable import read_positions
+from specserver.client.inputs.positions import read_positions
 from specserver.errors import (
     BadParameter,
     NotAuthenticated,

@@ -22,12 +22,11 @@ from specutils.utils.wcs_utils import air_to_vac
 from commands import command
 from serving import Served, serve
 from specserver.client.api import SpecClient
-from specserver.client.convert import to_pandas, to_Spectrum1D, to_Table
-from specserver.client.media import in_medium
 from specserver.client.progress import Watch
-from specserver.client.request import read_wanted
-from specserver.client.resample import resample_spectra
-from specserver.client.transfer import Call
+from specserver.client.request import RequestOptions, read_wanted
+from specserver.client.results.convert import to_pandas, to_Spectrum1D, to_Table
+from specserver.client.results.media import in_medium
+from specserver.client.results.resample import resample_spectra
 from specserver.errors import BadParameter
 from specserver.model.lines import air_to_vacuum, vacuum_to_air
 from specserver.ops.media import change_of, common_medium, limits_in
@@ -138,7 +137,7 @@ def test_arrays_carry_the_medium_that_they_are_in(spec: SpecClient) -> None:
     each = ["air", "vacuum", "unknown", "vacuum"]
     assert [one.about.medium for one in spec.getSpec(pairs)] == each
     loose = read_wanted("numpy", None, None, align=False)
-    found = spec.fetch_named(spec.read_named(pairs), loose, Call())
+    found = spec.fetch_named(spec.read_named(pairs), loose, RequestOptions())
     assert [one.about.medium for _, _, one in found] == each
     assert [one.about.context for _, _, one in found] == [name for name, _ in pairs]
     joint = [("several", 2), ("mixed", 1)]
@@ -146,7 +145,7 @@ def test_arrays_carry_the_medium_that_they_are_in(spec: SpecClient) -> None:
     assert (whole.about.medium, whole.about.context) == ("air", "several, mixed")
     assert to_Spectrum1D(whole).meta["medium"] == "air"
     resampled = read_wanted("numpy", None, None, align="resample")
-    found = spec.fetch_named(spec.read_named(joint), resampled, Call())
+    found = spec.fetch_named(spec.read_named(joint), resampled, RequestOptions())
     assert {one.about.medium for _, _, one in found} == {"vacuum"}
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from serving import Served, serve
 from specserver.client.api import SpecClient
-from specserver.client.resample import resample
+from specserver.client.results.resample import resample
 from specserver.ingest import run_ingest
 from specserver.model.grid import LogLinear
 from specserver.ops.indices import INDICES, line_index

@@ -13,7 +13,7 @@ from specutils import SpectrumCollection
 
 from serving import Served, serve
 from specserver.client.api import SpecClient
-from specserver.client.resample import resample
+from specserver.client.results.resample import resample
 from specserver.errors import BadParameter, MixedLattices
 from specserver.ingest import run_ingest
 from specserver.model.grid import LogLinear

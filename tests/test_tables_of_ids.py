@@ -15,11 +15,11 @@ from astropy.table import MaskedColumn, QTable, Table
 
 from serving import Served
 from specserver.auth import TokenBook
-from specserver.client.answers import cells
 from specserver.client.api import SpecClient
-from specserver.client.columns import Columns
-from specserver.client.identifiers import read_identifiers
-from specserver.client.tablefile import TABLES, read_table, table_bytes
+from specserver.client.inputs.identifiers import read_identifiers
+from specserver.client.results.columns import Columns
+from specserver.client.results.query_results import cells
+from specserver.client.results.table_file import TABLES, read_table, table_bytes
 from specserver.errors import BadIdentifier, BadParameter, NoIdentifier, UnknownField
 from specserver.model.idgaps import Gaps
 from test_cli import run

@@ -18,7 +18,7 @@ from serving import Served
 from specserver.client.api import SpecClient
 from specserver.client.plots.page import ViewerPage
 from specserver.client.plots.spectra import fetch_spectra, read_spectra, wanted
-from specserver.client.transfer import Call
+from specserver.client.request import RequestOptions
 from specserver.errors import BadParameter, NotFound, UnknownField
 from specserver.model.lines import EMISSION_LINES
 from specserver.render.style import unit_label
@@ -451,7 +451,7 @@ def test_a_survey_with_other_columns_is_shown_with_its_redshift(client, chosen):
         asked.append(list(columns))
         if columns != ["@redshift"]:
             raise UnknownField(columns[0], ["z"])
-        return client._fetch(chosen[:2], wanted(vectors), Call(), *columns)
+        return client._fetch(chosen[:2], wanted(vectors), RequestOptions(), *columns)
 
     first, second = fetch_spectra(fetch)
     assert len(asked) == 3

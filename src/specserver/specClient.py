@@ -6,7 +6,7 @@
 """
 
 from .client.api import SpecClient
-from .client.convert import to_pandas, to_Spectrum1D, to_Table
+from .client.results.convert import to_pandas, to_Spectrum1D, to_Table
 from .client.wavelengths import airtovac, vactoair
 from .model.ids import pack_specobjid, unpack_specobjid
 

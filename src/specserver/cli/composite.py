@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from ..client.spaces import in_space
+from ..client.storage import in_space
 from ..errors import BadParameter
 from .console import OUT, Context, Token, Url
 from .show import client_of

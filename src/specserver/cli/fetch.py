@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.table import Table
 
-from ..client.spaces import in_space
+from ..client.storage import in_space
 from ..errors import BadParameter
 from .console import ERROR, OUT, Context, Token, Url
 from .show import client_of
@@ -99,7 +99,7 @@ def _print_found(found: Any) -> None:
     if hasattr(found, "colnames"):
         print_csv(found)
         return
-    from ..client.answers import cells
+    from ..client.results.query_results import cells
 
     values = cells(found) if hasattr(found, "tolist") else found
     for value in values:
@@ -108,8 +108,8 @@ def _print_found(found: Any) -> None:
 
 def print_csv(table: Any) -> None:
     """Print a Table as CSV, every number with the digits of its own type."""
-    from ..client.answers import write_csv
-    from ..client.tablefile import columns_of
+    from ..client.results.query_results import write_csv
+    from ..client.results.table_file import columns_of
 
     write_csv(columns_of(table), sys.stdout)
 
@@ -222,11 +222,10 @@ def get(
             verbose=True,
         )
         return
-    from ..client.request import read_wanted
-    from ..client.transfer import Call
+    from ..client.request import RequestOptions, read_wanted
 
     wanted = read_wanted("numpy", values, cutout, aligned, medium, assume_medium)
-    call = Call(context, missing=missing, token=token)
+    call = RequestOptions(context, missing=missing, token=token)
     _print_spectra(client.fetch_named(named, wanted, call))
 
 

@@ -9,18 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
 from ..errors import BadParameter
-from .across import finished, within
-from .answers import TUPLE, split_names, tuple_columns
 from .composite import Composites
+from .inputs.sky_region import name_arguments, read_place
 from .match import Matching
+from .multi_context import finished, within
 from .pictures import Pictures
-from .position import name_arguments, read_place
-from .request import Cutout, Values, read_wanted
-from .together import Asking, joint_columns, joint_result, one_result, read_contexts
-from .transfer import Call
+from .queries import Asking, joint_columns, joint_result, one_result, read_contexts
+from .request import Cutout, RequestOptions, Values, read_wanted, split_names
+from .results.query_results import TUPLE, tuple_columns
 
 if TYPE_CHECKING:
-    from .columns import Columns
+    from .results.columns import Columns
 
 _TEXTS: Final = ("", ".txt", ".csv")
 """Endings of files that have one identifier a line, or CSV."""
@@ -114,7 +113,7 @@ class SpecClient(Composites, Matching, Asking, Pictures):
         if primary is None and not catalog:
             body["count_others"] = True
         path = _query_out(named.get("out"))
-        call = Call(None, None, "error", timeout, token, debug, verbose)
+        call = RequestOptions(None, None, "error", timeout, token, debug, verbose)
         result: Callable[[TextIO | None], Any]
         columns: Callable[[], Columns]
         if contexts is None:
@@ -174,8 +173,8 @@ class SpecClient(Composites, Matching, Asking, Pictures):
         align
             Lay all spectra on their common wavelength lattice: one 2-D array or Spectrum.
             ``resample`` does so also for spectra that lie off it, conserving flux; the result has
-            flux, ivar and masks (rules: `specserver.client.resample`). False keeps each on its own
-            wavelengths, as None does without ``cutout``.
+            flux, ivar and masks (rules: `specserver.client.results.resample`). False keeps each
+            on its own wavelengths, as None does without ``cutout``.
         cutout
             Vacuum Å, ``'6500-7200'`` or a pair; implies ``align``, unless that is False. With
             ``medium='air'`` Å in air. Resampled spectra have the pixels of the whole, bit for bit.
@@ -211,12 +210,12 @@ class SpecClient(Composites, Matching, Asking, Pictures):
             raise BadParameter("missing", missing, "error or skip")
         if fits not in {"original", "rebuilt"}:
             raise BadParameter("fits", fits, "original or rebuilt")
-        call = Call(context, profile, missing, timeout, token, debug, verbose)
+        call = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
         named = self._named(id_list, id_col, call)
         several, ids, single = len(named.several) > 1, named.ids, named.single
         call = within(named, call)
         if out is not None and str(out):
-            from .save import open_target
+            from .results.save import open_target
 
             target = open_target(out, partial(self._space, token=token), single=single)
             if several:
@@ -294,7 +293,7 @@ class SpecClient(Composites, Matching, Asking, Pictures):
         from .plots.page import make_page, require_count, with_redshifts
         from .plots.spectra import in_vacuum
 
-        call = Call(context, profile, missing, timeout, token, debug, verbose)
+        call = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
         spectra = self._look(data, id_col, call, require_count)
         spectra = in_vacuum(spectra, assume_medium, together=overplot)
         if z is not None:
@@ -317,6 +316,6 @@ def _query_out(out: str | os.PathLike[str] | None) -> Path | str | None:
     """Return the file to write, a name in virtual storage as text, or None for none."""
     if out is None or out == "":
         return None
-    from .tablefile import TABLES, checked_out
+    from .results.table_file import TABLES, checked_out
 
     return checked_out(out, (".txt", *TABLES), plain=True)

@@ -10,10 +10,10 @@ import numpy as np
 
 from ..errors import BadParameter, StoreError
 from ..ops.media import read_medium
-from .across import Across
+from .multi_context import Across
 from .progress import Watch
-from .request import Cutout, read_wanted
-from .transfer import Call, caller_depth, say, warn_left_out
+from .request import Cutout, RequestOptions, read_wanted
+from .transfer import caller_depth, say, warn_left_out
 from .wire import read_batches
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Composites(Across):
         """
         if missing not in {"error", "skip"}:
             raise BadParameter("missing", missing, "error or skip")
-        call = Call(context, profile, missing, timeout, token, debug, verbose)
+        call = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
         ids, _, call = self._of_one(id_list, id_col, call, "stack")
         body = self._asked(ids, call) | {
             "frame": frame,
@@ -180,8 +180,8 @@ def _read(source: Any, watch: Watch) -> "CompositeSpectrum":
         raise StoreError(_WHERE, f"cut off or damaged ({error!r})") from error
     if last is None or "nused" not in said:
         raise StoreError(_WHERE, "cut off before the composite came; ask again")
-    from .columns import view
     from .composite_spectrum import CompositeSpectrum
+    from .results.columns import view
 
     columns = {
         name: np.array(view(column))

@@ -107,7 +107,7 @@ class CompositeSpectrum:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a file, of the kind that its name ends in: a table, an array or a picture."""
-        from .save import replace_file
+        from .results.save import replace_file
 
         target = Path(path).expanduser()
         ending = target.suffix.lower()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import BadParameter, SpecServerError, UnknownContext, UnknownProfile
 from ..model.ids import USUAL_FORM, IdForm
-from .spaces import Spaces
+from .storage import Spaces
 
 if TYPE_CHECKING:
     from .session import Session

@@ -11,14 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import BadParameter
-from .answers import split_names
 from .connection import Connection
-from .request import Values
-from .skytable import read_positions
-from .together import read_contexts
+from .inputs.positions import read_positions
+from .queries import read_contexts
+from .request import Values, split_names
 
 if TYPE_CHECKING:
-    from .columns import Columns
+    from .results.columns import Columns
 
 _MEDIA_TYPE: Final = "application/vnd.apache.arrow.stream"
 _ARCSEC_DEG: Final = 1.0 / 3600.0
@@ -85,7 +84,7 @@ class Matching(Connection):
         if read_contexts(context) is not None:
             allowed = "one context; match each by itself, the positions stay the same"
             raise BadParameter("context", context, allowed)
-        from .tablefile import TABLES, checked_out
+        from .results.table_file import TABLES, checked_out
 
         target = None if out is None or not str(out) else checked_out(out, TABLES)
         asked = self._where(context, profile) | {
@@ -121,14 +120,14 @@ class Matching(Connection):
         -------
         ``'OK'``
         """
-        from .tablefile import TABLES, checked_out, columns_of
+        from .results.table_file import TABLES, checked_out, columns_of
 
         return self._keep_table(columns_of(table), checked_out(out, TABLES), token)
 
     def _keep_table(self, columns: "Columns", out: str | Path, token: str | None) -> Any:
         """Write rows to a file, which appears when it is whole, or to virtual storage."""
-        from .save import replace_file
-        from .tablefile import table_bytes
+        from .results.save import replace_file
+        from .results.table_file import table_bytes
 
         data = table_bytes(columns, Path(out).suffix.lower())
         if isinstance(out, str):
@@ -147,7 +146,7 @@ class Matching(Connection):
         verbose: bool,
     ) -> "Columns":
         """Send positions, 1D[n] ra and dec in deg, and return the columns of the answer."""
-        from .columns import read_columns
+        from .results.columns import read_columns
         from .session import query_timeout_s
         from .transfer import say
 

@@ -11,11 +11,11 @@ from typing import Any, Final, Literal
 from ..errors import BadParameter, StoreError
 from ..model.idtext import format_id
 from ..model.spacename import PREFIX, split_file_name
-from .across import Across
+from .multi_context import Across
 from .plots.image import PngImage
-from .request import Values
-from .spaces import in_space
-from .transfer import Call, Ids, caller_depth, say
+from .request import RequestOptions, Values
+from .storage import in_space
+from .transfer import Ids, caller_depth, say
 
 Scale = float | tuple[float, float]
 Missing = Literal["error", "skip"]
@@ -65,7 +65,7 @@ class Pictures(Across):
             Bytes of a PNG that show themselves in a notebook; ``'OK'`` when a file was written.
         """
         given = _either("spec", spec, "id", id)
-        call = Call(context, profile, missing, timeout, token, debug, verbose)
+        call = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
         ids, _, call = self._of_one(given, id_col, call, "preview")
         return self._picture("preview", ids, {"dark": dark}, call, fmt=fmt, out=out)
 
@@ -109,7 +109,7 @@ class Pictures(Across):
         PngImage, bytes or ``'OK'``
             As `preview` returns, with the same other parameters.
         """
-        call = Call(context, profile, missing, timeout, token, debug, verbose)
+        call = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
         ids, _, call = self._of_one(id_list, id_col, call, "plotGrid")
         fields = {"nx": int(nx), "ny": int(ny), "page": int(page), "align": align, "dark": dark}
         return self._picture("plotGrid", ids, fields, call, fmt=fmt, out=out)
@@ -173,7 +173,7 @@ class Pictures(Across):
         form = str(fmt).strip().lower()
         if form not in {*_PICTURE_FORMATS, "numpy"}:
             raise BadParameter("fmt", fmt, "png, raw (plain bytes of a PNG) or numpy")
-        call = Call(context, profile, missing, timeout, token, debug, verbose)
+        call = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
         ids, _, call = self._of_one(id_list, id_col, call, "stackedImage")
         xscale, yscale = _two(scale)
         fields = {
@@ -292,7 +292,7 @@ class Pictures(Across):
             {"flux": spec_args, "model": model_args, "ivar": ivar_args, "sky": sky_args},
             scale, offset,
         )  # fmt: skip
-        call = Call(context, profile, missing, timeout, token, debug, verbose)
+        call = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
         write = self._writer(out, call)
 
         def look(given: Any, require: Callable[[int], None]) -> Any:
@@ -310,7 +310,7 @@ class Pictures(Across):
         path: str,
         ids: Ids,
         fields: Mapping[str, Any],
-        call: Call,
+        call: RequestOptions,
         *,
         fmt: str,
         out: Out,
@@ -331,14 +331,14 @@ class Pictures(Across):
             return "OK"
         return content if form == "raw" else PngImage(content)
 
-    def _request(self, ids: Ids, fields: Mapping[str, Any], call: Call) -> dict[str, Any]:
+    def _request(self, ids: Ids, fields: Mapping[str, Any], call: RequestOptions) -> dict[str, Any]:
         """Return the request for a picture."""
         where = self._where(call.context, call.profile)
         # An empty text would be no field at all; this is a list without identifiers.
         text = "\n".join(format_id(one) for one in ids) or "[]"
         return {**where, "id_list": text, "missing": call.missing, **fields}
 
-    def _writer(self, out: Out, call: Call) -> Callable[[bytes], object] | None:
+    def _writer(self, out: Out, call: RequestOptions) -> Callable[[bytes], object] | None:
         """Return what writes the file ``out``, here or in virtual storage; None when it is none.
 
         Raises
@@ -352,7 +352,7 @@ class Pictures(Across):
             *folders, name = split_file_name(os.fspath(out).strip())
             space = self._space(PREFIX + "/".join(folders), call.token)
             return partial(space.put, name)
-        from .save import OneFile
+        from .results.save import OneFile
 
         return partial(OneFile(Path(out).expanduser()).put, "")
 
@@ -377,7 +377,7 @@ def _warn_left_out(headers: Mapping[str, str]) -> None:
             warnings.warn(text, UserWarning, stacklevel=caller_depth())
 
 
-def _sum_up(path: str, nbytes: int, began: float, call: Call) -> None:
+def _sum_up(path: str, nbytes: int, began: float, call: RequestOptions) -> None:
     """Tell what came, when the caller asked to be told."""
     if call.verbose:
         say(f"{path}: {nbytes / 1e3:,.0f} kB in {perf_counter() - began:.2f} s")

@@ -1,16 +1,15 @@
-"""What a caller may say of the spectra wanted → what the service is asked."""
+"""Options of a call: how a request is made, and the form in which spectra are returned."""
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import isfinite
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from ..errors import BadParameter
 from ..model.lines import air_to_vacuum
 from ..model.medium import AIR
 from ..ops.media import read_medium
-from .answers import split_names
 
 Values = str | Iterable[str] | None
 Cutout = str | tuple[float, float] | list[float] | None
@@ -41,8 +40,21 @@ _RANGE: Final = re.compile(rf"{_NUMBER}-{_NUMBER}(?:a|å|aa|angstrom)?\s*", re.I
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """The form in which spectra are wanted."""
+class RequestOptions:
+    """Options that every method which contacts the service has."""
+
+    context: str | None = None
+    profile: str | None = None
+    missing: Literal["error", "skip"] = "error"
+    timeout_s: float | None = None
+    token: str | None = None
+    debug: bool = False
+    verbose: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ResultOptions:
+    """The form in which spectra are returned."""
 
     fmt: str
     """``numpy``, ``pandas``, ``table``, ``spectrum``, ``collection``, ``list`` or ``fits``."""
@@ -82,7 +94,7 @@ def read_wanted(
     align: bool | str | None,
     medium: str | None = None,
     assume_medium: str | None = None,
-) -> Wanted:
+) -> ResultOptions:
     """Check the parameters that say in which form spectra are wanted.
 
     A cutout implies ``align``, as the description of the service has it, unless ``align`` is False.
@@ -106,7 +118,7 @@ def read_wanted(
         allowed = "a FITS file comes whole: no align, no cutout, no values"
         raise BadParameter("fmt", fmt, allowed)
     vectors = None if wanted is None else [one for one in wanted if one not in _AXES]
-    result = Wanted(
+    result = ResultOptions(
         fmt=kind,
         values=wanted,
         vectors=vectors,
@@ -121,6 +133,14 @@ def read_wanted(
         raise BadParameter("medium", medium, allowed)
     # A Spectrum has its axis whether or not it was named among the values.
     return replace(result, values=None) if result.is_spectrum else result
+
+
+def split_names(names: str | Iterable[str] | None) -> list[str]:
+    """Return names given as ``'a,b'`` or as a list, each once and in order."""
+    if names is None:
+        return []
+    listed = names.split(",") if isinstance(names, str) else [str(name) for name in names]
+    return list(dict.fromkeys(name.strip() for name in listed if name.strip()))
 
 
 def _cutout(cutout: Cutout) -> tuple[float, float] | None:

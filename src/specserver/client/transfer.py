@@ -5,19 +5,19 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ..model.idtext import IdPattern, format_ids
 from .connection import Connection
 from .progress import Watch
-from .request import Wanted
+from .request import RequestOptions, ResultOptions
 
 if TYPE_CHECKING:
-    from .decode import Spectra
-    from .files import ReceivedFile
-    from .save import Target
+    from .results.decode import Spectra
+    from .results.files import ReceivedFile
+    from .results.save import Target
     from .wire import StreamHead
 
 Ids = Sequence[int | IdPattern]
@@ -26,26 +26,13 @@ _NAME: Final = "@name"
 _SHOWN_CHARS: Final = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """What every call may say, besides what it wants."""
-
-    context: str | None = None
-    profile: str | None = None
-    missing: Literal["error", "skip"] = "error"
-    timeout_s: float | None = None
-    token: str | None = None
-    debug: bool = False
-    verbose: bool = False
-
-
 class Transfer(Connection):
     """A connection that fetches spectra."""
 
     def fetch(
         self,
         ids: Ids,
-        wanted: Wanted,
+        wanted: ResultOptions,
         *,
         context: str | None = None,
         profile: str | None = None,
@@ -59,12 +46,14 @@ class Transfer(Connection):
 
         What `getSpec` is made of, for programs; parameters as there.
         """
-        call = Call(context, profile, missing, timeout, token, debug, verbose)
+        call = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
         return self._fetch(ids, wanted, call)
 
-    def _fetch(self, ids: Ids, wanted: Wanted, call: Call, *columns: str) -> "Spectra":
+    def _fetch(
+        self, ids: Ids, wanted: ResultOptions, call: RequestOptions, *columns: str
+    ) -> "Spectra":
         """Fetch spectra into memory, with more columns."""
-        from .decode import decode_spectra
+        from .results.decode import decode_spectra
 
         body = self._body(ids, wanted, call, columns)
         began = perf_counter()
@@ -75,12 +64,12 @@ class Transfer(Connection):
         ):
             spectra = decode_spectra(answer, values=values, align=align, tell=watch)
         if wanted.resample:
-            from .resample import resample_spectra
+            from .results.resample import resample_spectra
 
             with Watch("resampled", at_once=call.verbose) as watch:
                 spectra = resample_spectra([spectra], wanted, watch)
         else:
-            from .media import in_medium
+            from .results.media import in_medium
 
             spectra = in_medium(spectra, wanted)
         warn_left_out(spectra.head.missing, spectra.head.damaged, len(ids))
@@ -88,17 +77,19 @@ class Transfer(Connection):
         _sum_up(call, len(spectra.ids), nbytes, began)
         return spectra
 
-    def _head(self, call: Call) -> "StreamHead":
+    def _head(self, call: RequestOptions) -> "StreamHead":
         """Ask what the spectra of a context are like, without fetching one."""
-        from .joined import read_head
+        from .results.joined import read_head
 
-        wanted = Wanted(fmt="numpy", values=None, vectors=None, cutout_aa=None, align=False)
+        wanted = ResultOptions(fmt="numpy", values=None, vectors=None, cutout_aa=None, align=False)
         # No survey counts from 0.
         body = self._body([0], wanted, replace(call, missing="skip"), ())
         with self._posted("bulk/spectra", body, call) as answer:
             return read_head(answer)
 
-    def _write(self, ids: Ids, wanted: Wanted, target: "Target", call: Call, fits: str) -> str:
+    def _write(
+        self, ids: Ids, wanted: ResultOptions, target: "Target", call: RequestOptions, fits: str
+    ) -> str:
         """Write each spectrum as a file, FITS files of the kind ``fits``; return ``'OK'``."""
         if ids and wanted.fmt == "fits":
             self._save_files(ids, target, call, fits)
@@ -110,11 +101,11 @@ class Transfer(Connection):
         """Return a folder of the user's virtual storage, ``vos://dir/``."""
         return self.vos.folder(name, token=token)
 
-    def _save(self, ids: Ids, wanted: Wanted, target: "Target", call: Call) -> int:
+    def _save(self, ids: Ids, wanted: ResultOptions, target: "Target", call: RequestOptions) -> int:
         """Write each spectrum as a file while the rest travels; return how many there were."""
-        from .decode import decode_batches
-        from .media import in_medium
-        from .save import put_spectra
+        from .results.decode import decode_batches
+        from .results.media import in_medium
+        from .results.save import put_spectra
 
         if wanted.resample:
             # The common lattice is known when the last spectrum has come.
@@ -137,9 +128,9 @@ class Transfer(Connection):
         _sum_up(call, done, nbytes, began)
         return done
 
-    def _save_files(self, ids: Ids, target: "Target", call: Call, fits: str) -> int:
+    def _save_files(self, ids: Ids, target: "Target", call: RequestOptions, fits: str) -> int:
         """Write the FITS file of each spectrum while the rest travels; return how many."""
-        from .save import safe_name
+        from .results.save import safe_name
 
         done = 0
         for file in self._files(ids, call, fits):
@@ -148,13 +139,13 @@ class Transfer(Connection):
         return done
 
     def _files(
-        self, ids: Ids, call: Call, fits: str, missing: list[str] | None = None
+        self, ids: Ids, call: RequestOptions, fits: str, missing: list[str] | None = None
     ) -> Iterator["ReceivedFile"]:
         """Yield the FITS file of each spectrum, in the order of the identifiers.
 
         ``missing`` is filled with the identifiers that are left out.
         """
-        from .files import FilesHead, read_files
+        from .results.files import FilesHead, read_files
 
         def begun(head: FilesHead) -> None:
             warn_left_out(head.missing, head.damaged, len(ids))
@@ -173,16 +164,18 @@ class Transfer(Connection):
                 yield file
         _sum_up(call, done, nbytes, began)
 
-    def _asked(self, ids: Ids, call: Call) -> dict[str, Any]:
+    def _asked(self, ids: Ids, call: RequestOptions) -> dict[str, Any]:
         """Return what a request says of the spectra wanted."""
         where: Mapping[str, Any] = self._where(call.context, call.profile)
         text = format_ids(ids)
         return {**where, "ids": text, "missing": call.missing}
 
-    def _body(self, ids: Ids, wanted: Wanted, call: Call, columns: Sequence[str]) -> dict[str, Any]:
+    def _body(
+        self, ids: Ids, wanted: ResultOptions, call: RequestOptions, columns: Sequence[str]
+    ) -> dict[str, Any]:
         """Return the request for spectra."""
         if wanted.resample and not (wanted.vectors is None and wanted.cutout_aa is None):
-            from .resample import needed
+            from .results.resample import needed
 
             wanted = needed(wanted, [self._head(call)])
         more: dict[str, Any] = {} if wanted.cut_own else {"cut_own": False}
@@ -197,7 +190,7 @@ class Transfer(Connection):
         }
 
     @contextmanager
-    def _posted(self, path: str, body: Mapping[str, Any], call: Call) -> Iterator[Any]:
+    def _posted(self, path: str, body: Mapping[str, Any], call: RequestOptions) -> Iterator[Any]:
         """Post a request and lend the body of the answer."""
         url = self._url(path)
         if call.debug:
@@ -216,12 +209,12 @@ def shortened(body: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _values(wanted: Wanted) -> list[str] | None:
+def _values(wanted: ResultOptions) -> list[str] | None:
     """Return the fields to decode: with resampling more of them than the result has."""
     return None if wanted.resample else wanted.values
 
 
-def _sum_up(call: Call, nspec: int, nbytes: int, began: float) -> None:
+def _sum_up(call: RequestOptions, nspec: int, nbytes: int, began: float) -> None:
     """Tell what came, when the caller asked to be told."""
     if call.verbose:
         say(f"{nspec:,} spectra, {nbytes / 1e6:.1f} MB in {perf_counter() - began:.2f} s")

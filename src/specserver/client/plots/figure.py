@@ -18,8 +18,7 @@ from ...render.figure.overplot import draw_spectra
 from ...render.figure.spectrum import DPI, PARTS, FigureLook, Limits, draw_spectrum, panels_of
 from ...render.series import series_labels
 from ...render.style import Plotted, unit_label, weights_of, with_gaps
-from ..answers import split_names
-from ..request import Values
+from ..request import Values, split_names
 from .overlay import is_median, shared_parts, spread_out
 from .page import with_redshifts
 

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from ...errors import BadParameter
-from ..qualified import ONE_OR_MORE
-from ..save import VOS, OneFile
+from ..inputs.context_ids import ONE_OR_MORE
+from ..results.save import VOS, OneFile
 
 if TYPE_CHECKING:
     from ...render.style import Viewed
     from ...render.viewer.document import Look
-    from ..save import Target
+    from ..results.save import Target
 
 MANY_SPECTRA: Final = 200
 """Beyond this a page has 20 MB and more, and takes seconds to open."""

@@ -12,13 +12,13 @@ from ...errors import BadParameter, UnknownField
 from ...model.ids import USUAL_FORM, usual_tuples
 from ...model.medium import UNKNOWN, VACUUM
 from ...ops.media import assumed, change_of, common_medium, is_medium, read_medium
-from ..carried import SpectrumArray
-from ..convert import FLUX_UNIT, REDSHIFT, axis_wave
-from ..request import Wanted
+from ..request import ResultOptions
+from ..results.carried import SpectrumArray
+from ..results.convert import FLUX_UNIT, REDSHIFT, axis_wave
 
 if TYPE_CHECKING:
     from ...render.style import Viewed
-    from ..decode import Spectra
+    from ..results.decode import Spectra
 
 _VECTORS: Final = ("flux", "ivar", "model", "sky")
 # What is said of a spectrum, by catalogue column: tried in this order, as surveys differ.
@@ -101,10 +101,10 @@ def fetch_spectra(fetch: Fetch) -> list["Viewed"]:
     raise AssertionError
 
 
-def wanted(vectors: Sequence[str] | None) -> Wanted:
+def wanted(vectors: Sequence[str] | None) -> ResultOptions:
     """Return how spectra are wanted: unaligned, with the axis where it cannot be computed."""
     names = None if vectors is None else list(vectors)
-    return Wanted(fmt="numpy", values=None, vectors=names, cutout_aa=None, align=False)
+    return ResultOptions(fmt="numpy", values=None, vectors=names, cutout_aa=None, align=False)
 
 
 def _named(one: "Viewed", at: int, *, numbered: bool) -> "Viewed":

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import ipc
 
-from ..errors import StoreError
+from ...errors import StoreError
 
 if TYPE_CHECKING:
     from astropy.table import Table

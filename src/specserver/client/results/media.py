@@ -6,18 +6,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import BadParameter
-from ..model.grid import LogLinear
-from ..model.survey import Vector
-from ..ops.media import assumed, change_of, common_medium
+from ...errors import BadParameter
+from ...model.grid import LogLinear
+from ...model.survey import Vector
+from ...ops.media import assumed, change_of, common_medium
+from ..request import ResultOptions
 from .convert import axis_wave
 from .decode import Spectra
-from .request import Wanted
 
 Array = npt.NDArray[Any]
 
 
-def in_medium(spectra: Spectra, wanted: Wanted) -> Spectra:
+def in_medium(spectra: Spectra, wanted: ResultOptions) -> Spectra:
     """Return spectra with their wavelengths in the medium wanted, flux and ivar left as they are.
 
     Where none is wanted they stay as they are published; what is not known is what the caller

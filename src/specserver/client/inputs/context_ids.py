@@ -25,10 +25,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..errors import BadIdentifier, UnknownField
-from ..model.idgaps import Gaps, is_missing, needed_parts
-from ..model.idrows import RowForm, row_form
-from ..model.idtext import IdForm, IdPattern, parse_id_text
+from ...errors import BadIdentifier, UnknownField
+from ...model.idgaps import Gaps, is_missing, needed_parts
+from ...model.idrows import RowForm, row_form
+from ...model.idtext import IdForm, IdPattern, parse_id_text
+from .id_files import ReadVos, file_content
 from .identifiers import (
     are_numbers,
     is_list_text,
@@ -36,7 +37,6 @@ from .identifiers import (
     row_of,
     table_of,
 )
-from .idfiles import ReadVos, file_content
 
 ONE_OR_MORE: Final = "one spectrum or more: identifiers in any form, or a file or table of them"
 """What to give, in errors about empty lists."""

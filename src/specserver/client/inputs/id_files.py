@@ -6,7 +6,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Final
 
-from ..errors import BadIdentifier
+from ...errors import BadIdentifier
 
 _VOS: Final = "vos://"
 MAX_FILE_NAME: Final = 1024  # longer text cannot be opened on common systems, so it is none
@@ -41,7 +41,7 @@ def _content(raw: str | bytes, name: str) -> Any:
     """Return the text that bytes are, or the table that they hold."""
     if isinstance(raw, str):
         return raw
-    from .tablefile import is_table, read_table
+    from ..results.table_file import is_table, read_table
 
     if is_table(raw):
         return read_table(raw, name)

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from ..errors import UnknownField
-from ..model.idrows import id_columns
-from ..model.ids import IdForm
-from .connection import form_told
+from ...errors import UnknownField
+from ...model.idrows import id_columns
+from ...model.ids import IdForm
+from ..connection import form_told
 
 _SHOWN: Final = 20
 """Number of columns or contexts that a message names."""

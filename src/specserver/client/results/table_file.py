@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import BadIdentifier, BadParameter
-from .answers import write_csv
+from ...errors import BadIdentifier, BadParameter
+from ..storage import in_space
 from .columns import Columns
-from .spaces import in_space
+from .query_results import write_csv
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -69,7 +69,7 @@ def checked_out(
     BadParameter
         Another ending, or no such folder.
     """
-    from ..model.spacename import split_file_name
+    from ...model.spacename import split_file_name
 
     name = os.fspath(out).strip()
     ending = Path(name).suffix.lower()

@@ -30,10 +30,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import BadIdentifier
-from ..model.idgaps import Gaps, is_missing, needed_parts
-from ..model.idrows import row_form
-from ..model.idtext import (
+from ...errors import BadIdentifier
+from ...model.idgaps import Gaps, is_missing, needed_parts
+from ...model.idrows import row_form
+from ...model.idtext import (
     USUAL_FORM,
     IdForm,
     IdPattern,
@@ -42,8 +42,8 @@ from ..model.idtext import (
     parse_id_text,
     parse_id_tuple,
 )
-from .answers import SHARED
-from .idfiles import MAX_FILE_NAME, ReadVos, decoded, file_content, read_file, shown
+from ..results.query_results import SHARED
+from .id_files import MAX_FILE_NAME, ReadVos, decoded, file_content, read_file, shown
 
 _LOST_DIGITS: Final = (
     "floats have lost the last digits (integers with missing values become floats in pandas);"

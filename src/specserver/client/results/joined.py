@@ -9,12 +9,12 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import ipc
 
-from ..errors import BadParameter, MixedLattices, StoreError
-from ..model.grid import PixelRange
-from ..model.survey import Vector
+from ...errors import BadParameter, MixedLattices, StoreError
+from ...model.grid import PixelRange
+from ...model.survey import Vector
+from ..wire import StreamHead, parse_head
 from .columns import Readable
 from .decode import Spectra
-from .wire import StreamHead, parse_head
 
 Array = npt.NDArray[Any]
 

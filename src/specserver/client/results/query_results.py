@@ -1,14 +1,14 @@
 """Rows of a query → what the caller asked for: ids, tuples, one column, a table, a file."""
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import BadParameter
-from ..model.ids import USUAL_FORM, usual_tuples
+from ...errors import BadParameter
+from ...model.ids import USUAL_FORM, usual_tuples
 
 if TYPE_CHECKING:
     from .columns import Columns
@@ -17,14 +17,6 @@ TUPLE: Final = "tuple"
 SHARED: Final = "not_best"
 """Key in the metadata of a column of identifiers: some rows are not the best spectrum of their
 identifier, and the identifier alone means the best one."""
-
-
-def split_names(names: str | Iterable[str] | None) -> list[str]:
-    """Return names given as ``'a,b'`` or as a list, each once and in order."""
-    if names is None:
-        return []
-    listed = names.split(",") if isinstance(names, str) else [str(name) for name in names]
-    return list(dict.fromkeys(name.strip() for name in listed if name.strip()))
 
 
 def to_result(columns: "Columns", fields: Sequence[str]) -> Any:

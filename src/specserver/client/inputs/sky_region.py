@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..errors import BadParameter, BadRegion
+from ...errors import BadParameter, BadRegion
 
 _AFTER_POSITION: Final = ("constraint", "out", "context", "profile")
 

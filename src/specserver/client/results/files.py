@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import ipc
 
-from ..errors import StoreError
+from ...errors import StoreError
+from ..wire import METADATA_KEY, read_batches
 from .columns import Readable
-from .wire import METADATA_KEY, read_batches
 
 _WHERE = "answer of the service"
 

@@ -32,19 +32,19 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import BadParameter
-from ..model.grid import Grid, PixelRange, cutout, span
-from ..model.survey import Vector
-from ..ops.maskbits import any_bits
-from ..ops.media import Change, assumed, change_of, common_medium
-from ..ops.pixels import Edges, pixel_edges
-from ..ops.rebin import rebin
+from ...errors import BadParameter
+from ...model.grid import Grid, PixelRange, cutout, span
+from ...model.survey import Vector
+from ...ops.maskbits import any_bits
+from ...ops.media import Change, assumed, change_of, common_medium
+from ...ops.pixels import Edges, pixel_edges
+from ...ops.rebin import rebin
+from ..progress import Watch
+from ..request import ResultOptions
+from ..wire import StreamHead
 from .convert import axis_wave
 from .decode import Spectra
 from .joined import common_record, joined
-from .progress import Watch
-from .request import Wanted
-from .wire import StreamHead
 
 VECTORS: Final = ("flux", "ivar")
 """What resampling needs, whether or not it is asked for."""
@@ -64,7 +64,7 @@ _FAR_AA: Final = 1e12
 Array = npt.NDArray[Any]
 
 
-def resample_spectra(parts: Sequence[Spectra], wanted: Wanted, watch: Watch) -> Spectra:
+def resample_spectra(parts: Sequence[Spectra], wanted: ResultOptions, watch: Watch) -> Spectra:
     """Lay spectra on the lattice of the first survey, over the span of all of them.
 
     Parameters
@@ -126,7 +126,7 @@ def resample_spectra(parts: Sequence[Spectra], wanted: Wanted, watch: Watch) -> 
     return joined(parts, record, window, data, medium)
 
 
-def needed(wanted: Wanted, heads: Sequence[StreamHead]) -> Wanted:
+def needed(wanted: ResultOptions, heads: Sequence[StreamHead]) -> ResultOptions:
     """Return the request to send, so that its answer can be resampled as wanted.
 
     Vectors that resampling needs are added. A cutout is made wider by some pixels of the lattice;

@@ -24,8 +24,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import BadParameter, UnknownField
-from .position import is_coordinate
+from ...errors import BadParameter, UnknownField
+from .sky_region import is_coordinate
 
 Floats = npt.NDArray[np.float64]
 

@@ -14,10 +14,10 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import ipc
 
-from ..errors import MixedLattices, StoreError
+from ...errors import MixedLattices, StoreError
+from ..wire import StreamHead, parse_head, read_batches
 from .cells import Axis, Cells, Ints, Rows, fill, open_cells, read_rows
 from .columns import Piece, Readable, join_pieces, read_piece
-from .wire import StreamHead, parse_head, read_batches
 
 _WHERE: Final = "answer of the service"
 _COLUMN_PREFIX: Final = "col:"

@@ -12,12 +12,13 @@ import numpy as np
 
 from ..errors import BadParameter, SpecServerError
 from ..model.ids import USUAL_FORM
-from .answers import TUPLE, split_names, to_result, to_tuples, write_csv, write_rows
 from .connection import Connection
-from .transfer import Call, caller_depth, say, shortened
+from .request import RequestOptions, split_names
+from .results.query_results import TUPLE, to_result, to_tuples, write_csv, write_rows
+from .transfer import caller_depth, say, shortened
 
 if TYPE_CHECKING:
-    from .columns import Columns
+    from .results.columns import Columns
 
 CONTEXT: Final = "context"
 ID: Final = "id"
@@ -28,7 +29,9 @@ _TELLING: Final = "@telling"
 class Asking(Connection):
     """A connection that asks for catalogue rows."""
 
-    def _rows(self, body: Mapping[str, Any], names: Sequence[str], call: Call) -> "Columns":
+    def _rows(
+        self, body: Mapping[str, Any], names: Sequence[str], call: RequestOptions
+    ) -> "Columns":
         """Return the rows of one context: the identifier alone, or what was asked for.
 
         A tuple alone is computed from the identifier where it is packed from it; else, and among
@@ -39,7 +42,9 @@ class Asking(Connection):
             self._warn_of_others(str(body["context"]), columns)
         return columns
 
-    def _answered(self, body: Mapping[str, Any], names: Sequence[str], call: Call) -> "Columns":
+    def _answered(
+        self, body: Mapping[str, Any], names: Sequence[str], call: RequestOptions
+    ) -> "Columns":
         """Return the rows of one context, as `_rows` says."""
         context = str(body["context"])
         if list(names) == [TUPLE]:
@@ -117,7 +122,11 @@ class Asking(Connection):
         )
 
     def _rows_of_each(
-        self, contexts: Sequence[str], body: Mapping[str, Any], names: Sequence[str], call: Call
+        self,
+        contexts: Sequence[str],
+        body: Mapping[str, Any],
+        names: Sequence[str],
+        call: RequestOptions,
     ) -> "dict[str, Columns]":
         """Return the rows of several contexts: identifier, then what was asked for."""
         fields = _besides(names)
@@ -134,9 +143,9 @@ class Asking(Connection):
                 answers[context] = self._rows({**body, "context": context}, asked, call)
         return answers
 
-    def _fetch_columns(self, body: Mapping[str, Any], call: Call) -> "Columns":
+    def _fetch_columns(self, body: Mapping[str, Any], call: RequestOptions) -> "Columns":
         """Ask for catalogue columns."""
-        from .columns import read_columns
+        from .results.columns import read_columns
         from .session import query_timeout_s
 
         url, began = self._url("bulk/query"), perf_counter()
@@ -283,8 +292,8 @@ def join_columns(
     BadParameter
         Values of one name are in different units.
     """
-    from .columns import Columns
-    from .joined import join_ids, join_some, join_values
+    from .results.columns import Columns
+    from .results.joined import join_ids, join_some, join_values
 
     parts = list(answers.values())
     ids = [next(iter(one.values)) for one in parts]

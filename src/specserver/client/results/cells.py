@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pyarrow as pa
 from numcodecs import blosc
 
-from ..errors import StoreError
-from ..model.medium import UNKNOWN
+from ...errors import StoreError
+from ...model.medium import UNKNOWN
+from ..wire import StreamHead
 from .columns import view
-from .wire import StreamHead
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 

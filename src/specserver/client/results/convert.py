@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import BadParameter
+from ...errors import BadParameter
 from .arms import one_arm
 from .carried import Meaning, SpectrumArray, meaning_of
 

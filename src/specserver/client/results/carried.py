@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
+    from ..wire import StreamHead
     from .decode import Spectra
-    from .wire import StreamHead
 
 
 @dataclass(frozen=True, slots=True)

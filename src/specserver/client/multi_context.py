@@ -16,20 +16,20 @@ from ..errors import (
 )
 from ..model.idgaps import Gaps
 from ..model.idtext import format_id
-from .elsewhere import explain
-from .identifiers import is_shared, row_of
-from .qualified import ONE_OR_MORE, Ids, Named, Naming
-from .request import Wanted
-from .transfer import Call, Transfer, warn_gaps, warn_shared
+from .inputs.context_ids import ONE_OR_MORE, Ids, Named, Naming
+from .inputs.identifiers import is_shared, row_of
+from .inputs.other_contexts import explain
+from .request import RequestOptions, ResultOptions
+from .transfer import Transfer, warn_gaps, warn_shared
 
 if TYPE_CHECKING:
     from ..render.style import Viewed
-    from .decode import Spectra
-    from .save import Target
+    from .results.decode import Spectra
+    from .results.save import Target
     from .wire import StreamHead
 
 T = TypeVar("T")
-Fetch = Callable[[Ids, Call], tuple[Sequence[T], Sequence[str]]]
+Fetch = Callable[[Ids, RequestOptions], tuple[Sequence[T], Sequence[str]]]
 """Returns what there is of identifiers of one context, and those that were not found."""
 
 
@@ -48,9 +48,11 @@ class Across(Transfer):
 
         `getSpec` takes what is returned.
         """
-        return self._named(given, None, Call(context, missing=missing, token=token))
+        return self._named(given, None, RequestOptions(context, missing=missing, token=token))
 
-    def fetch_named(self, named: Named, wanted: Wanted, call: Call) -> list[tuple[str, int, Any]]:
+    def fetch_named(
+        self, named: Named, wanted: ResultOptions, call: RequestOptions
+    ) -> list[tuple[str, int, Any]]:
         """Fetch spectra of any contexts: context, identifier and record of each.
 
         What `getSpec` is made of, for programs; aligned spectra are rows of one array.
@@ -59,13 +61,13 @@ class Across(Transfer):
             parts = [self._joined(named, wanted, call)]
             return _listed(parts[0])
 
-        def fetch(ids: Ids, call: Call) -> tuple[Sequence[Any], Sequence[str]]:
+        def fetch(ids: Ids, call: RequestOptions) -> tuple[Sequence[Any], Sequence[str]]:
             spectra = self._fetch(ids, wanted, call)
             return _listed(spectra), spectra.head.missing
 
         return self._gathered(named, call, fetch)
 
-    def _named(self, given: Any, id_col: str | None, call: Call) -> Named:
+    def _named(self, given: Any, id_col: str | None, call: RequestOptions) -> Named:
         """Return the identifiers in what a caller gave, and which context each is of."""
         if isinstance(given, Named):
             return given
@@ -106,8 +108,8 @@ class Across(Transfer):
             raise SpecServerError.from_wire(UnknownField.code, text) from error
 
     def _of_one(
-        self, given: Any, id_col: str | None, call: Call, what: str
-    ) -> tuple[Ids, bool, Call]:
+        self, given: Any, id_col: str | None, call: RequestOptions, what: str
+    ) -> tuple[Ids, bool, RequestOptions]:
         """Return identifiers of one context, whether there is a single one, and that context.
 
         Raises
@@ -134,7 +136,7 @@ class Across(Transfer):
             return False
         return True
 
-    def _gathered(self, named: Named, call: Call, fetch: Fetch[T]) -> list[T]:
+    def _gathered(self, named: Named, call: RequestOptions, fetch: Fetch[T]) -> list[T]:
         """Fetch what each context has, and return all of it in the order of the identifiers."""
         if len(named.several) < 2:
             return list(fetch(named.ids, within(named, call))[0])
@@ -159,17 +161,19 @@ class Across(Transfer):
             made += fetch([one for _, one in run], replace(call, context=context))[0]
         return made
 
-    def _joined(self, named: Named, wanted: Wanted, call: Call, *columns: str) -> "Spectra":
+    def _joined(
+        self, named: Named, wanted: ResultOptions, call: RequestOptions, *columns: str
+    ) -> "Spectra":
         """Fetch spectra of several contexts onto one lattice."""
-        from .joined import align_parts, take
         from .progress import Watch
-        from .resample import resample_spectra
+        from .results.joined import align_parts, take
+        from .results.resample import resample_spectra
 
         heads = {one: self._head(replace(call, context=one)) for one in named.several}
         asked = _asked(heads, wanted, named)
         parts: list[Spectra] = []
 
-        def fetch(ids: Ids, call: Call) -> tuple[Sequence[int], Sequence[str]]:
+        def fetch(ids: Ids, call: RequestOptions) -> tuple[Sequence[int], Sequence[str]]:
             known = heads[str(call.context)].names
             own = [one for one in asked.vectors or () if one in known]
             spectra = self._fetch(ids, replace(asked, vectors=own), call, *columns)
@@ -185,43 +189,47 @@ class Across(Transfer):
             whole = align_parts(parts)
         return take(whole, order)
 
-    def _get_across(self, named: Named, wanted: Wanted, call: Call, fits: str) -> Any:
+    def _get_across(
+        self, named: Named, wanted: ResultOptions, call: RequestOptions, fits: str
+    ) -> Any:
         """Return spectra of several contexts in the form wanted."""
         if wanted.fmt == "fits":
             return self._gathered(named, call, partial(self._files_of, fits=fits))
         if wanted.align:
             return finished(self._joined(named, wanted, call), wanted, single=False)
 
-        def fetch(ids: Ids, call: Call) -> tuple[Sequence[Any], Sequence[str]]:
+        def fetch(ids: Ids, call: RequestOptions) -> tuple[Sequence[Any], Sequence[str]]:
             spectra = self._fetch(ids, wanted, call)
             missing = spectra.head.missing
             return finished(spectra, wanted, single=False), missing
 
         return _in_list(self._gathered(named, call, fetch), wanted)
 
-    def _get_none(self, wanted: Wanted, call: Call) -> Any:
+    def _get_none(self, wanted: ResultOptions, call: RequestOptions) -> Any:
         """Return what a list without identifiers gives: the empty object of the form wanted."""
         if not wanted.align:
             return _in_list([], wanted)
         # Which fields there are, the context tells.
         return finished(self._fetch([], wanted, call), wanted, single=False)
 
-    def _files_of(self, ids: Ids, call: Call, *, fits: str) -> tuple[list[bytes], list[str]]:
+    def _files_of(
+        self, ids: Ids, call: RequestOptions, *, fits: str
+    ) -> tuple[list[bytes], list[str]]:
         """Return the FITS files of spectra of one context, and what was not found."""
         missing: list[str] = []
         return [file.data for file in self._files(ids, call, fits, missing)], missing
 
     def _write_across(
-        self, named: Named, wanted: Wanted, target: "Target", call: Call, fits: str
+        self, named: Named, wanted: ResultOptions, target: "Target", call: RequestOptions, fits: str
     ) -> str:
         """Write each spectrum of several contexts as a file; return ``'OK'``."""
-        from .convert import NAME
-        from .save import put_spectra
+        from .results.convert import NAME
+        from .results.save import put_spectra
 
         distinct = _Distinct(target)
         contexts = named.contexts or []
         if wanted.align:
-            from .joined import take
+            from .results.joined import take
 
             whole = self._joined(named, wanted, call, NAME)
             for context in dict.fromkeys(whole.contexts):
@@ -235,7 +243,7 @@ class Across(Transfer):
         return "OK"
 
     def _look(
-        self, given: Any, id_col: str | None, call: Call, require: Callable[[int], None]
+        self, given: Any, id_col: str | None, call: RequestOptions, require: Callable[[int], None]
     ) -> "list[Viewed]":
         """Return the spectra that a caller holds or names, to be shown.
 
@@ -249,7 +257,7 @@ class Across(Transfer):
         named = self._named(given, id_col, call)
         require(len(named.ids))
 
-        def fetch(ids: Ids, call: Call) -> "tuple[list[Viewed], list[str]]":
+        def fetch(ids: Ids, call: RequestOptions) -> "tuple[list[Viewed], list[str]]":
             missing: list[str] = []
 
             def ask(vectors: Sequence[str] | None, columns: Sequence[str]) -> "Spectra":
@@ -262,21 +270,21 @@ class Across(Transfer):
         return self._gathered(named, call, fetch)
 
 
-def finished(spectra: "Spectra", wanted: Wanted, *, single: bool) -> Any:
+def finished(spectra: "Spectra", wanted: ResultOptions, *, single: bool) -> Any:
     """Return spectra in the form wanted."""
     if wanted.fmt == "numpy":
-        from .carried import carried
+        from .results.carried import carried
 
         arrays = carried(spectra)
         return arrays[0] if single else arrays
-    from .convert import convert, convert_one
+    from .results.convert import convert, convert_one
 
     if single and wanted.fmt not in {"list", "collection"}:
         return convert_one(spectra, 0, spectra.data[0], wanted.fmt)
     return convert(spectra, wanted.fmt)
 
 
-def _in_list(made: list[Any], wanted: Wanted) -> Any:
+def _in_list(made: list[Any], wanted: ResultOptions) -> Any:
     """Return objects as the list of them that is wanted."""
     if wanted.fmt != "list":
         return made
@@ -285,7 +293,7 @@ def _in_list(made: list[Any], wanted: Wanted) -> Any:
     return SpectrumList(made)
 
 
-def within(named: Named, call: Call) -> Call:
+def within(named: Named, call: RequestOptions) -> RequestOptions:
     """Return the call with the one context that its identifiers are of, if they are of one."""
     return replace(call, context=named.several[0]) if len(named.several) == 1 else call
 
@@ -300,12 +308,12 @@ def _one_context(context: object) -> str | None:
 
 def _listed(spectra: "Spectra") -> list[tuple[str, int, Any]]:
     """Return context, identifier and record of each spectrum, which carries what it is."""
-    from .carried import carried
+    from .results.carried import carried
 
     return list(zip(spectra.contexts, spectra.ids.tolist(), carried(spectra), strict=True))
 
 
-def _asked(heads: "dict[str, StreamHead]", wanted: Wanted, named: Named) -> Wanted:
+def _asked(heads: "dict[str, StreamHead]", wanted: ResultOptions, named: Named) -> ResultOptions:
     """Return what to ask each context for, so that all can be laid on one lattice.
 
     Raises
@@ -313,8 +321,8 @@ def _asked(heads: "dict[str, StreamHead]", wanted: Wanted, named: Named) -> Want
     MixedLattices, BadParameter, UnknownField
         They cannot.
     """
-    from .joined import common_record
-    from .resample import needed, resampled_record
+    from .results.joined import common_record
+    from .results.resample import needed, resampled_record
 
     told = list(heads.values())
     axis = told[0].grid.axis

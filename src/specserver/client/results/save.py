@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
-from ..errors import BadParameter, StoreError
+from ...errors import BadParameter, StoreError
 from .convert import NAME, convert_one
 
 if TYPE_CHECKING:

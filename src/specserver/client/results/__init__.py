@@ -1,0 +1,1 @@
+"""From the body of an answer to what a caller computes with, or to files."""
