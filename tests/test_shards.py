@@ -32,7 +32,7 @@ def laid(path: Path, rows: list[int]) -> list[bytes]:
     sizes = frames.sizes.tolist()
     at = [sum(sizes[index + 1 :]) for index in range(len(rows))]
     room = bytearray(sum(sizes))
-    frames.lay(memoryview(room), at)
+    frames.copy_to(memoryview(room), at)
     return [bytes(room[begin : begin + size]) for begin, size in zip(at, sizes, strict=True)]
 
 

@@ -30,11 +30,11 @@ from specserver import specClient
 from specserver.auth import TokenBook
 from specserver.cli.main import app
 from specserver.client.api import SpecClient
+from specserver.data.user_storage import StorageLimits, UserStorage
 from specserver.errors import BadParameter, NoSuchFile, NotAuthenticated, QuotaExceeded
 from specserver.model.spacename import split_name
-from specserver.store.space import Space, SpaceLimits
 
-ROOMY = SpaceLimits(10**9, 1000, 10**8)
+ROOMY = StorageLimits(10**9, 1000, 10**8)
 QUOTA = 3_000_000
 MAX_FILE = 2_000_000
 SECRET = b"root of all\n"
@@ -207,7 +207,7 @@ def test_a_file_that_is_still_the_same_is_not_sent_again(stored: Stored, vos: Sp
 
 def test_parallel_uploads_with_many_parents_stay_within_the_entries(tmp_path: Path) -> None:
     """Each upload alone has room; together, with the folders above them, they have not."""
-    space = Space(tmp_path / "ada", SpaceLimits(10**6, 18, 10**6))
+    space = UserStorage(tmp_path / "ada", StorageLimits(10**6, 18, 10**6))
     drafts = [space.draft(f"a{i}/b/c/d/file", 1) for i in range(4)]
     kept = 0
     for draft in drafts:
@@ -256,7 +256,7 @@ def test_parallel_requests_cannot_pass_the_quota_of_entries(
 
 
 def test_the_folders_of_spaces_are_for_their_owner(tmp_path: Path) -> None:
-    space = Space(tmp_path / "spaces" / "ada", ROOMY)
+    space = UserStorage(tmp_path / "spaces" / "ada", ROOMY)
     space.make_folder("a/b")
     for folder in [tmp_path / "spaces", *(tmp_path / "spaces").rglob("*")]:
         if folder.is_dir():
@@ -518,7 +518,7 @@ def test_links_are_never_followed(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "secret").write_bytes(SECRET)
-    space = Space(tmp_path / "space", ROOMY)
+    space = UserStorage(tmp_path / "space", ROOMY)
     keep(space, "kept", b"x")
     files = tmp_path / "space" / "files"
     (files / "link").symlink_to(outside / "secret")
@@ -546,7 +546,7 @@ def test_links_are_never_followed(tmp_path: Path) -> None:
     assert (outside / "secret").read_bytes() == SECRET
 
 
-def keep(space: Space, name: str, content: bytes) -> None:
+def keep(space: UserStorage, name: str, content: bytes) -> None:
     draft = space.draft(name, len(content))
     try:
         draft.write(content)
@@ -555,7 +555,7 @@ def keep(space: Space, name: str, content: bytes) -> None:
         draft.discard()
 
 
-def read(space: Space, name: str) -> bytes:
+def read(space: UserStorage, name: str) -> bytes:
     file, _ = space.open(name)
     with file:
         return file.read()
@@ -576,7 +576,7 @@ def test_any_text_names_a_place_within_or_nothing(
     tmp_path_factory: pytest.TempPathFactory, name: str
 ) -> None:
     top = tmp_path_factory.getbasetemp() / "any-text"
-    space = Space(top / "space", ROOMY)
+    space = UserStorage(top / "space", ROOMY)
     (top / "secret").parent.mkdir(exist_ok=True)
     (top / "secret").write_bytes(SECRET)
     try:
@@ -634,7 +634,7 @@ def test_uploads_at_the_same_time_do_not_overdraw(stored: Stored, vos: SpecClien
 
 
 def test_the_number_of_files_is_bounded(tmp_path: Path) -> None:
-    space = Space(tmp_path, SpaceLimits(10**6, 3, 10**6))
+    space = UserStorage(tmp_path, StorageLimits(10**6, 3, 10**6))
     for name in ("a", "b/c"):
         keep(space, name, b"x")
     with pytest.raises(QuotaExceeded, match="4 files are more than the 3"):
@@ -660,7 +660,7 @@ def test_the_number_of_files_is_bounded(tmp_path: Path) -> None:
 def test_the_count_is_right_whatever_happens(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, str, int]]
 ) -> None:
-    space = Space(tmp_path_factory.mktemp("count"), SpaceLimits(120, 6, 50))
+    space = UserStorage(tmp_path_factory.mktemp("count"), StorageLimits(120, 6, 50))
     usage = space.folder / "usage"
     for what, name, nbytes in steps:
         try:
@@ -689,8 +689,8 @@ def test_the_count_is_right_whatever_happens(
 KILLED = """
 import sys, time
 from pathlib import Path
-from specserver.store.space import Space, SpaceLimits
-space = Space(Path(sys.argv[1]), SpaceLimits(1000, 10, 1000))
+from specserver.data.user_storage import UserStorage, StorageLimits
+space = UserStorage(Path(sys.argv[1]), StorageLimits(1000, 10, 1000))
 draft = space.draft("file", 900)
 draft.write(b"new" * 100)
 print("half", flush=True)
@@ -699,7 +699,7 @@ time.sleep(60)
 
 
 def test_a_killed_writer_leaves_the_old_file_and_no_debts(tmp_path: Path) -> None:
-    space = Space(tmp_path, SpaceLimits(1000, 10, 1000))
+    space = UserStorage(tmp_path, StorageLimits(1000, 10, 1000))
     keep(space, "file", b"old")
     writer = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE)
     assert writer.stdout is not None
@@ -747,7 +747,7 @@ def test_a_length_must_be_stated_and_kept(stored: Stored, vos: SpecClient) -> No
     headers = {"X-DL-AuthToken": stored.tokens["ada"]}
     chunked = urllib3.request("PUT", url, body=iter([b"abc", b"def"]), headers=headers)
     assert chunked.status == 411
-    draft = Space(stored.spaces / "ada", ROOMY).draft("file", 5)
+    draft = UserStorage(stored.spaces / "ada", ROOMY).draft("file", 5)
     try:
         with pytest.raises(BadParameter, match="5 were stated"):
             draft.write(b"123456")

@@ -25,7 +25,7 @@ from .model.survey import Survey, Vector
 from .service.archive import Archive, OpenRelease
 from .service.query import narrow
 from .store.layout import require_folder
-from .store.rows import StoredRows
+from .store.lazy_vector import LazyVector
 from .store.shards import SHARD
 
 _PLACE: Final = ("_segment", "_row")
@@ -267,12 +267,12 @@ def _window(spectra: _Spectra, vectors: tuple[Vector, ...]) -> PixelRange:
 
 def _stored(
     source: OpenRelease, spectra: _Spectra, vector: Vector, window: PixelRange
-) -> StoredRows:
+) -> LazyVector:
     """Return where one vector of some spectra is."""
     numbers, counts = np.unique(spectra.segment, return_counts=True)
     held = sum(source.segment(number).nspec for number in numbers.tolist())
     names = source.catalog.info.segments
-    return StoredRows(
+    return LazyVector(
         folders=tuple(source.folder / names[number] for number in numbers.tolist()),
         starts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         # A number for each of a hundred million spectra would be much to send.
@@ -283,7 +283,7 @@ def _stored(
     )
 
 
-def _lazy(stored: StoredRows, chunks: tuple[int, ...]) -> da.Array:
+def _lazy(stored: LazyVector, chunks: tuple[int, ...]) -> da.Array:
     """Return stored rows as a Dask array, a chunk all pixels of so many spectra each."""
     # A segment is never changed, so its name stands for its values.
     token = tokenize([str(folder) for folder in stored.folders], stored.rows, stored.window, chunks)

@@ -20,8 +20,8 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.requests import ClientDisconnect
 
+from ..data.user_storage import Draft, StorageLimits, StoredFile, UserStorage
 from ..errors import BadParameter
-from ..store.space import Draft, Space, SpaceEntry, SpaceLimits
 from .deps import REFUSALS, ServerSettings, User
 from .described import JSON, answers
 from .described import NPY as BINARY
@@ -50,15 +50,15 @@ router = APIRouter(
 )
 
 
-def get_space(user: User, settings: ServerSettings) -> Space:
+def get_space(user: User, settings: ServerSettings) -> UserStorage:
     """Return the space of the user who asks."""
-    limits = SpaceLimits(
+    limits = StorageLimits(
         settings.vos_quota_bytes, settings.vos_max_entries, settings.vos_max_file_bytes
     )
-    return Space(settings.data / "spaces" / user.user, limits)
+    return UserStorage(settings.data / "spaces" / user.user, limits)
 
 
-UserSpace = Annotated[Space, Depends(get_space)]
+UserSpace = Annotated[UserStorage, Depends(get_space)]
 Name = Annotated[
     str, Path(description="Such as `ids.txt` or `spectra/a.npy`.", examples=["ids.txt"])
 ]
@@ -171,7 +171,7 @@ def _pieces(file: BinaryIO, nbytes: int) -> Iterator[bytes]:
             yield piece
 
 
-def _described(entry: SpaceEntry) -> dict[str, Any]:
+def _described(entry: StoredFile) -> dict[str, Any]:
     modified = datetime.fromtimestamp(entry.modified, UTC).isoformat(timespec="seconds")
     return {
         "name": entry.name,

@@ -154,7 +154,7 @@ def _joined(parts: Parts, nspec: int) -> CellColumn:
     np.cumsum(sizes, out=offsets[1:])
     data = np.empty(int(offsets[-1]), np.uint8)
     for where, frames in parts:
-        frames.lay(data.data, offsets[where].tolist())
+        frames.copy_to(data.data, offsets[where].tolist())
     return CellColumn(data, offsets, present)
 
 

@@ -16,7 +16,7 @@ class Frames(Protocol):
     def sizes(self) -> npt.NDArray[np.int64]:
         """1D[nrow], bytes of each."""
 
-    def lay(self, out: memoryview, at: Sequence[int]) -> None:
+    def copy_to(self, out: memoryview, at: Sequence[int]) -> None:
         """Write the cell of row ``i`` to ``out[at[i]:]``."""
 
 
@@ -27,7 +27,7 @@ class HeldFrames:
         self._held = [memoryview(one).cast("B") for one in held]
         self.sizes = np.fromiter((len(one) for one in self._held), np.int64, len(held))
 
-    def lay(self, out: memoryview, at: Sequence[int]) -> None:
+    def copy_to(self, out: memoryview, at: Sequence[int]) -> None:
         """Write cell ``i`` to ``out[at[i]:]``."""
         for cell, begin in zip(self._held, at, strict=True):
             out[begin : begin + len(cell)] = cell

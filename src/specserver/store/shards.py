@@ -106,7 +106,7 @@ class ShardFrames:
     _find: Callable[[], "ShardFrames"]
     """Finds the same rows in the files that are there now."""
 
-    def lay(self, out: memoryview, at: Sequence[int]) -> None:
+    def copy_to(self, out: memoryview, at: Sequence[int]) -> None:
         """Read the frame of row ``i`` to ``out[at[i]:]``, its checksum verified.
 
         Raises
@@ -116,8 +116,8 @@ class ShardFrames:
         """
         try:
             _once_more(
-                lambda: self._lay(out, at),
-                lambda: self._renewed()._lay(out, at),  # noqa: SLF001  # its own
+                lambda: self._copy_to(out, at),
+                lambda: self._renewed()._copy_to(out, at),  # noqa: SLF001  # its own
             )
         except DamagedFile as error:
             raise self._named(error) from error
@@ -157,7 +157,7 @@ class ShardFrames:
             raise StoreError(self._places[0][0].path, "it changed while it was read; ask again")
         return found
 
-    def _lay(self, out: memoryview, at: Sequence[int]) -> None:
+    def _copy_to(self, out: memoryview, at: Sequence[int]) -> None:
         """Read the frames into place."""
         wanted = list(zip(self._places, self.sizes.tolist(), at, strict=True))
         # What is in memory comes at once; for the rest the disk is told all before any is awaited.

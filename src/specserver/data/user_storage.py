@@ -41,7 +41,7 @@ _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 @dataclass(frozen=True, slots=True)
-class SpaceLimits:
+class StorageLimits:
     """How much a space may hold."""
 
     nbytes: int
@@ -51,7 +51,7 @@ class SpaceLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class SpaceEntry:
+class StoredFile:
     """A file or folder in a space."""
 
     name: str
@@ -62,7 +62,7 @@ class SpaceEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class SpaceUsage:
+class StorageUsage:
     """How much a space holds."""
 
     nbytes: int
@@ -72,7 +72,9 @@ class SpaceUsage:
 class Draft:
     """An upload on its way; out of sight until `commit`."""
 
-    def __init__(self, space: "Space", parts: tuple[str, ...], path: Path, nbytes: int) -> None:
+    def __init__(
+        self, space: "UserStorage", parts: tuple[str, ...], path: Path, nbytes: int
+    ) -> None:
         self._space = space
         self._parts = parts
         self.path = path
@@ -95,7 +97,7 @@ class Draft:
         self._sum.update(data)
         self._done += len(data)
 
-    def commit(self) -> tuple[SpaceEntry, str]:
+    def commit(self) -> tuple[StoredFile, str]:
         """Bring the file into sight, in place of one of its name; return it and its SHA-256."""
         if self._done != self._nbytes:
             allowed = f"{self._nbytes} were stated: the file was cut off and is not kept"
@@ -106,7 +108,7 @@ class Draft:
             self._space.place(self.path, self._parts, self._nbytes)
             self._file.close()
         name = "/".join(self._parts)
-        return SpaceEntry(name, False, self._nbytes, time.time()), self._sum.hexdigest()
+        return StoredFile(name, False, self._nbytes, time.time()), self._sum.hexdigest()
 
     def discard(self) -> None:
         """Leave nothing behind; without effect after `commit`."""
@@ -115,7 +117,7 @@ class Draft:
             self._file.close()
 
 
-class Space:
+class UserStorage:
     """The space of one user; safe to share between threads and processes.
 
     Parameters
@@ -126,14 +128,14 @@ class Space:
         How much it may hold.
     """
 
-    def __init__(self, folder: Path, limits: SpaceLimits) -> None:
+    def __init__(self, folder: Path, limits: StorageLimits) -> None:
         self.folder = folder
         self.limits = limits
         self._files = folder / "files"
         self._drafts = folder / "drafts"
         self._usage_file = folder / "usage"
 
-    def entries(self, name: str = "") -> list[SpaceEntry]:
+    def entries(self, name: str = "") -> list[StoredFile]:
         """Return what a folder holds, by name; folders within end in no slash here."""
         parts = split_name(name)
         if not self._files.is_dir():
@@ -144,7 +146,7 @@ class Space:
             listed = [(one.name, one.stat(follow_symlinks=False)) for one in found]
         return sorted(
             (
-                SpaceEntry(one, stat.S_ISDIR(state.st_mode), _size(state), state.st_mtime)
+                StoredFile(one, stat.S_ISDIR(state.st_mode), _size(state), state.st_mtime)
                 for one, state in listed
                 if stat.S_ISDIR(state.st_mode) or stat.S_ISREG(state.st_mode)
             ),
@@ -195,7 +197,7 @@ class Space:
                 os.rename(draft, parts[-1], dst_dir_fd=folder)
                 os.fsync(folder)
             change = nbytes - (_size(old) if old else 0)
-            self._keep(SpaceUsage(used.nbytes + change, used.nentries + (old is None)))
+            self._keep(StorageUsage(used.nbytes + change, used.nentries + (old is None)))
 
     def make_folder(self, name: str) -> None:
         """Make a folder and those above it; one that is there stays as it is."""
@@ -224,10 +226,10 @@ class Space:
                 else:
                     os.rmdir(parts[-1], dir_fd=folder)
 
-    def usage(self) -> SpaceUsage:
+    def usage(self) -> StorageUsage:
         """Return how much the space holds."""
         if not self._files.is_dir():
-            return SpaceUsage(0, 0)
+            return StorageUsage(0, 0)
         with self._locked():
             return self._count()
 
@@ -263,7 +265,7 @@ class Space:
         used = self._count()
         with suppress(FileExistsError):
             os.mkdir(part, 0o700, dir_fd=above)
-            self._keep(SpaceUsage(used.nbytes, used.nentries + 1))
+            self._keep(StorageUsage(used.nbytes, used.nentries + 1))
 
     def _missing(self, folders: tuple[str, ...]) -> int:
         """Return how many folders of a path are not there yet."""
@@ -278,7 +280,7 @@ class Space:
         except (FileNotFoundError, NoSuchFile):
             return None
 
-    def _check(self, used: SpaceUsage, nbytes: int, nentries: int) -> None:
+    def _check(self, used: StorageUsage, nbytes: int, nentries: int) -> None:
         """Raise when there is no room for so much more."""
         if used.nbytes + nbytes > self.limits.nbytes:
             raise QuotaExceeded("bytes", used.nbytes + nbytes, self.limits.nbytes)
@@ -297,23 +299,23 @@ class Space:
                     coming.append(os.fstat(file.fileno()).st_size)
         return coming
 
-    def _count(self) -> SpaceUsage:
+    def _count(self) -> StorageUsage:
         """Return how much the space holds, from the last count or by a new one."""
         with suppress(OSError, ValueError):
             if abs(time.time() - self._usage_file.stat().st_mtime) < _USAGE_AGE_S:
                 kept = _USAGE.fullmatch(self._usage_file.read_text("ascii"))
                 if kept is not None:  # a torn one lacks its line end
-                    return SpaceUsage(int(kept[1]), int(kept[2]))
+                    return StorageUsage(int(kept[1]), int(kept[2]))
         nbytes = nentries = 0
         for _, folders, files, descriptor in os.fwalk(self._files):
             nentries += len(folders) + len(files)
             for name in files:
                 nbytes += os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_size
-        counted = SpaceUsage(nbytes, nentries)
+        counted = StorageUsage(nbytes, nentries)
         self._keep(counted)
         return counted
 
-    def _keep(self, usage: SpaceUsage) -> None:
+    def _keep(self, usage: StorageUsage) -> None:
         self._usage_file.write_text(f"{usage.nbytes} {usage.nentries}\n", "ascii")
 
 

@@ -22,7 +22,7 @@ Index = slice | int | Sequence[int] | npt.NDArray[np.integer]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class StoredRows:
+class LazyVector:
     """An array of shape nspec × npix; zero where a spectrum or its segment has no value."""
 
     folders: tuple[Path, ...]
