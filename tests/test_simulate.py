@@ -12,7 +12,7 @@ from specserver.errors import BadParameter
 from specserver.model.grid import LogLinear, locate
 from specserver.model.ids import pack_specobjid
 from specserver.simulate import simulate_sdss
-from specserver.simulate.layout import FAMILIES
+from specserver.simulate.sdss.layout import FAMILIES
 
 NSPEC = 72
 VECTORS = ("flux", "loglam", "ivar", "and_mask", "or_mask", "wdisp", "sky", "model")

@@ -11,7 +11,7 @@ from astropy.io import fits
 from commands import command
 from specserver.errors import BadParameter
 from specserver.simulate import simulate_desi, simulate_sdss
-from specserver.simulate.desi_layout import forms
+from specserver.simulate.desi.layout import forms
 from specserver.surveys.desi import DESI, DESI_EXPOSURES
 from specserver.surveys.sdss import SDSS
 

@@ -1,6 +1,7 @@
 """Mock surveys in the file formats of real ones."""
 
-from .desi import simulate_desi
-from .sdss import Summary, simulate_sdss
+from .common.summary import Summary
+from .desi.survey import simulate_desi
+from .sdss.survey import simulate_sdss
 
 __all__ = ["Summary", "simulate_desi", "simulate_sdss"]

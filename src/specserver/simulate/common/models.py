@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from . import emission
 from .instrument import Instrument, read_noise_floor
-from .plan import AGN, BROADLINE, DEAD, GALAXY, PASSIVE, QSO, SKY, STAR, STARBURST
+from .objects import AGN, BROADLINE, DEAD, GALAXY, PASSIVE, QSO, SKY, STAR, STARBURST
 from .templates import (
     FIRST,
     FIRST_STAR,

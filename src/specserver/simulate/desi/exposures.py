@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .desi_layout import EXPOSURE_SCORES, TSNR2, exposure_score
-from .desi_observe import ARMS, BADFIBER, Seen
-from .desi_rows import Visits
+from .layout import EXPOSURE_SCORES, TSNR2, exposure_score
+from .observe import ARMS, BADFIBER, Seen
+from .rows import Visits
 
 
 def exposures_of(

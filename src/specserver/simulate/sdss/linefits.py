@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import emission
+from ..common import emission
+from ..common.objects import DEAD, STAR
+from ..common.templates import KMS_PER_PIXEL, STEP, Float64
 from .layout import LINE_RECORD
 from .observe import Observed
-from .plan import DEAD, STAR, Plate
-from .templates import KMS_PER_PIXEL, STEP, Float64
+from .plan import Plate
 
 _NOT_FITTED = -1.0
 _ERRORS = tuple(name for name in LINE_RECORD.names or () if name.endswith("_ERR"))

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..model.grid import LogLinear
-from .instrument import Instrument, instrument, read_noise_floor
+from ...model.grid import LogLinear
+from ..common.instrument import Instrument, instrument, read_noise_floor
+from ..common.models import Models, build_models
+from ..common.objects import DEAD, SKY
+from ..common.templates import STEP, Float32
 from .layout import RECORD, Family
-from .models import Models, build_models
-from .plan import DEAD, SKY
-from .templates import STEP, Float32
 
 GRID = LogLinear(STEP)
 

@@ -6,10 +6,11 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ..model.ids import pack_specobjid
+from ...model.ids import pack_specobjid
+from ..common.objects import AGN, BROADLINE, DEAD, GALAXY, QSO, SKY, STAR, STARBURST, STARFORMING
+from ..common.templates import STARS
 from .layout import Family, Table, columns, object_table, stored_id
-from .plan import AGN, BROADLINE, DEAD, GALAXY, QSO, SKY, STAR, STARBURST, STARFORMING, Plate
-from .templates import STARS
+from .plan import Plate
 
 Values: TypeAlias = dict[str, npt.NDArray[Any]]
 

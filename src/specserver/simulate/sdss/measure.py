@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..common.templates import Float64
 from .observe import Observed
-from .templates import Float64
 
 # Edges of u, g, r, i, z in Å, and the factor from 1e-17 erg s-1 cm-2 Å-1 to nanomaggies
 # (1 nanomaggy = 3.631e-29 erg s-1 cm-2 Hz-1) at their effective wavelengths.

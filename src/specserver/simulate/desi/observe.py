@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..model.grid import Linear
-from .instrument import Instrument, instrument
-from .models import build_models
-from .plan import DEAD
-from .templates import STEP, Float32, Float64, lattice_wave
+from ...model.grid import Linear
+from ..common.instrument import Instrument, instrument
+from ..common.models import build_models
+from ..common.objects import DEAD
+from ..common.templates import STEP, Float32, Float64, lattice_wave
 
 GRID = Linear(start=3600.0, step=0.8)
 ARMS: Mapping[str, tuple[int, int]] = {"B": (0, 2751), "R": (2700, 5026), "Z": (4900, 7781)}

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .desi_layout import TSNR2, TSNR2_SUMS
-from .desi_observe import ARMS, GRID, REFERENCE_S, Seen
-from .desi_plan import BGS, BLANK, ELG, LRG, MWS, NOTHING, QUASAR, Sheet
-from .plan import DEAD, GALAXY, QSO, STAR
-from .templates import STARS, Float32
+from ..common.objects import DEAD, GALAXY, QSO, STAR
+from ..common.templates import STARS, Float32
+from .layout import TSNR2, TSNR2_SUMS
+from .observe import ARMS, GRID, REFERENCE_S, Seen
+from .plan import BGS, BLANK, ELG, LRG, MWS, NOTHING, QUASAR, PixelFile
 
 _Columns = dict[str, npt.NDArray[Any]]
 
@@ -64,28 +64,28 @@ class Visits:
     """1D[nspec] float32: their time summed"""
 
 
-def draw_visits(sheet: Sheet, rng: np.random.Generator) -> Visits:
+def draw_visits(pixel_file: PixelFile, rng: np.random.Generator) -> Visits:
     """Return the exposures of a file: each target is in one to three, one after the other."""
     exposures = np.zeros(_NEXPOSURE, EXPOSURE)
-    day = 59350 + sheet.pixel % 400 + np.arange(_NEXPOSURE)
-    exposures["EXPID"] = 90000 + (day - 59350) * 40 + sheet.tile % 37
+    day = 59350 + pixel_file.pixel % 400 + np.arange(_NEXPOSURE)
+    exposures["EXPID"] = 90000 + (day - 59350) * 40 + pixel_file.tile % 37
     exposures["MJD"] = day + rng.uniform(0.1, 0.5, _NEXPOSURE)
     night = np.datetime64("1858-11-17") + (day - 1)
     exposures["NIGHT"] = [int(str(one).replace("-", "")) for one in night]
-    exposures["TILEID"] = sheet.tile + np.arange(_NEXPOSURE) // 2
-    typical = 950.0 if sheet.program == "dark" else 240.0
+    exposures["TILEID"] = pixel_file.tile + np.arange(_NEXPOSURE) // 2
+    typical = 950.0 if pixel_file.program == "dark" else 240.0
     exposures["EXPTIME"] = np.round(typical * rng.uniform(0.8, 1.3, _NEXPOSURE), 4)
-    count = rng.choice([1, 2, 3], sheet.nspec, p=(0.5, 0.3, 0.2))
+    count = rng.choice([1, 2, 3], pixel_file.nspec, p=(0.5, 0.3, 0.2))
     first = rng.integers(0, _NEXPOSURE - count + 1)
-    target = np.repeat(np.arange(sheet.nspec), count)
+    target = np.repeat(np.arange(pixel_file.nspec), count)
     step = np.arange(target.size) - np.repeat(np.cumsum(count) - count, count)
     exposure = first[target] + step
-    time = np.bincount(target, exposures["EXPTIME"][exposure], sheet.nspec)
+    time = np.bincount(target, exposures["EXPTIME"][exposure], pixel_file.nspec)
     return Visits(exposures, target, exposure, count, time.astype(np.float32))
 
 
 def target_columns(
-    sheet: Sheet, targets: npt.NDArray[Any], magnitudes: _Columns, rng: np.random.Generator
+    pixel_file: PixelFile, targets: npt.NDArray[Any], magnitudes: _Columns, rng: np.random.Generator
 ) -> _Columns:
     """Return the columns of FIBERMAP that are of the target: 1D[nspec] each.
 
@@ -97,7 +97,7 @@ def target_columns(
     sample = targets["sample"]
     bits = np.array([_BITS[one] for one in range(len(_BITS))], dtype=np.int64)[sample]
     real = sample < BLANK
-    prefix = "" if sheet.survey == "main" else f"{sheet.survey.upper()}_"
+    prefix = "" if pixel_file.survey == "main" else f"{pixel_file.survey.upper()}_"
     brick = np.where(targets["targetid"] > 0, targets["targetid"] >> 22 & 0xFFFFF, 0)
     radec = zip(targets["ra"].tolist(), targets["dec"].tolist(), strict=True)
     names = [f"{x * 10:04.0f}{'m' if y < 0 else 'p'}{abs(y) * 10:03.0f}" for x, y in radec]
@@ -113,7 +113,7 @@ def target_columns(
         "FA_TYPE": np.where(sample == BLANK, 4, real),
         "OBJTYPE": np.where(real, b"TGT", np.where(sample == BLANK, b"SKY", b"")),
         "SUBPRIORITY": rng.random(n),
-        "OBSCONDITIONS": np.where(real, _OBSCONDITIONS[sheet.program], 0),
+        "OBSCONDITIONS": np.where(real, _OBSCONDITIONS[pixel_file.program], 0),
         "RELEASE": np.where(targets["targetid"] > 0, 9010, 0),
         "BRICKNAME": np.where(real, np.array(names, "S8"), b""),
         "BRICKID": brick,
@@ -212,9 +212,11 @@ def coadd_scores(seen: Seen) -> _Columns:
     return out
 
 
-def tsnr2_columns(sheet: Sheet, targets: npt.NDArray[Any], exptime_s: npt.NDArray[Any]) -> _Columns:
+def tsnr2_columns(
+    pixel_file: PixelFile, targets: npt.NDArray[Any], exptime_s: npt.NDArray[Any]
+) -> _Columns:
     """Return TSNR2 of each arm and in all: 1D[nspec] each; none for a bad fibre."""
-    moon = 1.0 if sheet.program == "dark" else 0.35
+    moon = 1.0 if pixel_file.program == "dark" else 0.35
     scale = exptime_s / REFERENCE_S * moon * (targets["status"] == 0)
     values = np.array(_TSNR2_DARK)
     out = {name: value * scale for name, value in zip(TSNR2, values.ravel(), strict=True)}

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .cards import Card, header, padding
-from .layout import Family, table_cards
+from ..common.cards import Card, header, padding
+from ..common.tables import table_cards
+from .layout import Family
 from .plan import Plate
 
 _FIELDS = ("flux", "loglam", "ivar", "mask", "wdisp", "sky", "calib", "x")

@@ -9,7 +9,7 @@ from functools import cache
 
 import numpy as np
 
-from .layout import read_rows
+from .tables import read_rows
 from .templates import KMS_PER_PIXEL, Float32, Float64, gaussian, lattice_wave
 
 # Sky continuum of real BOSS files relative to 6500 Å: (wave_aa, level).

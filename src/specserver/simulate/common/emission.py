@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .instrument import Instrument
-from .layout import Family
-from .plan import AGN, BROADLINE, GALAXY, PASSIVE, QSO
+from .objects import AGN, BROADLINE, GALAXY, PASSIVE, QSO
 from .templates import FIRST, KMS_PER_PIXEL, STEP, Float32, Float64
 
 # (name, vacuum Å, broad equivalent width Å of a quasar, narrow one, ratio to Hβ in H II regions)
@@ -79,9 +78,9 @@ def line_rows(run2d: str) -> tuple[tuple[int, str, float], ...]:
     )
 
 
-def nline(family: Family) -> int:
+def nline(run2d: str) -> int:
     """Return the number of rows of HDU3."""
-    return len(line_rows(family.run2d))
+    return len(line_rows(run2d))
 
 
 def narrow_areas(truth: npt.NDArray[Any], level: Float32) -> Float32:

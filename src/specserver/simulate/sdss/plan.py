@@ -8,35 +8,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import BadParameter
-from .layout import FAMILIES, Family
-from .templates import STARS
-
-GALAXY, QSO, STAR, SKY, DEAD = range(5)
-PASSIVE, STARFORMING, STARBURST, AGN, BROADLINE = range(5)
-"""Subtypes of galaxies; for quasars 0 is normal and 1 has broad absorption."""
-
-TRUTH = np.dtype(
-    [
-        ("fiber", "i4"),
-        ("ra", "f8"),
-        ("dec", "f8"),
-        ("xfocal", "f4"),
-        ("yfocal", "f4"),
-        ("kind", "i1"),
-        ("subtype", "i2"),
-        ("z", "f8"),
-        ("sn", "f4"),
-        ("mix", "f4"),
-        ("tilt", "f4"),
-        ("vdisp", "f4"),
-        ("ew", "f4"),
-        ("ratio", "f4"),
-        ("width", "f4"),
-        ("thing", "i4"),
-    ]
+from ...errors import BadParameter
+from ..common.objects import (
+    GALAXY,
+    PASSIVE,
+    QSO,
+    SKY,
+    STAR,
+    TRUTH,
 )
-"""What an object is: ``z`` without error, ``sn`` the median aimed at, the rest shape parameters."""
+from ..common.templates import STARS
+from .layout import FAMILIES, Family
 
 PLATE_RADIUS_DEG = 1.49
 _MM_PER_DEG = 217.7  # plate scale of the telescope

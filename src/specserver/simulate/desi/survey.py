@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import BadParameter
-from .cards import Card, header
-from .desi_exposures import exposure_scores, exposures_of
-from .desi_layout import image_unit, mask_unit, table_unit
-from .desi_observe import ARMS, GRID, Seen, observe_targets
-from .desi_plan import ORDER, Sheet, draw_targets, plan_sheets
-from .desi_rows import (
+from ...errors import BadParameter
+from ..common.cards import Card, header
+from ..common.summary import Summary
+from .exposures import exposure_scores, exposures_of
+from .layout import image_unit, mask_unit, table_unit
+from .observe import ARMS, GRID, Seen, observe_targets
+from .plan import ORDER, PixelFile, draw_targets, plan_files
+from .rows import (
     Visits,
     band_fluxes,
     coadd_columns,
@@ -32,7 +33,6 @@ from .desi_rows import (
     target_columns,
     tsnr2_columns,
 )
-from .sdss import Summary
 
 _BLOCK = 32
 """Targets computed together: enough to amortise NumPy's calls, few enough for the cache."""
@@ -48,7 +48,7 @@ _Columns = dict[str, npt.NDArray[Any]]
 class _Content:
     """All that the files of a pixel hold."""
 
-    sheet: Sheet
+    pixel_file: PixelFile
     targets: npt.NDArray[Any]
     seen: Seen
     visits: Visits
@@ -97,56 +97,62 @@ def simulate_desi(
         raise BadParameter("nspec, per_file", (nspec, per_file), "at least 1 each")
     if workers < 1 or seed < 0:
         raise BadParameter("workers, seed", (workers, seed), "at least 1, and at least 0")
-    sheets = plan_sheets(nspec, seed, per_file, positions)
+    planned = plan_files(nspec, seed, per_file, positions)
     write = partial(write_sheet, directory, exposures=exposures, resolution=resolution)
     nbytes = 0
-    for count, size in _written(write, sheets, workers):
+    for count, size in _written(write, planned, workers):
         nbytes += size
         if progress:
             progress(count)
     families: Counter[str] = Counter()
-    for sheet in sheets:
-        families[f"{sheet.survey} {sheet.program}"] += sheet.nspec
+    for pixel_file in planned:
+        families[f"{pixel_file.survey} {pixel_file.program}"] += pixel_file.nspec
     return Summary(families.total(), nbytes, dict(families))
 
 
 def _written(
-    write: Callable[[Sheet], tuple[int, int]], sheets: Sequence[Sheet], workers: int
+    write: Callable[[PixelFile], tuple[int, int]], planned: Sequence[PixelFile], workers: int
 ) -> Iterator[tuple[int, int]]:
     """Write all files; yield spectra and bytes as they are done."""
-    if workers == 1 or len(sheets) == 1:
-        yield from map(write, sheets)
+    if workers == 1 or len(planned) == 1:
+        yield from map(write, planned)
         return
     # Files are independent and carry their own seeds, so their order does not matter.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        for done in as_completed([pool.submit(write, sheet) for sheet in sheets]):
+        for done in as_completed([pool.submit(write, pixel_file) for pixel_file in planned]):
             yield done.result()
 
 
 def write_sheet(
-    directory: Path, sheet: Sheet, *, exposures: bool, resolution: bool
+    directory: Path, pixel_file: PixelFile, *, exposures: bool, resolution: bool
 ) -> tuple[int, int]:
     """Write the files of one program and pixel; return spectra and bytes."""
-    content = _observe(sheet)
-    folder = directory / "healpix" / sheet.survey / sheet.program / str(sheet.pixel // 100)
-    folder /= str(sheet.pixel)
+    content = _observe(pixel_file)
+    folder = (
+        directory
+        / "healpix"
+        / pixel_file.survey
+        / pixel_file.program
+        / str(pixel_file.pixel // 100)
+    )
+    folder /= str(pixel_file.pixel)
     folder.mkdir(parents=True, exist_ok=True)
     files = {"coadd": _coadd(content, resolution=resolution), "redrock": _redrock(content)}
     if exposures:
         files["spectra"] = _spectra(content, resolution=resolution)
     nbytes = 0
     for kind, units in files.items():
-        path = folder / f"{kind}-{sheet.survey}-{sheet.program}-{sheet.pixel}.fits"
+        path = folder / f"{kind}-{pixel_file.survey}-{pixel_file.program}-{pixel_file.pixel}.fits"
         with path.open("wb") as file:
             nbytes += sum(map(file.write, units))
-    return sheet.nspec, nbytes
+    return pixel_file.nspec, nbytes
 
 
-def _observe(sheet: Sheet) -> _Content:
+def _observe(pixel_file: PixelFile) -> _Content:
     """Return all that is seen of the targets of a file."""
-    targets = draw_targets(sheet)
-    rng = np.random.default_rng((*sheet.key, 1))
-    visits = draw_visits(sheet, rng)
+    targets = draw_targets(pixel_file)
+    rng = np.random.default_rng((*pixel_file.key, 1))
+    visits = draw_visits(pixel_file, rng)
     airglow = float(rng.lognormal(0.0, 0.3))
     blocks = [
         observe_targets(targets[at : at + _BLOCK], visits.exptime_s[at : at + _BLOCK], airglow, rng)
@@ -161,13 +167,13 @@ def _observe(sheet: Sheet) -> _Content:
             for name in ("flux", "ivar", "mask")
         ),
     )
-    fibermap = target_columns(sheet, targets, magnitudes, rng)
+    fibermap = target_columns(pixel_file, targets, magnitudes, rng)
     fibermap |= coadd_columns(targets, visits, rng)
     scores |= {"TARGETID": targets["targetid"]}
-    scores |= tsnr2_columns(sheet, targets, visits.exptime_s)
+    scores |= tsnr2_columns(pixel_file, targets, visits.exptime_s)
     exposures = exposure_columns(targets, visits, rng)
     redshifts = redshift_columns(targets, rng)
-    return _Content(sheet, targets, seen, visits, fibermap, exposures, scores, redshifts)
+    return _Content(pixel_file, targets, seen, visits, fibermap, exposures, scores, redshifts)
 
 
 def _stacked(blocks: Sequence[_Columns]) -> _Columns:
@@ -175,7 +181,9 @@ def _stacked(blocks: Sequence[_Columns]) -> _Columns:
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
-def _primary(sheet: Sheet, cards: Sequence[Card] = (), comment: str = " mock spectra") -> bytes:
+def _primary(
+    pixel_file: PixelFile, cards: Sequence[Card] = (), comment: str = " mock spectra"
+) -> bytes:
     """Return the header that says where the file's spectra were taken."""
     return header(
         [
@@ -185,12 +193,12 @@ def _primary(sheet: Sheet, cards: Sequence[Card] = (), comment: str = " mock spe
             Card("EXTEND", value=True),
             *cards,
             Card("SPGRP", "healpix"),
-            Card("SPGRPVAL", sheet.pixel),
-            Card("HPXPIXEL", sheet.pixel),
+            Card("SPGRPVAL", pixel_file.pixel),
+            Card("HPXPIXEL", pixel_file.pixel),
             Card("HPXNSIDE", 1 << ORDER),
             Card("HPXNEST", value=True),
-            Card("SURVEY", sheet.survey),
-            Card("PROGRAM", sheet.program),
+            Card("SURVEY", pixel_file.survey),
+            Card("PROGRAM", pixel_file.program),
             Card("COMMENT", None, comment),
         ]
     ).data
@@ -198,8 +206,8 @@ def _primary(sheet: Sheet, cards: Sequence[Card] = (), comment: str = " mock spe
 
 def _coadd(content: _Content, *, resolution: bool) -> Iterator[bytes]:
     """Yield the parts of a coadd: one spectrum a target, SCORES last."""
-    survey, seen = content.sheet.survey, content.seen
-    yield _primary(content.sheet, comment=" mock spectra" if resolution else _LEFT_OUT)
+    survey, seen = content.pixel_file.survey, content.seen
+    yield _primary(content.pixel_file, comment=" mock spectra" if resolution else _LEFT_OUT)
     yield from table_unit("FIBERMAP", "fibermap", survey, content.fibermap)
     yield from table_unit("EXP_FIBERMAP", "exp_fibermap", survey, content.exposures)
     for arm in ARMS:
@@ -210,10 +218,10 @@ def _coadd(content: _Content, *, resolution: bool) -> Iterator[bytes]:
 
 def _redrock(content: _Content) -> Iterator[bytes]:
     """Yield the parts of a redshift file, whose rows are in the order of TARGETID."""
-    survey = content.sheet.survey
+    survey = content.pixel_file.survey
     order = np.argsort(content.targets["targetid"], kind="stable")
     cards = [Card("RRVER", "0.17.0"), Card("TEMNAM00", "GALAXY"), Card("TEMVER00", "2.6")]
-    yield _primary(content.sheet, cards)
+    yield _primary(content.pixel_file, cards)
     for extname, name, columns in (
         ("REDSHIFTS", "redshifts", content.redshifts),
         ("FIBERMAP", "fibermap", content.fibermap),
@@ -230,9 +238,9 @@ def _ordered(columns: Mapping[str, npt.NDArray[Any]], order: npt.NDArray[np.int6
 
 def _spectra(content: _Content, *, resolution: bool) -> Iterator[bytes]:
     """Yield the parts of a file of exposures: SCORES second, no EXP_FIBERMAP."""
-    survey, visits = content.sheet.survey, content.visits
-    rng = np.random.default_rng((*content.sheet.key, 2))
-    yield _primary(content.sheet, comment=" mock spectra" if resolution else _LEFT_OUT)
+    survey, visits = content.pixel_file.survey, content.visits
+    rng = np.random.default_rng((*content.pixel_file.key, 2))
+    yield _primary(content.pixel_file, comment=" mock spectra" if resolution else _LEFT_OUT)
     rows = _ordered(content.fibermap, visits.target) | content.exposures
     yield from table_unit("FIBERMAP", "spectra_fibermap", survey, rows)
     scores = exposure_scores(content.targets, visits, content.scores)

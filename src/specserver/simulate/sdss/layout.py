@@ -1,19 +1,15 @@
-"""The table layouts of the survey's reductions: columns, types and header units.
-
-The columns are those of real files, kept as ``layouts/*.tsv`` (name, TFORM, TDIM): facts of a
-format, which this package carries itself because the real files do not travel with it.
-"""
+"""The table layouts of the survey's reductions: columns, types and header units."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .cards import Card, Header, header
+from ..common.cards import Card, Header, header
+from ..common.tables import ColumnForm, read_rows, table_cards
 
 RECORD = np.dtype(
     [
@@ -29,7 +25,6 @@ RECORD = np.dtype(
 )
 """One row of HDU1."""
 
-_NUMPY = {"E": ">f4", "D": ">f8", "J": ">i4", "K": ">i8", "I": ">i2", "B": "u1"}
 _LETTER = {">f4": "E", ">f8": "D", ">i4": "J", "|S13": "13A"}
 _ZERO = 2**63
 
@@ -97,34 +92,6 @@ FAMILIES: Mapping[str, Family] = {
     )
 }
 """The reductions that can be simulated, by run2d."""
-
-
-@dataclass(frozen=True, slots=True)
-class ColumnForm:
-    """One column of a binary table."""
-
-    name: str
-    form: str
-    dim: str = ""
-
-    @property
-    def is_text(self) -> bool:
-        """True for character columns."""
-        return self.form.endswith("A")
-
-    def numpy(self) -> tuple[Any, ...]:
-        """Return the field of a NumPy structured dtype."""
-        count = int(self.form[:-1] or 1)
-        if self.is_text:
-            return (self.name, f"S{count}")
-        kind = _NUMPY[self.form[-1]]
-        return (self.name, kind, (count,)) if count > 1 else (self.name, kind)
-
-
-def read_rows(name: str) -> list[list[str]]:
-    """Return the fields of a resource of this package, line by line."""
-    text = files(__name__.rpartition(".")[0]).joinpath("layouts", f"{name}.tsv").read_text("utf-8")
-    return [line.split("\t") for line in text.splitlines()]
 
 
 @cache
@@ -207,20 +174,6 @@ def _table(family: Family, forms: Sequence[ColumnForm], hdu: int, nrow: int) -> 
             cards += [dims[n]] if n in dims else []
         cards.append(Card("EXTNAME", family.extnames[hdu - 1], "extension name"))
     return Table(dtype, header(cards))
-
-
-def table_cards(width: int, nrow: int, nfield: int) -> list[Card]:
-    """Return the mandatory cards of a binary table."""
-    return [
-        Card("XTENSION", "BINTABLE", "binary table extension"),
-        Card("BITPIX", 8, "array data type"),
-        Card("NAXIS", 2, "number of array dimensions"),
-        Card("NAXIS1", width, "length of dimension 1"),
-        Card("NAXIS2", nrow, "length of dimension 2"),
-        Card("PCOUNT", 0, "number of group parameters"),
-        Card("GCOUNT", 1, "number of groups"),
-        Card("TFIELDS", nfield, "number of table fields"),
-    ]
 
 
 def stored_id(family: Family, ids: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:

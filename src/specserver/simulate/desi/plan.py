@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import BadParameter
-from .plan import (
+from ...errors import BadParameter
+from ..common.objects import (
     AGN,
     BROADLINE,
     DEAD,
@@ -22,7 +22,7 @@ from .plan import (
     STARFORMING,
     TRUTH,
 )
-from .templates import STARS
+from ..common.templates import STARS
 
 TARGET = np.dtype([*TRUTH.descr, ("targetid", "i8"), ("sample", "i1"), ("status", "i4")])
 """What a target is: `TRUTH`, its identifier, why it was chosen, and COADD_FIBERSTATUS."""
@@ -51,7 +51,7 @@ _RELEASE = 9010
 
 
 @dataclass(frozen=True, slots=True)
-class Sheet:
+class PixelFile:
     """One file: what one program of one survey saw in one pixel."""
 
     survey: str
@@ -60,7 +60,7 @@ class Sheet:
     nspec: int
     key: tuple[int, ...]
     """Seed of the targets and of what is seen of them."""
-    partner: "Sheet | None" = None
+    partner: "PixelFile | None" = None
     """The file whose first targets are observed again here."""
     given: tuple[tuple[float, float, float, int], ...] = ()
     """Right ascension, declination, redshift and kind of targets that are asked for."""
@@ -71,27 +71,27 @@ class Sheet:
         return _TILES[self.survey, self.program] + self.pixel % 100 * 4
 
 
-def plan_sheets(
+def plan_files(
     nspec: int, seed: int, per_file: int, positions: Sequence[npt.ArrayLike] | None
-) -> list[Sheet]:
+) -> list[PixelFile]:
     """Return the files of a survey of ``nspec`` spectra, those of given positions first."""
-    sheets = _given_sheets(positions, seed) if positions is not None else []
-    left = nspec - sum(sheet.nspec for sheet in sheets)
+    planned = _given_files(positions, seed) if positions is not None else []
+    left = nspec - sum(pixel_file.nspec for pixel_file in planned)
     if left < 0:
         raise BadParameter("nspec", nspec, f"at least one a position: {nspec - left}")
     nfile = max(-(-left // per_file), 2 if left >= _TWO_FILES_FROM else min(left, 1))
     rng = np.random.default_rng((seed, 4))
-    taken = {sheet.pixel for sheet in sheets}
+    taken = {pixel_file.pixel for pixel_file in planned}
     previous = None
     for index in range(nfile):
         count = left * (index + 1) // nfile - left * index // nfile
         survey, program = _PROGRAMS[index % len(_PROGRAMS)]
         if index % 2 == 0:
             pixel, previous = _free_pixel(rng, taken, index), None
-        sheet = Sheet(survey, program, pixel, count, (seed, 4, pixel, index % 4), previous)
-        sheets.append(sheet)
-        previous = sheet
-    return sheets
+        pixel_file = PixelFile(survey, program, pixel, count, (seed, 4, pixel, index % 4), previous)
+        planned.append(pixel_file)
+        previous = pixel_file
+    return planned
 
 
 def _free_pixel(rng: np.random.Generator, taken: set[int], index: int) -> int:
@@ -105,7 +105,7 @@ def _free_pixel(rng: np.random.Generator, taken: set[int], index: int) -> int:
             return pixel
 
 
-def _given_sheets(positions: Sequence[npt.ArrayLike], seed: int) -> list[Sheet]:
+def _given_files(positions: Sequence[npt.ArrayLike], seed: int) -> list[PixelFile]:
     """Return a file for each pixel in which there are given positions."""
     if len(positions) not in (3, 4) or len({np.size(one) for one in positions}) != 1:
         raise BadParameter("positions", f"{len(positions)} arrays", "ra, dec, z and maybe class")
@@ -116,13 +116,13 @@ def _given_sheets(positions: Sequence[npt.ArrayLike], seed: int) -> list[Sheet]:
     else:
         kind = np.where(z < 0.002, STAR, np.where(z > 1.6, QSO, GALAXY))
     pixel = pixels_of(ra, dec)
-    sheets = []
+    planned = []
     for number in np.unique(pixel).tolist():
         rows = np.flatnonzero(pixel == number)
         given = tuple((float(ra[i]), float(dec[i]), float(z[i]), int(kind[i])) for i in rows)
         key = (seed, 5, number)
-        sheets.append(Sheet("main", "dark", number, len(given), key, given=given))
-    return sheets
+        planned.append(PixelFile("main", "dark", number, len(given), key, given=given))
+    return planned
 
 
 def pixels_of(ra_deg: npt.NDArray[Any], dec_deg: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
@@ -144,14 +144,14 @@ def _positions(
     return np.asarray(ra), np.asarray(dec)
 
 
-def draw_targets(sheet: Sheet) -> npt.NDArray[Any]:
-    """Return the targets of a file: 1D[sheet.nspec] of `TARGET`."""
-    rng = np.random.default_rng(sheet.key)
-    n = sheet.nspec
+def draw_targets(pixel_file: PixelFile) -> npt.NDArray[Any]:
+    """Return the targets of a file: 1D[pixel_file.nspec] of `TARGET`."""
+    rng = np.random.default_rng(pixel_file.key)
+    n = pixel_file.nspec
     out = np.zeros(n, dtype=TARGET)
-    out["sample"] = rng.choice(7, n, p=_SHARES[sheet.program])
-    out["ra"], out["dec"] = _positions(sheet.pixel, n, rng)
-    out["targetid"] = _target_ids(sheet, n)
+    out["sample"] = rng.choice(7, n, p=_SHARES[pixel_file.program])
+    out["ra"], out["dec"] = _positions(pixel_file.pixel, n, rng)
+    out["targetid"] = _target_ids(pixel_file, n)
     out["tilt"] = rng.normal(0.0, 0.1, n)
     out["mix"] = rng.random(n)
     out["ratio"] = rng.random(n)
@@ -163,39 +163,39 @@ def draw_targets(sheet: Sheet) -> npt.NDArray[Any]:
         out[chosen] = part
     bad = rng.random(n) < _BAD_SHARE
     out["status"] = np.where(bad, rng.choice(_BAD_STATUS, n), 0)
-    if sheet.given:
-        _give(out, sheet, rng)
-    elif sheet.partner is not None:
-        first = draw_targets(sheet.partner)
+    if pixel_file.given:
+        _give(out, pixel_file, rng)
+    elif pixel_file.partner is not None:
+        first = draw_targets(pixel_file.partner)
         again = first[(first["sample"] < BLANK) & (first["status"] == 0)]
         count = min(int(_REPEATED_SHARE * n) + 1, again.size, n)
         out[:count] = again[:count]
-    _end(out, sheet)
+    _end(out, pixel_file)
     return out
 
 
-def _end(out: npt.NDArray[Any], sheet: Sheet) -> None:
+def _end(out: npt.NDArray[Any], pixel_file: PixelFile) -> None:
     """Settle what follows from the samples, in place: sky, and fibres without a target."""
     out["targetid"] |= np.where(out["sample"] == BLANK, 1 << 59, 0)
     nothing = out["sample"] == NOTHING
     fibre = np.arange(out.size) * 10 % 5000
-    out["targetid"] = np.where(nothing, -(sheet.tile * 10000 + fibre), out["targetid"])
+    out["targetid"] = np.where(nothing, -(pixel_file.tile * 10000 + fibre), out["targetid"])
     out["status"] = np.where(nothing & (out["status"] == 0), 1, out["status"])
     out["kind"] = np.where(out["sample"] == BLANK, SKY, np.where(nothing, DEAD, out["kind"]))
     out["sn"] = np.clip(out["sn"], 0.3, 60.0)
 
 
-def _target_ids(sheet: Sheet, n: int) -> npt.NDArray[np.int64]:
+def _target_ids(pixel_file: PixelFile, n: int) -> npt.NDArray[np.int64]:
     """Return TARGETIDs: bits 0–21 number in its brick, 22–41 brick, 42–57 release, 59 sky."""
     number = np.arange(n, dtype=np.int64)
-    brick = sheet.pixel * _BRICKS_PER_PIXEL + number % _BRICKS_PER_PIXEL
-    start = _OBJID[sheet.survey, sheet.program]
+    brick = pixel_file.pixel * _BRICKS_PER_PIXEL + number % _BRICKS_PER_PIXEL
+    start = _OBJID[pixel_file.survey, pixel_file.program]
     return (_RELEASE << 42) | (brick << 22) | (start + number // _BRICKS_PER_PIXEL + 1)
 
 
-def _give(out: npt.NDArray[Any], sheet: Sheet, rng: np.random.Generator) -> None:
+def _give(out: npt.NDArray[Any], pixel_file: PixelFile, rng: np.random.Generator) -> None:
     """Make the targets those that are asked for, in place."""
-    for row, (ra, dec, z, kind) in enumerate(sheet.given):
+    for row, (ra, dec, z, kind) in enumerate(pixel_file.given):
         sample = {QSO: QUASAR, STAR: MWS}.get(kind, BGS if z < 0.35 else LRG if z < 1.1 else ELG)
         part = out[row : row + 1]
         part["sample"], part["status"] = sample, 0

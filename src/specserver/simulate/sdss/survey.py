@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import BadParameter
-from ..model.ids import pack_specobjid
-from .cards import Card, Header, Value, header, padding
-from .emission import nline
+from ...errors import BadParameter
+from ...model.ids import pack_specobjid
+from ..common.cards import Card, Header, Value, header, padding
+from ..common.emission import nline
+from ..common.summary import Summary
+from ..common.tables import read_rows
 from .exposures import exposure_names, exposure_units
-from .layout import FAMILIES, Family, coadd_table, line_table, read_rows
+from .layout import FAMILIES, Family, coadd_table, line_table
 from .linefits import line_fits
 from .measure import measure
 from .observe import Observed, draw_conditions, observe
@@ -29,17 +31,6 @@ from .rows import row_values, tables
 
 _BLOCK = 64
 """Spectra computed together: enough to amortise NumPy's calls, few enough for the cache."""
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What a simulation wrote."""
-
-    nspec: int
-    """Spectra; a full file beside a lite one is the same spectrum."""
-    nbytes: int
-    families: Mapping[str, int]
-    """Spectra by run2d."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +213,10 @@ def _contents(
     family = plate.family
     values = row_values(truth, plate, measure(seen), night.words, rng)
     fits = line_fits(truth, plate, seen, rng)
-    coadd, lines = coadd_table(family.run2d).header, line_table(family.run2d, nline(family)).header
+    coadd, lines = (
+        coadd_table(family.run2d).header,
+        line_table(family.run2d, nline(family.run2d)).header,
+    )
     primaries = [_primary(plate, night, fiber) for fiber in (1, family.nfiber)]
     for index, (table, row) in enumerate(tables(family, values)):
         fiber = int(truth["fiber"][index])

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .cards import Card, header, padding
-from .layout import ColumnForm, read_rows, table_cards
+from ..common.cards import Card, header, padding
+from ..common.tables import ColumnForm, read_rows, table_cards
 
 _FLUX_UNIT = "10**-17 erg/(s cm2 Angstrom)"
 _IVAR_UNIT = "10**+34 (s2 cm4 Angstrom2) / erg2"

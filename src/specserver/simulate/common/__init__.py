@@ -1,0 +1,1 @@
+"""What the mock surveys share: FITS headers, templates, lines, instruments."""

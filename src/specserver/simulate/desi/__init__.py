@@ -1,0 +1,1 @@
+"""A mock DESI in the survey's file formats."""
