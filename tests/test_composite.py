@@ -812,7 +812,7 @@ def test_the_wire_has_three_forms(client, served) -> None:
 
 
 def test_it_works_in_turns(service) -> None:
-    from specserver.server.composite import _arrow_pieces
+    from specserver.server.dialects.composite import _arrow_pieces
 
     holding = service.archive.open_release("default")
     ids = holding.catalog.place(np.arange(150)).ids.tolist() * 12

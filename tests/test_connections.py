@@ -17,7 +17,7 @@ from serving import Served, serve
 from specserver.auth import TokenBook
 from specserver.client.session import Session
 from specserver.errors import Overloaded, UnknownContext
-from specserver.server.connections import FREE_BYTES, Connections
+from specserver.server.runtime.connections import FREE_BYTES, Connections
 from specserver.settings import Settings
 
 STALL_S, WHOLE_S = 1.0, 3.0

@@ -16,7 +16,13 @@ from serving import Served, serve
 from specserver.auth import TokenBook
 from specserver.client.session import Session
 from specserver.errors import TooOften, UnknownHost
-from specserver.server.gate import _MOST_CALLERS, Gate, Hosts, Shares, caller_address
+from specserver.server.runtime.request_filter import (
+    _MOST_CALLERS,
+    Hosts,
+    RateLimits,
+    RequestFilter,
+    caller_address,
+)
 from specserver.settings import Settings
 
 BURST, HEAVY = 10, 2
@@ -99,7 +105,7 @@ def test_who_is_reached_by_others_is_warned(
     assert re.search(r"there is no TLS.*web server with TLS", log.read_text())
 
 
-# --- Shares ---------------------------------------------------------------------------------------
+# --- rate limits ----------------------------------------------------------------------------------
 
 
 def test_a_caller_has_a_share_and_no_more(strict: tuple[Served, str, Path]) -> None:
@@ -137,7 +143,7 @@ def test_what_a_proxy_hands_on_is_kept_short() -> None:
         asked.append(scope["state"]["whose"])
 
     asked: list[str] = []
-    gate = Gate(answered, Settings(), TokenBook(Path("nowhere")))
+    gate = RequestFilter(answered, Settings(), TokenBook(Path("nowhere")))
     scope = {"type": "http", "headers": [], "client": ("x" * 100_000, 1)}
     asyncio.run(gate(scope, None, None))  # type: ignore[arg-type]
     assert asked == ["x" * 64]
@@ -184,8 +190,8 @@ def test_the_client_waits_and_comes_again(strict: tuple[Served, str, Path]) -> N
 
 def test_shares_grow_back_and_callers_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("specserver.server.gate.monotonic", lambda: now[0])
-    shares = Shares(2.0, 4)
+    monkeypatch.setattr("specserver.server.runtime.request_filter.monotonic", lambda: now[0])
+    shares = RateLimits(2.0, 4)
     for _ in range(4):
         shares.take("a")
     with pytest.raises(TooOften) as told:
@@ -198,7 +204,7 @@ def test_shares_grow_back_and_callers_are_forgotten(monkeypatch: pytest.MonkeyPa
     for number in range(_MOST_CALLERS + 500):
         shares.take(f"caller {number}")
     assert len(shares) == _MOST_CALLERS
-    free = Shares(0, 1)
+    free = RateLimits(0, 1)
     for _ in range(100):
         free.take("a")
 

@@ -16,8 +16,8 @@ from specserver.errors import BadIdentifier, BadParameter, TooMuch
 from specserver.formats.positions import read_positions
 from specserver.model.ids import IdForm
 from specserver.model.idtext import parse_id_text
-from specserver.server.bodies import MAX_DEPTH, check_json, read_fields
-from specserver.server.forms import read_cutout
+from specserver.server.parameters import read_cutout
+from specserver.server.runtime.bodies import MAX_DEPTH, check_json, read_fields
 from specserver.settings import Settings
 
 MAX_IDS = 100_000

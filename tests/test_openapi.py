@@ -21,7 +21,7 @@ from serving import Served, serve
 from specserver.auth import TokenBook
 from specserver.model.ids import unpack_specobjid
 from specserver.server.app import create_app
-from specserver.server.described import AN_ID, ARROW
+from specserver.server.openapi import AN_ID, ARROW
 
 DESCRIPTION = create_app().openapi()
 EXAMPLES = 12

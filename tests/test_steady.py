@@ -25,9 +25,9 @@ import urllib3
 from serving import Served, serve
 from specserver.client.session import _RETRY
 from specserver.errors import Overloaded
-from specserver.server.admission import Admission
-from specserver.server.exchange import Observed
-from specserver.server.metrics import Metrics
+from specserver.server.runtime.concurrency import ConcurrencyLimits
+from specserver.server.runtime.metrics import Metrics
+from specserver.server.runtime.request_log import RequestLog
 from specserver.settings import Settings
 
 SEATS, QUEUE, WAIT_S, SEND_S = 2, 2, 1.5, 6.0
@@ -167,7 +167,7 @@ def test_an_answer_that_does_not_begin_in_time_is_told_so() -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
 
     async def ask() -> httpx.Response:
-        watched = Observed(hanging, Metrics(), 0.2)
+        watched = RequestLog(hanging, Metrics(), 0.2)
         transport = httpx.ASGITransport(watched)
         async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
             return await client.get("/")
@@ -178,7 +178,7 @@ def test_an_answer_that_does_not_begin_in_time_is_told_so() -> None:
     assert "retry-after" not in answer.headers
 
 
-# --- Admission ------------------------------------------------------------------------------------
+# --- ConcurrencyLimits ---------------------------------------------------------------------------
 
 
 def test_heavy_requests_are_bounded_and_light_ones_do_not_wait(
@@ -230,7 +230,7 @@ def test_a_reader_that_stands_still_is_cut_off(narrow: Served) -> None:
 def test_who_waits_takes_the_place_of_who_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scene() -> list[str]:
         told: list[str] = []
-        admission = Admission(Settings(heavy_answers=2, heavy_wait_s=5))
+        limits = ConcurrencyLimits(Settings(heavy_answers=2, heavy_wait_s=5))
         ended = asyncio.Event()
 
         def give_up() -> None:
@@ -238,18 +238,18 @@ def test_who_waits_takes_the_place_of_who_stands_still(monkeypatch: pytest.Monke
             ended.set()
 
         async def stand_still() -> None:
-            async with admission.seat(give_up) as seat:
+            async with limits.answer_slot(give_up) as seat:
                 seat.sending_since = asyncio.get_running_loop().time() - 10
                 await ended.wait()
 
         async def work() -> None:
-            async with admission.seat(lambda: told.append("working")) as seat:
+            async with limits.answer_slot(lambda: told.append("working")) as seat:
                 seat.sending_since = asyncio.get_running_loop().time()
                 await ended.wait()
 
         seated = [asyncio.create_task(stand_still()), asyncio.create_task(work())]
         await asyncio.sleep(0)
-        async with asyncio.timeout(4), admission.seat(lambda: told.append("last")):
+        async with asyncio.timeout(4), limits.answer_slot(lambda: told.append("last")):
             told.append("seated")
         await asyncio.gather(*seated)
         return told
@@ -259,16 +259,16 @@ def test_who_waits_takes_the_place_of_who_stands_still(monkeypatch: pytest.Monke
 
 def test_a_place_in_the_queue_is_given_back_by_who_leaves_it() -> None:
     async def scene() -> None:
-        admission = Admission(Settings(heavy_answers=1, heavy_queue=1, heavy_wait_s=30))
+        limits = ConcurrencyLimits(Settings(heavy_answers=1, heavy_queue=1, heavy_wait_s=30))
 
         async def sit() -> None:
-            async with admission.seat(lambda: None):
+            async with limits.answer_slot(lambda: None):
                 await asyncio.sleep(60)
 
         seated, waiting = asyncio.create_task(sit()), asyncio.create_task(sit())
         await asyncio.sleep(0.05)
         with pytest.raises(Overloaded, match="try again"):
-            async with admission.seat(lambda: None):
+            async with limits.answer_slot(lambda: None):
                 pass
         waiting.cancel()
         await asyncio.sleep(0.05)
@@ -278,7 +278,7 @@ def test_a_place_in_the_queue_is_given_back_by_who_leaves_it() -> None:
         await asyncio.sleep(0.05)
         waiting.cancel()
         await asyncio.gather(seated, waiting, return_exceptions=True)
-        async with asyncio.timeout(1), admission.seat(lambda: None):
+        async with asyncio.timeout(1), limits.answer_slot(lambda: None):
             pass
 
     asyncio.run(scene())
@@ -353,7 +353,7 @@ def test_no_task_is_left_of_clients_that_went_away(mock_data: Path, served: Serv
     import uvicorn
 
     from specserver.server.app import create_app
-    from specserver.server.connection import BoundedConnection
+    from specserver.server.runtime.connection import BoundedConnection
 
     app = create_app(Settings(data=mock_data))
     server = uvicorn.Server(uvicorn.Config(app, port=0, http=BoundedConnection, log_config=None))

@@ -11,7 +11,7 @@ import pytest
 import urllib3
 
 from serving import Served, serve
-from specserver.server.supervisor import _death_of
+from specserver.server.runtime.supervisor import _death_of
 
 
 def workers_of(running: Served) -> list[psutil.Process]:

@@ -40,7 +40,7 @@ PLUGINS = (
 COMPATIBLE = (
     "model/ids.py",  # packing of identifiers, which clients do without a service
     "specClient.py",  # the documented module of the old service, names and all
-    "server/classic.py",  # the endpoints of the old service
+    "server/dialects/classic.py",  # the endpoints of the old service
 )
 # Words of the documented interface, or examples in what a command prints of itself: they help
 # people, and no decision hangs on them.

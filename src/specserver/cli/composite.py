@@ -7,8 +7,7 @@ import typer
 
 from ..client.storage import in_space
 from ..errors import BadParameter
-from .console import OUT, Context, Token, Url
-from .show import client_of
+from .console import OUT, Context, Token, Url, client_of
 
 
 def register(app: typer.Typer) -> None:

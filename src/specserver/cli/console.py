@@ -1,13 +1,25 @@
 """Where the command line writes, and what its commands share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from ..errors import IngestError
+
+if TYPE_CHECKING:
+    from ..client.api import SpecClient
 
 # Lines are for people and for grep: the terminal wraps them, we do not.
 OUT = Console(soft_wrap=True)
@@ -49,6 +61,7 @@ Context = Annotated[
     str,
     typer.Option("--context", metavar="C", help="Release to ask, such as sdss_dr17."),
 ]
+ContextName = Annotated[str, typer.Argument(metavar="CONTEXT", help="sdss_dr8 … sdss_dr17")]
 
 
 def data_folder(given: str | None) -> str:
@@ -88,6 +101,22 @@ def require_server() -> None:
         ) from error
 
 
+def progress_bar(unit: str) -> Progress:
+    """Return a progress bar with rate and time left, shown where a person watches."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        MofNCompleteColumn(),
+        TextColumn(f"{unit}  {{task.fields[rate]}}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=ERROR,
+        disable=not ERROR.is_terminal,
+    )
+
+
 def readable_bytes(count: float) -> str:
     """Return a number of bytes as people read it."""
     for unit in ("B", "kB", "MB", "GB"):
@@ -95,3 +124,13 @@ def readable_bytes(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
+
+
+def client_of(url: str | None) -> "SpecClient":
+    """Return a client of the service at a URL."""
+    from ..client.api import SpecClient
+
+    client = SpecClient()
+    if url:
+        client.set_svc_url(url)
+    return client

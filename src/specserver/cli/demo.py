@@ -56,7 +56,8 @@ def demo(
     # Before minutes are spent on what could not be served.
     listen("127.0.0.1", port).close()
     from ..ingest import run_ingest
-    from .hold import print_summary, progress_bar
+    from .console import progress_bar
+    from .ingest import print_summary
 
     data = folder / "data"
     if spectra is None:
@@ -96,7 +97,7 @@ def _simulate(folder: Path) -> None:
         _say(f"mock survey of {MOCK_NSPEC:,} spectra: {folder}, from an earlier run")
         return
     from ..simulate import simulate_sdss
-    from .hold import progress_bar
+    from .console import progress_bar
 
     _say(f"mock survey of {MOCK_NSPEC:,} spectra in the real file format: {folder}")
     begun = time.perf_counter()

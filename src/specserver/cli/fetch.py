@@ -9,8 +9,7 @@ from rich.table import Table
 
 from ..client.storage import in_space
 from ..errors import BadParameter
-from .console import ERROR, OUT, Context, Token, Url
-from .show import client_of
+from .console import ERROR, OUT, Context, Token, Url, client_of
 
 if TYPE_CHECKING:
     from ..client.api import SpecClient

@@ -10,7 +10,21 @@ from rich.markup import escape
 from .. import __version__
 from ..errors import CallerError, SpecServerError
 from ..files import DISK_ERRORS
-from . import catalog, composite, demo, fetch, hold, match, serve, show, token, vos
+from . import (
+    composite,
+    demo,
+    fetch,
+    info,
+    ingest,
+    match,
+    serve,
+    simulate,
+    tables,
+    token,
+    trees,
+    verify,
+    vos,
+)
 from .console import ERROR
 
 app = typer.Typer(
@@ -46,7 +60,21 @@ def _options(
     """Take the options that stand before a command."""
 
 
-for part in (hold, serve, fetch, match, composite, show, catalog, demo, token, vos):
+for part in (
+    ingest,
+    verify,
+    simulate,
+    serve,
+    fetch,
+    match,
+    composite,
+    info,
+    tables,
+    trees,
+    demo,
+    token,
+    vos,
+):
     part.register(app)
 
 

@@ -6,9 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import BadParameter
-from .console import Context, Token, Url
+from .console import Context, Token, Url, client_of
 from .fetch import print_csv
-from .show import client_of
 
 _ARCSEC_DEG = 1.0 / 3600.0
 

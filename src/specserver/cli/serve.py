@@ -97,7 +97,7 @@ def serve(
     import uvicorn
 
     from ..processes import end_with_stdin, raise_handle_limit
-    from ..server.logs import logging_configuration
+    from ..server.runtime.log import logging_configuration
     from ..settings import Settings
 
     folder = present_folder(data).absolute()
@@ -125,7 +125,7 @@ def serve(
             host=host,
             port=port,
             workers=processes,
-            http="specserver.server.connection:BoundedConnection",
+            http="specserver.server.runtime.connection:BoundedConnection",
             # A connection that changed its protocol would be bounded no more.
             ws="none",
             log_config=logging_configuration(settings),
@@ -174,8 +174,8 @@ def _run(config: "Config", listening: socket.socket) -> None:
             raise ServiceError("the service could not start; the log above says why")
         return
     # Where its counts go, the environment says when it is imported.
-    from ..server.metrics import worker_deaths
-    from ..server.supervisor import Supervisor
+    from ..server.runtime.metrics import worker_deaths
+    from ..server.runtime.supervisor import Supervisor
 
     deaths = worker_deaths()
     supervisor = Supervisor(config, [listening], lambda why: deaths.labels(why).inc())

@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .console import ERROR, OUT, Token, Url, readable_bytes
-from .show import client_of
+from .console import ERROR, OUT, Token, Url, client_of, readable_bytes
 
 vos_app = typer.Typer(
     no_args_is_help=True,

@@ -17,12 +17,16 @@ from ..processes import end_with_parent
 from ..service import SpectroscopicService
 from ..service.pictures import warm_up
 from ..settings import Settings
-from . import access, bulk, classic, composite, docspage, faults, match, metrics, pictures, vos
-from .admission import Admission
-from .connections import Connections
-from .exchange import Observed
-from .gate import Gate
-from .receiving import Receiving
+from . import docs_page
+from .dependencies import describe_security
+from .dialects import access, bulk, classic, composite, match, pictures, vos
+from .runtime import error_responses, metrics
+from .runtime.concurrency import ConcurrencyLimits
+from .runtime.connections import Connections
+from .runtime.debug_log import DebugLog, DebugSwitch
+from .runtime.receiving import Receiving
+from .runtime.request_filter import RequestFilter
+from .runtime.request_log import RequestLog
 
 PREFIX = "/spec"
 _LOG = logging.getLogger("specserver")
@@ -67,12 +71,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     bound_databases(settings.database_memory_bytes, settings.database_threads)
     app.state.service = SpectroscopicService(settings.data)
     app.state.tokens = TokenBook(settings.data)
-    app.state.debug = access.DebugSwitch(settings.data)
+    app.state.debug = DebugSwitch(settings.data)
     app.state.metrics = metrics.Metrics()
-    app.state.admission = Admission(settings)
-    app.state.admission.on_change = app.state.metrics.tell_heavy
-    app.state.admission.on_refusal = app.state.metrics.refused.inc
-    app.state.admission.on_caller_refusal = app.state.metrics.caller_refused.inc
+    app.state.concurrency = ConcurrencyLimits(settings)
+    app.state.concurrency.on_change = app.state.metrics.tell_heavy
+    app.state.concurrency.on_refusal = app.state.metrics.refused.inc
+    app.state.concurrency.on_caller_refusal = app.state.metrics.caller_refused.inc
     app.state.connections = Connections(settings, app.state.metrics.connection_fault)
     app.add_middleware(
         Receiving,
@@ -80,12 +84,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         max_bytes=settings.max_body_bytes,
         stored=f"{PREFIX}/vos/",
     )
-    app.add_middleware(Gate, settings=settings, tokens=app.state.tokens)
-    app.add_middleware(access.DebugLog, switch=app.state.debug)
+    app.add_middleware(RequestFilter, settings=settings, tokens=app.state.tokens)
+    app.add_middleware(DebugLog, switch=app.state.debug)
     app.add_middleware(
-        Observed, metrics=app.state.metrics, first_byte_s=settings.first_byte_timeout_s
+        RequestLog, metrics=app.state.metrics, first_byte_s=settings.first_byte_timeout_s
     )
-    faults.install(app, settings.data)
+    error_responses.install(app, settings.data)
     # Routes are tried in this order: first those that are asked for most.
     app.include_router(bulk.router, prefix=PREFIX)
     app.include_router(classic.router, prefix=PREFIX)
@@ -95,7 +99,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(access.router, prefix=PREFIX)
     app.include_router(vos.router, prefix=PREFIX)
     app.include_router(metrics.router)
-    app.include_router(docspage.router, prefix=PREFIX)
-    access.describe_security(app.openapi())
-    faults.describe(app.openapi())
+    app.include_router(docs_page.router, prefix=PREFIX)
+    describe_security(app.openapi())
+    error_responses.describe(app.openapi())
     return app

@@ -7,17 +7,17 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, Field
 
-from ..formats.arrow import stream_table
-from ..formats.positions import read_positions
-from ..formats.text import csv_pieces
-from ..service.match import MatchRequest
-from .deps import ServerSettings, Service
-from .described import ARROW, CSV, ContextField, ProfileField, answers
-from .faults import told
-from .forms import read_body, read_names
-from .lanes import LaneRoute, RouteLane
+from ...formats.arrow import stream_table
+from ...formats.positions import read_positions
+from ...formats.text import csv_pieces
+from ...service.match import MatchRequest
+from ..dependencies import ServerSettings, Service
+from ..openapi import ARROW, CSV, ContextField, ProfileField, answers
+from ..parameters import read_body, read_names
+from ..runtime.error_responses import error_responses
+from ..runtime.responses import LimitedRoute, RouteResponder
 
-router = APIRouter(prefix="/bulk", tags=["bulk"], route_class=LaneRoute)
+router = APIRouter(prefix="/bulk", tags=["bulk"], route_class=LimitedRoute)
 
 _ARCSEC_DEG: Final = 1.0 / 3600.0
 _TOLD: Final = (
@@ -73,12 +73,12 @@ class MatchParameters(BaseModel):
 @router.post(
     "/match",
     summary="Match positions with a catalogue",
-    responses=answers(_TOLD, ARROW, CSV) | told(400, 401, 404, 413, 422, 503),
+    responses=answers(_TOLD, ARROW, CSV) | error_responses(400, 401, 404, 413, 422, 503),
     response_class=StreamingResponse,
     openapi_extra=_BODY,
 )
 def bulk_match(
-    lane: RouteLane,
+    responder: RouteResponder,
     request: Request,
     body: Annotated[bytes, Depends(read_body)],
     service: Service,
@@ -107,7 +107,7 @@ def bulk_match(
         return csv_pieces(table) if as_csv else stream_table(table)
 
     # A position costs about what a small cone does.
-    return lane.answer(make, CSV if as_csv else ARROW, cost=len(ra))
+    return responder.answer(make, CSV if as_csv else ARROW, cost=len(ra))
 
 
 def _answered_as(accept: str, given: str) -> str:

@@ -18,9 +18,9 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
-from .. import __version__
-from ..service import SpectroscopicService
-from .described import TEXT, answers
+from ... import __version__
+from ...service import SpectroscopicService
+from ..openapi import TEXT, answers
 
 FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 """Environment variable with the folder of counts; prometheus_client gave it its name."""

@@ -35,15 +35,16 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from numpy.lib import format as npy
 
-from .. import __version__
-from ..errors import BadParameter, TooMuch
-from ..formats.text import csv_pieces
-from ..model.grid import Grid, PixelRange
-from ..service import ContextInfo, QueryRequest, Selection
-from ..service.query import TUPLE
-from ..service.spectra import read_columns
-from .deps import ServerSettings, Service
-from .described import (
+from ... import __version__
+from ...errors import BadParameter, TooMuch
+from ...formats.text import csv_pieces
+from ...model.grid import Grid, PixelRange
+from ...service import ContextInfo, QueryRequest, Selection
+from ...service.query import TUPLE
+from ...service.spectra import read_columns
+from ..dependencies import ServerSettings, Service
+from ..fits_files import answer_files
+from ..openapi import (
     CSV,
     FITS,
     FORM,
@@ -58,17 +59,23 @@ from .described import (
     answers,
     body_of,
 )
-from .faults import told
-from .fitsfiles import answer_files
-from .forms import ABSENT, QueryParameters, SpectraForm, read_form, read_names, read_wavelengths
-from .lanes import LaneRoute, RouteLane, query_cost
+from ..parameters import (
+    ABSENT,
+    QueryParameters,
+    SpectraForm,
+    read_form,
+    read_names,
+    read_wavelengths,
+)
+from ..runtime.error_responses import error_responses
+from ..runtime.responses import LimitedRoute, RouteResponder, query_cost
 
-router = APIRouter(tags=["classic"], route_class=LaneRoute)
+router = APIRouter(tags=["classic"], route_class=LimitedRoute)
 
 Rows = Sequence[Sequence[object]]
 
 _HELLO: Final = answers("A text that begins with `Hello World`.", TEXT)
-_LISTED: Final = answers("A listing.", TEXT, JSON, CSV) | told(400, 401, 404, 422)
+_LISTED: Final = answers("A listing.", TEXT, JSON, CSV) | error_responses(400, 401, 404, 422)
 _WINDOW_PIX: Final = 20_000  # four times the widest survey: a batch of such rows is 160 MB
 _CHUNK_BYTES: Final = 2**20  # handing over each spectrum by itself would cost more than reading it
 _ARRAY_FORMATS: Final = ("numpy", "pandas", "table", "spectrum")  # the client converts the rest
@@ -87,7 +94,7 @@ async def ping() -> PlainTextResponse:
     summary="Tell what is served",
     response_class=Response,
     responses=answers("Spectra, and the contexts that hold them.", TEXT, JSON, CSV)
-    | told(400, 401, 422),
+    | error_responses(400, 401, 422),
 )
 def available(service: Service, fmt: ListingFormat = "text") -> Response:
     """Tell whether spectra are served, how many, in which contexts, and which files are damaged."""
@@ -160,7 +167,8 @@ def catalogs(
     "/validate",
     summary="Check a name",
     response_class=PlainTextResponse,
-    responses=answers("`OK`: there is one of that name.", TEXT) | told(400, 401, 404, 422),
+    responses=answers("`OK`: there is one of that name.", TEXT)
+    | error_responses(400, 401, 404, 422),
 )
 def validate(
     service: Service,
@@ -189,10 +197,11 @@ def validate(
     "/query",
     summary="Query a catalogue",
     response_class=StreamingResponse,
-    responses=answers("A header line, then the rows.", CSV) | told(400, 401, 404, 413, 422, 503),
+    responses=answers("A header line, then the rows.", CSV)
+    | error_responses(400, 401, 404, 413, 422, 503),
 )
 def query(
-    lane: RouteLane,
+    responder: RouteResponder,
     service: Service,
     settings: ServerSettings,
     asked: Annotated[QueryParameters, Query()],
@@ -209,7 +218,7 @@ def query(
             primary=asked.primary,
             timeout_s=min(asked.timeout or settings.query_timeout_s, settings.query_timeout_s),
         )
-        return lane.answer(
+        return responder.answer(
             lambda: csv_pieces(service.query(request, max_rows=settings.max_rows)),
             CSV,
             cost=query_cost(request),
@@ -217,7 +226,7 @@ def query(
     if asked.cond.strip() not in ABSENT:
         raise BadParameter("cond", asked.cond, "leave it empty when id is given")
     selection = service.resolve(asked.id, info.name)
-    return lane.answer(lambda: _look_up(selection, info, asked), CSV, cost=selection.nspec)
+    return responder.answer(lambda: _look_up(selection, info, asked), CSV, cost=selection.nspec)
 
 
 @router.post(
@@ -225,11 +234,11 @@ def query(
     summary="Tell the span of spectra",
     response_class=Response,
     responses=answers("Vacuum Å.", JSON, example={"w0": 3806.2, "w1": 9201.5})
-    | told(400, 401, 404, 413, 422, 503),
+    | error_responses(400, 401, 404, 413, 422, 503),
     openapi_extra=body_of(SpectraForm, FORM),
 )
 def list_span(
-    _: RouteLane, service: Service, form: Annotated[SpectraForm, Depends(read_form)]
+    _: RouteResponder, service: Service, form: Annotated[SpectraForm, Depends(read_form)]
 ) -> JSONResponse:
     """Tell the wavelengths of the first and the last pixel of a list of spectra."""
     service.check_profile(_or_default(form.profile))
@@ -246,11 +255,11 @@ def list_span(
         " compressed, and for several spectra a ZIP archive.",
         *(NPY, FITS, GZIP, ZIP),
     )
-    | told(400, 401, 404, 409, 410, 413, 422, 503),
+    | error_responses(400, 401, 404, 409, 410, 413, 422, 503),
     openapi_extra=body_of(SpectraForm, FORM),
 )
 def get_spec(
-    lane: RouteLane,
+    responder: RouteResponder,
     service: Service,
     form: Annotated[SpectraForm, Depends(read_form)],
 ) -> Response:
@@ -266,16 +275,18 @@ def get_spec(
     vectors = None if not names or "all" in names else names
     selection = service.resolve(form.id_list, _or_default(form.context))
     if as_file:
-        return answer_files(lane, service, selection, form.fits)
+        return answer_files(responder, service, selection, form.fits)
     if not form.align:
         records = service.read_in(selection, vectors, limits_aa, medium)
-        return lane.answer(lambda: _joined(map(_npy_file, records)), NPY, nspec=selection.nspec)
+        return responder.answer(
+            lambda: _joined(map(_npy_file, records)), NPY, nspec=selection.nspec
+        )
     wanted = _window(form, selection.grid) if limits_aa is None else None
     window, dtype, blocks = service.read_aligned(selection, vectors, limits_aa, wanted)
     header = _npy_header(dtype, (selection.nspec, window.count))
     rows = (row.tobytes() for block in blocks for row in block)
     size = len(header) + selection.nspec * window.count * dtype.itemsize
-    return lane.answer(
+    return responder.answer(
         lambda: _joined(chain((header,), rows)),
         NPY,
         nspec=selection.nspec,

@@ -13,6 +13,7 @@ from .console import (
     OUT,
     Data,
     Url,
+    client_of,
     present_folder,
     readable_bytes,
     tell_missing_surveys,
@@ -106,7 +107,8 @@ def info(data: Data = None, url: Url = None) -> None:
     from ..service.tables import attached_tables
     from ..store.layout import list_contexts, list_segments
     from ..store.trees import list_trees
-    from .catalog import table_of_tables, table_of_trees
+    from .tables import table_of_tables
+    from .trees import table_of_trees
 
     table = Table(
         "context", "segments", "spectra", "on disk", "bytes a spectrum", title=str(folder)
@@ -155,13 +157,3 @@ def _service(folder: Path) -> "SpectroscopicService":
     from ..service import SpectroscopicService
 
     return SpectroscopicService(folder)
-
-
-def client_of(url: str | None) -> "SpecClient":
-    """Return a client of the service at a URL."""
-    from ..client.api import SpecClient
-
-    client = SpecClient()
-    if url:
-        client.set_svc_url(url)
-    return client

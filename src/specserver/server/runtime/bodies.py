@@ -8,8 +8,8 @@ import re
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from ..errors import BadParameter, TooMuch
-from ..settings import Settings
+from ...errors import BadParameter, TooMuch
+from ...settings import Settings
 
 MAX_FIELDS: Final = 100
 """Fields of a form, or of a JSON object with those in it: no request has a fifth of them."""

@@ -13,11 +13,11 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from ..errors import BodyTooSlow, Overloaded, SpecServerError, TooMuch
-from ..settings import Settings
-from . import faults
+from ...errors import BodyTooSlow, Overloaded, SpecServerError, TooMuch
+from ...settings import Settings
+from . import error_responses
 from .connections import Connections
-from .lanes import ABORT
+from .responses import ABORT
 
 
 @cache
@@ -56,7 +56,7 @@ class BoundedConnection(HttpToolsProtocol):
         if self._all.admit(self):
             self._await_head()
         else:
-            self._refuse(Overloaded(faults.RETRY_AFTER_S))
+            self._refuse(Overloaded(error_responses.RETRY_AFTER_S))
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
@@ -200,7 +200,7 @@ class BoundedConnection(HttpToolsProtocol):
             # In the middle of an answer nothing else can be said.
             self.transport.abort()
             return
-        answer = faults.answer(error)
+        answer = error_responses.answer(error)
         status = status or HTTPStatus(answer.status_code)
         body = bytes(answer.body)
         head = f"HTTP/1.1 {status.value} {status.phrase}\r\nConnection: close\r\n"

@@ -1,4 +1,4 @@
-"""How an answer is made and sent: light ones at once, heavy ones batch by batch in their lane."""
+"""How an answer is made and sent: light ones at once, heavy ones a batch at a time."""
 
 import asyncio
 import logging
@@ -14,16 +14,16 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
-from ..errors import OldProtocol
-from ..formats.arrow import BrokenOff
-from ..model.region import Cone
-from ..service import QueryRequest
-from ..service.limits import HeavyWork
-from ..settings import Settings
-from .admission import Admission, Seat
+from ...errors import OldProtocol
+from ...formats.arrow import BrokenOff
+from ...model.region import Cone
+from ...service import QueryRequest
+from ...service.limits import HeavyWork
+from ...settings import Settings
 from .bodies import check_json
-from .faults import message_for_visitors
-from .gate import CALLER
+from .concurrency import AnswerSlot, ConcurrencyLimits
+from .error_responses import message_for_visitors
+from .request_filter import CALLER
 
 _LOG = logging.getLogger("specserver")
 ABORT: Final = "specserver.abort"
@@ -52,7 +52,7 @@ class Streamed(Response):
     def __init__(
         self,
         make: Callable[[], Pieces],
-        admission: Admission,
+        limits: ConcurrencyLimits,
         media_type: str,
         headers: Mapping[str, str] | None,
     ) -> None:
@@ -61,7 +61,7 @@ class Streamed(Response):
         self.background = None
         self.init_headers(headers)
         self._make = make
-        self._admission = admission
+        self._limits = limits
 
     @override
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -80,32 +80,32 @@ class Streamed(Response):
             try:
                 caller = scope["state"].get(CALLER)
                 async with (
-                    self._admission.seat(cut, caller) as seat,
+                    self._limits.answer_slot(cut, caller) as slot,
                     aclosing(self._made()) as made,
                 ):
-                    await self._send(made, seat, send)
+                    await self._send(made, slot, send)
             finally:
                 listener.cancel()
 
     async def _made(self) -> AsyncGenerator[bytes, None]:
-        """Yield the pieces, each made in a turn of its own."""
-        turn = self._admission.turn
-        pieces = await turn(lambda: iter(self._make()))
+        """Yield the pieces, each made in a work slot."""
+        run = self._limits.run
+        pieces = await run(lambda: iter(self._make()))
         try:
             while True:
-                piece = await turn(next, pieces, None)
+                piece = await run(next, pieces, None)
                 if piece is None:
                     return
                 yield piece
-                # Let go of it before the next turn, which may be long in coming.
+                # Let go of it before the next wait for a work slot.
                 del piece
         finally:
             # Where a generator is left to the collector its files are too. No thread is in it, as
-            # a turn ends before its cancellation is heard of, but when the process is being ended.
+            # work ends before its cancellation is heard of, but when the process is being ended.
             with suppress(ValueError, AttributeError):
                 pieces.close()  # type: ignore[attr-defined]
 
-    async def _send(self, made: AsyncIterator[bytes], seat: Seat, send: Send) -> None:
+    async def _send(self, made: AsyncIterator[bytes], slot: AnswerSlot, send: Send) -> None:
         """Send pieces as they come, in parts that show whether the reader takes them."""
         begun = False
         try:
@@ -113,26 +113,26 @@ class Streamed(Response):
                 if not begun:
                     await send(self._head())
                     begun = True
-                await self._send_piece(piece, seat, send)
+                await self._send_piece(piece, slot, send)
                 del piece
         except BrokenOff as end:
             if not begun:
                 raise end.error from end
             _LOG.error("an answer breaks off: %s", end.error.message)
             words = end.last_words(message_for_visitors(end.error))
-            await self._send_piece(words, seat, send)
+            await self._send_piece(words, slot, send)
             # Not ended, so that the connection is closed: who does not read the words sees that.
             return
         if not begun:
             await send(self._head())
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _send_piece(self, piece: bytes, seat: Seat, send: Send) -> None:
+    async def _send_piece(self, piece: bytes, slot: AnswerSlot, send: Send) -> None:
         """Send a piece in parts."""
         now = asyncio.get_running_loop().time
         view = memoryview(piece)
         for at in range(0, len(view), PIECE_BYTES):
-            seat.sending_since = now()
+            slot.sending_since = now()
             await send(
                 {
                     "type": "http.response.body",
@@ -140,7 +140,7 @@ class Streamed(Response):
                     "more_body": True,
                 }
             )
-        seat.sending_since = None
+        slot.sending_since = None
 
     def _head(self) -> dict[str, object]:
         return {
@@ -150,7 +150,7 @@ class Streamed(Response):
         }
 
 
-class Lane:
+class Responder:
     """How one request is answered, and what it is counted as.
 
     Parameters
@@ -161,7 +161,7 @@ class Lane:
 
     def __init__(self, request: Request) -> None:
         self._state = request.state
-        self._admission: Admission = request.app.state.admission
+        self._limits: ConcurrencyLimits = request.app.state.concurrency
         self.settings: Settings = request.app.state.settings
         """The settings of the running application."""
 
@@ -174,7 +174,7 @@ class Lane:
         cost: int | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Response:
-        """Return an answer: made now when it is light, else when its turn comes.
+        """Return an answer: made now when it is light, else in parts when it is heavy.
 
         Parameters
         ----------
@@ -187,7 +187,7 @@ class Lane:
         """
         self._state.nspec = nspec
         if (nspec if cost is None else cost) > self.settings.light_spectra:
-            return Streamed(make, self._admission, media_type, headers)
+            return Streamed(make, self._limits, media_type, headers)
         try:
             return Response(b"".join(make()), media_type=media_type, headers=headers)
         except BrokenOff as end:
@@ -201,8 +201,8 @@ def query_cost(asked: QueryRequest) -> int:
     return 0 if small and not asked.constraint else HEAVY
 
 
-class LaneRoute(APIRoute):
-    """A route whose endpoint works in a heavy turn when it is given much to find.
+class LimitedRoute(APIRoute):
+    """A route whose endpoint works in a heavy slot when it is given much to find.
 
     That is a long body, or one of which the endpoint finds, before it begins, that it means much.
     """
@@ -212,7 +212,7 @@ class LaneRoute(APIRoute):
         """Return what answers a request."""
         handle = super().get_route_handler()
 
-        async def in_lane(request: Request) -> Response:
+        async def in_limits(request: Request) -> Response:
             nbytes = len(await request.body())
             await _check(request)
             request.state.is_light = nbytes <= _LONG_BODY_BYTES
@@ -220,11 +220,11 @@ class LaneRoute(APIRoute):
                 with suppress(HeavyWork):
                     return await handle(request)
                 request.state.is_light = False
-            admission: Admission = request.app.state.admission
-            async with admission.seat_and_turn(request.scope["state"].get(CALLER)):
+            limits: ConcurrencyLimits = request.app.state.concurrency
+            async with limits.answer_and_work_slot(request.scope["state"].get(CALLER)):
                 return await handle(request)
 
-        return in_lane
+        return in_limits
 
 
 async def _check(request: Request) -> None:
@@ -248,10 +248,10 @@ async def _when_gone(receive: Receive, act: Callable[[], None]) -> None:
     act()
 
 
-async def get_lane(request: Request) -> Lane:
-    """Return the lane of a request to a `LaneRoute`."""
-    return Lane(request)
+async def get_responder(request: Request) -> Responder:
+    """Return the responder of a request to a `LimitedRoute`."""
+    return Responder(request)
 
 
-# The route itself waits for a turn: a dependency that ends would cost 30 µs of each request.
-RouteLane = Annotated[Lane, Depends(get_lane)]
+# The route itself waits for its slots: a dependency that ends would cost 30 µs of each request.
+RouteResponder = Annotated[Responder, Depends(get_responder)]

@@ -20,12 +20,12 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.requests import ClientDisconnect
 
-from ..data.user_storage import Draft, StorageLimits, StoredFile, UserStorage
-from ..errors import BadParameter
-from .deps import REFUSALS, ServerSettings, User
-from .described import JSON, answers
-from .described import NPY as BINARY
-from .faults import told
+from ...data.user_storage import Draft, StorageLimits, StoredFile, UserStorage
+from ...errors import BadParameter
+from ..dependencies import REFUSALS, ServerSettings, User
+from ..openapi import JSON, answers
+from ..openapi import NPY as BINARY
+from ..runtime.error_responses import error_responses
 
 _PIECE: Final = 2**20
 _ENTRY: Final = {"name": "ids.txt", "is_folder": False, "nbytes": 21,
@@ -46,7 +46,7 @@ _REMOVED: Final = answers("It is gone.", JSON, example={"name": "ids.txt"})
 router = APIRouter(
     prefix="/vos",
     tags=["storage"],
-    responses=REFUSALS | told(400, 422),
+    responses=REFUSALS | error_responses(400, 422),
 )
 
 
@@ -64,7 +64,7 @@ Name = Annotated[
 ]
 
 
-@router.get("", summary="List a folder", responses=_LISTED | told(404))
+@router.get("", summary="List a folder", responses=_LISTED | error_responses(404))
 def list_folder(
     space: UserSpace,
     path: Annotated[str, Query(description="A folder; empty: the top.", examples=[""])] = "",
@@ -87,7 +87,7 @@ def list_folder(
 @router.get(
     "/{name:path}",
     summary="Get a file",
-    responses=_FILE | told(404),
+    responses=_FILE | error_responses(404),
     response_class=StreamingResponse,
 )
 def get_file(space: UserSpace, name: Name, request: Request) -> Response:
@@ -113,7 +113,7 @@ def get_file(space: UserSpace, name: Name, request: Request) -> Response:
     "/{name:path}",
     summary="Put a file, or make a folder",
     status_code=201,
-    responses=_KEPT | told(404, 411, 413),
+    responses=_KEPT | error_responses(404, 411, 413),
     openapi_extra={"requestBody": {"content": {BINARY: {"schema": _BYTES}}}},
 )
 async def put_file(space: UserSpace, name: Name, request: Request) -> Response:
@@ -139,7 +139,9 @@ async def put_file(space: UserSpace, name: Name, request: Request) -> Response:
     return JSONResponse(_described(entry) | {"sha256": sha256}, status_code=201)
 
 
-@router.delete("/{name:path}", summary="Remove a file or a folder", responses=_REMOVED | told(404))
+@router.delete(
+    "/{name:path}", summary="Remove a file or a folder", responses=_REMOVED | error_responses(404)
+)
 def remove_entry(
     space: UserSpace,
     name: Name,

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..errors import TooSlow
-from . import faults
-from .logs import ACCESS, REQUEST_ID
+from ...errors import TooSlow
+from . import error_responses
+from .log import ACCESS, REQUEST_ID
 from .metrics import Metrics
 
 _SANE: Final = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
@@ -23,7 +23,7 @@ _SERVER_ERROR: Final = 500
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 
 
-class Observed:
+class RequestLog:
     """Middleware around all others.
 
     Parameters
@@ -150,7 +150,7 @@ class _Exchange:
 
     async def _tell_late(self) -> None:
         """Answer in place of what is late; its work ends where it next looks for its client."""
-        late = faults.answer(TooSlow(self._limit_s))
+        late = error_responses.answer(TooSlow(self._limit_s))
         await late(self.scope, self._receive, self._hand_on)
 
     def _endpoint(self) -> str:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from ..errors import (
+from ...errors import (
     BadParameter,
     BodyTooSlow,
     CallerError,
@@ -35,7 +35,7 @@ from ..errors import (
     UnknownContext,
     UnknownProfile,
 )
-from .logs import REQUEST_ID
+from .log import REQUEST_ID
 
 _LOG = logging.getLogger("specserver")
 _MAX_PROBLEMS: Final = 20
@@ -123,7 +123,7 @@ class Fault(BaseModel):
     """With 422: where, and what is wrong there."""
 
 
-def told(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI description of errors with these statuses."""
     return {status: _described(status) for status in statuses}
 

@@ -16,10 +16,10 @@ from typing import Final
 from anyio import to_thread
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ..auth import TokenBook
-from ..errors import SpecServerError, TooOften, UnknownHost
-from ..settings import Settings
-from . import faults
+from ...auth import TokenBook
+from ...errors import SpecServerError, TooOften, UnknownHost
+from ...settings import Settings
+from . import error_responses
 
 CALLER: Final = "whose"
 """In a request's state: the caller whose share it takes from, or None."""
@@ -31,7 +31,7 @@ _ADDRESS_CHARS: Final = 64
 _KEY, _BEARER = b"x-dl-authtoken", b"authorization"
 
 
-class Shares:
+class RateLimits:
     """What is left of each caller's share: so many requests a second, and some in advance.
 
     Parameters
@@ -100,13 +100,13 @@ class Hosts:
             raise UnknownHost(host)
 
 
-class Gate:
+class RequestFilter:
     """Middleware that refuses what may not come in."""
 
     def __init__(self, app: ASGIApp, settings: Settings, tokens: TokenBook) -> None:
         self.app = app
         self.hosts = Hosts(settings.allowed_hosts)
-        self.shares = Shares(settings.caller_requests_per_s, settings.caller_burst)
+        self.shares = RateLimits(settings.caller_requests_per_s, settings.caller_burst)
         self._tokens = tokens
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -119,7 +119,7 @@ class Gate:
                 if caller is not None:
                     self.shares.take(caller)
             except (UnknownHost, TooOften) as error:
-                await faults.answer(error)(scope, receive, send)
+                await error_responses.answer(error)(scope, receive, send)
                 return
         await self.app(scope, receive, send)
 

@@ -1,4 +1,4 @@
-"""Commands that attach what others made: value-added tables, and trees of original files."""
+"""Commands for value-added tables: catalog add, list, remove."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,8 +7,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from ..errors import StoreError, UnknownContext
-from .console import OUT, Data, data_folder, present_folder, require_server
+from .console import OUT, ContextName, Data, present_folder, require_server
 
 if TYPE_CHECKING:
     from ..service.archive import Archive
@@ -17,17 +16,12 @@ if TYPE_CHECKING:
 catalog_app = typer.Typer(
     no_args_is_help=True, help="Value-added tables: attach them to a release, list, remove."
 )
-tree_app = typer.Typer(
-    no_args_is_help=True, help="Trees of original FITS files, served without an ingest."
-)
-ContextName = Annotated[str, typer.Argument(metavar="CONTEXT", help="sdss_dr8 … sdss_dr17")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Letters, digits and _, a letter first.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.add_typer(catalog_app, name="catalog")
-    app.add_typer(tree_app, name="tree")
 
 
 @catalog_app.command(name="add", no_args_is_help=True)
@@ -121,91 +115,12 @@ def remove_catalog(context: ContextName, name: Name, data: Data = None) -> None:
     OUT.print(f"{context}.{name} is removed", highlight=False)
 
 
-@tree_app.command(name="add", no_args_is_help=True)
-def add_tree(
-    context: ContextName,
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Top of the tree.")],
-    data: Data = None,
-    run2d: Annotated[
-        list[str] | None,
-        typer.Option(metavar="R", help="A reduction besides the release's own; repeatable."),
-    ] = None,
-    follow_links: Annotated[
-        bool, typer.Option("--follow-links", help="Follow links that lead out of the tree.")
-    ] = False,
-    fingerprints: Annotated[
-        bool,
-        typer.Option(help="Read all files once, so that 'verify' notices damage to them later."),
-    ] = True,
-) -> None:
-    """Serve spectra straight from original files, in the archive's layout, without an ingest.
-
-    DIR is a mirror, or one of its folders: that holds dr17/, or eboss/spectro/redux/, or run2d
-    folders such as v5_13_2/. Spectra are found by identifier; queries need an ingest or a table
-    attached with 'specserver catalog add'.
-
-    Example: specserver tree add sdss_dr17 /sas/dr17
-    """
-    require_server()
-    from ..service.fits_tree_source import add_tree as add
-
-    info = add(
-        Path(data_folder(data)),
-        context,
-        folder,
-        reductions=run2d or (),
-        follow_links=follow_links,
-        fingerprints=fingerprints,
-    )
-    OUT.print(f"{context}: {info.nfiles:,} spectra in {info.root}", highlight=False, markup=False)
-
-
-@tree_app.command(name="list")
-def list_trees(data: Data = None) -> None:
-    """List trees of original files.
-
-    Example: specserver tree list --data /data/spec
-    """
-    require_server()
-    OUT.print(table_of_trees(present_folder(data)))
-
-
-@tree_app.command(name="remove", no_args_is_help=True)
-def remove_tree(context: ContextName, data: Data = None) -> None:
-    """Serve a tree no longer; its files are left alone.
-
-    Example: specserver tree remove sdss_dr17
-    """
-    require_server()
-    from ..store.trees import list_trees as known
-    from ..store.trees import remove_tree as remove
-
-    folder = present_folder(data)
-    if not remove(folder, context):
-        raise UnknownContext(context, known(folder) or ["no tree"])
-    OUT.print(f"the tree of {context} is no longer served", highlight=False)
-
-
 def table_of_tables(found: list["AttachedTable"]) -> Table:
     """Return value-added tables as a table to print."""
     table = Table("catalogue", "rows", "with spectrum", "columns", "what it holds")
     for one in found:
         name, rows = f"{one.context}.{one.info.name}", f"{one.info.nrows:,}"
         table.add_row(name, rows, f"{one.nlinked:,}", str(one.ncolumns), one.info.title)
-    return table
-
-
-def table_of_trees(data: Path) -> Table:
-    """Return trees as a table to print."""
-    from ..store.trees import list_trees as known
-    from ..store.trees import read_tree
-
-    table = Table("context", "original files", "reductions", "folder")
-    for context in known(data):
-        info = read_tree(data, context)
-        if info is None:
-            raise StoreError(str(data / context), "the tree was removed just now")
-        table.add_row(context, f"{info.nfiles:,}", " ".join(info.reductions), info.root)
     return table
 
 

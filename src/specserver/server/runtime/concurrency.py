@@ -1,9 +1,9 @@
-"""Who may do heavy work, and when: light requests never wait for it, heavy ones take turns.
+"""Concurrency limits: light requests never wait for heavy work, and heavy requests wait in a queue.
 
-A heavy request needs two things. A **seat** is room to be answered: held from before the first
-piece of work until the last byte is sent or the client is gone, it bounds what answers hold in
-memory. A **turn** is leave to work: a thread for as long as one batch is made, given to the next
-in line while the batch drains. So a client that reads slowly holds a seat, but nobody up.
+A heavy request needs two things. An **answer slot** is held from before the first piece of work
+until the last byte is sent or the client is gone; it bounds what answers hold in memory. A **work
+slot** is a thread for as long as one batch is made; the next request has it while the batch is
+sent. So a client that reads slowly holds an answer slot, and delays no other request.
 """
 
 import asyncio
@@ -14,9 +14,9 @@ from typing import Any, Final, TypeVar
 
 from anyio import CapacityLimiter, move_on_after, to_thread
 
-from ..errors import Overloaded, TooOften
-from ..settings import Settings
-from .faults import RETRY_AFTER_S
+from ...errors import Overloaded, TooOften
+from ...settings import Settings
+from .error_responses import RETRY_AFTER_S
 
 Made = TypeVar("Made")
 
@@ -25,7 +25,7 @@ _LOOK_S: Final = 0.5
 _PATIENCE_S: Final = 5.0
 
 
-class Seat:
+class AnswerSlot:
     """Room for one heavy answer.
 
     Parameters
@@ -40,17 +40,17 @@ class Seat:
         """Since when the reader has not taken the piece that is being sent; loop time, s."""
 
 
-class Admission:
-    """The seats and turns of one process."""
+class ConcurrencyLimits:
+    """The answer slots and work slots of one process."""
 
     def __init__(self, settings: Settings) -> None:
-        self._free = CapacityLimiter(settings.heavy_answers)
-        self._turns = CapacityLimiter(settings.heavy_threads)
+        self._answer_slots = CapacityLimiter(settings.heavy_answers)
+        self._work_slots = CapacityLimiter(settings.heavy_threads)
         self._max_waiting = settings.heavy_queue
         self._wait_s = settings.heavy_wait_s
         self._most_of_one = settings.caller_heavy
         self._of_caller: Counter[str] = Counter()
-        self._seats: set[Seat] = set()
+        self._answering: set[AnswerSlot] = set()
         self._timer: asyncio.TimerHandle | None = None
         self.on_change: Callable[[int, int], None] = lambda _seated, _waiting: None
         """Told how many heavy requests are answered and how many wait, at each change."""
@@ -58,10 +58,10 @@ class Admission:
         self.on_caller_refusal: Callable[[], None] = lambda: None
 
     @asynccontextmanager
-    async def seat(
+    async def answer_slot(
         self, give_up: Callable[[], None], caller: str | None = None
-    ) -> AsyncIterator[Seat]:
-        """Lend a seat, after a wait if need be.
+    ) -> AsyncIterator[AnswerSlot]:
+        """Hold an answer slot, after a wait in the queue where none is free.
 
         Parameters
         ----------
@@ -75,24 +75,24 @@ class Admission:
         Overloaded
             The queue is full, or the wait was too long.
         TooOften
-            The caller has as many seats, and places in the queue, as one may have.
+            The caller has as many answer slots, and places in the queue, as one may have.
         """
         with self._share_of(caller):
-            seat = Seat(give_up)
-            await self._take(seat)
-            self._seats.add(seat)
+            slot = AnswerSlot(give_up)
+            await self._take(slot)
+            self._answering.add(slot)
             self._tell()
             try:
-                yield seat
+                yield slot
             finally:
-                self._seats.discard(seat)
-                self._free.release_on_behalf_of(seat)
+                self._answering.discard(slot)
+                self._answer_slots.release_on_behalf_of(slot)
                 self._tell()
 
     @asynccontextmanager
-    async def seat_and_turn(self, caller: str | None) -> AsyncIterator[None]:
-        """Lend both to work that is done elsewhere; raise errors as `seat` does."""
-        async with self.seat(lambda: None, caller), self._turns:
+    async def answer_and_work_slot(self, caller: str | None) -> AsyncIterator[None]:
+        """Hold a slot of both kinds for other work; raise errors as `answer_slot` does."""
+        async with self.answer_slot(lambda: None, caller), self._work_slots:
             yield
 
     @contextmanager
@@ -114,19 +114,19 @@ class Admission:
             if not self._of_caller[caller]:
                 del self._of_caller[caller]
 
-    async def turn(self, work: Callable[..., Made], *given: Any) -> Made:
-        """Return what a piece of work makes, in a thread, when its turn has come."""
-        return await to_thread.run_sync(work, *given, limiter=self._turns)
+    async def run(self, work: Callable[..., Made], *given: Any) -> Made:
+        """Return the result of a piece of work, done in a thread when a work slot is free."""
+        return await to_thread.run_sync(work, *given, limiter=self._work_slots)
 
-    async def _take(self, seat: Seat) -> None:
-        waiting = self._free.statistics().tasks_waiting
-        if not self._free.available_tokens and waiting >= self._max_waiting:
+    async def _take(self, slot: AnswerSlot) -> None:
+        waiting = self._answer_slots.statistics().tasks_waiting
+        if not self._answer_slots.available_tokens and waiting >= self._max_waiting:
             self._refuse()
         with move_on_after(self._wait_s) as wait:
-            if not self._free.available_tokens:
+            if not self._answer_slots.available_tokens:
                 self._make_room_later()
                 asyncio.get_running_loop().call_soon(self._tell)
-            await self._free.acquire_on_behalf_of(seat)
+            await self._answer_slots.acquire_on_behalf_of(slot)
         if wait.cancelled_caught:
             self._refuse()
 
@@ -135,7 +135,7 @@ class Admission:
         raise Overloaded(RETRY_AFTER_S)
 
     def _tell(self) -> None:
-        self.on_change(len(self._seats), self._free.statistics().tasks_waiting)
+        self.on_change(len(self._answering), self._answer_slots.statistics().tasks_waiting)
 
     def _make_room_later(self) -> None:
         if self._timer is None:
@@ -144,14 +144,14 @@ class Admission:
     def _make_room(self) -> None:
         """Cut off the readers that have stood still longest, one for each request that waits."""
         self._timer = None
-        waiting = self._free.statistics().tasks_waiting
+        waiting = self._answer_slots.statistics().tasks_waiting
         if not waiting:
             return
         now = asyncio.get_running_loop().time()
         still = [
-            (seat.sending_since, seat) for seat in self._seats if seat.sending_since is not None
+            (slot.sending_since, slot) for slot in self._answering if slot.sending_since is not None
         ]
-        for since, seat in sorted(still, key=lambda one: one[0])[:waiting]:
+        for since, slot in sorted(still, key=lambda one: one[0])[:waiting]:
             if now - since > _PATIENCE_S:
-                seat.give_up()
+                slot.give_up()
         self._make_room_later()

@@ -3,8 +3,8 @@
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..errors import Overloaded, SpecServerError, TooMuch
-from . import faults
+from ...errors import Overloaded, SpecServerError, TooMuch
+from . import error_responses
 from .connections import FREE_BYTES, Connections
 
 
@@ -54,7 +54,7 @@ class Receiving:
         self, error: SpecServerError, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Answer why a body is not received."""
-        answer = faults.answer(error)
+        answer = error_responses.answer(error)
         if not isinstance(error, Overloaded):
             # Its rest is never read. That of another one is, and let go of: a client that is not
             # heard to the end may never read that it is to come again.

@@ -13,9 +13,11 @@ from ..errors import NotAllowed, NotAuthenticated
 from ..service import SpectroscopicService
 from ..service.limits import Limits
 from ..settings import Settings
-from .faults import told
+from .runtime.error_responses import error_responses
 
-REFUSALS: Final[dict[int | str, dict[str, Any]]] = told(401, 403)
+REFUSALS: Final[dict[int | str, dict[str, Any]]] = error_responses(401, 403)
+# Operations for which a token is a must; for all others it is a may.
+CLOSED_TAGS: Final = frozenset({"administration", "storage"})
 _WHAT = "A token of this service: `specserver.<id>.<secret>`."
 _KEY = APIKeyHeader(
     name="X-DL-AuthToken", scheme_name="X-DL-AuthToken", description=_WHAT, auto_error=False
@@ -88,3 +90,14 @@ User = Annotated[Caller, Depends(get_user)]
 Administrator = Annotated[Caller, Depends(get_administrator)]
 Service = Annotated[SpectroscopicService, Depends(get_service)]
 ServerSettings = Annotated[Settings, Depends(get_settings)]
+
+
+def describe_security(schema: dict[str, Any]) -> None:
+    """Say in an OpenAPI description that a token may be left out where no door is closed."""
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            security = operation.get("security")
+            if security and CLOSED_TAGS.isdisjoint(operation.get("tags", ())):
+                if {} not in security:
+                    security.append({})
+                operation["responses"].setdefault("401", REFUSALS[401])

@@ -6,11 +6,11 @@ from ..errors import BadParameter
 from ..formats.files import ZIP_TYPE, stream_zip
 from ..formats.fits import MEDIA_TYPE
 from ..service import Selection, SpectroscopicService
-from .lanes import Lane
+from .runtime.responses import Responder
 
 
 def answer_files(
-    lane: Lane, service: SpectroscopicService, selection: Selection, kind: str
+    responder: Responder, service: SpectroscopicService, selection: Selection, kind: str
 ) -> Response:
     """Return the FITS files of spectra, ``original`` or ``rebuilt``.
 
@@ -21,7 +21,7 @@ def answer_files(
     rebuilt = kind == "rebuilt"
     if selection.nspec != 1:
         headers = {"Content-Disposition": 'attachment; filename="spectra.zip"'}
-        return lane.answer(
+        return responder.answer(
             lambda: stream_zip(service.files(selection, rebuilt=rebuilt)),
             ZIP_TYPE,
             nspec=selection.nspec,
@@ -31,4 +31,4 @@ def answer_files(
     name = file.name.replace('"', "")
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     media_type = "application/gzip" if name.lower().endswith(".gz") else MEDIA_TYPE
-    return lane.answer(lambda: iter([file.data]), media_type, nspec=1, headers=headers)
+    return responder.answer(lambda: iter([file.data]), media_type, nspec=1, headers=headers)

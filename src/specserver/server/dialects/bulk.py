@@ -10,9 +10,9 @@ from fastapi import APIRouter
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..catalog.deadline import Deadline
-from ..errors import BadParameter
-from ..formats.arrow import (
+from ...catalog.deadline import Deadline
+from ...errors import BadParameter
+from ...formats.arrow import (
     MEDIA_TYPE,
     binary_column,
     spectra_batch,
@@ -20,18 +20,18 @@ from ..formats.arrow import (
     stream_batches,
     stream_table,
 )
-from ..formats.files import stream_files
-from ..model.region import cone, polygon
-from ..service import CellBatch, QueryRequest, Selection, SpectroscopicService
-from ..service.media import require_one_medium
-from ..service.originals import with_originals
-from ..service.query import check_corners
-from .deps import Service
-from .described import AN_ID, ARROW, IDS, MISSING, ContextField, ProfileField, answers
-from .faults import told
-from .lanes import HEAVY, LaneRoute, RouteLane, query_cost
+from ...formats.files import stream_files
+from ...model.region import cone, polygon
+from ...service import CellBatch, QueryRequest, Selection, SpectroscopicService
+from ...service.media import require_one_medium
+from ...service.originals import with_originals
+from ...service.query import check_corners
+from ..dependencies import Service
+from ..openapi import AN_ID, ARROW, IDS, MISSING, ContextField, ProfileField, answers
+from ..runtime.error_responses import error_responses
+from ..runtime.responses import HEAVY, LimitedRoute, RouteResponder, query_cost
 
-router = APIRouter(prefix="/bulk", tags=["bulk"], route_class=LaneRoute)
+router = APIRouter(prefix="/bulk", tags=["bulk"], route_class=LimitedRoute)
 _ARROW: Final = answers("An Arrow IPC stream (docs/wire.md).", ARROW)
 _FAULTS: Final = (400, 401, 404, 413, 422, 503)
 Position = tuple[float, float]
@@ -156,10 +156,10 @@ class CatalogRequest(BaseModel):
 @router.post(
     "/spectra",
     summary="Fetch spectra in bulk",
-    responses=_ARROW | told(*_FAULTS, 409),
+    responses=_ARROW | error_responses(*_FAULTS, 409),
     response_class=StreamingResponse,
 )
-def bulk_spectra(lane: RouteLane, request: SpectraRequest, service: Service) -> Response:
+def bulk_spectra(responder: RouteResponder, request: SpectraRequest, service: Service) -> Response:
     """Hand out spectra as the store's own compressed chunks."""
     service.check_profile(request.profile)
     selection = service.resolve(
@@ -171,7 +171,7 @@ def bulk_spectra(lane: RouteLane, request: SpectraRequest, service: Service) -> 
         selection.require_lattice()
         require_one_medium(selection)
     make = partial(_spectra, service, selection, request)
-    return lane.answer(make, MEDIA_TYPE, nspec=selection.nspec)
+    return responder.answer(make, MEDIA_TYPE, nspec=selection.nspec)
 
 
 def _spectra(
@@ -211,10 +211,10 @@ def _batch(schema: Any, batch: CellBatch) -> Any:
 @router.post(
     "/files",
     summary="Fetch FITS files in bulk",
-    responses=_ARROW | told(*_FAULTS, 410),
+    responses=_ARROW | error_responses(*_FAULTS, 410),
     response_class=StreamingResponse,
 )
-def bulk_files(lane: RouteLane, request: FilesRequest, service: Service) -> Response:
+def bulk_files(responder: RouteResponder, request: FilesRequest, service: Service) -> Response:
     """Hand out the FITS files of spectra, one after the other."""
     service.check_profile(request.profile)
     rebuilt = request.fits == "rebuilt"
@@ -234,18 +234,18 @@ def bulk_files(lane: RouteLane, request: FilesRequest, service: Service) -> Resp
         files = service.files(selection, rebuilt=rebuilt)
         return stream_files(meta, selection.survey.id_column.dtype, files)
 
-    return lane.answer(make, MEDIA_TYPE, nspec=selection.nspec)
+    return responder.answer(make, MEDIA_TYPE, nspec=selection.nspec)
 
 
 @router.post(
     "/query",
     summary="Query a catalogue in bulk",
-    responses=_ARROW | told(*_FAULTS),
+    responses=_ARROW | error_responses(*_FAULTS),
     response_class=StreamingResponse,
 )
-def bulk_query(lane: RouteLane, request: CatalogRequest, service: Service) -> Response:
+def bulk_query(responder: RouteResponder, request: CatalogRequest, service: Service) -> Response:
     """Answer a query with catalogue columns."""
-    settings = lane.settings
+    settings = responder.settings
     service.check_profile(request.profile)
     if request.cone is not None and request.polygon is not None:
         raise BadParameter("polygon", "…", "give a cone or a polygon, not both")
@@ -269,4 +269,4 @@ def bulk_query(lane: RouteLane, request: CatalogRequest, service: Service) -> Re
         return stream_table(service.query(wanted, max_rows=settings.max_rows))
 
     cost = query_cost(asked) if request.polygon is None else HEAVY
-    return lane.answer(make, MEDIA_TYPE, cost=cost)
+    return responder.answer(make, MEDIA_TYPE, cost=cost)

@@ -1,33 +1,19 @@
-"""Commands that hold data: ingest, simulate, verify."""
+"""The command that brings spectra into the store: ingest."""
 
-import logging
-import os
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
 from ..errors import BadParameter
 from .console import (
-    ERROR,
     OUT,
     Data,
-    Url,
     data_folder,
-    present_folder,
+    progress_bar,
     readable_bytes,
     require_server,
 )
@@ -39,33 +25,12 @@ OwnColumn = Annotated[
     str | None, typer.Option(metavar="NAME", help="With --catalog: column, if of an unusual name.")
 ]
 
-simulate_app = typer.Typer(
-    no_args_is_help=True, help="Write a mock survey in a survey's own file format."
-)
 _REFUSED_SHOWN = 10
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the command."""
     app.command(no_args_is_help=True)(ingest)
-    app.command()(verify)
-    app.add_typer(simulate_app, name="simulate")
-
-
-def progress_bar(unit: str) -> Progress:
-    """Return a progress bar with rate and time left, shown where a person watches."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        MofNCompleteColumn(),
-        TextColumn(f"{unit}  {{task.fields[rate]}}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=ERROR,
-        disable=not ERROR.is_terminal,
-    )
 
 
 def ingest(
@@ -290,102 +255,3 @@ def _print_refused(refused: list[tuple[str, str]]) -> None:
         OUT.print(f"[yellow]refused:[/] {escape(example)}{more}: {escape(reason)}", highlight=False)
     if len(reasons) > _REFUSED_SHOWN:
         OUT.print(f"… and {len(reasons) - _REFUSED_SHOWN:,} more reasons", highlight=False)
-
-
-def verify(data: Data = None, url: Url = None) -> None:
-    """Read all that there is against its checksums, and follow every link.
-
-    Arrays, catalogues, indexes, attached tables, declarations, and the files of trees.
-    Exits with 1 when anything is wrong.
-
-    Example: specserver verify --data /data/spec
-    """
-    if url is not None:
-        raise BadParameter("url", url, "verify reads the data folder: run it where the data are")
-    require_server()
-    from ..ingest.verify import verify as check
-
-    folder = present_folder(data)
-    # This command prints all damage itself; logging it as well would repeat it.
-    logging.getLogger("specserver").addHandler(logging.NullHandler())
-    faults = 0
-    nspec = nbytes = nreplaced = 0
-    for finding in check(folder):
-        # Where the plug-in of a survey is missing, nothing was verified.
-        if finding.what != "survey":
-            nspec += finding.nspec
-            nreplaced += finding.nreplaced
-            nbytes += finding.nbytes
-        for note in finding.notes:
-            OUT.print(
-                f"[yellow]note:[/] {finding.context}/{finding.what}: {escape(note)}",
-                highlight=False,
-            )
-        for fault in finding.faults:
-            faults += 1
-            OUT.print(
-                f"[bold red]fault:[/] {finding.context}/{finding.what}: {escape(fault)}",
-                highlight=False,
-            )
-    if not nspec and not faults:
-        OUT.print(f"{folder} holds no spectra", highlight=False, markup=False)
-        return
-    state = f"[bold red]{faults} faults[/]" if faults else "[green]no fault[/]"
-    kept = f" and {nreplaced:,} that were replaced and are kept" if nreplaced else ""
-    OUT.print(
-        f"{nspec:,} spectra{kept}, {readable_bytes(nbytes)} of values verified: {state}",
-        highlight=False,
-    )
-    if faults:
-        raise typer.Exit(1)
-
-
-@simulate_app.command(name="sdss", no_args_is_help=True)
-def simulate_sdss(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write to.")],
-    nspec: Annotated[int, typer.Option(min=1, help="Number of spectra.")],
-    seed: Annotated[int, typer.Option(help="The same seed writes the same bytes.")] = 1,
-) -> None:
-    """Write a mock SDSS/BOSS/eBOSS survey: all file families, believable spectra.
-
-    Example: specserver simulate sdss mock --nspec 2000
-    """
-    from ..simulate import simulate_sdss as simulate
-
-    with progress_bar("files") as bar:
-        task = bar.add_task("simulate", total=nspec, rate="")
-
-        def show(done: int) -> None:
-            bar.advance(task, done)
-
-        summary = simulate(folder, nspec, seed, progress=show, workers=os.cpu_count() or 1)
-    sys.stdout.write(f"{summary.nspec:,} spectra, {readable_bytes(summary.nbytes)} in {folder}\n")
-
-
-@simulate_app.command(name="desi", no_args_is_help=True)
-def simulate_desi(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write to.")],
-    nspec: Annotated[int, typer.Option(min=1, help="Number of targets.")],
-    seed: Annotated[int, typer.Option(help="The same seed writes the same bytes.")] = 1,
-    exposures: Annotated[
-        bool, typer.Option("--exposures", help="Write each exposure too: spectra-*.fits.")
-    ] = False,
-) -> None:
-    """Write a mock DESI: healpix coadds with their redshift files, believable spectra.
-
-    Example: specserver simulate desi mock --nspec 2000
-    """
-    require_server()
-    from ..simulate import simulate_desi as simulate
-
-    with progress_bar("spectra") as bar:
-        task = bar.add_task("simulate", total=nspec, rate="")
-        summary = simulate(
-            folder,
-            nspec,
-            seed,
-            exposures=exposures,
-            progress=lambda done: bar.advance(task, done),
-            workers=os.cpu_count() or 1,
-        )
-    sys.stdout.write(f"{summary.nspec:,} spectra, {readable_bytes(summary.nbytes)} in {folder}\n")

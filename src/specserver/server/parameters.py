@@ -11,8 +11,8 @@ from ..errors import BadParameter
 from ..model.lines import air_to_vacuum
 from ..model.medium import AIR
 from ..ops.media import read_medium
-from .bodies import read_fields
-from .described import AN_ID, IDS, ContextField, ProfileField
+from .openapi import AN_ID, IDS, ContextField, ProfileField
+from .runtime.bodies import read_fields
 
 ABSENT: Final = ("", "None")
 """What the old client writes for a parameter that is not given."""

@@ -5,10 +5,10 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from ..errors import Overloaded
-from ..processes import handle_limit
-from ..settings import Settings
-from .faults import RETRY_AFTER_S
+from ...errors import Overloaded
+from ...processes import handle_limit
+from ...settings import Settings
+from .error_responses import RETRY_AFTER_S
 
 _LOG = logging.getLogger("specserver")
 # Handles that are left to files of the data folder (400 shards, and the indexes), and to 256

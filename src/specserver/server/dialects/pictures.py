@@ -25,14 +25,13 @@ from fastapi.responses import Response
 from numpy.lib import format as npy
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from ..errors import BadParameter
-from ..render.png.stacked_image import ImageLook
-from ..service import Selection, SpectroscopicService
-from ..service.pictures import GridPage, plot_grid, preview, stacked_flux, stacked_png
-from ..settings import Settings
-from .bodies import check_json, read_fields
-from .deps import ServerSettings, Service
-from .described import (
+from ...errors import BadParameter
+from ...render.png.stacked_image import ImageLook
+from ...service import Selection, SpectroscopicService
+from ...service.pictures import GridPage, plot_grid, preview, stacked_flux, stacked_png
+from ...settings import Settings
+from ..dependencies import ServerSettings, Service
+from ..openapi import (
     AN_ID,
     FORM,
     IDS,
@@ -47,10 +46,11 @@ from .described import (
     answers,
     body_of,
 )
-from .faults import told
-from .lanes import HEAVY, Lane, LaneRoute, RouteLane
+from ..runtime.bodies import check_json, read_fields
+from ..runtime.error_responses import error_responses
+from ..runtime.responses import HEAVY, LimitedRoute, Responder, RouteResponder
 
-router = APIRouter(tags=["pictures"], route_class=LaneRoute)
+router = APIRouter(tags=["pictures"], route_class=LimitedRoute)
 
 _TOLD: Final = 5
 """Identifiers that a header names."""
@@ -58,8 +58,8 @@ _ABSENT: Final = ("", "None", None)
 Asked = TypeVar("Asked", bound="PictureRequest")
 Handler = TypeVar("Handler", bound=Callable[..., Response])
 
-_PICTURE: Final = answers("A PNG picture.", PNG) | told(400, 401, 404, 413, 422, 503)
-_GRID: Final = _PICTURE | told(409)
+_PICTURE: Final = answers("A PNG picture.", PNG) | error_responses(400, 401, 404, 413, 422, 503)
+_GRID: Final = _PICTURE | error_responses(409)
 _IMAGE: Final = _GRID | answers(
     "A PNG picture; with `fmt=numpy` an array of fluxes in NumPy's format.", PNG, NPY
 )
@@ -171,7 +171,7 @@ def _drawing(
 
 @router.get("/preview", summary="Draw a preview", responses=_PICTURE, response_class=Response)
 def get_preview(
-    lane: RouteLane,
+    responder: RouteResponder,
     service: Service,
     settings: ServerSettings,
     spectrum: Annotated[str, Query(alias="id", description=IDS, examples=[AN_ID])],
@@ -186,22 +186,22 @@ def get_preview(
         context="default" if context in _ABSENT else context,
         profile="default" if profile in _ABSENT else profile,
     )
-    return _preview(lane, service, settings, asked)
+    return _preview(responder, service, settings, asked)
 
 
 @_drawing("/preview", "Draw previews", PreviewRequest, _PICTURE)
 def post_preview(
-    lane: RouteLane,
+    responder: RouteResponder,
     service: Service,
     settings: ServerSettings,
     asked: Annotated[PreviewRequest, Depends(_reader(PreviewRequest))],
 ) -> Response:
     """Draw a preview of one spectrum, or of some, one below the other."""
-    return _preview(lane, service, settings, asked)
+    return _preview(responder, service, settings, asked)
 
 
 def _preview(
-    lane: Lane, service: SpectroscopicService, settings: Settings, asked: PreviewRequest
+    responder: Responder, service: SpectroscopicService, settings: Settings, asked: PreviewRequest
 ) -> Response:
     """Answer with one preview, or with a column of them."""
     selection = _select(service, asked, asked.id or asked.id_list)
@@ -214,13 +214,13 @@ def _preview(
             plot_grid, service, selection, page, align=False, dark=asked.dark, max_pixels=limit
         )
     headers = _left_out(selection)
-    return lane.answer(lambda: iter([draw()]), PNG, nspec=selection.nspec, headers=headers)
+    return responder.answer(lambda: iter([draw()]), PNG, nspec=selection.nspec, headers=headers)
 
 
 @_drawing("/plotGrid", "Draw a grid of previews", GridRequest, _GRID)
 @_drawing("/gridPlot", "Draw a grid of previews", GridRequest, _GRID)
 def post_grid(
-    lane: RouteLane,
+    responder: RouteResponder,
     service: Service,
     settings: ServerSettings,
     asked: Annotated[GridRequest, Depends(_reader(GridRequest))],
@@ -239,7 +239,7 @@ def post_grid(
     )
     shown = min(selection.nspec, page.nx * page.ny)
     headers = _left_out(selection)
-    return lane.answer(lambda: iter([draw()]), PNG, nspec=shown, headers=headers)
+    return responder.answer(lambda: iter([draw()]), PNG, nspec=shown, headers=headers)
 
 
 def _page(asked: GridRequest, nspec: int) -> GridPage:
@@ -256,7 +256,7 @@ def _page(asked: GridRequest, nspec: int) -> GridPage:
 
 @_drawing("/stackedImage", "Draw spectra as the rows of an image", ImageRequest, _IMAGE)
 def post_image(
-    lane: RouteLane,
+    responder: RouteResponder,
     service: Service,
     settings: ServerSettings,
     asked: Annotated[ImageRequest, Depends(_reader(ImageRequest))],
@@ -275,7 +275,7 @@ def post_image(
         draw = partial(stacked_png, service, selection, look, align=asked.align, max_pixels=limit)
         usual = ImageLook(look.yflip, inverse=look.inverse, cmap=look.cmap)
         cost = selection.nspec if look == usual else HEAVY
-        return lane.answer(
+        return responder.answer(
             lambda: iter([draw()]), PNG, nspec=selection.nspec, cost=cost,
             headers=_left_out(selection),
         )  # fmt: skip
@@ -286,7 +286,7 @@ def post_image(
     header = _npy_header(dtype, shape)
     size = len(header) + shape[0] * shape[1] * dtype.itemsize
     # The header comes with the first block: a refusal still finds its own status.
-    return lane.answer(
+    return responder.answer(
         lambda: _headed(header, _bytes_of(blocks)),
         NPY,
         nspec=selection.nspec,

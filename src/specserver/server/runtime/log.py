@@ -8,7 +8,7 @@ from typing import Any, Final
 from pythonjsonlogger.json import JsonFormatter
 from typing_extensions import override
 
-from ..settings import Settings
+from ...settings import Settings
 
 REQUEST_ID: Final[ContextVar[str]] = ContextVar("request_id", default="-")
 """Of the request that is being answered; also known in the threads that work for it."""

@@ -13,24 +13,14 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..formats.arrow import Outbox, telling
-from ..service.composite import Composite, ScratchLimits, Stacking, StackRequest
-from .deps import ServerSettings, Service
-from .described import (
-    AN_ID,
-    ARROW,
-    CSV,
-    IDS,
-    JSON,
-    MISSING,
-    ContextField,
-    ProfileField,
-    answers,
-)
-from .faults import told
-from .lanes import LaneRoute, RouteLane
+from ...formats.arrow import Outbox, telling
+from ...service.composite import Composite, ScratchLimits, Stacking, StackRequest
+from ..dependencies import ServerSettings, Service
+from ..openapi import AN_ID, ARROW, CSV, IDS, JSON, MISSING, ContextField, ProfileField, answers
+from ..runtime.error_responses import error_responses
+from ..runtime.responses import LimitedRoute, RouteResponder
 
-router = APIRouter(prefix="/bulk", tags=["bulk"], route_class=LaneRoute)
+router = APIRouter(prefix="/bulk", tags=["bulk"], route_class=LimitedRoute)
 
 _BATCHES: Final = 4
 """Batches of spectra in one turn: 512 take about as long as 128 do that are sent whole."""
@@ -93,11 +83,11 @@ class CompositeRequest(BaseModel):
 @router.post(
     "/stack",
     summary="Combine spectra into one",
-    responses=answers(_TOLD, ARROW, JSON, CSV) | told(400, 401, 404, 413, 422, 503),
+    responses=answers(_TOLD, ARROW, JSON, CSV) | error_responses(400, 401, 404, 413, 422, 503),
     response_class=StreamingResponse,
 )
 def bulk_stack(
-    lane: RouteLane,
+    responder: RouteResponder,
     request: Request,
     asked: CompositeRequest,
     service: Service,
@@ -127,7 +117,7 @@ def bulk_stack(
             return _arrow_pieces(stacking, told)
         return _text_pieces(stacking, told, kind)
 
-    return lane.answer(make, kind, nspec=selection.nspec)
+    return responder.answer(make, kind, nspec=selection.nspec)
 
 
 def _answered_as(accept: str) -> str:

@@ -1,0 +1,62 @@
+"""The command that checks a data folder: verify."""
+
+import logging
+
+import typer
+from rich.markup import escape
+
+from ..errors import BadParameter
+from .console import OUT, Data, Url, present_folder, readable_bytes, require_server
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(verify)
+
+
+def verify(data: Data = None, url: Url = None) -> None:
+    """Read all that there is against its checksums, and follow every link.
+
+    Arrays, catalogues, indexes, attached tables, declarations, and the files of trees.
+    Exits with 1 when anything is wrong.
+
+    Example: specserver verify --data /data/spec
+    """
+    if url is not None:
+        raise BadParameter("url", url, "verify reads the data folder: run it where the data are")
+    require_server()
+    from ..ingest.verify import verify as check
+
+    folder = present_folder(data)
+    # This command prints all damage itself; logging it as well would repeat it.
+    logging.getLogger("specserver").addHandler(logging.NullHandler())
+    faults = 0
+    nspec = nbytes = nreplaced = 0
+    for finding in check(folder):
+        # Where the plug-in of a survey is missing, nothing was verified.
+        if finding.what != "survey":
+            nspec += finding.nspec
+            nreplaced += finding.nreplaced
+            nbytes += finding.nbytes
+        for note in finding.notes:
+            OUT.print(
+                f"[yellow]note:[/] {finding.context}/{finding.what}: {escape(note)}",
+                highlight=False,
+            )
+        for fault in finding.faults:
+            faults += 1
+            OUT.print(
+                f"[bold red]fault:[/] {finding.context}/{finding.what}: {escape(fault)}",
+                highlight=False,
+            )
+    if not nspec and not faults:
+        OUT.print(f"{folder} holds no spectra", highlight=False, markup=False)
+        return
+    state = f"[bold red]{faults} faults[/]" if faults else "[green]no fault[/]"
+    kept = f" and {nreplaced:,} that were replaced and are kept" if nreplaced else ""
+    OUT.print(
+        f"{nspec:,} spectra{kept}, {readable_bytes(nbytes)} of values verified: {state}",
+        highlight=False,
+    )
+    if faults:
+        raise typer.Exit(1)

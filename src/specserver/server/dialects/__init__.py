@@ -1,0 +1,1 @@
+"""One dialect of HTTP requests each: a module that has a ``router``."""

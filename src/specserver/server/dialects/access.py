@@ -1,0 +1,57 @@
+"""What only administrators may do.
+
+===================  =============================================================================
+``/shutdown``        stops the whole service, all its processes, once the answer has been sent
+``/debug``           toggles the logging of every request by all processes; says the new state
+===================  =============================================================================
+"""
+
+import logging
+import os
+import signal
+from multiprocessing import parent_process
+from typing import Final
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, PlainTextResponse
+from starlette.background import BackgroundTask
+
+from ..dependencies import REFUSALS, Administrator
+from ..openapi import JSON, TEXT, answers
+from ..runtime.debug_log import DebugSwitch
+
+router = APIRouter(tags=["administration"], responses=REFUSALS)
+_LOG = logging.getLogger("specserver")
+_END: Final = answers("The service stops once this is sent.", TEXT)
+_STATE: Final = answers("Whether requests are logged now.", JSON, example={"debug": True})
+
+
+@router.get(
+    "/shutdown", summary="Stop the service", response_class=PlainTextResponse, responses=_END
+)
+@router.post(
+    "/shutdown", summary="Stop the service", response_class=PlainTextResponse, responses=_END
+)
+def shutdown(caller: Administrator) -> PlainTextResponse:
+    """Stop the service: an administrator's token is needed."""
+    _LOG.warning("shut down by %s", caller.user)
+    return PlainTextResponse("OK: the service stops\n", background=BackgroundTask(_stop))
+
+
+@router.get("/debug", summary="Toggle debug logging", responses=_STATE)
+@router.post("/debug", summary="Toggle debug logging", responses=_STATE)
+def debug(request: Request, caller: Administrator) -> JSONResponse:
+    """Toggle debug logging and tell the new state: an administrator's token is needed."""
+    switch: DebugSwitch = request.app.state.debug
+    on = switch.toggle()
+    _LOG.warning("debug logging %s by %s", "on" if on else "off", caller.user)
+    return JSONResponse({"debug": on})
+
+
+def _stop() -> None:
+    """Ask the process that leads the service to end it: the one that spawned this one, or this."""
+    # With several workers uvicorn's supervisor is their parent, and would replace a worker that
+    # only ended itself. Both take SIGINT for a regular end: what runs is finished first.
+    parent = parent_process()
+    pid = parent.pid if parent is not None and parent.pid is not None else os.getpid()
+    os.kill(pid, signal.SIGINT)

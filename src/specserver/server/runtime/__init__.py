@@ -1,0 +1,1 @@
+"""How a process answers: limits, connections, bodies, responses, log and metrics."""
