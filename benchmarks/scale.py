@@ -195,7 +195,7 @@ def _objects(
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return identifiers and positions of the spectra of a context, 1D[nspec] each."""
     catalog = SpectroscopicService(data).archive.open_release(context).catalog
-    rows = np.arange(catalog.info.nrows)
+    rows = np.arange(catalog.count(primary=False))
     ra, dec = catalog.positions(rows)
     return np.array(catalog.place(rows).ids), ra, dec
 

@@ -80,7 +80,7 @@ def serve(data: Path) -> Iterator[Server]:
     command = [sys.executable, "-m", "specserver", "serve", "--stop-on-eof", "--data", str(data)]
     process = subprocess.Popen([*command, "--port", str(port)], stdin=subprocess.PIPE)
     catalogue = SpectroscopicService(data).archive.open_release("default").catalog
-    ids = np.array(catalogue.place(np.arange(catalogue.info.nrows)).ids)
+    ids = np.array(catalogue.place(np.arange(catalogue.count(primary=False))).ids)
     try:
         for _ in range(300):
             with suppress(urllib3.exceptions.HTTPError):

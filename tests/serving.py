@@ -84,7 +84,7 @@ def _ids(data: Path) -> npt.NDArray[np.uint64]:
         holding = SpectroscopicService(data).archive.open_release("default")
     except NoCatalog:
         return np.empty(0, np.uint64)
-    return np.array(holding.catalog.place(np.arange(holding.catalog.info.nrows)).ids)
+    return np.array(holding.catalog.place(np.arange(holding.catalog.count(primary=False))).ids)
 
 
 def _await(process: subprocess.Popen[bytes], url: str) -> None:

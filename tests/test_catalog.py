@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from specserver.catalog.catalogue import Catalog
+from specserver.catalog.catalogue import MappedCatalogue
 from specserver.catalog.deadline import Deadline
 from specserver.catalog.healpix import pixel
 from specserver.catalog.index.build import refresh_index
@@ -63,7 +63,7 @@ class Sky:
             self._write(data / "sdss_dr17" / name, np.arange(number, NROWS, 2))
         info = refresh_index(data, SDSS, "sdss_dr17", lambda: names)
         assert info is not None
-        self.catalog = Catalog(data, SDSS, "sdss_dr17", info)
+        self.catalog = MappedCatalogue(data, SDSS, "sdss_dr17", info)
         self.data = data
         self.service = SpectroscopicService(data)
 
@@ -242,7 +242,7 @@ def test_a_wide_region_with_a_condition_is_the_same_by_either_way(
         region=cone(10, 40, 50), constraint="z > 1 order by z desc limit 500", fields=ALL
     )
     handed = sky.service.query(request)
-    monkeypatch.setattr("specserver.catalog.catalogue._HANDED_ROWS", 10)
+    monkeypatch.setattr("specserver.catalog.duckdb.statements._HANDED_ROWS", 10)
     assert sky.service.query(request).equals(handed)
     assert len(handed) == 500
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from specserver.catalog.catalogue import Catalog
+from specserver.catalog.catalogue import MappedCatalogue
 from specserver.catalog.duckdb import database as room
 from specserver.catalog.duckdb.database import Attached
 from specserver.catalog.index.build import current_index, refresh_index
@@ -82,8 +82,8 @@ def another_generation(data: Path) -> None:
     assert current_index(data, FIRST) != info
 
 
-def settings_of(catalog: Catalog, *names: str) -> list[object]:
-    with catalog._cursor() as cursor:
+def settings_of(catalog: MappedCatalogue, *names: str) -> list[object]:
+    with catalog._objects._cursor() as cursor:
         asked = ", ".join(f"current_setting('{name}')" for name in names)
         return list(cursor.sql(f"SELECT {asked}").fetchall()[0])
 
@@ -103,13 +103,13 @@ def test_contexts_and_tables_share_one_database_and_its_bounds(data: Path) -> No
         service.archive.open_release(SECOND).catalog,
         service.archive.table(FIRST, "scores", primary=False).catalog,
     ]
-    assert len({id(one._database._database) for one in catalogs}) == 1
+    assert len({id(one._objects._database._database) for one in catalogs}) == 1
     assert len(open_databases(data)) == 3
     for catalog in catalogs:
         assert settings_of(catalog, "memory_limit", "threads") == ["300.0 MiB", 1]
     # Another service in the same process shares it too.
     again = SpectroscopicService(data).archive.open_release(FIRST).catalog
-    assert again._database._database is catalogs[0]._database._database
+    assert again._objects._database._database is catalogs[0]._objects._database._database
     assert len(open_databases(data)) == 3
 
 
@@ -117,9 +117,9 @@ def test_a_condition_that_needs_more_memory_says_so_shortly(data: Path) -> None:
     room.bound_databases(64 * 2**20, 1)
     catalog = SpectroscopicService(data).archive.open_release(FIRST).catalog
     told = r"^too many bytes of memory for a condition.*67,108,864.*database_memory_bytes\): ask in"
-    with pytest.raises(TooMuch, match=told), catalog._cursor() as cursor:
+    with pytest.raises(TooMuch, match=told), catalog._objects._cursor() as cursor:
         cursor.execute("SELECT list(repeat('x', 100) || range) FROM range(5_000_000)").fetchall()
-    assert catalog.info.nrows > 0
+    assert catalog.count(primary=False) > 0
 
 
 def test_no_statement_reaches_a_file_outside(data: Path) -> None:
@@ -134,9 +134,9 @@ def test_no_statement_reaches_a_file_outside(data: Path) -> None:
         "SET enable_external_access = true",
         "SET memory_limit = '9GB'",
         "INSTALL httpfs",
-        f"DELETE FROM {catalog._objects}",
+        f"DELETE FROM {catalog._objects._database.objects}",
     ):
-        with pytest.raises(CatalogError), catalog._cursor() as cursor:
+        with pytest.raises(CatalogError), catalog._objects._cursor() as cursor:
             cursor.execute(statement.replace("it's", "it''s").replace("'data'", "''data''"))
 
 
@@ -192,12 +192,14 @@ def test_questions_go_on_while_generations_are_replaced(data: Path) -> None:
 
 def test_what_is_being_read_outlives_the_end_of_its_catalogue(data: Path) -> None:
     catalog = SpectroscopicService(data).archive.open_release(FIRST).catalog
-    cursor = catalog._database.cursor()
-    reading = cursor.execute(f"SELECT a._index FROM {catalog._objects} a, range(200000)")
+    cursor = catalog._objects._database.cursor()
+    reading = cursor.execute(
+        f"SELECT a._index FROM {catalog._objects._database.objects} a, range(200000)"
+    )
     assert reading.fetchone() is not None
     catalog.close()
     catalog.close()
-    assert len(reading.fetchall()) == 200_000 * catalog.info.nrows - 1
+    assert len(reading.fetchall()) == 200_000 * catalog.count(primary=False) - 1
     cursor.close()
     del reading, cursor, catalog
     gc.collect()
@@ -216,11 +218,11 @@ def test_a_damaged_file_harms_no_other(data: Path) -> None:
     other = SpectroscopicService(data).archive.open_release(SECOND)
     wanted = QueryRequest(constraint="z > -1", catalog=f"{SECOND}.specobj")
     with pytest.raises(DamagedFile, match=r"gen-\w+/catalog\.duckdb"):
-        Catalog(data, other.survey, FIRST, info)
+        MappedCatalogue(data, other.survey, FIRST, info)
     asked = SpectroscopicService(data).query
     assert asked(wanted).num_rows > 0
     file.write_bytes(whole)
-    assert Catalog(data, other.survey, FIRST, info).info == info
+    assert MappedCatalogue(data, other.survey, FIRST, info).info == info
     assert asked(wanted).num_rows > 0
 
 
@@ -230,14 +232,14 @@ def test_a_database_that_came_to_its_end_is_replaced(data: Path, end: type[duckd
     service = SpectroscopicService(data)
     wanted = service.query(ASKED)
     catalog = service.archive.open_release(FIRST).catalog
-    first = catalog._database._database
-    with pytest.raises(CatalogError, match="refused"), catalog._cursor():
+    first = catalog._objects._database._database
+    with pytest.raises(CatalogError, match="refused"), catalog._objects._cursor():
         raise end("an error within the database")
     assert service.query(ASKED).equals(wanted)
-    assert catalog._database._database is not first
+    assert catalog._objects._database._database is not first
     second = QueryRequest(constraint="z > -1", catalog=f"{SECOND}.specobj")
     assert service.query(second).num_rows > 0
-    assert service.archive.open_release(SECOND).catalog._database._database is not first
+    assert service.archive.open_release(SECOND).catalog._objects._database._database is not first
     del first
     gc.collect()
     assert len(open_databases(data)) == 2

@@ -207,7 +207,7 @@ def test_folders_of_before_are_read_and_go_on(tmp_path: Path) -> None:
     pq.write_table(table.set_column(at, "in_air", pa.array([True])), rows)
     for old in sorted((data / "mine" / "index").rglob("*"), reverse=True):
         old.rmdir() if old.is_dir() else old.unlink()
-    assert SpectroscopicService(data).archive.open_release("mine").catalog.info.nrows == 1
+    assert SpectroscopicService(data).archive.open_release("mine").catalog.count(primary=False) == 1
     write(folder / "two.fits", {"VACUUM": False})
     command(*given)
     assert media(data) == {"one": None, "two": "air"}
@@ -216,6 +216,6 @@ def test_folders_of_before_are_read_and_go_on(tmp_path: Path) -> None:
 def media(data: Path) -> dict[str, str | None]:
     """Return the medium of each spectrum of the context `mine` by its name."""
     catalog = SpectroscopicService(data).archive.open_release("mine").catalog
-    rows = catalog.columns_of(["name", "medium"], np.arange(catalog.info.nrows))
+    rows = catalog.columns_of(["name", "medium"], np.arange(catalog.count(primary=False)))
     names, found = (rows.column(name).to_pylist() for name in ("name", "medium"))
     return dict(zip(names, found, strict=True))

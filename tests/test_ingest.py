@@ -28,7 +28,9 @@ def stored_ids(data: Path) -> list[int]:
     if not service.contexts():
         return []
     holding = service.archive.open_release("default")
-    return sorted(holding.catalog.place(np.arange(holding.catalog.info.nrows)).ids.tolist())
+    return sorted(
+        holding.catalog.place(np.arange(holding.catalog.count(primary=False))).ids.tolist()
+    )
 
 
 def faults(data: Path) -> list[str]:

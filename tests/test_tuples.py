@@ -19,7 +19,7 @@ def service(mock_data: Path) -> SpectroscopicService:
 @pytest.fixture(scope="module")
 def ids(service: SpectroscopicService) -> np.ndarray:
     catalog = service.archive.open_release("default").catalog
-    found = catalog.place(np.arange(catalog.info.nrows)).ids
+    found = catalog.place(np.arange(catalog.count(primary=False))).ids
     return np.random.default_rng(3).permutation(found)
 
 

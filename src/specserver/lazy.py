@@ -271,7 +271,7 @@ def _stored(
     """Return where one vector of some spectra is."""
     numbers, counts = np.unique(spectra.segment, return_counts=True)
     held = sum(source.segment(number).nspec for number in numbers.tolist())
-    names = source.catalog.info.segments
+    names = source.catalog.segments
     return LazyVector(
         folders=tuple(source.folder / names[number] for number in numbers.tolist()),
         starts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),

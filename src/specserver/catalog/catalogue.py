@@ -5,60 +5,55 @@ columns are answered by DuckDB, from the rows that geometry left. What is asked 
 is looked up in memory-mapped columns again.
 """
 
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ..damage import damaged
-from ..errors import CatalogError, QueryTimeout, SpecServerError, TooMuch, UnknownField
+from ..errors import TooMuch, UnknownField
 from ..model.idtext import IdPattern
 from ..model.region import Cone, Polygon
 from ..model.survey import Survey
+from .base import Place, Rows
 from .crossmatch import SkyColumns
 from .deadline import NEVER, Deadline
-from .duckdb.database import Attached
+from .duckdb.best import find_told
+from .duckdb.statements import ObjectsReader
 from .healpix import cover
 from .index.build import index_folder, load_sidecars
-from .index.column_file import MappedColumns, Rows
+from .index.column_file import MappedColumns
 from .index.generations import DATABASE, IndexInfo, check_generation
 from .part_search import PartSearch, spans_of
 from .sql.constraint import Condition
 
-__all__ = ["Catalog", "Place", "Rows"]
-
-_CORRUPT: Final = "Corrupt database"
-"""What the database says of a file whose blocks are not those that it wrote, whatever it raises."""
 # Runs of candidates nearer than this are read as one: testing so many rows in vain takes as long
 # as setting out once more.
 _GAP_ROWS: Final = 64
 # Candidates tested at once: some 50 ms, after which the clock is looked at, and 20 MB.
 _BLOCK_ROWS: Final = 2**18
-# Up to so many rows the columns of a condition are handed to the database, which is faster than
-# joining the rows with its own table.
-_HANDED_ROWS: Final = 2**20
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where spectra are: parallel arrays, one entry a spectrum."""
+class MappedCatalogue:
+    """One generation of an index, open for reading: the `Catalogue` of a data folder.
 
-    ids: npt.NDArray[Any]
-    segment: npt.NDArray[np.int32]
-    row: npt.NDArray[np.int32]
+    Parameters
+    ----------
+    data : the data folder
+    survey : with the columns of this catalogue
+    context : the context, which messages name
+    info : what the generation covers
+    folder : the folder of generations, where it is not the context's own
 
-
-class Catalog:
-    """One generation of a context's index, open for reading; safe to share between threads."""
+    Raises
+    ------
+    DamagedFile
+        A file of the generation is not as it was written.
+    """
 
     def __init__(
         self,
@@ -69,7 +64,6 @@ class Catalog:
         folder: Path | None = None,
     ) -> None:
         self.survey = survey
-        self.context = context
         self.info = info
         # A value-added table's index stands in a folder of its own.
         path = (folder or index_folder(data, context)) / info.name
@@ -77,14 +71,22 @@ class Catalog:
         self._columns = load_sidecars(path, info.nrows, survey.id_column.dtype)
         self._mapped = MappedColumns(path, info.nrows)
         self._parts = PartSearch(self._mapped, survey.id_parts, info.nrows)
-        self._file = path / DATABASE
-        self.is_damaged = False
+        self._objects = ObjectsReader(data, path / DATABASE, self._mapped.take)
+
+    @property
+    def version(self) -> str:
+        """Name of the generation."""
+        return self.info.name
+
+    @property
+    def segments(self) -> tuple[str, ...]:
+        """Names of the segments by their numbers."""
+        return self.info.segments
+
+    @property
+    def is_damaged(self) -> bool:
         """Whether the database was found damaged since it was opened."""
-        try:
-            self._database = Attached(data, self._file)
-        except duckdb.Error as error:
-            raise damaged(self._file, f"cannot be opened ({error})") from error
-        self._objects = self._database.objects
+        return self._objects.is_damaged
 
     @cached_property
     def columns(self) -> dict[str, str]:
@@ -171,10 +173,15 @@ class Catalog:
         QueryTimeout
             The deadline passed.
         """
-        if condition.sql or condition.order:
-            found = self._meeting(condition, rows, primary=primary, deadline=deadline)
-        else:
+        if not condition.sql and not condition.order:
             found = self._plain(rows, primary=primary)[: condition.limit]
+        elif rows is None:
+            best = self.survey.primary if primary else None
+            found = self._objects.meeting(condition, None, best, deadline)
+        else:
+            found = self._plain(rows, primary=primary)
+            if len(found):
+                found = self._objects.meeting(condition, found, None, deadline)
         deadline.check()
         if max_rows is not None and len(found) > max_rows:
             raise TooMuch("rows", len(found), max_rows, "max_rows")
@@ -236,12 +243,24 @@ class Catalog:
         parts : the columns of the tuple form of an identifier but the last, and ``asking``
         """
         *names, last = self.survey.id_parts
-        equal = " AND ".join(f'p."{name}" = o."{name}"' for name in names)
-        query = f'SELECT p.asking, o._index AS "row", o."{last}" AS reduction'
-        query += f" FROM asked p JOIN {self._objects} o ON {equal}"
-        with self._cursor() as cursor:
-            cursor.register("asked", parts)
-            return _table(cursor.sql(query))
+        return self._objects.linked(parts, names, last)
+
+    def best_with(self, ids: npt.NDArray[Any], columns: pa.Table) -> Rows:
+        """Return the best row of each identifier among those that agree with it, 1D[n]; -1: none.
+
+        Parameters
+        ----------
+        columns : n rows; they agree where text, without case and outer blanks, is equal
+        """
+        survey = self.survey
+        by = [name for name in columns.column_names if name in self.columns]
+        order = [name for name, _ in survey.best.order] if survey.best else []
+        wanted = [one for one in (survey.id_column.name, *by, *order) if one in self.columns]
+        rows = self.all_with_ids(ids)
+        spectra = self.columns_of(list(dict.fromkeys(wanted)), rows)
+        asked = columns.select(by).append_column(survey.id_column.name, pa.array(ids))
+        found = find_told(survey, asked, spectra, by)
+        return np.where(found >= 0, rows[found], -1) if len(rows) else found
 
     def sources(self, rows: Rows) -> list[str]:
         """Return the paths of the original files of rows."""
@@ -253,8 +272,8 @@ class Catalog:
         return int(self._columns["primary"].sum()) if primary else self.info.nrows
 
     def close(self) -> None:
-        """Let the database go; memory-mapped columns go with the object."""
-        self._database.close()
+        """Detach the database; memory-mapped columns go with the object."""
+        self._objects.close()
 
     def _plain(self, rows: Rows | None, *, primary: bool) -> Rows:
         """Return the rows to look at, ascending, without asking the database."""
@@ -262,94 +281,6 @@ class Catalog:
         if rows is None:
             return np.flatnonzero(best) if primary else np.arange(self.info.nrows)
         return rows[best[rows]] if primary else rows
-
-    def _meeting(
-        self, condition: Condition, rows: Rows | None, *, primary: bool, deadline: Deadline
-    ) -> Rows:
-        """Return the rows that meet a condition, in its order or else ascending."""
-        if rows is not None:
-            rows = self._plain(rows, primary=primary)
-            if not len(rows):
-                return rows
-        handed = rows is not None and len(rows) <= _HANDED_ROWS
-        parts = [
-            "SELECT o._index FROM",
-            "candidates o" if handed else f"{self._database.objects} o",
-        ]
-        where: list[str] = []
-        params: list[Any] = []
-        if rows is not None and not handed:
-            parts.append("SEMI JOIN candidates USING (_index)")
-        elif rows is None and primary:
-            column, value = self.survey.primary
-            where.append(f'o."{column}" = ?')
-            params.append(value)
-        if condition.sql:
-            where.append(f"({condition.sql})")
-            params += condition.params
-        if where:
-            parts += ["WHERE", " AND ".join(where)]
-        order = [
-            f'o."{one.column}" {"DESC" if one.descending else "ASC"}' for one in condition.order
-        ]
-        parts += ["ORDER BY", ", ".join([*order, "o._index"])]
-        if condition.limit is not None:
-            parts.append("LIMIT ?")
-            params.append(condition.limit)
-        with self._cursor(deadline) as cursor:
-            if rows is not None:
-                names = sorted(condition.columns) if handed else []
-                table = self._mapped.take(names, rows).append_column("_index", pa.array(rows))
-                cursor.register("candidates", table)
-            found: Rows = _table(cursor.sql(" ".join(parts), params=params))["_index"].to_numpy()
-        return found
-
-    @contextmanager
-    def _cursor(self, deadline: Deadline = NEVER) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Lend a cursor of its own to one question; interrupt it when time is up."""
-        deadline.check()
-        try:
-            cursor = self._database.cursor()
-        except duckdb.Error as error:
-            raise CatalogError(f"{self._file}: cannot be opened ({error})") from error
-        left_s = deadline.left_s
-        timer = None if left_s is None else threading.Timer(left_s, cursor.interrupt)
-        if timer:
-            timer.daemon = True
-            timer.start()
-        try:
-            yield cursor
-            # An interrupt between two statements of ours has nothing to stop.
-            deadline.check()
-        except duckdb.InterruptException as error:
-            raise QueryTimeout(deadline.given_s or 0.0) from error
-        except duckdb.Error as error:
-            raise self._told(error) from error
-        finally:
-            if timer:
-                timer.cancel()
-            cursor.close()
-
-    def _told(self, error: duckdb.Error) -> SpecServerError:
-        """Return an error of the database as one of ours."""
-        self._database.failed(error)
-        if isinstance(error, (duckdb.ConversionException, duckdb.OutOfRangeException)):
-            return CatalogError(f"a value in the condition does not fit its column: {error}")
-        most = self._database.memory_bytes
-        if isinstance(error, duckdb.OutOfMemoryException) and most:
-            return TooMuch("bytes of memory for a condition", None, most, "database_memory_bytes")
-        if _CORRUPT in str(error):
-            self.is_damaged = True
-            return damaged(self._file, f"cannot be read ({error})")
-        return CatalogError(f"the catalogue refused the query: {error}")
-
-
-def _table(answered: duckdb.DuckDBPyRelation) -> pa.Table:
-    """Return the whole answer of a query."""
-    table = answered.to_arrow_table()
-    if table is None:
-        raise CatalogError("the database gave no answer")
-    return table
 
 
 def _blocks(runs: npt.NDArray[np.intp]) -> Iterator[Rows]:

@@ -16,8 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..model.idtext import Part, Span
+from .base import Rows
 from .deadline import Deadline
-from .index.column_file import MappedColumns, Rows
+from .index.column_file import MappedColumns
 
 # So few candidates of one part are not worth a search for fewer among those of another.
 _FEW: Final = 4096

@@ -1,7 +1,7 @@
 """The verification of a data folder: each file is compared with its digest, each link followed."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..catalog.catalogue import Catalog
 from ..catalog.index.build import index_folder
 from ..catalog.index.generations import check_generation, current_generation
+from ..catalog.opening import open_generation
 from ..catalog.segment_rows import read_sources
 from ..catalog.tables.vac import index_of, read_vac, vac_names
 from ..catalog.tables.vacfile import check_vac, vac_folder
@@ -197,9 +197,8 @@ def _index(data: Path, survey: Survey, damaged: Collection[str], found: Finding)
     check_generation(folder / info.name, info, database=True)
     if not info.digests:
         found.notes.append(NO_DIGESTS)
-    catalog = Catalog(data, survey, context, info)
-    try:
-        place = catalog.place(np.arange(info.nrows))
+    with closing(open_generation(data, context, survey, info)) as catalogue:
+        place = catalogue.place(np.arange(info.nrows))
         for number, name in enumerate(info.segments):
             if name not in names or name in damaged:
                 continue
@@ -207,8 +206,6 @@ def _index(data: Path, survey: Survey, damaged: Collection[str], found: Finding)
             stored = Segment(data / context / name).ids
             if not np.array_equal(stored[place.row[mine]], place.ids[mine]):
                 found.faults.append(f"links to {name} lead to other spectra")
-    finally:
-        catalog.close()
 
 
 def _uncommitted(context: Path) -> list[Path]:

@@ -5,11 +5,13 @@ import threading
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ..auth import Caller, is_private
-from ..catalog.catalogue import Catalog
+from ..catalog.base import Catalogue
 from ..catalog.index.build import index_folder
+from ..catalog.opening import open_catalogue, open_table
 from ..catalog.tables.vac import TableStamp, current_vac, has_vac, read_vac, vac_names, vac_stamp
 from ..damage import damaged_files
 from ..errors import (
@@ -30,7 +32,6 @@ from ..store.trees import read_fingerprints, read_tree, tree_file
 from ..store.zarr import Segment, open_segment
 from ..surveys import find_release, load_surveys
 from .fits_tree_source import FitsTreeSource, open_tree
-from .opening import open_catalog, open_table
 from .resolver import SpectrumResolver
 from .source import SpectrumSource
 
@@ -88,12 +89,12 @@ class OpenRelease:
 
     survey: Survey
     release: Release
-    catalog: Catalog
+    catalog: Catalogue
     folder: Path
 
     def segment(self, number: int) -> Segment:
         """Return an open segment by its number in the catalogue."""
-        segment = open_segment(self.folder / self.catalog.info.segments[number])
+        segment = open_segment(self.folder / self.catalog.segments[number])
         segment.require_survey(self.survey)
         return segment
 
@@ -104,7 +105,7 @@ class QueryTable:
 
     survey: Survey
     """The survey with the columns of this catalogue."""
-    catalog: Catalog
+    catalog: Catalogue
     primary: bool
     """Only the best spectrum of each object."""
     attached: bool
@@ -237,7 +238,7 @@ class Archive:
             resolved=resolved,
             title=title,
             survey=survey.title,
-            nspec=source.catalog.info.nrows if source else nfiles,
+            nspec=source.catalog.count(primary=False) if source else nfiles,
             nfiles=nfiles,
             catalog=f"{resolved}.{next(iter(survey.tables))}",
             catalogs=tuple(f"{resolved}.{table}" for table in tables),
@@ -315,9 +316,9 @@ class Archive:
             known = self._tables.get((context, table))
         if known is not None and known[0] == stamp and not known[1].catalog.is_damaged:
             return known[1]
-        bad = known[1].catalog.info.name if known and known[1].catalog.is_damaged else ""
+        bad = known[1].catalog.version if known and known[1].catalog.is_damaged else ""
         info = current_vac(self.data, context, table, held, bad=bad)
-        if known is None or known[1].catalog.info.name != info.name:
+        if known is None or known[1].catalog.version != info.name:
             base = find_release(context, self.data)[0]
             opened = open_table(self.data, context, table, base, held, info)
         else:
@@ -337,7 +338,7 @@ class Archive:
             if known is None or known[0] != stamp or (catalog and catalog.is_damaged):
                 if not segment_names(self.data, context):
                     return None
-                bad = catalog.info.name if catalog and catalog.is_damaged else ""
+                bad = catalog.version if catalog and catalog.is_damaged else ""
                 known = self._open[context] = self._load(context, bad)
         return known[1]
 
@@ -348,7 +349,9 @@ class Archive:
     def _load(self, context: str, bad: str = "") -> tuple[int, OpenRelease]:
         """Open the newest generation; ``bad`` is the name of one that is known to be damaged."""
         survey, release = find_release(context, self.data)
-        catalog = open_catalog(self.data, context, survey, bad)
+        catalog = open_catalogue(
+            self.data, context, survey, partial(segment_names, self.data, context), bad
+        )
         return self._stamp(context), OpenRelease(survey, release, catalog, self.data / context)
 
     def inspect(self) -> None:
@@ -387,7 +390,7 @@ def _changed(path: Path) -> int:
         return 0
 
 
-def _described(catalog: Catalog, known: Sequence[Column]) -> tuple[Column, ...]:
+def _described(catalog: Catalogue, known: Sequence[Column]) -> tuple[Column, ...]:
     """Return the columns of a catalogue with what is known of them."""
     columns = {column.name: column for column in known}
     return tuple(columns.get(name, Column(name, kind)) for name, kind in catalog.columns.items())

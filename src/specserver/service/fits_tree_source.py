@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ..catalog.catalogue import Place, Rows
-from ..catalog.deadline import Deadline
+from ..catalog.base import Place, Rows
+from ..catalog.deadline import NEVER, Deadline
 from ..catalog.segment_rows import plain_value
 from ..digests import crc_of
 from ..errors import StoreError, TooMuch, UnknownField
@@ -27,7 +27,7 @@ class FitsTreeSource:
     """The spectra of a tree that one request has found so far.
 
     A tree has no catalogue: rows are numbers in the order of finding, and mean nothing to another
-    request. It is its own `Finder`.
+    request. It is its own `SpectrumFinder`.
     """
 
     def __init__(self, tree: FitsTree) -> None:
@@ -56,7 +56,7 @@ class FitsTreeSource:
         found = self.tree.find_ids(ids)
         return np.array([-1 if file is None else self._take(file) for file in found], np.int64)
 
-    def matching(self, pattern: IdPattern, deadline: Deadline) -> tuple[Rows, pa.Table]:
+    def matching(self, pattern: IdPattern, deadline: Deadline = NEVER) -> tuple[Rows, pa.Table]:
         """Return the rows that a tuple with wildcards names, with their identifier parts."""
 
         def wanted(index: int, number: int) -> bool:

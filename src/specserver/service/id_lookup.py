@@ -15,13 +15,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ..catalog.catalogue import Rows
+from ..catalog.base import Rows, SpectrumFinder
 from ..catalog.tables.table_ids import pack_rows
 from ..errors import TooMuch
 from ..model.idtext import IdPattern
 from ..model.survey import Survey
 from .limits import NO_LIMITS, Limits
-from .source import Finder, SpectrumSource, reduction_rank
+from .source import SpectrumSource, reduction_rank
 
 Release: TypeAlias = Sequence[tuple[int, SpectrumSource]]
 """The sources of one release, with their numbers among all that are searched."""
@@ -220,7 +220,7 @@ def _ranks(reductions: Sequence[str], own: Mapping[str, int]) -> Ints:
     return np.array([place[str(one)] for one in ranks], np.int64)
 
 
-def best_of(survey: Survey, catalog: Finder, rows: Rows) -> Rows:
+def best_of(survey: Survey, catalog: SpectrumFinder, rows: Rows) -> Rows:
     """Return the best of some rows by the survey's own order, 1D[1]; none of none."""
     if len(rows) < 2 or survey.best is None:
         return rows[:1]

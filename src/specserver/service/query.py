@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..catalog.catalogue import Catalog, Rows
+from ..catalog.base import Catalogue, Rows
 from ..catalog.deadline import Deadline
 from ..catalog.sql.constraint import Condition, ConeArgs, parse_constraint
 from ..catalog.sql.id_prefilter import split_ids
@@ -124,7 +124,7 @@ def _count_second(asked: QueryTable, marks: pa.ChunkedArray) -> int:
 
 
 def _count_others(
-    catalog: Catalog, condition: Condition, rows: Rows | None, nfound: int, deadline: Deadline
+    catalog: Catalogue, condition: Condition, rows: Rows | None, nfound: int, deadline: Deadline
 ) -> int:
     """Return how many rows meet a condition besides the primary ones that were found.
 
@@ -138,7 +138,7 @@ def _count_others(
     if condition.limit is not None and nfound >= condition.limit:
         return 0
     if not condition.sql:
-        return (catalog.info.nrows if rows is None else len(rows)) - nfound
+        return (catalog.count(primary=False) if rows is None else len(rows)) - nfound
     if nfound > _FEW_ROWS:
         return 0
     every = replace(condition, order=(), limit=None)

@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ..catalog.catalogue import Catalog
-from ..catalog.tables.links import find_told
+from ..catalog.base import Catalogue
 from ..catalog.tables.table_ids import pack_rows
 from ..model.survey import Release, Survey
 from ..store.fits import FitsTree
@@ -23,13 +22,13 @@ class SpectrumResolver:
 
     survey: Survey
     release: Release
-    catalog: Catalog | None
+    catalog: Catalogue | None
     tree: FitsTree | None
 
     @property
     def version(self) -> str:
         """Text that changes when other spectra are held."""
-        index = self.catalog.info.name if self.catalog else ""
+        index = self.catalog.version if self.catalog else ""
         files = f"{self.tree.root} {self.tree.nfiles}" if self.tree else ""
         return f"{index} {files}"
 
@@ -53,15 +52,7 @@ class SpectrumResolver:
         """Return the row of the spectrum held that each row of a table means, 1D[n]; -1: none."""
         if self.catalog is None:
             return np.full(len(ids), -1, np.int64)
-        survey, columns = self.survey, self.catalog.columns
-        by = [name for name in said.column_names if name in columns]
-        order = [name for name, _ in survey.best.order] if survey.best else []
-        wanted = [one for one in (survey.id_column.name, *by, *order) if one in columns]
-        rows = self.catalog.all_with_ids(ids)
-        spectra = self.catalog.columns_of(list(dict.fromkeys(wanted)), rows)
-        asked = said.select(by).append_column(survey.id_column.name, pa.array(ids))
-        found = find_told(survey, asked, spectra, by)
-        return np.where(found >= 0, rows[found], -1) if len(rows) else found
+        return self.catalog.best_with(ids, said)
 
     def parts(self, rows: npt.NDArray[np.int64]) -> pa.Table:
         """Return the parts of the tuple form of rows; null where a row is -1."""
@@ -105,7 +96,7 @@ class SpectrumResolver:
 
     def _from_catalog(
         self,
-        catalog: Catalog,
+        catalog: Catalogue,
         numbers: Sequence[npt.NDArray[np.int64]],
         given: npt.NDArray[np.bool_],
         ids: npt.NDArray[Any],

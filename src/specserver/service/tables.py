@@ -74,7 +74,7 @@ def detach_table(archive: Archive, context: str, name: str) -> None:
 def _attached(archive: Archive, context: str, name: str) -> AttachedTable:
     """Return what is known of an attached table, its index made when it is not there yet."""
     catalog = archive.table(context, f"{context}.{name}", primary=False).catalog
-    ra, _ = catalog.positions(np.arange(catalog.info.nrows))
+    ra, _ = catalog.positions(np.arange(catalog.count(primary=False)))
     return AttachedTable(
         context,
         read_vac(archive.data, context, name),

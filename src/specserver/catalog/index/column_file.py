@@ -15,8 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ...damage import damaged
+from ..base import Rows
 
-Rows = npt.NDArray[np.int64]
 _FILE: Final = "columns.arrow"
 DAMAGED_INDEX: Final = "damaged index: it is made again where its folder can be written to"
 # Answers up to here are handed on as one batch: joining them costs less than each batch's frame.

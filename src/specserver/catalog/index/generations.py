@@ -22,8 +22,6 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
-import duckdb
-
 from ...damage import damaged
 from ...digests import check_files, digests_of, read_record, seal
 from ...errors import CatalogError, DamagedFile
@@ -167,8 +165,8 @@ def _made(
         # The folder of generations may be new; the context's own says who may read it.
         close_like_parent(folder)
         replace_file(folder / _CURRENT, name.encode(), mode=EVERYONE_READS)
-    except (duckdb.Error, OSError) as error:
-        raise CatalogError(f"{folder}: the index cannot be made: {_why(error)}") from error
+    except OSError as error:
+        raise CatalogError(f"{folder}: the index cannot be made: {error}") from error
     finally:
         if not _is_current(folder, name):
             shutil.rmtree(folder / name, ignore_errors=True)
@@ -183,11 +181,6 @@ def _is_current(folder: Path, name: str) -> bool:
         return (folder / _CURRENT).read_text("utf-8").strip() == name
     except (OSError, ValueError):
         return False
-
-
-def _why(error: Exception) -> str:
-    """Return the reason of an error in one line."""
-    return str(error).partition("\n")[0]
 
 
 def _remove_left(folder: Path) -> None:

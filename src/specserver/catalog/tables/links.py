@@ -7,14 +7,12 @@ it means the best.
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ...model.survey import Survey
-from ..index.build import best_first
 
 _ELSEWHERE: Final = "not-here"
 """Stands for what tells a spectrum apart that is not held, while others of its identifier are."""
@@ -104,38 +102,3 @@ def put_column(table: pa.Table, name: str, values: Any) -> pa.Table:
     if at < 0:
         return table.append_column(name, values)
     return table.set_column(at, table.schema.field(at).with_type(values.type), values)
-
-
-def find_told(
-    survey: Survey, asked: pa.Table, spectra: pa.Table, by: Sequence[str]
-) -> npt.NDArray[np.int64]:
-    """Return the row of ``spectra`` that each row of ``asked`` means, 1D[n]; -1: none.
-
-    Parameters
-    ----------
-    asked : the identifier, and the columns ``by`` which it is told; null in one allows anything
-    spectra : the identifier, the same columns, and those by which the survey finds the best
-    """
-    identifier = survey.id_column.name
-    order, params = best_first(survey, spectra.column_names)
-    equal = [f'a."{identifier}" = r."{identifier}"'] + [
-        f'(a."{name}" IS NULL OR lower(trim(a."{name}"::VARCHAR)) = lower(r."{name}"::VARCHAR))'
-        for name in by
-    ]
-    parts = [
-        "SELECT _asking, _row FROM (SELECT a._asking, r._row, row_number() OVER (",
-        "PARTITION BY a._asking ORDER BY", ", ".join([*order, "r._row"]), ") AS _nth",
-        "FROM asked a JOIN spectra r ON", " AND ".join(equal), ") WHERE _nth = 1",
-    ]  # fmt: skip
-    rows = np.full(asked.num_rows, -1, np.int64)
-    with duckdb.connect() as connection:
-        connection.register("asked", asked.append_column("_asking", _numbers(asked)))
-        connection.register("spectra", spectra.append_column("_row", _numbers(spectra)))
-        found = connection.execute(" ".join(parts), params).fetchnumpy()
-    rows[np.asarray(found["_asking"])] = np.asarray(found["_row"])
-    return rows
-
-
-def _numbers(table: pa.Table) -> pa.Array:
-    """Return the numbers of the rows of a table."""
-    return pa.array(np.arange(table.num_rows, dtype=np.int64))

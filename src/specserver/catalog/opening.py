@@ -5,43 +5,59 @@ as it is, with a warning.
 """
 
 import logging
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..catalog.catalogue import Catalog
-from ..catalog.index.build import current_index, refresh_index
-from ..catalog.index.generations import IndexInfo
-from ..catalog.tables.links import Held
-from ..catalog.tables.vac import current_vac, index_of, vac_columns, vac_survey
 from ..errors import CatalogError, DamagedFile, ServiceError
 from ..model.survey import Survey
-from ..store.layout import segment_names
+from .base import Catalogue
+from .catalogue import MappedCatalogue
+from .index.build import current_index, refresh_index
+from .index.generations import IndexInfo
+from .tables.links import Held
+from .tables.vac import current_vac, index_of, vac_columns, vac_survey
 
 _LOG = logging.getLogger(__name__)
 
 
-def open_catalog(data: Path, context: str, survey: Survey, bad: str = "") -> Catalog:
+def open_catalogue(
+    data: Path, context: str, survey: Survey, segments: Callable[[], Sequence[str]], bad: str = ""
+) -> Catalogue:
     """Return the catalogue of a context, from the newest generation of its index.
 
     Parameters
     ----------
-    bad : name of a generation that is known to be damaged
+    segments : returns the names of the committed segments
+    bad : `Catalogue.version` of one that is known to be damaged
 
     Raises
     ------
     DamagedFile
         The index is damaged and cannot be made again.
     """
-    info = _newest(data, context, survey, bad)
+    info = _newest(data, context, survey, segments, bad)
     try:
-        return Catalog(data, survey, context, info)
+        return MappedCatalogue(data, survey, context, info)
     except DamagedFile as error:
-        again = _renew(data, context, survey, info.name, error)
+        again = _renew(data, context, survey, segments, info.name, error)
         _LOG.warning("%s: its index was damaged and is made again", context)
-        return Catalog(data, survey, context, again)
+        return MappedCatalogue(data, survey, context, again)
 
 
-def _newest(data: Path, context: str, survey: Survey, bad: str) -> IndexInfo:
+def open_generation(data: Path, context: str, survey: Survey, info: IndexInfo) -> Catalogue:
+    """Return the catalogue of a context from one generation of its index; none is made.
+
+    Raises
+    ------
+    DamagedFile
+        A file of it is not as it was written.
+    """
+    return MappedCatalogue(data, survey, context, info)
+
+
+def _newest(
+    data: Path, context: str, survey: Survey, segments: Callable[[], Sequence[str]], bad: str
+) -> IndexInfo:
     """Return a generation that covers all segments, or else, with a warning, what there is."""
     fault: DamagedFile | None = None
     try:
@@ -51,10 +67,10 @@ def _newest(data: Path, context: str, survey: Survey, bad: str) -> IndexInfo:
     if info is not None and info.name == bad:
         info = None
     # One of an older version has no digests: it is made again where that is possible.
-    if info and info.digests and info.segments == tuple(segment_names(data, context)):
+    if info and info.digests and info.segments == tuple(segments()):
         return info
     try:
-        return _renew(data, context, survey, bad, fault)
+        return _renew(data, context, survey, segments, bad, fault)
     except ServiceError as error:
         if info is None:
             raise
@@ -63,11 +79,16 @@ def _newest(data: Path, context: str, survey: Survey, bad: str) -> IndexInfo:
 
 
 def _renew(
-    data: Path, context: str, survey: Survey, bad: str, fault: DamagedFile | None
+    data: Path,
+    context: str,
+    survey: Survey,
+    segments: Callable[[], Sequence[str]],
+    bad: str,
+    fault: DamagedFile | None,
 ) -> IndexInfo:
     """Make a generation that covers all segments; when that fails, tell why it is needed."""
     try:
-        info = refresh_index(data, survey, context, partial(segment_names, data, context), bad=bad)
+        info = refresh_index(data, survey, context, segments, bad=bad)
     except CatalogError as error:
         if fault is not None:
             raise fault from error
@@ -79,7 +100,7 @@ def _renew(
 
 def open_table(
     data: Path, context: str, table: str, base: Survey, held: Held, info: IndexInfo
-) -> Catalog:
+) -> Catalogue:
     """Return the catalogue of a value-added table, from a generation of its index.
 
     Parameters
@@ -88,9 +109,9 @@ def open_table(
     info : the generation; another is made when it is damaged
     """
 
-    def opened(info: IndexInfo) -> Catalog:
+    def opened(info: IndexInfo) -> Catalogue:
         survey = vac_survey(base, vac_columns(data, context, table), info.columns)
-        return Catalog(data, survey, context, info, index_of(data, context, table))
+        return MappedCatalogue(data, survey, context, info, index_of(data, context, table))
 
     try:
         return opened(info)

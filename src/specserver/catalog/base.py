@@ -1,0 +1,184 @@
+"""What is asked of a catalogue, whatever answers it: the protocols that all other rooms use.
+
+A catalogue is a table of spectra in HEALPix order. Its rows have numbers, 0 … n-1, which mean the
+same as long as it is open. Column names are lower case, in one spelling; those that begin with
+``_`` are hidden from users.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ..model.idtext import IdPattern
+from ..model.region import Cone, Polygon
+from ..model.survey import Survey
+from .crossmatch import SkyColumns
+from .deadline import NEVER, Deadline
+from .sql.constraint import Condition
+
+Rows = npt.NDArray[np.int64]
+"""Numbers of rows of a catalogue, 1D[n] int64."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where spectra are: parallel arrays, one entry a spectrum."""
+
+    ids: npt.NDArray[Any]
+    """1D[n], identifier, in the survey's type; 0: the row has none."""
+    segment: npt.NDArray[np.int32]
+    """1D[n], number of the segment, or of another store of spectra."""
+    row: npt.NDArray[np.int32]
+    """1D[n], row in that segment."""
+
+
+class SpectrumFinder(Protocol):
+    """Finds spectra by identifier and returns their columns: a catalogue, or a tree of files."""
+
+    @property
+    def columns(self) -> Mapping[str, str]:
+        """Column name → kind: int, uint, float, str or bool; hidden columns left out."""
+
+    def spelling(self, field: str) -> str:
+        """Return the one spelling of a column name; raise `UnknownField` for none."""
+
+    def holds(self, column: str) -> bool:
+        """Return whether there is a column, hidden or not: older versions wrote fewer."""
+
+    def columns_of(self, fields: Sequence[str], rows: Rows) -> pa.Table:
+        """Return columns of rows, in the order of ``rows``, duplicates kept.
+
+        Parameters
+        ----------
+        fields : names in their one spelling, hidden ones too, each once
+        """
+
+    def with_ids(self, ids: npt.NDArray[Any]) -> Rows:
+        """Return the row of each identifier, 1D[n] int64; -1 where there is none.
+
+        Of several rows of one identifier it is the best.
+        """
+
+    def matching(self, pattern: IdPattern, deadline: Deadline = NEVER) -> tuple[Rows, pa.Table]:
+        """Return the rows that a tuple with wildcards names, and their identifier parts.
+
+        They are ordered by the parts.
+
+        Raises
+        ------
+        QueryTimeout
+            The deadline passed.
+        """
+
+    def linked(self, parts: pa.Table) -> pa.Table:
+        """Return the rows with some identifier parts: ``asking``, ``row`` and ``reduction``.
+
+        Parameters
+        ----------
+        parts : ``asking``, int64, and the parts of the identifier but the last, the reduction
+
+        Returns
+        -------
+        in any order
+            One row for each pair of a row of ``parts`` and a row here that has its parts.
+        """
+
+    def place(self, rows: Rows) -> Place:
+        """Return where the spectra of rows are, in the order of ``rows``."""
+
+    def identifier(self, row: int) -> int:
+        """Return the identifier of a row, whether or not its spectrum can be read."""
+
+    def sources(self, rows: Rows) -> list[str]:
+        """Return the paths of the original files of rows, in the order of ``rows``."""
+
+
+class Catalogue(SpectrumFinder, Protocol):
+    """The rows of one context, or of one value-added table; safe to share between threads.
+
+    All methods raise `DamagedFile` where what they read is damaged.
+    """
+
+    @property
+    def survey(self) -> Survey:
+        """The survey, with the columns of this catalogue."""
+
+    @property
+    def version(self) -> str:
+        """Name of this state of the catalogue: another one has other rows."""
+
+    @property
+    def segments(self) -> tuple[str, ...]:
+        """Names of the segments by the numbers in `Place.segment`."""
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether it was found damaged since it was opened; it is to be opened again then."""
+
+    def count(self, *, primary: bool) -> int:
+        """Return the number of rows, or of primary ones: the best of each object."""
+
+    def query(
+        self,
+        fields: Sequence[str],
+        condition: Condition,
+        rows: Rows | None,
+        *,
+        primary: bool,
+        deadline: Deadline = NEVER,
+        max_rows: int | None = None,
+    ) -> pa.Table:
+        """Return columns of the rows that meet a condition, ascending unless it orders.
+
+        Parameters
+        ----------
+        fields : names in their one spelling, hidden ones too, each once
+        condition : its region is not looked at; give the rows in it instead
+        rows : the only rows to look at, ascending; None: all
+        primary : only the best row of each object
+        max_rows : refuse to answer more
+
+        Raises
+        ------
+        TooMuch
+            There are more rows, or the condition takes more memory than it may.
+        QueryTimeout
+            The deadline passed.
+        CatalogError
+            The condition cannot be answered.
+        """
+
+    def in_region(self, region: Cone | Polygon, deadline: Deadline = NEVER) -> Rows:
+        """Return the rows whose position lies in a region, ascending.
+
+        Raises
+        ------
+        QueryTimeout
+            The deadline passed.
+        """
+
+    def all_with_ids(self, ids: npt.NDArray[Any]) -> Rows:
+        """Return all rows that have one of the identifiers, each once, ascending."""
+
+    def best_with(self, ids: npt.NDArray[Any], columns: pa.Table) -> Rows:
+        """Return the best row of each identifier among those that agree with it, 1D[n]; -1: none.
+
+        Parameters
+        ----------
+        columns : n rows; they agree where text, without case and outer blanks, is equal
+            Null allows anything; columns that the catalogue lacks are ignored.
+        """
+
+    def positions(self, rows: Rows) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return ra and dec of rows, deg, 1D[n] float64; NaN where unknown."""
+
+    @property
+    def sky(self) -> SkyColumns:
+        """Positions and identifiers of all rows, as `catalog.crossmatch` searches them."""
+
+    def close(self) -> None:
+        """Let go of open files; nothing may be asked afterwards."""

@@ -1,0 +1,168 @@
+"""Questions to the table `objects` of one index generation, which take SQL."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+import pyarrow as pa
+
+from ...damage import damaged
+from ...errors import CatalogError, QueryTimeout, SpecServerError, TooMuch
+from ..base import Rows
+from ..deadline import NEVER, Deadline
+from ..sql.constraint import Condition
+from .database import Attached
+
+_CORRUPT: Final = "Corrupt database"
+"""In messages of DuckDB of any class: blocks of the file are not those that it wrote."""
+# Up to so many rows the columns of a condition are handed to the database, which is faster than
+# joining the rows with its own table.
+_HANDED_ROWS: Final = 2**20
+
+
+class ObjectsReader:
+    """The table of all rows of one generation, attached; safe to share between threads.
+
+    Parameters
+    ----------
+    data : the data folder, whose one database it is attached to
+    file : the generation's database
+    take : returns columns of rows, ascending
+
+    Raises
+    ------
+    DamagedFile
+        The file cannot be opened.
+    """
+
+    def __init__(
+        self, data: Path, file: Path, take: Callable[[Sequence[str], Rows], pa.Table]
+    ) -> None:
+        self._file = file
+        self._take = take
+        self.is_damaged = False
+        """Whether the file was found damaged since it was opened."""
+        try:
+            self._database = Attached(data, file)
+        except duckdb.Error as error:
+            raise damaged(file, f"cannot be opened ({error})") from error
+
+    def meeting(
+        self,
+        condition: Condition,
+        rows: Rows | None,
+        primary: tuple[str, int | str] | None,
+        deadline: Deadline,
+    ) -> Rows:
+        """Return the rows that meet a condition, in its order or else ascending.
+
+        Parameters
+        ----------
+        rows : 1D[n] int64, ascending, the only rows to look at; None: all
+        primary : column and value of the rows to look at; None: all
+
+        Raises
+        ------
+        QueryTimeout, TooMuch, CatalogError, DamagedFile
+        """
+        handed = rows is not None and len(rows) <= _HANDED_ROWS
+        parts = [
+            "SELECT o._index FROM",
+            "candidates o" if handed else f"{self._database.objects} o",
+        ]
+        where: list[str] = []
+        params: list[Any] = []
+        if rows is not None and not handed:
+            parts.append("SEMI JOIN candidates USING (_index)")
+        if primary is not None:
+            column, value = primary
+            where.append(f'o."{column}" = ?')
+            params.append(value)
+        if condition.sql:
+            where.append(f"({condition.sql})")
+            params += condition.params
+        if where:
+            parts += ["WHERE", " AND ".join(where)]
+        order = [
+            f'o."{one.column}" {"DESC" if one.descending else "ASC"}' for one in condition.order
+        ]
+        parts += ["ORDER BY", ", ".join([*order, "o._index"])]
+        if condition.limit is not None:
+            parts.append("LIMIT ?")
+            params.append(condition.limit)
+        with self._cursor(deadline) as cursor:
+            if rows is not None:
+                names = sorted(condition.columns) if handed else []
+                table = self._take(names, rows).append_column("_index", pa.array(rows))
+                cursor.register("candidates", table)
+            found: Rows = _table(cursor.sql(" ".join(parts), params=params))["_index"].to_numpy()
+        return found
+
+    def linked(self, parts: pa.Table, names: Sequence[str], last: str) -> pa.Table:
+        """Return ``asking`` of a row of ``parts``, and ``row`` and ``reduction`` of each it names.
+
+        Parameters
+        ----------
+        names : the columns that are equal
+        last : the column of the reduction
+        """
+        equal = " AND ".join(f'p."{name}" = o."{name}"' for name in names)
+        query = f'SELECT p.asking, o._index AS "row", o."{last}" AS reduction'
+        query += f" FROM asked p JOIN {self._database.objects} o ON {equal}"
+        with self._cursor() as cursor:
+            cursor.register("asked", parts)
+            return _table(cursor.sql(query))
+
+    def close(self) -> None:
+        """Detach the file; questions under way are answered."""
+        self._database.close()
+
+    @contextmanager
+    def _cursor(self, deadline: Deadline = NEVER) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Lend a cursor of its own to one question; interrupt it when time is up."""
+        deadline.check()
+        try:
+            cursor = self._database.cursor()
+        except duckdb.Error as error:
+            raise CatalogError(f"{self._file}: cannot be opened ({error})") from error
+        left_s = deadline.left_s
+        timer = None if left_s is None else threading.Timer(left_s, cursor.interrupt)
+        if timer:
+            timer.daemon = True
+            timer.start()
+        try:
+            yield cursor
+            # An interrupt between two statements of ours has nothing to stop.
+            deadline.check()
+        except duckdb.InterruptException as error:
+            raise QueryTimeout(deadline.given_s or 0.0) from error
+        except duckdb.Error as error:
+            raise self._error_of(error) from error
+        finally:
+            if timer:
+                timer.cancel()
+            cursor.close()
+
+    def _error_of(self, error: duckdb.Error) -> SpecServerError:
+        """Return an error of the database as one of ours."""
+        self._database.failed(error)
+        if isinstance(error, (duckdb.ConversionException, duckdb.OutOfRangeException)):
+            return CatalogError(f"a value in the condition does not fit its column: {error}")
+        most = self._database.memory_bytes
+        if isinstance(error, duckdb.OutOfMemoryException) and most:
+            return TooMuch("bytes of memory for a condition", None, most, "database_memory_bytes")
+        if _CORRUPT in str(error):
+            self.is_damaged = True
+            return damaged(self._file, f"cannot be read ({error})")
+        return CatalogError(f"the catalogue refused the query: {error}")
+
+
+def _table(answered: duckdb.DuckDBPyRelation) -> pa.Table:
+    """Return the whole answer of a query."""
+    table = answered.to_arrow_table()
+    if table is None:
+        raise CatalogError("the database gave no answer")
+    return table
