@@ -1,4 +1,4 @@
-"""Surveys by name and context: plug-ins found by entry point, and those a data folder declares."""
+"""Surveys by name and context: installed plug-ins, and surveys that a data folder declares."""
 
 from functools import cache
 from importlib.metadata import entry_points
@@ -10,7 +10,7 @@ from ..model.survey import Release, Survey
 from .generic import declared_survey, declared_surveys
 
 GROUP: Final = "specserver.surveys"
-"""Entry point group by which an installed package offers a survey."""
+"""Entry point group through which an installed package offers a survey."""
 
 
 def load_surveys(data: Path | None = None) -> dict[str, Survey]:
@@ -21,7 +21,7 @@ def load_surveys(data: Path | None = None) -> dict[str, Survey]:
     installed = _installed()
     if data is None:
         return dict(installed)
-    # What is installed after a folder declared a context of the same name goes first.
+    # An installed survey comes before a declared one of the same name.
     taken = {one.context for survey in installed.values() for one in survey.releases}
     declared = (one for one in declared_surveys(data) if one.name not in taken)
     return {**installed, **{f"{one.name} in {data}": one for one in declared}}
@@ -100,7 +100,7 @@ def _installed() -> dict[str, Survey]:
 
 
 def own_command(path: Path) -> str:
-    """Return how to ingest a file that an installed survey can read; empty if none can."""
+    """Return the command that ingests a file with an installed survey; empty if none reads it."""
     for survey in _installed().values():
         if survey.reader.identify(path) is None:
             continue

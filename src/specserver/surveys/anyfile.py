@@ -1,4 +1,4 @@
-"""A file of any kind that specutils reads, as plain arrays: every value as the file has it."""
+"""Spectra of any file that specutils reads, as plain arrays with the file's own values."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +33,7 @@ _ENDINGS: Final = frozenset(
     }
 )  # fmt: skip
 _REDSHIFTS: Final = ("REDSHIFT", "Z")
-# Formats of specutils that are no survey's: images and tables of any kind.
+# General formats of specutils: images and tables of any kind.
 _GENERAL: Final = frozenset({"wcs1d-fits", "iraf", "tabular-fits", "ECSV", "ASCII", "IPAC"})
 IT_HOLDS: Final = "; it holds "
 """Separates the part of a reason that files of one family share from the part about one file."""
@@ -56,28 +56,28 @@ class ReadSpectrum:
     unit: str
     """Unit of flux as astropy reads it, or as the file has it; empty where there is none."""
     medium: Medium
-    """What its wavelengths are in, as the file says, or else whoever reads it."""
+    """Medium of the wavelengths: as the file states it, or else the operator."""
     ra_deg: float
     dec_deg: float
     """ICRS position from the header, the object's if it has one; NaN: none."""
     is_pointing: bool
-    """The position is the telescope's, or in a system that is not known."""
+    """The position is the telescope's, or its system is not known."""
     z: float
-    """Redshift from the header; NaN: it has none."""
+    """Redshift from the header; NaN: none."""
     named: NamedPosition | None = None
-    """Position in the name of the object; None: the name has none."""
+    """Position in the name of the object; None: none."""
     remarks: tuple[Remark, ...] = ()
     """Warnings that an ingest reports when the spectrum is stored."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileDefaults:
-    """What the operator says of files, where they do not say it themselves."""
+    """What the operator states for files that do not state it themselves."""
 
     loader: str = ""
-    """Name of the files' format in specutils; empty: to be recognised."""
+    """Name of the files' format in specutils; empty: specutils identifies it."""
     medium: str = ""
-    """What wavelengths are in: air, vacuum; empty: not known."""
+    """Medium of wavelengths: air or vacuum; empty: not known."""
     wave_unit: str = ""
     """Unit of wavelengths; empty: not known."""
 
@@ -86,27 +86,27 @@ _NOTHING: Final = FileDefaults()
 
 
 def _unpacked(name: str) -> str:
-    """Return a name without the ending, in whatever case, that says how a file is packed."""
+    """Return a name without the ending of a compressed file, in any case."""
     return next((name[: -len(one)] for one in _PACKED if name.lower().endswith(one)), name)
 
 
 def stem_of(path: Path) -> str:
-    """Return a file's name without the endings that say how it is written."""
+    """Return a file's name without the endings of its format and compression."""
     name = _unpacked(path.name)
     ending = Path(name).suffix
     return name.removesuffix(ending) if ending.lower() in _ENDINGS else name
 
 
 def is_spectrum_name(path: Path) -> bool:
-    """Tell whether a file's name ends as those of spectra do."""
+    """Return whether a file's name has an ending of a spectrum's file."""
     name = _unpacked(path.name)
     return Path(name).suffix.lower() in _ENDINGS and not name.startswith(".")
 
 
 def read_file(path: Path, defaults: FileDefaults = _NOTHING) -> list[ReadSpectrum]:
-    """Read all spectra of a file, as its headers say.
+    """Return all spectra of a file as its headers describe them.
 
-    Images and tables with the usual names are read here, all other files by specutils.
+    This module reads images and tables with the usual names, specutils reads all other files.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def read_file(path: Path, defaults: FileDefaults = _NOTHING) -> list[ReadSpectru
         With the reason: not recognised, no wavelengths, an image and not a spectrum, …
     """
     with warnings.catch_warnings():
-        # Headers in the wild break the standard in many small ways; none touches a value.
+        # Many headers violate the standard in small ways that affect no value.
         warnings.simplefilter("ignore")
         form = _format_of(path, defaults.loader)
         found, parts = _read_here(path, defaults, plain=not form)
@@ -145,7 +145,7 @@ def _read_here(
 
 
 def _format_of(path: Path, loader: str) -> str:
-    """Return the format of a survey or instrument that a file has, as specutils names it.
+    """Return specutils' name of the survey or instrument format of a file.
 
     Empty: none but the general ones, whose axes specutils guesses.
     """
@@ -173,19 +173,19 @@ def _read_by_specutils(path: Path, loader: str, wave_unit: str) -> list[FoundSpe
 
     try:
         spectra = SpectrumList.read(str(path), **({"format": loader} if loader else {}))
-    except Exception as error:  # loaders are anybody's, and raise what they like
+    except Exception as error:  # a loader may raise any exception
         held = what_it_holds(path)
         raise BadFile(why_unread(path, error, loader) + (IT_HOLDS + held) * bool(held)) from error
     found: list[FoundSpectrum] = []
     masks = BesideMasks(path, loader)
     shared: Mapping[str, Any] = {}
     for one in spectra:
-        # Where a file has one header, its first spectrum has it.
+        # If a file has one header, it belongs to the first spectrum.
         shared = _header(one) or shared
         cards: Mapping[str, Any] = header_part(shared).cards
         if wave_unit and not cards.get("CUNIT1"):
             cards = {**cards, "CUNIT1": wave_unit}
-        # specutils reads such axes a pixel off (spSpec, spPlate), as linear ones, or in metres.
+        # specutils reads such axes wrongly: a pixel off (spSpec, spPlate), as linear, or in metres.
         states = states_axis(cards) and (loader in {"", *_GENERAL} or is_logarithmic(cards))
         found += _rows(one, shared, cards if states else {}, masks)
     return found
@@ -224,7 +224,7 @@ def _rows(
 
 
 def _mask(one: Any, masks: BesideMasks) -> tuple[Flags, tuple[Remark, ...]]:
-    """Return the mask of a Spectrum: that of its loader, or else that of the file."""
+    """Return the mask of a Spectrum: its loader's, or else the file's."""
     values = np.asarray(one.flux.value)
     blank = ~np.isfinite(values)
     own = np.zeros(values.shape, bool) if one.mask is None else np.asarray(one.mask) != 0
@@ -236,14 +236,14 @@ def _mask(one: Any, masks: BesideMasks) -> tuple[Flags, tuple[Remark, ...]]:
 
 
 def _by_row(one: Any, values: Array) -> Array:
-    """Return what belongs to the values of flux as 2D[nspec, npix]."""
+    """Return an array that is parallel to flux as 2D[nspec, npix]."""
     at = getattr(one, "spectral_axis_index", None)
     full = np.broadcast_to(values, one.flux.shape)
     return np.atleast_2d(np.moveaxis(full, one.flux.ndim - 1 if at is None else at, -1))
 
 
 def _wave(one: Any, cards: Mapping[str, Any]) -> npt.NDArray[np.float64]:
-    """Return the spectral axis of a Spectrum, 1D[npix] float64, Å: that of the cards if any."""
+    """Return the spectral axis of a Spectrum, 1D[npix] float64, Å; cards come first."""
     from astropy import units as u  # noqa: PLC0415
 
     axis = one.spectral_axis
@@ -252,7 +252,7 @@ def _wave(one: Any, cards: Mapping[str, Any]) -> npt.NDArray[np.float64]:
     if cards.get("NAXIS1") == axis.size:
         return axis_of(cards, axis.size)
     try:
-        # Å stay as they are, to the last bit.
+        # Values in Å stay unchanged, bit for bit.
         wave = axis.value if axis.unit == u.AA else axis.to_value(u.AA, u.spectral())
     except (u.UnitConversionError, ValueError) as error:
         raise BadFile(f"the spectral axis is in {axis.unit}, which are no wavelengths") from error
@@ -283,7 +283,7 @@ def _ivar(one: Any) -> npt.NDArray[np.float64] | None:
 
 
 def _power(one: Any) -> int | None:
-    """Return the power of flux that the uncertainties of a Spectrum are; None: of no known kind."""
+    """Return the power of flux of a Spectrum's uncertainties; None: the kind is not known."""
     from astropy import nddata  # noqa: PLC0415
 
     powers = {
@@ -295,10 +295,10 @@ def _power(one: Any) -> int | None:
 def _finished(
     one: FoundSpectrum, parts: Sequence[FilePart], defaults: FileDefaults
 ) -> ReadSpectrum:
-    """Return a spectrum with what the headers say of it, its wavelengths rising."""
+    """Return a spectrum with rising wavelengths and what its headers state."""
     if len(one.flux) != len(one.wave):
         raise BadFile(f"{len(one.flux)} values of flux for {len(one.wave)} wavelengths")
-    # Wavelengths fall in some files; turned round, every value stays with its wavelength.
+    # Wavelengths fall in some files; all arrays are reversed together.
     turn = slice(None, None, -1) if one.wave[0] > one.wave[-1] else slice(None)
     wave = np.ascontiguousarray(one.wave[turn])
     if not np.isfinite(wave).all() or wave[0] <= 0 or not (np.diff(wave) > 0).all():
@@ -332,13 +332,13 @@ def _finished(
 
 
 def _redshift(parts: Sequence[FilePart]) -> float:
-    """Return the redshift that the first of headers states that does; NaN where there is none."""
+    """Return the first redshift that a header states; NaN: none."""
     values = (part.cards.get(name) for part in parts for name in _REDSHIFTS)
     numbers = (one for one in values if isinstance(one, int | float) and not isinstance(one, bool))
     return float(next(numbers, nan))
 
 
 def _ending(path: Path) -> str:
-    """Return a file's ending in small letters, without that of its packing."""
+    """Return the ending of a file's format in lower case, without that of its compression."""
     name = _unpacked(path.name)
     return Path(name).suffix.lower()

@@ -26,7 +26,7 @@ class _Beside:
     name: str
     values: Any
     bad: Flags | None
-    """The bad values; None: it cannot be used as a mask."""
+    """The bad values; None: this is not usable as a mask."""
     others: Sequence[Numbers]
     """Images or columns of the same shape; one may be the flux, another the wavelengths."""
     is_image: bool = False
@@ -58,7 +58,7 @@ class BesideMasks:
             if placed is not None:
                 bad, taken = bad | placed, True
             elif not one.is_image and _size(one, values.size) != values.size:
-                # A table of another kind, such as a list of lines.
+                # Another kind of table, such as a list of lines.
                 continue
             elif one.bad is None or _size(one, values.size) != values.size:
                 remarks.append(not_taken(one.name, one.values, values.shape))
@@ -68,7 +68,7 @@ class BesideMasks:
 
 
 def _size(one: _Beside, wanted: int) -> int:
-    """Return how many values of a mask belong to a flux: all of them, or one row."""
+    """Return the number of mask values for a flux: all of them, or one row."""
     shape = np.shape(one.values)
     return wanted if wanted == shape[-1] else int(np.prod(shape))
 
@@ -102,7 +102,7 @@ def _masks(path: Path, form: str) -> Iterator[_Beside]:
 
 
 def _is_like(hdu: Any, mask: Any) -> bool:
-    """Tell whether an HDU is an image with the shape of a mask."""
+    """Return whether an HDU is an image with the shape of a mask."""
     return bool(getattr(hdu, "is_image", False)) and hdu.shape == mask.shape
 
 

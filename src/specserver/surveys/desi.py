@@ -70,7 +70,7 @@ _RECORD = (
     Vector("mask", "<u4", "", "SPECMASK bits; 0 is good"),
 )
 _ARRAYS = tuple(one for one in _RECORD if one.name != _GRID.axis)
-# Where arms overlap they differ from what is made of them; elsewhere they are the same.
+# In the overlaps of arms the merged values differ from the arms'; elsewhere they are equal.
 _OVERLAPS: Final[Mapping[str, tuple[tuple[int, int], ...]]] = MappingProxyType(
     {"b": ((2700, 2751),), "r": ((2700, 2751), (4900, 5026)), "z": ((4900, 5026),)}
 )
@@ -83,7 +83,7 @@ _EXTRA = tuple(
     for one in _ARRAYS
 )  # fmt: skip
 
-# Columns whose one spelling here differs from the file's, then spellings of other surveys.
+# Columns that the catalogue spells otherwise than the file; then spellings of other surveys.
 _RENAMED: Final = MappingProxyType({"target_ra": "ra", "target_dec": "dec", "hpxpixel": "healpix"})
 _ALIASES: Final = MappingProxyType(
     {
@@ -94,7 +94,7 @@ _ALIASES: Final = MappingProxyType(
         "z_err": "zerr",
     }
 )
-# What commissioning and survey validation called the column of targeting bits.
+# Names of the column of targeting bits in commissioning and survey validation.
 _TARGETING = ("cmx_target", "sv1_desi_target", "sv2_desi_target", "sv3_desi_target")
 _SCORES = ("tsnr2_", "median_coadd_snr_")
 _UNKNOWN = "unknown"
@@ -106,10 +106,10 @@ class DesiReader:
     """Recognise and read ``KIND-SURVEY-PROGRAM-HEALPIX`` and ``KIND-PETAL-TILE-SUBSET``."""
 
     kind: str
-    """``coadd``: one spectrum a target, or ``spectra``: one a target and exposure."""
+    """``coadd``: one spectrum per target; ``spectra``: one per target and exposure."""
 
     def identify(self, path: Path) -> FileKey | None:
-        """Return pixel or tile of the name, or None when it is not such a name."""
+        """Return pixel or tile of a file's name; None for another name."""
         match = _FILE.fullmatch(path.name.lower())
         if match is None or match["kind"] != self.kind:
             return None
@@ -120,13 +120,13 @@ class DesiReader:
         return FileKey(path, (1, int(match["tile"]), zlib.crc32(rest.encode())))
 
     def is_companion(self, path: Path) -> bool:
-        """Tell whether a file is a redshift or quality file, or one of the other kind."""
+        """Return whether a file is a redshift or quality file, or has the other kind of spectra."""
         match = _FILE.fullmatch(path.name.lower())
         other = match is not None and match["kind"] != self.kind
         return other or _COMPANION.fullmatch(path.name.lower()) is not None
 
     def beside(self, path: Path) -> list[Path]:
-        """Return the files that are read along with one: when they change, it is read again."""
+        """Return the files that are read with a file: if they change, it is read again."""
         return _redrocks(path)[:1]
 
     def read(self, path: Path) -> list[RawSpectrum]:
@@ -161,13 +161,13 @@ class DesiReader:
     def _spectrum(
         self, row: dict[str, Any], axis: npt.NDArray[Any], vectors: _Arrays
     ) -> RawSpectrum:
-        """Return one spectrum; a position that is none is unknown."""
+        """Return one spectrum; an invalid position becomes unknown."""
         place = row.pop("_place")
         ra, dec = float(row.get("ra", np.nan)), float(row.get("dec", np.nan))
         if not (0.0 <= ra <= 360.0 and abs(dec) <= 90.0):
             ra = dec = np.nan
             row |= {"ra": None, "dec": None}
-        # The same exposure is in the file of its tile and in that of its pixel.
+        # An exposure is both in the file of its tile and in the file of its pixel.
         text = f"exposure {row['expid']}" if self.kind == "spectra" else place
         key = blake2b(text.encode(), digest_size=8).digest()
         # No header says which reduction a file is of.
@@ -203,14 +203,14 @@ def _redrocks(path: Path) -> list[Path]:
     wanted = re.compile(rf"redrock{re.escape(stem)}{FITS_ENDING}")
     usual = [path.with_name(f"redrock{stem}.fits{ending}") for ending in ("", ".gz")]
     found = [one for one in usual if one.is_file()]
-    # A look through the folder is only for names that are not as the survey writes them.
+    # The folder is searched only for names that are not spelt as the survey spells them.
     return found or sorted(
         one for one in path.parent.iterdir() if wanted.fullmatch(one.name.lower())
     )
 
 
 def _table(units: Any, name: str) -> dict[str, Sequence[Any]]:
-    """Return the scalar columns of a table under their one spelling; it has TARGETID."""
+    """Return the scalar columns of a table, which has TARGETID, by catalogue name."""
     columns = scalar_columns(unit_named(units, name), _RENAMED)
     if "targetid" not in columns:
         raise BadFile(f"{name} has no column TARGETID")
@@ -218,13 +218,13 @@ def _table(units: Any, name: str) -> dict[str, Sequence[Any]]:
 
 
 def _vectors(units: Any, nspec: int) -> _Arrays:
-    """Return what the arms merge to, 2D[nspec, 7781] each, and the arms, as wide as they are."""
+    """Return the merged vectors, 2D[nspec, 7781] each, and the arms' own vectors."""
     arms = {arm: _arm(units, arm, nspec) for arm in _whole_arms(units)}
     names = [one.name for one in _ARRAYS]
     out = dict(zip(names, merge_arms(list(arms.values()), _WINDOW.count), strict=True))
     for arm, (first, stop) in _ARMS.items():
         for one in _ARRAYS:
-            # An arm that is not in the file.
+            # The file lacks this arm.
             out[f"{one.name}_{arm}"] = np.zeros((nspec, stop - first), one.dtype)
     for arm, measured in arms.items():
         for name, values in zip(names, measured.cut(measured.pixels), strict=True):
@@ -233,7 +233,7 @@ def _vectors(units: Any, nspec: int) -> _Arrays:
 
 
 def _whole_arms(units: Any) -> list[str]:
-    """Return the arms that the file has. A coadd ends with SCORES, after its arms."""
+    """Return the arms in a file. A coadd ends with SCORES, after its arms."""
     there = whole_groups(units, _ARMS, [_GRID.axis, *(one.name for one in _ARRAYS)])
     if not there:
         raise BadFile("there is no HDU B_FLUX, R_FLUX or Z_FLUX")
@@ -243,7 +243,7 @@ def _whole_arms(units: Any) -> list[str]:
 
 
 def _arm(units: Any, arm: str, nspec: int) -> Arm:
-    """Return what an arm measured; its wavelengths and its unit of flux are the survey's."""
+    """Return the vectors of an arm, having checked its wavelengths and its unit of flux."""
     first, stop = _ARMS[arm]
     wave_name, flux_name, ivar_name, mask_name = (
         f"{arm}_{name}".upper() for name in (_GRID.axis, *(one.name for one in _ARRAYS))
@@ -266,7 +266,7 @@ def _arm(units: Any, arm: str, nspec: int) -> Arm:
 def _place(
     path: Path, header: Mapping[str, Any], columns: Mapping[str, Sequence[Any]]
 ) -> dict[str, Sequence[Any]]:
-    """Return where the spectra of a file were taken, as columns; ``_place`` is all that as text."""
+    """Return columns of the place of a file's spectra; ``_place`` joins them as text."""
     pixel, tile = header.get("HPXPIXEL"), header.get("TILEID")
     words = [str(header.get(key) or "").strip().lower() for key in ("SURVEY", "PROGRAM", "FAPRGRM")]
     survey, program = words[0] or _survey_of(columns), words[1] or words[2] or _UNKNOWN
@@ -292,7 +292,7 @@ def _place(
 
 
 def _coadds(columns: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
-    """Return columns that tell coadds of a target apart, a number where rows of a file share it."""
+    """Return columns that distinguish coadds of a target; a number if rows of a file share it."""
     more = ["" if nth == 1 else f".{nth}" for nth in occurrences(columns["targetid"])]
     return {
         name: [one + nth for one, nth in zip(columns[name], more, strict=True)]
@@ -301,7 +301,7 @@ def _coadds(columns: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
 
 
 def _check_name(path: Path, stated: Mapping[str, Any]) -> None:
-    """Refuse a file whose header says otherwise than its name."""
+    """Refuse a file whose header contradicts its name."""
     match = _FILE.fullmatch(path.name.lower())
     for part, value in stated.items():
         named = match[part] if match else None
@@ -310,7 +310,7 @@ def _check_name(path: Path, stated: Mapping[str, Any]) -> None:
 
 
 def _survey_of(columns: Mapping[str, Sequence[Any]]) -> str:
-    """Return the survey by the targeting bits that are there, and set."""
+    """Return the survey whose targeting bits are set."""
     there = [name for name in _TARGETING if name in columns]
     for name in [name for name in there if any(columns[name])] + there:
         return name.partition("_")[0]

@@ -1,6 +1,6 @@
-"""What a spectrum's file says besides its values: the cards of its parts, and its wave columns.
+"""The header cards of the parts of a spectrum's file, and its columns of wavelengths.
 
-A reader of specutils hands on one header at most; air, equinox and unit may stand in another.
+A specutils reader returns at most one header; medium, equinox and unit may be in another.
 """
 
 import re
@@ -20,21 +20,21 @@ TEXTS: Final = frozenset({".ecsv", ".csv", ".txt", ".dat", ".ascii", ".asc"})
 
 @dataclass(frozen=True, slots=True)
 class WaveColumn:
-    """A column of a file's table that may hold its wavelengths."""
+    """A table column that may hold wavelengths."""
 
     name: str
     ucd: str
     values: npt.NDArray[Any]
-    """Its numbers, of any shape."""
+    """Values, of any shape."""
 
 
 @dataclass(frozen=True, slots=True)
 class FilePart:
-    """A part of a file with cards of its own: an HDU, or the whole of a text file."""
+    """A part of a file with its own cards: an HDU, or a whole text file."""
 
     name: str
     cards: Mapping[str, Any]
-    """Cards by keyword in capitals; of a repeated one the first."""
+    """Cards by keyword in capitals; the first card of a repeated keyword."""
     comments: Mapping[str, str] = field(default_factory=dict)
     """Comments of the cards, by keyword."""
     waves: Sequence[WaveColumn] = field(default=())
@@ -46,7 +46,7 @@ def fits_parts(hdus: Any) -> list[FilePart]:
 
 
 def header_part(header: Any, hdu: Any = None) -> FilePart:
-    """Return a header's cards, and the columns of wavelengths of the HDU that it is of."""
+    """Return a header's cards, and the columns of wavelengths of its HDU."""
     cards: dict[str, Any] = {}
     comments: dict[str, str] = {}
     for card in getattr(header, "cards", ()):
@@ -67,8 +67,8 @@ def header_part(header: Any, hdu: Any = None) -> FilePart:
 
 
 def _add_place(hdu: Any, cards: dict[str, Any], comments: dict[str, str]) -> None:
-    """Add the position in a table of one row, such as that of the object, to the cards."""
-    # 2dfdr writes radians, and does not say so.
+    """Add the position in a table of one row, such as the object's, to the cards."""
+    # 2dfdr writes radians without stating so.
     unstated = "rad" if hdu.name == "FIBRES" else "deg"
     for column in hdu.columns:
         name = column.name.upper()
@@ -79,7 +79,7 @@ def _add_place(hdu: Any, cards: dict[str, Any], comments: dict[str, str]) -> Non
 
 
 def text_parts(path: Path) -> list[FilePart]:
-    """Return the one part that a table in a text file is; none where it is no table."""
+    """Return a table in a text file as one part; nothing if it is no table."""
     from astropy.table import Table  # noqa: PLC0415
 
     form = "ascii.ecsv" if path.suffix.lower() == ".ecsv" else "ascii"

@@ -1,7 +1,7 @@
 """Spectra in the images of a FITS file: flux, and beside it wavelengths and uncertainties.
 
-specutils reads the axis of such files as if it were linear, a missing one as 1, 2, 3 … Å, and
-HDUs of wavelengths not at all; so they are read here as their headers say.
+specutils reads the axis of such files as linear, a missing axis as 1, 2, 3 … Å, and no HDUs of
+wavelengths. So this module reads them as their headers state.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ _WAVES: Final = (
 )  # fmt: skip
 _LOG_WAVES: Final = ("LOGLAM", "LOGWAVE", "LOG_WAVE", "LOGLAMBDA", "LOG_LAMBDA", "LOG_LAM")
 _SURE: Final = ("MASK", "DQ", "QUALITY")
-"""Names that only masks have: a file is refused if such an image has another shape than flux."""
+"""Names of masks only: a file is refused if such an image has not the shape of flux."""
 _LOG10_MOST: Final = 10.0
 """No wavelength is 1e10 Å: so large a number is no logarithm."""
 
@@ -57,7 +57,7 @@ def image_spectra(hdus: Any, wave_unit: str = "") -> list[FoundSpectrum] | None:
 
 
 def _flux_hdu(hdus: Any) -> Any:
-    """Return the image of flux: by its name, or the first of all; None where there is none."""
+    """Return the image of flux: by its name, or else the first image; None: no image."""
     named = {hdu.name.upper(): hdu for hdu in reversed(hdus) if _is_image(hdu)}
     found = next((named[name] for name in _FLUX if name in named), None)
     if found is None and _is_image(hdus[0]):
@@ -66,14 +66,14 @@ def _flux_hdu(hdus: Any) -> Any:
 
 
 def _is_image(hdu: Any) -> bool:
-    """Tell whether an HDU is an image that holds something."""
+    """Return whether an HDU is an image with data."""
     return bool(getattr(hdu, "is_image", False)) and hdu.header.get("NAXIS", 0) > 0
 
 
 def _axes(
     flux: Any, images: Mapping[str, Any], hdus: Any, wave_unit: str
 ) -> list[tuple[Any, Any]] | None:
-    """Return the axis of each row of flux: as the file has it, and in Å; None: not such a file."""
+    """Return the axis of each row of flux: as the file has it, and in Å; None: another format."""
     shape = flux.data.shape
     npix, rows = shape[-1], 1 if flux.data.ndim == 1 else shape[0]
     name = next((one for one in (*_WAVES, *_LOG_WAVES) if one in images), None)
@@ -99,7 +99,7 @@ def _axes(
 
 
 def _from_hdu(hdu: Any, name: str, flux: Any, hdus: Any, wave_unit: str) -> list[tuple[Any, Any]]:
-    """Return the axes that an HDU of wavelengths holds."""
+    """Return the axes in an HDU of wavelengths."""
     shape = flux.data.shape
     if hdu.data.shape not in {shape, shape[-1:], (1, shape[-1])}:
         raise BadFile(f"HDU {name} has the shape {hdu.data.shape}, flux has {shape}")
@@ -132,7 +132,7 @@ def _spectra(
     axes: Sequence[tuple[Any, Any]],
     masks: tuple[Flags, tuple[Remark, ...]],
 ) -> Iterator[FoundSpectrum]:
-    """Yield the spectra of an image of flux, a row each."""
+    """Yield the spectra of an image of flux, one per row."""
     stated = str(flux.header.get("BUNIT") or "")
     values = np.atleast_2d(real_numbers(flux.data, "flux"))
     spread, power = next(
@@ -159,7 +159,7 @@ def _spectra(
 
 
 def _masks(flux: Any, hdus: Any) -> tuple[Flags, tuple[Remark, ...]]:
-    """Return the pixels that other images of the file mask, and remarks about masks not used."""
+    """Return the pixels that other images mask, and remarks about masks that are not used."""
     shape = flux.data.shape
     bad, remarks = np.zeros(shape, bool), []
     found = [one for one in hdus if _is_image(one) and one is not flux and is_mask_image(one)]
@@ -176,7 +176,7 @@ def _masks(flux: Any, hdus: Any) -> tuple[Flags, tuple[Remark, ...]]:
 
 
 def _beside(hdu: Any, flux: Any) -> Any:
-    """Return an image that stands beside that of flux, 2D[nspec, npix]."""
+    """Return an image that is parallel to flux, 2D[nspec, npix]."""
     if hdu.data.shape != flux.data.shape:
         raise BadFile(f"HDU {hdu.name} has the shape {hdu.data.shape}, flux has {flux.data.shape}")
     return np.atleast_2d(hdu.data)

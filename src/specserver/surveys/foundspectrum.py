@@ -1,4 +1,4 @@
-"""A spectrum as a file's reader finds it, before air, position and unit are asked of its header."""
+"""A spectrum as its file has it, before medium, position and unit are read from its header."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from .statedunit import flux_unit
 
 Numbers = npt.NDArray[np.float64]
 INVERSE: Final = -2
-"""Power of the flux that inverse variances are."""
+"""Power of flux of inverse variances."""
 
 UNCERTAINTIES: Final[Mapping[str, int]] = {
     **dict.fromkeys(
@@ -27,7 +27,7 @@ UNCERTAINTIES: Final[Mapping[str, int]] = {
         ("ivar", "invvar", "inverse_variance", "inv_var", "flux_ivar", "ivar_flux"), -2
     ),
 }  # fmt: skip
-"""Names in use for uncertainties, in small letters: the power of the flux that each is."""
+"""Names of uncertainties, in lower case, and the power of flux of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +44,13 @@ class FoundSpectrum:
     """1D[npix] float64, ``unit**-2``: as the file states it, or made of its errors or variances,
     and then 0 where there is no information. None: no uncertainty is stated."""
     masked: npt.NDArray[np.bool_]
-    """1D[npix], what the file masks."""
+    """1D[npix], pixels that the file masks."""
     unit: str
     """Unit of flux as astropy writes it, or else as the file does; empty: none."""
     cards: Mapping[str, Any]
     """The header of the spectrum by keyword."""
     states_ivar: bool = False
-    """The file has inverse variances itself: none of them is changed."""
+    """The file states inverse variances: none of them is changed."""
     remarks: tuple[Remark, ...] = ()
     """Warnings that an ingest reports when the spectrum is stored."""
 
@@ -84,12 +84,12 @@ def ivar_in_unit(values: Any, power: int, stated: str, flux_stated: str) -> Numb
     from astropy import units as u  # noqa: PLC0415  # slow to import, and only this needs it
 
     numbers = real_numbers(values, "the uncertainty")
-    # What stands under a mask is no number of the file.
+    # A value under a mask is not one of the file's.
     numbers = np.where(np.ma.getmaskarray(values), np.nan, numbers)
     flux = flux_unit(flux_stated)
     if stated.strip() and stated != flux_stated and flux is not None:
         unit = flux_unit(stated)
-        # The unit of errors is often written over variances too.
+        # Variances often carry the unit of errors.
         if unit is None or (unit != flux**power and not unit.is_equivalent(flux**power)):
             raise BadFile(f"uncertainties are in {stated!r}, flux is in {flux_stated!r}")
         if unit != flux**power:
@@ -110,6 +110,6 @@ def inverse_variance(values: Numbers, power: int) -> Numbers:
     with np.errstate(over="ignore", under="ignore"):
         known = values[good]
         ivar[good] = 1 / known**2 if power == 1 else 1 / known
-    # A square may be too small or too large for a float64; neither is a weight.
+    # A square may underflow or overflow a float64; neither is a weight.
     ivar[~np.isfinite(ivar)] = 0.0
     return ivar

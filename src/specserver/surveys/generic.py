@@ -1,4 +1,4 @@
-"""A survey that a data folder declares itself: whatever specutils reads, on any wavelengths.
+"""A survey that a data folder declares: any files that specutils reads, on any wavelengths.
 
 ::
 
@@ -51,43 +51,43 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """What a data folder says of one of its own surveys."""
+    """A data folder's declaration of a survey of its own."""
 
     context: str
     title: str
     flux_unit: str
     """Unit of flux as astropy reads it; empty: a pure number."""
     stated_unit: str
-    """The unit that the files state: the same, unless the operator knows better."""
+    """Unit that the files state; the operator may have given another."""
     ivar_unit: str
-    """That of flux to the power of −2."""
+    """Unit of flux to the power of −2."""
     has_ivar: bool
     """Whether the files state uncertainties."""
     step_aa: float
     """Step of the lattice on which spectra are laid when they are to be resampled, Å."""
     loader: str = ""
-    """Name of the files' format in specutils; empty: recognised file by file."""
+    """Name of the files' format in specutils; empty: specutils identifies each file."""
     table: str = ""
-    """Name of the copy of the table of targets; empty: there is none."""
+    """Name of the copy of the table of targets; empty: none."""
     columns: tuple[Column, ...] = ()
-    """Its columns, those besides the core ones."""
+    """Columns of that table besides the core columns."""
     many_per_file: bool = False
     """Whether the first file held several spectra."""
     medium: str = ""
-    """What wavelengths are in where a file does not say: air or vacuum; empty: not known."""
+    """Medium of wavelengths where a file states none: air or vacuum; empty: not known."""
     wave_unit: str = ""
-    """Unit of wavelengths where a file does not say; empty: not known."""
+    """Unit of wavelengths where a file states none; empty: not known."""
     reader: str = "specutils"
     format: int = FORMAT
 
     @property
     def defaults(self) -> FileDefaults:
-        """What the operator says of files that do not say it themselves."""
+        """What the operator states for files that do not state it themselves."""
         return FileDefaults(self.loader, self.medium, self.wave_unit)
 
 
 class AnyFileReader:
-    """Read files with specutils and say whose spectra they are by a table, or by their headers."""
+    """Reads files with specutils; a table of targets or the headers identify the spectra."""
 
     def __init__(self, declared: Declaration, folder: Path) -> None:
         self.declared = declared
@@ -95,16 +95,16 @@ class AnyFileReader:
 
     @property
     def defaults(self) -> FileDefaults:
-        """What the operator states about files that do not state it themselves."""
+        """What the operator states for files that do not state it themselves."""
         return self.declared.defaults
 
     def identify(self, path: Path) -> FileKey | None:
-        """Return a key for each name that ends as those of spectra do."""
-        # Files of one stem are of one spectrum, however they are written.
+        """Return a key for each name with an ending of a spectrum's file."""
+        # Files with one stem hold one spectrum in different formats.
         return FileKey(path, (_digest(stem_of(path)),)) if is_spectrum_name(path) else None
 
     def is_companion(self, path: Path) -> bool:
-        """Tell that no file is read along with another."""
+        """Return nothing: each file is read by itself."""
         del path
         return False
 
@@ -124,7 +124,7 @@ class AnyFileReader:
         ]
 
     def _raw(self, path: Path, one: ReadSpectrum, part: int) -> RawSpectrum:
-        """Return one spectrum with what is known of it."""
+        """Return one spectrum with its identifier and catalogue values."""
         self._check(one)
         target = self._target(path, part)
         core = {
@@ -157,7 +157,7 @@ class AnyFileReader:
         )
 
     def _check(self, one: ReadSpectrum) -> None:
-        """Refuse a spectrum that is not like the first one of the context."""
+        """Refuse a spectrum whose units or uncertainties differ from the context's first one."""
         if not _same_unit(one.unit, self.declared.stated_unit):
             raise BadFile(
                 f"flux is in {one.unit or 'no unit'}, that of {self.declared.context} in"
@@ -172,7 +172,7 @@ class AnyFileReader:
             )
 
     def _target(self, path: Path, part: int) -> Target:
-        """Return whose spectrum it is."""
+        """Return the target of a spectrum."""
         stem = stem_of(path)
         if self.declared.table:
             table = self.folder / self.declared.table
@@ -266,14 +266,14 @@ def declared_surveys(data: Path) -> list[Survey]:
 
 
 def read_declaration(data: Path, context: str) -> Declaration | None:
-    """Return what a data folder says of a context, or None when it declares no such survey."""
+    """Return a data folder's declaration of a context; None: it declares none."""
     survey = declared_survey(data, context)
     reader = survey.reader if survey else None
     return reader.declared if isinstance(reader, AnyFileReader) else None
 
 
 def write_declaration(data: Path, declared: Declaration) -> None:
-    """Declare a survey, or declare it anew; a running service takes note at its next request."""
+    """Write a declaration; a running service uses it from its next request on."""
     _validate(declared)
     folder = data / declared.context
     folder.mkdir(parents=True, exist_ok=True)
@@ -301,7 +301,7 @@ def _survey_at(path: Path, stamp: int) -> Survey:
 
 
 def _parsed(values: dict[str, Any], path: Path) -> Declaration:
-    """Return the declaration that the values of a file are, having checked all of them."""
+    """Return the declaration of the values in a file, having checked them."""
     form = values.get("format")
     if isinstance(form, int) and form > FORMAT:
         raise StoreError(str(path), f"format {form} is newer than this program's")
@@ -317,7 +317,7 @@ def _parsed(values: dict[str, Any], path: Path) -> Declaration:
 
 
 def _validate(declared: Declaration) -> None:
-    """Refuse a declaration that no survey can be made of."""
+    """Refuse an invalid declaration."""
     check_context_name(declared.context)
     units = (declared.flux_unit, declared.stated_unit, declared.ivar_unit)
     texts = (declared.title, *units, declared.loader)
@@ -341,7 +341,7 @@ def _validate(declared: Declaration) -> None:
 
 
 def _same_unit(given: str, wanted: str) -> bool:
-    """Return whether two texts are of the same unit, however they spell it."""
+    """Return whether two texts spell the same unit."""
     if given == wanted:
         return True
     units = flux_unit(given), flux_unit(wanted)
@@ -349,12 +349,12 @@ def _same_unit(given: str, wanted: str) -> bool:
 
 
 def _digest(text: str) -> int:
-    """Return a signed 64-bit number made of a text, the same in every process."""
+    """Return a signed 64-bit hash of a text, the same in every process."""
     made = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
     return int.from_bytes(made, "little", signed=True)
 
 
 @lru_cache(maxsize=256)
 def _log_once(message: str, stamp: int) -> None:
-    """Log a message, once for each state of the file that it is about."""
+    """Log a message about a file once for each state of the file."""
     _LOG.warning("%s (changed at %d ns)", message, stamp)

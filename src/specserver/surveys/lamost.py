@@ -49,12 +49,12 @@ _NAME = re.compile(rf"spec-(\d{{5}})-([\w+]+)_sp(\d{{2}})-(\d{{3}}){FITS_ENDING}
 _MEDIUM = re.compile(rf"med-(\d{{5}})-[\w+]+_sp(\d{{2}})-(\d{{3}}){FITS_ENDING}", _CASELESS)
 _RELEASE = re.compile(r"DR(\d+)")
 _ROWS: Final = 5
-# Cards of DR1 to DR3 that later files call otherwise.
+# Cards of DR1 to DR3 that have other names in later files.
 _EARLY: Final[Mapping[str, str]] = MappingProxyType(
     {"TSOURCE": "OBJSOURC", "TFROM": "T_FROM", "TCOMMENT": "T_INFO"}
     | {f"SNR{band}": f"SN_{band}" for band in "UGRIZ"}
 )
-# Of the header's axis: its start and its step.
+# Start and step of the header's axis.
 _AXIS: Final = (("COEFF0", "COEFF1"), ("CRVAL1", "CD1_1"))
 Cards: TypeAlias = Mapping[str, str | int | float | bool]
 
@@ -112,7 +112,7 @@ class ImageReader:
     """Recognise and read low-resolution files; medium-resolution ones are refused by name."""
 
     def identify(self, path: Path) -> FileKey | None:
-        """Return local day, spectrograph and fibre of a name, or None when it is another."""
+        """Return local day, spectrograph and fibre of a file's name; None for another name."""
         if match := _NAME.fullmatch(path.name):
             day, _, spectrograph, fibre = match.groups()
             return FileKey(path, (int(day), int(spectrograph), int(fibre)))
@@ -121,7 +121,7 @@ class ImageReader:
         return None
 
     def is_companion(self, path: Path) -> bool:
-        """Tell that no file is read along with another."""
+        """Return nothing: each file is read by itself."""
         del path
         return False
 
@@ -150,7 +150,7 @@ class ImageReader:
             "flux": flux, "ivar": ivar, "andmask": _bits(both), "ormask": _bits(either)
         }  # fmt: skip
         stated = _RELEASE.search(str(header.get("DATA_V", "")))
-        # Files of DR1 to DR3 do not say of which release they are.
+        # Files of DR1 to DR3 do not state their release.
         reduction = f"dr{stated[1]}" if stated else ""
         number, ra, dec = int(row["obsid"]), float(row["ra"]), float(row["dec"])
         return [RawSpectrum(number, ra, dec, reduction, wave, vectors, row)]
@@ -179,7 +179,7 @@ def _read_image(data: bytes) -> tuple[Cards, npt.NDArray[np.float32]]:
 
 
 def _wave(header: Cards, row: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return the wavelengths, 1D[npix] float32, vacuum Å: the row of them, or the header's axis."""
+    """Return the wavelengths, 1D[npix] float32, vacuum Å: their row, or else the header's axis."""
     named = re.split(r"[,\s]+", str(header.get("EXTEN0", "")).strip().casefold())
     if len(named) < _ROWS or named[2] == "wavelength":
         return row
@@ -201,7 +201,7 @@ def _wave(header: Cards, row: npt.NDArray[np.float32]) -> npt.NDArray[np.float32
 
 
 def _check_name(path: Path, header: Cards) -> None:
-    """Refuse a file whose header is of another name."""
+    """Refuse a file whose header contradicts its name."""
     match = _NAME.fullmatch(path.name)
     stated = tuple(header.get(name) for name in ("LMJD", "PLANID", "SPID", "FIBERID"))
     if match is not None:
@@ -237,14 +237,14 @@ def _row(header: Cards) -> dict[str, Any]:
 
 
 def _made_id(row: Mapping[str, Any]) -> np.int64:
-    """Return a negative identifier of a spectrum whose file states none, the same each time."""
+    """Return a negative identifier for a spectrum whose file states none; it is reproducible."""
     text = " ".join(str(row[name]) for name in ("lmjd", "planid", "spid", "fiberid"))
     digest = blake2b(text.encode(), digest_size=8).digest()
     return np.int64(-1 - int.from_bytes(digest, "little") % 2**63)
 
 
 def _bits(values: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
-    """Return mask bits kept as floats as the integers they are, 1D[npix] int32."""
+    """Return mask bits that are stored as floats as integers, 1D[npix] int32."""
     with np.errstate(invalid="ignore"):
         bits = values.astype(np.int32)
     if not np.array_equal(bits, values):
@@ -256,7 +256,7 @@ LAMOST = Survey(
     name="lamost",
     title="LAMOST low-resolution spectra",
     grid=LogWave(start=float(np.float32(3.5682)), step=1e-4),
-    # Up to 3909 pixels in the files; one that begins elsewhere keeps its own wavelengths.
+    # Files have up to 3909 pixels; a spectrum that begins elsewhere keeps its own wavelengths.
     window=PixelRange(0, 3920),
     record=_RECORD,
     id_column=_COLUMNS[0],
@@ -270,7 +270,7 @@ LAMOST = Survey(
     class_column="class",
     flux_scale="",
     mask_vector="andmask",
-    # Pixels not to be used have ivar 0; the bits say more than that only of the exposures.
+    # Bad pixels have ivar 0; the bits add details of exposures only.
     bad_bits=0,
     frame="FK5 J2000; wavelengths in vacuum, heliocentric; flux is relative and has no unit",
     releases=tuple(

@@ -35,7 +35,7 @@ _FLUX: Final = ("flux", "flux_density", "fluxdensity", "flam", "f_lambda", "fnu"
 
 @dataclass(frozen=True, slots=True)
 class _Columns:
-    """The columns of a table by their meaning; tables with the same ones are of one kind."""
+    """Columns of a table by meaning; tables with equal columns are of one kind."""
 
     wave: str
     flux: str
@@ -53,9 +53,9 @@ class _Masks:
 
 
 def table_spectra(hdus: Any, wave_unit: str = "") -> list[FoundSpectrum] | None:
-    """Return the spectra of the tables of an opened FITS file; None: none has such columns.
+    """Return the spectra in the tables of an opened FITS file; None: no table has such columns.
 
-    Of several tables those are read that have the same columns as the first.
+    If there are several tables, those with the columns of the first are read.
     """
     found: list[FoundSpectrum] = []
     first: _Columns | None = None
@@ -74,7 +74,7 @@ def table_spectra(hdus: Any, wave_unit: str = "") -> list[FoundSpectrum] | None:
 
 
 def text_spectra(path: Path, wave_unit: str = "") -> list[FoundSpectrum] | None:
-    """Return the spectrum of a table in a text file; None: it is none, or has no such columns."""
+    """Return the spectrum in a text file; None: it is no table, or has no such columns."""
     from astropy.table import Table  # noqa: PLC0415  # slow to import, and only this needs it
 
     form = "ascii.ecsv" if path.suffix.lower() == ".ecsv" else "ascii"
@@ -117,7 +117,7 @@ def _spectra(
     wave_unit: str,
     masks: _Masks,
 ) -> Iterator[FoundSpectrum]:
-    """Yield the spectra of a table: one of all its rows, or one of each where cells are arrays."""
+    """Yield the spectra of a table: one from all rows, or one per row if cells are arrays."""
     rows = _cells(data[columns.wave]), _cells(data[columns.flux])
     count = len(rows[1])
     stated = units[columns.flux]
@@ -150,7 +150,7 @@ def _spectra(
 
 
 def _cells(column: Any) -> list[Any]:
-    """Return the arrays of a column: those of its cells, or the one that all cells make."""
+    """Return the arrays of a column: one per cell, or one of all cells."""
     values = np.ma.asanyarray(column)
     if values.dtype.kind == "O":
         return [np.ma.asanyarray(one) for one in values]
@@ -158,7 +158,7 @@ def _cells(column: Any) -> list[Any]:
 
 
 def _wave(axis: Any, name: str, unit: str) -> Any:
-    """Return a column of wavelengths in Å; logarithms are common ones, of Å."""
+    """Return a column of wavelengths in Å; logarithms are log10 of Å."""
     if not _LOG_WAVE.fullmatch(name):
         return angstroms(axis, unit, f"column {name}")
     plain = re.sub(r"(?i)^\s*log(10)?", "", unit).strip(" ()[]")

@@ -10,7 +10,7 @@ from typing import Any, Final
 from ..errors import BadFile
 from ..ops.wholefits import require_whole
 
-# What astropy raises at files that are cut off or are not what their headers say.
+# Errors of astropy for files that are cut off or contradict their headers.
 _BROKEN: Final = (
     OSError, EOFError, ValueError, TypeError, IndexError, AttributeError, zlib.error, Warning
 )  # fmt: skip
@@ -18,7 +18,7 @@ _BROKEN: Final = (
 
 @contextmanager
 def opened(path: Path, *, beside: bool = False) -> Iterator[Any]:
-    """Open a file; what astropy raises while it is read is the file's fault.
+    """Open a file; an error of astropy while it is read becomes a `BadFile`.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def opened(path: Path, *, beside: bool = False) -> Iterator[Any]:
     try:
         if beside:
             require_whole(path)
-        # What astropy warns of, it repairs, but for what is cut off; the rest it raises.
+        # astropy repairs what it warns of, except cut files; it raises all other faults.
         with warnings.catch_warnings(action="ignore"):
             warnings.filterwarnings("error", ".*truncated")
             with fits.open(path) as units:

@@ -65,7 +65,7 @@ _COLUMNS = (
     Column("sn_median", "<f4", "", "median signal to noise over all good pixels"),
     Column("specprimary", "u1", "", "1: best spectrum of the object"),
 )
-# Columns whose one spelling here differs from the file's.
+# Columns that the catalogue spells otherwise than the file.
 _RENAMED: Final[Mapping[str, str]] = MappingProxyType(
     {
         "z_err": "zerr",
@@ -145,12 +145,12 @@ class SpecReader:
     """Recognise and read ``spec-PLATE-MJD-FIBER.fits[.gz]``."""
 
     def identify(self, path: Path) -> FileKey | None:
-        """Return plate, mjd and fiber of the name, or None when it is not such a name."""
+        """Return plate, mjd and fiber of a file's name; None for another name."""
         match = _NAME.fullmatch(path.name.lower())
         return FileKey(path, tuple(int(part) for part in match.groups())) if match else None
 
     def is_companion(self, path: Path) -> bool:
-        """Tell that no file is read along with another."""
+        """Return nothing: each file is read by itself."""
         del path
         return False
 
@@ -214,7 +214,7 @@ def _vectors(coadd: Table) -> tuple[npt.NDArray[Any], dict[str, npt.NDArray[Any]
 
 
 def _scalars(objects: Table) -> dict[str, Any]:
-    """Return the scalar columns of HDU2 under lower-case names in their one spelling."""
+    """Return the scalar columns of HDU2 by catalogue name."""
     row: dict[str, Any] = {}
     for written, value in objects.scalars(0).items():
         text = isinstance(value, bytes)
@@ -233,7 +233,7 @@ def _spelling(written: str) -> str:
 
 
 def _checked_id(row: Mapping[str, Any]) -> int:
-    """Rebuild the specobjid and hold it against the file's own."""
+    """Compute the specobjid and compare it with the file's own."""
     try:
         number = int(pack_specobjid(row["plate"], row["mjd"], row["fiberid"], row["run2d"]))
         stated = int(row["specobjid"]) % 2**64
@@ -248,7 +248,7 @@ def _checked_id(row: Mapping[str, Any]) -> int:
 
 
 def _core(row: Mapping[str, Any], number: int) -> dict[str, Any]:
-    """Return the core columns that families spell or hold differently."""
+    """Return the core columns whose names or types differ between families."""
     ra, dec = _position(row)
     legacy = "instrument" in row
     survey = "eboss" if row["mjd"] >= _FIRST_EBOSS_MJD else "boss"
@@ -264,7 +264,7 @@ def _core(row: Mapping[str, Any], number: int) -> dict[str, Any]:
 
 
 def _position(row: Mapping[str, Any]) -> tuple[float, float]:
-    """Return the object's position, degrees: RA, DEC where there is a match, else the fibre's."""
+    """Return the object's position, degrees: RA, DEC if there is a match, else the fibre's."""
     plug_ra, plug_dec = float(row["plug_ra"]), float(row["plug_dec"])
     ra, dec = float(row.get("ra", plug_ra)), float(row.get("dec", plug_dec))
     away = (ra - plug_ra + 180.0) % 360.0 - 180.0
@@ -298,7 +298,7 @@ def _unpack(ids: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
 
 def _cards(run2d: str) -> dict[str, str]:
     """Return the header cards by which specutils and others know a spec file."""
-    # The coadds of run2d 26, 103 and 104 are all stated to be made by this version.
+    # All coadds of run2d 26, 103 and 104 state this version.
     version = run2d if run2d.startswith("v") else "v5_3_12"
     return {"TELESCOP": "SDSS 2.5-M", "VERS2D": version, "BUNIT": "1E-17 erg/cm^2/s/Ang"}
 

@@ -25,7 +25,7 @@ _LOG10_AA: Final = (2.0, 5.5)
 _OTHER: Final = re.compile(
     r"VELO|FELO|VRAD|VOPT|ZOPT|BETA|TIME|UTC|TAI|MJD|PHASE|STOKES|RA--|DEC-|[GEHS]L(?:ON|AT)"
 )
-"""Types of axes that count no wavelengths, nor what can be made wavelengths of."""
+"""Types of axes that cannot be converted to wavelengths."""
 _QUANTITIES: Final = (("FREQ", "Hz"), ("ENER", "J"), ("WAVEN", "1/m"), ("WAVN", "1/m"))
 _PLAUSIBLE_AA: Final = (100.0, 1e8)
 """Range of plausible wavelengths, Å; checked if a header gives no unit, or has WAVE-LOG."""
@@ -33,7 +33,7 @@ Numbers = npt.NDArray[np.float64]
 
 
 def states_axis(cards: Mapping[str, Any]) -> bool:
-    """Tell whether a header states a spectral axis along the first axis of its image."""
+    """Return whether a header states a spectral axis along the first axis of its image."""
     has_step = any(_number(cards, name) for name in ("CDELT1", "CD1_1"))
     in_pixels = str(cards.get("CTYPE1", "")).strip().upper() in {"PIXEL", "PIXELS"}
     if in_pixels or _number(cards, "DC-FLAG") == -1.0:
@@ -44,7 +44,7 @@ def states_axis(cards: Mapping[str, Any]) -> bool:
 
 
 def is_logarithmic(cards: Mapping[str, Any]) -> bool:
-    """Tell whether a header says that its axis counts common logarithms of wavelengths."""
+    """Return whether a header states that its axis counts log10 of wavelengths."""
     if _true(cards.get("LOGSCALE")) or _true(cards.get("LOGLAM")) or _true(cards.get("DC-FLAG")):
         return True
     label = f"{cards.get('CTYPE1', '')} "
@@ -53,7 +53,7 @@ def is_logarithmic(cards: Mapping[str, Any]) -> bool:
         return True
     if _number(cards, "CRVAL1") is None:
         return _number(cards, "COEFF0") is not None
-    # Some write WAVE-LOG over common logarithms. In the standard's sense it would be of X-rays.
+    # Some headers have WAVE-LOG and values in log10. By the standard these would be X-rays.
     start, unit = _number(cards, "CRVAL1") or 0.0, _unit(cards)
     kind = str(cards.get("CTYPE1", "")).strip().upper()
     in_aa = unit.strip().lower()[:3] in {"", "ang", "aa"}
@@ -133,7 +133,7 @@ def _multispec(words: list[str], pixels: Numbers) -> Numbers:
 
 
 def _linear(cards: Mapping[str, Any], npix: int) -> Numbers:
-    """Return what the header counts along the first axis, 1D[npix]."""
+    """Return the values that the header states along the first axis, 1D[npix]."""
     start = _number(cards, "CRVAL1")
     if start is None:
         start, step, pixel = _number(cards, "COEFF0"), _number(cards, "COEFF1"), 1.0
@@ -212,7 +212,7 @@ def _default_unit(cards: Mapping[str, Any], kind: str) -> str:
 
 
 def _plausible(wave: Any, kind: str) -> Numbers:
-    """Return wavelengths, 1D[npix] float64, Å, having refused those that nobody means."""
+    """Return wavelengths, 1D[npix] float64, Å, having refused implausible ones."""
     least, most = _PLAUSIBLE_AA
     if not ((wave > least) & (wave < most)).all():
         raise BadFile(
@@ -242,14 +242,14 @@ def _standard(cards: Mapping[str, Any], kind: str, npix: int) -> Numbers:
         wcs.wcs.set()
         (values,) = wcs.all_pix2world(np.arange(1, npix + 1), 1)
         wave = u.Quantity(values, wcs.wcs.cunit[0]).to_value(u.AA, u.spectral())
-    except Exception as error:  # wcslib has errors of many classes
+    except Exception as error:  # wcslib raises errors of many classes
         raise BadFile(f"its axis of the type {kind} cannot be read: {error}") from error
-    # A type ending in LOG over numbers that are logarithms gives X-rays, or metres.
+    # Values that are logarithms, under a type that ends in LOG, give X-rays or metres.
     return _plausible(wave, kind) if default or kind.endswith("-LOG") else np.asarray(wave)
 
 
 def _unit(cards: Mapping[str, Any]) -> str:
-    """Return the unit of the first axis as the header writes it; empty where it does not say."""
+    """Return the unit of the first axis as the header writes it; empty: none."""
     unit = str(cards.get("CUNIT1") or "").strip()
     words = re.search(r"units=(\"[^\"]*\"|\S+)", _wat(cards, 1))
     return unit or (words[1].strip('"') if words else "")
@@ -258,7 +258,7 @@ def _unit(cards: Mapping[str, Any]) -> str:
 def _wat(cards: Mapping[str, Any], axis: int) -> str:
     """Return IRAF's attributes of an axis: its cards of 68 characters joined."""
     names = sorted(name for name in cards if re.fullmatch(rf"WAT{axis}_\d{{3}}", name))
-    # A blank at the end of a card is a part of the text, and is lost in reading it.
+    # A blank at the end of a card belongs to the text; reading the card loses it.
     return "".join(f"{cards[name]!s:68s}" for name in names)
 
 
@@ -271,5 +271,5 @@ def _number(cards: Mapping[str, Any], name: str) -> float | None:
 
 
 def _true(value: object) -> bool:
-    """Tell whether a card says yes: T, 1, 'T', 'yes'."""
+    """Return whether a card is true: T, 1, 'T' or 'yes'."""
     return value == 1 or str(value).strip().lower() in {"t", "true", "yes", "y"}

@@ -45,7 +45,7 @@ _INT64: Final = 2.0**63
 
 @dataclass(frozen=True, slots=True)
 class MaskRule:
-    """What the values of masks mean, as headers and format of a file state."""
+    """Meaning of the values of masks, as headers and format of a file state it."""
 
     serious: int | None = None
     """Bits of ``DQ`` that are bad; None: all."""
@@ -104,7 +104,7 @@ def mask_rule(headers: Iterable[Mapping[str, Any]], form: str = "") -> MaskRule:
 
 
 def is_mask_image(hdu: Any) -> bool:
-    """Tell whether the header of an image marks it as a mask."""
+    """Return whether the header of an image marks it as a mask."""
     texts = hdu.name, str(hdu.header.get("BUNIT") or "")
     if any(_OTHER.search(text) for text in texts):
         return False
@@ -140,7 +140,7 @@ def join_masks(
 
 
 def not_taken(name: str, values: Any, shape: tuple[int, ...]) -> Remark:
-    """Return the remark that something looks like a mask and is not used, and why."""
+    """Return the remark about an apparent mask that is not used, with the reason."""
     kind = np.ma.getdata(values).dtype.kind
     if kind not in "biuf":
         why = "it holds text, not numbers"

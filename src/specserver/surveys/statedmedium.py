@@ -20,7 +20,7 @@ from .fileparts import FilePart
 _KEYWORDS: Final = ("AIRORVAC", "AIRVAC", "AIR_VAC", "WAVEMED", "WAVE_MED", "WAVETYPE", "MEDIUM")
 _LABEL: Final = re.compile(r"WAT\d_\d{3}|WCSNAME[A-Z]?|CNAME\d[A-Z]?")
 _TYPE: Final = re.compile(r"CTYPE\d[A-Z]?|TCTYP\d+|\d+CTY?P?\d+")
-# The letters around say that it is another word: AIRMASS, HAIR.
+# Adjacent letters make another word: AIRMASS, HAIR.
 _AIR: Final = re.compile(r"(?<![A-Za-z])air(?![A-Za-z])", re.IGNORECASE)
 _VACUUM: Final = re.compile(r"(?<![A-Za-z])vac(?:uum)?(?![A-Za-z])", re.IGNORECASE)
 _WAVES: Final = r"(?:log_?)?(?:wavelengths?|waves?|lambda|lam|wl)"
@@ -28,7 +28,7 @@ _COLUMN_AIR: Final = re.compile(rf"air_?{_WAVES}|{_WAVES}[ _(]*air\)?|awav", re.
 _COLUMN_VACUUM: Final = re.compile(
     rf"vac(?:uum)?_?{_WAVES}|{_WAVES}[ _(]*vac(?:uum)?\)?", re.IGNORECASE
 )
-# What linetools writes into a card of JSON.
+# The JSON that linetools writes into a card.
 _LINETOOLS: Final = re.compile(r'"airvac":\s*"(\w+)"')
 _TRUE: Final = frozenset({"t", "true", "yes", "y", "1"})
 _FALSE: Final = frozenset({"f", "false", "no", "n", "0"})
@@ -76,7 +76,7 @@ def _named(text: str) -> Medium:
 
 
 def _of_cards(cards: Mapping[str, Any]) -> Iterator[tuple[str, Medium]]:
-    """Yield what the cards of a part state: keyword and medium."""
+    """Yield keyword and medium of each card of a part that states one."""
     for keyword in cards:
         value = cards[keyword]
         if keyword == "VACUUM":
@@ -100,16 +100,16 @@ def _of_cards(cards: Mapping[str, Any]) -> Iterator[tuple[str, Medium]]:
 
 
 def _of_words(keyword: str, text: str) -> Iterator[tuple[str, Medium]]:
-    """Yield the one medium that a text names; a text that names both says neither."""
+    """Yield the one medium that a text names; nothing if it names both."""
     air, vacuum = bool(_AIR.search(text)), bool(_VACUUM.search(text))
     if air != vacuum:
         yield keyword, AIR if air else VACUUM
 
 
 def _of_columns(part: FilePart, axis: npt.NDArray[Any]) -> Iterator[tuple[str, Medium]]:
-    """Yield what the columns of wavelengths state: of several, the one that is the axis."""
+    """Yield the medium that the column of the axis states."""
     same = [one for one in part.waves if np.array_equal(np.ravel(one.values), axis)]
-    # In a spectrum of the VO's data model a wavelength is one in vacuum unless it says otherwise.
+    # In the VO's spectrum data model wavelengths are in vacuum unless stated otherwise.
     of_vo = str(part.cards.get("VOCLASS", "")).upper().startswith("SPECTRUM")
     for one in same or part.waves:
         where = f"column {one.name}"

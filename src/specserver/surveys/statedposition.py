@@ -1,4 +1,4 @@
-"""The position that the headers of a spectrum's file state, in ICRS: the object's before any other.
+"""The position that the headers of a spectrum's file state, in ICRS; the object's comes first.
 
 Where a header gives the pointing of the telescope alone, it is taken, and said to be one.
 """
@@ -14,14 +14,14 @@ import numpy as np
 from ..model.skyframe import Frame, frame_of
 from .fileparts import FilePart
 
-# The object's own, by names that say so.
+# Keywords of the object's own position.
 _OBJECT: Final = (
     ("PLUG_RA", "PLUG_DEC"), ("RAOBJ", "DECOBJ"), ("OBJRA", "OBJDEC"), ("OBJ_RA", "OBJ_DEC"),
     ("RA_OBJ", "DEC_OBJ"), ("OBJCTRA", "OBJCTDEC"), ("RA_TARG", "DEC_TARG"),
     ("TARG_RA", "TARG_DEC"), ("TARGET_RA", "TARGET_DEC"), ("RAJ2000", "DEJ2000"),
     ("RAJ2000", "DECJ2000"),
 )  # fmt: skip
-# Of whatever was looked at; their comments may say that it is the telescope.
+# Keywords of any position; a comment may state that it is the telescope's.
 _PLAIN: Final = (("RA", "DEC"), ("RA_DEG", "DEC_DEG"), ("RADEG", "DECDEG"))
 _POINTING: Final = (
     ("OBSRA", "OBSDEC"), ("TELRA", "TELDEC"), ("RA_TEL", "DEC_TEL"), ("TEL_RA", "TEL_DEC"),
@@ -38,9 +38,9 @@ class Position:
 
     ra_deg: float = nan
     dec_deg: float = nan
-    """ICRS; NaN: none is stated."""
+    """ICRS; NaN: none."""
     is_pointing: bool = False
-    """It is the telescope's, or in a system that is not known: not surely the object's."""
+    """It may not be the object's: it is the telescope's, or its system is not known."""
 
 
 def position_of(parts: Sequence[FilePart]) -> Position:
@@ -67,7 +67,7 @@ def position_of(parts: Sequence[FilePart]) -> Position:
 
 
 def _stated(part: FilePart, first: str, second: str) -> Position | None:
-    """Return the position of two cards; None where there is none."""
+    """Return the position in two cards; None: none."""
     cards = part.cards
     comment = f"{part.comments.get(first, '')} {part.comments.get(second, '')}"
     ra, dec = degrees(cards.get(first), hours=True), degrees(cards.get(second))
@@ -79,14 +79,14 @@ def _stated(part: FilePart, first: str, second: str) -> Position | None:
         return None
     frame = None if "2000" in first else frame_of(cards)
     is_pointing = bool(_TELESCOPE.search(comment)) or not (frame is None or frame.is_known)
-    # The plate's centre, whose comment does not always say so.
+    # The plate's centre; its comment does not always state this.
     is_pointing |= first == "RADEG" and "PLATEID" in cards
     ra, dec = to_icrs(ra % 360.0, dec, frame)
     return Position(ra, dec, is_pointing)
 
 
 def to_icrs(ra_deg: Any, dec_deg: Any, frame: Frame | None) -> tuple[Any, Any]:
-    """Return positions in ICRS, degrees: numbers or arrays, as they are given.
+    """Return positions in ICRS, degrees: numbers or arrays, as given.
 
     Those of ICRS, and of a system that is not known, are as they are.
     """

@@ -1,4 +1,4 @@
-"""Units as the headers of real files spell them, as units of astropy.
+"""Units in the spellings of real headers, as units of astropy.
 
 Archives write `1E-17 erg/cm^2/s/Ang`, `ergs/sec/cm**2/Angstroms`, `Flux (10^-17 erg/s/cm^2/Ang)`.
 A spelling is put right only where it can mean one thing: `A` in a unit of flux stays an ampere,
@@ -21,7 +21,7 @@ _WORDS: Final = {
     "microjy": "uJy", "microjansky": "uJy", "jansky": "Jy", "janskys": "Jy", "jy": "Jy",
     "mjy": "mJy", "watt": "W", "watts": "W", "hz": "Hz",
 }  # fmt: skip
-# Words whose case tells units apart, so that only these spellings are meant.
+# Words whose case distinguishes units: only these spellings are accepted.
 _EXACT: Final = frozenset({"MJy"})
 _FORMATS: Final = (None, "fits", "ogip", "vounit", "cds")
 _EXAMPLE: Final = "'1e-17 erg / (s cm2 Angstrom)'"
@@ -42,7 +42,7 @@ def flux_unit(text: str) -> Any:
     from astropy import units as u  # noqa: PLC0415  # slow to import, and only this needs it
 
     plain = text.strip().strip("[]").strip()
-    # In capitals throughout, 'S' is no siemens.
+    # In a text of capitals 'S' is the second.
     plain = plain.lower() if "ERG" in plain and plain.isupper() else plain
     if not plain or plain.lower() in _PURE:
         return u.dimensionless_unscaled
@@ -56,7 +56,7 @@ def flux_unit(text: str) -> Any:
 
 
 def wave_unit(text: str) -> Any:
-    """Return the unit of a spectral axis, or None where it cannot be read or is no such unit."""
+    """Return the unit of a spectral axis; None: it cannot be read, or is of another quantity."""
     from astropy import units as u  # noqa: PLC0415
 
     plain = " ".join(text.split()).strip("[]()")
@@ -66,7 +66,7 @@ def wave_unit(text: str) -> Any:
 
 
 def is_flux_unit(text: str) -> bool:
-    """Tell whether a unit is one of flux density, or of counts."""
+    """Return whether a unit is of flux density or of counts."""
     from astropy import units as u  # noqa: PLC0415
 
     unit = flux_unit(text) if text.strip() else None
@@ -114,7 +114,7 @@ def _parsed(text: str) -> Any:
     from astropy import units as u  # noqa: PLC0415
 
     with warnings.catch_warnings():
-        # Of deprecated spellings, which are no matter here.
+        # Warnings of deprecated spellings, which are accepted here.
         warnings.simplefilter("ignore")
         for form in _FORMATS:
             try:
@@ -125,7 +125,7 @@ def _parsed(text: str) -> Any:
 
 
 def _spelt(text: str) -> str:
-    """Return a unit with its words and powers spelt as astropy reads them."""
+    """Return a unit with words and powers in astropy's spelling."""
     found = re.sub(r"[A-Za-zÅ]+", _word, re.sub(r"(?<=\d)[eE](?=[-+]?\d)", "E", text))
     # '10-17 erg', '1 x 10^-17 erg', '10^-17 erg', '1.0E-17 erg': one scale before the unit.
     scale = re.match(
@@ -139,7 +139,7 @@ def _spelt(text: str) -> str:
 
 
 def _word(found: re.Match[str]) -> str:
-    """Return a word of a unit as astropy spells it."""
+    """Return a word of a unit in astropy's spelling."""
     word = found[0]
     return word if word in _EXACT else _WORDS.get(word.lower(), word)
 
@@ -155,7 +155,7 @@ def units_of_flux(text: str, example: Path | None = None) -> tuple[str, str]:
     Raises
     ------
     BadParameter
-        It cannot be read, or means what nobody measures: a flux per ampere or per cm.
+        It cannot be read, or is implausible: a flux per ampere or per cm.
     """
     from astropy import units as u  # noqa: PLC0415  # slow to import, and only this needs it
 
@@ -190,6 +190,6 @@ def units_of_flux(text: str, example: Path | None = None) -> tuple[str, str]:
 
 
 def _respelt(unit: Any, base: Any, meant: Any) -> str:
-    """Return a unit with one of its bases taken for another; its scale stays as it was stated."""
+    """Return a unit with one base replaced by another; its scale stays as stated."""
     power = dict(zip(unit.bases, unit.powers, strict=True)).get(base, 0)
     return str((unit / base**power * meant**power).to_string())

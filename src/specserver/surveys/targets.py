@@ -1,7 +1,7 @@
-"""A table of targets: which spectrum is whose, with ra, dec, z and all else that it knows.
+"""A table of targets: identifier, ra, dec, z and other values of each spectrum.
 
-The user's table is brought into one form, kept as Parquet and looked up by file name, or by an
-identifier in the file's name.
+The user's table is converted to one form, kept as Parquet, and looked up by file name, or by
+an identifier in the file's name.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ _USUAL: Final[Mapping[str, tuple[str, ...]]] = {
             "_dej2000", "de_icrs", "dec_icrs"),
     "z": ("z", "redshift", "z_spec", "zspec", "zbest", "z_best"),
 }  # fmt: skip
-# What the database calls the file that a row is read from, and an older core column.
+# The database's name for the file of a row, and an older core column.
 _RESERVED: Final = ("filename", "in_air")
 _WORD = re.compile(r"[^A-Za-z0-9]+")
 _PIECE = re.compile(r"_+")
@@ -51,7 +51,7 @@ _PIECE = re.compile(r"_+")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Whose a spectrum is; None: not known."""
+    """The target of a spectrum; None: not known."""
 
     id: int
     name: str
@@ -59,7 +59,7 @@ class Target:
     dec: float | None = None
     z: float | None = None
     row: Mapping[str, Any] = field(default_factory=dict)
-    """Values of the other columns."""
+    """Values of other columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class NormalTable:
     table: Any
     """Arrow table."""
     columns: tuple[Column, ...]
-    """Those besides the core ones."""
+    """Columns besides the core ones."""
     used: Mapping[str, str]
     """Which column of the user's table is taken for id, file, ra, dec, z."""
 
@@ -145,7 +145,7 @@ def _require_readable(chosen: Mapping[str, str], left_out: Sequence[str]) -> Non
 
 
 def _column(table: Any, what: str, chosen: Mapping[str, str]) -> str | None:
-    """Return the column of the user's table that holds something, or None."""
+    """Return the column of the user's table for a meaning, or None."""
     lowered = {name.lower(): str(name) for name in reversed(table.column_names)}
     if name := chosen.get(what):
         if name.lower() not in lowered:
@@ -155,7 +155,7 @@ def _column(table: Any, what: str, chosen: Mapping[str, str]) -> str | None:
 
 
 def _identifiers(table: Any, used: Mapping[str, str]) -> tuple[Sequence[int], Sequence[str | None]]:
-    """Return whole numbers that identify rows, and names where the table's own are text."""
+    """Return integers that identify rows, and names if the table's identifiers are text."""
     import pyarrow as pa  # noqa: PLC0415
 
     count = table.num_rows
@@ -178,7 +178,7 @@ def _identifiers(table: Any, used: Mapping[str, str]) -> tuple[Sequence[int], Se
 
 
 def _floats(table: Any, name: str | None) -> Any:
-    """Return a column as float64; nulls where there is none."""
+    """Return a column as float64; nulls if it is missing."""
     import pyarrow as pa  # noqa: PLC0415
 
     if name is None:
@@ -207,7 +207,7 @@ def _angles(table: Any, name: str | None, *, hours: bool) -> Any:
 
 
 def _frame(used: Mapping[str, str], stated: Frame | None) -> Frame | None:
-    """Return the system of a table's positions: that in the name of their column, or as stated."""
+    """Return the system of a table's positions: from the name of their column, or as stated."""
     name = used.get("ra", "").lower()
     if "1950" in name:
         return Frame("FK4", 1950.0)
@@ -215,7 +215,7 @@ def _frame(used: Mapping[str, str], stated: Frame | None) -> Frame | None:
 
 
 def _in_icrs(ra: Any, dec: Any, frame: Frame | None) -> dict[str, Any]:
-    """Return columns of positions in ICRS; a system that is not known is refused."""
+    """Return columns of positions in ICRS; an unknown system is refused."""
     import pyarrow as pa  # noqa: PLC0415
 
     if frame is None or not len(ra):
@@ -235,14 +235,14 @@ def _in_icrs(ra: Any, dec: Any, frame: Frame | None) -> dict[str, Any]:
 
 
 def _texts(table: Any, name: str | None) -> Sequence[str | None]:
-    """Return a column as text; None where there is none."""
+    """Return a column as text; None if it is missing."""
     if name is None:
         return [None] * table.num_rows
     return [None if one is None else str(one) for one in table.column(name).to_pylist()]
 
 
 def _described(source: Any, taken: set[str]) -> Column | None:
-    """Return a column of the user's table as one of the catalogue, under a name that is free."""
+    """Return a column of the user's table as a catalogue column with an unused name."""
     import pyarrow as pa  # noqa: PLC0415
 
     name = re.sub(r"\W+", "_", source.name.lower(), flags=re.ASCII).strip("_") or "column"
@@ -262,14 +262,14 @@ def _described(source: Any, taken: set[str]) -> Column | None:
 
 
 def _unit(text: str) -> str:
-    """Return a unit that astropy reads; none where it is in another spelling."""
+    """Return a unit that astropy reads; empty for another spelling."""
     from astropy import units as u  # noqa: PLC0415
 
     return u.Unit(text, parse_strict="silent").to_string() if _reads(text) else ""
 
 
 def _reads(text: str) -> bool:
-    """Tell whether astropy reads a unit."""
+    """Return whether astropy reads a unit."""
     from astropy import units as u  # noqa: PLC0415
 
     try:
@@ -280,7 +280,7 @@ def _reads(text: str) -> bool:
 
 
 class Targets:
-    """A table of targets, open to be looked up."""
+    """An open table of targets."""
 
     def __init__(self, table: Any) -> None:
         self._columns = {name: table.column(name).to_pylist() for name in table.column_names}
@@ -312,7 +312,7 @@ class Targets:
         return Target(**known, row=values)
 
     def _row(self, file: str, stem: str, part: int) -> int:
-        """Return the row of a spectrum: by its file's name, or by an identifier in the name."""
+        """Return the row of a spectrum by its file's name, or by an identifier in the name."""
         own = [f"{stem}-{part}"] if part else []
         for lookup, keys in (
             (self._by_file, [file]),
@@ -323,7 +323,7 @@ class Targets:
                 if key in lookup:
                     return _only(lookup[key])
         pieces = {*_WORD.split(stem), *_PIECE.split(stem)}
-        # Numbers in names are often filled up with zeros.
+        # Numbers in names are often padded with zeros.
         pieces |= {str(int(one)) for one in pieces if one.isascii() and one.isdigit()}
         found = {row for one in pieces for row in self._by_id.get(one, ())}
         if not found:
@@ -332,7 +332,7 @@ class Targets:
 
 
 def _rows_by(keys: Sequence[str | None]) -> dict[str, list[int]]:
-    """Return the rows of each key; None is no key."""
+    """Return the rows of each key; rows without a key are left out."""
     found: dict[str, list[int]] = {}
     for row, key in enumerate(keys):
         if key:
@@ -341,7 +341,7 @@ def _rows_by(keys: Sequence[str | None]) -> dict[str, list[int]]:
 
 
 def _only(rows: Sequence[int]) -> int:
-    """Return the one row that there is."""
+    """Return the only row."""
     if len(rows) > 1:
         raise BadFile(
             f"{len(rows)} rows of the table are of it by its name; give the table a column with the"
@@ -352,7 +352,7 @@ def _only(rows: Sequence[int]) -> int:
 
 @lru_cache(maxsize=4)
 def open_targets(path: Path) -> Targets:
-    """Return a kept table, open to be looked up; each process reads it once.
+    """Return a kept table, open for look-ups; each process reads it once.
 
     Its name is made of its bytes.
     """
@@ -373,6 +373,6 @@ def table_name(content: bytes) -> str:
 
 
 def require_named(path: Path) -> None:
-    """Raise a `ValueError` when a kept table has not the bytes that its name was made of."""
+    """Raise `ValueError` if the bytes of a kept table do not match its name."""
     if table_name(path.read_bytes()) != path.name:
         raise ValueError("its bytes are not those that were written")
