@@ -13,7 +13,7 @@ from astropy.table import Table
 from astropy.wcs import WCS
 
 from specserver.errors import BadFile
-from specserver.surveys.anyfile import ReadSpectrum, Said, read_file
+from specserver.surveys.anyfile import FileDefaults, ReadSpectrum, read_file
 
 NPIX = 500
 FLUX = np.arange(1.0, NPIX + 1.0)
@@ -37,7 +37,7 @@ def write(path: Path, cards: Mapping[str, object], *others: tuple[str, Any, str]
 
 def only(path: Path, **said: str) -> ReadSpectrum:
     """Return the one spectrum of a file."""
-    (one,) = read_file(path, Said(**said))
+    (one,) = read_file(path, FileDefaults(**said))
     return one
 
 
@@ -191,9 +191,9 @@ def test_images_of_many_rows_have_the_axis_that_their_header_states(
     hdu.writeto(tmp_path / "a.fits")
     if step is None:
         with pytest.raises(BadFile):
-            read_file(tmp_path / "a.fits", Said(loader="wcs1d-fits"))
+            read_file(tmp_path / "a.fits", FileDefaults(loader="wcs1d-fits"))
         return
-    found = read_file(tmp_path / "a.fits", Said(loader="wcs1d-fits"))
+    found = read_file(tmp_path / "a.fits", FileDefaults(loader="wcs1d-fits"))
     assert [one.flux[0] for one in found] == [1.0, 2.0]
     for one in found:
         assert np.array_equal(one.wave, 5000.0 + step * np.arange(NPIX))

@@ -17,7 +17,7 @@ from conftest import without_digests
 from specserver.errors import BadFile
 from specserver.service import SpectroscopicService
 from specserver.surveys import find_release
-from specserver.surveys.anyfile import Said, read_file
+from specserver.surveys.anyfile import FileDefaults, read_file
 
 WAVE = np.linspace(4000.0, 7000.0, 301)
 UNIT = u.Unit("erg / (s cm2 AA)")
@@ -110,7 +110,7 @@ def test_a_file_that_says_both_is_refused_until_the_operator_decides(tmp_path: P
     path = write(tmp_path / "a.fits", {"VACUUM": True}, {"CTYPE1": "AWAV"})
     with pytest.raises(BadFile, match=r"in air \(CTYPE1\) and in vacuum \(VACUUM\): say --medium"):
         read_file(path)
-    assert read_file(path, Said(medium="air"))[0].medium == "air"
+    assert read_file(path, FileDefaults(medium="air"))[0].medium == "air"
 
 
 def test_the_option_counts_where_the_file_does_not_say(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_the_option_counts_where_the_file_does_not_say(tmp_path: Path) -> None:
     survey, _ = find_release("mine", data)
     assert survey.medium is None
     assert "another context" in command(*given, "--medium", "vacuum", code=2)
-    # Said once, it holds for the files that come later.
+    # FileDefaults once, it holds for the files that come later.
     write(folder / "later.fits")
     command("ingest", "mine", folder, "--data", data, "--workers", 1)
     assert media(data) == {"air": "air", "silent": "air", "later": "air"}
