@@ -165,7 +165,7 @@ def _questions(
             for name, cells in batch.cells.items():
                 hashed.update(name.encode() + cells.data.tobytes())
         described = service.describe(selection, None, None)
-        hashed.update(repr(described.meta).encode())
+        hashed.update(repr(described.head.to_json()).encode())
         return hashed.hexdigest()
 
     def table(

@@ -5,7 +5,8 @@ from io import BytesIO
 import numpy as np
 import pyarrow as pa
 
-from specserver.formats.arrow import binary_column, spectra_batch, spectra_schema, stream_batches
+from specserver.formats.arrow import spectra_batch, spectra_schema, stream_batches
+from specserver.wire.cells import CellColumn
 
 
 def _written(schema: pa.Schema, batches: list[pa.RecordBatch]) -> bytes:
@@ -37,7 +38,7 @@ def test_spectra_stream_as_arrow_writes_them() -> None:
     numbers = {name: np.arange(2, dtype=np.int32) for name in ("start", "width", "first", "count")}
     arrays = {"id": np.arange(2, dtype=np.uint64), "on_lattice": np.ones(2, np.bool_), **numbers}
     present = np.array([True, False])
-    flux = binary_column(np.arange(3, dtype=np.uint8), np.array([0, 3, 3]), present)
+    flux = CellColumn(np.arange(3, dtype=np.uint8), np.array([0, 3, 3]), present)
     batch = spectra_batch(schema, arrays, ["mock", "mock"], {"flux": flux}, more)
     assert b"".join(stream_batches(schema, [batch])) == _written(schema, [batch])
 

@@ -8,10 +8,10 @@ from specutils import Spectrum
 
 from specserver.client.results.convert import convert, to_pandas, to_Spectrum1D, to_Table
 from specserver.client.results.decode import Spectra
-from specserver.client.wire import StreamHead
 from specserver.errors import BadParameter
 from specserver.model.grid import LogLinear, PixelRange
 from specserver.model.survey import Vector
+from specserver.wire.head import StreamHead
 
 FLUX = u.Unit("1e-17 erg / (s cm2 Angstrom)")
 GRID = LogLinear(1e-4)

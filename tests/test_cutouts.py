@@ -24,7 +24,6 @@ from specserver.client.request import read_wanted
 from specserver.client.results.decode import Spectra
 from specserver.client.results.joined import align_parts
 from specserver.client.results.resample import limits_beyond, resample_spectra
-from specserver.client.wire import StreamHead
 from specserver.errors import MixedLattices
 from specserver.ingest import run_ingest
 from specserver.model.grid import Grid, Linear, LogLinear, LogWave, PixelRange, cutout
@@ -33,6 +32,7 @@ from specserver.model.survey import Vector
 from specserver.ops.media import limits_in
 from specserver.ops.pixels import Edges, pixel_edges
 from specserver.ops.rebin import rebin
+from specserver.wire.head import StreamHead
 
 UNIT = u.Unit("1e-17 erg / (s cm2 AA)")
 SHIFT = np.float32(3.3e-5)

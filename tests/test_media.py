@@ -495,7 +495,7 @@ def test_limits_of_a_lattice_in_air_are_in_vacuum(mock_data: Path) -> None:
         assert ((wave > low - 0.01) & (wave < high + 0.01)).all()
     first, count = cut_pixels(selection, (low, high))
     described = service.describe(selection, None, (low, high))
-    assert described.meta["medium"] == "air"
+    assert described.head.medium == "air"
     for batch in service.cells(selection, ["flux"], (low, high), []):
         assert batch.first.tolist() == first.tolist()
         assert batch.count.tolist() == count.tolist()

@@ -21,7 +21,8 @@ from serving import Served, serve
 from specserver.auth import TokenBook
 from specserver.model.ids import unpack_specobjid
 from specserver.server.app import create_app
-from specserver.server.openapi import AN_ID, ARROW
+from specserver.server.openapi import AN_ID
+from specserver.wire.media_types import ARROW
 
 DESCRIPTION = create_app().openapi()
 EXAMPLES = 12

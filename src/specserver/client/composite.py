@@ -1,10 +1,9 @@
 """Composite spectra as a user calls for them: identifiers in, one spectrum out."""
 
-import json
 import warnings
 from collections.abc import Mapping
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -14,13 +13,9 @@ from .multi_context import Across
 from .progress import Watch
 from .request import Cutout, RequestOptions, read_wanted
 from .transfer import caller_depth, say, warn_left_out
-from .wire import read_batches
 
 if TYPE_CHECKING:
     from .composite_spectrum import CompositeSpectrum
-
-_KEY: Final = b"specserver"
-_WHERE: Final = "answer of the service"
 
 
 class Composites(Across):
@@ -164,22 +159,22 @@ def _redshifts(given: Any) -> list[float | None] | None:
 
 def _read(source: Any, watch: Watch) -> "CompositeSpectrum":
     """Read the answer to its end, telling how far the service is."""
-    import pyarrow as pa
-    from pyarrow import ipc
+    from ..wire.batches import ANSWER, open_answer, read_batches
+    from ..wire.head import from_metadata
 
+    last: Any = None
+    said: dict[str, Any] = {}
     try:
-        with ipc.open_stream(source) as reader:
-            head = json.loads(reader.schema.metadata[_KEY])
-            last: Any = None
-            said: dict[str, Any] = {}
+        with open_answer(source) as reader:
+            head = from_metadata(reader.schema.metadata)
             for batch, said in read_batches(reader):
                 last = batch
                 if "done" in said:
                     watch(said["done"], head["nspec"])
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
-        raise StoreError(_WHERE, f"cut off or damaged ({error!r})") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(ANSWER, f"damaged ({error!r})") from error
     if last is None or "nused" not in said:
-        raise StoreError(_WHERE, "cut off before the composite came; ask again")
+        raise StoreError(ANSWER, "cut off before the composite came; ask again")
     from .composite_spectrum import CompositeSpectrum
     from .results.columns import view
 

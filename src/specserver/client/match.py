@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import BadParameter
+from ..wire.media_types import ARROW
 from .connection import Connection
 from .inputs.positions import read_positions
 from .queries import read_contexts
@@ -19,7 +20,6 @@ from .request import Values, split_names
 if TYPE_CHECKING:
     from .results.columns import Columns
 
-_MEDIA_TYPE: Final = "application/vnd.apache.arrow.stream"
 _ARCSEC_DEG: Final = 1.0 / 3600.0
 
 
@@ -156,7 +156,7 @@ class Matching(Connection):
         with self._http().upload(
             f"{url}?{urlencode(asked)}",
             _encoded(*positions),
-            _MEDIA_TYPE,
+            ARROW,
             token=token,
             timeout_s=query_timeout_s(timeout_s),
         ) as answer:

@@ -24,9 +24,9 @@ from .transfer import Transfer, warn_gaps, warn_shared
 
 if TYPE_CHECKING:
     from ..render.style import Viewed
+    from ..wire.head import StreamHead
     from .results.decode import Spectra
     from .results.save import Target
-    from .wire import StreamHead
 
 T = TypeVar("T")
 Fetch = Callable[[Ids, RequestOptions], tuple[Sequence[T], Sequence[str]]]
@@ -223,7 +223,7 @@ class Across(Transfer):
         self, named: Named, wanted: ResultOptions, target: "Target", call: RequestOptions, fits: str
     ) -> str:
         """Write each spectrum of several contexts as a file; return ``'OK'``."""
-        from .results.convert import NAME
+        from ..wire.columns import NAME
         from .results.save import put_spectra
 
         distinct = _Distinct(target)

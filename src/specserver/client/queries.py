@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import BadParameter, SpecServerError
 from ..model.ids import USUAL_FORM
+from ..wire.columns import TELLING
 from .connection import Connection
 from .request import RequestOptions, split_names
 from .results.query_results import TUPLE, to_result, to_tuples, write_csv, write_rows
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 CONTEXT: Final = "context"
 ID: Final = "id"
-_TELLING: Final = "@telling"
-"""Stands for the columns that tell spectra of one identifier apart, where it alone does not."""
 
 
 class Asking(Connection):
@@ -62,7 +61,7 @@ class Asking(Connection):
             column = self._id_column(context)
             fields = [column, *(name for name in fields if name.lower() != column)]
             # So that each row of the table names its spectrum and no other of the identifier.
-            fields += [_TELLING] if self._id_form(context).leads_with_id else []
+            fields += [TELLING] if self._id_form(context).leads_with_id else []
         columns = self._fetch_columns({**body, "fields": fields}, call)
         if len(columns.values) == 1:
             self._warn_of_repeated(body, columns)

@@ -19,6 +19,7 @@ from urllib3.exceptions import (
 )
 
 from ..errors import BadParameter, ServiceError, SpecServerError, StoreError, Unreachable
+from ..wire.media_types import JSON, OCTETS
 from .proxies import open_pool, proxy_for, shown
 
 AUTH_HEADER: Final = "X-DL-AuthToken"
@@ -165,7 +166,7 @@ class Session:
         SpecServerError
             What the service answered, or `Unreachable`.
         """
-        headers = self._headers(token) | {"Content-Type": "application/octet-stream"}
+        headers = self._headers(token) | {"Content-Type": OCTETS}
         if body is not None:
             headers["Content-Length"] = str(nbytes)
         response = self._request(method, url, headers, None, fields=fields, body=body)
@@ -189,7 +190,7 @@ class Session:
             What the service answered, `Unreachable`, or `StoreError` when the answer breaks off.
         """
         sent = json.dumps(body, allow_nan=False).encode()
-        with self.upload(url, sent, "application/json", token=token, timeout_s=timeout_s) as answer:
+        with self.upload(url, sent, JSON, token=token, timeout_s=timeout_s) as answer:
             yield answer
 
     @contextmanager

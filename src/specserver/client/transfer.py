@@ -10,19 +10,18 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ..model.idtext import IdPattern, format_ids
+from ..wire.columns import NAME, REDSHIFT
 from .connection import Connection
 from .progress import Watch
 from .request import RequestOptions, ResultOptions
 
 if TYPE_CHECKING:
+    from ..wire.head import FilesHead, StreamHead
     from .results.decode import Spectra
     from .results.files import ReceivedFile
     from .results.save import Target
-    from .wire import StreamHead
 
 Ids = Sequence[int | IdPattern]
-_REDSHIFT: Final = "@redshift"
-_NAME: Final = "@name"
 _SHOWN_CHARS: Final = 200
 
 
@@ -109,10 +108,10 @@ class Transfer(Connection):
 
         if wanted.resample:
             # The common lattice is known when the last spectrum has come.
-            spectra = self._fetch(ids, wanted, call, _NAME)
+            spectra = self._fetch(ids, wanted, call, NAME)
             put_spectra(spectra, wanted.fmt, target)
             return len(spectra.ids)
-        body = self._body(ids, wanted, call, (_NAME,))
+        body = self._body(ids, wanted, call, (NAME,))
         began, done, nbytes = perf_counter(), 0, 0
         with (
             self._posted("bulk/spectra", body, call) as answer,
@@ -145,9 +144,9 @@ class Transfer(Connection):
 
         ``missing`` is filled with the identifiers that are left out.
         """
-        from .results.files import FilesHead, read_files
+        from .results.files import read_files
 
-        def begun(head: FilesHead) -> None:
+        def begun(head: "FilesHead") -> None:
             warn_left_out(head.missing, head.damaged, len(ids))
             if missing is not None:
                 missing[:] = head.missing
@@ -185,7 +184,7 @@ class Transfer(Connection):
             "vectors": wanted.vectors,
             "cutout": wanted.vacuum_cutout_aa,
             "align": wanted.align and not wanted.resample,
-            "columns": [*([_REDSHIFT] if wanted.is_spectrum else []), *columns],
+            "columns": [*([REDSHIFT] if wanted.is_spectrum else []), *columns],
             **more,
         }
 

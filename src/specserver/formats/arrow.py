@@ -1,6 +1,5 @@
 """Arrow IPC streams: tables, and spectra as cells (docs/wire.md)."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, cast
@@ -10,8 +9,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..errors import SpecServerError
+from ..wire.batches import error_metadata
+from ..wire.cells import CellColumn
+from ..wire.columns import CATALOG_PREFIX, CONTEXT, ID, MEDIUM, ON_LATTICE, PIXELS
+from ..wire.head import to_metadata
 
-MEDIA_TYPE: Final = "application/vnd.apache.arrow.stream"
 _END: Final = b"\xff\xff\xff\xff\0\0\0\0"
 """The end of a stream: the mark of a message, and that it has no bytes."""
 
@@ -33,12 +35,12 @@ class BrokenOff(Exception):
     def last_words(self, message: str) -> bytes:
         """Return a batch without rows whose metadata tell the error; no end of stream follows."""
         outbox = Outbox()
-        told = json.dumps({"error": {"code": self.error.code, "message": message}})
         with pa.ipc.new_stream(pa.PythonFile(outbox, "w"), self._schema) as writer:
             writer.write_batch(_no_rows(self._schema))
             # The reader has the schema already, which comes with the first batch.
             outbox.take()
-            writer.write_batch(_no_rows(self._schema), custom_metadata={"specserver": told})
+            told = error_metadata(self.error, message)
+            writer.write_batch(_no_rows(self._schema), custom_metadata=told)
             return outbox.take()
 
 
@@ -114,7 +116,7 @@ def stream_table(table: pa.Table, rows: int = 100_000) -> Iterator[bytes]:
 
 
 def spectra_schema(
-    meta: Mapping[str, Any],
+    head: Mapping[str, Any],
     id_dtype: str,
     cells: Sequence[str],
     columns: pa.Schema | None,
@@ -127,10 +129,10 @@ def spectra_schema(
     """
     schema = _plain_schema(id_dtype, tuple(cells))
     if with_media:
-        schema = schema.append(pa.field("medium", pa.string()))
+        schema = schema.append(pa.field(MEDIUM, pa.string()))
     for field in columns or ():
-        schema = schema.append(pa.field(f"col:{field.name}", field.type))
-    return schema.with_metadata({"specserver": json.dumps(meta)})
+        schema = schema.append(pa.field(CATALOG_PREFIX + field.name, field.type))
+    return schema.with_metadata(to_metadata(head))
 
 
 @lru_cache
@@ -138,10 +140,10 @@ def _plain_schema(id_dtype: str, cells: tuple[str, ...]) -> pa.Schema:
     """Return the schema of a stream of spectra without catalogue columns."""
     return pa.schema(
         [
-            pa.field("id", pa.from_numpy_dtype(np.dtype(id_dtype))),
-            pa.field("context", pa.string()),
-            *(pa.field(name, pa.int32()) for name in ("start", "width", "first", "count")),
-            pa.field("on_lattice", pa.bool_()),
+            pa.field(ID, pa.from_numpy_dtype(np.dtype(id_dtype))),
+            pa.field(CONTEXT, pa.string()),
+            *(pa.field(name, pa.int32()) for name in PIXELS),
+            pa.field(ON_LATTICE, pa.bool_()),
             *(pa.field(name, pa.large_binary()) for name in cells),
         ]
     )
@@ -151,35 +153,17 @@ def spectra_batch(
     schema: pa.Schema,
     arrays: Mapping[str, npt.NDArray[Any]],
     contexts: Sequence[str],
-    cells: Mapping[str, pa.Array],
+    cells: Mapping[str, CellColumn],
     columns: pa.Table | None,
     media: Sequence[str] | None = None,
 ) -> pa.RecordBatch:
     """Return one batch of spectra."""
     values: dict[str, Any] = {name: pa.array(array) for name, array in arrays.items()}
-    values["context"] = pa.array(contexts, pa.string())
-    values |= cells
+    values[CONTEXT] = pa.array(contexts, pa.string())
+    values |= {name: column.to_arrow() for name, column in cells.items()}
     if media is not None:
-        values["medium"] = pa.array(media, pa.string())
+        values[MEDIUM] = pa.array(media, pa.string())
     if columns is not None:
         for name in columns.column_names:
-            values[f"col:{name}"] = columns.column(name).combine_chunks()
+            values[CATALOG_PREFIX + name] = columns.column(name).combine_chunks()
     return pa.record_batch([values[field.name] for field in schema], schema=schema)
-
-
-def binary_column(
-    data: npt.NDArray[np.uint8],
-    offsets: npt.NDArray[np.int64],
-    present: npt.NDArray[np.bool_],
-) -> pa.Array:
-    """Return cells that lie end to end as a large_binary array, without copying them.
-
-    Parameters
-    ----------
-    data : 1D[nbytes]
-    offsets : 1D[n + 1]
-    present : 1D[n], False for a null
-    """
-    valid = None if present.all() else pa.py_buffer(np.packbits(present, bitorder="little"))
-    buffers = [valid, pa.py_buffer(offsets), pa.py_buffer(data)]
-    return pa.Array.from_buffers(pa.large_binary(), len(present), buffers)

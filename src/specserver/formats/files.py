@@ -1,16 +1,15 @@
 """Files as streams, one in memory at a time: Arrow IPC (docs/wire.md), and ZIP."""
 
-import json
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final, Protocol
+from collections.abc import Iterable, Iterator
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 
+from ..wire.columns import CONTEXT, FILE_DATA, FILE_NAME, ID
+from ..wire.head import FilesHead, to_metadata
 from .arrow import Outbox, stream_batches
-
-ZIP_TYPE: Final = "application/zip"
 
 
 class File(Protocol):
@@ -33,22 +32,22 @@ class File(Protocol):
         """Content."""
 
 
-def stream_files(meta: Mapping[str, Any], id_dtype: str, files: Iterable[File]) -> Iterator[bytes]:
+def stream_files(head: FilesHead, id_dtype: str, files: Iterable[File]) -> Iterator[bytes]:
     """Yield files as an Arrow IPC stream, one a batch."""
     schema = pa.schema(
         [
-            pa.field("id", pa.from_numpy_dtype(np.dtype(id_dtype))),
-            pa.field("context", pa.string()),
-            pa.field("name", pa.string()),
-            pa.field("data", pa.large_binary()),
+            pa.field(ID, pa.from_numpy_dtype(np.dtype(id_dtype))),
+            pa.field(CONTEXT, pa.string()),
+            pa.field(FILE_NAME, pa.string()),
+            pa.field(FILE_DATA, pa.large_binary()),
         ],
-        metadata={"specserver": json.dumps(meta)},
+        metadata=to_metadata(head.to_json()),
     )
     return stream_batches(schema, (_batch(schema, one) for one in files))
 
 
 def _batch(schema: pa.Schema, file: File) -> pa.RecordBatch:
-    row = {"id": file.id, "context": file.context, "name": file.name, "data": file.data}
+    row = {ID: file.id, CONTEXT: file.context, FILE_NAME: file.name, FILE_DATA: file.data}
     return pa.RecordBatch.from_pylist([row], schema=schema)
 
 

@@ -13,7 +13,6 @@ from astropy.io import fits
 
 from ..model.survey import Column, Vector
 
-MEDIA_TYPE: Final = "application/fits"
 _KEYWORD_CHARS: Final = 8
 
 

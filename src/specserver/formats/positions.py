@@ -13,10 +13,9 @@ import pyarrow as pa
 from pyarrow import csv
 
 from ..errors import BadParameter, TooMuch
-from .arrow import MEDIA_TYPE
+from ..wire.media_types import ARROW, CSV
 
-CSV_TYPE: Final = "text/csv"
-_KINDS: Final = f"{MEDIA_TYPE} or {CSV_TYPE}"
+_KINDS: Final = f"{ARROW} or {CSV}"
 _MAX_HEADER: Final = 2**16
 """Bytes of a CSV header: each column in it costs a thousand, though it is passed over."""
 _MAX_BATCHES: Final = 10_000
@@ -40,11 +39,11 @@ def read_positions(body: bytes, media_type: str, most: int | None = None) -> tup
         More rows than ``most``.
     """
     kind = media_type.partition(";")[0].strip().lower()
-    if kind not in {MEDIA_TYPE, CSV_TYPE}:
+    if kind not in {ARROW, CSV}:
         raise BadParameter("Content-Type", media_type, _KINDS)
     try:
         limit = maxsize if most is None else most
-        ra, dec = _read_arrow(body, limit) if kind == MEDIA_TYPE else _read_csv(body, limit)
+        ra, dec = _read_arrow(body, limit) if kind == ARROW else _read_csv(body, limit)
     except (pa.ArrowException, OSError, struct.error, UnicodeDecodeError) as error:
         said = " ".join(str(error).split())[:200]
         raise BadParameter("body", f"{len(body)} bytes", f"send {_NEEDED} ({said})") from error

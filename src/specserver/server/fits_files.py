@@ -3,9 +3,9 @@
 from fastapi.responses import Response
 
 from ..errors import BadParameter
-from ..formats.files import ZIP_TYPE, stream_zip
-from ..formats.fits import MEDIA_TYPE
+from ..formats.files import stream_zip
 from ..service import Selection, SpectroscopicService
+from ..wire.media_types import FITS, GZIP, ZIP
 from .runtime.responses import Responder
 
 
@@ -23,12 +23,12 @@ def answer_files(
         headers = {"Content-Disposition": 'attachment; filename="spectra.zip"'}
         return responder.answer(
             lambda: stream_zip(service.files(selection, rebuilt=rebuilt)),
-            ZIP_TYPE,
+            ZIP,
             nspec=selection.nspec,
             headers=headers,
         )
     file = next(service.files(selection, rebuilt=rebuilt))
     name = file.name.replace('"', "")
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    media_type = "application/gzip" if name.lower().endswith(".gz") else MEDIA_TYPE
+    media_type = GZIP if name.lower().endswith(".gz") else FITS
     return responder.answer(lambda: iter([file.data]), media_type, nspec=1, headers=headers)

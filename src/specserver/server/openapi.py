@@ -8,20 +8,10 @@ from typing import Annotated, Any, Final, TypeAlias
 from fastapi import Query
 from pydantic import BaseModel, Field
 
-from ..formats.arrow import MEDIA_TYPE as ARROW
-from ..formats.files import ZIP_TYPE as ZIP
-from ..formats.fits import MEDIA_TYPE as FITS
+from ..wire.media_types import CSV, JSON, TEXT
 
 Responses: TypeAlias = dict[int | str, dict[str, Any]]
 
-PNG: Final = "image/png"
-NPY: Final = "application/octet-stream"
-GZIP: Final = "application/gzip"
-CSV: Final = "text/csv"
-TEXT: Final = "text/plain"
-JSON: Final = "application/json"
-FORM: Final = "application/x-www-form-urlencoded"
-__all__ = ["ARROW", "CSV", "FITS", "FORM", "GZIP", "JSON", "NPY", "PNG", "TEXT", "ZIP"]
 
 IDS: Final = "Identifiers: numbers or tuples such as (1963,54331,19), one a line or with commas."
 AN_ID: Final = "(266,51602,13)"

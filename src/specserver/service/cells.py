@@ -10,24 +10,13 @@ import numpy.typing as npt
 from ..model.grid import PixelRange, cutout
 from ..ops.media import Limits
 from ..store.base import Frames, HeldFrames, SpectrumStore
+from ..wire.cells import CellColumn
 from .selection import Selection
 
 BATCH: Final = 128
 """Spectra read at once: some 20 MB decoded, the memory that one request holds."""
 Parts = list[tuple[npt.NDArray[np.int64], Frames]]
 """Cells of one vector with the rows of the batch that they are of."""
-
-
-@dataclass(frozen=True, slots=True)
-class CellColumn:
-    """Cells of one vector, end to end."""
-
-    data: npt.NDArray[np.uint8]
-    """1D[nbytes]"""
-    offsets: npt.NDArray[np.int64]
-    """1D[nspec + 1], where each cell begins, and the end of the last."""
-    present: npt.NDArray[np.bool_]
-    """1D[nspec], False where a spectrum has no cell: its values are zero, or its axis the grid."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,9 @@
 """What the files of spectra are called: as the original file, and no two the same."""
 
-from typing import Final
-
 import numpy as np
 import pyarrow as pa
 
 from .selection import Selection
-
-NAME: Final = "@name"
-"""Column name that stands for the name of a spectrum's file."""
 
 
 def file_names(selection: Selection) -> list[str]:

@@ -13,19 +13,15 @@ from ..catalog.sql.constraint import Condition, ConeArgs, parse_constraint
 from ..catalog.sql.id_prefilter import split_ids
 from ..errors import BadParameter, TooMuch
 from ..model.region import Cone, Polygon, cone, polygon
+from ..wire.columns import OTHERS, TELLING
 from .archive import Archive, OpenRelease, QueryTable
 
 TUPLE = "tuple"
 """Field name that stands for the parts of the tuple form of an identifier."""
-OTHERS = b"others"
-"""Key of an answer's metadata. With `primary`: how many more rows would meet the query without it.
-Without `primary`, if spectra can share an identifier: how many of the rows are not primary."""
 _FEW_ROWS = 100
 """Answers of so few rows are searched once more for rows that are not primary: they seem to lack
 some. Of larger ones that is counted only where it takes no scan."""
 _POSITION = frozenset({"ra", "dec"})
-TELLING = "@telling"
-"""Field name that stands for `telling`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
-from dataclasses import asdict, dataclass
-from functools import lru_cache
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -16,6 +15,7 @@ from ..auth import Caller
 from ..errors import BadParameter, ServiceError, UnknownProfile
 from ..model.grid import PixelRange
 from ..model.survey import Vector
+from ..wire.head import StreamHead
 from .archive import Archive, CatalogInfo, ContextInfo
 from .blocks import read_rows
 from .composite import ScratchLimits, Stacking, StackRequest
@@ -32,14 +32,13 @@ Batch = TypeVar("Batch")
 _LOG = logging.getLogger(__name__)
 
 PROFILES = ("default",)
-WIRE_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Description:
     """What a stream of spectra says of itself (docs/wire.md)."""
 
-    meta: dict[str, Any]
+    head: StreamHead
     stored: tuple[str, ...]
     """Vectors that travel."""
 
@@ -243,26 +242,25 @@ class SpectroscopicService:
         record = [one for one in whole if one in wanted or one in axis]
         covered = self.window(selection, cutout, wanted)
         _, count = cut_pixels(selection, cutout, wanted)
-        meta = {
-            "version": WIRE_VERSION,
-            "context": selection.context,
-            "survey": survey.name,
-            "grid": survey.grid.to_dict(),
-            "record": [_told(vector) for vector in record],
-            "codec": "raw" if cutout or raw_pixels(selection, wanted) else "blosc",
-            "nspec": selection.nspec,
-            "npix": int(count.sum(dtype=np.int64)),
-            "span": [covered.first, covered.stop],
-            "missing": list(selection.missing),
-            "damaged": list(selection.damaged),
-            "flux_unit": survey.flux_scale,
-            "frame": survey.frame,
-            "medium": survey.medium,
-            "mask_vector": survey.mask_vector,
-            "bad_bits": survey.bad_bits,
-            "id_column": survey.id_column.name,
-        }
-        return Description(meta, tuple(one.name for one in wanted if one not in axis))
+        head = StreamHead(
+            context=selection.context,
+            survey=survey.name,
+            grid=survey.grid,
+            record=tuple(record),
+            codec="raw" if cutout or raw_pixels(selection, wanted) else "blosc",
+            nspec=selection.nspec,
+            npix=int(count.sum(dtype=np.int64)),
+            span=covered,
+            missing=tuple(selection.missing),
+            damaged=tuple(selection.damaged),
+            flux_unit=survey.flux_scale,
+            frame=survey.frame,
+            medium=survey.medium or "",
+            mask_vector=survey.mask_vector,
+            bad_bits=survey.bad_bits,
+            id_column=survey.id_column.name,
+        )
+        return Description(head, tuple(one.name for one in wanted if one not in axis))
 
     def cells(
         self,
@@ -317,11 +315,3 @@ class SpectroscopicService:
             return 0.0, 0.0
         low, high = selection.grid.wave(covered.first, covered.count)[[0, -1]].tolist()
         return low, high
-
-
-@lru_cache
-def _told(vector: Vector) -> dict[str, Any]:
-    """Return a vector as a stream tells it; the same object each time, not to be changed."""
-    # How the store keeps it is no matter of the wire.
-    told = asdict(vector)
-    return {name: told[name] for name in ("name", "dtype", "unit", "meaning")}

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,13 +12,12 @@ from ..errors import UnknownField
 from ..model.grid import PixelRange, cutout
 from ..model.survey import Survey, Vector
 from ..ops.media import limits_in
-from .cells import CellColumn, batches, gather_cells
-from .file_names import NAME, file_names
+from ..wire.cells import CellColumn
+from ..wire.columns import NAME, REDSHIFT
+from .cells import batches, gather_cells
+from .file_names import file_names
 from .media import all_limits, media_of, own_limits
 from .selection import Selection
-
-REDSHIFT: Final = "@redshift"
-"""Column name that stands for the survey's redshift."""
 
 
 @dataclass(frozen=True, slots=True)

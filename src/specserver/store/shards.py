@@ -6,7 +6,6 @@ its own; laying seven thousand of them end to end took three times as long as re
 """
 
 import os
-import struct
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,10 +18,10 @@ from typing import Any, Final, TypeVar
 import google_crc32c
 import numpy as np
 import numpy.typing as npt
-from numcodecs import blosc
 
 from ..damage import Identity, damaged, identity, identity_of
 from ..errors import DamagedFile, StoreError
+from ..wire.cells import decode_blosc
 
 SHARD: Final = 1000
 """Spectra in a shard: one file a vector and shard, some 10 MB; an index of 16 kB."""
@@ -30,8 +29,6 @@ _CRC_BYTES: Final = 4
 _ABSENT: Final = 2**64 - 1
 _OPEN_FILES: Final = 400
 """Shards kept open: well below the 1,024 files that a process may usually have open."""
-# Blosc-1 frame header: uncompressed and compressed size, little-endian, at bytes 4 and 12.
-_FRAME: Final = struct.Struct("<4xI4xI")
 _DAMAGED: Final = "a chunk's checksum is wrong: restore the file"
 _LOOK_S: Final = 1.0
 """Seconds between two looks whether an open shard still is the file in its place: one takes as
@@ -230,13 +227,11 @@ def _fill(file: ShardFile, offset: int, out: memoryview, flags: int) -> bool:
 
 
 def _unpack(file: ShardFile, frame: bytes, into: npt.NDArray[Any]) -> None:
-    """Decompress one frame, of which the library believes what it says of its size."""
+    """Decompress one frame."""
     try:
-        if _FRAME.unpack_from(frame) != (into.nbytes, len(frame)):
-            raise file.fault("a chunk is not of the size it should be: restore the file")
-        blosc.decompress(frame, into)
-    except (struct.error, RuntimeError, ValueError) as error:
-        raise file.fault(f"a chunk cannot be unpacked ({error})") from error
+        decode_blosc(frame, into)
+    except ValueError as error:
+        raise file.fault(f"a chunk is damaged, {error}: restore the file") from error
 
 
 def _read(place: tuple[ShardFile, int], size: int, at: int, out: memoryview, flags: int) -> bool:

@@ -12,9 +12,10 @@ from ...errors import BadParameter, UnknownField
 from ...model.ids import USUAL_FORM, usual_tuples
 from ...model.medium import UNKNOWN, VACUUM
 from ...ops.media import assumed, change_of, common_medium, is_medium, read_medium
+from ...wire.columns import REDSHIFT
 from ..request import ResultOptions
 from ..results.carried import SpectrumArray
-from ..results.convert import FLUX_UNIT, REDSHIFT, axis_wave
+from ..results.convert import FLUX_UNIT, axis_wave
 
 if TYPE_CHECKING:
     from ...render.style import Viewed

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from ..wire import StreamHead
+    from ...wire.head import StreamHead
     from .decode import Spectra
 
 

@@ -1,30 +1,26 @@
 """Encoded cells of a batch → fields of structured arrays."""
 
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from numcodecs import blosc
 
 from ...errors import StoreError
 from ...model.medium import UNKNOWN
-from ..wire import StreamHead
+from ...wire import columns
+from ...wire.batches import ANSWER
+from ...wire.cells import CellColumn, decode_blosc
+from ...wire.head import StreamHead
 from .columns import view
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 
-# Blosc-1 frame header: uncompressed and compressed size, little-endian, at bytes 4 and 12.
-# The library trusts the second, so it is held against the cell before the library sees it.
-_FRAME: Final = struct.Struct("<4xI4xI")
-_WHERE: Final = "answer of the service"
-
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class BatchRows:
     """What a batch says of its spectra, and where in their cells the values lie."""
 
     ids: npt.NDArray[Any]
@@ -45,7 +41,7 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
-class Cells:
+class FieldCells:
     """One binary column of a batch, and the field that it fills."""
 
     name: str
@@ -53,7 +49,7 @@ class Cells:
     """1D, strided view of the field in the output."""
     data: memoryview
     offsets: list[int]
-    valid: list[bool]
+    present: list[bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +63,7 @@ class Axis:
     first: int
 
 
-def read_rows(batch: pa.RecordBatch, head: StreamHead) -> Rows:
+def read_rows(batch: pa.RecordBatch, head: StreamHead) -> BatchRows:
     """Read the columns of a batch that say where values lie; check that they can.
 
     Raises
@@ -76,17 +72,17 @@ def read_rows(batch: pa.RecordBatch, head: StreamHead) -> Rows:
         A spectrum claims pixels that its cells do not have, or outside the announced span.
     """
     start, width, first, count = (
-        view(batch.column(name)).astype(np.int64) for name in ("start", "width", "first", "count")
+        view(batch.column(name)).astype(np.int64) for name in columns.PIXELS
     )
-    on_lattice = view(batch.column("on_lattice"))
+    on_lattice = view(batch.column(columns.ON_LATTICE))
     skip = first - start
     inside = (count >= 0) & (skip >= 0) & (skip + count <= width)
     spanned = (first >= head.span.first) & (first + count <= head.span.stop)
     if not (inside & (spanned | ~on_lattice) | (count == 0)).all():
-        raise StoreError(_WHERE, "damaged: a spectrum lies outside its cells or the span")
-    return Rows(
-        ids=view(batch.column("id")).copy(),
-        contexts=batch.column("context").to_pylist(),
+        raise StoreError(ANSWER, "damaged: a spectrum lies outside its cells or the span")
+    return BatchRows(
+        ids=view(batch.column(columns.ID)).copy(),
+        contexts=batch.column(columns.CONTEXT).to_pylist(),
         start=start,
         width=width,
         first=first,
@@ -98,34 +94,33 @@ def read_rows(batch: pa.RecordBatch, head: StreamHead) -> Rows:
 
 def _media(batch: pa.RecordBatch, head: StreamHead) -> list[str]:
     """Return the medium of each spectrum: that of all, or what it states."""
-    if head.medium or "medium" not in batch.schema.names:
+    if head.medium or columns.MEDIUM not in batch.schema.names:
         return [head.medium or UNKNOWN] * batch.num_rows
-    return [str(one or UNKNOWN) for one in batch.column("medium").to_pylist()]
+    return [str(one or UNKNOWN) for one in batch.column(columns.MEDIUM).to_pylist()]
 
 
-def open_cells(batch: pa.RecordBatch, name: str, target: npt.NDArray[Any]) -> Cells:
+def open_cells(batch: pa.RecordBatch, name: str, target: npt.NDArray[Any]) -> FieldCells:
     """Open a binary column of a batch for reading cell by cell, without copying it.
 
     Parameters
     ----------
     target : 1D, strided view of the field in the output
     """
-    if name not in batch.schema.names or not pa.types.is_large_binary(batch.column(name).type):
-        raise StoreError(_WHERE, f"vector {name!r} is missing in it")
-    column = batch.column(name)
-    _, offsets, data = column.buffers()
-    begin, end = column.offset, column.offset + len(column) + 1
-    return Cells(
+    try:
+        cells = CellColumn.from_arrow(batch.column(name))
+    except (KeyError, TypeError) as error:
+        raise StoreError(ANSWER, f"vector {name!r} is missing in it") from error
+    return FieldCells(
         name=name,
         target=target,
-        data=memoryview(b"" if data is None else data),
-        offsets=np.frombuffer(offsets, np.int64)[begin:end].tolist() if len(column) else [],
-        valid=column.is_valid().to_pylist(),
+        data=cells.data.data,
+        offsets=cells.offsets.tolist(),
+        present=cells.present.tolist(),
     )
 
 
 def fill(
-    rows: Rows, at: Sequence[int], cells: Sequence[Cells], axis: Axis | None, codec: str
+    rows: BatchRows, at: Sequence[int], cells: Sequence[FieldCells], axis: Axis | None, codec: str
 ) -> None:
     """Decode all cells of a batch into place.
 
@@ -167,27 +162,24 @@ def fill(
             offset = first - axis.first
             axis.target[begin : begin + npix] = axis.lattice[offset : offset + npix]
         for one, room in layers:
-            if one.valid[row]:
+            if one.present[row]:
                 values = decode(one, row, room[:width])
                 one.target[begin : begin + npix] = values[skip : skip + npix]
 
 
-def _decode_blosc(cells: Cells, row: int, out: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _decode_blosc(cells: FieldCells, row: int, out: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Decompress one Blosc-1 frame into ``out``, 1D[width]."""
     frame = cells.data[cells.offsets[row] : cells.offsets[row + 1]]
     try:
-        nbytes, stored = _FRAME.unpack_from(frame)
-        if nbytes != out.nbytes or stored != len(frame):
-            raise StoreError(_WHERE, f"damaged: {cells.name} has {nbytes} bytes, not {out.nbytes}")
-        blosc.decompress(frame, out)
-    except (struct.error, RuntimeError, ValueError) as error:
-        raise StoreError(_WHERE, f"damaged: {cells.name} cannot be unpacked ({error})") from error
+        decode_blosc(frame, out)
+    except ValueError as error:
+        raise StoreError(ANSWER, f"damaged: {cells.name}: {error}") from error
     return out
 
 
-def _decode_raw(cells: Cells, row: int, out: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _decode_raw(cells: FieldCells, row: int, out: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return little-endian values, 1D[width]."""
     cell = cells.data[cells.offsets[row] : cells.offsets[row + 1]]
     if cell.nbytes != out.nbytes:
-        raise StoreError(_WHERE, f"damaged: {cells.name} has {cell.nbytes} bytes, not {out.nbytes}")
+        raise StoreError(ANSWER, f"damaged: {cells.name} has {cell.nbytes} bytes, not {out.nbytes}")
     return np.frombuffer(cell, dtype=out.dtype)

@@ -1,26 +1,18 @@
 """Arrow columns → NumPy arrays, and tables of them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pyarrow import ipc
 
-from ...errors import StoreError
+from ...wire.batches import Readable, open_answer
+from ...wire.columns import OTHERS
 
 if TYPE_CHECKING:
     from astropy.table import Table
-
-
-class Readable(Protocol):
-    """A source of bytes, read forward only."""
-
-    @property
-    def read(self) -> Callable[[int], Any]:
-        """Return so many bytes, in any object that holds bytes; fewer at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +46,8 @@ def read_columns(source: Readable) -> Columns:
     StoreError
         The stream is damaged or was cut off.
     """
-    try:
-        with ipc.open_stream(source) as reader:
-            table = reader.read_all()
-    except (pa.ArrowException, OSError) as error:
-        raise StoreError("answer of the service", f"cut off or damaged ({error})") from error
+    with open_answer(source) as reader:
+        table = reader.read_all()
     units = {
         field.name: field.metadata[b"unit"].decode()
         for field in table.schema
@@ -70,7 +59,7 @@ def read_columns(source: Readable) -> Columns:
         )
         for field in table.schema
     }
-    stated = (table.schema.metadata or {}).get(b"others", b"0")
+    stated = (table.schema.metadata or {}).get(OTHERS, b"0")
     return Columns(columns, units, int(stated))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import BadParameter
+from ...wire.columns import REDSHIFT
 from .arms import one_arm
 from .carried import Meaning, SpectrumArray, meaning_of
 
@@ -21,12 +22,6 @@ if TYPE_CHECKING:
 
 FLUX_UNIT: Final = "1e-17 erg / (s cm2 Angstrom)"
 """Unit of flux, sky and model of SDSS, BOSS, eBOSS and DESI."""
-
-REDSHIFT: Final = "@redshift"
-"""The redshift of any survey, as a column to ask for."""
-
-NAME: Final = "@name"
-"""The name of a spectrum's original file, as a column to ask for."""
 
 _SCALED: Final = ("flux", "sky", "model")
 # How a published axis becomes vacuum Å; log10 is taken to float64 first, as the steps of its

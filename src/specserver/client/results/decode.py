@@ -7,20 +7,18 @@ two of them ask for Python's lock with every spectrum.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pyarrow import ipc
 
 from ...errors import MixedLattices, StoreError
-from ..wire import StreamHead, parse_head, read_batches
-from .cells import Axis, Cells, Ints, Rows, fill, open_cells, read_rows
-from .columns import Piece, Readable, join_pieces, read_piece
-
-_WHERE: Final = "answer of the service"
-_COLUMN_PREFIX: Final = "col:"
+from ...wire.batches import ANSWER, Readable, open_answer, read_batches
+from ...wire.columns import CATALOG_PREFIX, ID
+from ...wire.head import StreamHead, from_metadata
+from .cells import Axis, BatchRows, FieldCells, Ints, fill, open_cells, read_rows
+from .columns import Piece, join_pieces, read_piece
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,23 +78,19 @@ def decode_spectra(
         A value that the record does not have.
     """
     sink: _Sink | None = None
-    try:
-        with ipc.open_stream(source) as reader:
-            head = parse_head(reader.schema.metadata).select(values)
-            layout: _Layout = _Aligned(head, head.nspec) if align else _Loose(head)
-            sink = _Sink(head, layout)
-            for batch, _ in read_batches(reader):
-                batch.validate(full=True)
-                sink.accept(batch)
-                if tell is not None:
-                    tell(sink.nspec, head.nspec)
-            kinds = reader.schema
-    except (pa.ArrowException, OSError) as error:
-        done = sink.nspec if sink is not None else 0
-        raise StoreError(_WHERE, f"cut off or damaged after {done:,} spectra ({error})") from error
+    with open_answer(source, lambda: f"after {sink.nspec if sink else 0:,} spectra") as reader:
+        head = StreamHead.from_json(from_metadata(reader.schema.metadata)).select(values)
+        layout: _Layout = _Aligned(head, head.nspec) if align else _Loose(head)
+        sink = _Sink(head, layout)
+        for batch, _ in read_batches(reader):
+            batch.validate(full=True)
+            sink.accept(batch)
+            if tell is not None:
+                tell(sink.nspec, head.nspec)
+        kinds = reader.schema
     if sink.nspec != head.nspec:
         raise StoreError(
-            _WHERE, f"cut off: {sink.nspec:,} of {head.nspec:,} spectra came; ask again"
+            ANSWER, f"cut off: {sink.nspec:,} of {head.nspec:,} spectra came; ask again"
         )
     return _decoded(head, layout, sink, kinds)
 
@@ -110,25 +104,22 @@ def decode_batches(
     ``head.nspec`` counts the spectra of all batches.
     """
     done = 0
-    try:
-        with ipc.open_stream(source) as reader:
-            head = parse_head(reader.schema.metadata).select(values)
-            kinds = reader.schema
-            if head.nspec == 0:
-                layout: _Layout = _Aligned(head, 0) if align else _Loose(head)
-                yield _decoded(head, layout, _Sink(head, layout), kinds)
-            for batch, _ in read_batches(reader):
-                batch.validate(full=True)
-                part = replace(head, nspec=batch.num_rows)
-                layout = _Aligned(part, head.nspec) if align else _Loose(part)
-                sink = _Sink(part, layout)
-                sink.accept(batch)
-                done += sink.nspec
-                yield _decoded(head, layout, sink, kinds)
-    except (pa.ArrowException, OSError) as error:
-        raise StoreError(_WHERE, f"cut off or damaged after {done:,} spectra ({error})") from error
+    with open_answer(source, lambda: f"after {done:,} spectra") as reader:
+        head = StreamHead.from_json(from_metadata(reader.schema.metadata)).select(values)
+        kinds = reader.schema
+        if head.nspec == 0:
+            layout: _Layout = _Aligned(head, 0) if align else _Loose(head)
+            yield _decoded(head, layout, _Sink(head, layout), kinds)
+        for batch, _ in read_batches(reader):
+            batch.validate(full=True)
+            part = replace(head, nspec=batch.num_rows)
+            layout = _Aligned(part, head.nspec) if align else _Loose(part)
+            sink = _Sink(part, layout)
+            sink.accept(batch)
+            done += sink.nspec
+            yield _decoded(head, layout, sink, kinds)
     if done != head.nspec:
-        raise StoreError(_WHERE, f"cut off: {done:,} of {head.nspec:,} spectra came; ask again")
+        raise StoreError(ANSWER, f"cut off: {done:,} of {head.nspec:,} spectra came; ask again")
 
 
 def _decoded(head: StreamHead, layout: "_Layout", sink: "_Sink", kinds: pa.Schema) -> Spectra:
@@ -136,7 +127,7 @@ def _decoded(head: StreamHead, layout: "_Layout", sink: "_Sink", kinds: pa.Schem
     return Spectra(
         head=head,
         data=layout.data,
-        ids=join_pieces([Piece(rows.ids, None) for rows in sink.rows], kinds.field("id").type),
+        ids=join_pieces([Piece(rows.ids, None) for rows in sink.rows], kinds.field(ID).type),
         contexts=[context for rows in sink.rows for context in rows.contexts],
         first=np.concatenate([rows.first for rows in sink.rows] or [np.empty(0, np.int64)]),
         on_lattice=np.concatenate([rows.on_lattice for rows in sink.rows] or [np.empty(0, bool)]),
@@ -152,7 +143,7 @@ class _Layout(Protocol):
     def data(self) -> list[npt.NDArray[Any]] | npt.NDArray[Any]:
         """The spectra."""
 
-    def place(self, rows: Rows, done: int) -> tuple[npt.NDArray[Any], list[int], Axis | None]:
+    def place(self, rows: BatchRows, done: int) -> tuple[npt.NDArray[Any], list[int], Axis | None]:
         """Return the flat output, where in it each spectrum begins, and the axis left to write."""
 
 
@@ -164,7 +155,7 @@ class _Loose:
         self._head = head
         self._lattice = head.grid.axis_values(head.span.first, head.span.count)
 
-    def place(self, rows: Rows, done: int) -> tuple[npt.NDArray[Any], list[int], Axis | None]:
+    def place(self, rows: BatchRows, done: int) -> tuple[npt.NDArray[Any], list[int], Axis | None]:
         """Make a block for the batch."""
         del done
         stops = np.cumsum(rows.count)
@@ -186,7 +177,7 @@ class _Aligned:
         self._head = head
         self._lattice = head.grid.axis_values(head.span.first, head.span.count)
 
-    def place(self, rows: Rows, done: int) -> tuple[npt.NDArray[Any], list[int], Axis | None]:
+    def place(self, rows: BatchRows, done: int) -> tuple[npt.NDArray[Any], list[int], Axis | None]:
         """Find the batch's place, and write the axis over the whole span."""
         if not rows.on_lattice.all() and self._alone:
             self.data = np.zeros((1, int(rows.count[0])), dtype=self._head.dtype)
@@ -205,7 +196,7 @@ class _Sink:
     """Takes batches in order, makes room for each, and keeps what is known of its spectra."""
 
     def __init__(self, head: StreamHead, layout: _Layout) -> None:
-        self.rows: list[Rows] = []
+        self.rows: list[BatchRows] = []
         self.nspec = 0
         self._head = head
         self._layout = layout
@@ -215,32 +206,34 @@ class _Sink:
         """Make room for a batch and decode it there."""
         rows = read_rows(batch, self._head)
         if self.nspec + len(rows.ids) > self._head.nspec:
-            raise StoreError(_WHERE, f"damaged: more than {self._head.nspec:,} spectra came")
+            raise StoreError(ANSWER, f"damaged: more than {self._head.nspec:,} spectra came")
         flat, at, axis = self._layout.place(rows, self.nspec)
         self.rows.append(rows)
         self.nspec += len(rows.ids)
         for name in batch.schema.names:
-            if name.startswith(_COLUMN_PREFIX):
+            if name.startswith(CATALOG_PREFIX):
                 self._columns.setdefault(name, []).append(read_piece(batch.column(name)))
         fill(rows, at, self._cells(batch, rows, flat), axis, self._head.codec)
 
     def columns(self, schema: pa.Schema) -> dict[str, npt.NDArray[Any]]:
         """Return the catalogue columns of all batches."""
         return {
-            field.name.removeprefix(_COLUMN_PREFIX): join_pieces(
+            field.name.removeprefix(CATALOG_PREFIX): join_pieces(
                 self._columns.get(field.name, []), field.type
             )
             for field in schema
-            if field.name.startswith(_COLUMN_PREFIX)
+            if field.name.startswith(CATALOG_PREFIX)
         }
 
-    def _cells(self, batch: pa.RecordBatch, rows: Rows, flat: npt.NDArray[Any]) -> list[Cells]:
+    def _cells(
+        self, batch: pa.RecordBatch, rows: BatchRows, flat: npt.NDArray[Any]
+    ) -> list[FieldCells]:
         """Open the columns that travel, the axis only where a spectrum brings its own."""
         axis = self._head.grid.axis
         own = not rows.on_lattice.all()
         names = [name for name in self._head.names if name != axis or own]
         cells = [open_cells(batch, name, flat[name]) for name in names]
         for one in cells:
-            if one.name == axis and not (rows.on_lattice | one.valid).all():
-                raise StoreError(_WHERE, "damaged: a spectrum off the lattice has no wavelengths")
+            if one.name == axis and not (rows.on_lattice | one.present).all():
+                raise StoreError(ANSWER, "damaged: a spectrum off the lattice has no wavelengths")
         return cells

@@ -1,18 +1,14 @@
 """The stream of FITS files (docs/wire.md) → files, one in memory at a time."""
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
-from pyarrow import ipc
 
 from ...errors import StoreError
-from ..wire import METADATA_KEY, read_batches
-from .columns import Readable
-
-_WHERE = "answer of the service"
+from ...wire.batches import ANSWER, Readable, open_answer, read_batches
+from ...wire.columns import CONTEXT, FILE_DATA, FILE_NAME, ID
+from ...wire.head import FilesHead, from_metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +19,6 @@ class ReceivedFile:
     context: str
     name: str
     data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class FilesHead:
-    """What a stream of files says of itself."""
-
-    nspec: int
-    missing: tuple[str, ...]
-    damaged: tuple[str, ...] = ()
 
 
 def read_files(
@@ -56,34 +43,21 @@ def read_files(
         The answer was cut off or is damaged.
     """
     done = 0
-    try:
-        with ipc.open_stream(source) as reader:
-            head = _head(reader.schema)
-            begun(head)
-            for batch, _ in read_batches(reader):
-                for row in range(batch.num_rows):
-                    yield _file(batch, row)
-                    done += 1
-                    tell(done, head.nspec)
-    except (pa.ArrowException, OSError) as error:
-        raise StoreError(_WHERE, f"cut off or damaged after {done:,} files ({error})") from error
+    with open_answer(source, lambda: f"after {done:,} files") as reader:
+        head = FilesHead.from_json(from_metadata(reader.schema.metadata))
+        begun(head)
+        for batch, _ in read_batches(reader):
+            for row in range(batch.num_rows):
+                yield _file(batch, row)
+                done += 1
+                tell(done, head.nspec)
     if done != head.nspec:
-        raise StoreError(_WHERE, f"cut off: {done:,} of {head.nspec:,} files came; ask again")
-
-
-def _head(schema: pa.Schema) -> FilesHead:
-    """Read what the stream says of itself."""
-    try:
-        said: dict[str, Any] = json.loads((schema.metadata or {})[METADATA_KEY])
-        missing, damaged = (
-            tuple(str(one) for one in said.get(name) or ()) for name in ("missing", "damaged")
-        )
-        return FilesHead(int(said["nspec"]), missing, damaged)
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(_WHERE, f"not a stream of files ({error!r})") from error
+        raise StoreError(ANSWER, f"cut off: {done:,} of {head.nspec:,} files came; ask again")
 
 
 def _file(batch: pa.RecordBatch, row: int) -> ReceivedFile:
     """Return one file of a batch."""
-    number, context, name = (batch.column(one)[row].as_py() for one in ("id", "context", "name"))
-    return ReceivedFile(number, context, name, batch.column("data")[row].as_buffer().to_pybytes())
+    number, context, name = (batch.column(one)[row].as_py() for one in (ID, CONTEXT, FILE_NAME))
+    return ReceivedFile(
+        number, context, name, batch.column(FILE_DATA)[row].as_buffer().to_pybytes()
+    )

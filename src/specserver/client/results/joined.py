@@ -6,14 +6,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-from pyarrow import ipc
 
-from ...errors import BadParameter, MixedLattices, StoreError
+from ...errors import BadParameter, MixedLattices
 from ...model.grid import PixelRange
 from ...model.survey import Vector
-from ..wire import StreamHead, parse_head
-from .columns import Readable
+from ...wire.batches import Readable, open_answer
+from ...wire.head import StreamHead, from_metadata
 from .decode import Spectra
 
 Array = npt.NDArray[Any]
@@ -27,11 +25,8 @@ def read_head(source: Readable) -> StreamHead:
     StoreError
         The answer was cut off or is damaged.
     """
-    try:
-        with ipc.open_stream(source) as reader:
-            return parse_head(reader.schema.metadata)
-    except (pa.ArrowException, OSError) as error:
-        raise StoreError("answer of the service", f"cut off or damaged ({error})") from error
+    with open_answer(source) as reader:
+        return StreamHead.from_json(from_metadata(reader.schema.metadata))
 
 
 def common_record(heads: Sequence[StreamHead]) -> tuple[Vector, ...]:

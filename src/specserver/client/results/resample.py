@@ -39,9 +39,9 @@ from ...ops.maskbits import any_bits
 from ...ops.media import Change, assumed, change_of, common_medium
 from ...ops.pixels import Edges, pixel_edges
 from ...ops.rebin import rebin
+from ...wire.head import StreamHead
 from ..progress import Watch
 from ..request import ResultOptions
-from ..wire import StreamHead
 from .convert import axis_wave
 from .decode import Spectra
 from .joined import common_record, joined

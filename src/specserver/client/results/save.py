@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import numpy as np
 
 from ...errors import BadParameter, StoreError
-from .convert import NAME, convert_one
+from ...wire.batches import ANSWER
+from ...wire.columns import NAME
+from .convert import convert_one
 
 if TYPE_CHECKING:
     from .decode import Spectra
@@ -108,7 +110,7 @@ def put_spectra(spectra: "Spectra", fmt: str, target: Target) -> None:
 def safe_name(name: str) -> str:
     """Return a name from the wire when it is one of a plain file."""
     if not _SAFE_NAME.fullmatch(name):
-        raise StoreError("answer of the service", f"damaged: {name!r} is no name of a file")
+        raise StoreError(ANSWER, f"damaged: {name!r} is no name of a file")
     return name
 
 

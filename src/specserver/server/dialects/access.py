@@ -16,8 +16,9 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.background import BackgroundTask
 
+from ...wire.media_types import JSON, TEXT
 from ..dependencies import REFUSALS, Administrator
-from ..openapi import JSON, TEXT, answers
+from ..openapi import answers
 from ..runtime.debug_log import DebugSwitch
 
 router = APIRouter(tags=["administration"], responses=REFUSALS)

@@ -12,22 +12,18 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ...catalog.deadline import Deadline
 from ...errors import BadParameter
-from ...formats.arrow import (
-    MEDIA_TYPE,
-    binary_column,
-    spectra_batch,
-    spectra_schema,
-    stream_batches,
-    stream_table,
-)
+from ...formats.arrow import spectra_batch, spectra_schema, stream_batches, stream_table
 from ...formats.files import stream_files
 from ...model.region import cone, polygon
 from ...service import CellBatch, QueryRequest, Selection, SpectroscopicService
 from ...service.media import require_one_medium
 from ...service.originals import with_originals
 from ...service.query import check_corners
+from ...wire import columns
+from ...wire.head import FilesHead
+from ...wire.media_types import ARROW
 from ..dependencies import Service
-from ..openapi import AN_ID, ARROW, IDS, MISSING, ContextField, ProfileField, answers
+from ..openapi import AN_ID, IDS, MISSING, ContextField, ProfileField, answers
 from ..runtime.error_responses import error_responses
 from ..runtime.responses import HEAVY, LimitedRoute, RouteResponder, query_cost
 
@@ -171,7 +167,7 @@ def bulk_spectra(responder: RouteResponder, request: SpectraRequest, service: Se
         selection.require_lattice()
         require_one_medium(selection)
     make = partial(_spectra, service, selection, request)
-    return responder.answer(make, MEDIA_TYPE, nspec=selection.nspec)
+    return responder.answer(make, ARROW, nspec=selection.nspec)
 
 
 def _spectra(
@@ -184,10 +180,10 @@ def _spectra(
     )
     first = next(batches, None)
     cells = list(first.cells) if first else list(described.stored)
-    columns = first.columns.schema if first is not None and first.columns is not None else None
+    table = first.columns.schema if first is not None and first.columns is not None else None
     dtype = selection.survey.id_column.dtype
     each = selection.survey.medium is None
-    schema = spectra_schema(described.meta, dtype, cells, columns, with_media=each)
+    schema = spectra_schema(described.head.to_json(), dtype, cells, table, with_media=each)
     some = chain([first], batches) if first is not None else iter(())
     return stream_batches(schema, map(partial(_batch, schema), some))
 
@@ -195,17 +191,14 @@ def _spectra(
 def _batch(schema: Any, batch: CellBatch) -> Any:
     """Return a batch as an Arrow record batch."""
     arrays = {
-        "id": batch.ids,
-        "start": batch.start,
-        "width": batch.width,
-        "first": batch.first,
-        "count": batch.count,
-        "on_lattice": batch.on_lattice,
+        columns.ID: batch.ids,
+        columns.START: batch.start,
+        columns.WIDTH: batch.width,
+        columns.FIRST: batch.first,
+        columns.COUNT: batch.count,
+        columns.ON_LATTICE: batch.on_lattice,
     }
-    cells = {
-        name: binary_column(one.data, one.offsets, one.present) for name, one in batch.cells.items()
-    }
-    return spectra_batch(schema, arrays, batch.contexts, cells, batch.columns, batch.media)
+    return spectra_batch(schema, arrays, batch.contexts, batch.cells, batch.columns, batch.media)
 
 
 @router.post(
@@ -223,18 +216,13 @@ def bulk_files(responder: RouteResponder, request: FilesRequest, service: Servic
     )
     if request.missing == "skip" and not rebuilt:
         selection = with_originals(selection)
-    meta = {
-        "version": 1,
-        "nspec": selection.nspec,
-        "missing": list(selection.missing),
-        "damaged": list(selection.damaged),
-    }
+    head = FilesHead(selection.nspec, tuple(selection.missing), tuple(selection.damaged))
 
     def make() -> Iterator[bytes]:
         files = service.files(selection, rebuilt=rebuilt)
-        return stream_files(meta, selection.survey.id_column.dtype, files)
+        return stream_files(head, selection.survey.id_column.dtype, files)
 
-    return responder.answer(make, MEDIA_TYPE, nspec=selection.nspec)
+    return responder.answer(make, ARROW, nspec=selection.nspec)
 
 
 @router.post(
@@ -269,4 +257,4 @@ def bulk_query(responder: RouteResponder, request: CatalogRequest, service: Serv
         return stream_table(service.query(wanted, max_rows=settings.max_rows))
 
     cost = query_cost(asked) if request.polygon is None else HEAVY
-    return responder.answer(make, MEDIA_TYPE, cost=cost)
+    return responder.answer(make, ARROW, cost=cost)

@@ -42,23 +42,10 @@ from ...model.grid import Grid, PixelRange
 from ...service import ContextInfo, QueryRequest, Selection
 from ...service.query import TUPLE
 from ...service.spectra import read_columns
+from ...wire.media_types import CSV, FITS, FORM, GZIP, JSON, OCTETS, TEXT, ZIP
 from ..dependencies import ServerSettings, Service
 from ..fits_files import answer_files
-from ..openapi import (
-    CSV,
-    FITS,
-    FORM,
-    GZIP,
-    JSON,
-    NPY,
-    TEXT,
-    ZIP,
-    ContextQuery,
-    ListingFormat,
-    ProfileQuery,
-    answers,
-    body_of,
-)
+from ..openapi import ContextQuery, ListingFormat, ProfileQuery, answers, body_of
 from ..parameters import (
     ABSENT,
     QueryParameters,
@@ -253,7 +240,7 @@ def list_span(
     responses=answers(
         "One or more NumPy files (octet-stream); with `format=FITS` a FITS file, as it is or"
         " compressed, and for several spectra a ZIP archive.",
-        *(NPY, FITS, GZIP, ZIP),
+        *(OCTETS, FITS, GZIP, ZIP),
     )
     | error_responses(400, 401, 404, 409, 410, 413, 422, 503),
     openapi_extra=body_of(SpectraForm, FORM),
@@ -279,7 +266,7 @@ def get_spec(
     if not form.align:
         records = service.read_in(selection, vectors, limits_aa, medium)
         return responder.answer(
-            lambda: _joined(map(_npy_file, records)), NPY, nspec=selection.nspec
+            lambda: _joined(map(_npy_file, records)), OCTETS, nspec=selection.nspec
         )
     wanted = _window(form, selection.grid) if limits_aa is None else None
     window, dtype, blocks = service.read_aligned(selection, vectors, limits_aa, wanted)
@@ -288,7 +275,7 @@ def get_spec(
     size = len(header) + selection.nspec * window.count * dtype.itemsize
     return responder.answer(
         lambda: _joined(chain((header,), rows)),
-        NPY,
+        OCTETS,
         nspec=selection.nspec,
         headers={"Content-Length": str(size)},
     )
@@ -332,7 +319,7 @@ def _listing(fmt: str, details: Mapping[str, Any], header: Sequence[str], rows: 
     if fmt == "csv":
         text = StringIO()
         csv.writer(text, lineterminator="\n").writerows(lines)
-        return PlainTextResponse(text.getvalue(), media_type="text/csv")
+        return PlainTextResponse(text.getvalue(), media_type=CSV)
     if fmt != "text":
         raise BadParameter("format", fmt, "text, json or csv")
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]

@@ -15,8 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ...formats.arrow import Outbox, telling
 from ...service.composite import Composite, ScratchLimits, Stacking, StackRequest
+from ...wire.head import to_metadata
+from ...wire.media_types import ARROW, CSV, JSON
 from ..dependencies import ServerSettings, Service
-from ..openapi import AN_ID, ARROW, CSV, IDS, JSON, MISSING, ContextField, ProfileField, answers
+from ..openapi import AN_ID, IDS, MISSING, ContextField, ProfileField, answers
 from ..runtime.error_responses import error_responses
 from ..runtime.responses import LimitedRoute, RouteResponder
 
@@ -29,7 +31,6 @@ _TOLD: Final = (
     "Columns wavelength (vacuum Å), flux, error, error_bootstrap, count. As Arrow: batches without"
     " rows tell the progress, the last one has all rows."
 )
-_KEY: Final = "specserver"
 _Pair = tuple[float, float]
 
 
@@ -136,7 +137,7 @@ def _turns(stacking: Stacking) -> Iterator[int]:
 def _arrow_pieces(stacking: Stacking, about: Mapping[str, Any]) -> Iterator[bytes]:
     """Return an Arrow stream: batches without rows as the work goes on, and then the composite."""
     kinds = [pa.float64()] * 4 + [pa.int64()]
-    schema = pa.schema(list(zip(_COLUMNS, kinds, strict=True)), metadata={_KEY: json.dumps(about)})
+    schema = pa.schema(list(zip(_COLUMNS, kinds, strict=True)), metadata=to_metadata(about))
     return telling(schema, _messages(stacking, schema))
 
 
@@ -145,10 +146,10 @@ def _messages(stacking: Stacking, schema: pa.Schema) -> Iterator[bytes]:
     outbox = Outbox()
     with pa.ipc.new_stream(pa.PythonFile(outbox, "w"), schema) as writer:
         for done in _turns(stacking):
-            writer.write_batch(_batch(schema, None), custom_metadata=_said({"done": done}))
+            writer.write_batch(_batch(schema, None), custom_metadata=to_metadata({"done": done}))
             yield outbox.take()
         result = stacking.result
-        writer.write_batch(_batch(schema, result), custom_metadata=_said(_summary(result)))
+        writer.write_batch(_batch(schema, result), custom_metadata=to_metadata(_summary(result)))
     yield outbox.take()
 
 
@@ -157,10 +158,6 @@ def _batch(schema: pa.Schema, result: Composite | None) -> pa.RecordBatch:
     columns = _columns(result).values() if result is not None else [np.empty(0)] * len(schema)
     arrays = [pa.array(one, field.type) for one, field in zip(columns, schema, strict=True)]
     return pa.record_batch(arrays, schema=schema)
-
-
-def _said(values: Mapping[str, Any]) -> dict[str, str]:
-    return {_KEY: json.dumps(values)}
 
 
 def _columns(result: Composite) -> dict[str, Any]:

@@ -11,8 +11,9 @@ from ...formats.arrow import stream_table
 from ...formats.positions import read_positions
 from ...formats.text import csv_pieces
 from ...service.match import MatchRequest
+from ...wire.media_types import ARROW, CSV
 from ..dependencies import ServerSettings, Service
-from ..openapi import ARROW, CSV, ContextField, ProfileField, answers
+from ..openapi import ContextField, ProfileField, answers
 from ..parameters import read_body, read_names
 from ..runtime.error_responses import error_responses
 from ..runtime.responses import LimitedRoute, RouteResponder

@@ -30,15 +30,12 @@ from ...render.png.stacked_image import ImageLook
 from ...service import Selection, SpectroscopicService
 from ...service.pictures import GridPage, plot_grid, preview, stacked_flux, stacked_png
 from ...settings import Settings
+from ...wire.media_types import FORM, JSON, OCTETS, PNG
 from ..dependencies import ServerSettings, Service
 from ..openapi import (
     AN_ID,
-    FORM,
     IDS,
-    JSON,
     MISSING,
-    NPY,
-    PNG,
     ContextField,
     ContextQuery,
     ProfileField,
@@ -61,7 +58,7 @@ Handler = TypeVar("Handler", bound=Callable[..., Response])
 _PICTURE: Final = answers("A PNG picture.", PNG) | error_responses(400, 401, 404, 413, 422, 503)
 _GRID: Final = _PICTURE | error_responses(409)
 _IMAGE: Final = _GRID | answers(
-    "A PNG picture; with `fmt=numpy` an array of fluxes in NumPy's format.", PNG, NPY
+    "A PNG picture; with `fmt=numpy` an array of fluxes in NumPy's format.", PNG, OCTETS
 )
 # Beyond any limit on pictures; numbers without one would break the arithmetic of their sizes.
 _MOST: Final = 2**31 - 1
@@ -288,7 +285,7 @@ def post_image(
     # The header comes with the first block: a refusal still finds its own status.
     return responder.answer(
         lambda: _headed(header, _bytes_of(blocks)),
-        NPY,
+        OCTETS,
         nspec=selection.nspec,
         headers={"Content-Length": str(size), **_left_out(selection)},
     )

@@ -22,9 +22,9 @@ from starlette.requests import ClientDisconnect
 
 from ...data.user_storage import Draft, StorageLimits, StoredFile, UserStorage
 from ...errors import BadParameter
+from ...wire.media_types import JSON, OCTETS
 from ..dependencies import REFUSALS, ServerSettings, User
-from ..openapi import JSON, answers
-from ..openapi import NPY as BINARY
+from ..openapi import answers
 from ..runtime.error_responses import error_responses
 
 _PIECE: Final = 2**20
@@ -36,7 +36,7 @@ _LISTED: Final = answers(
     example={"path": "", "entries": [_ENTRY], "nbytes": 21, "nbytes_limit": 10 * 2**30,
              "nentries": 1, "nentries_limit": 100_000},
 )  # fmt: skip
-_FILE: Final = answers("The file.", BINARY) | {
+_FILE: Final = answers("The file.", OCTETS) | {
     304: {"description": "The file is still the one of If-None-Match."}
 }
 _KEPT: Final = answers("Kept.", JSON, status=201, example=_ENTRY | {"sha256": "9f86d081…"})
@@ -106,7 +106,7 @@ def get_file(space: UserSpace, name: Name, request: Request) -> Response:
         "Cache-Control": "private, no-cache",
     }
     pieces = _pieces(file, state.st_size)
-    return StreamingResponse(pieces, media_type=BINARY, headers=headers)
+    return StreamingResponse(pieces, media_type=OCTETS, headers=headers)
 
 
 @router.put(
@@ -114,7 +114,7 @@ def get_file(space: UserSpace, name: Name, request: Request) -> Response:
     summary="Put a file, or make a folder",
     status_code=201,
     responses=_KEPT | error_responses(404, 411, 413),
-    openapi_extra={"requestBody": {"content": {BINARY: {"schema": _BYTES}}}},
+    openapi_extra={"requestBody": {"content": {OCTETS: {"schema": _BYTES}}}},
 )
 async def put_file(space: UserSpace, name: Name, request: Request) -> Response:
     """Keep the body as a file, in place of one of that name; or make a folder, ``name/``."""

@@ -35,6 +35,7 @@ from ...errors import (
     UnknownContext,
     UnknownProfile,
 )
+from ...wire.media_types import JSON
 from .log import REQUEST_ID
 
 _LOG = logging.getLogger("specserver")
@@ -137,7 +138,7 @@ def _described(status: int) -> dict[str, Any]:
     headers = {name: {"schema": {"type": "string"}} for name in _HEADERS.get(status, {})}
     return {
         "description": meaning,
-        "content": {"application/json": {"schema": schema, "example": example}},
+        "content": {JSON: {"schema": schema, "example": example}},
     } | ({"headers": headers} if headers else {})
 
 

@@ -20,7 +20,8 @@ from typing_extensions import override
 
 from ... import __version__
 from ...service import SpectroscopicService
-from ..openapi import TEXT, answers
+from ...wire.media_types import TEXT
+from ..openapi import answers
 
 FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 """Environment variable with the folder of counts; prometheus_client gave it its name."""

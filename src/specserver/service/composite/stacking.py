@@ -17,8 +17,9 @@ from ...ops.composite import Stacked, Sums, normalise
 from ...ops.media import read_medium
 from ...ops.medians import Clip, combine_values
 from ...ops.rebin import Rebinned
+from ...wire.columns import REDSHIFT
 from ..selection import Selection, require_some
-from ..spectra import REDSHIFT, read_columns
+from ..spectra import read_columns
 from .batches import ShiftedBatch, read_shifted
 from .rebinning import LOG_STEP, Placing
 from .scratch import ScratchFile, ScratchLimits

@@ -1,0 +1,1 @@
+"""What travels between service and client (docs/wire.md), defined once for both."""

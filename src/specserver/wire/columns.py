@@ -1,0 +1,32 @@
+"""Names of columns: those of a batch of spectra, and those that a request asks for."""
+
+from typing import Final
+
+REDSHIFT: Final = "@redshift"
+"""Requested column: the redshift that the survey states."""
+NAME: Final = "@name"
+"""Requested column: the name of the spectrum's original file, unique in the answer."""
+TELLING: Final = "@telling"
+"""Requested column: all columns that tell spectra with the same identifier apart."""
+
+CATALOG_PREFIX: Final = "col:"
+"""Precedes the name of a catalogue column in a batch of spectra."""
+
+ID: Final = "id"
+CONTEXT: Final = "context"
+START: Final = "start"
+WIDTH: Final = "width"
+FIRST: Final = "first"
+COUNT: Final = "count"
+ON_LATTICE: Final = "on_lattice"
+MEDIUM: Final = "medium"
+FILE_NAME: Final = "name"
+FILE_DATA: Final = "data"
+
+PIXELS: Final = (START, WIDTH, FIRST, COUNT)
+"""Integer columns that say which lattice pixels the values of a spectrum belong to."""
+
+OTHERS: Final = b"others"
+"""Key in the metadata of a table of catalogue rows. With `primary`: the number of further rows
+that would meet the query without it. Without `primary`, if spectra can share an identifier: the
+number of rows that are not primary."""

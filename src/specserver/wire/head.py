@@ -1,0 +1,198 @@
+"""The metadata at the head of a stream: what its spectra or files are."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from typing import Any, Final, Self
+
+import numpy as np
+
+from ..errors import SpecServerError, StoreError, UnknownField
+from ..model.grid import Grid, PixelRange, grid_from_dict
+from ..model.survey import Vector
+from .batches import ANSWER, METADATA_KEY
+
+VERSION: Final = 1
+CODECS: Final = ("blosc", "raw")
+
+
+@dataclass(frozen=True, slots=True)
+class StreamHead:
+    """Metadata of a stream of spectra; ``docs/wire.md`` defines each value."""
+
+    context: str
+    survey: str
+    grid: Grid
+    record: tuple[Vector, ...]
+    codec: str
+    nspec: int
+    span: PixelRange
+    missing: tuple[str, ...]
+    """Identifiers left out: nothing was found for them, or nothing that can be read."""
+    flux_unit: str
+    mask_vector: str
+    bad_bits: int
+    id_column: str
+    medium: str = ""
+    """Medium of the wavelengths of all spectra; empty where each states its own."""
+    frame: str = ""
+    """Frame of the wavelengths, such as ``heliocentric``."""
+    damaged: tuple[str, ...] = ()
+    """Identifiers of spectra that are left out because they are damaged."""
+    npix: int = 0
+    """Valid pixels of all spectra together."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Structured dtype of one pixel of a decoded spectrum."""
+        return np.dtype([(vector.name, vector.dtype) for vector in self.record])
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the record, in its order."""
+        return tuple(vector.name for vector in self.record)
+
+    def select(self, values: Sequence[str] | None) -> "StreamHead":
+        """Return the head with the record cut to the vectors named; None keeps all."""
+        if values is None:
+            return self
+        for name in values:
+            if name not in self.names:
+                raise UnknownField(name, self.names)
+        return replace(self, record=tuple(one for one in self.record if one.name in values))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the head as a JSON object."""
+        return {
+            "version": VERSION,
+            "context": self.context,
+            "survey": self.survey,
+            "grid": self.grid.to_dict(),
+            "record": [_vector_to_json(vector) for vector in self.record],
+            "codec": self.codec,
+            "nspec": self.nspec,
+            "npix": self.npix,
+            "span": [self.span.first, self.span.stop],
+            "missing": list(self.missing),
+            "damaged": list(self.damaged),
+            "flux_unit": self.flux_unit,
+            "frame": self.frame,
+            "medium": self.medium or None,
+            "mask_vector": self.mask_vector,
+            "bad_bits": self.bad_bits,
+            "id_column": self.id_column,
+        }
+
+    @classmethod
+    def from_json(cls, said: Mapping[str, Any]) -> Self:
+        """Read the head from a JSON object.
+
+        Raises
+        ------
+        StoreError
+            It is not the head of a stream of spectra that this version can read.
+        """
+        try:
+            if said["version"] != VERSION or said["codec"] not in CODECS:
+                raise StoreError(
+                    ANSWER,
+                    f"wire version {said['version']}, codec {said['codec']!r}: this client reads"
+                    f" version {VERSION} with {', '.join(CODECS)}; install the matching specserver",
+                )
+            first, stop = said["span"]
+            return cls(
+                context=str(said["context"]),
+                survey=str(said["survey"]),
+                grid=_read_grid(said["grid"]),
+                record=tuple(
+                    Vector(
+                        one["name"], one["dtype"], one.get("unit") or "", one.get("meaning") or ""
+                    )
+                    for one in said["record"]
+                ),
+                codec=said["codec"],
+                nspec=int(said["nspec"]),
+                npix=int(said.get("npix") or 0),
+                span=PixelRange(int(first), int(stop)),
+                missing=_texts(said, "missing"),
+                damaged=_texts(said, "damaged"),
+                flux_unit=str(said.get("flux_unit") or ""),
+                mask_vector=str(said.get("mask_vector") or ""),
+                bad_bits=int(said.get("bad_bits") or 0),
+                id_column=str(said.get("id_column") or "id"),
+                medium=str(said.get("medium") or ""),
+                frame=str(said.get("frame") or ""),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise StoreError(ANSWER, f"not a stream of spectra ({error!r})") from error
+
+
+@dataclass(frozen=True, slots=True)
+class FilesHead:
+    """Metadata of a stream of FITS files."""
+
+    nspec: int
+    missing: tuple[str, ...]
+    damaged: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the head as a JSON object."""
+        return {
+            "version": VERSION,
+            "nspec": self.nspec,
+            "missing": list(self.missing),
+            "damaged": list(self.damaged),
+        }
+
+    @classmethod
+    def from_json(cls, said: Mapping[str, Any]) -> Self:
+        """Read the head from a JSON object.
+
+        Raises
+        ------
+        StoreError
+            It is not the head of a stream of files.
+        """
+        try:
+            nspec = int(said["nspec"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise StoreError(ANSWER, f"not a stream of files ({error!r})") from error
+        return cls(nspec, _texts(said, "missing"), _texts(said, "damaged"))
+
+
+def to_metadata(head: Mapping[str, Any]) -> dict[bytes, bytes]:
+    """Return a JSON object as metadata of an Arrow schema."""
+    return {METADATA_KEY: json.dumps(head).encode()}
+
+
+def from_metadata(metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:
+    """Return the JSON object in the metadata of an Arrow schema; an empty one if there is none."""
+    try:
+        said: dict[str, Any] = json.loads((metadata or {}).get(METADATA_KEY, b"{}"))
+    except ValueError:
+        return {}
+    return said
+
+
+def _read_grid(said: Mapping[str, Any]) -> Grid:
+    try:
+        return grid_from_dict(said)
+    except SpecServerError as error:
+        raise StoreError(ANSWER, error.message) from error
+
+
+def _read_vector(said: Mapping[str, Any]) -> Vector:
+    return Vector(said["name"], said["dtype"], said.get("unit") or "", said.get("meaning") or "")
+
+
+def _texts(said: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    return tuple(str(one) for one in said.get(name) or ())
+
+
+@lru_cache
+def _vector_to_json(vector: Vector) -> dict[str, Any]:
+    """Return a vector as a JSON object: the same object each time, which must not be changed."""
+    # The wire does not tell how the store keeps a vector.
+    told = asdict(vector)
+    return {name: told[name] for name in ("name", "dtype", "unit", "meaning")}
