@@ -43,6 +43,23 @@ def test_nothing_is_evaluated_or_unpickled() -> None:
                 assert not {"pickle", "cloudpickle", "dill", "shelve", "marshal"} & set(names), path
 
 
+def test_settings_are_read_in_one_place() -> None:
+    """They are handed down from there as an argument."""
+    read, named = set(), set()
+    for path in SOURCES:
+        name = str(path.relative_to(ROOT / "src/specserver"))
+        tree = ast.parse(path.read_text("utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Settings":
+                read.add(name)
+            text = node.value if isinstance(node, ast.Constant) else None
+            if isinstance(text, str) and re.fullmatch(r"SPECSERVER_\w*", text):
+                named.add(name)
+    assert read == {"settings.py"}
+    # The server's settings; the options of the command line; what the client reads.
+    assert named == {"settings.py", "cli/console.py", "client/connection.py"}
+
+
 def test_the_repository_names_no_machine() -> None:
     listed = subprocess.run(
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False

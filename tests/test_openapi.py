@@ -22,9 +22,10 @@ from specserver.auth import TokenBook
 from specserver.model.ids import unpack_specobjid
 from specserver.server.app import create_app
 from specserver.server.openapi import AN_ID
+from specserver.settings import Settings
 from specserver.wire.media_types import ARROW
 
-DESCRIPTION = create_app().openapi()
+DESCRIPTION = create_app(Settings()).openapi()
 EXAMPLES = 12
 """Requests drawn at random for each operation, beside those that each limit of it suggests."""
 # What a valid value is, the schema cannot say in full: identifiers, conditions, colours and names

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -349,14 +349,18 @@ def test_clients_killed_in_the_middle_leave_nothing_behind(
     assert metric(served, "specserver_heavy_waiting") == 0
 
 
-def test_no_task_is_left_of_clients_that_went_away(mock_data: Path, served: Served) -> None:
+@contextmanager
+def in_this_process(settings: Settings) -> Iterator[tuple[int, asyncio.AbstractEventLoop]]:
+    """Serve in a thread; yield the port and the event loop."""
     import uvicorn
 
     from specserver.server.app import create_app
     from specserver.server.runtime.connection import BoundedConnection
 
-    app = create_app(Settings(data=mock_data))
-    server = uvicorn.Server(uvicorn.Config(app, port=0, http=BoundedConnection, log_config=None))
+    config = uvicorn.Config(
+        create_app(settings), port=0, http=BoundedConnection, log_config=None, access_log=False
+    )
+    server = uvicorn.Server(config)
     loops: list[asyncio.AbstractEventLoop] = []
 
     async def run() -> None:
@@ -367,20 +371,36 @@ def test_no_task_is_left_of_clients_that_went_away(mock_data: Path, served: Serv
     thread.start()
     try:
         wait_until(lambda: server.started)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        here = Served(f"http://127.0.0.1:{port}/spec", served.folder, mock_data, served.ids,
-                      served.process)  # fmt: skip
-        usual = len(asyncio.all_tasks(loops[0]))
-        with ExitStack() as readers:
-            for _ in range(5):
-                readers.enter_context(closing(slow_reader(here, many(served, 30))))
-            # Of each its request, and an ear for its going away.
-            wait_until(lambda: len(asyncio.all_tasks(loops[0])) >= usual + 10)
-        wait_until(lambda: len(asyncio.all_tasks(loops[0])) <= usual)
+        yield server.servers[0].sockets[0].getsockname()[1], loops[0]
     finally:
         server.should_exit = True
         thread.join(30)
     assert not thread.is_alive()
+
+
+def test_no_task_is_left_of_clients_that_went_away(mock_data: Path, served: Served) -> None:
+    with in_this_process(Settings(data=mock_data)) as (port, loop):
+        here = Served(f"http://127.0.0.1:{port}/spec", served.folder, mock_data, served.ids,
+                      served.process)  # fmt: skip
+        usual = len(asyncio.all_tasks(loop))
+        with ExitStack() as readers:
+            for _ in range(5):
+                readers.enter_context(closing(slow_reader(here, many(served, 30))))
+            # Of each its request, and an ear for its going away.
+            wait_until(lambda: len(asyncio.all_tasks(loop)) >= usual + 10)
+        wait_until(lambda: len(asyncio.all_tasks(loop)) <= usual)
+
+
+def test_settings_of_an_application_are_those_of_its_connections(mock_data: Path) -> None:
+    settings = Settings(data=mock_data, max_header_bytes=8192)
+    with (
+        in_this_process(settings) as (port, _),
+        closing(socket.create_connection(("127.0.0.1", port), timeout=30)) as link,
+    ):
+        link.sendall(b"GET /spec/ping HTTP/1.1\r\nHost: x\r\nX-long: " + b"y" * 9000)
+        answer = link.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 431 ")
+    assert b"8,192" in answer
 
 
 # --- Under load -----------------------------------------------------------------------------------

@@ -16,8 +16,9 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from serving import Served, serve
 from specserver.server.app import create_app
+from specserver.settings import Settings
 
-DESCRIPTION = create_app().openapi()
+DESCRIPTION = create_app(Settings()).openapi()
 # Percent-encoded: bytes that are no UTF-8, a NUL, half of a surrogate pair, a line end.
 FORM = "application/x-www-form-urlencoded"
 BYTES = ["%FF%FE", "%00", "%ED%A0%80", "%0D%0AX-a:%20b", "%C3%28"]

@@ -1,4 +1,4 @@
-"""Settings of a server, read once at the edge: from arguments, then the environment."""
+"""Settings of a server: read here, once, and then handed down as an argument."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -232,3 +232,14 @@ class Settings(BaseSettings):
         if isinstance(given, str):
             return tuple(name.strip() for name in given.split(",") if name.strip())
         return given
+
+
+def read_settings(**given: object) -> Settings:
+    """Return the settings given, and the others from the environment.
+
+    Parameters
+    ----------
+    given
+        Values by name; None and an empty value stand for one that is not given.
+    """
+    return Settings(**{name: value for name, value in given.items() if value})  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from enum import StrEnum
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -98,19 +99,17 @@ def serve(
 
     from ..processes import end_with_stdin, raise_handle_limit
     from ..server.runtime.log import logging_configuration
-    from ..settings import Settings
+    from ..settings import read_settings
 
     folder = present_folder(data).absolute()
-    os.environ["SPECSERVER_DATA"] = str(folder)
-    for name, chosen in (("FORMAT", log_format), ("LEVEL", log_level)):
-        if chosen is not None:
-            os.environ[f"SPECSERVER_LOG_{name}"] = chosen
-    hosts = ",".join(allowed_host or ())
-    if hosts:
-        os.environ["SPECSERVER_ALLOWED_HOSTS"] = hosts
-    settings = Settings()
+    settings = read_settings(
+        data=folder,
+        allowed_hosts=",".join(allowed_host or ()),
+        log_format=log_format,
+        log_level=log_level,
+    )
     if not (_is_loopback(host) or settings.allowed_hosts):
-        os.environ["SPECSERVER_ALLOWED_HOSTS"] = _own_names(host)
+        settings = settings.model_copy(update={"allowed_hosts": _own_names(host)})
     raise_handle_limit()
     if stop_on_eof:
         end_with_stdin()
@@ -118,14 +117,18 @@ def serve(
     for name, nbytes in _KEPT_MEMORY.items():
         os.environ.setdefault(name, nbytes)
     with closing(listen(host, port)) as listening, _counts_shared_by(processes):
+        # Imported when the environment says where processes count together.
+        from ..server.app import create_app
+        from ..server.runtime.connection import BoundedConnection
+
         _announce(folder, host, port)
         config = uvicorn.Config(
-            "specserver.server.app:create_app",
+            partial(create_app, settings),
             factory=True,
             host=host,
             port=port,
             workers=processes,
-            http="specserver.server.runtime.connection:BoundedConnection",
+            http=BoundedConnection,
             # A connection that changed its protocol would be bounded no more.
             ws="none",
             log_config=logging_configuration(settings),
@@ -173,7 +176,6 @@ def _run(config: "Config", listening: socket.socket) -> None:
         if not server.started:
             raise ServiceError("the service could not start; the log above says why")
         return
-    # Where its counts go, the environment says when it is imported.
     from ..server.runtime.metrics import worker_deaths
     from ..server.runtime.supervisor import Supervisor
 
@@ -219,9 +221,9 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _own_names(host: str) -> str:
-    """Return the names of this machine, with commas."""
-    return ",".join(dict.fromkeys(["localhost", host, socket.gethostname(), socket.getfqdn()]))
+def _own_names(host: str) -> tuple[str, ...]:
+    """Return the names of this machine."""
+    return tuple(dict.fromkeys(["localhost", host, socket.gethostname(), socket.getfqdn()]))
 
 
 @contextmanager

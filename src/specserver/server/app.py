@@ -19,7 +19,7 @@ from ..service.pictures import warm_up
 from ..settings import Settings
 from . import docs_page
 from .dependencies import describe_security
-from .dialects import access, bulk, classic, composite, match, pictures, vos
+from .dialects import find_routers
 from .runtime import error_responses, metrics
 from .runtime.concurrency import ConcurrencyLimits
 from .runtime.connections import Connections
@@ -52,10 +52,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     yield {"connections": app.state.connections}
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
-    """Return the application; with no settings given they come from the environment."""
+def create_app(settings: Settings) -> FastAPI:
+    """Return the application."""
     end_with_parent()
-    settings = settings or Settings()
     app = FastAPI(
         title="specserver",
         version=__version__,
@@ -90,14 +89,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         RequestLog, metrics=app.state.metrics, first_byte_s=settings.first_byte_timeout_s
     )
     error_responses.install(app, settings.data)
-    # Routes are tried in this order: first those that are asked for most.
-    app.include_router(bulk.router, prefix=PREFIX)
-    app.include_router(classic.router, prefix=PREFIX)
-    app.include_router(match.router, prefix=PREFIX)
-    app.include_router(composite.router, prefix=PREFIX)
-    app.include_router(pictures.router, prefix=PREFIX)
-    app.include_router(access.router, prefix=PREFIX)
-    app.include_router(vos.router, prefix=PREFIX)
+    for router in find_routers():
+        app.include_router(router, prefix=PREFIX)
     app.include_router(metrics.router)
     app.include_router(docs_page.router, prefix=PREFIX)
     describe_security(app.openapi())

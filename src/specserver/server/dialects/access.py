@@ -21,6 +21,7 @@ from ..dependencies import REFUSALS, Administrator
 from ..openapi import answers
 from ..runtime.debug_log import DebugSwitch
 
+ORDER: Final = 5
 router = APIRouter(tags=["administration"], responses=REFUSALS)
 _LOG = logging.getLogger("specserver")
 _END: Final = answers("The service stops once this is sent.", TEXT)

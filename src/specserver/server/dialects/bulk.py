@@ -27,6 +27,7 @@ from ..openapi import AN_ID, IDS, MISSING, ContextField, ProfileField, answers
 from ..runtime.error_responses import error_responses
 from ..runtime.responses import HEAVY, LimitedRoute, RouteResponder, query_cost
 
+ORDER: Final = 0
 router = APIRouter(prefix="/bulk", tags=["bulk"], route_class=LimitedRoute)
 _ARROW: Final = answers("An Arrow IPC stream (docs/wire.md).", ARROW)
 _FAULTS: Final = (400, 401, 404, 413, 422, 503)

@@ -57,6 +57,7 @@ from ..parameters import (
 from ..runtime.error_responses import error_responses
 from ..runtime.responses import LimitedRoute, RouteResponder, query_cost
 
+ORDER: Final = 1
 router = APIRouter(tags=["classic"], route_class=LimitedRoute)
 
 Rows = Sequence[Sequence[object]]

@@ -22,6 +22,7 @@ from ..openapi import AN_ID, IDS, MISSING, ContextField, ProfileField, answers
 from ..runtime.error_responses import error_responses
 from ..runtime.responses import LimitedRoute, RouteResponder
 
+ORDER: Final = 3
 router = APIRouter(prefix="/bulk", tags=["bulk"], route_class=LimitedRoute)
 
 _BATCHES: Final = 4

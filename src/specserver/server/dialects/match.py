@@ -18,6 +18,7 @@ from ..parameters import read_body, read_names
 from ..runtime.error_responses import error_responses
 from ..runtime.responses import LimitedRoute, RouteResponder
 
+ORDER: Final = 2
 router = APIRouter(prefix="/bulk", tags=["bulk"], route_class=LimitedRoute)
 
 _ARCSEC_DEG: Final = 1.0 / 3600.0

@@ -47,6 +47,7 @@ from ..runtime.bodies import check_json, read_fields
 from ..runtime.error_responses import error_responses
 from ..runtime.responses import HEAVY, LimitedRoute, Responder, RouteResponder
 
+ORDER: Final = 4
 router = APIRouter(tags=["pictures"], route_class=LimitedRoute)
 
 _TOLD: Final = 5

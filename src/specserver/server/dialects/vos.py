@@ -43,6 +43,7 @@ _KEPT: Final = answers("Kept.", JSON, status=201, example=_ENTRY | {"sha256": "9
 _BYTES: Final = {"type": "string", "format": "binary"}
 _REMOVED: Final = answers("It is gone.", JSON, example={"name": "ids.txt"})
 
+ORDER: Final = 6
 router = APIRouter(
     prefix="/vos",
     tags=["storage"],

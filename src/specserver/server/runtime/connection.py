@@ -5,7 +5,6 @@ request to begin, for the rest of its body and for a reader to read.
 """
 
 import asyncio
-from functools import cache
 from http import HTTPStatus
 
 from typing_extensions import override
@@ -14,16 +13,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from ...errors import BodyTooSlow, Overloaded, SpecServerError, TooMuch
-from ...settings import Settings
 from . import error_responses
 from .connections import Connections
 from .responses import ABORT
-
-
-@cache
-def _limits() -> Settings:
-    """Return the settings of this process, which the application reads as well."""
-    return Settings()
 
 
 class BoundedConnection(HttpToolsProtocol):
@@ -40,6 +32,7 @@ class BoundedConnection(HttpToolsProtocol):
         connections = app_state["connections"]
         assert isinstance(connections, Connections)
         self._all = connections
+        self._settings = connections.settings
         self._head_bytes = 0
         self._in_head = True
         self._in_body = False
@@ -80,7 +73,7 @@ class BoundedConnection(HttpToolsProtocol):
         super().data_received(data)
         if self._in_body:
             self._await_body()
-        limit = _limits().max_header_bytes
+        limit = self._settings.max_header_bytes
         if self._in_head and self._head_bytes > limit and not self.transport.is_closing():
             self._refuse(TooMuch("bytes of headers", self._head_bytes, limit, "max_header_bytes"),
                          HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)  # fmt: skip
@@ -123,7 +116,7 @@ class BoundedConnection(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """Begin to wait for the reader."""
         super().pause_writing()
-        self._read_timer = self.loop.call_later(_limits().send_timeout_s, self._end_reader)
+        self._read_timer = self.loop.call_later(self._settings.send_timeout_s, self._end_reader)
 
     @override
     def resume_writing(self) -> None:
@@ -147,7 +140,7 @@ class BoundedConnection(HttpToolsProtocol):
         return self.loop.time() - self._last_data if waits else 0.0
 
     def _await_head(self) -> None:
-        self._head_timer = self.loop.call_later(_limits().head_timeout_s, self._end_head)
+        self._head_timer = self.loop.call_later(self._settings.head_timeout_s, self._end_head)
 
     def _end_head(self) -> None:
         self._all.tell("head_timeout", f"{self._who()} asked nothing in head_timeout_s")
@@ -165,7 +158,7 @@ class BoundedConnection(HttpToolsProtocol):
 
     def _look_at_body(self) -> None:
         """See whether a body has stalled, or takes too long on the whole."""
-        limits, now = _limits(), self.loop.time()
+        limits, now = self._settings, self.loop.time()
         if self.flow.read_paused:
             # Nobody here has asked for more.
             self._last_data = now

@@ -45,6 +45,7 @@ class Connections:
     """
 
     def __init__(self, settings: Settings, count: Callable[[str], None] = lambda _: None) -> None:
+        self.settings = settings
         self.most = max(_FEWEST, min(settings.max_connections, handle_limit() - _KEPT_HANDLES))
         self.patience_s = min(5.0, settings.body_stall_timeout_s)
         self._bytes_left = settings.body_memory_bytes
