@@ -365,7 +365,7 @@ def test_figures_are_in_vacuum(spec: SpecClient) -> None:
 
 def test_previews_and_pages_are_in_vacuum(spec: SpecClient, many: Served, monkeypatch: Any) -> None:
     service = SpectroscopicService(many.data)
-    drawn = list(_plotted(service, service.resolve([1, 2, 3], "several")))
+    drawn = list(_plotted(service.resolve([1, 2, 3], "several"), lambda: None))
     assert [one.medium for one in drawn] == ["vacuum", "vacuum", "unknown"]
     for one in drawn:
         assert peak(one.wave, one.flux) == pytest.approx(HALPHA, abs=2e-3)

@@ -22,7 +22,8 @@ from .errors import BadParameter, UnknownField
 from .model.grid import LogLinear, PixelRange, span
 from .model.region import cone as cone_of
 from .model.survey import Survey, Vector
-from .service.archive import Archive, OpenRelease
+from .service.archive import Archive
+from .service.open_contexts import OpenRelease
 from .service.query import narrow
 from .store.layout import require_folder
 from .store.lazy_vector import LazyVector

@@ -15,7 +15,6 @@ from ..catalog.duckdb.database import bound_databases
 from ..errors import SpecServerError
 from ..processes import end_with_parent
 from ..service import SpectroscopicService
-from ..service.pictures import warm_up
 from ..settings import Settings
 from . import docs_page
 from .dependencies import describe_security
@@ -42,11 +41,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     to_thread.current_default_thread_limiter().total_tokens = settings.light_threads
     try:
         await asyncio.to_thread(service.warm_up)
-        await asyncio.to_thread(warm_up, service)
     except SpecServerError as error:
         # Served all the same: other contexts may be well, and each request tells its own error.
         _LOG.error("a catalogue cannot be opened: %s", error.message)
-    looking = asyncio.create_task(asyncio.to_thread(service.archive.inspect))
+    looking = asyncio.create_task(asyncio.to_thread(service.inspect))
     await asyncio.wait([looking], timeout=_INSPECT_S)
     # What each connection is given.
     yield {"connections": app.state.connections}

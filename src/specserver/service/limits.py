@@ -1,8 +1,12 @@
 """What one request may ask for, looked at while its work grows."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from ..catalog.deadline import NEVER, Deadline
+
+Batch = TypeVar("Batch")
 
 
 class HeavyWork(Exception):
@@ -29,3 +33,14 @@ class Limits:
 
 
 NO_LIMITS = Limits()
+
+
+def while_wanted(batches: Iterator[Batch], go_on: Callable[[], None]) -> Iterator[Batch]:
+    """Return the same batches; ``go_on`` is called for each and raises when nobody waits."""
+
+    def still(batch: Batch) -> Batch:
+        go_on()
+        return batch
+
+    # A generator would hold each batch until the next one is asked for.
+    return map(still, batches)

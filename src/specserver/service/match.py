@@ -12,7 +12,8 @@ from ..catalog.crossmatch import MAX_RADIUS_DEG, Matches, find_nearby
 from ..catalog.deadline import Deadline
 from ..errors import BadParameter
 from ..model.sphere import is_position
-from .archive import Archive, QueryTable
+from .archive import Archive
+from .open_contexts import QueryTable
 from .query import field_of, telling, wanted_fields
 
 ROW: Final = "row"

@@ -1,7 +1,8 @@
 """Pictures of spectra: one, many in a grid, many as the rows of an image."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, Final
 
 import numpy as np
@@ -10,17 +11,17 @@ import numpy.typing as npt
 from ..errors import BadParameter, TooMuch
 from ..model.lines import ABSORPTION_LINES, EMISSION_LINES, SpectralLine
 from ..model.medium import UNKNOWN, VACUUM
+from ..model.survey import Vector
 from ..ops.media import change_of
 from ..render.png.preview import grid_png, grid_size, preview_png
 from ..render.png.stacked_image import ImageLook, Stack, colour_map
 from ..render.style import Plotted, unit_label, weights_of
+from .blocks import read_rows
+from .limits import while_wanted
 from .media import media_of
-from .query import QueryRequest
+from .records import read_records
 from .selection import Selection, part_of, require_some
-from .service import SpectroscopicService
-from .spectra import read_columns
-
-Blocks = Iterator[npt.NDArray[Any]]
+from .spectra import read_columns, wanted_vectors, wave_span
 
 # Names as surveys publish them; a spectrum without one of the vectors is drawn without it.
 _FLUX: Final = "flux"
@@ -31,7 +32,17 @@ _SKY_BIT: Final = 1
 # What people look for first in each class; all lines at once would hide the spectrum.
 _STELLAR: Final = frozenset({"Ca K", "Ca H", "G band", "Mg b", "Na D1", "Ca II"})
 _BALMER: Final = frozenset({"Hα", "Hβ", "Hγ", "Hδ"})
-_WARM_PIXELS: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class FluxRows:
+    """Fluxes of many spectra, a row each, that are read in blocks."""
+
+    shape: tuple[int, int]
+    """Spectra, and pixels of a row."""
+    dtype: np.dtype[Any]
+    blocks: Iterator[npt.NDArray[Any]]
+    """2D[n, npix] each, some rows after the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,28 +72,17 @@ class GridPage:
         return np.arange(self.page * size, min(nspec, (self.page + 1) * size))
 
 
-def warm_up(service: SpectroscopicService) -> None:
-    """Draw once what the first picture would have to wait for: letters, colours, open arrays."""
-    for context in service.contexts()[:1]:
-        condition = f"{context.id_column} > 0 limit 1"
-        ids = service.query(QueryRequest(constraint=condition)).column(0).to_pylist()
-        selection = service.resolve(ids, context.name)
-        if selection.nspec:
-            preview(service, selection, dark=False)
-            stacked_png(service, selection, ImageLook(), align=False, max_pixels=_WARM_PIXELS)
-
-
-def preview(service: SpectroscopicService, selection: Selection, *, dark: bool) -> bytes:
+def preview(selection: Selection, go_on: Callable[[], None], *, dark: bool) -> bytes:
     """Return a PNG of the one spectrum of a selection."""
     require_some(selection)
-    (spectrum,) = _plotted(service, selection)
+    (spectrum,) = _plotted(selection, go_on)
     return preview_png(spectrum, dark=dark)
 
 
 def plot_grid(
-    service: SpectroscopicService,
     selection: Selection,
     page: GridPage,
+    go_on: Callable[[], None],
     *,
     align: bool,
     dark: bool,
@@ -105,14 +105,14 @@ def plot_grid(
     waves = None
     if align:
         selection.require_lattice()
-        waves = service.span(selection)
-    return grid_png(list(_plotted(service, shown)), page.nx, page.ny, dark=dark, waves=waves)
+        waves = wave_span(selection)
+    return grid_png(list(_plotted(shown, go_on)), page.nx, page.ny, dark=dark, waves=waves)
 
 
 def stacked_png(
-    service: SpectroscopicService,
     selection: Selection,
     look: ImageLook,
+    go_on: Callable[[], None],
     *,
     align: bool,
     max_pixels: int,
@@ -127,16 +127,17 @@ def stacked_png(
     size = look.size(selection.nspec, npix, max_pixels)
     stack = Stack(selection.nspec, npix, size, (left, left + selection.count))
     at = 0
-    for block in service.read_rows(selection, _FLUX, npix, left):
+    rows = read_rows(selection, flux_of(selection), npix, left)
+    for block in while_wanted(rows, go_on):
         stack.add(at, block)
         at += len(block)
     return stack.png(look)
 
 
 def stacked_flux(
-    service: SpectroscopicService, selection: Selection, *, align: bool, yflip: bool
-) -> tuple[tuple[int, int], np.dtype[Any], Blocks]:
-    """Return the shape and type of an array of fluxes, a row a spectrum, and its rows in blocks.
+    selection: Selection, go_on: Callable[[], None], *, align: bool, yflip: bool
+) -> FluxRows:
+    """Return fluxes as an array, a row a spectrum, read in blocks.
 
     Row 0 is the first spectrum, unless ``yflip``; zero where a spectrum has no pixels.
     """
@@ -144,9 +145,15 @@ def stacked_flux(
     if yflip:
         selection = part_of(selection, np.arange(selection.nspec)[::-1])
     npix, left = _extent(selection, align=align)
-    (vector,) = service.vectors(selection, [_FLUX])
-    blocks = service.read_rows(selection, _FLUX, npix, left)
-    return (selection.nspec, npix), np.dtype(vector.dtype), blocks
+    vector = flux_of(selection)
+    blocks = while_wanted(read_rows(selection, vector, npix, left), go_on)
+    return FluxRows((selection.nspec, npix), np.dtype(vector.dtype), blocks)
+
+
+def flux_of(selection: Selection) -> Vector:
+    """Return the vector that is drawn."""
+    (vector,) = wanted_vectors(selection.survey, [_FLUX])
+    return vector
 
 
 def _extent(selection: Selection, *, align: bool) -> tuple[int, npt.NDArray[np.int64]]:
@@ -158,7 +165,7 @@ def _extent(selection: Selection, *, align: bool) -> tuple[int, npt.NDArray[np.i
     return max(span.count, 1), selection.first.astype(np.int64) - span.first
 
 
-def _plotted(service: SpectroscopicService, selection: Selection) -> Iterator[Plotted]:
+def _plotted(selection: Selection, go_on: Callable[[], None]) -> Iterator[Plotted]:
     """Yield what is drawn of each spectrum of a selection."""
     survey = selection.survey
     known = {column.name for column in survey.columns}
@@ -169,7 +176,8 @@ def _plotted(service: SpectroscopicService, selection: Selection) -> Iterator[Pl
     axis = survey.grid.axis
     names = [one.name for one in survey.record if one.name in (*_DRAWN, axis)]
     unit = unit_label(survey.flux_scale)
-    records = service.read(selection, names)
+    batches = read_records(selection, wanted_vectors(survey, names), None)
+    records = chain.from_iterable(while_wanted(batches, go_on))
     media = media_of(selection)
     for index, (record, row) in enumerate(zip(records, table.to_pylist(), strict=True)):
         z = row.get(survey.z_column)

@@ -14,7 +14,8 @@ from ..catalog.sql.id_prefilter import split_ids
 from ..errors import BadParameter, TooMuch
 from ..model.region import Cone, Polygon, cone, polygon
 from ..wire.columns import OTHERS, TELLING
-from .archive import Archive, OpenRelease, QueryTable
+from .archive import Archive
+from .open_contexts import OpenRelease, QueryTable
 
 TUPLE = "tuple"
 """Field name that stands for the parts of the tuple form of an identifier."""

@@ -2,10 +2,9 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,23 +14,25 @@ from ..auth import Caller
 from ..errors import BadParameter, ServiceError, UnknownProfile
 from ..model.grid import PixelRange
 from ..model.survey import Vector
+from ..render.png.stacked_image import ImageLook
 from ..wire.head import StreamHead
-from .archive import Archive, CatalogInfo, ContextInfo
-from .blocks import read_rows
+from . import pictures
+from .archive import Archive, CatalogInfo, ContextInfo, Damaged
 from .composite import ScratchLimits, Stacking, StackRequest
-from .limits import NO_LIMITS, Limits
+from .limits import NO_LIMITS, Limits, while_wanted
 from .match import MatchRequest, run_match
 from .media import changed_axis, changes_to, require_one_medium
 from .originals import SpectrumFile, original_files, rebuilt_files
 from .query import QueryRequest, run_query
 from .records import read_blocks, read_records, record_dtype
 from .selection import Identifier, Selection, select
-from .spectra import CellBatch, cut_pixels, raw_pixels, read_cells, wanted_vectors
+from .spectra import CellBatch, cut_pixels, raw_pixels, read_cells, wanted_vectors, wave_span
 
 Batch = TypeVar("Batch")
 _LOG = logging.getLogger(__name__)
 
 PROFILES = ("default",)
+_WARM_PIXELS: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,44 +45,60 @@ class Description:
 
 
 class SpectroscopicService:
-    """The use cases over one data folder; safe to share between threads."""
+    """The use cases over one data folder, for one caller.
 
-    def __init__(self, data: Path) -> None:
-        self.archive = Archive(data)
-        self.go_on: Callable[[], None] = lambda: None
-        self.limits = NO_LIMITS
+    A server makes one for each request (`seen_by`). What is open of the data folder is shared.
+
+    Parameters
+    ----------
+    data
+        The data folder, or what a caller may see of it.
+    go_on
+        Called before each batch is read; raises when nobody waits for it.
+    limits
+        Bounds of the request.
+    """
+
+    def __init__(
+        self,
+        data: Path | Archive,
+        go_on: Callable[[], None] = lambda: None,
+        limits: Limits = NO_LIMITS,
+    ) -> None:
+        self.archive = data if isinstance(data, Archive) else Archive(data)
+        self.go_on = go_on
+        self.limits = limits
 
     def seen_by(
         self,
         caller: Caller,
         go_on: Callable[[], None] | None = None,
         limits: Limits = NO_LIMITS,
-    ) -> Self:
-        """Return this service, with what it has open, for one caller: private contexts hidden.
-
-        ``go_on`` is called before each batch is read, and raises when nobody waits for it.
-        """
-        view = copy(self)
-        view.limits = limits
-        view.archive = self.archive.visible_to(caller)
-        view.go_on = go_on or self.go_on
-        return view
+    ) -> "SpectroscopicService":
+        """Return the service of one request, private contexts of others hidden."""
+        return SpectroscopicService(self.archive.seen_by(caller), go_on or self.go_on, limits)
 
     def _wanted(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """Return the same batches, to be read while somebody waits for them."""
-
-        def still(batch: Batch) -> Batch:
-            self.go_on()
-            return batch
-
-        # A generator would hold each batch until the next one is asked for.
-        return map(still, batches)
+        return while_wanted(batches, self.go_on)
 
     def warm_up(self) -> None:
         """Do once what the first request of each kind would have to wait for."""
         for context in self.contexts()[:1]:
             condition = f"{context.id_column} > 0 limit 1"
-            self.query(QueryRequest(constraint=condition))
+            ids = self.query(QueryRequest(constraint=condition)).column(0).to_pylist()
+            selection = self.resolve(ids, context.name)
+            if selection.nspec:
+                self.preview(selection, dark=False)
+                self.stacked_png(selection, ImageLook(), align=False, max_pixels=_WARM_PIXELS)
+
+    def inspect(self) -> None:
+        """Look through all indexes, tables and segments; what is damaged is noted and logged."""
+        self.archive.inspect()
+
+    def damaged(self) -> list[Damaged]:
+        """Return the damaged files found so far that are still as they were."""
+        return self.archive.damaged()
 
     def contexts(self) -> list[ContextInfo]:
         """Return all contexts served, ``default`` first; empty when nothing is ingested.
@@ -212,15 +229,47 @@ class SpectroscopicService:
         blocks = self._wanted(read_blocks(selection, wanted, cutout, covered))
         return covered, record_dtype(wanted), blocks
 
-    def read_rows(
-        self, selection: Selection, vector: str, npix: int, left: npt.NDArray[np.int64]
-    ) -> Iterator[npt.NDArray[Any]]:
-        """Yield one vector of some spectra at a time as rows, 2D[n, npix], zero where is none.
+    def preview(self, selection: Selection, *, dark: bool) -> bytes:
+        """Return a PNG of the one spectrum of a selection."""
+        return pictures.preview(selection, self.go_on, dark=dark)
 
-        ``left``, 1D[nspec], is the pixel of the row at which each spectrum begins.
+    def plot_grid(
+        self,
+        selection: Selection,
+        page: pictures.GridPage,
+        *,
+        align: bool,
+        dark: bool,
+        max_pixels: int,
+    ) -> bytes:
+        """Return a PNG of one page of a list.
+
+        Parameters
+        ----------
+        align
+            Draw all spectra over the same wavelengths, those of the whole list.
+        max_pixels
+            Limit of the picture's size.
         """
-        (wanted,) = self.vectors(selection, [vector])
-        return self._wanted(read_rows(selection, wanted, npix, left))
+        return pictures.plot_grid(
+            selection, page, self.go_on, align=align, dark=dark, max_pixels=max_pixels
+        )
+
+    def stacked_png(
+        self, selection: Selection, look: ImageLook, *, align: bool, max_pixels: int
+    ) -> bytes:
+        """Return a PNG with a spectrum in each row, the first at the bottom.
+
+        ``align`` puts them on their common lattice; else each begins at the left edge.
+        """
+        return pictures.stacked_png(selection, look, self.go_on, align=align, max_pixels=max_pixels)
+
+    def stacked_flux(self, selection: Selection, *, align: bool, yflip: bool) -> pictures.FluxRows:
+        """Return fluxes as an array, a row a spectrum, read in blocks.
+
+        Row 0 is the first spectrum, unless ``yflip``; zero where a spectrum has no pixels.
+        """
+        return pictures.stacked_flux(selection, self.go_on, align=align, yflip=yflip)
 
     def composite(
         self, selection: Selection, request: StackRequest, limits: ScratchLimits
@@ -310,8 +359,4 @@ class SpectroscopicService:
 
     def span(self, selection: Selection) -> tuple[float, float]:
         """Return the vacuum wavelengths, Å, of the first and last pixel of all spectra."""
-        covered = selection.span
-        if covered.count == 0:
-            return 0.0, 0.0
-        low, high = selection.grid.wave(covered.first, covered.count)[[0, -1]].tolist()
-        return low, high
+        return wave_span(selection)

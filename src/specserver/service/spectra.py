@@ -77,6 +77,15 @@ def raw_pixels(selection: Selection, vectors: Sequence[Vector]) -> PixelRange | 
     return covered_pixels(selection, vectors) or selection.survey.window
 
 
+def wave_span(selection: Selection) -> tuple[float, float]:
+    """Return the wavelengths, Å, of the first and last pixel of all spectra on the lattice."""
+    covered = selection.span
+    if covered.count == 0:
+        return 0.0, 0.0
+    low, high = selection.grid.wave(covered.first, covered.count)[[0, -1]].tolist()
+    return low, high
+
+
 def cut_pixels(
     selection: Selection,
     limits_aa: tuple[float, float] | None,

@@ -88,7 +88,7 @@ def available(service: Service, fmt: ListingFormat = "text") -> Response:
     """Tell whether spectra are served, how many, in which contexts, and which files are damaged."""
     held = {info.name: info.nspec for info in service.contexts() if info.name == info.resolved}
     # Why is for the log: it may name folders of this machine.
-    faults = [{"context": one.context, "file": one.file} for one in service.archive.damaged()]
+    faults = [{"context": one.context, "file": one.file} for one in service.damaged()]
     details = {"available": True, "nspec": sum(held.values()), "contexts": list(held)}
     columns = ["available", "nspec", "contexts"]
     row = ["true", sum(held.values()), " ".join(held)]

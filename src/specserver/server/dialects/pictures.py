@@ -28,7 +28,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from ...errors import BadParameter
 from ...render.png.stacked_image import ImageLook
 from ...service import Selection, SpectroscopicService
-from ...service.pictures import GridPage, plot_grid, preview, stacked_flux, stacked_png
+from ...service.pictures import GridPage
 from ...settings import Settings
 from ...wire.media_types import FORM, JSON, OCTETS, PNG
 from ..dependencies import ServerSettings, Service
@@ -204,12 +204,12 @@ def _preview(
     """Answer with one preview, or with a column of them."""
     selection = _select(service, asked, asked.id or asked.id_list)
     if selection.nspec <= 1:
-        draw = partial(preview, service, selection, dark=asked.dark)
+        draw = partial(service.preview, selection, dark=asked.dark)
     else:
         page = GridPage(1, selection.nspec)
         limit = settings.max_image_pixels
         draw = partial(
-            plot_grid, service, selection, page, align=False, dark=asked.dark, max_pixels=limit
+            service.plot_grid, selection, page, align=False, dark=asked.dark, max_pixels=limit
         )
     headers = _left_out(selection)
     return responder.answer(lambda: iter([draw()]), PNG, nspec=selection.nspec, headers=headers)
@@ -227,8 +227,7 @@ def post_grid(
     selection = _select(service, asked, asked.id_list)
     page = _page(asked, selection.nspec)
     draw = partial(
-        plot_grid,
-        service,
+        service.plot_grid,
         selection,
         page,
         align=asked.align,
@@ -270,7 +269,7 @@ def post_image(
     selection = _select(service, asked, asked.id_list)
     if form != "numpy":
         limit = settings.max_image_pixels
-        draw = partial(stacked_png, service, selection, look, align=asked.align, max_pixels=limit)
+        draw = partial(service.stacked_png, selection, look, align=asked.align, max_pixels=limit)
         usual = ImageLook(look.yflip, inverse=look.inverse, cmap=look.cmap)
         cost = selection.nspec if look == usual else HEAVY
         return responder.answer(
@@ -280,12 +279,12 @@ def post_image(
     if look != ImageLook(yflip=asked.yflip):
         allowed = "fluxes come as they are: no size, scale, thickness, inverse or cmap"
         raise BadParameter("fmt", asked.fmt, allowed)
-    shape, dtype, blocks = stacked_flux(service, selection, align=asked.align, yflip=asked.yflip)
-    header = _npy_header(dtype, shape)
-    size = len(header) + shape[0] * shape[1] * dtype.itemsize
+    rows = service.stacked_flux(selection, align=asked.align, yflip=asked.yflip)
+    header = _npy_header(rows.dtype, rows.shape)
+    size = len(header) + rows.shape[0] * rows.shape[1] * rows.dtype.itemsize
     # The header comes with the first block: a refusal still finds its own status.
     return responder.answer(
-        lambda: _headed(header, _bytes_of(blocks)),
+        lambda: _headed(header, _bytes_of(rows.blocks)),
         OCTETS,
         nspec=selection.nspec,
         headers={"Content-Length": str(size), **_left_out(selection)},

@@ -178,5 +178,5 @@ def metrics(request: Request) -> Response:
     """Tell operators' tools of requests, latencies, queues, memory and files."""
     counted: Metrics = request.app.state.metrics
     service: SpectroscopicService = request.app.state.service
-    counted.damaged.set(len(service.archive.damaged()))
+    counted.damaged.set(len(service.damaged()))
     return Response(counted.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
