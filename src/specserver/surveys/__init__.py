@@ -22,9 +22,9 @@ def load_surveys(data: Path | None = None) -> dict[str, Survey]:
     if data is None:
         return dict(installed)
     # An installed survey comes before a declared one of the same name.
-    taken = {one.context for survey in installed.values() for one in survey.releases}
-    declared = (one for one in declared_surveys(data) if one.name not in taken)
-    return {**installed, **{f"{one.name} in {data}": one for one in declared}}
+    taken = {release.context for survey in installed.values() for release in survey.releases}
+    declared = (survey for survey in declared_surveys(data) if survey.name not in taken)
+    return {**installed, **{f"{survey.name} in {data}": survey for survey in declared}}
 
 
 def find_release(context: str, data: Path | None = None) -> tuple[Survey, Release]:
@@ -53,7 +53,9 @@ def find_release(context: str, data: Path | None = None) -> tuple[Survey, Releas
         declared = declared_survey(data, context)
         if declared is not None:
             return declared, declared.releases[0]
-    known = [one.context for survey in load_surveys(data).values() for one in survey.releases]
+    known = [
+        release.context for survey in load_surveys(data).values() for release in survey.releases
+    ]
     raise UnknownContext(context, known)
 
 
@@ -108,8 +110,8 @@ def own_command(path: Path) -> str:
             found = survey.reader.read(path)
         except (BadFile, OSError):
             continue
-        made = {one.reduction for one in found}
-        fitting = [one for one in survey.releases if made <= set(one.reductions)]
+        made = {spectrum.reduction for spectrum in found}
+        fitting = [release for release in survey.releases if made <= set(release.reductions)]
         context = (fitting or survey.releases)[-1].context
         return (
             f"it is a file of {survey.title}, which has a reader of its own: ingest it with"

@@ -87,7 +87,7 @@ _NOTHING: Final = FileDefaults()
 
 def _unpacked(name: str) -> str:
     """Return a name without the ending of a compressed file, in any case."""
-    return next((name[: -len(one)] for one in _PACKED if name.lower().endswith(one)), name)
+    return next((name[: -len(ending)] for ending in _PACKED if name.lower().endswith(ending)), name)
 
 
 def stem_of(path: Path) -> str:
@@ -122,7 +122,7 @@ def read_file(path: Path, defaults: FileDefaults = _NOTHING) -> list[ReadSpectru
             found = _read_by_specutils(path, form or defaults.loader, defaults.wave_unit)
         if not found:
             raise BadFile("specutils finds no spectrum in it")
-        return [_finished(one, parts, defaults) for one in found]
+        return [_finished(spectrum, parts, defaults) for spectrum in found]
 
 
 def _read_here(
@@ -179,74 +179,74 @@ def _read_by_specutils(path: Path, loader: str, wave_unit: str) -> list[FoundSpe
     found: list[FoundSpectrum] = []
     masks = BesideMasks(path, loader)
     shared: Mapping[str, Any] = {}
-    for one in spectra:
+    for spectrum in spectra:
         # If a file has one header, it belongs to the first spectrum.
-        shared = _header(one) or shared
+        shared = _header(spectrum) or shared
         cards: Mapping[str, Any] = header_part(shared).cards
         if wave_unit and not cards.get("CUNIT1"):
             cards = {**cards, "CUNIT1": wave_unit}
         # specutils reads such axes wrongly: a pixel off (spSpec, spPlate), as linear, or in metres.
         states = states_axis(cards) and (loader in {"", *_GENERAL} or is_logarithmic(cards))
-        found += _rows(one, shared, cards if states else {}, masks)
+        found += _rows(spectrum, shared, cards if states else {}, masks)
     return found
 
 
-def _header(one: Any) -> Mapping[str, Any]:
+def _header(spectrum: Any) -> Mapping[str, Any]:
     """Return the header of a Spectrum by keyword."""
-    header = one.meta.get("header")
+    header = spectrum.meta.get("header")
     return header if header is not None and hasattr(header, "get") else {}
 
 
 def _rows(
-    one: Any, header: Mapping[str, Any], cards: Mapping[str, Any], masks: BesideMasks
+    spectrum: Any, header: Mapping[str, Any], cards: Mapping[str, Any], masks: BesideMasks
 ) -> Iterator[FoundSpectrum]:
     """Yield the spectra of a Spectrum, which may have many on one axis, stated by some cards."""
-    if one.flux.ndim > 2:
-        raise BadFile(f"flux has {one.flux.ndim} dimensions: a cube, not spectra")
-    wave = _wave(one, cards)
-    flux = _by_row(one, real_numbers(one.flux.value, "flux"))
-    stated = _ivar(one)
-    ivar = None if stated is None else _by_row(one, stated)
-    own, remarks = _mask(one, masks)
-    masked = _by_row(one, own)
+    if spectrum.flux.ndim > 2:
+        raise BadFile(f"flux has {spectrum.flux.ndim} dimensions: a cube, not spectra")
+    wave = _wave(spectrum, cards)
+    flux = _by_row(spectrum, real_numbers(spectrum.flux.value, "flux"))
+    stated = _ivar(spectrum)
+    ivar = None if stated is None else _by_row(spectrum, stated)
+    own, remarks = _mask(spectrum, masks)
+    masked = _by_row(spectrum, own)
     for row, values in enumerate(flux):
         yield FoundSpectrum(
-            axis=np.ravel(one.spectral_axis.value),
+            axis=np.ravel(spectrum.spectral_axis.value),
             wave=wave,
             flux=values,
             ivar=None if ivar is None else ivar[row],
             masked=masked[row],
-            unit=one.flux.unit.to_string(),
+            unit=spectrum.flux.unit.to_string(),
             cards=header,
-            states_ivar=_power(one) == INVERSE,
+            states_ivar=_power(spectrum) == INVERSE,
             remarks=remarks,
         )
 
 
-def _mask(one: Any, masks: BesideMasks) -> tuple[Flags, tuple[Remark, ...]]:
+def _mask(spectrum: Any, masks: BesideMasks) -> tuple[Flags, tuple[Remark, ...]]:
     """Return the mask of a Spectrum: its loader's, or else the file's."""
-    values = np.asarray(one.flux.value)
+    values = np.asarray(spectrum.flux.value)
     blank = ~np.isfinite(values)
-    own = np.zeros(values.shape, bool) if one.mask is None else np.asarray(one.mask) != 0
+    own = np.zeros(values.shape, bool) if spectrum.mask is None else np.asarray(spectrum.mask) != 0
     # If a loader gives no mask, Spectrum masks the pixels whose flux is NaN.
-    if one.mask is not None and not (blank.any() and np.array_equal(own, np.isnan(values))):
+    if spectrum.mask is not None and not (blank.any() and np.array_equal(own, np.isnan(values))):
         return own, ()
-    bad, remarks = masks.of(values, np.ravel(one.spectral_axis.value))
+    bad, remarks = masks.of(values, np.ravel(spectrum.spectral_axis.value))
     return own | bad, remarks
 
 
-def _by_row(one: Any, values: Array) -> Array:
+def _by_row(spectrum: Any, values: Array) -> Array:
     """Return an array that is parallel to flux as 2D[nspec, npix]."""
-    at = getattr(one, "spectral_axis_index", None)
-    full = np.broadcast_to(values, one.flux.shape)
-    return np.atleast_2d(np.moveaxis(full, one.flux.ndim - 1 if at is None else at, -1))
+    at = getattr(spectrum, "spectral_axis_index", None)
+    full = np.broadcast_to(values, spectrum.flux.shape)
+    return np.atleast_2d(np.moveaxis(full, spectrum.flux.ndim - 1 if at is None else at, -1))
 
 
-def _wave(one: Any, cards: Mapping[str, Any]) -> npt.NDArray[np.float64]:
+def _wave(spectrum: Any, cards: Mapping[str, Any]) -> npt.NDArray[np.float64]:
     """Return the spectral axis of a Spectrum, 1D[npix] float64, Å; cards come first."""
     from astropy import units as u  # noqa: PLC0415
 
-    axis = one.spectral_axis
+    axis = spectrum.spectral_axis
     if axis.ndim != 1 or not axis.size:
         raise BadFile(f"the spectral axis has the shape {axis.shape}")
     if cards.get("NAXIS1") == axis.size:
@@ -259,82 +259,84 @@ def _wave(one: Any, cards: Mapping[str, Any]) -> npt.NDArray[np.float64]:
     return real_numbers(wave, "the spectral axis")
 
 
-def _ivar(one: Any) -> npt.NDArray[np.float64] | None:
+def _ivar(spectrum: Any) -> npt.NDArray[np.float64] | None:
     """Return inverse variances, in the unit of flux to the power of −2; None: nothing is stated.
 
     Those of the file are as it has them; of errors and variances see `inverse_variance`.
     """
     from astropy import units as u  # noqa: PLC0415
 
-    if one.uncertainty is None:
+    if spectrum.uncertainty is None:
         return None
-    power = _power(one)
+    power = _power(spectrum)
     if power is None:
-        raise BadFile(f"its uncertainties are of the kind {type(one.uncertainty).__name__}")
-    wanted = one.flux.unit**power
-    stated = wanted if one.uncertainty.unit is None else one.uncertainty.unit
-    values = real_numbers(one.uncertainty.array, "the uncertainty")
+        raise BadFile(f"its uncertainties are of the kind {type(spectrum.uncertainty).__name__}")
+    wanted = spectrum.flux.unit**power
+    stated = wanted if spectrum.uncertainty.unit is None else spectrum.uncertainty.unit
+    values = real_numbers(spectrum.uncertainty.array, "the uncertainty")
     if stated != wanted:
         try:
             values = u.Quantity(values, stated).to_value(wanted)
         except u.UnitConversionError as error:
-            raise BadFile(f"uncertainties are in {stated}, flux in {one.flux.unit}") from error
+            raise BadFile(f"uncertainties are in {stated}, flux in {spectrum.flux.unit}") from error
     return inverse_variance(values, power)
 
 
-def _power(one: Any) -> int | None:
+def _power(spectrum: Any) -> int | None:
     """Return the power of flux of a Spectrum's uncertainties; None: the kind is not known."""
     from astropy import nddata  # noqa: PLC0415
 
     powers = {
         nddata.StdDevUncertainty: 1, nddata.VarianceUncertainty: 2, nddata.InverseVariance: INVERSE
     }  # fmt: skip
-    return powers.get(type(one.uncertainty))
+    return powers.get(type(spectrum.uncertainty))
 
 
 def _finished(
-    one: FoundSpectrum, parts: Sequence[FilePart], defaults: FileDefaults
+    found: FoundSpectrum, parts: Sequence[FilePart], defaults: FileDefaults
 ) -> ReadSpectrum:
     """Return a spectrum with rising wavelengths and what its headers state."""
-    if len(one.flux) != len(one.wave):
-        raise BadFile(f"{len(one.flux)} values of flux for {len(one.wave)} wavelengths")
+    if len(found.flux) != len(found.wave):
+        raise BadFile(f"{len(found.flux)} values of flux for {len(found.wave)} wavelengths")
     # Wavelengths fall in some files; all arrays are reversed together.
-    turn = slice(None, None, -1) if one.wave[0] > one.wave[-1] else slice(None)
-    wave = np.ascontiguousarray(one.wave[turn])
+    turn = slice(None, None, -1) if found.wave[0] > found.wave[-1] else slice(None)
+    wave = np.ascontiguousarray(found.wave[turn])
     if not np.isfinite(wave).all() or wave[0] <= 0 or not (np.diff(wave) > 0).all():
         raise BadFile(
             "its wavelengths are neither strictly increasing nor strictly decreasing, or are no"
             " numbers above 0"
         )
-    flux = np.ascontiguousarray(one.flux[turn])
-    bad = one.masked[turn] | ~np.isfinite(flux)
-    ivar = None if one.ivar is None else np.ascontiguousarray(one.ivar[turn])
-    if ivar is not None and one.states_ivar:
+    flux = np.ascontiguousarray(found.flux[turn])
+    bad = found.masked[turn] | ~np.isfinite(flux)
+    ivar = None if found.ivar is None else np.ascontiguousarray(found.ivar[turn])
+    if ivar is not None and found.states_ivar:
         bad |= ~(np.isfinite(ivar) & (ivar >= 0))
     elif ivar is not None:
         ivar = np.where(np.isfinite(flux), ivar, 0.0)
-    own = header_part(one.cards)
+    own = header_part(found.cards)
     position = position_of([own, *parts])
     return ReadSpectrum(
         wave=wave,
         flux=flux,
         ivar=ivar,
         mask=bad.astype(np.uint32),
-        unit=one.unit,
-        medium=medium_of(parts, one.axis, defaults.medium),
+        unit=found.unit,
+        medium=medium_of(parts, found.axis, defaults.medium),
         ra_deg=position.ra_deg,
         dec_deg=position.dec_deg,
         is_pointing=position.is_pointing,
         z=_redshift([own, *parts]),
         named=named_position([own, *parts]),
-        remarks=one.remarks,
+        remarks=found.remarks,
     )
 
 
 def _redshift(parts: Sequence[FilePart]) -> float:
     """Return the first redshift that a header states; NaN: none."""
     values = (part.cards.get(name) for part in parts for name in _REDSHIFTS)
-    numbers = (one for one in values if isinstance(one, int | float) and not isinstance(one, bool))
+    numbers = (
+        value for value in values if isinstance(value, int | float) and not isinstance(value, bool)
+    )
     return float(next(numbers, nan))
 
 

@@ -53,23 +53,27 @@ class BesideMasks:
         bad, taken = np.zeros(np.shape(flux), bool), False
         values = np.asarray(flux, np.float64)
         remarks: list[Remark] = []
-        for one in self._found:
-            placed = None if one.bad is None else _placed(one, values, np.asarray(axis, np.float64))
+        for beside in self._found:
+            placed = (
+                None
+                if beside.bad is None
+                else _placed(beside, values, np.asarray(axis, np.float64))
+            )
             if placed is not None:
                 bad, taken = bad | placed, True
-            elif not one.is_image and _size(one, values.size) != values.size:
+            elif not beside.is_image and _size(beside, values.size) != values.size:
                 # Another kind of table, such as a list of lines.
                 continue
-            elif one.bad is None or _size(one, values.size) != values.size:
-                remarks.append(not_taken(one.name, one.values, values.shape))
+            elif beside.bad is None or _size(beside, values.size) != values.size:
+                remarks.append(not_taken(beside.name, beside.values, values.shape))
             else:
-                remarks.append(Remark(_lost(one.name), _UNPLACED))
+                remarks.append(Remark(_lost(beside.name), _UNPLACED))
         return bad, () if taken else tuple(dict.fromkeys(remarks))
 
 
-def _size(one: _Beside, wanted: int) -> int:
+def _size(beside: _Beside, wanted: int) -> int:
     """Return the number of mask values for a flux: all of them, or one row."""
-    shape = np.shape(one.values)
+    shape = np.shape(beside.values)
     return wanted if wanted == shape[-1] else int(np.prod(shape))
 
 
@@ -92,10 +96,14 @@ def _masks(path: Path, form: str) -> Iterator[_Beside]:
                 if getattr(hdu, "columns", None) is not None:
                     yield from _in_table(hdu, headers, form)
                 elif hdu.header.get("NAXIS", 0) and is_mask_image(hdu):
-                    images = (one for one in hdus if one is not hdu and _is_like(one, hdu))
+                    images = (
+                        hdu_beside
+                        for hdu_beside in hdus
+                        if hdu_beside is not hdu and _is_like(hdu_beside, hdu)
+                    )
                     bad = mask_rule(headers, form).bad(hdu.data, hdu.name)
                     name = hdu.name or f"HDU {hdus.index(hdu)}"
-                    others = [_numbers(one.data) for one in images]
+                    others = [_numbers(image.data) for image in images]
                     yield _Beside(name, hdu.data, bad, others, is_image=True)
     except (OSError, TypeError, IndexError, ValueError):
         return
@@ -108,14 +116,14 @@ def _is_like(hdu: Any, mask: Any) -> bool:
 
 def _in_table(hdu: Any, headers: Sequence[Mapping[str, Any]], form: str) -> Iterator[_Beside]:
     """Yield the masks of a table; its other columns of numbers may be the flux."""
-    if not any(one.format and one.format[-1] in "ED" for one in hdu.columns):
+    if not any(column.format and column.format[-1] in "ED" for column in hdu.columns):
         return
     rule = mask_rule(headers, form)
     columns = {name: np.asarray(hdu.data[name]) for name in hdu.columns.names}
-    floats = [one for one in columns.values() if one.dtype.kind == "f" and one.ndim]
+    floats = [column for column in columns.values() if column.dtype.kind == "f" and column.ndim]
     for name in mask_columns(list(columns)):
         values = columns[name]
-        others = [_numbers(one) for one in floats if one.shape == values.shape]
+        others = [_numbers(column) for column in floats if column.shape == values.shape]
         if others and len(others[0].ravel()) > 1:
             bad = rule.bad(values, name) if name.lower() in MASKS else None
             yield _Beside(f"column {name}", values, bad, others)
@@ -126,17 +134,17 @@ def _numbers(values: Any) -> Numbers:
     return np.asarray(values).astype(np.float64)
 
 
-def _placed(one: _Beside, flux: Numbers, axis: Numbers) -> Flags | None:
+def _placed(beside: _Beside, flux: Numbers, axis: Numbers) -> Flags | None:
     """Return the mask in the order of a flux; None: it belongs to another flux."""
-    assert one.bad is not None
+    assert beside.bad is not None
     found: list[Flags] = []
-    shape = one.bad.shape
-    whole = tuple(other.ravel() for other in one.others), one.bad.ravel()
+    shape = beside.bad.shape
+    whole = tuple(other.ravel() for other in beside.others), beside.bad.ravel()
     if len(whole[1]) == flux.size:
         places = [whole]
     elif len(shape) > 1 and shape[-1] == flux.size:
-        rows = one.bad.reshape(-1, shape[-1])
-        laid = [other.reshape(rows.shape) for other in one.others]
+        rows = beside.bad.reshape(-1, shape[-1])
+        laid = [other.reshape(rows.shape) for other in beside.others]
         places = [(tuple(each[row] for each in laid), rows[row]) for row in range(len(rows))]
     else:
         return None
@@ -152,7 +160,7 @@ def _placed(one: _Beside, flux: Numbers, axis: Numbers) -> Flags | None:
 
 def _laid(others: Sequence[Numbers], bad: Flags, flux: Numbers, axis: Numbers) -> Flags | None:
     """Return the mask of a flux that is in file order or sorted by wavelength; None: no match."""
-    if any(np.array_equal(one, flux, equal_nan=True) for one in others):
+    if any(np.array_equal(other, flux, equal_nan=True) for other in others):
         return bad
     if len(axis) != len(flux):
         return None
@@ -161,7 +169,7 @@ def _laid(others: Sequence[Numbers], bad: Flags, flux: Numbers, axis: Numbers) -
         there = np.argsort(wave, kind="stable")
         if not np.array_equal(wave[there], axis[order]):
             continue
-        if any(np.array_equal(one[there], flux[order], equal_nan=True) for one in others):
+        if any(np.array_equal(other[there], flux[order], equal_nan=True) for other in others):
             flags = np.zeros(len(flux), bool)
             flags[order] = bad[there]
             return flags

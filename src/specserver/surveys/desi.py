@@ -69,19 +69,24 @@ _RECORD = (
     Vector("ivar", "<f4", _IVAR_UNIT, "inverse variance of flux; 0: no data"),
     Vector("mask", "<u4", "", "SPECMASK bits; 0 is good"),
 )
-_ARRAYS = tuple(one for one in _RECORD if one.name != _GRID.axis)
+_ARRAYS = tuple(vector for vector in _RECORD if vector.name != _GRID.axis)
 # In the overlaps of arms the merged values differ from the arms'; elsewhere they are equal.
 _OVERLAPS: Final[Mapping[str, tuple[tuple[int, int], ...]]] = MappingProxyType(
     {"b": ((2700, 2751),), "r": ((2700, 2751), (4900, 5026)), "z": ((4900, 5026),)}
 )
 _EXTRA = tuple(
     Vector(
-        f"{one.name}_{arm}", one.dtype, one.unit, f"{one.name} of the {arm} arm", pixels,
-        like=one.name, own=_OVERLAPS[arm],
+        f"{vector.name}_{arm}",
+        vector.dtype,
+        vector.unit,
+        f"{vector.name} of the {arm} arm",
+        pixels,
+        like=vector.name,
+        own=_OVERLAPS[arm],
     )
     for arm, pixels in _ARMS.items()
-    for one in _ARRAYS
-)  # fmt: skip
+    for vector in _ARRAYS
+)
 
 # Columns that the catalogue spells otherwise than the file; then spellings of other surveys.
 _RENAMED: Final = MappingProxyType({"target_ra": "ra", "target_dec": "dec", "hpxpixel": "healpix"})
@@ -202,10 +207,10 @@ def _redrocks(path: Path) -> list[Path]:
     stem = re.sub(rf"^[^-]+|{FITS_ENDING}$", "", path.name.lower())
     wanted = re.compile(rf"redrock{re.escape(stem)}{FITS_ENDING}")
     usual = [path.with_name(f"redrock{stem}.fits{ending}") for ending in ("", ".gz")]
-    found = [one for one in usual if one.is_file()]
+    found = [file for file in usual if file.is_file()]
     # The folder is searched only for names that are not spelt as the survey spells them.
     return found or sorted(
-        one for one in path.parent.iterdir() if wanted.fullmatch(one.name.lower())
+        file for file in path.parent.iterdir() if wanted.fullmatch(file.name.lower())
     )
 
 
@@ -220,12 +225,12 @@ def _table(units: Any, name: str) -> dict[str, Sequence[Any]]:
 def _vectors(units: Any, nspec: int) -> _Arrays:
     """Return the merged vectors, 2D[nspec, 7781] each, and the arms' own vectors."""
     arms = {arm: _arm(units, arm, nspec) for arm in _whole_arms(units)}
-    names = [one.name for one in _ARRAYS]
+    names = [vector.name for vector in _ARRAYS]
     out = dict(zip(names, merge_arms(list(arms.values()), _WINDOW.count), strict=True))
     for arm, (first, stop) in _ARMS.items():
-        for one in _ARRAYS:
+        for vector in _ARRAYS:
             # The file lacks this arm.
-            out[f"{one.name}_{arm}"] = np.zeros((nspec, stop - first), one.dtype)
+            out[f"{vector.name}_{arm}"] = np.zeros((nspec, stop - first), vector.dtype)
     for arm, measured in arms.items():
         for name, values in zip(names, measured.cut(measured.pixels), strict=True):
             out[f"{name}_{arm}"] = values
@@ -234,7 +239,7 @@ def _vectors(units: Any, nspec: int) -> _Arrays:
 
 def _whole_arms(units: Any) -> list[str]:
     """Return the arms in a file. A coadd ends with SCORES, after its arms."""
-    there = whole_groups(units, _ARMS, [_GRID.axis, *(one.name for one in _ARRAYS)])
+    there = whole_groups(units, _ARMS, [_GRID.axis, *(vector.name for vector in _ARRAYS)])
     if not there:
         raise BadFile("there is no HDU B_FLUX, R_FLUX or Z_FLUX")
     if len(there) < len(_ARMS) and "SCORES" not in units:
@@ -246,7 +251,7 @@ def _arm(units: Any, arm: str, nspec: int) -> Arm:
     """Return the vectors of an arm, having checked its wavelengths and its unit of flux."""
     first, stop = _ARMS[arm]
     wave_name, flux_name, ivar_name, mask_name = (
-        f"{arm}_{name}".upper() for name in (_GRID.axis, *(one.name for one in _ARRAYS))
+        f"{arm}_{name}".upper() for name in (_GRID.axis, *(vector.name for vector in _ARRAYS))
     )
     expected = _GRID.wave(first, stop - first)
     wave = np.asarray(unit_named(units, wave_name).data, np.float64)
@@ -295,7 +300,7 @@ def _coadds(columns: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
     """Return columns that distinguish coadds of a target; a number if rows of a file share it."""
     more = ["" if nth == 1 else f".{nth}" for nth in occurrences(columns["targetid"])]
     return {
-        name: [one + nth for one, nth in zip(columns[name], more, strict=True)]
+        name: [text + nth for text, nth in zip(columns[name], more, strict=True)]
         for name in ("coadd", "_place")
     }
 
@@ -370,8 +375,8 @@ DESI_EXPOSURES = replace(
     primary=("exp_primary", 1),
     best=Best("targetid", (("fiberstatus", 0), ("exptime", "desc"))),
     releases=tuple(
-        Release(f"{one.context}_exposures", f"{one.title}, exposures", one.reductions)
-        for one in DESI.releases
+        Release(f"{release.context}_exposures", f"{release.title}, exposures", release.reductions)
+        for release in DESI.releases
     ),
     reader=DesiReader("spectra"),
     tables=MappingProxyType(

@@ -20,7 +20,10 @@ _OBJECT = (
     Column("subtype", "U", "", "subtype of stars and quasars"),
     Column("deltachi2", "<f8", "", "difference of χ² to the second best fit"),
     Column("objtype", "U", "", "TGT, SKY, BAD, or blank: no target"),
-    *(Column(f"{one}_target", "<i8", "", "targeting bits") for one in ("desi", "bgs", "mws")),
+    *(
+        Column(f"{program}_target", "<i8", "", "targeting bits")
+        for program in ("desi", "bgs", "mws")
+    ),
     Column("scnd_target", "<i8", "", "targeting bits of secondary programmes"),
     Column("tsnr2_lrg", "<f4", "", "squared signal to noise of the template of red galaxies"),
 )

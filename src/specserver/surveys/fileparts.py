@@ -92,4 +92,4 @@ def text_parts(path: Path) -> list[FilePart]:
         for name in table.colnames
         if _WAVES.search(name)
     ]
-    return [FilePart("", {str(key).upper(): one for key, one in table.meta.items()}, {}, waves)]
+    return [FilePart("", {str(key).upper(): value for key, value in table.meta.items()}, {}, waves)]

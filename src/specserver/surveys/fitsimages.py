@@ -76,13 +76,13 @@ def _axes(
     """Return the axis of each row of flux: as the file has it, and in Å; None: another format."""
     shape = flux.data.shape
     npix, rows = shape[-1], 1 if flux.data.ndim == 1 else shape[0]
-    name = next((one for one in (*_WAVES, *_LOG_WAVES) if one in images), None)
+    name = next((name for name in (*_WAVES, *_LOG_WAVES) if name in images), None)
     if name is not None:
         return _from_hdu(images[name], name, flux, hdus, wave_unit)
     cards = flux.header
     system = str(cards.get("WAT0_001", "")).lower()
     if "multispec" in system or str(cards.get("CTYPE1", "")).upper().startswith("MULTISPE"):
-        return [(one, one) for one in multispec_axes(cards, npix)]
+        return [(axis, axis) for axis in multispec_axes(cards, npix)]
     if flux.data.ndim == 2 and rows > 1 and "equispec" not in system:
         return None
     if not states_axis(cards):
@@ -137,9 +137,12 @@ def _spectra(
     values = np.atleast_2d(real_numbers(flux.data, "flux"))
     spread, power = next(
         (
-            (ivar_in_unit(_beside(hdu, flux), one, str(hdu.header.get("BUNIT") or ""), stated), one)
+            (
+                ivar_in_unit(_beside(hdu, flux), power, str(hdu.header.get("BUNIT") or ""), stated),
+                power,
+            )
             for name, hdu in images.items()
-            if (one := UNCERTAINTIES.get(name.lower()))
+            if (power := UNCERTAINTIES.get(name.lower()))
         ),
         (None, 0),
     )
@@ -162,7 +165,7 @@ def _masks(flux: Any, hdus: Any) -> tuple[Flags, tuple[Remark, ...]]:
     """Return the pixels that other images mask, and remarks about masks that are not used."""
     shape = flux.data.shape
     bad, remarks = np.zeros(shape, bool), []
-    found = [one for one in hdus if _is_image(one) and one is not flux and is_mask_image(one)]
+    found = [hdu for hdu in hdus if _is_image(hdu) and hdu is not flux and is_mask_image(hdu)]
     for hdu in found:
         rule = mask_rule((hdu.header, hdus[0].header))
         if hdu.name in _SURE:

@@ -119,18 +119,18 @@ class AnyFileReader:
         """
         spectra = read_file(path, self.defaults)
         return [
-            self._raw(path, one, part if len(spectra) > 1 else 0)
-            for part, one in enumerate(spectra, 1)
+            self._raw(path, spectrum, part if len(spectra) > 1 else 0)
+            for part, spectrum in enumerate(spectra, 1)
         ]
 
-    def _raw(self, path: Path, one: ReadSpectrum, part: int) -> RawSpectrum:
+    def _raw(self, path: Path, spectrum: ReadSpectrum, part: int) -> RawSpectrum:
         """Return one spectrum with its identifier and catalogue values."""
-        self._check(one)
+        self._check(spectrum)
         target = self._target(path, part)
         core = {
-            "ra": one.ra_deg if target.ra is None else target.ra,
-            "dec": one.dec_deg if target.dec is None else target.dec,
-            "z": one.z if target.z is None else target.z,
+            "ra": spectrum.ra_deg if target.ra is None else target.ra,
+            "dec": spectrum.dec_deg if target.dec is None else target.dec,
+            "z": spectrum.z if target.z is None else target.z,
         }
         row = {
             **target.row,
@@ -138,34 +138,34 @@ class AnyFileReader:
             "id": target.id,
             "name": target.name,
             "part": max(part, 1),
-            MEDIUM_COLUMN: one.medium,
+            MEDIUM_COLUMN: spectrum.medium,
         }
-        vectors: dict[str, npt.NDArray[Any]] = {"flux": one.flux, "mask": one.mask}
-        if one.ivar is not None:
-            vectors["ivar"] = one.ivar
+        vectors: dict[str, npt.NDArray[Any]] = {"flux": spectrum.flux, "mask": spectrum.mask}
+        if spectrum.ivar is not None:
+            vectors["ivar"] = spectrum.ivar
         return RawSpectrum(
             target.id,
             core["ra"],
             core["dec"],
             self.declared.context,
-            one.wave,
+            spectrum.wave,
             vectors,
             row,
             key=_digest(target.name),
-            is_pointing=one.is_pointing and target.ra is None,
-            remarks=(*one.remarks, *far_from_name(one.named, core["ra"], core["dec"])),
+            is_pointing=spectrum.is_pointing and target.ra is None,
+            remarks=(*spectrum.remarks, *far_from_name(spectrum.named, core["ra"], core["dec"])),
         )
 
-    def _check(self, one: ReadSpectrum) -> None:
+    def _check(self, spectrum: ReadSpectrum) -> None:
         """Refuse a spectrum whose units or uncertainties differ from the context's first one."""
-        if not _same_unit(one.unit, self.declared.stated_unit):
+        if not _same_unit(spectrum.unit, self.declared.stated_unit):
             raise BadFile(
-                f"flux is in {one.unit or 'no unit'}, that of {self.declared.context} in"
+                f"flux is in {spectrum.unit or 'no unit'}, that of {self.declared.context} in"
                 f" {self.declared.stated_unit or 'no unit'}: it is not converted; ingest such files"
                 " into a context of their own"
             )
-        if (one.ivar is not None) != self.declared.has_ivar:
-            has, had = ("no", "") if one.ivar is None else ("", "no ")
+        if (spectrum.ivar is not None) != self.declared.has_ivar:
+            has, had = ("no", "") if spectrum.ivar is None else ("", "no ")
             raise BadFile(
                 f"it states {has or 'an'} uncertainty, while those of {self.declared.context} state"
                 f" {had or 'an '}uncertainty; ingest such files into a context of their own"
@@ -305,10 +305,10 @@ def _parsed(values: dict[str, Any], path: Path) -> Declaration:
     form = values.get("format")
     if isinstance(form, int) and form > FORMAT:
         raise StoreError(str(path), f"format {form} is newer than this program's")
-    columns = tuple(Column(**one) for one in values.pop("columns", ()))
+    columns = tuple(Column(**column) for column in values.pop("columns", ()))
     if "medium" not in values:
         # Declared before that was a core column, which goes before the table's own of that name.
-        columns = tuple(one for one in columns if one.name != MEDIUM_COLUMN)
+        columns = tuple(column for column in columns if column.name != MEDIUM_COLUMN)
     declared = Declaration(**values, columns=columns)
     if declared.context != path.parent.name:
         raise ValueError(f"it declares {declared.context!r}")
@@ -321,13 +321,13 @@ def _validate(declared: Declaration) -> None:
     check_context_name(declared.context)
     units = (declared.flux_unit, declared.stated_unit, declared.ivar_unit)
     texts = (declared.title, *units, declared.loader)
-    if not all(isinstance(one, str) for one in texts) or declared.reader != "specutils":
+    if not all(isinstance(text, str) for text in texts) or declared.reader != "specutils":
         raise ValueError("title, units and loader are texts, and the reader is specutils")
     step: object = declared.step_aa
     if not (isinstance(step, float) and 0.0 < step < 1e6):
         raise BadParameter("step", declared.step_aa, "a number of Å above 0")
     flags = (declared.has_ivar, declared.many_per_file)
-    if not all(isinstance(one, bool) for one in flags) or declared.format != FORMAT:
+    if not all(isinstance(flag, bool) for flag in flags) or declared.format != FORMAT:
         raise ValueError(f"has_ivar, many_per_file are true or false, format is {FORMAT}")
     if declared.wave_unit and wave_unit(declared.wave_unit) is None:
         raise BadParameter("wave-unit", declared.wave_unit, "a unit of wavelengths: Angstrom, nm")
@@ -335,8 +335,10 @@ def _validate(declared: Declaration) -> None:
         raise BadParameter("medium", declared.medium, "air or vacuum")
     if declared.table and not _TABLE.fullmatch(declared.table):
         raise ValueError(f"{declared.table!r} is no name of a table of targets")
-    names = [one.name for one in (*CORE, *declared.columns)]
-    if len(set(names)) < len(names) or any(one.dtype not in _DTYPES for one in declared.columns):
+    names = [column.name for column in (*CORE, *declared.columns)]
+    if len(set(names)) < len(names) or any(
+        column.dtype not in _DTYPES for column in declared.columns
+    ):
         raise ValueError("its columns have the same name twice, or a type that there is not")
 
 

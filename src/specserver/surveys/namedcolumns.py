@@ -63,7 +63,7 @@ def table_spectra(hdus: Any, wave_unit: str = "") -> list[FoundSpectrum] | None:
     for hdu in hdus:
         if getattr(hdu, "columns", None) is None:
             continue
-        units = {one.name: one.unit or "" for one in hdu.columns}
+        units = {column.name: column.unit or "" for column in hdu.columns}
         columns = _columns(units)
         if columns is None or columns != (first or columns):
             continue
@@ -86,7 +86,7 @@ def text_spectra(path: Path, wave_unit: str = "") -> list[FoundSpectrum] | None:
     columns = _columns(units)
     if columns is None:
         return None
-    cards = {str(key).upper(): one for key, one in table.meta.items()}
+    cards = {str(key).upper(): value for key, value in table.meta.items()}
     masks = _Masks(mask_columns(list(units)), mask_rule((cards,)))
     return list(_spectra(table, units, columns, cards, wave_unit, masks))
 
@@ -134,7 +134,7 @@ def _spectra(
         if spread is not None:
             power = UNCERTAINTIES[str(columns.uncertainty).lower()]
             ivar = ivar_in_unit(spread[row], power, units[str(columns.uncertainty)], stated)
-        cells = {name: one[row] for name, one in marks.items()}
+        cells = {name: mark[row] for name, mark in marks.items()}
         bad, remarks = join_masks(cells, flux.shape, masks.rule)
         yield FoundSpectrum(
             axis=axis,
@@ -153,7 +153,7 @@ def _cells(column: Any) -> list[Any]:
     """Return the arrays of a column: one per cell, or one of all cells."""
     values = np.ma.asanyarray(column)
     if values.dtype.kind == "O":
-        return [np.ma.asanyarray(one) for one in values]
+        return [np.ma.asanyarray(value) for value in values]
     return list(values) if values.ndim > 1 else [values]
 
 

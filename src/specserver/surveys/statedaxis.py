@@ -116,7 +116,7 @@ def _multispec(words: list[str], pixels: Numbers) -> Numbers:
             return (10.0**line if kind else line) / (1 + redshift)
         if kind != 2:
             raise BadFile("a row of it has no wavelengths (dtype −1)")
-        numbers = [float(one) for one in words[9:]]
+        numbers = [float(word) for word in words[9:]]
     except (ValueError, IndexError) as error:
         raise BadFile(f"its WAT2_nnn cannot be read ({error})") from error
     total = np.zeros(len(pixels))
@@ -184,7 +184,7 @@ def _require_wavelengths(cards: Mapping[str, Any], kind: str) -> None:
             " energies; write it as wavelengths first"
         )
     unit = wave_unit(_unit(cards)) if _unit(cards) else None
-    stated = next((one for start, one in _QUANTITIES if kind.startswith(start)), None)
+    stated = next((quantity for start, quantity in _QUANTITIES if kind.startswith(start)), None)
     if stated is not None and unit is not None and not unit.is_equivalent(u.Unit(stated)):
         raise BadFile(
             f"its axis is of the type {kind} (CTYPE1), but in {_unit(cards)!r} (CUNIT1): one of"
@@ -200,7 +200,7 @@ def _default_unit(cards: Mapping[str, Any], kind: str) -> str:
     BadFile
         It is of wavenumbers, of which too many are in 1/cm.
     """
-    unit = next((one for start, one in _QUANTITIES if kind.startswith(start)), "")
+    unit = next((quantity for start, quantity in _QUANTITIES if kind.startswith(start)), "")
     if _unit(cards) or not unit:
         return ""
     if unit == "1/m":

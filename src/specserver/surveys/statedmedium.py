@@ -108,12 +108,12 @@ def _of_words(keyword: str, text: str) -> Iterator[tuple[str, Medium]]:
 
 def _of_columns(part: FilePart, axis: npt.NDArray[Any]) -> Iterator[tuple[str, Medium]]:
     """Yield the medium that the column of the axis states."""
-    same = [one for one in part.waves if np.array_equal(np.ravel(one.values), axis)]
+    same = [wave for wave in part.waves if np.array_equal(np.ravel(wave.values), axis)]
     # In the VO's spectrum data model wavelengths are in vacuum unless stated otherwise.
     of_vo = str(part.cards.get("VOCLASS", "")).upper().startswith("SPECTRUM")
-    for one in same or part.waves:
-        where = f"column {one.name}"
-        if _COLUMN_AIR.fullmatch(one.name) or "obs.atmos" in one.ucd:
+    for column in same or part.waves:
+        where = f"column {column.name}"
+        if _COLUMN_AIR.fullmatch(column.name) or "obs.atmos" in column.ucd:
             yield where, AIR
-        elif _COLUMN_VACUUM.fullmatch(one.name) or (of_vo and one.ucd == "em.wl"):
+        elif _COLUMN_VACUUM.fullmatch(column.name) or (of_vo and column.ucd == "em.wl"):
             yield where, VACUUM

@@ -54,15 +54,15 @@ def position_of(parts: Sequence[FilePart]) -> Position:
     for names, is_object in ((_OBJECT, True), (_PLAIN, True), (_POINTING, False)):
         for part in parts:
             for first, second in names:
-                one = _stated(part, first, second)
-                if one is None:
+                position = _stated(part, first, second)
+                if position is None:
                     continue
                 # Of the plates of SDSS, RADEG is the centre, while RA says in its comment what
                 # it is; so a pointing is passed over as long as something else may follow.
-                if is_object and not one.is_pointing:
-                    return one
+                if is_object and not position.is_pointing:
+                    return position
                 if not isfinite(pointing.ra_deg):
-                    pointing = Position(one.ra_deg, one.dec_deg, is_pointing=True)
+                    pointing = Position(position.ra_deg, position.dec_deg, is_pointing=True)
     return pointing
 
 

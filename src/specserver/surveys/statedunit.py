@@ -74,7 +74,7 @@ def is_flux_unit(text: str) -> bool:
         return False
     counts = (u.ct, u.adu, u.electron, u.ct / u.s, u.adu / u.s, u.electron / u.s)
     dense = unit.is_equivalent(u.Jy, u.spectral_density(5000.0 * u.AA))
-    return dense or any(unit.is_equivalent(one) for one in counts)
+    return dense or any(unit.is_equivalent(count) for count in counts)
 
 
 def angstroms(values: Any, stated: str, what: str) -> Any:
@@ -168,8 +168,8 @@ def units_of_flux(text: str, example: Path | None = None) -> tuple[str, str]:
             f"{said} what astropy cannot read; say what flux is in with --flux-unit, such as"
             f" {_EXAMPLE}, or --flux-unit '' for a pure number",
         )
-    written = [one.to_string() for one in (unit, unit**-2)]
-    if [u.Unit(one) for one in written] != [unit, unit**-2]:
+    written = [power.to_string() for power in (unit, unit**-2)]
+    if [u.Unit(text) for text in written] != [unit, unit**-2]:
         raise BadParameter("flux-unit", text, "its text is not read back to the same unit")
     if u.A in unit.decompose().bases:
         raise BadParameter(

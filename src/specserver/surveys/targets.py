@@ -119,7 +119,7 @@ def normal_table(
     for source in table.schema:
         if source.name in used.values():
             continue
-        taken = {*arrays, *_RESERVED, *(one.name for one in CORE)} - {"class"}
+        taken = {*arrays, *_RESERVED, *(column.name for column in CORE)} - {"class"}
         column = _described(source, taken)
         if column is not None:
             array = table.column(source.name).combine_chunks()
@@ -198,10 +198,13 @@ def _angles(table: Any, name: str | None, *, hours: bool) -> Any:
     values = table.column(name).to_pylist()
     unit = (table.schema.field(name).metadata or {}).get(b"unit", b"").decode()
     scale = {"rad": 180.0 / np.pi, "hourangle": 15.0, "h": 15.0}.get(unit, 1.0)
-    found = [None if one is None else degrees(one, hours=hours) for one in values]
+    found = [None if value is None else degrees(value, hours=hours) for value in values]
     high, low = (360.0, 0.0) if hours else (90.0, -90.0)
     return pa.array(
-        [None if one is None or not low <= one * scale <= high else one * scale for one in found],
+        [
+            None if value is None or not low <= value * scale <= high else value * scale
+            for value in found
+        ],
         pa.float64(),
     )
 
@@ -224,13 +227,13 @@ def _in_icrs(ra: Any, dec: Any, frame: Frame | None) -> dict[str, Any]:
         raise BadParameter(
             "catalog", frame.system, "positions in ICRS, FK5 or FK4; bring them into ICRS first"
         )
-    values = [one.to_numpy(zero_copy_only=False) for one in (ra, dec)]
+    values = [column.to_numpy(zero_copy_only=False) for column in (ra, dec)]
     known = np.isfinite(values[0]) & np.isfinite(values[1])
-    moved = [np.where(known, one, 0.0) for one in values]
+    moved = [np.where(known, value, 0.0) for value in values]
     turned = to_icrs(moved[0], moved[1], frame)
     return {
-        name: pa.array(one, pa.float64(), mask=~known)
-        for name, one in zip(("ra", "dec"), turned, strict=True)
+        name: pa.array(angles, pa.float64(), mask=~known)
+        for name, angles in zip(("ra", "dec"), turned, strict=True)
     }
 
 
@@ -238,7 +241,7 @@ def _texts(table: Any, name: str | None) -> Sequence[str | None]:
     """Return a column as text; None if it is missing."""
     if name is None:
         return [None] * table.num_rows
-    return [None if one is None else str(one) for one in table.column(name).to_pylist()]
+    return [None if value is None else str(value) for value in table.column(name).to_pylist()]
 
 
 def _described(source: Any, taken: set[str]) -> Column | None:
@@ -284,9 +287,9 @@ class Targets:
 
     def __init__(self, table: Any) -> None:
         self._columns = {name: table.column(name).to_pylist() for name in table.column_names}
-        files = [Path(one).name if one else None for one in self._columns[FILE]]
+        files = [Path(name).name if name else None for name in self._columns[FILE]]
         self._by_file = _rows_by(files)
-        self._by_stem = _rows_by([stem_of(Path(one)) if one else None for one in files])
+        self._by_stem = _rows_by([stem_of(Path(file)) if file else None for file in files])
         ids = zip(self._columns["id"], self._columns["name"], strict=True)
         self._by_id = _rows_by([name or str(number) for number, name in ids])
 
@@ -324,8 +327,8 @@ class Targets:
                     return _only(lookup[key])
         pieces = {*_WORD.split(stem), *_PIECE.split(stem)}
         # Numbers in names are often padded with zeros.
-        pieces |= {str(int(one)) for one in pieces if one.isascii() and one.isdigit()}
-        found = {row for one in pieces for row in self._by_id.get(one, ())}
+        pieces |= {str(int(piece)) for piece in pieces if piece.isascii() and piece.isdigit()}
+        found = {row for piece in pieces for row in self._by_id.get(piece, ())}
         if not found:
             raise BadFile("no row of the table is of it, neither by file name nor by identifier")
         return _only(sorted(found))

@@ -147,7 +147,11 @@ def widths_kms(truth: npt.NDArray[Any]) -> tuple[Float64, Float64]:
 
 
 def add_lines(
-    model: Float32, truth: npt.NDArray[Any], narrow: Float32, broad: Float32, one: Instrument
+    model: Float32,
+    truth: npt.NDArray[Any],
+    narrow: Float32,
+    broad: Float32,
+    spectrograph: Instrument,
 ) -> None:
     """Add lines to models in place.
 
@@ -158,17 +162,29 @@ def add_lines(
     """
     sigma_narrow, sigma_broad = (kms / KMS_PER_PIXEL for kms in widths_kms(truth))
     blurred = np.sqrt(sigma_narrow**2 + 0.9**2)
-    _add(model, truth["z"], narrow, blurred, one, _NARROW_HALF)
+    _add(model, truth["z"], narrow, blurred, spectrograph, _NARROW_HALF)
     for share, width in ((_CORE_SHARE, _CORE_WIDTH), (1 - _CORE_SHARE, 1.25)):
-        _add(model, truth["z"], broad * np.float32(share), sigma_broad * width, one, _BROAD_HALF)
+        _add(
+            model,
+            truth["z"],
+            broad * np.float32(share),
+            sigma_broad * width,
+            spectrograph,
+            _BROAD_HALF,
+        )
 
 
 def _add(
-    model: Float32, z: Float64, areas: Float32, sigma_pix: Float64, one: Instrument, half: int
+    model: Float32,
+    z: Float64,
+    areas: Float32,
+    sigma_pix: Float64,
+    spectrograph: Instrument,
+    half: int,
 ) -> None:
     """Add Gaussians in log wavelength with given fluxes to models in place."""
-    position = np.log10(WAVE * (1.0 + z[:, None])) / STEP - one.first
-    inside = (areas > 0) & (position > -half) & (position < one.npix + half)
+    position = np.log10(WAVE * (1.0 + z[:, None])) / STEP - spectrograph.first
+    inside = (areas > 0) & (position > -half) & (position < spectrograph.npix + half)
     spectrum, line = np.nonzero(inside)
     if spectrum.size == 0:
         return
@@ -178,8 +194,8 @@ def _add(
     shape = np.exp(-0.5 * ((pixel - centre[:, None]) / sigma[:, None]) ** 2)
     width_aa = sigma * STEP * np.log(10.0) * (WAVE[line] * (1.0 + z[spectrum]))
     shape *= (areas[spectrum, line] / (width_aa * np.sqrt(2.0 * np.pi)))[:, None]
-    flat = spectrum[:, None] * one.npix + pixel
-    seen = (pixel >= 0) & (pixel < one.npix)
+    flat = spectrum[:, None] * spectrograph.npix + pixel
+    seen = (pixel >= 0) & (pixel < spectrograph.npix)
     np.add.at(model.reshape(-1), flat[seen], shape[seen].astype(np.float32))
 
 

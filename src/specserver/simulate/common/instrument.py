@@ -152,9 +152,9 @@ def instrument(*, boss: bool) -> Instrument:
     )
 
 
-def read_noise_floor(one: Instrument) -> Float32:
+def read_noise_floor(spectrograph: Instrument) -> Float32:
     """Return the constant part of the variance in units of flux: 1D[npix] float32."""
-    return one.sky * np.float32(_READ_FRACTION)
+    return spectrograph.sky * np.float32(_READ_FRACTION)
 
 
 def _sky_lines(wave: Float64) -> tuple[Float64, Float64]:

@@ -51,7 +51,7 @@ class Models:
 
 def build_models(
     truth: npt.NDArray[Any],
-    one: Instrument,
+    spectrograph: Instrument,
     loss: Float32,
     exptime_s: float,
     rng: np.random.Generator,
@@ -65,7 +65,7 @@ def build_models(
         How much fainter a fibre's sky-to-noise ratio is than the instrument's best.
     """
     first, second, share = _ingredients(truth)
-    flux = _continuum(truth, one, first, second, share)
+    flux = _continuum(truth, spectrograph, first, second, share)
     lines = emission.lattice_index()
     lib = library()
     level = share[:, None] * lib[first[:, None], lines]
@@ -76,9 +76,9 @@ def build_models(
     tilt = np.exp(truth["tilt"][:, None] * np.log(emission.WAVE * stretch / 6500.0))
     size = tilt.astype(np.float32)
     narrow, broad, level = narrow * size * stretch, broad * size * stretch, level * size
-    emission.add_lines(flux, truth, narrow, broad, one)
-    _absorb(flux, truth, one, rng)
-    amplitude = _amplitude(flux, truth, one, loss, exptime_s)[:, None]
+    emission.add_lines(flux, truth, narrow, broad, spectrograph)
+    _absorb(flux, truth, spectrograph, rng)
+    amplitude = _amplitude(flux, truth, spectrograph, loss, exptime_s)[:, None]
     return Models(flux * amplitude, narrow * amplitude, broad * amplitude, level * amplitude)
 
 
@@ -90,10 +90,10 @@ def _ingredients(
     first = np.full(truth.size, OLD, dtype=np.int64)
     second = np.full(truth.size, OLD, dtype=np.int64)
     share = np.array(truth["mix"], dtype=np.float32)
-    for one in range(5):
-        low, reach = _YOUNG_SHARE.get(one, (0.3, 0.45))
-        chosen = (kind == GALAXY) & (subtype == one)
-        first[chosen] = OLD_FAST if one == PASSIVE else YOUNG
+    for number in range(5):
+        low, reach = _YOUNG_SHARE.get(number, (0.3, 0.45))
+        chosen = (kind == GALAXY) & (subtype == number)
+        first[chosen] = OLD_FAST if number == PASSIVE else YOUNG
         share[chosen] = low + reach * share[chosen]
     first[kind == QSO], second[kind == QSO] = QUASAR_IRON, QUASAR
     star = kind == STAR
@@ -103,32 +103,32 @@ def _ingredients(
 
 def _continuum(
     truth: npt.NDArray[Any],
-    one: Instrument,
+    spectrograph: Instrument,
     first: npt.NDArray[np.int64],
     second: npt.NDArray[np.int64],
     share: Float32,
 ) -> Float32:
     """Return shifted templates with their tilt: 2D[nspec, npix] float32."""
     lib = library()
-    out = np.empty((truth.size, one.npix), dtype=np.float32)
+    out = np.empty((truth.size, spectrograph.npix), dtype=np.float32)
     shift = np.log10(1.0 + truth["z"]) / STEP
     whole = np.floor(shift).astype(np.int64)
     part = (shift - whole).astype(np.float32)
     for i in range(truth.size):
-        start = one.first - int(whole[i]) - 1 - FIRST
-        window = slice(start, start + one.npix + 1)
+        start = spectrograph.first - int(whole[i]) - 1 - FIRST
+        window = slice(start, start + spectrograph.npix + 1)
         rest = share[i] * lib[first[i], window] + (1 - share[i]) * lib[second[i], window]
         out[i] = part[i] * rest[:-1] + (1 - part[i]) * rest[1:]
-    axis = np.log(lattice_wave(one.first, one.stop) / 6500.0).astype(np.float32)
+    axis = np.log(lattice_wave(spectrograph.first, spectrograph.stop) / 6500.0).astype(np.float32)
     out *= np.exp(truth["tilt"][:, None] * axis)
     return out
 
 
 def _absorb(
-    flux: Float32, truth: npt.NDArray[Any], one: Instrument, rng: np.random.Generator
+    flux: Float32, truth: npt.NDArray[Any], spectrograph: Instrument, rng: np.random.Generator
 ) -> None:
     """Put the intergalactic medium in front of the quasars of a block, in place."""
-    wave = lattice_wave(one.first, one.stop)
+    wave = lattice_wave(spectrograph.first, spectrograph.stop)
     for i in np.flatnonzero(truth["kind"] == QSO):
         z = float(truth["z"][i])
         if _LYA_AA * (1 + z) > wave[0]:
@@ -197,16 +197,20 @@ def _metal_system(wave: Float64, z: float) -> Float32:
 
 
 def _amplitude(
-    flux: Float32, truth: npt.NDArray[Any], one: Instrument, loss: Float32, exptime_s: float
+    flux: Float32,
+    truth: npt.NDArray[Any],
+    spectrograph: Instrument,
+    loss: Float32,
+    exptime_s: float,
 ) -> Float32:
     """Return the factor that gives each object its signal-to-noise at a typical pixel."""
-    boss = one.stop > 40000
-    pixel = round(np.log10(_MEDIAN_AA[boss]) / STEP) - one.first
+    boss = spectrograph.stop > 40000
+    pixel = round(np.log10(_MEDIAN_AA[boss]) / STEP) - spectrograph.first
     near = slice(pixel - 150, pixel + 151)
     typical = np.median(flux[:, near], axis=1)
     level = np.median(flux[:, ::8], axis=1)
-    background = float(np.median((one.sky + read_noise_floor(one))[near])) * loss
-    noise = float(np.median(one.noise[near])) / exptime_s * loss
+    background = float(np.median((spectrograph.sky + read_noise_floor(spectrograph))[near])) * loss
+    noise = float(np.median(spectrograph.noise[near])) / exptime_s * loss
     want = truth["sn"] ** 2 * noise
     signal = 0.5 * (want + np.sqrt(want**2 + 4 * want * background))
     out = signal / np.clip(0.5 * (typical + level), 1e-3, None)

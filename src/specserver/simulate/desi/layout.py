@@ -19,9 +19,9 @@ _FLUX_UNIT = "10**-17 erg/(s cm2 Angstrom)"
 _IVAR_UNIT = "10**+34 (s2 cm4 Angstrom2) / erg2"
 _BITPIX = {"f4": -32, "f8": -64, "i4": 32, "u4": 32}
 _TRACERS = ("GPBDARK", "ELG", "GPBBRIGHT", "LYA", "BGS", "GPBBACKUP", "QSO", "LRG")
-TSNR2 = tuple(f"TSNR2_{one}_{arm}" for arm in "BRZ" for one in _TRACERS)
+TSNR2 = tuple(f"TSNR2_{tracer}_{arm}" for arm in "BRZ" for tracer in _TRACERS)
 """Columns of squared signal to noise of an arm; their sums over the arms have no ``_B``."""
-TSNR2_SUMS = tuple(f"TSNR2_{one}" for one in _TRACERS)
+TSNR2_SUMS = tuple(f"TSNR2_{tracer}" for tracer in _TRACERS)
 _COADD_SCORES = ("INTEG_COADD_FLUX", "MEDIAN_COADD_FLUX", "MEDIAN_COADD_SNR")
 EXPOSURE_SCORES = tuple(
     f"{what}_{kind}"
@@ -47,7 +47,7 @@ _REDSHIFTS = (
 def forms(name: str, survey: str) -> tuple[tuple[ColumnForm, str], ...]:
     """Return the columns of a table with their units."""
     if name == "redshifts":
-        return tuple((ColumnForm(*one), "") for one in _REDSHIFTS)
+        return tuple((ColumnForm(*row), "") for row in _REDSHIFTS)
     if name in {"tsnr2", "scores", "spectra_scores"}:
         return (ColumnForm("TARGETID", "K"), ""), *_score_forms(name)
     rows = [row for row in read_rows(f"desi_{name}") if row[0] in ("*", survey)]
@@ -58,13 +58,15 @@ def _score_forms(name: str) -> Iterator[tuple[ColumnForm, str]]:
     """Yield the columns of a table of scores behind TARGETID."""
     if name == "spectra_scores":
         for arm in "BRZ":
-            for one in EXPOSURE_SCORES:
-                yield ColumnForm(exposure_score(one, arm), "D"), ""
-            yield from ((ColumnForm(one, "D"), "") for one in TSNR2 if one.endswith(arm))
+            for score in EXPOSURE_SCORES:
+                yield ColumnForm(exposure_score(score, arm), "D"), ""
+            yield from ((ColumnForm(score, "D"), "") for score in TSNR2 if score.endswith(arm))
         return
     if name == "scores":
-        yield from ((ColumnForm(f"{one}_{arm}", "E"), "") for arm in "BRZ" for one in _COADD_SCORES)
-    yield from ((ColumnForm(one, "E"), "") for one in TSNR2 + TSNR2_SUMS)
+        yield from (
+            (ColumnForm(f"{score}_{arm}", "E"), "") for arm in "BRZ" for score in _COADD_SCORES
+        )
+    yield from ((ColumnForm(score, "E"), "") for score in TSNR2 + TSNR2_SUMS)
 
 
 def exposure_score(name: str, arm: str) -> str:
@@ -83,7 +85,7 @@ def table_unit(
     values : 1D[nrow], or 2D[nrow, n] for cells of n, by column name; TARGETID is one of them
     """
     listed = forms(name, survey)
-    rows = np.zeros(len(values["TARGETID"]), np.dtype([one.numpy() for one, _ in listed]))
+    rows = np.zeros(len(values["TARGETID"]), np.dtype([column.numpy() for column, _ in listed]))
     for form, _ in listed:
         if form.name in values:
             rows[form.name] = values[form.name]

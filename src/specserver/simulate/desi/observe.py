@@ -99,13 +99,13 @@ def _spectrograph() -> Instrument:
 @cache
 def _lattice() -> _Lattice:
     """Return where each pixel of the survey lies between two of the templates."""
-    one = _spectrograph()
+    spectrograph = _spectrograph()
     wave = GRID.wave(0, NPIX)
-    place = np.log10(wave) / STEP - one.first
+    place = np.log10(wave) / STEP - spectrograph.first
     left = np.floor(place).astype(np.int64)
     sky, steady, airglow = (
-        _single(np.interp(place, np.arange(one.npix), values))
-        for values in (one.sky, one.lines, one.airglow)
+        _single(np.interp(place, np.arange(spectrograph.npix), values))
+        for values in (spectrograph.sky, spectrograph.lines, spectrograph.airglow)
     )
     noise = {}
     for arm, (first, stop) in ARMS.items():

@@ -107,12 +107,12 @@ def _free_pixel(rng: np.random.Generator, taken: set[int], index: int) -> int:
 
 def _given_files(positions: Sequence[npt.ArrayLike], seed: int) -> list[PixelFile]:
     """Return a file for each pixel in which there are given positions."""
-    if len(positions) not in (3, 4) or len({np.size(one) for one in positions}) != 1:
+    if len(positions) not in (3, 4) or len({np.size(position) for position in positions}) != 1:
         raise BadParameter("positions", f"{len(positions)} arrays", "ra, dec, z and maybe class")
-    ra, dec, z = (np.asarray(one, np.float64) for one in positions[:3])
+    ra, dec, z = (np.asarray(position, np.float64) for position in positions[:3])
     words = {"GALAXY": GALAXY, "QSO": QSO, "STAR": STAR}
     if len(positions) == 4:
-        kind = np.array([words.get(str(one), GALAXY) for one in np.asarray(positions[3])])
+        kind = np.array([words.get(str(word), GALAXY) for word in np.asarray(positions[3])])
     else:
         kind = np.where(z < 0.002, STAR, np.where(z > 1.6, QSO, GALAXY))
     pixel = pixels_of(ra, dec)
@@ -245,7 +245,7 @@ def _quasars(out: npt.NDArray[Any], rng: np.random.Generator) -> None:
 def _stars(out: npt.NDArray[Any], rng: np.random.Generator) -> None:
     """Fill stars of the Galaxy."""
     n = out.size
-    weight = np.array([one.weight for one in STARS])
+    weight = np.array([star.weight for star in STARS])
     out["kind"] = STAR
     out["subtype"] = rng.choice(len(STARS), n, p=weight / weight.sum())
     out["z"] = rng.normal(0.0, 3.0e-4, n)

@@ -71,7 +71,7 @@ def draw_visits(pixel_file: PixelFile, rng: np.random.Generator) -> Visits:
     exposures["EXPID"] = 90000 + (day - 59350) * 40 + pixel_file.tile % 37
     exposures["MJD"] = day + rng.uniform(0.1, 0.5, _NEXPOSURE)
     night = np.datetime64("1858-11-17") + (day - 1)
-    exposures["NIGHT"] = [int(str(one).replace("-", "")) for one in night]
+    exposures["NIGHT"] = [int(str(date).replace("-", "")) for date in night]
     exposures["TILEID"] = pixel_file.tile + np.arange(_NEXPOSURE) // 2
     typical = 950.0 if pixel_file.program == "dark" else 240.0
     exposures["EXPTIME"] = np.round(typical * rng.uniform(0.8, 1.3, _NEXPOSURE), 4)
@@ -95,13 +95,13 @@ def target_columns(
     """
     n = targets.size
     sample = targets["sample"]
-    bits = np.array([_BITS[one] for one in range(len(_BITS))], dtype=np.int64)[sample]
+    bits = np.array([_BITS[number] for number in range(len(_BITS))], dtype=np.int64)[sample]
     real = sample < BLANK
     prefix = "" if pixel_file.survey == "main" else f"{pixel_file.survey.upper()}_"
     brick = np.where(targets["targetid"] > 0, targets["targetid"] >> 22 & 0xFFFFF, 0)
     radec = zip(targets["ra"].tolist(), targets["dec"].tolist(), strict=True)
     names = [f"{x * 10:04.0f}{'m' if y < 0 else 'p'}{abs(y) * 10:03.0f}" for x, y in radec]
-    kinds = np.array([_MORPHTYPES.get(one, "") for one in range(len(_BITS))], "S4")
+    kinds = np.array([_MORPHTYPES.get(number, "") for number in range(len(_BITS))], "S4")
     out: _Columns = {
         "TARGETID": targets["targetid"],
         "TARGET_RA": targets["ra"],
@@ -240,7 +240,7 @@ def redshift_columns(targets: npt.NDArray[Any], rng: np.random.Generator) -> _Co
     z = np.where(blank, rng.uniform(0.0, 1.7, n), z)
     delta = np.where(blank, rng.exponential(6.0, n), delta)
     weak |= blank & (delta < 9.0)
-    names = np.array([_subtype(one.subclass) for one in STARS], "S20")
+    names = np.array([_subtype(star.subclass) for star in STARS], "S20")
     star = kind == STAR
     coeff = rng.normal(0.0, 30.0, (n, 10)) * sn[:, None]
     npixels = 7928 - rng.integers(0, 12, n)

@@ -79,8 +79,8 @@ class Family:
 
 _BOSS_NAMES = ("COADD", "SPALL", "SPZLINE")
 FAMILIES: Mapping[str, Family] = {
-    one.run2d: one
-    for one in (
+    family.run2d: family
+    for family in (
         Family("26", "26", ("COADD", "SPECOBJ", "SPZLINE"), 0, "EXPID{:02d}", 640),
         Family("v5_7_0", "v5_7_0", _BOSS_NAMES, 0, "EXPID{:02d}", 1000),
         Family("v5_10_0", "v5_10_0", _BOSS_NAMES, _ZERO, "EXPID{:02d}", 1000),
@@ -122,10 +122,10 @@ def object_table(run2d: str, widths: tuple[int, ...] = ()) -> Table:
     if widths:
         sizes = iter(widths)
         listed = [
-            ColumnForm(one.name, f"{size if (size := next(sizes)) > 1 else ''}A")
-            if one.is_text
-            else one
-            for one in listed
+            ColumnForm(column.name, f"{size if (size := next(sizes)) > 1 else ''}A")
+            if column.is_text
+            else column
+            for column in listed
         ]
     return _table(family, listed, hdu=2, nrow=1)
 
@@ -153,16 +153,16 @@ def _forms(dtype: np.dtype[Any], *, upper: bool) -> list[ColumnForm]:
 
 def _table(family: Family, forms: Sequence[ColumnForm], hdu: int, nrow: int) -> Table:
     """Return a table; the order of cards follows the writer of the family's real files."""
-    dtype = np.dtype([one.numpy() for one in forms])
+    dtype = np.dtype([form.numpy() for form in forms])
     cards = table_cards(dtype.itemsize, nrow, len(forms))
     numbered = list(enumerate(forms, 1))
-    names = [Card(f"TTYPE{n}", one.name) for n, one in numbered]
-    types = [Card(f"TFORM{n}", one.form) for n, one in numbered]
-    dims = {n: Card(f"TDIM{n}", one.dim) for n, one in numbered if one.dim}
+    names = [Card(f"TTYPE{n}", column.name) for n, column in numbered]
+    types = [Card(f"TFORM{n}", column.form) for n, column in numbered]
+    dims = {n: Card(f"TDIM{n}", column.dim) for n, column in numbered if column.dim}
     zero = {
         n: (Card(f"TSCAL{n}", 1), Card(f"TZERO{n}", family.id_zero))
-        for n, one in numbered
-        if family.id_zero and one.name == "SPECOBJID"
+        for n, column in numbered
+        if family.id_zero and column.name == "SPECOBJID"
     }
     if family.extnames is None:
         cards += [Card("COMMENT", None, " *** Column names ***"), *names]

@@ -26,7 +26,7 @@ _NSIGMA = 10
 def measure(seen: Observed) -> dict[str, npt.NDArray[Any]]:
     """Return measured columns by name, 1D[nspec] or 2D[nspec, 5 or 10]."""
     listed = [_measure_one(seen.spectrum(i)) for i in range(len(seen.start))]
-    return {name: np.array([one[name] for one in listed]) for name in listed[0]}
+    return {name: np.array([values[name] for values in listed]) for name in listed[0]}
 
 
 def _measure_one(rows: npt.NDArray[Any]) -> Mapping[str, Any]:

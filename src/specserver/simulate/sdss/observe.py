@@ -83,19 +83,23 @@ def observe(
     truth: npt.NDArray[Any], family: Family, night: Conditions, rng: np.random.Generator
 ) -> Observed:
     """Return the observed spectra of a block of objects: 1D[nspec] of TRUTH."""
-    one = instrument(boss=family.boss)
+    spectrograph = instrument(boss=family.boss)
     n = truth.size
     loss = np.clip(rng.lognormal(0.25, 0.3, n), 0.8, 3.0).astype(np.float32)
-    models = build_models(truth, one, loss, night.exptime_s, rng)
-    excess = one.lines * np.float32(night.lines) + one.airglow * np.float32(night.airglow)
+    models = build_models(truth, spectrograph, loss, night.exptime_s, rng)
+    excess = spectrograph.lines * np.float32(night.lines) + spectrograph.airglow * np.float32(
+        night.airglow
+    )
     ripple = rng.normal(1.0, 0.015, n).astype(np.float32)
-    sky = (loss * ripple)[:, None] * (one.sky * (1.0 + excess))
-    coefficient = one.noise / np.float32(night.exptime_s)
-    variance = np.clip(models.flux, 0.0, None) + sky + loss[:, None] * read_noise_floor(one)
+    sky = (loss * ripple)[:, None] * (spectrograph.sky * (1.0 + excess))
+    coefficient = spectrograph.noise / np.float32(night.exptime_s)
+    variance = (
+        np.clip(models.flux, 0.0, None) + sky + loss[:, None] * read_noise_floor(spectrograph)
+    )
     variance *= loss[:, None] * coefficient
     ivar = (rng.lognormal(0.0, 0.04, n).astype(np.float32)[:, None] / variance).astype(np.float32)
-    and_mask, or_mask = _masks(n, family, one, excess, rng)
-    start, stop = _coverage(truth, family, one, night, rng)
+    and_mask, or_mask = _masks(n, family, spectrograph, excess, rng)
+    start, stop = _coverage(truth, family, spectrograph, night, rng)
     _holes(ivar, and_mask, or_mask, start, stop, rng)
     # Sky subtraction leaves more than photon noise under the strongest lines.
     residual = 1.0 + 1.6 * excess / (excess + 40.0)
@@ -105,14 +109,14 @@ def observe(
     record = np.empty(ivar.shape, dtype=RECORD)
     record["model"] = models.flux
     record["flux"] = models.flux + scatter * good
-    record["loglam"] = GRID.axis_values(one.first, one.npix)
+    record["loglam"] = GRID.axis_values(spectrograph.first, spectrograph.npix)
     record["ivar"] = ivar
     record["and_mask"], record["or_mask"] = and_mask, or_mask
     width = rng.normal(1.0, 0.05, n).astype(np.float32)
-    record["wdisp"] = width[:, None] * one.dispersion * good
+    record["wdisp"] = width[:, None] * spectrograph.dispersion * good
     record["sky"] = sky * good
     _kill(record, truth["kind"] == DEAD)
-    return Observed(record, start, stop, models, one.first)
+    return Observed(record, start, stop, models, spectrograph.first)
 
 
 def _kill(record: npt.NDArray[Any], dead: npt.NDArray[np.bool_]) -> None:
@@ -126,7 +130,7 @@ def _kill(record: npt.NDArray[Any], dead: npt.NDArray[np.bool_]) -> None:
 def _coverage(
     truth: npt.NDArray[Any],
     family: Family,
-    one: Instrument,
+    spectrograph: Instrument,
     night: Conditions,
     rng: np.random.Generator,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -141,11 +145,11 @@ def _coverage(
         last = 39628 + rng.integers(0, 19, n)
         cut = rng.random(n) < 0.01
         last = np.where(cut, last - rng.integers(50, 900, n), last)
-    return first - one.first, last - one.first
+    return first - spectrograph.first, last - spectrograph.first
 
 
 def _masks(
-    n: int, family: Family, one: Instrument, excess: Float32, rng: np.random.Generator
+    n: int, family: Family, spectrograph: Instrument, excess: Float32, rng: np.random.Generator
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
     """Return and_mask and or_mask: two 2D[n, npix] int32."""
     always = np.where(excess > _BRIGHT_ALWAYS, BRIGHTSKY, 0).astype(np.int32)
@@ -153,7 +157,7 @@ def _masks(
     sometimes |= np.where(excess > _BRIGHT_RESIDUAL, BADSKYCHI, 0).astype(np.int32)
     if family.boss:
         for bit, first, stop in _BOSS_ARMS:
-            sometimes[first - one.first : stop - one.first] |= bit
+            sometimes[first - spectrograph.first : stop - spectrograph.first] |= bit
     and_mask = np.tile(always, (n, 1))
     or_mask = np.tile(sometimes | always, (n, 1))
     _strew(or_mask, FULLREJECT | PARTIALREJECT | COMBINEREJ, 40, 3, rng)

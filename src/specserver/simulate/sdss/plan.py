@@ -108,10 +108,10 @@ def _family_plates(family: Family, count: int, seed: int, *, opening: bool) -> l
         plates.append(Plate(family, number, mjd, ra_deg, dec_deg, size, size, twice, 0, key))
     missing = count - sum(sizes)
     if missing:
-        one = plates[0]
-        mjd = one.mjd + _REPEAT_AFTER_DAYS
-        again = (one.ra_deg, one.dec_deg, one.drawn, missing, missing, 1, one.key)
-        plates.append(Plate(family, one.number, mjd, *again))
+        first = plates[0]
+        mjd = first.mjd + _REPEAT_AFTER_DAYS
+        again = (first.ra_deg, first.dec_deg, first.drawn, missing, missing, 1, first.key)
+        plates.append(Plate(family, first.number, mjd, *again))
     return plates
 
 
@@ -250,7 +250,7 @@ def _draw_quasars(out: npt.NDArray[Any], family: Family, rng: np.random.Generato
 def _draw_stars(out: npt.NDArray[Any], family: Family, rng: np.random.Generator) -> None:
     """Fill stars of the Galaxy."""
     n = out.size
-    weight = np.array([one.weight for one in STARS])
+    weight = np.array([star.weight for star in STARS])
     out["subtype"] = rng.choice(len(STARS), n, p=weight / weight.sum())
     out["z"] = rng.normal(0.0, 2.6e-4, n)
     out["sn"] = (12.0 if family.boss else 25.0) * rng.lognormal(0.0, 0.55, n)

@@ -21,8 +21,8 @@ _GALAXY_SUBCLASS = {
     AGN: "AGN",
     BROADLINE: "BROADLINE",
 }
-_STAR_SUBCLASS = np.array([one.subclass for one in STARS])
-_STAR_TEFF = np.array([one.teff_k for one in STARS])
+_STAR_SUBCLASS = np.array([star.subclass for star in STARS])
+_STAR_TEFF = np.array([star.teff_k for star in STARS])
 _TEMPLATE_FILES = {
     boss: tuple(f"spEigen{name}.fits" for name in (galaxy, quasar, star, galaxy, galaxy))
     for boss, galaxy, quasar, star in (
@@ -59,7 +59,7 @@ def row_values(
 def tables(family: Family, values: Values) -> Iterator[tuple[Table, npt.NDArray[Any]]]:
     """Yield each object's table and row, in order; rows are 1D[1] of the table's dtype."""
     forms = columns(family.layout)
-    texts = [one.name for one in forms if one.is_text]
+    texts = [form.name for form in forms if form.is_text]
     n = values["PLATE"].size
     if not family.upper:
         yield from _filled(object_table(family.run2d), values, range(n))
@@ -293,7 +293,7 @@ def _boss_values(truth: npt.NDArray[Any], plate: Plate) -> Values:
 
 def _shaped(name: str, n: int, family: Family) -> npt.NDArray[Any]:
     """Return "not known" in the shape of a vector column."""
-    form = next(one.form for one in columns(family.layout) if one.name == name)
+    form = next(column.form for column in columns(family.layout) if column.name == name)
     return np.full((n, int(form[:-1])), _UNKNOWN)
 
 
