@@ -18,7 +18,7 @@ from ..model.region import Cone, Polygon
 from ..model.survey import Survey
 from .crossmatch import SkyColumns
 from .deadline import NEVER, Deadline
-from .sql.constraint import Condition
+from .sql.expressions import Condition
 
 Rows = npt.NDArray[np.int64]
 """Numbers of rows of a catalogue, 1D[n] int64."""

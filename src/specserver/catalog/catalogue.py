@@ -29,7 +29,7 @@ from .index.build import index_folder, load_sidecars
 from .index.column_file import MappedColumns
 from .index.generations import DATABASE, IndexInfo, check_generation
 from .part_search import PartSearch, spans_of
-from .sql.constraint import Condition
+from .sql.expressions import Condition
 
 # Runs of candidates nearer than this are read as one: testing so many rows in vain takes as long
 # as setting out once more.
@@ -173,7 +173,7 @@ class MappedCatalogue:
         QueryTimeout
             The deadline passed.
         """
-        if not condition.sql and not condition.order:
+        if condition.where is None and not condition.order:
             found = self._plain(rows, primary=primary)[: condition.limit]
         elif rows is None:
             best = self.survey.primary if primary else None

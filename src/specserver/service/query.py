@@ -9,7 +9,8 @@ import pyarrow.compute as pc
 
 from ..catalog.base import Catalogue, Rows
 from ..catalog.deadline import Deadline
-from ..catalog.sql.constraint import Condition, ConeArgs, parse_constraint
+from ..catalog.sql.constraint import parse_constraint
+from ..catalog.sql.expressions import Condition, ConeArgs
 from ..catalog.sql.id_prefilter import split_ids
 from ..errors import BadParameter, TooMuch
 from ..model.region import Cone, Polygon, cone, polygon
@@ -134,7 +135,7 @@ def _count_others(
     """
     if condition.limit is not None and nfound >= condition.limit:
         return 0
-    if not condition.sql:
+    if condition.where is None:
         return (catalog.count(primary=False) if rows is None else len(rows)) - nfound
     if nfound > _FEW_ROWS:
         return 0

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import duckdb
 import pyarrow as pa
@@ -13,7 +13,8 @@ from ...damage import damaged
 from ...errors import CatalogError, QueryTimeout, SpecServerError, TooMuch
 from ..base import Rows
 from ..deadline import NEVER, Deadline
-from ..sql.constraint import Condition
+from ..sql.expressions import Column, Comparison, Condition, Literal
+from .conditions import ConditionWriter
 from .database import Attached
 
 _CORRUPT: Final = "Corrupt database"
@@ -74,31 +75,30 @@ class ObjectsReader:
             "candidates o" if handed else f"{self._database.objects} o",
         ]
         where: list[str] = []
-        params: list[Any] = []
+        writer = ConditionWriter()
         if rows is not None and not handed:
             parts.append("SEMI JOIN candidates USING (_index)")
         if primary is not None:
             column, value = primary
-            where.append(f'o."{column}" = ?')
-            params.append(value)
-        if condition.sql:
-            where.append(f"({condition.sql})")
-            params += condition.params
+            where.append(writer.write(Comparison("=", Column(column, "int"), Literal(value))))
+        if condition.where is not None:
+            where.append(f"({writer.write(condition.where)})")
         if where:
             parts += ["WHERE", " AND ".join(where)]
         order = [
-            f'o."{one.column}" {"DESC" if one.descending else "ASC"}' for one in condition.order
+            f"o.{writer.write(Column(one.column, ''))} {'DESC' if one.descending else 'ASC'}"
+            for one in condition.order
         ]
         parts += ["ORDER BY", ", ".join([*order, "o._index"])]
         if condition.limit is not None:
-            parts.append("LIMIT ?")
-            params.append(condition.limit)
+            parts.append(f"LIMIT {writer.write(Literal(condition.limit))}")
         with self._cursor(deadline) as cursor:
             if rows is not None:
-                names = sorted(condition.columns) if handed else []
+                names = sorted(writer.columns) if handed else []
                 table = self._take(names, rows).append_column("_index", pa.array(rows))
                 cursor.register("candidates", table)
-            found: Rows = _table(cursor.sql(" ".join(parts), params=params))["_index"].to_numpy()
+            answered = cursor.sql(" ".join(parts), params=writer.params)
+            found: Rows = _table(answered)["_index"].to_numpy()
         return found
 
     def linked(self, parts: pa.Table, names: Sequence[str], last: str) -> pa.Table:

@@ -1,15 +1,24 @@
-"""Typed parts of the database's own condition: what a new tree is put together from."""
+"""A condition as a typed tree: what the parser makes, and each back end writes as its own SQL.
 
-import math
+Whatever evaluates a tree, its values mean the same:
+
+- The kind ``int`` is exact, in 128 bits; ``float`` is double. An operation of kind ``float`` takes
+  its operands as doubles, one of kind ``int`` takes them exactly.
+- A missing value is NULL. NaN, in a column or from ``sqrt(-1)`` or ``0/0``, is NULL and satisfies
+  no comparison. ``1/0`` is infinite, and ``ln(0)`` negatively so.
+- ``%`` takes the sign of the dividend, and ``% 0`` is NULL.
+- ``log`` is the decimal logarithm, ``log(b, x)`` that to the base b.
+- ``%`` and ``_`` in the pattern of LIKE are wildcards; there is no escape character.
+"""
+
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
-
-from sqlglot import exp
+from typing import ClassVar, Final, TypeAlias
+from typing import Literal as OneOf
 
 Value: TypeAlias = int | float | str | bool | None
-"""What a placeholder may stand for."""
+"""What a literal may stand for."""
 
 NUMBERS: Final = frozenset({"int", "uint", "float"})
 WHOLE: Final = frozenset({"int", "uint", "null"})
@@ -28,89 +37,177 @@ EXACT_BITS: Final = 126
 """Magnitude that a signed 128-bit integer surely holds."""
 
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,20}")
-_NAN: Final = math.nan
-_ATOMS: Final = (exp.Column, exp.Placeholder, exp.Anonymous, exp.Cast, exp.Paren)
+
+
+class _Truth:
+    """A node that is true, false or NULL."""
+
+    __slots__ = ()
+    kind: ClassVar[str] = "bool"
+    bits: ClassVar[int] = 0
 
 
 @dataclass(frozen=True, slots=True)
-class TypedExpression:
-    """A part of the new tree and what is known of its value."""
+class Column:
+    """A column of the catalogue."""
 
-    node: exp.Expr
+    name: str
     kind: str
-    """As in the columns, or ``null``."""
-    bits: int = 0
-    """Magnitude of an integer."""
-    role: str = "computed"
-    """Or ``column`` or ``literal``."""
+    """A key of `KIND_NAMES`, but ``null``."""
+    bits: ClassVar[int] = 64
+    """Magnitude of a whole number in it: its absolute value is at most ``2 ** bits``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """A value that the caller wrote."""
+
+    value: Value
 
     @property
-    def value(self) -> Value:
-        """What a literal stands for."""
-        value: Value = self.node.meta["value"]
-        return value
+    def kind(self) -> str:
+        """Kind of the value."""
+        return "null" if self.value is None else type(self.value).__name__
+
+    @property
+    def bits(self) -> int:
+        """Magnitude of a whole number."""
+        return int(self.value).bit_length() if isinstance(self.value, int) else 0
 
 
-def literal(value: Value) -> TypedExpression:
-    """Return a placeholder that carries its value."""
-    node = exp.Placeholder()
-    node.meta["value"] = value
-    if value is None:
-        return TypedExpression(node, "null", 0, "literal")
-    bits = int(value).bit_length() if isinstance(value, int) else 0
-    return TypedExpression(node, type(value).__name__, bits, "literal")
+@dataclass(frozen=True, slots=True)
+class Arithmetic:
+    """``+ - * / % & | >>`` of two operands, ``- ~`` of one."""
+
+    operator: str
+    operands: "tuple[TypedExpression, ...]"
+    kind: str
+    """``int`` or ``float``."""
+    bits: int = 0
 
 
-def paren(node: exp.Expr) -> exp.Expr:
-    """Return a node that binds tighter than any operator."""
-    return node if isinstance(node, _ATOMS) else exp.Paren(this=node)
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A function of the allow-list, `tokenizer.FUNCTIONS`."""
+
+    function: str
+    """Its one name, lower case."""
+    args: "tuple[TypedExpression, ...]"
+    kind: str
+    bits: int = 0
+    """Magnitude of a whole number."""
 
 
-def cast(node: exp.Expr, to: str) -> exp.Expr:
-    """Return the node in a type of the database."""
-    return exp.Cast(this=node, to=exp.DataType.build(to))
+@dataclass(frozen=True, slots=True)
+class Comparison(_Truth):
+    """``= <> < <= > >=``."""
+
+    operator: str
+    left: "TypedExpression"
+    right: "TypedExpression"
 
 
-def call(name: str, *args: exp.Expr) -> exp.Expr:
-    """Return a call of a function of the database, as named."""
-    return exp.Anonymous(this=name, expressions=list(args))
+@dataclass(frozen=True, slots=True)
+class Between(_Truth):
+    """``value BETWEEN low AND high``, both included."""
+
+    value: "TypedExpression"
+    low: "TypedExpression"
+    high: "TypedExpression"
 
 
-def exact(piece: TypedExpression) -> exp.Expr:
-    """Return an integer in 128 bits."""
-    return paren(piece.node) if piece.role == "computed" else cast(piece.node, "INT128")
+@dataclass(frozen=True, slots=True)
+class In(_Truth):
+    """``value IN (…)``."""
+
+    value: "TypedExpression"
+    listed: tuple[Value, ...]
 
 
-def double(piece: TypedExpression) -> exp.Expr:
-    """Return a number in double."""
-    if piece.kind == "float" and piece.role != "column":
-        return paren(piece.node)
-    return cast(piece.node, "DOUBLE")
+@dataclass(frozen=True, slots=True)
+class Like(_Truth):
+    """``value LIKE pattern``, or ILIKE."""
+
+    value: "TypedExpression"
+    pattern: str
+    ignores_case: bool
 
 
-def real(piece: TypedExpression) -> exp.Expr:
-    """Return a number in double, NULL for NaN."""
-    node = double(piece)
-    if piece.kind == "float" and piece.role != "literal":
-        return call("NULLIF", node, literal(_NAN).node)
-    return node
+@dataclass(frozen=True, slots=True)
+class Is(_Truth):
+    """``value IS NULL``, ``IS TRUE`` or ``IS FALSE``; never NULL itself."""
+
+    value: "TypedExpression"
+    state: bool | None
 
 
-def settled(piece: TypedExpression) -> exp.Expr:
-    """Return what may be compared: a number as stored, NULL for NaN."""
-    if piece.kind == "float" and piece.role != "literal":
-        return call("NULLIF", piece.node, literal(_NAN).node)
-    return paren(piece.node)
+@dataclass(frozen=True, slots=True)
+class Not(_Truth):
+    """``NOT value``."""
+
+    value: "TypedExpression"
 
 
-def unified(pieces: Sequence[TypedExpression]) -> tuple[str, list[exp.Expr]]:
-    """Return the common kind of arguments that agree, and them in it."""
-    kinds = {piece.kind for piece in pieces} - {"null"}
+@dataclass(frozen=True, slots=True)
+class Junction(_Truth):
+    """Two terms or more that are joined by AND, or by OR."""
+
+    operator: OneOf["AND", "OR"]
+    terms: "tuple[TypedExpression, ...]"
+
+
+Truth: TypeAlias = Comparison | Between | In | Like | Is | Not | Junction
+"""A node that is true, false or NULL."""
+TypedExpression: TypeAlias = Column | Literal | Arithmetic | Call | Truth
+"""A node of the tree, with the ``kind`` of its value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One column of ORDER BY."""
+
+    column: str
+    descending: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ConeArgs:
+    """Arguments of ``q3c_radial_query`` as written: finite, not yet checked to be on the sky."""
+
+    ra_deg: float
+    dec_deg: float
+    radius_deg: float
+
+
+@dataclass(frozen=True, slots=True)
+class PolygonArgs:
+    """Arguments of ``q3c_poly_query`` as written: finite, not yet checked to be on the sky."""
+
+    vertices: tuple[tuple[float, float], ...]
+    """(ra, dec) in degrees, in the order given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A constraint that was read: which rows, in which order, and how many of them."""
+
+    where: TypedExpression | None = None
+    """Of kind ``bool``; the rows of which it is true. None: all."""
+    order: tuple[Order, ...] = ()
+    """NULL comes last, NaN is the greatest number; rows that are equal stay in their order."""
+    limit: int | None = None
+    region: ConeArgs | PolygonArgs | None = None
+    """Position that stood in front; rows lie in it and meet all of ``where``."""
+
+
+def unified(args: Sequence[TypedExpression]) -> str:
+    """Return the common kind of arguments that agree."""
+    kinds = {one.kind for one in args} - {"null"}
     if kinds and kinds <= WHOLE:
-        return "int", [exact(piece) for piece in pieces]
+        return "int"
     if kinds and kinds <= NUMBERS:
-        return "float", [real(piece) for piece in pieces]
-    return next(iter(kinds), "null"), [piece.node for piece in pieces]
+        return "float"
+    return next(iter(kinds), "null")
 
 
 def agree(left: TypedExpression, right: TypedExpression) -> bool:
@@ -119,57 +216,38 @@ def agree(left: TypedExpression, right: TypedExpression) -> bool:
     return "null" in kinds or kinds <= NUMBERS or len(kinds) == 1
 
 
-def fitted(piece: TypedExpression, other: TypedExpression, *, same: bool) -> TypedExpression:
+def fitted(one: TypedExpression, other: TypedExpression, *, same: bool) -> TypedExpression:
+    """Return a literal as `fitted_literal` does; other nodes unchanged."""
+    return fitted_literal(one, other, same=same) if isinstance(one, Literal) else one
+
+
+def fitted_literal(one: Literal, other: TypedExpression, *, same: bool) -> Literal:
     """Return a literal as the column means it that it is compared with.
 
     Quoted integers are numbers for an integer column (64-bit identifiers travel as text), 0 and 1
     are truth values for a boolean one, and for ``same`` (equality) a negative number means the
     unsigned identifier of the same 64 bits.
     """
-    if piece.role != "literal" or other.role != "column":
-        return piece
-    value = piece.value
+    if not isinstance(other, Column):
+        return one
+    value = one.value
     if other.kind in WHOLE and isinstance(value, str) and _INTEGER.fullmatch(value.strip()):
         value = int(value)
     if other.kind == "uint" and same and type(value) is int and -(2**63) <= value < 0:
         value += 2**64
     if other.kind == "bool" and type(value) is int and value in {0, 1}:
         value = bool(value)
-    return literal(value)
+    return Literal(value)
 
 
-def combined(
-    operator: type[exp.Binary], left: TypedExpression, right: TypedExpression
-) -> TypedExpression:
+def combined(operator: str, left: TypedExpression, right: TypedExpression) -> Arithmetic:
     """Return ``+ - * / %`` of two numbers: exact for integers while 128 bits hold the result."""
-    whole = {left.kind, right.kind} <= WHOLE and operator is not exp.Div
+    whole = {left.kind, right.kind} <= WHOLE and operator != "/"
     bits = max(left.bits, right.bits) + 1
-    if operator is exp.Mul:
+    if operator == "*":
         bits = left.bits + right.bits
-    if operator is exp.Mod:
+    if operator == "%":
         bits = left.bits
     if not whole or bits > EXACT_BITS:
-        return TypedExpression(operator(this=double(left), expression=double(right)), "float")
-    divisor = exact(right)
-    if operator is exp.Mod:
-        divisor = call("NULLIF", divisor, literal(0).node)
-    return TypedExpression(operator(this=exact(left), expression=divisor), "int", bits)
-
-
-def tested(tree: exp.Expr, parsed: exp.Expr) -> TypedExpression:
-    """Return a test, denied when the parsed one says NOT inside itself."""
-    return TypedExpression(exp.Not(this=paren(tree)) if parsed.args.get("negate") else tree, "bool")
-
-
-def constant(node: exp.Expr) -> TypedExpression | None:
-    """Return a literal of a parsed tree, also a negative number; None for anything else."""
-    if isinstance(node, exp.Neg) and isinstance(node.this, exp.Literal) and node.this.is_number:
-        number = constant(node.this)
-        value = number.value if number else None
-        return literal(-value) if isinstance(value, (int, float)) else None
-    if isinstance(node, exp.Literal):
-        text = str(node.this)
-        if node.is_string:
-            return literal(text)
-        return literal(int(text) if text.isdigit() else float(text))
-    return literal(bool(node.this)) if isinstance(node, exp.Boolean) else None
+        return Arithmetic(operator, (left, right), "float")
+    return Arithmetic(operator, (left, right), "int", bits)

@@ -13,6 +13,7 @@ from typing import Final
 
 from ...errors import BadConstraint, TooMuch, UnknownField
 from .bounds import MAX_ORDER
+from .expressions import ConeArgs, Order, PolygonArgs
 
 MAX_TEXT: Final = 250_000
 """Characters of a constraint: room for an IN list of 10,000 identifiers of 20 digits."""
@@ -25,17 +26,17 @@ MAX_LIMIT: Final = 2**63 - 1
 CALL: Final = "call_"
 """Stands before a function's name: sqlglot keeps calls that it does not know as they are."""
 FUNCTIONS: Final[Mapping[str, tuple[str, int, int]]] = {
-    **{name: (name.upper(), 1, 1) for name in ("sqrt", "ln", "log10", "exp", "sin", "cos", "tan")},
-    **{name: (name.upper(), 1, 1) for name in ("radians", "degrees", "floor", "ceil", "abs")},
-    **{name: (name.upper(), 1, 1) for name in ("lower", "upper", "trim", "length")},
-    **{name: (name.upper(), 1, 100) for name in ("greatest", "least", "coalesce")},
-    "ceiling": ("CEIL", 1, 1),
-    "log": ("LOG", 1, 2),
-    "power": ("POWER", 2, 2),
-    "pow": ("POWER", 2, 2),
-    "round": ("ROUND", 1, 2),
+    **{name: (name, 1, 1) for name in ("sqrt", "ln", "log10", "exp", "sin", "cos", "tan")},
+    **{name: (name, 1, 1) for name in ("radians", "degrees", "floor", "ceil", "abs")},
+    **{name: (name, 1, 1) for name in ("lower", "upper", "trim", "length")},
+    **{name: (name, 1, 100) for name in ("greatest", "least", "coalesce")},
+    "ceiling": ("ceil", 1, 1),
+    "log": ("log", 1, 2),
+    "power": ("power", 2, 2),
+    "pow": ("power", 2, 2),
+    "round": ("round", 1, 2),
 }
-"""Name in a constraint to the database's name and its fewest and most arguments."""
+"""Name in a constraint to the function's one name and its fewest and most arguments."""
 
 _REAL: Final = r"(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][+-]?\d++)?"
 _SCAN: Final = re.compile(
@@ -91,31 +92,6 @@ _SYMBOLS: Final = {
     '"': "a double quote is empty or not closed",
     "\0": "a NUL character is not allowed",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """One column of ORDER BY."""
-
-    column: str
-    descending: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ConeArgs:
-    """Arguments of ``q3c_radial_query`` as written: finite, not yet checked to be on the sky."""
-
-    ra_deg: float
-    dec_deg: float
-    radius_deg: float
-
-
-@dataclass(frozen=True, slots=True)
-class PolygonArgs:
-    """Arguments of ``q3c_poly_query`` as written: finite, not yet checked to be on the sky."""
-
-    vertices: tuple[tuple[float, float], ...]
-    """(ra, dec) in degrees, in the order given."""
 
 
 @dataclass(frozen=True, slots=True)
