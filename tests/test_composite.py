@@ -812,13 +812,14 @@ def test_the_wire_has_three_forms(client, served) -> None:
 
 
 def test_it_works_in_turns(service) -> None:
-    from specserver.server.dialects.composite import _arrow_pieces
+    from specserver.formats.composite import write_arrow
+    from specserver.server.dialects.composite import composite_table
 
     holding = service.archive.open_release("default")
     ids = holding.catalog.place(np.arange(150)).ids.tolist() * 12
     selection = service.resolve(ids, "default")
     stacking = service.composite(selection, StackRequest(), LIMITS)
-    pieces = list(_arrow_pieces(stacking, {"nspec": len(ids)}))
+    pieces = list(write_arrow(composite_table(stacking, {"nspec": len(ids)})))
     assert len(pieces) >= 4
     reader, done = pa.ipc.open_stream(b"".join(pieces)), []
     while True:

@@ -13,7 +13,8 @@ import urllib3
 
 from serving import Served, serve
 from specserver.errors import BadIdentifier, BadParameter, TooMuch
-from specserver.formats.positions import read_positions
+from specserver.formats.positions import Positions
+from specserver.formats.registry import read
 from specserver.model.ids import IdForm
 from specserver.model.idtext import parse_id_text
 from specserver.server.parameters import read_cutout
@@ -128,19 +129,19 @@ def stream(**columns: object) -> bytes:
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\n\n"])
 def test_positions_are_counted_before_they_take_memory(end: str) -> None:
     text = "ra,dec" + end + f"1,2{end}" * 50
-    assert len(read_positions(text.encode(), "text/csv", 50)[0]) == 50
+    assert len(read(Positions, text.encode(), "text/csv", 50).ra_deg) == 50
     with pytest.raises(TooMuch, match=r"positions.*49.*max_positions"):
-        read_positions(text.encode(), "text/csv", 49)
+        read(Positions, text.encode(), "text/csv", 49)
     body = stream(ra=pa.array([1] * 50, pa.int8()), dec=pa.array([2] * 50, pa.int8()))
-    assert len(read_positions(body, ARROW, 50)[0]) == 50
+    assert len(read(Positions, body, ARROW, 50).ra_deg) == 50
     with pytest.raises(TooMuch, match=r"50 positions.*49.*max_positions"):
-        read_positions(body, ARROW, 49)
+        read(Positions, body, ARROW, 49)
 
 
 def test_what_is_passed_over_in_an_upload_takes_no_memory() -> None:
     header = "ra,dec," + ",".join(f"c{n}" for n in range(20_000))
     with pytest.raises(TooMuch, match="header"):
-        read_positions(f"{header}\n1,2\n".encode(), "text/csv", 10)
+        read(Positions, f"{header}\n1,2\n".encode(), "text/csv", 10)
     names = pa.DictionaryArray.from_arrays(pa.array([0]), pa.array(["x" * 100_000]))
     table = pa.table({"ra": [1.0], "dec": [2.0], "name": names})
     for codec in (None, "zstd", "lz4"):
@@ -150,10 +151,10 @@ def test_what_is_passed_over_in_an_upload_takes_no_memory() -> None:
             writer.write_table(table)
         body = sink.getvalue().to_pybytes()
         if codec is None:
-            assert read_positions(body, ARROW, 10)[0].tolist() == [1.0]
+            assert read(Positions, body, ARROW, 10).ra_deg.tolist() == [1.0]
         else:
             with pytest.raises(BadParameter, match="uncompressed"):
-                read_positions(body, ARROW, 10)
+                read(Positions, body, ARROW, 10)
 
 
 def test_batches_of_an_upload_are_counted() -> None:
@@ -164,7 +165,7 @@ def test_batches_of_an_upload_are_counted() -> None:
         for _ in range(10_001):
             writer.write_batch(empty)
     with pytest.raises(TooMuch, match="batches"):
-        read_positions(sink.getvalue().to_pybytes(), ARROW, 10)
+        read(Positions, sink.getvalue().to_pybytes(), ARROW, 10)
 
 
 # --- A worker under attack ------------------------------------------------------------------------

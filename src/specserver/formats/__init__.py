@@ -1,1 +1,1 @@
-"""Structures as bytes of a media type."""
+"""Structures as bytes of a media type: `registry` knows which function writes or reads which."""

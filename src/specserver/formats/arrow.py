@@ -1,6 +1,7 @@
 """Arrow IPC streams: tables, and spectra as cells (docs/wire.md)."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, cast
 
@@ -13,9 +14,13 @@ from ..wire.batches import error_metadata
 from ..wire.cells import CellColumn
 from ..wire.columns import CATALOG_PREFIX, CONTEXT, ID, MEDIUM, ON_LATTICE, PIXELS
 from ..wire.head import to_metadata
+from ..wire.media_types import ARROW
+from .registry import writes
 
 _END: Final = b"\xff\xff\xff\xff\0\0\0\0"
 """The end of a stream: the mark of a message, and that it has no bytes."""
+_TABLE_ROWS: Final = 100_000
+"""Rows of one batch of a table."""
 
 
 class BrokenOff(Exception):
@@ -83,6 +88,20 @@ class Outbox:
         return taken
 
 
+@dataclass(frozen=True, slots=True)
+class SpectrumStream:
+    """Spectra as cells, in batches of one schema, made one at a time."""
+
+    schema: pa.Schema
+    batches: Iterable[pa.RecordBatch]
+
+
+@writes(SpectrumStream, ARROW)
+def write_spectra(stream: SpectrumStream) -> Iterator[bytes]:
+    """Yield the stream, a batch at a time."""
+    return stream_batches(stream.schema, stream.batches)
+
+
 def stream_batches(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[bytes]:
     """Yield an Arrow IPC stream piece by piece, a batch at a time.
 
@@ -110,9 +129,10 @@ def _pieces(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[by
     yield _END
 
 
-def stream_table(table: pa.Table, rows: int = 100_000) -> Iterator[bytes]:
+@writes(pa.Table, ARROW)
+def write_table(table: pa.Table) -> Iterator[bytes]:
     """Yield a table as an Arrow IPC stream."""
-    return stream_batches(table.schema, table.to_batches(rows))
+    return stream_batches(table.schema, table.to_batches(_TABLE_ROWS))
 
 
 def spectra_schema(

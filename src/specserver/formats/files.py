@@ -2,6 +2,7 @@
 
 import zipfile
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -9,7 +10,9 @@ import pyarrow as pa
 
 from ..wire.columns import CONTEXT, FILE_DATA, FILE_NAME, ID
 from ..wire.head import FilesHead, to_metadata
+from ..wire.media_types import ARROW, ZIP
 from .arrow import Outbox, stream_batches
+from .registry import writes
 
 
 class File(Protocol):
@@ -32,18 +35,35 @@ class File(Protocol):
         """Content."""
 
 
-def stream_files(head: FilesHead, id_dtype: str, files: Iterable[File]) -> Iterator[bytes]:
-    """Yield files as an Arrow IPC stream, one a batch."""
+@dataclass(frozen=True, slots=True)
+class FileStream:
+    """Files, made one at a time, each with the spectrum that it is of."""
+
+    head: FilesHead
+    id_dtype: str
+    files: Iterable[File]
+
+
+@dataclass(frozen=True, slots=True)
+class FileArchive:
+    """Files, made one at a time, to be kept together."""
+
+    files: Iterable[File]
+
+
+@writes(FileStream, ARROW)
+def write_stream(stream: FileStream) -> Iterator[bytes]:
+    """Yield an Arrow IPC stream, one file a batch."""
     schema = pa.schema(
         [
-            pa.field(ID, pa.from_numpy_dtype(np.dtype(id_dtype))),
+            pa.field(ID, pa.from_numpy_dtype(np.dtype(stream.id_dtype))),
             pa.field(CONTEXT, pa.string()),
             pa.field(FILE_NAME, pa.string()),
             pa.field(FILE_DATA, pa.large_binary()),
         ],
-        metadata=to_metadata(head.to_json()),
+        metadata=to_metadata(stream.head.to_json()),
     )
-    return stream_batches(schema, (_batch(schema, one) for one in files))
+    return stream_batches(schema, (_batch(schema, one) for one in stream.files))
 
 
 def _batch(schema: pa.Schema, file: File) -> pa.RecordBatch:
@@ -51,15 +71,16 @@ def _batch(schema: pa.Schema, file: File) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist([row], schema=schema)
 
 
-def stream_zip(files: Iterable[File]) -> Iterator[bytes]:
-    """Yield files as a ZIP archive, as they are; one that comes several times is in it once."""
+@writes(FileArchive, ZIP)
+def write_zip(archive: FileArchive) -> Iterator[bytes]:
+    """Yield a ZIP archive of the files as they are; one that comes several times is in it once."""
     outbox = Outbox()
     seen: set[str] = set()
-    with zipfile.ZipFile(outbox, "w", zipfile.ZIP_STORED) as archive:
-        for file in files:
+    with zipfile.ZipFile(outbox, "w", zipfile.ZIP_STORED) as packed:
+        for file in archive.files:
             if file.name not in seen:
                 seen.add(file.name)
                 # The earliest time that ZIP knows: the same files make the same archive.
-                archive.writestr(zipfile.ZipInfo(file.name), file.data)
+                packed.writestr(zipfile.ZipInfo(file.name), file.data)
                 yield outbox.take()
     yield outbox.take()

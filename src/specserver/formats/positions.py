@@ -1,7 +1,13 @@
-"""Positions as they are uploaded: an Arrow stream or CSV, with columns ra and dec in degrees."""
+"""Positions as they are uploaded: an Arrow stream or CSV, with columns ra and dec in degrees.
+
+Names are taken in any case, and other columns passed over. More rows than are accepted are refused
+before they take memory.
+"""
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import wraps
 from io import BytesIO
 from struct import unpack_from
 from sys import maxsize
@@ -14,8 +20,8 @@ from pyarrow import csv
 
 from ..errors import BadParameter, TooMuch
 from ..wire.media_types import ARROW, CSV
+from .registry import Reader, reads
 
-_KINDS: Final = f"{ARROW} or {CSV}"
 _MAX_HEADER: Final = 2**16
 """Bytes of a CSV header: each column in it costs a thousand, though it is passed over."""
 _MAX_BATCHES: Final = 10_000
@@ -25,32 +31,35 @@ _NEEDED: Final = "columns ra and dec, ICRS degrees"
 Floats = npt.NDArray[np.float64]
 
 
-def read_positions(body: bytes, media_type: str, most: int | None = None) -> tuple[Floats, Floats]:
-    """Return the columns ``ra`` and ``dec`` of a table, 1D[n] float64, deg; NaN where null.
+@dataclass(frozen=True, slots=True)
+class Positions:
+    """Positions in the order of their rows, ICRS degrees; NaN where one is null."""
 
-    Names are taken in any case, and other columns passed over. More than ``most`` rows are refused
-    before they take memory.
-
-    Raises
-    ------
-    BadParameter
-        The body is no such table, or of another media type.
-    TooMuch
-        More rows than ``most``.
-    """
-    kind = media_type.partition(";")[0].strip().lower()
-    if kind not in {ARROW, CSV}:
-        raise BadParameter("Content-Type", media_type, _KINDS)
-    try:
-        limit = maxsize if most is None else most
-        ra, dec = _read_arrow(body, limit) if kind == ARROW else _read_csv(body, limit)
-    except (pa.ArrowException, OSError, struct.error, UnicodeDecodeError) as error:
-        said = " ".join(str(error).split())[:200]
-        raise BadParameter("body", f"{len(body)} bytes", f"send {_NEEDED} ({said})") from error
-    return _numbers(ra), _numbers(dec)
+    ra_deg: Floats
+    """1D[n] float64"""
+    dec_deg: Floats
+    """1D[n] float64"""
 
 
-def _read_arrow(body: bytes, most: int) -> list[pa.ChunkedArray]:
+def _reading(read: Callable[[bytes, int], list[pa.ChunkedArray]]) -> Reader[Positions]:
+    """Return a reader of two columns as one of positions."""
+
+    @wraps(read)
+    def read_positions(body: bytes, most: int | None) -> Positions:
+        try:
+            ra, dec = read(body, maxsize if most is None else most)
+        except (pa.ArrowException, OSError, struct.error, UnicodeDecodeError) as error:
+            said = " ".join(str(error).split())[:200]
+            raise BadParameter("body", f"{len(body)} bytes", f"send {_NEEDED} ({said})") from error
+        return Positions(_numbers(ra), _numbers(dec))
+
+    return read_positions
+
+
+@reads(Positions, ARROW)
+@_reading
+def read_arrow(body: bytes, most: int) -> list[pa.ChunkedArray]:
+    """Read the two columns of an Arrow stream."""
     with pa.ipc.open_stream(body) as reader:
         schema = reader.schema
     names = _found(schema.names)
@@ -115,7 +124,10 @@ def _described(metadata: bytes, kind: str) -> tuple[int, bool]:
     return (unpack_from("<q", metadata, length)[0] if length else 0), bool(field(batch, 3))
 
 
-def _read_csv(body: bytes, most: int) -> list[pa.ChunkedArray]:
+@reads(Positions, CSV)
+@_reading
+def read_csv(body: bytes, most: int) -> list[pa.ChunkedArray]:
+    """Read the two columns of a CSV file."""
     # The byte order mark that spreadsheets write is not part of the first name.
     body = body.removeprefix(b"\xef\xbb\xbf")
     header = body.split(b"\n", 1)[0].rstrip(b"\r")

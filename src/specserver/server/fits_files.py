@@ -3,7 +3,7 @@
 from fastapi.responses import Response
 
 from ..errors import BadParameter
-from ..formats.files import stream_zip
+from ..formats.files import FileArchive
 from ..service import Selection, SpectroscopicService
 from ..wire.media_types import FITS, GZIP, ZIP
 from .runtime.responses import Responder
@@ -21,8 +21,9 @@ def answer_files(
     rebuilt = kind == "rebuilt"
     if selection.nspec != 1:
         headers = {"Content-Disposition": 'attachment; filename="spectra.zip"'}
-        return responder.answer(
-            lambda: stream_zip(service.files(selection, rebuilt=rebuilt)),
+        return responder.send(
+            FileArchive,
+            lambda: FileArchive(service.files(selection, rebuilt=rebuilt)),
             ZIP,
             nspec=selection.nspec,
             headers=headers,

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Final, TypeAlias
 from fastapi import Query
 from pydantic import BaseModel, Field
 
+from ..formats.listing import Listing
+from ..formats.registry import media_types, names
 from ..wire.media_types import CSV, JSON, TEXT
 
 Responses: TypeAlias = dict[int | str, dict[str, Any]]
@@ -33,7 +35,7 @@ ListingFormat = Annotated[
         description="The form of the answer.",
         examples=["json"],
         # Told as a 400, in the words of the service, and so no type of its own.
-        json_schema_extra={"enum": ["text", "json", "csv"]},
+        json_schema_extra={"enum": names(Listing)},
     ),
 ]
 
@@ -44,6 +46,11 @@ def answers(description: str, *kinds: str, status: int = 200, example: Any = Non
     ``example`` is one of the JSON among them.
     """
     return {status: {"description": description, "content": {k: _of(k, example) for k in kinds}}}
+
+
+def negotiated(description: str, structure: type, default: str) -> Responses:
+    """Return what a right request is answered with: a structure, in any of its media types."""
+    return answers(description, *media_types(structure, default))
 
 
 def _of(kind: str, example: Any) -> dict[str, Any]:

@@ -1,19 +1,19 @@
 """The bulk dialect: JSON in, Arrow streams out, as docs/wire.md says."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import chain
 from typing import Annotated, Any, Final, Literal
 
+import pyarrow as pa
 from fastapi import APIRouter
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from ...catalog.deadline import Deadline
 from ...errors import BadParameter
-from ...formats.arrow import spectra_batch, spectra_schema, stream_batches, stream_table
-from ...formats.files import stream_files
+from ...formats.arrow import SpectrumStream, spectra_batch, spectra_schema
+from ...formats.files import FileStream
 from ...model.region import cone, polygon
 from ...service import CellBatch, QueryRequest, Selection, SpectroscopicService
 from ...service.media import require_one_medium
@@ -22,14 +22,15 @@ from ...service.query import check_corners
 from ...wire import columns
 from ...wire.head import FilesHead
 from ...wire.media_types import ARROW
-from ..dependencies import Service
-from ..openapi import AN_ID, IDS, MISSING, ContextField, ProfileField, answers
+from ..dependencies import ServerSettings, Service
+from ..openapi import AN_ID, IDS, MISSING, ContextField, ProfileField, negotiated
 from ..runtime.error_responses import error_responses
 from ..runtime.responses import HEAVY, LimitedRoute, RouteResponder, query_cost
 
 ORDER: Final = 0
 router = APIRouter(prefix="/bulk", tags=["bulk"], route_class=LimitedRoute)
-_ARROW: Final = answers("An Arrow IPC stream (docs/wire.md).", ARROW)
+_STREAM: Final = "An Arrow IPC stream (docs/wire.md)."
+_TABLE: Final = "A table, by default as an Arrow IPC stream (docs/wire.md)."
 _FAULTS: Final = (400, 401, 404, 413, 422, 503)
 Position = tuple[float, float]
 _MAX_NAMES: Final = 1_000
@@ -153,7 +154,7 @@ class CatalogRequest(BaseModel):
 @router.post(
     "/spectra",
     summary="Fetch spectra in bulk",
-    responses=_ARROW | error_responses(*_FAULTS, 409),
+    responses=negotiated(_STREAM, SpectrumStream, ARROW) | error_responses(*_FAULTS, 409),
     response_class=StreamingResponse,
 )
 def bulk_spectra(responder: RouteResponder, request: SpectraRequest, service: Service) -> Response:
@@ -168,12 +169,12 @@ def bulk_spectra(responder: RouteResponder, request: SpectraRequest, service: Se
         selection.require_lattice()
         require_one_medium(selection)
     make = partial(_spectra, service, selection, request)
-    return responder.answer(make, ARROW, nspec=selection.nspec)
+    return responder.negotiate(SpectrumStream, make, ARROW, nspec=selection.nspec)
 
 
 def _spectra(
     service: SpectroscopicService, selection: Selection, request: SpectraRequest
-) -> Iterator[bytes]:
+) -> SpectrumStream:
     """Return the stream; what can fail for the caller's sake fails before its first byte."""
     described = service.describe(selection, request.vectors, request.cutout)
     batches = service.cells(
@@ -186,7 +187,7 @@ def _spectra(
     each = selection.survey.medium is None
     schema = spectra_schema(described.head.to_json(), dtype, cells, table, with_media=each)
     some = chain([first], batches) if first is not None else iter(())
-    return stream_batches(schema, map(partial(_batch, schema), some))
+    return SpectrumStream(schema, map(partial(_batch, schema), some))
 
 
 def _batch(schema: Any, batch: CellBatch) -> Any:
@@ -205,7 +206,7 @@ def _batch(schema: Any, batch: CellBatch) -> Any:
 @router.post(
     "/files",
     summary="Fetch FITS files in bulk",
-    responses=_ARROW | error_responses(*_FAULTS, 410),
+    responses=negotiated(_STREAM, FileStream, ARROW) | error_responses(*_FAULTS, 410),
     response_class=StreamingResponse,
 )
 def bulk_files(responder: RouteResponder, request: FilesRequest, service: Service) -> Response:
@@ -219,22 +220,26 @@ def bulk_files(responder: RouteResponder, request: FilesRequest, service: Servic
         selection = with_originals(selection)
     head = FilesHead(selection.nspec, tuple(selection.missing), tuple(selection.damaged))
 
-    def make() -> Iterator[bytes]:
+    def make() -> FileStream:
         files = service.files(selection, rebuilt=rebuilt)
-        return stream_files(head, selection.survey.id_column.dtype, files)
+        return FileStream(head, selection.survey.id_column.dtype, files)
 
-    return responder.answer(make, ARROW, nspec=selection.nspec)
+    return responder.negotiate(FileStream, make, ARROW, nspec=selection.nspec)
 
 
 @router.post(
     "/query",
     summary="Query a catalogue in bulk",
-    responses=_ARROW | error_responses(*_FAULTS),
+    responses=negotiated(
+        "A table, by default as an Arrow IPC stream (docs/wire.md).", pa.Table, ARROW
+    )
+    | error_responses(*_FAULTS),
     response_class=StreamingResponse,
 )
-def bulk_query(responder: RouteResponder, request: CatalogRequest, service: Service) -> Response:
+def bulk_query(
+    responder: RouteResponder, request: CatalogRequest, service: Service, settings: ServerSettings
+) -> Response:
     """Answer a query with catalogue columns."""
-    settings = responder.settings
     service.check_profile(request.profile)
     if request.cone is not None and request.polygon is not None:
         raise BadParameter("polygon", "…", "give a cone or a polygon, not both")
@@ -250,12 +255,12 @@ def bulk_query(responder: RouteResponder, request: CatalogRequest, service: Serv
         timeout_s=min(request.timeout_s or settings.query_timeout_s, settings.query_timeout_s),
     )
 
-    def make() -> Iterator[bytes]:
+    def make() -> pa.Table:
         wanted = asked
         if request.polygon is not None:
             check = Deadline.after(asked.timeout_s).check
             wanted = replace(asked, region=polygon(request.polygon, check))
-        return stream_table(service.query(wanted, max_rows=settings.max_rows))
+        return service.query(wanted, max_rows=settings.max_rows)
 
     cost = query_cost(asked) if request.polygon is None else HEAVY
-    return responder.answer(make, ARROW, cost=cost)
+    return responder.negotiate(pa.Table, make, ARROW, cost=cost)

@@ -21,23 +21,21 @@ the store instead. ``w0`` and ``w1`` set the span of aligned spectra, unless ``c
 ``None`` and the empty text stand for an absent parameter: the old client writes its defaults so.
 """
 
-import csv
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
-from io import BytesIO, StringIO
-from itertools import chain
 from math import inf
 from typing import Annotated, Any, Final
 
 import numpy as np
-import numpy.typing as npt
+import pyarrow as pa
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
-from numpy.lib import format as npy
 
 from ... import __version__
 from ...errors import BadParameter, TooMuch
-from ...formats.text import csv_pieces
+from ...formats.listing import Listing
+from ...formats.npy import ArraySequence, BlockedArray
+from ...formats.registry import media_type_of, write
 from ...model.grid import Grid, PixelRange
 from ...service import ContextInfo, QueryRequest, Selection
 from ...service.query import TUPLE
@@ -45,7 +43,7 @@ from ...service.spectra import read_columns
 from ...wire.media_types import CSV, FITS, FORM, GZIP, JSON, OCTETS, TEXT, ZIP
 from ..dependencies import ServerSettings, Service
 from ..fits_files import answer_files
-from ..openapi import ContextQuery, ListingFormat, ProfileQuery, answers, body_of
+from ..openapi import ContextQuery, ListingFormat, ProfileQuery, answers, body_of, negotiated
 from ..parameters import (
     ABSENT,
     QueryParameters,
@@ -60,12 +58,9 @@ from ..runtime.responses import LimitedRoute, RouteResponder, query_cost
 ORDER: Final = 1
 router = APIRouter(tags=["classic"], route_class=LimitedRoute)
 
-Rows = Sequence[Sequence[object]]
-
 _HELLO: Final = answers("A text that begins with `Hello World`.", TEXT)
-_LISTED: Final = answers("A listing.", TEXT, JSON, CSV) | error_responses(400, 401, 404, 422)
+_LISTED: Final = negotiated("A listing.", Listing, TEXT) | error_responses(400, 401, 404, 422)
 _WINDOW_PIX: Final = 20_000  # four times the widest survey: a batch of such rows is 160 MB
-_CHUNK_BYTES: Final = 2**20  # handing over each spectrum by itself would cost more than reading it
 _ARRAY_FORMATS: Final = ("numpy", "pandas", "table", "spectrum")  # the client converts the rest
 
 
@@ -81,7 +76,7 @@ async def ping() -> PlainTextResponse:
     "/available",
     summary="Tell what is served",
     response_class=Response,
-    responses=answers("Spectra, and the contexts that hold them.", TEXT, JSON, CSV)
+    responses=negotiated("Spectra, and the contexts that hold them.", Listing, TEXT)
     | error_responses(400, 401, 422),
 )
 def available(service: Service, fmt: ListingFormat = "text") -> Response:
@@ -95,7 +90,7 @@ def available(service: Service, fmt: ListingFormat = "text") -> Response:
     if faults:
         columns.append("damaged")
         row.append(" ".join(one["file"] for one in faults))
-    return _listing(fmt, {**details, "damaged": faults}, columns, [row])
+    return _listing(fmt, Listing({**details, "damaged": faults}, columns, [row]))
 
 
 @router.get("/contexts", summary="List contexts", response_class=Response, responses=_LISTED)
@@ -116,7 +111,7 @@ def contexts(
         # The old client asks for a context as text, and parses what comes as JSON.
         fmt = "json" if fmt == "text" else fmt
     rows = [[info.name, info.survey, info.nspec, info.title] for info in infos]
-    return _listing(fmt, details, ("context", "survey", "nspec", "title"), rows)
+    return _listing(fmt, Listing(details, ("context", "survey", "nspec", "title"), rows))
 
 
 @router.get("/profiles", summary="List profiles", response_class=Response, responses=_LISTED)
@@ -133,7 +128,7 @@ def profiles(
     names = [profile] if one else service.profiles()
     details = {"name": profile} if one else {name: {"name": name} for name in names}
     fmt = "json" if one and fmt == "text" else fmt
-    return _listing(fmt, details, ("profile",), [[name] for name in names])
+    return _listing(fmt, Listing(details, ("profile",), [[name] for name in names]))
 
 
 @router.get("/catalogs", summary="List catalogues", response_class=Response, responses=_LISTED)
@@ -148,7 +143,7 @@ def catalogs(
     infos = service.catalogs(_or_default(context))
     details = {info.name: asdict(info) for info in infos}
     rows = [[info.name, info.nrows, info.title] for info in infos]
-    return _listing(fmt, details, ("catalog", "nrows", "title"), rows)
+    return _listing(fmt, Listing(details, ("catalog", "nrows", "title"), rows))
 
 
 @router.get(
@@ -206,15 +201,18 @@ def query(
             primary=asked.primary,
             timeout_s=min(asked.timeout or settings.query_timeout_s, settings.query_timeout_s),
         )
-        return responder.answer(
-            lambda: csv_pieces(service.query(request, max_rows=settings.max_rows)),
+        return responder.send(
+            pa.Table,
+            lambda: service.query(request, max_rows=settings.max_rows),
             CSV,
             cost=query_cost(request),
         )
     if asked.cond.strip() not in ABSENT:
         raise BadParameter("cond", asked.cond, "leave it empty when id is given")
     selection = service.resolve(asked.id, info.name)
-    return responder.answer(lambda: _look_up(selection, info, asked), CSV, cost=selection.nspec)
+    return responder.send(
+        pa.Table, lambda: _look_up(selection, info, asked), CSV, cost=selection.nspec
+    )
 
 
 @router.post(
@@ -266,19 +264,18 @@ def get_spec(
         return answer_files(responder, service, selection, form.fits)
     if not form.align:
         records = service.read_in(selection, vectors, limits_aa, medium)
-        return responder.answer(
-            lambda: _joined(map(_npy_file, records)), OCTETS, nspec=selection.nspec
+        return responder.send(
+            ArraySequence, lambda: ArraySequence(records), OCTETS, nspec=selection.nspec
         )
     wanted = _window(form, selection.grid) if limits_aa is None else None
     window, dtype, blocks = service.read_aligned(selection, vectors, limits_aa, wanted)
-    header = _npy_header(dtype, (selection.nspec, window.count))
-    rows = (row.tobytes() for block in blocks for row in block)
-    size = len(header) + selection.nspec * window.count * dtype.itemsize
-    return responder.answer(
-        lambda: _joined(chain((header,), rows)),
+    array = BlockedArray(dtype, (selection.nspec, window.count), blocks)
+    return responder.send(
+        BlockedArray,
+        lambda: array,
         OCTETS,
         nspec=selection.nspec,
-        headers={"Content-Length": str(size)},
+        headers={"Content-Length": str(array.nbytes)},
     )
 
 
@@ -312,20 +309,10 @@ def _describe_context(info: ContextInfo) -> dict[str, Any]:
     }
 
 
-def _listing(fmt: str, details: Mapping[str, Any], header: Sequence[str], rows: Rows) -> Response:
-    """Answer full details as JSON, or rows as text or CSV."""
-    if fmt == "json":
-        return JSONResponse(details)
-    lines = [list(header), *([str(cell) for cell in row] for row in rows)]
-    if fmt == "csv":
-        text = StringIO()
-        csv.writer(text, lineterminator="\n").writerows(lines)
-        return PlainTextResponse(text.getvalue(), media_type=CSV)
-    if fmt != "text":
-        raise BadParameter("format", fmt, "text, json or csv")
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    padded = ("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
-    return PlainTextResponse("\n".join(padded) + "\n")
+def _listing(fmt: str, listing: Listing) -> Response:
+    """Answer a listing in the form asked for."""
+    kind = media_type_of(Listing, fmt)
+    return Response(b"".join(write(Listing, listing, kind)), media_type=kind)
 
 
 def _catalog(info: ContextInfo, catalog: str) -> str | None:
@@ -339,11 +326,11 @@ def _catalog(info: ContextInfo, catalog: str) -> str | None:
     return None if foreign and table == info.catalog.rpartition(".")[2] else catalog
 
 
-def _look_up(selection: Selection, info: ContextInfo, asked: QueryParameters) -> Iterator[bytes]:
-    """Return, as CSV, columns of the spectra that ``id`` names, best of their object or not."""
+def _look_up(selection: Selection, info: ContextInfo, asked: QueryParameters) -> pa.Table:
+    """Return columns of the spectra that ``id`` names, best of their object or not."""
     fields = read_names(asked.fields) or (info.id_column,)
     columns = [one for name in fields for one in (info.id_form.parts if name == TUPLE else (name,))]
-    return csv_pieces(read_columns(selection, columns, np.arange(selection.nspec)))
+    return read_columns(selection, columns, np.arange(selection.nspec))
 
 
 def _check_format(fmt: str) -> None:
@@ -363,25 +350,3 @@ def _window(form: SpectraForm, grid: Grid) -> PixelRange | None:
     if window.count > _WINDOW_PIX:
         raise TooMuch("pixels a spectrum", window.count, _WINDOW_PIX)
     return window
-
-
-def _npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
-    """Return the header of a ``.npy`` file, format 1.0, which every NumPy since 2007 reads."""
-    header = BytesIO()
-    described = {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    npy.write_array_header_1_0(header, described)
-    return header.getvalue()
-
-
-def _npy_file(pixels: npt.NDArray[Any]) -> bytes:
-    return _npy_header(pixels.dtype, pixels.shape) + pixels.tobytes()
-
-
-def _joined(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    chunk = bytearray()
-    for piece in pieces:
-        chunk += piece
-        if len(chunk) >= _CHUNK_BYTES:
-            yield bytes(chunk)
-            chunk.clear()
-    yield bytes(chunk)

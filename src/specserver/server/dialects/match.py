@@ -1,19 +1,18 @@
 """The crossmatch endpoint: a table of positions in, the objects near them out."""
 
-from collections.abc import Iterator
 from typing import Annotated, Any, Final, Literal
 
+import pyarrow as pa
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, Field
 
-from ...formats.arrow import stream_table
-from ...formats.positions import read_positions
-from ...formats.text import csv_pieces
+from ...formats.positions import Positions
+from ...formats.registry import negotiate, read
 from ...service.match import MatchRequest
 from ...wire.media_types import ARROW, CSV
 from ..dependencies import ServerSettings, Service
-from ..openapi import ContextField, ProfileField, answers
+from ..openapi import ContextField, ProfileField, negotiated
 from ..parameters import read_body, read_names
 from ..runtime.error_responses import error_responses
 from ..runtime.responses import LimitedRoute, RouteResponder
@@ -75,7 +74,7 @@ class MatchParameters(BaseModel):
 @router.post(
     "/match",
     summary="Match positions with a catalogue",
-    responses=answers(_TOLD, ARROW, CSV) | error_responses(400, 401, 404, 413, 422, 503),
+    responses=negotiated(_TOLD, pa.Table, ARROW) | error_responses(400, 401, 404, 413, 422, 503),
     response_class=StreamingResponse,
     openapi_extra=_BODY,
 )
@@ -90,10 +89,10 @@ def bulk_match(
     """Find the objects of a catalogue near each of up to a million positions."""
     service.check_profile(asked.profile)
     given = request.headers.get("content-type", "")
-    ra, dec = read_positions(body, given, settings.max_positions)
+    positions = read(Positions, body, given, settings.max_positions)
     wanted = MatchRequest(
-        ra_deg=ra,
-        dec_deg=dec,
+        ra_deg=positions.ra_deg,
+        dec_deg=positions.dec_deg,
         radius_deg=asked.radius,
         which=asked.which,
         fields=read_names(asked.fields),
@@ -102,17 +101,10 @@ def bulk_match(
         primary=asked.primary,
         timeout_s=min(asked.timeout_s or settings.query_timeout_s, settings.query_timeout_s),
     )
-    as_csv = _answered_as(request.headers.get("accept", ""), given) == CSV
-
-    def make() -> Iterator[bytes]:
-        table = service.match(wanted, max_rows=settings.max_rows)
-        return csv_pieces(table) if as_csv else stream_table(table)
-
     # A position costs about what a small cone does.
-    return responder.answer(make, CSV if as_csv else ARROW, cost=len(ra))
-
-
-def _answered_as(accept: str, given: str) -> str:
-    """Return the media type of the answer: the first of ours that is accepted, else the body's."""
-    kinds = [part.partition(";")[0].strip().lower() for part in f"{accept},{given}".split(",")]
-    return next((kind for kind in kinds if kind in {ARROW, CSV}), ARROW)
+    return responder.negotiate(
+        pa.Table,
+        lambda: service.match(wanted, max_rows=settings.max_rows),
+        negotiate(pa.Table, given, ARROW),
+        cost=len(positions.ra_deg),
+    )

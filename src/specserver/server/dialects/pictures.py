@@ -12,20 +12,17 @@ Requests are URL-encoded forms, as the old client sends them, or JSON objects of
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from io import BytesIO
 from typing import Annotated, Any, Final, Literal, TypeVar
 
-import numpy as np
-import numpy.typing as npt
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
-from numpy.lib import format as npy
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from ...errors import BadParameter
+from ...formats.npy import BlockedArray
 from ...render.png.stacked_image import ImageLook
 from ...service import Selection, SpectroscopicService
 from ...service.pictures import GridPage
@@ -280,34 +277,11 @@ def post_image(
         allowed = "fluxes come as they are: no size, scale, thickness, inverse or cmap"
         raise BadParameter("fmt", asked.fmt, allowed)
     rows = service.stacked_flux(selection, align=asked.align, yflip=asked.yflip)
-    header = _npy_header(rows.dtype, rows.shape)
-    size = len(header) + rows.shape[0] * rows.shape[1] * rows.dtype.itemsize
-    # The header comes with the first block: a refusal still finds its own status.
-    return responder.answer(
-        lambda: _headed(header, _bytes_of(rows.blocks)),
-        OCTETS,
-        nspec=selection.nspec,
-        headers={"Content-Length": str(size), **_left_out(selection)},
+    array = BlockedArray(rows.dtype, rows.shape, rows.blocks)
+    headers = {"Content-Length": str(array.nbytes), **_left_out(selection)}
+    return responder.send(
+        BlockedArray, lambda: array, OCTETS, nspec=selection.nspec, headers=headers
     )
-
-
-def _headed(header: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield pieces, the first one with a header."""
-    yield header + next(pieces, b"")
-    yield from pieces
-
-
-def _bytes_of(blocks: Iterator[npt.NDArray[Any]]) -> Iterator[bytes]:
-    """Yield the values of blocks."""
-    return (np.ascontiguousarray(block).tobytes() for block in blocks)
-
-
-def _npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
-    """Return the header of a ``.npy`` file, format 1.0."""
-    header = BytesIO()
-    described = {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    npy.write_array_header_1_0(header, described)
-    return header.getvalue()
 
 
 def _left_out(selection: Selection) -> dict[str, str]:

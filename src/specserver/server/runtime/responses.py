@@ -15,7 +15,9 @@ from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
 from ...errors import OldProtocol
+from ...formats import registry
 from ...formats.arrow import BrokenOff
+from ...formats.registry import Structure
 from ...model.region import Cone
 from ...service import QueryRequest
 from ...service.limits import HeavyWork
@@ -161,9 +163,54 @@ class Responder:
 
     def __init__(self, request: Request) -> None:
         self._state = request.state
+        self._accept = request.headers.get("accept", "")
         self._limits: ConcurrencyLimits = request.app.state.concurrency
-        self.settings: Settings = request.app.state.settings
-        """The settings of the running application."""
+        settings: Settings = request.app.state.settings
+        self._light_spectra = settings.light_spectra
+
+    def negotiate(
+        self,
+        structure: type[Structure],
+        make: Callable[[], Structure],
+        default: str,
+        *,
+        nspec: int = 0,
+        cost: int | None = None,
+    ) -> Response:
+        """Return an answer in the media type that the header ``Accept`` asks for.
+
+        Parameters
+        ----------
+        structure
+            What is answered; `formats.registry` has its media types.
+        make
+            Returns it.
+        default
+            Media type where the header names none of them.
+        nspec, cost
+            As in `answer`.
+        """
+        kind = registry.negotiate(structure, self._accept, default)
+        return self.send(structure, make, kind, nspec=nspec, cost=cost)
+
+    def send(
+        self,
+        structure: type[Structure],
+        make: Callable[[], Structure],
+        media_type: str,
+        *,
+        nspec: int = 0,
+        cost: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        """Return an answer in one media type; `answer` tells of the other parameters."""
+        return self.answer(
+            lambda: registry.write(structure, make(), media_type),
+            media_type,
+            nspec=nspec,
+            cost=cost,
+            headers=headers,
+        )
 
     def answer(
         self,
@@ -186,7 +233,7 @@ class Responder:
             Spectra that have to be read, or what is worth as many; None: those served.
         """
         self._state.nspec = nspec
-        if (nspec if cost is None else cost) > self.settings.light_spectra:
+        if (nspec if cost is None else cost) > self._light_spectra:
             return Streamed(make, self._limits, media_type, headers)
         try:
             return Response(b"".join(make()), media_type=media_type, headers=headers)

@@ -1,0 +1,84 @@
+"""Composite spectra: a table whose making takes long, so that its stream can tell the progress."""
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from io import StringIO
+from typing import Any
+
+import numpy.typing as npt
+import pyarrow as pa
+
+from ..wire.head import to_metadata
+from ..wire.media_types import ARROW, CSV, JSON
+from .arrow import Outbox, telling
+from .registry import writes
+
+
+@dataclass(frozen=True, slots=True)
+class CompositeTable:
+    """A composite spectrum that is being made."""
+
+    about: Mapping[str, Any]
+    """What is known at the beginning."""
+    fields: Mapping[str, pa.DataType]
+    """Columns, in order."""
+    steps: Iterator[int]
+    """Makes it; the number of spectra done, again and again."""
+    finish: Callable[[], tuple[Mapping[str, npt.NDArray[Any]], Mapping[str, Any]]]
+    """Returns, after the steps, the columns, 1D[npix] each, and what is known at the end."""
+
+
+@writes(CompositeTable, ARROW)
+def write_arrow(made: CompositeTable) -> Iterator[bytes]:
+    """Return an Arrow stream: batches without rows as the work goes on, and then the composite."""
+    schema = pa.schema(list(made.fields.items()), metadata=to_metadata(made.about))
+    return telling(schema, _messages(made, schema))
+
+
+def _messages(made: CompositeTable, schema: pa.Schema) -> Iterator[bytes]:
+    """Yield the messages of the stream."""
+    outbox = Outbox()
+    none = pa.RecordBatch.from_pylist([], schema=schema)
+    with pa.ipc.new_stream(pa.PythonFile(outbox, "w"), schema) as writer:
+        for done in made.steps:
+            writer.write_batch(none, custom_metadata=to_metadata({"done": done}))
+            yield outbox.take()
+        columns, summary = made.finish()
+        arrays = [pa.array(columns[field.name], field.type) for field in schema]
+        batch = pa.record_batch(arrays, schema=schema)
+        writer.write_batch(batch, custom_metadata=to_metadata(summary))
+    yield outbox.take()
+
+
+@writes(CompositeTable, JSON)
+def write_json(made: CompositeTable) -> Iterator[bytes]:
+    """Yield nothing as the work goes on, and then an object with a list for each column."""
+    yield from _worked(made)
+    columns, summary = made.finish()
+    plain = {name: _plain(values) for name, values in columns.items()}
+    yield json.dumps({"about": {**made.about, **summary}, **plain}).encode()
+
+
+@writes(CompositeTable, CSV)
+def write_csv(made: CompositeTable) -> Iterator[bytes]:
+    """Yield nothing as the work goes on, and then a header and rows."""
+    yield from _worked(made)
+    columns, _ = made.finish()
+    out = StringIO()
+    rows = csv.writer(out, lineterminator="\n")
+    rows.writerow(columns)
+    rows.writerows(zip(*map(_plain, columns.values()), strict=True))
+    yield out.getvalue().encode()
+
+
+def _worked(made: CompositeTable) -> Iterator[bytes]:
+    """Yield an empty piece after each step."""
+    return (b"" for _ in made.steps)
+
+
+def _plain(values: npt.NDArray[Any]) -> list[float | int | None]:
+    """Return values as JSON has them: NaN is none of its numbers."""
+    plain: list[float | int | None] = [one if one == one else None for one in values.tolist()]  # noqa: PLR0124  NaN is what differs from itself
+    return plain
