@@ -1,7 +1,9 @@
 """What the documented endpoints are asked: query parameters, and forms parsed here."""
 
+import json
 import re
-from typing import Annotated, Final
+from collections.abc import Callable
+from typing import Annotated, Final, NamedTuple, TypeVar
 
 from fastapi import Depends, Request
 from fastapi.exceptions import RequestValidationError
@@ -11,9 +13,11 @@ from ..errors import BadParameter
 from ..model.lines import air_to_vacuum
 from ..model.medium import AIR
 from ..ops.media import read_medium
+from ..wire.media_types import JSON
 from .openapi import AN_ID, IDS, ContextField, ProfileField
 from .runtime.bodies import read_fields
 
+Asked = TypeVar("Asked", bound=BaseModel)
 ABSENT: Final = ("", "None")
 """What the old client writes for a parameter that is not given."""
 # Possessive: what does not match is found in one pass, however long it is.
@@ -108,17 +112,46 @@ class SpectraForm(BaseModel):
     profile: ProfileField = "default"
 
 
-async def read_body(request: Request) -> bytes:
+class Body(NamedTuple):
+    """The body of a request."""
+
+    content_type: str
+    """As the header says it."""
+    content: bytes
+
+
+async def read_body(request: Request) -> Body:
     """Return the body of a request."""
-    return await request.body()
+    return Body(request.headers.get("content-type", ""), await request.body())
 
 
-def read_form(body: Annotated[bytes, Depends(read_body)]) -> SpectraForm:
-    """Parse a URL-encoded form; a field sent several times is a list, joined by commas."""
-    try:
-        return SpectraForm.model_validate(read_fields(body))
-    except ValidationError as error:
-        raise RequestValidationError(error.errors()) from error
+def form_reader(model: type[Asked], *media_types: str) -> Callable[..., Asked]:
+    """Return a dependency that reads the fields of a request from its body.
+
+    Parameters
+    ----------
+    model
+        Of the fields.
+    media_types
+        `FORM`, a URL-encoded form, in which a field sent several times is a list with commas; and
+        `JSON`, an object, where the endpoint takes both.
+    """
+
+    def read(body: Annotated[Body, Depends(read_body)]) -> Asked:
+        media_type = body.content_type.partition(";")[0].strip().lower()
+        is_json = media_type == JSON and JSON in media_types
+        try:
+            fields = json.loads(body.content) if is_json else read_fields(body.content)
+            if not isinstance(fields, dict):
+                raise ValueError("it is no object")  # noqa: TRY004,TRY301  told as all others
+            return model.model_validate(fields)
+        except ValidationError as error:
+            raise RequestValidationError(error.errors(include_context=False)) from error
+        except (ValueError, RecursionError) as error:
+            allowed = f"a URL-encoded form, or a JSON object ({error})"
+            raise BadParameter("body", body.content[:40], allowed) from error
+
+    return read
 
 
 def read_names(listed: str) -> tuple[str, ...]:

@@ -48,7 +48,7 @@ from ..parameters import (
     ABSENT,
     QueryParameters,
     SpectraForm,
-    read_form,
+    form_reader,
     read_names,
     read_wavelengths,
 )
@@ -224,7 +224,7 @@ def query(
     openapi_extra=body_of(SpectraForm, FORM),
 )
 def list_span(
-    _: RouteResponder, service: Service, form: Annotated[SpectraForm, Depends(read_form)]
+    service: Service, form: Annotated[SpectraForm, Depends(form_reader(SpectraForm, FORM))]
 ) -> JSONResponse:
     """Tell the wavelengths of the first and the last pixel of a list of spectra."""
     service.check_profile(_or_default(form.profile))
@@ -247,7 +247,7 @@ def list_span(
 def get_spec(
     responder: RouteResponder,
     service: Service,
-    form: Annotated[SpectraForm, Depends(read_form)],
+    form: Annotated[SpectraForm, Depends(form_reader(SpectraForm, FORM))],
 ) -> Response:
     """Fetch spectra as NumPy arrays, or as FITS files."""
     service.check_profile(_or_default(form.profile))

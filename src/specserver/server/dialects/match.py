@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Final, Literal
 
 import pyarrow as pa
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, Field
 
@@ -13,7 +13,7 @@ from ...service.match import MatchRequest
 from ...wire.media_types import ARROW, CSV
 from ..dependencies import ServerSettings, Service
 from ..openapi import ContextField, ProfileField, negotiated
-from ..parameters import read_body, read_names
+from ..parameters import Body, read_body, read_names
 from ..runtime.error_responses import error_responses
 from ..runtime.responses import LimitedRoute, RouteResponder
 
@@ -80,16 +80,14 @@ class MatchParameters(BaseModel):
 )
 def bulk_match(
     responder: RouteResponder,
-    request: Request,
-    body: Annotated[bytes, Depends(read_body)],
+    body: Annotated[Body, Depends(read_body)],
     service: Service,
     settings: ServerSettings,
     asked: Annotated[MatchParameters, Query()],
 ) -> Response:
     """Find the objects of a catalogue near each of up to a million positions."""
     service.check_profile(asked.profile)
-    given = request.headers.get("content-type", "")
-    positions = read(Positions, body, given, settings.max_positions)
+    positions = read(Positions, body.content, body.content_type, settings.max_positions)
     wanted = MatchRequest(
         ra_deg=positions.ra_deg,
         dec_deg=positions.dec_deg,
@@ -105,6 +103,6 @@ def bulk_match(
     return responder.negotiate(
         pa.Table,
         lambda: service.match(wanted, max_rows=settings.max_rows),
-        negotiate(pa.Table, given, ARROW),
+        negotiate(pa.Table, body.content_type, ARROW),
         cost=len(positions.ra_deg),
     )

@@ -11,15 +11,13 @@ Requests are URL-encoded forms, as the old client sends them, or JSON objects of
 ``None`` and the empty text stand for an absent field: the old client writes its defaults so.
 """
 
-import json
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, Final, Literal, TypeVar
 
-from fastapi import APIRouter, Depends, Query, Request
-from fastapi.exceptions import RequestValidationError
+from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from ...errors import BadParameter
 from ...formats.npy import BlockedArray
@@ -40,7 +38,7 @@ from ..openapi import (
     answers,
     body_of,
 )
-from ..runtime.bodies import check_json, read_fields
+from ..parameters import ABSENT, form_reader
 from ..runtime.error_responses import error_responses
 from ..runtime.responses import HEAVY, LimitedRoute, Responder, RouteResponder
 
@@ -49,8 +47,7 @@ router = APIRouter(tags=["pictures"], route_class=LimitedRoute)
 
 _TOLD: Final = 5
 """Identifiers that a header names."""
-_ABSENT: Final = ("", "None", None)
-Asked = TypeVar("Asked", bound="PictureRequest")
+_ABSENT: Final = (*ABSENT, None)
 Handler = TypeVar("Handler", bound=Callable[..., Response])
 
 _PICTURE: Final = answers("A PNG picture.", PNG) | error_responses(400, 401, 404, 413, 422, 503)
@@ -71,6 +68,12 @@ class PictureRequest(BaseModel):
     context: ContextField = "default"
     profile: ProfileField = "default"
     missing: Annotated[Literal["error", "skip"], Field(description=MISSING)] = "error"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_absent(cls, fields: Any) -> Any:
+        """Give fields their defaults where the old client says that they are absent."""
+        return {name: value for name, value in fields.items() if value not in _ABSENT}
 
 
 class PreviewRequest(PictureRequest):
@@ -122,35 +125,6 @@ class ImageRequest(PictureRequest):
     height: Annotated[Count, Field(description="Pixels; 0 for the size of the data.")] = 0
 
 
-async def _read_body(request: Request) -> tuple[str, bytes]:
-    """Return the kind of a body, and the body."""
-    return request.headers.get("content-type", "").partition(";")[0].lower(), await request.body()
-
-
-def _reader(model: type[Asked]) -> Callable[..., Asked]:
-    """Return a dependency that reads a request from a form or from JSON."""
-
-    def read(
-        body: Annotated[tuple[str, bytes], Depends(_read_body)], settings: ServerSettings
-    ) -> Asked:
-        kind, content = body
-        if kind == JSON:
-            check_json(content, settings)
-        try:
-            fields = json.loads(content) if kind == JSON else read_fields(content)
-            if not isinstance(fields, dict):
-                raise ValueError("it is no object")  # noqa: TRY004,TRY301  told as all others
-            said = {name: value for name, value in fields.items() if value not in _ABSENT}
-            return model.model_validate(said)
-        except ValidationError as error:
-            raise RequestValidationError(error.errors(include_context=False)) from error
-        except (ValueError, RecursionError) as error:
-            allowed = f"a URL-encoded form, or a JSON object ({error})"
-            raise BadParameter("body", content[:40], allowed) from error
-
-    return read
-
-
 def _drawing(
     path: str, summary: str, asked: type[PictureRequest], responses: dict[int | str, dict[str, Any]]
 ) -> Callable[[Handler], Handler]:
@@ -175,12 +149,7 @@ def get_preview(
     dark: Annotated[bool, Query(description="Light on dark.", examples=[False])] = False,
 ) -> Response:
     """Draw a preview of one spectrum."""
-    asked = PreviewRequest(
-        id=spectrum or "[]",
-        dark=dark,
-        context="default" if context in _ABSENT else context,
-        profile="default" if profile in _ABSENT else profile,
-    )
+    asked = PreviewRequest(id=spectrum or "[]", dark=dark, context=context, profile=profile)
     return _preview(responder, service, settings, asked)
 
 
@@ -189,7 +158,7 @@ def post_preview(
     responder: RouteResponder,
     service: Service,
     settings: ServerSettings,
-    asked: Annotated[PreviewRequest, Depends(_reader(PreviewRequest))],
+    asked: Annotated[PreviewRequest, Depends(form_reader(PreviewRequest, FORM, JSON))],
 ) -> Response:
     """Draw a preview of one spectrum, or of some, one below the other."""
     return _preview(responder, service, settings, asked)
@@ -218,7 +187,7 @@ def post_grid(
     responder: RouteResponder,
     service: Service,
     settings: ServerSettings,
-    asked: Annotated[GridRequest, Depends(_reader(GridRequest))],
+    asked: Annotated[GridRequest, Depends(form_reader(GridRequest, FORM, JSON))],
 ) -> Response:
     """Draw one page of previews, from left to right and then downwards."""
     selection = _select(service, asked, asked.id_list)
@@ -253,7 +222,7 @@ def post_image(
     responder: RouteResponder,
     service: Service,
     settings: ServerSettings,
-    asked: Annotated[ImageRequest, Depends(_reader(ImageRequest))],
+    asked: Annotated[ImageRequest, Depends(form_reader(ImageRequest, FORM, JSON))],
 ) -> Response:
     """Draw an image in which each row is a spectrum, the first at the bottom."""
     form = asked.fmt.strip().lower()
