@@ -3,6 +3,7 @@
 import ast
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,10 @@ SOURCES = sorted((ROOT / "src").rglob("*.py"))
 MAX_LINES = 400
 MAX_FUNCTION = 60
 """Lines of a function, its documentation included; ruff bounds the statements."""
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+SHAPE = re.compile(r"\b[0-9]D\[")
+DOCUMENTED = ["model", "ops"]
+"""Rooms whose public functions state the shapes of arrays."""
 VAGUE = {"utils", "util", "helpers", "common", "misc", "core"}
 
 
@@ -30,6 +35,46 @@ def test_functions_are_short(path: Path) -> None:
             body = node.body[1:] if ast.get_docstring(node) else node.body
             lines = (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
             assert lines <= MAX_FUNCTION, node.name
+
+
+def array_names(tree: ast.Module) -> re.Pattern[str]:
+    """Return a pattern of the names that stand for arrays in the annotations of a module."""
+    named = {"NDArray"}
+    for node in tree.body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            if isinstance(target, ast.Name) and "NDArray" in ast.unparse(node.value):
+                named.add(target.id)
+        if isinstance(node, ast.ImportFrom):
+            named |= {one.name for one in node.names} & {"Floats", "Float32", "Float64", "Waves"}
+    return re.compile(rf"\b({'|'.join(sorted(named))})\b")
+
+
+def public_functions(body: list[ast.stmt], prefix: str = "") -> Iterator[tuple[str, Function]]:
+    """Yield the public functions of a module, and the public methods of its public classes."""
+    for node in body:
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            yield from public_functions(node.body, f"{node.name}.")
+        if isinstance(node, Function) and not node.name.startswith("_"):
+            yield prefix + node.name, node
+
+
+@pytest.mark.parametrize("room", DOCUMENTED)
+def test_docstrings_state_the_shapes_of_arrays(room: str) -> None:
+    """Such as ``2D[nspec, npix]``: one at least for the parameters, and one for the result."""
+    silent = []
+    for path in sorted((ROOT / "src/specserver" / room).rglob("*.py")):
+        tree = ast.parse(path.read_text("utf-8"))
+        arrays = array_names(tree)
+        for name, node in public_functions(tree.body):
+            given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            stated = [ast.unparse(one.annotation) for one in given if one.annotation]
+            returned = ast.unparse(node.returns) if node.returns else ""
+            takes = any(arrays.search(text) and "Callable" not in text for text in stated)
+            needed = takes + bool(arrays.search(returned) and "Callable" not in returned)
+            if len(SHAPE.findall(ast.get_docstring(node) or "")) < needed:
+                silent.append(f"{path.name}:{node.lineno} {name}")
+    assert silent == []
 
 
 def test_nothing_is_evaluated_or_unpickled() -> None:

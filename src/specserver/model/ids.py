@@ -184,7 +184,12 @@ def unpack_specobjid(ids: npt.ArrayLike | Sequence[int | str]) -> Any:
 
 
 def usual_tuples(ids: npt.NDArray[np.uint64]) -> list[tuple[Any, ...]]:
-    """Return the tuple form of packed identifiers, its parts as `USUAL_FORM` names them."""
+    """Return the tuple form of packed identifiers, its parts as `USUAL_FORM` names them.
+
+    Parameters
+    ----------
+    ids : 1D[n] uint64
+    """
     return unpack_specobjid(ids).tolist() if len(ids) else []
 
 

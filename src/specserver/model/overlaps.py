@@ -83,7 +83,12 @@ def _following(low: Floats, high: Floats) -> tuple[Indices, Indices]:
 
 
 def frame(pole: Floats) -> tuple[Floats, Floats]:
-    """Return two unit vectors that with a pole make a right-handed frame, 1D[3] each."""
+    """Return two unit vectors that with a pole make a right-handed frame, 1D[3] float64 each.
+
+    Parameters
+    ----------
+    pole : 1D[3] float64, unit vector
+    """
     away = np.eye(3)[int(np.argmin(np.abs(pole)))]
     one = np.cross(pole, away)
     one /= np.linalg.norm(one)
@@ -128,7 +133,7 @@ class Meridians:
         return int(self._count.sum())
 
     def pairs(self) -> Iterator[tuple[Indices, Indices]]:
-        """Yield points and the edges across their meridians, a batch at a time."""
+        """Yield points and the edges across their meridians, 1D[npairs] int each, in batches."""
         end = np.cumsum(self._count)
         size = max(1, len(self._order))
         for first in range(0, int(end[-1]), PAIRS):

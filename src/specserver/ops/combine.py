@@ -22,7 +22,7 @@ class Arm:
     """2D[nspec, npix] int, 0 is good"""
 
     def cut(self, pixels: slice) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
-        """Return flux, ivar and mask of some of its pixels."""
+        """Return flux, ivar and mask of some of its pixels, 2D[nspec, n] each."""
         inside = slice(pixels.start - self.pixels.start, pixels.stop - self.pixels.start)
         return self.flux[:, inside], self.ivar[:, inside], self.mask[:, inside]
 

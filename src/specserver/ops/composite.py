@@ -74,7 +74,7 @@ def normalise(rows: Rebinned, first: int, stop: int, *, median: bool) -> npt.NDA
 def middle(
     ordered: Array, low: npt.NDArray[np.int64], high: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float64]:
-    """Return the median of a run of each row; any value where the run is empty.
+    """Return the median of a run of each row, 1D[n] float64; any value where the run is empty.
 
     Parameters
     ----------

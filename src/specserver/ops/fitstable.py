@@ -174,7 +174,7 @@ class Table:
         )
 
     def column(self, written: str) -> npt.NDArray[Any]:
-        """Return a column in native byte order with its unsigned offset applied."""
+        """Return a column in native byte order with its unsigned offset applied, 1D[nrows]."""
         values = self.rows[written]
         native = values.astype(values.dtype.newbyteorder("="))
         if written in self.layout.flipped:
@@ -182,7 +182,7 @@ class Table:
         return native
 
     def columns(self, written: Sequence[str]) -> list[npt.NDArray[Any]]:
-        """Return columns as `column` does; in one step if the table has 32-bit columns only."""
+        """Return columns, 1D[nrows] each, as `column` does; in one step if all have 32 bits."""
         kinds = {self.layout.dtype[one] for one in self.layout.dtype.names or ()}
         if self.layout.flipped or not kinds or not kinds <= _WORDS:
             return [self.column(one) for one in written]

@@ -52,7 +52,7 @@ def whole_groups(units: Any, prefixes: Collection[str], needed: Collection[str])
 
 
 def image(unit: Any, shape: tuple[int, ...], kinds: Collection[str]) -> npt.NDArray[Any]:
-    """Return an image in native byte order.
+    """Return an image in native byte order, such as 2D[nspec, npix].
 
     Raises
     ------

@@ -55,6 +55,14 @@ class Edges:
 
         A wavelength beyond an end counts as that end. The part, 0 … 1, depends only on the edges of
         its pixel: it is the same bit for bit if pixels before it are cut off.
+
+        Parameters
+        ----------
+        wave : 1D[n] float64, Å
+
+        Returns
+        -------
+        Two arrays: the number of pixels, 1D[n] int, and the part, 1D[n] float64.
         """
         last = len(self.wave) - 1
         at = np.clip(np.searchsorted(self.wave, wave, "right") - 1, 0, max(last - 1, 0))
@@ -72,9 +80,13 @@ class Edges:
     def runs(
         self, low: npt.NDArray[Any], high: npt.NDArray[Any]
     ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-        """Return which pixels each stretch from ``low`` to ``high`` overlaps, 1D[n] each.
+        """Return which pixels each stretch from ``low`` to ``high`` overlaps, 1D[n] int each.
 
         They are ``begin … stop - 1``; in a gap both are the same.
+
+        Parameters
+        ----------
+        low, high : 1D[n] float64, Å
         """
         last = len(self.wave) - 1
         begin = np.clip(np.searchsorted(self.wave, low, "right") - 1, 0, last)
