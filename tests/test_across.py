@@ -324,10 +324,10 @@ def test_out_keeps_the_names_of_the_server(spec, pair, tmp_path: Path) -> None:
 
 
 def test_files_of_one_name_do_not_replace_each_other(spec, pair, two_surveys, tmp_path) -> None:
-    from specserver.client.multi_context import _Distinct
+    from specserver.client.multi_context import Distinct
     from specserver.client.results.save import Folder
 
-    distinct = _Distinct(Folder(tmp_path))
+    distinct = Distinct(Folder(tmp_path))
     distinct.of(A).put("one", b"1")
     distinct.of(B).put("one", b"2")
     distinct.of(A).put("one", b"3")

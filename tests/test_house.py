@@ -102,7 +102,7 @@ def test_settings_are_read_in_one_place() -> None:
                 named.add(name)
     assert read == {"settings.py"}
     # The server's settings; the options of the command line; what the client reads.
-    assert named == {"settings.py", "cli/console.py", "client/connection.py"}
+    assert named == {"settings.py", "cli/console.py", "client/session.py"}
 
 
 def test_the_repository_names_no_machine() -> None:

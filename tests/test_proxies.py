@@ -13,7 +13,7 @@ import urllib3
 
 from serving import Served
 from specserver.client.api import SpecClient
-from specserver.client.proxies import proxy_for
+from specserver.client.pools import proxy_for
 from specserver.errors import BadParameter, Unreachable
 
 NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")

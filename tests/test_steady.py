@@ -23,7 +23,7 @@ import pytest
 import urllib3
 
 from serving import Served, serve
-from specserver.client.session import _RETRY
+from specserver.client.pools import RETRY
 from specserver.errors import Overloaded
 from specserver.server.runtime.concurrency import ConcurrencyLimits
 from specserver.server.runtime.metrics import Metrics
@@ -286,10 +286,10 @@ def test_a_place_in_the_queue_is_given_back_by_who_leaves_it() -> None:
 
 def test_the_client_comes_again_a_little_later_than_told() -> None:
     told = urllib3.HTTPResponse(status=503, headers={"Retry-After": "2"})
-    waits = [_RETRY.get_retry_after(told) for _ in range(50)]
+    waits = [RETRY.get_retry_after(told) for _ in range(50)]
     assert all(wait is not None and 2.0 <= wait <= 3.0 for wait in waits)
     assert len(set(waits)) > 10
-    assert _RETRY.get_retry_after(urllib3.HTTPResponse(status=503)) is None
+    assert RETRY.get_retry_after(urllib3.HTTPResponse(status=503)) is None
 
 
 # --- Clients that go away -------------------------------------------------------------------------

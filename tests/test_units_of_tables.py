@@ -12,9 +12,8 @@ from astropy.table import Table
 from commands import command
 from serving import serve
 from specserver.client.api import SpecClient
-from specserver.client.queries import join_columns
 from specserver.client.results.columns import Columns
-from specserver.client.results.query_results import to_result
+from specserver.client.results.query_results import join_columns, to_result
 from specserver.errors import BadParameter
 from specserver.ingest import run_ingest
 from test_lamost import write_lamost

@@ -17,8 +17,9 @@ from selenium.webdriver.common.action_chains import ActionChains
 from serving import Served
 from specserver.client.api import SpecClient
 from specserver.client.plots.page import ViewerPage
-from specserver.client.plots.spectra import fetch_spectra, read_spectra, wanted
+from specserver.client.plots.spectra import fetch_shown, read_spectra, wanted
 from specserver.client.request import RequestOptions
+from specserver.client.spectra import fetch_spectra
 from specserver.errors import BadParameter, NotFound, UnknownField
 from specserver.model.lines import EMISSION_LINES
 from specserver.render.style import unit_label
@@ -451,9 +452,11 @@ def test_a_survey_with_other_columns_is_shown_with_its_redshift(client, chosen):
         asked.append(list(columns))
         if columns != ["@redshift"]:
             raise UnknownField(columns[0], ["z"])
-        return client._fetch(chosen[:2], wanted(vectors), RequestOptions(), *columns)
+        return fetch_spectra(
+            client.session, chosen[:2], wanted(vectors), RequestOptions(), *columns
+        )
 
-    first, second = fetch_spectra(fetch)
+    first, second = fetch_shown(fetch)
     assert len(asked) == 3
     assert (first.name, second.name) == (str(chosen[0]), str(chosen[1]))
     assert dict(first.facts)["z"] == f"{first.z:.5f}"

@@ -132,7 +132,7 @@ def info(data: Data = None, url: Url = None) -> None:
 
 def _client_asked(url: str | None) -> "SpecClient | None":
     """Return a client of the service to ask, having said which; None: the data folder is asked."""
-    from ..client.connection import URL_VARIABLE
+    from ..client.session import URL_VARIABLE
 
     if url is None and not os.environ.get(URL_VARIABLE):
         return None

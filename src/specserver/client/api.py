@@ -1,140 +1,65 @@
-"""What a user holds: a client that finds spectra and fetches them."""
+"""What a user holds: a client that finds spectra and fetches them.
+
+`SpecClient` has a session. Its methods for spectra and for the service are here; the others are
+functions of the modules that they are imported from, which take the client as first argument.
+"""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from io import StringIO
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from ..errors import BadParameter
-from .composite import Composites
-from .inputs.sky_region import name_arguments, read_place
-from .match import Matching
-from .multi_context import finished, within
-from .pictures import Pictures
-from .queries import Asking, joint_columns, joint_result, one_result, read_contexts
-from .request import Cutout, RequestOptions, Values, read_wanted, split_names
-from .results.query_results import TUPLE, tuple_columns
+from ..errors import BadParameter, SpecServerError, UnknownContext, UnknownProfile
+from .composite import stack
+from .drawing import plot, prospect
+from .inputs.context_ids import Named, read_ids
+from .match import match, write_table
+from .multi_context import fetch_joined, gathered
+from .pictures import plotGrid, preview, stackedImage
+from .queries import query
+from .request import Cutout, RequestOptions, ResultOptions, Values, read_wanted
+from .session import Session
+from .spectra import Ids, fetch_files, fetch_spectra
+from .storage import Storage
+from .writing import write_spectra
 
 if TYPE_CHECKING:
-    from .results.columns import Columns
+    from .results.decode import Spectra
 
-_TEXTS: Final = ("", ".txt", ".csv")
-"""Endings of files that have one identifier a line, or CSV."""
+_GREETING: Final = "hello world"
 
 
-class SpecClient(Composites, Matching, Asking, Pictures):
-    """Finds spectra of a spectroscopic data service and fetches them."""
+class SpecClient:
+    """Finds spectra of a spectroscopic data service and fetches them.
 
-    def query(
-        self,
-        *args: Any,
-        ra: Any = None,
-        dec: Any = None,
-        size: Any = None,
-        coord: Any = None,
-        pos: Any = None,
-        region: Any = None,
-        constraint: str | None = None,
-        out: str | os.PathLike[str] | None = None,
-        context: str | Sequence[str] | None = None,
-        profile: str | None = None,
-        fields: Values = None,
-        primary: bool | None = None,
-        catalog: str | None = None,
-        timeout: float | None = None,
-        token: str | None = None,
-        debug: bool = False,
-        verbose: bool = False,
-    ) -> Any:
-        """Find spectra by position, by condition, or by both.
+    Making one contacts nothing: an unknown context shows at the first request.
 
-        ``query(ra, dec, size)``, ``query(coord, size)``, ``query(region)`` and
-        ``query(constraint=…)``; after the position may follow constraint, out, context, profile.
+    Parameters
+    ----------
+    context
+        Data release to work with; ``default`` is the newest of the service.
+    profile
+        Service profile.
+    svc_url
+        Root of the service; None follows ``SPECSERVER_URL``, else the local default.
+    """
 
-        Parameters
-        ----------
-        ra, dec, size
-            Centre and radius of a cone, degrees.
-        coord, pos
-            A SkyCoord in any frame, or a pair ra, dec.
-        region
-            Vertices ``[(ra, dec), …]`` or ``[ra, dec, ra, dec, …]``, degrees; great-circle edges.
-        constraint
-            A SQL condition; may end in ``ORDER BY`` and ``LIMIT``, or consist of these.
-        out
-            A file to write, or ``vos://name``. What it ends in says its kind: ``.fits``,
-            ``.parquet``, ``.vot``, ``.ecsv`` a table; ``.csv``, ``.txt`` or nothing one identifier
-            a line (``context:id`` of several contexts), or a CSV for several fields.
-        context
-            A data release, or several: ``'a,b'`` or a list. Each is asked by itself, so that a
-            ``LIMIT`` is one of each; names of columns may be those of any survey.
-        fields
-            Columns wanted; ``tuple`` stands for plate, mjd, fiberid, run2d. Default: identifiers.
-        primary
-            The best spectrum of each object (True), or all (False). When it is not given it is
-            True, and a warning says how many others were left out, where that is cheap to count.
-        catalog
-            Another catalogue of the context.
-        timeout
-            Seconds after which the service gives up.
+    query = query
+    match = match
+    write_table = write_table
+    stack = stack
+    plot = plot
+    prospect = prospect
+    preview = preview
+    plotGrid = plotGrid
+    getGridPlot = plotGrid
+    stackedImage = stackedImage
 
-        Returns
-        -------
-        array, list of tuples, Table or ``'OK'``
-            Identifiers (uint64) or the one column asked for; tuples; several columns as a
-            Table, the identifier first and, where spectra can share one, what tells them apart
-            last, so that `getSpec` takes just these; ``'OK'`` when a file was written. Of several
-            contexts pairs ``(context, id)``, which `getSpec` takes, or ``(context, tuple)``; with
-            fields a Table that has context and id before them. With ``primary=False`` or a
-            catalogue, where the number is not all, pairs hold the tuple, and the Table what tells
-            its spectra apart.
-        """
-        keywords = {"ra": ra, "dec": dec, "size": size, "coord": coord, "pos": pos}
-        keywords |= {"region": region, "constraint": constraint, "out": out}
-        named = name_arguments(args, keywords | {"context": context, "profile": profile})
-        place = read_place(named)
-        condition = str(named.get("constraint", ""))
-        if place.cone is None and place.polygon is None and not condition.strip():
-            raise BadParameter("constraint", condition, "give a position, a region or a constraint")
-        names = split_names(fields)
-        contexts = read_contexts(named.get("context"))
-        where = self._where(None if contexts else named.get("context"), named.get("profile"))
-        body = where | {
-            "cone": place.cone,
-            "polygon": place.polygon,
-            "constraint": condition,
-            "catalog": catalog or None,
-            "primary": primary is None or bool(primary),
-            "timeout_s": timeout,
-        }
-        if primary is None and not catalog:
-            body["count_others"] = True
-        path = _query_out(named.get("out"))
-        call = RequestOptions(None, None, "error", timeout, token, debug, verbose)
-        result: Callable[[TextIO | None], Any]
-        columns: Callable[[], Columns]
-        if contexts is None:
-            rows = self._rows(body, names, call)
-            result = partial(one_result, rows, names)
-            columns = partial(tuple_columns if names == [TUPLE] else _as_they_are, rows)
-        else:
-            answers = self._rows_of_each(contexts, body, names, call)
-            apart = self._told_apart(contexts, body)
-            result = partial(joint_result, answers, names, apart)
-            columns = partial(joint_columns, answers, names, apart)
-        if path is None:
-            return result(None)
-        if Path(path).suffix.lower() not in _TEXTS:
-            return self._keep_table(columns(), path, token)
-        if isinstance(path, Path):
-            with path.open("w", encoding="utf-8", newline="") as file:
-                return result(file)
-        text = StringIO()
-        result(text)
-        return self.vos.put(path, text.getvalue().encode(), token=token)
+    def __init__(
+        self, context: str = "default", profile: str = "default", svc_url: str | None = None
+    ) -> None:
+        self.session = Session(context, profile, svc_url)
 
     def getSpec(
         self,
@@ -210,112 +135,225 @@ class SpecClient(Composites, Matching, Asking, Pictures):
             raise BadParameter("missing", missing, "error or skip")
         if fits not in {"original", "rebuilt"}:
             raise BadParameter("fits", fits, "original or rebuilt")
-        call = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
-        named = self._named(id_list, id_col, call)
-        several, ids, single = len(named.several) > 1, named.ids, named.single
-        call = within(named, call)
+        options = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
+        named = read_ids(self.session, id_list, id_col, options)
+        options = named.within(options)
         if out is not None and str(out):
             from .results.save import open_target
 
-            target = open_target(out, partial(self._space, token=token), single=single)
-            if several:
-                return self._write_across(named, wanted, target, call, fits)
-            return self._write(ids, wanted, target, call, fits)
-        if several:
-            return self._get_across(named, wanted, call, fits)
-        if not ids:
-            return self._get_none(wanted, call)
+            folder = partial(self.vos.folder, token=token)
+            target = open_target(out, folder, single=named.single)
+            write_spectra(self.session, named, wanted, target, options, fits)
+            return "OK"
+        if len(named.several) > 1:
+            return _get_several(self.session, named, wanted, options, fits)
+        if not named.ids and not wanted.align:
+            return _in_list([], wanted)
         if wanted.fmt == "fits":
-            files = [file.data for file in self._files(ids, call, fits)]
-            return files[0] if single and len(files) == 1 else files
+            files = [file.data for file in fetch_files(self.session, named.ids, options, fits)]
+            return files[0] if named.single and len(files) == 1 else files
         # One spectrum needs no common lattice; it comes as one 1-D object, aligned or not.
-        alone = single and wanted.fmt != "collection" and not wanted.resample
+        alone = named.single and wanted.fmt != "collection" and not wanted.resample
         wanted = replace(wanted, align=wanted.align and not alone)
-        spectra = self._fetch(ids, wanted, call)
-        return finished(spectra, wanted, single=single and len(spectra.ids) == 1)
+        spectra = fetch_spectra(self.session, named.ids, wanted, options)
+        return _finished(spectra, wanted, single=named.single and len(spectra.ids) == 1)
 
-    def prospect(
+    def fetch(
         self,
-        data: Any,
+        ids: Ids,
+        wanted: ResultOptions,
+        *,
         context: str | None = None,
         profile: str | None = None,
-        out: str | os.PathLike[str] | None = None,
-        *,
-        z: float | list[float] | None = None,
-        title: str | None = None,
-        width: int | None = None,
-        height: int | None = None,
-        dark: bool = False,
-        overplot: bool = False,
-        show: bool = True,
-        assume_medium: Literal["vacuum", "air"] | None = None,
-        id_col: str | None = None,
         missing: Literal["error", "skip"] = "error",
         timeout: float | None = None,
         token: str | None = None,
         debug: bool = False,
         verbose: bool = False,
-    ) -> Any:
-        """Look at spectra interactively: zoom, smooth, and try redshifts.
+    ) -> "Spectra":
+        """Fetch spectra with all that is known of them: identifiers, releases, columns.
+
+        What `getSpec` is made of, for programs; parameters as there.
+        """
+        options = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
+        return fetch_spectra(self.session, ids, wanted, options)
+
+    def read_named(
+        self,
+        given: Any,
+        context: str | None = None,
+        *,
+        missing: Literal["error", "skip"] = "error",
+        token: str | None = None,
+    ) -> Named:
+        """Return the identifiers in what a caller holds, and which context each is of.
+
+        `getSpec` takes what is returned.
+        """
+        options = RequestOptions(context, missing=missing, token=token)
+        return read_ids(self.session, given, None, options)
+
+    def fetch_named(
+        self, named: Named, wanted: ResultOptions, call: RequestOptions
+    ) -> list[tuple[str, int, Any]]:
+        """Fetch spectra of any contexts: context, identifier and record of each.
+
+        What `getSpec` is made of, for programs; aligned spectra are rows of one array.
+        """
+        if wanted.align and len(named.several) > 1:
+            return _listed(fetch_joined(self.session, named, wanted, call))
+
+        def fetch(ids: Ids, options: RequestOptions) -> tuple[Sequence[Any], Sequence[str]]:
+            spectra = fetch_spectra(self.session, ids, wanted, options)
+            return _listed(spectra), spectra.head.missing
+
+        return gathered(named, call, fetch)
+
+    @property
+    def vos(self) -> Storage:
+        """Virtual storage: the caller's own files on the server."""
+        return Storage(self.session)
+
+    def isAlive(self, svc_url: str | None = None, timeout: float = 2) -> bool:
+        """Return whether a service answers at the URL within ``timeout`` seconds."""
+        url = self.session.root if svc_url is None else svc_url.rstrip("/")
+        try:
+            text = self.session.get_text(url, timeout_s=timeout, retry=False)
+        except SpecServerError:
+            return False
+        return text.lstrip().lower().startswith(_GREETING)
+
+    def set_svc_url(self, svc_url: str | None) -> None:
+        """Set the root of the service, such as ``http://host:6998/spec``; None: the default."""
+        self.session.chosen_url = svc_url
+
+    @property
+    def chosen_svc_url(self) -> str | None:
+        """The root that was set, or None."""
+        return self.session.chosen_url
+
+    def get_svc_url(self) -> str:
+        """Return the root of the service."""
+        return self.session.root
+
+    def set_token(self, token: str | None) -> None:
+        """Set the token of later calls; None follows ``SPECSERVER_TOKEN``, '' sends none."""
+        self.session.chosen_token = token
+
+    @property
+    def chosen_token(self) -> str | None:
+        """The token that was set, or None."""
+        return self.session.chosen_token
+
+    def get_token(self) -> str:
+        """Return the token of calls that name none; empty for a visitor."""
+        return self.session.token
+
+    def set_context(self, context: str) -> None:
+        """Set the context of later calls.
+
+        Raises
+        ------
+        UnknownContext
+            The service has no such context; the message lists those it has.
+        """
+        if not self._is_valid("context", context):
+            raise UnknownContext(context, list(self.list_contexts(fmt="json")))
+        self.session.context = context
+
+    def get_context(self) -> str:
+        """Return the context of calls that name none."""
+        return self.session.context
+
+    def list_contexts(self, context: str | None = None, fmt: str = "text") -> Any:
+        """Return the contexts of the service, or what it says of one of them.
 
         Parameters
         ----------
-        data
-            Identifiers in any form and of any contexts, or spectra: structured arrays,
-            DataFrames, Tables, Spectrum objects, or a list of these. A page holds up to 2,000,
-            each on its own wavelengths.
-        out
-            File to write, ``page.html`` or ``vos://page.html``: needs no network to be opened.
-        z
-            Redshift where lines are marked first, or one each; None takes those known.
-        title
-            A line of text above all.
-        width, height
-            Pixels; None fills the window.
-        dark
-            Begin on black.
-        overplot
-            Show up to eight spectra over one another, behind the one that is chosen.
-        show
-            Without ``out``: open it, in the notebook or in a browser; False returns the page.
-        assume_medium
-            What the wavelengths are in of spectra of which it is not known. Those in air are drawn
-            in vacuum; what is not known is drawn as it is, and over no others.
-        id_col, missing, timeout
-            As in `getSpec`.
-
-        Returns
-        -------
-        None, ``'OK'`` or ViewerPage
-            ``'OK'`` when a file was written; the page when it is neither written nor shown.
+        context
+            Name of one context; None lists all.
+        fmt
+            ``text`` or ``csv`` return text; ``json`` returns Python objects.
         """
-        from ..render.viewer.document import Look
-        from .plots.page import make_page, require_count, with_redshifts
-        from .plots.spectra import in_vacuum
+        return self.session.listing("contexts", {"context": context or ""}, fmt)
 
-        call = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
-        spectra = self._look(data, id_col, call, require_count)
-        spectra = in_vacuum(spectra, assume_medium, together=overplot)
-        if z is not None:
-            spectra = with_redshifts(spectra, z)
-        page = make_page(spectra, Look(title or "", width, height, dark, overplot))
-        if out is not None and str(out):
-            page.save(out, partial(self._space, token=token))
-            return "OK"
-        if show:
-            page.show()
-            return None
-        return page
+    def set_profile(self, profile: str) -> None:
+        """Set the profile of later calls.
+
+        Raises
+        ------
+        UnknownProfile
+            The service has no such profile; the message lists those it has.
+        """
+        if not self._is_valid("profile", profile):
+            raise UnknownProfile(profile, list(self.list_profiles(fmt="json")))
+        self.session.profile = profile
+
+    def get_profile(self) -> str:
+        """Return the profile of calls that name none."""
+        return self.session.profile
+
+    def list_profiles(self, profile: str | None = None, fmt: str = "text") -> Any:
+        """Return the profiles of the service, or what it says of one; ``fmt`` as elsewhere."""
+        return self.session.listing("profiles", {"profile": profile or ""}, fmt)
+
+    def catalogs(
+        self, context: str | None = "default", profile: str | None = "default", fmt: str = "text"
+    ) -> Any:
+        """Return the catalogues of a context; ``fmt`` as in `list_contexts`."""
+        return self.session.listing("catalogs", self.session.where(context, profile), fmt)
+
+    def _is_valid(self, what: str, value: str) -> bool:
+        """Ask the service whether it has a context or profile; its refusal comes as an error."""
+        asked = {"what": what, "value": value}
+        return self.session.get_text(self.session.url("validate"), asked).strip() == "OK"
 
 
-def _as_they_are(columns: "Columns") -> "Columns":
-    return columns
+def _get_several(
+    session: Session, named: Named, wanted: ResultOptions, options: RequestOptions, fits: str
+) -> Any:
+    """Return spectra of several contexts in the form wanted."""
+
+    def files(ids: Ids, options: RequestOptions) -> tuple[list[bytes], list[str]]:
+        missing: list[str] = []
+        return [one.data for one in fetch_files(session, ids, options, fits, missing)], missing
+
+    def fetch(ids: Ids, options: RequestOptions) -> tuple[Sequence[Any], Sequence[str]]:
+        spectra = fetch_spectra(session, ids, wanted, options)
+        return _finished(spectra, wanted, single=False), spectra.head.missing
+
+    if wanted.fmt == "fits":
+        return gathered(named, options, files)
+    if wanted.align:
+        return _finished(fetch_joined(session, named, wanted, options), wanted, single=False)
+    return _in_list(gathered(named, options, fetch), wanted)
 
 
-def _query_out(out: str | os.PathLike[str] | None) -> Path | str | None:
-    """Return the file to write, a name in virtual storage as text, or None for none."""
-    if out is None or out == "":
-        return None
-    from .results.table_file import TABLES, checked_out
+def _finished(spectra: "Spectra", wanted: ResultOptions, *, single: bool) -> Any:
+    """Return spectra in the form wanted."""
+    if wanted.fmt == "numpy":
+        from .results.carried import carried
 
-    return checked_out(out, (".txt", *TABLES), plain=True)
+        arrays = carried(spectra)
+        return arrays[0] if single else arrays
+    from .results.convert import convert, convert_one
+
+    if single and wanted.fmt not in {"list", "collection"}:
+        return convert_one(spectra, 0, spectra.data[0], wanted.fmt)
+    return convert(spectra, wanted.fmt)
+
+
+def _in_list(made: list[Any], wanted: ResultOptions) -> Any:
+    """Return objects as the list of them that is wanted."""
+    if wanted.fmt != "list":
+        return made
+    from specutils import SpectrumList
+
+    return SpectrumList(made)
+
+
+def _listed(spectra: "Spectra") -> list[tuple[str, int, Any]]:
+    """Return context, identifier and record of each spectrum, which carries what it is."""
+    from .results.carried import carried
+
+    return list(zip(spectra.contexts, spectra.ids.tolist(), carried(spectra), strict=True))

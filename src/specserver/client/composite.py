@@ -9,113 +9,113 @@ import numpy as np
 
 from ..errors import BadParameter, StoreError
 from ..ops.media import read_medium
-from .multi_context import Across
+from .inputs.context_ids import read_ids_of_one
+from .messages import caller_depth, say, warn_left_out
 from .progress import Watch
 from .request import Cutout, RequestOptions, read_wanted
-from .transfer import caller_depth, say, warn_left_out
+from .session import HasSession
+from .spectra import ids_request
 
 if TYPE_CHECKING:
     from .composite_spectrum import CompositeSpectrum
 
 
-class Composites(Across):
-    """A connection that combines spectra into one."""
+def stack(
+    client: HasSession,
+    id_list: Any,
+    frame: Literal["rest", "observed"] = "rest",
+    method: Literal["mean", "median", "ivar"] = "mean",
+    norm: Cutout = None,
+    sigma_clip: float | None = None,
+    context: str | None = None,
+    profile: str | None = None,
+    *,
+    z: Any = None,
+    assume_medium: Literal["vacuum", "air"] | None = None,
+    wave: Cutout = None,
+    step: float | None = None,
+    maxiters: int = 3,
+    id_col: str | None = None,
+    missing: Literal["error", "skip"] = "error",
+    timeout: float | None = None,
+    token: str | None = None,
+    debug: bool = False,
+    verbose: bool = False,
+) -> "CompositeSpectrum":
+    """Combine any number of spectra into one, on the server.
 
-    def stack(
-        self,
-        id_list: Any,
-        frame: Literal["rest", "observed"] = "rest",
-        method: Literal["mean", "median", "ivar"] = "mean",
-        norm: Cutout = None,
-        sigma_clip: float | None = None,
-        context: str | None = None,
-        profile: str | None = None,
-        *,
-        z: Any = None,
-        assume_medium: Literal["vacuum", "air"] | None = None,
-        wave: Cutout = None,
-        step: float | None = None,
-        maxiters: int = 3,
-        id_col: str | None = None,
-        missing: Literal["error", "skip"] = "error",
-        timeout: float | None = None,
-        token: str | None = None,
-        debug: bool = False,
-        verbose: bool = False,
-    ) -> "CompositeSpectrum":
-        """Combine any number of spectra into one, on the server.
+    Pixels without information (``ivar == 0``, and the survey's bad bits) do not count. Flux
+    density stays as observed: moved to rest, it is not multiplied by 1 + z.
 
-        Pixels without information (``ivar == 0``, and the survey's bad bits) do not count. Flux
-        density stays as observed: moved to rest, it is not multiplied by 1 + z.
+    Parameters
+    ----------
+    id_list
+        Identifiers in any form, as in `getSpec`.
+    frame
+        ``rest`` divides wavelengths by 1 + z, ``observed`` leaves them.
+    method
+        ``mean``, ``median``, or ``ivar``: the mean weighted by inverse variance.
+    norm
+        ``'5100-5200'`` or a pair, vacuum Å of the frame: each spectrum is divided by its mean
+        there (with ``median``: its median); one without half of its pixels there, or whose
+        level is not positive, is left out.
+    sigma_clip
+        Leave out values further from the median of their pixel, in standard deviations by
+        the median absolute deviation; None: none.
+    z
+        A redshift for each spectrum, or one for all; by default the catalogue's. A spectrum
+        whose redshift is not known (NaN), or -1 or less, is left out.
+    assume_medium
+        What the wavelengths are in of spectra of which it is not known, ``vacuum`` or ``air``.
+        Those in air are converted to vacuum (Ciddor 1996); without this, spectra whose medium
+        is not known are combined with no others.
+    wave
+        Ends of the composite, vacuum Å of the frame; by default what the spectra reach.
+    step
+        Step of log10 wavelength; by default the survey's lattice, or 1e-4 at rest where
+        that lattice is linear.
+    maxiters
+        Times that values are left out, at most.
+    missing
+        ``skip`` combines what was found and can be read, and warns of the rest.
+    timeout
+        Seconds of silence after which to give up.
 
-        Parameters
-        ----------
-        id_list
-            Identifiers in any form, as in `getSpec`.
-        frame
-            ``rest`` divides wavelengths by 1 + z, ``observed`` leaves them.
-        method
-            ``mean``, ``median``, or ``ivar``: the mean weighted by inverse variance.
-        norm
-            ``'5100-5200'`` or a pair, vacuum Å of the frame: each spectrum is divided by its mean
-            there (with ``median``: its median); one without half of its pixels there, or whose
-            level is not positive, is left out.
-        sigma_clip
-            Leave out values further from the median of their pixel, in standard deviations by
-            the median absolute deviation; None: none.
-        z
-            A redshift for each spectrum, or one for all; by default the catalogue's. A spectrum
-            whose redshift is not known (NaN), or -1 or less, is left out.
-        assume_medium
-            What the wavelengths are in of spectra of which it is not known, ``vacuum`` or ``air``.
-            Those in air are converted to vacuum (Ciddor 1996); without this, spectra whose medium
-            is not known are combined with no others.
-        wave
-            Ends of the composite, vacuum Å of the frame; by default what the spectra reach.
-        step
-            Step of log10 wavelength; by default the survey's lattice, or 1e-4 at rest where
-            that lattice is linear.
-        maxiters
-            Times that values are left out, at most.
-        missing
-            ``skip`` combines what was found and can be read, and warns of the rest.
-        timeout
-            Seconds of silence after which to give up.
-
-        Returns
-        -------
-        CompositeSpectrum
-            With ``wavelength``, ``flux``, ``error`` (by variance), ``error_bootstrap``, ``count``,
-            ``nspec``, ``unit``, ``skipped`` and ``meta``; shows itself in a notebook.
-        """
-        if missing not in {"error", "skip"}:
-            raise BadParameter("missing", missing, "error or skip")
-        call = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
-        ids, _, call = self._of_one(id_list, id_col, call, "stack")
-        body = self._asked(ids, call) | {
-            "frame": frame,
-            "method": method,
-            "norm": _limits("norm", norm),
-            "sigma_clip": None if sigma_clip is None else float(sigma_clip),
-            "maxiters": int(maxiters),
-            "wave": _limits("wave", wave),
-            "step": None if step is None else float(step),
-            "z": _redshifts(z),
-            "assume_medium": read_medium("assume_medium", assume_medium),
-        }
-        _require_known(body)
-        began = perf_counter()
-        with (
-            self._posted("bulk/stack", body, call) as answer,
-            Watch("combined", at_once=call.verbose) as watch,
-        ):
-            made = _read(answer, watch)
-        warn_left_out(made.meta["missing"], made.meta.get("damaged", ()), len(ids))
-        _warn_skipped(made)
-        _warn_unweighted(made)
-        if verbose:
-            say(f"{made.nspec:,} spectra combined in {perf_counter() - began:.2f} s")
-        return made
+    Returns
+    -------
+    CompositeSpectrum
+        With ``wavelength``, ``flux``, ``error`` (by variance), ``error_bootstrap``, ``count``,
+        ``nspec``, ``unit``, ``skipped`` and ``meta``; shows itself in a notebook.
+    """
+    if missing not in {"error", "skip"}:
+        raise BadParameter("missing", missing, "error or skip")
+    session = client.session
+    options = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
+    ids, options = read_ids_of_one(session, id_list, id_col, options, "stack")
+    body = ids_request(session, ids, options) | {
+        "frame": frame,
+        "method": method,
+        "norm": _limits("norm", norm),
+        "sigma_clip": None if sigma_clip is None else float(sigma_clip),
+        "maxiters": int(maxiters),
+        "wave": _limits("wave", wave),
+        "step": None if step is None else float(step),
+        "z": _redshifts(z),
+        "assume_medium": read_medium("assume_medium", assume_medium),
+    }
+    _require_known(body)
+    began = perf_counter()
+    with (
+        session.ask("bulk/stack", body, options) as answer,
+        Watch("combined", at_once=options.verbose) as watch,
+    ):
+        made = _read(answer, watch)
+    warn_left_out(made.meta["missing"], made.meta.get("damaged", ()), len(ids))
+    _warn_skipped(made)
+    _warn_unweighted(made)
+    if verbose:
+        say(f"{made.nspec:,} spectra combined in {perf_counter() - began:.2f} s")
+    return made
 
 
 def _require_known(body: Mapping[str, Any]) -> None:

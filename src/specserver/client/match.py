@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlencode
@@ -12,10 +11,11 @@ import numpy.typing as npt
 
 from ..errors import BadParameter
 from ..wire.media_types import ARROW
-from .connection import Connection
 from .inputs.positions import read_positions
-from .queries import read_contexts
-from .request import Values, split_names
+from .messages import say
+from .queries import keep_table
+from .request import RequestOptions, Values, read_contexts, split_names
+from .session import HasSession, Session, query_timeout_s
 
 if TYPE_CHECKING:
     from .results.columns import Columns
@@ -23,148 +23,132 @@ if TYPE_CHECKING:
 _ARCSEC_DEG: Final = 1.0 / 3600.0
 
 
-class Matching(Connection):
-    """A connection that finds spectra near many positions at once."""
+def match(
+    client: HasSession,
+    positions: Any,
+    radius: Any = _ARCSEC_DEG,
+    which: Literal["nearest", "all"] = "nearest",
+    fields: Values = None,
+    out: str | os.PathLike[str] | None = None,
+    context: str | None = None,
+    profile: str | None = None,
+    *,
+    ra_col: str | None = None,
+    dec_col: str | None = None,
+    primary: bool = True,
+    catalog: str | None = None,
+    timeout: float | None = None,
+    token: str | None = None,
+    debug: bool = False,
+    verbose: bool = False,
+) -> Any:
+    """Find the spectra near each of up to a million positions, in one request.
 
-    def match(
-        self,
-        positions: Any,
-        radius: Any = _ARCSEC_DEG,
-        which: Literal["nearest", "all"] = "nearest",
-        fields: Values = None,
-        out: str | os.PathLike[str] | None = None,
-        context: str | None = None,
-        profile: str | None = None,
-        *,
-        ra_col: str | None = None,
-        dec_col: str | None = None,
-        primary: bool = True,
-        catalog: str | None = None,
-        timeout: float | None = None,
-        token: str | None = None,
-        debug: bool = False,
-        verbose: bool = False,
-    ) -> Any:
-        """Find the spectra near each of up to a million positions, in one request.
+    Parameters
+    ----------
+    positions
+        A SkyCoord in any frame; a Table, DataFrame or structured array with columns ra and
+        dec, or RAJ2000 and DEJ2000, in any case; a tuple ``(ra, dec)`` of arrays; pairs
+        ``[(ra, dec), …]``; the name of a file of a table. Degrees, unless a column has a unit.
+        What is masked or NaN matches nothing.
+    radius
+        Degrees, up to 1, or an angle of astropy; one arcsec when not given.
+    which
+        ``nearest`` gives a row for each position, in their order; ``all`` a row for each pair.
+    fields
+        Columns of the catalogue to come along.
+    out
+        A file to write, here or ``vos://name``: ``.csv``, ``.ecsv``, ``.fits``, ``.parquet``,
+        ``.vot``. `getSpec` reads it; where nothing is near, with ``missing='skip'``.
+    ra_col, dec_col
+        Columns of a table that hold the positions, when they have other names.
+    primary
+        The best spectrum of each object, or all.
+    catalog
+        Another catalogue of the context.
+    timeout
+        Seconds after which the service gives up.
 
-        Parameters
-        ----------
-        positions
-            A SkyCoord in any frame; a Table, DataFrame or structured array with columns ra and
-            dec, or RAJ2000 and DEJ2000, in any case; a tuple ``(ra, dec)`` of arrays; pairs
-            ``[(ra, dec), …]``; the name of a file of a table. Degrees, unless a column has a unit.
-            What is masked or NaN matches nothing.
-        radius
-            Degrees, up to 1, or an angle of astropy; one arcsec when not given.
-        which
-            ``nearest`` gives a row for each position, in their order; ``all`` a row for each pair.
-        fields
-            Columns of the catalogue to come along.
-        out
-            A file to write, here or ``vos://name``: ``.csv``, ``.ecsv``, ``.fits``, ``.parquet``,
-            ``.vot``. `getSpec` reads it; where nothing is near, with ``missing='skip'``.
-        ra_col, dec_col
-            Columns of a table that hold the positions, when they have other names.
-        primary
-            The best spectrum of each object, or all.
-        catalog
-            Another catalogue of the context.
-        timeout
-            Seconds after which the service gives up.
+    Returns
+    -------
+    Table or ``'OK'``
+        ``row`` (of the positions, from 0), the identifier, ``separation`` in arcsec, the
+        fields, and what tells spectra of one identifier apart, if they can share one; where
+        nothing is near, these are masked or NaN. ``'OK'`` when a file was written.
+    """
+    if which not in {"nearest", "all"}:
+        raise BadParameter("which", which, "'nearest' or 'all'")
+    if read_contexts(context) is not None:
+        allowed = "one context; match each by itself, the positions stay the same"
+        raise BadParameter("context", context, allowed)
+    from .results.table_file import TABLES, checked_out
 
-        Returns
-        -------
-        Table or ``'OK'``
-            ``row`` (of the positions, from 0), the identifier, ``separation`` in arcsec, the
-            fields, and what tells spectra of one identifier apart, if they can share one; where
-            nothing is near, these are masked or NaN. ``'OK'`` when a file was written.
-        """
-        if which not in {"nearest", "all"}:
-            raise BadParameter("which", which, "'nearest' or 'all'")
-        if read_contexts(context) is not None:
-            allowed = "one context; match each by itself, the positions stay the same"
-            raise BadParameter("context", context, allowed)
-        from .results.table_file import TABLES, checked_out
+    target = None if out is None or not str(out) else checked_out(out, TABLES)
+    asked = client.session.where(context, profile) | {
+        "radius": repr(_degrees(radius)),
+        "which": which,
+        "fields": ",".join(split_names(fields)),
+        "primary": str(bool(primary)).lower(),
+        **({"catalog": catalog} if catalog else {}),
+        **({"timeout_s": repr(float(timeout))} if timeout is not None else {}),
+    }
+    ra, dec = read_positions(positions, ra_col, dec_col)
+    options = RequestOptions(context, profile, "error", timeout, token, debug, verbose)
+    columns = _match(client.session, ra, dec, asked, options)
+    if target is not None:
+        return keep_table(client.session, columns, target, token)
+    return columns.table()
 
-        target = None if out is None or not str(out) else checked_out(out, TABLES)
-        asked = self._where(context, profile) | {
-            "radius": repr(_degrees(radius)),
-            "which": which,
-            "fields": ",".join(split_names(fields)),
-            "primary": str(bool(primary)).lower(),
-            **({"catalog": catalog} if catalog else {}),
-            **({"timeout_s": repr(float(timeout))} if timeout is not None else {}),
-        }
-        ra, dec = read_positions(positions, ra_col, dec_col)
-        columns = self._match((ra, dec), asked, timeout, token, debug=debug, verbose=verbose)
-        if target is not None:
-            return self._keep_table(columns, target, token)
-        return columns.table()
 
-    def write_table(
-        self, table: Any, out: str | os.PathLike[str], *, token: str | None = None
-    ) -> Any:
-        """Write a table to a file of the kind that its name ends in; every number stays exact.
+def write_table(
+    client: HasSession, table: Any, out: str | os.PathLike[str], *, token: str | None = None
+) -> Any:
+    """Write a table to a file of the kind that its name ends in; every number stays exact.
 
-        astropy's own writer of VOTables refuses unsigned integers; here they become wider signed
-        ones where all of a column fit, else decimal text, as the column's description says.
+    astropy's own writer of VOTables refuses unsigned integers; here they become wider signed
+    ones where all of a column fit, else decimal text, as the column's description says.
 
-        Parameters
-        ----------
-        table
-            An astropy Table, a DataFrame or a structured array.
-        out
-            Here or ``vos://name``: ``.csv``, ``.ecsv``, ``.fits``, ``.parquet``, ``.vot``.
+    Parameters
+    ----------
+    table
+        An astropy Table, a DataFrame or a structured array.
+    out
+        Here or ``vos://name``: ``.csv``, ``.ecsv``, ``.fits``, ``.parquet``, ``.vot``.
 
-        Returns
-        -------
-        ``'OK'``
-        """
-        from .results.table_file import TABLES, checked_out, columns_of
+    Returns
+    -------
+    ``'OK'``
+    """
+    from .results.table_file import TABLES, checked_out, columns_of
 
-        return self._keep_table(columns_of(table), checked_out(out, TABLES), token)
+    return keep_table(client.session, columns_of(table), checked_out(out, TABLES), token)
 
-    def _keep_table(self, columns: "Columns", out: str | Path, token: str | None) -> Any:
-        """Write rows to a file, which appears when it is whole, or to virtual storage."""
-        from .results.save import replace_file
-        from .results.table_file import table_bytes
 
-        data = table_bytes(columns, Path(out).suffix.lower())
-        if isinstance(out, str):
-            return self.vos.put(out, data, token=token)
-        replace_file(out, data)
-        return "OK"
+def _match(
+    session: Session,
+    ra: npt.NDArray[np.float64],
+    dec: npt.NDArray[np.float64],
+    asked: Mapping[str, str],
+    options: RequestOptions,
+) -> "Columns":
+    """Send positions, 1D[n] deg, and return the columns of the answer."""
+    from .results.columns import read_columns
 
-    def _match(
-        self,
-        positions: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]],
-        asked: Mapping[str, str],
-        timeout_s: float | None,
-        token: str | None,
-        *,
-        debug: bool,
-        verbose: bool,
-    ) -> "Columns":
-        """Send positions, 1D[n] ra and dec in deg, and return the columns of the answer."""
-        from .results.columns import read_columns
-        from .session import query_timeout_s
-        from .transfer import say
-
-        url, began = self._url("bulk/match"), perf_counter()
-        if debug:
-            say(f"POST {url} {len(positions[0]):,} positions, {dict(asked)}")
-        with self._http().upload(
-            f"{url}?{urlencode(asked)}",
-            _encoded(*positions),
-            ARROW,
-            token=token,
-            timeout_s=query_timeout_s(timeout_s),
-        ) as answer:
-            columns = read_columns(answer)
-        if verbose:
-            nrow = len(columns.values["row"])
-            say(f"{nrow:,} rows in {perf_counter() - began:.2f} s")
-        return columns
+    url, began = session.url("bulk/match"), perf_counter()
+    if options.debug:
+        say(f"POST {url} {len(ra):,} positions, {dict(asked)}")
+    with session.upload(
+        f"{url}?{urlencode(asked)}",
+        _encoded(ra, dec),
+        ARROW,
+        token=options.token,
+        timeout_s=query_timeout_s(options.timeout_s),
+    ) as answer:
+        columns = read_columns(answer)
+    if options.verbose:
+        nrow = len(columns.values["row"])
+        say(f"{nrow:,} rows in {perf_counter() - began:.2f} s")
+    return columns
 
 
 def _degrees(radius: Any) -> float:

@@ -51,6 +51,12 @@ class RequestOptions:
     debug: bool = False
     verbose: bool = False
 
+    def __post_init__(self) -> None:
+        context: object = self.context
+        if context is not None and not isinstance(context, str):
+            allowed = "one context here; others are named with the identifiers, as 'context:id'"
+            raise BadParameter("context", context, allowed)
+
 
 @dataclass(frozen=True, slots=True)
 class ResultOptions:
@@ -168,3 +174,19 @@ def _cutout(cutout: Cutout) -> tuple[float, float] | None:
 def _angstrom(end: Any) -> float:
     """Return one end of a cutout in Å, from a number or a quantity."""
     return float(end.to_value("Angstrom") if hasattr(end, "to_value") else end)
+
+
+def read_contexts(given: object) -> list[str] | None:
+    """Return the contexts of a list, or of text with commas; None where it is a single one.
+
+    Raises
+    ------
+    BadParameter
+        A list that holds none.
+    """
+    if given is None or (isinstance(given, str) and "," not in given):
+        return None
+    names = split_names(given)  # type: ignore[arg-type]  # text, or anything with names in it
+    if not names:
+        raise BadParameter("context", given, "name one context, or several in a list")
+    return names

@@ -1,64 +1,41 @@
-"""HTTP to one service: keep-alive, time limits, polite retries, errors rebuilt from the wire."""
+"""A service, and HTTP to it: keep-alive, time limits, retries, errors rebuilt from the wire."""
 
 import json
 import os
-import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import urllib3
-from urllib3.exceptions import (
-    ConnectTimeoutError,
-    HTTPError,
-    MaxRetryError,
-    NewConnectionError,
-    ReadTimeoutError,
+
+from ..errors import (
+    BadParameter,
+    ServiceError,
+    SpecServerError,
+    StoreError,
+    UnknownContext,
+    Unreachable,
 )
-
-from ..errors import BadParameter, ServiceError, SpecServerError, StoreError, Unreachable
+from ..model.ids import USUAL_FORM, IdForm
 from ..wire.media_types import JSON, OCTETS
-from .proxies import open_pool, proxy_for, shown
+from .messages import say, shortened
+from .request import RequestOptions
 
-AUTH_HEADER: Final = "X-DL-AuthToken"
+if TYPE_CHECKING:
+    # urllib3 sets warning filters when it is imported: importing the client must not import it.
+    import urllib3
 
+DEFAULT_URL: Final = "http://127.0.0.1:6998/spec"
+URL_VARIABLE: Final = "SPECSERVER_URL"
+TOKEN_VARIABLE: Final = "SPECSERVER_TOKEN"  # noqa: S105  # the name of a variable
+
+_FORMATS: Final = ("text", "json", "csv")
 _CONNECT_TIMEOUT_S: Final = 5.0
 # Silence allowed between two pieces of an answer: a long query may think before its first row.
 _READ_TIMEOUT_S: Final = 300.0
 # What the network and the queue may add to the time that the caller gave the query itself.
 _GRACE_S: Final = 10.0
-
-
-class _PoliteRetry(urllib3.Retry):
-    """Comes again a little later than told: those refused together must not come together."""
-
-    def get_retry_after(  # type: ignore[explicit-override]  # typing has it from Python 3.12 on
-        self, response: urllib3.BaseHTTPResponse
-    ) -> float | None:
-        """Return how long to wait, s, or None when nothing was said of it."""
-        told_s = super().get_retry_after(response)
-        return None if told_s is None else told_s * random.uniform(1.0, 1.5)  # noqa: S311
-
-
-# Every request may be repeated: when no connection came about, and when the service said 503 with
-# a Retry-After, of which no more than half a minute is honoured at a time. In both cases nothing
-# was done. A token stays with the service that it was meant for.
-_RETRY: Final = _PoliteRetry(
-    total=4,
-    connect=2,
-    read=False,
-    other=False,
-    status=3,
-    redirect=2,
-    allowed_methods=("GET", "POST", "PUT", "DELETE"),
-    remove_headers_on_redirect={*urllib3.Retry.DEFAULT_REMOVE_HEADERS_ON_REDIRECT, AUTH_HEADER},
-    status_forcelist=(),
-    backoff_factor=0.1,
-    raise_on_status=False,
-    retry_after_max=30,
-)
 _LONGEST_MESSAGE: Final = 300
 # Longest piece of a body that is not sent in chunks; those of a chunked one come as they are sent.
 _PIECE: Final = 2**18
@@ -73,7 +50,7 @@ class Body:
 
     closed = False
 
-    def __init__(self, response: urllib3.BaseHTTPResponse) -> None:
+    def __init__(self, response: "urllib3.BaseHTTPResponse") -> None:
         self.headers: Mapping[str, str] = response.headers
         self._pieces = response.stream(_PIECE)
         self._rest = memoryview(b"")
@@ -107,19 +84,87 @@ class Body:
 
 
 class Session:
-    """Requests to a service, over connections that are kept.
+    """A service, with the context and profile of requests that name none.
+
+    Making one contacts nothing. Its connections are kept for later requests.
 
     Parameters
     ----------
-    token
-        Returns the token of calls that are given none.
+    context, profile
+        Of requests that name none.
+    svc_url
+        Root of the service; None follows ``SPECSERVER_URL``, else the local default.
     """
 
-    def __init__(self, token: Callable[[], str] = str) -> None:
-        self._token = token
+    def __init__(
+        self, context: str = "default", profile: str = "default", svc_url: str | None = None
+    ) -> None:
+        self.context = context
+        self.profile = profile
+        self.chosen_url = svc_url
+        self.chosen_token: str | None = None
+        """None follows ``SPECSERVER_TOKEN``, '' sends none."""
+        self.told_of_others: set[str] = set()
+        """Contexts whose queries have warned that rows which are not primary were left out."""
+        self.told_of_repeated: set[str] = set()
+        """Contexts whose queries have warned that identifiers repeat."""
+        self._id_forms: dict[tuple[str, str], IdForm] = {}
         self._pools: dict[str, urllib3.PoolManager] = {}
         """By the URL of the proxy; empty: direct connections."""
         self._process = 0
+
+    @property
+    def root(self) -> str:
+        """Root URL of the service."""
+        return (self.chosen_url or os.environ.get(URL_VARIABLE) or DEFAULT_URL).rstrip("/")
+
+    @property
+    def token(self) -> str:
+        """Token of requests that name none; empty for a visitor."""
+        if self.chosen_token is not None:
+            return self.chosen_token
+        return os.environ.get(TOKEN_VARIABLE, "")
+
+    def url(self, path: str) -> str:
+        """Return the URL of an endpoint."""
+        return f"{self.root}/{path}"
+
+    def where(self, context: str | None, profile: str | None) -> dict[str, str]:
+        """Return the context and profile of a request."""
+        return {"context": context or self.context, "profile": profile or self.profile}
+
+    def id_form(self, context: str) -> IdForm:
+        """Return the form of a context's identifiers; the service is asked once."""
+        key = (self.root, context)
+        if key not in self._id_forms:
+            self._id_forms[key] = read_id_form(self.listing("contexts", {"context": context}))
+        return self._id_forms[key]
+
+    def has_context(self, name: str) -> bool:
+        """Return whether the service has a context."""
+        try:
+            self.id_form(name)
+        except UnknownContext:
+            return False
+        return True
+
+    def listing(self, path: str, fields: Mapping[str, str], fmt: str = "json") -> Any:
+        """Return one of the lists of the service: text, or Python objects of ``json``."""
+        form = fmt.lower()
+        if form not in _FORMATS:
+            raise BadParameter("fmt", fmt, ", ".join(_FORMATS))
+        asked = {name: value for name, value in fields.items() if value} | {"format": form}
+        text = self.get_text(self.url(path), asked)
+        return json.loads(text) if form == "json" else text
+
+    @contextmanager
+    def ask(self, path: str, body: Mapping[str, Any], options: RequestOptions) -> "Iterator[Body]":
+        """Post a request to an endpoint and lend the body of the answer; errors as of `post`."""
+        url = self.url(path)
+        if options.debug:
+            say(f"POST {url} {shortened(body)}")
+        with self.post(url, body, token=options.token, timeout_s=options.timeout_s) as answer:
+            yield answer
 
     def get_text(
         self,
@@ -223,20 +268,26 @@ class Session:
         fields: Mapping[str, str] | None = None,
         body: bytes | BinaryIO | None = None,
         retry: bool = True,
-    ) -> urllib3.BaseHTTPResponse:
+    ) -> "urllib3.BaseHTTPResponse":
         """Send one request; return the answer when its status is a good one."""
+        import urllib3
+        from urllib3.exceptions import HTTPError, ReadTimeoutError
+
+        from .pools import RETRY, proxy_for, reason, send, shown
+
         read_s = _READ_TIMEOUT_S if timeout_s is None else _positive_s(timeout_s)
         timeout = urllib3.Timeout(connect=min(_CONNECT_TIMEOUT_S, read_s), read=read_s)
         proxy = proxy_for(url)
         try:
-            response = self._connections(proxy).request(
+            response = send(
+                self._connections(proxy),
                 method,
                 url,
                 fields=fields,
                 body=body,
                 headers=headers,
                 timeout=timeout,
-                retries=_RETRY if retry else False,
+                retries=RETRY if retry else False,
                 preload_content=False,
                 decode_content=False,
             )
@@ -246,7 +297,7 @@ class Session:
             ) from error
         except HTTPError as error:
             through = f", through the proxy {shown(proxy)}" if proxy else ""
-            raise Unreachable(url, f"{_reason(error)}{through}") from error
+            raise Unreachable(url, f"{reason(error)}{through}") from error
         if response.status >= 400:
             with _reading(response, url):
                 text = response.read().decode("utf-8", "replace")
@@ -255,19 +306,43 @@ class Session:
 
     def _headers(self, token: str | None) -> dict[str, str]:
         """Return the headers of every request."""
+        from .pools import AUTH_HEADER
+
         headers = {"Accept-Encoding": "identity"}  # the chunks inside are compressed already
-        sent = (token or self._token()).strip()
+        sent = (token or self.token).strip()
         if sent:
             headers[AUTH_HEADER] = sent
         return headers
 
-    def _connections(self, proxy: str) -> urllib3.PoolManager:
+    def _connections(self, proxy: str) -> "urllib3.PoolManager":
         """Return the pool of this process: a forked child must not write into its parent's."""
         if self._process != os.getpid():
             self._pools, self._process = {}, os.getpid()
         if proxy not in self._pools:
+            from .pools import open_pool
+
             self._pools[proxy] = open_pool(proxy)
         return self._pools[proxy]
+
+
+class HasSession(Protocol):
+    """An object with a session: what the public functions of the client are methods of."""
+
+    @property
+    def session(self) -> Session:
+        """The service, and connections to it."""
+
+
+def read_id_form(told: Mapping[str, Any]) -> IdForm:
+    """Return the form of a context's identifiers from the description that the service gives."""
+    return IdForm(
+        str(told["id_main"]),
+        tuple(told.get("id_parts") or USUAL_FORM.parts),
+        int(told.get("id_texts", 1)),
+        bool(told.get("id_reduction", True)),
+        bool(told.get("id_open", False)),
+        tuple(told.get("id_told_by") or ()),
+    )
 
 
 def query_timeout_s(asked_s: float | None) -> float | None:
@@ -283,27 +358,21 @@ def _positive_s(timeout_s: float) -> float:
 
 
 @contextmanager
-def _reading(response: urllib3.BaseHTTPResponse, url: str) -> Iterator[None]:
+def _reading(response: "urllib3.BaseHTTPResponse", url: str) -> Iterator[None]:
     """Give the connection back after a whole answer, drop it after any other."""
+    from urllib3.exceptions import HTTPError
+
+    from .pools import reason
+
     try:
         yield
     except HTTPError as error:
         response.close()
-        raise StoreError(f"answer of {url}", f"cut off ({_reason(error)})") from error
+        raise StoreError(f"answer of {url}", f"cut off ({reason(error)})") from error
     except BaseException:
         response.close()
         raise
     response.release_conn()
-
-
-def _reason(error: HTTPError) -> str:
-    """Return why there is no connection, in a few words."""
-    cause = error.reason if isinstance(error, MaxRetryError) and error.reason else error
-    # Of its kind by inheritance, but a refused connection did not run out of time.
-    if isinstance(cause, ConnectTimeoutError) and not isinstance(cause, NewConnectionError):
-        return "no connection in time"
-    below = cause.__cause__ or cause
-    return str(getattr(below, "strerror", None) or below)[:_LONGEST_MESSAGE]
 
 
 def _error(status: int, text: str, url: str) -> SpecServerError:

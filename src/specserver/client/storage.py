@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from io import BufferedReader, BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import quote
 from uuid import uuid4
 
 from ..errors import BadParameter, StoreError
 from ..model.spacename import PREFIX, split_file_name, split_name
-
-if TYPE_CHECKING:
-    from .session import Session
+from .session import Session
 
 _PIECE: Final = 2**20
 
@@ -47,7 +45,7 @@ class SpaceUsage:
 class SpaceFolder:
     """A folder of a space, to put files into."""
 
-    def __init__(self, space: "Spaces", name: str, token: str | None) -> None:
+    def __init__(self, space: "Storage", name: str, token: str | None) -> None:
         self._space = space
         self._token = token
         self.name = "/".join(split_name(name))
@@ -57,20 +55,17 @@ class SpaceFolder:
         self._space.put(f"{self.name}/{name}" if self.name else name, data, token=self._token)
 
 
-class Spaces:
+class Storage:
     """The space of whoever the token names; ``vos://`` before a name may be left out.
 
     Parameters
     ----------
-    http
-        Returns the connections to the service.
-    url
-        Returns the URL of an endpoint.
+    session
+        The service, and connections to it.
     """
 
-    def __init__(self, http: Callable[[], "Session"], url: Callable[[str], str]) -> None:
-        self._http = http
-        self._url = url
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     def ls(self, path: str = "", *, token: str | None = None) -> list[str]:
         """Return the names in a folder, those of folders with a slash at the end."""
@@ -112,7 +107,7 @@ class Spaces:
         target = None if out is None else Path(out).expanduser()
         if target is not None and not target.parent.is_dir():
             raise BadParameter("out", str(out), f"there is no folder {target.parent}")
-        with self._http().get(url, token=token) as body:
+        with self._session.get(url, token=token) as body:
             pieces: Iterator[bytes] = iter(lambda: bytes(body.read(_PIECE)), b"")
             if target is None:
                 return b"".join(pieces)
@@ -142,7 +137,7 @@ class Spaces:
             sha256 = hashlib.file_digest(source, "sha256").hexdigest()
             nbytes = source.seek(0, os.SEEK_END)
             source.seek(0)
-            said = self._http().send(
+            said = self._session.send(
                 "PUT", self._url_of(parts), body=source, nbytes=nbytes, token=token
             )
         if json.loads(said)["sha256"] != sha256:
@@ -151,7 +146,7 @@ class Spaces:
 
     def mkdir(self, name: str, *, token: str | None = None) -> str:
         """Make a folder and those above it; return ``'OK'``."""
-        self._http().send("PUT", self._url_of(split_name(name)) + "/", body=b"", token=token)
+        self._session.send("PUT", self._url_of(split_name(name)) + "/", body=b"", token=token)
         return "OK"
 
     def rm(self, name: str, *, recursive: bool = False, token: str | None = None) -> str:
@@ -160,7 +155,7 @@ class Spaces:
         if not parts:
             raise BadParameter("name", name, "name a file or a folder")
         fields = {"recursive": "true"} if recursive else None
-        self._http().send("DELETE", self._url_of(parts), fields=fields, token=token)
+        self._session.send("DELETE", self._url_of(parts), fields=fields, token=token)
         return "OK"
 
     def folder(self, name: str, *, token: str | None = None) -> SpaceFolder:
@@ -179,12 +174,12 @@ class Spaces:
     def _list(self, path: str, token: str | None) -> dict[str, Any]:
         asked = {"path": "/".join(split_name(path))}
         told: dict[str, Any] = json.loads(
-            self._http().get_text(self._url("vos"), asked, token=token)
+            self._session.get_text(self._session.url("vos"), asked, token=token)
         )
         return told
 
     def _url_of(self, parts: tuple[str, ...]) -> str:
-        return self._url("/".join(["vos", *(quote(part, safe="") for part in parts)]))
+        return self._session.url("/".join(["vos", *(quote(part, safe="") for part in parts)]))
 
 
 def in_space(name: object) -> bool:

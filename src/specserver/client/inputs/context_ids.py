@@ -25,18 +25,24 @@ from typing import Any, Final
 
 import numpy as np
 
-from ...errors import BadIdentifier, UnknownField
+from ...errors import BadIdentifier, BadParameter, UnknownField
 from ...model.idgaps import Gaps, is_missing, needed_parts
 from ...model.idrows import RowForm, row_form
 from ...model.idtext import IdForm, IdPattern, parse_id_text
+from ..messages import warn_gaps, warn_shared
+from ..request import RequestOptions
+from ..session import Session
+from ..storage import Storage
 from .id_files import ReadVos, file_content
 from .identifiers import (
     are_numbers,
     is_list_text,
+    is_shared,
     read_identifiers,
     row_of,
     table_of,
 )
+from .other_contexts import raise_explained
 
 ONE_OR_MORE: Final = "one spectrum or more: identifiers in any form, or a file or table of them"
 """What to give, in errors about empty lists."""
@@ -70,6 +76,66 @@ class Named:
     def several(self) -> list[str]:
         """The contexts, each once, in the order of their first identifiers."""
         return list(dict.fromkeys(self.contexts or ()))
+
+    def within(self, options: RequestOptions) -> RequestOptions:
+        """Return the options with the context of the identifiers, if all are of one."""
+        several = self.several
+        return replace(options, context=several[0]) if len(several) == 1 else options
+
+
+def read_ids(session: Session, given: Any, id_col: str | None, options: RequestOptions) -> Named:
+    """Return the identifiers in what a caller gave, and which context each is of.
+
+    Raises
+    ------
+    BadIdentifier, NoIdentifier, UnknownField
+        As `Naming.read`.
+    """
+    if isinstance(given, Named):
+        return given
+    naming = Naming(
+        plain=options.context or session.context,
+        form_of=session.id_form,
+        is_context=session.has_context,
+        read_vos=Storage(session).reader(options.token),
+        id_col=id_col,
+        gaps=Gaps(skip=options.missing == "skip"),
+    )
+    try:
+        named = naming.read(given)
+    except (UnknownField, BadIdentifier) as error:
+        row = row_of(given)
+        names = row[0] if row else getattr(error, "known", ())
+        if names and not id_col:
+            raise_explained(session, error, names, naming.plain)
+        raise
+    if naming.gaps.rows:
+        warn_gaps(naming.gaps.rows)
+    if is_shared(given):
+        warn_shared()
+    return named
+
+
+def read_ids_of_one(
+    session: Session, given: Any, id_col: str | None, options: RequestOptions, what: str
+) -> tuple[Ids, RequestOptions]:
+    """Return identifiers of one context, and the options with that context.
+
+    Raises
+    ------
+    BadParameter
+        There are none, or they are of several contexts, which ``what`` cannot show together.
+    """
+    named = read_ids(session, given, id_col, options)
+    if not named.ids:
+        raise BadParameter("id_list", "an empty list", f"{what} takes {ONE_OR_MORE}")
+    if len(named.several) > 1:
+        allowed = (
+            f"{what} takes spectra of one context; call it for each, or show several together"
+            " with plot([a, b]) or prospect"
+        )
+        raise BadParameter("context", ", ".join(named.several), allowed)
+    return named.ids, named.within(options)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,32 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from ...errors import UnknownField
+from ...errors import SpecServerError, UnknownField
 from ...model.idrows import id_columns
 from ...model.ids import IdForm
-from ..connection import form_told
+from ..session import Session, read_id_form
 
 _SHOWN: Final = 20
 """Number of columns or contexts that a message names."""
+
+
+def raise_explained(
+    session: Session, error: SpecServerError, names: Sequence[str], context: str
+) -> None:
+    """Raise a clearer error if the columns of a table name spectra of other contexts.
+
+    Parameters
+    ----------
+    error : that there are no identifiers of ``context``
+    names : of the columns of the table
+    """
+    try:
+        told = session.listing("contexts", {})
+    except SpecServerError:
+        # The service cannot be asked: the first error stands.
+        return
+    if text := explain(names, context, told):
+        raise SpecServerError.from_wire(UnknownField.code, text) from error
 
 
 def explain(names: Sequence[str], context: str, told: Mapping[str, Any]) -> str:
@@ -21,7 +40,7 @@ def explain(names: Sequence[str], context: str, told: Mapping[str, Any]) -> str:
     context : for which the table was read
     told : what the service says of each of its contexts
     """
-    forms = {name: form_told(one) for name, one in told.items()}
+    forms = {name: read_id_form(one) for name, one in told.items()}
     own = forms.get(context)
     if own is None or _naming(names, own):
         return ""

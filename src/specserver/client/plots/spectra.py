@@ -77,7 +77,7 @@ def read_spectra(data: object) -> list["Viewed"] | None:
     return [_named(one, at, numbered=True) for at, one in enumerate(every)]
 
 
-def fetch_spectra(fetch: Fetch) -> list["Viewed"]:
+def fetch_shown(fetch: Fetch) -> list["Viewed"]:
     """Fetch what is shown of spectra, with what their catalogue says of them.
 
     Parameters

@@ -1,7 +1,8 @@
 """Rows of a query → what the caller asked for: ids, tuples, one column, a table, a file."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import numpy as np
@@ -13,6 +14,8 @@ from ...model.ids import USUAL_FORM, usual_tuples
 if TYPE_CHECKING:
     from .columns import Columns
 
+CONTEXT: Final = "context"
+ID: Final = "id"
 TUPLE: Final = "tuple"
 SHARED: Final = "not_best"
 """Key in the metadata of a column of identifiers: some rows are not the best spectrum of their
@@ -105,3 +108,139 @@ def cells(values: npt.NDArray[Any]) -> list[Any]:
         gone = np.ma.getmaskarray(values).tolist()
         texts = ["" if lost else text for text, lost in zip(texts, gone, strict=True)]
     return texts
+
+
+def one_result(columns: "Columns", names: Sequence[str], file: TextIO | None) -> Any:
+    """Return the rows of one context in the form asked for, or write them to a file."""
+    if file is None:
+        return to_result(columns, names)
+    write_rows(columns, names, file)
+    return "OK"
+
+
+def joint_result(
+    answers: "Mapping[str, Columns]",
+    names: Sequence[str],
+    apart: Mapping[str, Sequence[str]],
+    file: TextIO | None,
+) -> Any:
+    """Return the rows of several contexts in the form asked for, or write them to a file.
+
+    Pairs ``(context, id)``, or ``(context, tuple)``; with other fields a Table with the columns
+    context and id before them, and ``apart`` after them: what tells spectra of one id apart.
+    """
+    fields = besides(names)
+    if not fields and file is None:
+        return _pairs(answers, names)
+    if not fields and file is not None:
+        for context, value in _pairs(answers, names):
+            text = f"({','.join(map(str, value))})" if isinstance(value, tuple) else str(value)
+            file.write(f"{context}:{text}\n")
+        return "OK"
+    columns = join_columns(answers, fields, apart)
+    if file is None:
+        return to_result(columns, names)
+    write_csv(columns, file)
+    return "OK"
+
+
+def joint_columns(
+    answers: "Mapping[str, Columns]", names: Sequence[str], apart: Mapping[str, Sequence[str]]
+) -> "Columns":
+    """Return the rows of several contexts as the columns of one table.
+
+    Raises
+    ------
+    BadParameter
+        Tuples, whose parts differ.
+    """
+    if list(names) == [TUPLE]:
+        allowed = "tuples of several contexts are written as text: a name that ends in .txt"
+        raise BadParameter("out", TUPLE, allowed)
+    return join_columns(answers, besides(names), apart)
+
+
+def besides(names: Sequence[str]) -> list[str]:
+    """Return the columns to show besides context and id; empty for these alone, or for tuples."""
+    if TUPLE in names and len(names) > 1:
+        allowed = "of several contexts tuples come alone: their parts differ"
+        raise BadParameter("fields", ", ".join(names), allowed)
+    return [] if list(names) == [TUPLE] else [one for one in names if one not in {CONTEXT, ID}]
+
+
+def _pairs(answers: "Mapping[str, Columns]", names: Sequence[str]) -> list[tuple[str, Any]]:
+    """Return ``(context, id)`` of every row, or ``(context, tuple)`` when tuples are asked for."""
+    pairs: list[tuple[str, Any]] = []
+    for context, columns in answers.items():
+        if list(names) == [TUPLE] or len(columns.values) > 1:
+            values: list[Any] = to_tuples(columns)
+        else:
+            values = next(iter(columns.values.values())).tolist()
+        pairs += [(context, value) for value in values]
+    return pairs
+
+
+def join_columns(
+    answers: "Mapping[str, Columns]",
+    fields: Sequence[str],
+    apart: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> "Columns":
+    """Return the rows of all contexts: context, id, and the fields asked for.
+
+    Parameters
+    ----------
+    answers
+        By context: the identifier, then what was asked for; of ``*`` what all have comes.
+    fields
+        Names, as the caller gave them.
+    apart
+        By context: columns that tell spectra of one identifier apart, where there are such.
+
+    Raises
+    ------
+    BadParameter
+        Values of one name are in different units.
+    """
+    from .columns import Columns
+    from .joined import join_ids, join_some, join_values
+
+    parts = list(answers.values())
+    ids = [next(iter(one.values)) for one in parts]
+    if "*" in fields:
+        known = [one for one in parts[0].values if all(one in part.values for part in parts)]
+        fields = [one for one in known if one not in ids]
+    counts = [len(one.values[name]) for one, name in zip(parts, ids, strict=True)]
+    values: dict[str, Any] = {
+        CONTEXT: np.repeat(np.array(list(answers)), counts),
+        ID: join_ids([one.values[name] for one, name in zip(parts, ids, strict=True)]),
+    }
+    units: dict[str, str] = {}
+    for field in fields:
+        name = field.lower()
+        values[field] = join_values([one.values[name] for one in parts])
+        stated = _different([one.units[name] for one in parts if name in one.units])
+        if len(stated) > 1:
+            allowed = (
+                f"its units differ ({', '.join(sorted(stated))}): ask for it context by context"
+            )
+            raise BadParameter("fields", field, allowed)
+        units |= dict.fromkeys([field] if stated else [], next(iter(stated), ""))
+    taken = {field.lower() for field in values}
+    for name in dict.fromkeys(one for some in apart.values() for one in some):
+        own = [
+            part.values.get(name) if name in apart.get(context, ()) else None
+            for context, part in answers.items()
+        ]
+        if name not in taken and any(one is not None for one in own):
+            values[name] = join_some(own, counts)
+    return Columns(values, units)
+
+
+def _different(units: Sequence[str]) -> list[str]:
+    """Return the different units among some; of equal units, the first spelling."""
+    met = list(dict.fromkeys(units))
+    if len(met) < 2:
+        return met
+    from astropy.units import Unit
+
+    return list({Unit(one, parse_strict="silent"): one for one in reversed(met)}.values())

@@ -1,0 +1,231 @@
+"""Spectra drawn here: as a figure, or on a page to look through."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from .inputs.context_ids import read_ids
+from .multi_context import gathered
+from .pictures import Missing, Out, either, open_file
+from .request import RequestOptions, Values
+from .session import HasSession, Session
+from .spectra import Ids, fetch_spectra
+from .storage import Storage
+
+if TYPE_CHECKING:
+    from ..render.style import Viewed
+    from .results.decode import Spectra
+
+
+def plot(
+    client: HasSession,
+    spec: Any = None,
+    context: str | None = None,
+    profile: str | None = None,
+    out: Out = None,
+    *,
+    data: Any = None,
+    rest_frame: bool | None = None,
+    z: float | Iterable[float] | None = None,
+    xlim: Iterable[float] | None = None,
+    ylim: Iterable[float] | None = None,
+    title: str | None = None,
+    xlabel: str | None = None,
+    ylabel: str | None = None,
+    values: Values = "flux,model",
+    sky: bool | None = None,
+    model: bool | None = None,
+    lines: Mapping[str, float] | None = None,
+    mark_lines: str | bool | None = "all",
+    em_lines: Values = None,
+    abs_lines: Values = None,
+    grid: bool = True,
+    dark: bool = False,
+    figsize: tuple[float, float] | None = None,
+    scale: str | float | Iterable[float] | None = None,
+    offset: float | Iterable[float] = 0.0,
+    assume_medium: Literal["vacuum", "air"] | None = None,
+    spec_args: Mapping[str, Any] | None = None,
+    model_args: Mapping[str, Any] | None = None,
+    ivar_args: Mapping[str, Any] | None = None,
+    sky_args: Mapping[str, Any] | None = None,
+    missing: Missing = "error",
+    timeout: float | None = None,
+    token: str | None = None,
+    debug: bool = False,
+    verbose: bool = False,
+) -> None:
+    """Plot a spectrum, or up to eight over one another: show them, or save them.
+
+    Parameters
+    ----------
+    spec, data
+        An identifier in any form, or a spectrum: structured array, DataFrame, Table, Spectrum;
+        or a list of these, of any contexts. Several are drawn each on its own wavelengths,
+        flux and noise only, and lines are marked at the redshift of the first.
+    out
+        A file to write instead of showing, here or ``vos://name``; PNG, PDF, SVG by its ending.
+    rest_frame
+        Divide the wavelengths by 1 + z; flux density stays as observed. By default where the
+        redshift is known, and of several where all are.
+    z
+        Redshift, or one each; by default that of the catalogue, or of the object.
+    xlim, ylim
+        Ends of the axes.
+    values
+        What is drawn, of flux, model, noise, sky, ivar; sky and ivar below.
+    sky, model
+        True adds them to ``values``, False takes them away.
+    lines
+        More lines to mark: vacuum wavelength at rest, Å, by name.
+    mark_lines
+        ``em``, ``abs``, ``all`` or ``both``, or a word that begins so; None for none.
+    em_lines, abs_lines
+        Names of the lines to mark, such as ``'Hα'`` or ``'Halpha'``; by default all.
+    grid
+        Draw a grid.
+    dark
+        Light on dark.
+    figsize
+        Width and height, inches; by default 12 × 5, and taller with panels below.
+    scale
+        A factor for the fluxes, or one each; ``'median'`` divides each by its median.
+    offset
+        Flux added: of several each lies so much above the one before, or one each.
+    assume_medium
+        What the wavelengths are in of spectra of which it is not known. Those in air are drawn
+        in vacuum; what is not known is drawn over no others.
+    spec_args, model_args, ivar_args, sky_args
+        Arguments of matplotlib's ``plot`` for each of the curves.
+    missing
+        ``skip`` leaves out what is not found, or cannot be read.
+    """
+    from .plots.figure import PlotWanted, draw, save, show
+    from .plots.overlay import read_several
+    from .plots.spectra import in_vacuum
+
+    wanted = PlotWanted(
+        rest_frame, z, xlim, ylim, title, xlabel, ylabel, values, sky, model, lines,
+        mark_lines, em_lines, abs_lines, grid, dark, figsize,
+        {"flux": spec_args, "model": model_args, "ivar": ivar_args, "sky": sky_args},
+        scale, offset,
+    )  # fmt: skip
+    options = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
+    write = open_file(client.session, out, options)
+
+    def look(given: Any, require: Callable[[int], None]) -> Any:
+        return _look(client.session, given, None, options, require)
+
+    several = read_several(look, either("spec", spec, "data", data))
+    drawing = draw(wanted, in_vacuum(several, assume_medium, together=True))
+    if write and out:
+        write(save(drawing, os.fspath(out)))
+    else:
+        show(drawing)
+
+
+def prospect(
+    client: HasSession,
+    data: Any,
+    context: str | None = None,
+    profile: str | None = None,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    z: float | list[float] | None = None,
+    title: str | None = None,
+    width: int | None = None,
+    height: int | None = None,
+    dark: bool = False,
+    overplot: bool = False,
+    show: bool = True,
+    assume_medium: Literal["vacuum", "air"] | None = None,
+    id_col: str | None = None,
+    missing: Literal["error", "skip"] = "error",
+    timeout: float | None = None,
+    token: str | None = None,
+    debug: bool = False,
+    verbose: bool = False,
+) -> Any:
+    """Look at spectra interactively: zoom, smooth, and try redshifts.
+
+    Parameters
+    ----------
+    data
+        Identifiers in any form and of any contexts, or spectra: structured arrays,
+        DataFrames, Tables, Spectrum objects, or a list of these. A page holds up to 2,000,
+        each on its own wavelengths.
+    out
+        File to write, ``page.html`` or ``vos://page.html``: needs no network to be opened.
+    z
+        Redshift where lines are marked first, or one each; None takes those known.
+    title
+        A line of text above all.
+    width, height
+        Pixels; None fills the window.
+    dark
+        Begin on black.
+    overplot
+        Show up to eight spectra over one another, behind the one that is chosen.
+    show
+        Without ``out``: open it, in the notebook or in a browser; False returns the page.
+    assume_medium
+        What the wavelengths are in of spectra of which it is not known. Those in air are drawn
+        in vacuum; what is not known is drawn as it is, and over no others.
+    id_col, missing, timeout
+        As in `getSpec`.
+
+    Returns
+    -------
+    None, ``'OK'`` or ViewerPage
+        ``'OK'`` when a file was written; the page when it is neither written nor shown.
+    """
+    from ..render.viewer.document import Look
+    from .plots.page import make_page, require_count, with_redshifts
+    from .plots.spectra import in_vacuum
+
+    options = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
+    spectra = _look(client.session, data, id_col, options, require_count)
+    spectra = in_vacuum(spectra, assume_medium, together=overplot)
+    if z is not None:
+        spectra = with_redshifts(spectra, z)
+    page = make_page(spectra, Look(title or "", width, height, dark, overplot))
+    if out is not None and str(out):
+        page.save(out, partial(Storage(client.session).folder, token=token))
+        return "OK"
+    if show:
+        page.show()
+        return None
+    return page
+
+
+def _look(
+    session: Session,
+    given: Any,
+    id_col: str | None,
+    options: RequestOptions,
+    require: Callable[[int], None],
+) -> "list[Viewed]":
+    """Return the spectra that a caller holds or names, to be shown.
+
+    ``require`` refuses a number of them, before any is fetched.
+    """
+    from .plots.spectra import fetch_shown, read_spectra, wanted
+
+    held = read_spectra(given)
+    if held is not None:
+        return held
+    named = read_ids(session, given, id_col, options)
+    require(len(named.ids))
+
+    def fetch(ids: Ids, options: RequestOptions) -> "tuple[list[Viewed], list[str]]":
+        missing: list[str] = []
+
+        def ask(vectors: Sequence[str] | None, columns: Sequence[str]) -> "Spectra":
+            spectra = fetch_spectra(session, ids, wanted(vectors), options, *columns)
+            missing[:] = spectra.head.missing
+            return spectra
+
+        return fetch_shown(ask), missing
+
+    return gathered(named, options, fetch)
