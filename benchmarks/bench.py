@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from specserver.client.api import SpecClient
 from specserver.client.session import Session
+from specserver.data.root import open_root
 from specserver.service import SpectroscopicService
 
 from .cache import Cache
@@ -55,7 +56,7 @@ class Bench:
     @cached_property
     def service(self) -> SpectroscopicService:
         """The service's own object, in this process."""
-        return SpectroscopicService(self.library.data)
+        return SpectroscopicService(open_root(self.library.data))
 
     @cached_property
     def table(self) -> Any:

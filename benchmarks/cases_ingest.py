@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from specserver.data.root import open_root
 from specserver.ingest import run_ingest
 
 from .bench import Bench
@@ -38,7 +39,7 @@ def ingest(bench: Bench) -> Trial:
         return paths
 
     def ours(paths: list[Path]) -> Any:
-        return run_ingest(folder / str(next(count)), CONTEXT, paths, workers=1)
+        return run_ingest(open_root(folder / str(next(count))), CONTEXT, paths, workers=1)
 
     def theirs(paths: list[Path]) -> None:
         with warnings.catch_warnings():

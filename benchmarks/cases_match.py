@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from astropy.coordinates import SkyCoord, match_coordinates_sky
 
+from specserver.data.root import open_root
 from specserver.service import SpectroscopicService
 from specserver.service.match import MatchRequest
 from specserver.service.tables import attach_table
@@ -132,7 +133,7 @@ def _make(bench: Bench) -> Path:
     file = folder / f"{NAME}.parquet"
 
     def attach(path: Path) -> None:
-        archive = SpectroscopicService(library.data).archive
+        archive = SpectroscopicService(open_root(library.data)).archive
         attached = attach_table(archive, CONTEXT, NAME, file, overwrite=True)
         (path / "attached").write_text(f"{attached.info.nrows}\n", "utf-8")
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from specserver.data.root import open_root
 from specserver.ingest import run_ingest
 from specserver.simulate import simulate_sdss
 from specserver.surveys.sdss import SDSS
@@ -109,7 +110,7 @@ def make_library(cache: Cache, scale: Scale) -> tuple[Library, str]:
     data, made = cache.part(
         f"{scale.name}-data",
         {"files": digest, "reader": read_by, "writer": written_by, "context": CONTEXT},
-        lambda path: run_ingest(path, CONTEXT, [files], workers=workers),
+        lambda path: run_ingest(open_root(path), CONTEXT, [files], workers=workers),
     )
     saved = np.load(npy / "index.npz")
     ids = saved["ids"]

@@ -32,6 +32,7 @@ from astropy.table import Table
 
 from specserver.catalog.tables.vac import add_vac
 from specserver.damage import damaged_files
+from specserver.data.root import open_root
 from specserver.errors import SpecServerError
 from specserver.ingest import run_ingest
 from specserver.ingest.declare import SurveyOptions, declare
@@ -94,9 +95,9 @@ def make_folder(top: Path, nspec: int = 12) -> Folder:
     """Make the data folder that is to be damaged."""
     data, spectra = top / "data", top / "sdss"
     simulate_sdss(spectra, nspec, seed=3)
-    run_ingest(data, SEGMENTS, [spectra], workers=1)
+    run_ingest(open_root(data), SEGMENTS, [spectra], workers=1)
     simulate_desi(top / "desi", 8, seed=5, per_file=4)
-    run_ingest(data, DESI, [top / "desi"], workers=1)
+    run_ingest(open_root(data), DESI, [top / "desi"], workers=1)
     own = top / "own"
     own.mkdir()
     wave = np.linspace(4000.0, 5000.0, 200)
@@ -109,17 +110,18 @@ def make_folder(top: Path, nspec: int = 12) -> Folder:
     ]
     targets = top / "targets.csv"
     targets.write_text("\n".join(["file,id,ra,dec,z", *rows]) + "\n")
-    declare(data, OWN, [own], SurveyOptions(catalog=targets, title="My own"))
-    run_ingest(data, OWN, [own], workers=1)
+    declare(open_root(data), OWN, [own], SurveyOptions(catalog=targets, title="My own"))
+    run_ingest(open_root(data), OWN, [own], workers=1)
     tree = top / "tree"
     simulate_sdss(tree, 6, seed=8)
-    add_tree(data, TREE, tree, reductions=_REDUCTIONS)
-    service = SpectroscopicService(data)
+    add_tree(open_root(data), TREE, tree, reductions=_REDUCTIONS)
+    service = SpectroscopicService(open_root(data))
     found = service.query(QueryRequest(SEGMENTS, fields=("specobjid", "z"), primary=False))
     table = top / "lines.csv"
     lines = [f"{one['specobjid']},{one['z']},{n}" for n, one in enumerate(found.to_pylist())]
     table.write_text("\n".join(["specobjid,z_lines,number", *lines]) + "\n")
-    add_vac(data, service.archive.survey(SEGMENTS), SEGMENTS, TABLE, table, title="Lines")
+    files = open_root(data).context(SEGMENTS).table(TABLE)
+    add_vac(files, service.archive.survey(SEGMENTS), table, title="Lines")
     folder = Folder(data, tree)
     for context, name in ((SEGMENTS, "specobjid"), (DESI, "targetid"), (OWN, "id")):
         held = service.query(QueryRequest(context, fields=(name,), primary=False))
@@ -138,7 +140,7 @@ def ask(folder: Folder, data: Path) -> tuple[dict[str, str], list[str]]:
     """Return a digest of each answer, and the errors in place of those there are none of."""
     answers: dict[str, str] = {}
     faults: list[str] = []
-    service = SpectroscopicService(data)
+    service = SpectroscopicService(open_root(data))
     for name, made in _questions(folder, service):
         try:
             answers[name] = made()
@@ -204,7 +206,11 @@ def _hash(table: pa.Table) -> str:
 
 def check(data: Path) -> list[str]:
     """Return the faults that ``verify`` finds."""
-    return [f"{one.context}/{one.what}: {fault}" for one in verify(data) for fault in one.faults]
+    return [
+        f"{one.context}/{one.what}: {fault}"
+        for one in verify(open_root(data))
+        for fault in one.faults
+    ]
 
 
 def kind_of(path: Path, data: Path) -> str:

@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from specserver.client.api import SpecClient
+from specserver.data.root import open_root
 from specserver.ingest import run_ingest
 from specserver.service import SpectroscopicService
 from specserver.service.tables import attach_table
@@ -132,7 +133,7 @@ def _grow(data: Path, files: Files, begin: int, nspec: int, size: Size) -> int:
     stop = max(begin + 1, -(-nspec // files.each))
     alone = max(1, min(_MEASURED[files.context] // files.each, (stop - begin) // 2))
     if stop - alone > begin:
-        run_ingest(data, files.context, files.paths[begin : stop - alone])
+        run_ingest(open_root(data), files.context, files.paths[begin : stop - alone])
     done: list[float] = []
     seconds = _ingest_alone(data, files.context, files.paths[stop - alone : stop], done)
     size.rate[files.context] = done[0] / seconds
@@ -143,14 +144,14 @@ def _ingest_alone(data: Path, context: str, paths: Sequence[Path], done: list[fl
     """Ingest with one process; return the time that its files took, the index left out."""
     marks: list[float] = [perf_counter()]
     summary = run_ingest(
-        data, context, paths, workers=1, progress=lambda *_: marks.append(perf_counter())
+        open_root(data), context, paths, workers=1, progress=lambda *_: marks.append(perf_counter())
     )
     done.append(summary.stored)
     # The index is made anew for the whole context, which is told apart: `Size.index_s`.
     began = perf_counter()
     index = data / context / "index"
     rmtree(index)
-    SpectroscopicService(data).context(context)
+    SpectroscopicService(open_root(data)).context(context)
     return summary.seconds - (perf_counter() - began)
 
 
@@ -158,14 +159,14 @@ def _measure(data: Path, size: Size) -> None:
     """Measure a store as it is."""
     nspec, index_bytes = 0, 0
     for context in CONTEXTS:
-        segments = list_segments(data, context)
+        segments = list_segments(open_root(data).context(context))
         held = sum(one.nspec for one in segments)
         size.bytes_each[context] = sum(one.nbytes for one in segments) / held
         nspec += held
         index = data / context / "index"
         rmtree(index)
         began = perf_counter()
-        SpectroscopicService(data).context(context)
+        SpectroscopicService(open_root(data)).context(context)
         size.index_s += perf_counter() - began
         index_bytes += sum(one.stat().st_size for one in index.rglob("*") if one.is_file())
     size.index_bytes_each = index_bytes / nspec
@@ -194,7 +195,7 @@ def _objects(
     data: Path, context: str
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return identifiers and positions of the spectra of a context, 1D[nspec] each."""
-    catalog = SpectroscopicService(data).archive.open_release(context).catalog
+    catalog = SpectroscopicService(open_root(data)).archive.open_release(context).catalog
     rows = np.arange(catalog.count(primary=False))
     ra, dec = catalog.positions(rows)
     return np.array(catalog.place(rows).ids), ra, dec
@@ -215,7 +216,7 @@ def _catalogue(data: Path, nrows: int) -> dict[str, float]:
     file = data.parent / "big.parquet"
     pq.write_table(pa.table(rows), file)
     began = perf_counter()
-    attach_table(SpectroscopicService(data).archive, context, "big", file)
+    attach_table(SpectroscopicService(open_root(data)).archive, context, "big", file)
     attached = perf_counter() - began
     rng = np.random.default_rng(5)
     with serve_data(data) as server:

@@ -31,6 +31,7 @@ import numpy as np
 import psutil
 import urllib3
 
+from specserver.data.root import open_root
 from specserver.service import SpectroscopicService
 
 # One client of the crowd asks these in turn, from a place of its own.
@@ -79,7 +80,7 @@ def serve(data: Path) -> Iterator[Server]:
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "specserver", "serve", "--stop-on-eof", "--data", str(data)]
     process = subprocess.Popen([*command, "--port", str(port)], stdin=subprocess.PIPE)
-    catalogue = SpectroscopicService(data).archive.open_release("default").catalog
+    catalogue = SpectroscopicService(open_root(data)).archive.open_release("default").catalog
     ids = np.array(catalogue.place(np.arange(catalogue.count(primary=False))).ids)
     try:
         for _ in range(300):

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from specserver.data.root import open_root
 from specserver.model.ids import pack_specobjid
 from specserver.service import SpectroscopicService
 from specserver.service.tables import attach_table
@@ -86,7 +87,7 @@ def make_table(cache: Cache, scale: Scale, library: Library, digest: str) -> tup
     file = folder / f"{NAME}.parquet"
 
     def attach(path: Path) -> None:
-        archive = SpectroscopicService(library.data).archive
+        archive = SpectroscopicService(open_root(library.data)).archive
         attached = attach_table(
             archive, CONTEXT, NAME, file, title="catalogue of the benchmarks", overwrite=True
         )

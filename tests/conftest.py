@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 
 from serving import Served, serve
+from specserver.data.handles import Entry, Folder
+from specserver.data.local import LocalFolder
+from specserver.data.root import open_root
 from specserver.digests import LISTED, OWN
 from specserver.ingest import run_ingest
 from specserver.service import SpectroscopicService
 from specserver.service.query import QueryRequest
 from specserver.simulate import simulate_desi, simulate_sdss
-from specserver.store.layout import MARKER
 
 if TYPE_CHECKING:
     from selenium import webdriver
@@ -29,12 +31,22 @@ BROWSER_FLAGS = (
 )
 
 
+def entry_at(path: Path) -> Entry:
+    """Return a file as an object of a data folder."""
+    return Entry(LocalFolder(str(path.parent)), path.name)
+
+
+def folder_at(path: Path) -> Folder:
+    """Return a folder as one of a data folder."""
+    return Folder(LocalFolder(str(path.parent)), path.name)
+
+
 def without_digests(segment: Path) -> None:
     """Make a segment's commit record that of an older version, which wrote no digests."""
-    record = json.loads((segment / MARKER).read_bytes())
+    record = json.loads((segment / "segment.json").read_bytes())
     for name in (OWN, LISTED):
         record.pop(name, None)
-    (segment / MARKER).write_text(json.dumps(record), "utf-8")
+    (segment / "segment.json").write_text(json.dumps(record), "utf-8")
 
 
 def find_real_spectra() -> Path | None:
@@ -65,7 +77,7 @@ def mock_survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def mock_data(mock_survey: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with the mock survey."""
     data = tmp_path_factory.mktemp("mock-data") / "data"
-    run_ingest(data, "sdss_dr17", [mock_survey], workers=1)
+    run_ingest(open_root(data), "sdss_dr17", [mock_survey], workers=1)
     return data
 
 
@@ -97,7 +109,7 @@ def two_surveys(
     """A running service over a mock SDSS and a mock DESI, with objects that both observed."""
     data = tmp_path_factory.mktemp("two-surveys") / "data"
     shutil.copytree(mock_data / CONTEXTS[0], data / CONTEXTS[0])
-    service = SpectroscopicService(data)
+    service = SpectroscopicService(open_root(data))
     condition = "zwarning = 0 and z > 0.02 and z < 1 order by sn_median desc limit 40"
     fields = ("specobjid", "ra", "dec", "z", "class")
     table = service.query(QueryRequest(CONTEXTS[0], None, condition, fields)).to_pydict()
@@ -105,8 +117,8 @@ def two_surveys(
     where = [np.array(table[name][:_NSHARED]) for name in fields[1:]]
     folder = tmp_path_factory.mktemp("mock-desi")
     simulate_desi(folder, 60, seed=5, per_file=30, positions=where)
-    run_ingest(data, CONTEXTS[1], [folder], workers=1)
-    service = SpectroscopicService(data)
+    run_ingest(open_root(data), CONTEXTS[1], [folder], workers=1)
+    service = SpectroscopicService(open_root(data))
     found = service.query(
         QueryRequest(CONTEXTS[1], None, "", ("targetid", "ra", "dec"))
     ).to_pydict()
@@ -124,7 +136,7 @@ def two_surveys(
 def real_data(real_spectra: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with the real SDSS files."""
     data = tmp_path_factory.mktemp("real-data") / "data"
-    run_ingest(data, "sdss_dr17", [real_spectra / "sdss"], workers=1)
+    run_ingest(open_root(data), "sdss_dr17", [real_spectra / "sdss"], workers=1)
     return data
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import urllib3
 
+from specserver.data.root import open_root
 from specserver.errors import NoCatalog
 from specserver.service import SpectroscopicService
 
@@ -81,7 +82,7 @@ def serve(
 def _ids(data: Path) -> npt.NDArray[np.uint64]:
     """Return the identifiers of the default catalogue; none when there is only a tree of files."""
     try:
-        holding = SpectroscopicService(data).archive.open_release("default")
+        holding = SpectroscopicService(open_root(data)).archive.open_release("default")
     except NoCatalog:
         return np.empty(0, np.uint64)
     return np.array(holding.catalog.place(np.arange(holding.catalog.count(primary=False))).ids)

@@ -26,6 +26,7 @@ from specserver.client.inputs.context_ids import Named, Naming
 from specserver.client.plots.overlay import spread_out
 from specserver.client.results.joined import join_ids
 from specserver.client.results.resample import resample
+from specserver.data.root import open_root
 from specserver.errors import (
     BadIdentifier,
     BadParameter,
@@ -461,9 +462,9 @@ def real(
     """A client of a service over real files of three surveys."""
     data = tmp_path_factory.mktemp("three") / "data"
     shutil.copytree(real_data / A, data / A)
-    run_ingest(data, B, sorted((real_spectra / "desi").glob("coadd-*.fits")), workers=1)
+    run_ingest(open_root(data), B, sorted((real_spectra / "desi").glob("coadd-*.fits")), workers=1)
     low = sorted((real_spectra / "other").glob("spec-*.fits*"))
-    run_ingest(data, RELATIVE, low, workers=1)
+    run_ingest(open_root(data), RELATIVE, low, workers=1)
     with serve(data, real_spectra) as running:
         yield SpecClient(context=A, svc_url=running.url)
 

@@ -36,6 +36,7 @@ from specserver.auth import (
 )
 from specserver.cli.main import app
 from specserver.client.api import SpecClient
+from specserver.data.root import open_root
 from specserver.errors import (
     BadParameter,
     NotAllowed,
@@ -57,7 +58,7 @@ OLD_ANONYMOUS = "anonymous.0.0.anon_access"
 
 
 def test_a_token_tells_who_asks(tmp_path: Path) -> None:
-    book = TokenBook(tmp_path)
+    book = TokenBook(open_root(tmp_path))
     token = book.create("ada", contexts=["sdss_dr17"], now=NOW)
     assert book.caller(token, NOW) == Caller("ada", False, frozenset({"sdss_dr17"}))
     admin = book.create("grace", is_admin=True, now=NOW)
@@ -68,7 +69,7 @@ def test_a_token_tells_who_asks(tmp_path: Path) -> None:
 
 
 def test_the_file_holds_no_secret_and_is_for_its_owner(tmp_path: Path) -> None:
-    token = TokenBook(tmp_path).create("ada", now=NOW)
+    token = TokenBook(open_root(tmp_path)).create("ada", now=NOW)
     secret = token.rpartition(".")[2]
     assert len(secret) == 43  # 256 bits
     path = tmp_path / "tokens.json"
@@ -78,7 +79,7 @@ def test_the_file_holds_no_secret_and_is_for_its_owner(tmp_path: Path) -> None:
 
 
 def test_a_wrong_secret_of_a_known_token_is_refused(tmp_path: Path) -> None:
-    book = TokenBook(tmp_path)
+    book = TokenBook(open_root(tmp_path))
     one, other = (book.create("ada", now=NOW) for _ in range(2))
     mixed = ".".join([*one.split(".")[:2], other.split(".")[2]])
     with pytest.raises(NotAuthenticated, match="unknown here, or was revoked"):
@@ -87,14 +88,14 @@ def test_a_wrong_secret_of_a_known_token_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("token", ["", "   ", OLD_ANONYMOUS, "dltest.99998.99998.test_access"])
 def test_no_token_and_tokens_of_the_data_lab_are_anonymous(token: str, tmp_path: Path) -> None:
-    assert TokenBook(tmp_path).caller(token, NOW) is ANONYMOUS
+    assert TokenBook(open_root(tmp_path)).caller(token, NOW) is ANONYMOUS
     assert ANONYMOUS.is_anonymous
     assert not ANONYMOUS.may_see("sdss_dr17")
 
 
 @given(st.text())
 def test_no_text_is_a_token(token: str) -> None:
-    book = TokenBook(Path("nowhere"))
+    book = TokenBook(open_root(Path("nowhere")))
     if not token.strip() or re.fullmatch(r"[^\s.]+\.[0-9]+\.[0-9]+\.\S+", token.strip()):
         assert book.caller(token, NOW) is ANONYMOUS
     else:
@@ -103,7 +104,7 @@ def test_no_text_is_a_token(token: str) -> None:
 
 
 def test_an_expired_token_is_refused_and_says_so(tmp_path: Path) -> None:
-    book = TokenBook(tmp_path)
+    book = TokenBook(open_root(tmp_path))
     token = book.create("ada", expires=NOW + timedelta(days=30), now=NOW)
     assert book.caller(token, NOW + timedelta(days=29)).user == "ada"
     with pytest.raises(NotAuthenticated, match="expired at 2026-05-31 12:00 UTC"):
@@ -111,7 +112,7 @@ def test_an_expired_token_is_refused_and_says_so(tmp_path: Path) -> None:
 
 
 def test_a_revoked_token_is_refused_by_those_who_knew_it(tmp_path: Path) -> None:
-    server, operator = TokenBook(tmp_path), TokenBook(tmp_path)
+    server, operator = TokenBook(open_root(tmp_path)), TokenBook(open_root(tmp_path))
     token, other = (operator.create(user, now=NOW) for user in ("ada", "grace"))
     assert server.caller(token, NOW).user == "ada"
     assert operator.revoke(token).user == "ada"  # the whole token does as well as its id
@@ -124,17 +125,19 @@ def test_a_revoked_token_is_refused_by_those_who_knew_it(tmp_path: Path) -> None
 
 def test_tokens_made_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
-        made = list(pool.map(lambda n: TokenBook(tmp_path).create(f"u{n}", now=NOW), range(24)))
-    book = TokenBook(tmp_path)
+        made = list(
+            pool.map(lambda n: TokenBook(open_root(tmp_path)).create(f"u{n}", now=NOW), range(24))
+        )
+    book = TokenBook(open_root(tmp_path))
     assert {book.caller(token, NOW).user for token in made} == {f"u{n}" for n in range(24)}
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"version": 9, "tokens": []}', '{"tokens": 1'])
 def test_a_damaged_file_lets_nobody_in(content: str, tmp_path: Path) -> None:
-    token = TokenBook(tmp_path).create("ada", now=NOW)
+    token = TokenBook(open_root(tmp_path)).create("ada", now=NOW)
     (tmp_path / "tokens.json").write_text(content)
     with pytest.raises(StoreError, match=r"tokens\.json"):
-        TokenBook(tmp_path).caller(token, NOW)
+        TokenBook(open_root(tmp_path)).caller(token, NOW)
 
 
 @pytest.mark.parametrize("user", ["", ".", "..", "a/b", "Ada", "-a", "a.", "a b", "ä", "anonymous"])
@@ -173,48 +176,48 @@ def test_what_is_no_end_of_a_token(text: str) -> None:
 
 
 def test_a_damaged_mark_hides_a_context(tmp_path: Path) -> None:
-    assert not is_private(tmp_path, "sdss_dr17")
-    set_private(tmp_path, "sdss_dr17", private=True)
-    assert is_private(tmp_path, "sdss_dr17")
+    assert not is_private(open_root(tmp_path), "sdss_dr17")
+    set_private(open_root(tmp_path), "sdss_dr17", private=True)
+    assert is_private(open_root(tmp_path), "sdss_dr17")
     (tmp_path / "sdss_dr17" / "access.json").write_text("{")
-    assert is_private(tmp_path, "sdss_dr17")
-    set_private(tmp_path, "sdss_dr17", private=False)
-    assert not is_private(tmp_path, "sdss_dr17")
+    assert is_private(open_root(tmp_path), "sdss_dr17")
+    set_private(open_root(tmp_path), "sdss_dr17", private=False)
+    assert not is_private(open_root(tmp_path), "sdss_dr17")
 
 
 def test_a_lost_mark_closes_and_is_told(tmp_path: Path) -> None:
     for name in ("sdss_dr16", "sdss_dr17"):
-        set_private(tmp_path, name, private=True)
+        set_private(open_root(tmp_path), name, private=True)
     (tmp_path / "sdss_dr17" / "access.json").unlink()
-    assert is_private(tmp_path, "sdss_dr17")
-    (fault,) = check_private(tmp_path)
+    assert is_private(open_root(tmp_path), "sdss_dr17")
+    (fault,) = check_private(open_root(tmp_path))
     assert "sdss_dr17/access.json is lost" in fault
     assert "specserver context private sdss_dr17" in fault
-    set_private(tmp_path, "sdss_dr17", private=True)
-    assert check_private(tmp_path) == []
+    set_private(open_root(tmp_path), "sdss_dr17", private=True)
+    assert check_private(open_root(tmp_path)) == []
     # A folder of an older version, or a lost register: the contexts' own files still say it.
     (tmp_path / "private.json").unlink()
-    assert is_private(tmp_path, "sdss_dr17")
-    assert check_private(tmp_path) == []
+    assert is_private(open_root(tmp_path), "sdss_dr17")
+    assert check_private(open_root(tmp_path)) == []
     (tmp_path / "sdss_dr17" / "access.json").unlink()
-    assert is_private(tmp_path, "sdss_dr17")
-    set_private(tmp_path, "sdss_dr17", private=False)
-    assert not is_private(tmp_path, "sdss_dr17")
-    assert is_private(tmp_path, "sdss_dr16")
+    assert is_private(open_root(tmp_path), "sdss_dr17")
+    set_private(open_root(tmp_path), "sdss_dr17", private=False)
+    assert not is_private(open_root(tmp_path), "sdss_dr17")
+    assert is_private(open_root(tmp_path), "sdss_dr16")
 
 
 def test_a_damaged_register_closes_every_context(tmp_path: Path) -> None:
-    set_private(tmp_path, "sdss_dr17", private=True)
+    set_private(open_root(tmp_path), "sdss_dr17", private=True)
     (tmp_path / "desi_edr").mkdir()
-    assert not is_private(tmp_path, "desi_edr")
+    assert not is_private(open_root(tmp_path), "desi_edr")
     for damaged in (b"", b"{", b"[]", b'{"version": 9, "contexts": []}', b'{"version": 1}'):
         (tmp_path / "private.json").write_bytes(damaged)
-        assert is_private(tmp_path, "desi_edr")
-        (fault,) = check_private(tmp_path)
+        assert is_private(open_root(tmp_path), "desi_edr")
+        (fault,) = check_private(open_root(tmp_path))
         assert "private.json" in fault
-    set_private(tmp_path, "desi_edr", private=False)
-    assert not is_private(tmp_path, "desi_edr")
-    assert is_private(tmp_path, "sdss_dr17")
+    set_private(open_root(tmp_path), "desi_edr", private=False)
+    assert not is_private(open_root(tmp_path), "desi_edr")
+    assert is_private(open_root(tmp_path), "sdss_dr17")
 
 
 def test_all_that_is_written_into_a_private_context_is_for_its_owner(
@@ -223,11 +226,11 @@ def test_all_that_is_written_into_a_private_context_is_for_its_owner(
     plates = sorted({path.parent for path in mock_survey.rglob("spec-*") if path.is_file()})
     old = os.umask(0o022)
     try:
-        set_private(tmp_path, "sdss_dr17", private=True)
-        run_ingest(tmp_path, "sdss_dr17", plates[:1], workers=1)
-        run_ingest(tmp_path, "sdss_dr17", plates[1:2], workers=2)
+        set_private(open_root(tmp_path), "sdss_dr17", private=True)
+        run_ingest(open_root(tmp_path), "sdss_dr17", plates[:1], workers=1)
+        run_ingest(open_root(tmp_path), "sdss_dr17", plates[1:2], workers=2)
         table = tmp_path.parent / "own.csv"
-        number = SpectroscopicService(tmp_path).query(
+        number = SpectroscopicService(open_root(tmp_path)).query(
             QueryRequest("sdss_dr17", None, "plate > 0", ("specobjid",))
         )
         table.write_text(f"specobjid,quality\n{number.column(0)[0].as_py()},3\n")
@@ -238,7 +241,7 @@ def test_all_that_is_written_into_a_private_context_is_for_its_owner(
         assert len(listed) > 60
         for path in (*listed, tmp_path / "private.json"):
             assert path.stat().st_mode & 0o077 == 0, path
-        set_private(tmp_path, "sdss_dr17", private=False)
+        set_private(open_root(tmp_path), "sdss_dr17", private=False)
         for path in (tmp_path / "sdss_dr17").rglob("*"):
             assert path.stat().st_mode & 0o044 == 0o044, path
     finally:
@@ -280,9 +283,9 @@ def guarded(
     data = tmp_path_factory.mktemp("guarded") / "data"
     shutil.copytree(mock_data / "sdss_dr17", data / "sdss_dr17")
     plate = min(path for path in mock_survey.rglob("spec-*") if path.is_file()).parent
-    run_ingest(data, "sdss_dr16", [plate], workers=1)
-    set_private(data, "sdss_dr17", private=True)
-    book, now = TokenBook(data), datetime.now(UTC)
+    run_ingest(open_root(data), "sdss_dr16", [plate], workers=1)
+    set_private(open_root(data), "sdss_dr17", private=True)
+    book, now = TokenBook(open_root(data)), datetime.now(UTC)
     ada = book.create("ada", contexts=["sdss_dr17"], now=now)
     bob = book.create("bob", now=now)
     admin = book.create("grace", is_admin=True, now=now)
@@ -375,7 +378,7 @@ def test_a_token_that_is_none_is_told_so(guarded: Guarded, token: str) -> None:
 
 
 def test_a_running_service_follows_at_once(guarded: Guarded) -> None:
-    book, now = TokenBook(guarded.running.data), datetime.now(UTC)
+    book, now = TokenBook(open_root(guarded.running.data)), datetime.now(UTC)
     for _ in range(5):  # whichever of the processes answers
         token = book.create(
             "eve", contexts=["sdss_dr17"], expires=now + timedelta(hours=1), now=now
@@ -387,11 +390,11 @@ def test_a_running_service_follows_at_once(guarded: Guarded) -> None:
     past = book.create("eve", expires=now - timedelta(seconds=1), now=now - timedelta(days=1))
     with pytest.raises(NotAuthenticated, match="expired at"):
         guarded.client(past).list_contexts()
-    set_private(guarded.running.data, "sdss_dr17", private=False)
+    set_private(open_root(guarded.running.data), "sdss_dr17", private=False)
     try:
         assert "sdss_dr17" in guarded.client().list_contexts()
     finally:
-        set_private(guarded.running.data, "sdss_dr17", private=True)
+        set_private(open_root(guarded.running.data), "sdss_dr17", private=True)
     assert "sdss_dr17" not in guarded.client().list_contexts()
 
 
@@ -403,7 +406,7 @@ def test_a_running_service_stays_closed_when_the_mark_is_lost(guarded: Guarded) 
             with pytest.raises(NotFound):
                 guarded.client().getSpec(guarded.closed_id)
     finally:
-        set_private(guarded.running.data, "sdss_dr17", private=True)
+        set_private(open_root(guarded.running.data), "sdss_dr17", private=True)
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -443,7 +446,7 @@ def own_data(mock_data: Path, tmp_path: Path) -> tuple[Path, str]:
     """A data folder that nobody else uses, with the token of its administrator."""
     data = tmp_path / "data"
     shutil.copytree(mock_data / "sdss_dr17", data / "sdss_dr17")
-    return data, TokenBook(data).create("grace", is_admin=True, now=datetime.now(UTC))
+    return data, TokenBook(open_root(data)).create("grace", is_admin=True, now=datetime.now(UTC))
 
 
 @pytest.mark.parametrize(("workers", "method"), [(1, "GET"), (2, "POST")])
@@ -573,7 +576,7 @@ def test_the_operator_at_the_command_line(tmp_path: Path) -> None:
     other = run(
         "token", "create", "--user", "grace", "--admin", "--expires", "never", *data
     ).strip()
-    book, now = TokenBook(tmp_path), datetime.now(UTC)
+    book, now = TokenBook(open_root(tmp_path)), datetime.now(UTC)
     assert book.caller(made, now) == Caller("ada", False, frozenset({"sdss_dr17"}))
     assert book.caller(other, now).is_admin
     expires = book.records()[0].expires
@@ -583,11 +586,11 @@ def test_the_operator_at_the_command_line(tmp_path: Path) -> None:
     assert made.split(".")[1] in listed
     assert made.split(".")[2] not in listed
     run("token", "revoke", made.split(".")[1], *data)
-    assert [one.user for one in TokenBook(tmp_path).records()] == ["grace"]
+    assert [one.user for one in TokenBook(open_root(tmp_path)).records()] == ["grace"]
     run("context", "private", "sdss_dr17", *data)
-    assert is_private(tmp_path, "sdss_dr17")
+    assert is_private(open_root(tmp_path), "sdss_dr17")
     run("context", "public", "sdss_dr17", *data)
-    assert not is_private(tmp_path, "sdss_dr17")
+    assert not is_private(open_root(tmp_path), "sdss_dr17")
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from specserver.client.plots.spectra import read_spectra
 from specserver.client.request import RequestOptions, read_wanted
 from specserver.client.results.carried import SpectrumArray
 from specserver.client.results.convert import to_pandas, to_Spectrum1D, to_Table
+from specserver.data.root import open_root
 from specserver.ingest import run_ingest
 from specserver.ingest.declare import SurveyOptions, declare
 
@@ -112,8 +113,8 @@ def test_a_survey_of_ones_own_has_its_own_unit(tmp_path: Path) -> None:
         folder / "a.fits", format="tabular-fits"
     )
     data = tmp_path / "data"
-    declare(data, "mine", [folder], SurveyOptions())
-    run_ingest(data, "mine", [folder], workers=1)
+    declare(open_root(data), "mine", [folder], SurveyOptions())
+    run_ingest(open_root(data), "mine", [folder], workers=1)
     with serve(data, folder) as served:
         own = SpecClient("mine", svc_url=served.url)
         ids = own.query(constraint="limit 1", primary=False)

@@ -15,6 +15,7 @@ from specserver.catalog.healpix import pixel
 from specserver.catalog.index.build import refresh_index
 from specserver.catalog.index.column_file import MappedColumns
 from specserver.catalog.sql.constraint import MAX_LIST
+from specserver.data.root import open_root
 from specserver.errors import BadConstraint, QueryTimeout, TooMuch, UnknownField
 from specserver.model.region import cone, polygon
 from specserver.service import QueryRequest, SpectroscopicService
@@ -61,11 +62,12 @@ class Sky:
         names = ["seg-000001-aaaaaaaa", "seg-000002-bbbbbbbb"]
         for number, name in enumerate(names):
             self._write(data / "sdss_dr17" / name, np.arange(number, NROWS, 2))
-        info = refresh_index(data, SDSS, "sdss_dr17", lambda: names)
+        folder = open_root(data).context("sdss_dr17")
+        info = refresh_index(folder, SDSS)
         assert info is not None
-        self.catalog = MappedCatalogue(data, SDSS, "sdss_dr17", info)
+        self.catalog = MappedCatalogue(SDSS, folder.index.generation(info.name), info)
         self.data = data
-        self.service = SpectroscopicService(data)
+        self.service = SpectroscopicService(open_root(data))
 
     def _write(self, folder: Path, rows: np.ndarray) -> None:
         folder.mkdir(parents=True)
@@ -370,7 +372,7 @@ def test_an_index_of_another_format_is_made_anew(sky: Sky) -> None:
     values = json.loads(record.read_text())
     record.write_text(json.dumps(values | {"format": 1}))
     (record.parent / "columns.arrow").unlink()
-    again = SpectroscopicService(sky.data)
+    again = SpectroscopicService(open_root(sky.data))
     table = again.query(QueryRequest(region=cone(0, 0, 1), fields=ALL, primary=False))
     assert table.equals(sky.service.query(QueryRequest(region=cone(0, 0, 1), fields=ALL,
                                                        primary=False)))  # fmt: skip

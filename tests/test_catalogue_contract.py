@@ -42,6 +42,7 @@ from specserver.catalog.sql.expressions import (
     TypedExpression,
     combined,
 )
+from specserver.data.root import open_root
 from specserver.errors import QueryTimeout, TooMuch, UnknownField
 from specserver.model.idtext import parse_id_tuple
 from specserver.model.region import cone, polygon
@@ -49,15 +50,15 @@ from specserver.model.survey import Survey
 from specserver.surveys.desi import DESI_EXPOSURES
 from specserver.surveys.sdss import SDSS
 
-BackEnd: TypeAlias = Callable[[Path, Survey, str, Sequence[str]], Catalogue]
-"""Opens the named segments of a context in a data folder."""
+BackEnd: TypeAlias = Callable[[Path, Survey, str], Catalogue]
+"""Opens the committed segments of a context in a data folder."""
 
 LATE = Deadline(0.001, 0.0)
 """A deadline that has passed."""
 
 
-def mapped_and_duckdb(data: Path, survey: Survey, context: str, names: Sequence[str]) -> Catalogue:
-    return open_catalogue(data, context, survey, lambda: names)
+def mapped_and_duckdb(data: Path, survey: Survey, context: str) -> Catalogue:
+    return open_catalogue(open_root(data).context(context), survey)
 
 
 BACK_ENDS: Mapping[str, BackEnd] = {"mapped and DuckDB": mapped_and_duckdb}
@@ -123,7 +124,7 @@ def written(
         record = {"name": name, "context": context, "survey": survey.name, "nspec": len(mine)}
         record |= {"on_lattice": True, "nbytes": 1, "made_by": "test"}
         (folder / "segment.json").write_text(json.dumps(record))
-    catalogue = back_end(data, survey, context, segments)
+    catalogue = back_end(data, survey, context)
     return Model(catalogue, survey, segments, table)
 
 
@@ -243,7 +244,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory, back_end: BackEnd) -> Model:
     record = {"name": name, "context": "sdss_dr17", "survey": "sdss", "nspec": 0}
     record |= {"on_lattice": True, "nbytes": 1, "made_by": "test"}
     (folder / "sdss_dr17" / name / "segment.json").write_text(json.dumps(record))
-    catalogue = back_end(folder, SDSS, "sdss_dr17", [name])
+    catalogue = back_end(folder, SDSS, "sdss_dr17")
     return Model(catalogue, SDSS, (name,), {**none, "_hpx": columns["_hpx"]})
 
 
@@ -616,7 +617,7 @@ def test_a_deadline_that_has_passed_ends_each_search(plain: Model) -> None:
 def test_a_catalogue_can_be_opened_and_closed_again(tmp_path: Path, back_end: BackEnd) -> None:
     model = written(tmp_path, SDSS, "sdss_dr17", plain_rows(), back_end)
     model.catalogue.close()
-    with closing(back_end(tmp_path, SDSS, "sdss_dr17", model.segments)) as again:
+    with closing(back_end(tmp_path, SDSS, "sdss_dr17")) as again:
         assert again.version == model.catalogue.version
         found = again.query(PLACE, Condition(HIGH), None, primary=False)
         z = model.table["z"]

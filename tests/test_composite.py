@@ -24,6 +24,7 @@ from commands import command
 from serving import Served, serve
 from specserver.client.api import SpecClient
 from specserver.client.composite_spectrum import CompositeSpectrum
+from specserver.data.root import open_root
 from specserver.errors import (
     BadParameter,
     NotAuthenticated,
@@ -370,7 +371,7 @@ def expected_of(records: Any, redshift: Any, made: Any, norm: Any, method: str, 
 
 @pytest.fixture(scope="module")
 def service(mock_data: Path) -> SpectroscopicService:
-    return SpectroscopicService(mock_data)
+    return SpectroscopicService(open_root(mock_data))
 
 
 @pytest.fixture(scope="module")
@@ -603,8 +604,8 @@ def rest_of(service: SpectroscopicService, selection: Any, made: Any, bits: str)
 
 def test_a_linear_lattice(tmp_path: Path) -> None:
     simulate_desi(tmp_path / "files", 20, seed=5, per_file=20)
-    run_ingest(tmp_path / "data", "desi_dr1", [tmp_path / "files"], workers=1)
-    service = SpectroscopicService(tmp_path / "data")
+    run_ingest(open_root(tmp_path / "data"), "desi_dr1", [tmp_path / "files"], workers=1)
+    service = SpectroscopicService(open_root(tmp_path / "data"))
     ids = service.archive.open_release("default").catalog.place(np.arange(12)).ids
     chosen = service.resolve([int(one) for one in ids], "default")
     chosen = part_of(chosen, np.flatnonzero(np.isfinite(redshifts_of(chosen))))
@@ -632,8 +633,8 @@ def test_spectra_off_the_lattice_join_the_others(mock_survey: Path, tmp_path: Pa
             name = next(one for one in hdus[1].columns.names if one.lower() == "loglam")
             hdus[1].data[name] += np.float32(3.3e-5 * (number % 2))
             hdus.writeto(folder / original.name)
-    run_ingest(tmp_path / "data", "sdss_dr17", [folder], workers=1)
-    service = SpectroscopicService(tmp_path / "data")
+    run_ingest(open_root(tmp_path / "data"), "sdss_dr17", [folder], workers=1)
+    service = SpectroscopicService(open_root(tmp_path / "data"))
     ids = service.archive.open_release("default").catalog.place(np.arange(5)).ids
     mixed = service.resolve([int(one) for one in ids], "default")
     assert sorted(mixed.on_lattice.tolist()) == [False, False, True, True, True]
@@ -651,7 +652,7 @@ def test_spectra_off_the_lattice_join_the_others(mock_survey: Path, tmp_path: Pa
 
 
 def test_real_spectra(real_data: Path) -> None:
-    service = SpectroscopicService(real_data)
+    service = SpectroscopicService(open_root(real_data))
     rows = service.archive.open_release("default").catalog.count(primary=False)
     ids = service.archive.open_release("default").catalog.place(np.arange(rows)).ids
     chosen = service.resolve([int(one) for one in ids], "default")

@@ -16,6 +16,7 @@ import urllib3
 from serving import Served, serve
 from specserver.auth import TokenBook
 from specserver.client.session import Session
+from specserver.data.root import open_root
 from specserver.errors import Overloaded, UnknownContext
 from specserver.server.runtime.connections import FREE_BYTES, Connections
 from specserver.settings import Settings
@@ -99,7 +100,7 @@ def test_a_body_that_stalls_is_told_so_and_ended(narrow: Served, path: str) -> N
 def test_a_file_for_virtual_storage_that_stalls_is_not_kept(
     narrow: Served, mock_data: Path
 ) -> None:
-    token = TokenBook(mock_data).create("eve", now=datetime.now(UTC))
+    token = TokenBook(open_root(mock_data)).create("eve", now=datetime.now(UTC))
     with closing(socket.create_connection(address(narrow), timeout=30)) as link:
         head = f"PUT /spec/vos/a.txt HTTP/1.1\r\nHost: x\r\nX-DL-AuthToken: {token}\r\n"
         link.sendall(f"{head}Content-Length: 1000\r\n\r\n".encode() + b" " * 500)

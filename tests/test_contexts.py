@@ -10,6 +10,7 @@ from astropy.io import fits
 
 from serving import serve
 from specserver.client.api import SpecClient
+from specserver.data.root import open_root
 from specserver.errors import NotFound, UnknownCatalog, UnknownContext
 from specserver.ingest import run_ingest
 from specserver.model.ids import pack_specobjid, unpack_specobjid
@@ -57,9 +58,9 @@ def releases(
     """A client of a service with five releases."""
     data = tmp_path_factory.mktemp("releases")
     for context, reduction in HELD.items():
-        run_ingest(data, context, [mock_survey / reduction], workers=1, strict=True)
+        run_ingest(open_root(data), context, [mock_survey / reduction], workers=1, strict=True)
     again = tmp_path_factory.mktemp("again")
-    run_ingest(data, "sdss_dr13", [reduced_anew(twice, again)], workers=1, strict=True)
+    run_ingest(open_root(data), "sdss_dr13", [reduced_anew(twice, again)], workers=1, strict=True)
     with serve(data, mock_survey) as running:
         yield SpecClient(svc_url=running.url)
 
@@ -97,7 +98,7 @@ def test_every_release_tells_what_it_is(releases: SpecClient) -> None:
 def test_all_ten_releases_can_be_made_and_no_other(mock_survey: Path, tmp_path: Path) -> None:
     folder = min(mock_survey.joinpath("26", "spectra").glob("0*"))
     for context in REDUCTIONS:
-        run_ingest(tmp_path, context, [folder], workers=1, strict=True)
+        run_ingest(open_root(tmp_path), context, [folder], workers=1, strict=True)
     with serve(tmp_path, folder) as running:
         spec = SpecClient(svc_url=running.url)
         assert list(spec.list_contexts(fmt="json")) == ["default", *reversed(REDUCTIONS)]
@@ -107,7 +108,7 @@ def test_all_ten_releases_can_be_made_and_no_other(mock_survey: Path, tmp_path: 
         with pytest.raises(UnknownContext, match=r"sdss_dr7.*sdss_dr17"):
             spec.set_context("sdss_dr7")
     with pytest.raises(UnknownContext, match="sdss_dr8"):
-        run_ingest(tmp_path, "sdss_dr7", [folder])
+        run_ingest(open_root(tmp_path), "sdss_dr7", [folder])
 
 
 @pytest.mark.parametrize("context", ["default", "sdss_dr17"])

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from serving import serve
 from specserver.auth import ANONYMOUS
 from specserver.catalog.deadline import Deadline
+from specserver.data.root import open_root
 from specserver.errors import BadConstraint, QueryTimeout, TooMuch
 from specserver.model import region
 from specserver.model.ids import unpack_specobjid
@@ -80,7 +81,7 @@ def test_a_polygon_looks_at_the_clock(nedges: int) -> None:
 
 @pytest.fixture(scope="module")
 def service(mock_data: Path) -> SpectroscopicService:
-    return SpectroscopicService(mock_data)
+    return SpectroscopicService(open_root(mock_data))
 
 
 def bounded(service: SpectroscopicService, **limits: object) -> SpectroscopicService:

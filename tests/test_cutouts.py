@@ -24,6 +24,7 @@ from specserver.client.request import read_wanted
 from specserver.client.results.decode import Spectra
 from specserver.client.results.joined import align_parts
 from specserver.client.results.resample import limits_beyond, resample_spectra
+from specserver.data.root import open_root
 from specserver.errors import MixedLattices
 from specserver.ingest import run_ingest
 from specserver.model.grid import Grid, Linear, LogLinear, LogWave, PixelRange, cutout
@@ -241,7 +242,7 @@ def own(mock_survey: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
                 name = next(one for one in hdus[1].columns.names if one.lower() == "loglam")
                 hdus[1].data[name] += SHIFT
                 hdus.writeto(path, overwrite=True)
-    run_ingest(data, "sdss_dr17", [top / "sdss"], workers=1)
+    run_ingest(open_root(data), "sdss_dr17", [top / "sdss"], workers=1)
     with serve(data, top) as running:
         yield running
 

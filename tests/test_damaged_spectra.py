@@ -21,8 +21,10 @@ import urllib3
 from pyarrow import ipc
 
 from commands import command
+from conftest import entry_at
 from serving import Served, serve
 from specserver.client.api import SpecClient
+from specserver.data.root import open_root
 from specserver.errors import DamagedSpectrum, NoOriginal, StoreError
 from specserver.ingest import run_ingest
 from specserver.service import SpectroscopicService
@@ -61,8 +63,8 @@ class Damaged:
 
 def place_of(data: Path, context: str, number: int) -> tuple[Segment, int]:
     """Return the segment that holds a spectrum, and its row there."""
-    for info in list_segments(data, context):
-        segment = Segment(data / context / info.name)
+    for info in list_segments(open_root(data).context(context)):
+        segment = Segment(open_root(data).context(context).segment(info.name))
         if number in segment.ids:
             return segment, int(np.flatnonzero(segment.ids == number)[0])
     raise AssertionError
@@ -71,8 +73,8 @@ def place_of(data: Path, context: str, number: int) -> tuple[Segment, int]:
 def flip_chunk(data: Path, context: str, number: int, vector: str = "flux") -> Path:
     """Change a byte in the middle of the chunk of a spectrum; return its shard."""
     segment, row = place_of(data, context, number)
-    path = segment.path / vector / "c" / "0" / "0"
-    shard = open_shard(str(path))
+    path = segment.arrays.entry(f"{vector}/c/0/0").local_path()
+    shard = open_shard(entry_at(path))
     at = int(shard.offsets[row] + shard.sizes[row] // 2)
     content = bytearray(path.read_bytes())
     content[at] ^= 255
@@ -89,10 +91,10 @@ def damaged(
     data = top / "data"
     shutil.copytree(mock_data, data)
     simulate_desi(top / "desi", 8, seed=5, per_file=4)
-    run_ingest(data, DESI, [top / "desi"], workers=1)
+    run_ingest(open_root(data), DESI, [top / "desi"], workers=1)
     simulate_sdss(top / "tree", 5, seed=8)
-    add_tree(data, TREE, top / "tree", reductions=_REDUCTIONS)
-    service = SpectroscopicService(data)
+    add_tree(open_root(data), TREE, top / "tree", reductions=_REDUCTIONS)
+    service = SpectroscopicService(open_root(data))
     held = service.archive.tree(TREE)
     assert held is not None
     files = [held.find(*one) for one in held.search(lambda *_: True, None)]
@@ -102,8 +104,8 @@ def damaged(
     ids = {
         context: sorted(
             int(number)
-            for info in list_segments(data, context)
-            for number in Segment(data / context / info.name).ids
+            for info in list_segments(open_root(data).context(context))
+            for number in Segment(open_root(data).context(context).segment(info.name)).ids
         )
         for context in (SDSS, DESI)
     }
@@ -223,7 +225,7 @@ def test_files_are_written_of_all_others(damaged: Damaged, tmp_path: Path) -> No
 def test_an_original_that_is_gone_is_left_out(damaged: Damaged, tmp_path: Path) -> None:
     ids = damaged.sdss[:3]
     original = Path(
-        SpectroscopicService(damaged.served.data)
+        SpectroscopicService(open_root(damaged.served.data))
         .archive.table(SDSS, None, primary=False)
         .catalog.sources(np.array([0]))[0]
     )
@@ -337,10 +339,10 @@ def test_the_command_line(damaged: Damaged, tmp_path: Path) -> None:
 def test_other_damage_names_its_spectra(mock_data: Path, tmp_path: Path, how: str) -> None:
     data = tmp_path / "data"
     shutil.copytree(mock_data, data)
-    infos = [info for info in list_segments(data, SDSS) if info.nspec > 1]
-    segment = Segment(data / SDSS / infos[0].name)
+    infos = [info for info in list_segments(open_root(data).context(SDSS)) if info.nspec > 1]
+    segment = Segment(open_root(data).context(SDSS).segment(infos[0].name))
     lost = [int(one) for one in segment.ids]
-    shard = segment.path / "flux" / "c" / "0" / "0"
+    shard = segment.arrays.entry("flux/c/0/0").local_path()
     if how == "truncated":
         os.truncate(shard, shard.stat().st_size // 2)
     elif how == "absent":
@@ -350,17 +352,17 @@ def test_other_damage_names_its_spectra(mock_data: Path, tmp_path: Path, how: st
         content[-100] ^= 255
         shard.write_bytes(content)
     else:
-        ids = segment.path / "id" / "c" / "0"
+        ids = segment.arrays.entry("id/c/0").local_path()
         content = bytearray(ids.read_bytes())
         content[len(content) // 2] ^= 1
         ids.write_bytes(content)
     others = [
         int(number)
-        for info in list_segments(data, SDSS)
+        for info in list_segments(open_root(data).context(SDSS))
         if info.name != infos[0].name
-        for number in Segment(data / SDSS / info.name).ids
+        for number in Segment(open_root(data).context(SDSS).segment(info.name)).ids
     ]
-    service = SpectroscopicService(data)
+    service = SpectroscopicService(open_root(data))
     with pytest.raises(DamagedSpectrum, match=rf"{SDSS}: ({'|'.join(map(str, lost))})"):
         list(service.read(service.resolve([*others, *lost], SDSS)))
     selection = service.resolve([*others, *lost], SDSS, missing="skip")

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -15,13 +14,13 @@ import pytest
 from specserver.catalog.catalogue import MappedCatalogue
 from specserver.catalog.duckdb import database as room
 from specserver.catalog.duckdb.database import Attached
-from specserver.catalog.index.build import current_index, refresh_index
+from specserver.catalog.index.build import refresh_index
+from specserver.catalog.index.generations import current_generation
+from specserver.data.root import open_root
 from specserver.errors import CatalogError, DamagedFile, TooMuch
-from specserver.files import replace_file
 from specserver.ingest import run_ingest
 from specserver.service import QueryRequest, SpectroscopicService
 from specserver.service.tables import attach_table
-from specserver.store.layout import segment_names
 
 FIRST, SECOND = "sdss_dr17", "sdss_dr16"
 ASKED = QueryRequest(constraint="z > -1 or z < 0", primary=False)
@@ -40,8 +39,8 @@ def made(mock_survey: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("database") / "data"
     some = sorted(mock_survey.rglob("spec-*.fits"))[:12]
     for context in (FIRST, SECOND):
-        run_ingest(folder, context, some, workers=1)
-    service = SpectroscopicService(folder)
+        run_ingest(open_root(folder), context, some, workers=1)
+    service = SpectroscopicService(open_root(folder))
     table = folder.parent / "table.csv"
     ids = service.query(QueryRequest()).column("specobjid").to_pylist()
     table.write_text("\n".join(["specobjid,score", *(f"{one},1.5" for one in ids)]), "utf-8")
@@ -71,15 +70,15 @@ def open_databases(data: Path) -> list[str]:
 def another_generation(data: Path) -> None:
     """Bring another generation of the first context's index into use."""
     folder = data / FIRST / "index"
-    info = current_index(data, FIRST)
+    info = current_generation(open_root(data).context(FIRST).index)
     assert info is not None
     others = [path.name for path in folder.glob("gen-*") if path.name != info.name]
     if others:
-        replace_file(folder / "CURRENT", others[0].encode())
+        open_root(data).context(FIRST).index.current.replace(others[0].encode())
     else:
-        survey = SpectroscopicService(data).archive.survey(FIRST)
-        refresh_index(data, survey, FIRST, partial(segment_names, data, FIRST), bad=info.name)
-    assert current_index(data, FIRST) != info
+        survey = SpectroscopicService(open_root(data)).archive.survey(FIRST)
+        refresh_index(open_root(data).context(FIRST), survey, bad=info.name)
+    assert current_generation(open_root(data).context(FIRST).index) != info
 
 
 def settings_of(catalog: MappedCatalogue, *names: str) -> list[object]:
@@ -90,7 +89,7 @@ def settings_of(catalog: MappedCatalogue, *names: str) -> list[object]:
 
 def test_contexts_and_tables_share_one_database_and_its_bounds(data: Path) -> None:
     room.bound_databases(300 * 2**20, 1)
-    service = SpectroscopicService(data)
+    service = SpectroscopicService(open_root(data))
     nrows = [
         service.query(QueryRequest(constraint="z > -1", catalog=name, primary=False)).num_rows
         for name in (f"{FIRST}.specobjall", f"{SECOND}.specobjall")
@@ -108,14 +107,14 @@ def test_contexts_and_tables_share_one_database_and_its_bounds(data: Path) -> No
     for catalog in catalogs:
         assert settings_of(catalog, "memory_limit", "threads") == ["300.0 MiB", 1]
     # Another service in the same process shares it too.
-    again = SpectroscopicService(data).archive.open_release(FIRST).catalog
+    again = SpectroscopicService(open_root(data)).archive.open_release(FIRST).catalog
     assert again._objects._database._database is catalogs[0]._objects._database._database
     assert len(open_databases(data)) == 3
 
 
 def test_a_condition_that_needs_more_memory_says_so_shortly(data: Path) -> None:
     room.bound_databases(64 * 2**20, 1)
-    catalog = SpectroscopicService(data).archive.open_release(FIRST).catalog
+    catalog = SpectroscopicService(open_root(data)).archive.open_release(FIRST).catalog
     told = r"^too many bytes of memory for a condition.*67,108,864.*database_memory_bytes\): ask in"
     with pytest.raises(TooMuch, match=told), catalog._objects._cursor() as cursor:
         cursor.execute("SELECT list(repeat('x', 100) || range) FROM range(5_000_000)").fetchall()
@@ -123,7 +122,7 @@ def test_a_condition_that_needs_more_memory_says_so_shortly(data: Path) -> None:
 
 
 def test_no_statement_reaches_a_file_outside(data: Path) -> None:
-    catalog = SpectroscopicService(data).archive.open_release(FIRST).catalog
+    catalog = SpectroscopicService(open_root(data)).archive.open_release(FIRST).catalog
     secret = data.parent / "secret.csv"
     secret.write_text("a\n1\n", "utf-8")
     for statement in (
@@ -143,7 +142,7 @@ def test_no_statement_reaches_a_file_outside(data: Path) -> None:
 def test_a_context_that_is_a_link_has_a_database_of_its_own(data: Path, tmp_path: Path) -> None:
     (data / SECOND).rename(tmp_path / "elsewhere")
     (data / SECOND).symlink_to(tmp_path / "elsewhere")
-    service = SpectroscopicService(data)
+    service = SpectroscopicService(open_root(data))
     tables = [
         service.query(QueryRequest(constraint="z > -1", catalog=f"{name}.specobj"))
         for name in (FIRST, SECOND)
@@ -152,7 +151,7 @@ def test_a_context_that_is_a_link_has_a_database_of_its_own(data: Path, tmp_path
 
 
 def test_generations_come_and_go_without_files_left_open(data: Path) -> None:
-    service = SpectroscopicService(data)
+    service = SpectroscopicService(open_root(data))
     wanted = service.query(ASKED)
     before = len(open_files(data))
     for number in range(20):
@@ -167,7 +166,7 @@ def test_generations_come_and_go_without_files_left_open(data: Path) -> None:
 
 
 def test_questions_go_on_while_generations_are_replaced(data: Path) -> None:
-    service = SpectroscopicService(data)
+    service = SpectroscopicService(open_root(data))
     wanted = service.query(ASKED)
     done = threading.Event()
 
@@ -191,7 +190,7 @@ def test_questions_go_on_while_generations_are_replaced(data: Path) -> None:
 
 
 def test_what_is_being_read_outlives_the_end_of_its_catalogue(data: Path) -> None:
-    catalog = SpectroscopicService(data).archive.open_release(FIRST).catalog
+    catalog = SpectroscopicService(open_root(data)).archive.open_release(FIRST).catalog
     cursor = catalog._objects._database.cursor()
     reading = cursor.execute(
         f"SELECT a._index FROM {catalog._objects._database.objects} a, range(200000)"
@@ -207,7 +206,7 @@ def test_what_is_being_read_outlives_the_end_of_its_catalogue(data: Path) -> Non
 
 
 def test_a_damaged_file_harms_no_other(data: Path) -> None:
-    service = SpectroscopicService(data)
+    service = SpectroscopicService(open_root(data))
     holding = service.archive.open_release(FIRST)
     info = holding.catalog.info
     file = data / FIRST / "index" / info.name / "catalog.duckdb"
@@ -215,21 +214,22 @@ def test_a_damaged_file_harms_no_other(data: Path) -> None:
     gc.collect()
     whole = file.read_bytes()
     file.write_bytes(b"no database" * 1000)
-    other = SpectroscopicService(data).archive.open_release(SECOND)
+    other = SpectroscopicService(open_root(data)).archive.open_release(SECOND)
     wanted = QueryRequest(constraint="z > -1", catalog=f"{SECOND}.specobj")
+    generation = open_root(data).context(FIRST).index.generation(info.name)
     with pytest.raises(DamagedFile, match=r"gen-\w+/catalog\.duckdb"):
-        MappedCatalogue(data, other.survey, FIRST, info)
-    asked = SpectroscopicService(data).query
+        MappedCatalogue(other.survey, generation, info)
+    asked = SpectroscopicService(open_root(data)).query
     assert asked(wanted).num_rows > 0
     file.write_bytes(whole)
-    assert MappedCatalogue(data, other.survey, FIRST, info).info == info
+    assert MappedCatalogue(other.survey, generation, info).info == info
     assert asked(wanted).num_rows > 0
 
 
 @pytest.mark.parametrize("end", [duckdb.FatalException, duckdb.InternalException])
 def test_a_database_that_came_to_its_end_is_replaced(data: Path, end: type[duckdb.Error]) -> None:
     """DuckDB answers nothing any more after an error within itself."""
-    service = SpectroscopicService(data)
+    service = SpectroscopicService(open_root(data))
     wanted = service.query(ASKED)
     catalog = service.archive.open_release(FIRST).catalog
     first = catalog._objects._database._database
@@ -246,21 +246,22 @@ def test_a_database_that_came_to_its_end_is_replaced(data: Path, end: type[duckd
 
 
 def test_files_left_while_the_lock_is_held_are_detached_by_who_holds_it(data: Path) -> None:
-    info = current_index(data, FIRST)
+    info = current_generation(open_root(data).context(FIRST).index)
     assert info is not None
-    file = data / FIRST / "index" / info.name / "catalog.duckdb"
-    one = Attached(data, file)
+    index = open_root(data).context(FIRST).index
+    one = Attached(index.generation(info.name).database)
     database = one._database
     with database._lock:
         del one
         assert len(open_databases(data)) == 1
-    another = Attached(data, data / SECOND / "index" / _name(data, SECOND) / "catalog.duckdb")
+    other = open_root(data).context(SECOND).index.generation(_name(data, SECOND))
+    another = Attached(other.database)
     assert [FIRST in path for path in open_databases(data)] == [False]
     another.close()
     assert not open_databases(data)
 
 
 def _name(data: Path, context: str) -> str:
-    info = current_index(data, context)
+    info = current_generation(open_root(data).context(context).index)
     assert info is not None
     return info.name

@@ -10,6 +10,7 @@ from astropy.io import fits
 
 from serving import serve
 from specserver.client.api import SpecClient
+from specserver.data.root import open_root
 from specserver.errors import NotFound, StoreError, UnknownField
 from specserver.ingest import run_ingest
 from specserver.ingest.verify import verify
@@ -42,12 +43,12 @@ def files(request: pytest.FixtureRequest) -> Path:
 def client(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SpecClient]:
     data = tmp_path_factory.mktemp("desi-data") / "data"
     for context in ("desi_edr", "desi_edr_exposures"):
-        summary = run_ingest(data, context, [files], workers=1)
+        summary = run_ingest(open_root(data), context, [files], workers=1)
         assert summary.stored
         assert not summary.refused
-        again = run_ingest(data, context, [files], workers=1)
+        again = run_ingest(open_root(data), context, [files], workers=1)
         assert (again.stored, again.files) == (0, summary.files)
-    assert not [fault for finding in verify(data) for fault in finding.faults]
+    assert not [fault for finding in verify(open_root(data)) for fault in finding.faults]
     with serve(data, files) as running:
         yield SpecClient("desi_edr", svc_url=running.url)
 
@@ -217,9 +218,9 @@ def test_the_best_of_each_target_is_marked_among_all(tmp_path: Path, mock_files:
                 units["TSNR2"].data["TSNR2_LRG"][:half] = 1e6
             units.writeto(other / f"{kind}-{words[0]}-other-{words[2]}.fits")
     data = tmp_path / "data"
-    assert run_ingest(data, "desi_edr", [first], workers=1).stored == len(numbers)
-    assert run_ingest(data, "desi_edr", [other], workers=1).stored == len(numbers)
-    service = SpectroscopicService(data)
+    assert run_ingest(open_root(data), "desi_edr", [first], workers=1).stored == len(numbers)
+    assert run_ingest(open_root(data), "desi_edr", [other], workers=1).stored == len(numbers)
+    service = SpectroscopicService(open_root(data))
     fields = ("targetid", "program", "zwarn", "zcat_primary")
     rows = service.query(QueryRequest("desi_edr", fields=fields, primary=False)).to_pylist()
     assert len(rows) == 2 * len(numbers)
@@ -254,10 +255,10 @@ def arrays_of(tmp_path: Path, *, change: bool = False) -> Segment:
     if change:
         vectors["flux_r"][1][1300] += 1
     arrays = SegmentArrays(np.arange(3), np.zeros(3, np.int32), np.full(3, 7781, np.int32), vectors)
-    path = tmp_path / "seg-1"
-    write_arrays(path / "spectra.zarr", replace(DESI), "desi_edr", arrays, on_lattice=True)
-    commit_segment(path, SegmentInfo(path.name, "desi_edr", "desi", 3, True, 0, "a test"))
-    segment = Segment(path)
+    folder = open_root(tmp_path).context("desi_edr").segment("seg-1")
+    write_arrays(folder.arrays, replace(DESI), "desi_edr", arrays, on_lattice=True)
+    commit_segment(folder, SegmentInfo(folder.name, "desi_edr", "desi", 3, True, 0, "a test"))
+    segment = Segment(folder)
     for name, values in vectors.items():
         first, stop = ARMS.get(name[-1], (0, 7781)) if "_" in name else (0, 7781)
         whole = np.array([np.pad(one, (first, 7781 - stop)) for one in values])

@@ -13,6 +13,7 @@ import pytest
 from serving import Served, serve
 from specserver import specClient
 from specserver.cli.demo import add_second
+from specserver.data.root import open_root
 from specserver.errors import all_errors
 from specserver.ingest import run_ingest
 from specserver.settings import Settings
@@ -29,7 +30,7 @@ def demonstration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """The surveys that `make demo` makes (2,000 spectra, seed 1, and a second one), served."""
     folder = tmp_path_factory.mktemp("demo")
     simulate_sdss(folder / "mock", 2000, workers=1)
-    run_ingest(folder / "data", "sdss_dr17", [folder / "mock"], workers=1)
+    run_ingest(open_root(folder / "data"), "sdss_dr17", [folder / "mock"], workers=1)
     add_second(folder / "data", folder / "second")
     with serve(folder / "data", folder / "mock", workers=2) as running:
         yield running

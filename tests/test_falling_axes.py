@@ -12,6 +12,7 @@ from astropy.io import fits
 from commands import command
 from serving import serve
 from specserver.client.api import SpecClient
+from specserver.data.root import open_root
 from specserver.errors import BadFile, SpecServerError
 from specserver.ingest import run_ingest
 from specserver.ops.reading import rising
@@ -51,7 +52,9 @@ def test_a_falling_sdss_file_is_the_same_spectrum(mock_survey: Path, tmp_path: P
     source = min(mock_survey.rglob("spec-*.fits"))
     (plain,) = SDSS.reader.read(source)
     sdss_file(source, tmp_path, turn)
-    summary = run_ingest(tmp_path / "data", "sdss_dr17", [tmp_path], workers=1, strict=False)
+    summary = run_ingest(
+        open_root(tmp_path / "data"), "sdss_dr17", [tmp_path], workers=1, strict=False
+    )
     assert (summary.stored, summary.refused) == (1, [])
     with serve(tmp_path / "data", tmp_path) as running:
         client = SpecClient(svc_url=running.url)
@@ -70,7 +73,7 @@ def test_a_falling_lamost_file_is_the_same_spectrum(tmp_path: Path) -> None:
     with fits.open(path, memmap=False) as hdus:
         hdus[0].data = hdus[0].data[:, ::-1].copy()
         hdus.writeto(path, overwrite=True)
-    summary = run_ingest(tmp_path / "data", "lamost_dr7", [tmp_path], workers=1)
+    summary = run_ingest(open_root(tmp_path / "data"), "lamost_dr7", [tmp_path], workers=1)
     assert summary.stored == 1
     with serve(tmp_path / "data", tmp_path) as running:
         one = SpecClient("lamost_dr7", svc_url=running.url).getSpec(plain.id)
@@ -101,7 +104,9 @@ def test_a_falling_file_of_a_tree_answers_as_a_rising_one(
     (plain,) = SDSS.reader.read(source)
     for path in list(tree.rglob(source.name)):
         sdss_file(path, tmp_path, turn).replace(path)
-    add_tree(tmp_path / "data", "sdss_dr17", tree, reductions=["v5_7_0", "v5_10_0", "v5_13_0"])
+    add_tree(
+        open_root(tmp_path / "data"), "sdss_dr17", tree, reductions=["v5_7_0", "v5_10_0", "v5_13_0"]
+    )
     with serve(tmp_path / "data", tree) as running:
         client = SpecClient(svc_url=running.url)
         one = client.getSpec(plain.id)

@@ -21,6 +21,7 @@ from specutils import Spectrum
 
 from serving import Served, serve
 from specserver.client.api import SpecClient
+from specserver.data.root import open_root
 from specserver.errors import BadParameter, NoOriginal
 from specserver.ingest import run_ingest
 from specserver.model.ids import unpack_specobjid
@@ -66,7 +67,7 @@ def tree(mock_survey: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def running(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     data = tmp_path_factory.mktemp("tree-data")
-    run_ingest(data, "sdss_dr17", [tree], workers=1)
+    run_ingest(open_root(data), "sdss_dr17", [tree], workers=1)
     with serve(data, tree) as service:
         yield service
 
@@ -127,7 +128,7 @@ def fragile(mock_survey: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     for path in sorted(mock_survey.rglob("spec-*.fits"))[:8]:
         shutil.copy2(path, folder)
     data = tmp_path_factory.mktemp("fragile-data")
-    run_ingest(data, "sdss_dr17", [folder], workers=1)
+    run_ingest(open_root(data), "sdss_dr17", [folder], workers=1)
     with serve(data, folder) as service:
         yield service
 

@@ -14,6 +14,7 @@ from astropy.io import fits
 from commands import command
 from serving import Served, serve
 from specserver.client.api import SpecClient
+from specserver.data.root import open_root
 from specserver.errors import NoCatalog, NotFound, StoreError, TooMuch, UnknownContext
 from specserver.ingest import run_ingest
 from specserver.model.ids import unpack_specobjid
@@ -51,7 +52,7 @@ def arrange(files: list[Path], top: Path, *, link: bool = False) -> None:
 def mock_tree(mock_survey: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SpecClient]:
     """A client of a service that has nothing but the mock survey's files."""
     data = tmp_path_factory.mktemp("tree-data")
-    add_tree(data, "sdss_dr17", mock_survey, reductions=OTHERS)
+    add_tree(open_root(data), "sdss_dr17", mock_survey, reductions=OTHERS)
     with serve(data, mock_survey) as running:
         yield SpecClient(svc_url=running.url)
 
@@ -169,7 +170,7 @@ def test_catalogue_columns_come_from_the_files(mock_tree: SpecClient, served: Se
         rows.append(httpx.get(f"{url}/query", params=fields).text)
     assert rows[0] == rows[1]
     assert len(rows[0].splitlines()) == 21
-    service = SpectroscopicService(served.data)
+    service = SpectroscopicService(open_root(served.data))
     assert service.context("default").nspec == len(served.ids)
     told = mock_tree.list_contexts("sdss_dr17", fmt="json")
     assert (told["nspec"], told["files"], told["catalogs"]) == (len(served.ids),) * 2 + ([],)
@@ -190,7 +191,7 @@ def small(mock_survey: Path, tmp_path: Path) -> tuple[Path, Path, list[Path]]:
     """A data folder with a tree of a few files of DR17 that a test may spoil."""
     files = sorted((mock_survey / "v5_13_2" / "spectra" / "lite").rglob("*.fits"))[:6]
     arrange(files, tmp_path / "sas")
-    add_tree(tmp_path / "data", "sdss_dr17", tmp_path / "sas")
+    add_tree(open_root(tmp_path / "data"), "sdss_dr17", tmp_path / "sas")
     found = sorted((tmp_path / "sas").rglob("*.fits"))
     assert len(found) == 6
     return tmp_path / "data", tmp_path / "sas", found
@@ -202,7 +203,7 @@ def parts_of(path: Path) -> tuple[int, int, int]:
 
 
 def read(data: Path, given: Any, context: str = "default") -> list[np.ndarray]:
-    service = SpectroscopicService(data)
+    service = SpectroscopicService(open_root(data))
     return list(service.read(service.resolve(str(given), context)))
 
 
@@ -213,14 +214,14 @@ def test_a_missing_file_is_an_identifier_not_found(small: Any) -> None:
     plate, mjd, fiber = parts_of(first)
     with pytest.raises(NotFound, match=rf"\({plate}, {mjd}, {fiber}\) in sdss_dr17"):
         read(data, (plate, mjd, fiber))
-    service = SpectroscopicService(data)
+    service = SpectroscopicService(open_root(data))
     both = f"{parts_of(first)}\n{parts_of(second)}"
     assert service.resolve(both, "default", missing="skip").nspec == 1
 
 
 def test_files_that_come_and_go_while_the_service_runs(small: Any) -> None:
     data, _, (first, *_) = small
-    service = SpectroscopicService(data)
+    service = SpectroscopicService(open_root(data))
     away = first.with_suffix(".away")
     first.rename(away)
     with pytest.raises(NotFound):
@@ -271,7 +272,7 @@ def test_no_request_leaves_the_tree(small: Any, tmp_path: Path) -> None:
     outside.mkdir(parents=True)
     shutil.copy(first, outside)
     for run2d in ("v9_9_9", "../v9_9_9", "../../v9_9_9", "v5_13_2/../../../../../../v9_9_9"):
-        service = SpectroscopicService(data)
+        service = SpectroscopicService(open_root(data))
         tree = service.archive.tree("default")
         assert tree is not None
         assert tree.find((plate, mjd, fiber), run2d) is None
@@ -290,7 +291,7 @@ def test_no_request_leaves_the_tree(small: Any, tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         read(data, (plate, mjd, f"{fiber}-{fiber}"))
     assert not inside.exists()
-    add_tree(data, "sdss_dr17", sas, follow_links=True)
+    add_tree(open_root(data), "sdss_dr17", sas, follow_links=True)
     assert len(read(data, (plate, mjd, fiber))) == 1
 
 
@@ -298,7 +299,7 @@ def test_no_request_leaves_the_tree(small: Any, tmp_path: Path) -> None:
 def test_a_tree_may_begin_at_any_level(small: Any, tmp_path: Path, level: str) -> None:
     _, sas, files = small
     data = tmp_path / "other"
-    info = add_tree(data, "sdss_dr17", sas / level)
+    info = add_tree(open_root(data), "sdss_dr17", sas / level)
     assert info.nfiles == len(files)
     assert len(read(data, parts_of(files[-1]))) == 1
 
@@ -307,16 +308,16 @@ def test_another_release_and_another_reduction_are_not_served(small: Any, tmp_pa
     data, sas, files = small
     redux = sas / "dr17" / "eboss" / "spectro" / "redux"
     with pytest.raises(StoreError, match="v5_7_2"):
-        add_tree(tmp_path / "other", "sdss_dr12", redux)
+        add_tree(open_root(tmp_path / "other"), "sdss_dr12", redux)
     with pytest.raises(StoreError, match="out of reach"):
-        add_tree(tmp_path / "other", "sdss_dr17", tmp_path / "nowhere")
+        add_tree(open_root(tmp_path / "other"), "sdss_dr17", tmp_path / "nowhere")
     with pytest.raises(UnknownContext):
-        add_tree(tmp_path / "other", "sdss_dr7", redux)
+        add_tree(open_root(tmp_path / "other"), "sdss_dr7", redux)
     assert not (tmp_path / "other").exists()
     # In DR16 the folder v5_13_2 of the same mirror is out of bounds.
     (redux / "v5_13_0" / "spectra").mkdir(parents=True)
     shutil.copytree(redux / "v5_13_2", redux / "v5_13_0", dirs_exist_ok=True)
-    add_tree(data, "sdss_dr16", redux)
+    add_tree(open_root(data), "sdss_dr16", redux)
     plate, mjd, fiber = parts_of(files[0])
     with pytest.raises(NotFound, match="in sdss_dr16;"):
         read(data, (plate, mjd, fiber, "v5_13_2"), "sdss_dr16")
@@ -329,9 +330,12 @@ def test_segments_and_tree_serve_one_context(
 ) -> None:
     files = sorted((mock_survey / "26" / "spectra").rglob("spec-*.fits"))
     lite = [path for path in files if "full" not in path.parts]
-    run_ingest(tmp_path, "sdss_dr17", lite[::2], workers=1)
-    add_tree(tmp_path, "sdss_dr17", mock_survey)
-    service, whole = SpectroscopicService(tmp_path), SpectroscopicService(served.data)
+    run_ingest(open_root(tmp_path), "sdss_dr17", lite[::2], workers=1)
+    add_tree(open_root(tmp_path), "sdss_dr17", mock_survey)
+    service, whole = (
+        SpectroscopicService(open_root(tmp_path)),
+        SpectroscopicService(open_root(served.data)),
+    )
     given = "\n".join(str(parts_of(path)) for path in lite)
     mixed, held = service.resolve(given, "default"), whole.resolve(given, "default")
     assert len(set(mixed.source.tolist())) == 2
@@ -358,15 +362,15 @@ def test_segments_and_tree_serve_one_context(
 def test_too_many_files_for_one_request(
     mock_survey: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    add_tree(tmp_path, "sdss_dr17", mock_survey)
+    add_tree(open_root(tmp_path), "sdss_dr17", mock_survey)
     monkeypatch.setattr(service_tree, "MAX_FILES", 3)
     with pytest.raises(TooMuch, match="original files"):
-        SpectroscopicService(tmp_path).resolve("(266,'*')", "default")
+        SpectroscopicService(open_root(tmp_path)).resolve("(266,'*')", "default")
 
 
 def test_the_command_line_declares_lists_and_removes_trees(small: Any) -> None:
     data, sas, files = small
-    assert remove_tree(data, "sdss_dr17")
+    assert remove_tree(open_root(data).context("sdss_dr17"))
     assert command("tree", "add", "sdss_dr17", sas, "--data", data).startswith("sdss_dr17: 6 spec")
     assert str(sas) in command("tree", "list", "--data", data)
     assert "original files" in command("contexts", "--data", data)

@@ -24,6 +24,7 @@ from specserver import specClient
 from specserver.client.api import SpecClient
 from specserver.client.progress import Watch, in_notebook
 from specserver.client.results.save import Folder, open_target, put_spectra
+from specserver.data.root import open_root
 from specserver.errors import (
     BadParameter,
     NotFound,
@@ -270,7 +271,7 @@ def test_two_reductions_of_one_plate_mjd_fiber_get_two_names(
         row["RUN2D"][0] = "v5_10_0"
         row["SPECOBJID"][0] = str(twin) if row["SPECOBJID"].dtype.kind in "US" else twin
         hdus.writeto(other)
-    run_ingest(tmp_path / "data", "sdss_dr17", [one, other], workers=1)
+    run_ingest(open_root(tmp_path / "data"), "sdss_dr17", [one, other], workers=1)
     with serve(tmp_path / "data", tmp_path) as running:
         spec = SpecClient(svc_url=running.url)
         stem = one.name.removesuffix(".fits")

@@ -16,6 +16,7 @@ from commands import command
 from serving import Served, serve
 from specserver.client.api import SpecClient
 from specserver.client.results.resample import resample
+from specserver.data.root import open_root
 from specserver.ingest import run_ingest
 from specserver.model.grid import Linear, LogLinear
 from specserver.ops.indices import LineIndex, line_index
@@ -172,7 +173,7 @@ def holed(mock_survey: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
                 hdus[1].data = np.delete(hdus[1].data, slice(1000, 1500))
                 hdus.writeto(path, overwrite=True)
     data = tmp_path_factory.mktemp("holed-data")
-    run_ingest(data, "sdss_dr17", [folder], workers=1)
+    run_ingest(open_root(data), "sdss_dr17", [folder], workers=1)
     with serve(data, folder) as running:
         yield running
 

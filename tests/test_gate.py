@@ -15,6 +15,7 @@ import urllib3
 from serving import Served, serve
 from specserver.auth import TokenBook
 from specserver.client.session import Session
+from specserver.data.root import open_root
 from specserver.errors import TooOften, UnknownHost
 from specserver.server.runtime.request_filter import (
     _MOST_CALLERS,
@@ -34,7 +35,7 @@ def strict(
 ) -> Iterator[tuple[Served, str, Path]]:
     """A service with small shares and names of its own, a token, and the log."""
     log = tmp_path_factory.mktemp("gate") / "log"
-    token = TokenBook(mock_data).create("ada", now=datetime.now(UTC))
+    token = TokenBook(open_root(mock_data)).create("ada", now=datetime.now(UTC))
     settings = {"caller_requests_per_s": 0.5, "caller_burst": BURST, "caller_heavy": HEAVY}
     names = ["--allowed-host", "spectra.example.org", "--allowed-host", "*.example.net"]
     with serve(mock_data, mock_survey, settings=settings, options=names, log=log) as running:
@@ -143,7 +144,7 @@ def test_what_a_proxy_hands_on_is_kept_short() -> None:
         asked.append(scope["state"]["whose"])
 
     asked: list[str] = []
-    gate = RequestFilter(answered, Settings(), TokenBook(Path("nowhere")))
+    gate = RequestFilter(answered, Settings(), TokenBook(open_root(Path("nowhere"))))
     scope = {"type": "http", "headers": [], "client": ("x" * 100_000, 1)}
     asyncio.run(gate(scope, None, None))  # type: ignore[arg-type]
     assert asked == ["x" * 64]

@@ -20,6 +20,7 @@ from specutils import Spectrum, SpectrumList
 from commands import command
 from serving import Served, serve
 from specserver.client.api import SpecClient
+from specserver.data.root import open_root
 from specserver.errors import BadFile, BadParameter, StoreError, UnknownContext
 from specserver.ingest.declare import SurveyOptions, declare
 from specserver.service import SpectroscopicService
@@ -269,7 +270,7 @@ def test_an_ingest_declares_the_survey_and_goes_on_from_there(folder: Path) -> N
     printed = ingest(folder, *OWN, "--catalog", table, "--title", "My survey")
     assert "no row of the table" in printed
     data = folder.parent / "data"
-    service = SpectroscopicService(data)
+    service = SpectroscopicService(open_root(data))
     (info,) = [one for one in service.contexts() if one.name == "mine"]
     assert (info.title, info.nspec) == ("My survey", 3)
     table.write_text(table.read_text() + "4,10.2,1.0,0.4,GALAXY,21.0\n")
@@ -360,7 +361,7 @@ def test_a_flux_per_ampere_is_asked_about(tmp_path: Path) -> None:
     printed = ingest(folder, *OWN, code=2)
     assert "per ampere" in printed
     ingest(folder, *OWN, "--flux-unit", "erg / (s cm2 Angstrom)")
-    survey, _ = find_release("mine", tmp_path / "data")
+    survey, _ = find_release("mine", open_root(tmp_path / "data"))
     assert u.Unit(survey.flux_scale) == u.Unit("erg / (s cm2 Angstrom)")
 
 
@@ -375,18 +376,18 @@ def test_what_spectra_are_stored_with_stays(folder: Path) -> None:
     moved.write_text(lines)
     data = folder.parent / "data"
     wishes = SurveyOptions(catalog=moved)
-    declare(data, "other", [folder], wishes)
+    declare(open_root(data), "other", [folder], wishes)
     ingest(folder, context="other")
     moved.write_text("object,ra,dec\nspec_001,10,1\nspec_002,11,1\n")
     with pytest.raises(BadParameter, match="another identifier"):
-        declare(data, "other", [folder], wishes)
+        declare(open_root(data), "other", [folder], wishes)
 
 
 def test_what_is_said_of_stored_files_does_not_go_unheard(folder: Path) -> None:
     """Stored files are not read again, so changed options apply to other files only."""
     table, report = folder / "targets.csv", folder.parent / "report"
     ingest(folder, *OWN, "--catalog", table)
-    service = SpectroscopicService(folder.parent / "data")
+    service = SpectroscopicService(open_root(folder.parent / "data"))
 
     def z() -> list[float]:
         catalog = service.archive.open_release("mine").catalog
@@ -439,12 +440,12 @@ def test_a_damaged_declaration_says_so_and_stops_nothing_else(
     ):
         path.write_text(json.dumps({**good, **change}))
         with pytest.raises(StoreError, match=reason):
-            find_release("mine", data)
-        assert [one for one in load_surveys(data) if "mine" in one] == []
-        assert "other" in SpectroscopicService(data).archive.names()
+            find_release("mine", open_root(data))
+        assert [one for one in load_surveys(open_root(data)) if "mine" in one] == []
+        assert "other" in SpectroscopicService(open_root(data)).archive.names()
     assert "damaged" in caplog.text
     path.write_text(json.dumps(good))
-    assert SpectroscopicService(data).archive.names() == ["mine", "other"]
+    assert SpectroscopicService(open_root(data)).archive.names() == ["mine", "other"]
 
 
 def test_a_context_name_leads_out_of_no_folder(folder: Path) -> None:
@@ -452,7 +453,7 @@ def test_a_context_name_leads_out_of_no_folder(folder: Path) -> None:
     data = folder.parent / "data"
     for name in ("../data/mine", "mine/../mine", "", "."):
         with pytest.raises(UnknownContext):
-            find_release(name, data)
+            find_release(name, open_root(data))
     with pytest.raises(UnknownContext):
         find_release("mine")
 

@@ -14,6 +14,7 @@ from astropy.table import Table
 
 from commands import command
 from conftest import without_digests
+from specserver.data.root import open_root
 from specserver.errors import BadFile
 from specserver.service import SpectroscopicService
 from specserver.surveys import find_release
@@ -125,7 +126,7 @@ def test_the_option_counts_where_the_file_does_not_say(tmp_path: Path) -> None:
     assert "in vacuum (VACUUM), --medium says air" in printed
     assert media(data) == {"air": "air", "silent": "air"}
     assert json.loads((data / "mine" / "survey.json").read_text())["medium"] == "air"
-    survey, _ = find_release("mine", data)
+    survey, _ = find_release("mine", open_root(data))
     assert survey.medium is None
     assert "another context" in command(*given, "--medium", "vacuum", code=2)
     # FileDefaults once, it holds for the files that come later.
@@ -207,7 +208,12 @@ def test_folders_of_before_are_read_and_go_on(tmp_path: Path) -> None:
     pq.write_table(table.set_column(at, "in_air", pa.array([True])), rows)
     for old in sorted((data / "mine" / "index").rglob("*"), reverse=True):
         old.rmdir() if old.is_dir() else old.unlink()
-    assert SpectroscopicService(data).archive.open_release("mine").catalog.count(primary=False) == 1
+    assert (
+        SpectroscopicService(open_root(data))
+        .archive.open_release("mine")
+        .catalog.count(primary=False)
+        == 1
+    )
     write(folder / "two.fits", {"VACUUM": False})
     command(*given)
     assert media(data) == {"one": None, "two": "air"}
@@ -215,7 +221,7 @@ def test_folders_of_before_are_read_and_go_on(tmp_path: Path) -> None:
 
 def media(data: Path) -> dict[str, str | None]:
     """Return the medium of each spectrum of the context `mine` by its name."""
-    catalog = SpectroscopicService(data).archive.open_release("mine").catalog
+    catalog = SpectroscopicService(open_root(data)).archive.open_release("mine").catalog
     rows = catalog.columns_of(["name", "medium"], np.arange(catalog.count(primary=False)))
     names, found = (rows.column(name).to_pylist() for name in ("name", "medium"))
     return dict(zip(names, found, strict=True))

@@ -15,6 +15,7 @@ from astropy.table import Table
 
 from commands import command
 from specserver.catalog.tables.tablefile import read_table
+from specserver.data.root import open_root
 from specserver.errors import BadParameter
 from specserver.service import SpectroscopicService
 from specserver.surveys.anyfile import ReadSpectrum, read_file
@@ -122,7 +123,7 @@ def test_an_ingest_warns_of_pointings_once(tmp_path: Path) -> None:
     given = ("ingest", "mine", folder, "--data", data, "--workers", 1, "--reader", "specutils")
     printed = command(*given)
     assert " ".join(printed.split()).count("3 spectra are stored at the pointing") == 1
-    catalog = SpectroscopicService(data).archive.open_release("mine").catalog
+    catalog = SpectroscopicService(open_root(data)).archive.open_release("mine").catalog
     rows = catalog.columns_of(["name", "ra", "dec"], np.arange(4)).to_pylist()
     (place,) = [(one["ra"], one["dec"]) for one in rows if one["name"] == "object"]
     assert np.allclose(place, (15.7972, 13.2711), atol=5e-5)
@@ -177,7 +178,7 @@ def test_an_ingest_warns_of_positions_far_from_the_name(tmp_path: Path) -> None:
     (note,) = [json.loads(line) for line in report.read_text().splitlines()]
     assert (note["became"], Path(note["path"]).name) == ("stored", "far.fits")
     assert "SDSS_J121903.98+152608.5" in note["reason"]
-    catalog = SpectroscopicService(data).archive.open_release("mine").catalog
+    catalog = SpectroscopicService(open_root(data)).archive.open_release("mine").catalog
     rows = catalog.columns_of(["name", "ra", "dec"], np.arange(2)).to_pylist()
     assert {one["name"]: one["ra"] for one in rows} == {"far": 184.823317, "near": 184.7666}
     # A table of targets may put it right.

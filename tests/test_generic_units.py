@@ -9,6 +9,7 @@ from astropy.io import fits
 from astropy.table import Table
 
 from commands import command
+from specserver.data.root import open_root
 from specserver.surveys import find_release
 from specserver.surveys.anyfile import read_file
 from specserver.surveys.statedunit import flux_unit, wave_unit
@@ -91,7 +92,7 @@ def test_odd_units_are_asked_about_and_the_option_helps(
     assert path.name in printed
     printed = command(*given, "--flux-unit", "1E-17 erg/cm^2/s/Ang")
     assert "1 spectra in 1 segments" in printed
-    survey, _ = find_release("mine", data)
+    survey, _ = find_release("mine", open_root(data))
     assert u.Unit(survey.flux_scale) == 1e-17 * FLAM
     # Files of the same spelling follow, of another one they do not.
     write(folder / "b.fits", text)
@@ -109,7 +110,7 @@ def test_a_missing_unit_can_be_said(tmp_path: Path) -> None:
         "ingest", "mine", folder, "--data", data, "--workers", 1, "--reader", "specutils",
         "--flux-unit", "mJy",
     )  # fmt: skip
-    survey, _ = find_release("mine", data)
+    survey, _ = find_release("mine", open_root(data))
     assert u.Unit(survey.flux_scale) == u.mJy
 
 
@@ -123,6 +124,6 @@ def test_the_option_helps_tables_with_odd_units_too(tmp_path: Path) -> None:
     given = ("ingest", "mine", folder, "--data", data, "--workers", 1, "--reader", "specutils")
     assert "DU/PIXEL" in command(*given, code=2)
     command(*given, "--flux-unit", "ct / pix")
-    survey, _ = find_release("mine", data)
+    survey, _ = find_release("mine", open_root(data))
     assert u.Unit(survey.flux_scale) == u.ct / u.pix
     assert [vector.name for vector in survey.vectors] == ["flux", "ivar", "mask"]

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from specserver.data.root import open_root
 from specserver.errors import IngestError, StoreError, UnknownContext
 from specserver.ingest import run_ingest
 from specserver.ingest.verify import verify
@@ -24,7 +25,7 @@ from specserver.store.layout import list_segments
 
 def stored_ids(data: Path) -> list[int]:
     """Return all ids of a data folder as its catalogue gives them; none when it is empty."""
-    service = SpectroscopicService(data)
+    service = SpectroscopicService(open_root(data))
     if not service.contexts():
         return []
     holding = service.archive.open_release("default")
@@ -34,14 +35,14 @@ def stored_ids(data: Path) -> list[int]:
 
 
 def faults(data: Path) -> list[str]:
-    return [fault for finding in verify(data) for fault in finding.faults]
+    return [fault for finding in verify(open_root(data)) for fault in finding.faults]
 
 
 def test_all_mock_files_go_in_and_nothing_twice(mock_survey: Path, tmp_path: Path) -> None:
-    first = run_ingest(tmp_path, "sdss_dr17", [mock_survey], workers=1)
+    first = run_ingest(open_root(tmp_path), "sdss_dr17", [mock_survey], workers=1)
     assert first.stored == 150
     assert first.refused == []
-    again = run_ingest(tmp_path, "sdss_dr17", [mock_survey], workers=1)
+    again = run_ingest(open_root(tmp_path), "sdss_dr17", [mock_survey], workers=1)
     assert (again.stored, again.segments) == (0, 0)
     assert again.already == first.files
     assert len(stored_ids(tmp_path)) == 150
@@ -49,8 +50,8 @@ def test_all_mock_files_go_in_and_nothing_twice(mock_survey: Path, tmp_path: Pat
 
 
 def test_parallel_processes_store_the_same(mock_survey: Path, tmp_path: Path) -> None:
-    summary = run_ingest(tmp_path / "two", "sdss_dr17", [mock_survey], workers=2)
-    run_ingest(tmp_path / "one", "sdss_dr17", [mock_survey], workers=1)
+    summary = run_ingest(open_root(tmp_path / "two"), "sdss_dr17", [mock_survey], workers=2)
+    run_ingest(open_root(tmp_path / "one"), "sdss_dr17", [mock_survey], workers=1)
     assert summary.segments > 1
     assert stored_ids(tmp_path / "two") == stored_ids(tmp_path / "one")
 
@@ -58,7 +59,7 @@ def test_parallel_processes_store_the_same(mock_survey: Path, tmp_path: Path) ->
 def test_a_lite_and_a_full_file_are_one_spectrum(mock_survey: Path, tmp_path: Path) -> None:
     full = next(iter(sorted(mock_survey.rglob("full/**/spec-*.fits"))))
     lite = next(path for path in mock_survey.rglob(full.name) if "full" not in path.parts)
-    summary = run_ingest(tmp_path, "sdss_dr17", [full, lite], workers=1)
+    summary = run_ingest(open_root(tmp_path), "sdss_dr17", [full, lite], workers=1)
     assert (summary.read, summary.stored, summary.already) == (2, 1, 1)
 
 
@@ -72,7 +73,7 @@ def test_files_that_cannot_be_used_are_told_and_passed_over(
     (folder / cut.name).write_bytes(cut.read_bytes()[:60_000])
     (folder / "spec-58397-EG014118N254444M01_sp03-031.fits").write_bytes(b"SIMPLE")
     (folder / "notes.txt").write_text("not a spectrum")
-    summary = run_ingest(tmp_path / "data", "sdss_dr17", [folder], workers=1)
+    summary = run_ingest(open_root(tmp_path / "data"), "sdss_dr17", [folder], workers=1)
     assert summary.stored == 1
     reasons = {Path(path).name: reason for path, reason in summary.refused}
     assert set(reasons) == {cut.name, "spec-58397-EG014118N254444M01_sp03-031.fits"}
@@ -82,11 +83,13 @@ def test_files_that_cannot_be_used_are_told_and_passed_over(
 def test_other_reductions_are_stored_with_a_warning_or_refused(
     mock_survey: Path, tmp_path: Path
 ) -> None:
-    loose = run_ingest(tmp_path / "loose", "sdss_dr16", [mock_survey], workers=1)
+    loose = run_ingest(open_root(tmp_path / "loose"), "sdss_dr16", [mock_survey], workers=1)
     assert loose.other_reductions["v5_7_0"] > 0
     assert "v5_13_0" not in loose.other_reductions
     assert loose.stored == 150
-    strict = run_ingest(tmp_path / "strict", "sdss_dr16", [mock_survey], workers=1, strict=True)
+    strict = run_ingest(
+        open_root(tmp_path / "strict"), "sdss_dr16", [mock_survey], workers=1, strict=True
+    )
     assert strict.stored == 150 - sum(loose.other_reductions.values())
     assert all("sdss_dr16" in reason for _, reason in strict.refused)
 
@@ -104,9 +107,9 @@ def test_a_spectrum_off_the_lattice_keeps_its_wavelengths(
         hdus[1].data[name] += np.float32(3.3e-5)
         expected = np.asarray(hdus[1].data[name]).astype("f4")
         hdus.writeto(path, overwrite=True)
-    summary = run_ingest(tmp_path / "data", "sdss_dr17", [folder], workers=1)
+    summary = run_ingest(open_root(tmp_path / "data"), "sdss_dr17", [folder], workers=1)
     assert (summary.stored, summary.segments) == (2, 2)
-    service = SpectroscopicService(tmp_path / "data")
+    service = SpectroscopicService(open_root(tmp_path / "data"))
     selection = service.resolve("\n".join(map(str, stored_ids(tmp_path / "data"))), "default")
     assert sorted(selection.on_lattice.tolist()) == [False, True]
     spectra = list(service.read(selection))
@@ -116,20 +119,24 @@ def test_a_spectrum_off_the_lattice_keeps_its_wavelengths(
 
 
 def test_a_changed_byte_is_found(mock_survey: Path, tmp_path: Path) -> None:
-    run_ingest(tmp_path, "sdss_dr17", sorted(mock_survey.rglob("spec-*.fits"))[:5], workers=1)
+    run_ingest(
+        open_root(tmp_path), "sdss_dr17", sorted(mock_survey.rglob("spec-*.fits"))[:5], workers=1
+    )
     shard = next(tmp_path.rglob("flux/c/0/0"))
     content = bytearray(shard.read_bytes())
     content[len(content) // 8] ^= 1
     shard.write_bytes(content)
     assert any("flux" in fault for fault in faults(tmp_path))
-    service = SpectroscopicService(tmp_path)
+    service = SpectroscopicService(open_root(tmp_path))
     every = "\n".join(map(str, stored_ids(tmp_path)))
     with pytest.raises(StoreError, match="flux"):
         list(service.cells(service.resolve(every, "default"), ["flux"], None, []))
 
 
 def test_a_lost_index_is_made_again(mock_survey: Path, tmp_path: Path) -> None:
-    run_ingest(tmp_path, "sdss_dr17", sorted(mock_survey.rglob("spec-*.fits"))[:5], workers=1)
+    run_ingest(
+        open_root(tmp_path), "sdss_dr17", sorted(mock_survey.rglob("spec-*.fits"))[:5], workers=1
+    )
     ids = stored_ids(tmp_path)
     shutil.rmtree(tmp_path / "sdss_dr17" / "index")
     assert stored_ids(tmp_path) == ids
@@ -137,9 +144,9 @@ def test_a_lost_index_is_made_again(mock_survey: Path, tmp_path: Path) -> None:
 
 def test_wrong_calls_are_errors_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(UnknownContext, match="sdss_dr17"):
-        run_ingest(tmp_path, "sdss_dr99", [tmp_path])
+        run_ingest(open_root(tmp_path), "sdss_dr99", [tmp_path])
     with pytest.raises(IngestError, match="no such file"):
-        run_ingest(tmp_path, "sdss_dr17", [tmp_path / "nowhere"])
+        run_ingest(open_root(tmp_path), "sdss_dr17", [tmp_path / "nowhere"])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -149,10 +156,10 @@ def test_two_ingests_at_once_are_refused(mock_survey: Path, tmp_path: Path) -> N
     def try_another(done: int, total: int) -> None:
         if not refused:
             with pytest.raises(IngestError, match="another ingest"):
-                run_ingest(tmp_path, "sdss_dr17", [mock_survey], workers=1)
+                run_ingest(open_root(tmp_path), "sdss_dr17", [mock_survey], workers=1)
             refused.append(done)
 
-    run_ingest(tmp_path, "sdss_dr17", [mock_survey], workers=1, progress=try_another)
+    run_ingest(open_root(tmp_path), "sdss_dr17", [mock_survey], workers=1, progress=try_another)
     assert refused
 
 
@@ -170,9 +177,10 @@ def test_killed_at_random_moments_loses_nothing_and_stores_nothing_twice(tmp_pat
     # Small parts, so that there are many commits to be killed between.
     program = (
         "import sys; from pathlib import Path; from specserver.ingest import plan, run_ingest\n"
+        "from specserver.data.root import open_root\n"
         "plan.SEGMENT_FILES = 8\n"
         "if __name__ == '__main__':\n"
-        "    run_ingest(Path(sys.argv[1]), 'sdss_dr17', [Path(sys.argv[2])], workers=1)\n"
+        "    run_ingest(open_root(sys.argv[1]), 'sdss_dr17', [Path(sys.argv[2])], workers=1)\n"
     )
     script = tmp_path / "ingest.py"
     script.write_text(program)
@@ -193,12 +201,14 @@ def test_killed_at_random_moments_loses_nothing_and_stores_nothing_twice(tmp_pat
         process.wait()
         ids = stored_ids(data)
         assert len(ids) == len(set(ids))
-        assert len(ids) == sum(info.nspec for info in list_segments(data, "sdss_dr17"))
+        assert len(ids) == sum(
+            info.nspec for info in list_segments(open_root(data).context("sdss_dr17"))
+        )
         assert committed <= set(ids), "what was committed is lost"
         assert not [f for f in faults(data) if "does not cover" not in f]
         committed = set(ids)
     assert killed == KILLS
-    last = run_ingest(data, "sdss_dr17", [survey], workers=1)
+    last = run_ingest(open_root(data), "sdss_dr17", [survey], workers=1)
     assert last.stored + last.already == last.files == NSPEC
     assert len(stored_ids(data)) == NSPEC
     assert faults(data) == []
@@ -215,9 +225,10 @@ def test_workers_end_when_their_parent_is_killed(mock_survey: Path, tmp_path: Pa
     script = tmp_path / "ingest.py"
     script.write_text(
         "import sys; from pathlib import Path; from specserver.ingest import plan, run_ingest\n"
+        "from specserver.data.root import open_root\n"
         "plan.SEGMENT_FILES = 20\n"
         "if __name__ == '__main__':\n"
-        "    run_ingest(Path(sys.argv[1]), 'sdss_dr17', [Path(sys.argv[2])], workers=2)\n"
+        "    run_ingest(open_root(sys.argv[1]), 'sdss_dr17', [Path(sys.argv[2])], workers=2)\n"
     )
     data = tmp_path / "data"
     process = subprocess.Popen([sys.executable, str(script), str(data), str(mock_survey)])
@@ -247,9 +258,11 @@ def _alive(pid: int) -> bool:
 
 
 def test_a_damaged_commit_record_is_told(mock_survey: Path, tmp_path: Path) -> None:
-    run_ingest(tmp_path, "sdss_dr17", sorted(mock_survey.rglob("spec-*.fits"))[:2], workers=1)
+    run_ingest(
+        open_root(tmp_path), "sdss_dr17", sorted(mock_survey.rglob("spec-*.fits"))[:2], workers=1
+    )
     marker = next(tmp_path.rglob("segment.json"))
     assert json.loads(marker.read_text())["nspec"] == 2
     marker.write_text("{")
     with pytest.raises(StoreError, match="commit record"):
-        list_segments(tmp_path, "sdss_dr17")
+        list_segments(open_root(tmp_path).context("sdss_dr17"))

@@ -20,13 +20,12 @@ import pytest
 from benchmarks import flips
 
 from commands import command
-from conftest import without_digests
+from conftest import entry_at, without_digests
 from serving import serve
-from specserver.catalog.index.build import index_folder
 from specserver.catalog.index.generations import current_generation
-from specserver.catalog.tables.vac import index_of
 from specserver.client.api import SpecClient
 from specserver.damage import damaged_files
+from specserver.data.root import open_root
 from specserver.digests import NO_DIGESTS, digest_of, read_record, seal
 from specserver.errors import CatalogError, DamagedFile, NoOriginal, StoreError
 from specserver.ingest.verify import verify
@@ -81,12 +80,12 @@ def test_a_lattice_that_is_not_the_surveys_is_refused_without_digests_too(
 ) -> None:
     marker = one(data, "sdss_dr17/seg-*/segment.json")
     without_digests(marker.parent)
-    service = SpectroscopicService(data)
+    service = SpectroscopicService(open_root(data))
     ids = service.query(QueryRequest("sdss_dr17", primary=False)).column(0).to_pylist()
     assert len(list(service.read(service.resolve(ids, "sdss_dr17")))) == len(ids)
-    notes = [note for found in verify(data) for note in found.notes]
+    notes = [note for found in verify(open_root(data)) for note in found.notes]
     assert NO_DIGESTS in notes
-    assert not [fault for found in verify(data) for fault in found.faults]
+    assert not [fault for found in verify(open_root(data)) for fault in found.faults]
     group = marker.parent / "spectra.zarr" / "zarr.json"
     text = group.read_bytes()
     if name == "first":
@@ -96,22 +95,22 @@ def test_a_lattice_that_is_not_the_surveys_is_refused_without_digests_too(
     group.write_bytes(text.replace(before, after))
     copy = data.with_name("copy")
     shutil.copytree(data, copy)
-    service = SpectroscopicService(copy)
+    service = SpectroscopicService(open_root(copy))
     with pytest.raises(DamagedFile, match=r"zarr\.json|first"):
         service.resolve(ids, "sdss_dr17")
 
 
 def test_an_index_that_leads_elsewhere_is_refused(data: Path) -> None:
-    folder = index_folder(data, "sdss_dr17")
-    info = current_generation(folder)
+    index = open_root(data).context("sdss_dr17").index
+    info = current_generation(index)
     assert info is not None
-    path = folder / info.name
+    path = index.generation(info.name).local_path()
     rows = np.load(path / "row.npy")
     np.save(path / "row.npy", rows[::-1])
     record = read_record(path / "index.json").values
     record["digests"]["row.npy"] = digest_of(path / "row.npy")
     (path / "index.json").write_bytes(seal(record))
-    service = SpectroscopicService(data)
+    service = SpectroscopicService(open_root(data))
     ids = service.query(QueryRequest("sdss_dr17", primary=False)).column(0).to_pylist()
     with pytest.raises(StoreError, match="another spectrum than"):
         service.resolve(ids, "sdss_dr17")
@@ -148,16 +147,16 @@ def test_a_damaged_context_stops_no_other(data: Path, sound: flips.Folder) -> No
 
 
 def test_other_segments_of_a_damaged_one_are_served(data: Path, sound: flips.Folder) -> None:
-    before = {info.name for info in list_segments(data, "desi_edr")}
+    before = {info.name for info in list_segments(open_root(data).context("desi_edr"))}
     from specserver.ingest import run_ingest
     from specserver.simulate import simulate_desi
 
     simulate_desi(data.parent / "more", 4, seed=77, per_file=4)
-    assert run_ingest(data, "desi_edr", [data.parent / "more"], workers=1).stored
-    (name,) = {info.name for info in list_segments(data, "desi_edr")} - before
-    ids = [int(number) for number in Segment(data / "desi_edr" / name).ids]
+    assert run_ingest(open_root(data), "desi_edr", [data.parent / "more"], workers=1).stored
+    (name,) = {info.name for info in list_segments(open_root(data).context("desi_edr"))} - before
+    ids = [int(number) for number in Segment(open_root(data).context("desi_edr").segment(name)).ids]
     flip(data / "desi_edr" / name / "spectra.zarr" / "zarr.json")
-    service = SpectroscopicService(data)
+    service = SpectroscopicService(open_root(data))
     others = [number for number in sound.ids["desi_edr"] if number not in ids]
     assert len(list(service.read(service.resolve(others, "desi_edr")))) == len(others)
     with pytest.raises(DamagedFile, match=name):
@@ -166,7 +165,7 @@ def test_other_segments_of_a_damaged_one_are_served(data: Path, sound: flips.Fol
 
 @pytest.mark.parametrize("how", ["renamed", "in place"])
 def test_a_restored_shard_is_seen(data: Path, sound: flips.Folder, how: str) -> None:
-    service = SpectroscopicService(data)
+    service = SpectroscopicService(open_root(data))
     ids = sound.ids["sdss_dr17"]
 
     def read() -> list[bytes]:
@@ -197,7 +196,7 @@ def test_a_sound_array_in_the_place_of_another_is_refused(data: Path, sound: fli
     assert first.read_bytes() != other
     first.write_bytes(other)
     with pytest.raises(DamagedFile, match="first/c/0"):
-        SpectroscopicService(data).resolve(sound.ids["sdss_dr17"], "sdss_dr17")
+        SpectroscopicService(open_root(data)).resolve(sound.ids["sdss_dr17"], "sdss_dr17")
 
 
 def test_a_shard_in_the_place_of_another_is_seen_while_served(
@@ -233,7 +232,7 @@ def test_a_shard_in_the_place_of_another_is_seen_while_served(
 
 def test_a_shard_of_the_same_size_and_other_chunks_is_found_by_verify(data: Path) -> None:
     shard = one(data, "sdss_dr17/seg-*/spectra.zarr/flux/c/0/0")
-    place = shards.open_shard(str(shard))
+    place = shards.open_shard(entry_at(shard))
     content = bytearray(shard.read_bytes())
     index = content[-16_004:-4]
     index[:16], index[16:32] = index[16:32], index[:16]
@@ -255,7 +254,7 @@ def test_verify_prints_each_fault_once(sound: flips.Folder, data: Path) -> None:
     for kind, file in files.items():
         content, status = file.read_bytes(), file.stat()
         flip(file, len(content) // 2)
-        faults = [fault for found in verify(data) for fault in found.faults]
+        faults = [fault for found in verify(open_root(data)) for fault in found.faults]
         assert len(faults) <= 1, (kind, faults)
         file.write_bytes(content)
         os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
@@ -275,7 +274,7 @@ def test_catalogue_rows_whose_columns_have_no_names_any_more(data: Path, mock_su
     content = rows.read_bytes()
     rows.write_bytes(content.replace(b"survey", b"sur\xf3ey"))
     assert rows.read_bytes() != content
-    faults = [fault for found in verify(data) for fault in found.faults]
+    faults = [fault for found in verify(open_root(data)) for fault in found.faults]
     assert len(faults) == 1, faults
     assert "objects.parquet" in faults[0]
     done = run("ingest", "sdss_dr17", mock_survey, "--data", data, code=1)
@@ -292,7 +291,7 @@ def test_a_damaged_tree_file_is_refused_or_found(sound: flips.Folder, data: Path
             *(word for one in flips._REDUCTIONS for word in ("--run2d", one)))  # fmt: skip
     file = min(tree.rglob("spec-*.fits"))
     flip(file, 60_000)
-    service = SpectroscopicService(data)
+    service = SpectroscopicService(open_root(data))
     with pytest.raises(DamagedFile, match=file.name):
         list(service.read(service.resolve(sound.ids[flips.TREE], flips.TREE)))
     assert file.name in command("verify", "--data", data, code=1)
@@ -305,7 +304,7 @@ def test_an_original_of_a_tree_is_sent_as_it_was_declared(sound: flips.Folder, d
     shutil.copytree(sound.tree, tree)
     command("tree", "add", flips.TREE, tree, "--data", data,
             *(word for one in flips._REDUCTIONS for word in ("--run2d", one)))  # fmt: skip
-    service = SpectroscopicService(data)
+    service = SpectroscopicService(open_root(data))
 
     def files() -> int:
         selection = service.resolve(sound.ids[flips.TREE], flips.TREE)
@@ -390,7 +389,7 @@ def test_a_read_only_folder_with_a_stale_index_is_served(
 ) -> None:
     folder = one(data, "desi_edr/seg-*")
     shutil.copytree(folder, folder.with_name("seg-000009-00000000"))
-    service = SpectroscopicService(read_only)
+    service = SpectroscopicService(open_root(read_only))
     assert service.query(QueryRequest("desi_edr", primary=False)).num_rows
     assert "cannot be renewed here" in caplog.text
     with serve(read_only, sound.tree) as running:
@@ -418,11 +417,15 @@ def test_a_read_only_folder_with_an_index_of_an_older_format_says_what_to_do(
     read_only: Path, data: Path, sound: flips.Folder
 ) -> None:
     table = f"{flips.SEGMENTS}.{flips.TABLE}"
-    folders = [index_folder(data, "desi_edr"), index_of(data, flips.SEGMENTS, flips.TABLE)]
-    for folder in folders:
-        info = current_generation(folder)
+    root = open_root(data)
+    indexes = [
+        root.context("desi_edr").index,
+        root.context(flips.SEGMENTS).table(flips.TABLE).index,
+    ]
+    for index in indexes:
+        info = current_generation(index)
         assert info is not None
-        record = folder / info.name / "index.json"
+        record = index.generation(info.name).record.local_path()
         old = json.loads(record.read_bytes()) | {"format": 2}
         del old["digests"], old["digest"]
         record.write_text(json.dumps(old))
@@ -473,7 +476,7 @@ def test_a_damaged_index_is_made_again(data: Path, sound: flips.Folder) -> None:
         assert not faults or name == "catalog.duckdb"
         answers, faults = flips.ask(sound, data)
         assert answers == sound.sound
-    assert not [fault for found in verify(data) for fault in found.faults]
+    assert not [fault for found in verify(open_root(data)) for fault in found.faults]
 
 
 def test_catalogue_rows_that_are_damaged_make_no_index(data: Path) -> None:
@@ -482,4 +485,4 @@ def test_catalogue_rows_that_are_damaged_make_no_index(data: Path) -> None:
     assert pq.read_metadata(rows).num_rows
     shutil.rmtree(data / "sdss_dr17" / "index")
     with pytest.raises((DamagedFile, CatalogError), match=r"objects\.parquet"):
-        SpectroscopicService(data).archive.open_release("sdss_dr17")
+        SpectroscopicService(open_root(data)).archive.open_release("sdss_dr17")

@@ -30,6 +30,7 @@ from serving import Served, serve
 from specserver import specClient
 from specserver.auth import TokenBook
 from specserver.client.api import SpecClient
+from specserver.data.root import open_root
 from specserver.errors import (
     BadConstraint,
     BadParameter,
@@ -137,7 +138,7 @@ def guest(
 ) -> Iterator[Guest]:
     data = tmp_path_factory.mktemp("interface") / "data"
     shutil.copytree(mock_data / "sdss_dr17", data / "sdss_dr17")
-    token = TokenBook(data).create("guest", now=datetime.now(UTC))
+    token = TokenBook(open_root(data)).create("guest", now=datetime.now(UTC))
     with serve(data, mock_survey) as running:
         guest = Guest(running, token)
         for name, ids in (("some.txt", guest.some), ("one.txt", guest.some[1:2])):

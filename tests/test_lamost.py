@@ -11,6 +11,7 @@ from astropy.io import fits
 
 from serving import Served, serve
 from specserver.client.api import SpecClient
+from specserver.data.root import open_root
 from specserver.errors import BadFile
 from specserver.ingest import run_ingest
 from specserver.model.grid import locate
@@ -197,7 +198,7 @@ def lamost(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         write_lamost(folder, fiber)
     write_lamost(folder, 34, coeff0=3.5683)
     write_lamost(folder, 35, DESIG="LAMOST J013731", SNRG=200.0)
-    run_ingest(folder / "data", "lamost_dr7", [folder], workers=1)
+    run_ingest(open_root(folder / "data"), "lamost_dr7", [folder], workers=1)
     with serve(folder / "data", folder) as running:
         yield running
 
@@ -310,7 +311,7 @@ def test_early_files_without_a_certain_axis_are_refused(
 def test_real_early_files(real_spectra: Path, tmp_path: Path) -> None:
     paths = sorted((real_spectra / "reports").glob("spec-55862-*.fits"))
     assert len(paths) == 2
-    summary = run_ingest(tmp_path, "lamost_dr1", paths, workers=1, strict=True)
+    summary = run_ingest(open_root(tmp_path), "lamost_dr1", paths, workers=1, strict=True)
     assert (summary.stored, summary.refused) == (2, [])
     for path in paths:
         (one,) = READER.read(path)
@@ -326,7 +327,7 @@ def test_real_early_files(real_spectra: Path, tmp_path: Path) -> None:
 
 def test_an_early_spectrum_is_found_by_every_form_of_identifier(tmp_path: Path) -> None:
     path = write_early(tmp_path)
-    run_ingest(tmp_path / "data", "lamost_dr1", [path], workers=1)
+    run_ingest(open_root(tmp_path / "data"), "lamost_dr1", [path], workers=1)
     with serve(tmp_path / "data", tmp_path) as running:
         client = SpecClient("lamost_dr1", svc_url=running.url)
         (number,) = client.query(constraint="dec > -90").tolist()

@@ -19,6 +19,7 @@ from dask.distributed import Client, LocalCluster
 import specserver
 from serving import Served
 from specserver.client.api import SpecClient
+from specserver.data.root import open_root
 from specserver.errors import BadParameter, NoCatalog, StoreError, UnknownContext, UnknownField
 from specserver.ingest import run_ingest
 from specserver.ingest.declare import SurveyOptions, declare
@@ -48,7 +49,7 @@ def many(mock_survey: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = tmp_path_factory.mktemp("many") / "data"
     files = sorted(mock_survey.rglob("spec-*.fits*"))
     for part in (files[:50], files[50:60], files[60:]):
-        run_ingest(data, "sdss_dr17", part, workers=1)
+        run_ingest(open_root(data), "sdss_dr17", part, workers=1)
     return data
 
 
@@ -66,7 +67,7 @@ def mixed(mock_survey: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
                 hdus.writeto(path, overwrite=True)
             shifted.append(path)
     data = tmp_path_factory.mktemp("mixed-data")
-    run_ingest(data, "sdss_dr17", [files], workers=1)
+    run_ingest(open_root(data), "sdss_dr17", [files], workers=1)
     return data, shifted
 
 
@@ -75,7 +76,7 @@ def arms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder of spectra that are made of three arms."""
     folder = tmp_path_factory.mktemp("arms")
     simulate_desi(folder / "mock", 40, seed=3)
-    run_ingest(folder / "data", "desi_dr1", [folder / "mock"], workers=1)
+    run_ingest(open_root(folder / "data"), "desi_dr1", [folder / "mock"], workers=1)
     return folder / "data"
 
 
@@ -92,7 +93,7 @@ def same(one: Any, other: Any) -> bool:
 
 def aligned(data: Path, ids: Any) -> tuple[Any, Any]:
     """Return the window and the records of aligned spectra, as the service reads them."""
-    service = SpectroscopicService(data)
+    service = SpectroscopicService(open_root(data))
     window, _, blocks = service.read_aligned(service.resolve(ids.tolist(), "sdss_dr17"))
     return window, np.concatenate(list(blocks))
 
@@ -119,7 +120,7 @@ def test_parts_of_spectra_are_those_of_aligned_answers(
     assert 0 < (times > 1).sum() < len(ids)
     assert "targetid" not in dataset.indexes
     some = dataset.isel(spectrum=np.isin(dataset.targetid, ids[times == 1]))
-    service = SpectroscopicService(arms)
+    service = SpectroscopicService(open_root(arms))
     selection = service.resolve(some.targetid.to_numpy().tolist(), "desi_dr1")
     window, _, blocks = service.read_aligned(selection, vectors)
     records = np.concatenate(list(blocks))
@@ -143,7 +144,7 @@ def test_values_are_those_of_get_spec(served: Served, dataset: xr.Dataset) -> No
 
 def test_the_catalogue_is_beside_the_spectra(many: Path) -> None:
     dataset = specserver.open(many).to_xarray()
-    service = SpectroscopicService(many)
+    service = SpectroscopicService(open_root(many))
     names = list(service.archive.open_release("default").catalog.columns)
     table = service.query(QueryRequest(fields=tuple(names), primary=False))
     place = {number: row for row, number in enumerate(table["specobjid"].to_pylist())}
@@ -307,7 +308,7 @@ def test_a_cluster_of_processes_reads_for_itself(many: Path) -> None:
 
 def queried(data: Path, **given: Any) -> list[int]:
     """Return the identifiers that a query gives, ascending."""
-    table = SpectroscopicService(data).query(QueryRequest(**given))
+    table = SpectroscopicService(open_root(data)).query(QueryRequest(**given))
     return sorted(table["specobjid"].to_pylist())
 
 
@@ -382,8 +383,8 @@ def test_spectra_of_ones_own_files_bring_their_wavelengths_and_masks(tmp_path: P
         ]
         fits.BinTableHDU.from_columns(columns).writeto(tmp_path / f"a{number}.fits")
     data, files = tmp_path / "data", sorted(tmp_path.glob("*.fits"))
-    declare(data, "mine", files, SurveyOptions())
-    run_ingest(data, "mine", files, workers=1)
+    declare(open_root(data), "mine", files, SurveyOptions())
+    run_ingest(open_root(data), "mine", files, workers=1)
     dataset = specserver.open(data).to_xarray("mine", off_lattice=True)
     assert dataset.sizes["spectrum"] == 2
     for name, rows in dataset.transpose("spectrum", "pixel").to_dataframe().groupby("name"):

@@ -12,6 +12,7 @@ from conftest import CONTEXTS
 from serving import serve
 from specserver.client.api import SpecClient
 from specserver.client.results.convert import to_Spectrum1D
+from specserver.data.root import open_root
 from specserver.ingest import run_ingest
 from specserver.simulate import simulate_desi, simulate_sdss
 
@@ -46,7 +47,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     for path in (folder / "desi").rglob("coadd-*.fits*"):
         spoil_desi(path)
     for context, name in zip(CONTEXTS, ("sdss", "desi"), strict=True):
-        run_ingest(folder / "data", context, [folder / name], workers=1)
+        run_ingest(open_root(folder / "data"), context, [folder / name], workers=1)
     with serve(folder / "data", folder) as served:
         yield served.url
     shutil.rmtree(folder)

@@ -31,6 +31,7 @@ from specserver.catalog.crossmatch import _NARROW, _WIDTH_DEG, Matches, SkyColum
 from specserver.catalog.deadline import Deadline
 from specserver.client.api import SpecClient
 from specserver.client.inputs.positions import read_positions
+from specserver.data.root import open_root
 from specserver.errors import (
     BadParameter,
     NotAuthenticated,
@@ -362,7 +363,7 @@ def held(
 ) -> Iterator[Held]:
     data = tmp_path_factory.mktemp("match") / "data"
     shutil.copytree(mock_data / "sdss_dr17", data / "sdss_dr17")
-    service = SpectroscopicService(data)
+    service = SpectroscopicService(open_root(data))
     some = service.archive.open_release("sdss_dr17").catalog.place(np.arange(2)).ids
     extra = {
         "specobjid": [*some.tolist(), 2**50],
@@ -374,7 +375,7 @@ def held(
     file = data.parent / "extra.parquet"
     pq.write_table(pa.table(extra), file)
     attach_table(service.archive, "sdss_dr17", "extra", file)
-    token = TokenBook(data).create("ada", now=datetime.now(UTC))
+    token = TokenBook(open_root(data)).create("ada", now=datetime.now(UTC))
     with ExitStack() as stack:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("SPECSERVER_MAX_POSITIONS", str(MOST))
@@ -511,7 +512,7 @@ def test_wrong_questions_are_told_what_is_wrong(held: Held) -> None:
 
 
 def test_more_pairs_than_a_query_may_have_rows_are_refused(held: Held) -> None:
-    service = SpectroscopicService(held.running.data)
+    service = SpectroscopicService(open_root(held.running.data))
     asked = MatchRequest(*held.places, 1.0, "all", primary=False)
     with pytest.raises(TooMuch, match=r"pairs of a match.*max_rows"):
         service.match(asked, max_rows=len(held.table))

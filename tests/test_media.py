@@ -27,6 +27,7 @@ from specserver.client.request import RequestOptions, read_wanted
 from specserver.client.results.convert import to_pandas, to_Spectrum1D, to_Table
 from specserver.client.results.media import in_medium
 from specserver.client.results.resample import resample_spectra
+from specserver.data.root import open_root
 from specserver.errors import BadParameter
 from specserver.model.lines import air_to_vacuum, vacuum_to_air
 from specserver.ops.media import change_of, common_medium, limits_in
@@ -364,7 +365,7 @@ def test_figures_are_in_vacuum(spec: SpecClient) -> None:
 
 
 def test_previews_and_pages_are_in_vacuum(spec: SpecClient, many: Served, monkeypatch: Any) -> None:
-    service = SpectroscopicService(many.data)
+    service = SpectroscopicService(open_root(many.data))
     drawn = list(_plotted(service.resolve([1, 2, 3], "several"), lambda: None))
     assert [one.medium for one in drawn] == ["vacuum", "vacuum", "unknown"]
     for one in drawn:
@@ -453,7 +454,7 @@ def in_air(selection: Any, medium: str | None = "air") -> Any:
 
 
 def test_a_lattice_in_air_is_laid_on_one_in_vacuum(mock_data: Path) -> None:
-    service = SpectroscopicService(mock_data)
+    service = SpectroscopicService(open_root(mock_data))
     ids = service.archive.open_release("default").catalog.place(np.arange(3)).ids.tolist()
     vacuum = service.resolve(ids, "default")
     air = in_air(vacuum)
@@ -485,7 +486,7 @@ def test_a_lattice_in_air_is_laid_on_one_in_vacuum(mock_data: Path) -> None:
 
 
 def test_limits_of_a_lattice_in_air_are_in_vacuum(mock_data: Path) -> None:
-    service = SpectroscopicService(mock_data)
+    service = SpectroscopicService(open_root(mock_data))
     ids = service.archive.open_release("default").catalog.place(np.arange(3)).ids.tolist()
     selection = in_air(service.resolve(ids, "default"))
     low, high = 6500.0, 6600.0

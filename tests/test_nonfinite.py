@@ -16,6 +16,7 @@ from PIL import Image
 from serving import Served, serve
 from specserver.client.api import SpecClient
 from specserver.client.results.resample import resample
+from specserver.data.root import open_root
 from specserver.ingest import run_ingest
 from specserver.model.grid import LogLinear
 from specserver.ops.indices import INDICES, line_index
@@ -41,7 +42,7 @@ def odd(mock_survey: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
                 hdus[1].data[names["loglam"]] += np.float32(3.3e-5)
             hdus.writeto(path, overwrite=True)
     data = tmp_path_factory.mktemp("odd-data")
-    run_ingest(data, "sdss_dr17", [folder], workers=1)
+    run_ingest(open_root(data), "sdss_dr17", [folder], workers=1)
     with serve(data, folder) as running:
         yield running
 

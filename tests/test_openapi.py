@@ -19,6 +19,7 @@ from schemathesis.config import SchemathesisConfig
 
 from serving import Served, serve
 from specserver.auth import TokenBook
+from specserver.data.root import open_root
 from specserver.model.ids import unpack_specobjid
 from specserver.server.app import create_app
 from specserver.server.openapi import AN_ID
@@ -45,7 +46,7 @@ def own(
     """A service that nobody else uses, with the token of a user who is no administrator."""
     data = tmp_path_factory.mktemp("openapi") / "data"
     shutil.copytree(mock_data / "sdss_dr17", data / "sdss_dr17")
-    token = TokenBook(data).create("ada", now=datetime.now(UTC))
+    token = TokenBook(open_root(data)).create("ada", now=datetime.now(UTC))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SPECSERVER_VOS_QUOTA_BYTES", "100000")
         patch.setenv("SPECSERVER_MAX_IMAGE_PIXELS", "500000")
@@ -281,7 +282,7 @@ def test_sizes_beyond_arithmetic_are_refused(own: tuple[Served, str], number: st
 
 
 def test_a_space_that_was_never_written_to_holds_nothing(own: tuple[Served, str]) -> None:
-    token = TokenBook(own[0].data).create("newcomer", now=datetime.now(UTC))
+    token = TokenBook(open_root(own[0].data)).create("newcomer", now=datetime.now(UTC))
     for method, path in (("GET", "/vos/ids.txt"), ("GET", "/vos?path=a"), ("DELETE", "/vos/a")):
         answer = ask((own[0], token), method, path, "", b"")
         assert (answer.status, answer.json()["code"]) == (404, "no_such_file"), (method, path)

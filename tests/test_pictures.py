@@ -16,6 +16,7 @@ from serving import Served, serve
 from specserver.client.api import SpecClient
 from specserver.client.plots.figure import Drawing
 from specserver.client.plots.image import PngImage
+from specserver.data.root import open_root
 from specserver.errors import BadParameter, MixedLattices, NotFound, TooMuch, UnknownContext
 from specserver.ingest import run_ingest
 from specserver.ingest.declare import SurveyOptions, declare
@@ -244,8 +245,13 @@ def test_a_preview_of_a_survey_without_uncertainties_draws_none(tmp_path: Path) 
     rows = Table({"wavelength": np.arange(4000.0, 5000.0), "flux": np.linspace(1, 2, 1000)})
     rows["wavelength"].unit, rows["flux"].unit = "Angstrom", "1e-17 erg / (s cm2 Angstrom)"
     rows.write(tmp_path / "one.fits")
-    declare(tmp_path / "data", "bare", [tmp_path / "one.fits"], SurveyOptions(medium="vacuum"))
-    run_ingest(tmp_path / "data", "bare", [tmp_path / "one.fits"], workers=1)
+    declare(
+        open_root(tmp_path / "data"),
+        "bare",
+        [tmp_path / "one.fits"],
+        SurveyOptions(medium="vacuum"),
+    )
+    run_ingest(open_root(tmp_path / "data"), "bare", [tmp_path / "one.fits"], workers=1)
     with serve(tmp_path / "data", tmp_path) as running:
         client = SpecClient("bare", svc_url=running.url)
         (number,) = client.query(constraint="limit 1")
@@ -613,7 +619,7 @@ def off_lattice(real_spectra: Path, tmp_path_factory: pytest.TempPathFactory):
                 hdus[1].data["loglam"] += 3e-5
             hdus.writeto(folder / path.name, checksum=False, output_verify="ignore")
     data = tmp_path_factory.mktemp("off-data") / "data"
-    run_ingest(data, "sdss_dr17", [folder], workers=1)
+    run_ingest(open_root(data), "sdss_dr17", [folder], workers=1)
     with serve(data, folder) as running:
         yield running
 

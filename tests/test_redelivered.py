@@ -11,6 +11,7 @@ from astropy.io import fits
 
 from commands import command
 from exposures import exposures_in_two_files
+from specserver.data.root import open_root
 from specserver.ingest import run_ingest
 from specserver.ingest.verify import verify
 from specserver.model.survey import RawSpectrum
@@ -29,12 +30,12 @@ def lines_of(report: Path) -> list[dict[str, object]]:
 def stored_z(data: Path, context: str) -> list[float]:
     """Return the redshifts that readers see, sorted."""
     request = QueryRequest(context, None, "", ("z",), None, False)
-    found = SpectroscopicService(data).query(request).to_pylist()
+    found = SpectroscopicService(open_root(data)).query(request).to_pylist()
     return sorted(row["z"] for row in found)
 
 
 def faults(data: Path) -> list[str]:
-    return [fault for finding in verify(data) for fault in finding.faults]
+    return [fault for finding in verify(open_root(data)) for fault in finding.faults]
 
 
 def sdss(folder: Path, mock: Path) -> Path:
@@ -98,7 +99,7 @@ def test_other_catalogue_values_from_another_path_are_told_and_replace(
 ) -> None:
     context, path, again = redelivered
     data, report = tmp_path / "data", tmp_path / "report.jsonl"
-    run_ingest(data, context, [path], workers=1)
+    run_ingest(open_root(data), context, [path], workers=1)
     given = ("ingest", context, again, "--data", data, "--workers", 1)
     printed = command(*given, "--report", report)
     assert "row differs   │ 1" in printed
@@ -122,10 +123,10 @@ def test_other_catalogue_values_from_another_path_are_told_and_replace(
     assert stored_z(data, context) == [0.5]
     assert faults(data) == []
     # The other order is reported as well, and equal rows are reported as equal.
-    assert run_ingest(data, context, [path], workers=1).ndiffering == 1
+    assert run_ingest(open_root(data), context, [path], workers=1).ndiffering == 1
     third = tmp_path / "third"
     shutil.copytree(tmp_path / "second", third)
-    same = run_ingest(data, context, [third], workers=1, replace=True, report=report)
+    same = run_ingest(open_root(data), context, [third], workers=1, replace=True, report=report)
     assert (same.already, same.replaced, same.ndiffering) == (1, 0, 0)
     assert "the same values are stored" in {one["reason"] for one in lines_of(report)}
 
@@ -139,7 +140,9 @@ def test_two_files_of_one_ingest_with_other_catalogue_values_are_told(
     both = [path, again]
     for _ in range(3):
         # Neither file has precedence: each run would replace one by the other.
-        run = run_ingest(data, context, both, workers=workers, replace=True, report=report)
+        run = run_ingest(
+            open_root(data), context, both, workers=workers, replace=True, report=report
+        )
         assert (run.ndiffering, run.replaced, run.nconflicts) == (1, 0, 0)
         (line,) = (one for one in lines_of(report) if one["columns"])
         assert line["columns"] == ["z"]
@@ -156,7 +159,7 @@ def test_files_of_different_things_may_differ_and_it_is_told(tmp_path: Path, wor
     with fits.open(copy, mode="update") as units:
         units["FIBERMAP"].data["EXPTIME"] = 7.0
     context, files = "desi_edr_exposures", [first, copy]
-    run = run_ingest(data, context, files, workers=workers, report=report)
+    run = run_ingest(open_root(data), context, files, workers=workers, report=report)
     assert (run.ndiffering, run.nconflicts) == (0, 0)
     lines = lines_of(report)
     assert {line["became"] for line in lines} == {"already there"}
@@ -173,7 +176,7 @@ def test_what_only_one_file_has_is_no_difference_and_replace_stores_it(tmp_path:
     shutil.copytree(tmp_path / "bare", tmp_path / "full")
     coadd.with_name(coadd.name.replace("coadd", "redrock")).unlink()
     data, report = tmp_path / "data", tmp_path / "report.jsonl"
-    run_ingest(data, "desi_dr1", [tmp_path / "bare"], workers=1)
+    run_ingest(open_root(data), "desi_dr1", [tmp_path / "bare"], workers=1)
     given = ("ingest", "desi_dr1", tmp_path / "full", "--data", data, "--workers", 1, "--strict")
     assert "row differs   │ 0" in command(*given, "--report", report)
     (reason,) = (one["reason"] for one in lines_of(report) if one["became"] == "already there")
@@ -181,7 +184,7 @@ def test_what_only_one_file_has_is_no_difference_and_replace_stores_it(tmp_path:
     assert "replaced      │ 10" in command(*given, "--replace")
     assert None not in stored_z(data, "desi_dr1")
     # The file with less gives nothing new.
-    run = run_ingest(data, "desi_dr1", [tmp_path / "bare"], workers=1, replace=True)
+    run = run_ingest(open_root(data), "desi_dr1", [tmp_path / "bare"], workers=1, replace=True)
     assert (run.already, run.replaced, run.ndiffering) == (10, 0, 0)
 
 
@@ -211,7 +214,7 @@ def test_a_table_of_targets_for_a_file_in_another_folder(tmp_path: Path) -> None
 
 def test_full_and_lite_files_of_surveys_do_not_differ(real_spectra: Path, tmp_path: Path) -> None:
     for context, folder in (("sdss_dr17", "sdss"), ("desi_dr1", "desi"), ("lamost_dr7", "other")):
-        run = run_ingest(tmp_path / "data", context, [real_spectra / folder], workers=2)
+        run = run_ingest(open_root(tmp_path / "data"), context, [real_spectra / folder], workers=2)
         assert run.ndiffering == 0, run.differing
 
 

@@ -19,12 +19,12 @@ from exposures import exposures_in_two_files
 from serving import serve
 from specserver.cli.main import app
 from specserver.client.api import SpecClient
+from specserver.data.root import open_root
 from specserver.ingest import run_ingest
 from specserver.ingest.verify import verify
 from specserver.service import SpectroscopicService
 from specserver.service.query import QueryRequest
 from specserver.simulate import simulate_desi
-from specserver.store.layout import segment_names
 
 CONTEXT = "sdss_dr17"
 
@@ -56,7 +56,7 @@ def stored_flux(data: Path, folder: Path, given: object = None) -> list[bytes]:
 
 
 def faults(data: Path) -> list[str]:
-    return [fault for finding in verify(data) for fault in finding.faults]
+    return [fault for finding in verify(open_root(data)) for fault in finding.faults]
 
 
 def flux_of(path: Path) -> bytes:
@@ -68,7 +68,7 @@ def flux_of(path: Path) -> bytes:
 @pytest.mark.parametrize("how", ["in place", "another path"])
 def test_changed_values_are_a_conflict_and_replace(files: Path, tmp_path: Path, how: str) -> None:
     data, report = tmp_path / "data", tmp_path / "report.jsonl"
-    assert run_ingest(data, CONTEXT, [files], workers=1).stored == 6
+    assert run_ingest(open_root(data), CONTEXT, [files], workers=1).stored == 6
     first = min(files.glob("*.fits"))
     old, changed = flux_of(first), first
     if how == "another path":
@@ -77,7 +77,7 @@ def test_changed_values_are_a_conflict_and_replace(files: Path, tmp_path: Path, 
         shutil.copy(first, changed)
     change(changed)
     for _ in range(2):
-        summary = run_ingest(data, CONTEXT, [files, changed], workers=1, report=report)
+        summary = run_ingest(open_root(data), CONTEXT, [files, changed], workers=1, report=report)
         assert (summary.stored, summary.nconflicts, summary.replaced) == (0, 1, 0)
         assert summary.already == (6 if changed != first else 5)
     (note,) = summary.conflicts
@@ -106,29 +106,29 @@ def test_changed_values_are_a_conflict_and_replace(files: Path, tmp_path: Path, 
         client = SpecClient(CONTEXT, svc_url=running.url)
         client.getSpec([number], fmt="FITS", out=tmp_path / "out")
     assert next((tmp_path / "out").rglob("*.fits")).read_bytes() == changed.read_bytes()
-    again = run_ingest(data, CONTEXT, [changed], workers=1, replace=True)
+    again = run_ingest(open_root(data), CONTEXT, [changed], workers=1, replace=True)
     assert (again.stored, again.replaced, again.already) == (0, 0, 1)
 
 
 def test_verify_counts_what_readers_reach(files: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
-    run_ingest(data, CONTEXT, [files], workers=1)
+    run_ingest(open_root(data), CONTEXT, [files], workers=1)
     cli = CliRunner()
     assert "6 spectra, " in cli.invoke(app, ["verify", "--data", str(data)]).output
     change(min(files.glob("*.fits")))
-    run_ingest(data, CONTEXT, [files], workers=1, replace=True)
+    run_ingest(open_root(data), CONTEXT, [files], workers=1, replace=True)
     told = cli.invoke(app, ["verify", "--data", str(data)]).output
     assert "6 spectra and 1 that were replaced and are kept, " in told.replace("\n", " ")
 
 
 def test_a_catalogue_row_that_changed_is_a_conflict(files: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
-    run_ingest(data, CONTEXT, [files], workers=1)
+    run_ingest(open_root(data), CONTEXT, [files], workers=1)
     change(min(files.glob("*.fits")), flux=1.0, z=1.25)
-    summary = run_ingest(data, CONTEXT, [files], workers=1)
+    summary = run_ingest(open_root(data), CONTEXT, [files], workers=1)
     assert (summary.stored, summary.nconflicts) == (0, 1)
     assert "catalogue values" in summary.conflicts[0].reason
-    assert run_ingest(data, CONTEXT, [files], workers=1, replace=True).replaced == 1
+    assert run_ingest(open_root(data), CONTEXT, [files], workers=1, replace=True).replaced == 1
     with serve(data, files) as running:
         client = SpecClient(CONTEXT, svc_url=running.url)
         number = int(summary.conflicts[0].ids[0])
@@ -142,7 +142,9 @@ def test_other_values_twice_in_one_ingest_are_a_conflict(files: Path, tmp_path: 
         one.parent.mkdir()
         shutil.copy(first, one)
     change(other)
-    summary = run_ingest(tmp_path / "data", CONTEXT, [files, copy, other], workers=1, replace=True)
+    summary = run_ingest(
+        open_root(tmp_path / "data"), CONTEXT, [files, copy, other], workers=1, replace=True
+    )
     assert (summary.stored, summary.already, summary.nconflicts) == (6, 1, 1)
 
 
@@ -158,7 +160,7 @@ def test_an_exposure_in_two_files_that_two_processes_read(tmp_path: Path) -> Non
                 units["B_FLUX"].data *= 2
         data, report = tmp_path / how, tmp_path / f"{how}.jsonl"
         # As many processes as files: each file is a part of its own.
-        run = run_ingest(data, "desi_edr_exposures", [folder], workers=3, report=report)
+        run = run_ingest(open_root(data), "desi_edr_exposures", [folder], workers=3, report=report)
         lines = [json.loads(line) for line in report.read_text().splitlines()]
         twice = [line for line in lines if {line["path"], line["other"]} == {str(first), str(copy)}]
         assert sum(len(line["ids"]) for line in twice) == count
@@ -168,7 +170,7 @@ def test_an_exposure_in_two_files_that_two_processes_read(tmp_path: Path) -> Non
         assert run.ndiffering == 0
         if how == "already there":
             assert all("catalogue values differ" in line["reason"] for line in twice), twice
-        service = SpectroscopicService(data)
+        service = SpectroscopicService(open_root(data))
         request = QueryRequest("desi_edr_exposures", None, "", ("targetid", "expid"), None, False)
         rows = [tuple(row.values()) for row in service.query(request).to_pylist()]
         assert len(rows) == len(set(rows)) > count
@@ -177,19 +179,19 @@ def test_an_exposure_in_two_files_that_two_processes_read(tmp_path: Path) -> Non
 
 def test_folders_of_older_versions_are_compared_by_reading(files: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
-    run_ingest(data, CONTEXT, [files], workers=1)
+    run_ingest(open_root(data), CONTEXT, [files], workers=1)
     hidden = ["_digest", "_row_digest", "_beside"]
-    for name in segment_names(data, CONTEXT):
+    for name in open_root(data).context(CONTEXT).segments():
         path = data / CONTEXT / name / "objects.parquet"
         pq.write_table(pq.read_table(path).drop_columns(hidden), path)
         without_digests(path.parent)
     same = tmp_path / "same"
     shutil.copytree(files, same)
-    assert run_ingest(data, CONTEXT, [files, same], workers=1).already == 12
+    assert run_ingest(open_root(data), CONTEXT, [files, same], workers=1).already == 12
     change(min(same.glob("*.fits")))
-    summary = run_ingest(data, CONTEXT, [same], workers=1)
+    summary = run_ingest(open_root(data), CONTEXT, [same], workers=1)
     assert (summary.stored, summary.already, summary.nconflicts) == (0, 5, 1)
-    assert run_ingest(data, CONTEXT, [same], workers=1, replace=True).replaced == 1
+    assert run_ingest(open_root(data), CONTEXT, [same], workers=1, replace=True).replaced == 1
     assert len(stored_flux(data, files)) == 6
     assert faults(data) == []
 
@@ -201,11 +203,11 @@ def test_a_redshift_file_that_comes_later_is_noticed(tmp_path: Path) -> None:
     away = tmp_path / redrock.name
     redrock.rename(away)
     data = tmp_path / "data"
-    assert run_ingest(data, "desi_dr1", [coadd], workers=1).stored == 10
-    assert run_ingest(data, "desi_dr1", [coadd], workers=1).already == 1
+    assert run_ingest(open_root(data), "desi_dr1", [coadd], workers=1).stored == 10
+    assert run_ingest(open_root(data), "desi_dr1", [coadd], workers=1).already == 1
     away.rename(redrock)
-    assert run_ingest(data, "desi_dr1", [coadd], workers=1).nconflicts == 10
-    assert run_ingest(data, "desi_dr1", [coadd], workers=1, replace=True).replaced == 10
+    assert run_ingest(open_root(data), "desi_dr1", [coadd], workers=1).nconflicts == 10
+    assert run_ingest(open_root(data), "desi_dr1", [coadd], workers=1, replace=True).replaced == 10
     with serve(data, tmp_path) as running:
         client = SpecClient("desi_dr1", svc_url=running.url)
         found = client.query(constraint="z > -1", fields="targetid,z", primary=False)
@@ -222,8 +224,8 @@ def test_the_report_lists_each_file_and_is_there_when_the_ingest_ends_early(
     (files / "spec-nonsense.fits").write_bytes(b"SIMPLE")
     report = tmp_path / "report.jsonl"
     data = tmp_path / "data"
-    run_ingest(data, CONTEXT, [first], workers=1)
-    run_ingest(data, CONTEXT, [files], workers=1, report=report)
+    run_ingest(open_root(data), CONTEXT, [first], workers=1)
+    run_ingest(open_root(data), CONTEXT, [files], workers=1, report=report)
     lines = [json.loads(line) for line in report.read_text("utf-8").splitlines()]
     became = {Path(one["path"]).name: one["became"] for one in lines}
     assert became == {
@@ -232,9 +234,10 @@ def test_the_report_lists_each_file_and_is_there_when_the_ingest_ends_early(
     assert all(one["reason"] for one in lines)
     code = (
         "import sys; from pathlib import Path; from specserver.ingest import pipeline\n"
+        "from specserver.data.root import open_root\n"
         "def die(*_): raise SystemExit(3)\n"
         "pipeline.refresh_index = die\n"
-        "pipeline.run_ingest(Path(sys.argv[1]), 'sdss_dr17', [Path(sys.argv[2])], workers=1,"
+        "pipeline.run_ingest(open_root(sys.argv[1]), 'sdss_dr17', [Path(sys.argv[2])], workers=1,"
         " report=Path(sys.argv[3]))"
     )
     early = tmp_path / "early.jsonl"
@@ -246,9 +249,10 @@ def test_the_report_lists_each_file_and_is_there_when_the_ingest_ends_early(
 _READER = """
 import sys
 from pathlib import Path
+from specserver.data.root import open_root
 from specserver.service import SpectroscopicService
 
-service = SpectroscopicService(Path(sys.argv[1]))
+service = SpectroscopicService(open_root(sys.argv[1]))
 ids = [int(one) for one in sys.argv[2].split(",")]
 seen = set()
 print("ready", flush=True)
@@ -279,7 +283,7 @@ def test_a_reader_sees_the_old_or_the_new_while_files_are_replaced(
 
     mark(1.0)
     data, end = tmp_path / "data", tmp_path / "end"
-    run_ingest(data, CONTEXT, [files], workers=1)
+    run_ingest(open_root(data), CONTEXT, [files], workers=1)
     with serve(data, files) as running:
         client = SpecClient(CONTEXT, svc_url=running.url)
         ids = client.query(constraint="plate > 0", primary=False).tolist()
@@ -289,7 +293,9 @@ def test_a_reader_sees_the_old_or_the_new_while_files_are_replaced(
             assert reader.stdout is not None
             assert reader.stdout.readline() == "ready\n"
             mark(2.0)
-            assert run_ingest(data, CONTEXT, [files], workers=1, replace=True).replaced == len(ids)
+            assert run_ingest(
+                open_root(data), CONTEXT, [files], workers=1, replace=True
+            ).replaced == len(ids)
             end.touch()
             shown, _ = reader.communicate(timeout=60)
         finally:
@@ -301,11 +307,12 @@ def test_a_reader_sees_the_old_or_the_new_while_files_are_replaced(
 
 def test_a_kill_between_commits_of_a_replacement_loses_nothing(files: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
-    run_ingest(data, CONTEXT, [files], workers=1)
+    run_ingest(open_root(data), CONTEXT, [files], workers=1)
     for path in files.glob("*.fits"):
         change(path)
     code = (
         "import os, signal, sys; from pathlib import Path\n"
+        "from specserver.data.root import open_root\n"
         "from specserver.ingest import pipeline, worker\n"
         "worker._SEGMENT_SPECTRA = 1\n"
         "commit, done = pipeline.commit_segment, []\n"
@@ -313,7 +320,7 @@ def test_a_kill_between_commits_of_a_replacement_loses_nothing(files: Path, tmp_
         "    if len(done) == 2: os.kill(os.getpid(), signal.SIGKILL)\n"
         "    commit(path, info); done.append(path)\n"
         "pipeline.commit_segment = once\n"
-        "pipeline.run_ingest(Path(sys.argv[1]), 'sdss_dr17', [Path(sys.argv[2])], workers=1,"
+        "pipeline.run_ingest(open_root(sys.argv[1]), 'sdss_dr17', [Path(sys.argv[2])], workers=1,"
         " replace=True)"
     )
     command = [sys.executable, "-c", code, str(data), str(files)]
@@ -322,7 +329,7 @@ def test_a_kill_between_commits_of_a_replacement_loses_nothing(files: Path, tmp_
     between = stored_flux(data, files)
     assert len(between) == 6
     assert sum(one in new for one in between) == 2
-    summary = run_ingest(data, CONTEXT, [files], workers=1, replace=True)
+    summary = run_ingest(open_root(data), CONTEXT, [files], workers=1, replace=True)
     assert (summary.replaced, summary.already) == (4, 2)
     assert set(stored_flux(data, files)) == new
     assert faults(data) == []

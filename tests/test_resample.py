@@ -14,6 +14,7 @@ from specutils import SpectrumCollection
 from serving import Served, serve
 from specserver.client.api import SpecClient
 from specserver.client.results.resample import resample
+from specserver.data.root import open_root
 from specserver.errors import BadParameter, MixedLattices
 from specserver.ingest import run_ingest
 from specserver.model.grid import LogLinear
@@ -35,7 +36,7 @@ def mixed(mock_survey: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
                 hdus[1].data[name] += SHIFT
                 hdus.writeto(path, overwrite=True)
     data = tmp_path_factory.mktemp("mixed-data")
-    run_ingest(data, "sdss_dr17", [folder], workers=1)
+    run_ingest(open_root(data), "sdss_dr17", [folder], workers=1)
     with serve(data, folder) as running:
         yield running
 

@@ -17,11 +17,11 @@ from conftest import without_digests
 from serving import serve
 from specserver.catalog.tables.vac import add_vac
 from specserver.client.api import SpecClient
+from specserver.data.root import open_root
 from specserver.errors import BadParameter, NotFound
 from specserver.ingest import run_ingest
 from specserver.ingest.verify import verify
 from specserver.simulate import simulate_desi, simulate_sdss
-from specserver.store.layout import segment_names
 from specserver.surveys.desi import DESI
 
 CONTEXT = "desi_edr"
@@ -111,10 +111,10 @@ def places(files: Path) -> dict[int, list[Place]]:
 @pytest.fixture(scope="module")
 def data(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "data"
-    summary = run_ingest(folder, CONTEXT, [files], workers=1)
+    summary = run_ingest(open_root(folder), CONTEXT, [files], workers=1)
     assert not summary.refused
     assert (summary.stored, summary.already) == (48, 0)
-    assert not [fault for finding in verify(folder) for fault in finding.faults]
+    assert not [fault for finding in verify(open_root(folder)) for fault in finding.faults]
     return folder
 
 
@@ -215,7 +215,7 @@ def test_a_row_of_a_value_added_table_means_its_own_spectrum(
     keep["VALUE"] = np.arange(len(keep), dtype=float)
     name = f"vac_{'_'.join(columns) or 'plain'}"
     keep.write(tmp_path / "table.fits")
-    add_vac(data, DESI, CONTEXT, name, tmp_path / "table.fits")
+    add_vac(open_root(data).context(CONTEXT).table(name), DESI, tmp_path / "table.fits")
     asked = client.query(constraint="value >= 0", fields="value,ra", catalog=f"{CONTEXT}.{name}")
     asked.sort("value")
     assert len(asked) == len(rows)
@@ -232,7 +232,7 @@ def test_a_row_of_a_table_that_means_a_spectrum_not_held_gets_none(
 ) -> None:
     number = next(iter(places))
     Table({"TARGETID": [number], "HEALPIX": [17], "X": [1.0]}).write(tmp_path / "far.fits")
-    add_vac(data, DESI, CONTEXT, "far", tmp_path / "far.fits")
+    add_vac(open_root(data).context(CONTEXT).table("far"), DESI, tmp_path / "far.fits")
     rows = client.query(constraint="x > 0", fields="x,healpix", catalog=f"{CONTEXT}.far")
     with pytest.raises(NotFound):
         client.getSpec(rows)
@@ -246,7 +246,7 @@ def test_a_row_given_twice_in_a_file_of_exposures_is_told(tmp_path: Path) -> Non
         for name in ("TARGETID", "EXPID"):
             table[name][1] = table[name][0]
         nrows = len(table)
-    summary = run_ingest(tmp_path / "data", "desi_edr_exposures", [path], workers=1)
+    summary = run_ingest(open_root(tmp_path / "data"), "desi_edr_exposures", [path], workers=1)
     assert summary.stored == nrows - 1
     assert len(summary.conflicts) == 1
 
@@ -259,7 +259,7 @@ def test_folders_of_older_versions_are_read(
     old = tmp_path / "old"
     shutil.copytree(data, old)
     shutil.rmtree(old / CONTEXT / "index")
-    for name in segment_names(old, CONTEXT):
+    for name in open_root(old).context(CONTEXT).segments():
         rows = old / CONTEXT / name / "objects.parquet"
         table = pq.read_table(rows)
         pq.write_table(table.drop_columns(["coadd"]), rows)
@@ -348,7 +348,7 @@ def both(data: Path, files: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     folder = tmp_path_factory.mktemp("both")
     shutil.copytree(data, folder / "data")
     simulate_sdss(folder / "sdss", 12, seed=2)
-    run_ingest(folder / "data", "sdss_dr17", [folder / "sdss"], workers=1)
+    run_ingest(open_root(folder / "data"), "sdss_dr17", [folder / "sdss"], workers=1)
     with serve(folder / "data", files) as running:
         yield SpecClient(CONTEXT, svc_url=running.url)
 

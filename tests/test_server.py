@@ -14,6 +14,7 @@ import pytest
 import urllib3
 
 from serving import Served
+from specserver.data.root import open_root
 from specserver.model.ids import pack_specobjid
 
 
@@ -177,7 +178,7 @@ def test_an_empty_folder_is_served_with_a_clear_message(
     from specserver.errors import CatalogError, UnknownContext
     from specserver.service import SpectroscopicService
 
-    service = SpectroscopicService(tmp_path)
+    service = SpectroscopicService(open_root(tmp_path))
     assert service.contexts() == []
     with pytest.raises((UnknownContext, CatalogError), match="ingest"):
         service.resolve(str(pack_specobjid(1, 51000, 1, 26)), "default")

@@ -11,9 +11,10 @@ import pytest
 import zarr
 from numcodecs import Blosc
 
-from conftest import Served
+from conftest import Served, entry_at, folder_at
+from specserver.data import local
+from specserver.data.root import open_root
 from specserver.errors import StoreError
-from specserver.store import shards
 from specserver.store.shards import SHARD, _open_shard, by_shard, open_shard, shard_frames
 from specserver.store.zarr import Segment
 
@@ -28,7 +29,7 @@ def array(served: Served, tmp_path: Path) -> Path:
 
 def laid(path: Path, rows: list[int]) -> list[bytes]:
     """Return the frames of some rows, laid end to end in reverse and taken apart again."""
-    frames = shard_frames(str(path), by_shard(np.array(rows)))
+    frames = shard_frames(folder_at(path), by_shard(np.array(rows)))
     sizes = frames.sizes.tolist()
     at = [sum(sizes[index + 1 :]) for index in range(len(rows))]
     room = bytearray(sum(sizes))
@@ -56,7 +57,7 @@ def unpacked(path: Path, rows: list[int], cut: slice) -> npt.NDArray[np.float32]
     """Return pixels of some rows, decompressed."""
     npix = zarr.open_array(path, mode="r").shape[1]
     out = np.empty((len(rows), cut.stop - cut.start), np.float32)
-    shard_frames(str(path), by_shard(np.array(rows, np.int64))).decode(out, npix, cut)
+    shard_frames(folder_at(path), by_shard(np.array(rows, np.int64))).decode(out, npix, cut)
     return out
 
 
@@ -79,14 +80,14 @@ def test_rows_decode_the_same_from_a_cold_disk(
         os.fsync(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     assert unpacked(array, [5, 1, 4], cut).tobytes() == warm.tobytes()
-    monkeypatch.setattr(shards, "_AT_ONCE", None)
+    monkeypatch.setattr(local, "_AT_ONCE", None)
     assert unpacked(array, [5, 1, 4], cut).tobytes() == warm.tobytes()
 
 
 def test_rows_of_a_damaged_chunk_are_not_decoded(array: Path) -> None:
     file = array / "c/0/0"
     data = bytearray(file.read_bytes())
-    data[int(open_shard(str(file)).offsets[2]) + 20] ^= 1
+    data[int(open_shard(entry_at(file)).offsets[2]) + 20] ^= 1
     file.write_bytes(data)
     _open_shard.cache_clear()
     assert unpacked(array, [1], slice(0, 9)).shape == (1, 9)
@@ -99,7 +100,7 @@ def test_rows_of_a_damaged_chunk_are_not_decoded(array: Path) -> None:
 
 
 def test_rows_of_another_size_are_not_decoded(array: Path) -> None:
-    frames = shard_frames(str(array), by_shard(np.array([0])))
+    frames = shard_frames(folder_at(array), by_shard(np.array([0])))
     with pytest.raises(StoreError, match="not of the size"):
         frames.decode(np.empty((1, 10), np.float32), 10, slice(0, 10))
 
@@ -116,14 +117,14 @@ def test_frames_are_the_same_where_the_system_cannot_say_what_is_in_memory(
     array: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usual = laid(array, [2, 6])
-    monkeypatch.setattr(shards, "_AT_ONCE", None)
+    monkeypatch.setattr(local, "_AT_ONCE", None)
     assert laid(array, [2, 6]) == usual
 
 
 def test_a_damaged_chunk_is_told(array: Path) -> None:
     file = array / "c/0/0"
     data = bytearray(file.read_bytes())
-    place = open_shard(str(file))
+    place = open_shard(entry_at(file))
     data[int(place.offsets[2]) + 20] ^= 1
     file.write_bytes(data)
     _open_shard.cache_clear()
@@ -163,7 +164,8 @@ def test_a_row_that_is_not_there_is_told(array: Path) -> None:
 
 
 def test_shards_out_of_use_are_closed(served: Served) -> None:
-    segment = Segment(min(served.data.glob("sdss_dr17/seg-*")))
+    folder = open_root(served.data).context("sdss_dr17")
+    segment = Segment(folder.segment(folder.segments()[0]))
     _open_shard.cache_clear()
     gc.collect()
     before = _open_files()

@@ -18,6 +18,7 @@ from astropy.io import fits
 from serving import serve
 from specserver import surveys
 from specserver.client.api import SpecClient
+from specserver.data.root import open_root
 from specserver.errors import BadFile, ServiceError, UnknownContext
 from specserver.ingest import run_ingest
 from specserver.model.grid import grid_from_dict, locate
@@ -173,7 +174,7 @@ def test_the_guides_plugin_serves_its_files(toy: ModuleType, tmp_path: Path) -> 
     folder = tmp_path / "toy"
     folder.mkdir()
     paths = [write_toy(folder, number) for number in (7, 8, 9)]
-    summary = run_ingest(tmp_path / "data", "toy_dr1", [folder], workers=1)
+    summary = run_ingest(open_root(tmp_path / "data"), "toy_dr1", [folder], workers=1)
     assert (summary.stored, summary.refused) == (3, [])
     with serve(tmp_path / "data", folder) as running:
         client = SpecClient("toy_dr1", svc_url=running.url)

@@ -20,6 +20,7 @@ from specserver.client.inputs.identifiers import read_identifiers
 from specserver.client.results.columns import Columns
 from specserver.client.results.query_results import cells
 from specserver.client.results.table_file import TABLES, read_table, table_bytes
+from specserver.data.root import open_root
 from specserver.errors import BadIdentifier, BadParameter, NoIdentifier, UnknownField
 from specserver.model.idgaps import Gaps
 from test_cli import run
@@ -165,7 +166,7 @@ def test_float32_has_its_own_digits_in_text() -> None:
 @pytest.fixture(scope="module")
 def spec(served: Served) -> SpecClient:
     client = SpecClient(svc_url=served.url)
-    client.set_token(TokenBook(served.data).create("tables", now=datetime.now(UTC)))
+    client.set_token(TokenBook(open_root(served.data)).create("tables", now=datetime.now(UTC)))
     return client
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from specserver.data.root import open_root
 from specserver.errors import NotFound
 from specserver.model.ids import unpack_specobjid
 from specserver.model.idtext import IdPattern, format_ids, parse_id_text, parse_id_tuple
@@ -13,7 +14,7 @@ from specserver.service import SpectroscopicService
 
 @pytest.fixture(scope="module")
 def service(mock_data: Path) -> SpectroscopicService:
-    return SpectroscopicService(mock_data)
+    return SpectroscopicService(open_root(mock_data))
 
 
 @pytest.fixture(scope="module")

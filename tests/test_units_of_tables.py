@@ -29,8 +29,8 @@ def client(mock_survey: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     folder, data = tmp_path_factory.mktemp("files"), tmp_path_factory.mktemp("data")
     for path in sorted(mock_survey.rglob("spec-*.fits"))[:6]:
         shutil.copy(path, folder)
-    run_ingest(data, "sdss_dr17", [folder], workers=1)
-    run_ingest(data, "lamost_dr7", [write_lamost(folder)], workers=1)
+    run_ingest(open_root(data), "sdss_dr17", [folder], workers=1)
+    run_ingest(open_root(data), "lamost_dr7", [write_lamost(folder)], workers=1)
     with serve(data, folder) as running:
         client = SpecClient("sdss_dr17", svc_url=running.url)
         ids = client.query(constraint="plate > 0", primary=False)

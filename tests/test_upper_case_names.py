@@ -9,6 +9,7 @@ import pytest
 from commands import command
 from serving import serve
 from specserver.client.api import SpecClient
+from specserver.data.root import open_root
 from specserver.ingest import run_ingest
 from specserver.service.fits_tree_source import add_tree
 from specserver.simulate import simulate_desi
@@ -66,7 +67,7 @@ def test_files_of_every_survey_are_stored(ending: str, mock_survey: Path, tmp_pa
     for source in sources.values():
         renamed(source, folder, ending)
     for context, source in sources.items():
-        summary = run_ingest(data, context, [folder], workers=1)
+        summary = run_ingest(open_root(data), context, [folder], workers=1)
         survey = {"sdss_dr17": SDSS, "lamost_dr7": LAMOST, "desi_dr1": DESI}[context]
         plain = survey.reader.read(source)
         assert summary.stored == len(plain)
@@ -86,7 +87,9 @@ def test_files_of_a_tree_are_found(mock_survey: Path, tmp_path: Path) -> None:
         spectra += SDSS.reader.read(path)
         renamed(path, path.parent, ".FITS")
         path.unlink()
-    add_tree(tmp_path / "data", "sdss_dr17", tree, reductions=["v5_7_0", "v5_10_0", "v5_13_0"])
+    add_tree(
+        open_root(tmp_path / "data"), "sdss_dr17", tree, reductions=["v5_7_0", "v5_10_0", "v5_13_0"]
+    )
     with serve(tmp_path / "data", tree) as running:
         client = SpecClient(svc_url=running.url)
         for one in spectra:
@@ -99,7 +102,7 @@ def test_rebuilt_files_keep_a_name_that_ends_as_fits_files_do(
     mock_survey: Path, tmp_path: Path
 ) -> None:
     path = renamed(min(mock_survey.rglob("spec-*.fits")), tmp_path, ".FITS.GZ")
-    run_ingest(tmp_path / "data", "sdss_dr17", [path], workers=1)
+    run_ingest(open_root(tmp_path / "data"), "sdss_dr17", [path], workers=1)
     path.unlink()
     with serve(tmp_path / "data", tmp_path) as running:
         client = SpecClient(svc_url=running.url)

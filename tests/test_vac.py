@@ -17,6 +17,7 @@ from serving import serve
 from specserver.catalog.tables.table_ids import valid_names
 from specserver.catalog.tables.tablefile import read_table
 from specserver.client.api import SpecClient
+from specserver.data.root import open_root
 from specserver.errors import (
     BadConstraint,
     BadFile,
@@ -51,7 +52,7 @@ def tables(real_spectra: Path) -> Path:
 def data(files: list[Path], tables: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with real spectra and three real tables, attached by the command line."""
     folder = tmp_path_factory.mktemp("vac")
-    run_ingest(folder, "sdss_dr17", files, workers=1)
+    run_ingest(open_root(folder), "sdss_dr17", files, workers=1)
     into = ("--data", folder)
     boss = tables / "cat_boss_test1.fits.gz"
     title = ("--title", "DR12 superset, plate 7102")
@@ -164,7 +165,7 @@ def test_identifiers_in_text_keep_every_digit(spec: SpecClient, tables: Path) ->
 def test_mangled_identifiers_are_refused_and_the_tuple_serves(
     data: Path, tables: Path, tmp_path: Path
 ) -> None:
-    service = SpectroscopicService(data)
+    service = SpectroscopicService(open_root(data))
     (cas,) = [one for one in attached_tables(service.archive) if one.info.name == "cas"]
     assert (cas.info.nrows, cas.info.ids) == (10_000, "spectra")
     with (tables / "Skyserver_SQL2_27_2018.csv").open() as stream:
@@ -215,8 +216,8 @@ def test_unknown_tables_and_contexts(spec: SpecClient) -> None:
 @pytest.fixture
 def few(files: list[Path], tmp_path: Path) -> tuple[SpectroscopicService, np.ndarray]:
     """A service over a few real spectra, and their identifiers."""
-    run_ingest(tmp_path / "few", "sdss_dr17", files[:6], workers=1)
-    service = SpectroscopicService(tmp_path / "few")
+    run_ingest(open_root(tmp_path / "few"), "sdss_dr17", files[:6], workers=1)
+    service = SpectroscopicService(open_root(tmp_path / "few"))
     ids = service.query(QueryRequest(primary=False)).column("specobjid").to_numpy()
     return service, ids
 
@@ -300,14 +301,14 @@ def test_a_table_may_name_a_spectrum_twice_or_none(few: tuple, tmp_path: Path) -
 
 def test_links_follow_what_is_ingested_later(files: list[Path], tmp_path: Path) -> None:
     first, second = files[-1], files[0]
-    run_ingest(tmp_path, "sdss_dr17", [first], workers=1)
-    service = SpectroscopicService(tmp_path)
+    run_ingest(open_root(tmp_path), "sdss_dr17", [first], workers=1)
+    service = SpectroscopicService(open_root(tmp_path))
     plate, mjd, fiber = (int(part) for part in second.name[5:-5].split("-"))
     file = tmp_path / "one.csv"
     file.write_text(f"plate,mjd,fiberid,note\n{plate},{mjd},{fiber},mine\n-1,-1,-1,nothing\n")
     assert attach_table(service.archive, "default", "one", file).nlinked == 0
     assert service.query(QueryRequest(catalog="one")).num_rows == 0
-    run_ingest(tmp_path, "sdss_dr17", [second], workers=1)
+    run_ingest(open_root(tmp_path), "sdss_dr17", [second], workers=1)
     (number,) = service.query(QueryRequest(catalog="one")).column(0).to_pylist()
     assert unpack_specobjid(number).tolist()[:3] == (plate, mjd, fiber)
     assert service.query(QueryRequest(catalog="one", fields=("note",))).num_rows == 2
@@ -316,8 +317,13 @@ def test_links_follow_what_is_ingested_later(files: list[Path], tmp_path: Path) 
 def test_a_table_without_run2d_means_the_releases_own_reduction(
     mock_survey: Path, tmp_path: Path
 ) -> None:
-    run_ingest(tmp_path, "sdss_dr17", [mock_survey / "v5_7_0", mock_survey / "v5_13_2"], workers=1)
-    service = SpectroscopicService(tmp_path)
+    run_ingest(
+        open_root(tmp_path),
+        "sdss_dr17",
+        [mock_survey / "v5_7_0", mock_survey / "v5_13_2"],
+        workers=1,
+    )
+    service = SpectroscopicService(open_root(tmp_path))
     ids = service.query(QueryRequest(primary=False)).column(0).to_numpy()
     parts = unpack_specobjid(ids)
     table = Table({"Plate": parts["plate"], "MJD": parts["mjd"], "FIBER": parts["fiber"]})
@@ -328,8 +334,8 @@ def test_a_table_without_run2d_means_the_releases_own_reduction(
 
 
 def test_a_tree_without_a_catalogue_gets_one(mock_survey: Path, tmp_path: Path) -> None:
-    add_tree(tmp_path, "sdss_dr17", mock_survey)
-    service = SpectroscopicService(tmp_path)
+    add_tree(open_root(tmp_path), "sdss_dr17", mock_survey)
+    service = SpectroscopicService(open_root(tmp_path))
     selection = service.resolve("(266,'*')\n(267,'*')", "default")
     parts = unpack_specobjid(selection.ids)
     rows = zip(parts["plate"], parts["mjd"], parts["fiber"], strict=True)
@@ -369,7 +375,7 @@ def test_names_that_cannot_be(few: tuple, tmp_path: Path) -> None:
 
 def test_replaced_and_removed_while_it_is_in_use(few: tuple, tmp_path: Path) -> None:
     service, ids = few
-    running = SpectroscopicService(service.archive.data)
+    running = SpectroscopicService(open_root(service.archive.data))
     attach_table(service.archive, "default", "mine", write(tmp_path / "a", ids, "unsigned"))
     assert running.query(QueryRequest(catalog="mine")).num_rows == len(ids)
     shorter = write(tmp_path / "b", ids[:2], "signed")
@@ -380,7 +386,7 @@ def test_replaced_and_removed_while_it_is_in_use(few: tuple, tmp_path: Path) -> 
         running.query(QueryRequest(catalog="mine"))
     with pytest.raises(UnknownCatalog):
         detach_table(service.archive, "default", "mine")
-    assert not list((service.archive.data / "sdss_dr17" / "catalogs").iterdir())
+    assert not list(service.archive.data.context("sdss_dr17").catalogs.children())
 
 
 def test_files_that_are_no_tables(few: tuple, files: list[Path], tmp_path: Path) -> None:
@@ -396,7 +402,7 @@ def test_files_that_are_no_tables(few: tuple, files: list[Path], tmp_path: Path)
     (tmp_path / "photo.csv").write_text("ra,dec,g\n1,2,3\n")
     with pytest.raises(BadParameter, match="plate, mjd, fiberid"):
         attach_table(service.archive, "default", "bad", tmp_path / "photo.csv")
-    assert not (service.archive.data / "sdss_dr17" / "catalogs").exists()
+    assert not service.archive.data.context("sdss_dr17").catalogs.exists()
 
 
 def test_masked_values_units_and_arrays(few: tuple, tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from specserver import specClient
 from specserver.auth import TokenBook
 from specserver.cli.main import app
 from specserver.client.api import SpecClient
+from specserver.data.root import open_root
 from specserver.data.user_storage import StorageLimits, UserStorage
 from specserver.errors import BadParameter, NoSuchFile, NotAuthenticated, QuotaExceeded
 from specserver.model.spacename import split_name
@@ -65,7 +66,9 @@ def stored(
     shutil.copytree(mock_data / "sdss_dr17", data / "sdss_dr17")
     (data / "secret").write_bytes(SECRET)
     now = datetime.now(UTC)
-    tokens = {user: TokenBook(data).create(user, now=now) for user in ("ada", "bob", "eve")}
+    tokens = {
+        user: TokenBook(open_root(data)).create(user, now=now) for user in ("ada", "bob", "eve")
+    }
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SPECSERVER_VOS_QUOTA_BYTES", str(QUOTA))
         patch.setenv("SPECSERVER_VOS_MAX_FILE_BYTES", str(MAX_FILE))
@@ -235,7 +238,7 @@ def test_parallel_requests_cannot_pass_the_quota_of_entries(
 ) -> None:
     data = tmp_path / "data"
     shutil.copytree(mock_data / "sdss_dr17", data / "sdss_dr17")
-    token = TokenBook(data).create("ada", now=datetime.now(UTC))
+    token = TokenBook(open_root(data)).create("ada", now=datetime.now(UTC))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SPECSERVER_VOS_MAX_ENTRIES", "30")
         with serve(data, mock_survey) as running:

@@ -14,6 +14,7 @@ from commands import command
 from serving import serve
 from specserver.catalog.tables.tablefile import read_table
 from specserver.client.api import SpecClient
+from specserver.data.root import open_root
 from specserver.errors import BadFile, IngestError, SpecServerError
 from specserver.ingest.declare import SurveyOptions, declare
 from specserver.model.ids import unpack_specobjid
@@ -57,7 +58,7 @@ def ingest(data: Path, context: str, folder: Path, *, code: int) -> str:
 
 def stored(data: Path, context: str) -> int:
     """Return how many spectra a context holds."""
-    return sum(info.nspec for info in list_segments(data, context))
+    return sum(info.nspec for info in list_segments(open_root(data).context(context)))
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "gz"])
@@ -240,7 +241,9 @@ def test_a_cut_file_of_a_tree_is_told_when_it_is_asked_for(
     for other in tree.rglob(path.name):
         if other != path:
             other.unlink()
-    add_tree(tmp_path / "data", "sdss_dr17", tree, reductions=["v5_7_0", "v5_10_0", "v5_13_0"])
+    add_tree(
+        open_root(tmp_path / "data"), "sdss_dr17", tree, reductions=["v5_7_0", "v5_10_0", "v5_13_0"]
+    )
     with serve(tmp_path / "data", tree) as running:
         client = SpecClient(svc_url=running.url)
         for asked in ({}, {"fmt": "FITS"}):
@@ -252,7 +255,7 @@ def test_a_cut_first_file_declares_no_survey(tmp_path: Path) -> None:
     path = write_table(tmp_path / "a.fits")
     path.write_bytes(path.read_bytes()[:-BLOCK])
     with pytest.raises(IngestError, match="cut off"):
-        declare(tmp_path / "data", "my_survey", [path], SurveyOptions())
+        declare(open_root(tmp_path / "data"), "my_survey", [path], SurveyOptions())
 
 
 def test_a_cut_table_of_objects_is_refused(tmp_path: Path) -> None:

@@ -1,13 +1,12 @@
 """Who asks, and what they may see: tokens, private contexts.
 
-::
-
-    <data>/
-        tokens.json             {"version": 1, "tokens": [{id, user, digest, …}]}, mode 0600
-        tokens.lock
-        private.json            {"version": 1, "contexts": […]}: the private contexts, mode 0600
-        private.lock
-        <context>/access.json   {"private": true}: invisible without a token that names the context
+=========================== ==================================================================
+file of `data.root`         content
+=========================== ==================================================================
+``tokens``                  {"version": 1, "tokens": [{id, user, digest, …}]}
+``private``                 {"version": 1, "contexts": […]}: the private contexts
+a context's ``access``      {"private": true}: invisible without a token that names the context
+=========================== ==================================================================
 
 A context is private when either file says so: the loss of one of them opens nothing. A file that
 is damaged closes what it speaks of. The folder of a private context, and all that is written into
@@ -30,15 +29,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Final
 
+from .damage import ABSENT, Identity
+from .data.context import ContextFolder
+from .data.handles import Entry
+from .data.root import DataRoot
 from .errors import BadParameter, NotAuthenticated, StoreError
-from .files import OWNER_ONLY, locked, replace_file, set_modes
 
 _VERSION: Final = 1
-_ACCESS: Final = "access.json"
-_REGISTER: Final = "private.json"
 _PREFIX: Final = "specserver"
 _TOKEN: Final = re.compile(r"specserver\.([0-9a-f]{10})\.([A-Za-z0-9_-]{43})")
 _DATALAB: Final = re.compile(r"[^\s.]+\.[0-9]+\.[0-9]+\.\S+")
@@ -129,10 +128,10 @@ def parse_expiry(text: str, now: datetime) -> datetime | None:
 class TokenBook:
     """The tokens of a data folder; safe to share between threads and processes."""
 
-    def __init__(self, data: Path) -> None:
-        self._data = data
-        self._path = data / "tokens.json"
-        self._known: tuple[tuple[int, ...], dict[str, TokenRecord]] = ((), {})
+    def __init__(self, data: DataRoot) -> None:
+        self._file = data.tokens
+        self._lock = data.tokens_lock
+        self._known: tuple[Identity, dict[str, TokenRecord]] = (ABSENT, {})
 
     def create(
         self,
@@ -196,35 +195,33 @@ class TokenBook:
     def _read(self) -> dict[str, TokenRecord]:
         """Return the tokens by id; read anew when another process has replaced the file."""
         try:
-            state = self._path.stat()
-            stamp = (state.st_ino, state.st_mtime_ns, state.st_ctime_ns, state.st_size)
-            if self._known[0] != stamp:
-                self._known = (stamp, _parse(self._path.read_bytes()))
+            stamp = self._file.stamp()
+            if self._known[0] != stamp or stamp == ABSENT:
+                self._known = (stamp, {} if stamp == ABSENT else _parse(self._file.read()))
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, KeyError, TypeError, BadParameter) as error:
             # Nobody is let in, and nobody is taken for anonymous, by a file that cannot be read.
-            raise StoreError(str(self._path), f"the tokens cannot be read ({error})") from error
+            raise StoreError(str(self._file), f"the tokens cannot be read ({error})") from error
         return self._known[1]
 
     def _change(self, change: Callable[[dict[str, TokenRecord]], object]) -> None:
         """Read, change and replace the tokens, one process at a time."""
         try:
-            self._data.mkdir(parents=True, exist_ok=True)
-            with locked(self._path.with_name("tokens.lock")):
+            with self._lock.lock():
                 known = dict(self._read())
                 change(known)
                 rows = [asdict(record) for record in known.values()]
                 document = {"version": _VERSION, "tokens": rows}
                 text = json.dumps(document, indent=1, default=datetime.isoformat)
-                replace_file(self._path, text.encode())
+                self._file.replace(text.encode(), owner_only=True)
         except OSError as error:
-            raise StoreError(str(self._path), f"cannot be written ({error.strerror})") from error
+            raise StoreError(str(self._file), f"cannot be written ({error.strerror})") from error
 
 
-def is_private(data: Path, context: str) -> bool:
+def is_private(data: DataRoot, context: str) -> bool:
     """Return whether a context is for tokens that name it only."""
-    stated = _stated(data / context)
+    stated = _stated(data.context(context))
     if stated:
         return True
     try:
@@ -234,58 +231,62 @@ def is_private(data: Path, context: str) -> bool:
         return stated is None
 
 
-def set_private(data: Path, context: str, *, private: bool) -> None:
+def set_private(data: DataRoot, context: str, *, private: bool) -> None:
     """Hide a context, or show it to all; it need not hold anything yet.
 
     A damaged register is made anew from the contexts' own files.
     """
-    path = data / context / _ACCESS
+    folder = data.context(context)
     try:
-        data.mkdir(parents=True, exist_ok=True)
-        with locked(data / "private.lock"):
+        with data.private_lock.lock():
             if private:
-                path.parent.mkdir(parents=True, exist_ok=True)
                 _register_private(data, {context}, set())
-                replace_file(path, b'{"private": true}\n', mode=OWNER_ONLY)
-                set_modes(path.parent, private=True)
+                folder.access.replace(b'{"private": true}\n', owner_only=True)
+                folder.set_access(private=True)
             elif is_private(data, context):
                 _register_private(data, set(), {context})
-                set_modes(path.parent, private=False)
-                path.unlink(missing_ok=True)
+                folder.set_access(private=False)
+                folder.access.delete()
     except OSError as error:
-        raise StoreError(str(path), f"cannot be written ({error.strerror})") from error
+        raise StoreError(str(folder.access), f"cannot be written ({error.strerror})") from error
 
 
-def check_private(data: Path) -> list[str]:
+def check_private(data: DataRoot) -> list[str]:
     """Return what an operator must know of private contexts; mend what can be mended.
 
     A context whose own file says that it is private, and that the register lacks, is registered:
     data folders of older versions have no register.
     """
     faults = []
-    stated = {one.parent.name for one in data.glob(f"*/{_ACCESS}") if _stated(one.parent)}
+    stated = _all_stated(data)
     try:
         registered = _register(data)
     except StoreError as error:
         hint = "until it is restored or deleted, every context is private; deleted, it is made"
-        return [f"{error.message}; {hint} anew from the contexts' own {_ACCESS}"]
+        return [f"{error.message}; {hint} anew from the contexts' own files"]
     for context in sorted(registered - stated):
-        if (data / context).is_dir():
+        folder = data.context(context)
+        if folder.exists():
             hint = f"specserver context private {context}"
-            faults.append(f"{data / context / _ACCESS} is lost: the context stays private; {hint}")
+            faults.append(f"{folder.access} is lost: the context stays private; {hint}")
     if stated - registered:
         try:
-            with locked(data / "private.lock"):
+            with data.private_lock.lock():
                 _register_private(data, stated, set())
         except OSError as error:
-            faults.append(f"{data / _REGISTER} cannot be written ({error.strerror})")
+            faults.append(f"{data.private} cannot be written ({error.strerror})")
     return faults
 
 
-def _stated(folder: Path) -> bool | None:
+def _all_stated(data: DataRoot) -> set[str]:
+    """Return the contexts whose own file says that they are private."""
+    return {one.name for one in data.folders() if _stated(one)}
+
+
+def _stated(context: ContextFolder) -> bool | None:
     """Return whether a context's own file says that it is private; None: there is no file."""
     try:
-        said = json.loads((folder / _ACCESS).read_bytes())
+        said = json.loads(context.access.read())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError):
@@ -293,42 +294,38 @@ def _stated(folder: Path) -> bool | None:
     return not isinstance(said, dict) or said.get("private") is not False
 
 
-def _register(data: Path) -> frozenset[str]:
+def _register(data: DataRoot) -> frozenset[str]:
     """Return the private contexts that the register names; raise `StoreError` for a damaged one."""
-    path = data / _REGISTER
+    file = data.private
     try:
-        state = path.stat()
-    except FileNotFoundError:
-        return frozenset()
+        stamp = file.stamp()
     except OSError as error:
-        raise StoreError(str(path), f"cannot be read ({error.strerror})") from error
-    return _register_at(path, state.st_ino, state.st_mtime_ns, state.st_size)
+        raise StoreError(str(file), f"cannot be read ({error.strerror})") from error
+    return frozenset() if stamp == ABSENT else _register_at(file, stamp)
 
 
 @lru_cache(maxsize=16)
-def _register_at(path: Path, *stamp: int) -> frozenset[str]:
+def _register_at(file: Entry, stamp: Identity) -> frozenset[str]:
     """Return what the register named when it had that state."""
     del stamp
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(file.read())
         version, contexts = document["version"], frozenset(map(str, document["contexts"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(str(path), f"the private contexts cannot be read ({error})") from error
+        raise StoreError(str(file), f"the private contexts cannot be read ({error})") from error
     if version != _VERSION:
-        raise StoreError(str(path), f"version {version}, not {_VERSION}")
+        raise StoreError(str(file), f"version {version}, not {_VERSION}")
     return contexts
 
 
-def _register_private(data: Path, added: set[str], removed: set[str]) -> None:
+def _register_private(data: DataRoot, added: set[str], removed: set[str]) -> None:
     """Change the register; call under its lock."""
     try:
         known = _register(data)
     except StoreError:
-        known = frozenset(
-            one.parent.name for one in data.glob(f"*/{_ACCESS}") if _stated(one.parent)
-        )
+        known = frozenset(_all_stated(data))
     document = {"version": _VERSION, "contexts": sorted((known | added) - removed)}
-    replace_file(data / _REGISTER, json.dumps(document, indent=1).encode())
+    data.private.replace(json.dumps(document, indent=1).encode(), owner_only=True)
 
 
 def _digest(secret: str) -> str:

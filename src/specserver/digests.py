@@ -49,6 +49,11 @@ def digest_of(path: Path) -> str:
     return f"{size} {crc:08x}"
 
 
+def digest_of_bytes(content: bytes | memoryview) -> str:
+    """Return the digest of a file of some bytes."""
+    return f"{len(content)} {zlib.crc32(content):08x}"
+
+
 def crc_of(path: Path) -> int:
     """Return the CRC-32 of a file."""
     return int(digest_of(path).split()[1], 16)
@@ -114,12 +119,6 @@ def read_record(path: Path, told: str = "damaged: restore the file") -> Record:
     if stated is not None and stated != _own(values):
         raise damaged(path, f"{told} (its values are not those that were written)")
     return Record(values, stated is not None)
-
-
-def check_listed(record: Path, names: Iterable[str]) -> None:
-    """Compare files beside a record with the digests that it states of them, if it does."""
-    listed: Mapping[str, str] = read_record(record).values.get(LISTED, {})
-    check_files(record.parent, {name: listed[name] for name in names if name in listed})
 
 
 def _own(values: Mapping[str, Any]) -> str:

@@ -18,10 +18,16 @@ DISK_ERRORS: Final = frozenset(
 """What a disk that is full, broken or not to be written to says: no fault of the program."""
 
 
-def replace_file(path: Path, content: bytes, *, mode: int = OWNER_ONLY) -> None:
+def replace_file(
+    path: Path, content: bytes | memoryview, *, mode: int = OWNER_ONLY, new: bool = False
+) -> None:
     """Put a file in place: a reader, also after a power cut, sees the old one or the new one.
 
     In a folder that only its owner may enter, the file too is for its owner only.
+
+    Parameters
+    ----------
+    new : raise `FileExistsError` where there is a file, instead of taking its place
     """
     if _is_closed(path.parent):
         mode &= OWNER_ONLY
@@ -32,10 +38,12 @@ def replace_file(path: Path, content: bytes, *, mode: int = OWNER_ONLY) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        draft.replace(path)
-    except BaseException:
+        if new:
+            path.hardlink_to(draft)
+        else:
+            draft.replace(path)
+    finally:
         draft.unlink(missing_ok=True)
-        raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

@@ -18,6 +18,7 @@ import xarray as xr
 from dask.base import tokenize
 
 from .catalog.deadline import Deadline
+from .data.root import open_root
 from .errors import BadParameter, UnknownField
 from .model.grid import LogLinear, PixelRange, span
 from .model.region import cone as cone_of
@@ -25,7 +26,6 @@ from .model.survey import Survey, Vector
 from .service.archive import Archive
 from .service.open_contexts import OpenRelease
 from .service.query import narrow
-from .store.layout import require_folder
 from .store.lazy_vector import LazyVector
 from .store.shards import SHARD
 
@@ -44,7 +44,7 @@ class DataFolder:
     """
 
     def __init__(self, data: Path) -> None:
-        self._archive = Archive(require_folder(data))
+        self._archive = Archive(open_root(data).require())
 
     def contexts(self) -> list[str]:
         """Return the releases there are, each survey's from newest to oldest."""
@@ -274,7 +274,7 @@ def _stored(
     held = sum(source.segment(number).nspec for number in numbers.tolist())
     names = source.catalog.segments
     return LazyVector(
-        folders=tuple(source.folder / names[number] for number in numbers.tolist()),
+        folders=tuple(source.folder.segment(names[number]) for number in numbers.tolist()),
         starts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         # A number for each of a hundred million spectra would be much to send.
         rows=None if held == len(spectra.row) else spectra.row,

@@ -8,13 +8,13 @@ is looked up in memory-mapped columns again.
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ..data.context import GenerationFolder
 from ..errors import TooMuch, UnknownField
 from ..model.idtext import IdPattern
 from ..model.region import Cone, Polygon
@@ -25,9 +25,9 @@ from .deadline import NEVER, Deadline
 from .duckdb.best import find_told
 from .duckdb.statements import ObjectsReader
 from .healpix import cover
-from .index.build import index_folder, load_sidecars
+from .index.build import load_sidecars
 from .index.column_file import MappedColumns
-from .index.generations import DATABASE, IndexInfo, check_generation
+from .index.generations import IndexInfo, check_generation
 from .part_search import PartSearch, spans_of
 from .sql.expressions import Condition
 
@@ -43,11 +43,8 @@ class MappedCatalogue:
 
     Parameters
     ----------
-    data : the data folder
     survey : with the columns of this catalogue
-    context : the context, which messages name
     info : what the generation covers
-    folder : the folder of generations, where it is not the context's own
 
     Raises
     ------
@@ -55,23 +52,14 @@ class MappedCatalogue:
         A file of the generation is not as it was written.
     """
 
-    def __init__(
-        self,
-        data: Path,
-        survey: Survey,
-        context: str,
-        info: IndexInfo,
-        folder: Path | None = None,
-    ) -> None:
+    def __init__(self, survey: Survey, generation: GenerationFolder, info: IndexInfo) -> None:
         self.survey = survey
         self.info = info
-        # A value-added table's index stands in a folder of its own.
-        path = (folder or index_folder(data, context)) / info.name
-        check_generation(path, info)
-        self._columns = load_sidecars(path, info.nrows, survey.id_column.dtype)
-        self._mapped = MappedColumns(path, info.nrows)
+        check_generation(generation, info)
+        self._columns = load_sidecars(generation, info.nrows, survey.id_column.dtype)
+        self._mapped = MappedColumns(generation, info.nrows)
         self._parts = PartSearch(self._mapped, survey.id_parts, info.nrows)
-        self._objects = ObjectsReader(data, path / DATABASE, self._mapped.take)
+        self._objects = ObjectsReader(generation.database, self._mapped.take)
 
     @property
     def version(self) -> str:

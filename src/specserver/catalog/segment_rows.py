@@ -1,4 +1,4 @@
-"""The catalogue rows of a segment: `objects.parquet`, one row a spectrum, in the segment's order.
+"""The catalogue rows of a segment: a Parquet file, one row a spectrum, in the segment's order.
 
 Columns are the survey's scalar columns under their one spelling, and those below.
 
@@ -26,7 +26,6 @@ such a spectrum.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,7 +33,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..damage import damaged
+from ..data.context import SegmentFolder
+from ..data.handles import Entry
 from ..model.medium import MEDIUM_COLUMN
 from ..model.survey import RawSpectrum, Survey
 from .healpix import pixel
@@ -80,7 +80,7 @@ def _pixels(spectra: Sequence[RawSpectrum]) -> npt.NDArray[np.int64]:
 
 
 def write_objects(
-    path: Path,
+    file: Entry,
     survey: Survey,
     spectra: Sequence[RawSpectrum],
     sources: Sequence[Source],
@@ -111,7 +111,7 @@ def write_objects(
     if any(one.key is not None for one in spectra):
         columns["_key"] = pa.array([one.key for one in spectra], pa.int64())
     # Parquet has no unsigned 8-bit storage of its own, but records the type; zstd suits text.
-    pq.write_table(pa.table(columns), path, compression="zstd")
+    pq.write_table(pa.table(columns), file.local_path(), compression="zstd")
 
 
 def _given(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
@@ -156,7 +156,7 @@ def _arrow_type(values: Sequence[Any], dtype: str | None) -> pa.DataType:
     return pa.from_numpy_dtype(np.result_type(*(np.dtype(kind) for kind in kinds)))
 
 
-def read_sources(paths: Mapping[str, Path], id_column: str) -> pa.Table:
+def read_sources(segments: Sequence[SegmentFolder], id_column: str) -> pa.Table:
     """Return id, key, source, digest and medium of spectra, and ``_segment``, the segment's number.
 
     Columns that a segment does not have are null, or left out where none has them.
@@ -174,13 +174,13 @@ def read_sources(paths: Mapping[str, Path], id_column: str) -> pa.Table:
     tables = [pa.table({name: pa.array([], pa.int64()) for name in names if name not in texts})]
     for name in texts:
         tables[0] = tables[0].append_column(name, pa.array([], pa.string()))
-    for number, path in enumerate(paths.values()):
+    for number, segment in enumerate(segments):
         try:
-            file = pq.ParquetFile(path)
+            file = pq.ParquetFile(segment.objects.local_path())
             read = file.read([name for name in names if name in file.schema_arrow.names])
         # pyarrow raises ValueError if the name of a column is not valid UTF-8.
         except (OSError, ValueError, pa.ArrowException) as error:
-            raise damaged(path, f"cannot be read: restore the file ({error})") from error
+            raise segment.objects.damaged(f"cannot be read: restore the file ({error})") from error
         numbers = pa.array(np.full(read.num_rows, number, np.int64))
         tables.append(read.append_column("_segment", numbers))
     # The identifier may be unsigned; without any segment its type is of no matter.

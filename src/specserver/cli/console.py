@@ -1,6 +1,5 @@
 """Where the command line writes, and what its commands share."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,6 +19,7 @@ from ..errors import IngestError
 
 if TYPE_CHECKING:
     from ..client.api import SpecClient
+    from ..data.root import DataRoot
 
 # Lines are for people and for grep: the terminal wraps them, we do not.
 OUT = Console(soft_wrap=True)
@@ -64,27 +64,26 @@ Context = Annotated[
 ContextName = Annotated[str, typer.Argument(metavar="CONTEXT", help="sdss_dr8 … sdss_dr17")]
 
 
-def data_folder(given: str | None) -> str:
-    """Return the data folder that a command is to use."""
-    return given or "specserver-data"
+def data_folder(given: str | None) -> "DataRoot":
+    """Return the data folder that a command is to use, whether or not it is there."""
+    from ..data.root import open_root
+
+    return open_root(given or "specserver-data")
 
 
-def present_folder(given: str | None) -> Path:
+def present_folder(given: str | None) -> "DataRoot":
     """Return the data folder that a command is to read; raise `StoreError` when there is none."""
     require_server()
-    from ..store.layout import require_folder
-
-    return require_folder(Path(data_folder(given)))
+    return data_folder(given).require()
 
 
-def tell_missing_surveys(folder: Path) -> None:
+def tell_missing_surveys(data: "DataRoot") -> None:
     """Name each context of a data folder whose survey is not installed."""
-    from ..store.layout import list_contexts, survey_name
-    from ..store.trees import list_trees
+    from ..store.layout import survey_name
     from ..surveys import missing_survey
 
-    for context in sorted({*list_contexts(folder), *list_trees(folder)}):
-        if lacking := missing_survey(context, survey_name(folder, context), folder):
+    for context in sorted(data.contexts()):
+        if lacking := missing_survey(context, survey_name(data.context(context)), data):
             ERROR.print(f"[yellow]{escape(lacking)}[/]", highlight=False)
 
 

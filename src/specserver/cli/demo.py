@@ -20,6 +20,7 @@ from .serve import listen
 
 if TYPE_CHECKING:
     from ..client.api import SpecClient
+    from ..data.root import DataRoot
     from ..ingest import IngestSummary
 
 MOCK_NSPEC: Final = 2000
@@ -55,6 +56,7 @@ def demo(
     require_server()
     # Before minutes are spent on what could not be served.
     listen("127.0.0.1", port).close()
+    from ..data.root import open_root
     from ..ingest import run_ingest
     from .console import progress_bar
     from .ingest import print_summary
@@ -70,11 +72,11 @@ def demo(
         def show(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
 
-        summary = run_ingest(data, _CONTEXT, [spectra], progress=show)
+        summary = run_ingest(open_root(data), _CONTEXT, [spectra], progress=show)
     print_summary(summary)
     if spectra == folder / "mock":
         _say(f"a second survey, {SECOND_CONTEXT}, which has seen {_SHARED} of the same objects")
-        for one in add_second(data, folder / "second"):
+        for one in add_second(open_root(data), folder / "second"):
             print_summary(one)
     _say(f"specserver serve --data {data} --port {port}")
     with served(data, port) as url:
@@ -113,7 +115,7 @@ def _simulate(folder: Path) -> None:
     OUT.print(f"{readable_bytes(summary.nbytes)} in {took:.1f} s", highlight=False)
 
 
-def add_second(data: Path, folder: Path) -> "list[IngestSummary]":
+def add_second(data: "DataRoot", folder: Path) -> "list[IngestSummary]":
     """Simulate and ingest a second survey, which has looked at some objects of the first.
 
     It has single exposures, too, in a context of their own.

@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -21,6 +20,7 @@ from .console import (
 
 if TYPE_CHECKING:
     from ..client.api import SpecClient
+    from ..data.root import DataRoot
     from ..service import SpectroscopicService
 
 
@@ -102,20 +102,22 @@ def info(data: Data = None, url: Url = None) -> None:
         OUT.print(client.list_contexts(fmt="text"), highlight=False)
         return
     folder = _folder_asked(data)
-    from ..catalog.index.build import current_index
+    from ..catalog.index.generations import current_generation
     from ..service.archive import Archive
     from ..service.tables import attached_tables
-    from ..store.layout import list_contexts, list_segments
-    from ..store.trees import list_trees
+    from ..store.layout import list_segments
     from .tables import table_of_tables
     from .trees import table_of_trees
 
     table = Table(
         "context", "segments", "spectra", "on disk", "bytes a spectrum", title=str(folder)
     )
-    for name in list_contexts(folder):
-        segments = list_segments(folder, name)
-        index = current_index(folder, name)
+    for name in sorted(folder.contexts()):
+        context = folder.context(name)
+        segments = list_segments(context)
+        if not segments:
+            continue
+        index = current_generation(context.index)
         covered = index is not None and index.segments == tuple(one.name for one in segments)
         # The index leaves out spectra that were replaced.
         stored = sum(one.nspec for one in segments)
@@ -124,7 +126,7 @@ def info(data: Data = None, url: Url = None) -> None:
         size = readable_bytes(nbytes)
         table.add_row(name, str(len(segments)), f"{nspec:,}", size, f"{nbytes / nspec:,.0f}")
     OUT.print(table)
-    if list_trees(folder):
+    if folder.trees():
         OUT.print(table_of_trees(folder))
     if tables := attached_tables(Archive(folder)):
         OUT.print(table_of_tables(tables))
@@ -144,15 +146,15 @@ def _client_asked(url: str | None) -> "SpecClient | None":
     return client
 
 
-def _folder_asked(data: str | None) -> Path:
+def _folder_asked(data: str | None) -> "DataRoot":
     """Return the data folder, having said which is asked and what in it is not served."""
     folder = present_folder(data)
-    ERROR.print(f"asking the data folder {folder.absolute()}", highlight=False, markup=False)
+    ERROR.print(f"asking the data folder {folder.full_paths()[0]}", highlight=False, markup=False)
     tell_missing_surveys(folder)
     return folder
 
 
-def _service(folder: Path) -> "SpectroscopicService":
+def _service(folder: "DataRoot") -> "SpectroscopicService":
     """Return the service over a data folder."""
     from ..service import SpectroscopicService
 

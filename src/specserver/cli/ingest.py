@@ -126,7 +126,7 @@ def ingest(
     from ..ingest.declare import SurveyOptions, declare, is_declared, spectrum_files
     from ..ingest.option_effects import OptionEffects
 
-    folder = Path(data_folder(data))
+    folder = data_folder(data)
     named = {
         "id": id_column, "file": file_column, "ra": ra_column, "dec": dec_column, "z": z_column
     }  # fmt: skip

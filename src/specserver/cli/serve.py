@@ -24,6 +24,8 @@ from .console import ERROR, Data, present_folder, require_server, tell_missing_s
 if TYPE_CHECKING:
     from uvicorn import Config
 
+    from ..data.root import DataRoot
+
 # Of the C library of Linux, for the processes that answer: the arrays of a batch come and go with
 # each request. Given back and asked for again they cost a page fault for every 4 kB, a fifth of the
 # time of a stacked image.
@@ -101,9 +103,9 @@ def serve(
     from ..server.runtime.log import logging_configuration
     from ..settings import read_settings
 
-    folder = present_folder(data).absolute()
+    served = present_folder(data)
     settings = read_settings(
-        data=folder,
+        data=served.full_paths()[0],
         allowed_hosts=",".join(allowed_host or ()),
         log_format=log_format,
         log_level=log_level,
@@ -121,7 +123,7 @@ def serve(
         from ..server.app import create_app
         from ..server.runtime.connection import BoundedConnection
 
-        _announce(folder, host, port)
+        _announce(served, host, port)
         config = uvicorn.Config(
             partial(create_app, settings),
             factory=True,
@@ -186,13 +188,11 @@ def _run(config: "Config", listening: socket.socket) -> None:
         raise ServiceError(supervisor.failure)
 
 
-def _announce(folder: Path, host: str, port: int) -> None:
+def _announce(data: "DataRoot", host: str, port: int) -> None:
     """Tell what is served, and where."""
     from ..auth import check_private
-    from ..store.layout import list_contexts
-    from ..store.trees import list_trees
 
-    names = sorted({*list_contexts(folder), *list_trees(folder)})
+    names, folder = sorted(data.contexts()), data.full_paths()[0]
     if names:
         ERROR.print(f"serving {', '.join(names)} from {folder}", highlight=False, markup=False)
     else:
@@ -201,8 +201,8 @@ def _announce(folder: Path, host: str, port: int) -> None:
             " specserver ingest CONTEXT PATH…",
             highlight=False,
         )
-    tell_missing_surveys(folder)
-    for fault in check_private(folder):
+    tell_missing_surveys(data)
+    for fault in check_private(data):
         ERROR.print(f"[yellow]{escape(fault)}[/]", highlight=False)
     if not _is_loopback(host):
         ERROR.print(

@@ -2,7 +2,6 @@
 
 import sys
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -49,7 +48,7 @@ def create(
     from ..surveys import find_release
 
     now = datetime.now(UTC)
-    folder = Path(data_folder(data))
+    folder = data_folder(data)
     contexts = [find_release(name, folder)[1].context for name in context or []]
     end = parse_expiry(expires, now)
     token = TokenBook(folder).create(user, is_admin=admin, contexts=contexts, expires=end, now=now)
@@ -124,7 +123,7 @@ def _set(name: str, data: str | None, *, private: bool) -> None:
     from ..surveys import find_release
 
     # A release may be hidden before there is anything of it.
-    folder = Path(data_folder(data)) if private else present_folder(data)
+    folder = data_folder(data) if private else present_folder(data)
     context = find_release(name, folder)[1].context
     set_private(folder, context, private=private)
     state = "private: only tokens that name it see it" if private else "public"

@@ -1,13 +1,16 @@
 """Commands for trees of original files: tree add, list, remove."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from ..errors import StoreError, UnknownContext
 from .console import OUT, ContextName, Data, data_folder, present_folder, require_server
+
+if TYPE_CHECKING:
+    from ..data.root import DataRoot
 
 tree_app = typer.Typer(
     no_args_is_help=True, help="Trees of original FITS files, served without an ingest."
@@ -48,7 +51,7 @@ def add_tree(
     from ..service.fits_tree_source import add_tree as add
 
     info = add(
-        Path(data_folder(data)),
+        data_folder(data),
         context,
         folder,
         reductions=run2d or (),
@@ -75,24 +78,23 @@ def remove_tree(context: ContextName, data: Data = None) -> None:
     Example: specserver tree remove sdss_dr17
     """
     require_server()
-    from ..store.trees import list_trees as known
     from ..store.trees import remove_tree as remove
 
     folder = present_folder(data)
-    if not remove(folder, context):
-        raise UnknownContext(context, known(folder) or ["no tree"])
+    if not remove(folder.context(context)):
+        raise UnknownContext(context, folder.trees() or ["no tree"])
     OUT.print(f"the tree of {context} is no longer served", highlight=False)
 
 
-def table_of_trees(data: Path) -> Table:
+def table_of_trees(data: "DataRoot") -> Table:
     """Return trees as a table to print."""
-    from ..store.trees import list_trees as known
     from ..store.trees import read_tree
 
     table = Table("context", "original files", "reductions", "folder")
-    for context in known(data):
-        info = read_tree(data, context)
+    for context in data.trees():
+        folder = data.context(context)
+        info = read_tree(folder)
         if info is None:
-            raise StoreError(str(data / context), "the tree was removed just now")
+            raise StoreError(str(folder), "the tree was removed just now")
         table.add_row(context, f"{info.nfiles:,}", " ".join(info.reductions), info.root)
     return table

@@ -9,8 +9,8 @@ from typing import Final
 import pyarrow.parquet as pq
 
 from ..catalog.segment_rows import Digests
+from ..data.context import ContextFolder, SegmentFolder
 from ..model.survey import RawSpectrum, Survey
-from ..store.layout import OBJECTS
 from ..store.zarr import Segment
 from .report import Became, Note
 from .row_differences import Difference, PartRows, compare, row_of, stored_row
@@ -57,7 +57,7 @@ class Decisions:
 
     def __init__(
         self,
-        folder: Path,
+        folder: ContextFolder,
         survey: Survey,
         known: StoredIds,
         reductions: tuple[str, ...],
@@ -111,7 +111,7 @@ class Decisions:
         self, stored: StoredSpectrum, one: RawSpectrum, digests: Digests, path: str
     ) -> tuple[Decision, Digests | None]:
         """Return the decision on a spectrum whose identifier and key are stored already."""
-        segment = self.folder / stored.segment
+        segment = self.folder.segment(stored.segment)
         held = stored.digest
         if held == NO_DIGEST:
             held = stored_digest(self.survey, _segment(segment), stored.row)
@@ -159,13 +159,14 @@ def kept_row(survey: Survey, found: Difference, path: str, other: str, advice: s
 
 
 @lru_cache(maxsize=4)
-def _segment(path: Path) -> Segment:
+def _segment(folder: SegmentFolder) -> Segment:
     """Return an open segment."""
-    return Segment(path)
+    return Segment(folder)
 
 
 @lru_cache(maxsize=4)
-def _sources(path: Path) -> list[str]:
+def _sources(folder: SegmentFolder) -> list[str]:
     """Return the source file of each spectrum of a segment, by row."""
-    files: list[str] = pq.read_table(path / OBJECTS, columns=["_source"]).column(0).to_pylist()
+    rows = pq.read_table(folder.objects.local_path(), columns=["_source"])
+    files: list[str] = rows.column(0).to_pylist()
     return files

@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..catalog.tables.tablefile import read_table
+from ..data.context import ContextFolder
+from ..data.root import DataRoot
 from ..errors import BadFile, BadParameter, IngestError, UnknownContext
-from ..files import EVERYONE_READS, replace_file
 from ..model.medium import AIR, VACUUM
 from ..ops.wholefits import require_whole
-from ..store.layout import segment_names
 from ..surveys import find_release, own_command
 from ..surveys.anyfile import FileDefaults, is_spectrum_name, read_file
 from ..surveys.generic import (
@@ -25,7 +25,6 @@ from ..surveys.generic import (
 )
 from ..surveys.statedunit import units_of_flux
 from ..surveys.targets import FILE, normal_table, table_name
-from .leftover import sole_writer
 from .option_effects import OptionEffects, option_effects
 from .report import Note, open_report, refusal
 
@@ -61,7 +60,7 @@ class SurveyOptions:
 
 
 def declare(
-    data: Path,
+    data: DataRoot,
     context: str,
     paths: Iterable[Path],
     options: SurveyOptions,
@@ -89,12 +88,12 @@ def declare(
     files = spectrum_files(paths, options.catalog)
     if options.medium not in {"", AIR, VACUUM}:
         raise BadParameter("medium", options.medium, "air or vacuum")
-    folder = data / context
-    with sole_writer(data, context) as mine:
+    folder = data.context(context)
+    with folder.sole_writer() as mine:
         if not mine:
             raise IngestError(f"an ingest into {context} is at work; wait for its end")
         present = read_declaration(data, context)
-        fixed = bool(segment_names(data, context))
+        fixed = bool(folder.segments())
         if present is None:
             declared = _first(context, files, options, report)
         else:
@@ -113,13 +112,13 @@ def declare(
         if files and (own := own_command(files[0])):
             told = replace(told, own=own, example=files[0].name)
         write_declaration(data, declared)
-        for old in folder.glob("targets-*.parquet"):
+        for old in folder.target_tables():
             if old.name != declared.table:
-                old.unlink()
+                old.delete()
         return told
 
 
-def is_declared(data: Path, context: str) -> bool:
+def is_declared(data: DataRoot, context: str) -> bool:
     """Tell whether a context is one that the data folder declares itself."""
     try:
         survey, _ = find_release(context, data)
@@ -247,7 +246,7 @@ def _changed(present: Declaration, options: SurveyOptions, *, fixed: bool) -> De
 
 
 def _with_table(
-    folder: Path, declared: Declaration, options: SurveyOptions, stored: Declaration | None
+    folder: ContextFolder, declared: Declaration, options: SurveyOptions, stored: Declaration | None
 ) -> Declaration:
     """Keep a copy of the table of targets and return the declaration that names it.
 
@@ -267,12 +266,12 @@ def _with_table(
             " first",
         )
     if stored is not None:
-        _require_same_ids(pq.read_table(folder / stored.table), given.table)
+        _require_same_ids(pq.read_table(folder.entry(stored.table).local_path()), given.table)
     buffer = pa.BufferOutputStream()
     pq.write_table(given.table, buffer, compression="zstd")
     content = buffer.getvalue().to_pybytes()
     name = table_name(content)
-    replace_file(folder / name, content, mode=EVERYONE_READS)
+    folder.entry(name).replace(content)
     return replace(declared, table=name, columns=given.columns)
 
 
@@ -289,11 +288,11 @@ def _require_same_ids(old: pa.Table, new: pa.Table) -> None:
         )
 
 
-def _rows_changed(folder: Path, before: Declaration, now: Declaration) -> bool:
+def _rows_changed(folder: ContextFolder, before: Declaration, now: Declaration) -> bool:
     """Tell whether rows of an earlier table of targets have other values in the new one."""
     if not before.table or before.table == now.table:
         return False
-    old, new = (pq.read_table(folder / one.table) for one in (before, now))
+    old, new = (pq.read_table(folder.entry(one.table).local_path()) for one in (before, now))
     if old.column_names != new.column_names:
         return True
     rows = {row["id"]: repr(row) for row in new.to_pylist()}

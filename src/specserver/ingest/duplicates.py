@@ -1,12 +1,12 @@
 """Duplicates: spectra that two processes of one ingest stored from files of different parts."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from ..data.context import SegmentFolder
 from ..model.survey import Survey
 from .decisions import GIVE_ONE, kept_row
 from .report import Note
@@ -17,7 +17,9 @@ _OTHER = "another file of this ingest gives other values of this spectrum; give 
 _SAME = "another file of this ingest gives the same values"
 
 
-def find_duplicates(table: pa.Table, survey: Survey, segments: Sequence[Path]) -> Iterator[Note]:
+def find_duplicates(
+    table: pa.Table, survey: Survey, segments: Sequence[SegmentFolder]
+) -> Iterator[Note]:
     """Yield a note for each duplicate among the segments of an ingest.
 
     The index shows the first spectrum, by segment and row; the note is about the other.
@@ -25,7 +27,7 @@ def find_duplicates(table: pa.Table, survey: Survey, segments: Sequence[Path]) -
     Parameters
     ----------
     table : rows of these segments, as `catalog.objects.read_sources` returns them
-    segments : folders of the segments; the table's ``_segment`` is an index into them
+    segments : the table's ``_segment`` is an index into them
     """
     identifier = survey.id_column.name
     ids = table.column(identifier).to_numpy()

@@ -9,7 +9,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -18,14 +17,15 @@ import pyarrow as pa
 
 from ..catalog.index.build import refresh_index
 from ..catalog.segment_rows import read_sources
+from ..data.context import ContextFolder
+from ..data.root import DataRoot
 from ..errors import IngestError
 from ..files import DISK_ERRORS
 from ..model.survey import FileKey, Survey
 from ..processes import end_with_parent
-from ..store.layout import OBJECTS, commit_segment, remove_uncommitted, segment_names
+from ..store.layout import commit_segment, remove_uncommitted
 from ..surveys import find_release
 from .duplicates import find_duplicates
-from .leftover import sole_writer
 from .option_effects import OptionEffects, media_conflicts
 from .plan import Plan, make_plan
 from .report import Note, Report, open_report
@@ -99,7 +99,7 @@ class IngestSummary:
 
 
 def run_ingest(
-    data: Path,
+    data: DataRoot,
     context: str,
     paths: Iterable[Path],
     *,
@@ -137,9 +137,10 @@ def run_ingest(
     if gone := [str(path) for path in paths if not path.exists()]:
         raise IngestError(f"no such file or folder: {', '.join(gone)}")
     summary = IngestSummary(context, report=report)
-    with _sole_ingest(data, context), open_report(report) as told:
-        summary.removed = remove_uncommitted(data, context)
-        known_files, known, other = _stored(data, survey, context)
+    folder = data.context(context)
+    with _sole_ingest(data, folder), open_report(report) as told:
+        summary.removed = remove_uncommitted(folder)
+        known_files, known, other = _stored(folder, survey)
         if replace:
             again = known_files if effects.again else other
             known_files = {path: one for path, one in known_files.items() if path not in again}
@@ -152,9 +153,10 @@ def run_ingest(
         how = _How(data, context, known, given, strict, replace)
         names = _read_all(how, survey, plan, summary, workers, told, progress)
         if len(plan.parts) > 1:
-            segments = [data / context / name for name in names]
-            told.add(find_duplicates(_sources(data, survey, context, names), survey, segments))
-        refresh_index(data, survey, context, lambda: segment_names(data, context))
+            segments = [folder.segment(name) for name in names]
+            rows = read_sources(segments, survey.id_column.name)
+            told.add(find_duplicates(rows, survey, segments))
+        refresh_index(folder, survey)
     summary.refused, summary.nrefused = told.refused, told.nrefused
     if effects.own and not any(why.startswith(effects.own) for _, why in told.refused):
         summary.not_applied.append(f"{effects.example}: {effects.own}")
@@ -165,12 +167,14 @@ def run_ingest(
 
 
 @contextmanager
-def _sole_ingest(data: Path, context: str) -> Iterator[None]:
+def _sole_ingest(data: DataRoot, context: ContextFolder) -> Iterator[None]:
     """Let one ingest at a time write a context."""
     try:
-        with sole_writer(data, context) as mine:
+        with context.sole_writer() as mine:
             if not mine:
-                raise IngestError(f"another ingest into {context} is at work; wait for its end")
+                raise IngestError(
+                    f"another ingest into {context.name} is at work; wait for its end"
+                )
             yield
     except OSError as error:
         if error.errno not in DISK_ERRORS:
@@ -179,11 +183,11 @@ def _sole_ingest(data: Path, context: str) -> Iterator[None]:
 
 
 def _stored(
-    data: Path, survey: Survey, context: str
+    context: ContextFolder, survey: Survey
 ) -> tuple[dict[str, tuple[int, int, int | None]], StoredIds, Mapping[str, Note]]:
     """Return stored files, stored spectra, and notes on files whose stated medium is new."""
-    names = tuple(segment_names(data, context))
-    table = _sources(data, survey, context, names)
+    names = tuple(context.segments())
+    table = read_sources([context.segment(name) for name in names], survey.id_column.name)
     known, rows = StoredIds.of(table, survey.id_column.name, survey.id_column.dtype, names)
     # Files whose spectra were replaced are left out, so that they are read if they are given again.
     table = table.take(pa.array(np.sort(rows)))
@@ -206,17 +210,11 @@ def _stored(
     )
 
 
-def _sources(data: Path, survey: Survey, context: str, names: Sequence[str]) -> pa.Table:
-    """Return source files and digests of the spectra of some segments."""
-    paths = {name: data / context / name / OBJECTS for name in names}
-    return read_sources(paths, survey.id_column.name)
-
-
 @dataclass(frozen=True, slots=True)
 class _How:
     """Options that all parts of an ingest share."""
 
-    data: Path
+    data: DataRoot
     context: str
     known: StoredIds
     given: frozenset[str]
@@ -251,15 +249,13 @@ def _read_all(
     total = sum(len(part) for part in plan.parts)
     renewed = time.monotonic()
     for result in _results(how, plan, workers, _counter(total, progress)):
-        for path, info in result.segments:
-            commit_segment(Path(path), info)
+        for segment, info in result.segments:
+            commit_segment(segment, info)
             names.append(info.name)
         told.add(result.notes)
         summary.add(result)
         if time.monotonic() - renewed > _REFRESH_S:
-            refresh_index(
-                how.data, survey, how.context, partial(segment_names, how.data, how.context)
-            )
+            refresh_index(how.data.context(how.context), survey)
             renewed = time.monotonic()
     return sorted(names)
 

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import isfinite, isnan
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -16,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..catalog.segment_rows import plain_value, read_sources
+from ..data.context import SegmentFolder
 from ..model.survey import RawSpectrum, Survey
-from ..store.layout import OBJECTS
 from .stored_ids import StoredIds
 
 _SHOWN: Final = 3
@@ -83,8 +82,8 @@ def row_of(one: RawSpectrum) -> Row:
     return row
 
 
-def stored_row(segment: Path, row: int) -> Row:
-    """Return the catalogue values of a spectrum in the folder of a segment."""
+def stored_row(segment: SegmentFolder, row: int) -> Row:
+    """Return the catalogue values of a spectrum of a segment."""
     found = {}
     for name, values, is_float32 in _columns(segment):
         value = values[row].as_py()
@@ -99,8 +98,8 @@ class PartRows:
     def __init__(self, survey: Survey) -> None:
         self.survey = survey
         self._held: dict[tuple[int, int | None], RawSpectrum] = {}
-        self._written: list[Path] = []
-        self._known: list[tuple[Path, StoredIds]] = []
+        self._written: list[SegmentFolder] = []
+        self._known: list[tuple[SegmentFolder, StoredIds]] = []
 
     def hold(self, spectra: Sequence[RawSpectrum]) -> None:
         """Add spectra that are held in memory until `let_go`."""
@@ -110,8 +109,8 @@ class PartRows:
         """Remove the spectra in memory: their segments are written."""
         self._held.clear()
 
-    def write(self, segment: Path) -> None:
-        """Add a segment that was written, by its folder."""
+    def write(self, segment: SegmentFolder) -> None:
+        """Add a segment that was written."""
         self._written.append(segment)
 
     def of(self, place: tuple[int, int | None]) -> Row:
@@ -121,7 +120,7 @@ class PartRows:
         # Rows of two files of one ingest seldom differ, so segments are read only on demand.
         while self._written:
             segment, column = self._written.pop(), self.survey.id_column
-            table = read_sources({segment.name: segment / OBJECTS}, column.name)
+            table = read_sources([segment], column.name)
             known, _ = StoredIds.of(table, column.name, column.dtype, (segment.name,))
             self._known.append((segment, known))
         for segment, known in self._known:
@@ -131,9 +130,9 @@ class PartRows:
 
 
 @lru_cache(maxsize=32)
-def _columns(segment: Path) -> list[tuple[str, pa.Array, bool]]:
+def _columns(segment: SegmentFolder) -> list[tuple[str, pa.Array, bool]]:
     """Return name, values and whether it is float32, for each catalogue column of a segment."""
-    table = pq.read_table(segment / OBJECTS).combine_chunks()
+    table = pq.read_table(segment.objects.local_path()).combine_chunks()
     names = [name for name in table.column_names if not name.startswith("_")]
     # Reading a value from a chunk takes a fifth of the time of a ChunkedArray.
     columns = [(name, table.column(name).chunk(0)) for name in names]

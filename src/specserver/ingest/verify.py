@@ -4,35 +4,25 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..catalog.index.build import index_folder
 from ..catalog.index.generations import check_generation, current_generation
 from ..catalog.opening import open_generation
 from ..catalog.segment_rows import read_sources
-from ..catalog.tables.vac import index_of, read_vac, vac_names
-from ..catalog.tables.vacfile import check_vac, vac_folder
-from ..digests import NO_DIGESTS, check_listed, read_record
+from ..catalog.tables.vac import read_vac
+from ..catalog.tables.vacfile import check_vac
+from ..data.context import ContextFolder, SegmentFolder, TableFiles
+from ..data.root import DataRoot
+from ..digests import NO_DIGESTS
 from ..errors import SpecServerError
 from ..model.survey import Survey
-from ..store.layout import (
-    MARKER,
-    OBJECTS,
-    is_shard,
-    list_contexts,
-    list_segments,
-    require_folder,
-    segment_names,
-    survey_name,
-)
-from ..store.trees import list_trees
+from ..store.layout import is_shard, list_segments, survey_name
 from ..store.zarr import Segment
 from ..surveys import find_release, missing_survey
-from ..surveys.generic import DECLARATION, read_declaration
+from ..surveys.generic import read_declaration
 from ..surveys.targets import require_named
 from .stored_ids import StoredIds
 from .verify_tree import verify_tree
@@ -57,12 +47,11 @@ class Finding:
     """Remarks that are no faults."""
 
 
-def verify(data: Path) -> Iterator[Finding]:
+def verify(data: DataRoot) -> Iterator[Finding]:
     """Read everything in a data folder; yield a finding for each part."""
-    require_folder(data)
-    declared = [path.parent.name for path in data.glob(f"*/{DECLARATION}")]
-    trees = list_trees(data)
-    for context in sorted({*list_contexts(data), *declared, *trees}):
+    declared = data.require().declarations()
+    for context in sorted({*data.contexts(), *declared}):
+        folder = data.context(context)
         told: list[str] = []
         if context in declared:
             found = _finding(context, "declaration", partial(_declaration, data))
@@ -70,7 +59,7 @@ def verify(data: Path) -> Iterator[Finding]:
             yield found
         try:
             if fault := _not_installed(data, context):
-                nspec = sum(info.nspec for info in list_segments(data, context))
+                nspec = sum(info.nspec for info in list_segments(folder))
                 yield Finding(context, "survey", nspec, faults=[fault])
                 continue
             survey = find_release(context, data)[0]
@@ -81,37 +70,33 @@ def verify(data: Path) -> Iterator[Finding]:
             else:
                 yield Finding(context, "survey", faults=[error.message])
             continue
-        yield from _verify_context(data, context, survey)
-        if context in trees:
-            yield _finding(context, "tree", partial(_tree, data))
+        yield from _verify_context(folder, survey)
+        if folder.tree.exists():
+            yield _finding(context, "tree", partial(_tree, folder))
 
 
-def _not_installed(data: Path, context: str) -> str:
+def _not_installed(data: DataRoot, context: str) -> str:
     """Return the fault of a context whose survey's plug-in is missing; else empty text."""
-    if not segment_names(data, context):
-        return ""
-    return missing_survey(context, survey_name(data, context), data)
+    folder = data.context(context)
+    return missing_survey(context, survey_name(folder), data) if folder.segments() else ""
 
 
-def _verify_context(data: Path, context: str, survey: Survey) -> Iterator[Finding]:
+def _verify_context(context: ContextFolder, survey: Survey) -> Iterator[Finding]:
     """Read segments, index and tables of a context."""
-    names = segment_names(data, context)
-    replaced = _replaced(data / context, survey, names)
+    names = context.segments()
+    replaced = _replaced(context, survey, names)
     damaged: set[str] = set()
     for name in names:
-        path = data / context / name
-        found = _finding(context, name, partial(_segment, path, survey, replaced.get(name)))
+        segment = context.segment(name)
+        found = _finding(context.name, name, partial(_segment, segment, survey, replaced.get(name)))
         if found.faults:
             damaged.add(name)
         yield found
     if names:
-        yield _finding(context, "index", partial(_index, data, survey, damaged))
-    for table in vac_names(data, context):
-        yield _finding(
-            context,
-            f"table {table}",
-            partial(_table, data, table),
-        )
+        yield _finding(context.name, "index", partial(_index, context, survey, damaged))
+    for table in context.tables():
+        look = partial(_table, context.table(table))
+        yield _finding(context.name, f"table {table}", look)
 
 
 def _finding(context: str, what: str, look: Callable[[Finding], None]) -> Finding:
@@ -126,7 +111,7 @@ def _finding(context: str, what: str, look: Callable[[Finding], None]) -> Findin
     return found
 
 
-def _replaced(folder: Path, survey: Survey, names: Sequence[str]) -> dict[str, int]:
+def _replaced(context: ContextFolder, survey: Survey, names: Sequence[str]) -> dict[str, int]:
     """Return how many spectra of each segment were replaced by others.
 
     Segments whose catalogue rows are damaged or cannot be read are left out.
@@ -136,8 +121,9 @@ def _replaced(folder: Path, survey: Survey, names: Sequence[str]) -> dict[str, i
     for name in names:
         # The check of the segment itself reports what cannot be read.
         with suppress(OSError, SpecServerError):
-            check_listed(folder / name / MARKER, [OBJECTS])
-            sound[name] = read_sources({name: folder / name / OBJECTS}, identifier.name)
+            segment = context.segment(name)
+            segment.check_listed([segment.objects.name])
+            sound[name] = read_sources([segment], identifier.name)
     if not sound:
         return {}
     try:
@@ -153,23 +139,23 @@ def _replaced(folder: Path, survey: Survey, names: Sequence[str]) -> dict[str, i
     return {name: int(part.sum()) for name, part in zip(sound, parts, strict=True)}
 
 
-def _segment(path: Path, survey: Survey, nreplaced: int | None, found: Finding) -> None:
+def _segment(folder: SegmentFolder, survey: Survey, nreplaced: int | None, found: Finding) -> None:
     """Read all arrays of a segment, and compare its rows with its catalogue rows.
 
     ``nreplaced`` is None if the digest of its catalogue rows is still to be compared.
     """
     if nreplaced is None:
-        check_listed(path / MARKER, [OBJECTS])
-    segment = Segment(path)
+        folder.check_listed([folder.objects.name])
+    segment = Segment(folder)
     segment.require_survey(survey)
     found.nreplaced = nreplaced or 0
     found.nspec = segment.nspec - found.nreplaced
     found.nbytes = segment.verify()
     # Each chunk is sound; whether it is one of this shard is left to be seen.
-    check_listed(path / MARKER, filter(is_shard, segment.info.digests))
+    folder.check_listed(filter(is_shard, segment.info.digests))
     if not segment.info.digests:
         found.notes.append(NO_DIGESTS)
-    rows = pq.read_table(path / OBJECTS)
+    rows = pq.read_table(folder.objects.local_path())
     ids = rows.column(survey.id_column.name).to_numpy()
     if len(ids) != segment.nspec:
         found.faults.append(f"{len(ids)} catalogue rows, {segment.nspec} spectra")
@@ -177,16 +163,16 @@ def _segment(path: Path, survey: Survey, nreplaced: int | None, found: Finding) 
         found.faults.append("catalogue rows and spectra are not of the same ids")
 
 
-def _index(data: Path, survey: Survey, damaged: Collection[str], found: Finding) -> None:
+def _index(
+    context: ContextFolder, survey: Survey, damaged: Collection[str], found: Finding
+) -> None:
     """Compare an index with its digests, and follow each of its links to the spectrum.
 
     Damaged segments are passed over: they are reported already.
     """
-    context = found.context
-    folder = index_folder(data, context)
-    info = current_generation(folder)
-    names = tuple(segment_names(data, context))
-    if left := [one.parent.name for one in _uncommitted(data / context)]:
+    info = current_generation(context.index)
+    names = tuple(context.segments())
+    if left := context.uncommitted():
         found.notes.append(
             f"{len(left)} segments of an ingest that was cut off, or goes on: the next removes them"
         )
@@ -194,52 +180,46 @@ def _index(data: Path, survey: Survey, damaged: Collection[str], found: Finding)
         found.notes.append("it does not cover all segments; the next use renews it")
     if info is None:
         return
-    check_generation(folder / info.name, info, database=True)
+    generation = context.index.generation(info.name)
+    check_generation(generation, info, database=True)
     if not info.digests:
         found.notes.append(NO_DIGESTS)
-    with closing(open_generation(data, context, survey, info)) as catalogue:
+    with closing(open_generation(context, survey, info)) as catalogue:
         place = catalogue.place(np.arange(info.nrows))
         for number, name in enumerate(info.segments):
             if name not in names or name in damaged:
                 continue
             mine = place.segment == number
-            stored = Segment(data / context / name).ids
+            stored = Segment(context.segment(name)).ids
             if not np.array_equal(stored[place.row[mine]], place.ids[mine]):
                 found.faults.append(f"links to {name} lead to other spectra")
 
 
-def _uncommitted(context: Path) -> list[Path]:
-    """Return the commit records that segments of a context do not have yet."""
-    markers = (folder / MARKER for folder in context.glob("seg-*") if folder.is_dir())
-    return [marker for marker in markers if not marker.exists()]
-
-
-def _table(data: Path, name: str, found: Finding) -> None:
+def _table(files: TableFiles, found: Finding) -> None:
     """Compare a value-added table and its index with their digests, and read the table."""
-    if not check_vac(data, found.context, name):
+    if not check_vac(files):
         found.notes.append(NO_DIGESTS)
-    info = read_vac(data, found.context, name)
-    table = pq.read_table(vac_folder(data, found.context) / f"{name}.parquet")
+    info = read_vac(files)
+    table = pq.read_table(files.file.local_path())
     if table.num_rows != info.nrows:
         found.faults.append(f"{table.num_rows} rows, {info.nrows} recorded")
-    folder = index_of(data, found.context, name)
-    generation = current_generation(folder)
-    if generation is None:
+    made = current_generation(files.index)
+    if made is None:
         found.notes.append("its index is not made yet; the next use makes it")
     else:
-        check_generation(folder / generation.name, generation, database=True)
+        check_generation(files.index.generation(made.name), made, database=True)
 
 
-def _tree(data: Path, found: Finding) -> None:
+def _tree(context: ContextFolder, found: Finding) -> None:
     """Compare the files of a tree with their fingerprints."""
-    verify_tree(data, found.context, found.notes)
+    verify_tree(context, found.notes)
 
 
-def _declaration(data: Path, found: Finding) -> None:
+def _declaration(data: DataRoot, found: Finding) -> None:
     """Read a survey declaration of a data folder, and its table of targets."""
     declared = read_declaration(data, found.context)
-    path = data / found.context / DECLARATION
-    if not read_record(path).sealed:
+    folder = data.context(found.context)
+    if not folder.declaration.record().sealed:
         found.notes.append(NO_DIGESTS)
     if declared is not None and declared.table:
-        require_named(path.parent / declared.table)
+        require_named(folder.entry(declared.table))

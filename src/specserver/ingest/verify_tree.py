@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Final
 
+from ..data.context import ContextFolder
 from ..digests import NO_DIGESTS, crc_of
 from ..errors import StoreError
 from ..store.fits import FitsTree
@@ -13,7 +14,7 @@ _SHOWN: Final = 10
 _BATCH: Final = 1000
 
 
-def verify_tree(data: Path, context: str, notes: list[str]) -> None:
+def verify_tree(context: ContextFolder, notes: list[str]) -> None:
     """Read all files of a tree.
 
     Parameters
@@ -25,14 +26,14 @@ def verify_tree(data: Path, context: str, notes: list[str]) -> None:
     StoreError
         A file is gone, or is not as it was when the tree was declared; up to ten are named.
     """
-    info = read_tree(data, context)
+    info = read_tree(context)
     if info is None:
         return
-    fingerprints = read_fingerprints(data, info)
+    fingerprints = read_fingerprints(context, info)
     if fingerprints is None:
         notes.append(NO_DIGESTS)
         return
-    survey, release = find_release(context)
+    survey, release = find_release(context.name)
     links = info.follow_links
     tree = FitsTree(Path(info.root), survey, release, info.reductions, follow_links=links)
     bad: list[str] = []
@@ -47,5 +48,5 @@ def verify_tree(data: Path, context: str, notes: list[str]) -> None:
     if bad:
         more = f" and {len(bad) - _SHOWN:,} more" if len(bad) > _SHOWN else ""
         raise StoreError(
-            context, f"{'; '.join(bad[:_SHOWN])}{more}: restore them, or declare the tree anew"
+            context.name, f"{'; '.join(bad[:_SHOWN])}{more}: restore them, or declare the tree anew"
         )

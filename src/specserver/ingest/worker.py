@@ -1,11 +1,9 @@
 """One part of an ingest: read its files, write its segments, note the outcome of each file."""
 
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 from zlib import crc32
 
@@ -13,11 +11,13 @@ import numpy as np
 
 from .. import __version__
 from ..catalog.segment_rows import Digests, Source, sky_order, write_objects
+from ..data.context import ContextFolder, SegmentFolder
+from ..data.root import DataRoot
 from ..digests import crc_of
 from ..errors import BadFile, IngestError, StoreError
 from ..model.survey import FileKey, RawSpectrum, Remark
 from ..ops.reading import file_bytes, read_spectra
-from ..store.layout import OBJECTS, SegmentInfo, folder_size, new_segment
+from ..store.layout import SegmentInfo
 from ..store.writer import SegmentArrays, write_arrays
 from ..surveys import find_release
 from ..surveys.generic import AnyFileReader
@@ -35,8 +35,8 @@ _SEGMENT_SPECTRA: Final = 2000
 class PartResult:
     """The result of a part."""
 
-    segments: list[tuple[str, SegmentInfo]] = field(default_factory=list)
-    """Folder and commit record of each segment written, not yet committed."""
+    segments: list[tuple[SegmentFolder, SegmentInfo]] = field(default_factory=list)
+    """Each segment written, not yet committed, and its commit record."""
     read: int = 0
     stored: int = 0
     already: int = 0
@@ -53,7 +53,7 @@ class PartResult:
 
 
 def ingest_part(
-    data: Path,
+    data: DataRoot,
     context: str,
     part: Sequence[FileKey],
     known: StoredIds,
@@ -73,9 +73,9 @@ def ingest_part(
     tell : called with the number of files done since the last call
     """
     survey, release = find_release(context, data)
-    result = PartResult()
-    decisions = Decisions(data / context, survey, known, release.reductions, given, strict, replace)
-    held = _Held(data, context, decisions, result)
+    folder, result = data.context(context), PartResult()
+    decisions = Decisions(folder, survey, known, release.reductions, given, strict, replace)
+    held = _Held(folder, decisions, result)
     done = 0
     for key in part:
         done += 1
@@ -138,9 +138,8 @@ class _Held:
     second segment that is lost would stay lost.
     """
 
-    def __init__(self, data: Path, context: str, decisions: Decisions, result: PartResult) -> None:
-        self.data = data
-        self.context = context
+    def __init__(self, folder: ContextFolder, decisions: Decisions, result: PartResult) -> None:
+        self.folder = folder
         self.survey = decisions.survey
         self.places_of = decisions.places
         self.rows = decisions.rows
@@ -181,7 +180,7 @@ class _Held:
         survey = self.survey
         order = [members[i] for i in sky_order([self.spectra[i] for i in members])]
         chosen = [self.spectra[i] for i in order]
-        path = new_segment(self.data, self.context)
+        segment = self.folder.new_segment()
         vectors = {
             vector.name: [one.vectors[vector.name] for one in chosen] for vector in survey.vectors
         }
@@ -195,29 +194,30 @@ class _Held:
         )
         digests = [self.digests[i] for i in order]
         sources = [self.sources[i] for i in order]
-        with _whole(path):
-            write_arrays(path / "spectra.zarr", survey, self.context, arrays, on_lattice=on_lattice)
-            write_objects(path / OBJECTS, survey, chosen, sources, digests)
+        context = self.folder.name
+        with _whole(segment):
+            write_arrays(segment.arrays, survey, context, arrays, on_lattice=on_lattice)
+            write_objects(segment.objects, survey, chosen, sources, digests)
         made_by = f"specserver {__version__}"
         info = SegmentInfo(
-            path.name, self.context, survey.name, len(chosen), on_lattice, folder_size(path),
-            made_by,
-        )  # fmt: skip
-        self.result.segments.append((str(path), info))
-        self.rows.write(path)
+            segment.name, context, survey.name, len(chosen), on_lattice, segment.nbytes(), made_by
+        )
+        self.result.segments.append((segment, info))
+        self.rows.write(segment)
         self.result.stored += len(chosen)
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[None]:
+def _whole(segment: SegmentFolder) -> Iterator[None]:
     """Remove a segment that cannot be written, as on a full disk, and raise the reason."""
     try:
         yield
     except (OSError, ValueError, StoreError) as error:
-        shutil.rmtree(path, ignore_errors=True)
+        with suppress(OSError):
+            segment.delete()
         if isinstance(error, StoreError):
             raise
         reason = str(error).partition("\n")[0]
         raise IngestError(
-            f"{path} cannot be written: {reason}; what is committed before is safe"
+            f"{segment} cannot be written: {reason}; what is committed before is safe"
         ) from error

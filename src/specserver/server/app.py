@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from .. import __version__
 from ..auth import TokenBook
 from ..catalog.duckdb.database import bound_databases
+from ..data.root import open_root
 from ..errors import SpecServerError
 from ..processes import end_with_parent
 from ..service import SpectroscopicService
@@ -66,9 +67,10 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     bound_databases(settings.database_memory_bytes, settings.database_threads)
-    app.state.service = SpectroscopicService(settings.data)
-    app.state.tokens = TokenBook(settings.data)
-    app.state.debug = DebugSwitch(settings.data)
+    app.state.data = open_root(settings.data)
+    app.state.service = SpectroscopicService(app.state.data)
+    app.state.tokens = TokenBook(app.state.data)
+    app.state.debug = DebugSwitch(app.state.data)
     app.state.metrics = metrics.Metrics()
     app.state.concurrency = ConcurrencyLimits(settings)
     app.state.concurrency.on_change = app.state.metrics.tell_heavy
@@ -86,7 +88,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(
         RequestLog, metrics=app.state.metrics, first_byte_s=settings.first_byte_timeout_s
     )
-    error_responses.install(app, settings.data)
+    error_responses.install(app, app.state.data)
     for router in find_routers():
         app.include_router(router, prefix=PREFIX)
     app.include_router(metrics.router)

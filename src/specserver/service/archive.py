@@ -3,12 +3,11 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..auth import Caller, is_private
 from ..catalog.base import Catalogue
-from ..catalog.tables.vac import has_vac, read_vac, vac_names
-from ..damage import damaged_files
+from ..catalog.tables.vac import has_vac, read_vac
+from ..data.root import DataRoot
 from ..errors import (
     NoCatalog,
     ServiceError,
@@ -19,7 +18,6 @@ from ..model.grid import Grid
 from ..model.ids import IdForm
 from ..model.survey import Column, Survey
 from ..store.fits import FitsTree
-from ..store.layout import segment_names
 from ..surveys import find_release, load_surveys
 from .fits_tree_source import FitsTreeSource
 from .open_contexts import OpenContexts, OpenRelease, QueryTable
@@ -79,13 +77,13 @@ class Archive:
     It is made for each request, and looks only once which contexts there are for a caller.
     """
 
-    def __init__(self, opened: Path | OpenContexts, caller: Caller | None = None) -> None:
+    def __init__(self, opened: DataRoot | OpenContexts, caller: Caller | None = None) -> None:
         self._opened = opened if isinstance(opened, OpenContexts) else OpenContexts(opened)
         self._caller = caller
         self._seen: tuple[str, ...] | None = None
 
     @property
-    def data(self) -> Path:
+    def data(self) -> DataRoot:
         """The data folder."""
         return self._opened.data
 
@@ -97,7 +95,7 @@ class Archive:
         """Return the contexts with spectra, each survey's releases from newest to oldest."""
         if self._seen is not None:
             return list(self._seen)
-        present = self._opened.present()
+        present = self.data.contexts()
         names = [
             release.context
             for survey in load_surveys(self.data).values()
@@ -121,7 +119,7 @@ class Archive:
         if name == DEFAULT and names:
             usual = [one for one in names if find_release(one, self.data)[0].is_default]
             return (usual or names)[0]
-        if name in self._opened.present() and self._shows(name):
+        if name in self.data.contexts() and self._shows(name):
             # What a folder declares damaged is none of the names: this tells why.
             find_release(name, self.data)
         raise UnknownContext(name, [DEFAULT, *names] if names else ["none yet: ingest first"])
@@ -176,7 +174,7 @@ class Archive:
         if name == DEFAULT:
             title = f"{title} (the newest here), then older releases"
         nfiles = tree.nfiles if tree else 0
-        tables = [*(survey.tables if source else ()), *vac_names(self.data, resolved)]
+        tables = [*(survey.tables if source else ()), *self.data.context(resolved).tables()]
         return ContextInfo(
             name=name,
             resolved=resolved,
@@ -210,9 +208,9 @@ class Archive:
                 )
                 for number, (table, title) in enumerate(source.survey.tables.items())
             ]
-        for table in vac_names(self.data, resolved):
+        for table in self.data.context(resolved).tables():
             try:
-                info = read_vac(self.data, resolved, table)
+                info = read_vac(self.data.context(resolved).table(table))
                 opened = self._opened.table(resolved, table)
             except ServiceError as error:
                 # A query of it tells the error; the others are listed.
@@ -232,7 +230,7 @@ class Archive:
         own = list(find_release(resolved, self.data)[0].tables)
         if table in own:
             return self.table(resolved, None, primary=table == own[0])
-        if has_vac(self.data, resolved, table):
+        if has_vac(self.data.context(resolved).table(table)):
             return self._opened.table(resolved, table)
         raise UnknownCatalog(catalog, self._known_catalogs())
 
@@ -240,8 +238,10 @@ class Archive:
         """Return the full names of all catalogues."""
         found = []
         for context in self.names():
-            own = self.survey(context).tables if segment_names(self.data, context) else ()
-            found += [f"{context}.{table}" for table in (*own, *vac_names(self.data, context))]
+            own = self.survey(context).tables if self.data.context(context).segments() else ()
+            found += [
+                f"{context}.{table}" for table in (*own, *self.data.context(context).tables())
+            ]
         return found
 
     def inspect(self) -> None:
@@ -254,10 +254,10 @@ class Archive:
     def damaged(self) -> list[Damaged]:
         """Return the damaged files that this process has found and that are still as they were."""
         found = []
-        for path, reason in damaged_files(self.data):
-            name = path.relative_to(self.data)
-            if self._shows(name.parts[0]):
-                found.append(Damaged(name.parts[0], name.as_posix(), reason))
+        for key, reason in self.data.damaged_files():
+            context = key.partition("/")[0]
+            if self._shows(context):
+                found.append(Damaged(context, key, reason))
         return found
 
 

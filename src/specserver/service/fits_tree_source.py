@@ -11,6 +11,7 @@ import pyarrow as pa
 from ..catalog.base import Place, Rows
 from ..catalog.deadline import NEVER, Deadline
 from ..catalog.segment_rows import plain_value
+from ..data.root import DataRoot
 from ..digests import crc_of
 from ..errors import StoreError, TooMuch, UnknownField
 from ..model.idtext import IdPattern, Span
@@ -197,7 +198,7 @@ def open_tree(info: TreeInfo, fingerprints: Fingerprints | None = None) -> FitsT
 
 
 def add_tree(
-    data: Path,
+    data: DataRoot,
     context: str,
     root: Path,
     *,
@@ -235,7 +236,7 @@ def add_tree(
         )
     info = TreeInfo(context, empty.root, own, nfiles, follow_links)
     prints = np.sort(np.array(rows, FINGERPRINT), order="id") if fingerprints else None
-    write_tree(data, info, prints)
+    write_tree(data.context(context), info, prints)
     return info
 
 

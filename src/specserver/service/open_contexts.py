@@ -5,24 +5,19 @@ All requests share it. It knows no caller: `archive.Archive` decides which conte
 
 import logging
 import threading
-from collections.abc import Collection
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 
 from ..catalog.base import Catalogue
-from ..catalog.index.build import index_folder
 from ..catalog.opening import open_catalogue, open_table
-from ..catalog.tables.vac import TableStamp, current_vac, vac_names, vac_stamp
-from ..errors import (
-    SpecServerError,
-    StoreError,
-)
+from ..catalog.tables.vac import TableStamp, current_vac, vac_stamp
+from ..damage import ABSENT, Identity
+from ..data.context import ContextFolder
+from ..data.root import DataRoot
+from ..errors import SpecServerError, StoreError
 from ..model.survey import Release, Survey
 from ..store.fits import FitsTree
-from ..store.layout import check_segment, segment_names
-from ..store.presence import Presence
-from ..store.trees import read_fingerprints, read_tree, tree_file
+from ..store.layout import check_segment
+from ..store.trees import read_fingerprints, read_tree
 from ..store.zarr import Segment, open_segment
 from ..surveys import find_release, load_surveys
 from .fits_tree_source import open_tree
@@ -38,11 +33,11 @@ class OpenRelease:
     survey: Survey
     release: Release
     catalog: Catalogue
-    folder: Path
+    folder: ContextFolder
 
     def segment(self, number: int) -> Segment:
         """Return an open segment by its number in the catalogue."""
-        segment = open_segment(self.folder / self.catalog.segments[number])
+        segment = open_segment(self.folder.segment(self.catalog.segments[number]))
         segment.require_survey(self.survey)
         return segment
 
@@ -63,18 +58,13 @@ class QueryTable:
 class OpenContexts:
     """A data folder and what is open of it; safe to share between threads."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: DataRoot) -> None:
         self.data = data
-        self._open: dict[str, tuple[int, OpenRelease]] = {}
-        self._trees: dict[str, tuple[int, FitsTree]] = {}
+        self._open: dict[str, tuple[Identity, OpenRelease]] = {}
+        self._trees: dict[str, tuple[Identity, FitsTree]] = {}
         self._tables: dict[tuple[str, str], tuple[TableStamp, QueryTable]] = {}
         self._lock = threading.Lock()
         self._loading: dict[str, threading.Lock] = {}
-        self._presence = Presence(data)
-
-    def present(self) -> Collection[str]:
-        """Return the names of all contexts with spectra."""
-        return self._presence.contexts()
 
     def release(self, context: str) -> OpenRelease | None:
         """Return the segments of a context open for reading, or None when it has none."""
@@ -84,7 +74,7 @@ class OpenContexts:
             known = self._open.get(context)
             catalog = known[1].catalog if known else None
             if known is None or known[0] != stamp or (catalog and catalog.is_damaged):
-                if not segment_names(self.data, context):
+                if not self.data.context(context).segments():
                     return None
                 bad = catalog.version if catalog and catalog.is_damaged else ""
                 known = self._open[context] = self._load(context, bad)
@@ -92,18 +82,19 @@ class OpenContexts:
 
     def tree(self, context: str) -> FitsTree | None:
         """Return the tree of original files of a context, or None when it has none."""
-        stamp = _changed(tree_file(self.data, context))
-        if not stamp:
+        folder = self.data.context(context)
+        stamp = folder.tree.stamp()
+        if stamp == ABSENT:
             return None
         with self._lock:
             known = self._trees.get(context)
             if known is None or known[0] != stamp:
-                info = read_tree(self.data, context)
+                info = read_tree(folder)
                 if info is None:
                     return None
                 known = self._trees[context] = (
                     stamp,
-                    open_tree(info, read_fingerprints(self.data, info)),
+                    open_tree(info, read_fingerprints(folder, info)),
                 )
         return known[1]
 
@@ -111,16 +102,17 @@ class OpenContexts:
         """Return a value-added table open for reading, its links up to date."""
         held = self._resolver(context)
         # Taken first: what changes while the table is being opened makes the next request look.
-        stamp = vac_stamp(self.data, context, table, held)
+        files = self.data.context(context).table(table)
+        stamp = vac_stamp(files, held)
         with self._lock:
             known = self._tables.get((context, table))
         if known is not None and known[0] == stamp and not known[1].catalog.is_damaged:
             return known[1]
         bad = known[1].catalog.version if known and known[1].catalog.is_damaged else ""
-        info = current_vac(self.data, context, table, held, bad=bad)
+        info = current_vac(files, held, bad=bad)
         if known is None or known[1].catalog.version != info.name:
             base = find_release(context, self.data)[0]
-            opened = open_table(self.data, context, table, base, held, info)
+            opened = open_table(files, base, held, info)
         else:
             opened = known[1].catalog
         made = QueryTable(opened.survey, opened, primary=False, attached=True)
@@ -134,47 +126,40 @@ class OpenContexts:
         catalog = source.catalog if source else None
         return SpectrumResolver(*find_release(context, self.data), catalog, self.tree(context))
 
-    def _stamp(self, context: str) -> int:
-        """Return a number that changes when another generation comes into use."""
-        return _changed(index_folder(self.data, context) / "CURRENT")
+    def _stamp(self, context: str) -> Identity:
+        """Return what changes when another generation comes into use."""
+        return self.data.context(context).index.current.stamp()
 
-    def _load(self, context: str, bad: str = "") -> tuple[int, OpenRelease]:
+    def _load(self, context: str, bad: str = "") -> tuple[Identity, OpenRelease]:
         """Open the newest generation; ``bad`` is the name of one that is known to be damaged."""
         survey, release = find_release(context, self.data)
-        catalog = open_catalogue(
-            self.data, context, survey, partial(segment_names, self.data, context), bad
-        )
-        return self._stamp(context), OpenRelease(survey, release, catalog, self.data / context)
+        folder = self.data.context(context)
+        catalog = open_catalogue(folder, survey, bad)
+        return self._stamp(context), OpenRelease(survey, release, catalog, folder)
 
     def inspect(self) -> None:
         """Look through all indexes, tables and segments; what is damaged is noted and logged.
 
         Of a segment its small files are read, no spectrum.
         """
+        present = self.data.contexts()
         for survey in load_surveys(self.data).values():
             for release in survey.releases:
-                if release.context in self.present():
+                if release.context in present:
                     self._inspect(release.context)
 
     def _inspect(self, context: str) -> None:
         """Look through one context."""
+        folder = self.data.context(context)
         try:
             self.release(context)
             self.tree(context)
-            for table in vac_names(self.data, context):
+            for table in folder.tables():
                 self.table(context, table)
         except SpecServerError as error:
             _LOG.error("%s: %s", context, error.message)
-        for name in segment_names(self.data, context):
+        for name in folder.segments():
             try:
-                check_segment(self.data / context / name)
+                check_segment(folder.segment(name))
             except StoreError as error:
                 _LOG.error("%s: %s", context, error.message)
-
-
-def _changed(path: Path) -> int:
-    """Return a file's time of last change, ns; 0 when there is no such file."""
-    try:
-        return path.stat().st_mtime_ns
-    except FileNotFoundError:
-        return 0

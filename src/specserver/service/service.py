@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..auth import Caller
+from ..data.root import DataRoot
 from ..errors import BadParameter, ServiceError, UnknownProfile
 from ..model.grid import PixelRange
 from ..model.survey import Vector
@@ -61,7 +61,7 @@ class SpectroscopicService:
 
     def __init__(
         self,
-        data: Path | Archive,
+        data: DataRoot | Archive,
         go_on: Callable[[], None] = lambda: None,
         limits: Limits = NO_LIMITS,
     ) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..catalog.tables.vac import VacInfo, add_vac, read_vac, remove_vac, vac_names
+from ..catalog.tables.vac import VacInfo, add_vac, read_vac, remove_vac
 from .archive import Archive
 
 
@@ -45,10 +45,8 @@ def attach_table(
     """
     resolved = archive.resolve(context)
     add_vac(
-        archive.data,
+        archive.data.context(resolved).table(name),
         archive.survey(resolved),
-        resolved,
-        name,
         file,
         title=title,
         id_column=id_column,
@@ -62,13 +60,15 @@ def attached_tables(archive: Archive, context: str | None = None) -> list[Attach
     """Return the value-added tables of a context, or of all."""
     contexts = archive.names() if context is None else [archive.resolve(context)]
     return [
-        _attached(archive, one, name) for one in contexts for name in vac_names(archive.data, one)
+        _attached(archive, one, name)
+        for one in contexts
+        for name in archive.data.context(one).tables()
     ]
 
 
 def detach_table(archive: Archive, context: str, name: str) -> None:
     """Take a table away from a context; raise `UnknownCatalog` when it has none of that name."""
-    remove_vac(archive.data, archive.resolve(context), name)
+    remove_vac(archive.data.context(archive.resolve(context)).table(name))
 
 
 def _attached(archive: Archive, context: str, name: str) -> AttachedTable:
@@ -77,7 +77,7 @@ def _attached(archive: Archive, context: str, name: str) -> AttachedTable:
     ra, _ = catalog.positions(np.arange(catalog.count(primary=False)))
     return AttachedTable(
         context,
-        read_vac(archive.data, context, name),
+        read_vac(archive.data.context(context).table(name)),
         catalog.count(primary=True),
         int(np.isfinite(ra).sum()),
         len(catalog.columns),

@@ -1,35 +1,19 @@
-"""Where a store keeps its segments, and when a segment counts.
+"""The commit record of a segment: what it says, and when a segment counts.
 
-::
-
-    <data>/<context>/<segment>/
-        spectra.zarr/     Zarr v3 group, see `store.zarr`
-        objects.parquet   catalogue rows, see `catalog.segment_rows`
-        segment.json      written last: a segment is committed when, and only when, it exists
-
-A writer that dies leaves a folder without ``segment.json``; readers never see it and the next
-ingest removes it. A committed segment is never changed: ``segment.json`` states the digests of all
-its files but the shards, whose chunks have checksums of their own.
+A writer that dies leaves a segment without a commit record (`data.context`). Readers never see it,
+and the next ingest removes it. A committed segment is never changed: its record states the digests
+of all its files but the shards, whose chunks have checksums of their own.
 """
 
-import os
-import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from uuid import uuid4
 
-from ..damage import damaged
-from ..digests import check_files, digests_of, read_record, seal
+from ..data.context import ContextFolder, SegmentFolder
+from ..digests import seal
 from ..errors import StoreError
-from ..files import EVERYONE_READS, close_like_parent, replace_file
 
 FORMAT_VERSION = 1
-MARKER = "segment.json"
-"""The commit record of a segment."""
-OBJECTS = "objects.parquet"
-"""Its catalogue rows."""
 _DAMAGED = "damaged commit record: restore the file"
 _SHARD_DEPTH = 5
 """Parts of the path of a shard from its segment: ``spectra.zarr/<vector>/c/<number>/0``."""
@@ -53,64 +37,22 @@ class SegmentInfo:
     made it."""
 
 
-def require_folder(data: Path) -> Path:
-    """Return a data folder that is there.
-
-    Raises
-    ------
-    StoreError
-        There is no such folder, or it is none.
-    """
-    if not data.is_dir():
-        what = "is no folder" if data.exists() else "there is no such data folder"
-        raise StoreError(
-            str(data.absolute()),
-            f"{what}; name another with --data or SPECSERVER_DATA, or fill it with"
-            " 'specserver ingest'",
-        )
-    return data
-
-
-def survey_name(data: Path, context: str) -> str:
+def survey_name(context: ContextFolder) -> str:
     """Return the survey that a context's segments say they are of; empty where none can be read."""
-    for marker in (data / context).glob(f"seg-*/{MARKER}"):
+    for name in context.segments():
         # A damaged one is told where it is verified or opened.
         with suppress(StoreError):
-            return read_segment(marker.parent).survey
+            return read_segment(context.segment(name)).survey
     return ""
 
 
-def list_contexts(data: Path) -> list[str]:
-    """Return the contexts that have at least one committed segment, sorted."""
-    if not data.is_dir():
-        return []
-    # Every request asks: nothing is listed beyond the first segment of each context.
-    return sorted(folder.name for folder in data.iterdir() if _has_segment(folder))
-
-
-def _has_segment(context: Path) -> bool:
-    """Return whether a folder holds a committed segment."""
-    try:
-        with os.scandir(context) as entries:
-            segments = (Path(one.path) for one in entries if one.name.startswith("seg-"))
-            return any((segment / MARKER).exists() for segment in segments)
-    except NotADirectoryError:
-        return False
-
-
-def list_segments(data: Path, context: str) -> list[SegmentInfo]:
+def list_segments(context: ContextFolder) -> list[SegmentInfo]:
     """Return the committed segments of a context in order of their names."""
-    markers = sorted((data / context).glob(f"seg-*/{MARKER}"))
-    return [read_segment(marker.parent) for marker in markers]
+    return [read_segment(context.segment(name)) for name in context.segments()]
 
 
-def segment_names(data: Path, context: str) -> list[str]:
-    """Return the names of the committed segments of a context, in order."""
-    return sorted(marker.parent.name for marker in (data / context).glob(f"seg-*/{MARKER}"))
-
-
-def read_segment(path: Path) -> SegmentInfo:
-    """Return the commit record of a segment's folder.
+def read_segment(segment: SegmentFolder) -> SegmentInfo:
+    """Return the commit record of a segment.
 
     Raises
     ------
@@ -119,21 +61,21 @@ def read_segment(path: Path) -> SegmentInfo:
     DamagedFile
         The record is damaged.
     """
-    marker = path / MARKER
+    record = segment.record
     try:
-        values = read_record(marker, _DAMAGED).values
+        values = record.record(_DAMAGED).values
     except FileNotFoundError as error:
-        raise StoreError(str(path), "no committed segment") from error
+        raise StoreError(str(segment), "no committed segment") from error
     version = values.get("format_version")
     if isinstance(version, int) and version > FORMAT_VERSION:
-        raise StoreError(str(marker), f"format {version} is newer than this program's")
+        raise StoreError(str(record), f"format {version} is newer than this program's")
     try:
         return SegmentInfo(**values)
     except TypeError as error:
-        raise damaged(marker, f"{_DAMAGED} ({error})") from error
+        raise record.damaged(f"{_DAMAGED} ({error})") from error
 
 
-def check_segment(path: Path) -> SegmentInfo:
+def check_segment(segment: SegmentFolder) -> SegmentInfo:
     """Compare the small files of a segment with their digests; return its commit record.
 
     Its catalogue rows are compared by those who read them, the chunks of its shards likewise;
@@ -144,9 +86,10 @@ def check_segment(path: Path) -> SegmentInfo:
     DamagedFile
         A file is not as it was written.
     """
-    info = read_segment(path)
-    small = {name: one for name, one in info.digests.items() if not is_shard(name)}
-    check_files(path, {name: one for name, one in small.items() if name != OBJECTS})
+    info = read_segment(segment)
+    rows = segment.objects.name
+    small = (name for name in info.digests if not is_shard(name) and name != rows)
+    segment.check({name: info.digests[name] for name in small})
     return info
 
 
@@ -155,51 +98,17 @@ def is_shard(name: str) -> bool:
     return name.count("/") + 1 == _SHARD_DEPTH
 
 
-def new_segment(data: Path, context: str) -> Path:
-    """Create and return a folder for a segment that is not yet committed."""
-    folder = data / context
-    folder.mkdir(parents=True, exist_ok=True)
-    number = sum(1 for _ in folder.glob("seg-*")) + 1
-    path = folder / f"seg-{number:06d}-{uuid4().hex[:8]}"
-    path.mkdir()
-    return path
-
-
-def commit_segment(path: Path, info: SegmentInfo) -> None:
+def commit_segment(segment: SegmentFolder, info: SegmentInfo) -> None:
     """Make a whole segment durable, then make it count; both or neither survive a power cut."""
-    close_like_parent(path)
-    names = []
-    for folder, _, files in os.walk(path):
-        for name in files:
-            _sync(Path(folder) / name)
-            names.append((Path(folder) / name).relative_to(path).as_posix())
-        _sync(Path(folder))
-    _sync(path.parent)
-    record = seal({**asdict(info), "digests": digests_of(path, sorted(names))})
-    replace_file(path / MARKER, record, mode=EVERYONE_READS)
+    segment.inherit_access()
+    segment.sync()
+    record = seal({**asdict(info), "digests": segment.digests(segment.files())})
+    segment.record.replace(record)
 
 
-def remove_uncommitted(data: Path, context: str) -> int:
-    """Remove what dead writers left; return the number of folders. Call under the ingest lock."""
-    dead = [
-        folder
-        for folder in (data / context).glob("seg-*")
-        if folder.is_dir() and not (folder / MARKER).exists()
-    ]
-    for folder in dead:
-        shutil.rmtree(folder)
+def remove_uncommitted(context: ContextFolder) -> int:
+    """Remove what dead writers left; return how many segments. Call under the ingest lock."""
+    dead = context.uncommitted()
+    for segment in dead:
+        segment.delete()
     return len(dead)
-
-
-def folder_size(path: Path) -> int:
-    """Return the bytes of all files below a folder."""
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-
-
-def _sync(path: Path) -> None:
-    """Flush a file or folder to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -7,12 +7,12 @@ process opens the segments itself, once.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ..data.context import SegmentFolder
 from ..errors import StoreError
 from ..model.grid import PixelRange
 from .zarr import open_segment
@@ -25,7 +25,7 @@ Index = slice | int | Sequence[int] | npt.NDArray[np.integer]
 class LazyVector:
     """An array of shape nspec × npix; zero where a spectrum or its segment has no value."""
 
-    folders: tuple[Path, ...]
+    folders: tuple[SegmentFolder, ...]
     """Segments, in the order of the rows."""
     starts: npt.NDArray[np.int64]
     """1D[nsegment + 1], the row here at which each segment begins; nspec."""
@@ -71,7 +71,7 @@ class LazyVector:
                 max(pixels.first, segment.window.first), min(pixels.stop, segment.window.stop)
             )
             if self.vector not in segment.vectors:
-                raise StoreError(str(segment.path), f"has no vector {self.vector}")
+                raise StoreError(str(segment.arrays), f"has no vector {self.vector}")
             if held.count:
                 asked = segment.request([self.vector], within[mine], held)
                 pending.append((mine, held, asked))

@@ -5,12 +5,9 @@ has, then a crc32c over all that. TensorStore hands out encoded chunks too, each
 its own; laying seven thousand of them end to end took three times as long as reading them here.
 """
 
-import os
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from pathlib import Path
 from time import monotonic
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
@@ -19,7 +16,9 @@ import google_crc32c
 import numpy as np
 import numpy.typing as npt
 
-from ..damage import Identity, damaged, identity, identity_of
+from ..damage import Identity
+from ..data.backend import Buffers
+from ..data.handles import Entry, Folder
 from ..errors import DamagedFile, StoreError
 from ..wire.cells import decode_blosc
 
@@ -34,8 +33,6 @@ _LOOK_S: Final = 1.0
 """Seconds between two looks whether an open shard still is the file in its place: one takes as
 long as finding rows in it."""
 _MOST_LOOKS: Final = 10_000
-# Linux can say whether the bytes are in memory; elsewhere every read may wait for the disk.
-_AT_ONCE: Final = getattr(os, "RWF_NOWAIT", None)
 _Found = TypeVar("_Found")
 NameRows = Callable[[npt.NDArray[np.int64], DamagedFile], DamagedFile]
 
@@ -43,21 +40,19 @@ NameRows = Callable[[npt.NDArray[np.int64], DamagedFile], DamagedFile]
 class ShardFile:
     """One shard, open for reading; safe to share between threads."""
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
         try:
-            self.handle = os.open(path, os.O_RDONLY)
+            self.source = entry.open()
         except OSError as error:
-            raise damaged(path, str(error.strerror)) from error
-        weakref.finalize(self, os.close, self.handle)
-        status = os.fstat(self.handle)
-        self.state, self.nbytes = identity_of(status), status.st_size
+            raise entry.damaged(str(error.strerror)) from error
+        self.nbytes = self.source.nbytes
         self.offsets, self.sizes = self._index()
 
     def _index(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return where each frame begins, and its bytes without the checksum; 1D[SHARD] each."""
         size = 16 * SHARD + _CRC_BYTES
-        encoded = os.pread(self.handle, size, max(self.nbytes - size, 0))
+        encoded = self.source.read(max(self.nbytes - size, 0), size)
         if len(encoded) != size or not _intact(encoded[:-_CRC_BYTES], encoded[-_CRC_BYTES:]):
             raise self.fault("the shard's index is damaged: restore the file")
         index = np.frombuffer(encoded, "<u8", 2 * SHARD).reshape(SHARD, 2)
@@ -70,10 +65,10 @@ class ShardFile:
 
     def fault(self, reason: str) -> Exception:
         """Return the error for bytes that cannot be read, or are not those that were written."""
-        if identity(Path(self.path)) != self.state:
-            _looks.pop(self.path, None)
-            return _Replaced(self.path)
-        return damaged(self.path, reason)
+        if self.entry.state() != self.source.state:
+            _looks.pop(self.entry, None)
+            return _Replaced(str(self.entry))
+        return self.entry.damaged(reason)
 
 
 class _Replaced(Exception):
@@ -135,7 +130,7 @@ class ShardFrames:
         ):
             encoded = room[: size + _CRC_BYTES]
             try:
-                whole = _fill(file, offset, encoded, 0)
+                whole = _fill(file, offset, [encoded], at_once=False) == len(encoded)
                 if not whole or not _intact(encoded[:size].tobytes(), encoded[size:]):
                     raise file.fault(_DAMAGED)
             except DamagedFile:
@@ -151,18 +146,20 @@ class ShardFrames:
         """Return the same rows in files that have taken the place of those that were open."""
         found = self._find()
         if not np.array_equal(found.sizes, self.sizes):
-            raise StoreError(self._places[0][0].path, "it changed while it was read; ask again")
+            raise StoreError(
+                str(self._places[0][0].entry), "it changed while it was read; ask again"
+            )
         return found
 
     def _copy_to(self, out: memoryview, at: Sequence[int]) -> None:
         """Read the frames into place."""
         wanted = list(zip(self._places, self.sizes.tolist(), at, strict=True))
         # What is in memory comes at once; for the rest the disk is told all before any is awaited.
-        cold = [one for one in wanted if not _read(*one, out, _AT_ONCE)] if _AT_ONCE else wanted
+        cold = [one for one in wanted if not _read(*one, out, at_once=True)]
         for (file, offset), size, _ in cold:
-            os.posix_fadvise(file.handle, offset, size + _CRC_BYTES, os.POSIX_FADV_WILLNEED)
+            file.source.will_need(offset, size + _CRC_BYTES)
         for one in cold:
-            if not _read(*one, out, 0):
+            if not _read(*one, out, at_once=False):
                 raise one[0][0].fault("a chunk is cut off: restore the file")
 
     def decode(self, out: npt.NDArray[Any], npix: int, cut: slice) -> None:
@@ -193,10 +190,10 @@ class ShardFrames:
         row = np.empty(npix, out.dtype)
         whole = cut == slice(0, npix)
 
-        def read(index: int, place: tuple[ShardFile, int], size: int, flags: int) -> bool:
+        def read(index: int, place: tuple[ShardFile, int], size: int, *, at_once: bool) -> bool:
             file, offset = place
             encoded = room[: size + _CRC_BYTES]
-            if not _fill(file, offset, encoded, flags):
+            if _fill(file, offset, [encoded], at_once=at_once) != len(encoded):
                 return False
             frame = encoded[:size].tobytes()
             if not _intact(frame, encoded[size:]):
@@ -208,21 +205,19 @@ class ShardFrames:
             return True
 
         wanted = list(zip(range(len(out)), self._places, self.sizes.tolist(), strict=True))
-        cold = [one for one in wanted if not read(*one, _AT_ONCE)] if _AT_ONCE else wanted
+        cold = [one for one in wanted if not read(*one, at_once=True)]
         for _, (file, offset), size in cold:
-            os.posix_fadvise(file.handle, offset, size + _CRC_BYTES, os.POSIX_FADV_WILLNEED)
+            file.source.will_need(offset, size + _CRC_BYTES)
         for one in cold:
-            if not read(*one, 0):
+            if not read(*one, at_once=False):
                 raise one[1][0].fault("a chunk is cut off: restore the file")
 
 
-def _fill(file: ShardFile, offset: int, out: memoryview, flags: int) -> bool:
-    """Read as many bytes as there is room for; return False when not all were to be had."""
+def _fill(file: ShardFile, offset: int, buffers: Buffers, *, at_once: bool) -> int:
+    """Read as many bytes as there is room for; return how many were to be had."""
     try:
-        return os.preadv(file.handle, [out], offset, flags) == len(out)
+        return file.source.read_into(offset, buffers, at_once=at_once)
     except OSError as error:
-        if flags:
-            return False
         raise file.fault(str(error.strerror)) from error
 
 
@@ -234,17 +229,13 @@ def _unpack(file: ShardFile, frame: bytes, into: npt.NDArray[Any]) -> None:
         raise file.fault(f"a chunk is damaged, {error}: restore the file") from error
 
 
-def _read(place: tuple[ShardFile, int], size: int, at: int, out: memoryview, flags: int) -> bool:
+def _read(
+    place: tuple[ShardFile, int], size: int, at: int, out: memoryview, *, at_once: bool
+) -> bool:
     """Read one frame into place; return False when not all of it was to be had."""
     file, offset = place
     frame, check = out[at : at + size], bytearray(_CRC_BYTES)
-    try:
-        got = os.preadv(file.handle, [frame, check], offset, flags)
-    except OSError as error:
-        if flags:
-            return False
-        raise file.fault(str(error.strerror)) from error
-    if got != size + _CRC_BYTES:
+    if _fill(file, offset, [frame, check], at_once=at_once) != size + _CRC_BYTES:
         return False
     if not _intact(frame.tobytes(), check):
         raise file.fault(_DAMAGED)
@@ -288,31 +279,31 @@ def by_shard(rows: npt.NDArray[np.integer], name: NameRows = _unnamed) -> ShardR
 
 
 def shard_frames(
-    path: str, wanted: ShardRows, written: Mapping[str, int] = MappingProxyType({})
+    array: Folder, wanted: ShardRows, written: Mapping[str, int] = MappingProxyType({})
 ) -> ShardFrames:
-    """Return the frames of some rows of the array at ``path``, yet to be read.
+    """Return the frames of some rows of an array, yet to be read.
 
     Parameters
     ----------
-    written : path of a shard → bytes that were written of it; what is not stated is not compared
+    written : key of a shard → bytes that were written of it; what is not stated is not compared
 
     Raises
     ------
     DamagedFile
         A shard is missing, its index is damaged, or a row is not in it.
     """
-    found = partial(_found, path, wanted, written)
+    found = partial(_found, array, wanted, written)
     return _once_more(found, found)
 
 
-def _found(path: str, wanted: ShardRows, written: Mapping[str, int]) -> ShardFrames:
+def _found(array: Folder, wanted: ShardRows, written: Mapping[str, int]) -> ShardFrames:
     """Return where the frames are in the files that there are."""
     sizes = np.zeros(len(wanted.rows), np.int64)
     places: list[Any] = [None] * len(wanted.rows)
     for shard, mine, within in wanted.shards:
         try:
-            file = open_shard(f"{path}/c/{shard}/0")
-            nbytes = written.get(file.path, file.nbytes)
+            file = open_shard(array.entry(f"c/{shard}/0"))
+            nbytes = written.get(file.entry.key, file.nbytes)
             if nbytes != file.nbytes:
                 raise file.fault(f"has {file.nbytes} bytes where {nbytes} were written: restore it")
         except DamagedFile as error:
@@ -327,43 +318,43 @@ def _found(path: str, wanted: ShardRows, written: Mapping[str, int]) -> ShardFra
         if isinstance(fault, DamagedFile):
             fault = wanted.name(wanted.rows[sizes == 0], fault)
         raise fault
-    return ShardFrames(sizes, places, wanted, partial(shard_frames, path, wanted, written))
+    return ShardFrames(sizes, places, wanted, partial(shard_frames, array, wanted, written))
 
 
 def unreadable_rows(
-    path: str, wanted: ShardRows, written: Mapping[str, int] = MappingProxyType({})
+    array: Folder, wanted: ShardRows, written: Mapping[str, int] = MappingProxyType({})
 ) -> npt.NDArray[np.bool_]:
-    """Return which rows of the array at ``path`` are damaged, 1D[nrow]; all of them are read."""
+    """Return which rows of an array are damaged, 1D[nrow]; all of them are read."""
     try:
-        return shard_frames(path, wanted, written).unreadable()
+        return shard_frames(array, wanted, written).unreadable()
     except DamagedFile:
         # A whole shard, perhaps one of several; or rows that it does not have.
         if len(wanted.rows) == 1:
             return np.ones(1, np.bool_)
         alone = (by_shard(wanted.rows[at : at + 1]) for at in range(len(wanted.rows)))
-        return np.concatenate([unreadable_rows(path, one, written) for one in alone])
+        return np.concatenate([unreadable_rows(array, one, written) for one in alone])
 
 
-_looks: dict[str, tuple[float, Identity]] = {}
-"""By path, when a shard was looked at last, and what it was then."""
+_looks: dict[Entry, tuple[float, Identity]] = {}
+"""When a shard was looked at last, and what it was then."""
 
 
-def open_shard(path: str) -> ShardFile:
+def open_shard(entry: Entry) -> ShardFile:
     """Return a shard open for reading; the same object while the file is in use, and in its place.
 
     Another file in its place is seen within a second.
     """
     now = monotonic()
-    look = _looks.get(path)
+    look = _looks.get(entry)
     if look is None or now - look[0] > _LOOK_S:
         if len(_looks) >= _MOST_LOOKS:
             _looks.clear()
-        look = _looks[path] = now, identity(Path(path))
-    return _open_shard(path, look[1])
+        look = _looks[entry] = now, entry.state()
+    return _open_shard(entry, look[1])
 
 
 @lru_cache(maxsize=_OPEN_FILES)
-def _open_shard(path: str, state: Identity) -> ShardFile:
+def _open_shard(entry: Entry, state: Identity) -> ShardFile:
     """Return a shard as it is at a time."""
     del state
-    return ShardFile(path)
+    return ShardFile(entry)

@@ -1,24 +1,20 @@
-"""Which trees of original files a data folder serves: ``<data>/<context>/tree.json``.
-
-Beside it ``tree-….npy`` has a fingerprint of each file: what it was like at that time.
-"""
+"""The trees of original files that a data folder serves, and what their files were like."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
-from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
 
 from ..damage import damaged
-from ..digests import check_files, crc_of, digest_of, read_record, seal
+from ..data.context import ContextFolder
+from ..digests import crc_of, seal
 from ..errors import StoreError
-from ..files import EVERYONE_READS, remove_drafts, replace_file
 
 _FORMAT = 1
-_NAME = "tree.json"
 _DAMAGED: Final = "damaged; declare the tree anew"
 FINGERPRINT: Final = np.dtype([("id", "<u8"), ("size", "<i8"), ("mtime_ns", "<i8"), ("crc", "<u4")])
 """Of one file: identifier of its spectrum, bytes, time of change, and CRC-32 of its bytes."""
@@ -82,84 +78,69 @@ class Fingerprints:
             raise damaged(path, "its bytes are not those that were declared: restore the file")
 
 
-def tree_file(data: Path, context: str) -> Path:
-    """Return the file that declares a context's tree."""
-    return data / context / _NAME
-
-
-def list_trees(data: Path) -> list[str]:
-    """Return the contexts that have a tree, sorted."""
-    return sorted(path.parent.name for path in data.glob(f"*/{_NAME}")) if data.is_dir() else []
-
-
-def read_tree(data: Path, context: str) -> TreeInfo | None:
+def read_tree(context: ContextFolder) -> TreeInfo | None:
     """Return the declaration of a context's tree, or None when it has none."""
-    path = tree_file(data, context)
+    file = context.tree
     try:
-        values = read_record(path, _DAMAGED).values
+        values = file.record(_DAMAGED).values
     except FileNotFoundError:
         return None
     version = values.get("format")
     if isinstance(version, int) and version > _FORMAT:
-        raise StoreError(str(path), f"format {version} is newer than this program's")
+        raise StoreError(str(file), f"format {version} is newer than this program's")
     try:
         info = TreeInfo(**values)
     except TypeError as error:
-        raise damaged(path, f"{_DAMAGED} ({error})") from error
-    if info.context != context:
-        raise damaged(path, f"{_DAMAGED} (it declares {info.context!r})")
+        raise file.damaged(f"{_DAMAGED} ({error})") from error
+    if info.context != context.name:
+        raise file.damaged(f"{_DAMAGED} (it declares {info.context!r})")
     return info
 
 
-def read_fingerprints(data: Path, info: TreeInfo) -> Fingerprints | None:
+def read_fingerprints(context: ContextFolder, info: TreeInfo) -> Fingerprints | None:
     """Return the fingerprints of a tree's files, or None when there are none."""
     if not info.fingerprints:
         return None
-    folder = tree_file(data, info.context).parent
-    check_files(folder, info.digests)
+    context.check(info.digests)
+    file = context.entry(info.fingerprints)
     try:
-        rows = np.load(folder / info.fingerprints, mmap_mode="r").view(np.ndarray)
+        rows = np.load(file.local_path(), mmap_mode="r").view(np.ndarray)
     except (OSError, ValueError, EOFError) as error:
-        raise damaged(folder / info.fingerprints, f"{_DAMAGED} ({error})") from error
+        raise file.damaged(f"{_DAMAGED} ({error})") from error
     return Fingerprints(rows)
 
 
-def write_tree(data: Path, info: TreeInfo, rows: npt.NDArray[Any] | None = None) -> None:
+def write_tree(
+    context: ContextFolder, info: TreeInfo, rows: npt.NDArray[Any] | None = None
+) -> None:
     """Declare a tree, or declare it anew; a running service takes note at its next request.
 
     Parameters
     ----------
     rows : 1D[n] of `FINGERPRINT`, by identifier; None: without fingerprints
     """
-    path = tree_file(data, info.context)
-    path.parent.mkdir(parents=True, exist_ok=True)
     values = asdict(info)
     if rows is not None:
-        file = path.with_name(f"tree-{uuid4().hex[:12]}.npy")
-        try:
-            np.save(file, rows)
-        except BaseException:
-            file.unlink(missing_ok=True)
-            raise
-        file.chmod(EVERYONE_READS)
-        values |= {"fingerprints": file.name, "digests": {file.name: digest_of(file)}}
-    replace_file(path, seal(values), mode=EVERYONE_READS)
-    _remove_others(path, str(values["fingerprints"]))
+        file, content = context.new_fingerprints(), BytesIO()
+        np.save(content, rows)
+        file.replace(content.getbuffer())
+        values |= {"fingerprints": file.name, "digests": {file.name: file.digest()}}
+    context.tree.replace(seal(values))
+    _remove_others(context, str(values["fingerprints"]))
 
 
-def _remove_others(path: Path, used: str) -> None:
+def _remove_others(context: ContextFolder, used: str) -> None:
     """Remove what earlier declarations, and writers that were killed, left."""
-    remove_drafts(path)
-    for file in path.parent.glob("tree-*.npy"):
+    context.tree.delete_drafts()
+    for file in context.fingerprints():
         if file.name != used:
-            file.unlink(missing_ok=True)
+            file.delete()
 
 
-def remove_tree(data: Path, context: str) -> bool:
+def remove_tree(context: ContextFolder) -> bool:
     """Take a tree out of service; return False when there was none. Its files are left alone."""
-    path = tree_file(data, context)
-    present = path.exists()
-    path.unlink(missing_ok=True)
+    present = context.tree.exists()
+    context.tree.delete()
     if present:
-        _remove_others(path, "")
+        _remove_others(context, "")
     return present

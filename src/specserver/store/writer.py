@@ -3,18 +3,18 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import tensorstore as ts
 
+from ..data.handles import Folder
 from ..errors import StoreError
 from ..model.survey import Survey, Vector
 from .layout import FORMAT_VERSION
 from .shards import SHARD
-from .zarr import own_pixels, shared_vectors
+from .zarr import GROUP, own_pixels, shared_vectors
 
 _INDEX_CODECS: Final = [
     {"name": "bytes", "configuration": {"endian": "little"}},
@@ -35,9 +35,9 @@ class SegmentArrays:
 
 
 def write_arrays(
-    path: Path, survey: Survey, context: str, arrays: SegmentArrays, *, on_lattice: bool
+    folder: Folder, survey: Survey, context: str, arrays: SegmentArrays, *, on_lattice: bool
 ) -> None:
-    """Write the Zarr group of a segment into the folder ``path``."""
+    """Write the arrays of a segment as a Zarr group."""
     nspec = len(arrays.ids)
     stored = survey.vectors if on_lattice else survey.record
     npix = survey.window.count if on_lattice else int(arrays.count.max())
@@ -55,22 +55,23 @@ def write_arrays(
         "like": shared_vectors(stored) if on_lattice else {},
     }
     group = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
-    path.mkdir(parents=True)
-    (path / "zarr.json").write_text(json.dumps(group, indent=1), "utf-8")
-    _write_vector(path / "id", arrays.ids, "spectrum", {})
-    _write_vector(path / "first", arrays.first, "spectrum", {"units": "pix"})
-    _write_vector(path / "count", arrays.count, "spectrum", {"units": "pix"})
+    folder.entry(GROUP).replace(json.dumps(group, indent=1).encode())
+    _write_vector(folder.below("id"), arrays.ids, "spectrum", {})
+    _write_vector(folder.below("first"), arrays.first, "spectrum", {"units": "pix"})
+    _write_vector(folder.below("count"), arrays.count, "spectrum", {"units": "pix"})
     if on_lattice:
         wave = survey.grid.wave(start, npix)
         medium = survey.medium or "as the catalogue says of each"
-        _write_vector(path / "wavelength", wave, "pixel", {"units": "Angstrom", "medium": medium})
+        _write_vector(
+            folder.below("wavelength"), wave, "pixel", {"units": "Angstrom", "medium": medium}
+        )
     shapes = {"nspec": nspec, "npix": npix}
     made: dict[str, Any] = {}
     for vector in stored:
         about: dict[str, Any] = {"units": vector.unit, "long_name": vector.meaning}
         if on_lattice and vector.like:
             about |= {"like": vector.like, "own": vector.own, "pixels": vector.pixels}
-        spec = _sharded(path / vector.name, vector.dtype, shapes, about)
+        spec = _sharded(folder.below(vector.name), vector.dtype, shapes, about)
         made[vector.name] = ts.open(spec, create=True).result()
     likes = {vector.like for vector in stored if on_lattice and vector.like}
     for at in range(0, nspec, SHARD):
@@ -122,7 +123,7 @@ def _runs(chosen: npt.NDArray[np.bool_]) -> list[slice]:
 
 
 def _sharded(
-    path: Path, dtype: str, shapes: Mapping[str, int], attributes: Mapping[str, Any]
+    array: Folder, dtype: str, shapes: Mapping[str, int], attributes: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the TensorStore spec of one vector's array."""
     kind = np.dtype(dtype)
@@ -146,7 +147,7 @@ def _sharded(
     }
     return {
         "driver": "zarr3",
-        "kvstore": {"driver": "file", "path": str(path)},
+        "kvstore": array.kvstore(),
         # Minus zero equals the fill value and would come back as plus zero.
         "store_data_equal_to_fill_value": True,
         "metadata": {
@@ -165,12 +166,12 @@ def _sharded(
 
 
 def _write_vector(
-    path: Path, values: npt.NDArray[Any], dimension: str, attributes: Mapping[str, Any]
+    array: Folder, values: npt.NDArray[Any], dimension: str, attributes: Mapping[str, Any]
 ) -> None:
     """Write a 1-D array in one chunk."""
     spec = {
         "driver": "zarr3",
-        "kvstore": {"driver": "file", "path": str(path)},
+        "kvstore": array.kvstore(),
         "metadata": {
             "shape": [len(values)],
             "data_type": values.dtype.name,

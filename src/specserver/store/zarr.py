@@ -22,20 +22,23 @@ same as the vector that it is like, bit for bit, and `Segment.request` puts both
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import tensorstore as ts
 
-from ..damage import Identity, damaged, identity
+from ..damage import Identity
+from ..data.context import SegmentFolder
+from ..data.handles import Folder
 from ..errors import BadParameter, DamagedFile, DamagedSpectrum
 from ..model.grid import Grid, PixelRange, grid_from_dict
 from ..model.survey import Survey, Vector
-from .layout import MARKER, check_segment, is_shard
+from .layout import check_segment, is_shard
 from .shards import SHARD, ShardFrames, by_shard, shard_frames, unreadable_rows
 
+GROUP: Final = "zarr.json"
+"""What a Zarr group or array says of itself."""
 _CACHE_BYTES: Final = 256 * 2**20
 _OPEN_SEGMENTS: Final = 4096
 
@@ -62,12 +65,12 @@ def own_pixels(runs: Sequence[Sequence[int]], start: int, npix: int) -> npt.NDAr
 class Segment:
     """A committed segment, open for reading; safe to share between threads."""
 
-    def __init__(self, path: Path) -> None:
-        self.folder = path
-        self.path = path / "spectra.zarr"
-        self.info = check_segment(path)
+    def __init__(self, folder: SegmentFolder) -> None:
+        self.folder = folder
+        self.arrays = folder.arrays
+        self.info = check_segment(folder)
         self._written = {
-            f"{path}/{name}": int(one.split()[0])
+            f"{folder.key}/{name}": int(one.split()[0])
             for name, one in self.info.digests.items()
             if is_shard(name)
         }
@@ -80,7 +83,7 @@ class Segment:
             self._like: Mapping[str, Any] = group.get("like", {})
             self.start: int = group["first_pixel"]
         except (KeyError, TypeError, AttributeError, BadParameter) as error:
-            raise self._damaged("zarr.json", f"damaged: restore the file ({error})") from error
+            raise self._damaged(GROUP, f"damaged: restore the file ({error})") from error
         self.ids = self._read_1d("id")
         self.first = self._read_1d("first")
         self.count = self._read_1d("count")
@@ -90,14 +93,14 @@ class Segment:
     def _group(self) -> Mapping[str, Any]:
         """Return what the group says of itself."""
         try:
-            group: Mapping[str, Any] = json.loads((self.path / "zarr.json").read_bytes())
+            group: Mapping[str, Any] = json.loads(self.arrays.entry(GROUP).read())
             return group["attributes"]  # type: ignore[no-any-return]  # checked where it is used
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise self._damaged("zarr.json", f"no Zarr group ({error})") from error
+            raise self._damaged(GROUP, f"no Zarr group ({error})") from error
 
     def _damaged(self, name: str, reason: str) -> DamagedFile:
         """Return the error for one of the files."""
-        return damaged(self.path / name, reason)
+        return self.arrays.entry(name).damaged(reason)
 
     def _require_consistent(self) -> None:
         """Hold what the segment says against itself: older versions recorded no digests."""
@@ -113,7 +116,7 @@ class Segment:
             # Not bit for bit: powers differ in the last bits from one processor to another.
             if not np.allclose(self._read_1d("wavelength"), wave, rtol=1e-12, atol=0.0):
                 reason = "its lattice is not that of the wavelengths beside it: restore the file"
-                raise self._damaged("zarr.json", reason)
+                raise self._damaged(GROUP, reason)
 
     def require_survey(self, survey: Survey) -> None:
         """Refuse to be read as a survey's when its lattice or its vectors are not the survey's.
@@ -129,7 +132,7 @@ class Segment:
             axes = [(one.kind, one.axis, one.axis_dtype) for one in (self.grid, survey.grid)]
             same = axes[0] == axes[1]
         if not same:
-            raise self._damaged("zarr.json", f"its lattice is not that of {survey.name}")
+            raise self._damaged(GROUP, f"its lattice is not that of {survey.name}")
 
     @property
     def nspec(self) -> int:
@@ -172,7 +175,7 @@ class Segment:
         """Return the frames of some rows of each vector, yet to be read."""
         wanted = by_shard(rows, self._named)
         return {
-            name: shard_frames(f"{self.path}/{name}", wanted, self._written) for name in vectors
+            name: shard_frames(self.arrays.below(name), wanted, self._written) for name in vectors
         }
 
     def unreadable(
@@ -182,7 +185,7 @@ class Segment:
         shared = [self._like[name]["like"] for name in vectors if name in self._like]
         wanted, bad = by_shard(rows), np.zeros(len(rows), np.bool_)
         for name in {*vectors, *shared}.intersection(self.vectors):
-            bad |= unreadable_rows(f"{self.path}/{name}", wanted, self._written)
+            bad |= unreadable_rows(self.arrays.below(name), wanted, self._written)
         return bad
 
     def _named(self, rows: npt.NDArray[np.int64], error: DamagedFile) -> DamagedFile:
@@ -246,7 +249,7 @@ class Segment:
     def _array(self, name: str) -> Any:
         """Return an open TensorStore array; it stays open with the segment."""
         if name not in self._opened:
-            self._opened[name] = _open_array(self.path / name)
+            self._opened[name] = _open_array(self.arrays.below(name))
         return self._opened[name]
 
 
@@ -255,27 +258,27 @@ _context = lru_cache(maxsize=1)(
 )
 
 
-def _open_array(path: Path) -> Any:
+def _open_array(array: Folder) -> Any:
     """Open an array for reading."""
     spec = {
         "driver": "zarr3",
-        "kvstore": {"driver": "file", "path": str(path)},
+        "kvstore": array.kvstore(),
         # Chunks are read once and handed on: caching them would only hold memory.
         "recheck_cached_data": False,
     }
     try:
         return ts.open(spec, read=True, context=_context()).result()
     except ValueError as error:
-        raise damaged(path / "zarr.json", str(error)) from error
+        raise array.entry(GROUP).damaged(str(error)) from error
 
 
-def open_segment(path: Path) -> Segment:
+def open_segment(folder: SegmentFolder) -> Segment:
     """Return a segment open for reading; the same object while its commit record is the same."""
-    return _open_segment(path, identity(path / MARKER))
+    return _open_segment(folder, folder.record.state())
 
 
 @lru_cache(maxsize=_OPEN_SEGMENTS)
-def _open_segment(path: Path, state: Identity) -> Segment:
+def _open_segment(folder: SegmentFolder, state: Identity) -> Segment:
     """Return a segment as it is at a time."""
     del state
-    return Segment(path)
+    return Segment(folder)

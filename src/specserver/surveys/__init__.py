@@ -5,6 +5,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Final
 
+from ..data.root import DataRoot
 from ..errors import BadFile, ServiceError, UnknownContext
 from ..model.survey import Release, Survey
 from .generic import declared_survey, declared_surveys
@@ -13,7 +14,7 @@ GROUP: Final = "specserver.surveys"
 """Entry point group through which an installed package offers a survey."""
 
 
-def load_surveys(data: Path | None = None) -> dict[str, Survey]:
+def load_surveys(data: DataRoot | None = None) -> dict[str, Survey]:
     """Return all installed surveys by name, then those that a data folder declares.
 
     A declaration that cannot be read is left out, and logged: the other contexts go on.
@@ -27,7 +28,7 @@ def load_surveys(data: Path | None = None) -> dict[str, Survey]:
     return {**installed, **{f"{survey.name} in {data}": survey for survey in declared}}
 
 
-def find_release(context: str, data: Path | None = None) -> tuple[Survey, Release]:
+def find_release(context: str, data: DataRoot | None = None) -> tuple[Survey, Release]:
     """Return the survey and the release of a context name.
 
     Parameters
@@ -59,7 +60,7 @@ def find_release(context: str, data: Path | None = None) -> tuple[Survey, Releas
     raise UnknownContext(context, known)
 
 
-def missing_survey(context: str, name: str, data: Path) -> str:
+def missing_survey(context: str, name: str, data: DataRoot) -> str:
     """Return that the survey of a context is not there and how to bring it; empty if it is.
 
     Parameters
@@ -74,8 +75,8 @@ def missing_survey(context: str, name: str, data: Path) -> str:
         called = f"survey {name!r}" if name else "survey"
         return (
             f"{context} is held here but not served: its {called} is neither installed nor declared"
-            f" in {context}/survey.json; install the package that has its plug-in (entry point"
-            f" {GROUP}) with pip, beside specserver"
+            f" in {data.context(context).declaration.key}; install the package that has its"
+            f" plug-in (entry point {GROUP}) with pip, beside specserver"
         )
     return ""
 

@@ -1,11 +1,5 @@
 """A survey that a data folder declares: any files that specutils reads, on any wavelengths.
 
-::
-
-    <data>/<context>/
-        survey.json               what was declared; replaced whole
-        targets-….parquet         copy of the table of targets, where there is one
-
 Every spectrum keeps its own wavelengths. Flux and inverse variance are float64, which holds the
 numbers of any file exactly; a file whose unit is not that of the first one is refused, never
 converted.
@@ -24,10 +18,11 @@ from typing import Any, Final
 
 import numpy.typing as npt
 
-from ..damage import damaged
-from ..digests import read_record, seal
+from ..damage import ABSENT, Identity
+from ..data.context import ContextFolder
+from ..data.root import DataRoot
+from ..digests import seal
 from ..errors import BadFile, BadParameter, StoreError
-from ..files import EVERYONE_READS, remove_drafts, replace_file
 from ..model.grid import Linear, PixelRange
 from ..model.medium import AIR, MEDIUM_COLUMN, VACUUM
 from ..model.survey import Best, Column, FileKey, RawSpectrum, Release, Survey, Vector
@@ -37,7 +32,6 @@ from .statedunit import flux_unit, wave_unit
 from .targets import CORE, Target, open_targets
 
 FORMAT: Final = 1
-DECLARATION: Final = "survey.json"
 _DAMAGED: Final = "damaged; declare it anew with ingest --reader specutils"
 _CONTEXT = re.compile(r"[a-z][a-z0-9_]{0,47}")
 _RESERVED: Final = frozenset({"default", "spaces", "all"})
@@ -89,7 +83,7 @@ class Declaration:
 class AnyFileReader:
     """Reads files with specutils; a table of targets or the headers identify the spectra."""
 
-    def __init__(self, declared: Declaration, folder: Path) -> None:
+    def __init__(self, declared: Declaration, folder: ContextFolder) -> None:
         self.declared = declared
         self.folder = folder
 
@@ -175,7 +169,7 @@ class AnyFileReader:
         """Return the target of a spectrum."""
         stem = stem_of(path)
         if self.declared.table:
-            table = self.folder / self.declared.table
+            table = self.folder.entry(self.declared.table)
             return open_targets(table).find(path.name, stem, part)
         name = f"{stem}-{part}" if part else stem
         # 53 bits: JSON and JavaScript keep them. Two names of the same number are told apart by
@@ -183,7 +177,7 @@ class AnyFileReader:
         return Target(id=_digest(name) % 2**53, name=name)
 
 
-def survey_of(declared: Declaration, folder: Path) -> Survey:
+def survey_of(declared: Declaration, folder: ContextFolder) -> Survey:
     """Return the survey that a declaration describes.
 
     Parameters
@@ -229,7 +223,7 @@ def survey_of(declared: Declaration, folder: Path) -> Survey:
     )
 
 
-def declared_survey(data: Path, context: str) -> Survey | None:
+def declared_survey(data: DataRoot, context: str) -> Survey | None:
     """Return the survey that a data folder declares for a context, or None.
 
     Raises
@@ -239,46 +233,41 @@ def declared_survey(data: Path, context: str) -> Survey | None:
     """
     if not _CONTEXT.fullmatch(context):
         return None
-    path = data / context / DECLARATION
-    try:
-        stamp = path.stat().st_mtime_ns
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return _survey_at(path, stamp)
+    folder = data.context(context)
+    stamp = folder.declaration.stamp()
+    return None if stamp == ABSENT else _survey_at(folder, stamp)
 
 
-def declared_surveys(data: Path) -> list[Survey]:
+def declared_surveys(data: DataRoot) -> list[Survey]:
     """Return the surveys that a data folder declares, in order of their names.
 
     A damaged one is left out and logged, once for each state of its file.
     """
     found = []
-    for path in sorted(data.glob(f"*/{DECLARATION}")) if data.is_dir() else ():
-        stamp = path.stat().st_mtime_ns
+    for folder in data.folders():
         try:
-            survey = declared_survey(data, path.parent.name)
+            survey = declared_survey(data, folder.name)
         except StoreError as error:
-            _log_once(str(error), stamp)
+            _log_once(str(error), folder.declaration.state())
             continue
         if survey is not None:
             found.append(survey)
     return found
 
 
-def read_declaration(data: Path, context: str) -> Declaration | None:
+def read_declaration(data: DataRoot, context: str) -> Declaration | None:
     """Return a data folder's declaration of a context; None: it declares none."""
     survey = declared_survey(data, context)
     reader = survey.reader if survey else None
     return reader.declared if isinstance(reader, AnyFileReader) else None
 
 
-def write_declaration(data: Path, declared: Declaration) -> None:
+def write_declaration(data: DataRoot, declared: Declaration) -> None:
     """Write a declaration; a running service uses it from its next request on."""
     _validate(declared)
-    folder = data / declared.context
-    folder.mkdir(parents=True, exist_ok=True)
-    replace_file(folder / DECLARATION, seal(asdict(declared)), mode=EVERYONE_READS)
-    remove_drafts(folder / DECLARATION)
+    file = data.context(declared.context).declaration
+    file.replace(seal(asdict(declared)))
+    file.delete_drafts()
 
 
 def check_context_name(context: str) -> None:
@@ -290,27 +279,28 @@ def check_context_name(context: str) -> None:
 
 
 @lru_cache(maxsize=256)
-def _survey_at(path: Path, stamp: int) -> Survey:
+def _survey_at(folder: ContextFolder, stamp: Identity) -> Survey:
     """Return the survey of a declaration as it was at a time."""
     del stamp
+    file = folder.declaration
     try:
-        declared = _parsed(read_record(path, _DAMAGED).values, path)
+        declared = _parsed(file.record(_DAMAGED).values, folder)
     except (OSError, ValueError, TypeError, AttributeError, BadParameter) as error:
-        raise damaged(path, f"{_DAMAGED} ({error})") from error
-    return survey_of(declared, path.parent)
+        raise file.damaged(f"{_DAMAGED} ({error})") from error
+    return survey_of(declared, folder)
 
 
-def _parsed(values: dict[str, Any], path: Path) -> Declaration:
+def _parsed(values: dict[str, Any], folder: ContextFolder) -> Declaration:
     """Return the declaration of the values in a file, having checked them."""
     form = values.get("format")
     if isinstance(form, int) and form > FORMAT:
-        raise StoreError(str(path), f"format {form} is newer than this program's")
+        raise StoreError(str(folder.declaration), f"format {form} is newer than this program's")
     columns = tuple(Column(**column) for column in values.pop("columns", ()))
     if "medium" not in values:
         # Declared before that was a core column, which goes before the table's own of that name.
         columns = tuple(column for column in columns if column.name != MEDIUM_COLUMN)
     declared = Declaration(**values, columns=columns)
-    if declared.context != path.parent.name:
+    if declared.context != folder.name:
         raise ValueError(f"it declares {declared.context!r}")
     _validate(declared)
     return declared
@@ -357,6 +347,6 @@ def _digest(text: str) -> int:
 
 
 @lru_cache(maxsize=256)
-def _log_once(message: str, stamp: int) -> None:
+def _log_once(message: str, stamp: Identity) -> None:
     """Log a message about a file once for each state of the file."""
-    _LOG.warning("%s (changed at %d ns)", message, stamp)
+    _LOG.warning("%s (changed at %d ns)", message, stamp[2])

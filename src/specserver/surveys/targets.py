@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from ..data.handles import Entry
 from ..errors import BadFile, BadParameter
 from ..model.medium import MEDIUM_COLUMN
 from ..model.skyframe import Frame
@@ -354,7 +355,7 @@ def _only(rows: Sequence[int]) -> int:
 
 
 @lru_cache(maxsize=4)
-def open_targets(path: Path) -> Targets:
+def open_targets(file: Entry) -> Targets:
     """Return a kept table, open for look-ups; each process reads it once.
 
     Its name is made of its bytes.
@@ -362,11 +363,11 @@ def open_targets(path: Path) -> Targets:
     import pyarrow.parquet as pq  # noqa: PLC0415
 
     try:
-        require_named(path)
-        return Targets(pq.read_table(path))
+        require_named(file)
+        return Targets(pq.read_table(file.local_path()))
     except (OSError, KeyError, ValueError) as error:
         raise BadFile(
-            f"the table of targets {path} is damaged; ingest with --catalog again ({error})"
+            f"the table of targets {file} is damaged; ingest with --catalog again ({error})"
         ) from error
 
 
@@ -375,7 +376,7 @@ def table_name(content: bytes) -> str:
     return f"targets-{hashlib.blake2b(content, digest_size=8).hexdigest()}.parquet"
 
 
-def require_named(path: Path) -> None:
+def require_named(file: Entry) -> None:
     """Raise `ValueError` if the bytes of a kept table do not match its name."""
-    if table_name(path.read_bytes()) != path.name:
+    if table_name(file.read()) != file.name:
         raise ValueError("its bytes are not those that were written")

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Final
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 
+from ...data.handles import Entry
 from ...errors import CatalogError
 from ...model.survey import Survey
 from .best import best_first
@@ -59,7 +59,7 @@ class ObjectsTable:
 
 @contextmanager
 def make_objects(
-    file: Path, survey: Survey, files: Sequence[Path], *, unique: bool
+    file: Entry, survey: Survey, files: Sequence[Entry], *, unique: bool
 ) -> Iterator[ObjectsTable]:
     """Make the table in a new database file, and lend it until the file is closed.
 
@@ -73,9 +73,9 @@ def make_objects(
     CatalogError
         The database cannot make it, as on a full disk.
     """
-    listed = [str(one) for one in files]
+    listed = [str(one.local_path()) for one in files]
     try:
-        with duckdb.connect(str(file)) as connection:
+        with duckdb.connect(str(file.local_path())) as connection:
             connection.register("segment_files", _numbered(listed))
             rows = connection.read_parquet(listed, union_by_name=True, filename=True)
             rows.create_view("all_rows")
@@ -89,8 +89,7 @@ def make_objects(
             connection.execute("CHECKPOINT")
     except duckdb.Error as error:
         reason = str(error).partition("\n")[0]
-        folder = file.parent.parent
-        raise CatalogError(f"{folder}: the index cannot be made: {reason}") from error
+        raise CatalogError(f"{file}: the index cannot be made: {reason}") from error
 
 
 def _leave_out_others(

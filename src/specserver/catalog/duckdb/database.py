@@ -15,6 +15,8 @@ from typing import Final
 
 import duckdb
 
+from ...data.handles import Entry
+
 _bounds: dict[str, int] = {}
 _LOST: Final = (duckdb.FatalException, duckdb.InternalException)
 """After these a database answers nothing any more."""
@@ -83,8 +85,8 @@ class Database:
 class Attached:
     """A file that is attached to a database while this object lives; threads may share it."""
 
-    def __init__(self, data: Path, file: Path) -> None:
-        folder, self._file = data.resolve(), file.resolve()
+    def __init__(self, file: Entry) -> None:
+        folder, self._file = (file.backend.local_path(one).resolve() for one in ("", file.key))
         # A context that is a link to another disk has a database of its own.
         inside = self._file.is_relative_to(folder)
         self._folder = folder if inside else self._file.parent.parent

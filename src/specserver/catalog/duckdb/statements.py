@@ -3,13 +3,12 @@
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Final
 
 import duckdb
 import pyarrow as pa
 
-from ...damage import damaged
+from ...data.handles import Entry
 from ...errors import CatalogError, QueryTimeout, SpecServerError, TooMuch
 from ..base import Rows
 from ..deadline import NEVER, Deadline
@@ -29,7 +28,6 @@ class ObjectsReader:
 
     Parameters
     ----------
-    data : the data folder, whose one database it is attached to
     file : the generation's database
     take : returns columns of rows, ascending
 
@@ -39,17 +37,15 @@ class ObjectsReader:
         The file cannot be opened.
     """
 
-    def __init__(
-        self, data: Path, file: Path, take: Callable[[Sequence[str], Rows], pa.Table]
-    ) -> None:
+    def __init__(self, file: Entry, take: Callable[[Sequence[str], Rows], pa.Table]) -> None:
         self._file = file
         self._take = take
         self.is_damaged = False
         """Whether the file was found damaged since it was opened."""
         try:
-            self._database = Attached(data, file)
+            self._database = Attached(file)
         except duckdb.Error as error:
-            raise damaged(file, f"cannot be opened ({error})") from error
+            raise file.damaged(f"cannot be opened ({error})") from error
 
     def meeting(
         self,
@@ -156,7 +152,7 @@ class ObjectsReader:
             return TooMuch("bytes of memory for a condition", None, most, "database_memory_bytes")
         if _CORRUPT in str(error):
             self.is_damaged = True
-            return damaged(self._file, f"cannot be read ({error})")
+            return self._file.damaged(f"cannot be read ({error})")
         return CatalogError(f"the catalogue refused the query: {error}")
 
 

@@ -1,15 +1,12 @@
 """The index over the segments of a context: made anew from their Parquet, swapped in whole.
 
-::
-
-    <data>/<context>/index/
-        CURRENT                 name of the generation in use; replaced atomically
-        gen-…/
-            catalog.duckdb      table `objects`: all columns, in HEALPix order, row 0 … n-1
-            columns.arrow           the same, uncompressed, to be looked up by row
-            hpx ra dec id primary segment row .npy                  1D[n], in that order
-            id_sorted id_rank .npy                                  ids in order, and their rows
-            index.json          segments and columns covered, and the digests of the others
+=================  ===========================================================================
+database           table `objects`: all columns, in HEALPix order, row 0 … n-1
+columns            the same, uncompressed, to be looked up by row
+a file a column    hpx, ra, dec, id, primary, segment, row: 1D[n], in that order; ids in order
+                   (``id_sorted``), and their rows (``id_rank``)
+record             segments and columns covered, and the digests of the others
+=================  ===========================================================================
 
 The digests are compared when a generation is opened, but for that of the database, which checks
 each block as it reads it. A reader opens one generation and keeps it; it never waits for a writer.
@@ -17,26 +14,20 @@ The index holds nothing that the segments do not: deleting the folder costs the 
 again. A value-added table (`catalog.tables.vac`) has an index of the same form.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ...digests import check_listed
+from ...data.context import ContextFolder, GenerationFolder
+from ...data.handles import Entry
 from ...errors import CatalogError
 from ...model.survey import Survey
 from ..duckdb.build import ObjectsTable, make_objects
 from .column_file import allocate, load_mapped, write_columns
-from .generations import (
-    DATABASE,
-    IndexInfo,
-    current_generation,
-    record_generation,
-    refresh_generation,
-)
+from .generations import IndexInfo, record_generation, refresh_generation
 
 SIDECARS: Final[Mapping[str, str]] = {
     "hpx": "<i8",
@@ -48,27 +39,10 @@ SIDECARS: Final[Mapping[str, str]] = {
 }
 
 
-def index_folder(data: Path, context: str) -> Path:
-    """Return the folder of a context's index generations."""
-    return data / context / "index"
+def refresh_index(context: ContextFolder, survey: Survey, *, bad: str = "") -> IndexInfo | None:
+    """Make a generation that covers all committed segments, unless the one in use does.
 
-
-def current_index(data: Path, context: str) -> IndexInfo | None:
-    """Return what a context's generation in use covers, or None when there is none."""
-    return current_generation(index_folder(data, context))
-
-
-def refresh_index(
-    data: Path,
-    survey: Survey,
-    context: str,
-    segments: Callable[[], Sequence[str]],
-    *,
-    bad: str = "",
-) -> IndexInfo | None:
-    """Make a generation that covers exactly ``segments()``, unless the one in use does.
-
-    ``segments`` is asked under the lock, so that what another process has committed is covered.
+    They are listed under the lock, so that what another process has committed is covered.
 
     Parameters
     ----------
@@ -82,21 +56,26 @@ def refresh_index(
         It cannot be made: a full disk, a folder that cannot be written to.
     """
 
-    def build(path: Path, names: tuple[str, ...]) -> IndexInfo:
+    def build(generation: GenerationFolder, names: tuple[str, ...]) -> IndexInfo:
         files = []
-        for segment in names:
-            folder = data / context / segment
-            check_listed(folder / "segment.json", ["objects.parquet"])
-            files.append(folder / "objects.parquet")
-        return build_index(path, survey, names, files, unique=True)
+        for name in names:
+            segment = context.segment(name)
+            segment.check_listed([segment.objects.name])
+            files.append(segment.objects)
+        return build_index(generation, survey, names, files, unique=True)
 
-    return refresh_generation(index_folder(data, context), segments, build, bad=bad)
+    return refresh_generation(context.index, context.segments, build, bad=bad)
 
 
 def build_index(
-    path: Path, survey: Survey, names: tuple[str, ...], files: Sequence[Path], *, unique: bool
+    generation: GenerationFolder,
+    survey: Survey,
+    names: tuple[str, ...],
+    files: Sequence[Entry],
+    *,
+    unique: bool,
 ) -> IndexInfo:
-    """Write all files of a generation into the folder ``path``.
+    """Write all files of a generation.
 
     Parameters
     ----------
@@ -104,23 +83,26 @@ def build_index(
     files : Parquet with the columns of `catalog.segment_rows`
     unique : refuse a spectrum that stands in two rows
     """
-    path.mkdir(parents=True, exist_ok=True)
-    with make_objects(path / DATABASE, survey, files, unique=unique) as objects:
-        _write_sidecars(objects, path, survey, unique=unique)
-    return record_generation(path, names, objects.nrows, objects.columns)
+    generation.make()
+    with make_objects(generation.database, survey, files, unique=unique) as objects:
+        _write_sidecars(objects, generation, survey, unique=unique)
+    return record_generation(generation, names, objects.nrows, objects.columns)
 
 
-def _write_sidecars(objects: ObjectsTable, path: Path, survey: Survey, *, unique: bool) -> None:
+def _write_sidecars(
+    objects: ObjectsTable, generation: GenerationFolder, survey: Survey, *, unique: bool
+) -> None:
     """Write the columns that are searched without SQL as memory-mappable files."""
     types = {**SIDECARS, "id": survey.id_column.dtype}
     out = {
-        name: allocate(path / f"{name}.npy", dtype, objects.nrows) for name, dtype in types.items()
+        name: allocate(generation.column(name), dtype, objects.nrows)
+        for name, dtype in types.items()
     }
     reader = objects.batches()
     names = {name: f"_{name}" for name in ("hpx", "primary", "segment", "row")}
     names |= {"ra": "ra", "dec": "dec", "id": survey.id_column.name}
     at = 0
-    for batch in write_columns(path, reader.schema.remove(0), _in_order(reader)):
+    for batch in write_columns(generation, reader.schema.remove(0), _in_order(reader)):
         for name, array in out.items():
             values = batch.column(names[name])
             values = values.fill_null(0) if name == "id" else values
@@ -135,8 +117,8 @@ def _write_sidecars(objects: ObjectsTable, path: Path, survey: Survey, *, unique
         order = np.lexsort((~out["primary"], out["id"]))
         if unique:
             objects.require_distinct()
-    np.save(path / "id_sorted.npy", ids)
-    np.save(path / "id_rank.npy", order.astype(np.int64))
+    np.save(generation.column("id_sorted").local_path(), ids)
+    np.save(generation.column("id_rank").local_path(), order.astype(np.int64))
     for array in out.values():
         array.flush()
 
@@ -151,7 +133,9 @@ def _in_order(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         at += len(batch)
 
 
-def load_sidecars(path: Path, nrows: int, id_dtype: str) -> dict[str, npt.NDArray[Any]]:
+def load_sidecars(
+    generation: GenerationFolder, nrows: int, id_dtype: str
+) -> dict[str, npt.NDArray[Any]]:
     """Return the sidecar columns of a generation, memory-mapped, 1D[nrows] each.
 
     Raises
@@ -160,4 +144,5 @@ def load_sidecars(path: Path, nrows: int, id_dtype: str) -> dict[str, npt.NDArra
         One of them cannot be read, or is not of this length and type.
     """
     types = {**SIDECARS, "id": id_dtype, "id_sorted": id_dtype, "id_rank": "<i8"}
-    return {name: load_mapped(path / f"{name}.npy", dtype, nrows) for name, dtype in types.items()}
+    files = {name: generation.column(name) for name in types}
+    return {name: load_mapped(files[name], dtype, nrows) for name, dtype in types.items()}

@@ -5,30 +5,29 @@ take 0.05 ms; the database, which decodes whole row groups and plans each questi
 The price is the bytes of the columns, 85 a row of a plain catalogue, beside its 50 in the database.
 """
 
-import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from io import BytesIO
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ...damage import damaged
+from ...data.context import GenerationFolder
+from ...data.handles import Entry
 from ..base import Rows
 
-_FILE: Final = "columns.arrow"
 DAMAGED_INDEX: Final = "damaged index: it is made again where its folder can be written to"
 # Answers up to here are handed on as one batch: joining them costs less than each batch's frame.
 _JOINED: Final = 2**17
 
 
 def write_columns(
-    path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
+    generation: GenerationFolder, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
 ) -> Iterable[pa.RecordBatch]:
-    """Write batches of rows in their order into a generation's folder, handing each on."""
+    """Write batches of rows in their order as columns of a generation, handing each on."""
     with (
-        pa.OSFile(str(path / _FILE), "wb") as file,
+        pa.OSFile(str(generation.columns.local_path()), "wb") as file,
         pa.ipc.new_file(file, schema) as writer,
     ):
         for batch in batches:
@@ -36,24 +35,22 @@ def write_columns(
             yield batch
 
 
-def allocate(path: Path, dtype: str, nrows: int) -> np.memmap[Any, Any]:
+def allocate(file: Entry, dtype: str, nrows: int) -> np.memmap[Any, Any]:
     """Make a ``.npy`` file of zeros, 1D[nrows], and return it mapped to be written.
 
     Its place on the disk is taken first: a disk that is full is then an `OSError` here, where a
     map without a disk behind it would end the process.
     """
     kind = np.dtype(dtype)
-    header = {"descr": kind.str, "fortran_order": False, "shape": (nrows,)}
-    with path.open("xb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        file.flush()
-        if nrows:
-            os.posix_fallocate(file.fileno(), file.tell(), nrows * kind.itemsize)
+    header = BytesIO()
+    about = {"descr": kind.str, "fortran_order": False, "shape": (nrows,)}
+    np.lib.format.write_array_header_1_0(header, about)
+    path = file.allocate(header.getvalue(), nrows * kind.itemsize)
     mapped: np.memmap[Any, Any] = np.load(path, mmap_mode="r+")
     return mapped
 
 
-def load_mapped(path: Path, dtype: str, nrows: int) -> npt.NDArray[Any]:
+def load_mapped(file: Entry, dtype: str, nrows: int) -> npt.NDArray[Any]:
     """Return a ``.npy`` file, 1D[nrows], mapped to be read.
 
     Raises
@@ -63,27 +60,28 @@ def load_mapped(path: Path, dtype: str, nrows: int) -> npt.NDArray[Any]:
     """
     try:
         # Plain arrays over the maps: each slice of a `numpy.memmap` costs as much as a search.
-        values: npt.NDArray[Any] = np.load(path, mmap_mode="r").view(np.ndarray)
+        values: npt.NDArray[Any] = np.load(file.local_path(), mmap_mode="r").view(np.ndarray)
     except (OSError, ValueError, EOFError) as error:
-        raise damaged(path, f"{DAMAGED_INDEX} ({error})") from error
+        raise file.damaged(f"{DAMAGED_INDEX} ({error})") from error
     if values.shape != (nrows,) or values.dtype != np.dtype(dtype):
-        raise damaged(path, f"{DAMAGED_INDEX} ({values.dtype.str} of {values.shape})")
+        raise file.damaged(f"{DAMAGED_INDEX} ({values.dtype.str} of {values.shape})")
     return values
 
 
 class MappedColumns:
     """The columns of one generation, 1D[nrows] each; safe to share between threads."""
 
-    def __init__(self, path: Path, nrows: int) -> None:
+    def __init__(self, generation: GenerationFolder, nrows: int) -> None:
+        kept = generation.columns
         try:
-            file = pa.ipc.open_file(pa.memory_map(str(path / _FILE)))
+            file = pa.ipc.open_file(pa.memory_map(str(kept.local_path())))
             self._batches = [file.get_batch(index) for index in range(file.num_record_batches)]
         except (OSError, pa.ArrowException) as error:
-            raise damaged(path / _FILE, f"{DAMAGED_INDEX} ({error})") from error
+            raise kept.damaged(f"{DAMAGED_INDEX} ({error})") from error
         self._schema = file.schema
         lengths = [batch.num_rows for batch in self._batches]
         if sum(lengths) != nrows:
-            raise damaged(path / _FILE, f"{DAMAGED_INDEX} ({sum(lengths)} rows of {nrows})")
+            raise kept.damaged(f"{DAMAGED_INDEX} ({sum(lengths)} rows of {nrows})")
         self._starts = np.cumsum([0, *lengths], dtype=np.int64)
 
     def take(self, fields: Sequence[str], rows: Rows) -> pa.Table:

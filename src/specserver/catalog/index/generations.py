@@ -1,41 +1,23 @@
 """Generations of an index: made whole, brought into use by one atomic change, checked when opened.
 
-::
-
-    <folder>/
-        CURRENT         name of the generation in use
-        gen-…/          its files (`catalog.index.build`)
-            index.json  what it covers, and the digests of its other files
-        lock            held while a generation is made
-
 A generation that is damaged is never read: the next one who needs it makes another, where the
 folder can be written to.
 """
 
 import errno
-import re
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Final
-from uuid import uuid4
 
-from ...damage import damaged
-from ...digests import check_files, digests_of, read_record, seal
+from ...data.context import GenerationFolder, IndexFolder
+from ...digests import seal
 from ...errors import CatalogError, DamagedFile
-from ...files import EVERYONE_READS, close_like_parent, locked, remove_drafts, replace_file
 from .column_file import DAMAGED_INDEX
 
-DATABASE: Final = "catalog.duckdb"
 _KEEP: Final = 2
 """Generations kept: the one in use and the one that readers may still be leaving."""
 _FORMAT: Final = 3
-_CURRENT: Final = "CURRENT"
-_RECORD: Final = "index.json"
-_COVERED: Final = frozenset({".npy", ".arrow", ".duckdb"})
-_GENERATION: Final = re.compile(r"gen-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +35,20 @@ class IndexInfo:
     """File → digest (`specserver.digests`); empty: an older version made it."""
 
 
-def current_generation(folder: Path) -> IndexInfo | None:
-    """Return what the generation in use in a folder covers, or None when there is none."""
+def current_generation(index: IndexFolder) -> IndexInfo | None:
+    """Return what the generation in use covers, or None when there is none."""
+    current = index.current
     try:
-        name = (folder / _CURRENT).read_text("utf-8").strip()
+        name = _current_name(index)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
-        raise damaged(folder / _CURRENT, f"{DAMAGED_INDEX} ({error})") from error
-    if not _GENERATION.fullmatch(name):
-        raise damaged(folder / _CURRENT, f"{DAMAGED_INDEX} (it names {name!r})")
-    path = folder / name / _RECORD
+        raise current.damaged(f"{DAMAGED_INDEX} ({error})") from error
+    if not index.is_generation(name):
+        raise current.damaged(f"{DAMAGED_INDEX} (it names {name!r})")
+    record = index.generation(name).record
     try:
-        values = read_record(path, DAMAGED_INDEX).values
+        values = record.record(DAMAGED_INDEX).values
     except FileNotFoundError:
         return None
     if values.get("format") != _FORMAT:
@@ -73,13 +56,18 @@ def current_generation(folder: Path) -> IndexInfo | None:
     try:
         return IndexInfo(**{**values, "segments": tuple(values["segments"])})
     except (TypeError, KeyError) as error:
-        raise damaged(path, f"{DAMAGED_INDEX} ({error})") from error
+        raise record.damaged(f"{DAMAGED_INDEX} ({error})") from error
+
+
+def _current_name(index: IndexFolder) -> str:
+    """Return the name of the generation in use."""
+    return index.current.read().decode().strip()
 
 
 def refresh_generation(
-    folder: Path,
+    index: IndexFolder,
     wanted: Callable[[], Sequence[str]],
-    build: Callable[[Path, tuple[str, ...]], IndexInfo],
+    build: Callable[[GenerationFolder, tuple[str, ...]], IndexInfo],
     *,
     bad: str = "",
 ) -> IndexInfo | None:
@@ -88,46 +76,46 @@ def refresh_generation(
     Parameters
     ----------
     wanted : asked under the lock; nothing wanted leaves things as they are
-    build : writes a generation into a new folder
+    build : writes a generation, and makes its folder
     bad : name of a generation that is damaged, whatever it covers
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder / "lock"):
+        with index.lock.lock():
             names = tuple(wanted())
-            present = _sound(folder, bad)
+            present = _sound(index, bad)
             if not names or (present is not None and present.segments == names):
-                _remove_left(folder)
+                _remove_left(index)
                 return present
-            return _made(folder, names, build)
+            return _made(index, names, build)
     except OSError as error:
-        raise CatalogError(_cannot(folder, error)) from error
+        raise CatalogError(_cannot(index, error)) from error
 
 
-def _cannot(folder: Path, error: OSError) -> str:
+def _cannot(index: IndexFolder, error: OSError) -> str:
     """Return why an index cannot be made, and what to do where the folder cannot be written to."""
-    told = f"{folder}: the index cannot be made ({error.strerror})"
+    told = f"{index}: the index cannot be made ({error.strerror})"
     if error.errno not in {errno.EROFS, errno.EACCES, errno.EPERM}:
         return told
     with suppress(OSError, ValueError, DamagedFile):
-        name = (folder / _CURRENT).read_text("utf-8").strip()
-        other = read_record(folder / name / _RECORD).values.get("format")
+        other = index.generation(_current_name(index)).record.record().values.get("format")
         if other != _FORMAT:
             told += f"; that which is there is of format {other}, and this version reads {_FORMAT}"
-    return f"{told}: serve the data once where it can be written to, then copy {folder.name}/ here"
+    return f"{told}: serve the data once where it can be written to, then copy {index.name}/ here"
 
 
 def record_generation(
-    path: Path, names: tuple[str, ...], nrows: int, columns: Mapping[str, str]
+    generation: GenerationFolder, names: tuple[str, ...], nrows: int, columns: Mapping[str, str]
 ) -> IndexInfo:
     """Write the record of a generation whose other files are all written."""
-    written = sorted(file.name for file in path.iterdir() if file.suffix in _COVERED)
-    info = IndexInfo(path.name, names, nrows, columns, digests=digests_of(path, written))
-    (path / _RECORD).write_bytes(seal(asdict(info)))
+    digests = generation.digests(generation.made_files())
+    info = IndexInfo(generation.name, names, nrows, columns, digests=digests)
+    generation.record.replace(seal(asdict(info)))
     return info
 
 
-def check_generation(path: Path, info: IndexInfo, *, database: bool = False) -> None:
+def check_generation(
+    generation: GenerationFolder, info: IndexInfo, *, database: bool = False
+) -> None:
     """Compare the files of a generation with their digests, where it has them.
 
     Parameters
@@ -139,15 +127,14 @@ def check_generation(path: Path, info: IndexInfo, *, database: bool = False) -> 
     DamagedFile
         A file is not as it was written.
     """
-    check_files(
-        path, {name: one for name, one in info.digests.items() if database or name != DATABASE}
-    )
+    left_out = "" if database else generation.database.name
+    generation.check({name: one for name, one in info.digests.items() if name != left_out})
 
 
-def _sound(folder: Path, bad: str) -> IndexInfo | None:
+def _sound(index: IndexFolder, bad: str) -> IndexInfo | None:
     """Return the generation in use, unless it is damaged or of a version without digests."""
     try:
-        present = current_generation(folder)
+        present = current_generation(index)
     except DamagedFile:
         return None
     if present is None or present.name == bad or not present.digests:
@@ -156,44 +143,52 @@ def _sound(folder: Path, bad: str) -> IndexInfo | None:
 
 
 def _made(
-    folder: Path, names: tuple[str, ...], build: Callable[[Path, tuple[str, ...]], IndexInfo]
+    index: IndexFolder,
+    names: tuple[str, ...],
+    build: Callable[[GenerationFolder, tuple[str, ...]], IndexInfo],
 ) -> IndexInfo:
     """Make a generation and bring it into use; when that fails nothing is left of it."""
-    name = f"gen-{uuid4().hex[:12]}"
+    generation = index.new_generation()
     try:
-        info = build(folder / name, names)
+        info = build(generation, names)
         # The folder of generations may be new; the context's own says who may read it.
-        close_like_parent(folder)
-        replace_file(folder / _CURRENT, name.encode(), mode=EVERYONE_READS)
+        index.inherit_access()
+        index.current.replace(generation.name.encode())
     except OSError as error:
-        raise CatalogError(f"{folder}: the index cannot be made: {error}") from error
+        raise CatalogError(f"{index}: the index cannot be made: {error}") from error
     finally:
-        if not _is_current(folder, name):
-            shutil.rmtree(folder / name, ignore_errors=True)
-    _remove_old(folder, name)
-    _remove_left(folder)
+        if not _is_current(index, generation):
+            _delete(generation)
+    _remove_old(index, generation)
+    _remove_left(index)
     return info
 
 
-def _is_current(folder: Path, name: str) -> bool:
+def _is_current(index: IndexFolder, generation: GenerationFolder) -> bool:
     """Return whether a generation is the one in use."""
     try:
-        return (folder / _CURRENT).read_text("utf-8").strip() == name
+        return _current_name(index) == generation.name
     except (OSError, ValueError):
         return False
 
 
-def _remove_left(folder: Path) -> None:
+def _delete(generation: GenerationFolder) -> None:
+    """Delete a generation; what cannot be deleted now is deleted when another is made."""
+    with suppress(OSError):
+        generation.delete()
+
+
+def _remove_left(index: IndexFolder) -> None:
     """Remove what writers left that were killed; call under the lock."""
-    remove_drafts(folder / _CURRENT)
-    for path in folder.glob("gen-*"):
-        if not (path / _RECORD).exists():
-            shutil.rmtree(path, ignore_errors=True)
+    index.current.delete_drafts()
+    for generation in index.generations():
+        if not generation.record.exists():
+            _delete(generation)
 
 
-def _remove_old(folder: Path, current: str) -> None:
+def _remove_old(index: IndexFolder, current: GenerationFolder) -> None:
     """Remove all generations but the newest few; one that is open elsewhere stays readable."""
-    others = [path for path in folder.glob("gen-*") if path.is_dir() and path.name != current]
-    others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in others[_KEEP - 1 :]:
-        shutil.rmtree(path, ignore_errors=True)
+    others = [one for one in index.generations() if one != current]
+    others.sort(key=lambda one: one.record.stamp()[2], reverse=True)
+    for generation in others[_KEEP - 1 :]:
+        _delete(generation)

@@ -1,12 +1,5 @@
 """Value-added tables of a context: a Parquet file each, with an index like the context's own.
 
-::
-
-    <data>/<context>/catalogs/
-        <name>.parquet      the table as it came, names made valid; it counts when it exists
-        <name>.json         its digest; for a moment also that of the table that it replaces
-        <name>.index/       generations, as in `catalog.index.build`
-
 A row stands for a spectrum: its identifier is in the table, or is made of plate, mjd, fiber and
 run2d; where run2d is missing it is that of the spectrum held. A row whose spectrum cannot be told
 has a null identifier: it is found by position and condition, and left out of lists of identifiers.
@@ -15,8 +8,8 @@ has a null identifier: it is found by position and condition, and left out of li
 import json
 import logging
 import re
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,7 +20,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ...damage import damaged, identity
+from ...damage import Identity
+from ...data.context import GenerationFolder, TableFiles
 from ...errors import BadParameter, CatalogError, DamagedFile, UnknownCatalog
 from ...model.survey import Column, Survey
 from ..healpix import pixel
@@ -36,7 +30,7 @@ from ..index.generations import IndexInfo, current_generation, refresh_generatio
 from .links import Held, put_column, with_parts, with_spectra
 from .table_ids import read_ids, valid_names
 from .tablefile import read_table
-from .vacfile import DAMAGED_TABLE, check_once, record_of, vac_folder, write_table
+from .vacfile import DAMAGED_TABLE, check_once, write_table
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _KEY: Final = b"specserver"
@@ -46,7 +40,7 @@ _POSITIONS: Final = (
 )  # fmt: skip
 """Columns that hold a position in degrees, in the order in which they are looked for."""
 _LINKED: Final = "_linked"
-TableStamp: TypeAlias = tuple[str, tuple[int, int, int], tuple[int, int, int]]
+TableStamp: TypeAlias = tuple[str, Identity, Identity]
 """The version of the spectra held, and the state of a table's file and of its index."""
 _LOG = logging.getLogger(__name__)
 
@@ -68,26 +62,14 @@ class VacInfo:
     notes: tuple[str, ...]
 
 
-def vac_names(data: Path, context: str) -> list[str]:
-    """Return the names of a context's value-added tables, sorted."""
-    return sorted(path.stem for path in vac_folder(data, context).glob("*.parquet"))
-
-
-def has_vac(data: Path, context: str, name: str) -> bool:
-    """Return whether a context has a value-added table of a name."""
-    return bool(_NAME.fullmatch(name)) and (vac_folder(data, context) / f"{name}.parquet").is_file()
-
-
-def index_of(data: Path, context: str, name: str) -> Path:
-    """Return the folder of a table's index generations."""
-    return vac_folder(data, context) / f"{name}.index"
+def has_vac(files: TableFiles) -> bool:
+    """Return whether there is a table, whatever name was asked for."""
+    return bool(_NAME.fullmatch(files.name)) and files.file.exists()
 
 
 def add_vac(
-    data: Path,
+    files: TableFiles,
     survey: Survey,
-    context: str,
-    name: str,
     file: Path,
     *,
     title: str = "",
@@ -104,10 +86,12 @@ def add_vac(
     BadFile
         A file that cannot be read.
     """
+    name = files.name
     _check_name(survey, name)
-    path = vac_folder(data, context) / f"{name}.parquet"
-    if path.exists() and not overwrite:
-        raise BadParameter("NAME", name, f"{context} has a table of that name; --replace it")
+    if files.file.exists() and not overwrite:
+        raise BadParameter(
+            "NAME", name, f"{files.context.name} has a table of that name; --replace it"
+        )
     found = read_table(file, hdu=hdu)
     table = found.table.rename_columns(valid_names(found.table.column_names))
     table, ids = read_ids(survey, table, id_column)
@@ -129,33 +113,34 @@ def add_vac(
         found.left_out,
         ids.notes,
     )
-    write_table(path, table.replace_schema_metadata({_KEY: json.dumps(asdict(info))}))
+    write_table(files, table.replace_schema_metadata({_KEY: json.dumps(asdict(info))}))
     return info
 
 
-def read_vac(data: Path, context: str, name: str) -> VacInfo:
+def read_vac(files: TableFiles) -> VacInfo:
     """Return what is recorded of a table."""
-    path = vac_folder(data, context) / f"{name}.parquet"
-    check_once(path, identity(path))
+    check_once(files, files.file.state())
     try:
-        values: Mapping[str, Any] = json.loads(pq.read_schema(path).metadata[_KEY])
+        schema = pq.read_schema(files.file.local_path())
+        values: Mapping[str, Any] = json.loads(schema.metadata[_KEY])
         info = VacInfo(**values)
     except FileNotFoundError as error:
-        raise UnknownCatalog(f"{context}.{name}", vac_names(data, context)) from error
+        raise UnknownCatalog(str(files), files.context.tables()) from error
     except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
-        raise damaged(path, f"{DAMAGED_TABLE} ({error})") from error
+        raise files.file.damaged(f"{DAMAGED_TABLE} ({error})") from error
     position = info.position
     return replace(info, position=(position[0], position[1]) if position else None)
 
 
-def remove_vac(data: Path, context: str, name: str) -> None:
+def remove_vac(files: TableFiles) -> None:
     """Detach a table; raise `UnknownCatalog` when there is none of that name."""
-    if name not in vac_names(data, context):
-        raise UnknownCatalog(f"{context}.{name}", vac_names(data, context))
-    path = vac_folder(data, context) / f"{name}.parquet"
-    path.unlink(missing_ok=True)
-    record_of(path).unlink(missing_ok=True)
-    shutil.rmtree(index_of(data, context, name), ignore_errors=True)
+    if files.name not in files.context.tables():
+        raise UnknownCatalog(str(files), files.context.tables())
+    files.file.delete()
+    files.record.delete()
+    # What a server writes there meanwhile is removed with the next table of that name.
+    with suppress(OSError):
+        files.index.delete()
 
 
 def vac_survey(survey: Survey, columns: Sequence[Column], names: Iterable[str]) -> Survey:
@@ -178,9 +163,9 @@ def vac_survey(survey: Survey, columns: Sequence[Column], names: Iterable[str]) 
     return replace(survey, columns=kept, aliases=aliases, primary=(_LINKED, 1), best=None)
 
 
-def vac_columns(data: Path, context: str, name: str) -> tuple[Column, ...]:
+def vac_columns(files: TableFiles) -> tuple[Column, ...]:
     """Return the columns of a table as its file describes them."""
-    schema = pq.read_schema(vac_folder(data, context) / f"{name}.parquet")
+    schema = pq.read_schema(files.file.local_path())
     columns = []
     for field in schema:
         about = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
@@ -189,50 +174,39 @@ def vac_columns(data: Path, context: str, name: str) -> tuple[Column, ...]:
     return tuple(columns)
 
 
-def vac_stamp(data: Path, context: str, name: str, held: Held) -> TableStamp:
+def vac_stamp(files: TableFiles, held: Held) -> TableStamp:
     """Return what is another when a table, its index or what it links to has become another."""
-    table = vac_folder(data, context) / f"{name}.parquet"
-    return held.version, _state(table), _state(index_of(data, context, name) / "CURRENT")
+    return held.version, files.file.stamp(), files.index.current.stamp()
 
 
-def current_vac(data: Path, context: str, name: str, held: Held, *, bad: str = "") -> IndexInfo:
+def current_vac(files: TableFiles, held: Held, *, bad: str = "") -> IndexInfo:
     """Return the index of a table, made first when the table or what it links to has changed.
 
     Parameters
     ----------
     bad : name of a generation that is damaged
     """
-    info = read_vac(data, context, name)
-    folder = index_of(data, context, name)
-    wanted = _covers(data, context, info, held)
+    info = read_vac(files)
+    wanted = _covers(files, info, held)
     try:
-        present = current_generation(folder)
+        present = current_generation(files.index)
     except DamagedFile:
         present = None
     if present is not None and present.name == bad:
         present = None
     if present is not None and present.segments == wanted and present.digests:
         return present
-    build = partial(_build, data, context, info, held)
+    build = partial(_build, files, info, held)
     try:
-        made = refresh_generation(folder, lambda: wanted, build, bad=bad)
+        made = refresh_generation(files.index, lambda: wanted, build, bad=bad)
     except CatalogError as error:
         if present is None:
             raise
-        _LOG.warning("%s.%s: its index cannot be renewed here: %s", context, name, error.message)
+        _LOG.warning("%s: its index cannot be renewed here: %s", files, error.message)
         made = present
     if made is None:
-        raise CatalogError(f"{folder}: the index cannot be made")
+        raise CatalogError(f"{files.index}: the index cannot be made")
     return made
-
-
-def _state(file: Path) -> tuple[int, int, int]:
-    """Return what is another when a file has been replaced; zeros when there is none."""
-    try:
-        status = file.stat()
-    except FileNotFoundError:
-        return 0, 0, 0
-    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _check_name(survey: Survey, name: str) -> None:
@@ -254,20 +228,24 @@ def _position(table: pa.Table) -> tuple[str, str] | None:
     return next((pair for pair in _POSITIONS if numbers.issuperset(pair)), None)
 
 
-def _covers(data: Path, context: str, info: VacInfo, held: Held) -> tuple[str, ...]:
+def _covers(files: TableFiles, info: VacInfo, held: Held) -> tuple[str, ...]:
     """Return what the index of a table is made from."""
-    status = (vac_folder(data, context) / f"{info.name}.parquet").stat()
-    own = f"{info.name}.parquet {status.st_size} {status.st_mtime_ns}"
+    _, size, changed_ns = files.file.stamp()
+    own = f"{files.file.name} {size} {changed_ns}"
     depends = info.ids == "spectra" or info.position is None or bool(held.survey.told_by)
     return (own, held.version) if depends else (own,)
 
 
 def _build(
-    data: Path, context: str, info: VacInfo, held: Held, path: Path, names: tuple[str, ...]
+    files: TableFiles,
+    info: VacInfo,
+    held: Held,
+    generation: GenerationFolder,
+    names: tuple[str, ...],
 ) -> IndexInfo:
-    """Write a generation of a table's index into a folder."""
+    """Write a generation of a table's index."""
     survey = held.survey
-    table = pq.read_table(vac_folder(data, context) / f"{info.name}.parquet")
+    table = pq.read_table(files.file.local_path())
     identifier = survey.id_column.name
     ids = table.column(identifier).fill_null(0).to_numpy().copy()
     numbers = survey.id_parts[:-1]
@@ -289,13 +267,11 @@ def _build(
     table = put_column(table, "_hpx", pa.array(hpx))
     table = put_column(table, "_row", pa.array(np.arange(len(ids), dtype=np.int32)))
     table = put_column(table, _LINKED, pa.array((ids != 0).astype(np.uint8)))
-    path.mkdir(parents=True)
-    rows = path / "rows.parquet"
-    pq.write_table(table, rows, compression="zstd")
-    made = build_index(
-        path, vac_survey(survey, (), table.column_names), names, [rows], unique=False
-    )
-    rows.unlink()
+    generation.make()
+    pq.write_table(table, generation.rows.local_path(), compression="zstd")
+    as_catalogue = vac_survey(survey, (), table.column_names)
+    made = build_index(generation, as_catalogue, names, [generation.rows], unique=False)
+    generation.rows.delete()
     return made
 
 

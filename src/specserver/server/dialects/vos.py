@@ -20,6 +20,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.requests import ClientDisconnect
 
+from ...data.root import DataRoot
 from ...data.user_storage import Draft, StorageLimits, StoredFile, UserStorage
 from ...errors import BadParameter
 from ...wire.media_types import JSON, OCTETS
@@ -51,12 +52,13 @@ router = APIRouter(
 )
 
 
-def get_space(user: User, settings: ServerSettings) -> UserStorage:
+def get_space(request: Request, user: User, settings: ServerSettings) -> UserStorage:
     """Return the space of the user who asks."""
     limits = StorageLimits(
         settings.vos_quota_bytes, settings.vos_max_entries, settings.vos_max_file_bytes
     )
-    return UserStorage(settings.data / "spaces" / user.user, limits)
+    data: DataRoot = request.app.state.data
+    return data.user_storage(user.user, limits)
 
 
 UserSpace = Annotated[UserStorage, Depends(get_space)]

@@ -4,11 +4,11 @@ It lasts until it is toggled again, also over a restart: ``<data>/debug`` is its
 """
 
 import logging
-from pathlib import Path
 from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ...data.root import DataRoot
 from ...errors import StoreError
 
 _LOG = logging.getLogger("specserver")
@@ -17,14 +17,14 @@ _LOG = logging.getLogger("specserver")
 class DebugSwitch:
     """Whether every request is logged: a file in the data folder, so that all processes agree."""
 
-    def __init__(self, data: Path) -> None:
-        self._path = data / "debug"
+    def __init__(self, data: DataRoot) -> None:
+        self._file = data.debug
         self._handler = logging.StreamHandler()
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(message)s"))
 
     def is_on(self) -> bool:
         """Return whether requests are logged, and make this process' logger follow."""
-        on = self._path.exists()
+        on = self._file.exists()
         if on != (self._handler in _LOG.handlers):
             (_LOG.addHandler if on else _LOG.removeHandler)(self._handler)
             _LOG.setLevel(logging.DEBUG if on else logging.NOTSET)
@@ -32,14 +32,14 @@ class DebugSwitch:
 
     def toggle(self) -> bool:
         """Change the state and return the new one."""
-        on = not self._path.exists()
+        on = not self._file.exists()
         try:
             if on:
-                self._path.touch()
+                self._file.replace(b"")
             else:
-                self._path.unlink(missing_ok=True)
+                self._file.delete()
         except OSError as error:
-            raise StoreError(str(self._path), f"cannot be written ({error.strerror})") from error
+            raise StoreError(str(self._file), f"cannot be written ({error.strerror})") from error
         return on
 
 

@@ -3,7 +3,6 @@
 import logging
 import re
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any, Final
 
 from fastapi import FastAPI, Request
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from ...data.root import DataRoot
 from ...errors import (
     BadParameter,
     BodyTooSlow,
@@ -249,9 +249,9 @@ def _unforeseen(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse(body, status_code=500, headers={"X-Request-ID": REQUEST_ID.get()})
 
 
-def install(app: FastAPI, data: Path) -> None:
+def install(app: FastAPI, data: DataRoot) -> None:
     """Make an application tell its errors this way, and keep its data folder's place to itself."""
-    _OWN_FOLDERS.update(f"{folder}/" for folder in (data.absolute(), data.resolve()))
+    _OWN_FOLDERS.update(f"{folder}/" for folder in data.full_paths())
     app.add_exception_handler(SpecServerError, _ours)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)

@@ -1,0 +1,271 @@
+"""The name of everything in a context's folder.
+
+::
+
+    <data>/<context>/
+        ingest.lock                 held while an ingest writes
+        access.json                 whether the context is private (`auth`)
+        survey.json                 the survey that the folder declares (`surveys.generic`)
+        targets-….parquet           its table of targets
+        tree.json, tree-….npy       a tree of original files (`store.trees`)
+        seg-…/                      segments (`store.layout`)
+            segment.json            written last: it makes the segment count
+            objects.parquet         catalogue rows (`catalog.objects`)
+            spectra.zarr/           a Zarr v3 group (`store.zarr`)
+        index/                      generations of the index (`catalog.generation`)
+            CURRENT                 name of the generation in use; replaced atomically
+            lock                    held while a generation is made
+            gen-…/                  a generation (`catalog.index`)
+        catalogs/                   value-added tables (`catalog.vac`)
+            <name>.parquet          the table as it came, names made valid; it counts when it exists
+            <name>.json             its digest; for a moment also that of the table that it replaces
+            <name>.index/           generations, as above
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Final
+from uuid import uuid4
+
+from typing_extensions import override
+
+from ..digests import LISTED
+from .handles import Entry, Folder
+
+_SEGMENT: Final = "seg-"
+_TABLE: Final = ".parquet"
+_GENERATION: Final = re.compile(r"gen-[0-9a-f]{12}")
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentFolder(Folder):
+    """A segment."""
+
+    @property
+    def record(self) -> Entry:
+        """Its commit record, written last."""
+        return self.entry("segment.json")
+
+    @property
+    def objects(self) -> Entry:
+        """Its catalogue rows."""
+        return self.entry("objects.parquet")
+
+    @property
+    def arrays(self) -> Folder:
+        """Its arrays, a Zarr group."""
+        return self.below("spectra.zarr")
+
+    def check_listed(self, names: Iterable[str]) -> None:
+        """Compare some of its files with the digests that its record states, if it does."""
+        listed = self.record.record().values.get(LISTED, {})
+        self.check({name: listed[name] for name in names if name in listed})
+
+    def is_committed(self) -> bool:
+        """Return whether it counts."""
+        return self.record.exists()
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationFolder(Folder):
+    """One generation of an index."""
+
+    @property
+    def record(self) -> Entry:
+        """What it covers, and the digests of its other files."""
+        return self.entry("index.json")
+
+    @property
+    def database(self) -> Entry:
+        """All columns, as a DuckDB file."""
+        return self.entry("catalog.duckdb")
+
+    @property
+    def columns(self) -> Entry:
+        """All columns, as an Arrow file."""
+        return self.entry("columns.arrow")
+
+    def column(self, name: str) -> Entry:
+        """Return the file of one column, or of the order of one."""
+        return self.entry(f"{name}.npy")
+
+    @property
+    def rows(self) -> Entry:
+        """The rows of which it is made, while it is made."""
+        return self.entry("rows.parquet")
+
+    def made_files(self) -> list[str]:
+        """Return the names of its files but the record and the rows, sorted."""
+        return [one for one in self.files() if one not in {self.record.name, self.rows.name}]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexFolder(Folder):
+    """Generations of an index."""
+
+    @property
+    def current(self) -> Entry:
+        """What names the generation in use."""
+        return self.entry("CURRENT")
+
+    @property
+    def lock(self) -> Entry:
+        """Held by who makes a generation."""
+        return self.entry("lock")
+
+    def is_generation(self, name: str) -> bool:
+        """Return whether a name is one that a generation may have."""
+        return bool(_GENERATION.fullmatch(name))
+
+    def generation(self, name: str) -> GenerationFolder:
+        """Return a generation by its name."""
+        return GenerationFolder(self.backend, f"{self.key}/{name}")
+
+    def new_generation(self) -> GenerationFolder:
+        """Return a generation that is still to be made."""
+        return self.generation(f"gen-{uuid4().hex[:12]}")
+
+    def generations(self) -> list[GenerationFolder]:
+        """Return the generations that there are, whole or not."""
+        names = (one.removesuffix("/") for one in self.children())
+        return [self.generation(one) for one in names if self.is_generation(one)]
+
+
+@dataclass(frozen=True, slots=True)
+class ContextFolder(Folder):
+    """A context."""
+
+    @property
+    def access(self) -> Entry:
+        """Whether the context is private."""
+        return self.entry("access.json")
+
+    @property
+    def declaration(self) -> Entry:
+        """The survey that the data folder declares."""
+        return self.entry("survey.json")
+
+    @property
+    def tree(self) -> Entry:
+        """The declaration of a tree of original files."""
+        return self.entry("tree.json")
+
+    def new_fingerprints(self) -> Entry:
+        """Return a file of fingerprints of a tree's files that is still to be written."""
+        return self.entry(f"tree-{uuid4().hex[:12]}.npy")
+
+    def fingerprints(self) -> list[Entry]:
+        """Return the files of fingerprints that there are."""
+        return self._entries("tree-", ".npy")
+
+    def target_tables(self) -> list[Entry]:
+        """Return the tables of targets that there are."""
+        return self._entries("targets-", ".parquet")
+
+    @property
+    def index(self) -> IndexFolder:
+        """Generations of the context's index."""
+        return IndexFolder(self.backend, f"{self.key}/index")
+
+    @property
+    def catalogs(self) -> Folder:
+        """The value-added tables."""
+        return self.below("catalogs")
+
+    def table(self, name: str) -> "TableFiles":
+        """Return a value-added table by its name."""
+        return TableFiles(self, name)
+
+    def tables(self) -> list[str]:
+        """Return the names of the value-added tables, sorted."""
+        found = self.catalogs.children()
+        return [one.removesuffix(_TABLE) for one in found if one.endswith(_TABLE)]
+
+    def segment(self, name: str) -> SegmentFolder:
+        """Return a segment by its name."""
+        return SegmentFolder(self.backend, f"{self.key}/{name}")
+
+    def segments(self) -> list[str]:
+        """Return the names of the committed segments, in order."""
+        return [one.name for one in self._segments() if one.is_committed()]
+
+    def uncommitted(self) -> list[SegmentFolder]:
+        """Return the segments of writers that died, or still write."""
+        return [one for one in self._segments() if not one.is_committed()]
+
+    def new_segment(self) -> SegmentFolder:
+        """Make and return a segment that is still to be written and committed."""
+        segment = self.segment(f"{_SEGMENT}{len(self._segments()) + 1:06d}-{uuid4().hex[:8]}")
+        segment.make()
+        return segment
+
+    @contextmanager
+    def sole_writer(self) -> Iterator[bool]:
+        """Hold the lock of who writes the context; yield False if another holds it.
+
+        If the folder was made here and holds nothing at the end, it is removed.
+        """
+        made = [one for one in (self.key, "") if not self.backend.exists(one)]
+        try:
+            with self._ingest_lock.lock(wait=False) as mine:
+                yield mine
+        finally:
+            if self.key in made:
+                with suppress(OSError):
+                    self._delete_empty()
+                    for key in made[1:]:
+                        self.backend.delete(key)
+
+    @property
+    def _ingest_lock(self) -> Entry:
+        return self.entry("ingest.lock")
+
+    def _delete_empty(self) -> None:
+        """Remove the folder if it holds only lock files, and no ingest holds its lock."""
+        index, lock = self.index, self._ingest_lock
+        with lock.lock(wait=False) as mine:
+            others = {*self.children()} - {lock.name, f"{index.name}/"}
+            if not mine or others or {*index.children()} - {index.lock.name}:
+                return
+            for key in (index.lock.key, index.key, lock.key, self.key):
+                self.backend.delete(key)
+
+    def _segments(self) -> list[SegmentFolder]:
+        """Return all segments, committed or not, in order of their names."""
+        found = (one[:-1] for one in self.children() if one.endswith("/"))
+        return [self.segment(one) for one in found if one.startswith(_SEGMENT)]
+
+    def _entries(self, start: str, end: str) -> list[Entry]:
+        """Return the objects of a kind."""
+        names = (one for one in self.children() if one.startswith(start) and one.endswith(end))
+        return [self.entry(one) for one in names]
+
+
+@dataclass(frozen=True, slots=True)
+class TableFiles:
+    """A value-added table of a context."""
+
+    context: ContextFolder
+    name: str
+
+    @override
+    def __str__(self) -> str:
+        """Return its full name."""
+        return f"{self.context.name}.{self.name}"
+
+    @property
+    def file(self) -> Entry:
+        """The table, Parquet."""
+        return self.context.catalogs.entry(f"{self.name}{_TABLE}")
+
+    @property
+    def record(self) -> Entry:
+        """Its digest."""
+        return self.context.catalogs.entry(f"{self.name}.json")
+
+    @property
+    def index(self) -> IndexFolder:
+        """Generations of its index."""
+        return IndexFolder(self.context.backend, f"{self.context.catalogs.key}/{self.name}.index")

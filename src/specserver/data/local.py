@@ -1,0 +1,205 @@
+"""A data folder on a disk of this machine, or on one that it mounts."""
+
+import os
+import shutil
+import weakref
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from ..damage import ABSENT, Identity, identity_of
+from ..files import (
+    EVERYONE_READS,
+    OWNER_ONLY,
+    close_like_parent,
+    locked,
+    remove_drafts,
+    replace_file,
+    set_modes,
+)
+from .backend import Buffers
+
+# Linux can say whether bytes are in memory; elsewhere every read may wait for the disk.
+_AT_ONCE: Final[int | None] = getattr(os, "RWF_NOWAIT", None)
+
+
+class OpenFile:
+    """A file, open for reading; safe to share between threads."""
+
+    def __init__(self, path: str) -> None:
+        self._handle = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._handle)
+        status = os.fstat(self._handle)
+        self.state, self.nbytes = identity_of(status), status.st_size
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return a range of bytes; fewer where the file ends."""
+        return os.pread(self._handle, size, offset)
+
+    def read_into(self, offset: int, buffers: Buffers, *, at_once: bool) -> int:
+        """Read a range of bytes into buffers; return how many there were."""
+        if not at_once:
+            return os.preadv(self._handle, buffers, offset)
+        if _AT_ONCE is None:
+            return 0
+        try:
+            return os.preadv(self._handle, buffers, offset, _AT_ONCE)
+        except OSError:
+            return 0
+
+    def will_need(self, offset: int, size: int) -> None:
+        """Begin to read a range of bytes from the disk."""
+        os.posix_fadvise(self._handle, offset, size, os.POSIX_FADV_WILLNEED)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFolder:
+    """A folder of files: `Backend` for a disk.
+
+    Parameters
+    ----------
+    top : path of the data folder, which need not be there yet
+    """
+
+    top: str
+
+    def name_of(self, key: str) -> str:
+        """Return the path of a file."""
+        return f"{self.top}/{key}" if key else self.top
+
+    def _at(self, key: str) -> str:
+        """Return the path of a file; no key leads out of the folder."""
+        if ".." in key and ".." in key.split("/"):
+            raise ValueError(f"{key!r} is no key")
+        return self.name_of(key)
+
+    def exists(self, key: str) -> bool:
+        """Return whether there is a file or a folder."""
+        return self.stamp(key) != ABSENT
+
+    def stamp(self, key: str) -> Identity:
+        """Return what changes when a file changes."""
+        try:
+            return identity_of(os.stat(self._at(key)))  # noqa: PTH116  # every request asks
+        except (FileNotFoundError, NotADirectoryError):
+            return ABSENT
+
+    def children(self, prefix: str) -> list[str]:
+        """Return the names directly below a folder; those of folders end in a slash."""
+        try:
+            with os.scandir(self._at(prefix)) as entries:
+                return [f"{one.name}/" if one.is_dir() else one.name for one in entries]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """Yield the keys of all files below a folder."""
+        for name in self.children(prefix):
+            key = f"{prefix}/{name}" if prefix else name
+            if name.endswith("/"):
+                yield from self.keys(key[:-1])
+            else:
+                yield key
+
+    def read(self, key: str) -> bytes:
+        """Return all bytes of a file."""
+        return Path(self._at(key)).read_bytes()
+
+    def open(self, key: str) -> OpenFile:
+        """Open a file."""
+        return OpenFile(self._at(key))
+
+    def create(self, key: str, content: bytes | memoryview, *, owner_only: bool = False) -> None:
+        """Write a file that is not there yet."""
+        path = self._path_in_folder(key)
+        replace_file(path, content, mode=_mode(owner_only=owner_only), new=True)
+
+    def replace(self, key: str, content: bytes | memoryview, *, owner_only: bool = False) -> None:
+        """Write a file in place of the one that is there."""
+        replace_file(self._path_in_folder(key), content, mode=_mode(owner_only=owner_only))
+
+    def delete(self, key: str) -> None:
+        """Delete a file, or an empty folder."""
+        path = Path(self._at(key))
+        with suppress(FileNotFoundError):
+            try:
+                path.unlink()
+            except IsADirectoryError:
+                path.rmdir()
+
+    def delete_tree(self, prefix: str) -> None:
+        """Delete a folder and all that is in it."""
+        with suppress(FileNotFoundError):
+            shutil.rmtree(self._at(prefix))
+
+    def lock(self, key: str, *, wait: bool = True) -> AbstractContextManager[bool]:
+        """Hold the lock of a file, which the system gives back when the process ends."""
+        return locked(self._path_in_folder(key), wait=wait)
+
+    def local_path(self, key: str) -> Path:
+        """Return the path of a file."""
+        return Path(self._at(key))
+
+    def kvstore(self, prefix: str) -> dict[str, Any]:
+        """Return what TensorStore calls a folder."""
+        return {"driver": "file", "path": self._at(prefix)}
+
+    def make_folder(self, prefix: str) -> Path:
+        """Make a folder, and those above it, and return it."""
+        path = Path(self._at(prefix))
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def allocate(self, key: str, head: bytes, nbytes: int) -> Path:
+        """Make a file of some bytes and so many zeros, whose place on the disk is taken."""
+        path = Path(self._at(key))
+        with path.open("xb") as file:
+            file.write(head)
+            file.flush()
+            if nbytes:
+                os.posix_fallocate(file.fileno(), len(head), nbytes)
+        return path
+
+    def sync(self, prefix: str) -> None:
+        """Flush a folder, all that is in it, and its place in the folder above, to the disk."""
+        top = Path(self._at(prefix))
+        for folder, _, files in os.walk(top):
+            for name in files:
+                _sync(f"{folder}/{name}")
+            _sync(folder)
+        _sync(str(top.parent))
+
+    def delete_drafts(self, key: str) -> None:
+        """Delete what writers of a file left that were killed."""
+        remove_drafts(Path(self._at(key)))
+
+    def set_access(self, prefix: str, *, private: bool) -> None:
+        """Let only the owner into a folder and all that it holds, or let everyone read it."""
+        path = Path(self._at(prefix))
+        path.mkdir(parents=True, exist_ok=True)
+        set_modes(path, private=private)
+
+    def inherit_access(self, prefix: str) -> None:
+        """Let only the owner into a folder that lies in a folder closed to all others."""
+        close_like_parent(Path(self._at(prefix)))
+
+    def _path_in_folder(self, key: str) -> Path:
+        """Return the path of a file that is to be written, its folder made."""
+        path = Path(self._at(key))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+
+def _mode(*, owner_only: bool) -> int:
+    return OWNER_ONLY if owner_only else EVERYONE_READS
+
+
+def _sync(path: str) -> None:
+    """Flush a file or folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
