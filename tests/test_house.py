@@ -105,6 +105,67 @@ def test_settings_are_read_in_one_place() -> None:
     assert named == {"settings.py", "cli/console.py", "client/session.py"}
 
 
+DATA = ROOT / "src/specserver/data"
+OTHERS = [path for path in SOURCES if DATA not in path.parents]
+TOUCH_OTHER_FILES = {
+    "files.py": "the atomic write and the lock, for data/",
+    "damage.py": "the type of a file's status",
+    "store/fits.py": "original files",
+    "service/originals.py": "original files",
+    "ops/wholefits.py": "original files",
+    "ingest/plan.py": "files to be ingested",
+    "ingest/pipeline.py": "the number of cores",
+    "service/composite/scratch.py": "scratch files outside of the data folder",
+    "server/dialects/access.py": "signals",
+    "server/runtime/metrics.py": "counts that processes share",
+    "processes.py": "processes",
+}
+"""Modules of the server's side that may import what works on files, and on what."""
+
+
+def _texts(path: Path) -> set[str]:
+    """Return the texts in a module but its docstrings."""
+    tree = ast.parse(path.read_text("utf-8"))
+    said = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    constants = (node for node in ast.walk(tree) if isinstance(node, ast.Constant))
+    return {one.value for one in constants if one not in said and isinstance(one.value, str)}
+
+
+def test_only_data_spells_what_is_in_a_data_folder() -> None:
+    spelled = set[str]().union(*(_texts(DATA / name) for name in ("context.py", "root.py")))
+    # Names of files, and the beginnings of such; plain words have other meanings elsewhere.
+    names = {one for one in spelled if re.fullmatch(r"\w+\.\w+|[a-z]+-|[A-Z]+", one)}
+    assert {"segment.json", "objects.parquet", "CURRENT", "ingest.lock", "seg-", "gen-"} <= names
+    whole = "|".join(re.escape(one) + ("" if one.endswith("-") else r"(?!\w)") for one in names)
+    for path in OTHERS:
+        found = [text for text in _texts(path) if re.search(rf"(?<!\w)({whole})", text)]
+        assert not found, path
+
+
+def test_only_data_touches_a_data_folder() -> None:
+    """What handles give for libraries that open files is handed to a library, and not worked on."""
+    for path in OTHERS:
+        name = str(path.relative_to(ROOT / "src/specserver"))
+        tree = ast.parse(path.read_text("utf-8"))
+        imported = {
+            alias.name if isinstance(node, ast.Import) else node.module or ""
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for alias in node.names
+        }
+        outside = name.startswith(("client/", "cli/", "simulate/")) or name in TOUCH_OTHER_FILES
+        assert outside or not imported & {"os", "shutil", "fcntl", "glob", "tempfile"}, name
+        handed = {
+            one
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call)
+            for one in (*node.args, *(each.value for each in node.keywords))
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "local_path":
+                assert node in handed, f"{name}:{node.lineno}"
+
+
 def test_the_repository_names_no_machine() -> None:
     listed = subprocess.run(
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False

@@ -26,32 +26,34 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Final
 from uuid import uuid4
 
 from typing_extensions import override
 
 from ..digests import LISTED
-from .handles import Entry, Folder
+from .handles import Entry, Folder, Named
 
 _SEGMENT: Final = "seg-"
 _TABLE: Final = ".parquet"
+_TARGETS: Final = re.compile(r"targets-[0-9a-f]{16}\.parquet")
 _GENERATION: Final = re.compile(r"gen-[0-9a-f]{12}")
+
+
+def is_target_table(name: str) -> bool:
+    """Return whether a name is one that a table of targets may have."""
+    return bool(_TARGETS.fullmatch(name))
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentFolder(Folder):
     """A segment."""
 
-    @property
-    def record(self) -> Entry:
-        """Its commit record, written last."""
-        return self.entry("segment.json")
-
-    @property
-    def objects(self) -> Entry:
-        """Its catalogue rows."""
-        return self.entry("objects.parquet")
+    record = Named("segment.json")
+    """Its commit record, written last."""
+    objects = Named("objects.parquet")
+    """Its catalogue rows."""
 
     @property
     def arrays(self) -> Folder:
@@ -72,29 +74,18 @@ class SegmentFolder(Folder):
 class GenerationFolder(Folder):
     """One generation of an index."""
 
-    @property
-    def record(self) -> Entry:
-        """What it covers, and the digests of its other files."""
-        return self.entry("index.json")
-
-    @property
-    def database(self) -> Entry:
-        """All columns, as a DuckDB file."""
-        return self.entry("catalog.duckdb")
-
-    @property
-    def columns(self) -> Entry:
-        """All columns, as an Arrow file."""
-        return self.entry("columns.arrow")
+    record = Named("index.json")
+    """What it covers, and the digests of its other files."""
+    database = Named("catalog.duckdb")
+    """All columns, as a DuckDB file."""
+    columns = Named("columns.arrow")
+    """All columns, as an Arrow file."""
+    rows = Named("rows.parquet")
+    """The rows of which it is made, while it is made."""
 
     def column(self, name: str) -> Entry:
         """Return the file of one column, or of the order of one."""
         return self.entry(f"{name}.npy")
-
-    @property
-    def rows(self) -> Entry:
-        """The rows of which it is made, while it is made."""
-        return self.entry("rows.parquet")
 
     def made_files(self) -> list[str]:
         """Return the names of its files but the record and the rows, sorted."""
@@ -105,15 +96,10 @@ class GenerationFolder(Folder):
 class IndexFolder(Folder):
     """Generations of an index."""
 
-    @property
-    def current(self) -> Entry:
-        """What names the generation in use."""
-        return self.entry("CURRENT")
-
-    @property
-    def lock(self) -> Entry:
-        """Held by who makes a generation."""
-        return self.entry("lock")
+    current = Named("CURRENT")
+    """What names the generation in use."""
+    lock = Named("lock")
+    """Held by who makes a generation."""
 
     def is_generation(self, name: str) -> bool:
         """Return whether a name is one that a generation may have."""
@@ -137,20 +123,13 @@ class IndexFolder(Folder):
 class ContextFolder(Folder):
     """A context."""
 
-    @property
-    def access(self) -> Entry:
-        """Whether the context is private."""
-        return self.entry("access.json")
-
-    @property
-    def declaration(self) -> Entry:
-        """The survey that the data folder declares."""
-        return self.entry("survey.json")
-
-    @property
-    def tree(self) -> Entry:
-        """The declaration of a tree of original files."""
-        return self.entry("tree.json")
+    access = Named("access.json")
+    """Whether the context is private."""
+    declaration = Named("survey.json")
+    """The survey that the data folder declares."""
+    tree = Named("tree.json")
+    """The declaration of a tree of original files."""
+    _ingest_lock = Named("ingest.lock")
 
     def new_fingerprints(self) -> Entry:
         """Return a file of fingerprints of a tree's files that is still to be written."""
@@ -158,11 +137,16 @@ class ContextFolder(Folder):
 
     def fingerprints(self) -> list[Entry]:
         """Return the files of fingerprints that there are."""
-        return self._entries("tree-", ".npy")
+        names = (one for one in self.children() if one.startswith("tree-") and one.endswith(".npy"))
+        return [self.entry(one) for one in names]
+
+    def target_table(self, content: bytes) -> Entry:
+        """Return where a table of targets of some bytes is kept: its name is made of them."""
+        return self.entry(f"targets-{blake2b(content, digest_size=8).hexdigest()}.parquet")
 
     def target_tables(self) -> list[Entry]:
         """Return the tables of targets that there are."""
-        return self._entries("targets-", ".parquet")
+        return [self.entry(one) for one in self.children() if is_target_table(one)]
 
     @property
     def index(self) -> IndexFolder:
@@ -218,10 +202,6 @@ class ContextFolder(Folder):
                     for key in made[1:]:
                         self.backend.delete(key)
 
-    @property
-    def _ingest_lock(self) -> Entry:
-        return self.entry("ingest.lock")
-
     def _delete_empty(self) -> None:
         """Remove the folder if it holds only lock files, and no ingest holds its lock."""
         index, lock = self.index, self._ingest_lock
@@ -236,11 +216,6 @@ class ContextFolder(Folder):
         """Return all segments, committed or not, in order of their names."""
         found = (one[:-1] for one in self.children() if one.endswith("/"))
         return [self.segment(one) for one in found if one.startswith(_SEGMENT)]
-
-    def _entries(self, start: str, end: str) -> list[Entry]:
-        """Return the objects of a kind."""
-        names = (one for one in self.children() if one.startswith(start) and one.endswith(end))
-        return [self.entry(one) for one in names]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Any, Final
 from typing_extensions import override
 
 from ..damage import ABSENT, Identity, damaged
-from ..digests import Record, check_file, check_files, digest_of, digests_of, read_record
+from ..digests import Record, check_files, digest_of, digests_of, read_record
 from ..errors import DamagedFile
 from .backend import Backend, ByteSource
 
@@ -17,8 +17,8 @@ DAMAGED: Final = "damaged: restore the file"
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One object of a data folder, whether or not it is there."""
+class Handle:
+    """Something below a data folder, whether or not it is there."""
 
     backend: Backend
     key: str
@@ -36,6 +36,19 @@ class Entry:
     def exists(self) -> bool:
         """Return whether it is there."""
         return self.backend.exists(self.key)
+
+    def local_path(self) -> Path:
+        """Return where it is on this machine, for libraries that open files themselves."""
+        return self.backend.local_path(self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry(Handle):
+    """One object."""
+
+    def resolved(self) -> tuple[Path, Path]:
+        """Return the data folder and its own file on this machine, links followed."""
+        return self.backend.local_path("").resolve(), self.local_path().resolve()
 
     def stamp(self) -> Identity:
         """Return what changes when it changes; `damage.ABSENT` where it is not there."""
@@ -72,10 +85,6 @@ class Entry:
         """Hold the exclusive lock that it is; yields False where another holds it."""
         return self.backend.lock(self.key, wait=wait)
 
-    def local_path(self) -> Path:
-        """Return the file of it, for libraries that open files themselves."""
-        return self.backend.local_path(self.key)
-
     def allocate(self, head: bytes, nbytes: int) -> Path:
         """Make it, for libraries that write it themselves, with room taken on the disk.
 
@@ -94,31 +103,14 @@ class Entry:
         """Return its digest as it is now."""
         return digest_of(self.local_path())
 
-    def check(self, stated: str) -> None:
-        """Compare it with its digest; raise `DamagedFile` where it differs."""
-        check_file(self.local_path(), stated)
-
     def damaged(self, reason: str) -> DamagedFile:
         """Return the error that says that it is damaged; take note of that."""
         return damaged(str(self), reason)
 
 
 @dataclass(frozen=True, slots=True)
-class Folder:
-    """What is below a prefix of a data folder."""
-
-    backend: Backend
-    key: str
-
-    @override
-    def __str__(self) -> str:
-        """Return its full path, for messages."""
-        return self.backend.name_of(self.key)
-
-    @property
-    def name(self) -> str:
-        """The last part of its key."""
-        return self.key.rpartition("/")[2]
+class Folder(Handle):
+    """What is below a prefix."""
 
     def entry(self, name: str) -> Entry:
         """Return an object below it, by its path from here."""
@@ -127,10 +119,6 @@ class Folder:
     def below(self, name: str) -> "Folder":
         """Return a folder below it, by its path from here."""
         return Folder(self.backend, f"{self.key}/{name}" if self.key else name)
-
-    def exists(self) -> bool:
-        """Return whether it is there."""
-        return self.backend.exists(self.key)
 
     def children(self) -> list[str]:
         """Return the names directly below it, sorted; those of folders end in a slash."""
@@ -147,10 +135,6 @@ class Folder:
     def make(self) -> Path:
         """Make it, for libraries that write files themselves."""
         return self.backend.make_folder(self.key)
-
-    def local_path(self) -> Path:
-        """Return the folder on this machine, for libraries that open files themselves."""
-        return self.backend.local_path(self.key)
 
     def sync(self) -> None:
         """Make durable what libraries wrote below it."""
@@ -179,3 +163,14 @@ class Folder:
     def check(self, digests: Mapping[str, str]) -> None:
         """Compare objects with their digests, by their paths from here; raise `DamagedFile`."""
         check_files(self.local_path(), digests)
+
+
+class Named:
+    """An object of a name in each folder of a kind."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, folder: Folder, kind: type[Folder]) -> Entry:
+        """Return the object in a folder."""
+        return folder.entry(self._name)

@@ -10,39 +10,36 @@
         spaces/<user>/                  users' own files (`data.user_storage`)
 """
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from typing_extensions import override
-
 from ..damage import damaged_files
 from ..errors import StoreError
-from .backend import Backend
 from .context import ContextFolder
-from .handles import Entry
+from .handles import Entry, Folder, Named
 from .local import LocalFolder
 from .user_storage import StorageLimits, UserStorage
 
 _SPACES: Final = "spaces"
 
 
-class DataRoot:
-    """A data folder, whether or not it is there; safe to share between threads.
+@dataclass(frozen=True, slots=True)
+class DataRoot(Folder):
+    """A data folder, whether or not it is there; safe to share between threads."""
 
-    Parameters
-    ----------
-    backend : what keeps its objects
-    """
-
-    def __init__(self, backend: Backend) -> None:
-        self.backend = backend
-        self._committed: dict[str, Entry] = {}
-        """By context, the commit record of one of its segments."""
-
-    @override
-    def __str__(self) -> str:
-        """Return its path, as it was given."""
-        return self.backend.name_of("")
+    _committed: dict[str, Entry] = field(default_factory=dict, compare=False, repr=False)
+    """By context, the commit record of one of its segments."""
+    tokens = Named("tokens.json")
+    """The tokens."""
+    tokens_lock = Named("tokens.lock")
+    """Held by who changes the tokens."""
+    private = Named("private.json")
+    """The register of private contexts."""
+    private_lock = Named("private.lock")
+    """Held by who changes which contexts are private."""
+    debug = Named("debug")
+    """The switch of debug logging: on where it is there."""
 
     def require(self) -> "DataRoot":
         """Return this folder, which must be there.
@@ -52,7 +49,7 @@ class DataRoot:
         StoreError
             There is no such folder, or it is none.
         """
-        path = self.backend.local_path("")
+        path = self.local_path()
         if not path.is_dir():
             what = "is no folder" if path.exists() else "there is no such data folder"
             raise StoreError(
@@ -68,8 +65,8 @@ class DataRoot:
 
     def folders(self) -> list[ContextFolder]:
         """Return the folders that contexts may have, sorted, whatever is in them."""
-        names = (one[:-1] for one in self.backend.children("") if one.endswith("/"))
-        return [self.context(one) for one in sorted(names) if one != _SPACES]
+        names = (one[:-1] for one in self.children() if one.endswith("/"))
+        return [self.context(one) for one in names if one != _SPACES]
 
     def contexts(self) -> set[str]:
         """Return the contexts with a committed segment or a tree.
@@ -98,46 +95,21 @@ class DataRoot:
         """Return the contexts whose survey the folder declares, sorted."""
         return [one.key for one in self.folders() if one.declaration.exists()]
 
-    @property
-    def tokens(self) -> Entry:
-        """The tokens."""
-        return Entry(self.backend, "tokens.json")
-
-    @property
-    def tokens_lock(self) -> Entry:
-        """Held by who changes the tokens."""
-        return Entry(self.backend, "tokens.lock")
-
-    @property
-    def private(self) -> Entry:
-        """The register of private contexts."""
-        return Entry(self.backend, "private.json")
-
-    @property
-    def private_lock(self) -> Entry:
-        """Held by who changes which contexts are private."""
-        return Entry(self.backend, "private.lock")
-
-    @property
-    def debug(self) -> Entry:
-        """The switch of debug logging: on where it is there."""
-        return Entry(self.backend, "debug")
-
     def user_storage(self, user: str, limits: StorageLimits) -> UserStorage:
         """Return the own files of a user."""
         return UserStorage(self.backend.local_path(f"{_SPACES}/{user}"), limits)
 
     def damaged_files(self) -> list[tuple[str, str]]:
         """Return the key of each damaged file that this process found, and why."""
-        top = self.backend.local_path("")
+        top = self.local_path()
         return [(path.relative_to(top).as_posix(), why) for path, why in damaged_files(top)]
 
     def full_paths(self) -> tuple[Path, Path]:
         """Return its path from the root of the disk, and the one that links lead to."""
-        top = self.backend.local_path("")
+        top = self.local_path()
         return top.absolute(), top.resolve()
 
 
 def open_root(location: Path | str) -> DataRoot:
     """Return the data folder at a path, whether or not it is there."""
-    return DataRoot(LocalFolder(str(location)))
+    return DataRoot(LocalFolder(str(location)), "")

@@ -24,7 +24,7 @@ from ..surveys.generic import (
     write_declaration,
 )
 from ..surveys.statedunit import units_of_flux
-from ..surveys.targets import FILE, normal_table, table_name
+from ..surveys.targets import FILE, normal_table
 from .option_effects import OptionEffects, option_effects
 from .report import Note, open_report, refusal
 
@@ -270,9 +270,9 @@ def _with_table(
     buffer = pa.BufferOutputStream()
     pq.write_table(given.table, buffer, compression="zstd")
     content = buffer.getvalue().to_pybytes()
-    name = table_name(content)
-    folder.entry(name).replace(content)
-    return replace(declared, table=name, columns=given.columns)
+    table = folder.target_table(content)
+    table.replace(content)
+    return replace(declared, table=table.name, columns=given.columns)
 
 
 def _require_same_ids(old: pa.Table, new: pa.Table) -> None:

@@ -222,4 +222,4 @@ def _declaration(data: DataRoot, found: Finding) -> None:
     if not folder.declaration.record().sealed:
         found.notes.append(NO_DIGESTS)
     if declared is not None and declared.table:
-        require_named(folder.entry(declared.table))
+        require_named(folder, declared.table)

@@ -1,6 +1,6 @@
 """The ``fits`` driver: spectra read on the fly from a tree of original files, without an ingest.
 
-A tree is declared by one small file in the data folder, ``<data>/<context>/tree.json``. Where a
+A tree is declared by one small file in the data folder (`store.trees`). Where a
 file of the tree lies is computed from the identifier by the survey's `TreeLayout`; nothing of a
 request but whole numbers and a reduction of the declared list enters a path.
 

@@ -19,7 +19,7 @@ from typing import Any, Final
 import numpy.typing as npt
 
 from ..damage import ABSENT, Identity
-from ..data.context import ContextFolder
+from ..data.context import ContextFolder, is_target_table
 from ..data.root import DataRoot
 from ..digests import seal
 from ..errors import BadFile, BadParameter, StoreError
@@ -35,7 +35,6 @@ FORMAT: Final = 1
 _DAMAGED: Final = "damaged; declare it anew with ingest --reader specutils"
 _CONTEXT = re.compile(r"[a-z][a-z0-9_]{0,47}")
 _RESERVED: Final = frozenset({"default", "spaces", "all"})
-_TABLE = re.compile(r"targets-[0-9a-f]{16}\.parquet")
 _DTYPES: Final = frozenset({"U", "?", *(f"<{kind}{n}" for kind in "iu" for n in (2, 4, 8))}) | {
     "i1", "u1", "<f4", "<f8",
 }  # fmt: skip
@@ -169,8 +168,7 @@ class AnyFileReader:
         """Return the target of a spectrum."""
         stem = stem_of(path)
         if self.declared.table:
-            table = self.folder.entry(self.declared.table)
-            return open_targets(table).find(path.name, stem, part)
+            return open_targets(self.folder, self.declared.table).find(path.name, stem, part)
         name = f"{stem}-{part}" if part else stem
         # 53 bits: JSON and JavaScript keep them. Two names of the same number are told apart by
         # the key, which has 64.
@@ -323,7 +321,7 @@ def _validate(declared: Declaration) -> None:
         raise BadParameter("wave-unit", declared.wave_unit, "a unit of wavelengths: Angstrom, nm")
     if declared.medium not in {"", AIR, VACUUM}:
         raise BadParameter("medium", declared.medium, "air or vacuum")
-    if declared.table and not _TABLE.fullmatch(declared.table):
+    if declared.table and not is_target_table(declared.table):
         raise ValueError(f"{declared.table!r} is no name of a table of targets")
     names = [column.name for column in (*CORE, *declared.columns)]
     if len(set(names)) < len(names) or any(

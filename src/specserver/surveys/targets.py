@@ -4,7 +4,6 @@ The user's table is converted to one form, kept as Parquet, and looked up by fil
 an identifier in the file's name.
 """
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..data.handles import Entry
+from ..data.context import ContextFolder
 from ..errors import BadFile, BadParameter
 from ..model.medium import MEDIUM_COLUMN
 from ..model.skyframe import Frame
@@ -355,7 +354,7 @@ def _only(rows: Sequence[int]) -> int:
 
 
 @lru_cache(maxsize=4)
-def open_targets(file: Entry) -> Targets:
+def open_targets(folder: ContextFolder, name: str) -> Targets:
     """Return a kept table, open for look-ups; each process reads it once.
 
     Its name is made of its bytes.
@@ -363,20 +362,14 @@ def open_targets(file: Entry) -> Targets:
     import pyarrow.parquet as pq  # noqa: PLC0415
 
     try:
-        require_named(file)
-        return Targets(pq.read_table(file.local_path()))
+        require_named(folder, name)
+        return Targets(pq.read_table(folder.entry(name).local_path()))
     except (OSError, KeyError, ValueError) as error:
-        raise BadFile(
-            f"the table of targets {file} is damaged; ingest with --catalog again ({error})"
-        ) from error
+        told = f"the table of targets {folder.entry(name)} is damaged"
+        raise BadFile(f"{told}; ingest with --catalog again ({error})") from error
 
 
-def table_name(content: bytes) -> str:
-    """Return the name under which a table of targets is kept."""
-    return f"targets-{hashlib.blake2b(content, digest_size=8).hexdigest()}.parquet"
-
-
-def require_named(file: Entry) -> None:
+def require_named(folder: ContextFolder, name: str) -> None:
     """Raise `ValueError` if the bytes of a kept table do not match its name."""
-    if table_name(file.read()) != file.name:
+    if folder.target_table(folder.entry(name).read()).name != name:
         raise ValueError("its bytes are not those that were written")

@@ -86,7 +86,7 @@ class Attached:
     """A file that is attached to a database while this object lives; threads may share it."""
 
     def __init__(self, file: Entry) -> None:
-        folder, self._file = (file.backend.local_path(one).resolve() for one in ("", file.key))
+        folder, self._file = file.resolved()
         # A context that is a link to another disk has a database of its own.
         inside = self._file.is_relative_to(folder)
         self._folder = folder if inside else self._file.parent.parent

@@ -1,0 +1,177 @@
+"""What every back end of a data folder does: the contract that the rest builds on."""
+
+import pickle
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from specserver.damage import ABSENT
+from specserver.data.backend import Backend
+from specserver.data.local import LocalFolder
+
+BACKENDS: dict[str, Callable[[Path], Backend]] = {"local": lambda path: LocalFolder(str(path))}
+
+
+@pytest.fixture(params=sorted(BACKENDS))
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
+    """An empty data folder, kept in each way."""
+    return BACKENDS[request.param](tmp_path / "data")
+
+
+def test_nothing_is_there_before_it_is_written(backend: Backend) -> None:
+    assert backend.children("") == []
+    assert list(backend.keys("")) == []
+    assert not backend.exists("a/b")
+    assert backend.stamp("a/b") == ABSENT
+    for read in (backend.read, backend.open):
+        with pytest.raises(FileNotFoundError):
+            read("a/b")
+    backend.delete("a/b")
+    backend.delete_tree("a")
+
+
+def test_what_is_written_is_read_and_listed(backend: Backend) -> None:
+    backend.replace("one/a", b"first")
+    backend.replace("one/deep/er/b", memoryview(b"second"))
+    backend.replace("top", b"")
+    assert backend.read("one/a") == b"first"
+    assert sorted(backend.children("")) == ["one/", "top"]
+    assert sorted(backend.children("one")) == ["a", "deep/"]
+    assert sorted(backend.keys("")) == ["one/a", "one/deep/er/b", "top"]
+    assert sorted(backend.keys("one")) == ["one/a", "one/deep/er/b"]
+    assert backend.exists("one/a")
+    assert backend.exists("one")
+    assert backend.children("one/a") == []
+
+
+def test_a_stamp_changes_when_an_object_does(backend: Backend) -> None:
+    backend.replace("a", b"first")
+    first = backend.stamp("a")
+    assert first == backend.stamp("a") != ABSENT
+    backend.replace("a", b"other")
+    assert backend.stamp("a") != first
+    backend.delete("a")
+    assert backend.stamp("a") == ABSENT
+
+
+def test_of_several_writers_of_a_new_object_one_succeeds(backend: Backend) -> None:
+    start = threading.Barrier(8)
+
+    def write(number: int) -> bool:
+        start.wait()
+        try:
+            backend.create("folder/record", f"writer {number}".encode())
+        except FileExistsError:
+            return False
+        return True
+
+    for _ in range(20):
+        with ThreadPoolExecutor(8) as pool:
+            won = list(pool.map(write, range(8)))
+        assert sum(won) == 1
+        assert backend.read("folder/record") == f"writer {won.index(True)}".encode()
+        assert backend.children("folder") == ["record"]
+        backend.delete("folder/record")
+
+
+def test_a_reader_sees_one_whole_object_or_the_other(backend: Backend) -> None:
+    contents = [bytes([number]) * 200_000 for number in (1, 2)]
+    backend.replace("a", contents[0])
+    done = threading.Event()
+
+    def write() -> None:
+        for number in range(50):
+            backend.replace("a", contents[number % 2])
+        done.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(write)
+        while not done.is_set():
+            assert backend.read("a") in contents
+    assert backend.children("") == ["a"]
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_ranges_are_read(backend: Backend, *, at_once: bool) -> None:
+    content = bytes(range(256)) * 40
+    backend.replace("a", content)
+    source = backend.open("a")
+    assert (source.state, source.nbytes) == (backend.stamp("a"), len(content))
+    assert source.read(100, 50) == content[100:150]
+    assert source.read(len(content) - 10, 50) == content[-10:]
+    source.will_need(300, 100)
+    buffers = [bytearray(30), bytearray(70)]
+    got = source.read_into(300, buffers, at_once=at_once)
+    if not at_once:
+        assert got == 100
+    assert b"".join(buffers)[:got] == content[300 : 300 + got]
+
+
+def test_an_open_object_stays_the_same_when_another_takes_its_place(backend: Backend) -> None:
+    backend.replace("a", b"first")
+    source = backend.open("a")
+    backend.replace("a", b"other")
+    assert source.read(0, 5) == b"first"
+    assert source.state != backend.stamp("a")
+    backend.delete("a")
+    assert source.read(0, 5) == b"first"
+
+
+def test_what_is_deleted_is_gone(backend: Backend) -> None:
+    for key in ("one/a", "one/b/c", "two/a"):
+        backend.replace(key, b"x")
+    backend.delete("one/a")
+    assert sorted(backend.keys("")) == ["one/b/c", "two/a"]
+    backend.delete_tree("one")
+    assert list(backend.keys("")) == ["two/a"]
+    assert not backend.exists("one")
+
+
+def test_one_holds_a_lock_at_a_time(backend: Backend) -> None:
+    def wait() -> bool:
+        with backend.lock("folder/lock") as mine:
+            return mine
+
+    with ThreadPoolExecutor(1) as pool:
+        with backend.lock("folder/lock") as mine:
+            assert mine
+            with backend.lock("folder/lock", wait=False) as other:
+                assert not other
+            waiting = pool.submit(wait)
+            time.sleep(0.05)
+            assert not waiting.done()
+        assert waiting.result(10)
+    with backend.lock("folder/lock", wait=False) as again:
+        assert again
+
+
+@pytest.mark.parametrize("key", ["..", "../a", "a/../../b", "a/.."])
+def test_no_key_leads_out(backend: Backend, key: str) -> None:
+    with pytest.raises(ValueError, match="is no key"):
+        backend.read(key)
+    with pytest.raises(ValueError, match="is no key"):
+        backend.replace(key, b"")
+
+
+def test_it_is_the_same_in_another_process(backend: Backend) -> None:
+    backend.replace("a", b"x")
+    other = pickle.loads(pickle.dumps(backend))
+    assert other == backend
+    assert hash(other) == hash(backend)
+    assert other.read("a") == b"x"
+
+
+def test_libraries_find_the_files(backend: Backend) -> None:
+    backend.replace("a/b", b"bytes")
+    assert backend.local_path("a/b").read_bytes() == b"bytes"
+    (backend.make_folder("new/one") / "file").write_bytes(b"theirs")
+    assert backend.read("new/one/file") == b"theirs"
+    path = backend.allocate("new/two", b"head", 96)
+    assert path.read_bytes() == b"head" + bytes(96)
+    with pytest.raises(FileExistsError):
+        backend.allocate("new/two", b"head", 96)
+    backend.sync("new")
