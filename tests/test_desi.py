@@ -273,7 +273,7 @@ def test_what_arms_share_is_stored_once(tmp_path: Path) -> None:
     segment = arrays_of(tmp_path)
     index = 1000 * 16 + 4  # of a shard, whatever is in it
     whole, *arms = (
-        (segment.path / name / "c" / "0" / "0").stat().st_size - index
+        segment.arrays.entry(f"{name}/c/0/0").stamp()[1] - index
         for name in ("flux", "flux_b", "flux_r", "flux_z")
     )
     assert sum(arms) < 0.15 * whole
