@@ -14,6 +14,7 @@ from serving import serve
 from specserver.client.api import SpecClient
 from specserver.client.results.columns import Columns
 from specserver.client.results.query_results import join_columns, to_result
+from specserver.data.root import open_root
 from specserver.errors import BadParameter
 from specserver.ingest import run_ingest
 from test_lamost import write_lamost
