@@ -1,9 +1,8 @@
 """Every error that specserver raises.
 
-A `CallerError` says that the request is wrong, and how to mend it; a `ServiceError` that the
-request is right, and we, or the data, are not. Each other one is below one of the two.
-
-``code`` is stable and crosses the wire; the class is rebuilt from it on the other side.
+A `CallerError` means that the request is wrong, and says how to correct it. A `ServiceError` means
+that the request is right, but the service or its data are not. All others are below these two.
+``code`` is stable and is sent to the client, which makes an error of the same class.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,7 +18,7 @@ class SpecServerError(Exception):
 
     @property
     def message(self) -> str:
-        """The sentence for people."""
+        """The message for people."""
         return str(self.args[0]) if self.args else self.code
 
     @staticmethod
@@ -51,13 +50,13 @@ def _some(values: Iterable[object], limit: int = 40) -> str:
 
 
 def _shown(value: object) -> str:
-    """Return what was given, for a message: the beginning where it is long."""
+    """Return a given value for a message; only the beginning of a long one."""
     text = repr(value)
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
 
 
 class BadParameter(CallerError):
-    """A value that the parameter cannot take."""
+    """A value that the parameter does not accept."""
 
     code = "bad_parameter"
 
@@ -87,7 +86,7 @@ class NoIdentifier(BadIdentifier):
 
 
 class BadRegion(CallerError):
-    """A cone or polygon that is none."""
+    """An invalid cone or polygon."""
 
     code = "bad_region"
 
@@ -210,7 +209,7 @@ class QueryTimeout(TooMuch):
 
 
 class BodyTooSlow(CallerError):
-    """A body that stalls, or takes too long to arrive."""
+    """A body that stalls or arrives too slowly."""
 
     code = "body_too_slow"
 
@@ -222,7 +221,7 @@ class BodyTooSlow(CallerError):
 
 
 class OldProtocol(CallerError):
-    """HTTP/1.0, for an answer whose length is not known before it is made."""
+    """An answer of unknown length was requested by HTTP/1.0."""
 
     code = "old_protocol"
 
@@ -256,7 +255,7 @@ class QuotaExceeded(CallerError):
 
 
 class UnknownHost(CallerError):
-    """A service is asked under a name that is not its own."""
+    """The Host header is not a name of the service."""
 
     code = "unknown_host"
 
@@ -296,19 +295,19 @@ class BadFile(ServiceError):
 
 
 class IngestError(ServiceError):
-    """An ingest that cannot go on."""
+    """An ingest that cannot continue."""
 
     code = "ingest_error"
 
 
 class CatalogError(ServiceError):
-    """The catalogue cannot answer."""
+    """The catalogue cannot be read."""
 
     code = "catalog_error"
 
 
 class StoreError(ServiceError):
-    """The store cannot answer."""
+    """The store cannot be read."""
 
     code = "store_error"
 
@@ -323,7 +322,7 @@ class DamagedFile(StoreError):
 
 
 class DamagedSpectrum(DamagedFile):
-    """Spectra that cannot be read, as a file of theirs is damaged."""
+    """Spectra that cannot be read because a file is damaged."""
 
     code = "damaged_spectrum"
 
@@ -343,7 +342,7 @@ class NoOriginal(ServiceError):
 
 
 class TooOften(ServiceError):
-    """A caller asks for more than its share now; try again later."""
+    """A caller exceeds its share at the moment; try again later."""
 
     code = "too_often"
 
@@ -356,7 +355,7 @@ class TooOften(ServiceError):
 
 
 class Overloaded(ServiceError):
-    """Too busy now; try again later."""
+    """The service is too busy at the moment; try again later."""
 
     code = "overloaded"
 
@@ -366,7 +365,7 @@ class Overloaded(ServiceError):
 
 
 class TooSlow(ServiceError):
-    """No answer in the time that the service gives itself."""
+    """No answer within the service's time limit."""
 
     code = "too_slow"
 
@@ -390,7 +389,7 @@ class Unreachable(ServiceError):
 
 
 def all_errors() -> list[type[SpecServerError]]:
-    """Return every class of the tree, each before those below it."""
+    """Return every class of the tree, each before its subclasses."""
     found = [SpecServerError]
     for cls in found:  # it grows
         found += cls.__subclasses__()

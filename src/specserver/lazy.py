@@ -1,7 +1,7 @@
 """A data folder opened in process: whole releases as lazy arrays for Dask and xarray.
 
-Values are read where they are computed, by the process that computes them, straight from the
-segments; no service need run. What is in memory is the catalogue.
+The process that computes values reads them directly from the segments, without a service. Only
+the catalogue is in memory.
 """
 
 import warnings
@@ -30,7 +30,7 @@ from .store.lazy_vector import LazyVector
 from .store.shards import SHARD
 
 _PLACE: Final = ("_segment", "_row")
-"""Hidden columns of the catalogue: where a spectrum is."""
+"""Hidden columns of the catalogue: the place of a spectrum."""
 _OURS: Final = frozenset({"spectrum", "pixel", "wavelength", "first", "count"})
 
 
@@ -47,7 +47,7 @@ class DataFolder:
         self._archive = Archive(open_root(data).require())
 
     def contexts(self) -> list[str]:
-        """Return the releases there are, each survey's from newest to oldest."""
+        """Return the releases, each survey's from newest to oldest."""
         return self._archive.names()
 
     def to_xarray(
@@ -122,7 +122,7 @@ class _Spectra:
     """Spectra in the order of the store: by segment, then by row."""
 
     table: pa.Table
-    """Catalogue columns of each."""
+    """Catalogue columns of the spectra."""
     segment: npt.NDArray[np.int32]
     """1D[nspec], number of the segment."""
     row: npt.NDArray[np.int32]
@@ -131,11 +131,11 @@ class _Spectra:
     """1D[nspec], lattice pixel of the first value; 0 off the lattice."""
     count: npt.NDArray[np.int32]
     others: int
-    """Spectra left out, as they are on the lattice and these are not, or the other way round."""
+    """Number of spectra left out: those off the lattice, or, with ``off_lattice``, those on it."""
 
     @classmethod
     def of(cls, source: OpenRelease, table: pa.Table, *, off_lattice: bool) -> "_Spectra":
-        """Return the spectra of catalogue rows that are on the lattice, or those that are not."""
+        """Return the spectra of catalogue rows that are on the lattice, or off it."""
         segment, row = (table.column(name).to_numpy() for name in _PLACE)
         first, count = np.zeros(len(row), np.int32), np.zeros(len(row), np.int32)
         chosen = np.zeros(len(row), np.bool_)
@@ -269,14 +269,14 @@ def _window(spectra: _Spectra, vectors: tuple[Vector, ...]) -> PixelRange:
 def _stored(
     source: OpenRelease, spectra: _Spectra, vector: Vector, window: PixelRange
 ) -> LazyVector:
-    """Return where one vector of some spectra is."""
+    """Return the places of one vector of some spectra."""
     numbers, counts = np.unique(spectra.segment, return_counts=True)
     held = sum(source.segment(number).nspec for number in numbers.tolist())
     names = source.catalog.segments
     return LazyVector(
         folders=tuple(source.folder.segment(names[number]) for number in numbers.tolist()),
         starts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        # A number for each of a hundred million spectra would be much to send.
+        # Numbers of a hundred million spectra are large to send.
         rows=None if held == len(spectra.row) else spectra.row,
         vector=vector.name,
         dtype=np.dtype(vector.dtype),
@@ -286,7 +286,7 @@ def _stored(
 
 def _lazy(stored: LazyVector, chunks: tuple[int, ...]) -> da.Array:
     """Return stored rows as a Dask array, a chunk all pixels of so many spectra each."""
-    # A segment is never changed, so its name stands for its values.
+    # A segment never changes, so its name identifies its values.
     token = tokenize([str(folder) for folder in stored.folders], stored.rows, stored.window, chunks)
     lazy: da.Array = da.from_array(  # type: ignore[no-untyped-call]  # Dask states no types
         stored,

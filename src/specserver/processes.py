@@ -1,4 +1,4 @@
-"""Processes: they must not outlive what started them, and may hold enough files."""
+"""Processes: they end with their parent, and may open enough files."""
 
 import atexit
 import os
@@ -10,7 +10,7 @@ from multiprocessing.connection import wait
 
 
 def end_with_parent() -> None:
-    """End this process when the Python process that spawned it has ended, however it ended.
+    """End this process when the Python process that spawned it ends, for any reason.
 
     Does nothing in a process that Python did not spawn. Without it, a killed parent leaves its
     workers waiting for ever.
@@ -28,8 +28,8 @@ def end_with_parent() -> None:
     thread = threading.Thread(target=watch, daemon=True, name="end-with-parent")
     thread.start()
 
-    # A thread that still waits when the interpreter goes keeps extension modules alive, and they
-    # complain of it on the terminal.
+    # A thread that waits while the interpreter ends keeps extension modules alive, which then
+    # print warnings.
     @atexit.register
     def leave() -> None:
         asleep.close()
@@ -37,7 +37,7 @@ def end_with_parent() -> None:
 
 
 def end_with_stdin() -> None:
-    """Send this process SIGTERM when its standard input ends: whoever held it is gone."""
+    """Send this process SIGTERM when its standard input ends: its parent has ended."""
 
     def watch() -> None:
         # Not sys.stdin: a thread that holds its lock stops the interpreter from ending cleanly.
@@ -48,12 +48,12 @@ def end_with_stdin() -> None:
     threading.Thread(target=watch, daemon=True, name="end-with-stdin").start()
 
 
-# More than a process can use here; some programs walk through all numbers that a handle may have.
+# More than a process needs here; some programs loop over all possible handle numbers.
 _MOST_HANDLES = 65_536
 
 
 def raise_handle_limit() -> None:
-    """Let this process, and those that it starts, hold as many files as the system allows."""
+    """Let this process and its children open as many files as the system allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MOST_HANDLES if hard == resource.RLIM_INFINITY else min(hard, _MOST_HANDLES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -61,6 +61,6 @@ def raise_handle_limit() -> None:
 
 
 def handle_limit() -> int:
-    """Return how many files and connections this process may hold."""
+    """Return the number of files and connections that this process may open."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _MOST_HANDLES if soft == resource.RLIM_INFINITY else min(soft, _MOST_HANDLES)

@@ -1,4 +1,4 @@
-"""The documented module: every function of a client, on one that is there from the start.
+"""The documented module: every function of a client, bound to a default client.
 
 >>> from specserver import specClient as spec
 >>> ids = spec.query(30.0, 0.0, 0.5)  # doctest: +SKIP
@@ -45,7 +45,7 @@ __all__ = [
     "write_table",
 ]
 
-# A client contacts nothing before its first request, so making it here costs nothing.
+# A client contacts no service before its first request, so making it here is cheap.
 _client = SpecClient()
 
 isAlive = _client.isAlive
@@ -75,9 +75,9 @@ stack = _client.stack
 
 
 def getClient(context: str = "default", profile: str = "default") -> SpecClient:
-    """Return a client with a context and a profile of its own, for the service in use here.
+    """Return a client with its own context and profile, for the same service.
 
-    An unknown context shows at the client's first request: making it contacts nothing.
+    An unknown context raises an error at the client's first request.
     """
     client = SpecClient(context, profile, _client.chosen_svc_url)
     client.set_token(_client.chosen_token)
