@@ -145,22 +145,7 @@ class MappedCatalogue:
         deadline: Deadline = NEVER,
         max_rows: int | None = None,
     ) -> pa.Table:
-        """Return columns of the rows that meet a condition, in HEALPix order unless it orders.
-
-        Parameters
-        ----------
-        fields : names in their one spelling, each once
-        rows : 1D[n] int64, ascending, or None
-            The only rows to look at.
-        max_rows : refuse to answer more
-
-        Raises
-        ------
-        TooMuch
-            There are more rows; no column has been read then.
-        QueryTimeout
-            The deadline passed.
-        """
+        """Return columns of the rows that meet a condition, as `Catalogue.query` says."""
         if condition.where is None and not condition.order:
             found = self._plain(rows, primary=primary)[: condition.limit]
         elif rows is None:
@@ -186,10 +171,7 @@ class MappedCatalogue:
         return self._mapped.take(fields, rows)
 
     def matching(self, pattern: IdPattern, deadline: Deadline = NEVER) -> tuple[Rows, pa.Table]:
-        """Return the rows that a tuple with wildcards names, with their identifier parts.
-
-        Ordered by the parts. Raises `QueryTimeout` when the deadline has passed.
-        """
+        """Return the rows that a tuple with wildcards names, and their identifier parts."""
         parts = pattern.parts
         if pattern.form.leads_with_id and parts[0] is not None:
             dtype = np.dtype(self.survey.id_column.dtype)
@@ -215,7 +197,7 @@ class MappedCatalogue:
 
     @property
     def sky(self) -> SkyColumns:
-        """Where all rows are, as `catalog.crossmatch` searches them."""
+        """Positions and identifiers of all rows."""
         one = self._columns
         return SkyColumns(one["hpx"], one["ra"], one["dec"], one["id"], one["primary"])
 
@@ -224,22 +206,12 @@ class MappedCatalogue:
         return self._columns["ra"][rows], self._columns["dec"][rows]
 
     def linked(self, parts: pa.Table) -> pa.Table:
-        """Return ``asking`` (row of ``parts``) and ``row`` here, and the reduction of each.
-
-        Parameters
-        ----------
-        parts : the columns of the tuple form of an identifier but the last, and ``asking``
-        """
+        """Return ``asking``, ``row`` and ``reduction`` of the rows with some identifier parts."""
         *names, last = self.survey.id_parts
         return self._objects.linked(parts, names, last)
 
     def best_with(self, ids: npt.NDArray[Any], columns: pa.Table) -> Rows:
-        """Return the best row of each identifier among those that agree with it, 1D[n]; -1: none.
-
-        Parameters
-        ----------
-        columns : n rows; they agree where text, without case and outer blanks, is equal
-        """
+        """Return the best row of each identifier among those that agree with it, 1D[n]."""
         survey = self.survey
         by = [name for name in columns.column_names if name in self.columns]
         order = [name for name, _ in survey.best.order] if survey.best else []

@@ -23,23 +23,24 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 MAX_RADIUS_DEG: Final = 1.0
-"""Largest radius: beyond it a match is a list of what lies in a field, which a cone query finds."""
+"""Largest radius. What lies within more than that is a field, which a cone query returns."""
 _ORDER: Final = 29
 # Pixels finer than 3 milliarcsec save no candidate, and those of order 29 may be off by rounding.
 _FINEST: Final = 26
 # Mean width of a pixel of order 0, the square root of its area.
 _WIDTH_DEG: Final = float(np.degrees(np.sqrt(4.0 * np.pi / 12.0)))
 # Opposite edges of a pixel are 0.673 mean widths or more apart (cdshealpix,
-# SMALLER_EDGE2OPEDGE_DIST); what is left of it is for rounding.
+# SMALLER_EDGE2OPEDGE_DIST); the rest is a margin for rounding.
 _NARROW: Final = 0.6
 # A position far from the edges of a pixel needs no neighbours; a pixel of more rows is divided.
 _FEW_ROWS: Final = 16
 # Positions searched together, and candidates tested together: some 20 MB of arrays each.
 _POSITIONS: Final = 2**14
 _CANDIDATES: Final = 2**18
-# By so many orders, to a third of the radius: finer parts are more to search than they save.
+# Orders by which a full pixel is divided, to a third of the radius: searching finer parts takes
+# longer than the candidates that they save.
 _DIVIDED: Final = 2
-# Of a squared chord, and of a difference in degrees: they only have to beat rounding.
+# Added to a squared chord and to a difference in degrees, against rounding.
 _PAD: Final = 1e-12
 _EVEN_BITS: Final = 0x5555555555555555
 
@@ -55,9 +56,9 @@ class SkyColumns:
     dec: Floats
     """1D[nrow], deg; NaN where unknown."""
     ids: npt.NDArray[Any]
-    """1D[nrow], identifier: of equally near rows the one of the least is the nearest."""
+    """1D[nrow], identifier. Among equally near rows the smallest identifier comes first."""
     primary: Bools
-    """1D[nrow], the best spectrum of its object."""
+    """1D[nrow], whether it is the best spectrum of its object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,12 +219,12 @@ def _candidates(hpx: Ints, pixel: Ints, reach: _Reach) -> _Runs:
     pixel : 1D[n] int64, order 29, ascending
     """
     fine = int(np.clip(np.floor(np.log2(_WIDTH_DEG * _NARROW / reach.radius_deg)), 0, _FINEST))
-    # Some row a pixel, were they spread over the whole sky.
+    # Pixels of about one row each, if the rows were spread over the whole sky.
     coarse = int(np.clip(np.rint(np.log2(max(len(hpx), 12) / 12) / 2), 0, fine))
     left = np.arange(len(pixel))
     parts = []
     for order in range(coarse, fine):
-        # Not at an edge: what lies within the radius is in the same pixel.
+        # Positions that are not at an edge: all within the radius is in the same pixel.
         inside = left[~_at_edge(pixel[left] >> _shift(fine), fine - order)]
         runs = _runs(hpx, inside, pixel[inside] >> _shift(order), order)
         few = runs.stop - runs.start <= _FEW_ROWS
@@ -291,7 +292,7 @@ def _within(
     primary: bool,
 ) -> Matches:
     """Return the pairs of positions and candidates that are no farther apart than a radius."""
-    # Most candidates are too far north or south already; a distance costs ten times as much.
+    # Most candidates are too far north or south; testing that takes a tenth of a distance.
     near = np.abs(sky.dec[row] - dec[position]) <= radius_deg + _PAD
     if primary:
         near &= sky.primary[row]

@@ -1,4 +1,4 @@
-"""The time that a question may take, looked at between the pieces of its work."""
+"""The time that a request may take; its work checks it between pieces."""
 
 import time
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from ..errors import QueryTimeout
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """A moment by which an answer has to be there."""
+    """The moment by which a request must be answered."""
 
     given_s: float | None
     """Seconds from the beginning; None: no limit."""
@@ -18,7 +18,7 @@ class Deadline:
 
     @staticmethod
     def after(given_s: float | None) -> "Deadline":
-        """Return the moment so many seconds from now; None: never."""
+        """Return the moment that many seconds from now; None: never."""
         return Deadline(given_s, inf if given_s is None else time.monotonic() + given_s)
 
     @property

@@ -16,12 +16,12 @@ _ORDER: Final = 29
 _NSIDE: Final = 2**_ORDER
 NPIX: Final = 12 * 4**_ORDER
 """Number of order-29 pixels."""
-# A cover of some dozen pixels a quarter of the radius wide: finer costs more runs to search than
-# the candidates it saves.
+# A cover is some dozen pixels a quarter of the radius wide. A finer one has more runs to search,
+# which takes longer than the candidates that it saves.
 _PIXELS_PER_RADIUS: Final = 4
-# Above this a cover saves nothing worth its making.
+# Above this radius making a cover takes longer than testing all rows.
 _WIDE_DEG: Final = 60.0
-# Covers are made of pixels, candidates are tested exactly: the pad only has to beat rounding.
+# Candidates are tested exactly, so the pad only has to be more than rounding.
 _PAD_DEG: Final = 1e-9
 
 

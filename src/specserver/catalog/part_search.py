@@ -20,15 +20,15 @@ from .base import Rows
 from .deadline import Deadline
 from .index.column_file import MappedColumns
 
-# So few candidates of one part are not worth a search for fewer among those of another.
+# With this few candidates of one part, the other parts are not searched.
 _FEW: Final = 4096
-# Candidates looked at between two looks at the clock: some 20 ms.
+# Candidates tested between two checks of the deadline: some 20 ms.
 _BLOCK_ROWS: Final = 2**18
 
 
 @dataclass(frozen=True, slots=True)
 class _Sorted:
-    """The values of a column in order: numbers, or of text the numbers of its distinct values."""
+    """The values of a column in order; text is replaced by numbers of its distinct values."""
 
     values: npt.NDArray[Any]
     """1D[n], ascending."""
@@ -54,7 +54,7 @@ class PartSearch:
         self._lock = threading.Lock()
 
     def candidates(self, parts: Sequence[Part]) -> Rows:
-        """Return the rows that have what one of the parts allows, 1D[n] int64, ascending."""
+        """Return the rows that one of the parts allows, 1D[n] int64, ascending."""
         best: tuple[int, _Sorted, npt.NDArray[np.intp]] | None = None
         for name, part in zip(self._names, parts, strict=True):
             if part is None:
@@ -74,7 +74,7 @@ class PartSearch:
     def matching(
         self, rows: Rows, parts: Sequence[Part], deadline: Deadline
     ) -> tuple[Rows, pa.Table]:
-        """Return which of some rows have what all parts allow, and their parts; ordered by these.
+        """Return the rows that all parts allow, and their parts; ordered by the parts.
 
         Raises
         ------
@@ -124,7 +124,7 @@ class PartSearch:
 def spans_of(
     part: Sequence[Span] | Sequence[str], dtype: np.dtype[Any], codes: dict[str, int] | None = None
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Return the least and the largest values of what a part allows, apart and ascending, 1D[n].
+    """Return the bounds of the ranges that a part allows, disjoint and ascending, 1D[n] each.
 
     Parameters
     ----------

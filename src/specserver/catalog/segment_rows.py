@@ -18,7 +18,7 @@ _beside    int64   digest of what was read along with the file; 0: nothing
 _version   int64   how often the spectrum has been replaced; only in segments that replace some
 ========== ======= ===================================================================
 
-Of the rows of one id and key the one of the highest version counts, the others were replaced.
+Among rows of one id and key, the one of the highest version counts; it replaced the others.
 
 ``ra`` and ``dec`` are null, and ``_hpx`` is −1, where the position is not known: no region holds
 such a spectrum.
@@ -93,7 +93,7 @@ def write_objects(
     for name in dict.fromkeys((*core, *given)):
         values = given.get(name) or [None] * len(spectra)
         columns[name] = _column(values, core.get(name))
-    # from_pandas: NaN, of which every comparison in SQL is true, becomes null.
+    # from_pandas makes NaN null; in SQL, NaN would be greater than all numbers.
     columns["ra"] = pa.array([one.ra_deg for one in spectra], pa.float64(), from_pandas=True)
     columns["dec"] = pa.array([one.dec_deg for one in spectra], pa.float64(), from_pandas=True)
     columns["_hpx"] = pa.array(_pixels(spectra), pa.int64())
@@ -183,5 +183,5 @@ def read_sources(segments: Sequence[SegmentFolder], id_column: str) -> pa.Table:
             raise segment.objects.damaged(f"cannot be read: restore the file ({error})") from error
         numbers = pa.array(np.full(read.num_rows, number, np.int64))
         tables.append(read.append_column("_segment", numbers))
-    # The identifier may be unsigned; without any segment its type is of no matter.
+    # The identifier may be unsigned; without any segment its type does not matter.
     return pa.concat_tables(tables[1:] or tables, promote_options="default")

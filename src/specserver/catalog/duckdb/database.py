@@ -19,11 +19,11 @@ from ...data.handles import Entry
 
 _bounds: dict[str, int] = {}
 _LOST: Final = (duckdb.FatalException, duckdb.InternalException)
-"""After these a database answers nothing any more."""
+"""After these errors a database answers nothing more."""
 
 
 def bound_databases(memory_bytes: int, threads: int) -> None:
-    """Bound what each database that this process opens from now on takes to answer."""
+    """Set the memory and threads of each database that this process opens from now on."""
     _bounds.update(memory_bytes=memory_bytes, threads=threads)
 
 
@@ -32,7 +32,7 @@ class Database:
 
     def __init__(self, folder: Path) -> None:
         self.bounds = dict(_bounds)
-        # What does not fit into memory is refused, not written beside the data.
+        # A question that needs more memory is refused; nothing is written beside the data.
         config: dict[str, str | bool | int | float | list[str]] = {"temp_directory": ""}
         if self.bounds:
             config["memory_limit"] = f"{max(1, self.bounds['memory_bytes'] // 2**20)}MiB"
@@ -57,10 +57,10 @@ class Database:
         self._detach_left()
 
     def leave(self, file: Path) -> None:
-        """Take one user from an attached file; when the last one leaves it is detached.
+        """End one use of an attached file; after the last one the file is detached.
 
-        The garbage collector calls this at any moment, while this very thread holds the lock too:
-        whoever holds it does what is left to do.
+        The garbage collector may call this while this thread holds the lock. Then the holder of the
+        lock detaches the file.
         """
         self._left.append(file)
         self._detach_left()
@@ -77,7 +77,7 @@ class Database:
         if self._users[file]:
             return
         del self._users[file]
-        # What statements under way read stays open until they end.
+        # A file that running statements read stays open until they end.
         with suppress(duckdb.Error), self.connection.cursor() as cursor:
             cursor.execute(f"DETACH {_name(file)}")
 
@@ -105,24 +105,24 @@ class Attached:
         return self._database.connection.cursor()
 
     def failed(self, error: duckdb.Error) -> None:
-        """Take note of an error: what ended the database makes the next question open another."""
+        """Record an error; if it ended the database, the next question opens another."""
         if isinstance(error, _LOST):
             self._database.is_lost = True
 
     @property
     def memory_bytes(self) -> int | None:
-        """Bytes of memory that all questions together may take; None: what the machine has."""
+        """Bytes of memory that all questions together may take; None: DuckDB's own limit."""
         return self._database.bounds.get("memory_bytes")
 
     def close(self) -> None:
-        """Let the file go; questions that are being answered are answered."""
+        """End the use of the file; running questions are still answered."""
         self._leave()
 
     def _hold(self) -> None:
         self._database = _database_of(self._folder)
         self._database.attach(self._file)
         self._leave = weakref.finalize(self, self._database.leave, self._file)
-        # At the end of the process everything goes.
+        # At the end of the process nothing needs to be detached.
         self._leave.atexit = False
 
 
@@ -131,7 +131,7 @@ _known_lock = threading.Lock()
 
 
 def _database_of(folder: Path) -> Database:
-    """Return the database of a folder: a new one if that is lost, or has other bounds."""
+    """Return the database of a folder; a new one if the known one is lost or has other bounds."""
     with _known_lock:
         known = _known.get(folder)
         if known is None or known.is_lost or known.bounds != _bounds:

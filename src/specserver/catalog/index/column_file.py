@@ -18,7 +18,7 @@ from ...data.handles import Entry
 from ..base import Rows
 
 DAMAGED_INDEX: Final = "damaged index: it is made again where its folder can be written to"
-# Answers up to here are handed on as one batch: joining them costs less than each batch's frame.
+# Answers of up to so many rows become one batch: joining takes less than a frame for each batch.
 _JOINED: Final = 2**17
 
 

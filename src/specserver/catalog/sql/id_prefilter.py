@@ -1,4 +1,4 @@
-"""Conditions that begin with identifiers: these are looked up instead of being compared.
+"""Conditions that begin with identifiers: the identifiers are searched in the sorted column.
 
 ``specobjid IN (…)`` with 10,000 of them takes the parser and the database a second; a search in
 the sorted identifiers takes milliseconds. Only forms that cannot mean anything else are split off;
@@ -20,7 +20,7 @@ _NUMBER: Final = re.compile(r"\s*[+-]?[0-9]{1,20}(?![\w.])", re.ASCII)
 _LIST_BYTES: Final = b"0123456789+-, \t\r\n"
 _CLAUSE: Final = re.compile(r"(?:order|limit)\b", re.IGNORECASE)
 _AND: Final = re.compile(r"and\b", re.IGNORECASE)
-# With one of these the identifiers may not stand for themselves, or the rest not for itself.
+# With one of these the text cannot be split into identifiers and a condition of its own.
 _UNSURE: Final = re.compile(r"\bor\b|q3c|[+*/%<>=!&|^~-]\s*$", re.IGNORECASE)
 
 
@@ -30,7 +30,8 @@ def split_ids(text: str, survey: Survey) -> tuple[npt.NDArray[Any] | None, str]:
     Returns
     -------
     1D[n] in the survey's type or None, and text
-        Rows have one of the identifiers and meet the rest; with None the rest is all of the text.
+        The rows wanted have one of the identifiers and meet the rest. None: the rest is all of the
+        text.
 
     Raises
     ------

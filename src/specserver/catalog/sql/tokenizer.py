@@ -18,11 +18,11 @@ from .expressions import ConeArgs, Order, PolygonArgs
 MAX_TEXT: Final = 250_000
 """Characters of a constraint: room for an IN list of 10,000 identifiers of 20 digits."""
 MAX_WORDS: Final = 30_000
-"""Names, signs and literals: those of an IN list of 10,000, and half as many; 0.4 s of parsing."""
+"""Names, signs and literals: an IN list of 10,000 has 20,000; parsing 30,000 takes 0.4 s."""
 MAX_NESTING: Final = 20
-"""Parentheses and prefix operators inside each other: each costs the parser some 20 frames."""
+"""Parentheses and prefix operators inside each other: each takes some 20 frames of the parser."""
 MAX_LIMIT: Final = 2**63 - 1
-"""Rows in LIMIT: what the database can count."""
+"""Largest LIMIT: the largest signed 64-bit number."""
 CALL: Final = "call_"
 """Stands before a function's name: sqlglot keeps calls that it does not know as they are."""
 FUNCTIONS: Final[Mapping[str, tuple[str, int, int]]] = {
@@ -75,7 +75,7 @@ _FORBIDDEN: Final = re.compile(
     "|EXPLAIN|DESCRIBE|SHOW|SUMMARIZE|VACUUM|BEGIN|COMMIT|ROLLBACK|DECLARE|AS|DIV|XOR|LAMBDA"
     "|QUALIFY|WINDOW|PIVOT|UNPIVOT|LATERAL|DEFAULT|CURRENT_USER|CURRENT_DATE|ISNULL|NOTNULL"
 )
-"""Words of SQL that a condition has no use for, to be named when refused."""
+"""Words of SQL that no condition may have; the message that refuses them names them."""
 _SYMBOLS: Final = {
     "::": "a cast (::) is not allowed",
     "||": "string concatenation (||) is not allowed",
@@ -116,13 +116,19 @@ class _Word:
 
 
 def read_sentence(text: str, columns: Mapping[str, str], aliases: Mapping[str, str]) -> Sentence:
-    """Cut a constraint into position, condition, order and limit, or say what it must not hold."""
+    """Cut a constraint into position, condition, order and limit.
+
+    Raises
+    ------
+    BadConstraint, TooMuch, UnknownField
+        It holds something that is not allowed.
+    """
     if len(text) > MAX_TEXT:
         raise TooMuch("characters of a constraint", len(text), MAX_TEXT)
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        # JSON can say it, and the database cannot hear it.
+        # JSON can carry it; UTF-8, which the database takes, cannot.
         raise BadConstraint(text, "it holds half of a character (a lone surrogate)") from error
     region, rest = _cut_region(text)
     words = _scan(text, rest)
@@ -165,7 +171,7 @@ def resolve(name: str, columns: Mapping[str, str], aliases: Mapping[str, str]) -
 
 
 def _cut_region(text: str) -> tuple[ConeArgs | PolygonArgs | None, str]:
-    """Take the position off the front; what follows is a constraint of its own."""
+    """Return the position at the front, and the text behind it."""
     opening = _OPENING.match(text)
     if opening is None:
         return None, text
@@ -339,7 +345,7 @@ def _known(
     columns: Mapping[str, str],
     aliases: Mapping[str, str],
 ) -> str:
-    """Return one word of the condition as the parser shall see it."""
+    """Return one word of the condition as it is given to the parser."""
     if word.kind == "sign":
         if word.text == ";":
             raise BadConstraint(text, "a semicolon may stand only at the very end")

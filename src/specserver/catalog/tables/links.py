@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 from ...model.survey import Survey
 
 _ELSEWHERE: Final = "not-here"
-"""Stands for what tells a spectrum apart that is not held, while others of its identifier are."""
+"""Last part of a spectrum that the context does not hold, though it holds others of its
+identifier."""
 
 
 class Held(Protocol):
@@ -55,7 +56,7 @@ class Held(Protocol):
 
 
 def with_parts(table: pa.Table, survey: Survey, ids: npt.NDArray[Any]) -> pa.Table:
-    """Return the table with all parts of the tuple form, those it lacks taken of identifiers."""
+    """Return the table with all parts of the tuple form; missing ones come from identifiers."""
     if survey.unpack is None:
         return table
     known = ids != 0
@@ -68,7 +69,7 @@ def with_parts(table: pa.Table, survey: Survey, ids: npt.NDArray[Any]) -> pa.Tab
         kind = pa.string() if is_text else pa.from_numpy_dtype(np.dtype(types[name]))
         part = pa.array(values.astype(object) if is_text else values, kind, mask=~known)
         if name in table.column_names:
-            # What the table itself says of a row without a spectrum stays.
+            # A row without a spectrum keeps the values of the table.
             part = pc.coalesce(part, table.column(name).cast(kind))
         table = put_column(table, name, part)
     return table
@@ -82,7 +83,7 @@ def with_spectra(
     said = table.select([name for name in survey.told_by if name in table.column_names])
     rows = held.told(ids, said)
     parts = held.parts(rows)
-    # A row that means another spectrum than those held must not lead to one of them.
+    # A row that means a spectrum that is not held must not lead to another one.
     lost = (rows < 0) & (held.told(ids, said.select([])) >= 0)
     for name in survey.id_parts[1:]:
         part = parts.column(name)

@@ -94,7 +94,7 @@ def read_ids(survey: Survey, table: pa.Table, id_column: str | None) -> tuple[pa
 
 
 def _find(table: pa.Table, names: Sequence[str]) -> str | None:
-    """Return the first column of one of these names, underscores apart."""
+    """Return the first column with one of these names, underscores ignored."""
     bare = {name.replace("_", ""): name for name in reversed(table.column_names)}
     plain = (name.replace("_", "") for name in names)
     return next((bare[name] for name in plain if name in bare), None)
@@ -185,7 +185,7 @@ def _whole(column: Any, name: str) -> npt.NDArray[np.int64]:
     if pa.types.is_string(column.type):
         column = pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
     try:
-        # Safe: a float that is no whole number, or text that is none, is refused.
+        # The cast refuses floats and text that are no whole numbers.
         values = pc.cast(column, pa.int64()).fill_null(0).to_numpy()
     except pa.ArrowInvalid as error:
         raise BadParameter("FILE", name, f"a column of whole numbers ({error})") from error
@@ -196,7 +196,7 @@ def _whole(column: Any, name: str) -> npt.NDArray[np.int64]:
 def pack_rows(
     survey: Survey, numbers: Sequence[npt.NDArray[np.int64]], reductions: npt.NDArray[Any]
 ) -> npt.NDArray[Any]:
-    """Return the identifier of each tuple, 1D[n]; 0 where its parts are none of a spectrum."""
+    """Return the identifier of each tuple, 1D[n]; 0 where its parts make no identifier."""
     ids = np.zeros(len(reductions), survey.id_column.dtype)
     if survey.pack_arrays is None or survey.pack is None or not len(ids):
         return ids

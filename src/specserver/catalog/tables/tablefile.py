@@ -37,7 +37,7 @@ class TableFile:
 
     table: pa.Table
     left_out: tuple[str, ...]
-    """Columns of arrays and of other things that are no single values."""
+    """Columns whose cells are not single values."""
     frame: Frame | None = None
     """System of its positions as the file states it; None: ICRS, or it states none."""
 
@@ -64,7 +64,7 @@ def read_table(path: Path, *, hdu: int | None = None) -> TableFile:
     try:
         require_whole(path)
         with warnings.catch_warnings():
-            # Tables in the wild have odd units and headers; none of them touches a value.
+            # Warnings about units and headers; they do not change a value.
             warnings.simplefilter("ignore")
             table = reader(path, hdu)
     except _BROKEN as error:
@@ -73,7 +73,7 @@ def read_table(path: Path, *, hdu: int | None = None) -> TableFile:
 
 
 def _frame(stated: Mapping[bytes, bytes]) -> Frame | None:
-    """Return the system of positions of what a reader found stated of it."""
+    """Return the system of positions that a file states."""
     return frame_of({key.decode(): value.decode() for key, value in stated.items()})
 
 
@@ -234,7 +234,7 @@ def _simple(column: Any) -> Any:
     if pa.types.is_floating(kind):
         return column.cast(pa.float32()) if pa.types.is_float16(kind) else column
     if pa.types.is_decimal(kind):
-        # Identifiers of 20 digits come so; as text none is lost.
+        # Identifiers of 20 digits may be decimals; text keeps all their digits.
         return column.cast(pa.string()) if kind.scale == 0 else column.cast(pa.float64())
     texts: Sequence[Callable[[Any], bool]] = (
         pa.types.is_string, pa.types.is_large_string, pa.types.is_binary,
