@@ -5,6 +5,7 @@ folder can be written to.
 """
 
 import errno
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -12,9 +13,10 @@ from typing import Final
 
 from ...data.context import GenerationFolder, IndexFolder
 from ...digests import seal
-from ...errors import CatalogError, DamagedFile
+from ...errors import CatalogError, DamagedFile, ServiceError
 from .column_file import DAMAGED_INDEX
 
+_LOG = logging.getLogger(__name__)
 _KEEP: Final = 2
 """Generations kept: the one in use and the one that readers may still be leaving."""
 _FORMAT: Final = 3
@@ -62,6 +64,52 @@ def current_generation(index: IndexFolder) -> IndexInfo | None:
 def _current_name(index: IndexFolder) -> str:
     """Return the name of the generation in use."""
     return index.current.read().decode().strip()
+
+
+def newest_generation(
+    index: IndexFolder,
+    name: str,
+    wanted: Callable[[], Sequence[str]],
+    refresh: Callable[[], IndexInfo | None],
+    bad: str,
+) -> IndexInfo:
+    """Return a generation of what is ``wanted``, made first if there is none.
+
+    Where none can be made, one that is out of date is returned, with a warning.
+
+    Parameters
+    ----------
+    name : of the context or table, for the warning
+    refresh : makes a generation, as `refresh_generation` does
+    bad : name of a generation that is damaged
+
+    Raises
+    ------
+    DamagedFile, CatalogError
+        There is none, and none can be made.
+    """
+    present, fault = None, None
+    try:
+        present = current_generation(index)
+    except DamagedFile as error:
+        fault = error
+    if present is not None and present.name == bad:
+        present = None
+    # One of an older version has no digests: it is made again where that is possible.
+    if present and present.digests and present.segments == tuple(wanted()):
+        return present
+    try:
+        made = refresh()
+    except ServiceError as error:
+        if present is not None:
+            _LOG.warning("%s: its index cannot be renewed here: %s", name, error.message)
+            return present
+        if fault is not None and isinstance(error, CatalogError):
+            raise fault from error
+        raise
+    if made is None:
+        raise CatalogError(f"{name} has no index and none can be made")
+    return made
 
 
 def refresh_generation(

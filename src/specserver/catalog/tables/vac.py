@@ -6,7 +6,6 @@ has a null identifier: it is found by position and condition, and left out of li
 """
 
 import json
-import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -22,11 +21,11 @@ import pyarrow.parquet as pq
 
 from ...damage import Identity
 from ...data.context import GenerationFolder, TableFiles
-from ...errors import BadParameter, CatalogError, DamagedFile, UnknownCatalog
+from ...errors import BadParameter, UnknownCatalog
 from ...model.survey import Column, Survey
 from ..healpix import pixel
 from ..index.build import build_index
-from ..index.generations import IndexInfo, current_generation, refresh_generation
+from ..index.generations import IndexInfo, newest_generation, refresh_generation
 from .links import Held, put_column, with_parts, with_spectra
 from .table_ids import read_ids, valid_names
 from .tablefile import read_table
@@ -42,7 +41,6 @@ _POSITIONS: Final = (
 _LINKED: Final = "_linked"
 TableStamp: TypeAlias = tuple[str, Identity, Identity]
 """The version of the spectra held, and the state of a table's file and of its index."""
-_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,26 +185,10 @@ def current_vac(files: TableFiles, held: Held, *, bad: str = "") -> IndexInfo:
     bad : name of a generation that is damaged
     """
     info = read_vac(files)
-    wanted = _covers(files, info, held)
-    try:
-        present = current_generation(files.index)
-    except DamagedFile:
-        present = None
-    if present is not None and present.name == bad:
-        present = None
-    if present is not None and present.segments == wanted and present.digests:
-        return present
+    wanted = partial(_covers, files, info, held)
     build = partial(_build, files, info, held)
-    try:
-        made = refresh_generation(files.index, lambda: wanted, build, bad=bad)
-    except CatalogError as error:
-        if present is None:
-            raise
-        _LOG.warning("%s: its index cannot be renewed here: %s", files, error.message)
-        made = present
-    if made is None:
-        raise CatalogError(f"{files.index}: the index cannot be made")
-    return made
+    refresh = partial(refresh_generation, files.index, wanted, build, bad=bad)
+    return newest_generation(files.index, str(files), wanted, refresh, bad)
 
 
 def _check_name(survey: Survey, name: str) -> None:
