@@ -40,6 +40,7 @@ from specserver.ingest.verify import verify
 from specserver.model.region import Cone, cone
 from specserver.service import QueryRequest, SpectroscopicService
 from specserver.service.fits_tree_source import add_tree
+from specserver.service.stream import StreamRequest
 from specserver.simulate import simulate_desi, simulate_sdss
 
 SEGMENTS, DESI, OWN, TREE = "sdss_dr17", "desi_edr", "mine", "sdss_dr16"
@@ -162,12 +163,12 @@ def _questions(
         hashed.update(selection.ids.tobytes())
         for one in service.read(selection, names):
             hashed.update(one.tobytes())
-        for batch in service.cells(selection, None, None, ()):
+        stream = service.stream(selection, StreamRequest())
+        for batch in stream.batches:
             hashed.update(batch.first.tobytes() + batch.count.tobytes() + batch.start.tobytes())
             for name, cells in batch.cells.items():
                 hashed.update(name.encode() + cells.data.tobytes())
-        described = service.describe(selection, None, None)
-        hashed.update(repr(described.head.to_json()).encode())
+        hashed.update(repr(stream.head.to_json()).encode())
         return hashed.hexdigest()
 
     def table(

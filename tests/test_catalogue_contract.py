@@ -44,7 +44,7 @@ from specserver.catalog.sql.expressions import (
 )
 from specserver.data.root import open_root
 from specserver.errors import QueryTimeout, TooMuch, UnknownField
-from specserver.model.idtext import parse_id_tuple
+from specserver.model.id_tuple import parse_id_tuple
 from specserver.model.region import cone, polygon
 from specserver.model.survey import Survey
 from specserver.surveys.desi import DESI_EXPOSURES

@@ -382,7 +382,8 @@ def some(service: SpectroscopicService) -> Any:
 
 
 def redshifts_of(selection: Any) -> Any:
-    from specserver.service.spectra import REDSHIFT, read_columns
+    from specserver.service.columns import read_columns
+    from specserver.wire.columns import REDSHIFT
 
     return (
         read_columns(selection, [REDSHIFT], np.arange(selection.nspec))

@@ -14,8 +14,8 @@ from specserver.catalog.deadline import Deadline
 from specserver.data.root import open_root
 from specserver.errors import BadConstraint, QueryTimeout, TooMuch
 from specserver.model import region
+from specserver.model.id_tuple import Span, parse_id_tuple
 from specserver.model.ids import unpack_specobjid
-from specserver.model.idtext import Span, parse_id_tuple
 from specserver.model.overlaps import Meridians, edge_pairs
 from specserver.model.region import polygon
 from specserver.model.sphere import angle_rad, unit

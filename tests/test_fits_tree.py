@@ -21,6 +21,7 @@ from specserver.model.ids import unpack_specobjid
 from specserver.service import SpectroscopicService
 from specserver.service import fits_tree_source as service_tree
 from specserver.service.fits_tree_source import add_tree
+from specserver.service.stream import StreamRequest
 from specserver.store.trees import remove_tree
 
 OTHERS = ["v5_7_0", "v5_10_0", "v5_11_0", "v5_13_0"]
@@ -349,7 +350,7 @@ def test_segments_and_tree_serve_one_context(
     # Its catalogue knows what is ingested, and nothing of the rest.
     assert service.context("default").nspec == len(lite[::2])
     # A stream of both is of one form.
-    cells = list(service.cells(mixed, None, None, ["z", "specobjid"]))
+    cells = list(service.stream(mixed, StreamRequest(columns=["z", "specobjid"])).batches)
     assert np.concatenate([one.ids for one in cells]).tolist() == mixed.ids.tolist()
     for one in cells:
         assert one.columns is not None

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from specserver.client.inputs.identifiers import read_identifiers
 from specserver.errors import BadIdentifier, UnknownField
-from specserver.model.ids import pack_specobjid, unpack_specobjid
-from specserver.model.idtext import IdForm, IdPattern, parse_id_tuple
+from specserver.model.id_tuple import IdPattern, parse_id_tuple
+from specserver.model.ids import IdForm, pack_specobjid, unpack_specobjid
 
 A, B = 299489676975171584, 11997690149582688256
 IDS = np.array([A, B, A], "u8")

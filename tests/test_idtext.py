@@ -8,17 +8,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from specserver.errors import BadIdentifier, TooMuch, UnknownField
-from specserver.model.idtext import (
-    USUAL_FORM,
-    IdForm,
-    IdPattern,
-    Span,
-    format_id,
-    id_columns,
-    leads_list,
-    parse_id_text,
-    parse_id_tuple,
-)
+from specserver.model.id_tables import id_columns
+from specserver.model.id_text import parse_id_text
+from specserver.model.id_tuple import IdPattern, Span, format_id, leads_list, parse_id_tuple
+from specserver.model.ids import USUAL_FORM, IdForm
 
 A, B = 299489676975171584, 11997690149582688256
 

@@ -19,6 +19,7 @@ from specserver.errors import IngestError, StoreError, UnknownContext
 from specserver.ingest import run_ingest
 from specserver.ingest.verify import verify
 from specserver.service import SpectroscopicService
+from specserver.service.stream import StreamRequest
 from specserver.simulate import simulate_sdss
 from specserver.store.layout import list_segments
 
@@ -130,7 +131,7 @@ def test_a_changed_byte_is_found(mock_survey: Path, tmp_path: Path) -> None:
     service = SpectroscopicService(open_root(tmp_path))
     every = "\n".join(map(str, stored_ids(tmp_path)))
     with pytest.raises(StoreError, match="flux"):
-        list(service.cells(service.resolve(every, "default"), ["flux"], None, []))
+        list(service.stream(service.resolve(every, "default"), StreamRequest(["flux"])).batches)
 
 
 def test_a_lost_index_is_made_again(mock_survey: Path, tmp_path: Path) -> None:

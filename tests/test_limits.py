@@ -15,8 +15,8 @@ from serving import Served, serve
 from specserver.errors import BadIdentifier, BadParameter, TooMuch
 from specserver.formats.positions import Positions
 from specserver.formats.registry import read
+from specserver.model.id_text import parse_id_text
 from specserver.model.ids import IdForm
-from specserver.model.idtext import parse_id_text
 from specserver.server.parameters import read_cutout
 from specserver.server.runtime.bodies import MAX_DEPTH, check_json, read_fields
 from specserver.settings import Settings

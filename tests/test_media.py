@@ -36,6 +36,8 @@ from specserver.service.composite import ScratchLimits, Stacking, StackRequest
 from specserver.service.media import _stated
 from specserver.service.pictures import _plotted, part_of
 from specserver.service.spectra import cut_pixels
+from specserver.service.stream import StreamRequest
+from specserver.wire.head import StreamHead
 
 HALPHA = 6564.614
 STEP = 0.5
@@ -450,7 +452,7 @@ def test_the_rules() -> None:
 
 
 def in_air(selection: Any, medium: str | None = "air") -> Any:
-    return replace(selection, survey=replace(selection.survey, medium=medium))
+    return replace(selection, surveys=(replace(selection.survey, medium=medium),))
 
 
 def test_a_lattice_in_air_is_laid_on_one_in_vacuum(mock_data: Path) -> None:
@@ -495,9 +497,9 @@ def test_limits_of_a_lattice_in_air_are_in_vacuum(mock_data: Path) -> None:
         assert (np.abs(wave[[0, -1]] - [low, high]) < 1.6).all()
         assert ((wave > low - 0.01) & (wave < high + 0.01)).all()
     first, count = cut_pixels(selection, (low, high))
-    described = service.describe(selection, None, (low, high))
-    assert described.head.medium == "air"
-    for batch in service.cells(selection, ["flux"], (low, high), []):
+    assert isinstance(head := service.stream(selection, StreamRequest()).head, StreamHead)
+    assert head.medium == "air"
+    for batch in service.stream(selection, StreamRequest(["flux"], (low, high))).batches:
         assert batch.first.tolist() == first.tolist()
         assert batch.count.tolist() == count.tolist()
         assert (batch.start <= batch.first).all()

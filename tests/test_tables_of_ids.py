@@ -22,7 +22,7 @@ from specserver.client.results.query_results import cells
 from specserver.client.results.table_file import TABLES, read_table, table_bytes
 from specserver.data.root import open_root
 from specserver.errors import BadIdentifier, BadParameter, NoIdentifier, UnknownField
-from specserver.model.idgaps import Gaps
+from specserver.model.id_tables import Gaps
 from test_cli import run
 
 A, B = 299489676975171584, 2**64 - 5

@@ -7,8 +7,9 @@ import pytest
 
 from specserver.data.root import open_root
 from specserver.errors import NotFound
+from specserver.model.id_text import parse_id_text
+from specserver.model.id_tuple import IdPattern, format_ids, parse_id_tuple
 from specserver.model.ids import unpack_specobjid
-from specserver.model.idtext import IdPattern, format_ids, parse_id_text, parse_id_tuple
 from specserver.service import SpectroscopicService
 
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from ..data.context import GenerationFolder
 from ..errors import TooMuch, UnknownField
-from ..model.idtext import IdPattern
+from ..model.id_tuple import IdPattern
 from ..model.region import Cone, Polygon
 from ..model.survey import Survey
 from .base import Place, Rows

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..model.idtext import Part, Span
+from ..model.id_tuple import Part, Span
 from .base import Rows
 from .deadline import Deadline
 from .index.column_file import MappedColumns

@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import BadParameter, MixedLattices, UnknownField
-from ..model.idtext import format_id
+from ..model.id_tuple import format_id
 from .inputs.context_ids import Named
 from .progress import Watch
 from .request import RequestOptions, ResultOptions

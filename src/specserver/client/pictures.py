@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import Any, Final, Literal
 
 from ..errors import BadParameter, StoreError
-from ..model.idtext import format_id
+from ..model.id_tuple import format_id
 from ..model.spacename import PREFIX, split_file_name
 from .inputs.context_ids import read_ids_of_one
 from .messages import caller_depth, say

@@ -5,7 +5,7 @@ from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from ..model.idtext import IdPattern, format_ids
+from ..model.id_tuple import IdPattern, format_ids
 from ..wire.columns import REDSHIFT
 from .messages import sum_up, warn_left_out
 from .progress import Watch

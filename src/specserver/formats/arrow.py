@@ -12,7 +12,7 @@ import pyarrow as pa
 from ..errors import SpecServerError
 from ..wire.batches import error_metadata
 from ..wire.cells import CellColumn
-from ..wire.columns import CATALOG_PREFIX, CONTEXT, ID, MEDIUM, ON_LATTICE, PIXELS
+from ..wire.columns import CATALOG_PREFIX, CONTEXT, ID, MEDIUM, ON_LATTICE, PART, PIXELS, PLACE
 from ..wire.head import to_metadata
 from ..wire.media_types import ARROW
 from .registry import writes
@@ -142,12 +142,21 @@ def spectra_schema(
     columns: pa.Schema | None,
     *,
     with_media: bool = False,
+    with_parts: bool = False,
 ) -> pa.Schema:
     """Return the schema of a stream of spectra, its description in the metadata.
 
-    ``with_media``: each spectrum states the medium of its wavelengths.
+    Parameters
+    ----------
+    id_dtype : NumPy dtype text of the identifiers
+    cells : vectors that travel
+    columns : types of the catalogue columns
+    with_media : each spectrum states the medium of its wavelengths
+    with_parts : each spectrum states its part and its place
     """
     schema = _plain_schema(id_dtype, tuple(cells))
+    if with_parts:
+        schema = schema.append(pa.field(PART, pa.int32())).append(pa.field(PLACE, pa.int64()))
     if with_media:
         schema = schema.append(pa.field(MEDIUM, pa.string()))
     for field in columns or ():
@@ -155,12 +164,18 @@ def spectra_schema(
     return schema.with_metadata(to_metadata(head))
 
 
+def id_type(dtype: str) -> pa.DataType:
+    """Return the type of identifiers; objects are integers that no 64-bit type holds together."""
+    kind = np.dtype(dtype)
+    return pa.decimal128(20) if kind.kind == "O" else pa.from_numpy_dtype(kind)
+
+
 @lru_cache
 def _plain_schema(id_dtype: str, cells: tuple[str, ...]) -> pa.Schema:
     """Return the schema of a stream of spectra without catalogue columns."""
     return pa.schema(
         [
-            pa.field(ID, pa.from_numpy_dtype(np.dtype(id_dtype))),
+            pa.field(ID, id_type(id_dtype)),
             pa.field(CONTEXT, pa.string()),
             *(pa.field(name, pa.int32()) for name in PIXELS),
             pa.field(ON_LATTICE, pa.bool_()),
@@ -178,9 +193,15 @@ def spectra_batch(
     media: Sequence[str] | None = None,
 ) -> pa.RecordBatch:
     """Return one batch of spectra."""
-    values: dict[str, Any] = {name: pa.array(array) for name, array in arrays.items()}
+    values: dict[str, Any] = {
+        name: pa.array(array, schema.field(name).type) for name, array in arrays.items()
+    }
     values[CONTEXT] = pa.array(contexts, pa.string())
     values |= {name: column.to_arrow() for name, column in cells.items()}
+    absent = (one for one in schema if pa.types.is_large_binary(one.type))
+    values |= {
+        one.name: pa.nulls(len(contexts), one.type) for one in absent if one.name not in values
+    }
     if media is not None:
         values[MEDIUM] = pa.array(media, pa.string())
     if columns is not None:

@@ -5,13 +5,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
 import pyarrow as pa
 
 from ..wire.columns import CONTEXT, FILE_DATA, FILE_NAME, ID
 from ..wire.head import FilesHead, to_metadata
 from ..wire.media_types import ARROW, ZIP
-from .arrow import Outbox, stream_batches
+from .arrow import Outbox, id_type, stream_batches
 from .registry import writes
 
 
@@ -56,7 +55,7 @@ def write_stream(stream: FileStream) -> Iterator[bytes]:
     """Yield an Arrow IPC stream, one file a batch."""
     schema = pa.schema(
         [
-            pa.field(ID, pa.from_numpy_dtype(np.dtype(stream.id_dtype))),
+            pa.field(ID, id_type(stream.id_dtype)),
             pa.field(CONTEXT, pa.string()),
             pa.field(FILE_NAME, pa.string()),
             pa.field(FILE_DATA, pa.large_binary()),

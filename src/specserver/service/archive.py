@@ -71,6 +71,19 @@ class Damaged:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """Where the identifiers of a context are looked for."""
+
+    survey: Survey
+    releases: tuple[str, ...]
+    """Contexts, in the order in which they are searched."""
+    sources: tuple[SpectrumSource, ...]
+    """Of each release, in this order, the segments, then the tree."""
+    refused: ServiceError | None
+    """Why an older release cannot be opened, if one cannot."""
+
+
 class Archive:
     """A data folder as one caller may see it; without a caller, all of it.
 
@@ -124,15 +137,28 @@ class Archive:
             find_release(name, self.data)
         raise UnknownContext(name, [DEFAULT, *names] if names else ["none yet: ingest first"])
 
-    def searched(self, name: str) -> list[str]:
-        """Return the contexts in which identifiers of a context are looked for, in order.
+    def search(self, name: str) -> Searched:
+        """Return where identifiers of a context are looked for.
 
         ``default`` and a survey's newest release fall back to its older ones.
+
+        Raises
+        ------
+        ServiceError
+            The context cannot be opened; of an older release the answer tells it.
         """
         resolved = self.resolve(name)
         survey, _ = find_release(resolved, self.data)
         same = [one for one in self.names() if survey.release(one)]
-        return same if same and same[0] == resolved else [resolved]
+        releases = same if same and same[0] == resolved else [resolved]
+        sources = self._sources(resolved)
+        refused: ServiceError | None = None
+        for older in releases[1:]:
+            try:
+                sources += self._sources(older)
+            except ServiceError as error:
+                refused = refused or error
+        return Searched(survey, tuple(releases), tuple(sources), refused)
 
     def survey(self, name: str) -> Survey:
         """Return the survey of a context."""
@@ -156,10 +182,9 @@ class Archive:
         """Return the tree of original files of a context, or None when it has none."""
         return self._opened.tree(self.resolve(name))
 
-    def sources(self, name: str) -> list[SpectrumSource]:
-        """Return where the spectra of a context are looked for: its segments, then its tree."""
-        resolved = self.resolve(name)
-        source, tree = self._opened.release(resolved), self._opened.tree(resolved)
+    def _sources(self, context: str) -> list[SpectrumSource]:
+        """Return where the spectra of a release are: its segments, then its tree."""
+        source, tree = self._opened.release(context), self._opened.tree(context)
         found: list[SpectrumSource] = [source] if source else []
         return [*found, FitsTreeSource(tree)] if tree else found
 

@@ -1,20 +1,20 @@
 """The encoded cells of a batch, gathered from the segments that hold its spectra."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..model.grid import PixelRange, cutout
+from ..model.survey import Vector
 from ..ops.media import Limits
 from ..store.base import Frames, HeldFrames, SpectrumStore
 from ..wire.cells import CellColumn
+from .reading import Group, ReadBatch
 from .selection import Selection
 
-BATCH: Final = 128
-"""Spectra read at once: some 20 MB decoded, the memory that one request holds."""
 Parts = list[tuple[npt.NDArray[np.int64], Frames]]
 """Cells of one vector with the rows of the batch that they are of."""
 
@@ -33,74 +33,90 @@ class BatchCells:
     """By vector; the axis only where a spectrum of the selection has its own."""
 
 
+@dataclass(frozen=True, slots=True)
+class CellRequest:
+    """What is read of each spectrum: vectors, and the pixels of them."""
+
+    vectors: Sequence[Vector]
+    """Those that are stored, in the type in which they travel."""
+    axis: str
+    """The spectral axis, which is read where a spectrum has its own."""
+    media: list[str]
+    """Medium of each spectrum."""
+    limits_aa: Limits | None
+    """Limits that hold those of all spectra of a batch, Å; None: no cutout."""
+    own: Sequence[Limits | None]
+    """Limits of each spectrum in its own medium, by which those off the lattice are cut."""
+    within: PixelRange | None
+    """Pixels that travel as raw values, where the store's own frames do not serve."""
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether cells are raw values; else they are the store's own frames."""
+        return self.limits_aa is not None or self.within is not None
+
+    def read(self, group: Group) -> Callable[[], Any] | None:
+        """Begin to read what is needed of a segment."""
+        segment = group.segment
+        names = own_names(segment, [one.name for one in self.vectors], self.axis)
+        if not self.is_raw:
+            return segment.request_cells(names, group.rows)
+        if not segment.on_lattice:
+            return segment.request(names, group.rows, segment.window)
+        pixels = _inside(segment, self.limits_aa, self.within)
+        return segment.request(names, group.rows, pixels) if pixels.count else dict
+
+    def as_sent(self, name: str, block: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return values of a vector, 2D[n, npix], in the type in which they travel."""
+        dtype = next((one.dtype for one in self.vectors if one.name == name), block.dtype)
+        return np.ascontiguousarray(block, dtype)
+
+
 def gather_cells(
     selection: Selection,
-    take: npt.NDArray[np.int64],
-    stored: Sequence[str],
+    batch: ReadBatch[CellRequest, Any],
     count: npt.NDArray[np.int32],
-    cut: tuple[Limits | None, Sequence[Limits | None]],
-    within: PixelRange | None = None,
 ) -> BatchCells:
-    """Return the cells of some spectra: the store's own frames, or raw values of a cutout.
+    """Return the cells of a batch: the store's own frames, or raw values of a cutout.
 
     Parameters
     ----------
-    take : 1D[n] int, which spectra of the selection
-    count : 1D[n] int, their valid pixels, after the cutout for those on the lattice
-    cut : limits, Å, that hold those of all spectra; limits of each spectrum in its own medium
-    within : raw values of these pixels, for vectors that the store does not hold whole
+    count : 1D[n] int, valid pixels, after the cutout for those on the lattice
     """
-    held, own = cut
-    raw = held is not None or within is not None
-    axis = selection.grid.axis
-    names = [*stored] if selection.on_lattice.all() else [*stored, axis]
+    asked, nspec = batch.about, len(batch.take)
+    names = [one.name for one in asked.vectors]
+    if not selection.on_lattice.all():
+        names.append(asked.axis)
     count = count.copy()
-    start, width = np.zeros(len(take), np.int32), np.zeros(len(take), np.int32)
+    start, width = np.zeros(nspec, np.int32), np.zeros(nspec, np.int32)
     parts: dict[str, Parts] = {name: [] for name in names}
-    pending = [
-        (
-            segment,
-            where,
-            _request(segment, own_names(segment, stored, axis), rows, held, within),
-        )
-        for segment, where, rows in by_segment(selection, take)
-    ]
-    for segment, where, result in pending:
-        if not raw:
+    for group, result in batch.groups:
+        segment, where = group.segment, group.where
+        if not asked.is_raw:
             start[where], width[where] = segment.start, segment.npix
             cells: dict[str, Frames] = result()
         elif segment.on_lattice:
-            pixels = _inside(segment, held, within)
+            pixels = _inside(segment, asked.limits_aa, asked.within)
             start[where], width[where] = pixels.first, pixels.count
             cells = {
-                name: HeldFrames([line.data for line in block]) for name, block in result().items()
+                name: HeldFrames([line.data for line in asked.as_sent(name, block)])
+                for name, block in result().items()
             }
         else:
+            values = {name: asked.as_sent(name, block) for name, block in result().items()}
             cells, count[where] = _cut_own(
-                segment, axis, result(), count[where], [own[one] for one in where.tolist()]
+                segment,
+                asked.axis,
+                values,
+                count[where],
+                [asked.own[one] for one in where.tolist()],
             )
             width[where] = count[where]
         for name, frames in cells.items():
             parts[name].append((where, frames))
     return BatchCells(
-        start, width, count, {name: _joined(one, len(take)) for name, one in parts.items()}
+        start, width, count, {name: _joined(one, nspec) for name, one in parts.items()}
     )
-
-
-def _request(
-    segment: SpectrumStore,
-    names: Sequence[str],
-    rows: npt.NDArray[np.int32],
-    limits_aa: tuple[float, float] | None,
-    within: PixelRange | None,
-) -> Any:
-    """Begin to read what is needed of a segment."""
-    if limits_aa is None and within is None:
-        return segment.request_cells(names, rows)
-    if not segment.on_lattice:
-        return segment.request(names, rows, segment.window)
-    pixels = _inside(segment, limits_aa, within)
-    return segment.request(names, rows, pixels) if pixels.count else dict
 
 
 def _inside(
@@ -128,8 +144,8 @@ def _cut_own(
         for line, npix, limits_aa in zip(values[axis], count.tolist(), limits, strict=True)
     ]
     cells: dict[str, Frames] = {
-        name: HeldFrames([line[cut].data for line, cut in zip(block, cuts, strict=True)])
-        for name, block in values.items()
+        name: HeldFrames([line[cut].data for line, cut in zip(lines, cuts, strict=True)])
+        for name, lines in values.items()
     }
     return cells, np.array([cut.stop - cut.start for cut in cuts], np.int32)
 
@@ -166,19 +182,3 @@ def own_cut(
         wave = np.power(10.0, wave)
     inside = np.flatnonzero((wave >= limits_aa[0]) & (wave <= limits_aa[1]))
     return slice(int(inside[0]), int(inside[-1]) + 1) if len(inside) else slice(0, 0)
-
-
-def batches(selection: Selection) -> Iterator[npt.NDArray[np.int64]]:
-    """Yield the numbers of the spectra of a selection, a batch at a time."""
-    for at in range(0, selection.nspec, BATCH):
-        yield np.arange(at, min(at + BATCH, selection.nspec))
-
-
-def by_segment(
-    selection: Selection, take: npt.NDArray[np.int64]
-) -> Iterator[tuple[SpectrumStore, npt.NDArray[np.int64], npt.NDArray[np.int32]]]:
-    """Yield each segment with the indices into ``take`` that it holds, and its rows."""
-    numbers = selection.segment[take]
-    for number in np.unique(numbers).tolist():
-        where = np.flatnonzero(numbers == number)
-        yield selection.segments[number], where, selection.row[take][where]

@@ -1,13 +1,29 @@
 """What the files of spectra are called: as the original file, and no two the same."""
 
 import numpy as np
-import pyarrow as pa
 
-from .selection import Selection
+from .columns import recorded
+from .selection import Selection, by_context
 
 
 def file_names(selection: Selection) -> list[str]:
-    """Return the name of the file of each spectrum, that of the original.
+    """Return the name of the file of each spectrum; of several contexts, no name twice.
+
+    A file is named as in its context alone (`_names_within`); where another context has one of
+    that name already, the name of the context comes before it.
+    """
+    names = [""] * selection.nspec
+    owners: dict[str, str] = {}
+    for part, places in by_context(selection):
+        (context,) = part.contexts
+        for place, name in zip(places.tolist(), _names_within(part), strict=True):
+            owner = owners.setdefault(name, context)
+            names[place] = name if owner == context else f"{context}-{name}"
+    return names
+
+
+def _names_within(selection: Selection) -> list[str]:
+    """Return the name of the file of each spectrum of one context, that of the original.
 
     Where two spectra would share one, such as two reductions of the same plate, MJD and fibre,
     both get ``-<reduction>`` in it, or ``-<identifier>`` where that does not part them. Where files
@@ -61,27 +77,3 @@ def _reductions(selection: Selection, indices: list[int]) -> list[str]:
     column = selection.survey.id_parts[-1]
     table = recorded(selection, [column], np.array(indices))
     return [str(one) for one in table.column(column).to_pylist()]
-
-
-def recorded(
-    selection: Selection,
-    columns: list[str],
-    take: np.ndarray[tuple[int], np.dtype[np.int64]] | None = None,
-) -> pa.Table:
-    """Return columns of the catalogue of some spectra or all, hidden ones too, in their order.
-
-    Those that an older version did not write are null, or left out where no spectrum has them.
-    """
-    chosen = np.arange(selection.nspec) if take is None else take
-    where = selection.source[chosen]
-    parts, order = [], []
-    for number in np.unique(where).tolist():
-        mine = np.flatnonzero(where == number)
-        catalog = selection.sources[number].catalog
-        held = [name for name in columns if catalog.holds(name)]
-        parts.append(catalog.columns_of(held, selection.rows[chosen[mine]]))
-        order.append(mine)
-    if not parts:
-        return pa.table({name: pa.nulls(0, pa.string()) for name in columns})
-    table = pa.concat_tables(parts, promote_options="permissive")
-    return table.take(pa.array(np.argsort(np.concatenate(order))))

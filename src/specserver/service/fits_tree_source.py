@@ -14,7 +14,7 @@ from ..catalog.segment_rows import plain_value
 from ..data.root import DataRoot
 from ..digests import crc_of
 from ..errors import StoreError, TooMuch, UnknownField
-from ..model.idtext import IdPattern, Span
+from ..model.id_tuple import IdPattern, Span
 from ..model.survey import Release, Survey
 from ..store.fits import FitsBlock, FitsTree, TreeFile
 from ..store.trees import FINGERPRINT, Fingerprints, TreeInfo, write_tree

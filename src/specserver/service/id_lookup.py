@@ -18,7 +18,7 @@ import pyarrow as pa
 from ..catalog.base import Rows, SpectrumFinder
 from ..catalog.tables.table_ids import pack_rows
 from ..errors import TooMuch
-from ..model.idtext import IdPattern
+from ..model.id_tuple import IdPattern
 from ..model.survey import Survey
 from .limits import NO_LIMITS, Limits
 from .source import SpectrumSource, reduction_rank

@@ -10,7 +10,7 @@ from ..errors import BadParameter
 from ..model.grid import Grid, LogLinear
 from ..model.medium import AIR, MEDIA, MEDIUM_COLUMN, UNKNOWN
 from ..ops.media import Change, Limits, assumed, change_of, common_medium, limits_in
-from .selection import Selection
+from .selection import Selection, by_source
 from .source import SpectrumSource
 
 _IN_AIR = "in_air"
@@ -30,16 +30,21 @@ def media_of(selection: Selection, take: npt.NDArray[np.int64] | None = None) ->
     return assumed(_known_media(selection, take), selection.assume_medium)
 
 
+def shared_medium(selection: Selection) -> str | None:
+    """Return the medium that all surveys of a selection state; None where they do not."""
+    stated = {survey.medium for survey in selection.surveys}
+    return stated.pop() if len(stated) == 1 else None
+
+
 def _known_media(selection: Selection, take: npt.NDArray[np.int64] | None) -> list[str]:
     """Return the medium that the survey or the catalogue states for some spectra."""
     chosen = np.arange(selection.nspec) if take is None else take
-    if selection.survey.medium is not None:
-        return [selection.survey.medium] * len(chosen)
+    if (shared := shared_medium(selection)) is not None:
+        return [shared] * len(chosen)
     media = np.full(len(chosen), UNKNOWN, object)
-    source = selection.source[chosen]
-    for number in np.unique(source).tolist():
-        mine = np.flatnonzero(source == number)
-        media[mine] = _stated(selection.sources[number], selection.rows[chosen[mine]])
+    for source, where, rows in by_source(selection, chosen):
+        stated = selection.survey_of(int(chosen[where[0]])).medium
+        media[where] = _stated(source, rows) if stated is None else stated
     return media.tolist()
 
 
@@ -68,7 +73,7 @@ def all_limits(limits_aa: Limits, media: Sequence[str]) -> Limits:
 
 def require_one_medium(selection: Selection) -> None:
     """Refuse spectra of several media, which no shift brings together."""
-    if selection.survey.medium is None and len(media := set(media_of(selection))) > 1:
+    if shared_medium(selection) is None and len(media := set(media_of(selection))) > 1:
         allowed = "spectra of one medium; align='resample' brings them together"
         raise BadParameter("align", f"spectra in {' and '.join(sorted(media))}", allowed)
 

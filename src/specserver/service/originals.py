@@ -21,10 +21,11 @@ from .. import __version__
 from ..damage import damaged
 from ..errors import NoOriginal
 from ..formats.fits import Rebuilt, spectrum_file
-from .cells import batches
-from .file_names import file_names, recorded, split_name
+from .columns import recorded
+from .file_names import file_names, split_name
+from .reading import batches
 from .records import read_records
-from .selection import Selection, part_of
+from .selection import Selection, by_source, part_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +70,9 @@ def with_originals(selection: Selection) -> Selection:
     if not bad.any():
         return selection
     # What an identifier stood for is not known any more; one that is whole stands for itself.
-    there = set(selection.ids[~bad].tolist())
-    lost = [one for one in dict.fromkeys(selection.ids[bad].tolist()) if one not in there]
-    texts = tuple(map(str, lost))
+    there = set(selection.texts(np.flatnonzero(~bad)))
+    lost = dict.fromkeys(selection.texts(np.flatnonzero(bad)))
+    texts = tuple(one for one in lost if one not in there)
     return replace(
         part_of(selection, np.flatnonzero(~bad)),
         missing=(*selection.missing, *texts),
@@ -101,14 +102,16 @@ def rebuilt_files(selection: Selection) -> Iterator[SpectrumFile]:
     """Yield FITS files made from the store, which say so in their headers."""
     names = file_names(selection)
     records = (
-        one for batch in read_records(selection, selection.survey.record, None) for one in batch
+        one
+        for batch in read_records(selection, lambda survey: survey.record, None)
+        for one in batch
     )
     for take in batches(selection):
         for index, row in zip(take.tolist(), _rows(selection, take), strict=True):
             stem, ending = split_name(names[index])
             name = stem + (re.sub(r"\.gz$", "", ending, flags=re.IGNORECASE) or ".fits")
             data = spectrum_file(_described(selection, index, row, name), next(records), row)
-            yield SpectrumFile(int(selection.ids[index]), _context(selection, index), name, data)
+            yield SpectrumFile(int(selection.ids[index]), selection.release(index), name, data)
 
 
 def _sources(selection: Selection) -> list[_Source]:
@@ -133,7 +136,7 @@ def _refuse(selection: Selection, sources: list[_Source], faults: dict[Path, str
     lost = [index for index, source in enumerate(sources) if source.path in faults]
     first = sources[lost[0]].path
     # The name, not the path: where files lie on the server is no business of strangers.
-    raise NoOriginal(selection.ids[lost].tolist(), f"{first.name} {faults[first]}")
+    raise NoOriginal(selection.texts(np.array(lost)), f"{first.name} {faults[first]}")
 
 
 def _read_all(selection: Selection, sources: list[_Source]) -> Iterator[SpectrumFile]:
@@ -141,7 +144,7 @@ def _read_all(selection: Selection, sources: list[_Source]) -> Iterator[Spectrum
     names = file_names(selection)
     for index, source in enumerate(sources):
         number = int(selection.ids[index])
-        yield SpectrumFile(number, _context(selection, index), names[index], _read(source, number))
+        yield SpectrumFile(number, selection.release(index), names[index], _read(source, number))
 
 
 def _read(source: _Source, number: int) -> bytes:
@@ -161,28 +164,19 @@ def _read(source: _Source, number: int) -> bytes:
     return data
 
 
-def _context(selection: Selection, index: int) -> str:
-    """Return the release that holds a spectrum."""
-    return str(selection.sources[selection.source[index]].release.context)
-
-
 def _rows(selection: Selection, take: npt.NDArray[np.int64]) -> list[pa.Table]:
     """Return the catalogue row of each spectrum of a batch: a table of one row, nothing hidden."""
     rows: list[pa.Table] = [pa.table({})] * len(take)
-    where = selection.source[take]
-    for number in np.unique(where).tolist():
-        mine = np.flatnonzero(where == number)
-        catalog = selection.sources[number].catalog
-        table = catalog.columns_of(list(catalog.columns), selection.rows[take[mine]])
-        for line, index in enumerate(mine.tolist()):
+    for source, where, held in by_source(selection, take):
+        table = source.catalog.columns_of(list(source.catalog.columns), held)
+        for line, index in enumerate(where.tolist()):
             rows[index] = table.slice(line, 1)
     return rows
 
 
 def _described(selection: Selection, index: int, row: pa.Table, name: str) -> Rebuilt:
     """Return what the header of a rebuilt file says."""
-    survey = selection.survey
-    context = _context(selection, index)
+    survey, context = selection.survey_of(index), selection.release(index)
     values: dict[str, Any] = {
         column: row.column(column)[0].as_py()
         for column in (*survey.id_parts, "ra", "dec", survey.z_column)

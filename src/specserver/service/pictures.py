@@ -16,12 +16,12 @@ from ..ops.media import change_of
 from ..render.png.preview import grid_png, grid_size, preview_png
 from ..render.png.stacked_image import ImageLook, Stack, colour_map
 from ..render.style import Plotted, unit_label, weights_of
-from .blocks import read_rows
+from .columns import read_columns
 from .limits import while_wanted
 from .media import media_of
-from .records import read_records
-from .selection import Selection, part_of, require_some
-from .spectra import read_columns, wanted_vectors, wave_span
+from .records import read_records, read_rows
+from .selection import Selection, by_survey, part_of, require_some
+from .spectra import wanted_vectors, wave_span
 
 # Names as surveys publish them; a spectrum without one of the vectors is drawn without it.
 _FLUX: Final = "flux"
@@ -106,7 +106,7 @@ def plot_grid(
     if align:
         selection.require_lattice()
         waves = wave_span(selection)
-    return grid_png(list(_plotted(shown, go_on)), page.nx, page.ny, dark=dark, waves=waves)
+    return grid_png(_plotted(shown, go_on), page.nx, page.ny, dark=dark, waves=waves)
 
 
 def stacked_png(
@@ -152,8 +152,8 @@ def stacked_flux(
 
 def flux_of(selection: Selection) -> Vector:
     """Return the vector that is drawn."""
-    (vector,) = wanted_vectors(selection.survey, [_FLUX])
-    return vector
+    vectors = [wanted_vectors(survey, [_FLUX])[0] for survey in selection.surveys]
+    return replace(vectors[0], dtype=np.result_type(*[one.dtype for one in vectors]).str)
 
 
 def _extent(selection: Selection, *, align: bool) -> tuple[int, npt.NDArray[np.int64]]:
@@ -165,8 +165,17 @@ def _extent(selection: Selection, *, align: bool) -> tuple[int, npt.NDArray[np.i
     return max(span.count, 1), selection.first.astype(np.int64) - span.first
 
 
-def _plotted(selection: Selection, go_on: Callable[[], None]) -> Iterator[Plotted]:
-    """Yield what is drawn of each spectrum of a selection."""
+def _plotted(selection: Selection, go_on: Callable[[], None]) -> list[Plotted]:
+    """Return what is drawn of each spectrum of a selection."""
+    parts = by_survey(selection)
+    drawn = [list(_plotted_of_one(part, go_on)) for part, _ in parts]
+    order = np.argsort(np.concatenate([places for _, places in parts]))
+    whole = list(chain.from_iterable(drawn))
+    return [whole[at] for at in order.tolist()]
+
+
+def _plotted_of_one(selection: Selection, go_on: Callable[[], None]) -> Iterator[Plotted]:
+    """Yield what is drawn of each spectrum of one survey."""
     survey = selection.survey
     known = {column.name for column in survey.columns}
     warning = survey.aliases.get(_WARNING, _WARNING)
@@ -176,7 +185,7 @@ def _plotted(selection: Selection, go_on: Callable[[], None]) -> Iterator[Plotte
     axis = survey.grid.axis
     names = [one.name for one in survey.record if one.name in (*_DRAWN, axis)]
     unit = unit_label(survey.flux_scale)
-    batches = read_records(selection, wanted_vectors(survey, names), None)
+    batches = read_records(selection, lambda one: wanted_vectors(one, names), None)
     records = chain.from_iterable(while_wanted(batches, go_on))
     media = media_of(selection)
     for index, (record, row) in enumerate(zip(records, table.to_pylist(), strict=True)):
@@ -220,7 +229,7 @@ def _title(selection: Selection, index: int, row: dict[str, Any]) -> str:
     """Return what names a spectrum: the tuple form of its identifier, and its release."""
     form = selection.survey.id_form
     parts = [str(row[name]) for name in form.parts]
-    release = selection.sources[selection.source[index]].release.context
+    release = selection.release(index)
     shown = ("-".join(parts[: form.numbers]), *parts[form.numbers :], release)
     return " ".join(one for one in shown if one)
 

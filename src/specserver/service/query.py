@@ -49,6 +49,7 @@ def run_query(
     *,
     max_rows: int | None = None,
     max_corners: int | None = None,
+    deadline: Deadline | None = None,
 ) -> pa.Table:
     """Answer a query; columns are named as they were asked for.
 
@@ -56,6 +57,7 @@ def run_query(
     ----------
     max_rows : refuse to answer more, before their columns are read
     max_corners : of a polygon that the constraint begins with
+    deadline : by when it is to be answered; None: after the time that the request gives
 
     Raises
     ------
@@ -64,7 +66,7 @@ def run_query(
     QueryTimeout
         No answer within the time that the request gives.
     """
-    deadline = Deadline.after(request.timeout_s)
+    deadline = deadline or Deadline.after(request.timeout_s)
     asked = archive.table(request.context, request.catalog, primary=request.primary)
     catalog = asked.catalog
     named = wanted_fields(asked, request.fields)

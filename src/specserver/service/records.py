@@ -1,46 +1,79 @@
 """Spectra as records of the published table, a batch at a time."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from ..model.grid import PixelRange, cutout
-from ..model.survey import Vector
+from ..model.survey import Survey, Vector
 from ..ops.record import fill_records
 from ..store.base import SpectrumStore
-from .cells import batches, by_segment, own_cut, own_names
+from .cells import own_cut, own_names
 from .media import all_limits, media_of, own_limits
-from .selection import Selection
+from .reading import Group, batches, read_batches
+from .selection import Selection, by_survey
 from .spectra import cut_pixels, stored_names
+
+_ROWS: Final = 256
+"""Spectra of a batch of rows: 5 MB of one vector; the work for each batch is a tenth of all."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """What the records of one survey are made of."""
+
+    dtype: np.dtype[Any]
+    names: list[str]
+    """Vectors that are read; the axis is computed where a spectrum is on the lattice."""
+    axis: str
 
 
 def read_records(
-    selection: Selection, vectors: Sequence[Vector], limits_aa: tuple[float, float] | None
+    selection: Selection,
+    wanted: Callable[[Survey], Sequence[Vector]],
+    limits_aa: tuple[float, float] | None,
 ) -> Iterator[list[npt.NDArray[Any]]]:
-    """Yield batches of records: one 1-D structured array a spectrum, in the survey's order."""
-    dtype = record_dtype(vectors)
-    names, axis = stored_names(selection, vectors), selection.grid.axis
-    first, count = cut_pixels(selection, limits_aa, vectors)
-    for take in batches(selection):
-        batch: list[npt.NDArray[Any]] = [np.empty(0, dtype)] * len(take)
+    """Yield batches of records: one 1-D structured array a spectrum, in its survey's order.
+
+    Parameters
+    ----------
+    wanted : the vectors of a survey's spectra
+    limits_aa : vacuum Å of a cutout
+    """
+    layouts: list[_Layout] = []
+    layout_of = np.zeros(selection.nspec, np.int16)
+    first, count = np.zeros((2, selection.nspec), np.int32)
+    for number, (part, places) in enumerate(by_survey(selection)):
+        vectors, axis = wanted(part.survey), part.grid.axis
+        layouts.append(_Layout(record_dtype(vectors), stored_names(part, vectors), axis))
+        layout_of[places] = number
+        first[places], count[places] = cut_pixels(part, limits_aa, vectors)
+
+    def ask(group: Group, _: None) -> Callable[[], dict[str, Any]]:
+        layout, segment = layouts[layout_of[group.members[0]]], group.segment
+        names = own_names(segment, layout.names, layout.axis)
+        return segment.request(names, group.rows, segment.window)
+
+    takes = ((take, None) for take in batches(selection))
+    for batch in read_batches(selection, takes, ask):
+        take = batch.take
+        records: list[npt.NDArray[Any]] = [np.empty(0)] * len(take)
         limits = own_limits(limits_aa, media_of(selection, take)) if limits_aa else []
-        groups = [
-            (one, where, one.request(own_names(one, names, axis), rows, one.window))
-            for one, where, rows in by_segment(selection, take)
-        ]
-        for segment, where, result in groups:
+        for group, result in batch.groups:
+            layout, segment = layouts[layout_of[group.members[0]]], group.segment
             blocks = result()
-            lattice = _lattice(segment, axis) if segment.on_lattice else {}
-            for line, index in enumerate(where.tolist()):
+            lattice = _lattice(segment, layout.axis) if segment.on_lattice else {}
+            for line, index in enumerate(group.where.tolist()):
                 values = lattice | {name: block[line] for name, block in blocks.items()}
                 begin, npix = int(first[take[index]]) - segment.start, int(count[take[index]])
                 pixels = slice(begin, begin + npix)
                 if not segment.on_lattice and limits_aa is not None:
-                    pixels = own_cut(segment, values[axis][:npix], limits[index])
-                batch[index] = fill_records(dtype, values, pixels)
-        yield batch
+                    pixels = own_cut(segment, values[layout.axis][:npix], limits[index])
+                records[index] = fill_records(layout.dtype, values, pixels)
+        yield records
 
 
 def read_blocks(
@@ -61,21 +94,51 @@ def read_blocks(
         # Aligned spectra are of one medium.
         held = all_limits(limits_aa, media_of(selection))
         inside = _common(window, cutout(selection.grid, *held))
-    for take in batches(selection):
-        block = np.zeros((len(take), window.count), dtype)
+
+    def ask(group: Group, _: None) -> Callable[[], dict[str, Any]] | None:
+        pixels = _common(inside, group.segment.window)
+        return group.segment.request(names, group.rows, pixels) if pixels.count else None
+
+    takes = ((take, None) for take in batches(selection))
+    for batch in read_batches(selection, takes, ask):
+        block = np.zeros((len(batch.take), window.count), dtype)
         if axis in (dtype.names or ()):
             block[axis] = selection.grid.axis_values(window.first, window.count)
-        pending = []
-        for segment, where, rows in by_segment(selection, take):
-            pixels = _common(inside, segment.window)
-            if pixels.count:
-                pending.append((where, pixels, segment.request(names, rows, pixels)))
-        for where, pixels, result in pending:
+        for group, result in batch.groups:
+            pixels = _common(inside, group.segment.window)
             begin = pixels.first - window.first
             for name, values in result().items():
                 # Outside of its own pixels a stored spectrum is zero.
-                block[name][where, begin : begin + pixels.count] = values
+                block[name][group.where, begin : begin + pixels.count] = values
         yield block
+
+
+def read_rows(
+    selection: Selection, vector: Vector, npix: int, left: npt.NDArray[np.int64]
+) -> Iterator[npt.NDArray[Any]]:
+    """Yield values of one vector of some spectra at a time, 2D[n, npix], zero where there is none.
+
+    Parameters
+    ----------
+    npix
+        Pixels of a row.
+    left : 1D[nspec] int
+        Pixel of the row at which each spectrum begins.
+    """
+
+    def ask(group: Group, _: None) -> Callable[[], dict[str, Any]]:
+        return group.segment.request([vector.name], group.rows, group.segment.window)
+
+    takes = ((take, None) for take in batches(selection, _ROWS))
+    for batch in read_batches(selection, takes, ask):
+        out = np.zeros((len(batch.take), npix), vector.dtype)
+        for group, result in batch.groups:
+            skips = selection.first[group.members] - group.segment.start
+            columns = (group.where, skips, left[group.members], selection.count[group.members])
+            lines = zip(*(one.tolist() for one in columns), result()[vector.name], strict=True)
+            for index, skip, start, count, values in lines:
+                out[index, start : start + count] = values[skip : skip + count]
+        yield out
 
 
 def record_dtype(vectors: Sequence[Vector]) -> np.dtype[Any]:

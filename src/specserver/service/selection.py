@@ -1,47 +1,32 @@
-"""From identifiers to places: which spectra are meant, and where each of them is."""
+"""Spectra that are meant, and where each of them is: of one context or of several."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import (
-    BadIdentifier,
-    DamagedFile,
-    DamagedSpectrum,
-    MixedLattices,
-    NotFound,
-    ServiceError,
-    StoreError,
-    TooMuch,
-)
+from ..errors import MixedLattices, NotFound, StoreError
 from ..model.grid import Grid, PixelRange, span
-from ..model.idtext import IdPattern, format_id, parse_id_text
 from ..model.survey import Survey
 from ..store.base import SpectrumStore
-from .archive import Archive
-from .id_lookup import find_tuples
-from .limits import NO_LIMITS, Limits
-from .probing import PROBED, find_damaged, is_other
 from .source import SpectrumSource
-
-Identifier = int | IdPattern
-_FEW: Final = 100
-"""Spectra that are read in some milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
     """Spectra in the order asked for: parallel arrays, 1D[nspec]."""
 
-    survey: Survey
-    context: str
-    """The context asked for, with ``default`` resolved."""
+    contexts: tuple[str, ...]
+    """The contexts asked for, with ``default`` resolved, in the order of first mention."""
+    surveys: tuple[Survey, ...]
+    """The survey of each of these."""
+    context: npt.NDArray[np.int16]
+    """Index into ``contexts``."""
     ids: npt.NDArray[np.generic]
+    """Integers; objects where no 64-bit type holds those of all surveys."""
     sources: tuple[SpectrumSource, ...]
-    """What was searched, in order: of each release its segments, then its tree."""
+    """What was searched: of each context's releases, in order, the segments, then the tree."""
     source: npt.NDArray[np.int16]
     """Index into ``sources``."""
     rows: npt.NDArray[np.int64]
@@ -56,7 +41,8 @@ class Selection:
     count: npt.NDArray[np.int32]
     on_lattice: npt.NDArray[np.bool_]
     missing: tuple[str, ...] = ()
-    """Identifiers left out, as nothing was found for them that can be read."""
+    """Identifiers left out, as nothing was found for them that can be read. Where several contexts
+    are asked for, the context stands before each: ``context:id``."""
     damaged: tuple[str, ...] = ()
     """What of these is left out because it is damaged; and where an identifier stands for others
     too, which are not, the identifiers of the damaged spectra."""
@@ -71,25 +57,116 @@ class Selection:
         return len(self.ids)
 
     @property
+    def survey(self) -> Survey:
+        """The survey; of several the first, whose lattice and record come first."""
+        return self.surveys[0]
+
+    @property
+    def is_of_one_survey(self) -> bool:
+        """Whether all contexts are of one survey."""
+        return len(self.surveys) == 1 or len({one.name for one in self.surveys}) == 1
+
+    @property
     def grid(self) -> Grid:
-        """The survey's lattice."""
-        return self.survey.grid
+        """The lattice that all surveys share.
+
+        Raises
+        ------
+        MixedLattices
+            They share none.
+        """
+        grid = self.surveys[0].grid
+        if len(self.surveys) > 1 and any(one.grid != grid for one in self.surveys):
+            firsts = [np.flatnonzero(self.context == at)[:1] for at in range(len(self.contexts))]
+            raise MixedLattices(self.texts(np.concatenate(firsts)))
+        return grid
 
     @property
     def span(self) -> PixelRange:
         """Lattice pixels that hold all spectra that are on the lattice."""
         return span(self.first[self.on_lattice], self.count[self.on_lattice])
 
+    def texts(self, which: npt.NDArray[np.integer]) -> list[str]:
+        """Return some identifiers, 1D[n] int, as text, with their context if there are several."""
+        ids = [str(self.ids[one]) for one in which.tolist()]
+        if len(self.contexts) == 1:
+            return ids
+        names = [self.contexts[at] for at in self.context[which].tolist()]
+        return [f"{name}:{one}" for name, one in zip(names, ids, strict=True)]
+
+    def releases(self, which: npt.NDArray[np.integer]) -> list[str]:
+        """Return the release that holds each of some spectra, 1D[n] int."""
+        names = [one.release.context for one in self.sources]
+        return [names[at] for at in self.source[which].tolist()]
+
+    def release(self, index: int) -> str:
+        """Return the release that holds a spectrum."""
+        return str(self.sources[self.source[index]].release.context)
+
+    def survey_of(self, index: int) -> Survey:
+        """Return the survey of a spectrum."""
+        return self.surveys[int(self.context[index])]
+
     def require_lattice(self) -> None:
         """Refuse to go on when a spectrum cannot be aligned by a shift."""
+        _ = self.grid
         if not self.on_lattice.all():
-            raise MixedLattices(self.ids[~self.on_lattice].tolist())
+            raise MixedLattices(self.texts(np.flatnonzero(~self.on_lattice)))
 
 
 def part_of(selection: Selection, take: npt.NDArray[np.integer]) -> Selection:
-    """Return some spectra of a selection, in another order if asked for."""
-    names = ("ids", "source", "rows", "segment", "row", "first", "count", "on_lattice")
+    """Return some spectra of a selection, 1D[n] int, in another order if asked for."""
+    names = (
+        "context", "ids", "source", "rows", "segment", "row", "first", "count", "on_lattice",
+    )  # fmt: skip
     return replace(selection, **{name: getattr(selection, name)[take] for name in names})
+
+
+def by_survey(selection: Selection) -> list[tuple[Selection, npt.NDArray[np.int64]]]:
+    """Return the spectra of each survey, and their positions in the selection, 1D[n].
+
+    Surveys come in the order of first mention; what is left out stands in the whole alone.
+    """
+    return _parts(selection, [one.name for one in selection.surveys])
+
+
+def by_context(selection: Selection) -> list[tuple[Selection, npt.NDArray[np.int64]]]:
+    """Return the spectra of each context asked for, and their positions, as `by_survey` does."""
+    return _parts(selection, selection.contexts)
+
+
+def _parts(
+    selection: Selection, keys: Sequence[str]
+) -> list[tuple[Selection, npt.NDArray[np.int64]]]:
+    """Return the spectra of the contexts that share a key; there is a key for each context."""
+    if len(set(keys)) == 1:
+        return [(selection, np.arange(selection.nspec))]
+    parts = []
+    for key in dict.fromkeys(keys):
+        mine = [at for at, one in enumerate(keys) if one == key]
+        places = np.flatnonzero(np.isin(selection.context, mine))
+        part = part_of(selection, places)
+        part = replace(
+            part,
+            contexts=tuple(selection.contexts[at] for at in mine),
+            surveys=tuple(selection.surveys[at] for at in mine),
+            context=np.searchsorted(mine, part.context).astype(np.int16),
+            ids=part.ids.astype(selection.surveys[mine[0]].id_column.dtype),
+            missing=(),
+            damaged=(),
+        )
+        parts.append((part, places))
+    return parts
+
+
+def by_source(
+    selection: Selection, take: npt.NDArray[np.integer]
+) -> Iterator[tuple[SpectrumSource, npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    """Yield the sources of some spectra, 1D[n] int: source, indices into ``take``, and its rows."""
+    numbers = selection.source[take]
+    for number in np.unique(numbers).tolist():
+        where = np.flatnonzero(numbers == number)
+        yield selection.sources[number], where, selection.rows[take[where]]
 
 
 def require_some(selection: Selection) -> None:
@@ -106,205 +183,6 @@ def require_some(selection: Selection) -> None:
         return
     if selection.damaged:
         why = "all are damaged; 'specserver verify' tells more"
-        raise StoreError(f"{selection.context}: {', '.join(selection.damaged[:10])}", why)
-    raise NotFound(selection.missing or ["an empty list"], [selection.context])
-
-
-def select(
-    archive: Archive,
-    given: str | Sequence[Identifier],
-    context: str,
-    *,
-    skip_missing: bool,
-    vectors: Sequence[str] | None = None,
-    limits: Limits = NO_LIMITS,
-) -> Selection:
-    """Find the spectra that identifiers name; order and duplicates are kept.
-
-    Parameters
-    ----------
-    skip_missing : leave out what is not found, and what is damaged of a list up to `PROBED`
-    vectors : those of which damage matters; None: all of the record
-
-    Raises
-    ------
-    BadIdentifier
-        Text that is no identifier, or a number outside the survey's type.
-    NotFound
-        An identifier that no searched release holds, unless ``skip_missing``.
-    DamagedSpectrum
-        A segment or a file cannot be opened that holds one of them, unless ``skip_missing``.
-    TooMuch
-        More identifiers, or spectra that they mean, than the limits allow.
-    """
-    resolved = archive.resolve(context)
-    searched = archive.searched(resolved)
-    sources, refused = _sources(archive, searched)
-    survey = archive.survey(resolved)
-    asked: Sequence[Identifier] = (
-        parse_id_text(given, survey.id_form, limit=limits.max_ids)
-        if isinstance(given, str)
-        else given
-    )
-    numbers = [one for one in asked if isinstance(one, int)]
-    if len(numbers) == len(asked):
-        ids = _numbers(survey, numbers)
-        where, rows = _find_ids(sources, ids)
-        owner = np.arange(len(ids))
-    else:
-        where, rows, owner = _find_mixed(survey, sources, asked, limits)
-    found = rows >= 0
-    answered = np.zeros(len(asked), np.bool_)
-    answered[owner[found]] = True
-    missing = tuple(_text(asked[index]) for index in np.flatnonzero(~answered).tolist())
-    if missing and refused is not None:
-        # They may be in what cannot be opened: nobody can say that they are nowhere.
-        raise refused
-    if missing and not skip_missing:
-        raise NotFound(missing, searched)
-    where, rows, owner = where[found], rows[found], owner[found]
-    damaged: tuple[str, ...] = ()
-    sound: npt.NDArray[np.bool_] | None = None
-    if skip_missing and len(rows) <= PROBED:
-        if len(rows) > _FEW:
-            limits.require_heavy()
-        bad = find_damaged(survey, sources, where, rows, vectors)
-        if bad.any():
-            lost = np.setdiff1d(owner[bad], owner[~bad])
-            damaged = tuple(_text(asked[index]) for index in lost.tolist())
-            missing += damaged
-            partly = bad & ~np.isin(owner, lost)
-            damaged += _ids_of(sources, where[partly], rows[partly])
-            sound = ~bad
-            where, rows = where[sound], rows[sound]
-    placed = _placed(survey, resolved, sources, where, rows)
-    return replace(placed, missing=missing, damaged=damaged, sound=sound)
-
-
-def _ids_of(
-    sources: Sequence[SpectrumSource], where: npt.NDArray[np.int16], rows: npt.NDArray[np.int64]
-) -> tuple[str, ...]:
-    """Return the identifiers of some rows, each once."""
-    pairs = zip(where.tolist(), rows.tolist(), strict=True)
-    found = (sources[number].catalog.identifier(row) for number, row in pairs)
-    return tuple(dict.fromkeys(map(str, found)))
-
-
-def _sources(
-    archive: Archive, searched: Sequence[str]
-) -> tuple[tuple[SpectrumSource, ...], ServiceError | None]:
-    """Return what is searched, and why an older release cannot be, if one cannot."""
-    found: list[SpectrumSource] = []
-    refused: ServiceError | None = None
-    for name in searched:
-        try:
-            found += archive.sources(name)
-        except ServiceError as error:
-            if name == searched[0]:
-                raise
-            refused = refused or error
-    return tuple(found), refused
-
-
-def _text(given: Identifier) -> str:
-    """Return an identifier as text for a message."""
-    return format_id(given)
-
-
-def _numbers(survey: Survey, numbers: Sequence[int]) -> npt.NDArray[np.generic]:
-    """Return plain identifiers in the survey's type, 1D[n]."""
-    dtype = np.dtype(survey.id_column.dtype)
-    limits = np.iinfo(dtype)
-    if numbers and limits.min <= min(numbers) and max(numbers) <= limits.max:
-        return np.array(numbers, dtype)
-    normal = [survey.normal_id(number) for number in numbers]
-    for number, one in zip(numbers, normal, strict=True):
-        if not limits.min <= one <= limits.max:
-            raise BadIdentifier(number, f"{survey.id_column.name} has 64 bits")
-    return np.array(normal, dtype)
-
-
-def _find_ids(
-    sources: Sequence[SpectrumSource], ids: npt.NDArray[np.generic]
-) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int64]]:
-    """Return source and catalogue row of each identifier; row -1 where there is none."""
-    where = np.zeros(len(ids), np.int16)
-    rows = np.full(len(ids), -1, np.int64)
-    for number, source in enumerate(sources):
-        open_ = np.flatnonzero(rows < 0)
-        if not len(open_):
-            break
-        rows[open_] = source.catalog.with_ids(ids[open_])
-        where[open_] = number
-    return where, rows
-
-
-def _find_mixed(
-    survey: Survey, sources: Sequence[SpectrumSource], asked: Sequence[Identifier], limits: Limits
-) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return source, row and index of the asking identifier, tuples spread out in place."""
-    plain = [index for index, one in enumerate(asked) if isinstance(one, int)]
-    numbers = [one for one in asked if isinstance(one, int)]
-    where, rows = _find_ids(sources, _numbers(survey, numbers))
-    tuples = [index for index, one in enumerate(asked) if isinstance(one, IdPattern)]
-    patterns = [one for one in asked if isinstance(one, IdPattern)]
-    found = find_tuples(survey, sources, patterns, limits)
-    owner = np.array(tuples, np.int64)[found.pattern]
-    asking = np.concatenate([np.array(plain, np.int64), owner])
-    if limits.max_ids is not None and len(asking) > limits.max_ids:
-        raise TooMuch("spectra", len(asking), limits.max_ids, "max_ids")
-    order = np.argsort(asking, kind="stable")
-    all_where = np.concatenate([where, found.where])
-    return all_where[order], np.concatenate([rows, found.rows])[order], asking[order]
-
-
-def _placed(
-    survey: Survey,
-    context: str,
-    sources: tuple[SpectrumSource, ...],
-    where: npt.NDArray[np.int16],
-    rows: npt.NDArray[np.int64],
-) -> Selection:
-    """Return the selection of catalogue rows, with the place of each spectrum."""
-    nspec = len(rows)
-    ids = np.zeros(nspec, survey.id_column.dtype)
-    segment, row = np.zeros(nspec, np.int32), np.zeros(nspec, np.int32)
-    first, count = np.zeros(nspec, np.int32), np.zeros(nspec, np.int32)
-    on_lattice = np.ones(nspec, np.bool_)
-    segments: list[SpectrumStore] = []
-    for number, source in enumerate(sources):
-        mine = np.flatnonzero(where == number)
-        place = source.catalog.place(rows[mine])
-        ids[mine], row[mine] = place.ids, place.row
-        for name in np.unique(place.segment).tolist():
-            members = mine[place.segment == name]
-            try:
-                opened = source.segment(name)
-            except DamagedFile as error:
-                lost = np.unique(ids[members]).tolist()
-                raise DamagedSpectrum(source.release.context, lost, error) from error
-            _require_ids(opened, row[members], ids[members], source.release.context)
-            segment[members] = len(segments)
-            first[members] = opened.first[row[members]]
-            count[members] = opened.count[row[members]]
-            on_lattice[members] = opened.on_lattice
-            segments.append(opened)
-    return Selection(
-        survey, context, ids, sources, where, rows, tuple(segments), segment, row, first, count,
-        on_lattice,
-    )  # fmt: skip
-
-
-def _require_ids(
-    store: SpectrumStore,
-    rows: npt.NDArray[np.int32],
-    ids: npt.NDArray[np.generic],
-    context: str,
-) -> None:
-    """Refuse rows whose spectra are not those of the identifiers, 1D[n] each."""
-    wrong = ids[is_other(store.ids, rows, ids)]
-    if len(wrong):
-        raise StoreError(
-            context, f"the index leads to another spectrum than {wrong[0]}; 'specserver verify'"
-            " tells more, and an index that is deleted is made again"
-        )  # fmt: skip
+        where = ", ".join(selection.contexts)
+        raise StoreError(f"{where}: {', '.join(selection.damaged[:10])}", why)
+    raise NotFound(selection.missing or ["an empty list"], selection.contexts)

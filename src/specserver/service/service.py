@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -15,33 +14,32 @@ from ..errors import BadParameter, ServiceError, UnknownProfile
 from ..model.grid import PixelRange
 from ..model.survey import Vector
 from ..render.png.stacked_image import ImageLook
-from ..wire.head import StreamHead
 from . import pictures
+from .alignment import require_alignable
 from .archive import Archive, CatalogInfo, ContextInfo, Damaged
 from .composite import ScratchLimits, Stacking, StackRequest
+from .joint_query import query_contexts
 from .limits import NO_LIMITS, Limits, while_wanted
 from .match import MatchRequest, run_match
-from .media import changed_axis, changes_to, require_one_medium
+from .media import changed_axis, changes_to
 from .originals import SpectrumFile, original_files, rebuilt_files
 from .query import QueryRequest, run_query
 from .records import read_blocks, read_records, record_dtype
-from .selection import Identifier, Selection, select
-from .spectra import CellBatch, cut_pixels, raw_pixels, read_cells, wanted_vectors, wave_span
+from .select import Identifier, select
+from .selection import Selection
+from .spectra import (
+    cut_pixels,
+    vectors_of,
+    wanted_vectors,
+    wave_span,
+)
+from .stream import EncodedSpectra, StreamRequest, open_stream
 
 Batch = TypeVar("Batch")
 _LOG = logging.getLogger(__name__)
 
 PROFILES = ("default",)
 _WARM_PIXELS: Final = 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Description:
-    """What a stream of spectra says of itself (docs/wire.md)."""
-
-    head: StreamHead
-    stored: tuple[str, ...]
-    """Vectors that travel."""
 
 
 class SpectroscopicService:
@@ -136,6 +134,15 @@ class SpectroscopicService:
         corners = self.limits.max_corners
         return run_query(self.archive, request, max_rows=max_rows, max_corners=corners)
 
+    def query_contexts(
+        self, request: QueryRequest, contexts: Sequence[str], *, max_rows: int | None = None
+    ) -> pa.Table:
+        """Return catalogue columns of the objects of several contexts, context after context."""
+        corners = self.limits.max_corners
+        return query_contexts(
+            self.archive, request, contexts, max_rows=max_rows, max_corners=corners
+        )
+
     def match(self, request: MatchRequest, *, max_rows: int | None = None) -> pa.Table:
         """Return the objects of a catalogue near each of many positions, and how far off."""
         return run_match(self.archive, request, max_rows=max_rows, go_on=self.go_on)
@@ -184,7 +191,7 @@ class SpectroscopicService:
         cutout: tuple[float, float] | None = None,
     ) -> Iterator[npt.NDArray[Any]]:
         """Yield one 1-D structured array a spectrum, fields in the survey's order."""
-        batches = read_records(selection, self.vectors(selection, vectors), cutout)
+        batches = read_records(selection, lambda one: wanted_vectors(one, vectors), cutout)
         for batch in self._wanted(batches):
             yield from batch
 
@@ -207,8 +214,8 @@ class SpectroscopicService:
             return records
         changes = changes_to(selection, medium)
         return (
-            changed_axis(record, selection.grid, change)
-            for record, change in zip(records, changes, strict=True)
+            changed_axis(record, selection.survey_of(index).grid, change)
+            for index, (record, change) in enumerate(zip(records, changes, strict=True))
         )
 
     def read_aligned(
@@ -222,8 +229,7 @@ class SpectroscopicService:
 
         The shift is whole pixels of the lattice; outside a spectrum's own pixels all is zero.
         """
-        selection.require_lattice()
-        require_one_medium(selection)
+        require_alignable(selection)
         wanted = self.vectors(selection, vectors)
         covered = window or self.window(selection, cutout, wanted)
         blocks = self._wanted(read_blocks(selection, wanted, cutout, covered))
@@ -277,55 +283,19 @@ class SpectroscopicService:
         """Return a composite in the making; iterated over, it is made while it is wanted."""
         return Stacking(selection, request, limits, self.go_on)
 
-    def describe(
-        self,
-        selection: Selection,
-        vectors: Sequence[str] | None,
-        cutout: tuple[float, float] | None,
-    ) -> Description:
-        """Return the description of a stream of cells, without reading a spectrum."""
-        survey = selection.survey
-        wanted = self.vectors(selection, vectors)
-        axis = [vector for vector in survey.record if vector.name == survey.grid.axis]
-        whole = (*survey.record, *survey.extra)
-        record = [one for one in whole if one in wanted or one in axis]
-        covered = self.window(selection, cutout, wanted)
-        _, count = cut_pixels(selection, cutout, wanted)
-        head = StreamHead(
-            context=selection.context,
-            survey=survey.name,
-            grid=survey.grid,
-            record=tuple(record),
-            codec="raw" if cutout or raw_pixels(selection, wanted) else "blosc",
-            nspec=selection.nspec,
-            npix=int(count.sum(dtype=np.int64)),
-            span=covered,
-            missing=tuple(selection.missing),
-            damaged=tuple(selection.damaged),
-            flux_unit=survey.flux_scale,
-            frame=survey.frame,
-            medium=survey.medium or "",
-            mask_vector=survey.mask_vector,
-            bad_bits=survey.bad_bits,
-            id_column=survey.id_column.name,
-        )
-        return Description(head, tuple(one.name for one in wanted if one not in axis))
+    def stream(self, selection: Selection, request: StreamRequest) -> EncodedSpectra:
+        """Return spectra as they travel: encoded, in batches that are read one by one.
 
-    def cells(
-        self,
-        selection: Selection,
-        vectors: Sequence[str] | None,
-        cutout: tuple[float, float] | None,
-        columns: Sequence[str],
-        *,
-        cut_own: bool = True,
-    ) -> Iterator[CellBatch]:
-        """Yield batches of encoded spectra, with the catalogue columns that are asked for.
-
-        If ``cut_own`` is False, spectra off the lattice are not cut.
+        Raises
+        ------
+        MixedLattices
+            Spectra to be aligned share no lattice.
+        UnknownField
+            A vector or a column that there is not.
+        BadParameter
+            Media, units or types that do not go together.
         """
-        wanted = self.vectors(selection, vectors)
-        return self._wanted(read_cells(selection, wanted, cutout, columns, cut_own=cut_own))
+        return open_stream(selection, request, self.go_on)
 
     def files(self, selection: Selection, *, rebuilt: bool = False) -> Iterator[SpectrumFile]:
         """Return the FITS files of spectra one by one: the originals, or made from the store.
@@ -339,7 +309,7 @@ class SpectroscopicService:
 
     def vectors(self, selection: Selection, names: Sequence[str] | None) -> tuple[Vector, ...]:
         """Return the vectors asked for, in record order."""
-        return wanted_vectors(selection.survey, names)
+        return vectors_of(selection, names)
 
     def window(
         self,

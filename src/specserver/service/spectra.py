@@ -11,13 +11,15 @@ import pyarrow as pa
 from ..errors import UnknownField
 from ..model.grid import PixelRange, cutout
 from ..model.survey import Survey, Vector
+from ..ops.joining import common_record
 from ..ops.media import limits_in
 from ..wire.cells import CellColumn
-from ..wire.columns import NAME, REDSHIFT
-from .cells import batches, gather_cells
-from .file_names import file_names
-from .media import all_limits, media_of, own_limits
-from .selection import Selection
+from ..wire.columns import NAME
+from .cells import CellRequest, gather_cells
+from .columns import read_columns
+from .media import all_limits, media_of, own_limits, shared_medium
+from .reading import batches, read_batches
+from .selection import Selection, by_survey
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,10 @@ class CellBatch:
     columns: pa.Table | None
     media: list[str] | None
     """Medium of each, where the survey does not say."""
+    part: int = 0
+    """Index of the head that describes it, where a stream has several."""
+    places: npt.NDArray[np.int64] | None = None
+    """1D[n], positions in the caller's list, where a stream has several parts."""
 
 
 def wanted_vectors(survey: Survey, names: Sequence[str] | None) -> tuple[Vector, ...]:
@@ -44,7 +50,34 @@ def wanted_vectors(survey: Survey, names: Sequence[str] | None) -> tuple[Vector,
     """
     if names is None:
         return survey.record
-    vectors = (*survey.record, *survey.extra)
+    return _chosen((*survey.record, *survey.extra), names)
+
+
+def record_of(selection: Selection) -> tuple[Vector, ...]:
+    """Return the published table of the spectra; of several surveys on one lattice, what all have.
+
+    Raises
+    ------
+    MixedLattices
+        Surveys that share no lattice.
+    """
+    records = [survey.record for survey in selection.surveys]
+    return common_record(records, selection.grid.axis) if len(records) > 1 else records[0]
+
+
+def vectors_of(selection: Selection, names: Sequence[str] | None) -> tuple[Vector, ...]:
+    """Return the vectors asked for, as `wanted_vectors`, of a selection on one lattice.
+
+    Of several surveys these are vectors that all have.
+    """
+    if selection.is_of_one_survey:
+        return wanted_vectors(selection.survey, names)
+    record = record_of(selection)
+    return record if names is None else _chosen(record, names)
+
+
+def _chosen(vectors: Sequence[Vector], names: Sequence[str]) -> tuple[Vector, ...]:
+    """Return the vectors that are named, in their order."""
     known = [vector.name for vector in vectors]
     wanted = {name.strip().lower() for name in names}
     for name in names:
@@ -70,20 +103,31 @@ def covered_pixels(selection: Selection, vectors: Sequence[Vector]) -> PixelRang
 def raw_pixels(selection: Selection, vectors: Sequence[Vector]) -> PixelRange | None:
     """Return the pixels whose values travel raw, as the store does not hold some vector whole.
 
-    None where its own frames serve, or a cutout says which.
+    None where its own frames serve, or a cutout says which. Where the surveys of a selection hold a
+    vector in several types, it travels raw, in the type of ``vectors``.
     """
-    if not any(vector.like for vector in vectors):
+    kinds = {one.name: one.dtype for one in vectors}
+    held = () if selection.is_of_one_survey else selection.surveys
+    mixed = any(
+        np.dtype(one.dtype) != np.dtype(kinds.get(one.name, one.dtype))
+        for survey in held
+        for one in survey.record
+    )
+    if not mixed and not any(vector.like for vector in vectors):
         return None
-    return covered_pixels(selection, vectors) or selection.survey.window
+    windows = [survey.window for survey in selection.surveys]
+    whole = PixelRange(min(one.first for one in windows), max(one.stop for one in windows))
+    return covered_pixels(selection, vectors) or whole
 
 
 def wave_span(selection: Selection) -> tuple[float, float]:
     """Return the wavelengths, Å, of the first and last pixel of all spectra on the lattice."""
-    covered = selection.span
-    if covered.count == 0:
-        return 0.0, 0.0
-    low, high = selection.grid.wave(covered.first, covered.count)[[0, -1]].tolist()
-    return low, high
+    ends: list[float] = []
+    for part, _ in by_survey(selection):
+        covered = part.span
+        if covered.count:
+            ends += part.grid.wave(covered.first, covered.count)[[0, -1]].tolist()
+    return (min(ends), max(ends)) if ends else (0.0, 0.0)
 
 
 def cut_pixels(
@@ -135,36 +179,48 @@ def read_cells(
     columns: Sequence[str],
     *,
     cut_own: bool = True,
+    names: Sequence[str] | None = None,
 ) -> Iterator[CellBatch]:
     """Yield batches of encoded spectra: the store's own frames, or raw values of a cutout.
 
-    If ``cut_own`` is False, spectra off the lattice are not cut.
+    Parameters
+    ----------
+    selection : on one lattice
+    limits_aa : cutout, vacuum Å
+    columns : of the catalogue
+    cut_own : whether spectra off the lattice are cut as well
+    names : name of the file of each spectrum, where that is among the columns
     """
-    stored = stored_names(selection, vectors)
+    axis = selection.grid.axis
+    stored = [one for one in vectors if one.name != axis]
     first, count = cut_pixels(selection, limits_aa, vectors)
     within = raw_pixels(selection, vectors)
-    # A name depends on the names of all others, so all names are made before the first batch.
-    names = file_names(selection) if NAME in columns else None
-    for take in batches(selection):
+
+    def wanted(take: npt.NDArray[np.int64]) -> CellRequest:
         media = media_of(selection, take)
         held = None if limits_aa is None else all_limits(limits_aa, media)
-        cut = (held, own_limits(limits_aa if cut_own else None, media))
-        gathered = gather_cells(selection, take, stored, count[take], cut, within)
+        own = own_limits(limits_aa if cut_own else None, media)
+        return CellRequest(stored, axis, media, held, own, within)
+
+    asked = ((take, wanted(take)) for take in batches(selection))
+    for batch in read_batches(selection, asked, lambda group, request: request.read(group)):
+        take = batch.take
+        gathered = gather_cells(selection, batch, count[take])
         yield CellBatch(
             ids=selection.ids[take],
-            contexts=[selection.sources[n].release.context for n in selection.source[take]],
+            contexts=selection.releases(take),
             start=gathered.start,
             width=gathered.width,
             first=first[take],
             count=gathered.count,
             on_lattice=selection.on_lattice[take],
             cells=gathered.columns,
-            columns=_columns(selection, columns, take, names) if columns else None,
-            media=None if selection.survey.medium is not None else media,
+            columns=batch_columns(selection, columns, take, names) if columns else None,
+            media=None if shared_medium(selection) is not None else batch.about.media,
         )
 
 
-def _columns(
+def batch_columns(
     selection: Selection,
     columns: Sequence[str],
     take: npt.NDArray[np.int64],
@@ -178,26 +234,3 @@ def _columns(
         table = read_columns(selection, stored, take)
         found |= dict(zip(table.column_names, table.columns, strict=True))
     return pa.table({one: found[one] for one in columns})
-
-
-def read_columns(
-    selection: Selection, columns: Sequence[str], take: npt.NDArray[np.int64]
-) -> pa.Table:
-    """Return catalogue columns of some spectra of a selection, named as asked for, each once."""
-    parts = []
-    order = []
-    columns = list(dict.fromkeys(columns))
-    # Without a spectrum the first catalogue still says of which types its columns are.
-    for number in np.unique(selection.source[take]).tolist() or [0]:
-        source = selection.sources[number]
-        mine = np.flatnonzero(selection.source[take] == number)
-        names = [
-            source.catalog.spelling(source.survey.z_column if one == REDSHIFT else one)
-            for one in columns
-        ]
-        rows = selection.rows[take][mine]
-        found = source.catalog.columns_of(list(dict.fromkeys(names)), rows)
-        parts.append(pa.table([found.column(name) for name in names], names=columns))
-        order.append(mine)
-    back = np.argsort(np.concatenate(order))
-    return pa.concat_tables(parts, promote_options="permissive").take(pa.array(back))

@@ -129,6 +129,46 @@ class StreamHead:
 
 
 @dataclass(frozen=True, slots=True)
+class PartsHead:
+    """Metadata of a stream of spectra of several surveys that share no lattice."""
+
+    nspec: int
+    parts: tuple[StreamHead, ...]
+    """A head for each survey; each batch says to which it belongs."""
+    missing: tuple[str, ...] = ()
+    """Identifiers left out, as ``context:id``."""
+    damaged: tuple[str, ...] = ()
+    """Identifiers of spectra that are left out because they are damaged."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the head as a JSON object."""
+        return {
+            "version": VERSION,
+            "nspec": self.nspec,
+            "missing": list(self.missing),
+            "damaged": list(self.damaged),
+            "parts": [part.to_json() for part in self.parts],
+        }
+
+    @classmethod
+    def from_json(cls, said: Mapping[str, Any]) -> Self:
+        """Read the head from a JSON object; errors as of `StreamHead.from_json`."""
+        parts = tuple(StreamHead.from_json(part) for part in said["parts"])
+        return cls(int(said["nspec"]), parts, _texts(said, "missing"), _texts(said, "damaged"))
+
+
+def read_spectra_head(said: Mapping[str, Any]) -> StreamHead | PartsHead:
+    """Return the head of a stream of spectra, of one part or of several.
+
+    Raises
+    ------
+    StoreError
+        It is not the head of a stream of spectra that this version can read.
+    """
+    return PartsHead.from_json(said) if "parts" in said else StreamHead.from_json(said)
+
+
+@dataclass(frozen=True, slots=True)
 class FilesHead:
     """Metadata of a stream of FITS files."""
 

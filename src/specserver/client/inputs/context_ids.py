@@ -19,16 +19,17 @@ import csv
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import zip_longest
 from os import PathLike
 from typing import Any, Final
 
 import numpy as np
 
 from ...errors import BadIdentifier, BadParameter, UnknownField
-from ...model.idgaps import Gaps, is_missing, needed_parts
-from ...model.idrows import RowForm, row_form
-from ...model.idtext import IdForm, IdPattern, parse_id_text
+from ...model.id_contexts import ContextText
+from ...model.id_tables import Gaps, RowForm, is_missing, needed_parts, row_form
+from ...model.id_text import parse_id_text
+from ...model.id_tuple import IdPattern
+from ...model.ids import IdForm
 from ..messages import warn_gaps, warn_shared
 from ..request import RequestOptions
 from ..session import Session
@@ -50,12 +51,7 @@ ONE_OR_MORE: Final = "one spectrum or more: identifiers in any form, or a file o
 _CONTEXT: Final = "context"
 _ID: Final = "id"
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
-_MARK: Final = re.compile(r"(?:(?<=[\s,\[(])|^)(['\"]?)([a-z][a-z0-9_]*):(?!//)")
-# A pair as Python prints it.
-_PAIR: Final = re.compile(r"[(\[]\s*['\"]([a-z][a-z0-9_]*)['\"]\s*,\s*")
 _DELIMITERS: Final = ",\t;|"
-_OPENING: Final = {")": "(", "]": "["}
-_CLOSING: Final = {"(": ")", "[": "]"}
 
 Ids = list[int | IdPattern]
 _Piece = tuple[str, Any]
@@ -153,6 +149,11 @@ class Naming:
     gaps: Gaps = field(default_factory=Gaps)
     """What becomes of rows without an identifier."""
 
+    @property
+    def _text(self) -> ContextText:
+        """How text is read."""
+        return ContextText(self.plain, self.form_of, self.is_context)
+
     def read(self, given: object) -> Named:
         """Return the identifiers in what a caller gave.
 
@@ -202,8 +203,8 @@ class Naming:
         table = self._table(text)
         if table is not None:
             return self._named(table, single=False)
-        if self._has_mark(text):
-            pieces = list(self._split(text))
+        if self._text.names_context(text):
+            pieces = list(self._text.split(text))
             alone = held is None and len(pieces) == 1 and not text.lstrip().startswith("[")
             return self._named(pieces, single=alone and "\n" not in text.strip())
         if held is None:
@@ -238,47 +239,11 @@ class Naming:
         # As a member of a list, text is no name of a file.
         return [read_identifiers([one], self.id_col, form=form)[0] for one in values]
 
-    def _is_known(self, name: str) -> bool:
-        """Return whether a word in the place of a context is one."""
-        return self.form_of(self.plain).numbers > 0 or self.is_context(name)
-
     def _is_pair(self, value: Sequence[Any]) -> bool:
         """Return whether it is a context and an identifier."""
         if len(value) != 2 or not isinstance(value[0], str):
             return False
-        return _NAME.fullmatch(value[0]) is not None and self._is_known(value[0])
-
-    def _has_mark(self, text: str) -> bool:
-        """Return whether text says which context something in it is of."""
-        if ":" not in text and _PAIR.search(text) is None:
-            return False
-        lines = _PAIR.sub(self._joined, text).splitlines()
-        return any(self._marks(line.partition("#")[0]) for line in lines)
-
-    def _joined(self, pair: re.Match[str]) -> str:
-        """Return the beginning of a pair, as Python prints one, the way that it is written here."""
-        return f"{pair[1]}:" if self._is_known(pair[1]) else pair[0]
-
-    def _marks(self, line: str) -> list[re.Match[str]]:
-        """Return where a line says of a context."""
-        return [one for one in _MARK.finditer(line) if self._is_known(one[2])]
-
-    def _split(self, text: str) -> Iterator[_Piece]:
-        """Yield what text names, of each context that it says and of none."""
-        for whole in _PAIR.sub(self._joined, text).splitlines():
-            line = whole.partition("#")[0]
-            marks = self._marks(line)
-            before = _bare(line[: marks[0].start()] if marks else line)
-            if before:
-                yield self.plain, before
-            stops = [one.start() for one in marks[1:]]
-            for mark, stop in zip_longest(marks, stops):
-                rest = line[mark.end() : stop]
-                if mark[1]:
-                    rest = rest.rpartition(mark[1])[0]
-                if not (value := _bare(rest)):
-                    raise BadIdentifier(line.strip()[:60], f"nothing follows {mark[2]}:")
-                yield mark[2], value
+        return _NAME.fullmatch(value[0]) is not None and self._text.is_known(value[0])
 
     def _table(self, text: str) -> list[_Piece] | None:
         """Return what a table in text names; None when it has no column of contexts."""
@@ -364,7 +329,7 @@ class Naming:
         if isinstance(value, bytes):
             value = value.decode("utf-8", "replace")
         if isinstance(value, str):
-            return self._has_mark(value)
+            return self._text.names_context(value)
         if isinstance(value, list | tuple):
             return self._is_pair(value) or self._is_any(value)
         return self._row(value) is not None
@@ -376,7 +341,7 @@ class Naming:
         if not self._says(value):
             yield self.plain, value
         elif isinstance(value, str):
-            yield from self._split(value)
+            yield from self._text.split(value)
         elif isinstance(value, list | tuple):
             if self._is_pair(value):
                 yield value[0], value[1]
@@ -385,13 +350,3 @@ class Naming:
                     yield from self._element(one)
         elif (row := self._row(value)) is not None:
             yield row
-
-
-def _bare(text: str) -> str:
-    """Return text without separators, and without brackets that lack their other half."""
-    text = text.strip(" \t,")
-    while text[-1:] in _OPENING and text.count(text[-1]) > text.count(_OPENING[text[-1]]):
-        text = text[:-1].rstrip(" \t,")
-    while text[:1] in _CLOSING and text.count(text[0]) > text.count(_CLOSING[text[0]]):
-        text = text[1:].lstrip(" \t,")
-    return text

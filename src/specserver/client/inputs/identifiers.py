@@ -31,17 +31,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import BadIdentifier
-from ...model.idgaps import Gaps, is_missing, needed_parts
-from ...model.idrows import row_form
-from ...model.idtext import (
-    USUAL_FORM,
-    IdForm,
-    IdPattern,
-    is_tuple,
-    leads_list,
-    parse_id_text,
-    parse_id_tuple,
-)
+from ...model.id_tables import Gaps, is_missing, needed_parts, row_form
+from ...model.id_text import parse_id_text
+from ...model.id_tuple import IdPattern, is_tuple, leads_list, parse_id_tuple
+from ...model.ids import USUAL_FORM, IdForm
 from ..results.query_results import SHARED
 from .id_files import MAX_FILE_NAME, ReadVos, decoded, file_content, read_file, shown
 

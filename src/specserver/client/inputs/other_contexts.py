@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from ...errors import SpecServerError, UnknownField
-from ...model.idrows import id_columns
+from ...model.id_tables import id_columns
 from ...model.ids import IdForm
 from ..session import Session, read_id_form
 

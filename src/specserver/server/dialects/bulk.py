@@ -5,6 +5,7 @@ from functools import partial
 from itertools import chain
 from typing import Annotated, Any, Final, Literal
 
+import numpy as np
 import pyarrow as pa
 from fastapi import APIRouter
 from fastapi.responses import Response, StreamingResponse
@@ -16,11 +17,11 @@ from ...formats.arrow import SpectrumStream, spectra_batch, spectra_schema
 from ...formats.files import FileStream
 from ...model.region import cone, polygon
 from ...service import CellBatch, QueryRequest, Selection, SpectroscopicService
-from ...service.media import require_one_medium
 from ...service.originals import with_originals
 from ...service.query import check_corners
+from ...service.stream import StreamRequest
 from ...wire import columns
-from ...wire.head import FilesHead
+from ...wire.head import FilesHead, PartsHead
 from ...wire.media_types import ARROW
 from ..dependencies import ServerSettings, Service
 from ..openapi import AN_ID, IDS, MISSING, ContextField, ProfileField, negotiated
@@ -71,6 +72,17 @@ class SpectraRequest(BaseModel):
     align: Annotated[
         bool, Field(description="Refuse spectra that share no lattice; the client shifts.")
     ] = False
+    resample: Annotated[
+        bool,
+        Field(
+            description="Lay all spectra on the lattice of the first survey, flux conserved;"
+            " `cutout` is then in `medium`."
+        ),
+    ] = False
+    medium: Annotated[
+        Literal["vacuum", "air"] | None,
+        Field(description="Medium of the lattice of resampled spectra; null: vacuum."),
+    ] = None
     columns: Annotated[
         list[str],
         Field(
@@ -146,7 +158,18 @@ class CatalogRequest(BaseModel):
             " rows are not, where spectra can share an identifier."
         ),
     ] = False
-    context: ContextField = "default"
+    context: (
+        ContextField
+        | Annotated[
+            list[str],
+            Field(
+                min_length=1,
+                max_length=_MAX_NAMES,
+                fail_fast=True,
+                description="Several contexts: rows of each in turn, with `context` and `id`.",
+            ),
+        ]
+    ) = "default"
     profile: ProfileField = "default"
     timeout_s: Annotated[float | None, Field(gt=0, description="Give up after so long.")] = None
 
@@ -164,10 +187,6 @@ def bulk_spectra(responder: RouteResponder, request: SpectraRequest, service: Se
         request.ids, request.context, missing=request.missing, vectors=request.vectors
     )
     selection = replace(selection, assume_medium=request.assume_medium)
-    # A single spectrum needs no common lattice.
-    if request.align and selection.nspec > 1:
-        selection.require_lattice()
-        require_one_medium(selection)
     make = partial(_spectra, service, selection, request)
     return responder.negotiate(SpectrumStream, make, ARROW, nspec=selection.nspec)
 
@@ -176,17 +195,19 @@ def _spectra(
     service: SpectroscopicService, selection: Selection, request: SpectraRequest
 ) -> SpectrumStream:
     """Return the stream; what can fail for the caller's sake fails before its first byte."""
-    described = service.describe(selection, request.vectors, request.cutout)
-    batches = service.cells(
-        selection, request.vectors, request.cutout, request.columns, cut_own=request.cut_own
+    fields = ("vectors", "cutout", "cut_own", "columns", "align", "resample", "medium")
+    asked = StreamRequest(**{name: getattr(request, name) for name in fields})
+    stream = service.stream(selection, asked)
+    first = next(stream.batches, None)
+    schema = spectra_schema(
+        stream.head.to_json(),
+        selection.ids.dtype.str,
+        stream.cells,
+        None if first is None or first.columns is None else first.columns.schema,
+        with_media=stream.has_media,
+        with_parts=isinstance(stream.head, PartsHead),
     )
-    first = next(batches, None)
-    cells = list(first.cells) if first else list(described.stored)
-    table = first.columns.schema if first is not None and first.columns is not None else None
-    dtype = selection.survey.id_column.dtype
-    each = selection.survey.medium is None
-    schema = spectra_schema(described.head.to_json(), dtype, cells, table, with_media=each)
-    some = chain([first], batches) if first is not None else iter(())
+    some = chain([first], stream.batches) if first is not None else iter(())
     return SpectrumStream(schema, map(partial(_batch, schema), some))
 
 
@@ -200,6 +221,9 @@ def _batch(schema: Any, batch: CellBatch) -> Any:
         columns.COUNT: batch.count,
         columns.ON_LATTICE: batch.on_lattice,
     }
+    if batch.places is not None:
+        arrays[columns.PART] = np.full(len(batch.ids), batch.part, np.int32)
+        arrays[columns.PLACE] = batch.places
     return spectra_batch(schema, arrays, batch.contexts, batch.cells, batch.columns, batch.media)
 
 
@@ -222,7 +246,7 @@ def bulk_files(responder: RouteResponder, request: FilesRequest, service: Servic
 
     def make() -> FileStream:
         files = service.files(selection, rebuilt=rebuilt)
-        return FileStream(head, selection.survey.id_column.dtype, files)
+        return FileStream(head, selection.ids.dtype.str, files)
 
     return responder.negotiate(FileStream, make, ARROW, nspec=selection.nspec)
 
@@ -244,8 +268,9 @@ def bulk_query(
     if request.cone is not None and request.polygon is not None:
         raise BadParameter("polygon", "…", "give a cone or a polygon, not both")
     check_corners(len(request.polygon or ()), settings.max_polygon_corners)
+    several = None if isinstance(request.context, str) else request.context
     asked = QueryRequest(
-        context=request.context,
+        context=request.context if isinstance(request.context, str) else request.context[0],
         region=cone(*request.cone) if request.cone is not None else None,
         constraint=request.constraint,
         fields=tuple(request.fields),
@@ -260,6 +285,8 @@ def bulk_query(
         if request.polygon is not None:
             check = Deadline.after(asked.timeout_s).check
             wanted = replace(asked, region=polygon(request.polygon, check))
+        if several is not None:
+            return service.query_contexts(wanted, several, max_rows=settings.max_rows)
         return service.query(wanted, max_rows=settings.max_rows)
 
     cost = query_cost(asked) if request.polygon is None else HEAVY

@@ -38,8 +38,8 @@ from ...formats.npy import ArraySequence, BlockedArray
 from ...formats.registry import media_type_of, write
 from ...model.grid import Grid, PixelRange
 from ...service import ContextInfo, QueryRequest, Selection
+from ...service.columns import read_columns
 from ...service.query import TUPLE
-from ...service.spectra import read_columns
 from ...wire.media_types import CSV, FITS, FORM, GZIP, JSON, OCTETS, TEXT, ZIP
 from ..dependencies import ServerSettings, Service
 from ..fits_files import answer_files

@@ -104,8 +104,8 @@ def bulk_stack(
     limits = ScratchLimits(settings.stack_disk_bytes, settings.stack_disk_folder)
     about = {
         "version": 1,
-        "context": selection.context,
-        "survey": selection.survey.name,
+        "context": ", ".join(selection.contexts),
+        "survey": ", ".join(dict.fromkeys(one.name for one in selection.surveys)),
         "nspec": selection.nspec,
         "missing": list(selection.missing),
         "damaged": list(selection.damaged),

@@ -6,14 +6,14 @@ together.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, pairwise
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from ...model.survey import Survey
 from ...store.base import SpectrumStore
-from ..cells import BATCH
+from ..reading import BATCH, Group, read_batches
 from ..selection import Selection
 
 _WIDEST: Final = 512
@@ -76,33 +76,25 @@ def plan_reads(
 
 
 def read_shifted(
-    selection: Selection, plan: ReadPlan, names: Sequence[str]
+    selection: Selection, plan: ReadPlan, names: Callable[[Survey], Sequence[str]]
 ) -> Iterator[ShiftedBatch]:
     """Yield batches of spectra; the values of one are gone when the next is asked for.
 
     Parameters
     ----------
-    names : vectors; the axis comes for segments off the lattice only
+    names : vectors of a survey; the axis comes for segments off the lattice only
     """
     blocks: dict[str, npt.NDArray[Any]] = {}
-    asked = (_ask(selection, plan.members[run], names) for run in plan.batches)
-    # By pairs, so that each batch is asked for before the one ahead of it is worked on.
-    for now, _ in pairwise(chain(asked, (None,))):
-        if now is not None:
-            segment, members, result = now
-            yield _lay(segment, members, result(), plan.shift[members], blocks)
 
+    def ask(group: Group, _: None) -> Callable[[], dict[str, npt.NDArray[Any]]]:
+        segment, wanted = group.segment, names(selection.survey_of(group.members[0]))
+        own = [one for one in wanted if one != segment.grid.axis or not segment.on_lattice]
+        return segment.request(own, group.rows, segment.window)
 
-Asked = tuple[SpectrumStore, npt.NDArray[np.int64], Callable[[], dict[str, npt.NDArray[Any]]]]
-"""A segment, which of the selection are read of it, and what waits for their values."""
-
-
-def _ask(selection: Selection, members: npt.NDArray[np.int64], names: Sequence[str]) -> Asked:
-    """Begin to read spectra of one segment."""
-    segment = selection.segments[int(selection.segment[members[0]])]
-    axis = selection.grid.axis
-    wanted = [name for name in names if name != axis or not segment.on_lattice]
-    return segment, members, segment.request(wanted, selection.row[members], segment.window)
+    runs = ((plan.members[run], None) for run in plan.batches)
+    for batch in read_batches(selection, runs, ask):
+        for group, result in batch.groups:
+            yield _lay(group.segment, group.members, result(), plan.shift[group.members], blocks)
 
 
 def _lay(

@@ -8,10 +8,11 @@ import numpy.typing as npt
 
 from ...errors import UnknownField
 from ...model.grid import Grid, LogLinear, PixelRange, span
+from ...model.survey import Survey
 from ...ops.media import assumed, change_of, common_medium
 from ...ops.pixels import Edges, pixel_edges
 from ...ops.rebin import Rebinned, mark_good, rebin_rows, shift_rows
-from ..cells import BATCH
+from ..axes import published_wave, read_axes
 from ..media import media_of
 from ..selection import Selection
 from .batches import ReadPlan, ShiftedBatch, plan_reads
@@ -51,26 +52,24 @@ class Placing:
     ) -> None:
         self._selection, self._grid = selection, grid
         self._stretch = 1.0 + redshift if moved else np.ones(selection.nspec)
-        survey = selection.survey
-        vectors = {one.name: one for one in survey.record}
-        if "flux" not in vectors:
-            raise UnknownField("flux", list(vectors))
-        self.weighted = "ivar" in vectors
-        """Whether the survey states uncertainties; without, all good pixels count alike."""
-        values = ["flux", "ivar"] if self.weighted else ["flux"]
-        kinds = [np.dtype(vectors[name].dtype) for name in values]
+        records = [{one.name: one for one in survey.record} for survey in selection.surveys]
+        for vectors in records:
+            if "flux" not in vectors:
+                raise UnknownField("flux", list(vectors))
+        self.weighted = all("ivar" in vectors for vectors in records)
+        """Whether all state uncertainties; without, all good pixels count alike."""
+        self._values = ["flux", "ivar"] if self.weighted else ["flux"]
+        kinds = [np.dtype(vectors[name].dtype) for vectors in records for name in self._values]
         self.dtype: np.dtype[Any] = np.result_type(*kinds, np.float32)
         """Of what is laid."""
-        self._flags = survey.mask_vector if survey.bad_bits else ""
-        own = survey.grid.axis
-        self.vectors = [*values, *([self._flags] if self._flags else []), own]
         """Vectors to be read, the axis for spectra off the lattice."""
         media = assumed(media_of(selection), assume)
         chosen = [media[one] for one in members.tolist()]
         self.medium: str = common_medium(chosen, None, selection.ids[members].tolist())
         """Of the composite's wavelengths."""
         self._changes = [change_of(one, self.medium) for one in media]
-        self._shifted = selection.on_lattice & (grid == survey.grid) & (not any(self._changes))
+        same = np.array([survey.grid == grid for survey in selection.surveys])
+        self._shifted = selection.on_lattice & same[selection.context] & (not any(self._changes))
         self._part = np.zeros(selection.nspec)
         self._whole = np.zeros(selection.nspec, np.int64)
         if isinstance(grid, LogLinear):
@@ -96,6 +95,11 @@ class Placing:
         """Return the first pixel of some members, and the one after the last; 1D[n] each."""
         return self._begin[members], self._stop[members]
 
+    def vectors(self, survey: Survey) -> list[str]:
+        """Return the vectors that are read of a survey's spectra, the axis among them."""
+        flags = [survey.mask_vector] if survey.bad_bits else []
+        return [*self._values, *flags, survey.grid.axis]
+
     def plan(self) -> ReadPlan:
         """Return how the members are read."""
         return plan_reads(self._selection, self.members, self._whole, self._begin)
@@ -113,9 +117,10 @@ class Placing:
         else:
             ivar = _ones_within(flux, first - batch.left - low, self._selection.count[members])
         good = mark_good(flux, ivar)
-        if self._flags:
-            flags = batch.values[self._flags][:, low:high]
-            good &= (flags & self._selection.survey.bad_bits) == 0
+        survey = self._selection.survey_of(int(members[0]))
+        if survey.bad_bits:
+            flags = batch.values[survey.mask_vector][:, low:high]
+            good &= (flags & survey.bad_bits) == 0
         good[:, 0] = good[:, -1] = False
         if self._shifted[members[0]]:
             if flux.dtype != self.dtype or ivar.dtype != self.dtype:
@@ -139,27 +144,22 @@ class Placing:
         """
         stretch = self._stretch[batch.members]
         if batch.segment.on_lattice:
-            grid = self._selection.grid
+            grid = batch.segment.grid
             edges = Edges.without_gaps(_lattice_edges(grid, first, npix))
             for member, one in zip(batch.members.tolist(), stretch.tolist(), strict=True):
                 yield npix, self._changed(edges, member).at_rest(one)
             return
-        axes = batch.values[self._selection.grid.axis][:, 1:-1]
+        axes = batch.values[batch.segment.grid.axis][:, 1:-1]
         counts = self._selection.count[batch.members].tolist()
         lines = zip(batch.members.tolist(), axes, counts, stretch.tolist(), strict=True)
         for member, axis, count, one in lines:
-            edges = pixel_edges(self._wave(axis[:count]))
+            edges = pixel_edges(published_wave(batch.segment.grid, axis[:count]))
             yield count, self._changed(edges, member).at_rest(one)
 
     def _changed(self, edges: Edges, member: int) -> Edges:
         """Return the edges of a spectrum in the composite's medium."""
         change = self._changes[member]
         return edges if change is None else Edges(change(edges.wave), edges.place)
-
-    def _wave(self, axis: Array) -> npt.NDArray[np.float64]:
-        """Return wavelengths of a published axis, Å."""
-        wave = axis.astype(np.float64)
-        return np.power(10.0, wave) if self._selection.grid.kind == LogLinear.kind else wave
 
     def _measure(self) -> None:
         """Find the pixels that each member reaches."""
@@ -171,10 +171,11 @@ class Placing:
         others = members[~self._shifted[members]]
         ends = np.zeros((2, len(others)))
         on = chosen.on_lattice[others]
-        if on.any():
-            first = chosen.first[others[on]]
-            ends[0, on] = _edge_wave(chosen.grid, first)
-            ends[1, on] = _edge_wave(chosen.grid, first + chosen.count[others[on]])
+        for number, survey in enumerate(chosen.surveys):
+            mine = on & (chosen.context[others] == number)
+            first = chosen.first[others[mine]]
+            ends[0, mine] = _edge_wave(survey.grid, first)
+            ends[1, mine] = _edge_wave(survey.grid, first + chosen.count[others[mine]])
         ends[:, ~on] = self._own_ends(others[~on])
         for index, member in enumerate(others.tolist()):
             change = self._changes[member]
@@ -187,17 +188,8 @@ class Placing:
     def _own_ends(self, members: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """Read the axes of members off the lattice; return first and last edge, 2D[2, n], Å."""
         ends = np.zeros((2, len(members)))
-        axis = self._selection.grid.axis
-        for number in np.unique(self._selection.segment[members]).tolist():
-            segment = self._selection.segments[number]
-            mine = np.flatnonzero(self._selection.segment[members] == number)
-            for at in range(0, len(mine), BATCH):
-                some = mine[at : at + BATCH]
-                rows = self._selection.row[members[some]]
-                values = segment.request([axis], rows, segment.window)()[axis]
-                counts = self._selection.count[members[some]].tolist()
-                for index, line, count in zip(some.tolist(), values, counts, strict=True):
-                    ends[:, index] = pixel_edges(self._wave(line[:count])).ends
+        for place, wave in read_axes(self._selection, members):
+            ends[:, place] = pixel_edges(wave).ends
         return ends
 
 

@@ -18,8 +18,9 @@ from ...ops.media import read_medium
 from ...ops.medians import Clip, combine_values
 from ...ops.rebin import Rebinned
 from ...wire.columns import REDSHIFT
+from ..alignment import require_one_unit
+from ..columns import read_columns
 from ..selection import Selection, require_some
-from ..spectra import read_columns
 from .batches import ShiftedBatch, read_shifted
 from .rebinning import LOG_STEP, Placing
 from .scratch import ScratchFile, ScratchLimits
@@ -143,7 +144,9 @@ class Stacking:
             members = members[known]
             if not len(members):
                 raise self._nothing()
-        grid = _target(selection.grid, asked)
+        grid = _target(selection.survey.grid, asked)
+        if asked.norm is None:
+            require_one_unit(selection, "ids", "spectra whose fluxes have one unit, or norm=")
         placing = Placing(
             selection, members, grid, redshift,
             moved=asked.frame == "rest", assume=asked.assume_medium,

@@ -1,7 +1,23 @@
-"""Identifiers on lines and in brackets: made as their text is read, and counted while they are.
+"""Identifiers as text: numbers, tuples, ranges, lists, wildcards and tables of them.
 
-The grammar stands in `model.idtext`. What is held beside the identifiers found is one group of
-cells, so text that names too many costs no more than as many as are allowed.
+Grammar, where blanks separate as commas do and ``#`` starts a comment::
+
+    text   = table | { line }
+    table  = a header line with the id column, or the columns of a tuple, then its rows
+    line   = { number | group }  |  a tuple without its brackets
+    group  = "[" … "]" | "(" … ")"
+    part   = number | low-high | several of these with commas, in quotes | "*"
+
+A number has 64 bits, signed or unsigned. What a group means:
+
+* a group that holds groups is a list of identifiers, and a group within it is a tuple;
+* ``[…]`` of cells is a list of numbers; ``(…)`` of cells is one tuple, unless its first cell is
+  2^32 or more in size, an identifier itself: then it is a list too.
+
+A line without brackets is one tuple when it has a cell that is no number (``4055,55359,408,v5_7_0``
+or ``1963,54331,*``), or when it has as many numbers as a tuple, with or without the last part, and
+all are below 2^24: too small for an identifier, large enough for a plate or a day. Any other line
+is a list of numbers. So ``4055, 55359, 408`` is a tuple, and ``[4055, 55359, 408]`` three numbers.
 """
 
 import re
@@ -11,16 +27,25 @@ from sys import maxsize
 from typing import Final
 
 from ..errors import BadIdentifier, TooMuch
-from .idpattern import IdPattern, is_range, is_tuple, parse_id_tuple, shortened
-from .ids import IdForm
+from .id_tables import MISSING, Gaps, read_table
+from .id_tuple import (
+    IdPattern,
+    is_range,
+    is_tuple,
+    parse_exact_lines,
+    parse_id_tuple,
+    shortened,
+)
+from .ids import USUAL_FORM, IdForm
 
+_MAX_DIGITS: Final = 20  # of 2^64 - 1
+_EMPTY_CELL = re.compile(r"(?:^|,)[ \t]*,", re.MULTILINE)
 PART_BELOW: Final = 2**24
 """Below it a number may be a part: mjd, the largest, ends at 66383 in a packed identifier."""
 
 _MAX_DEPTH: Final = 8  # a printed array of tuples has three
 _NUMBER = re.compile(r"[+-]?[0-9]{1,20}")
 _FLOAT = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eEdD][+-]?[0-9]+)?")
-MISSING: Final = frozenset({"", "none", "nan", "null", "nat", "<na>", "na", "masked", "--"})
 _SCALAR_REPR = re.compile(r"\b(?:np\.|numpy\.)?(?:u?int\d*|u?longlong|str_)\(([^()]*)\)")
 _ARRAY_REPR = re.compile(r"(?:np\.|numpy\.)?array\((\[.*\])(?:,\s*dtype=[^()\[\]]*)?\)", re.DOTALL)
 _TOKEN = re.compile(
@@ -29,6 +54,94 @@ _TOKEN = re.compile(
     | [bu]?(?P<quoted>'[^'\r\n]*'|"[^"\r\n]*") | (?P<word>[^\s,()\[\]'"#]+)""",
     re.VERBOSE,
 )
+
+
+def parse_id_text(
+    text: str,
+    form: IdForm = USUAL_FORM,
+    *,
+    id_col: str | None = None,
+    limit: int | None = None,
+    gaps: Gaps | None = None,
+) -> list[int | IdPattern]:
+    """Read identifiers from text: lists, tuples, tables, one a line or many.
+
+    Parameters
+    ----------
+    text :
+        As the grammar at the head of this module says; a byte order mark, Windows line ends,
+        blank lines and comments are passed over.
+    form :
+        What identifiers of the survey look like.
+    id_col :
+        As for `id_columns`, in a table; without effect on text that is none.
+    limit :
+        Identifiers that text may name; each range and each choice within a tuple counts as one.
+        Whatever the text, no more memory is taken than for so many.
+    gaps :
+        What becomes of rows of a table without an identifier; None: they are refused.
+
+    Raises
+    ------
+    BadIdentifier
+        Text that names no spectrum, or a list that was cut when it was printed.
+    NoIdentifier
+        Rows of a table that have none.
+    UnknownField
+        A table without the column.
+    TooMuch
+        Text that names more identifiers than ``limit``.
+    """
+    body = text.removeprefix("\ufeff")
+    numbers = _plain_numbers(body, limit)
+    if numbers is not None:
+        return list(numbers)
+    tuples = parse_exact_lines(body, form, limit)
+    if tuples is not None:
+        return list(tuples)
+    reader = _IdReader(form, limit)
+    table = read_table(body, form, id_col, gaps or Gaps())
+    if table is None:
+        reader.read(body)
+        return reader.found
+    for one in table:
+        if isinstance(one, str):
+            reader.read_cell(one)
+        else:
+            reader.read_tuple(one)
+    return reader.found
+
+
+def _plain_numbers(text: str, limit: int | None) -> list[int] | None:
+    """Return the numbers of a text that holds nothing else, or None to have it read in full."""
+    body = text.strip()
+    is_list = body.startswith("[") and body.endswith("]")
+    body = body[1:-1] if is_list else body
+    # On 2 MB of digits translate takes 3 ms, a regular expression 20.
+    if not body.isascii() or body.encode().translate(None, b"0123456789+- \t\r\n,"):
+        return None
+    # What is beyond the limit stays in one piece.
+    words = body.replace(",", " ").split(None, -1 if limit is None else limit)
+    if limit is not None and len(words) > limit:
+        raise too_many(limit)
+    if max(map(len, words), default=0) > _MAX_DIGITS or ("," in body and _EMPTY_CELL.search(body)):
+        return None
+    try:
+        numbers = list(map(int, words))
+    except ValueError:
+        return None
+    if numbers and (min(numbers) < -(2**63) or max(numbers) >= 2**64):
+        return None
+    if is_list or not any(0 <= n < PART_BELOW for n in numbers) or _one_a_line(body, words):
+        return numbers
+    return None
+
+
+def _one_a_line(body: str, words: Sequence[str]) -> bool:
+    """Return whether each line is one of the words."""
+    # Counted first: lines that are empty could be very many.
+    nlines = max(body.count("\n"), body.count("\r")) + 1
+    return nlines <= len(words) and words == body.splitlines()
 
 
 @dataclass(slots=True)
@@ -41,7 +154,7 @@ class _Group:
     """It holds a group, so it is no tuple and its cells are identifiers."""
 
 
-class IdReader:
+class _IdReader:
     """Reads identifiers, so many at most, into `found`.
 
     Parameters
@@ -148,7 +261,7 @@ class IdReader:
             self._flush(group)
 
     def _is_bare_tuple(self, cells: Sequence[str]) -> bool:
-        """Return whether a line without brackets is one tuple: see `model.idtext`."""
+        """Return whether a line without brackets is one tuple: see the head of this module."""
         form = self.form
         if len(cells) < 2 or not form.numbers or not is_tuple(cells, form):
             return False

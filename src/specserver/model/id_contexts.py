@@ -1,0 +1,142 @@
+"""Identifiers as text of several contexts: ``context:`` before those that are of it.
+
+``sdss_dr17:299489676975171584`` says the context of what follows the colon, to the end of the
+line or to the next context. A pair as Python prints one, ``('sdss_dr17', 2994896769)``, says
+the same. What says no context is of the context of the call.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain, pairwise
+from typing import Final
+
+from ..errors import BadIdentifier
+from .id_text import parse_id_text, too_many
+from .id_tuple import IdPattern, filled_lines
+from .ids import IdForm
+
+_MARK: Final = re.compile(r"(?:(?<=[\s,\[(])|^)(['\"]?)([a-z][a-z0-9_]*):(?!//)")
+_PAIR: Final = re.compile(r"[(\[]\s*['\"]([a-z][a-z0-9_]*)['\"]\s*,\s*")
+_OTHER_HALF: Final = {")": "(", "]": "[", "(": ")", "[": "]"}
+_BETWEEN: Final = " \t,"
+"""What separates identifiers on a line."""
+
+
+@dataclass(slots=True)
+class ContextIds:
+    """Identifiers of one context among those of others."""
+
+    context: str
+    ids: list[int | IdPattern]
+    places: list[int]
+    """Position of each identifier in the caller's list."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContextText:
+    """How text is read that may say which context its identifiers are of."""
+
+    plain: str
+    """Context of those that say nothing."""
+    form_of: Callable[[str], IdForm]
+    """What the identifiers of a context look like; raises `UnknownContext`."""
+    is_context: Callable[[str], bool]
+    """Whether there is such a context."""
+
+    def read(self, text: str, limit: int | None = None) -> list[ContextIds]:
+        """Return the identifiers that text names, by context, in the order of first mention.
+
+        Parameters
+        ----------
+        limit : identifiers that the text may name; None: any number
+
+        Raises
+        ------
+        BadIdentifier
+            Text that names no spectrum.
+        TooMuch
+            More identifiers than ``limit``.
+        UnknownContext
+            There is no such context.
+        """
+        if not self.names_context(text):
+            alone = parse_id_text(text, self.form_of(self.plain), limit=limit)
+            return [ContextIds(self.plain, alone, list(range(len(alone))))]
+        found: dict[str, ContextIds] = {}
+        count = 0
+        for context, value in self.split(text):
+            if value.isdecimal():
+                ids: list[int | IdPattern] = [int(value)]
+            else:
+                ids = parse_id_text(value, self.form_of(context), limit=limit)
+            some = found.setdefault(context, ContextIds(context, [], []))
+            some.ids += ids
+            some.places += range(count, count + len(ids))
+            count += len(ids)
+            if limit is not None and count > limit:
+                raise too_many(limit)
+        return list(found.values())
+
+    def is_known(self, name: str) -> bool:
+        """Return whether a word in the place of a context is one.
+
+        Where spectra have names instead of numbers, only contexts that there are count.
+        """
+        return self.form_of(self.plain).numbers > 0 or self.is_context(name)
+
+    def names_context(self, text: str) -> bool:
+        """Return whether text says which context something in it is of."""
+        quoted = "'" in text or '"' in text
+        if ":" not in text and not (quoted and _PAIR.search(text)):
+            return False
+        lines = filled_lines(self._without_pairs(text))
+        return any(True for line in lines for _ in self._marks(line.partition("#")[0]))
+
+    def split(self, text: str) -> Iterator[tuple[str, str]]:
+        """Yield context and text of what is named, those that say no context among them."""
+        for whole in filled_lines(self._without_pairs(text)):
+            line = whole.partition("#")[0]
+            marks = self._marks(line)
+            first = next(marks, None)
+            if before := _bare(line[: first.start()] if first else line):
+                yield self.plain, before
+            for mark, after in pairwise(chain((first,), marks, (None,))):
+                if mark is None:
+                    break
+                rest = line[mark.end() : after.start() if after else None]
+                if mark[1]:
+                    rest = rest.rpartition(mark[1])[0]
+                if not (value := _bare(rest)):
+                    raise BadIdentifier(line.strip()[:60], f"nothing follows {mark[2]}:")
+                yield mark[2], value
+
+    def _without_pairs(self, text: str) -> str:
+        """Return text in which pairs, as Python prints them, are written with a colon."""
+
+        def joined(pair: re.Match[str]) -> str:
+            return f"{pair[1]}:" if self.is_known(pair[1]) else pair[0]
+
+        return _PAIR.sub(joined, text)
+
+    def _marks(self, line: str) -> Iterator[re.Match[str]]:
+        """Yield where a line says a context."""
+        return (one for one in _MARK.finditer(line) if self.is_known(one[2]))
+
+
+def _bare(text: str) -> str:
+    """Return text without separators, and without brackets that lack their other half."""
+    text = text.strip(_BETWEEN)
+    count = {bracket: text.count(bracket) for bracket in _OTHER_HALF}
+    low, high = 0, len(text)
+
+    def is_spare(bracket: str, kinds: str) -> bool:
+        return bracket in kinds and count[bracket] > count[_OTHER_HALF[bracket]]
+
+    while low < high and (text[high - 1] in _BETWEEN or is_spare(text[high - 1], ")]")):
+        high -= 1
+        count[text[high]] = count.get(text[high], 0) - 1
+    while low < high and (text[low] in _BETWEEN or is_spare(text[low], "([")):
+        count[text[low]] = count.get(text[low], 0) - 1
+        low += 1
+    return text[low:high]

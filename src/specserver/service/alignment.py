@@ -1,0 +1,183 @@
+"""Spectra of one survey or several on one lattice: what they must share, and how they get there."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from astropy import units as u
+
+from ..errors import BadParameter
+from ..model.grid import PixelRange, cutout
+from ..model.survey import Survey, Vector
+from ..ops.media import Change, Limits, change_of, common_medium
+from ..ops.pixels import Edges
+from ..ops.resampling import (
+    VECTORS,
+    Lattice,
+    changed,
+    covered,
+    lattice_edges,
+    own_edges,
+    resampled_record,
+)
+from .axes import published_wave, read_axes
+from .media import media_of, require_one_medium
+from .reading import batches
+from .records import read_records
+from .selection import Selection, by_survey
+
+Array = npt.NDArray[Any]
+
+
+def require_alignable(selection: Selection) -> None:
+    """Refuse spectra that a shift by whole pixels does not bring together.
+
+    Raises
+    ------
+    MixedLattices
+        They share no lattice.
+    BadParameter
+        Their media or the units of their fluxes differ.
+    """
+    selection.require_lattice()
+    allowed = "fluxes in one array have one unit; fetch them unaligned, or each context alone"
+    require_one_unit(selection, "align", allowed)
+    require_one_medium(selection)
+
+
+def require_one_unit(selection: Selection, name: str, allowed: str) -> None:
+    """Refuse fluxes of different units.
+
+    Parameters
+    ----------
+    name : the parameter that is refused
+    allowed : what would be taken instead
+    """
+    units = [survey.flux_scale for survey in selection.surveys]
+    if len(set(units)) == 1:
+        return
+    known = [u.Unit(one) for one in units if one]
+    if len(known) < len(units) or any(one != known[0] for one in known):
+        pairs = zip(units, selection.contexts, strict=True)
+        given = ", ".join(f"{unit or 'no unit'} in {context}" for unit, context in pairs)
+        raise BadParameter(name, given, allowed)
+
+
+@dataclass(frozen=True, slots=True)
+class Resampling:
+    """How the spectra of a selection are laid on the lattice of its first survey.
+
+    Spectra that lie on that lattice already are shifted by whole pixels, every bit as it was; the
+    others are resampled (`ops.resampling`).
+    """
+
+    selection: Selection
+    lattice: Lattice
+    medium: str
+    """Medium of the lattice."""
+    changes: Sequence[Change | None]
+    """For each spectrum what brings its wavelengths into that medium; None: they are in it."""
+
+    @classmethod
+    def of(
+        cls,
+        selection: Selection,
+        values: Sequence[str] | None,
+        limits_aa: Limits | None,
+        medium: str | None,
+    ) -> "Resampling":
+        """Return how spectra are resampled, the wavelengths of those off the lattice being read.
+
+        Parameters
+        ----------
+        values : fields of the result; None: axis, flux, ivar, and the masks that all have
+        limits_aa : cutout, Å in the medium of the lattice
+        medium : of the lattice; None: vacuum, if that of the spectra is known
+
+        Raises
+        ------
+        BadParameter
+            The medium of some is not known, units differ, or a value cannot be resampled.
+        """
+        allowed = "fluxes in one array have one unit; fetch them unaligned, or each context alone"
+        require_one_unit(selection, "align", allowed)
+        surveys, grid = selection.surveys, selection.survey.grid
+        record = resampled_record([one.record for one in surveys], grid.axis, values)
+        media = media_of(selection)
+        target = common_medium(media, medium, selection.ids.tolist())
+        changes = [change_of(one, target) for one in media]
+        cut = None if limits_aa is None else cutout(grid, *limits_aa)
+        window = _window(selection, changes, cut)
+        stated = all(any(one.name == "ivar" for one in survey.record) for survey in surveys)
+        return cls(selection, Lattice(grid, window, record, not stated), target, changes)
+
+    def read(self) -> Iterator[Array]:
+        """Yield batches of spectra on the lattice, 2D[n, npix] structured."""
+        selection, lattice = self.selection, self.lattice
+        pixels = lattice_edges(lattice.grid, lattice.window)
+        edges_of = _EdgesOf(selection)
+        records = read_records(selection, self._needed, None)
+        for take, some in zip(batches(selection), records, strict=True):
+            block = lattice.empty(len(take))
+            for row, member, record in zip(block, take.tolist(), some, strict=True):
+                change, on = self.changes[member], selection.on_lattice[member]
+                if on and change is None and selection.survey_of(member).grid == lattice.grid:
+                    lattice.lay(row, int(selection.first[member]), record)
+                elif len(record):
+                    edges = changed(edges_of(member, record), change)
+                    lattice.resample(row, record, edges, pixels)
+            yield block
+
+    def _needed(self, survey: Survey) -> list[Vector]:
+        """Return the vectors that are read of a survey's spectra."""
+        names = {*self.lattice.moved, *VECTORS, survey.grid.axis}
+        return [one for one in survey.record if one.name in names]
+
+
+class _EdgesOf:
+    """Edges of the pixels of spectra; those of a lattice are computed once."""
+
+    def __init__(self, selection: Selection) -> None:
+        self._selection = selection
+        self._lattices: dict[str, tuple[PixelRange, Array]] = {}
+        for part, _ in by_survey(selection):
+            span = part.span
+            self._lattices[part.survey.name] = span, lattice_edges(part.survey.grid, span)
+
+    def __call__(self, member: int, record: Array) -> Edges:
+        """Return the edges of the pixels of a spectrum, Å in its own medium."""
+        survey = self._selection.survey_of(member)
+        if not self._selection.on_lattice[member]:
+            return own_edges(published_wave(survey.grid, record[survey.grid.axis]))
+        span, edges = self._lattices[survey.name]
+        begin = int(self._selection.first[member]) - span.first
+        return Edges.without_gaps(edges[begin : begin + len(record) + 1])
+
+
+def _window(
+    selection: Selection, changes: Sequence[Change | None], cut: PixelRange | None
+) -> PixelRange:
+    """Return the pixels of the first survey's lattice that hold all spectra, changed or not.
+
+    If there is a cut, the pixels that hold the parts of the spectra inside it.
+    """
+    grid = selection.survey.grid
+    runs: list[PixelRange] = []
+    for part, places in by_survey(selection):
+        own, mine = part.span, {changes[one] for one in places.tolist()}
+        if own.count and part.survey.grid == grid and None in mine:
+            runs.append(own)
+        if own.count and (part.survey.grid != grid or any(mine)):
+            ends = lattice_edges(part.survey.grid, own)[[0, -1]]
+            runs += [covered(grid, ends if one is None else one(ends)) for one in mine]
+    apart = np.flatnonzero(~selection.on_lattice & (selection.count > 0))
+    for place, wave in read_axes(selection, apart):
+        runs.append(covered(grid, changed(own_edges(wave), changes[apart[place]]).ends))
+    if cut is not None:
+        runs = [PixelRange(max(one.first, cut.first), min(one.stop, cut.stop)) for one in runs]
+        runs = [one for one in runs if one.count > 0]
+    if not runs:
+        return PixelRange(0, 0)
+    return PixelRange(min(one.first for one in runs), max(one.stop for one in runs))

@@ -1,0 +1,160 @@
+"""Catalogue rows of several contexts in one table: context after context, with context and id."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from astropy.units import Unit
+
+from ..catalog.deadline import Deadline
+from ..errors import BadParameter, SpecServerError, TooMuch
+from ..wire.columns import CONTEXT, ID, OTHERS
+from .archive import Archive
+from .query import TUPLE, QueryRequest, run_query
+
+_ALL: Final = "*"
+
+
+def query_contexts(
+    archive: Archive,
+    request: QueryRequest,
+    contexts: Sequence[str],
+    *,
+    max_rows: int | None = None,
+    max_corners: int | None = None,
+) -> pa.Table:
+    """Answer a query of several contexts: `CONTEXT`, `ID`, the fields, and what tells rows apart.
+
+    The constraint, its ``LIMIT`` among it, is that of each context. Where spectra of a context can
+    share an identifier and not only the best are asked for, the other parts of the tuple form
+    follow, null in rows of other contexts. The field ``tuple``, alone, stands for all parts of the
+    tuple form of each context; ``*`` for the columns that all have. The metadata `OTHERS` are a
+    JSON object, by context.
+
+    Parameters
+    ----------
+    contexts : names, as they are to stand in the answer
+    max_rows : refuse to answer more, of all contexts together
+    max_corners : of a polygon that the constraint begins with
+
+    Raises
+    ------
+    BadParameter
+        Values of one name are in different units, or tuples are asked for among other fields.
+    SpecServerError
+        Those of `query.run_query`, which name the context.
+    """
+    deadline = Deadline.after(request.timeout_s)
+    names = [one for one in request.fields if one.strip().lower() not in {CONTEXT, ID}]
+    if TUPLE in names and len(names) > 1:
+        allowed = "of several contexts tuples come alone: their parts differ"
+        raise BadParameter("fields", ", ".join(names), allowed)
+    answers: dict[str, pa.Table] = {}
+    apart: dict[str, tuple[str, ...]] = {}
+    left = max_rows
+    for context in dict.fromkeys(contexts):
+        with _naming(context):
+            survey = archive.survey(context)
+            is_best = request.primary and not request.catalog
+            parts = survey.id_form.parts if survey.id_form.leads_with_id and not is_best else ()
+            apart[context] = survey.id_form.parts if names == [TUPLE] else parts[1:]
+            fields = [] if names == [TUPLE] else names
+            asked = [survey.id_column.name, *fields, *apart[context]]
+            answers[context] = run_query(
+                archive,
+                replace(request, context=context, fields=tuple(dict.fromkeys(asked))),
+                max_rows=left,
+                max_corners=max_corners,
+                deadline=deadline,
+            )
+        if left is not None:
+            left -= answers[context].num_rows
+            if left < 0 and max_rows is not None:
+                raise TooMuch("rows", None, max_rows, "max_rows")
+    shown = [] if names == [TUPLE] else [one.strip().lower() for one in names]
+    if _ALL in shown:
+        shown = _in_all(list(answers.values()))
+    return _joined(
+        answers, shown, list(dict.fromkeys(one for some in apart.values() for one in some))
+    )
+
+
+@contextmanager
+def _naming(context: str) -> Iterator[None]:
+    """Name the context in every error."""
+    try:
+        yield
+    except SpecServerError as error:
+        text = error.message if context in error.message else f"{context}: {error.message}"
+        raise SpecServerError.from_wire(error.code, text) from error
+
+
+def _in_all(tables: Sequence[pa.Table]) -> list[str]:
+    """Return the columns that all answers have, the identifiers left out."""
+    ids = {table.column_names[0] for table in tables}
+    return [
+        name
+        for name in tables[0].column_names
+        if name not in ids and all(name in table.column_names for table in tables)
+    ]
+
+
+def _joined(answers: dict[str, pa.Table], fields: Sequence[str], apart: Sequence[str]) -> pa.Table:
+    """Return the rows of all contexts as one table."""
+    tables = list(answers.values())
+    ids = _joined_ids([table.column(0) for table in tables])
+    fields = list(dict.fromkeys(fields))
+    names = [*fields, *(one for one in apart if one not in fields)]
+    try:
+        rest = pa.concat_tables(
+            [table.select([one for one in names if one in table.column_names]) for table in tables],
+            promote_options="permissive",
+        )
+    except pa.ArrowTypeError as error:
+        allowed = f"its type differs: ask for it context by context ({error})"
+        raise BadParameter("fields", ", ".join(fields), allowed) from error
+    columns = [pa.array([name] * table.num_rows) for name, table in answers.items()]
+    found = [
+        (pa.field(CONTEXT, pa.string()), pa.chunked_array(columns, pa.string())),
+        (pa.field(ID, ids.type), ids),
+    ]
+    for name in names:
+        unit = _unit(name, tables) if name in fields else ""
+        about = {"unit": unit} if unit else None
+        found.append((pa.field(name, rest.field(name).type, metadata=about), rest.column(name)))
+    others = {
+        context: int(table.schema.metadata[OTHERS])
+        for context, table in answers.items()
+        if OTHERS in (table.schema.metadata or {})
+    }
+    schema = pa.schema(
+        [field for field, _ in found], {OTHERS: json.dumps(others)} if others else None
+    )
+    return pa.table([column for _, column in found], schema=schema)
+
+
+def _joined_ids(columns: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
+    """Return identifiers in a type that holds all digits: 64 bits, or else decimal."""
+    if len({one.type for one in columns}) > 1:
+        ends = [pc.min_max(one).as_py() for one in columns]
+        low = min((one["min"] for one in ends if one["min"] is not None), default=0)
+        high = max((one["max"] for one in ends if one["max"] is not None), default=0)
+        kind = pa.uint64() if low >= 0 else pa.int64() if high < 2**63 else pa.decimal128(20)
+        columns = [one.cast(kind) for one in columns]
+    return pa.chunked_array([chunk for one in columns for chunk in one.chunks], columns[0].type)
+
+
+def _unit(name: str, tables: Sequence[pa.Table]) -> str:
+    """Return the unit of a column; raise `BadParameter` where it differs."""
+    stated = [(table.field(name).metadata or {}).get(b"unit", b"").decode() for table in tables]
+    units = {Unit(one, parse_strict="silent"): one for one in reversed(stated) if one}
+    if len(units) > 1:
+        allowed = (
+            f"its units differ ({', '.join(sorted(units.values()))}): ask for it context by context"
+        )
+        raise BadParameter("fields", name, allowed)
+    return next(iter(units.values()), "")

@@ -1,0 +1,112 @@
+"""Spectra of a selection, read batch by batch from the segments that hold them.
+
+All readers of vectors go this way: a batch is parted by segment, and is asked for before the one
+ahead of it is worked on.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain, pairwise
+from typing import Final, Generic, NoReturn, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import SpecServerError
+from ..store.base import SpectrumStore
+from .selection import Selection
+
+BATCH: Final = 128
+"""Spectra read at once: some 20 MB decoded, the memory that one request holds."""
+Ints = npt.NDArray[np.int64]
+T = TypeVar("T")
+B = TypeVar("B")
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Spectra of a batch that one segment holds."""
+
+    segment: SpectrumStore
+    where: Ints
+    """1D[n], their positions in the batch."""
+    members: Ints
+    """1D[n], which of the selection."""
+    rows: npt.NDArray[np.int32]
+    """1D[n], row of the segment."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBatch(Generic[B, T]):
+    """A batch that is being read."""
+
+    take: Ints
+    """1D[n], which of the selection."""
+    about: B
+    """What the reader knows of the batch."""
+    groups: list[tuple[Group, Callable[[], T]]]
+    """Each group, and the call that waits for its values."""
+
+
+def batches(selection: Selection, size: int = BATCH) -> Iterator[Ints]:
+    """Yield the numbers of the spectra of a selection, 1D[n], a batch at a time."""
+    for at in range(0, selection.nspec, size):
+        yield np.arange(at, min(at + size, selection.nspec))
+
+
+def read_batches(
+    selection: Selection,
+    wanted: Iterable[tuple[Ints, B]],
+    ask: Callable[[Group, B], Callable[[], T] | None],
+) -> Iterator[ReadBatch[B, T]]:
+    """Yield batches, each asked for before the one ahead of it is worked on.
+
+    Parameters
+    ----------
+    wanted
+        The spectra of each batch, 1D[n] int, and what the reader knows of it.
+    ask
+        Begins to read a group; the call returned waits for the values. None: nothing is needed.
+        Its errors are raised when the group is worked on.
+    """
+    asked = (_asked(selection, take, about, ask) for take, about in wanted)
+    for batch, _ in pairwise(chain(asked, (None,))):
+        if batch is not None:
+            yield batch
+
+
+def _asked(
+    selection: Selection,
+    take: Ints,
+    about: B,
+    ask: Callable[[Group, B], Callable[[], T] | None],
+) -> ReadBatch[B, T]:
+    """Begin to read a batch."""
+    groups = []
+    for group in by_segment(selection, take):
+        result: Callable[[], T] | None
+        try:
+            result = ask(group, about)
+        except SpecServerError as error:
+            result = _failing(error)
+        if result is not None:
+            groups.append((group, result))
+    return ReadBatch(take, about, groups)
+
+
+def _failing(error: SpecServerError) -> Callable[[], NoReturn]:
+    """Return a call that raises an error."""
+
+    def fail() -> NoReturn:
+        raise error
+
+    return fail
+
+
+def by_segment(selection: Selection, take: Ints) -> Iterator[Group]:
+    """Yield some spectra of a selection, 1D[n] int, by the segments that hold them."""
+    numbers = selection.segment[take]
+    for number in np.unique(numbers).tolist():
+        where = np.flatnonzero(numbers == number)
+        members = take[where]
+        yield Group(selection.segments[number], where, members, selection.row[members])

@@ -1,0 +1,400 @@
+"""Spectra of several contexts in one request to the service: HTTP, as any dialect asks."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pytest
+import urllib3
+from astropy.io import fits
+from PIL import Image
+
+from conftest import CONTEXTS, TwoSurveys
+from serving import serve
+from specserver.auth import set_private
+from specserver.data.root import open_root
+from specserver.formats.arrow import id_type
+from specserver.ingest import run_ingest
+from specserver.model.grid import LogLinear
+from specserver.ops.resampling import resample
+from specserver.service import QueryRequest, SpectroscopicService
+from specserver.wire.cells import decode_blosc
+from specserver.wire.columns import PART, PLACE
+from specserver.wire.head import PartsHead, StreamHead, from_metadata, read_spectra_head
+from test_damaged_spectra import flip_chunk
+
+A, B = CONTEXTS
+OLD, HIDDEN = "sdss_dr16", "desi_dr1"
+Record = npt.NDArray[Any]
+
+
+class Api:
+    """Requests to a service, and what its answers hold."""
+
+    def __init__(self, url: str) -> None:
+        self.url, self.pool = url, urllib3.PoolManager()
+
+    def post(self, path: str, body: dict[str, Any], **headers: str) -> urllib3.BaseHTTPResponse:
+        return self.pool.request("POST", f"{self.url}/{path}", json=body, headers=headers)
+
+    def stream(self, **body: Any) -> tuple[StreamHead | PartsHead, pa.Table]:
+        answer = self.post("bulk/spectra", body)
+        assert answer.status == 200, answer.data
+        with pa.ipc.open_stream(answer.data) as reader:
+            table = reader.read_all()
+        return read_spectra_head(from_metadata(table.schema.metadata)), table
+
+    def spectra(self, **body: Any) -> list[Record]:
+        """Return records, in the caller's order."""
+        head, table = self.stream(**body)
+        heads = head.parts if isinstance(head, PartsHead) else [head]
+        found: dict[int, Record] = {}
+        for at, row in enumerate(table.to_pylist()):
+            found[row.get(PLACE, at)] = decoded(heads[row.get(PART, 0)], row)
+        return [found[at] for at in sorted(found)]
+
+    def refused(self, path: str = "bulk/spectra", **body: Any) -> tuple[int, dict[str, str]]:
+        answer = self.post(path, body)
+        return answer.status, answer.json()
+
+
+def decoded(head: StreamHead, row: dict[str, Any]) -> Record:
+    """Return the record of one row of a stream."""
+    record = np.zeros(row["count"], head.dtype)
+    skip = row["first"] - row["start"]
+    for name in head.names:
+        if name == head.grid.axis and row["on_lattice"]:
+            record[name] = head.grid.axis_values(row["first"], row["count"])
+        elif (cell := row[name]) is not None:
+            values = np.zeros(row["width"], head.dtype[name])
+            if head.codec == "raw":
+                values[:] = np.frombuffer(cell, head.dtype[name])
+            else:
+                decode_blosc(cell, values)
+            record[name] = values[skip : skip + row["count"]]
+    return record
+
+
+@dataclass(frozen=True)
+class Three:
+    """A service over two releases of one survey, another survey, and a private context."""
+
+    api: Api
+    shared: list[int]
+    """Identifiers that both releases hold."""
+    targets: list[int]
+    """Identifiers of the other survey."""
+    bad: int
+    """One whose spectrum is damaged in the older release."""
+
+
+@pytest.fixture(scope="module")
+def three(
+    two_surveys: TwoSurveys, mock_survey: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Three]:
+    data = tmp_path_factory.mktemp("three-contexts") / "data"
+    shutil.copytree(two_surveys.served.data, data)
+    plate = min(path for path in mock_survey.rglob("spec-*") if path.is_file()).parent
+    run_ingest(open_root(data), OLD, [plate], workers=1)
+    shutil.copytree(data / B, data / HIDDEN)
+    set_private(open_root(data), HIDDEN, private=True)
+    service = SpectroscopicService(open_root(data))
+    held = service.query(QueryRequest(OLD, None, "", primary=False)).column(0).to_pylist()
+    targets = service.query(QueryRequest(B, None, "limit 3")).column(0).to_pylist()
+    on = [one for one in held if service.resolve([one], OLD).on_lattice.all()]
+    flip_chunk(data, OLD, on[-1])
+    with serve(data, mock_survey, settings={"max_ids": 50}) as running:
+        yield Three(Api(running.url), on[:-1], targets, on[-1])
+
+
+@pytest.fixture(scope="module")
+def api(two_surveys: TwoSurveys) -> Api:
+    return Api(two_surveys.served.url)
+
+
+@pytest.fixture
+def pair(two_surveys: TwoSurveys) -> tuple[int, int]:
+    return two_surveys.pairs[0]
+
+
+def alone(api: Api, context: str, number: int, **body: Any) -> Record:
+    (one,) = api.spectra(ids=str(number), context=context, **body)
+    return one
+
+
+# --- Selecting and reading ----------------------------------------------------------------------
+
+
+def test_each_spectrum_is_as_if_asked_for_alone(api: Api, pair: tuple[int, int]) -> None:
+    a, b = pair
+    text = f"{B}:{b}\n{a}\n{A}:{a}\n{B}:{b}"
+    head, table = api.stream(ids=text, context=A)
+    assert isinstance(head, PartsHead)
+    assert [part.context for part in head.parts] == [B, A]
+    assert (head.nspec, head.missing) == (4, ())
+    assert table.column(PLACE).to_pylist() == [0, 3, 1, 2]
+    assert table.column(PART).to_pylist() == [0, 0, 1, 1]
+    mine, theirs = alone(api, A, a), alone(api, B, b)
+    found = api.spectra(ids=text, context=A)
+    assert [one.tobytes() for one in found] == [
+        one.tobytes() for one in (theirs, mine, mine, theirs)
+    ]
+    few = api.spectra(ids=text, context=A, vectors=["flux"], cutout=[5000.0, 5100.0])
+    kinds = {A: ("flux", "loglam"), B: ("flux", "wavelength")}
+    expected = [
+        alone(api, context, number, vectors=["flux"], cutout=[5000.0, 5100.0])
+        for context, number in ((B, b), (A, a), (A, a), (B, b))
+    ]
+    assert [one.tobytes() for one in few] == [one.tobytes() for one in expected]
+    assert few[0].dtype.names == kinds[B]
+
+
+def test_a_list_of_one_context_is_answered_as_ever(api: Api, pair: tuple[int, int]) -> None:
+    a, _ = pair
+    plain = api.post("bulk/spectra", {"ids": str(a), "context": A}).data
+    assert api.post("bulk/spectra", {"ids": f"{A}:{a}"}).data == plain
+    assert api.post("bulk/spectra", {"ids": f"('{A}', {a})"}).data == plain
+
+
+def test_tuples_and_duplicates_keep_their_order(api: Api, pair: tuple[int, int]) -> None:
+    a, b = pair
+    head, table = api.stream(ids=f"{A}:{a}\n{B}:({b}, *, *)\n{A}:{a}", context=B, columns=["z"])
+    assert isinstance(head, PartsHead)
+    order = np.argsort(table.column(PLACE).to_numpy())
+    assert table.column("context").take(order).to_pylist() == [A, B, A]
+    assert table.column("id").take(order).to_pylist() == [a, b, a]
+    assert table.schema.field("col:z").type in {pa.float32(), pa.float64()}
+
+
+def test_what_is_missing_is_told_with_its_context(api: Api, pair: tuple[int, int]) -> None:
+    a, b = pair
+    text = f"{B}:{b}\n{A}:17\n{A}:{a}\n{B}:19"
+    status, told = api.refused(ids=text)
+    assert (status, told["code"]) == (404, "not_found")
+    assert f"19 in {B}" in told["message"]
+    head, table = api.stream(ids=text, missing="skip")
+    assert set(head.missing) == {f"{A}:17", f"{B}:19"}
+    assert sorted(table.column(PLACE).to_pylist()) == [0, 1]
+    status, told = api.refused(ids=f"{A}:{a}\nnonesuch:5")
+    assert (status, told["code"]) == (404, "unknown_context")
+    status, told = api.refused(ids=f"{A}:{a}\n{B}:")
+    assert (status, told["code"]) == (400, "bad_identifier")
+    status, told = api.refused(ids=f"{A}:{a}\n{B}:{b}", vectors=["flux", "wdisp"])
+    assert (status, told["code"]) == (400, "unknown_field")
+
+
+def test_identifiers_of_two_types_keep_their_digits() -> None:
+    assert id_type("O") == pa.decimal128(20)
+    values = np.array([2**64 - 1, -5], object)
+    assert [int(one.as_py()) for one in pa.array(values, id_type("O"))] == [2**64 - 1, -5]
+
+
+# --- One lattice --------------------------------------------------------------------------------
+
+
+def test_two_lattices_are_not_shifted(api: Api, pair: tuple[int, int]) -> None:
+    a, b = pair
+    status, told = api.refused(ids=f"{B}:{b}\n{A}:{a}", align=True)
+    assert (status, told["code"]) == (409, "mixed_lattices")
+    assert f"{B}:{b}, {A}:{a}" in told["message"]
+
+
+def test_resampled_spectra_are_those_that_are_resampled_one_by_one(
+    api: Api, pair: tuple[int, int]
+) -> None:
+    a, b = pair
+    head, table = api.stream(ids=f"{A}:{a}\n{B}:{b}\n{A}:{a}", resample=True)
+    assert isinstance(head, StreamHead)
+    assert (head.grid, head.codec, head.medium) == (LogLinear(1e-4), "raw", "vacuum")
+    assert head.names == ("flux", "loglam", "ivar")
+    assert table.column("context").to_pylist() == [A, B, A]
+    assert set(table.column("first").to_pylist()) == {head.span.first}
+    mine, theirs = alone(api, A, a), alone(api, B, b)
+    first, second, third = (decoded(head, row) for row in table.to_pylist())
+    at = int(np.flatnonzero(first["loglam"] == mine["loglam"][0])[0])
+    for row in (first, third):
+        for name in head.names:
+            assert row[name][at : at + len(mine)].tobytes() == mine[name].tobytes()
+    begin, fields = resample(theirs, theirs["wavelength"], head.grid)
+    skip = begin - head.span.first
+    for name in ("flux", "ivar"):
+        expected = fields[name].astype(second.dtype[name])
+        assert second[name][skip : skip + len(expected)].tobytes() == expected.tobytes()
+    cut = api.spectra(ids=f"{A}:{a}\n{B}:{b}", resample=True, cutout=[5000.0, 5100.0])
+    inside = np.isin(first["loglam"], cut[0]["loglam"])
+    assert 0 < inside.sum() < 100
+    for short, whole in zip(cut, (first, second), strict=True):
+        assert short.tobytes() == whole[inside].tobytes()
+    status, told = api.refused(ids=f"{A}:{a}\n{B}:{b}", resample=True, vectors=["flux", "and_mask"])
+    assert (status, told["code"]) == (400, "bad_parameter")
+    assert "masks that all have" in told["message"]
+
+
+def test_two_releases_on_one_lattice_are_shifted(three: Three) -> None:
+    api, number = three.api, three.shared[0]
+    head, table = api.stream(ids=f"{OLD}:{number}\n{A}:{number}", align=True)
+    assert isinstance(head, StreamHead)
+    assert (head.context, head.survey, head.codec) == (f"{OLD}, {A}", "sdss", "blosc")
+    assert table.column("context").to_pylist() == [OLD, A]
+    one, two = (decoded(head, row) for row in table.to_pylist())
+    assert one.tobytes() == two.tobytes() == alone(api, A, number).tobytes()
+    # Unaligned, too, spectra of one survey are one part.
+    plain, _ = api.stream(ids=f"{OLD}:{number}\n{A}:{number}")
+    assert isinstance(plain, StreamHead)
+
+
+# --- Limits, callers, damage --------------------------------------------------------------------
+
+
+def test_limits_hold_for_the_whole_request(three: Three) -> None:
+    pairs = [f"{A}:{number}" for number in three.shared[:2]] + [f"{B}:{three.targets[0]}"]
+    status, told = three.api.refused(ids="\n".join(pairs * 20))
+    assert (status, told["code"]) == (413, "too_much")
+    assert "50" in told["message"]
+    status, told = three.api.refused(ids="\n".join([*pairs * 16, f"{B}:(*, main, dark)"]))
+    assert (status, told["code"]) == (413, "too_much")
+
+
+def test_a_private_context_is_not_there(three: Three) -> None:
+    ids = f"{A}:{three.shared[0]}\n{HIDDEN}:5"
+    status, told = three.api.refused(ids=ids)
+    assert (status, told["code"]) == (404, "unknown_context")
+    assert HIDDEN not in told["message"].partition(";")[2]
+    assert three.api.refused(ids=ids.replace(HIDDEN, "nonesuch"))[0] == status
+    status, told = three.api.refused("bulk/query", context=[A, HIDDEN])
+    assert (status, told["code"]) == (404, "unknown_context")
+
+
+def test_a_damaged_spectrum_is_named_with_its_context(three: Three) -> None:
+    ids = f"{A}:{three.bad}\n{OLD}:{three.bad}\n{B}:{three.targets[0]}"
+    answer = three.api.post("bulk/spectra", {"ids": ids})
+    assert str(three.bad) in answer.data.decode("latin-1")
+    assert b"damaged_spectrum" in answer.data
+    head, table = three.api.stream(ids=ids, missing="skip")
+    assert head.damaged == (f"{OLD}:{three.bad}",)
+    assert sorted(table.column(PLACE).to_pylist()) == [0, 1]
+
+
+# --- Files, composites, pictures, rows ----------------------------------------------------------
+
+
+def test_files_of_several_contexts_have_names_of_their_own(three: Three) -> None:
+    number, target = three.shared[0], three.targets[0]
+    body = {"ids": f"{A}:{number}\n{B}:{target}\n{OLD}:{number}\n{A}:{number}", "fits": "rebuilt"}
+    answer = three.api.post("bulk/files", body)
+    assert answer.status == 200
+    with pa.ipc.open_stream(answer.data) as reader:
+        rows = reader.read_all().to_pylist()
+    assert [row["context"] for row in rows] == [A, B, OLD, A]
+    assert [row["id"] for row in rows] == [number, target, number, number]
+    names = [row["name"] for row in rows]
+    assert names[2] == f"{OLD}-{names[0]}"
+    assert names[0] == names[3]
+    for row in rows:
+        with fits.open(BytesIO(row["data"])) as hdus:
+            assert hdus[0].header["CONTEXT"] == row["context"]
+
+
+def stack(api: Api, ids: str) -> dict[str, Any]:
+    body = {"ids": ids, "frame": "observed", "step": 1e-4}
+    answer = api.post("bulk/stack", body, accept="application/json")
+    assert answer.status == 200, answer.data
+    told: dict[str, Any] = answer.json()
+    return told
+
+
+def test_a_composite_of_two_surveys(three: Three) -> None:
+    ids = [f"{A}:{three.shared[0]}", f"{B}:{three.targets[0]}"]
+    both = stack(three.api, "\n".join(ids))
+    assert f"{A}, {B}" in json.dumps(both)
+    flux = []
+    for one in ids:
+        told = stack(three.api, one)
+        # Both are on one lattice, rounded so that its pixels can be told apart.
+        place = dict(zip(np.round(told["wavelength"], 6), told["flux"], strict=True))
+        flux.append([place.get(at) for at in np.round(both["wavelength"], 6)])
+    mean = np.array(flux, float).mean(axis=0)
+    usable = (np.array(both["count"]) == 2) & np.isfinite(mean)
+    assert usable.sum() > 1000
+    assert np.allclose(np.array(both["flux"], float)[usable], mean[usable], rtol=1e-5)
+
+
+def test_pictures_of_two_surveys(three: Three) -> None:
+    ids = f"{A}:{three.shared[0]}\n{B}:{three.targets[0]}"
+    for path, more in (("preview", {}), ("plotGrid", {"nx": 2}), ("stackedImage", {})):
+        answer = three.api.post(path, {"id_list": ids, **more})
+        assert answer.status == 200, answer.data
+        assert Image.open(BytesIO(answer.data)).size[0] > 100
+    one = three.api.post("plotGrid", {"id_list": f"{A}:{three.shared[0]}", "nx": 1})
+    assert one.data == three.api.post(
+        "plotGrid", {"id_list": str(three.shared[0]), "context": A, "nx": 1}
+    ).data  # fmt: skip
+    array = three.api.post("stackedImage", {"id_list": ids, "fmt": "numpy"})
+    rows = np.load(BytesIO(array.data))
+    for row, context, number in zip(rows, (A, B), (three.shared[0], three.targets[0]), strict=True):
+        flux = alone(three.api, context, number)["flux"]
+        assert row[: len(flux)].tobytes() == flux.tobytes()
+    refused = three.api.post("stackedImage", {"id_list": ids, "align": True})
+    assert refused.status == 409
+
+
+def test_classic_arrays_of_two_surveys(three: Three) -> None:
+    form = {"id_list": f"{B}:{three.targets[0]}\n{A}:{three.shared[0]}"}
+    answer = three.api.pool.request(
+        "POST", f"{three.api.url}/getSpec", fields=form, encode_multipart=False
+    )
+    assert answer.status == 200, answer.data
+    body = BytesIO(answer.data)
+    first, second = np.load(body), np.load(body)
+    assert first.tobytes() == alone(three.api, B, three.targets[0]).tobytes()
+    assert second.tobytes() == alone(three.api, A, three.shared[0]).tobytes()
+
+
+def rows_of(answer: urllib3.BaseHTTPResponse) -> pa.Table:
+    assert answer.status == 200, answer.data
+    with pa.ipc.open_stream(answer.data) as reader:
+        return reader.read_all()
+
+
+def test_rows_of_two_contexts(three: Three) -> None:
+    asked = {"constraint": "z > 0.02 order by z limit 3", "fields": ["z", "ra"]}
+    table = rows_of(three.api.post("bulk/query", {**asked, "context": [A, B]}))
+    assert table.column_names == ["context", "id", "z", "ra"]
+    assert table.column("context").to_pylist() == [A] * 3 + [B] * 3
+    assert table.schema.field("ra").metadata == {b"unit": b"deg"}
+    for context, column in ((A, "specobjid"), (B, "targetid")):
+        one = {**asked, "context": context, "fields": [column, "z"]}
+        apart = rows_of(three.api.post("bulk/query", one))
+        mine = table.filter(pa.compute.equal(table.column("context"), context))
+        assert mine.column("id").to_pylist() == apart.column(column).to_pylist()
+        assert mine.column("z").to_pylist() == apart.column("z").to_pylist()
+    tuples = rows_of(
+        three.api.post("bulk/query", {**asked, "context": [A, B], "fields": ["tuple"]})
+    ).to_pylist()
+    assert tuples[0]["plate"] is not None
+    assert tuples[0]["survey"] is None
+    assert tuples[-1]["survey"] is not None
+    every = rows_of(
+        three.api.post("bulk/query", {**asked, "context": [A, B], "fields": [], "primary": False})
+    )
+    assert every.column_names[:2] == ["context", "id"]
+    assert set(every.column_names[2:]) == {"survey", "program", "coadd"}
+    ids = [f"{row['context']}:{row['id']}" for row in table.to_pylist()]
+    assert len(three.api.spectra(ids="\n".join(ids))) == 6
+
+
+@pytest.mark.parametrize(
+    ("fields", "match"),
+    [(["plate"], f"{B}: unknown field"), (["tuple", "z"], "tuples come alone"), (["z", "nix"], A)],
+)
+def test_rows_that_cannot_be_one_table(three: Three, fields: list[str], match: str) -> None:
+    status, told = three.api.refused("bulk/query", context=[A, B], fields=fields)
+    assert status == 400
+    assert match in told["message"]
