@@ -3,15 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from astropy import units as u
-from astropy.io import fits
 
 from ..model.survey import Column, Vector
+
+if TYPE_CHECKING:
+    from astropy.io import fits
 
 _KEYWORD_CHARS: Final = 8
 
@@ -37,6 +38,8 @@ def spectrum_file(about: Rebuilt, record: npt.NDArray[Any], row: pa.Table) -> by
     record : 1D[npix] structured
     row : catalogue columns of the spectrum; those without a value are left out
     """
+    from astropy.io import fits  # noqa: PLC0415  # slow to import, and only this needs it
+
     coadd = fits.BinTableHDU(_writable(record), name="COADD")
     _state(coadd, {one.name: (one.unit, one.meaning) for one in about.record})
     objects = fits.BinTableHDU(_one_row(row), name="SPECOBJ")
@@ -46,8 +49,10 @@ def spectrum_file(about: Rebuilt, record: npt.NDArray[Any], row: pa.Table) -> by
     return out.getvalue()
 
 
-def _primary(about: Rebuilt) -> fits.PrimaryHDU:
+def _primary(about: Rebuilt) -> "fits.PrimaryHDU":
     """Return the header unit, which says first that this is not the release file."""
+    from astropy.io import fits  # noqa: PLC0415
+
     hdu = fits.PrimaryHDU()
     header = hdu.header
     header["ORIGIN"] = ("specserver", "rebuilt from a store, not the release file")
@@ -89,8 +94,10 @@ def _one_row(row: pa.Table) -> npt.NDArray[Any]:
     return np.array([tuple(values)], np.dtype(list(zip(names, kinds, strict=True))))
 
 
-def _state(hdu: fits.BinTableHDU, meanings: Mapping[str, tuple[str, str]]) -> None:
+def _state(hdu: "fits.BinTableHDU", meanings: Mapping[str, tuple[str, str]]) -> None:
     """State units and meanings of the columns of a table."""
+    from astropy import units as u  # noqa: PLC0415
+
     for number, name in enumerate(hdu.columns.names, start=1):
         unit, meaning = meanings.get(name, ("", ""))
         if meaning:

@@ -5,7 +5,6 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from astropy.visualization import ZScaleInterval
 from matplotlib import colormaps
 
 from ...errors import BadParameter, TooMuch
@@ -175,6 +174,8 @@ def _limits(values: npt.NDArray[np.float32]) -> tuple[float, float]:
         return 0.0, 1.0
     sample.sort()
     ranks = np.linspace(0, len(sample) - 1, min(_RANKS, len(sample))).astype(np.int64)
+    from astropy.visualization import ZScaleInterval  # noqa: PLC0415  # slow to import
+
     limits = ZScaleInterval(n_samples=_RANKS).get_limits(sample[ranks])
     low, high = float(limits[0]), float(limits[1])
     return (low, high) if high > low else (low, low + 1.0)
