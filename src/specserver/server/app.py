@@ -31,7 +31,7 @@ from .runtime.request_log import RequestLog
 PREFIX = "/spec"
 _LOG = logging.getLogger("specserver")
 _INSPECT_S = 5.0
-"""The start waits so long for the look for damaged files, which then goes on beside requests."""
+"""The start waits so long for the search for damaged files, which goes on beside requests."""
 
 
 @asynccontextmanager
@@ -43,11 +43,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     try:
         await asyncio.to_thread(service.warm_up)
     except SpecServerError as error:
-        # Served all the same: other contexts may be well, and each request tells its own error.
+        # Other contexts may be readable; a request for this one is answered with its error.
         _LOG.error("a catalogue cannot be opened: %s", error.message)
     looking = asyncio.create_task(asyncio.to_thread(service.inspect))
     await asyncio.wait([looking], timeout=_INSPECT_S)
-    # What each connection is given.
+    # uvicorn passes this to each connection.
     yield {"connections": app.state.connections}
 
 
@@ -60,7 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
         summary="Survey spectra: found, fetched and looked at.",
         docs_url=None,
         redoc_url=None,
-        # They would send the Host of a request back.
+        # A redirect would contain the Host that the client sent.
         redirect_slashes=False,
         openapi_url=f"{PREFIX}/openapi.json",
         lifespan=_lifespan,

@@ -1,4 +1,4 @@
-"""What handlers are given: who asks, the service as that caller may see it, the settings."""
+"""What endpoints depend on: the caller, the service as this caller may see it, the settings."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
@@ -16,7 +16,7 @@ from ..settings import Settings
 from .runtime.error_responses import error_responses
 
 REFUSALS: Final[dict[int | str, dict[str, Any]]] = error_responses(401, 403)
-# Operations for which a token is a must; for all others it is a may.
+# Operations that need a token; for all others it is optional.
 CLOSED_TAGS: Final = frozenset({"administration", "storage"})
 _WHAT = "A token of this service: `specserver.<id>.<secret>`."
 _KEY = APIKeyHeader(
@@ -30,10 +30,10 @@ async def get_caller(
     key: Annotated[str | None, Security(_KEY)],
     bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)],
 ) -> Caller:
-    """Return who asks; raise `NotAuthenticated` for a token that is none of ours."""
+    """Return the caller; raise `NotAuthenticated` for a token that is not known here."""
     caller = ANONYMOUS
     for token in (key, bearer.credentials if bearer is not None else None):
-        # A visitor costs no thread; a token is looked up on the disk.
+        # Only a token is looked up on disk, which needs a thread.
         if token and caller.is_anonymous:
             tokens: TokenBook = request.app.state.tokens
             caller = await to_thread.run_sync(tokens.caller, token, datetime.now(UTC))
@@ -45,14 +45,14 @@ Asking = Annotated[Caller, Depends(get_caller)]
 
 
 async def get_user(caller: Asking) -> Caller:
-    """Return who asks, who must be known."""
+    """Return the caller, who must have a token."""
     if caller.is_anonymous:
         raise NotAuthenticated("virtual storage is a space of your own, so it needs a token")
     return caller
 
 
 async def get_administrator(caller: Asking, request: Request) -> Caller:
-    """Return who asks, who must be an administrator."""
+    """Return the caller, who must be an administrator."""
     if caller.is_anonymous:
         raise NotAuthenticated(f"{request.url.path} needs an administrator's token")
     if not caller.is_admin:
@@ -67,7 +67,7 @@ async def get_service(
 ) -> SpectroscopicService:
     """Return the service of the running application, as the caller may see it."""
     service: SpectroscopicService = request.app.state.service
-    # Called, not asked for as a dependency: each costs 10 µs of every request.
+    # Called as a function: as a dependency it would cost 10 µs of every request.
     caller = await get_caller(request, key, bearer)
     settings: Settings = request.app.state.settings
     limits = Limits(
@@ -76,7 +76,7 @@ async def get_service(
         Deadline.after(settings.query_timeout_s),
         getattr(request.state, "is_light", False),
     )
-    # Between two batches a request is given up when its client is gone.
+    # Work stops between two batches if the client has gone away.
     return service.seen_by(caller, from_thread.check_cancelled, limits)
 
 
@@ -93,7 +93,7 @@ ServerSettings = Annotated[Settings, Depends(get_settings)]
 
 
 def describe_security(schema: dict[str, Any]) -> None:
-    """Say in an OpenAPI description that a token may be left out where no door is closed."""
+    """Say in an OpenAPI description where a token is optional."""
     for operations in schema["paths"].values():
         for operation in operations.values():
             security = operation.get("security")

@@ -1,4 +1,4 @@
-"""The interactive description, ``/docs``: a page that asks nobody but this service."""
+"""The interactive description, ``/docs``: a page that loads files of this service only."""
 
 from functools import cache
 from importlib.resources import files

@@ -1,6 +1,6 @@
-"""How the interface describes itself: parameters, bodies and answers that dialects share.
+"""OpenAPI descriptions of parameters, bodies and answers that dialects share.
 
-Nothing here reads a request; it says in OpenAPI's words what the dialects read and answer.
+Nothing here reads a request.
 """
 
 from typing import Annotated, Any, Final, TypeAlias
@@ -34,14 +34,14 @@ ListingFormat = Annotated[
         alias="format",
         description="The form of the answer.",
         examples=["json"],
-        # Told as a 400, in the words of the service, and so no type of its own.
+        # Another value is answered with 400 and a message of the service, so the type is `str`.
         json_schema_extra={"enum": names(Listing)},
     ),
 ]
 
 
 def answers(description: str, *kinds: str, status: int = 200, example: Any = None) -> Responses:
-    """Return what a right request is answered with: one of some media types.
+    """Return the description of the answer to a valid request, in one of some media types.
 
     ``example`` is one of the JSON among them.
     """
@@ -49,7 +49,7 @@ def answers(description: str, *kinds: str, status: int = 200, example: Any = Non
 
 
 def negotiated(description: str, structure: type, default: str) -> Responses:
-    """Return what a right request is answered with: a structure, in any of its media types."""
+    """Return the description of a structure as answer, in any of its media types."""
     return answers(description, *media_types(structure, default))
 
 

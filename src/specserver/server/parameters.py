@@ -1,4 +1,4 @@
-"""What the documented endpoints are asked: query parameters, and forms parsed here."""
+"""Parameters of the documented endpoints, and the parser of forms and JSON bodies."""
 
 import json
 import re
@@ -20,7 +20,7 @@ from .runtime.bodies import read_fields
 Asked = TypeVar("Asked", bound=BaseModel)
 ABSENT: Final = ("", "None")
 """What the old client writes for a parameter that is not given."""
-# Possessive: what does not match is found in one pass, however long it is.
+# Possessive quantifiers: one pass, however long a text that does not match is.
 _NUMBER: Final = r"([0-9]++\.?+[0-9]*+(?:[eE]\+?+[0-9]++)?+)"
 _CUTOUT: Final = re.compile(
     rf"\s*+[\[(]?+\s*+{_NUMBER}\s*+[-,]\s*+{_NUMBER}\s*+[\])]?+\s*+\Z", re.ASCII

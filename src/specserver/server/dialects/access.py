@@ -51,7 +51,7 @@ def debug(request: Request, caller: Administrator) -> JSONResponse:
 
 
 def _stop() -> None:
-    """Ask the process that leads the service to end it: the one that spawned this one, or this."""
+    """Send SIGINT to the main process of the service: the parent of a worker, else this process."""
     # With several workers uvicorn's supervisor is their parent, and would replace a worker that
     # only ended itself. Both take SIGINT for a regular end: what runs is finished first.
     parent = parent_process()

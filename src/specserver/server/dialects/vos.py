@@ -104,7 +104,7 @@ def get_file(space: UserSpace, name: Name, request: Request) -> Response:
     headers = {
         "Content-Length": str(state.st_size),
         "ETag": tag,
-        # Whatever a user keeps here is never a page of this site.
+        # A file of a user must not be shown as a page of this site.
         "Content-Disposition": f"attachment; filename*=UTF-8''{shown}",
         "Cache-Control": "private, no-cache",
     }
@@ -135,7 +135,7 @@ async def put_file(space: UserSpace, name: Name, request: Request) -> Response:
         await _receive(request, draft)
         entry, sha256 = await run_in_threadpool(draft.commit)
     except ClientDisconnect:
-        # Nobody is there to read an answer; nothing is kept, and nothing is wrong here.
+        # The client has gone away: nothing is stored, and there is nothing to answer.
         return PlainTextResponse("cut off\n", status_code=400)
     finally:
         await run_in_threadpool(draft.discard)

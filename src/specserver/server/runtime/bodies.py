@@ -1,4 +1,4 @@
-"""Bodies of requests, looked through before anything is made of them: what they hold is counted.
+"""Checks of bodies before they are parsed: the values, fields and depth that they hold are counted.
 
 A byte of JSON or of a form may become a hundred bytes of memory. So the values of JSON and its
 depth, the fields of a form, and what is written with ``%`` are bounded by what a request can need.
@@ -87,14 +87,14 @@ def read_fields(body: bytes) -> dict[str, str]:
 
 
 def _decoded(part: bytes) -> str:
-    """Return what URL encoding stands for, a block at a time."""
+    """Return what URL encoding stands for, in blocks of bounded size."""
     plain = part.replace(b"+", b" ")
     if b"%" in plain:
         blocks = []
         at = 0
         while at < len(plain):
             end = min(at + _BLOCK, len(plain))
-            # Not between a sign and its two digits.
+            # Do not cut between a percent sign and its two digits.
             cut = plain.rfind(b"%", max(end - 2, at + 1), end) if end < len(plain) else -1
             end = cut if cut > 0 else end
             blocks.append(unquote_to_bytes(plain[at:end]))

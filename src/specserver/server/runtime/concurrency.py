@@ -37,7 +37,7 @@ class AnswerSlot:
     def __init__(self, give_up: Callable[[], None]) -> None:
         self.give_up = give_up
         self.sending_since: float | None = None
-        """Since when the reader has not taken the piece that is being sent; loop time, s."""
+        """Loop time, s, when the current piece was handed over; None if the reader has taken it."""
 
 
 class ConcurrencyLimits:
@@ -53,7 +53,7 @@ class ConcurrencyLimits:
         self._answering: set[AnswerSlot] = set()
         self._timer: asyncio.TimerHandle | None = None
         self.on_change: Callable[[int, int], None] = lambda _seated, _waiting: None
-        """Told how many heavy requests are answered and how many wait, at each change."""
+        """Called at each change with the numbers of heavy requests answered and waiting."""
         self.on_refusal: Callable[[], None] = lambda: None
         self.on_caller_refusal: Callable[[], None] = lambda: None
 
@@ -97,7 +97,7 @@ class ConcurrencyLimits:
 
     @contextmanager
     def _share_of(self, caller: str | None) -> Iterator[None]:
-        """Count a heavy request of a caller, who is forgotten with the last of them."""
+        """Count a heavy request of a caller while it is answered."""
         if caller is None or not self._most_of_one:
             yield
             return
@@ -142,7 +142,7 @@ class ConcurrencyLimits:
             self._timer = asyncio.get_running_loop().call_later(_LOOK_S, self._make_room)
 
     def _make_room(self) -> None:
-        """Cut off the readers that have stood still longest, one for each request that waits."""
+        """Cut off the readers that have been stalled longest, one for each request that waits."""
         self._timer = None
         waiting = self._answer_slots.statistics().tasks_waiting
         if not waiting:

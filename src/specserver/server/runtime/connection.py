@@ -1,4 +1,4 @@
-"""A connection of our HTTP server: uvicorn's, with bounds on what a client may hold of it.
+"""A connection of the HTTP server: that of uvicorn with limits of size and time.
 
 The parser, httptools, takes lines and headers of any length, and uvicorn waits for ever for a
 request to begin, for the rest of its body and for a reader to read.
@@ -19,7 +19,7 @@ from .responses import ABORT
 
 
 class BoundedConnection(HttpToolsProtocol):
-    """Refuses long heads; ends connections that ask nothing, send nothing or read nothing."""
+    """Refuses long headers; ends connections whose client neither sends nor reads."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class BoundedConnection(HttpToolsProtocol):
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop all clocks."""
+        """Stop all timers."""
         self._all.leave(self)
         if self._in_body and not self.cycle.response_started and not self.cycle.disconnected:
             self._all.tell("upload_broken_off", f"{self._who()} went away in the middle of a body")
@@ -65,7 +65,7 @@ class BoundedConnection(HttpToolsProtocol):
 
     @override
     def data_received(self, data: bytes) -> None:
-        """Pass data on, counting those that come before the end of a head."""
+        """Pass data on, and count the bytes of request line and headers."""
         if self._in_head:
             self._head_bytes += len(data)
             if self._head_timer is None:
@@ -107,7 +107,7 @@ class BoundedConnection(HttpToolsProtocol):
 
     @override
     def on_response_complete(self) -> None:
-        """Take note that nothing is asked any more."""
+        """Mark the connection as idle if no request is left."""
         super().on_response_complete()
         if not self.pipeline:
             self._all.idle(self)
@@ -120,7 +120,7 @@ class BoundedConnection(HttpToolsProtocol):
 
     @override
     def resume_writing(self) -> None:
-        """Take note that the reader reads."""
+        """Stop the timer: the reader reads."""
         if self._read_timer is not None:
             self._read_timer.cancel()
             self._read_timer = None
@@ -128,7 +128,7 @@ class BoundedConnection(HttpToolsProtocol):
 
     @override
     def _unsupported_upgrade_warning(self) -> None:
-        """Answer in HTTP/1.1 who would rather have another protocol, without a line in the log."""
+        """Answer requests for another protocol in HTTP/1.1, without a line in the log."""
 
     def end(self) -> None:
         """End the connection at once."""
@@ -157,10 +157,10 @@ class BoundedConnection(HttpToolsProtocol):
             self._look_at_body()
 
     def _look_at_body(self) -> None:
-        """See whether a body has stalled, or takes too long on the whole."""
+        """End a body that has stalled, or that takes too long as a whole."""
         limits, now = self._settings, self.loop.time()
         if self.flow.read_paused:
-            # Nobody here has asked for more.
+            # The server has paused reading.
             self._last_data = now
         whole_s = limits.body_timeout_s * max(1.0, self._stated() / limits.max_body_bytes)
         stall_s = limits.body_stall_timeout_s
@@ -179,7 +179,7 @@ class BoundedConnection(HttpToolsProtocol):
             self._refuse(error)
 
     def _stated(self) -> int:
-        """Return the length that the head states, bytes; 0: none."""
+        """Return the header Content-Length, bytes; 0 if there is none."""
         stated = dict(self.headers).get(b"content-length", b"")
         return int(stated) if stated.isdigit() else 0
 
@@ -187,10 +187,10 @@ class BoundedConnection(HttpToolsProtocol):
         return self.client[0] if self.client else "a client"
 
     def _refuse(self, error: SpecServerError, status: HTTPStatus | None = None) -> None:
-        """Say what is wrong in place of the application, and end the connection."""
+        """Answer with an error in place of the application, and end the connection."""
         begun = self._has_asked and self.cycle.response_started
         if begun and not self.cycle.response_complete:
-            # In the middle of an answer nothing else can be said.
+            # An answer has begun: it cannot be replaced by an error.
             self.transport.abort()
             return
         answer = error_responses.answer(error)
@@ -201,6 +201,6 @@ class BoundedConnection(HttpToolsProtocol):
         self.transport.write(f"{head}\r\n".encode() + body)
         self.transport.close()
         if self._has_asked:
-            # What answers it hears that there is nobody to answer.
+            # The application sees this as a client that has gone away.
             self.cycle.disconnected = True
             self.cycle.message_event.set()

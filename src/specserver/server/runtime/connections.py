@@ -1,4 +1,4 @@
-"""What all connections of a process hold together: bounded in number, and in bytes received."""
+"""All connections of a process: limits of their number and of the bytes of their bodies."""
 
 import logging
 import time
@@ -17,9 +17,9 @@ _KEPT_HANDLES: Final = 768
 _FEWEST: Final = 16
 _QUIET_S: Final = 10.0
 FREE_BYTES: Final = 64 * 2**10
-"""Bytes of each body that need no leave: a light request is received when memory is short, too.
+"""Bytes of each body that are not counted, so that light requests are received at any time.
 
-The server holds as many of a body that nobody has asked for.
+The server buffers as many bytes of a body that is not being read.
 """
 
 
@@ -55,7 +55,7 @@ class Connections:
         self._told: dict[str, tuple[float, int]] = {}
 
     def admit(self, connection: Connection) -> bool:
-        """Take a new connection in; tell whether there is room for it.
+        """Add a new connection; return whether there is room for it.
 
         Where there is none, the one that has been idle longest is ended, else the one whose body
         has stalled longest.
@@ -78,16 +78,16 @@ class Connections:
         self._idle.pop(connection, None)
 
     def busy(self, connection: Connection) -> None:
-        """Take note that a connection has asked something."""
+        """Mark a connection as busy."""
         self._idle.pop(connection, None)
 
     def idle(self, connection: Connection) -> None:
-        """Take note that all that a connection has asked is answered."""
+        """Mark a connection as idle: all its requests are answered."""
         if connection in self._open:
             self._idle[connection] = None
 
     def tell(self, kind: str, reason: str) -> None:
-        """Count what was ended, and log it: one line for each kind in ten seconds."""
+        """Count a connection that was ended, and log it: one line of each kind in ten seconds."""
         self._count(kind)
         last, unsaid = self._told.get(kind, (-_QUIET_S, 0))
         now = time.monotonic()

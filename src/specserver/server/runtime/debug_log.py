@@ -51,7 +51,7 @@ class DebugLog:
         self.switch = switch
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, with an eye on its answer."""
+        """Pass a request on, and log it when it is answered."""
         if scope["type"] != "http" or not self.switch.is_on():
             await self.app(scope, receive, send)
             return
@@ -68,7 +68,7 @@ class DebugLog:
         finally:
             caller = scope.get("state", {}).get("caller")
             user = caller.user if caller is not None else ""
-            # %r: what a stranger sends must not write lines of its own into the log.
+            # %r: a client must not be able to write lines of its own into the log.
             _LOG.debug(
                 "%s %r ?%r by %r: %d in %.4f s",
                 scope["method"],

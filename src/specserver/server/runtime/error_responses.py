@@ -41,7 +41,7 @@ from .log import REQUEST_ID
 _LOG = logging.getLogger("specserver")
 _MAX_PROBLEMS: Final = 20
 RETRY_AFTER_S: Final = 2
-"""What who is refused for now is told to wait."""
+"""Value of the header Retry-After, seconds."""
 _STATUS: Final[tuple[tuple[type[SpecServerError], int], ...]] = (
     (UnknownContext, 404),
     (UnknownProfile, 404),
@@ -108,7 +108,7 @@ _EXAMPLES: Final[dict[int, tuple[str, SpecServerError | dict[str, Any]]]] = {
 }
 
 _OWN_FOLDERS: Final[set[str]] = set()
-"""Data folders of this process, which visitors are not told."""
+"""Data folders of this process, which are removed from messages."""
 
 
 class Fault(BaseModel):
@@ -143,29 +143,29 @@ def _described(status: int) -> dict[str, Any]:
 
 
 def describe(schema: dict[str, Any]) -> None:
-    """Put into an OpenAPI description what errors look like, and that anything may break."""
+    """Add the schema of errors, and errors of any operation, to an OpenAPI document."""
     schema["components"]["schemas"][Fault.__name__] = Fault.model_json_schema()
     for operations in schema["paths"].values():
         for operation in operations.values():
             heavy = "503" in operation["responses"]
             for status in [505] * heavy + [408, 503] * ("requestBody" in operation):
                 operation["responses"].setdefault(str(status), _described(status))
-            # The gate asks everybody for a host that is ours, and for no more than a share.
+            # The filter of requests checks the host and the rate of each.
             for status in (400, 429):
                 operation["responses"].setdefault(str(status), _described(status))
-            # What needs no token asks for nothing that could break.
+            # Operations without a token do no work that could fail.
             if "401" in operation["responses"]:
                 operation["responses"].setdefault("500", _described(500))
                 operation["responses"].setdefault("504", _described(504))
 
 
 def status_of(kind: type[SpecServerError]) -> int:
-    """Return the status with which a kind of error is told."""
+    """Return the status of a class of errors."""
     return next(status for known, status in _STATUS if issubclass(kind, known))
 
 
 def answer(error: SpecServerError) -> JSONResponse:
-    """Return the answer that tells an error."""
+    """Return the response for an error."""
     status = status_of(type(error))
     headers = dict(_HEADERS.get(status, {}))
     if isinstance(error, (TooOften, Overloaded)):
@@ -186,7 +186,7 @@ def message_for_visitors(error: SpecServerError) -> str:
 
 
 def _sendable(body: Any) -> Any:
-    """Return a body whose text is Unicode: of a half of a surrogate pair, what Python shows."""
+    """Return a body as valid Unicode: lone surrogates are escaped."""
     if isinstance(body, str):
         return body.encode("utf-8", "backslashreplace").decode()
     if isinstance(body, dict):
@@ -195,22 +195,22 @@ def _sendable(body: Any) -> Any:
 
 
 def _ours(request: Request, error: Exception) -> JSONResponse:
-    """Tell an error of the house; log those that are not the caller's."""
+    """Answer an error of this package; log those that are not the caller's."""
     assert isinstance(error, SpecServerError)
-    # A refusal for now is counted, not reported: under load there are many.
+    # Refusals under load are many: they are counted, not logged.
     if not isinstance(error, (CallerError, TooOften, Overloaded)):
         _LOG.error("%s %s: %s", request.method, request.url.path, error.message)
     return answer(error)
 
 
 def _invalid(_: Request, error: Exception) -> JSONResponse:
-    """Tell which parameters are missing or of the wrong type."""
+    """Answer which parameters are missing or of the wrong type."""
     assert isinstance(error, RequestValidationError)
     details = [
         {"where": ".".join(str(part) for part in one["loc"]), "problem": one["msg"]}
         for one in error.errors()
     ]
-    # Who sends a thousand wrong fields is told of the first.
+    # There may be thousands of wrong fields.
     details = details[:_MAX_PROBLEMS]
     message = "; ".join(f"{one['where']}: {one['problem']}" for one in details)
     body = {"code": "invalid_request", "message": message, "details": jsonable_encoder(details)}
@@ -218,7 +218,7 @@ def _invalid(_: Request, error: Exception) -> JSONResponse:
 
 
 def _http(request: Request, error: Exception) -> JSONResponse:
-    """Tell errors of the framework, such as an unknown path, in the same form."""
+    """Answer errors of the framework, such as an unknown path, in the same form."""
     assert isinstance(error, HTTPException)
     body = {"code": f"http_{error.status_code}", "message": str(error.detail)}
     headers = dict(error.headers or {})
@@ -237,20 +237,20 @@ def _methods(request: Request) -> str:
 
 
 def _gone(_: Request, __: Exception) -> Response:
-    """End a request whose client went away before it had sent all; its connection tells of it."""
+    """End a request whose client went away before it had sent all; its connection logs this."""
     return Response(status_code=400)
 
 
 def _unforeseen(request: Request, error: Exception) -> JSONResponse:
-    """Tell that something broke, without telling strangers what; the log has it all."""
+    """Answer an unforeseen error without details; the log has them."""
     _LOG.error("%s %s broke", request.method, request.url.path, exc_info=error)
     body = {"code": "service_error", "message": "internal error; the server's log has the details"}
-    # Made outside of what names answers.
+    # This response is made outside the middleware that adds the request id.
     return JSONResponse(body, status_code=500, headers={"X-Request-ID": REQUEST_ID.get()})
 
 
 def install(app: FastAPI, data: DataRoot) -> None:
-    """Make an application tell its errors this way, and keep its data folder's place to itself."""
+    """Make an application answer errors this way, without the path of its data folder."""
     _OWN_FOLDERS.update(f"{folder}/" for folder in data.full_paths())
     app.add_exception_handler(SpecServerError, _ours)
     app.add_exception_handler(RequestValidationError, _invalid)

@@ -1,4 +1,4 @@
-"""The log: what it looks like, and the name of the request that each of its lines is about."""
+"""The format of the log; each line has the id of the request that it is about."""
 
 import json
 import logging
@@ -11,7 +11,7 @@ from typing_extensions import override
 from ...settings import Settings
 
 REQUEST_ID: Final[ContextVar[str]] = ContextVar("request_id", default="-")
-"""Of the request that is being answered; also known in the threads that work for it."""
+"""Id of the request that is being answered, also in the threads that work for it."""
 ACCESS: Final = logging.getLogger("specserver.access")
 """A line for each request, at level INFO."""
 
@@ -45,7 +45,7 @@ class AccessText(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return a line."""
         line = super().format(record)
-        # As JSON: what a stranger sends must not write lines of its own into the log.
+        # As JSON: a client must not be able to write lines of its own into the log.
         known = getattr(record, "exchange", {})
         return " ".join([line, *(f"{name}={json.dumps(one)}" for name, one in known.items())])
 

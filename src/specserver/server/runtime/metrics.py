@@ -1,4 +1,4 @@
-"""What is counted, for Prometheus: ``GET /metrics``, the same from each of the processes.
+"""Metrics for Prometheus: ``GET /metrics``, the same from each of the processes.
 
 Each process counts into files of a folder that `serve` makes (`PROMETHEUS_MULTIPROC_DIR`); whoever
 is asked adds them up. Without the folder there is one process, which counts in memory.
@@ -98,7 +98,7 @@ class Metrics:
         self._faults.labels(kind).inc()
 
     def tell_heavy(self, answered: int, waiting: int) -> None:
-        """Take note of how many heavy requests are answered and how many wait."""
+        """Set the numbers of heavy requests that are answered and that wait."""
         self._heavy.set(answered)
         self._waiting.set(waiting)
 
@@ -160,7 +160,7 @@ def _processes() -> list[int]:
 
 
 def _forget_the_dead(processes: Iterable[int]) -> None:
-    """Take away what only lives with its process; what was counted stays."""
+    """Remove the gauges of processes that have ended; their counters stay."""
     for process in processes:
         try:
             os.kill(process, 0)

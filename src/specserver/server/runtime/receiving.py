@@ -1,4 +1,4 @@
-"""Bodies as they are received: bounded each, and all of a process together."""
+"""Limits of bodies while they are received: of each, and of all in a process together."""
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -56,8 +56,8 @@ class Receiving:
         """Answer why a body is not received."""
         answer = error_responses.answer(error)
         if not isinstance(error, Overloaded):
-            # Its rest is never read. That of another one is, and let go of: a client that is not
-            # heard to the end may never read that it is to come again.
+            # The rest of this body is not read. After Overloaded it is read and dropped: a
+            # client that cannot send all may never read Retry-After.
             answer.headers["Connection"] = "close"
         await answer(scope, receive, send)
 
@@ -76,7 +76,7 @@ class _Body:
         self._received = 0
 
     async def receive(self) -> Message:
-        """Hand a piece on, when there is room for it."""
+        """Hand a piece on, if there is memory for it."""
         message = await self._receive()
         body = message.get("body")
         if body:
@@ -92,7 +92,7 @@ class _Body:
             await self._send(message)
 
     def _take(self) -> SpecServerError | None:
-        """Take memory for what has come; return why it is not given."""
+        """Reserve memory for what has been received; return the error if there is none."""
         if self._received > self._receiving.max_bytes:
             return self._receiving._too_long(self._received)  # noqa: SLF001  # the same module
         wanted = self._received - FREE_BYTES - self.taken

@@ -1,4 +1,4 @@
-"""Who may come in: requests for a host that is ours, and no more of a caller than its share.
+"""A filter of requests: their host must be allowed, and a caller may make only so many a second.
 
 A caller is the user of a token, else an address; of IPv6 the network of 64 bits, which is one
 customer's. Callers on this machine are not counted.
@@ -22,17 +22,17 @@ from ...settings import Settings
 from . import error_responses
 
 CALLER: Final = "whose"
-"""In a request's state: the caller whose share it takes from, or None."""
-# A caller of whom so many others have been heard since has a whole share again.
+"""Key in the state of a request: the caller whose requests are counted together, or None."""
+# Callers remembered; who has made no request for longest is forgotten.
 _MOST_CALLERS: Final = 10_000
 _ADDRESSES: Final = 4096
-# Longer than any address: what a web server in front hands on may be of any length.
+# Longer than any address; a web server in front may pass on a text of any length.
 _ADDRESS_CHARS: Final = 64
 _KEY, _BEARER = b"x-dl-authtoken", b"authorization"
 
 
 class RateLimits:
-    """What is left of each caller's share: so many requests a second, and some in advance.
+    """Requests that each caller may still make: so many a second, and a burst after a rest.
 
     Parameters
     ----------
@@ -51,12 +51,12 @@ class RateLimits:
         return len(self._left)
 
     def take(self, caller: str) -> None:
-        """Take one request from a caller's share.
+        """Count one request of a caller.
 
         Raises
         ------
         TooOften
-            Nothing is left of it.
+            The caller has none left.
         """
         if not self._per_s:
             return
@@ -101,7 +101,7 @@ class Hosts:
 
 
 class RequestFilter:
-    """Middleware that refuses what may not come in."""
+    """Middleware that refuses requests for other hosts and beyond the rate limit."""
 
     def __init__(self, app: ASGIApp, settings: Settings, tokens: TokenBook) -> None:
         self.app = app
@@ -124,7 +124,7 @@ class RequestFilter:
         await self.app(scope, receive, send)
 
     async def _caller(self, scope: Scope) -> str | None:
-        """Return whose share a request takes from; None: nobody's."""
+        """Return the caller whose requests are counted together; None: they are not counted."""
         client = scope.get("client")
         address = caller_address(client[0][:_ADDRESS_CHARS]) if client else "unknown"
         token = _token_of(scope) if address is not None else ""
@@ -132,7 +132,7 @@ class RequestFilter:
             try:
                 caller = await to_thread.run_sync(self._tokens.caller, token, datetime.now(UTC))
             except SpecServerError:
-                # Told later, by who needs the token. To try tokens takes from the address.
+                # Endpoints that need the token answer with the error. Tries count for the address.
                 return address
             if not caller.is_anonymous:
                 return f"user {caller.user}"

@@ -1,4 +1,4 @@
-"""Every request with its answer: named, timed, counted, logged, and begun in time."""
+"""The log of requests: each has an id, is timed and counted, and must be answered in time."""
 
 import asyncio
 import logging
@@ -16,10 +16,10 @@ from .metrics import Metrics
 
 _SANE: Final = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 _HEADER: Final = b"x-request-id"
-# What is sent is what it is said to be: never a page, because it looks like one.
+# Browsers must not guess that an answer is a page.
 _NO_GUESS: Final = (b"x-content-type-options", b"nosniff")
 _SERVER_ERROR: Final = 500
-# Methods that HTTP knows; what else a client makes up is one label.
+# Methods of HTTP; any other text of a client gets one label.
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 
 
@@ -38,7 +38,7 @@ class RequestLog:
         self.first_byte_s = first_byte_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, with an eye on its answer."""
+        """Pass a request on, and log it when it is answered."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -91,7 +91,7 @@ class _Exchange:
         await self._hand_on(message)
 
     async def end(self) -> None:
-        """Stop the clock."""
+        """Stop the timer."""
         self._timer.cancel()
         if self._late is not None:
             await self._late
@@ -141,7 +141,7 @@ class _Exchange:
             self.complete = not message.get("more_body", False)
 
     def _look(self) -> None:
-        """See whether the answer is late."""
+        """Answer with an error if the answer is late."""
         left_s = self._limit_s - (perf_counter() - self._asked)
         if left_s > 0:
             self._timer = self._loop.call_later(left_s, self._look)
@@ -149,7 +149,7 @@ class _Exchange:
             self._late = asyncio.create_task(self._tell_late())
 
     async def _tell_late(self) -> None:
-        """Answer in place of what is late; its work ends where it next looks for its client."""
+        """Answer in place of the late endpoint; its work ends at its next check for the client."""
         late = error_responses.answer(TooSlow(self._limit_s))
         await late(self.scope, self._receive, self._hand_on)
 

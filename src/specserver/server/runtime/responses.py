@@ -31,12 +31,12 @@ _LOG = logging.getLogger("specserver")
 ABORT: Final = "specserver.abort"
 """ASGI extension of our own server: ends a connection without waiting for its reader."""
 PIECE_BYTES: Final = 256 * 2**10
-"""Bytes handed to the connection at a time: what it holds beside the batch they are of."""
-# Some 5,000 identifiers: to find so many takes a thread for tens of milliseconds.
+"""Bytes handed to the connection at a time; it holds them beside their batch."""
+# Some 5,000 identifiers: the search takes a thread tens of milliseconds.
 _LONG_BODY_BYTES: Final = 100_000
 
 HEAVY: Final = 2**31
-"""The cost of what is heavy however few spectra it reads."""
+"""The cost of a request that is always heavy."""
 _SMALL_DEG: Final = 1.0
 
 Pieces = Iterator[bytes]
@@ -99,7 +99,7 @@ class Streamed(Response):
                 if piece is None:
                     return
                 yield piece
-                # Let go of it before the next wait for a work slot.
+                # Free the memory before the next wait for a work slot.
                 del piece
         finally:
             # Where a generator is left to the collector its files are too. No thread is in it, as
@@ -123,7 +123,7 @@ class Streamed(Response):
             _LOG.error("an answer breaks off: %s", end.error.message)
             words = end.last_words(message_for_visitors(end.error))
             await self._send_piece(words, slot, send)
-            # Not ended, so that the connection is closed: who does not read the words sees that.
+            # Without an end, so that the connection is closed: every client notices that.
             return
         if not begun:
             await send(self._head())
@@ -153,7 +153,7 @@ class Streamed(Response):
 
 
 class Responder:
-    """How one request is answered, and what it is counted as.
+    """Makes the response to one request: at once if it is light, else within the limits.
 
     Parameters
     ----------
@@ -242,7 +242,7 @@ class Responder:
 
 
 def query_cost(asked: QueryRequest) -> int:
-    """Return the cost of a query: little for a small cone and nothing else, found in an array."""
+    """Return the cost of a query: 0 for a small cone without a condition."""
     region = asked.region
     small = isinstance(region, Cone) and region.radius_deg <= _SMALL_DEG
     return 0 if small and not asked.constraint else HEAVY
@@ -275,13 +275,13 @@ class LimitedRoute(APIRoute):
 
 
 async def _check(request: Request) -> None:
-    """Count what the JSON of a request holds, wherever the framework would read it as such."""
+    """Check the JSON of a request, wherever the framework would parse it."""
     body = await request.body()
     kind = request.headers.get("content-type", "")
     if "json" not in kind.lower() and (kind or body.lstrip()[:1] not in {b"{", b"["}):
         return
     check = partial(check_json, body, request.app.state.settings)
-    # It takes milliseconds for each megabyte.
+    # The check takes milliseconds for each megabyte.
     if len(body) > _LONG_BODY_BYTES:
         await to_thread.run_sync(check)
     else:
@@ -289,7 +289,7 @@ async def _check(request: Request) -> None:
 
 
 async def _when_gone(receive: Receive, act: Callable[[], None]) -> None:
-    """Act when the client has gone away."""
+    """Call a function when the client has gone away."""
     while (await receive())["type"] != "http.disconnect":
         pass
     act()

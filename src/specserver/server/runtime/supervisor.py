@@ -1,4 +1,4 @@
-"""The process that starts those that answer, and replaces one that dies: told, and not for ever."""
+"""Starts the workers, and replaces one that dies unless they die again and again."""
 
 import logging
 import signal
@@ -14,13 +14,13 @@ from uvicorn.supervisors import Multiprocess
 from uvicorn.supervisors.multiprocess import Process
 
 _LOG = logging.getLogger("specserver")
-# A process that dies sooner has hardly answered anything: the next one will fare no better.
+# A worker that dies sooner has answered hardly anything: the next one will probably die too.
 _AT_ONCE_S: Final = 10.0
 _WINDOW_S: Final = 120.0
 _MOST_AT_ONCE: Final = 5
 _A_MOMENT_S: Final = 0.2
 # A process that starts reads its modules and opens indexes before it answers, on a busy machine
-# for many seconds. One killed then only leaves the next one less time.
+# for many seconds. Killing it then would only delay the start.
 _START_S: Final = 120.0
 
 
@@ -53,7 +53,7 @@ class Supervisor(Multiprocess):
                 return
             born = self._born.setdefault(process.pid, time.monotonic())
             if not self._is_well(process, time.monotonic() - born):
-                # Not while all are being ended.
+                # All workers are being stopped.
                 if self.signal_queue:
                     return
                 del self._born[process.pid]
@@ -66,8 +66,8 @@ class Supervisor(Multiprocess):
         return process.is_alive(timeout=self.config.timeout_worker_healthcheck)
 
     def _replace(self, place: int, process: Process, lived_s: float) -> None:
-        """Tell of a death, and start another process or end the service."""
-        # One that has just died is not yet known to be dead.
+        """Log the death, and start another process or end the service."""
+        # The exit code of a process that has just died may not be known yet.
         process.process.join(_A_MOMENT_S)
         cause, told = _death_of(process.exitcode)
         if process.exitcode is None:
@@ -91,7 +91,7 @@ class Supervisor(Multiprocess):
         _LOG.error("worker %d takes the place of worker %d", another.pid, process.pid)
 
     def _is_hopeless(self, lived_s: float) -> bool:
-        """Return whether too many of late have died at once."""
+        """Return whether too many workers have died soon after their start."""
         now = time.monotonic()
         if lived_s < _AT_ONCE_S:
             self._at_once.append(now)
@@ -105,7 +105,7 @@ class Supervisor(Multiprocess):
 
 
 def _death_of(exitcode: int | None) -> tuple[str, str]:
-    """Return a word for the cause of a death, and what is told of it."""
+    """Return the cause of a death in one word, and in a sentence."""
     if exitcode is None:
         return "hung", "did not answer"
     if exitcode >= 0:
