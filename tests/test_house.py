@@ -90,19 +90,22 @@ def test_nothing_is_evaluated_or_unpickled() -> None:
 
 def test_settings_are_read_in_one_place() -> None:
     """They are handed down from there as an argument."""
-    read, named = set(), set()
+    made, named, environment = set(), set(), set()
     for path in SOURCES:
         name = str(path.relative_to(ROOT / "src/specserver"))
-        tree = ast.parse(path.read_text("utf-8"))
-        for node in ast.walk(tree):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Settings":
-                read.add(name)
+                made.add(name)
             text = node.value if isinstance(node, ast.Constant) else None
             if isinstance(text, str) and re.fullmatch(r"SPECSERVER_\w*", text):
                 named.add(name)
-    assert read == {"settings.py"}
+            if getattr(node, "attr", "") in {"environ", "getenv"}:
+                environment.add(name)
+    assert made == {"settings.py"}
     # The server's settings; the options of the command line; what the client reads.
     assert named == {"settings.py", "cli/console.py", "client/session.py"}
+    # The last two read and set variables of prometheus_client and of the C library.
+    assert environment == {"client/session.py", "server/runtime/metrics.py", "cli/serve.py"}
 
 
 DATA = ROOT / "src/specserver/data"

@@ -1,4 +1,4 @@
-"""Under load: heavy requests take turns, light ones never wait, limits hold, nothing is left."""
+"""Under load: heavy requests share threads, light ones never wait, limits hold, nothing is left."""
 
 import asyncio
 import json
@@ -238,13 +238,13 @@ def test_who_waits_takes_the_place_of_who_stands_still(monkeypatch: pytest.Monke
             ended.set()
 
         async def stand_still() -> None:
-            async with limits.answer_slot(give_up) as seat:
-                seat.sending_since = asyncio.get_running_loop().time() - 10
+            async with limits.answer_slot(give_up) as slot:
+                slot.sending_since = asyncio.get_running_loop().time() - 10
                 await ended.wait()
 
         async def work() -> None:
-            async with limits.answer_slot(lambda: told.append("working")) as seat:
-                seat.sending_since = asyncio.get_running_loop().time()
+            async with limits.answer_slot(lambda: told.append("working")) as slot:
+                slot.sending_since = asyncio.get_running_loop().time()
                 await ended.wait()
 
         seated = [asyncio.create_task(stand_still()), asyncio.create_task(work())]

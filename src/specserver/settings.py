@@ -143,7 +143,7 @@ class Settings(BaseSettings):
         ge=1,
         title="Heavy requests that each process works on at a time",
         description="There is a process for each core: one of two waits for the disk while the"
-        " other computes. A request gives its turn to the next after each batch of spectra.",
+        " other computes. After each batch of spectra the next request gets the thread.",
     )
     heavy_answers: int = Field(
         default=64,
@@ -182,7 +182,8 @@ class Settings(BaseSettings):
         default=32,
         ge=0,
         title="Heavy requests that each process answers, or has waiting, for one caller; 0: any",
-        description="Half of the seats: nobody can take them all. Beyond it: 429 and Retry-After.",
+        description="Half of heavy_answers: no caller can take them all. Beyond it: 429 and"
+        " Retry-After.",
     )
     trusted_proxies: str = Field(
         default="127.0.0.1,::1",

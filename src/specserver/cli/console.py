@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..client.api import SpecClient
     from ..data.root import DataRoot
 
-# Lines are for people and for grep: the terminal wraps them, we do not.
+# Lines are not wrapped here, so that grep finds them whole; the terminal wraps them.
 OUT = Console(soft_wrap=True)
 ERROR = Console(stderr=True, soft_wrap=True)
 
@@ -88,7 +88,7 @@ def tell_missing_surveys(data: "DataRoot") -> None:
 
 
 def require_server() -> None:
-    """Say how to install what only the server side needs, when it is missing."""
+    """Raise `IngestError`, which says how to install the server's packages, if one is missing."""
     try:
         import duckdb  # noqa: F401  # asked for here so that the message can be clear
         import fastapi  # noqa: F401
@@ -101,7 +101,7 @@ def require_server() -> None:
 
 
 def progress_bar(unit: str) -> Progress:
-    """Return a progress bar with rate and time left, shown where a person watches."""
+    """Return a progress bar with rate and time left; it is shown on a terminal only."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -54,7 +54,7 @@ def demo(
     Example: specserver demo --spectra ~/sdss/spectra
     """
     require_server()
-    # Before minutes are spent on what could not be served.
+    # Checked first, before minutes are spent on the simulation.
     listen("127.0.0.1", port).close()
     from ..data.root import open_root
     from ..ingest import run_ingest
@@ -175,7 +175,7 @@ def _client(url: str) -> "SpecClient":
 
 
 def _show(source: str, call: Callable[[], Any], tell: Callable[[Any], str]) -> Any:
-    """Print a line of code, run what it stands for, print its time and what came."""
+    """Print a line of code, run its function, and print the time and the result."""
     begun = time.perf_counter()
     value = call()
     took = 1000 * (time.perf_counter() - begun)

@@ -1,6 +1,5 @@
-"""Commands that tell what there is: contexts, catalogs, info."""
+"""Commands that list what a service or a data folder holds: contexts, catalogs, info."""
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -133,10 +132,10 @@ def info(data: Data = None, url: Url = None) -> None:
 
 
 def _client_asked(url: str | None) -> "SpecClient | None":
-    """Return a client of the service to ask, having said which; None: the data folder is asked."""
-    from ..client.session import URL_VARIABLE
+    """Return a client of the service asked, and print its URL; None: ask the data folder."""
+    from ..client.session import URL_VARIABLE, environment_url
 
-    if url is None and not os.environ.get(URL_VARIABLE):
+    if url is None and not environment_url():
         return None
     client = client_of(url)
     named = "--url" if url else URL_VARIABLE
@@ -147,7 +146,7 @@ def _client_asked(url: str | None) -> "SpecClient | None":
 
 
 def _folder_asked(data: str | None) -> "DataRoot":
-    """Return the data folder, having said which is asked and what in it is not served."""
+    """Return the data folder; print its path and the contexts in it that are not served."""
     folder = present_folder(data)
     ERROR.print(f"asking the data folder {folder.full_paths()[0]}", highlight=False, markup=False)
     tell_missing_surveys(folder)

@@ -86,13 +86,13 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Show a warning as a sentence, without the line of our code that gave it."""
+    """Print a warning as a sentence, without its line of code."""
     del category, filename, lineno, file, line
     ERROR.print(f"[yellow]warning:[/] {escape(str(message))}", highlight=False)
 
 
 def main() -> None:
-    """Run the command; errors of ours end it with a sentence instead of a traceback."""
+    """Run the command; errors of this package are printed as a sentence without a traceback."""
     warnings.showwarning = _show_warning
     try:
         app()

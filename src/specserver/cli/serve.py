@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
     from ..data.root import DataRoot
 
-# Of the C library of Linux, for the processes that answer: the arrays of a batch come and go with
-# each request. Given back and asked for again they cost a page fault for every 4 kB, a fifth of the
-# time of a stacked image.
+# Variables of the C library of Linux, for the processes that answer: freed memory is kept for the
+# next batch. Returned to the system, it would cost a page fault for every 4 kB, a fifth of the time
+# of a stacked image.
 _KEPT_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(64 * 2**20),
     "MALLOC_TRIM_THRESHOLD_": str(256 * 2**20),
 }
-# A process that answers nothing for so long hangs; a busy machine may hold one up for seconds.
+# A process that does not answer for so long hangs; on a busy machine one may take seconds.
 _SILENCE_S = 30
 _SHUTDOWN_S = 30  # a reader that stands still must not keep a service from ending
 # Connections that the kernel hands over at once: fewer than the handles that are left for them.
@@ -119,7 +119,7 @@ def serve(
     for name, nbytes in _KEPT_MEMORY.items():
         os.environ.setdefault(name, nbytes)
     with closing(listen(host, port)) as listening, _counts_shared_by(processes):
-        # Imported when the environment says where processes count together.
+        # prometheus_client reads the folder of counts from the environment when it is imported.
         from ..server.app import create_app
         from ..server.runtime.connection import BoundedConnection
 
@@ -131,7 +131,7 @@ def serve(
             port=port,
             workers=processes,
             http=BoundedConnection,
-            # A connection that changed its protocol would be bounded no more.
+            # The limits of connections do not hold for WebSockets.
             ws="none",
             log_config=logging_configuration(settings),
             access_log=False,
@@ -144,9 +144,9 @@ def serve(
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens; raise `ServiceError` where the port is taken, or not to be had.
+    """Return a socket that listens; raise `ServiceError` if the port cannot be used.
 
-    So this shows before anything is said to be served. The processes that answer share the socket.
+    It is opened before anything is announced. The processes that answer share it.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family)
@@ -172,7 +172,7 @@ def _run(config: "Config", listening: socket.socket) -> None:
 
     if config.workers == 1:
         server = Server(config)
-        # uvicorn raises the signal that ended it once more.
+        # uvicorn raises the signal again after it has stopped.
         with suppress(KeyboardInterrupt):
             server.run([listening])
         if not server.started:
@@ -233,13 +233,13 @@ def _counts_shared_by(processes: int) -> Iterator[None]:
         yield
         return
     for left in Path(tempfile.gettempdir()).glob(f"{_COUNTS}*"):
-        # Of a service that was killed: its name says whose it was.
+        # The folder of a service that was killed; its name contains the process id.
         owner = left.name.removeprefix(_COUNTS).partition("-")[0]
         if owner.isdecimal() and not _is_running(int(owner)):
             shutil.rmtree(left, ignore_errors=True)
     folder = tempfile.mkdtemp(prefix=f"{_COUNTS}{os.getpid()}-")
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-    # uvicorn raises the signal that ended it once more, which would end us before the last line.
+    # uvicorn raises the signal again after it has stopped, which would skip the removal below.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         yield

@@ -41,6 +41,11 @@ _LONGEST_MESSAGE: Final = 300
 _PIECE: Final = 2**18
 
 
+def environment_url() -> str:
+    """Return the URL of the service that the environment names; empty if it names none."""
+    return os.environ.get(URL_VARIABLE, "")
+
+
 class Body:
     """The body of an answer, read as pyarrow reads a file.
 
@@ -116,7 +121,7 @@ class Session:
     @property
     def root(self) -> str:
         """Root URL of the service."""
-        return (self.chosen_url or os.environ.get(URL_VARIABLE) or DEFAULT_URL).rstrip("/")
+        return (self.chosen_url or environment_url() or DEFAULT_URL).rstrip("/")
 
     @property
     def token(self) -> str:

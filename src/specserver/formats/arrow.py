@@ -105,9 +105,9 @@ def write_spectra(stream: SpectrumStream) -> Iterator[bytes]:
 def stream_batches(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[bytes]:
     """Yield an Arrow IPC stream piece by piece, a batch at a time.
 
-    Made of whole messages, as a writer calls back for each buffer: two thirds of a short answer's
-    time. The pieces are views, which all who send bytes take as such; copying them would be a
-    fourth pass over an answer.
+    Messages are serialized whole: a writer calls back for each buffer, which takes two thirds of
+    the time of a short answer. The pieces are views of them, as a copy would be a fourth pass over
+    an answer.
 
     Raises
     ------
@@ -122,7 +122,7 @@ def _pieces(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[by
     yield cast("bytes", memoryview(schema.serialize()))
     for batch in batches:
         message = memoryview(batch.serialize())
-        # Not held while its bytes travel, which a slow reader makes long.
+        # Freed while its bytes are sent, which takes long for a slow reader.
         del batch
         yield cast("bytes", message)
         del message

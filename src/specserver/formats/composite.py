@@ -1,4 +1,4 @@
-"""Composite spectra: a table whose making takes long, so that its stream can tell the progress."""
+"""Composite spectra: tables that take long to make; an Arrow stream of one reports the progress."""
 
 import csv
 import json
@@ -25,7 +25,7 @@ class CompositeTable:
     fields: Mapping[str, pa.DataType]
     """Columns, in order."""
     steps: Iterator[int]
-    """Makes it; the number of spectra done, again and again."""
+    """Makes the composite while it is read; each value is the number of spectra done."""
     finish: Callable[[], tuple[Mapping[str, npt.NDArray[Any]], Mapping[str, Any]]]
     """Returns, after the steps, the columns, 1D[npix] each, and what is known at the end."""
 
@@ -79,6 +79,6 @@ def _worked(made: CompositeTable) -> Iterator[bytes]:
 
 
 def _plain(values: npt.NDArray[Any]) -> list[float | int | None]:
-    """Return values as JSON has them: NaN is none of its numbers."""
+    """Return values for JSON and CSV; None for NaN."""
     plain: list[float | int | None] = [one if one == one else None for one in values.tolist()]  # noqa: PLR0124  NaN is what differs from itself
     return plain

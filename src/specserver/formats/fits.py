@@ -1,4 +1,4 @@
-"""A FITS file of a spectrum, made of its record and its catalogue row, laid out as spec-lite."""
+"""A FITS file of a spectrum from its record and catalogue row, in the layout of spec-lite files."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _KEYWORD_CHARS: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """What the header of a rebuilt file says."""
+    """Content of the header of a rebuilt file."""
 
     cards: Mapping[str, str]
     """By which readers know the survey's files."""

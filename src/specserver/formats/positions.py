@@ -23,7 +23,7 @@ from ..wire.media_types import ARROW, CSV
 from .registry import Reader, reads
 
 _MAX_HEADER: Final = 2**16
-"""Bytes of a CSV header: each column in it costs a thousand, though it is passed over."""
+"""Bytes of a CSV header: each column costs a kilobyte of memory, also if it is ignored."""
 _MAX_BATCHES: Final = 10_000
 """Batches of an Arrow stream, however short: each costs a kilobyte."""
 _NEEDED: Final = "columns ra and dec, ICRS degrees"
@@ -66,11 +66,11 @@ def read_arrow(body: bytes, most: int) -> list[pa.ChunkedArray]:
     for name in names:
         _require_numbers(name, schema.field(name).type)
     _look_through(body, most)
-    # Nothing is made of the other columns, whatever they are.
+    # The other columns are not decoded.
     options = pa.ipc.IpcReadOptions(included_fields=[schema.get_field_index(one) for one in names])
     with pa.ipc.open_stream(body, options=options) as reader:
         table = reader.read_all()
-    # That the buffers are as long as the columns say they are.
+    # Checks that the buffers are as long as the columns say.
     table.validate()
     return [table.column(name) for name in names]
 
@@ -91,7 +91,7 @@ def _look_through(body: bytes, most: int) -> None:
         if nbatches > _MAX_BATCHES:
             raise TooMuch("batches in an Arrow stream", None, _MAX_BATCHES)
         nrows += length if message.type == "record batch" else 0
-    # A number beyond its bytes is none of rows: reading it says so.
+    # More rows than bytes cannot be: reading the stream raises the error.
     if most < nrows <= len(body):
         raise TooMuch("positions", nrows, most, "max_positions")
 

@@ -8,7 +8,7 @@ from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, Field
 
 from ...formats.positions import Positions
-from ...formats.registry import negotiate, read
+from ...formats.registry import negotiate, read, readable_types
 from ...service.match import MatchRequest
 from ...wire.media_types import ARROW, CSV
 from ..dependencies import ServerSettings, Service
@@ -32,7 +32,11 @@ _BODY: Final[dict[str, Any]] = {
         " Where a position is null or NaN, nothing is near it.",
         "content": {
             CSV: {"schema": {"type": "string"}, "example": "ra,dec\n180.0,0.5\n359.9,-89.0\n"},
-            ARROW: {"schema": {"type": "string", "format": "binary"}},
+        }
+        | {
+            one: {"schema": {"type": "string", "format": "binary"}}
+            for one in readable_types(Positions)
+            if one != CSV
         },
     }
 }
