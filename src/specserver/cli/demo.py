@@ -76,8 +76,8 @@ def demo(
     print_summary(summary)
     if spectra == folder / "mock":
         _say(f"a second survey, {SECOND_CONTEXT}, which has seen {_SHARED} of the same objects")
-        for one in add_second(open_root(data), folder / "second"):
-            print_summary(one)
+        for summary in add_second(open_root(data), folder / "second"):
+            print_summary(summary)
     _say(f"specserver serve --data {data} --port {port}")
     with served(data, port) as url:
         _examples(url, folder)
@@ -133,7 +133,7 @@ def add_second(data: "DataRoot", folder: Path) -> "list[IngestSummary]":
         simulate_desi(folder, SECOND_NSPEC, exposures=True, positions=columns)
         done.touch()
     contexts = (SECOND_CONTEXT, f"{SECOND_CONTEXT}_exposures")
-    return [run_ingest(data, one, [folder], workers=1) for one in contexts]
+    return [run_ingest(data, context, [folder], workers=1) for context in contexts]
 
 
 @contextmanager
@@ -211,7 +211,7 @@ def _examples(url: str, folder: Path) -> None:
     _show(
         f"spec.getSpec(every[:1000])  # {len(some):,} spectra, all vectors",
         lambda: spec.getSpec(some),
-        lambda got: f"{len(got):,} arrays, {readable_bytes(sum(one.nbytes for one in got))}",
+        lambda got: f"{len(got):,} arrays, {readable_bytes(sum(array.nbytes for array in got))}",
     )
     _show(
         "spec.getSpec(every[:1000], align=True, values='flux,ivar')",

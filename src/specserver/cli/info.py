@@ -42,9 +42,12 @@ def contexts(data: Data = None, url: Url = None) -> None:
         return
     folder = _folder_asked(data)
     table = Table("context", "title", "spectra", "original files")
-    for one in _service(folder).contexts():
+    for context in _service(folder).contexts():
         table.add_row(
-            one.name, one.title, f"{one.nspec:,}", f"{one.nfiles:,}" if one.nfiles else ""
+            context.name,
+            context.title,
+            f"{context.nspec:,}",
+            f"{context.nfiles:,}" if context.nfiles else "",
         )
     OUT.print(table)
 
@@ -65,8 +68,8 @@ def catalogs(
         return
     found = _service(_folder_asked(data)).catalogs(context)
     table = Table("catalogue", "rows", "what it holds")
-    for one in found:
-        table.add_row(one.name, f"{one.nrows:,}", one.title)
+    for table_info in found:
+        table.add_row(table_info.name, f"{table_info.nrows:,}", table_info.title)
     OUT.print(table)
     if not found:
         return
@@ -117,11 +120,13 @@ def info(data: Data = None, url: Url = None) -> None:
         if not segments:
             continue
         index = current_generation(context.index)
-        covered = index is not None and index.segments == tuple(one.name for one in segments)
+        covered = index is not None and index.segments == tuple(
+            segment.name for segment in segments
+        )
         # The index leaves out spectra that were replaced.
-        stored = sum(one.nspec for one in segments)
+        stored = sum(segment.nspec for segment in segments)
         nspec = index.nrows if index is not None and covered else stored
-        nbytes = sum(one.nbytes for one in segments)
+        nbytes = sum(segment.nbytes for segment in segments)
         size = readable_bytes(nbytes)
         table.add_row(name, str(len(segments)), f"{nspec:,}", size, f"{nbytes / nspec:,.0f}")
     OUT.print(table)

@@ -250,7 +250,7 @@ def _print_refused(refused: list[tuple[str, str]]) -> None:
 
     reasons = Counter(shared_reason(reason) for _, reason in refused)
     for shared, count in reasons.most_common(_REFUSED_SHOWN):
-        example, reason = next(one for one in refused if shared_reason(one[1]) == shared)
+        example, reason = next(note for note in refused if shared_reason(note[1]) == shared)
         more = f" and {count - 1:,} more" if count > 1 else ""
         OUT.print(f"[yellow]refused:[/] {escape(example)}{more}: {escape(reason)}", highlight=False)
     if len(reasons) > _REFUSED_SHOWN:

@@ -118,9 +118,11 @@ def remove_catalog(context: ContextName, name: Name, data: Data = None) -> None:
 def table_of_tables(found: list["AttachedTable"]) -> Table:
     """Return value-added tables as a table to print."""
     table = Table("catalogue", "rows", "with spectrum", "columns", "what it holds")
-    for one in found:
-        name, rows = f"{one.context}.{one.info.name}", f"{one.info.nrows:,}"
-        table.add_row(name, rows, f"{one.nlinked:,}", str(one.ncolumns), one.info.title)
+    for attached in found:
+        name, rows = f"{attached.context}.{attached.info.name}", f"{attached.info.nrows:,}"
+        table.add_row(
+            name, rows, f"{attached.nlinked:,}", str(attached.ncolumns), attached.info.title
+        )
     return table
 
 

@@ -68,15 +68,15 @@ def list_tokens(data: Data = None) -> None:
 
     now = datetime.now(UTC)
     table = Table("id", "user", "admin", "private contexts", "made", "expires")
-    for one in TokenBook(present_folder(data)).records():
-        gone = one.expires is not None and one.expires <= now
-        end = f"{one.expires:%Y-%m-%d %H:%M}" if one.expires else "never"
+    for record in TokenBook(present_folder(data)).records():
+        gone = record.expires is not None and record.expires <= now
+        end = f"{record.expires:%Y-%m-%d %H:%M}" if record.expires else "never"
         table.add_row(
-            one.id,
-            one.user,
-            "yes" if one.is_admin else "",
-            " ".join(one.contexts),
-            f"{one.created:%Y-%m-%d}",
+            record.id,
+            record.user,
+            "yes" if record.is_admin else "",
+            " ".join(record.contexts),
+            f"{record.created:%Y-%m-%d}",
             f"{end} (expired)" if gone else end,
         )
     OUT.print(table)

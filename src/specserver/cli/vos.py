@@ -34,10 +34,10 @@ def ls(
     Example: specserver vos ls -l
     """
     space = client_of(url).vos
-    for one in space.entries(path, token=token):
-        name = one.name + "/" * one.is_folder
-        size = "" if one.is_folder else readable_bytes(one.nbytes)
-        line = f"{size:>9}  {one.modified:%Y-%m-%d %H:%M}  {name}" if long else name
+    for entry in space.entries(path, token=token):
+        name = entry.name + "/" * entry.is_folder
+        size = "" if entry.is_folder else readable_bytes(entry.nbytes)
+        line = f"{size:>9}  {entry.modified:%Y-%m-%d %H:%M}  {name}" if long else name
         sys.stdout.write(f"{line}\n")
     if long:
         used = space.usage(token=token)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from io import StringIO
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
@@ -80,5 +81,5 @@ def _worked(made: CompositeTable) -> Iterator[bytes]:
 
 def _plain(values: npt.NDArray[Any]) -> list[float | int | None]:
     """Return values for JSON and CSV; None for NaN."""
-    plain: list[float | int | None] = [one if one == one else None for one in values.tolist()]  # noqa: PLR0124  NaN is what differs from itself
-    return plain
+    missing = np.isnan(values).tolist()
+    return [None if gone else value for gone, value in zip(missing, values.tolist(), strict=True)]

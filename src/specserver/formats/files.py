@@ -62,7 +62,7 @@ def write_stream(stream: FileStream) -> Iterator[bytes]:
         ],
         metadata=to_metadata(stream.head.to_json()),
     )
-    return stream_batches(schema, (_batch(schema, one) for one in stream.files))
+    return stream_batches(schema, (_batch(schema, file) for file in stream.files))
 
 
 def _batch(schema: pa.Schema, file: File) -> pa.RecordBatch:

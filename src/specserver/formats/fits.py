@@ -41,9 +41,11 @@ def spectrum_file(about: Rebuilt, record: npt.NDArray[Any], row: pa.Table) -> by
     from astropy.io import fits  # noqa: PLC0415  # slow to import, and only this needs it
 
     coadd = fits.BinTableHDU(_writable(record), name="COADD")
-    _state(coadd, {one.name: (one.unit, one.meaning) for one in about.record})
+    _state(coadd, {column.name: (column.unit, column.meaning) for column in about.record})
     objects = fits.BinTableHDU(_one_row(row), name="SPECOBJ")
-    _state(objects, {one.name.upper(): (one.unit, one.meaning) for one in about.columns})
+    _state(
+        objects, {column.name.upper(): (column.unit, column.meaning) for column in about.columns}
+    )
     out = BytesIO()
     fits.HDUList([_primary(about), coadd, objects]).writeto(out)
     return out.getvalue()
@@ -57,7 +59,7 @@ def _primary(about: Rebuilt) -> "fits.PrimaryHDU":
     header = hdu.header
     header["ORIGIN"] = ("specserver", "rebuilt from a store, not the release file")
     header["REBUILT"] = (True, "see HISTORY")
-    known = {one.name: one for one in about.columns}
+    known = {column.name: column for column in about.columns}
     for name, value in about.values.items():
         keyword = name.upper()
         if value is not None and len(keyword) <= _KEYWORD_CHARS:

@@ -49,7 +49,7 @@ def write_array(array: BlockedArray) -> Iterator[bytes]:
 @writes(ArraySequence, OCTETS)
 def write_arrays(sequence: ArraySequence) -> Iterator[bytes]:
     """Yield ``.npy`` files, to be read by repeated ``numpy.load`` from the stream."""
-    return _joined(_header(one.dtype, one.shape) + one.tobytes() for one in sequence.arrays)
+    return _joined(_header(array.dtype, array.shape) + array.tobytes() for array in sequence.arrays)
 
 
 def _header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:

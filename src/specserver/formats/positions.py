@@ -67,7 +67,9 @@ def read_arrow(body: bytes, most: int) -> list[pa.ChunkedArray]:
         _require_numbers(name, schema.field(name).type)
     _look_through(body, most)
     # The other columns are not decoded.
-    options = pa.ipc.IpcReadOptions(included_fields=[schema.get_field_index(one) for one in names])
+    options = pa.ipc.IpcReadOptions(
+        included_fields=[schema.get_field_index(name) for name in names]
+    )
     with pa.ipc.open_stream(body, options=options) as reader:
         table = reader.read_all()
     # Checks that the buffers are as long as the columns say.

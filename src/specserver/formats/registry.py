@@ -82,7 +82,8 @@ def names(structure: type) -> list[str]:
 def negotiate(structure: type, accept: str, default: str) -> str:
     """Return the first media type of a header ``Accept`` in which a structure is written."""
     accepted = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
-    return next((one for one in accepted if one in media_types(structure)), default)
+    known = media_types(structure)
+    return next((media_type for media_type in accepted if media_type in known), default)
 
 
 def media_type_of(structure: type, name: str) -> str:

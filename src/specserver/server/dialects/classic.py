@@ -83,13 +83,13 @@ def available(service: Service, fmt: ListingFormat = "text") -> Response:
     """Tell whether spectra are served, how many, in which contexts, and which files are damaged."""
     held = {info.name: info.nspec for info in service.contexts() if info.name == info.resolved}
     # Why is for the log: it may name folders of this machine.
-    faults = [{"context": one.context, "file": one.file} for one in service.damaged()]
+    faults = [{"context": damage.context, "file": damage.file} for damage in service.damaged()]
     details = {"available": True, "nspec": sum(held.values()), "contexts": list(held)}
     columns = ["available", "nspec", "contexts"]
     row = ["true", sum(held.values()), " ".join(held)]
     if faults:
         columns.append("damaged")
-        row.append(" ".join(one["file"] for one in faults))
+        row.append(" ".join(fault["file"] for fault in faults))
     return _listing(fmt, Listing({**details, "damaged": faults}, columns, [row]))
 
 
@@ -124,10 +124,10 @@ def profiles(
 ) -> Response:
     """List the service profiles; or tell all of one, as a JSON object."""
     service.check_profile(_or_default(profile))
-    one = profile not in ABSENT
-    names = [profile] if one else service.profiles()
-    details = {"name": profile} if one else {name: {"name": name} for name in names}
-    fmt = "json" if one and fmt == "text" else fmt
+    is_named = profile not in ABSENT
+    names = [profile] if is_named else service.profiles()
+    details = {"name": profile} if is_named else {name: {"name": name} for name in names}
+    fmt = "json" if is_named and fmt == "text" else fmt
     return _listing(fmt, Listing(details, ("profile",), [[name] for name in names]))
 
 
@@ -329,7 +329,8 @@ def _catalog(info: ContextInfo, catalog: str) -> str | None:
 def _look_up(selection: Selection, info: ContextInfo, asked: QueryParameters) -> pa.Table:
     """Return columns of the spectra that ``id`` names, best of their object or not."""
     fields = read_names(asked.fields) or (info.id_column,)
-    columns = [one for name in fields for one in (info.id_form.parts if name == TUPLE else (name,))]
+    parts = info.id_form.parts
+    columns = [column for name in fields for column in (parts if name == TUPLE else (name,))]
     return read_columns(selection, columns, np.arange(selection.nspec))
 
 

@@ -146,7 +146,7 @@ def _columns(result: Composite) -> dict[str, Any]:
 def _summary(result: Composite) -> dict[str, Any]:
     """Return what is known at the end; 64-bit identifiers as text."""
     skipped = {
-        reason: {"count": count, "ids": [str(one) for one in ids]}
+        reason: {"count": count, "ids": [str(spectrum) for spectrum in ids]}
         for reason, (count, ids) in result.skipped.items()
     }
     return {"nused": result.nspec, "unit": result.unit, "skipped": skipped}

@@ -34,9 +34,9 @@ _BODY: Final[dict[str, Any]] = {
             CSV: {"schema": {"type": "string"}, "example": "ra,dec\n180.0,0.5\n359.9,-89.0\n"},
         }
         | {
-            one: {"schema": {"type": "string", "format": "binary"}}
-            for one in readable_types(Positions)
-            if one != CSV
+            media_type: {"schema": {"type": "string", "format": "binary"}}
+            for media_type in readable_types(Positions)
+            if media_type != CSV
         },
     }
 }

@@ -255,10 +255,12 @@ def post_image(
 
 def _left_out(selection: Selection) -> dict[str, str]:
     """Return the headers that tell what a picture does not show: a number, and some of them."""
-    gone = [one for one in selection.missing if one not in set(selection.damaged)]
+    gone = [spectrum for spectrum in selection.missing if spectrum not in set(selection.damaged)]
     told = {"X-Missing": gone, "X-Damaged": list(selection.damaged)}
     named = {
-        name: [one for one in ids[:_TOLD] if one.isascii() and one.isprintable()]
+        name: [
+            spectrum for spectrum in ids[:_TOLD] if spectrum.isascii() and spectrum.isprintable()
+        ]
         for name, ids in told.items()
     }
     return {

@@ -48,8 +48,8 @@ def check_json(body: bytes, settings: Settings) -> None:
             raise TooMuch("values in JSON", None, most)
         if nfields > MAX_FIELDS:
             raise TooMuch("fields in JSON", None, MAX_FIELDS)
-        for one in piece.translate(None, _NOT_BRACKETS):
-            opens = one in b"[{"
+        for bracket in piece.translate(None, _NOT_BRACKETS):
+            opens = bracket in b"[{"
             depth += 1 if opens else -1
             narrays += opens
             if depth > MAX_DEPTH:

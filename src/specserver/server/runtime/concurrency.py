@@ -151,7 +151,7 @@ class ConcurrencyLimits:
         still = [
             (slot.sending_since, slot) for slot in self._answering if slot.sending_since is not None
         ]
-        for since, slot in sorted(still, key=lambda one: one[0])[:waiting]:
+        for since, slot in sorted(still, key=lambda stalled: stalled[0])[:waiting]:
             if now - since > _PATIENCE_S:
                 slot.give_up()
         self._make_room_later()

@@ -190,8 +190,8 @@ def _sendable(body: Any) -> Any:
     if isinstance(body, str):
         return body.encode("utf-8", "backslashreplace").decode()
     if isinstance(body, dict):
-        return {_sendable(name): _sendable(one) for name, one in body.items()}
-    return [_sendable(one) for one in body] if isinstance(body, list) else body
+        return {_sendable(name): _sendable(value) for name, value in body.items()}
+    return [_sendable(value) for value in body] if isinstance(body, list) else body
 
 
 def _ours(request: Request, error: Exception) -> JSONResponse:
@@ -207,12 +207,12 @@ def _invalid(_: Request, error: Exception) -> JSONResponse:
     """Answer which parameters are missing or of the wrong type."""
     assert isinstance(error, RequestValidationError)
     details = [
-        {"where": ".".join(str(part) for part in one["loc"]), "problem": one["msg"]}
-        for one in error.errors()
+        {"where": ".".join(str(part) for part in problem["loc"]), "problem": problem["msg"]}
+        for problem in error.errors()
     ]
     # There may be thousands of wrong fields.
     details = details[:_MAX_PROBLEMS]
-    message = "; ".join(f"{one['where']}: {one['problem']}" for one in details)
+    message = "; ".join(f"{detail['where']}: {detail['problem']}" for detail in details)
     body = {"code": "invalid_request", "message": message, "details": jsonable_encoder(details)}
     return JSONResponse(_sendable(body), status_code=422)
 

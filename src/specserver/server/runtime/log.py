@@ -47,7 +47,7 @@ class AccessText(logging.Formatter):
         line = super().format(record)
         # As JSON: a client must not be able to write lines of its own into the log.
         known = getattr(record, "exchange", {})
-        return " ".join([line, *(f"{name}={json.dumps(one)}" for name, one in known.items())])
+        return " ".join([line, *(f"{name}={json.dumps(value)}" for name, value in known.items())])
 
 
 def log_level(settings: Settings) -> str:
