@@ -22,7 +22,7 @@ from ..model.survey import Survey
 from .base import Place, Rows
 from .crossmatch import SkyColumns
 from .deadline import NEVER, Deadline
-from .duckdb.best import find_told
+from .duckdb.best import find_best
 from .duckdb.statements import ObjectsReader
 from .healpix import cover
 from .index.build import load_sidecars
@@ -183,12 +183,12 @@ class MappedCatalogue:
             rows = self._parts.candidates(parts)
         return self._parts.matching(rows, parts, deadline)
 
-    def _having(self, rows: Rows, told: Sequence[tuple[str, str]]) -> Rows:
+    def _having(self, rows: Rows, wanted: Sequence[tuple[str, str]]) -> Rows:
         """Return those of some rows that have the values, as text, in the columns named."""
-        if not told or not len(rows):
+        if not wanted or not len(rows):
             return rows
         good = np.ones(len(rows), np.bool_)
-        held = [(name, value) for name, value in told if self.holds(name)]
+        held = [(name, value) for name, value in wanted if self.holds(name)]
         table = self._mapped.take(list(dict.fromkeys(name for name, _ in held)), rows)
         for name, value in held:
             stated = table.column(name).to_pylist()
@@ -219,7 +219,7 @@ class MappedCatalogue:
         rows = self.all_with_ids(ids)
         spectra = self.columns_of(list(dict.fromkeys(wanted)), rows)
         asked = columns.select(by).append_column(survey.id_column.name, pa.array(ids))
-        found = find_told(survey, asked, spectra, by)
+        found = find_best(survey, asked, spectra, by)
         return np.where(found >= 0, rows[found], -1) if len(rows) else found
 
     def sources(self, rows: Rows) -> list[str]:

@@ -16,7 +16,7 @@ from .base import Catalogue
 from .catalogue import MappedCatalogue
 from .index.build import refresh_index
 from .index.generations import IndexInfo, newest_generation
-from .tables.links import Held
+from .tables.links import HeldSpectra
 from .tables.vac import current_vac, vac_columns, vac_survey
 
 _LOG = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ def open_generation(context: ContextFolder, survey: Survey, info: IndexInfo) -> 
     return MappedCatalogue(survey, context.index.generation(info.name), info)
 
 
-def open_table(files: TableFiles, base: Survey, held: Held, info: IndexInfo) -> Catalogue:
+def open_table(files: TableFiles, base: Survey, held: HeldSpectra, info: IndexInfo) -> Catalogue:
     """Return the catalogue of a value-added table, from a generation of its index.
 
     Parameters

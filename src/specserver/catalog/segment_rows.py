@@ -146,10 +146,15 @@ def plain_value(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
+def declared_type(dtype: str) -> pa.DataType:
+    """Return the Arrow type of a column of a survey by its `Column.dtype`."""
+    return pa.string() if dtype == "U" else pa.from_numpy_dtype(np.dtype(dtype))
+
+
 def _arrow_type(values: Sequence[Any], dtype: str | None) -> pa.DataType:
     """Return the Arrow type of a column: as declared, or wide enough for all values met."""
     if dtype is not None:
-        return pa.string() if dtype == "U" else pa.from_numpy_dtype(np.dtype(dtype))
+        return declared_type(dtype)
     kinds = set(map(type, values)) - {type(None)}
     if any(not issubclass(kind, np.number | np.bool_) for kind in kinds):
         return pa.string()

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from ..catalog.base import Place, Rows
 from ..catalog.deadline import NEVER, Deadline
-from ..catalog.segment_rows import plain_value
+from ..catalog.segment_rows import declared_type, plain_value
 from ..data.root import DataRoot
 from ..digests import crc_of
 from ..errors import StoreError, TooMuch, UnknownField
@@ -152,9 +152,9 @@ class FitsTreeSource:
             for field, values in found.items():
                 value = row.get(field)
                 values.append(plain_value(value))
-        types = {column.name: column.dtype for column in self.survey.columns}
+        types = {column.name: declared_type(column.dtype) for column in self.survey.columns}
         return pa.table(
-            {field: pa.array(values, _arrow(types.get(field))) for field, values in found.items()}
+            {field: pa.array(values, types.get(field)) for field, values in found.items()}
         )
 
     def sources(self, rows: Rows) -> list[str]:
@@ -174,13 +174,6 @@ class FitsTreeSource:
 def kind_of(dtype: np.dtype[Any]) -> str:
     """Return the kind of a column as conditions know it."""
     return {"u": "uint", "i": "int", "f": "float", "b": "bool"}.get(dtype.kind, "str")
-
-
-def _arrow(dtype: str | None) -> pa.DataType | None:
-    """Return the type of a column as declared, or None to have it found out."""
-    if dtype is None:
-        return None
-    return pa.string() if dtype == "U" else pa.from_numpy_dtype(np.dtype(dtype))
 
 
 def open_tree(info: TreeInfo, fingerprints: Fingerprints | None = None) -> FitsTree:

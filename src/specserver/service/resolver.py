@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..catalog.base import Catalogue
+from ..catalog.segment_rows import declared_type
 from ..catalog.tables.table_ids import pack_rows
 from ..model.survey import Release, Survey
 from ..store.fits import FitsTree
@@ -48,24 +49,20 @@ class SpectrumResolver:
                 ids[index] = next((file.id for file in found if file), 0)
         return ids
 
-    def told(self, ids: npt.NDArray[Any], said: pa.Table) -> npt.NDArray[np.int64]:
-        """Return the row of the spectrum held that each row of a table means, 1D[n]; -1: none."""
+    def best_with(self, ids: npt.NDArray[Any], columns: pa.Table) -> npt.NDArray[np.int64]:
+        """Return the best row of each identifier among those that agree, 1D[n]; -1: none."""
         if self.catalog is None:
             return np.full(len(ids), -1, np.int64)
-        return self.catalog.best_with(ids, said)
+        return self.catalog.best_with(ids, columns)
 
     def parts(self, rows: npt.NDArray[np.int64]) -> pa.Table:
         """Return the parts of the tuple form of rows; null where a row is -1."""
         names = list(self.survey.id_parts)
         types = {column.name: column.dtype for column in self.survey.columns}
         if self.catalog is None:
-            kinds = [
-                pa.string() if types[name] == "U" else pa.from_numpy_dtype(np.dtype(types[name]))
-                for name in names
-            ]
-            return pa.table({
-                name: pa.nulls(len(rows), kind) for name, kind in zip(names, kinds, strict=True)
-            })  # fmt: skip
+            return pa.table(
+                {name: pa.nulls(len(rows), declared_type(types[name])) for name in names}
+            )
         known = np.flatnonzero(rows >= 0)
         at = np.zeros(len(rows), np.int64)
         at[known] = np.arange(len(known))
@@ -78,7 +75,7 @@ class SpectrumResolver:
 
         Parameters
         ----------
-        rows : what `told` gave, where it was asked
+        rows : what `best_with` returned, if it was asked
         """
         ra, dec = np.full(len(ids), np.nan), np.full(len(ids), np.nan)
         if self.catalog is not None:

@@ -32,14 +32,14 @@ def best_first(survey: Survey, names: Sequence[str]) -> tuple[list[str], list[in
     return order, params
 
 
-def find_told(
+def find_best(
     survey: Survey, asked: pa.Table, spectra: pa.Table, by: Sequence[str]
 ) -> npt.NDArray[np.int64]:
-    """Return the row of ``spectra`` that each row of ``asked`` means, 1D[n]; -1: none.
+    """Return the best row of ``spectra`` that agrees with each row of ``asked``, 1D[n]; -1: none.
 
     Parameters
     ----------
-    asked : the identifier, and the columns ``by`` which it is told; null in one allows anything
+    asked : the identifier, and the columns ``by`` which rows must agree; null agrees with all
     spectra : the identifier, the same columns, and those by which the survey finds the best
 
     Raises

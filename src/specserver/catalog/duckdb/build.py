@@ -120,11 +120,11 @@ def _sort_rows(connection: duckdb.DuckDBPyConnection, survey: Survey, names: Seq
     made, params = _best(survey, names)
     column, last = survey.primary[0], survey.id_parts[-1]
     left_out = ["filename", *([f'"{column}"'] if made and column in names else [])]
-    told = ""
+    last_part = ""
     if survey.last_open and "_key" in names:
         # Segments that older versions wrote do not say what tells spectra of one identifier apart.
         known = f'r."{last}", ' if last in names else ""
-        told = f', coalesce({known}concat(\'key\', r."_key")) AS "{last}"'
+        last_part = f', coalesce({known}concat(\'key\', r."_key")) AS "{last}"'
         left_out += [f'"{last}"'] if known else []
     # Numbered as they come out of one sort; sorting by the number again would take half as long
     # once more, and a quarter more memory. `_in_order` checks what came of it.
@@ -132,7 +132,7 @@ def _sort_rows(connection: duckdb.DuckDBPyConnection, survey: Survey, names: Seq
         "CREATE TABLE objects AS SELECT (row_number() OVER () - 1)::BIGINT AS _index, *",
         f"FROM (SELECT f._segment, r.* EXCLUDE ({', '.join(left_out)})",
         f', {made} AS "{column}"' if made else "",
-        told,
+        last_part,
         "FROM segment_rows r JOIN segment_files f ON r.filename = f._file",
         f'ORDER BY r._hpx, r."{survey.id_column.name}", f._segment, r._row)',
     ]

@@ -141,14 +141,15 @@ def refresh_generation(
 
 def _cannot(index: IndexFolder, error: OSError) -> str:
     """Return why an index cannot be made, and what to do where the folder cannot be written to."""
-    told = f"{index}: the index cannot be made ({error.strerror})"
+    reason = f"{index}: the index cannot be made ({error.strerror})"
     if error.errno not in {errno.EROFS, errno.EACCES, errno.EPERM}:
-        return told
+        return reason
     with suppress(OSError, ValueError, DamagedFile):
         other = index.generation(_current_name(index)).record.record().values.get("format")
         if other != _FORMAT:
-            told += f"; that which is there is of format {other}, and this version reads {_FORMAT}"
-    return f"{told}: serve the data once where it can be written to, then copy {index.name}/ here"
+            reason += f"; the one there is of format {other}, and this version reads {_FORMAT}"
+    advice = f"serve the data once where it can be written to, then copy {index.name}/ here"
+    return f"{reason}: {advice}"
 
 
 def record_generation(

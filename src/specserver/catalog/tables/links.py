@@ -13,13 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ...model.survey import Survey
+from ..segment_rows import declared_type
 
 _ELSEWHERE: Final = "not-here"
 """Last part of a spectrum that the context does not hold, though it holds others of its
 identifier."""
 
 
-class Held(Protocol):
+class HeldSpectra(Protocol):
     """The spectra of a context, as far as a table's rows need them."""
 
     @property
@@ -33,16 +34,16 @@ class Held(Protocol):
     def ids(self, numbers: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[Any]:
         """Return the identifier of each tuple without its reduction, 1D[n]; 0: none is held."""
 
-    def told(self, ids: npt.NDArray[Any], said: pa.Table) -> npt.NDArray[np.int64]:
-        """Return the row of the spectrum held that each row of a table means, 1D[n]; -1: none.
+    def best_with(self, ids: npt.NDArray[Any], columns: pa.Table) -> npt.NDArray[np.int64]:
+        """Return the best row of each identifier among those that agree, 1D[n]; -1: none.
 
         Parameters
         ----------
-        said : the columns of `Survey.told_by` that the table has
+        columns : those of `Survey.told_by` that the table has, n rows
         """
 
     def parts(self, rows: npt.NDArray[np.int64]) -> pa.Table:
-        """Return the parts of the tuple form of rows that `told` gave; null where there is none."""
+        """Return the parts of the tuple form of rows; null where a row is -1."""
 
     def positions(
         self, ids: npt.NDArray[Any], rows: npt.NDArray[np.int64] | None = None
@@ -51,7 +52,7 @@ class Held(Protocol):
 
         Parameters
         ----------
-        rows : what `told` gave, where it was asked
+        rows : what `best_with` returned, if it was asked
         """
 
 
@@ -65,9 +66,9 @@ def with_parts(table: pa.Table, survey: Survey, ids: npt.NDArray[Any]) -> pa.Tab
     for name in survey.id_parts:
         values = np.zeros(len(ids), parts[name].dtype)
         values[known] = parts[name]
-        is_text = types[name] == "U"
-        kind = pa.string() if is_text else pa.from_numpy_dtype(np.dtype(types[name]))
-        part = pa.array(values.astype(object) if is_text else values, kind, mask=~known)
+        kind = declared_type(types[name])
+        values = values.astype(object) if types[name] == "U" else values
+        part = pa.array(values, kind, mask=~known)
         if name in table.column_names:
             # A row without a spectrum keeps the values of the table.
             part = pc.coalesce(part, table.column(name).cast(kind))
@@ -76,15 +77,15 @@ def with_parts(table: pa.Table, survey: Survey, ids: npt.NDArray[Any]) -> pa.Tab
 
 
 def with_spectra(
-    table: pa.Table, held: Held, ids: npt.NDArray[Any]
+    table: pa.Table, held: HeldSpectra, ids: npt.NDArray[Any]
 ) -> tuple[pa.Table, npt.NDArray[np.int64]]:
     """Return the table with the parts that tell which spectra its rows mean, and their rows."""
     survey = held.survey
-    said = table.select([name for name in survey.told_by if name in table.column_names])
-    rows = held.told(ids, said)
+    columns = table.select([name for name in survey.told_by if name in table.column_names])
+    rows = held.best_with(ids, columns)
     parts = held.parts(rows)
     # A row that means a spectrum that is not held must not lead to another one.
-    lost = (rows < 0) & (held.told(ids, said.select([])) >= 0)
+    lost = (rows < 0) & (held.best_with(ids, columns.select([])) >= 0)
     for name in survey.id_parts[1:]:
         part = parts.column(name)
         if survey.last_open and name == survey.id_parts[-1]:

@@ -1,7 +1,7 @@
 """Value-added tables of a context: a Parquet file each, with an index like the context's own.
 
 A row stands for a spectrum: its identifier is in the table, or is made of plate, mjd, fiber and
-run2d; where run2d is missing it is that of the spectrum held. A row whose spectrum cannot be told
+run2d; where run2d is missing it is that of the spectrum held. A row whose spectrum is not known
 has a null identifier: it is found by position and condition, and left out of lists of identifiers.
 """
 
@@ -26,7 +26,7 @@ from ...model.survey import Column, Survey
 from ..healpix import pixel
 from ..index.build import build_index
 from ..index.generations import IndexInfo, newest_generation, refresh_generation
-from .links import Held, put_column, with_parts, with_spectra
+from .links import HeldSpectra, put_column, with_parts, with_spectra
 from .table_ids import read_ids, valid_names
 from .tablefile import read_table
 from .vacfile import DAMAGED_TABLE, check_once, write_table
@@ -172,12 +172,12 @@ def vac_columns(files: TableFiles) -> tuple[Column, ...]:
     return tuple(columns)
 
 
-def vac_stamp(files: TableFiles, held: Held) -> TableStamp:
+def vac_stamp(files: TableFiles, held: HeldSpectra) -> TableStamp:
     """Return what is another when a table, its index or what it links to has become another."""
     return held.version, files.file.stamp(), files.index.current.stamp()
 
 
-def current_vac(files: TableFiles, held: Held, *, bad: str = "") -> IndexInfo:
+def current_vac(files: TableFiles, held: HeldSpectra, *, bad: str = "") -> IndexInfo:
     """Return the index of a table, made first when the table or what it links to has changed.
 
     Parameters
@@ -210,7 +210,7 @@ def _position(table: pa.Table) -> tuple[str, str] | None:
     return next((pair for pair in _POSITIONS if numbers.issuperset(pair)), None)
 
 
-def _covers(files: TableFiles, info: VacInfo, held: Held) -> tuple[str, ...]:
+def _covers(files: TableFiles, info: VacInfo, held: HeldSpectra) -> tuple[str, ...]:
     """Return what the index of a table is made from."""
     _, size, changed_ns = files.file.stamp()
     own = f"{files.file.name} {size} {changed_ns}"
@@ -221,7 +221,7 @@ def _covers(files: TableFiles, info: VacInfo, held: Held) -> tuple[str, ...]:
 def _build(
     files: TableFiles,
     info: VacInfo,
-    held: Held,
+    held: HeldSpectra,
     generation: GenerationFolder,
     names: tuple[str, ...],
 ) -> IndexInfo:
@@ -237,10 +237,10 @@ def _build(
         ids[open_] = held.ids([asked.column(one).fill_null(0).to_numpy() for one in numbers])
     table = put_column(table, identifier, pa.array(ids, mask=ids == 0))
     table = with_parts(table, survey, ids)
-    rows_told = None
+    best_rows = None
     if survey.told_by:
-        table, rows_told = with_spectra(table, held, ids)
-    ra, dec = _positions(table, info, held, ids, rows_told)
+        table, best_rows = with_spectra(table, held, ids)
+    ra, dec = _positions(table, info, held, ids, best_rows)
     for name, values in (("ra", ra), ("dec", dec)):
         table = put_column(table, name, pa.array(values, mask=np.isnan(values)))
     hpx = np.full(len(ids), -1, np.int64)
@@ -260,7 +260,7 @@ def _build(
 def _positions(
     table: pa.Table,
     info: VacInfo,
-    held: Held,
+    held: HeldSpectra,
     ids: npt.NDArray[Any],
     rows: npt.NDArray[np.int64] | None,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
