@@ -11,7 +11,7 @@ all the same.
 
 import json
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -59,11 +59,6 @@ def crc_of(path: Path) -> int:
     return int(digest_of(path).split()[1], 16)
 
 
-def digests_of(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """Return the digests of files by their paths from a folder."""
-    return {name: digest_of(folder / name) for name in names}
-
-
 def check_file(path: Path, stated: str) -> None:
     """Compare a file with its digest.
 
@@ -82,12 +77,6 @@ def check_file(path: Path, stated: str) -> None:
     if size != before:
         raise damaged(path, f"has {size} bytes where {before} were written: restore the file")
     raise damaged(path, "its bytes are not those that were written: restore the file")
-
-
-def check_files(folder: Path, digests: Mapping[str, str]) -> None:
-    """Compare files with their digests, by their paths from a folder; errors as `check_file`."""
-    for name, stated in digests.items():
-        check_file(folder / name, stated)
 
 
 def seal(values: Mapping[str, Any]) -> bytes:

@@ -1,11 +1,11 @@
-"""Files that are there whole or not at all, who may read them, and locks that end by themselves."""
+"""Files that are there whole or not at all, and locks that end by themselves."""
 
 import errno
 import fcntl
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
@@ -29,7 +29,7 @@ def replace_file(
     ----------
     new : raise `FileExistsError` where there is a file, instead of taking its place
     """
-    if _is_closed(path.parent):
+    if is_closed(path.parent):
         mode &= OWNER_ONLY
     draft = path.with_name(f"{path.name}.{uuid4().hex[:8]}.draft")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
@@ -51,39 +51,9 @@ def replace_file(
         os.close(folder)
 
 
-def set_modes(path: Path, *, private: bool) -> None:
-    """Let only the owner into a folder and all that it holds, or let everyone read it.
-
-    Links are not followed.
-    """
-    folder_mode, file_mode = (0o700, OWNER_ONLY) if private else (0o755, EVERYONE_READS)
-    # From the top: once the folder itself is closed, nothing below can be reached.
-    path.chmod(folder_mode)
-    for folder, folders, files in os.walk(path):
-        for mode, names in ((folder_mode, folders), (file_mode, files)):
-            for name in names:
-                below = Path(folder) / name
-                # What another process removes meanwhile needs no mode.
-                with suppress(FileNotFoundError):
-                    if not below.is_symlink():
-                        below.chmod(mode)
-
-
-def close_like_parent(path: Path) -> None:
-    """Let only the owner into a new folder that lies in a folder closed to all others."""
-    if _is_closed(path.parent):
-        set_modes(path, private=True)
-
-
-def _is_closed(folder: Path) -> bool:
+def is_closed(folder: Path) -> bool:
     """Return whether a folder gives nothing to the group and to others."""
     return not folder.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)
-
-
-def remove_drafts(path: Path) -> None:
-    """Remove what writers of a file left that were killed; call where nobody else writes it."""
-    for draft in path.parent.glob(f"{path.name}.*.draft"):
-        draft.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any, Final
 from typing_extensions import override
 
 from ..damage import ABSENT, Identity, damaged
-from ..digests import Record, check_files, digest_of, digests_of, read_record
+from ..digests import Record, check_file, digest_of, read_record
 from ..errors import DamagedFile
 from .backend import Backend, ByteSource
 
@@ -158,11 +158,12 @@ class Folder(Handle):
 
     def digests(self, names: Iterable[str]) -> dict[str, str]:
         """Return the digests of objects by their paths from here."""
-        return digests_of(self.local_path(), names)
+        return {name: self.entry(name).digest() for name in names}
 
     def check(self, digests: Mapping[str, str]) -> None:
         """Compare objects with their digests, by their paths from here; raise `DamagedFile`."""
-        check_files(self.local_path(), digests)
+        for name, stated in digests.items():
+            check_file(self.entry(name).local_path(), stated)
 
 
 class Named:

@@ -10,15 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..damage import ABSENT, Identity, identity_of
-from ..files import (
-    EVERYONE_READS,
-    OWNER_ONLY,
-    close_like_parent,
-    locked,
-    remove_drafts,
-    replace_file,
-    set_modes,
-)
+from ..files import EVERYONE_READS, OWNER_ONLY, is_closed, locked, replace_file
 from .backend import Buffers
 
 # Linux can say whether bytes are in memory; elsewhere every read may wait for the disk.
@@ -173,17 +165,31 @@ class LocalFolder:
 
     def delete_drafts(self, key: str) -> None:
         """Delete what writers of a file left that were killed."""
-        remove_drafts(Path(self._at(key)))
+        path = Path(self._at(key))
+        for draft in path.parent.glob(f"{path.name}.*.draft"):
+            draft.unlink(missing_ok=True)
 
     def set_access(self, prefix: str, *, private: bool) -> None:
-        """Let only the owner into a folder and all that it holds, or let everyone read it."""
-        path = Path(self._at(prefix))
-        path.mkdir(parents=True, exist_ok=True)
-        set_modes(path, private=private)
+        """Let only the owner into a folder and all that it holds, or let everyone read it.
+
+        Links are not followed.
+        """
+        folder_mode, file_mode = (0o700, OWNER_ONLY) if private else (0o755, EVERYONE_READS)
+        top = self.make_folder(prefix)
+        # From the top: once the folder itself is closed, nothing below can be reached.
+        top.chmod(folder_mode)
+        for folder, folders, files in os.walk(top):
+            for mode, names in ((folder_mode, folders), (file_mode, files)):
+                for below in (Path(folder) / name for name in names):
+                    # What another process removes meanwhile needs no mode.
+                    with suppress(FileNotFoundError):
+                        if not below.is_symlink():
+                            below.chmod(mode)
 
     def inherit_access(self, prefix: str) -> None:
         """Let only the owner into a folder that lies in a folder closed to all others."""
-        close_like_parent(Path(self._at(prefix)))
+        if is_closed(Path(self._at(prefix)).parent):
+            self.set_access(prefix, private=True)
 
     def _path_in_folder(self, key: str) -> Path:
         """Return the path of a file that is to be written, its folder made."""
