@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from serving import Served, serve
-from specserver.data.handles import Entry, Folder
+from specserver.data.handles import Folder
 from specserver.data.local import LocalFolder
 from specserver.data.root import open_root
 from specserver.digests import LISTED, OWN
@@ -29,11 +29,6 @@ BROWSER_FLAGS = (
     " --disable-background-networking --disable-component-update --disable-sync"
     " --disable-default-apps --disable-dev-shm-usage"
 )
-
-
-def entry_at(path: Path) -> Entry:
-    """Return a file as an object of a data folder."""
-    return Entry(LocalFolder(str(path.parent)), path.name)
 
 
 def folder_at(path: Path) -> Folder:

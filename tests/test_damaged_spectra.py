@@ -21,7 +21,7 @@ import urllib3
 from pyarrow import ipc
 
 from commands import command
-from conftest import entry_at
+from conftest import folder_at
 from serving import Served, serve
 from specserver.client.api import SpecClient
 from specserver.data.root import open_root
@@ -74,7 +74,7 @@ def flip_chunk(data: Path, context: str, number: int, vector: str = "flux") -> P
     """Change a byte in the middle of the chunk of a spectrum; return its shard."""
     segment, row = place_of(data, context, number)
     path = segment.arrays.entry(f"{vector}/c/0/0").local_path()
-    shard = open_shard(entry_at(path))
+    shard = open_shard(folder_at(path.parents[2]), 0)
     at = int(shard.offsets[row] + shard.sizes[row] // 2)
     content = bytearray(path.read_bytes())
     content[at] ^= 255

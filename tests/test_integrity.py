@@ -20,7 +20,7 @@ import pytest
 from benchmarks import flips
 
 from commands import command
-from conftest import entry_at, without_digests
+from conftest import folder_at, without_digests
 from serving import serve
 from specserver.catalog.index.generations import current_generation
 from specserver.client.api import SpecClient
@@ -232,7 +232,7 @@ def test_a_shard_in_the_place_of_another_is_seen_while_served(
 
 def test_a_shard_of_the_same_size_and_other_chunks_is_found_by_verify(data: Path) -> None:
     shard = one(data, "sdss_dr17/seg-*/spectra.zarr/flux/c/0/0")
-    place = shards.open_shard(entry_at(shard))
+    place = shards.open_shard(folder_at(shard.parents[2]), 0)
     content = bytearray(shard.read_bytes())
     index = content[-16_004:-4]
     index[:16], index[16:32] = index[16:32], index[:16]

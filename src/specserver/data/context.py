@@ -46,9 +46,10 @@ def is_target_table(name: str) -> bool:
     return bool(_TARGETS.fullmatch(name))
 
 
-@dataclass(frozen=True, slots=True)
 class SegmentFolder(Folder):
     """A segment."""
+
+    __slots__ = ()
 
     record = Named("segment.json")
     """Its commit record, written last."""
@@ -70,9 +71,10 @@ class SegmentFolder(Folder):
         return self.record.exists()
 
 
-@dataclass(frozen=True, slots=True)
 class GenerationFolder(Folder):
     """One generation of an index."""
+
+    __slots__ = ()
 
     record = Named("index.json")
     """What it covers, and the digests of its other files."""
@@ -92,9 +94,10 @@ class GenerationFolder(Folder):
         return [one for one in self.files() if one not in {self.record.name, self.rows.name}]
 
 
-@dataclass(frozen=True, slots=True)
 class IndexFolder(Folder):
     """Generations of an index."""
+
+    __slots__ = ()
 
     current = Named("CURRENT")
     """What names the generation in use."""
@@ -119,9 +122,10 @@ class IndexFolder(Folder):
         return [self.generation(one) for one in names if self.is_generation(one)]
 
 
-@dataclass(frozen=True, slots=True)
 class ContextFolder(Folder):
     """A context."""
+
+    __slots__ = ()
 
     access = Named("access.json")
     """Whether the context is private."""

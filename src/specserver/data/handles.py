@@ -24,6 +24,11 @@ class Handle:
     key: str
 
     @override
+    def __hash__(self) -> int:
+        """Return a hash that is quick: caches on the way to each spectrum ask for it."""
+        return hash(self.key)
+
+    @override
     def __str__(self) -> str:
         """Return its full path, for messages."""
         return self.backend.name_of(self.key)
@@ -42,9 +47,10 @@ class Handle:
         return self.backend.local_path(self.key)
 
 
-@dataclass(frozen=True, slots=True)
 class Entry(Handle):
     """One object."""
+
+    __slots__ = ()
 
     def resolved(self) -> tuple[Path, Path]:
         """Return the data folder and its own file on this machine, links followed."""
@@ -108,9 +114,10 @@ class Entry(Handle):
         return damaged(str(self), reason)
 
 
-@dataclass(frozen=True, slots=True)
 class Folder(Handle):
     """What is below a prefix."""
+
+    __slots__ = ()
 
     def entry(self, name: str) -> Entry:
         """Return an object below it, by its path from here."""

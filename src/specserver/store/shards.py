@@ -66,7 +66,7 @@ class ShardFile:
     def fault(self, reason: str) -> Exception:
         """Return the error for bytes that cannot be read, or are not those that were written."""
         if self.entry.state() != self.source.state:
-            _looks.pop(self.entry, None)
+            _looks.pop(str(self.entry), None)
             return _Replaced(str(self.entry))
         return self.entry.damaged(reason)
 
@@ -302,7 +302,7 @@ def _found(array: Folder, wanted: ShardRows, written: Mapping[str, int]) -> Shar
     places: list[Any] = [None] * len(wanted.rows)
     for shard, mine, within in wanted.shards:
         try:
-            file = open_shard(array.entry(f"c/{shard}/0"))
+            file = open_shard(array, shard)
             nbytes = written.get(file.entry.key, file.nbytes)
             if nbytes != file.nbytes:
                 raise file.fault(f"has {file.nbytes} bytes where {nbytes} were written: restore it")
@@ -335,22 +335,24 @@ def unreadable_rows(
         return np.concatenate([unreadable_rows(array, one, written) for one in alone])
 
 
-_looks: dict[Entry, tuple[float, Identity]] = {}
-"""When a shard was looked at last, and what it was then."""
+_looks: dict[str, tuple[float, Identity, Entry]] = {}
+"""By its path, when a shard was looked at last, what it was then, and its handle."""
 
 
-def open_shard(entry: Entry) -> ShardFile:
+def open_shard(array: Folder, number: int) -> ShardFile:
     """Return a shard open for reading; the same object while the file is in use, and in its place.
 
     Another file in its place is seen within a second.
     """
     now = monotonic()
-    look = _looks.get(entry)
+    path = f"{array}/c/{number}/0"
+    look = _looks.get(path)
     if look is None or now - look[0] > _LOOK_S:
         if len(_looks) >= _MOST_LOOKS:
             _looks.clear()
-        look = _looks[entry] = now, entry.state()
-    return _open_shard(entry, look[1])
+        entry = array.entry(f"c/{number}/0")
+        look = _looks[path] = now, entry.state(), entry
+    return _open_shard(look[2], look[1])
 
 
 @lru_cache(maxsize=_OPEN_FILES)

@@ -84,6 +84,7 @@ class Segment:
             self.start: int = group["first_pixel"]
         except (KeyError, TypeError, AttributeError, BadParameter) as error:
             raise self._damaged(GROUP, f"damaged: restore the file ({error})") from error
+        self._vectors = {name: self.arrays.below(name) for name in self.vectors}
         self.ids = self._read_1d("id")
         self.first = self._read_1d("first")
         self.count = self._read_1d("count")
@@ -175,7 +176,7 @@ class Segment:
         """Return the frames of some rows of each vector, yet to be read."""
         wanted = by_shard(rows, self._named)
         return {
-            name: shard_frames(self.arrays.below(name), wanted, self._written) for name in vectors
+            name: shard_frames(self._vectors[name], wanted, self._written) for name in vectors
         }
 
     def unreadable(
