@@ -175,9 +175,7 @@ class Segment:
     ) -> dict[str, ShardFrames]:
         """Return the frames of some rows of each vector, yet to be read."""
         wanted = by_shard(rows, self._named)
-        return {
-            name: shard_frames(self._vectors[name], wanted, self._written) for name in vectors
-        }
+        return {name: shard_frames(self._vectors[name], wanted, self._written) for name in vectors}
 
     def unreadable(
         self, vectors: Sequence[str], rows: npt.NDArray[np.integer]
