@@ -20,7 +20,7 @@ from dask.base import tokenize
 from .catalog.deadline import Deadline
 from .data.root import open_root
 from .errors import BadParameter, UnknownField
-from .model.grid import LogLinear, PixelRange, span
+from .model.grid import PixelRange, span
 from .model.region import cone as cone_of
 from .model.survey import Survey, Vector
 from .service.archive import Archive
@@ -300,9 +300,8 @@ def _lazy(stored: LazyVector, chunks: tuple[int, ...]) -> da.Array:
 
 def _own_wave(survey: Survey, axis: da.Array) -> da.Array:
     """Return the wavelengths of spectra with axes of their own, 2D[nspec, npix], Å."""
-    published = axis.astype(np.float64)  # type: ignore[no-untyped-call]  # Dask states no types
-    wave = 10.0**published if survey.grid.kind == LogLinear.kind else published
-    own: da.Array = da.where(published > 0.0, wave, np.nan)
+    wave = da.map_blocks(survey.grid.wave_of, axis, dtype=np.float64)  # type: ignore[no-untyped-call]  # Dask states no types
+    own: da.Array = da.where(axis > 0.0, wave, np.nan)
     return own
 
 

@@ -19,8 +19,8 @@ from ..errors import BadParameter
 _EDGE = 1e-9
 # Pixel numbers are int32 on the wire and in the store: larger ones cannot occur.
 _FAR = 2.0**30
-# No spectrum reaches 10^30 Å.
-_MAX_LOG10 = 30.0
+# No spectrum reaches these wavelengths.
+_MAX_WAVE_AA = 1e30
 
 
 class Grid(Protocol):
@@ -42,11 +42,33 @@ class Grid(Protocol):
     def wave(self, first: int, count: int) -> npt.NDArray[np.float64]:
         """Return vacuum wavelengths, 1D[count] float64, Å."""
 
+    def wave_of(self, axis: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """Return wavelengths of a published axis, of its shape, float64, Å."""
+
+    def axis_of(self, wave: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return the published axis of wavelengths in Å, of their shape, float64."""
+
     def position(self, wave_aa: float) -> float:
         """Return the fractional pixel index of a vacuum wavelength in Å."""
 
     def to_dict(self) -> dict[str, str | float]:
         """Return the lattice as plain values, for metadata."""
+
+
+class _AxisInAngstrom:
+    """A lattice whose published axis is the wavelength in Å."""
+
+    __slots__ = ()
+
+    @staticmethod
+    def wave_of(axis: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """Return wavelengths of a published axis, of its shape, float64, Å."""
+        return axis.astype(np.float64)
+
+    @staticmethod
+    def axis_of(wave: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return the published axis of wavelengths in Å, of their shape, float64."""
+        return wave
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +91,17 @@ class LogLinear:
         wave: npt.NDArray[np.float64] = np.power(10.0, index * self.step)
         return wave
 
+    @staticmethod
+    def wave_of(axis: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """Return wavelengths of a published axis, of its shape, float64, Å."""
+        wave: npt.NDArray[np.float64] = np.power(10.0, axis.astype(np.float64))
+        return wave
+
+    @staticmethod
+    def axis_of(wave: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return the published axis of wavelengths in Å, of their shape, float64."""
+        return np.log10(wave)
+
     def position(self, wave_aa: float) -> float:
         """Return the fractional pixel index of a vacuum wavelength in Å."""
         return log10(wave_aa) / self.step
@@ -84,7 +117,7 @@ class LogLinear:
 
 
 @dataclass(frozen=True, slots=True)
-class Linear:
+class Linear(_AxisInAngstrom):
     """λ = start + step · index, in vacuum Å."""
 
     start: float
@@ -119,7 +152,7 @@ class Linear:
 
 
 @dataclass(frozen=True, slots=True)
-class LogWave:
+class LogWave(_AxisInAngstrom):
     """log10(λ/Å) = start + step · index; published as the vacuum wavelength itself."""
 
     start: float
@@ -197,13 +230,10 @@ def locate(grid: Grid, axis: npt.NDArray[Any]) -> int | None:
     """
     if axis.size == 0 or not np.isfinite(axis[0]):
         return None
-    value = float(axis[0])
-    if grid.kind == LogLinear.kind:
-        # log10 of a wavelength in Å; a file that holds Å here would overflow the power.
-        wave_aa = 10.0**value if abs(value) < _MAX_LOG10 else 0.0
-    else:
-        wave_aa = value
-    if wave_aa <= 0.0:
+    # A file that holds Å instead of log10 Å overflows the power.
+    with np.errstate(over="ignore"):
+        wave_aa = float(grid.wave_of(axis[:1])[0])
+    if not 0.0 < wave_aa < _MAX_WAVE_AA:
         return None
     first = round(grid.position(wave_aa))
     expected = grid.axis_values(first, axis.size)

@@ -22,7 +22,7 @@ from ..ops.resampling import (
     own_edges,
     resampled_record,
 )
-from .axes import published_wave, read_axes
+from .axes import read_axes
 from .media import media_of, require_one_medium
 from .reading import batches
 from .records import read_records
@@ -150,7 +150,7 @@ class _EdgesOf:
         """Return the edges of the pixels of a spectrum, Å in its own medium."""
         survey = self._selection.survey_of(member)
         if not self._selection.on_lattice[member]:
-            return own_edges(published_wave(survey.grid, record[survey.grid.axis]))
+            return own_edges(survey.grid.wave_of(record[survey.grid.axis]))
         span, edges = self._lattices[survey.name]
         begin = int(self._selection.first[member]) - span.first
         return Edges.without_gaps(edges[begin : begin + len(record) + 1])

@@ -11,12 +11,6 @@ from .reading import BATCH, Group, read_batches
 from .selection import Selection
 
 
-def published_wave(grid: Grid, axis: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Return the wavelengths of a published axis, 1D[npix], Å in the medium of the spectrum."""
-    wave = axis.astype(np.float64)
-    return np.power(10.0, wave) if grid.kind == "log10" else wave
-
-
 def read_axes(
     selection: Selection, members: npt.NDArray[np.int64]
 ) -> Iterator[tuple[int, npt.NDArray[np.float64]]]:
@@ -38,4 +32,4 @@ def read_axes(
             counts = selection.count[group.members].tolist()
             places = batch.about[group.where].tolist()
             for place, line, count in zip(places, result()[grid.axis], counts, strict=True):
-                yield place, published_wave(grid, line[:count])
+                yield place, grid.wave_of(line[:count])

@@ -177,8 +177,6 @@ def own_cut(
     """
     if limits_aa is None:
         return slice(0, len(axis))
-    wave = axis.astype(np.float64)
-    if segment.grid.kind == "log10":
-        wave = np.power(10.0, wave)
+    wave = segment.grid.wave_of(axis)
     inside = np.flatnonzero((wave >= limits_aa[0]) & (wave <= limits_aa[1]))
     return slice(int(inside[0]), int(inside[-1]) + 1) if len(inside) else slice(0, 0)

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import BadParameter
-from ..model.grid import Grid, LogLinear
+from ..model.grid import Grid
 from ..model.medium import AIR, MEDIA, MEDIUM_COLUMN, UNKNOWN
 from ..ops.media import Change, Limits, assumed, change_of, common_medium, limits_in
 from .selection import Selection, by_source
@@ -101,8 +101,5 @@ def changed_axis(record: npt.NDArray[Any], grid: Grid, change: Change | None) ->
     )
     for name, _ in kinds:
         out[name] = record[name]
-    axis = record[grid.axis].astype(np.float64)
-    is_log = grid.kind == LogLinear.kind
-    moved = change(np.power(10.0, axis) if is_log else axis)
-    out[grid.axis] = np.log10(moved) if is_log else moved
+    out[grid.axis] = grid.axis_of(change(grid.wave_of(record[grid.axis])))
     return out

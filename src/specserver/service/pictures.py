@@ -220,8 +220,7 @@ def _wave(
     if selection.on_lattice[index]:
         wave = grid.wave(int(selection.first[index]), len(record))
     else:
-        axis = record[grid.axis].astype(np.float64)
-        wave = np.power(10.0, axis) if grid.kind == "log10" else axis
+        wave = grid.wave_of(record[grid.axis])
     return wave if change is None else change(wave)
 
 

@@ -117,10 +117,6 @@ def _fetched(spectra: "Spectra", index: int, columns: Mapping[str, str]) -> "Vie
     """Return one spectrum of an answer."""
     record = spectra.data[index]
     fields = {name: record[name] for name in record.dtype.names or ()}
-    if spectra.on_lattice[index]:
-        wave = spectra.head.grid.wave(int(spectra.first[index]), len(record))
-    else:
-        wave = axis_wave(fields)
     values = {label: spectra.columns[name][index] for name, label in columns.items()}
     number = spectra.ids[index]
     facts = [(label, shown) for label, value in values.items() if (shown := _shown(label, value))]
@@ -129,8 +125,8 @@ def _fetched(spectra: "Spectra", index: int, columns: Mapping[str, str]) -> "Vie
     unit = spectra.head.flux_unit
     medium = spectra.media[index] if spectra.media else VACUUM
     return _viewed(
-        wave, fields, name=str(number), facts=tuple(facts), z=_redshift(values["z"]), unit=unit,
-        medium=medium,
+        spectra.wave(index), fields, name=str(number), facts=tuple(facts),
+        z=_redshift(values["z"]), unit=unit, medium=medium,
     )  # fmt: skip
 
 

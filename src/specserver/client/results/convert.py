@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import BadParameter
+from ...model.grid import Linear, LogLinear
 from ...wire.columns import REDSHIFT
 from .arms import one_arm
 from .carried import Meaning, SpectrumArray, meaning_of
@@ -150,10 +151,9 @@ def axis_wave(fields: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float64]
     1D[npix] float64, Å
     """
     if "loglam" in fields:
-        wave: npt.NDArray[np.float64] = np.power(10.0, fields["loglam"].astype(np.float64))
-        return wave
+        return LogLinear.wave_of(fields["loglam"])
     if "wavelength" in fields:
-        return fields["wavelength"].astype(np.float64)
+        return Linear.wave_of(fields["wavelength"])
     raise BadParameter("npy_data", list(fields), f"it needs an axis: {' or '.join(_AXES)}")
 
 
@@ -266,12 +266,7 @@ def _table(record: npt.NDArray[Any], units: Mapping[str, Any], meta: Mapping[str
 
 def _one_spectrum(spectra: "Spectra", index: int, record: npt.NDArray[Any]) -> "Spectrum":
     fields = _columns(record)
-    if isinstance(spectra.data, np.ndarray) and spectra.on_lattice.all():
-        wave = spectra.head.grid.wave(spectra.head.span.first, len(record))
-    elif spectra.on_lattice[index]:
-        wave = spectra.head.grid.wave(int(spectra.first[index]), len(record))
-    else:
-        wave = axis_wave(fields)
+    wave = spectra.wave(index)
     redshift = spectra.columns.get(REDSHIFT)
     z = None if redshift is None else float(redshift[index])
     return _spectrum(fields, wave, meaning_of(spectra.head), z, _about(spectra, index))
@@ -291,7 +286,7 @@ def _aligned_spectrum(spectra: "Spectra") -> "Spectrum":
         wave = head.grid.wave(head.span.first, head.span.count)
     else:
         # A single spectrum that has wavelengths of its own.
-        wave = axis_wave({head.grid.axis: fields[head.grid.axis][0]})
+        wave = head.grid.wave_of(fields[head.grid.axis][0])
     return _spectrum(fields, wave, meaning_of(spectra.head), None, about)
 
 

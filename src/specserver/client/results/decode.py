@@ -45,6 +45,15 @@ class Spectra:
     media: list[str] = field(default_factory=list)
     """Medium of the wavelengths of each: ``vacuum``, ``air`` or ``unknown``."""
 
+    def wave(self, index: int) -> npt.NDArray[np.float64]:
+        """Return the wavelengths of one spectrum, 1D[npix] float64, Å in its medium."""
+        record, grid = self.data[index], self.head.grid
+        if not self.on_lattice[index]:
+            return grid.wave_of(record[grid.axis])
+        is_aligned = isinstance(self.data, np.ndarray)
+        first = self.head.span.first if is_aligned else int(self.first[index])
+        return grid.wave(first, len(record))
+
 
 def decode_spectra(
     source: Readable,

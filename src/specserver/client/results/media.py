@@ -7,11 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import BadParameter
-from ...model.grid import LogLinear
 from ...model.survey import Vector
 from ...ops.media import assumed, change_of, common_medium
 from ..request import ResultOptions
-from .convert import axis_wave
 from .decode import Spectra
 
 Array = npt.NDArray[Any]
@@ -63,13 +61,8 @@ def _changed(spectra: Spectra, media: list[str], target: str) -> Spectra:
         if change is None:
             data.append(_retyped(one, record))
             continue
-        if on_lattice[index]:
-            wave = spectra.head.grid.wave(int(spectra.first[index]), len(one))
-        else:
-            wave = axis_wave({axis: one[axis]})
-        moved = change(wave)
         data.append(_retyped(one, record))
-        data[-1][axis] = np.log10(moved) if spectra.head.grid.kind == LogLinear.kind else moved
+        data[-1][axis] = spectra.head.grid.axis_of(change(spectra.wave(index)))
         on_lattice[index] = False
     head = replace(spectra.head, record=record)
     return replace(spectra, head=head, data=data, on_lattice=on_lattice, media=done)

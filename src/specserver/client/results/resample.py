@@ -42,7 +42,6 @@ from ...ops.rebin import rebin
 from ...wire.head import StreamHead
 from ..progress import Watch
 from ..request import ResultOptions
-from .convert import axis_wave
 from .decode import Spectra
 from .joined import common_record, joined
 
@@ -279,7 +278,7 @@ def _edges_of(part: Spectra, index: int, lattice: Array | None, first: int) -> E
 
 def _own_edges(grid: Grid, record: Array) -> Edges:
     """Return the edges of the pixels of a spectrum that lies off the lattice."""
-    wave = axis_wave({grid.axis: record[grid.axis]})
+    wave = grid.wave_of(record[grid.axis])
     if len(wave) > 1:
         return pixel_edges(wave)
     # A pixel of unknown width holds nothing that could be shared out.

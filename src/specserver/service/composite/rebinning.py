@@ -12,7 +12,7 @@ from ...model.survey import Survey
 from ...ops.media import assumed, change_of, common_medium
 from ...ops.pixels import Edges, pixel_edges
 from ...ops.rebin import Rebinned, mark_good, rebin_rows, shift_rows
-from ..axes import published_wave, read_axes
+from ..axes import read_axes
 from ..media import media_of
 from ..selection import Selection
 from .batches import ReadPlan, ShiftedBatch, plan_reads
@@ -153,7 +153,7 @@ class Placing:
         counts = self._selection.count[batch.members].tolist()
         lines = zip(batch.members.tolist(), axes, counts, stretch.tolist(), strict=True)
         for member, axis, count, one in lines:
-            edges = pixel_edges(published_wave(batch.segment.grid, axis[:count]))
+            edges = pixel_edges(batch.segment.grid.wave_of(axis[:count]))
             yield count, self._changed(edges, member).at_rest(one)
 
     def _changed(self, edges: Edges, member: int) -> Edges:

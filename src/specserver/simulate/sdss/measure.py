@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..common.templates import Float64
-from .observe import Observed
+from .observe import GRID, Observed
 
 # Edges of u, g, r, i, z in Å, and the factor from 1e-17 erg s-1 cm-2 Å-1 to nanomaggies
 # (1 nanomaggy = 3.631e-29 erg s-1 cm-2 Hz-1) at their effective wavelengths.
@@ -39,7 +39,7 @@ def _measure_one(rows: npt.NDArray[Any]) -> Mapping[str, Any]:
     }
     root = np.sqrt(ivar)
     snr = flux * root
-    wave = 10.0 ** rows["loglam"].astype("f8")
+    wave = GRID.wave_of(rows["loglam"])
     edges = [np.searchsorted(wave, band) for band in BANDS_AA]
     bands = [_band(slice(*edge), flux, snr, ivar, sky, model) for edge in edges]
     stacked = np.array(bands, dtype="f4")
