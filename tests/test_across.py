@@ -40,7 +40,7 @@ from specserver.model.grid import Linear, LogLinear
 from specserver.model.ids import USUAL_FORM, IdForm
 from specserver.ops.maskbits import any_bits
 from specserver.ops.pixels import Edges, pixel_edges
-from specserver.render.style import Viewed
+from specserver.render.display import DisplaySpectrum
 from test_resample import edges_of, overlap_sums
 
 A, B = CONTEXTS
@@ -642,10 +642,10 @@ def test_overplots_that_cannot_be_are_refused(spec: SpecClient, pair) -> None:
 
 def test_fluxes_of_other_units_are_compared_or_refused() -> None:
     ones = np.ones(5)
-    first = Viewed(ones, 2 * ones, ones, flux_unit="1e-17 erg / (s cm2 Angstrom)")
-    same = Viewed(ones, ones, ones, flux_unit="1e-17 erg / (Angstrom s cm2)")
-    other = Viewed(ones, 3e-17 * ones, 1e34 * ones, flux_unit="erg / (s cm2 Angstrom)")
-    none = Viewed(ones, ones, ones, flux_unit="")
+    first = DisplaySpectrum(ones, 2 * ones, ones, flux_unit="1e-17 erg / (s cm2 Angstrom)")
+    same = DisplaySpectrum(ones, ones, ones, flux_unit="1e-17 erg / (Angstrom s cm2)")
+    other = DisplaySpectrum(ones, 3e-17 * ones, 1e34 * ones, flux_unit="erg / (s cm2 Angstrom)")
+    none = DisplaySpectrum(ones, ones, ones, flux_unit="")
     assert spread_out([first, same], None, 0) == [first, same]
     _, scaled = spread_out([first, other], None, 0)
     assert np.allclose(scaled.flux, 3)

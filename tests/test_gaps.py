@@ -21,9 +21,9 @@ from specserver.ingest import run_ingest
 from specserver.model.grid import Linear, LogLinear
 from specserver.ops.indices import LineIndex, line_index
 from specserver.ops.pixels import find_gaps, pixel_edges
+from specserver.render.display import DisplaySpectrum, with_gaps
 from specserver.render.png.preview import preview_png
 from specserver.render.png.rasterize import View, find_steps
-from specserver.render.style import Plotted, Viewed, with_gaps
 from specserver.render.viewer.document import Look, _store, viewer_html
 
 GRID = LogLinear(step=1e-4)
@@ -148,15 +148,17 @@ def test_no_line_is_drawn_over_a_gap() -> None:
     columns = find_steps(view, wave).columns / 1500 * 1000 + 4000
     assert not ((columns > 4401) & (columns < 4599)).any()
     assert (columns < 4401).sum() > 590
-    one = Plotted(wave, np.ones(800), np.ones(800), None, "", "")
+    one = DisplaySpectrum(wave, np.ones(800), np.ones(800))
     assert preview_png(one)[:4] == b"\x89PNG"
-    viewed = with_gaps(Viewed(wave, np.ones(800), np.ones(800), np.ones(800), np.ones(800)))
-    (hole,) = np.flatnonzero(np.isnan(viewed.flux)).tolist()
-    assert (viewed.wave[hole], viewed.ivar[hole], len(viewed.wave)) == (4499.5, 0, 801)
+    filled = with_gaps(
+        DisplaySpectrum(wave, np.ones(800), np.ones(800), np.ones(800), np.ones(800))
+    )
+    (hole,) = np.flatnonzero(np.isnan(filled.flux)).tolist()
+    assert (filled.wave[hole], filled.ivar[hole], len(filled.wave)) == (4499.5, 0, 801)
     # The viewer draws nothing where ivar is 0.
-    store, _ = _store([with_gaps(Viewed(wave, np.ones(800)))])
+    store, _ = _store([with_gaps(DisplaySpectrum(wave, np.ones(800)))])
     assert np.flatnonzero(store.data["ivar"] == 0).tolist() == [400]
-    assert viewer_html([Viewed(wave, np.ones(800))], Look()).startswith("<!DOCTYPE html>")
+    assert viewer_html([DisplaySpectrum(wave, np.ones(800))], Look()).startswith("<!DOCTYPE html>")
 
 
 # --- From files to arrays ------------------------------------------------------------------------

@@ -20,7 +20,8 @@ from specserver.data.root import open_root
 from specserver.ingest import run_ingest
 from specserver.model.grid import LogLinear
 from specserver.ops.indices import INDICES, line_index
-from specserver.render.style import Plotted, flux_limits, weights_of
+from specserver.render.display import DisplaySpectrum, weights_of
+from specserver.render.style import flux_limits
 
 BAD = slice(2000, 2040)
 FLUX = np.array([np.nan, np.inf, -np.inf, 1.0, 1.0, 1.0, 1.0, np.nan] * 5, "f4")
@@ -158,7 +159,7 @@ def test_limits_are_those_of_what_is_known() -> None:
     flux[:40], ivar[:40] = FLUX, IVAR
     model = np.full(100, np.nan)
     model[50:] = 1.5
-    low, high = flux_limits(Plotted(np.arange(100.0), flux, ivar, model, "", ""))
+    low, high = flux_limits(DisplaySpectrum(np.arange(100.0), flux, ivar, model))
     assert -0.2 < low < 0
     assert 1.5 < high < 1.8
     weights = weights_of(flux, ivar)

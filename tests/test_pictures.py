@@ -22,6 +22,7 @@ from specserver.ingest import run_ingest
 from specserver.ingest.declare import SurveyOptions, declare
 from specserver.model.ids import unpack_specobjid
 from specserver.model.lines import EMISSION_LINES, SpectralLine
+from specserver.render.display import DisplaySpectrum, unit_label
 from specserver.render.figure.spectrum import FigureLook
 from specserver.render.png.encode import encode_png
 from specserver.render.png.palette import palette_of
@@ -30,11 +31,9 @@ from specserver.render.png.stacked_image import ImageLook, Stack
 from specserver.render.style import (
     DARK,
     LIGHT,
-    Plotted,
     find_ticks,
     flux_limits,
     place_marks,
-    unit_label,
 )
 
 WHITE = (255, 255, 255)
@@ -177,12 +176,12 @@ def test_a_preview_of_several_is_a_column(spec, ids):
 # --- drawing ----------------------------------------------------------------------------------
 
 
-def made(npix: int = 4000, **changes) -> Plotted:
+def made(npix: int = 4000, **changes) -> DisplaySpectrum:
     wave = 10 ** (3.58 + 1e-4 * np.arange(npix))
     flux = 10 + np.random.default_rng(3).normal(size=npix)
     fields = {"flux": flux, "ivar": np.ones(npix), "model": np.full(npix, 10.0)}
     about = {"title": "1-2-3", "flux_unit": "10⁻¹⁷ erg s⁻¹ cm⁻² Å⁻¹", "z": 0.1}
-    return Plotted(**({"wave": wave, "lines": EMISSION_LINES} | fields | about | changes))
+    return DisplaySpectrum(**({"wave": wave, "lines": EMISSION_LINES} | fields | about | changes))
 
 
 @pytest.mark.parametrize("npix", [0, 1, 2, 40])
@@ -227,16 +226,14 @@ def has_noise(png: bytes) -> bool:
 
 
 def test_no_noise_is_drawn_where_no_uncertainties_are_known():
-    stated, unknown = (
-        made(model=None, lines=(), ivar=np.ones(4000), has_errors=known) for known in (True, False)
-    )
+    stated, unknown = (made(model=None, lines=(), ivar=ivar) for ivar in (np.ones(4000), None))
     assert has_noise(preview_png(stated))
     assert not has_noise(preview_png(unknown))
     assert has_noise(grid_png([stated], 1, 1))
     assert not has_noise(grid_png([unknown], 1, 1))
     for several, known in (([stated], True), ([unknown], False), ([unknown, unknown], False)):
         figure = Figure((8, 4))
-        Drawing(several, FigureLook(), None, (8.0, 4.0)).onto(figure)
+        Drawing(several, FigureLook(), (8.0, 4.0)).onto(figure)
         lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 4000]
         assert len(lines) == len(several) + known
 

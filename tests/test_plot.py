@@ -7,14 +7,16 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
 from serving import Served
 from specserver.client.api import SpecClient
 from specserver.errors import BadParameter, NotFound, UnknownContext
-from specserver.render.figure.spectrum import spectrum_png
-from specserver.render.style import DARK, LIGHT, Plotted
+from specserver.render.display import DisplaySpectrum
+from specserver.render.figure.spectrum import FigureLook, draw_spectrum
+from specserver.render.style import DARK, LIGHT
 
 
 @pytest.fixture(scope="module")
@@ -249,7 +251,9 @@ def test_showing_on_a_backend_without_screen_does_not_warn(spec, galaxy):
 def test_few_pixels_and_dead_fibres(npix):
     wave = np.linspace(4000.0, 4000.0 + npix, npix)
     for ivar in (np.zeros(npix), np.ones(npix)):
-        spectrum = Plotted(wave, np.ones(npix), ivar, None, "one", "Jy", "", 0.1, ())
-        png = spectrum_png(spectrum)
-        shown = np.asarray(Image.open(BytesIO(png)).convert("RGB"))
+        spectrum = DisplaySpectrum(wave, np.ones(npix), ivar, title="one", flux_unit="Jy", z=0.1)
+        figure, png = Figure((10.0, 4.5)), BytesIO()
+        draw_spectrum(figure, spectrum, FigureLook())
+        figure.savefig(png, format="png")
+        shown = np.asarray(Image.open(png).convert("RGB"))
         assert (shown == tuple(bytes.fromhex(LIGHT.ink[1:]))).all(axis=2).any()

@@ -22,7 +22,7 @@ from specserver.client.request import RequestOptions
 from specserver.client.spectra import fetch_spectra
 from specserver.errors import BadParameter, NotFound, UnknownField
 from specserver.model.lines import EMISSION_LINES
-from specserver.render.style import unit_label
+from specserver.render.display import unit_label
 
 NSPEC = 20
 # Finds the parts of the page by name, whatever Bokeh numbers them.
@@ -458,7 +458,7 @@ def test_a_survey_with_other_columns_is_shown_with_its_redshift(client, chosen):
 
     first, second = fetch_shown(fetch)
     assert len(asked) == 3
-    assert (first.name, second.name) == (str(chosen[0]), str(chosen[1]))
+    assert (first.title, second.title) == (str(chosen[0]), str(chosen[1]))
     assert dict(first.facts)["z"] == f"{first.z:.5f}"
     assert first.sky is not None
 

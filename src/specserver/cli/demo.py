@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-import numpy as np
 import typer
 from rich.markup import escape
 
@@ -238,29 +237,15 @@ def _examples(url: str, folder: Path) -> None:
 
 def _picture(spec: "SpecClient", folder: Path) -> None:
     """Write a picture of the best quasar or galaxy spectrum there is."""
-    from ..model.lines import EMISSION_LINES
-    from ..render.figure.spectrum import spectrum_png
-    from ..render.style import Plotted
-
     condition = "class in ('QSO', 'GALAXY') and zwarning = 0 order by sn_median desc limit 1"
     best = spec.query(constraint=condition, fields="specobjid,class,subclass,z,sn_median")
-    row = best[0]
-    array = spec.getSpec(int(row["specobjid"]))
-    picture = spectrum_png(
-        Plotted(
-            wave=10.0 ** array["loglam"].astype(np.float64),
-            flux=array["flux"],
-            ivar=array["ivar"],
-            model=array["model"],
-            title=f"{row['specobjid']}   {row['class']} {row['subclass']}   z = {row['z']:.4f}"
-            f"   S/N {row['sn_median']:.1f}",
-            flux_unit="10⁻¹⁷ erg s⁻¹ cm⁻² Å⁻¹",
-            z=float(row["z"]),
-            lines=EMISSION_LINES,
-        )
-    )
-    path = folder / "spectrum.png"
-    path.write_bytes(picture)
+    row, path = best[0], folder / "spectrum.png"
+    title = f"{row['specobjid']}   {row['class']} {row['subclass']}   z = {row['z']:.4f}"
+    spec.plot(
+        int(row["specobjid"]), out=path, title=f"{title}   S/N {row['sn_median']:.1f}",
+        values="flux,model,noise", mark_lines="em", rest_frame=False, grid=False,
+        figsize=(10.0, 4.5),
+    )  # fmt: skip
     _say(f"picture of a spectrum: {path}")
 
 

@@ -152,24 +152,22 @@ class CompositeSpectrum:
     def _drawing(self) -> "Drawing":
         """Return the figure to be drawn."""
         from ..model.lines import EMISSION_LINES
+        from ..render.display import DisplaySpectrum
         from ..render.figure.spectrum import FigureLook
-        from ..render.style import Plotted, unit_label
         from .plots.figure import Drawing
 
         rest = self.meta.get("frame") == "rest"
-        spectrum = Plotted(
+        spectrum = DisplaySpectrum(
             wave=self.wavelength,
-            flux=self.flux,
-            ivar=self.ivar if self.weighted else (self.count > 0).astype(np.float64),
-            model=None,
+            flux=np.where(self.count > 0, self.flux, np.nan),
+            ivar=self.ivar if self.weighted else None,
             title=f"{_TITLES[self.meta['method']]} of {self.nspec:,} spectra",
-            flux_unit=unit_label(self.unit) or "normalised",
-            z=0.0 if rest else None,
-            lines=EMISSION_LINES if rest else (),
-            has_errors=self.weighted,
+            flux_unit=self.unit or "normalised",
+            lines=EMISSION_LINES,
+            rest=rest,
         )
-        look = FigureLook(parts=("flux", "noise"), rest=rest, grid=True)
-        return Drawing((spectrum,), look, None, _FIGSIZE_IN)
+        look = FigureLook(parts=("flux", "noise"), grid=True)
+        return Drawing((spectrum,), look, _FIGSIZE_IN)
 
     def _repr_png_(self) -> bytes:
         """Return a picture for a notebook."""

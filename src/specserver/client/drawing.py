@@ -14,7 +14,7 @@ from .spectra import Ids, fetch_spectra
 from .storage import Storage
 
 if TYPE_CHECKING:
-    from ..render.style import Viewed
+    from ..render.display import DisplaySpectrum
     from .results.decode import Spectra
 
 
@@ -205,7 +205,7 @@ def _look(
     id_col: str | None,
     options: RequestOptions,
     require: Callable[[int], None],
-) -> "list[Viewed]":
+) -> "list[DisplaySpectrum]":
     """Return the spectra that a caller holds or names, to be shown.
 
     ``require`` refuses a number of them, before any is fetched.
@@ -218,7 +218,7 @@ def _look(
     named = read_ids(session, given, id_col, options)
     require(len(named.ids))
 
-    def fetch(ids: Ids, options: RequestOptions) -> "tuple[list[Viewed], list[str]]":
+    def fetch(ids: Ids, options: RequestOptions) -> "tuple[list[DisplaySpectrum], list[str]]":
         missing: list[str] = []
 
         def ask(vectors: Sequence[str] | None, columns: Sequence[str]) -> "Spectra":

@@ -1,14 +1,14 @@
-"""What several spectra in one picture need to be told apart: colours and labels."""
+"""Colours and labels that distinguish several spectra in one picture."""
 
 from collections.abc import Sequence
 from typing import Final
 
-from .style import Viewed
+from .display import DisplaySpectrum
 
 MOST: Final = 8
-"""Spectra over one another; more have no colours that the eye keeps apart."""
+"""Most spectra over one another: the eye cannot keep more colours apart."""
 
-# The first as a spectrum alone; none is that of a model, of noise or of the marks of lines.
+# The first is the colour of a single spectrum; none is that of models, noise or marks of lines.
 _LIGHT: Final = (
     "#404040", "#CC2936", "#3B4CC0", "#E69F00", "#7B2D8E", "#4FB3D9", "#8B5A2B", "#E377A2",
 )  # fmt: skip
@@ -22,8 +22,8 @@ def series_colours(*, dark: bool) -> tuple[str, ...]:
     return _DARK if dark else _LIGHT
 
 
-def series_labels(spectra: Sequence[Viewed]) -> list[str]:
-    """Return what tells spectra apart: context, where it is known, and name."""
+def series_labels(spectra: Sequence[DisplaySpectrum]) -> list[str]:
+    """Return a label for each spectrum: its context, where it is known, and its title."""
     contexts = [dict(one.facts).get("in", "") for one in spectra]
-    names = [one.name or f"spectrum {at + 1}" for at, one in enumerate(spectra)]
+    names = [one.title or f"spectrum {at + 1}" for at, one in enumerate(spectra)]
     return [f"{context}  {name}".strip() for context, name in zip(contexts, names, strict=True)]

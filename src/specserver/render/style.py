@@ -1,19 +1,16 @@
-"""What all pictures of spectra have in common: colours, limits, ticks, units, marks of lines."""
+"""What all pictures of spectra have in common: colours, limits, ticks, marks of lines."""
 
-import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil, floor, isfinite, log10
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from ..model.lines import SpectralLine
-from ..model.medium import UNKNOWN, VACUUM
-from ..ops.pixels import find_gaps
-
-Floats = npt.NDArray[np.floating[Any]]
+from ..model.medium import UNKNOWN
+from .display import DisplaySpectrum, Floats
 
 _UNKNOWN_LABEL: Final = "wavelength (Å), in vacuum or in air: not known"
 _WAVE_LABEL: Final = "vacuum wavelength (Å)"
@@ -25,11 +22,6 @@ _PEAK_SIGMA: Final = 3.0
 _LABEL_ROOM: Final = 0.28
 """Part of the flux axis kept free above the spectrum for the names of lines."""
 _STEPS: Final = (1.0, 2.0, 5.0, 10.0)
-_SUPERSCRIPT: Final = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-_ANGSTROM: Final = frozenset({"Angstrom", "angstrom", "AA"})
-_ORDER: Final = "s cm Å"
-_FACTOR: Final = re.compile(r"([A-Za-zÅ]+)(?:\^|\*\*)?(-?[0-9]+)?\Z")
-_SCALE: Final = re.compile(r"1e([+-]?[0-9]+)\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,93 +71,17 @@ def theme(*, dark: bool) -> Theme:
     return DARK if dark else LIGHT
 
 
-@dataclass(frozen=True, slots=True)
-class Plotted:
-    """What is drawn of a spectrum; all 1D[npix] over wavelengths in Å."""
-
-    wave: npt.NDArray[np.float64]
-    flux: Floats
-    ivar: Floats
-    """Where it is 0 the spectrum has a gap."""
-    model: Floats | None
-    title: str
-    flux_unit: str
-    """Unit of flux as the axis shows it; `unit_label` makes it."""
-    about: str = ""
-    """Class and redshift, in a few words."""
-    z: float | None = None
-    lines: tuple[SpectralLine, ...] = ()
-    medium: str = VACUUM
-    """Of the wavelengths; lines are marked in vacuum, beside what is not known, too."""
-    has_errors: bool = True
-    """Whether uncertainties are known; if not, ``ivar`` is 1 and no noise is drawn."""
-
-    @property
-    def noise(self) -> Floats | None:
-        """1σ noise, 1D[npix] in the unit of flux, NaN where ivar is 0; None: not known."""
-        return noise_of(self.ivar) if self.has_errors else None
-
-
 def wave_label(media: Iterable[str], *, rest: bool = False) -> str:
     """Return the name of the wavelength axis of spectra in some media."""
     label = _UNKNOWN_LABEL if UNKNOWN in set(media) else _WAVE_LABEL
     return f"rest-frame {label}" if rest else label
 
 
-def good_pixels(flux: Floats, ivar: Floats | None) -> npt.NDArray[np.bool_]:
-    """Return which pixels carry information, 1D[npix]: finite ones with an ivar above 0."""
-    good: npt.NDArray[np.bool_] = np.isfinite(flux)
-    if ivar is not None:
-        good &= (ivar > 0) & np.isfinite(ivar)
-    return good
-
-
-def weights_of(flux: Floats, ivar: Floats | None) -> Floats:
-    """Return inverse variance, 1D[npix], 0 where there is no information.
-
-    Where a survey states no uncertainties, all pixels count alike.
-    """
-    good = good_pixels(flux, ivar)
-    return good.astype(np.float64) if ivar is None else np.where(good, ivar, ivar.dtype.type(0))
-
-
-def noise_of(ivar: Floats) -> Floats:
-    """Return 1σ noise, 1D[npix] in the unit of flux, NaN where ivar is 0."""
-    noise = np.full(len(ivar), np.nan)
-    good = ivar > 0
-    noise[good] = 1.0 / np.sqrt(ivar[good])
-    return noise
-
-
-def unit_label(unit: str) -> str:
-    """Return a unit, as astropy reads it, with superscripts instead of a fraction.
-
-    >>> unit_label("1e-17 erg / (s cm2 Angstrom)")
-    '10⁻¹⁷ erg s⁻¹ cm⁻² Å⁻¹'
-    """
-    above, _, below = unit.partition("/")
-    scales, factors = "", []
-    for sign, part in ((1, above), (-1, below)):
-        for factor in part.replace("(", " ").replace(")", " ").replace("*", " ").split():
-            scale, named = _SCALE.match(factor), _FACTOR.match(factor)
-            if scale:
-                scales += "10" + str(sign * int(scale[1])).translate(_SUPERSCRIPT) + " "
-            elif named:
-                name = "Å" if named[1] in _ANGSTROM else named[1]
-                factors.append((name, sign * int(named[2] or 1)))
-            else:
-                return unit
-    # The custom of the field: erg s⁻¹ cm⁻² Å⁻¹.
-    factors.sort(key=lambda one: (one[1] < 0, _ORDER.find(one[0]) % 99))
-    return scales + " ".join(
-        name + ("" if power == 1 else str(power).translate(_SUPERSCRIPT)) for name, power in factors
-    )
-
-
-def flux_limits(spectrum: Plotted) -> tuple[float, float]:
+def flux_limits(spectrum: DisplaySpectrum) -> tuple[float, float]:
     """Return limits of the flux axis that show the spectrum and not its worst pixels."""
-    good = good_pixels(spectrum.flux, spectrum.ivar)
-    flux, ivar = spectrum.flux[good].astype(np.float64), spectrum.ivar[good].astype(np.float64)
+    weights = spectrum.weights
+    good = weights > 0
+    flux, ivar = spectrum.flux[good].astype(np.float64), weights[good].astype(np.float64)
     if not len(flux):
         return -1.0, 1.0
     # The values of these ranks; to interpolate between two takes five times as long.
@@ -177,7 +93,7 @@ def flux_limits(spectrum: Plotted) -> tuple[float, float]:
         high = max(high, float(np.max(model, where=np.isfinite(model), initial=high)))
     low = min(0.0, float(low))
     room = (float(high) - low) or abs(low) or 1.0
-    above = _LABEL_ROOM if spectrum.lines and spectrum.z is not None else 0.06
+    above = _LABEL_ROOM if spectrum.marked else 0.06
     return low - 0.05 * room, low + room * (1.0 + above)
 
 
@@ -292,41 +208,3 @@ def _spread(places: Floats, gap: float, low: float, high: float) -> list[float]:
     flat = [mean for mean, size in blocks for _ in range(size)]
     last = high - (len(flat) - 1) * gap
     return [min(max(mean, low), max(last, low)) + index * gap for index, mean in enumerate(flat)]
-
-
-@dataclass(frozen=True, slots=True)
-class Viewed:
-    """A spectrum to look at; all vectors 1D[npix]."""
-
-    wave: npt.NDArray[np.float64]
-    """Å, ascending, in ``medium``."""
-    flux: npt.NDArray[np.floating[Any]]
-    ivar: npt.NDArray[np.floating[Any]] | None = None
-    """Where it is 0 the spectrum has a gap; None: the noise is not known."""
-    model: npt.NDArray[np.floating[Any]] | None = None
-    sky: npt.NDArray[np.floating[Any]] | None = None
-    name: str = ""
-    facts: tuple[tuple[str, str], ...] = ()
-    """What is said of it: name and value, as text."""
-    z: float | None = None
-    """Redshift where the lines are marked first; None: not known, 0."""
-    flux_unit: str = ""
-    """As astropy reads it."""
-    medium: str = VACUUM
-    """Of the wavelengths."""
-
-
-def with_gaps(one: Viewed) -> Viewed:
-    """Return a spectrum with a bad pixel in each gap of its wavelengths, which no line crosses."""
-    gaps = find_gaps(one.wave) + 1
-    if not len(gaps):
-        return one
-    filled: dict[str, Any] = {
-        "wave": np.insert(one.wave, gaps, (one.wave[gaps - 1] + one.wave[gaps]) / 2),
-        "flux": np.insert(np.asarray(one.flux, np.float64), gaps, np.nan),
-    }
-    for name in ("ivar", "model", "sky"):
-        values = getattr(one, name)
-        if values is not None:
-            filled[name] = np.insert(values, gaps, np.nan if name == "sky" else 0.0)
-    return replace(one, **filled)

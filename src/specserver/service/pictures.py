@@ -13,9 +13,9 @@ from ..model.lines import ABSORPTION_LINES, EMISSION_LINES, SpectralLine
 from ..model.medium import UNKNOWN, VACUUM
 from ..model.survey import Vector
 from ..ops.media import change_of
+from ..render.display import DisplaySpectrum, display_spectrum
 from ..render.png.preview import grid_png, grid_size, preview_png
 from ..render.png.stacked_image import ImageLook, Stack, colour_map
-from ..render.style import Plotted, unit_label, weights_of
 from .columns import read_columns
 from .limits import while_wanted
 from .media import media_of
@@ -165,7 +165,7 @@ def _extent(selection: Selection, *, align: bool) -> tuple[int, npt.NDArray[np.i
     return max(span.count, 1), selection.first.astype(np.int64) - span.first
 
 
-def _plotted(selection: Selection, go_on: Callable[[], None]) -> list[Plotted]:
+def _plotted(selection: Selection, go_on: Callable[[], None]) -> list[DisplaySpectrum]:
     """Return what is drawn of each spectrum of a selection."""
     parts = by_survey(selection)
     drawn = [list(_plotted_of_one(part, go_on)) for part, _ in parts]
@@ -174,7 +174,7 @@ def _plotted(selection: Selection, go_on: Callable[[], None]) -> list[Plotted]:
     return [whole[at] for at in order.tolist()]
 
 
-def _plotted_of_one(selection: Selection, go_on: Callable[[], None]) -> Iterator[Plotted]:
+def _plotted_of_one(selection: Selection, go_on: Callable[[], None]) -> Iterator[DisplaySpectrum]:
     """Yield what is drawn of each spectrum of one survey."""
     survey = selection.survey
     known = {column.name for column in survey.columns}
@@ -184,28 +184,23 @@ def _plotted_of_one(selection: Selection, go_on: Callable[[], None]) -> Iterator
     table = read_columns(selection, list(dict.fromkeys(asked)), np.arange(selection.nspec))
     axis = survey.grid.axis
     names = [one.name for one in survey.record if one.name in (*_DRAWN, axis)]
-    unit = unit_label(survey.flux_scale)
     batches = read_records(selection, lambda one: wanted_vectors(one, names), None)
     records = chain.from_iterable(while_wanted(batches, go_on))
     media = media_of(selection)
     for index, (record, row) in enumerate(zip(records, table.to_pylist(), strict=True)):
-        z = row.get(survey.z_column)
         doubt = row.get(warning) or 0
         is_sky = bool(doubt & _SKY_BIT)
-        good_z = z is not None and z > -1.0 and not is_sky
-        kind = "sky fibre" if is_sky else str(row.get(survey.class_column) or "").strip().upper()
-        yield Plotted(
-            wave=_wave(selection, index, record, media[index]),
-            flux=record[_FLUX],
-            ivar=weights_of(record[_FLUX], record["ivar"] if "ivar" in names else None),
-            model=record["model"] if "model" in names else None,
+        kind = str(row.get(survey.class_column) or "").strip().upper()
+        yield display_spectrum(
+            _wave(selection, index, record, media[index]),
+            {name: record[name] for name in names},
+            None if is_sky else row.get(survey.z_column),
             title=_title(selection, index, row),
-            about=kind if is_sky else _about(kind, z if good_z else None, doubtful=bool(doubt)),
-            flux_unit=unit,
-            z=z if good_z else None,
+            # A question mark: the pipeline itself doubts class and redshift.
+            kind="sky fibre" if is_sky else kind + ("?" if doubt else ""),
             lines=_lines(kind),
+            flux_unit=survey.flux_scale,
             medium=UNKNOWN if media[index] == UNKNOWN else VACUUM,
-            has_errors="ivar" in names,
         )
 
 
@@ -231,13 +226,6 @@ def _title(selection: Selection, index: int, row: dict[str, Any]) -> str:
     release = selection.release(index)
     shown = ("-".join(parts[: form.numbers]), *parts[form.numbers :], release)
     return " ".join(one for one in shown if one)
-
-
-def _about(kind: str, z: float | None, *, doubtful: bool) -> str:
-    """Return class and redshift, with a sign where the pipeline itself doubts them."""
-    redshift = "" if z is None else f"z = {z:z.4f}".replace("-", "−")
-    doubt = "?" if doubtful else ""
-    return "  ".join(one for one in (kind + doubt, redshift) if one)
 
 
 def _lines(kind: str) -> tuple[SpectralLine, ...]:

@@ -7,23 +7,19 @@ from dataclasses import dataclass, replace
 from io import BytesIO
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ...errors import BadParameter
 from ...model.lines import ABSORPTION_LINES, EMISSION_LINES, SpectralLine, vacuum_to_air
+from ...render.display import DisplaySpectrum, with_gaps
 from ...render.figure.overplot import draw_spectra
 from ...render.figure.spectrum import DPI, PARTS, FigureLook, Limits, draw_spectrum, panels_of
-from ...render.series import series_labels
-from ...render.style import Plotted, unit_label, weights_of, with_gaps
 from ..request import Values, split_names
 from .overlay import is_median, shared_parts, spread_out
 from .page import with_redshifts
-
-if TYPE_CHECKING:
-    from ...render.style import Viewed
 
 _GREEK: Final = {
     "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "zeta": "ζ",
@@ -67,20 +63,19 @@ class PlotWanted:
 class Drawing:
     """A figure about to be drawn."""
 
-    spectra: Sequence[Plotted]
+    spectra: Sequence[DisplaySpectrum]
     look: FigureLook
-    sky: Any
     figsize: tuple[float, float]
 
     def onto(self, figure: Figure) -> None:
         """Draw into an empty figure."""
         if len(self.spectra) == 1:
-            draw_spectrum(figure, self.spectra[0], self.look, self.sky)
+            draw_spectrum(figure, self.spectra[0], self.look)
         else:
             draw_spectra(figure, self.spectra, self.look)
 
 
-def draw(asked: PlotWanted, spectra: Sequence["Viewed"]) -> Drawing:
+def draw(asked: PlotWanted, spectra: Sequence[DisplaySpectrum]) -> Drawing:
     """Return the drawing of a spectrum, or of several over one another.
 
     Raises
@@ -91,38 +86,33 @@ def draw(asked: PlotWanted, spectra: Sequence["Viewed"]) -> Drawing:
     if asked.z is not None:
         spectra = with_redshifts(spectra, asked.z)
     rest, parts = _is_rest(asked, spectra), _parts(asked)
-    labels = [spectra[0].name if asked.title is None else asked.title]
     if len(spectra) > 1:
         parts = shared_parts(parts, {"sky": asked.sky, "model": asked.model})
-        labels = series_labels(spectra)
     spectra = spread_out(spectra, asked.scale, asked.offset)
     if all(one.ivar is None for one in spectra):
         parts = tuple(part for part in parts if part not in {"noise", "ivar"})
     marked = _lines(asked)
-    plotted = [
-        _plotted(with_gaps(one), label, rest=rest, lines=marked, with_model="model" in parts)
-        for one, label in zip(spectra, labels, strict=True)
-    ]
-    if asked.title is not None:
-        plotted = [replace(one, about="") for one in plotted]
+    shown = [replace(with_gaps(one), lines=marked) for one in spectra]
+    if "model" not in parts:
+        shown = [replace(one, model=None) for one in shown]
+    if rest:
+        shown = [one.at_rest() for one in shown]
     look = FigureLook(
         parts=parts,
-        rest=rest,
         xlim=_limits("xlim", asked.xlim),
         ylim=_limits("ylim", asked.ylim),
-        title=asked.title or "",
+        title=asked.title,
         xlabel=asked.xlabel,
         ylabel=asked.ylabel or ("flux density / median" if is_median(asked.scale) else None),
         grid=bool(asked.grid),
         dark=bool(asked.dark),
-        medium=spectra[0].medium,
         args={name: args for name, args in asked.args.items() if args},
     )
     figsize = asked.figsize or (12.0, 5.0 + 1.4 * len(panels_of(look)))
-    return Drawing(plotted, look, with_gaps(spectra[0]).sky, figsize)
+    return Drawing(shown, look, figsize)
 
 
-def _is_rest(asked: PlotWanted, spectra: Sequence["Viewed"]) -> bool:
+def _is_rest(asked: PlotWanted, spectra: Sequence[DisplaySpectrum]) -> bool:
     """Return whether wavelengths are to be those at rest, which wants all redshifts."""
     known = all(one.z is not None for one in spectra)
     rest = known if asked.rest_frame is None else bool(asked.rest_frame)
@@ -130,26 +120,6 @@ def _is_rest(asked: PlotWanted, spectra: Sequence["Viewed"]) -> bool:
         text = "no redshift is known, so the wavelengths stay as observed: give z="
         warnings.warn(text, UserWarning, stacklevel=4)
     return rest and known
-
-
-def _plotted(
-    one: "Viewed", title: str, *, rest: bool, lines: tuple[SpectralLine, ...], with_model: bool
-) -> Plotted:
-    """Return what is drawn of a spectrum."""
-    return Plotted(
-        # Only the axis moves; flux density stays as observed, not multiplied by 1 + z.
-        wave=one.wave / (1.0 + (one.z or 0.0)) if rest else one.wave,
-        flux=one.flux,
-        ivar=weights_of(one.flux, one.ivar),
-        model=one.model if with_model else None,
-        title=title,
-        about=_about(one, one.z),
-        flux_unit=unit_label(one.flux_unit),
-        z=one.z,
-        lines=lines,
-        medium=one.medium,
-        has_errors=one.ivar is not None,
-    )
 
 
 def show(drawing: Drawing) -> None:
@@ -207,14 +177,6 @@ def _parts(asked: PlotWanted) -> tuple[str, ...]:
         if chosen is not None:
             names = [one for one in names if one != name] + ([name] if chosen else [])
     return tuple(dict.fromkeys(names))
-
-
-def _about(one: "Viewed", z: float | None) -> str:
-    """Return class and redshift, in a few words."""
-    facts = dict(one.facts)
-    words = [facts.get("class", ""), facts.get("subclass", "")]
-    words.append("" if z is None else f"z = {z:z.4f}".replace("-", "−"))
-    return "  ".join(word for word in words if word)
 
 
 def _lines(asked: PlotWanted) -> tuple[SpectralLine, ...]:

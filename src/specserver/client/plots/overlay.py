@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from ...errors import BadParameter
+from ...render.display import good_pixels
 from ...render.series import MOST
-from ...render.style import good_pixels, unit_label
 from .spectra import is_spectrum
 
 if TYPE_CHECKING:
-    from ...render.style import Viewed
+    from ...render.display import DisplaySpectrum
 
 _MEDIAN: Final = "median"
 _SHARED: Final = ("flux", "noise")
 
 
 def read_several(
-    look: Callable[[Any, Callable[[int], None]], list["Viewed"]], given: Any
-) -> list["Viewed"]:
+    look: Callable[[Any, Callable[[int], None]], list["DisplaySpectrum"]], given: Any
+) -> list["DisplaySpectrum"]:
     """Return the spectra that a caller holds, or names by identifiers; both may be in a list.
 
     Parameters
@@ -40,12 +40,12 @@ def read_several(
     members = [[one] for one in given] if mixed else [given]
     found = [one for some in members for one in look(some, _require)]
     _require(len(found))
-    named = [one.name or f"spectrum {at + 1}" for at, one in enumerate(found)]
+    named = [one.title or f"spectrum {at + 1}" for at, one in enumerate(found)]
     # A single one without a name has nothing to be told apart from.
     return (
         found
         if len(found) == 1
-        else [replace(one, name=name) for one, name in zip(found, named, strict=True)]
+        else [replace(one, title=title) for one, title in zip(found, named, strict=True)]
     )
 
 
@@ -83,8 +83,8 @@ def shared_parts(parts: Sequence[str], chosen: Mapping[str, bool | None]) -> tup
 
 
 def spread_out(
-    spectra: Sequence["Viewed"], scale: Any, offset: float | Iterable[float]
-) -> list["Viewed"]:
+    spectra: Sequence["DisplaySpectrum"], scale: Any, offset: float | Iterable[float]
+) -> list["DisplaySpectrum"]:
     """Return spectra with their fluxes multiplied, then moved up.
 
     Parameters
@@ -107,7 +107,7 @@ def spread_out(
     if np.ndim(offset) == 0 and len(spectra) > 1:  # type: ignore[arg-type]  # or a sequence
         moved = [at * one for at, one in enumerate(moved)]
     unit = "" if is_median(scale) else spectra[0].flux_unit
-    if len({unit_label(one.flux_unit) for one in spectra}) > 1 and scale is None:
+    if len({one.unit for one in spectra}) > 1 and scale is None:
         factors = [_in_unit(one, unit) for one in spectra]
     if not any(moved) and set(factors) == {1.0}:
         return list(spectra)
@@ -122,7 +122,7 @@ def is_median(scale: object) -> bool:
     return isinstance(scale, str) and scale.strip().lower() == _MEDIAN
 
 
-def _laid(one: "Viewed", factor: float, up: float, unit: str) -> "Viewed":
+def _laid(one: "DisplaySpectrum", factor: float, up: float, unit: str) -> "DisplaySpectrum":
     """Return a spectrum with its flux multiplied, then moved up."""
     return replace(
         one,
@@ -133,14 +133,14 @@ def _laid(one: "Viewed", factor: float, up: float, unit: str) -> "Viewed":
     )
 
 
-def _inverse_median(one: "Viewed") -> float:
+def _inverse_median(one: "DisplaySpectrum") -> float:
     """Return the factor that makes the median of a spectrum's good pixels 1 or -1."""
     good = good_pixels(one.flux, one.ivar)
     level = abs(float(np.median(one.flux[good]))) if good.any() else 0.0
     return 1.0 / level if level > 0 else 1.0
 
 
-def _in_unit(one: "Viewed", unit: str) -> float:
+def _in_unit(one: "DisplaySpectrum", unit: str) -> float:
     """Return the factor from a spectrum's unit of flux to another."""
     from astropy import units as u
 

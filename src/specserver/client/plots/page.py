@@ -23,7 +23,7 @@ from ..inputs.context_ids import ONE_OR_MORE
 from ..results.save import VOS, OneFile
 
 if TYPE_CHECKING:
-    from ...render.style import Viewed
+    from ...render.display import DisplaySpectrum
     from ...render.viewer.document import Look
     from ..results.save import Target
 
@@ -91,7 +91,7 @@ class ViewerPage:
         )
 
 
-def make_page(spectra: Sequence["Viewed"], look: "Look") -> ViewerPage:
+def make_page(spectra: Sequence["DisplaySpectrum"], look: "Look") -> ViewerPage:
     """Return the viewer of some spectra as a page.
 
     Raises
@@ -125,7 +125,9 @@ def require_count(nspec: int) -> None:
         raise BadParameter("data", f"{nspec:,} spectra", allowed)
 
 
-def with_redshifts(spectra: Sequence["Viewed"], z: float | Iterable[float]) -> list["Viewed"]:
+def with_redshifts(
+    spectra: Sequence["DisplaySpectrum"], z: float | Iterable[float]
+) -> list["DisplaySpectrum"]:
     """Return the spectra with other redshifts: one for all, or one each.
 
     Raises

@@ -18,7 +18,7 @@ from ..results.carried import SpectrumArray
 from ..results.convert import FLUX_UNIT, axis_wave
 
 if TYPE_CHECKING:
-    from ...render.style import Viewed
+    from ...render.display import DisplaySpectrum
     from ..results.decode import Spectra
 
 _VECTORS: Final = ("flux", "ivar", "model", "sky")
@@ -51,7 +51,7 @@ _SPECTRUM_CLASSES: Final = frozenset({"Spectrum", "Spectrum1D", "SpectrumCollect
 Fetch = Callable[[Sequence[str] | None, Sequence[str]], "Spectra"]
 
 
-def read_spectra(data: object) -> list["Viewed"] | None:
+def read_spectra(data: object) -> list["DisplaySpectrum"] | None:
     """Return the spectra that a caller holds; None where these are identifiers.
 
     Parameters
@@ -77,7 +77,7 @@ def read_spectra(data: object) -> list["Viewed"] | None:
     return [_named(one, at, numbered=True) for at, one in enumerate(every)]
 
 
-def fetch_shown(fetch: Fetch) -> list["Viewed"]:
+def fetch_shown(fetch: Fetch) -> list["DisplaySpectrum"]:
     """Fetch what is shown of spectra, with what their catalogue says of them.
 
     Parameters
@@ -108,12 +108,12 @@ def wanted(vectors: Sequence[str] | None) -> ResultOptions:
     return ResultOptions(fmt="numpy", values=None, vectors=names, cutout_aa=None, align=False)
 
 
-def _named(one: "Viewed", at: int, *, numbered: bool) -> "Viewed":
+def _named(one: "DisplaySpectrum", at: int, *, numbered: bool) -> "DisplaySpectrum":
     """Return a spectrum with a name, a number where it has none and is not alone."""
-    return one if one.name or not numbered else replace(one, name=f"spectrum {at + 1}")
+    return one if one.title or not numbered else replace(one, title=f"spectrum {at + 1}")
 
 
-def _fetched(spectra: "Spectra", index: int, columns: Mapping[str, str]) -> "Viewed":
+def _fetched(spectra: "Spectra", index: int, columns: Mapping[str, str]) -> "DisplaySpectrum":
     """Return one spectrum of an answer."""
     record = spectra.data[index]
     fields = {name: record[name] for name in record.dtype.names or ()}
@@ -125,14 +125,14 @@ def _fetched(spectra: "Spectra", index: int, columns: Mapping[str, str]) -> "Vie
     unit = spectra.head.flux_unit
     medium = spectra.media[index] if spectra.media else VACUUM
     return _viewed(
-        spectra.wave(index), fields, name=str(number), facts=tuple(facts),
-        z=_redshift(values["z"]), unit=unit, medium=medium,
+        spectra.wave(index, record), fields, name=str(number), facts=tuple(facts),
+        z=values["z"], unit=unit, medium=medium,
     )  # fmt: skip
 
 
 def in_vacuum(
-    spectra: Sequence["Viewed"], assume: str | None = None, *, together: bool
-) -> list["Viewed"]:
+    spectra: Sequence["DisplaySpectrum"], assume: str | None = None, *, together: bool
+) -> list["DisplaySpectrum"]:
     """Return spectra on vacuum wavelengths, as lines are marked; as they are where not known.
 
     Parameters
@@ -149,7 +149,7 @@ def in_vacuum(
     """
     media = assumed([one.medium for one in spectra], read_medium("assume_medium", assume))
     if together:
-        common_medium(media, None, [one.name or "a spectrum" for one in spectra])
+        common_medium(media, None, [one.title or "a spectrum" for one in spectra])
     made = []
     for one, medium in zip(spectra, media, strict=True):
         change = change_of(medium, VACUUM)
@@ -179,14 +179,6 @@ def _shown(label: str, value: Any) -> str:
     return str(value).strip()
 
 
-def _redshift(value: Any) -> float | None:
-    """Return a redshift where it is one; -1 and less marks a failed fit."""
-    if value is None or value is np.ma.masked:
-        return None
-    z = float(value)
-    return z if isfinite(z) and z > -1 else None
-
-
 def _class_names(value: object) -> set[str]:
     """Return the names of the classes of pandas, astropy and specutils that an object is of."""
     known = {"pandas", "astropy", "specutils"}
@@ -208,7 +200,7 @@ def _has_flux(names: Iterable[object]) -> bool:
     return "flux" in {str(name).lower() for name in names}
 
 
-def _read(value: Any) -> Iterator["Viewed"]:
+def _read(value: Any) -> Iterator["DisplaySpectrum"]:
     """Yield the spectra in an object that holds some."""
     kinds = _class_names(value)
     if "SpectrumCollection" in kinds:
@@ -240,14 +232,16 @@ def _usual_unit(names: Iterable[str]) -> str:
     return FLUX_UNIT if "loglam" in names else ""
 
 
-def _held(fields: Mapping[str, npt.NDArray[Any]], about: Mapping[str, Any], unit: str) -> "Viewed":
+def _held(
+    fields: Mapping[str, npt.NDArray[Any]], about: Mapping[str, Any], unit: str
+) -> "DisplaySpectrum":
     """Return a spectrum of named vectors."""
     return _viewed(
         axis_wave(fields),
         fields,
         name=str(about.get("id", "")),
         facts=_said(about),
-        z=_redshift(about.get("redshift")),
+        z=about.get("redshift"),
         unit=unit,
         medium=_medium(about),
     )
@@ -265,7 +259,7 @@ def _said(about: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     return tuple((label, text) for label, text in said if text)
 
 
-def _read_specutils(spectrum: Any) -> Iterator["Viewed"]:
+def _read_specutils(spectrum: Any) -> Iterator["DisplaySpectrum"]:
     """Yield the rows of a Spectrum, or the one that it is."""
     from astropy import units as u
     from astropy.nddata import InverseVariance
@@ -301,7 +295,7 @@ def _read_specutils(spectrum: Any) -> Iterator["Viewed"]:
             {name: values[row] for name, values in stacked.items()},
             name=str(about.get("id", "")),
             facts=_said(about),
-            z=_redshift(about.get("redshift", getattr(spectrum, "redshift", None))),
+            z=about.get("redshift", getattr(spectrum, "redshift", None)),
             unit=str(unit),
             medium=_medium(spectrum.meta),
         )
@@ -313,24 +307,17 @@ def _viewed(
     *,
     name: str,
     facts: tuple[tuple[str, str], ...],
-    z: float | None,
+    z: Any,
     unit: str,
     medium: str,
-) -> "Viewed":
+) -> "DisplaySpectrum":
     """Return what is shown of vectors, 1D[npix] each."""
-    from ...render.style import Viewed
+    from ...render.display import display_spectrum
 
     if not len(wave):
         raise BadParameter("data", name or "a spectrum", "it has no pixels")
-    return Viewed(
-        wave=wave,
-        flux=fields["flux"],
-        ivar=fields.get("ivar"),
-        model=fields.get("model"),
-        sky=fields.get("sky"),
-        name=name,
-        facts=facts,
-        z=z,
-        flux_unit=unit,
-        medium=medium,
+    named = dict(facts)
+    kind = "  ".join(named[label] for label in ("class", "subclass") if label in named)
+    return display_spectrum(
+        wave, fields, z, title=name, kind=kind, facts=facts, flux_unit=unit, medium=medium
     )

@@ -266,7 +266,7 @@ def _table(record: npt.NDArray[Any], units: Mapping[str, Any], meta: Mapping[str
 
 def _one_spectrum(spectra: "Spectra", index: int, record: npt.NDArray[Any]) -> "Spectrum":
     fields = _columns(record)
-    wave = spectra.wave(index)
+    wave = spectra.wave(index, record)
     redshift = spectra.columns.get(REDSHIFT)
     z = None if redshift is None else float(redshift[index])
     return _spectrum(fields, wave, meaning_of(spectra.head), z, _about(spectra, index))

@@ -45,9 +45,17 @@ class Spectra:
     media: list[str] = field(default_factory=list)
     """Medium of the wavelengths of each: ``vacuum``, ``air`` or ``unknown``."""
 
-    def wave(self, index: int) -> npt.NDArray[np.float64]:
-        """Return the wavelengths of one spectrum, 1D[npix] float64, Å in its medium."""
-        record, grid = self.data[index], self.head.grid
+    def wave(self, index: int, record: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """Return wavelengths, 1D[npix] float64, Å in the spectrum's medium.
+
+        Parameters
+        ----------
+        index
+            Place of the spectrum in the answer.
+        record : 1D[npix] structured
+            Its vectors, ``data[index]``.
+        """
+        grid = self.head.grid
         if not self.on_lattice[index]:
             return grid.wave_of(record[grid.axis])
         is_aligned = isinstance(self.data, np.ndarray)

@@ -62,7 +62,7 @@ def _changed(spectra: Spectra, media: list[str], target: str) -> Spectra:
             data.append(_retyped(one, record))
             continue
         data.append(_retyped(one, record))
-        data[-1][axis] = spectra.head.grid.axis_of(change(spectra.wave(index)))
+        data[-1][axis] = spectra.head.grid.axis_of(change(spectra.wave(index, one)))
         on_lattice[index] = False
     head = replace(spectra.head, record=record)
     return replace(spectra, head=head, data=data, on_lattice=on_lattice, media=done)

@@ -5,20 +5,16 @@ Nothing here touches pyplot or ``rcParams``: a figure carries its own colours.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from io import BytesIO
 from typing import Any, Final
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import AutoMinorLocator
 
-from ...model.medium import VACUUM
+from ..display import DisplaySpectrum, Floats, noise_of
 from ..style import (
-    Floats,
     Mark,
-    Plotted,
     Theme,
     flux_limits,
     place_marks,
@@ -44,45 +40,24 @@ class FigureLook:
 
     parts: tuple[str, ...] = ("flux", "model", "noise")
     """Of `PARTS`; sky and ivar have panels of their own, as their numbers are of another size."""
-    rest: bool = False
-    """Whether the wavelengths given are those at rest."""
     xlim: Limits | None = None
     ylim: Limits | None = None
-    title: str = ""
-    """Of several spectra; one has its own."""
+    title: str | None = None
+    """None: a single spectrum has its own title and class, several have none."""
     xlabel: str | None = None
     ylabel: str | None = None
     grid: bool = False
     dark: bool = False
-    medium: str = VACUUM
-    """Of the wavelengths."""
     args: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """By part: more arguments of matplotlib's ``Axes.plot``."""
 
 
-def spectrum_png(spectrum: Plotted, *, width_in: float = 10.0, height_in: float = 4.5) -> bytes:
-    """Return a PNG of one spectrum at 120 dots an inch."""
-    figure = Figure(figsize=(width_in, height_in), dpi=DPI)
-    FigureCanvasAgg(figure)
-    draw_spectrum(figure, spectrum, FigureLook())
-    out = BytesIO()
-    figure.savefig(out, format="png")
-    return out.getvalue()
-
-
-def draw_spectrum(
-    figure: Figure, spectrum: Plotted, look: FigureLook, sky: Floats | None = None
-) -> None:
-    """Draw one spectrum into an empty figure; pixels with ivar = 0 are gaps.
-
-    Parameters
-    ----------
-    sky : 1D[npix] float, in the unit of flux
-    """
+def draw_spectrum(figure: Figure, spectrum: DisplaySpectrum, look: FigureLook) -> None:
+    """Draw one spectrum into an empty figure; pixels with ivar = 0 are gaps."""
     colours = theme(dark=look.dark)
     figure.set_facecolor(colours.paper)
     figure.set_layout_engine("constrained")
-    vectors = {"sky": sky, "ivar": spectrum.ivar}
+    vectors = {"sky": spectrum.sky, "ivar": spectrum.weights}
     below = [(name, one) for name in panels_of(look) if (one := vectors[name]) is not None]
     ratios = [1.0, *([_PANEL_SHARE] * len(below))]
     grid = figure.subplots(len(ratios), 1, sharex=True, squeeze=False, height_ratios=ratios)
@@ -97,10 +72,10 @@ def draw_spectrum(
         }
         axes.plot(spectrum.wave, values, drawstyle="steps-mid", **(style | own_args(look, name)))
         text = "sky" if name == "sky" else "inverse variance"
-        if unit := spectrum.flux_unit:
+        if unit := spectrum.unit:
             text = f"sky ({unit})" if name == "sky" else f"inverse variance, ({unit})⁻²"
         axes.set_title(text, fontsize=_LABEL_SIZE, loc="left", color=colours.ink, pad=3.0)
-    every[-1].set_xlabel(x_label(look), color=colours.ink)
+    every[-1].set_xlabel(x_label(spectrum, look), color=colours.ink)
     every[0].set_xlim(look.xlim or wave_limits(spectrum.wave))
     # Names of lines need the final size of the axes, which only the layout knows.
     figure.draw_without_rendering()
@@ -137,23 +112,18 @@ def dress(axes: Axes, colours: Theme, *, grid: bool) -> None:
         axes.set_axisbelow(True)
 
 
-def flux_label(spectrum: Plotted, look: FigureLook) -> str:
-    """Return the name of the flux axis."""
-    unit = f" ({spectrum.flux_unit})" if spectrum.flux_unit else ""
-    return look.ylabel or f"flux density{unit}"
-
-
-def x_label(look: FigureLook) -> str:
+def x_label(spectrum: DisplaySpectrum, look: FigureLook) -> str:
     """Return the name of the wavelength axis."""
-    return look.xlabel or wave_label([look.medium], rest=look.rest)
+    return look.xlabel or wave_label([spectrum.medium], rest=spectrum.rest)
 
 
-def _draw_main(axes: Axes, spectrum: Plotted, look: FigureLook, colours: Theme) -> None:
+def _draw_main(axes: Axes, spectrum: DisplaySpectrum, look: FigureLook, colours: Theme) -> None:
     """Draw flux, noise and model into the upper panel."""
-    good = spectrum.ivar > 0
+    weights = spectrum.weights
+    good, noise = weights > 0, None if spectrum.ivar is None else noise_of(weights)
     wanted: dict[str, tuple[Floats | None, str, dict[str, Any]]] = {
         "flux": (spectrum.flux, "flux", {"color": colours.flux, "lw": 0.7}),
-        "noise": (spectrum.noise, "1σ noise", {"color": colours.noise, "lw": 0.7}),
+        "noise": (noise, "1σ noise", {"color": colours.noise, "lw": 0.7}),
         "model": (spectrum.model, "model", {"color": colours.model, "lw": 1.0}),
     }
     drawn = 0
@@ -165,8 +135,9 @@ def _draw_main(axes: Axes, spectrum: Plotted, look: FigureLook, colours: Theme) 
         axes.plot(spectrum.wave, shown, **(step | style | own_args(look, name)))
         drawn += 1
     axes.set_ylim(look.ylim or flux_limits(spectrum))
-    axes.set_ylabel(flux_label(spectrum, look), color=colours.ink)
-    heading = f"{spectrum.title}    {spectrum.about}".strip()
+    axes.set_ylabel(look.ylabel or spectrum.flux_label, color=colours.ink)
+    own = f"{spectrum.title}    {spectrum.about}".strip()
+    heading = own if look.title is None else look.title.strip()
     axes.set_title(heading, fontsize=10, loc="left", color=colours.ink)
     if not good.any():
         axes.text(0.5, 0.6, "no good pixels", color=colours.ink, transform=axes.transAxes)
@@ -179,20 +150,22 @@ def _draw_main(axes: Axes, spectrum: Plotted, look: FigureLook, colours: Theme) 
 
 
 def draw_marks(
-    axes: Axes, spectrum: Plotted, look: FigureLook, size_in: tuple[float, float], limits: Limits
+    axes: Axes,
+    spectrum: DisplaySpectrum,
+    look: FigureLook,
+    size_in: tuple[float, float],
+    limits: Limits,
 ) -> None:
     """Mark the lines, their names apart: of emission at the top, of absorption at the bottom.
 
     What lies within ``limits`` moves out of the way of the names, unless the caller set others.
     """
-    shift = 1.0 if look.rest else 1.0 + (spectrum.z or 0.0)
     low, high = sorted(axes.get_xlim())
     gap = 1.5 * _LABEL_SIZE * _POINT_IN * (high - low) / size_in[0]
-    lines = spectrum.lines if spectrum.z is not None else ()
-    absorption = tuple(line for line in lines if line.kind == "absorption")
-    emission = tuple(line for line in lines if line.kind != "absorption")
-    above = place_marks(emission, shift, (low, high), gap)
-    below = place_marks(absorption, shift, (low, high), gap)
+    absorption = tuple(line for line in spectrum.marked if line.kind == "absorption")
+    emission = tuple(line for line in spectrum.marked if line.kind != "absorption")
+    above = place_marks(emission, spectrum.stretch, (low, high), gap)
+    below = place_marks(absorption, spectrum.stretch, (low, high), gap)
     bottom, top = _zone(below, size_in[1]), 1.0 - _zone(above, size_in[1])
     if look.ylim is None:
         low, high = limits

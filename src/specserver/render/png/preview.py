@@ -9,10 +9,9 @@ from typing import Final
 
 import numpy as np
 
+from ..display import DisplaySpectrum, Floats, noise_of
 from ..style import (
-    Floats,
     Mark,
-    Plotted,
     find_ticks,
     flux_limits,
     place_marks,
@@ -35,7 +34,7 @@ _NAMES_WIDTH: Final = 420
 """Width of a frame from which on lines are marked: without their names they are clutter."""
 
 
-def preview_png(spectrum: Plotted, *, dark: bool = False) -> bytes:
+def preview_png(spectrum: DisplaySpectrum, *, dark: bool = False) -> bytes:
     """Return a PNG of one spectrum: flux, noise, model, and the lines at its redshift."""
     canvas = new_canvas(PREVIEW_SIZE, 13, dark=dark)
     width, height = PREVIEW_SIZE
@@ -46,7 +45,7 @@ def preview_png(spectrum: Plotted, *, dark: bool = False) -> bytes:
     room = _draw_legend(canvas, view, spectrum) - view.left
     canvas.text((view.left, view.top - 8), _fitting(title, room, canvas.letters), "ls")
     canvas.text((view.left + view.width / 2, height - 6), wave_label([spectrum.medium]), "ms")
-    _label_flux(canvas, spectrum.flux_unit, view.top + view.height / 2)
+    _label_flux(canvas, spectrum.flux_label, view.top + view.height / 2)
     return canvas.png()
 
 
@@ -58,7 +57,7 @@ def grid_size(nx: int, ny: int) -> tuple[int, int]:
 
 
 def grid_png(
-    spectra: Sequence[Plotted],
+    spectra: Sequence[DisplaySpectrum],
     nx: int,
     ny: int,
     *,
@@ -90,7 +89,7 @@ def grid_png(
         (canvas.width / 2, canvas.height - 5), wave_label(one.medium for one in spectra), "ms"
     )
     if spectra:
-        _label_flux(canvas, spectra[0].flux_unit, canvas.height / 2)
+        _label_flux(canvas, spectra[0].flux_label, canvas.height / 2)
     return canvas.png()
 
 
@@ -116,26 +115,26 @@ def _number_room(letters: int) -> int:
     return round(3.2 * letters)
 
 
-def _label_flux(canvas: Canvas, unit: str, middle: float) -> None:
+def _label_flux(canvas: Canvas, label: str, middle: float) -> None:
     """Write the label of the flux axis, upwards at the left edge."""
-    label = f"flux density ({unit})" if unit else "flux density"
     length = len(upright_mask(label, canvas.letters))
     canvas.upright((canvas.letters * 0.9, middle - length / 2), label, canvas.colours.ink)
 
 
-def _draw_cell(canvas: Canvas, view: View, spectrum: Plotted) -> None:
+def _draw_cell(canvas: Canvas, view: View, spectrum: DisplaySpectrum) -> None:
     """Draw a spectrum in its frame, with ticks and numbers."""
     colours = canvas.colours
     zero = round(view.line(np.zeros(1))[0])
     if 0 < zero < view.height:
         at = view.top + zero
         canvas.fill(view.left, at, view.right, at, colours.faint)
-    good = spectrum.ivar > 0
+    weights = spectrum.weights
+    good = weights > 0
     marks = _marks(canvas, view, spectrum) if view.width >= _NAMES_WIDTH and good.any() else []
     _draw_marks(canvas, view, marks)
     steps = find_steps(view, spectrum.wave)
-    if (noise := spectrum.noise) is not None:
-        _draw_trace(canvas, view, steps, noise, colours.noise)
+    if spectrum.ivar is not None:
+        _draw_trace(canvas, view, steps, noise_of(weights), colours.noise)
     _draw_trace(canvas, view, steps, np.where(good, spectrum.flux, np.nan), colours.flux)
     if spectrum.model is not None and np.any(spectrum.model[good]):
         _draw_trace(canvas, view, steps, np.where(good, spectrum.model, np.nan), colours.model)
@@ -152,12 +151,12 @@ def _draw_trace(canvas: Canvas, view: View, steps: Steps, values: Floats, colour
     canvas.cover(view.left, view.top + first, levels, colour)
 
 
-def _marks(canvas: Canvas, view: View, spectrum: Plotted) -> list[Mark]:
+def _marks(canvas: Canvas, view: View, spectrum: DisplaySpectrum) -> list[Mark]:
     """Return the marks of lines at the redshift, their names apart from each other."""
-    if spectrum.z is None or not spectrum.lines:
+    if not spectrum.marked:
         return []
     gap = (canvas.letters + 2) * (view.waves[1] - view.waves[0]) / view.width
-    return place_marks(spectrum.lines, 1.0 + spectrum.z, view.waves, gap)
+    return place_marks(spectrum.marked, spectrum.stretch, view.waves, gap)
 
 
 def _draw_marks(canvas: Canvas, view: View, marks: Sequence[Mark]) -> None:
@@ -232,11 +231,11 @@ def _draw_frame(canvas: Canvas, view: View) -> None:
         canvas.text((left - 5, place), label, "rm")
 
 
-def _draw_legend(canvas: Canvas, view: View, spectrum: Plotted) -> float:
+def _draw_legend(canvas: Canvas, view: View, spectrum: DisplaySpectrum) -> float:
     """Draw the legend above the right end of the frame; return the x where it begins."""
     colours = canvas.colours
     entries = [("flux", colours.flux)]
-    if spectrum.has_errors:
+    if spectrum.ivar is not None:
         entries.insert(0, ("1σ noise", colours.noise))
     if spectrum.model is not None and np.any(spectrum.model):
         entries.insert(0, ("model", colours.model))
@@ -249,7 +248,7 @@ def _draw_legend(canvas: Canvas, view: View, spectrum: Plotted) -> float:
     return at
 
 
-def _head_cell(canvas: Canvas, view: View, spectrum: Plotted) -> None:
+def _head_cell(canvas: Canvas, view: View, spectrum: DisplaySpectrum) -> None:
     """Write the name of a cell and what is known of it above it, in one line or in two."""
     lines = [spectrum.about, spectrum.title]
     if view.width >= _NAMES_WIDTH // 2:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...ops.pixels import Edges, pixel_edges
-from ..style import Floats
+from ..display import Floats
 from .canvas import Levels
 from .palette import LEVELS
 

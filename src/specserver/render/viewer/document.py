@@ -7,7 +7,7 @@ so that a page holds hundreds: about 100 kB each.
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from html import escape
 from importlib.resources import files
 from typing import Any, Final
@@ -20,21 +20,9 @@ from bokeh.models import ColumnDataSource, CustomJS
 from bokeh.resources import INLINE
 
 from ...model.lines import ABSORPTION_LINES, EMISSION_LINES, SKY_LINES, SpectralLine
+from ..display import DisplaySpectrum, with_gaps
 from ..series import series_colours, series_labels
-from ..style import (
-    DARK,
-    LIGHT,
-    Plotted,
-    Theme,
-    Viewed,
-    flux_limits,
-    good_pixels,
-    unit_label,
-    wave_label,
-    wave_limits,
-    weights_of,
-    with_gaps,
-)
+from ..style import DARK, LIGHT, Theme, flux_limits, wave_label, wave_limits
 from .parts import Parts, build_parts
 
 # How wavelengths are stored; viewer.mjs has the same names.
@@ -74,7 +62,7 @@ class Look:
     """Show the other spectra behind the one that is chosen."""
 
 
-def viewer_document(spectra: Sequence[Viewed], look: Look) -> Document:
+def viewer_document(spectra: Sequence[DisplaySpectrum], look: Look) -> Document:
     """Return a document with the viewer, for a page, a notebook or a portal.
 
     Parameters
@@ -104,7 +92,7 @@ def viewer_document(spectra: Sequence[Viewed], look: Look) -> Document:
     return document
 
 
-def viewer_html(spectra: Sequence[Viewed], look: Look) -> str:
+def viewer_html(spectra: Sequence[DisplaySpectrum], look: Look) -> str:
     """Return a page that needs nothing else: scripts, styles and spectra are within."""
     document = viewer_document(spectra, look)
     page: str = file_html(
@@ -144,11 +132,12 @@ def _colours(theme: Theme) -> dict[str, str]:
     return asdict(theme) | {"sky_lines": theme.sky}
 
 
-def _store(spectra: Sequence[Viewed]) -> tuple[ColumnDataSource, frozenset[str]]:
+def _store(spectra: Sequence[DisplaySpectrum]) -> tuple[ColumnDataSource, frozenset[str]]:
     """Return the vectors of all spectra end to end, and the names of those that any has."""
+    weights = [one.weights for one in spectra]
     data = {
-        "flux": [np.where(good_pixels(one.flux, one.ivar), one.flux, 0.0) for one in spectra],
-        "ivar": [weights_of(one.flux, one.ivar) for one in spectra],
+        "flux": [np.where(w > 0, one.flux, 0.0) for one, w in zip(spectra, weights, strict=True)],
+        "ivar": weights,
     }
     for name in ("model", "sky"):
         if any(getattr(one, name) is not None for one in spectra):
@@ -179,7 +168,7 @@ def _axis(wave: npt.NDArray[np.float64]) -> tuple[int, float, float]:
     return OWN, 0.0, 0.0
 
 
-def _about(spectra: Sequence[Viewed], look: Look) -> ColumnDataSource:
+def _about(spectra: Sequence[DisplaySpectrum], look: Look) -> ColumnDataSource:
     """Return what is known of each spectrum, a row each."""
     limits = [_limits(one) for one in spectra]
     if look.overplot:
@@ -189,14 +178,15 @@ def _about(spectra: Sequence[Viewed], look: Look) -> ColumnDataSource:
         ends
         | dict(zip(("axis", "first", "step"), _axis(one.wave), strict=True))
         | {
-            "id": one.name,
+            "id": one.title,
             "start": start,
             "count": count,
             "z": 0.0 if one.z is None else one.z,
             "has_noise": one.ivar is not None,
             "has_model": one.model is not None and bool(np.any(one.model)),
             "has_sky": one.sky is not None,
-            "flux_label": _flux_label(one.flux_unit),
+            # Bokeh would read what is between dollar signs as mathematics.
+            "flux_label": one.flux_label.replace("$", ""),
             "wave_label": wave_label([one.medium]),
             "rest_label": wave_label([one.medium], rest=True),
             "html": _html(one),
@@ -208,20 +198,10 @@ def _about(spectra: Sequence[Viewed], look: Look) -> ColumnDataSource:
     return ColumnDataSource({name: [row[name] for row in rows] for name in rows[0]})
 
 
-def _limits(one: Viewed) -> dict[str, float]:
+def _limits(one: DisplaySpectrum) -> dict[str, float]:
     """Return the limits that show the spectrum and not its worst pixels."""
-    plotted = Plotted(
-        one.wave,
-        one.flux,
-        weights_of(one.flux, one.ivar),
-        one.model,
-        "",
-        "",
-        "",
-        0.0,
-        EMISSION_LINES,
-    )
-    flux_low, flux_high = flux_limits(plotted)
+    # There is room for names of lines at any redshift.
+    flux_low, flux_high = flux_limits(replace(one, z=0.0, lines=EMISSION_LINES))
     wave_low, wave_high = wave_limits(one.wave)
     margin = _MARGIN * (wave_high - wave_low)
     return {
@@ -240,15 +220,9 @@ def _limits_of_all(limits: Sequence[dict[str, float]]) -> dict[str, float]:
     }
 
 
-def _flux_label(unit: str) -> str:
-    # Bokeh would read what is between two dollar signs twice as mathematics.
-    shown = unit_label(unit).replace("$", "")
-    return f"flux density ({shown})" if shown else "flux density"
-
-
-def _html(one: Viewed) -> str:
+def _html(one: DisplaySpectrum) -> str:
     """Return what is said of a spectrum; names and values are escaped."""
-    said = [f"<b>{escape(one.name)}</b>"] if one.name else []
+    said = [f"<b>{escape(one.title)}</b>"] if one.title else []
     said += [
         f"<span class='name'>{escape(name)}</span>&nbsp;{escape(value)}"
         for name, value in one.facts
