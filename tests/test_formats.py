@@ -376,14 +376,14 @@ def test_no_bar_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_bar_in_a_notebook_without_widgets(monkeypatch: pytest.MonkeyPatch) -> None:
-    shell = SimpleNamespace(config={"IPKernelApp": {}})
+    shell = SimpleNamespace(kernel=object())
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
     cell = io.StringIO()
     monkeypatch.setattr(sys, "stderr", cell)
     assert in_notebook()
     run_watch(5, monkeypatch)
     assert "10/10" in cell.getvalue()
-    shell.config = {"TerminalIPythonApp": {}}
+    shell.kernel = None
     assert not in_notebook()
 
 

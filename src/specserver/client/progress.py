@@ -51,11 +51,11 @@ class Watch:
 
 
 def in_notebook() -> bool:
-    """Return whether this runs in a notebook's kernel."""
-    # Asked only of what is there already: outside a notebook IPython is never imported for it.
+    """Return whether this runs in the kernel of a notebook."""
+    # A kernel has loaded IPython already; it is not imported to find out.
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
-    return shell is not None and "IPKernelApp" in getattr(shell, "config", {})
+    return getattr(shell, "kernel", None) is not None
 
 
 def _make_bar(*, notebook: bool) -> "Progress":

@@ -1,9 +1,17 @@
-"""The system in which a header or table states positions, as far as it is not ICRS."""
+"""Positions in tables and headers: usual names of columns, and the system where it is not ICRS."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+POSITION_COLUMNS: Final = (
+    ("ra", "dec"), ("plug_ra", "plug_dec"), ("target_ra", "target_dec"), ("ra_icrs", "de_icrs"),
+    ("raj2000", "dej2000"), ("raj2000", "decj2000"), ("_raj2000", "_dej2000"),
+    ("ra_deg", "dec_deg"), ("radeg", "decdeg"), ("alpha_j2000", "delta_j2000"),
+    ("ra_j2000", "dec_j2000"), ("ra_icrs", "dec_icrs"), ("ra_1", "dec_1"),
+)  # fmt: skip
+"""Usual names of the columns of right ascension and declination, in lower case and in the order in
+which they are looked for. ICRS or equinox 2000, which differ by 0.02 arcsec."""
 _J2000: Final = 2000.0
 _FK5_FROM: Final = 1984.0
 """Equinoxes before are of FK4, where the header names no system (FITS, paper II)."""

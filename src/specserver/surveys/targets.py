@@ -16,7 +16,7 @@ import numpy as np
 from ..data.context import ContextFolder
 from ..errors import BadFile, BadParameter
 from ..model.medium import MEDIUM_COLUMN
-from ..model.skyframe import Frame
+from ..model.skyframe import POSITION_COLUMNS, Frame
 from ..model.survey import Column
 from .anyfile import stem_of
 from .statedposition import degrees, to_icrs
@@ -38,9 +38,8 @@ _USUAL: Final[Mapping[str, tuple[str, ...]]] = {
     "id": ("id", "objid", "obj_id", "object_id", "specid", "spec_id", "source_id", "targetid",
            "name", "object", "target"),
     "file": ("file", "filename", "file_name", "path", "spectrum", "specfile", "spec_file"),
-    "ra": ("ra", "raj2000", "ra_j2000", "ra_deg", "radeg", "alpha_j2000", "_raj2000", "ra_icrs"),
-    "dec": ("dec", "dej2000", "decj2000", "dec_j2000", "dec_deg", "decdeg", "delta_j2000",
-            "_dej2000", "de_icrs", "dec_icrs"),
+    "ra": tuple(ra for ra, _ in POSITION_COLUMNS),
+    "dec": tuple(dec for _, dec in POSITION_COLUMNS),
     "z": ("z", "redshift", "z_spec", "zspec", "zbest", "z_best"),
 }  # fmt: skip
 # The database's name for the file of a row, and an older core column.

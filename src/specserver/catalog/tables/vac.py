@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from ...damage import Identity
 from ...data.context import GenerationFolder, TableFiles
 from ...errors import BadParameter, UnknownCatalog
+from ...model.skyframe import POSITION_COLUMNS
 from ...model.survey import Column, Survey
 from ..healpix import pixel
 from ..index.build import build_index
@@ -33,11 +34,6 @@ from .vacfile import DAMAGED_TABLE, check_once, write_table
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _KEY: Final = b"specserver"
-_POSITIONS: Final = (
-    ("ra", "dec"), ("plug_ra", "plug_dec"), ("target_ra", "target_dec"), ("raj2000", "dej2000"),
-    ("ra_icrs", "de_icrs"), ("ra_deg", "dec_deg"), ("ra_1", "dec_1"), ("raj2000", "decj2000"),
-)  # fmt: skip
-"""Columns that hold a position in degrees, in the order in which they are looked for."""
 _LINKED: Final = "_linked"
 TableStamp: TypeAlias = tuple[str, Identity, Identity]
 """The version of the spectra held, and the state of a table's file and of its index."""
@@ -207,7 +203,7 @@ def _position(table: pa.Table) -> tuple[str, str] | None:
         for field in table.schema
         if pa.types.is_floating(field.type) or pa.types.is_integer(field.type)
     }
-    return next((pair for pair in _POSITIONS if numbers.issuperset(pair)), None)
+    return next((pair for pair in POSITION_COLUMNS if numbers.issuperset(pair)), None)
 
 
 def _covers(files: TableFiles, info: VacInfo, held: HeldSpectra) -> tuple[str, ...]:

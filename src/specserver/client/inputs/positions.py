@@ -25,21 +25,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import BadParameter, UnknownField
+from ...model.skyframe import POSITION_COLUMNS
 from .sky_region import is_coordinate
 
 Floats = npt.NDArray[np.float64]
 
-# As surveys and VizieR name them, in lower case; equinox 2000 or ICRS, which differ by 0.02 arcsec.
-_PAIRS: Final = (
-    ("ra", "dec"),
-    ("ra_icrs", "de_icrs"),
-    ("raj2000", "dej2000"),
-    ("_raj2000", "_dej2000"),
-    ("target_ra", "target_dec"),
-    ("plug_ra", "plug_dec"),
-    ("ra_deg", "dec_deg"),
-    ("alpha_j2000", "delta_j2000"),
-)
 _FORMS: Final = (
     "a SkyCoord, a table with columns ra and dec, a tuple (ra, dec) of arrays, or [(ra, dec), …],"
     " in degrees"
@@ -128,7 +118,7 @@ def _from_columns(
         ra, dec = _spelling(columns.names, ra_col), _spelling(columns.names, dec_col)
         return _pair(columns.take(ra), columns.take(dec), (ra, dec))
     known = {name.strip().lower(): name for name in reversed(columns.names)}
-    for pair in _PAIRS:
+    for pair in POSITION_COLUMNS:
         if all(name in known for name in pair):
             ra, dec = (known[name] for name in pair)
             return _pair(columns.take(ra), columns.take(dec), (ra, dec))

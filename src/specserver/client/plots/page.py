@@ -20,6 +20,7 @@ import numpy as np
 
 from ...errors import BadParameter
 from ..inputs.context_ids import ONE_OR_MORE
+from ..progress import in_notebook
 from ..results.save import VOS, OneFile
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class ViewerPage:
 
     def show(self) -> None:
         """Show the page: in the notebook, or else in a browser."""
-        if _in_notebook():
+        if in_notebook():
             import_module("IPython.display").display(self)
             return
         with tempfile.NamedTemporaryFile(
@@ -146,10 +147,3 @@ def with_redshifts(
     if not all(isfinite(one) and one > -1 for one in values):
         raise BadParameter("z", z, "redshifts are greater than -1")
     return [replace(one, z=value) for one, value in zip(spectra, values, strict=True)]
-
-
-def _in_notebook() -> bool:
-    """Return whether a notebook runs this; IPython is loaded then."""
-    module = sys.modules.get("IPython")
-    shell = module.get_ipython() if module is not None else None
-    return getattr(shell, "kernel", None) is not None
