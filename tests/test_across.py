@@ -659,7 +659,8 @@ def test_pages_hold_spectra_of_two_surveys(spec: SpecClient, pair, tmp_path: Pat
     a, b = pair
     ids = [(A, a), (B, b)]
     page = spec.prospect(ids, show=False)
-    for text in (str(a), str(b), A, B):
+    # The facts of each survey come under its own labels.
+    for text in (str(a), str(b), A, B, "ZWARNING", "ZWARN&lt;", "subclass"):
         assert text in page.html
     over = spec.prospect([*ids, f"{B}:{b}"], show=False, overplot=True)
     assert f"{B}  {b}" in over.html

@@ -445,7 +445,7 @@ def test_the_axis_tells_where_the_medium_is_not_known(client, chosen, page, tmp_
     assert labels == [text, f"rest-frame {text}"]
 
 
-def test_a_survey_with_other_columns_is_shown_with_its_redshift(client, chosen):
+def test_a_service_that_knows_no_facts_is_asked_for_the_redshift(client, chosen):
     asked = []
 
     def fetch(vectors, columns):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -41,6 +42,25 @@ class Column:
     """NumPy dtype text; ``U`` for text."""
     unit: str = ""
     meaning: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A catalogue value that is shown beside a picture of a spectrum."""
+
+    label: str
+    """Its name in the picture; those of class and subclass are ``class`` and ``subclass``."""
+    column: str
+    form: str = "g"
+    """Format of a number with a fraction, as Python writes it."""
+
+    def text(self, value: Any) -> str:
+        """Return a value as it is shown; empty where it is missing or not finite."""
+        if value is None or value is np.ma.masked:
+            return ""
+        if isinstance(value, float | np.floating):
+            return format(float(value), self.form) if isfinite(value) else ""
+        return str(value).strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +240,8 @@ class Survey:
     told_by: tuple[str, ...] = ()
     """Columns besides the identifier by which a row of a value-added table says which of the
     spectra of an identifier it means."""
+    facts: tuple[Fact, ...] = ()
+    """Values to show beside a picture of a spectrum, in their order; by default its redshift."""
     medium: Medium | None = VACUUM
     """Medium of the wavelengths of all its spectra; None: each spectrum states its own in the
     catalogue column `medium.MEDIUM_COLUMN`."""

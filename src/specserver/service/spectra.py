@@ -14,9 +14,10 @@ from ..model.survey import Survey, Vector
 from ..ops.joining import common_record
 from ..ops.media import limits_in
 from ..wire.cells import CellColumn
-from ..wire.columns import NAME
+from ..wire.columns import FACTS, NAME
 from .cells import CellRequest, gather_cells
 from .columns import read_columns
+from .facts import facts_of
 from .media import all_limits, media_of, own_limits, shared_medium
 from .reading import batches, read_batches
 from .selection import Selection, by_survey
@@ -230,7 +231,9 @@ def batch_columns(
     found: dict[str, Any] = {}
     if names is not None:
         found[NAME] = pa.array([names[index] for index in take.tolist()], pa.string())
-    if stored := [one for one in columns if one != NAME]:
+    if FACTS in columns:
+        found[FACTS] = facts_of(selection, take)
+    if stored := [one for one in columns if one not in {NAME, FACTS}]:
         table = read_columns(selection, stored, take)
         found |= dict(zip(table.column_names, table.columns, strict=True))
     return pa.table({one: found[one] for one in columns})

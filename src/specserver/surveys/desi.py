@@ -31,7 +31,7 @@ import numpy.typing as npt
 
 from ..errors import BadFile
 from ..model.grid import Linear, PixelRange
-from ..model.survey import Best, FileKey, RawSpectrum, Release, Survey, Vector
+from ..model.survey import Best, Fact, FileKey, RawSpectrum, Release, Survey, Vector
 from ..ops.combine import Arm, merge_arms
 from ..ops.fitsunit import (
     image,
@@ -344,6 +344,15 @@ DESI = Survey(
     ),
     z_column="z",
     class_column="spectype",
+    facts=(
+        Fact("class", "spectype"),
+        Fact("subclass", "subtype"),
+        Fact("z", "z", ".5f"),
+        Fact("±", "zerr", ".5f"),
+        Fact("ZWARN", "zwarn"),
+        Fact("RA", "target_ra", ".6f"),
+        Fact("Dec", "target_dec", "+.6f"),
+    ),
     flux_scale=_FLUX_UNIT,
     mask_vector="mask",
     bad_bits=0xFFFFFFFF,

@@ -26,7 +26,7 @@ import numpy.typing as npt
 from ..errors import BadFile, BadIdentifier
 from ..model.grid import LogLinear, PixelRange
 from ..model.ids import pack_specobjid, unpack_specobjid
-from ..model.survey import Column, FileKey, RawSpectrum, Release, Survey, TreeLayout, Vector
+from ..model.survey import Column, Fact, FileKey, RawSpectrum, Release, Survey, TreeLayout, Vector
 from ..ops.fitstable import Table, cards, read_tables
 from ..ops.wholefits import FITS_ENDING, open_bytes
 
@@ -319,6 +319,16 @@ SDSS = Survey(
     primary=("specprimary", 1),
     z_column="z",
     class_column="class",
+    facts=(
+        Fact("class", "class"),
+        Fact("subclass", "subclass"),
+        Fact("z", "z", ".5f"),
+        Fact("±", "zerr", ".5f"),
+        Fact("ZWARNING", "zwarning"),
+        Fact("S/N", "sn_median", ".1f"),
+        Fact("RA", "ra", ".6f"),
+        Fact("Dec", "dec", "+.6f"),
+    ),
     flux_scale=_FLUX_UNIT,
     mask_vector="and_mask",
     # BRIGHTSKY and its like are set somewhere in nearly every spectrum: only ivar marks bad pixels.

@@ -6,6 +6,8 @@ REDSHIFT: Final = "@redshift"
 """Requested column: the redshift that the survey states."""
 NAME: Final = "@name"
 """Requested column: the name of the spectrum's original file, unique in the answer."""
+FACTS: Final = "@facts"
+"""Requested column: values to show beside a picture, as JSON: pairs of a label and a text."""
 TELLING: Final = "@telling"
 """Requested column: all columns that tell spectra with the same identifier apart."""
 

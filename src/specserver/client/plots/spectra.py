@@ -1,8 +1,9 @@
 """Spectra, fetched or held by a caller in any form → what is shown of them."""
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -11,8 +12,9 @@ import numpy.typing as npt
 from ...errors import BadParameter, UnknownField
 from ...model.ids import USUAL_FORM, usual_tuples
 from ...model.medium import UNKNOWN, VACUUM
+from ...model.survey import Fact
 from ...ops.media import assumed, change_of, common_medium, is_medium, read_medium
-from ...wire.columns import REDSHIFT
+from ...wire.columns import FACTS, REDSHIFT
 from ..request import ResultOptions
 from ..results.carried import SpectrumArray
 from ..results.convert import FLUX_UNIT, axis_wave
@@ -22,30 +24,13 @@ if TYPE_CHECKING:
     from ..results.decode import Spectra
 
 _VECTORS: Final = ("flux", "ivar", "model", "sky")
-# What is said of a spectrum, by catalogue column: tried in this order, as surveys differ.
-_FACTS: Final[tuple[dict[str, str], ...]] = (
-    {
-        "class": "class",
-        "subclass": "subclass",
-        REDSHIFT: "z",
-        "z_err": "±",
-        "zwarning": "ZWARNING",
-        "sn_median": "S/N",
-        "ra": "RA",
-        "dec": "Dec",
-    },
-    {
-        "spectype": "class",
-        "subtype": "subclass",
-        REDSHIFT: "z",
-        "zerr": "±",
-        "zwarn": "ZWARN",
-        "target_ra": "RA",
-        "target_dec": "Dec",
-    },
-    {REDSHIFT: "z"},
+# The last is for services that know no facts.
+_REQUESTS: Final[tuple[tuple[Sequence[str] | None, tuple[str, ...]], ...]] = (
+    (_VECTORS, (REDSHIFT, FACTS)),
+    (None, (REDSHIFT, FACTS)),
+    (None, (REDSHIFT,)),
 )
-_FORMATS: Final = {"z": ".5f", "±": ".5f", "S/N": ".1f", "RA": ".6f", "Dec": "+.6f"}
+_SAID: Final = (Fact("z", "redshift", ".5f"), Fact("in", "context"))
 _SPECTRUM_CLASSES: Final = frozenset({"Spectrum", "Spectrum1D", "SpectrumCollection"})
 
 Fetch = Callable[[Sequence[str] | None, Sequence[str]], "Spectra"]
@@ -90,16 +75,12 @@ def fetch_shown(fetch: Fetch) -> list["DisplaySpectrum"]:
     UnknownField
         The survey has no redshifts.
     """
-    for facts in _FACTS:
-        vectors = _VECTORS if len(facts) > 1 else None
-        try:
-            spectra = fetch(vectors, list(facts))
-        except UnknownField:
-            if len(facts) == 1:
-                raise
-        else:
-            return [_fetched(spectra, index, facts) for index in range(len(spectra.ids))]
-    raise AssertionError
+    *others, last = _REQUESTS
+    for vectors, columns in others:
+        # A survey may lack one of the vectors.
+        with suppress(UnknownField):
+            return _all_fetched(fetch(vectors, columns))
+    return _all_fetched(fetch(*last))
 
 
 def wanted(vectors: Sequence[str] | None) -> ResultOptions:
@@ -113,21 +94,29 @@ def _named(one: "DisplaySpectrum", at: int, *, numbered: bool) -> "DisplaySpectr
     return one if one.title or not numbered else replace(one, title=f"spectrum {at + 1}")
 
 
-def _fetched(spectra: "Spectra", index: int, columns: Mapping[str, str]) -> "DisplaySpectrum":
+def _all_fetched(spectra: "Spectra") -> list["DisplaySpectrum"]:
+    """Return the spectra of an answer."""
+    return [_fetched(spectra, index) for index in range(len(spectra.ids))]
+
+
+def _fetched(spectra: "Spectra", index: int) -> "DisplaySpectrum":
     """Return one spectrum of an answer."""
-    record = spectra.data[index]
-    fields = {name: record[name] for name in record.dtype.names or ()}
-    values = {label: spectra.columns[name][index] for name, label in columns.items()}
-    number = spectra.ids[index]
-    facts = [(label, shown) for label, value in values.items() if (shown := _shown(label, value))]
+    record, z = spectra.data[index], spectra.columns[REDSHIFT][index]
+    if FACTS in spectra.columns:
+        facts = [(label, text) for label, text in json.loads(spectra.columns[FACTS][index])]
+    else:
+        facts = _said({"redshift": z})
     facts += _place_of(spectra, index)
     facts.append(("in", spectra.contexts[index]))
-    unit = spectra.head.flux_unit
-    medium = spectra.media[index] if spectra.media else VACUUM
-    return _viewed(
-        spectra.wave(index, record), fields, name=str(number), facts=tuple(facts),
-        z=values["z"], unit=unit, medium=medium,
-    )  # fmt: skip
+    return _drawn(
+        spectra.wave(index, record),
+        {name: record[name] for name in record.dtype.names or ()},
+        z,
+        title=str(spectra.ids[index]),
+        facts=facts,
+        flux_unit=spectra.head.flux_unit,
+        medium=spectra.media[index] if spectra.media else VACUUM,
+    )
 
 
 def in_vacuum(
@@ -168,15 +157,6 @@ def _place_of(spectra: "Spectra", index: int) -> list[tuple[str, str]]:
         return []
     (parts,) = usual_tuples(spectra.ids[index : index + 1])
     return [(name, str(part)) for name, part in zip(USUAL_FORM.parts, parts, strict=True)]
-
-
-def _shown(label: str, value: Any) -> str:
-    """Return a value as it is shown; nothing where it is missing."""
-    if value is None or value is np.ma.masked:
-        return ""
-    if isinstance(value, float | np.floating):
-        return format(float(value), _FORMATS.get(label, "g")) if isfinite(value) else ""
-    return str(value).strip()
 
 
 def _class_names(value: object) -> set[str]:
@@ -236,13 +216,13 @@ def _held(
     fields: Mapping[str, npt.NDArray[Any]], about: Mapping[str, Any], unit: str
 ) -> "DisplaySpectrum":
     """Return a spectrum of named vectors."""
-    return _viewed(
+    return _drawn(
         axis_wave(fields),
         fields,
-        name=str(about.get("id", "")),
+        about.get("redshift"),
+        title=str(about.get("id", "")),
         facts=_said(about),
-        z=about.get("redshift"),
-        unit=unit,
+        flux_unit=unit,
         medium=_medium(about),
     )
 
@@ -253,10 +233,10 @@ def _medium(about: Mapping[str, Any]) -> str:
     return str(said) if isinstance(said, str) and is_medium(said) else VACUUM
 
 
-def _said(about: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """Return what an object says of itself."""
-    said = [("z", _shown("z", about.get("redshift"))), ("in", _shown("in", about.get("context")))]
-    return tuple((label, text) for label, text in said if text)
+def _said(about: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the facts that an object states: its redshift and its context."""
+    said = [(fact.label, fact.text(about.get(fact.column))) for fact in _SAID]
+    return [(label, text) for label, text in said if text]
 
 
 def _read_specutils(spectrum: Any) -> Iterator["DisplaySpectrum"]:
@@ -290,34 +270,35 @@ def _read_specutils(spectrum: Any) -> Iterator["DisplaySpectrum"]:
             for name in ("id", "context", "redshift")
             if np.size(spectrum.meta.get(name)) in {1, rows} and spectrum.meta.get(name) is not None
         }
-        yield _viewed(
+        yield _drawn(
             wave[order],
             {name: values[row] for name, values in stacked.items()},
-            name=str(about.get("id", "")),
+            about.get("redshift", getattr(spectrum, "redshift", None)),
+            title=str(about.get("id", "")),
             facts=_said(about),
-            z=about.get("redshift", getattr(spectrum, "redshift", None)),
-            unit=str(unit),
+            flux_unit=str(unit),
             medium=_medium(spectrum.meta),
         )
 
 
-def _viewed(
+def _drawn(
     wave: npt.NDArray[np.float64],
     fields: Mapping[str, npt.NDArray[Any]],
-    *,
-    name: str,
-    facts: tuple[tuple[str, str], ...],
     z: Any,
-    unit: str,
+    *,
+    title: str,
+    facts: Sequence[tuple[str, str]],
+    flux_unit: str,
     medium: str,
 ) -> "DisplaySpectrum":
-    """Return what is shown of vectors, 1D[npix] each."""
+    """Return the spectrum of vectors, 1D[npix] each; refuse one without pixels."""
     from ...render.display import display_spectrum
 
     if not len(wave):
-        raise BadParameter("data", name or "a spectrum", "it has no pixels")
+        raise BadParameter("data", title or "a spectrum", "it has no pixels")
     named = dict(facts)
     kind = "  ".join(named[label] for label in ("class", "subclass") if label in named)
     return display_spectrum(
-        wave, fields, z, title=name, kind=kind, facts=facts, flux_unit=unit, medium=medium
-    )
+        wave, fields, z, title=title, kind=kind, facts=tuple(facts), flux_unit=flux_unit,
+        medium=medium,
+    )  # fmt: skip
