@@ -26,7 +26,7 @@ _STEPS: Final = (1.0, 2.0, 5.0, 10.0)
 
 @dataclass(frozen=True, slots=True)
 class Theme:
-    """Colours of a picture; told apart by people with any kind of colour vision."""
+    """Colours of a picture, which people with any colour vision can distinguish."""
 
     paper: str
     ink: str
@@ -67,7 +67,7 @@ DARK: Final = Theme(
 
 
 def theme(*, dark: bool) -> Theme:
-    """Return the colours for black or white paper."""
+    """Return the colours on a dark or a light background."""
     return DARK if dark else LIGHT
 
 
@@ -84,7 +84,7 @@ def flux_limits(spectrum: DisplaySpectrum) -> tuple[float, float]:
     flux, ivar = spectrum.flux[good].astype(np.float64), weights[good].astype(np.float64)
     if not len(flux):
         return -1.0, 1.0
-    # The values of these ranks; to interpolate between two takes five times as long.
+    # The values at these ranks: interpolation between two would take five times as long.
     ranks = [round(percent / 100 * (len(flux) - 1)) for percent in _LIMITS_PERCENT]
     low, high = np.partition(flux, ranks)[ranks]
     high = max(high, _peak(flux, ivar))
@@ -98,7 +98,7 @@ def flux_limits(spectrum: DisplaySpectrum) -> tuple[float, float]:
 
 
 def _peak(flux: Floats, ivar: Floats) -> float:
-    """Return what the highest peak of a few pixels surely reaches; noisy pixels make none."""
+    """Return a lower limit of the highest peak of a few pixels, 3σ below their mean."""
     if len(flux) < _PEAK_PIX:
         return float(flux.max())
     window = np.ones(_PEAK_PIX)
@@ -125,7 +125,7 @@ class Ticks:
 
 
 def find_ticks(low: float, high: float, wanted: float) -> Ticks:
-    """Return ticks at round numbers, about so many, never more than one and a half times that."""
+    """Return ticks at round numbers: about ``wanted``, at most one and a half times as many."""
     if not (isfinite(low) and isfinite(high) and high > low):
         return Ticks([], [], [])
     rough = (high - low) / max(wanted, 1.0)
@@ -137,19 +137,19 @@ def find_ticks(low: float, high: float, wanted: float) -> Ticks:
     minor = [number * fine for number in range(ceil(low / fine), floor(high / fine) + 1)]
     digits = max(0, -floor(log10(step) + 1e-9))
     big = max(abs(low), abs(high)) >= 1e6 or digits > 4
-    # Minus zero is no number to show.
+    # Adding zero makes minus zero plain zero.
     labels = [f"{one + 0.0:.3g}" if big else f"{one + 0.0:.{digits}f}" for one in major]
     return Ticks(major, minor, [label.replace("-", "−") for label in labels])
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A mark of one line, or of several of one name side by side."""
+    """The mark of one line, or of several neighbours with one name."""
 
     name: str
     waves: tuple[float, ...]
     place: float
-    """Where its name stands, on the wavelength axis."""
+    """Place of its name on the wavelength axis."""
     kind: str
 
 
@@ -158,8 +158,8 @@ def place_marks(
 ) -> list[Mark]:
     """Return the marks of the lines within the axis, no two names closer than ``gap``.
 
-    Lines of one name close together share it. Others move aside as little as they must; where
-    even that leaves no room, every second one of the crowd loses its name.
+    Neighbouring lines with one name share it. Other names move aside as little as possible. If the
+    axis has too little room for all names, every second line has none.
 
     Parameters
     ----------
@@ -195,8 +195,8 @@ def place_marks(
 
 
 def _spread(places: Floats, gap: float, low: float, high: float) -> list[float]:
-    """Return places at least ``gap`` apart and within limits, as near to those given as can be."""
-    # Least squares with a least distance is isotonic regression once i·gap is taken off.
+    """Return the places within limits and at least ``gap`` apart that are nearest to ``places``."""
+    # With i·gap subtracted, least squares with a minimum distance is isotonic regression.
     blocks: list[tuple[float, int]] = []
     for index, place in enumerate(places.tolist()):
         mean, size = place - index * gap, 1

@@ -1,4 +1,4 @@
-"""Several spectra over one another as a figure of matplotlib, each on its own wavelengths."""
+"""Several spectra over one another as a figure, each on its own wavelengths."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,7 +26,7 @@ def draw_spectra(figure: Figure, several: Sequence[DisplaySpectrum], look: Figur
     figure.set_layout_engine("constrained")
     axes = figure.subplots()
     dress(axes, colours, grid=look.grid)
-    # The first lies on top, as it is the one of which lines are marked.
+    # The first lies on top, as its lines are marked.
     labels = series_labels(several)
     for at, one in reversed(list(enumerate(several))):
         style: dict[str, Any] = {"color": series_colours(dark=look.dark)[at], "lw": 0.8}

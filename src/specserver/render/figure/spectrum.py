@@ -36,10 +36,10 @@ PARTS: Final = ("flux", "model", "noise", "sky", "ivar")
 
 @dataclass(frozen=True, slots=True)
 class FigureLook:
-    """How a figure is to look, and what it shows besides the flux."""
+    """Options of a figure."""
 
     parts: tuple[str, ...] = ("flux", "model", "noise")
-    """Of `PARTS`; sky and ivar have panels of their own, as their numbers are of another size."""
+    """Of `PARTS`; sky and ivar have panels of their own, as their values have another scale."""
     xlim: Limits | None = None
     ylim: Limits | None = None
     title: str | None = None
@@ -49,7 +49,7 @@ class FigureLook:
     grid: bool = False
     dark: bool = False
     args: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """By part: more arguments of matplotlib's ``Axes.plot``."""
+    """Arguments of matplotlib's ``Axes.plot`` by part."""
 
 
 def draw_spectrum(figure: Figure, spectrum: DisplaySpectrum, look: FigureLook) -> None:
@@ -77,7 +77,7 @@ def draw_spectrum(figure: Figure, spectrum: DisplaySpectrum, look: FigureLook) -
         axes.set_title(text, fontsize=_LABEL_SIZE, loc="left", color=colours.ink, pad=3.0)
     every[-1].set_xlabel(x_label(spectrum, look), color=colours.ink)
     every[0].set_xlim(look.xlim or wave_limits(spectrum.wave))
-    # Names of lines need the final size of the axes, which only the layout knows.
+    # Names of lines need the size of the axes, which is known after the layout.
     figure.draw_without_rendering()
     width_in, height_in = figure.get_size_inches() * every[0].get_position().size
     size_in = float(width_in), float(height_in)
@@ -85,12 +85,12 @@ def draw_spectrum(figure: Figure, spectrum: DisplaySpectrum, look: FigureLook) -
 
 
 def panels_of(look: FigureLook) -> list[str]:
-    """Return the parts that have panels of their own, below the spectrum."""
+    """Return the parts to draw in panels below the spectrum."""
     return [name for name in ("sky", "ivar") if name in look.parts]
 
 
 def own_args(look: FigureLook, part: str) -> dict[str, Any]:
-    """Return the caller's arguments for a part, long names short, as matplotlib takes one only."""
+    """Return the caller's arguments for a part, by short names: matplotlib refuses both."""
     short = {"linewidth": "lw", "linestyle": "ls", "c": "color"}
     return {short.get(name, name): value for name, value in look.args.get(part, {}).items()}
 
@@ -142,7 +142,7 @@ def _draw_main(axes: Axes, spectrum: DisplaySpectrum, look: FigureLook, colours:
     if not good.any():
         axes.text(0.5, 0.6, "no good pixels", color=colours.ink, transform=axes.transAxes)
     if drawn:
-        # Above the frame: inside it would cover names of lines, or the spectrum.
+        # Above the frame: inside it the legend would cover names of lines or the spectrum.
         axes.legend(
             loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=drawn, fontsize=8, frameon=False,
             labelcolor=colours.ink, borderaxespad=0.3, handlelength=1.4, columnspacing=1.2,
@@ -156,9 +156,9 @@ def draw_marks(
     size_in: tuple[float, float],
     limits: Limits,
 ) -> None:
-    """Mark the lines, their names apart: of emission at the top, of absorption at the bottom.
+    """Mark the lines: emission at the top, absorption at the bottom.
 
-    What lies within ``limits`` moves out of the way of the names, unless the caller set others.
+    The flux axis grows so that the names are clear of ``limits``, unless the caller set ``ylim``.
     """
     low, high = sorted(axes.get_xlim())
     gap = 1.5 * _LABEL_SIZE * _POINT_IN * (high - low) / size_in[0]
@@ -184,7 +184,7 @@ def draw_marks(
 
 
 def _zone(marks: list[Mark], height_in: float) -> float:
-    """Return the part of the axes that names need, and the strokes that lead to them."""
+    """Return the part of the axes that names and their strokes need."""
     longest = max((len(mark.name) for mark in marks), default=0)
     if not longest:
         return 0.0

@@ -1,4 +1,4 @@
-"""A canvas of pixels to draw on: lines, text, text upwards, dashes, and what covers pixels in part.
+"""A canvas of pixels: lines, dashes, text, upright text, and shapes with smooth edges.
 
 A pixel is a place in the palette of a theme; coordinates are column and line, from the top left.
 """
@@ -19,13 +19,13 @@ from .encode import encode_png
 from .palette import LEVELS, Palette, palette_of
 
 Levels = npt.NDArray[np.uint8]
-"""How much of each pixel is covered, 2D[height, width] uint8, 0 … 15."""
+"""Coverage of each pixel, 2D[height, width] uint8, 0 … 15."""
 Places = npt.NDArray[np.intp]
 """Columns or lines, 1D[n]."""
 
 _DASH_PIX: Final = 4
 _DASHES_PIX: Final = 7
-"""A dash, and from one to the next."""
+"""Length of a dash, and distance from one to the next."""
 _STEP: Final = 256 // LEVELS
 
 
@@ -79,11 +79,11 @@ class Canvas:
             self.pixels[top + at : bottom : _DASHES_PIX, column] = number
 
     def cover(self, left: int, top: int, levels: Levels, colour: str) -> None:
-        """Lay a colour over pixels; what is beyond the canvas is left out."""
+        """Lay a colour over pixels; parts beyond the canvas are cut off."""
         off, out = max(-left, 0), max(-top, 0)
         below = self.pixels[top + out :, left + off :][: len(levels) - out, : levels.shape[1] - off]
         shown = levels[out : out + below.shape[0], off : off + below.shape[1]]
-        # Most of what a trace could cover it leaves free; flat arrays take a fifth of the time.
+        # A trace covers few of the pixels; flat arrays take a fifth of the time.
         covered = np.flatnonzero(shown != 0)
         flat = below.ravel()
         flat[covered] = self.palette.lay(flat[covered], shown.ravel()[covered], colour)
@@ -97,7 +97,7 @@ class Canvas:
         return mask.length
 
     def upright(self, at: tuple[float, float], text: str, colour: str) -> None:
-        """Write text upwards, ending at a point at the middle of its top."""
+        """Write text upwards; ``at`` is the middle of its upper end."""
         levels = upright_mask(text, self.letters)
         self.cover(round(at[0] - levels.shape[1] / 2), round(at[1]), levels, colour)
 
@@ -114,20 +114,20 @@ def new_canvas(size: tuple[int, int], letters: int, *, dark: bool) -> Canvas:
 
 @dataclass(frozen=True, slots=True)
 class TextMask:
-    """Text as it covers pixels."""
+    """Coverage of pixels by text."""
 
     levels: Levels
     left: int
     """From the anchor to the first column, pixels."""
     top: int
     length: float
-    """What the text takes of a line, pixels."""
+    """Length of the text, pixels."""
 
 
-# Numbers and names of lines come again and again; only titles differ from picture to picture.
+# Numbers and names of lines recur in all pictures; titles do not.
 @lru_cache(maxsize=2048)
 def text_mask(text: str, letters: int, anchor: str) -> TextMask:
-    """Return text as it covers pixels around an anchor, which is as Pillow has them."""
+    """Return the coverage of pixels by text around an anchor of Pillow."""
     font = font_of(letters)
     box = font.getbbox(text, anchor=anchor)
     left, top = floor(box[0]), floor(box[1])
@@ -139,14 +139,14 @@ def text_mask(text: str, letters: int, anchor: str) -> TextMask:
 
 @lru_cache(maxsize=1024)
 def _way(right: int, down: int) -> tuple[Places, Places]:
-    """Return columns and lines from a pixel to another, that far from it."""
+    """Return columns and lines of the pixels of a stroke, from its start."""
     part = np.linspace(0, 1, max(abs(right), abs(down), 1) + 1)
     return np.rint(part * right).astype(np.intp), np.rint(part * down).astype(np.intp)
 
 
 @lru_cache(maxsize=512)
 def upright_mask(text: str, letters: int) -> Levels:
-    """Return text that runs upwards as it covers pixels."""
+    """Return the coverage of pixels by text that runs upwards."""
     font = font_of(letters)
     size = round(font.getlength(text)) + 2, letters + 6
     image = Image.new("L", size)
@@ -156,9 +156,9 @@ def upright_mask(text: str, letters: int) -> Levels:
 
 @lru_cache(maxsize=8)
 def font_of(size: int) -> ImageFont.FreeTypeFont:
-    """Return DejaVu Sans, which has all letters of units and lines and comes with matplotlib."""
+    """Return DejaVu Sans of matplotlib, which has all letters of units and lines."""
     found = find_spec("matplotlib")
     folder = Path(found.origin).parent if found and found.origin else Path()
     path = folder / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
-    # The basic layout is enough without ligatures, and three times as fast.
+    # Without ligatures the basic layout is enough, and it is three times as fast.
     return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)

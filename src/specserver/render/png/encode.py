@@ -18,7 +18,7 @@ _MAGIC: Final = b"\x89PNG\r\n\x1a\n"
 _PALETTE: Final = 3
 _PLAIN: Final = 0
 _UP: Final = 2
-"""Filters of a line: as it is, or the difference from the line above."""
+"""Filters of a line: none, or the difference from the line above."""
 _BAND_BYTES: Final = 2**20
 _PACKED_BITS: Final = 5.6
 """Bits a pixel beyond which packing saves less than a third, and takes longer than the sending."""
@@ -38,10 +38,10 @@ def encode_png(levels: npt.NDArray[np.uint8], palette: npt.NDArray[np.uint8]) ->
     height, width = levels.shape
     header = struct.pack(">IIBBBBB", width, height, 8, _PALETTE, 0, 0, 0)
     if _repeats(levels):
-        # Paper and upright lines become runs of zeros; to look for more takes twice the time.
+        # Paper and upright lines become runs of zeros; other matches take twice the time.
         kind, level, strategy = _UP, 1, zlib.Z_RLE
     else:
-        # In noise there is nothing to find but frequencies, if that.
+        # Noise has no repetitions, at most uneven frequencies.
         kind, strategy = _PLAIN, zlib.Z_HUFFMAN_ONLY
         level = 0 if _entropy(levels) > _PACKED_BITS else 1
     packer = zlib.compressobj(level, zlib.DEFLATED, _WINDOW_BITS, 9, strategy)
@@ -57,15 +57,15 @@ def encode_png(levels: npt.NDArray[np.uint8], palette: npt.NDArray[np.uint8]) ->
 
 
 def _repeats(levels: npt.NDArray[np.uint8]) -> bool:
-    """Tell whether most pixels are as those above them, by a sample of the lines."""
+    """Return whether most pixels equal those above them, in a sample of the lines."""
     below = levels[1::_SAMPLE_STEP]
     same = below == levels[: len(levels) - 1 : _SAMPLE_STEP]
     return bool(2 * np.count_nonzero(same) > same.size)
 
 
 def _entropy(levels: npt.NDArray[np.uint8]) -> float:
-    """Return the bits that a pixel needs, by the frequencies of a sample."""
-    # In two dimensions, as a picture upside down would be copied to be flat.
+    """Return the entropy of a sample, bits a pixel."""
+    # In two dimensions: ravel would copy a picture that is upside down.
     sample = levels[:: max(1, len(levels) // 200), ::_SAMPLE_STEP]
     share = np.bincount(sample.ravel(), minlength=256) / max(1, sample.size)
     share = share[share > 0]
@@ -73,7 +73,7 @@ def _entropy(levels: npt.NDArray[np.uint8]) -> float:
 
 
 def _band(levels: npt.NDArray[np.uint8], at: int, nlines: int, kind: int) -> memoryview:
-    """Return lines as they are packed: each filtered, after the number of its filter."""
+    """Return filtered lines, each after the number of its filter."""
     lines = levels[at : at + nlines]
     band = np.empty((len(lines), lines.shape[1] + 1), np.uint8)
     band[:, 0] = kind

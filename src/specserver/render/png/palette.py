@@ -1,7 +1,7 @@
-"""The colours of a drawing as the 256 of a palette, and what becomes of one laid over another.
+"""The 256 colours of a drawing, and the result of one colour over another.
 
-A byte a pixel instead of three makes drawing and packing three times as fast. Lines on plain paper
-need no more colours: those of the theme, and steps between two that meet, which smooth the edges.
+One byte a pixel instead of three makes drawing and packing three times as fast. Lines on a plain
+background need the colours of the theme, and steps between two that meet, which smooth the edges.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ..style import Theme
 
 LEVELS: Final = 16
-"""Steps of how much of a pixel a colour covers, from 0, none, to 15, all of it."""
+"""Levels of coverage of a pixel by a colour: 0 is none, 15 is all of it."""
 _COLOURS: Final = 256
 _FULL: Final = LEVELS - 1
 _Colours = npt.NDArray[np.float32]
@@ -35,14 +35,14 @@ class Palette:
     def lay(
         self, below: npt.NDArray[np.uint8], levels: npt.NDArray[np.uint8], colour: str
     ) -> npt.NDArray[np.uint8]:
-        """Return what pixels become under a colour, all arrays of one shape, uint8.
+        """Return pixels with a colour laid over them, all arrays of one shape, uint8.
 
         Parameters
         ----------
         below
             Places in the palette.
         levels
-            How much of each pixel the colour covers, 0 … 15.
+            Coverage of each pixel by the colour, 0 … 15.
         """
         # One look-up in a flat table takes half the time of one in two dimensions.
         return self._over[colour].take(levels * np.intp(_COLOURS) + below)
@@ -50,7 +50,7 @@ class Palette:
 
 @lru_cache(maxsize=2)
 def palette_of(colours: Theme) -> Palette:
-    """Return the palette of a theme; every colour of the theme is in it exactly."""
+    """Return the palette of a theme, which contains each colour of the theme exactly."""
     traces = (colours.noise, colours.flux, colours.model)
     marks = (colours.emission, colours.absorption)
     every = list(dict.fromkeys((colours.paper, colours.faint, colours.ink, *traces, *marks)))
@@ -60,7 +60,7 @@ def palette_of(colours: Theme) -> Palette:
     mixed = [*rgb.values()]
     for colour in (colours.ink, *traces, *marks):
         mixed += _mixed(rgb[colour], paper, steps)
-    # Where two traces cross, and where one crosses a mark.
+    # Crossings of two traces, and of a trace and a mark.
     for above, below in ((1, 0), (2, 0), (2, 1)):
         mixed += _mixed(rgb[traces[above]], [rgb[traces[below]]], steps)
     for mark in marks:
@@ -77,15 +77,15 @@ def palette_of(colours: Theme) -> Palette:
 
 
 def _mixed(above: _Colours, below: Sequence[_Colours], steps: range) -> list[_Colours]:
-    """Return a colour laid over others in some steps."""
+    """Return mixtures of a colour with each of the others."""
     return [one + (above - one) * np.float32(step / _FULL) for one in below for step in steps]
 
 
 def _over(palette: _Colours, colour: _Colours) -> npt.NDArray[np.uint8]:
-    """Return what a colour makes of those of the palette at each level, 2D[16, 256] uint8."""
+    """Return places of the nearest mixtures of a colour and the palette, 2D[16, 256] uint8."""
     share = (np.arange(LEVELS, dtype=np.float32) / _FULL)[:, None, None]
     wanted = (palette + (colour - palette) * share).reshape(-1, 3)
-    # Nearest by |a|² − 2ab + |b|², of which |a|² is the same for all.
+    # The distance is |a|² − 2ab + |b|²; |a|² is the same for all.
     distance = (palette**2).sum(axis=1) - 2 * wanted @ palette.T
     nearest: npt.NDArray[np.uint8] = distance.argmin(axis=1).astype(np.uint8)
     return nearest.reshape(LEVELS, _COLOURS)

@@ -1,7 +1,7 @@
-"""Previews of spectra, alone and in a grid, drawn straight into pixels.
+"""Previews of spectra, alone and in a grid, drawn into an array of pixels.
 
-A plain figure of matplotlib takes 60 ms, most of it for axes. Here lines are written into an array,
-letters are Pillow's, and a spectrum is a range of flux in each column of pixels, its edges smooth.
+A figure of matplotlib takes 60 ms, most of it for axes. Here lines are written into an array,
+Pillow makes the letters, and a spectrum is a range of flux in each column of pixels.
 """
 
 from collections.abc import Sequence
@@ -23,15 +23,15 @@ from .rasterize import Steps, View, find_steps, rasterize
 
 PREVIEW_SIZE: Final = (860, 340)
 _GRID_PIX: Final = (1800, 1500)
-"""Width and height that a grid has when its cells are neither large nor small."""
+"""Width and height of a grid whose cells reach neither limit of `_CELL_WIDTH`."""
 _CELL_WIDTH: Final = (200, PREVIEW_SIZE[0])
 _CELL_SHAPE: Final = 0.5
-"""Height of a cell over its width; a small one has a second line above it besides."""
+"""Height of a cell over its width; a small cell has a second line of text above it."""
 _SMALL: Final = 320
 _TICK_PIX: Final = 5
 _EDGE_PIX: Final = 10
 _NAMES_WIDTH: Final = 420
-"""Width of a frame from which on lines are marked: without their names they are clutter."""
+"""Least width of a frame with marks of lines: a narrower one has no room for their names."""
 
 
 def preview_png(spectrum: DisplaySpectrum, *, dark: bool = False) -> bytes:
@@ -69,7 +69,7 @@ def grid_png(
     Parameters
     ----------
     spectra
-        At most ``nx * ny``; where they end, the grid stays empty.
+        At most ``nx * ny``; the rest of the grid stays empty.
     nx, ny
         Columns and rows.
     waves
@@ -219,7 +219,7 @@ def _draw_frame(canvas: Canvas, view: View) -> None:
     places = left + view.column(np.array(ticks.major))
     for place, label in zip(places.tolist(), ticks.labels, strict=True):
         half = text_mask(label, letters, "ma").length / 2
-        # A number that would stand beyond the corner moves inside.
+        # A number beyond the corner moves inside.
         canvas.text((min(place, right + 6 - half), bottom + 4), label, "ma")
     ticks = find_ticks(*view.fluxes, view.height / (2.6 * letters))
     for values, length in ((ticks.minor, tick // 2 + 1), (ticks.major, tick + 1)):
@@ -232,7 +232,7 @@ def _draw_frame(canvas: Canvas, view: View) -> None:
 
 
 def _draw_legend(canvas: Canvas, view: View, spectrum: DisplaySpectrum) -> float:
-    """Draw the legend above the right end of the frame; return the x where it begins."""
+    """Draw the legend above the right end of the frame; return its left end, pixels."""
     colours = canvas.colours
     entries = [("flux", colours.flux)]
     if spectrum.ivar is not None:
@@ -249,7 +249,7 @@ def _draw_legend(canvas: Canvas, view: View, spectrum: DisplaySpectrum) -> float
 
 
 def _head_cell(canvas: Canvas, view: View, spectrum: DisplaySpectrum) -> None:
-    """Write the name of a cell and what is known of it above it, in one line or in two."""
+    """Write title, class and redshift above a cell, in one line or in two."""
     lines = [spectrum.about, spectrum.title]
     if view.width >= _NAMES_WIDTH // 2:
         canvas.text((view.left + view.width, view.top - 5), lines.pop(0), "rs")
@@ -259,10 +259,7 @@ def _head_cell(canvas: Canvas, view: View, spectrum: DisplaySpectrum) -> None:
 
 
 def _fitting(text: str, width: float, letters: int) -> str:
-    """Return the words of a text that fit into a width in pixels; a single long word is cut.
-
-    The identifier comes first, so words are removed from the end.
-    """
+    """Return the first words of a text that fit into a width in pixels; a long word is cut."""
     length = font_of(letters).getlength
     while " " in text and length(text) > width:
         text = text.rpartition(" ")[0]

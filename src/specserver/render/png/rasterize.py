@@ -1,6 +1,6 @@
-"""A spectrum in a frame as pixels: how much of each a line through its values covers.
+"""A spectrum in a frame as pixels: the coverage of each by a line through the values.
 
-Values are drawn as steps: in each fine column of pixels the range of values that it holds.
+Each fine column of pixels shows the range of the values in it.
 """
 
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ from .palette import LEVELS
 _FINE: Final = 3
 """Columns drawn for each column of pixels."""
 _FULL: Final = (LEVELS - 1) // _FINE
-"""What a fine column adds to a pixel that it covers."""
+"""Coverage that a fine column adds to a pixel."""
 _LINE_PIX: Final = 1.1
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The inside of a frame, pixels, and what its edges stand for, Å and flux."""
+    """The inside of a frame, pixels, and the values at its edges, Å and flux."""
 
     left: int
     top: int
@@ -56,10 +56,10 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """Which values of a spectrum each fine column of a frame shows."""
+    """The values of a spectrum that each fine column of a frame shows."""
 
     ends: npt.NDArray[np.intp]
-    """1D[2 · ncolumn]: first value of a column, and the one after its last, in turn."""
+    """1D[2 · ncolumn]: for each column its first value, then the one after its last."""
     columns: npt.NDArray[np.intp]
     """1D[ncolumn], the fine columns that show any."""
 
@@ -70,20 +70,20 @@ def find_steps(view: View, wave: npt.NDArray[np.float64]) -> Steps:
     if not npix:
         return Steps(np.empty(0, np.intp), np.empty(0, np.intp))
     edges = pixel_edges(wave) if npix > 1 else Edges.without_gaps(wave[0] + np.array([-1.0, 1.0]))
-    # The column of each edge, instead of the edges of each column: few columns, many pixels.
+    # The column of each pixel edge is found, not the pixels of each column: pixels are many.
     at = Edges(view.column(edges.wave).astype(np.float64) * _FINE, edges.place)
     columns = np.arange(view.width * _FINE)
     start, stop = at.runs(columns, columns + 1)
     inside = stop > start
     columns, start, stop = columns[inside], start[inside], stop[inside]
-    # Where a step falls between two columns, the second one draws it; over a gap there is none.
+    # The second of two neighbouring columns draws the step between them; a gap has no step.
     beside = np.flatnonzero(np.diff(columns) == 1)
     start[beside + 1] = np.minimum(start[beside + 1], stop[beside] - 1)
     return Steps(np.stack((start, np.maximum(stop, start + 1)), axis=1).ravel(), columns)
 
 
 def rasterize(view: View, steps: Steps, values: Floats) -> tuple[int, Levels]:
-    """Return how a line through values covers the inside of a frame: its first line, and levels.
+    """Return the coverage of a frame by a line through values: first line of pixels, and levels.
 
     Parameters
     ----------
@@ -95,9 +95,9 @@ def rasterize(view: View, steps: Steps, values: Floats) -> tuple[int, Levels]:
         return 0, np.zeros((0, view.width), np.uint8)
     low = np.clip(low[drawn] - np.float32(_LINE_PIX / 2), 0, view.height)
     high = np.clip(high[drawn] + np.float32(_LINE_PIX / 2), 0, view.height)
-    # How much of a pixel a range covers rises over its upper edge and falls over its lower one:
-    # only these changes are noted, and added up from the top. In whole numbers, so that each
-    # column ends at zero again; modulo 256 on the way, which the sum undoes.
+    # Coverage changes at the upper and the lower edge of a range. Only the changes are stored,
+    # then added up from the top. Whole numbers make each column end at zero; they overflow
+    # modulo 256 on the way, which the sum undoes.
     rise, fall = low.astype(np.intp), high.astype(np.intp)
     above = np.rint((low - rise) * _FULL).astype(np.uint8)
     below = np.rint((high - fall) * _FULL).astype(np.uint8)
@@ -109,22 +109,22 @@ def rasterize(view: View, steps: Steps, values: Floats) -> tuple[int, Levels]:
     for line, change in ((fall, _FULL - below), (fall + 1, below)):
         np.subtract.at(changes, line * view.width + column, change)
     levels = changes.reshape(-1, view.width)
-    # A line at a time: NumPy's own sum goes down each column, in four times the time.
+    # Line by line: NumPy's cumulative sum takes four times as long.
     for one, after in pairwise(levels):
         np.add(after, one, out=after)
     return first, levels[: last - first]
 
 
 def _ranges(view: View, steps: Steps, values: Floats) -> tuple[Floats, Floats]:
-    """Return the topmost and lowest line of each column of steps, 1D[ncolumn]; NaN for none."""
+    """Return the highest and the lowest line of each column, 1D[ncolumn]; NaN where it is empty."""
     if not len(steps.columns):
         return np.empty(0, np.float32), np.empty(0, np.float32)
-    # Far outside is as good as just outside, and no number is too large to draw.
+    # Values far outside are drawn as just outside, so no number is too large.
     lines = np.clip(view.line(values), -4.0, view.height + 4.0).astype(np.float32)
     lines = np.append(lines, np.float32(np.nan))
     low = np.fmin.reduceat(lines, steps.ends)[::2]
     high = np.fmax.reduceat(lines, steps.ends)[::2]
-    # A step as wide as the line is thick: a fine column more at either side, but not over a gap.
+    # Steps are as thick as the line: one fine column more at either side, but not over a gap.
     beside = np.diff(steps.columns) == 1
     return _wider(np.fmin, low, beside), _wider(np.fmax, high, beside)
 

@@ -1,4 +1,4 @@
-"""Many spectra as one picture: each a row, its flux as brightness."""
+"""Many spectra as one picture: a row for each, with flux as brightness."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -11,9 +11,9 @@ from ...errors import BadParameter, TooMuch
 from .encode import encode_png
 
 _SAMPLE: Final = 100_000
-"""Pixels from which the limits are found."""
+"""Pixels in the sample for the limits."""
 _RANKS: Final = 2_000
-"""Of these so many, evenly by rank: a plain sample as small gives limits of its own each time."""
+"""Of the sample so many pixels, evenly by rank: a smaller sample gives unsteady limits."""
 _ROWS: Final = 32
 _LEVELS: Final = 256
 Extent = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
@@ -21,7 +21,7 @@ Extent = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
 @dataclass(frozen=True, slots=True)
 class ImageLook:
-    """How a stacked image is to look."""
+    """Options of a stacked image."""
 
     yflip: bool = False
     """The first spectrum at the top; else at the bottom."""
@@ -33,7 +33,7 @@ class ImageLook:
     cmap: str = "gray"
     """A colour map of matplotlib."""
     width: int = 0
-    """Pixels; 0 for what comes of the spectra, scale and thickness."""
+    """Pixels; 0: computed from the spectra, scale and thickness."""
     height: int = 0
 
     def __post_init__(self) -> None:
@@ -52,8 +52,8 @@ class ImageLook:
         Raises
         ------
         TooMuch
-            It was asked for larger than the limit. What only comes of the number of spectra is
-            made to fit: then a row is the mean of several spectra.
+            Scale, thickness or size ask for more than the limit. A long list alone is no error:
+            a row is the mean of several spectra then.
         """
         width = self.width or max(1, round(npix * self.scale[0]))
         height = self.height or max(1, round(nspec * self.thickness * self.scale[1]))
@@ -66,7 +66,7 @@ class ImageLook:
 
 
 class Stack:
-    """Spectra on their way into a picture, in the memory of the picture, however many they are.
+    """Adds spectra up into the rows of a picture, in memory of the picture's size.
 
     Parameters
     ----------
@@ -75,8 +75,8 @@ class Stack:
     size
         Height and width of the picture.
     extent : two 1D[nspec] int
-        Pixel of the row at which each spectrum begins, and the one after its last; by default
-        all of the row.
+        First pixel of each spectrum in its row, and the one after its last; by default
+        the whole row.
     """
 
     def __init__(
@@ -88,8 +88,7 @@ class Stack:
         self.whole = (nrow, ncol) == (nspec, npix)
         self.mean = np.zeros((nrow, ncol), np.float32)
         self.weight = np.zeros((0 if self.whole else nrow, ncol), np.float32)
-        # Starts of the runs of pixels that become one, and the row of each spectrum: every pixel
-        # and every spectrum is in one of them.
+        # First pixel of each run that becomes one pixel, and the row of each spectrum.
         self.starts = np.arange(ncol) * npix // ncol
         self.row_of = np.arange(nspec) * nrow // nspec
         self.is_narrow = ncol < npix
@@ -102,7 +101,7 @@ class Stack:
         at
             Number of the first of them.
         flux : 2D[n, npix] float
-            Zero outside of each spectrum.
+            0 outside each spectrum.
         """
         if self.whole:
             rows = self.mean[at : at + len(flux)]
@@ -118,7 +117,7 @@ class Stack:
         self.weight[into[first]] += self._reduced(good.astype(np.float32), first)
 
     def _mark_outside(self, at: int, rows: npt.NDArray[Any], value: float) -> None:
-        """Set what is outside of each spectrum, from spectrum ``at`` on."""
+        """Set the pixels outside each spectrum, from spectrum ``at`` on."""
         left, stop = (one[at : at + len(rows)].tolist() for one in self.extent)
         for row, begin, end in zip(rows, left, stop, strict=True):
             row[:begin] = row[end:] = value
@@ -126,9 +125,9 @@ class Stack:
     def _reduced(
         self, values: npt.NDArray[Any], first: npt.NDArray[np.intp]
     ) -> npt.NDArray[np.float32]:
-        """Return sums over spectra from each of the first ones to the next, and over pixels."""
+        """Return sums over the spectra and the pixels that become one row and one pixel."""
         ends = [*first[1:].tolist(), len(values)]
-        # One sum after the other: reduceat down an axis takes six times as long.
+        # Separate sums: reduceat along the first axis takes six times as long.
         sums = [values[a:b].sum(axis=0) for a, b in zip(first.tolist(), ends, strict=True)]
         rows = np.array(sums, np.float32)
         return np.add.reduceat(rows, self.starts, axis=1) if self.is_narrow else rows
@@ -142,8 +141,8 @@ class Stack:
         low, high = _limits(mean)
         levels = np.empty(mean.shape, np.uint8)
         factor = np.float32((_LEVELS - 1) / (high - low))
-        # A few rows at a time stay in the processor's cache. Limits that are rows take a third of
-        # the time of limits that are numbers.
+        # A few rows at a time stay in the processor's cache. Limits as rows take a third of the
+        # time of limits as numbers.
         room = np.empty((_ROWS, mean.shape[1]), np.float32)
         bottom = np.zeros(mean.shape[1], np.float32)
         top = np.full(mean.shape[1], _LEVELS - 1, np.float32)
@@ -151,7 +150,7 @@ class Stack:
             some = mean[at : at + _ROWS]
             scaled = np.subtract(some, np.float32(low), out=room[: len(some)])
             scaled *= factor
-            # What is no finite number becomes 0, and all else is clipped, never wrapped.
+            # Values that are not finite become 0; all others are clipped, never wrapped.
             np.minimum(np.fmax(scaled, bottom, out=scaled), top, out=scaled)
             np.copyto(scaled, np.float32(0), where=~np.isfinite(some))
             levels[at : at + _ROWS] = scaled
@@ -163,9 +162,9 @@ class Stack:
 
 
 def _limits(values: npt.NDArray[np.float32]) -> tuple[float, float]:
-    """Return the limits of IRAF's zscale, of a sample of the pixels that belong to spectra."""
+    """Return IRAF's zscale limits of a sample of the spectra's pixels."""
     step = max(1, values.size // _SAMPLE)
-    # A step that divides the width would look at the same few columns all the time.
+    # A step that shares a factor with the width would sample few columns.
     while step > 1 and np.gcd(step, values.shape[1]) > 1:
         step += 1
     sample = values.ravel()[::step]

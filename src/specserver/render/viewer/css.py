@@ -4,7 +4,7 @@ from typing import Final
 
 from ..style import DARK, LIGHT, Theme
 
-# Every part of Bokeh has a style sheet of its own, which these variables reach from the page.
+# Every part of Bokeh has its own style sheet; variables of the page reach all of them.
 PART_CSS: Final = """
 :host {
   --color: var(--viewer-ink); --background-color: var(--viewer-paper);
@@ -25,7 +25,7 @@ PART_CSS: Final = """
 .name { opacity: 0.7; }
 .bk-item.bk-inactive { opacity: 0.45; text-decoration: line-through; }
 """
-# Bokeh paints from the middle of the first pixel: half of the colour before stays on two edges.
+# Bokeh paints from the middle of the first pixel, so two edges keep half of the old colour.
 PLOT_CSS: Final = """
 :host::before, :host::after {
   content: ""; position: absolute; z-index: 1; top: 0; left: 0; pointer-events: none;
@@ -38,7 +38,7 @@ ROW_CSS: Final = ":host { flex-wrap: wrap; gap: 2px 10px; align-items: flex-end;
 
 
 def page_css() -> str:
-    """Return the colours of the page, and of all within it."""
+    """Return the colours of the page and of its parts."""
 
     def variables(theme: Theme) -> str:
         edge = "color-mix(in srgb, " + theme.ink + " 45%, " + theme.paper + ")"

@@ -1,8 +1,8 @@
-"""Spectra → a Bokeh document: the interactive viewer, of one spectrum or of many.
+"""The interactive viewer of one spectrum or many, as a Bokeh document.
 
-What happens in the browser is in ``viewer.mjs`` beside this file, which is told of the parts that
-it acts upon by the names that they have here. All spectra lie end to end in one table of float32,
-so that a page holds hundreds: about 100 kB each.
+``viewer.mjs`` beside this file runs in the browser. It gets the parts of the page by the names
+that they have here. One table of float32 holds all spectra end to end, about 100 kB each, so a page
+can hold hundreds.
 """
 
 import json
@@ -25,16 +25,16 @@ from ..series import series_colours, series_labels
 from ..style import DARK, LIGHT, Theme, flux_limits, wave_label, wave_limits
 from .parts import Parts, build_parts
 
-# How wavelengths are stored; viewer.mjs has the same names.
+# Ways to store wavelengths; viewer.mjs has the same names.
 OWN: Final = 0
 LOG10: Final = 1
 LINEAR: Final = 2
-# A published axis of float32 log10 is up to 0.003 pixels off the lattice that it means.
+# A published axis of float32 log10 deviates by up to 0.003 pixels from its lattice.
 _LATTICE_PIX: Final = 0.01
-# Part of the axis left free on either side.
+# Part of the axis that stays free on either side.
 _MARGIN: Final = 0.01
 _TITLE: Final = "Spectra"
-# The page holds all it needs, and asks nobody for more. Bokeh makes functions of our scripts.
+# The page loads nothing from elsewhere. Bokeh makes functions of our scripts: unsafe-eval.
 _POLICY: Final = (
     "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval' blob:; style-src 'unsafe-inline';"
     " img-src data: blob:; font-src data:; base-uri 'none'; form-action 'none'"
@@ -51,15 +51,15 @@ _TEMPLATE: Final = """\
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How the viewer is to look."""
+    """Options of the viewer."""
 
     title: str = ""
     width: int | None = None
-    """Pixels; None fills what there is."""
+    """Pixels; None fills the window."""
     height: int | None = None
     dark: bool = False
     overplot: bool = False
-    """Show the other spectra behind the one that is chosen."""
+    """Show the other spectra behind the chosen one."""
 
 
 def viewer_document(spectra: Sequence[DisplaySpectrum], look: Look) -> Document:
@@ -84,7 +84,7 @@ def viewer_document(spectra: Sequence[DisplaySpectrum], look: Look) -> Document:
         others=series_labels(spectra) if look.overplot and len(spectra) > 1 else (),
     )
     for line in parts.canvas.drawn if look.overplot else ():
-        # Noise and model of one spectrum among others are in the way until they are asked for.
+        # Noise and model of one spectrum would hide the others: they are shown on request.
         line.visible = line.name == "flux"
     document = Document(title=look.title or _TITLE)
     document.add_root(parts.page)
@@ -93,7 +93,7 @@ def viewer_document(spectra: Sequence[DisplaySpectrum], look: Look) -> Document:
 
 
 def viewer_html(spectra: Sequence[DisplaySpectrum], look: Look) -> str:
-    """Return a page that needs nothing else: scripts, styles and spectra are within."""
+    """Return a page that contains its scripts, styles and spectra, and loads nothing else."""
     document = viewer_document(spectra, look)
     page: str = file_html(
         document,
@@ -106,7 +106,7 @@ def viewer_html(spectra: Sequence[DisplaySpectrum], look: Look) -> str:
 
 
 def _behaviour(parts: Parts, store: ColumnDataSource, about: ColumnDataSource) -> CustomJS:
-    """Return what runs in the browser, with all that it acts upon."""
+    """Return the script of the page, with the parts that it acts upon."""
     lines = {"emission": EMISSION_LINES, "absorption": ABSORPTION_LINES, "sky_lines": SKY_LINES}
     return CustomJS(
         args=parts.named()
@@ -133,7 +133,7 @@ def _colours(theme: Theme) -> dict[str, str]:
 
 
 def _store(spectra: Sequence[DisplaySpectrum]) -> tuple[ColumnDataSource, frozenset[str]]:
-    """Return the vectors of all spectra end to end, and the names of those that any has."""
+    """Return the vectors of all spectra end to end, and the names of vectors to draw."""
     weights = [one.weights for one in spectra]
     data = {
         "flux": [np.where(w > 0, one.flux, 0.0) for one, w in zip(spectra, weights, strict=True)],
@@ -157,7 +157,7 @@ def _or_zero(values: npt.NDArray[Any] | None, npix: int) -> npt.NDArray[Any]:
 
 
 def _axis(wave: npt.NDArray[np.float64]) -> tuple[int, float, float]:
-    """Return how wavelengths are stored: the kind, and first value and step of a lattice."""
+    """Return the way to store wavelengths, and the first value and step of a lattice."""
     if len(wave) < 2:
         return OWN, 0.0, 0.0
     for kind, values in ((LOG10, np.log10(wave)), (LINEAR, wave)):
@@ -169,7 +169,7 @@ def _axis(wave: npt.NDArray[np.float64]) -> tuple[int, float, float]:
 
 
 def _about(spectra: Sequence[DisplaySpectrum], look: Look) -> ColumnDataSource:
-    """Return what is known of each spectrum, a row each."""
+    """Return a row for each spectrum: labels, limits, facts, and its place in the store."""
     limits = [_limits(one) for one in spectra]
     if look.overplot:
         limits = [_limits_of_all(limits)] * len(limits)
@@ -221,7 +221,7 @@ def _limits_of_all(limits: Sequence[dict[str, float]]) -> dict[str, float]:
 
 
 def _html(one: DisplaySpectrum) -> str:
-    """Return what is said of a spectrum; names and values are escaped."""
+    """Return title and facts of a spectrum as HTML, escaped."""
     said = [f"<b>{escape(one.title)}</b>"] if one.title else []
     said += [
         f"<span class='name'>{escape(name)}</span>&nbsp;{escape(value)}"

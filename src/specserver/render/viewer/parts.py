@@ -1,4 +1,4 @@
-"""The parts of the viewer: plot, axes, lines, controls; what they do is in ``viewer.mjs``."""
+"""The parts of the viewer: plot, axes, lines, controls. ``viewer.mjs`` makes them act."""
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
@@ -49,7 +49,7 @@ _LARGEST_Z: Final = 7.0
 _Z_STEP: Final = 1e-4
 _FINE_Z: Final = 0.02
 _LARGEST_SMOOTHING: Final = 15.0
-# Drawn from the back to the front; name of the column, of the legend, width, shown at first.
+# From the back to the front: column, name in the legend, width, whether it is shown at first.
 _DRAWN: Final = (
     ("sky", "sky", 0.8, False),
     ("noise", "1σ noise", 0.9, True),
@@ -70,7 +70,7 @@ _KIND_LABELS: Final = ("Emission", "Absorption", "Night sky")
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What is above the plot, from left to right."""
+    """The row above the plot, from left to right."""
 
     previous: Button
     place: Spinner
@@ -83,7 +83,7 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Controls:
-    """What is below the plot, from left to right."""
+    """The row below the plot, from left to right."""
 
     smoothing: Slider
     kernel: RadioButtonGroup
@@ -92,23 +92,23 @@ class Controls:
     number: Spinner
     """Redshift."""
     given: Button
-    """Back to the redshift given."""
+    """Returns to the given redshift."""
     kinds: CheckboxButtonGroup
     """Kinds of lines marked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Canvas:
-    """The plot, and what changes in it."""
+    """The plot, and its parts that change."""
 
     plot: figure
     rest_range: Range1d
     grids: list[Grid]
     shown: ColumnDataSource
     others: "list[GlyphRenderer[Any]]"
-    """A line each of the spectra, seen behind the one that is chosen; none unless asked for."""
+    """A line for each spectrum, behind the chosen one; empty without ``overplot``."""
     drawn: "list[GlyphRenderer[Any]]"
-    """A line each of the spectrum, named as its column and colour are."""
+    """The lines of the chosen spectrum, each with the name of its column and colour."""
     marks: "list[GlyphRenderer[Any]]"
     """The marks of each kind of lines, tagged with the kind."""
     emission: ColumnDataSource
@@ -129,7 +129,7 @@ class Parts:
     controls: Controls
 
     def named(self) -> dict[str, Any]:
-        """Return what the behaviour acts upon, by the names that it uses."""
+        """Return the parts that the script acts upon, by the names that it uses."""
         named: dict[str, Any] = {"page": self.page}
         for group in (self.header, self.canvas, self.controls):
             named |= {field.name: getattr(group, field.name) for field in fields(group)}
@@ -186,7 +186,7 @@ def build_parts(
 
 
 def _size(page: Column, plot: figure, width: int | None, height: int | None) -> None:
-    """Give the page its size, or let it fill what there is."""
+    """Give the page its size, or let it fill the window."""
     page.sizing_mode = "stretch_both" if height is None else "stretch_width"
     plot.sizing_mode = page.sizing_mode
     plot.min_height = _LEAST_HEIGHT_PX
@@ -199,7 +199,7 @@ def _size(page: Column, plot: figure, width: int | None, height: int | None) -> 
 def _canvas(has: AbstractSet[str], others: Sequence[str], sheet: InlineStyleSheet) -> Canvas:
     """Return the plot, empty."""
     plot, rest_range = _plot(sheet)
-    # What is drawn first lies behind the rest.
+    # The first lines lie behind the others.
     sources = {kind: ColumnDataSource({"x": []}) for kind, _ in _LINE_KINDS}
     marks = [_marks(plot, sources[kind], kind, dash) for kind, dash in _LINE_KINDS]
     shown = ColumnDataSource({name: [] for name in ("wave", "rest", *(one[0] for one in _DRAWN))})
@@ -225,7 +225,7 @@ def _plot(sheet: InlineStyleSheet) -> tuple[figure, Range1d]:
     pan = PanTool()
     both = WheelZoomTool(dimensions="both", description="Wheel Zoom in both")
     tools = [pan, BoxZoomTool(), wheel, both, ResetTool(), SaveTool()]
-    # Options of figure that are no properties of a Plot, which are all that mypy knows.
+    # mypy knows the properties of Plot alone, not these options of figure.
     options: Any = {"tools": tools, "y_axis_label": "flux density"}
     plot = figure(
         x_range=Range1d(start=0.0, end=1.0),
@@ -254,7 +254,7 @@ def _plot(sheet: InlineStyleSheet) -> tuple[figure, Range1d]:
 def _draw(
     plot: figure, shown: ColumnDataSource, has: AbstractSet[str], sheet: InlineStyleSheet
 ) -> "list[GlyphRenderer[Any]]":
-    """Draw the vectors as steps, with a legend that hides them; return what is drawn."""
+    """Draw the vectors as steps, with a legend that hides them; return the lines."""
     drawn: list[GlyphRenderer[Any]] = []
     items = {}
     for name, label, line_width, visible in _DRAWN:
@@ -267,7 +267,7 @@ def _draw(
         drawn.append(line)
         items[name] = LegendItem(label=label, renderers=[line])
     _add_legend(plot, [items[name] for name in _LEGEND if name in items], sheet)
-    # Steps do not answer to the pointer, and the flux may be hidden: an unseen line always does.
+    # Steps do not react to the pointer, and the flux may be hidden: an invisible line reacts.
     ghost = plot.add_glyph(shown, Line(x="wave", y="flux", line_alpha=0.0))
     ghost.name = "pointer"
     extra = [(name, f"@{name}{{0.000}}") for name in ("model", "sky") if name in has]
@@ -300,7 +300,7 @@ def _draw_others(
 
 
 def _add_legend(plot: figure, items: list[LegendItem], sheet: InlineStyleSheet) -> Legend:
-    """Add a legend above the plot; a click on a name hides what it is of."""
+    """Add a legend above the plot; a click on a name hides its line."""
     legend = Legend(
         items=items,
         orientation="horizontal",
@@ -351,7 +351,7 @@ def _labels(plot: figure, align: str) -> ColumnDataSource:
 
 
 def _header(nspec: int, *, dark: bool) -> Header:
-    """Return what is above the plot: which spectrum, what is known of it, the colours."""
+    """Return the row above the plot: number of the spectrum, facts, colours."""
     many = nspec > 1
     return Header(
         previous=Button(label="◀ previous (p)", visible=many, width=100),
@@ -364,7 +364,7 @@ def _header(nspec: int, *, dark: bool) -> Header:
 
 
 def _controls() -> Controls:
-    """Return what is below the plot: smoothing, redshift, kinds of lines."""
+    """Return the row below the plot: smoothing, redshift, kinds of lines."""
     return Controls(
         smoothing=Slider(
             title="Smoothing, σ in pixels",
