@@ -1,4 +1,4 @@
-"""What a caller wants to see of a spectrum → a figure of matplotlib, shown or saved."""
+"""Figures of matplotlib, shown or saved, by the keywords of `SpecClient.plot`."""
 
 import re
 import warnings
@@ -27,9 +27,9 @@ _GREEK: Final = {
 _SHORT: Final = {"ha": "hα", "hb": "hβ", "hg": "hγ", "hd": "hδ", "he": "hε", "lya": "lyα"}
 _WAVE: Final = re.compile(r"\b([0-9]{4,5})\b")
 _NEAR_AA: Final = 6.0
-"""A wavelength in the name of a line is cut to whole Å, and in air or not."""
+"""Tolerance of a wavelength in the name of a line: it is cut to whole Å, in air or vacuum."""
 _SILENT: Final = frozenset({"agg", "cairo", "pdf", "pgf", "ps", "svg", "template"})
-"""Backends of matplotlib that have no screen, and warn when they are to show something."""
+"""Backends of matplotlib without a screen, which warn when asked to show a figure."""
 _BALMER: Final = ("Hα", "Hβ", "Hγ", "Hδ", "Hε", "Hζ")
 
 
@@ -61,7 +61,7 @@ class PlotWanted:
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """A figure about to be drawn."""
+    """Spectra to be drawn into a figure."""
 
     spectra: Sequence[DisplaySpectrum]
     look: FigureLook
@@ -113,7 +113,7 @@ def draw(asked: PlotWanted, spectra: Sequence[DisplaySpectrum]) -> Drawing:
 
 
 def _is_rest(asked: PlotWanted, spectra: Sequence[DisplaySpectrum]) -> bool:
-    """Return whether wavelengths are to be those at rest, which wants all redshifts."""
+    """Return whether wavelengths are at rest, for which all redshifts must be known."""
     known = all(one.z is not None for one in spectra)
     rest = known if asked.rest_frame is None else bool(asked.rest_frame)
     if rest and not known:
@@ -123,7 +123,7 @@ def _is_rest(asked: PlotWanted, spectra: Sequence[DisplaySpectrum]) -> bool:
 
 
 def show(drawing: Drawing) -> None:
-    """Show a figure: in the notebook or in a window; without either it is pyplot's current one."""
+    """Show a figure in the notebook or in a window; it becomes pyplot's current figure."""
     from matplotlib import pyplot as plt
 
     drawing.onto(plt.figure(figsize=drawing.figsize))
@@ -132,7 +132,7 @@ def show(drawing: Drawing) -> None:
 
 
 def save(drawing: Drawing, name: str) -> bytes:
-    """Return a file with the figure, in the format that its name ends in.
+    """Return the content of a file with the figure, in the format of the name's ending.
 
     Raises
     ------
@@ -166,7 +166,7 @@ def _limits(name: str, given: Any) -> Limits | None:
 
 
 def _parts(asked: PlotWanted) -> tuple[str, ...]:
-    """Return what is to be drawn."""
+    """Return the parts to draw, of `PARTS`."""
     names = [name.lower() for name in split_names(asked.values)] or ["flux", "model"]
     if "all" in names:
         names = list(PARTS)
@@ -203,7 +203,7 @@ def _lines(asked: PlotWanted) -> tuple[SpectralLine, ...]:
 
 
 def _kinds(given: str | bool | None) -> tuple[str, ...]:
-    """Return which kinds of lines are marked."""
+    """Return the kinds of lines to mark."""
     word = "all" if given is True else str(given or "none").strip().lower()
     if word in {"none", "no", "false", ""}:
         return ()
@@ -221,7 +221,7 @@ def _named(
     known: tuple[SpectralLine, ...],
     usual: tuple[SpectralLine, ...],
 ) -> list[SpectralLine]:
-    """Return the lines that a caller named, or the usual ones."""
+    """Return the lines that a caller named; by default the usual ones."""
     if names is None:
         return list(usual)
     found: list[SpectralLine] = []
@@ -239,13 +239,13 @@ def _named(
 
 
 def _is_at(line: SpectralLine, wave_aa: float) -> bool:
-    """Return whether a wavelength, in air or in vacuum, is that of a line."""
+    """Return whether a line has a wavelength, in air or in vacuum."""
     in_air = float(vacuum_to_air(line.wave_aa))
     return min(abs(line.wave_aa - wave_aa), abs(in_air - wave_aa)) < _NEAR_AA
 
 
 def _key(name: str) -> str:
-    """Return what is the same for all ways to write the name of a line."""
+    """Return the name of a line in one spelling for all usual ones."""
     word = re.sub(r"[\s_\-\[\]()]", "", name.lower())
     for spelled, letter in _GREEK.items():
         word = word.replace(spelled, letter)

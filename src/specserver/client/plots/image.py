@@ -1,4 +1,4 @@
-"""A PNG as the service returns it: bytes that show, save and open themselves."""
+"""PNG images of the service: bytes with methods to show, save and open them."""
 
 import os
 import struct
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class PngImage(bytes):
-    """The bytes of a PNG, which a notebook shows.
+    """The bytes of a PNG; a notebook shows the picture.
 
     ``IPython.display.Image(picture)`` and ``PIL.Image.open(BytesIO(picture))`` take it as it is.
     """
@@ -40,7 +40,7 @@ class PngImage(bytes):
         """The picture as an image of Pillow, red, green and blue."""
         from PIL import Image
 
-        # In the file are places in a palette, which are no brightness.
+        # The file has places in a palette, not levels of brightness.
         return Image.open(BytesIO(self)).convert("RGB")
 
     def save(self, path: str | os.PathLike[str], format: str | None = None) -> None:  # noqa: A002
@@ -71,5 +71,5 @@ class PngImage(bytes):
         width, height = self.size
         return f"<PngImage {width} × {height}, {len(self):,} bytes>"
 
-    # 60 kB of escapes are nothing to print.
+    # The bytes themselves would be 60 kB of escapes.
     __repr__ = _shown

@@ -1,4 +1,4 @@
-"""Several spectra over one another: what may be drawn, and where each of them lies."""
+"""Several spectra over one another: their number, their parts, and the scale and offset of each."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -22,7 +22,7 @@ _SHARED: Final = ("flux", "noise")
 def read_several(
     look: Callable[[Any, Callable[[int], None]], list["DisplaySpectrum"]], given: Any
 ) -> list["DisplaySpectrum"]:
-    """Return the spectra that a caller holds, or names by identifiers; both may be in a list.
+    """Return the spectra of a caller: held, named by identifiers, or both in one list.
 
     Parameters
     ----------
@@ -34,14 +34,14 @@ def read_several(
     Raises
     ------
     BadParameter
-        There are none, or more than can be told apart.
+        There are none, or more than the eye can distinguish.
     """
     mixed = isinstance(given, list | tuple) and any(map(is_spectrum, given))
     members = [[one] for one in given] if mixed else [given]
     found = [one for some in members for one in look(some, _require)]
     _require(len(found))
     named = [one.title or f"spectrum {at + 1}" for at, one in enumerate(found)]
-    # A single one without a name has nothing to be told apart from.
+    # A single spectrum needs no name.
     return (
         found
         if len(found) == 1
@@ -50,7 +50,7 @@ def read_several(
 
 
 def _require(nspec: int) -> None:
-    """Refuse no spectra, and more than can be told apart."""
+    """Refuse no spectra, and more than the eye can distinguish."""
     if nspec == 0:
         allowed = f"plot draws one, or up to {MOST}: identifiers in any form, or spectra"
         raise BadParameter("spec", "no spectra", allowed)
@@ -60,19 +60,19 @@ def _require(nspec: int) -> None:
 
 
 def shared_parts(parts: Sequence[str], chosen: Mapping[str, bool | None]) -> tuple[str, ...]:
-    """Return what is drawn of several spectra, of what a caller asked for.
+    """Return the parts to draw of several spectra.
 
     Parameters
     ----------
     parts
-        What is to be drawn.
+        Parts that a caller asked for.
     chosen
-        Parts that have a keyword of their own: True where the caller said so.
+        Parts with a keyword of their own, True where the caller asked for them.
 
     Raises
     ------
     BadParameter
-        A part that is drawn of one spectrum only.
+        A part that is drawn for a single spectrum only.
     """
     refused = [name for name, said in chosen.items() if said]
     refused += [name for name in parts if name in {"sky", "ivar"} and name not in refused]

@@ -1,4 +1,4 @@
-"""What a caller wants to look at → the interactive viewer, in a notebook, a browser or a file.
+"""The interactive viewer in a notebook, a browser or a file.
 
 The viewer itself is `specserver.render.viewer`; `spectra` reads the spectra.
 """
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from ..results.save import Target
 
 MANY_SPECTRA: Final = 200
-"""Beyond this a page has 20 MB and more, and takes seconds to open."""
+"""A page with more has over 20 MB and takes seconds to open."""
 MOST_SPECTRA: Final = 2000
-"""Beyond this, at 200 MB, browsers fail to open a page."""
+"""Browsers fail to open a page with more, of 200 MB."""
 
 _NVECTORS: Final = 4
 _NOTEBOOK_HEIGHT_PX: Final = 640
@@ -39,7 +39,7 @@ _NOTEBOOK_HEIGHT_PX: Final = 640
 
 @dataclass(frozen=True, slots=True)
 class ViewerPage:
-    """A viewer as a page that needs nothing else; shows itself in a notebook."""
+    """A page with the viewer, which loads nothing else; a notebook shows it."""
 
     html: str
     """The page."""
@@ -49,7 +49,7 @@ class ViewerPage:
     def save(
         self, out: str | os.PathLike[str], space: "Callable[[str], Target] | None" = None
     ) -> None:
-        """Write the page to a file, which any browser opens.
+        """Write the page to a file for any browser.
 
         Parameters
         ----------
@@ -71,7 +71,7 @@ class ViewerPage:
         OneFile(path).put("", self.html.encode())
 
     def show(self) -> None:
-        """Show the page: in the notebook, or else in a browser."""
+        """Show the page in the notebook, outside a notebook in a browser."""
         if in_notebook():
             import_module("IPython.display").display(self)
             return
@@ -83,7 +83,7 @@ class ViewerPage:
             sys.stderr.write(f"specserver: found no browser; the page is {file.name}\n")
 
     def _repr_html_(self) -> str:
-        """Return the page in a frame of its own, which keeps its styles and scripts to itself."""
+        """Return the page in a frame, which isolates its styles and scripts."""
         width = "100%" if self.width is None else f"{self.width + 40}px"
         height = (self.height or _NOTEBOOK_HEIGHT_PX - 180) + 180
         return (
@@ -93,7 +93,7 @@ class ViewerPage:
 
 
 def make_page(spectra: Sequence["DisplaySpectrum"], look: "Look") -> ViewerPage:
-    """Return the viewer of some spectra as a page.
+    """Return a page with the viewer of some spectra.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def make_page(spectra: Sequence["DisplaySpectrum"], look: "Look") -> ViewerPage:
 
 
 def require_count(nspec: int) -> None:
-    """Refuse no spectra, and more than a browser can hold."""
+    """Refuse no spectra, and more than a browser can open."""
     if nspec == 0:
         raise BadParameter("data", "no spectra", f"{ONE_OR_MORE}, or spectra")
     if nspec > MOST_SPECTRA:

@@ -1,4 +1,4 @@
-"""Spectra, fetched or held by a caller in any form → what is shown of them."""
+"""Spectra to draw, from objects that a caller holds or from answers of the service."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..results.decode import Spectra
 
 _VECTORS: Final = ("flux", "ivar", "model", "sky")
-# The last is for services that know no facts.
+# Vectors and columns to ask for. The last is for services that know no facts.
 _REQUESTS: Final[tuple[tuple[Sequence[str] | None, tuple[str, ...]], ...]] = (
     (_VECTORS, (REDSHIFT, FACTS)),
     (None, (REDSHIFT, FACTS)),
@@ -37,7 +37,7 @@ Fetch = Callable[[Sequence[str] | None, Sequence[str]], "Spectra"]
 
 
 def read_spectra(data: object) -> list["DisplaySpectrum"] | None:
-    """Return the spectra that a caller holds; None where these are identifiers.
+    """Return the spectra that a caller holds; None if the caller gave identifiers.
 
     Parameters
     ----------
@@ -63,12 +63,12 @@ def read_spectra(data: object) -> list["DisplaySpectrum"] | None:
 
 
 def fetch_shown(fetch: Fetch) -> list["DisplaySpectrum"]:
-    """Fetch what is shown of spectra, with what their catalogue says of them.
+    """Fetch spectra to draw, with the facts that their catalogue states.
 
     Parameters
     ----------
     fetch
-        Fetches vectors and catalogue columns, by name; None fetches all vectors.
+        Fetches vectors and catalogue columns by name; None stands for all vectors.
 
     Raises
     ------
@@ -84,13 +84,13 @@ def fetch_shown(fetch: Fetch) -> list["DisplaySpectrum"]:
 
 
 def wanted(vectors: Sequence[str] | None) -> ResultOptions:
-    """Return how spectra are wanted: unaligned, with the axis where it cannot be computed."""
+    """Return options for unaligned spectra, with the axis where it cannot be computed."""
     names = None if vectors is None else list(vectors)
     return ResultOptions(fmt="numpy", values=None, vectors=names, cutout_aa=None, align=False)
 
 
 def _named(one: "DisplaySpectrum", at: int, *, numbered: bool) -> "DisplaySpectrum":
-    """Return a spectrum with a name, a number where it has none and is not alone."""
+    """Return a spectrum with a title; one of several without a name gets a number."""
     return one if one.title or not numbered else replace(one, title=f"spectrum {at + 1}")
 
 
@@ -122,19 +122,19 @@ def _fetched(spectra: "Spectra", index: int) -> "DisplaySpectrum":
 def in_vacuum(
     spectra: Sequence["DisplaySpectrum"], assume: str | None = None, *, together: bool
 ) -> list["DisplaySpectrum"]:
-    """Return spectra on vacuum wavelengths, as lines are marked; as they are where not known.
+    """Return spectra on vacuum wavelengths; unchanged where the medium is not known.
 
     Parameters
     ----------
     assume
-        Medium of those of which it is not known.
+        Medium of spectra whose medium is not known.
     together
-        Whether they are drawn over one another.
+        Whether the spectra are drawn over one another.
 
     Raises
     ------
     BadParameter
-        Drawn together, the medium of some is known and of others not.
+        Of spectra drawn together, the medium of some is known and of others not.
     """
     media = assumed([one.medium for one in spectra], read_medium("assume_medium", assume))
     if together:
@@ -152,7 +152,7 @@ def in_vacuum(
 
 
 def _place_of(spectra: "Spectra", index: int) -> list[tuple[str, str]]:
-    """Return the parts of the tuple form where the identifier is packed from them."""
+    """Return the parts of the tuple form, if the identifier is packed from them."""
     if spectra.head.id_column != USUAL_FORM.column:
         return []
     (parts,) = usual_tuples(spectra.ids[index : index + 1])
@@ -160,14 +160,14 @@ def _place_of(spectra: "Spectra", index: int) -> list[tuple[str, str]]:
 
 
 def _class_names(value: object) -> set[str]:
-    """Return the names of the classes of pandas, astropy and specutils that an object is of."""
+    """Return the names of an object's classes in pandas, astropy and specutils."""
     known = {"pandas", "astropy", "specutils"}
     classes = type(value).__mro__
     return {cls.__name__ for cls in classes if cls.__module__.partition(".")[0] in known}
 
 
 def is_spectrum(value: object) -> bool:
-    """Return whether it holds fluxes rather than identifiers."""
+    """Return whether an object holds fluxes rather than identifiers."""
     if isinstance(value, np.ndarray) and value.dtype.names is not None:
         return _has_flux(value.dtype.names)
     kinds = _class_names(value)
@@ -208,7 +208,7 @@ def _read(value: Any) -> Iterator["DisplaySpectrum"]:
 
 
 def _usual_unit(names: Iterable[str]) -> str:
-    """Return the unit of flux of an object that states none: that of SDSS, by its axis."""
+    """Return the unit of flux of an object without one: ``loglam`` shows that of SDSS."""
     return FLUX_UNIT if "loglam" in names else ""
 
 
@@ -228,7 +228,7 @@ def _held(
 
 
 def _medium(about: Mapping[str, Any]) -> str:
-    """Return the medium that an object says its wavelengths are in; vacuum where it does not."""
+    """Return the medium that an object states; vacuum if it states none."""
     said = about.get("medium")
     return str(said) if isinstance(said, str) and is_medium(said) else VACUUM
 
@@ -240,7 +240,7 @@ def _said(about: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _read_specutils(spectrum: Any) -> Iterator["DisplaySpectrum"]:
-    """Yield the rows of a Spectrum, or the one that it is."""
+    """Yield each row of a Spectrum."""
     from astropy import units as u
     from astropy.nddata import InverseVariance
 
@@ -251,7 +251,7 @@ def _read_specutils(spectrum: Any) -> Iterator["DisplaySpectrum"]:
     if spectrum.uncertainty is not None:
         known = spectrum.uncertainty
         if not isinstance(known, InverseVariance):
-            # What is not known at all, an error of 0, divides by zero and is a gap then.
+            # An error of 0 stands for a value that is not known: it becomes a gap.
             with np.errstate(divide="ignore", invalid="ignore"):
                 known = known.represent_as(InverseVariance)
         vectors["ivar"] = u.Quantity(known.array, known.unit or unit**-2).to_value(unit**-2)
