@@ -83,7 +83,7 @@ def viewer_document(spectra: Sequence[DisplaySpectrum], look: Look) -> Document:
         title=look.title,
         others=series_labels(spectra) if look.overplot and len(spectra) > 1 else (),
     )
-    for line in parts.canvas.drawn if look.overplot else ():
+    for line in parts.area.drawn if look.overplot else ():
         # Noise and model of one spectrum would hide the others: they are shown on request.
         line.visible = line.name == "flux"
     document = Document(title=look.title or _TITLE)

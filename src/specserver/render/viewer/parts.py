@@ -98,7 +98,7 @@ class Controls:
 
 
 @dataclass(frozen=True, slots=True)
-class Canvas:
+class PlotArea:
     """The plot, and its parts that change."""
 
     plot: figure
@@ -125,13 +125,13 @@ class Parts:
 
     page: Column
     header: Header
-    canvas: Canvas
+    area: PlotArea
     controls: Controls
 
     def named(self) -> dict[str, Any]:
         """Return the parts that the script acts upon, by the names that it uses."""
         named: dict[str, Any] = {"page": self.page}
-        for group in (self.header, self.canvas, self.controls):
+        for group in (self.header, self.area, self.controls):
             named |= {field.name: getattr(group, field.name) for field in fields(group)}
         return named
 
@@ -164,7 +164,7 @@ def build_parts(
         Labels of all spectra, where those that are not chosen are to be seen behind.
     """
     sheet = InlineStyleSheet(css=PART_CSS)
-    canvas = _canvas(has, others, sheet)
+    area = _plot_area(has, others, sheet)
     header, controls = _header(nspec, dark=dark), _controls()
     rows = []
     for group in (header, controls):
@@ -175,10 +175,10 @@ def build_parts(
         row.stylesheets = [InlineStyleSheet(css=ROW_CSS)]
         rows.append(row)
     heading = [Div(text=f"<b>{escape(title)}</b>", disable_math=True, stylesheets=[sheet])]
-    page = Column(children=[*heading[: bool(title)], rows[0], canvas.plot, rows[1]])
+    page = Column(children=[*heading[: bool(title)], rows[0], area.plot, rows[1]])
     page.stylesheets = [InlineStyleSheet(css=page_css())]
-    _size(page, canvas.plot, width, height)
-    parts = Parts(page, header, canvas, controls)
+    _size(page, area.plot, width, height)
+    parts = Parts(page, header, area, controls)
     for name, part in parts.named().items():
         if isinstance(part, Model):
             part.name = name
@@ -196,14 +196,14 @@ def _size(page: Column, plot: figure, width: int | None, height: int | None) -> 
         page.max_width = width
 
 
-def _canvas(has: AbstractSet[str], others: Sequence[str], sheet: InlineStyleSheet) -> Canvas:
+def _plot_area(has: AbstractSet[str], others: Sequence[str], sheet: InlineStyleSheet) -> PlotArea:
     """Return the plot, empty."""
     plot, rest_range = _plot(sheet)
     # The first lines lie behind the others.
     sources = {kind: ColumnDataSource({"x": []}) for kind, _ in _LINE_KINDS}
     marks = [_marks(plot, sources[kind], kind, dash) for kind, dash in _LINE_KINDS]
     shown = ColumnDataSource({name: [] for name in ("wave", "rest", *(one[0] for one in _DRAWN))})
-    return Canvas(
+    return PlotArea(
         plot=plot,
         rest_range=rest_range,
         grids=list(plot.grid),
