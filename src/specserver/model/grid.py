@@ -1,7 +1,7 @@
 """Wavelength lattices: pixel index ↔ wavelength, and integer shifts between spectra.
 
-A survey reduces all its spectra onto one lattice, so a pixel is an integer, aligning two
-spectra is an integer shift, a cutout is a slice, and neither touches a flux value.
+A survey reduces all its spectra onto one lattice. So a pixel is an integer, alignment is an integer
+shift, a cutout is a slice, and both leave flux values unchanged.
 """
 
 from collections.abc import Mapping
@@ -14,10 +14,10 @@ import numpy.typing as npt
 
 from ..errors import BadParameter
 
-# Rounding of a wavelength that a caller typed must not lose the pixel it names:
-# float64 log10 and division are good to about 1e-12 pixels here.
+# Rounding must not lose a pixel at the limits that a caller gave: float64 log10 and division are
+# exact to about 1e-12 pixels here.
 _EDGE = 1e-9
-# Pixel numbers are int32 on the wire and in the store: larger ones cannot occur.
+# Pixel numbers are int32 on the wire and in the store.
 _FAR = 2.0**30
 # No spectrum reaches these wavelengths.
 _MAX_WAVE_AA = 1e30

@@ -1,8 +1,8 @@
 """Spectral lines with their vacuum wavelengths, and air ↔ vacuum conversion.
 
-Wavelengths of emission lines are those of ``sdss/idlspec2d`` ``etc/emlines.par``, of absorption
-lines those of ``desihub/prospect``; where a source gives air, they were converted once with
-Ciddor (1996), as everything is here.
+Wavelengths of emission lines come from ``sdss/idlspec2d`` ``etc/emlines.par``, those of absorption
+lines from ``desihub/prospect``. Wavelengths in air were converted with Ciddor (1996), as all
+conversions here.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ import numpy.typing as npt
 Kind = Literal["emission", "absorption", "sky"]
 
 AIR_FROM_AA = 2000.0
-"""Published wavelengths are in air from here on, and in vacuum below (the custom of the field)."""
+"""Least wavelength that is published in air; below, wavelengths are in vacuum by custom."""
 
 # Ciddor (1996, Applied Optics 35, 1566): dry air of 15 °C, 101325 Pa and 450 ppm of CO2. Two terms
 # a / (b - 1/λ²), λ the vacuum wavelength in µm.
@@ -110,7 +110,14 @@ def _table(kind: Kind, rows: tuple[tuple[str, float], ...]) -> tuple[SpectralLin
 
 
 EMISSION_LINES = _table("emission", _EMISSION)
-"""Lines that galaxies and quasars show in emission, by wavelength."""
+"""Emission lines of galaxies and quasars, by wavelength."""
+
+BALMER_ABSORPTION = tuple(
+    SpectralLine(line.name, line.wave_aa, "absorption")
+    for line in EMISSION_LINES
+    if line.name in {"Hα", "Hβ", "Hγ", "Hδ", "Hε", "Hζ"}
+)
+"""Balmer lines in absorption, as in spectra of stars, by wavelength."""
 
 ABSORPTION_LINES = _table("absorption", _ABSORPTION)
 """Interstellar and stellar absorption lines, by wavelength."""
@@ -122,8 +129,8 @@ SKY_LINES = _table("sky", _SKY)
 def vacuum_to_air(wave: npt.ArrayLike) -> Any:
     """Return wavelengths in standard air, after Ciddor (1996).
 
-    Vacuum wavelengths below `AIR_FROM_AA` (in air) come back unchanged, so those within the
-    0.65 Å above it are the only ones that `air_to_vacuum` does not bring back.
+    Wavelengths below `AIR_FROM_AA` in air stay unchanged. So `air_to_vacuum` is the inverse except
+    within 0.65 Å above `AIR_FROM_AA`.
 
     Parameters
     ----------

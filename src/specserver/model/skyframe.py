@@ -24,13 +24,13 @@ class Frame:
     """A system of positions that is not ICRS."""
 
     system: str
-    """FK4, FK5, or another that is not known, such as that of apparent places."""
+    """FK4, FK5, or the name of an unknown system, such as that of apparent places."""
     equinox: float = _J2000
-    """Besselian years of FK4, Julian ones of FK5."""
+    """Besselian year for FK4, Julian year for FK5."""
 
     @property
     def label(self) -> str:
-        """What astronomers call it: FK4 B1950."""
+        """Usual name of the system, such as FK4 B1950."""
         letter = "B" if self.system == "FK4" else "J"
         return f"{self.system} {letter}{self.equinox:g}" if self.is_known else self.system
 
@@ -41,9 +41,9 @@ class Frame:
 
 
 def frame_of(cards: Mapping[str, Any]) -> Frame | None:
-    """Return the system of a header's positions.
+    """Return the system of a header's positions; None: ICRS.
 
-    None: ICRS, or as good as it: FK5 of J2000 is within 0.03 arcsec.
+    FK5 of J2000, which deviates by less than 0.03 arcsec, counts as ICRS.
     """
     system = str(cards.get("RADESYS") or cards.get("RADECSYS") or "").strip().upper()
     equinox = _equinox(cards)

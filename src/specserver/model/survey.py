@@ -1,4 +1,4 @@
-"""What a survey plug-in must say: its lattice, record, columns, releases and reader."""
+"""The contract of a survey plug-in: its lattice, record, columns, releases and reader."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,12 +25,12 @@ class Vector:
     """Unit as astropy reads it; empty for a pure number or a bit mask."""
     meaning: str
     pixels: tuple[int, int] | None = None
-    """First lattice pixel that it covers, and the one after the last; None: all of a spectrum's."""
+    """First lattice pixel that it covers, and the one after the last; None: all pixels."""
     like: str = ""
-    """Vector whose values it has wherever both are the same by construction: only the pixels of
-    `own` are stored. Empty: it is stored whole."""
+    """Name of a vector that is equal by construction outside `own`; only the pixels of `own` are
+    stored. Empty: the whole vector is stored."""
     own: tuple[tuple[int, int], ...] = ()
-    """Runs of lattice pixels, half-open, where it may differ from the vector that it is like."""
+    """Half-open runs of lattice pixels where it may differ from the vector `like`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A public data release of a survey; what users call a context."""
+    """A public data release of a survey; users call it a context."""
 
     context: str
     title: str
@@ -75,7 +75,7 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class FileKey:
-    """What a file's name says of it; files with the same ``group`` may hold the same spectrum."""
+    """The meaning of a file's name. Files of one ``group`` may hold the same spectrum."""
 
     path: Path
     group: tuple[int, ...]
@@ -86,9 +86,9 @@ class Remark:
     """A warning about a spectrum that is stored, for the operator."""
 
     kind: str
-    """Text that all spectra with this warning share: an ingest prints it once, with a count."""
+    """Text common to all spectra with this warning; an ingest prints it once, with a count."""
     detail: str = ""
-    """What applies to this spectrum only."""
+    """Text for this spectrum only."""
 
     @property
     def text(self) -> str:
@@ -98,77 +98,77 @@ class Remark:
 
 @dataclass(frozen=True, slots=True)
 class RawSpectrum:
-    """One spectrum as read from a file, before it is placed in the store."""
+    """One spectrum as read from a file."""
 
     id: int
     ra_deg: float
     dec_deg: float
-    """ICRS position of the object; NaN where the file does not say."""
+    """ICRS position of the object; NaN if the file states none."""
     reduction: str
     axis: npt.NDArray[Any]
     """1D[npix], the spectral axis as published."""
     vectors: Mapping[str, npt.NDArray[Any]]
-    """By the names of `Survey.vectors`, bit for bit as published: 1D[npix] each, or as long as
-    the vector's own `pixels` are."""
+    """Vectors by the names of `Survey.vectors`, bit for bit as published. 1D[npix] each; a vector
+    with `pixels` has their number of values."""
     row: Mapping[str, Any]
     """Catalogue values by lower-case column name: NumPy scalars and str; None or absent: unknown.
     """
     key: int | None = None
-    """Signed 64-bit number that tells spectra with the same `id` apart, such as a digest of where
-    each was taken; None where the id alone does. A spectrum is stored once for each id and key."""
+    """Signed 64-bit number that distinguishes spectra with the same `id`, such as a digest of the
+    place of observation; None if the id is unique. One spectrum is stored for each id and key."""
     is_pointing: bool = False
-    """The position is only that of the telescope, or in a system that is not known."""
+    """The position is that of the telescope, or its system is not known."""
     remarks: tuple[Remark, ...] = ()
-    """Warnings that an ingest reports when the spectrum is stored."""
+    """Warnings to report when the spectrum is stored."""
 
 
 @dataclass(frozen=True, slots=True)
 class TreeLayout:
-    """Where an archive keeps the original file of a spectrum: templates, tried in their order.
+    """Templates of the path of a spectrum's original file in an archive, tried in their order.
 
-    Fields of the templates are ``release`` (``dr17``), the name of the last part of the tuple form
-    of an identifier (``run2d``), and its other parts, which are numbers.
+    Fields of the templates are ``release`` (``dr17``) and the parts of the tuple form of an
+    identifier: numbers, and text for the last one (``run2d``).
     """
 
     folders: tuple[str, ...]
-    """Folder of the files that share the first part; its last name holds that part alone."""
+    """Folder of the files with one first part; the name of the folder contains no other part."""
     names: tuple[str, ...]
     """Name of the file in such a folder."""
 
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """How the best spectrum of each object is found among all of a context.
+    """Rule for the best spectrum of each object in a context.
 
-    The catalogue's column `Survey.primary` is then computed when the index is made, as it depends
-    on what else is there.
+    It depends on all spectra of the context, so the column `Survey.primary` is computed when the
+    index is made.
     """
 
     group: str
-    """Column that is the same for all spectra of an object."""
+    """Column with one value for all spectra of an object."""
     order: tuple[tuple[str, int | str], ...]
     """Column, and the value that comes first, or ``desc`` for the greatest; unknown comes last."""
 
 
 class Reader(Protocol):
-    """How to recognise and read a survey's files."""
+    """Recognises and reads a survey's files."""
 
     def identify(self, path: Path) -> FileKey | None:
-        """Return what the name says, or None when it is not a name of this survey."""
+        """Return the meaning of a file's name; None if the file is not one of this survey."""
 
     def is_companion(self, path: Path) -> bool:
-        """Tell whether a file is read along with others, so that it is passed over by itself."""
+        """Return whether a file is read along with others, and not by itself."""
 
     def read(self, path: Path) -> list[RawSpectrum]:
-        """Read all spectra of a file; raise `BadFile` with the reason when there is none.
+        """Read all spectra of a file; raise `BadFile` with the reason if there is none.
 
-        All of them lie on the lattice of the survey, or none does.
+        Either all of them lie on the lattice of the survey, or none.
         """
 
 
 @runtime_checkable
 class BytesReader(Reader, Protocol):
-    """A reader that also takes the bytes of a file, so that an ingest reads each file once."""
+    """A reader of the bytes of a file, so that an ingest reads each file once."""
 
     def read_from_bytes(self, path: Path, data: bytes) -> list[RawSpectrum]:
         """Read the spectra from the decompressed bytes of a whole file; errors as of `read`."""
@@ -176,7 +176,7 @@ class BytesReader(Reader, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """Everything the rest of the house needs to know of a survey."""
+    """A survey: its lattice, record, identifiers, columns, releases and reader."""
 
     name: str
     title: str
@@ -190,65 +190,64 @@ class Survey:
     id_parts: tuple[str, ...]
     """Columns of the tuple form of an identifier: numbers, then text (`id_texts`)."""
     columns: tuple[Column, ...]
-    """Core columns: present, under these names, in every context of the survey."""
+    """Core columns: every context of the survey has them under these names."""
     aliases: Mapping[str, str]
-    """Other spellings in use for columns, to the one spelling here."""
+    """Other spellings of column names, and the spelling here."""
     primary: tuple[str, int]
-    """Column and value that mark the best spectrum of an object."""
+    """Column and value of the best spectrum of an object."""
     z_column: str
     class_column: str
     flux_scale: str
     """Unit of flux as astropy reads it."""
     mask_vector: str
-    """Vector whose ``bad_bits`` mark pixels not to be used, besides ivar = 0."""
+    """Vector whose ``bad_bits`` mark bad pixels, besides ivar = 0."""
     bad_bits: int
     frame: str
     releases: tuple[Release, ...]
     """Oldest first."""
     reader: Reader
     tables: Mapping[str, str] = field(default_factory=dict)
-    """Catalogue of the best spectra and catalogue of all, and what they hold, in this order."""
+    """Names of the catalogues of the best spectra and of all, in this order, with descriptions."""
     pack: Callable[[tuple[int, ...], str], int] | None = None
-    """Identifier of a complete tuple of `id_parts`, where it can be computed."""
+    """Computes the identifier of a complete tuple of `id_parts`; None: it cannot be computed."""
     pack_arrays: (
         Callable[[Sequence[npt.NDArray[Any]], npt.NDArray[Any]], npt.NDArray[Any]] | None
     ) = None
-    """Likewise of many tuples: 1D[n] each of the numbers, and 1D[n] of the text."""
+    """As `pack` for many tuples: 1D[n] for each number, and 1D[n] for the text."""
     unpack: Callable[[npt.NDArray[Any]], Mapping[str, npt.NDArray[Any]]] | None = None
-    """The `id_parts` of identifiers, 1D[n] each, where they can be computed."""
+    """Computes the `id_parts` of identifiers, 1D[n] each; None: they cannot be computed."""
     tree: TreeLayout | None = None
-    """The archive's layout, where spectra can be served straight from its files."""
+    """Layout of the archive, if spectra can be served from its files."""
     cards: Callable[[str], Mapping[str, str]] | None = None
-    """Header cards by which readers know the survey's FITS files, for a reduction."""
+    """Header cards of a reduction by which other programs recognise the survey's FITS files."""
     is_default: bool = False
-    """The context ``default`` is the newest release of such a survey."""
+    """The newest release of the survey is the context ``default``."""
     extra: tuple[Vector, ...] = ()
-    """Vectors that are stored besides the record, and come only when asked for by name."""
+    """Vectors stored besides the record, which are sent only if a request names them."""
     id_texts: int = 1
-    """How many of the `id_parts`, at the end, are text."""
+    """Number of `id_parts` that are text; they are the last ones."""
     has_reduction: bool = True
-    """The last of the `id_parts` is the reduction: a tuple that leaves it open means the best."""
+    """The last of the `id_parts` is the reduction; a tuple without it means the best spectrum."""
     best: Best | None = None
-    """How `primary` is computed; None: it is a column of the files."""
+    """Rule that computes `primary`; None: it is a column of the files."""
     part_files: int = 2000
-    """Files that one process reads before what it wrote of them is committed."""
+    """Files that one process reads between two commits."""
     many_per_file: bool = False
-    """A file holds many spectra, so a spectrum is named by the file and its identifier."""
+    """A file holds many spectra, so saved spectra are named by file and identifier."""
     last_open: bool = False
-    """The last of the `id_parts` is text that with the identifier names one spectrum, and a tuple
-    that leaves it open means the best of those that the others name."""
+    """The last of the `id_parts` is text that together with the identifier names one spectrum. A
+    tuple without it means the best of the spectra that the other parts name."""
     told_by: tuple[str, ...] = ()
-    """Columns besides the identifier by which a row of a value-added table says which of the
-    spectra of an identifier it means."""
+    """Columns of a value-added table that select one of the spectra with an identifier."""
     facts: tuple[Fact, ...] = ()
     """Values to show beside a picture of a spectrum, in their order; by default its redshift."""
     medium: Medium | None = VACUUM
-    """Medium of the wavelengths of all its spectra; None: each spectrum states its own in the
-    catalogue column `medium.MEDIUM_COLUMN`."""
+    """Medium of the wavelengths of all spectra; None: the catalogue column
+    `medium.MEDIUM_COLUMN` states that of each."""
 
     @property
     def vectors(self) -> tuple[Vector, ...]:
-        """What the store holds: the record without the spectral axis, and what is extra."""
+        """Vectors in the store: the record without the spectral axis, and the extra ones."""
         record = tuple(vector for vector in self.record if vector.name != self.grid.axis)
         return record + self.extra
 
@@ -259,7 +258,7 @@ class Survey:
 
     @property
     def id_form(self) -> IdForm:
-        """What identifiers of the survey look like."""
+        """Form of the survey's identifiers."""
         leads = self.id_parts[0] == self.id_column.name
         return IdForm(
             self.id_column.name,
@@ -271,11 +270,11 @@ class Survey:
         )
 
     def release(self, context: str) -> Release | None:
-        """Return the release of that context name, or None."""
+        """Return the release with a context name, or None."""
         return next((one for one in self.releases if one.context == context), None)
 
     def normal_id(self, number: int) -> int:
-        """Return an identifier in the range of the id type; signed forms wrap to unsigned ones."""
+        """Return an identifier in the range of its type; unsigned ones may be given as signed."""
         if np.dtype(self.id_column.dtype).kind == "u" and number < 0:
             return number + 2**64
         return number

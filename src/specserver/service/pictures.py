@@ -1,7 +1,7 @@
 """Pictures of spectra: one, many in a grid, many as the rows of an image."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final
 
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import BadParameter, TooMuch
-from ..model.lines import ABSORPTION_LINES, EMISSION_LINES, SpectralLine
+from ..model.lines import ABSORPTION_LINES, BALMER_ABSORPTION, EMISSION_LINES, SpectralLine
 from ..model.medium import UNKNOWN, VACUUM
 from ..model.survey import Vector
 from ..ops.media import change_of
@@ -232,6 +232,5 @@ def _lines(kind: str) -> tuple[SpectralLine, ...]:
     """Return the lines to mark in a spectrum of a class."""
     stellar = tuple(line for line in ABSORPTION_LINES if line.name in _STELLAR)
     if kind == "STAR":
-        balmer = (line for line in EMISSION_LINES if line.name in _BALMER)
-        return (*(replace(line, kind="absorption") for line in balmer), *stellar)
+        return (*(line for line in BALMER_ABSORPTION if line.name in _BALMER), *stellar)
     return EMISSION_LINES + stellar if kind == "GALAXY" else EMISSION_LINES

@@ -13,7 +13,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ...errors import BadParameter
-from ...model.lines import ABSORPTION_LINES, EMISSION_LINES, SpectralLine, vacuum_to_air
+from ...model.lines import (
+    ABSORPTION_LINES,
+    BALMER_ABSORPTION,
+    EMISSION_LINES,
+    SpectralLine,
+    vacuum_to_air,
+)
 from ...render.display import DisplaySpectrum, with_gaps
 from ...render.figure.overplot import draw_spectra
 from ...render.figure.spectrum import DPI, PARTS, FigureLook, Limits, draw_spectrum, panels_of
@@ -30,7 +36,6 @@ _NEAR_AA: Final = 6.0
 """Tolerance of a wavelength in the name of a line: it is cut to whole Å, in air or vacuum."""
 _SILENT: Final = frozenset({"agg", "cairo", "pdf", "pgf", "ps", "svg", "template"})
 """Backends of matplotlib without a screen, which warn when asked to show a figure."""
-_BALMER: Final = ("Hα", "Hβ", "Hγ", "Hδ", "Hε", "Hζ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,12 +191,7 @@ def _lines(asked: PlotWanted) -> tuple[SpectralLine, ...]:
     if "emission" in kinds:
         marked += _named("em_lines", asked.em_lines, EMISSION_LINES, EMISSION_LINES)
     if "absorption" in kinds:
-        balmer = tuple(
-            SpectralLine(line.name, line.wave_aa, "absorption")
-            for line in EMISSION_LINES
-            if line.name in _BALMER
-        )
-        known = ABSORPTION_LINES + balmer
+        known = ABSORPTION_LINES + BALMER_ABSORPTION
         marked += _named("abs_lines", asked.abs_lines, known, ABSORPTION_LINES)
     for name, wave in (asked.lines or {}).items():
         try:
