@@ -450,7 +450,7 @@ def test_a_service_that_knows_no_facts_is_asked_for_the_redshift(client, chosen)
 
     def fetch(vectors, columns):
         asked.append(list(columns))
-        if columns != ["@redshift"]:
+        if list(columns) != ["@redshift"]:
             raise UnknownField(columns[0], ["z"])
         return fetch_spectra(
             client.session, chosen[:2], wanted(vectors), RequestOptions(), *columns
