@@ -43,10 +43,10 @@ class Grid(Protocol):
         """Return vacuum wavelengths, 1D[count] float64, Å."""
 
     def wave_of(self, axis: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """Return wavelengths of a published axis, of its shape, float64, Å."""
+        """Return wavelengths, 1D[npix] float64, Å, of a published axis, 1D[npix]."""
 
     def axis_of(self, wave: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Return the published axis of wavelengths in Å, of their shape, float64."""
+        """Return the published axis, 1D[npix] float64, of wavelengths, 1D[npix] Å."""
 
     def position(self, wave_aa: float) -> float:
         """Return the fractional pixel index of a vacuum wavelength in Å."""
@@ -62,12 +62,12 @@ class _AxisInAngstrom:
 
     @staticmethod
     def wave_of(axis: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """Return wavelengths of a published axis, of its shape, float64, Å."""
+        """Return wavelengths, 1D[npix] float64, Å, of a published axis, 1D[npix]."""
         return axis.astype(np.float64)
 
     @staticmethod
     def axis_of(wave: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Return the published axis of wavelengths in Å, of their shape, float64."""
+        """Return the published axis, 1D[npix] float64, of wavelengths, 1D[npix] Å."""
         return wave
 
 
@@ -93,13 +93,13 @@ class LogLinear:
 
     @staticmethod
     def wave_of(axis: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """Return wavelengths of a published axis, of its shape, float64, Å."""
+        """Return wavelengths, 1D[npix] float64, Å, of a published axis, 1D[npix]."""
         wave: npt.NDArray[np.float64] = np.power(10.0, axis.astype(np.float64))
         return wave
 
     @staticmethod
     def axis_of(wave: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Return the published axis of wavelengths in Å, of their shape, float64."""
+        """Return the published axis, 1D[npix] float64, of wavelengths, 1D[npix] Å."""
         return np.log10(wave)
 
     def position(self, wave_aa: float) -> float:
