@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..model.grid import Grid
 from .reading import BATCH, Group, read_batches
 from .selection import Selection
 

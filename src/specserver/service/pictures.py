@@ -1,7 +1,7 @@
 """Pictures of spectra: one, many in a grid, many as the rows of an image."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Final
 
