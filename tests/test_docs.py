@@ -31,7 +31,7 @@ def demonstration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("demo")
     simulate_sdss(folder / "mock", 2000, workers=1)
     run_ingest(open_root(folder / "data"), "sdss_dr17", [folder / "mock"], workers=1)
-    add_second(folder / "data", folder / "second")
+    add_second(open_root(folder / "data"), folder / "second")
     with serve(folder / "data", folder / "mock", workers=2) as running:
         yield running
 

@@ -25,7 +25,7 @@ import hmac
 import json
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -131,7 +131,6 @@ class TokenBook:
     def __init__(self, data: DataRoot) -> None:
         self._file = data.tokens
         self._lock = data.tokens_lock
-        self._known: tuple[Identity, dict[str, TokenRecord]] = (ABSENT, {})
 
     def create(
         self,
@@ -192,18 +191,14 @@ class TokenBook:
             raise NotAuthenticated(f"the token {match[1]} expired at {record.expires:%F %H:%M} UTC")
         return record.caller()
 
-    def _read(self) -> dict[str, TokenRecord]:
+    def _read(self) -> Mapping[str, TokenRecord]:
         """Return the tokens by id; read anew when another process has replaced the file."""
         try:
             stamp = self._file.stamp()
-            if self._known[0] != stamp or stamp == ABSENT:
-                self._known = (stamp, {} if stamp == ABSENT else _parse(self._file.read()))
-        except FileNotFoundError:
-            return {}
+            return {} if stamp == ABSENT else _tokens_at(self._file, stamp)
         except (OSError, ValueError, KeyError, TypeError, BadParameter) as error:
             # Nobody is let in, and nobody is taken for anonymous, by a file that cannot be read.
             raise StoreError(str(self._file), f"the tokens cannot be read ({error})") from error
-        return self._known[1]
 
     def _change(self, change: Callable[[dict[str, TokenRecord]], object]) -> None:
         """Read, change and replace the tokens, one process at a time."""
@@ -332,9 +327,11 @@ def _digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def _parse(raw: bytes) -> dict[str, TokenRecord]:
-    """Return the tokens in the bytes of their file."""
-    document: dict[str, Any] = json.loads(raw)
+@lru_cache(maxsize=16)
+def _tokens_at(file: Entry, stamp: Identity) -> Mapping[str, TokenRecord]:
+    """Return the tokens by id, as the file had them when it had that state."""
+    del stamp
+    document: dict[str, Any] = json.loads(file.read())
     if document["version"] != _VERSION:
         raise ValueError(f"version {document['version']}, not {_VERSION}")
     return {row["id"]: _record(row) for row in document["tokens"]}

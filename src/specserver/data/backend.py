@@ -51,11 +51,11 @@ class Backend(Protocol):
     def name_of(self, key: str) -> str:
         """Return what people call an object: its full path."""
 
-    def exists(self, key: str) -> bool:
-        """Return whether there is an object, or a folder."""
-
     def stamp(self, key: str) -> Identity:
-        """Return what changes when an object changes; `damage.ABSENT` where there is none."""
+        """Return what changes when an object changes; `damage.ABSENT` where there is none.
+
+        Of a folder it only says whether there is one.
+        """
 
     def children(self, prefix: str) -> list[str]:
         """Return the names directly below a prefix, in no order; those of folders end in a slash.

@@ -32,6 +32,7 @@ from uuid import uuid4
 
 from typing_extensions import override
 
+from ..damage import ABSENT
 from ..digests import LISTED
 from .handles import Entry, Folder, Named
 
@@ -195,7 +196,7 @@ class ContextFolder(Folder):
 
         If the folder was made here and holds nothing at the end, it is removed.
         """
-        made = [one for one in (self.key, "") if not self.backend.exists(one)]
+        made = [one for one in (self.key, "") if self.backend.stamp(one) == ABSENT]
         try:
             with self._ingest_lock.lock(wait=False) as mine:
                 yield mine

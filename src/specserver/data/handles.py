@@ -40,7 +40,7 @@ class Handle:
 
     def exists(self) -> bool:
         """Return whether it is there."""
-        return self.backend.exists(self.key)
+        return self.backend.stamp(self.key) != ABSENT
 
     def local_path(self) -> Path:
         """Return where it is on this machine, for libraries that open files themselves."""

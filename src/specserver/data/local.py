@@ -67,10 +67,6 @@ class LocalFolder:
             raise ValueError(f"{key!r} is no key")
         return self.name_of(key)
 
-    def exists(self, key: str) -> bool:
-        """Return whether there is a file or a folder."""
-        return self.stamp(key) != ABSENT
-
     def stamp(self, key: str) -> Identity:
         """Return what changes when a file changes."""
         try:
