@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import urllib3
 from astropy import units as u
 from astropy.io import fits
 from astropy.table import Table
@@ -19,21 +20,16 @@ from commands import command
 from conftest import CONTEXTS, TwoSurveys
 from serving import Served, serve
 from specserver.client.api import SpecClient
-from specserver.client.progress import Watch
-from specserver.client.request import read_wanted
-from specserver.client.results.decode import Spectra
-from specserver.client.results.joined import align_parts
-from specserver.client.results.resample import limits_beyond, resample_spectra
 from specserver.data.root import open_root
 from specserver.errors import MixedLattices
 from specserver.ingest import run_ingest
 from specserver.model.grid import Grid, Linear, LogLinear, LogWave, PixelRange, cutout
 from specserver.model.lines import air_to_vacuum, vacuum_to_air
 from specserver.model.survey import Vector
-from specserver.ops.media import limits_in
+from specserver.ops.media import change_of
 from specserver.ops.pixels import Edges, pixel_edges
 from specserver.ops.rebin import rebin
-from specserver.wire.head import StreamHead
+from specserver.ops.resampling import Lattice, changed, covered, lattice_edges, own_edges
 
 UNIT = u.Unit("1e-17 erg / (s cm2 AA)")
 SHIFT = np.float32(3.3e-5)
@@ -97,77 +93,46 @@ def values_of(npix: int, seed: int) -> Any:
     return record
 
 
-def answer(grid: Grid, lines: list[tuple[Any, int | None, str]]) -> Spectra:
-    """Return spectra as they come: the record, its first pixel or None off the lattice, medium."""
-    names = (("flux", "<f4"), ("wavelength", "<f8"), ("ivar", "<f4"), ("mask", "<i4"))
-    record = tuple(Vector(name, kind, "", "") for name, kind in names)
-    n = len(lines)
-    head = StreamHead("c", "s", grid, record, "raw", n, PixelRange(0, 0), (), "", "mask", -1, "id")
-    return Spectra(
-        head=head,
-        data=[one for one, _, _ in lines],
-        ids=np.arange(n),
-        contexts=["c"] * n,
-        first=np.array([first or 0 for _, first, _ in lines]),
-        on_lattice=np.array([first is not None for _, first, _ in lines]),
-        columns={},
-        media=[medium for _, _, medium in lines],
-    )
-
-
-def cut_by_service(spectra: Spectra, limits: tuple[float, float]) -> Spectra:
-    """Return what the service sends of spectra within limits, those off the lattice whole."""
-    lines: list[tuple[Any, int | None, str]] = []
-    for one, first, on, medium in zip(
-        spectra.data, spectra.first.tolist(), spectra.on_lattice, spectra.media, strict=True
-    ):
-        if not on:
-            lines.append((one, None, medium))
-            continue
-        pixels = cutout(spectra.head.grid, *limits_in(limits, medium))
-        begin = min(max(pixels.first - first, 0), len(one))
-        stop = max(min(pixels.stop - first, len(one)), begin)
-        lines.append((one[begin:stop], first + begin, medium))
-    return answer(spectra.head.grid, lines)
+RECORD = tuple(
+    Vector(name, kind, "", "")
+    for name, kind in (("flux", "<f4"), ("wavelength", "<f8"), ("ivar", "<f4"), ("mask", "<i4"))
+)
 
 
 @settings(max_examples=300)
-@given(st.data(), grids(), grids(), cuts)
+@given(st.data(), axes(), grids(), cuts)
 def test_cut_then_resampled_is_resampled_then_cut(
-    data: st.DataObject, grid: Grid, other: Grid, cut: tuple[float, float]
+    data: st.DataObject, wave: Any, grid: Grid, cut: tuple[float, float]
 ) -> None:
     """Of all lattices, media and axes."""
-    grid, other = replace(grid, axis="wavelength"), replace(other, axis="wavelength")
-    medium = data.draw(st.sampled_from([None, "air", "vacuum"]))
-    limits = (cut[0], cut[0] + cut[1])
-    parts = []
-    for one in (grid, other):
-        lines: list[tuple[Any, int | None, str]] = []
-        for seed in range(data.draw(st.integers(1, 2))):
-            state = data.draw(st.sampled_from(["vacuum", "air"]))
-            wave = data.draw(axes())
-            record = values_of(len(wave), seed)
-            first = None
-            if data.draw(st.booleans()):
-                first = round(one.position(float(wave[0])))
-                wave = one.wave(first, len(wave))
-            record["wavelength"] = wave
-            lines.append((record, first, state))
-        parts.append(answer(one, lines))
-    whole = resample_spectra(parts, read_wanted("numpy", None, None, "resample", medium), Watch(""))
-    wanted = read_wanted("numpy", None, limits, "resample", medium)
-    asked = limits_beyond(wanted.vacuum_cutout_aa or limits, grid, other)
-    made = resample_spectra([cut_by_service(one, asked) for one in parts], wanted, Watch(""))
-    inside, span, held = cutout(grid, *limits), made.head.span, whole.head.span
-    if span.count:
-        assert inside.first <= span.first < span.stop <= inside.stop
-        assert held.first <= span.first < span.stop <= held.stop
-        same = np.asarray(whole.data)[:, span.first - held.first : span.stop - held.first]
-        assert np.asarray(made.data).tobytes() == same.tobytes()
-    # Nothing is left out.
-    at = held.first + np.flatnonzero((np.asarray(whole.data)["ivar"] > 0).any(axis=0))
-    at = at[(at >= inside.first) & (at < inside.stop)]
-    assert ((at >= span.first) & (at < span.stop)).all()
+    grid = replace(grid, axis="wavelength")
+    media = st.sampled_from(["air", "vacuum"])
+    change = change_of(data.draw(media), data.draw(media))
+    on_lattice = change is None and data.draw(st.booleans())
+    first = round(grid.position(float(wave[0])))
+    if on_lattice:
+        wave = grid.wave(first, len(wave))
+    record = values_of(len(wave), len(wave))
+    record["wavelength"] = wave
+    edges = changed(own_edges(wave), change)
+    held = PixelRange(first, first + len(wave)) if on_lattice else covered(grid, edges.ends)
+
+    def laid(window: PixelRange) -> Any:
+        lattice = Lattice(grid, window, RECORD, is_blank=False)
+        block = lattice.empty(1)
+        if on_lattice:
+            lattice.lay(block[0], first, record)
+        else:
+            lattice.resample(block[0], record, edges, lattice_edges(grid, window))
+        return block
+
+    inside = cutout(grid, cut[0], cut[0] + cut[1])
+    span = PixelRange(max(inside.first, held.first), min(inside.stop, held.stop))
+    if span.count > 0:
+        same = laid(held)[:, span.first - held.first : span.stop - held.first]
+        assert laid(span).tobytes() == same.tobytes()
+    wider = PixelRange(held.first - 5, held.stop + 5)
+    assert not laid(wider)["ivar"][:, [*range(5), *range(-5, 0)]].any()
 
 
 @given(axes(), grids(), st.integers(0, 40), st.integers(0, 40))
@@ -306,18 +271,16 @@ def test_so_it_is_of_two_surveys(two_surveys: TwoSurveys) -> None:
             assert_part_of(spec.getSpec(some, cutout="5000-7000", **how), whole)
 
 
-def test_a_cutout_on_a_lattice_travels_alone(
-    own: Served, spec: SpecClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    counts: list[int] = []
+def test_a_cutout_on_a_lattice_travels_alone(own: Served) -> None:
+    ids = "\n".join(map(str, own.ids[:4]))
 
-    def seen(parts: Any, wanted: Any, watch: Any) -> Any:
-        counts[:] = [len(one) for part in parts for one in part.data]
-        return resample_spectra(parts, wanted, watch)
+    def sent(**more: Any) -> int:
+        body = {"ids": ids, "context": "sdss_dr17", "resample": True} | more
+        answer = urllib3.request("POST", f"{own.url}/bulk/spectra", json=body)
+        assert answer.status == 200, answer.data
+        return len(answer.data)
 
-    monkeypatch.setattr("specserver.client.results.resample.resample_spectra", seen)
-    spec.getSpec(own.ids[:4], context="sdss_dr17", align="resample", cutout=(6500, 6510))
-    assert sorted(count < 30 for count in counts) == [False, False, True, True]
+    assert sent(cutout=[6500, 6510]) < sent() / 10
 
 
 def test_real_files(real_spectra: Path, tmp_path: Path) -> None:
@@ -381,16 +344,6 @@ def test_cuts_of_spectra_off_the_lattice(spec: SpecClient, tmp_path: Path) -> No
     with pytest.raises(MixedLattices, match="align=False"):
         spec.getSpec(both, cutout=limits)
     assert len(spec.getSpec(both, cutout=limits, align=False)) == 2
-
-
-def test_contexts_of_one_spectrum_each_are_not_aligned() -> None:
-    grid = Linear(0.0, 1.0)
-    parts = [
-        replace(answer(grid, [(values_of(5, seed), None, "vacuum")]), data=values_of(5, seed)[None])
-        for seed in (1, 2)
-    ]
-    with pytest.raises(MixedLattices):
-        align_parts(parts)
 
 
 def test_the_command_cuts(own: Served, tmp_path: Path) -> None:

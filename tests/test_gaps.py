@@ -15,12 +15,12 @@ from matplotlib import pyplot as plt
 from commands import command
 from serving import Served, serve
 from specserver.client.api import SpecClient
-from specserver.client.results.resample import resample
 from specserver.data.root import open_root
 from specserver.ingest import run_ingest
 from specserver.model.grid import Linear, LogLinear
 from specserver.ops.indices import LineIndex, line_index
 from specserver.ops.pixels import find_gaps, pixel_edges
+from specserver.ops.resampling import resample
 from specserver.render.display import DisplaySpectrum, with_gaps
 from specserver.render.png.preview import preview_png
 from specserver.render.png.rasterize import View, find_steps

@@ -22,16 +22,15 @@ from specutils.utils.wcs_utils import air_to_vac
 from commands import command
 from serving import Served, serve
 from specserver.client.api import SpecClient
-from specserver.client.progress import Watch
 from specserver.client.request import RequestOptions, read_wanted
 from specserver.client.results.convert import to_pandas, to_Spectrum1D, to_Table
 from specserver.client.results.media import in_medium
-from specserver.client.results.resample import resample_spectra
 from specserver.data.root import open_root
 from specserver.errors import BadParameter
 from specserver.model.lines import air_to_vacuum, vacuum_to_air
 from specserver.ops.media import change_of, common_medium, limits_in
 from specserver.service import SpectroscopicService
+from specserver.service.alignment import Resampling
 from specserver.service.composite import ScratchLimits, Stacking, StackRequest
 from specserver.service.media import _stated
 from specserver.service.pictures import _plotted, part_of
@@ -517,28 +516,32 @@ def test_limits_of_a_lattice_in_air_are_in_vacuum(mock_data: Path) -> None:
     )
 
 
-def test_lattices_of_two_media_are_not_shifted_onto_one_another(served: Served) -> None:
+def test_lattices_of_two_media_are_not_shifted_onto_one_another(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spec = SpecClient(svc_url=served.url)
     asked = read_wanted("numpy", None, None, align="resample")
-    loose = spec.fetch(served.ids[:2].tolist(), read_wanted("numpy", None, None, align=False))
-    parts = [replace(loose, media=["air", "vacuum"])]
-    with Watch("resampled", at_once=False) as watch:
-        whole = resample_spectra(parts, asked, watch)
-        same = resample_spectra([loose], asked, watch)
-    assert whole.media == ["vacuum", "vacuum"]
-    assert whole.head.medium == "vacuum"
-    wave = whole.head.grid.wave(whole.head.span.first, whole.head.span.count)
-    shift = whole.head.span.first - same.head.span.first
+    ids = served.ids[:2].tolist()
+    loose = spec.fetch(ids, read_wanted("numpy", None, None, align=False))
+    selection = SpectroscopicService(open_root(served.data)).resolve(ids, loose.head.context)
+    plain = Resampling.of(selection, None, None, None)
+    monkeypatch.setattr("specserver.service.alignment.media_of", lambda _: ["air", "vacuum"])
+    mixed = Resampling.of(selection, None, None, None)
+    whole, same = (np.concatenate(list(one.read())) for one in (mixed, plain))
+    assert mixed.medium == "vacuum"
+    window = mixed.lattice.window
+    wave = mixed.lattice.grid.wave(window.first, window.count)
+    shift = window.first - plain.lattice.window.first
     # That in vacuum is where it was, bit for bit.
-    npix = same.head.span.count
+    npix = plain.lattice.window.count
     assert shift <= 0
-    kept = whole.data["flux"][1][-shift : -shift + npix]
-    assert np.array_equal(kept, same.data["flux"][1][: len(kept)])
+    kept = whole["flux"][1][-shift : -shift + npix]
+    assert np.array_equal(kept, same["flux"][1][: len(kept)])
     lit = np.flatnonzero(loose.data[0]["ivar"])
     ends = 10.0 ** loose.data[0]["loglam"][lit[[0, -1]]].astype(float)
-    there = wave[whole.data["ivar"][0] > 0][[0, -1]]
+    there = wave[whole["ivar"][0] > 0][[0, -1]]
     assert np.abs(there - air_to_vacuum(ends)).max() < 2.5
-    aligned = spec.fetch(served.ids[:2].tolist(), read_wanted("numpy", None, None, align=True))
+    aligned = spec.fetch(ids, read_wanted("numpy", None, None, align=True))
     with pytest.raises(BadParameter, match="resample"):
         in_medium(replace(aligned, media=["air", "vacuum"]), asked)
     assert in_medium(replace(aligned, media=["air", "air"]), asked).media == ["air", "air"]

@@ -15,11 +15,11 @@ from PIL import Image
 
 from serving import Served, serve
 from specserver.client.api import SpecClient
-from specserver.client.results.resample import resample
 from specserver.data.root import open_root
 from specserver.ingest import run_ingest
 from specserver.model.grid import LogLinear
 from specserver.ops.indices import INDICES, line_index
+from specserver.ops.resampling import resample
 from specserver.render.display import DisplaySpectrum, weights_of
 from specserver.render.style import flux_limits
 

@@ -13,11 +13,11 @@ from specutils import SpectrumCollection
 
 from serving import Served, serve
 from specserver.client.api import SpecClient
-from specserver.client.results.resample import resample
 from specserver.data.root import open_root
 from specserver.errors import BadParameter, MixedLattices
 from specserver.ingest import run_ingest
 from specserver.model.grid import LogLinear
+from specserver.ops.resampling import resample
 
 GRID = LogLinear(step=1e-4)
 SHIFT = np.float32(3.3e-5)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from astropy import units as u
 from astropy.table import Table
@@ -13,10 +14,11 @@ from commands import command
 from serving import serve
 from specserver.client.api import SpecClient
 from specserver.client.results.columns import Columns
-from specserver.client.results.query_results import join_columns, to_result
+from specserver.client.results.query_results import to_result
 from specserver.data.root import open_root
 from specserver.errors import BadParameter
 from specserver.ingest import run_ingest
+from specserver.service.joint_query import _unit
 from test_lamost import write_lamost
 
 FIELDS = "ra,dec,mjd,z,class"
@@ -84,11 +86,12 @@ def test_of_a_value_added_table_the_position_is_in_degrees(client: SpecClient) -
 
 
 def test_units_of_one_meaning_are_joined_and_a_strange_one_is_kept() -> None:
-    def of(unit: str) -> Columns:
-        ids = np.array([1], np.int64)
-        return Columns({"id": ids, "t": np.array([1.0])}, {"t": unit})
+    def of(unit: str) -> pa.Table:
+        fields = [pa.field("t", pa.float64(), metadata={"unit": unit})]
+        return pa.table([[1.0]], schema=pa.schema(fields))
 
-    assert join_columns({"a": of("day"), "b": of("d")}, ["t"]).units == {"t": "day"}
+    assert _unit("t", [of("day"), of("d")]) == "day"
     with pytest.raises(BadParameter, match="units differ"):
-        join_columns({"a": of("s"), "b": of("d")}, ["t"])
-    assert str(to_result(of("fathoms of mud"), ["t"])["t"].unit) == "fathoms of mud"
+        _unit("t", [of("s"), of("d")])
+    strange = Columns({"id": np.array([1]), "t": np.array([1.0])}, {"t": "fathoms of mud"})
+    assert str(to_result(strange, ["t"])["t"].unit) == "fathoms of mud"

@@ -16,6 +16,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 
 from serving import Served
 from specserver.client.api import SpecClient
+from specserver.client.inputs.context_ids import Named
 from specserver.client.plots.page import ViewerPage
 from specserver.client.plots.spectra import fetch_shown, read_spectra, wanted
 from specserver.client.request import RequestOptions
@@ -452,9 +453,8 @@ def test_a_service_that_knows_no_facts_is_asked_for_the_redshift(client, chosen)
         asked.append(list(columns))
         if list(columns) != ["@redshift"]:
             raise UnknownField(columns[0], ["z"])
-        return fetch_spectra(
-            client.session, chosen[:2], wanted(vectors), RequestOptions(), *columns
-        )
+        some = Named(chosen[:2], single=False)
+        return fetch_spectra(client.session, some, wanted(vectors), RequestOptions(), *columns)[0]
 
     first, second = fetch_shown(fetch)
     assert len(asked) == 3

@@ -11,16 +11,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ..errors import BadParameter, SpecServerError, UnknownContext, UnknownProfile
+from ..model.id_tuple import IdPattern
 from .composite import stack
 from .drawing import plot, prospect
 from .inputs.context_ids import Named, read_ids
 from .match import match, write_table
-from .multi_context import fetch_joined, gathered
 from .pictures import plotGrid, preview, stackedImage
 from .queries import query
 from .request import Cutout, RequestOptions, ResultOptions, Values, read_wanted
 from .session import Session
-from .spectra import Ids, fetch_files, fetch_spectra
+from .spectra import fetch_files, fetch_spectra, in_order
 from .storage import Storage
 from .writing import write_spectra
 
@@ -98,8 +98,8 @@ class SpecClient:
         align
             Lay all spectra on their common wavelength lattice: one 2-D array or Spectrum.
             ``resample`` does so also for spectra that lie off it, conserving flux; the result has
-            flux, ivar and masks (rules: `specserver.client.results.resample`). False keeps each
-            on its own wavelengths, as None does without ``cutout``.
+            flux, ivar and masks (rules: `specserver.ops.resampling`). False keeps each on its
+            own wavelengths, as None does without ``cutout``.
         cutout
             Vacuum Å, ``'6500-7200'`` or a pair; implies ``align``, unless that is False. With
             ``medium='air'`` Å in air. Resampled spectra have the pixels of the whole, bit for bit.
@@ -137,7 +137,6 @@ class SpecClient:
             raise BadParameter("fits", fits, "original or rebuilt")
         options = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
         named = read_ids(self.session, id_list, id_col, options)
-        options = named.within(options)
         if out is not None and str(out):
             from .results.save import open_target
 
@@ -145,22 +144,20 @@ class SpecClient:
             target = open_target(out, folder, single=named.single)
             write_spectra(self.session, named, wanted, target, options, fits)
             return "OK"
-        if len(named.several) > 1:
-            return _get_several(self.session, named, wanted, options, fits)
         if not named.ids and not wanted.align:
             return _in_list([], wanted)
         if wanted.fmt == "fits":
-            files = [file.data for file in fetch_files(self.session, named.ids, options, fits)]
+            files = [file.data for file in fetch_files(self.session, named, options, fits)]
             return files[0] if named.single and len(files) == 1 else files
         # One spectrum needs no common lattice; it comes as one 1-D object, aligned or not.
         alone = named.single and wanted.fmt != "collection" and not wanted.resample
         wanted = replace(wanted, align=wanted.align and not alone)
-        spectra = fetch_spectra(self.session, named.ids, wanted, options)
-        return _finished(spectra, wanted, single=named.single and len(spectra.ids) == 1)
+        parts = fetch_spectra(self.session, named, wanted, options)
+        return _finished(parts, wanted, single=named.single)
 
     def fetch(
         self,
-        ids: Ids,
+        ids: Sequence[int | IdPattern],
         wanted: ResultOptions,
         *,
         context: str | None = None,
@@ -176,7 +173,8 @@ class SpecClient:
         What `getSpec` is made of, for programs; parameters as there.
         """
         options = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
-        return fetch_spectra(self.session, ids, wanted, options)
+        (spectra,) = fetch_spectra(self.session, Named(ids, single=False), wanted, options)
+        return spectra
 
     def read_named(
         self,
@@ -200,14 +198,16 @@ class SpecClient:
 
         What `getSpec` is made of, for programs; aligned spectra are rows of one array.
         """
-        if wanted.align and len(named.several) > 1:
-            return _listed(fetch_joined(self.session, named, wanted, call))
+        from .results.carried import carried
 
-        def fetch(ids: Ids, options: RequestOptions) -> tuple[Sequence[Any], Sequence[str]]:
-            spectra = fetch_spectra(self.session, ids, wanted, options)
-            return _listed(spectra), spectra.head.missing
-
-        return gathered(named, call, fetch)
+        parts = fetch_spectra(self.session, named, wanted, call)
+        return in_order(
+            parts,
+            [
+                list(zip(part.contexts, part.ids.tolist(), carried(part), strict=True))
+                for part in parts
+            ],
+        )
 
     @property
     def vos(self) -> Storage:
@@ -309,37 +309,28 @@ class SpecClient:
         return self.session.get_text(self.session.url("validate"), asked).strip() == "OK"
 
 
-def _get_several(
-    session: Session, named: Named, wanted: ResultOptions, options: RequestOptions, fits: str
-) -> Any:
-    """Return spectra of several contexts in the form wanted."""
+def _finished(parts: "Sequence[Spectra]", wanted: ResultOptions, *, single: bool) -> Any:
+    """Return spectra in the form wanted and in the order of the identifiers."""
+    if len(parts) > 1:
+        return _in_list(in_order(parts, [_made(part, wanted) for part in parts]), wanted)
+    if single and len(parts[0].ids) == 1:
+        if wanted.fmt == "numpy":
+            return _made(parts[0], wanted)[0]
+        if wanted.fmt not in {"list", "collection"}:
+            from .results.convert import convert_one
 
-    def files(ids: Ids, options: RequestOptions) -> tuple[list[bytes], list[str]]:
-        missing: list[str] = []
-        return [one.data for one in fetch_files(session, ids, options, fits, missing)], missing
-
-    def fetch(ids: Ids, options: RequestOptions) -> tuple[Sequence[Any], Sequence[str]]:
-        spectra = fetch_spectra(session, ids, wanted, options)
-        return _finished(spectra, wanted, single=False), spectra.head.missing
-
-    if wanted.fmt == "fits":
-        return gathered(named, options, files)
-    if wanted.align:
-        return _finished(fetch_joined(session, named, wanted, options), wanted, single=False)
-    return _in_list(gathered(named, options, fetch), wanted)
+            return convert_one(parts[0], 0, parts[0].data[0], wanted.fmt)
+    return _made(parts[0], wanted)
 
 
-def _finished(spectra: "Spectra", wanted: ResultOptions, *, single: bool) -> Any:
-    """Return spectra in the form wanted."""
+def _made(spectra: "Spectra", wanted: ResultOptions) -> Any:
+    """Return the spectra of one part in the form wanted."""
     if wanted.fmt == "numpy":
         from .results.carried import carried
 
-        arrays = carried(spectra)
-        return arrays[0] if single else arrays
-    from .results.convert import convert, convert_one
+        return carried(spectra)
+    from .results.convert import convert
 
-    if single and wanted.fmt not in {"list", "collection"}:
-        return convert_one(spectra, 0, spectra.data[0], wanted.fmt)
     return convert(spectra, wanted.fmt)
 
 
@@ -350,10 +341,3 @@ def _in_list(made: list[Any], wanted: ResultOptions) -> Any:
     from specutils import SpectrumList
 
     return SpectrumList(made)
-
-
-def _listed(spectra: "Spectra") -> list[tuple[str, int, Any]]:
-    """Return context, identifier and record of each spectrum, which carries what it is."""
-    from .results.carried import carried
-
-    return list(zip(spectra.contexts, spectra.ids.tolist(), carried(spectra), strict=True))

@@ -91,8 +91,8 @@ def stack(
         raise BadParameter("missing", missing, "error or skip")
     session = client.session
     options = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
-    ids, options = read_ids_of_one(session, id_list, id_col, options, "stack")
-    body = ids_request(session, ids, options) | {
+    named = read_ids_of_one(session, id_list, id_col, options, "stack")
+    body = ids_request(session, named, options) | {
         "frame": frame,
         "method": method,
         "norm": _limits("norm", norm),
@@ -110,7 +110,7 @@ def stack(
         Watch("combined", at_once=options.verbose) as watch,
     ):
         made = _read(answer, watch)
-    warn_left_out(made.meta["missing"], made.meta.get("damaged", ()), len(ids))
+    warn_left_out(made.meta["missing"], made.meta.get("damaged", ()), len(named.ids))
     _warn_skipped(made)
     _warn_unweighted(made)
     if verbose:

@@ -11,12 +11,11 @@ from typing import Any, Final, Literal
 from ..errors import BadParameter, StoreError
 from ..model.id_tuple import format_id
 from ..model.spacename import PREFIX, split_file_name
-from .inputs.context_ids import read_ids_of_one
+from .inputs.context_ids import Named, read_ids_of_one
 from .messages import caller_depth, say
 from .plots.image import PngImage
 from .request import RequestOptions
 from .session import HasSession, Session
-from .spectra import Ids
 from .storage import Storage, in_space
 
 Scale = float | tuple[float, float]
@@ -65,8 +64,8 @@ def preview(
     """
     given = either("spec", spec, "id", id)
     options = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
-    ids, options = read_ids_of_one(client.session, given, id_col, options, "preview")
-    return _picture(client.session, "preview", ids, {"dark": dark}, options, fmt=fmt, out=out)
+    named = read_ids_of_one(client.session, given, id_col, options, "preview")
+    return _picture(client.session, "preview", named, {"dark": dark}, options, fmt=fmt, out=out)
 
 
 def plotGrid(
@@ -110,9 +109,9 @@ def plotGrid(
         As `preview` returns, with the same other parameters.
     """
     options = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
-    ids, options = read_ids_of_one(client.session, id_list, id_col, options, "plotGrid")
+    named = read_ids_of_one(client.session, id_list, id_col, options, "plotGrid")
     fields = {"nx": int(nx), "ny": int(ny), "page": int(page), "align": align, "dark": dark}
-    return _picture(client.session, "plotGrid", ids, fields, options, fmt=fmt, out=out)
+    return _picture(client.session, "plotGrid", named, fields, options, fmt=fmt, out=out)
 
 
 def stackedImage(
@@ -173,7 +172,7 @@ def stackedImage(
     if form not in {*_PICTURE_FORMATS, "numpy"}:
         raise BadParameter("fmt", fmt, "png, raw (plain bytes of a PNG) or numpy")
     options = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
-    ids, options = read_ids_of_one(client.session, id_list, id_col, options, "stackedImage")
+    named = read_ids_of_one(client.session, id_list, id_col, options, "stackedImage")
     xscale, yscale = _two(scale)
     fields = {
         "fmt": "numpy" if form == "numpy" else "png",
@@ -188,11 +187,11 @@ def stackedImage(
         "height": int(height),
     }
     if form != "numpy" or out:
-        return _picture(client.session, "stackedImage", ids, fields, options, fmt=form, out=out)
+        return _picture(client.session, "stackedImage", named, fields, options, fmt=form, out=out)
     from numpy.lib.format import read_array
 
     began = perf_counter()
-    body = _request(client.session, ids, fields, options)
+    body = _request(client.session, named, fields, options)
     with client.session.ask("stackedImage", body, options) as answer:
         flux = read_array(answer, allow_pickle=False)  # type: ignore[arg-type]  # read as a file
         _warn_left_out(answer.headers)
@@ -203,7 +202,7 @@ def stackedImage(
 def _picture(
     session: Session,
     path: str,
-    ids: Ids,
+    named: Named,
     fields: Mapping[str, Any],
     options: RequestOptions,
     *,
@@ -215,7 +214,7 @@ def _picture(
     if form not in {*_PICTURE_FORMATS, fields.get("fmt")}:
         raise BadParameter("fmt", fmt, "png, or raw for plain bytes")
     write, began = open_file(session, out, options), perf_counter()
-    with session.ask(path, _request(session, ids, fields, options), options) as answer:
+    with session.ask(path, _request(session, named, fields, options), options) as answer:
         content: bytes = answer.read_all()
         _warn_left_out(answer.headers)
     if form != "numpy" and not content.startswith(b"\x89PNG"):
@@ -228,12 +227,13 @@ def _picture(
 
 
 def _request(
-    session: Session, ids: Ids, fields: Mapping[str, Any], options: RequestOptions
+    session: Session, named: Named, fields: Mapping[str, Any], options: RequestOptions
 ) -> dict[str, Any]:
     """Return the request for a picture."""
-    where = session.where(options.context, options.profile)
+    within = named.within(options)
+    where = session.where(within.context, within.profile)
     # An empty text would be no field at all; this is a list without identifiers.
-    text = "\n".join(format_id(one) for one in ids) or "[]"
+    text = "\n".join(format_id(one) for one in named.ids) or "[]"
     return {**where, "id_list": text, "missing": options.missing, **fields}
 
 

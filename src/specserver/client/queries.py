@@ -2,8 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from io import StringIO
@@ -13,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import numpy as np
 
-from ..errors import BadParameter, SpecServerError
+from ..errors import BadParameter
 from ..model.ids import USUAL_FORM
-from ..wire.columns import TELLING
+from ..wire.columns import CONTEXT, ID, TELLING
 from .inputs.sky_region import name_arguments, read_place
 from .messages import caller_depth, say
 from .request import RequestOptions, Values, read_contexts, split_names
@@ -130,10 +129,10 @@ def query(
         result = partial(one_result, rows, names)
         columns = partial(tuple_columns, rows) if names == [TUPLE] else lambda: rows
     else:
-        answers = _rows_of_each(session, contexts, body, names, options)
-        apart = _told_apart(session, contexts, body)
-        result = partial(joint_result, answers, names, apart)
-        columns = partial(joint_columns, answers, names, apart)
+        rows = _rows_of_several(session, contexts, body, names, options)
+        tuples = _tuple_columns(session, contexts, body, names)
+        result = partial(joint_result, rows, names, tuples)
+        columns = partial(joint_columns, rows, names)
     if path is None:
         return result(None)
     if Path(path).suffix.lower() not in _TEXTS:
@@ -230,14 +229,16 @@ def _warn_of_others(session: Session, context: str, columns: "Columns") -> None:
     )
 
 
-def _told_apart(
-    session: Session, contexts: Sequence[str], body: Mapping[str, Any]
-) -> Mapping[str, Sequence[str]]:
-    """Return the columns that tell rows of a context apart, of contexts that need some."""
-    if _are_best(body):
-        return {}
+def _tuple_columns(
+    session: Session, contexts: Sequence[str], body: Mapping[str, Any], names: Sequence[str]
+) -> dict[str, list[str]]:
+    """Return the columns of the tuple form of contexts whose rows are named by tuples."""
     forms = {context: session.id_form(context) for context in contexts}
-    return {name: form.parts[1:] for name, form in forms.items() if form.leads_with_id}
+    return {
+        name: [ID, *form.parts[1:]] if form.leads_with_id else list(form.parts)
+        for name, form in forms.items()
+        if list(names) == [TUPLE] or (form.leads_with_id and not _are_best(body))
+    }
 
 
 def _warn_of_repeated(session: Session, body: Mapping[str, Any], columns: "Columns") -> None:
@@ -264,27 +265,30 @@ def _warn_of_repeated(session: Session, body: Mapping[str, Any], columns: "Colum
     )
 
 
-def _rows_of_each(
+def _rows_of_several(
     session: Session,
     contexts: Sequence[str],
     body: Mapping[str, Any],
     names: Sequence[str],
     options: RequestOptions,
-) -> "dict[str, Columns]":
-    """Return the rows of several contexts: identifier, then what was asked for."""
-    fields = besides(names)
-    answers = {}
-    for context in contexts:
-        with _told_of(context):
-            asked = list(names) if list(names) == [TUPLE] else []
-            if fields:
-                # The name by itself asks for one column, without the identifier.
-                asked = [session.id_form(context).column, *fields]
-            elif not asked and not _are_best(body) and session.id_form(context).leads_with_id:
-                # The number alone would mean the best spectrum that has it.
-                asked = [TUPLE]
-            answers[context] = _rows(session, {**body, "context": context}, asked, options)
-    return answers
+) -> "Columns":
+    """Return the rows of several contexts: context, identifier, and what was asked for."""
+    from .results.columns import Columns
+
+    fields = [TUPLE] if list(names) == [TUPLE] else besides(names)
+    asked = {**body, "context": list(contexts), "fields": fields}
+    columns = _fetch_columns(session, asked, options)
+    if body["primary"]:
+        found = columns.values[CONTEXT]
+        for context, count in columns.others.items():
+            mine = Columns({ID: columns.values[ID][found == context]}, {}, count)
+            _warn_of_others(session, context, mine)
+    # The service answers names in lower case.
+    spelt = {one.lower(): one for one in fields}
+    return Columns(
+        {spelt.get(name, name): values for name, values in columns.values.items()},
+        {spelt.get(name, name): unit for name, unit in columns.units.items()},
+    )
 
 
 def _fetch_columns(session: Session, body: Mapping[str, Any], options: RequestOptions) -> "Columns":
@@ -304,13 +308,3 @@ def _fetch_columns(session: Session, body: Mapping[str, Any], options: RequestOp
 def _are_best(body: Mapping[str, Any]) -> bool:
     """Return whether each row of an answer is the best spectrum of its identifier."""
     return bool(body["primary"]) and not body["catalog"]
-
-
-@contextmanager
-def _told_of(context: str) -> Iterator[None]:
-    """Say in every error which context it is of."""
-    try:
-        yield
-    except SpecServerError as error:
-        text = error.message if context in error.message else f"{context}: {error.message}"
-        raise SpecServerError.from_wire(error.code, text) from error

@@ -76,8 +76,6 @@ class ResultOptions:
     """What wavelengths are to be in; None: as published, and in vacuum where brought together."""
     assume_medium: str | None = None
     """Medium assumed for spectra whose medium is not known."""
-    cut_own: bool = True
-    """Whether spectra off the lattice are cut as well; if not, they come whole."""
 
     @property
     def vacuum_cutout_aa(self) -> tuple[float, float] | None:

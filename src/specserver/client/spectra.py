@@ -1,109 +1,102 @@
-"""Spectra and FITS files of one context: the request, and its answer decoded as it arrives."""
+"""Spectra and FITS files: the request, and its answer decoded as it arrives."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..model.id_tuple import IdPattern, format_ids
+import numpy as np
+
 from ..wire.columns import REDSHIFT
+from .inputs.context_ids import Named
 from .messages import sum_up, warn_left_out
 from .progress import Watch
 from .request import RequestOptions, ResultOptions
 from .session import Session
 
 if TYPE_CHECKING:
-    from ..wire.head import FilesHead, StreamHead
+    from ..wire.head import FilesHead
     from .results.decode import Spectra
     from .results.files import ReceivedFile
 
-Ids = Sequence[int | IdPattern]
+T = TypeVar("T")
 
 
 def fetch_spectra(
-    session: Session, ids: Ids, wanted: ResultOptions, options: RequestOptions, *columns: str
-) -> "Spectra":
+    session: Session, named: Named, wanted: ResultOptions, options: RequestOptions, *columns: str
+) -> "list[Spectra]":
     """Fetch spectra into memory.
 
     Parameters
     ----------
-    ids
-        Identifiers of the context that ``options`` name.
+    named
+        Identifiers, of one context or of several.
     columns
         Catalogue columns to fetch with them.
-    """
-    from .results.decode import decode_spectra
-    from .results.media import in_medium
-    from .results.resample import resample_spectra
 
-    body = spectra_request(session, ids, wanted, options, columns)
+    Returns
+    -------
+    list of Spectra
+        One if the spectra are aligned or of one survey; else one for each survey.
+    """
+    from .results.decode import decode_parts
+    from .results.media import in_medium
+
+    body = spectra_request(session, named, wanted, options, columns)
     began = perf_counter()
-    # Resampling needs more fields than the result has.
-    values = None if wanted.resample else wanted.values
     with (
         session.ask("bulk/spectra", body, options) as answer,
         Watch("spectra", at_once=options.verbose) as watch,
     ):
-        spectra = decode_spectra(answer, values=values, align=body["align"], tell=watch)
-    if wanted.resample:
-        with Watch("resampled", at_once=options.verbose) as watch:
-            spectra = resample_spectra([spectra], wanted, watch)
-    else:
-        spectra = in_medium(spectra, wanted)
-    warn_left_out(spectra.head.missing, spectra.head.damaged, len(ids))
-    nbytes = sum(one.nbytes for one in spectra.data) if options.verbose else 0
-    sum_up(options, len(spectra.ids), nbytes, began)
-    return spectra
+        parts = decode_parts(answer, values=wanted.values, align=wanted.align, tell=watch)
+    warn_left_out(parts[0].head.missing, parts[0].head.damaged, len(named.ids))
+    if not wanted.resample:
+        # The service has brought resampled spectra into the medium wanted.
+        parts = [in_medium(part, wanted) for part in parts]
+    nbytes = sum(one.nbytes for part in parts for one in part.data) if options.verbose else 0
+    sum_up(options, sum(len(part.ids) for part in parts), nbytes, began)
+    return parts
 
 
-def fetch_head(session: Session, options: RequestOptions) -> "StreamHead":
-    """Return what the spectra of a context are like, without fetching one."""
-    from .results.joined import read_head
-
-    wanted = ResultOptions(fmt="numpy", values=None, vectors=None, cutout_aa=None, align=False)
-    # No survey counts from 0.
-    body = spectra_request(session, [0], wanted, replace(options, missing="skip"))
-    with session.ask("bulk/spectra", body, options) as answer:
-        return read_head(answer)
+def in_order(parts: "Sequence[Spectra]", made: Sequence[Sequence[T]]) -> list[T]:
+    """Return what was made of the spectra of each part in the order of the identifiers."""
+    if len(parts) == 1:
+        return list(made[0])
+    places = [place for part in parts for place in part.places.tolist()]
+    every = [one for some in made for one in some]
+    return [every[at] for at in np.argsort(places, kind="stable").tolist()]
 
 
 def spectra_request(
     session: Session,
-    ids: Ids,
+    named: Named,
     wanted: ResultOptions,
     options: RequestOptions,
     columns: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the body of a request for spectra (docs/wire.md)."""
-    if wanted.resample and not (wanted.vectors is None and wanted.cutout_aa is None):
-        from .results.resample import needed
-
-        wanted = needed(wanted, [fetch_head(session, options)])
-    body = ids_request(session, ids, options) | {
+    body = ids_request(session, named, options) | {
         "vectors": wanted.vectors,
         "cutout": wanted.vacuum_cutout_aa,
-        "align": wanted.align and not wanted.resample,
+        "align": wanted.align,
         "columns": [*([REDSHIFT] if wanted.is_spectrum else []), *columns],
     }
-    if not wanted.cut_own:
-        body["cut_own"] = False
+    if wanted.resample:
+        resampled = {"resample": True, "align": False, "medium": wanted.medium}
+        body |= resampled | {"cutout": wanted.cutout_aa}
     if wanted.assume_medium is not None:
         body["assume_medium"] = wanted.assume_medium
     return body
 
 
-def ids_request(session: Session, ids: Ids, options: RequestOptions) -> dict[str, Any]:
+def ids_request(session: Session, named: Named, options: RequestOptions) -> dict[str, Any]:
     """Return the part of a request that says which spectra it is about."""
-    where = session.where(options.context, options.profile)
-    return {**where, "ids": format_ids(ids), "missing": options.missing}
+    within = named.within(options)
+    where = session.where(within.context, within.profile)
+    return {**where, "ids": named.text, "missing": options.missing}
 
 
 def fetch_files(
-    session: Session,
-    ids: Ids,
-    options: RequestOptions,
-    fits: str,
-    missing: list[str] | None = None,
+    session: Session, named: Named, options: RequestOptions, fits: str
 ) -> Iterator["ReceivedFile"]:
     """Yield the FITS file of each spectrum, in the order of the identifiers.
 
@@ -111,17 +104,13 @@ def fetch_files(
     ----------
     fits
         ``original`` or ``rebuilt``.
-    missing
-        Is filled with the identifiers that are left out.
     """
     from .results.files import read_files
 
     def begun(head: "FilesHead") -> None:
-        warn_left_out(head.missing, head.damaged, len(ids))
-        if missing is not None:
-            missing[:] = head.missing
+        warn_left_out(head.missing, head.damaged, len(named.ids))
 
-    body = ids_request(session, ids, options) | {"fits": fits}
+    body = ids_request(session, named, options) | {"fits": fits}
     began, done, nbytes = perf_counter(), 0, 0
     with (
         session.ask("bulk/files", body, options) as answer,

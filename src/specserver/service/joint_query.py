@@ -117,7 +117,7 @@ def _joined(answers: dict[str, pa.Table], fields: Sequence[str], apart: Sequence
     except pa.ArrowTypeError as error:
         allowed = f"its type differs: ask for it context by context ({error})"
         raise BadParameter("fields", ", ".join(fields), allowed) from error
-    columns = [pa.array([name] * table.num_rows) for name, table in answers.items()]
+    columns = [pa.array([name] * table.num_rows, pa.string()) for name, table in answers.items()]
     found = [
         (pa.field(CONTEXT, pa.string()), pa.chunked_array(columns, pa.string())),
         (pa.field(ID, ids.type), ids),

@@ -28,7 +28,7 @@ from ...errors import BadIdentifier, BadParameter, UnknownField
 from ...model.id_contexts import ContextText
 from ...model.id_tables import Gaps, RowForm, is_missing, needed_parts, row_form
 from ...model.id_text import parse_id_text
-from ...model.id_tuple import IdPattern
+from ...model.id_tuple import IdPattern, format_id, format_ids
 from ...model.ids import IdForm
 from ..messages import warn_gaps, warn_shared
 from ..request import RequestOptions
@@ -53,7 +53,7 @@ _ID: Final = "id"
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
 _DELIMITERS: Final = ",\t;|"
 
-Ids = list[int | IdPattern]
+Ids = Sequence[int | IdPattern]
 _Piece = tuple[str, Any]
 """Context, and what names a spectrum or several of it."""
 
@@ -72,6 +72,14 @@ class Named:
     def several(self) -> list[str]:
         """The contexts, each once, in the order of their first identifiers."""
         return list(dict.fromkeys(self.contexts or ()))
+
+    @property
+    def text(self) -> str:
+        """The identifiers as a request states them; of several contexts, each with its own."""
+        if len(self.several) < 2:
+            return format_ids(self.ids)
+        pairs = zip(self.contexts or (), self.ids, strict=True)
+        return "\n".join(f"{context}:{format_id(one)}" for context, one in pairs)
 
     def within(self, options: RequestOptions) -> RequestOptions:
         """Return the options with the context of the identifiers, if all are of one."""
@@ -114,8 +122,8 @@ def read_ids(session: Session, given: Any, id_col: str | None, options: RequestO
 
 def read_ids_of_one(
     session: Session, given: Any, id_col: str | None, options: RequestOptions, what: str
-) -> tuple[Ids, RequestOptions]:
-    """Return identifiers of one context, and the options with that context.
+) -> Named:
+    """Return identifiers of one context.
 
     Raises
     ------
@@ -131,7 +139,7 @@ def read_ids_of_one(
             " with plot([a, b]) or prospect"
         )
         raise BadParameter("context", ", ".join(named.several), allowed)
-    return named.ids, named.within(options)
+    return named
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +227,7 @@ class Naming:
         for context, value in pieces:
             held.setdefault(context, []).append(value)
         read = {context: iter(self._of(context, values)) for context, values in held.items()}
-        ids: Ids = []
+        ids: list[int | IdPattern] = []
         contexts: list[str] = []
         for context, _ in pieces:
             found = next(read[context])

@@ -66,14 +66,13 @@ class SpectrumArray(np.ndarray[Any, np.dtype[Any]]):
 
 def carried(spectra: "Spectra") -> Any:
     """Return the arrays of an answer, each of which carries what it is: views, no copies."""
-    from .joined import shared_medium
-
     head = spectra.head
     plain = meaning_of(head)
     if isinstance(spectra.data, np.ndarray):
         contexts = ", ".join(dict.fromkeys(spectra.contexts))
         # Of no spectra, the medium is that of the survey.
-        medium = shared_medium(spectra.media) if spectra.media else head.medium
+        media = set(spectra.media) or {head.medium}
+        medium = media.pop() if len(media) == 1 else ""
         return _carrying(
             spectra.data, replace(plain, context=contexts or head.context, medium=medium)
         )

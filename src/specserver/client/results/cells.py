@@ -14,7 +14,7 @@ from ...wire import columns
 from ...wire.batches import ANSWER
 from ...wire.cells import CellColumn, decode_blosc
 from ...wire.head import StreamHead
-from .columns import view
+from .columns import read_piece, view
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 
@@ -38,6 +38,8 @@ class BatchRows:
     """1D[n] bool"""
     media: list[str]
     """Medium of the wavelengths of each."""
+    places: Ints
+    """1D[n] int64, position of each in the caller's list; empty where that is their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ def read_rows(batch: pa.RecordBatch, head: StreamHead) -> BatchRows:
     if not (inside & (spanned | ~on_lattice) | (count == 0)).all():
         raise StoreError(ANSWER, "damaged: a spectrum lies outside its cells or the span")
     return BatchRows(
-        ids=view(batch.column(columns.ID)).copy(),
+        ids=read_piece(batch.column(columns.ID)).values,
         contexts=batch.column(columns.CONTEXT).to_pylist(),
         start=start,
         width=width,
@@ -89,7 +91,15 @@ def read_rows(batch: pa.RecordBatch, head: StreamHead) -> BatchRows:
         count=count,
         on_lattice=on_lattice,
         media=_media(batch, head),
+        places=_places(batch),
     )
+
+
+def _places(batch: pa.RecordBatch) -> Ints:
+    """Return the position of each spectrum in the caller's list, where the batch states it."""
+    if columns.PLACE not in batch.schema.names:
+        return np.empty(0, np.int64)
+    return view(batch.column(columns.PLACE)).astype(np.int64)
 
 
 def _media(batch: pa.RecordBatch, head: StreamHead) -> list[str]:

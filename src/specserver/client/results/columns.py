@@ -1,7 +1,8 @@
 """Arrow columns → NumPy arrays, and tables of them."""
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +27,8 @@ class Columns:
     nothers: int = 0
     """Number of rows that are not primary, if the service counted them: those left out, or, if all
     rows were asked for, those whose identifier means another, primary spectrum."""
+    others: Mapping[str, int] = field(default_factory=dict)
+    """Of several contexts, that number by context."""
     shared: str = ""
     """Name of the column of identifiers, if some identifiers mean another row than theirs."""
 
@@ -59,8 +62,10 @@ def read_columns(source: Readable) -> Columns:
         )
         for field in table.schema
     }
-    stated = (table.schema.metadata or {}).get(OTHERS, b"0")
-    return Columns(columns, units, int(stated))
+    others = json.loads((table.schema.metadata or {}).get(OTHERS, b"0"))
+    if isinstance(others, dict):
+        return Columns(columns, units, others=others)
+    return Columns(columns, units, int(others))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,11 @@ def read_piece(column: pa.Array) -> Piece:
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         texts = [text or "" for text in column.to_pylist()]
         return Piece(np.array(texts, dtype=str) if texts else np.empty(0, dtype="U1"), None)
+    if pa.types.is_decimal(kind):
+        # Identifiers that no type of 64 bits holds together.
+        values = np.empty(len(column), dtype=object)
+        values[:] = [None if one is None else int(one) for one in column.to_pylist()]
+        return Piece(values, None)
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
         values = np.empty(len(column), dtype=object)
         values[:] = column.to_pylist()

@@ -15,10 +15,10 @@ import pyarrow as pa
 
 from ...errors import MixedLattices, StoreError
 from ...wire.batches import ANSWER, Readable, open_answer, read_batches
-from ...wire.columns import CATALOG_PREFIX, ID
-from ...wire.head import StreamHead, from_metadata
+from ...wire.columns import CATALOG_PREFIX, ID, PART
+from ...wire.head import PartsHead, StreamHead, from_metadata, read_spectra_head
 from .cells import Axis, BatchRows, FieldCells, Ints, fill, open_cells, read_rows
-from .columns import Piece, join_pieces, read_piece
+from .columns import Piece, join_pieces, read_piece, view
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,8 @@ class Spectra:
     """1D[nspec] each: the catalogue columns asked for."""
     media: list[str] = field(default_factory=list)
     """Medium of the wavelengths of each: ``vacuum``, ``air`` or ``unknown``."""
+    places: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    """1D[nspec] int64, position of each in the caller's list, if there are several parts."""
 
     def wave(self, index: int, record: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """Return wavelengths, 1D[npix] float64, Å in the spectrum's medium.
@@ -70,6 +72,18 @@ def decode_spectra(
     align: bool = False,
     tell: Callable[[int, int], None] | None = None,
 ) -> Spectra:
+    """Decode an answer of one part; parameters and errors as of `decode_parts`."""
+    (part,) = decode_parts(source, values=values, align=align, tell=tell)
+    return part
+
+
+def decode_parts(
+    source: Readable,
+    *,
+    values: Sequence[str] | None = None,
+    align: bool = False,
+    tell: Callable[[int, int], None] | None = None,
+) -> list[Spectra]:
     """Decode a bulk answer while it arrives.
 
     Parameters
@@ -83,6 +97,11 @@ def decode_spectra(
     tell
         Called with the number of spectra that came, and of all.
 
+    Returns
+    -------
+    list of Spectra
+        One of spectra on one lattice, else one for each survey.
+
     Raises
     ------
     StoreError
@@ -94,63 +113,67 @@ def decode_spectra(
     UnknownField
         A value that the record does not have.
     """
-    sink: _Sink | None = None
-    with open_answer(source, lambda: f"after {sink.nspec if sink else 0:,} spectra") as reader:
-        head = StreamHead.from_json(from_metadata(reader.schema.metadata)).select(values)
-        layout: _Layout = _Aligned(head, head.nspec) if align else _Loose(head)
-        sink = _Sink(head, layout)
+    sinks: list[_Sink] = []
+
+    def done() -> int:
+        return sum(sink.nspec for sink in sinks)
+
+    with open_answer(source, lambda: f"after {done():,} spectra") as reader:
+        head = read_spectra_head(from_metadata(reader.schema.metadata))
+        sinks += [_Sink(part, align=align) for part in _parts(head, values)]
         for batch, _ in read_batches(reader):
             batch.validate(full=True)
-            sink.accept(batch)
+            sinks[_part_of(batch)].accept(batch)
             if tell is not None:
-                tell(sink.nspec, head.nspec)
+                tell(done(), head.nspec)
         kinds = reader.schema
-    if sink.nspec != head.nspec:
-        raise StoreError(
-            ANSWER, f"cut off: {sink.nspec:,} of {head.nspec:,} spectra came; ask again"
-        )
-    return _decoded(head, layout, sink, kinds)
+    if done() != head.nspec:
+        raise StoreError(ANSWER, f"cut off: {done():,} of {head.nspec:,} spectra came; ask again")
+    return [sink.spectra(kinds) for sink in sinks]
 
 
 def decode_batches(
     source: Readable, *, values: Sequence[str] | None = None, align: bool = False
-) -> Iterator[Spectra]:
+) -> Iterator[tuple[StreamHead | PartsHead, Spectra]]:
     """Yield the spectra of a bulk answer a batch at a time, and keep none of them.
 
-    Parameters and errors as of `decode_spectra`; an answer without spectra is one empty batch.
-    ``head.nspec`` counts the spectra of all batches.
+    Parameters and errors as of `decode_parts`. With each batch comes the head of the answer; an
+    answer without spectra is one empty batch.
     """
     done = 0
     with open_answer(source, lambda: f"after {done:,} spectra") as reader:
-        head = StreamHead.from_json(from_metadata(reader.schema.metadata)).select(values)
-        kinds = reader.schema
+        head = read_spectra_head(from_metadata(reader.schema.metadata))
+        parts = _parts(head, values)
         if head.nspec == 0:
-            layout: _Layout = _Aligned(head, 0) if align else _Loose(head)
-            yield _decoded(head, layout, _Sink(head, layout), kinds)
+            yield head, _Sink(parts[0], align=align).spectra(reader.schema)
         for batch, _ in read_batches(reader):
             batch.validate(full=True)
-            part = replace(head, nspec=batch.num_rows)
-            layout = _Aligned(part, head.nspec) if align else _Loose(part)
-            sink = _Sink(part, layout)
+            part = replace(parts[_part_of(batch)], nspec=batch.num_rows)
+            sink = _Sink(part, align=align, alone=head.nspec == 1)
             sink.accept(batch)
             done += sink.nspec
-            yield _decoded(head, layout, sink, kinds)
+            yield head, sink.spectra(reader.schema)
     if done != head.nspec:
         raise StoreError(ANSWER, f"cut off: {done:,} of {head.nspec:,} spectra came; ask again")
 
 
-def _decoded(head: StreamHead, layout: "_Layout", sink: "_Sink", kinds: pa.Schema) -> Spectra:
-    """Return what a sink has taken."""
-    return Spectra(
-        head=head,
-        data=layout.data,
-        ids=join_pieces([Piece(rows.ids, None) for rows in sink.rows], kinds.field(ID).type),
-        contexts=[context for rows in sink.rows for context in rows.contexts],
-        first=np.concatenate([rows.first for rows in sink.rows] or [np.empty(0, np.int64)]),
-        on_lattice=np.concatenate([rows.on_lattice for rows in sink.rows] or [np.empty(0, bool)]),
-        columns=sink.columns(kinds),
-        media=[medium for rows in sink.rows for medium in rows.media],
-    )
+def _parts(head: StreamHead | PartsHead, values: Sequence[str] | None) -> list[StreamHead]:
+    """Return the head of each part of an answer, cut to the fields wanted.
+
+    The first says which identifiers of the whole answer are left out.
+    """
+    if isinstance(head, StreamHead):
+        return [head.select(values)]
+    first = replace(head.parts[0], missing=head.missing, damaged=head.damaged)
+    rest = (replace(one, missing=(), damaged=()) for one in head.parts[1:])
+    return [part.select(values) for part in (first, *rest)]
+
+
+def _part_of(batch: pa.RecordBatch) -> int:
+    """Return which part of the answer a batch belongs to."""
+    if PART not in batch.schema.names or not batch.num_rows:
+        return 0
+    return int(view(batch.column(PART))[0])
 
 
 class _Layout(Protocol):
@@ -188,8 +211,8 @@ class _Loose:
 class _Aligned:
     """Spectra on their common lattice: one array, made once. One spectrum needs no lattice."""
 
-    def __init__(self, head: StreamHead, nspec: int) -> None:
-        self._alone = nspec == 1
+    def __init__(self, head: StreamHead, *, alone: bool) -> None:
+        self._alone = alone
         self.data: npt.NDArray[Any] = np.zeros((head.nspec, head.span.count), dtype=head.dtype)
         self._head = head
         self._lattice = head.grid.axis_values(head.span.first, head.span.count)
@@ -212,11 +235,12 @@ class _Aligned:
 class _Sink:
     """Takes batches in order, makes room for each, and keeps what is known of its spectra."""
 
-    def __init__(self, head: StreamHead, layout: _Layout) -> None:
+    def __init__(self, head: StreamHead, *, align: bool, alone: bool | None = None) -> None:
         self.rows: list[BatchRows] = []
         self.nspec = 0
         self._head = head
-        self._layout = layout
+        one = head.nspec == 1 if alone is None else alone
+        self._layout: _Layout = _Aligned(head, alone=one) if align else _Loose(head)
         self._columns: dict[str, list[Piece]] = {}
 
     def accept(self, batch: pa.RecordBatch) -> None:
@@ -232,15 +256,27 @@ class _Sink:
                 self._columns.setdefault(name, []).append(read_piece(batch.column(name)))
         fill(rows, at, self._cells(batch, rows, flat), axis, self._head.codec)
 
-    def columns(self, schema: pa.Schema) -> dict[str, npt.NDArray[Any]]:
-        """Return the catalogue columns of all batches."""
-        return {
+    def spectra(self, schema: pa.Schema) -> Spectra:
+        """Return what was taken."""
+        rows = self.rows
+        columns = {
             field.name.removeprefix(CATALOG_PREFIX): join_pieces(
                 self._columns.get(field.name, []), field.type
             )
             for field in schema
             if field.name.startswith(CATALOG_PREFIX)
         }
+        return Spectra(
+            head=self._head,
+            data=self._layout.data,
+            ids=join_pieces([Piece(one.ids, None) for one in rows], schema.field(ID).type),
+            contexts=[context for one in rows for context in one.contexts],
+            first=np.concatenate([one.first for one in rows] or [np.empty(0, np.int64)]),
+            on_lattice=np.concatenate([one.on_lattice for one in rows] or [np.empty(0, bool)]),
+            columns=columns,
+            media=[medium for one in rows for medium in one.media],
+            places=np.concatenate([one.places for one in rows] or [np.empty(0, np.int64)]),
+        )
 
     def _cells(
         self, batch: pa.RecordBatch, rows: BatchRows, flat: npt.NDArray[Any]

@@ -2,7 +2,6 @@
 
 import csv
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import numpy as np
@@ -10,12 +9,11 @@ import numpy.typing as npt
 
 from ...errors import BadParameter
 from ...model.ids import USUAL_FORM, usual_tuples
+from ...wire.columns import CONTEXT, ID
 
 if TYPE_CHECKING:
     from .columns import Columns
 
-CONTEXT: Final = "context"
-ID: Final = "id"
 TUPLE: Final = "tuple"
 SHARED: Final = "not_best"
 """Key in the metadata of a column of identifiers: some rows are not the best spectrum of their
@@ -119,34 +117,39 @@ def one_result(columns: "Columns", names: Sequence[str], file: TextIO | None) ->
 
 
 def joint_result(
-    answers: "Mapping[str, Columns]",
+    columns: "Columns",
     names: Sequence[str],
-    apart: Mapping[str, Sequence[str]],
+    tuples: Mapping[str, Sequence[str]],
     file: TextIO | None,
 ) -> Any:
     """Return the rows of several contexts in the form asked for, or write them to a file.
 
-    Pairs ``(context, id)``, or ``(context, tuple)``; with other fields a Table with the columns
-    context and id before them, and ``apart`` after them: what tells spectra of one id apart.
+    Pairs ``(context, id)``, or ``(context, tuple)``; with other fields a Table.
+
+    Parameters
+    ----------
+    columns
+        Columns context and id, the fields asked for, and columns of tuples.
+    names
+        What the caller asked for.
+    tuples
+        By context: the columns of the tuples that name its rows, where identifiers do not.
     """
-    fields = besides(names)
-    if not fields and file is None:
-        return _pairs(answers, names)
-    if not fields and file is not None:
-        for context, value in _pairs(answers, names):
+    if not besides(names):
+        pairs = _pairs(columns, tuples)
+        if file is None:
+            return pairs
+        for context, value in pairs:
             text = f"({','.join(map(str, value))})" if isinstance(value, tuple) else str(value)
             file.write(f"{context}:{text}\n")
         return "OK"
-    columns = join_columns(answers, fields, apart)
     if file is None:
         return to_result(columns, names)
     write_csv(columns, file)
     return "OK"
 
 
-def joint_columns(
-    answers: "Mapping[str, Columns]", names: Sequence[str], apart: Mapping[str, Sequence[str]]
-) -> "Columns":
+def joint_columns(columns: "Columns", names: Sequence[str]) -> "Columns":
     """Return the rows of several contexts as the columns of one table.
 
     Raises
@@ -157,7 +160,7 @@ def joint_columns(
     if list(names) == [TUPLE]:
         allowed = "tuples of several contexts are written as text: a name that ends in .txt"
         raise BadParameter("out", TUPLE, allowed)
-    return join_columns(answers, besides(names), apart)
+    return columns
 
 
 def besides(names: Sequence[str]) -> list[str]:
@@ -168,79 +171,12 @@ def besides(names: Sequence[str]) -> list[str]:
     return [] if list(names) == [TUPLE] else [one for one in names if one not in {CONTEXT, ID}]
 
 
-def _pairs(answers: "Mapping[str, Columns]", names: Sequence[str]) -> list[tuple[str, Any]]:
-    """Return ``(context, id)`` of every row, or ``(context, tuple)`` when tuples are asked for."""
-    pairs: list[tuple[str, Any]] = []
-    for context, columns in answers.items():
-        if list(names) == [TUPLE] or len(columns.values) > 1:
-            values: list[Any] = to_tuples(columns)
-        else:
-            values = next(iter(columns.values.values())).tolist()
-        pairs += [(context, value) for value in values]
-    return pairs
-
-
-def join_columns(
-    answers: "Mapping[str, Columns]",
-    fields: Sequence[str],
-    apart: Mapping[str, Sequence[str]] = MappingProxyType({}),
-) -> "Columns":
-    """Return the rows of all contexts: context, id, and the fields asked for.
-
-    Parameters
-    ----------
-    answers
-        By context: the identifier, then what was asked for; of ``*`` what all have comes.
-    fields
-        Names, as the caller gave them.
-    apart
-        By context: columns that tell spectra of one identifier apart, where there are such.
-
-    Raises
-    ------
-    BadParameter
-        Values of one name are in different units.
-    """
-    from .columns import Columns
-    from .joined import join_ids, join_some, join_values
-
-    parts = list(answers.values())
-    ids = [next(iter(one.values)) for one in parts]
-    if "*" in fields:
-        known = [one for one in parts[0].values if all(one in part.values for part in parts)]
-        fields = [one for one in known if one not in ids]
-    counts = [len(one.values[name]) for one, name in zip(parts, ids, strict=True)]
-    values: dict[str, Any] = {
-        CONTEXT: np.repeat(np.array(list(answers)), counts),
-        ID: join_ids([one.values[name] for one, name in zip(parts, ids, strict=True)]),
-    }
-    units: dict[str, str] = {}
-    for field in fields:
-        name = field.lower()
-        values[field] = join_values([one.values[name] for one in parts])
-        stated = _different([one.units[name] for one in parts if name in one.units])
-        if len(stated) > 1:
-            allowed = (
-                f"its units differ ({', '.join(sorted(stated))}): ask for it context by context"
-            )
-            raise BadParameter("fields", field, allowed)
-        units |= dict.fromkeys([field] if stated else [], next(iter(stated), ""))
-    taken = {field.lower() for field in values}
-    for name in dict.fromkeys(one for some in apart.values() for one in some):
-        own = [
-            part.values.get(name) if name in apart.get(context, ()) else None
-            for context, part in answers.items()
-        ]
-        if name not in taken and any(one is not None for one in own):
-            values[name] = join_some(own, counts)
-    return Columns(values, units)
-
-
-def _different(units: Sequence[str]) -> list[str]:
-    """Return the different units among some; of equal units, the first spelling."""
-    met = list(dict.fromkeys(units))
-    if len(met) < 2:
-        return met
-    from astropy.units import Unit
-
-    return list({Unit(one, parse_strict="silent"): one for one in reversed(met)}.values())
+def _pairs(columns: "Columns", tuples: Mapping[str, Sequence[str]]) -> list[tuple[str, Any]]:
+    """Return ``(context, id)`` of every row, or ``(context, tuple)`` of contexts with tuples."""
+    cells = {name: values.tolist() for name, values in columns.values.items()}
+    return [
+        (context, tuple(cells[name][row] for name in tuples[context]))
+        if context in tuples
+        else (context, number)
+        for row, (context, number) in enumerate(zip(cells[CONTEXT], cells[ID], strict=True))
+    ]
