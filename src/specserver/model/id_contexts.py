@@ -7,7 +7,7 @@ the same. What says no context is of the context of the call.
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, pairwise
 from typing import Final
 
@@ -43,6 +43,7 @@ class ContextText:
     """What the identifiers of a context look like; raises `UnknownContext`."""
     is_context: Callable[[str], bool]
     """Whether there is such a context."""
+    _forms: dict[str, IdForm] = field(default_factory=dict, repr=False, compare=False)
 
     def read(self, text: str, limit: int | None = None) -> list[ContextIds]:
         """Return the identifiers that text names, by context, in the order of first mention.
@@ -61,7 +62,7 @@ class ContextText:
             There is no such context.
         """
         if not self.names_context(text):
-            alone = parse_id_text(text, self.form_of(self.plain), limit=limit)
+            alone = parse_id_text(text, self._form(self.plain), limit=limit)
             return [ContextIds(self.plain, alone, list(range(len(alone))))]
         found: dict[str, ContextIds] = {}
         count = 0
@@ -69,7 +70,7 @@ class ContextText:
             if value.isdecimal():
                 ids: list[int | IdPattern] = [int(value)]
             else:
-                ids = parse_id_text(value, self.form_of(context), limit=limit)
+                ids = parse_id_text(value, self._form(context), limit=limit)
             some = found.setdefault(context, ContextIds(context, [], []))
             some.ids += ids
             some.places += range(count, count + len(ids))
@@ -83,7 +84,13 @@ class ContextText:
 
         Where spectra have names instead of numbers, only contexts that there are count.
         """
-        return self.form_of(self.plain).numbers > 0 or self.is_context(name)
+        return self._form(self.plain).numbers > 0 or self.is_context(name)
+
+    def _form(self, context: str) -> IdForm:
+        """Return what the identifiers of a context look like, asked for once."""
+        if context not in self._forms:
+            self._forms[context] = self.form_of(context)
+        return self._forms[context]
 
     def names_context(self, text: str) -> bool:
         """Return whether text says which context something in it is of."""

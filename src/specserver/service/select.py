@@ -6,7 +6,6 @@ spectra if that is wanted, looks up segment and row of each, and puts all in the
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import accumulate
 from typing import Any, Final
 
@@ -24,6 +23,7 @@ from ..errors import (
 )
 from ..model.id_contexts import ContextIds, ContextText
 from ..model.id_tuple import IdPattern, format_id
+from ..model.ids import IdForm
 from ..model.survey import Survey
 from ..ops.joining import join_ids
 from ..store.base import SpectrumStore
@@ -127,8 +127,10 @@ def _read(
             return False
         return True
 
-    form_of = cache(lambda name: archive.survey(name).id_form)
-    text = ContextText(archive.resolve(context), form_of, cache(is_context))
+    def form_of(name: str) -> IdForm:
+        return archive.survey(name).id_form
+
+    text = ContextText(archive.resolve(context), form_of, is_context)
     read: dict[str, ContextIds] = {}
     for one in text.read(given, limits.max_ids):
         one.context = archive.resolve(one.context)

@@ -205,7 +205,8 @@ def _head_of(selection: Selection, vectors: Sequence[Vector], cutout: Limits | N
     whole = vectors_of(selection, None)
     if selection.is_of_one_survey:
         whole = (*whole, *selection.survey.extra)
-    record = tuple(one for one in whole if one in vectors or one.name == axis)
+    names = {axis, *(one.name for one in vectors)}
+    record = tuple([one for one in whole if one.name in names])
     first, count = cut_pixels(selection, cutout, vectors)
     some = (count > 0) & selection.on_lattice
     span = PixelRange(0, 0)
