@@ -17,12 +17,13 @@ from ..render.png.stacked_image import ImageLook
 from . import pictures
 from .alignment import require_alignable
 from .archive import Archive, CatalogInfo, ContextInfo, Damaged
+from .columns import read_columns
 from .composite import ScratchLimits, Stacking, StackRequest
 from .joint_query import query_contexts
 from .limits import NO_LIMITS, Limits, while_wanted
 from .match import MatchRequest, run_match
 from .media import changed_axis, changes_to
-from .originals import SpectrumFile, original_files, rebuilt_files
+from .originals import SpectrumFile, original_files, rebuilt_files, with_originals
 from .query import QueryRequest, run_query
 from .records import read_blocks, read_records, record_dtype
 from .select import Identifier, select
@@ -306,6 +307,20 @@ class SpectroscopicService:
             At once, when an original is out of reach or is not the file that was ingested.
         """
         return self._wanted(rebuilt_files(selection) if rebuilt else original_files(selection))
+
+    def with_originals(self, selection: Selection) -> Selection:
+        """Return the spectra whose original files are within reach, and as they were ingested."""
+        return with_originals(selection)
+
+    def columns(self, selection: Selection, names: Sequence[str]) -> pa.Table:
+        """Return catalogue columns of the spectra, each once, a row a spectrum.
+
+        Raises
+        ------
+        UnknownField
+            A column that the catalogue does not have.
+        """
+        return read_columns(selection, names, np.arange(selection.nspec))
 
     def vectors(self, selection: Selection, names: Sequence[str] | None) -> tuple[Vector, ...]:
         """Return the vectors asked for, in record order."""

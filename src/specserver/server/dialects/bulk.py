@@ -17,7 +17,6 @@ from ...formats.arrow import SpectrumStream, spectra_batch, spectra_schema
 from ...formats.files import FileStream
 from ...model.region import cone, polygon
 from ...service import CellBatch, QueryRequest, Selection, SpectroscopicService
-from ...service.originals import with_originals
 from ...service.query import check_corners
 from ...service.stream import StreamRequest
 from ...wire import columns
@@ -241,7 +240,7 @@ def bulk_files(responder: RouteResponder, request: FilesRequest, service: Servic
         request.ids, request.context, missing=request.missing, vectors=None if rebuilt else []
     )
     if request.missing == "skip" and not rebuilt:
-        selection = with_originals(selection)
+        selection = service.with_originals(selection)
     head = FilesHead(selection.nspec, tuple(selection.missing), tuple(selection.damaged))
 
     def make() -> FileStream:

@@ -26,7 +26,6 @@ from dataclasses import asdict
 from math import inf
 from typing import Annotated, Any, Final
 
-import numpy as np
 import pyarrow as pa
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
@@ -37,8 +36,7 @@ from ...formats.listing import Listing
 from ...formats.npy import ArraySequence, BlockedArray
 from ...formats.registry import media_type_of, write
 from ...model.grid import Grid, PixelRange
-from ...service import ContextInfo, QueryRequest, Selection
-from ...service.columns import read_columns
+from ...service import ContextInfo, QueryRequest, Selection, SpectroscopicService
 from ...service.query import TUPLE
 from ...wire.media_types import CSV, FITS, FORM, GZIP, JSON, OCTETS, TEXT, ZIP
 from ..dependencies import ServerSettings, Service
@@ -211,7 +209,7 @@ def query(
         raise BadParameter("cond", asked.cond, "leave it empty when id is given")
     selection = service.resolve(asked.id, info.name)
     return responder.send(
-        pa.Table, lambda: _look_up(selection, info, asked), CSV, cost=selection.nspec
+        pa.Table, lambda: _look_up(service, selection, info, asked), CSV, cost=selection.nspec
     )
 
 
@@ -326,12 +324,17 @@ def _catalog(info: ContextInfo, catalog: str) -> str | None:
     return None if foreign and table == info.catalog.rpartition(".")[2] else catalog
 
 
-def _look_up(selection: Selection, info: ContextInfo, asked: QueryParameters) -> pa.Table:
+def _look_up(
+    service: SpectroscopicService,
+    selection: Selection,
+    info: ContextInfo,
+    asked: QueryParameters,
+) -> pa.Table:
     """Return columns of the spectra that ``id`` names, best of their object or not."""
     fields = read_names(asked.fields) or (info.id_column,)
     parts = info.id_form.parts
     columns = [column for name in fields for column in (parts if name == TUPLE else (name,))]
-    return read_columns(selection, columns, np.arange(selection.nspec))
+    return service.columns(selection, columns)
 
 
 def _check_format(fmt: str) -> None:
