@@ -15,7 +15,10 @@ from ..wire.media_types import CSV, JSON, TEXT
 Responses: TypeAlias = dict[int | str, dict[str, Any]]
 
 
-IDS: Final = "Identifiers: numbers or tuples such as (1963,54331,19), one a line or with commas."
+IDS: Final = (
+    "Identifiers: numbers or tuples such as (1963,54331,19), one a line or with commas; `context:`"
+    " before one says its context."
+)
 AN_ID: Final = "(266,51602,13)"
 CONTEXT: Final = "The release to search; `default` is the newest."
 PROFILE: Final = "The service profile."
