@@ -33,6 +33,8 @@ _STREAM: Final = "An Arrow IPC stream (docs/wire.md)."
 _TABLE: Final = "A table, by default as an Arrow IPC stream (docs/wire.md)."
 _FAULTS: Final = (400, 401, 404, 413, 422, 503)
 Position = tuple[float, float]
+_RESAMPLED: Final = 20
+"""Spectra that are sent whole in the time in which one is resampled."""
 _MAX_NAMES: Final = 1_000
 """Names of columns or vectors: a catalogue has some hundred."""
 
@@ -187,7 +189,8 @@ def bulk_spectra(responder: RouteResponder, request: SpectraRequest, service: Se
     )
     selection = replace(selection, assume_medium=request.assume_medium)
     make = partial(_spectra, service, selection, request)
-    return responder.negotiate(SpectrumStream, make, ARROW, nspec=selection.nspec)
+    cost = selection.nspec * (_RESAMPLED if request.resample else 1)
+    return responder.negotiate(SpectrumStream, make, ARROW, nspec=selection.nspec, cost=cost)
 
 
 def _spectra(
