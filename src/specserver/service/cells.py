@@ -67,7 +67,12 @@ class CellRequest:
         return segment.request(names, group.rows, pixels) if pixels.count else dict
 
     def as_sent(self, name: str, block: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return values of a vector, 2D[n, npix], in the type in which they travel."""
+        """Return values of a vector, 2D[n, npix], in the type in which they travel.
+
+        Parameters
+        ----------
+        block : 2D[n, npix], as they are stored
+        """
         dtype = next((one.dtype for one in self.vectors if one.name == name), block.dtype)
         return np.ascontiguousarray(block, dtype)
 
@@ -173,7 +178,10 @@ def own_cut(
 ) -> slice:
     """Return the run of values of a spectrum's own axis between two wavelengths, Å.
 
-    The limits are in the medium of the spectrum (`media.own_limits`).
+    Parameters
+    ----------
+    axis : 1D[npix], as the survey publishes it
+    limits_aa : in the medium of the spectrum (`media.own_limits`); None: no cutout
     """
     if limits_aa is None:
         return slice(0, len(axis))

@@ -17,6 +17,10 @@ def read_columns(
 ) -> pa.Table:
     """Return catalogue columns of some spectra of a selection, named as asked for, each once.
 
+    Parameters
+    ----------
+    take : 1D[n] int, which of the selection
+
     Raises
     ------
     UnknownField
@@ -39,6 +43,10 @@ def recorded(
     """Return columns of some spectra or all, hidden ones too, in their order.
 
     Those that an older version did not write are null, or left out where no spectrum has them.
+
+    Parameters
+    ----------
+    take : 1D[n] int, which of the selection; None: all
     """
 
     def held(source: SpectrumSource) -> dict[str, str]:

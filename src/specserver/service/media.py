@@ -92,7 +92,12 @@ def changes_to(selection: Selection, medium: str) -> list[Change | None]:
 
 
 def changed_axis(record: npt.NDArray[Any], grid: Grid, change: Change | None) -> npt.NDArray[Any]:
-    """Return a record with its axis in another medium, float64 as all that is changed is."""
+    """Return a record with its axis in another medium, 1D[npix] structured; the axis is float64.
+
+    Parameters
+    ----------
+    record : 1D[npix] structured
+    """
     if change is None or grid.axis not in (record.dtype.names or ()):
         return record
     kinds = [(name, record.dtype[name]) for name in record.dtype.names or ()]

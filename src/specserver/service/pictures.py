@@ -63,7 +63,7 @@ class GridPage:
             raise BadParameter("page", self.page, "0 for the first page")
 
     def of(self, nspec: int) -> npt.NDArray[np.int64]:
-        """Return the numbers of the spectra on the page, of so many in the list."""
+        """Return the numbers of the spectra on the page, 1D[n] int, of so many in the list."""
         size = self.nx * self.ny
         npages = -(-nspec // size)
         if self.page >= max(npages, 1):

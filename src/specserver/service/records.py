@@ -36,7 +36,7 @@ def read_records(
     wanted: Callable[[Survey], Sequence[Vector]],
     limits_aa: tuple[float, float] | None,
 ) -> Iterator[list[npt.NDArray[Any]]]:
-    """Yield batches of records: one 1-D structured array a spectrum, in its survey's order.
+    """Yield batches of records, 1D[npix] structured each, in the order of its survey.
 
     Parameters
     ----------

@@ -37,6 +37,10 @@ class SpectrumResolver:
         """Return the identifier of each tuple without its reduction, 1D[n]; 0: none is held.
 
         It is that of the release's own reduction, or else of the newest one held.
+
+        Parameters
+        ----------
+        numbers : 1D[n] int each, the parts of the tuples
         """
         ids = np.zeros(len(numbers[0]), self.survey.id_column.dtype)
         given = np.logical_and.reduce([values > 0 for values in numbers])
@@ -50,13 +54,19 @@ class SpectrumResolver:
         return ids
 
     def best_with(self, ids: npt.NDArray[Any], columns: pa.Table) -> npt.NDArray[np.int64]:
-        """Return the best row of each identifier among those that agree, 1D[n]; -1: none."""
+        """Return the best row of each identifier among those that agree, 1D[n]; -1: none.
+
+        Parameters
+        ----------
+        ids : 1D[n]
+        columns : values that the rows are to agree with, n rows
+        """
         if self.catalog is None:
             return np.full(len(ids), -1, np.int64)
         return self.catalog.best_with(ids, columns)
 
     def parts(self, rows: npt.NDArray[np.int64]) -> pa.Table:
-        """Return the parts of the tuple form of rows; null where a row is -1."""
+        """Return the parts of the tuple form of rows, 1D[n] int; null where a row is -1."""
         names = list(self.survey.id_parts)
         types = {column.name: column.dtype for column in self.survey.columns}
         if self.catalog is None:
@@ -75,7 +85,8 @@ class SpectrumResolver:
 
         Parameters
         ----------
-        rows : what `best_with` returned, if it was asked
+        ids : 1D[n]
+        rows : 1D[n] int, what `best_with` returned, if it was asked
         """
         ra, dec = np.full(len(ids), np.nan), np.full(len(ids), np.nan)
         if self.catalog is not None:

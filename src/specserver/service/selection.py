@@ -131,7 +131,7 @@ def by_survey(selection: Selection) -> list[tuple[Selection, npt.NDArray[np.int6
 
 
 def by_context(selection: Selection) -> list[tuple[Selection, npt.NDArray[np.int64]]]:
-    """Return the spectra of each context asked for, and their positions, as `by_survey` does."""
+    """Return the spectra of each context asked for, and their positions in the selection, 1D[n]."""
     return _parts(selection, selection.contexts)
 
 
@@ -162,7 +162,12 @@ def _parts(
 def by_source(
     selection: Selection, take: npt.NDArray[np.integer]
 ) -> Iterator[tuple[SpectrumSource, npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    """Yield the sources of some spectra, 1D[n] int: source, indices into ``take``, and its rows."""
+    """Yield the sources of some spectra: each with indices into ``take`` and its rows, 1D[m] int.
+
+    Parameters
+    ----------
+    take : 1D[n] int, which of the selection
+    """
     numbers = selection.source[take]
     for number in np.unique(numbers).tolist():
         where = np.flatnonzero(numbers == number)

@@ -191,7 +191,7 @@ class SpectroscopicService:
         vectors: Sequence[str] | None = None,
         cutout: tuple[float, float] | None = None,
     ) -> Iterator[npt.NDArray[Any]]:
-        """Yield one 1-D structured array a spectrum, fields in the survey's order."""
+        """Yield the record of each spectrum, 1D[npix] structured, in its survey's order."""
         batches = read_records(selection, lambda one: wanted_vectors(one, vectors), cutout)
         for batch in self._wanted(batches):
             yield from batch
@@ -203,7 +203,11 @@ class SpectroscopicService:
         cutout: tuple[float, float] | None,
         medium: str | None,
     ) -> Iterator[npt.NDArray[Any]]:
-        """Return what `read` does, with wavelengths in a medium; None: as they are published.
+        """Yield 1D[npix] records as `read` does, with wavelengths in a medium.
+
+        Parameters
+        ----------
+        medium : None: wavelengths as they are published
 
         Raises
         ------
@@ -226,7 +230,7 @@ class SpectroscopicService:
         cutout: tuple[float, float] | None = None,
         window: PixelRange | None = None,
     ) -> tuple[PixelRange, np.dtype[Any], Iterator[npt.NDArray[Any]]]:
-        """Return the common window, the record type, and 2-D structured blocks of spectra.
+        """Return the common window, the record type, and blocks of spectra, 2D[n, npix] structured.
 
         The shift is whole pixels of the lattice; outside a spectrum's own pixels all is zero.
         """

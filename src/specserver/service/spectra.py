@@ -136,7 +136,9 @@ def cut_pixels(
     limits_aa: tuple[float, float] | None,
     vectors: Sequence[Vector] = (),
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """Return first pixel and count of each spectrum after a cutout; off the lattice unchanged.
+    """Return first pixel and count of each spectrum after a cutout, 1D[nspec] int each.
+
+    Those of spectra off the lattice are unchanged.
 
     Parameters
     ----------
@@ -227,7 +229,13 @@ def batch_columns(
     take: npt.NDArray[np.int64],
     names: Sequence[str] | None,
 ) -> pa.Table:
-    """Return catalogue columns of a batch, and the names of its files where they are asked for."""
+    """Return catalogue columns of a batch, and the names of its files where they are asked for.
+
+    Parameters
+    ----------
+    take : 1D[n] int, the batch: which of the selection
+    names : of the files of all spectra of the selection
+    """
     found: dict[str, Any] = {}
     if names is not None:
         found[NAME] = pa.array([names[index] for index in take.tolist()], pa.string())

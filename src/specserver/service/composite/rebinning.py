@@ -92,7 +92,12 @@ class Placing:
     def extents(
         self, members: npt.NDArray[np.int64]
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Return the first pixel of some members, and the one after the last; 1D[n] each."""
+        """Return the first pixel of some members, and the one after the last, 1D[n] int each.
+
+        Parameters
+        ----------
+        members : 1D[n] int, which of the selection
+        """
         return self._begin[members], self._stop[members]
 
     def vectors(self, survey: Survey) -> list[str]:
