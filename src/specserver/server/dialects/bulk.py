@@ -159,18 +159,14 @@ class CatalogRequest(BaseModel):
             " rows are not, where spectra can share an identifier."
         ),
     ] = False
-    context: (
-        ContextField
-        | Annotated[
-            list[str],
-            Field(
-                min_length=1,
-                max_length=_MAX_NAMES,
-                fail_fast=True,
-                description="Several contexts: rows of each in turn, with `context` and `id`.",
-            ),
-        ]
-    ) = "default"
+    context: Annotated[
+        str | Annotated[list[str], Field(min_length=1, max_length=_MAX_NAMES, fail_fast=True)],
+        Field(
+            description="The release to search; `default` is the newest. A list: the rows of each"
+            " in turn, with `context` and `id`.",
+            examples=["default"],
+        ),
+    ] = "default"
     profile: ProfileField = "default"
     timeout_s: Annotated[float | None, Field(gt=0, description="Give up after so long.")] = None
 
