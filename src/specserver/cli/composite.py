@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from ..client.storage import in_space
 from ..errors import BadParameter
+from ..model.spacename import in_space
 from .console import OUT, Context, Token, Url, client_of
 
 

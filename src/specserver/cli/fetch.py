@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.table import Table
 
-from ..client.storage import in_space
 from ..errors import BadParameter
+from ..model.spacename import in_space
 from .console import ERROR, OUT, Context, Token, Url, client_of
 
 if TYPE_CHECKING:

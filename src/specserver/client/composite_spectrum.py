@@ -115,7 +115,7 @@ class CompositeSpectrum:
             raise BadParameter("out", str(path), f"a name that ends in {', '.join(_ENDINGS)}")
         if not target.parent.is_dir():
             raise BadParameter("out", str(path), f"there is no folder {target.parent}")
-        replace_file(target, self._encoded(ending))
+        replace_file(target, [self._encoded(ending)])
 
     def _encoded(self, ending: str) -> bytes:
         """Return the content of a file."""

@@ -153,7 +153,7 @@ def keep_table(session: Session, columns: "Columns", out: str | Path, token: str
     data = table_bytes(columns, Path(out).suffix.lower())
     if isinstance(out, str):
         return Storage(session).put(out, data, token=token)
-    replace_file(out, data)
+    replace_file(out, [data])
     return "OK"
 
 

@@ -3,17 +3,17 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
-from uuid import uuid4
 
 from ..errors import BadParameter, StoreError
-from ..model.spacename import PREFIX, split_file_name, split_name
+from ..model.spacename import split_file_name, split_name
+from .results.save import replace_file
 from .session import Session
 
 _PIECE: Final = 2**20
@@ -111,7 +111,7 @@ class Storage:
             pieces: Iterator[bytes] = iter(lambda: bytes(body.read(_PIECE)), b"")
             if target is None:
                 return b"".join(pieces)
-            _write(target, pieces)
+            replace_file(target, pieces)
         return "OK"
 
     def read_text(self, name: str, *, token: str | None = None) -> str:
@@ -182,11 +182,6 @@ class Storage:
         return self._session.url("/".join(["vos", *(quote(part, safe="") for part in parts)]))
 
 
-def in_space(name: object) -> bool:
-    """Return whether a name is one in virtual storage."""
-    return isinstance(name, str) and name.lstrip().startswith(PREFIX)
-
-
 def _opened(data: Data) -> BufferedReader | BytesIO:
     """Return bytes, or the local file of a name, as an open file."""
     if not isinstance(data, str | os.PathLike):
@@ -197,14 +192,3 @@ def _opened(data: Data) -> BufferedReader | BytesIO:
     except OSError as error:
         reason = f"the file cannot be read ({error.strerror}); give a file's name, or bytes"
         raise BadParameter("data", str(path), reason) from error
-
-
-def _write(path: Path, pieces: Iterable[bytes]) -> None:
-    """Write a local file that appears when it is whole."""
-    part = path.with_name(f".{path.name}.{uuid4().hex[:8]}.part")
-    try:
-        with part.open("xb") as file:
-            file.writelines(pieces)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

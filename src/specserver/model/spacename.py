@@ -67,3 +67,8 @@ def _fault(part: str) -> str:
     if len(part.encode()) > _MAX_PART_BYTES:
         return f"a part has more than {_MAX_PART_BYTES} bytes"
     return ""
+
+
+def in_space(name: object) -> bool:
+    """Return whether a name is one in virtual storage."""
+    return isinstance(name, str) and name.lstrip().startswith(PREFIX)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ...errors import BadIdentifier
+from ...model.spacename import in_space
 
-_VOS: Final = "vos://"
 MAX_FILE_NAME: Final = 1024  # longer text cannot be opened on common systems, so it is none
 ReadVos = Callable[[str], str | bytes]
 """Reads a file in virtual storage, by its name."""
@@ -69,7 +69,7 @@ def file_content(given: str | PathLike[str], read_vos: ReadVos | None) -> Any:
     """
     if not isinstance(given, str):
         return read_file(Path(given).expanduser())
-    if given.lstrip().startswith(_VOS):
+    if in_space(given):
         if read_vos is None:
             raise BadIdentifier(shown(given), "there is no virtual storage to read it from")
         return _content(read_vos(given.strip()), given.strip())

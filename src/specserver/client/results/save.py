@@ -3,7 +3,7 @@
 import os
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -46,7 +46,7 @@ class Folder:
     def put(self, name: str, data: bytes) -> None:
         """Write a file."""
         self.path.mkdir(parents=True, exist_ok=True)
-        replace_file(self.path / name, data)
+        replace_file(self.path / name, [data])
 
 
 class OneFile:
@@ -60,15 +60,15 @@ class OneFile:
     def put(self, name: str, data: bytes) -> None:
         """Write the file; the server's name is not used."""
         del name
-        replace_file(self.path, data)
+        replace_file(self.path, [data])
 
 
-def replace_file(path: Path, data: bytes) -> None:
+def replace_file(path: Path, pieces: Iterable[bytes]) -> None:
     """Write a file so that readers see all of it or what was there before."""
     part = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
         with part.open("xb") as file:
-            file.write(data)
+            file.writelines(pieces)
         part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)

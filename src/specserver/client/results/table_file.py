@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import BadIdentifier, BadParameter
-from ..storage import in_space
+from ...model.spacename import in_space, split_file_name
 from .columns import Columns
 from .query_results import write_csv
 
@@ -69,8 +69,6 @@ def checked_out(
     BadParameter
         Another ending, or no such folder.
     """
-    from ...model.spacename import split_file_name
-
     name = os.fspath(out).strip()
     ending = Path(name).suffix.lower()
     allowed = tuple(endings)
