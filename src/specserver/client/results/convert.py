@@ -11,7 +11,6 @@ import numpy.typing as npt
 from ...errors import BadParameter
 from ...model.grid import Linear, LogLinear
 from ...wire.columns import REDSHIFT
-from .arms import one_arm
 from .carried import Meaning, SpectrumArray, meaning_of
 
 if TYPE_CHECKING:
@@ -223,22 +222,21 @@ def _given_up(data: list[Any] | npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
     """Yield the spectra in order, letting go of each, so that its block can be freed."""
     if isinstance(data, np.ndarray):
         yield from data
-        return
-    data.reverse()
-    while data:
-        yield data.pop()
+    else:
+        data.reverse()
+        while data:
+            yield data.pop()
 
 
 def _about(spectra: "Spectra", index: int) -> dict[str, Any]:
     """Return what is known of one spectrum."""
     about = {"id": int(spectra.ids[index]), "context": spectra.contexts[index]}
-    about["survey"] = spectra.head.survey
+    about |= {"survey": spectra.head.survey}
     return about | ({"medium": spectra.media[index]} if spectra.media else {})
 
 
 def _one_frame(spectra: "Spectra", index: int, record: npt.NDArray[Any]) -> "pd.DataFrame":
-    units = meaning_of(spectra.head).stated()
-    return _frame(record, _about(spectra, index) | {"units": units})
+    return _frame(record, _about(spectra, index) | {"units": meaning_of(spectra.head).stated()})
 
 
 def _frame(record: npt.NDArray[Any], attrs: Mapping[str, Any]) -> "pd.DataFrame":
@@ -333,6 +331,14 @@ def _without_information(
     return bad, np.where(bad, ivar.dtype.type(0), ivar)
 
 
+def _one_arm(fields: Mapping[str, npt.NDArray[Any]]) -> Mapping[str, npt.NDArray[Any]]:
+    """Return the vectors of the only arm, such as ``flux_b``, as those of a spectrum: ``flux``."""
+    arms = [name.removeprefix("flux") for name in fields if name.startswith("flux_")]
+    if "flux" in fields or len(arms) != 1:
+        return fields
+    return {name.removesuffix(arms[0]): values for name, values in fields.items()}
+
+
 def _spectrum(
     fields: Mapping[str, npt.NDArray[Any]],
     wave: npt.NDArray[np.float64],
@@ -358,7 +364,7 @@ def _spectrum(
     from astropy.nddata import InverseVariance
     from specutils import Spectrum
 
-    fields = one_arm(fields)
+    fields = _one_arm(fields)
     if "flux" not in fields:
         allowed = "a Spectrum needs flux, or that of one arm, such as flux_b"
         raise BadParameter("values", list(fields), allowed)
