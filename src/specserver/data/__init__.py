@@ -1,1 +1,1 @@
-"""The data folder: the name of every path in it, and the one way to read and write it."""
+"""The data folder: the names of all its files, and the one way to read and write them."""

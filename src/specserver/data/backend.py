@@ -1,8 +1,8 @@
-"""What is asked of the place that keeps a data folder: objects by keys, as object stores have them.
+"""The back end of a data folder: it keeps objects under keys, as an object store does.
 
-A key is a path with slashes from the top of the data folder, such as ``sdss_dr17/index/CURRENT``;
-a prefix is that of a folder, and the empty one the data folder itself. There are no folders but
-those that objects are in: who writes an object needs to make none.
+A key is a path with slashes from the top of the data folder, such as ``sdss_dr17/index/CURRENT``.
+A prefix is the path of a folder; the empty prefix is the data folder. Writing an object makes the
+folders above it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,15 +16,15 @@ Buffers: TypeAlias = Sequence["memoryview | bytearray"]
 
 
 class ByteSource(Protocol):
-    """One object, open for reading; the same bytes also when another object takes its place."""
+    """One object, open for reading. Its bytes stay the same when another object takes its place."""
 
     @property
     def state(self) -> Identity:
-        """What tells it from another object in its place."""
+        """Its stamp when it was opened."""
 
     @property
     def nbytes(self) -> int:
-        """Its length."""
+        """Its length in bytes."""
 
     def read(self, offset: int, size: int) -> bytes:
         """Return a range of bytes; fewer where the object ends."""
@@ -34,33 +34,37 @@ class ByteSource(Protocol):
 
         Parameters
         ----------
-        at_once : read only what takes no waiting; fewer bytes than asked for are then the rest
+        at_once : read only bytes that are in memory, which may be fewer, or none
         """
 
     def will_need(self, offset: int, size: int) -> None:
-        """Begin to bring a range of bytes, of which `read_into` is asked soon."""
+        """Begin to fetch a range of bytes that `read_into` will ask for soon."""
 
 
 class Backend(Protocol):
-    """The objects of a data folder; safe to share between threads, and sent to other processes.
+    """The objects of a data folder. Threads may share it, and it can be sent to other processes.
 
-    Errors are those of the system: `FileNotFoundError` where there is no such object,
-    `FileExistsError` where there is one, other `OSError`s.
+    Raises
+    ------
+    FileNotFoundError
+        There is no such object.
+    OSError
+        The object cannot be read or written.
     """
 
     def name_of(self, key: str) -> str:
-        """Return what people call an object: its full path."""
+        """Return the full path of an object, for messages."""
 
     def stamp(self, key: str) -> Identity:
-        """Return what changes when an object changes; `damage.ABSENT` where there is none.
+        """Return a value that changes when an object changes; `damage.ABSENT`: there is none.
 
-        Of a folder it only says whether there is one.
+        The stamp of a folder only says whether the folder exists.
         """
 
     def children(self, prefix: str) -> list[str]:
-        """Return the names directly below a prefix, in no order; those of folders end in a slash.
+        """Return the names directly below a prefix, in no order; names of folders end in a slash.
 
-        Where there is no such folder the list is empty.
+        The list is empty if there is no such folder.
         """
 
     def keys(self, prefix: str) -> Iterator[str]:
@@ -73,50 +77,52 @@ class Backend(Protocol):
         """Open an object to read ranges of its bytes."""
 
     def create(self, key: str, content: bytes | memoryview, *, owner_only: bool = False) -> None:
-        """Write an object that is not there yet; of several writers one succeeds."""
+        """Write a new object. One of several writers succeeds; `FileExistsError` for the others."""
 
     def replace(self, key: str, content: bytes | memoryview, *, owner_only: bool = False) -> None:
-        """Write an object, in place of the one that is there: readers see one of them, whole."""
+        """Write an object or replace it. Readers see the whole old object or the whole new one."""
 
     def delete(self, key: str) -> None:
-        """Delete an object, or a folder without any; nothing happens where there is none."""
+        """Delete an object or an empty folder, if it exists."""
 
     def delete_tree(self, prefix: str) -> None:
-        """Delete all objects below a prefix; nothing happens where there are none."""
+        """Delete all objects below a prefix, if there are any."""
 
     def lock(self, key: str, *, wait: bool = True) -> AbstractContextManager[bool]:
-        """Hold an exclusive lock, which ends with the process at the latest.
+        """Hold an exclusive lock, which the end of the process releases.
 
-        Yields False at once when another holds it and it is not to be awaited.
+        Parameters
+        ----------
+        wait : False: yield False at once if another process or thread holds the lock
         """
 
-    # What libraries that open files themselves need: only a local folder has it.
+    # For libraries that open files themselves.
 
     def local_path(self, key: str) -> Path:
-        """Return where an object is on this machine, to be mapped, attached or written."""
+        """Return the path of an object on this machine, to be mapped, attached or written."""
 
     def kvstore(self, prefix: str) -> dict[str, Any]:
-        """Return what TensorStore calls a folder."""
+        """Return the TensorStore specification of a folder."""
 
     def make_folder(self, prefix: str) -> Path:
-        """Make a folder into which a library writes files itself, and return it."""
+        """Make a folder for the files that a library writes, and return its path."""
 
     def allocate(self, key: str, head: bytes, nbytes: int) -> Path:
-        """Make a file of some bytes and so many zeros, whose place on the disk is taken.
+        """Make a file of ``head`` and ``nbytes`` zeros, with its space on the disk reserved.
 
-        Raises `FileExistsError` where it is there.
+        Raises `FileExistsError` if it exists.
         """
 
     def sync(self, prefix: str) -> None:
-        """Make durable what libraries wrote below a prefix."""
+        """Flush the files that libraries wrote below a prefix to the disk."""
 
-    # What only a folder that others can enter needs.
+    # For folders that other users of the machine can enter.
 
     def delete_drafts(self, key: str) -> None:
-        """Delete what writers left that died; call where nobody else writes the object."""
+        """Delete the drafts of killed writers; no other writer may be at work on the object."""
 
     def set_access(self, prefix: str, *, private: bool) -> None:
-        """Let only the owner read what is below a prefix, or let everyone."""
+        """Let only the owner, or everyone, read what is below a prefix."""
 
     def inherit_access(self, prefix: str) -> None:
-        """Let only the owner read a folder where the one above it is so."""
+        """Let only the owner read a folder if only the owner can read the folder above it."""

@@ -1,4 +1,4 @@
-"""The name of everything in a context's folder.
+"""The names of all files in the folder of a context.
 
 ::
 
@@ -43,7 +43,7 @@ _GENERATION: Final = re.compile(r"gen-[0-9a-f]{12}")
 
 
 def is_target_table(name: str) -> bool:
-    """Return whether a name is one that a table of targets may have."""
+    """Return whether a text has the form of the name of a table of targets."""
     return bool(_TARGETS.fullmatch(name))
 
 
@@ -63,12 +63,12 @@ class SegmentFolder(Folder):
         return self.below("spectra.zarr")
 
     def check_listed(self, names: Iterable[str]) -> None:
-        """Compare some of its files with the digests that its record states, if it does."""
+        """Compare some of its files with their digests in its record, if there are any."""
         listed = self.record.record().values.get(LISTED, {})
         self.check({name: listed[name] for name in names if name in listed})
 
     def is_committed(self) -> bool:
-        """Return whether it counts."""
+        """Return whether it is committed."""
         return self.record.exists()
 
 
@@ -78,16 +78,16 @@ class GenerationFolder(Folder):
     __slots__ = ()
 
     record = Named("index.json")
-    """What it covers, and the digests of its other files."""
+    """Which rows it covers, and the digests of its other files."""
     database = Named("catalog.duckdb")
     """All columns, as a DuckDB file."""
     columns = Named("columns.arrow")
     """All columns, as an Arrow file."""
     rows = Named("rows.parquet")
-    """The rows of which it is made, while it is made."""
+    """The rows it is made from; deleted when it is made."""
 
     def column(self, name: str) -> Entry:
-        """Return the file of one column, or of the order of one."""
+        """Return the file of one array: a column, or the order of a column."""
         return self.entry(f"{name}.npy")
 
     def made_files(self) -> list[str]:
@@ -101,12 +101,12 @@ class IndexFolder(Folder):
     __slots__ = ()
 
     current = Named("CURRENT")
-    """What names the generation in use."""
+    """The name of the generation in use."""
     lock = Named("lock")
-    """Held by who makes a generation."""
+    """Lock of the process that makes a generation."""
 
     def is_generation(self, name: str) -> bool:
-        """Return whether a name is one that a generation may have."""
+        """Return whether a text has the form of the name of a generation."""
         return bool(_GENERATION.fullmatch(name))
 
     def generation(self, name: str) -> GenerationFolder:
@@ -114,11 +114,11 @@ class IndexFolder(Folder):
         return GenerationFolder(self.backend, f"{self.key}/{name}")
 
     def new_generation(self) -> GenerationFolder:
-        """Return a generation that is still to be made."""
+        """Return a generation with a new name; it does not exist yet."""
         return self.generation(f"gen-{uuid4().hex[:12]}")
 
     def generations(self) -> list[GenerationFolder]:
-        """Return the generations that there are, whole or not."""
+        """Return all generations, complete or not."""
         names = (one.removesuffix("/") for one in self.children())
         return [self.generation(one) for one in names if self.is_generation(one)]
 
@@ -137,20 +137,20 @@ class ContextFolder(Folder):
     _ingest_lock = Named("ingest.lock")
 
     def new_fingerprints(self) -> Entry:
-        """Return a file of fingerprints of a tree's files that is still to be written."""
+        """Return a file with a new name for the fingerprints of a tree's files."""
         return self.entry(f"tree-{uuid4().hex[:12]}.npy")
 
     def fingerprints(self) -> list[Entry]:
-        """Return the files of fingerprints that there are."""
+        """Return all files of fingerprints."""
         names = (one for one in self.children() if one.startswith("tree-") and one.endswith(".npy"))
         return [self.entry(one) for one in names]
 
     def target_table(self, content: bytes) -> Entry:
-        """Return where a table of targets of some bytes is kept: its name is made of them."""
+        """Return the file of a table of targets; its name is a digest of its bytes."""
         return self.entry(f"targets-{blake2b(content, digest_size=8).hexdigest()}.parquet")
 
     def target_tables(self) -> list[Entry]:
-        """Return the tables of targets that there are."""
+        """Return all tables of targets."""
         return [self.entry(one) for one in self.children() if is_target_table(one)]
 
     @property
@@ -181,20 +181,20 @@ class ContextFolder(Folder):
         return [one.name for one in self._segments() if one.is_committed()]
 
     def uncommitted(self) -> list[SegmentFolder]:
-        """Return the segments of writers that died, or still write."""
+        """Return the segments without a commit record."""
         return [one for one in self._segments() if not one.is_committed()]
 
     def new_segment(self) -> SegmentFolder:
-        """Make and return a segment that is still to be written and committed."""
+        """Make a folder for a new segment, and return it."""
         segment = self.segment(f"{_SEGMENT}{len(self._segments()) + 1:06d}-{uuid4().hex[:8]}")
         segment.make()
         return segment
 
     @contextmanager
     def sole_writer(self) -> Iterator[bool]:
-        """Hold the lock of who writes the context; yield False if another holds it.
+        """Hold the lock of the ingest; yield False if another process holds it.
 
-        If the folder was made here and holds nothing at the end, it is removed.
+        A folder that this call makes is removed if it is empty at the end.
         """
         made = [one for one in (self.key, "") if self.backend.stamp(one) == ABSENT]
         try:
@@ -208,7 +208,7 @@ class ContextFolder(Folder):
                         self.backend.delete(key)
 
     def _delete_empty(self) -> None:
-        """Remove the folder if it holds only lock files, and no ingest holds its lock."""
+        """Remove the folder if it holds only lock files, and no ingest holds the lock."""
         index, lock = self.index, self._ingest_lock
         with lock.lock(wait=False) as mine:
             others = {*self.children()} - {lock.name, f"{index.name}/"}

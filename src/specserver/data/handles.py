@@ -1,4 +1,4 @@
-"""What a data folder holds, as handles: each knows its key, and asks the back end for the rest."""
+"""Handles of objects and folders: a handle knows its key, and the back end does the work."""
 
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -18,14 +18,14 @@ DAMAGED: Final = "damaged: restore the file"
 
 @dataclass(frozen=True, slots=True)
 class Handle:
-    """Something below a data folder, whether or not it is there."""
+    """An object or folder of a data folder; it need not exist."""
 
     backend: Backend
     key: str
 
     @override
     def __hash__(self) -> int:
-        """Return a hash that is quick: caches on the way to each spectrum ask for it."""
+        """Return the hash of the key: caches of open shards ask for it with each spectrum."""
         return hash(self.key)
 
     @override
@@ -39,11 +39,11 @@ class Handle:
         return self.key.rpartition("/")[2]
 
     def exists(self) -> bool:
-        """Return whether it is there."""
+        """Return whether it exists."""
         return self.backend.stamp(self.key) != ABSENT
 
     def local_path(self) -> Path:
-        """Return where it is on this machine, for libraries that open files themselves."""
+        """Return its path on this machine, for libraries that open files themselves."""
         return self.backend.local_path(self.key)
 
 
@@ -53,15 +53,15 @@ class Entry(Handle):
     __slots__ = ()
 
     def resolved(self) -> tuple[Path, Path]:
-        """Return the data folder and its own file on this machine, links followed."""
+        """Return the paths of the data folder and of its file, links followed."""
         return self.backend.local_path("").resolve(), self.local_path().resolve()
 
     def stamp(self) -> Identity:
-        """Return what changes when it changes; `damage.ABSENT` where it is not there."""
+        """Return a value that changes when it changes; `damage.ABSENT`: it does not exist."""
         return self.backend.stamp(self.key)
 
     def state(self) -> Identity:
-        """Return its stamp; `damage.ABSENT` also where it cannot be looked at."""
+        """Return its stamp; `damage.ABSENT` also if the system refuses to tell it."""
         try:
             return self.stamp()
         except OSError:
@@ -76,67 +76,67 @@ class Entry(Handle):
         return self.backend.open(self.key)
 
     def replace(self, content: bytes | memoryview, *, owner_only: bool = False) -> None:
-        """Write it whole, in place of what is there."""
+        """Write or replace it; readers see the whole old object or the whole new one."""
         self.backend.replace(self.key, content, owner_only=owner_only)
 
     def delete(self) -> None:
-        """Delete it where it is there."""
+        """Delete it, if it exists."""
         self.backend.delete(self.key)
 
     def delete_drafts(self) -> None:
-        """Delete what writers of it left that died; call where nobody else writes it."""
+        """Delete the drafts of killed writers; no other writer may be at work on it."""
         self.backend.delete_drafts(self.key)
 
     def lock(self, *, wait: bool = True) -> AbstractContextManager[bool]:
-        """Hold the exclusive lock that it is; yields False where another holds it."""
+        """Hold it as an exclusive lock; without waiting, yield False if another holds it."""
         return self.backend.lock(self.key, wait=wait)
 
     def allocate(self, head: bytes, nbytes: int) -> Path:
-        """Make it, for libraries that write it themselves, with room taken on the disk.
+        """Make it with its space on the disk reserved, for libraries that write it themselves.
 
         Parameters
         ----------
         head : its first bytes
-        nbytes : how many zeros follow; `OSError` where the disk has no room for them
+        nbytes : number of zeros that follow; `OSError` if the disk has no space for them
         """
         return self.backend.allocate(self.key, head, nbytes)
 
     def record(self, told: str = DAMAGED) -> Record:
-        """Return what it says as a record; errors as `digests.read_record`."""
+        """Return it as a record; errors as `digests.read_record`."""
         return read_record(self.local_path(), told)
 
     def digest(self) -> str:
-        """Return its digest as it is now."""
+        """Return its digest."""
         return digest_of(self.local_path())
 
     def damaged(self, reason: str) -> DamagedFile:
-        """Return the error that says that it is damaged; take note of that."""
+        """Return the error for damage to it, and remember the damage."""
         return damaged(str(self), reason)
 
 
 class Folder(Handle):
-    """What is below a prefix."""
+    """One folder."""
 
     __slots__ = ()
 
     def entry(self, name: str) -> Entry:
-        """Return an object below it, by its path from here."""
+        """Return an object below it, by its path from this folder."""
         return Entry(self.backend, f"{self.key}/{name}" if self.key else name)
 
     def below(self, name: str) -> "Folder":
-        """Return a folder below it, by its path from here."""
+        """Return a folder below it, by its path from this folder."""
         return Folder(self.backend, f"{self.key}/{name}" if self.key else name)
 
     def children(self) -> list[str]:
-        """Return the names directly below it, sorted; those of folders end in a slash."""
+        """Return the names directly below it, sorted; names of folders end in a slash."""
         return sorted(self.backend.children(self.key))
 
     def files(self) -> list[str]:
-        """Return the paths from here of all objects below it, sorted."""
+        """Return the paths from this folder of all objects below it, sorted."""
         return sorted(key[len(self.key) + 1 :] for key in self.backend.keys(self.key))
 
     def delete(self) -> None:
-        """Delete it, with all that is below it."""
+        """Delete it and all objects below it."""
         self.backend.delete_tree(self.key)
 
     def make(self) -> Path:
@@ -144,7 +144,7 @@ class Folder(Handle):
         return self.backend.make_folder(self.key)
 
     def sync(self) -> None:
-        """Make durable what libraries wrote below it."""
+        """Flush the files that libraries wrote below it to the disk."""
         self.backend.sync(self.key)
 
     def nbytes(self) -> int:
@@ -152,29 +152,35 @@ class Folder(Handle):
         return sum(self.backend.stamp(key)[1] for key in self.backend.keys(self.key))
 
     def set_access(self, *, private: bool) -> None:
-        """Let only the owner read what is below it, or let everyone."""
+        """Let only the owner, or everyone, read what is below it."""
         self.backend.set_access(self.key, private=private)
 
     def inherit_access(self) -> None:
-        """Let only the owner read it where the folder above it is so."""
+        """Let only the owner read it if only the owner can read the folder above it."""
         self.backend.inherit_access(self.key)
 
     def kvstore(self) -> dict[str, Any]:
-        """Return what TensorStore calls it."""
+        """Return its TensorStore specification."""
         return self.backend.kvstore(self.key)
 
     def digests(self, names: Iterable[str]) -> dict[str, str]:
-        """Return the digests of objects by their paths from here."""
+        """Return the digests of objects, by their paths from this folder."""
         return {name: self.entry(name).digest() for name in names}
 
     def check(self, digests: Mapping[str, str]) -> None:
-        """Compare objects with their digests, by their paths from here; raise `DamagedFile`."""
+        """Compare objects with their digests, by their paths from this folder.
+
+        Raises
+        ------
+        DamagedFile
+            An object has another digest.
+        """
         for name, stated in digests.items():
             check_file(self.entry(name).local_path(), stated)
 
 
 class Named:
-    """An object of a name in each folder of a kind."""
+    """Descriptor: the object of one name in each folder of a class."""
 
     def __init__(self, name: str) -> None:
         self._name = name

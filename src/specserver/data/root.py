@@ -1,4 +1,4 @@
-"""A data folder: its contexts, and what is the whole folder's.
+"""A data folder: its contexts, and the files that belong to no context.
 
 ::
 
@@ -26,23 +26,23 @@ _SPACES: Final = "spaces"
 
 @dataclass(frozen=True, slots=True)
 class DataRoot(Folder):
-    """A data folder, whether or not it is there; safe to share between threads."""
+    """A data folder; it need not exist. Threads may share it."""
 
     _committed: dict[str, Entry] = field(default_factory=dict, compare=False, repr=False)
     """By context, the commit record of one of its segments."""
     tokens = Named("tokens.json")
     """The tokens."""
     tokens_lock = Named("tokens.lock")
-    """Held by who changes the tokens."""
+    """Lock of the process that changes the tokens."""
     private = Named("private.json")
     """The register of private contexts."""
     private_lock = Named("private.lock")
-    """Held by who changes which contexts are private."""
+    """Lock of the process that changes the register."""
     debug = Named("debug")
-    """The switch of debug logging: on where it is there."""
+    """The switch of debug logging: on while the file exists."""
 
     def require(self) -> "DataRoot":
-        """Return this folder, which must be there.
+        """Return this folder, which must exist.
 
         Raises
         ------
@@ -64,16 +64,15 @@ class DataRoot(Folder):
         return ContextFolder(self.backend, name)
 
     def folders(self) -> list[ContextFolder]:
-        """Return the folders that contexts may have, sorted, whatever is in them."""
+        """Return all folders that may be those of contexts, sorted."""
         names = (one[:-1] for one in self.children() if one.endswith("/"))
         return [self.context(one) for one in names if one != _SPACES]
 
     def contexts(self) -> set[str]:
         """Return the contexts with a committed segment or a tree.
 
-        What comes or goes is seen at once. Of a context that had a segment, only the record of
-        that segment is looked for: it is never changed, and goes with its folder. Every request
-        asks.
+        Each call sees the contexts of that moment. Every request calls this, so for a context
+        with a known segment it only checks that the segment's record still exists.
         """
         return {one.key for one in self.folders() if self._has_segment(one) or one.tree.exists()}
 
@@ -96,20 +95,20 @@ class DataRoot(Folder):
         return [one.key for one in self.folders() if one.declaration.exists()]
 
     def user_storage(self, user: str, limits: StorageLimits) -> UserStorage:
-        """Return the own files of a user."""
+        """Return the virtual storage of a user."""
         return UserStorage(self.backend.local_path(f"{_SPACES}/{user}"), limits)
 
     def damaged_files(self) -> list[tuple[str, str]]:
-        """Return the key of each damaged file that this process found, and why."""
+        """Return key and reason of each damaged file that this process found."""
         top = self.local_path()
         return [(path.relative_to(top).as_posix(), why) for path, why in damaged_files(top)]
 
     def full_paths(self) -> tuple[Path, Path]:
-        """Return its path from the root of the disk, and the one that links lead to."""
+        """Return its absolute path, and its path with links resolved."""
         top = self.local_path()
         return top.absolute(), top.resolve()
 
 
 def open_root(location: Path | str) -> DataRoot:
-    """Return the data folder at a path, whether or not it is there."""
+    """Return the data folder at a path; it need not exist."""
     return DataRoot(LocalFolder(str(location)), "")

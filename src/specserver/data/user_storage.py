@@ -111,7 +111,7 @@ class Draft:
         return StoredFile(name, False, self._nbytes, time.time()), self._sum.hexdigest()
 
     def discard(self) -> None:
-        """Leave nothing behind; without effect after `commit`."""
+        """Delete the draft; without effect after `commit`."""
         self.path.unlink(missing_ok=True)
         with suppress(OSError):
             self._file.close()
@@ -183,7 +183,7 @@ class UserStorage:
             return Draft(self, parts, self._drafts / uuid4().hex, nbytes)
 
     def place(self, draft: Path, parts: tuple[str, ...], nbytes: int) -> None:
-        """Give a whole draft its name: the second half of `Draft.commit`."""
+        """Rename a complete draft to its name; `Draft.commit` calls this."""
         with self._locked():
             old = self._state(parts)
             if old is not None and stat.S_ISDIR(old.st_mode):
@@ -235,7 +235,7 @@ class UserStorage:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Hold the space's lock; make the space when it is not there."""
+        """Hold the space's lock; make the space if it does not exist."""
         with _disk(self.folder):
             # One by one: `parents=True` would make those above with the mode of the umask.
             for folder in (self.folder.parent, self.folder, self._files, self._drafts):
@@ -245,7 +245,7 @@ class UserStorage:
 
     @contextmanager
     def _open_folder(self, parts: Sequence[str], *, make: bool = False) -> Iterator[int]:
-        """Lend the descriptor of a folder, reached without following a link."""
+        """Yield the descriptor of a folder, opened without following links."""
         with _disk(self.folder):
             descriptor = os.open(self._files, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -268,7 +268,7 @@ class UserStorage:
             self._keep(StorageUsage(used.nbytes, used.nentries + 1))
 
     def _missing(self, folders: tuple[str, ...]) -> int:
-        """Return how many folders of a path are not there yet."""
+        """Return how many folders of a path do not exist yet."""
         present = (n for n in range(len(folders), 0, -1) if self._state(folders[:n]) is not None)
         return len(folders) - next(present, 0)
 
@@ -281,7 +281,7 @@ class UserStorage:
             return None
 
     def _check(self, used: StorageUsage, nbytes: int, nentries: int) -> None:
-        """Raise when there is no room for so much more."""
+        """Raise `QuotaExceeded` if so many more bytes or files do not fit."""
         if used.nbytes + nbytes > self.limits.nbytes:
             raise QuotaExceeded("bytes", used.nbytes + nbytes, self.limits.nbytes)
         if used.nentries + nentries > self.limits.nentries:
@@ -300,7 +300,7 @@ class UserStorage:
         return coming
 
     def _count(self) -> StorageUsage:
-        """Return how much the space holds, from the last count or by a new one."""
+        """Return how much the space holds: the last count, or a new one if that is old."""
         with suppress(OSError, ValueError):
             if abs(time.time() - self._usage_file.stat().st_mtime) < _USAGE_AGE_S:
                 kept = _USAGE.fullmatch(self._usage_file.read_text("ascii"))
@@ -325,7 +325,7 @@ def _size(state: os.stat_result) -> int:
 
 @contextmanager
 def _named(name: str) -> Iterator[None]:
-    """Translate what the system says of a name."""
+    """Raise system errors about a name as errors of the service."""
     try:
         yield
     except OSError as error:
@@ -342,7 +342,7 @@ def _named(name: str) -> Iterator[None]:
 
 @contextmanager
 def _disk(path: Path) -> Iterator[None]:
-    """Translate what the system says of the disk."""
+    """Raise system errors about the disk as `StoreError`."""
     try:
         yield
     except OSError as error:

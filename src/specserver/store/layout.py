@@ -1,4 +1,4 @@
-"""The commit record of a segment: what it says, and when a segment counts.
+"""The commit record of a segment; only a segment that has one counts.
 
 A writer that dies leaves a segment without a commit record (`data.context`). Readers never see it,
 and the next ingest removes it. A committed segment is never changed: its record states the digests
@@ -21,7 +21,7 @@ _SHARD_DEPTH = 5
 
 @dataclass(frozen=True, slots=True)
 class SegmentInfo:
-    """What the commit record of a segment says."""
+    """The commit record of a segment."""
 
     name: str
     context: str
@@ -38,9 +38,9 @@ class SegmentInfo:
 
 
 def survey_name(context: ContextFolder) -> str:
-    """Return the survey that a context's segments say they are of; empty where none can be read."""
+    """Return the survey in the commit records of a context; empty if none can be read."""
     for name in context.segments():
-        # A damaged one is told where it is verified or opened.
+        # The error for a damaged record is raised where it is verified or opened.
         with suppress(StoreError):
             return read_segment(context.segment(name)).survey
     return ""
@@ -99,7 +99,7 @@ def is_shard(name: str) -> bool:
 
 
 def commit_segment(segment: SegmentFolder, info: SegmentInfo) -> None:
-    """Make a whole segment durable, then make it count; both or neither survive a power cut."""
+    """Flush a complete segment to the disk, then write its commit record."""
     segment.inherit_access()
     segment.sync()
     record = seal({**asdict(info), "digests": segment.digests(segment.files())})
@@ -107,7 +107,7 @@ def commit_segment(segment: SegmentFolder, info: SegmentInfo) -> None:
 
 
 def remove_uncommitted(context: ContextFolder) -> int:
-    """Remove what dead writers left; return how many segments. Call under the ingest lock."""
+    """Remove segments without a record; return their number. Call under the ingest lock."""
     dead = context.uncommitted()
     for segment in dead:
         segment.delete()

@@ -1,4 +1,4 @@
-"""The trees of original files that a data folder serves, and what their files were like."""
+"""Trees of original files that a data folder serves, and the fingerprints of their files."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -41,7 +41,7 @@ class TreeInfo:
 
 
 class Fingerprints:
-    """What the files of a tree were like when it was declared.
+    """Fingerprints of the files of a tree, from when it was declared.
 
     Parameters
     ----------
@@ -58,15 +58,15 @@ class Fingerprints:
         return self.rows[at] if known else None
 
     def of(self, number: int, size: int, mtime_ns: int) -> Any | None:
-        """Return the fingerprint of a file of a size and time; None when it is another by now."""
+        """Return the fingerprint of a file; None if size or time of change differ from it."""
         one = self.find(number)
         same = one is not None and (int(one["size"]), int(one["mtime_ns"])) == (size, mtime_ns)
         return one if same else None
 
     def check(self, number: int, path: Path, size: int, mtime_ns: int) -> None:
-        """Refuse a file that says that it is the one of old, and has other bytes.
+        """Refuse a file with the size and time of its fingerprint but other bytes.
 
-        One that was changed since, as its size or time tells, is another file, and served.
+        A file of another size or time was changed since, and is served.
 
         Raises
         ------
@@ -130,7 +130,7 @@ def write_tree(
 
 
 def _remove_others(context: ContextFolder, used: str) -> None:
-    """Remove what earlier declarations, and writers that were killed, left."""
+    """Remove files of earlier declarations, and drafts of killed writers."""
     context.tree.delete_drafts()
     for file in context.fingerprints():
         if file.name != used:
