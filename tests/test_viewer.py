@@ -454,7 +454,7 @@ def test_a_service_that_knows_no_facts_is_asked_for_the_redshift(client, chosen)
         if list(columns) != ["@redshift"]:
             raise UnknownField(columns[0], ["z"])
         some = Named(chosen[:2], single=False)
-        return fetch_spectra(client.session, some, wanted(vectors), RequestOptions(), *columns)[0]
+        return fetch_spectra(client.session, some, wanted(vectors), RequestOptions(), *columns)
 
     first, second = fetch_shown(fetch)
     assert len(asked) == 3

@@ -2,13 +2,10 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
-from itertools import groupby
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
-from ..model.id_tuple import format_id
-from .inputs.context_ids import Ids, Named, read_ids
+from .inputs.context_ids import read_ids
 from .pictures import Missing, Out, either, open_file
 from .request import RequestOptions, Values
 from .session import HasSession, Session
@@ -18,10 +15,6 @@ from .storage import Storage
 if TYPE_CHECKING:
     from ..render.display import DisplaySpectrum
     from .results.decode import Spectra
-
-T = TypeVar("T")
-_Fetch = Callable[[Ids, RequestOptions], tuple[list[T], Sequence[str]]]
-"""Returns what there is of identifiers of one context, and those that were not found."""
 
 
 def plot(
@@ -224,44 +217,7 @@ def _look(
     named = read_ids(session, given, id_col, options)
     require(len(named.ids))
 
-    def fetch(ids: Ids, options: RequestOptions) -> "tuple[list[DisplaySpectrum], Sequence[str]]":
-        missing: list[str] = []
+    def fetch(vectors: Sequence[str] | None, columns: Sequence[str]) -> "list[Spectra]":
+        return fetch_spectra(session, named, wanted(vectors), options, *columns)
 
-        def ask(vectors: Sequence[str] | None, columns: Sequence[str]) -> "Spectra":
-            some = Named(ids, single=False)
-            (spectra,) = fetch_spectra(session, some, wanted(vectors), options, *columns)
-            missing[:] = spectra.head.missing
-            return spectra
-
-        return fetch_shown(ask), missing
-
-    return _gathered(named, options, fetch)
-
-
-def _gathered(named: Named, options: RequestOptions, fetch: _Fetch[T]) -> list[T]:
-    """Fetch what each context has, and return all of it in the order of the identifiers.
-
-    A request for each context, because their catalogue columns differ.
-    """
-    if len(named.several) < 2:
-        return list(fetch(named.ids, named.within(options))[0])
-    contexts = named.contexts or []
-    if all(isinstance(one, int) or one.is_exact for one in named.ids):
-        found: dict[int, T] = {}
-        for context in named.several:
-            places = [at for at, one in enumerate(contexts) if one == context]
-            ids = [named.ids[at] for at in places]
-            some, missing = fetch(ids, replace(options, context=context))
-            lost = set(missing)
-            there = [at for at in places if not lost or format_id(named.ids[at]) not in lost]
-            if len(there) != len(some):
-                # An identifier stood for several spectra.
-                break
-            found.update(zip(there, some, strict=True))
-        else:
-            return [found[at] for at in sorted(found)]
-    made: list[T] = []
-    pairs = zip(contexts, named.ids, strict=True)
-    for context, run in groupby(pairs, key=lambda pair: pair[0]):
-        made += fetch([one for _, one in run], replace(options, context=context))[0]
-    return made
+    return fetch_shown(fetch)

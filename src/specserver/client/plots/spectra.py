@@ -18,6 +18,7 @@ from ...wire.columns import FACTS, REDSHIFT
 from ..request import ResultOptions
 from ..results.carried import SpectrumArray
 from ..results.convert import FLUX_UNIT, axis_wave
+from ..spectra import in_order
 
 if TYPE_CHECKING:
     from ...render.display import DisplaySpectrum
@@ -33,7 +34,7 @@ _REQUESTS: Final[tuple[tuple[Sequence[str] | None, tuple[str, ...]], ...]] = (
 _SAID: Final = (Fact("z", "redshift", ".5f"), Fact("in", "context"))
 _SPECTRUM_CLASSES: Final = frozenset({"Spectrum", "Spectrum1D", "SpectrumCollection"})
 
-Fetch = Callable[[Sequence[str] | None, Sequence[str]], "Spectra"]
+Fetch = Callable[[Sequence[str] | None, Sequence[str]], Sequence["Spectra"]]
 
 
 def read_spectra(data: object) -> list["DisplaySpectrum"] | None:
@@ -94,9 +95,11 @@ def _named(one: "DisplaySpectrum", at: int, *, numbered: bool) -> "DisplaySpectr
     return one if one.title or not numbered else replace(one, title=f"spectrum {at + 1}")
 
 
-def _all_fetched(spectra: "Spectra") -> list["DisplaySpectrum"]:
-    """Return the spectra of an answer."""
-    return [_fetched(spectra, index) for index in range(len(spectra.ids))]
+def _all_fetched(parts: Sequence["Spectra"]) -> list["DisplaySpectrum"]:
+    """Return the spectra of an answer, in the order of the identifiers."""
+    return in_order(
+        parts, [[_fetched(part, index) for index in range(len(part.ids))] for part in parts]
+    )
 
 
 def _fetched(spectra: "Spectra", index: int) -> "DisplaySpectrum":
