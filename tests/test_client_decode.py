@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numcodecs import blosc
 
 from specserver.client.results.columns import read_columns
-from specserver.client.results.decode import decode_spectra
+from specserver.client.results.decode import decode_parts
 from specserver.errors import MixedLattices, StoreError, UnknownField
 from specserver.model.grid import Linear, LogLinear
 
@@ -129,7 +129,8 @@ def encode(sent: list[Sent], *, vectors=VECTORS, codec="blosc", per_batch=3, **c
 
 
 def decode(body: bytes, **options):
-    return decode_spectra(io.BytesIO(body), **options)
+    (part,) = decode_parts(io.BytesIO(body), **options)
+    return part
 
 
 def bits(array: np.ndarray) -> bytes:

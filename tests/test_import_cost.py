@@ -63,8 +63,8 @@ def test_fetching_arrays_does_not_load_pandas(tmp_path):
     code = f"""
 import sys
 from specserver.client.results.columns import read_columns
-from specserver.client.results.decode import decode_spectra
-assert len(decode_spectra(open({str(stream)!r}, "rb")).data) == {len(MANY)}
+from specserver.client.results.decode import decode_parts
+assert len(decode_parts(open({str(stream)!r}, "rb"))[0].data) == {len(MANY)}
 assert len(read_columns(open({str(stream)!r}, "rb")).values["id"]) == {len(MANY)}
 print(*sys.modules)
 """

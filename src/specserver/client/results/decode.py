@@ -65,18 +65,6 @@ class Spectra:
         return grid.wave(first, len(record))
 
 
-def decode_spectra(
-    source: Readable,
-    *,
-    values: Sequence[str] | None = None,
-    align: bool = False,
-    tell: Callable[[int, int], None] | None = None,
-) -> Spectra:
-    """Decode an answer of one part; parameters and errors as of `decode_parts`."""
-    (part,) = decode_parts(source, values=values, align=align, tell=tell)
-    return part
-
-
 def decode_parts(
     source: Readable,
     *,
