@@ -12,8 +12,8 @@ from itertools import chain, pairwise
 from typing import Final
 
 from ..errors import BadIdentifier
-from .id_text import parse_id_text, too_many
-from .id_tuple import IdPattern, filled_lines
+from .id_text import parse_id_text
+from .id_tuple import IdPattern, filled_lines, too_many
 from .ids import IdForm
 
 _MARK: Final = re.compile(r"(?:(?<=[\s,\[(])|^)(['\"]?)([a-z][a-z0-9_]*):(?!//)")

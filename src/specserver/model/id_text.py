@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from sys import maxsize
 from typing import Final
 
-from ..errors import BadIdentifier, TooMuch
+from ..errors import BadIdentifier
 from .id_tables import MISSING, Gaps, read_table
 from .id_tuple import (
     IdPattern,
@@ -35,6 +35,7 @@ from .id_tuple import (
     parse_exact_lines,
     parse_id_tuple,
     shortened,
+    too_many,
 )
 from .ids import USUAL_FORM, IdForm
 
@@ -286,11 +287,6 @@ class _IdReader:
                 raise BadIdentifier(shortened(text), reason)
             if kind != "blank":
                 yield kind, token
-
-
-def too_many(limit: int) -> TooMuch:
-    """Return the error of text that names more identifiers than a request may."""
-    return TooMuch("identifiers", None, limit, "max_ids")
 
 
 def _read_number(text: str) -> int:

@@ -159,6 +159,11 @@ def is_tuple(cells: Sequence[object], form: IdForm) -> bool:
     )
 
 
+def too_many(limit: int) -> TooMuch:
+    """Return the error of text that names more identifiers than a request may."""
+    return TooMuch("identifiers", None, limit, "max_ids")
+
+
 def parse_exact_lines(
     text: str, form: IdForm = USUAL_FORM, limit: int | None = None
 ) -> list[IdPattern] | None:
@@ -175,7 +180,7 @@ def parse_exact_lines(
         parts = match(line)
         if parts is not None:
             if limit is not None and len(found) >= limit:
-                raise TooMuch("identifiers", None, limit, "max_ids")
+                raise too_many(limit)
             *numbers, quoted, bare = parts.groups()
             exact = [_one_number(int(number)) for number in numbers]
             found.append(IdPattern((*exact, _text_part(quoted or bare, form)), form))

@@ -17,7 +17,6 @@ import pyarrow as pa
 
 from ..catalog.base import Rows, SpectrumFinder
 from ..catalog.tables.table_ids import pack_rows
-from ..errors import TooMuch
 from ..model.id_tuple import IdPattern
 from ..model.survey import Survey
 from .limits import NO_LIMITS, Limits
@@ -80,8 +79,7 @@ def find_tuples(
             limits.deadline.check()
             place = _searched(survey, release, patterns[index], limits)
             count += place.shape[1]
-            if limits.max_ids is not None and count > limits.max_ids:
-                raise TooMuch("spectra", None, limits.max_ids, "max_ids")
+            limits.check_spectra(count, are_all=False)
             owner.append(np.full(place.shape[1], index))
             places.append(place)
             open_[index] = place.shape[1] == 0

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ..catalog.deadline import NEVER, Deadline
+from ..errors import TooMuch
 
 Batch = TypeVar("Batch")
 
@@ -25,6 +26,19 @@ class Limits:
     """By when spectra have to be found."""
     is_light: bool = False
     """It is handled where only what takes milliseconds may be done."""
+
+    def check_spectra(self, count: int, *, are_all: bool = True) -> None:
+        """Raise `TooMuch` for more spectra than a request may mean.
+
+        Parameters
+        ----------
+        count
+            Spectra found.
+        are_all
+            False while more may be found.
+        """
+        if self.max_ids is not None and count > self.max_ids:
+            raise TooMuch("spectra", count if are_all else None, self.max_ids, "max_ids")
 
     def require_heavy(self) -> None:
         """Raise `HeavyWork` where only light work may be done."""

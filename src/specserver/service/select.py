@@ -18,7 +18,6 @@ from ..errors import (
     DamagedSpectrum,
     NotFound,
     StoreError,
-    TooMuch,
     UnknownContext,
 )
 from ..model.id_contexts import ContextIds, ContextText
@@ -101,8 +100,7 @@ def select(
     asked = _read(archive, given, context, limits)
     found = [_find(archive, one, limits, skip_missing=skip_missing) for one in asked]
     nfound = sum(len(one.rows) for one in found)
-    if limits.max_ids is not None and nfound > limits.max_ids:
-        raise TooMuch("spectra", nfound, limits.max_ids, "max_ids")
+    limits.check_spectra(nfound)
     probes = skip_missing and nfound <= PROBED
     if probes and nfound > _FEW:
         limits.require_heavy()
