@@ -10,11 +10,6 @@ from ..model.spacename import in_space
 from .console import OUT, Context, Token, Url, client_of
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command(no_args_is_help=True)(stack)
-
-
 def stack(
     out: Annotated[
         Path,

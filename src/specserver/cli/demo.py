@@ -14,7 +14,7 @@ import typer
 from rich.markup import escape
 
 from ..errors import ServiceError, Unreachable
-from .console import OUT, readable_bytes, require_server
+from .console import OUT, client_of, readable_bytes, require_server
 from .serve import listen
 
 if TYPE_CHECKING:
@@ -30,11 +30,6 @@ _CONTEXT: Final = "sdss_dr17"
 SECOND_CONTEXT: Final = "desi_dr1"
 _START_S: Final = 60.0
 _STOP_S: Final = 10.0
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(demo)
 
 
 def demo(
@@ -156,7 +151,7 @@ def served(data: Path, port: int) -> Iterator[str]:
 
 def _await_service(process: "subprocess.Popen[bytes]", url: str) -> None:
     """Wait until a service answers."""
-    client = _client(url)
+    client = client_of(url)
     deadline = time.monotonic() + _START_S
     while not client.isAlive(timeout=1):
         if process.poll() is not None:
@@ -164,13 +159,6 @@ def _await_service(process: "subprocess.Popen[bytes]", url: str) -> None:
         if time.monotonic() > deadline:
             raise Unreachable(url, f"no answer within {_START_S:.0f} s")
         time.sleep(0.05)
-
-
-def _client(url: str) -> "SpecClient":
-    """Return a client of the service at a URL."""
-    from ..client.api import SpecClient
-
-    return SpecClient(svc_url=url)
 
 
 def _show(source: str, call: Callable[[], Any], tell: Callable[[Any], str]) -> Any:
@@ -185,7 +173,7 @@ def _show(source: str, call: Callable[[], Any], tell: Callable[[Any], str]) -> A
 
 def _examples(url: str, folder: Path) -> None:
     """Run the examples of the README through the client."""
-    spec = _client(url)
+    spec = client_of(url)
     spec.query(constraint="limit 1")  # a warm-up: the first request opens the catalogue
 
     _say("the examples of the README")

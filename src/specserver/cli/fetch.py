@@ -23,12 +23,6 @@ Contexts = Annotated[
 _FORMATS = {"npy": "numpy", "csv": "pandas", "ecsv": "table"}
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command(no_args_is_help=True)(query)
-    app.command(no_args_is_help=True)(get)
-
-
 def query(
     cone: Annotated[
         tuple[float, float, float] | None,

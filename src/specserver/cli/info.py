@@ -23,13 +23,6 @@ if TYPE_CHECKING:
     from ..service import SpectroscopicService
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(contexts)
-    app.command()(catalogs)
-    app.command()(info)
-
-
 def contexts(data: Data = None, url: Url = None) -> None:
     """List the releases that a service serves, or that a data folder holds.
 

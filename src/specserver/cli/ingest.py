@@ -28,11 +28,6 @@ OwnColumn = Annotated[
 _REFUSED_SHOWN = 10
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command(no_args_is_help=True)(ingest)
-
-
 def ingest(
     context: Annotated[
         str,

@@ -60,22 +60,21 @@ def _options(
     """Take the options that stand before a command."""
 
 
-for part in (
-    ingest,
-    verify,
-    simulate,
-    serve,
-    fetch,
-    match,
-    composite,
-    info,
-    tables,
-    trees,
-    demo,
-    token,
-    vos,
+_NEED_ARGUMENTS = {ingest.ingest, fetch.query, fetch.get, match.match, composite.stack}
+for command in (
+    *(ingest.ingest, verify.verify, serve.serve, fetch.query, fetch.get, match.match),
+    *(composite.stack, info.contexts, info.catalogs, info.info, demo.demo),
 ):
-    part.register(app)
+    app.command(no_args_is_help=command in _NEED_ARGUMENTS)(command)
+for name, group in {
+    "simulate": simulate.simulate_app,
+    "catalog": tables.catalog_app,
+    "tree": trees.tree_app,
+    "token": token.token_app,
+    "context": token.context_app,
+    "vos": vos.vos_app,
+}.items():
+    app.add_typer(group, name=name)
 
 
 def _show_warning(

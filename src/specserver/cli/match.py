@@ -12,11 +12,6 @@ from .fetch import print_csv
 _ARCSEC_DEG = 1.0 / 3600.0
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command(no_args_is_help=True)(match)
-
-
 def match(
     file: Annotated[
         str,

@@ -9,11 +9,10 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from enum import StrEnum
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.markup import escape
@@ -41,27 +40,6 @@ _BACKLOG = 256
 _COUNTS = "specserver-metrics-"
 
 
-class LogFormat(StrEnum):
-    """Form of the log."""
-
-    text = "text"
-    json = "json"
-
-
-class LogLevel(StrEnum):
-    """Least important messages that are logged."""
-
-    debug = "debug"
-    info = "info"
-    warning = "warning"
-    error = "error"
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(serve)
-
-
 def serve(
     data: Data = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
@@ -81,11 +59,11 @@ def serve(
         ),
     ] = None,
     log_format: Annotated[
-        LogFormat | None,
+        Literal["text", "json"] | None,
         typer.Option(help="json: an object a line, and a line for each request (default: text)."),
     ] = None,
     log_level: Annotated[
-        LogLevel | None,
+        Literal["debug", "info", "warning", "error"] | None,
         typer.Option(help="From info on each request has a line (default: warning; json: info)."),
     ] = None,
 ) -> None:

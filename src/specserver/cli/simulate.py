@@ -14,11 +14,6 @@ simulate_app = typer.Typer(
 )
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.add_typer(simulate_app, name="simulate")
-
-
 @simulate_app.command(name="sdss", no_args_is_help=True)
 def simulate_sdss(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write to.")],

@@ -19,11 +19,6 @@ catalog_app = typer.Typer(
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Letters, digits and _, a letter first.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.add_typer(catalog_app, name="catalog")
-
-
 @catalog_app.command(name="add", no_args_is_help=True)
 def add_catalog(
     context: ContextName,

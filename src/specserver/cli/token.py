@@ -16,12 +16,6 @@ context_app = typer.Typer(no_args_is_help=True, help="Hide a release, or show it
 Name = Annotated[str, typer.Argument(metavar="CONTEXT", help="Such as sdss_dr17.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.add_typer(token_app, name="token")
-    app.add_typer(context_app, name="context")
-
-
 @token_app.command(no_args_is_help=True)
 def create(
     user: Annotated[str, typer.Option("--user", metavar="U", help="Whose token it is.")],

@@ -17,11 +17,6 @@ tree_app = typer.Typer(
 )
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.add_typer(tree_app, name="tree")
-
-
 @tree_app.command(name="add", no_args_is_help=True)
 def add_tree(
     context: ContextName,

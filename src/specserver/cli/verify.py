@@ -9,11 +9,6 @@ from ..errors import BadParameter
 from .console import OUT, Data, Url, present_folder, readable_bytes, require_server
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(verify)
-
-
 def verify(data: Data = None, url: Url = None) -> None:
     """Read all that there is against its checksums, and follow every link.
 

@@ -15,11 +15,6 @@ vos_app = typer.Typer(
 Name = Annotated[str, typer.Argument(metavar="NAME", help="As vos://a/b; vos:// may be left out.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.add_typer(vos_app, name="vos")
-
-
 @vos_app.command()
 def ls(
     path: Annotated[str, typer.Argument(metavar="DIR", help="A folder; default: the top.")] = "",
