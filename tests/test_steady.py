@@ -167,7 +167,7 @@ def test_an_answer_that_does_not_begin_in_time_is_told_so() -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
 
     async def ask() -> httpx.Response:
-        watched = RequestLog(hanging, Metrics(), 0.2)
+        watched = RequestLog(hanging, Metrics(), 0.2, lambda: False)
         transport = httpx.ASGITransport(watched)
         async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
             return await client.get("/")

@@ -23,7 +23,7 @@ from .dialects import find_routers
 from .runtime import error_responses, metrics
 from .runtime.concurrency import ConcurrencyLimits
 from .runtime.connections import Connections
-from .runtime.debug_log import DebugLog, DebugSwitch
+from .runtime.debug_log import DebugSwitch
 from .runtime.receiving import Receiving
 from .runtime.request_filter import RequestFilter
 from .runtime.request_log import RequestLog
@@ -84,9 +84,11 @@ def create_app(settings: Settings) -> FastAPI:
         stored=f"{PREFIX}/vos/",
     )
     app.add_middleware(RequestFilter, settings=settings, tokens=app.state.tokens)
-    app.add_middleware(DebugLog, switch=app.state.debug)
     app.add_middleware(
-        RequestLog, metrics=app.state.metrics, first_byte_s=settings.first_byte_timeout_s
+        RequestLog,
+        metrics=app.state.metrics,
+        first_byte_s=settings.first_byte_timeout_s,
+        is_debugged=app.state.debug.is_on,
     )
     error_responses.install(app, app.state.data)
     for router in find_routers():

@@ -32,6 +32,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response, Streami
 
 from ... import __version__
 from ...errors import BadParameter, TooMuch
+from ...formats.files import FileArchive
 from ...formats.listing import Listing
 from ...formats.npy import ArraySequence, BlockedArray
 from ...formats.registry import media_type_of, write
@@ -40,7 +41,6 @@ from ...service import ContextInfo, QueryRequest, Selection, SpectroscopicServic
 from ...service.query import TUPLE
 from ...wire.media_types import CSV, FITS, FORM, GZIP, JSON, OCTETS, TEXT, ZIP
 from ..dependencies import ServerSettings, Service
-from ..fits_files import answer_files
 from ..openapi import ContextQuery, ListingFormat, ProfileQuery, answers, body_of, negotiated
 from ..parameters import (
     ABSENT,
@@ -51,7 +51,7 @@ from ..parameters import (
     read_wavelengths,
 )
 from ..runtime.error_responses import error_responses
-from ..runtime.responses import LimitedRoute, RouteResponder, query_cost
+from ..runtime.responses import LimitedRoute, Responder, RouteResponder, query_cost
 
 ORDER: Final = 1
 router = APIRouter(tags=["classic"], route_class=LimitedRoute)
@@ -259,7 +259,7 @@ def get_spec(
     vectors = None if not names or "all" in names else names
     selection = service.resolve(form.id_list, _or_default(form.context))
     if as_file:
-        return answer_files(responder, service, selection, form.fits)
+        return _answer_files(responder, service, selection, form.fits)
     if not form.align:
         records = service.read_in(selection, vectors, limits_aa, medium)
         return responder.send(
@@ -275,6 +275,32 @@ def get_spec(
         nspec=selection.nspec,
         headers={"Content-Length": str(array.nbytes)},
     )
+
+
+def _answer_files(
+    responder: Responder, service: SpectroscopicService, selection: Selection, kind: str
+) -> Response:
+    """Return the FITS files of spectra, ``original`` or ``rebuilt``.
+
+    FITS files one after the other could not be told apart, so several come as an archive.
+    """
+    if kind not in {"original", "rebuilt"}:
+        raise BadParameter("fits", kind, "original or rebuilt")
+    rebuilt = kind == "rebuilt"
+    if selection.nspec != 1:
+        headers = {"Content-Disposition": 'attachment; filename="spectra.zip"'}
+        return responder.send(
+            FileArchive,
+            lambda: FileArchive(service.files(selection, rebuilt=rebuilt)),
+            ZIP,
+            nspec=selection.nspec,
+            headers=headers,
+        )
+    file = next(service.files(selection, rebuilt=rebuilt))
+    name = file.name.replace('"', "")
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    media_type = GZIP if name.lower().endswith(".gz") else FITS
+    return responder.answer(lambda: iter([file.data]), media_type, nspec=1, headers=headers)
 
 
 def _or_default(name: str) -> str:

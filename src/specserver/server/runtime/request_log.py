@@ -4,6 +4,7 @@ import asyncio
 import logging
 import re
 import secrets
+from collections.abc import Callable
 from time import perf_counter
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from . import error_responses
 from .log import ACCESS, REQUEST_ID
 from .metrics import Metrics
 
+_LOG = logging.getLogger("specserver")
 _SANE: Final = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 _HEADER: Final = b"x-request-id"
 # Browsers must not guess that an answer is a page.
@@ -30,12 +32,17 @@ class RequestLog:
     ----------
     first_byte_s
         Longest time from a request to the first byte of its answer, s.
+    is_debugged
+        Says whether a debug line is written for each request, to the log of the service.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, first_byte_s: float) -> None:
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, first_byte_s: float, is_debugged: Callable[[], bool]
+    ) -> None:
         self.app = app
         self.metrics = metrics
         self.first_byte_s = first_byte_s
+        self.is_debugged = is_debugged
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and log it when it is answered."""
@@ -43,6 +50,7 @@ class RequestLog:
             await self.app(scope, receive, send)
             return
         exchange = _Exchange(scope, receive, send, self.first_byte_s)
+        is_debugged = self.is_debugged()
         try:
             await self.app(scope, exchange.receive, exchange.send)
         except BaseException:
@@ -53,6 +61,8 @@ class RequestLog:
             exchange.count(self.metrics)
             if ACCESS.isEnabledFor(logging.INFO):
                 exchange.log()
+            if is_debugged:
+                exchange.debug()
 
 
 class _Exchange:
@@ -129,6 +139,20 @@ class _Exchange:
             "client": client[0] if client else "",
         }
         ACCESS.info("request", extra={"exchange": known})
+
+    def debug(self) -> None:
+        """Write the line of the exchange for an administrator who debugs."""
+        caller = self.scope.get("state", {}).get("caller")
+        # %r: a client must not be able to write lines of its own into the log.
+        _LOG.debug(
+            "%s %r ?%r by %r: %d in %.4f s",
+            self.scope["method"],
+            self.scope["path"],
+            self.scope["query_string"].decode("latin-1"),
+            (caller.user if caller is not None else "") or "anonymous",
+            self.status,
+            perf_counter() - self._began,
+        )
 
     async def _hand_on(self, message: Message) -> None:
         if message["type"] == "http.response.start":
