@@ -230,7 +230,7 @@ def test_a_reader_that_stands_still_is_cut_off(narrow: Served) -> None:
 def test_who_waits_takes_the_place_of_who_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scene() -> list[str]:
         told: list[str] = []
-        limits = ConcurrencyLimits(Settings(heavy_answers=2, heavy_wait_s=5))
+        limits = ConcurrencyLimits(Settings(heavy_answers=2, heavy_wait_s=5), Metrics())
         ended = asyncio.Event()
 
         def give_up() -> None:
@@ -259,7 +259,9 @@ def test_who_waits_takes_the_place_of_who_stands_still(monkeypatch: pytest.Monke
 
 def test_a_place_in_the_queue_is_given_back_by_who_leaves_it() -> None:
     async def scene() -> None:
-        limits = ConcurrencyLimits(Settings(heavy_answers=1, heavy_queue=1, heavy_wait_s=30))
+        limits = ConcurrencyLimits(
+            Settings(heavy_answers=1, heavy_queue=1, heavy_wait_s=30), Metrics()
+        )
 
         async def sit() -> None:
             async with limits.answer_slot(lambda: None):

@@ -72,10 +72,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.tokens = TokenBook(app.state.data)
     app.state.debug = DebugSwitch(app.state.data)
     app.state.metrics = metrics.Metrics()
-    app.state.concurrency = ConcurrencyLimits(settings)
-    app.state.concurrency.on_change = app.state.metrics.tell_heavy
-    app.state.concurrency.on_refusal = app.state.metrics.refused.inc
-    app.state.concurrency.on_caller_refusal = app.state.metrics.caller_refused.inc
+    app.state.concurrency = ConcurrencyLimits(settings, app.state.metrics)
     app.state.connections = Connections(settings, app.state.metrics.connection_fault)
     app.add_middleware(
         Receiving,

@@ -17,6 +17,7 @@ from anyio import CapacityLimiter, move_on_after, to_thread
 from ...errors import Overloaded, TooOften
 from ...settings import Settings
 from .error_responses import RETRY_AFTER_S
+from .metrics import Metrics
 
 Made = TypeVar("Made")
 
@@ -43,7 +44,7 @@ class AnswerSlot:
 class ConcurrencyLimits:
     """The answer slots and work slots of one process."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._answer_slots = CapacityLimiter(settings.heavy_answers)
         self._work_slots = CapacityLimiter(settings.heavy_threads)
         self._max_waiting = settings.heavy_queue
@@ -52,10 +53,7 @@ class ConcurrencyLimits:
         self._of_caller: Counter[str] = Counter()
         self._answering: set[AnswerSlot] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self.on_change: Callable[[int, int], None] = lambda _seated, _waiting: None
-        """Called at each change with the numbers of heavy requests answered and waiting."""
-        self.on_refusal: Callable[[], None] = lambda: None
-        self.on_caller_refusal: Callable[[], None] = lambda: None
+        self._metrics = metrics
 
     @asynccontextmanager
     async def answer_slot(
@@ -102,7 +100,7 @@ class ConcurrencyLimits:
             yield
             return
         if self._of_caller[caller] >= self._most_of_one:
-            self.on_caller_refusal()
+            self._metrics.caller_refused.inc()
             raise TooOften(
                 "heavy requests at once", self._most_of_one, "caller_heavy", RETRY_AFTER_S
             )
@@ -131,11 +129,13 @@ class ConcurrencyLimits:
             self._refuse()
 
     def _refuse(self) -> None:
-        self.on_refusal()
+        self._metrics.refused.inc()
         raise Overloaded(RETRY_AFTER_S)
 
     def _tell(self) -> None:
-        self.on_change(len(self._answering), self._answer_slots.statistics().tasks_waiting)
+        self._metrics.tell_heavy(
+            len(self._answering), self._answer_slots.statistics().tasks_waiting
+        )
 
     def _make_room_later(self) -> None:
         if self._timer is None:
