@@ -13,7 +13,6 @@ from urllib.parse import quote
 
 from ..errors import BadParameter, StoreError
 from ..model.spacename import split_file_name, split_name
-from .results.save import replace_file
 from .session import Session
 
 _PIECE: Final = 2**20
@@ -111,6 +110,8 @@ class Storage:
             pieces: Iterator[bytes] = iter(lambda: bytes(body.read(_PIECE)), b"")
             if target is None:
                 return b"".join(pieces)
+            from .results.save import replace_file
+
             replace_file(target, pieces)
         return "OK"
 
