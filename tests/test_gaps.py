@@ -24,7 +24,8 @@ from specserver.ops.resampling import resample
 from specserver.render.display import DisplaySpectrum, with_gaps
 from specserver.render.png.preview import preview_png
 from specserver.render.png.rasterize import View, find_steps
-from specserver.render.viewer.document import Look, _store, viewer_html
+from specserver.render.viewer.document import _store, viewer_html
+from specserver.render.viewer.parts import Look
 
 GRID = LogLinear(step=1e-4)
 REAL = "apVisit-r13-5095-55844-128.fits"

@@ -7,7 +7,6 @@ is looked up in memory-mapped columns again.
 
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
-from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -55,6 +54,11 @@ class MappedCatalogue:
     def __init__(self, survey: Survey, generation: GenerationFolder, info: IndexInfo) -> None:
         self.survey = survey
         self.info = info
+        self.version = info.name
+        self.segments = info.segments
+        self.columns = {
+            name: kind for name, kind in info.columns.items() if not name.startswith("_")
+        }
         check_generation(generation, info)
         self._columns = load_sidecars(generation, info.nrows, survey.id_column.dtype)
         self._mapped = MappedColumns(generation, info.nrows)
@@ -62,24 +66,9 @@ class MappedCatalogue:
         self._objects = ObjectsReader(generation.database, self._mapped.take)
 
     @property
-    def version(self) -> str:
-        """Name of the generation."""
-        return self.info.name
-
-    @property
-    def segments(self) -> tuple[str, ...]:
-        """Names of the segments by their numbers."""
-        return self.info.segments
-
-    @property
     def is_damaged(self) -> bool:
         """Whether the database was found damaged since it was opened."""
         return self._objects.is_damaged
-
-    @cached_property
-    def columns(self) -> dict[str, str]:
-        """Column name → kind, hidden columns left out."""
-        return {name: kind for name, kind in self.info.columns.items() if not name.startswith("_")}
 
     def spelling(self, field: str) -> str:
         """Return the one spelling of a column name; raise `UnknownField` for none."""

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from ..errors import TooMuch
 from ..model.sphere import is_position, separation_deg, unit, wrap_deg
-from .deadline import Deadline
+from .deadline import NEVER, Deadline
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -146,7 +146,7 @@ def find_nearby(
     nearest: bool,
     primary: bool,
     max_pairs: int | None = None,
-    deadline: Deadline | None = None,
+    deadline: Deadline = NEVER,
     go_on: Callable[[], None] = lambda: None,
 ) -> Matches:
     """Return the rows within a radius of each position, or the nearest one of them.
@@ -178,15 +178,13 @@ def find_nearby(
     count = 0
     for at in range(0, len(known), _POSITIONS):
         go_on()
-        if deadline is not None:
-            deadline.check()
+        deadline.check()
         some = slice(at, at + _POSITIONS)
         reach = _Reach(unit(ra[some], dec[some]), radius_deg)
         runs = _candidates(sky.hpx, pixel[some], reach)
         for position, row in runs.pairs():
             go_on()
-            if deadline is not None:
-                deadline.check()
+            deadline.check()
             mine = position + at
             pairs = _within(sky, ra, dec, mine, row, radius_deg, primary=primary)
             pairs = _first_of_each(sky, pairs) if nearest else pairs

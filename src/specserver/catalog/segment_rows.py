@@ -176,9 +176,8 @@ def read_sources(segments: Sequence[SegmentFolder], id_column: str) -> pa.Table:
         "_beside", "_version", MEDIUM_COLUMN,
     )  # fmt: skip
     texts = ("_source", MEDIUM_COLUMN)
-    tables = [pa.table({name: pa.array([], pa.int64()) for name in names if name not in texts})]
-    for name in texts:
-        tables[0] = tables[0].append_column(name, pa.array([], pa.string()))
+    none = {name: pa.array([], pa.string() if name in texts else pa.int64()) for name in names}
+    tables = [pa.table(none)]
     for number, segment in enumerate(segments):
         try:
             file = pq.ParquetFile(segment.objects.local_path())

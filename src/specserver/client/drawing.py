@@ -179,7 +179,7 @@ def prospect(
     None, ``'OK'`` or ViewerPage
         ``'OK'`` when a file was written; the page when it is neither written nor shown.
     """
-    from ..render.viewer.document import Look
+    from ..render.viewer.parts import Look
     from .plots.page import make_page, require_count, with_redshifts
     from .plots.spectra import in_vacuum
 

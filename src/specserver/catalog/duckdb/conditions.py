@@ -4,7 +4,6 @@ DuckDB would sort NaN above all numbers and let it equal itself; here it is made
 """
 
 import math
-from collections.abc import Sequence
 from typing import Final
 
 from ..sql.expressions import (
@@ -124,19 +123,16 @@ class ConditionWriter:
             text = f"{name}({self.write(one.args[0])})"
             return f"CAST({text} AS INT128)" if one.kind == "int" else text
         if one.kind == "int":
-            return f"{name}({self._list([self._exact(arg) for arg in one.args])})"
+            return f"{name}({', '.join(map(self._exact, one.args))})"
         if one.function in _OF_ALIKE and one.kind != "float":
-            return f"{name}({self._list([self.write(arg) for arg in one.args])})"
+            return f"{name}({', '.join(map(self.write, one.args))})"
         args = [self._real(one.args[0])]
         # The number of places is a literal, and an integer.
         write = self.write if one.function == "round" else self._real
         args += [write(arg) for arg in one.args[1:]]
-        text = f"{name}({self._list(args)})"
+        text = f"{name}({', '.join(args)})"
         # Older databases raise, where newer ones give NaN, outside of a function's domain.
         return text if one.function in _OF_ALIKE else f"TRY({text})"
-
-    def _list(self, texts: Sequence[str]) -> str:
-        return ", ".join(texts)
 
 
 def quoted(name: str) -> str:

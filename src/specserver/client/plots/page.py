@@ -25,7 +25,7 @@ from ..results.save import VOS, OneFile
 
 if TYPE_CHECKING:
     from ...render.display import DisplaySpectrum
-    from ...render.viewer.document import Look
+    from ...render.viewer.parts import Look
     from ..results.save import Target
 
 MANY_SPECTRA: Final = 200

@@ -7,7 +7,7 @@ can hold hundreds.
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from html import escape
 from importlib.resources import files
 from typing import Any, Final
@@ -23,7 +23,7 @@ from ...model.lines import ABSORPTION_LINES, EMISSION_LINES, SKY_LINES, Spectral
 from ..display import DisplaySpectrum, with_gaps
 from ..series import series_colours, series_labels
 from ..style import DARK, LIGHT, Theme, flux_limits, wave_label, wave_limits
-from .parts import Parts, build_parts
+from .parts import Look, build_parts
 
 # Ways to store wavelengths; viewer.mjs has the same names.
 OWN: Final = 0
@@ -49,19 +49,6 @@ _TEMPLATE: Final = """\
 """.replace("POLICY", _POLICY)
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
-    """Options of the viewer."""
-
-    title: str = ""
-    width: int | None = None
-    """Pixels; None fills the window."""
-    height: int | None = None
-    dark: bool = False
-    overplot: bool = False
-    """Show the other spectra behind the chosen one."""
-
-
 def viewer_document(spectra: Sequence[DisplaySpectrum], look: Look) -> Document:
     """Return a document with the viewer, for a page, a notebook or a portal.
 
@@ -69,25 +56,16 @@ def viewer_document(spectra: Sequence[DisplaySpectrum], look: Look) -> Document:
     ----------
     spectra
         One or more; the first is shown first.
-    look
-        Title, size, colours.
     """
     spectra = [with_gaps(one) for one in spectra]
     store, has = _store(spectra)
-    parts = build_parts(
-        len(spectra),
-        has,
-        width=look.width,
-        height=look.height,
-        dark=look.dark,
-        title=look.title,
-        others=series_labels(spectra) if look.overplot and len(spectra) > 1 else (),
-    )
-    for line in parts.area.drawn if look.overplot else ():
+    others = series_labels(spectra) if look.overplot and len(spectra) > 1 else ()
+    parts = build_parts(len(spectra), has, look, others)
+    for line in parts["drawn"] if look.overplot else ():
         # Noise and model of one spectrum would hide the others: they are shown on request.
         line.visible = line.name == "flux"
     document = Document(title=look.title or _TITLE)
-    document.add_root(parts.page)
+    document.add_root(parts["page"])
     document.js_on_event("document_ready", _behaviour(parts, store, _about(spectra, look)))
     return document
 
@@ -105,11 +83,11 @@ def viewer_html(spectra: Sequence[DisplaySpectrum], look: Look) -> str:
     return page
 
 
-def _behaviour(parts: Parts, store: ColumnDataSource, about: ColumnDataSource) -> CustomJS:
+def _behaviour(parts: dict[str, Any], store: ColumnDataSource, about: ColumnDataSource) -> CustomJS:
     """Return the script of the page, with the parts that it acts upon."""
     lines = {"emission": EMISSION_LINES, "absorption": ABSORPTION_LINES, "sky_lines": SKY_LINES}
     return CustomJS(
-        args=parts.named()
+        args=parts
         | {
             "store": store,
             "about": about,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from html import escape
 from math import pi
 from typing import Any, Final
@@ -13,7 +13,6 @@ from bokeh.models import (
     BoxZoomTool,
     Column,
     ColumnDataSource,
-    Grid,
     HoverTool,
     InlineStyleSheet,
     Line,
@@ -69,84 +68,23 @@ _KIND_LABELS: Final = ("Emission", "Absorption", "Night sky")
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
-    """The row above the plot, from left to right."""
+class Look:
+    """How the viewer is to look."""
 
-    previous: Button
-    place: Spinner
-    """Number of the spectrum shown, from 1."""
-    of: Div
-    next: Button
-    info: Div
-    dark: Toggle
-
-
-@dataclass(frozen=True, slots=True)
-class Controls:
-    """The row below the plot, from left to right."""
-
-    smoothing: Slider
-    kernel: RadioButtonGroup
-    coarse: Slider
-    fine: Slider
-    number: Spinner
-    """Redshift."""
-    given: Button
-    """Returns to the given redshift."""
-    kinds: CheckboxButtonGroup
-    """Kinds of lines marked."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlotArea:
-    """The plot, and its parts that change."""
-
-    plot: figure
-    rest_range: Range1d
-    grids: list[Grid]
-    shown: ColumnDataSource
-    others: "list[GlyphRenderer[Any]]"
-    """A line for each spectrum, behind the chosen one; empty without ``overplot``."""
-    drawn: "list[GlyphRenderer[Any]]"
-    """The lines of the chosen spectrum, each with the name of its column and colour."""
-    marks: "list[GlyphRenderer[Any]]"
-    """The marks of each kind of lines, tagged with the kind."""
-    emission: ColumnDataSource
-    absorption: ColumnDataSource
-    sky_lines: ColumnDataSource
-    above: ColumnDataSource
-    """Names of lines on top of the plot."""
-    below: ColumnDataSource
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """The whole viewer."""
-
-    page: Column
-    header: Header
-    area: PlotArea
-    controls: Controls
-
-    def named(self) -> dict[str, Any]:
-        """Return the parts that the script acts upon, by the names that it uses."""
-        named: dict[str, Any] = {"page": self.page}
-        for group in (self.header, self.area, self.controls):
-            named |= {field.name: getattr(group, field.name) for field in fields(group)}
-        return named
+    title: str = ""
+    """A line of text above all, or nothing."""
+    width: int | None = None
+    """Pixels; None fills the available width."""
+    height: int | None = None
+    dark: bool = False
+    overplot: bool = False
+    """Show the other spectra behind the chosen one."""
 
 
 def build_parts(
-    nspec: int,
-    has: AbstractSet[str],
-    *,
-    title: str,
-    width: int | None,
-    height: int | None,
-    dark: bool,
-    others: Sequence[str] = (),
-) -> Parts:
-    """Return the viewer, empty.
+    nspec: int, has: AbstractSet[str], look: Look, others: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return the viewer, empty: the parts that the script acts upon, by the names that it uses.
 
     Parameters
     ----------
@@ -154,67 +92,64 @@ def build_parts(
         Number of spectra.
     has
         Vectors that any of them has: ``flux``, ``noise``, ``model``, ``sky``.
-    title
-        A line of text above all, or nothing.
-    width, height
-        Pixels; None fills what there is.
-    dark
-        Whether to begin with black paper.
     others
         Labels of all spectra, where those that are not chosen are to be seen behind.
     """
     sheet = InlineStyleSheet(css=PART_CSS)
     area = _plot_area(has, others, sheet)
-    header, controls = _header(nspec, dark=dark), _controls()
+    header, controls = _header(nspec, dark=look.dark), _controls()
     rows = []
     for group in (header, controls):
-        members = [getattr(group, field.name) for field in fields(group)]
-        for member in members:
+        for member in group.values():
             member.stylesheets = [sheet]
-        row = Row(children=members, sizing_mode="stretch_width")
+        row = Row(children=list(group.values()), sizing_mode="stretch_width")
         row.stylesheets = [InlineStyleSheet(css=ROW_CSS)]
         rows.append(row)
-    heading = [Div(text=f"<b>{escape(title)}</b>", disable_math=True, stylesheets=[sheet])]
-    page = Column(children=[*heading[: bool(title)], rows[0], area.plot, rows[1]])
+    heading = [Div(text=f"<b>{escape(look.title)}</b>", disable_math=True, stylesheets=[sheet])]
+    page = Column(children=[*heading[: bool(look.title)], rows[0], area["plot"], rows[1]])
     page.stylesheets = [InlineStyleSheet(css=page_css())]
-    _size(page, area.plot, width, height)
-    parts = Parts(page, header, area, controls)
-    for name, part in parts.named().items():
+    _size(page, area["plot"], look)
+    parts = {"page": page, **header, **area, **controls}
+    for name, part in parts.items():
         if isinstance(part, Model):
             part.name = name
     return parts
 
 
-def _size(page: Column, plot: figure, width: int | None, height: int | None) -> None:
+def _size(page: Column, plot: figure, look: Look) -> None:
     """Give the page its size, or let it fill the window."""
-    page.sizing_mode = "stretch_both" if height is None else "stretch_width"
+    page.sizing_mode = "stretch_both" if look.height is None else "stretch_width"
     plot.sizing_mode = page.sizing_mode
     plot.min_height = _LEAST_HEIGHT_PX
-    if height is not None:
-        plot.height = height
-    if width is not None:
-        page.max_width = width
+    if look.height is not None:
+        plot.height = look.height
+    if look.width is not None:
+        page.max_width = look.width
 
 
-def _plot_area(has: AbstractSet[str], others: Sequence[str], sheet: InlineStyleSheet) -> PlotArea:
-    """Return the plot, empty."""
+def _plot_area(
+    has: AbstractSet[str], others: Sequence[str], sheet: InlineStyleSheet
+) -> dict[str, Any]:
+    """Return the plot, empty, and its parts that change."""
     plot, rest_range = _plot(sheet)
     # The first lines lie behind the others.
     sources = {kind: ColumnDataSource({"x": []}) for kind, _ in _LINE_KINDS}
     marks = [_marks(plot, sources[kind], kind, dash) for kind, dash in _LINE_KINDS]
     shown = ColumnDataSource({name: [] for name in ("wave", "rest", *(one[0] for one in _DRAWN))})
-    return PlotArea(
-        plot=plot,
-        rest_range=rest_range,
-        grids=list(plot.grid),
-        shown=shown,
-        others=_draw_others(plot, others, sheet),
-        drawn=_draw(plot, shown, has, sheet),
-        marks=marks,
+    return {
+        "plot": plot,
+        "rest_range": rest_range,
+        "grids": list(plot.grid),
+        "shown": shown,
+        # A line for each spectrum, behind the chosen one.
+        "others": _draw_others(plot, others, sheet),
+        "drawn": _draw(plot, shown, has, sheet),
+        "marks": marks,
         **sources,
-        above=_labels(plot, "right"),
-        below=_labels(plot, "left"),
-    )
+        # Names of lines at the top of the plot, and at its bottom.
+        "above": _labels(plot, "right"),
+        "below": _labels(plot, "left"),
+    }
 
 
 def _plot(sheet: InlineStyleSheet) -> tuple[figure, Range1d]:
@@ -350,23 +285,23 @@ def _labels(plot: figure, align: str) -> ColumnDataSource:
     return source
 
 
-def _header(nspec: int, *, dark: bool) -> Header:
-    """Return the row above the plot: number of the spectrum, facts, colours."""
+def _header(nspec: int, *, dark: bool) -> dict[str, Any]:
+    """Return the row above the plot: number of the spectrum, from 1, facts, colours."""
     many = nspec > 1
-    return Header(
-        previous=Button(label="◀ previous (p)", visible=many, width=100),
-        place=Spinner(value=1, low=1, high=nspec, step=1, width=64, visible=many),
-        of=Div(text=f"of {nspec:,}", visible=many),
-        next=Button(label="next (n) ▶", visible=many, width=100),
-        info=Div(text="", disable_math=True, sizing_mode="stretch_width", min_width=260),
-        dark=Toggle(label="Dark", active=dark, width=60),
-    )
+    return {
+        "previous": Button(label="◀ previous (p)", visible=many, width=100),
+        "place": Spinner(value=1, low=1, high=nspec, step=1, width=64, visible=many),
+        "of": Div(text=f"of {nspec:,}", visible=many),
+        "next": Button(label="next (n) ▶", visible=many, width=100),
+        "info": Div(text="", disable_math=True, sizing_mode="stretch_width", min_width=260),
+        "dark": Toggle(label="Dark", active=dark, width=60),
+    }
 
 
-def _controls() -> Controls:
+def _controls() -> dict[str, Any]:
     """Return the row below the plot: smoothing, redshift, kinds of lines."""
-    return Controls(
-        smoothing=Slider(
+    return {
+        "smoothing": Slider(
             title="Smoothing, σ in pixels",
             start=0.0,
             end=_LARGEST_SMOOTHING,
@@ -375,8 +310,8 @@ def _controls() -> Controls:
             format="0.0",
             width=160,
         ),
-        kernel=RadioButtonGroup(labels=["Gaussian", "Boxcar"], active=0, width=145),
-        coarse=Slider(
+        "kernel": RadioButtonGroup(labels=["Gaussian", "Boxcar"], active=0, width=145),
+        "coarse": Slider(
             title="Redshift",
             start=-0.01,
             end=_LARGEST_Z,
@@ -385,7 +320,7 @@ def _controls() -> Controls:
             format="0.000",
             width=200,
         ),
-        fine=Slider(
+        "fine": Slider(
             title="fine",
             start=-_FINE_Z,
             end=_FINE_Z,
@@ -394,7 +329,7 @@ def _controls() -> Controls:
             format="+0.00000",
             width=140,
         ),
-        number=Spinner(title="z", value=0.0, step=_Z_STEP, low=-0.1, width=95, format="0.00000"),
-        given=Button(label="z as given", width=75),
-        kinds=CheckboxButtonGroup(labels=list(_KIND_LABELS), active=[0, 1], width=235),
-    )
+        "number": Spinner(title="z", value=0.0, step=_Z_STEP, low=-0.1, width=95, format="0.00000"),
+        "given": Button(label="z as given", width=75),
+        "kinds": CheckboxButtonGroup(labels=list(_KIND_LABELS), active=[0, 1], width=235),
+    }
