@@ -1,6 +1,6 @@
 """Mock surveys in the file formats of real ones."""
 
-from .common.summary import Summary
+from .common.writing import Summary
 from .desi.survey import simulate_desi
 from .sdss.survey import simulate_sdss
 

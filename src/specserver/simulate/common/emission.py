@@ -12,49 +12,13 @@ import numpy.typing as npt
 
 from .instrument import Instrument
 from .objects import AGN, BROADLINE, GALAXY, PASSIVE, QSO
+from .tables import read_rows
 from .templates import FIRST, KMS_PER_PIXEL, STEP, Float32, Float64
 
 # (name, vacuum Å, broad equivalent width Å of a quasar, narrow one, ratio to Hβ in H II regions)
-_LINES = (
-    ("Ly_alpha", 1215.67, 75.0, 0.0, 0.0),
-    ("N_V 1240", 1240.81, 16.0, 0.0, 0.0),
-    ("C_IV 1549", 1549.48, 28.0, 0.0, 0.0),
-    ("He_II 1640", 1640.42, 6.0, 0.0, 0.0),
-    ("C_III] 1908", 1908.734, 20.0, 0.0, 0.0),
-    ("Mg_II 2799", 2800.31519, 30.0, 0.0, 0.0),
-    ("[O_II] 3725", 3727.09172, 0.0, 0.7, 1.1),
-    ("[O_II] 3727", 3729.87544, 0.0, 0.9, 1.4),
-    ("[Ne_III] 3868", 3869.8568, 0.0, 1.4, 0.15),
-    ("H_zeta", 3890.16608, 0.5, 0.1, 0.12),
-    ("[Ne_III] 3970", 3968.59253, 0.0, 0.45, 0.05),
-    ("H_epsilon", 3971.19821, 1.5, 0.1, 0.13),
-    ("H_delta", 4102.89164, 5.0, 0.2, 0.22),
-    ("H_gamma", 4341.68432, 13.0, 0.4, 0.43),
-    ("[O_III] 4363", 4364.43531, 0.0, 0.5, 0.01),
-    ("He_II 4685", 4686.99147, 0.0, 0.3, 0.005),
-    ("H_beta", 4862.68302, 46.0, 1.2, 1.0),
-    ("[O_III] 4959", 4960.29493, 0.0, 5.5, 0.0),
-    ("[O_III] 5007", 5008.23967, 0.0, 16.4, 0.0),
-    ("He_II 5411", 5413.02447, 0.0, 0.0, 0.0),
-    ("[O_I] 5577", 5578.88775, 0.0, 0.0, 0.0),
-    ("[N_II] 5755", 5756.18616, 0.0, 0.0, 0.006),
-    ("He_I 5876", 5877.30857, 0.0, 0.2, 0.11),
-    ("[O_I] 6300", 6302.04645, 0.0, 0.7, 0.10),
-    ("[S_III] 6312", 6313.8056, 0.0, 0.0, 0.01),
-    ("[O_I] 6363", 6365.53549, 0.0, 0.25, 0.033),
-    ("[N_II] 6548", 6549.85901, 0.0, 1.4, 0.0),
-    ("H_alpha", 6564.61397, 190.0, 5.0, 3.4),
-    ("[N_II] 6583", 6585.26853, 0.0, 4.2, 0.0),
-    ("[S_II] 6716", 6718.29429, 0.0, 2.2, 0.60),
-    ("[S_II] 6730", 6732.67816, 0.0, 2.0, 0.45),
-    ("[Ar_III] 7135", 7137.7572, 0.0, 0.2, 0.06),
-)
+_LINES = read_rows("emission_lines")
 NAMES = tuple(line[0] for line in _LINES)
-WAVE: Float64 = np.array([line[1] for line in _LINES])
-"""1D[nline] float64, vacuum Å."""
-_BROAD = np.array([line[2] for line in _LINES])
-_NARROW = np.array([line[3] for line in _LINES])
-_REGION = np.array([line[4] for line in _LINES])
+WAVE, _BROAD, _NARROW, _REGION = np.array([line[1:] for line in _LINES], np.float64).T
 H_BETA = NAMES.index("H_beta")
 
 _OLD_NAMES = {"H_zeta": ("H_epsilon", 3890.15108), "[Ne_III] 3970": ("[Ne_III] 3970", 3971.12319)}
@@ -76,11 +40,6 @@ def line_rows(run2d: str) -> tuple[tuple[int, str, float], ...]:
         for i, name in enumerate(NAMES)
         if name not in left_out
     )
-
-
-def nline(run2d: str) -> int:
-    """Return the number of rows of HDU3."""
-    return len(line_rows(run2d))
 
 
 def narrow_areas(truth: npt.NDArray[Any], level: Float32) -> Float32:

@@ -1,4 +1,4 @@
-"""Binary tables of a mock survey: columns, mandatory cards, and the resources that list them.
+"""Binary tables of a mock survey, and the resources that list columns, lines and levels.
 
 The columns are those of real files, kept as ``layouts/*.tsv`` (name, TFORM, TDIM): facts of a
 format, which this package carries itself because the real files do not travel with it.
@@ -7,6 +7,9 @@ format, which this package carries itself because the real files do not travel w
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from .cards import Card
 
@@ -39,6 +42,11 @@ def read_rows(name: str) -> list[list[str]]:
     """Return the fields of a resource of this package, line by line."""
     text = files(__name__.rpartition(".")[0]).joinpath("layouts", f"{name}.tsv").read_text("utf-8")
     return [line.split("\t") for line in text.splitlines()]
+
+
+def read_numbers(name: str) -> npt.NDArray[np.float64]:
+    """Return a resource of numbers: 2D[nline, nfield] float64."""
+    return np.array(read_rows(name), np.float64)
 
 
 def table_cards(width: int, nrow: int, nfield: int) -> list[Card]:

@@ -28,26 +28,11 @@ EXPOSURE_SCORES = tuple(
     for kind in ("RAW", "FFLAT", "SKYSUB", "CALIB")
     for what in ("SUM", "MEDIAN", "SNR")
 )
-_REDSHIFTS = (
-    ("TARGETID", "K"),
-    ("Z", "D"),
-    ("ZERR", "D"),
-    ("ZWARN", "K"),
-    ("CHI2", "D"),
-    ("COEFF", "10D"),
-    ("NPIXELS", "K"),
-    ("SPECTYPE", "6A"),
-    ("SUBTYPE", "20A"),
-    ("NCOEFF", "K"),
-    ("DELTACHI2", "D"),
-)
 
 
 @cache
 def forms(name: str, survey: str) -> tuple[tuple[ColumnForm, str], ...]:
     """Return the columns of a table with their units."""
-    if name == "redshifts":
-        return tuple((ColumnForm(*row), "") for row in _REDSHIFTS)
     if name in {"tsnr2", "scores", "spectra_scores"}:
         return (ColumnForm("TARGETID", "K"), ""), *_score_forms(name)
     rows = [row for row in read_rows(f"desi_{name}") if row[0] in ("*", survey)]

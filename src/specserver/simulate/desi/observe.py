@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ...model.grid import Linear
-from ..common.instrument import Instrument, instrument
+from ..common.instrument import Instrument, instrument, single
 from ..common.models import build_models
 from ..common.objects import DEAD
-from ..common.templates import STEP, Float32, Float64, lattice_wave
+from ..common.templates import STEP, Float32, lattice_wave
 
 GRID = Linear(start=3600.0, step=0.8)
 ARMS: Mapping[str, tuple[int, int]] = {"B": (0, 2751), "R": (2700, 5026), "Z": (4900, 7781)}
@@ -92,7 +92,7 @@ def _spectrograph() -> Instrument:
     noise = REFERENCE_S / (np.maximum(ivar, 0.03) * level * (1 + _FLOOR) * width)
     dispersion = np.full(wave.size, 0.8, np.float32)
     return Instrument(
-        _FIRST, _STOP, level, sky.lines[window], sky.airglow[window], _single(noise), dispersion
+        _FIRST, _STOP, level, sky.lines[window], sky.airglow[window], single(noise), dispersion
     )
 
 
@@ -104,14 +104,14 @@ def _lattice() -> _Lattice:
     place = np.log10(wave) / STEP - spectrograph.first
     left = np.floor(place).astype(np.int64)
     sky, steady, airglow = (
-        _single(np.interp(place, np.arange(spectrograph.npix), values))
+        single(np.interp(place, np.arange(spectrograph.npix), values))
         for values in (spectrograph.sky, spectrograph.lines, spectrograph.airglow)
     )
     noise = {}
     for arm, (first, stop) in ARMS.items():
         level = np.exp(np.interp(wave[first:stop], _LEVELS[arm][0], np.log(_LEVELS[arm][1])))
-        noise[arm] = _single(1.0 / (level * sky[first:stop] * (1 + _FLOOR)))
-    return _Lattice(left, _single(place - left), sky, 0.8 * steady + 1.5 * airglow, noise)
+        noise[arm] = single(1.0 / (level * sky[first:stop] * (1 + _FLOOR)))
+    return _Lattice(left, single(place - left), sky, 0.8 * steady + 1.5 * airglow, noise)
 
 
 def observe_targets(
@@ -175,8 +175,3 @@ def _leave_out(
     for arrays in (flux, ivar, mask):
         for values in arrays.values():
             values[rows] = 0
-
-
-def _single(values: Float64 | Float32) -> Float32:
-    """Return values in single precision."""
-    return values.astype(np.float32)

@@ -5,10 +5,8 @@ The same seed gives the same bytes, with any number of workers.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ import numpy.typing as npt
 
 from ...errors import BadParameter
 from ..common.cards import Card, header
-from ..common.summary import Summary
+from ..common.writing import Summary, check_workers, write_all
 from .exposures import exposure_scores, exposures_of
 from .layout import image_unit, mask_unit, table_unit
 from .observe import ARMS, GRID, Seen, observe_targets
@@ -95,47 +93,23 @@ def simulate_desi(
     """
     if nspec < 1 or per_file < 1:
         raise BadParameter("nspec, per_file", (nspec, per_file), "at least 1 each")
-    if workers < 1 or seed < 0:
-        raise BadParameter("workers, seed", (workers, seed), "at least 1, and at least 0")
+    check_workers(workers, seed)
     planned = plan_files(nspec, seed, per_file, positions)
     write = partial(write_sheet, directory, exposures=exposures, resolution=resolution)
-    nbytes = 0
-    for count, size in _written(write, planned, workers):
-        nbytes += size
-        if progress:
-            progress(count)
+    nbytes = write_all(write, planned, workers, progress)
     families: Counter[str] = Counter()
     for pixel_file in planned:
         families[f"{pixel_file.survey} {pixel_file.program}"] += pixel_file.nspec
     return Summary(families.total(), nbytes, dict(families))
 
 
-def _written(
-    write: Callable[[PixelFile], tuple[int, int]], planned: Sequence[PixelFile], workers: int
-) -> Iterator[tuple[int, int]]:
-    """Write all files; yield spectra and bytes as they are done."""
-    if workers == 1 or len(planned) == 1:
-        yield from map(write, planned)
-        return
-    # Files are independent and carry their own seeds, so their order does not matter.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        for done in as_completed([pool.submit(write, pixel_file) for pixel_file in planned]):
-            yield done.result()
-
-
 def write_sheet(
     directory: Path, pixel_file: PixelFile, *, exposures: bool, resolution: bool
-) -> tuple[int, int]:
+) -> list[tuple[int, int]]:
     """Write the files of one program and pixel; return spectra and bytes."""
-    content = _observe(pixel_file)
-    folder = (
-        directory
-        / "healpix"
-        / pixel_file.survey
-        / pixel_file.program
-        / str(pixel_file.pixel // 100)
-    )
-    folder /= str(pixel_file.pixel)
+    content, pixel = _observe(pixel_file), pixel_file.pixel
+    place = f"healpix/{pixel_file.survey}/{pixel_file.program}/{pixel // 100}/{pixel}"
+    folder = directory / place
     folder.mkdir(parents=True, exist_ok=True)
     files = {"coadd": _coadd(content, resolution=resolution), "redrock": _redrock(content)}
     if exposures:
@@ -145,7 +119,7 @@ def write_sheet(
         path = folder / f"{kind}-{pixel_file.survey}-{pixel_file.program}-{pixel_file.pixel}.fits"
         with path.open("wb") as file:
             nbytes += sum(map(file.write, units))
-    return pixel_file.nspec, nbytes
+    return [(pixel_file.nspec, nbytes)]
 
 
 def _observe(pixel_file: PixelFile) -> _Content:

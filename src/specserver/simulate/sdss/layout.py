@@ -11,47 +11,7 @@ import numpy.typing as npt
 from ..common.cards import Card, Header, header
 from ..common.tables import ColumnForm, read_rows, table_cards
 
-RECORD = np.dtype(
-    [
-        ("flux", ">f4"),
-        ("loglam", ">f4"),
-        ("ivar", ">f4"),
-        ("and_mask", ">i4"),
-        ("or_mask", ">i4"),
-        ("wdisp", ">f4"),
-        ("sky", ">f4"),
-        ("model", ">f4"),
-    ]
-)
-"""One row of HDU1."""
-
-_LETTER = {">f4": "E", ">f8": "D", ">i4": "J", "|S13": "13A"}
 _ZERO = 2**63
-
-LINE_RECORD = np.dtype(
-    [
-        ("PLATE", ">i4"),
-        ("MJD", ">i4"),
-        ("FIBERID", ">i4"),
-        ("LINENAME", "S13"),
-        ("LINEWAVE", ">f8"),
-        ("LINEZ", ">f4"),
-        ("LINEZ_ERR", ">f4"),
-        ("LINESIGMA", ">f4"),
-        ("LINESIGMA_ERR", ">f4"),
-        ("LINEAREA", ">f4"),
-        ("LINEAREA_ERR", ">f4"),
-        ("LINEEW", ">f4"),
-        ("LINEEW_ERR", ">f4"),
-        ("LINECONTLEVEL", ">f4"),
-        ("LINECONTLEVEL_ERR", ">f4"),
-        ("LINENPIXLEFT", ">i4"),
-        ("LINENPIXRIGHT", ">i4"),
-        ("LINEDOF", ">f4"),
-        ("LINECHI2", ">f4"),
-    ]
-)
-"""One row of HDU3."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +56,14 @@ FAMILIES: Mapping[str, Family] = {
 
 @cache
 def columns(layout: str) -> tuple[ColumnForm, ...]:
-    """Return the columns of HDU2."""
+    """Return the columns of a table: ``coadd`` (HDU1), a family's layout (HDU2), ``line_fits``."""
     return tuple(ColumnForm(*row) for row in read_rows(layout))
+
+
+RECORD = np.dtype([column.numpy() for column in columns("coadd")])
+"""One row of HDU1."""
+LINE_RECORD = np.dtype([column.numpy() for column in columns("line_fits")])
+"""One row of HDU3."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,22 +99,16 @@ def object_table(run2d: str, widths: tuple[int, ...] = ()) -> Table:
 @cache
 def coadd_table(run2d: str) -> Table:
     """Return HDU1 of a family; NAXIS2 is to be patched."""
-    family = FAMILIES[run2d]
-    return _table(family, _forms(RECORD, upper=family.upper), hdu=1, nrow=0)
+    family, forms = FAMILIES[run2d], columns("coadd")
+    if family.upper:
+        forms = tuple(ColumnForm(column.name.upper(), column.form) for column in forms)
+    return _table(family, forms, hdu=1, nrow=0)
 
 
 @cache
 def line_table(run2d: str, nline: int) -> Table:
     """Return HDU3 of a family."""
-    return _table(FAMILIES[run2d], _forms(LINE_RECORD, upper=True), hdu=3, nrow=nline)
-
-
-def _forms(dtype: np.dtype[Any], *, upper: bool) -> list[ColumnForm]:
-    """Return the columns of a structured dtype of scalars."""
-    return [
-        ColumnForm(name.upper() if upper else name, _LETTER[dtype[name].str])
-        for name in dtype.names or ()
-    ]
+    return _table(FAMILIES[run2d], columns("line_fits"), hdu=3, nrow=nline)
 
 
 def _table(family: Family, forms: Sequence[ColumnForm], hdu: int, nrow: int) -> Table:

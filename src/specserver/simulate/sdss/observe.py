@@ -9,7 +9,7 @@ import numpy.typing as npt
 from ...model.grid import LogLinear
 from ..common.instrument import Instrument, instrument, read_noise_floor
 from ..common.models import Models, build_models
-from ..common.objects import DEAD, SKY
+from ..common.objects import DEAD
 from ..common.templates import STEP, Float32
 from .layout import RECORD, Family
 
@@ -202,8 +202,3 @@ def _holes(
         ivar[i, hole] = 0.0
         and_mask[i, hole] |= bits
         or_mask[i, hole] |= bits
-
-
-def is_sky(truth: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Return which fibres look at blank sky: 1D[nspec] bool."""
-    return np.asarray(truth["kind"] == SKY)

@@ -5,10 +5,8 @@ records. The same seed gives the same bytes, with any number of workers.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +16,9 @@ import numpy.typing as npt
 from ...errors import BadParameter
 from ...model.ids import pack_specobjid
 from ..common.cards import Card, Header, Value, header, padding
-from ..common.emission import nline
-from ..common.summary import Summary
+from ..common.emission import line_rows
 from ..common.tables import read_rows
+from ..common.writing import Summary, check_workers, write_all
 from .exposures import exposure_names, exposure_units
 from .layout import FAMILIES, Family, coadd_table, line_table
 from .linefits import line_fits
@@ -71,40 +69,17 @@ def simulate_sdss(
     """
     if not 0.0 <= full_fraction <= 1.0:
         raise BadParameter("full_fraction", full_fraction, "a share between 0 and 1")
-    if workers < 1 or seed < 0:
-        raise BadParameter("workers, seed", (workers, seed), "at least 1, and at least 0")
+    check_workers(workers, seed)
     plates = plan(nspec, seed, families)
-    nbytes = 0
-    for count, size in _written(directory, plates, full_fraction, workers):
-        nbytes += size
-        if progress:
-            progress(count)
+    write = partial(write_plate, directory, full_fraction=full_fraction)
+    nbytes = write_all(write, plates, workers, progress)
     counts = {name: sum(p.used for p in plates if p.family.run2d == name) for name in families}
     return Summary(sum(counts.values()), nbytes, counts)
 
 
-def _written(
-    directory: Path, plates: Sequence[Plate], full_fraction: float, workers: int
+def write_plate(
+    directory: Path, plate: Plate, *, full_fraction: float
 ) -> Iterator[tuple[int, int]]:
-    """Write all plates; yield spectra and bytes as they are done."""
-    if workers == 1:
-        for plate in plates:
-            yield from write_plate(directory, plate, full_fraction)
-        return
-    # Plates are independent and carry their own seeds, so their order does not matter.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        work = partial(_whole_plate, directory, full_fraction=full_fraction)
-        for done in as_completed([pool.submit(work, plate) for plate in plates]):
-            yield done.result()
-
-
-def _whole_plate(directory: Path, plate: Plate, *, full_fraction: float) -> tuple[int, int]:
-    """Write a plate and return spectra and bytes."""
-    written = list(write_plate(directory, plate, full_fraction))
-    return sum(n for n, _ in written), sum(size for _, size in written)
-
-
-def write_plate(directory: Path, plate: Plate, full_fraction: float) -> Iterator[tuple[int, int]]:
     """Write one observation of a plate; yield spectra and bytes written, block by block."""
     truth = draw_objects(plate)
     rng = np.random.default_rng((*plate.key, 1000 + plate.visit))
@@ -213,10 +188,8 @@ def _contents(
     family = plate.family
     values = row_values(truth, plate, measure(seen), night.words, rng)
     fits = line_fits(truth, plate, seen, rng)
-    coadd, lines = (
-        coadd_table(family.run2d).header,
-        line_table(family.run2d, nline(family.run2d)).header,
-    )
+    coadd = coadd_table(family.run2d).header
+    lines = line_table(family.run2d, len(line_rows(family.run2d))).header
     primaries = [_primary(plate, night, fiber) for fiber in (1, family.nfiber)]
     for index, (table, row) in enumerate(tables(family, values)):
         fiber = int(truth["fiber"][index])
