@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from ..catalog.segment_rows import Digests
 from ..data.context import ContextFolder, SegmentFolder
+from ..data.root import DataRoot
 from ..model.survey import RawSpectrum, Survey
 from ..store.zarr import Segment
 from .report import Became, Note
@@ -52,6 +53,22 @@ class Decision:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class IngestOptions:
+    """What all parts of an ingest share."""
+
+    data: DataRoot
+    context: str
+    known: StoredIds
+    """Spectra already stored."""
+    given: frozenset[str]
+    """Absolute paths of the files and folders that the ingest was given."""
+    strict: bool
+    """Refuse spectra whose reduction is not the release's."""
+    replace: bool
+    """Store spectra anew whose values are others than those stored."""
+
+
 class Decisions:
     """Decides about the spectra of a part, one after the other."""
 
@@ -59,19 +76,13 @@ class Decisions:
         self,
         folder: ContextFolder,
         survey: Survey,
-        known: StoredIds,
         reductions: tuple[str, ...],
-        given: frozenset[str],
-        strict: bool,
-        replace: bool,
+        options: IngestOptions,
     ) -> None:
         self.folder = folder
         self.survey = survey
-        self.known = known
         self.reductions = reductions
-        self.given = given
-        self.strict = strict
-        self.replace = replace
+        self.options = options
         self.places = Places(survey)
         self.rows = PartRows(survey)
         self.seen: dict[tuple[int, int | None], tuple[Digests, str]] = {}
@@ -80,7 +91,7 @@ class Decisions:
         """Return the decision on a spectrum, and its digests if it is to be stored."""
         # The reduction is empty where a survey's files state none.
         foreign = bool(one.reduction) and one.reduction not in self.reductions
-        if foreign and self.strict:
+        if foreign and self.options.strict:
             reason = f"reduction {one.reduction} is not of {self.folder.name}"
             return Decision("refused", reason), None
         first = self.places.of(one.axis)
@@ -95,7 +106,7 @@ class Decisions:
                 return Decision("already there", "the same values", other), None
             found = compare(self.survey, row_of(one), self.rows.of(place))
             return kept_row(self.survey, found, path, other, GIVE_ONE), None
-        stored = self.known.find(*place)
+        stored = self.options.known.find(*place)
         if stored is None:
             self.seen[place] = digests, path
             return Decision(None, foreign=foreign), digests
@@ -116,8 +127,8 @@ class Decisions:
         if held == NO_DIGEST:
             held = stored_digest(self.survey, _segment(segment), stored.row)
         other = _sources(segment)[stored.row]
-        became: Became = "replaced" if self.replace else "conflict"
-        decision = Decision(became, _VALUES_WERE if self.replace else _VALUES, other)
+        became: Became = "replaced" if self.options.replace else "conflict"
+        decision = Decision(became, _VALUES_WERE if self.options.replace else _VALUES, other)
         if held == digests.vectors:
             unheld = stored.row_digest == NO_DIGEST and other == path
             if unheld or stored.row_digest == digests.row:
@@ -125,13 +136,13 @@ class Decisions:
             found = compare(self.survey, row_of(one), stored_row(segment, stored.row))
             if other != path:
                 # Archives deliver one spectrum in several files, and their rows may differ.
-                if not self.replace or not found.anew:
+                if not self.options.replace or not found.anew:
                     return kept_row(self.survey, found, path, other, _STORE_THESE), None
                 if self._is_given(other):
                     return kept_row(self.survey, found, path, other, GIVE_ONE), None
-            reason = _ROW_WAS if self.replace else _ROW
+            reason = _ROW_WAS if self.options.replace else _ROW
             decision = Decision(became, reason, other, columns=found.columns, shown=found.shown)
-        if not self.replace:
+        if not self.options.replace:
             return decision, None
         anew = Digests(digests.vectors, digests.row, stored.version + 1)
         self.seen[one.id, one.key] = anew, path
@@ -140,7 +151,9 @@ class Decisions:
     def _is_given(self, path: str) -> bool:
         """Return whether this ingest was also given the stored file; then neither comes first."""
         one = Path(path)
-        return any(str(above) in self.given for above in (one, *one.parents)) and one.exists()
+        return (
+            any(str(above) in self.options.given for above in (one, *one.parents)) and one.exists()
+        )
 
 
 def kept_row(survey: Survey, found: Difference, path: str, other: str, advice: str) -> Decision:

@@ -26,7 +26,7 @@ from ..surveys.generic import (
 from ..surveys.statedunit import units_of_flux
 from ..surveys.targets import FILE, normal_table
 from .option_effects import OptionEffects, option_effects
-from .report import Note, open_report, refusal
+from .report import Note, Tally, open_report, refusal
 
 _TRIED: Final = 20
 """Files tried until one is readable."""
@@ -208,7 +208,7 @@ def _first(
 def _report_refused(files: Sequence[Path], reasons: Sequence[str], report: Path | None) -> None:
     """Write a report of files that were refused, the first ones, and of those not looked into."""
     untried = f"not read: none of the {len(reasons)} files before it can be read"
-    with open_report(report) as told:
+    with open_report(report, Tally()) as told:
         told.add(Note(str(path), "refused", why) for path, why in zip(files, reasons, strict=False))
         told.add(Note(str(path), "passed over", untried) for path in files[len(reasons) :])
 

@@ -1,7 +1,6 @@
 """Duplicates: spectra that two processes of one ingest stored from files of different parts."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +10,7 @@ from ..model.survey import Survey
 from .decisions import GIVE_ONE, kept_row
 from .report import Note
 from .row_differences import compare, stored_row
-from .stored_ids import NO_KEY
+from .stored_ids import numbers_of
 
 _OTHER = "another file of this ingest gives other values of this spectrum; give only one of them"
 _SAME = "another file of this ingest gives the same values"
@@ -31,12 +30,12 @@ def find_duplicates(
     """
     identifier = survey.id_column.name
     ids = table.column(identifier).to_numpy()
-    keys = _numbers(table, "_key", NO_KEY)
-    rows, numbers = _numbers(table, "_row", 0), _numbers(table, "_segment", 0)
+    keys = numbers_of(table, "_key")
+    rows, numbers = numbers_of(table, "_row"), numbers_of(table, "_segment")
     order = np.lexsort((rows, numbers, keys, ids))
     same = (ids[order][1:] == ids[order][:-1]) & (keys[order][1:] == keys[order][:-1])
-    row_digests = _numbers(table, "_row_digest", 0)
-    digests, sources = _numbers(table, "_digest", 0), table.column("_source")
+    row_digests = numbers_of(table, "_row_digest")
+    digests, sources = numbers_of(table, "_digest"), table.column("_source")
     first = 0
     for at in range(1, len(order)) if same.any() else ():
         if not same[at - 1]:
@@ -54,10 +53,3 @@ def find_duplicates(
             )
             found = compare(survey, given, first_row)
             yield kept_row(survey, found, path, by, GIVE_ONE).note(path, named)
-
-
-def _numbers(table: pa.Table, name: str, absent: int) -> Any:
-    """Return a column of integers, 1D[n] int64; ``absent`` where there is none."""
-    if name not in table.column_names:
-        return np.full(table.num_rows, absent, np.int64)
-    return table.column(name).fill_null(absent).to_numpy().astype(np.int64)

@@ -3,14 +3,13 @@
 import multiprocessing
 import os
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -25,12 +24,13 @@ from ..model.survey import FileKey, Survey
 from ..processes import end_with_parent
 from ..store.layout import commit_segment, remove_uncommitted
 from ..surveys import find_release
+from .decisions import IngestOptions
 from .duplicates import find_duplicates
 from .option_effects import OptionEffects, media_conflicts
 from .plan import Plan, make_plan
-from .report import Note, Report, open_report
+from .report import Note, Report, Tally, open_report
 from .stored_ids import StoredIds
-from .worker import PartResult, ingest_part
+from .worker import Counts, PartResult, ingest_part
 
 _REFRESH_S: Final = 60.0
 """Time between renewals of the index while an ingest goes on, so that servers see it grow."""
@@ -38,64 +38,25 @@ _POLL_S: Final = 0.2
 _NOTHING: Final = OptionEffects()
 
 
-class Progress(Protocol):
-    """A callback that shows the progress of an ingest."""
-
-    def __call__(self, done: int, total: int) -> None:
-        """Take note that ``done`` of ``total`` files have been looked at."""
+Progress: TypeAlias = Callable[[int, int], object]
+"""Shows the progress of an ingest: so many files have been looked at, of so many."""
 
 
-@dataclass(slots=True)
-class IngestSummary:
+@dataclass
+class IngestSummary(Counts, Tally):
     """The result of an ingest."""
 
-    context: str
+    context: str = ""
     files: int = 0
-    read: int = 0
-    stored: int = 0
-    already: int = 0
-    replaced: int = 0
-    """Stored spectra that replace others."""
-    refused: list[tuple[str, str]] = field(default_factory=list)
-    """Path and reason of refused files: the first thousand."""
-    nrefused: int = 0
-    conflicts: list[Note] = field(default_factory=list)
-    """Conflicts: spectra whose stored values differ from those of a file; the first thousand."""
-    nconflicts: int = 0
-    """All such spectra."""
-    differing: list[Note] = field(default_factory=list)
-    """Spectra whose stored catalogue values differ from those of a file; the first thousand."""
-    ndiffering: int = 0
-    """All such spectra."""
     report: Path | None = None
     """File that lists the outcome of each file."""
-    other_reductions: Counter[str] = field(default_factory=Counter)
-    """Reductions that were stored and are not the release's, with their counts."""
-    pointings: int = 0
-    """Stored spectra whose only known position is the telescope's."""
-    remarks: Counter[str] = field(default_factory=Counter)
-    """Remarks about stored spectra, with the number of spectra of each."""
     not_applied: list[str] = field(default_factory=list)
     """Warnings about options that do not apply to files that are stored already."""
     segments: int = 0
     removed: int = 0
     """Uncommitted segments of earlier, interrupted runs that were removed."""
-    nbytes_in: int = 0
     nbytes_out: int = 0
     seconds: float = 0.0
-
-    def add(self, part: PartResult) -> None:
-        """Count a part in."""
-        self.read += part.read
-        self.stored += part.stored
-        self.already += part.already
-        self.replaced += part.replaced
-        self.other_reductions += part.other_reductions
-        self.pointings += part.pointings
-        self.remarks += part.remarks
-        self.nbytes_in += part.nbytes_in
-        self.segments += len(part.segments)
-        self.nbytes_out += sum(info.nbytes for _, info in part.segments)
 
 
 def run_ingest(
@@ -136,9 +97,9 @@ def run_ingest(
     paths = list(paths)
     if gone := [str(path) for path in paths if not path.exists()]:
         raise IngestError(f"no such file or folder: {', '.join(gone)}")
-    summary = IngestSummary(context, report=report)
+    summary = IngestSummary(context=context, report=report)
     folder = data.context(context)
-    with _sole_ingest(data, folder), open_report(report) as told:
+    with _sole_ingest(data, folder), open_report(report, summary) as told:
         summary.removed = remove_uncommitted(folder)
         known_files, known, other = _stored(folder, survey)
         if replace:
@@ -150,18 +111,15 @@ def run_ingest(
         summary.already = plan.known
         summary.not_applied = effects.warnings(plan.known + plan.changed_medium)
         given = frozenset(str(path.absolute()) for path in paths)
-        how = _How(data, context, known, given, strict, replace)
-        names = _read_all(how, survey, plan, summary, workers, told, progress)
+        options = IngestOptions(data, context, known, given, strict, replace)
+        names = _read_all(options, survey, plan, summary, workers, told, progress)
         if len(plan.parts) > 1:
             segments = [folder.segment(name) for name in names]
             rows = read_sources(segments, survey.id_column.name)
             told.add(find_duplicates(rows, survey, segments))
         refresh_index(folder, survey)
-    summary.refused, summary.nrefused = told.refused, told.nrefused
-    if effects.own and not any(why.startswith(effects.own) for _, why in told.refused):
+    if effects.own and not any(why.startswith(effects.own) for _, why in summary.refused):
         summary.not_applied.append(f"{effects.example}: {effects.own}")
-    summary.conflicts, summary.nconflicts = told.conflicts, told.nconflicts
-    summary.differing, summary.ndiffering = told.differing, told.ndiffering
     summary.seconds = time.monotonic() - begun
     return summary
 
@@ -210,33 +168,8 @@ def _stored(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _How:
-    """Options that all parts of an ingest share."""
-
-    data: DataRoot
-    context: str
-    known: StoredIds
-    given: frozenset[str]
-    strict: bool
-    replace: bool
-
-    def do(self, part: Sequence[FileKey], tell: Callable[[int], None]) -> PartResult:
-        """Read a part and write its segments, which are still to be committed."""
-        return ingest_part(
-            self.data,
-            self.context,
-            part,
-            self.known,
-            self.given,
-            strict=self.strict,
-            replace=self.replace,
-            tell=tell,
-        )
-
-
 def _read_all(
-    how: _How,
+    options: IngestOptions,
     survey: Survey,
     plan: Plan,
     summary: IngestSummary,
@@ -248,14 +181,16 @@ def _read_all(
     names: list[str] = []
     total = sum(len(part) for part in plan.parts)
     renewed = time.monotonic()
-    for result in _results(how, plan, workers, _counter(total, progress)):
+    for result in _results(options, plan, workers, _counter(total, progress)):
         for segment, info in result.segments:
             commit_segment(segment, info)
             names.append(info.name)
+            summary.segments += 1
+            summary.nbytes_out += info.nbytes
         told.add(result.notes)
         summary.add(result)
         if time.monotonic() - renewed > _REFRESH_S:
-            refresh_index(how.data.context(how.context), survey)
+            refresh_index(options.data.context(options.context), survey)
             renewed = time.monotonic()
     return sorted(names)
 
@@ -274,17 +209,17 @@ def _counter(total: int, progress: Progress | None) -> Callable[[int], None]:
 
 
 def _results(
-    how: _How, plan: Plan, workers: int, count: Callable[[int], None]
+    options: IngestOptions, plan: Plan, workers: int, count: Callable[[int], None]
 ) -> Iterator[PartResult]:
     """Yield the result of each part, in the order in which they are done."""
     if workers == 1 or len(plan.parts) <= 1:
         for part in plan.parts:
-            yield how.do(part, count)
+            yield ingest_part(options, part, count)
         return
     # spawn: a forked child would lack TensorStore's threads.
     spawning = multiprocessing.get_context("spawn")
     told = spawning.SimpleQueue()
-    with ProcessPoolExecutor(workers, spawning, _begin, (told, how)) as pool:
+    with ProcessPoolExecutor(workers, spawning, _begin, (told, options)) as pool:
         open_: set[Future[PartResult]] = set()
         waiting = list(reversed(plan.parts))
         try:
@@ -312,14 +247,13 @@ _WORKER: list[Any] = []
 """Arguments of this worker process: the queue for progress, and the options."""
 
 
-def _begin(told: Any, how: _How) -> None:
+def _begin(told: Any, options: IngestOptions) -> None:
     """Prepare a worker process."""
     end_with_parent()
-    _WORKER[:] = [told, how]
+    _WORKER[:] = [told, options]
 
 
 def _work(part: Sequence[FileKey]) -> PartResult:
     """Do one part in a worker process."""
-    told, how = _WORKER
-    result: PartResult = how.do(part, told.put)
-    return result
+    told, options = _WORKER
+    return ingest_part(options, part, told.put)

@@ -9,7 +9,7 @@ columns whose values differ where the vectors are equal.
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final, Literal, TextIO
 
@@ -35,51 +35,67 @@ class Note:
     """Catalogue columns whose values in the file differ from the stored ones."""
 
 
-class Report:
-    """The notes of an ingest."""
+@dataclass
+class Tally:
+    """The notes of an ingest that call for attention: all are counted, the first thousand kept."""
 
-    def __init__(self, file: TextIO | None = None) -> None:
-        self._file = file
-        self.refused: list[tuple[str, str]] = []
-        self.conflicts: list[Note] = []
-        self.differing: list[Note] = []
-        self.nrefused = 0
-        self.nconflicts = 0
-        self.ndiffering = 0
+    refused: list[tuple[str, str]] = field(default_factory=list)
+    """Path and reason of refused files."""
+    nrefused: int = 0
+    conflicts: list[Note] = field(default_factory=list)
+    """Conflicts: spectra whose stored values differ from those of a file."""
+    nconflicts: int = 0
+    """All such spectra."""
+    differing: list[Note] = field(default_factory=list)
+    """Spectra whose stored catalogue values differ from those of a file."""
+    ndiffering: int = 0
+    """All such spectra."""
+
+    def count(self, note: Note) -> None:
+        """Count a note in."""
+        if note.became == "refused":
+            self.nrefused += 1
+            if len(self.refused) < KEPT:
+                self.refused.append((note.path, note.reason))
+        elif note.became == "conflict":
+            self.nconflicts += len(note.ids)
+            if len(self.conflicts) < KEPT:
+                self.conflicts.append(note)
+        elif note.became == "already there" and note.columns:
+            self.ndiffering += len(note.ids)
+            if len(self.differing) < KEPT:
+                self.differing.append(note)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Where the notes of an ingest go: to a file, if there is one, and to a tally."""
+
+    tally: Tally
+    file: TextIO | None = None
 
     def add(self, notes: Iterable[Note]) -> None:
         """Add notes; they are in the file when this returns."""
         for note in notes:
-            if self._file is not None:
-                self._file.write(json.dumps(asdict(note)) + "\n")
-            if note.became == "refused":
-                self.nrefused += 1
-                if len(self.refused) < KEPT:
-                    self.refused.append((note.path, note.reason))
-            elif note.became == "conflict":
-                self.nconflicts += len(note.ids)
-                if len(self.conflicts) < KEPT:
-                    self.conflicts.append(note)
-            elif note.became == "already there" and note.columns:
-                self.ndiffering += len(note.ids)
-                if len(self.differing) < KEPT:
-                    self.differing.append(note)
-        if self._file is not None:
-            self._file.flush()
+            self.tally.count(note)
+            if self.file is not None:
+                self.file.write(json.dumps(asdict(note)) + "\n")
+        if self.file is not None:
+            self.file.flush()
 
 
 @contextmanager
-def open_report(path: Path | None) -> Iterator[Report]:
+def open_report(path: Path | None, tally: Tally) -> Iterator[Report]:
     """Open a report; it is written to a file if a path is given."""
     if path is None:
-        yield Report()
+        yield Report(tally)
         return
     try:
         file = path.open("w", encoding="utf-8")
     except OSError as error:
         raise IngestError(f"the report {path} cannot be written: {error.strerror}") from error
     with file:
-        yield Report(file)
+        yield Report(tally, file)
 
 
 def refusal(path: Path, error: Exception) -> str:

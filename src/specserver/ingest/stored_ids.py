@@ -15,6 +15,14 @@ _SIDES: Final[tuple[Literal["left", "right"], ...]] = ("left", "right")
 _COLUMNS: Final = ("_key", "_digest", "_row_digest", "_version", "_row", "_segment")
 
 
+def numbers_of(table: pa.Table, name: str) -> npt.NDArray[np.int64]:
+    """Return a column of integers, 1D[n] int64; 0 where there is none."""
+    if name not in table.column_names:
+        return np.zeros(table.num_rows, np.int64)
+    values: npt.NDArray[np.int64] = table.column(name).fill_null(0).to_numpy().astype(np.int64)
+    return values
+
+
 @dataclass(frozen=True, slots=True)
 class StoredSpectrum:
     """A spectrum that is stored."""
@@ -41,12 +49,7 @@ class StoredIds:
     ) -> tuple["StoredIds", npt.NDArray[np.int64]]:
         """Return the spectra of catalogue rows that were not replaced, and their row numbers."""
         ids = table.column(identifier).to_numpy().astype(dtype)
-        columns = {
-            name: table.column(name).fill_null(0).to_numpy().astype(np.int64)
-            if name in table.column_names
-            else np.zeros(len(ids), np.int64)
-            for name in _COLUMNS
-        }
+        columns = {name: numbers_of(table, name) for name in _COLUMNS}
         order = np.lexsort((-columns["_version"], columns["_key"], ids))
         key, number = columns["_key"][order], ids[order]
         first = np.ones(len(order), bool)

@@ -4,6 +4,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -16,16 +18,20 @@ from ..catalog.tables.vac import read_vac
 from ..catalog.tables.vacfile import check_vac
 from ..data.context import ContextFolder, SegmentFolder, TableFiles
 from ..data.root import DataRoot
-from ..digests import NO_DIGESTS
-from ..errors import SpecServerError
+from ..digests import NO_DIGESTS, crc_of
+from ..errors import SpecServerError, StoreError
 from ..model.survey import Survey
+from ..store.fits import FitsTree
 from ..store.layout import is_shard, list_segments, survey_name
+from ..store.trees import read_fingerprints, read_tree
 from ..store.zarr import Segment
 from ..surveys import find_release, missing_survey
 from ..surveys.generic import read_declaration
 from ..surveys.targets import require_named
 from .stored_ids import StoredIds
-from .verify_tree import verify_tree
+
+_SHOWN: Final = 10
+_BATCH: Final = 1000
 
 
 @dataclass(slots=True)
@@ -211,8 +217,37 @@ def _table(files: TableFiles, found: Finding) -> None:
 
 
 def _tree(context: ContextFolder, found: Finding) -> None:
-    """Compare the files of a tree with their fingerprints."""
-    verify_tree(context, found.notes)
+    """Compare all files of a tree with their fingerprints.
+
+    Raises
+    ------
+    StoreError
+        A file is gone, or is not as it was when the tree was declared; up to ten are named.
+    """
+    info = read_tree(context)
+    if info is None:
+        return
+    fingerprints = read_fingerprints(context, info)
+    if fingerprints is None:
+        found.notes.append(NO_DIGESTS)
+        return
+    survey, release = find_release(context.name)
+    links = info.follow_links
+    tree = FitsTree(Path(info.root), survey, release, info.reductions, follow_links=links)
+    bad: list[str] = []
+    for at in range(0, len(fingerprints.rows), _BATCH):
+        rows = fingerprints.rows[at : at + _BATCH]
+        ids = rows["id"].astype(tree.survey.id_column.dtype)
+        for row, file in zip(rows, tree.find_ids(ids), strict=True):
+            if file is None:
+                bad.append(f"the file of {row['id']} is gone")
+            elif crc_of(file.path) != int(row["crc"]):
+                bad.append(f"{file.path} has changed")
+    if bad:
+        more = f" and {len(bad) - _SHOWN:,} more" if len(bad) > _SHOWN else ""
+        raise StoreError(
+            context.name, f"{'; '.join(bad[:_SHOWN])}{more}: restore them, or declare the tree anew"
+        )
 
 
 def _declaration(data: DataRoot, found: Finding) -> None:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Final
 from zlib import crc32
 
@@ -11,8 +11,7 @@ import numpy as np
 
 from .. import __version__
 from ..catalog.segment_rows import Digests, Source, sky_order, write_objects
-from ..data.context import ContextFolder, SegmentFolder
-from ..data.root import DataRoot
+from ..data.context import SegmentFolder
 from ..digests import crc_of
 from ..errors import BadFile, IngestError, StoreError
 from ..model.survey import FileKey, RawSpectrum, Remark
@@ -21,61 +20,61 @@ from ..store.layout import SegmentInfo
 from ..store.writer import SegmentArrays, write_arrays
 from ..surveys import find_release
 from ..surveys.generic import AnyFileReader
-from .decisions import Decision, Decisions
+from .decisions import Decision, Decisions, IngestOptions
 from .plan import beside_digest
 from .report import Note, refusal
-from .stored_ids import StoredIds
 
 _TELL_EVERY: Final = 20
 _SEGMENT_SPECTRA: Final = 2000
 """A segment ends with the file that brings it to so many spectra: some 300 MB of arrays."""
 
 
-@dataclass(slots=True)
-class PartResult:
-    """The result of a part."""
+@dataclass
+class Counts:
+    """Counts of a part, or of a whole ingest."""
 
-    segments: list[tuple[SegmentFolder, SegmentInfo]] = field(default_factory=list)
-    """Each segment written, not yet committed, and its commit record."""
     read: int = 0
     stored: int = 0
     already: int = 0
     replaced: int = 0
+    """Stored spectra that replace others."""
     nbytes_in: int = 0
-    notes: list[Note] = field(default_factory=list)
-    """Notes about files and spectra that were not simply stored."""
     other_reductions: Counter[str] = field(default_factory=Counter)
-    """Reductions that are not the release's, and how many spectra have them."""
+    """Reductions that were stored and are not the release's, with the number of spectra of each."""
     pointings: int = 0
-    """Spectra stored of which only the telescope's position is known."""
+    """Stored spectra whose only known position is the telescope's."""
     remarks: Counter[str] = field(default_factory=Counter)
     """Remarks about stored spectra, with the number of spectra of each."""
 
+    def add(self, part: "Counts") -> None:
+        """Count a part in."""
+        for one in fields(Counts):
+            setattr(self, one.name, getattr(self, one.name) + getattr(part, one.name))
+
+
+@dataclass
+class PartResult(Counts):
+    """The result of a part."""
+
+    segments: list[tuple[SegmentFolder, SegmentInfo]] = field(default_factory=list)
+    """Each segment written, not yet committed, and its commit record."""
+    notes: list[Note] = field(default_factory=list)
+    """Notes about files and spectra that were not simply stored."""
+
 
 def ingest_part(
-    data: DataRoot,
-    context: str,
-    part: Sequence[FileKey],
-    known: StoredIds,
-    given: frozenset[str] = frozenset(),
-    *,
-    strict: bool,
-    replace: bool = False,
-    tell: Callable[[int], None],
+    options: IngestOptions, part: Sequence[FileKey], tell: Callable[[int], None]
 ) -> PartResult:
     """Read a part's files and write its spectra as segments that are still to be committed.
 
     Parameters
     ----------
-    known : spectra already stored
-    given : absolute paths of the files and folders that the ingest was given
-    replace : store spectra anew whose values are others than those stored
     tell : called with the number of files done since the last call
     """
-    survey, release = find_release(context, data)
-    folder, result = data.context(context), PartResult()
-    decisions = Decisions(folder, survey, known, release.reductions, given, strict, replace)
-    held = _Held(folder, decisions, result)
+    survey, release = find_release(options.context, options.data)
+    folder, result = options.data.context(options.context), PartResult()
+    decisions = Decisions(folder, survey, release.reductions, options)
+    held = _Held(decisions, result)
     done = 0
     for key in part:
         done += 1
@@ -138,8 +137,8 @@ class _Held:
     second segment that is lost would stay lost.
     """
 
-    def __init__(self, folder: ContextFolder, decisions: Decisions, result: PartResult) -> None:
-        self.folder = folder
+    def __init__(self, decisions: Decisions, result: PartResult) -> None:
+        self.folder = decisions.folder
         self.survey = decisions.survey
         self.places_of = decisions.places
         self.rows = decisions.rows

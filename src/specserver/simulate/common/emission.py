@@ -160,4 +160,4 @@ def _add(
 
 def lattice_index() -> npt.NDArray[np.int64]:
     """Return the template pixel of each line at rest: 1D[nline] int64."""
-    return np.rint(np.log10(WAVE) / STEP).astype(np.int64) - FIRST
+    return np.asarray(np.rint(np.log10(WAVE) / STEP), np.int64) - FIRST
