@@ -6,7 +6,6 @@ A file is told of until it is another one: restored, made again or removed.
 import logging
 import os
 import threading
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -56,12 +55,7 @@ def damaged_files(below: Path) -> list[tuple[Path, str]]:
         known = list(_found.items())
     there = [(path, seen, reason) for path, (seen, reason) in known if path.is_relative_to(below)]
     mended = [path for path, seen, _ in there if identity(path) != seen]
-    _forget(mended)
-    return sorted((path, reason) for path, _, reason in there if path not in mended)
-
-
-def _forget(paths: Iterable[Path]) -> None:
-    """Tell of files no longer."""
     with _lock:
-        for path in paths:
+        for path in mended:
             _found.pop(path, None)
+    return sorted((path, reason) for path, _, reason in there if path not in mended)

@@ -13,6 +13,7 @@ import json
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,6 +53,12 @@ def digest_of(path: Path) -> str:
 def digest_of_bytes(content: bytes | memoryview) -> str:
     """Return the digest of a file of some bytes."""
     return f"{len(content)} {zlib.crc32(content):08x}"
+
+
+def hash64(text: str) -> int:
+    """Return a signed 64-bit hash of a text, the same in every process."""
+    made = blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8)
+    return int.from_bytes(made.digest(), "little", signed=True)
 
 
 def crc_of(path: Path) -> int:

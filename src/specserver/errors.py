@@ -2,9 +2,11 @@
 
 A `CallerError` means that the request is wrong, and says how to correct it. A `ServiceError` means
 that the request is right, but the service or its data are not. All others are below these two.
-``code`` is stable and is sent to the client, which makes an error of the same class.
+``code`` is stable and is sent to the client, which makes an error of the same class: the name of a
+class is part of the interface.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import ClassVar, Final
 
@@ -15,6 +17,10 @@ class SpecServerError(Exception):
     """Base of all errors raised by specserver."""
 
     code: ClassVar[str] = "error"
+
+    def __init_subclass__(cls) -> None:
+        """Make the code of the name of the class: of `BadFile` it is ``bad_file``."""
+        cls.code = re.sub(r"\B(?=[A-Z])", "_", cls.__name__).lower()
 
     @property
     def message(self) -> str:
@@ -33,13 +39,9 @@ class SpecServerError(Exception):
 class CallerError(SpecServerError):
     """The request is wrong; the message says how to mend it."""
 
-    code = "caller_error"
-
 
 class ServiceError(SpecServerError):
     """The request is right; the service or its data are not."""
-
-    code = "service_error"
 
 
 def _some(values: Iterable[object], limit: int = 40) -> str:
@@ -58,8 +60,6 @@ def _shown(value: object) -> str:
 class BadParameter(CallerError):
     """A value that the parameter does not accept."""
 
-    code = "bad_parameter"
-
     def __init__(self, name: str, value: object, allowed: str) -> None:
         super().__init__(f"{name}={_shown(value)} is not possible: {allowed}")
 
@@ -67,16 +67,12 @@ class BadParameter(CallerError):
 class BadIdentifier(CallerError):
     """Text or object that names no spectrum."""
 
-    code = "bad_identifier"
-
     def __init__(self, given: object, reason: str) -> None:
         super().__init__(f"cannot read {_shown(given)} as a spectrum identifier: {reason}")
 
 
 class NoIdentifier(BadIdentifier):
     """Rows of a list or a table, counted from 0, that have no identifier."""
-
-    code = "no_identifier"
 
     def __init__(self, rows: Sequence[int]) -> None:
         some = ", ".join(map(str, rows[:10])) + (", …" if len(rows) > 10 else "")
@@ -88,16 +84,12 @@ class NoIdentifier(BadIdentifier):
 class BadRegion(CallerError):
     """An invalid cone or polygon."""
 
-    code = "bad_region"
-
     def __init__(self, reason: str) -> None:
         super().__init__(f"not a region of the sky: {reason}")
 
 
 class BadConstraint(CallerError):
     """A SQL condition outside the allowed grammar."""
-
-    code = "bad_constraint"
 
     def __init__(self, constraint: str, reason: str) -> None:
         super().__init__(f"constraint {_shown(constraint)} refused: {reason}")
@@ -106,16 +98,12 @@ class BadConstraint(CallerError):
 class UnknownContext(CallerError):
     """No such context here."""
 
-    code = "unknown_context"
-
     def __init__(self, context: str, known: Sequence[str]) -> None:
         super().__init__(f"unknown context {_shown(context)}; this service has: {_some(known)}")
 
 
 class UnknownProfile(CallerError):
     """No such profile here."""
-
-    code = "unknown_profile"
 
     def __init__(self, profile: str, known: Sequence[str]) -> None:
         super().__init__(f"unknown profile {_shown(profile)}; this service has: {_some(known)}")
@@ -124,16 +112,12 @@ class UnknownProfile(CallerError):
 class UnknownCatalog(CallerError):
     """No such catalogue in the context."""
 
-    code = "unknown_catalog"
-
     def __init__(self, catalog: str, known: Sequence[str]) -> None:
         super().__init__(f"unknown catalogue {_shown(catalog)}; known here: {_some(known)}")
 
 
 class NoCatalog(UnknownCatalog):
     """The context is served from a tree of files and has no catalogue of positions."""
-
-    code = "no_catalog"
 
     def __init__(self, context: str, known: Sequence[str]) -> None:
         others = f"name another with catalog= ({_some(known)})" if known else "there is no other"
@@ -148,7 +132,6 @@ class NoCatalog(UnknownCatalog):
 class UnknownField(CallerError):
     """No such column or vector."""
 
-    code = "unknown_field"
     known: Sequence[str] = ()  # the known fields, if this process found the error
 
     def __init__(self, field: str, known: Sequence[str], near: Sequence[str] = ()) -> None:
@@ -160,8 +143,6 @@ class UnknownField(CallerError):
 class NotFound(CallerError):
     """Well-formed identifiers that no searched release holds."""
 
-    code = "not_found"
-
     def __init__(self, ids: Sequence[object], searched: Sequence[str]) -> None:
         super().__init__(
             f"no spectrum for {_some(ids, 10)} in {_some(searched)};"
@@ -172,8 +153,6 @@ class NotFound(CallerError):
 class MixedLattices(CallerError):
     """Spectra that share no wavelength lattice."""
 
-    code = "mixed_lattices"
-
     def __init__(self, which: Sequence[object]) -> None:
         super().__init__(
             f"cannot align {_some(which, 10)}: they share no wavelength lattice; align='resample'"
@@ -183,8 +162,6 @@ class MixedLattices(CallerError):
 
 class TooMuch(CallerError):
     """A request beyond a named limit."""
-
-    code = "too_much"
 
     def __init__(self, what: str, given: int | None, limit: int, setting: str = "") -> None:
         named = f" (the server's setting {setting})" if setting else ""
@@ -198,8 +175,6 @@ class TooMuch(CallerError):
 class QueryTimeout(TooMuch):
     """A query that took longer than it was given."""
 
-    code = "query_timeout"
-
     def __init__(self, timeout_s: float) -> None:
         CallerError.__init__(
             self,
@@ -211,8 +186,6 @@ class QueryTimeout(TooMuch):
 class BodyTooSlow(CallerError):
     """A body that stalls or arrives too slowly."""
 
-    code = "body_too_slow"
-
     def __init__(self, limit_s: float, setting: str) -> None:
         super().__init__(
             f"the rest of the request's body did not come within {limit_s:g} s (the server's"
@@ -222,8 +195,6 @@ class BodyTooSlow(CallerError):
 
 class OldProtocol(CallerError):
     """An answer of unknown length was requested by HTTP/1.0."""
-
-    code = "old_protocol"
 
     def __init__(self, version: str) -> None:
         super().__init__(
@@ -236,16 +207,12 @@ class OldProtocol(CallerError):
 class NoSuchFile(CallerError):
     """No such name in the caller's virtual storage."""
 
-    code = "no_such_file"
-
     def __init__(self, name: str) -> None:
         super().__init__(f"there is no {_shown(name)} in your space; vos.ls() lists what there is")
 
 
 class QuotaExceeded(CallerError):
     """No room in the caller's virtual storage."""
-
-    code = "quota_exceeded"
 
     def __init__(self, what: str, given: int, limit: int) -> None:
         super().__init__(
@@ -257,8 +224,6 @@ class QuotaExceeded(CallerError):
 class UnknownHost(CallerError):
     """The Host header is not a name of the service."""
 
-    code = "unknown_host"
-
     def __init__(self, host: str) -> None:
         super().__init__(
             f"this service does not answer for Host: {host[:100]!r}; its operator names the hosts"
@@ -268,8 +233,6 @@ class UnknownHost(CallerError):
 
 class NotAuthenticated(CallerError):
     """A token is missing, wrong or expired."""
-
-    code = "not_authenticated"
 
     def __init__(self, reason: str) -> None:
         super().__init__(
@@ -282,8 +245,6 @@ class NotAuthenticated(CallerError):
 class NotAllowed(CallerError):
     """The token does not cover the request."""
 
-    code = "not_allowed"
-
     def __init__(self, what: str) -> None:
         super().__init__(f"{what} needs an administrator's token (header X-DL-AuthToken)")
 
@@ -291,25 +252,17 @@ class NotAllowed(CallerError):
 class BadFile(ServiceError):
     """A file that cannot be ingested."""
 
-    code = "bad_file"
-
 
 class IngestError(ServiceError):
     """An ingest that cannot continue."""
-
-    code = "ingest_error"
 
 
 class CatalogError(ServiceError):
     """The catalogue cannot be read."""
 
-    code = "catalog_error"
-
 
 class StoreError(ServiceError):
     """The store cannot be read."""
-
-    code = "store_error"
 
     def __init__(self, where: str, reason: str) -> None:
         super().__init__(f"{where}: {reason}")
@@ -318,13 +271,9 @@ class StoreError(ServiceError):
 class DamagedFile(StoreError):
     """A file whose bytes are not those that were written."""
 
-    code = "damaged_file"
-
 
 class DamagedSpectrum(DamagedFile):
     """Spectra that cannot be read because a file is damaged."""
-
-    code = "damaged_spectrum"
 
     def __init__(self, context: str, ids: Sequence[int], why: StoreError) -> None:
         lost = f"{_some(ids, 10)} cannot be read ({why.message})"
@@ -334,8 +283,6 @@ class DamagedSpectrum(DamagedFile):
 class NoOriginal(ServiceError):
     """The release file of a spectrum is gone or has changed."""
 
-    code = "no_original"
-
     def __init__(self, which: Sequence[object], reason: str) -> None:
         hint = "fits='rebuilt' makes one from the store"
         super().__init__(f"no original FITS file for {_some(which, 10)}: {reason}; {hint}")
@@ -343,8 +290,6 @@ class NoOriginal(ServiceError):
 
 class TooOften(ServiceError):
     """A caller exceeds its share at the moment; try again later."""
-
-    code = "too_often"
 
     def __init__(self, what: str, limit: float, setting: str, retry_after_s: int) -> None:
         super().__init__(
@@ -357,8 +302,6 @@ class TooOften(ServiceError):
 class Overloaded(ServiceError):
     """The service is too busy at the moment; try again later."""
 
-    code = "overloaded"
-
     def __init__(self, retry_after_s: int) -> None:
         super().__init__(f"the service is busy; try again in {retry_after_s} s")
         self.retry_after_s = retry_after_s
@@ -366,8 +309,6 @@ class Overloaded(ServiceError):
 
 class TooSlow(ServiceError):
     """No answer within the service's time limit."""
-
-    code = "too_slow"
 
     def __init__(self, limit_s: float) -> None:
         super().__init__(
@@ -378,8 +319,6 @@ class TooSlow(ServiceError):
 
 class Unreachable(ServiceError):
     """No service answers at the URL."""
-
-    code = "unreachable"
 
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(

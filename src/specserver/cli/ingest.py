@@ -127,14 +127,14 @@ def ingest(
     }  # fmt: skip
     columns = {what: name for what, name in named.items() if name}
     options = SurveyOptions(
-        title or "",
-        catalog,
-        columns,
-        step,
-        flux_unit,
-        loader or "",
-        medium or "",
-        wave_unit or "",
+        title=title or "",
+        catalog=catalog,
+        columns=columns,
+        step_aa=step,
+        flux_unit=flux_unit,
+        loader=loader or "",
+        medium=medium or "",
+        wave_unit=wave_unit or "",
     )
     if reader not in {None, "specutils"}:
         raise BadParameter("reader", reader, "specutils; a survey with files of its own kind is a"

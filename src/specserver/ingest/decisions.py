@@ -171,10 +171,7 @@ def kept_row(survey: Survey, found: Difference, path: str, other: str, advice: s
     return Decision("already there", reason, other, columns=columns, shown=found.shown)
 
 
-@lru_cache(maxsize=4)
-def _segment(folder: SegmentFolder) -> Segment:
-    """Return an open segment."""
-    return Segment(folder)
+_segment = lru_cache(maxsize=4)(Segment)
 
 
 @lru_cache(maxsize=4)

@@ -34,7 +34,7 @@ _STEP_AA: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class SurveyOptions:
+class SurveyOptions(FileDefaults):
     """Options for a survey that a data folder declares; files state what they leave open."""
 
     title: str = ""
@@ -46,17 +46,6 @@ class SurveyOptions:
     """Step of the lattice on which spectra are laid when they are to be resampled, Å."""
     flux_unit: str | None = None
     """Unit of flux, where the files state none or a wrong one."""
-    loader: str = ""
-    """Name of the files' format in specutils."""
-    medium: str = ""
-    """Medium of wavelengths where a file states none: air or vacuum; empty: not known."""
-    wave_unit: str = ""
-    """Unit of wavelengths where a file states none; empty: not known."""
-
-    @property
-    def defaults(self) -> FileDefaults:
-        """What the operator states for files that do not state it themselves."""
-        return FileDefaults(self.loader, self.medium, self.wave_unit)
 
 
 def declare(
@@ -105,7 +94,7 @@ def declare(
             told = option_effects(
                 present.defaults,
                 declared.defaults,
-                options.defaults,
+                options,
                 table=options.catalog is not None,
                 rows_changed=_rows_changed(folder, present, declared),
             )
@@ -171,7 +160,7 @@ def _first(
     for path in files[:_TRIED]:
         try:
             require_whole(path)
-            spectra = read_file(path, options.defaults)
+            spectra = read_file(path, options)
             one = spectra[0]
             wanted = one.unit if options.flux_unit is None else options.flux_unit
             flux_unit, ivar_unit = units_of_flux(wanted, path)

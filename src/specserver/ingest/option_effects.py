@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from ..model.medium import MEDIUM_COLUMN, UNKNOWN
 from ..model.survey import Survey
 from ..surveys.anyfile import FileDefaults
+from ..surveys.generic import AnyFileReader
 from .report import Note
 
 _ANEW: Final = "--replace, given with it, reads them again and stores what is other"
@@ -73,16 +74,13 @@ def media_conflicts(table: pa.Table, survey: Survey) -> Mapping[str, Note]:
     ----------
     table : the rows of the stored spectra, as `read_sources` returns them
     """
-    defaults = getattr(survey.reader, "defaults", None)
-    if (
-        not isinstance(defaults, FileDefaults)
-        or not defaults.medium
-        or MEDIUM_COLUMN not in table.column_names
-    ):
+    reader = survey.reader
+    medium = reader.declared.medium if isinstance(reader, AnyFileReader) else ""
+    if not medium or MEDIUM_COLUMN not in table.column_names:
         return {}
     found = table.filter(pc.equal(table.column(MEDIUM_COLUMN), UNKNOWN))
     reason = (
-        f"stored with medium {UNKNOWN}, --medium says {defaults.medium}; --replace reads the file"
+        f"stored with medium {UNKNOWN}, --medium says {medium}; --replace reads the file"
         " again and stores it so"
     )
     ids: dict[str, list[str]] = {}

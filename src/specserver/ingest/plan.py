@@ -4,16 +4,16 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from ..digests import hash64
 from ..model.survey import FileKey, Survey
 from ..ops.wholefits import FITS_ENDING
 from .report import Note
 
-_FITS: Final = re.compile(rf".*{FITS_ENDING}", re.DOTALL)
+_FITS: Final = re.compile(rf".*{FITS_ENDING}", re.DOTALL | re.IGNORECASE)
 SEGMENT_FILES: Final = 2000
 """Files of one part at most, of whatever survey: what is lost when a worker dies."""
 
@@ -47,12 +47,7 @@ def find_files(paths: Iterable[Path]) -> Iterator[Path]:
                 continue
             entered.add((status.st_dev, status.st_ino))
             below.sort()
-            yield from (Path(folder) / name for name in sorted(names) if _is_fits(name))
-
-
-def _is_fits(name: str) -> bool:
-    """Return whether a name ends as names of FITS files do."""
-    return _FITS.fullmatch(name.lower()) is not None
+            yield from (Path(folder) / name for name in sorted(names) if _FITS.fullmatch(name))
 
 
 def make_plan(
@@ -108,10 +103,7 @@ def beside_digest(survey: Survey, path: Path) -> int:
     """
     find: Callable[[Path], Sequence[Path]] = getattr(survey.reader, "beside", lambda _: ())
     states = [(one.name, one.stat().st_size, one.stat().st_mtime_ns) for one in find(path)]
-    if not states:
-        return 0
-    made = blake2b(repr(states).encode("utf-8", "surrogateescape"), digest_size=8)
-    return int.from_bytes(made.digest(), "little", signed=True)
+    return hash64(repr(states)) if states else 0
 
 
 def _unchanged(survey: Survey, path: Path, known: tuple[int, int, int | None] | None) -> bool:

@@ -64,7 +64,7 @@ def verify(data: DataRoot) -> Iterator[Finding]:
             told = found.faults
             yield found
         try:
-            if fault := _not_installed(data, context):
+            if folder.segments() and (fault := missing_survey(context, survey_name(folder), data)):
                 nspec = sum(info.nspec for info in list_segments(folder))
                 yield Finding(context, "survey", nspec, faults=[fault])
                 continue
@@ -79,12 +79,6 @@ def verify(data: DataRoot) -> Iterator[Finding]:
         yield from _verify_context(folder, survey)
         if folder.tree.exists():
             yield _finding(context, "tree", partial(_tree, folder))
-
-
-def _not_installed(data: DataRoot, context: str) -> str:
-    """Return the fault of a context whose survey's plug-in is missing; else empty text."""
-    folder = data.context(context)
-    return missing_survey(context, survey_name(folder), data) if folder.segments() else ""
 
 
 def _verify_context(context: ContextFolder, survey: Survey) -> Iterator[Finding]:

@@ -106,41 +106,33 @@ class ShardFrames:
         DamagedFile
             A frame is missing or damaged.
         """
-        try:
-            _once_more(
-                lambda: self._copy_to(out, at),
-                lambda: self._renewed()._copy_to(out, at),  # noqa: SLF001  # its own
-            )
-        except DamagedFile as error:
-            raise self._named(error) from error
+        self._naming(lambda now: now._copy_to(out, at))  # noqa: SLF001  # its own
+
+    def decode(self, out: npt.NDArray[Any], npix: int, cut: slice) -> None:
+        """Read and decompress the rows, and write of each the pixels of a cut; errors as `copy_to`.
+
+        Parameters
+        ----------
+        out : 2D[nrow, npix of the cut]
+        npix : pixels of a whole row
+        """
+        self._naming(lambda now: now._decode(out, npix, cut))  # noqa: SLF001  # its own
 
     def unreadable(self) -> npt.NDArray[np.bool_]:
         """Return which rows are damaged, 1D[nrow]; all are read, and none is unpacked."""
-        return _once_more(
-            self._unreadable,
-            lambda: self._renewed()._unreadable(),  # noqa: SLF001  # its own
-        )
+        return self._now(ShardFrames._unreadable)
 
-    def _unreadable(self) -> npt.NDArray[np.bool_]:
-        """Return which rows are damaged."""
-        bad = np.zeros(len(self.sizes), np.bool_)
-        room = memoryview(bytearray(int(self.sizes.max(initial=0)) + _CRC_BYTES))
-        for index, ((file, offset), size) in enumerate(
-            zip(self._places, self.sizes.tolist(), strict=True)
-        ):
-            encoded = room[: size + _CRC_BYTES]
-            try:
-                whole = _fill(file, offset, [encoded], at_once=False) == len(encoded)
-                if not whole or not _intact(encoded[:size].tobytes(), encoded[size:]):
-                    raise file.fault(_DAMAGED)
-            except DamagedFile:
-                bad[index] = True
-        return bad
+    def _now(self, act: Callable[["ShardFrames"], _Found]) -> _Found:
+        """Do something with the rows; with those of the files there are now, if one is replaced."""
+        return _once_more(lambda: act(self), lambda: act(self._renewed()))
 
-    def _named(self, error: DamagedFile) -> DamagedFile:
-        """Return an error that says which rows are damaged."""
-        lost = self._wanted.rows[self.unreadable()]
-        return self._wanted.name(lost, error) if len(lost) else error
+    def _naming(self, act: Callable[["ShardFrames"], None]) -> None:
+        """Do something with the rows; an error says which of them are damaged."""
+        try:
+            self._now(act)
+        except DamagedFile as error:
+            lost = self._wanted.rows[self.unreadable()]
+            raise (self._wanted.name(lost, error) if len(lost) else error) from error
 
     def _renewed(self) -> "ShardFrames":
         """Return the same rows in files that have taken the place of those that were open."""
@@ -151,66 +143,68 @@ class ShardFrames:
             )
         return found
 
+    def _unreadable(self) -> npt.NDArray[np.bool_]:
+        """Return which rows are damaged."""
+        bad = np.zeros(len(self.sizes), np.bool_)
+        room = self._room()
+        places = zip(self._places, self.sizes.tolist(), strict=True)
+        for index, ((file, offset), size) in enumerate(places):
+            try:
+                if _frame(file, offset, room[: size + _CRC_BYTES], at_once=False) is None:
+                    raise file.fault(_DAMAGED)
+            except DamagedFile:
+                bad[index] = True
+        return bad
+
     def _copy_to(self, out: memoryview, at: Sequence[int]) -> None:
         """Read the frames into place."""
-        wanted = list(zip(self._places, self.sizes.tolist(), at, strict=True))
-        # What is in memory comes at once; for the rest the disk is told all before any is awaited.
-        cold = [one for one in wanted if not _read(*one, out, at_once=True)]
-        for (file, offset), size, _ in cold:
-            file.source.will_need(offset, size + _CRC_BYTES)
-        for one in cold:
-            if not _read(*one, out, at_once=False):
-                raise one[0][0].fault("a chunk is cut off: restore the file")
 
-    def decode(self, out: npt.NDArray[Any], npix: int, cut: slice) -> None:
-        """Read and decompress the rows, and write of each the pixels of a cut.
+        def read(place: tuple[ShardFile, int], size: int, begin: int, *, at_once: bool) -> bool:
+            file, offset = place
+            frame, check = out[begin : begin + size], bytearray(_CRC_BYTES)
+            if _fill(file, offset, [frame, check], at_once=at_once) != size + _CRC_BYTES:
+                return False
+            if not _intact(frame.tobytes(), check):
+                raise file.fault(_DAMAGED)
+            return True
 
-        Parameters
-        ----------
-        out : 2D[nrow, npix of the cut]
-        npix : pixels of a whole row
-
-        Raises
-        ------
-        DamagedFile
-            A frame is missing or damaged.
-        """
-        try:
-            _once_more(
-                lambda: self._decode(out, npix, cut),
-                lambda: self._renewed()._decode(out, npix, cut),  # noqa: SLF001  # its own
-            )
-        except DamagedFile as error:
-            raise self._named(error) from error
+        self._read_all(read, at)
 
     def _decode(self, out: npt.NDArray[Any], npix: int, cut: slice) -> None:
         """Read and decompress the rows."""
         # Both stay in the processor's cache from one row to the next.
-        room = memoryview(bytearray(int(self.sizes.max(initial=0)) + _CRC_BYTES))
-        row = np.empty(npix, out.dtype)
+        room, row = self._room(), np.empty(npix, out.dtype)
         whole = cut == slice(0, npix)
 
-        def read(index: int, place: tuple[ShardFile, int], size: int, *, at_once: bool) -> bool:
+        def read(place: tuple[ShardFile, int], size: int, index: int, *, at_once: bool) -> bool:
             file, offset = place
-            encoded = room[: size + _CRC_BYTES]
-            if _fill(file, offset, [encoded], at_once=at_once) != len(encoded):
+            frame = _frame(file, offset, room[: size + _CRC_BYTES], at_once=at_once)
+            if frame is None:
                 return False
-            frame = encoded[:size].tobytes()
-            if not _intact(frame, encoded[size:]):
-                raise file.fault(_DAMAGED)
-            into = out[index] if whole else row
-            _unpack(file, frame, into)
+            try:
+                decode_blosc(frame, out[index] if whole else row)
+            except ValueError as error:
+                raise file.fault(f"a chunk is damaged, {error}: restore the file") from error
             if not whole:
                 out[index] = row[cut]
             return True
 
-        wanted = list(zip(range(len(out)), self._places, self.sizes.tolist(), strict=True))
+        self._read_all(read, range(len(out)))
+
+    def _room(self) -> memoryview:
+        """Return memory for the largest of the frames with its checksum."""
+        return memoryview(bytearray(int(self.sizes.max(initial=0)) + _CRC_BYTES))
+
+    def _read_all(self, read: Callable[..., bool], where: Sequence[int]) -> None:
+        """Read all frames, each with its place, its bytes and where it goes."""
+        wanted = list(zip(self._places, self.sizes.tolist(), where, strict=True))
+        # What is in memory comes at once; for the rest the disk is told all before any is awaited.
         cold = [one for one in wanted if not read(*one, at_once=True)]
-        for _, (file, offset), size in cold:
+        for (file, offset), size, _ in cold:
             file.source.will_need(offset, size + _CRC_BYTES)
         for one in cold:
             if not read(*one, at_once=False):
-                raise one[1][0].fault("a chunk is cut off: restore the file")
+                raise one[0][0].fault("a chunk is cut off: restore the file")
 
 
 def _fill(file: ShardFile, offset: int, buffers: Buffers, *, at_once: bool) -> int:
@@ -221,25 +215,14 @@ def _fill(file: ShardFile, offset: int, buffers: Buffers, *, at_once: bool) -> i
         raise file.fault(str(error.strerror)) from error
 
 
-def _unpack(file: ShardFile, frame: bytes, into: npt.NDArray[Any]) -> None:
-    """Decompress one frame."""
-    try:
-        decode_blosc(frame, into)
-    except ValueError as error:
-        raise file.fault(f"a chunk is damaged, {error}: restore the file") from error
-
-
-def _read(
-    place: tuple[ShardFile, int], size: int, at: int, out: memoryview, *, at_once: bool
-) -> bool:
-    """Read one frame into place; return False when not all of it was to be had."""
-    file, offset = place
-    frame, check = out[at : at + size], bytearray(_CRC_BYTES)
-    if _fill(file, offset, [frame, check], at_once=at_once) != size + _CRC_BYTES:
-        return False
-    if not _intact(frame.tobytes(), check):
+def _frame(file: ShardFile, offset: int, encoded: memoryview, *, at_once: bool) -> bytes | None:
+    """Return a frame, its checksum verified; None when not all of it was to be had."""
+    if _fill(file, offset, [encoded], at_once=at_once) != len(encoded):
+        return None
+    frame = encoded[:-_CRC_BYTES].tobytes()
+    if not _intact(frame, encoded[-_CRC_BYTES:]):
         raise file.fault(_DAMAGED)
-    return True
+    return frame
 
 
 def _intact(data: bytes, check: bytes | bytearray | memoryview) -> bool:

@@ -14,7 +14,7 @@ from ..errors import BadFile
 from ..model.medium import Medium
 from ..model.survey import Remark
 from .besidemask import BesideMasks
-from .fileparts import TEXTS, FilePart, fits_parts, header_part, text_parts
+from .fileparts import TEXTS, FilePart, fits_parts, header_part, text_part, text_table
 from .fitsimages import image_spectra
 from .foundspectrum import INVERSE, FoundSpectrum, inverse_variance, real_numbers
 from .namedcolumns import table_spectra, text_spectra
@@ -130,7 +130,11 @@ def _read_here(
 ) -> tuple[list[FoundSpectrum] | None, list[FilePart]]:
     """Return the spectra of a file of plain images or tables, None of others; and its parts."""
     if _ending(path) in TEXTS:
-        return text_spectra(path, defaults.wave_unit) if plain else None, text_parts(path)
+        table = text_table(path)
+        if table is None:
+            return None, []
+        part = text_part(table)
+        return text_spectra(table, part.cards, defaults.wave_unit) if plain else None, [part]
     from astropy.io import fits  # noqa: PLC0415  # slow to import, and only this needs it
 
     try:

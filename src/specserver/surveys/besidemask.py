@@ -54,11 +54,7 @@ class BesideMasks:
         values = np.asarray(flux, np.float64)
         remarks: list[Remark] = []
         for beside in self._found:
-            placed = (
-                None
-                if beside.bad is None
-                else _placed(beside, values, np.asarray(axis, np.float64))
-            )
+            placed = _placed(beside, values, np.asarray(axis, np.float64))
             if placed is not None:
                 bad, taken = bad | placed, True
             elif not beside.is_image and _size(beside, values.size) != values.size:
@@ -67,7 +63,11 @@ class BesideMasks:
             elif beside.bad is None or _size(beside, values.size) != values.size:
                 remarks.append(not_taken(beside.name, beside.values, values.shape))
             else:
-                remarks.append(Remark(_lost(beside.name), _UNPLACED))
+                lost = (
+                    f"{beside.name} looks like a mask and is not taken, so that mask does not have"
+                    " it: it cannot be told of which flux it is"
+                )
+                remarks.append(Remark(lost, _UNPLACED))
         return bad, () if taken else tuple(dict.fromkeys(remarks))
 
 
@@ -75,14 +75,6 @@ def _size(beside: _Beside, wanted: int) -> int:
     """Return the number of mask values for a flux: all of them, or one row."""
     shape = np.shape(beside.values)
     return wanted if wanted == shape[-1] else int(np.prod(shape))
-
-
-def _lost(name: str) -> str:
-    """Return the remark about a mask whose flux is not found."""
-    return (
-        f"{name} looks like a mask and is not taken, so that mask does not have it: it cannot be"
-        " told of which flux it is"
-    )
 
 
 def _masks(path: Path, form: str) -> Iterator[_Beside]:
@@ -96,22 +88,17 @@ def _masks(path: Path, form: str) -> Iterator[_Beside]:
                 if getattr(hdu, "columns", None) is not None:
                     yield from _in_table(hdu, headers, form)
                 elif hdu.header.get("NAXIS", 0) and is_mask_image(hdu):
-                    images = (
-                        hdu_beside
-                        for hdu_beside in hdus
-                        if hdu_beside is not hdu and _is_like(hdu_beside, hdu)
-                    )
+                    images = [one for one in hdus if getattr(one, "is_image", False)]
                     bad = mask_rule(headers, form).bad(hdu.data, hdu.name)
                     name = hdu.name or f"HDU {hdus.index(hdu)}"
-                    others = [_numbers(image.data) for image in images]
+                    others = [
+                        _numbers(image.data)
+                        for image in images
+                        if image is not hdu and image.shape == hdu.shape
+                    ]
                     yield _Beside(name, hdu.data, bad, others, is_image=True)
     except (OSError, TypeError, IndexError, ValueError):
         return
-
-
-def _is_like(hdu: Any, mask: Any) -> bool:
-    """Return whether an HDU is an image with the shape of a mask."""
-    return bool(getattr(hdu, "is_image", False)) and hdu.shape == mask.shape
 
 
 def _in_table(hdu: Any, headers: Sequence[Mapping[str, Any]], form: str) -> Iterator[_Beside]:
@@ -135,8 +122,9 @@ def _numbers(values: Any) -> Numbers:
 
 
 def _placed(beside: _Beside, flux: Numbers, axis: Numbers) -> Flags | None:
-    """Return the mask in the order of a flux; None: it belongs to another flux."""
-    assert beside.bad is not None
+    """Return the mask in the order of a flux; None: it is of another flux, or no mask."""
+    if beside.bad is None:
+        return None
     found: list[Flags] = []
     shape = beside.bad.shape
     whole = tuple(other.ravel() for other in beside.others), beside.bad.ravel()

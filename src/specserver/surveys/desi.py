@@ -21,7 +21,6 @@ import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -29,6 +28,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from ..digests import hash64
 from ..errors import BadFile
 from ..model.grid import Linear, PixelRange
 from ..model.survey import Best, Fact, FileKey, RawSpectrum, Release, Survey, Vector
@@ -135,13 +135,7 @@ class DesiReader:
         return _redrocks(path)[:1]
 
     def read(self, path: Path) -> list[RawSpectrum]:
-        """Read all spectra of a file with the redshifts of the file beside it.
-
-        Raises
-        ------
-        BadFile
-            With the reason: unreadable, cut off, off the lattice, of another place than its name.
-        """
+        """Read all spectra of a file with their redshifts beside it; errors as of `Reader.read`."""
         header, columns, vectors = _read_spectra(path)
         columns |= _place(path, header, columns)
         if self.kind == "coadd":
@@ -174,10 +168,8 @@ class DesiReader:
             row |= {"ra": None, "dec": None}
         # An exposure is both in the file of its tile and in the file of its pixel.
         text = f"exposure {row['expid']}" if self.kind == "spectra" else place
-        key = blake2b(text.encode(), digest_size=8).digest()
         # No header says which reduction a file is of.
-        number = int.from_bytes(key, "little", signed=True)
-        return RawSpectrum(int(row["targetid"]), ra, dec, "", axis, vectors, row, number)
+        return RawSpectrum(int(row["targetid"]), ra, dec, "", axis, vectors, row, hash64(text))
 
 
 def _read_spectra(path: Path) -> tuple[Mapping[str, Any], dict[str, Sequence[Any]], _Arrays]:

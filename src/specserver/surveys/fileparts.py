@@ -78,18 +78,22 @@ def _add_place(hdu: Any, cards: dict[str, Any], comments: dict[str, str]) -> Non
             comments[name] = f"[{column.unit or unstated}]"
 
 
-def text_parts(path: Path) -> list[FilePart]:
-    """Return a table in a text file as one part; nothing if it is no table."""
-    from astropy.table import Table  # noqa: PLC0415
+def text_table(path: Path) -> Any:
+    """Return the table in a text file; None if it is no table."""
+    from astropy.table import Table  # noqa: PLC0415  # slow to import, and only this needs it
 
     form = "ascii.ecsv" if path.suffix.lower() == ".ecsv" else "ascii"
     try:
-        table = Table.read(path, format=form)
-    except (OSError, ValueError):
-        return []
+        return Table.read(path, format=form)
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def text_part(table: Any) -> FilePart:
+    """Return a table of a text file as the one part of it."""
     waves = [
         WaveColumn(name, str(table[name].meta.get("ucd", "")), np.asarray(table[name]))
         for name in table.colnames
         if _WAVES.search(name)
     ]
-    return [FilePart("", {str(key).upper(): value for key, value in table.meta.items()}, {}, waves)]
+    return FilePart("", {str(key).upper(): value for key, value in table.meta.items()}, {}, waves)

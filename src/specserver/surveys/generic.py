@@ -5,7 +5,6 @@ numbers of any file exactly; a file whose unit is not that of the first one is r
 converted.
 """
 
-import hashlib
 import logging
 import re
 from collections.abc import Mapping
@@ -21,7 +20,7 @@ import numpy.typing as npt
 from ..damage import ABSENT, Identity
 from ..data.context import ContextFolder, is_target_table
 from ..data.root import DataRoot
-from ..digests import seal
+from ..digests import hash64, seal
 from ..errors import BadFile, BadParameter, StoreError
 from ..model.grid import Linear, PixelRange
 from ..model.medium import AIR, MEDIUM_COLUMN, VACUUM
@@ -86,15 +85,10 @@ class AnyFileReader:
         self.declared = declared
         self.folder = folder
 
-    @property
-    def defaults(self) -> FileDefaults:
-        """What the operator states for files that do not state it themselves."""
-        return self.declared.defaults
-
     def identify(self, path: Path) -> FileKey | None:
         """Return a key for each name with an ending of a spectrum's file."""
         # Files with one stem hold one spectrum in different formats.
-        return FileKey(path, (_digest(stem_of(path)),)) if is_spectrum_name(path) else None
+        return FileKey(path, (hash64(stem_of(path)),)) if is_spectrum_name(path) else None
 
     def is_companion(self, path: Path) -> bool:
         """Return nothing: each file is read by itself."""
@@ -102,15 +96,8 @@ class AnyFileReader:
         return False
 
     def read(self, path: Path) -> list[RawSpectrum]:
-        """Read all spectra of a file.
-
-        Raises
-        ------
-        BadFile
-            With the reason: specutils does not read it, another unit than that of the others, no
-            row of the table is of it.
-        """
-        spectra = read_file(path, self.defaults)
+        """Read all spectra of a file; errors as of `Reader.read`."""
+        spectra = read_file(path, self.declared.defaults)
         return [
             self._raw(path, spectrum, part if len(spectra) > 1 else 0)
             for part, spectrum in enumerate(spectra, 1)
@@ -144,7 +131,7 @@ class AnyFileReader:
             spectrum.wave,
             vectors,
             row,
-            key=_digest(target.name),
+            key=hash64(target.name),
             is_pointing=spectrum.is_pointing and target.ra is None,
             remarks=(*spectrum.remarks, *far_from_name(spectrum.named, core["ra"], core["dec"])),
         )
@@ -172,7 +159,7 @@ class AnyFileReader:
         name = f"{stem}-{part}" if part else stem
         # 53 bits: JSON and JavaScript keep them. Two names of the same number are told apart by
         # the key, which has 64.
-        return Target(id=_digest(name) % 2**53, name=name)
+        return Target(id=hash64(name) % 2**53, name=name)
 
 
 def survey_of(declared: Declaration, folder: ContextFolder) -> Survey:
@@ -336,12 +323,6 @@ def _same_unit(given: str, wanted: str) -> bool:
         return True
     units = flux_unit(given), flux_unit(wanted)
     return None not in units and bool(units[0] == units[1])
-
-
-def _digest(text: str) -> int:
-    """Return a signed 64-bit hash of a text, the same in every process."""
-    made = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
-    return int.from_bytes(made, "little", signed=True)
 
 
 @lru_cache(maxsize=256)

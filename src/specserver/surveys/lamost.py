@@ -29,7 +29,6 @@ most of the night. From DR8 on the HDUs are others; these files are refused.
 
 import re
 from collections.abc import Mapping
-from hashlib import blake2b
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
@@ -37,6 +36,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from ..digests import hash64
 from ..errors import BadFile
 from ..model.grid import LogWave, PixelRange
 from ..model.skyframe import frame_of
@@ -126,13 +126,7 @@ class ImageReader:
         return False
 
     def read(self, path: Path) -> list[RawSpectrum]:
-        """Read the one spectrum of a file.
-
-        Raises
-        ------
-        BadFile
-            With the reason: unreadable, cut off, another layout, a header of another name.
-        """
+        """Read the one spectrum of a file; errors as of `Reader.read`."""
         _refuse_medium(path)
         return self.read_from_bytes(path, open_bytes(path))
 
@@ -239,8 +233,7 @@ def _row(header: Cards) -> dict[str, Any]:
 def _made_id(row: Mapping[str, Any]) -> np.int64:
     """Return a negative identifier for a spectrum whose file states none; it is reproducible."""
     text = " ".join(str(row[name]) for name in ("lmjd", "planid", "spid", "fiberid"))
-    digest = blake2b(text.encode(), digest_size=8).digest()
-    return np.int64(-1 - int.from_bytes(digest, "little") % 2**63)
+    return np.int64(-1 - hash64(text) % 2**63)
 
 
 def _bits(values: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:

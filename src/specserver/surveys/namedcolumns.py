@@ -7,7 +7,6 @@ the error, be it the sky or the continuum, and none without a unit.
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -73,20 +72,14 @@ def table_spectra(hdus: Any, wave_unit: str = "") -> list[FoundSpectrum] | None:
     return found or None
 
 
-def text_spectra(path: Path, wave_unit: str = "") -> list[FoundSpectrum] | None:
-    """Return the spectrum in a text file; None: it is no table, or has no such columns."""
-    from astropy.table import Table  # noqa: PLC0415  # slow to import, and only this needs it
-
-    form = "ascii.ecsv" if path.suffix.lower() == ".ecsv" else "ascii"
-    try:
-        table = Table.read(path, format=form)
-    except (OSError, ValueError, TypeError):
-        return None
+def text_spectra(
+    table: Any, cards: Mapping[str, Any], wave_unit: str = ""
+) -> list[FoundSpectrum] | None:
+    """Return the spectrum in a table of a text file; None: it has no such columns."""
     units = {name: str(table[name].unit or "") for name in table.colnames}
     columns = _columns(units)
     if columns is None:
         return None
-    cards = {str(key).upper(): value for key, value in table.meta.items()}
     masks = _Masks(mask_columns(list(units)), mask_rule((cards,)))
     return list(_spectra(table, units, columns, cards, wave_unit, masks))
 

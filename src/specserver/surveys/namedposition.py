@@ -4,9 +4,10 @@ It is never used as the position of a spectrum. If the two are far apart, one of
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from itertools import product
+from typing import Final
 
 from ..model.sphere import separation_deg
 from ..model.survey import Remark
@@ -41,10 +42,19 @@ def named_position(parts: Sequence[FilePart]) -> NamedPosition | None:
     ----------
     parts : the spectrum's own header first
     """
-    for part in parts:
-        found = _named(part.cards)
-        if found is not None:
-            return found
+    for cards, card in product((part.cards for part in parts), _CARDS):
+        name = str(cards.get(card, "")).strip()
+        match = _NAME.search(name.upper())
+        if match is None:
+            continue
+        hours, minutes, seconds = _sexagesimal(match.groups()[:4])
+        degrees, arcmin, arcsec = _sexagesimal(match.groups()[5:])
+        if max(minutes, seconds, arcmin, arcsec) >= 60.0:
+            continue
+        ra = 15.0 * (hours + minutes / 60.0 + seconds / 3600.0)
+        dec = degrees + arcmin / 60.0 + arcsec / 3600.0
+        if ra < 360.0 and dec <= 90.0:
+            return NamedPosition(name, ra, -dec if match[5] == "-" else dec)
     return None
 
 
@@ -61,24 +71,6 @@ def far_from_name(named: NamedPosition | None, ra_deg: float, dec_deg: float) ->
     if not apart > _FAR_ARCMIN:
         return ()
     return (Remark(_FAR, f"{named.name}: {apart:.1f}′ from {ra_deg:.5f} {dec_deg:+.5f}"),)
-
-
-def _named(cards: Mapping[str, Any]) -> NamedPosition | None:
-    """Return the position from the names in a header."""
-    for card in _CARDS:
-        name = str(cards.get(card, "")).strip()
-        match = _NAME.search(name.upper())
-        if match is None:
-            continue
-        hours, minutes, seconds = _sexagesimal(match.groups()[:4])
-        degrees, arcmin, arcsec = _sexagesimal(match.groups()[5:])
-        if max(minutes, seconds, arcmin, arcsec) >= 60.0:
-            continue
-        ra = 15.0 * (hours + minutes / 60.0 + seconds / 3600.0)
-        dec = degrees + arcmin / 60.0 + arcsec / 3600.0
-        if ra < 360.0 and dec <= 90.0:
-            return NamedPosition(name, ra, -dec if match[5] == "-" else dec)
-    return None
 
 
 def _sexagesimal(texts: Sequence[str]) -> tuple[float, float, float]:

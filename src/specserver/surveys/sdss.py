@@ -26,7 +26,16 @@ import numpy.typing as npt
 from ..errors import BadFile, BadIdentifier
 from ..model.grid import LogLinear, PixelRange
 from ..model.ids import pack_specobjid, unpack_specobjid
-from ..model.survey import Column, Fact, FileKey, RawSpectrum, Release, Survey, TreeLayout, Vector
+from ..model.survey import (
+    Column,
+    Fact,
+    FileKey,
+    RawSpectrum,
+    Release,
+    Survey,
+    TreeLayout,
+    Vector,
+)
 from ..ops.fitstable import Table, cards, read_tables
 from ..ops.wholefits import FITS_ENDING, open_bytes
 
@@ -155,13 +164,7 @@ class SpecReader:
         return False
 
     def read(self, path: Path) -> list[RawSpectrum]:
-        """Read the one spectrum of a lite or full file.
-
-        Raises
-        ------
-        BadFile
-            With the reason: unreadable, cut off, other columns, an id that does not fit.
-        """
+        """Read the one spectrum of a lite or full file; errors as of `Reader.read`."""
         return self.read_from_bytes(path, open_bytes(path))
 
     def read_from_bytes(self, path: Path, data: bytes) -> list[RawSpectrum]:

@@ -267,18 +267,10 @@ def _unit(text: str) -> str:
     """Return a unit that astropy reads; empty for another spelling."""
     from astropy import units as u  # noqa: PLC0415
 
-    return u.Unit(text, parse_strict="silent").to_string() if _reads(text) else ""
-
-
-def _reads(text: str) -> bool:
-    """Return whether astropy reads a unit."""
-    from astropy import units as u  # noqa: PLC0415
-
     try:
-        u.Unit(text)
+        return str(u.Unit(text).to_string())
     except (ValueError, TypeError):
-        return False
-    return True
+        return ""
 
 
 class Targets:

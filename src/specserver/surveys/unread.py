@@ -36,16 +36,13 @@ def what_it_holds(path: Path) -> str:
 
     try:
         with fits.open(path) as hdus:
-            shown = [f"HDU {at}{_called(hdu)}: {_kind(hdu)}" for at, hdu in enumerate(hdus)]
+            shown = [
+                f"HDU {at} {hdu.name}".rstrip() + f": {_kind(hdu)}" for at, hdu in enumerate(hdus)
+            ]
     except (OSError, TypeError, ValueError, IndexError):
         return ""
     more = [f"and {len(shown) - _SHOWN} more"] if len(shown) > _SHOWN else []
     return ", ".join([*shown[:_SHOWN], *more])
-
-
-def _called(hdu: Any) -> str:
-    """Return a space and the name of an HDU; empty if it has no name."""
-    return f" {hdu.name}" if hdu.name else ""
 
 
 def _kind(hdu: Any) -> str:
