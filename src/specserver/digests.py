@@ -92,11 +92,7 @@ def seal(values: Mapping[str, Any]) -> bytes:
 
 
 def read_record(path: Path, told: str = "damaged: restore the file") -> Record:
-    """Return what a record says.
-
-    Parameters
-    ----------
-    told : what to say, and what to do, when it is damaged
+    """Return what a record says; ``told`` is said where it is damaged.
 
     Raises
     ------

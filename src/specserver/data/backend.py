@@ -18,13 +18,10 @@ Buffers: TypeAlias = Sequence["memoryview | bytearray"]
 class ByteSource(Protocol):
     """One object, open for reading. Its bytes stay the same when another object takes its place."""
 
-    @property
-    def state(self) -> Identity:
-        """Its stamp when it was opened."""
-
-    @property
-    def nbytes(self) -> int:
-        """Its length in bytes."""
+    state: Identity
+    """Its stamp when it was opened."""
+    nbytes: int
+    """Its length in bytes."""
 
     def read(self, offset: int, size: int) -> bytes:
         """Return a range of bytes; fewer where the object ends."""

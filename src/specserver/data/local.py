@@ -48,14 +48,10 @@ class OpenFile:
 
 @dataclass(frozen=True, slots=True)
 class LocalFolder:
-    """A folder of files: `Backend` for a disk.
-
-    Parameters
-    ----------
-    top : path of the data folder, which need not be there yet
-    """
+    """A folder of files: `Backend` for a disk."""
 
     top: str
+    """Path of the data folder, which need not be there yet."""
 
     def name_of(self, key: str) -> str:
         """Return the path of a file."""

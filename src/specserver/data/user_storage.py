@@ -120,12 +120,7 @@ class Draft:
 class UserStorage:
     """The space of one user; safe to share between threads and processes.
 
-    Parameters
-    ----------
-    folder
-        ``<data>/spaces/<user>``; made when first written to.
-    limits
-        How much it may hold.
+    Its folder, ``<data>/spaces/<user>``, is made when first written to.
     """
 
     def __init__(self, folder: Path, limits: StorageLimits) -> None:

@@ -57,13 +57,8 @@ def declare(
 ) -> OptionEffects:
     """Declare a survey of files that specutils reads, or change what was declared.
 
-    The result states which options also apply to stored files.
-
-    The first readable file states the unit of flux and whether there are uncertainties.
-
-    Parameters
-    ----------
-    report : file to write, as `ingest.report` says, where no file can be read
+    The first readable file states the unit of flux and whether there are uncertainties; where there
+    is none, a report is written. The result states which options also apply to stored files.
 
     Raises
     ------
@@ -119,9 +114,7 @@ def is_declared(data: DataRoot, context: str) -> bool:
 def spectrum_files(paths: Iterable[Path], besides: Path | None = None) -> list[Path]:
     """Return files, and all below folders whose names end as those of spectra do.
 
-    Parameters
-    ----------
-    besides : a table that may lie among them and is no spectrum
+    A table that lies ``besides`` them is left out.
     """
     left_out = besides.resolve() if besides else None
     found: list[Path] = []
@@ -239,9 +232,7 @@ def _with_table(
 ) -> Declaration:
     """Keep a copy of the table of targets and return the declaration that names it.
 
-    Parameters
-    ----------
-    stored : the declaration under which spectra were stored; None: no spectrum is stored
+    Spectra may be ``stored`` under an earlier declaration.
     """
     assert options.catalog is not None
     read = read_table(options.catalog)

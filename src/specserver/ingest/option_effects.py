@@ -70,9 +70,7 @@ def option_effects(
 def media_conflicts(table: pa.Table, survey: Survey) -> Mapping[str, Note]:
     """Return a note for each stored file whose medium is unknown there and stated now.
 
-    Parameters
-    ----------
-    table : the rows of the stored spectra, as `read_sources` returns them
+    The table has the rows of the stored spectra, as `read_sources` returns them.
     """
     reader = survey.reader
     medium = reader.declared.medium if isinstance(reader, AnyFileReader) else ""

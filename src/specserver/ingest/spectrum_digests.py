@@ -47,12 +47,7 @@ class Places:
 
 
 def vectors_digest(survey: Survey, one: RawSpectrum, first: int | None) -> int:
-    """Return the digest of the axis and of all vectors of a spectrum, a signed 64-bit number.
-
-    Parameters
-    ----------
-    first : place of its axis, see `place_of`
-    """
+    """Return the signed 64-bit digest of a spectrum: vectors, and its axis or `place_of` that."""
     made = blake2b(digest_size=8)
     made.update(f"{first} {len(one.axis)} ".encode())
     if first is None:

@@ -67,9 +67,7 @@ def ingest_part(
 ) -> PartResult:
     """Read a part's files and write its spectra as segments that are still to be committed.
 
-    Parameters
-    ----------
-    tell : called with the number of files done since the last call
+    ``tell`` is called with the number of files done since the last call.
     """
     survey, release = find_release(options.context, options.data)
     folder, result = options.data.context(options.context), PartResult()

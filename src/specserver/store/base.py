@@ -36,37 +36,25 @@ class HeldFrames:
 class SpectrumStore(Protocol):
     """Spectra that are read by row; all on the survey's lattice, or each on an axis of its own."""
 
-    @property
-    def ids(self) -> npt.NDArray[Any]:
-        """1D[nspec], identifiers."""
-
-    @property
-    def on_lattice(self) -> bool:
-        """Whether row values are lattice pixels; otherwise the axis is one of the vectors."""
-
-    @property
-    def grid(self) -> Grid:
-        """The survey's lattice."""
-
-    @property
-    def start(self) -> int:
-        """Lattice pixel of the first value of every row; 0 off the lattice."""
-
-    @property
-    def npix(self) -> int:
-        """Values in every row."""
+    ids: npt.NDArray[Any]
+    """1D[nspec], identifiers."""
+    on_lattice: bool
+    """Whether row values are lattice pixels; otherwise the axis is one of the vectors."""
+    grid: Grid
+    """The survey's lattice."""
+    start: int
+    """Lattice pixel of the first value of every row; 0 off the lattice."""
+    npix: int
+    """Values in every row."""
 
     @property
     def window(self) -> PixelRange:
         """Pixels that the rows cover."""
 
-    @property
-    def first(self) -> npt.NDArray[np.int32]:
-        """1D[nspec], pixel of the first value of each spectrum."""
-
-    @property
-    def count(self) -> npt.NDArray[np.int32]:
-        """1D[nspec], number of values of each spectrum."""
+    first: npt.NDArray[np.int32]
+    """1D[nspec], pixel of the first value of each spectrum."""
+    count: npt.NDArray[np.int32]
+    """1D[nspec], number of values of each spectrum."""
 
     def unreadable(
         self, vectors: Sequence[str], rows: npt.NDArray[np.integer]

@@ -204,13 +204,7 @@ class FitsTree:
             return self._read(file, *_version(file.path))
 
     def about(self, file: TreeFile) -> dict[str, str | int]:
-        """Return path, size and time of change of a file, as a catalogue's hidden columns.
-
-        Raises
-        ------
-        DamagedSpectrum
-            The file is gone or damaged, or holds another spectrum than its place says.
-        """
+        """Return path, size, time of change of a file, as hidden columns; errors as of `read`."""
         with self._naming(file):
             size, mtime_ns = _version(file.path)
             self._read(file, size, mtime_ns)

@@ -41,12 +41,7 @@ class TreeInfo:
 
 
 class Fingerprints:
-    """Fingerprints of the files of a tree, from when it was declared.
-
-    Parameters
-    ----------
-    rows : 1D[n] of `FINGERPRINT`, by identifier
-    """
+    """Fingerprints of the files of a tree when it was declared: 1D[n] `FINGERPRINT`, by id."""
 
     def __init__(self, rows: npt.NDArray[Any]) -> None:
         self.rows = rows
@@ -115,9 +110,7 @@ def write_tree(
 ) -> None:
     """Declare a tree, or declare it anew; a running service takes note at its next request.
 
-    Parameters
-    ----------
-    rows : 1D[n] of `FINGERPRINT`, by identifier; None: without fingerprints
+    With fingerprints, ``rows`` are 1D[n] of `FINGERPRINT`, by identifier.
     """
     values = asdict(info)
     if rows is not None:

@@ -29,14 +29,7 @@ def load_surveys(data: DataRoot | None = None) -> dict[str, Survey]:
 
 
 def find_release(context: str, data: DataRoot | None = None) -> tuple[Survey, Release]:
-    """Return the survey and the release of a context name.
-
-    Parameters
-    ----------
-    context :
-        Name of a release.
-    data :
-        Data folder whose own, declared surveys count too.
+    """Return the survey and the release of a context, which a data folder may declare itself.
 
     Raises
     ------
@@ -61,13 +54,9 @@ def find_release(context: str, data: DataRoot | None = None) -> tuple[Survey, Re
 
 
 def missing_survey(context: str, name: str, data: DataRoot) -> str:
-    """Return that the survey of a context is not there and how to bring it; empty if it is.
+    """Return that the survey of a held context is not there and how to bring it; empty if it is.
 
-    Parameters
-    ----------
-    context : what is held
-    name : survey that its segments say they are of; empty: not known
-    data : data folder
+    Its segments say the name of the survey; empty: not known.
     """
     try:
         find_release(context, data)

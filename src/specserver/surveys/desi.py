@@ -33,14 +33,7 @@ from ..errors import BadFile
 from ..model.grid import Linear, PixelRange
 from ..model.survey import Best, Fact, FileKey, RawSpectrum, Release, Survey, Vector
 from ..ops.combine import Arm, merge_arms
-from ..ops.fitsunit import (
-    image,
-    joined,
-    occurrences,
-    scalar_columns,
-    unit_named,
-    whole_groups,
-)
+from ..ops.fitsunit import image, joined, occurrences, scalar_columns, unit_named, whole_groups
 from ..ops.wholefits import FITS_ENDING
 from .desi_columns import COADD_COLUMNS, EXPOSURE_COLUMNS, ID
 from .opened import opened
@@ -91,13 +84,7 @@ _EXTRA = tuple(
 # Columns that the catalogue spells otherwise than the file; then spellings of other surveys.
 _RENAMED: Final = MappingProxyType({"target_ra": "ra", "target_dec": "dec", "hpxpixel": "healpix"})
 _ALIASES: Final = MappingProxyType(
-    {
-        **_RENAMED,
-        "class": "spectype",
-        "subclass": "subtype",
-        "zwarning": "zwarn",
-        "z_err": "zerr",
-    }
+    {**_RENAMED, "class": "spectype", "subclass": "subtype", "zwarning": "zwarn", "z_err": "zerr"}
 )
 # Names of the column of targeting bits in commissioning and survey validation.
 _TARGETING = ("cmx_target", "sv1_desi_target", "sv2_desi_target", "sv3_desi_target")

@@ -163,13 +163,7 @@ class AnyFileReader:
 
 
 def survey_of(declared: Declaration, folder: ContextFolder) -> Survey:
-    """Return the survey that a declaration describes.
-
-    Parameters
-    ----------
-    declared : what the folder says
-    folder : the context's folder
-    """
+    """Return the survey that a declaration in a context's folder describes."""
     unit = declared.flux_unit
     ivar = Vector("ivar", "<f8", declared.ivar_unit, "inverse variance; masked where unusable")
     record = (

@@ -5,7 +5,7 @@ the error, be it the sky or the continuum, and none without a unit.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from .foundspectrum import (
     real_numbers,
     unit_text,
 )
-from .statedmask import MaskRule, join_masks, mask_columns, mask_rule
+from .statedmask import join_masks, mask_columns, mask_rule
 from .statedunit import angstroms, is_flux_unit, wave_unit
 
 _WAVE: Final = re.compile(
@@ -43,14 +43,6 @@ class _Columns:
     """The column named ``mask``: coadds have ``and_mask`` instead, exposures ``mask``."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Masks:
-    """The columns of a table that look like masks, and the meaning of their values."""
-
-    names: tuple[str, ...]
-    rule: MaskRule
-
-
 def table_spectra(hdus: Any, wave_unit: str = "") -> list[FoundSpectrum] | None:
     """Return the spectra in the tables of an opened FITS file; None: no table has such columns.
 
@@ -67,8 +59,7 @@ def table_spectra(hdus: Any, wave_unit: str = "") -> list[FoundSpectrum] | None:
         if columns is None or columns != (first or columns):
             continue
         first = columns
-        masks = _Masks(mask_columns(list(units)), mask_rule((hdu.header, primary)))
-        found += _spectra(hdu.data, units, columns, hdu.header, wave_unit, masks)
+        found += _spectra(hdu.data, units, columns, (hdu.header, primary), wave_unit)
     return found or None
 
 
@@ -78,10 +69,7 @@ def text_spectra(
     """Return the spectrum in a table of a text file; None: it has no such columns."""
     units = {name: str(table[name].unit or "") for name in table.colnames}
     columns = _columns(units)
-    if columns is None:
-        return None
-    masks = _Masks(mask_columns(list(units)), mask_rule((cards,)))
-    return list(_spectra(table, units, columns, cards, wave_unit, masks))
+    return None if columns is None else list(_spectra(table, units, columns, (cards,), wave_unit))
 
 
 def _columns(units: Mapping[str, str]) -> _Columns | None:
@@ -106,19 +94,25 @@ def _spectra(
     data: Any,
     units: Mapping[str, str],
     columns: _Columns,
-    cards: Any,
+    headers: Sequence[Mapping[str, Any]],
     wave_unit: str,
-    masks: _Masks,
 ) -> Iterator[FoundSpectrum]:
-    """Yield the spectra of a table: one from all rows, or one per row if cells are arrays."""
+    """Yield the spectra of a table: one from all rows, or one per row if cells are arrays.
+
+    The first of the headers is the table's own.
+    """
     rows = _cells(data[columns.wave]), _cells(data[columns.flux])
-    count = len(rows[1])
     stated = units[columns.flux]
     spread = None if columns.uncertainty is None else _cells(data[columns.uncertainty])
     # If cells are arrays, a column with one value a row describes spectra, not pixels.
     full = np.ndim(data[columns.flux])
-    marks = {name: _cells(data[name]) for name in masks.names if np.ndim(data[name]) == full}
-    for row in range(count):
+    marks = {
+        name: _cells(data[name])
+        for name in mask_columns(list(units))
+        if np.ndim(data[name]) == full
+    }
+    rule = mask_rule(headers)
+    for row in range(len(rows[1])):
         flux = real_numbers(rows[1][row], f"column {columns.flux}")
         axis = real_numbers(rows[0][row], f"column {columns.wave}")
         if axis.shape != flux.shape or flux.ndim != 1:
@@ -128,7 +122,7 @@ def _spectra(
             power = UNCERTAINTIES[str(columns.uncertainty).lower()]
             ivar = ivar_in_unit(spread[row], power, units[str(columns.uncertainty)], stated)
         cells = {name: mark[row] for name, mark in marks.items()}
-        bad, remarks = join_masks(cells, flux.shape, masks.rule)
+        bad, remarks = join_masks(cells, flux.shape, rule)
         yield FoundSpectrum(
             axis=axis,
             wave=_wave(axis, columns.wave, units[columns.wave] or wave_unit),
@@ -136,7 +130,7 @@ def _spectra(
             ivar=ivar,
             masked=bad | np.ma.getmaskarray(rows[1][row]),
             unit=unit_text(stated),
-            cards=cards,
+            cards=headers[0],
             states_ivar=power == INVERSE,
             remarks=remarks,
         )

@@ -36,12 +36,7 @@ class NamedPosition:
 
 
 def named_position(parts: Sequence[FilePart]) -> NamedPosition | None:
-    """Return the position from the first name that has one; None if no name has.
-
-    Parameters
-    ----------
-    parts : the spectrum's own header first
-    """
+    """Return the position from the first name that has one, the spectrum's own header first."""
     for cards, card in product((part.cards for part in parts), _CARDS):
         name = str(cards.get(card, "")).strip()
         match = _NAME.search(name.upper())
@@ -59,12 +54,7 @@ def named_position(parts: Sequence[FilePart]) -> NamedPosition | None:
 
 
 def far_from_name(named: NamedPosition | None, ra_deg: float, dec_deg: float) -> tuple[Remark, ...]:
-    """Return a remark if a position is far from the one in the object's name; else nothing.
-
-    Parameters
-    ----------
-    ra_deg, dec_deg : stored position of the spectrum; NaN: no position
-    """
+    """Return a remark if a stored position (NaN: none) is far from the one in the object's name."""
     if named is None:
         return ()
     apart = 60.0 * float(separation_deg(named.ra_deg, named.dec_deg, ra_deg, dec_deg))

@@ -20,17 +20,7 @@ _BROKEN: Final = (
 def opened(path: Path, *, beside: bool = False) -> Iterator[Any]:
     """Open a file; an error of astropy while it is read becomes a `BadFile`.
 
-    Parameters
-    ----------
-    path : the file
-    beside :
-        It is read along with another, so that nobody has seen yet whether it is whole, and the
-        reason begins with its name.
-
-    Raises
-    ------
-    BadFile
-        With the reason.
+    A file that is read ``beside`` another is examined whether it is whole, and named in the reason.
     """
     from astropy.io import fits  # noqa: PLC0415  # slow to import, and servers do without
 

@@ -26,16 +26,7 @@ import numpy.typing as npt
 from ..errors import BadFile, BadIdentifier
 from ..model.grid import LogLinear, PixelRange
 from ..model.ids import pack_specobjid, unpack_specobjid
-from ..model.survey import (
-    Column,
-    Fact,
-    FileKey,
-    RawSpectrum,
-    Release,
-    Survey,
-    TreeLayout,
-    Vector,
-)
+from ..model.survey import Column, Fact, FileKey, RawSpectrum, Release, Survey, TreeLayout, Vector
 from ..ops.fitstable import Table, cards, read_tables
 from ..ops.wholefits import FITS_ENDING, open_bytes
 
@@ -76,11 +67,7 @@ _COLUMNS = (
 )
 # Columns that the catalogue spells otherwise than the file.
 _RENAMED: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "z_err": "zerr",
-        "z_err_noqso": "zerr_noqso",
-        "sn_median_all": "sn_median",
-    }
+    {"z_err": "zerr", "z_err_noqso": "zerr_noqso", "sn_median_all": "sn_median"}
 )
 # Spellings of SkyServer, Data Lab and the files.
 _ALIASES: Final[Mapping[str, str]] = MappingProxyType(

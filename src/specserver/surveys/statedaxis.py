@@ -184,12 +184,17 @@ def _require_wavelengths(cards: Mapping[str, Any], kind: str) -> None:
             " energies; write it as wavelengths first"
         )
     unit = wave_unit(_unit(cards)) if _unit(cards) else None
-    stated = next((quantity for start, quantity in _QUANTITIES if kind.startswith(start)), None)
-    if stated is not None and unit is not None and not unit.is_equivalent(u.Unit(stated)):
+    stated = _quantity_unit(kind)
+    if stated and unit is not None and not unit.is_equivalent(u.Unit(stated)):
         raise BadFile(
             f"its axis is of the type {kind} (CTYPE1), but in {_unit(cards)!r} (CUNIT1): one of"
             " them is wrong"
         )
+
+
+def _quantity_unit(kind: str) -> str:
+    """Return the standard's unit of a type of axis; empty: it is of wavelengths."""
+    return next((unit for start, unit in _QUANTITIES if kind.startswith(start)), "")
 
 
 def _default_unit(cards: Mapping[str, Any], kind: str) -> str:
@@ -200,7 +205,7 @@ def _default_unit(cards: Mapping[str, Any], kind: str) -> str:
     BadFile
         It is of wavenumbers, of which too many are in 1/cm.
     """
-    unit = next((quantity for start, quantity in _QUANTITIES if kind.startswith(start)), "")
+    unit = _quantity_unit(kind)
     if _unit(cards) or not unit:
         return ""
     if unit == "1/m":

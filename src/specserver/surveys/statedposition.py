@@ -44,12 +44,7 @@ class Position:
 
 
 def position_of(parts: Sequence[FilePart]) -> Position:
-    """Return the position that headers state.
-
-    Parameters
-    ----------
-    parts : the spectrum's own header first
-    """
+    """Return the position that headers state; the spectrum's own header is the first part."""
     pointing = Position()
     for names, is_object in ((_OBJECT, True), (_PLAIN, True), (_POINTING, False)):
         for part in parts:
@@ -107,12 +102,7 @@ def to_icrs(ra_deg: Any, dec_deg: Any, frame: Frame | None) -> tuple[Any, Any]:
 def degrees(value: object, *, hours: bool = False) -> float:
     """Return an angle, degrees: a number in degrees, or text in degrees or sexagesimal.
 
-    Parameters
-    ----------
-    value :
-        Number or text; anything else is NaN.
-    hours :
-        Sexagesimal text counts hours, not degrees.
+    Sexagesimal text counts ``hours`` or degrees; anything else is NaN.
     """
     if isinstance(value, int | float | np.number) and not isinstance(value, bool):
         return float(value)

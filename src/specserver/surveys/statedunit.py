@@ -33,12 +33,7 @@ numbers of pixels nor nm or µm do so."""
 
 
 def flux_unit(text: str) -> Any:
-    """Return the unit of a text from a header, or None where it cannot be read.
-
-    Parameters
-    ----------
-    text : such as the value of BUNIT or TUNITn; empty is a pure number
-    """
+    """Return the unit of a text such as BUNIT; None: it cannot be read. Empty is a pure number."""
     from astropy import units as u  # noqa: PLC0415  # slow to import, and only this needs it
 
     plain = text.strip().strip("[]").strip()

@@ -74,10 +74,7 @@ class NormalTable:
 
 
 def normal_table(
-    table: Any,
-    chosen: Mapping[str, str],
-    left_out: Sequence[str] = (),
-    frame: Frame | None = None,
+    table: Any, chosen: Mapping[str, str], left_out: Sequence[str] = (), frame: Frame | None = None
 ) -> NormalTable:
     """Bring a user's table into the form in which it is kept.
 

@@ -38,12 +38,7 @@ def exposures_of(
 def exposure_scores(
     targets: npt.NDArray[Any], visits: Visits, coadded: dict[str, npt.NDArray[Any]]
 ) -> dict[str, npt.NDArray[Any]]:
-    """Return the columns of SCORES of the exposures: 1D[nvisit] each.
-
-    Parameters
-    ----------
-    coadded : TSNR2 and the scores of the coadds, 1D[nspec] each
-    """
+    """Return the columns of SCORES of the exposures, 1D[nvisit], from the coadds', 1D[nspec]."""
     share = visits.exposures["EXPTIME"][visits.exposure] / visits.exptime_s[visits.target]
     out = {"TARGETID": targets["targetid"][visits.target]}
     out |= {name: coadded[name][visits.target] * share for name in TSNR2}

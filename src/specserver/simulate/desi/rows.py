@@ -87,12 +87,7 @@ def draw_visits(pixel_file: PixelFile, rng: np.random.Generator) -> Visits:
 def target_columns(
     pixel_file: PixelFile, targets: npt.NDArray[Any], magnitudes: _Columns, rng: np.random.Generator
 ) -> _Columns:
-    """Return the columns of FIBERMAP that are of the target: 1D[nspec] each.
-
-    Parameters
-    ----------
-    magnitudes : FLUX_G, FLUX_R, FLUX_Z as `band_fluxes` returns them
-    """
+    """Return the columns of FIBERMAP that are of the target, with `band_fluxes`: 1D[nspec] each."""
     n = targets.size
     sample = targets["sample"]
     bits = np.array([_BITS[number] for number in range(len(_BITS))], dtype=np.int64)[sample]

@@ -35,13 +35,7 @@ def exposure_names(plate: Plate, exposure: int, nexp: int, fiber: int) -> list[s
 def exposure_units(
     rows: npt.NDArray[Any], plate: Plate, names: list[str], rng: np.random.Generator
 ) -> Iterator[bytes]:
-    """Yield the header and data units of the exposures of one spectrum.
-
-    Parameters
-    ----------
-    rows : 1D[npix] RECORD
-        The coadded spectrum, of which the exposures are noisier views.
-    """
+    """Yield the units of the exposures of one spectrum: noisier views of its coadd, 1D[npix]."""
     for name in names:
         data = _exposure(rows, plate.family, name[0], len(names) // 2, rng)
         cards = table_cards(data.dtype.itemsize, data.size, len(data.dtype.names or ()))

@@ -76,13 +76,7 @@ class Table:
 
 @cache
 def object_table(run2d: str, widths: tuple[int, ...] = ()) -> Table:
-    """Return HDU2 of a family.
-
-    Parameters
-    ----------
-    widths
-        Widths of the text columns in their order, where each file has its own.
-    """
+    """Return HDU2 of a family, with the widths of its text columns where each file has its own."""
     family = FAMILIES[run2d]
     listed = list(columns(family.layout))
     if widths:

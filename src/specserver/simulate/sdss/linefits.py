@@ -17,10 +17,7 @@ _ERRORS = tuple(name for name in LINE_RECORD.names or () if name.endswith("_ERR"
 
 
 def line_fits(
-    truth: npt.NDArray[Any],
-    plate: Plate,
-    seen: Observed,
-    rng: np.random.Generator,
+    truth: npt.NDArray[Any], plate: Plate, seen: Observed, rng: np.random.Generator
 ) -> npt.NDArray[Any]:
     """Return the line fits of a block: 2D[nspec, nline] of `LINE_RECORD`.
 
@@ -55,13 +52,7 @@ def _fits(
     noise: Float64,
     rng: np.random.Generator,
 ) -> dict[str, npt.NDArray[Any]]:
-    """Return fitted values by column, 2D[nspec, nline] each.
-
-    Parameters
-    ----------
-    noise : 2D[nspec, nline] float64, 1e-17 erg s-1 cm-2
-        Error of the flux in one pixel at each line.
-    """
+    """Return fitted values by column, 2D[nspec, nline] each, as is the error of flux in a pixel."""
     narrow, broad = seen.models.narrow[:, index], seen.models.broad[:, index]
     sigma_narrow, sigma_broad = emission.widths_kms(truth)
     sigma = np.where(broad > narrow, sigma_broad[:, None], sigma_narrow[:, None])

@@ -9,14 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import BadParameter
-from ..common.objects import (
-    GALAXY,
-    PASSIVE,
-    QSO,
-    SKY,
-    STAR,
-    TRUTH,
-)
+from ..common.objects import GALAXY, PASSIVE, QSO, SKY, STAR, TRUTH
 from ..common.templates import STARS
 from .layout import FAMILIES, Family
 

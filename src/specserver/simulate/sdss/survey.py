@@ -178,11 +178,7 @@ def _value(text: str) -> Value:
 
 
 def _contents(
-    truth: npt.NDArray[Any],
-    plate: Plate,
-    seen: Observed,
-    night: _Night,
-    rng: np.random.Generator,
+    truth: npt.NDArray[Any], plate: Plate, seen: Observed, night: _Night, rng: np.random.Generator
 ) -> Iterator[list[bytes]]:
     """Yield the parts of each file of a block: HDU0 to HDU3."""
     family = plate.family
