@@ -46,15 +46,14 @@ class SpectrumStore(Protocol):
     """Lattice pixel of the first value of every row; 0 off the lattice."""
     npix: int
     """Values in every row."""
-
-    @property
-    def window(self) -> PixelRange:
-        """Pixels that the rows cover."""
-
     first: npt.NDArray[np.int32]
     """1D[nspec], pixel of the first value of each spectrum."""
     count: npt.NDArray[np.int32]
     """1D[nspec], number of values of each spectrum."""
+
+    @property
+    def window(self) -> PixelRange:
+        """Pixels that the rows cover."""
 
     def unreadable(
         self, vectors: Sequence[str], rows: npt.NDArray[np.integer]
