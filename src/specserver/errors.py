@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import ClassVar, Final
 
+from typing_extensions import override
+
 _SHOWN: Final = 300
 
 
@@ -18,6 +20,7 @@ class SpecServerError(Exception):
 
     code: ClassVar[str] = "error"
 
+    @override
     def __init_subclass__(cls) -> None:
         """Make the code of the name of the class: of `BadFile` it is ``bad_file``."""
         cls.code = re.sub(r"\B(?=[A-Z])", "_", cls.__name__).lower()
