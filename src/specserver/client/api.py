@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from ..errors import BadParameter, SpecServerError, UnknownContext, UnknownProfile
 from ..model.id_tuple import IdPattern
 from .composite import stack
-from .drawing import plot, prospect
 from .inputs.context_ids import Named, read_ids
 from .match import match, write_table
-from .pictures import plotGrid, preview, stackedImage
+from .plots.drawing import plot, prospect
+from .plots.pictures import plotGrid, preview, stackedImage
 from .queries import query
 from .request import Cutout, RequestOptions, ResultOptions, Values, read_wanted
 from .session import Session

@@ -39,7 +39,7 @@ _SILENT: Final = frozenset({"agg", "cairo", "pdf", "pgf", "ps", "svg", "template
 
 
 @dataclass(frozen=True, slots=True)
-class PlotWanted:
+class PlotOptions:
     """The keywords of `SpecClient.plot`, as they were given."""
 
     rest_frame: bool | None
@@ -80,7 +80,7 @@ class Drawing:
             draw_spectra(figure, self.spectra, self.look)
 
 
-def draw(asked: PlotWanted, spectra: Sequence[DisplaySpectrum]) -> Drawing:
+def draw(options: PlotOptions, spectra: Sequence[DisplaySpectrum]) -> Drawing:
     """Return the drawing of a spectrum, or of several over one another.
 
     Raises
@@ -88,15 +88,15 @@ def draw(asked: PlotWanted, spectra: Sequence[DisplaySpectrum]) -> Drawing:
     BadParameter
         A keyword with a value that it cannot take.
     """
-    if asked.z is not None:
-        spectra = with_redshifts(spectra, asked.z)
-    rest, parts = _is_rest(asked, spectra), _parts(asked)
+    if options.z is not None:
+        spectra = with_redshifts(spectra, options.z)
+    rest, parts = _is_rest(options, spectra), _parts(options)
     if len(spectra) > 1:
-        parts = shared_parts(parts, {"sky": asked.sky, "model": asked.model})
-    spectra = spread_out(spectra, asked.scale, asked.offset)
+        parts = shared_parts(parts, {"sky": options.sky, "model": options.model})
+    spectra = spread_out(spectra, options.scale, options.offset)
     if all(one.ivar is None for one in spectra):
         parts = tuple(part for part in parts if part not in {"noise", "ivar"})
-    marked = _lines(asked)
+    marked = _lines(options)
     shown = [replace(with_gaps(one), lines=marked) for one in spectra]
     if "model" not in parts:
         shown = [replace(one, model=None) for one in shown]
@@ -104,23 +104,23 @@ def draw(asked: PlotWanted, spectra: Sequence[DisplaySpectrum]) -> Drawing:
         shown = [one.at_rest() for one in shown]
     look = FigureLook(
         parts=parts,
-        xlim=_limits("xlim", asked.xlim),
-        ylim=_limits("ylim", asked.ylim),
-        title=asked.title,
-        xlabel=asked.xlabel,
-        ylabel=asked.ylabel or ("flux density / median" if is_median(asked.scale) else None),
-        grid=bool(asked.grid),
-        dark=bool(asked.dark),
-        args={name: args for name, args in asked.args.items() if args},
+        xlim=_limits("xlim", options.xlim),
+        ylim=_limits("ylim", options.ylim),
+        title=options.title,
+        xlabel=options.xlabel,
+        ylabel=options.ylabel or ("flux density / median" if is_median(options.scale) else None),
+        grid=bool(options.grid),
+        dark=bool(options.dark),
+        args={name: args for name, args in options.args.items() if args},
     )
-    figsize = asked.figsize or (12.0, 5.0 + 1.4 * len(panels_of(look)))
+    figsize = options.figsize or (12.0, 5.0 + 1.4 * len(panels_of(look)))
     return Drawing(shown, look, figsize)
 
 
-def _is_rest(asked: PlotWanted, spectra: Sequence[DisplaySpectrum]) -> bool:
+def _is_rest(options: PlotOptions, spectra: Sequence[DisplaySpectrum]) -> bool:
     """Return whether wavelengths are at rest, for which all redshifts must be known."""
     known = all(one.z is not None for one in spectra)
-    rest = known if asked.rest_frame is None else bool(asked.rest_frame)
+    rest = known if options.rest_frame is None else bool(options.rest_frame)
     if rest and not known:
         text = "no redshift is known, so the wavelengths stay as observed: give z="
         warnings.warn(text, UserWarning, stacklevel=4)
@@ -170,30 +170,30 @@ def _limits(name: str, given: Any) -> Limits | None:
     return low, high
 
 
-def _parts(asked: PlotWanted) -> tuple[str, ...]:
+def _parts(options: PlotOptions) -> tuple[str, ...]:
     """Return the parts to draw, of `PARTS`."""
-    names = [name.lower() for name in split_names(asked.values)] or ["flux", "model"]
+    names = [name.lower() for name in split_names(options.values)] or ["flux", "model"]
     if "all" in names:
         names = list(PARTS)
     for name in names:
         if name not in PARTS:
             raise BadParameter("values", name, f"of {', '.join(PARTS)}")
-    for name, chosen in (("sky", asked.sky), ("model", asked.model)):
+    for name, chosen in (("sky", options.sky), ("model", options.model)):
         if chosen is not None:
             names = [one for one in names if one != name] + ([name] if chosen else [])
     return tuple(dict.fromkeys(names))
 
 
-def _lines(asked: PlotWanted) -> tuple[SpectralLine, ...]:
+def _lines(options: PlotOptions) -> tuple[SpectralLine, ...]:
     """Return the lines to mark."""
-    kinds = _kinds(asked.mark_lines)
+    kinds = _kinds(options.mark_lines)
     marked: list[SpectralLine] = []
     if "emission" in kinds:
-        marked += _named("em_lines", asked.em_lines, EMISSION_LINES, EMISSION_LINES)
+        marked += _named("em_lines", options.em_lines, EMISSION_LINES, EMISSION_LINES)
     if "absorption" in kinds:
         known = ABSORPTION_LINES + BALMER_ABSORPTION
-        marked += _named("abs_lines", asked.abs_lines, known, ABSORPTION_LINES)
-    for name, wave in (asked.lines or {}).items():
+        marked += _named("abs_lines", options.abs_lines, known, ABSORPTION_LINES)
+    for name, wave in (options.lines or {}).items():
         try:
             marked.append(SpectralLine(str(name), float(wave), "emission"))
         except (TypeError, ValueError) as error:

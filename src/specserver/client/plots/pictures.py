@@ -8,15 +8,15 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Final, Literal
 
-from ..errors import BadParameter, StoreError
-from ..model.id_tuple import format_id
-from ..model.spacename import PREFIX, in_space, split_file_name
-from .inputs.context_ids import Named, read_ids_of_one
-from .messages import caller_depth, say
-from .plots.image import PngImage
-from .request import RequestOptions
-from .session import HasSession, Session
-from .storage import Storage
+from ...errors import BadParameter, StoreError
+from ...model.id_tuple import format_id
+from ...model.spacename import PREFIX, in_space, split_file_name
+from ..inputs.context_ids import Named, read_ids_of_one
+from ..messages import caller_depth, say
+from .image import PngImage
+from ..request import RequestOptions
+from ..session import HasSession, Session
+from ..storage import Storage
 
 Scale = float | tuple[float, float]
 Missing = Literal["error", "skip"]
@@ -253,7 +253,7 @@ def open_file(
         *folders, name = split_file_name(os.fspath(out).strip())
         space = Storage(session).folder(PREFIX + "/".join(folders), token=options.token)
         return partial(space.put, name)
-    from .results.save import OneFile
+    from ..results.save import OneFile
 
     return partial(OneFile(Path(out).expanduser()).put, "")
 

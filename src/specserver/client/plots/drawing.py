@@ -5,16 +5,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from .inputs.context_ids import read_ids
+from ..inputs.context_ids import read_ids
+from ..request import RequestOptions, Values
+from ..session import HasSession, Session
+from ..spectra import fetch_spectra
+from ..storage import Storage
 from .pictures import Missing, Out, either, open_file
-from .request import RequestOptions, Values
-from .session import HasSession, Session
-from .spectra import fetch_spectra
-from .storage import Storage
 
 if TYPE_CHECKING:
-    from ..render.display import DisplaySpectrum
-    from .results.decode import Spectra
+    from ...render.display import DisplaySpectrum
+    from ..results.decode import Spectra
 
 
 def plot(
@@ -100,11 +100,11 @@ def plot(
     missing
         ``skip`` leaves out what is not found, or cannot be read.
     """
-    from .plots.figure import PlotWanted, draw, save, show
-    from .plots.overlay import read_several
-    from .plots.spectra import in_vacuum
+    from .figure import PlotOptions, draw, save, show
+    from .overlay import read_several
+    from .spectra import in_vacuum
 
-    wanted = PlotWanted(
+    shown = PlotOptions(
         rest_frame, z, xlim, ylim, title, xlabel, ylabel, values, sky, model, lines,
         mark_lines, em_lines, abs_lines, grid, dark, figsize,
         {"flux": spec_args, "model": model_args, "ivar": ivar_args, "sky": sky_args},
@@ -117,7 +117,7 @@ def plot(
         return _look(client.session, given, None, options, require)
 
     several = read_several(look, either("spec", spec, "data", data))
-    drawing = draw(wanted, in_vacuum(several, assume_medium, together=True))
+    drawing = draw(shown, in_vacuum(several, assume_medium, together=True))
     if write and out:
         write(save(drawing, os.fspath(out)))
     else:
@@ -179,9 +179,9 @@ def prospect(
     None, ``'OK'`` or ViewerPage
         ``'OK'`` when a file was written; the page when it is neither written nor shown.
     """
-    from ..render.viewer.parts import Look
-    from .plots.page import make_page, require_count, with_redshifts
-    from .plots.spectra import in_vacuum
+    from ...render.viewer.parts import Look
+    from .page import make_page, require_count, with_redshifts
+    from .spectra import in_vacuum
 
     options = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
     spectra = _look(client.session, data, id_col, options, require_count)
@@ -209,7 +209,7 @@ def _look(
 
     ``require`` refuses a number of them, before any is fetched.
     """
-    from .plots.spectra import fetch_shown, read_spectra, wanted
+    from .spectra import fetch_shown, read_spectra, wanted
 
     held = read_spectra(given)
     if held is not None:
