@@ -2,14 +2,12 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..inputs.context_ids import read_ids
 from ..request import RequestOptions, Values
 from ..session import HasSession, Session
 from ..spectra import fetch_spectra
-from ..storage import Storage
 from .pictures import Missing, Out, either, open_file
 
 if TYPE_CHECKING:
@@ -184,13 +182,14 @@ def prospect(
     from .spectra import in_vacuum
 
     options = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
+    write = open_file(client.session, out, options)
     spectra = _look(client.session, data, id_col, options, require_count)
     spectra = in_vacuum(spectra, assume_medium, together=overplot)
     if z is not None:
         spectra = with_redshifts(spectra, z)
     page = make_page(spectra, Look(title or "", width, height, dark, overplot))
-    if out is not None and str(out):
-        page.save(out, partial(Storage(client.session).folder, token=token))
+    if write:
+        write(page.html.encode())
         return "OK"
     if show:
         page.show()

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import warnings
 import webbrowser
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from importlib import import_module
@@ -21,12 +21,11 @@ import numpy as np
 from ...errors import BadParameter
 from ..inputs.context_ids import ONE_OR_MORE
 from ..progress import in_notebook
-from ..results.save import VOS, OneFile
+from ..results.save import OneFile
 
 if TYPE_CHECKING:
     from ...render.display import DisplaySpectrum
     from ...render.viewer.parts import Look
-    from ..results.save import Target
 
 MANY_SPECTRA: Final = 200
 """A page with more has over 20 MB and takes seconds to open."""
@@ -46,29 +45,9 @@ class ViewerPage:
     width: int | None = None
     height: int | None = None
 
-    def save(
-        self, out: str | os.PathLike[str], space: "Callable[[str], Target] | None" = None
-    ) -> None:
-        """Write the page to a file for any browser.
-
-        Parameters
-        ----------
-        out
-            Name of a file, or ``vos://name`` where there is virtual storage.
-        space
-            Opens a folder of virtual storage by its name.
-        """
-        text = os.fspath(out)
-        if space is not None and text.startswith(VOS):
-            folder, _, name = text.removeprefix(VOS).rpartition("/")
-            if not name:
-                raise BadParameter("out", text, "name a file, not a folder")
-            space(f"{VOS}{folder}/" if folder else VOS).put(name, self.html.encode())
-            return
-        path = Path(text).expanduser()
-        if path.is_dir():
-            raise BadParameter("out", text, "name a file, not a folder")
-        OneFile(path).put("", self.html.encode())
+    def save(self, out: str | os.PathLike[str]) -> None:
+        """Write the page to a file for any browser."""
+        OneFile(Path(out).expanduser()).put("", self.html.encode())
 
     def show(self) -> None:
         """Show the page in the notebook, outside a notebook in a browser."""
