@@ -5,7 +5,7 @@ shift, a cutout is a slice, and both leave flux values unchanged.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import ceil, floor, log10
 from typing import Any, ClassVar, Protocol
 
@@ -55,10 +55,24 @@ class Grid(Protocol):
         """Return the lattice as plain values, for metadata."""
 
 
-class _AxisInAngstrom:
+@dataclass(frozen=True, slots=True)
+class _Lattice:
+    """What all lattices have in common."""
+
+    kind: ClassVar[str]
+
+    def to_dict(self) -> dict[str, str | float]:
+        """Return the lattice as plain values, for metadata."""
+        return {"kind": self.kind} | asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class _AxisInAngstrom(_Lattice):
     """A lattice whose published axis is the wavelength in Å."""
 
-    __slots__ = ()
+    def axis_values(self: Grid, first: int, count: int) -> npt.NDArray[Any]:
+        """Return wavelengths, 1D[count], Å, rounded once to the published type."""
+        return self.wave(first, count).astype(self.axis_dtype)
 
     @staticmethod
     def wave_of(axis: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
@@ -72,7 +86,7 @@ class _AxisInAngstrom:
 
 
 @dataclass(frozen=True, slots=True)
-class LogLinear:
+class LogLinear(_Lattice):
     """log10(λ/Å) = step · index; published as log10 of the vacuum wavelength."""
 
     step: float
@@ -106,15 +120,6 @@ class LogLinear:
         """Return the fractional pixel index of a vacuum wavelength in Å."""
         return log10(wave_aa) / self.step
 
-    def to_dict(self) -> dict[str, str | float]:
-        """Return the lattice as plain values, for metadata."""
-        return {
-            "kind": self.kind,
-            "step": self.step,
-            "axis": self.axis,
-            "axis_dtype": self.axis_dtype,
-        }
-
 
 @dataclass(frozen=True, slots=True)
 class Linear(_AxisInAngstrom):
@@ -126,10 +131,6 @@ class Linear(_AxisInAngstrom):
     axis_dtype: str = "<f8"
     kind: ClassVar[str] = "linear"
 
-    def axis_values(self, first: int, count: int) -> npt.NDArray[Any]:
-        """Return vacuum wavelengths, 1D[count], Å, in the published type."""
-        return self.wave(first, count).astype(self.axis_dtype)
-
     def wave(self, first: int, count: int) -> npt.NDArray[np.float64]:
         """Return vacuum wavelengths, 1D[count] float64, Å."""
         index = np.arange(first, first + count, dtype=np.int64)
@@ -139,16 +140,6 @@ class Linear(_AxisInAngstrom):
     def position(self, wave_aa: float) -> float:
         """Return the fractional pixel index of a vacuum wavelength in Å."""
         return (wave_aa - self.start) / self.step
-
-    def to_dict(self) -> dict[str, str | float]:
-        """Return the lattice as plain values, for metadata."""
-        return {
-            "kind": self.kind,
-            "start": self.start,
-            "step": self.step,
-            "axis": self.axis,
-            "axis_dtype": self.axis_dtype,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,10 +152,6 @@ class LogWave(_AxisInAngstrom):
     axis_dtype: str = "<f4"
     kind: ClassVar[str] = "log10 wavelength"
 
-    def axis_values(self, first: int, count: int) -> npt.NDArray[Any]:
-        """Return vacuum wavelengths, 1D[count], Å, rounded once to the published type."""
-        return self.wave(first, count).astype(self.axis_dtype)
-
     def wave(self, first: int, count: int) -> npt.NDArray[np.float64]:
         """Return vacuum wavelengths, 1D[count] float64, Å."""
         index = np.arange(first, first + count, dtype=np.int64)
@@ -175,22 +162,10 @@ class LogWave(_AxisInAngstrom):
         """Return the fractional pixel index of a vacuum wavelength in Å."""
         return (log10(wave_aa) - self.start) / self.step
 
-    def to_dict(self) -> dict[str, str | float]:
-        """Return the lattice as plain values, for metadata."""
-        return {
-            "kind": self.kind,
-            "start": self.start,
-            "step": self.step,
-            "axis": self.axis,
-            "axis_dtype": self.axis_dtype,
-        }
-
 
 def grid_from_dict(values: Mapping[str, Any]) -> Grid:
     """Rebuild a lattice from the plain values of its metadata."""
-    known: dict[str, type[LogLinear | Linear | LogWave]] = {
-        one.kind: one for one in (LogLinear, Linear, LogWave)
-    }
+    known = {one.kind: one for one in (LogLinear, Linear, LogWave)}
     try:
         cls = known[values["kind"]]
     except KeyError:
