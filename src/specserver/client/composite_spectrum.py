@@ -107,15 +107,12 @@ class CompositeSpectrum:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a file, of the kind that its name ends in: a table, an array or a picture."""
-        from .results.save import replace_file
+        from .results.save import OneFile
 
-        target = Path(path).expanduser()
-        ending = target.suffix.lower()
+        ending = Path(path).suffix.lower()
         if ending not in _ENDINGS:
             raise BadParameter("out", str(path), f"a name that ends in {', '.join(_ENDINGS)}")
-        if not target.parent.is_dir():
-            raise BadParameter("out", str(path), f"there is no folder {target.parent}")
-        replace_file(target, [self._encoded(ending)])
+        OneFile(Path(path).expanduser()).put("", self._encoded(ending))
 
     def _encoded(self, ending: str) -> bytes:
         """Return the content of a file."""

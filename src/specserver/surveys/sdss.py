@@ -318,6 +318,7 @@ SDSS = Survey(
         Fact("S/N", "sn_median", ".1f"),
         Fact("RA", "ra", ".6f"),
         Fact("Dec", "dec", "+.6f"),
+        *(Fact(name, name) for name in ("plate", "mjd", "fiberid", "run2d")),
     ),
     flux_scale=_FLUX_UNIT,
     mask_vector="and_mask",

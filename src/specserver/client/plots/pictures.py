@@ -13,10 +13,10 @@ from ...model.id_tuple import format_id
 from ...model.spacename import PREFIX, in_space, split_file_name
 from ..inputs.context_ids import Named, read_ids_of_one
 from ..messages import caller_depth, say
-from .image import PngImage
 from ..request import RequestOptions
 from ..session import HasSession, Session
 from ..storage import Storage
+from .image import PngImage
 
 Scale = float | tuple[float, float]
 Missing = Literal["error", "skip"]

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import BadParameter, UnknownField
-from ...model.ids import USUAL_FORM, usual_tuples
 from ...model.medium import UNKNOWN, VACUUM
 from ...model.survey import Fact
 from ...ops.media import assumed, change_of, common_medium, is_medium, read_medium
@@ -109,7 +108,6 @@ def _fetched(spectra: "Spectra", index: int) -> "DisplaySpectrum":
         facts = [(label, text) for label, text in json.loads(spectra.columns[FACTS][index])]
     else:
         facts = _said({"redshift": z})
-    facts += _place_of(spectra, index)
     facts.append(("in", spectra.contexts[index]))
     return _drawn(
         spectra.wave(index, record),
@@ -152,14 +150,6 @@ def in_vacuum(
         else:
             made.append(replace(one, medium=medium))
     return made
-
-
-def _place_of(spectra: "Spectra", index: int) -> list[tuple[str, str]]:
-    """Return the parts of the tuple form, if the identifier is packed from them."""
-    if spectra.head.id_column != USUAL_FORM.column:
-        return []
-    (parts,) = usual_tuples(spectra.ids[index : index + 1])
-    return [(name, str(part)) for name, part in zip(USUAL_FORM.parts, parts, strict=True)]
 
 
 def _class_names(value: object) -> set[str]:
