@@ -77,4 +77,4 @@ def stack(
         verbose=True,
     )
     made.save(out)
-    OUT.print(f"{made!r}: {out}", highlight=False, markup=False)
+    OUT.print(f"{made!r}: {out}", markup=False)

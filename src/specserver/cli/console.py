@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from ..data.root import DataRoot
 
 # Lines are not wrapped here, so that grep finds them whole; the terminal wraps them.
-OUT = Console(soft_wrap=True)
-ERROR = Console(stderr=True, soft_wrap=True)
+OUT = Console(soft_wrap=True, highlight=False)
+ERROR = Console(stderr=True, soft_wrap=True, highlight=False)
 
 Data = Annotated[
     str | None,
@@ -64,8 +64,20 @@ Context = Annotated[
 ContextName = Annotated[str, typer.Argument(metavar="CONTEXT", help="sdss_dr8 … sdss_dr17")]
 
 
+def tell(kind: str, text: str) -> None:
+    """Print a line that begins with its kind, such as a note or a warning."""
+    OUT.print(f"[yellow]{kind}:[/] {escape(text)}")
+
+
 def data_folder(given: str | None) -> "DataRoot":
-    """Return the data folder that a command is to use, whether or not it is there."""
+    """Return the data folder that a command is to use, whether or not it is there.
+
+    Raises
+    ------
+    IngestError
+        The server's packages, which read and write it, are missing.
+    """
+    require_server()
     from ..data.root import open_root
 
     return open_root(given or "specserver-data")
@@ -73,7 +85,6 @@ def data_folder(given: str | None) -> "DataRoot":
 
 def present_folder(given: str | None) -> "DataRoot":
     """Return the data folder that a command is to read; raise `StoreError` when there is none."""
-    require_server()
     return data_folder(given).require()
 
 
@@ -84,7 +95,7 @@ def tell_missing_surveys(data: "DataRoot") -> None:
 
     for context in sorted(data.contexts()):
         if lacking := missing_survey(context, survey_name(data.context(context)), data):
-            ERROR.print(f"[yellow]{escape(lacking)}[/]", highlight=False)
+            ERROR.print(f"[yellow]{escape(lacking)}[/]")
 
 
 def require_server() -> None:

@@ -77,13 +77,13 @@ def demo(
         _examples(url, folder)
         if not once:
             OUT.print(f"\nThe service goes on at [bold]{url}[/]; Ctrl-C ends it.")
-            OUT.print(f"  export SPECSERVER_URL={url}", highlight=False)
+            OUT.print(f"  export SPECSERVER_URL={url}")
             _wait_for_interrupt()
 
 
 def _say(text: str) -> None:
     """Announce a step."""
-    OUT.print(f"\n[bold]▶ {escape(text)}[/]", highlight=False)
+    OUT.print(f"\n[bold]▶ {escape(text)}[/]")
 
 
 def _simulate(folder: Path) -> None:
@@ -106,7 +106,7 @@ def _simulate(folder: Path) -> None:
         summary = simulate_sdss(folder, MOCK_NSPEC, progress=show, workers=os.cpu_count() or 1)
     done.touch()
     took = time.perf_counter() - begun
-    OUT.print(f"{readable_bytes(summary.nbytes)} in {took:.1f} s", highlight=False)
+    OUT.print(f"{readable_bytes(summary.nbytes)} in {took:.1f} s")
 
 
 def add_second(data: "DataRoot", folder: Path) -> "list[IngestSummary]":
@@ -166,8 +166,8 @@ def _show(source: str, call: Callable[[], Any], tell: Callable[[Any], str]) -> A
     begun = time.perf_counter()
     value = call()
     took = 1000 * (time.perf_counter() - begun)
-    OUT.print(f"[cyan]>>>[/] {escape(source)}", highlight=False)
-    OUT.print(f"    [dim]{took:8.1f} ms[/]   {escape(tell(value))}", highlight=False)
+    OUT.print(f"[cyan]>>>[/] {escape(source)}")
+    OUT.print(f"    [dim]{took:8.1f} ms[/]   {escape(tell(value))}")
     return value
 
 

@@ -231,5 +231,5 @@ def _print_spectra(spectra: list[tuple[str, int, Any]]) -> None:
         table.add_row(*((context, *facts) if several else facts))
     OUT.print(table)
     if len(spectra) > _SHOWN:
-        OUT.print(f"… and {len(spectra) - _SHOWN:,} more", highlight=False)
-    ERROR.print("--out DIR writes them to files", highlight=False)
+        OUT.print(f"… and {len(spectra) - _SHOWN:,} more")
+    ERROR.print("--out DIR writes them to files")

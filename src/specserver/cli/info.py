@@ -1,6 +1,5 @@
 """Commands that list what a service or a data folder holds: contexts, catalogs, info."""
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -31,7 +30,7 @@ def contexts(data: Data = None, url: Url = None) -> None:
     Example: specserver contexts --data /data/spec
     """
     if client := _client_asked(url):
-        OUT.print(client.list_contexts(fmt="text"), highlight=False)
+        OUT.print(client.list_contexts(fmt="text"))
         return
     folder = _folder_asked(data)
     table = Table("context", "title", "spectra", "original files")
@@ -57,7 +56,7 @@ def catalogs(
     Example: specserver catalogs --data /data/spec --context sdss_dr17
     """
     if client := _client_asked(url):
-        OUT.print(client.catalogs(context=context, fmt="text"), highlight=False)
+        OUT.print(client.catalogs(context=context, fmt="text"))
         return
     found = _service(_folder_asked(data)).catalogs(context)
     table = Table("catalogue", "rows", "what it holds")
@@ -72,16 +71,6 @@ def catalogs(
     OUT.print(columns)
 
 
-@dataclass(frozen=True, slots=True)
-class _Holding:
-    """Figures of one context."""
-
-    context: str
-    segments: int
-    nspec: int
-    nbytes: int
-
-
 def info(data: Data = None, url: Url = None) -> None:
     """Tell how much a data folder holds, or whether a service is alive.
 
@@ -91,10 +80,10 @@ def info(data: Data = None, url: Url = None) -> None:
     """
     if client := _client_asked(url):
         alive = client.isAlive()
-        OUT.print(f"{client.get_svc_url()}: {'alive' if alive else 'no answer'}", highlight=False)
+        OUT.print(f"{client.get_svc_url()}: {'alive' if alive else 'no answer'}")
         if not alive:
             raise typer.Exit(1)
-        OUT.print(client.list_contexts(fmt="text"), highlight=False)
+        OUT.print(client.list_contexts(fmt="text"))
         return
     folder = _folder_asked(data)
     from ..catalog.index.generations import current_generation
@@ -137,16 +126,14 @@ def _client_asked(url: str | None) -> "SpecClient | None":
         return None
     client = client_of(url)
     named = "--url" if url else URL_VARIABLE
-    ERROR.print(
-        f"asking the service at {client.get_svc_url()} ({named})", highlight=False, markup=False
-    )
+    ERROR.print(f"asking the service at {client.get_svc_url()} ({named})", markup=False)
     return client
 
 
 def _folder_asked(data: str | None) -> "DataRoot":
     """Return the data folder; print its path and the contexts in it that are not served."""
     folder = present_folder(data)
-    ERROR.print(f"asking the data folder {folder.full_paths()[0]}", highlight=False, markup=False)
+    ERROR.print(f"asking the data folder {folder.full_paths()[0]}", markup=False)
     tell_missing_surveys(folder)
     return folder
 

@@ -15,7 +15,7 @@ from .console import (
     data_folder,
     progress_bar,
     readable_bytes,
-    require_server,
+    tell,
 )
 
 if TYPE_CHECKING:
@@ -116,12 +116,11 @@ def ingest(
 
     Example: specserver ingest my_survey DIR --reader specutils --catalog targets.csv
     """
-    require_server()
+    folder = data_folder(data)
     from ..ingest import run_ingest
     from ..ingest.declare import SurveyOptions, declare, is_declared, spectrum_files
     from ..ingest.option_effects import OptionEffects
 
-    folder = data_folder(data)
     named = {
         "id": id_column, "file": file_column, "ra": ra_column, "dec": dec_column, "z": z_column
     }  # fmt: skip
@@ -195,48 +194,39 @@ def print_summary(summary: "IngestSummary") -> None:
     OUT.print(table)
     _print_refused(summary.refused)
     for note in summary.conflicts[:_REFUSED_SHOWN]:
-        OUT.print(
-            f"[yellow]conflict:[/] {escape(note.path)}"
-            f" {'as it was' if note.other == note.path else f'with {escape(str(note.other))}'}:"
-            f" {escape(note.reason)} ({len(note.ids):,}: {escape(_some(note.ids))})",
-            highlight=False,
-        )
+        other = "as it was" if note.other == note.path else f"with {note.other}"
+        tell("conflict", f"{note.path} {other}: {note.reason} ({_some(note.ids)})")
     for note in summary.differing[:_REFUSED_SHOWN]:
-        OUT.print(
-            f"[yellow]row differs:[/] {escape(note.path)}: {escape(note.reason)}"
-            f" ({len(note.ids):,}: {escape(_some(note.ids))})",
-            highlight=False,
-        )
+        tell("row differs", f"{note.path}: {note.reason} ({_some(note.ids)})")
     if summary.report is not None:
-        OUT.print(f"each file: {escape(str(summary.report))}", highlight=False)
+        OUT.print(f"each file: {escape(str(summary.report))}")
     elif summary.nrefused or summary.nconflicts or summary.ndiffering:
-        OUT.print("--report FILE lists each file with its reason", highlight=False)
+        OUT.print("--report FILE lists each file with its reason")
     for reduction, count in sorted(summary.other_reductions.items()):
-        OUT.print(
-            f"[yellow]warning:[/] reduction {reduction} is not of {summary.context}: {count:,}"
-            " stored all the same (--strict refuses them)",
-            highlight=False,
+        tell(
+            "warning",
+            f"reduction {reduction} is not of {summary.context}: {count:,} stored all the same"
+            " (--strict refuses them)",
         )
     for text in summary.not_applied:
-        OUT.print(f"[yellow]warning:[/] {escape(text)}", highlight=False)
+        tell("warning", text)
     for kind, count in sorted(summary.remarks.items()):
-        OUT.print(
-            f"[yellow]warning:[/] {escape(kind)}: {count:,} spectra, stored all the same"
-            " (--report FILE lists them)",
-            highlight=False,
+        tell(
+            "warning",
+            f"{kind}: {count:,} spectra, stored all the same (--report FILE lists them)",
         )
     if summary.pointings:
-        OUT.print(
-            f"[yellow]warning:[/] {summary.pointings:,} spectra are stored at the pointing of the"
-            " telescope or in a system of positions that is not known: their files do not state"
-            " the object's position (--catalog can)",
-            highlight=False,
+        tell(
+            "warning",
+            f"{summary.pointings:,} spectra are stored at the pointing of the telescope or in a"
+            " system of positions that is not known: their files do not state the object's"
+            " position (--catalog can)",
         )
 
 
 def _some(ids: tuple[str, ...]) -> str:
-    """Return the first identifiers."""
-    return ", ".join(ids[:3]) + (", …" if len(ids) > 3 else "")
+    """Return the number of identifiers, and the first of them."""
+    return f"{len(ids):,}: " + ", ".join(ids[:3]) + (", …" if len(ids) > 3 else "")
 
 
 def _print_refused(refused: list[tuple[str, str]]) -> None:
@@ -247,6 +237,6 @@ def _print_refused(refused: list[tuple[str, str]]) -> None:
     for shared, count in reasons.most_common(_REFUSED_SHOWN):
         example, reason = next(note for note in refused if shared_reason(note[1]) == shared)
         more = f" and {count - 1:,} more" if count > 1 else ""
-        OUT.print(f"[yellow]refused:[/] {escape(example)}{more}: {escape(reason)}", highlight=False)
+        tell("refused", f"{example}{more}: {reason}")
     if len(reasons) > _REFUSED_SHOWN:
-        OUT.print(f"… and {len(reasons) - _REFUSED_SHOWN:,} more reasons", highlight=False)
+        OUT.print(f"… and {len(reasons) - _REFUSED_SHOWN:,} more reasons")

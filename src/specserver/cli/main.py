@@ -87,7 +87,7 @@ def _show_warning(
 ) -> None:
     """Print a warning as a sentence, without its line of code."""
     del category, filename, lineno, file, line
-    ERROR.print(f"[yellow]warning:[/] {escape(str(message))}", highlight=False)
+    ERROR.print(f"[yellow]warning:[/] {escape(str(message))}")
 
 
 def main() -> None:
@@ -100,14 +100,14 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(0)
     except SpecServerError as error:
-        ERROR.print(f"[bold red]specserver:[/] {escape(error.message)}", highlight=False)
+        ERROR.print(f"[bold red]specserver:[/] {escape(error.message)}")
         sys.exit(2 if isinstance(error, CallerError) else 1)
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        ERROR.print(f"[bold red]specserver:[/] {escape(where)}{error.strerror}", highlight=False)
+        ERROR.print(f"[bold red]specserver:[/] {escape(where)}{error.strerror}")
         sys.exit(1)
     except KeyboardInterrupt:
-        ERROR.print("specserver: stopped", highlight=False)
+        ERROR.print("specserver: stopped")
         sys.exit(130)

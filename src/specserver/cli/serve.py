@@ -18,7 +18,7 @@ import typer
 from rich.markup import escape
 
 from ..errors import ServiceError
-from .console import ERROR, Data, present_folder, require_server, tell_missing_surveys
+from .console import ERROR, Data, present_folder, tell_missing_surveys
 
 if TYPE_CHECKING:
     from uvicorn import Config
@@ -74,14 +74,13 @@ def serve(
 
     Example: specserver serve --data /data/spec --port 6998
     """
-    require_server()
+    served = present_folder(data)
     import uvicorn
 
     from ..processes import end_with_stdin, raise_handle_limit
     from ..server.runtime.log import logging_configuration
     from ..settings import read_settings
 
-    served = present_folder(data)
     settings = read_settings(
         data=served.full_paths()[0],
         allowed_hosts=",".join(allowed_host or ()),
@@ -172,23 +171,21 @@ def _announce(data: "DataRoot", host: str, port: int) -> None:
 
     names, folder = sorted(data.contexts()), data.full_paths()[0]
     if names:
-        ERROR.print(f"serving {', '.join(names)} from {folder}", highlight=False, markup=False)
+        ERROR.print(f"serving {', '.join(names)} from {folder}", markup=False)
     else:
         ERROR.print(
             f"[yellow]{escape(str(folder))} holds no spectra yet:[/]"
-            " specserver ingest CONTEXT PATH…",
-            highlight=False,
+            " specserver ingest CONTEXT PATH…"
         )
     tell_missing_surveys(data)
     for fault in check_private(data):
-        ERROR.print(f"[yellow]{escape(fault)}[/]", highlight=False)
+        ERROR.print(f"[yellow]{escape(fault)}[/]")
     if not _is_loopback(host):
         ERROR.print(
             "[yellow]others can reach it, and there is no TLS:[/] tokens and answers can be read on"
-            " the way; put a web server with TLS in front and listen on 127.0.0.1",
-            highlight=False,
+            " the way; put a web server with TLS in front and listen on 127.0.0.1"
         )
-    ERROR.print(f"at http://{host}:{port}/spec   (Ctrl-C stops)", highlight=False)
+    ERROR.print(f"at http://{host}:{port}/spec   (Ctrl-C stops)")
 
 
 def _is_loopback(host: str) -> bool:

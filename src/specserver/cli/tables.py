@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
-from .console import OUT, ContextName, Data, present_folder, require_server
+from .console import OUT, ContextName, Data, present_folder, tell
 
 if TYPE_CHECKING:
     from ..service.archive import Archive
@@ -45,11 +44,11 @@ def add_catalog(
 
     Example: specserver catalog add sdss_dr12 emissionlinesport portsmouth.fits
     """
-    require_server()
+    archive = _archive(data)
     from ..service.tables import attach_table
 
     found = attach_table(
-        _archive(data),
+        archive,
         context,
         name,
         file,
@@ -61,23 +60,18 @@ def add_catalog(
     info = found.info
     OUT.print(
         f"{found.context}.{name}: {info.nrows:,} rows, {found.ncolumns} columns;"
-        f" {found.nlinked:,} rows name a spectrum, {found.nplaced:,} have a position",
-        highlight=False,
+        f" {found.nlinked:,} rows name a spectrum, {found.nplaced:,} have a position"
     )
     if found.nlinked < info.nrows and info.ids == "spectra":
-        OUT.print(
-            f"[yellow]note:[/] {info.nrows - found.nlinked:,} rows without run2d are of spectra"
-            " that are not held here; they are linked when those are ingested",
-            highlight=False,
+        tell(
+            "note",
+            f"{info.nrows - found.nlinked:,} rows without run2d are of spectra that are not held"
+            " here; they are linked when those are ingested",
         )
     for note in info.notes:
-        OUT.print(f"[yellow]note:[/] {escape(note)}", highlight=False)
+        tell("note", note)
     if info.left_out:
-        OUT.print(
-            f"left out (no single values): {', '.join(info.left_out)}",
-            highlight=False,
-            markup=False,
-        )
+        OUT.print(f"left out (no single values): {', '.join(info.left_out)}", markup=False)
 
 
 @catalog_app.command(name="list")
@@ -91,10 +85,10 @@ def list_catalogs(
 
     Example: specserver catalog list --data /data/spec
     """
-    require_server()
+    archive = _archive(data)
     from ..service.tables import attached_tables
 
-    OUT.print(table_of_tables(attached_tables(_archive(data), context)))
+    OUT.print(table_of_tables(attached_tables(archive, context)))
 
 
 @catalog_app.command(name="remove", no_args_is_help=True)
@@ -103,11 +97,11 @@ def remove_catalog(context: ContextName, name: Name, data: Data = None) -> None:
 
     Example: specserver catalog remove sdss_dr12 emissionlinesport
     """
-    require_server()
+    archive = _archive(data)
     from ..service.tables import detach_table
 
-    detach_table(_archive(data), context, name)
-    OUT.print(f"{context}.{name} is removed", highlight=False)
+    detach_table(archive, context, name)
+    OUT.print(f"{context}.{name} is removed")
 
 
 def table_of_tables(found: list["AttachedTable"]) -> Table:
@@ -123,6 +117,7 @@ def table_of_tables(found: list["AttachedTable"]) -> Table:
 
 def _archive(data: str | None) -> "Archive":
     """Return the archive of a data folder."""
+    folder = present_folder(data)
     from ..service.archive import Archive
 
-    return Archive(present_folder(data))
+    return Archive(folder)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from .console import ERROR, OUT, Data, data_folder, present_folder, require_server
+from .console import ERROR, OUT, Data, data_folder, present_folder
 
 token_app = typer.Typer(
     no_args_is_help=True, help="Make, list and revoke the tokens of a data folder."
@@ -37,18 +37,17 @@ def create(
 
     Example: specserver token create --user ada --context sdss_dr17 --expires 30d
     """
-    require_server()
+    folder = data_folder(data)
     from ..auth import TokenBook, parse_expiry
     from ..surveys import find_release
 
     now = datetime.now(UTC)
-    folder = data_folder(data)
     contexts = [find_release(name, folder)[1].context for name in context or []]
     end = parse_expiry(expires, now)
     token = TokenBook(folder).create(user, is_admin=admin, contexts=contexts, expires=end, now=now)
     sys.stdout.write(f"{token}\n")
     until = f"until {end:%Y-%m-%d %H:%M} UTC" if end else "for ever"
-    ERROR.print(f"valid {until}; keep it: it is not shown again", highlight=False)
+    ERROR.print(f"valid {until}; keep it: it is not shown again")
 
 
 @token_app.command(name="list")
@@ -57,12 +56,12 @@ def list_tokens(data: Data = None) -> None:
 
     Example: specserver token list --data /data/spec
     """
-    require_server()
+    folder = present_folder(data)
     from ..auth import TokenBook
 
     now = datetime.now(UTC)
     table = Table("id", "user", "admin", "private contexts", "made", "expires")
-    for record in TokenBook(present_folder(data)).records():
+    for record in TokenBook(folder).records():
         gone = record.expires is not None and record.expires <= now
         end = f"{record.expires:%Y-%m-%d %H:%M}" if record.expires else "never"
         table.add_row(
@@ -85,11 +84,11 @@ def revoke(
 
     Example: specserver token revoke 4f1c2a9b03
     """
-    require_server()
+    folder = present_folder(data)
     from ..auth import TokenBook
 
-    record = TokenBook(present_folder(data)).revoke(token_id)
-    ERROR.print(f"token {record.id} of {record.user} is revoked", highlight=False)
+    record = TokenBook(folder).revoke(token_id)
+    ERROR.print(f"token {record.id} of {record.user} is revoked")
 
 
 @context_app.command(no_args_is_help=True)
@@ -112,13 +111,12 @@ def public(name: Name, data: Data = None) -> None:
 
 def _set(name: str, data: str | None, *, private: bool) -> None:
     """Hide or show a release; a running service follows at once."""
-    require_server()
+    # A release may be hidden before there is anything of it.
+    folder = data_folder(data) if private else present_folder(data)
     from ..auth import set_private
     from ..surveys import find_release
 
-    # A release may be hidden before there is anything of it.
-    folder = data_folder(data) if private else present_folder(data)
     context = find_release(name, folder)[1].context
     set_private(folder, context, private=private)
     state = "private: only tokens that name it see it" if private else "public"
-    ERROR.print(f"{context} is {state}", highlight=False)
+    ERROR.print(f"{context} is {state}")

@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from ..errors import StoreError, UnknownContext
-from .console import OUT, ContextName, Data, data_folder, present_folder, require_server
+from .console import OUT, ContextName, Data, data_folder, present_folder
 
 if TYPE_CHECKING:
     from ..data.root import DataRoot
@@ -42,18 +42,18 @@ def add_tree(
 
     Example: specserver tree add sdss_dr17 /sas/dr17
     """
-    require_server()
+    into = data_folder(data)
     from ..service.fits_tree_source import add_tree as add
 
     info = add(
-        data_folder(data),
+        into,
         context,
         folder,
         reductions=run2d or (),
         follow_links=follow_links,
         fingerprints=fingerprints,
     )
-    OUT.print(f"{context}: {info.nfiles:,} spectra in {info.root}", highlight=False, markup=False)
+    OUT.print(f"{context}: {info.nfiles:,} spectra in {info.root}", markup=False)
 
 
 @tree_app.command(name="list")
@@ -62,7 +62,6 @@ def list_trees(data: Data = None) -> None:
 
     Example: specserver tree list --data /data/spec
     """
-    require_server()
     OUT.print(table_of_trees(present_folder(data)))
 
 
@@ -72,13 +71,12 @@ def remove_tree(context: ContextName, data: Data = None) -> None:
 
     Example: specserver tree remove sdss_dr17
     """
-    require_server()
+    folder = present_folder(data)
     from ..store.trees import remove_tree as remove
 
-    folder = present_folder(data)
     if not remove(folder.context(context)):
         raise UnknownContext(context, folder.trees() or ["no tree"])
-    OUT.print(f"the tree of {context} is no longer served", highlight=False)
+    OUT.print(f"the tree of {context} is no longer served")
 
 
 def table_of_trees(data: "DataRoot") -> Table:

@@ -6,7 +6,7 @@ import typer
 from rich.markup import escape
 
 from ..errors import BadParameter
-from .console import OUT, Data, Url, present_folder, readable_bytes, require_server
+from .console import OUT, Data, Url, present_folder, readable_bytes, tell
 
 
 def verify(data: Data = None, url: Url = None) -> None:
@@ -19,10 +19,9 @@ def verify(data: Data = None, url: Url = None) -> None:
     """
     if url is not None:
         raise BadParameter("url", url, "verify reads the data folder: run it where the data are")
-    require_server()
+    folder = present_folder(data)
     from ..ingest.verify import verify as check
 
-    folder = present_folder(data)
     # This command prints all damage itself; logging it as well would repeat it.
     logging.getLogger("specserver").addHandler(logging.NullHandler())
     faults = 0
@@ -34,24 +33,15 @@ def verify(data: Data = None, url: Url = None) -> None:
             nreplaced += finding.nreplaced
             nbytes += finding.nbytes
         for note in finding.notes:
-            OUT.print(
-                f"[yellow]note:[/] {finding.context}/{finding.what}: {escape(note)}",
-                highlight=False,
-            )
+            tell("note", f"{finding.context}/{finding.what}: {note}")
         for fault in finding.faults:
             faults += 1
-            OUT.print(
-                f"[bold red]fault:[/] {finding.context}/{finding.what}: {escape(fault)}",
-                highlight=False,
-            )
+            OUT.print(f"[bold red]fault:[/] {finding.context}/{finding.what}: {escape(fault)}")
     if not nspec and not faults:
-        OUT.print(f"{folder} holds no spectra", highlight=False, markup=False)
+        OUT.print(f"{folder} holds no spectra", markup=False)
         return
     state = f"[bold red]{faults} faults[/]" if faults else "[green]no fault[/]"
     kept = f" and {nreplaced:,} that were replaced and are kept" if nreplaced else ""
-    OUT.print(
-        f"{nspec:,} spectra{kept}, {readable_bytes(nbytes)} of values verified: {state}",
-        highlight=False,
-    )
+    OUT.print(f"{nspec:,} spectra{kept}, {readable_bytes(nbytes)} of values verified: {state}")
     if faults:
         raise typer.Exit(1)

@@ -38,8 +38,7 @@ def ls(
         used = space.usage(token=token)
         ERROR.print(
             f"{readable_bytes(used.nbytes)} of {readable_bytes(used.nbytes_limit)},"
-            f" {used.nentries:,} of {used.nentries_limit:,} files and folders",
-            highlight=False,
+            f" {used.nentries:,} of {used.nentries_limit:,} files and folders"
         )
 
 
@@ -81,7 +80,7 @@ def put(
     target = name + file.name if name == "" or name.endswith("/") else name
     content = sys.stdin.buffer.read() if str(file) == "-" else file
     client_of(url).vos.put(target, content, token=token)
-    OUT.print(f"vos://{target.removeprefix('vos://')}", highlight=False, markup=False)
+    OUT.print(f"vos://{target.removeprefix('vos://')}", markup=False)
 
 
 @vos_app.command(no_args_is_help=True)
