@@ -3,7 +3,7 @@
 Nothing here reads a request.
 """
 
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from fastapi import Query
 from pydantic import BaseModel, Field
@@ -27,6 +27,12 @@ MISSING: Final = (
     " and of a damaged spectrum, a 500 that names it."
 )
 
+IdsField = Annotated[str, Field(description=IDS, examples=[AN_ID])]
+MissingField = Annotated[Literal["error", "skip"], Field(description=MISSING)]
+MediumField = Annotated[
+    Literal["vacuum", "air"] | None,
+    Field(description="Medium assumed for spectra whose medium is not known."),
+]
 ContextField = Annotated[str, Field(description=CONTEXT, examples=["default"])]
 ProfileField = Annotated[str, Field(description=PROFILE, examples=["default"])]
 ContextQuery = Annotated[str, Query(description=CONTEXT, examples=["default"])]

@@ -7,14 +7,14 @@ from typing import Annotated, Final, NamedTuple, TypeVar
 
 from fastapi import Depends, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import BadParameter
 from ..model.lines import air_to_vacuum
 from ..model.medium import AIR
 from ..ops.media import read_medium
 from ..wire.media_types import JSON
-from .openapi import AN_ID, IDS, ContextField, ProfileField
+from .openapi import IDS, ContextField, IdsField, MissingField, ProfileField
 from .runtime.bodies import read_fields
 
 Asked = TypeVar("Asked", bound=BaseModel)
@@ -70,10 +70,21 @@ class QueryParameters(BaseModel):
     ] = None
 
 
+class SelectionRequest(BaseModel):
+    """Which spectra a request of the bulk dialect asks for."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ids: IdsField
+    context: ContextField = "default"
+    profile: ProfileField = "default"
+    missing: MissingField = "error"
+
+
 class SpectraForm(BaseModel):
     """The form of ``/getSpec`` and ``/listSpan``; other fields are passed over."""
 
-    id_list: Annotated[str, Field(description=IDS, examples=[AN_ID])]
+    id_list: IdsField
     values: Annotated[
         str, Field(description="Vectors, with commas, or `all`.", examples=["flux,ivar"])
     ] = "all"

@@ -23,7 +23,8 @@ from ...wire import columns
 from ...wire.head import FilesHead, PartsHead
 from ...wire.media_types import ARROW
 from ..dependencies import ServerSettings, Service
-from ..openapi import AN_ID, IDS, MISSING, ContextField, ProfileField, negotiated
+from ..openapi import MediumField, ProfileField, negotiated
+from ..parameters import SelectionRequest
 from ..runtime.error_responses import error_responses
 from ..runtime.responses import HEAVY, LimitedRoute, RouteResponder, query_cost
 
@@ -32,29 +33,18 @@ router = APIRouter(prefix="/bulk", tags=["bulk"], route_class=LimitedRoute)
 _STREAM: Final = "An Arrow IPC stream (docs/wire.md)."
 _TABLE: Final = "A table, by default as an Arrow IPC stream (docs/wire.md)."
 _FAULTS: Final = (400, 401, 404, 413, 422, 503)
-Position = tuple[float, float]
 _RESAMPLED: Final = 20
 """Spectra that are sent whole in the time in which one is resampled."""
-_MAX_NAMES: Final = 1_000
-"""Names of columns or vectors: a catalogue has some hundred."""
+_Names = Annotated[list[str], Field(max_length=1_000, fail_fast=True)]
+"""Names of columns, vectors or contexts: a catalogue has some hundred columns."""
 
 
-class SpectraRequest(BaseModel):
+class SpectraRequest(SelectionRequest):
     """Which spectra, and what of them."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    ids: Annotated[str, Field(description=IDS, examples=[AN_ID])]
-    context: ContextField = "default"
-    profile: ProfileField = "default"
     vectors: Annotated[
-        list[str] | None,
-        Field(
-            description="Vectors that travel; null: all.",
-            examples=[["flux", "ivar"]],
-            max_length=_MAX_NAMES,
-            fail_fast=True,
-        ),
+        _Names | None,
+        Field(description="Vectors that travel; null: all.", examples=[["flux", "ivar"]]),
     ] = None
     cutout: Annotated[
         tuple[float, float] | None,
@@ -66,10 +56,7 @@ class SpectraRequest(BaseModel):
             description="Whether spectra off the lattice are cut as well; if not, they come whole."
         ),
     ] = True
-    assume_medium: Annotated[
-        Literal["vacuum", "air"] | None,
-        Field(description="Medium assumed for spectra whose medium is not known."),
-    ] = None
+    assume_medium: MediumField = None
     align: Annotated[
         bool, Field(description="Refuse spectra that share no lattice; the client shifts.")
     ] = False
@@ -85,30 +72,22 @@ class SpectraRequest(BaseModel):
         Field(description="Medium of the lattice of resampled spectra; null: vacuum."),
     ] = None
     columns: Annotated[
-        list[str],
+        _Names,
         Field(
-            max_length=_MAX_NAMES,
-            fail_fast=True,
+            default_factory=list,
             description="Catalogue columns to send along.",
             examples=[["z", "@redshift"]],
         ),
-    ] = []
-    missing: Annotated[Literal["error", "skip"], Field(description=MISSING)] = "error"
+    ]
 
 
-class FilesRequest(BaseModel):
+class FilesRequest(SelectionRequest):
     """Which spectra, and whether as original files or as files made from the store."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    ids: Annotated[str, Field(description=IDS, examples=[AN_ID])]
-    context: ContextField = "default"
-    profile: ProfileField = "default"
     fits: Annotated[
         Literal["original", "rebuilt"],
         Field(description="The release file as it is, or one made from the store."),
     ] = "original"
-    missing: Annotated[Literal["error", "skip"], Field(description=MISSING)] = "error"
 
 
 class CatalogRequest(BaseModel):
@@ -122,7 +101,7 @@ class CatalogRequest(BaseModel):
               examples=[[180.0, 0.5, 5.0]]),
     ] = None  # fmt: skip
     polygon: Annotated[
-        list[Position] | None,
+        list[tuple[float, float]] | None,
         Field(
             fail_fast=True,
             description="Corners, ICRS degrees, joined by great circles; not with `cone`.",
@@ -136,13 +115,7 @@ class CatalogRequest(BaseModel):
         ),
     ] = ""
     fields: Annotated[
-        list[str],
-        Field(
-            max_length=_MAX_NAMES,
-            fail_fast=True,
-            description="Columns; empty: the identifier.",
-            examples=[["ra", "z"]],
-        ),
+        _Names, Field(description="Columns; empty: the identifier.", examples=[["ra", "z"]])
     ] = []
     catalog: Annotated[
         str | None,
@@ -160,7 +133,7 @@ class CatalogRequest(BaseModel):
         ),
     ] = False
     context: Annotated[
-        str | Annotated[list[str], Field(min_length=1, max_length=_MAX_NAMES, fail_fast=True)],
+        str | Annotated[_Names, Field(min_length=1)],
         Field(
             description="The release to search; `default` is the newest. A list: the rows of each"
             " in turn, with `context` and `id`.",

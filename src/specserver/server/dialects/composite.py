@@ -7,13 +7,14 @@ from typing import Annotated, Any, Final, Literal
 import pyarrow as pa
 from fastapi import APIRouter
 from fastapi.responses import Response, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from ...formats.composite import CompositeTable
 from ...service.composite import Composite, ScratchLimits, Stacking, StackRequest
 from ...wire.media_types import ARROW
 from ..dependencies import ServerSettings, Service
-from ..openapi import AN_ID, IDS, MISSING, ContextField, ProfileField, negotiated
+from ..openapi import MediumField, negotiated
+from ..parameters import SelectionRequest
 from ..runtime.error_responses import error_responses
 from ..runtime.responses import LimitedRoute, RouteResponder
 
@@ -36,14 +37,9 @@ _TOLD: Final = (
 _Pair = tuple[float, float]
 
 
-class CompositeRequest(BaseModel):
+class CompositeRequest(SelectionRequest):
     """Which spectra, and how they are combined."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    ids: Annotated[str, Field(description=IDS, examples=[AN_ID])]
-    context: ContextField = "default"
-    profile: ProfileField = "default"
     frame: Annotated[
         Literal["rest", "observed"], Field(description="Whose wavelengths the composite has.")
     ] = "rest"
@@ -76,11 +72,7 @@ class CompositeRequest(BaseModel):
             description="A redshift for each spectrum, or one for all; null: the catalogue's.",
         ),
     ] = None
-    assume_medium: Annotated[
-        Literal["vacuum", "air"] | None,
-        Field(description="What wavelengths are in of spectra of which it is not known."),
-    ] = None
-    missing: Annotated[Literal["error", "skip"], Field(description=MISSING)] = "error"
+    assume_medium: MediumField = None
 
 
 @router.post(

@@ -13,7 +13,7 @@ Requests are URL-encoded forms, as the old client sends them, or JSON objects of
 
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response
@@ -30,9 +30,10 @@ from ..dependencies import ServerSettings, Service
 from ..openapi import (
     AN_ID,
     IDS,
-    MISSING,
     ContextField,
     ContextQuery,
+    IdsField,
+    MissingField,
     ProfileField,
     ProfileQuery,
     answers,
@@ -67,7 +68,7 @@ class PictureRequest(BaseModel):
 
     context: ContextField = "default"
     profile: ProfileField = "default"
-    missing: Annotated[Literal["error", "skip"], Field(description=MISSING)] = "error"
+    missing: MissingField = "error"
 
     @model_validator(mode="before")
     @classmethod
@@ -79,7 +80,7 @@ class PictureRequest(BaseModel):
 class PreviewRequest(PictureRequest):
     """Which spectrum."""
 
-    id: Annotated[str, Field(description=IDS, examples=[AN_ID])] = ""
+    id: IdsField = ""
     id_list: Annotated[str, Field(description="Another name of `id`.")] = ""
     dark: Dark = False
 
@@ -93,7 +94,7 @@ class PreviewRequest(PictureRequest):
 class GridRequest(PictureRequest):
     """Which spectra, and how many side by side."""
 
-    id_list: Annotated[str, Field(description=IDS, examples=[AN_ID])]
+    id_list: IdsField
     nx: Annotated[
         Count | None, Field(description="Columns; by default as many as needed.", examples=[1])
     ] = None
@@ -112,7 +113,7 @@ class GridRequest(PictureRequest):
 class ImageRequest(PictureRequest):
     """Which spectra, and how their image is to look."""
 
-    id_list: Annotated[str, Field(description=IDS, examples=[AN_ID])]
+    id_list: IdsField
     fmt: Annotated[str, Field(description="`png`, or `numpy` for an array of fluxes.")] = "png"
     align: Annotated[bool, Field(description="On the common wavelength lattice.")] = False
     yflip: Annotated[bool, Field(description="The first spectrum at the top.")] = False
@@ -256,16 +257,12 @@ def post_image(
 def _left_out(selection: Selection) -> dict[str, str]:
     """Return the headers that tell what a picture does not show: a number, and some of them."""
     gone = [spectrum for spectrum in selection.missing if spectrum not in set(selection.damaged)]
-    told = {"X-Missing": gone, "X-Damaged": list(selection.damaged)}
-    named = {
-        name: [
-            spectrum for spectrum in ids[:_TOLD] if spectrum.isascii() and spectrum.isprintable()
-        ]
-        for name, ids in told.items()
-    }
-    return {
-        name: f"{len(told[name])} {' '.join(some)}" for name, some in named.items() if told[name]
-    }
+    headers = {}
+    for name, ids in (("X-Missing", gone), ("X-Damaged", selection.damaged)):
+        if ids:
+            some = (one for one in ids[:_TOLD] if one.isascii() and one.isprintable())
+            headers[name] = f"{len(ids)} {' '.join(some)}"
+    return headers
 
 
 def _select(service: SpectroscopicService, asked: PictureRequest, ids: str) -> Selection:

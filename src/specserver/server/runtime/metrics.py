@@ -7,7 +7,7 @@ is asked adds them up. Without the folder there is one process, which counts in 
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
@@ -35,63 +35,42 @@ class Metrics:
     """The counts of one process."""
 
     def __init__(self) -> None:
-        kept = self._kept = CollectorRegistry()
-        self.requests = Counter(
-            "specserver_requests_total",
-            "Requests answered.",
-            (*_REQUEST, "status"),
-            registry=kept,
-        )
-        self.broken_off = Counter(
-            "specserver_answers_broken_off_total",
+        self._kept = CollectorRegistry()
+        self.requests = self._counter("requests", "Requests answered.", *_REQUEST, "status")
+        self.broken_off = self._counter(
+            "answers_broken_off",
             "Answers that ended before their last byte: the reader went away or stood still.",
-            registry=kept,
         )
-        self.first_byte = Histogram(
-            "specserver_first_byte_seconds",
-            "Time to the first byte of an answer.",
-            _REQUEST,
-            buckets=_SECONDS,
-            registry=kept,
+        self.first_byte = self._histogram("first_byte", "Time to the first byte of an answer.")
+        self.seconds = self._histogram("request", "Time to the last byte of an answer.")
+        self.nbytes = self._counter("sent_bytes", "Bytes of answers.", "endpoint")
+        self.nspec = self._counter("spectra", "Spectra served.", "endpoint")
+        self.refused = self._counter("refused", "Heavy requests refused with 503.")
+        self.caller_refused = self._counter(
+            "caller_refused", "Heavy requests refused with 429: too many of one caller."
         )
-        self.seconds = Histogram(
-            "specserver_request_seconds",
-            "Time to the last byte of an answer.",
-            _REQUEST,
-            buckets=_SECONDS,
-            registry=kept,
-        )
-        self.nbytes = Counter(
-            "specserver_sent_bytes_total", "Bytes of answers.", ("endpoint",), registry=kept
-        )
-        self.nspec = Counter(
-            "specserver_spectra_total", "Spectra served.", ("endpoint",), registry=kept
-        )
-        self.refused = Counter(
-            "specserver_refused_total", "Heavy requests refused with 503.", registry=kept
-        )
-        self.caller_refused = Counter(
-            "specserver_caller_refused_total",
-            "Heavy requests refused with 429: too many of one caller.",
-            registry=kept,
-        )
-        self._faults = Counter(
-            "specserver_connection_faults_total",
+        self._faults = self._counter(
+            "connection_faults",
             "Connections that the server ended or refused, or that ended too early.",
-            ("kind",),
-            registry=kept,
+            "kind",
         )
-        self._heavy = self._gauge("specserver_heavy_answers", "Heavy requests being answered.")
-        self.damaged = Gauge(
-            "specserver_damaged_files",
-            "Files of the data folder found damaged: /available names them.",
-            registry=kept,
-            multiprocess_mode="livemax",
+        self._heavy = self._gauge("heavy_answers", "Heavy requests being answered.")
+        self.damaged = self._gauge(
+            "damaged_files", "Files of the data folder found damaged: /available names them.", "max"
         )
-        self._waiting = self._gauge("specserver_heavy_waiting", "Heavy requests in the queue.")
+        self._waiting = self._gauge("heavy_waiting", "Heavy requests in the queue.")
 
-    def _gauge(self, name: str, meaning: str) -> Gauge:
-        return Gauge(name, meaning, registry=self._kept, multiprocess_mode="livesum")
+    def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
+        return Counter(f"specserver_{name}_total", meaning, labels, registry=self._kept)
+
+    def _histogram(self, name: str, meaning: str) -> Histogram:
+        name = f"specserver_{name}_seconds"
+        return Histogram(name, meaning, _REQUEST, buckets=_SECONDS, registry=self._kept)
+
+    def _gauge(self, name: str, meaning: str, over_processes: str = "sum") -> Gauge:
+        mode: Any = f"live{over_processes}"
+        name = f"specserver_{name}"
+        return Gauge(name, meaning, registry=self._kept, multiprocess_mode=mode)
 
     def connection_fault(self, kind: str) -> None:
         """Count a connection that was ended or refused."""
