@@ -56,7 +56,8 @@ def _messages(made: CompositeTable, schema: pa.Schema) -> Iterator[bytes]:
 @writes(CompositeTable, JSON)
 def write_json(made: CompositeTable) -> Iterator[bytes]:
     """Yield nothing as the work goes on, and then an object with a list for each column."""
-    yield from _worked(made)
+    # An empty piece after each step.
+    yield from (b"" for _ in made.steps)
     columns, summary = made.finish()
     plain = {name: _plain(values) for name, values in columns.items()}
     yield json.dumps({"about": {**made.about, **summary}, **plain}).encode()
@@ -65,18 +66,13 @@ def write_json(made: CompositeTable) -> Iterator[bytes]:
 @writes(CompositeTable, CSV)
 def write_csv(made: CompositeTable) -> Iterator[bytes]:
     """Yield nothing as the work goes on, and then a header and rows."""
-    yield from _worked(made)
+    yield from (b"" for _ in made.steps)
     columns, _ = made.finish()
     out = StringIO()
     rows = csv.writer(out, lineterminator="\n")
     rows.writerow(columns)
     rows.writerows(zip(*map(_plain, columns.values()), strict=True))
     yield out.getvalue().encode()
-
-
-def _worked(made: CompositeTable) -> Iterator[bytes]:
-    """Yield an empty piece after each step."""
-    return (b"" for _ in made.steps)
 
 
 def _plain(values: npt.NDArray[Any]) -> list[float | int | None]:

@@ -14,8 +14,7 @@ import pyarrow.parquet as pq
 from ..catalog.index.generations import check_generation, current_generation
 from ..catalog.opening import open_generation
 from ..catalog.segment_rows import read_sources
-from ..catalog.tables.vac import read_vac
-from ..catalog.tables.vacfile import check_vac
+from ..catalog.tables.vac import check_vac, read_vac
 from ..data.context import ContextFolder, SegmentFolder, TableFiles
 from ..data.root import DataRoot
 from ..digests import NO_DIGESTS, crc_of

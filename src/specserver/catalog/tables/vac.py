@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from ...damage import Identity
 from ...data.context import GenerationFolder, TableFiles
+from ...digests import digest_of_bytes, seal
 from ...errors import BadParameter, UnknownCatalog
 from ...model.skyframe import POSITION_COLUMNS
 from ...model.survey import Column, Survey
@@ -30,11 +31,11 @@ from ..index.generations import IndexInfo, newest_generation, refresh_generation
 from .links import HeldSpectra, put_column, with_parts, with_spectra
 from .table_ids import read_ids, valid_names
 from .tablefile import read_table
-from .vacfile import DAMAGED_TABLE, check_once, write_table
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _KEY: Final = b"specserver"
 _LINKED: Final = "_linked"
+_DAMAGED: Final = "damaged: restore the file, or attach the table again"
 TableStamp: TypeAlias = tuple[str, Identity, Identity]
 """The version of the spectra held, and the state of a table's file and of its index."""
 
@@ -107,13 +108,13 @@ def add_vac(
         found.left_out,
         ids.notes,
     )
-    write_table(files, table.replace_schema_metadata({_KEY: json.dumps(asdict(info))}))
+    _write_table(files, table.replace_schema_metadata({_KEY: json.dumps(asdict(info))}))
     return info
 
 
 def read_vac(files: TableFiles) -> VacInfo:
     """Return what is recorded of a table."""
-    check_once(files, files.file.state())
+    _check_once(files, files.file.state())
     try:
         schema = pq.read_schema(files.file.local_path())
         values: Mapping[str, Any] = json.loads(schema.metadata[_KEY])
@@ -121,9 +122,26 @@ def read_vac(files: TableFiles) -> VacInfo:
     except FileNotFoundError as error:
         raise UnknownCatalog(str(files), files.context.tables()) from error
     except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
-        raise files.file.damaged(f"{DAMAGED_TABLE} ({error})") from error
+        raise files.file.damaged(f"{_DAMAGED} ({error})") from error
     position = info.position
     return replace(info, position=(position[0], position[1]) if position else None)
+
+
+def check_vac(table: TableFiles) -> bool:
+    """Compare a table with its digest; return whether it has one.
+
+    Raises
+    ------
+    DamagedFile
+        The table, or the record of its digest, is not as it was written.
+    """
+    try:
+        stated = table.record.record(_DAMAGED).values.get("of", [])
+    except FileNotFoundError:
+        return False
+    if table.file.digest() not in stated:
+        raise table.file.damaged(_DAMAGED)
+    return True
 
 
 def remove_vac(files: TableFiles) -> None:
@@ -275,3 +293,23 @@ def _positions(
         lost = np.flatnonzero(~good)
         ra[lost], dec[lost] = held.positions(ids[lost], None if rows is None else rows[lost])
     return ra, dec
+
+
+@lru_cache(maxsize=256)
+def _check_once(table: TableFiles, state: Identity) -> None:
+    """Compare a table with its digest, once for each state of the file."""
+    del state
+    if table.file.exists():
+        check_vac(table)
+
+
+def _write_table(files: TableFiles, table: pa.Table) -> None:
+    """Write a table so that it is there whole or not at all."""
+    buffer = pa.BufferOutputStream()
+    pq.write_table(table, buffer, compression="zstd")
+    content = memoryview(buffer.getvalue())
+    # Stated first, beside that of the table which it replaces: at no time is a table without.
+    stated = [digest_of_bytes(content), *([files.file.digest()] if files.file.exists() else [])]
+    files.record.replace(seal({"of": stated}))
+    files.file.replace(content)
+    files.context.catalogs.inherit_access()

@@ -11,6 +11,7 @@ All need a token. Bodies travel in pieces both ways; a file comes into sight whe
 """
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any, BinaryIO, Final
 from urllib.parse import quote
@@ -178,9 +179,4 @@ def _pieces(file: BinaryIO, nbytes: int) -> Iterator[bytes]:
 
 def _described(entry: StoredFile) -> dict[str, Any]:
     modified = datetime.fromtimestamp(entry.modified, UTC).isoformat(timespec="seconds")
-    return {
-        "name": entry.name,
-        "is_folder": entry.is_folder,
-        "nbytes": entry.nbytes,
-        "modified": modified,
-    }
+    return asdict(entry) | {"modified": modified}

@@ -5,6 +5,7 @@ request to begin, for the rest of its body and for a reader to read.
 """
 
 import asyncio
+from collections.abc import Callable
 from http import HTTPStatus
 
 from typing_extensions import override
@@ -38,9 +39,7 @@ class BoundedConnection(HttpToolsProtocol):
         self._in_body = False
         self._has_asked = False
         self._body_began = self._last_data = 0.0
-        self._head_timer: asyncio.TimerHandle | None = None
-        self._body_timer: asyncio.TimerHandle | None = None
-        self._read_timer: asyncio.TimerHandle | None = None
+        self._timers: dict[str, asyncio.TimerHandle] = {}
 
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -57,10 +56,7 @@ class BoundedConnection(HttpToolsProtocol):
         self._all.leave(self)
         if self._in_body and not self.cycle.response_started and not self.cycle.disconnected:
             self._all.tell("upload_broken_off", f"{self._who()} went away in the middle of a body")
-        for timer in (self._head_timer, self._body_timer, self._read_timer):
-            if timer is not None:
-                timer.cancel()
-        self._head_timer = self._body_timer = self._read_timer = None
+        self._stop("head", "body", "reader")
         super().connection_lost(exc)
 
     @override
@@ -68,7 +64,7 @@ class BoundedConnection(HttpToolsProtocol):
         """Pass data on, and count the bytes of request line and headers."""
         if self._in_head:
             self._head_bytes += len(data)
-            if self._head_timer is None:
+            if "head" not in self._timers:
                 self._await_head()
         super().data_received(data)
         if self._in_body:
@@ -91,9 +87,7 @@ class BoundedConnection(HttpToolsProtocol):
         self._in_head, self._in_body, self._head_bytes = False, True, 0
         self._has_asked = True
         self._all.busy(self)
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+        self._stop("head")
         super().on_headers_complete()
 
     @override
@@ -101,9 +95,7 @@ class BoundedConnection(HttpToolsProtocol):
         """Count what comes as the head of the next request."""
         super().on_message_complete()
         self._in_head, self._in_body = True, False
-        if self._body_timer is not None:
-            self._body_timer.cancel()
-            self._body_timer = None
+        self._stop("body")
 
     @override
     def on_response_complete(self) -> None:
@@ -116,14 +108,12 @@ class BoundedConnection(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """Begin to wait for the reader."""
         super().pause_writing()
-        self._read_timer = self.loop.call_later(self._settings.send_timeout_s, self._end_reader)
+        self._wait("reader", self._settings.send_timeout_s, self._end_reader)
 
     @override
     def resume_writing(self) -> None:
         """Stop the timer: the reader reads."""
-        if self._read_timer is not None:
-            self._read_timer.cancel()
-            self._read_timer = None
+        self._stop("reader")
         super().resume_writing()
 
     @override
@@ -139,8 +129,18 @@ class BoundedConnection(HttpToolsProtocol):
         waits = self._in_body and not self.flow.read_paused
         return self.loop.time() - self._last_data if waits else 0.0
 
+    def _wait(self, what: str, seconds: float, act: Callable[[], None]) -> None:
+        """Call a function when what is waited for does not come in time."""
+        self._timers[what] = self.loop.call_later(seconds, act)
+
+    def _stop(self, *whats: str) -> None:
+        """Wait no longer."""
+        for what in whats:
+            if timer := self._timers.pop(what, None):
+                timer.cancel()
+
     def _await_head(self) -> None:
-        self._head_timer = self.loop.call_later(self._settings.head_timeout_s, self._end_head)
+        self._wait("head", self._settings.head_timeout_s, self._end_head)
 
     def _end_head(self) -> None:
         self._all.tell("head_timeout", f"{self._who()} asked nothing in head_timeout_s")
@@ -152,7 +152,7 @@ class BoundedConnection(HttpToolsProtocol):
 
     def _await_body(self) -> None:
         self._last_data = self.loop.time()
-        if self._body_timer is None:
+        if "body" not in self._timers:
             self._body_began = self._last_data
             self._look_at_body()
 
@@ -166,7 +166,7 @@ class BoundedConnection(HttpToolsProtocol):
         stall_s = limits.body_stall_timeout_s
         left_s = min(self._last_data + stall_s, self._body_began + whole_s) - now
         if left_s > 0:
-            self._body_timer = self.loop.call_later(left_s, self._look_at_body)
+            self._wait("body", left_s, self._look_at_body)
             return
         stalled = now - self._last_data >= stall_s
         error = BodyTooSlow(*(
