@@ -40,7 +40,8 @@ def spectrum_file(about: Rebuilt, record: npt.NDArray[Any], row: pa.Table) -> by
     """
     from astropy.io import fits  # noqa: PLC0415  # slow to import, and only this needs it
 
-    coadd = fits.BinTableHDU(_writable(record), name="COADD")
+    # A copy, which the writer may turn into its own byte order.
+    coadd = fits.BinTableHDU(np.array(record), name="COADD")
     _state(coadd, {column.name: (column.unit, column.meaning) for column in about.record})
     objects = fits.BinTableHDU(_one_row(row), name="SPECOBJ")
     _state(
@@ -71,11 +72,6 @@ def _primary(about: Rebuilt) -> "fits.PrimaryHDU":
     for line in about.history:
         header.add_history(line)
     return hdu
-
-
-def _writable(record: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return a copy that the writer may turn into its own byte order."""
-    return np.array(record)
 
 
 def _one_row(row: pa.Table) -> npt.NDArray[Any]:

@@ -76,7 +76,8 @@ def make_objects(
     listed = [str(one.local_path()) for one in files]
     try:
         with duckdb.connect(str(file.local_path())) as connection:
-            connection.register("segment_files", _numbered(listed))
+            numbers = np.arange(len(listed), dtype=np.int32)
+            connection.register("segment_files", pa.table({"_file": listed, "_segment": numbers}))
             rows = connection.read_parquet(listed, union_by_name=True, filename=True)
             rows.create_view("all_rows")
             if unique:
@@ -108,11 +109,6 @@ def _leave_out_others(
         order = f'{version} DESC, filename, "_row"'
         parts += [f"QUALIFY row_number() OVER (PARTITION BY {group} ORDER BY {order}) = 1"]
     connection.execute(" ".join(parts))
-
-
-def _numbered(files: Sequence[str]) -> pa.Table:
-    """Return an Arrow table of segment files and their numbers."""
-    return pa.table({"_file": files, "_segment": np.arange(len(files), dtype=np.int32)})
 
 
 def _sort_rows(connection: duckdb.DuckDBPyConnection, survey: Survey, names: Sequence[str]) -> None:

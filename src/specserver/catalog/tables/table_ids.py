@@ -78,7 +78,11 @@ def read_ids(survey: Survey, table: pa.Table, id_column: str | None) -> tuple[pa
         except _Unfit as error:
             notes.append(f"{name} is not used: {error}")
             table = table.drop_columns([name])
-    parts = [_find(table, _names_of(survey, part)) for part in survey.id_parts]
+    spellings = (
+        (part, *(other for other, name in survey.aliases.items() if name == part))
+        for part in survey.id_parts
+    )
+    parts = [_find(table, names) for names in spellings]
     if None in parts[:-1]:
         reason = notes[0] + "; " if notes else ""
         raise BadParameter(
@@ -89,7 +93,7 @@ def read_ids(survey: Survey, table: pa.Table, id_column: str | None) -> tuple[pa
         )
     for part, column in zip(survey.id_parts, parts, strict=True):
         if column is not None and column != part:
-            table = _renamed(table, column, part)
+            table = table.rename_columns({column: part})
     return _from_parts(survey, table, tuple(notes))
 
 
@@ -98,16 +102,6 @@ def _find(table: pa.Table, names: Sequence[str]) -> str | None:
     bare = {name.replace("_", ""): name for name in reversed(table.column_names)}
     plain = (name.replace("_", "") for name in names)
     return next((bare[name] for name in plain if name in bare), None)
-
-
-def _names_of(survey: Survey, part: str) -> tuple[str, ...]:
-    """Return the spellings of a part of the tuple form."""
-    return part, *(other for other, name in survey.aliases.items() if name == part)
-
-
-def _renamed(table: pa.Table, old: str, new: str) -> pa.Table:
-    """Return the table with a column under another name."""
-    return table.rename_columns([new if name == old else name for name in table.column_names])
 
 
 def _put_first(table: pa.Table, old: str | None, name: str, ids: Any) -> pa.Table:

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from ..display import DisplaySpectrum, noise_of
 from ..series import series_colours, series_labels
-from ..style import flux_limits, theme, wave_limits
-from .spectrum import FigureLook, draw_marks, dress, own_args, x_label
+from ..style import flux_limits, wave_limits
+from .spectrum import FigureLook, draw_marks, dress, own_args, prepare, x_label
 
 
 def draw_spectra(figure: Figure, several: Sequence[DisplaySpectrum], look: FigureLook) -> None:
@@ -21,9 +21,7 @@ def draw_spectra(figure: Figure, several: Sequence[DisplaySpectrum], look: Figur
     several
         The first gives axes their names, and lines are marked at its redshift.
     """
-    colours = theme(dark=look.dark)
-    figure.set_facecolor(colours.paper)
-    figure.set_layout_engine("constrained")
+    colours = prepare(figure, look)
     axes = figure.subplots()
     dress(axes, colours, grid=look.grid)
     # The first lies on top, as its lines are marked.
@@ -53,6 +51,4 @@ def draw_spectra(figure: Figure, several: Sequence[DisplaySpectrum], look: Figur
         ncols=1 if len(several) < 4 else 2, frameon=False, labelcolor=colours.ink,
         borderaxespad=0.3, handlelength=1.6,
     )  # fmt: skip
-    figure.draw_without_rendering()
-    width_in, height_in = figure.get_size_inches() * axes.get_position().size
-    draw_marks(axes, several[0], look, (float(width_in), float(height_in)), (low, high))
+    draw_marks(figure, axes, several[0], look, (low, high))

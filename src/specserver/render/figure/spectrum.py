@@ -54,9 +54,7 @@ class FigureLook:
 
 def draw_spectrum(figure: Figure, spectrum: DisplaySpectrum, look: FigureLook) -> None:
     """Draw one spectrum into an empty figure; pixels with ivar = 0 are gaps."""
-    colours = theme(dark=look.dark)
-    figure.set_facecolor(colours.paper)
-    figure.set_layout_engine("constrained")
+    colours = prepare(figure, look)
     vectors = {"sky": spectrum.sky, "ivar": spectrum.weights}
     below = [(name, one) for name in panels_of(look) if (one := vectors[name]) is not None]
     ratios = [1.0, *([_PANEL_SHARE] * len(below))]
@@ -77,11 +75,15 @@ def draw_spectrum(figure: Figure, spectrum: DisplaySpectrum, look: FigureLook) -
         axes.set_title(text, fontsize=_LABEL_SIZE, loc="left", color=colours.ink, pad=3.0)
     every[-1].set_xlabel(x_label(spectrum, look), color=colours.ink)
     every[0].set_xlim(look.xlim or wave_limits(spectrum.wave))
-    # Names of lines need the size of the axes, which is known after the layout.
-    figure.draw_without_rendering()
-    width_in, height_in = figure.get_size_inches() * every[0].get_position().size
-    size_in = float(width_in), float(height_in)
-    draw_marks(every[0], spectrum, look, size_in, flux_limits(replace(spectrum, lines=())))
+    draw_marks(figure, every[0], spectrum, look, flux_limits(replace(spectrum, lines=())))
+
+
+def prepare(figure: Figure, look: FigureLook) -> Theme:
+    """Give an empty figure its background and layout; return its colours."""
+    colours = theme(dark=look.dark)
+    figure.set_facecolor(colours.paper)
+    figure.set_layout_engine("constrained")
+    return colours
 
 
 def panels_of(look: FigureLook) -> list[str]:
@@ -150,29 +152,28 @@ def _draw_main(axes: Axes, spectrum: DisplaySpectrum, look: FigureLook, colours:
 
 
 def draw_marks(
-    axes: Axes,
-    spectrum: DisplaySpectrum,
-    look: FigureLook,
-    size_in: tuple[float, float],
-    limits: Limits,
+    figure: Figure, axes: Axes, spectrum: DisplaySpectrum, look: FigureLook, limits: Limits
 ) -> None:
     """Mark the lines: emission at the top, absorption at the bottom.
 
     The flux axis grows so that the names are clear of ``limits``, unless the caller set ``ylim``.
     """
+    # Names of lines need the size of the axes, which is known after the layout.
+    figure.draw_without_rendering()
+    width_in, height_in = (figure.get_size_inches() * axes.get_position().size).tolist()
     low, high = sorted(axes.get_xlim())
-    gap = 1.5 * _LABEL_SIZE * _POINT_IN * (high - low) / size_in[0]
+    gap = 1.5 * _LABEL_SIZE * _POINT_IN * (high - low) / width_in
     absorption = tuple(line for line in spectrum.marked if line.kind == "absorption")
     emission = tuple(line for line in spectrum.marked if line.kind != "absorption")
     above = place_marks(emission, spectrum.stretch, (low, high), gap)
     below = place_marks(absorption, spectrum.stretch, (low, high), gap)
-    bottom, top = _zone(below, size_in[1]), 1.0 - _zone(above, size_in[1])
+    bottom, top = _zone(below, height_in), 1.0 - _zone(above, height_in)
     if look.ylim is None:
         low, high = limits
         room = (high - low) / (top - bottom)
         axes.set_ylim(low - bottom * room, high + (1.0 - top) * room)
     colours = theme(dark=look.dark)
-    stroke = _STROKE_IN / size_in[1]
+    stroke = _STROKE_IN / height_in
     for marks, colour, edge, step in (
         (above, colours.emission, top, stroke),
         (below, colours.absorption, bottom, -stroke),

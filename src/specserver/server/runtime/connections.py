@@ -61,7 +61,9 @@ class Connections:
         has stalled longest.
         """
         if len(self._open) >= self.most:
-            given_up = next(iter(self._idle), None) or max(self._open, key=_stalled_s)
+            given_up = next(iter(self._idle), None) or max(
+                self._open, key=lambda one: one.stalled_s()
+            )
             if given_up not in self._idle and given_up.stalled_s() < self.patience_s:
                 self.tell("refused_connection", f"all {self.most} connections are busy")
                 return False
@@ -114,7 +116,3 @@ class Connections:
     def give_back(self, nbytes: int) -> None:
         """Give memory back."""
         self._bytes_left += nbytes
-
-
-def _stalled_s(connection: Connection) -> float:
-    return connection.stalled_s()
