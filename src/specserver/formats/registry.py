@@ -29,12 +29,9 @@ def writes(
 
     Parameters
     ----------
-    structure
-        Type of the value that the function is given. It returns the body, in pieces.
-    media_type
-        As in ``Content-Type`` and ``Accept``.
-    name
-        Value of the parameter ``format`` that asks for it.
+    structure : type of the value that the function is given. It returns the body, in pieces.
+    media_type : as in ``Content-Type`` and ``Accept``
+    name : value of the parameter ``format`` that asks for it
     """
 
     def register(write: Writer[Structure]) -> Writer[Structure]:
@@ -113,14 +110,8 @@ def read(
 
     Parameters
     ----------
-    structure
-        What is expected.
-    body
-        Of a request.
-    content_type
-        Header of the request; parameters such as ``charset`` are ignored.
-    most
-        Rows that are accepted; None: any number.
+    content_type : header of the request; parameters such as ``charset`` are ignored
+    most : rows that are accepted; None: any number
 
     Raises
     ------

@@ -98,8 +98,7 @@ def display_spectrum(
     wave : 1D[npix] float64, Å, ascending
     vectors
         1D[npix] each, by the names that surveys publish: flux, and ivar, model, sky where known.
-    z
-        Redshift as a catalogue has it: None, masked, not finite or -1 and less is not known.
+    z : redshift as a catalogue has it: None, masked, not finite or -1 and less is not known
     **said
         The other fields of `DisplaySpectrum`.
     """

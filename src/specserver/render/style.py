@@ -163,12 +163,9 @@ def place_marks(
 
     Parameters
     ----------
-    shift
-        Factor from the lines' wavelengths to those of the axis.
-    ends
-        Ends of the axis, Å.
-    gap
-        Least distance between two names, Å.
+    shift : factor from the lines' wavelengths to those of the axis
+    ends : ends of the axis, Å
+    gap : least distance between two names, Å
     """
     low, high = ends
     groups: list[tuple[SpectralLine, list[float]]] = []

@@ -141,8 +141,6 @@ def form_reader(model: type[Asked], *media_types: str) -> Callable[..., Asked]:
 
     Parameters
     ----------
-    model
-        Of the fields.
     media_types
         `FORM`, a URL-encoded form, in which a field sent several times is a list with commas; and
         `JSON`, an object, where the endpoint takes both.

@@ -77,13 +77,11 @@ def parse_constraint(
 
     Parameters
     ----------
-    text
-        As the caller wrote it; blank means no condition.
+    text : as the caller wrote it; blank means no condition
     columns
         Lower-case names of the catalogue's columns to ``int``, ``uint`` (unsigned identifiers, of
         which negative signed forms are wrapped), ``float``, ``str`` or ``bool``.
-    aliases
-        Other lower-case spellings to names in ``columns``.
+    aliases : other lower-case spellings to names in ``columns``
 
     Raises
     ------

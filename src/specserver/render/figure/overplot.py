@@ -18,8 +18,7 @@ def draw_spectra(figure: Figure, several: Sequence[DisplaySpectrum], look: Figur
 
     Parameters
     ----------
-    several
-        The first gives axes their names, and lines are marked at its redshift.
+    several : the first gives axes their names, and lines are marked at its redshift
     """
     colours = prepare(figure, look)
     axes = figure.subplots()

@@ -39,10 +39,8 @@ class Palette:
 
         Parameters
         ----------
-        below
-            Places in the palette.
-        levels
-            Coverage of each pixel by the colour, 0 … 15.
+        below : places in the palette
+        levels : coverage of each pixel by the colour, 0 … 15
         """
         # One look-up in a flat table takes half the time of one in two dimensions.
         return self._over[colour].take(levels * np.intp(_COLOURS) + below)

@@ -68,12 +68,9 @@ def grid_png(
 
     Parameters
     ----------
-    spectra
-        At most ``nx * ny``; the rest of the grid stays empty.
-    nx, ny
-        Columns and rows.
-    waves
-        Ends of a common wavelength axis, Å; each spectrum has its own by default.
+    spectra : at most ``nx * ny``; the rest of the grid stays empty
+    nx, ny : columns and rows
+    waves : ends of a common wavelength axis, Å; each spectrum has its own by default
     """
     width, height = _cell_size(nx, ny)
     canvas = new_canvas(grid_size(nx, ny), _letters(width), dark=dark)

@@ -70,10 +70,8 @@ class Stack:
 
     Parameters
     ----------
-    nspec, npix
-        Spectra, and pixels of a row.
-    size
-        Height and width of the picture.
+    nspec, npix : spectra, and pixels of a row
+    size : height and width of the picture
     extent : two 1D[nspec] int
         First pixel of each spectrum in its row, and the one after its last; by default
         the whole row.
@@ -98,8 +96,7 @@ class Stack:
 
         Parameters
         ----------
-        at
-            Number of the first of them.
+        at : number of the first of them
         flux : 2D[n, npix] float
             0 outside each spectrum.
         """

@@ -54,8 +54,7 @@ def viewer_document(spectra: Sequence[DisplaySpectrum], look: Look) -> Document:
 
     Parameters
     ----------
-    spectra
-        One or more; the first is shown first.
+    spectra : one or more; the first is shown first
     """
     spectra = [with_gaps(one) for one in spectra]
     store, has = _store(spectra)

@@ -88,12 +88,9 @@ def build_parts(
 
     Parameters
     ----------
-    nspec
-        Number of spectra.
-    has
-        Vectors that any of them has: ``flux``, ``noise``, ``model``, ``sky``.
-    others
-        Labels of all spectra, where those that are not chosen are to be seen behind.
+    nspec : number of spectra
+    has : vectors that any of them has: ``flux``, ``noise``, ``model``, ``sky``
+    others : labels of all spectra, where those that are not chosen are to be seen behind
     """
     sheet = InlineStyleSheet(css=PART_CSS)
     area = _plot_area(has, others, sheet)

@@ -27,13 +27,7 @@ _PATIENCE_S: Final = 5.0
 
 
 class AnswerSlot:
-    """Room for one heavy answer.
-
-    Parameters
-    ----------
-    give_up
-        Cuts the answer off.
-    """
+    """Room for one heavy answer; ``give_up`` cuts it off."""
 
     def __init__(self, give_up: Callable[[], None]) -> None:
         self.give_up = give_up
@@ -63,10 +57,8 @@ class ConcurrencyLimits:
 
         Parameters
         ----------
-        give_up
-            Cuts the answer off.
-        caller
-            Whose heavy requests are counted together; None: nobody's.
+        give_up : cuts the answer off
+        caller : whose heavy requests are counted together; None: nobody's
 
         Raises
         ------

@@ -13,10 +13,8 @@ class Receiving:
 
     Parameters
     ----------
-    connections
-        Gives the memory for bodies.
-    max_bytes
-        Longest body.
+    connections : gives the memory for bodies
+    max_bytes : longest body
     stored
         Begin of the paths to which a ``PUT`` is written to the disk as it comes; who writes it
         bounds it.

@@ -36,10 +36,8 @@ class RateLimits:
 
     Parameters
     ----------
-    per_s
-        Requests a second; 0: any number.
-    burst
-        Requests that may come at once after a rest.
+    per_s : requests a second; 0: any number
+    burst : requests that may come at once after a rest
     """
 
     def __init__(self, per_s: float, burst: int) -> None:

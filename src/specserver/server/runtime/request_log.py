@@ -30,10 +30,8 @@ class RequestLog:
 
     Parameters
     ----------
-    first_byte_s
-        Longest time from a request to the first byte of its answer, s.
-    is_debugged
-        Says whether a debug line is written for each request, to the log of the service.
+    first_byte_s : longest time from a request to the first byte of its answer, s
+    is_debugged : says whether a debug line is written for each request, to the log of the service
     """
 
     def __init__(

@@ -47,8 +47,7 @@ class Streamed(Response):
 
     Parameters
     ----------
-    make
-        Returns the pieces; what it raises before the first one is answered as an error.
+    make : returns the pieces; what it raises before the first one is answered as an error
     """
 
     def __init__(
@@ -157,8 +156,7 @@ class Responder:
 
     Parameters
     ----------
-    request
-        Its state takes the number of spectra, for log and metrics.
+    request : its state takes the number of spectra, for log and metrics
     """
 
     def __init__(self, request: Request) -> None:
@@ -177,18 +175,13 @@ class Responder:
         nspec: int = 0,
         cost: int | None = None,
     ) -> Response:
-        """Return an answer in the media type that the header ``Accept`` asks for.
+        """Return an answer in the media type that the header ``Accept`` asks for, as `answer` does.
 
         Parameters
         ----------
-        structure
-            What is answered; `formats.registry` has its media types.
-        make
-            Returns it.
-        default
-            Media type where the header names none of them.
-        nspec, cost
-            As in `answer`.
+        structure : what is answered; `formats.registry` has its media types
+        make : returns it
+        default : media type where the header names none of them
         """
         kind = registry.negotiate(structure, self._accept, default)
         return self.send(structure, make, kind, nspec=nspec, cost=cost)
@@ -225,12 +218,9 @@ class Responder:
 
         Parameters
         ----------
-        make
-            Returns the pieces of the body.
-        nspec
-            Spectra that are served.
-        cost
-            Spectra that have to be read, or what is worth as many; None: those served.
+        make : returns the pieces of the body
+        nspec : spectra that are served
+        cost : spectra that have to be read, or what is worth as many; None: those served
         """
         self._state.nspec = nspec
         if (nspec if cost is None else cost) > self._light_spectra:

@@ -29,12 +29,7 @@ class Supervisor(Multiprocess):
 
     Parameters
     ----------
-    config
-        Of each process.
-    sockets
-        On which they listen.
-    count
-        Is told the cause of each death.
+    count : is told the cause of each death
     """
 
     def __init__(self, config: Config, sockets: list[socket], count: Callable[[str], None]) -> None:
