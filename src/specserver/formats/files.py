@@ -3,7 +3,6 @@
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import pyarrow as pa
 
@@ -14,24 +13,15 @@ from .arrow import Outbox, id_type, stream_batches
 from .registry import writes
 
 
-class File(Protocol):
-    """A file of a spectrum."""
+@dataclass(frozen=True, slots=True)
+class SpectrumFile:
+    """A FITS file of a spectrum."""
 
-    @property
-    def id(self) -> int:
-        """The spectrum's identifier."""
-
-    @property
-    def context(self) -> str:
-        """Release that holds the spectrum."""
-
-    @property
-    def name(self) -> str:
-        """Name without folder."""
-
-    @property
-    def data(self) -> bytes:
-        """Content."""
+    id: int
+    context: str
+    """Release that holds the spectrum."""
+    name: str
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +30,14 @@ class FileStream:
 
     head: FilesHead
     id_dtype: str
-    files: Iterable[File]
+    files: Iterable[SpectrumFile]
 
 
 @dataclass(frozen=True, slots=True)
 class FileArchive:
     """Files, made one at a time, to be kept together."""
 
-    files: Iterable[File]
+    files: Iterable[SpectrumFile]
 
 
 @writes(FileStream, ARROW)
@@ -65,7 +55,7 @@ def write_stream(stream: FileStream) -> Iterator[bytes]:
     return stream_batches(schema, (_batch(schema, file) for file in stream.files))
 
 
-def _batch(schema: pa.Schema, file: File) -> pa.RecordBatch:
+def _batch(schema: pa.Schema, file: SpectrumFile) -> pa.RecordBatch:
     row = {ID: file.id, CONTEXT: file.context, FILE_NAME: file.name, FILE_DATA: file.data}
     return pa.RecordBatch.from_pylist([row], schema=schema)
 

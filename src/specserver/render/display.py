@@ -1,7 +1,7 @@
 """A spectrum as every picture shows it: PNG previews, figures of matplotlib, the viewer."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import isfinite
@@ -157,6 +157,13 @@ def with_gaps(spectrum: DisplaySpectrum) -> DisplaySpectrum:
         if values is not None:
             filled[name] = np.insert(values, gaps, np.nan if name == "sky" else 0.0)
     return replace(spectrum, **filled)
+
+
+def series_labels(spectra: Sequence[DisplaySpectrum]) -> list[str]:
+    """Return a label for each spectrum: its context, where it is known, and its title."""
+    contexts = [dict(one.facts).get("in", "") for one in spectra]
+    names = [one.title or f"spectrum {at + 1}" for at, one in enumerate(spectra)]
+    return [f"{context}  {name}".strip() for context, name in zip(contexts, names, strict=True)]
 
 
 @lru_cache(maxsize=64)

@@ -39,6 +39,8 @@ class Theme:
     sky: str
     emission: str
     absorption: str
+    series: tuple[str, ...]
+    """Of several spectra: the first is that of a single one; none is used for anything else."""
 
 
 # After Okabe & Ito (2008), lines and noise a little darker on white, lighter on black.
@@ -52,7 +54,10 @@ LIGHT: Final = Theme(
     sky="#8C6D1F",
     emission="#00835F",
     absorption="#AA4499",
-)
+    series=(
+        "#404040", "#CC2936", "#3B4CC0", "#E69F00", "#7B2D8E", "#4FB3D9", "#8B5A2B", "#E377A2",
+    ),
+)  # fmt: skip
 DARK: Final = Theme(
     paper="#14161A",
     ink="#E4E4E4",
@@ -63,7 +68,12 @@ DARK: Final = Theme(
     sky="#D9C36A",
     emission="#34D6A4",
     absorption="#F0A3CF",
-)
+    series=(
+        "#C8C8C8", "#FF6B6B", "#7EA6FF", "#F5C542", "#C39BF5", "#8FE0FF", "#C98F6B", "#FF9EC0",
+    ),
+)  # fmt: skip
+MOST_OVER: Final = len(LIGHT.series)
+"""Most spectra over one another: the eye cannot keep more colours apart."""
 
 
 def theme(*, dark: bool) -> Theme:

@@ -20,23 +20,13 @@ import pyarrow as pa
 from .. import __version__
 from ..damage import damaged
 from ..errors import NoOriginal
+from ..formats.files import SpectrumFile
 from ..formats.fits import Rebuilt, spectrum_file
 from .columns import recorded
 from .file_names import file_names, split_name
 from .reading import batches
 from .records import read_records
 from .selection import Selection, by_source, part_of
-
-
-@dataclass(frozen=True, slots=True)
-class SpectrumFile:
-    """A FITS file of a spectrum."""
-
-    id: int
-    context: str
-    """Release that holds the spectrum."""
-    name: str
-    data: bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import pyarrow as pa
 from ..auth import Caller
 from ..data.root import DataRoot
 from ..errors import BadParameter, ServiceError, UnknownProfile
+from ..formats.files import SpectrumFile
 from ..model.grid import PixelRange
 from ..model.survey import Vector
 from ..render.png.stacked_image import ImageLook
@@ -23,7 +24,7 @@ from .joint_query import query_contexts
 from .limits import NO_LIMITS, Limits, while_wanted
 from .match import MatchRequest, run_match
 from .media import changed_axis, changes_to
-from .originals import SpectrumFile, original_files, rebuilt_files, with_originals
+from .originals import original_files, rebuilt_files, with_originals
 from .query import QueryRequest, run_query
 from .records import read_blocks, read_records, record_dtype
 from .select import Identifier, select

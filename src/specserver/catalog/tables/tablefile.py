@@ -69,12 +69,9 @@ def read_table(path: Path, *, hdu: int | None = None) -> TableFile:
             table = reader(path, hdu)
     except _BROKEN as error:
         raise BadFile(f"{path}: not a readable table ({error})") from error
-    return replace(_plain(table), frame=_frame(table.schema.metadata or {}))
-
-
-def _frame(stated: Mapping[bytes, bytes]) -> Frame | None:
-    """Return the system of positions that a file states."""
-    return frame_of({key.decode(): value.decode() for key, value in stated.items()})
+    stated = (table.schema.metadata or {}).items()
+    frame = frame_of({key.decode(): value.decode() for key, value in stated})
+    return replace(_plain(table), frame=frame)
 
 
 def _read_fits(path: Path, hdu: int | None) -> pa.Table:
@@ -110,15 +107,11 @@ def _read_votable(path: Path, _: int | None) -> pa.Table:
     return _from_astropy(table.to_table(), stated)
 
 
-def _read_astropy(kind: str) -> Callable[[Path, int | None], pa.Table]:
-    """Return a reader of a format of astropy."""
+def _read_ecsv(path: Path, _: int | None) -> pa.Table:
+    """Read an ECSV file."""
+    from astropy.table import Table  # noqa: PLC0415
 
-    def read(path: Path, _: int | None) -> pa.Table:
-        from astropy.table import Table  # noqa: PLC0415
-
-        return _from_astropy(Table.read(path, format=kind))
-
-    return read
+    return _from_astropy(Table.read(path, format="ascii.ecsv"))
 
 
 def _from_astropy(table: Any, cards: Mapping[str, Any] | None = None) -> pa.Table:
@@ -156,11 +149,6 @@ def _array(values: Any) -> pa.Array:
     if data.dtype.kind not in "biuf":
         return pa.nulls(len(data))
     return pa.array(np.ascontiguousarray(data, data.dtype.newbyteorder("=")), mask=mask)
-
-
-def _read_parquet(path: Path, _: int | None) -> pa.Table:
-    """Read a Parquet file."""
-    return pq.read_table(path)
 
 
 def _read_csv(path: Path, _: int | None) -> pa.Table:
@@ -204,8 +192,8 @@ def _whole(column: Any) -> Any:
 _READERS: Final[Mapping[tuple[str, ...], Callable[[Path, int | None], pa.Table]]] = {
     (".fits", ".fit", ".fts"): _read_fits,
     (".vot", ".votable", ".xml"): _read_votable,
-    (".ecsv",): _read_astropy("ascii.ecsv"),
-    (".parquet", ".parq", ".pq"): _read_parquet,
+    (".ecsv",): _read_ecsv,
+    (".parquet", ".parq", ".pq"): lambda path, _: pq.read_table(path),
     (".csv", ".tsv"): _read_csv,
 }
 

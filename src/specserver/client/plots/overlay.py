@@ -9,7 +9,7 @@ import numpy as np
 
 from ...errors import BadParameter
 from ...render.display import good_pixels
-from ...render.series import MOST
+from ...render.style import MOST_OVER
 from .spectra import is_spectrum
 
 if TYPE_CHECKING:
@@ -52,10 +52,12 @@ def read_several(
 def _require(nspec: int) -> None:
     """Refuse no spectra, and more than the eye can distinguish."""
     if nspec == 0:
-        allowed = f"plot draws one, or up to {MOST}: identifiers in any form, or spectra"
+        allowed = f"plot draws one, or up to {MOST_OVER}: identifiers in any form, or spectra"
         raise BadParameter("spec", "no spectra", allowed)
-    if nspec > MOST:
-        allowed = f"plot draws one, or up to {MOST} over one another; see plotGrid and prospect"
+    if nspec > MOST_OVER:
+        allowed = (
+            f"plot draws one, or up to {MOST_OVER} over one another; see plotGrid and prospect"
+        )
         raise BadParameter("spec", f"{nspec:,} spectra", allowed)
 
 

@@ -79,12 +79,12 @@ def make_page(spectra: Sequence["DisplaySpectrum"], look: "Look") -> ViewerPage:
     BadParameter
         None, or more than a browser can hold.
     """
-    from ...render.series import MOST
+    from ...render.style import MOST_OVER
     from ...render.viewer.document import viewer_html
 
     require_count(len(spectra))
-    if look.overplot and len(spectra) > MOST:
-        allowed = f"up to {MOST} spectra over one another; without overplot a page holds more"
+    if look.overplot and len(spectra) > MOST_OVER:
+        allowed = f"up to {MOST_OVER} spectra over one another; without overplot a page holds more"
         raise BadParameter("overplot", f"{len(spectra):,} spectra", allowed)
     if len(spectra) > MANY_SPECTRA:
         mbytes = sum(len(one.wave) for one in spectra) * 4 * _NVECTORS * 4 / 3 / 1e6

@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..display import DisplaySpectrum, noise_of
-from ..series import series_colours, series_labels
+from ..display import DisplaySpectrum, noise_of, series_labels
 from ..style import flux_limits, wave_limits
 from .spectrum import FigureLook, draw_marks, dress, own_args, prepare, x_label
 
 
 def draw_spectra(figure: Figure, several: Sequence[DisplaySpectrum], look: FigureLook) -> None:
-    """Draw up to `series.MOST` spectra into an empty figure; pixels with ivar = 0 are gaps.
+    """Draw up to `MOST_OVER` spectra into an empty figure; pixels with ivar = 0 are gaps.
 
     Parameters
     ----------
@@ -26,7 +25,7 @@ def draw_spectra(figure: Figure, several: Sequence[DisplaySpectrum], look: Figur
     # The first lies on top, as its lines are marked.
     labels = series_labels(several)
     for at, one in reversed(list(enumerate(several))):
-        style: dict[str, Any] = {"color": series_colours(dark=look.dark)[at], "lw": 0.8}
+        style: dict[str, Any] = {"color": colours.series[at], "lw": 0.8}
         style |= {"drawstyle": "steps-mid", "zorder": 2.5 - 0.01 * at}
         weights = one.weights
         if "noise" in look.parts and one.ivar is not None:

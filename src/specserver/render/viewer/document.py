@@ -20,8 +20,7 @@ from bokeh.models import ColumnDataSource, CustomJS
 from bokeh.resources import INLINE
 
 from ...model.lines import ABSORPTION_LINES, EMISSION_LINES, SKY_LINES, SpectralLine
-from ..display import DisplaySpectrum, with_gaps
-from ..series import series_colours, series_labels
+from ..display import DisplaySpectrum, series_labels, with_gaps
 from ..style import DARK, LIGHT, Theme, flux_limits, wave_label, wave_limits
 from .parts import Look, build_parts
 
@@ -92,9 +91,7 @@ def _behaviour(parts: dict[str, Any], store: ColumnDataSource, about: ColumnData
             "about": about,
             "lines": json.dumps({kind: _pairs(some) for kind, some in lines.items()}),
             "palette": json.dumps({"light": _colours(LIGHT), "dark": _colours(DARK)}),
-            "series": json.dumps(
-                {"light": series_colours(dark=False), "dark": series_colours(dark=True)}
-            ),
+            "series": json.dumps({"light": LIGHT.series, "dark": DARK.series}),
         },
         code=files(__package__).joinpath("viewer.mjs").read_text(encoding="utf-8"),
         module=True,
@@ -105,7 +102,7 @@ def _pairs(lines: Sequence[SpectralLine]) -> list[tuple[str, float]]:
     return [(line.name, line.wave_aa) for line in lines]
 
 
-def _colours(theme: Theme) -> dict[str, str]:
+def _colours(theme: Theme) -> dict[str, Any]:
     return asdict(theme) | {"sky_lines": theme.sky}
 
 
