@@ -64,3 +64,14 @@ def handle_limit() -> int:
     """Return the number of files and connections that this process may open."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _MOST_HANDLES if soft == resource.RLIM_INFINITY else min(soft, _MOST_HANDLES)
+
+
+def is_running(process: int) -> bool:
+    """Return whether there is a process of this number."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True

@@ -204,13 +204,15 @@ def _own_names(host: str) -> tuple[str, ...]:
 @contextmanager
 def _counts_shared_by(processes: int) -> Iterator[None]:
     """Make the folder in which several processes count together, and remove it at the end."""
+    from ..processes import is_running
+
     if processes == 1:
         yield
         return
     for left in Path(tempfile.gettempdir()).glob(f"{_COUNTS}*"):
         # The folder of a service that was killed; its name contains the process id.
         owner = left.name.removeprefix(_COUNTS).partition("-")[0]
-        if owner.isdecimal() and not _is_running(int(owner)):
+        if owner.isdecimal() and not is_running(int(owner)):
             shutil.rmtree(left, ignore_errors=True)
     folder = tempfile.mkdtemp(prefix=f"{_COUNTS}{os.getpid()}-")
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
@@ -220,14 +222,3 @@ def _counts_shared_by(processes: int) -> Iterator[None]:
         yield
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_running(process: int) -> bool:
-    """Return whether there is such a process."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        pass
-    return True

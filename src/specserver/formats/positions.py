@@ -64,7 +64,9 @@ def read_arrow(body: bytes, most: int) -> list[pa.ChunkedArray]:
         schema = reader.schema
     names = _found(schema.names)
     for name in names:
-        _require_numbers(name, schema.field(name).type)
+        kind = schema.field(name).type
+        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+            raise BadParameter(name, str(kind), "numbers of degrees")
     _look_through(body, most)
     # The other columns are not decoded.
     options = pa.ipc.IpcReadOptions(
@@ -167,12 +169,6 @@ def _found(names: Sequence[str]) -> list[str]:
             raise BadParameter("columns", ", ".join(names)[:200], f"send {_NEEDED}, each once")
         found += own
     return found
-
-
-def _require_numbers(name: str, kind: pa.DataType) -> None:
-    """Raise `BadParameter` for a column of anything but numbers."""
-    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-        raise BadParameter(name, str(kind), "numbers of degrees")
 
 
 def _numbers(column: pa.ChunkedArray) -> Floats:

@@ -58,7 +58,9 @@ _COMPARISONS: Final[Mapping[type[exp.Expr], str]] = {
 _ARITHMETIC: Final[Mapping[type[exp.Expr], str]] = {
     exp.Add: "+", exp.Sub: "-", exp.Mul: "*", exp.Div: "/", exp.Mod: "%",
 }  # fmt: skip
-_BITWISE: Final[Mapping[type[exp.Expr], str]] = {exp.BitwiseAnd: "&", exp.BitwiseOr: "|"}
+_BITWISE: Final[Mapping[type[exp.Expr], str]] = {
+    exp.BitwiseAnd: "&", exp.BitwiseOr: "|", exp.BitwiseNot: "~",
+}  # fmt: skip
 _TESTS: Final = (
     *_COMPARISONS, exp.Between, exp.In, exp.Like, exp.ILike, exp.Is, exp.Not,
 )  # fmt: skip
@@ -130,7 +132,7 @@ class _Builder:
             exp.Paren: lambda node: self._build(*self._parts(node, "this")),
             exp.And: self._chain,
             exp.Or: self._chain,
-            exp.Not: self._not,
+            exp.Not: lambda node: Not(self._truth(*self._parts(node, "this"))),
             **dict.fromkeys(_COMPARISONS, self._compare),
             exp.Between: self._between,
             exp.In: self._in,
@@ -141,7 +143,6 @@ class _Builder:
             **dict.fromkeys(_ARITHMETIC, self._arithmetic),
             **dict.fromkeys(_BITWISE, self._bitwise),
             **dict.fromkeys((exp.BitwiseLeftShift, exp.BitwiseRightShift), self._shift),
-            exp.BitwiseNot: self._complement,
             exp.Anonymous: self._function,
             exp.Column: self._column,
             exp.Literal: self._literal,
@@ -205,9 +206,6 @@ class _Builder:
             else:
                 terms.append(self._truth(one))
         return Junction("AND" if isinstance(node, exp.And) else "OR", tuple(terms))
-
-    def _not(self, node: exp.Expr) -> TypedExpression:
-        return Not(self._truth(*self._parts(node, "this")))
 
     def _operand(self, node: exp.Expr) -> TypedExpression:
         """Build what is compared; a comparison there needs parentheses to be meant."""
@@ -298,17 +296,12 @@ class _Builder:
         return combined(_ARITHMETIC[type(node)], left, right)
 
     def _bitwise(self, node: exp.Expr) -> TypedExpression:
-        operands = self._numbers(node, "this", "expression", kinds=WHOLE)
-        return self._within(_BITWISE[type(node)], operands)
-
-    def _complement(self, node: exp.Expr) -> TypedExpression:
-        return self._within("~", self._numbers(node, "this", kinds=WHOLE))
-
-    def _within(self, operator: str, operands: tuple[TypedExpression, ...]) -> TypedExpression:
+        names = ("this",) if isinstance(node, exp.BitwiseNot) else ("this", "expression")
+        operands = self._numbers(node, *names, kinds=WHOLE)
         bits = 1 + max(one.bits for one in operands)
         if bits > EXACT_BITS:
             raise self._refused("bits beyond the database's integers")
-        return Arithmetic(operator, operands, "int", bits)
+        return Arithmetic(_BITWISE[type(node)], operands, "int", bits)
 
     def _shift(self, node: exp.Expr) -> TypedExpression:
         left, right = self._numbers(node, "this", "expression", kinds=WHOLE)

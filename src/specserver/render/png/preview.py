@@ -77,7 +77,8 @@ def grid_png(
     left, letters = 2 * canvas.letters, canvas.letters
     for index, spectrum in enumerate(spectra):
         at = left + index % nx * width, index // nx * height
-        room, head = _number_room(letters), _head_room(width)
+        # Left of the frame stand the numbers of the flux axis.
+        room, head = round(3.2 * letters), _head_room(width)
         inside = at[0] + room, at[1] + head, width - room - 8, height - head - letters - 11
         view = View(*inside, waves or wave_limits(spectrum.wave), flux_limits(spectrum))
         _draw_cell(canvas, view, spectrum)
@@ -105,11 +106,6 @@ def _letters(width: int) -> int:
 def _head_room(width: int) -> int:
     """Return the room above the frame of a cell, pixels."""
     return (1 if width >= _SMALL else 2) * (_letters(width) + 4) + 4
-
-
-def _number_room(letters: int) -> int:
-    """Return the room left of a cell for the numbers of its flux axis, pixels."""
-    return round(3.2 * letters)
 
 
 def _label_flux(canvas: Canvas, label: str, middle: float) -> None:

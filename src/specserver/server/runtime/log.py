@@ -50,12 +50,6 @@ class AccessText(logging.Formatter):
         return " ".join([line, *(f"{name}={json.dumps(value)}" for name, value in known.items())])
 
 
-def log_level(settings: Settings) -> str:
-    """Return the level of the log, in capitals."""
-    usual = "info" if settings.log_format == "json" else "warning"
-    return (settings.log_level or usual).upper()
-
-
 def logging_configuration(settings: Settings) -> dict[str, Any]:
     """Return the configuration of Python's logging for a server, as of `logging.config`."""
     formats = {
@@ -68,7 +62,8 @@ def logging_configuration(settings: Settings) -> dict[str, Any]:
             "rename_fields": {"levelname": "level", "name": "logger"},
         },
     }
-    level = log_level(settings)
+    usual = "info" if settings.log_format == "json" else "warning"
+    level = (settings.log_level or usual).upper()
     return {
         "version": 1,
         "disable_existing_loggers": False,

@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 from typing_extensions import override
 
 from ... import __version__
+from ...processes import is_running
 from ...service import SpectroscopicService
 from ...wire.media_types import TEXT
 from ..openapi import answers
@@ -85,7 +86,10 @@ class Metrics:
         """Return all counts of all processes in Prometheus' text format."""
         shown = self._kept
         if FOLDER in os.environ:
-            _forget_the_dead(_processes())
+            # The gauges of processes that have ended go; their counters stay.
+            for process in _processes():
+                if not is_running(process):
+                    mark_process_dead(process)  # type: ignore[no-untyped-call]
             shown = CollectorRegistry()
             MultiProcessCollector(shown)  # type: ignore[no-untyped-call]
         shown_too = CollectorRegistry()
@@ -136,15 +140,6 @@ def _processes() -> list[int]:
         return [os.getpid()]
     # Files are named <kind>_<process>.db
     return sorted({int(path.stem.rpartition("_")[2]) for path in Path(folder).glob("*.db")})
-
-
-def _forget_the_dead(processes: Iterable[int]) -> None:
-    """Remove the gauges of processes that have ended; their counters stay."""
-    for process in processes:
-        try:
-            os.kill(process, 0)
-        except ProcessLookupError:
-            mark_process_dead(process)  # type: ignore[no-untyped-call]
 
 
 @router.get(
