@@ -16,6 +16,7 @@ from ...model.grid import Linear
 from ..common.instrument import Instrument, instrument, single
 from ..common.models import build_models
 from ..common.objects import DEAD
+from ..common.tables import read_numbers
 from ..common.templates import STEP, Float32, lattice_wave
 
 GRID = Linear(start=3600.0, step=0.8)
@@ -27,20 +28,7 @@ SOMEBADPIX, BADFIBER = 1, 512
 """SPECMASK bits."""
 
 # Inverse variance of blank sky between its lines: (wave_aa, level) of each arm.
-_LEVELS = {
-    "B": (
-        [3600, 3650, 3700, 3800, 4000, 4400, 4700, 5000, 5300, 5600, 5700, 5740, 5770, 5800],
-        [0.04, 0.075, 0.14, 0.28, 0.70, 1.4, 2.4, 4.0, 5.0, 5.3, 4.8, 3.6, 2.4, 1.6],
-    ),
-    "R": (
-        [5760, 5780, 5800, 5850, 5900, 6000, 6200, 6500, 6800, 7100, 7400, 7500, 7560, 7620],
-        [0.5, 1.2, 3.0, 6.0, 6.5, 7.7, 9.5, 12.0, 14.7, 16.6, 17.5, 15.0, 7.0, 0.3],
-    ),
-    "Z": (
-        [7520, 7540, 7560, 7600, 7650, 7800, 8000, 8300, 8600, 9000, 9300, 9500, 9700, 9824],
-        [4.0, 9.0, 13.0, 17.0, 20.0, 25.0, 30.0, 36.0, 46.0, 51.0, 48.0, 38.0, 27.0, 17.0],
-    ),
-}
+_LEVELS = {arm: read_numbers(f"desi_ivar_{arm.lower()}").T for arm in ARMS}
 _FIRST, _STOP = 35540, 39935
 """Pixels of the templates' lattice around 3600–9824 Å."""
 _SKY_SHARE = 1.2 / 2.1

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...model.ids import pack_specobjid
-from ..common.objects import AGN, BROADLINE, DEAD, GALAXY, QSO, SKY, STAR, STARBURST, STARFORMING
+from ..common.objects import DEAD, GALAXY, QSO, SKY, STAR
 from ..common.templates import STARS
 from .layout import Family, Table, columns, object_table, stored_id
 from .plan import Plate
@@ -15,12 +15,7 @@ from .plan import Plate
 Values: TypeAlias = dict[str, npt.NDArray[Any]]
 
 _CLASS = np.array(["GALAXY", "QSO", "STAR", "GALAXY", "GALAXY"])
-_GALAXY_SUBCLASS = {
-    STARFORMING: "STARFORMING",
-    STARBURST: "STARBURST",
-    AGN: "AGN",
-    BROADLINE: "BROADLINE",
-}
+_GALAXY_SUBCLASS = np.array(["", "STARFORMING", "STARBURST", "AGN", "BROADLINE"])
 _STAR_SUBCLASS = np.array([star.subclass for star in STARS])
 _STAR_TEFF = np.array([star.teff_k for star in STARS])
 _TEMPLATE_FILES = {
@@ -156,8 +151,8 @@ def _photo_id(truth: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
 def _subclass(truth: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return subclasses, blank for passive galaxies and fibres without an object."""
     out = np.full(truth.size, "", dtype="U21")
-    for subtype, name in _GALAXY_SUBCLASS.items():
-        out[(truth["kind"] == GALAXY) & (truth["subtype"] == subtype)] = name
+    galaxy = truth["kind"] == GALAXY
+    out[galaxy] = _GALAXY_SUBCLASS[truth["subtype"][galaxy]]
     quasar = truth["kind"] == QSO
     out[quasar] = np.where(truth["sn"][quasar] > 2.0, "BROADLINE", "")
     out[quasar & (truth["z"] < 0.5) & (truth["ratio"] > 0.7)] = "STARBURST BROADLINE"
