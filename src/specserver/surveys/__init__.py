@@ -34,8 +34,7 @@ def find_release(context: str, data: DataRoot | None = None) -> tuple[Survey, Re
     Raises
     ------
     UnknownContext
-        Neither an installed survey nor the folder has such a release; the message lists those
-        there are.
+        Neither an installed survey nor the folder has such a release; the message lists all.
     StoreError
         The folder declares it, and the declaration is damaged.
     """

@@ -167,12 +167,7 @@ def _format_of(path: Path, loader: str) -> str:
 
 
 def _read_by_specutils(path: Path, loader: str, wave_unit: str) -> list[FoundSpectrum]:
-    """Return the spectra that specutils finds in a file.
-
-    Parameters
-    ----------
-    wave_unit : unit of the axes of images that state none
-    """
+    """Return the spectra that specutils finds; ``wave_unit`` is for images that state none."""
     from specutils import SpectrumList  # noqa: PLC0415  # slow to import, and only this needs it
 
     try:

@@ -43,10 +43,7 @@ class BesideMasks:
     def of(self, flux: Any, axis: Any) -> tuple[Flags, tuple[Remark, ...]]:
         """Return which values of a flux are bad, and remarks about masks that are not used.
 
-        Parameters
-        ----------
-        flux : of any shape
-        axis : 1D[npix], the spectral axis that the loader returned
+        The flux is of any shape, the spectral axis that the loader returned 1D[npix].
         """
         if self._found is None:
             self._found = list(_masks(self._path, self._form))

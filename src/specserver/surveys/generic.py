@@ -205,10 +205,7 @@ def survey_of(declared: Declaration, folder: ContextFolder) -> Survey:
 def declared_survey(data: DataRoot, context: str) -> Survey | None:
     """Return the survey that a data folder declares for a context, or None.
 
-    Raises
-    ------
-    StoreError
-        The declaration is damaged, or of a newer version.
+    A declaration that is damaged, or of a newer version, raises `StoreError`.
     """
     if not _CONTEXT.fullmatch(context):
         return None

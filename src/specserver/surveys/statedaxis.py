@@ -150,10 +150,7 @@ def _linear(cards: Mapping[str, Any], npix: int) -> Numbers:
 def _step(cards: Mapping[str, Any]) -> float:
     """Return the step along the first axis: CD1_1, or else CDELT1 · PC1_1.
 
-    Raises
-    ------
-    BadFile
-        Both are there and differ, or what the axis counts changes along other axes too.
+    Where they differ, or the axis changes along other axes too, raise `BadFile`.
     """
     for name in cards:
         if re.fullmatch(r"(?:PC|CD)1_[2-9]", name) and _number(cards, name):
@@ -200,10 +197,7 @@ def _quantity_unit(kind: str) -> str:
 def _default_unit(cards: Mapping[str, Any], kind: str) -> str:
     """Return the standard's unit of an axis without one; empty: it has one, or is of wavelengths.
 
-    Raises
-    ------
-    BadFile
-        It is of wavenumbers, of which too many are in 1/cm.
+    Wavenumbers without a unit raise `BadFile`: too many of them are in 1/cm.
     """
     unit = _quantity_unit(kind)
     if _unit(cards) or not unit:

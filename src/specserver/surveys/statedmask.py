@@ -56,12 +56,9 @@ class MaskRule:
     """``QUALITY`` is the good part of each pixel in percent (FUSE), not a mask."""
 
     def bad(self, values: Any, name: str) -> Flags | None:
-        """Return which pixels a mask marks as bad; None: its values are not those of a mask.
+        """Return which pixels a mask, of any shape, marks as bad; None: it has not values of masks.
 
-        Parameters
-        ----------
-        values : of any shape
-        name : of its column or HDU
+        The name is that of its column or HDU.
         """
         lowered = name.lower()
         plain = np.ma.getdata(values)
@@ -81,9 +78,7 @@ class MaskRule:
 def mask_rule(headers: Iterable[Mapping[str, Any]], form: str = "") -> MaskRule:
     """Return what headers state about masks; the header of the mask's own HDU comes first.
 
-    Parameters
-    ----------
-    form : the format of the file in specutils; empty: not known
+    ``form`` is the format of the file in specutils; empty: not known.
     """
     cards: dict[str, Any] = {}
     for header in headers:

@@ -282,18 +282,10 @@ class Targets:
         self._by_id = _rows_by([name or str(number) for number, name in ids])
 
     def find(self, file: str, stem: str, part: int) -> Target:
-        """Return the target of a spectrum.
+        """Return the target of a spectrum of a file; raise `BadFile` where it has not one row.
 
-        Parameters
-        ----------
-        file : name of the file
-        stem : the same without its endings
-        part : number of the spectrum in the file; 0 when it is the only one
-
-        Raises
-        ------
-        BadFile
-            The table has no row of it, or several.
+        ``stem`` is the name of the file without its endings, ``part`` the number of the spectrum
+        in the file; 0 when it is the only one.
         """
         row = self._row(file, stem, part)
         values = {name: values[row] for name, values in self._columns.items() if name != FILE}
