@@ -33,6 +33,7 @@ _LOOK_S: Final = 1.0
 """Seconds between two looks whether an open shard still is the file in its place: one takes as
 long as finding rows in it."""
 _MOST_LOOKS: Final = 10_000
+_Given = TypeVar("_Given")
 _Found = TypeVar("_Found")
 NameRows = Callable[[npt.NDArray[np.int64], DamagedFile], DamagedFile]
 
@@ -75,13 +76,15 @@ class _Replaced(Exception):
     """Another file is in the place of the one that is open: the open one is given up."""
 
 
-def _once_more(first: Callable[[], _Found], again: Callable[[], _Found]) -> _Found:
+def _once_more(
+    act: Callable[[_Given], _Found], first: _Given, again: Callable[[], _Given]
+) -> _Found:
     """Do something; where a shard has been replaced meanwhile, do it with the file there is now."""
     try:
-        return first()
+        return act(first)
     except _Replaced:
         try:
-            return again()
+            return act(again())
         except _Replaced as error:
             raise StoreError(str(error), "it is being replaced; ask again") from error
 
@@ -120,16 +123,12 @@ class ShardFrames:
 
     def unreadable(self) -> npt.NDArray[np.bool_]:
         """Return which rows are damaged, 1D[nrow]; all are read, and none is unpacked."""
-        return self._now(ShardFrames._unreadable)
-
-    def _now(self, act: Callable[["ShardFrames"], _Found]) -> _Found:
-        """Do something with the rows; with those of the files there are now, if one is replaced."""
-        return _once_more(lambda: act(self), lambda: act(self._renewed()))
+        return _once_more(ShardFrames._unreadable, self, self._renewed)
 
     def _naming(self, act: Callable[["ShardFrames"], None]) -> None:
         """Do something with the rows; an error says which of them are damaged."""
         try:
-            self._now(act)
+            _once_more(act, self, self._renewed)
         except DamagedFile as error:
             lost = self._wanted.rows[self.unreadable()]
             raise (self._wanted.name(lost, error) if len(lost) else error) from error
@@ -275,8 +274,8 @@ def shard_frames(
     DamagedFile
         A shard is missing, its index is damaged, or a row is not in it.
     """
-    found = partial(_found, array, wanted, written)
-    return _once_more(found, found)
+    found = partial(_found, wanted=wanted, written=written)
+    return _once_more(found, array, lambda: array)
 
 
 def _found(array: Folder, wanted: ShardRows, written: Mapping[str, int]) -> ShardFrames:
