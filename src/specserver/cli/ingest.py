@@ -231,11 +231,11 @@ def _some(ids: tuple[str, ...]) -> str:
 
 def _print_refused(refused: list[tuple[str, str]]) -> None:
     """Print the reasons for which files were refused, with some of the files."""
-    from ..ingest.report import shared_reason
+    from ..surveys.anyfile import IT_HOLDS
 
-    reasons = Counter(shared_reason(reason) for _, reason in refused)
+    reasons = Counter(reason.partition(IT_HOLDS)[0] for _, reason in refused)
     for shared, count in reasons.most_common(_REFUSED_SHOWN):
-        example, reason = next(note for note in refused if shared_reason(note[1]) == shared)
+        example, reason = next(note for note in refused if note[1].partition(IT_HOLDS)[0] == shared)
         more = f" and {count - 1:,} more" if count > 1 else ""
         tell("refused", f"{example}{more}: {reason}")
     if len(reasons) > _REFUSED_SHOWN:

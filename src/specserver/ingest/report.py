@@ -15,7 +15,6 @@ from typing import Final, Literal, TextIO
 
 from ..errors import IngestError
 from ..surveys import own_command
-from ..surveys.anyfile import IT_HOLDS
 
 KEPT: Final = 1000
 """Notes of a kind that are kept for the summary."""
@@ -102,8 +101,3 @@ def refusal(path: Path, error: Exception) -> str:
     """Return why a generic file is refused, and which installed survey can read it."""
     own = own_command(path)
     return f"{own}; {error}" if own else str(error)
-
-
-def shared_reason(reason: str) -> str:
-    """Return the part of a reason that files of one family share."""
-    return reason.partition(IT_HOLDS)[0]

@@ -135,17 +135,12 @@ def _spectra(
     """Yield the spectra of an image of flux, one per row."""
     stated = str(flux.header.get("BUNIT") or "")
     values = np.atleast_2d(real_numbers(flux.data, "flux"))
-    spread, power = next(
-        (
-            (
-                ivar_in_unit(_beside(hdu, flux), power, str(hdu.header.get("BUNIT") or ""), stated),
-                power,
-            )
-            for name, hdu in images.items()
-            if (power := UNCERTAINTIES.get(name.lower()))
-        ),
-        (None, 0),
-    )
+    spread, power = None, 0
+    for name, hdu in images.items():
+        if power := UNCERTAINTIES.get(name.lower(), 0):
+            unit = str(hdu.header.get("BUNIT") or "")
+            spread = ivar_in_unit(_beside(hdu, flux), power, unit, stated)
+            break
     masked, remarks = np.atleast_2d(masks[0]), masks[1]
     for row, (axis, wave) in enumerate(axes):
         yield FoundSpectrum(

@@ -6,6 +6,7 @@ of which the operator is asked.
 """
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -155,32 +156,23 @@ def units_of_flux(text: str, example: Path | None = None) -> tuple[str, str]:
     from astropy import units as u  # noqa: PLC0415  # slow to import, and only this needs it
 
     said = f"{example or 'it'} so states"
+    refused = partial(BadParameter, "flux-unit", text)
     unit = flux_unit(text)
     if unit is None:
-        raise BadParameter(
-            "flux-unit",
-            text,
+        raise refused(
             f"{said} what astropy cannot read; say what flux is in with --flux-unit, such as"
-            f" {_EXAMPLE}, or --flux-unit '' for a pure number",
+            f" {_EXAMPLE}, or --flux-unit '' for a pure number"
         )
     written = [power.to_string() for power in (unit, unit**-2)]
     if [u.Unit(text) for text in written] != [unit, unit**-2]:
-        raise BadParameter("flux-unit", text, "its text is not read back to the same unit")
+        raise refused("its text is not read back to the same unit")
     if u.A in unit.decompose().bases:
-        raise BadParameter(
-            "flux-unit",
-            text,
-            f"{said} a flux per ampere; if it means Ångström, say"
-            f" --flux-unit '{_respelt(unit, u.A, u.AA)}'",
-        )
+        meant = _respelt(unit, u.A, u.AA)
+        raise refused(f"{said} a flux per ampere; if it means Ångström, say --flux-unit '{meant}'")
     powers = dict(zip(unit.bases, unit.powers, strict=True))
     if powers.get(u.AA) == -1 and powers.get(u.cm) == -1:
-        raise BadParameter(
-            "flux-unit",
-            text,
-            f"{said} a flux per cm; if it means cm², say"
-            f" --flux-unit '{_respelt(unit, u.cm, u.cm**2)}'",
-        )
+        meant = _respelt(unit, u.cm, u.cm**2)
+        raise refused(f"{said} a flux per cm; if it means cm², say --flux-unit '{meant}'")
     return written[0], written[1]
 
 

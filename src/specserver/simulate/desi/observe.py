@@ -73,7 +73,7 @@ def _spectrograph() -> Instrument:
     sky = instrument(boss=True)
     window = slice(_FIRST - sky.first, _STOP - sky.first)
     wave = lattice_wave(_FIRST, _STOP)
-    ivar = np.max([np.interp(wave, *_LEVELS[arm], 0.0, 0.0) for arm in ARMS], axis=0)
+    ivar = np.max([np.interp(wave, at, level, 0.0, 0.0) for at, level in _LEVELS.values()], axis=0)
     level = sky.sky[window] * np.float32(_SKY_SHARE)
     # A pixel of the templates is 1.45 Å wide at 6300 Å.
     width = wave * STEP * np.log(10.0) / GRID.step
