@@ -37,9 +37,8 @@ from specserver.ingest import run_ingest
 from specserver.model.grid import Linear, LogLinear
 from specserver.model.ids import USUAL_FORM, IdForm
 from specserver.ops.joining import join_ids
-from specserver.ops.maskbits import any_bits
 from specserver.ops.pixels import Edges, pixel_edges
-from specserver.ops.resampling import resample
+from specserver.ops.resampling import any_bits, resample
 from specserver.render.display import DisplaySpectrum
 from test_resample import edges_of, overlap_sums
 

@@ -22,9 +22,8 @@ from ..ops.resampling import (
     own_edges,
     resampled_record,
 )
-from .axes import read_axes
 from .media import media_of, require_one_medium
-from .reading import batches
+from .reading import batches, read_axes
 from .records import read_records
 from .selection import Selection, by_survey
 

@@ -1,5 +1,6 @@
-"""Catalogue columns of spectra, gathered from the sources that hold them."""
+"""Catalogue columns of spectra, gathered from the sources that hold them, and facts of pictures."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..errors import BadParameter
+from ..model.survey import Fact
 from ..wire.columns import REDSHIFT
 from .selection import Selection, by_source
 from .source import SpectrumSource
@@ -82,3 +84,30 @@ def gather_columns(
         allowed = "of several contexts, columns that have one type in all of them"
         raise BadParameter("columns", str(error), allowed) from error
     return table.take(pa.array(np.argsort(np.concatenate(order))))
+
+
+def facts_of(selection: Selection, take: npt.NDArray[np.int64]) -> pa.Array:
+    """Return facts of some spectra of a selection, 1D[n] string (`wire.columns.FACTS`)."""
+    found = np.empty(len(take), object)
+    for source, where, rows in by_source(selection, take):
+        found[where] = _texts(source, rows)
+    return pa.array(found, pa.string())
+
+
+def _texts(source: SpectrumSource, rows: npt.NDArray[np.int64]) -> list[str]:
+    """Return the facts of rows of one catalogue, each as JSON."""
+    declared = source.survey.facts or (Fact("z", source.survey.z_column, ".5f"),)
+    facts = [one for one in declared if source.catalog.holds(one.column)]
+    table = source.catalog.columns_of(list(dict.fromkeys(one.column for one in facts)), rows)
+    values = [table.column(one.column).to_pylist() for one in facts]
+    return [
+        json.dumps(
+            [
+                (fact.label, text)
+                for fact, value in zip(facts, row, strict=True)
+                if (text := fact.text(value))
+            ],
+            ensure_ascii=False,
+        )
+        for row in (zip(*values, strict=True) if facts else [()] * len(rows))
+    ]

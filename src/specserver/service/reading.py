@@ -7,7 +7,7 @@ ahead of it is worked on.
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, pairwise
-from typing import Final, Generic, NoReturn, TypeVar
+from typing import Any, Final, Generic, NoReturn, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -110,3 +110,27 @@ def by_segment(selection: Selection, take: Ints) -> Iterator[Group]:
         where = np.flatnonzero(numbers == number)
         members = take[where]
         yield Group(selection.segments[number], where, members, selection.row[members])
+
+
+def read_axes(
+    selection: Selection, members: npt.NDArray[np.int64]
+) -> Iterator[tuple[int, npt.NDArray[np.float64]]]:
+    """Yield the wavelengths, 1D[npix] Å, of spectra off the lattice, and which of ``members``.
+
+    Parameters
+    ----------
+    members : 1D[n] int, which of the selection
+    """
+
+    def ask(group: Group, _: npt.NDArray[np.int64]) -> Callable[[], dict[str, Any]]:
+        return group.segment.request([group.segment.grid.axis], group.rows, group.segment.window)
+
+    order = np.argsort(selection.segment[members], kind="stable")
+    runs = (order[at : at + BATCH] for at in range(0, len(order), BATCH))
+    for batch in read_batches(selection, ((members[run], run) for run in runs), ask):
+        for group, result in batch.groups:
+            grid = group.segment.grid
+            counts = selection.count[group.members].tolist()
+            places = batch.about[group.where].tolist()
+            for place, line, count in zip(places, result()[grid.axis], counts, strict=True):
+                yield place, grid.wave_of(line[:count])

@@ -9,7 +9,6 @@ import numpy.typing as npt
 
 from ..model.grid import PixelRange, cutout
 from ..model.survey import Survey, Vector
-from ..ops.record import fill_records
 from ..store.base import SpectrumStore
 from .cells import own_cut, own_names
 from .media import all_limits, media_of, own_limits
@@ -72,7 +71,9 @@ def read_records(
                 pixels = slice(begin, begin + npix)
                 if not segment.on_lattice and limits_aa is not None:
                     pixels = own_cut(segment, values[layout.axis][:npix], limits[index])
-                records[index] = fill_records(layout.dtype, values, pixels)
+                record = records[index] = np.empty(pixels.stop - pixels.start, layout.dtype)
+                for name in layout.dtype.names or ():
+                    record[name] = values[name][pixels]
         yield records
 
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -29,15 +29,9 @@ from .query import QueryRequest, run_query
 from .records import read_blocks, read_records, record_dtype
 from .select import Identifier, select
 from .selection import Selection
-from .spectra import (
-    cut_pixels,
-    vectors_of,
-    wanted_vectors,
-    wave_span,
-)
+from .spectra import cut_pixels, cut_span, vectors_of, wanted_vectors, wave_span
 from .stream import EncodedSpectra, StreamRequest, open_stream
 
-Batch = TypeVar("Batch")
 _LOG = logging.getLogger(__name__)
 
 PROFILES = ("default",)
@@ -77,10 +71,6 @@ class SpectroscopicService:
     ) -> "SpectroscopicService":
         """Return the service of one request, private contexts of others hidden."""
         return SpectroscopicService(self.archive.seen_by(caller), go_on or self.go_on, limits)
-
-    def _wanted(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """Return the same batches, to be read while somebody waits for them."""
-        return while_wanted(batches, self.go_on)
 
     def warm_up(self) -> None:
         """Do once what the first request of each kind would have to wait for."""
@@ -157,23 +147,11 @@ class SpectroscopicService:
         missing: str = "error",
         vectors: Sequence[str] | None = None,
     ) -> Selection:
-        """Find the spectra that identifiers name.
+        """Find the spectra that identifiers name: `select.select`.
 
         Parameters
         ----------
-        missing
-            ``skip`` leaves out what is not found, or damaged; else that is an error.
-        vectors
-            Those that will be read; None for all of the record.
-
-        Raises
-        ------
-        BadIdentifier
-            Text that is no identifier.
-        NotFound
-            An identifier that is not held, unless ``missing='skip'``.
-        TooMuch
-            More identifiers, or spectra that they mean, than the request may ask for.
+        missing : ``skip`` leaves out what is not found, or damaged; else that is an error
         """
         if missing not in {"error", "skip"}:
             raise BadParameter("missing", missing, "'error' or 'skip'")
@@ -194,7 +172,7 @@ class SpectroscopicService:
     ) -> Iterator[npt.NDArray[Any]]:
         """Yield the record of each spectrum, 1D[npix] structured, in its survey's order."""
         batches = read_records(selection, lambda one: wanted_vectors(one, vectors), cutout)
-        for batch in self._wanted(batches):
+        for batch in while_wanted(batches, self.go_on):
             yield from batch
 
     def read_in(
@@ -204,16 +182,9 @@ class SpectroscopicService:
         cutout: tuple[float, float] | None,
         medium: str | None,
     ) -> Iterator[npt.NDArray[Any]]:
-        """Yield 1D[npix] records as `read` does, with wavelengths in a medium.
+        """Yield 1D[npix] records as `read` does, with wavelengths in a medium; None: as published.
 
-        Parameters
-        ----------
-        medium : None: wavelengths as they are published
-
-        Raises
-        ------
-        BadParameter
-            At once, when the medium of a spectrum is not known.
+        A medium of a spectrum that is not known is an error at once (`BadParameter`).
         """
         records = self.read(selection, vectors, cutout)
         if medium is None:
@@ -238,8 +209,8 @@ class SpectroscopicService:
         require_alignable(selection)
         wanted = self.vectors(selection, vectors)
         covered = window or self.window(selection, cutout, wanted)
-        blocks = self._wanted(read_blocks(selection, wanted, cutout, covered))
-        return covered, record_dtype(wanted), blocks
+        blocks = read_blocks(selection, wanted, cutout, covered)
+        return covered, record_dtype(wanted), while_wanted(blocks, self.go_on)
 
     def preview(self, selection: Selection, *, dark: bool) -> bytes:
         """Return a PNG of the one spectrum of a selection."""
@@ -254,15 +225,7 @@ class SpectroscopicService:
         dark: bool,
         max_pixels: int,
     ) -> bytes:
-        """Return a PNG of one page of a list.
-
-        Parameters
-        ----------
-        align
-            Draw all spectra over the same wavelengths, those of the whole list.
-        max_pixels
-            Limit of the picture's size.
-        """
+        """Return a PNG of one page of a list: `pictures.plot_grid`."""
         return pictures.plot_grid(
             selection, page, self.go_on, align=align, dark=dark, max_pixels=max_pixels
         )
@@ -270,17 +233,11 @@ class SpectroscopicService:
     def stacked_png(
         self, selection: Selection, look: ImageLook, *, align: bool, max_pixels: int
     ) -> bytes:
-        """Return a PNG with a spectrum in each row, the first at the bottom.
-
-        ``align`` puts them on their common lattice; else each begins at the left edge.
-        """
+        """Return a PNG with a spectrum in each row: `pictures.stacked_png`."""
         return pictures.stacked_png(selection, look, self.go_on, align=align, max_pixels=max_pixels)
 
     def stacked_flux(self, selection: Selection, *, align: bool, yflip: bool) -> pictures.FluxRows:
-        """Return fluxes as an array, a row a spectrum, read in blocks.
-
-        Row 0 is the first spectrum, unless ``yflip``; zero where a spectrum has no pixels.
-        """
+        """Return fluxes as an array, read in blocks: `pictures.stacked_flux`."""
         return pictures.stacked_flux(selection, self.go_on, align=align, yflip=yflip)
 
     def composite(
@@ -290,41 +247,20 @@ class SpectroscopicService:
         return Stacking(selection, request, limits, self.go_on)
 
     def stream(self, selection: Selection, request: StreamRequest) -> EncodedSpectra:
-        """Return spectra as they travel: encoded, in batches that are read one by one.
-
-        Raises
-        ------
-        MixedLattices
-            Spectra to be aligned share no lattice.
-        UnknownField
-            A vector or a column that there is not.
-        BadParameter
-            Media, units or types that do not go together.
-        """
+        """Return spectra as they travel, in batches that are read one by one: `open_stream`."""
         return open_stream(selection, request, self.go_on)
 
     def files(self, selection: Selection, *, rebuilt: bool = False) -> Iterator[SpectrumFile]:
-        """Return the FITS files of spectra one by one: the originals, or made from the store.
-
-        Raises
-        ------
-        NoOriginal
-            At once, when an original is out of reach or is not the file that was ingested.
-        """
-        return self._wanted(rebuilt_files(selection) if rebuilt else original_files(selection))
+        """Return FITS files one by one: `original_files`, or `rebuilt_files` from the store."""
+        files = rebuilt_files(selection) if rebuilt else original_files(selection)
+        return while_wanted(files, self.go_on)
 
     def with_originals(self, selection: Selection) -> Selection:
         """Return the spectra whose original files are within reach, and as they were ingested."""
         return with_originals(selection)
 
     def columns(self, selection: Selection, names: Sequence[str]) -> pa.Table:
-        """Return catalogue columns of the spectra, each once, a row a spectrum.
-
-        Raises
-        ------
-        UnknownField
-            A column that the catalogue does not have.
-        """
+        """Return catalogue columns of the spectra, a row a spectrum: `read_columns`."""
         return read_columns(selection, names, np.arange(selection.nspec))
 
     def vectors(self, selection: Selection, names: Sequence[str] | None) -> tuple[Vector, ...]:
@@ -341,11 +277,7 @@ class SpectroscopicService:
 
         ``vectors`` are those asked for, where that is known: some cover a part of the lattice.
         """
-        first, count = cut_pixels(selection, cutout, vectors)
-        some = (count > 0) & selection.on_lattice
-        if not some.any():
-            return PixelRange(0, 0)
-        return PixelRange(int(first[some].min()), int((first + count)[some].max()))
+        return cut_span(selection, *cut_pixels(selection, cutout, vectors))
 
     def span(self, selection: Selection) -> tuple[float, float]:
         """Return the vacuum wavelengths, Å, of the first and last pixel of all spectra."""

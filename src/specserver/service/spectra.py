@@ -9,15 +9,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..errors import UnknownField
-from ..model.grid import PixelRange, cutout
+from ..model.grid import PixelRange, cutout, span
 from ..model.survey import Survey, Vector
 from ..ops.joining import common_record
 from ..ops.media import limits_in
 from ..wire.cells import CellColumn
 from ..wire.columns import FACTS, NAME
 from .cells import CellRequest, gather_cells
-from .columns import read_columns
-from .facts import facts_of
+from .columns import facts_of, read_columns
 from .media import all_limits, media_of, own_limits, shared_medium
 from .reading import batches, read_batches
 from .selection import Selection, by_survey
@@ -156,6 +155,13 @@ def cut_pixels(
     if covered is not None:
         first, count = _inside(selection, first, count, covered)
     return first, count
+
+
+def cut_span(
+    selection: Selection, first: npt.NDArray[np.int32], count: npt.NDArray[np.int32]
+) -> PixelRange:
+    """Return the lattice pixels that hold what `cut_pixels` returned, 1D[nspec] int each."""
+    return span(first[selection.on_lattice], count[selection.on_lattice])
 
 
 def _inside(

@@ -24,6 +24,7 @@ from .spectra import (
     CellBatch,
     batch_columns,
     cut_pixels,
+    cut_span,
     raw_pixels,
     read_cells,
     vectors_of,
@@ -103,12 +104,7 @@ def _of_one_lattice(
         selection, vectors, asked.cutout, asked.columns, cut_own=asked.cut_own, names=names
     )
     each = shared_medium(selection) is None
-    return EncodedSpectra(
-        head,
-        (*stored, *own),
-        each,
-        while_wanted(batches, go_on),
-    )
+    return EncodedSpectra(head, (*stored, *own), each, while_wanted(batches, go_on))
 
 
 def _of_parts(
@@ -140,7 +136,7 @@ def _of_parts(
                     part=number,
                     places=mine,
                     media=batch.media or [str(part.survey.medium)] * len(mine),
-                    columns=None if types is None else _cast(batch.columns, types),
+                    columns=batch.columns and batch.columns.cast(types),
                 )
 
     each = any(one.has_media for one in streams)
@@ -208,14 +204,10 @@ def _head_of(selection: Selection, vectors: Sequence[Vector], cutout: Limits | N
     names = {axis, *(one.name for one in vectors)}
     record = tuple([one for one in whole if one.name in names])
     first, count = cut_pixels(selection, cutout, vectors)
-    some = (count > 0) & selection.on_lattice
-    span = PixelRange(0, 0)
-    if some.any():
-        span = PixelRange(int(first[some].min()), int((first + count)[some].max()))
     return _joint_head(
         selection,
         record,
-        span,
+        cut_span(selection, first, count),
         codec="raw" if cutout or raw_pixels(selection, vectors) else "blosc",
         npix=int(count.sum(dtype=np.int64)),
         medium=shared_medium(selection) or "",
@@ -268,8 +260,3 @@ def _shared_types(parts: Sequence[Selection], columns: Sequence[str]) -> pa.Sche
     except pa.ArrowTypeError as error:
         allowed = "of several surveys, columns that have one type in all of them"
         raise BadParameter("columns", ", ".join(columns), f"{allowed} ({error})") from error
-
-
-def _cast(table: pa.Table | None, types: pa.Schema) -> pa.Table | None:
-    """Return a table with its columns in the types of a schema."""
-    return None if table is None else table.cast(types)

@@ -105,12 +105,7 @@ class StreamHead:
                 context=str(said["context"]),
                 survey=str(said["survey"]),
                 grid=_read_grid(said["grid"]),
-                record=tuple(
-                    Vector(
-                        one["name"], one["dtype"], one.get("unit") or "", one.get("meaning") or ""
-                    )
-                    for one in said["record"]
-                ),
+                record=tuple(_read_vector(one) for one in said["record"]),
                 codec=said["codec"],
                 nspec=int(said["nspec"]),
                 npix=int(said.get("npix") or 0),

@@ -12,8 +12,9 @@ from ...model.survey import Survey
 from ...ops.media import assumed, change_of, common_medium
 from ...ops.pixels import Edges, pixel_edges
 from ...ops.rebin import Rebinned, mark_good, rebin_rows, shift_rows
-from ..axes import read_axes
+from ...ops.resampling import changed
 from ..media import media_of
+from ..reading import read_axes
 from ..selection import Selection
 from .batches import ReadPlan, ShiftedBatch, plan_reads
 
@@ -152,19 +153,14 @@ class Placing:
             grid = batch.segment.grid
             edges = Edges.without_gaps(_lattice_edges(grid, first, npix))
             for member, one in zip(batch.members.tolist(), stretch.tolist(), strict=True):
-                yield npix, self._changed(edges, member).at_rest(one)
+                yield npix, changed(edges, self._changes[member]).at_rest(one)
             return
         axes = batch.values[batch.segment.grid.axis][:, 1:-1]
         counts = self._selection.count[batch.members].tolist()
         lines = zip(batch.members.tolist(), axes, counts, stretch.tolist(), strict=True)
         for member, axis, count, one in lines:
             edges = pixel_edges(batch.segment.grid.wave_of(axis[:count]))
-            yield count, self._changed(edges, member).at_rest(one)
-
-    def _changed(self, edges: Edges, member: int) -> Edges:
-        """Return the edges of a spectrum in the composite's medium."""
-        change = self._changes[member]
-        return edges if change is None else Edges(change(edges.wave), edges.place)
+            yield count, changed(edges, self._changes[member]).at_rest(one)
 
     def _measure(self) -> None:
         """Find the pixels that each member reaches."""
