@@ -367,9 +367,6 @@ class Polygon:
         return self._area.centre.copy(), float(np.degrees(self._area.radius_rad))
 
 
-Region: TypeAlias = Cone | Polygon
-
-
 def cone(ra_deg: float, dec_deg: float, radius_deg: float) -> Cone:
     """Return a cone from anything that reads as three numbers of degrees."""
     try:

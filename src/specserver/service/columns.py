@@ -39,22 +39,16 @@ def read_columns(
     return gather_columns(selection, take, named)
 
 
-def recorded(
-    selection: Selection, columns: Sequence[str], take: npt.NDArray[np.int64] | None = None
-) -> pa.Table:
-    """Return columns of some spectra or all, hidden ones too, in their order.
+def recorded(selection: Selection, columns: Sequence[str]) -> pa.Table:
+    """Return columns of all spectra, hidden ones too, in their order.
 
     Those that an older version did not write are null, or left out where no spectrum has them.
-
-    Parameters
-    ----------
-    take : 1D[n] int, which of the selection; None: all
     """
 
     def held(source: SpectrumSource) -> dict[str, str]:
         return {name: name for name in columns if source.catalog.holds(name)}
 
-    return gather_columns(selection, np.arange(selection.nspec) if take is None else take, held)
+    return gather_columns(selection, np.arange(selection.nspec), held)
 
 
 def gather_columns(

@@ -3,7 +3,7 @@
 import numpy as np
 
 from .columns import recorded
-from .selection import Selection, by_context
+from .selection import Selection, by_context, part_of
 
 
 def file_names(selection: Selection) -> list[str]:
@@ -29,7 +29,7 @@ def _names_within(selection: Selection) -> list[str]:
     both get ``-<reduction>`` in it, or ``-<identifier>`` where that does not part them. Where files
     hold many spectra, all have ``-<identifier>``.
     """
-    names = [path.replace("\\", "/").rpartition("/")[2] for path in _paths(selection)]
+    names = [path.replace("\\", "/").rpartition("/")[2] for path in _values(selection, "_source")]
     parted = [split_name(name) for name in names]
     if selection.survey.many_per_file:
         ids = selection.ids.tolist()
@@ -38,8 +38,10 @@ def _names_within(selection: Selection) -> list[str]:
     clashing = _shared(selection, [stem for stem, _ in parted])
     if not clashing:
         return names
-    reductions = dict(zip(clashing, _reductions(selection, clashing), strict=True))
-    longer = {index: f"{parted[index][0]}-{reductions[index]}" for index in clashing}
+    reductions = _values(part_of(selection, np.array(clashing)), selection.survey.id_parts[-1])
+    longer = {
+        index: f"{parted[index][0]}-{one}" for index, one in zip(clashing, reductions, strict=True)
+    }
     still = set(_shared(selection, [longer.get(index, "") for index in range(len(names))]))
     for index, stem in longer.items():
         own = f"{parted[index][0]}-{selection.ids[index]}" if index in still else stem
@@ -65,15 +67,6 @@ def _shared(selection: Selection, stems: list[str]) -> list[int]:
     return [index for index, stem in enumerate(stems) if stem in shared]
 
 
-def _paths(selection: Selection) -> list[str]:
-    """Return the recorded path of the original file of each spectrum."""
-    table = recorded(selection, ["_source"])
-    paths: list[str] = table.column("_source").to_pylist()
-    return paths
-
-
-def _reductions(selection: Selection, indices: list[int]) -> list[str]:
-    """Return the reduction of some spectra."""
-    column = selection.survey.id_parts[-1]
-    table = recorded(selection, [column], np.array(indices))
-    return [str(one) for one in table.column(column).to_pylist()]
+def _values(selection: Selection, column: str) -> list[str]:
+    """Return a recorded column of the spectra as text."""
+    return [str(one) for one in recorded(selection, [column]).column(column).to_pylist()]

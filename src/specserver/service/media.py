@@ -32,8 +32,8 @@ def media_of(selection: Selection, take: npt.NDArray[np.int64] | None = None) ->
 
 def shared_medium(selection: Selection) -> str | None:
     """Return the medium that all surveys of a selection state; None where they do not."""
-    first = selection.surveys[0].medium
-    return first if all(survey.medium == first for survey in selection.surveys[1:]) else None
+    first, *others = selection.surveys
+    return first.medium if all(one.medium == first.medium for one in others) else None
 
 
 def _known_media(selection: Selection, take: npt.NDArray[np.int64] | None) -> list[str]:

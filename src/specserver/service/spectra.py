@@ -183,7 +183,9 @@ def _inside(
 
 def read_cells(
     selection: Selection,
-    vectors: Sequence[Vector],
+    stored: Sequence[Vector],
+    cut: tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]],
+    within: PixelRange | None,
     limits_aa: tuple[float, float] | None,
     columns: Sequence[str],
     *,
@@ -195,15 +197,16 @@ def read_cells(
     Parameters
     ----------
     selection : on one lattice
+    stored : vectors, the axis left out
+    cut : first pixel and count of each spectrum, 1D[nspec] int each (`cut_pixels`)
+    within : pixels that travel raw (`raw_pixels`)
     limits_aa : cutout, vacuum Å
     columns : of the catalogue
     cut_own : whether spectra off the lattice are cut as well
     names : name of the file of each spectrum, where that is among the columns
     """
-    axis = selection.grid.axis
-    stored = [one for one in vectors if one.name != axis]
-    first, count = cut_pixels(selection, limits_aa, vectors)
-    within = raw_pixels(selection, vectors)
+    axis, (first, count) = selection.grid.axis, cut
+    has_media = shared_medium(selection) is None
 
     def wanted(take: npt.NDArray[np.int64]) -> CellRequest:
         media = media_of(selection, take)
@@ -225,7 +228,7 @@ def read_cells(
             on_lattice=selection.on_lattice[take],
             cells=gathered.columns,
             columns=batch_columns(selection, columns, take, names) if columns else None,
-            media=None if shared_medium(selection) is not None else batch.about.media,
+            media=batch.about.media if has_media else None,
         )
 
 

@@ -96,15 +96,28 @@ def _of_one_lattice(
     go_on: Callable[[], None],
 ) -> EncodedSpectra:
     """Return the stream of spectra whose surveys share a lattice, in the caller's order."""
-    vectors = vectors_of(selection, asked.vectors)
-    head = _head_of(selection, vectors, asked.cutout)
-    own = () if selection.on_lattice.all() else (selection.grid.axis,)
-    stored = tuple(one.name for one in vectors if one.name != selection.grid.axis)
-    batches = read_cells(
-        selection, vectors, asked.cutout, asked.columns, cut_own=asked.cut_own, names=names
+    vectors, axis = vectors_of(selection, asked.vectors), selection.grid.axis
+    cut, within = cut_pixels(selection, asked.cutout, vectors), raw_pixels(selection, vectors)
+    whole = vectors_of(selection, None)
+    if selection.is_of_one_survey:
+        whole = (*whole, *selection.survey.extra)
+    sent = {axis, *(one.name for one in vectors)}
+    medium = shared_medium(selection)
+    head = _joint_head(
+        selection,
+        tuple([one for one in whole if one.name in sent]),
+        cut_span(selection, *cut),
+        codec="raw" if asked.cutout or within else "blosc",
+        npix=int(cut[1].sum(dtype=np.int64)),
+        medium=medium or "",
     )
-    each = shared_medium(selection) is None
-    return EncodedSpectra(head, (*stored, *own), each, while_wanted(batches, go_on))
+    stored = [one for one in vectors if one.name != axis]
+    cells = (*(one.name for one in stored), *(() if selection.on_lattice.all() else (axis,)))
+    batches = read_cells(
+        selection, stored, cut, within, asked.cutout, asked.columns,
+        cut_own=asked.cut_own, names=names,
+    )  # fmt: skip
+    return EncodedSpectra(head, cells, medium is None, while_wanted(batches, go_on))
 
 
 def _of_parts(
@@ -193,25 +206,6 @@ def _raw_cells(values: npt.NDArray[Any]) -> CellColumn:
     whole = np.ascontiguousarray(values)
     offsets = np.arange(len(whole) + 1, dtype=np.int64) * (whole.shape[1] * whole.itemsize)
     return CellColumn(whole.reshape(-1).view(np.uint8), offsets, np.ones(len(whole), np.bool_))
-
-
-def _head_of(selection: Selection, vectors: Sequence[Vector], cutout: Limits | None) -> StreamHead:
-    """Return the head of a stream of spectra whose surveys share a lattice."""
-    axis = selection.grid.axis
-    whole = vectors_of(selection, None)
-    if selection.is_of_one_survey:
-        whole = (*whole, *selection.survey.extra)
-    names = {axis, *(one.name for one in vectors)}
-    record = tuple([one for one in whole if one.name in names])
-    first, count = cut_pixels(selection, cutout, vectors)
-    return _joint_head(
-        selection,
-        record,
-        cut_span(selection, first, count),
-        codec="raw" if cutout or raw_pixels(selection, vectors) else "blosc",
-        npix=int(count.sum(dtype=np.int64)),
-        medium=shared_medium(selection) or "",
-    )
 
 
 def _joint_head(

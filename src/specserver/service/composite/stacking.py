@@ -16,12 +16,11 @@ from ...model.grid import Grid, Linear, LogLinear, PixelRange, cutout
 from ...ops.composite import Stacked, Sums, normalise
 from ...ops.media import read_medium
 from ...ops.medians import Clip, combine_values
-from ...ops.rebin import Rebinned
 from ...wire.columns import REDSHIFT
 from ..alignment import require_one_unit
 from ..columns import read_columns
 from ..selection import Selection, require_some
-from .batches import ShiftedBatch, read_shifted
+from .batches import read_shifted
 from .rebinning import LOG_STEP, Placing
 from .scratch import ScratchFile, ScratchLimits
 
@@ -90,19 +89,6 @@ class Composite:
     """Of flux, as astropy reads it; empty where the spectra were normalised."""
     skipped: dict[str, tuple[int, list[int]]]
     """Spectra left out: by reason how many, and the identifiers of the first thousand."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Laid:
-    """A batch of spectra on the lattice."""
-
-    rows: Rebinned
-    members: npt.NDArray[np.int64]
-    """1D[n], which of the selection."""
-    empty: npt.NDArray[np.bool_]
-    """1D[n], whether no pixel holds anything."""
-    kept: npt.NDArray[np.bool_]
-    """1D[n], whether it counts."""
 
 
 class Stacking:
@@ -225,31 +211,26 @@ class Stacking:
         return Composite(wave, stacked, self._used, unit, skipped)
 
     def _fill(self, sink: Sums | ScratchFile) -> Iterator[int]:
-        """Read all spectra, lay them on the lattice, and hand them on."""
+        """Read all spectra, lay them on the lattice, normalise them, and hand them on."""
         names = self._placing.vectors
         for batch in read_shifted(self._selection, self._plan, names):
-            laid = self._lay(batch)
-            self._leave_out(NO_PIXEL, laid.members[laid.empty])
-            self._leave_out(NO_LEVEL, laid.members[~laid.empty & ~laid.kept])
+            members, rows = batch.members, self._placing.place(batch)
+            kept: npt.NDArray[np.bool_] = np.any(rows.used, axis=1)
+            self._leave_out(NO_PIXEL, members[~kept])
+            if self._norm is not None:
+                median = self._asked.method == "median"
+                level = normalise(rows, self._norm.first, self._norm.stop, median=median)
+                self._leave_out(NO_LEVEL, members[kept & ~level])
+                kept &= level
+                rows.leave_out(~kept)
             if isinstance(sink, Sums):
-                sink.add(laid.rows)
+                sink.add(rows)
             else:
-                sink.write(laid.rows)
-            self._used += int(laid.kept.sum())
-            self._done += len(laid.kept)
+                sink.write(rows)
+            self._used += int(kept.sum())
+            self._done += len(kept)
             yield self._done
             self._go_on()
-
-    def _lay(self, batch: ShiftedBatch) -> "_Laid":
-        """Lay spectra on the lattice and normalise them."""
-        rows = self._placing.place(batch)
-        empty: npt.NDArray[np.bool_] = ~np.any(rows.used, axis=1)
-        kept = ~empty
-        if self._norm is not None:
-            median = self._asked.method == "median"
-            kept &= normalise(rows, self._norm.first, self._norm.stop, median=median)
-            rows.leave_out(~kept)
-        return _Laid(rows, batch.members, empty, kept)
 
     def _combine(self, scratch: ScratchFile) -> Iterator[int]:
         """Combine the values of each pixel, tile by tile."""
