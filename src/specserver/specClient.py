@@ -79,6 +79,6 @@ def getClient(context: str = "default", profile: str = "default") -> SpecClient:
 
     An unknown context raises an error at the client's first request.
     """
-    client = SpecClient(context, profile, _client.chosen_svc_url)
-    client.set_token(_client.chosen_token)
+    client = SpecClient(context, profile, _client.session.chosen_url)
+    client.set_token(_client.session.chosen_token)
     return client

@@ -131,8 +131,6 @@ class SpecClient:
             ``'OK'`` when files were written.
         """
         wanted = read_wanted(fmt, values, cutout, align, medium, assume_medium)
-        if missing not in {"error", "skip"}:
-            raise BadParameter("missing", missing, "error or skip")
         if fits not in {"original", "rebuilt"}:
             raise BadParameter("fits", fits, "original or rebuilt")
         options = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
@@ -147,7 +145,7 @@ class SpecClient:
         if not named.ids and not wanted.align:
             return _in_list([], wanted)
         if wanted.fmt == "fits":
-            files = [file.data for file in fetch_files(self.session, named, options, fits)]
+            files = [data for _, data in fetch_files(self.session, named, options, fits)]
             return files[0] if named.single and len(files) == 1 else files
         # One spectrum needs no common lattice; it comes as one 1-D object, aligned or not.
         alone = named.single and wanted.fmt != "collection" and not wanted.resample
@@ -227,11 +225,6 @@ class SpecClient:
         """Set the root of the service, such as ``http://host:6998/spec``; None: the default."""
         self.session.chosen_url = svc_url
 
-    @property
-    def chosen_svc_url(self) -> str | None:
-        """The root that was set, or None."""
-        return self.session.chosen_url
-
     def get_svc_url(self) -> str:
         """Return the root of the service."""
         return self.session.root
@@ -239,11 +232,6 @@ class SpecClient:
     def set_token(self, token: str | None) -> None:
         """Set the token of later calls; None follows ``SPECSERVER_TOKEN``, '' sends none."""
         self.session.chosen_token = token
-
-    @property
-    def chosen_token(self) -> str | None:
-        """The token that was set, or None."""
-        return self.session.chosen_token
 
     def get_token(self) -> str:
         """Return the token of calls that name none; empty for a visitor."""

@@ -1,6 +1,5 @@
 """Composite spectra as a user calls for them: identifiers in, one spectrum out."""
 
-import warnings
 from collections.abc import Mapping
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,7 +9,7 @@ import numpy as np
 from ..errors import BadParameter, StoreError
 from ..ops.media import read_medium
 from .inputs.context_ids import read_ids_of_one
-from .messages import caller_depth, say, warn_left_out
+from .messages import sum_up, warn, warn_left_out
 from .progress import Watch
 from .request import Cutout, RequestOptions, read_wanted
 from .session import HasSession
@@ -87,8 +86,6 @@ def stack(
         With ``wavelength``, ``flux``, ``error`` (by variance), ``error_bootstrap``, ``count``,
         ``nspec``, ``unit``, ``skipped`` and ``meta``; shows itself in a notebook.
     """
-    if missing not in {"error", "skip"}:
-        raise BadParameter("missing", missing, "error or skip")
     session = client.session
     options = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
     named = read_ids_of_one(session, id_list, id_col, options, "stack")
@@ -113,8 +110,7 @@ def stack(
     warn_left_out(made.meta["missing"], made.meta.get("damaged", ()), len(named.ids))
     _warn_skipped(made)
     _warn_unweighted(made)
-    if verbose:
-        say(f"{made.nspec:,} spectra combined in {perf_counter() - began:.2f} s")
+    sum_up(options, f"{made.nspec:,} spectra combined", began)
     return made
 
 
@@ -198,7 +194,7 @@ def _warn_unweighted(made: "CompositeSpectrum") -> None:
         text = "the spectra state no uncertainties: all pixels count alike, and error is NaN"
         if made.meta["method"] == "ivar":
             text += "; the mean is not weighted"
-        warnings.warn(text, UserWarning, stacklevel=caller_depth())
+        warn(text)
 
 
 def _warn_skipped(made: "CompositeSpectrum") -> None:
@@ -206,8 +202,4 @@ def _warn_skipped(made: "CompositeSpectrum") -> None:
     counts = made.meta["skipped"]
     if counts:
         why = ", ".join(f"{count:,} with {reason}" for reason, count in counts.items())
-        warnings.warn(
-            f"left out of the composite: {why}; see its attribute skipped",
-            UserWarning,
-            stacklevel=caller_depth(),
-        )
+        warn(f"left out of the composite: {why}; see its attribute skipped")

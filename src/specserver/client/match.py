@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ..errors import BadParameter
 from ..wire.media_types import ARROW
 from .inputs.positions import read_positions
-from .messages import say
+from .messages import say, sum_up
 from .queries import keep_table
 from .request import RequestOptions, Values, read_contexts, split_names
 from .session import HasSession, Session, query_timeout_s
@@ -137,17 +137,11 @@ def _match(
     url, began = session.url("bulk/match"), perf_counter()
     if options.debug:
         say(f"POST {url} {len(ra):,} positions, {dict(asked)}")
-    with session.upload(
-        f"{url}?{urlencode(asked)}",
-        _encoded(ra, dec),
-        ARROW,
-        token=options.token,
-        timeout_s=query_timeout_s(options.timeout_s),
-    ) as answer:
+    patient_s, url = query_timeout_s(options.timeout_s), f"{url}?{urlencode(asked)}"
+    sent = _encoded(ra, dec)
+    with session.post(url, sent, ARROW, token=options.token, timeout_s=patient_s) as answer:
         columns = read_columns(answer)
-    if options.verbose:
-        nrow = len(columns.values["row"])
-        say(f"{nrow:,} rows in {perf_counter() - began:.2f} s")
+    sum_up(options, f"{len(columns.values['row']):,} rows", began)
     return columns
 
 

@@ -22,10 +22,10 @@ def shortened(body: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def sum_up(options: RequestOptions, nspec: int, nbytes: int, began: float) -> None:
-    """Tell how much came and how long it took, if the caller asked for it."""
+def sum_up(options: RequestOptions, came: str, began: float) -> None:
+    """Tell what came and how long it took, if the caller asked for it."""
     if options.verbose:
-        say(f"{nspec:,} spectra, {nbytes / 1e6:.1f} MB in {perf_counter() - began:.2f} s")
+        say(f"{came} in {perf_counter() - began:.2f} s")
 
 
 def warn_left_out(missing: Sequence[str], damaged: Sequence[str], asked: int) -> None:
@@ -37,42 +37,35 @@ def warn_left_out(missing: Sequence[str], damaged: Sequence[str], asked: int) ->
     if damaged:
         told.append(f"{len(damaged):,} spectra cannot be read and are left out: {_some(damaged)}")
     for text in told:
-        warnings.warn(text, UserWarning, stacklevel=caller_depth())
+        warn(text)
 
 
-def _some(texts: Sequence[str]) -> str:
-    """Return the first of some texts."""
-    return ", ".join(texts[:5]) + (", …" if len(texts) > 5 else "")
+def _some(values: Sequence[object]) -> str:
+    """Return the first of some values as text."""
+    return ", ".join(map(str, values[:5])) + (", …" if len(values) > 5 else "")
 
 
 def warn_shared() -> None:
     """Warn of a column of identifiers that alone do not mean the rows of their table."""
-    warnings.warn(
+    warn(
         "some rows of this column are not the best spectrum of their identifier, and by itself it"
-        " means the best: give the table, its rows, or what query answers with fields='tuple'",
-        UserWarning,
-        stacklevel=caller_depth(),
+        " means the best: give the table, its rows, or what query answers with fields='tuple'"
     )
 
 
 def warn_gaps(rows: Sequence[int]) -> None:
     """Warn of rows, counted from 0, that have no identifier and were left out."""
-    some = ", ".join(map(str, rows[:5])) + (", …" if len(rows) > 5 else "")
-    warnings.warn(
-        f"{len(rows):,} rows have no identifier and are left out: {some}",
-        UserWarning,
-        stacklevel=caller_depth(),
-    )
+    warn(f"{len(rows):,} rows have no identifier and are left out: {_some(rows)}")
 
 
-def caller_depth() -> int:
-    """Return the ``stacklevel`` at which a warning points to code outside of this package."""
+def warn(text: str) -> None:
+    """Warn with a text that points to code outside of this package."""
     package = __name__.partition(".")[0] + "."
     depth, frame = 0, inspect.currentframe()
     while frame is not None and str(frame.f_globals.get("__name__", "")).startswith(package):
         depth += 1
         frame = frame.f_back
-    return depth
+    warnings.warn(text, UserWarning, stacklevel=depth + 1)
 
 
 def say(text: str) -> None:

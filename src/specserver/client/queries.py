@@ -1,7 +1,6 @@
 """Queries of the catalogues of one context, or of several."""
 
 import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,7 +15,7 @@ from ..errors import BadParameter
 from ..model.ids import USUAL_FORM
 from ..wire.columns import CONTEXT, ID, TELLING
 from .inputs.sky_region import name_arguments, read_place
-from .messages import caller_depth, say
+from .messages import sum_up, warn
 from .request import RequestOptions, Values, read_contexts, split_names
 from .results.query_results import (
     TUPLE,
@@ -222,11 +221,7 @@ def _warn_of_others(session: Session, context: str, columns: "Columns") -> None:
     else:
         others = "other" if one else "others"
         text = f"no primary spectrum is found, but {columns.nothers:,} {others}"
-    warnings.warn(
-        f"{text}: primary=False (--all on the command line) finds all",
-        UserWarning,
-        stacklevel=caller_depth(),
-    )
+    warn(f"{text}: primary=False (--all on the command line) finds all")
 
 
 def _tuple_columns(
@@ -257,11 +252,9 @@ def _warn_of_repeated(session: Session, body: Mapping[str, Any], columns: "Colum
     which = f"{nrepeated:,} of {len(ids):,} identifiers repeat another"
     if not nrepeated:
         which = f"{columns.nothers:,} of {len(ids):,} rows are not the best of their identifier"
-    warnings.warn(
+    warn(
         f"{which}: several spectra share one, and by itself it means the best of them;"
-        " fields='tuple' (--fields tuple on the command line) names each spectrum",
-        UserWarning,
-        stacklevel=caller_depth(),
+        " fields='tuple' (--fields tuple on the command line) names each spectrum"
     )
 
 
@@ -299,9 +292,7 @@ def _fetch_columns(session: Session, body: Mapping[str, Any], options: RequestOp
     patient = replace(options, timeout_s=query_timeout_s(options.timeout_s))
     with session.ask("bulk/query", body, patient) as answer:
         columns = read_columns(answer)
-    if options.verbose:
-        nrow = len(next(iter(columns.values.values()), ()))
-        say(f"{nrow:,} rows in {perf_counter() - began:.2f} s")
+    sum_up(options, f"{len(next(iter(columns.values.values()), ())):,} rows", began)
     return columns
 
 

@@ -56,6 +56,8 @@ class RequestOptions:
         if context is not None and not isinstance(context, str):
             allowed = "one context here; others are named with the identifiers, as 'context:id'"
             raise BadParameter("context", context, allowed)
+        if self.missing not in {"error", "skip"}:
+            raise BadParameter("missing", self.missing, "error or skip")
 
 
 @dataclass(frozen=True, slots=True)

@@ -227,33 +227,20 @@ class Session:
     def post(
         self,
         url: str,
-        body: Mapping[str, Any],
+        body: Mapping[str, Any] | bytes,
+        media_type: str = JSON,
         *,
         token: str | None = None,
         timeout_s: float | None = None,
     ) -> Iterator[Body]:
-        """Post JSON and lend the body of the answer, to be read while it arrives.
+        """Post JSON, or bytes, and lend the body of the answer, to be read while it arrives.
 
         Raises
         ------
         SpecServerError
             What the service answered, `Unreachable`, or `StoreError` when the answer breaks off.
         """
-        sent = json.dumps(body, allow_nan=False).encode()
-        with self.upload(url, sent, JSON, token=token, timeout_s=timeout_s) as answer:
-            yield answer
-
-    @contextmanager
-    def upload(
-        self,
-        url: str,
-        sent: bytes,
-        media_type: str,
-        *,
-        token: str | None = None,
-        timeout_s: float | None = None,
-    ) -> Iterator[Body]:
-        """Post bytes of a media type and lend the body of the answer; errors as of `post`."""
+        sent = body if isinstance(body, bytes) else json.dumps(body, allow_nan=False).encode()
         headers = self._headers(token) | {"Content-Type": media_type}
         response = self._request("POST", url, headers, timeout_s, body=sent)
         with _reading(response, url):

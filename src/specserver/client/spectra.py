@@ -16,7 +16,6 @@ from .session import Session
 if TYPE_CHECKING:
     from ..wire.head import FilesHead
     from .results.decode import Spectra
-    from .results.files import ReceivedFile
 
 T = TypeVar("T")
 
@@ -52,8 +51,9 @@ def fetch_spectra(
     if not wanted.resample:
         # The service has brought resampled spectra into the medium wanted.
         parts = [in_medium(part, wanted) for part in parts]
+    nspec = sum(len(part.ids) for part in parts)
     nbytes = sum(one.nbytes for part in parts for one in part.data) if options.verbose else 0
-    sum_up(options, sum(len(part.ids) for part in parts), nbytes, began)
+    sum_up(options, f"{nspec:,} spectra, {nbytes / 1e6:.1f} MB", began)
     return parts
 
 
@@ -88,17 +88,19 @@ def spectra_request(
     return body
 
 
-def ids_request(session: Session, named: Named, options: RequestOptions) -> dict[str, Any]:
-    """Return the part of a request that says which spectra it is about."""
+def ids_request(
+    session: Session, named: Named, options: RequestOptions, name: str = "ids"
+) -> dict[str, Any]:
+    """Return the part of a request that says which spectra it is about, ids under a name."""
     within = named.within(options)
     where = session.where(within.context, within.profile)
-    return {**where, "ids": named.text, "missing": options.missing}
+    return {**where, name: named.text, "missing": options.missing}
 
 
 def fetch_files(
     session: Session, named: Named, options: RequestOptions, fits: str
-) -> Iterator["ReceivedFile"]:
-    """Yield the FITS file of each spectrum, in the order of the identifiers.
+) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of the FITS file of each spectrum, in the order of the identifiers.
 
     Parameters
     ----------
@@ -116,8 +118,8 @@ def fetch_files(
         session.ask("bulk/files", body, options) as answer,
         Watch("files", at_once=options.verbose) as watch,
     ):
-        for file in read_files(answer, begun, watch):
+        for name, data in read_files(answer, begun, watch):
             done += 1
-            nbytes += len(file.data)
-            yield file
-    sum_up(options, done, nbytes, began)
+            nbytes += len(data)
+            yield name, data
+    sum_up(options, f"{done:,} spectra, {nbytes / 1e6:.1f} MB", began)

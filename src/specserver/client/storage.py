@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from io import BufferedReader, BytesIO
@@ -162,15 +162,6 @@ class Storage:
     def folder(self, name: str, *, token: str | None = None) -> SpaceFolder:
         """Return a folder to put files into; it is made with its first file."""
         return SpaceFolder(self, name, token)
-
-    def reader(self, token: str | None) -> Callable[[str], bytes]:
-        """Return what reads a file of identifiers."""
-
-        def read(name: str) -> bytes:
-            data: bytes = self.get(name, token=token)
-            return data
-
-        return read
 
     def _list(self, path: str, token: str | None) -> dict[str, Any]:
         asked = {"path": "/".join(split_name(path))}

@@ -31,8 +31,8 @@ def write_spectra(
     if not named.ids:
         return
     if wanted.fmt == "fits":
-        for file in fetch_files(session, named, options, fits):
-            target.put(safe_name(file.name), file.data)
+        for name, data in fetch_files(session, named, options, fits):
+            target.put(safe_name(name), data)
         return
     body = spectra_request(session, named, wanted, options, (NAME,))
     began, done, nbytes = perf_counter(), 0, 0
@@ -48,4 +48,4 @@ def write_spectra(
             done += len(part.ids)
             nbytes += sum(one.nbytes for one in part.data)
             watch(done, head.nspec)
-    sum_up(options, done, nbytes, began)
+    sum_up(options, f"{done:,} spectra, {nbytes / 1e6:.1f} MB", began)

@@ -19,6 +19,7 @@ import csv
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from os import PathLike
 from typing import Any, Final
 
@@ -101,7 +102,7 @@ def read_ids(session: Session, given: Any, id_col: str | None, options: RequestO
         plain=options.context or session.context,
         form_of=session.id_form,
         is_context=session.has_context,
-        read_vos=Storage(session).reader(options.token),
+        read_vos=partial(Storage(session).get, token=options.token),
         id_col=id_col,
         gaps=Gaps(skip=options.missing == "skip"),
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ...errors import BadIdentifier
+from ...model.id_tuple import shortened
 from ...model.spacename import in_space
 
 MAX_FILE_NAME: Final = 1024  # longer text cannot be opened on common systems, so it is none
@@ -14,18 +15,12 @@ ReadVos = Callable[[str], str | bytes]
 """Reads a file in virtual storage, by its name."""
 
 
-def shown(given: object) -> str:
-    """Return the beginning of what was given, for a message."""
-    text = given if isinstance(given, str) else repr(given)
-    return text if len(text) <= 60 else text[:57] + "…"
-
-
 def decoded(given: bytes | bytearray) -> str:
     """Return bytes as text."""
     try:
         return bytes(given).decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise BadIdentifier(shown(bytes(given[:60])), "the bytes are no text") from None
+        raise BadIdentifier(shortened(bytes(given[:60])), "the bytes are no text") from None
 
 
 def read_file(path: Path) -> Any:
@@ -71,7 +66,7 @@ def file_content(given: str | PathLike[str], read_vos: ReadVos | None) -> Any:
         return read_file(Path(given).expanduser())
     if in_space(given):
         if read_vos is None:
-            raise BadIdentifier(shown(given), "there is no virtual storage to read it from")
+            raise BadIdentifier(shortened(given), "there is no virtual storage to read it from")
         return _content(read_vos(given.strip()), given.strip())
     path = _file_named(given)
     return None if path is None else read_file(path)

@@ -33,10 +33,10 @@ import numpy.typing as npt
 from ...errors import BadIdentifier
 from ...model.id_tables import Gaps, is_missing, needed_parts, row_form
 from ...model.id_text import parse_id_text
-from ...model.id_tuple import IdPattern, is_tuple, leads_list, parse_id_tuple
+from ...model.id_tuple import IdPattern, is_tuple, leads_list, parse_id_tuple, shortened
 from ...model.ids import USUAL_FORM, IdForm
 from ..results.query_results import SHARED
-from .id_files import MAX_FILE_NAME, ReadVos, decoded, file_content, read_file, shown
+from .id_files import MAX_FILE_NAME, ReadVos, decoded, file_content, read_file
 
 _LOST_DIGITS: Final = (
     "floats have lost the last digits (integers with missing values become floats in pandas);"
@@ -125,13 +125,13 @@ def _scalar(value: object) -> int:
         if -(2**63) <= number < 2**64:
             return number
         raise BadIdentifier(number, "an identifier has at most 64 bits")
-    if value is None or shown(value) in {"nan", "<NA>", "NaT", "masked", "np.float64(nan)"}:
+    if value is None or shortened(value) in {"nan", "<NA>", "NaT", "masked", "np.float64(nan)"}:
         raise BadIdentifier(value, "the value is missing; leave such rows out")
     if isinstance(value, float | np.floating):
         raise BadIdentifier(value, _LOST_DIGITS)
     kind = type(value).__name__
     reason = f"a {kind} is none; give whole numbers, text, tuples, arrays or tables of them"
-    raise BadIdentifier(shown(value), reason)
+    raise BadIdentifier(shortened(value), reason)
 
 
 def table_of(given: Any) -> tuple[list[str], Callable[[int], Any]] | None:
@@ -243,7 +243,7 @@ class _Reading:
         except BadIdentifier:
             if Path(text.strip()[:MAX_FILE_NAME]).suffix.lower()[1:].isidentifier():
                 reason = "there is no such file, and as text it is no identifier"
-                raise BadIdentifier(shown(text), reason) from None
+                raise BadIdentifier(shortened(text), reason) from None
             raise
         if len(found) != 1 or is_list_text(text, found):
             return found, False
@@ -288,7 +288,7 @@ class _Reading:
             return self.read_array(given)
         if isinstance(given, Mapping | set | frozenset):
             what = "mapping has no rows" if isinstance(given, Mapping) else "set has no order"
-            raise BadIdentifier(shown(given), f"a {what}; give a list, an array or a table")
+            raise BadIdentifier(shortened(given), f"a {what}; give a list, an array or a table")
         return self.read_list(list(given)) if isinstance(given, Iterable) else None
 
     def read_columns(self, names: Sequence[str], column: Callable[[int], Any]) -> _Ids:
@@ -322,7 +322,7 @@ class _Reading:
             self.gaps.add(range(len(values)))
             return []
         if values.dtype.kind == "f":
-            raise BadIdentifier(shown(values.flat[0]), _LOST_DIGITS)
+            raise BadIdentifier(shortened(values.flat[0]), _LOST_DIGITS)
         if values.ndim > 2 or (values.ndim == 2 and values.shape[1] not in self.widths):
             reason = f"rows of an array have {self.widths[0]} or {self.widths[1]} values, a tuple"
             raise BadIdentifier(f"array of shape {values.shape}", reason)

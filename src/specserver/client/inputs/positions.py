@@ -15,8 +15,7 @@ Numbers are degrees, unless the column or quantity has another unit. What is mas
 becomes NaN. astropy and pandas are recognised by what they can do, and loaded only to convert.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import BadParameter, UnknownField
+from ...model.id_tuple import shortened
 from ...model.skyframe import POSITION_COLUMNS
 from .sky_region import is_coordinate
 
@@ -34,14 +34,6 @@ _FORMS: Final = (
     "a SkyCoord, a table with columns ra and dec, a tuple (ra, dec) of arrays, or [(ra, dec), …],"
     " in degrees"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class _Columns:
-    """The columns of a table of any kind."""
-
-    names: Sequence[str]
-    take: Callable[[str], Any]
 
 
 def read_positions(
@@ -69,9 +61,9 @@ def read_positions(
         raise BadParameter("ra_col, dec_col", f"{ra_col}, {dec_col}", "give both, or neither")
     if is_coordinate(given):
         return _icrs(given)
-    columns = _columns(given)
-    if columns is not None:
-        return _from_columns(columns, ra_col, dec_col)
+    names = _column_names(given)
+    if names is not None:
+        return _from_columns(given, names, ra_col, dec_col)
     if isinstance(given, tuple) and len(given) == 2:
         return _pair(given[0], given[1])
     pairs = _numbers("positions", given)
@@ -98,8 +90,8 @@ def _read_file(path: Path) -> object:
         raise BadParameter("positions", str(path), allowed) from error
 
 
-def _columns(given: Any) -> _Columns | None:
-    """Return the columns of what is a table, or None."""
+def _column_names(given: Any) -> list[str] | None:
+    """Return the names of the columns of what is a table, or None."""
     names = getattr(getattr(given, "dtype", None), "names", None)
     if names is None and hasattr(given, "colnames"):
         names = given.colnames
@@ -107,25 +99,25 @@ def _columns(given: Any) -> _Columns | None:
         names = [str(name) for name in given.columns]
     if names is None and isinstance(given, Mapping):
         names = [str(name) for name in given]
-    return None if names is None else _Columns(list(names), lambda name: given[name])
+    return None if names is None else list(names)
 
 
 def _from_columns(
-    columns: _Columns, ra_col: str | None, dec_col: str | None
+    table: Any, names: Sequence[str], ra_col: str | None, dec_col: str | None
 ) -> tuple[Floats, Floats]:
     """Return the positions of a table."""
     if ra_col is not None and dec_col is not None:
-        ra, dec = _spelling(columns.names, ra_col), _spelling(columns.names, dec_col)
-        return _pair(columns.take(ra), columns.take(dec), (ra, dec))
-    known = {name.strip().lower(): name for name in reversed(columns.names)}
+        ra, dec = _spelling(names, ra_col), _spelling(names, dec_col)
+        return _pair(table[ra], table[dec], (ra, dec))
+    known = {name.strip().lower(): name for name in reversed(names)}
     for pair in POSITION_COLUMNS:
         if all(name in known for name in pair):
             ra, dec = (known[name] for name in pair)
-            return _pair(columns.take(ra), columns.take(dec), (ra, dec))
-    sky = [name for name in columns.names if is_coordinate(columns.take(name))]
+            return _pair(table[ra], table[dec], (ra, dec))
+    sky = [name for name in names if is_coordinate(table[name])]
     if len(sky) == 1:
-        return _icrs(columns.take(sky[0]))
-    listed = ", ".join(columns.names)[:200]
+        return _icrs(table[sky[0]])
+    listed = ", ".join(names)[:200]
     raise BadParameter("columns", listed, "name those of the positions with ra_col= and dec_col=")
 
 
@@ -185,12 +177,9 @@ def _numbers(name: str, values: Any) -> Floats:
     try:
         numbers = np.array(plain, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise BadParameter(name, _shown(values), f"{_FORMS}; as numbers") from error
+        raise BadParameter(
+            name, shortened(" ".join(repr(values).split())), f"{_FORMS}; as numbers"
+        ) from error
     if mask is not None and np.shape(mask) in {(), numbers.shape}:
         numbers[np.asarray(mask, dtype=np.bool_)] = np.nan
     return numbers
-
-
-def _shown(values: Any) -> str:
-    text = " ".join(repr(values).split())
-    return text if len(text) <= 60 else text[:57] + "…"

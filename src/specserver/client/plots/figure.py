@@ -1,7 +1,6 @@
 """Figures of matplotlib, shown or saved, by the keywords of `SpecClient.plot`."""
 
 import re
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -23,6 +22,7 @@ from ...model.lines import (
 from ...render.display import DisplaySpectrum, with_gaps
 from ...render.figure.overplot import draw_spectra
 from ...render.figure.spectrum import DPI, PARTS, FigureLook, Limits, draw_spectrum, panels_of
+from ..messages import warn
 from ..request import Values, split_names
 from .overlay import is_median, shared_parts, spread_out
 from .page import with_redshifts
@@ -123,7 +123,7 @@ def _is_rest(options: PlotOptions, spectra: Sequence[DisplaySpectrum]) -> bool:
     rest = known if options.rest_frame is None else bool(options.rest_frame)
     if rest and not known:
         text = "no redshift is known, so the wavelengths stay as observed: give z="
-        warnings.warn(text, UserWarning, stacklevel=4)
+        warn(text)
     return rest and known
 
 

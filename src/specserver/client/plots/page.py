@@ -6,7 +6,6 @@ The viewer itself is `specserver.render.viewer`; `spectra` reads the spectra.
 import os
 import sys
 import tempfile
-import warnings
 import webbrowser
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ import numpy as np
 
 from ...errors import BadParameter
 from ..inputs.context_ids import ONE_OR_MORE
+from ..messages import warn
 from ..progress import in_notebook
 from ..results.save import OneFile
 
@@ -88,11 +88,7 @@ def make_page(spectra: Sequence["DisplaySpectrum"], look: "Look") -> ViewerPage:
         raise BadParameter("overplot", f"{len(spectra):,} spectra", allowed)
     if len(spectra) > MANY_SPECTRA:
         mbytes = sum(len(one.wave) for one in spectra) * 4 * _NVECTORS * 4 / 3 / 1e6
-        warnings.warn(
-            f"{len(spectra):,} spectra make a page of about {mbytes:.0f} MB, slow to open",
-            UserWarning,
-            stacklevel=3,
-        )
+        warn(f"{len(spectra):,} spectra make a page of about {mbytes:.0f} MB, slow to open")
     return ViewerPage(viewer_html(spectra, look), look.width, look.height)
 
 

@@ -1,20 +1,22 @@
 """Pictures of spectra that the service draws."""
 
 import os
-import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Final, Literal
 
+import numpy as np
+
 from ...errors import BadParameter, StoreError
-from ...model.id_tuple import format_id
-from ...model.spacename import PREFIX, in_space, split_file_name
+from ...model.spacename import in_space, split_file_name
 from ..inputs.context_ids import Named, read_ids_of_one
-from ..messages import caller_depth, say
+from ..messages import sum_up, warn
 from ..request import RequestOptions
 from ..session import HasSession, Session
+from ..spectra import ids_request
 from ..storage import Storage
 from .image import PngImage
 
@@ -186,17 +188,7 @@ def stackedImage(
         "width": int(width),
         "height": int(height),
     }
-    if form != "numpy" or out:
-        return _picture(client.session, "stackedImage", named, fields, options, fmt=form, out=out)
-    from numpy.lib.format import read_array
-
-    began = perf_counter()
-    body = _request(client.session, named, fields, options)
-    with client.session.ask("stackedImage", body, options) as answer:
-        flux = read_array(answer, allow_pickle=False)  # type: ignore[arg-type]  # read as a file
-        _warn_left_out(answer.headers)
-    _sum_up("stackedImage", flux.nbytes, began, options)
-    return flux
+    return _picture(client.session, "stackedImage", named, fields, options, fmt=form, out=out)
 
 
 def _picture(
@@ -214,27 +206,19 @@ def _picture(
     if form not in {*_PICTURE_FORMATS, fields.get("fmt")}:
         raise BadParameter("fmt", fmt, "png, or raw for plain bytes")
     write, began = open_file(session, out, options), perf_counter()
-    with session.ask(path, _request(session, named, fields, options), options) as answer:
+    body = {**ids_request(session, named, options, "id_list"), **fields}
+    with session.ask(path, body, options) as answer:
         content: bytes = answer.read_all()
         _warn_left_out(answer.headers)
     if form != "numpy" and not content.startswith(b"\x89PNG"):
         raise StoreError(session.url(path), "the answer is no PNG")
-    _sum_up(path, len(content), began, options)
+    sum_up(options, f"{path}: {len(content) / 1e3:,.0f} kB", began)
     if write:
         write(content)
         return "OK"
+    if form == "numpy":
+        return np.load(BytesIO(content), allow_pickle=False)
     return content if form == "raw" else PngImage(content)
-
-
-def _request(
-    session: Session, named: Named, fields: Mapping[str, Any], options: RequestOptions
-) -> dict[str, Any]:
-    """Return the request for a picture."""
-    within = named.within(options)
-    where = session.where(within.context, within.profile)
-    # An empty text would be no field at all; this is a list without identifiers.
-    text = "\n".join(format_id(one) for one in named.ids) or "[]"
-    return {**where, "id_list": text, "missing": options.missing, **fields}
 
 
 def open_file(
@@ -250,9 +234,9 @@ def open_file(
     if out is None or not os.fspath(out):
         return None
     if in_space(out):
-        *folders, name = split_file_name(os.fspath(out).strip())
-        space = Storage(session).folder(PREFIX + "/".join(folders), token=options.token)
-        return partial(space.put, name)
+        name = os.fspath(out).strip()
+        split_file_name(name)
+        return partial(Storage(session).put, name, token=options.token)
     from ..results.save import OneFile
 
     return partial(OneFile(Path(out).expanduser()).put, "")
@@ -275,13 +259,7 @@ def _warn_left_out(headers: Mapping[str, str]) -> None:
         count, _, some = headers.get(name, "").partition(" ")
         if count:
             text = f"{count} {reason} and are left out: {some.replace(' ', ', ')}"
-            warnings.warn(text, UserWarning, stacklevel=caller_depth())
-
-
-def _sum_up(path: str, nbytes: int, began: float, options: RequestOptions) -> None:
-    """Tell what came, when the caller asked to be told."""
-    if options.verbose:
-        say(f"{path}: {nbytes / 1e3:,.0f} kB in {perf_counter() - began:.2f} s")
+            warn(text)
 
 
 def _two(scale: Scale) -> tuple[float, float]:

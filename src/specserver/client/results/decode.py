@@ -7,7 +7,7 @@ two of them ask for Python's lock with every spectrum.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -164,19 +164,11 @@ def _part_of(batch: pa.RecordBatch) -> int:
     return int(view(batch.column(PART))[0])
 
 
-class _Layout(Protocol):
-    """Where the spectra of an answer go."""
-
-    @property
-    def data(self) -> list[npt.NDArray[Any]] | npt.NDArray[Any]:
-        """The spectra."""
-
-    def place(self, rows: BatchRows, done: int) -> tuple[npt.NDArray[Any], list[int], Axis | None]:
-        """Return the flat output, where in it each spectrum begins, and the axis left to write."""
-
-
 class _Loose:
-    """Spectra of their own lengths: a batch is one block, a spectrum a view into it."""
+    """Spectra of their own lengths: a batch is one block, a spectrum a view into it.
+
+    `place` returns the flat output, where in it each spectrum begins, and the axis left to write.
+    """
 
     def __init__(self, head: StreamHead) -> None:
         self.data: list[npt.NDArray[Any]] = []
@@ -228,7 +220,7 @@ class _Sink:
         self.nspec = 0
         self._head = head
         one = head.nspec == 1 if alone is None else alone
-        self._layout: _Layout = _Aligned(head, alone=one) if align else _Loose(head)
+        self._layout: _Loose | _Aligned = _Aligned(head, alone=one) if align else _Loose(head)
         self._columns: dict[str, list[Piece]] = {}
 
     def accept(self, batch: pa.RecordBatch) -> None:

@@ -57,13 +57,11 @@ def _changed(spectra: Spectra, media: list[str], target: str) -> Spectra:
     data: list[Array] = []
     on_lattice = spectra.on_lattice.copy()
     for index, (one, medium) in enumerate(zip(spectra.data, media, strict=True)):
-        change = change_of(medium, target)
-        if change is None:
-            data.append(_retyped(one, record))
-            continue
         data.append(_retyped(one, record))
-        data[-1][axis] = spectra.head.grid.axis_of(change(spectra.wave(index, one)))
-        on_lattice[index] = False
+        change = change_of(medium, target)
+        if change is not None:
+            data[-1][axis] = spectra.head.grid.axis_of(change(spectra.wave(index, one)))
+            on_lattice[index] = False
     head = replace(spectra.head, record=record)
     return replace(spectra, head=head, data=data, on_lattice=on_lattice, media=done)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import numpy as np
 
 from ...errors import BadParameter, StoreError
+from ...model.spacename import in_space
 from ...wire.batches import ANSWER
 from ...wire.columns import NAME
 from .convert import convert_one
@@ -18,7 +19,6 @@ from .convert import convert_one
 if TYPE_CHECKING:
     from .decode import Spectra
 
-VOS: Final = "vos://"
 _SAFE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
 _FITS_ENDING: Final = re.compile(r"\.(?:fits|fit|fts)(?:\.gz)?$", re.IGNORECASE)
 _ENDINGS: Final = {"numpy": ".npy", "pandas": ".csv", "table": ".ecsv"}
@@ -54,6 +54,8 @@ class OneFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        if path.is_dir():
+            raise BadParameter("out", str(path), "name a file, not a folder")
         if not path.parent.is_dir():
             raise BadParameter("out", str(path), f"there is no folder {path.parent}")
         if path.is_dir():
@@ -93,7 +95,7 @@ def open_target(
         Whether exactly one spectrum is asked for.
     """
     text = os.fspath(out)
-    if text.startswith(VOS):
+    if in_space(text):
         return space(text)
     path = Path(text).expanduser()
     if single and not path.is_dir() and path.name.lower().endswith(_FILE_ENDINGS):
