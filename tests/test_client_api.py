@@ -142,7 +142,7 @@ def test_public_names_are_the_documented_ones():
     client_names = {name for name in dir(SpecClient) if not name.startswith("_")}
     utilities = {"getClient", "airtovac", "vactoair", "pack_specobjid", "unpack_specobjid"}
     utilities |= {"to_pandas", "to_Spectrum1D", "to_Table"}
-    beside = {"chosen_svc_url", "chosen_token", "fetch", "read_named", "fetch_named"}
+    beside = {"read_named", "fetch_named"}
     assert client_names - beside == {*DOCUMENTED, *ADDED} - utilities
 
 

@@ -22,9 +22,12 @@ from specutils.utils.wcs_utils import air_to_vac
 from commands import command
 from serving import Served, serve
 from specserver.client.api import SpecClient
-from specserver.client.request import RequestOptions, read_wanted
+from specserver.client.inputs.context_ids import read_ids
+from specserver.client.request import RequestOptions, ResultOptions, read_wanted
 from specserver.client.results.convert import to_pandas, to_Spectrum1D, to_Table
+from specserver.client.results.decode import Spectra
 from specserver.client.results.media import in_medium
+from specserver.client.spectra import fetch_spectra
 from specserver.data.root import open_root
 from specserver.errors import BadParameter
 from specserver.model.lines import air_to_vacuum, vacuum_to_air
@@ -92,6 +95,15 @@ def spec(many: Served) -> SpecClient:
     return SpecClient(svc_url=many.url)
 
 
+def fetched(
+    spec: SpecClient, ids: Any, wanted: ResultOptions, context: str | None = None
+) -> list[Spectra]:
+    """Return the parts of an answer, before they become what `getSpec` gives."""
+    options = RequestOptions(context)
+    named = read_ids(spec.session, ids, None, options)
+    return fetch_spectra(spec.session, named, wanted, options)
+
+
 def peak(wave: Any, flux: Any) -> float:
     """Return the centre of the line."""
     weight = np.where(np.abs(wave - HALPHA) < 12, np.nan_to_num(flux) - 1, 0)
@@ -111,7 +123,8 @@ def test_spectra_are_published_as_they_are_with_their_medium(spec: SpecClient) -
         assert [one.meta["medium"] for one in made] == media
     frames = spec.getSpec([1, 2, 3], "pandas", context="several")
     assert [one.attrs["medium"] for one in frames] == media
-    whole = spec.fetch([1, 2, 3], read_wanted("numpy", None, None, align=False), context="several")
+    loose = read_wanted("numpy", None, None, align=False)
+    (whole,) = fetched(spec, [1, 2, 3], loose, context="several")
     assert (whole.media, whole.head.medium) == (media, "")
 
 
@@ -522,7 +535,7 @@ def test_lattices_of_two_media_are_not_shifted_onto_one_another(
     spec = SpecClient(svc_url=served.url)
     asked = read_wanted("numpy", None, None, align="resample")
     ids = served.ids[:2].tolist()
-    loose = spec.fetch(ids, read_wanted("numpy", None, None, align=False))
+    (loose,) = fetched(spec, ids, read_wanted("numpy", None, None, align=False))
     selection = SpectroscopicService(open_root(served.data)).resolve(ids, loose.head.context)
     plain = Resampling.of(selection, None, None, None)
     monkeypatch.setattr("specserver.service.alignment.media_of", lambda _: ["air", "vacuum"])
@@ -541,7 +554,7 @@ def test_lattices_of_two_media_are_not_shifted_onto_one_another(
     ends = 10.0 ** loose.data[0]["loglam"][lit[[0, -1]]].astype(float)
     there = wave[whole["ivar"][0] > 0][[0, -1]]
     assert np.abs(there - air_to_vacuum(ends)).max() < 2.5
-    aligned = spec.fetch(ids, read_wanted("numpy", None, None, align=True))
+    (aligned,) = fetched(spec, ids, read_wanted("numpy", None, None, align=True))
     with pytest.raises(BadParameter, match="resample"):
         in_medium(replace(aligned, media=["air", "vacuum"]), asked)
     assert in_medium(replace(aligned, media=["air", "air"]), asked).media == ["air", "air"]

@@ -11,7 +11,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ..errors import BadParameter, SpecServerError, UnknownContext, UnknownProfile
-from ..model.id_tuple import IdPattern
 from .composite import stack
 from .inputs.context_ids import Named, read_ids
 from .match import match, write_table
@@ -152,27 +151,6 @@ class SpecClient:
         wanted = replace(wanted, align=wanted.align and not alone)
         parts = fetch_spectra(self.session, named, wanted, options)
         return _finished(parts, wanted, single=named.single)
-
-    def fetch(
-        self,
-        ids: Sequence[int | IdPattern],
-        wanted: ResultOptions,
-        *,
-        context: str | None = None,
-        profile: str | None = None,
-        missing: Literal["error", "skip"] = "error",
-        timeout: float | None = None,
-        token: str | None = None,
-        debug: bool = False,
-        verbose: bool = False,
-    ) -> "Spectra":
-        """Fetch spectra with all that is known of them: identifiers, releases, columns.
-
-        What `getSpec` is made of, for programs; parameters as there.
-        """
-        options = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
-        (spectra,) = fetch_spectra(self.session, Named(ids, single=False), wanted, options)
-        return spectra
 
     def read_named(
         self,

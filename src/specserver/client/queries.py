@@ -1,13 +1,12 @@
 """Queries of the catalogues of one context, or of several."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from io import StringIO
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -17,14 +16,7 @@ from ..wire.columns import CONTEXT, ID, TELLING
 from .inputs.sky_region import name_arguments, read_place
 from .messages import sum_up, warn
 from .request import RequestOptions, Values, read_contexts, split_names
-from .results.query_results import (
-    TUPLE,
-    besides,
-    joint_columns,
-    joint_result,
-    one_result,
-    tuple_columns,
-)
+from .results.query_results import TUPLE, besides, to_columns, to_result, write_rows
 from .session import HasSession, Session, query_timeout_s
 from .storage import Storage
 
@@ -121,26 +113,24 @@ def query(
         body["count_others"] = True
     path = _query_out(named.get("out"))
     options = RequestOptions(None, None, "error", timeout, token, debug, verbose)
-    result: Callable[[TextIO | None], Any]
-    columns: Callable[[], Columns]
+    tuples = None
     if contexts is None:
         rows = _rows(session, body, names, options)
-        result = partial(one_result, rows, names)
-        columns = partial(tuple_columns, rows) if names == [TUPLE] else lambda: rows
+        if body["primary"]:
+            _warn_of_others(session, str(body["context"]), rows)
     else:
         rows = _rows_of_several(session, contexts, body, names, options)
         tuples = _tuple_columns(session, contexts, body, names)
-        result = partial(joint_result, rows, names, tuples)
-        columns = partial(joint_columns, rows, names)
     if path is None:
-        return result(None)
+        return to_result(rows, names, tuples)
     if Path(path).suffix.lower() not in _TEXTS:
-        return keep_table(session, columns(), path, token)
+        return keep_table(session, to_columns(rows, names, tuples), path, token)
     if isinstance(path, Path):
         with path.open("w", encoding="utf-8", newline="") as file:
-            return result(file)
+            write_rows(rows, names, file, tuples)
+        return "OK"
     text = StringIO()
-    result(text)
+    write_rows(rows, names, text, tuples)
     return Storage(session).put(path, text.getvalue().encode(), token=token)
 
 
@@ -173,16 +163,6 @@ def _rows(
     A tuple alone is computed from the identifier where it is packed from it; else, and among
     others, it stands for its parts. Of several columns the identifier is the first.
     """
-    columns = _answered(session, body, names, options)
-    if body["primary"]:
-        _warn_of_others(session, str(body["context"]), columns)
-    return columns
-
-
-def _answered(
-    session: Session, body: Mapping[str, Any], names: Sequence[str], options: RequestOptions
-) -> "Columns":
-    """Return the rows of one context, as `_rows` says."""
     context = str(body["context"])
     if list(names) == [TUPLE]:
         columns = _fetch_columns(session, {**body, "fields": []}, options)

@@ -171,27 +171,6 @@ class Session:
         with self.post(url, body, token=options.token, timeout_s=options.timeout_s) as answer:
             yield answer
 
-    def get_text(
-        self,
-        url: str,
-        fields: Mapping[str, str] | None = None,
-        *,
-        token: str | None = None,
-        timeout_s: float | None = None,
-        retry: bool = True,
-    ) -> str:
-        """Return the text of a GET.
-
-        Raises
-        ------
-        SpecServerError
-            What the service answered, or `Unreachable`.
-        """
-        headers = self._headers(token)
-        response = self._request("GET", url, headers, timeout_s, fields=fields, retry=retry)
-        with _reading(response, url):
-            return response.read().decode("utf-8", "replace")
-
     @contextmanager
     def get(self, url: str, *, token: str | None = None) -> Iterator[Body]:
         """Lend the body of a GET, to be read while it arrives; errors as of `post`."""
@@ -199,27 +178,31 @@ class Session:
         with _reading(response, url):
             yield Body(response)
 
-    def send(
+    def get_text(
         self,
-        method: str,
         url: str,
-        *,
         fields: Mapping[str, str] | None = None,
+        *,
+        method: str = "GET",
         body: bytes | BinaryIO | None = None,
         nbytes: int = 0,
         token: str | None = None,
+        timeout_s: float | None = None,
+        retry: bool = True,
     ) -> str:
-        """Send a change, with the bytes or so many of an open file; return the text of the answer.
+        """Send a request, with bytes or so many of an open file; return the text of the answer.
 
         Raises
         ------
         SpecServerError
             What the service answered, or `Unreachable`.
         """
-        headers = self._headers(token) | {"Content-Type": OCTETS}
+        headers = self._headers(token)
         if body is not None:
-            headers["Content-Length"] = str(nbytes)
-        response = self._request(method, url, headers, None, fields=fields, body=body)
+            headers |= {"Content-Type": OCTETS, "Content-Length": str(nbytes)}
+        response = self._request(
+            method, url, headers, timeout_s, fields=fields, body=body, retry=retry
+        )
         with _reading(response, url):
             return response.read().decode("utf-8", "replace")
 

@@ -138,8 +138,8 @@ class Storage:
             sha256 = hashlib.file_digest(source, "sha256").hexdigest()
             nbytes = source.seek(0, os.SEEK_END)
             source.seek(0)
-            said = self._session.send(
-                "PUT", self._url_of(parts), body=source, nbytes=nbytes, token=token
+            said = self._session.get_text(
+                self._url_of(parts), method="PUT", body=source, nbytes=nbytes, token=token
             )
         if json.loads(said)["sha256"] != sha256:
             raise StoreError(name, "the server got other bytes than were sent; put it again")
@@ -147,7 +147,8 @@ class Storage:
 
     def mkdir(self, name: str, *, token: str | None = None) -> str:
         """Make a folder and those above it; return ``'OK'``."""
-        self._session.send("PUT", self._url_of(split_name(name)) + "/", body=b"", token=token)
+        url = self._url_of(split_name(name)) + "/"
+        self._session.get_text(url, method="PUT", body=b"", token=token)
         return "OK"
 
     def rm(self, name: str, *, recursive: bool = False, token: str | None = None) -> str:
@@ -156,7 +157,7 @@ class Storage:
         if not parts:
             raise BadParameter("name", name, "name a file or a folder")
         fields = {"recursive": "true"} if recursive else None
-        self._session.send("DELETE", self._url_of(parts), fields=fields, token=token)
+        self._session.get_text(self._url_of(parts), fields, method="DELETE", token=token)
         return "OK"
 
     def folder(self, name: str, *, token: str | None = None) -> SpaceFolder:

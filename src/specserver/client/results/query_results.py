@@ -20,16 +20,24 @@ SHARED: Final = "not_best"
 identifier, and the identifier alone means the best one."""
 
 
-def to_result(columns: "Columns", fields: Sequence[str]) -> Any:
-    """Return an array, a list of tuples or a Table, after the fields asked for.
+Tuples = Mapping[str, Sequence[str]] | None
+"""Of several contexts, by context: the columns of the tuples that name its rows, where identifiers
+do not. None: the rows are of one context."""
+
+
+def to_result(columns: "Columns", fields: Sequence[str], tuples: Tuples = None) -> Any:
+    """Return an array, a list of tuples or pairs, or a Table, after the fields asked for.
 
     Parameters
     ----------
     columns
         The answer of the service.
     fields
-        What the caller asked for; empty for the identifier.
+        What the caller asked for; empty for the identifier, of several contexts for pairs
+        ``(context, id)`` or ``(context, tuple)``.
     """
+    if tuples is not None and not besides(fields):
+        return _pairs(columns, tuples)
     if list(fields) == [TUPLE]:
         return to_tuples(columns)
     if len(columns.values) == 1:
@@ -40,19 +48,18 @@ def to_result(columns: "Columns", fields: Sequence[str]) -> Any:
     return table
 
 
-def write_rows(columns: "Columns", fields: Sequence[str], file: TextIO) -> None:
+def write_rows(
+    columns: "Columns", fields: Sequence[str], file: TextIO, tuples: Tuples = None
+) -> None:
     """Write one identifier or value a line, or a CSV with a header when there are several columns.
 
-    Parameters
-    ----------
-    columns
-        The answer of the service.
-    fields
-        What the caller asked for; empty for the identifier.
-    file
-        An open file.
+    Parameters as of `to_result`.
     """
-    if list(fields) == [TUPLE]:
+    if tuples is not None and not besides(fields):
+        for context, value in _pairs(columns, tuples):
+            text = f"({','.join(map(str, value))})" if isinstance(value, tuple) else str(value)
+            file.write(f"{context}:{text}\n")
+    elif list(fields) == [TUPLE]:
         file.writelines(f"({','.join(map(str, parts))})\n" for parts in to_tuples(columns))
     elif len(columns.values) == 1:
         values = next(iter(columns.values.values()))
@@ -68,9 +75,20 @@ def write_csv(columns: "Columns", file: TextIO) -> None:
     rows.writerows(zip(*map(cells, columns.values.values()), strict=True))
 
 
-def tuple_columns(columns: "Columns") -> "Columns":
-    """Return the parts of the tuple form of the identifier, a column each."""
-    if len(columns.values) > 1:
+def to_columns(columns: "Columns", fields: Sequence[str], tuples: Tuples = None) -> "Columns":
+    """Return rows as the columns of a table, of the tuple form a column for each part.
+
+    Parameters as of `to_result`.
+
+    Raises
+    ------
+    BadParameter
+        Tuples of several contexts, whose parts differ.
+    """
+    if list(fields) == [TUPLE] and tuples is not None:
+        allowed = "tuples of several contexts are written as text: a name that ends in .txt"
+        raise BadParameter("out", TUPLE, allowed)
+    if list(fields) != [TUPLE] or len(columns.values) > 1:
         return columns
     from .columns import Columns
 
@@ -106,61 +124,6 @@ def cells(values: npt.NDArray[Any]) -> list[Any]:
         gone = np.ma.getmaskarray(values).tolist()
         texts = ["" if lost else text for text, lost in zip(texts, gone, strict=True)]
     return texts
-
-
-def one_result(columns: "Columns", names: Sequence[str], file: TextIO | None) -> Any:
-    """Return the rows of one context in the form asked for, or write them to a file."""
-    if file is None:
-        return to_result(columns, names)
-    write_rows(columns, names, file)
-    return "OK"
-
-
-def joint_result(
-    columns: "Columns",
-    names: Sequence[str],
-    tuples: Mapping[str, Sequence[str]],
-    file: TextIO | None,
-) -> Any:
-    """Return the rows of several contexts in the form asked for, or write them to a file.
-
-    Pairs ``(context, id)``, or ``(context, tuple)``; with other fields a Table.
-
-    Parameters
-    ----------
-    columns
-        Columns context and id, the fields asked for, and columns of tuples.
-    names
-        What the caller asked for.
-    tuples
-        By context: the columns of the tuples that name its rows, where identifiers do not.
-    """
-    if not besides(names):
-        pairs = _pairs(columns, tuples)
-        if file is None:
-            return pairs
-        for context, value in pairs:
-            text = f"({','.join(map(str, value))})" if isinstance(value, tuple) else str(value)
-            file.write(f"{context}:{text}\n")
-        return "OK"
-    if file is None:
-        return to_result(columns, names)
-    write_csv(columns, file)
-    return "OK"
-
-
-def joint_columns(columns: "Columns", names: Sequence[str]) -> "Columns":
-    """Return the rows of several contexts as the columns of one table.
-
-    Raises
-    ------
-    BadParameter
-        Tuples, whose parts differ.
-    """
-    if list(names) == [TUPLE]:
-        allowed = "tuples of several contexts are written as text: a name that ends in .txt"
-        raise BadParameter("out", TUPLE, allowed)
-    return columns
 
 
 def besides(names: Sequence[str]) -> list[str]:

@@ -58,8 +58,6 @@ class OneFile:
             raise BadParameter("out", str(path), "name a file, not a folder")
         if not path.parent.is_dir():
             raise BadParameter("out", str(path), f"there is no folder {path.parent}")
-        if path.is_dir():
-            raise BadParameter("out", str(path), "name a file, not a folder")
 
     def put(self, name: str, data: bytes) -> None:
         """Write the file; the server's name is not used."""
