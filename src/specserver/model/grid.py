@@ -189,6 +189,11 @@ class PixelRange:
         """Number of pixels; never negative."""
         return max(0, self.stop - self.first)
 
+    def common(self, other: "PixelRange") -> "PixelRange":
+        """Return the pixels that two runs share."""
+        first = max(self.first, other.first)
+        return PixelRange(first, max(first, min(self.stop, other.stop)))
+
 
 def locate(grid: Grid, axis: npt.NDArray[Any]) -> int | None:
     """Return the pixel index of ``axis[0]`` when the axis lies on the lattice bit for bit.

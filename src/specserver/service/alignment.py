@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ from .records import read_records
 from .selection import Selection, by_survey
 
 Array = npt.NDArray[Any]
+_ONE_UNIT: Final = "fluxes in one array have one unit; fetch them unaligned, or each context alone"
 
 
 def require_alignable(selection: Selection) -> None:
@@ -41,8 +42,7 @@ def require_alignable(selection: Selection) -> None:
         Their media or the units of their fluxes differ.
     """
     selection.require_lattice()
-    allowed = "fluxes in one array have one unit; fetch them unaligned, or each context alone"
-    require_one_unit(selection, "align", allowed)
+    require_one_unit(selection, "align", _ONE_UNIT)
     require_one_medium(selection)
 
 
@@ -100,8 +100,7 @@ class Resampling:
         BadParameter
             The medium of some is not known, units differ, or a value cannot be resampled.
         """
-        allowed = "fluxes in one array have one unit; fetch them unaligned, or each context alone"
-        require_one_unit(selection, "align", allowed)
+        require_one_unit(selection, "align", _ONE_UNIT)
         surveys, grid = selection.surveys, selection.survey.grid
         record = resampled_record([one.record for one in surveys], grid.axis, values)
         media = media_of(selection)
@@ -175,8 +174,7 @@ def _window(
     for place, wave in read_axes(selection, apart):
         runs.append(covered(grid, changed(own_edges(wave), changes[apart[place]]).ends))
     if cut is not None:
-        runs = [PixelRange(max(one.first, cut.first), min(one.stop, cut.stop)) for one in runs]
-        runs = [one for one in runs if one.count > 0]
+        runs = [inside for one in runs if (inside := one.common(cut)).count]
     if not runs:
         return PixelRange(0, 0)
     return PixelRange(min(one.first for one in runs), max(one.stop for one in runs))

@@ -270,10 +270,7 @@ class Archive:
         return found
 
     def inspect(self) -> None:
-        """Look through all indexes, tables and segments; what is damaged is noted and logged.
-
-        Of a segment its small files are read, no spectrum.
-        """
+        """Look through all that is open: `OpenContexts.inspect`."""
         self._opened.inspect()
 
     def damaged(self) -> list[Damaged]:

@@ -15,22 +15,9 @@ from ..wire.cells import CellColumn
 from .reading import Group, ReadBatch
 from .selection import Selection
 
+Counts = npt.NDArray[np.int32]
 Parts = list[tuple[npt.NDArray[np.int64], Frames]]
 """Cells of one vector with the rows of the batch that they are of."""
-
-
-@dataclass(frozen=True, slots=True)
-class BatchCells:
-    """Where the values of a batch lie on the lattice, and their cells; docs/wire.md."""
-
-    start: npt.NDArray[np.int32]
-    """1D[nspec], lattice pixel of the first value of a spectrum's cells."""
-    width: npt.NDArray[np.int32]
-    """1D[nspec], values in each of its cells."""
-    count: npt.NDArray[np.int32]
-    """1D[nspec], its valid pixels."""
-    columns: dict[str, CellColumn]
-    """By vector; the axis only where a spectrum of the selection has its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +67,20 @@ class CellRequest:
 def gather_cells(
     selection: Selection,
     batch: ReadBatch[CellRequest, Any],
-    count: npt.NDArray[np.int32],
-) -> BatchCells:
-    """Return the cells of a batch: the store's own frames, or raw values of a cutout.
+    count: Counts,
+) -> tuple[Counts, Counts, Counts, dict[str, CellColumn]]:
+    """Return the cells of a batch: the store's own frames, or raw values of a cutout; docs/wire.md.
 
     Parameters
     ----------
     count : 1D[n] int, valid pixels, after the cutout for those on the lattice
+
+    Returns
+    -------
+    start, width, count : 1D[n] int, the lattice pixel of the first value of a spectrum's cells,
+        the values in each of its cells, and its valid pixels
+    cells
+        By vector; the axis only where a spectrum of the selection has its own.
     """
     asked, nspec = batch.about, len(batch.take)
     names = [one.name for one in asked.vectors]
@@ -119,21 +113,15 @@ def gather_cells(
             width[where] = count[where]
         for name, frames in cells.items():
             parts[name].append((where, frames))
-    return BatchCells(
-        start, width, count, {name: _joined(one, nspec) for name, one in parts.items()}
-    )
+    return start, width, count, {name: _joined(one, nspec) for name, one in parts.items()}
 
 
 def _inside(
     segment: SpectrumStore, limits_aa: tuple[float, float] | None, within: PixelRange | None
 ) -> PixelRange:
     """Return the pixels of a segment between two wavelengths, Å, and in a run."""
-    first, stop = segment.window.first, segment.window.stop
-    cut = None if limits_aa is None else cutout(segment.grid, *limits_aa)
-    for wanted in (cut, within):
-        if wanted is not None:
-            first, stop = max(first, wanted.first), min(stop, wanted.stop)
-    return PixelRange(first, max(first, stop))
+    pixels = segment.window if within is None else segment.window.common(within)
+    return pixels if limits_aa is None else pixels.common(cutout(segment.grid, *limits_aa))
 
 
 def _cut_own(

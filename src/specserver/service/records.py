@@ -94,10 +94,10 @@ def read_blocks(
     if limits_aa is not None:
         # Aligned spectra are of one medium.
         held = all_limits(limits_aa, media_of(selection))
-        inside = _common(window, cutout(selection.grid, *held))
+        inside = window.common(cutout(selection.grid, *held))
 
     def ask(group: Group, _: None) -> Callable[[], dict[str, Any]] | None:
-        pixels = _common(inside, group.segment.window)
+        pixels = inside.common(group.segment.window)
         return group.segment.request(names, group.rows, pixels) if pixels.count else None
 
     takes = ((take, None) for take in batches(selection))
@@ -106,7 +106,7 @@ def read_blocks(
         if axis in (dtype.names or ()):
             block[axis] = selection.grid.axis_values(window.first, window.count)
         for group, result in batch.groups:
-            pixels = _common(inside, group.segment.window)
+            pixels = inside.common(group.segment.window)
             begin = pixels.first - window.first
             for name, values in result().items():
                 # Outside of its own pixels a stored spectrum is zero.
@@ -150,9 +150,3 @@ def record_dtype(vectors: Sequence[Vector]) -> np.dtype[Any]:
 def _lattice(segment: SpectrumStore, axis: str) -> dict[str, npt.NDArray[Any]]:
     """Return the published axis of a segment's columns, 1D[npix]."""
     return {axis: segment.grid.axis_values(segment.start, segment.npix)}
-
-
-def _common(one: PixelRange, other: PixelRange) -> PixelRange:
-    """Return the pixels that two runs share."""
-    first = max(one.first, other.first)
-    return PixelRange(first, max(first, min(one.stop, other.stop)))

@@ -13,7 +13,6 @@ from ..data.root import DataRoot
 from ..errors import BadParameter, ServiceError, UnknownProfile
 from ..formats.files import SpectrumFile
 from ..model.grid import PixelRange
-from ..model.survey import Vector
 from ..render.png.stacked_image import ImageLook
 from . import pictures
 from .alignment import require_alignable
@@ -207,8 +206,8 @@ class SpectroscopicService:
         The shift is whole pixels of the lattice; outside a spectrum's own pixels all is zero.
         """
         require_alignable(selection)
-        wanted = self.vectors(selection, vectors)
-        covered = window or self.window(selection, cutout, wanted)
+        wanted = vectors_of(selection, vectors)
+        covered = window or cut_span(selection, *cut_pixels(selection, cutout, wanted))
         blocks = read_blocks(selection, wanted, cutout, covered)
         return covered, record_dtype(wanted), while_wanted(blocks, self.go_on)
 
@@ -262,22 +261,6 @@ class SpectroscopicService:
     def columns(self, selection: Selection, names: Sequence[str]) -> pa.Table:
         """Return catalogue columns of the spectra, a row a spectrum: `read_columns`."""
         return read_columns(selection, names, np.arange(selection.nspec))
-
-    def vectors(self, selection: Selection, names: Sequence[str] | None) -> tuple[Vector, ...]:
-        """Return the vectors asked for, in record order."""
-        return vectors_of(selection, names)
-
-    def window(
-        self,
-        selection: Selection,
-        cutout: tuple[float, float] | None = None,
-        vectors: Sequence[Vector] = (),
-    ) -> PixelRange:
-        """Return the lattice pixels that hold all spectra of a selection after a cutout.
-
-        ``vectors`` are those asked for, where that is known: some cover a part of the lattice.
-        """
-        return cut_span(selection, *cut_pixels(selection, cutout, vectors))
 
     def span(self, selection: Selection) -> tuple[float, float]:
         """Return the vacuum wavelengths, Å, of the first and last pixel of all spectra."""

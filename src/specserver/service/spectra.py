@@ -217,16 +217,16 @@ def read_cells(
     asked = ((take, wanted(take)) for take in batches(selection))
     for batch in read_batches(selection, asked, lambda group, request: request.read(group)):
         take = batch.take
-        gathered = gather_cells(selection, batch, count[take])
+        start, width, valid, cells = gather_cells(selection, batch, count[take])
         yield CellBatch(
             ids=selection.ids[take],
             contexts=selection.releases(take),
-            start=gathered.start,
-            width=gathered.width,
+            start=start,
+            width=width,
             first=first[take],
-            count=gathered.count,
+            count=valid,
             on_lattice=selection.on_lattice[take],
-            cells=gathered.columns,
+            cells=cells,
             columns=batch_columns(selection, columns, take, names) if columns else None,
             media=batch.about.media if has_media else None,
         )
