@@ -80,20 +80,19 @@ def open_stream(
     # A name depends on the names of all others, so all names are made before the first batch.
     names = file_names(selection) if NAME in asked.columns else None
     if asked.resample:
-        return _resampled(selection, asked, names, go_on)
-    # A single spectrum needs no common lattice.
-    if asked.align and (selection.nspec > 1 or len(selection.contexts) > 1):
-        require_alignable(selection)
-    if asked.align or selection.is_of_one_survey:
-        return _of_one_lattice(selection, asked, names, go_on)
-    return _of_parts(selection, asked, names, go_on)
+        stream = _resampled(selection, asked, names)
+    elif asked.align or selection.is_of_one_survey:
+        # A single spectrum needs no common lattice.
+        if asked.align and (selection.nspec > 1 or len(selection.contexts) > 1):
+            require_alignable(selection)
+        stream = _of_one_lattice(selection, asked, names)
+    else:
+        stream = _of_parts(selection, asked, names)
+    return replace(stream, batches=while_wanted(stream.batches, go_on))
 
 
 def _of_one_lattice(
-    selection: Selection,
-    asked: StreamRequest,
-    names: Sequence[str] | None,
-    go_on: Callable[[], None],
+    selection: Selection, asked: StreamRequest, names: Sequence[str] | None
 ) -> EncodedSpectra:
     """Return the stream of spectra whose surveys share a lattice, in the caller's order."""
     vectors, axis = vectors_of(selection, asked.vectors), selection.grid.axis
@@ -117,19 +116,16 @@ def _of_one_lattice(
         selection, stored, cut, within, asked.cutout, asked.columns,
         cut_own=asked.cut_own, names=names,
     )  # fmt: skip
-    return EncodedSpectra(head, cells, medium is None, while_wanted(batches, go_on))
+    return EncodedSpectra(head, cells, medium is None, batches)
 
 
 def _of_parts(
-    selection: Selection,
-    asked: StreamRequest,
-    names: Sequence[str] | None,
-    go_on: Callable[[], None],
+    selection: Selection, asked: StreamRequest, names: Sequence[str] | None
 ) -> EncodedSpectra:
     """Return the stream of spectra of several surveys, each as if asked for alone."""
     parts = by_survey(selection)
     streams = [
-        _of_one_lattice(part, asked, None if names is None else [names[at] for at in places], go_on)
+        _of_one_lattice(part, asked, None if names is None else [names[at] for at in places])
         for part, places in parts
     ]
     heads = [one.head for one in streams if isinstance(one.head, StreamHead)]
@@ -157,10 +153,7 @@ def _of_parts(
 
 
 def _resampled(
-    selection: Selection,
-    asked: StreamRequest,
-    names: Sequence[str] | None,
-    go_on: Callable[[], None],
+    selection: Selection, asked: StreamRequest, names: Sequence[str] | None
 ) -> EncodedSpectra:
     """Return the stream of spectra laid on the lattice of the first survey."""
     axis = selection.survey.grid.axis
@@ -198,7 +191,7 @@ def _resampled(
                 media=None,
             )
 
-    return EncodedSpectra(head, tuple(lattice.moved), False, while_wanted(batches(), go_on))
+    return EncodedSpectra(head, tuple(lattice.moved), False, batches())
 
 
 def _raw_cells(values: npt.NDArray[Any]) -> CellColumn:
