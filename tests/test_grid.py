@@ -13,6 +13,7 @@ from specserver.errors import BadParameter
 from specserver.model.grid import (
     Linear,
     LogLinear,
+    LogWave,
     PixelRange,
     cutout,
     grid_from_dict,
@@ -22,10 +23,15 @@ from specserver.model.grid import (
 
 LOG = LogLinear(1e-4)
 LINEAR = Linear(3600.0, 0.8)
-GRIDS = [LOG, LINEAR]
+LOG_WAVE = LogWave(3.5682, 1e-4)
+GRIDS = [LOG, LINEAR, LOG_WAVE]
 
 # Pixels of all optical spectra on both lattices, and around them.
-PIXELS = {LOG: st.integers(30000, 45000), LINEAR: st.integers(-4000, 20000)}
+PIXELS = {
+    LOG: st.integers(30000, 45000),
+    LINEAR: st.integers(-4000, 20000),
+    LOG_WAVE: st.integers(-5000, 10000),
+}
 on_grids = pytest.mark.parametrize("grid", GRIDS, ids=lambda grid: grid.kind)
 
 
@@ -34,6 +40,15 @@ on_grids = pytest.mark.parametrize("grid", GRIDS, ids=lambda grid: grid.kind)
 def test_position_is_the_inverse_of_wave(grid, data):
     first = data.draw(PIXELS[grid])
     assert grid.position(float(grid.wave(first, 1)[0])) == pytest.approx(first, abs=1e-9)
+
+
+@on_grids
+@given(data=st.data())
+def test_between_pixels_positions_are_the_inverse_of_wavelengths(grid, data):
+    pixel = np.array([data.draw(PIXELS[grid]) + data.draw(st.floats(-0.5, 0.5)) for _ in range(3)])
+    assert grid.pixel_at(grid.wave_at(pixel)) == pytest.approx(pixel, abs=1e-9)
+    first = int(pixel[0])
+    assert grid.wave_at(np.array([first + 0.0]))[0] == grid.wave(first, 1)[0]
 
 
 @on_grids

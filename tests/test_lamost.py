@@ -255,6 +255,22 @@ def test_they_are_drawn_and_resampled(client: SpecClient, tmp_path: Path) -> Non
     assert abs(np.median(laid["flux"][good]) - 1032) < 40
 
 
+@pytest.mark.parametrize("frame", ["rest", "observed"])
+@pytest.mark.parametrize("number", [677503031, 677503034])
+def test_a_composite_is_of_the_whole_spectrum_moved_to_rest(
+    client: SpecClient, number: int, frame: str
+) -> None:
+    """A spectrum on the lattice, and one off it: each keeps its range and its values."""
+    spectrum = client.getSpec(number)
+    made = client.stack([number], z=0.5, frame=frame)
+    wave = made.wavelength * (1.5 if frame == "rest" else 1.0)
+    assert wave[[0, -1]] == pytest.approx(spectrum["wavelength"][[0, -1]], rel=3e-4)
+    good = made.count > 0
+    inside = good & (wave > 3800) & (wave < 9000)
+    expected = np.interp(wave[inside], spectrum["wavelength"], spectrum["flux"])
+    assert made.flux[inside] == pytest.approx(expected, rel=2e-3)
+
+
 def write_early(folder: Path, *, without: tuple[str, ...] = (), **cards: object) -> Path:
     """Write a file as DR1 to DR3 have them: continuum for wavelengths, no OBSID."""
     names = {

@@ -6,7 +6,7 @@ shift, a cutout is a slice, and both leave flux values unchanged.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from math import ceil, floor, log10
+from math import ceil, floor
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -36,6 +36,10 @@ class Grid(Protocol):
     def axis_dtype(self) -> str:
         """NumPy dtype text of the published spectral axis."""
 
+    @property
+    def step(self) -> float:
+        """Step of λ, Å, or of log10(λ/Å)."""
+
     def axis_values(self, first: int, count: int) -> npt.NDArray[Any]:
         """Return the axis as the survey publishes it, 1D[count], for pixels from ``first`` on."""
 
@@ -47,6 +51,12 @@ class Grid(Protocol):
 
     def axis_of(self, wave: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Return the published axis, 1D[npix] float64, of wavelengths, 1D[npix] Å."""
+
+    def wave_at(self, pixel: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return wavelengths, 1D[n] or 2D[m, n] float64, vacuum Å, of fractional pixel indices."""
+
+    def pixel_at(self, wave: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return fractional pixel indices, 1D[n] or 2D[m, n] float64, of vacuum wavelengths, Å."""
 
     def position(self, wave_aa: float) -> float:
         """Return the fractional pixel index of a vacuum wavelength in Å."""
@@ -60,6 +70,14 @@ class _Lattice:
     """What all lattices have in common."""
 
     kind: ClassVar[str]
+
+    def wave(self: Grid, first: int, count: int) -> npt.NDArray[np.float64]:
+        """Return vacuum wavelengths, 1D[count] float64, Å."""
+        return self.wave_at(np.arange(first, first + count, dtype=np.float64))
+
+    def position(self: Grid, wave_aa: float) -> float:
+        """Return the fractional pixel index of a vacuum wavelength in Å."""
+        return float(self.pixel_at(np.array(wave_aa)))
 
     def to_dict(self) -> dict[str, str | float]:
         """Return the lattice as plain values, for metadata."""
@@ -99,10 +117,9 @@ class LogLinear(_Lattice):
         index = np.arange(first, first + count, dtype=np.int64)
         return (index * self.step).astype(self.axis_dtype)
 
-    def wave(self, first: int, count: int) -> npt.NDArray[np.float64]:
-        """Return vacuum wavelengths, 1D[count] float64, Å."""
-        index = np.arange(first, first + count, dtype=np.int64)
-        wave: npt.NDArray[np.float64] = np.power(10.0, index * self.step)
+    def wave_at(self, pixel: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return wavelengths, 1D[n] or 2D[m, n] float64, vacuum Å, of fractional pixel indices."""
+        wave: npt.NDArray[np.float64] = np.power(10.0, pixel * self.step)
         return wave
 
     @staticmethod
@@ -116,9 +133,10 @@ class LogLinear(_Lattice):
         """Return the published axis, 1D[npix] float64, of wavelengths, 1D[npix] Å."""
         return np.log10(wave)
 
-    def position(self, wave_aa: float) -> float:
-        """Return the fractional pixel index of a vacuum wavelength in Å."""
-        return log10(wave_aa) / self.step
+    def pixel_at(self, wave: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return fractional pixel indices, 1D[n] or 2D[m, n] float64, of vacuum wavelengths, Å."""
+        pixel: npt.NDArray[np.float64] = np.log10(wave) / self.step
+        return pixel
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,15 +149,15 @@ class Linear(_AxisInAngstrom):
     axis_dtype: str = "<f8"
     kind: ClassVar[str] = "linear"
 
-    def wave(self, first: int, count: int) -> npt.NDArray[np.float64]:
-        """Return vacuum wavelengths, 1D[count] float64, Å."""
-        index = np.arange(first, first + count, dtype=np.int64)
-        wave: npt.NDArray[np.float64] = self.start + self.step * index.astype(np.float64)
+    def wave_at(self, pixel: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return wavelengths, 1D[n] or 2D[m, n] float64, vacuum Å, of fractional pixel indices."""
+        wave: npt.NDArray[np.float64] = self.start + self.step * pixel
         return wave
 
-    def position(self, wave_aa: float) -> float:
-        """Return the fractional pixel index of a vacuum wavelength in Å."""
-        return (wave_aa - self.start) / self.step
+    def pixel_at(self, wave: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return fractional pixel indices, 1D[n] or 2D[m, n] float64, of vacuum wavelengths, Å."""
+        pixel: npt.NDArray[np.float64] = (wave - self.start) / self.step
+        return pixel
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,15 +170,15 @@ class LogWave(_AxisInAngstrom):
     axis_dtype: str = "<f4"
     kind: ClassVar[str] = "log10 wavelength"
 
-    def wave(self, first: int, count: int) -> npt.NDArray[np.float64]:
-        """Return vacuum wavelengths, 1D[count] float64, Å."""
-        index = np.arange(first, first + count, dtype=np.int64)
-        wave: npt.NDArray[np.float64] = np.power(10.0, self.start + index * self.step)
+    def wave_at(self, pixel: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return wavelengths, 1D[n] or 2D[m, n] float64, vacuum Å, of fractional pixel indices."""
+        wave: npt.NDArray[np.float64] = np.power(10.0, self.start + pixel * self.step)
         return wave
 
-    def position(self, wave_aa: float) -> float:
-        """Return the fractional pixel index of a vacuum wavelength in Å."""
-        return (log10(wave_aa) - self.start) / self.step
+    def pixel_at(self, wave: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return fractional pixel indices, 1D[n] or 2D[m, n] float64, of vacuum wavelengths, Å."""
+        pixel: npt.NDArray[np.float64] = (np.log10(wave) - self.start) / self.step
+        return pixel
 
 
 def grid_from_dict(values: Mapping[str, Any]) -> Grid:

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import UnknownField
-from ...model.grid import Grid, LogLinear, PixelRange, span
+from ...model.grid import Grid, PixelRange, span
 from ...model.survey import Survey
 from ...ops.media import assumed, change_of, common_medium
 from ...ops.pixels import Edges, pixel_edges
@@ -73,11 +73,11 @@ class Placing:
         self._shifted = selection.on_lattice & same[selection.context] & (not any(self._changes))
         self._part = np.zeros(selection.nspec)
         self._whole = np.zeros(selection.nspec, np.int64)
-        if isinstance(grid, LogLinear):
-            mine = members[self._shifted[members]]
-            shift = np.log10(self._stretch[mine]) / grid.step
-            self._whole[mine] = np.floor(shift).astype(np.int64)
-            self._part[mine] = shift - np.floor(shift)
+        mine = members[self._shifted[members]]
+        # No composite at rest is on a linear lattice.
+        shift = np.log10(self._stretch[mine]) / grid.step
+        self._whole[mine] = np.floor(shift).astype(np.int64)
+        self._part[mine] = shift - np.floor(shift)
         self._begin, self._stop = np.zeros((2, selection.nspec), np.int64)
         there = selection.count[members] > np.where(self._shifted[members], 0, 1)
         self.absent = members[~there]
@@ -175,14 +175,14 @@ class Placing:
         for number, survey in enumerate(chosen.surveys):
             mine = on & (chosen.context[others] == number)
             first = chosen.first[others[mine]]
-            ends[0, mine] = _edge_wave(survey.grid, first)
-            ends[1, mine] = _edge_wave(survey.grid, first + chosen.count[others[mine]])
+            ends[0, mine] = survey.grid.wave_at(first - 0.5)
+            ends[1, mine] = survey.grid.wave_at(first + chosen.count[others[mine]] - 0.5)
         ends[:, ~on] = self._own_ends(others[~on])
         for index, member in enumerate(others.tolist()):
             change = self._changes[member]
             if change is not None:
                 ends[:, index] = change(ends[:, index])
-        place = _positions(self._grid, ends / self._stretch[others])
+        place = self._grid.pixel_at(ends / self._stretch[others])
         self._begin[others] = np.floor(place[0] + 0.5).astype(np.int64)
         self._stop[others] = np.ceil(place[1] + 0.5).astype(np.int64)
 
@@ -205,25 +205,4 @@ def _ones_within(
 
 def _lattice_edges(grid: Grid, first: int, count: int) -> npt.NDArray[np.float64]:
     """Return the edges of lattice pixels, 1D[count + 1] float64, Å."""
-    return _edge_wave(grid, np.arange(first, first + count + 1))
-
-
-def _edge_wave(grid: Grid, pixel: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
-    """Return the lower edge of pixels, float64, Å."""
-    half = pixel.astype(np.float64) - 0.5
-    if isinstance(grid, LogLinear):
-        wave: npt.NDArray[np.float64] = np.power(10.0, half * grid.step)
-        return wave
-    start, step = grid.wave(0, 2).tolist()
-    linear: npt.NDArray[np.float64] = start + (step - start) * half
-    return linear
-
-
-def _positions(grid: Grid, wave: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return the fractional pixel of vacuum wavelengths, Å."""
-    if isinstance(grid, LogLinear):
-        place: npt.NDArray[np.float64] = np.log10(wave) / grid.step
-        return place
-    start, second = grid.wave(0, 2).tolist()
-    linear: npt.NDArray[np.float64] = (wave - start) / (second - start)
-    return linear
+    return grid.wave_at(np.arange(first, first + count + 1, dtype=np.float64) - 0.5)
