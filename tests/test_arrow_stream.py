@@ -1,12 +1,16 @@
 """Arrow streams: byte for byte what Arrow's own writer makes."""
 
+import json
 from io import BytesIO
 
 import numpy as np
 import pyarrow as pa
 
-from specserver.formats.arrow import spectra_batch, spectra_schema, stream_batches
+from specserver.formats.arrow import CellBatch, SpectrumStream, stream_batches, write_spectra
+from specserver.model.grid import LogLinear, PixelRange
+from specserver.model.survey import Vector
 from specserver.wire.cells import CellColumn
+from specserver.wire.head import StreamHead
 
 
 def _written(schema: pa.Schema, batches: list[pa.RecordBatch]) -> bytes:
@@ -30,22 +34,68 @@ def test_tables_stream_as_arrow_writes_them() -> None:
         assert b"".join(stream_batches(table.schema, batches)) == _written(table.schema, batches)
 
 
+def _head(nspec: int) -> StreamHead:
+    return StreamHead(
+        context="mock",
+        survey="mock",
+        grid=LogLinear(1e-4),
+        record=(Vector("flux", "<f4", "", ""),),
+        codec="raw",
+        nspec=nspec,
+        span=PixelRange(0, 3),
+        missing=(),
+        flux_unit="",
+        mask_vector="",
+        bad_bits=0,
+        id_column="id",
+    )
+
+
+def _stream(nspec: int, batches: list[CellBatch]) -> SpectrumStream:
+    has_media = any(one.media for one in batches)
+    return SpectrumStream(_head(nspec), "u8", ("flux", "ivar"), has_media, iter(batches))
+
+
 def test_spectra_stream_as_arrow_writes_them() -> None:
     more = pa.table({"z": pa.array([0.1, None], pa.float32())})
-    schema = spectra_schema({"version": 1, "context": "mock"}, "u8", ["flux"], more.schema)
-    assert schema.metadata == {b"specserver": b'{"version": 1, "context": "mock"}'}
-    assert schema.names[-2:] == ["flux", "col:z"]
-    numbers = {name: np.arange(2, dtype=np.int32) for name in ("start", "width", "first", "count")}
-    arrays = {"id": np.arange(2, dtype=np.uint64), "on_lattice": np.ones(2, np.bool_), **numbers}
-    present = np.array([True, False])
-    flux = CellColumn(np.arange(3, dtype=np.uint8), np.array([0, 3, 3]), present)
-    batch = spectra_batch(schema, arrays, ["mock", "mock"], {"flux": flux}, more)
-    assert b"".join(stream_batches(schema, [batch])) == _written(schema, [batch])
+    start, width, first, count = (np.array([at, at + 1], np.int32) for at in range(4))
+    flux = CellColumn(np.arange(3, dtype=np.uint8), np.array([0, 3, 3]), np.array([True, False]))
+    batch = CellBatch(
+        ids=np.arange(2, dtype=np.uint64),
+        contexts=["mock", "mock"],
+        start=start,
+        width=width,
+        first=first,
+        count=count,
+        on_lattice=np.ones(2, np.bool_),
+        cells={"flux": flux},
+        columns=more,
+        media=["air", "vacuum"],
+    )
+    body = b"".join(write_spectra(_stream(2, [batch])))
+    with pa.ipc.open_stream(body) as reader:
+        schema, batches = reader.schema, list(reader)
+    assert body == _written(schema, batches)
+    assert schema.metadata == {b"specserver": json.dumps(_head(2).to_json()).encode()}
+    assert pa.Table.from_batches(batches).to_pydict() == {
+        "id": [0, 1],
+        "context": ["mock", "mock"],
+        "start": [0, 1],
+        "width": [1, 2],
+        "first": [2, 3],
+        "count": [3, 4],
+        "on_lattice": [True, True],
+        "flux": [b"\0\1\2", None],
+        "ivar": [None, None],
+        "medium": ["air", "vacuum"],
+        "col:z": [np.float32(0.1), None],
+    }
 
 
 def test_a_schema_that_is_kept_does_not_keep_a_description() -> None:
-    first = spectra_schema({"nspec": 1}, "u8", ["flux"], None)
-    second = spectra_schema({"nspec": 2}, "u8", ["flux"], None)
+    first, second = (
+        pa.ipc.open_stream(b"".join(write_spectra(_stream(nspec, [])))).schema for nspec in (1, 2)
+    )
     assert first.equals(second)
-    assert first.metadata == {b"specserver": b'{"nspec": 1}'}
-    assert second.metadata == {b"specserver": b'{"nspec": 2}'}
+    for nspec, schema in ((1, first), (2, second)):
+        assert json.loads(schema.metadata[b"specserver"])["nspec"] == nspec

@@ -1,8 +1,9 @@
 """Arrow IPC streams: tables, and spectra as cells (docs/wire.md)."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import chain
 from typing import Any, Final, cast
 
 import numpy as np
@@ -12,8 +13,21 @@ import pyarrow as pa
 from ..errors import SpecServerError
 from ..wire.batches import error_metadata
 from ..wire.cells import CellColumn
-from ..wire.columns import CATALOG_PREFIX, CONTEXT, ID, MEDIUM, ON_LATTICE, PART, PIXELS, PLACE
-from ..wire.head import to_metadata
+from ..wire.columns import (
+    CATALOG_PREFIX,
+    CONTEXT,
+    COUNT,
+    FIRST,
+    ID,
+    MEDIUM,
+    ON_LATTICE,
+    PART,
+    PIXELS,
+    PLACE,
+    START,
+    WIDTH,
+)
+from ..wire.head import PartsHead, StreamHead, to_metadata
 from ..wire.media_types import ARROW
 from .registry import writes
 
@@ -89,17 +103,47 @@ class Outbox:
 
 
 @dataclass(frozen=True, slots=True)
-class SpectrumStream:
-    """Spectra as cells, in batches of one schema, made one at a time."""
+class CellBatch:
+    """Encoded spectra of one batch; the columns of docs/wire.md."""
 
-    schema: pa.Schema
-    batches: Iterable[pa.RecordBatch]
+    ids: npt.NDArray[Any]
+    contexts: list[str]
+    start: npt.NDArray[np.int32]
+    width: npt.NDArray[np.int32]
+    first: npt.NDArray[np.int32]
+    count: npt.NDArray[np.int32]
+    on_lattice: npt.NDArray[np.bool_]
+    cells: dict[str, CellColumn]
+    columns: pa.Table | None
+    media: list[str] | None
+    """Medium of each, where the survey does not say."""
+    part: int = 0
+    """Index of the head that describes it, where a stream has several."""
+    places: npt.NDArray[np.int64] | None = None
+    """1D[n], positions in the caller's list, where a stream has several parts."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpectrumStream:
+    """Spectra as they travel; their batches are read one by one."""
+
+    head: StreamHead | PartsHead
+    id_dtype: str
+    """NumPy dtype text of the identifiers."""
+    cells: tuple[str, ...]
+    """Vectors that travel, and the axes of spectra that have their own."""
+    has_media: bool
+    """Whether each spectrum states the medium of its wavelengths."""
+    batches: Iterator[CellBatch]
 
 
 @writes(SpectrumStream, ARROW)
 def write_spectra(stream: SpectrumStream) -> Iterator[bytes]:
-    """Yield the stream, a batch at a time."""
-    return stream_batches(stream.schema, stream.batches)
+    """Return the stream, a batch at a time; the first batch is read at once, for its columns."""
+    first = next(stream.batches, None)
+    schema = _spectra_schema(stream, first and first.columns)
+    batches = chain([first], stream.batches) if first else iter(())
+    return stream_batches(schema, map(partial(_spectra_batch, schema), batches))
 
 
 def stream_batches(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[bytes]:
@@ -135,33 +179,16 @@ def write_table(table: pa.Table) -> Iterator[bytes]:
     return stream_batches(table.schema, table.to_batches(_TABLE_ROWS))
 
 
-def spectra_schema(
-    head: Mapping[str, Any],
-    id_dtype: str,
-    cells: Sequence[str],
-    columns: pa.Schema | None,
-    *,
-    with_media: bool = False,
-    with_parts: bool = False,
-) -> pa.Schema:
-    """Return the schema of a stream of spectra, its description in the metadata.
-
-    Parameters
-    ----------
-    id_dtype : NumPy dtype text of the identifiers
-    cells : vectors that travel
-    columns : types of the catalogue columns
-    with_media : each spectrum states the medium of its wavelengths
-    with_parts : each spectrum states its part and its place
-    """
-    schema = _plain_schema(id_dtype, tuple(cells))
-    if with_parts:
+def _spectra_schema(stream: SpectrumStream, columns: pa.Table | None) -> pa.Schema:
+    """Return the schema of a stream of spectra, its description in the metadata."""
+    schema = _plain_schema(stream.id_dtype, stream.cells)
+    if isinstance(stream.head, PartsHead):
         schema = schema.append(pa.field(PART, pa.int32())).append(pa.field(PLACE, pa.int64()))
-    if with_media:
+    if stream.has_media:
         schema = schema.append(pa.field(MEDIUM, pa.string()))
-    for field in columns or ():
+    for field in columns.schema if columns is not None else ():
         schema = schema.append(pa.field(CATALOG_PREFIX + field.name, field.type))
-    return schema.with_metadata(to_metadata(head))
+    return schema.with_metadata(to_metadata(stream.head.to_json()))
 
 
 def id_type(dtype: str) -> pa.DataType:
@@ -184,27 +211,28 @@ def _plain_schema(id_dtype: str, cells: tuple[str, ...]) -> pa.Schema:
     )
 
 
-def spectra_batch(
-    schema: pa.Schema,
-    arrays: Mapping[str, npt.NDArray[Any]],
-    contexts: Sequence[str],
-    cells: Mapping[str, CellColumn],
-    columns: pa.Table | None,
-    media: Sequence[str] | None = None,
-) -> pa.RecordBatch:
-    """Return one batch of spectra."""
+def _spectra_batch(schema: pa.Schema, batch: CellBatch) -> pa.RecordBatch:
+    """Return one batch of spectra; null where the batch has no cells of a vector."""
+    nspec = len(batch.ids)
     values: dict[str, Any] = {
-        name: pa.array(array, schema.field(name).type) for name, array in arrays.items()
+        ID: batch.ids,
+        CONTEXT: batch.contexts,
+        START: batch.start,
+        WIDTH: batch.width,
+        FIRST: batch.first,
+        COUNT: batch.count,
+        ON_LATTICE: batch.on_lattice,
     }
-    values[CONTEXT] = pa.array(contexts, pa.string())
-    values |= {name: column.to_arrow() for name, column in cells.items()}
-    absent = (one for one in schema if pa.types.is_large_binary(one.type))
-    values |= {
-        one.name: pa.nulls(len(contexts), one.type) for one in absent if one.name not in values
-    }
-    if media is not None:
-        values[MEDIUM] = pa.array(media, pa.string())
-    if columns is not None:
-        for name in columns.column_names:
-            values[CATALOG_PREFIX + name] = columns.column(name).combine_chunks()
-    return pa.record_batch([values[field.name] for field in schema], schema=schema)
+    if batch.places is not None:
+        values |= {PART: np.full(nspec, batch.part), PLACE: batch.places}
+    if batch.media is not None:
+        values[MEDIUM] = batch.media
+    arrays = {name: pa.array(one, schema.field(name).type) for name, one in values.items()}
+    arrays |= {name: cells.to_arrow() for name, cells in batch.cells.items()}
+    if batch.columns is not None:
+        for name in batch.columns.column_names:
+            arrays[CATALOG_PREFIX + name] = batch.columns.column(name).combine_chunks()
+    return pa.record_batch(
+        [arrays[one.name] if one.name in arrays else pa.nulls(nspec, one.type) for one in schema],
+        schema=schema,
+    )

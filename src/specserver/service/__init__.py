@@ -4,12 +4,10 @@ from .archive import Archive, CatalogInfo, ContextInfo
 from .query import QueryRequest
 from .selection import Selection
 from .service import SpectroscopicService
-from .spectra import CellBatch
 
 __all__ = [
     "Archive",
     "CatalogInfo",
-    "CellBatch",
     "ContextInfo",
     "QueryRequest",
     "Selection",

@@ -11,6 +11,7 @@ import pyarrow as pa
 from ..auth import Caller
 from ..data.root import DataRoot
 from ..errors import BadParameter, ServiceError, UnknownProfile
+from ..formats.arrow import SpectrumStream
 from ..formats.files import SpectrumFile
 from ..model.grid import PixelRange
 from ..render.png.stacked_image import ImageLook
@@ -29,7 +30,7 @@ from .records import read_blocks, read_records, record_dtype
 from .select import Identifier, select
 from .selection import Selection
 from .spectra import cut_pixels, cut_span, vectors_of, wanted_vectors, wave_span
-from .stream import EncodedSpectra, StreamRequest, open_stream
+from .stream import StreamRequest, open_stream
 
 _LOG = logging.getLogger(__name__)
 
@@ -245,7 +246,7 @@ class SpectroscopicService:
         """Return a composite in the making; iterated over, it is made while it is wanted."""
         return Stacking(selection, request, limits, self.go_on)
 
-    def stream(self, selection: Selection, request: StreamRequest) -> EncodedSpectra:
+    def stream(self, selection: Selection, request: StreamRequest) -> SpectrumStream:
         """Return spectra as they travel, in batches that are read one by one: `open_stream`."""
         return open_stream(selection, request, self.go_on)
 

@@ -1,7 +1,6 @@
 """From places to spectra as they travel: compressed cells, a batch at a time."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,38 +8,17 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..errors import UnknownField
+from ..formats.arrow import CellBatch
 from ..model.grid import PixelRange, cutout, span
 from ..model.survey import Survey, Vector
 from ..ops.joining import common_record
 from ..ops.media import limits_in
-from ..wire.cells import CellColumn
 from ..wire.columns import FACTS, NAME
 from .cells import CellRequest, gather_cells
 from .columns import facts_of, read_columns
 from .media import all_limits, media_of, own_limits, shared_medium
 from .reading import batches, read_batches
 from .selection import Selection, by_survey
-
-
-@dataclass(frozen=True, slots=True)
-class CellBatch:
-    """Encoded spectra of one batch; the columns of docs/wire.md."""
-
-    ids: npt.NDArray[Any]
-    contexts: list[str]
-    start: npt.NDArray[np.int32]
-    width: npt.NDArray[np.int32]
-    first: npt.NDArray[np.int32]
-    count: npt.NDArray[np.int32]
-    on_lattice: npt.NDArray[np.bool_]
-    cells: dict[str, CellColumn]
-    columns: pa.Table | None
-    media: list[str] | None
-    """Medium of each, where the survey does not say."""
-    part: int = 0
-    """Index of the head that describes it, where a stream has several."""
-    places: npt.NDArray[np.int64] | None = None
-    """1D[n], positions in the caller's list, where a stream has several parts."""
 
 
 def wanted_vectors(survey: Survey, names: Sequence[str] | None) -> tuple[Vector, ...]:

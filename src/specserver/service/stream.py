@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..errors import BadParameter
+from ..formats.arrow import CellBatch, SpectrumStream
 from ..model.grid import PixelRange
 from ..model.survey import Vector
 from ..ops.media import Limits
@@ -21,7 +22,6 @@ from .limits import while_wanted
 from .media import shared_medium
 from .selection import Selection, by_survey
 from .spectra import (
-    CellBatch,
     batch_columns,
     cut_pixels,
     cut_span,
@@ -51,21 +51,9 @@ class StreamRequest:
     """Medium of that lattice; None: vacuum, if that of the spectra is known."""
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedSpectra:
-    """Spectra as they travel; their batches are read one by one."""
-
-    head: StreamHead | PartsHead
-    cells: tuple[str, ...]
-    """Vectors that travel, and the axes of spectra that have their own."""
-    has_media: bool
-    """Whether each spectrum states the medium of its wavelengths."""
-    batches: Iterator[CellBatch]
-
-
 def open_stream(
     selection: Selection, asked: StreamRequest, go_on: Callable[[], None]
-) -> EncodedSpectra:
+) -> SpectrumStream:
     """Return spectra as a stream; what a caller can be blamed for is raised at once.
 
     Raises
@@ -93,7 +81,7 @@ def open_stream(
 
 def _of_one_lattice(
     selection: Selection, asked: StreamRequest, names: Sequence[str] | None
-) -> EncodedSpectra:
+) -> SpectrumStream:
     """Return the stream of spectra whose surveys share a lattice, in the caller's order."""
     vectors, axis = vectors_of(selection, asked.vectors), selection.grid.axis
     cut, within = cut_pixels(selection, asked.cutout, vectors), raw_pixels(selection, vectors)
@@ -116,12 +104,12 @@ def _of_one_lattice(
         selection, stored, cut, within, asked.cutout, asked.columns,
         cut_own=asked.cut_own, names=names,
     )  # fmt: skip
-    return EncodedSpectra(head, cells, medium is None, batches)
+    return SpectrumStream(head, selection.ids.dtype.str, cells, medium is None, batches)
 
 
 def _of_parts(
     selection: Selection, asked: StreamRequest, names: Sequence[str] | None
-) -> EncodedSpectra:
+) -> SpectrumStream:
     """Return the stream of spectra of several surveys, each as if asked for alone."""
     parts = by_survey(selection)
     streams = [
@@ -132,6 +120,8 @@ def _of_parts(
     head = PartsHead(selection.nspec, tuple(heads), selection.missing, selection.damaged)
     cells = dict.fromkeys(name for one in streams for name in one.cells)
     types = _shared_types([part for part, _ in parts], asked.columns)
+
+    has_media = any(one.has_media for one in streams)
 
     def batches() -> Iterator[CellBatch]:
         for number, (stream, (part, places)) in enumerate(zip(streams, parts, strict=True)):
@@ -144,17 +134,18 @@ def _of_parts(
                     ids=batch.ids.astype(selection.ids.dtype),
                     part=number,
                     places=mine,
-                    media=batch.media or [str(part.survey.medium)] * len(mine),
+                    media=(batch.media or [str(part.survey.medium)] * len(mine))
+                    if has_media
+                    else None,
                     columns=batch.columns and batch.columns.cast(types),
                 )
 
-    each = any(one.has_media for one in streams)
-    return EncodedSpectra(head, tuple(cells), each, batches())
+    return SpectrumStream(head, selection.ids.dtype.str, tuple(cells), has_media, batches())
 
 
 def _resampled(
     selection: Selection, asked: StreamRequest, names: Sequence[str] | None
-) -> EncodedSpectra:
+) -> SpectrumStream:
     """Return the stream of spectra laid on the lattice of the first survey."""
     axis = selection.survey.grid.axis
     values = None if asked.vectors is None else [*asked.vectors, axis]
@@ -191,7 +182,7 @@ def _resampled(
                 media=None,
             )
 
-    return EncodedSpectra(head, tuple(lattice.moved), False, batches())
+    return SpectrumStream(head, selection.ids.dtype.str, tuple(lattice.moved), False, batches())
 
 
 def _raw_cells(values: npt.NDArray[Any]) -> CellColumn:

@@ -2,10 +2,8 @@
 
 from dataclasses import replace
 from functools import partial
-from itertools import chain
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
-import numpy as np
 import pyarrow as pa
 from fastapi import APIRouter
 from fastapi.responses import Response, StreamingResponse
@@ -13,14 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ...catalog.deadline import Deadline
 from ...errors import BadParameter
-from ...formats.arrow import SpectrumStream, spectra_batch, spectra_schema
+from ...formats.arrow import SpectrumStream
 from ...formats.files import FileStream
 from ...model.region import cone, polygon
-from ...service import CellBatch, QueryRequest, Selection, SpectroscopicService
+from ...service import QueryRequest
 from ...service.query import check_corners
 from ...service.stream import StreamRequest
-from ...wire import columns
-from ...wire.head import FilesHead, PartsHead
+from ...wire.head import FilesHead
 from ...wire.media_types import ARROW
 from ..dependencies import ServerSettings, Service
 from ..openapi import MediumField, ProfileField, negotiated
@@ -157,45 +154,11 @@ def bulk_spectra(responder: RouteResponder, request: SpectraRequest, service: Se
         request.ids, request.context, missing=request.missing, vectors=request.vectors
     )
     selection = replace(selection, assume_medium=request.assume_medium)
-    make = partial(_spectra, service, selection, request)
-    cost = selection.nspec * (_RESAMPLED if request.resample else 1)
-    return responder.negotiate(SpectrumStream, make, ARROW, nspec=selection.nspec, cost=cost)
-
-
-def _spectra(
-    service: SpectroscopicService, selection: Selection, request: SpectraRequest
-) -> SpectrumStream:
-    """Return the stream; what can fail for the caller's sake fails before its first byte."""
     fields = ("vectors", "cutout", "cut_own", "columns", "align", "resample", "medium")
     asked = StreamRequest(**{name: getattr(request, name) for name in fields})
-    stream = service.stream(selection, asked)
-    first = next(stream.batches, None)
-    schema = spectra_schema(
-        stream.head.to_json(),
-        selection.ids.dtype.str,
-        stream.cells,
-        None if first is None or first.columns is None else first.columns.schema,
-        with_media=stream.has_media,
-        with_parts=isinstance(stream.head, PartsHead),
-    )
-    some = chain([first], stream.batches) if first is not None else iter(())
-    return SpectrumStream(schema, map(partial(_batch, schema), some))
-
-
-def _batch(schema: Any, batch: CellBatch) -> Any:
-    """Return a batch as an Arrow record batch."""
-    arrays = {
-        columns.ID: batch.ids,
-        columns.START: batch.start,
-        columns.WIDTH: batch.width,
-        columns.FIRST: batch.first,
-        columns.COUNT: batch.count,
-        columns.ON_LATTICE: batch.on_lattice,
-    }
-    if batch.places is not None:
-        arrays[columns.PART] = np.full(len(batch.ids), batch.part, np.int32)
-        arrays[columns.PLACE] = batch.places
-    return spectra_batch(schema, arrays, batch.contexts, batch.cells, batch.columns, batch.media)
+    make = partial(service.stream, selection, asked)
+    cost = selection.nspec * (_RESAMPLED if request.resample else 1)
+    return responder.negotiate(SpectrumStream, make, ARROW, nspec=selection.nspec, cost=cost)
 
 
 @router.post(
