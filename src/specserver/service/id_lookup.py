@@ -2,14 +2,12 @@
 
 Where the identifier can be computed from the tuple, an exact one is found as an identifier is.
 All others are searched one by one, as long as there is time, and no more is found than may be.
-Where an exact one leaves the reduction open and the release's own reductions have no such
-spectrum, one join finds all that are held under another.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -71,7 +69,12 @@ def find_tuples(
     count = 0
     for release in _releases(sources):
         if waiting := [index for index in exact if open_[index]]:
-            there, place = _Exact(survey, [patterns[index] for index in waiting]).find(release)
+            there, place = find_exact(
+                survey,
+                [(number, source.catalog) for number, source in release],
+                release[0][1].release.reductions,
+                *_as_columns([patterns[index] for index in waiting]),
+            )
             owner.append(np.array(waiting, np.int64)[there])
             places.append(place)
             open_[owner[-1]] = False
@@ -100,66 +103,74 @@ def _releases(sources: Sequence[SpectrumSource]) -> Iterator[Release]:
         yield list(members)
 
 
-class _Exact:
-    """Exact tuples as columns, looked for in one release."""
+def find_exact(
+    survey: Survey,
+    finders: Sequence[tuple[int, SpectrumFinder]],
+    reductions: Sequence[str],
+    numbers: Sequence[Ints],
+    runs: npt.NDArray[np.str_],
+    possible: npt.NDArray[np.bool_],
+) -> tuple[Ints, Ints]:
+    """Find tuples without ranges and wildcards in one release.
 
-    def __init__(self, survey: Survey, patterns: Sequence[IdPattern]) -> None:
-        self.survey = survey
-        listed = [[one or 0 for one in pattern.numbers] for pattern in patterns]
-        rows = [row if max(row) < _NO_PART else [0] * len(row) for row in listed]
-        self.numbers: list[npt.NDArray[np.int64]] = list(np.array(rows, np.int64).T)
-        self.possible = np.array(listed, object).max(axis=1) < _NO_PART
-        last = [pattern.parts[-1] for pattern in patterns]
-        self.runs = np.array([str(one[0]) if one else "" for one in last])
-        self.where = np.zeros(len(patterns), np.int64)
-        self.rows = np.full(len(patterns), -1, np.int64)
+    Where the reduction is left open, it is one of the release's own. Where these have no such
+    spectrum, one join finds all that are held under another, and `reduction_rank` the best of them.
 
-    def find(self, release: Release) -> tuple[Ints, Ints]:
-        """Return the index, 1D[n], and source and row, 2D[2, n], of those that are there."""
-        for number, source in release:
-            self._look(number, source, self.runs != "", self.runs)
-            for reduction in reversed(source.release.reductions):
-                runs = np.full(len(self.rows), reduction)
-                self._look(number, source, self.runs == "", runs)
-        self._look_for_others(release)
-        there = np.flatnonzero(self.rows >= 0)
-        return there, np.stack([self.where[there], self.rows[there]])
+    Parameters
+    ----------
+    finders : number and finder of each source of the release
+    reductions : the release's own
+    numbers : 1D[n] int each, the parts but the reduction
+    runs : 1D[n] str, the reduction; empty where it is left open
+    possible : 1D[n] bool, False where the parts name no spectrum
 
-    def _look(
-        self,
-        number: int,
-        source: SpectrumSource,
-        chosen: npt.NDArray[np.bool_],
-        runs: npt.NDArray[Any],
-    ) -> None:
-        """Look on a source for those chosen that have not been found, under some reductions."""
-        open_ = np.flatnonzero((self.rows < 0) & chosen & self.possible)
-        ids = pack_rows(self.survey, [values[open_] for values in self.numbers], runs[open_])
-        # Numbers beyond the identifier's bits make none: not found, like any other.
-        open_, ids = open_[ids != 0], ids[ids != 0]
-        if len(open_):
-            self.rows[open_] = source.catalog.with_ids(ids)
-            self.where[open_] = number
+    Returns
+    -------
+    1D[m] int
+        The index of those that are there.
+    2D[2, m] int
+        Number of the source, and row there.
+    """
+    where, rows = np.zeros(len(runs), np.int64), np.full(len(runs), -1, np.int64)
+    is_open = runs == ""
+    for number, finder in finders:
+        # First the tuples that state their reduction.
+        for reduction in ("", *reversed(reductions)):
+            waiting = np.flatnonzero((rows < 0) & possible & (is_open == bool(reduction)))
+            asked = np.full(len(waiting), reduction) if reduction else runs[waiting]
+            ids = pack_rows(survey, [values[waiting] for values in numbers], asked)
+            # Numbers beyond the identifier's bits make none: not found, like any other.
+            waiting, ids = waiting[ids != 0], ids[ids != 0]
+            if len(waiting):
+                rows[waiting], where[waiting] = finder.with_ids(ids), number
+    waiting = np.flatnonzero((rows < 0) & possible & is_open)
+    names = survey.id_parts[:-1]
+    parts = {name: values[waiting] for name, values in zip(names, numbers, strict=True)}
+    own = {name: rank for rank, name in enumerate(reductions)}
+    best: dict[int, tuple[bool, int, list[int]]] = {}
+    for number, finder in finders if len(waiting) else ():
+        linked = finder.linked(pa.table({"asking": waiting, **parts}))
+        columns = (linked.column(name).to_pylist() for name in ("asking", "row", "reduction"))
+        for index, row, reduction in zip(*columns, strict=True):
+            rank = reduction_rank(own, reduction)
+            # Where segments and tree have the same, that of the segments, which come first.
+            if index not in best or rank > best[index]:
+                best[index] = rank
+                where[index], rows[index] = number, row
+    there = np.flatnonzero(rows >= 0)
+    return there, np.stack([where[there], rows[there]])
 
-    def _look_for_others(self, release: Release) -> None:
-        """Find those of open reduction under any: the best by `reduction_rank`."""
-        open_ = np.flatnonzero((self.rows < 0) & (self.runs == "") & self.possible)
-        if not len(open_):
-            return
-        names = self.survey.id_parts[:-1]
-        parts = {name: values[open_] for name, values in zip(names, self.numbers, strict=True)}
-        asked = pa.table({"asking": open_, **parts})
-        own = {name: rank for rank, name in enumerate(release[0][1].release.reductions)}
-        best: dict[int, tuple[bool, int, list[int]]] = {}
-        for number, source in release:
-            linked = source.catalog.linked(asked)
-            columns = (linked.column(name).to_pylist() for name in linked.column_names)
-            for index, row, reduction in zip(*columns, strict=True):
-                rank = reduction_rank(own, reduction)
-                # Where segments and tree have the same, that of the segments, which come first.
-                if index not in best or rank > best[index]:
-                    best[index] = rank
-                    self.where[index], self.rows[index] = number, row
+
+def _as_columns(
+    patterns: Sequence[IdPattern],
+) -> tuple[list[Ints], npt.NDArray[np.str_], npt.NDArray[np.bool_]]:
+    """Return exact tuples as `find_exact` takes them: ``numbers``, ``runs`` and ``possible``."""
+    listed = [[one or 0 for one in pattern.numbers] for pattern in patterns]
+    possible = np.array(listed, object).max(axis=1) < _NO_PART
+    rows = [row if max(row) < _NO_PART else [0] * len(row) for row in listed]
+    last = [pattern.parts[-1] for pattern in patterns]
+    runs = np.array([str(one[0]) if one else "" for one in last])
+    return list(np.array(rows, np.int64).T), runs, possible
 
 
 def _searched(survey: Survey, release: Release, pattern: IdPattern, limits: Limits) -> Ints:

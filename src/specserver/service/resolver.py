@@ -10,11 +10,10 @@ import pyarrow as pa
 
 from ..catalog.base import Catalogue
 from ..catalog.segment_rows import declared_type
-from ..catalog.tables.table_ids import pack_rows
 from ..model.survey import Release, Survey
 from ..store.fits import FitsTree
 from .fits_tree_source import MAX_FILES
-from .source import reduction_rank
+from .id_lookup import find_exact
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,15 @@ class SpectrumResolver:
         ids = np.zeros(len(numbers[0]), self.survey.id_column.dtype)
         given = np.logical_and.reduce([values > 0 for values in numbers])
         if self.catalog is not None:
-            self._from_catalog(self.catalog, numbers, given, ids)
+            there, (_, rows) = find_exact(
+                self.survey,
+                [(0, self.catalog)],
+                self.release.reductions,
+                numbers,
+                np.full(len(ids), ""),
+                given,
+            )
+            ids[there] = self.catalog.place(rows).ids
         if self.tree is not None:
             for index in np.flatnonzero(given & (ids == 0)).tolist():
                 row = [int(values[index]) for values in numbers]
@@ -101,30 +108,3 @@ class SpectrumResolver:
                     one = self.tree.read(file)
                     ra[index], dec[index] = one.ra_deg, one.dec_deg
         return ra, dec
-
-    def _from_catalog(
-        self,
-        catalog: Catalogue,
-        numbers: Sequence[npt.NDArray[np.int64]],
-        given: npt.NDArray[np.bool_],
-        ids: npt.NDArray[Any],
-    ) -> None:
-        """Fill in the identifiers of the spectra that the catalogue holds."""
-        for reduction in reversed(self.release.reductions):
-            open_ = np.flatnonzero(given & (ids == 0))
-            runs = np.full(len(open_), reduction)
-            packed = pack_rows(self.survey, [values[open_] for values in numbers], runs)
-            held = (catalog.with_ids(packed) >= 0) & (packed != 0)
-            ids[open_[held]] = packed[held]
-        open_ = np.flatnonzero(given & (ids == 0))
-        names = self.survey.id_parts[:-1]
-        asked = {name: values[open_] for name, values in zip(names, numbers, strict=True)}
-        found = catalog.linked(pa.table({"asking": open_, **asked}))
-        best: dict[int, tuple[tuple[bool, int, list[int]], int]] = {}
-        columns = (found.column(name).to_pylist() for name in ("asking", "row", "reduction"))
-        for index, row, reduction in zip(*columns, strict=True):
-            rank = reduction_rank({}, reduction)
-            if index not in best or rank > best[index][0]:
-                best[index] = (rank, row)
-        rows = np.array([row for _, row in best.values()], np.int64)
-        ids[list(best)] = catalog.place(rows).ids
