@@ -23,7 +23,9 @@ from serving import Served, serve
 from specserver import specClient
 from specserver.client.api import SpecClient
 from specserver.client.progress import Watch, in_notebook
-from specserver.client.results.save import Folder, open_target, put_spectra
+from specserver.client.results.save import put_spectra
+from specserver.client.session import Session
+from specserver.client.storage import Storage, open_target
 from specserver.data.root import open_root
 from specserver.errors import (
     BadParameter,
@@ -286,12 +288,12 @@ def test_two_reductions_of_one_plate_mjd_fiber_get_two_names(
 
 
 def test_a_folder_never_holds_half_a_file(tmp_path: Path) -> None:
-    folder = Folder(tmp_path / "new")
-    folder.put("a.npy", b"first")
+    put = open_target(Session(), tmp_path / "new", None, single=False)
+    put("a.npy", b"first")
     (tmp_path / "new" / "b.npy").mkdir()
     with pytest.raises(OSError, match=r"b\.npy"):
-        folder.put("b.npy", b"cannot take the place of a folder")
-    folder.put("a.npy", b"second")
+        put("b.npy", b"cannot take the place of a folder")
+    put("a.npy", b"second")
     assert (tmp_path / "new" / "a.npy").read_bytes() == b"second"
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["a.npy", "b.npy"]
 
@@ -300,17 +302,16 @@ def test_a_folder_never_holds_half_a_file(tmp_path: Path) -> None:
 def test_names_from_the_wire_never_leave_the_folder(tmp_path: Path, name: str) -> None:
     spectra: Any = SimpleNamespace(data=[np.zeros(1)], columns={"@name": np.array([name])})
     with pytest.raises(StoreError, match="no name of a file"):
-        put_spectra(spectra, "numpy", Folder(tmp_path))
+        put_spectra(spectra, "numpy", open_target(Session(), tmp_path, None, single=False))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_out_may_be_a_virtual_folder() -> None:
-    asked = []
-    target = open_target(
-        "vos://dir/", lambda name: asked.append(name) or Folder(Path()), single=False
-    )
-    assert isinstance(target, Folder)
-    assert asked == ["vos://dir/"]
+def test_out_may_be_a_virtual_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = []
+    monkeypatch.setattr(Storage, "put", lambda _, *given, token: sent.append((*given, token)))
+    for out in ("vos://dir/", "vos://"):
+        open_target(Session(), out, "mine", single=False)("a.npy", b"data")
+    assert sent == [("dir/a.npy", b"data", "mine"), ("a.npy", b"data", "mine")]
 
 
 # Memory

@@ -7,7 +7,6 @@ functions of the modules that they are imported from, which take the client as f
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ..errors import BadParameter, SpecServerError, UnknownContext, UnknownProfile
@@ -20,7 +19,7 @@ from .queries import query
 from .request import Cutout, RequestOptions, ResultOptions, Values, read_wanted
 from .session import Session
 from .spectra import fetch_files, fetch_spectra, in_order
-from .storage import Storage
+from .storage import Storage, open_target
 from .writing import write_spectra
 
 if TYPE_CHECKING:
@@ -135,11 +134,8 @@ class SpecClient:
         options = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
         named = read_ids(self.session, id_list, id_col, options)
         if out is not None and str(out):
-            from .results.save import open_target
-
-            folder = partial(self.vos.folder, token=token)
-            target = open_target(out, folder, single=named.single)
-            write_spectra(self.session, named, wanted, target, options, fits)
+            put = open_target(self.session, out, token, single=named.single)
+            write_spectra(self.session, named, wanted, put, options, fits)
             return "OK"
         if not named.ids and not wanted.align:
             return _in_list([], wanted)

@@ -4,13 +4,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO, StringIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
-
-from ..errors import BadParameter
 
 if TYPE_CHECKING:
     from .plots.figure import Drawing
@@ -107,12 +104,10 @@ class CompositeSpectrum:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a file, of the kind that its name ends in: a table, an array or a picture."""
-        from .results.save import OneFile
+        from .storage import local_file, read_ending, replace_file
 
-        ending = Path(path).suffix.lower()
-        if ending not in _ENDINGS:
-            raise BadParameter("out", str(path), f"a name that ends in {', '.join(_ENDINGS)}")
-        OneFile(Path(path).expanduser()).put("", self._encoded(ending))
+        ending = read_ending(path, _ENDINGS)
+        replace_file(local_file(path), [self._encoded(ending)])
 
     def _encoded(self, ending: str) -> bytes:
         """Return the content of a file."""

@@ -13,9 +13,9 @@ from ..errors import BadParameter
 from ..wire.media_types import ARROW
 from .inputs.positions import read_positions
 from .messages import say, sum_up
-from .queries import keep_table
 from .request import RequestOptions, Values, read_contexts, split_names
 from .session import HasSession, Session, query_timeout_s
+from .storage import open_file, read_ending
 
 if TYPE_CHECKING:
     from .results.columns import Columns
@@ -81,9 +81,10 @@ def match(
     if read_contexts(context) is not None:
         allowed = "one context; match each by itself, the positions stay the same"
         raise BadParameter("context", context, allowed)
-    from .results.table_file import TABLES, checked_out
+    from .results.table_file import TABLES, table_bytes
 
-    target = None if out is None or not str(out) else checked_out(out, TABLES)
+    ending = read_ending(out, TABLES) if out else ""
+    write = open_file(client.session, out, token) if out else None
     asked = client.session.where(context, profile) | {
         "radius": repr(_degrees(radius)),
         "which": which,
@@ -95,9 +96,10 @@ def match(
     ra, dec = read_positions(positions, ra_col, dec_col)
     options = RequestOptions(context, profile, "error", timeout, token, debug, verbose)
     columns = _match(client.session, ra, dec, asked, options)
-    if target is not None:
-        return keep_table(client.session, columns, target, token)
-    return columns.table()
+    if write is None:
+        return columns.table()
+    write(table_bytes(columns, ending))
+    return "OK"
 
 
 def write_table(
@@ -119,9 +121,12 @@ def write_table(
     -------
     ``'OK'``
     """
-    from .results.table_file import TABLES, checked_out, columns_of
+    from .results.table_file import TABLES, columns_of, table_bytes
 
-    return keep_table(client.session, columns_of(table), checked_out(out, TABLES), token)
+    ending = read_ending(out, TABLES)
+    write = open_file(client.session, out, token)
+    write(table_bytes(columns_of(table), ending))
+    return "OK"
 
 
 def _match(

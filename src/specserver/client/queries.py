@@ -4,7 +4,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from io import StringIO
-from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +17,7 @@ from .messages import sum_up, warn
 from .request import RequestOptions, Values, read_contexts, split_names
 from .results.query_results import TUPLE, besides, to_columns, to_result, write_rows
 from .session import HasSession, Session, query_timeout_s
-from .storage import Storage
+from .storage import open_file, read_ending
 
 if TYPE_CHECKING:
     from .results.columns import Columns
@@ -91,6 +90,8 @@ def query(
         catalogue, where the number is not all, pairs hold the tuple, and the Table what tells
         its spectra apart.
     """
+    from .results.table_file import TABLES, table_bytes
+
     keywords = {"ra": ra, "dec": dec, "size": size, "coord": coord, "pos": pos}
     keywords |= {"region": region, "constraint": constraint, "out": out}
     named = name_arguments(args, keywords | {"context": context, "profile": profile})
@@ -111,7 +112,9 @@ def query(
     }
     if primary is None and not catalog:
         body["count_others"] = True
-    path = _query_out(named.get("out"))
+    out = named.get("out")
+    ending = read_ending(out, (".txt", "", *TABLES)) if out else ""
+    write = open_file(session, out, token) if out else None
     options = RequestOptions(None, None, "error", timeout, token, debug, verbose)
     tuples = None
     if contexts is None:
@@ -121,38 +124,15 @@ def query(
     else:
         rows = _rows_of_several(session, contexts, body, names, options)
         tuples = _tuple_columns(session, contexts, body, names)
-    if path is None:
+    if write is None:
         return to_result(rows, names, tuples)
-    if Path(path).suffix.lower() not in _TEXTS:
-        return keep_table(session, to_columns(rows, names, tuples), path, token)
-    if isinstance(path, Path):
-        with path.open("w", encoding="utf-8", newline="") as file:
-            write_rows(rows, names, file, tuples)
-        return "OK"
-    text = StringIO()
-    write_rows(rows, names, text, tuples)
-    return Storage(session).put(path, text.getvalue().encode(), token=token)
-
-
-def keep_table(session: Session, columns: "Columns", out: str | Path, token: str | None) -> Any:
-    """Write rows to a file, which appears when it is whole, or to virtual storage."""
-    from .results.save import replace_file
-    from .results.table_file import table_bytes
-
-    data = table_bytes(columns, Path(out).suffix.lower())
-    if isinstance(out, str):
-        return Storage(session).put(out, data, token=token)
-    replace_file(out, [data])
+    if ending in _TEXTS:
+        text = StringIO()
+        write_rows(rows, names, text, tuples)
+        write(text.getvalue().encode())
+    else:
+        write(table_bytes(to_columns(rows, names, tuples), ending))
     return "OK"
-
-
-def _query_out(out: str | os.PathLike[str] | None) -> Path | str | None:
-    """Return the file to write, a name in virtual storage as text, or None for none."""
-    if out is None or out == "":
-        return None
-    from .results.table_file import TABLES, checked_out
-
-    return checked_out(out, (".txt", *TABLES), plain=True)
 
 
 def _rows(

@@ -1,23 +1,28 @@
-"""Virtual storage: the user's own files on the server."""
+"""Where a caller's files go: virtual storage, the user's own on the server, and this machine."""
 
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+import secrets
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
 from ..errors import BadParameter, StoreError
-from ..model.spacename import split_file_name, split_name
+from ..model.spacename import in_space, split_file_name, split_name
 from .session import Session
 
 _PIECE: Final = 2**20
+_SPECTRUM_ENDINGS: Final = (".npy", ".csv", ".ecsv", ".fits", ".fits.gz")
 
 Data = bytes | bytearray | memoryview | str | os.PathLike[str]
+Put = Callable[[str, bytes], object]
+"""Keeps a file under a name without folders; a file of that name is replaced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +44,6 @@ class SpaceUsage:
     nentries: int
     nentries_limit: int
     """Files and folders."""
-
-
-class SpaceFolder:
-    """A folder of a space, to put files into."""
-
-    def __init__(self, space: "Storage", name: str, token: str | None) -> None:
-        self._space = space
-        self._token = token
-        self.name = "/".join(split_name(name))
-
-    def put(self, name: str, data: bytes) -> None:
-        """Keep a file under a name in the folder; a file of that name is replaced."""
-        self._space.put(f"{self.name}/{name}" if self.name else name, data, token=self._token)
 
 
 class Storage:
@@ -103,15 +95,11 @@ class Storage:
             There is none of that name.
         """
         url = self._url_of(split_file_name(name))
-        target = None if out is None else Path(out).expanduser()
-        if target is not None and not target.parent.is_dir():
-            raise BadParameter("out", str(out), f"there is no folder {target.parent}")
+        target = None if out is None else local_file(out)
         with self._session.get(url, token=token) as body:
             pieces: Iterator[bytes] = iter(lambda: bytes(body.read(_PIECE)), b"")
             if target is None:
                 return b"".join(pieces)
-            from .results.save import replace_file
-
             replace_file(target, pieces)
         return "OK"
 
@@ -160,10 +148,6 @@ class Storage:
         self._session.get_text(self._url_of(parts), fields, method="DELETE", token=token)
         return "OK"
 
-    def folder(self, name: str, *, token: str | None = None) -> SpaceFolder:
-        """Return a folder to put files into; it is made with its first file."""
-        return SpaceFolder(self, name, token)
-
     def _list(self, path: str, token: str | None) -> dict[str, Any]:
         asked = {"path": "/".join(split_name(path))}
         told: dict[str, Any] = json.loads(
@@ -173,6 +157,95 @@ class Storage:
 
     def _url_of(self, parts: tuple[str, ...]) -> str:
         return self._session.url("/".join(["vos", *(quote(part, safe="") for part in parts)]))
+
+
+def read_ending(out: str | os.PathLike[str], endings: Iterable[str]) -> str:
+    """Return the ending of a file's name, which tells its kind, in lower case.
+
+    Raises
+    ------
+    BadParameter
+        It is none of ``endings``; where the empty one is among them, a name may have none.
+    """
+    name = os.fspath(out).strip()
+    ending = Path(name).suffix.lower()
+    allowed = tuple(endings)
+    if ending not in allowed:
+        some = ", ".join(filter(None, allowed))
+        none = ", or in none of its own" if "" in allowed else ""
+        raise BadParameter("out", name, f"a name that ends in {some}{none}")
+    return ending
+
+
+def open_file(
+    session: Session, out: str | os.PathLike[str], token: str | None
+) -> Callable[[bytes], object]:
+    """Return what writes the file ``out``, here or in virtual storage.
+
+    Raises
+    ------
+    BadParameter
+        No file can have that name. Said before anything is fetched or drawn.
+    """
+    name = os.fspath(out).strip()
+    if in_space(name):
+        split_file_name(name)
+        return partial(Storage(session).put, name, token=token)
+    path = local_file(name)
+    return lambda data: replace_file(path, [data])
+
+
+def open_target(
+    session: Session, out: str | os.PathLike[str], token: str | None, *, single: bool
+) -> Put:
+    """Return what keeps the files of ``out``.
+
+    Parameters
+    ----------
+    out
+        A folder, which is made with its first file; a folder in virtual storage,
+        ``vos://dir/``; for one spectrum also a file with one of the usual endings.
+    single
+        Whether exactly one spectrum is asked for.
+    """
+    text = os.fspath(out)
+    if in_space(text):
+        space, parts = Storage(session), split_name(text)
+        return lambda name, data: space.put("/".join((*parts, name)), data, token=token)
+    path = Path(text).expanduser()
+    if single and not path.is_dir() and path.name.lower().endswith(_SPECTRUM_ENDINGS):
+        write = open_file(session, path, token)
+        return lambda _, data: write(data)
+    if path.exists() and not path.is_dir():
+        raise BadParameter("out", text, "that is a file; name a folder")
+
+    def put(name: str, data: bytes) -> None:
+        path.mkdir(parents=True, exist_ok=True)
+        replace_file(path / name, [data])
+
+    return put
+
+
+def local_file(out: str | os.PathLike[str]) -> Path:
+    """Return the path of a file to write on this machine, having checked what can be."""
+    path = Path(out).expanduser()
+    if path.is_dir():
+        raise BadParameter("out", str(path), "name a file, not a folder")
+    if not path.parent.is_dir():
+        raise BadParameter("out", str(path), f"there is no folder {path.parent}")
+    return path
+
+
+def replace_file(path: Path, pieces: Iterable[bytes]) -> None:
+    """Write a file so that readers see all of it or what was there before."""
+    part = path.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        with part.open("xb") as file:
+            file.writelines(pieces)
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def _opened(data: Data) -> BufferedReader | BytesIO:

@@ -1,7 +1,6 @@
 """Spectra as files, each written while the rest travels."""
 
 from time import perf_counter
-from typing import TYPE_CHECKING
 
 from ..wire.columns import NAME
 from .inputs.context_ids import Named
@@ -10,16 +9,14 @@ from .progress import Watch
 from .request import RequestOptions, ResultOptions
 from .session import Session
 from .spectra import fetch_files, spectra_request
-
-if TYPE_CHECKING:
-    from .results.save import Target
+from .storage import Put
 
 
 def write_spectra(
     session: Session,
     named: Named,
     wanted: ResultOptions,
-    target: "Target",
+    put: Put,
     options: RequestOptions,
     fits: str,
 ) -> None:
@@ -32,7 +29,7 @@ def write_spectra(
         return
     if wanted.fmt == "fits":
         for name, data in fetch_files(session, named, options, fits):
-            target.put(safe_name(name), data)
+            put(safe_name(name), data)
         return
     body = spectra_request(session, named, wanted, options, (NAME,))
     began, done, nbytes = perf_counter(), 0, 0
@@ -44,7 +41,7 @@ def write_spectra(
             if not done:
                 warn_left_out(head.missing, head.damaged, len(named.ids))
             made = part if wanted.resample else in_medium(part, wanted)
-            put_spectra(made, wanted.fmt, target)
+            put_spectra(made, wanted.fmt, put)
             done += len(part.ids)
             nbytes += sum(one.nbytes for one in part.data)
             watch(done, head.nspec)

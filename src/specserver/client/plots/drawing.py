@@ -8,7 +8,8 @@ from ..inputs.context_ids import read_ids
 from ..request import RequestOptions, Values
 from ..session import HasSession, Session
 from ..spectra import fetch_spectra
-from .pictures import Missing, Out, either, open_file
+from ..storage import open_file
+from .pictures import Missing, Out, either
 
 if TYPE_CHECKING:
     from ...render.display import DisplaySpectrum
@@ -109,7 +110,7 @@ def plot(
         scale, offset,
     )  # fmt: skip
     options = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
-    write = open_file(client.session, out, options)
+    write = open_file(client.session, out, token) if out else None
 
     def look(given: Any, require: Callable[[int], None]) -> Any:
         return _look(client.session, given, None, options, require)
@@ -182,7 +183,7 @@ def prospect(
     from .spectra import in_vacuum
 
     options = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
-    write = open_file(client.session, out, options)
+    write = open_file(client.session, out, token) if out else None
     spectra = _look(client.session, data, id_col, options, require_count)
     spectra = in_vacuum(spectra, assume_medium, together=overplot)
     if z is not None:

@@ -1,23 +1,20 @@
 """Pictures of spectra that the service draws."""
 
 import os
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from io import BytesIO
-from pathlib import Path
 from time import perf_counter
 from typing import Any, Final, Literal
 
 import numpy as np
 
 from ...errors import BadParameter, StoreError
-from ...model.spacename import in_space, split_file_name
 from ..inputs.context_ids import Named, read_ids_of_one
 from ..messages import sum_up, warn
 from ..request import RequestOptions
 from ..session import HasSession, Session
 from ..spectra import ids_request
-from ..storage import Storage
+from ..storage import open_file
 from .image import PngImage
 
 Scale = float | tuple[float, float]
@@ -205,7 +202,8 @@ def _picture(
     form = str(fmt).strip().lower()
     if form not in {*_PICTURE_FORMATS, fields.get("fmt")}:
         raise BadParameter("fmt", fmt, "png, or raw for plain bytes")
-    write, began = open_file(session, out, options), perf_counter()
+    write = open_file(session, out, options.token) if out else None
+    began = perf_counter()
     body = {**ids_request(session, named, options, "id_list"), **fields}
     with session.ask(path, body, options) as answer:
         content: bytes = answer.read_all()
@@ -219,27 +217,6 @@ def _picture(
     if form == "numpy":
         return np.load(BytesIO(content), allow_pickle=False)
     return content if form == "raw" else PngImage(content)
-
-
-def open_file(
-    session: Session, out: Out, options: RequestOptions
-) -> Callable[[bytes], object] | None:
-    """Return what writes the file ``out``, here or in virtual storage; None when it is none.
-
-    Raises
-    ------
-    BadParameter
-        No file can have that name. Said before anything is fetched or drawn.
-    """
-    if out is None or not os.fspath(out):
-        return None
-    if in_space(out):
-        name = os.fspath(out).strip()
-        split_file_name(name)
-        return partial(Storage(session).put, name, token=options.token)
-    from ..results.save import OneFile
-
-    return partial(OneFile(Path(out).expanduser()).put, "")
 
 
 def either(name: str, value: Any, other_name: str, other: Any) -> Any:

@@ -14,9 +14,7 @@ Every number is read back as it was: identifiers have 64 bits, signed or not.
 ============  ============================================================================
 """
 
-import os
 import warnings
-from collections.abc import Iterable
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -25,7 +23,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import BadIdentifier, BadParameter
-from ...model.spacename import in_space, split_file_name
 from .columns import Columns
 from .query_results import write_csv
 
@@ -48,40 +45,6 @@ _BY_ASTROPY: Final = b"table_meta_yaml"
 """In the metadata of a Parquet file whose missing values are told by columns of their own."""
 _HEAD_BYTES: Final = 2000
 """Of a VOTable, within which its first element stands."""
-
-
-def checked_out(
-    out: str | os.PathLike[str], endings: Iterable[str], *, plain: bool = False
-) -> str | Path:
-    """Return the file to write, or its name in virtual storage, having checked what can be.
-
-    Parameters
-    ----------
-    out
-        As the caller gave it.
-    endings
-        Those that the name may have.
-    plain
-        Whether it may have none.
-
-    Raises
-    ------
-    BadParameter
-        Another ending, or no such folder.
-    """
-    name = os.fspath(out).strip()
-    ending = Path(name).suffix.lower()
-    allowed = tuple(endings)
-    if ending not in allowed and (ending or not plain):
-        none = ", or in none of its own" if plain else ""
-        raise BadParameter("out", name, f"a name that ends in {', '.join(allowed)}{none}")
-    if in_space(name):
-        split_file_name(name)
-        return name
-    path = Path(name).expanduser()
-    if not path.parent.is_dir():
-        raise BadParameter("out", name, f"there is no folder {path.parent}")
-    return path
 
 
 def table_bytes(columns: Columns, ending: str) -> bytes:
