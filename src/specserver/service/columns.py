@@ -72,12 +72,24 @@ def gather_columns(
         found = source.catalog.columns_of(list(dict.fromkeys(fields.values())), rows)
         parts.append(pa.table([found.column(one) for one in fields.values()], names=list(fields)))
         order.append(where)
+    return join_tables(parts, "columns").take(pa.array(np.argsort(np.concatenate(order))))
+
+
+def join_tables(tables: Sequence[pa.Table], parameter: str) -> pa.Table:
+    """Return the rows of all tables, null where a table has no such column.
+
+    Raises
+    ------
+    BadParameter
+        The columns that ``parameter`` asks for have types that do not go together.
+    """
     try:
-        table = pa.concat_tables(parts, promote_options="permissive")
+        return pa.concat_tables(tables, promote_options="permissive")
     except pa.ArrowTypeError as error:
-        allowed = "of several contexts, columns that have one type in all of them"
-        raise BadParameter("columns", str(error), allowed) from error
-    return table.take(pa.array(np.argsort(np.concatenate(order))))
+        names = dict.fromkeys(name for table in tables for name in table.column_names)
+        allowed = "of several contexts, columns that have one type in all of them: ask for others"
+        allowed += f" context by context ({error})"
+        raise BadParameter(parameter, ", ".join(names), allowed) from error
 
 
 def facts_of(selection: Selection, take: npt.NDArray[np.int64]) -> pa.Array:

@@ -14,6 +14,7 @@ from ..catalog.deadline import Deadline
 from ..errors import BadParameter, SpecServerError, TooMuch
 from ..wire.columns import CONTEXT, ID, OTHERS
 from .archive import Archive
+from .columns import join_tables
 from .query import TUPLE, QueryRequest, run_query
 
 _ALL: Final = "*"
@@ -109,14 +110,10 @@ def _joined(answers: dict[str, pa.Table], fields: Sequence[str], apart: Sequence
     ids = _joined_ids([table.column(0) for table in tables])
     fields = list(dict.fromkeys(fields))
     names = [*fields, *(one for one in apart if one not in fields)]
-    try:
-        rest = pa.concat_tables(
-            [table.select([one for one in names if one in table.column_names]) for table in tables],
-            promote_options="permissive",
-        )
-    except pa.ArrowTypeError as error:
-        allowed = f"its type differs: ask for it context by context ({error})"
-        raise BadParameter("fields", ", ".join(fields), allowed) from error
+    rest = join_tables(
+        [table.select([one for one in names if one in table.column_names]) for table in tables],
+        "fields",
+    )
     columns = [pa.array([name] * table.num_rows, pa.string()) for name, table in answers.items()]
     found = [
         (pa.field(CONTEXT, pa.string()), pa.chunked_array(columns, pa.string())),

@@ -6,9 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-from ..errors import BadParameter
 from ..formats.arrow import CellBatch, SpectrumStream
 from ..model.grid import PixelRange
 from ..model.survey import Vector
@@ -17,6 +15,7 @@ from ..wire.cells import CellColumn
 from ..wire.columns import NAME
 from ..wire.head import PartsHead, StreamHead
 from .alignment import Resampling, require_alignable
+from .columns import join_tables
 from .file_names import file_names
 from .limits import while_wanted
 from .media import shared_medium
@@ -119,7 +118,13 @@ def _of_parts(
     heads = [one.head for one in streams if isinstance(one.head, StreamHead)]
     head = PartsHead(selection.nspec, tuple(heads), selection.missing, selection.damaged)
     cells = dict.fromkeys(name for one in streams for name in one.cells)
-    types = _shared_types([part for part, _ in parts], asked.columns)
+    types = None
+    if asked.columns:
+        some = [
+            batch_columns(part, asked.columns, np.arange(min(part.nspec, 1)), [""])
+            for part, _ in parts
+        ]
+        types = join_tables(some, "columns").schema
 
     has_media = any(one.has_media for one in streams)
 
@@ -224,17 +229,3 @@ def _joint_head(
         bad_bits=bad_bits,
         id_column=survey.id_column.name,
     )
-
-
-def _shared_types(parts: Sequence[Selection], columns: Sequence[str]) -> pa.Schema | None:
-    """Return the types of catalogue columns that hold those of all parts; None without columns."""
-    if not columns:
-        return None
-    found = [
-        batch_columns(part, columns, np.arange(min(part.nspec, 1)), [""]).schema for part in parts
-    ]
-    try:
-        return pa.unify_schemas(found, promote_options="permissive")
-    except pa.ArrowTypeError as error:
-        allowed = "of several surveys, columns that have one type in all of them"
-        raise BadParameter("columns", ", ".join(columns), f"{allowed} ({error})") from error
