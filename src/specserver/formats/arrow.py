@@ -123,7 +123,7 @@ class CellBatch:
     """1D[n], positions in the caller's list, where a stream has several parts."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SpectrumStream:
     """Spectra as they travel; their batches are read one by one."""
 

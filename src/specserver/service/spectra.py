@@ -66,12 +66,14 @@ def _chosen(vectors: Sequence[Vector], names: Sequence[str]) -> tuple[Vector, ..
 
 def stored_names(selection: Selection, vectors: Sequence[Vector]) -> list[str]:
     """Return the names of vectors that are read: on the lattice, the axis is computed."""
-    return [vector.name for vector in vectors if vector.name != selection.grid.axis]
+    axis = selection.grid.axis
+    return [vector.name for vector in vectors if vector.name != axis]
 
 
 def covered_pixels(selection: Selection, vectors: Sequence[Vector]) -> PixelRange | None:
     """Return the lattice pixels that vectors cover; None: all that a spectrum has."""
-    runs = [vector.pixels for vector in vectors if vector.name != selection.grid.axis]
+    axis = selection.grid.axis
+    runs = [vector.pixels for vector in vectors if vector.name != axis]
     known = [run for run in runs if run is not None]
     if not known or len(known) < len(runs):
         return None
@@ -84,12 +86,11 @@ def raw_pixels(selection: Selection, vectors: Sequence[Vector]) -> PixelRange | 
     None where its own frames serve, or a cutout says which. Where the surveys of a selection hold a
     vector in several types, it travels raw, in the type of ``vectors``.
     """
-    kinds = {one.name: one.dtype for one in vectors}
-    held = () if selection.is_of_one_survey else selection.surveys
-    mixed = any(
-        np.dtype(one.dtype) != np.dtype(kinds.get(one.name, one.dtype))
-        for survey in held
+    mixed = not selection.is_of_one_survey and any(
+        one.name == vector.name and np.dtype(one.dtype) != np.dtype(vector.dtype)
+        for survey in selection.surveys
         for one in survey.record
+        for vector in vectors
     )
     if not mixed and not any(vector.like for vector in vectors):
         return None

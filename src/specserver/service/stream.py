@@ -75,7 +75,8 @@ def open_stream(
         stream = _of_one_lattice(selection, asked, names)
     else:
         stream = _of_parts(selection, asked, names)
-    return replace(stream, batches=while_wanted(stream.batches, go_on))
+    stream.batches = while_wanted(stream.batches, go_on)
+    return stream
 
 
 def _of_one_lattice(
@@ -84,14 +85,13 @@ def _of_one_lattice(
     """Return the stream of spectra whose surveys share a lattice, in the caller's order."""
     vectors, axis = vectors_of(selection, asked.vectors), selection.grid.axis
     cut, within = cut_pixels(selection, asked.cutout, vectors), raw_pixels(selection, vectors)
-    whole = vectors_of(selection, None)
-    if selection.is_of_one_survey:
-        whole = (*whole, *selection.survey.extra)
-    sent = {axis, *(one.name for one in vectors)}
+    record = vectors
+    if asked.vectors is not None:
+        record = vectors_of(selection, [axis, *asked.vectors])
     medium = shared_medium(selection)
     head = _joint_head(
         selection,
-        tuple([one for one in whole if one.name in sent]),
+        record,
         cut_span(selection, *cut),
         codec="raw" if asked.cutout or within else "blosc",
         npix=int(cut[1].sum(dtype=np.int64)),
