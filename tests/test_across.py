@@ -22,7 +22,8 @@ from specutils import Spectrum, SpectrumCollection, SpectrumList
 from conftest import CONTEXTS, TwoSurveys
 from serving import serve
 from specserver.client.api import SpecClient
-from specserver.client.inputs.context_ids import Named, Naming
+from specserver.client.inputs.context_ids import Named
+from specserver.client.inputs.identifiers import Reader
 from specserver.client.plots.overlay import spread_out
 from specserver.data.root import open_root
 from specserver.errors import (
@@ -35,6 +36,7 @@ from specserver.errors import (
 )
 from specserver.ingest import run_ingest
 from specserver.model.grid import Linear, LogLinear
+from specserver.model.id_contexts import ContextText
 from specserver.model.ids import USUAL_FORM, IdForm
 from specserver.ops.joining import join_ids
 from specserver.ops.pixels import Edges, pixel_edges
@@ -80,7 +82,8 @@ def read(given: Any, plain: str = A, id_col: str | None = None) -> Named:
     def read_vos(name: str) -> str:
         return f"{B}:{BIG}\n{A}:(266, 51602, 13)\n17000000000\n"
 
-    return Naming(plain, form_of, FORMS.__contains__, read_vos, id_col).read(given)
+    contexts = ContextText(plain, form_of, FORMS.__contains__)
+    return Named(*Reader(contexts, id_col, read_vos).read(given))
 
 
 ONE: list[Any] = [

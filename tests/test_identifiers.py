@@ -13,10 +13,12 @@ from astropy.utils.exceptions import AstropyWarning
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specserver.client.inputs.identifiers import read_identifiers
+from specserver.client.inputs.identifiers import Reader
 from specserver.errors import BadIdentifier, UnknownField
+from specserver.model.id_contexts import ContextText
+from specserver.model.id_tables import Gaps
 from specserver.model.id_tuple import IdPattern, parse_id_tuple
-from specserver.model.ids import IdForm, pack_specobjid, unpack_specobjid
+from specserver.model.ids import USUAL_FORM, IdForm, pack_specobjid, unpack_specobjid
 
 A, B = 299489676975171584, 11997690149582688256
 IDS = np.array([A, B, A], "u8")
@@ -27,6 +29,15 @@ COLUMNS = {
     "fiberid": [1, 408],
     "run2d": ["26", "v5_7_0"],
 }
+
+
+def read_identifiers(given, id_col=None, *, form=USUAL_FORM, read_vos=None, gaps=None):
+    """Return the identifiers of one context, and whether a single one was given."""
+    text = ContextText("", lambda _: form, lambda _: False)
+    reader = Reader(text, id_col, read_vos, gaps or Gaps(), mixed=False)
+    ids, single, contexts = reader.read(given)
+    assert contexts is None
+    return ids, single
 
 
 def exact(*values):
@@ -338,7 +349,8 @@ def test_names_in_virtual_storage_are_read_by_whoever_can():
 
 def test_import_loads_no_table_library():
     code = (
-        "import sys, specserver.client.inputs.identifiers as i; i.read_identifiers([1]);"
+        "import sys; from specserver.client.inputs.identifiers import Reader;"
+        "Reader(None, mixed=False).read([1]);"
         "print(*{'pandas', 'astropy'} & {name.partition('.')[0] for name in sys.modules})"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -16,7 +16,6 @@ from astropy.table import MaskedColumn, QTable, Table
 from serving import Served
 from specserver.auth import TokenBook
 from specserver.client.api import SpecClient
-from specserver.client.inputs.identifiers import read_identifiers
 from specserver.client.results.columns import Columns
 from specserver.client.results.query_results import cells
 from specserver.client.results.table_file import TABLES, read_table, table_bytes
@@ -24,6 +23,7 @@ from specserver.data.root import open_root
 from specserver.errors import BadIdentifier, BadParameter, NoIdentifier, UnknownField
 from specserver.model.id_tables import Gaps
 from test_cli import run
+from test_identifiers import read_identifiers
 
 A, B = 299489676975171584, 2**64 - 5
 MASKED = np.ma.MaskedArray(np.array([A, 7, B], np.uint64), [False, True, False])

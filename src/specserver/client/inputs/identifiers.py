@@ -14,108 +14,48 @@ a row of one of these                           one identifier
 text of several, or within ``[…]``              a list, as `parse_id_text` reads it
 name or Path of a text file, ``vos://…`` name   a list, the same way
 … of a FITS file, a VOTable or a Parquet file   its table
+text, ``'sdss_dr17:299489676975171584'``        what stands behind the colon, of that context;
+                                                it holds to the end of the line or to the next
+tuple or short row, ``('sdss_dr17', id)``       likewise; ``id`` in any form but these two
+table or row with a column ``context``          its ``id_col``, ``id`` or what the context has
 ==============================================  ========================================
 
+Identifiers without a context are of the context of the call.
+Where spectra have names instead of numbers, only names of contexts that exist count as such.
+
 Signed forms of large identifiers stay negative here: only the service knows what the survey means.
-pandas, astropy and pyarrow are recognised by name, so that importing this module loads none.
 A row without an identifier (None, NaN, NA, masked, empty) is refused, or left out: `Gaps`.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import csv
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
-from ...errors import BadIdentifier
-from ...model.id_tables import Gaps, is_missing, needed_parts, row_form
+from ...errors import BadIdentifier, UnknownField
+from ...model.id_contexts import ContextText
+from ...model.id_tables import Gaps, RowForm, is_missing, needed_parts, row_form
 from ...model.id_text import parse_id_text
 from ...model.id_tuple import IdPattern, is_tuple, leads_list, parse_id_tuple, shortened
-from ...model.ids import USUAL_FORM, IdForm
-from ..results.query_results import SHARED
-from .id_files import MAX_FILE_NAME, ReadVos, decoded, file_content, read_file
+from ...model.ids import IdForm
+from .held_tables import foreign_kind, plain_column, row_of, table_of, unmasked
+from .id_files import MAX_FILE_NAME, ReadVos, decoded, file_content
 
 _LOST_DIGITS: Final = (
     "floats have lost the last digits (integers with missing values become floats in pandas);"
     " give whole numbers or text"
 )
-_FOREIGN: Final = {
-    ("pandas", "DataFrame"): "DataFrame", ("pandas", "Series"): "Series",
-    ("pandas", "Index"): "Index", ("astropy", "Table"): "Table", ("astropy", "Row"): "Row",
-    ("pyarrow", "Table"): "ArrowTable", ("pyarrow", "RecordBatch"): "ArrowTable",
-    ("pyarrow", "ChunkedArray"): "ArrowArray", ("pyarrow", "Array"): "ArrowArray",
-}  # fmt: skip
+_CONTEXT: Final = "context"
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
 
-_Ids = list[int | IdPattern]
-
-
-def read_identifiers(
-    given: object,
-    id_col: str | None = None,
-    *,
-    form: IdForm = USUAL_FORM,
-    read_vos: ReadVos | None = None,
-    gaps: Gaps | None = None,
-) -> tuple[_Ids, bool]:
-    """Return the identifiers in what a caller gave, and whether it was a single one.
-
-    Parameters
-    ----------
-    given :
-        See the table at the head of this module. Order and duplicates are kept.
-    id_col :
-        Column of a table to take; without effect on what has no columns.
-    form :
-        What identifiers of the survey look like: the column taken when ``id_col`` is not given,
-        and the parts of a tuple.
-    read_vos :
-        Reads a file in virtual storage, by its name.
-    gaps :
-        What becomes of rows without an identifier; None: they are refused.
-
-    Raises
-    ------
-    BadIdentifier
-        Something in it names no spectrum: a float, a missing value, other text.
-    NoIdentifier
-        Rows that have none.
-    UnknownField
-        A table without the column.
-
-    Examples
-    --------
-    >>> read_identifiers([299489676975171584])
-    ([299489676975171584], False)
-    """
-    return _Reading(id_col, form, read_vos, gaps or Gaps()).read(given)
-
-
-def are_numbers(given: object) -> bool:
-    """Return whether identifiers are whole numbers beyond doubt: no form is needed to read them."""
-    if isinstance(given, np.ndarray):
-        return given.dtype.kind in "iu"
-    if isinstance(given, list):
-        return set(map(type, given)) <= {int, np.int64, np.uint64}
-    return isinstance(given, int | np.integer)
-
-
-def _foreign(given: object) -> str:
-    """Return which class of pandas, astropy or pyarrow the object is of, or nothing."""
-    for cls in type(given).__mro__:
-        kind = _FOREIGN.get((cls.__module__.partition(".")[0], cls.__name__))
-        if kind is not None:
-            return kind
-    return ""
-
-
-def _unmasked(values: Any) -> npt.NDArray[Any]:
-    """Return a column as plain array; a masked value in it is an error."""
-    if np.ma.getmaskarray(values).any() if isinstance(values, np.ma.MaskedArray) else False:
-        raise BadIdentifier("--", "the value is missing; leave such rows out")
-    return np.asarray(values)
+Ids = list[int | IdPattern]
+_Found = tuple[str | None, Ids]
+"""The context that was said, or None, and identifiers of it."""
 
 
 def _scalar(value: object) -> int:
@@ -134,64 +74,13 @@ def _scalar(value: object) -> int:
     raise BadIdentifier(shortened(value), reason)
 
 
-def table_of(given: Any) -> tuple[list[str], Callable[[int], Any]] | None:
-    """Return the names of a table's columns, and what gives one by its place; None: no table."""
-    kind = _foreign(given)
-    if kind == "DataFrame":
-        if None not in given.index.names and given.columns.intersection(given.index.names).empty:
-            given = given.reset_index()
-        return [str(name) for name in given.columns], lambda at: _plain(given.iloc[:, at])
-    if kind == "ArrowTable":
-        return list(given.column_names), lambda at: _plain(given.column(at))
-    if kind == "Table":
-        return list(given.colnames), lambda at: given[given.colnames[at]]
-    if isinstance(given, np.ndarray) and given.dtype.names is not None:
-        names, flat = given.dtype.names, given.reshape(-1)
-        return list(names), lambda at: flat[names[at]]
-    return None
-
-
-def _plain(column: Any) -> npt.NDArray[Any]:
-    """Return a column of pandas or pyarrow, as objects where one of them is missing.
-
-    Never as floats: these lose the last digits of identifiers.
-    """
-    if hasattr(column, "to_pylist"):
-        values = np.empty(len(column), dtype=object)
-        values[:] = column.to_pylist()
-    elif isinstance(column.dtype, np.dtype) or not column.isna().any():
-        values = column.to_numpy()
-    else:
-        values = column.to_numpy(dtype=object, na_value=None)
-    return values
-
-
-def row_of(given: Any) -> tuple[list[str], list[Any]] | None:
-    """Return names and values of a row of a table; None for what is none, or a list of values."""
-    if isinstance(given, np.void):
-        return None if given.dtype.names is None else (list(given.dtype.names), list(given.item()))
-    kind = _foreign(given)
-    if kind == "Row":
-        return list(given.colnames), list(given)
-    # The labels of a column are numbers.
-    if kind == "Series" and given.index.dtype.kind not in "iu":
-        return [str(label) for label in given.index], given.tolist()
-    return None
-
-
-def is_shared(given: Any) -> bool:
-    """Tell whether a column of a query has identifiers that mean another row than theirs."""
-    meta = getattr(given, "meta", None)
-    return isinstance(given, np.ndarray) and isinstance(meta, Mapping) and SHARED in meta
-
-
 def is_list_text(text: str, found: Sequence[int | IdPattern]) -> bool:
     """Return whether text is the text of a list, though it may hold one identifier only."""
     bare = "".join(text.split(" "))
     return (
         "\n" in bare.strip()
         or bare.startswith(("[", "(("))
-        or (bare.startswith("(") and isinstance(found[0], int))
+        or (bare.startswith("(") and len(found) == 1 and isinstance(found[0], int))
     )
 
 
@@ -200,90 +89,177 @@ def _is_sequence(value: object) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Reading:
-    """The reading of one given object: what its columns and tuples are."""
+class Reader:
+    """The reading of one given object: what its columns and tuples are, and of which context."""
 
-    id_col: str | None
-    form: IdForm
-    read_vos: ReadVos | None
-    gaps: Gaps
+    text: ContextText
+    """Context of the call, and what the identifiers of each context look like."""
+    id_col: str | None = None
+    """Column of a table to take; without effect on what has no columns."""
+    read_vos: ReadVos | None = None
+    gaps: Gaps = field(default_factory=Gaps)
+    """What becomes of rows without an identifier."""
+    mixed: bool = True
+    """Whether identifiers may say their context."""
+    _others: dict[str, "Reader"] = field(default_factory=dict, repr=False, compare=False)
 
-    def read(self, given: object) -> tuple[_Ids, bool]:
+    @property
+    def form(self) -> IdForm:
+        """What identifiers of the context of the call look like."""
+        return self.text.form_of(self.text.plain)
+
+    def read(self, given: Any) -> tuple[Ids, bool, list[str] | None]:
+        """Return identifiers, whether a single one was given, and the contexts.
+
+        Order and duplicates are kept. Contexts are one each; None: all are of that of the call.
+
+        Raises
+        ------
+        BadIdentifier
+            Something in it names no spectrum: a float, a missing value, other text.
+        NoIdentifier
+            Rows that have none.
+        UnknownField
+            A table without the column.
+        """
+        if isinstance(given, Iterator):
+            given = list(given)
+        if isinstance(given, np.ndarray) and given.ndim == 0 and given.dtype.names is None:
+            given = unmasked(given)[()]
         if isinstance(given, bytes | bytearray):
             given = decoded(given)
-        if isinstance(given, str):
-            return self.read_text(given)
-        if isinstance(given, PathLike):
-            return self.read_held(read_file(Path(given).expanduser())), False
-        if isinstance(given, tuple) and not self.is_list(given):
-            pattern = parse_id_tuple(given, self.form)
-            return [pattern], pattern.is_exact
-        if self.is_row(given):
-            found = self.read_row(given)
-            return found, len(found) == 1 and (isinstance(found[0], int) or found[0].is_exact)
-        if isinstance(given, np.ndarray) and given.ndim == 0 and given.dtype.names is None:
-            return self.read(_unmasked(given)[()])
-        many = self.read_many(given)
-        return ([_scalar(given)], True) if many is None else (many, False)
+        if isinstance(given, str | PathLike):
+            found, single = self.read_text(given)
+        elif self.is_pair(given):
+            value, some = given[1], self.of(*given)
+            found = [(given[0], some)]
+            single = not isinstance(value, str) or not is_list_text(value, some)
+        else:
+            is_one = not self.is_list(given) if isinstance(given, tuple) else self.is_row(given)
+            many = None if is_one else self.read_many(given)
+            found, single = list(self.read_element(given) if many is None else many), many is None
+        ids = [one for _, some in found for one in some]
+        single = single and len(ids) == 1 and (isinstance(ids[0], int) or ids[0].is_exact)
+        if all(context is None for context, _ in found):
+            return ids, single, None
+        return ids, single, [context or self.text.plain for context, some in found for _ in some]
 
-    def parse(self, text: str) -> _Ids:
+    def is_pair(self, value: Any) -> bool:
+        """Return whether it is a context and what names a spectrum of it."""
+        if not self.mixed or not isinstance(value, list | tuple) or len(value) != 2:
+            return False
+        name = value[0]
+        return isinstance(name, str) and bool(_NAME.fullmatch(name)) and self.text.is_known(name)
+
+    def says(self, value: Any) -> bool:
+        """Return whether something in it says its context."""
+        if isinstance(value, bytes):
+            value = value.decode("utf-8", "replace")
+        if isinstance(value, str):
+            return self.mixed and self.text.names_context(value)
+        if isinstance(value, list | tuple):
+            return self.is_pair(value) or any(map(self.says, value))
+        row = None if isinstance(value, int | np.integer) else row_of(value)
+        return row is not None and self.has_contexts(row[0])
+
+    def has_contexts(self, names: Sequence[str]) -> bool:
+        """Return whether a table with these columns says the context of each row."""
+        return self.mixed and _CONTEXT in map(str.lower, names)
+
+    def of(self, context: str, value: Any) -> Ids:
+        """Return the identifiers that a value names, all of one context."""
+        if type(value) is str and value.isdecimal():
+            value = int(value)
+        if context not in self._others:
+            text = replace(self.text, plain=context)
+            self._others[context] = Reader(text, self.id_col, mixed=False)
+        # As a member of a list, text is no name of a file.
+        return [one for _, some in self._others[context].read_list([value]) for one in some]
+
+    def parse(self, text: str) -> Ids:
+        """Return the identifiers of text in which none says its context."""
         return parse_id_text(text, self.form, id_col=self.id_col, gaps=self.gaps)
 
-    def read_held(self, content: Any) -> _Ids:
-        """Return the identifiers in the text or the table of a file."""
-        table = None if isinstance(content, str) else table_of(content)
-        return self.parse(content) if table is None else self.read_columns(*table)
-
-    def read_text(self, text: str) -> tuple[_Ids, bool]:
-        held = file_content(text, self.read_vos)
-        if held is not None:
-            return self.read_held(held), False
+    def read_text(self, given: str | PathLike[str]) -> tuple[list[_Found], bool]:
+        """Return what text names, or the file of that name, and whether it may be a single one."""
+        held = file_content(given, self.read_vos)
+        if held is not None and not isinstance(held, str):
+            return list(self.read_many(held) or ()), False
+        text = str(given) if held is None else held
+        table = self.read_text_table(text)
+        if table is not None:
+            return list(table), False
+        if self.says(text):
+            pieces = list(self.text.split(text))
+            found = [(context, self.of(context, value)) for context, value in pieces]
+            alone = held is None and len(pieces) == 1 and not text.lstrip().startswith("[")
+            alone = alone and "\n" not in text.strip()
+            return list(found), alone and not is_list_text(pieces[0][1], found[0][1])
         try:
-            found = self.parse(text)
+            ids = self.parse(text)
         except BadIdentifier:
-            if Path(text.strip()[:MAX_FILE_NAME]).suffix.lower()[1:].isidentifier():
+            is_name = Path(text.strip()[:MAX_FILE_NAME]).suffix.lower()[1:].isidentifier()
+            if held is None and is_name:
                 reason = "there is no such file, and as text it is no identifier"
                 raise BadIdentifier(shortened(text), reason) from None
             raise
-        if len(found) != 1 or is_list_text(text, found):
-            return found, False
-        return found, isinstance(found[0], int) or found[0].is_exact
+        return [(None, ids)], held is None and not is_list_text(text, ids)
+
+    def read_text_table(self, text: str) -> Iterator[_Found] | None:
+        """Return what a table in text names; None when it has no column of contexts."""
+        lines = [line for line in text.splitlines() if line.strip() and line.lstrip()[0] != "#"]
+        if len(lines) < 2 or not self.mixed or _CONTEXT not in lines[0].lower():
+            return None
+        comma = next((one for one in ",\t;|" if one in lines[0]), "")
+        split = csv.reader(lines, delimiter=comma, skipinitialspace=True) if comma else None
+        rows = [[cell.strip() for cell in row] for row in split or map(str.split, lines)]
+        names = [name.lower() for name in rows[0]]
+        if _CONTEXT not in names or len(names) < 2:
+            return None
+        for row in rows[1:]:
+            if len(row) != len(names):
+                raise BadIdentifier(comma.join(row), f"the row has not all of {names}")
+        columns = list(zip(*rows[1:], strict=True))
+        return self.read_rows(names, columns.__getitem__)
 
     def is_list(self, given: tuple[object, ...]) -> bool:
         """Return whether a tuple is a list of identifiers rather than the parts of one."""
-        return not given or _is_sequence(given[0]) or not is_tuple(given, self.form)
+        if not given or _is_sequence(given[0]) or not is_tuple(given, self.form):
+            return True
+        return self.mixed and any(map(self.says, given))
 
     def is_row(self, given: object) -> bool:
         """Return whether it is one row of a table."""
         if isinstance(given, np.void):
             return given.dtype.names is not None
-        kind = _foreign(given)
+        kind = foreign_kind(given)
         if kind == "Series":
-            labels = {str(label).lower() for label in getattr(given, "index", ())}
-            return not labels.isdisjoint(
-                {(self.id_col or self.form.column).lower(), self.form.parts[0]}
-            )
+            labels = [str(label).lower() for label in getattr(given, "index", ())]
+            known = {(self.id_col or self.form.column).lower(), self.form.parts[0]}
+            return self.has_contexts(labels) or not known.isdisjoint(labels)
         return kind == "Row"
 
-    def read_row(self, row: Any) -> _Ids:
+    def read_row(self, row: Any) -> Iterator[_Found]:
+        """Yield the identifier of one row of a table."""
         names, values = row_of(row) or ([], [])
+        if self.has_contexts(names):
+            yield from self.read_rows(names, lambda place: values[place : place + 1])
+            return
         read = row_form(names, self.form, self.id_col)
-        if read.told:
-            return self.read_element(read.named([values[place] for place in read.places]))
-        places = read.places
-        if len(places) == 1:
-            return self.read_element(values[places[0]])
-        parts = [None if np.ma.is_masked(values[place]) else values[place] for place in places]
-        return [parse_id_tuple(parts, self.form)]
+        cells = [values[place] for place in read.places]
+        if read.told or len(cells) == 1:
+            yield from self.read_element(read.named(cells))
+        else:
+            parts = [None if np.ma.is_masked(one) else one for one in cells]
+            yield None, [parse_id_tuple(parts, self.form)]
 
-    def read_many(self, given: Any) -> _Ids | None:
+    def read_many(self, given: Any) -> Iterator[_Found] | None:
         """Return the identifiers of a table, an array or anything else with several values."""
         table = table_of(given)
         if table is not None:
             return self.read_columns(*table)
-        kind = _foreign(given)
-        if kind in {"Series", "Index", "ArrowArray"}:
-            return self.read_array(_plain(given))
+        if foreign_kind(given) in {"Series", "Index", "ArrowArray"}:
+            return self.read_array(plain_column(given))
         if isinstance(given, np.ndarray):
             return self.read_array(given)
         if isinstance(given, Mapping | set | frozenset):
@@ -291,85 +267,134 @@ class _Reading:
             raise BadIdentifier(shortened(given), f"a {what}; give a list, an array or a table")
         return self.read_list(list(given)) if isinstance(given, Iterable) else None
 
-    def read_columns(self, names: Sequence[str], column: Callable[[int], Any]) -> _Ids:
-        """Return the identifiers of a table, of which ``column(place)`` is one column."""
+    def read_columns(self, names: Sequence[str], column: Callable[[int], Any]) -> Iterator[_Found]:
+        """Yield the identifiers of a table, of which ``column(place)`` is one column."""
         if not names and not self.id_col:
             # A table without columns has no rows.
-            return []
-        read = row_form(names, self.form, self.id_col)
-        if len(read.places) == 1:
-            return self.read_array(column(read.places[0]))
-        lists = [np.ma.asarray(column(place)).tolist() for place in read.places]
-        rows = list(zip(*lists, strict=True))
-        gone = [at for at, row in enumerate(rows) if any(map(is_missing, row[: read.needed]))]
-        self.gaps.add(gone)
-        lost = set(gone)
-        named = [read.named(row) for at, row in enumerate(rows) if at not in lost]
-        return [
-            parse_id_tuple(one, self.form) if type(one) is tuple else self.read_element(one)[0]
-            for one in named
-        ]
+            return
+        if not self.has_contexts(names):
+            places = self.row_form(names, None).places
+            if len(places) == 1:
+                yield from self.read_array(column(places[0]))
+                return
+        yield from self.read_rows(names, lambda place: np.ma.asarray(column(place)).tolist())
 
-    def read_array(self, array: Any) -> _Ids:
-        """Return the identifiers of an array of numbers, text, objects, tuples or records."""
+    def row_form(self, names: Sequence[str], context: str | None) -> RowForm:
+        """Return how rows name their spectra that are of a context, or say none."""
+        if context is None:
+            return row_form(names, self.form, self.id_col)
+        lower = [name.lower() for name in names]
+        if self.id_col and self.id_col.lower() not in lower:
+            raise UnknownField(self.id_col, lower)
+        # A table of one other column is one of identifiers, whatever its name.
+        others = [name for name in lower if name != _CONTEXT]
+        read = row_form(others, self.text.form_of(context), self.id_col, other="id")
+        return replace(read, places=tuple(lower.index(others[place]) for place in read.places))
+
+    def read_rows(
+        self, names: Sequence[str], column: Callable[[int], Sequence[Any]]
+    ) -> Iterator[_Found]:
+        """Yield the identifiers of rows, each with the context in its column, if there is one."""
+        contexts: list[str | None] = [None]
+        if self.has_contexts(names):
+            told = column([name.lower() for name in names].index(_CONTEXT))
+            contexts = [self.text.plain if is_missing(one) else str(one).strip() for one in told]
+        forms = {one: self.row_form(names, one) for one in dict.fromkeys(contexts)}
+        columns = {place: column(place) for read in forms.values() for place in read.places}
+        if None in forms:
+            contexts *= len(columns[forms[None].places[0]])
+        made: list[tuple[str | None, Any]] = []
+        absent: list[int] = []
+        for row, context in enumerate(contexts):
+            read = forms[context]
+            values = [columns[place][row] for place in read.places]
+            if any(map(is_missing, values[: read.needed])):
+                absent.append(row)
+            else:
+                made.append((context, read.named(values)))
+        self.gaps.add(absent)
+        for context, one in made:
+            if context is not None:
+                yield context, self.of(context, one)
+            elif type(one) is tuple:
+                yield None, [parse_id_tuple(one, self.form)]
+            else:
+                yield from self.read_element(one)
+
+    def read_array(self, array: Any) -> Iterator[_Found]:
+        """Yield the identifiers of an array of numbers, text, objects, tuples or records."""
         table = table_of(array)
         if table is not None:
-            return self.read_columns(*table)
+            yield from self.read_columns(*table)
+            return
         values = np.asarray(array)
         if values.size == 0:
-            return []
+            return
         if values.dtype.kind == "f" and np.isnan(values).all():
             self.gaps.add(range(len(values)))
-            return []
+            return
         if values.dtype.kind == "f":
             raise BadIdentifier(shortened(values.flat[0]), _LOST_DIGITS)
-        if values.ndim > 2 or (values.ndim == 2 and values.shape[1] not in self.widths):
-            reason = f"rows of an array have {self.widths[0]} or {self.widths[1]} values, a tuple"
+        is_masked = np.ma.is_masked(array)
+        listed = (np.ma.asarray(array) if is_masked else values).tolist()
+        if values.ndim == 1 and values.dtype.kind in "iu" and not is_masked:
+            yield None, listed
+            return
+        # Lengths of a tuple, without and with its last part.
+        widths = self.form.numbers, len(self.form.parts)
+        is_odd = values.ndim > 2 or (values.ndim == 2 and values.shape[1] not in widths)
+        if is_odd and not (values.dtype.kind in "OSUT" and self.says(listed)):
+            reason = f"rows of an array have {widths[0]} or {widths[1]} values, a tuple"
             raise BadIdentifier(f"array of shape {values.shape}", reason)
-        if isinstance(array, np.ma.MaskedArray) and np.ma.getmaskarray(array).any():
-            return self.read_list(np.ma.asarray(array).tolist())
-        if values.ndim == 1 and values.dtype.kind in "iu":
-            return list(values.tolist())
-        return self.read_list(values.tolist())
+        yield from self.read_list(listed)
 
-    @property
-    def widths(self) -> tuple[int, int]:
-        """Lengths of a tuple, without and with its last part."""
-        return self.form.numbers, len(self.form.parts)
-
-    def read_list(self, values: list[Any]) -> _Ids:
+    def read_list(self, values: list[Any]) -> Iterator[_Found]:
+        """Yield the identifiers of a list; those that say no context, together where it is easy."""
         kinds = set(map(type, values))
         if kinds == {int} and -(2**63) <= min(values) <= max(values) < 2**64:
-            return list(values)
+            yield None, list(values)
+            return
+        form = self.form
         if kinds == {tuple} and any(None in one for one in values):
-            values = self.gaps.rest(values, needed_parts(self.form))
+            values = self.gaps.rest(values, needed_parts(form))
         # Tuples come by the ten thousand: to look at each in every way takes twice as long.
         if kinds == {tuple} and all(
             one and type(one[0]) is int and not leads_list(one[0]) for one in values
         ):
-            return [parse_id_tuple(one, self.form) for one in values]
-        rows = self.gaps.rest(values, needed_parts(self.form))
-        return [found for value in rows for found in self.read_element(value)]
+            yield None, [parse_id_tuple(one, form) for one in values]
+            return
+        for value in self.gaps.rest(values, needed_parts(form)):
+            yield from self.read_element(value)
 
-    def read_element(self, value: Any) -> _Ids:
-        """Return the identifiers of one member of a list: several, when it is a list itself."""
+    def read_element(self, value: Any) -> Iterator[_Found]:
+        """Yield the identifiers of one member of a list: several, when it is a list itself."""
         if isinstance(value, bytes):
             value = decoded(value)
         if isinstance(value, int | np.integer):
-            return [_scalar(value)]
-        if isinstance(value, str):
-            found = self.parse(value)
-            if not found:
-                raise BadIdentifier(value, "the value is missing; leave such rows out")
-            return found
+            yield None, [_scalar(value)]
+        elif isinstance(value, str):
+            yield from self.read_words(value)
+        elif self.is_pair(value):
+            yield value[0], self.of(*value)
         # Asked of each member, so the usual kinds first: recognising a row takes microseconds.
-        if not isinstance(value, list | tuple) and self.is_row(value):
-            return self.read_row(value)
-        if isinstance(value, np.ndarray) and value.ndim == 0:
-            value = _unmasked(value)[()]
-        if not _is_sequence(value):
-            return [_scalar(value)]
-        parts = tuple(value)
-        if self.is_list(parts):
-            return self.read_list(list(parts))
-        return [parse_id_tuple(parts, self.form)]
+        elif not isinstance(value, list | tuple) and self.is_row(value):
+            yield from self.read_row(value)
+        elif isinstance(value, np.ndarray) and value.ndim == 0:
+            yield from self.read_element(unmasked(value)[()])
+        elif not _is_sequence(value):
+            yield None, [_scalar(value)]
+        elif self.is_list(parts := tuple(value)):
+            yield from self.read_list(list(parts))
+        else:
+            yield None, [parse_id_tuple(parts, self.form)]
+
+    def read_words(self, text: str) -> Iterator[_Found]:
+        """Yield the identifiers of text that is a member of a list."""
+        if self.says(text):
+            for context, value in self.text.split(text):
+                yield context, self.of(context, value)
+            return
+        found = self.parse(text)
+        if not found:
+            raise BadIdentifier(text, "the value is missing; leave such rows out")
+        yield None, found
