@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from ..formats.listing import Listing
 from ..formats.registry import media_types, names
-from ..wire.media_types import CSV, JSON, TEXT
+from ..wire.media_types import JSON
 
 Responses: TypeAlias = dict[int | str, dict[str, Any]]
 
@@ -66,7 +66,7 @@ def _of(kind: str, example: Any) -> dict[str, Any]:
     """Return the description of one media type."""
     if kind == JSON:
         return {"schema": {"type": "object"}} | ({} if example is None else {"example": example})
-    if kind in {TEXT, CSV}:
+    if kind.startswith("text/"):
         return {"schema": {"type": "string"}}
     return {"schema": {"type": "string", "format": "binary"}}
 
