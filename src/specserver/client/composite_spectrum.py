@@ -3,7 +3,6 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from io import BytesIO, StringIO
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -115,25 +114,17 @@ class CompositeSpectrum:
             from .plots.figure import save
 
             return save(self._drawing(), f"composite{ending}")
-        out = BytesIO()
-        if ending == ".npy":
-            np.save(out, self.to_numpy(), allow_pickle=False)
-        elif ending == ".fits":
-            from astropy.io import fits
+        from .results.table_file import encoded, npy_bytes
 
-            table = self.to_Table()
+        if ending == ".npy":
+            return npy_bytes(self.to_numpy())
+        table = self.to_Table()
+        if ending == ".fits":
             # Cards are for what is short: the rest stays in the other formats.
-            table.meta = {
-                name: value
-                for name, value in table.meta.items()
-                if isinstance(value, str | int | float)
-            }
-            fits.HDUList([fits.PrimaryHDU(), fits.table_to_hdu(table)]).writeto(out)
-        else:
-            text = StringIO()
-            self.to_Table().write(text, format=f"ascii.{ending[1:]}")
-            return text.getvalue().encode()
-        return out.getvalue()
+            plain = str | int | float
+            table.meta = {name: one for name, one in table.meta.items() if isinstance(one, plain)}
+            return encoded(table, "fits")
+        return encoded(table, f"ascii.{ending[1:]}")
 
     def _said(self) -> dict[str, Any]:
         """Return what is known of the composite as plain values."""

@@ -1,7 +1,6 @@
 """Spectra → files, one each, named as on the server, written while the rest still travels."""
 
 import re
-from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -10,6 +9,7 @@ from ...errors import StoreError
 from ...wire.batches import ANSWER
 from ...wire.columns import NAME
 from .convert import convert_one
+from .table_file import encoded, npy_bytes
 
 if TYPE_CHECKING:
     from ..storage import Put
@@ -37,21 +37,14 @@ def safe_name(name: str) -> str:
 
 def _encoded(spectra: "Spectra", index: int, record: Any, fmt: str) -> bytes:
     """Return the content of a spectrum's file."""
-    out = BytesIO()
     if fmt == "numpy":
-        np.save(out, record, allow_pickle=False)
-        return out.getvalue()
+        return npy_bytes(record)
     made = convert_one(spectra, index, record, fmt)
     if fmt == "pandas":
         text: str = made.to_csv(index=False)
         return text.encode()
     if fmt == "table":
-        from io import StringIO
-
-        lines = StringIO()
-        made.write(lines, format="ascii.ecsv")
-        return lines.getvalue().encode()
+        return encoded(made, "ascii.ecsv")
     # A pixel without information has ivar 0: its standard deviation, as the file has it, is inf.
     with np.errstate(divide="ignore"):
-        made.write(out, format="tabular-fits", update_header=True)
-    return out.getvalue()
+        return encoded(made, "tabular-fits", update_header=True)

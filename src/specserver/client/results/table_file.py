@@ -67,24 +67,36 @@ def table_bytes(columns: Columns, ending: str) -> bytes:
         write_csv(columns, text)
         return text.getvalue().encode()
     table = _table(columns, ending)
-    out = BytesIO()
     try:
         with warnings.catch_warnings():
             # Units that the format does not know are kept as text.
             warnings.simplefilter("ignore")
-            if ending == ".ecsv":
-                lines = StringIO()
-                table.write(lines, format=_FORMATS[ending])
-                return lines.getvalue().encode()
             if ending == ".parquet":
                 return _parquet(table)
             # The writer of TABLEDATA in astropy 8.0 writes a byte beyond its memory at times.
             options = {"tabledata_format": "binary2"} if _FORMATS[ending] == "votable" else {}
-            table.write(out, format=_FORMATS[ending], **options)
+            return encoded(table, _FORMATS[ending], **options)
     except (TypeError, ValueError, KeyError, NotImplementedError) as error:
         said = " ".join(str(error).split())[:200]
         allowed = f"these columns fit no such file ({said}); .csv and .ecsv take all"
         raise BadParameter("out", ending, allowed) from error
+
+
+def encoded(made: Any, form: str, **options: Any) -> bytes:
+    """Return what a writer of astropy makes of a Table or a Spectrum, ``form`` its name."""
+    if form.startswith("ascii."):
+        text = StringIO()
+        made.write(text, format=form)
+        return text.getvalue().encode()
+    out = BytesIO()
+    made.write(out, format=form, **options)
+    return out.getvalue()
+
+
+def npy_bytes(array: npt.NDArray[Any]) -> bytes:
+    """Return an array as the content of a ``.npy`` file."""
+    out = BytesIO()
+    np.save(out, array, allow_pickle=False)
     return out.getvalue()
 
 
