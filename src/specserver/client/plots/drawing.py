@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..inputs.context_ids import read_ids
@@ -99,24 +100,38 @@ def plot(
     missing
         ``skip`` leaves out what is not found, or cannot be read.
     """
-    from .figure import PlotOptions, draw, save, show
-    from .overlay import read_several
+    from ...render.figure.spectrum import FigureLook
+    from .figure import draw, read_limits, read_lines, read_parts, save, show
+    from .overlay import is_median, read_several, shared_parts, spread_out, with_redshifts
     from .spectra import in_vacuum
 
-    shown = PlotOptions(
-        rest_frame, z, xlim, ylim, title, xlabel, ylabel, values, sky, model, lines,
-        mark_lines, em_lines, abs_lines, grid, dark, figsize,
-        {"flux": spec_args, "model": model_args, "ivar": ivar_args, "sky": sky_args},
-        scale, offset,
-    )  # fmt: skip
     options = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
     write = open_file(client.session, out, token) if out else None
 
-    def look(given: Any, require: Callable[[int], None]) -> Any:
+    def read(given: Any, require: Callable[[int], None]) -> Any:
         return _look(client.session, given, None, options, require)
 
-    several = read_several(look, either("spec", spec, "data", data))
-    drawing = draw(shown, in_vacuum(several, assume_medium, together=True))
+    spectra = read_several(read, either("spec", spec, "data", data))
+    spectra = in_vacuum(spectra, assume_medium, together=True)
+    if z is not None:
+        spectra = with_redshifts(spectra, z)
+    chosen = {"sky": sky, "model": model}
+    parts = read_parts(values, chosen)
+    styles = {"flux": spec_args, "model": model_args, "ivar": ivar_args, "sky": sky_args}
+    look = FigureLook(
+        parts=parts if len(spectra) == 1 else shared_parts(parts, chosen),
+        xlim=read_limits("xlim", xlim),
+        ylim=read_limits("ylim", ylim),
+        title=title,
+        xlabel=xlabel,
+        ylabel=ylabel or ("flux density / median" if is_median(scale) else None),
+        grid=bool(grid),
+        dark=bool(dark),
+        args={name: args for name, args in styles.items() if args},
+    )
+    marked = read_lines(mark_lines, em_lines, abs_lines, lines)
+    spectra = [replace(one, lines=marked) for one in spread_out(spectra, scale, offset)]
+    drawing = draw(spectra, look, rest_frame=rest_frame, figsize=figsize)
     if write and out:
         write(save(drawing, os.fspath(out)))
     else:
@@ -179,7 +194,8 @@ def prospect(
         ``'OK'`` when a file was written; the page when it is neither written nor shown.
     """
     from ...render.viewer.parts import Look
-    from .page import make_page, require_count, with_redshifts
+    from .overlay import with_redshifts
+    from .page import make_page, require_count
     from .spectra import in_vacuum
 
     options = RequestOptions(context, profile, missing, timeout, token, debug, verbose)

@@ -1,7 +1,7 @@
 """Figures of matplotlib, shown or saved, by the keywords of `SpecClient.plot`."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from math import isfinite
@@ -24,8 +24,6 @@ from ...render.figure.overplot import draw_spectra
 from ...render.figure.spectrum import DPI, PARTS, FigureLook, Limits, draw_spectrum, panels_of
 from ..messages import warn
 from ..request import Values, split_names
-from .overlay import is_median, shared_parts, spread_out
-from .page import with_redshifts
 
 _GREEK: Final = {
     "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "zeta": "ζ",
@@ -36,32 +34,6 @@ _NEAR_AA: Final = 6.0
 """Tolerance of a wavelength in the name of a line: it is cut to whole Å, in air or vacuum."""
 _SILENT: Final = frozenset({"agg", "cairo", "pdf", "pgf", "ps", "svg", "template"})
 """Backends of matplotlib without a screen, which warn when asked to show a figure."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlotOptions:
-    """The keywords of `SpecClient.plot`, as they were given."""
-
-    rest_frame: bool | None
-    z: float | Iterable[float] | None
-    xlim: Iterable[float] | None
-    ylim: Iterable[float] | None
-    title: str | None
-    xlabel: str | None
-    ylabel: str | None
-    values: Values
-    sky: bool | None
-    model: bool | None
-    lines: Mapping[str, float] | None
-    mark_lines: str | bool | None
-    em_lines: Values
-    abs_lines: Values
-    grid: bool
-    dark: bool
-    figsize: tuple[float, float] | None
-    args: Mapping[str, Mapping[str, Any] | None]
-    scale: str | float | Iterable[float] | None = None
-    offset: float | Iterable[float] = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,47 +52,29 @@ class Drawing:
             draw_spectra(figure, self.spectra, self.look)
 
 
-def draw(options: PlotOptions, spectra: Sequence[DisplaySpectrum]) -> Drawing:
-    """Return the drawing of a spectrum, or of several over one another.
-
-    Raises
-    ------
-    BadParameter
-        A keyword with a value that it cannot take.
-    """
-    if options.z is not None:
-        spectra = with_redshifts(spectra, options.z)
-    rest, parts = _is_rest(options, spectra), _parts(options)
-    if len(spectra) > 1:
-        parts = shared_parts(parts, {"sky": options.sky, "model": options.model})
-    spectra = spread_out(spectra, options.scale, options.offset)
+def draw(
+    spectra: Sequence[DisplaySpectrum],
+    look: FigureLook,
+    *,
+    rest_frame: bool | None,
+    figsize: tuple[float, float] | None,
+) -> Drawing:
+    """Return the drawing of a spectrum, or of several over one another."""
     if all(one.ivar is None for one in spectra):
-        parts = tuple(part for part in parts if part not in {"noise", "ivar"})
-    marked = _lines(options)
-    shown = [replace(with_gaps(one), lines=marked) for one in spectra]
-    if "model" not in parts:
+        parts = tuple(part for part in look.parts if part not in {"noise", "ivar"})
+        look = replace(look, parts=parts)
+    shown = [with_gaps(one) for one in spectra]
+    if "model" not in look.parts:
         shown = [replace(one, model=None) for one in shown]
-    if rest:
+    if _is_rest(rest_frame, spectra):
         shown = [one.at_rest() for one in shown]
-    look = FigureLook(
-        parts=parts,
-        xlim=_limits("xlim", options.xlim),
-        ylim=_limits("ylim", options.ylim),
-        title=options.title,
-        xlabel=options.xlabel,
-        ylabel=options.ylabel or ("flux density / median" if is_median(options.scale) else None),
-        grid=bool(options.grid),
-        dark=bool(options.dark),
-        args={name: args for name, args in options.args.items() if args},
-    )
-    figsize = options.figsize or (12.0, 5.0 + 1.4 * len(panels_of(look)))
-    return Drawing(shown, look, figsize)
+    return Drawing(shown, look, figsize or (12.0, 5.0 + 1.4 * len(panels_of(look))))
 
 
-def _is_rest(options: PlotOptions, spectra: Sequence[DisplaySpectrum]) -> bool:
+def _is_rest(rest_frame: bool | None, spectra: Sequence[DisplaySpectrum]) -> bool:
     """Return whether wavelengths are at rest, for which all redshifts must be known."""
     known = all(one.z is not None for one in spectra)
-    rest = known if options.rest_frame is None else bool(options.rest_frame)
+    rest = known if rest_frame is None else bool(rest_frame)
     if rest and not known:
         text = "no redshift is known, so the wavelengths stay as observed: give z="
         warn(text)
@@ -156,7 +110,7 @@ def save(drawing: Drawing, name: str) -> bytes:
     return out.getvalue()
 
 
-def _limits(name: str, given: Any) -> Limits | None:
+def read_limits(name: str, given: Any) -> Limits | None:
     """Return the ends of an axis; old notebooks also write them as text."""
     if given is None:
         return None
@@ -170,30 +124,35 @@ def _limits(name: str, given: Any) -> Limits | None:
     return low, high
 
 
-def _parts(options: PlotOptions) -> tuple[str, ...]:
-    """Return the parts to draw, of `PARTS`."""
-    names = [name.lower() for name in split_names(options.values)] or ["flux", "model"]
+def read_parts(values: Values, chosen: Mapping[str, bool | None]) -> tuple[str, ...]:
+    """Return the parts to draw, of `PARTS`; those with a keyword of their own are ``chosen``."""
+    names = [name.lower() for name in split_names(values)] or ["flux", "model"]
     if "all" in names:
         names = list(PARTS)
     for name in names:
         if name not in PARTS:
             raise BadParameter("values", name, f"of {', '.join(PARTS)}")
-    for name, chosen in (("sky", options.sky), ("model", options.model)):
-        if chosen is not None:
-            names = [one for one in names if one != name] + ([name] if chosen else [])
+    for name, wanted in chosen.items():
+        if wanted is not None:
+            names = [one for one in names if one != name] + ([name] if wanted else [])
     return tuple(dict.fromkeys(names))
 
 
-def _lines(options: PlotOptions) -> tuple[SpectralLine, ...]:
+def read_lines(
+    mark_lines: str | bool | None,
+    em_lines: Values,
+    abs_lines: Values,
+    lines: Mapping[str, float] | None,
+) -> tuple[SpectralLine, ...]:
     """Return the lines to mark."""
-    kinds = _kinds(options.mark_lines)
+    kinds = _kinds(mark_lines)
     marked: list[SpectralLine] = []
     if "emission" in kinds:
-        marked += _named("em_lines", options.em_lines, EMISSION_LINES, EMISSION_LINES)
+        marked += _named("em_lines", em_lines, EMISSION_LINES, EMISSION_LINES)
     if "absorption" in kinds:
         known = ABSORPTION_LINES + BALMER_ABSORPTION
-        marked += _named("abs_lines", options.abs_lines, known, ABSORPTION_LINES)
-    for name, wave in (options.lines or {}).items():
+        marked += _named("abs_lines", abs_lines, known, ABSORPTION_LINES)
+    for name, wave in (lines or {}).items():
         try:
             marked.append(SpectralLine(str(name), float(wave), "emission"))
         except (TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Several spectra over one another: their number, their parts, and the scale and offset of each."""
+"""Several spectra over one another: number and parts; redshift, scale and offset of each."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -117,6 +117,22 @@ def spread_out(
         _laid(one, factor, up, unit)
         for one, factor, up in zip(spectra, factors, moved, strict=True)
     ]
+
+
+def with_redshifts(
+    spectra: Sequence["DisplaySpectrum"], z: float | Iterable[float]
+) -> list["DisplaySpectrum"]:
+    """Return the spectra with other redshifts: one for all, or one each.
+
+    Raises
+    ------
+    BadParameter
+        A redshift that is none, or not as many as spectra.
+    """
+    values = _each("z", z, len(spectra))
+    if min(values) <= -1:
+        raise BadParameter("z", z, "redshifts are greater than -1")
+    return [replace(one, z=value) for one, value in zip(spectra, values, strict=True)]
 
 
 def is_median(scale: object) -> bool:

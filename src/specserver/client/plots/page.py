@@ -7,15 +7,12 @@ import os
 import sys
 import tempfile
 import webbrowser
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 from importlib import import_module
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-
-import numpy as np
 
 from ...errors import BadParameter
 from ..inputs.context_ids import ONE_OR_MORE
@@ -99,26 +96,3 @@ def require_count(nspec: int) -> None:
     if nspec > MOST_SPECTRA:
         allowed = f"a page holds at most {MOST_SPECTRA:,}; pass them in parts"
         raise BadParameter("data", f"{nspec:,} spectra", allowed)
-
-
-def with_redshifts(
-    spectra: Sequence["DisplaySpectrum"], z: float | Iterable[float]
-) -> list["DisplaySpectrum"]:
-    """Return the spectra with other redshifts: one for all, or one each.
-
-    Raises
-    ------
-    BadParameter
-        A redshift that is none, or not as many as spectra.
-    """
-    try:
-        values = [float(one) for one in np.atleast_1d(np.asarray(z, dtype=np.float64))]
-    except (TypeError, ValueError) as error:
-        raise BadParameter("z", z, "a number, or one for each spectrum") from error
-    if len(values) == 1:
-        values *= len(spectra)
-    if len(values) != len(spectra):
-        raise BadParameter("z", z, f"a number, or one for each of {len(spectra):,} spectra")
-    if not all(isfinite(one) and one > -1 for one in values):
-        raise BadParameter("z", z, "redshifts are greater than -1")
-    return [replace(one, z=value) for one, value in zip(spectra, values, strict=True)]
