@@ -167,13 +167,14 @@ class Reader:
         return self.mixed and _CONTEXT in map(str.lower, names)
 
     def of(self, context: str, value: Any) -> Ids:
-        """Return the identifiers that a value names, all of one context."""
+        """Return the identifiers of one context that a value names; text is no name of a file."""
         if type(value) is str and value.isdecimal():
             value = int(value)
+        if type(value) is int:
+            return [_scalar(value)]
         if context not in self._others:
             text = replace(self.text, plain=context)
             self._others[context] = Reader(text, self.id_col, mixed=False)
-        # As a member of a list, text is no name of a file.
         return [one for _, some in self._others[context].read_list([value]) for one in some]
 
     def parse(self, text: str) -> Ids:
@@ -340,7 +341,6 @@ class Reader:
         if values.ndim == 1 and values.dtype.kind in "iu" and not is_masked:
             yield None, listed
             return
-        # Lengths of a tuple, without and with its last part.
         widths = self.form.numbers, len(self.form.parts)
         is_odd = values.ndim > 2 or (values.ndim == 2 and values.shape[1] not in widths)
         if is_odd and not (values.dtype.kind in "OSUT" and self.says(listed)):
