@@ -216,6 +216,13 @@ def test_query_fields_and_files(case: Any, tmp_path: Path) -> None:
     assert spec.query(constraint="plate > 0", out=str(out), primary=False) == "OK"
     spectra = spec.getSpec(str(out))
     assert len(spectra) == len(files)
+    # A link, as /dev/stdout is one, is written into and stays a link.
+    link = tmp_path / "link.txt"
+    link.symlink_to(out)
+    text = out.read_text()
+    assert spec.query(constraint="plate > 0 limit 1", out=link, primary=False) == "OK"
+    assert link.is_symlink()
+    assert out.read_text() == text.partition("\n")[0] + "\n"
 
 
 def test_errors_say_what_is_right(case: Any) -> None:

@@ -237,7 +237,14 @@ def local_file(out: str | os.PathLike[str]) -> Path:
 
 
 def replace_file(path: Path, pieces: Iterable[bytes]) -> None:
-    """Write a file so that readers see all of it or what was there before."""
+    """Write a file so that readers see all of it or what was there before.
+
+    A link, a device or a pipe, such as ``/dev/stdout``, is written into.
+    """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        with path.open("wb") as file:
+            file.writelines(pieces)
+        return
     part = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
         with part.open("xb") as file:
