@@ -1,4 +1,4 @@
-"""What is asked of a catalogue, whatever answers it: the protocols that all other rooms use.
+"""The interface of a catalogue: the protocols that all other packages use.
 
 A catalogue is a table of spectra in HEALPix order. Its rows have numbers, 0 … n-1, which mean the
 same as long as it is open. Column names are lower case, in one spelling; those that begin with

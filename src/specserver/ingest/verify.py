@@ -118,7 +118,7 @@ def _replaced(context: ContextFolder, survey: Survey, names: Sequence[str]) -> d
     sound: dict[str, pa.Table] = {}
     identifier = survey.id_column
     for name in names:
-        # The check of the segment itself reports what cannot be read.
+        # The check of the segment reports files that cannot be read.
         with suppress(OSError, SpecServerError):
             segment = context.segment(name)
             segment.check_listed([segment.objects.name])

@@ -25,7 +25,7 @@ class Vector:
     """Unit as astropy reads it; empty for a pure number or a bit mask."""
     meaning: str
     pixels: tuple[int, int] | None = None
-    """First lattice pixel that it covers, and the one after the last; None: all pixels."""
+    """First lattice pixel of the vector, and the one after its last; None: all pixels."""
     like: str = ""
     """Name of a vector that is equal by construction outside `own`; only the pixels of `own` are
     stored. Empty: the whole vector is stored."""

@@ -129,7 +129,7 @@ class Resampling:
             yield block
 
     def _needed(self, survey: Survey) -> list[Vector]:
-        """Return the vectors that are read of a survey's spectra."""
+        """Return the names of the vectors to read from spectra of a survey."""
         names = {*self.lattice.moved, *VECTORS, survey.grid.axis}
         return [one for one in survey.record if one.name in names]
 

@@ -155,7 +155,7 @@ def _find(archive: Archive, asked: ContextIds, limits: Limits, *, skip_missing: 
     answered[asking[held]] = True
     missing = tuple(format_id(asked.ids[at]) for at in np.flatnonzero(~answered).tolist())
     if missing and searched.refused is not None:
-        # They may be in what cannot be opened: nobody can say that they are nowhere.
+        # They may be in a release that cannot be opened.
         raise searched.refused
     if missing and not skip_missing:
         raise NotFound(missing, searched.releases)

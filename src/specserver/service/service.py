@@ -48,7 +48,7 @@ class SpectroscopicService:
     data
         The data folder, or what a caller may see of it.
     go_on
-        Called before each batch is read; raises when nobody waits for it.
+        Called before each batch is read; raises an error if the caller has disconnected.
     limits
         Bounds of the request.
     """
@@ -73,7 +73,7 @@ class SpectroscopicService:
         return SpectroscopicService(self.archive.seen_by(caller), go_on or self.go_on, limits)
 
     def warm_up(self) -> None:
-        """Do once what the first request of each kind would have to wait for."""
+        """Do the work that would delay the first request of each kind."""
         for context in self.contexts()[:1]:
             condition = f"{context.id_column} > 0 limit 1"
             ids = self.query(QueryRequest(constraint=condition)).column(0).to_pylist()

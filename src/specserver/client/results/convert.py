@@ -332,7 +332,7 @@ def _without_information(
 
 
 def _one_arm(fields: Mapping[str, npt.NDArray[Any]]) -> Mapping[str, npt.NDArray[Any]]:
-    """Return the vectors of the only arm, such as ``flux_b``, as those of a spectrum: ``flux``."""
+    """Rename the vectors of a single arm, such as ``flux_b``, to those of a spectrum: ``flux``."""
     arms = [name.removeprefix("flux") for name in fields if name.startswith("flux_")]
     if "flux" in fields or len(arms) != 1:
         return fields

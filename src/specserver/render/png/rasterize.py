@@ -24,7 +24,7 @@ _LINE_PIX: Final = 1.1
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The inside of a frame, pixels, and the values at its edges, Å and flux."""
+    """The inside of a frame: its edges in pixels, and the wavelengths, Å, and fluxes at these."""
 
     left: int
     top: int

@@ -286,7 +286,7 @@ async def _when_gone(receive: Receive, act: Callable[[], None]) -> None:
 
 
 async def get_responder(request: Request) -> Responder:
-    """Return the responder of a request to a `LimitedRoute`."""
+    """Return the object that answers a request to a `LimitedRoute`."""
     return Responder(request)
 
 

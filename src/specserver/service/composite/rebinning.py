@@ -62,12 +62,11 @@ class Placing:
         self._values = ["flux", "ivar"] if self.weighted else ["flux"]
         kinds = [np.dtype(vectors[name].dtype) for vectors in records for name in self._values]
         self.dtype: np.dtype[Any] = np.result_type(*kinds, np.float32)
-        """Of what is laid."""
-        """Vectors to be read, the axis for spectra off the lattice."""
+        """Type of flux and ivar on the lattice."""
         media = assumed(media_of(selection), assume)
         chosen = [media[one] for one in members.tolist()]
         self.medium: str = common_medium(chosen, None, selection.ids[members].tolist())
-        """Of the composite's wavelengths."""
+        """Medium of the composite's wavelengths."""
         self._changes = [change_of(one, self.medium) for one in media]
         same = np.array([survey.grid == grid for survey in selection.surveys])
         self._shifted = selection.on_lattice & same[selection.context] & (not any(self._changes))
