@@ -10,221 +10,132 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 class Settings(BaseSettings):
     """Settings of a server; each also as an environment variable ``SPECSERVER_<NAME>``."""
 
-    model_config = SettingsConfigDict(env_prefix="SPECSERVER_")
+    model_config = SettingsConfigDict(env_prefix="SPECSERVER_", use_attribute_docstrings=True)
 
-    data: Path = Field(default=Path("specserver-data"), title="Data folder")
-    max_ids: int = Field(
-        default=1_000_000,
-        ge=1,
-        title="Identifiers in one request",
-        description="A request holds about 100 bytes of bookkeeping for each.",
-    )
-    max_body_bytes: int = Field(
-        default=64 * 2**20,
-        ge=1024,
-        title="Bytes of a request's body",
-        description="Room for a million identifiers as text; the body is held in memory.",
-    )
+    data: Path = Field(Path("specserver-data"), title="Data folder")
+    max_ids: int = Field(1_000_000, ge=1, title="Identifiers in one request")
+    """A request holds about 100 bytes of bookkeeping for each."""
+    max_body_bytes: int = Field(64 * 2**20, ge=1024, title="Bytes of a request's body")
+    """Room for a million identifiers as text; the body is held in memory."""
     max_header_bytes: int = Field(
-        default=256 * 2**10,
-        ge=8192,
-        title="Bytes of a request's line and headers",
-        description="Room for a list of 10,000 identifiers in a URL; the HTTP parser has no limit.",
+        256 * 2**10, ge=8192, title="Bytes of a request's line and headers"
     )
+    """Room for a list of 10,000 identifiers in a URL; the HTTP parser has no limit."""
     head_timeout_s: float = Field(
-        default=30.0,
-        gt=0,
-        title="Longest time for a request's line and headers to arrive, seconds",
-        description="A connection that never asks anything holds a file handle.",
+        30.0, gt=0, title="Longest time for a request's line and headers to arrive, seconds"
     )
+    """A connection that never asks anything holds a file handle."""
     body_stall_timeout_s: float = Field(
-        default=30.0,
-        gt=0,
-        title="Longest time without a byte of a request's body, seconds",
-        description="Then the request is answered with 408: it holds memory and a file handle.",
+        30.0, gt=0, title="Longest time without a byte of a request's body, seconds"
     )
+    """Then the request is answered with 408: it holds memory and a file handle."""
     body_timeout_s: float = Field(
-        default=600.0,
-        gt=0,
-        title="Longest time for a request's whole body to arrive, seconds",
-        description="That is 110 kB/s for the longest that is held in memory; a longer file that is"
-        " put into virtual storage has as much more time.",
+        600.0, gt=0, title="Longest time for a request's whole body to arrive, seconds"
     )
+    """That is 110 kB/s for the longest that is held in memory; a longer file that is put into
+    virtual storage has as much more time."""
     body_memory_bytes: int = Field(
-        default=256 * 2**20,
+        256 * 2**20,
         ge=2**20,
         title="Bytes of all bodies that each process receives and holds at once",
-        description="Beyond it a request with a long body is refused with 503 and Retry-After. The"
-        " first 64 KiB of each body are not counted, so that light requests still come in.",
     )
-    max_connections: int = Field(
-        default=4096,
-        ge=16,
-        title="Connections that each process keeps open",
-        description="Fewer where the system's limit on file handles (ulimit -n) is low. Beyond it"
-        " who has been idle longest is ended, else the new one refused with 503.",
-    )
-    max_polygon_corners: int = Field(
-        default=10_000,
-        ge=3,
-        title="Corners of a polygon",
-        description="Every object near it is compared with each edge.",
-    )
-    max_rows: int = Field(
-        default=10_000_000,
-        ge=1,
-        title="Rows of one query",
-        description="The answer is held in memory, some 8 bytes for each value.",
-    )
-    max_positions: int = Field(
-        default=1_000_000,
-        ge=1,
-        title="Positions of one match",
-        description="A million take seconds; they and their answer are held in memory, some 250"
-        " bytes for each.",
-    )
+    """Beyond it a request with a long body is refused with 503 and Retry-After. The first 64 KiB of
+    each body are not counted, so that light requests still come in."""
+    max_connections: int = Field(4096, ge=16, title="Connections that each process keeps open")
+    """Fewer where the system's limit on file handles (ulimit -n) is low. Beyond it who has been
+    idle longest is ended, else the new one refused with 503."""
+    max_polygon_corners: int = Field(10_000, ge=3, title="Corners of a polygon")
+    """Every object near it is compared with each edge."""
+    max_rows: int = Field(10_000_000, ge=1, title="Rows of one query")
+    """The answer is held in memory, some 8 bytes for each value."""
+    max_positions: int = Field(1_000_000, ge=1, title="Positions of one match")
+    """A million take seconds; they and their answer are held in memory, some 250 bytes for each."""
     stack_disk_bytes: int = Field(
-        default=20_000_000_000,
-        ge=0,
-        title="Bytes of disk that one composite spectrum may use",
-        description="A median, and clipping, need all values of a pixel at a time: 8 bytes for"
-        " each pixel of each spectrum, in a file that is gone afterwards. Means need none.",
+        20_000_000_000, ge=0, title="Bytes of disk that one composite spectrum may use"
     )
-    stack_disk_folder: Path | None = Field(
-        default=None,
-        title="Folder for these files",
-        description="By default the system's folder for temporary files, which may be in memory.",
-    )
+    """A median, and clipping, need all values of a pixel at a time: 8 bytes for each pixel of each
+    spectrum, in a file that is gone afterwards. Means need none."""
+    stack_disk_folder: Path | None = Field(None, title="Folder for these files")
+    """By default the system's folder for temporary files, which may be in memory."""
     database_memory_bytes: int = Field(
-        default=2**30,
-        ge=2**26,
-        title="Bytes of memory that the database may take",
-        description="To answer conditions, in each process; a query that needs more is refused.",
+        2**30, ge=2**26, title="Bytes of memory that the database may take"
     )
-    database_threads: int = Field(
-        default=2,
-        ge=1,
-        title="Threads of the database",
-        description="In each process; there is a process for each core.",
-    )
-    query_timeout_s: float = Field(
-        default=600.0,
-        gt=0,
-        title="Longest time of one query, seconds",
-        description="A caller's own timeout may be shorter, never longer.",
-    )
+    """To answer conditions, in each process; a query that needs more is refused."""
+    database_threads: int = Field(2, ge=1, title="Threads of the database")
+    """In each process; there is a process for each core."""
+    query_timeout_s: float = Field(600.0, gt=0, title="Longest time of one query, seconds")
+    """A caller's own timeout may be shorter, never longer."""
     first_byte_timeout_s: float = Field(
-        default=900.0,
+        900.0,
         gt=0,
         title="Longest time from a whole request to the first byte of its answer, seconds",
-        description="Longer than any query may take: what is beyond hangs, on a disk for instance.",
     )
+    """Longer than any query may take: what is beyond hangs, on a disk for instance."""
     send_timeout_s: float = Field(
-        default=60.0,
-        gt=0,
-        title="Longest time for a reader to take a piece of 256 KiB, seconds",
-        description="Who reads slower than 4 kB/s is cut off: an answer holds a batch in memory.",
+        60.0, gt=0, title="Longest time for a reader to take a piece of 256 KiB, seconds"
     )
-    light_spectra: int = Field(
-        default=16,
-        ge=0,
-        title="Spectra of a light request",
-        description="A request for more, a grid of more, a query with a condition are heavy: they"
-        " wait for each other. Light ones never wait for them.",
-    )
-    light_threads: int = Field(
-        default=16,
-        ge=1,
-        title="Threads of each process for light requests",
-        description="They take milliseconds: enough for those that wait for a disk together.",
-    )
-    heavy_threads: int = Field(
-        default=2,
-        ge=1,
-        title="Heavy requests that each process works on at a time",
-        description="There is a process for each core: one of two waits for the disk while the"
-        " other computes. After each batch of spectra the next request gets the thread.",
-    )
-    heavy_answers: int = Field(
-        default=64,
-        ge=1,
-        title="Heavy requests that each process answers at once",
-        description="Each holds up to a batch of spectra, some 25 MB, while its reader takes it;"
-        " enough for fifty slow readers at one process, beside those who work.",
-    )
+    """Who reads slower than 4 kB/s is cut off: an answer holds a batch in memory."""
+    light_spectra: int = Field(16, ge=0, title="Spectra of a light request")
+    """A request for more, a grid of more, a query with a condition are heavy: they wait for each
+    other. Light ones never wait for them."""
+    light_threads: int = Field(16, ge=1, title="Threads of each process for light requests")
+    """They take milliseconds: enough for those that wait for a disk together."""
+    heavy_threads: int = Field(2, ge=1, title="Heavy requests that each process works on at a time")
+    """There is a process for each core: one of two waits for the disk while the other computes.
+    After each batch of spectra the next request gets the thread."""
+    heavy_answers: int = Field(64, ge=1, title="Heavy requests that each process answers at once")
+    """Each holds up to a batch of spectra, some 25 MB, while its reader takes it; enough for fifty
+    slow readers at one process, beside those who work."""
     heavy_queue: int = Field(
-        default=64,
-        ge=0,
-        title="Heavy requests that wait in each process to be answered",
-        description="More are refused with 503 and Retry-After; the client comes again by itself.",
+        64, ge=0, title="Heavy requests that wait in each process to be answered"
     )
+    """More are refused with 503 and Retry-After; the client comes again by itself."""
     heavy_wait_s: float = Field(
-        default=10.0,
-        gt=0,
-        title="Longest wait of a heavy request in the queue, seconds",
-        description="Then it is refused with 503 and Retry-After: who waits long is told so.",
+        10.0, gt=0, title="Longest wait of a heavy request in the queue, seconds"
     )
+    """Then it is refused with 503 and Retry-After: who waits long is told so."""
     caller_requests_per_s: float = Field(
-        default=200.0,
-        ge=0,
-        title="Requests a second of one caller, in each process; 0: any number",
-        description="A caller is the user of a token, else an address; those on the server's own"
-        " machine are not counted. Beyond it: 429 and Retry-After, and the client comes again by"
-        " itself. A loop that fetches spectra one by one over a network makes some 100.",
+        200.0, ge=0, title="Requests a second of one caller, in each process; 0: any number"
     )
+    """A caller is the user of a token, else an address; those on the server's own machine are not
+    counted. Beyond it: 429 and Retry-After, and the client comes again by itself. A loop that
+    fetches spectra one by one over a network makes some 100."""
     caller_burst: int = Field(
-        default=2000,
-        ge=1,
-        title="Requests that a caller may make at once after a rest",
-        description="A page of a notebook, or of a web site, asks for many things together.",
+        2000, ge=1, title="Requests that a caller may make at once after a rest"
     )
+    """A page of a notebook, or of a web site, asks for many things together."""
     caller_heavy: int = Field(
-        default=32,
+        32,
         ge=0,
         title="Heavy requests that each process answers, or has waiting, for one caller; 0: any",
-        description="Half of heavy_answers: no caller can take them all. Beyond it: 429 and"
-        " Retry-After.",
     )
+    """Half of heavy_answers: no caller can take them all. Beyond it: 429 and Retry-After."""
     trusted_proxies: str = Field(
-        default="127.0.0.1,::1",
-        title="Addresses, with commas, of the web servers in front",
-        description="The caller's address is what they say in X-Forwarded-For; others are not"
-        " believed.",
+        "127.0.0.1,::1", title="Addresses, with commas, of the web servers in front"
     )
+    """The caller's address is what they say in X-Forwarded-For; others are not believed."""
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(),
-        title="Names, with commas, under which the service may be asked (the header Host)",
-        description="`*.example.org` stands for all below it; an address is always allowed. None:"
-        " any name on loopback, else those of this machine.",
+        (), title="Names, with commas, under which the service may be asked (the header Host)"
     )
+    """`*.example.org` stands for all below it; an address is always allowed. None: any name on
+    loopback, else those of this machine."""
     vos_quota_bytes: int = Field(
-        default=10 * 2**30, ge=0, title="Bytes that each user may keep in virtual storage"
+        10 * 2**30, ge=0, title="Bytes that each user may keep in virtual storage"
     )
     vos_max_entries: int = Field(
-        default=100_000,
-        ge=0,
-        title="Files and folders that each user may keep in virtual storage",
-        description="They are listed and counted in memory.",
+        100_000, ge=0, title="Files and folders that each user may keep in virtual storage"
     )
-    vos_max_file_bytes: int = Field(
-        default=2 * 2**30, ge=0, title="Bytes of one file in virtual storage"
-    )
-    max_image_pixels: int = Field(
-        default=2**24,
-        ge=10_000,
-        title="Pixels of one picture",
-        description="4096 × 4096; a picture being drawn holds up to 13 bytes for each.",
-    )
+    """They are listed and counted in memory."""
+    vos_max_file_bytes: int = Field(2 * 2**30, ge=0, title="Bytes of one file in virtual storage")
+    max_image_pixels: int = Field(2**24, ge=10_000, title="Pixels of one picture")
+    """4096 × 4096; a picture being drawn holds up to 13 bytes for each."""
     log_format: Literal["text", "json"] = Field(
-        default="text",
-        title="Form of the log: text for people, json for programs, an object a line",
+        "text", title="Form of the log: text for people, json for programs, an object a line"
     )
     log_level: Literal["debug", "info", "warning", "error"] | None = Field(
-        default=None,
-        title="Least important messages that are logged",
-        description="By default warning for text, and info for json, which has a line for each"
-        " request.",
+        None, title="Least important messages that are logged"
     )
+    """By default warning for text, and info for json, which has a line for each request."""
 
     @field_validator("allowed_hosts", mode="before")
     @classmethod

@@ -30,50 +30,28 @@ _CUTOUT: Final = re.compile(
 class QueryParameters(BaseModel):
     """What ``GET /query`` understands; other parameters are passed over."""
 
-    id: Annotated[
-        str,
-        Field(description=f"{IDS} Then their columns, in order, and `cond` is empty."),
-    ] = ""
-    fields: Annotated[
-        str,
-        Field(
-            description="Columns, with commas; empty: the identifier; `tuple`: its parts.",
-            examples=["ra,dec,z"],
-        ),
-    ] = ""
-    catalog: Annotated[
-        str,
-        Field(
-            description="`<context>.<name>` or a name; empty: the context's own.",
-            examples=["specobj"],
-        ),
-    ] = ""
-    cond: Annotated[
-        str,
-        Field(
-            description="A SQL condition, which may begin with a call of `q3c_radial_query` or"
-            " `q3c_poly_query` and end with `ORDER BY` and `LIMIT`.",
-            examples=["z > 0.1 AND class = 'GALAXY' LIMIT 5"],
-        ),
-    ] = ""
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    id: str = Field("", description=f"{IDS} Then their columns, in order, and `cond` is empty.")
+    fields: str = Field("", examples=["ra,dec,z"])
+    """Columns, with commas; empty: the identifier; `tuple`: its parts."""
+    catalog: str = Field("", examples=["specobj"])
+    """`<context>.<name>` or a name; empty: the context's own."""
+    cond: str = Field("", examples=["z > 0.1 AND class = 'GALAXY' LIMIT 5"])
+    """A SQL condition, which may begin with a call of `q3c_radial_query` or `q3c_poly_query` and
+    end with `ORDER BY` and `LIMIT`."""
     context: ContextField = "default"
     profile: ProfileField = "default"
-    primary: Annotated[
-        bool,
-        Field(
-            description="Only the best spectrum of each object (`specobj`), else all.",
-            examples=[True],
-        ),
-    ] = True
-    timeout: Annotated[
-        float | None, Field(gt=0, description="Give up after so many seconds.", examples=[60.0])
-    ] = None
+    primary: bool = Field(True, examples=[True])
+    """Only the best spectrum of each object (`specobj`), else all."""
+    timeout: float | None = Field(None, gt=0, examples=[60.0])
+    """Give up after so many seconds."""
 
 
 class SelectionRequest(BaseModel):
     """Which spectra a request of the bulk dialect asks for."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     ids: IdsField
     context: ContextField = "default"
@@ -84,41 +62,25 @@ class SelectionRequest(BaseModel):
 class SpectraForm(BaseModel):
     """The form of ``/getSpec`` and ``/listSpan``; other fields are passed over."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     id_list: IdsField
-    values: Annotated[
-        str, Field(description="Vectors, with commas, or `all`.", examples=["flux,ivar"])
-    ] = "all"
-    cutout: Annotated[
-        str, Field(description="Two vacuum wavelengths, Å.", examples=["6500-7200"])
-    ] = ""
-    format: Annotated[
-        str,
-        Field(
-            description="`numpy` (also what clients make of it: pandas, tables, Spectrum1D) or"
-            " `FITS`.",
-            examples=["numpy"],
-        ),
-    ] = "numpy"
-    align: Annotated[
-        bool, Field(description="One 2-D array on the common lattice.", examples=[True])
-    ] = False
-    fits: Annotated[
-        str,
-        Field(
-            description="With `format=FITS`: the `original` file, or one `rebuilt` from the store.",
-            examples=["original"],
-        ),
-    ] = "original"
-    medium: Annotated[
-        str,
-        Field(
-            description="Give wavelengths in `vacuum` or in `air`; empty: as published. Of"
-            " unaligned arrays.",
-            examples=[""],
-        ),
-    ] = ""
-    w0: Annotated[float, Field(description="First vacuum wavelength of aligned spectra, Å.")] = 0.0
-    w1: Annotated[float, Field(description="Last vacuum wavelength of aligned spectra, Å.")] = 0.0
+    values: str = Field("all", examples=["flux,ivar"])
+    """Vectors, with commas, or `all`."""
+    cutout: str = Field("", examples=["6500-7200"])
+    """Two vacuum wavelengths, Å."""
+    format: str = Field("numpy", examples=["numpy"])
+    """`numpy` (also what clients make of it: pandas, tables, Spectrum1D) or `FITS`."""
+    align: bool = Field(False, examples=[True])
+    """One 2-D array on the common lattice."""
+    fits: str = Field("original", examples=["original"])
+    """With `format=FITS`: the `original` file, or one `rebuilt` from the store."""
+    medium: str = Field("", examples=[""])
+    """Give wavelengths in `vacuum` or in `air`; empty: as published. Of unaligned arrays."""
+    w0: float = 0.0
+    """First vacuum wavelength of aligned spectra, Å."""
+    w1: float = 0.0
+    """Last vacuum wavelength of aligned spectra, Å."""
     context: ContextField = "default"
     profile: ProfileField = "default"
 

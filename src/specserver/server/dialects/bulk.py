@@ -39,106 +39,58 @@ _Names = Annotated[list[str], Field(max_length=1_000, fail_fast=True)]
 class SpectraRequest(SelectionRequest):
     """Which spectra, and what of them."""
 
-    vectors: Annotated[
-        _Names | None,
-        Field(description="Vectors that travel; null: all.", examples=[["flux", "ivar"]]),
-    ] = None
-    cutout: Annotated[
-        tuple[float, float] | None,
-        Field(description="Vacuum Å; null: all pixels.", examples=[[6500.0, 7200.0]]),
-    ] = None
-    cut_own: Annotated[
-        bool,
-        Field(
-            description="Whether spectra off the lattice are cut as well; if not, they come whole."
-        ),
-    ] = True
+    vectors: _Names | None = Field(None, examples=[["flux", "ivar"]])
+    """Vectors that travel; null: all."""
+    cutout: tuple[float, float] | None = Field(None, examples=[[6500.0, 7200.0]])
+    """Vacuum Å; null: all pixels."""
+    cut_own: bool = True
+    """Whether spectra off the lattice are cut as well; if not, they come whole."""
     assume_medium: MediumField = None
-    align: Annotated[
-        bool, Field(description="Refuse spectra that share no lattice; the client shifts.")
-    ] = False
-    resample: Annotated[
-        bool,
-        Field(
-            description="Lay all spectra on the lattice of the first survey, flux conserved;"
-            " `cutout` is then in `medium`."
-        ),
-    ] = False
-    medium: Annotated[
-        Literal["vacuum", "air"] | None,
-        Field(description="Medium of the lattice of resampled spectra; null: vacuum."),
-    ] = None
-    columns: Annotated[
-        _Names,
-        Field(
-            default_factory=list,
-            description="Catalogue columns to send along.",
-            examples=[["z", "@redshift"]],
-        ),
-    ]
+    align: bool = False
+    """Refuse spectra that share no lattice; the client shifts."""
+    resample: bool = False
+    """Lay all spectra on the lattice of the first survey, flux conserved; `cutout` is then in
+    `medium`."""
+    medium: Literal["vacuum", "air"] | None = None
+    """Medium of the lattice of resampled spectra; null: vacuum."""
+    columns: _Names = Field(default_factory=list, examples=[["z", "@redshift"]])
+    """Catalogue columns to send along."""
 
 
 class FilesRequest(SelectionRequest):
     """Which spectra, and whether as original files or as files made from the store."""
 
-    fits: Annotated[
-        Literal["original", "rebuilt"],
-        Field(description="The release file as it is, or one made from the store."),
-    ] = "original"
+    fits: Literal["original", "rebuilt"] = "original"
+    """The release file as it is, or one made from the store."""
 
 
 class CatalogRequest(BaseModel):
     """Which objects, and what of them."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-    cone: Annotated[
-        tuple[float, float, float] | None,
-        Field(description="Right ascension, declination, radius; ICRS degrees.",
-              examples=[[180.0, 0.5, 5.0]]),
-    ] = None  # fmt: skip
-    polygon: Annotated[
-        list[tuple[float, float]] | None,
-        Field(
-            fail_fast=True,
-            description="Corners, ICRS degrees, joined by great circles; not with `cone`.",
-        ),
-    ] = None
-    constraint: Annotated[
-        str,
-        Field(
-            description="A SQL condition, which may end with `ORDER BY` and `LIMIT`.",
-            examples=["z > 0.1 LIMIT 5"],
-        ),
-    ] = ""
-    fields: Annotated[
-        _Names, Field(description="Columns; empty: the identifier.", examples=[["ra", "z"]])
-    ] = []
-    catalog: Annotated[
-        str | None,
-        Field(description="A catalogue of the context; null: what `primary` says."),
-    ] = None
-    primary: Annotated[
-        bool, Field(description="Only the best spectrum of each object, else all.")
-    ] = True
-    count_others: Annotated[
-        bool,
-        Field(
-            description="State in the stream's metadata `others` how many more rows there are that"
-            " are not primary, where that is cheap to count; without `primary`, how many of the"
-            " rows are not, where spectra can share an identifier."
-        ),
-    ] = False
-    context: Annotated[
-        str | Annotated[_Names, Field(min_length=1)],
-        Field(
-            description="The release to search; `default` is the newest. A list: the rows of each"
-            " in turn, with `context` and `id`.",
-            examples=["default"],
-        ),
-    ] = "default"
+    cone: tuple[float, float, float] | None = Field(None, examples=[[180.0, 0.5, 5.0]])
+    """Right ascension, declination, radius; ICRS degrees."""
+    polygon: list[tuple[float, float]] | None = Field(None, fail_fast=True)
+    """Corners, ICRS degrees, joined by great circles; not with `cone`."""
+    constraint: str = Field("", examples=["z > 0.1 LIMIT 5"])
+    """A SQL condition, which may end with `ORDER BY` and `LIMIT`."""
+    fields: _Names = Field([], examples=[["ra", "z"]])
+    """Columns; empty: the identifier."""
+    catalog: str | None = None
+    """A catalogue of the context; null: what `primary` says."""
+    primary: bool = True
+    """Only the best spectrum of each object, else all."""
+    count_others: bool = False
+    """State in the stream's metadata `others` how many more rows there are that are not primary,
+    where that is cheap to count; without `primary`, how many of the rows are not, where spectra
+    can share an identifier."""
+    context: str | Annotated[_Names, Field(min_length=1)] = Field("default", examples=["default"])
+    """The release to search; `default` is the newest. A list: the rows of each in turn, with
+    `context` and `id`."""
     profile: ProfileField = "default"
-    timeout_s: Annotated[float | None, Field(gt=0, description="Give up after so long.")] = None
+    timeout_s: float | None = Field(None, gt=0)
+    """Give up after so long."""
 
 
 @router.post(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import pyarrow as pa
 from fastapi import APIRouter
@@ -40,38 +40,22 @@ _Pair = tuple[float, float]
 class CompositeRequest(SelectionRequest):
     """Which spectra, and how they are combined."""
 
-    frame: Annotated[
-        Literal["rest", "observed"], Field(description="Whose wavelengths the composite has.")
-    ] = "rest"
-    method: Annotated[
-        Literal["mean", "median", "ivar"],
-        Field(description="`ivar`: the mean weighted by inverse variance."),
-    ] = "mean"
-    norm: Annotated[
-        _Pair | None,
-        Field(description="Divide each spectrum by its level between these, Å of the frame."),
-    ] = None
-    sigma_clip: Annotated[
-        float | None,
-        Field(gt=0, description="Leave out values so many σ off the median.", examples=[3.0]),
-    ] = None
-    maxiters: Annotated[
-        int, Field(ge=1, le=100, description="Times that values are left out, at most.")
-    ] = 3
-    wave: Annotated[
-        _Pair | None, Field(description="Ends of the composite, Å of the frame; null: all.")
-    ] = None
-    step: Annotated[
-        float | None,
-        Field(ge=1e-6, le=0.1, description="Step of log10 wavelength; null: the survey's lattice."),
-    ] = None
-    z: Annotated[
-        list[float | None] | None,
-        Field(
-            fail_fast=True,
-            description="A redshift for each spectrum, or one for all; null: the catalogue's.",
-        ),
-    ] = None
+    frame: Literal["rest", "observed"] = "rest"
+    """Whose wavelengths the composite has."""
+    method: Literal["mean", "median", "ivar"] = "mean"
+    """`ivar`: the mean weighted by inverse variance."""
+    norm: _Pair | None = None
+    """Divide each spectrum by its level between these, Å of the frame."""
+    sigma_clip: float | None = Field(None, gt=0, examples=[3.0])
+    """Leave out values so many σ off the median."""
+    maxiters: int = Field(3, ge=1, le=100)
+    """Times that values are left out, at most."""
+    wave: _Pair | None = None
+    """Ends of the composite, Å of the frame; null: all."""
+    step: float | None = Field(None, ge=1e-6, le=0.1)
+    """Step of log10 wavelength; null: the survey's lattice."""
+    z: list[float | None] | None = Field(None, fail_fast=True)
+    """A redshift for each spectrum, or one for all; null: the catalogue's."""
     assume_medium: MediumField = None
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final, Literal
 import pyarrow as pa
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response, StreamingResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from ...formats.positions import Positions
 from ...formats.registry import negotiate, read, readable_types
@@ -45,34 +45,23 @@ _BODY: Final[dict[str, Any]] = {
 class MatchParameters(BaseModel):
     """What is wanted of the objects near the positions."""
 
-    radius: Annotated[
-        float,
-        Field(description="Degrees, more than 0 and up to 1.", examples=[0.0002777777777777778]),
-    ] = _ARCSEC_DEG
-    which: Annotated[
-        Literal["nearest", "all"],
-        Field(
-            description="`nearest`: a row for each position, empty where nothing is near; `all`: a"
-            " row for each pair.",
-            examples=["nearest"],
-        ),
-    ] = "nearest"
-    fields: Annotated[
-        str,
-        Field(description="Columns of the catalogue, with commas.", examples=["ra,dec,z"]),
-    ] = ""
-    catalog: Annotated[
-        str | None,
-        Field(description="A catalogue of the context; absent: what `primary` says."),
-    ] = None
-    primary: Annotated[
-        bool, Field(description="Only the best spectrum of each object, else all.", examples=[True])
-    ] = True
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    radius: float = Field(_ARCSEC_DEG, examples=[0.0002777777777777778])
+    """Degrees, more than 0 and up to 1."""
+    which: Literal["nearest", "all"] = Field("nearest", examples=["nearest"])
+    """`nearest`: a row for each position, empty where nothing is near; `all`: a row for each
+    pair."""
+    fields: str = Field("", examples=["ra,dec,z"])
+    """Columns of the catalogue, with commas."""
+    catalog: str | None = None
+    """A catalogue of the context; absent: what `primary` says."""
+    primary: bool = Field(True, examples=[True])
+    """Only the best spectrum of each object, else all."""
     context: ContextField = "default"
     profile: ProfileField = "default"
-    timeout_s: Annotated[
-        float | None, Field(gt=0, description="Give up after so long.", examples=[60.0])
-    ] = None
+    timeout_s: float | None = Field(None, gt=0, examples=[60.0])
+    """Give up after so long."""
 
 
 @router.post(
