@@ -100,12 +100,7 @@ def check_user(user: str) -> str:
 def parse_expiry(text: str, now: datetime) -> datetime | None:
     """Return the end of ``30d``, ``12h``, ``2027-01-01``, a full ISO time, or ``never``.
 
-    A date, and a time without a zone, is UTC.
-
-    Raises
-    ------
-    BadParameter
-        Other text, or a time that is past.
+    A date, and a time without a zone, is UTC. Raises `BadParameter` for other text or a past time.
     """
     given = text.strip().lower()
     if given == "never":
@@ -172,10 +167,7 @@ class TokenBook:
     def caller(self, token: str, now: datetime) -> Caller:
         """Return who sends a token; no token, or one of the Data Lab, is anonymous.
 
-        Raises
-        ------
-        NotAuthenticated
-            A token that is none of ours, was revoked, or has expired.
+        Raises `NotAuthenticated` for a token that is none of ours, was revoked, or has expired.
         """
         given = token.strip()
         if not given or _DATALAB.fullmatch(given):

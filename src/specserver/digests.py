@@ -67,13 +67,7 @@ def crc_of(path: Path) -> int:
 
 
 def check_file(path: Path, stated: str) -> None:
-    """Compare a file with its digest.
-
-    Raises
-    ------
-    DamagedFile
-        Its bytes are not those that were written, or it cannot be read.
-    """
+    """Compare a file with its digest; raise `DamagedFile` if it differs or cannot be read."""
     try:
         found = digest_of(path)
     except OSError as error:
@@ -94,12 +88,8 @@ def seal(values: Mapping[str, Any]) -> bytes:
 def read_record(path: Path, told: str = "damaged: restore the file") -> Record:
     """Return what a record says; ``told`` is said where it is damaged.
 
-    Raises
-    ------
-    FileNotFoundError
-        There is none.
-    DamagedFile
-        It is no record, or its values are not those that were written.
+    Raises `FileNotFoundError` if there is none, `DamagedFile` if it is no record or its values are
+    not those that were written.
     """
     try:
         values = json.loads(path.read_bytes())

@@ -147,11 +147,5 @@ class Settings(BaseSettings):
 
 
 def read_settings(**given: object) -> Settings:
-    """Return the settings given, and the others from the environment.
-
-    Parameters
-    ----------
-    given
-        Values by name; None and an empty value stand for one that is not given.
-    """
+    """Return the settings given, unless None or empty, and the others from the environment."""
     return Settings(**{name: value for name, value in given.items() if value})  # type: ignore[arg-type]

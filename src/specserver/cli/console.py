@@ -70,13 +70,7 @@ def tell(kind: str, text: str) -> None:
 
 
 def data_folder(given: str | None) -> "DataRoot":
-    """Return the data folder that a command is to use, whether or not it is there.
-
-    Raises
-    ------
-    IngestError
-        The server's packages, which read and write it, are missing.
-    """
+    """Return the data folder of a command, which need not exist; errors as of `require_server`."""
     require_server()
     from ..data.root import open_root
 

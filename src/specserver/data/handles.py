@@ -168,13 +168,7 @@ class Folder(Handle):
         return {name: self.entry(name).digest() for name in names}
 
     def check(self, digests: Mapping[str, str]) -> None:
-        """Compare objects with their digests, by their paths from this folder.
-
-        Raises
-        ------
-        DamagedFile
-            An object has another digest.
-        """
+        """Raise `DamagedFile` if objects, by their paths from here, have other digests."""
         for name, stated in digests.items():
             check_file(self.entry(name).local_path(), stated)
 

@@ -42,13 +42,7 @@ class DataRoot(Folder):
     """The switch of debug logging: on while the file exists."""
 
     def require(self) -> "DataRoot":
-        """Return this folder, which must exist.
-
-        Raises
-        ------
-        StoreError
-            There is no such folder, or it is none.
-        """
+        """Return this folder; raise `StoreError` if it does not exist or is no folder."""
         path = self.local_path()
         if not path.is_dir():
             what = "is no folder" if path.exists() else "there is no such data folder"

@@ -151,12 +151,7 @@ def stream_batches(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iter
 
     Messages are serialized whole: a writer calls back for each buffer, which takes two thirds of
     the time of a short answer. The pieces are views of them, as a copy would be a fourth pass over
-    an answer.
-
-    Raises
-    ------
-    BrokenOff
-        For an error of the batches: something has been sent by then.
+    an answer. Errors of the batches are raised as `BrokenOff`: something has been sent by then.
     """
     return telling(schema, _pieces(schema, batches))
 

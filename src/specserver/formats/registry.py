@@ -84,13 +84,7 @@ def negotiate(structure: type, accept: str, default: str) -> str:
 
 
 def media_type_of(structure: type, name: str) -> str:
-    """Return the media type that a value of ``format`` asks for.
-
-    Raises
-    ------
-    BadParameter
-        There is none of this name.
-    """
+    """Return the media type that a value of ``format`` asks for; raise `BadParameter` if none."""
     *most, last = names(structure)
     if name not in _NAMES[structure]:
         raise BadParameter("format", name, f"{', '.join(most)} or {last}")

@@ -168,10 +168,7 @@ class FitsTree:
     def measure(self, files: Sequence[TreeFile]) -> list[FilePlace]:
         """Return where the values of files lie, reading those not seen before.
 
-        Raises
-        ------
-        DamagedSpectrum
-            Naming all whose files cannot be read.
+        A `DamagedSpectrum` names all whose files cannot be read.
         """
 
         def measured(file: TreeFile) -> FilePlace | StoreError:
@@ -195,10 +192,7 @@ class FitsTree:
     def read(self, file: TreeFile) -> RawSpectrum:
         """Return the spectrum of a file.
 
-        Raises
-        ------
-        DamagedSpectrum
-            The file is gone or damaged, or holds another spectrum than its place says.
+        Raises `DamagedSpectrum` if it cannot be read or is not the one that its place says.
         """
         with self._naming(file):
             return self._read(file, *_version(file.path))

@@ -52,15 +52,7 @@ def list_segments(context: ContextFolder) -> list[SegmentInfo]:
 
 
 def read_segment(segment: SegmentFolder) -> SegmentInfo:
-    """Return the commit record of a segment.
-
-    Raises
-    ------
-    StoreError
-        It is not committed, or of a newer version.
-    DamagedFile
-        The record is damaged.
-    """
+    """Return the commit record of a segment; raise `StoreError` if it has none that can be read."""
     record = segment.record
     try:
         values = record.record(_DAMAGED).values
@@ -79,12 +71,8 @@ def check_segment(segment: SegmentFolder) -> SegmentInfo:
     """Compare the small files of a segment with their digests; return its commit record.
 
     Its catalogue rows are compared by those who read them, the chunks of its shards likewise;
-    of a shard as a whole only the size is compared when it is opened (`store.shards`).
-
-    Raises
-    ------
-    DamagedFile
-        A file is not as it was written.
+    of a shard as a whole only the size is compared when it is opened (`store.shards`). Raises
+    `DamagedFile` if a file differs.
     """
     info = read_segment(segment)
     rows = segment.objects.name

@@ -102,13 +102,7 @@ class ShardFrames:
     """Finds the same rows in the files that are there now."""
 
     def copy_to(self, out: memoryview, at: Sequence[int]) -> None:
-        """Read the frame of row ``i`` to ``out[at[i]:]``, its checksum verified.
-
-        Raises
-        ------
-        DamagedFile
-            A frame is missing or damaged.
-        """
+        """Read frame ``i`` to ``out[at[i]:]``; raise `DamagedFile` if one is missing or damaged."""
         self._naming(lambda now: now._copy_to(out, at))  # noqa: SLF001  # its own
 
     def decode(self, out: npt.NDArray[Any], npix: int, cut: slice) -> None:

@@ -59,14 +59,9 @@ class Fingerprints:
         return one if same else None
 
     def check(self, number: int, path: Path, size: int, mtime_ns: int) -> None:
-        """Refuse a file with the size and time of its fingerprint but other bytes.
+        """Raise `DamagedFile` for a file with size and time of its fingerprint but other bytes.
 
         A file of another size or time was changed since, and is served.
-
-        Raises
-        ------
-        DamagedFile
-            Its bytes are not what they were.
         """
         one = self.of(number, size, mtime_ns)
         if one is not None and crc_of(path) != int(one["crc"]):

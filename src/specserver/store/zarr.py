@@ -120,13 +120,7 @@ class Segment:
                 raise self._damaged(GROUP, reason)
 
     def require_survey(self, survey: Survey) -> None:
-        """Refuse to be read as a survey's when its lattice or its vectors are not the survey's.
-
-        Raises
-        ------
-        DamagedFile
-            What the segment says is not what the survey does.
-        """
+        """Raise `DamagedFile` if the lattice or the vectors are not the survey's."""
         same = self.grid == survey.grid and self._like == shared_vectors(survey.vectors)
         if not self.on_lattice:
             # The lattice of a survey whose spectra have axes of their own may be declared anew.
@@ -220,10 +214,7 @@ class Segment:
     def verify(self) -> int:
         """Read every array against its checksums; return the bytes decoded.
 
-        Raises
-        ------
-        DamagedFile
-            Naming the array and the first spectra that cannot be read.
+        A `DamagedFile` names the array and the first spectra that cannot be read.
         """
         nbytes = 0
         for name in self.vectors:

@@ -15,9 +15,7 @@ from .spectrum import FigureLook, draw_marks, dress, own_args, prepare, x_label
 def draw_spectra(figure: Figure, several: Sequence[DisplaySpectrum], look: FigureLook) -> None:
     """Draw up to `MOST_OVER` spectra into an empty figure; pixels with ivar = 0 are gaps.
 
-    Parameters
-    ----------
-    several : the first gives axes their names, and lines are marked at its redshift
+    The first gives axes their names, and lines are marked at its redshift.
     """
     colours = prepare(figure, look)
     axes = figure.subplots()

@@ -49,11 +49,8 @@ class ImageLook:
     def size(self, nspec: int, npix: int, limit: int) -> tuple[int, int]:
         """Return height and width of the picture of so many spectra.
 
-        Raises
-        ------
-        TooMuch
-            Scale, thickness or size ask for more than the limit. A long list alone is no error:
-            a row is the mean of several spectra then.
+        Raises `TooMuch` if scale, thickness or size ask for more than the limit. A long list alone
+        is no error: a row is the mean of several spectra then.
         """
         width = self.width or max(1, round(npix * self.scale[0]))
         height = self.height or max(1, round(nspec * self.thickness * self.scale[1]))
@@ -178,13 +175,7 @@ def _limits(values: npt.NDArray[np.float32]) -> tuple[float, float]:
 
 
 def colour_map(look: ImageLook) -> npt.NDArray[np.uint8]:
-    """Return the colour of each level, 2D[256, 3] uint8.
-
-    Raises
-    ------
-    BadParameter
-        There is no colour map of that name.
-    """
+    """Return the colours of a map, 2D[256, 3] uint8; raise `BadParameter` if it is unknown."""
     if look.cmap not in colormaps:
         some = "gray, viridis, magma, cividis and the others of matplotlib"
         raise BadParameter("cmap", look.cmap, some)

@@ -49,12 +49,7 @@ _TEMPLATE: Final = """\
 
 
 def viewer_document(spectra: Sequence[DisplaySpectrum], look: Look) -> Document:
-    """Return a document with the viewer, for a page, a notebook or a portal.
-
-    Parameters
-    ----------
-    spectra : one or more; the first is shown first
-    """
+    """Return a document with the viewer of one or more spectra; the first is shown first."""
     spectra = [with_gaps(one) for one in spectra]
     store, has = _store(spectra)
     others = series_labels(spectra) if look.overplot and len(spectra) > 1 else ()

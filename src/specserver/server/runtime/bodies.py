@@ -26,12 +26,8 @@ _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 def check_json(body: bytes, settings: Settings) -> None:
     """Count the values of JSON before it is parsed.
 
-    Raises
-    ------
-    TooMuch
-        More values, fields, arrays or depth than a request can need.
-    BadParameter
-        A body that is not UTF-8: quotes and commas would be other bytes.
+    Raises `TooMuch` for more values, fields, arrays or depth than a request can need, and
+    `BadParameter` for a body that is not UTF-8: quotes and commas would be other bytes.
     """
     if b"\0" in body:
         raise BadParameter("body", body[:40], "JSON in UTF-8, without NUL")
@@ -62,12 +58,7 @@ def check_json(body: bytes, settings: Settings) -> None:
 def read_fields(body: bytes) -> dict[str, str]:
     """Return the fields of a URL-encoded form; one sent several times is a list with commas.
 
-    Raises
-    ------
-    TooMuch
-        More than `MAX_FIELDS`.
-    BadParameter
-        A body that is not UTF-8.
+    Raises `TooMuch` for more than `MAX_FIELDS`, `BadParameter` for a body that is not UTF-8.
     """
     # The parsers of Starlette and of Python refuse long fields, or take 50 bytes for each `%`.
     nfields = body.count(b"&") + 1

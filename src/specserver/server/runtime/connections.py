@@ -98,13 +98,7 @@ class Connections:
         _LOG.warning("%s: %s%s", kind.replace("_", " "), reason, more)
 
     def take(self, nbytes: int) -> None:
-        """Take memory for a piece of a body.
-
-        Raises
-        ------
-        Overloaded
-            The bodies that are being received hold all there is.
-        """
+        """Take memory for a piece of a body; raise `Overloaded` if bodies hold all there is."""
         if nbytes > self._bytes_left:
             self.tell("body_memory", "bodies being received hold all of body_memory_bytes")
             raise Overloaded(RETRY_AFTER_S)

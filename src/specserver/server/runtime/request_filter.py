@@ -49,13 +49,7 @@ class RateLimits:
         return len(self._left)
 
     def take(self, caller: str) -> None:
-        """Count one request of a caller.
-
-        Raises
-        ------
-        TooOften
-            The caller has none left.
-        """
+        """Count one request of a caller; raise `TooOften` if the caller has none left."""
         if not self._per_s:
             return
         now = monotonic()

@@ -68,10 +68,7 @@ class Streamed(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the answer, and stop all work behind it when the client goes away.
 
-        Raises
-        ------
-        OldProtocol
-            The client would not see that the answer breaks off.
+        Raises `OldProtocol` if the client would not see that the answer breaks off.
         """
         if scope["http_version"] == "1.0" and "content-length" not in self.headers:
             raise OldProtocol(scope["http_version"])
