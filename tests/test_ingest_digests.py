@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from specserver.catalog.segment_rows import _column, _given
 from specserver.digests import digest_of
 from specserver.errors import BadFile
-from specserver.ingest.spectrum_digests import place_of, row_digest, vectors_digest
+from specserver.ingest.spectrum_digests import row_digest, vectors_digest
 from specserver.model.survey import RawSpectrum
 from specserver.ops.fitstable import BLOCK, CARD, header_end, read_tables
 from specserver.ops.reading import read_spectra
@@ -65,7 +65,7 @@ def test_the_digest_of_a_row_is_that_of_its_sorted_python_values(row: dict[str, 
 
 def test_the_digest_of_vectors_is_that_of_their_bytes(mock_survey: Path) -> None:
     (one,) = SDSS.reader.read(min(mock_survey.rglob("spec-*.fits")))
-    first = place_of(SDSS, one.axis)
+    first = SDSS.place_of(one.axis)
     made = blake2b(f"{first} {len(one.axis)} ".encode(), digest_size=8)
     for vector in SDSS.vectors:
         made.update(one.vectors[vector.name].astype(vector.dtype).tobytes())

@@ -7,7 +7,7 @@ import typer
 
 from ..errors import BadParameter
 from ..model.spacename import in_space
-from .console import OUT, Context, Token, Url, client_of
+from .console import OUT, Context, SkipMissing, Token, Url, client_of
 
 
 def stack(
@@ -44,9 +44,7 @@ def stack(
         typer.Option(help="What wavelengths are in where it is not known."),
     ] = None,
     context: Context = "default",
-    skip_missing: Annotated[
-        bool, typer.Option("--skip-missing", help="Leave out what is not found or damaged.")
-    ] = False,
+    skip_missing: SkipMissing = False,
     url: Url = None,
     token: Token = None,
 ) -> None:

@@ -1,5 +1,8 @@
 """Where the command line writes, and what its commands share."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -61,6 +64,12 @@ Context = Annotated[
     str,
     typer.Option("--context", metavar="C", help="Release to ask, such as sdss_dr17."),
 ]
+SkipMissing = Annotated[
+    bool, typer.Option("--skip-missing", help="Leave out what is not found or damaged.")
+]
+Everything = Annotated[
+    bool, typer.Option("--all", help="All spectra, not only the best of each object.")
+]
 ContextName = Annotated[str, typer.Argument(metavar="CONTEXT", help="sdss_dr8 … sdss_dr17")]
 
 
@@ -105,9 +114,15 @@ def require_server() -> None:
         ) from error
 
 
-def progress_bar(unit: str) -> Progress:
-    """Return a progress bar with rate and time left; it is shown on a terminal only."""
-    return Progress(
+@contextmanager
+def progress_bar(
+    unit: str, name: str, total: int | None = None
+) -> Iterator[tuple[Callable[[int], None], Callable[[int, int], None]]]:
+    """Show a progress bar with rate and time left, on a terminal only.
+
+    Yields two functions: one is told how many more are done, the other how many of how many.
+    """
+    bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         TaskProgressColumn(),
@@ -119,6 +134,14 @@ def progress_bar(unit: str) -> Progress:
         console=ERROR,
         disable=not ERROR.is_terminal,
     )
+    with bar:
+        task = bar.add_task(name, total=total, rate="")
+
+        def show(done: int, total: int) -> None:
+            speed = bar.tasks[0].speed
+            bar.update(task, completed=done, total=total, rate=f"{speed:.0f}/s" if speed else "")
+
+        yield partial(bar.advance, task), show
 
 
 def readable_bytes(count: float) -> str:

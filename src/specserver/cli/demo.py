@@ -14,7 +14,7 @@ import typer
 from rich.markup import escape
 
 from ..errors import ServiceError, Unreachable
-from .console import OUT, client_of, readable_bytes, require_server
+from .console import OUT, client_of, progress_bar, readable_bytes, require_server
 from .serve import listen
 
 if TYPE_CHECKING:
@@ -52,7 +52,6 @@ def demo(
     listen("127.0.0.1", port).close()
     from ..data.root import open_root
     from ..ingest import run_ingest
-    from .console import progress_bar
     from .ingest import print_summary
 
     data = folder / "data"
@@ -60,12 +59,7 @@ def demo(
         spectra = folder / "mock"
         _simulate(spectra)
     _say(f"ingest of {spectra} into {data}, context {_CONTEXT}")
-    with progress_bar("files") as bar:
-        task = bar.add_task("ingest", total=None, rate="")
-
-        def show(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
+    with progress_bar("files", "ingest") as (_, show):
         summary = run_ingest(open_root(data), _CONTEXT, [spectra], progress=show)
     print_summary(summary)
     if spectra == folder / "mock":
@@ -93,17 +87,11 @@ def _simulate(folder: Path) -> None:
         _say(f"mock survey of {MOCK_NSPEC:,} spectra: {folder}, from an earlier run")
         return
     from ..simulate import simulate_sdss
-    from .console import progress_bar
 
     _say(f"mock survey of {MOCK_NSPEC:,} spectra in the real file format: {folder}")
     begun = time.perf_counter()
-    with progress_bar("files") as bar:
-        task = bar.add_task("simulate", total=MOCK_NSPEC, rate="")
-
-        def show(count: int) -> None:
-            bar.advance(task, count)
-
-        summary = simulate_sdss(folder, MOCK_NSPEC, progress=show, workers=os.cpu_count() or 1)
+    with progress_bar("files", "simulate", MOCK_NSPEC) as (advance, _):
+        summary = simulate_sdss(folder, MOCK_NSPEC, progress=advance, workers=os.cpu_count() or 1)
     done.touch()
     took = time.perf_counter() - begun
     OUT.print(f"{readable_bytes(summary.nbytes)} in {took:.1f} s")

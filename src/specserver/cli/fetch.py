@@ -9,7 +9,7 @@ from rich.table import Table
 
 from ..errors import BadParameter
 from ..model.spacename import in_space
-from .console import ERROR, OUT, Context, Token, Url, client_of
+from .console import ERROR, OUT, Context, Everything, SkipMissing, Token, Url, client_of
 
 if TYPE_CHECKING:
     from ..client.api import SpecClient
@@ -43,9 +43,7 @@ def query(
         typer.Option(metavar="A,B,…", help="Columns, or 'tuple' (default: the identifier)."),
     ] = None,
     context: Contexts = "default",
-    everything: Annotated[
-        bool, typer.Option("--all", help="All spectra, not only the best of each object.")
-    ] = False,
+    everything: Everything = False,
     out: Annotated[
         str | None,
         typer.Option(
@@ -173,9 +171,7 @@ def get(
         bool, typer.Option("--rebuilt", help="FITS from the store in place of the original file.")
     ] = False,
     context: Context = "default",
-    skip_missing: Annotated[
-        bool, typer.Option("--skip-missing", help="Leave out what is not found or damaged.")
-    ] = False,
+    skip_missing: SkipMissing = False,
     url: Url = None,
     token: Token = None,
 ) -> None:

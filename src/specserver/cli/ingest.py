@@ -9,14 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..errors import BadParameter
-from .console import (
-    OUT,
-    Data,
-    data_folder,
-    progress_bar,
-    readable_bytes,
-    tell,
-)
+from .console import OUT, Data, data_folder, progress_bar, readable_bytes, tell
 
 if TYPE_CHECKING:
     from ..ingest import IngestSummary
@@ -146,14 +139,7 @@ def ingest(
                            " --reader specutils")  # fmt: skip
     if is_declared(folder, context):
         paths = spectrum_files(paths, besides=catalog)
-    with progress_bar("files") as bar:
-        task = bar.add_task(f"ingest {context}", total=None, rate="")
-
-        def show(done: int, total: int) -> None:
-            speed = bar.tasks[0].speed
-            rate = f"{speed:.0f}/s" if speed else ""
-            bar.update(task, completed=done, total=total, rate=rate)
-
+    with progress_bar("files", f"ingest {context}") as (_, show):
         summary = run_ingest(
             folder,
             context,

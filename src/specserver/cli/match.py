@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import BadParameter
-from .console import Context, Token, Url, client_of
+from .console import Context, Everything, Token, Url, client_of
 from .fetch import print_csv
 
 _ARCSEC_DEG = 1.0 / 3600.0
@@ -38,9 +38,7 @@ def match(
     catalog: Annotated[
         str | None, typer.Option(metavar="NAME", help="Another catalogue of the release.")
     ] = None,
-    everything: Annotated[
-        bool, typer.Option("--all", help="All spectra, not only the best of each object.")
-    ] = False,
+    everything: Everything = False,
     out: Annotated[
         str | None,
         typer.Option(

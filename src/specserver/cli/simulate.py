@@ -12,13 +12,15 @@ from .console import progress_bar, readable_bytes, require_server
 simulate_app = typer.Typer(
     no_args_is_help=True, help="Write a mock survey in a survey's own file format."
 )
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write to.")]
+Seed = Annotated[int, typer.Option(help="The same seed writes the same bytes.")]
 
 
 @simulate_app.command(name="sdss", no_args_is_help=True)
 def simulate_sdss(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write to.")],
+    folder: Folder,
     nspec: Annotated[int, typer.Option(min=1, help="Number of spectra.")],
-    seed: Annotated[int, typer.Option(help="The same seed writes the same bytes.")] = 1,
+    seed: Seed = 1,
 ) -> None:
     """Write a mock SDSS/BOSS/eBOSS survey: all file families, believable spectra.
 
@@ -26,21 +28,16 @@ def simulate_sdss(
     """
     from ..simulate import simulate_sdss as simulate
 
-    with progress_bar("files") as bar:
-        task = bar.add_task("simulate", total=nspec, rate="")
-
-        def show(done: int) -> None:
-            bar.advance(task, done)
-
-        summary = simulate(folder, nspec, seed, progress=show, workers=os.cpu_count() or 1)
+    with progress_bar("files", "simulate", nspec) as (advance, _):
+        summary = simulate(folder, nspec, seed, progress=advance, workers=os.cpu_count() or 1)
     sys.stdout.write(f"{summary.nspec:,} spectra, {readable_bytes(summary.nbytes)} in {folder}\n")
 
 
 @simulate_app.command(name="desi", no_args_is_help=True)
 def simulate_desi(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write to.")],
+    folder: Folder,
     nspec: Annotated[int, typer.Option(min=1, help="Number of targets.")],
-    seed: Annotated[int, typer.Option(help="The same seed writes the same bytes.")] = 1,
+    seed: Seed = 1,
     exposures: Annotated[
         bool, typer.Option("--exposures", help="Write each exposure too: spectra-*.fits.")
     ] = False,
@@ -52,14 +49,13 @@ def simulate_desi(
     require_server()
     from ..simulate import simulate_desi as simulate
 
-    with progress_bar("spectra") as bar:
-        task = bar.add_task("simulate", total=nspec, rate="")
+    with progress_bar("spectra", "simulate", nspec) as (advance, _):
         summary = simulate(
             folder,
             nspec,
             seed,
             exposures=exposures,
-            progress=lambda done: bar.advance(task, done),
+            progress=advance,
             workers=os.cpu_count() or 1,
         )
     sys.stdout.write(f"{summary.nspec:,} spectra, {readable_bytes(summary.nbytes)} in {folder}\n")

@@ -15,21 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..digests import hash64
-from ..model.grid import PixelRange, locate
+from ..model.grid import PixelRange
 from ..model.survey import RawSpectrum, Survey
 from ..store.zarr import Segment
 
 _WIDE: Final = 8
 """Bytes of the widest NumPy number that `int` or `float` holds exactly."""
-
-
-def place_of(survey: Survey, axis: npt.NDArray[Any]) -> int | None:
-    """Return the lattice pixel of the first value of an axis; None: it lies off the lattice."""
-    first = locate(survey.grid, axis)
-    if first is None:
-        return None
-    inside = survey.window.first <= first and first + len(axis) <= survey.window.stop
-    return first if inside else None
 
 
 class Places:
@@ -40,14 +31,14 @@ class Places:
         self._last: tuple[npt.NDArray[Any], int | None] | None = None
 
     def of(self, axis: npt.NDArray[Any]) -> int | None:
-        """Return the place of an axis, as `place_of` does."""
+        """Return the place of an axis, as `Survey.place_of` does."""
         if self._last is None or self._last[0] is not axis:
-            self._last = axis, place_of(self.survey, axis)
+            self._last = axis, self.survey.place_of(axis)
         return self._last[1]
 
 
 def vectors_digest(survey: Survey, one: RawSpectrum, first: int | None) -> int:
-    """Return the signed 64-bit digest of a spectrum: vectors, and its axis or `place_of` that."""
+    """Return the signed 64-bit digest of a spectrum: vectors, and its axis or its place."""
     made = blake2b(digest_size=8)
     made.update(f"{first} {len(one.axis)} ".encode())
     if first is None:
@@ -108,4 +99,4 @@ def stored_digest(survey: Survey, segment: Segment, row: int) -> int:
     if axis is None:
         axis = segment.request([survey.grid.axis], at, own)()[survey.grid.axis][0]
     one = RawSpectrum(0, 0.0, 0.0, "", axis, vectors, {})
-    return vectors_digest(survey, one, place_of(survey, axis))
+    return vectors_digest(survey, one, survey.place_of(axis))

@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from .grid import Grid, PixelRange
+from .grid import Grid, PixelRange, locate
 from .ids import IdForm
 from .medium import VACUUM, Medium
 
@@ -268,6 +268,16 @@ class Survey:
             self.last_open,
             self.told_by or (self.id_parts[1:] if leads else ()),
         )
+
+    def place_of(self, axis: npt.NDArray[Any]) -> int | None:
+        """Return the lattice pixel of the first value of an axis, 1D[npix]; None: off the lattice.
+
+        An axis that reaches beyond the survey's window is off the lattice.
+        """
+        first = locate(self.grid, axis)
+        if first is None or first < self.window.first or first + len(axis) > self.window.stop:
+            return None
+        return first
 
     def release(self, context: str) -> Release | None:
         """Return the release with a context name, or None."""

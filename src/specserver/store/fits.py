@@ -24,7 +24,7 @@ from numcodecs import Blosc
 
 from ..damage import damaged
 from ..errors import BadFile, DamagedSpectrum, StoreError
-from ..model.grid import Grid, PixelRange, locate
+from ..model.grid import Grid, PixelRange
 from ..model.survey import RawSpectrum, Release, Survey, TreeLayout
 from ..ops.reading import read_spectra
 from .base import HeldFrames
@@ -266,10 +266,8 @@ class FitsTree:
     def _measure_file(self, file: TreeFile, size: int, mtime_ns: int) -> FilePlace:
         """Return where the values of a file lie."""
         axis = self._read(file, size, mtime_ns).axis
-        first, window = locate(self.survey.grid, axis), self.survey.window
-        on_lattice = first is not None and window.first <= first
-        on_lattice = on_lattice and (first or 0) + len(axis) <= window.stop
-        return FilePlace((first or 0) if on_lattice else 0, len(axis), on_lattice)
+        first = self.survey.place_of(axis)
+        return FilePlace(first or 0, len(axis), first is not None)
 
 
 class FitsBlock:

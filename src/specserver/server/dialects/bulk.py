@@ -110,7 +110,8 @@ def bulk_spectra(responder: RouteResponder, request: SpectraRequest, service: Se
     asked = StreamRequest(**{name: getattr(request, name) for name in fields})
     make = partial(service.stream, selection, asked)
     cost = selection.nspec * (_RESAMPLED if request.resample else 1)
-    return responder.negotiate(SpectrumStream, make, ARROW, nspec=selection.nspec, cost=cost)
+    kind = responder.accepted(SpectrumStream)
+    return responder.send(SpectrumStream, make, kind, nspec=selection.nspec, cost=cost)
 
 
 @router.post(
@@ -134,16 +135,13 @@ def bulk_files(responder: RouteResponder, request: FilesRequest, service: Servic
         files = service.files(selection, rebuilt=rebuilt)
         return FileStream(head, selection.ids.dtype.str, files)
 
-    return responder.negotiate(FileStream, make, ARROW, nspec=selection.nspec)
+    return responder.send(FileStream, make, responder.accepted(FileStream), nspec=selection.nspec)
 
 
 @router.post(
     "/query",
     summary="Query a catalogue in bulk",
-    responses=negotiated(
-        "A table, by default as an Arrow IPC stream (docs/wire.md).", pa.Table, ARROW
-    )
-    | error_responses(*_FAULTS),
+    responses=negotiated(_TABLE, pa.Table, ARROW) | error_responses(*_FAULTS),
     response_class=StreamingResponse,
 )
 def bulk_query(
@@ -176,4 +174,4 @@ def bulk_query(
         return service.query(wanted, max_rows=settings.max_rows)
 
     cost = query_cost(asked) if request.polygon is None else HEAVY
-    return responder.negotiate(pa.Table, make, ARROW, cost=cost)
+    return responder.send(pa.Table, make, responder.accepted(pa.Table), cost=cost)

@@ -10,7 +10,7 @@ from fastapi.responses import Response, StreamingResponse
 from pydantic import Field
 
 from ...formats.composite import CompositeTable
-from ...service.composite import Composite, ScratchLimits, Stacking, StackRequest
+from ...service.composite import ScratchLimits, Stacking, StackRequest
 from ...wire.media_types import ARROW
 from ..dependencies import ServerSettings, Service
 from ..openapi import MediumField, negotiated
@@ -93,14 +93,23 @@ def bulk_stack(
         told = about | {"medium": stacking.medium, "weighted": stacking.weighted}
         return composite_table(stacking, told)
 
-    return responder.negotiate(CompositeTable, make, ARROW, nspec=selection.nspec)
+    kind = responder.accepted(CompositeTable)
+    return responder.send(CompositeTable, make, kind, nspec=selection.nspec)
 
 
 def composite_table(stacking: Stacking, about: Mapping[str, Any]) -> CompositeTable:
     """Return the composite that is made by a stacking, with what is told of it."""
 
     def finish() -> tuple[dict[str, Any], dict[str, Any]]:
-        return _columns(stacking.result), _summary(stacking.result)
+        result, made = stacking.result, stacking.result.stacked
+        values = (result.wave, made.flux, made.error, made.error_bootstrap, made.count)
+        # 64-bit identifiers as text.
+        skipped = {
+            reason: {"count": count, "ids": list(map(str, ids))}
+            for reason, (count, ids) in result.skipped.items()
+        }
+        summary = {"nused": result.nspec, "unit": result.unit, "skipped": skipped}
+        return dict(zip(_FIELDS, values, strict=True)), summary
 
     return CompositeTable(about, _FIELDS, _steps(stacking), finish)
 
@@ -110,19 +119,3 @@ def _steps(stacking: Stacking) -> Iterator[int]:
     steps = iter(stacking)
     while some := list(islice(steps, _BATCHES)):
         yield some[-1]
-
-
-def _columns(result: Composite) -> dict[str, Any]:
-    """Return the columns of the answer, 1D[npix] each."""
-    made = result.stacked
-    values = (result.wave, made.flux, made.error, made.error_bootstrap, made.count)
-    return dict(zip(_FIELDS, values, strict=True))
-
-
-def _summary(result: Composite) -> dict[str, Any]:
-    """Return what is known at the end; 64-bit identifiers as text."""
-    skipped = {
-        reason: {"count": count, "ids": [str(spectrum) for spectrum in ids]}
-        for reason, (count, ids) in result.skipped.items()
-    }
-    return {"nused": result.nspec, "unit": result.unit, "skipped": skipped}

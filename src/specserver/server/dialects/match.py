@@ -93,9 +93,9 @@ def bulk_match(
         timeout_s=min(asked.timeout_s or settings.query_timeout_s, settings.query_timeout_s),
     )
     # A position costs about what a small cone does.
-    return responder.negotiate(
+    return responder.send(
         pa.Table,
         lambda: service.match(wanted, max_rows=settings.max_rows),
-        negotiate(pa.Table, body.content_type, ARROW),
+        responder.accepted(pa.Table, negotiate(pa.Table, body.content_type, ARROW)),
         cost=len(positions.ra_deg),
     )

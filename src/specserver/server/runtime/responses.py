@@ -22,6 +22,7 @@ from ...model.region import Cone
 from ...service import QueryRequest
 from ...service.limits import HeavyWork
 from ...settings import Settings
+from ...wire.media_types import ARROW
 from .bodies import check_json
 from .concurrency import AnswerSlot, ConcurrencyLimits
 from .error_responses import message_for_visitors
@@ -163,25 +164,9 @@ class Responder:
         settings: Settings = request.app.state.settings
         self._light_spectra = settings.light_spectra
 
-    def negotiate(
-        self,
-        structure: type[Structure],
-        make: Callable[[], Structure],
-        default: str,
-        *,
-        nspec: int = 0,
-        cost: int | None = None,
-    ) -> Response:
-        """Return an answer in the media type that the header ``Accept`` asks for, as `answer` does.
-
-        Parameters
-        ----------
-        structure : what is answered; `formats.registry` has its media types
-        make : returns it
-        default : media type where the header names none of them
-        """
-        kind = registry.negotiate(structure, self._accept, default)
-        return self.send(structure, make, kind, nspec=nspec, cost=cost)
+    def accepted(self, structure: type, default: str = ARROW) -> str:
+        """Return the media type of a structure that the header ``Accept`` asks for."""
+        return registry.negotiate(structure, self._accept, default)
 
     def send(
         self,
@@ -193,7 +178,7 @@ class Responder:
         cost: int | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Response:
-        """Return an answer in one media type; `answer` tells of the other parameters."""
+        """Return a structure, which ``make`` returns, in one media type; else as `answer`."""
         return self.answer(
             lambda: registry.write(structure, make(), media_type),
             media_type,
