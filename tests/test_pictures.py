@@ -14,7 +14,7 @@ from PIL import Image
 
 from serving import Served, serve
 from specserver.client.api import SpecClient
-from specserver.client.plots.figure import Drawing
+from specserver.client.plots.figure import draw
 from specserver.client.plots.image import PngImage
 from specserver.data.root import open_root
 from specserver.errors import BadParameter, MixedLattices, NotFound, TooMuch, UnknownContext
@@ -233,7 +233,7 @@ def test_no_noise_is_drawn_where_no_uncertainties_are_known():
     assert not has_noise(grid_png([unknown], 1, 1))
     for several, known in (([stated], True), ([unknown], False), ([unknown, unknown], False)):
         figure = Figure((8, 4))
-        Drawing(several, FigureLook(), (8.0, 4.0)).onto(figure)
+        draw(figure, several, FigureLook())
         lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 4000]
         assert len(lines) == len(several) + known
 

@@ -16,12 +16,9 @@ from selenium.webdriver.common.action_chains import ActionChains
 
 from serving import Served
 from specserver.client.api import SpecClient
-from specserver.client.inputs.context_ids import Named
 from specserver.client.plots.page import ViewerPage
-from specserver.client.plots.spectra import fetch_shown, read_spectra, wanted
-from specserver.client.request import RequestOptions
-from specserver.client.spectra import fetch_spectra
-from specserver.errors import BadParameter, NotFound, UnknownField
+from specserver.client.plots.spectra import read_spectra
+from specserver.errors import BadParameter, NotFound
 from specserver.model.lines import EMISSION_LINES
 from specserver.render.display import unit_label
 
@@ -444,23 +441,6 @@ def test_the_axis_tells_where_the_medium_is_not_known(client, chosen, page, tmp_
     labels = [page.value(f"plot.{side}[0].axis_label") for side in ("below", "above")]
     text = "wavelength (Å), in vacuum or in air: not known"
     assert labels == [text, f"rest-frame {text}"]
-
-
-def test_a_service_that_knows_no_facts_is_asked_for_the_redshift(client, chosen):
-    asked = []
-
-    def fetch(vectors, columns):
-        asked.append(list(columns))
-        if list(columns) != ["@redshift"]:
-            raise UnknownField(columns[0], ["z"])
-        some = Named(chosen[:2], single=False)
-        return fetch_spectra(client.session, some, wanted(vectors), RequestOptions(), *columns)
-
-    first, second = fetch_shown(fetch)
-    assert len(asked) == 3
-    assert (first.title, second.title) == (str(chosen[0]), str(chosen[1]))
-    assert dict(first.facts)["z"] == f"{first.z:.5f}"
-    assert first.sky is not None
 
 
 def test_others_are_seen_behind_the_one_that_is_chosen(page, client, chosen, tmp_path):

@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from .plots.figure import Drawing
+    from ..render.display import DisplaySpectrum
+    from ..render.figure.spectrum import FigureLook
 
 _FIELDS: Final = ("wavelength", "flux", "error", "error_bootstrap", "count")
 _PICTURES: Final = (".png", ".pdf", ".svg")
 _ENDINGS: Final = (".ecsv", ".csv", ".fits", ".npy", *_PICTURES)
 _TITLES: Final = {"mean": "mean", "median": "median", "ivar": "weighted mean"}
-_FIGSIZE_IN: Final = (12.0, 5.0)
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
@@ -99,7 +99,7 @@ class CompositeSpectrum:
             return
         from .plots.figure import show
 
-        show(self._drawing())
+        show(*self._drawn())
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a file, of the kind that its name ends in: a table, an array or a picture."""
@@ -113,7 +113,7 @@ class CompositeSpectrum:
         if ending in _PICTURES:
             from .plots.figure import save
 
-            return save(self._drawing(), f"composite{ending}")
+            return save(*self._drawn(), f"composite{ending}")
         from .results.table_file import encoded, npy_bytes
 
         if ending == ".npy":
@@ -132,14 +132,12 @@ class CompositeSpectrum:
             "nused": self.nspec
         }
 
-    def _drawing(self) -> "Drawing":
-        """Return the figure to be drawn."""
+    def _drawn(self) -> "tuple[list[DisplaySpectrum], FigureLook]":
+        """Return the composite as it is drawn."""
         from ..model.lines import EMISSION_LINES
         from ..render.display import DisplaySpectrum
         from ..render.figure.spectrum import FigureLook
-        from .plots.figure import Drawing
 
-        rest = self.meta.get("frame") == "rest"
         spectrum = DisplaySpectrum(
             wave=self.wavelength,
             flux=np.where(self.count > 0, self.flux, np.nan),
@@ -147,10 +145,9 @@ class CompositeSpectrum:
             title=f"{_TITLES[self.meta['method']]} of {self.nspec:,} spectra",
             flux_unit=self.unit or "normalised",
             lines=EMISSION_LINES,
-            rest=rest,
+            rest=self.meta.get("frame") == "rest",
         )
-        look = FigureLook(parts=("flux", "noise"), grid=True)
-        return Drawing((spectrum,), look, _FIGSIZE_IN)
+        return [spectrum], FigureLook(parts=("flux", "noise"), grid=True)
 
     def _repr_png_(self) -> bytes:
         """Return a picture for a notebook."""

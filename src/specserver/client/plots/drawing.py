@@ -1,20 +1,18 @@
 """Spectra drawn here: as a figure, or on a page to look through."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..inputs.context_ids import read_ids
 from ..request import RequestOptions, Values
 from ..session import HasSession, Session
-from ..spectra import fetch_spectra
 from ..storage import open_file
 from .pictures import Missing, Out, either
 
 if TYPE_CHECKING:
     from ...render.display import DisplaySpectrum
-    from ..results.decode import Spectra
 
 
 def plot(
@@ -101,7 +99,7 @@ def plot(
         ``skip`` leaves out what is not found, or cannot be read.
     """
     from ...render.figure.spectrum import FigureLook
-    from .figure import draw, read_limits, read_lines, read_parts, save, show
+    from .figure import drawable, read_limits, read_lines, read_parts, save, show
     from .overlay import is_median, read_several, shared_parts, spread_out, with_redshifts
     from .spectra import in_vacuum
 
@@ -128,14 +126,15 @@ def plot(
         grid=bool(grid),
         dark=bool(dark),
         args={name: args for name, args in styles.items() if args},
+        figsize=figsize,
     )
     marked = read_lines(mark_lines, em_lines, abs_lines, lines)
     spectra = [replace(one, lines=marked) for one in spread_out(spectra, scale, offset)]
-    drawing = draw(spectra, look, rest_frame=rest_frame, figsize=figsize)
+    spectra, look = drawable(spectra, look, rest_frame)
     if write and out:
-        write(save(drawing, os.fspath(out)))
+        write(save(spectra, look, os.fspath(out)))
     else:
-        show(drawing)
+        show(spectra, look)
 
 
 def prospect(
@@ -225,15 +224,11 @@ def _look(
 
     ``require`` refuses a number of them, before any is fetched.
     """
-    from .spectra import fetch_shown, read_spectra, wanted
+    from .spectra import fetch_shown, read_spectra
 
     held = read_spectra(given)
     if held is not None:
         return held
     named = read_ids(session, given, id_col, options)
     require(len(named.ids))
-
-    def fetch(vectors: Sequence[str] | None, columns: Sequence[str]) -> "list[Spectra]":
-        return fetch_spectra(session, named, wanted(vectors), options, *columns)
-
-    return fetch_shown(fetch)
+    return fetch_shown(session, named, options)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from io import BytesIO
 from math import isfinite
 from pathlib import Path
@@ -21,7 +21,7 @@ from ...model.lines import (
 )
 from ...render.display import DisplaySpectrum, with_gaps
 from ...render.figure.overplot import draw_spectra
-from ...render.figure.spectrum import DPI, PARTS, FigureLook, Limits, draw_spectrum, panels_of
+from ...render.figure.spectrum import DPI, PARTS, FigureLook, Limits, draw_spectrum
 from ..messages import warn
 from ..request import Values, split_names
 
@@ -36,61 +36,42 @@ _SILENT: Final = frozenset({"agg", "cairo", "pdf", "pgf", "ps", "svg", "template
 """Backends of matplotlib without a screen, which warn when asked to show a figure."""
 
 
-@dataclass(frozen=True, slots=True)
-class Drawing:
-    """Spectra to be drawn into a figure."""
-
-    spectra: Sequence[DisplaySpectrum]
-    look: FigureLook
-    figsize: tuple[float, float]
-
-    def onto(self, figure: Figure) -> None:
-        """Draw into an empty figure."""
-        if len(self.spectra) == 1:
-            draw_spectrum(figure, self.spectra[0], self.look)
-        else:
-            draw_spectra(figure, self.spectra, self.look)
-
-
-def draw(
-    spectra: Sequence[DisplaySpectrum],
-    look: FigureLook,
-    *,
-    rest_frame: bool | None,
-    figsize: tuple[float, float] | None,
-) -> Drawing:
-    """Return the drawing of a spectrum, or of several over one another."""
-    if all(one.ivar is None for one in spectra):
+def drawable(
+    spectra: Sequence[DisplaySpectrum], look: FigureLook, rest_frame: bool | None
+) -> tuple[list[DisplaySpectrum], FigureLook]:
+    """Return spectra with no more than is drawn of them, in their frame, and their look."""
+    if all(spectrum.ivar is None for spectrum in spectra):
         parts = tuple(part for part in look.parts if part not in {"noise", "ivar"})
         look = replace(look, parts=parts)
-    shown = [with_gaps(one) for one in spectra]
+    shown = [with_gaps(spectrum) for spectrum in spectra]
     if "model" not in look.parts:
-        shown = [replace(one, model=None) for one in shown]
-    if _is_rest(rest_frame, spectra):
-        shown = [one.at_rest() for one in shown]
-    return Drawing(shown, look, figsize or (12.0, 5.0 + 1.4 * len(panels_of(look))))
+        shown = [replace(spectrum, model=None) for spectrum in shown]
+    known = all(spectrum.z is not None for spectrum in spectra)
+    if rest_frame and not known:
+        warn("no redshift is known, so the wavelengths stay as observed: give z=")
+    if known and rest_frame in {None, True}:
+        shown = [spectrum.at_rest() for spectrum in shown]
+    return shown, look
 
 
-def _is_rest(rest_frame: bool | None, spectra: Sequence[DisplaySpectrum]) -> bool:
-    """Return whether wavelengths are at rest, for which all redshifts must be known."""
-    known = all(one.z is not None for one in spectra)
-    rest = known if rest_frame is None else bool(rest_frame)
-    if rest and not known:
-        text = "no redshift is known, so the wavelengths stay as observed: give z="
-        warn(text)
-    return rest and known
+def draw(figure: Figure, spectra: Sequence[DisplaySpectrum], look: FigureLook) -> None:
+    """Draw a spectrum, or several over one another, into an empty figure."""
+    if len(spectra) == 1:
+        draw_spectrum(figure, spectra[0], look)
+    else:
+        draw_spectra(figure, spectra, look)
 
 
-def show(drawing: Drawing) -> None:
+def show(spectra: Sequence[DisplaySpectrum], look: FigureLook) -> None:
     """Show a figure in the notebook or in a window; it becomes pyplot's current figure."""
     from matplotlib import pyplot as plt
 
-    drawing.onto(plt.figure(figsize=drawing.figsize))
+    draw(plt.figure(figsize=look.size), spectra, look)
     if plt.get_backend().lower() not in _SILENT:
         plt.show()
 
 
-def save(drawing: Drawing, name: str) -> bytes:
+def save(spectra: Sequence[DisplaySpectrum], look: FigureLook, name: str) -> bytes:
     """Return the content of a file with the figure, in the format of the name's ending.
 
     Raises
@@ -98,13 +79,13 @@ def save(drawing: Drawing, name: str) -> bytes:
     BadParameter
         A format that matplotlib does not write.
     """
-    figure = Figure(figsize=drawing.figsize, dpi=DPI)
+    figure = Figure(figsize=look.size, dpi=DPI)
     canvas = FigureCanvasAgg(figure)
     kind = Path(name).suffix.lower().removeprefix(".") or "png"
     if kind not in canvas.get_supported_filetypes():
         allowed = f"a name that ends in {', '.join(sorted(canvas.get_supported_filetypes()))}"
         raise BadParameter("out", name, allowed)
-    drawing.onto(figure)
+    draw(figure, spectra, look)
     out = BytesIO()
     figure.savefig(out, format=kind)
     return out.getvalue()

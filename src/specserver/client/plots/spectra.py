@@ -1,8 +1,7 @@
 """Spectra to draw, from objects that a caller holds or from answers of the service."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,26 +13,20 @@ from ...model.medium import UNKNOWN, VACUUM
 from ...model.survey import Fact
 from ...ops.media import assumed, change_of, common_medium, is_medium, read_medium
 from ...wire.columns import FACTS, REDSHIFT
-from ..request import ResultOptions
+from ..inputs.context_ids import Named
+from ..request import RequestOptions, ResultOptions
 from ..results.carried import SpectrumArray
 from ..results.convert import FLUX_UNIT, axis_wave
-from ..spectra import in_order
+from ..session import Session
+from ..spectra import fetch_spectra, in_order
 
 if TYPE_CHECKING:
     from ...render.display import DisplaySpectrum
     from ..results.decode import Spectra
 
-_VECTORS: Final = ("flux", "ivar", "model", "sky")
-# Vectors and columns to ask for. The last is for services that know no facts.
-_REQUESTS: Final[tuple[tuple[Sequence[str] | None, tuple[str, ...]], ...]] = (
-    (_VECTORS, (REDSHIFT, FACTS)),
-    (None, (REDSHIFT, FACTS)),
-    (None, (REDSHIFT,)),
-)
+_VECTORS: Final = ["flux", "ivar", "model", "sky"]
 _SAID: Final = (Fact("z", "redshift", ".5f"), Fact("in", "context"))
 _SPECTRUM_CLASSES: Final = frozenset({"Spectrum", "Spectrum1D", "SpectrumCollection"})
-
-Fetch = Callable[[Sequence[str] | None, Sequence[str]], Sequence["Spectra"]]
 
 
 def read_spectra(data: object) -> list["DisplaySpectrum"] | None:
@@ -62,31 +55,24 @@ def read_spectra(data: object) -> list["DisplaySpectrum"] | None:
     return [_named(one, at, numbered=True) for at, one in enumerate(every)]
 
 
-def fetch_shown(fetch: Fetch) -> list["DisplaySpectrum"]:
+def fetch_shown(session: Session, named: Named, options: RequestOptions) -> list["DisplaySpectrum"]:
     """Fetch spectra to draw, with the facts that their catalogue states.
-
-    Parameters
-    ----------
-    fetch
-        Fetches vectors and catalogue columns by name; None stands for all vectors.
 
     Raises
     ------
     UnknownField
         The survey has no redshifts.
     """
-    *others, last = _REQUESTS
-    for vectors, columns in others:
+    wanted = ResultOptions("numpy", None, _VECTORS, None, align=False)
+    try:
+        parts = fetch_spectra(session, named, wanted, options, REDSHIFT, FACTS)
+    except UnknownField:
         # A survey may lack one of the vectors.
-        with suppress(UnknownField):
-            return _all_fetched(fetch(vectors, columns))
-    return _all_fetched(fetch(*last))
-
-
-def wanted(vectors: Sequence[str] | None) -> ResultOptions:
-    """Return options for unaligned spectra, with the axis where it cannot be computed."""
-    names = None if vectors is None else list(vectors)
-    return ResultOptions(fmt="numpy", values=None, vectors=names, cutout_aa=None, align=False)
+        wanted = replace(wanted, vectors=None)
+        parts = fetch_spectra(session, named, wanted, options, REDSHIFT, FACTS)
+    return in_order(
+        parts, [[_fetched(part, index) for index in range(len(part.ids))] for part in parts]
+    )
 
 
 def _named(one: "DisplaySpectrum", at: int, *, numbered: bool) -> "DisplaySpectrum":
@@ -94,20 +80,10 @@ def _named(one: "DisplaySpectrum", at: int, *, numbered: bool) -> "DisplaySpectr
     return one if one.title or not numbered else replace(one, title=f"spectrum {at + 1}")
 
 
-def _all_fetched(parts: Sequence["Spectra"]) -> list["DisplaySpectrum"]:
-    """Return the spectra of an answer, in the order of the identifiers."""
-    return in_order(
-        parts, [[_fetched(part, index) for index in range(len(part.ids))] for part in parts]
-    )
-
-
 def _fetched(spectra: "Spectra", index: int) -> "DisplaySpectrum":
     """Return one spectrum of an answer."""
     record, z = spectra.data[index], spectra.columns[REDSHIFT][index]
-    if FACTS in spectra.columns:
-        facts = [(label, text) for label, text in json.loads(spectra.columns[FACTS][index])]
-    else:
-        facts = _said({"redshift": z})
+    facts = [(label, text) for label, text in json.loads(spectra.columns[FACTS][index])]
     facts.append(("in", spectra.contexts[index]))
     return _drawn(
         spectra.wave(index, record),

@@ -50,13 +50,25 @@ class FigureLook:
     dark: bool = False
     args: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Arguments of matplotlib's ``Axes.plot`` by part."""
+    figsize: tuple[float, float] | None = None
+    """Width and height, inches; None: `size` chooses."""
+
+    @property
+    def panels(self) -> list[str]:
+        """The parts to draw in panels below the spectrum."""
+        return [name for name in ("sky", "ivar") if name in self.parts]
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Width and height of the figure, inches; higher for each panel."""
+        return self.figsize or (12.0, 5.0 + 1.4 * len(self.panels))
 
 
 def draw_spectrum(figure: Figure, spectrum: DisplaySpectrum, look: FigureLook) -> None:
     """Draw one spectrum into an empty figure; pixels with ivar = 0 are gaps."""
     colours = prepare(figure, look)
     vectors = {"sky": spectrum.sky, "ivar": spectrum.weights}
-    below = [(name, one) for name in panels_of(look) if (one := vectors[name]) is not None]
+    below = [(name, one) for name in look.panels if (one := vectors[name]) is not None]
     ratios = [1.0, *([_PANEL_SHARE] * len(below))]
     grid = figure.subplots(len(ratios), 1, sharex=True, squeeze=False, height_ratios=ratios)
     every: list[Axes] = list(grid[:, 0])
@@ -84,11 +96,6 @@ def prepare(figure: Figure, look: FigureLook) -> Theme:
     figure.set_facecolor(colours.paper)
     figure.set_layout_engine("constrained")
     return colours
-
-
-def panels_of(look: FigureLook) -> list[str]:
-    """Return the parts to draw in panels below the spectrum."""
-    return [name for name in ("sky", "ivar") if name in look.parts]
 
 
 def own_args(look: FigureLook, part: str) -> dict[str, Any]:
