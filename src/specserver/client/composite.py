@@ -1,12 +1,12 @@
 """Composite spectra as a user calls for them: identifiers in, one spectrum out."""
 
-from collections.abc import Mapping
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from ..errors import BadParameter, StoreError
+from ..ops.composite import StackRequest
 from ..ops.media import read_medium
 from .inputs.context_ids import read_ids_of_one
 from .messages import sum_up, warn, warn_left_out
@@ -89,7 +89,7 @@ def stack(
     session = client.session
     options = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
     named = read_ids_of_one(session, id_list, id_col, options, "stack")
-    body = ids_request(session, named, options) | {
+    how: dict[str, Any] = {
         "frame": frame,
         "method": method,
         "norm": _limits("norm", norm),
@@ -100,7 +100,8 @@ def stack(
         "z": _redshifts(z),
         "assume_medium": read_medium("assume_medium", assume_medium),
     }
-    _require_known(body)
+    StackRequest(**how)  # refuses values that have no meaning
+    body = ids_request(session, named, options) | how
     began = perf_counter()
     with (
         session.ask("bulk/stack", body, options) as answer,
@@ -112,21 +113,6 @@ def stack(
     _warn_unweighted(made)
     sum_up(options, f"{made.nspec:,} spectra combined", began)
     return made
-
-
-def _require_known(body: Mapping[str, Any]) -> None:
-    """Refuse words that are none, in the words of the service."""
-    if body["frame"] not in {"rest", "observed"}:
-        raise BadParameter("frame", body["frame"], "'rest' or 'observed'")
-    if body["method"] not in {"mean", "median", "ivar"}:
-        raise BadParameter("method", body["method"], "'mean', 'median' or 'ivar'")
-    clip, step = body["sigma_clip"], body["step"]
-    if clip is not None and not 0 < clip < np.inf:
-        raise BadParameter("sigma_clip", clip, "a number above 0, such as 3; None for none")
-    if step is not None and not 1e-6 <= step <= 0.1:
-        raise BadParameter("step", step, "a step of log10 wavelength, 1e-6 to 0.1")
-    if not 1 <= body["maxiters"] <= 100:
-        raise BadParameter("maxiters", body["maxiters"], "1 to 100")
 
 
 def _limits(name: str, given: Cutout) -> tuple[float, float] | None:
@@ -190,7 +176,7 @@ def _read(source: Any, watch: Watch) -> "CompositeSpectrum":
 
 def _warn_unweighted(made: "CompositeSpectrum") -> None:
     """Warn of spectra without uncertainties, which all count alike."""
-    if not made.meta.get("weighted", True):
+    if not made.weighted:
         text = "the spectra state no uncertainties: all pixels count alike, and error is NaN"
         if made.meta["method"] == "ivar":
             text += "; the mean is not weighted"

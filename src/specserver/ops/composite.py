@@ -9,15 +9,61 @@ Both errors are standard deviations of the composite:
   to first order elsewhere; `medians` does likewise. It is NaN below two spectra.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import BadParameter
+from .media import read_medium
 from .rebin import Rebinned
 
 Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StackRequest:
+    """How spectra are combined."""
+
+    frame: str = "rest"
+    method: str = "mean"
+    norm: tuple[float, float] | None = None
+    """Å of the frame: each spectrum is divided by its level there."""
+    sigma_clip: float | None = None
+    maxiters: int = 3
+    wave: tuple[float, float] | None = None
+    """Å of the frame: the pixels wanted; None: all that a spectrum reaches."""
+    step: float | None = None
+    """Of log10 wavelength; None: the survey's lattice, or 1e-4 where that cannot be."""
+    z: Sequence[float | None] | None = None
+    """One for each spectrum, or one for all; None: the catalogue's."""
+    assume_medium: str | None = None
+    """Medium of the wavelengths of spectra of which it is not known."""
+
+    def __post_init__(self) -> None:
+        read_medium("assume_medium", self.assume_medium)
+        if self.frame not in {"rest", "observed"}:
+            raise BadParameter("frame", self.frame, "'rest' or 'observed'")
+        if self.method not in {"mean", "median", "ivar"}:
+            raise BadParameter("method", self.method, "'mean', 'median' or 'ivar'")
+        if self.sigma_clip is not None and not 0 < self.sigma_clip < np.inf:
+            allowed = "a number above 0, such as 3; None for none"
+            raise BadParameter("sigma_clip", self.sigma_clip, allowed)
+        if not 1 <= self.maxiters <= 100:
+            raise BadParameter("maxiters", self.maxiters, "1 to 100")
+        if self.step is not None and not 1e-6 <= self.step <= 0.1:
+            raise BadParameter("step", self.step, "a step of log10 wavelength, 1e-6 to 0.1")
+        for name, limits in (("norm", self.norm), ("wave", self.wave)):
+            if limits is not None and not 0 < limits[0] < limits[1] < np.inf:
+                allowed = "two vacuum wavelengths in Å, the smaller first"
+                raise BadParameter(name, tuple(limits), allowed)
+
+    @property
+    def spools(self) -> bool:
+        """Whether all values of a pixel are needed at a time."""
+        return self.method == "median" or self.sigma_clip is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Composite spectra: what is combined, on which lattice, and through which scratch file."""
 
+from ...ops.composite import StackRequest
 from .scratch import ScratchLimits
-from .stacking import NO_LEVEL, NO_PIXEL, NO_REDSHIFT, Composite, Stacking, StackRequest
+from .stacking import NO_LEVEL, NO_PIXEL, NO_REDSHIFT, Composite, Stacking
 
 __all__ = [
     "NO_LEVEL",
