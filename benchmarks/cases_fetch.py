@@ -56,7 +56,7 @@ def getspec_static(bench: Bench) -> Trial:
     static = bench.case_stack.enter_context(serve_body(file))
 
     def fetch(_: Ids) -> int:
-        with bench.session.post(static.url, {}) as answer:
+        with bench.session.send("POST", static.url, {}) as answer:
             return sum(len(answer.read(size)) for size in sizes)
 
     def check(_: Ids) -> None:
@@ -210,11 +210,11 @@ class _Recorder(Session):
         self.sizes: list[int] = []
 
     @contextmanager
-    def post(  # type: ignore[explicit-override]  # typing has it from Python 3.12 on
+    def ask(  # type: ignore[explicit-override]  # typing has it from Python 3.12 on
         self, *args: Any, **keywords: Any
     ) -> Iterator[Any]:
         """Post, and lend a body that is kept as it is read."""
-        with super().post(*args, **keywords) as body:
+        with super().ask(*args, **keywords) as body:
             yield _Kept(body, self)
 
 

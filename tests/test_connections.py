@@ -180,7 +180,7 @@ def test_the_client_comes_again_when_there_was_no_memory_for_its_list(narrow: Se
         before = faults(narrow, "body_memory")
         body = {"ids": "\n".join([str(narrow.ids[0])] * 200_000), "context": "nowhere"}
         # The answer to a list that was received.
-        with pytest.raises(UnknownContext), Session().post(f"{narrow.url}/{PATH}", body):
+        with pytest.raises(UnknownContext), Session().send("POST", f"{narrow.url}/{PATH}", body):
             pass
     assert faults(narrow, "body_memory") > before
 

@@ -76,7 +76,7 @@ def serve() -> Iterator[object]:
 
 
 def post(session: Session, server: Server, number: int) -> bytes:
-    with session.post(f"{server.url}/bulk", {"n": number}, timeout_s=5) as answer:
+    with session.send("POST", f"{server.url}/bulk", {"n": number}, timeout_s=5) as answer:
         return answer.read_all()
 
 

@@ -219,8 +219,7 @@ class SpecClient:
         UnknownContext
             The service has no such context; the message lists those it has.
         """
-        if not self._is_valid("context", context):
-            raise UnknownContext(context, list(self.list_contexts(fmt="json")))
+        self._require("context", context, UnknownContext)
         self.session.context = context
 
     def get_context(self) -> str:
@@ -247,8 +246,7 @@ class SpecClient:
         UnknownProfile
             The service has no such profile; the message lists those it has.
         """
-        if not self._is_valid("profile", profile):
-            raise UnknownProfile(profile, list(self.list_profiles(fmt="json")))
+        self._require("profile", profile, UnknownProfile)
         self.session.profile = profile
 
     def get_profile(self) -> str:
@@ -265,10 +263,13 @@ class SpecClient:
         """Return the catalogues of a context; ``fmt`` as in `list_contexts`."""
         return self.session.listing("catalogs", self.session.where(context, profile), fmt)
 
-    def _is_valid(self, what: str, value: str) -> bool:
-        """Ask the service whether it has a context or profile; its refusal comes as an error."""
-        asked = {"what": what, "value": value}
-        return self.session.get_text(self.session.url("validate"), asked).strip() == "OK"
+    def _require(
+        self, what: str, name: str, error: type[UnknownContext] | type[UnknownProfile]
+    ) -> None:
+        """Refuse a context or profile that the service does not have."""
+        asked = {"what": what, "value": name}
+        if self.session.get_text(self.session.url("validate"), fields=asked).strip() != "OK":
+            raise error(name, list(self.session.listing(f"{what}s", {})))
 
 
 def _finished(parts: "Sequence[Spectra]", wanted: ResultOptions, *, single: bool) -> Any:

@@ -143,8 +143,10 @@ def _match(
     if options.debug:
         say(f"POST {url} {len(ra):,} positions, {dict(asked)}")
     patient_s, url = query_timeout_s(options.timeout_s), f"{url}?{urlencode(asked)}"
-    sent = _encoded(ra, dec)
-    with session.post(url, sent, ARROW, token=options.token, timeout_s=patient_s) as answer:
+    sent, headers = _encoded(ra, dec), {"Content-Type": ARROW}
+    with session.send(
+        "POST", url, sent, headers=headers, token=options.token, timeout_s=patient_s
+    ) as answer:
         columns = read_columns(answer)
     sum_up(options, f"{len(columns.values['row']):,} rows", began)
     return columns

@@ -3,7 +3,8 @@
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
 
 import numpy as np
@@ -18,7 +19,7 @@ from ..errors import (
     Unreachable,
 )
 from ..model.ids import USUAL_FORM, IdForm
-from ..wire.media_types import JSON, OCTETS
+from ..wire.media_types import JSON
 from .messages import say, shortened
 from .request import RequestOptions
 
@@ -159,73 +160,55 @@ class Session:
         if form not in _FORMATS:
             raise BadParameter("fmt", fmt, ", ".join(_FORMATS))
         asked = {name: value for name, value in fields.items() if value} | {"format": form}
-        text = self.get_text(self.url(path), asked)
+        text = self.get_text(self.url(path), fields=asked)
         return json.loads(text) if form == "json" else text
 
-    @contextmanager
-    def ask(self, path: str, body: Mapping[str, Any], options: RequestOptions) -> "Iterator[Body]":
-        """Post a request to an endpoint and lend the body of the answer; errors as of `post`."""
+    def ask(
+        self, path: str, body: Mapping[str, Any], options: RequestOptions
+    ) -> AbstractContextManager[Body]:
+        """Post a request to an endpoint and lend the body of the answer; errors as of `send`."""
         url = self.url(path)
         if options.debug:
             say(f"POST {url} {shortened(body)}")
-        with self.post(url, body, token=options.token, timeout_s=options.timeout_s) as answer:
-            yield answer
+        return self.send("POST", url, body, token=options.token, timeout_s=options.timeout_s)
+
+    def get_text(self, url: str, method: str = "GET", **options: Any) -> str:
+        """Send a request and return the text of the answer; options and errors as of `send`."""
+        with self.send(method, url, **options) as answer:
+            return answer.read_all().decode("utf-8", "replace")
 
     @contextmanager
-    def get(self, url: str, *, token: str | None = None) -> Iterator[Body]:
-        """Lend the body of a GET, to be read while it arrives; errors as of `post`."""
-        response = self._request("GET", url, self._headers(token), None)
-        with _reading(response, url):
-            yield Body(response)
-
-    def get_text(
+    def send(
         self,
+        method: str,
         url: str,
-        fields: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | bytes | BinaryIO | None = None,
         *,
-        method: str = "GET",
-        body: bytes | BinaryIO | None = None,
-        nbytes: int = 0,
+        fields: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] = MappingProxyType({}),
         token: str | None = None,
         timeout_s: float | None = None,
         retry: bool = True,
-    ) -> str:
-        """Send a request, with bytes or so many of an open file; return the text of the answer.
-
-        Raises
-        ------
-        SpecServerError
-            What the service answered, or `Unreachable`.
-        """
-        headers = self._headers(token)
-        if body is not None:
-            headers |= {"Content-Type": OCTETS, "Content-Length": str(nbytes)}
-        response = self._request(
-            method, url, headers, timeout_s, fields=fields, body=body, retry=retry
-        )
-        with _reading(response, url):
-            return response.read().decode("utf-8", "replace")
-
-    @contextmanager
-    def post(
-        self,
-        url: str,
-        body: Mapping[str, Any] | bytes,
-        media_type: str = JSON,
-        *,
-        token: str | None = None,
-        timeout_s: float | None = None,
     ) -> Iterator[Body]:
-        """Post JSON, or bytes, and lend the body of the answer, to be read while it arrives.
+        """Send a request and lend the body of the answer, to be read while it arrives.
+
+        Parameters
+        ----------
+        body
+            What is sent as JSON; or bytes or an open file, which ``headers`` describe.
 
         Raises
         ------
         SpecServerError
             What the service answered, `Unreachable`, or `StoreError` when the answer breaks off.
         """
-        sent = body if isinstance(body, bytes) else json.dumps(body, allow_nan=False).encode()
-        headers = self._headers(token) | {"Content-Type": media_type}
-        response = self._request("POST", url, headers, timeout_s, body=sent)
+        sent = {**self._headers(token), **headers}
+        if isinstance(body, Mapping):
+            sent["Content-Type"] = JSON
+            body = json.dumps(body, allow_nan=False).encode()
+        response = self._request(
+            method, url, timeout_s, headers=sent, fields=fields, body=body, retry=retry
+        )
         with _reading(response, url):
             answer = Body(response)
             yield answer
@@ -237,12 +220,10 @@ class Session:
         self,
         method: str,
         url: str,
-        headers: Mapping[str, str],
         timeout_s: float | None,
         *,
-        fields: Mapping[str, str] | None = None,
-        body: bytes | BinaryIO | None = None,
-        retry: bool = True,
+        retry: bool,
+        **sent: Any,
     ) -> "urllib3.BaseHTTPResponse":
         """Send one request; return the answer when its status is a good one."""
         import urllib3
@@ -258,13 +239,11 @@ class Session:
                 self._connections(proxy),
                 method,
                 url,
-                fields=fields,
-                body=body,
-                headers=headers,
                 timeout=timeout,
                 retries=RETRY if retry else False,
                 preload_content=False,
                 decode_content=False,
+                **sent,
             )
         except ReadTimeoutError as error:
             raise ServiceError(

@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from ..errors import BadParameter, StoreError
 from ..model.spacename import in_space, split_file_name, split_name
+from ..wire.media_types import OCTETS
 from .session import Session
 
 _PIECE: Final = 2**20
@@ -96,7 +97,7 @@ class Storage:
         """
         url = self._url_of(split_file_name(name))
         target = None if out is None else local_file(out)
-        with self._session.get(url, token=token) as body:
+        with self._session.send("GET", url, token=token) as body:
             pieces: Iterator[bytes] = iter(lambda: bytes(body.read(_PIECE)), b"")
             if target is None:
                 return b"".join(pieces)
@@ -126,8 +127,9 @@ class Storage:
             sha256 = hashlib.file_digest(source, "sha256").hexdigest()
             nbytes = source.seek(0, os.SEEK_END)
             source.seek(0)
+            headers = {"Content-Type": OCTETS, "Content-Length": str(nbytes)}
             said = self._session.get_text(
-                self._url_of(parts), method="PUT", body=source, nbytes=nbytes, token=token
+                self._url_of(parts), "PUT", body=source, headers=headers, token=token
             )
         if json.loads(said)["sha256"] != sha256:
             raise StoreError(name, "the server got other bytes than were sent; put it again")
@@ -136,7 +138,7 @@ class Storage:
     def mkdir(self, name: str, *, token: str | None = None) -> str:
         """Make a folder and those above it; return ``'OK'``."""
         url = self._url_of(split_name(name)) + "/"
-        self._session.get_text(url, method="PUT", body=b"", token=token)
+        self._session.get_text(url, "PUT", body=b"", token=token)
         return "OK"
 
     def rm(self, name: str, *, recursive: bool = False, token: str | None = None) -> str:
@@ -145,13 +147,13 @@ class Storage:
         if not parts:
             raise BadParameter("name", name, "name a file or a folder")
         fields = {"recursive": "true"} if recursive else None
-        self._session.get_text(self._url_of(parts), fields, method="DELETE", token=token)
+        self._session.get_text(self._url_of(parts), "DELETE", fields=fields, token=token)
         return "OK"
 
     def _list(self, path: str, token: str | None) -> dict[str, Any]:
         asked = {"path": "/".join(split_name(path))}
         told: dict[str, Any] = json.loads(
-            self._session.get_text(self._session.url("vos"), asked, token=token)
+            self._session.get_text(self._session.url("vos"), fields=asked, token=token)
         )
         return told
 
