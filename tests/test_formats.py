@@ -23,9 +23,9 @@ from serving import Served, serve
 from specserver import specClient
 from specserver.client.api import SpecClient
 from specserver.client.progress import Watch, in_notebook
-from specserver.client.results.save import put_spectra
 from specserver.client.session import Session
 from specserver.client.storage import Storage, open_target
+from specserver.client.writing import put_spectra
 from specserver.data.root import open_root
 from specserver.errors import (
     BadParameter,

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from ..wire.columns import REDSHIFT
+from ..errors import StoreError
+from ..wire.columns import FILE_DATA, FILE_NAME, REDSHIFT
 from .inputs.context_ids import Named
 from .messages import sum_up, warn_left_out
 from .progress import Watch
@@ -14,7 +15,6 @@ from .request import RequestOptions, ResultOptions
 from .session import Session
 
 if TYPE_CHECKING:
-    from ..wire.head import FilesHead
     from .results.decode import Spectra
 
 T = TypeVar("T")
@@ -106,20 +106,31 @@ def fetch_files(
     ----------
     fits
         ``original`` or ``rebuilt``.
-    """
-    from .results.files import read_files
 
-    def begun(head: "FilesHead") -> None:
-        warn_left_out(head.missing, head.damaged, len(named.ids))
+    Raises
+    ------
+    StoreError
+        The answer was cut off or is damaged.
+    """
+    from ..wire.batches import ANSWER, open_answer, read_batches
+    from ..wire.head import FilesHead, from_metadata
 
     body = ids_request(session, named, options) | {"fits": fits}
     began, done, nbytes = perf_counter(), 0, 0
     with (
         session.ask("bulk/files", body, options) as answer,
         Watch("files", at_once=options.verbose) as watch,
+        open_answer(answer, lambda: f"after {done:,} files") as reader,
     ):
-        for name, data in read_files(answer, begun, watch):
-            done += 1
-            nbytes += len(data)
-            yield name, data
+        head = FilesHead.from_json(from_metadata(reader.schema.metadata))
+        warn_left_out(head.missing, head.damaged, len(named.ids))
+        for batch, _ in read_batches(reader):
+            for name, data in zip(batch.column(FILE_NAME), batch.column(FILE_DATA), strict=True):
+                content = data.as_buffer().to_pybytes()
+                yield name.as_py(), content
+                done += 1
+                nbytes += len(content)
+                watch(done, head.nspec)
+        if done != head.nspec:
+            raise StoreError(ANSWER, f"cut off: {done:,} of {head.nspec:,} files came; ask again")
     sum_up(options, f"{done:,} spectra, {nbytes / 1e6:.1f} MB", began)

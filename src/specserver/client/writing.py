@@ -1,7 +1,12 @@
-"""Spectra as files, each written while the rest travels."""
+"""Spectra as files, named as on the server, each written while the rest travels."""
 
+import re
 from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
+from ..errors import StoreError
 from ..wire.columns import NAME
 from .inputs.context_ids import Named
 from .messages import sum_up, warn_left_out
@@ -10,6 +15,13 @@ from .request import RequestOptions, ResultOptions
 from .session import Session
 from .spectra import fetch_files, spectra_request
 from .storage import Put
+
+if TYPE_CHECKING:
+    from .results.decode import Spectra
+
+_SAFE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
+_FITS_ENDING: Final = re.compile(r"\.(?:fits|fit|fts)(?:\.gz)?$", re.IGNORECASE)
+_ENDINGS: Final = {"numpy": ".npy", "pandas": ".csv", "table": ".ecsv"}
 
 
 def write_spectra(
@@ -23,13 +35,12 @@ def write_spectra(
     """Write each spectrum as a file, FITS files of the kind ``fits``."""
     from .results.decode import decode_batches
     from .results.media import in_medium
-    from .results.save import put_spectra, safe_name
 
     if not named.ids:
         return
     if wanted.fmt == "fits":
         for name, data in fetch_files(session, named, options, fits):
-            put(safe_name(name), data)
+            put(_safe_name(name), data)
         return
     body = spectra_request(session, named, wanted, options, (NAME,))
     began, done, nbytes = perf_counter(), 0, 0
@@ -46,3 +57,38 @@ def write_spectra(
             nbytes += sum(one.nbytes for one in part.data)
             watch(done, head.nspec)
     sum_up(options, f"{done:,} spectra, {nbytes / 1e6:.1f} MB", began)
+
+
+def put_spectra(spectra: "Spectra", fmt: str, put: Put) -> None:
+    """Write the spectra of a batch, a file each."""
+    for index, record in enumerate(spectra.data):
+        stem = _FITS_ENDING.sub("", _safe_name(str(spectra.columns[NAME][index])))
+        ending = _ENDINGS.get(fmt, ".fits")
+        put(stem + ending, _encoded(spectra, index, record, fmt))
+
+
+def _safe_name(name: str) -> str:
+    """Return a name from the wire when it is one of a plain file."""
+    from ..wire.batches import ANSWER
+
+    if not _SAFE_NAME.fullmatch(name):
+        raise StoreError(ANSWER, f"damaged: {name!r} is no name of a file")
+    return name
+
+
+def _encoded(spectra: "Spectra", index: int, record: Any, fmt: str) -> bytes:
+    """Return the content of a spectrum's file."""
+    from .results.convert import convert_one
+    from .results.table_file import encoded, npy_bytes
+
+    if fmt == "numpy":
+        return npy_bytes(record)
+    made = convert_one(spectra, index, record, fmt)
+    if fmt == "pandas":
+        text: str = made.to_csv(index=False)
+        return text.encode()
+    if fmt == "table":
+        return encoded(made, "ascii.ecsv")
+    # A pixel without information has ivar 0: its standard deviation, as the file has it, is inf.
+    with np.errstate(divide="ignore"):
+        return encoded(made, "tabular-fits", update_header=True)
