@@ -5,9 +5,9 @@ shift, a cutout is a slice, and both leave flux values unchanged.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, fields
 from math import ceil, floor
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,162 +23,98 @@ _FAR = 2.0**30
 _MAX_WAVE_AA = 1e30
 
 
-class Grid(Protocol):
-    """An endless wavelength lattice, addressed by integer pixel index; wavelength is vacuum Å."""
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """An endless wavelength lattice, addressed by integer pixel index; wavelength is vacuum Å.
 
+    Pixels are equidistant on a scale, start + step · index, which is λ/Å or log10(λ/Å). The
+    published spectral axis is the wavelength, or log10(λ/Å).
+    """
+
+    start: float
+    step: float
+    axis: str = "wavelength"
+    """Name of the published spectral axis."""
+    axis_dtype: str = "<f8"
+    """NumPy dtype text of the published spectral axis."""
     kind: ClassVar[str]
+    has_log_scale: ClassVar[bool] = False
+    has_log_axis: ClassVar[bool] = False
 
-    @property
-    def axis(self) -> str:
-        """Name of the published spectral axis."""
-
-    @property
-    def axis_dtype(self) -> str:
-        """NumPy dtype text of the published spectral axis."""
-
-    @property
-    def step(self) -> float:
-        """Step of λ, Å, or of log10(λ/Å)."""
+    def _scale(self, pixel: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return the scale, 1D[n] or 2D[m, n] float64, at fractional pixel indices."""
+        return self.start + self.step * pixel
 
     def axis_values(self, first: int, count: int) -> npt.NDArray[Any]:
-        """Return the axis as the survey publishes it, 1D[count], for pixels from ``first`` on."""
+        """Return the axis as the survey publishes it, 1D[count], for pixels from ``first`` on.
+
+        It is rounded once, from float64 to the published type.
+        """
+        pixel = np.arange(first, first + count, dtype=np.float64)
+        values = self._scale(pixel) if self.has_log_axis else self.wave_at(pixel)
+        return values.astype(self.axis_dtype)
 
     def wave(self, first: int, count: int) -> npt.NDArray[np.float64]:
         """Return vacuum wavelengths, 1D[count] float64, Å."""
+        return self.wave_at(np.arange(first, first + count, dtype=np.float64))
 
-    def wave_of(self, axis: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    @classmethod
+    def wave_of(cls, axis: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """Return wavelengths, 1D[npix] float64, Å, of a published axis, 1D[npix]."""
+        values = axis.astype(np.float64)
+        return np.power(10.0, values) if cls.has_log_axis else values
 
-    def axis_of(self, wave: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    @classmethod
+    def axis_of(cls, wave: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Return the published axis, 1D[npix] float64, of wavelengths, 1D[npix] Å."""
+        return np.log10(wave) if cls.has_log_axis else wave
 
     def wave_at(self, pixel: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Return wavelengths, 1D[n] or 2D[m, n] float64, vacuum Å, of fractional pixel indices."""
+        scale = self._scale(pixel)
+        return np.power(10.0, scale) if self.has_log_scale else scale
 
     def pixel_at(self, wave: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Return fractional pixel indices, 1D[n] or 2D[m, n] float64, of vacuum wavelengths, Å."""
+        scale = np.log10(wave) if self.has_log_scale else wave
+        return (scale - self.start) / self.step
 
     def position(self, wave_aa: float) -> float:
-        """Return the fractional pixel index of a vacuum wavelength in Å."""
-
-    def to_dict(self) -> dict[str, str | float]:
-        """Return the lattice as plain values, for metadata."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Lattice:
-    """What all lattices have in common."""
-
-    kind: ClassVar[str]
-
-    def wave(self: Grid, first: int, count: int) -> npt.NDArray[np.float64]:
-        """Return vacuum wavelengths, 1D[count] float64, Å."""
-        return self.wave_at(np.arange(first, first + count, dtype=np.float64))
-
-    def position(self: Grid, wave_aa: float) -> float:
         """Return the fractional pixel index of a vacuum wavelength in Å."""
         return float(self.pixel_at(np.array(wave_aa)))
 
     def to_dict(self) -> dict[str, str | float]:
         """Return the lattice as plain values, for metadata."""
-        return {"kind": self.kind} | asdict(self)
+        given = {one.name: getattr(self, one.name) for one in fields(self) if one.init}
+        return {"kind": self.kind} | given
 
 
 @dataclass(frozen=True, slots=True)
-class _AxisInAngstrom(_Lattice):
-    """A lattice whose published axis is the wavelength in Å."""
-
-    def axis_values(self: Grid, first: int, count: int) -> npt.NDArray[Any]:
-        """Return wavelengths, 1D[count], Å, rounded once to the published type."""
-        return self.wave(first, count).astype(self.axis_dtype)
-
-    @staticmethod
-    def wave_of(axis: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """Return wavelengths, 1D[npix] float64, Å, of a published axis, 1D[npix]."""
-        return axis.astype(np.float64)
-
-    @staticmethod
-    def axis_of(wave: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Return the published axis, 1D[npix] float64, of wavelengths, 1D[npix] Å."""
-        return wave
-
-
-@dataclass(frozen=True, slots=True)
-class LogLinear(_Lattice):
+class LogLinear(Grid):
     """log10(λ/Å) = step · index; published as log10 of the vacuum wavelength."""
 
-    step: float
+    start: float = field(default=0.0, init=False, repr=False)
     axis: str = "loglam"
     axis_dtype: str = "<f4"
     kind: ClassVar[str] = "log10"
-
-    def axis_values(self, first: int, count: int) -> npt.NDArray[Any]:
-        """Return log10(λ/Å), 1D[count], rounded once from float64 to the published type."""
-        index = np.arange(first, first + count, dtype=np.int64)
-        return (index * self.step).astype(self.axis_dtype)
-
-    def wave_at(self, pixel: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Return wavelengths, 1D[n] or 2D[m, n] float64, vacuum Å, of fractional pixel indices."""
-        wave: npt.NDArray[np.float64] = np.power(10.0, pixel * self.step)
-        return wave
-
-    @staticmethod
-    def wave_of(axis: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """Return wavelengths, 1D[npix] float64, Å, of a published axis, 1D[npix]."""
-        wave: npt.NDArray[np.float64] = np.power(10.0, axis.astype(np.float64))
-        return wave
-
-    @staticmethod
-    def axis_of(wave: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Return the published axis, 1D[npix] float64, of wavelengths, 1D[npix] Å."""
-        return np.log10(wave)
-
-    def pixel_at(self, wave: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Return fractional pixel indices, 1D[n] or 2D[m, n] float64, of vacuum wavelengths, Å."""
-        pixel: npt.NDArray[np.float64] = np.log10(wave) / self.step
-        return pixel
+    has_log_scale: ClassVar[bool] = True
+    has_log_axis: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)
-class Linear(_AxisInAngstrom):
+class Linear(Grid):
     """λ = start + step · index, in vacuum Å."""
 
-    start: float
-    step: float
-    axis: str = "wavelength"
-    axis_dtype: str = "<f8"
     kind: ClassVar[str] = "linear"
-
-    def wave_at(self, pixel: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Return wavelengths, 1D[n] or 2D[m, n] float64, vacuum Å, of fractional pixel indices."""
-        wave: npt.NDArray[np.float64] = self.start + self.step * pixel
-        return wave
-
-    def pixel_at(self, wave: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Return fractional pixel indices, 1D[n] or 2D[m, n] float64, of vacuum wavelengths, Å."""
-        pixel: npt.NDArray[np.float64] = (wave - self.start) / self.step
-        return pixel
 
 
 @dataclass(frozen=True, slots=True)
-class LogWave(_AxisInAngstrom):
+class LogWave(Grid):
     """log10(λ/Å) = start + step · index; published as the vacuum wavelength itself."""
 
-    start: float
-    step: float
-    axis: str = "wavelength"
     axis_dtype: str = "<f4"
     kind: ClassVar[str] = "log10 wavelength"
-
-    def wave_at(self, pixel: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Return wavelengths, 1D[n] or 2D[m, n] float64, vacuum Å, of fractional pixel indices."""
-        wave: npt.NDArray[np.float64] = np.power(10.0, self.start + pixel * self.step)
-        return wave
-
-    def pixel_at(self, wave: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Return fractional pixel indices, 1D[n] or 2D[m, n] float64, of vacuum wavelengths, Å."""
-        pixel: npt.NDArray[np.float64] = (np.log10(wave) - self.start) / self.step
-        return pixel
+    has_log_scale: ClassVar[bool] = True
 
 
 def grid_from_dict(values: Mapping[str, Any]) -> Grid:
