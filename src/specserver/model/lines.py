@@ -5,6 +5,7 @@ lines from ``desihub/prospect``. Wavelengths in air were converted with Ciddor (
 conversions here.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -33,83 +34,42 @@ class SpectralLine:
     kind: Kind
 
 
-_EMISSION = (
-    ("Lyβ", 1025.18),
-    ("Lyα", 1215.67),
-    ("N V", 1240.81),
-    ("Si IV", 1393.75),
-    ("O IV]", 1402.77),
-    ("C IV", 1549.48),
-    ("He II", 1640.42),
-    ("C III]", 1908.734),
-    ("Mg II", 2796.354),
-    ("Mg II", 2803.532),
-    ("[Ne V]", 3346.79),
-    ("[Ne V]", 3426.85),
-    ("[O II]", 3727.092),
-    ("[O II]", 3729.875),
-    ("[Ne III]", 3869.857),
-    ("Hζ", 3890.166),
-    ("[Ne III]", 3968.593),
-    ("Hε", 3971.198),
-    ("Hδ", 4102.892),
-    ("Hγ", 4341.684),
-    ("[O III]", 4364.435),
-    ("He II", 4686.991),
-    ("Hβ", 4862.683),
-    ("[O III]", 4960.295),
-    ("[O III]", 5008.240),
-    ("He II", 5413.025),
-    ("[N II]", 5756.186),
-    ("He I", 5877.309),
-    ("[O I]", 6302.046),
-    ("[S III]", 6313.806),
-    ("[O I]", 6365.535),
-    ("[N II]", 6549.859),
-    ("Hα", 6564.614),
-    ("[N II]", 6585.269),
-    ("[S II]", 6718.294),
-    ("[S II]", 6732.678),
-    ("[Ar III]", 7137.757),
-    ("[S III]", 9071.089),
-    ("[S III]", 9533.214),
+def _lines(kind: Kind, waves_aa: Mapping[str, tuple[float, ...]]) -> tuple[SpectralLine, ...]:
+    """Return the lines of one kind, by wavelength."""
+    lines = (SpectralLine(name, wave, kind) for name, waves in waves_aa.items() for wave in waves)
+    return tuple(sorted(lines, key=lambda line: line.wave_aa))
+
+
+EMISSION_LINES = _lines(
+    "emission",
+    {
+        "Lyβ": (1025.18,),
+        "Lyα": (1215.67,),
+        "N V": (1240.81,),
+        "Si IV": (1393.75,),
+        "O IV]": (1402.77,),
+        "C IV": (1549.48,),
+        "He II": (1640.42, 4686.991, 5413.025),
+        "C III]": (1908.734,),
+        "Mg II": (2796.354, 2803.532),
+        "[Ne V]": (3346.79, 3426.85),
+        "[O II]": (3727.092, 3729.875),
+        "[Ne III]": (3869.857, 3968.593),
+        "Hζ": (3890.166,),
+        "Hε": (3971.198,),
+        "Hδ": (4102.892,),
+        "Hγ": (4341.684,),
+        "[O III]": (4364.435, 4960.295, 5008.240),
+        "Hβ": (4862.683,),
+        "[N II]": (5756.186, 6549.859, 6585.269),
+        "He I": (5877.309,),
+        "[O I]": (6302.046, 6365.535),
+        "[S III]": (6313.806, 9071.089, 9533.214),
+        "Hα": (6564.614,),
+        "[S II]": (6718.294, 6732.678),
+        "[Ar III]": (7137.757,),
+    },
 )
-
-_ABSORPTION = (
-    ("Si II", 1260.422),
-    ("O I", 1302.169),
-    ("Si II", 1304.370),
-    ("C II", 1334.532),
-    ("Si II", 1526.707),
-    ("Fe II", 1608.451),
-    ("Al II", 1670.788),
-    ("Si II", 1808.013),
-    ("Al III", 1854.718),
-    ("Al III", 1862.791),
-    ("Mg I", 2026.477),
-    ("Fe II", 2344.213),
-    ("Fe II", 2374.460),
-    ("Fe II", 2382.764),
-    ("Ca K", 3934.778),
-    ("Ca H", 3969.593),
-    ("G band", 4308.952),
-    ("Mg b", 5176.441),
-    ("Na D2", 5891.582),
-    ("Na D1", 5897.554),
-    ("Ca II", 8500.355),
-    ("Ca II", 8544.437),
-    ("Ca II", 8664.519),
-)
-
-_SKY = (("[O I] sky", 5578.888), ("[O I] sky", 6302.046), ("[O I] sky", 6365.535))
-
-
-def _table(kind: Kind, rows: tuple[tuple[str, float], ...]) -> tuple[SpectralLine, ...]:
-    """Return the lines of one kind."""
-    return tuple(SpectralLine(name, wave_aa, kind) for name, wave_aa in rows)
-
-
-EMISSION_LINES = _table("emission", _EMISSION)
 """Emission lines of galaxies and quasars, by wavelength."""
 
 BALMER_ABSORPTION = tuple(
@@ -119,10 +79,28 @@ BALMER_ABSORPTION = tuple(
 )
 """Balmer lines in absorption, as in spectra of stars, by wavelength."""
 
-ABSORPTION_LINES = _table("absorption", _ABSORPTION)
+ABSORPTION_LINES = _lines(
+    "absorption",
+    {
+        "Si II": (1260.422, 1304.370, 1526.707, 1808.013),
+        "O I": (1302.169,),
+        "C II": (1334.532,),
+        "Fe II": (1608.451, 2344.213, 2374.460, 2382.764),
+        "Al II": (1670.788,),
+        "Al III": (1854.718, 1862.791),
+        "Mg I": (2026.477,),
+        "Ca K": (3934.778,),
+        "Ca H": (3969.593,),
+        "G band": (4308.952,),
+        "Mg b": (5176.441,),
+        "Na D2": (5891.582,),
+        "Na D1": (5897.554,),
+        "Ca II": (8500.355, 8544.437, 8664.519),
+    },
+)
 """Interstellar and stellar absorption lines, by wavelength."""
 
-SKY_LINES = _table("sky", _SKY)
+SKY_LINES = _lines("sky", {"[O I] sky": (5578.888, 6302.046, 6365.535)})
 """Night-sky lines that leave residuals at fixed observed wavelengths."""
 
 
