@@ -322,7 +322,8 @@ def test_columns_come_in_the_order_of_the_rows_duplicates_kept(model: Model) -> 
                 continue
             assert same(value, expected), name
     sources = model.by_pair("_source")
-    assert model.catalogue.sources(rows) == [sources[pair] for pair in model.pairs(rows)]
+    paths = model.catalogue.columns_of(["_source"], rows).column("_source").to_pylist()
+    assert paths == [sources[pair] for pair in model.pairs(rows)]
 
 
 def test_positions_are_nan_where_they_are_unknown(model: Model) -> None:

@@ -227,7 +227,8 @@ def test_an_original_that_is_gone_is_left_out(damaged: Damaged, tmp_path: Path) 
     original = Path(
         SpectroscopicService(open_root(damaged.served.data))
         .archive.table(SDSS, None, primary=False)
-        .catalog.sources(np.array([0]))[0]
+        .catalog.columns_of(["_source"], np.array([0]))["_source"][0]
+        .as_py()
     )
     gone = tmp_path / "gone"
     all_ids = damaged.sdss[:-1]

@@ -93,9 +93,6 @@ class SpectrumFinder(Protocol):
     def identifier(self, row: int) -> int:
         """Return the identifier of a row, whether or not its spectrum can be read."""
 
-    def sources(self, rows: Rows) -> list[str]:
-        """Return the paths of the original files of rows, in the order of ``rows``."""
-
 
 class Catalogue(SpectrumFinder, Protocol):
     """The rows of one context, or of one value-added table; safe to share between threads.

@@ -211,11 +211,6 @@ class MappedCatalogue:
         found = find_best(survey, asked, spectra, by)
         return np.where(found >= 0, rows[found], -1) if len(rows) else found
 
-    def sources(self, rows: Rows) -> list[str]:
-        """Return the paths of the original files of rows."""
-        paths: list[str] = self.columns_of(["_source"], rows).column("_source").to_pylist()
-        return paths
-
     def count(self, *, primary: bool) -> int:
         """Return the number of rows, or of primary ones."""
         return int(self._columns["primary"].sum()) if primary else self.info.nrows

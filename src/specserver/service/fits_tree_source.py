@@ -157,10 +157,6 @@ class FitsTreeSource:
             {field: pa.array(values, types.get(field)) for field, values in found.items()}
         )
 
-    def sources(self, rows: Rows) -> list[str]:
-        """Return the paths of the original files of rows."""
-        return [str(self._files[row].path) for row in rows.tolist()]
-
     def _take(self, file: TreeFile) -> int:
         """Return the row of a file, a new one when it is met for the first time."""
         row = self._row.setdefault(file.id, len(self._files))

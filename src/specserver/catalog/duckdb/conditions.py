@@ -6,22 +6,8 @@ DuckDB would sort NaN above all numbers and let it equal itself; here it is made
 import math
 from typing import Final
 
-from ..sql.expressions import (
-    Arithmetic,
-    Between,
-    Call,
-    Column,
-    Comparison,
-    In,
-    Is,
-    Junction,
-    Like,
-    Literal,
-    Not,
-    Truth,
-    TypedExpression,
-    Value,
-)
+from ..sql import expressions as typed
+from ..sql.expressions import TypedExpression, Value
 
 _STATES: Final = {None: "NULL", True: "TRUE", False: "FALSE"}
 _OF_TEXT: Final = frozenset({"lower", "upper", "trim", "length"})
@@ -40,38 +26,38 @@ class ConditionWriter:
     def write(self, one: TypedExpression) -> str:
         """Return an expression as SQL with ``?`` for its literals."""
         match one:
-            case Column():
+            case typed.Column():
                 self.columns.add(one.name)
                 return quoted(one.name)
-            case Literal():
+            case typed.Literal():
                 return self._bound(one.value)
-            case Arithmetic():
+            case typed.Arithmetic():
                 return self._arithmetic(one)
-            case Call():
+            case typed.Call():
                 return self._call(one)
             case _:
                 return self._truth(one)
 
-    def _truth(self, one: Truth) -> str:  # noqa: PLR0911  # a return for each class
+    def _truth(self, one: typed.Truth) -> str:  # noqa: PLR0911  # a return for each class
         match one:
-            case Comparison():
+            case typed.Comparison():
                 return f"{self._settled(one.left)} {one.operator} {self._settled(one.right)}"
-            case Between():
+            case typed.Between():
                 value, low = self._settled(one.value), self._settled(one.low)
                 return f"{value} BETWEEN {low} AND {self._settled(one.high)}"
-            case In():
+            case typed.In():
                 value = self._settled(one.value)
                 self.params += one.listed
                 return f"{value} IN ({', '.join('?' * len(one.listed))})"
-            case Like():
+            case typed.Like():
                 value = self._apart(one.value)
                 way = "ILIKE" if one.ignores_case else "LIKE"
                 return f"{value} {way} {self._bound(one.pattern)}"
-            case Is():
+            case typed.Is():
                 return f"{self._settled(one.value)} IS {_STATES[one.state]}"
-            case Not():
+            case typed.Not():
                 return f"NOT {self._apart(one.value)}"
-            case Junction():
+            case typed.Junction():
                 return f" {one.operator} ".join(self._apart(term) for term in one.terms)
 
     def _bound(self, value: Value) -> str:
@@ -82,17 +68,17 @@ class ConditionWriter:
     def _apart(self, one: TypedExpression) -> str:
         """Return a value that binds tighter than any operator."""
         text = self.write(one)
-        return text if isinstance(one, Column | Literal | Call) else f"({text})"
+        return text if isinstance(one, typed.Column | typed.Literal | typed.Call) else f"({text})"
 
     def _exact(self, one: TypedExpression) -> str:
         """Return an integer in 128 bits."""
         text = self._apart(one)
-        return f"CAST({text} AS INT128)" if isinstance(one, Column | Literal) else text
+        return f"CAST({text} AS INT128)" if isinstance(one, typed.Column | typed.Literal) else text
 
     def _double(self, one: TypedExpression) -> str:
         """Return a number in double."""
         text = self._apart(one)
-        is_double = one.kind == "float" and not isinstance(one, Column)
+        is_double = one.kind == "float" and not isinstance(one, typed.Column)
         return text if is_double else f"CAST({text} AS DOUBLE)"
 
     def _real(self, one: TypedExpression) -> str:
@@ -104,11 +90,11 @@ class ConditionWriter:
         return self._without_nan(one, self._apart(one))
 
     def _without_nan(self, one: TypedExpression, text: str) -> str:
-        if one.kind == "float" and not isinstance(one, Literal):
+        if one.kind == "float" and not isinstance(one, typed.Literal):
             return f"NULLIF({text}, {self._bound(math.nan)})"
         return text
 
-    def _arithmetic(self, one: Arithmetic) -> str:
+    def _arithmetic(self, one: typed.Arithmetic) -> str:
         write = self._exact if one.kind == "int" else self._double
         if len(one.operands) == 1:
             return one.operator + write(one.operands[0])
@@ -117,7 +103,7 @@ class ConditionWriter:
             right = f"NULLIF({right}, {self._bound(0)})"
         return f"{left} {one.operator} {right}"
 
-    def _call(self, one: Call) -> str:
+    def _call(self, one: typed.Call) -> str:
         name = one.function.upper()
         if one.function in _OF_TEXT:
             text = f"{name}({self.write(one.args[0])})"

@@ -20,37 +20,23 @@ from sqlglot.dialects.dialect import Dialect
 from sqlglot.errors import SqlglotError
 
 from ...errors import BadConstraint, TooMuch
-from .bounds import MAX_GROUPS, MAX_LEVELS, MAX_LIST, MAX_NODES
-from .expressions import (
-    EXACT_BITS,
-    KIND_NAMES,
-    NUMBERS,
-    WHOLE,
-    Arithmetic,
-    Between,
-    Call,
-    Column,
-    Comparison,
-    Condition,
-    In,
-    Is,
-    Junction,
-    Like,
-    Literal,
-    Not,
-    TypedExpression,
-    Value,
-    agree,
-    combined,
-    fitted,
-    fitted_literal,
-    unified,
-)
+from . import expressions as typed
+from .expressions import KIND_NAMES, Condition, TypedExpression, Value
 from .tokenizer import CALL, FUNCTIONS, read_sentence
 
+MAX_LIST: Final = 10_000
+"""Values in one IN list; for more, a request takes a list of identifiers."""
+MAX_NODES: Final = 5_000
+"""Operators, columns and literals outside IN lists; planning time grows with their square."""
+MAX_LEVELS: Final = 40
+"""Operators inside each other; a chain of AND or of OR counts as one. Each takes stack."""
+MAX_GROUPS: Final = 100
+"""Chains of AND or OR, as each of ``(z > 1 OR z < 2) AND (…)`` is: 100 of them take the planner
+30 MB and half a second, 620 of them 850 MB and 11 s, which no memory limit of the database bounds.
+"""
 _LENGTH_BITS: Final = 64
 _MAX_PLACES: Final = 15
-_NUMERIC: Final = NUMBERS | {"null"}
+_NUMERIC: Final = typed.NUMBERS | {"null"}
 _TEXT: Final = frozenset({"str", "null"})
 _COMPARISONS: Final[Mapping[type[exp.Expr], str]] = {
     exp.EQ: "=", exp.NEQ: "<>", exp.GT: ">", exp.GTE: ">=", exp.LT: "<", exp.LTE: "<=",
@@ -96,17 +82,13 @@ def parse_constraint(
     """
     if not text or not text.strip():
         return Condition()
-    try:
-        return _read(text, columns, aliases)
-    except RecursionError as e:
-        raise BadConstraint(text, "it is nested too deeply") from e
-
-
-def _read(text: str, columns: Mapping[str, str], aliases: Mapping[str, str]) -> Condition:
     sentence = read_sentence(text, columns, aliases)
     where = None
     if sentence.condition:
-        where = _Builder(text, columns).condition(_parse(text, sentence.condition))
+        try:
+            where = _Builder(text, columns).condition(_parse(text, sentence.condition))
+        except RecursionError as e:
+            raise BadConstraint(text, "it is nested too deeply") from e
     return Condition(where, sentence.order, sentence.limit, sentence.region)
 
 
@@ -128,11 +110,11 @@ class _Builder:
         self._columns = columns
         self._nodes = 0
         self._level = self._groups = 0
-        makers: dict[type[exp.Expr], Callable[[exp.Expr], TypedExpression]] = {
+        self._makers: dict[type[exp.Expr], Callable[[exp.Expr], TypedExpression]] = {
             exp.Paren: lambda node: self._build(*self._parts(node, "this")),
             exp.And: self._chain,
             exp.Or: self._chain,
-            exp.Not: lambda node: Not(self._truth(*self._parts(node, "this"))),
+            exp.Not: lambda node: typed.Not(self._truth(*self._parts(node, "this"))),
             **dict.fromkeys(_COMPARISONS, self._compare),
             exp.Between: self._between,
             exp.In: self._in,
@@ -147,9 +129,8 @@ class _Builder:
             exp.Column: self._column,
             exp.Literal: self._literal,
             exp.Boolean: self._literal,
-            exp.Null: lambda _: Literal(None),
+            exp.Null: lambda _: typed.Literal(None),
         }
-        self._makers = makers
 
     def condition(self, tree: exp.Expr) -> TypedExpression:
         """Return the new tree of a whole condition."""
@@ -205,7 +186,7 @@ class _Builder:
                 waiting += [expression, this]
             else:
                 terms.append(self._truth(one))
-        return Junction("AND" if isinstance(node, exp.And) else "OR", tuple(terms))
+        return typed.Junction("AND" if isinstance(node, exp.And) else "OR", tuple(terms))
 
     def _operand(self, node: exp.Expr) -> TypedExpression:
         """Build what is compared; a comparison there needs parentheses to be meant."""
@@ -214,10 +195,11 @@ class _Builder:
         return self._build(node)
 
     def _check(self, left: TypedExpression, right: TypedExpression) -> None:
-        """Refuse a comparison of values that have nothing in common."""
-        if agree(left, right):
+        """Refuse a comparison of values that have nothing in common; NULL goes with all."""
+        kinds = {left.kind, right.kind}
+        if "null" in kinds or kinds <= typed.NUMBERS or len(kinds) == 1:
             return
-        named = [one.name for one in (left, right) if isinstance(one, Column)]
+        named = [one.name for one in (left, right) if isinstance(one, typed.Column)]
         one, other = KIND_NAMES[left.kind], KIND_NAMES[right.kind]
         hint = "; quote text, and only text, in single quotes" if "text" in {one, other} else ""
         raise self._refused(f"{' and '.join(named) or 'it'}: {one} stands beside {other}{hint}")
@@ -225,21 +207,21 @@ class _Builder:
     def _compare(self, node: exp.Expr) -> TypedExpression:
         one, other = (self._operand(part) for part in self._parts(node, "this", "expression"))
         same = isinstance(node, (exp.EQ, exp.NEQ))
-        left, right = fitted(one, other, same=same), fitted(other, one, same=same)
+        left, right = typed.fitted(one, other, same=same), typed.fitted(other, one, same=same)
         self._check(left, right)
         if "bool" in {left.kind, right.kind} and not same:
             raise self._refused("true and false have no order")
-        return Comparison(_COMPARISONS[type(node)], left, right)
+        return typed.Comparison(_COMPARISONS[type(node)], left, right)
 
     def _between(self, node: exp.Expr) -> TypedExpression:
         parts = (self._operand(part) for part in self._parts(node, "this", "low", "high"))
         this, *ends = parts
-        low, high = (fitted(end, this, same=False) for end in ends)
+        low, high = (typed.fitted(end, this, same=False) for end in ends)
         for end in (low, high):
             self._check(this, end)
         if "bool" in {this.kind, low.kind, high.kind}:
             raise self._refused("true and false have no order")
-        return Between(this, low, high)
+        return typed.Between(this, low, high)
 
     def _in(self, node: exp.Expr) -> TypedExpression:
         this = self._operand(*self._parts(node, "this", also="expressions"))
@@ -252,26 +234,26 @@ class _Builder:
             value = _constant(listed)
             if value is None:
                 raise self._refused("the list of IN takes numbers and quoted text only")
-            one = fitted_literal(value, this, same=True)
+            one = typed.fitted_literal(value, this, same=True)
             self._check(this, one)
             values.append(one.value)
-        return In(this, tuple(values))
+        return typed.In(this, tuple(values))
 
     def _like(self, node: exp.Expr) -> TypedExpression:
         parts = self._parts(node, "this", "expression", also="negate")
         this, pattern = (self._operand(part) for part in parts)
-        text = pattern.value if isinstance(pattern, Literal) else None
+        text = pattern.value if isinstance(pattern, typed.Literal) else None
         if this.kind not in _TEXT or not isinstance(text, str):
             raise self._refused("LIKE compares a text column with a quoted pattern")
-        return _unless_negated(Like(this, text, isinstance(node, exp.ILike)), node)
+        return _unless_negated(typed.Like(this, text, isinstance(node, exp.ILike)), node)
 
     def _is(self, node: exp.Expr) -> TypedExpression:
         this, state = self._parts(node, "this", "expression", also="negate")
         value = self._operand(this)
         if isinstance(state, exp.Boolean) and value.kind in {"bool", "null"}:
-            return _unless_negated(Is(value, bool(state.this)), node)
+            return _unless_negated(typed.Is(value, bool(state.this)), node)
         if isinstance(state, exp.Null):
-            return _unless_negated(Is(value, None), node)
+            return _unless_negated(typed.Is(value, None), node)
         raise self._refused("IS takes NULL, or TRUE and FALSE after a truth value")
 
     def _numbers(
@@ -280,37 +262,37 @@ class _Builder:
         operands = tuple(self._operand(part) for part in self._parts(node, *names))
         for one in operands:
             if one.kind not in kinds:
-                wanted = "whole numbers" if kinds == WHOLE else "numbers"
+                wanted = "whole numbers" if kinds == typed.WHOLE else "numbers"
                 raise self._refused(f"arithmetic here needs {wanted}, not {KIND_NAMES[one.kind]}")
         return operands
 
     def _negative(self, node: exp.Expr) -> TypedExpression:
         operands = self._numbers(node, "this", kinds=_NUMERIC)
         (one,) = operands
-        if isinstance(one, Literal) and isinstance(one.value, (int, float)):
-            return Literal(-one.value)
-        return Arithmetic("-", operands, "float" if one.kind == "float" else "int", one.bits)
+        if isinstance(one, typed.Literal) and isinstance(one.value, (int, float)):
+            return typed.Literal(-one.value)
+        return typed.Arithmetic("-", operands, "float" if one.kind == "float" else "int", one.bits)
 
     def _arithmetic(self, node: exp.Expr) -> TypedExpression:
         left, right = self._numbers(node, "this", "expression", kinds=_NUMERIC)
-        return combined(_ARITHMETIC[type(node)], left, right)
+        return typed.combined(_ARITHMETIC[type(node)], left, right)
 
     def _bitwise(self, node: exp.Expr) -> TypedExpression:
         names = ("this",) if isinstance(node, exp.BitwiseNot) else ("this", "expression")
-        operands = self._numbers(node, *names, kinds=WHOLE)
+        operands = self._numbers(node, *names, kinds=typed.WHOLE)
         bits = 1 + max(one.bits for one in operands)
-        if bits > EXACT_BITS:
+        if bits > typed.EXACT_BITS:
             raise self._refused("bits beyond the database's integers")
-        return Arithmetic(_BITWISE[type(node)], operands, "int", bits)
+        return typed.Arithmetic(_BITWISE[type(node)], operands, "int", bits)
 
     def _shift(self, node: exp.Expr) -> TypedExpression:
-        left, right = self._numbers(node, "this", "expression", kinds=WHOLE)
-        places = right.value if isinstance(right, Literal) else None
+        left, right = self._numbers(node, "this", "expression", kinds=typed.WHOLE)
+        places = right.value if isinstance(right, typed.Literal) else None
         if not isinstance(places, int) or not 0 <= places < 64:
             raise self._refused("a shift takes a plain number of places from 0 to 63")
         if isinstance(node, exp.BitwiseLeftShift):
-            return combined("*", left, Literal(2**places))
-        return Arithmetic(">>", (left, right), "int", left.bits)
+            return typed.combined("*", left, typed.Literal(2**places))
+        return typed.Arithmetic(">>", (left, right), "int", left.bits)
 
     def _literal(self, node: exp.Expr) -> TypedExpression:
         one = _constant(node)
@@ -324,7 +306,7 @@ class _Builder:
         if not isinstance(node.this, exp.Identifier) or kind not in KIND_NAMES:
             raise self._refused(f"column {name} cannot stand in a condition")
         self._parts(node, "this")
-        return Column(name, kind)
+        return typed.Column(name, kind)
 
     def _function(self, node: exp.Expr) -> TypedExpression:
         name = str(node.this).removeprefix(CALL)
@@ -335,37 +317,37 @@ class _Builder:
         if function in {"greatest", "least", "coalesce"}:
             for other in args[1:]:
                 self._check(args[0], other)
-            return Call(function, args, unified(args), max(arg.bits for arg in args))
+            return typed.Call(function, args, typed.unified(args), max(arg.bits for arg in args))
         takes = _TEXT if function in {"lower", "upper", "trim", "length"} else _NUMERIC
         if not all(arg.kind in takes for arg in args):
             raise self._refused(f"{name} takes {'text' if takes is _TEXT else 'numbers'}")
         if function == "length":
-            return Call(function, args, "int", _LENGTH_BITS)
+            return typed.Call(function, args, "int", _LENGTH_BITS)
         if takes is _TEXT:
-            return Call(function, args, "str")
-        if function == "abs" and args[0].kind in WHOLE:
-            return Call(function, args, "int", args[0].bits)
+            return typed.Call(function, args, "str")
+        if function == "abs" and args[0].kind in typed.WHOLE:
+            return typed.Call(function, args, "int", args[0].bits)
         if function == "round" and len(args) == 2:
-            places = args[1].value if isinstance(args[1], Literal) else None
+            places = args[1].value if isinstance(args[1], typed.Literal) else None
             if not isinstance(places, int) or not -_MAX_PLACES <= places <= _MAX_PLACES:
                 raise self._refused("round takes a plain whole number of places, from -15 to 15")
-        return Call(function, args, "float")
+        return typed.Call(function, args, "float")
 
 
 def _unless_negated(test: TypedExpression, node: exp.Expr) -> TypedExpression:
     """Return a test, denied when the parsed one says NOT inside itself."""
-    return Not(test) if node.args.get("negate") else test
+    return typed.Not(test) if node.args.get("negate") else test
 
 
-def _constant(node: exp.Expr) -> Literal | None:
+def _constant(node: exp.Expr) -> typed.Literal | None:
     """Return a literal of a parsed tree, also a negative number; None for anything else."""
     if isinstance(node, exp.Neg) and isinstance(node.this, exp.Literal) and node.this.is_number:
         number = _constant(node.this)
         value = number.value if number else None
-        return Literal(-value) if isinstance(value, (int, float)) else None
+        return typed.Literal(-value) if isinstance(value, (int, float)) else None
     if isinstance(node, exp.Literal):
         text = str(node.this)
         if node.is_string:
-            return Literal(text)
-        return Literal(int(text) if text.isdigit() else float(text))
-    return Literal(bool(node.this)) if isinstance(node, exp.Boolean) else None
+            return typed.Literal(text)
+        return typed.Literal(int(text) if text.isdigit() else float(text))
+    return typed.Literal(bool(node.this)) if isinstance(node, exp.Boolean) else None

@@ -210,12 +210,6 @@ def unified(args: Sequence[TypedExpression]) -> str:
     return next(iter(kinds), "null")
 
 
-def agree(left: TypedExpression, right: TypedExpression) -> bool:
-    """Tell whether two values may be compared; NULL may be with all."""
-    kinds = {left.kind, right.kind}
-    return "null" in kinds or kinds <= NUMBERS or len(kinds) == 1
-
-
 def fitted(one: TypedExpression, other: TypedExpression, *, same: bool) -> TypedExpression:
     """Return a literal as `fitted_literal` does; other nodes unchanged."""
     return fitted_literal(one, other, same=same) if isinstance(one, Literal) else one

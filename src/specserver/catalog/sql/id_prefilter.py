@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ...errors import TooMuch
 from ...model.survey import Survey
-from .bounds import MAX_LIST
+from .constraint import MAX_LIST
 
 _HEAD: Final = re.compile(r'\s*(?:"(\w+)"|(\w+))\s*(?:(=)|\bin\s*\()', re.IGNORECASE | re.ASCII)
 _NUMBER: Final = re.compile(r"\s*[+-]?[0-9]{1,20}(?![\w.])", re.ASCII)

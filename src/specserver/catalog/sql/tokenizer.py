@@ -9,10 +9,10 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from ...errors import BadConstraint, TooMuch, UnknownField
-from .bounds import MAX_ORDER
 from .expressions import ConeArgs, Order, PolygonArgs
 
 MAX_TEXT: Final = 250_000
@@ -23,6 +23,8 @@ MAX_NESTING: Final = 20
 """Parentheses and prefix operators inside each other: each takes some 20 frames of the parser."""
 MAX_LIMIT: Final = 2**63 - 1
 """Largest LIMIT: the largest signed 64-bit number."""
+MAX_ORDER: Final = 20
+"""Columns to order by: a row takes memory for each while it is sorted."""
 CALL: Final = "call_"
 """Stands before a function's name: sqlglot keeps calls that it does not know as they are."""
 FUNCTIONS: Final[Mapping[str, tuple[str, int, int]]] = {
@@ -143,19 +145,22 @@ def read_sentence(text: str, columns: Mapping[str, str], aliases: Mapping[str, s
     if led and not condition:
         raise BadConstraint(text, f"no condition follows {led}")
     _check_nesting(text, condition)
-    return Sentence(
-        region,
-        " ".join(
-            _known(text, word, following, columns, aliases)
-            for word, following in zip(condition, [*condition[1:], _Word("end", "")], strict=False)
-        ),
-        _read_order(text, order, columns, aliases),
-        _read_limit(text, limit),
-    )
+    names = {other: name for other, name in aliases.items() if name in columns}
+    names |= {name: name for name in columns}
+    known = [
+        _known(text, word, following, names)
+        for word, following in pairwise([*condition, _Word("end", "")])
+    ]
+    by = _read_order(text, order, names)
+    return Sentence(region, " ".join(known), by, _read_limit(text, limit))
 
 
-def resolve(name: str, columns: Mapping[str, str], aliases: Mapping[str, str]) -> str:
+def _resolve(name: str, names: Mapping[str, str]) -> str:
     """Return the canonical name of a column, matched without case.
+
+    Parameters
+    ----------
+    names : all spellings, in lower case, to canonical names
 
     Raises
     ------
@@ -163,11 +168,10 @@ def resolve(name: str, columns: Mapping[str, str], aliases: Mapping[str, str]) -
         With the nearest names when the catalogue has no such column.
     """
     lower = name.lower() if name.isascii() else name
-    canonical = lower if lower in columns else aliases.get(lower, "")
-    if canonical not in columns:
-        near = difflib.get_close_matches(lower[:100], [*columns, *aliases], n=3)
-        raise UnknownField(name[:100], sorted(columns), near)
-    return canonical
+    if lower not in names:
+        near = difflib.get_close_matches(lower[:100], names, n=3)
+        raise UnknownField(name[:100], sorted(set(names.values())), near)
+    return names[lower]
 
 
 def _cut_region(text: str) -> tuple[ConeArgs | PolygonArgs | None, str]:
@@ -285,9 +289,7 @@ def _read_limit(text: str, words: Sequence[_Word]) -> int | None:
     return int(number)
 
 
-def _read_order(
-    text: str, words: Sequence[_Word], columns: Mapping[str, str], aliases: Mapping[str, str]
-) -> tuple[Order, ...]:
+def _read_order(text: str, words: Sequence[_Word], names: Mapping[str, str]) -> tuple[Order, ...]:
     if not words:
         return ()
     rule = "ORDER BY takes column names, each with ASC or DESC or nothing"
@@ -300,11 +302,10 @@ def _read_order(
             item.append(word)
             continue
         way = item[1].upper if len(item) == 2 else "ASC"
-        if len(item) not in {1, 2} or way not in {"ASC", "DESC"} or item[0].kind == "sign":
+        is_column = len(item) in {1, 2} and item[0].kind in {"word", "name"}
+        if not is_column or way not in {"ASC", "DESC"}:
             raise BadConstraint(text, rule)
-        if item[0].kind not in {"word", "name"}:
-            raise BadConstraint(text, rule)
-        order.append(Order(resolve(item[0].text.strip('"'), columns, aliases), way == "DESC"))
+        order.append(Order(_resolve(item[0].text.strip('"'), names), way == "DESC"))
         item = []
         if len(order) > MAX_ORDER:
             raise TooMuch("columns to order by", None, MAX_ORDER)
@@ -338,13 +339,7 @@ def _check_nesting(text: str, words: Sequence[_Word]) -> None:
         before = sign
 
 
-def _known(
-    text: str,
-    word: _Word,
-    following: _Word,
-    columns: Mapping[str, str],
-    aliases: Mapping[str, str],
-) -> str:
+def _known(text: str, word: _Word, following: _Word, names: Mapping[str, str]) -> str:
     """Return one word of the condition as it is given to the parser."""
     if word.kind == "sign":
         if word.text == ";":
@@ -357,14 +352,13 @@ def _known(
             return word.upper
         if following.text == "(":
             return CALL + _function(text, word.text)
-        known = {*columns, *aliases}
-        if _FORBIDDEN.fullmatch(word.upper) and word.text.lower() not in known:
+        if _FORBIDDEN.fullmatch(word.upper) and word.text.lower() not in names:
             raise BadConstraint(text, f"{word.upper} is not allowed in a condition")
     name = word.text.strip('"')
-    if word.kind == "name" and name.lower() not in {*columns, *aliases}:
+    if word.kind == "name" and name.lower() not in names:
         reason = f"no column {word.text[:100]} is known; text stands in single quotes"
         raise BadConstraint(text, reason)
-    return '"' + resolve(name, columns, aliases).replace('"', '""') + '"'
+    return '"' + _resolve(name, names).replace('"', '""') + '"'
 
 
 def _function(text: str, name: str) -> str:
