@@ -37,7 +37,10 @@ class Place:
 
 
 class SpectrumFinder(Protocol):
-    """Finds spectra by identifier and returns their columns: a catalogue, or a tree of files."""
+    """Finds spectra by identifier and returns their columns: a catalogue, or a tree of files.
+
+    Methods with a deadline raise `QueryTimeout` once it has passed.
+    """
 
     @property
     def columns(self) -> Mapping[str, str]:
@@ -64,27 +67,17 @@ class SpectrumFinder(Protocol):
         """
 
     def matching(self, pattern: IdPattern, deadline: Deadline = NEVER) -> tuple[Rows, pa.Table]:
-        """Return the rows that a tuple with wildcards names, and their identifier parts.
-
-        They are ordered by the parts.
-
-        Raises
-        ------
-        QueryTimeout
-            The deadline passed.
-        """
+        """Return the rows that a tuple with wildcards names, and their parts, in their order."""
 
     def linked(self, parts: pa.Table) -> pa.Table:
-        """Return the rows with some identifier parts: ``asking``, ``row`` and ``reduction``.
+        """Return ``asking``, ``row`` and ``reduction`` of each row with some identifier parts.
+
+        There is one for each pair of a row of ``parts`` and a row here that has its parts, in any
+        order.
 
         Parameters
         ----------
         parts : ``asking``, int64, and the parts of the identifier but the last, the reduction
-
-        Returns
-        -------
-        in any order
-            One row for each pair of a row of ``parts`` and a row here that has its parts.
         """
 
     def place(self, rows: Rows) -> Place:
@@ -143,20 +136,12 @@ class Catalogue(SpectrumFinder, Protocol):
         ------
         TooMuch
             There are more rows, or the condition takes more memory than it may.
-        QueryTimeout
-            The deadline passed.
         CatalogError
             The condition cannot be answered.
         """
 
     def in_region(self, region: Cone | Polygon, deadline: Deadline = NEVER) -> Rows:
-        """Return the rows whose position lies in a region, ascending.
-
-        Raises
-        ------
-        QueryTimeout
-            The deadline passed.
-        """
+        """Return the rows whose position lies in a region, ascending."""
 
     def all_with_ids(self, ids: npt.NDArray[Any]) -> Rows:
         """Return all rows that have one of the identifiers, each once, ascending."""

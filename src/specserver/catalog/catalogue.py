@@ -44,11 +44,6 @@ class MappedCatalogue:
     ----------
     survey : with the columns of this catalogue
     info : what the generation covers
-
-    Raises
-    ------
-    DamagedFile
-        A file of the generation is not as it was written.
     """
 
     def __init__(self, survey: Survey, generation: GenerationFolder, info: IndexInfo) -> None:

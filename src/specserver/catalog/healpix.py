@@ -13,7 +13,6 @@ import numpy.typing as npt
 from ..model.region import Cone, Polygon
 
 _ORDER: Final = 29
-_NSIDE: Final = 2**_ORDER
 NPIX: Final = 12 * 4**_ORDER
 """Number of order-29 pixels."""
 # A cover is some dozen pixels a quarter of the radius wide. A finer one has more runs to search,
@@ -26,10 +25,12 @@ _PAD_DEG: Final = 1e-9
 
 
 def pixel(ra_deg: npt.ArrayLike, dec_deg: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    """Return the order-29 nested pixel of each position, 1D[n] int64."""
-    ra = np.mod(np.asarray(ra_deg, np.float64), 360.0)
-    found: npt.NDArray[np.int64] = hpgeom.angle_to_pixel(_NSIDE, ra, np.asarray(dec_deg))
-    return found
+    """Return the order-29 nested pixel of each position, 1D[n] int64; −1 where it is not known."""
+    ra, dec = np.asarray(ra_deg, np.float64), np.asarray(dec_deg, np.float64)
+    known = np.isfinite(ra) & np.isfinite(dec)
+    pixels = np.full(len(ra), -1, np.int64)
+    pixels[known] = hpgeom.angle_to_pixel(2**_ORDER, np.mod(ra[known], 360.0), dec[known])
+    return pixels
 
 
 def cover(region: Cone | Polygon) -> npt.NDArray[np.int64]:

@@ -1,27 +1,25 @@
 """Catalogues opened from their indexes: one that is out of date or damaged is made again first.
 
 Where the data folder cannot be written to, as that of a replica, one that is out of date is served
-as it is, with a warning.
+as it is, with a warning. All functions raise `DamagedFile` where the index is damaged and is not
+made again.
 """
 
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import TypeAlias
 
 from ..data.context import ContextFolder, TableFiles
 from ..errors import CatalogError, DamagedFile
 from ..model.survey import Survey
 from .base import Catalogue
 from .catalogue import MappedCatalogue
-from .index.build import refresh_index
-from .index.generations import IndexInfo, newest_generation
+from .index.build import newest_index
+from .index.generations import IndexInfo
 from .tables.links import HeldSpectra
 from .tables.vac import current_vac, vac_columns, vac_survey
 
 _LOG = logging.getLogger(__name__)
-Newest: TypeAlias = Callable[[str], IndexInfo]
-"""Returns a generation, another than the one of a name that is damaged."""
 
 
 def open_catalogue(context: ContextFolder, survey: Survey, bad: str = "") -> Catalogue:
@@ -30,28 +28,13 @@ def open_catalogue(context: ContextFolder, survey: Survey, bad: str = "") -> Cat
     Parameters
     ----------
     bad : `Catalogue.version` of one that is known to be damaged
-
-    Raises
-    ------
-    DamagedFile
-        The index is damaged and cannot be made again.
     """
-
-    def newest(bad: str) -> IndexInfo:
-        refresh = partial(refresh_index, context, survey, bad=bad)
-        return newest_generation(context.index, context.name, context.segments, refresh, bad)
-
+    newest = partial(newest_index, context, survey)
     return _opened(context.name, newest(bad), partial(open_generation, context, survey), newest)
 
 
 def open_generation(context: ContextFolder, survey: Survey, info: IndexInfo) -> Catalogue:
-    """Return the catalogue of a context from one generation of its index; none is made.
-
-    Raises
-    ------
-    DamagedFile
-        A file of it is not as it was written.
-    """
+    """Return the catalogue of a context from one generation of its index; none is made."""
     return MappedCatalogue(survey, context.index.generation(info.name), info)
 
 
@@ -62,11 +45,6 @@ def open_table(files: TableFiles, base: Survey, held: HeldSpectra, info: IndexIn
     ----------
     base : the survey of the context
     info : the generation; another is made when it is damaged
-
-    Raises
-    ------
-    DamagedFile
-        The index is damaged and cannot be made again.
     """
 
     def opened(info: IndexInfo) -> Catalogue:
@@ -77,9 +55,12 @@ def open_table(files: TableFiles, base: Survey, held: HeldSpectra, info: IndexIn
 
 
 def _opened(
-    name: str, info: IndexInfo, opened: Callable[[IndexInfo], Catalogue], newest: Newest
+    name: str,
+    info: IndexInfo,
+    opened: Callable[[IndexInfo], Catalogue],
+    newest: Callable[[str], IndexInfo],
 ) -> Catalogue:
-    """Return the catalogue of a generation, or of the newest one if that is damaged."""
+    """Return the catalogue of a generation; if that is damaged, of what ``newest(its name)`` is."""
     try:
         return opened(info)
     except DamagedFile as error:

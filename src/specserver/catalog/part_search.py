@@ -74,13 +74,7 @@ class PartSearch:
     def matching(
         self, rows: Rows, parts: Sequence[Part], deadline: Deadline
     ) -> tuple[Rows, pa.Table]:
-        """Return the rows that all parts allow, and their parts; ordered by the parts.
-
-        Raises
-        ------
-        QueryTimeout
-            The deadline passed.
-        """
+        """Return the rows that all parts allow, and their parts; ordered by the parts."""
         found, tables = [rows[:0]], [self._mapped.take(self._names, rows[:0])]
         for at in range(0, len(rows), _BLOCK_ROWS):
             deadline.check()

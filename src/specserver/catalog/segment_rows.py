@@ -71,12 +71,7 @@ def sky_order(spectra: Sequence[RawSpectrum]) -> list[int]:
 
 def _pixels(spectra: Sequence[RawSpectrum]) -> npt.NDArray[np.int64]:
     """Return the HEALPix pixel of each spectrum, 1D[n]; −1 where its position is not known."""
-    ra = np.array([one.ra_deg for one in spectra], np.float64)
-    dec = np.array([one.dec_deg for one in spectra], np.float64)
-    known = np.isfinite(ra) & np.isfinite(dec)
-    pixels = np.full(len(spectra), -1, np.int64)
-    pixels[known] = pixel(ra[known], dec[known])
-    return pixels
+    return pixel([one.ra_deg for one in spectra], [one.dec_deg for one in spectra])
 
 
 def write_objects(

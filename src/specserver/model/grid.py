@@ -152,15 +152,12 @@ class PixelRange:
 def locate(grid: Grid, axis: npt.NDArray[Any]) -> int | None:
     """Return the pixel index of ``axis[0]`` when the axis lies on the lattice bit for bit.
 
+    None when any value differs in any bit; such a spectrum keeps its own wavelengths and is never
+    rounded onto the lattice.
+
     Parameters
     ----------
     axis : 1D[npix] float, as published (log10 Å or Å)
-
-    Returns
-    -------
-    int or None
-        None when any value differs from the lattice in any bit; such a spectrum keeps its own
-        wavelengths and is never rounded onto the lattice.
     """
     if axis.size == 0 or not np.isfinite(axis[0]):
         return None
@@ -189,13 +186,7 @@ def cutout(grid: Grid, wave_min_aa: float, wave_max_aa: float) -> PixelRange:
 
 
 def span(first: npt.NDArray[np.integer], count: npt.NDArray[np.integer]) -> PixelRange:
-    """Return the smallest run of pixels that holds all spectra with at least one pixel.
-
-    Parameters
-    ----------
-    first : 1D[nspec] int, pixel
-    count : 1D[nspec] int, pixels
-    """
+    """Return the smallest run that holds all spectra, by first pixel and count, 1D[nspec] each."""
     some = np.asarray(count) > 0
     if not some.any():
         return PixelRange(0, 0)

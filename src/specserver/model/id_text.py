@@ -69,18 +69,12 @@ def parse_id_text(
 
     Parameters
     ----------
-    text :
-        As the grammar at the head of this module says; a byte order mark, Windows line ends,
-        blank lines and comments are passed over.
-    form :
-        What identifiers of the survey look like.
-    id_col :
-        As for `id_columns`, in a table; without effect on text that is none.
-    limit :
-        Identifiers that text may name; each range and each choice within a tuple counts as one.
+    text : as the grammar at the head of this module says
+        A byte order mark, Windows line ends, blank lines and comments are passed over.
+    id_col : as for `id_columns`, in a table; without effect on text that is none
+    limit : identifiers that text may name; each range and choice within a tuple counts as one
         Whatever the text, no more memory is taken than for so many.
-    gaps :
-        What becomes of rows of a table without an identifier; None: they are refused.
+    gaps : what becomes of rows of a table without an identifier; None: they are refused
 
     Raises
     ------
@@ -156,17 +150,9 @@ class _Group:
 
 
 class _IdReader:
-    """Reads identifiers, so many at most, into `found`.
+    """Reads identifiers into `found`; parameters as of `parse_id_text`."""
 
-    Parameters
-    ----------
-    form
-        What identifiers of the survey look like.
-    limit
-        Identifiers that may be named, each choice within a tuple counted; None: any number.
-    """
-
-    def __init__(self, form: IdForm, limit: int | None = None) -> None:
+    def __init__(self, form: IdForm, limit: int | None) -> None:
         self.form = form
         self.found: list[int | IdPattern] = []
         self._limit = maxsize if limit is None else limit
@@ -175,15 +161,7 @@ class _IdReader:
         self._ntokens = self._limit * (2 * len({*form.parts, *form.told_by}) + 4)
 
     def read(self, text: str) -> None:
-        """Read the identifiers of lines and brackets.
-
-        Raises
-        ------
-        BadIdentifier
-            Text that names no spectrum.
-        TooMuch
-            More identifiers than the limit.
-        """
+        """Read the identifiers of lines and brackets."""
         bare = text.strip()
         array = _ARRAY_REPR.fullmatch(bare)
         body = _SCALAR_REPR.sub(r"\1", array[1] if array else bare)

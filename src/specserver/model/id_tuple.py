@@ -25,7 +25,7 @@ _RANGE = re.compile(r"([0-9]{1,20})(?:\s*-\s*([0-9]{1,20}))?")
 _WORD: Final = r"\w[\w.]{0,31}"
 _TEXT = re.compile(_WORD, re.ASCII)
 _NAME = re.compile(r"[^\s\"',][^\r\n\"',]{0,254}")  # of a file, or of a spectrum in it
-_NUMBER = re.compile(r"[+-]?[0-9]{1,20}")
+_NUMBER = re.compile(r"([+-]?[0-9]{1,20})")
 _FILLED_LINE = re.compile(r"[^\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")
 
 
@@ -106,11 +106,8 @@ def parse_id_tuple(values: Sequence[object], form: IdForm = USUAL_FORM) -> IdPat
 
     Parameters
     ----------
-    values :
-        Whole numbers, text such as ``'1-100'``, ``'1,5,9'`` or ``'26,103'``, and ``'*'`` or None,
-        which allow anything, as do parts missing at the end.
-    form :
-        What the tuples of the survey look like.
+    values : whole numbers, text such as ``'1-100'``, ``'1,5,9'`` or ``'26,103'``, ``'*'`` or None
+        The last two allow anything, as do parts missing at the end.
 
     Examples
     --------
@@ -297,26 +294,24 @@ def _numbers_part(value: object) -> tuple[Span, ...] | None:
     text = _part_text(value)
     if text is None:
         return None
-    matches = [_RANGE.fullmatch(one.strip()) for one in _listed(text)]
-    spans = [Span(int(m[1]), int(m[2] or m[1])) for m in matches if m is not None]
-    if len(spans) < len(matches):
-        reason = "this part is a whole number, a range '1-100', a list '1,5,9' or '*'"
-        raise BadIdentifier(shortened(text), reason)
-    return tuple(spans)
+    reason = "this part is a whole number, a range '1-100', a list '1,5,9' or '*'"
+    return _spans(text, _RANGE, reason)
 
 
 def _id_part(value: object) -> tuple[Span, ...] | None:
     """Return the part that is an identifier itself: one or a list of them, signed."""
     text = _part_text(value)
-    if text is None:
-        return None
-    spans = []
-    for one in _listed(text):
-        if not _NUMBER.fullmatch(one.strip()):
-            reason = "the first part is an identifier, a list '1,5,9' of them or '*'"
-            raise BadIdentifier(shortened(text), reason)
-        spans.append(Span(int(one), int(one)))
-    return tuple(spans)
+    reason = "the first part is an identifier, a list '1,5,9' of them or '*'"
+    return None if text is None else _spans(text, _NUMBER, reason)
+
+
+def _spans(text: str, pattern: re.Pattern[str], reason: str) -> tuple[Span, ...]:
+    """Return the numbers and ranges that a part lists; ``reason`` says what it must be."""
+    matches = [pattern.fullmatch(one.strip()) for one in _listed(text)]
+    spans = tuple([Span(int(m[1]), int(m[m.lastindex or 1])) for m in matches if m])
+    if len(spans) < len(matches):
+        raise BadIdentifier(shortened(text), reason)
+    return spans
 
 
 def _text_part(value: object, form: IdForm) -> tuple[str, ...] | None:

@@ -183,16 +183,6 @@ def unpack_specobjid(ids: npt.ArrayLike | Sequence[int | str]) -> Any:
     return records if np.ndim(packed) else records[0]
 
 
-def usual_tuples(ids: npt.NDArray[np.uint64]) -> list[tuple[Any, ...]]:
-    """Return the tuple form of packed identifiers, its parts as `USUAL_FORM` names them.
-
-    Parameters
-    ----------
-    ids : 1D[n] uint64
-    """
-    return unpack_specobjid(ids).tolist() if len(ids) else []
-
-
 def as_specobjid(ids: npt.ArrayLike | Sequence[int | str]) -> Any:
     """Return ids as uint64, from any integer type, decimal text or the signed 64-bit form.
 

@@ -83,12 +83,7 @@ def _following(low: Floats, high: Floats) -> tuple[Indices, Indices]:
 
 
 def frame(pole: Floats) -> tuple[Floats, Floats]:
-    """Return two unit vectors that with a pole make a right-handed frame, 1D[3] float64 each.
-
-    Parameters
-    ----------
-    pole : 1D[3] float64, unit vector
-    """
+    """Return two unit vectors that with a pole make a right-handed frame, all 1D[3] float64."""
     away = np.eye(3)[int(np.argmin(np.abs(pole)))]
     one = np.cross(pole, away)
     one /= np.linalg.norm(one)

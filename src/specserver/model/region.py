@@ -7,16 +7,14 @@ none (not finite, or |dec| > 90°, as survey sentinels are) lies in no region.
 
 from dataclasses import InitVar, dataclass, field
 from math import isfinite, pi
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import BadRegion
-from .overlaps import PAIRS, Check, Meridians, dots, edge_pairs, go_on
+from .overlaps import PAIRS, Check, Indices, Meridians, dots, edge_pairs, go_on
 from .sphere import Bools, Floats, angle_rad, is_position, separation_deg, unit, wrap_deg
-
-Indices: TypeAlias = npt.NDArray[np.intp]
 
 # A position this near to an edge counts as on it: a thousand times the rounding of a coordinate.
 _EDGE_RAD: Final = 1e-12
@@ -228,10 +226,7 @@ class _Area:
         return _Area(edges, ends, inside, centre, radius)
 
     def contains(self, point: Floats, check: Check = go_on) -> Bools:
-        """Return which points, 2D[n, 3] float64 unit vectors, lie inside or on an edge.
-
-        ``check`` is called between pieces of the work; what it raises ends it.
-        """
+        """Return which points, 2D[n, 3] float64 unit vectors, lie inside or on an edge."""
         inside = np.zeros(len(point), dtype=np.bool_)
         chord = np.linalg.norm(point - self.centre, axis=1)
         near = (chord <= 2.0 * np.sin(self.radius_rad / 2.0)) | (self.radius_rad == pi)
@@ -352,10 +347,7 @@ class Polygon:
     def contains(
         self, ra_deg: npt.ArrayLike, dec_deg: npt.ArrayLike, check: Check = go_on
     ) -> Bools:
-        """Return 1D[n] bool: which positions, 1D[n] float64, deg, lie in the polygon.
-
-        ``check`` is called between pieces of the work; what it raises ends it.
-        """
+        """Return 1D[n] bool: which positions, 1D[n] float64, deg, lie in the polygon."""
         ra, dec = np.asarray(ra_deg, dtype=np.float64), np.asarray(dec_deg, dtype=np.float64)
         ra, dec = np.broadcast_arrays(*np.atleast_1d(ra, dec))
         inside = is_position(ra, dec)
@@ -376,10 +368,7 @@ def cone(ra_deg: float, dec_deg: float, radius_deg: float) -> Cone:
 
 
 def polygon(vertices: npt.ArrayLike, check: Check = go_on) -> Polygon:
-    """Return a polygon from its vertices, 2D[n, 2] (ra, dec) or 1D[2n] ra, dec, …, in deg.
-
-    ``check`` is called between pieces of the work; what it raises ends it.
-    """
+    """Return a polygon from its vertices, 2D[n, 2] (ra, dec) or 1D[2n] ra, dec, …, in deg."""
     advice = "give the vertices in degrees as [(ra, dec), …] or [ra, dec, ra, dec, …]"
     try:
         values = np.asarray(vertices, dtype=np.float64)

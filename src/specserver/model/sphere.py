@@ -10,15 +10,9 @@ Bools: TypeAlias = npt.NDArray[np.bool_]
 
 
 def angle_rad(left: Floats, right: Floats) -> Floats:
-    """Return the angle between unit vectors, exact to rounding from 0 to π.
+    """Return angles in rad, 1D[n] float64, between unit vectors, 2D[n, 3]; a scalar of two 1D[3].
 
-    Parameters
-    ----------
-    left, right : 2D[n, 3] float64, or 1D[3]
-
-    Returns
-    -------
-    1D[n] float64, rad; a scalar for two vectors.
+    They are exact to rounding from 0 to π.
     """
     chord = np.linalg.norm(left - right, axis=-1)
     angle: Floats = 2.0 * np.arctan2(chord, np.linalg.norm(left + right, axis=-1))
@@ -26,38 +20,19 @@ def angle_rad(left: Floats, right: Floats) -> Floats:
 
 
 def is_position(ra_deg: Floats, dec_deg: Floats) -> Bools:
-    """Return where coordinates are a position on the sky, 1D[n] bool.
-
-    Parameters
-    ----------
-    ra_deg, dec_deg : 1D[n] float64, deg
-    """
+    """Return where coordinates, 1D[n] float64, deg, are a position on the sky, 1D[n] bool."""
     known: Bools = np.isfinite(ra_deg) & (np.abs(dec_deg) <= 90.0)
     return known
 
 
 def cos_dec(dec_deg: Floats) -> Floats:
-    """Return cos(dec), which keeps its relative precision at the poles and is 0 there.
-
-    Parameters
-    ----------
-    dec_deg : 1D[n] float64, deg
-
-    Returns
-    -------
-    1D[n] float64
-    """
+    """Return cos(dec), 1D[n] float64, precise up to the poles and 0 there."""
     cosine: Floats = np.sin(np.radians(90.0 - np.abs(dec_deg)))
     return cosine
 
 
 def wrap_deg(ra_deg: Floats) -> Floats:
-    """Return right ascension in [0, 360), 1D[n] float64, deg.
-
-    Parameters
-    ----------
-    ra_deg : 1D[n] float64, deg; NaN stays NaN
-    """
+    """Return right ascension in [0, 360), 1D[n] float64, deg; NaN stays NaN."""
     with np.errstate(invalid="ignore"):
         # The remainder of a tiny negative number rounds up to 360.
         wrapped: Floats = np.mod(np.mod(ra_deg, 360.0), 360.0)
@@ -65,12 +40,7 @@ def wrap_deg(ra_deg: Floats) -> Floats:
 
 
 def unit(ra_deg: Floats, dec_deg: Floats) -> Floats:
-    """Return unit vectors, 2D[n, 3] float64, of positions.
-
-    Parameters
-    ----------
-    ra_deg, dec_deg : 1D[n] float64, deg
-    """
+    """Return unit vectors, 2D[n, 3] float64, of positions, 1D[n] float64, deg."""
     ra = np.radians(wrap_deg(ra_deg))
     x, y = cos_dec(dec_deg) * np.cos(ra), cos_dec(dec_deg) * np.sin(ra)
     return np.stack([x, y, np.sin(np.radians(dec_deg))], axis=-1)

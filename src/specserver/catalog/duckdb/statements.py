@@ -30,11 +30,6 @@ class ObjectsReader:
     ----------
     file : the generation's database
     take : returns columns of rows, ascending
-
-    Raises
-    ------
-    DamagedFile
-        The file cannot be opened.
     """
 
     def __init__(self, file: Entry, take: Callable[[Sequence[str], Rows], pa.Table]) -> None:

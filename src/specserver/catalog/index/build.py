@@ -15,6 +15,7 @@ again. A value-added table (`catalog.tables.vac`) has an index of the same form.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -27,7 +28,7 @@ from ...errors import CatalogError
 from ...model.survey import Survey
 from ..duckdb.build import ObjectsTable, make_objects
 from .column_file import allocate, load_mapped, write_columns
-from .generations import IndexInfo, record_generation, refresh_generation
+from .generations import IndexInfo, newest_generation, record_generation, refresh_generation
 
 SIDECARS: Final[Mapping[str, str]] = {
     "hpx": "<i8",
@@ -55,16 +56,26 @@ def refresh_index(context: ContextFolder, survey: Survey, *, bad: str = "") -> I
     CatalogError
         It cannot be made: a full disk, a folder that cannot be written to.
     """
-
-    def build(generation: GenerationFolder, names: tuple[str, ...]) -> IndexInfo:
-        files = []
-        for name in names:
-            segment = context.segment(name)
-            segment.check_listed([segment.objects.name])
-            files.append(segment.objects)
-        return build_index(generation, survey, names, files, unique=True)
-
+    build = partial(_build_context, context, survey)
     return refresh_generation(context.index, context.segments, build, bad=bad)
+
+
+def newest_index(context: ContextFolder, survey: Survey, bad: str) -> IndexInfo:
+    """Return a generation as `refresh_index` makes it, or, where it cannot, the one in use."""
+    build = partial(_build_context, context, survey)
+    return newest_generation(context.index, context.name, context.segments, build, bad)
+
+
+def _build_context(
+    context: ContextFolder, survey: Survey, generation: GenerationFolder, names: tuple[str, ...]
+) -> IndexInfo:
+    """Write a generation that covers some segments."""
+    files = []
+    for name in names:
+        segment = context.segment(name)
+        segment.check_listed([segment.objects.name])
+        files.append(segment.objects)
+    return build_index(generation, survey, names, files, unique=True)
 
 
 def build_index(

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
 
 from ...data.context import GenerationFolder, IndexFolder
 from ...digests import seal
@@ -35,6 +35,10 @@ class IndexInfo:
     format: int = _FORMAT
     digests: Mapping[str, str] = field(default_factory=dict)
     """File → digest (`specserver.digests`); empty: an older version made it."""
+
+
+Build: TypeAlias = Callable[[GenerationFolder, tuple[str, ...]], IndexInfo]
+"""Writes a generation of what has the names, and makes its folder."""
 
 
 def current_generation(index: IndexFolder) -> IndexInfo | None:
@@ -70,7 +74,7 @@ def newest_generation(
     index: IndexFolder,
     name: str,
     wanted: Callable[[], Sequence[str]],
-    refresh: Callable[[], IndexInfo | None],
+    build: Build,
     bad: str,
 ) -> IndexInfo:
     """Return a generation of what is ``wanted``, made first if there is none.
@@ -80,8 +84,7 @@ def newest_generation(
     Parameters
     ----------
     name : of the context or table, for the warning
-    refresh : makes a generation, as `refresh_generation` does
-    bad : name of a generation that is damaged
+    wanted, build, bad : as for `refresh_generation`
 
     Raises
     ------
@@ -99,7 +102,7 @@ def newest_generation(
     if present and present.digests and present.segments == tuple(wanted()):
         return present
     try:
-        made = refresh()
+        made = refresh_generation(index, wanted, build, bad=bad)
     except ServiceError as error:
         if present is not None:
             _LOG.warning("%s: its index cannot be renewed here: %s", name, error.message)
@@ -113,18 +116,13 @@ def newest_generation(
 
 
 def refresh_generation(
-    index: IndexFolder,
-    wanted: Callable[[], Sequence[str]],
-    build: Callable[[GenerationFolder, tuple[str, ...]], IndexInfo],
-    *,
-    bad: str = "",
+    index: IndexFolder, wanted: Callable[[], Sequence[str]], build: Build, *, bad: str = ""
 ) -> IndexInfo | None:
     """Make a generation of what is ``wanted``, unless the one in use is; swap it in whole.
 
     Parameters
     ----------
     wanted : asked under the lock; nothing wanted leaves things as they are
-    build : writes a generation, and makes its folder
     bad : name of a generation that is damaged, whatever it covers
     """
     try:
@@ -191,11 +189,7 @@ def _sound(index: IndexFolder, bad: str) -> IndexInfo | None:
     return present
 
 
-def _made(
-    index: IndexFolder,
-    names: tuple[str, ...],
-    build: Callable[[GenerationFolder, tuple[str, ...]], IndexInfo],
-) -> IndexInfo:
+def _made(index: IndexFolder, names: tuple[str, ...], build: Build) -> IndexInfo:
     """Make a generation and bring it into use; when that fails nothing is left of it."""
     generation = index.new_generation()
     try:

@@ -7,7 +7,6 @@ tuple form serve, with the reduction (run2d) or without it.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -17,18 +16,10 @@ import pyarrow.compute as pc
 
 from ...errors import BadIdentifier, BadParameter
 from ...model.survey import Survey
+from .links import put_column
 
 _WHOLE: Final = re.compile(r"[+-]?[0-9]{1,20}")
 _FLOAT: Final = re.compile(r"[+-]?(?:[0-9]+\.[0-9]*|\.?[0-9]+)(?:[eE][+-]?[0-9]+)?")
-
-
-@dataclass(frozen=True, slots=True)
-class RowIds:
-    """Where the identifiers of a table come from."""
-
-    kind: str
-    """``column``, ``tuple``, or ``spectra``: some rows name no reduction."""
-    notes: tuple[str, ...]
 
 
 class _Unfit(Exception):
@@ -55,10 +46,18 @@ def valid_names(names: Sequence[str]) -> list[str]:
     return found
 
 
-def read_ids(survey: Survey, table: pa.Table, id_column: str | None) -> tuple[pa.Table, RowIds]:
+def read_ids(
+    survey: Survey, table: pa.Table, id_column: str | None
+) -> tuple[pa.Table, str, tuple[str, ...]]:
     """Return the table with a column of identifiers, null where a row has none as yet.
 
     The parts of the tuple form get the survey's names for them.
+
+    Returns
+    -------
+    table, kind, notes
+        Identifiers are from a ``column`` or a ``tuple``, or those of ``spectra`` held, since some
+        rows name no reduction.
 
     Raises
     ------
@@ -72,29 +71,26 @@ def read_ids(survey: Survey, table: pa.Table, id_column: str | None) -> tuple[pa
         raise BadParameter("id-column", id_column, f"one of {', '.join(table.column_names)}")
     if name is not None:
         try:
-            return _put_first(table, name, wanted, _ids(survey, table.column(name))), RowIds(
-                "column", ()
-            )
+            ids = _ids(survey, table.column(name))
         except _Unfit as error:
             notes.append(f"{name} is not used: {error}")
             table = table.drop_columns([name])
+        else:
+            return _put_first(table, name, wanted, ids), "column", ()
     spellings = (
         (part, *(other for other, name in survey.aliases.items() if name == part))
         for part in survey.id_parts
     )
     parts = [_find(table, names) for names in spellings]
     if None in parts[:-1]:
-        reason = notes[0] + "; " if notes else ""
-        raise BadParameter(
-            "FILE",
-            ", ".join(table.column_names[:12]),
-            f"{reason}a table needs {wanted} as whole numbers or text, or"
-            f" {', '.join(survey.id_parts[:-1])} (and {survey.id_parts[-1]}, if it has it)",
-        )
+        *numbers, last = survey.id_parts
+        needed = f"{wanted} as whole numbers or text, or {', '.join(numbers)}"
+        reason = "; ".join([*notes, f"a table needs {needed} (and {last}, if it has it)"])
+        raise BadParameter("FILE", ", ".join(table.column_names[:12]), reason)
     for part, column in zip(survey.id_parts, parts, strict=True):
         if column is not None and column != part:
             table = table.rename_columns({column: part})
-    return _from_parts(survey, table, tuple(notes))
+    return *_from_parts(survey, table), tuple(notes)
 
 
 def _find(table: pa.Table, names: Sequence[str]) -> str | None:
@@ -149,14 +145,13 @@ def _from_text(survey: Survey, texts: Sequence[str | None]) -> npt.NDArray[Any]:
     return ids
 
 
-def _from_parts(survey: Survey, table: pa.Table, notes: tuple[str, ...]) -> tuple[pa.Table, RowIds]:
-    """Return the table with the identifiers that its complete tuples make."""
+def _from_parts(survey: Survey, table: pa.Table) -> tuple[pa.Table, str]:
+    """Return the table with the identifiers that its complete tuples make, and their kind."""
     *names, last = survey.id_parts
     numbers = []
     for name in names:
         values = _whole(table.column(name), name)
-        at = table.schema.get_field_index(name)
-        table = table.set_column(at, name, pa.array(values, mask=values == 0))
+        table = put_column(table, name, pa.array(values, mask=values == 0))
         numbers.append(values)
     ids = np.zeros(table.num_rows, survey.id_column.dtype)
     given = np.logical_and.reduce([values > 0 for values in numbers])
@@ -164,14 +159,12 @@ def _from_parts(survey: Survey, table: pa.Table, notes: tuple[str, ...]) -> tupl
     if last in table.column_names:
         texts = pc.utf8_trim_whitespace(table.column(last).cast(pa.string())).fill_null("")
         runs = np.array(texts.to_pylist(), dtype=object).astype(str)
-        at = table.schema.get_field_index(last)
-        table = table.set_column(at, last, pa.array(runs.astype(object), mask=runs == ""))
+        table = put_column(table, last, pa.array(runs.astype(object), mask=runs == ""))
         complete = given & (runs != "")
         chosen = [values[complete] for values in numbers]
         ids[complete] = pack_rows(survey, chosen, runs[complete])
     kind = "tuple" if (complete | ~given).all() else "spectra"
-    found = _put_first(table, None, survey.id_column.name, pa.array(ids, mask=ids == 0))
-    return found, RowIds(kind, notes)
+    return _put_first(table, None, survey.id_column.name, pa.array(ids, mask=ids == 0)), kind
 
 
 def _whole(column: Any, name: str) -> npt.NDArray[np.int64]:

@@ -20,6 +20,7 @@ from pyarrow import csv
 from ...errors import BadFile, BadParameter
 from ...model.skyframe import Frame, frame_of
 from ...ops.wholefits import require_whole
+from .links import put_column
 
 _BROKEN: Final = (
     BadFile, OSError, ValueError, TypeError, KeyError, IndexError, pa.ArrowException
@@ -166,8 +167,7 @@ def _read_csv(path: Path, _: int | None) -> pa.Table:
     types = csv.ConvertOptions(column_types=dict.fromkeys(long, pa.string()))
     table = csv.read_csv(io.BytesIO(data), parse_options=options, convert_options=types)
     for name in long:
-        at = table.schema.get_field_index(name)
-        table = table.set_column(at, name, _whole(table.column(name)))
+        table = put_column(table, name, _whole(table.column(name)))
     return table
 
 

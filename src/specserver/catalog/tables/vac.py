@@ -27,7 +27,7 @@ from ...model.skyframe import POSITION_COLUMNS
 from ...model.survey import Column, Survey
 from ..healpix import pixel
 from ..index.build import build_index
-from ..index.generations import IndexInfo, newest_generation, refresh_generation
+from ..index.generations import IndexInfo, newest_generation
 from .links import HeldSpectra, put_column, with_parts, with_spectra
 from .table_ids import read_ids, valid_names
 from .tablefile import read_table
@@ -82,31 +82,30 @@ def add_vac(
         A file that cannot be read.
     """
     name = files.name
-    _check_name(survey, name)
+    if not _NAME.fullmatch(name) or name in survey.tables:
+        taken = " and ".join(survey.tables)
+        allowed = f"a-z, 0-9 and _, a letter first, up to 63 of them, and not {taken}"
+        raise BadParameter("NAME", name, allowed)
     if files.file.exists() and not overwrite:
-        raise BadParameter(
-            "NAME", name, f"{files.context.name} has a table of that name; --replace it"
-        )
+        allowed = f"{files.context.name} has a table of that name; --replace it"
+        raise BadParameter("NAME", name, allowed)
     found = read_table(file, hdu=hdu)
     table = found.table.rename_columns(valid_names(found.table.column_names))
-    table, ids = read_ids(survey, table, id_column)
+    table, ids, notes = read_ids(survey, table, id_column)
     position = _position(table)
     says_other = position is not None and not ("2000" in position[0] or "icrs" in position[0])
     if found.frame is not None and says_other:
-        raise BadParameter(
-            "FILE",
-            str(file),
-            f"it states positions in {found.frame.label}; bring them into ICRS first",
-        )
+        advice = f"it states positions in {found.frame.label}; bring them into ICRS first"
+        raise BadParameter("FILE", str(file), advice)
     info = VacInfo(
         name,
         title or f"from {file.name}",
         file.name,
         table.num_rows,
-        ids.kind,
+        ids,
         position,
         found.left_out,
-        ids.notes,
+        notes,
     )
     _write_table(files, table.replace_schema_metadata({_KEY: json.dumps(asdict(info))}))
     return info
@@ -201,17 +200,7 @@ def current_vac(files: TableFiles, held: HeldSpectra, *, bad: str = "") -> Index
     info = read_vac(files)
     wanted = partial(_covers, files, info, held)
     build = partial(_build, files, info, held)
-    refresh = partial(refresh_generation, files.index, wanted, build, bad=bad)
-    return newest_generation(files.index, str(files), wanted, refresh, bad)
-
-
-def _check_name(survey: Survey, name: str) -> None:
-    """Refuse a name that no table may have."""
-    if not _NAME.fullmatch(name) or name in survey.tables:
-        taken = " and ".join(survey.tables)
-        raise BadParameter(
-            "NAME", name, f"a-z, 0-9 and _, a letter first, up to 63 of them, and not {taken}"
-        )
+    return newest_generation(files.index, str(files), wanted, build, bad)
 
 
 def _position(table: pa.Table) -> tuple[str, str] | None:
@@ -257,10 +246,7 @@ def _build(
     ra, dec = _positions(table, info, held, ids, best_rows)
     for name, values in (("ra", ra), ("dec", dec)):
         table = put_column(table, name, pa.array(values, mask=np.isnan(values)))
-    hpx = np.full(len(ids), -1, np.int64)
-    known = np.flatnonzero(~np.isnan(ra))
-    hpx[known] = pixel(ra[known], dec[known])
-    table = put_column(table, "_hpx", pa.array(hpx))
+    table = put_column(table, "_hpx", pa.array(pixel(ra, dec)))
     table = put_column(table, "_row", pa.array(np.arange(len(ids), dtype=np.int32)))
     table = put_column(table, _LINKED, pa.array((ids != 0).astype(np.uint8)))
     generation.make()
