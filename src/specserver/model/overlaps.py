@@ -83,7 +83,7 @@ def _following(low: Floats, high: Floats) -> tuple[Indices, Indices]:
 
 
 def frame(pole: Floats) -> tuple[Floats, Floats]:
-    """Return two unit vectors that with a pole make a right-handed frame, all 1D[3] float64."""
+    """Return two unit vectors, 1D[3] each, that with a pole, 1D[3], make a right-handed frame."""
     away = np.eye(3)[int(np.argmin(np.abs(pole)))]
     one = np.cross(pole, away)
     one /= np.linalg.norm(one)

@@ -26,13 +26,13 @@ def is_position(ra_deg: Floats, dec_deg: Floats) -> Bools:
 
 
 def cos_dec(dec_deg: Floats) -> Floats:
-    """Return cos(dec), 1D[n] float64, precise up to the poles and 0 there."""
+    """Return cos of dec in deg, 1D[n] float64, as 1D[n]: precise up to the poles, and 0 there."""
     cosine: Floats = np.sin(np.radians(90.0 - np.abs(dec_deg)))
     return cosine
 
 
 def wrap_deg(ra_deg: Floats) -> Floats:
-    """Return right ascension in [0, 360), 1D[n] float64, deg; NaN stays NaN."""
+    """Return right ascension, 1D[n] float64, deg, in [0, 360), 1D[n]; NaN stays NaN."""
     with np.errstate(invalid="ignore"):
         # The remainder of a tiny negative number rounds up to 360.
         wrapped: Floats = np.mod(np.mod(ra_deg, 360.0), 360.0)
