@@ -14,7 +14,6 @@ from pyarrow import csv
 
 from serving import Served
 from specserver.errors import BadParameter
-from specserver.formats.listing import Listing
 from specserver.formats.npy import ArraySequence, BlockedArray
 from specserver.formats.registry import (
     media_type_of,
@@ -24,6 +23,7 @@ from specserver.formats.registry import (
     readable_types,
     write,
 )
+from specserver.formats.text import Listing
 from specserver.wire.media_types import ARROW, CSV, JSON, OCTETS, TEXT
 
 NEW = '''"""Tables as text with tabs."""

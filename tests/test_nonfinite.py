@@ -20,7 +20,7 @@ from specserver.ingest import run_ingest
 from specserver.model.grid import LogLinear
 from specserver.ops.indices import INDICES, line_index
 from specserver.ops.resampling import resample
-from specserver.render.display import DisplaySpectrum, weights_of
+from specserver.render.display import DisplaySpectrum
 from specserver.render.style import flux_limits
 
 BAD = slice(2000, 2040)
@@ -159,14 +159,15 @@ def test_limits_are_those_of_what_is_known() -> None:
     flux[:40], ivar[:40] = FLUX, IVAR
     model = np.full(100, np.nan)
     model[50:] = 1.5
-    low, high = flux_limits(DisplaySpectrum(np.arange(100.0), flux, ivar, model))
+    spectrum = DisplaySpectrum(np.arange(100.0), flux, ivar, model)
+    low, high = flux_limits(spectrum)
     assert -0.2 < low < 0
     assert 1.5 < high < 1.8
-    weights = weights_of(flux, ivar)
+    weights = spectrum.weights
     assert weights.dtype == np.float32
     assert not weights[:40].any()
     assert weights[40:].all()
-    assert not weights_of(flux, None)[:3].any()
+    assert not DisplaySpectrum(np.arange(100.0), flux).weights[:3].any()
 
 
 def test_resample_of_one() -> None:

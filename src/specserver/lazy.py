@@ -105,7 +105,9 @@ class DataFolder:
         source = self._archive.open_release(context)
         wanted = _vectors(source.survey, vectors, off_lattice=off_lattice)
         names = _columns(source, columns)
-        table = _found(source, names, constraint, cone, primary=primary)
+        region = None if cone is None else cone_of(*cone)
+        condition, rows = narrow(source, constraint, region, Deadline.after(None))
+        table = source.catalog.query([*names, *_PLACE], condition, rows, primary=primary)
         spectra = _Spectra.of(source, table, off_lattice=off_lattice)
         if spectra.others and not off_lattice:
             warnings.warn(
@@ -191,20 +193,6 @@ def _columns(source: OpenRelease, names: Sequence[str] | None) -> list[str]:
         return list(catalog.columns)
     always = (survey.id_column.name, "ra", "dec", survey.z_column, survey.class_column)
     return list(dict.fromkeys(catalog.spelling(name) for name in (*always, *names)))
-
-
-def _found(
-    source: OpenRelease,
-    names: list[str],
-    constraint: str,
-    cone: tuple[float, float, float] | None,
-    *,
-    primary: bool,
-) -> pa.Table:
-    """Return columns, and the places, of the spectra in a region that meet a condition."""
-    region = None if cone is None else cone_of(*cone)
-    condition, rows = narrow(source, constraint, region, Deadline.after(None))
-    return source.catalog.query([*names, *_PLACE], condition, rows, primary=primary)
 
 
 def _dataset(

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from ..damage import ABSENT, Identity, damaged
 from ..digests import Record, check_file, digest_of, read_record
-from ..errors import DamagedFile
+from ..errors import DamagedFile, StoreError
 from .backend import Backend, ByteSource
 
 DAMAGED: Final = "damaged: restore the file"
@@ -101,9 +101,16 @@ class Entry(Handle):
         """
         return self.backend.allocate(self.key, head, nbytes)
 
-    def record(self, told: str = DAMAGED) -> Record:
-        """Return it as a record; errors as `digests.read_record`."""
-        return read_record(self.local_path(), told)
+    def record(self, told: str = DAMAGED, newest: int | None = None) -> Record:
+        """Return it as a record; errors as `digests.read_record`.
+
+        Raises `StoreError` if it states a format newer than the ``newest`` that is known.
+        """
+        found = read_record(self.local_path(), told)
+        stated = found.values.get("format", found.values.get("format_version"))
+        if newest is not None and isinstance(stated, int) and stated > newest:
+            raise StoreError(str(self), f"format {stated} is newer than this program's")
+        return found
 
     def digest(self) -> str:
         """Return its digest."""

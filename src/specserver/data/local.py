@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..damage import ABSENT, Identity, identity_of
-from ..files import EVERYONE_READS, OWNER_ONLY, is_closed, locked, replace_file
+from ..files import EVERYONE_READS, OWNER_ONLY, is_closed, locked, replace_file, sync
 from .backend import Buffers
 
 # Linux can say whether bytes are in memory; elsewhere every read may wait for the disk.
@@ -97,12 +97,13 @@ class LocalFolder:
 
     def create(self, key: str, content: bytes | memoryview, *, owner_only: bool = False) -> None:
         """Write a file that is not there yet."""
-        path = self._path_in_folder(key)
-        replace_file(path, content, mode=_mode(owner_only=owner_only), new=True)
+        mode = OWNER_ONLY if owner_only else EVERYONE_READS
+        replace_file(self._path_in_folder(key), content, mode=mode, new=True)
 
     def replace(self, key: str, content: bytes | memoryview, *, owner_only: bool = False) -> None:
         """Write a file in place of the one that is there."""
-        replace_file(self._path_in_folder(key), content, mode=_mode(owner_only=owner_only))
+        mode = OWNER_ONLY if owner_only else EVERYONE_READS
+        replace_file(self._path_in_folder(key), content, mode=mode)
 
     def delete(self, key: str) -> None:
         """Delete a file, or an empty folder."""
@@ -151,9 +152,9 @@ class LocalFolder:
         top = Path(self._at(prefix))
         for folder, _, files in os.walk(top):
             for name in files:
-                _sync(f"{folder}/{name}")
-            _sync(folder)
-        _sync(str(top.parent))
+                sync(f"{folder}/{name}")
+            sync(folder)
+        sync(top.parent)
 
     def delete_drafts(self, key: str) -> None:
         """Delete what writers of a file left that were killed."""
@@ -188,16 +189,3 @@ class LocalFolder:
         path = Path(self._at(key))
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
-
-
-def _mode(*, owner_only: bool) -> int:
-    return OWNER_ONLY if owner_only else EVERYONE_READS
-
-
-def _sync(path: str) -> None:
-    """Flush a file or folder to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

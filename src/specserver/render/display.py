@@ -53,8 +53,12 @@ class DisplaySpectrum:
 
     @property
     def weights(self) -> Floats:
-        """Inverse variance, 1D[npix], 0 where a pixel carries no information (`weights_of`)."""
-        return weights_of(self.flux, self.ivar)
+        """Inverse variance, 1D[npix], 0 where a pixel carries no information.
+
+        Where a survey states no uncertainties, all good pixels have the weight 1.
+        """
+        good, ivar = good_pixels(self.flux, self.ivar), self.ivar
+        return good.astype(np.float64) if ivar is None else np.where(good, ivar, ivar.dtype.type(0))
 
     @property
     def about(self) -> str:
@@ -120,15 +124,6 @@ def good_pixels(flux: Floats, ivar: Floats | None) -> npt.NDArray[np.bool_]:
     if ivar is not None:
         good &= (ivar > 0) & np.isfinite(ivar)
     return good
-
-
-def weights_of(flux: Floats, ivar: Floats | None) -> Floats:
-    """Return inverse variance, 1D[npix], 0 where a pixel carries no information.
-
-    Where a survey states no uncertainties, all good pixels have the weight 1.
-    """
-    good = good_pixels(flux, ivar)
-    return good.astype(np.float64) if ivar is None else np.where(good, ivar, ivar.dtype.type(0))
 
 
 def noise_of(ivar: Floats) -> Floats:

@@ -23,7 +23,7 @@ from .dialects import find_routers
 from .runtime import error_responses, metrics
 from .runtime.concurrency import ConcurrencyLimits
 from .runtime.connections import Connections
-from .runtime.debug_log import DebugSwitch
+from .runtime.log import DebugSwitch
 from .runtime.receiving import Receiving
 from .runtime.request_filter import RequestFilter
 from .runtime.request_log import RequestLog

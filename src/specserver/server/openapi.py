@@ -8,8 +8,8 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 from fastapi import Query
 from pydantic import BaseModel, Field
 
-from ..formats.listing import Listing
 from ..formats.registry import media_types, names
+from ..formats.text import Listing
 from ..wire.media_types import JSON
 
 Responses: TypeAlias = dict[int | str, dict[str, Any]]

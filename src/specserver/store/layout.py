@@ -55,12 +55,9 @@ def read_segment(segment: SegmentFolder) -> SegmentInfo:
     """Return the commit record of a segment; raise `StoreError` if it has none that can be read."""
     record = segment.record
     try:
-        values = record.record(_DAMAGED).values
+        values = record.record(_DAMAGED, FORMAT_VERSION).values
     except FileNotFoundError as error:
         raise StoreError(str(segment), "no committed segment") from error
-    version = values.get("format_version")
-    if isinstance(version, int) and version > FORMAT_VERSION:
-        raise StoreError(str(record), f"format {version} is newer than this program's")
     try:
         return SegmentInfo(**values)
     except TypeError as error:

@@ -12,7 +12,6 @@ import numpy.typing as npt
 from ..damage import damaged
 from ..data.context import ContextFolder
 from ..digests import crc_of, seal
-from ..errors import StoreError
 
 _FORMAT = 1
 _DAMAGED: Final = "damaged; declare the tree anew"
@@ -72,12 +71,9 @@ def read_tree(context: ContextFolder) -> TreeInfo | None:
     """Return the declaration of a context's tree, or None when it has none."""
     file = context.tree
     try:
-        values = file.record(_DAMAGED).values
+        values = file.record(_DAMAGED, _FORMAT).values
     except FileNotFoundError:
         return None
-    version = values.get("format")
-    if isinstance(version, int) and version > _FORMAT:
-        raise StoreError(str(file), f"format {version} is newer than this program's")
     try:
         info = TreeInfo(**values)
     except TypeError as error:

@@ -260,7 +260,7 @@ def _survey_at(folder: ContextFolder, stamp: Identity) -> Survey:
     del stamp
     file = folder.declaration
     try:
-        declared = _parsed(file.record(_DAMAGED).values, folder)
+        declared = _parsed(file.record(_DAMAGED, FORMAT).values, folder)
     except (OSError, ValueError, TypeError, AttributeError, BadParameter) as error:
         raise file.damaged(f"{_DAMAGED} ({error})") from error
     return survey_of(declared, folder)
@@ -268,9 +268,6 @@ def _survey_at(folder: ContextFolder, stamp: Identity) -> Survey:
 
 def _parsed(values: dict[str, Any], folder: ContextFolder) -> Declaration:
     """Return the declaration of the values in a file, having checked them."""
-    form = values.get("format")
-    if isinstance(form, int) and form > FORMAT:
-        raise StoreError(str(folder.declaration), f"format {form} is newer than this program's")
     columns = tuple(Column(**column) for column in values.pop("columns", ()))
     if "medium" not in values:
         # Declared before that was a core column, which goes before the table's own of that name.

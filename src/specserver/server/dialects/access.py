@@ -19,7 +19,7 @@ from starlette.background import BackgroundTask
 from ...wire.media_types import JSON, TEXT
 from ..dependencies import REFUSALS, Administrator
 from ..openapi import answers
-from ..runtime.debug_log import DebugSwitch
+from ..runtime.log import DebugSwitch
 
 ORDER: Final = 5
 router = APIRouter(tags=["administration"], responses=REFUSALS)

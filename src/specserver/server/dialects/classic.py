@@ -33,9 +33,9 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response, Streami
 from ... import __version__
 from ...errors import BadParameter, TooMuch
 from ...formats.files import FileArchive
-from ...formats.listing import Listing
 from ...formats.npy import ArraySequence, BlockedArray
 from ...formats.registry import media_type_of, write
+from ...formats.text import Listing
 from ...model.grid import Grid, PixelRange
 from ...service import ContextInfo, QueryRequest, Selection, SpectroscopicService
 from ...service.query import TUPLE

@@ -1,4 +1,4 @@
-"""The format of the log; each line has the id of the request that it is about."""
+"""The log: its format, with the id of the request in each line, and the switch of debugging."""
 
 import json
 import logging
@@ -8,6 +8,8 @@ from typing import Any, Final
 from pythonjsonlogger.json import JsonFormatter
 from typing_extensions import override
 
+from ...data.root import DataRoot
+from ...errors import StoreError
 from ...settings import Settings
 
 REQUEST_ID: Final[ContextVar[str]] = ContextVar("request_id", default="-")
@@ -15,6 +17,7 @@ REQUEST_ID: Final[ContextVar[str]] = ContextVar("request_id", default="-")
 ACCESS: Final = logging.getLogger("specserver.access")
 """A line for each request, at level INFO."""
 
+_LOG = logging.getLogger("specserver")
 _TEXT: Final = "%(asctime)s %(levelname)s [%(request_id)s] %(message)s"
 
 
@@ -48,6 +51,38 @@ class AccessText(logging.Formatter):
         # As JSON: a client must not be able to write lines of its own into the log.
         known = getattr(record, "exchange", {})
         return " ".join([line, *(f"{name}={json.dumps(value)}" for name, value in known.items())])
+
+
+class DebugSwitch:
+    """Whether `request_log` writes a line for each request: while ``<data>/debug`` exists.
+
+    So all processes agree, and it lasts until it is toggled again, also over a restart.
+    """
+
+    def __init__(self, data: DataRoot) -> None:
+        self._file = data.debug
+        self._handler = logging.StreamHandler()
+        self._handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(message)s"))
+
+    def is_on(self) -> bool:
+        """Return whether requests are logged, and make this process' logger follow."""
+        on = self._file.exists()
+        if on != (self._handler in _LOG.handlers):
+            (_LOG.addHandler if on else _LOG.removeHandler)(self._handler)
+            _LOG.setLevel(logging.DEBUG if on else logging.NOTSET)
+        return on
+
+    def toggle(self) -> bool:
+        """Change the state and return the new one."""
+        on = not self._file.exists()
+        try:
+            if on:
+                self._file.replace(b"")
+            else:
+                self._file.delete()
+        except OSError as error:
+            raise StoreError(str(self._file), f"cannot be written ({error.strerror})") from error
+        return on
 
 
 def logging_configuration(settings: Settings) -> dict[str, Any]:
