@@ -53,9 +53,7 @@ class SegmentFolder(Folder):
     __slots__ = ()
 
     record = Named("segment.json")
-    """Its commit record, written last."""
     objects = Named("objects.parquet")
-    """Its catalogue rows."""
 
     @property
     def arrays(self) -> Folder:
@@ -101,9 +99,7 @@ class IndexFolder(Folder):
     __slots__ = ()
 
     current = Named("CURRENT")
-    """The name of the generation in use."""
     lock = Named("lock")
-    """Lock of the process that makes a generation."""
 
     def is_generation(self, name: str) -> bool:
         """Return whether a text has the form of the name of a generation."""
@@ -129,11 +125,8 @@ class ContextFolder(Folder):
     __slots__ = ()
 
     access = Named("access.json")
-    """Whether the context is private."""
     declaration = Named("survey.json")
-    """The survey that the data folder declares."""
     tree = Named("tree.json")
-    """The declaration of a tree of original files."""
     _ingest_lock = Named("ingest.lock")
 
     def new_fingerprints(self) -> Entry:

@@ -31,15 +31,10 @@ class DataRoot(Folder):
     _committed: dict[str, Entry] = field(default_factory=dict, compare=False, repr=False)
     """By context, the commit record of one of its segments."""
     tokens = Named("tokens.json")
-    """The tokens."""
     tokens_lock = Named("tokens.lock")
-    """Lock of the process that changes the tokens."""
     private = Named("private.json")
-    """The register of private contexts."""
     private_lock = Named("private.lock")
-    """Lock of the process that changes the register."""
     debug = Named("debug")
-    """The switch of debug logging: on while the file exists."""
 
     def require(self) -> "DataRoot":
         """Return this folder; raise `StoreError` if it does not exist or is no folder."""

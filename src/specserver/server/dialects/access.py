@@ -1,10 +1,4 @@
-"""What only administrators may do.
-
-===================  =============================================================================
-``/shutdown``        stops the whole service, all its processes, once the answer has been sent
-``/debug``           toggles the logging of every request by all processes; says the new state
-===================  =============================================================================
-"""
+"""What only administrators may do."""
 
 import logging
 import os

@@ -22,14 +22,13 @@ from ...wire.media_types import ARROW
 from ..dependencies import ServerSettings, Service
 from ..openapi import MediumField, ProfileField, negotiated
 from ..parameters import SelectionRequest
-from ..runtime.error_responses import error_responses
+from ..runtime.error_responses import USUAL_ERRORS, error_responses
 from ..runtime.responses import HEAVY, LimitedRoute, RouteResponder, query_cost
 
 ORDER: Final = 0
 router = APIRouter(prefix="/bulk", tags=["bulk"], route_class=LimitedRoute)
 _STREAM: Final = "An Arrow IPC stream (docs/wire.md)."
 _TABLE: Final = "A table, by default as an Arrow IPC stream (docs/wire.md)."
-_FAULTS: Final = (400, 401, 404, 413, 422, 503)
 _RESAMPLED: Final = 20
 """Spectra that are sent whole in the time in which one is resampled."""
 _Names = Annotated[list[str], Field(max_length=1_000, fail_fast=True)]
@@ -96,7 +95,7 @@ class CatalogRequest(BaseModel):
 @router.post(
     "/spectra",
     summary="Fetch spectra in bulk",
-    responses=negotiated(_STREAM, SpectrumStream, ARROW) | error_responses(*_FAULTS, 409),
+    responses=negotiated(_STREAM, SpectrumStream, ARROW) | USUAL_ERRORS | error_responses(409),
     response_class=StreamingResponse,
 )
 def bulk_spectra(responder: RouteResponder, request: SpectraRequest, service: Service) -> Response:
@@ -117,7 +116,7 @@ def bulk_spectra(responder: RouteResponder, request: SpectraRequest, service: Se
 @router.post(
     "/files",
     summary="Fetch FITS files in bulk",
-    responses=negotiated(_STREAM, FileStream, ARROW) | error_responses(*_FAULTS, 410),
+    responses=negotiated(_STREAM, FileStream, ARROW) | USUAL_ERRORS | error_responses(410),
     response_class=StreamingResponse,
 )
 def bulk_files(responder: RouteResponder, request: FilesRequest, service: Service) -> Response:
@@ -141,7 +140,7 @@ def bulk_files(responder: RouteResponder, request: FilesRequest, service: Servic
 @router.post(
     "/query",
     summary="Query a catalogue in bulk",
-    responses=negotiated(_TABLE, pa.Table, ARROW) | error_responses(*_FAULTS),
+    responses=negotiated(_TABLE, pa.Table, ARROW) | USUAL_ERRORS,
     response_class=StreamingResponse,
 )
 def bulk_query(

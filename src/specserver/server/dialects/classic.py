@@ -1,22 +1,11 @@
 """The documented endpoints, in the form that the predecessor's client speaks.
 
-============================  ====================================================================
-``GET /`` ``/ping``           text that starts with ``Hello World``
-``GET /available``            whether spectra are served, and from what (text or JSON)
-``GET /contexts``             all contexts (text, JSON, CSV), or one as a JSON object
-``GET /profiles``             likewise
-``GET /catalogs``             the catalogues of a context (text, JSON, CSV)
-``GET /validate``             ``OK``, or the error
-``GET /query``                CSV with a header; ``cond`` may begin with a q3c call
-``POST /listSpan``            JSON ``w0, w1``: vacuum Å of the first and last pixel of the list
-``POST /getSpec``             NumPy ``.npy``, format 1.0, no pickles; a structured array
-============================  ====================================================================
-
-``getSpec`` answers one spectrum as a 1-D array, aligned spectra (also one) as one 2-D array
-``(nspec, npix)``, and several unaligned ones as one ``.npy`` after the other, to be read by
-repeated ``numpy.load`` from the stream. With ``format=FITS`` it answers the original file of one
-spectrum byte for byte, and a ZIP archive of those of several; ``fits=rebuilt`` makes files from
-the store instead. ``w0`` and ``w1`` set the span of aligned spectra, unless ``cutout`` does.
+``getSpec`` answers ``.npy`` files of structured arrays, format 1.0 without pickles: one spectrum as
+a 1-D array, aligned spectra (also one) as one 2-D array ``(nspec, npix)``, and several unaligned
+ones as one file after the other, to be read by repeated ``numpy.load`` from the stream. With
+``format=FITS`` it answers the original file of one spectrum byte for byte, and a ZIP archive of
+those of several; ``fits=rebuilt`` makes files from the store instead. ``w0`` and ``w1`` set the
+span of aligned spectra, unless ``cutout`` does.
 
 ``None`` and the empty text stand for an absent parameter: the old client writes its defaults so.
 """
@@ -50,7 +39,7 @@ from ..parameters import (
     read_names,
     read_wavelengths,
 )
-from ..runtime.error_responses import error_responses
+from ..runtime.error_responses import USUAL_ERRORS, error_responses
 from ..runtime.responses import LimitedRoute, Responder, RouteResponder, query_cost
 
 ORDER: Final = 1
@@ -178,8 +167,7 @@ def validate(
     "/query",
     summary="Query a catalogue",
     response_class=StreamingResponse,
-    responses=answers("A header line, then the rows.", CSV)
-    | error_responses(400, 401, 404, 413, 422, 503),
+    responses=answers("A header line, then the rows.", CSV) | USUAL_ERRORS,
 )
 def query(
     responder: RouteResponder,
@@ -217,8 +205,7 @@ def query(
     "/listSpan",
     summary="Tell the span of spectra",
     response_class=Response,
-    responses=answers("Vacuum Å.", JSON, example={"w0": 3806.2, "w1": 9201.5})
-    | error_responses(400, 401, 404, 413, 422, 503),
+    responses=answers("Vacuum Å.", JSON, example={"w0": 3806.2, "w1": 9201.5}) | USUAL_ERRORS,
     openapi_extra=body_of(SpectraForm, FORM),
 )
 def list_span(

@@ -15,7 +15,7 @@ from ...wire.media_types import ARROW
 from ..dependencies import ServerSettings, Service
 from ..openapi import MediumField, negotiated
 from ..parameters import SelectionRequest
-from ..runtime.error_responses import error_responses
+from ..runtime.error_responses import USUAL_ERRORS
 from ..runtime.responses import LimitedRoute, RouteResponder
 
 ORDER: Final = 3
@@ -62,8 +62,7 @@ class CompositeRequest(SelectionRequest):
 @router.post(
     "/stack",
     summary="Combine spectra into one",
-    responses=negotiated(_TOLD, CompositeTable, ARROW)
-    | error_responses(400, 401, 404, 413, 422, 503),
+    responses=negotiated(_TOLD, CompositeTable, ARROW) | USUAL_ERRORS,
     response_class=StreamingResponse,
 )
 def bulk_stack(

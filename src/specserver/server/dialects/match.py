@@ -14,7 +14,7 @@ from ...wire.media_types import ARROW, CSV
 from ..dependencies import ServerSettings, Service
 from ..openapi import ContextField, ProfileField, negotiated
 from ..parameters import Body, read_body, read_names
-from ..runtime.error_responses import error_responses
+from ..runtime.error_responses import USUAL_ERRORS
 from ..runtime.responses import LimitedRoute, RouteResponder
 
 ORDER: Final = 2
@@ -67,7 +67,7 @@ class MatchParameters(BaseModel):
 @router.post(
     "/match",
     summary="Match positions with a catalogue",
-    responses=negotiated(_TOLD, pa.Table, ARROW) | error_responses(400, 401, 404, 413, 422, 503),
+    responses=negotiated(_TOLD, pa.Table, ARROW) | USUAL_ERRORS,
     response_class=StreamingResponse,
     openapi_extra=_BODY,
 )

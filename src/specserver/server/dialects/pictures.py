@@ -1,12 +1,5 @@
 """The pictures among the documented endpoints: previews, grids of them, stacked images.
 
-=============================  ===================================================================
-``GET /preview``               ``id, context, profile, dark``: PNG of one spectrum
-``POST /preview``              the same for ``id`` or ``id_list``; of several spectra a column
-``POST /plotGrid, /gridPlot``  PNG of ``nx`` columns and ``ny`` rows, page ``page`` of the list
-``POST /stackedImage``         PNG with a spectrum in each row, or their fluxes as ``.npy``
-=============================  ===================================================================
-
 Requests are URL-encoded forms, as the old client sends them, or JSON objects of the same names.
 ``None`` and the empty text stand for an absent field: the old client writes its defaults so.
 """
@@ -40,7 +33,7 @@ from ..openapi import (
     body_of,
 )
 from ..parameters import ABSENT, form_reader
-from ..runtime.error_responses import error_responses
+from ..runtime.error_responses import USUAL_ERRORS, error_responses
 from ..runtime.responses import HEAVY, LimitedRoute, Responder, RouteResponder
 
 ORDER: Final = 4
@@ -51,7 +44,7 @@ _TOLD: Final = 5
 _ABSENT: Final = (*ABSENT, None)
 Handler = TypeVar("Handler", bound=Callable[..., Response])
 
-_PICTURE: Final = answers("A PNG picture.", PNG) | error_responses(400, 401, 404, 413, 422, 503)
+_PICTURE: Final = answers("A PNG picture.", PNG) | USUAL_ERRORS
 _GRID: Final = _PICTURE | error_responses(409)
 _IMAGE: Final = _GRID | answers(
     "A PNG picture; with `fmt=numpy` an array of fluxes in NumPy's format.", PNG, OCTETS

@@ -1,12 +1,5 @@
 """Virtual storage: each user's own files on the server.
 
-==========================  ======================================================================
-``GET /vos?path=``          what a folder holds and how much of the quota is used, as JSON
-``GET /vos/{name}``         a file
-``PUT /vos/{name}``         keep the body as a file, or, with a slash at the end, make a folder
-``DELETE /vos/{name}``      remove a file or an empty folder; ``?recursive=true`` a full one
-==========================  ======================================================================
-
 All need a token. Bodies travel in pieces both ways; a file comes into sight when it is whole.
 """
 

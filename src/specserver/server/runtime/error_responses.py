@@ -142,6 +142,10 @@ def _described(status: int) -> dict[str, Any]:
     } | ({"headers": headers} if headers else {})
 
 
+USUAL_ERRORS: Final = error_responses(400, 401, 404, 413, 422, 503)
+"""Of an endpoint that reads the catalogue or the store."""
+
+
 def describe(schema: dict[str, Any]) -> None:
     """Add the schema of errors, and errors of any operation, to an OpenAPI document."""
     schema["components"]["schemas"][Fault.__name__] = Fault.model_json_schema()
