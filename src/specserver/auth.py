@@ -267,7 +267,7 @@ def check_private(data: DataRoot) -> list[str]:
 
 def _all_stated(data: DataRoot) -> set[str]:
     """Return the contexts whose own file says that they are private."""
-    return {one.name for one in data.folders() if _stated(one)}
+    return {context.name for context in data.folders() if _stated(context)}
 
 
 def _stated(context: ContextFolder) -> bool | None:

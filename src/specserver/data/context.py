@@ -90,7 +90,7 @@ class GenerationFolder(Folder):
 
     def made_files(self) -> list[str]:
         """Return the names of its files but the record and the rows, sorted."""
-        return [one for one in self.files() if one not in {self.record.name, self.rows.name}]
+        return [name for name in self.files() if name not in {self.record.name, self.rows.name}]
 
 
 class IndexFolder(Folder):
@@ -115,8 +115,8 @@ class IndexFolder(Folder):
 
     def generations(self) -> list[GenerationFolder]:
         """Return all generations, complete or not."""
-        names = (one.removesuffix("/") for one in self.children())
-        return [self.generation(one) for one in names if self.is_generation(one)]
+        names = (name.removesuffix("/") for name in self.children())
+        return [self.generation(name) for name in names if self.is_generation(name)]
 
 
 class ContextFolder(Folder):
@@ -135,8 +135,8 @@ class ContextFolder(Folder):
 
     def fingerprints(self) -> list[Entry]:
         """Return all files of fingerprints."""
-        names = (one for one in self.children() if one.startswith("tree-") and one.endswith(".npy"))
-        return [self.entry(one) for one in names]
+        names = (name for name in self.children() if name.startswith("tree-"))
+        return [self.entry(name) for name in names if name.endswith(".npy")]
 
     def target_table(self, content: bytes) -> Entry:
         """Return the file of a table of targets; its name is a digest of its bytes."""
@@ -144,7 +144,7 @@ class ContextFolder(Folder):
 
     def target_tables(self) -> list[Entry]:
         """Return all tables of targets."""
-        return [self.entry(one) for one in self.children() if is_target_table(one)]
+        return [self.entry(name) for name in self.children() if is_target_table(name)]
 
     @property
     def index(self) -> IndexFolder:
@@ -163,7 +163,7 @@ class ContextFolder(Folder):
     def tables(self) -> list[str]:
         """Return the names of the value-added tables, sorted."""
         found = self.catalogs.children()
-        return [one.removesuffix(_TABLE) for one in found if one.endswith(_TABLE)]
+        return [name.removesuffix(_TABLE) for name in found if name.endswith(_TABLE)]
 
     def segment(self, name: str) -> SegmentFolder:
         """Return a segment by its name."""
@@ -171,11 +171,11 @@ class ContextFolder(Folder):
 
     def segments(self) -> list[str]:
         """Return the names of the committed segments, in order."""
-        return [one.name for one in self._segments() if one.is_committed()]
+        return [segment.name for segment in self._segments() if segment.is_committed()]
 
     def uncommitted(self) -> list[SegmentFolder]:
         """Return the segments without a commit record."""
-        return [one for one in self._segments() if not one.is_committed()]
+        return [segment for segment in self._segments() if not segment.is_committed()]
 
     def new_segment(self) -> SegmentFolder:
         """Make a folder for a new segment, and return it."""
@@ -189,7 +189,7 @@ class ContextFolder(Folder):
 
         A folder that this call makes is removed if it is empty at the end.
         """
-        made = [one for one in (self.key, "") if self.backend.stamp(one) == ABSENT]
+        made = [key for key in (self.key, "") if self.backend.stamp(key) == ABSENT]
         try:
             with self._ingest_lock.lock(wait=False) as mine:
                 yield mine
@@ -212,8 +212,8 @@ class ContextFolder(Folder):
 
     def _segments(self) -> list[SegmentFolder]:
         """Return all segments, committed or not, in order of their names."""
-        found = (one[:-1] for one in self.children() if one.endswith("/"))
-        return [self.segment(one) for one in found if one.startswith(_SEGMENT)]
+        found = (name[:-1] for name in self.children() if name.endswith("/"))
+        return [self.segment(name) for name in found if name.startswith(_SEGMENT)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,7 @@ class LocalFolder:
         """Return the names directly below a folder; those of folders end in a slash."""
         try:
             with os.scandir(self._at(prefix)) as entries:
-                return [f"{one.name}/" if one.is_dir() else one.name for one in entries]
+                return [f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries]
         except (FileNotFoundError, NotADirectoryError):
             return []
 

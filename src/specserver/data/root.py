@@ -54,8 +54,8 @@ class DataRoot(Folder):
 
     def folders(self) -> list[ContextFolder]:
         """Return all folders that may be those of contexts, sorted."""
-        names = (one[:-1] for one in self.children() if one.endswith("/"))
-        return [self.context(one) for one in names if one != _SPACES]
+        names = (name[:-1] for name in self.children() if name.endswith("/"))
+        return [self.context(name) for name in names if name != _SPACES]
 
     def contexts(self) -> set[str]:
         """Return the contexts with a committed segment or a tree.
@@ -63,9 +63,9 @@ class DataRoot(Folder):
         Each call sees the contexts of that moment. Every request calls this, so for a context
         with a known segment it only checks that the segment's record still exists.
         """
-        return {one.key for one in self.folders() if self._has_segment(one) or one.tree.exists()}
+        return {context.key for context in self.folders() if self._has_spectra(context)}
 
-    def _has_segment(self, context: ContextFolder) -> bool:
+    def _has_spectra(self, context: ContextFolder) -> bool:
         known = self._committed.get(context.key)
         if known is not None and known.exists():
             return True
@@ -73,15 +73,15 @@ class DataRoot(Folder):
         names = context.segments()
         if names:
             self._committed[context.key] = context.segment(names[0]).record
-        return bool(names)
+        return bool(names) or context.tree.exists()
 
     def trees(self) -> list[str]:
         """Return the contexts that have a tree of original files, sorted."""
-        return [one.key for one in self.folders() if one.tree.exists()]
+        return [context.key for context in self.folders() if context.tree.exists()]
 
     def declarations(self) -> list[str]:
         """Return the contexts whose survey the folder declares, sorted."""
-        return [one.key for one in self.folders() if one.declaration.exists()]
+        return [context.key for context in self.folders() if context.declaration.exists()]
 
     def user_storage(self, user: str, limits: StorageLimits) -> UserStorage:
         """Return the virtual storage of a user."""

@@ -138,15 +138,12 @@ class UserStorage:
                 raise NoSuchFile(name)
             return []
         with self._open_folder(parts) as folder, os.scandir(folder) as found:
-            listed = [(one.name, one.stat(follow_symlinks=False)) for one in found]
-        return sorted(
-            (
-                StoredFile(one, stat.S_ISDIR(state.st_mode), _size(state), state.st_mtime)
-                for one, state in listed
-                if stat.S_ISDIR(state.st_mode) or stat.S_ISREG(state.st_mode)
-            ),
-            key=lambda one: one.name,
-        )
+            listed = sorted((entry.name, entry.stat(follow_symlinks=False)) for entry in found)
+        return [
+            StoredFile(child, stat.S_ISDIR(state.st_mode), _size(state), state.st_mtime)
+            for child, state in listed
+            if stat.S_ISDIR(state.st_mode) or stat.S_ISREG(state.st_mode)
+        ]
 
     def open(self, name: str) -> tuple[BinaryIO, os.stat_result]:
         """Open a file for reading; it stays whole though another takes its place meanwhile."""

@@ -222,12 +222,11 @@ def _spectra_batch(schema: pa.Schema, batch: CellBatch) -> pa.RecordBatch:
         values |= {PART: np.full(nspec, batch.part), PLACE: batch.places}
     if batch.media is not None:
         values[MEDIUM] = batch.media
-    arrays = {name: pa.array(one, schema.field(name).type) for name, one in values.items()}
+    arrays = {name: pa.array(column, schema.field(name).type) for name, column in values.items()}
     arrays |= {name: cells.to_arrow() for name, cells in batch.cells.items()}
     if batch.columns is not None:
         for name in batch.columns.column_names:
             arrays[CATALOG_PREFIX + name] = batch.columns.column(name).combine_chunks()
-    return pa.record_batch(
-        [arrays[one.name] if one.name in arrays else pa.nulls(nspec, one.type) for one in schema],
-        schema=schema,
-    )
+    lacking = (field for field in schema if field.name not in arrays)
+    arrays |= {field.name: pa.nulls(nspec, field.type) for field in lacking}
+    return pa.record_batch([arrays[name] for name in schema.names], schema=schema)

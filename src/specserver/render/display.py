@@ -156,8 +156,8 @@ def with_gaps(spectrum: DisplaySpectrum) -> DisplaySpectrum:
 
 def series_labels(spectra: Sequence[DisplaySpectrum]) -> list[str]:
     """Return a label for each spectrum: its context, where it is known, and its title."""
-    contexts = [dict(one.facts).get("in", "") for one in spectra]
-    names = [one.title or f"spectrum {at + 1}" for at, one in enumerate(spectra)]
+    contexts = [dict(spectrum.facts).get("in", "") for spectrum in spectra]
+    names = [spectrum.title or f"spectrum {at + 1}" for at, spectrum in enumerate(spectra)]
     return [f"{context}  {name}".strip() for context, name in zip(contexts, names, strict=True)]
 
 

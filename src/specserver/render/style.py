@@ -140,7 +140,7 @@ def find_ticks(low: float, high: float, wanted: float) -> Ticks:
         return Ticks([], [], [])
     rough = (high - low) / max(wanted, 1.0)
     decade = 10.0 ** floor(log10(rough))
-    step = decade * next(one for one in _STEPS if one * decade >= rough * 0.999)
+    step = decade * next(factor for factor in _STEPS if factor * decade >= rough * 0.999)
     part = 4 if round(step / decade) == 2 else 5
     major = [number * step for number in range(ceil(low / step), floor(high / step) + 1)]
     fine = step / part
@@ -148,7 +148,7 @@ def find_ticks(low: float, high: float, wanted: float) -> Ticks:
     digits = max(0, -floor(log10(step) + 1e-9))
     big = max(abs(low), abs(high)) >= 1e6 or digits > 4
     # Adding zero makes minus zero plain zero.
-    labels = [f"{one + 0.0:.3g}" if big else f"{one + 0.0:.{digits}f}" for one in major]
+    labels = [f"{value + 0.0:.3g}" if big else f"{value + 0.0:.{digits}f}" for value in major]
     return Ticks(major, minor, [label.replace("-", "−") for label in labels])
 
 
@@ -179,7 +179,7 @@ def place_marks(
     """
     low, high = ends
     groups: list[tuple[SpectralLine, list[float]]] = []
-    for line in sorted(lines, key=lambda one: one.wave_aa):
+    for line in sorted(lines, key=lambda item: item.wave_aa):
         at = line.wave_aa * shift
         if not low < at < high:
             continue

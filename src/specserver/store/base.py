@@ -24,8 +24,8 @@ class HeldFrames:
     """Cells that are in memory already, each a contiguous buffer."""
 
     def __init__(self, held: Sequence[bytes | memoryview]) -> None:
-        self._held = [memoryview(one).cast("B") for one in held]
-        self.sizes = np.fromiter((len(one) for one in self._held), np.int64, len(held))
+        self._held = [memoryview(cell).cast("B") for cell in held]
+        self.sizes = np.fromiter((len(cell) for cell in self._held), np.int64, len(held))
 
     def copy_to(self, out: memoryview, at: Sequence[int]) -> None:
         """Write cell ``i`` to ``out[at[i]:]``."""

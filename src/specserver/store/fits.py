@@ -137,9 +137,9 @@ class FitsTree:
         for number, (*numbers, reduction) in zip(
             ids.tolist(), zip(*columns, strict=True), strict=True
         ):
-            one = self.find(numbers, str(reduction))
+            file = self.find(numbers, str(reduction))
             # An identifier may have bits beyond its tuple: then it is another spectrum's.
-            found.append(one if one is not None and one.id == number else None)
+            found.append(file if file is not None and file.id == number else None)
         return found
 
     def search(
@@ -153,7 +153,7 @@ class FitsTree:
         reductions : the only ones to look for, or None for all of the tree
         """
         chosen = self.reductions if reductions is None else reductions
-        for reduction in (one for one in self.reductions if one in chosen):
+        for reduction in (known for known in self.reductions if known in chosen):
             seen = set()
             for parent, leaf in self._parents(reduction):
                 for folder in _groups(parent, leaf, self.survey.id_parts[0], wanted):
@@ -207,8 +207,8 @@ class FitsTree:
             "_size": size,
             "_mtime_ns": mtime_ns,
         }
-        one = None if self._fingerprints is None else self._fingerprints.of(file.id, size, mtime_ns)
-        return about if one is None else {**about, "_crc": int(one["crc"])}
+        row = None if self._fingerprints is None else self._fingerprints.of(file.id, size, mtime_ns)
+        return about if row is None else {**about, "_crc": int(row["crc"])}
 
     @contextmanager
     def _naming(self, file: TreeFile) -> Iterator[None]:
@@ -257,10 +257,10 @@ class FitsTree:
             found = read_spectra(self.survey.reader, file.path)
         except (BadFile, OSError) as error:
             raise damaged(file.path, str(error)) from error
-        for one in found:
-            if one.id == file.id:
-                return one
-        held = ", ".join(str(one.id) for one in found)
+        for spectrum in found:
+            if spectrum.id == file.id:
+                return spectrum
+        held = ", ".join(str(spectrum.id) for spectrum in found)
         raise damaged(file.path, f"holds {held}, its place in the tree says {file.id}")
 
     def _measure_file(self, file: TreeFile, size: int, mtime_ns: int) -> FilePlace:
@@ -334,14 +334,14 @@ class FitsBlock:
     ) -> dict[str, npt.NDArray[Any]]:
         """Return vectors of one row on some pixels, zero where it has no value."""
         file = self._files[row]
-        one = self._tree.read(file)
-        if len(one.axis) != self.count[row]:
+        spectrum = self._tree.read(file)
+        if len(spectrum.axis) != self.count[row]:
             raise StoreError(str(file.path), "it changed while it was being read; ask again")
         begin = int(self.first[row])
-        low, high = max(begin, pixels.first), min(begin + len(one.axis), pixels.stop)
+        low, high = max(begin, pixels.first), min(begin + len(spectrum.axis), pixels.stop)
         out = {}
         for name in vectors:
-            values = one.axis if name == self.grid.axis else one.vectors[name]
+            values = spectrum.axis if name == self.grid.axis else spectrum.vectors[name]
             out[name] = np.zeros(pixels.count, self._dtypes[name])
             if high > low:
                 out[name][low - pixels.first : high - pixels.first] = values[

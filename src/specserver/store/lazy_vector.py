@@ -48,7 +48,7 @@ class LazyVector:
 
     def __getitem__(self, index: tuple[Index, Index]) -> npt.NDArray[Any]:
         """Return values of chosen spectra at chosen pixels: all of these of each of those."""
-        wanted, columns = (_places(size, one) for size, one in zip(self.shape, index, strict=True))
+        wanted, columns = (_places(size, at) for size, at in zip(self.shape, index, strict=True))
         if not wanted.size or not columns.size:
             values = np.zeros((wanted.size, columns.size), self.dtype)
         else:
@@ -57,7 +57,7 @@ class LazyVector:
             values = self._read(wanted, pixels)
             if not np.array_equal(columns, np.arange(low, stop)):
                 values = values[:, columns - low]
-        return values[tuple(0 if isinstance(one, Integral) else slice(None) for one in index)]
+        return values[tuple(0 if isinstance(at, Integral) else slice(None) for at in index)]
 
     def _read(self, wanted: npt.NDArray[np.int64], pixels: PixelRange) -> npt.NDArray[Any]:
         """Return lattice pixels of some rows, the segments being read at the same time."""

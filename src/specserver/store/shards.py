@@ -192,12 +192,12 @@ class ShardFrames:
         """Read all frames, each with its place, its bytes and where it goes."""
         wanted = list(zip(self._places, self.sizes.tolist(), where, strict=True))
         # What is in memory comes at once; for the rest the disk is told all before any is awaited.
-        cold = [one for one in wanted if not read(*one, at_once=True)]
+        cold = [frame for frame in wanted if not read(*frame, at_once=True)]
         for (file, offset), size, _ in cold:
             file.source.will_need(offset, size + _CRC_BYTES)
-        for one in cold:
-            if not read(*one, at_once=False):
-                raise one[0][0].fault("a chunk is cut off: restore the file")
+        for frame in cold:
+            if not read(*frame, at_once=False):
+                raise frame[0][0].fault("a chunk is cut off: restore the file")
 
 
 def _fill(file: ShardFile, offset: int, buffers: Buffers, *, at_once: bool) -> int:
@@ -308,7 +308,7 @@ def unreadable_rows(
         if len(wanted.rows) == 1:
             return np.ones(1, np.bool_)
         alone = (by_shard(wanted.rows[at : at + 1]) for at in range(len(wanted.rows)))
-        return np.concatenate([unreadable_rows(array, one, written) for one in alone])
+        return np.concatenate([unreadable_rows(array, row, written) for row in alone])
 
 
 _looks: dict[str, tuple[float, Identity, Entry]] = {}

@@ -53,17 +53,17 @@ class Fingerprints:
 
     def of(self, number: int, size: int, mtime_ns: int) -> Any | None:
         """Return the fingerprint of a file; None if size or time of change differ from it."""
-        one = self.find(number)
-        same = one is not None and (int(one["size"]), int(one["mtime_ns"])) == (size, mtime_ns)
-        return one if same else None
+        row = self.find(number)
+        same = row is not None and (int(row["size"]), int(row["mtime_ns"])) == (size, mtime_ns)
+        return row if same else None
 
     def check(self, number: int, path: Path, size: int, mtime_ns: int) -> None:
         """Raise `DamagedFile` for a file with size and time of its fingerprint but other bytes.
 
         A file of another size or time was changed since, and is served.
         """
-        one = self.of(number, size, mtime_ns)
-        if one is not None and crc_of(path) != int(one["crc"]):
+        row = self.of(number, size, mtime_ns)
+        if row is not None and crc_of(path) != int(row["crc"]):
             raise damaged(path, "its bytes are not those that were declared: restore the file")
 
 

@@ -77,7 +77,7 @@ def write_arrays(
     for at in range(0, nspec, SHARD):
         shared: dict[str, npt.NDArray[Any]] = {}
         # Vectors that others share pixels with are written first.
-        for vector in sorted(stored, key=lambda one: one.name not in likes):
+        for vector in sorted(stored, key=lambda item: item.name not in likes):
             block = _block(arrays, vector, at, start, npix)
             if on_lattice and vector.like:
                 _keep_own(block, shared[vector.like], vector, start)

@@ -46,9 +46,9 @@ _OPEN_SEGMENTS: Final = 4096
 def shared_vectors(vectors: Sequence[Vector]) -> dict[str, dict[str, Any]]:
     """Return, as JSON has it, which vectors hold only what another one does not, and where."""
     told = {
-        one.name: {"like": one.like, "own": one.own, "pixels": one.pixels}
-        for one in vectors
-        if one.like
+        vector.name: {"like": vector.like, "own": vector.own, "pixels": vector.pixels}
+        for vector in vectors
+        if vector.like
     }
     plain: dict[str, dict[str, Any]] = json.loads(json.dumps(told))
     return plain
@@ -70,8 +70,8 @@ class Segment:
         self.arrays = folder.arrays
         self.info = check_segment(folder)
         self._written = {
-            f"{folder.key}/{name}": int(one.split()[0])
-            for name, one in self.info.digests.items()
+            f"{folder.key}/{name}": int(digest.split()[0])
+            for name, digest in self.info.digests.items()
             if is_shard(name)
         }
         self._opened: dict[str, Any] = {}
@@ -124,7 +124,7 @@ class Segment:
         same = self.grid == survey.grid and self._like == shared_vectors(survey.vectors)
         if not self.on_lattice:
             # The lattice of a survey whose spectra have axes of their own may be declared anew.
-            axes = [(one.kind, one.axis, one.axis_dtype) for one in (self.grid, survey.grid)]
+            axes = [(grid.kind, grid.axis, grid.axis_dtype) for grid in (self.grid, survey.grid)]
             same = axes[0] == axes[1]
         if not same:
             raise self._damaged(GROUP, f"its lattice is not that of {survey.name}")

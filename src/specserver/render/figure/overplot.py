@@ -22,22 +22,22 @@ def draw_spectra(figure: Figure, several: Sequence[DisplaySpectrum], look: Figur
     dress(axes, colours, grid=look.grid)
     # The first lies on top, as its lines are marked.
     labels = series_labels(several)
-    for at, one in reversed(list(enumerate(several))):
+    for at, spectrum in reversed(list(enumerate(several))):
         style: dict[str, Any] = {"color": colours.series[at], "lw": 0.8}
         style |= {"drawstyle": "steps-mid", "zorder": 2.5 - 0.01 * at}
-        weights = one.weights
-        if "noise" in look.parts and one.ivar is not None:
-            axes.plot(one.wave, noise_of(weights), **(style | {"lw": 0.5, "alpha": 0.5}))
-        flux = np.where(weights > 0, one.flux, np.nan)
+        weights = spectrum.weights
+        if "noise" in look.parts and spectrum.ivar is not None:
+            axes.plot(spectrum.wave, noise_of(weights), **(style | {"lw": 0.5, "alpha": 0.5}))
+        flux = np.where(weights > 0, spectrum.flux, np.nan)
         label = labels[at]
-        if one.z is not None:
-            label = f"{label}  z = {one.z:.4f}".replace("-", "−")
-        axes.plot(one.wave, flux, label=label, **(style | own_args(look, "flux")))
-    limits = [flux_limits(replace(one, lines=())) for one in several]
-    low, high = min(one[0] for one in limits), max(one[1] for one in limits)
-    waves = [wave_limits(one.wave) for one in several]
+        if spectrum.z is not None:
+            label = f"{label}  z = {spectrum.z:.4f}".replace("-", "−")
+        axes.plot(spectrum.wave, flux, label=label, **(style | own_args(look, "flux")))
+    limits = [flux_limits(replace(spectrum, lines=())) for spectrum in several]
+    low, high = min(ends[0] for ends in limits), max(ends[1] for ends in limits)
+    waves = [wave_limits(spectrum.wave) for spectrum in several]
     axes.set_ylim(look.ylim or (low, high))
-    axes.set_xlim(look.xlim or (min(one[0] for one in waves), max(one[1] for one in waves)))
+    axes.set_xlim(look.xlim or (min(ends[0] for ends in waves), max(ends[1] for ends in waves)))
     axes.set_ylabel(look.ylabel or several[0].flux_label, color=colours.ink)
     axes.set_xlabel(x_label(several[0], look), color=colours.ink)
     axes.set_title(look.title or "", fontsize=10, loc="right", color=colours.ink)

@@ -68,7 +68,7 @@ def draw_spectrum(figure: Figure, spectrum: DisplaySpectrum, look: FigureLook) -
     """Draw one spectrum into an empty figure; pixels with ivar = 0 are gaps."""
     colours = prepare(figure, look)
     vectors = {"sky": spectrum.sky, "ivar": spectrum.weights}
-    below = [(name, one) for name in look.panels if (one := vectors[name]) is not None]
+    below = [(name, values) for name in look.panels if (values := vectors[name]) is not None]
     ratios = [1.0, *([_PANEL_SHARE] * len(below))]
     grid = figure.subplots(len(ratios), 1, sharex=True, squeeze=False, height_ratios=ratios)
     every: list[Axes] = list(grid[:, 0])

@@ -69,14 +69,14 @@ def palette_of(colours: Theme) -> Palette:
     palette = np.zeros((_COLOURS, 3), np.float32)
     palette[: len(mixed)] = mixed
     palette[len(mixed) :] = paper[0]
-    over = {colour: _over(palette, one).ravel() for colour, one in rgb.items()}
+    over = {colour: _over(palette, shade).ravel() for colour, shade in rgb.items()}
     number = {colour: place for place, colour in enumerate(every)}
     return Palette(np.rint(palette).astype(np.uint8), number, over)
 
 
 def _mixed(above: _Colours, below: Sequence[_Colours], steps: range) -> list[_Colours]:
     """Return mixtures of a colour with each of the others."""
-    return [one + (above - one) * np.float32(step / _FULL) for one in below for step in steps]
+    return [lower + (above - lower) * np.float32(step / _FULL) for lower in below for step in steps]
 
 
 def _over(palette: _Colours, colour: _Colours) -> npt.NDArray[np.uint8]:

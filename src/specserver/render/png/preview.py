@@ -83,9 +83,8 @@ def grid_png(
         view = View(*inside, waves or wave_limits(spectrum.wave), flux_limits(spectrum))
         _draw_cell(canvas, view, spectrum)
         _head_cell(canvas, view, spectrum)
-    canvas.text(
-        (canvas.width / 2, canvas.height - 5), wave_label(one.medium for one in spectra), "ms"
-    )
+    label = wave_label(spectrum.medium for spectrum in spectra)
+    canvas.text((canvas.width / 2, canvas.height - 5), label, "ms")
     if spectra:
         _label_flux(canvas, spectra[0].flux_label, canvas.height / 2)
     return canvas.png()

@@ -110,8 +110,8 @@ def rasterize(view: View, steps: Steps, values: Floats) -> tuple[int, Levels]:
         np.subtract.at(changes, line * view.width + column, change)
     levels = changes.reshape(-1, view.width)
     # Line by line: NumPy's cumulative sum takes four times as long.
-    for one, after in pairwise(levels):
-        np.add(after, one, out=after)
+    for before, after in pairwise(levels):
+        np.add(after, before, out=after)
     return first, levels[: last - first]
 
 

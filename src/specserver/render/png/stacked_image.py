@@ -112,7 +112,7 @@ class Stack:
 
     def _mark_outside(self, at: int, rows: npt.NDArray[Any], value: float) -> None:
         """Set the pixels outside each spectrum, from spectrum ``at`` on."""
-        left, stop = (one[at : at + len(rows)].tolist() for one in self.extent)
+        left, stop = (ends[at : at + len(rows)].tolist() for ends in self.extent)
         for row, begin, end in zip(rows, left, stop, strict=True):
             row[:begin] = row[end:] = value
 

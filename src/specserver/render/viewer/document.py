@@ -50,7 +50,7 @@ _TEMPLATE: Final = """\
 
 def viewer_document(spectra: Sequence[DisplaySpectrum], look: Look) -> Document:
     """Return a document with the viewer of one or more spectra; the first is shown first."""
-    spectra = [with_gaps(one) for one in spectra]
+    spectra = [with_gaps(spectrum) for spectrum in spectra]
     store, has = _store(spectra)
     others = series_labels(spectra) if look.overplot and len(spectra) > 1 else ()
     parts = build_parts(len(spectra), has, look, others)
@@ -103,25 +103,22 @@ def _colours(theme: Theme) -> dict[str, Any]:
 
 def _store(spectra: Sequence[DisplaySpectrum]) -> tuple[ColumnDataSource, frozenset[str]]:
     """Return the vectors of all spectra end to end, and the names of vectors to draw."""
-    weights = [one.weights for one in spectra]
-    data = {
-        "flux": [np.where(w > 0, one.flux, 0.0) for one, w in zip(spectra, weights, strict=True)],
-        "ivar": weights,
-    }
+    ivar = np.concatenate([spectrum.weights for spectrum in spectra])
+    flux = np.concatenate([spectrum.flux for spectrum in spectra])
+    data = {"flux": np.where(ivar > 0, flux, 0.0), "ivar": ivar}
     for name in ("model", "sky"):
-        if any(getattr(one, name) is not None for one in spectra):
-            data[name] = [_or_zero(getattr(one, name), len(one.wave)) for one in spectra]
-    columns: dict[str, Any] = {
-        name: np.concatenate(some).astype(np.float32) for name, some in data.items()
-    }
-    if any(_axis(one.wave)[0] == OWN for one in spectra):
-        columns["wave"] = np.concatenate([one.wave for one in spectra]).astype(np.float64)
+        if any(getattr(spectrum, name) is not None for spectrum in spectra):
+            data[name] = np.concatenate([_or_zero(spectrum, name) for spectrum in spectra])
+    columns: dict[str, Any] = {name: values.astype(np.float32) for name, values in data.items()}
+    if any(_axis(spectrum.wave)[0] == OWN for spectrum in spectra):
+        columns["wave"] = np.concatenate([spectrum.wave for spectrum in spectra]).astype(np.float64)
     has = frozenset(data) - {"ivar"}
-    noise = {"noise"} if any(one.ivar is not None for one in spectra) else frozenset()
+    noise = {"noise"} if any(spectrum.ivar is not None for spectrum in spectra) else frozenset()
     return ColumnDataSource(columns), has | noise
 
 
-def _or_zero(values: npt.NDArray[Any] | None, npix: int) -> npt.NDArray[Any]:
+def _or_zero(spectrum: DisplaySpectrum, name: str) -> npt.NDArray[Any]:
+    values, npix = getattr(spectrum, name), len(spectrum.wave)
     return np.zeros(npix) if values is None else np.nan_to_num(values, posinf=0.0, neginf=0.0)
 
 
@@ -139,39 +136,39 @@ def _axis(wave: npt.NDArray[np.float64]) -> tuple[int, float, float]:
 
 def _about(spectra: Sequence[DisplaySpectrum], look: Look) -> ColumnDataSource:
     """Return a row for each spectrum: labels, limits, facts, and its place in the store."""
-    limits = [_limits(one) for one in spectra]
+    limits = [_limits(spectrum) for spectrum in spectra]
     if look.overplot:
         limits = [_limits_of_all(limits)] * len(limits)
-    counts = [len(one.wave) for one in spectra]
+    counts = [len(spectrum.wave) for spectrum in spectra]
     rows = [
         ends
-        | dict(zip(("axis", "first", "step"), _axis(one.wave), strict=True))
+        | dict(zip(("axis", "first", "step"), _axis(spectrum.wave), strict=True))
         | {
-            "id": one.title,
+            "id": spectrum.title,
             "start": start,
             "count": count,
-            "z": 0.0 if one.z is None else one.z,
-            "has_noise": one.ivar is not None,
-            "has_model": one.model is not None and bool(np.any(one.model)),
-            "has_sky": one.sky is not None,
+            "z": 0.0 if spectrum.z is None else spectrum.z,
+            "has_noise": spectrum.ivar is not None,
+            "has_model": spectrum.model is not None and bool(np.any(spectrum.model)),
+            "has_sky": spectrum.sky is not None,
             # Bokeh would read what is between dollar signs as mathematics.
-            "flux_label": one.flux_label.replace("$", ""),
-            "wave_label": wave_label([one.medium]),
-            "rest_label": wave_label([one.medium], rest=True),
-            "html": _html(one),
+            "flux_label": spectrum.flux_label.replace("$", ""),
+            "wave_label": wave_label([spectrum.medium]),
+            "rest_label": wave_label([spectrum.medium], rest=True),
+            "html": _html(spectrum),
         }
-        for one, ends, count, start in zip(
+        for spectrum, ends, count, start in zip(
             spectra, limits, counts, np.cumsum([0, *counts[:-1]]).tolist(), strict=True
         )
     ]
     return ColumnDataSource({name: [row[name] for row in rows] for name in rows[0]})
 
 
-def _limits(one: DisplaySpectrum) -> dict[str, float]:
+def _limits(spectrum: DisplaySpectrum) -> dict[str, float]:
     """Return the limits that show the spectrum and not its worst pixels."""
     # There is room for names of lines at any redshift.
-    flux_low, flux_high = flux_limits(replace(one, z=0.0, lines=EMISSION_LINES))
-    wave_low, wave_high = wave_limits(one.wave)
+    flux_low, flux_high = flux_limits(replace(spectrum, z=0.0, lines=EMISSION_LINES))
+    wave_low, wave_high = wave_limits(spectrum.wave)
     margin = _MARGIN * (wave_high - wave_low)
     return {
         "flux_low": flux_low,
@@ -184,16 +181,16 @@ def _limits(one: DisplaySpectrum) -> dict[str, float]:
 def _limits_of_all(limits: Sequence[dict[str, float]]) -> dict[str, float]:
     """Return the limits that show all spectra."""
     return {
-        name: (min if name.endswith("_low") else max)(one[name] for one in limits)
+        name: (min if name.endswith("_low") else max)(ends[name] for ends in limits)
         for name in limits[0]
     }
 
 
-def _html(one: DisplaySpectrum) -> str:
+def _html(spectrum: DisplaySpectrum) -> str:
     """Return title and facts of a spectrum as HTML, escaped."""
-    said = [f"<b>{escape(one.title)}</b>"] if one.title else []
+    said = [f"<b>{escape(spectrum.title)}</b>"] if spectrum.title else []
     said += [
         f"<span class='name'>{escape(name)}</span>&nbsp;{escape(value)}"
-        for name, value in one.facts
+        for name, value in spectrum.facts
     ]
     return " &ensp; ".join(said)

@@ -132,7 +132,8 @@ def _plot_area(
     # The first lines lie behind the others.
     sources = {kind: ColumnDataSource({"x": []}) for kind, _ in _LINE_KINDS}
     marks = [_marks(plot, sources[kind], kind, dash) for kind, dash in _LINE_KINDS]
-    shown = ColumnDataSource({name: [] for name in ("wave", "rest", *(one[0] for one in _DRAWN))})
+    names = ("wave", "rest", *(drawn for drawn, *_ in _DRAWN))
+    shown = ColumnDataSource({name: [] for name in names})
     return {
         "plot": plot,
         "rest_range": rest_range,

@@ -80,7 +80,7 @@ def bulk_stack(
     about = {
         "version": 1,
         "context": ", ".join(selection.contexts),
-        "survey": ", ".join(dict.fromkeys(one.name for one in selection.surveys)),
+        "survey": ", ".join(dict.fromkeys(survey.name for survey in selection.surveys)),
         "nspec": selection.nspec,
         "missing": list(selection.missing),
         "damaged": list(selection.damaged),

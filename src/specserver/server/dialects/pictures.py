@@ -253,7 +253,7 @@ def _left_out(selection: Selection) -> dict[str, str]:
     headers = {}
     for name, ids in (("X-Missing", gone), ("X-Damaged", selection.damaged)):
         if ids:
-            some = (one for one in ids[:_TOLD] if one.isascii() and one.isprintable())
+            some = (text for text in ids[:_TOLD] if text.isascii() and text.isprintable())
             headers[name] = f"{len(ids)} {' '.join(some)}"
     return headers
 

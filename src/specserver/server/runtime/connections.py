@@ -59,7 +59,7 @@ class Connections:
         """
         if len(self._open) >= self.most:
             given_up = next(iter(self._idle), None) or max(
-                self._open, key=lambda one: one.stalled_s()
+                self._open, key=lambda other: other.stalled_s()
             )
             if given_up not in self._idle and given_up.stalled_s() < self.patience_s:
                 self.tell("refused_connection", f"all {self.most} connections are busy")
