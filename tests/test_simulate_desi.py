@@ -307,7 +307,7 @@ def test_impossible_requests_are_refused(wrong: dict, tmp_path: Path) -> None:
 
 
 def test_targeting_columns_are_named_after_the_survey() -> None:
-    main, third = ({form.name for form, _ in forms("fibermap", name)} for name in ("main", "sv3"))
+    main, third = ({form.name for form in forms("fibermap", name)} for name in ("main", "sv3"))
     assert "SCND_TARGET" in main - third
     assert {"SV3_DESI_TARGET", "SV3_BGS_TARGET"} <= third - main
 

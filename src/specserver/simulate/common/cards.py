@@ -52,9 +52,9 @@ def header(cards: Iterable[Card]) -> Header:
     return Header(text.ljust(-(-len(text) // BLOCK) * BLOCK).encode("ascii"), places)
 
 
-def padding(size: int) -> bytes:
-    """Return the zero bytes that fill up a data unit of ``size`` bytes."""
-    return bytes(-size % BLOCK)
+def hdu(head: bytes, *data: bytes) -> tuple[bytes, ...]:
+    """Return the parts of an HDU: header, data, and zeros up to whole blocks."""
+    return head, *data, bytes(-sum(map(len, data)) % BLOCK)
 
 
 def _field(value: Value) -> str:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from ...errors import BadParameter
 from ..common.cards import Card, header
+from ..common.tables import read_cards
 from ..common.writing import Summary, check_workers, write_all
 from .exposures import exposure_scores, exposures_of
 from .layout import image_unit, mask_unit, table_unit
@@ -155,27 +156,11 @@ def _stacked(blocks: Sequence[_Columns]) -> _Columns:
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
-def _primary(
-    pixel_file: PixelFile, cards: Sequence[Card] = (), comment: str = " mock spectra"
-) -> bytes:
+def _primary(pixel_file: PixelFile, kind: str = "*", comment: str = " mock spectra") -> bytes:
     """Return the header that says where the file's spectra were taken."""
-    return header(
-        [
-            Card("SIMPLE", value=True, comment="conforms to FITS standard"),
-            Card("BITPIX", 8, "array data type"),
-            Card("NAXIS", 0, "number of array dimensions"),
-            Card("EXTEND", value=True),
-            *cards,
-            Card("SPGRP", "healpix"),
-            Card("SPGRPVAL", pixel_file.pixel),
-            Card("HPXPIXEL", pixel_file.pixel),
-            Card("HPXNSIDE", 1 << ORDER),
-            Card("HPXNEST", value=True),
-            Card("SURVEY", pixel_file.survey),
-            Card("PROGRAM", pixel_file.program),
-            Card("COMMENT", None, comment),
-        ]
-    ).data
+    where = {"survey": pixel_file.survey, "program": pixel_file.program}
+    cards = read_cards("desi_primary", kind, pixel=pixel_file.pixel, nside=1 << ORDER, **where)
+    return header([*cards, Card("COMMENT", None, comment)]).data
 
 
 def _coadd(content: _Content, *, resolution: bool) -> Iterator[bytes]:
@@ -194,8 +179,7 @@ def _redrock(content: _Content) -> Iterator[bytes]:
     """Yield the parts of a redshift file, whose rows are in the order of TARGETID."""
     survey = content.pixel_file.survey
     order = np.argsort(content.targets["targetid"], kind="stable")
-    cards = [Card("RRVER", "0.17.0"), Card("TEMNAM00", "GALAXY"), Card("TEMVER00", "2.6")]
-    yield _primary(content.pixel_file, cards)
+    yield _primary(content.pixel_file, "redrock")
     for extname, name, columns in (
         ("REDSHIFTS", "redshifts", content.redshifts),
         ("FIBERMAP", "fibermap", content.fibermap),

@@ -1,17 +1,16 @@
 """The exposures of a full file: one table per camera and exposure, on the camera's own pixels."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..common.cards import Card, header, padding
-from ..common.tables import table_cards
-from .layout import Family
+from ..common.cards import Card, hdu, header
+from ..common.tables import ColumnForm, read_cards, table_cards
+from .layout import Family, columns
 from .plan import Plate
 
-_FIELDS = ("flux", "loglam", "ivar", "mask", "wdisp", "sky", "calib", "x")
 # First and last wavelength in Å and pixels of each camera; blue detectors of SDSS read backwards.
 _CAMERAS = {
     (False, "b"): (6137.5, 3805.2, 2044),
@@ -21,9 +20,10 @@ _CAMERAS = {
 }
 
 
-def exposure_names(plate: Plate, exposure: int, nexp: int, fiber: int) -> list[str]:
+def exposure_names(plate: Plate, night: Mapping[str, Any], fiber: int) -> list[str]:
     """Return the names of a fibre's exposures as EXPIDnn gives them: blue ones, then red."""
     spectrograph = 1 if fiber <= plate.family.nfiber // 2 else 2
+    exposure, nexp = night["exposure"], night["nexp"]
     flat, arc = exposure + nexp, exposure + nexp + 1
     return [
         f"{arm}{spectrograph}-{exposure + i:08d}-{flat:08d}-{arc:08d}"
@@ -38,29 +38,30 @@ def exposure_units(
     """Yield the units of the exposures of one spectrum: noisier views of its coadd, 1D[npix]."""
     for name in names:
         data = _exposure(rows, plate.family, name[0], len(names) // 2, rng)
-        cards = table_cards(data.dtype.itemsize, data.size, len(data.dtype.names or ()))
-        cards += [
-            Card("TELESCOP", "SDSS 2.5-M", "Sloan Digital Sky Survey"),
-            Card("MJD", plate.mjd, "MJD of observation"),
-            Card("CAMERAS", name[:2], "camera ID in this exposure"),
-            Card("EXPOSURE", int(name[3:11])),
-            Card("PLATEID", plate.number, "The currently loaded plate"),
-            Card("VACUUM", value=True, comment="Wavelengths are in vacuum"),
-        ]
-        for i, field in enumerate(data.dtype.names or (), 1):
-            cards += [Card(f"TTYPE{i}", field), Card(f"TFORM{i}", "J" if field == "mask" else "E")]
+        forms = _forms(plate.family)
+        number, camera = int(name[3:11]), name[:2]
+        cards = table_cards(data.dtype.itemsize, data.size, len(forms))
+        cards += read_cards(
+            "exposure_cards", "*", mjd=plate.mjd, plate=plate.number, camera=camera, exposure=number
+        )
+        for column, form in enumerate(forms, 1):
+            cards += form.cards(column)
         cards.append(Card("EXTNAME", name.upper(), "extension name"))
-        yield header(cards).data + data.tobytes() + padding(data.nbytes)
+        yield from hdu(header(cards).data, data.tobytes())
+
+
+def _forms(family: Family) -> tuple[ColumnForm, ...]:
+    """Return the columns of an exposure; only those of BOSS have the position on the detector."""
+    return columns("exposure") if family.boss else columns("exposure")[:-1]
 
 
 def _exposure(
     rows: npt.NDArray[Any], family: Family, arm: str, nexp: int, rng: np.random.Generator
 ) -> npt.NDArray[Any]:
-    """Return one exposure of one camera: 1D[npix] with `_FIELDS`."""
+    """Return one exposure of one camera: 1D[npix] with the columns of `_forms`."""
     start_aa, stop_aa, npix = _CAMERAS[family.boss, arm]
     loglam = np.linspace(np.log10(start_aa), np.log10(stop_aa), npix)
-    fields = _FIELDS if family.boss else _FIELDS[:-1]
-    data = np.zeros(npix, dtype=[(name, ">i4" if name == "mask" else ">f4") for name in fields])
+    data = np.zeros(npix, np.dtype([form.numpy() for form in _forms(family)]))
     grid = rows["loglam"].astype("f8")
     step = np.abs(np.gradient(loglam)) / 1e-4
     ivar = np.interp(loglam, grid, rows["ivar"].astype("f8"), 0.0, 0.0) / nexp * step

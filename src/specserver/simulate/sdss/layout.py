@@ -109,23 +109,16 @@ def _table(family: Family, forms: Sequence[ColumnForm], hdu: int, nrow: int) -> 
     """Return a table; the order of cards follows the writer of the family's real files."""
     dtype = np.dtype([form.numpy() for form in forms])
     cards = table_cards(dtype.itemsize, nrow, len(forms))
-    numbered = list(enumerate(forms, 1))
-    names = [Card(f"TTYPE{n}", column.name) for n, column in numbered]
-    types = [Card(f"TFORM{n}", column.form) for n, column in numbered]
-    dims = {n: Card(f"TDIM{n}", column.dim) for n, column in numbered if column.dim}
-    zero = {
-        n: (Card(f"TSCAL{n}", 1), Card(f"TZERO{n}", family.id_zero))
-        for n, column in numbered
-        if family.id_zero and column.name == "SPECOBJID"
-    }
+    fields = [
+        column.cards(number, family.id_zero if column.name == "SPECOBJID" else 0)
+        for number, column in enumerate(forms, 1)
+    ]
     if family.extnames is None:
-        cards += [Card("COMMENT", None, " *** Column names ***"), *names]
-        cards += [Card("COMMENT", None, " *** Column formats ***"), *types, *dims.values()]
-        cards += [card for pair in zero.values() for card in pair]
+        cards += [Card("COMMENT", None, " *** Column names ***"), *(field[0] for field in fields)]
+        cards += [Card("COMMENT", None, " *** Column formats ***"), *(field[1] for field in fields)]
+        cards += [card for field in fields for card in field[2:]]
     else:
-        for n, _ in numbered:
-            cards += [names[n - 1], types[n - 1], *zero.get(n, ())]
-            cards += [dims[n]] if n in dims else []
+        cards += [card for field in fields for card in field]
         cards.append(Card("EXTNAME", family.extnames[hdu - 1], "extension name"))
     return Table(dtype, header(cards))
 

@@ -5,7 +5,6 @@ records. The same seed gives the same bytes, with any number of workers.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,9 @@ import numpy.typing as npt
 
 from ...errors import BadParameter
 from ...model.ids import pack_specobjid
-from ..common.cards import Card, Header, Value, header, padding
+from ..common.cards import Card, Header, Value, hdu, header
 from ..common.emission import line_rows
-from ..common.tables import read_rows
+from ..common.tables import read_cards
 from ..common.writing import Summary, check_workers, write_all
 from .exposures import exposure_names, exposure_units
 from .layout import FAMILIES, Family, coadd_table, line_table
@@ -29,15 +28,6 @@ from .rows import row_values, tables
 
 _BLOCK = 64
 """Spectra computed together: enough to amortise NumPy's calls, few enough for the cache."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Night:
-    """What the headers of one observation say."""
-
-    words: Mapping[str, str | int | float]
-    exposure: int
-    nexp: int
 
 
 def simulate_sdss(
@@ -97,9 +87,7 @@ def write_plate(
             # A draw for every spectrum, so that lite files do not depend on the share.
             if rng.random() < full_fraction:
                 full.mkdir(parents=True, exist_ok=True)
-                names = exposure_names(
-                    plate, night.exposure, night.nexp, int(block["fiber"][index])
-                )
+                names = exposure_names(plate, night, int(block["fiber"][index]))
                 extra = np.random.default_rng((*plate.key, plate.visit, start + index))
                 units = exposure_units(seen.spectrum(index), plate, names, extra)
                 size += (full / name).write_bytes(b"".join([*content, *units]))
@@ -119,13 +107,11 @@ def folders(directory: Path, plate: Plate) -> tuple[Path, Path]:
     return lite, root / "full" / name
 
 
-def _night(plate: Plate, exptime_s: float, first: int, rng: np.random.Generator) -> _Night:
+def _night(plate: Plate, exptime_s: float, first: int, rng: np.random.Generator) -> dict[str, Any]:
     """Return what the headers of an observation say; the boresight is not quite the centre."""
-    nexp = round(exptime_s / (900.0 if plate.family.boss else 800.0))
-    exposure = 2591 + (plate.mjd - 51602) * 32 + plate.number % 29
     lead = 0 if plate.family.boss else int(rng.integers(2, 40))
     sn2 = float(rng.uniform(10.0, 30.0)) * exptime_s / 3600.0
-    words: dict[str, str | int | float] = {
+    return {
         "run2d": plate.family.run2d,
         "plate": plate.number,
         "mjd": plate.mjd,
@@ -137,8 +123,8 @@ def _night(plate: Plate, exptime_s: float, first: int, rng: np.random.Generator)
         "bore_dec": plate.dec_deg + float(rng.normal(0.0, 5e-4)),
         "airtemp": float(rng.uniform(-5.0, 15.0)),
         "humidity": float(rng.uniform(10.0, 60.0)),
-        "exposure": exposure,
-        "nexp": nexp,
+        "exposure": 2591 + (plate.mjd - 51602) * 32 + plate.number % 29,
+        "nexp": round(exptime_s / (900.0 if plate.family.boss else 800.0)),
         "exptime": exptime_s,
         "helio_rv": float(rng.uniform(-29.0, 29.0)),
         "skychi2": float(rng.uniform(0.95, 1.2)),
@@ -147,42 +133,29 @@ def _night(plate: Plate, exptime_s: float, first: int, rng: np.random.Generator)
         "sn2_i": 1.3 * sn2,
         "coeff0": (first - lead) * 1e-4,
     }
-    return _Night(words, exposure, nexp)
 
 
-def _primary(plate: Plate, night: _Night, fiber: int) -> Header:
+def _primary(plate: Plate, night: Mapping[str, Any], fiber: int) -> Header:
     """Return HDU0 for the spectrograph of a fibre."""
     family = plate.family
-    cards = [
-        Card("SIMPLE", value=True, comment="conforms to FITS standard"),
-        Card("BITPIX", family.primary_bitpix, "array data type"),
-        Card("NAXIS", 0, "number of array dimensions"),
-        Card("EXTEND", value=True),
-    ]
-    for who, key, text, *comment in read_rows("primary"):
-        if who in ("*", "boss" if family.boss else "26"):
-            cards.append(Card(key, _value(text.format(**night.words)), *comment))
-    names = exposure_names(plate, night.exposure, night.nexp, fiber)
+    kind = "boss" if family.boss else "26"
+    cards = read_cards("primary", kind, bitpix=family.primary_bitpix, **night)
+    names = exposure_names(plate, night, fiber)
     cards.append(Card("NEXP", len(names), "Number of individual exposures"))
     cards += [Card(family.expid.format(i), name) for i, name in enumerate(names, 1)]
     return header(cards)
 
 
-def _value(text: str) -> Value:
-    """Return the value that a line of the header resource stands for."""
-    if text.startswith("'"):
-        return text.strip("'")
-    if text in {"T", "F"}:
-        return text == "T"
-    return float(text) if "." in text else int(text)
-
-
 def _contents(
-    truth: npt.NDArray[Any], plate: Plate, seen: Observed, night: _Night, rng: np.random.Generator
+    truth: npt.NDArray[Any],
+    plate: Plate,
+    seen: Observed,
+    night: Mapping[str, Any],
+    rng: np.random.Generator,
 ) -> Iterator[list[bytes]]:
     """Yield the parts of each file of a block: HDU0 to HDU3."""
     family = plate.family
-    values = row_values(truth, plate, measure(seen), night.words, rng)
+    values = row_values(truth, plate, measure(seen), night, rng)
     fits = line_fits(truth, plate, seen, rng)
     coadd = coadd_table(family.run2d).header
     lines = line_table(family.run2d, len(line_rows(family.run2d))).header
@@ -194,9 +167,9 @@ def _contents(
         first = seen.window + int(seen.start[index])
         yield [
             primary.patched(_object_cards(family, plate, values, index, first)),
-            *_unit(coadd.patched({"NAXIS2": rows.size}), rows),
-            *_unit(table.header.data, row),
-            *_unit(lines.data, fits[index]),
+            *hdu(coadd.patched({"NAXIS2": rows.size}), rows.tobytes()),
+            *hdu(table.header.data, row.tobytes()),
+            *hdu(lines.data, fits[index].tobytes()),
         ]
 
 
@@ -217,8 +190,3 @@ def _object_cards(
         }
     identifier = int(pack_specobjid(plate.number, plate.mjd, fiber, family.run2d))
     return cards | {"SPEC_ID": f"{identifier:>22d}"}
-
-
-def _unit(head: bytes, data: npt.NDArray[Any]) -> tuple[bytes, bytes, bytes]:
-    """Return header, data and padding of one HDU."""
-    return head, data.tobytes(), padding(data.nbytes)
