@@ -120,17 +120,13 @@ def add_lines(
     narrow, broad : 2D[nspec, nline] float32, 1e-17 erg s-1 cm-2
     """
     sigma_narrow, sigma_broad = (kms / KMS_PER_PIXEL for kms in widths_kms(truth))
-    blurred = np.sqrt(sigma_narrow**2 + 0.9**2)
-    _add(model, truth["z"], narrow, blurred, spectrograph, _NARROW_HALF)
-    for share, width in ((_CORE_SHARE, _CORE_WIDTH), (1 - _CORE_SHARE, 1.25)):
-        _add(
-            model,
-            truth["z"],
-            broad * np.float32(share),
-            sigma_broad * width,
-            spectrograph,
-            _BROAD_HALF,
-        )
+    core, wings = np.float32(_CORE_SHARE), np.float32(1 - _CORE_SHARE)
+    for areas, sigma_pix, half in (
+        (narrow, np.sqrt(sigma_narrow**2 + 0.9**2), _NARROW_HALF),
+        (broad * core, sigma_broad * _CORE_WIDTH, _BROAD_HALF),
+        (broad * wings, sigma_broad * 1.25, _BROAD_HALF),
+    ):
+        _add(model, truth["z"], areas, sigma_pix, spectrograph, half)
 
 
 def _add(

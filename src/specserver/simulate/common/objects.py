@@ -1,6 +1,11 @@
 """Objects of a mock survey: their kinds, and the record of what each of them is."""
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
+
+from .templates import STARS
 
 GALAXY, QSO, STAR, SKY, DEAD = range(5)
 PASSIVE, STARFORMING, STARBURST, AGN, BROADLINE = range(5)
@@ -14,3 +19,15 @@ TRUTH = np.dtype(
     ]
 )  # fmt: skip
 """What an object is: ``z`` without error, ``sn`` the median aimed at, the rest shape parameters."""
+
+
+def draw_stars(
+    out: npt.NDArray[Any], rng: np.random.Generator, *, sigma_z: float, sn: float
+) -> None:
+    """Fill stars of the Galaxy, 1D[n] of `TRUTH`, in place; ``sn`` is the median aimed at."""
+    weight = np.array([star.weight for star in STARS])
+    out["kind"] = STAR
+    out["subtype"] = rng.choice(len(STARS), out.size, p=weight / weight.sum())
+    out["z"] = rng.normal(0.0, sigma_z, out.size)
+    out["sn"] = sn * rng.lognormal(0.0, 0.55, out.size)
+    out["width"] = 1.0

@@ -21,8 +21,8 @@ from ..common.objects import (
     STARBURST,
     STARFORMING,
     TRUTH,
+    draw_stars,
 )
-from ..common.templates import STARS
 
 TARGET = np.dtype([*TRUTH.descr, ("targetid", "i8"), ("sample", "i1"), ("status", "i4")])
 """What a target is: `TRUTH`, its identifier, why it was chosen, and COADD_FIBERSTATUS."""
@@ -242,21 +242,10 @@ def _quasars(out: npt.NDArray[Any], rng: np.random.Generator) -> None:
     out["tilt"] = rng.normal(0.0, 0.35, n)
 
 
-def _stars(out: npt.NDArray[Any], rng: np.random.Generator) -> None:
-    """Fill stars of the Galaxy."""
-    n = out.size
-    weight = np.array([star.weight for star in STARS])
-    out["kind"] = STAR
-    out["subtype"] = rng.choice(len(STARS), n, p=weight / weight.sum())
-    out["z"] = rng.normal(0.0, 3.0e-4, n)
-    out["sn"] = 15.0 * rng.lognormal(0.0, 0.55, n)
-    out["width"] = 1.0
-
-
 _DRAWS: Mapping[int, Callable[[npt.NDArray[Any], np.random.Generator], None]] = {
     BGS: partial(_galaxies, BGS),
     LRG: partial(_galaxies, LRG),
     ELG: partial(_galaxies, ELG),
     QUASAR: _quasars,
-    MWS: _stars,
+    MWS: partial(draw_stars, sigma_z=3.0e-4, sn=15.0),
 }

@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import BadParameter
-from ..common.objects import GALAXY, PASSIVE, QSO, SKY, STAR, TRUTH
-from ..common.templates import STARS
+from ..common.objects import GALAXY, PASSIVE, QSO, SKY, STAR, TRUTH, draw_stars
 from .layout import FAMILIES, Family
 
 PLATE_RADIUS_DEG = 1.49
@@ -68,15 +67,8 @@ def plan(nspec: int, seed: int, families: Sequence[str]) -> list[Plate]:
 
 def _shares(nspec: int, families: Sequence[str]) -> list[int]:
     """Return how many spectra each family gets; each gets one while there are enough."""
-    weight = np.array([1.0 - _WEIGHT_SDSS if FAMILIES[name].boss else 1.0 for name in families])
-    boss = sum(FAMILIES[name].boss for name in families)
-    if 0 < boss < len(families):
-        weight = np.array(
-            [
-                (1 - _WEIGHT_SDSS) / boss if FAMILIES[name].boss else _WEIGHT_SDSS
-                for name in families
-            ]
-        )
+    is_boss = np.array([FAMILIES[name].boss for name in families])
+    weight = np.where(is_boss, (1 - _WEIGHT_SDSS) / max(is_boss.sum(), 1), _WEIGHT_SDSS)
     least = 1 if nspec >= len(families) else 0
     bounds = np.rint(np.cumsum(weight / weight.sum()) * (nspec - least * len(families)))
     return [int(n) + least for n in np.diff(bounds, prepend=0)]
@@ -242,9 +234,4 @@ def _draw_quasars(out: npt.NDArray[Any], family: Family, rng: np.random.Generato
 
 def _draw_stars(out: npt.NDArray[Any], family: Family, rng: np.random.Generator) -> None:
     """Fill stars of the Galaxy."""
-    n = out.size
-    weight = np.array([star.weight for star in STARS])
-    out["subtype"] = rng.choice(len(STARS), n, p=weight / weight.sum())
-    out["z"] = rng.normal(0.0, 2.6e-4, n)
-    out["sn"] = (12.0 if family.boss else 25.0) * rng.lognormal(0.0, 0.55, n)
-    out["width"] = 1.0
+    draw_stars(out, rng, sigma_z=2.6e-4, sn=12.0 if family.boss else 25.0)
