@@ -5,7 +5,6 @@ of older versions have no digests; their spectra are read.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from operator import methodcaller
@@ -51,29 +50,25 @@ def vectors_digest(survey: Survey, one: RawSpectrum, first: int | None) -> int:
 def row_digest(one: RawSpectrum) -> int:
     """Return the digest of the catalogue values of a spectrum, a signed 64-bit number."""
     given = tuple(one.row.values())
-    form = _form(tuple(one.row), tuple(map(type, given)))
-    told = form.template % tuple(repr(plain(given[at])) for at, plain in form.values)
+    template, values = _form(tuple(one.row), tuple(map(type, given)))
+    told = template % tuple(repr(plain(given[at])) for at, plain in values)
     text = f"({told}, {one.ra_deg!r}, {one.dec_deg!r}, {one.reduction!r})"
     return hash64(text)
 
 
-@dataclass(frozen=True, slots=True)
-class _Form:
-    """The text of a row for its digest: a Python list of (name, value) pairs, sorted by name."""
-
-    template: str
-    """The list with ``%s`` in place of each value."""
-    values: tuple[tuple[int, Callable[[Any], Any]], ...]
-    """For each value its index in the row, and the function that converts it to a Python value."""
-
-
 @lru_cache(maxsize=256)
-def _form(names: tuple[str, ...], kinds: tuple[type, ...]) -> _Form:
-    """Return the text form of rows with these names and types; files of one family share it."""
+def _form(
+    names: tuple[str, ...], kinds: tuple[type, ...]
+) -> tuple[str, list[tuple[int, Callable[[Any], Any]]]]:
+    """Return the text for the digest of rows with these names and types, which a family shares.
+
+    It is a Python list of (name, value) pairs, sorted by name, with ``%s`` in place of each value;
+    then for each value its index in the row, and the function that makes a Python value of it.
+    """
     known = [at for at, kind in enumerate(kinds) if kind is not type(None)]
     known.sort(key=lambda at: names[at])
     pairs = ", ".join(f"({names[at]!r}, ".replace("%", "%%") + "%s)" for at in known)
-    return _Form(f"[{pairs}]", tuple((at, _plain(kinds[at])) for at in known))
+    return f"[{pairs}]", [(at, _plain(kinds[at])) for at in known]
 
 
 def _plain(kind: type) -> Callable[[Any], Any]:

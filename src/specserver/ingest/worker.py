@@ -1,8 +1,8 @@
 """One part of an ingest: read its files, write its segments, note the outcome of each file."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from typing import Final
 from zlib import crc32
@@ -136,10 +136,7 @@ class _Held:
     """
 
     def __init__(self, decisions: Decisions, result: PartResult) -> None:
-        self.folder = decisions.folder
-        self.survey = decisions.survey
-        self.places_of = decisions.places
-        self.rows = decisions.rows
+        self.decisions = decisions
         self.result = result
         self.spectra: list[RawSpectrum] = []
         self.sources: list[Source] = []
@@ -150,11 +147,11 @@ class _Held:
         """Add the spectra of a file; write a segment when there are enough."""
         spectra = [one for one, _ in taken]
         self.digests += [digests for _, digests in taken]
-        places = [self.places_of.of(one.axis) for one in spectra]
+        places = [self.decisions.places.of(one.axis) for one in spectra]
         if None in places:
             places = [None] * len(places)
         self.spectra += spectra
-        self.rows.hold(spectra)
+        self.decisions.rows.hold(spectra)
         self.places += places
         self.sources += [source] * len(spectra)
         if len(self.spectra) >= _SEGMENT_SPECTRA:
@@ -170,14 +167,14 @@ class _Held:
                 if members:
                     self._write(members, on_lattice=on_lattice)
         self.spectra, self.places, self.sources, self.digests = [], [], [], []
-        self.rows.let_go()
+        self.decisions.rows.let_go()
 
     def _write(self, members: Sequence[int], *, on_lattice: bool) -> None:
         """Write a segment, which is still to be committed."""
-        survey = self.survey
+        survey, folder = self.decisions.survey, self.decisions.folder
         order = [members[i] for i in sky_order([self.spectra[i] for i in members])]
         chosen = [self.spectra[i] for i in order]
-        segment = self.folder.new_segment()
+        segment = folder.new_segment()
         vectors = {
             vector.name: [one.vectors[vector.name] for one in chosen] for vector in survey.vectors
         }
@@ -191,30 +188,29 @@ class _Held:
         )
         digests = [self.digests[i] for i in order]
         sources = [self.sources[i] for i in order]
-        context = self.folder.name
-        with _whole(segment):
-            write_arrays(segment.arrays, survey, context, arrays, on_lattice=on_lattice)
+        try:
+            write_arrays(segment.arrays, survey, folder.name, arrays, on_lattice=on_lattice)
             write_objects(segment.objects, survey, chosen, sources, digests)
+        except (OSError, ValueError, StoreError) as error:
+            # The disk may be full.
+            with suppress(OSError):
+                segment.delete()
+            if isinstance(error, StoreError):
+                raise
+            reason = str(error).partition("\n")[0]
+            raise IngestError(
+                f"{segment} cannot be written: {reason}; what is committed before is safe"
+            ) from error
         made_by = f"specserver {__version__}"
         info = SegmentInfo(
-            segment.name, context, survey.name, len(chosen), on_lattice, segment.nbytes(), made_by
+            segment.name,
+            folder.name,
+            survey.name,
+            len(chosen),
+            on_lattice,
+            segment.nbytes(),
+            made_by,
         )
         self.result.segments.append((segment, info))
-        self.rows.write(segment)
+        self.decisions.rows.write(segment)
         self.result.stored += len(chosen)
-
-
-@contextmanager
-def _whole(segment: SegmentFolder) -> Iterator[None]:
-    """Remove a segment that cannot be written, as on a full disk, and raise the reason."""
-    try:
-        yield
-    except (OSError, ValueError, StoreError) as error:
-        with suppress(OSError):
-            segment.delete()
-        if isinstance(error, StoreError):
-            raise
-        reason = str(error).partition("\n")[0]
-        raise IngestError(
-            f"{segment} cannot be written: {reason}; what is committed before is safe"
-        ) from error

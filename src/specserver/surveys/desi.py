@@ -22,7 +22,6 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -49,9 +48,7 @@ _COMPANION = re.compile(
 
 _GRID = Linear(start=3600.0, step=0.8)
 _WINDOW = PixelRange(0, 7781)
-_ARMS: Final[Mapping[str, tuple[int, int]]] = MappingProxyType(
-    {"b": (0, 2751), "r": (2700, 5026), "z": (4900, 7781)}
-)
+_ARMS: Final = {"b": (0, 2751), "r": (2700, 5026), "z": (4900, 7781)}
 _OFF_AA = 1e-6
 _FLUX_UNIT = "1e-17 erg / (s cm2 Angstrom)"
 _IVAR_UNIT = "1e34 s2 cm4 Angstrom2 / erg2"
@@ -64,9 +61,9 @@ _RECORD = (
 )
 _ARRAYS = tuple(vector for vector in _RECORD if vector.name != _GRID.axis)
 # In the overlaps of arms the merged values differ from the arms'; elsewhere they are equal.
-_OVERLAPS: Final[Mapping[str, tuple[tuple[int, int], ...]]] = MappingProxyType(
-    {"b": ((2700, 2751),), "r": ((2700, 2751), (4900, 5026)), "z": ((4900, 5026),)}
-)
+_OVERLAPS: Final[Mapping[str, tuple[tuple[int, int], ...]]] = {
+    "b": ((2700, 2751),), "r": ((2700, 2751), (4900, 5026)), "z": ((4900, 5026),)
+}  # fmt: skip
 _EXTRA = tuple(
     Vector(
         f"{vector.name}_{arm}",
@@ -82,10 +79,10 @@ _EXTRA = tuple(
 )
 
 # Columns that the catalogue spells otherwise than the file; then spellings of other surveys.
-_RENAMED: Final = MappingProxyType({"target_ra": "ra", "target_dec": "dec", "hpxpixel": "healpix"})
-_ALIASES: Final = MappingProxyType(
-    {**_RENAMED, "class": "spectype", "subclass": "subtype", "zwarning": "zwarn", "z_err": "zerr"}
-)
+_RENAMED: Final = {"target_ra": "ra", "target_dec": "dec", "hpxpixel": "healpix"}
+_ALIASES: Final = {
+    **_RENAMED, "class": "spectype", "subclass": "subtype", "zwarning": "zwarn", "z_err": "zerr"
+}  # fmt: skip
 # Names of the column of targeting bits in commissioning and survey validation.
 _TARGETING = ("cmx_target", "sv1_desi_target", "sv2_desi_target", "sv3_desi_target")
 _SCORES = ("tsnr2_", "median_coadd_snr_")
@@ -315,7 +312,7 @@ DESI = Survey(
     told_by=("survey", "program", "healpix", "tileid", "lastnight", "coadd"),
     has_reduction=False,
     columns=COADD_COLUMNS,
-    aliases=MappingProxyType({**_ALIASES, "fiberstatus": "coadd_fiberstatus"}),
+    aliases={**_ALIASES, "fiberstatus": "coadd_fiberstatus"},
     primary=("zcat_primary", 1),
     best=Best(
         "targetid",
@@ -341,12 +338,10 @@ DESI = Survey(
         Release("desi_dr1", "DESI Data Release 1", ("iron",)),
     ),
     reader=DesiReader("coadd"),
-    tables=MappingProxyType(
-        {
-            "specobj": "the best spectrum of each target (zcat_primary = 1)",
-            "specobjall": "all spectra, of all surveys and programmes",
-        }
-    ),
+    tables={
+        "specobj": "the best spectrum of each target (zcat_primary = 1)",
+        "specobjall": "all spectra, of all surveys and programmes",
+    },
     part_files=40,  # of some 500 spectra
     many_per_file=True,
 )
@@ -367,10 +362,8 @@ DESI_EXPOSURES = replace(
         for release in DESI.releases
     ),
     reader=DesiReader("spectra"),
-    tables=MappingProxyType(
-        {
-            "specobj": "the best exposure of each target (exp_primary = 1)",
-            "specobjall": "all exposures",
-        }
-    ),
+    tables={
+        "specobj": "the best exposure of each target (exp_primary = 1)",
+        "specobjall": "all exposures",
+    },
 )

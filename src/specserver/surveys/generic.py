@@ -7,12 +7,10 @@ converted.
 
 import logging
 import re
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from math import isnan
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final
 
 import numpy.typing as npt
@@ -37,7 +35,6 @@ _RESERVED: Final = frozenset({"default", "spaces", "all"})
 _DTYPES: Final = frozenset({"U", "?", *(f"<{kind}{n}" for kind in "iu" for n in (2, 4, 8))}) | {
     "i1", "u1", "<f4", "<f8",
 }  # fmt: skip
-_ALIASES: Final[Mapping[str, str]] = MappingProxyType({"redshift": "z"})
 _LOG = logging.getLogger(__name__)
 
 
@@ -183,7 +180,7 @@ def survey_of(declared: Declaration, folder: ContextFolder) -> Survey:
         id_parts=("id", "name"),
         has_reduction=False,
         columns=(*CORE, *declared.columns),
-        aliases=_ALIASES,
+        aliases={"redshift": "z"},
         primary=("is_best", 1),
         best=Best("id", (("part", 1),)),
         z_column="z",
@@ -194,9 +191,7 @@ def survey_of(declared: Declaration, folder: ContextFolder) -> Survey:
         frame="as the files or their table give it; wavelengths in the medium that each row names",
         releases=(release,),
         reader=AnyFileReader(declared, folder),
-        tables=MappingProxyType(
-            {"objects": "the first spectrum of each id (is_best = 1)", "spectra": "all spectra"}
-        ),
+        tables={"objects": "the first spectrum of each id (is_best = 1)", "spectra": "all spectra"},
         many_per_file=declared.many_per_file,
         medium=None,
     )

@@ -30,7 +30,6 @@ most of the night. From DR8 on the HDUs are others; these files are refused.
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -50,10 +49,12 @@ _MEDIUM = re.compile(rf"med-(\d{{5}})-[\w+]+_sp(\d{{2}})-(\d{{3}}){FITS_ENDING}"
 _RELEASE = re.compile(r"DR(\d+)")
 _ROWS: Final = 5
 # Cards of DR1 to DR3 that have other names in later files.
-_EARLY: Final[Mapping[str, str]] = MappingProxyType(
-    {"TSOURCE": "OBJSOURC", "TFROM": "T_FROM", "TCOMMENT": "T_INFO"}
-    | {f"SNR{band}": f"SN_{band}" for band in "UGRIZ"}
-)
+_EARLY: Final = {
+    "TSOURCE": "OBJSOURC",
+    "TFROM": "T_FROM",
+    "TCOMMENT": "T_INFO",
+    **{f"SNR{band}": f"SN_{band}" for band in "UGRIZ"},
+}
 # Start and step of the header's axis.
 _AXIS: Final = (("COEFF0", "COEFF1"), ("CRVAL1", "CD1_1"))
 Cards: TypeAlias = Mapping[str, str | int | float | bool]
@@ -82,11 +83,10 @@ _CARDS: Final = (
     ("class", "U", "CLASS", "", "GALAXY, QSO, STAR or Unknown"),
     ("subclass", "U", "SUBCLASS", "", "subclass, such as G3"),
     ("zflag", "U", "ZFLAG", "", "method that gave the redshift"),
-    ("snru", "<f4", "SNRU", "", "signal to noise in u"),
-    ("snrg", "<f4", "SNRG", "", "signal to noise in g"),
-    ("snrr", "<f4", "SNRR", "", "signal to noise in r"),
-    ("snri", "<f4", "SNRI", "", "signal to noise in i"),
-    ("snrz", "<f4", "SNRZ", "", "signal to noise in z"),
+    *(
+        (f"snr{band}", "<f4", f"SNR{band.upper()}", "", f"signal to noise in {band}")
+        for band in "ugriz"
+    ),
     ("objtype", "U", "OBJTYPE", "", "type of the target in the input catalogue"),
     ("tsource", "U", "TSOURCE", "", "who asked for the target"),
     ("tfrom", "U", "TFROM", "", "input catalogue"),
@@ -103,9 +103,9 @@ _COLUMNS = (
     *(Column(name, dtype, unit, meaning) for name, dtype, _, unit, meaning in _CARDS),
     Column("is_best", "u1", "", "1: the highest signal to noise in g of the target"),
 )
-_ALIASES: Final[Mapping[str, str]] = MappingProxyType(
-    {"z_err": "zerr", "desig": "designation", "fibertyp": "fibertype", "fibermas": "fibermask"}
-)
+_ALIASES: Final = {
+    "z_err": "zerr", "desig": "designation", "fibertyp": "fibertype", "fibermas": "fibermask"
+}  # fmt: skip
 
 
 class ImageReader:
@@ -271,10 +271,8 @@ LAMOST = Survey(
         for n in range(1, 8)
     ),
     reader=ImageReader(),
-    tables=MappingProxyType(
-        {
-            "lrs": "the best spectrum of each target (is_best = 1)",
-            "lrsall": "all low-resolution spectra",
-        }
-    ),
+    tables={
+        "lrs": "the best spectrum of each target (is_best = 1)",
+        "lrsall": "all low-resolution spectra",
+    },
 )

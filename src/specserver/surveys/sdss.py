@@ -17,7 +17,6 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -66,39 +65,35 @@ _COLUMNS = (
     Column("specprimary", "u1", "", "1: best spectrum of the object"),
 )
 # Columns that the catalogue spells otherwise than the file.
-_RENAMED: Final[Mapping[str, str]] = MappingProxyType(
-    {"z_err": "zerr", "z_err_noqso": "zerr_noqso", "sn_median_all": "sn_median"}
-)
+_RENAMED: Final = {"z_err": "zerr", "z_err_noqso": "zerr_noqso", "sn_median_all": "sn_median"}
 # Spellings of SkyServer, Data Lab and the files.
-_ALIASES: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        **_RENAMED,
-        "snmedian": "sn_median",
-        "scienceprimary": "specprimary",
-        "legacyprimary": "speclegacy",
-        "segueprimary": "specsegue",
-        "segue1primary": "specsegue1",
-        "segue2primary": "specsegue2",
-        "bossprimary": "specboss",
-        "fiber": "fiberid",
-        "veldisp": "vdisp",
-        "veldisperr": "vdisp_err",
-        "veldispz": "vdispz",
-        "veldispzerr": "vdispz_err",
-        "veldispchi2": "vdispchi2",
-        "veldispnpix": "vdispnpix",
-        "veldispdof": "vdispdof",
-        "lambdaeff": "lambda_eff",
-        "elodiefilename": "elodie_filename",
-        "elodiesptype": "elodie_sptype",
-        "elodiebv": "elodie_bv",
-        "elodieteff": "elodie_teff",
-        "elodielogg": "elodie_logg",
-        "elodiefeh": "elodie_feh",
-        "elodiez": "elodie_z",
-        "elodiezerr": "elodie_z_err",
-    }
-)
+_ALIASES: Final = {
+    **_RENAMED,
+    "snmedian": "sn_median",
+    "scienceprimary": "specprimary",
+    "legacyprimary": "speclegacy",
+    "segueprimary": "specsegue",
+    "segue1primary": "specsegue1",
+    "segue2primary": "specsegue2",
+    "bossprimary": "specboss",
+    "fiber": "fiberid",
+    "veldisp": "vdisp",
+    "veldisperr": "vdisp_err",
+    "veldispz": "vdispz",
+    "veldispzerr": "vdispz_err",
+    "veldispchi2": "vdispchi2",
+    "veldispnpix": "vdispnpix",
+    "veldispdof": "vdispdof",
+    "lambdaeff": "lambda_eff",
+    "elodiefilename": "elodie_filename",
+    "elodiesptype": "elodie_sptype",
+    "elodiebv": "elodie_bv",
+    "elodieteff": "elodie_teff",
+    "elodielogg": "elodie_logg",
+    "elodiefeh": "elodie_feh",
+    "elodiez": "elodie_z",
+    "elodiezerr": "elodie_z_err",
+}
 _LEGACY = ("26", "103", "104")
 _RELEASES = tuple(
     Release(f"sdss_dr{number}", f"SDSS Data Release {number}", (*_LEGACY, *runs))
@@ -275,8 +270,7 @@ def _pack(numbers: tuple[int, ...], run2d: str) -> int:
 def _pack_arrays(numbers: Sequence[npt.NDArray[Any]], run2d: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return the specobjids of plate, mjd, fiberid and run2d, 1D[n] each."""
     plate, mjd, fiber = numbers
-    packed: npt.NDArray[Any] = pack_specobjid(plate, mjd, fiber, run2d)
-    return packed
+    return np.asarray(pack_specobjid(plate, mjd, fiber, run2d))
 
 
 def _unpack(ids: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
@@ -327,12 +321,10 @@ SDSS = Survey(
     frame="ICRS; wavelengths in vacuum, heliocentric",
     releases=_RELEASES,
     reader=SpecReader(),
-    tables=MappingProxyType(
-        {
-            "specobj": "the best spectrum of each object (specprimary = 1)",
-            "specobjall": "all spectra",
-        }
-    ),
+    tables={
+        "specobj": "the best spectrum of each object (specprimary = 1)",
+        "specobjall": "all spectra",
+    },
     pack=_pack,
     pack_arrays=_pack_arrays,
     unpack=_unpack,

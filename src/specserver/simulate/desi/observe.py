@@ -132,7 +132,10 @@ def observe_targets(
         flux[arm], ivar[arm] = noise, np.reciprocal(variance, out=variance)
         mask[arm] = np.zeros(variance.shape, np.uint32)
         _spoil(flux[arm], ivar[arm], mask[arm], rng)
-    _leave_out(flux, ivar, mask, (targets["status"] != 0) | (targets["kind"] == DEAD))
+    # Coadds of bad fibres are empty; the mask does not say so.
+    bad = (targets["status"] != 0) | (targets["kind"] == DEAD)
+    for values in (*flux.values(), *ivar.values(), *mask.values()):
+        values[bad] = 0
     return Seen(model, flux, ivar, mask)
 
 
@@ -151,15 +154,3 @@ def _spoil(
     lost = flat[rng.random(flat.size) < 0.5]
     flux.reshape(-1)[lost] = 0.0
     ivar.reshape(-1)[lost] = 0.0
-
-
-def _leave_out(
-    flux: Mapping[str, Float32],
-    ivar: Mapping[str, Float32],
-    mask: Mapping[str, npt.NDArray[np.uint32]],
-    rows: npt.NDArray[np.bool_],
-) -> None:
-    """Empty the coadds of bad fibres, in place; the mask does not say so."""
-    for arrays in (flux, ivar, mask):
-        for values in arrays.values():
-            values[rows] = 0
