@@ -41,7 +41,7 @@ from ...errors import BadIdentifier, UnknownField
 from ...model.id_contexts import ContextText
 from ...model.id_tables import Gaps, RowForm, is_missing, needed_parts, row_form
 from ...model.id_text import parse_id_text
-from ...model.id_tuple import IdPattern, is_tuple, leads_list, parse_id_tuple, shortened
+from ...model.id_tuple import IdPattern, is_tuple, parse_id_tuple, shortened
 from ...model.ids import IdForm
 from .held_tables import foreign_kind, plain_column, row_of, table_of, unmasked
 from .id_files import MAX_FILE_NAME, ReadVos, decoded, file_content
@@ -359,7 +359,7 @@ class Reader:
             values = self.gaps.rest(values, needed_parts(form))
         # Tuples come by the ten thousand: to look at each in every way takes twice as long.
         if kinds == {tuple} and all(
-            one and type(one[0]) is int and not leads_list(one[0]) for one in values
+            parts and type(parts[0]) is int and is_tuple(parts, form) for parts in values
         ):
             yield None, [parse_id_tuple(one, form) for one in values]
             return
