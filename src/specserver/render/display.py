@@ -119,7 +119,12 @@ def _redshift(value: Any) -> float | None:
 
 
 def good_pixels(flux: Floats, ivar: Floats | None) -> npt.NDArray[np.bool_]:
-    """Return which pixels carry information, 1D[npix]: finite ones with an ivar above 0."""
+    """Return which pixels carry information: finite ones with an ivar above 0 and finite.
+
+    Parameters
+    ----------
+    flux, ivar : 1D[npix] or 2D[nspec, npix]; without ivar all finite fluxes count
+    """
     good: npt.NDArray[np.bool_] = np.isfinite(flux)
     if ivar is not None:
         good &= (ivar > 0) & np.isfinite(ivar)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ...errors import BadParameter
 from ...model.grid import Linear, LogLinear
+from ...render.display import good_pixels
 from ...wire.columns import REDSHIFT
 from .carried import Meaning, SpectrumArray, meaning_of
 
@@ -66,9 +67,7 @@ def to_Table(npy_data: npt.NDArray[Any]) -> Any:
     if _checked(npy_data).ndim == 2:
         return [to_Table(row) for row in npy_data]
     about = _about_array(npy_data)
-    if about is None:
-        return _table(npy_data, _units(None, {}), {})
-    return _table(npy_data, _units(about.flux_unit, about.units), about.said())
+    return _table(npy_data, about, {} if about is None else about.said())
 
 
 def to_Spectrum1D(npy_data: npt.NDArray[Any]) -> Any:
@@ -133,8 +132,14 @@ def convert_one(spectra: "Spectra", index: int, record: npt.NDArray[Any], fmt: s
     fmt
         As in `convert`; a spectrum of a list or a collection is a Spectrum.
     """
-    makers = {"pandas": _one_frame, "table": _one_table}
-    return makers.get(fmt, _one_spectrum)(spectra, index, record)
+    meaning, about = meaning_of(spectra.head), _about(spectra, index)
+    if fmt == "pandas":
+        return _frame(record, about | {"units": meaning.stated()})
+    if fmt == "table":
+        return _table(record, meaning, about)
+    redshift = spectra.columns.get(REDSHIFT)
+    z = None if redshift is None else float(redshift[index])
+    return _spectrum(_columns(record), spectra.wave(index, record), meaning, z, about)
 
 
 def axis_wave(fields: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
@@ -194,18 +199,19 @@ def _about_array(array: npt.NDArray[Any]) -> Meaning | None:
     return None
 
 
-def _units(flux_unit: str | None, stated: Mapping[str, str]) -> dict[str, Any]:
+def _units(meaning: Meaning | None) -> dict[str, Any]:
     """Return units by vector name: those stated, and else those of well-known vectors.
 
-    Where the unit of flux is not known (None), flux has none.
+    Where the meaning is not known, flux has none.
     """
     from astropy import units as u
 
     known = {"wavelength": u.AA, "wdisp": u.pix}
-    if flux_unit is not None:
-        flux = _unit(flux_unit)
-        known |= {"ivar": flux**-2} | dict.fromkeys(_SCALED, flux)
-    parsed = {name: _unit(unit) for name, unit in stated.items()}
+    if meaning is None:
+        return known
+    flux = _unit(meaning.flux_unit)
+    known |= {"ivar": flux**-2} | dict.fromkeys(_SCALED, flux)
+    parsed = {name: _unit(unit) for name, unit in meaning.units.items()}
     # A logarithmic unit cannot be saved in FITS, where most tables end up.
     return known | {name: one for name, one in parsed.items() if isinstance(one, u.UnitBase)}
 
@@ -235,10 +241,6 @@ def _about(spectra: "Spectra", index: int) -> dict[str, Any]:
     return about | ({"medium": spectra.media[index]} if spectra.media else {})
 
 
-def _one_frame(spectra: "Spectra", index: int, record: npt.NDArray[Any]) -> "pd.DataFrame":
-    return _frame(record, _about(spectra, index) | {"units": meaning_of(spectra.head).stated()})
-
-
 def _frame(record: npt.NDArray[Any], attrs: Mapping[str, Any]) -> "pd.DataFrame":
     """Build a DataFrame of a copy of the record."""
     import pandas as pd
@@ -248,26 +250,13 @@ def _frame(record: npt.NDArray[Any], attrs: Mapping[str, Any]) -> "pd.DataFrame"
     return frame
 
 
-def _one_table(spectra: "Spectra", index: int, record: npt.NDArray[Any]) -> "Table":
-    about = meaning_of(spectra.head)
-    return _table(record, _units(about.flux_unit, about.units), _about(spectra, index))
-
-
-def _table(record: npt.NDArray[Any], units: Mapping[str, Any], meta: Mapping[str, Any]) -> "Table":
+def _table(record: npt.NDArray[Any], meaning: Meaning | None, meta: Mapping[str, Any]) -> "Table":
     """Build a Table of a copy of the record."""
     from astropy.table import Table
 
-    columns = _columns(record)
+    columns, units = _columns(record), _units(meaning)
     used = {name: units[name] for name in columns if name in units}
     return Table(columns, units=used, meta=dict(meta), copy=False)
-
-
-def _one_spectrum(spectra: "Spectra", index: int, record: npt.NDArray[Any]) -> "Spectrum":
-    fields = _columns(record)
-    wave = spectra.wave(index, record)
-    redshift = spectra.columns.get(REDSHIFT)
-    z = None if redshift is None else float(redshift[index])
-    return _spectrum(fields, wave, meaning_of(spectra.head), z, _about(spectra, index))
 
 
 def _aligned_spectrum(spectra: "Spectra") -> "Spectrum":
@@ -312,25 +301,6 @@ def _collection(spectra: "Spectra") -> "SpectrumCollection":
     )
 
 
-def _without_information(
-    flux: npt.NDArray[Any], ivar: npt.NDArray[Any] | None
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[Any] | None]:
-    """Return which pixels say nothing, and inverse variances that are 0 there.
-
-    A pixel says nothing where its flux is no finite number, or where its ivar is not above 0 and
-    finite. The flux itself keeps its bits.
-
-    Parameters
-    ----------
-    flux, ivar : 1D[npix] or 2D[nspec, npix]; without ivar all finite fluxes count
-    """
-    bad = ~np.isfinite(flux)
-    if ivar is None:
-        return bad, None
-    bad |= ~((ivar > 0) & np.isfinite(ivar))
-    return bad, np.where(bad, ivar.dtype.type(0), ivar)
-
-
 def _one_arm(fields: Mapping[str, npt.NDArray[Any]]) -> Mapping[str, npt.NDArray[Any]]:
     """Rename the vectors of a single arm, such as ``flux_b``, to those of a spectrum: ``flux``."""
     arms = [name.removeprefix("flux") for name in fields if name.startswith("flux_")]
@@ -370,7 +340,9 @@ def _spectrum(
         raise BadParameter("values", list(fields), allowed)
     unit = _unit(meaning.flux_unit)
     flux, ivar = fields["flux"], fields.get("ivar")
-    bad, ivar = _without_information(flux, ivar)
+    bad = ~good_pixels(flux, ivar)
+    if ivar is not None:
+        ivar = np.where(bad, ivar.dtype.type(0), ivar)
     if meaning.mask_vector in fields:
         mask = fields[meaning.mask_vector]
         # A Python number with the highest bit set does not fit the type of every mask.
