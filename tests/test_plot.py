@@ -110,6 +110,16 @@ def _tuple(number: int):
     return unpack_specobjid(number).tolist()
 
 
+def test_several_without_names_are_numbered(spec, galaxy):
+    record = np.array(spec.getSpec(galaxy))
+    spec.plot([record, record])
+    legend = plt.gcf().axes[0].get_legend().get_texts()
+    assert [text.get_text() for text in legend] == ["spectrum 1", "spectrum 2"]
+    plt.close("all")
+    spec.plot([record])
+    assert "spectrum" not in plt.gcf().axes[0].get_title(loc="left")
+
+
 def test_without_a_redshift_the_frame_is_observed(spec, galaxy):
     record = spec.getSpec(galaxy)
     spec.plot(record)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..inputs.context_ids import read_ids
@@ -106,10 +107,8 @@ def plot(
     options = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
     write = open_file(client.session, out, token) if out else None
 
-    def read(given: Any, require: Callable[[int], None]) -> Any:
-        return _look(client.session, given, None, options, require)
-
-    spectra = read_several(read, either("spec", spec, "data", data))
+    look_at = partial(_look, client.session, options, None)
+    spectra = read_several(look_at, either("spec", spec, "data", data))
     spectra = in_vacuum(spectra, assume_medium, together=True)
     if z is not None:
         spectra = with_redshifts(spectra, z)
@@ -199,7 +198,7 @@ def prospect(
 
     options = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
     write = open_file(client.session, out, token) if out else None
-    spectra = _look(client.session, data, id_col, options, require_count)
+    spectra = _look(client.session, options, id_col, data, require_count)
     spectra = in_vacuum(spectra, assume_medium, together=overplot)
     if z is not None:
         spectra = with_redshifts(spectra, z)
@@ -215,9 +214,9 @@ def prospect(
 
 def _look(
     session: Session,
-    given: Any,
-    id_col: str | None,
     options: RequestOptions,
+    id_col: str | None,
+    given: Any,
     require: Callable[[int], None],
 ) -> "list[DisplaySpectrum]":
     """Return the spectra that a caller holds or names, to be shown.

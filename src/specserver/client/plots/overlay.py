@@ -38,15 +38,9 @@ def read_several(
     """
     mixed = isinstance(given, list | tuple) and any(map(is_spectrum, given))
     members = [[one] for one in given] if mixed else [given]
-    found = [one for some in members for one in look(some, _require)]
-    _require(len(found))
-    named = [one.title or f"spectrum {at + 1}" for at, one in enumerate(found)]
-    # A single spectrum needs no name.
-    return (
-        found
-        if len(found) == 1
-        else [replace(one, title=title) for one, title in zip(found, named, strict=True)]
-    )
+    spectra = [spectrum for member in members for spectrum in look(member, _require)]
+    _require(len(spectra))
+    return spectra
 
 
 def _require(nspec: int) -> None:

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import webbrowser
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from importlib import import_module
 from pathlib import Path
@@ -86,6 +86,11 @@ def make_page(spectra: Sequence["DisplaySpectrum"], look: "Look") -> ViewerPage:
     if len(spectra) > MANY_SPECTRA:
         mbytes = sum(len(one.wave) for one in spectra) * 4 * _NVECTORS * 4 / 3 / 1e6
         warn(f"{len(spectra):,} spectra make a page of about {mbytes:.0f} MB, slow to open")
+    if len(spectra) > 1:
+        spectra = [
+            spectrum if spectrum.title else replace(spectrum, title=f"spectrum {number}")
+            for number, spectrum in enumerate(spectra, 1)
+        ]
     return ViewerPage(viewer_html(spectra, look), look.width, look.height)
 
 

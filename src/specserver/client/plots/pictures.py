@@ -4,15 +4,15 @@ import os
 from collections.abc import Mapping
 from io import BytesIO
 from time import perf_counter
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from ...errors import BadParameter, StoreError
-from ..inputs.context_ids import Named, read_ids_of_one
+from ..inputs.context_ids import read_ids_of_one
 from ..messages import sum_up, warn
 from ..request import RequestOptions
-from ..session import HasSession, Session
+from ..session import HasSession
 from ..spectra import ids_request
 from ..storage import open_file
 from .image import PngImage
@@ -20,8 +20,6 @@ from .image import PngImage
 Scale = float | tuple[float, float]
 Missing = Literal["error", "skip"]
 Out = str | os.PathLike[str] | None
-
-_PICTURE_FORMATS: Final = ("png", "raw")
 
 
 def preview(
@@ -63,8 +61,7 @@ def preview(
     """
     given = either("spec", spec, "id", id)
     options = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
-    named = read_ids_of_one(client.session, given, id_col, options, "preview")
-    return _picture(client.session, "preview", named, {"dark": dark}, options, fmt=fmt, out=out)
+    return _picture(client, "preview", given, id_col, {"dark": dark}, options, fmt, out)
 
 
 def plotGrid(
@@ -108,9 +105,8 @@ def plotGrid(
         As `preview` returns, with the same other parameters.
     """
     options = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
-    named = read_ids_of_one(client.session, id_list, id_col, options, "plotGrid")
     fields = {"nx": int(nx), "ny": int(ny), "page": int(page), "align": align, "dark": dark}
-    return _picture(client.session, "plotGrid", named, fields, options, fmt=fmt, out=out)
+    return _picture(client, "plotGrid", id_list, id_col, fields, options, fmt, out)
 
 
 def stackedImage(
@@ -167,14 +163,10 @@ def stackedImage(
     PngImage, bytes, 2D[nspec, npix] float32 in the survey's unit of flux, or ``'OK'``
         ``'OK'`` when a file was written, a PNG or ``.npy``.
     """
-    form = str(fmt).strip().lower()
-    if form not in {*_PICTURE_FORMATS, "numpy"}:
-        raise BadParameter("fmt", fmt, "png, raw (plain bytes of a PNG) or numpy")
     options = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
-    named = read_ids_of_one(client.session, id_list, id_col, options, "stackedImage")
     xscale, yscale = _two(scale)
     fields = {
-        "fmt": "numpy" if form == "numpy" else "png",
+        "fmt": "numpy" if _read_form(fmt) == "numpy" else "png",
         "align": bool(align),
         "yflip": bool(yflip),
         "xscale": xscale,
@@ -185,23 +177,30 @@ def stackedImage(
         "width": int(width),
         "height": int(height),
     }
-    return _picture(client.session, "stackedImage", named, fields, options, fmt=form, out=out)
+    return _picture(client, "stackedImage", id_list, id_col, fields, options, fmt, out)
+
+
+def _read_form(fmt: str) -> str:
+    """Return the form of a picture in one spelling."""
+    return str(fmt).strip().lower()
 
 
 def _picture(
-    session: Session,
+    client: HasSession,
     path: str,
-    named: Named,
+    given: Any,
+    id_col: str | None,
     fields: Mapping[str, Any],
     options: RequestOptions,
-    *,
     fmt: str,
     out: Out,
 ) -> Any:
-    """Ask for a picture; return it, or write it to a file."""
-    form = str(fmt).strip().lower()
-    if form not in {*_PICTURE_FORMATS, fields.get("fmt")}:
-        raise BadParameter("fmt", fmt, "png, or raw for plain bytes")
+    """Ask for a picture; return it, or write it to a file. With a field ``fmt`` or as numbers."""
+    form, session = _read_form(fmt), client.session
+    if form not in {"png", "raw"} and not (form == "numpy" and "fmt" in fields):
+        more = " or numpy" if "fmt" in fields else ""
+        raise BadParameter("fmt", fmt, f"png, raw (plain bytes of a PNG){more}")
+    named = read_ids_of_one(session, given, id_col, options, path)
     write = open_file(session, out, options.token) if out else None
     began = perf_counter()
     body = {**ids_request(session, named, options, "id_list"), **fields}

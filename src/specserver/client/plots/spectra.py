@@ -43,16 +43,12 @@ def read_spectra(data: object) -> list["DisplaySpectrum"] | None:
     BadParameter
         A list of spectra and of identifiers, or a spectrum without wavelengths.
     """
-    if is_spectrum(data):
-        found = list(_read(data))
-        numbered = len(found) > 1
-        return [_named(one, at, numbered=numbered) for at, one in enumerate(found)]
-    if not isinstance(data, list | tuple) or not any(is_spectrum(one) for one in data):
+    given = [data] if is_spectrum(data) else data
+    if not isinstance(given, list | tuple) or not any(map(is_spectrum, given)):
         return None
-    if not all(is_spectrum(one) for one in data):
+    if not all(map(is_spectrum, given)):
         raise BadParameter("data", "a mixed list", "give spectra, or identifiers, but not both")
-    every = [found for one in data for found in _read(one)]
-    return [_named(one, at, numbered=True) for at, one in enumerate(every)]
+    return [spectrum for held in given for spectrum in _read(held)]
 
 
 def fetch_shown(session: Session, named: Named, options: RequestOptions) -> list["DisplaySpectrum"]:
@@ -73,11 +69,6 @@ def fetch_shown(session: Session, named: Named, options: RequestOptions) -> list
     return in_order(
         parts, [[_fetched(part, index) for index in range(len(part.ids))] for part in parts]
     )
-
-
-def _named(one: "DisplaySpectrum", at: int, *, numbered: bool) -> "DisplaySpectrum":
-    """Return a spectrum with a title; one of several without a name gets a number."""
-    return one if one.title or not numbered else replace(one, title=f"spectrum {at + 1}")
 
 
 def _fetched(spectra: "Spectra", index: int) -> "DisplaySpectrum":
