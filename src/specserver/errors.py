@@ -47,7 +47,7 @@ class ServiceError(SpecServerError):
     """The request is right; the service or its data are not."""
 
 
-def _some(values: Iterable[object], limit: int = 40) -> str:
+def joined(values: Iterable[object], limit: int = 40) -> str:
     """Join at most ``limit`` values for a message."""
     listed = [str(value) for value in values]
     more = f", … ({len(listed)} in all)" if len(listed) > limit else ""
@@ -102,28 +102,28 @@ class UnknownContext(CallerError):
     """No such context here."""
 
     def __init__(self, context: str, known: Sequence[str]) -> None:
-        super().__init__(f"unknown context {_shown(context)}; this service has: {_some(known)}")
+        super().__init__(f"unknown context {_shown(context)}; this service has: {joined(known)}")
 
 
 class UnknownProfile(CallerError):
     """No such profile here."""
 
     def __init__(self, profile: str, known: Sequence[str]) -> None:
-        super().__init__(f"unknown profile {_shown(profile)}; this service has: {_some(known)}")
+        super().__init__(f"unknown profile {_shown(profile)}; this service has: {joined(known)}")
 
 
 class UnknownCatalog(CallerError):
     """No such catalogue in the context."""
 
     def __init__(self, catalog: str, known: Sequence[str]) -> None:
-        super().__init__(f"unknown catalogue {_shown(catalog)}; known here: {_some(known)}")
+        super().__init__(f"unknown catalogue {_shown(catalog)}; known here: {joined(known)}")
 
 
 class NoCatalog(UnknownCatalog):
     """The context is served from a tree of files and has no catalogue of positions."""
 
     def __init__(self, context: str, known: Sequence[str]) -> None:
-        others = f"name another with catalog= ({_some(known)})" if known else "there is no other"
+        others = f"name another with catalog= ({joined(known)})" if known else "there is no other"
         CallerError.__init__(
             self,
             f"{context} is served straight from original files and has no catalogue to query:"
@@ -139,8 +139,8 @@ class UnknownField(CallerError):
 
     def __init__(self, field: str, known: Sequence[str], near: Sequence[str] = ()) -> None:
         self.known = known
-        hint = f" (did you mean {_some(near)}?)" if near else ""
-        super().__init__(f"unknown field {_shown(field)}{hint}; known here: {_some(known)}")
+        hint = f" (did you mean {joined(near)}?)" if near else ""
+        super().__init__(f"unknown field {_shown(field)}{hint}; known here: {joined(known)}")
 
 
 class NotFound(CallerError):
@@ -148,7 +148,7 @@ class NotFound(CallerError):
 
     def __init__(self, ids: Sequence[object], searched: Sequence[str]) -> None:
         super().__init__(
-            f"no spectrum for {_some(ids, 10)} in {_some(searched)};"
+            f"no spectrum for {joined(ids, 10)} in {joined(searched)};"
             " missing='skip' returns the others"
         )
 
@@ -158,7 +158,7 @@ class MixedLattices(CallerError):
 
     def __init__(self, which: Sequence[object]) -> None:
         super().__init__(
-            f"cannot align {_some(which, 10)}: they share no wavelength lattice; align='resample'"
+            f"cannot align {joined(which, 10)}: they share no wavelength lattice; align='resample'"
             " lays them on one, conserving flux; align=False keeps each as it is, cut or whole"
         )
 
@@ -279,7 +279,7 @@ class DamagedSpectrum(DamagedFile):
     """Spectra that cannot be read because a file is damaged."""
 
     def __init__(self, context: str, ids: Sequence[int], why: StoreError) -> None:
-        lost = f"{_some(ids, 10)} cannot be read ({why.message})"
+        lost = f"{joined(ids, 10)} cannot be read ({why.message})"
         super().__init__(context, f"{lost}; missing='skip' returns the others")
 
 
@@ -288,7 +288,7 @@ class NoOriginal(ServiceError):
 
     def __init__(self, which: Sequence[object], reason: str) -> None:
         hint = "fits='rebuilt' makes one from the store"
-        super().__init__(f"no original FITS file for {_some(which, 10)}: {reason}; {hint}")
+        super().__init__(f"no original FITS file for {joined(which, 10)}: {reason}; {hint}")
 
 
 class TooOften(ServiceError):

@@ -30,32 +30,17 @@ def sum_up(options: RequestOptions, came: str, began: float) -> None:
 
 def warn_left_out(missing: Sequence[str], damaged: Sequence[str], asked: int) -> None:
     """Warn of identifiers that were left out, and of spectra that were as they are damaged."""
-    told = []
-    if gone := [one for one in missing if one not in set(damaged)]:
+    known = set(damaged)
+    if gone := [name for name in missing if name not in known]:
         count = f"{len(gone):,} of {asked:,} identifiers"
-        told.append(f"{count} were not found and are left out: {_some(gone)}")
+        warn(f"{count} were not found and are left out: {some_of(gone)}")
     if damaged:
-        told.append(f"{len(damaged):,} spectra cannot be read and are left out: {_some(damaged)}")
-    for text in told:
-        warn(text)
+        warn(f"{len(damaged):,} spectra cannot be read and are left out: {some_of(damaged)}")
 
 
-def _some(values: Sequence[object]) -> str:
+def some_of(values: Sequence[object]) -> str:
     """Return the first of some values as text."""
     return ", ".join(map(str, values[:5])) + (", …" if len(values) > 5 else "")
-
-
-def warn_shared() -> None:
-    """Warn of a column of identifiers that alone do not mean the rows of their table."""
-    warn(
-        "some rows of this column are not the best spectrum of their identifier, and by itself it"
-        " means the best: give the table, its rows, or what query answers with fields='tuple'"
-    )
-
-
-def warn_gaps(rows: Sequence[int]) -> None:
-    """Warn of rows, counted from 0, that have no identifier and were left out."""
-    warn(f"{len(rows):,} rows have no identifier and are left out: {_some(rows)}")
 
 
 def warn(text: str) -> None:

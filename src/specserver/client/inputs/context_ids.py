@@ -7,19 +7,20 @@ from typing import Any, Final
 
 import numpy as np
 
-from ...errors import BadIdentifier, BadParameter, UnknownField
+from ...errors import BadIdentifier, BadParameter, SpecServerError, UnknownField, joined
 from ...model.id_contexts import ContextText
-from ...model.id_tables import Gaps
+from ...model.id_tables import Gaps, id_columns
 from ...model.id_tuple import IdPattern, format_id, format_ids
-from ...model.ids import USUAL_FORM
-from ..messages import warn_gaps, warn_shared
+from ...model.ids import USUAL_FORM, IdForm
+from ..messages import some_of, warn
 from ..request import RequestOptions
-from ..session import Session
+from ..session import Session, read_id_form
 from ..storage import Storage
 from .held_tables import is_shared, row_of
 from .identifiers import Reader
-from .other_contexts import raise_explained
 
+_SHOWN: Final = 20
+"""Number of columns or contexts that a message names."""
 ONE_OR_MORE: Final = "one spectrum or more: identifiers in any form, or a file or table of them"
 """What to give, in errors about empty lists."""
 
@@ -80,12 +81,17 @@ def read_ids(session: Session, given: Any, id_col: str | None, options: RequestO
         row = row_of(given)
         names = row[0] if row else getattr(error, "known", ())
         if names and not id_col:
-            raise_explained(session, error, names, plain)
+            _raise_explained(session, error, names, plain)
         raise
     if reader.gaps.rows:
-        warn_gaps(reader.gaps.rows)
+        rows = reader.gaps.rows
+        warn(f"{len(rows):,} rows have no identifier and are left out: {some_of(rows)}")
     if is_shared(given):
-        warn_shared()
+        warn(
+            "some rows of this column are not the best spectrum of their identifier, and by itself"
+            " it means the best: give the table, its rows, or what query answers with"
+            " fields='tuple'"
+        )
     return named
 
 
@@ -118,3 +124,58 @@ def _are_numbers(given: object) -> bool:
     if isinstance(given, list):
         return set(map(type, given)) <= {int, np.int64, np.uint64}
     return isinstance(given, int | np.integer)
+
+
+def _raise_explained(
+    session: Session, error: SpecServerError, names: Sequence[str], context: str
+) -> None:
+    """Raise a clearer error if the columns of a table name spectra of other contexts.
+
+    Parameters
+    ----------
+    error : that there are no identifiers of ``context``
+    names : of the columns of the table
+    """
+    try:
+        told = session.listing("contexts", {})
+    except SpecServerError:
+        # The service cannot be asked: the first error stands.
+        return
+    forms = {name: read_id_form(said) for name, said in told.items()}
+    own = forms.get(context)
+    if own is None or _naming(names, own):
+        return
+    found = {
+        name: columns
+        for name, form in forms.items()
+        # An alias such as default is left out: its release is listed under its own name.
+        if told[name].get("resolved", name) == name and (columns := _naming(names, form))
+    }
+    parts = ", ".join(own.parts[: own.numbers])
+    others = "" if own.leads_with_id or not own.numbers else f" (nor {parts})"
+    text = (
+        f"the table has no column {own.column!r}{others}, which names spectra of {context};"
+        f" its columns are {joined(names, _SHOWN)}"
+    )
+    first = next(iter(found), None)
+    if first is None:
+        text += ": id_col='…' says which of them has the identifiers"
+    else:
+        by = {
+            columns: [name for name in found if found[name] == columns]
+            for columns in found.values()
+        }
+        of = "; ".join(f"{columns}, of {joined(some, _SHOWN)}" for columns, some in by.items())
+        text += (
+            f". It has the identifiers of another context ({of}): give context={first!r}, or"
+            f" set_context({first!r}) (--context {first} on the command line)"
+        )
+    raise SpecServerError.from_wire(UnknownField.code, text) from error
+
+
+def _naming(names: Sequence[str], form: IdForm) -> str:
+    """Return the columns that hold identifiers of a context, as text; empty if there are none."""
+    try:
+        return ", ".join(names[at] for at in id_columns(names, form, None))
+    except UnknownField:
+        return ""
