@@ -1,7 +1,6 @@
 """The encoded cells of a batch, gathered from the segments that hold its spectra."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from ..model.survey import Vector
 from ..ops.media import Limits
 from ..store.base import Frames, HeldFrames, SpectrumStore
 from ..wire.cells import CellColumn
+from .media import all_limits, limits_by_medium
 from .reading import Group, ReadBatch
 from .selection import Selection
 
@@ -20,127 +20,114 @@ Parts = list[tuple[npt.NDArray[np.int64], Frames]]
 """Cells of one vector with the rows of the batch that they are of."""
 
 
-@dataclass(frozen=True, slots=True)
-class CellRequest:
-    """What is read of each spectrum: vectors, and the pixels of them."""
-
-    vectors: Sequence[Vector]
-    """Those that are stored, in the type in which they travel."""
-    axis: str
-    """The spectral axis, which is read where a spectrum has its own."""
-    media: list[str]
-    """Medium of each spectrum."""
-    limits_aa: Limits | None
-    """Limits that hold those of all spectra of a batch, Å; None: no cutout."""
-    own: Sequence[Limits | None]
-    """Limits of each spectrum in its own medium, by which those off the lattice are cut."""
-    within: PixelRange | None
-    """Pixels that travel as raw values, where the store's own frames do not serve."""
-
-    @property
-    def is_raw(self) -> bool:
-        """Whether cells are raw values; else they are the store's own frames."""
-        return self.limits_aa is not None or self.within is not None
-
-    def read(self, group: Group) -> Callable[[], Any] | None:
-        """Begin to read what is needed of a segment."""
-        segment = group.segment
-        names = own_names(segment, [one.name for one in self.vectors], self.axis)
-        if not self.is_raw:
-            return segment.request_cells(names, group.rows)
-        if not segment.on_lattice:
-            return segment.request(names, group.rows, segment.window)
-        pixels = _inside(segment, self.limits_aa, self.within)
-        return segment.request(names, group.rows, pixels) if pixels.count else dict
-
-    def as_sent(self, name: str, block: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return values of a vector, 2D[n, npix], in the type in which they travel.
-
-        Parameters
-        ----------
-        block : 2D[n, npix], as they are stored
-        """
-        dtype = next((one.dtype for one in self.vectors if one.name == name), block.dtype)
-        return np.ascontiguousarray(block, dtype)
-
-
-def gather_cells(
-    selection: Selection,
-    batch: ReadBatch[CellRequest, Any],
-    count: Counts,
-) -> tuple[Counts, Counts, Counts, dict[str, CellColumn]]:
-    """Return the cells of a batch: the store's own frames, or raw values of a cutout; docs/wire.md.
+class CellReader:
+    """Reads the cells of spectra: the store's own frames, or raw values of a cutout; docs/wire.md.
 
     Parameters
     ----------
-    count : 1D[n] int, valid pixels, after the cutout for those on the lattice
-
-    Returns
-    -------
-    start, width, count : 1D[n] int, the lattice pixel of the first value of a spectrum's cells,
-        the values in each of its cells, and its valid pixels
-    cells
-        By vector; the axis only where a spectrum of the selection has its own.
+    selection : on one lattice
+    vectors : those that are stored, so without the axis, in the type in which they travel
+    media : medium of each spectrum
+    limits_aa : cutout, vacuum Å
+    within : pixels that travel as raw values, where the store's own frames do not serve
+    cut_own : whether spectra off the lattice are cut as well
     """
-    asked, nspec = batch.about, len(batch.take)
-    names = [one.name for one in asked.vectors]
-    if not selection.on_lattice.all():
-        names.append(asked.axis)
-    count = count.copy()
-    start, width = np.zeros(nspec, np.int32), np.zeros(nspec, np.int32)
-    parts: dict[str, Parts] = {name: [] for name in names}
-    for group, result in batch.groups:
-        segment, where = group.segment, group.where
-        if not asked.is_raw:
-            start[where], width[where] = segment.start, segment.npix
-            cells: dict[str, Frames] = result()
-        elif segment.on_lattice:
-            pixels = _inside(segment, asked.limits_aa, asked.within)
-            start[where], width[where] = pixels.first, pixels.count
-            cells = {
-                name: HeldFrames([line.data for line in asked.as_sent(name, block)])
-                for name, block in result().items()
-            }
-        else:
-            values = {name: asked.as_sent(name, block) for name, block in result().items()}
-            cells, count[where] = _cut_own(
-                segment,
-                asked.axis,
-                values,
-                count[where],
-                [asked.own[one] for one in where.tolist()],
-            )
-            width[where] = count[where]
-        for name, frames in cells.items():
-            parts[name].append((where, frames))
-    return start, width, count, {name: _joined(one, nspec) for name, one in parts.items()}
+
+    def __init__(
+        self,
+        selection: Selection,
+        vectors: Sequence[Vector],
+        media: Sequence[str],
+        limits_aa: Limits | None,
+        within: PixelRange | None,
+        *,
+        cut_own: bool,
+    ) -> None:
+        self._dtypes = {vector.name: vector.dtype for vector in vectors}
+        self._axis = selection.grid.axis
+        self._media = media
+        self._limits = None if limits_aa is None else all_limits(limits_aa, media)
+        self._own = limits_by_medium(limits_aa, media) if limits_aa and cut_own else {}
+        self._within = within
+        self._is_raw = limits_aa is not None or within is not None
+        own_axis = () if selection.on_lattice.all() else (self._axis,)
+        self.names = (*self._dtypes, *own_axis)
+        """Vectors that have cells; the axis only where a spectrum of the selection has its own."""
+
+    def ask(self, group: Group) -> Callable[[], Any] | None:
+        """Begin to read what is needed of a segment."""
+        segment = group.segment
+        names = own_names(segment, list(self._dtypes), self._axis)
+        if not self._is_raw:
+            return segment.request_cells(names, group.rows)
+        if not segment.on_lattice:
+            return segment.request(names, group.rows, segment.window)
+        pixels = self._pixels(segment)
+        return segment.request(names, group.rows, pixels) if pixels.count else dict
+
+    def gather(
+        self, batch: ReadBatch, count: Counts
+    ) -> tuple[Counts, Counts, Counts, dict[str, CellColumn]]:
+        """Return the cells of a batch.
+
+        Parameters
+        ----------
+        count : 1D[n] int, valid pixels, after the cutout for those on the lattice
+
+        Returns
+        -------
+        start, width, count : 1D[n] int, the lattice pixel of the first value of a spectrum's cells,
+            the values in each of its cells, and its valid pixels
+        cells
+            By vector, those of `names`.
+        """
+        nspec = len(batch.take)
+        count = count.copy()
+        start, width = np.zeros(nspec, np.int32), np.zeros(nspec, np.int32)
+        parts: dict[str, Parts] = {name: [] for name in self.names}
+        for group, result in batch.groups:
+            segment, where = group.segment, group.where
+            cells = result()
+            if not self._is_raw:
+                start[where], width[where] = segment.start, segment.npix
+            elif segment.on_lattice:
+                pixels = self._pixels(segment)
+                start[where], width[where] = pixels.first, pixels.count
+                cells = _held(self._as_sent(cells), [slice(None)] * len(where))
+            else:
+                values = self._as_sent(cells)
+                lines = zip(values[self._axis], count[where].tolist(), group.members, strict=True)
+                cuts = [
+                    own_cut(segment, line[:npix], self._own.get(self._media[member]))
+                    for line, npix, member in lines
+                ]
+                cells = _held(values, cuts)
+                count[where] = width[where] = [cut.stop - cut.start for cut in cuts]
+            for name, frames in cells.items():
+                parts[name].append((where, frames))
+        return start, width, count, {name: _joined(part, nspec) for name, part in parts.items()}
+
+    def _pixels(self, segment: SpectrumStore) -> PixelRange:
+        """Return the pixels of a segment that are sent as raw values."""
+        pixels = segment.window if self._within is None else segment.window.common(self._within)
+        return (
+            pixels if self._limits is None else pixels.common(cutout(segment.grid, *self._limits))
+        )
+
+    def _as_sent(self, values: dict[str, Any]) -> dict[str, npt.NDArray[Any]]:
+        """Return values by vector, 2D[n, npix] each, in the types in which they travel."""
+        return {
+            name: np.ascontiguousarray(block, self._dtypes.get(name, block.dtype))
+            for name, block in values.items()
+        }
 
 
-def _inside(
-    segment: SpectrumStore, limits_aa: tuple[float, float] | None, within: PixelRange | None
-) -> PixelRange:
-    """Return the pixels of a segment between two wavelengths, Å, and in a run."""
-    pixels = segment.window if within is None else segment.window.common(within)
-    return pixels if limits_aa is None else pixels.common(cutout(segment.grid, *limits_aa))
-
-
-def _cut_own(
-    segment: SpectrumStore,
-    axis: str,
-    values: dict[str, npt.NDArray[Any]],
-    count: npt.NDArray[np.int32],
-    limits: Sequence[tuple[float, float] | None],
-) -> tuple[dict[str, Frames], npt.NDArray[np.int32]]:
-    """Return the cells of spectra that have their own wavelengths, and the values in each."""
-    cuts = [
-        own_cut(segment, line[:npix], limits_aa)
-        for line, npix, limits_aa in zip(values[axis], count.tolist(), limits, strict=True)
-    ]
-    cells: dict[str, Frames] = {
+def _held(values: dict[str, npt.NDArray[Any]], cuts: Sequence[slice]) -> dict[str, Frames]:
+    """Return a run of the values of each spectrum, 2D[n, npix] by vector, as its cells."""
+    return {
         name: HeldFrames([line[cut].data for line, cut in zip(lines, cuts, strict=True)])
         for name, lines in values.items()
     }
-    return cells, np.array([cut.stop - cut.start for cut in cuts], np.int32)
 
 
 def _joined(parts: Parts, nspec: int) -> CellColumn:
@@ -169,7 +156,7 @@ def own_cut(
     Parameters
     ----------
     axis : 1D[npix], as the survey publishes it
-    limits_aa : in the medium of the spectrum (`media.own_limits`); None: no cutout
+    limits_aa : in the medium of the spectrum; None: no cutout
     """
     if limits_aa is None:
         return slice(0, len(axis))

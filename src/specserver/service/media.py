@@ -1,6 +1,6 @@
 """What the wavelengths of spectra are in, and wavelengths from one medium into another."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -60,14 +60,14 @@ def _stated(source: SpectrumSource, rows: npt.NDArray[np.int64]) -> list[str]:
     return [UNKNOWN] * len(rows)
 
 
-def own_limits(limits_aa: Limits | None, media: Sequence[str]) -> list[Limits | None]:
-    """Return limits in vacuum Å as limits in the medium of each spectrum."""
-    return [None if limits_aa is None else limits_in(limits_aa, medium) for medium in media]
+def limits_by_medium(limits_aa: Limits, media: Iterable[str]) -> dict[str, Limits]:
+    """Return limits in vacuum Å as limits in each of the media that there are."""
+    return {medium: limits_in(limits_aa, medium) for medium in set(media)}
 
 
-def all_limits(limits_aa: Limits, media: Sequence[str]) -> Limits:
+def all_limits(limits_aa: Limits, media: Iterable[str]) -> Limits:
     """Return limits that hold those of spectra of several media, Å."""
-    each = [limits_in(limits_aa, medium) for medium in set(media)] or [limits_aa]
+    each = limits_by_medium(limits_aa, media).values() or [limits_aa]
     return min(low for low, _ in each), max(high for _, high in each)
 
 

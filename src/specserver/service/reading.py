@@ -7,7 +7,7 @@ ahead of it is worked on.
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, pairwise
-from typing import Any, Final, Generic, NoReturn, TypeVar
+from typing import Any, Final, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,8 @@ from .selection import Selection
 BATCH: Final = 128
 """Spectra read at once: some 20 MB decoded, the memory that one request holds."""
 Ints = npt.NDArray[np.int64]
-T = TypeVar("T")
-B = TypeVar("B")
+Result = Callable[[], dict[str, Any]]
+"""The call that waits for the values of a group, and returns them by vector."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +37,12 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class ReadBatch(Generic[B, T]):
+class ReadBatch:
     """A batch that is being read."""
 
     take: Ints
     """1D[n], which of the selection."""
-    about: B
-    """What the reader knows of the batch."""
-    groups: list[tuple[Group, Callable[[], T]]]
-    """Each group, and the call that waits for its values."""
+    groups: list[tuple[Group, Result]]
 
 
 def batches(selection: Selection, size: int = BATCH) -> Iterator[Ints]:
@@ -55,43 +52,35 @@ def batches(selection: Selection, size: int = BATCH) -> Iterator[Ints]:
 
 
 def read_batches(
-    selection: Selection,
-    wanted: Iterable[tuple[Ints, B]],
-    ask: Callable[[Group, B], Callable[[], T] | None],
-) -> Iterator[ReadBatch[B, T]]:
+    selection: Selection, takes: Iterable[Ints], ask: Callable[[Group], Result | None]
+) -> Iterator[ReadBatch]:
     """Yield batches, each asked for before the one ahead of it is worked on.
 
     Parameters
     ----------
-    wanted
-        The spectra of each batch, 1D[n] int, and what the reader knows of it.
+    takes
+        The spectra of each batch, 1D[n] int.
     ask
-        Begins to read a group; the call returned waits for the values. None: nothing is needed.
-        Its errors are raised when the group is worked on.
+        Begins to read a group; None: nothing is needed. Its errors are raised when the group is
+        worked on.
     """
-    asked = (_asked(selection, take, about, ask) for take, about in wanted)
+    asked = (_asked(selection, take, ask) for take in takes)
     for batch, _ in pairwise(chain(asked, (None,))):
         if batch is not None:
             yield batch
 
 
-def _asked(
-    selection: Selection,
-    take: Ints,
-    about: B,
-    ask: Callable[[Group, B], Callable[[], T] | None],
-) -> ReadBatch[B, T]:
+def _asked(selection: Selection, take: Ints, ask: Callable[[Group], Result | None]) -> ReadBatch:
     """Begin to read a batch."""
     groups = []
     for group in by_segment(selection, take):
-        result: Callable[[], T] | None
         try:
-            result = ask(group, about)
+            result = ask(group)
         except SpecServerError as error:
             result = _failing(error)
         if result is not None:
             groups.append((group, result))
-    return ReadBatch(take, about, groups)
+    return ReadBatch(take, groups)
 
 
 def _failing(error: SpecServerError) -> Callable[[], NoReturn]:
@@ -122,15 +111,16 @@ def read_axes(
     members : 1D[n] int, which of the selection
     """
 
-    def ask(group: Group, _: npt.NDArray[np.int64]) -> Callable[[], dict[str, Any]]:
+    def ask(group: Group) -> Result:
         return group.segment.request([group.segment.grid.axis], group.rows, group.segment.window)
 
     order = np.argsort(selection.segment[members], kind="stable")
-    runs = (order[at : at + BATCH] for at in range(0, len(order), BATCH))
-    for batch in read_batches(selection, ((members[run], run) for run in runs), ask):
+    runs = [order[at : at + BATCH] for at in range(0, len(order), BATCH)]
+    read = read_batches(selection, (members[run] for run in runs), ask)
+    for run, batch in zip(runs, read, strict=True):
         for group, result in batch.groups:
             grid = group.segment.grid
             counts = selection.count[group.members].tolist()
-            places = batch.about[group.where].tolist()
+            places = run[group.where].tolist()
             for place, line, count in zip(places, result()[grid.axis], counts, strict=True):
                 yield place, grid.wave_of(line[:count])

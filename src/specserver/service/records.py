@@ -11,8 +11,8 @@ from ..model.grid import PixelRange, cutout
 from ..model.survey import Survey, Vector
 from ..store.base import SpectrumStore
 from .cells import own_cut, own_names
-from .media import all_limits, media_of, own_limits
-from .reading import Group, batches, read_batches
+from .media import all_limits, limits_by_medium, media_of
+from .reading import Group, Result, batches, read_batches
 from .selection import Selection, by_survey
 from .spectra import cut_pixels, stored_names
 
@@ -42,6 +42,8 @@ def read_records(
     wanted : the vectors of a survey's spectra
     limits_aa : vacuum Å of a cutout
     """
+    media = media_of(selection) if limits_aa else []
+    limits = limits_by_medium(limits_aa, media) if limits_aa else {}
     layouts: list[_Layout] = []
     layout_of = np.zeros(selection.nspec, np.int16)
     first, count = np.zeros((2, selection.nspec), np.int32)
@@ -51,16 +53,14 @@ def read_records(
         layout_of[places] = number
         first[places], count[places] = cut_pixels(part, limits_aa, vectors)
 
-    def ask(group: Group, _: None) -> Callable[[], dict[str, Any]]:
+    def ask(group: Group) -> Result:
         layout, segment = layouts[layout_of[group.members[0]]], group.segment
         names = own_names(segment, layout.names, layout.axis)
         return segment.request(names, group.rows, segment.window)
 
-    takes = ((take, None) for take in batches(selection))
-    for batch in read_batches(selection, takes, ask):
+    for batch in read_batches(selection, batches(selection), ask):
         take = batch.take
         records: list[npt.NDArray[Any]] = [np.empty(0)] * len(take)
-        limits = own_limits(limits_aa, media_of(selection, take)) if limits_aa else []
         for group, result in batch.groups:
             layout, segment = layouts[layout_of[group.members[0]]], group.segment
             blocks = result()
@@ -70,7 +70,8 @@ def read_records(
                 begin, npix = int(first[take[index]]) - segment.start, int(count[take[index]])
                 pixels = slice(begin, begin + npix)
                 if not segment.on_lattice and limits_aa is not None:
-                    pixels = own_cut(segment, values[layout.axis][:npix], limits[index])
+                    own = limits[media[take[index]]]
+                    pixels = own_cut(segment, values[layout.axis][:npix], own)
                 record = records[index] = np.empty(pixels.stop - pixels.start, layout.dtype)
                 for name in layout.dtype.names or ():
                     record[name] = values[name][pixels]
@@ -96,12 +97,11 @@ def read_blocks(
         held = all_limits(limits_aa, media_of(selection))
         inside = window.common(cutout(selection.grid, *held))
 
-    def ask(group: Group, _: None) -> Callable[[], dict[str, Any]] | None:
+    def ask(group: Group) -> Result | None:
         pixels = inside.common(group.segment.window)
         return group.segment.request(names, group.rows, pixels) if pixels.count else None
 
-    takes = ((take, None) for take in batches(selection))
-    for batch in read_batches(selection, takes, ask):
+    for batch in read_batches(selection, batches(selection), ask):
         block = np.zeros((len(batch.take), window.count), dtype)
         if axis in (dtype.names or ()):
             block[axis] = selection.grid.axis_values(window.first, window.count)
@@ -127,11 +127,10 @@ def read_rows(
         Pixel of the row at which each spectrum begins.
     """
 
-    def ask(group: Group, _: None) -> Callable[[], dict[str, Any]]:
+    def ask(group: Group) -> Result:
         return group.segment.request([vector.name], group.rows, group.segment.window)
 
-    takes = ((take, None) for take in batches(selection, _ROWS))
-    for batch in read_batches(selection, takes, ask):
+    for batch in read_batches(selection, batches(selection, _ROWS), ask):
         out = np.zeros((len(batch.take), npix), vector.dtype)
         for group, result in batch.groups:
             skips = selection.first[group.members] - group.segment.start

@@ -1,23 +1,15 @@
-"""From places to spectra as they travel: compressed cells, a batch at a time."""
+"""Which vectors and which pixels of the spectra of a selection are read."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from ..errors import UnknownField
-from ..formats.arrow import CellBatch
 from ..model.grid import PixelRange, cutout, span
 from ..model.survey import Survey, Vector
 from ..ops.joining import common_record
-from ..ops.media import limits_in
-from ..wire.columns import FACTS, NAME
-from .cells import CellRequest, gather_cells
-from .columns import facts_of, read_columns
-from .media import all_limits, media_of, own_limits, shared_medium
-from .reading import batches, read_batches
+from .media import limits_by_medium, media_of
 from .selection import Selection, by_survey
 
 
@@ -125,9 +117,8 @@ def cut_pixels(
     first, count = selection.first, selection.count
     if limits_aa is not None:
         media = np.array(media_of(selection), object)
-        for medium in set(media.tolist()):
-            pixels = cutout(selection.grid, *limits_in(limits_aa, medium))
-            cut = _inside(selection, first, count, pixels)
+        for medium, limits in limits_by_medium(limits_aa, media).items():
+            cut = _inside(selection, first, count, cutout(selection.grid, *limits))
             mine = media == medium
             first, count = np.where(mine, cut[0], first), np.where(mine, cut[1], count)
     covered = covered_pixels(selection, vectors)
@@ -158,78 +149,3 @@ def _inside(
     count = np.where(on, np.maximum(stop - begin, 0), count)
     count = np.where(on & empty, 0, count)
     return begin.astype(np.int32), count.astype(np.int32)
-
-
-def read_cells(
-    selection: Selection,
-    stored: Sequence[Vector],
-    cut: tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]],
-    within: PixelRange | None,
-    limits_aa: tuple[float, float] | None,
-    columns: Sequence[str],
-    *,
-    cut_own: bool = True,
-    names: Sequence[str] | None = None,
-) -> Iterator[CellBatch]:
-    """Yield batches of encoded spectra: the store's own frames, or raw values of a cutout.
-
-    Parameters
-    ----------
-    selection : on one lattice
-    stored : vectors, the axis left out
-    cut : first pixel and count of each spectrum, 1D[nspec] int each (`cut_pixels`)
-    within : pixels that travel raw (`raw_pixels`)
-    limits_aa : cutout, vacuum Å
-    columns : of the catalogue
-    cut_own : whether spectra off the lattice are cut as well
-    names : name of the file of each spectrum, where that is among the columns
-    """
-    axis, (first, count) = selection.grid.axis, cut
-    has_media = shared_medium(selection) is None
-
-    def wanted(take: npt.NDArray[np.int64]) -> CellRequest:
-        media = media_of(selection, take)
-        held = None if limits_aa is None else all_limits(limits_aa, media)
-        own = own_limits(limits_aa if cut_own else None, media)
-        return CellRequest(stored, axis, media, held, own, within)
-
-    asked = ((take, wanted(take)) for take in batches(selection))
-    for batch in read_batches(selection, asked, lambda group, request: request.read(group)):
-        take = batch.take
-        start, width, valid, cells = gather_cells(selection, batch, count[take])
-        yield CellBatch(
-            ids=selection.ids[take],
-            contexts=selection.releases(take),
-            start=start,
-            width=width,
-            first=first[take],
-            count=valid,
-            on_lattice=selection.on_lattice[take],
-            cells=cells,
-            columns=batch_columns(selection, columns, take, names) if columns else None,
-            media=batch.about.media if has_media else None,
-        )
-
-
-def batch_columns(
-    selection: Selection,
-    columns: Sequence[str],
-    take: npt.NDArray[np.int64],
-    names: Sequence[str] | None,
-) -> pa.Table:
-    """Return catalogue columns of a batch, and the names of its files where they are asked for.
-
-    Parameters
-    ----------
-    take : 1D[n] int, the batch: which of the selection
-    names : of the files of all spectra of the selection
-    """
-    found: dict[str, Any] = {}
-    if names is not None:
-        found[NAME] = pa.array([names[index] for index in take.tolist()], pa.string())
-    if FACTS in columns:
-        found[FACTS] = facts_of(selection, take)
-    if stored := [one for one in columns if one not in {NAME, FACTS}]:
-        table = read_columns(selection, stored, take)
-        found |= dict(zip(table.column_names, table.columns, strict=True))
-    return pa.table({one: found[one] for one in columns})

@@ -6,28 +6,27 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from ..formats.arrow import CellBatch, SpectrumStream
 from ..model.grid import PixelRange
 from ..model.survey import Vector
 from ..ops.media import Limits
 from ..wire.cells import CellColumn
-from ..wire.columns import NAME
+from ..wire.columns import FACTS, NAME
 from ..wire.head import PartsHead, StreamHead
 from .alignment import Resampling, require_alignable
-from .columns import join_tables
+from .cells import CellReader
+from .columns import facts_of, join_tables, read_columns
 from .file_names import file_names
 from .limits import while_wanted
-from .media import shared_medium
+from .media import media_of, shared_medium
+from .reading import batches, read_batches
 from .selection import Selection, by_survey
-from .spectra import (
-    batch_columns,
-    cut_pixels,
-    cut_span,
-    raw_pixels,
-    read_cells,
-    vectors_of,
-)
+from .spectra import cut_pixels, cut_span, raw_pixels, vectors_of
+
+Names = npt.NDArray[np.object_]
+"""Name of the file of each spectrum, 1D[nspec]; empty where it is not asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,8 @@ def open_stream(
         Media or units that do not go together, or columns whose types do not.
     """
     # A name depends on the names of all others, so all names are made before the first batch.
-    names = file_names(selection) if NAME in asked.columns else None
+    texts = file_names(selection) if NAME in asked.columns else [""] * selection.nspec
+    names = np.array(texts, object)
     if asked.resample:
         stream = _resampled(selection, asked, names)
     elif asked.align or selection.is_of_one_survey:
@@ -79,78 +79,81 @@ def open_stream(
     return stream
 
 
-def _of_one_lattice(
-    selection: Selection, asked: StreamRequest, names: Sequence[str] | None
-) -> SpectrumStream:
+def _of_one_lattice(selection: Selection, asked: StreamRequest, names: Names) -> SpectrumStream:
     """Return the stream of spectra whose surveys share a lattice, in the caller's order."""
     vectors, axis = vectors_of(selection, asked.vectors), selection.grid.axis
-    cut, within = cut_pixels(selection, asked.cutout, vectors), raw_pixels(selection, vectors)
+    first, count = cut_pixels(selection, asked.cutout, vectors)
+    within = raw_pixels(selection, vectors)
     record = vectors
     if asked.vectors is not None:
         record = vectors_of(selection, [axis, *asked.vectors])
-    medium = shared_medium(selection)
+    shared, media = shared_medium(selection), media_of(selection)
     head = _joint_head(
         selection,
         record,
-        cut_span(selection, *cut),
+        cut_span(selection, first, count),
         codec="raw" if asked.cutout or within else "blosc",
-        npix=int(cut[1].sum(dtype=np.int64)),
-        medium=medium or "",
+        npix=int(count.sum(dtype=np.int64)),
+        medium=shared or "",
     )
-    stored = [one for one in vectors if one.name != axis]
-    cells = (*(one.name for one in stored), *(() if selection.on_lattice.all() else (axis,)))
-    batches = read_cells(
-        selection, stored, cut, within, asked.cutout, asked.columns,
-        cut_own=asked.cut_own, names=names,
-    )  # fmt: skip
-    return SpectrumStream(head, selection.ids.dtype.str, cells, medium is None, batches)
+    stored = [vector for vector in vectors if vector.name != axis]
+    reader = CellReader(selection, stored, media, asked.cutout, within, cut_own=asked.cut_own)
+
+    def read() -> Iterator[CellBatch]:
+        for batch in read_batches(selection, batches(selection), reader.ask):
+            take = batch.take
+            start, width, valid, cells = reader.gather(batch, count[take])
+            yield CellBatch(
+                ids=selection.ids[take],
+                contexts=selection.releases(take),
+                start=start,
+                width=width,
+                first=first[take],
+                count=valid,
+                on_lattice=selection.on_lattice[take],
+                cells=cells,
+                columns=_columns(selection, asked.columns, take, names),
+                media=None if shared else [media[at] for at in take.tolist()],
+            )
+
+    return SpectrumStream(head, selection.ids.dtype.str, reader.names, shared is None, read())
 
 
-def _of_parts(
-    selection: Selection, asked: StreamRequest, names: Sequence[str] | None
-) -> SpectrumStream:
+def _of_parts(selection: Selection, asked: StreamRequest, names: Names) -> SpectrumStream:
     """Return the stream of spectra of several surveys, each as if asked for alone."""
     parts = by_survey(selection)
-    streams = [
-        _of_one_lattice(part, asked, None if names is None else [names[at] for at in places])
-        for part, places in parts
-    ]
-    heads = [one.head for one in streams if isinstance(one.head, StreamHead)]
+    streams = [_of_one_lattice(part, asked, names[places]) for part, places in parts]
+    heads = [stream.head for stream in streams if isinstance(stream.head, StreamHead)]
     head = PartsHead(selection.nspec, tuple(heads), selection.missing, selection.damaged)
-    cells = dict.fromkeys(name for one in streams for name in one.cells)
+    cells = dict.fromkeys(name for stream in streams for name in stream.cells)
     types = None
     if asked.columns:
-        some = [
-            batch_columns(part, asked.columns, np.arange(min(part.nspec, 1)), [""])
-            for part, _ in parts
-        ]
-        types = join_tables(some, "columns").schema
+        # One row of each, as the types of some columns are those of values.
+        few = [_columns(part, asked.columns, np.arange(min(part.nspec, 1)), names)
+               for part, _ in parts]  # fmt: skip
+        types = join_tables(few, "columns").schema
+    has_media = any(stream.has_media for stream in streams)
 
-    has_media = any(one.has_media for one in streams)
-
-    def batches() -> Iterator[CellBatch]:
+    def read() -> Iterator[CellBatch]:
         for number, (stream, (part, places)) in enumerate(zip(streams, parts, strict=True)):
             done = 0
             for batch in stream.batches:
                 mine = places[done : done + len(batch.ids)]
                 done += len(mine)
+                media = batch.media or [str(part.survey.medium)] * len(mine)
                 yield replace(
                     batch,
                     ids=batch.ids.astype(selection.ids.dtype),
                     part=number,
                     places=mine,
-                    media=(batch.media or [str(part.survey.medium)] * len(mine))
-                    if has_media
-                    else None,
+                    media=media if has_media else None,
                     columns=batch.columns and batch.columns.cast(types),
                 )
 
-    return SpectrumStream(head, selection.ids.dtype.str, tuple(cells), has_media, batches())
+    return SpectrumStream(head, selection.ids.dtype.str, tuple(cells), has_media, read())
 
 
-def _resampled(
-    selection: Selection, asked: StreamRequest, names: Sequence[str] | None
-) -> SpectrumStream:
+def _resampled(selection: Selection, asked: StreamRequest, names: Names) -> SpectrumStream:
     """Return the stream of spectra laid on the lattice of the first survey."""
     axis = selection.survey.grid.axis
     values = None if asked.vectors is None else [*asked.vectors, axis]
@@ -165,7 +168,7 @@ def _resampled(
         medium=plan.medium,
     )
 
-    def batches() -> Iterator[CellBatch]:
+    def read() -> Iterator[CellBatch]:
         done = 0
         for block in plan.read():
             take = np.arange(done, done + len(block))
@@ -181,13 +184,28 @@ def _resampled(
                 count=count,
                 on_lattice=np.ones(len(take), np.bool_),
                 cells={name: _raw_cells(block[name]) for name in lattice.moved},
-                columns=batch_columns(selection, asked.columns, take, names)
-                if asked.columns
-                else None,
+                columns=_columns(selection, asked.columns, take, names),
                 media=None,
             )
 
-    return SpectrumStream(head, selection.ids.dtype.str, tuple(lattice.moved), False, batches())
+    return SpectrumStream(head, selection.ids.dtype.str, tuple(lattice.moved), False, read())
+
+
+def _columns(
+    selection: Selection, columns: Sequence[str], take: npt.NDArray[np.int64], names: Names
+) -> pa.Table | None:
+    """Return catalogue columns of some spectra, 1D[n] int, file names and facts among them."""
+    if not columns:
+        return None
+    found: dict[str, Any] = {}
+    if NAME in columns:
+        found[NAME] = pa.array(names[take], pa.string())
+    if FACTS in columns:
+        found[FACTS] = facts_of(selection, take)
+    if stored := [column for column in columns if column not in {NAME, FACTS}]:
+        table = read_columns(selection, stored, take)
+        found |= dict(zip(table.column_names, table.columns, strict=True))
+    return pa.table({column: found[column] for column in columns})
 
 
 def _raw_cells(values: npt.NDArray[Any]) -> CellColumn:

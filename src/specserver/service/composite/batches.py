@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from ...model.survey import Survey
 from ...store.base import SpectrumStore
-from ..reading import BATCH, Group, read_batches
+from ..cells import own_names
+from ..reading import BATCH, Group, Result, read_batches
 from ..selection import Selection
 
 _WIDEST: Final = 512
@@ -82,17 +83,18 @@ def read_shifted(
 
     Parameters
     ----------
-    names : vectors of a survey; the axis comes for segments off the lattice only
+    names : vectors of a survey but its axis, which comes for segments off the lattice only
     """
     blocks: dict[str, npt.NDArray[Any]] = {}
 
-    def ask(group: Group, _: None) -> Callable[[], dict[str, npt.NDArray[Any]]]:
+    def ask(group: Group) -> Result:
         segment, wanted = group.segment, names(selection.survey_of(group.members[0]))
-        own = [one for one in wanted if one != segment.grid.axis or not segment.on_lattice]
-        return segment.request(own, group.rows, segment.window)
+        return segment.request(
+            own_names(segment, wanted, segment.grid.axis), group.rows, segment.window
+        )
 
-    runs = ((plan.members[run], None) for run in plan.batches)
-    for batch in read_batches(selection, runs, ask):
+    takes = (plan.members[run] for run in plan.batches)
+    for batch in read_batches(selection, takes, ask):
         for group, result in batch.groups:
             yield _lay(group.segment, group.members, result(), plan.shift[group.members], blocks)
 

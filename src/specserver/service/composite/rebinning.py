@@ -101,9 +101,8 @@ class Placing:
         return self._begin[members], self._stop[members]
 
     def vectors(self, survey: Survey) -> list[str]:
-        """Return the vectors that are read of a survey's spectra, the axis among them."""
-        flags = [survey.mask_vector] if survey.bad_bits else []
-        return [*self._values, *flags, survey.grid.axis]
+        """Return the vectors that are read of a survey's spectra, its axis left out."""
+        return [*self._values, *([survey.mask_vector] if survey.bad_bits else [])]
 
     def plan(self) -> ReadPlan:
         """Return how the members are read."""
