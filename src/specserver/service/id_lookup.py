@@ -4,8 +4,8 @@ Where the identifier can be computed from the tuple, an exact one is found as an
 All others are searched one by one, as long as there is time, and no more is found than may be.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Final, TypeAlias
 
@@ -17,8 +17,8 @@ from ..catalog.base import Rows, SpectrumFinder
 from ..catalog.tables.table_ids import pack_rows
 from ..model.id_tuple import IdPattern
 from ..model.survey import Survey
-from .limits import NO_LIMITS, Limits
-from .source import SpectrumSource, reduction_rank
+from .limits import Limits
+from .source import SpectrumSource
 
 Release: TypeAlias = Sequence[tuple[int, SpectrumSource]]
 """The sources of one release, with their numbers among all that are searched."""
@@ -32,25 +32,19 @@ _FEW_SEARCHES: Final = 64
 """Searches for one spectrum each that take a light request some 10 ms."""
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Spectra that tuples name: parallel arrays, those of one tuple in the order of their parts."""
-
-    pattern: Ints
-    """1D[n], index of the tuple."""
-    where: npt.NDArray[np.int16]
-    """1D[n], number of the source."""
-    rows: Ints
-    """1D[n], row of the source's catalogue."""
-
-
 def find_tuples(
     survey: Survey,
     sources: Sequence[SpectrumSource],
     patterns: Sequence[IdPattern],
-    limits: Limits = NO_LIMITS,
-) -> Found:
+    limits: Limits,
+) -> tuple[Ints, npt.NDArray[np.int16], Ints]:
     """Return the spectra of each tuple, all of the first release that has any.
+
+    Returns
+    -------
+    1D[n] int each
+        Index of the tuple, number of the source, and row there; those of one tuple in the order of
+        their parts.
 
     Raises
     ------
@@ -87,7 +81,7 @@ def find_tuples(
             places.append(place)
             open_[index] = place.shape[1] == 0
     where, rows = np.concatenate(places, axis=1)
-    return Found(np.concatenate(owner), where.astype(np.int16), rows)
+    return np.concatenate(owner), where.astype(np.int16), rows
 
 
 def _names_one(pattern: IdPattern) -> bool:
@@ -114,7 +108,7 @@ def find_exact(
     """Find tuples without ranges and wildcards in one release.
 
     Where the reduction is left open, it is one of the release's own. Where these have no such
-    spectrum, one join finds all that are held under another, and `reduction_rank` the best of them.
+    spectrum, one join finds all that are held under another, and `_reduction_rank` the best.
 
     Parameters
     ----------
@@ -152,7 +146,7 @@ def find_exact(
         linked = finder.linked(pa.table({"asking": waiting, **parts}))
         columns = (linked.column(name).to_pylist() for name in ("asking", "row", "reduction"))
         for index, row, reduction in zip(*columns, strict=True):
-            rank = reduction_rank(own, reduction)
+            rank = _reduction_rank(own, reduction)
             # Where segments and tree have the same, that of the segments, which come first.
             if index not in best or rank > best[index]:
                 best[index] = rank
@@ -222,9 +216,20 @@ def _joined(columns: Sequence[pa.ChunkedArray]) -> Ints:
     return np.concatenate([one.fill_null(-1).to_numpy().astype(np.int64) for one in columns])
 
 
+def _reduction_rank(own: Mapping[str, int], reduction: str) -> tuple[bool, int, list[int]]:
+    """Return what sorts reductions: a release's own come last, then newer after older ones.
+
+    Parameters
+    ----------
+    own : the release's reductions and their place among them
+    """
+    version = [int(part) for part in re.findall(r"\d+", reduction)]
+    return reduction in own, own.get(reduction, -1), version
+
+
 def _ranks(reductions: Sequence[str], own: Mapping[str, int]) -> Ints:
-    """Return numbers that order reductions as `reduction_rank` does, 1D[n]."""
-    ranks = [reduction_rank(own, one) for one in reductions]
+    """Return numbers that order reductions as `_reduction_rank` does, 1D[n]."""
+    ranks = [_reduction_rank(own, one) for one in reductions]
     place = {str(one): at for at, one in enumerate(sorted(ranks))}
     return np.array([place[str(one)] for one in ranks], np.int64)
 

@@ -7,7 +7,7 @@ spectra if that is wanted, looks up segment and row of each, and puts all in the
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -38,10 +38,11 @@ _FEW: Final = 100
 """Spectra that are read in some milliseconds."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Found:
     """Catalogue rows that the identifiers of one context mean: parallel arrays, 1D[n]."""
 
+    asked: ContextIds
     survey: Survey
     sources: tuple[SpectrumSource, ...]
     """What was searched."""
@@ -51,19 +52,12 @@ class _Found:
     """Row in the source's catalogue."""
     asking: npt.NDArray[np.int64]
     """Index of the identifier."""
-    missing: tuple[str, ...]
-    """Identifiers for which nothing was found."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Placed:
-    """The spectra of one context, and where they belong in the caller's list."""
-
-    selection: Selection
     sound: npt.NDArray[np.bool_]
-    """1D[number found], which are not damaged."""
-    places: npt.NDArray[np.int64]
-    """1D[number found], position of the identifier that means each."""
+    """Which are not damaged, as far as they were read."""
+    missing: tuple[str, ...]
+    """Identifiers for which nothing was found that can be read."""
+    damaged: tuple[str, ...] = ()
+    """As `Selection.damaged`."""
 
 
 def select(
@@ -97,17 +91,18 @@ def select(
     UnknownContext
         There is no such context.
     """
-    asked = _read(archive, given, context, limits)
-    found = [_find(archive, one, limits, skip_missing=skip_missing) for one in asked]
-    nfound = sum(len(one.rows) for one in found)
-    limits.check_spectra(nfound)
-    probes = skip_missing and nfound <= PROBED
-    if probes and nfound > _FEW:
-        limits.require_heavy()
-    placed = [
-        _place(ids, some, vectors, probes=probes) for ids, some in zip(asked, found, strict=True)
+    found = [
+        _find(archive, asked, limits, skip_missing=skip_missing)
+        for asked in _read(archive, given, context, limits)
     ]
-    return placed[0].selection if len(placed) == 1 else _merge(placed)
+    nfound = sum(len(some.rows) for some in found)
+    limits.check_spectra(nfound)
+    if skip_missing and nfound <= PROBED:
+        if nfound > _FEW:
+            limits.require_heavy()
+        for some in found:
+            _leave_out_damaged(some, vectors)
+    return _located(found)
 
 
 def _read(
@@ -143,13 +138,18 @@ def _find(archive: Archive, asked: ContextIds, limits: Limits, *, skip_missing: 
     """Return the catalogue rows that the identifiers of one context mean."""
     searched = archive.search(asked.context)
     survey, sources = searched.survey, searched.sources
-    numbers = [one for one in asked.ids if isinstance(one, int)]
-    if len(numbers) == len(asked.ids):
-        ids = _numbers(survey, numbers)
-        where, rows = _find_ids(sources, ids)
-        asking = np.arange(len(ids))
-    else:
-        where, rows, asking = _find_mixed(survey, sources, asked.ids, limits)
+    numbers = [asking for asking in asked.ids if isinstance(asking, int)]
+    where, rows = _find_ids(sources, _numbers(survey, numbers))
+    asking = np.arange(len(numbers))
+    if len(numbers) < len(asked.ids):
+        patterns = [asking for asking in asked.ids if isinstance(asking, IdPattern)]
+        pattern, source, row = find_tuples(survey, sources, patterns, limits)
+        is_plain = np.array([isinstance(asking, int) for asking in asked.ids])
+        asking = np.concatenate([np.flatnonzero(is_plain), np.flatnonzero(~is_plain)[pattern]])
+        # Tuples are spread out in place.
+        order = np.argsort(asking, kind="stable")
+        asking = asking[order]
+        where, rows = np.concatenate([where, source])[order], np.concatenate([rows, row])[order]
     held = rows >= 0
     answered = np.zeros(len(asked.ids), np.bool_)
     answered[asking[held]] = True
@@ -159,75 +159,22 @@ def _find(archive: Archive, asked: ContextIds, limits: Limits, *, skip_missing: 
         raise searched.refused
     if missing and not skip_missing:
         raise NotFound(missing, searched.releases)
-    return _Found(survey, sources, where[held], rows[held], asking[held], missing)
+    sound = np.ones(np.count_nonzero(held), np.bool_)
+    return _Found(asked, survey, sources, where[held], rows[held], asking[held], sound, missing)
 
 
-def _place(
-    asked: ContextIds, found: _Found, vectors: Sequence[str] | None, *, probes: bool
-) -> _Placed:
-    """Return the spectra of catalogue rows; if ``probes``, damaged ones are left out."""
-    sound = np.ones(len(found.rows), np.bool_)
-    missing, damaged = found.missing, tuple[str, ...]()
-    if probes:
-        bad = find_damaged(found.survey, found.sources, found.source, found.rows, vectors)
-        if bad.any():
-            sound = ~bad
-            lost = np.setdiff1d(found.asking[bad], found.asking[sound])
-            damaged = tuple(format_id(asked.ids[at]) for at in lost.tolist())
-            missing += damaged
-            partly = bad & ~np.isin(found.asking, lost)
-            damaged += _ids_of(found.sources, found.source[partly], found.rows[partly])
-    selection = _located(asked.context, found, sound, missing, damaged)
-    return _Placed(selection, sound, np.array(asked.places, np.int64)[found.asking])
-
-
-def _merge(placed: Sequence[_Placed]) -> Selection:
-    """Return the spectra of several contexts as one selection, in the caller's order."""
-    parts = [one.selection for one in placed]
-    places = np.concatenate([one.places for one in placed])
-    sound = np.concatenate([one.sound for one in placed])
-    order = np.argsort(places[sound], kind="stable")
-    begins = list(accumulate([len(one.sources) for one in parts], initial=0))
-    starts = list(accumulate([len(one.segments) for one in parts], initial=0))
-
-    def all_of(name: str, added: Sequence[int] | None = None) -> npt.NDArray[Any]:
-        arrays = [getattr(one, name) for one in parts]
-        if added is not None:
-            arrays = [
-                (one + more).astype(one.dtype) for one, more in zip(arrays, added, strict=False)
-            ]
-        return np.concatenate(arrays)[order]
-
-    def named(name: str) -> tuple[str, ...]:
-        return tuple(f"{part.contexts[0]}:{one}" for part in parts for one in getattr(part, name))
-
-    return Selection(
-        contexts=tuple(part.contexts[0] for part in parts),
-        surveys=tuple(part.survey for part in parts),
-        context=all_of("context", range(len(parts))),
-        ids=join_ids([part.ids for part in parts])[order],
-        sources=tuple(source for part in parts for source in part.sources),
-        source=all_of("source", begins),
-        rows=all_of("rows"),
-        segments=tuple(segment for part in parts for segment in part.segments),
-        segment=all_of("segment", starts),
-        row=all_of("row"),
-        first=all_of("first"),
-        count=all_of("count"),
-        on_lattice=all_of("on_lattice"),
-        missing=named("missing"),
-        damaged=named("damaged"),
-        sound=None if sound.all() else sound[np.argsort(places, kind="stable")],
-    )
-
-
-def _ids_of(
-    sources: Sequence[SpectrumSource], where: npt.NDArray[np.int16], rows: npt.NDArray[np.int64]
-) -> tuple[str, ...]:
-    """Return the identifiers of some rows, each once."""
-    pairs = zip(where.tolist(), rows.tolist(), strict=True)
-    found = (sources[number].catalog.identifier(row) for number, row in pairs)
-    return tuple(dict.fromkeys(map(str, found)))
+def _leave_out_damaged(found: _Found, vectors: Sequence[str] | None) -> None:
+    """Read the spectra of catalogue rows, and leave out those that are damaged."""
+    bad = find_damaged(found.survey, found.sources, found.source, found.rows, vectors)
+    if bad.any():
+        found.sound = ~bad
+        lost = np.setdiff1d(found.asking[bad], found.asking[~bad])
+        texts = tuple(format_id(found.asked.ids[at]) for at in lost.tolist())
+        partly = bad & ~np.isin(found.asking, lost)
+        places = zip(found.source[partly].tolist(), found.rows[partly].tolist(), strict=True)
+        others = (found.sources[number].catalog.identifier(row) for number, row in places)
+        found.missing += texts
+        found.damaged = texts + tuple(dict.fromkeys(map(str, others)))
 
 
 def _numbers(survey: Survey, numbers: Sequence[int]) -> npt.NDArray[np.generic]:
@@ -258,73 +205,79 @@ def _find_ids(
     return where, rows
 
 
-def _find_mixed(
-    survey: Survey, sources: Sequence[SpectrumSource], asked: Sequence[Identifier], limits: Limits
-) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return source, row and index of the asking identifier, tuples spread out in place."""
-    plain = [index for index, one in enumerate(asked) if isinstance(one, int)]
-    numbers = [one for one in asked if isinstance(one, int)]
-    where, rows = _find_ids(sources, _numbers(survey, numbers))
-    tuples = [index for index, one in enumerate(asked) if isinstance(one, IdPattern)]
-    patterns = [one for one in asked if isinstance(one, IdPattern)]
-    found = find_tuples(survey, sources, patterns, limits)
-    owner = np.array(tuples, np.int64)[found.pattern]
-    asking = np.concatenate([np.array(plain, np.int64), owner])
-    order = np.argsort(asking, kind="stable")
-    all_where = np.concatenate([where, found.where])
-    return all_where[order], np.concatenate([rows, found.rows])[order], asking[order]
-
-
-def _located(
-    context: str,
-    found: _Found,
-    sound: npt.NDArray[np.bool_],
-    missing: tuple[str, ...],
-    damaged: tuple[str, ...],
-) -> Selection:
-    """Return the selection of the sound rows of one context, with segment and row of each."""
-    survey, sources = found.survey, found.sources
-    where, rows = found.source[sound], found.rows[sound]
-    nspec = len(rows)
-    ids = np.zeros(nspec, survey.id_column.dtype)
-    segment, row = np.zeros(nspec, np.int32), np.zeros(nspec, np.int32)
-    first, count = np.zeros(nspec, np.int32), np.zeros(nspec, np.int32)
-    on_lattice = np.ones(nspec, np.bool_)
+def _located(found: Sequence[_Found]) -> Selection:
+    """Return the sound spectra of all contexts in the caller's order, with segment and row."""
+    places = [np.array(some.asked.places, np.int64)[some.asking] for some in found]
+    order = np.argsort(np.concatenate(places), kind="stable")
+    sound = np.concatenate([some.sound for some in found])[order]
+    order = order[sound]
+    sources = tuple(source for some in found for source in some.sources)
+    begins = accumulate([len(some.sources) for some in found], initial=0)
+    numbers = [some.source + begin for some, begin in zip(found, begins, strict=False)]
+    where = np.concatenate(numbers).astype(np.int16)[order]
+    rows = np.concatenate([some.rows for some in found])[order]
+    context = np.repeat(np.arange(len(found), dtype=np.int16), [len(some.rows) for some in found])
+    segment, row, first, count = np.zeros((4, len(rows)), np.int32)
+    on_lattice = np.ones(len(rows), np.bool_)
     segments: list[SpectrumStore] = []
+    members, ids = [], []
     for number, source in enumerate(sources):
         mine = np.flatnonzero(where == number)
         place = source.catalog.place(rows[mine])
-        ids[mine], row[mine] = place.ids, place.row
+        members.append(mine)
+        ids.append(place.ids.astype(source.survey.id_column.dtype, copy=False))
         for name in np.unique(place.segment).tolist():
-            members = mine[place.segment == name]
-            try:
-                opened = source.segment(name)
-            except DamagedFile as error:
-                lost = np.unique(ids[members]).tolist()
-                raise DamagedSpectrum(source.release.context, lost, error) from error
-            _require_ids(opened, row[members], ids[members], source.release.context)
-            segment[members] = len(segments)
-            first[members] = opened.first[row[members]]
-            count[members] = opened.count[row[members]]
-            on_lattice[members] = opened.on_lattice
+            here = place.segment == name
+            some, at = mine[here], place.row[here]
+            opened = _open_segment(source, name, at, place.ids[here])
+            segment[some], row[some], on_lattice[some] = len(segments), at, opened.on_lattice
+            first[some], count[some] = opened.first[at], opened.count[at]
             segments.append(opened)
     return Selection(
-        (context,), (survey,), np.zeros(nspec, np.int16), ids, sources, where, rows,
-        tuple(segments), segment, row, first, count, on_lattice, missing, damaged,
-        None if sound.all() else sound,
-    )  # fmt: skip
+        contexts=tuple(some.asked.context for some in found),
+        surveys=tuple(some.survey for some in found),
+        context=context[order],
+        ids=join_ids(ids)[np.argsort(np.concatenate(members))],
+        sources=sources,
+        source=where,
+        rows=rows,
+        segments=tuple(segments),
+        segment=segment,
+        row=row,
+        first=first,
+        count=count,
+        on_lattice=on_lattice,
+        missing=_texts(found, "missing"),
+        damaged=_texts(found, "damaged"),
+        sound=None if sound.all() else sound,
+    )
 
 
-def _require_ids(
-    store: SpectrumStore,
+def _texts(found: Sequence[_Found], name: str) -> tuple[str, ...]:
+    """Return identifiers of all contexts; where there are several, with the context before each."""
+    return tuple(
+        f"{some.asked.context}:{text}" if len(found) > 1 else text
+        for some in found
+        for text in getattr(some, name)
+    )
+
+
+def _open_segment(
+    source: SpectrumSource,
+    number: int,
     rows: npt.NDArray[np.int32],
     ids: npt.NDArray[np.generic],
-    context: str,
-) -> None:
-    """Refuse rows whose spectra are not those of the identifiers, 1D[n] each."""
-    wrong = ids[is_other(store.ids, rows, ids)]
+) -> SpectrumStore:
+    """Return a segment, having checked that its rows hold the identifiers, 1D[n] each."""
+    context = source.release.context
+    try:
+        segment = source.segment(number)
+    except DamagedFile as error:
+        raise DamagedSpectrum(context, np.unique(ids).tolist(), error) from error
+    wrong = ids[is_other(segment.ids, rows, ids)]
     if len(wrong):
         raise StoreError(
             context, f"the index leads to another spectrum than {wrong[0]}; 'specserver verify'"
             " tells more, and an index that is deleted is made again"
         )  # fmt: skip
+    return segment
