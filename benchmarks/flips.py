@@ -39,7 +39,7 @@ from specserver.ingest.declare import SurveyOptions, declare
 from specserver.ingest.verify import verify
 from specserver.model.region import Cone, cone
 from specserver.service import QueryRequest, SpectroscopicService
-from specserver.service.fits_tree_source import add_tree
+from specserver.service.fits_tree_source import FitsTreeSource, add_tree
 from specserver.service.stream import StreamRequest
 from specserver.simulate import simulate_desi, simulate_sdss
 
@@ -127,8 +127,9 @@ def make_folder(top: Path, nspec: int = 12) -> Folder:
     for context, name in ((SEGMENTS, "specobjid"), (DESI, "targetid"), (OWN, "id")):
         held = service.query(QueryRequest(context, fields=(name,), primary=False))
         folder.ids[context] = sorted(set(held.column(name).to_pylist()))
-    held_tree = service.archive.tree(TREE)
-    assert held_tree is not None
+    (source,) = service.archive.search(TREE).sources
+    assert isinstance(source, FitsTreeSource)
+    held_tree = source.tree
     named = (held_tree.find(*one) for one in held_tree.search(lambda *_: True, None))
     folder.ids[TREE] = sorted(one.id for one in named if one)
     folder.sound, faults = ask(folder, data)
@@ -181,7 +182,7 @@ def _questions(
 
     for context in folder.ids:
         yield f"{context} spectra", partial(spectra, context)
-        yield f"{context} about", partial(_told, service.context, context)
+        yield f"{context} about", partial(_told, service.archive.info, context)
     for context, catalog in (
         (SEGMENTS, None),
         (DESI, None),
@@ -192,7 +193,7 @@ def _questions(
         yield f"{about} rows", partial(table, context, catalog)
         yield f"{about} condition", partial(table, context, catalog, "ra > 1 order by ra")
         yield f"{about} cone", partial(table, context, catalog, region=cone(10.0, 1.0, 90.0))
-        yield f"{about} listed", partial(_told, service.catalogs, context)
+        yield f"{about} listed", partial(_told, service.archive.catalogs, context)
 
 
 def _told(ask: Callable[[str], object], context: str) -> str:

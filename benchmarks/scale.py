@@ -151,7 +151,7 @@ def _ingest_alone(data: Path, context: str, paths: Sequence[Path], done: list[fl
     began = perf_counter()
     index = data / context / "index"
     rmtree(index)
-    SpectroscopicService(open_root(data)).context(context)
+    SpectroscopicService(open_root(data)).archive.info(context)
     return summary.seconds - (perf_counter() - began)
 
 
@@ -166,7 +166,7 @@ def _measure(data: Path, size: Size) -> None:
         index = data / context / "index"
         rmtree(index)
         began = perf_counter()
-        SpectroscopicService(open_root(data)).context(context)
+        SpectroscopicService(open_root(data)).archive.info(context)
         size.index_s += perf_counter() - began
         index_bytes += sum(one.stat().st_size for one in index.rglob("*") if one.is_file())
     size.index_bytes_each = index_bytes / nspec

@@ -28,7 +28,7 @@ from specserver.data.root import open_root
 from specserver.errors import DamagedSpectrum, NoOriginal, StoreError
 from specserver.ingest import run_ingest
 from specserver.service import SpectroscopicService
-from specserver.service.fits_tree_source import add_tree
+from specserver.service.fits_tree_source import FitsTreeSource, add_tree
 from specserver.simulate import simulate_desi, simulate_sdss
 from specserver.store.layout import list_segments
 from specserver.store.shards import open_shard
@@ -95,8 +95,9 @@ def damaged(
     simulate_sdss(top / "tree", 5, seed=8)
     add_tree(open_root(data), TREE, top / "tree", reductions=_REDUCTIONS)
     service = SpectroscopicService(open_root(data))
-    held = service.archive.tree(TREE)
-    assert held is not None
+    (source,) = service.archive.search(TREE).sources
+    assert isinstance(source, FitsTreeSource)
+    held = source.tree
     files = [held.find(*one) for one in held.search(lambda *_: True, None)]
     found = sorted((one.id, one.path) for one in files if one is not None)
     # Cut off, so that it is no spectrum any more.

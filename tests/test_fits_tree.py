@@ -20,7 +20,7 @@ from specserver.ingest import run_ingest
 from specserver.model.ids import unpack_specobjid
 from specserver.service import SpectroscopicService
 from specserver.service import fits_tree_source as service_tree
-from specserver.service.fits_tree_source import add_tree
+from specserver.service.fits_tree_source import FitsTreeSource, add_tree
 from specserver.service.stream import StreamRequest
 from specserver.store.trees import remove_tree
 
@@ -172,7 +172,7 @@ def test_catalogue_columns_come_from_the_files(mock_tree: SpecClient, served: Se
     assert rows[0] == rows[1]
     assert len(rows[0].splitlines()) == 21
     service = SpectroscopicService(open_root(served.data))
-    assert service.context("default").nspec == len(served.ids)
+    assert service.archive.info("default").nspec == len(served.ids)
     told = mock_tree.list_contexts("sdss_dr17", fmt="json")
     assert (told["nspec"], told["files"], told["catalogs"]) == (len(served.ids),) * 2 + ([],)
 
@@ -274,8 +274,9 @@ def test_no_request_leaves_the_tree(small: Any, tmp_path: Path) -> None:
     shutil.copy(first, outside)
     for run2d in ("v9_9_9", "../v9_9_9", "../../v9_9_9", "v5_13_2/../../../../../../v9_9_9"):
         service = SpectroscopicService(open_root(data))
-        tree = service.archive.tree("default")
-        assert tree is not None
+        source = service.archive.search("default").sources[-1]
+        assert isinstance(source, FitsTreeSource)
+        tree = source.tree
         assert tree.find((plate, mjd, fiber), run2d) is None
     # A link within the tree is followed, one that leads out is not, unless the operator says so.
     inside = first.parent.parent / "9999"
@@ -348,7 +349,7 @@ def test_segments_and_tree_serve_one_context(
     assert listed.ids.tolist() == whole.resolve(f"({plate}, '*')", "default").ids.tolist()
     assert (listed.source == 0).sum() == len([p for p in lite[::2] if parts_of(p)[0] == plate])
     # Its catalogue knows what is ingested, and nothing of the rest.
-    assert service.context("default").nspec == len(lite[::2])
+    assert service.archive.info("default").nspec == len(lite[::2])
     # A stream of both is of one form.
     cells = list(service.stream(mixed, StreamRequest(columns=["z", "specobjid"])).batches)
     assert np.concatenate([one.ids for one in cells]).tolist() == mixed.ids.tolist()

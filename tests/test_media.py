@@ -517,8 +517,8 @@ def test_limits_of_a_lattice_in_air_are_in_vacuum(mock_data: Path) -> None:
         assert (batch.start <= batch.first).all()
         assert (batch.start + batch.width >= batch.first + batch.count).all()
     with pytest.raises(BadParameter, match="vacuum"):
-        service.read_in(in_air(selection, "unknown"), None, None, "vacuum")
-    (record,) = service.read_in(part_of(selection, np.array([0])), None, None, "vacuum")
+        service.read(in_air(selection, "unknown"), None, None, "vacuum")
+    (record,) = service.read(part_of(selection, np.array([0])), None, None, "vacuum")
     (plain,) = service.read(part_of(selection, np.array([0])))
     assert record["flux"].tobytes() == plain["flux"].tobytes()
     assert (

@@ -346,7 +346,7 @@ def test_a_tree_without_a_catalogue_gets_one(mock_survey: Path, tmp_path: Path) 
     row = selection.sources[0].catalog.columns_of(["ra", "dec"], selection.rows[:1]).to_pylist()[0]
     near = QueryRequest(catalog="specs", region=cone(row["ra"], row["dec"], 1e-4))
     assert int(selection.ids[0]) in service.query(near).column(0).to_pylist()
-    assert service.context("default").catalogs == ("sdss_dr17.specs",)
+    assert service.archive.info("default").catalogs == ("sdss_dr17.specs",)
 
 
 def test_names_that_cannot_be(few: tuple, tmp_path: Path) -> None:
@@ -424,7 +424,7 @@ def test_masked_values_units_and_arrays(few: tuple, tmp_path: Path) -> None:
     assert {row["name"] for row in rows} == {"a", ""}
     none = QueryRequest(catalog="m", constraint="n IS NULL")
     assert service.query(none).column(0).to_pylist() == [int(ids[1])]
-    (told,) = (one for one in service.catalogs("default") if one.name.endswith(".m"))
+    (told,) = (one for one in service.archive.catalogs("default") if one.name.endswith(".m"))
     assert {column.name: column.unit for column in told.columns}["x"] == "km / s"
 
 

@@ -58,7 +58,7 @@ def catalogs(
     if client := _client_asked(url):
         OUT.print(client.catalogs(context=context, fmt="text"))
         return
-    found = _service(_folder_asked(data)).catalogs(context)
+    found = _service(_folder_asked(data)).archive.catalogs(context)
     table = Table("catalogue", "rows", "what it holds")
     for table_info in found:
         table.add_row(table_info.name, f"{table_info.nrows:,}", table_info.title)

@@ -78,12 +78,6 @@ class Stacked:
     count: npt.NDArray[np.int64]
     """Spectra that count."""
 
-    def __getitem__(self, pixels: slice) -> "Stacked":
-        """Return some pixels."""
-        return Stacked(
-            self.flux[pixels], self.error[pixels], self.error_bootstrap[pixels], self.count[pixels]
-        )
-
 
 def normalise(rows: Rebinned, first: int, stop: int, *, median: bool) -> npt.NDArray[np.bool_]:
     """Divide each spectrum, in place, by its mean or median flux in a run of pixels.

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from ..errors import BadParameter
 from ..model.lines import air_to_vacuum, vacuum_to_air
-from ..model.medium import AIR, MEDIA, UNKNOWN, VACUUM
+from ..model.medium import AIR, UNKNOWN, VACUUM
 
 Limits = tuple[float, float]
 Waves = npt.NDArray[np.float64]
@@ -92,8 +92,3 @@ def limits_in(limits_aa: Limits, medium: str) -> Limits:
         return limits_aa
     low, high = vacuum_to_air(np.array(limits_aa)).tolist()
     return low, high
-
-
-def is_medium(value: object) -> bool:
-    """Return whether it is the name of a medium, unknown among them."""
-    return value in MEDIA

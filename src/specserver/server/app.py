@@ -45,7 +45,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     except SpecServerError as error:
         # Other contexts may be readable; a request for this one is answered with its error.
         _LOG.error("a catalogue cannot be opened: %s", error.message)
-    looking = asyncio.create_task(asyncio.to_thread(service.inspect))
+    looking = asyncio.create_task(asyncio.to_thread(service.archive.inspect))
     await asyncio.wait([looking], timeout=_INSPECT_S)
     # uvicorn passes this to each connection.
     yield {"connections": app.state.connections}

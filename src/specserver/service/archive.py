@@ -11,13 +11,15 @@ from ..data.root import DataRoot
 from ..errors import (
     NoCatalog,
     ServiceError,
+    SpecServerError,
+    StoreError,
     UnknownCatalog,
     UnknownContext,
 )
 from ..model.grid import Grid
 from ..model.ids import IdForm
 from ..model.survey import Column, Survey
-from ..store.fits import FitsTree
+from ..store.layout import check_segment
 from ..surveys import find_release, load_surveys
 from .fits_tree_source import FitsTreeSource
 from .open_contexts import OpenContexts, OpenRelease, QueryTable
@@ -178,10 +180,6 @@ class Archive:
             raise NoCatalog(resolved, self._known_catalogs())
         return found
 
-    def tree(self, name: str) -> FitsTree | None:
-        """Return the tree of original files of a context, or None when it has none."""
-        return self._opened.tree(self.resolve(name))
-
     def _sources(self, context: str) -> list[SpectrumSource]:
         """Return where the spectra of a release are: its segments, then its tree."""
         source, tree = self._opened.release(context), self._opened.tree(context)
@@ -270,8 +268,23 @@ class Archive:
         return found
 
     def inspect(self) -> None:
-        """Look through all that is open: `OpenContexts.inspect`."""
-        self._opened.inspect()
+        """Look through all indexes, tables and segments; what is damaged is noted and logged.
+
+        Of a segment its small files are read, no spectrum.
+        """
+        for context in self.names():
+            folder = self.data.context(context)
+            try:
+                self._sources(context)
+                for table in folder.tables():
+                    self._opened.table(context, table)
+            except SpecServerError as error:
+                _LOG.error("%s: %s", context, error.message)
+            for name in folder.segments():
+                try:
+                    check_segment(folder.segment(name))
+                except StoreError as error:
+                    _LOG.error("%s: %s", context, error.message)
 
     def damaged(self) -> list[Damaged]:
         """Return the damaged files that this process has found and that are still as they were."""

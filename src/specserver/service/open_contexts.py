@@ -3,7 +3,6 @@
 All requests share it. It knows no caller: `archive.Archive` decides which contexts one may see.
 """
 
-import logging
 import threading
 from dataclasses import dataclass
 
@@ -13,17 +12,13 @@ from ..catalog.tables.vac import TableStamp, current_vac, vac_stamp
 from ..damage import ABSENT, Identity
 from ..data.context import ContextFolder
 from ..data.root import DataRoot
-from ..errors import SpecServerError, StoreError
 from ..model.survey import Release, Survey
 from ..store.fits import FitsTree
-from ..store.layout import check_segment
 from ..store.trees import read_fingerprints, read_tree
 from ..store.zarr import Segment, open_segment
-from ..surveys import find_release, load_surveys
+from ..surveys import find_release
 from .fits_tree_source import open_tree
 from .resolver import SpectrumResolver
-
-_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,30 +131,3 @@ class OpenContexts:
         folder = self.data.context(context)
         catalog = open_catalogue(folder, survey, bad)
         return self._stamp(context), OpenRelease(survey, release, catalog, folder)
-
-    def inspect(self) -> None:
-        """Look through all indexes, tables and segments; what is damaged is noted and logged.
-
-        Of a segment its small files are read, no spectrum.
-        """
-        present = self.data.contexts()
-        for survey in load_surveys(self.data).values():
-            for release in survey.releases:
-                if release.context in present:
-                    self._inspect(release.context)
-
-    def _inspect(self, context: str) -> None:
-        """Look through one context."""
-        folder = self.data.context(context)
-        try:
-            self.release(context)
-            self.tree(context)
-            for table in folder.tables():
-                self.table(context, table)
-        except SpecServerError as error:
-            _LOG.error("%s: %s", context, error.message)
-        for name in folder.segments():
-            try:
-                check_segment(folder.segment(name))
-            except StoreError as error:
-                _LOG.error("%s: %s", context, error.message)

@@ -7,10 +7,10 @@ and the time of change that were recorded with it; its bytes must be the same as
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from zlib import crc32
 
 import numpy as np
@@ -27,6 +27,8 @@ from .file_names import file_names, split_name
 from .reading import batches
 from .records import read_records
 from .selection import Selection, by_source, part_of
+
+_OUT_OF_REACH: Final = "is out of the service's reach ({})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +57,14 @@ class _Source:
 def with_originals(selection: Selection) -> Selection:
     """Return the spectra of a selection whose original files are within reach, and as they were."""
     sources = _sources(selection)
-    faults = {source: bool(_look(source)) for source in dict.fromkeys(sources)}
-    bad = np.array([faults[source] for source in sources], np.bool_)
-    if not bad.any():
+    faults = _faults(sources)
+    if not faults:
         return selection
+    bad = np.array([source in faults for source in sources])
     # What an identifier stood for is not known any more; one that is whole stands for itself.
     there = set(selection.texts(np.flatnonzero(~bad)))
     lost = dict.fromkeys(selection.texts(np.flatnonzero(bad)))
-    texts = tuple(one for one in lost if one not in there)
+    texts = tuple(text for text in lost if text not in there)
     return replace(
         part_of(selection, np.flatnonzero(~bad)),
         missing=(*selection.missing, *texts),
@@ -79,13 +81,19 @@ def original_files(selection: Selection) -> Iterator[SpectrumFile]:
         At once, before any is read, when one is out of reach or is not the file that was read.
     """
     sources = _sources(selection)
-    faults: dict[Path, str] = {}
-    for source in dict.fromkeys(sources):
-        if fault := _look(source):
-            faults[source.path] = fault
-    if faults:
-        _refuse(selection, sources, faults)
-    return _read_all(selection, sources)
+    faults = _faults(sources)
+    lost = [index for index, source in enumerate(sources) if source in faults]
+    if lost:
+        first = sources[lost[0]]
+        # The name, not the path: where files lie on the server is no business of strangers.
+        why = f"{first.path.name} {faults[first]}"
+        raise NoOriginal(selection.texts(np.array(lost)), why)
+    names = file_names(selection)
+    ids = selection.ids.tolist()
+    return (
+        SpectrumFile(ids[index], selection.release(index), names[index], _read(source, ids[index]))
+        for index, source in enumerate(sources)
+    )
 
 
 def rebuilt_files(selection: Selection) -> Iterator[SpectrumFile]:
@@ -113,28 +121,17 @@ def _sources(selection: Selection) -> list[_Source]:
     return [_Source(Path(path), *known) for path, *known in zip(*columns, strict=True)]
 
 
-def _look(source: _Source) -> str:
-    """Return what is wrong with an original file; nothing when it is as it was."""
-    try:
-        return source.fault(source.path.stat())
-    except OSError as error:
-        return f"is out of the service's reach ({error.strerror})"
-
-
-def _refuse(selection: Selection, sources: list[_Source], faults: dict[Path, str]) -> None:
-    """Raise the error for the spectra whose original files are not there."""
-    lost = [index for index, source in enumerate(sources) if source.path in faults]
-    first = sources[lost[0]].path
-    # The name, not the path: where files lie on the server is no business of strangers.
-    raise NoOriginal(selection.texts(np.array(lost)), f"{first.name} {faults[first]}")
-
-
-def _read_all(selection: Selection, sources: list[_Source]) -> Iterator[SpectrumFile]:
-    """Yield the files, one in memory at a time."""
-    names = file_names(selection)
-    for index, source in enumerate(sources):
-        number = int(selection.ids[index])
-        yield SpectrumFile(number, selection.release(index), names[index], _read(source, number))
+def _faults(sources: Iterable[_Source]) -> dict[_Source, str]:
+    """Return what is wrong with original files; those that are as they were are left out."""
+    faults = {}
+    for source in dict.fromkeys(sources):
+        try:
+            fault = source.fault(source.path.stat())
+        except OSError as error:
+            fault = _OUT_OF_REACH.format(error.strerror)
+        if fault:
+            faults[source] = fault
+    return faults
 
 
 def _read(source: _Source, number: int) -> bytes:
@@ -144,7 +141,7 @@ def _read(source: _Source, number: int) -> bytes:
             fault = source.fault(os.fstat(file.fileno()))
             data = b"" if fault else file.read()
     except OSError as error:
-        fault = f"is out of the service's reach ({error.strerror})"
+        fault = _OUT_OF_REACH.format(error.strerror)
     if not fault and source.crc not in {None, crc32(data)}:
         # A disk that forgets leaves size and time as they were.
         damaged(source.path, "its bytes are not those that were read: restore the file")

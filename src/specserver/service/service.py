@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import Any, Final
 
 import numpy as np
@@ -17,19 +18,19 @@ from ..model.grid import PixelRange
 from ..render.png.stacked_image import ImageLook
 from . import pictures
 from .alignment import require_alignable
-from .archive import Archive, CatalogInfo, ContextInfo, Damaged
+from .archive import Archive, ContextInfo
 from .columns import read_columns
 from .composite import ScratchLimits, Stacking, StackRequest
 from .joint_query import query_contexts
 from .limits import NO_LIMITS, Limits, while_wanted
 from .match import MatchRequest, run_match
 from .media import changed_axis, changes_to
-from .originals import original_files, rebuilt_files, with_originals
+from .originals import original_files, rebuilt_files
 from .query import QueryRequest, run_query
 from .records import read_blocks, read_records, record_dtype
 from .select import Identifier, select
 from .selection import Selection
-from .spectra import cut_pixels, cut_span, vectors_of, wanted_vectors, wave_span
+from .spectra import cut_pixels, cut_span, vectors_of, wanted_vectors
 from .stream import StreamRequest, open_stream
 
 _LOG = logging.getLogger(__name__)
@@ -82,14 +83,6 @@ class SpectroscopicService:
                 self.preview(selection, dark=False)
                 self.stacked_png(selection, ImageLook(), align=False, max_pixels=_WARM_PIXELS)
 
-    def inspect(self) -> None:
-        """Look through all indexes, tables and segments; what is damaged is noted and logged."""
-        self.archive.inspect()
-
-    def damaged(self) -> list[Damaged]:
-        """Return the damaged files found so far that are still as they were."""
-        return self.archive.damaged()
-
     def contexts(self) -> list[ContextInfo]:
         """Return all contexts served, ``default`` first; empty when nothing is ingested.
 
@@ -104,22 +97,10 @@ class SpectroscopicService:
                 _LOG.error("%s cannot be opened: %s", name, error.message)
         return found
 
-    def context(self, name: str) -> ContextInfo:
-        """Return one context; raise `UnknownContext` for a name that is not served."""
-        return self.archive.info(name)
-
-    def profiles(self) -> list[str]:
-        """Return the names of the service profiles."""
-        return list(PROFILES)
-
     def check_profile(self, name: str) -> None:
         """Raise `UnknownProfile` for a name that is none."""
         if name not in PROFILES:
             raise UnknownProfile(name, PROFILES)
-
-    def catalogs(self, context: str) -> list[CatalogInfo]:
-        """Return the catalogues of a context."""
-        return self.archive.catalogs(context)
 
     def query(self, request: QueryRequest, *, max_rows: int | None = None) -> pa.Table:
         """Return catalogue columns of the objects in a region that meet a condition."""
@@ -169,24 +150,21 @@ class SpectroscopicService:
         selection: Selection,
         vectors: Sequence[str] | None = None,
         cutout: tuple[float, float] | None = None,
+        medium: str | None = None,
     ) -> Iterator[npt.NDArray[Any]]:
-        """Yield the record of each spectrum, 1D[npix] structured, in its survey's order."""
-        batches = read_records(selection, lambda one: wanted_vectors(one, vectors), cutout)
-        for batch in while_wanted(batches, self.go_on):
-            yield from batch
+        """Return an iterator over the record of each spectrum, 1D[npix] structured.
 
-    def read_in(
-        self,
-        selection: Selection,
-        vectors: Sequence[str] | None,
-        cutout: tuple[float, float] | None,
-        medium: str | None,
-    ) -> Iterator[npt.NDArray[Any]]:
-        """Yield 1D[npix] records as `read` does, with wavelengths in a medium; None: as published.
+        Parameters
+        ----------
+        medium : medium of the wavelengths; None: as published
 
-        A medium of a spectrum that is not known is an error at once (`BadParameter`).
+        Raises
+        ------
+        BadParameter
+            At once: the medium of a spectrum is to be changed and not known.
         """
-        records = self.read(selection, vectors, cutout)
+        batches = read_records(selection, lambda survey: wanted_vectors(survey, vectors), cutout)
+        records = chain.from_iterable(while_wanted(batches, self.go_on))
         if medium is None:
             return records
         changes = changes_to(selection, medium)
@@ -255,14 +233,6 @@ class SpectroscopicService:
         files = rebuilt_files(selection) if rebuilt else original_files(selection)
         return while_wanted(files, self.go_on)
 
-    def with_originals(self, selection: Selection) -> Selection:
-        """Return the spectra whose original files are within reach, and as they were ingested."""
-        return with_originals(selection)
-
     def columns(self, selection: Selection, names: Sequence[str]) -> pa.Table:
         """Return catalogue columns of the spectra, a row a spectrum: `read_columns`."""
         return read_columns(selection, names, np.arange(selection.nspec))
-
-    def span(self, selection: Selection) -> tuple[float, float]:
-        """Return the vacuum wavelengths, Å, of the first and last pixel of all spectra."""
-        return wave_span(selection)

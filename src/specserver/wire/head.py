@@ -17,9 +17,9 @@ VERSION: Final = 1
 CODECS: Final = ("blosc", "raw")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StreamHead:
-    """Metadata of a stream of spectra; ``docs/wire.md`` defines each value."""
+    """Metadata of a stream of spectra; ``docs/wire.md`` defines each value, in this order."""
 
     context: str
     survey: str
@@ -27,21 +27,21 @@ class StreamHead:
     record: tuple[Vector, ...]
     codec: str
     nspec: int
+    npix: int = 0
+    """Valid pixels of all spectra together."""
     span: PixelRange
     missing: tuple[str, ...]
     """Identifiers left out: nothing was found for them, or nothing that can be read."""
+    damaged: tuple[str, ...] = ()
+    """Identifiers of spectra that are left out because they are damaged."""
     flux_unit: str
+    frame: str = ""
+    """Frame of the wavelengths, such as ``heliocentric``."""
+    medium: str = ""
+    """Medium of the wavelengths of all spectra; empty where each states its own."""
     mask_vector: str
     bad_bits: int
     id_column: str
-    medium: str = ""
-    """Medium of the wavelengths of all spectra; empty where each states its own."""
-    frame: str = ""
-    """Frame of the wavelengths, such as ``heliocentric``."""
-    damaged: tuple[str, ...] = ()
-    """Identifiers of spectra that are left out because they are damaged."""
-    npix: int = 0
-    """Valid pixels of all spectra together."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -64,25 +64,17 @@ class StreamHead:
 
     def to_json(self) -> dict[str, Any]:
         """Return the head as a JSON object."""
-        return {
-            "version": VERSION,
-            "context": self.context,
-            "survey": self.survey,
-            "grid": self.grid.to_dict(),
-            "record": [_vector_to_json(vector) for vector in self.record],
-            "codec": self.codec,
-            "nspec": self.nspec,
-            "npix": self.npix,
-            "span": [self.span.first, self.span.stop],
-            "missing": list(self.missing),
-            "damaged": list(self.damaged),
-            "flux_unit": self.flux_unit,
-            "frame": self.frame,
-            "medium": self.medium or None,
-            "mask_vector": self.mask_vector,
-            "bad_bits": self.bad_bits,
-            "id_column": self.id_column,
-        }
+        plain = {name: getattr(self, name) for name in self.__slots__}
+        return (
+            {"version": VERSION}
+            | plain
+            | {
+                "grid": self.grid.to_dict(),
+                "record": [_vector_to_json(vector) for vector in self.record],
+                "span": [self.span.first, self.span.stop],
+                "medium": self.medium or None,
+            }
+        )
 
     @classmethod
     def from_json(cls, said: Mapping[str, Any]) -> Self:
@@ -101,6 +93,7 @@ class StreamHead:
                     f" version {VERSION} with {', '.join(CODECS)}; install the matching specserver",
                 )
             first, stop = said["span"]
+            texts = ("flux_unit", "frame", "medium", "mask_vector")
             return cls(
                 context=str(said["context"]),
                 survey=str(said["survey"]),
@@ -112,12 +105,9 @@ class StreamHead:
                 span=PixelRange(int(first), int(stop)),
                 missing=_texts(said, "missing"),
                 damaged=_texts(said, "damaged"),
-                flux_unit=str(said.get("flux_unit") or ""),
-                mask_vector=str(said.get("mask_vector") or ""),
                 bad_bits=int(said.get("bad_bits") or 0),
                 id_column=str(said.get("id_column") or "id"),
-                medium=str(said.get("medium") or ""),
-                frame=str(said.get("frame") or ""),
+                **{name: str(said.get(name) or "") for name in texts},
             )
         except (KeyError, TypeError, ValueError) as error:
             raise StoreError(ANSWER, f"not a stream of spectra ({error!r})") from error
@@ -137,13 +127,7 @@ class PartsHead:
 
     def to_json(self) -> dict[str, Any]:
         """Return the head as a JSON object."""
-        return {
-            "version": VERSION,
-            "nspec": self.nspec,
-            "missing": list(self.missing),
-            "damaged": list(self.damaged),
-            "parts": [part.to_json() for part in self.parts],
-        }
+        return _counts(self) | {"parts": [part.to_json() for part in self.parts]}
 
     @classmethod
     def from_json(cls, said: Mapping[str, Any]) -> Self:
@@ -173,12 +157,7 @@ class FilesHead:
 
     def to_json(self) -> dict[str, Any]:
         """Return the head as a JSON object."""
-        return {
-            "version": VERSION,
-            "nspec": self.nspec,
-            "missing": list(self.missing),
-            "damaged": list(self.damaged),
-        }
+        return _counts(self)
 
     @classmethod
     def from_json(cls, said: Mapping[str, Any]) -> Self:
@@ -194,6 +173,16 @@ class FilesHead:
         except (KeyError, TypeError, ValueError) as error:
             raise StoreError(ANSWER, f"not a stream of files ({error!r})") from error
         return cls(nspec, _texts(said, "missing"), _texts(said, "damaged"))
+
+
+def _counts(head: PartsHead | FilesHead) -> dict[str, Any]:
+    """Return how many spectra come, and which are left out, as a JSON object."""
+    return {
+        "version": VERSION,
+        "nspec": head.nspec,
+        "missing": list(head.missing),
+        "damaged": list(head.damaged),
+    }
 
 
 def to_metadata(head: Mapping[str, Any]) -> dict[bytes, bytes]:

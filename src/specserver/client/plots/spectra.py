@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import BadParameter, UnknownField
-from ...model.medium import UNKNOWN, VACUUM
+from ...model.medium import MEDIA, UNKNOWN, VACUUM
 from ...model.survey import Fact
-from ...ops.media import assumed, change_of, common_medium, is_medium, read_medium
+from ...ops.media import assumed, change_of, common_medium, read_medium
 from ...wire.columns import FACTS, REDSHIFT
 from ..inputs.context_ids import Named
 from ..request import RequestOptions, ResultOptions
@@ -190,7 +190,7 @@ def _held(
 def _medium(about: Mapping[str, Any]) -> str:
     """Return the medium that an object states; vacuum if it states none."""
     said = about.get("medium")
-    return str(said) if isinstance(said, str) and is_medium(said) else VACUUM
+    return str(said) if isinstance(said, str) and said in MEDIA else VACUUM
 
 
 def _said(about: Mapping[str, Any]) -> list[tuple[str, str]]:

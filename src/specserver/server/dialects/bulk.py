@@ -15,6 +15,7 @@ from ...formats.arrow import SpectrumStream
 from ...formats.files import FileStream
 from ...model.region import cone, polygon
 from ...service import QueryRequest
+from ...service.originals import with_originals
 from ...service.query import check_corners
 from ...service.stream import StreamRequest
 from ...wire.head import FilesHead
@@ -127,7 +128,7 @@ def bulk_files(responder: RouteResponder, request: FilesRequest, service: Servic
         request.ids, request.context, missing=request.missing, vectors=None if rebuilt else []
     )
     if request.missing == "skip" and not rebuilt:
-        selection = service.with_originals(selection)
+        selection = with_originals(selection)
     head = FilesHead(selection.nspec, tuple(selection.missing), tuple(selection.damaged))
 
     def make() -> FileStream:

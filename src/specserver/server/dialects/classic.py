@@ -28,6 +28,8 @@ from ...formats.text import Listing
 from ...model.grid import Grid, PixelRange
 from ...service import ContextInfo, QueryRequest, Selection, SpectroscopicService
 from ...service.query import TUPLE
+from ...service.service import PROFILES
+from ...service.spectra import wave_span
 from ...wire.media_types import CSV, FITS, FORM, GZIP, JSON, OCTETS, TEXT, ZIP
 from ..dependencies import ServerSettings, Service
 from ..openapi import ContextQuery, ListingFormat, ProfileQuery, answers, body_of, negotiated
@@ -70,7 +72,9 @@ def available(service: Service, fmt: ListingFormat = "text") -> Response:
     """Tell whether spectra are served, how many, in which contexts, and which files are damaged."""
     held = {info.name: info.nspec for info in service.contexts() if info.name == info.resolved}
     # Why is for the log: it may name folders of this machine.
-    faults = [{"context": damage.context, "file": damage.file} for damage in service.damaged()]
+    faults = [
+        {"context": damage.context, "file": damage.file} for damage in service.archive.damaged()
+    ]
     details = {"available": True, "nspec": sum(held.values()), "contexts": list(held)}
     columns = ["available", "nspec", "contexts"]
     row = ["true", sum(held.values()), " ".join(held)]
@@ -93,7 +97,7 @@ def contexts(
         infos = service.contexts()
         details: Mapping[str, Any] = {info.name: _describe_context(info) for info in infos}
     else:
-        infos = [service.context(context)]
+        infos = [service.archive.info(context)]
         details = _describe_context(infos[0])
         # The old client asks for a context as text, and parses what comes as JSON.
         fmt = "json" if fmt == "text" else fmt
@@ -112,7 +116,7 @@ def profiles(
     """List the service profiles; or tell all of one, as a JSON object."""
     service.check_profile(_or_default(profile))
     is_named = profile not in ABSENT
-    names = [profile] if is_named else service.profiles()
+    names = [profile] if is_named else list(PROFILES)
     details = {"name": profile} if is_named else {name: {"name": name} for name in names}
     fmt = "json" if is_named and fmt == "text" else fmt
     return _listing(fmt, Listing(details, ("profile",), [[name] for name in names]))
@@ -127,7 +131,7 @@ def catalogs(
 ) -> Response:
     """List the catalogues of a context, which `/query` takes."""
     service.check_profile(_or_default(profile))
-    infos = service.catalogs(_or_default(context))
+    infos = service.archive.catalogs(_or_default(context))
     details = {info.name: asdict(info) for info in infos}
     rows = [[info.name, info.nrows, info.title] for info in infos]
     return _listing(fmt, Listing(details, ("catalog", "nrows", "title"), rows))
@@ -154,7 +158,7 @@ def validate(
 ) -> PlainTextResponse:
     """Check that a context or a profile exists."""
     if what == "context":
-        service.context(value)
+        service.archive.info(value)
     elif what == "profile":
         service.check_profile(value)
     else:
@@ -177,7 +181,7 @@ def query(
 ) -> Response:
     """Answer with columns of the objects that meet a condition, or of identifiers."""
     service.check_profile(_or_default(asked.profile))
-    info = service.context(_or_default(asked.context))
+    info = service.archive.info(_or_default(asked.context))
     if asked.id in ABSENT:
         request = QueryRequest(
             context=info.name,
@@ -213,7 +217,7 @@ def list_span(
 ) -> JSONResponse:
     """Tell the wavelengths of the first and the last pixel of a list of spectra."""
     service.check_profile(_or_default(form.profile))
-    w0, w1 = service.span(service.resolve(form.id_list, _or_default(form.context)))
+    w0, w1 = wave_span(service.resolve(form.id_list, _or_default(form.context)))
     return JSONResponse({"w0": w0, "w1": w1})
 
 
@@ -248,7 +252,7 @@ def get_spec(
     if as_file:
         return _answer_files(responder, service, selection, form.fits)
     if not form.align:
-        records = service.read_in(selection, vectors, limits_aa, medium)
+        records = service.read(selection, vectors, limits_aa, medium)
         return responder.send(
             ArraySequence, lambda: ArraySequence(records), OCTETS, nspec=selection.nspec
         )

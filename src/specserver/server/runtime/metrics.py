@@ -152,5 +152,5 @@ def metrics(request: Request) -> Response:
     """Tell operators' tools of requests, latencies, queues, memory and files."""
     counted: Metrics = request.app.state.metrics
     service: SpectroscopicService = request.app.state.service
-    counted.damaged.set(len(service.damaged()))
+    counted.damaged.set(len(service.archive.damaged()))
     return Response(counted.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
-from types import TracebackType
 from typing import Any, Final, Self
 
 import numpy as np
@@ -88,12 +87,7 @@ class ScratchFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
     def _reach(self, start: int, some: slice = slice(None)) -> npt.NDArray[np.bool_]:
@@ -120,17 +114,17 @@ class ScratchFile:
 
     def _put(self, tile: int, values: npt.NDArray[Any]) -> None:
         """Append spectra to a tile, 2D[n, wide] fluxes and variances."""
-        nspec = values.shape[1]
         plane = self._dtype.itemsize * self._wide
         for number, part in enumerate(values):
             row = number * self._rows[tile] + self._written[tile]
+            view, offset = memoryview(part.tobytes()), int(self._offsets[tile] + plane * row)
             try:
-                _write_all(
-                    self._file.fileno(), part.tobytes(), int(self._offsets[tile] + plane * row)
-                )
+                while view:
+                    done = os.pwrite(self._file.fileno(), view, offset)
+                    view, offset = view[done:], offset + done
             except OSError as error:
                 raise self._failed(error) from error
-        self._written[tile] += nspec
+        self._written[tile] += values.shape[1]
 
     def read(self) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
         """Yield the fluxes and the variances of each tile, 2D[nspec, wide]."""
@@ -148,11 +142,3 @@ class ScratchFile:
         """Return the error of a disk that refuses."""
         where = "the folder for temporary files (the server's setting stack_disk_folder)"
         return StoreError(where, f"{error.strerror}; {self.nbytes:,} bytes are needed")
-
-
-def _write_all(handle: int, data: bytes, offset: int) -> None:
-    """Write all bytes at an offset."""
-    view = memoryview(data)
-    while view:
-        done = os.pwrite(handle, view, offset)
-        view, offset = view[done:], offset + done

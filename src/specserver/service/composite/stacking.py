@@ -145,24 +145,22 @@ class Stacking:
             raise RuntimeError("the spectra have not been gone through yet")
         if not self._used:
             raise self._nothing()
-        stacked, first = self._stacked, self._first
-        some = np.flatnonzero(stacked.count)
-        cut = slice(int(some[0]), int(some[-1]) + 1) if len(some) else slice(0, 0)
-        if self._wanted is not None:
-            stacked, first, cut = _over(stacked, first, self._wanted)
-            if not stacked.count.any():
-                raise self._out_of_reach()
-        first += cut.start
-        stacked = stacked[cut]
+        stacked, wanted = self._stacked, self._wanted
+        if wanted is None:
+            some = self._first + np.flatnonzero(stacked.count)
+            wanted = PixelRange(int(some[0]), int(some[-1]) + 1) if len(some) else PixelRange(0, 0)
+        stacked = _over(stacked, self._first, wanted)
+        if self._wanted is not None and not stacked.count.any():
+            raise self._out_of_reach()
         ids = self._selection.ids
         skipped = {}
         for reason, runs in self._left_out.items():
             which = np.sort(np.concatenate(runs))
             skipped[reason] = len(which), ids[which[:_MOST_NAMED]].tolist()
         unit = "" if self._asked.norm is not None else self._selection.survey.flux_scale
-        wave = self._grid.wave(first, len(stacked.count))
+        wave = self._grid.wave(wanted.first, wanted.count)
         if not self.weighted:
-            stacked = replace(stacked, error=np.full(len(stacked.count), np.nan))
+            stacked = replace(stacked, error=np.full(wanted.count, np.nan))
         return Composite(wave, stacked, self._used, unit, skipped)
 
     def _fill(self, sink: Sums | ScratchFile) -> Iterator[int]:
@@ -191,18 +189,14 @@ class Stacking:
         """Combine the values of each pixel, tile by tile."""
         asked = self._asked
         clip = None if asked.sigma_clip is None else Clip(asked.sigma_clip, asked.maxiters)
-        parts = []
+        nothing = np.empty(0)
+        parts = [Stacked(nothing, nothing, nothing, np.empty(0, np.int64))]
         for flux, var in scratch.read():
             parts.append(combine_values(flux, var, self._method, clip))
             yield self._done
             self._go_on()
-        names = ("flux", "error", "error_bootstrap", "count")
-        empty = np.empty(0), np.empty(0), np.empty(0), np.empty(0, np.int64)
-        columns = [
-            np.concatenate([getattr(part, name) for part in parts] or [none])
-            for name, none in zip(names, empty, strict=True)
-        ]
-        self._stacked = Stacked(*columns)
+        columns = ([getattr(part, name) for part in parts] for name in Stacked.__slots__)
+        self._stacked = Stacked(*map(np.concatenate, columns))
 
     def _open_scratch(self, limits: ScratchLimits) -> ScratchFile:
         """Return the file for all values that are wanted."""
@@ -284,18 +278,15 @@ def _redshifts(selection: Selection, given: Sequence[float | None] | None) -> An
     return np.broadcast_to(values, (selection.nspec,))
 
 
-def _over(stacked: Stacked, first: int, wanted: PixelRange) -> tuple[Stacked, int, slice]:
-    """Return a composite over all the pixels that are wanted."""
-    out = [np.full(wanted.count, np.nan) for _ in range(3)]
-    count = np.zeros(wanted.count, np.int64)
-    low = max(first, wanted.first)
-    high = max(min(first + len(stacked.count), wanted.stop), low)
-    here = slice(low - first, high - first)
-    there = slice(low - wanted.first, high - wanted.first)
-    if high > low:
-        for mine, theirs in zip(
-            out, (stacked.flux, stacked.error, stacked.error_bootstrap), strict=True
-        ):
-            mine[there] = theirs[here]
-        count[there] = stacked.count[here]
-    return Stacked(out[0], out[1], out[2], count), wanted.first, slice(0, wanted.count)
+def _over(stacked: Stacked, first: int, wanted: PixelRange) -> Stacked:
+    """Return a composite, which begins at a pixel, over all the pixels that are wanted."""
+    common = PixelRange(first, first + len(stacked.count)).common(wanted)
+    columns = []
+    for name in Stacked.__slots__:
+        values = getattr(stacked, name)
+        out = np.full(wanted.count, 0 if name == "count" else np.nan, values.dtype)
+        out[common.first - wanted.first : common.stop - wanted.first] = values[
+            common.first - first : common.stop - first
+        ]
+        columns.append(out)
+    return Stacked(*columns)
