@@ -40,9 +40,9 @@ from specserver.model.id_contexts import ContextText
 from specserver.model.ids import USUAL_FORM, IdForm
 from specserver.ops.joining import join_ids
 from specserver.ops.pixels import Edges, pixel_edges
-from specserver.ops.resampling import any_bits, resample
+from specserver.ops.resampling import any_bits
 from specserver.render.display import DisplaySpectrum
-from test_resample import edges_of, overlap_sums
+from test_resample import edges_of, overlap_sums, resample
 
 A, B = CONTEXTS
 BIG = 39627322701125034

@@ -20,12 +20,12 @@ from specserver.ingest import run_ingest
 from specserver.model.grid import Linear, LogLinear
 from specserver.ops.indices import LineIndex, line_index
 from specserver.ops.pixels import find_gaps, pixel_edges
-from specserver.ops.resampling import resample
 from specserver.render.display import DisplaySpectrum, with_gaps
 from specserver.render.png.preview import preview_png
 from specserver.render.png.rasterize import View, find_steps
 from specserver.render.viewer.document import _store, viewer_html
 from specserver.render.viewer.parts import Look
+from test_resample import resample
 
 GRID = LogLinear(step=1e-4)
 REAL = "apVisit-r13-5095-55844-128.fits"

@@ -16,8 +16,10 @@ from specserver.client.api import SpecClient
 from specserver.data.root import open_root
 from specserver.errors import BadParameter, MixedLattices
 from specserver.ingest import run_ingest
-from specserver.model.grid import LogLinear
-from specserver.ops.resampling import resample
+from specserver.model.grid import Grid, LogLinear
+from specserver.model.survey import Vector
+from specserver.ops.pixels import pixel_edges
+from specserver.ops.resampling import Lattice, covered, lattice_edges
 
 GRID = LogLinear(step=1e-4)
 SHIFT = np.float32(3.3e-5)
@@ -39,6 +41,19 @@ def mixed(mock_survey: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     run_ingest(open_root(data), "sdss_dr17", [folder], workers=1)
     with serve(data, folder) as running:
         yield running
+
+
+def resample(record: Any, wave: Any, grid: Grid) -> tuple[int, Any]:
+    """Return the first lattice pixel that a spectrum covers; flux, ivar and masks from there on."""
+    edges = pixel_edges(wave)
+    window = covered(grid, edges.ends)
+    masks = [name for name in record.dtype.names if record.dtype[name].kind in "iu"]
+    kinds = {"flux": "<f8", "ivar": "<f8"} | {name: record.dtype[name].str for name in masks}
+    vectors = tuple(Vector(name, kind, "", "") for name, kind in kinds.items())
+    lattice = Lattice(grid, window, vectors, is_blank=False)
+    (row,) = lattice.empty(1)
+    lattice.resample(row, record, edges, lattice_edges(grid, window))
+    return window.first, row
 
 
 def overlap_sums(edges: Any, wanted: Any, values: Any, variance: Any) -> tuple[Any, Any, Any]:

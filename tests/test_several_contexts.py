@@ -23,12 +23,12 @@ from specserver.data.root import open_root
 from specserver.formats.arrow import id_type
 from specserver.ingest import run_ingest
 from specserver.model.grid import LogLinear
-from specserver.ops.resampling import resample
 from specserver.service import QueryRequest, SpectroscopicService
 from specserver.wire.cells import decode_blosc
 from specserver.wire.columns import PART, PLACE
 from specserver.wire.head import PartsHead, StreamHead, from_metadata, read_spectra_head
 from test_damaged_spectra import flip_chunk
+from test_resample import resample
 
 A, B = CONTEXTS
 OLD, HIDDEN = "sdss_dr16", "desi_dr1"

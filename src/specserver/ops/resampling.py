@@ -187,27 +187,6 @@ def own_edges(wave: Array) -> Edges:
     return Edges.without_gaps(np.concatenate([wave, wave]))
 
 
-def resample(record: Array, wave: Array, grid: Grid) -> tuple[int, dict[str, Array]]:
-    """Resample one spectrum onto the pixels of a lattice that it covers.
-
-    Parameters
-    ----------
-    record : 1D[npix] structured, with flux and ivar
-    wave : 1D[npix] float64, vacuum Å, ascending
-    grid
-        The lattice.
-
-    Returns
-    -------
-    int, mapping
-        First lattice pixel, and flux, ivar (float64) and masks, 1D[n] each.
-    """
-    edges = pixel_edges(wave)
-    pixels = covered(grid, edges.ends)
-    at, fields = _resampled(record, edges, lattice_edges(grid, pixels))
-    return pixels.first + at, fields
-
-
 def _resampled(record: Array, edges: Edges, wanted: Array) -> tuple[int, dict[str, Array]]:
     """Return the first output pixel under a spectrum; flux, ivar and masks from there on.
 
