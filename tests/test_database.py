@@ -14,7 +14,7 @@ import pytest
 from specserver.catalog.catalogue import MappedCatalogue
 from specserver.catalog.duckdb import database as room
 from specserver.catalog.duckdb.database import Attached
-from specserver.catalog.index.build import refresh_index
+from specserver.catalog.index.build import newest_index
 from specserver.catalog.index.generations import current_generation
 from specserver.data.root import open_root
 from specserver.errors import CatalogError, DamagedFile, TooMuch
@@ -77,7 +77,7 @@ def another_generation(data: Path) -> None:
         open_root(data).context(FIRST).index.current.replace(others[0].encode())
     else:
         survey = SpectroscopicService(open_root(data)).archive.survey(FIRST)
-        refresh_index(open_root(data).context(FIRST), survey, bad=info.name)
+        newest_index(open_root(data).context(FIRST), survey, bad=info.name)
     assert current_generation(open_root(data).context(FIRST).index) != info
 
 

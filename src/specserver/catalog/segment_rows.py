@@ -79,7 +79,7 @@ def write_objects(
     survey: Survey,
     spectra: Sequence[RawSpectrum],
     sources: Sequence[Source],
-    digests: Sequence[Digests] = (),
+    digests: Sequence[Digests],
 ) -> None:
     """Write the rows of a segment's spectra, given in the segment's order."""
     columns: dict[str, pa.Array] = {}
@@ -97,12 +97,11 @@ def write_objects(
     columns["_size"] = pa.array([source.size for source in sources], pa.int64())
     columns["_mtime_ns"] = pa.array([source.mtime_ns for source in sources], pa.int64())
     columns["_crc"] = pa.array([source.crc for source in sources], pa.int64())
-    if digests:
-        columns["_digest"] = pa.array([one.vectors for one in digests], pa.int64())
-        columns["_row_digest"] = pa.array([one.row for one in digests], pa.int64())
-        columns["_beside"] = pa.array([source.beside for source in sources], pa.int64())
-        if any(one.version for one in digests):
-            columns["_version"] = pa.array([one.version for one in digests], pa.int64())
+    columns["_digest"] = pa.array([digest.vectors for digest in digests], pa.int64())
+    columns["_row_digest"] = pa.array([digest.row for digest in digests], pa.int64())
+    columns["_beside"] = pa.array([source.beside for source in sources], pa.int64())
+    if any(digest.version for digest in digests):
+        columns["_version"] = pa.array([digest.version for digest in digests], pa.int64())
     if any(one.key is not None for one in spectra):
         columns["_key"] = pa.array([one.key for one in spectra], pa.int64())
     # Parquet has no unsigned 8-bit storage of its own, but records the type; zstd suits text.

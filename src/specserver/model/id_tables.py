@@ -10,7 +10,7 @@ import csv
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import islice
 from typing import Any, Final
 
 import numpy as np
@@ -205,29 +205,32 @@ def read_table(
     UnknownField
         There is no column that identifies.
     """
-    first, second = islice(chain(_table_lines(text), ("", "")), 2)
-    if len(first) > _MAX_ROW:
-        return None
-    comma = next((one for one in ",\t;|" if one in first), "")
-    rows = _cells(_table_lines(text), comma)
+    rows = table_rows(text)
     names = next(rows, [])
     known = {(id_col or form.column).lower(), form.parts[0]}
     if known.isdisjoint(name.lower() for name in names):
+        second = next(islice(_table_lines(text), 1, None), "")
         may_be_header = second and all(_NAME.fullmatch(name) for name in names if name)
         # Where spectra have names, names of columns look like them.
         if not form.numbers or not may_be_header:
             return None
     read = row_form(names, form, id_col)
-    return _named_rows(rows, names, comma, read, form, gaps)
+    return _named_rows(rows, names, read, form, gaps)
+
+
+def table_rows(text: str) -> Iterator[list[str]]:
+    """Yield the cells of each row of a table in text: the first row says what separates them.
+
+    There are none where that row is too long to be the names of columns.
+    """
+    first = next(_table_lines(text), "")
+    if len(first) <= _MAX_ROW:
+        comma = next((mark for mark in ",\t;|" if mark in first), "")
+        yield from _cells(_table_lines(text), comma)
 
 
 def _named_rows(
-    rows: Iterator[list[str]],
-    names: Sequence[str],
-    comma: str,
-    read: RowForm,
-    form: IdForm,
-    gaps: Gaps,
+    rows: Iterator[list[str]], names: Sequence[str], read: RowForm, form: IdForm, gaps: Gaps
 ) -> Iterator[str | Sequence[str]]:
     """Yield what rows of cells name."""
     places, needed = read.places, read.places[: read.needed]
@@ -236,7 +239,7 @@ def _named_rows(
     absent: list[int] = []
     for number, row in enumerate(rows):
         if len(row) <= max(places):
-            raise BadIdentifier(shortened(comma.join(row)), f"the row has not all of {names}")
+            raise BadIdentifier(shortened(",".join(row)), f"the row has not all of {names}")
         if any(row[place].lower() in blank for place in needed):
             absent.append(number)
             if len(absent) > _NAMED_ROWS and not gaps.skip:

@@ -161,9 +161,7 @@ def too_many(limit: int) -> TooMuch:
     return TooMuch("identifiers", None, limit, "max_ids")
 
 
-def parse_exact_lines(
-    text: str, form: IdForm = USUAL_FORM, limit: int | None = None
-) -> list[IdPattern] | None:
+def parse_exact_lines(text: str, form: IdForm, limit: int | None) -> list[IdPattern] | None:
     """Read tuples without ranges, lists or wildcards, one a line, as `format_id` writes them.
 
     Returns None for any other text; for this one a tenth of the time of the whole grammar. Raises

@@ -40,14 +40,10 @@ SIDECARS: Final[Mapping[str, str]] = {
 }
 
 
-def refresh_index(context: ContextFolder, survey: Survey, *, bad: str = "") -> IndexInfo | None:
+def refresh_index(context: ContextFolder, survey: Survey) -> IndexInfo | None:
     """Make a generation that covers all committed segments, unless the one in use does.
 
     They are listed under the lock, so that what another process has committed is covered.
-
-    Parameters
-    ----------
-    bad : name of a generation that is damaged, whatever it covers
 
     Raises
     ------
@@ -57,11 +53,16 @@ def refresh_index(context: ContextFolder, survey: Survey, *, bad: str = "") -> I
         It cannot be made: a full disk, a folder that cannot be written to.
     """
     build = partial(_build_context, context, survey)
-    return refresh_generation(context.index, context.segments, build, bad=bad)
+    return refresh_generation(context.index, context.segments, build)
 
 
 def newest_index(context: ContextFolder, survey: Survey, bad: str) -> IndexInfo:
-    """Return a generation as `refresh_index` makes it, or, where it cannot, the one in use."""
+    """Return a generation as `refresh_index` makes it, or, where it cannot, the one in use.
+
+    Parameters
+    ----------
+    bad : name of a generation that is damaged, whatever it covers
+    """
     build = partial(_build_context, context, survey)
     return newest_generation(context.index, context.name, context.segments, build, bad)
 

@@ -27,7 +27,6 @@ Signed forms of large identifiers stay negative here: only the service knows wha
 A row without an identifier (None, NaN, NA, masked, empty) is refused, or left out: `Gaps`.
 """
 
-import csv
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -39,7 +38,7 @@ import numpy as np
 
 from ...errors import BadIdentifier, UnknownField
 from ...model.id_contexts import ContextText
-from ...model.id_tables import Gaps, RowForm, is_missing, needed_parts, row_form
+from ...model.id_tables import Gaps, RowForm, is_missing, needed_parts, row_form, table_rows
 from ...model.id_text import parse_id_text
 from ...model.id_tuple import IdPattern, is_tuple, parse_id_tuple, shortened
 from ...model.ids import IdForm
@@ -208,19 +207,17 @@ class Reader:
 
     def read_text_table(self, text: str) -> Iterator[_Found] | None:
         """Return what a table in text names; None when it has no column of contexts."""
-        lines = [line for line in text.splitlines() if line.strip() and line.lstrip()[0] != "#"]
-        if len(lines) < 2 or not self.mixed or _CONTEXT not in lines[0].lower():
+        if not self.mixed or _CONTEXT not in text.lower():
             return None
-        comma = next((one for one in ",\t;|" if one in lines[0]), "")
-        split = csv.reader(lines, delimiter=comma, skipinitialspace=True) if comma else None
-        rows = [[cell.strip() for cell in row] for row in split or map(str.split, lines)]
-        names = [name.lower() for name in rows[0]]
-        if _CONTEXT not in names or len(names) < 2:
+        cells = table_rows(text)
+        names = [name.lower() for name in next(cells, [])]
+        rows = list(cells) if _CONTEXT in names and len(names) > 1 else []
+        if not rows:
             return None
-        for row in rows[1:]:
+        for row in rows:
             if len(row) != len(names):
-                raise BadIdentifier(comma.join(row), f"the row has not all of {names}")
-        columns = list(zip(*rows[1:], strict=True))
+                raise BadIdentifier(",".join(row), f"the row has not all of {names}")
+        columns = list(zip(*rows, strict=True))
         return self.read_rows(names, columns.__getitem__)
 
     def is_list(self, given: tuple[object, ...]) -> bool:
