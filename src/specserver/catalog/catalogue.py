@@ -176,14 +176,14 @@ class MappedCatalogue:
         table = self._mapped.take(list(dict.fromkeys(name for name, _ in held)), rows)
         for name, value in held:
             stated = table.column(name).to_pylist()
-            good &= np.array([one is not None and str(one) == value for one in stated])
+            good &= np.array([cell is not None and str(cell) == value for cell in stated])
         return rows[good]
 
     @property
     def sky(self) -> SkyColumns:
         """Positions and identifiers of all rows."""
-        one = self._columns
-        return SkyColumns(one["hpx"], one["ra"], one["dec"], one["id"], one["primary"])
+        names = ("hpx", "ra", "dec", "id", "primary")
+        return SkyColumns(*(self._columns[name] for name in names))
 
     def positions(self, rows: Rows) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return ra and dec of rows, degrees, 1D[n]."""
@@ -199,7 +199,7 @@ class MappedCatalogue:
         survey = self.survey
         by = [name for name in columns.column_names if name in self.columns]
         order = [name for name, _ in survey.best.order] if survey.best else []
-        wanted = [one for one in (survey.id_column.name, *by, *order) if one in self.columns]
+        wanted = [name for name in (survey.id_column.name, *by, *order) if name in self.columns]
         rows = self.all_with_ids(ids)
         spectra = self.columns_of(list(dict.fromkeys(wanted)), rows)
         asked = columns.select(by).append_column(survey.id_column.name, pa.array(ids))

@@ -98,9 +98,9 @@ class _Runs:
     @staticmethod
     def join(parts: list["_Runs"]) -> "_Runs":
         """Return runs that are not empty, in the order of their positions."""
-        position = np.concatenate([one.position for one in parts])
-        start = np.concatenate([one.start for one in parts])
-        stop = np.concatenate([one.stop for one in parts])
+        position = np.concatenate([part.position for part in parts])
+        start = np.concatenate([part.start for part in parts])
+        stop = np.concatenate([part.stop for part in parts])
         some = np.flatnonzero(start < stop)
         some = some[np.argsort(position[some], kind="stable")]
         return _Runs(position[some], start[some], stop[some])
@@ -203,9 +203,9 @@ def _joined(found: list[Matches]) -> Matches:
     """Return all pairs, in the order in which they were found."""
     none = np.empty(0, np.int64)
     return Matches(
-        np.concatenate([none, *(one.position for one in found)]),
-        np.concatenate([none, *(one.row for one in found)]),
-        np.concatenate([none.astype(np.float64), *(one.separation_deg for one in found)]),
+        np.concatenate([none, *(pairs.position for pairs in found)]),
+        np.concatenate([none, *(pairs.row for pairs in found)]),
+        np.concatenate([none.astype(np.float64), *(pairs.separation_deg for pairs in found)]),
     )
 
 

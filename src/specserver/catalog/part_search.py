@@ -127,13 +127,13 @@ def spans_of(
     """
     limits = np.iinfo(dtype)
     spans: list[tuple[int, int]] = []
-    for one in part:
-        if isinstance(one, Span):
-            spans.append((max(one.low, int(limits.min)), min(one.high, int(limits.max))))
-        elif codes is not None and one in codes:
-            spans.append((codes[one], codes[one]))
+    for choice in part:
+        if isinstance(choice, Span):
+            spans.append((max(choice.low, int(limits.min)), min(choice.high, int(limits.max))))
+        elif codes is not None and choice in codes:
+            spans.append((codes[choice], codes[choice]))
     joined: list[tuple[int, int]] = []
-    for low, high in sorted(one for one in spans if one[0] <= one[1]):
+    for low, high in sorted(span for span in spans if span[0] <= span[1]):
         if joined and low <= joined[-1][1]:
             joined[-1] = joined[-1][0], max(high, joined[-1][1])
         else:
@@ -147,7 +147,7 @@ def _allowed(
 ) -> npt.NDArray[np.bool_]:
     """Return which values of a column a part allows, 1D[n]."""
     if pa.types.is_string(values.type):
-        texts = pa.array([one for one in part if isinstance(one, str)], values.type)
+        texts = pa.array([text for text in part if isinstance(text, str)], values.type)
         found: npt.NDArray[np.bool_] = pc.is_in(values, value_set=texts).to_numpy()
         return found
     valid = values.is_valid().to_numpy()

@@ -64,14 +64,18 @@ class Digests:
 
 def sky_order(spectra: Sequence[RawSpectrum]) -> list[int]:
     """Return the order in which spectra stand in a segment: along the HEALPix curve, then by id."""
-    ids = np.array([one.id for one in spectra])
-    order: list[int] = np.lexsort((ids, _pixels(spectra))).tolist()
+    ids = np.array([spectrum.id for spectrum in spectra])
+    order: list[int] = np.lexsort((ids, pixel(*_positions(spectra)))).tolist()
     return order
 
 
-def _pixels(spectra: Sequence[RawSpectrum]) -> npt.NDArray[np.int64]:
-    """Return the HEALPix pixel of each spectrum, 1D[n]; −1 where its position is not known."""
-    return pixel([one.ra_deg for one in spectra], [one.dec_deg for one in spectra])
+def _positions(
+    spectra: Sequence[RawSpectrum],
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return ra and dec of spectra, deg, 1D[n] each; NaN where the file states none."""
+    ra = np.array([spectrum.ra_deg for spectrum in spectra], np.float64)
+    dec = np.array([spectrum.dec_deg for spectrum in spectra], np.float64)
+    return ra, dec
 
 
 def write_objects(
@@ -84,14 +88,14 @@ def write_objects(
     """Write the rows of a segment's spectra, given in the segment's order."""
     columns: dict[str, pa.Array] = {}
     core = {column.name: column.dtype for column in survey.columns}
-    given = _given([one.row for one in spectra])
+    given = _given([spectrum.row for spectrum in spectra])
     for name in dict.fromkeys((*core, *given)):
         values = given.get(name) or [None] * len(spectra)
         columns[name] = _column(values, core.get(name))
     # from_pandas makes NaN null; in SQL, NaN would be greater than all numbers.
-    columns["ra"] = pa.array([one.ra_deg for one in spectra], pa.float64(), from_pandas=True)
-    columns["dec"] = pa.array([one.dec_deg for one in spectra], pa.float64(), from_pandas=True)
-    columns["_hpx"] = pa.array(_pixels(spectra), pa.int64())
+    ra, dec = _positions(spectra)
+    columns["ra"], columns["dec"] = pa.array(ra, from_pandas=True), pa.array(dec, from_pandas=True)
+    columns["_hpx"] = pa.array(pixel(ra, dec))
     columns["_row"] = pa.array(np.arange(len(spectra)), pa.int32())
     columns["_source"] = pa.array([source.path for source in sources], pa.string())
     columns["_size"] = pa.array([source.size for source in sources], pa.int64())
@@ -102,8 +106,8 @@ def write_objects(
     columns["_beside"] = pa.array([source.beside for source in sources], pa.int64())
     if any(digest.version for digest in digests):
         columns["_version"] = pa.array([digest.version for digest in digests], pa.int64())
-    if any(one.key is not None for one in spectra):
-        columns["_key"] = pa.array([one.key for one in spectra], pa.int64())
+    if any(spectrum.key is not None for spectrum in spectra):
+        columns["_key"] = pa.array([spectrum.key for spectrum in spectra], pa.int64())
     # Parquet has no unsigned 8-bit storage of its own, but records the type; zstd suits text.
     pq.write_table(pa.table(columns), file.local_path(), compression="zstd")
 

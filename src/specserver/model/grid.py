@@ -85,7 +85,7 @@ class Grid:
 
     def to_dict(self) -> dict[str, str | float]:
         """Return the lattice as plain values, for metadata."""
-        given = {one.name: getattr(self, one.name) for one in fields(self) if one.init}
+        given = {member.name: getattr(self, member.name) for member in fields(self) if member.init}
         return {"kind": self.kind} | given
 
 
@@ -119,7 +119,7 @@ class LogWave(Grid):
 
 def grid_from_dict(values: Mapping[str, Any]) -> Grid:
     """Rebuild a lattice from the plain values of its metadata."""
-    known = {one.kind: one for one in (LogLinear, Linear, LogWave)}
+    known = {lattice.kind: lattice for lattice in (LogLinear, Linear, LogWave)}
     try:
         cls = known[values["kind"]]
     except KeyError:

@@ -128,7 +128,7 @@ class ContextText:
 
     def _marks(self, line: str) -> Iterator[re.Match[str]]:
         """Yield where a line says a context."""
-        return (one for one in _MARK.finditer(line) if self.is_known(one[2]))
+        return (mark for mark in _MARK.finditer(line) if self.is_known(mark[2]))
 
 
 def _bare(text: str) -> str:

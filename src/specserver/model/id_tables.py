@@ -52,8 +52,8 @@ class Gaps:
 
         Of a tuple the first ``needed`` parts must be there; another that is None allows anything.
         """
-        cut = [one[:needed] if isinstance(one, tuple | list) else one for one in values]
-        gone = [is_missing(one) for one in cut]
+        cut = [value[:needed] if isinstance(value, tuple | list) else value for value in values]
+        gone = [is_missing(value) for value in cut]
         self.add(row for row, lost in enumerate(gone) if lost)
         return [value for value, lost in zip(values, gone, strict=True) if not lost]
 
@@ -67,7 +67,7 @@ def is_missing(value: object) -> bool:
         return not value.strip()
     if isinstance(value, tuple | list):
         return any(
-            is_missing(one) for one in value if not isinstance(one, str | bytes | list | tuple)
+            is_missing(part) for part in value if not isinstance(part, str | bytes | list | tuple)
         )
     if isinstance(value, float | np.floating):
         return bool(np.isnan(value))
@@ -98,16 +98,16 @@ class RowForm:
         if len(self.places) == 1:
             return cells[0]
         if not self.told:
-            return tuple([None if is_missing(one) else one for one in cells])
+            return tuple([None if is_missing(cell) else cell for cell in cells])
         if isinstance(cells[0], str) and "(" in cells[0]:
             return cells[0]
-        others = [None if _is_open(one) else one for one in cells[1:]]
+        others = [None if _is_open(cell) else cell for cell in cells[1:]]
         if self.nparts and None not in others[: self.nparts]:
             return (cells[0], *others[: self.nparts])
         values = [
-            f"{name}={_text(one)}"
-            for name, one in zip(self.told, others, strict=True)
-            if one is not None
+            f"{name}={_text(cell)}"
+            for name, cell in zip(self.told, others, strict=True)
+            if cell is not None
         ]
         return (cells[0], *values) if values else cells[0]
 
@@ -129,12 +129,12 @@ def row_form(
         There is no column that identifies.
     """
     lower = [name.strip().lower() for name in names]
-    column = next((one for one in (other, form.column) if one in lower), None)
+    column = next((name for name in (other, form.column) if name in lower), None)
     if id_col is None and column is not None and form.told_by and form.leads_with_id:
         parts = form.parts[1:]
-        told = [one for one in dict.fromkeys((*parts, *form.told_by)) if one in lower]
-        nparts = len(parts) if all(one in lower for one in parts) else 0
-        places = [lower.index(one) for one in (column, *told)]
+        told = [name for name in dict.fromkeys((*parts, *form.told_by)) if name in lower]
+        nparts = len(parts) if all(name in lower for name in parts) else 0
+        places = [lower.index(name) for name in (column, *told)]
         return RowForm(tuple(places), 1, tuple(told), nparts)
     if other in lower and id_col is None:
         return RowForm((lower.index(other),), 1)
@@ -152,7 +152,7 @@ def id_columns(names: Sequence[str], form: IdForm, id_col: str | None) -> tuple[
     """
     lower = [name.strip().lower() for name in names]
     found = [
-        next((one for one in (part, *_OTHER_NAMES.get(part, ())) if one in lower), None)
+        next((name for name in (part, *_OTHER_NAMES.get(part, ())) if name in lower), None)
         for part in form.parts
     ]
     parts = tuple(lower.index(name) for name in found if name is not None)
@@ -246,8 +246,7 @@ def _named_rows(
                 break
         else:
             cells = [row[place] for place in places]
-            one = read.named(cells) if read.told else cells[0] if len(places) == 1 else cells
-            yield one
+            yield read.named(cells) if read.told else cells[0] if len(places) == 1 else cells
     gaps.add(absent)
 
 

@@ -99,11 +99,11 @@ def parse_id_text(
     if table is None:
         reader.read(body)
         return reader.found
-    for one in table:
-        if isinstance(one, str):
-            reader.read_cell(one)
+    for named in table:
+        if isinstance(named, str):
+            reader.read_cell(named)
         else:
-            reader.read_tuple(one)
+            reader.read_tuple(named)
     return reader.found
 
 
@@ -208,11 +208,11 @@ class _IdReader:
         pattern = parse_id_tuple(cells, self.form)
         self._keep(pattern, pattern.nchoices)
 
-    def _keep(self, one: int | IdPattern, count: int) -> None:
+    def _keep(self, identifier: int | IdPattern, count: int) -> None:
         self._count += count
         if self._count > self._limit:
             raise too_many(self._limit)
-        self.found.append(one)
+        self.found.append(identifier)
 
     def _hold(self, group: _Group, cell: str) -> None:
         group.cells.append(cell)

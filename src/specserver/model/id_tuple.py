@@ -195,7 +195,7 @@ def format_id(value: int | IdPattern) -> str:
         return str(int(value))
     if value.form.leads_with_id and (number := _only(value.parts[0])) is not None:
         if value.told:
-            told = [f"'{name}={one}'" for name, one in value.told]
+            told = [f"'{name}={text}'" for name, text in value.told]
             return f"({', '.join([str(number), *told])})"
         # All parts are written: by itself the identifier would be no tuple.
         return f"({', '.join([str(number), *map(_shown, value.parts[1:])])})"
@@ -227,7 +227,7 @@ def _told(values: Sequence[object], form: IdForm) -> tuple[tuple[str, str], ...]
     """Return columns and values given as ``'name=value'``; empty unless all are."""
     if not form.told_by or not values or not isinstance(values[0], str) or "=" not in values[0]:
         return ()
-    pairs = [str(one).partition("=") for one in values]
+    pairs = [str(value).partition("=") for value in values]
     known = {*form.told_by, *form.parts[1:]}
     told = tuple([(name.strip().lower(), value.strip()) for name, _, value in pairs])
     if not all(name in known for name, _ in told):
@@ -252,7 +252,7 @@ def _shown(part: Part) -> str:
     if number is not None and number < ID_FROM:
         return str(number)
     each = part or ("*",)
-    text = ",".join(one.text if isinstance(one, Span) else one for one in each)
+    text = ",".join(choice.text if isinstance(choice, Span) else choice for choice in each)
     return f"'{text}'"
 
 
@@ -305,7 +305,7 @@ def _id_part(value: object) -> tuple[Span, ...] | None:
 
 def _spans(text: str, pattern: re.Pattern[str], reason: str) -> tuple[Span, ...]:
     """Return the numbers and ranges that a part lists; ``reason`` says what it must be."""
-    matches = [pattern.fullmatch(one.strip()) for one in _listed(text)]
+    matches = [pattern.fullmatch(choice.strip()) for choice in _listed(text)]
     spans = tuple([Span(int(m[1]), int(m[m.lastindex or 1])) for m in matches if m])
     if len(spans) < len(matches):
         raise BadIdentifier(shortened(text), reason)
@@ -331,7 +331,7 @@ def _listed(text: str) -> list[str]:
 @lru_cache(_KEPT_PARTS)
 def _choices(text: str, is_reduction: bool) -> tuple[str, ...]:
     """Return the texts that a part allows."""
-    texts = tuple(one.strip() for one in _listed(text))
+    texts = tuple(choice.strip() for choice in _listed(text))
     if not all(map((_TEXT if is_reduction else _NAME).fullmatch, texts)) or "*" in texts:
         reason = "the last part is text as 26 or v5_13_2, or a list of it"
         if not is_reduction:

@@ -30,9 +30,9 @@ def go_on() -> None:
     """Let the work go on."""
 
 
-def dots(one: Floats, other: Floats) -> Floats:
+def dots(left: Floats, right: Floats) -> Floats:
     """Return the products of vectors, 2D[n, 3] each, as 1D[n]; added up in the same order."""
-    found: Floats = one[:, 0] * other[:, 0] + one[:, 1] * other[:, 1] + one[:, 2] * other[:, 2]
+    found: Floats = left[:, 0] * right[:, 0] + left[:, 1] * right[:, 1] + left[:, 2] * right[:, 2]
     return found
 
 
@@ -48,10 +48,10 @@ def edge_pairs(
     width : by which an edge is wider than nothing, rad
     """
     axes = _axes(corner)
-    one, other = corner @ axes.T, following @ axes.T
+    begins, ends = corner @ axes.T, following @ axes.T
     # An arc bulges beyond its chord by no more than its sagitta.
     bulge = (2.0 * np.sin(length_rad / 4.0) ** 2 + width)[:, np.newaxis]
-    low, high = np.minimum(one, other) - bulge, np.maximum(one, other) + bulge
+    low, high = np.minimum(begins, ends) - bulge, np.maximum(begins, ends) + bulge
     counts = [_following(low[:, axis], high[:, axis])[1].sum() for axis in range(len(axes))]
     best = int(np.argmin(counts))
     order, count = _following(low[:, best], high[:, best])
@@ -70,9 +70,9 @@ def _axes(corner: Floats) -> Floats:
     """Return directions to look along, 2D[n, 3]: the axes, and some around the middle."""
     middle = corner.mean(axis=0)
     middle = middle / np.linalg.norm(middle) if middle.any() else corner[0]
-    one, other = frame(middle)
+    first, second = frame(middle)
     angle = np.arange(_TURNS) * np.pi / _TURNS
-    return np.vstack([np.eye(3), np.outer(np.cos(angle), one) + np.outer(np.sin(angle), other)])
+    return np.vstack([np.eye(3), np.outer(np.cos(angle), first) + np.outer(np.sin(angle), second)])
 
 
 def _following(low: Floats, high: Floats) -> tuple[Indices, Indices]:
@@ -85,9 +85,9 @@ def _following(low: Floats, high: Floats) -> tuple[Indices, Indices]:
 def frame(pole: Floats) -> tuple[Floats, Floats]:
     """Return two unit vectors, 1D[3] each, that with a pole, 1D[3], make a right-handed frame."""
     away = np.eye(3)[int(np.argmin(np.abs(pole)))]
-    one = np.cross(pole, away)
-    one /= np.linalg.norm(one)
-    return one, np.cross(pole, one)
+    first = np.cross(pole, away)
+    first /= np.linalg.norm(first)
+    return first, np.cross(pole, first)
 
 
 class Meridians:
@@ -101,10 +101,10 @@ class Meridians:
     """
 
     def __init__(self, pole: Floats, point: Floats, corner: Floats, following: Floats) -> None:
-        one, other = frame(pole)
+        first, second = frame(pole)
 
         def azimuth(vector: Floats) -> Floats:
-            found: Floats = np.arctan2(vector @ other, vector @ one)
+            found: Floats = np.arctan2(vector @ second, vector @ first)
             return found
 
         turn = azimuth(point)

@@ -168,10 +168,10 @@ class _Edges:
         """Return two edges that cross, overlap or touch elsewhere than at their common vertex."""
         size = len(self.corner)
         width = 2.0 * _EDGE_RAD
-        for one, other in edge_pairs(self.corner, self.following, self.length_rad, width):
+        for first, second in edge_pairs(self.corner, self.following, self.length_rad, width):
             check()
-            next_one, next_other = (one + 1) % size, (other + 1) % size
-            ends = ((other, one), (next_other, one), (one, other), (next_one, other))
+            next_first, next_second = (first + 1) % size, (second + 1) % size
+            ends = ((second, first), (next_second, first), (first, second), (next_first, second))
             height = np.array([np.vecdot(self.normal[e], self.corner[v]) for v, e in ends])
             left, near = height > 0.0, np.abs(height) <= _EDGE_RAD
             met = (left[0] != left[1]) & (left[2] != left[3]) & (left[0] == left[3])
@@ -183,7 +183,7 @@ class _Edges:
                 met[row] |= self.touch(self.corner[vertex[row]], edge[row])
             if met.any():
                 found = int(np.argmax(met))
-                return int(one[found]), int(other[found])
+                return int(first[found]), int(second[found])
         return None
 
     def farthest_rad(self, centre: Floats) -> float:
@@ -317,10 +317,10 @@ def _area_within(pairs: Floats, check: Check) -> _Area:
         )
     edges = _Edges.around(corner)
     if met := edges.first_meeting(check):
-        one, other = sorted(met)
+        first, second = sorted(met)
         raise BadRegion(
-            f"the polygon's edge {named(one)}–{named(one + 1)} meets its edge"
-            f" {named(other)}–{named(other + 1)}: list the vertices in order around the boundary,"
+            f"the polygon's edge {named(first)}–{named(first + 1)} meets its edge"
+            f" {named(second)}–{named(second + 1)}: list the vertices in order around the boundary,"
             " and ask for separate parts separately"
         )
     return _Area.smaller(edges)

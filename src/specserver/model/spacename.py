@@ -62,7 +62,7 @@ def _fault(part: str) -> str:
         return "a part begins with a dot"
     if part != part.strip():
         return "a part begins or ends with a blank"
-    if _CHARACTERS & set(part) or _KINDS & {unicodedata.category(one) for one in part}:
+    if _CHARACTERS & set(part) or _KINDS & {unicodedata.category(character) for character in part}:
         return "it has a character that names do not have"
     if len(part.encode()) > _MAX_PART_BYTES:
         return f"a part has more than {_MAX_PART_BYTES} bytes"

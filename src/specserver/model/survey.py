@@ -281,7 +281,7 @@ class Survey:
 
     def release(self, context: str) -> Release | None:
         """Return the release with a context name, or None."""
-        return next((one for one in self.releases if one.context == context), None)
+        return next((release for release in self.releases if release.context == context), None)
 
     def normal_id(self, number: int) -> int:
         """Return an identifier in the range of its type; unsigned ones may be given as signed."""

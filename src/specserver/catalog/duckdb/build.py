@@ -73,7 +73,7 @@ def make_objects(
     CatalogError
         The database cannot make it, as on a full disk.
     """
-    listed = [str(one.local_path()) for one in files]
+    listed = [str(file.local_path()) for file in files]
     try:
         with duckdb.connect(str(file.local_path())) as connection:
             numbers = np.arange(len(listed), dtype=np.int32)

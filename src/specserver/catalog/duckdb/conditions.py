@@ -23,102 +23,102 @@ class ConditionWriter:
         self.columns: set[str] = set()
         """Names of the columns used."""
 
-    def write(self, one: TypedExpression) -> str:
+    def write(self, node: TypedExpression) -> str:
         """Return an expression as SQL with ``?`` for its literals."""
-        match one:
+        match node:
             case typed.Column():
-                self.columns.add(one.name)
-                return quoted(one.name)
+                self.columns.add(node.name)
+                return quoted(node.name)
             case typed.Literal():
-                return self._bound(one.value)
+                return self._bound(node.value)
             case typed.Arithmetic():
-                return self._arithmetic(one)
+                return self._arithmetic(node)
             case typed.Call():
-                return self._call(one)
+                return self._call(node)
             case _:
-                return self._truth(one)
+                return self._truth(node)
 
-    def _truth(self, one: typed.Truth) -> str:  # noqa: PLR0911  # a return for each class
-        match one:
+    def _truth(self, node: typed.Truth) -> str:  # noqa: PLR0911  # a return for each class
+        match node:
             case typed.Comparison():
-                return f"{self._settled(one.left)} {one.operator} {self._settled(one.right)}"
+                return f"{self._settled(node.left)} {node.operator} {self._settled(node.right)}"
             case typed.Between():
-                value, low = self._settled(one.value), self._settled(one.low)
-                return f"{value} BETWEEN {low} AND {self._settled(one.high)}"
+                value, low = self._settled(node.value), self._settled(node.low)
+                return f"{value} BETWEEN {low} AND {self._settled(node.high)}"
             case typed.In():
-                value = self._settled(one.value)
-                self.params += one.listed
-                return f"{value} IN ({', '.join('?' * len(one.listed))})"
+                value = self._settled(node.value)
+                self.params += node.listed
+                return f"{value} IN ({', '.join('?' * len(node.listed))})"
             case typed.Like():
-                value = self._apart(one.value)
-                way = "ILIKE" if one.ignores_case else "LIKE"
-                return f"{value} {way} {self._bound(one.pattern)}"
+                value = self._apart(node.value)
+                way = "ILIKE" if node.ignores_case else "LIKE"
+                return f"{value} {way} {self._bound(node.pattern)}"
             case typed.Is():
-                return f"{self._settled(one.value)} IS {_STATES[one.state]}"
+                return f"{self._settled(node.value)} IS {_STATES[node.state]}"
             case typed.Not():
-                return f"NOT {self._apart(one.value)}"
+                return f"NOT {self._apart(node.value)}"
             case typed.Junction():
-                return f" {one.operator} ".join(self._apart(term) for term in one.terms)
+                return f" {node.operator} ".join(self._apart(term) for term in node.terms)
 
     def _bound(self, value: Value) -> str:
         """Bind a value and return its placeholder."""
         self.params.append(value)
         return "?"
 
-    def _apart(self, one: TypedExpression) -> str:
+    def _apart(self, node: TypedExpression) -> str:
         """Return a value that binds tighter than any operator."""
-        text = self.write(one)
-        return text if isinstance(one, typed.Column | typed.Literal | typed.Call) else f"({text})"
+        text = self.write(node)
+        return text if isinstance(node, typed.Column | typed.Literal | typed.Call) else f"({text})"
 
-    def _exact(self, one: TypedExpression) -> str:
+    def _exact(self, node: TypedExpression) -> str:
         """Return an integer in 128 bits."""
-        text = self._apart(one)
-        return f"CAST({text} AS INT128)" if isinstance(one, typed.Column | typed.Literal) else text
+        text = self._apart(node)
+        return f"CAST({text} AS INT128)" if isinstance(node, typed.Column | typed.Literal) else text
 
-    def _double(self, one: TypedExpression) -> str:
+    def _double(self, node: TypedExpression) -> str:
         """Return a number in double."""
-        text = self._apart(one)
-        is_double = one.kind == "float" and not isinstance(one, typed.Column)
+        text = self._apart(node)
+        is_double = node.kind == "float" and not isinstance(node, typed.Column)
         return text if is_double else f"CAST({text} AS DOUBLE)"
 
-    def _real(self, one: TypedExpression) -> str:
+    def _real(self, node: TypedExpression) -> str:
         """Return a number in double, NULL for NaN."""
-        return self._without_nan(one, self._double(one))
+        return self._without_nan(node, self._double(node))
 
-    def _settled(self, one: TypedExpression) -> str:
+    def _settled(self, node: TypedExpression) -> str:
         """Return what may be compared: a number as stored, NULL for NaN."""
-        return self._without_nan(one, self._apart(one))
+        return self._without_nan(node, self._apart(node))
 
-    def _without_nan(self, one: TypedExpression, text: str) -> str:
-        if one.kind == "float" and not isinstance(one, typed.Literal):
+    def _without_nan(self, node: TypedExpression, text: str) -> str:
+        if node.kind == "float" and not isinstance(node, typed.Literal):
             return f"NULLIF({text}, {self._bound(math.nan)})"
         return text
 
-    def _arithmetic(self, one: typed.Arithmetic) -> str:
-        write = self._exact if one.kind == "int" else self._double
-        if len(one.operands) == 1:
-            return one.operator + write(one.operands[0])
-        left, right = map(write, one.operands)
-        if one.operator == "%" and one.kind == "int":
+    def _arithmetic(self, node: typed.Arithmetic) -> str:
+        write = self._exact if node.kind == "int" else self._double
+        if len(node.operands) == 1:
+            return node.operator + write(node.operands[0])
+        left, right = map(write, node.operands)
+        if node.operator == "%" and node.kind == "int":
             right = f"NULLIF({right}, {self._bound(0)})"
-        return f"{left} {one.operator} {right}"
+        return f"{left} {node.operator} {right}"
 
-    def _call(self, one: typed.Call) -> str:
-        name = one.function.upper()
-        if one.function in _OF_TEXT:
-            text = f"{name}({self.write(one.args[0])})"
-            return f"CAST({text} AS INT128)" if one.kind == "int" else text
-        if one.kind == "int":
-            return f"{name}({', '.join(map(self._exact, one.args))})"
-        if one.function in _OF_ALIKE and one.kind != "float":
-            return f"{name}({', '.join(map(self.write, one.args))})"
-        args = [self._real(one.args[0])]
+    def _call(self, node: typed.Call) -> str:
+        name = node.function.upper()
+        if node.function in _OF_TEXT:
+            text = f"{name}({self.write(node.args[0])})"
+            return f"CAST({text} AS INT128)" if node.kind == "int" else text
+        if node.kind == "int":
+            return f"{name}({', '.join(map(self._exact, node.args))})"
+        if node.function in _OF_ALIKE and node.kind != "float":
+            return f"{name}({', '.join(map(self.write, node.args))})"
+        args = [self._real(node.args[0])]
         # The number of places is a literal, and an integer.
-        write = self.write if one.function == "round" else self._real
-        args += [write(arg) for arg in one.args[1:]]
+        write = self.write if node.function == "round" else self._real
+        args += [write(arg) for arg in node.args[1:]]
         text = f"{name}({', '.join(args)})"
         # Older databases raise, where newer ones give NaN, outside of a function's domain.
-        return text if one.function in _OF_ALIKE else f"TRY({text})"
+        return text if node.function in _OF_ALIKE else f"TRY({text})"
 
 
 def quoted(name: str) -> str:

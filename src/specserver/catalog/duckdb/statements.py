@@ -77,8 +77,8 @@ class ObjectsReader:
         if where:
             parts += ["WHERE", " AND ".join(where)]
         order = [
-            f"o.{writer.write(Column(one.column, ''))} {'DESC' if one.descending else 'ASC'}"
-            for one in condition.order
+            f"o.{writer.write(Column(key.column, ''))} {'DESC' if key.descending else 'ASC'}"
+            for key in condition.order
         ]
         parts += ["ORDER BY", ", ".join([*order, "o._index"])]
         if condition.limit is not None:

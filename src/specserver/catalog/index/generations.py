@@ -175,7 +175,7 @@ def check_generation(
         A file is not as it was written.
     """
     left_out = "" if database else generation.database.name
-    generation.check({name: one for name, one in info.digests.items() if name != left_out})
+    generation.check({name: digest for name, digest in info.digests.items() if name != left_out})
 
 
 def _sound(index: IndexFolder, bad: str) -> IndexInfo | None:
@@ -231,7 +231,7 @@ def _remove_left(index: IndexFolder) -> None:
 
 def _remove_old(index: IndexFolder, current: GenerationFolder) -> None:
     """Remove all generations but the newest few; one that is open elsewhere stays readable."""
-    others = [one for one in index.generations() if one != current]
-    others.sort(key=lambda one: one.record.stamp()[2], reverse=True)
+    others = [generation for generation in index.generations() if generation != current]
+    others.sort(key=lambda generation: generation.record.stamp()[2], reverse=True)
     for generation in others[_KEEP - 1 :]:
         _delete(generation)

@@ -180,12 +180,12 @@ class _Builder:
         terms: list[TypedExpression] = []
         waiting = [node]
         while waiting:
-            one = waiting.pop()
-            if type(one) is type(node):
-                this, expression = self._parts(one, "this", "expression")
+            term = waiting.pop()
+            if type(term) is type(node):
+                this, expression = self._parts(term, "this", "expression")
                 waiting += [expression, this]
             else:
-                terms.append(self._truth(one))
+                terms.append(self._truth(term))
         return typed.Junction("AND" if isinstance(node, exp.And) else "OR", tuple(terms))
 
     def _operand(self, node: exp.Expr) -> TypedExpression:
@@ -199,15 +199,15 @@ class _Builder:
         kinds = {left.kind, right.kind}
         if "null" in kinds or kinds <= typed.NUMBERS or len(kinds) == 1:
             return
-        named = [one.name for one in (left, right) if isinstance(one, typed.Column)]
-        one, other = KIND_NAMES[left.kind], KIND_NAMES[right.kind]
-        hint = "; quote text, and only text, in single quotes" if "text" in {one, other} else ""
-        raise self._refused(f"{' and '.join(named) or 'it'}: {one} stands beside {other}{hint}")
+        named = [side.name for side in (left, right) if isinstance(side, typed.Column)]
+        shown = [KIND_NAMES[left.kind], KIND_NAMES[right.kind]]
+        hint = "; quote text, and only text, in single quotes" if "text" in shown else ""
+        raise self._refused(f"{' and '.join(named) or 'it'}: {' stands beside '.join(shown)}{hint}")
 
     def _compare(self, node: exp.Expr) -> TypedExpression:
-        one, other = (self._operand(part) for part in self._parts(node, "this", "expression"))
+        first, second = (self._operand(part) for part in self._parts(node, "this", "expression"))
         same = isinstance(node, (exp.EQ, exp.NEQ))
-        left, right = typed.fitted(one, other, same=same), typed.fitted(other, one, same=same)
+        left, right = typed.fitted(first, second, same=same), typed.fitted(second, first, same=same)
         self._check(left, right)
         if "bool" in {left.kind, right.kind} and not same:
             raise self._refused("true and false have no order")
@@ -234,9 +234,9 @@ class _Builder:
             value = _constant(listed)
             if value is None:
                 raise self._refused("the list of IN takes numbers and quoted text only")
-            one = typed.fitted_literal(value, this, same=True)
-            self._check(this, one)
-            values.append(one.value)
+            fitted = typed.fitted_literal(value, this, same=True)
+            self._check(this, fitted)
+            values.append(fitted.value)
         return typed.In(this, tuple(values))
 
     def _like(self, node: exp.Expr) -> TypedExpression:
@@ -260,18 +260,20 @@ class _Builder:
         self, node: exp.Expr, *names: str, kinds: frozenset[str]
     ) -> tuple[TypedExpression, ...]:
         operands = tuple(self._operand(part) for part in self._parts(node, *names))
-        for one in operands:
-            if one.kind not in kinds:
+        for operand in operands:
+            if operand.kind not in kinds:
                 wanted = "whole numbers" if kinds == typed.WHOLE else "numbers"
-                raise self._refused(f"arithmetic here needs {wanted}, not {KIND_NAMES[one.kind]}")
+                kind = KIND_NAMES[operand.kind]
+                raise self._refused(f"arithmetic here needs {wanted}, not {kind}")
         return operands
 
     def _negative(self, node: exp.Expr) -> TypedExpression:
         operands = self._numbers(node, "this", kinds=_NUMERIC)
-        (one,) = operands
-        if isinstance(one, typed.Literal) and isinstance(one.value, (int, float)):
-            return typed.Literal(-one.value)
-        return typed.Arithmetic("-", operands, "float" if one.kind == "float" else "int", one.bits)
+        (operand,) = operands
+        if isinstance(operand, typed.Literal) and isinstance(operand.value, (int, float)):
+            return typed.Literal(-operand.value)
+        kind = "float" if operand.kind == "float" else "int"
+        return typed.Arithmetic("-", operands, kind, operand.bits)
 
     def _arithmetic(self, node: exp.Expr) -> TypedExpression:
         left, right = self._numbers(node, "this", "expression", kinds=_NUMERIC)
@@ -280,7 +282,7 @@ class _Builder:
     def _bitwise(self, node: exp.Expr) -> TypedExpression:
         names = ("this",) if isinstance(node, exp.BitwiseNot) else ("this", "expression")
         operands = self._numbers(node, *names, kinds=typed.WHOLE)
-        bits = 1 + max(one.bits for one in operands)
+        bits = 1 + max(operand.bits for operand in operands)
         if bits > typed.EXACT_BITS:
             raise self._refused("bits beyond the database's integers")
         return typed.Arithmetic(_BITWISE[type(node)], operands, "int", bits)
@@ -295,10 +297,10 @@ class _Builder:
         return typed.Arithmetic(">>", (left, right), "int", left.bits)
 
     def _literal(self, node: exp.Expr) -> TypedExpression:
-        one = _constant(node)
-        if one is None:
+        literal = _constant(node)
+        if literal is None:
             raise self._refused("a literal of this form is not allowed")
-        return one
+        return literal
 
     def _column(self, node: exp.Expr) -> TypedExpression:
         name = node.name

@@ -202,7 +202,7 @@ class Condition:
 
 def unified(args: Sequence[TypedExpression]) -> str:
     """Return the common kind of arguments that agree."""
-    kinds = {one.kind for one in args} - {"null"}
+    kinds = {arg.kind for arg in args} - {"null"}
     if kinds and kinds <= WHOLE:
         return "int"
     if kinds and kinds <= NUMBERS:
@@ -210,12 +210,12 @@ def unified(args: Sequence[TypedExpression]) -> str:
     return next(iter(kinds), "null")
 
 
-def fitted(one: TypedExpression, other: TypedExpression, *, same: bool) -> TypedExpression:
+def fitted(node: TypedExpression, other: TypedExpression, *, same: bool) -> TypedExpression:
     """Return a literal as `fitted_literal` does; other nodes unchanged."""
-    return fitted_literal(one, other, same=same) if isinstance(one, Literal) else one
+    return fitted_literal(node, other, same=same) if isinstance(node, Literal) else node
 
 
-def fitted_literal(one: Literal, other: TypedExpression, *, same: bool) -> Literal:
+def fitted_literal(literal: Literal, other: TypedExpression, *, same: bool) -> Literal:
     """Return a literal as the column means it that it is compared with.
 
     Quoted integers are numbers for an integer column (64-bit identifiers travel as text), 0 and 1
@@ -223,8 +223,8 @@ def fitted_literal(one: Literal, other: TypedExpression, *, same: bool) -> Liter
     unsigned identifier of the same 64 bits.
     """
     if not isinstance(other, Column):
-        return one
-    value = one.value
+        return literal
+    value = literal.value
     if other.kind in WHOLE and isinstance(value, str) and _INTEGER.fullmatch(value.strip()):
         value = int(value)
     if other.kind == "uint" and same and type(value) is int and -(2**63) <= value < 0:

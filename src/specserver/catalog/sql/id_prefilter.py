@@ -71,7 +71,9 @@ def _ids(survey: Survey, listed: list[str]) -> npt.NDArray[Any] | None:
     if len(listed) > MAX_LIST:
         raise TooMuch("values in a list", len(listed), MAX_LIST)
     try:
-        numbers = [survey.normal_id(one) if one < 0 else one for one in map(int, listed)]
+        numbers = [
+            survey.normal_id(number) if number < 0 else number for number in map(int, listed)
+        ]
     except ValueError:
         return None
     limits = np.iinfo(np.dtype(survey.id_column.dtype))

@@ -38,11 +38,11 @@ def valid_names(names: Sequence[str]) -> list[str]:
     for number, name in enumerate(names, 1):
         plain = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") or f"col{number}"
         plain = f"c{plain}" if plain[0].isdigit() else plain
-        one, copy = plain, 1
-        while one in found:
+        unique, copy = plain, 1
+        while unique in found:
             copy += 1
-            one = f"{plain}_{copy}"
-        found.append(one)
+            unique = f"{plain}_{copy}"
+        found.append(unique)
     return found
 
 
@@ -102,7 +102,7 @@ def _find(table: pa.Table, names: Sequence[str]) -> str | None:
 
 def _put_first(table: pa.Table, old: str | None, name: str, ids: Any) -> pa.Table:
     """Return the table with the identifiers in front, in place of a column."""
-    gone = [one for one in dict.fromkeys((old, name)) if one in table.column_names]
+    gone = [column for column in dict.fromkeys((old, name)) if column in table.column_names]
     return table.drop_columns(gone).add_column(0, name, ids)
 
 

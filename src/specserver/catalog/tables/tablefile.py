@@ -58,7 +58,7 @@ def read_table(path: Path, *, hdu: int | None = None) -> TableFile:
         A file that cannot be read as what its name says.
     """
     name = path.name.lower().removesuffix(".gz")
-    reader = next((one for endings, one in _READERS.items() if name.endswith(endings)), None)
+    reader = next((reader for endings, reader in _READERS.items() if name.endswith(endings)), None)
     if reader is None:
         endings = ", ".join(ending for group in _READERS for ending in group)
         raise BadParameter("FILE", str(path), f"a name that ends in {endings} (.gz may follow)")
@@ -81,14 +81,14 @@ def _read_fits(path: Path, hdu: int | None) -> pa.Table:
     from astropy.table import Table  # noqa: PLC0415
 
     with fits.open(path) as hdus:
-        tables = [i for i, one in enumerate(hdus) if isinstance(one, fits.BinTableHDU)]
-        tables = tables or [i for i, one in enumerate(hdus) if isinstance(one, fits.TableHDU)]
+        tables = [i for i, hdu in enumerate(hdus) if isinstance(hdu, fits.BinTableHDU)]
+        tables = tables or [i for i, hdu in enumerate(hdus) if isinstance(hdu, fits.TableHDU)]
         if not tables:
             raise ValueError("it has no table")
         chosen = tables[0] if hdu is None else hdu
         headers = (hdus[chosen].header, hdus[0].header)
-        stated: Mapping[str, Any] = next((one for one in headers if set(_FRAME) & set(one)), {})
-        return _from_astropy(Table.read(hdus, hdu=chosen), stated)
+        stating = [header for header in headers if set(_FRAME) & set(header)]
+        return _from_astropy(Table.read(hdus, hdu=chosen), stating[0] if stating else {})
 
 
 def _read_votable(path: Path, _: int | None) -> pa.Table:
@@ -98,8 +98,8 @@ def _read_votable(path: Path, _: int | None) -> pa.Table:
     file = votable.parse(str(path))
     table = next(iter(file.iter_tables()))
     systems = list(file.iter_coosys())
-    named = {one.ref for one in table.fields if str(one.ucd or "").startswith("pos.eq.ra")}
-    chosen = [one for one in systems if one.ID in named] or (systems if len(systems) == 1 else [])
+    named = {field.ref for field in table.fields if str(field.ucd or "").startswith("pos.eq.ra")}
+    chosen = systems if len(systems) == 1 else [system for system in systems if system.ID in named]
     stated: dict[str, str] = {}
     if chosen:
         system = str(chosen[0].system or "").upper().removeprefix("EQ_")
@@ -112,18 +112,18 @@ def _read_ecsv(path: Path, _: int | None) -> pa.Table:
     """Read an ECSV file."""
     from astropy.table import Table  # noqa: PLC0415
 
-    return _from_astropy(Table.read(path, format="ascii.ecsv"))
+    table = Table.read(path, format="ascii.ecsv")
+    return _from_astropy(table, {str(key).upper(): value for key, value in table.meta.items()})
 
 
-def _from_astropy(table: Any, cards: Mapping[str, Any] | None = None) -> pa.Table:
+def _from_astropy(table: Any, cards: Mapping[str, Any]) -> pa.Table:
     """Return an astropy table as Arrow, columns of arrays as null type to be left out.
 
     Parameters
     ----------
-    cards : header that states the system of its positions; the table's own meta data when None
+    cards : header that may state the system of its positions
     """
-    meta = {str(key).upper(): one for key, one in table.meta.items()} if cards is None else cards
-    stated = {name: str(meta[name]) for name in _FRAME if name in meta}
+    stated = {name: str(cards[name]) for name in _FRAME if name in cards}
     arrays, fields = [], []
     for name in table.colnames:
         column = table[name]
@@ -143,10 +143,10 @@ def _array(values: Any) -> pa.Array:
         text = np.char.decode(data, "utf-8", "replace") if data.dtype.kind == "S" else data
         return pa.array(text.astype(object), pa.string(), mask=mask)
     if data.dtype.kind == "O":
-        listed = [None if gone else one for one, gone in zip(data, mask, strict=True)]
-        if any(isinstance(one, np.ndarray | list | tuple) for one in listed):
+        listed = [None if gone else cell for cell, gone in zip(data, mask, strict=True)]
+        if any(isinstance(cell, np.ndarray | list | tuple) for cell in listed):
             return pa.nulls(len(listed))
-        return pa.array([None if one is None else str(one) for one in listed], pa.string())
+        return pa.array([None if cell is None else str(cell) for cell in listed], pa.string())
     if data.dtype.kind not in "biuf":
         return pa.nulls(len(data))
     return pa.array(np.ascontiguousarray(data, data.dtype.newbyteorder("=")), mask=mask)

@@ -237,7 +237,7 @@ def _build(
     if info.ids == "spectra":
         open_ = np.flatnonzero(ids == 0)
         asked = table.select(numbers).take(pa.array(open_))
-        ids[open_] = held.ids([asked.column(one).fill_null(0).to_numpy() for one in numbers])
+        ids[open_] = held.ids([asked.column(name).fill_null(0).to_numpy() for name in numbers])
     table = put_column(table, identifier, pa.array(ids, mask=ids == 0))
     table = with_parts(table, survey, ids)
     best_rows = None
