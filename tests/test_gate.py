@@ -183,10 +183,9 @@ def test_heavy_requests_of_one_caller_are_bounded(strict: tuple[Served, str, Pat
 
 def test_the_client_waits_and_comes_again(strict: tuple[Served, str, Path]) -> None:
     running = strict[0]
-    session = Session()
-    session._headers = lambda _: {"X-Forwarded-For": "198.51.100.30"}  # type: ignore[method-assign]
+    session, headers = Session(), {"X-Forwarded-For": "198.51.100.30"}
     for _ in range(BURST + 1):
-        assert session.get_text(f"{running.url}/ping").startswith("Hello")
+        assert session.get_text(f"{running.url}/ping", headers=headers).startswith("Hello")
 
 
 def test_shares_grow_back_and_callers_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from ..ops.media import read_medium
 from .inputs.context_ids import read_ids_of_one
 from .messages import sum_up, warn, warn_left_out
 from .progress import Watch
-from .request import Cutout, RequestOptions, read_wanted
+from .request import Cutout, RequestOptions, read_cutout
 from .session import HasSession
 from .spectra import ids_request
 
@@ -92,10 +92,10 @@ def stack(
     how: dict[str, Any] = {
         "frame": frame,
         "method": method,
-        "norm": _limits("norm", norm),
+        "norm": read_cutout("norm", norm),
         "sigma_clip": None if sigma_clip is None else float(sigma_clip),
         "maxiters": int(maxiters),
-        "wave": _limits("wave", wave),
+        "wave": read_cutout("wave", wave),
         "step": None if step is None else float(step),
         "z": _redshifts(z),
         "assume_medium": read_medium("assume_medium", assume_medium),
@@ -113,17 +113,6 @@ def stack(
     _warn_unweighted(made)
     sum_up(options, f"{made.nspec:,} spectra combined", began)
     return made
-
-
-def _limits(name: str, given: Cutout) -> tuple[float, float] | None:
-    """Return two wavelengths, written as those of a cutout."""
-    if given is None:
-        return None
-    try:
-        return read_wanted("numpy", None, given, align=False).cutout_aa
-    except BadParameter as error:
-        allowed = "two vacuum wavelengths in Å, the smaller first, as in '5100-5200'"
-        raise BadParameter(name, given, allowed) from error
 
 
 def _redshifts(given: Any) -> list[float | None] | None:

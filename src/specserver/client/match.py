@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ..errors import BadParameter
 from ..wire.media_types import ARROW
 from .inputs.positions import read_positions
+from .inputs.sky_region import read_degrees
 from .messages import say, sum_up
 from .request import RequestOptions, Values, read_contexts, split_names
 from .session import HasSession, Session, query_timeout_s
@@ -86,7 +87,7 @@ def match(
     ending = read_ending(out, TABLES) if out else ""
     write = open_file(client.session, out, token) if out else None
     asked = client.session.where(context, profile) | {
-        "radius": repr(_degrees(radius)),
+        "radius": repr(read_degrees("radius", radius)),
         "which": which,
         "fields": ",".join(split_names(fields)),
         "primary": str(bool(primary)).lower(),
@@ -150,14 +151,6 @@ def _match(
         columns = read_columns(answer)
     sum_up(options, f"{len(columns.values['row']):,} rows", began)
     return columns
-
-
-def _degrees(radius: Any) -> float:
-    """Return a radius in degrees, from a number or an angle."""
-    try:
-        return float(radius.to_value("deg") if hasattr(radius, "to_value") else radius)
-    except (TypeError, ValueError) as error:
-        raise BadParameter("radius", radius, "a number of degrees, or one angle") from error
 
 
 def _encoded(ra: npt.NDArray[np.float64], dec: npt.NDArray[np.float64]) -> bytes:

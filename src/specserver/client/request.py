@@ -119,7 +119,7 @@ def read_wanted(
         raise BadParameter("align", align, "True, False or 'resample'")
     names = split_names(values)
     wanted = None if not names or names == [_ALL] else names
-    limits = _cutout(cutout)
+    limits = read_cutout("cutout", cutout)
     if kind == "fits" and (align or limits is not None or wanted is not None):
         allowed = "a FITS file comes whole: no align, no cutout, no values"
         raise BadParameter("fmt", fmt, allowed)
@@ -149,8 +149,14 @@ def split_names(names: str | Iterable[str] | None) -> list[str]:
     return list(dict.fromkeys(name.strip() for name in listed if name.strip()))
 
 
-def _cutout(cutout: Cutout) -> tuple[float, float] | None:
-    """Return the limits of a cutout, vacuum Å."""
+def read_cutout(name: str, cutout: Cutout) -> tuple[float, float] | None:
+    """Return two wavelengths, Å, the smaller first.
+
+    Raises
+    ------
+    BadParameter
+        The parameter of this name is not two wavelengths.
+    """
     if cutout is None or (isinstance(cutout, str) and not cutout.strip()):
         return None
     allowed = "two vacuum wavelengths in Å, the smaller first: '6500-7200' or (6500, 7200)"
@@ -165,9 +171,9 @@ def _cutout(cutout: Cutout) -> tuple[float, float] | None:
     try:
         low, high = (_angstrom(end) for end in ends)
     except (TypeError, ValueError) as error:
-        raise BadParameter("cutout", cutout, allowed) from error
+        raise BadParameter(name, cutout, allowed) from error
     if not (0.0 < low < high and isfinite(high)):
-        raise BadParameter("cutout", cutout, allowed)
+        raise BadParameter(name, cutout, allowed)
     return low, high
 
 

@@ -92,14 +92,8 @@ class Body:
 class Session:
     """A service, with the context and profile of requests that name none.
 
-    Making one contacts nothing. Its connections are kept for later requests.
-
-    Parameters
-    ----------
-    context, profile
-        Of requests that name none.
-    svc_url
-        Root of the service; None follows ``SPECSERVER_URL``, else the local default.
+    Making one contacts nothing. Its connections are kept for later requests. Parameters as of
+    `SpecClient`.
     """
 
     def __init__(
@@ -202,7 +196,12 @@ class Session:
         SpecServerError
             What the service answered, `Unreachable`, or `StoreError` when the answer breaks off.
         """
-        sent = {**self._headers(token), **headers}
+        from .pools import AUTH_HEADER
+
+        # The chunks inside an answer are compressed already.
+        sent = {"Accept-Encoding": "identity", **headers}
+        if shown := (token or self.token).strip():
+            sent[AUTH_HEADER] = shown
         if isinstance(body, Mapping):
             sent["Content-Type"] = JSON
             body = json.dumps(body, allow_nan=False).encode()
@@ -257,16 +256,6 @@ class Session:
                 text = response.read().decode("utf-8", "replace")
             raise _error(response.status, text, url)
         return response
-
-    def _headers(self, token: str | None) -> dict[str, str]:
-        """Return the headers of every request."""
-        from .pools import AUTH_HEADER
-
-        headers = {"Accept-Encoding": "identity"}  # the chunks inside are compressed already
-        sent = (token or self.token).strip()
-        if sent:
-            headers[AUTH_HEADER] = sent
-        return headers
 
     def _connections(self, proxy: str) -> "urllib3.PoolManager":
         """Return the pool of this process: a forked child must not write into its parent's."""

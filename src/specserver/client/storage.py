@@ -48,13 +48,7 @@ class SpaceUsage:
 
 
 class Storage:
-    """The space of whoever the token names; ``vos://`` before a name may be left out.
-
-    Parameters
-    ----------
-    session
-        The service, and connections to it.
-    """
+    """The space of the user whom the token names; ``vos://`` before a name may be left out."""
 
     def __init__(self, session: Session) -> None:
         self._session = session

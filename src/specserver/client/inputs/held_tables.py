@@ -31,7 +31,7 @@ def foreign_kind(given: object) -> str:
 
 def unmasked(values: Any) -> npt.NDArray[Any]:
     """Return a column as plain array; a masked value in it is an error."""
-    if np.ma.getmaskarray(values).any() if isinstance(values, np.ma.MaskedArray) else False:
+    if np.ma.is_masked(values):
         raise BadIdentifier("--", "the value is missing; leave such rows out")
     return np.asarray(values)
 

@@ -26,7 +26,7 @@ import numpy.typing as npt
 from ...errors import BadParameter, UnknownField
 from ...model.id_tuple import shortened
 from ...model.skyframe import POSITION_COLUMNS
-from .sky_region import is_coordinate
+from .sky_region import icrs_of, is_coordinate
 
 Floats = npt.NDArray[np.float64]
 
@@ -60,7 +60,7 @@ def read_positions(
     if (ra_col is None) != (dec_col is None):
         raise BadParameter("ra_col, dec_col", f"{ra_col}, {dec_col}", "give both, or neither")
     if is_coordinate(given):
-        return _icrs(given)
+        return _pair(*icrs_of(given))
     names = _column_names(given)
     if names is not None:
         return _from_columns(given, names, ra_col, dec_col)
@@ -116,7 +116,7 @@ def _from_columns(
             return _pair(table[ra], table[dec], (ra, dec))
     sky = [name for name in names if is_coordinate(table[name])]
     if len(sky) == 1:
-        return _icrs(table[sky[0]])
+        return _pair(*icrs_of(table[sky[0]]))
     listed = ", ".join(names)[:200]
     raise BadParameter("columns", listed, "name those of the positions with ra_col= and dec_col=")
 
@@ -129,14 +129,6 @@ def _spelling(names: Sequence[str], wanted: str) -> str:
     if not found:
         raise UnknownField(wanted, names)
     return found[0]
-
-
-def _icrs(coord: Any) -> tuple[Floats, Floats]:
-    """Return the positions of coordinates in any frame."""
-    from astropy.coordinates import SkyCoord
-
-    icrs = SkyCoord(coord).icrs.ravel()
-    return _numbers("ra", icrs.ra.deg), _numbers("dec", icrs.dec.deg)
 
 
 def _pair(ra: Any, dec: Any, names: tuple[str, str] = ("ra", "dec")) -> tuple[Floats, Floats]:

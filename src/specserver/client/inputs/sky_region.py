@@ -99,7 +99,11 @@ def read_place(named: Mapping[str, Any]) -> Place:
         raise BadParameter(missing[0], None, "a cone is ra, dec, size or coord, size in degrees")
     ra, dec = (named["ra"], named["dec"]) if coord is None else _icrs(coord)
     size = named["size"]
-    return Place(cone=(_degrees("ra", ra), _degrees("dec", dec), _degrees("size", size)))
+    cone = read_degrees("ra", ra), read_degrees("dec", dec), read_degrees("size", size)
+    for name, angle in zip(("ra", "dec", "size"), cone, strict=True):
+        if not isfinite(angle):
+            raise BadRegion(f"{name} is {angle}")
+    return Place(cone=cone)
 
 
 def is_angle(value: object) -> bool:
@@ -116,15 +120,20 @@ def is_coordinate(value: object) -> bool:
     return hasattr(value, "transform_to")
 
 
-def _degrees(name: str, value: Any) -> float:
-    """Return one finite number of degrees."""
+def read_degrees(name: str, value: Any) -> float:
+    """Return an angle in degrees, from a number or an angle of astropy."""
     try:
-        number = float(value.to_value("deg") if hasattr(value, "to_value") else value)
+        return float(value.to_value("deg") if hasattr(value, "to_value") else value)
     except (TypeError, ValueError) as error:
         raise BadParameter(name, value, "a number of degrees, or one angle") from error
-    if not isfinite(number):
-        raise BadRegion(f"{name} is {number}")
-    return number
+
+
+def icrs_of(coord: Any) -> tuple[Any, Any]:
+    """Return right ascension and declination of coordinates in any frame, 1D[n] ICRS deg."""
+    from astropy.coordinates import SkyCoord
+
+    icrs = SkyCoord(coord).icrs.ravel()
+    return icrs.ra.deg, icrs.dec.deg
 
 
 def _icrs(coord: Any) -> tuple[Any, Any]:
@@ -133,21 +142,16 @@ def _icrs(coord: Any) -> tuple[Any, Any]:
         if np.ndim(coord) == 1 and len(coord) == 2:
             return coord[0], coord[1]
         raise BadParameter("coord", coord, "a SkyCoord, or a pair ra, dec in degrees")
-    from astropy.coordinates import SkyCoord
-
-    icrs = SkyCoord(coord).icrs
-    if icrs.size != 1:
-        raise BadParameter("coord", f"{icrs.size} positions", "one position; ask in a loop")
-    return float(icrs.ra.deg.item()), float(icrs.dec.deg.item())
+    ra, dec = icrs_of(coord)
+    if len(ra) != 1:
+        raise BadParameter("coord", f"{len(ra)} positions", "one position; ask in a loop")
+    return float(ra[0]), float(dec[0])
 
 
 def _polygon(region: Any) -> tuple[tuple[float, float], ...]:
     """Return the vertices of a region in any of its forms."""
     if is_coordinate(region):
-        from astropy.coordinates import SkyCoord
-
-        icrs = SkyCoord(region).icrs
-        region = np.stack([np.atleast_1d(icrs.ra.deg), np.atleast_1d(icrs.dec.deg)], axis=-1)
+        region = np.stack(icrs_of(region), axis=-1)
     try:
         points = np.asarray(region, dtype=np.float64)
     except (TypeError, ValueError) as error:

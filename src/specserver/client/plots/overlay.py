@@ -28,8 +28,6 @@ def read_several(
     ----------
     look
         Returns the spectra of one input; it calls its second argument with their number first.
-    given
-        What the caller gave.
 
     Raises
     ------
@@ -56,14 +54,7 @@ def _require(nspec: int) -> None:
 
 
 def shared_parts(parts: Sequence[str], chosen: Mapping[str, bool | None]) -> tuple[str, ...]:
-    """Return the parts to draw of several spectra.
-
-    Parameters
-    ----------
-    parts
-        Parts that a caller asked for.
-    chosen
-        Parts with a keyword of their own, True where the caller asked for them.
+    """Return the parts to draw of several spectra; parameters as of `read_parts`.
 
     Raises
     ------

@@ -245,20 +245,14 @@ def _drawn(
     wave: npt.NDArray[np.float64],
     fields: Mapping[str, npt.NDArray[Any]],
     z: Any,
-    *,
-    title: str,
     facts: Sequence[tuple[str, str]],
-    flux_unit: str,
-    medium: str,
+    **said: Any,
 ) -> "DisplaySpectrum":
     """Return the spectrum of vectors, 1D[npix] each; refuse one without pixels."""
     from ...render.display import display_spectrum
 
     if not len(wave):
-        raise BadParameter("data", title or "a spectrum", "it has no pixels")
+        raise BadParameter("data", said["title"] or "a spectrum", "it has no pixels")
     named = dict(facts)
     kind = "  ".join(named[label] for label in ("class", "subclass") if label in named)
-    return display_spectrum(
-        wave, fields, z, title=title, kind=kind, facts=tuple(facts), flux_unit=flux_unit,
-        medium=medium,
-    )  # fmt: skip
+    return display_spectrum(wave, fields, z, kind=kind, facts=tuple(facts), **said)

@@ -97,8 +97,6 @@ def convert(spectra: "Spectra", fmt: str) -> Any:
 
     Parameters
     ----------
-    spectra
-        A decoded answer.
     fmt
         ``pandas``, ``table``, ``spectrum``, ``list`` or ``collection``.
 
@@ -126,9 +124,7 @@ def convert_one(spectra: "Spectra", index: int, record: npt.NDArray[Any], fmt: s
 
     Parameters
     ----------
-    index
-        Its place in the answer.
-    record : 1D[npix] structured
+    record : 1D[npix] structured, the spectrum with this index
     fmt
         As in `convert`; a spectrum of a list or a collection is a Spectrum.
     """

@@ -48,15 +48,7 @@ class Spectra:
     """1D[nspec] int64, position of each in the caller's list, if there are several parts."""
 
     def wave(self, index: int, record: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """Return wavelengths, 1D[npix] float64, Å in the spectrum's medium.
-
-        Parameters
-        ----------
-        index
-            Place of the spectrum in the answer.
-        record : 1D[npix] structured
-            Its vectors, ``data[index]``.
-        """
+        """Return wavelengths, 1D[npix] float64, Å in the medium of ``record``, ``data[index]``."""
         grid = self.head.grid
         if not self.on_lattice[index]:
             return grid.wave_of(record[grid.axis])
@@ -76,8 +68,6 @@ def decode_parts(
 
     Parameters
     ----------
-    source
-        The body of the answer.
     values
         Fields of the result, the spectral axis among them where it is wanted; None for all.
     align
@@ -164,63 +154,24 @@ def _part_of(batch: pa.RecordBatch) -> int:
     return int(view(batch.column(PART))[0])
 
 
-class _Loose:
-    """Spectra of their own lengths: a batch is one block, a spectrum a view into it.
+class _Sink:
+    """Takes batches in order, makes room for each, and keeps what is known of its spectra.
 
-    `place` returns the flat output, where in it each spectrum begins, and the axis left to write.
+    Spectra of their own lengths: a batch is one block, a spectrum a view into it. Aligned spectra:
+    one array, made once; a spectrum that is ``alone`` needs no lattice.
     """
 
-    def __init__(self, head: StreamHead) -> None:
-        self.data: list[npt.NDArray[Any]] = []
-        self._head = head
-        self._lattice = head.grid.axis_values(head.span.first, head.span.count)
-
-    def place(self, rows: BatchRows, done: int) -> tuple[npt.NDArray[Any], list[int], Axis | None]:
-        """Make a block for the batch."""
-        del done
-        stops = np.cumsum(rows.count)
-        starts = (stops - rows.count).tolist()
-        flat = np.zeros(int(rows.count.sum()), dtype=self._head.dtype)
-        self.data += [flat[start:stop] for start, stop in zip(starts, stops.tolist(), strict=True)]
-        name = self._head.grid.axis
-        if name not in self._head.names:
-            return flat, starts, None
-        return flat, starts, Axis(flat[name], self._lattice, self._head.span.first)
-
-
-class _Aligned:
-    """Spectra on their common lattice: one array, made once. One spectrum needs no lattice."""
-
-    def __init__(self, head: StreamHead, *, alone: bool) -> None:
-        self._alone = alone
-        self.data: npt.NDArray[Any] = np.zeros((head.nspec, head.span.count), dtype=head.dtype)
-        self._head = head
-        self._lattice = head.grid.axis_values(head.span.first, head.span.count)
-
-    def place(self, rows: BatchRows, done: int) -> tuple[npt.NDArray[Any], list[int], Axis | None]:
-        """Find the batch's place, and write the axis over the whole span."""
-        if not rows.on_lattice.all() and self._alone:
-            self.data = np.zeros((1, int(rows.count[0])), dtype=self._head.dtype)
-            return self.data.reshape(-1), [0], None
-        if not rows.on_lattice.all():
-            raise MixedLattices(rows.ids[~rows.on_lattice].tolist())
-        index = done + np.arange(len(rows.ids))
-        at = index * self._head.span.count + (rows.first - self._head.span.first)
-        name = self._head.grid.axis
-        if name in self._head.names:
-            self.data[name][done : done + len(rows.ids)] = self._lattice
-        return self.data.reshape(-1), at.tolist(), None
-
-
-class _Sink:
-    """Takes batches in order, makes room for each, and keeps what is known of its spectra."""
-
     def __init__(self, head: StreamHead, *, align: bool, alone: bool | None = None) -> None:
-        self.rows: list[BatchRows] = []
         self.nspec = 0
         self._head = head
-        one = head.nspec == 1 if alone is None else alone
-        self._layout: _Loose | _Aligned = _Aligned(head, alone=one) if align else _Loose(head)
+        self._align = align
+        self._alone = head.nspec == 1 if alone is None else alone
+        self._lattice = head.grid.axis_values(head.span.first, head.span.count)
+        self._loose: list[npt.NDArray[Any]] = []
+        self._aligned: npt.NDArray[Any] = np.zeros(
+            (head.nspec, head.span.count) if align else (0, 0), dtype=head.dtype
+        )
+        self._rows: list[BatchRows] = []
         self._columns: dict[str, list[Piece]] = {}
 
     def accept(self, batch: pa.RecordBatch) -> None:
@@ -228,17 +179,44 @@ class _Sink:
         rows = read_rows(batch, self._head)
         if self.nspec + len(rows.ids) > self._head.nspec:
             raise StoreError(ANSWER, f"damaged: more than {self._head.nspec:,} spectra came")
-        flat, at, axis = self._layout.place(rows, self.nspec)
-        self.rows.append(rows)
+        flat, at, axis = self._place_aligned(rows) if self._align else self._place_loose(rows)
+        self._rows.append(rows)
         self.nspec += len(rows.ids)
         for name in batch.schema.names:
             if name.startswith(CATALOG_PREFIX):
                 self._columns.setdefault(name, []).append(read_piece(batch.column(name)))
         fill(rows, at, self._cells(batch, rows, flat), axis, self._head.codec)
 
+    def _place_loose(self, rows: BatchRows) -> tuple[npt.NDArray[Any], list[int], Axis | None]:
+        """Return a block for a batch, where in it each spectrum begins, and the axis to write."""
+        stops = np.cumsum(rows.count)
+        starts = (stops - rows.count).tolist()
+        flat = np.zeros(int(rows.count.sum()), dtype=self._head.dtype)
+        self._loose += [
+            flat[start:stop] for start, stop in zip(starts, stops.tolist(), strict=True)
+        ]
+        name = self._head.grid.axis
+        if name not in self._head.names:
+            return flat, starts, None
+        return flat, starts, Axis(flat[name], self._lattice, self._head.span.first)
+
+    def _place_aligned(self, rows: BatchRows) -> tuple[npt.NDArray[Any], list[int], None]:
+        """Return the array, flat, and where in it each spectrum begins; write the axis."""
+        if not rows.on_lattice.all() and self._alone:
+            self._aligned = np.zeros((1, int(rows.count[0])), dtype=self._head.dtype)
+            return self._aligned.reshape(-1), [0], None
+        if not rows.on_lattice.all():
+            raise MixedLattices(rows.ids[~rows.on_lattice].tolist())
+        index = self.nspec + np.arange(len(rows.ids))
+        at = index * self._head.span.count + (rows.first - self._head.span.first)
+        name = self._head.grid.axis
+        if name in self._head.names:
+            self._aligned[name][self.nspec : self.nspec + len(rows.ids)] = self._lattice
+        return self._aligned.reshape(-1), at.tolist(), None
+
     def spectra(self, schema: pa.Schema) -> Spectra:
         """Return what was taken."""
-        rows = self.rows
+        rows = self._rows
         columns = {
             field.name.removeprefix(CATALOG_PREFIX): join_pieces(
                 self._columns.get(field.name, []), field.type
@@ -248,7 +226,7 @@ class _Sink:
         }
         return Spectra(
             head=self._head,
-            data=self._layout.data,
+            data=self._aligned if self._align else self._loose,
             ids=join_pieces([Piece(one.ids, None) for one in rows], schema.field(ID).type),
             contexts=[context for one in rows for context in one.contexts],
             first=np.concatenate([one.first for one in rows] or [np.empty(0, np.int64)]),

@@ -1,18 +1,13 @@
 """Decoded spectra → the same with their wavelengths in the medium that a caller wants."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ...errors import BadParameter
-from ...model.survey import Vector
 from ...ops.media import assumed, change_of, common_medium
 from ..request import ResultOptions
 from .decode import Spectra
-
-Array = npt.NDArray[Any]
 
 
 def in_medium(spectra: Spectra, wanted: ResultOptions) -> Spectra:
@@ -52,23 +47,15 @@ def _changed(spectra: Spectra, media: list[str], target: str) -> Spectra:
         return replace(spectra, media=done)
     # Steps of float32 would be larger than what the change is good to.
     record = tuple(
-        replace(one, dtype="<f8") if one.name == axis else one for one in spectra.head.record
+        replace(vector, dtype="<f8") if vector.name == axis else vector
+        for vector in spectra.head.record
     )
-    data: list[Array] = []
+    head = replace(spectra.head, record=record)
+    data = [spectrum.astype(head.dtype) for spectrum in spectra.data]
     on_lattice = spectra.on_lattice.copy()
-    for index, (one, medium) in enumerate(zip(spectra.data, media, strict=True)):
-        data.append(_retyped(one, record))
+    for index, medium in enumerate(media):
         change = change_of(medium, target)
         if change is not None:
-            data[-1][axis] = spectra.head.grid.axis_of(change(spectra.wave(index, one)))
+            data[index][axis] = head.grid.axis_of(change(spectra.wave(index, spectra.data[index])))
             on_lattice[index] = False
-    head = replace(spectra.head, record=record)
     return replace(spectra, head=head, data=data, on_lattice=on_lattice, media=done)
-
-
-def _retyped(record: Array, vectors: tuple[Vector, ...]) -> Array:
-    """Return a copy of a record with vectors of other types."""
-    out = np.empty(record.shape, [(one.name, one.dtype) for one in vectors])
-    for one in vectors:
-        out[one.name] = record[one.name]
-    return out

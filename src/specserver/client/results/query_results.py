@@ -30,8 +30,6 @@ def to_result(columns: "Columns", fields: Sequence[str], tuples: Tuples = None) 
 
     Parameters
     ----------
-    columns
-        The answer of the service.
     fields
         What the caller asked for; empty for the identifier, of several contexts for pairs
         ``(context, id)`` or ``(context, tuple)``.
