@@ -35,7 +35,8 @@ from specserver.damage import damaged_files
 from specserver.data.root import open_root
 from specserver.errors import SpecServerError
 from specserver.ingest import run_ingest
-from specserver.ingest.declare import SurveyOptions, declare
+from specserver.ingest.declare import declare
+from specserver.ingest.option_effects import SurveyOptions
 from specserver.ingest.verify import verify
 from specserver.model.region import Cone, cone
 from specserver.service import QueryRequest, SpectroscopicService

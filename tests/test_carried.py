@@ -19,7 +19,8 @@ from specserver.client.results.carried import SpectrumArray
 from specserver.client.results.convert import to_pandas, to_Spectrum1D, to_Table
 from specserver.data.root import open_root
 from specserver.ingest import run_ingest
-from specserver.ingest.declare import SurveyOptions, declare
+from specserver.ingest.declare import declare
+from specserver.ingest.option_effects import SurveyOptions
 
 
 @pytest.fixture(scope="module")

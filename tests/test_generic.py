@@ -22,10 +22,12 @@ from serving import Served, serve
 from specserver.client.api import SpecClient
 from specserver.data.root import open_root
 from specserver.errors import BadFile, BadParameter, StoreError, UnknownContext
-from specserver.ingest.declare import SurveyOptions, declare
+from specserver.ingest.declare import declare
+from specserver.ingest.option_effects import SurveyOptions
 from specserver.service import SpectroscopicService
 from specserver.surveys import find_release, load_surveys
-from specserver.surveys.anyfile import _ivar, read_file, stem_of
+from specserver.surveys.anyfile import _ivar, read_file
+from specserver.surveys.declaration import stem_of
 from specserver.surveys.statedposition import degrees
 from specserver.surveys.targets import Targets, normal_table
 

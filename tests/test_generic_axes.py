@@ -13,7 +13,8 @@ from astropy.table import Table
 from astropy.wcs import WCS
 
 from specserver.errors import BadFile
-from specserver.surveys.anyfile import FileDefaults, ReadSpectrum, read_file
+from specserver.surveys.anyfile import ReadSpectrum, read_file
+from specserver.surveys.declaration import FileDefaults
 
 NPIX = 500
 FLUX = np.arange(1.0, NPIX + 1.0)

@@ -18,7 +18,8 @@ from specserver.data.root import open_root
 from specserver.errors import BadFile
 from specserver.service import SpectroscopicService
 from specserver.surveys import find_release
-from specserver.surveys.anyfile import FileDefaults, read_file
+from specserver.surveys.anyfile import read_file
+from specserver.surveys.declaration import FileDefaults
 
 WAVE = np.linspace(4000.0, 7000.0, 301)
 UNIT = u.Unit("erg / (s cm2 AA)")

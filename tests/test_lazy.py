@@ -22,7 +22,8 @@ from specserver.client.api import SpecClient
 from specserver.data.root import open_root
 from specserver.errors import BadParameter, NoCatalog, StoreError, UnknownContext, UnknownField
 from specserver.ingest import run_ingest
-from specserver.ingest.declare import SurveyOptions, declare
+from specserver.ingest.declare import declare
+from specserver.ingest.option_effects import SurveyOptions
 from specserver.lazy import DataFolder
 from specserver.model.region import cone
 from specserver.service import QueryRequest, SpectroscopicService

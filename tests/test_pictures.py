@@ -19,7 +19,8 @@ from specserver.client.plots.image import PngImage
 from specserver.data.root import open_root
 from specserver.errors import BadParameter, MixedLattices, NotFound, TooMuch, UnknownContext
 from specserver.ingest import run_ingest
-from specserver.ingest.declare import SurveyOptions, declare
+from specserver.ingest.declare import declare
+from specserver.ingest.option_effects import SurveyOptions
 from specserver.model.ids import unpack_specobjid
 from specserver.model.lines import EMISSION_LINES, SpectralLine
 from specserver.render.display import DisplaySpectrum, unit_label

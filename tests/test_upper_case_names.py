@@ -13,7 +13,7 @@ from specserver.data.root import open_root
 from specserver.ingest import run_ingest
 from specserver.service.fits_tree_source import add_tree
 from specserver.simulate import simulate_desi
-from specserver.surveys.anyfile import is_spectrum_name, stem_of
+from specserver.surveys.declaration import is_spectrum_name, stem_of
 from specserver.surveys.desi import DESI, DESI_EXPOSURES
 from specserver.surveys.lamost import LAMOST
 from specserver.surveys.sdss import SDSS

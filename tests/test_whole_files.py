@@ -16,7 +16,8 @@ from specserver.catalog.tables.tablefile import read_table
 from specserver.client.api import SpecClient
 from specserver.data.root import open_root
 from specserver.errors import BadFile, IngestError, SpecServerError
-from specserver.ingest.declare import SurveyOptions, declare
+from specserver.ingest.declare import declare
+from specserver.ingest.option_effects import SurveyOptions
 from specserver.model.ids import unpack_specobjid
 from specserver.ops.wholefits import require_whole
 from specserver.service.fits_tree_source import add_tree

@@ -111,8 +111,9 @@ def ingest(
     """
     folder = data_folder(data)
     from ..ingest import run_ingest
-    from ..ingest.declare import SurveyOptions, declare, is_declared, spectrum_files
-    from ..ingest.option_effects import OptionEffects
+    from ..ingest.option_effects import OptionEffects, SurveyOptions
+    from ..ingest.plan import spectrum_files
+    from ..surveys import is_declared
 
     named = {
         "id": id_column, "file": file_column, "ra": ra_column, "dec": dec_column, "z": z_column
@@ -133,6 +134,8 @@ def ingest(
                            " plug-in, see 'add a survey' in the guide")  # fmt: skip
     effects = OptionEffects()
     if reader:
+        from ..ingest.declare import declare
+
         effects = declare(folder, context, paths, options, report)
     elif options != SurveyOptions():
         raise BadParameter("reader", reader, "the other options of your own survey need it: say"
@@ -217,7 +220,7 @@ def _some(ids: tuple[str, ...]) -> str:
 
 def _print_refused(refused: list[tuple[str, str]]) -> None:
     """Print the reasons for which files were refused, with some of the files."""
-    from ..surveys.anyfile import IT_HOLDS
+    from ..surveys.declaration import IT_HOLDS
 
     reasons = Counter(reason.partition(IT_HOLDS)[0] for _, reason in refused)
     for shared, count in reasons.most_common(_REFUSED_SHOWN):

@@ -1,7 +1,7 @@
 """The declaration of a data folder's own survey, before its files are ingested."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -15,37 +15,18 @@ from ..errors import BadFile, BadParameter, IngestError, UnknownContext
 from ..model.medium import AIR, VACUUM
 from ..ops.wholefits import require_whole
 from ..surveys import find_release, own_command
-from ..surveys.anyfile import FileDefaults, is_spectrum_name, read_file
-from ..surveys.generic import (
-    AnyFileReader,
-    Declaration,
-    check_context_name,
-    read_declaration,
-    write_declaration,
-)
+from ..surveys.anyfile import read_file
+from ..surveys.declaration import Declaration
+from ..surveys.generic import check_context_name, read_declaration, write_declaration
 from ..surveys.statedunit import units_of_flux
 from ..surveys.targets import FILE, normal_table
-from .option_effects import OptionEffects, option_effects
+from .option_effects import OptionEffects, SurveyOptions, option_effects
+from .plan import spectrum_files
 from .report import Note, Tally, open_report, refusal
 
 _TRIED: Final = 20
 """Files tried until one is readable."""
 _STEP_AA: Final = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class SurveyOptions(FileDefaults):
-    """Options for a survey that a data folder declares; files state what they leave open."""
-
-    title: str = ""
-    catalog: Path | None = None
-    """Table with ra, dec, z and identifiers."""
-    columns: Mapping[str, str] = field(default_factory=dict)
-    """Its columns for id, file, ra, dec and z, where they have unusual names."""
-    step_aa: float | None = None
-    """Step of the lattice on which spectra are laid when they are to be resampled, Å."""
-    flux_unit: str | None = None
-    """Unit of flux, where the files state none or a wrong one."""
 
 
 def declare(
@@ -100,33 +81,6 @@ def declare(
             if old.name != declared.table:
                 old.delete()
         return told
-
-
-def is_declared(data: DataRoot, context: str) -> bool:
-    """Tell whether a context is one that the data folder declares itself."""
-    try:
-        survey, _ = find_release(context, data)
-    except UnknownContext:
-        return False
-    return isinstance(survey.reader, AnyFileReader)
-
-
-def spectrum_files(paths: Iterable[Path], besides: Path | None = None) -> list[Path]:
-    """Return files, and all below folders whose names end as those of spectra do.
-
-    A table that lies ``besides`` them is left out.
-    """
-    left_out = besides.resolve() if besides else None
-    found: list[Path] = []
-    for path in paths:
-        inside = sorted(path.rglob("*")) if path.is_dir() else [path]
-        found += [
-            one
-            for one in inside
-            if one == path
-            or (one.is_file() and is_spectrum_name(one) and one.resolve() != left_out)
-        ]
-    return found
 
 
 def _require_free(context: str) -> None:

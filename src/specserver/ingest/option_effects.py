@@ -1,7 +1,8 @@
-"""Options that do not apply to stored files unless ``--replace`` is given."""
+"""Options of a declared survey, and those that do not apply to stored files without ``--replace``."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
@@ -9,11 +10,26 @@ import pyarrow.compute as pc
 
 from ..model.medium import MEDIUM_COLUMN, UNKNOWN
 from ..model.survey import Survey
-from ..surveys.anyfile import FileDefaults
+from ..surveys.declaration import FileDefaults
 from ..surveys.generic import AnyFileReader
 from .report import Note
 
 _ANEW: Final = "--replace, given with it, reads them again and stores what is other"
+
+
+@dataclass(frozen=True, slots=True)
+class SurveyOptions(FileDefaults):
+    """Options for a survey that a data folder declares; files state what they leave open."""
+
+    title: str = ""
+    catalog: Path | None = None
+    """Table with ra, dec, z and identifiers."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Its columns for id, file, ra, dec and z, where they have unusual names."""
+    step_aa: float | None = None
+    """Step of the lattice on which spectra are laid when they are to be resampled, Å."""
+    flux_unit: str | None = None
+    """Unit of flux, where the files state none or a wrong one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import Final
 from ..digests import hash64
 from ..model.survey import FileKey, Survey
 from ..ops.wholefits import FITS_ENDING
+from ..surveys.declaration import is_spectrum_name
 from .report import Note
 
 _FITS: Final = re.compile(rf".*{FITS_ENDING}", re.DOTALL | re.IGNORECASE)
@@ -48,6 +49,24 @@ def find_files(paths: Iterable[Path]) -> Iterator[Path]:
             entered.add((status.st_dev, status.st_ino))
             below.sort()
             yield from (Path(folder) / name for name in sorted(names) if _FITS.fullmatch(name))
+
+
+def spectrum_files(paths: Iterable[Path], besides: Path | None = None) -> list[Path]:
+    """Return files, and all below folders whose names end as those of spectra do.
+
+    A table that lies ``besides`` them is left out.
+    """
+    left_out = besides.resolve() if besides else None
+    found: list[Path] = []
+    for path in paths:
+        inside = sorted(path.rglob("*")) if path.is_dir() else [path]
+        found += [
+            one
+            for one in inside
+            if one == path
+            or (one.is_file() and is_spectrum_name(one) and one.resolve() != left_out)
+        ]
+    return found
 
 
 def make_plan(

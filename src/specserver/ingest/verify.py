@@ -25,8 +25,8 @@ from ..store.layout import is_shard, list_segments, survey_name
 from ..store.trees import read_fingerprints, read_tree
 from ..store.zarr import Segment
 from ..surveys import find_release, missing_survey
+from ..surveys.declaration import require_named
 from ..surveys.generic import read_declaration
-from ..surveys.targets import require_named
 from .stored_ids import StoredIds
 
 _SHOWN: Final = 10

@@ -9,11 +9,17 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from astropy import nddata
+from astropy import units as u
+from astropy.io import fits
+from specutils import SpectrumList
+from specutils.io.registers import identify_spectrum_format
 
 from ..errors import BadFile
 from ..model.medium import Medium
 from ..model.survey import Remark
 from .besidemask import BesideMasks
+from .declaration import IT_HOLDS, FileDefaults, ending_of
 from .fileparts import TEXTS, FilePart, fits_parts, header_part, text_part, text_table
 from .fitsimages import image_spectra
 from .foundspectrum import INVERSE, FoundSpectrum, inverse_variance, real_numbers
@@ -25,18 +31,9 @@ from .statedmedium import medium_of
 from .statedposition import position_of
 from .unread import what_it_holds, why_unread
 
-_PACKED: Final = (".gz", ".fz", ".bz2")
-_ENDINGS: Final = frozenset(
-    {
-        ".fits", ".fit", ".fts", ".ecsv", ".csv", ".txt", ".dat", ".ascii", ".asc", ".asdf",
-        ".hdf5", ".h5", ".npz",
-    }
-)  # fmt: skip
 _REDSHIFTS: Final = ("REDSHIFT", "Z")
 # General formats of specutils: images and tables of any kind.
 _GENERAL: Final = frozenset({"wcs1d-fits", "iraf", "tabular-fits", "ECSV", "ASCII", "IPAC"})
-IT_HOLDS: Final = "; it holds "
-"""Separates the part of a reason that files of one family share from the part about one file."""
 Array = npt.NDArray[Any]
 
 
@@ -70,37 +67,7 @@ class ReadSpectrum:
     """Warnings that an ingest reports when the spectrum is stored."""
 
 
-@dataclass(frozen=True, slots=True)
-class FileDefaults:
-    """What the operator states for files that do not state it themselves."""
-
-    loader: str = ""
-    """Name of the files' format in specutils; empty: specutils identifies it."""
-    medium: str = ""
-    """Medium of wavelengths: air or vacuum; empty: not known."""
-    wave_unit: str = ""
-    """Unit of wavelengths; empty: not known."""
-
-
 _NOTHING: Final = FileDefaults()
-
-
-def _unpacked(name: str) -> str:
-    """Return a name without the ending of a compressed file, in any case."""
-    return next((name[: -len(ending)] for ending in _PACKED if name.lower().endswith(ending)), name)
-
-
-def stem_of(path: Path) -> str:
-    """Return a file's name without the endings of its format and compression."""
-    name = _unpacked(path.name)
-    ending = Path(name).suffix
-    return name.removesuffix(ending) if ending.lower() in _ENDINGS else name
-
-
-def is_spectrum_name(path: Path) -> bool:
-    """Return whether a file's name has an ending of a spectrum's file."""
-    name = _unpacked(path.name)
-    return Path(name).suffix.lower() in _ENDINGS and not name.startswith(".")
 
 
 def read_file(path: Path, defaults: FileDefaults = _NOTHING) -> list[ReadSpectrum]:
@@ -129,14 +96,12 @@ def _read_here(
     path: Path, defaults: FileDefaults, *, plain: bool
 ) -> tuple[list[FoundSpectrum] | None, list[FilePart]]:
     """Return the spectra of a file of plain images or tables, None of others; and its parts."""
-    if _ending(path) in TEXTS:
+    if ending_of(path) in TEXTS:
         table = text_table(path)
         if table is None:
             return None, []
         part = text_part(table)
         return text_spectra(table, part.cards, defaults.wave_unit) if plain else None, [part]
-    from astropy.io import fits  # noqa: PLC0415  # slow to import, and only this needs it
-
     try:
         with fits.open(path, memmap=False) as hdus:
             parts = fits_parts(hdus)
@@ -153,9 +118,6 @@ def _format_of(path: Path, loader: str) -> str:
 
     Empty: none but the general ones, whose axes specutils guesses.
     """
-    from specutils import SpectrumList  # noqa: PLC0415  # slow to import, and only this needs it
-    from specutils.io.registers import identify_spectrum_format  # noqa: PLC0415
-
     if loader:
         return "" if loader in _GENERAL else loader
     try:
@@ -168,8 +130,6 @@ def _format_of(path: Path, loader: str) -> str:
 
 def _read_by_specutils(path: Path, loader: str, wave_unit: str) -> list[FoundSpectrum]:
     """Return the spectra that specutils finds; ``wave_unit`` is for images that state none."""
-    from specutils import SpectrumList  # noqa: PLC0415  # slow to import, and only this needs it
-
     try:
         spectra = SpectrumList.read(str(path), **({"format": loader} if loader else {}))
     except Exception as error:  # a loader may raise any exception
@@ -243,8 +203,6 @@ def _by_row(spectrum: Any, values: Array) -> Array:
 
 def _wave(spectrum: Any, cards: Mapping[str, Any]) -> npt.NDArray[np.float64]:
     """Return the spectral axis of a Spectrum, 1D[npix] float64, Å; cards come first."""
-    from astropy import units as u  # noqa: PLC0415
-
     axis = spectrum.spectral_axis
     if axis.ndim != 1 or not axis.size:
         raise BadFile(f"the spectral axis has the shape {axis.shape}")
@@ -263,8 +221,6 @@ def _ivar(spectrum: Any) -> npt.NDArray[np.float64] | None:
 
     Those of the file are as it has them; of errors and variances see `inverse_variance`.
     """
-    from astropy import units as u  # noqa: PLC0415
-
     if spectrum.uncertainty is None:
         return None
     power = _power(spectrum)
@@ -283,8 +239,6 @@ def _ivar(spectrum: Any) -> npt.NDArray[np.float64] | None:
 
 def _power(spectrum: Any) -> int | None:
     """Return the power of flux of a Spectrum's uncertainties; None: the kind is not known."""
-    from astropy import nddata  # noqa: PLC0415
-
     powers = {
         nddata.StdDevUncertainty: 1, nddata.VarianceUncertainty: 2, nddata.InverseVariance: INVERSE
     }  # fmt: skip
@@ -337,9 +291,3 @@ def _redshift(parts: Sequence[FilePart]) -> float:
         value for value in values if isinstance(value, int | float) and not isinstance(value, bool)
     )
     return float(next(numbers, nan))
-
-
-def _ending(path: Path) -> str:
-    """Return the ending of a file's format in lower case, without that of its compression."""
-    name = _unpacked(path.name)
-    return Path(name).suffix.lower()

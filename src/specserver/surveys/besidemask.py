@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from astropy.io import fits
 
 from ..model.survey import Remark
 from .statedmask import MASKS, Flags, is_mask_image, mask_columns, mask_rule, not_taken
@@ -76,8 +77,6 @@ def _size(beside: _Beside, wanted: int) -> int:
 
 def _masks(path: Path, form: str) -> Iterator[_Beside]:
     """Yield the masks of a FITS file; nothing for another format."""
-    from astropy.io import fits  # noqa: PLC0415  # slow to import, and only this needs it
-
     try:
         with fits.open(path, memmap=False) as hdus:
             for hdu in hdus:

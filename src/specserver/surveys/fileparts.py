@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from astropy.table import Table
 
 _WAVES: Final = re.compile(r"wave|lambda|lam|(?<![a-z])wl(?![a-z])|awav", re.IGNORECASE)
 _PLACE: Final = re.compile(r"(PLUG_|TARGET_|TARG_|OBJ_?)?(RA|DEC)")
@@ -80,8 +81,6 @@ def _add_place(hdu: Any, cards: dict[str, Any], comments: dict[str, str]) -> Non
 
 def text_table(path: Path) -> Any:
     """Return the table in a text file; None if it is no table."""
-    from astropy.table import Table  # noqa: PLC0415  # slow to import, and only this needs it
-
     form = "ascii.ecsv" if path.suffix.lower() == ".ecsv" else "ascii"
     try:
         return Table.read(path, format=form)

@@ -4,6 +4,7 @@ specutils reads the axis of such files as linear, a missing axis as 1, 2, 3 … 
 wavelengths. So this module reads them as their headers state.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -117,8 +118,6 @@ def _from_hdu(hdu: Any, name: str, flux: Any, hdus: Any, wave_unit: str) -> list
 
 def _linetools_unit(hdus: Any) -> str:
     """Return the unit of wavelengths in the card UNITS, which linetools writes as JSON."""
-    import json  # noqa: PLC0415
-
     try:
         stated = json.loads(str(hdus[0].header.get("UNITS", "{}")))
     except ValueError:

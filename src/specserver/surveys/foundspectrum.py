@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from astropy import units as u
 
 from ..errors import BadFile
 from ..model.survey import Remark
@@ -81,8 +82,6 @@ def ivar_in_unit(values: Any, power: int, stated: str, flux_stated: str) -> Numb
     stated : their unit as the file has it; empty: that of flux
     flux_stated : the unit of flux as the file has it
     """
-    from astropy import units as u  # noqa: PLC0415  # slow to import, and only this needs it
-
     numbers = real_numbers(values, "the uncertainty")
     # A value under a mask is not one of the file's.
     numbers = np.where(np.ma.getmaskarray(values), np.nan, numbers)

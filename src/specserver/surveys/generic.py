@@ -7,28 +7,21 @@ converted.
 
 import logging
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import lru_cache
-from math import isnan
 from pathlib import Path
 from typing import Any, Final
-
-import numpy.typing as npt
 
 from ..damage import ABSENT, Identity
 from ..data.context import ContextFolder, is_target_table
 from ..data.root import DataRoot
 from ..digests import hash64, seal
-from ..errors import BadFile, BadParameter, StoreError
+from ..errors import BadParameter, StoreError
 from ..model.grid import Linear, PixelRange
 from ..model.medium import AIR, MEDIUM_COLUMN, VACUUM
 from ..model.survey import Best, Column, FileKey, RawSpectrum, Release, Survey, Vector
-from .anyfile import FileDefaults, ReadSpectrum, is_spectrum_name, read_file, stem_of
-from .namedposition import far_from_name
-from .statedunit import flux_unit, wave_unit
-from .targets import CORE, Target, open_targets
+from .declaration import CORE, FORMAT, Declaration, is_spectrum_name, stem_of
 
-FORMAT: Final = 1
 _DAMAGED: Final = "damaged; declare it anew with ingest --reader specutils"
 _CONTEXT = re.compile(r"[a-z][a-z0-9_]{0,47}")
 _RESERVED: Final = frozenset({"default", "spaces", "all"})
@@ -36,43 +29,6 @@ _DTYPES: Final = frozenset({"U", "?", *(f"<{kind}{n}" for kind in "iu" for n in 
     "i1", "u1", "<f4", "<f8",
 }  # fmt: skip
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Declaration:
-    """A data folder's declaration of a survey of its own."""
-
-    context: str
-    title: str
-    flux_unit: str
-    """Unit of flux as astropy reads it; empty: a pure number."""
-    stated_unit: str
-    """Unit that the files state; the operator may have given another."""
-    ivar_unit: str
-    """Unit of flux to the power of −2."""
-    has_ivar: bool
-    """Whether the files state uncertainties."""
-    step_aa: float
-    """Step of the lattice on which spectra are laid when they are to be resampled, Å."""
-    loader: str = ""
-    """Name of the files' format in specutils; empty: specutils identifies each file."""
-    table: str = ""
-    """Name of the copy of the table of targets; empty: none."""
-    columns: tuple[Column, ...] = ()
-    """Columns of that table besides the core columns."""
-    many_per_file: bool = False
-    """Whether the first file held several spectra."""
-    medium: str = ""
-    """Medium of wavelengths where a file states none: air or vacuum; empty: not known."""
-    wave_unit: str = ""
-    """Unit of wavelengths where a file states none; empty: not known."""
-    reader: str = "specutils"
-    format: int = FORMAT
-
-    @property
-    def defaults(self) -> FileDefaults:
-        """What the operator states for files that do not state it themselves."""
-        return FileDefaults(self.loader, self.medium, self.wave_unit)
 
 
 class AnyFileReader:
@@ -94,69 +50,9 @@ class AnyFileReader:
 
     def read(self, path: Path) -> list[RawSpectrum]:
         """Read all spectra of a file; errors as of `Reader.read`."""
-        spectra = read_file(path, self.declared.defaults)
-        return [
-            self._raw(path, spectrum, part if len(spectra) > 1 else 0)
-            for part, spectrum in enumerate(spectra, 1)
-        ]
+        from .declaredspectra import read_declared  # noqa: PLC0415  # slow to import
 
-    def _raw(self, path: Path, spectrum: ReadSpectrum, part: int) -> RawSpectrum:
-        """Return one spectrum with its identifier and catalogue values."""
-        self._check(spectrum)
-        target = self._target(path, part)
-        core = {
-            "ra": spectrum.ra_deg if target.ra is None else target.ra,
-            "dec": spectrum.dec_deg if target.dec is None else target.dec,
-            "z": spectrum.z if target.z is None else target.z,
-        }
-        row = {
-            **target.row,
-            **{name: None if isnan(value) else value for name, value in core.items()},
-            "id": target.id,
-            "name": target.name,
-            "part": max(part, 1),
-            MEDIUM_COLUMN: spectrum.medium,
-        }
-        vectors: dict[str, npt.NDArray[Any]] = {"flux": spectrum.flux, "mask": spectrum.mask}
-        if spectrum.ivar is not None:
-            vectors["ivar"] = spectrum.ivar
-        return RawSpectrum(
-            target.id,
-            core["ra"],
-            core["dec"],
-            self.declared.context,
-            spectrum.wave,
-            vectors,
-            row,
-            key=hash64(target.name),
-            is_pointing=spectrum.is_pointing and target.ra is None,
-            remarks=(*spectrum.remarks, *far_from_name(spectrum.named, core["ra"], core["dec"])),
-        )
-
-    def _check(self, spectrum: ReadSpectrum) -> None:
-        """Refuse a spectrum whose units or uncertainties differ from the context's first one."""
-        if not _same_unit(spectrum.unit, self.declared.stated_unit):
-            raise BadFile(
-                f"flux is in {spectrum.unit or 'no unit'}, that of {self.declared.context} in"
-                f" {self.declared.stated_unit or 'no unit'}: it is not converted; ingest such files"
-                " into a context of their own"
-            )
-        if (spectrum.ivar is not None) != self.declared.has_ivar:
-            has, had = ("no", "") if spectrum.ivar is None else ("", "no ")
-            raise BadFile(
-                f"it states {has or 'an'} uncertainty, while those of {self.declared.context} state"
-                f" {had or 'an '}uncertainty; ingest such files into a context of their own"
-            )
-
-    def _target(self, path: Path, part: int) -> Target:
-        """Return the target of a spectrum."""
-        stem = stem_of(path)
-        if self.declared.table:
-            return open_targets(self.folder, self.declared.table).find(path.name, stem, part)
-        name = f"{stem}-{part}" if part else stem
-        # 53 bits: JSON and JavaScript keep them. Two names of the same number are told apart by
-        # the key, which has 64.
-        return Target(id=hash64(name) % 2**53, name=name)
+        return read_declared(self.declared, self.folder, path)
 
 
 def survey_of(declared: Declaration, folder: ContextFolder) -> Survey:
@@ -287,7 +183,7 @@ def _validate(declared: Declaration) -> None:
     flags = (declared.has_ivar, declared.many_per_file)
     if not all(isinstance(flag, bool) for flag in flags) or declared.format != FORMAT:
         raise ValueError(f"has_ivar, many_per_file are true or false, format is {FORMAT}")
-    if declared.wave_unit and wave_unit(declared.wave_unit) is None:
+    if declared.wave_unit and not _is_wave_unit(declared.wave_unit):
         raise BadParameter("wave-unit", declared.wave_unit, "a unit of wavelengths: Angstrom, nm")
     if declared.medium not in {"", AIR, VACUUM}:
         raise BadParameter("medium", declared.medium, "air or vacuum")
@@ -300,12 +196,11 @@ def _validate(declared: Declaration) -> None:
         raise ValueError("its columns have the same name twice, or a type that there is not")
 
 
-def _same_unit(given: str, wanted: str) -> bool:
-    """Return whether two texts spell the same unit."""
-    if given == wanted:
-        return True
-    units = flux_unit(given), flux_unit(wanted)
-    return None not in units and bool(units[0] == units[1])
+def _is_wave_unit(text: str) -> bool:
+    """Return whether a text is a unit of wavelengths."""
+    from .statedunit import wave_unit  # noqa: PLC0415  # slow to import
+
+    return wave_unit(text) is not None
 
 
 @lru_cache(maxsize=256)

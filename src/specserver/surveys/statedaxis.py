@@ -14,6 +14,8 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from astropy import units as u
+from astropy.wcs import WCS
 
 from ..errors import BadFile
 from .statedunit import angstroms, wave_unit
@@ -173,8 +175,6 @@ def _step(cards: Mapping[str, Any]) -> float:
 
 def _require_wavelengths(cards: Mapping[str, Any], kind: str) -> None:
     """Refuse an axis that counts something else, or whose type and unit contradict each other."""
-    from astropy import units as u  # noqa: PLC0415  # slow to import, and only this needs it
-
     if _OTHER.match(kind):
         raise BadFile(
             f"its axis is of the type {kind} (CTYPE1), which are no wavelengths, frequencies or"
@@ -224,9 +224,6 @@ def _plausible(wave: Any, kind: str) -> Numbers:
 
 def _standard(cards: Mapping[str, Any], kind: str, npix: int) -> Numbers:
     """Return an axis with one of the standard's algorithms, such as WAVE-LOG, read by wcslib."""
-    from astropy import units as u  # noqa: PLC0415  # slow to import, and only this needs it
-    from astropy.wcs import WCS  # noqa: PLC0415
-
     wcs = WCS(naxis=1)
     default, step = _default_unit(cards, kind), _step(cards)
     try:

@@ -10,6 +10,9 @@ from math import isfinite, nan
 from typing import Any, Final
 
 import numpy as np
+from astropy import units as u
+from astropy.coordinates import FK4, FK5, Angle, SkyCoord
+from astropy.time import Time
 
 from ..model.skyframe import Frame, frame_of
 from .fileparts import FilePart
@@ -87,10 +90,6 @@ def to_icrs(ra_deg: Any, dec_deg: Any, frame: Frame | None) -> tuple[Any, Any]:
     """
     if frame is None or not frame.is_known:
         return ra_deg, dec_deg
-    from astropy import units as u  # noqa: PLC0415  # slow to import, and only this needs it
-    from astropy.coordinates import FK4, FK5, SkyCoord  # noqa: PLC0415
-    from astropy.time import Time  # noqa: PLC0415
-
     kind, form = (FK4, "byear") if frame.system == "FK4" else (FK5, "jyear")
     system = kind(equinox=Time(frame.equinox, format=form))
     sky = SkyCoord(ra_deg * u.deg, dec_deg * u.deg, frame=system).icrs
@@ -111,9 +110,6 @@ def degrees(value: object, *, hours: bool = False) -> float:
         return float(text)
     except ValueError:
         pass
-    from astropy import units as u  # noqa: PLC0415
-    from astropy.coordinates import Angle  # noqa: PLC0415
-
     try:
         return float(Angle(text, u.hourangle if hours else u.deg).value) * (15.0 if hours else 1.0)
     except (ValueError, TypeError, u.UnitsError):

@@ -6,9 +6,12 @@ of which the operator is asked.
 """
 
 import re
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
+
+from astropy import units as u
 
 from ..errors import BadFile, BadParameter
 
@@ -35,8 +38,6 @@ numbers of pixels nor nm or µm do so."""
 
 def flux_unit(text: str) -> Any:
     """Return the unit of a text such as BUNIT; None: it cannot be read. Empty is a pure number."""
-    from astropy import units as u  # noqa: PLC0415  # slow to import, and only this needs it
-
     plain = text.strip().strip("[]").strip()
     # In a text of capitals 'S' is the second.
     plain = plain.lower() if "ERG" in plain and plain.isupper() else plain
@@ -53,8 +54,6 @@ def flux_unit(text: str) -> Any:
 
 def wave_unit(text: str) -> Any:
     """Return the unit of a spectral axis; None: it cannot be read, or is of another quantity."""
-    from astropy import units as u  # noqa: PLC0415
-
     plain = " ".join(text.split()).strip("[]()")
     unit = _parsed(_WAVE_UNITS.get(plain.lower(), plain)) or _parsed(_spelt(plain))
     fits = unit is not None and unit.is_equivalent(u.AA, u.spectral())
@@ -63,8 +62,6 @@ def wave_unit(text: str) -> Any:
 
 def is_flux_unit(text: str) -> bool:
     """Return whether a unit is of flux density or of counts."""
-    from astropy import units as u  # noqa: PLC0415
-
     unit = flux_unit(text) if text.strip() else None
     if unit is None:
         return False
@@ -87,8 +84,6 @@ def angstroms(values: Any, stated: str, what: str) -> Any:
     BadFile
         The unit is none of wavelength, frequency or energy, or is missing and not plain.
     """
-    from astropy import units as u  # noqa: PLC0415
-
     if not stated.strip():
         least, reach = _PLAIN_AA
         if not values.size or not (values.min() > least and values.max() > reach):
@@ -105,10 +100,6 @@ def angstroms(values: Any, stated: str, what: str) -> Any:
 
 def _parsed(text: str) -> Any:
     """Return the unit that astropy reads in any of its formats, or None."""
-    import warnings  # noqa: PLC0415
-
-    from astropy import units as u  # noqa: PLC0415
-
     with warnings.catch_warnings():
         # Warnings of deprecated spellings, which are accepted here.
         warnings.simplefilter("ignore")
@@ -153,8 +144,6 @@ def units_of_flux(text: str, example: Path | None = None) -> tuple[str, str]:
     BadParameter
         It cannot be read, or is implausible: a flux per ampere or per cm.
     """
-    from astropy import units as u  # noqa: PLC0415  # slow to import, and only this needs it
-
     said = f"{example or 'it'} so states"
     refused = partial(BadParameter, "flux-unit", text)
     unit = flux_unit(text)

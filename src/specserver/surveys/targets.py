@@ -12,26 +12,17 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from astropy import units as u
 
 from ..data.context import ContextFolder
 from ..errors import BadFile, BadParameter
-from ..model.medium import MEDIUM_COLUMN
 from ..model.skyframe import POSITION_COLUMNS, Frame
 from ..model.survey import Column
-from .anyfile import stem_of
+from .declaration import CORE, require_named, stem_of
 from .statedposition import degrees, to_icrs
 
-CORE: Final = (
-    Column("id", "<i8", "", "identifier: the table's, or made of the file's name"),
-    Column("name", "U", "", "name of the spectrum: the table's, or of its file"),
-    Column("ra", "<f8", "deg", "right ascension"),
-    Column("dec", "<f8", "deg", "declination"),
-    Column("z", "<f8", "", "redshift"),
-    Column("class", "U", "", "class of the object"),
-    Column("part", "<i4", "", "number of the spectrum in its file, from 1"),
-    Column(MEDIUM_COLUMN, "U", "", "medium of its wavelengths: vacuum, air or unknown"),
-    Column("is_best", "u1", "", "1: the first spectrum of the id"),
-)
 FILE: Final = "_file"
 """Column of a kept table with the name of the file; never shown."""
 _USUAL: Final[Mapping[str, tuple[str, ...]]] = {
@@ -90,8 +81,6 @@ def normal_table(
     BadParameter
         A column named is not there, or there is none by which files can be found.
     """
-    import pyarrow as pa  # noqa: PLC0415  # the client imports this package's siblings without it
-
     _require_readable(chosen, left_out)
     used = {what: name for what in _USUAL if (name := _column(table, what, chosen)) is not None}
     if not {"id", "file"} & used.keys():
@@ -152,8 +141,6 @@ def _column(table: Any, what: str, chosen: Mapping[str, str]) -> str | None:
 
 def _identifiers(table: Any, used: Mapping[str, str]) -> tuple[Sequence[int], Sequence[str | None]]:
     """Return integers that identify rows, and names if the table's identifiers are text."""
-    import pyarrow as pa  # noqa: PLC0415
-
     count = table.num_rows
     if "id" not in used:
         return range(1, count + 1), [None] * count
@@ -175,8 +162,6 @@ def _identifiers(table: Any, used: Mapping[str, str]) -> tuple[Sequence[int], Se
 
 def _floats(table: Any, name: str | None) -> Any:
     """Return a column as float64; nulls if it is missing."""
-    import pyarrow as pa  # noqa: PLC0415
-
     if name is None:
         return pa.nulls(table.num_rows, pa.float64())
     try:
@@ -187,8 +172,6 @@ def _floats(table: Any, name: str | None) -> Any:
 
 def _angles(table: Any, name: str | None, *, hours: bool) -> Any:
     """Return a column of angles as float64, degrees; text may be sexagesimal."""
-    import pyarrow as pa  # noqa: PLC0415
-
     if name is None:
         return pa.nulls(table.num_rows, pa.float64())
     values = table.column(name).to_pylist()
@@ -215,8 +198,6 @@ def _frame(used: Mapping[str, str], stated: Frame | None) -> Frame | None:
 
 def _in_icrs(ra: Any, dec: Any, frame: Frame | None) -> dict[str, Any]:
     """Return columns of positions in ICRS; an unknown system is refused."""
-    import pyarrow as pa  # noqa: PLC0415
-
     if frame is None or not len(ra):
         return {}
     if not frame.is_known:
@@ -242,8 +223,6 @@ def _texts(table: Any, name: str | None) -> Sequence[str | None]:
 
 def _described(source: Any, taken: set[str]) -> Column | None:
     """Return a column of the user's table as a catalogue column with an unused name."""
-    import pyarrow as pa  # noqa: PLC0415
-
     name = re.sub(r"\W+", "_", source.name.lower(), flags=re.ASCII).strip("_") or "column"
     name = f"c_{name}" if name[0].isdigit() else name
     while name in taken:
@@ -262,8 +241,6 @@ def _described(source: Any, taken: set[str]) -> Column | None:
 
 def _unit(text: str) -> str:
     """Return a unit that astropy reads; empty for another spelling."""
-    from astropy import units as u  # noqa: PLC0415
-
     try:
         return str(u.Unit(text).to_string())
     except (ValueError, TypeError):
@@ -339,17 +316,9 @@ def open_targets(folder: ContextFolder, name: str) -> Targets:
 
     Its name is made of its bytes.
     """
-    import pyarrow.parquet as pq  # noqa: PLC0415
-
     try:
         require_named(folder, name)
         return Targets(pq.read_table(folder.entry(name).local_path()))
     except (OSError, KeyError, ValueError) as error:
         told = f"the table of targets {folder.entry(name)} is damaged"
         raise BadFile(f"{told}; ingest with --catalog again ({error})") from error
-
-
-def require_named(folder: ContextFolder, name: str) -> None:
-    """Raise `ValueError` if the bytes of a kept table do not match its name."""
-    if folder.target_table(folder.entry(name).read()).name != name:
-        raise ValueError("its bytes are not those that were written")

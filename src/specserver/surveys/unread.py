@@ -4,6 +4,8 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
+from astropy.io import fits
+
 _SHOWN: Final = 4
 _MOST: Final = 200
 """Number of characters of a loader's message that are shown."""
@@ -32,8 +34,6 @@ def why_unread(path: Path, error: Exception, loader: str) -> str:
 
 def what_it_holds(path: Path) -> str:
     """Return a description of the first HDUs of a file; empty if it is not a FITS file."""
-    from astropy.io import fits  # noqa: PLC0415  # slow to import, and only this needs it
-
     try:
         with fits.open(path) as hdus:
             shown = [
