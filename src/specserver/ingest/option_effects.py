@@ -1,4 +1,4 @@
-"""Options of a declared survey, and those that do not apply to stored files without ``--replace``."""
+"""Options of a declared survey, and which of them change stored files only with ``--replace``."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

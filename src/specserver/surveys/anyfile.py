@@ -1,9 +1,9 @@
-"""Spectra of any file that specutils reads, as plain arrays with the file's own values."""
+"""Spectra of any file that specutils reads, with the file's own values; with its target's, too."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import nan
+from math import isnan, nan
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,25 +15,33 @@ from astropy.io import fits
 from specutils import SpectrumList
 from specutils.io.registers import identify_spectrum_format
 
+from ..data.context import ContextFolder
+from ..digests import hash64
 from ..errors import BadFile
-from ..model.medium import Medium
-from ..model.survey import Remark
+from ..model.medium import MEDIUM_COLUMN, Medium
+from ..model.survey import RawSpectrum, Remark
 from .besidemask import BesideMasks
-from .declaration import IT_HOLDS, FileDefaults, ending_of
+from .declaration import IT_HOLDS, Declaration, FileDefaults, ending_of, stem_of
 from .fileparts import TEXTS, FilePart, fits_parts, header_part, text_part, text_table
 from .fitsimages import image_spectra
 from .foundspectrum import INVERSE, FoundSpectrum, inverse_variance, real_numbers
 from .namedcolumns import table_spectra, text_spectra
-from .namedposition import NamedPosition, named_position
+from .namedposition import NamedPosition, far_from_name, named_position
 from .statedaxis import axis_of, is_logarithmic, states_axis
 from .statedmask import Flags
 from .statedmedium import medium_of
 from .statedposition import position_of
+from .statedunit import flux_unit
+from .targets import Target, open_targets
 from .unread import what_it_holds, why_unread
 
 _REDSHIFTS: Final = ("REDSHIFT", "Z")
 # General formats of specutils: images and tables of any kind.
 _GENERAL: Final = frozenset({"wcs1d-fits", "iraf", "tabular-fits", "ECSV", "ASCII", "IPAC"})
+_POWERS: Final[Mapping[type, int]] = {
+    nddata.StdDevUncertainty: 1, nddata.VarianceUncertainty: 2, nddata.InverseVariance: INVERSE
+}  # fmt: skip
+"""Power of flux of the kinds of uncertainties of a Spectrum."""
 Array = npt.NDArray[Any]
 
 
@@ -177,7 +185,7 @@ def _rows(
             masked=masked[row],
             unit=spectrum.flux.unit.to_string(),
             cards=header,
-            states_ivar=_power(spectrum) == INVERSE,
+            states_ivar=isinstance(spectrum.uncertainty, nddata.InverseVariance),
             remarks=remarks,
         )
 
@@ -223,7 +231,7 @@ def _ivar(spectrum: Any) -> npt.NDArray[np.float64] | None:
     """
     if spectrum.uncertainty is None:
         return None
-    power = _power(spectrum)
+    power = _POWERS.get(type(spectrum.uncertainty))
     if power is None:
         raise BadFile(f"its uncertainties are of the kind {type(spectrum.uncertainty).__name__}")
     wanted = spectrum.flux.unit**power
@@ -235,14 +243,6 @@ def _ivar(spectrum: Any) -> npt.NDArray[np.float64] | None:
         except u.UnitConversionError as error:
             raise BadFile(f"uncertainties are in {stated}, flux in {spectrum.flux.unit}") from error
     return inverse_variance(values, power)
-
-
-def _power(spectrum: Any) -> int | None:
-    """Return the power of flux of a Spectrum's uncertainties; None: the kind is not known."""
-    powers = {
-        nddata.StdDevUncertainty: 1, nddata.VarianceUncertainty: 2, nddata.InverseVariance: INVERSE
-    }  # fmt: skip
-    return powers.get(type(spectrum.uncertainty))
 
 
 def _finished(
@@ -291,3 +291,81 @@ def _redshift(parts: Sequence[FilePart]) -> float:
         value for value in values if isinstance(value, int | float) and not isinstance(value, bool)
     )
     return float(next(numbers, nan))
+
+
+def read_declared(declared: Declaration, folder: ContextFolder, path: Path) -> list[RawSpectrum]:
+    """Read all spectra of a file; errors as of `Reader.read`."""
+    spectra = read_file(path, declared.defaults)
+    found = []
+    for part, spectrum in enumerate(spectra, 1):
+        _check(declared, spectrum)
+        number = part if len(spectra) > 1 else 0
+        found.append(_raw(declared, spectrum, _target(declared, folder, path, number), number))
+    return found
+
+
+def _raw(declared: Declaration, spectrum: ReadSpectrum, target: Target, part: int) -> RawSpectrum:
+    """Return one spectrum with its identifier and catalogue values."""
+    core = {
+        "ra": spectrum.ra_deg if target.ra is None else target.ra,
+        "dec": spectrum.dec_deg if target.dec is None else target.dec,
+        "z": spectrum.z if target.z is None else target.z,
+    }
+    row = {
+        **target.row,
+        **{name: None if isnan(value) else value for name, value in core.items()},
+        "id": target.id,
+        "name": target.name,
+        "part": max(part, 1),
+        MEDIUM_COLUMN: spectrum.medium,
+    }
+    vectors: dict[str, npt.NDArray[Any]] = {"flux": spectrum.flux, "mask": spectrum.mask}
+    if spectrum.ivar is not None:
+        vectors["ivar"] = spectrum.ivar
+    return RawSpectrum(
+        target.id,
+        core["ra"],
+        core["dec"],
+        declared.context,
+        spectrum.wave,
+        vectors,
+        row,
+        key=hash64(target.name),
+        is_pointing=spectrum.is_pointing and target.ra is None,
+        remarks=(*spectrum.remarks, *far_from_name(spectrum.named, core["ra"], core["dec"])),
+    )
+
+
+def _check(declared: Declaration, spectrum: ReadSpectrum) -> None:
+    """Refuse a spectrum whose units or uncertainties differ from the context's first one."""
+    if not _same_unit(spectrum.unit, declared.stated_unit):
+        raise BadFile(
+            f"flux is in {spectrum.unit or 'no unit'}, that of {declared.context} in"
+            f" {declared.stated_unit or 'no unit'}: it is not converted; ingest such files"
+            " into a context of their own"
+        )
+    if (spectrum.ivar is not None) != declared.has_ivar:
+        has, had = ("no", "") if spectrum.ivar is None else ("", "no ")
+        raise BadFile(
+            f"it states {has or 'an'} uncertainty, while those of {declared.context} state"
+            f" {had or 'an '}uncertainty; ingest such files into a context of their own"
+        )
+
+
+def _target(declared: Declaration, folder: ContextFolder, path: Path, part: int) -> Target:
+    """Return the target of a spectrum."""
+    stem = stem_of(path)
+    if declared.table:
+        return open_targets(folder, declared.table).find(path.name, stem, part)
+    name = f"{stem}-{part}" if part else stem
+    # 53 bits: JSON and JavaScript keep them. Two names of the same number are told apart by
+    # the key, which has 64.
+    return Target(id=hash64(name) % 2**53, name=name)
+
+
+def _same_unit(given: str, wanted: str) -> bool:
+    """Return whether two texts spell the same unit."""
+    if given == wanted:
+        return True
+    units = flux_unit(given), flux_unit(wanted)
+    return None not in units and bool(units[0] == units[1])

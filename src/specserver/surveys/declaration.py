@@ -1,6 +1,6 @@
 """The declaration of a data folder's own survey, and what is known of files that are not read yet.
 
-Nothing here needs astropy or specutils, which take seconds to import: `declaredspectra` reads.
+Nothing here needs astropy or specutils, which take seconds to import: `anyfile` reads.
 """
 
 from dataclasses import dataclass

@@ -50,7 +50,7 @@ class AnyFileReader:
 
     def read(self, path: Path) -> list[RawSpectrum]:
         """Read all spectra of a file; errors as of `Reader.read`."""
-        from .declaredspectra import read_declared  # noqa: PLC0415  # slow to import
+        from .anyfile import read_declared  # noqa: PLC0415  # slow to import
 
         return read_declared(self.declared, self.folder, path)
 
@@ -183,8 +183,11 @@ def _validate(declared: Declaration) -> None:
     flags = (declared.has_ivar, declared.many_per_file)
     if not all(isinstance(flag, bool) for flag in flags) or declared.format != FORMAT:
         raise ValueError(f"has_ivar, many_per_file are true or false, format is {FORMAT}")
-    if declared.wave_unit and not _is_wave_unit(declared.wave_unit):
-        raise BadParameter("wave-unit", declared.wave_unit, "a unit of wavelengths: Angstrom, nm")
+    if stated := declared.wave_unit:
+        from .statedunit import wave_unit  # noqa: PLC0415  # slow to import
+
+        if wave_unit(stated) is None:
+            raise BadParameter("wave-unit", stated, "a unit of wavelengths: Angstrom, nm")
     if declared.medium not in {"", AIR, VACUUM}:
         raise BadParameter("medium", declared.medium, "air or vacuum")
     if declared.table and not is_target_table(declared.table):
@@ -194,13 +197,6 @@ def _validate(declared: Declaration) -> None:
         column.dtype not in _DTYPES for column in declared.columns
     ):
         raise ValueError("its columns have the same name twice, or a type that there is not")
-
-
-def _is_wave_unit(text: str) -> bool:
-    """Return whether a text is a unit of wavelengths."""
-    from .statedunit import wave_unit  # noqa: PLC0415  # slow to import
-
-    return wave_unit(text) is not None
 
 
 @lru_cache(maxsize=256)
