@@ -1,11 +1,13 @@
 """The decision on each spectrum of a part: store it, keep the stored one, replace it, or refuse."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..catalog.segment_rows import Digests
@@ -16,15 +18,19 @@ from ..store.zarr import Segment
 from .report import Became, Note
 from .row_differences import Difference, PartRows, compare, row_of, stored_row
 from .spectrum_digests import Places, row_digest, stored_digest, vectors_digest
-from .stored_ids import NO_DIGEST, StoredIds, StoredSpectrum
+from .stored_ids import NO_DIGEST, StoredIds, StoredSpectrum, numbers_of
 
 _VALUES: Final = "other values are stored of this spectrum; --replace stores these in their place"
 _ROW: Final = "its catalogue values have changed since it was stored; --replace stores these"
 _STORE_THESE: Final = "--replace stores these"
-GIVE_ONE: Final = "both files are given; give only the one you mean"
+_GIVE_ONE: Final = "both files are given; give only the one you mean"
 _VALUES_WERE: Final = "other values were stored"
 _ROW_WAS: Final = "other catalogue values were stored"
 _TWICE: Final = "the files of this ingest give other values of this spectrum; give only one of them"
+_OTHER: Final = (
+    "another file of this ingest gives other values of this spectrum; give only one of them"
+)
+_SAME: Final = "another file of this ingest gives the same values"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +111,7 @@ class Decisions:
             if row_same:
                 return Decision("already there", "the same values", other), None
             found = compare(self.survey, row_of(one), self.rows.of(place))
-            return kept_row(self.survey, found, path, other, GIVE_ONE), None
+            return _kept_row(self.survey, found, path, other, _GIVE_ONE), None
         stored = self.options.known.find(*place)
         if stored is None:
             self.seen[place] = digests, path
@@ -137,9 +143,9 @@ class Decisions:
             if other != path:
                 # Archives deliver one spectrum in several files, and their rows may differ.
                 if not self.options.replace or not found.anew:
-                    return kept_row(self.survey, found, path, other, _STORE_THESE), None
+                    return _kept_row(self.survey, found, path, other, _STORE_THESE), None
                 if self._is_given(other):
-                    return kept_row(self.survey, found, path, other, GIVE_ONE), None
+                    return _kept_row(self.survey, found, path, other, _GIVE_ONE), None
             reason = _ROW_WAS if self.options.replace else _ROW
             decision = Decision(became, reason, other, columns=found.columns, shown=found.shown)
         if not self.options.replace:
@@ -156,7 +162,7 @@ class Decisions:
         )
 
 
-def kept_row(survey: Survey, found: Difference, path: str, other: str, advice: str) -> Decision:
+def _kept_row(survey: Survey, found: Difference, path: str, other: str, advice: str) -> Decision:
     """Return the decision on a spectrum that is already stored from another file.
 
     Files of different groups, such as a tile and a pixel, have redshifts of their own. Their
@@ -180,3 +186,42 @@ def _sources(folder: SegmentFolder) -> list[str]:
     rows = pq.read_table(folder.objects.local_path(), columns=["_source"])
     files: list[str] = rows.column(0).to_pylist()
     return files
+
+
+def find_duplicates(
+    table: pa.Table, survey: Survey, segments: Sequence[SegmentFolder]
+) -> Iterator[Note]:
+    """Yield a note for each duplicate among the segments of an ingest.
+
+    The index shows the first spectrum, by segment and row; the note is about the other.
+
+    Parameters
+    ----------
+    table : rows of these segments, as `catalog.objects.read_sources` returns them
+    segments : the table's ``_segment`` is an index into them
+    """
+    identifier = survey.id_column.name
+    ids = table.column(identifier).to_numpy()
+    keys = numbers_of(table, "_key")
+    rows, numbers = numbers_of(table, "_row"), numbers_of(table, "_segment")
+    order = np.lexsort((rows, numbers, keys, ids))
+    same = (ids[order][1:] == ids[order][:-1]) & (keys[order][1:] == keys[order][:-1])
+    row_digests = numbers_of(table, "_row_digest")
+    digests, sources = numbers_of(table, "_digest"), table.column("_source")
+    first = 0
+    for at in range(1, len(order)) if same.any() else ():
+        if not same[at - 1]:
+            first = at
+            continue
+        kept, other = int(order[first]), int(order[at])
+        path, by, named = sources[other].as_py(), sources[kept].as_py(), (str(ids[other]),)
+        if digests[kept] != digests[other]:
+            yield Note(path, "conflict", _OTHER, named, by)
+        elif row_digests[kept] == row_digests[other]:
+            yield Note(path, "already there", _SAME, named, by)
+        else:
+            given, first_row = (
+                stored_row(segments[numbers[one]], int(rows[one])) for one in (other, kept)
+            )
+            found = compare(survey, given, first_row)
+            yield _kept_row(survey, found, path, by, _GIVE_ONE).note(path, named)

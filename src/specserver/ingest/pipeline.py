@@ -24,8 +24,7 @@ from ..model.survey import FileKey, Survey
 from ..processes import end_with_parent
 from ..store.layout import commit_segment, remove_uncommitted
 from ..surveys import find_release
-from .decisions import IngestOptions
-from .duplicates import find_duplicates
+from .decisions import IngestOptions, find_duplicates
 from .option_effects import OptionEffects, media_conflicts
 from .plan import Plan, make_plan
 from .report import Note, Report, Tally, open_report
@@ -149,23 +148,12 @@ def _stored(
     known, rows = StoredIds.of(table, survey.id_column.name, survey.id_column.dtype, names)
     # Files whose spectra were replaced are left out, so that they are read if they are given again.
     table = table.take(pa.array(np.sort(rows)))
-    beside = (
-        table.column("_beside").to_pylist()
-        if "_beside" in table.column_names
-        else [None] * table.num_rows
+    states = (
+        table.column(name).to_pylist() if name in table.column_names else [None] * table.num_rows
+        for name in ("_source", "_size", "_mtime_ns", "_beside")
     )
-    files = zip(
-        table.column("_source").to_pylist(),
-        table.column("_size").to_pylist(),
-        table.column("_mtime_ns").to_pylist(),
-        beside,
-        strict=True,
-    )
-    return (
-        {path: (size, mtime, other) for path, size, mtime, other in files},
-        known,
-        media_conflicts(table, survey),
-    )
+    files = {path: (size, mtime, other) for path, size, mtime, other in zip(*states, strict=True)}
+    return files, known, media_conflicts(table, survey)
 
 
 def _read_all(

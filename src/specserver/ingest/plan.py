@@ -91,10 +91,12 @@ def make_plan(
     foreign = stored = nunlike = 0
     for path in dict.fromkeys(one.absolute() for one in find_files(paths)):
         key = survey.reader.identify(path)
-        if key is None:
-            companion = survey.reader.is_companion(path)
-            foreign += not companion
-            note([_passed_over(survey, path, companion=companion)])
+        if key is None and survey.reader.is_companion(path):
+            why = "read along with another file, or of another context"
+            note([Note(str(path), "passed over", why)])
+        elif key is None:
+            foreign += 1
+            note([Note(str(path), "refused", f"not a file name of {survey.name}")])
         elif _unchanged(survey, path, known.get(str(path))):
             other = media_conflicts.get(str(path))
             stored += other is None
@@ -106,13 +108,6 @@ def make_plan(
     keys.sort(key=lambda key: (key.group, str(key.path)))
     most = min(SEGMENT_FILES, survey.part_files)
     return Plan(tuple(_parts(keys, workers, most)), stored, foreign, nunlike)
-
-
-def _passed_over(survey: Survey, path: Path, *, companion: bool) -> Note:
-    """Return what to say of a file whose name is none of the survey's spectra."""
-    if companion:
-        return Note(str(path), "passed over", "read along with another file, or of another context")
-    return Note(str(path), "refused", f"not a file name of {survey.name}")
 
 
 def beside_digest(survey: Survey, path: Path) -> int:

@@ -221,19 +221,15 @@ def _row(header: Cards) -> dict[str, Any]:
     if missing := [name.upper() for name in needed if row[name] is None]:
         raise BadFile(f"the header has no card {', '.join(missing)}")
     if row["obsid"] is None:
-        row["obsid"] = _made_id(row)
+        # Negative, and the same whenever the file is read.
+        text = " ".join(str(row[name]) for name in ("lmjd", "planid", "spid", "fiberid"))
+        row["obsid"] = np.int64(-1 - hash64(text) % 2**63)
     if not (0.0 <= row["ra"] <= 360.0 and -90.0 <= row["dec"] <= 90.0):
         raise BadFile(f"RA, DEC = {row['ra']}, {row['dec']} is no position")
     frame = frame_of(header)
     if frame is not None:
         raise BadFile(f"its position is in {frame.label}, not in FK5 J2000 or ICRS")
     return row
-
-
-def _made_id(row: Mapping[str, Any]) -> np.int64:
-    """Return a negative identifier for a spectrum whose file states none; it is reproducible."""
-    text = " ".join(str(row[name]) for name in ("lmjd", "planid", "spid", "fiberid"))
-    return np.int64(-1 - hash64(text) % 2**63)
 
 
 def _bits(values: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:

@@ -71,27 +71,16 @@ _ALIASES: Final = {
     **_RENAMED,
     "snmedian": "sn_median",
     "scienceprimary": "specprimary",
-    "legacyprimary": "speclegacy",
-    "segueprimary": "specsegue",
-    "segue1primary": "specsegue1",
-    "segue2primary": "specsegue2",
-    "bossprimary": "specboss",
+    **{f"{part}primary": f"spec{part}" for part in ("legacy", "segue", "segue1", "segue2", "boss")},
     "fiber": "fiberid",
-    "veldisp": "vdisp",
+    **{f"veldisp{what}": f"vdisp{what}" for what in ("", "z", "chi2", "npix", "dof")},
     "veldisperr": "vdisp_err",
-    "veldispz": "vdispz",
     "veldispzerr": "vdispz_err",
-    "veldispchi2": "vdispchi2",
-    "veldispnpix": "vdispnpix",
-    "veldispdof": "vdispdof",
     "lambdaeff": "lambda_eff",
-    "elodiefilename": "elodie_filename",
-    "elodiesptype": "elodie_sptype",
-    "elodiebv": "elodie_bv",
-    "elodieteff": "elodie_teff",
-    "elodielogg": "elodie_logg",
-    "elodiefeh": "elodie_feh",
-    "elodiez": "elodie_z",
+    **{
+        f"elodie{what}": f"elodie_{what}"
+        for what in ("filename", "sptype", "bv", "teff", "logg", "feh", "z")
+    },
     "elodiezerr": "elodie_z_err",
 }
 _LEGACY = ("26", "103", "104")

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from . import emission
 from .instrument import Instrument, read_noise_floor
 from .objects import AGN, BROADLINE, DEAD, GALAXY, PASSIVE, QSO, SKY, STAR, STARBURST
+from .tables import read_numbers
 from .templates import (
     FIRST,
     FIRST_STAR,
@@ -182,15 +183,7 @@ def _broad_absorption(wave: Float64, z: float, rng: np.random.Generator) -> Floa
 def _metal_system(wave: Float64, z: float) -> Float32:
     """Return the transmission of an intervening galaxy: Mg II, Mg I, Fe II."""
     out = np.ones(wave.size)
-    for line_aa, depth in (
-        (2796.354, 0.75),
-        (2803.532, 0.6),
-        (2852.96, 0.2),
-        (2600.17, 0.5),
-        (2586.65, 0.35),
-        (2382.764, 0.5),
-        (2344.213, 0.35),
-    ):
+    for line_aa, depth in read_numbers("metal_absorption"):
         centre = line_aa * (1 + z)
         out *= 1 - depth * np.exp(-0.5 * ((wave - centre) / (centre * 2.4e-4)) ** 2)
     return out.astype(np.float32)

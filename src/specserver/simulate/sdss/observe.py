@@ -98,20 +98,19 @@ def observe(
     )
     variance *= loss[:, None] * coefficient
     ivar = (rng.lognormal(0.0, 0.04, n).astype(np.float32)[:, None] / variance).astype(np.float32)
-    and_mask, or_mask = _masks(n, family, spectrograph, excess, rng)
+    record = np.empty(ivar.shape, dtype=RECORD)
+    record["ivar"] = ivar
+    record["and_mask"], record["or_mask"] = _masks(n, family, spectrograph, excess, rng)
     start, stop = _coverage(truth, family, spectrograph, night, rng)
-    _holes(ivar, and_mask, or_mask, start, stop, rng)
+    _holes(record, start, stop, rng)
     # Sky subtraction leaves more than photon noise under the strongest lines.
     residual = 1.0 + 1.6 * excess / (excess + 40.0)
     scatter = rng.standard_normal(ivar.shape, dtype=np.float32) * residual.astype(np.float32)
-    good = ivar > 0
+    good = record["ivar"] > 0
     scatter *= np.sqrt(variance)
-    record = np.empty(ivar.shape, dtype=RECORD)
     record["model"] = models.flux
     record["flux"] = models.flux + scatter * good
     record["loglam"] = GRID.axis_values(spectrograph.first, spectrograph.npix)
-    record["ivar"] = ivar
-    record["and_mask"], record["or_mask"] = and_mask, or_mask
     width = rng.normal(1.0, 0.05, n).astype(np.float32)
     record["wdisp"] = width[:, None] * spectrograph.dispersion * good
     record["sky"] = sky * good
@@ -178,16 +177,14 @@ def _strew(
 
 
 def _holes(
-    ivar: Float32,
-    and_mask: npt.NDArray[np.int32],
-    or_mask: npt.NDArray[np.int32],
+    record: npt.NDArray[Any],
     start: npt.NDArray[np.int64],
     stop: npt.NDArray[np.int64],
     rng: np.random.Generator,
 ) -> None:
     """Take away pixels, in place: single ones without a flag, rare stretches, ends."""
-    for i in range(ivar.shape[0]):
-        low, high = int(start[i]), int(stop[i])
+    ivar, and_mask, or_mask = (record[name] for name in ("ivar", "and_mask", "or_mask"))
+    for i, (low, high) in enumerate(zip(start.tolist(), stop.tolist(), strict=True)):
         ivar[i, rng.integers(low, high, int(rng.integers(0, 12)))] = 0.0
         draw = rng.random()
         if draw < 0.06:

@@ -22,7 +22,7 @@ from .exposures import exposure_names, exposure_units
 from .layout import FAMILIES, Family, coadd_table, line_table
 from .linefits import line_fits
 from .measure import measure
-from .observe import Observed, draw_conditions, observe
+from .observe import Conditions, Observed, draw_conditions, observe
 from .plan import Plate, draw_objects, plan
 from .rows import row_values, tables
 
@@ -74,7 +74,7 @@ def write_plate(
     truth = draw_objects(plate)
     rng = np.random.default_rng((*plate.key, 1000 + plate.visit))
     conditions = draw_conditions(plate.family, rng)
-    night = _night(plate, conditions.exptime_s, conditions.first, rng)
+    night = _night(plate, conditions, rng)
     lite, full = folders(directory, plate)
     lite.mkdir(parents=True, exist_ok=True)
     for start in range(0, truth.size, _BLOCK):
@@ -82,21 +82,17 @@ def write_plate(
         seen = observe(block, plate.family, conditions, rng)
         size = 0
         for index, content in enumerate(_contents(block, plate, seen, night, rng)):
-            name = file_name(plate, int(block["fiber"][index]))
+            fiber = int(block["fiber"][index])
+            name = f"spec-{plate.number:04d}-{plate.mjd}-{fiber:04d}.fits"
             size += (lite / name).write_bytes(b"".join(content))
             # A draw for every spectrum, so that lite files do not depend on the share.
             if rng.random() < full_fraction:
                 full.mkdir(parents=True, exist_ok=True)
-                names = exposure_names(plate, night, int(block["fiber"][index]))
+                names = exposure_names(plate, night, fiber)
                 extra = np.random.default_rng((*plate.key, plate.visit, start + index))
                 units = exposure_units(seen.spectrum(index), plate, names, extra)
                 size += (full / name).write_bytes(b"".join([*content, *units]))
         yield block.size, size
-
-
-def file_name(plate: Plate, fiber: int) -> str:
-    """Return the name of a spectrum's file."""
-    return f"spec-{plate.number:04d}-{plate.mjd}-{fiber:04d}.fits"
 
 
 def folders(directory: Path, plate: Plate) -> tuple[Path, Path]:
@@ -107,8 +103,9 @@ def folders(directory: Path, plate: Plate) -> tuple[Path, Path]:
     return lite, root / "full" / name
 
 
-def _night(plate: Plate, exptime_s: float, first: int, rng: np.random.Generator) -> dict[str, Any]:
+def _night(plate: Plate, conditions: Conditions, rng: np.random.Generator) -> dict[str, Any]:
     """Return what the headers of an observation say; the boresight is not quite the centre."""
+    exptime_s = conditions.exptime_s
     lead = 0 if plate.family.boss else int(rng.integers(2, 40))
     sn2 = float(rng.uniform(10.0, 30.0)) * exptime_s / 3600.0
     return {
@@ -131,7 +128,7 @@ def _night(plate: Plate, exptime_s: float, first: int, rng: np.random.Generator)
         "sn2_g": sn2,
         "sn2_r": 1.4 * sn2,
         "sn2_i": 1.3 * sn2,
-        "coeff0": (first - lead) * 1e-4,
+        "coeff0": (conditions.first - lead) * 1e-4,
     }
 
 
