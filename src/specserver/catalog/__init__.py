@@ -1,1 +1,1 @@
-"""What exists and where: object tables, the index over them, and questions to it."""
+"""The catalogue: tables of spectra, the index over them, and queries."""

@@ -63,7 +63,7 @@ class SpectrumFinder(Protocol):
     def with_ids(self, ids: npt.NDArray[Any]) -> Rows:
         """Return the row of each identifier, 1D[n] int64; -1 where there is none.
 
-        Of several rows of one identifier it is the best.
+        Among several rows with one identifier it is the best one.
         """
 
     def matching(self, pattern: IdPattern, deadline: Deadline = NEVER) -> tuple[Rows, pa.Table]:
@@ -90,7 +90,7 @@ class SpectrumFinder(Protocol):
 class Catalogue(SpectrumFinder, Protocol):
     """The rows of one context, or of one value-added table; safe to share between threads.
 
-    All methods raise `DamagedFile` where what they read is damaged.
+    All methods raise `DamagedFile` if a file that they read is damaged.
     """
 
     @property
@@ -107,7 +107,7 @@ class Catalogue(SpectrumFinder, Protocol):
 
     @property
     def is_damaged(self) -> bool:
-        """Whether it was found damaged since it was opened; it is to be opened again then."""
+        """Whether damage was found since it was opened; open it again then."""
 
     def count(self, *, primary: bool) -> int:
         """Return the number of rows, or of primary ones: the best of each object."""
@@ -127,8 +127,8 @@ class Catalogue(SpectrumFinder, Protocol):
         Parameters
         ----------
         fields : names in their one spelling, hidden ones too, each once
-        condition : its region is not looked at; give the rows in it instead
-        rows : the only rows to look at, ascending; None: all
+        condition : its region is ignored; ``rows`` are the rows in it
+        rows : the only rows searched, ascending; None: all
         primary : only the best row of each object
         max_rows : refuse to answer more
 
@@ -163,4 +163,4 @@ class Catalogue(SpectrumFinder, Protocol):
         """Positions and identifiers of all rows, as `catalog.crossmatch` searches them."""
 
     def close(self) -> None:
-        """Let go of open files; nothing may be asked afterwards."""
+        """Close open files; the catalogue cannot be used afterwards."""

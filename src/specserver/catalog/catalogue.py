@@ -1,8 +1,8 @@
 """Questions to the catalogue of one context, answered from one generation of its index.
 
 Geometry and identifiers are searched in sorted, memory-mapped columns; conditions on other
-columns are answered by DuckDB, from the rows that geometry left. What is asked of the rows found
-is looked up in memory-mapped columns again.
+columns are answered by DuckDB, among the rows that geometry left. Values of the rows found come
+from memory-mapped columns.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,10 +30,10 @@ from .index.generations import IndexInfo, check_generation
 from .part_search import PartSearch, spans_of
 from .sql.expressions import Condition
 
-# Runs of candidates nearer than this are read as one: testing so many rows in vain takes as long
-# as setting out once more.
+# Runs of candidates nearer than this are read as one run: testing the rows between takes no longer
+# than beginning another run.
 _GAP_ROWS: Final = 64
-# Candidates tested at once: some 50 ms, after which the clock is looked at, and 20 MB.
+# Candidates tested between two checks of the deadline: some 50 ms and 20 MB.
 _BLOCK_ROWS: Final = 2**18
 
 
@@ -88,7 +88,7 @@ class MappedCatalogue:
         known, rank = self._columns["id_sorted"], self._columns["id_rank"]
         if not len(known):
             return np.full(len(ids), -1, np.int64)
-        # In order the searches share what is in the processor's cache: a third of the time.
+        # Searches in order share the processor's cache: a third of the time.
         order = np.argsort(ids)
         at = np.minimum(np.searchsorted(known, ids[order]), len(known) - 1)
         rows = np.empty(len(ids), np.int64)
@@ -168,7 +168,7 @@ class MappedCatalogue:
         return self._parts.matching(rows, parts, deadline)
 
     def _having(self, rows: Rows, wanted: Sequence[tuple[str, str]]) -> Rows:
-        """Return those of some rows that have the values, as text, in the columns named."""
+        """Return the rows that have some values, compared as text, in the columns named."""
         if not wanted or not len(rows):
             return rows
         good = np.ones(len(rows), np.bool_)
@@ -215,7 +215,7 @@ class MappedCatalogue:
         self._objects.close()
 
     def _plain(self, rows: Rows | None, *, primary: bool) -> Rows:
-        """Return the rows to look at, ascending, without asking the database."""
+        """Return the rows of a query without a condition, ascending: no database is used."""
         best = self._columns["primary"]
         if rows is None:
             return np.flatnonzero(best) if primary else np.arange(self.info.nrows)
@@ -223,7 +223,7 @@ class MappedCatalogue:
 
 
 def _blocks(runs: npt.NDArray[np.intp]) -> Iterator[Rows]:
-    """Yield the rows of ascending runs, 2D[nrun, 2] half-open, so many at a time."""
+    """Yield the rows of ascending runs, 2D[nrun, 2] half-open, in blocks."""
     starts, stops = runs[runs[:, 0] < runs[:, 1]].T
     apart = np.flatnonzero(starts[1:] - stops[:-1] > _GAP_ROWS)
     first = starts[np.concatenate([[0], apart + 1])] if len(starts) else starts

@@ -1,4 +1,4 @@
-"""Which rows of a catalogue lie near each of many positions, exactly, and how far off.
+"""The rows of a catalogue that lie near each of many positions, exactly, and their distances.
 
 The rows are sorted along the HEALPix curve, so a pixel of any size is one run of them. A pixel that
 is wider than the radius, with its neighbours, holds all that lies within the radius of any point in
@@ -23,7 +23,7 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 MAX_RADIUS_DEG: Final = 1.0
-"""Largest radius. What lies within more than that is a field, which a cone query returns."""
+"""Largest radius; a cone query returns larger fields."""
 _ORDER: Final = 29
 # Pixels finer than 3 milliarcsec save no candidate, and those of order 29 may be off by rounding.
 _FINEST: Final = 26
@@ -106,7 +106,7 @@ class _Runs:
         return _Runs(position[some], start[some], stop[some])
 
     def pairs(self) -> Iterator[tuple[Ints, Ints]]:
-        """Yield position and row of candidates, so many at a time; a run may be cut."""
+        """Yield position and row of candidates in blocks; a run may be cut."""
         stops = np.cumsum(self.stop - self.start)
         starts = stops - (self.stop - self.start)
         total = int(stops[-1]) if len(stops) else 0
@@ -159,7 +159,7 @@ def find_nearby(
     nearest : one row for each position that has any, else all
     primary : only the best spectrum of each object
     max_pairs : refuse to return more
-    go_on : called between pieces of the work; raises when nobody waits for it
+    go_on : called between pieces of the work; raises when the client has gone
 
     Raises
     ------

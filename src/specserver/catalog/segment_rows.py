@@ -42,7 +42,7 @@ from .healpix import pixel
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The original file of a spectrum, as it was when read."""
+    """The original file of a spectrum at the time of reading."""
 
     path: str
     size: int
@@ -55,7 +55,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Digests:
-    """What tells a changed spectrum from the one that is stored."""
+    """Digests that distinguish a changed spectrum from the stored one."""
 
     vectors: int
     row: int

@@ -1,1 +1,1 @@
-"""What things are: lattices, spectra, identifiers, regions, surveys. NumPy and nothing else."""
+"""Lattices, spectra, identifiers, regions and surveys, with NumPy alone."""

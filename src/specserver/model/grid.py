@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ..errors import BadParameter
 
-# Rounding must not lose a pixel at the limits that a caller gave: float64 log10 and division are
+# Rounding must not lose a pixel at the limits of a cutout: float64 log10 and division are
 # exact to about 1e-12 pixels here.
 _EDGE = 1e-9
 # Pixel numbers are int32 on the wire and in the store.

@@ -1,8 +1,8 @@
-"""Identifiers as text of several contexts: ``context:`` before those that are of it.
+"""Text with identifiers of several contexts, each after the name of its own and a colon.
 
-``sdss_dr17:299489676975171584`` says the context of what follows the colon, to the end of the
-line or to the next context. A pair as Python prints one, ``('sdss_dr17', 2994896769)``, says
-the same. What says no context is of the context of the call.
+``sdss_dr17:299489676975171584`` states the context of all that follows the colon, to the end of
+the line or to the next context. A pair as Python prints one, ``('sdss_dr17', 2994896769)``, says
+the same. Identifiers without a context are of the context of the call.
 """
 
 import re
@@ -35,12 +35,12 @@ class ContextIds:
 
 @dataclass(frozen=True, slots=True)
 class ContextText:
-    """How text is read that may say which context its identifiers are of."""
+    """A reader of text whose identifiers may state their contexts."""
 
     plain: str
-    """Context of those that say nothing."""
+    """Context of identifiers that state none."""
     form_of: Callable[[str], IdForm]
-    """What the identifiers of a context look like; raises `UnknownContext`."""
+    """Form of the identifiers of a context; raises `UnknownContext`."""
     is_context: Callable[[str], bool]
     """Whether there is such a context."""
     _forms: dict[str, IdForm] = field(default_factory=dict, repr=False, compare=False)
@@ -87,13 +87,13 @@ class ContextText:
         return self._form(self.plain).numbers > 0 or self.is_context(name)
 
     def _form(self, context: str) -> IdForm:
-        """Return what the identifiers of a context look like, asked for once."""
+        """Return the form of the identifiers of a context, asked for once."""
         if context not in self._forms:
             self._forms[context] = self.form_of(context)
         return self._forms[context]
 
     def names_context(self, text: str) -> bool:
-        """Return whether text says which context something in it is of."""
+        """Return whether text states a context."""
         quoted = "'" in text or '"' in text
         if ":" not in text and not (quoted and _PAIR.search(text)):
             return False
@@ -101,7 +101,7 @@ class ContextText:
         return any(True for line in lines for _ in self._marks(line.partition("#")[0]))
 
     def split(self, text: str) -> Iterator[tuple[str, str]]:
-        """Yield context and text of what is named, those that say no context among them."""
+        """Yield context and text of each identifier or list; `plain` if none is stated."""
         for whole in filled_lines(self._without_pairs(text)):
             line = whole.partition("#")[0]
             marks = self._marks(line)
@@ -127,7 +127,7 @@ class ContextText:
         return _PAIR.sub(joined, text)
 
     def _marks(self, line: str) -> Iterator[re.Match[str]]:
-        """Yield where a line says a context."""
+        """Yield the places where a line states a context."""
         return (mark for mark in _MARK.finditer(line) if self.is_known(mark[2]))
 
 

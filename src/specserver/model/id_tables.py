@@ -1,4 +1,4 @@
-"""Tables of identifiers: what their rows name, and what becomes of rows that name nothing.
+"""Tables of identifiers: the spectra that rows name, and the treatment of rows that name none.
 
 A row names an identifier, a tuple, or an identifier with named values. Where spectra share an
 identifier, every column that tells them apart counts: the whole tuple where that is there, else
@@ -33,22 +33,22 @@ _WHOLE_FLOAT: Final = re.compile(r"-?\d+\.0+")
 
 @dataclass(slots=True)
 class Gaps:
-    """What is to become of rows without an identifier, and which they are."""
+    """Treatment of rows without an identifier, and their numbers."""
 
     skip: bool = False
-    """Leave them out; else they are refused."""
+    """They are left out; else refused."""
     rows: list[int] = field(default_factory=list)
-    """Those that were left out, counted from 0."""
+    """Rows that were left out, counted from 0."""
 
     def add(self, rows: Iterable[int]) -> None:
-        """Take note of rows; raise `NoIdentifier` where they are refused."""
+        """Record rows; raise `NoIdentifier` if they are refused."""
         found = list(rows)
         if found and not self.skip:
             raise NoIdentifier(found)
         self.rows += found
 
     def rest(self, values: list[Any], needed: int) -> list[Any]:
-        """Return the values that are there, having taken note of the others.
+        """Return the values that are present, and record the rows of the others.
 
         Of a tuple the first ``needed`` parts must be there; another that is None allows anything.
         """
@@ -81,12 +81,12 @@ def needed_parts(form: IdForm) -> int:
 
 @dataclass(frozen=True, slots=True)
 class RowForm:
-    """Which columns of a table identify, and what the cells of a row in them name."""
+    """The columns of a table that identify, and how their cells name a spectrum."""
 
     places: tuple[int, ...]
     """Columns to read, the identifier or the first part before the others."""
     needed: int
-    """How many of them, from the first on, a row must have."""
+    """Number of them, from the first on, that a row must have."""
     told: tuple[str, ...] = ()
     """Names of the columns after the identifier, the parts of the tuple first; empty: all columns
     are parts of a tuple."""
@@ -145,10 +145,10 @@ def row_form(
 def id_columns(names: Sequence[str], form: IdForm, id_col: str | None) -> tuple[int, ...]:
     """Return the places of the columns that identify: one, or those of a tuple in their order.
 
-    ``id_col`` must be there, in whatever case. Without it the survey's identifier is taken, or the
-    numbers of its tuple form and the text after them, if there, or the only column. Where the
-    identifier leads the tuple and all parts are there, or all but one that may be open, the tuple
-    says more.
+    ``id_col`` must be a column, in upper or lower case. Without it they are the survey's
+    identifier, or the numbers of its tuple form and the text after them, if there, or the only
+    column. A tuple that begins with the identifier is preferred if all its parts are there; the
+    last one can be missing if it may be open.
     """
     lower = [name.strip().lower() for name in names]
     found = [
@@ -170,7 +170,7 @@ def id_columns(names: Sequence[str], form: IdForm, id_col: str | None) -> tuple[
 
 
 def _is_open(value: Any) -> bool:
-    """Return whether a cell says nothing of its column."""
+    """Return whether a cell is missing or a wildcard."""
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
     if isinstance(value, str):
@@ -191,7 +191,7 @@ def _text(value: Any) -> str:
 def read_table(
     text: str, form: IdForm, id_col: str | None, gaps: Gaps
 ) -> Iterator[str | Sequence[str]] | None:
-    """Return what the rows of a table in text name, one by one; None when it has no header line.
+    """Return an iterator over what the rows of a table in text name; None if it has no header line.
 
     Each is the text of an identifier, or the parts of a tuple. Parameters as of
     `id_text.parse_id_text`.
@@ -232,7 +232,7 @@ def table_rows(text: str) -> Iterator[list[str]]:
 def _named_rows(
     rows: Iterator[list[str]], names: Sequence[str], read: RowForm, form: IdForm, gaps: Gaps
 ) -> Iterator[str | Sequence[str]]:
-    """Yield what rows of cells name."""
+    """Yield the identifiers or parts that rows of cells name."""
     places, needed = read.places, read.places[: read.needed]
     # Where spectra have names, a word such as 'na' may be one.
     blank = MISSING if form.numbers else {""}

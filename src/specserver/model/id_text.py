@@ -8,7 +8,7 @@ Grammar, where blanks separate as commas do and ``#`` starts a comment::
     group  = "[" … "]" | "(" … ")"
     part   = number | low-high | several of these with commas, in quotes | "*"
 
-A number has 64 bits, signed or unsigned. What a group means:
+A number has 64 bits, signed or unsigned. Meaning of a group:
 
 * a group that holds groups is a list of identifiers, and a group within it is a tuple;
 * ``[…]`` of cells is a list of numbers; ``(…)`` of cells is one tuple, unless its first cell is
@@ -115,7 +115,7 @@ def _plain_numbers(text: str, limit: int | None) -> list[int] | None:
     # On 2 MB of digits translate takes 3 ms, a regular expression 20.
     if not body.isascii() or body.encode().translate(None, b"0123456789+- \t\r\n,"):
         return None
-    # What is beyond the limit stays in one piece.
+    # Words beyond the limit stay in one piece.
     words = body.replace(",", " ").split(None, -1 if limit is None else limit)
     if limit is not None and len(words) > limit:
         raise too_many(limit)
@@ -134,7 +134,7 @@ def _plain_numbers(text: str, limit: int | None) -> list[int] | None:
 
 def _one_a_line(body: str, words: Sequence[str]) -> bool:
     """Return whether each line is one of the words."""
-    # Counted first: lines that are empty could be very many.
+    # Counted first: text may have very many empty lines.
     nlines = max(body.count("\n"), body.count("\r")) + 1
     return nlines <= len(words) and words == body.splitlines()
 
@@ -157,7 +157,7 @@ class _IdReader:
         self.found: list[int | IdPattern] = []
         self._limit = maxsize if limit is None else limit
         self._count = 0
-        # Of a tuple in brackets on a line of its own: its parts, their commas, two brackets.
+        # A tuple in brackets on its own line has its parts, their commas and two brackets.
         self._ntokens = self._limit * (2 * len({*form.parts, *form.told_by}) + 4)
 
     def read(self, text: str) -> None:
@@ -221,7 +221,7 @@ class _IdReader:
             raise too_many(self._limit)
 
     def _flush(self, group: _Group) -> None:
-        """Read the cells of what is no tuple."""
+        """Read the cells of a group that is not a tuple."""
         for cell in group.cells:
             self.read_cell(cell)
         group.cells.clear()

@@ -1,6 +1,6 @@
 """The tuple form of an identifier, with ranges, lists and wildcards, and its text.
 
-Tuples come by the ten thousand, and their parts repeat: what is made of a part is kept.
+Lists have some ten thousand tuples, whose parts repeat: parsed parts are cached.
 """
 
 import re
@@ -19,7 +19,7 @@ _MAX_DIGITS: Final = 20  # of 2^64 - 1
 _KEPT_PARTS: Final = 2**14  # some MB; a survey has 1,000 fibres and some thousand plates and days
 _KEPT_CHARS: Final = 128  # of a text part that is kept: longer ones would hold memory for ever
 MAX_CHOICES: Final = 10_000
-"""Ranges and values in one part of a tuple: more belong into tuples of their own."""
+"""Ranges and values in one part of a tuple: more need tuples of their own."""
 
 _RANGE = re.compile(r"([0-9]{1,20})(?:\s*-\s*([0-9]{1,20}))?")
 _WORD: Final = r"\w[\w.]{0,31}"
@@ -52,7 +52,7 @@ class Span:
 
 
 Part: TypeAlias = tuple[Span, ...] | tuple[str, ...] | None
-"""What one part of a tuple may be; None allows anything."""
+"""Values that one part of a tuple allows; None allows anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class IdPattern:
 
     @property
     def nchoices(self) -> int:
-        """How many ranges and values its parts list, beyond one each, and itself."""
+        """1, and the number of ranges and values that its parts list beyond one each."""
         return 1 + sum(len(part) - 1 for part in self.parts if part is not None)
 
     @property

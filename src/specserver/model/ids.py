@@ -1,4 +1,4 @@
-"""What identifiers look like, and the packed one: specobjid of SDSS DR8–DR17 spectra, 64 bits.
+"""The form of identifiers, and the packed specobjid of SDSS DR8–DR17 spectra, 64 bits.
 
 ==== ======= ======== =====================================================
 bits  width   content  range
@@ -35,25 +35,25 @@ UNPACKED = np.dtype([("plate", "i4"), ("mjd", "i4"), ("fiber", "i4"), ("run2d", 
 
 @dataclass(frozen=True, slots=True)
 class IdForm:
-    """What identifiers of a survey look like."""
+    """The form of a survey's identifiers."""
 
     column: str
     """Name of the identifier."""
     parts: tuple[str, ...]
     """Names of the parts of its tuple form: numbers, then text."""
     texts: int = 1
-    """How many parts, at the end, are text."""
+    """Number of parts, at the end, that are text."""
     has_reduction: bool = True
     """The last part is the reduction: a tuple that leaves it open means the best one."""
     last_open: bool = False
     """A tuple that leaves open the last part alone, no reduction, means the best of what it names.
     """
     told_by: tuple[str, ...] = ()
-    """Columns by which a row of a table says which of the spectra of an identifier it means."""
+    """Columns of a table that select one of the spectra with an identifier."""
 
     @property
     def numbers(self) -> int:
-        """How many parts, at the beginning, are numbers."""
+        """Number of parts, at the beginning, that are numbers."""
         return len(self.parts) - self.texts
 
     @property
@@ -63,12 +63,12 @@ class IdForm:
 
     @property
     def example(self) -> str:
-        """The parts as they stand in a message."""
+        """The parts as a message shows them."""
         return f"({', '.join(self.parts)})"
 
 
 USUAL_FORM: Final = IdForm("specobjid", ("plate", "mjd", "fiberid", "run2d"))
-"""That of the survey whose clients came first; assumed where nothing is said of another."""
+"""Form of the first survey's identifiers; the default."""
 
 
 def run2d_code(run2d: str | int) -> int:

@@ -1,7 +1,7 @@
-"""Pairs of what overlaps: edges beside edges, and edges across the meridians of points.
+"""Pairs of edges that overlap, and pairs of points and the edges across their meridians.
 
-Only pairs that overlap are looked at, so a polygon of thousands of corners costs little more than
-one of four. Pairs come in batches, and a batch bounds what is held.
+Only these pairs are tested, so a polygon of thousands of corners costs little more than one of
+four. Pairs come in batches, and a batch bounds what is held.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from .sphere import Floats
 
 Indices: TypeAlias = npt.NDArray[np.intp]
 Check: TypeAlias = Callable[[], None]
-"""Called between pieces of work; what it raises ends the work."""
+"""Called between pieces of work; its exceptions end the work."""
 
 PAIRS: Final = 2**18
 """Pairs held at once: 2 MB a float array, which stays in cache."""
@@ -27,11 +27,11 @@ _ALMOST_HALF: Final = np.pi - 1e-3
 
 
 def go_on() -> None:
-    """Let the work go on."""
+    """Do nothing: the work goes on."""
 
 
 def dots(left: Floats, right: Floats) -> Floats:
-    """Return the products of vectors, 2D[n, 3] each, as 1D[n]; added up in the same order."""
+    """Return the products of vectors, 2D[n, 3] each, as 1D[n]; always summed in the same order."""
     found: Floats = left[:, 0] * right[:, 0] + left[:, 1] * right[:, 1] + left[:, 2] * right[:, 2]
     return found
 
@@ -67,7 +67,7 @@ def edge_pairs(
 
 
 def _axes(corner: Floats) -> Floats:
-    """Return directions to look along, 2D[n, 3]: the axes, and some around the middle."""
+    """Return directions for projections, 2D[n, 3]: the axes, and some around the middle."""
     middle = corner.mean(axis=0)
     middle = middle / np.linalg.norm(middle) if middle.any() else corner[0]
     first, second = frame(middle)
@@ -96,7 +96,7 @@ class Meridians:
     Parameters
     ----------
     pole : 1D[3] float64, unit vector
-    point : 2D[k, 3] float64, unit vectors, away from the pole and what is opposite to it
+    point : 2D[k, 3] float64, unit vectors, away from the pole and its antipode
     corner, following : 2D[n, 3] float64, ends of the edges
     """
 
@@ -124,7 +124,7 @@ class Meridians:
 
     @property
     def npairs(self) -> int:
-        """How many pairs there are."""
+        """Number of pairs."""
         return int(self._count.sum())
 
     def pairs(self) -> Iterator[tuple[Indices, Indices]]:

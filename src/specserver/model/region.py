@@ -1,8 +1,8 @@
 """Regions of the sky: cones and great-circle polygons, and which positions lie inside them.
 
 Positions are right ascension and declination in degrees. Containment is decided in float64 with
-no projection, so it holds at the poles, across RA 0 and up to the whole sky. A position that is
-none (not finite, or |dec| > 90°, as survey sentinels are) lies in no region.
+no projection, so it holds at the poles, across RA 0 and up to the whole sky. Coordinates that
+are not a position (not finite, or |dec| > 90°, as survey sentinels) lie in no region.
 """
 
 from dataclasses import InitVar, dataclass, field
@@ -33,7 +33,7 @@ _COSINE_ERROR: Final = 1e-14
 _USUAL_DEG: Final = 720.0
 # Up to so many edges, all of them are compared with each position.
 _FEW_EDGES: Final = 32
-# A pair of many takes an eighth of the time of one that was looked for.
+# Testing a pair among all takes an eighth of the time of finding and testing one.
 _PAIR_COST: Final = 8
 # Directions tried as end points of test arcs, and how far along one a position may lie.
 _TRIED: Final = 64
@@ -68,7 +68,7 @@ class Cone:
             usual = (np.abs(dec) <= 90.0) & (np.abs(ra) <= _USUAL_DEG)
             unsure = ~(usual & (np.abs(cosine) > _COSINE_ERROR))
         inside: Bools = cosine > 0.0
-        # Near the rim, and where it is of no position, the cosine does not tell.
+        # The cosine does not decide near the rim, nor for coordinates that are not a position.
         if unsure.any():
             near = wrap_deg(ra[unsure])
             distance = separation_deg(self.ra_deg, self.dec_deg, near, dec[unsure])
@@ -141,7 +141,7 @@ class _Edges:
     ) -> tuple[Bools, Bools]:
         """Return what `odd_crossings` does, and which points lie on an edge, 1D[k] each.
 
-        Only those edges are looked at that an arc may cross.
+        Only edges that an arc may cross are tested.
         """
         plane = np.cross(point, end)
         end_left = self.normal @ end > 0.0
@@ -250,7 +250,7 @@ class _Area:
         return inside
 
     def _pruned(self, point: Floats, end: Floats) -> Meridians | None:
-        """Return the pairs of points and edges to look at, where they are few among all."""
+        """Return the pairs of points and edges to test, if they are few among all."""
         edges = self.edges
         if len(edges.corner) <= _FEW_EDGES or not len(point):
             return None

@@ -10,11 +10,11 @@ POSITION_COLUMNS: Final = (
     ("ra_deg", "dec_deg"), ("radeg", "decdeg"), ("alpha_j2000", "delta_j2000"),
     ("ra_j2000", "dec_j2000"), ("ra_icrs", "dec_icrs"), ("ra_1", "dec_1"),
 )  # fmt: skip
-"""Usual names of the columns of right ascension and declination, in lower case and in the order in
-which they are looked for. ICRS or equinox 2000, which differ by 0.02 arcsec."""
+"""Usual names of the columns of right ascension and declination, in lower case and in the order of
+the search. ICRS or equinox 2000, which differ by 0.02 arcsec."""
 _J2000: Final = 2000.0
 _FK5_FROM: Final = 1984.0
-"""Equinoxes before are of FK4, where the header names no system (FITS, paper II)."""
+"""Earlier equinoxes are of FK4 if the header names no system (FITS, paper II)."""
 # EPOCH meant the equinox once, and means the time of observation in other headers.
 _EQUINOXES: Final = frozenset({1875.0, 1900.0, 1950.0, 1975.0, 2000.0})
 

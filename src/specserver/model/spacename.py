@@ -1,4 +1,4 @@
-"""Names in virtual storage: which there can be."""
+"""Names in virtual storage, and the rules for them."""
 
 import unicodedata
 from typing import Final
@@ -11,7 +11,7 @@ _MAX_PART_BYTES: Final = 255  # of the usual file systems
 _MAX_NAME_BYTES: Final = 1024
 _MAX_DEPTH: Final = 16
 # Control and format characters (also those that reverse the text), surrogates, unassigned, line
-# ends; the backslash, a slash to other systems; and the mark where bytes of a request were no text.
+# ends; the backslash, a slash to other systems; and the mark of bytes that are not text.
 _KINDS: Final = frozenset({"Cc", "Cf", "Cs", "Cn", "Zl", "Zp"})
 _CHARACTERS: Final = frozenset({"\\", "\ufffd"})
 
@@ -19,13 +19,13 @@ _CHARACTERS: Final = frozenset({"\\", "\ufffd"})
 def split_name(name: str) -> tuple[str, ...]:
     """Return the parts of a name, in Unicode's composed form; the empty name has none.
 
-    ``vos://`` at the head and a slash at the end are passed over.
+    ``vos://`` at the beginning and a slash at the end are ignored.
 
     Raises
     ------
     BadParameter
-        A name that is not plainly a place below: absolute, with ``.`` or ``..``, a hidden part, a
-        backslash, a control character, or too long.
+        The name is absolute or too long, or has ``.``, ``..``, a hidden part, a backslash or a
+        control character.
 
     Examples
     --------
@@ -47,7 +47,7 @@ def split_name(name: str) -> tuple[str, ...]:
 
 
 def split_file_name(name: str) -> tuple[str, ...]:
-    """Return the parts of a file's name; as `split_name`, and there is at least one."""
+    """Return the parts of a file's name, at least one; otherwise as `split_name`."""
     parts = split_name(name)
     if not parts or name.endswith("/"):
         raise BadParameter("name", name, "a file has a name without a slash at its end")
@@ -55,7 +55,7 @@ def split_file_name(name: str) -> tuple[str, ...]:
 
 
 def _fault(part: str) -> str:
-    """Return what is wrong with a part of a name, or nothing."""
+    """Return the fault of a part of a name, or empty text."""
     if not part:
         return "a part is empty (a name does not begin with a slash)"
     if part.startswith("."):

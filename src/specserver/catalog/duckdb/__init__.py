@@ -1,1 +1,1 @@
-"""All that asks DuckDB."""
+"""The only package that uses DuckDB."""

@@ -1,4 +1,4 @@
-"""Which of the spectra of one identifier is the best, and which of them a row of a table means."""
+"""The best of the spectra with one identifier, and the one that a row of a table means."""
 
 from collections.abc import Sequence
 
@@ -12,12 +12,7 @@ from ...model.survey import Survey
 
 
 def best_first(survey: Survey, names: Sequence[str]) -> tuple[list[str], list[int | str]]:
-    """Return what rows ``r`` are ordered by, the best first, and its parameters.
-
-    Parameters
-    ----------
-    names : columns that there are
-    """
+    """Return terms that order rows ``r`` with columns ``names``, the best first, and parameters."""
     order: list[str] = []
     params: list[int | str] = []
     for column, first in survey.best.order if survey.best else ():

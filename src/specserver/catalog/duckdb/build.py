@@ -14,7 +14,7 @@ from ...model.survey import Survey
 from .best import best_first
 
 _BATCH: Final = 200_000
-"""Rows that are handed on at once."""
+"""Rows of one batch."""
 
 
 class ObjectsTable:
@@ -123,7 +123,7 @@ def _sort_rows(connection: duckdb.DuckDBPyConnection, survey: Survey, names: Seq
         last_part = f', coalesce({known}concat(\'key\', r."_key")) AS "{last}"'
         left_out += [f'"{last}"'] if known else []
     # Numbered as they come out of one sort; sorting by the number again would take half as long
-    # once more, and a quarter more memory. `_in_order` checks what came of it.
+    # once more, and a quarter more memory. `_in_order` checks the result.
     parts = [
         "CREATE TABLE objects AS SELECT (row_number() OVER () - 1)::BIGINT AS _index, *",
         f"FROM (SELECT f._segment, r.* EXCLUDE ({', '.join(left_out)})",

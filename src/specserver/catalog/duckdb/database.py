@@ -1,8 +1,8 @@
 """The one database of a process for a data folder: DuckDB, in memory, with one bound for all.
 
-Each generation of an index that is in use is attached to it, read-only, and detached when nobody
-holds it any longer. The database opens no file outside of the data folder; within it no statement
-names one but those of this module.
+Each generation of an index that is in use is attached to it, read-only, and detached when no
+catalogue uses it any longer. The database opens no file outside of the data folder; within it only
+statements of this module name files.
 """
 
 import threading
@@ -32,7 +32,7 @@ class Database:
 
     def __init__(self, folder: Path) -> None:
         self.bounds = dict(_bounds)
-        # A question that needs more memory is refused; nothing is written beside the data.
+        # A query that needs more memory is refused; no temporary files are written.
         config: dict[str, str | bool | int | float | list[str]] = {"temp_directory": ""}
         if self.bounds:
             config["memory_limit"] = f"{max(1, self.bounds['memory_bytes'] // 2**20)}MiB"

@@ -1,4 +1,4 @@
-"""Questions to the table `objects` of one index generation, which take SQL."""
+"""SQL queries of the table `objects` of one index generation."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -108,12 +108,12 @@ class ObjectsReader:
             return _table(cursor.sql(query))
 
     def close(self) -> None:
-        """Detach the file; questions under way are answered."""
+        """Detach the file; running queries still end."""
         self._database.close()
 
     @contextmanager
     def _cursor(self, deadline: Deadline = NEVER) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Lend a cursor of its own to one question; interrupt it when time is up."""
+        """Lend a cursor to one query; interrupt it when the deadline passes."""
         deadline.check()
         try:
             cursor = self._database.cursor()

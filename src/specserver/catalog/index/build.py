@@ -57,7 +57,7 @@ def refresh_index(context: ContextFolder, survey: Survey) -> IndexInfo | None:
 
 
 def newest_index(context: ContextFolder, survey: Survey, bad: str) -> IndexInfo:
-    """Return a generation as `refresh_index` makes it, or, where it cannot, the one in use.
+    """Return a generation as `refresh_index` makes it; if none can be made, the one in use.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def build_index(
 
     Parameters
     ----------
-    names : what is covered, for the record
+    names : of the segments or the table, for the record
     files : Parquet with the columns of `catalog.segment_rows`
     unique : refuse a spectrum that stands in two rows
     """
@@ -136,7 +136,7 @@ def _write_sidecars(
 
 
 def _in_order(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Yield batches without their first column, the number of the row, having checked it."""
+    """Check the first column of batches, the number of the row, and yield the others."""
     at = 0
     for batch in batches:
         if not np.array_equal(batch.column(0).to_numpy(), np.arange(at, at + len(batch))):

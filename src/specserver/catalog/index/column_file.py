@@ -1,7 +1,7 @@
-"""All columns of a generation, memory-mapped: rows are looked up without asking the database.
+"""All columns of a generation, memory-mapped: rows are looked up without the database.
 
 An uncompressed Arrow file has the values of a row at known places, so 100 rows of five columns
-take 0.05 ms; the database, which decodes whole row groups and plans each question, takes 3 to 7.
+take 0.05 ms; the database, which decodes whole row groups and plans each query, takes 3 to 7.
 The price is the bytes of the columns, 85 a row of a plain catalogue, beside its 50 in the database.
 """
 
@@ -25,7 +25,7 @@ _JOINED: Final = 2**17
 def write_columns(
     generation: GenerationFolder, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
 ) -> Iterable[pa.RecordBatch]:
-    """Write batches of rows in their order as columns of a generation, handing each on."""
+    """Write batches of rows in their order as columns of a generation, and yield each."""
     with (
         pa.OSFile(str(generation.columns.local_path()), "wb") as file,
         pa.ipc.new_file(file, schema) as writer,

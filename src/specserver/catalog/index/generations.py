@@ -1,7 +1,7 @@
 """Generations of an index: made whole, brought into use by one atomic change, checked when opened.
 
-A generation that is damaged is never read: the next one who needs it makes another, where the
-folder can be written to.
+A damaged generation is never read: the next process that needs it makes another, where the folder
+can be written to.
 """
 
 import errno
@@ -24,11 +24,11 @@ _FORMAT: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class IndexInfo:
-    """What a generation covers."""
+    """The record of a generation: the segments that it covers."""
 
     name: str
     segments: tuple[str, ...]
-    """Names of what it was made from; when they are no longer the same, it is out of date."""
+    """Names of what it was made from; it is out of date when these change."""
     nrows: int
     columns: Mapping[str, str]
     """Column name → kind: int, uint, float, str or bool."""
@@ -38,11 +38,11 @@ class IndexInfo:
 
 
 Build: TypeAlias = Callable[[GenerationFolder, tuple[str, ...]], IndexInfo]
-"""Writes a generation of what has the names, and makes its folder."""
+"""Makes the folder of a generation and writes it, from segments or a table with some names."""
 
 
 def current_generation(index: IndexFolder) -> IndexInfo | None:
-    """Return what the generation in use covers, or None when there is none."""
+    """Return the record of the generation in use, or None if there is none."""
     current = index.current
     try:
         name = _current_name(index)
@@ -122,7 +122,7 @@ def refresh_generation(
 
     Parameters
     ----------
-    wanted : asked under the lock; nothing wanted leaves things as they are
+    wanted : called under the lock; if it returns no names, no generation is made
     bad : name of a generation that is damaged, whatever it covers
     """
     try:
@@ -138,7 +138,7 @@ def refresh_generation(
 
 
 def _cannot(index: IndexFolder, error: OSError) -> str:
-    """Return why an index cannot be made, and what to do where the folder cannot be written to."""
+    """Return why an index cannot be made, with advice if the folder cannot be written to."""
     reason = f"{index}: the index cannot be made ({error.strerror})"
     if error.errno not in {errno.EROFS, errno.EACCES, errno.EPERM}:
         return reason
@@ -190,11 +190,11 @@ def _sound(index: IndexFolder, bad: str) -> IndexInfo | None:
 
 
 def _made(index: IndexFolder, names: tuple[str, ...], build: Build) -> IndexInfo:
-    """Make a generation and bring it into use; when that fails nothing is left of it."""
+    """Make a generation and bring it into use; if that fails, delete it."""
     generation = index.new_generation()
     try:
         info = build(generation, names)
-        # The folder of generations may be new; the context's own says who may read it.
+        # The folder of generations may be new; it gets the access rights of the context's folder.
         index.inherit_access()
         index.current.replace(generation.name.encode())
     except OSError as error:
@@ -216,13 +216,13 @@ def _is_current(index: IndexFolder, generation: GenerationFolder) -> bool:
 
 
 def _delete(generation: GenerationFolder) -> None:
-    """Delete a generation; what cannot be deleted now is deleted when another is made."""
+    """Delete a generation; files that cannot be deleted now are deleted when another is made."""
     with suppress(OSError):
         generation.delete()
 
 
 def _remove_left(index: IndexFolder) -> None:
-    """Remove what writers left that were killed; call under the lock."""
+    """Remove files of writers that were killed; call under the lock."""
     index.current.delete_drafts()
     for generation in index.generations():
         if not generation.record.exists():

@@ -1,1 +1,1 @@
-"""The condition of a caller: read, checked, and handed on."""
+"""The condition of a caller, read and checked."""

@@ -74,7 +74,7 @@ def parse_constraint(
     Raises
     ------
     BadConstraint
-        What stands outside the grammar, named.
+        Text outside the grammar; the message names it.
     UnknownField
         A name that is no column.
     TooMuch

@@ -1,6 +1,6 @@
-"""A condition as a typed tree: what the parser makes, and each back end writes as its own SQL.
+"""A condition as a typed tree, which the parser makes and each back end writes as its own SQL.
 
-Whatever evaluates a tree, its values mean the same:
+The values of a tree mean the same in each back end:
 
 - The kind ``int`` is exact, in 128 bits; ``float`` is double. An operation of kind ``float`` takes
   its operands as doubles, one of kind ``int`` takes them exactly.
@@ -18,7 +18,7 @@ from typing import ClassVar, Final, TypeAlias
 from typing import Literal as OneOf
 
 Value: TypeAlias = int | float | str | bool | None
-"""What a literal may stand for."""
+"""Value of a literal."""
 
 NUMBERS: Final = frozenset({"int", "uint", "float"})
 WHOLE: Final = frozenset({"int", "uint", "null"})
@@ -192,12 +192,12 @@ class Condition:
     """A constraint that was read: which rows, in which order, and how many of them."""
 
     where: TypedExpression | None = None
-    """Of kind ``bool``; the rows of which it is true. None: all."""
+    """Of kind ``bool``, true for the rows wanted; None: all rows."""
     order: tuple[Order, ...] = ()
     """NULL comes last, NaN is the greatest number; rows that are equal stay in their order."""
     limit: int | None = None
     region: ConeArgs | PolygonArgs | None = None
-    """Position that stood in front; rows lie in it and meet all of ``where``."""
+    """Position at the beginning of the text; rows lie in it and meet ``where``."""
 
 
 def unified(args: Sequence[TypedExpression]) -> str:

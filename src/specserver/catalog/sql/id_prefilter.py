@@ -2,7 +2,7 @@
 
 ``specobjid IN (…)`` with 10,000 of them takes the parser and the database a second; a search in
 the sorted identifiers takes milliseconds. Only forms that cannot mean anything else are split off;
-every other text goes to `catalog.sql.constraint` as it is, which also finds what is wrong with it.
+other text goes unchanged to `catalog.sql.constraint`, which also explains errors in it.
 """
 
 import re
@@ -30,8 +30,7 @@ def split_ids(text: str, survey: Survey) -> tuple[npt.NDArray[Any] | None, str]:
     Returns
     -------
     1D[n] in the survey's type or None, and text
-        The rows wanted have one of the identifiers and meet the rest. None: the rest is all of the
-        text.
+        Rows wanted have one of the identifiers and meet the rest; None: the rest is all of it.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """A constraint's text cut into words that are all known: positions, names, clauses, literals.
 
-What leaves here holds only column names (double-quoted), the grammar's own words and signs,
-numbers, quoted strings and calls of offered functions. Nothing else of the caller's text survives.
+The result has only column names (double-quoted), the grammar's own words and signs,
+numbers, quoted strings and calls of offered functions. No other text of the caller remains.
 """
 
 import difflib

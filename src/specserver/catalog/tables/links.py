@@ -1,7 +1,6 @@
-"""Which of the spectra of one identifier a row of a value-added table means.
+"""The spectrum that a row of a value-added table means, among those with its identifier.
 
-A row says so by its other columns, such as the survey and the pixel; where it leaves the choice,
-it means the best.
+Other columns of the row, such as the survey and the pixel, select it; without them it is the best.
 """
 
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ identifier."""
 
 
 class HeldSpectra(Protocol):
-    """The spectra of a context, as far as a table's rows need them."""
+    """The spectra of a context, as value-added tables link to them."""
 
     @property
     def survey(self) -> Survey:
@@ -79,7 +78,7 @@ def with_parts(table: pa.Table, survey: Survey, ids: npt.NDArray[Any]) -> pa.Tab
 def with_spectra(
     table: pa.Table, held: HeldSpectra, ids: npt.NDArray[Any]
 ) -> tuple[pa.Table, npt.NDArray[np.int64]]:
-    """Return the table with the parts that tell which spectra its rows mean, and their rows."""
+    """Return the table with the parts of the spectra that its rows mean, and their rows."""
     survey = held.survey
     columns = table.select([name for name in survey.told_by if name in table.column_names])
     rows = held.best_with(ids, columns)

@@ -1,4 +1,4 @@
-"""Which spectrum each row of a table stands for, whatever its columns are called.
+"""The identifier of each row of a table, from columns under their usual names.
 
 An identifier may be unsigned, in its signed 64-bit form, a decimal or padded text. As a float it
 is refused: the digits that are lost say which reduction it is of. Without one, the parts of the

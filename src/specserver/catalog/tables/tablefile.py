@@ -1,7 +1,7 @@
 """A table from a file, as Arrow: FITS, VOTable, ECSV, Parquet, CSV; one value a cell.
 
-Columns of arrays are left out. Text is stripped. What is masked, blank in a column of numbers, or
-the file's own null value, is null. Unit and description go into the metadata of each field.
+Columns of arrays are left out. Text is stripped. Masked values, blanks in a column of numbers and
+the file's own null value become null. Unit and description go into the metadata of each field.
 """
 
 import io
@@ -34,7 +34,7 @@ _FRAME: Final = ("RADESYS", "RADECSYS", "EQUINOX", "EPOCH")
 
 @dataclass(frozen=True, slots=True)
 class TableFile:
-    """What was read of a file."""
+    """A table as read from a file."""
 
     table: pa.Table
     left_out: tuple[str, ...]
@@ -53,9 +53,9 @@ def read_table(path: Path, *, hdu: int | None = None) -> TableFile:
     Raises
     ------
     BadParameter
-        An ending that is none of these.
+        The name has another ending.
     BadFile
-        A file that cannot be read as what its name says.
+        The file cannot be read in the format of its ending.
     """
     name = path.name.lower().removesuffix(".gz")
     reader = next((reader for endings, reader in _READERS.items() if name.endswith(endings)), None)
@@ -136,7 +136,7 @@ def _from_astropy(table: Any, cards: Mapping[str, Any]) -> pa.Table:
 
 
 def _array(values: Any) -> pa.Array:
-    """Return a 1-D column as Arrow in native byte order; null type for what is no single values."""
+    """Return a 1-D column as Arrow in native byte order; null type if cells are not scalars."""
     mask = np.ma.getmaskarray(values)
     data = np.ma.getdata(values)
     if data.dtype.kind in "SU":

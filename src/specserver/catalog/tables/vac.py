@@ -42,7 +42,7 @@ TableStamp: TypeAlias = tuple[str, Identity, Identity]
 
 @dataclass(frozen=True, slots=True)
 class VacInfo:
-    """What is recorded of a value-added table."""
+    """The record of a value-added table."""
 
     name: str
     title: str
@@ -58,7 +58,7 @@ class VacInfo:
 
 
 def has_vac(files: TableFiles) -> bool:
-    """Return whether there is a table, whatever name was asked for."""
+    """Return whether a table exists; its name may be any text."""
     return bool(_NAME.fullmatch(files.name)) and files.file.exists()
 
 
@@ -72,12 +72,12 @@ def add_vac(
     hdu: int | None = None,
     overwrite: bool = False,
 ) -> VacInfo:
-    """Read a table file and attach it under a name; a running service takes note at once.
+    """Read a table file and attach it under a name; a running service serves it at once.
 
     Raises
     ------
     BadParameter
-        A name that is reserved, taken or no name; a file without identifiers.
+        A name that is reserved, taken or not valid; a file without identifiers.
     BadFile
         A file that cannot be read.
     """
@@ -112,7 +112,7 @@ def add_vac(
 
 
 def read_vac(files: TableFiles) -> VacInfo:
-    """Return what is recorded of a table."""
+    """Return the record of a table."""
     _check_once(files, files.file.state())
     try:
         schema = pq.read_schema(files.file.local_path())
@@ -149,7 +149,7 @@ def remove_vac(files: TableFiles) -> None:
         raise UnknownCatalog(str(files), files.context.tables())
     files.file.delete()
     files.record.delete()
-    # What a server writes there meanwhile is removed with the next table of that name.
+    # Files that a server writes there meanwhile are removed with the next table of that name.
     with suppress(OSError):
         files.index.delete()
 
@@ -159,7 +159,7 @@ def vac_survey(survey: Survey, columns: Sequence[Column], names: Iterable[str]) 
 
     Parameters
     ----------
-    columns : what is known of its columns
+    columns : its columns as far as they are described
     names : all its columns
     """
     there = set(names)
@@ -186,12 +186,12 @@ def vac_columns(files: TableFiles) -> tuple[Column, ...]:
 
 
 def vac_stamp(files: TableFiles, held: HeldSpectra) -> TableStamp:
-    """Return what is another when a table, its index or what it links to has become another."""
+    """Return values that change when a table, its index or the spectra that it links to change."""
     return held.version, files.file.stamp(), files.index.current.stamp()
 
 
 def current_vac(files: TableFiles, held: HeldSpectra, *, bad: str = "") -> IndexInfo:
-    """Return the index of a table, made first when the table or what it links to has changed.
+    """Return the index of a table, made again if the table or the spectra that it links to changed.
 
     Parameters
     ----------
@@ -214,7 +214,7 @@ def _position(table: pa.Table) -> tuple[str, str] | None:
 
 
 def _covers(files: TableFiles, info: VacInfo, held: HeldSpectra) -> tuple[str, ...]:
-    """Return what the index of a table is made from."""
+    """Return names of the contents that the index of a table is made from."""
     _, size, changed_ns = files.file.stamp()
     own = f"{files.file.name} {size} {changed_ns}"
     depends = info.ids == "spectra" or info.position is None or bool(held.survey.told_by)
@@ -294,7 +294,7 @@ def _write_table(files: TableFiles, table: pa.Table) -> None:
     buffer = pa.BufferOutputStream()
     pq.write_table(table, buffer, compression="zstd")
     content = memoryview(buffer.getvalue())
-    # Stated first, beside that of the table which it replaces: at no time is a table without.
+    # Written first, with the digest of the table that it replaces: a table always has its digest.
     stated = [digest_of_bytes(content), *([files.file.digest()] if files.file.exists() else [])]
     files.record.replace(seal({"of": stated}))
     files.file.replace(content)
