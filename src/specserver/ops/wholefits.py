@@ -16,7 +16,6 @@ import io
 import lzma
 import os
 import zlib
-from collections.abc import Mapping
 from functools import lru_cache
 from math import prod
 from pathlib import Path
@@ -35,6 +34,8 @@ _PIECE: Final = 1 << 20
 """Bytes of a packed file that are unpacked at a time."""
 _PACKERS: Final = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\x00", lzma.open))
 _UNPACKED: Final = "cut off or damaged: it does not unpack to its end"
+_first_cards = lru_cache(maxsize=256)(cards)
+"""Keyword → value of the first cards of a header; those of one family repeat exactly."""
 _BROKEN: Final = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
 
 
@@ -63,13 +64,7 @@ def require_whole(path: Path) -> None:
 
 
 def whole_bytes(data: bytes) -> bytes:
-    """Return the bytes of a file, unpacked if they are packed; refuse what `require_whole` refuses.
-
-    Raises
-    ------
-    BadFile
-        It is empty or cut off, an HDU of it is, or it does not unpack to its end.
-    """
+    """Return the bytes of a file, unpacked if packed; refuse what `require_whole` refuses."""
     if not data:
         raise BadFile("the file is empty")
     try:
@@ -168,12 +163,6 @@ def _header(stream: IO[bytes], first: bytes, *, goes_back: bool) -> list[bytes] 
         stream.seek(-behind, os.SEEK_CUR)
         pieces[-1] = pieces[-1][:stop]
     return pieces
-
-
-@lru_cache(maxsize=256)
-def _first_cards(header: bytes) -> Mapping[str, str | int | float | bool]:
-    """Return keyword → value of the first cards of a header; those of one family repeat exactly."""
-    return cards(header)
 
 
 def _data_size(header: list[bytes], number: int) -> int:

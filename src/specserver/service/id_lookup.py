@@ -174,28 +174,22 @@ def _searched(survey: Survey, release: Release, pattern: IdPattern, limits: Limi
     tree have the same, that of the segments. Where no part is a reduction, all that it names, but
     the best of them where it leaves open only what tells spectra of one identifier apart.
     """
-    found = [source.catalog.matching(pattern, limits.deadline) for _, source in release]
-    if not survey.has_reduction and pattern.is_exact:
-        rows = [
-            best_of(survey, source.catalog, one[0])
-            for (_, source), one in zip(release, found, strict=True)
-        ]
-        found = [(best, one[1]) for best, one in zip(rows, found, strict=True)]
-    numbers = [number for number, _ in release]
-    places = np.concatenate(
-        [
-            np.stack([np.full(len(rows), number), rows])
-            for number, (rows, _) in zip(numbers, found, strict=True)
-        ],
-        axis=1,
-    )
+    found, parts = [], []
+    for number, source in release:
+        rows, table = source.catalog.matching(pattern, limits.deadline)
+        if not survey.has_reduction and pattern.is_exact:
+            rows = best_of(survey, source.catalog, rows)
+        found.append(np.stack([np.full(len(rows), number), rows]))
+        parts.append(table)
+    places = np.concatenate(found, axis=1)
     if not survey.has_reduction:
         return places[:, :1] if pattern.is_exact else places
     if not places.shape[1]:
         return places
     *names, last = survey.id_parts
-    keys = [_joined([parts.column(name) for _, parts in found]) for name in names]
-    texts = [text for _, parts in found for text in parts.column(last).to_pylist()]
+    whole = ([table.column(name).fill_null(-1).to_numpy() for table in parts] for name in names)
+    keys = [np.concatenate([part.astype(np.int64) for part in column]) for column in whole]
+    texts = [text for table in parts for text in table.column(last).to_pylist()]
     distinct = sorted(set(texts))
     ranks = _ranks(distinct, {one: at for at, one in enumerate(release[0][1].release.reductions)})
     code = {text: at for at, text in enumerate(distinct)}
@@ -209,11 +203,6 @@ def _searched(survey: Survey, release: Release, pattern: IdPattern, limits: Limi
     for key in keys:
         first[1:] |= key[order][1:] != key[order][:-1]
     return places[:, order[first]]
-
-
-def _joined(columns: Sequence[pa.ChunkedArray]) -> Ints:
-    """Return columns of whole numbers as one, 1D[n]."""
-    return np.concatenate([one.fill_null(-1).to_numpy().astype(np.int64) for one in columns])
 
 
 def _reduction_rank(own: Mapping[str, int], reduction: str) -> tuple[bool, int, list[int]]:

@@ -15,7 +15,7 @@ from ..errors import BadParameter, SpecServerError, TooMuch
 from ..wire.columns import CONTEXT, ID, OTHERS
 from .archive import Archive
 from .columns import join_tables
-from .query import TUPLE, QueryRequest, run_query
+from .query import TUPLE, QueryRequest, run_query, unit_field
 
 _ALL: Final = "*"
 
@@ -114,24 +114,19 @@ def _joined(answers: dict[str, pa.Table], fields: Sequence[str], apart: Sequence
         [table.select([one for one in names if one in table.column_names]) for table in tables],
         "fields",
     )
-    columns = [pa.array([name] * table.num_rows, pa.string()) for name, table in answers.items()]
-    found = [
-        (pa.field(CONTEXT, pa.string()), pa.chunked_array(columns, pa.string())),
-        (pa.field(ID, ids.type), ids),
-    ]
+    contexts = [pa.array([name] * table.num_rows, pa.string()) for name, table in answers.items()]
+    schema = [pa.field(CONTEXT, pa.string()), pa.field(ID, ids.type)]
     for name in names:
         unit = _unit(name, tables) if name in fields else ""
-        about = {"unit": unit} if unit else None
-        found.append((pa.field(name, rest.field(name).type, metadata=about), rest.column(name)))
+        schema.append(unit_field(name, rest.field(name).type, unit))
     others = {
         context: int(table.schema.metadata[OTHERS])
         for context, table in answers.items()
         if OTHERS in (table.schema.metadata or {})
     }
-    schema = pa.schema(
-        [field for field, _ in found], {OTHERS: json.dumps(others)} if others else None
-    )
-    return pa.table([column for _, column in found], schema=schema)
+    about = {OTHERS: json.dumps(others)} if others else None
+    columns = [pa.chunked_array(contexts, pa.string()), ids, *map(rest.column, names)]
+    return pa.table(columns, schema=pa.schema(schema, about))
 
 
 def _joined_ids(columns: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from ..errors import BadParameter
 from ..model.sphere import is_position
 from .archive import Archive
 from .open_contexts import QueryTable
-from .query import field_of, telling, wanted_fields
+from .query import field_of, telling, unit_field, wanted_fields
 
 ROW: Final = "row"
 """Column of the answer: index of the position, from 0."""
@@ -121,26 +121,18 @@ def _names(asked: QueryTable, fields: tuple[str, ...]) -> dict[str, str]:
 def _table(asked: QueryTable, names: dict[str, str], found: Matches, npos: int | None) -> pa.Table:
     """Return the answer, of so many rows; None: a row for each pair."""
     taken = asked.catalog.columns_of(list(dict.fromkeys(names.values())), found.row)
-    apart = found.separation_deg * _ARCSEC
-    if npos is None:
-        row, separation = found.position, pa.array(apart)
-    else:
-        row = np.arange(npos)
-        here = np.zeros(npos, np.int64)
-        here[found.position] = np.arange(len(found))
-        absent = np.ones(npos, np.bool_)
-        absent[found.position] = False
-        taken = taken.take(pa.array(here, mask=absent)) if absent.any() else taken
-        spread = np.full(npos, np.nan)
-        spread[found.position] = apart
-        separation = pa.array(spread, mask=absent)
+    row, separation = found.position, pa.array(found.separation_deg * _ARCSEC)
+    if npos is not None and len(found) < npos:
+        place = np.full(npos, -1)
+        place[found.position] = np.arange(len(found))
+        places = pa.array(place, mask=place < 0)
+        row, separation, taken = np.arange(npos), separation.take(places), taken.take(places)
     (identifier, first), *others = names.items()
-    columns: list[tuple[pa.Field, Any]] = [
-        (pa.field(ROW, pa.int64()), pa.array(row)),
-        (pa.field(identifier, taken.schema.field(first).type), taken.column(first)),
-        (pa.field(SEPARATION, pa.float64(), metadata={"unit": "arcsec"}), separation),
+    schema = [
+        pa.field(ROW, pa.int64()),
+        pa.field(identifier, taken.schema.field(first).type),
+        unit_field(SEPARATION, pa.float64(), "arcsec"),
+        *(field_of(asked, name, taken.schema.field(column)) for name, column in others),
     ]
-    columns += [(field_of(asked, name, taken.schema.field(one)), taken.column(one))
-                for name, one in others]  # fmt: skip
-    schema = pa.schema([field for field, _ in columns])
-    return pa.table([values for _, values in columns], schema=schema)
+    columns = [taken.column(column) for _, column in others]
+    return pa.table([row, taken.column(first), separation, *columns], schema=pa.schema(schema))

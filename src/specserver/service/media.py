@@ -98,13 +98,11 @@ def changed_axis(record: npt.NDArray[Any], grid: Grid, change: Change | None) ->
     ----------
     record : 1D[npix] structured
     """
-    if change is None or grid.axis not in (record.dtype.names or ()):
+    names = record.dtype.names or ()
+    if change is None or grid.axis not in names:
         return record
-    kinds = [(name, record.dtype[name]) for name in record.dtype.names or ()]
-    out = np.empty(
-        record.shape, [(name, "<f8" if name == grid.axis else kind) for name, kind in kinds]
+    out = record.astype(
+        [(name, "<f8" if name == grid.axis else record.dtype[name]) for name in names]
     )
-    for name, _ in kinds:
-        out[name] = record[name]
     out[grid.axis] = grid.axis_of(change(grid.wave_of(record[grid.axis])))
     return out

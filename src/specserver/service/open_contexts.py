@@ -63,16 +63,19 @@ class OpenContexts:
 
     def release(self, context: str) -> OpenRelease | None:
         """Return the segments of a context open for reading, or None when it has none."""
-        stamp = self._stamp(context)
+        folder = self.data.context(context)
+        stamp = folder.index.current.stamp()
         # A lock for each: an index that is made again must not stop the other contexts.
         with self._loading.setdefault(context, threading.Lock()):
             known = self._open.get(context)
-            catalog = known[1].catalog if known else None
-            if known is None or known[0] != stamp or (catalog and catalog.is_damaged):
-                if not self.data.context(context).segments():
+            bad = known[1].catalog.version if known and known[1].catalog.is_damaged else ""
+            if known is None or known[0] != stamp or bad:
+                if not folder.segments():
                     return None
-                bad = catalog.version if catalog and catalog.is_damaged else ""
-                known = self._open[context] = self._load(context, bad)
+                survey, release = find_release(context, self.data)
+                opened = OpenRelease(survey, release, open_catalogue(folder, survey, bad), folder)
+                # Taken anew: opening may have made another generation.
+                known = self._open[context] = (folder.index.current.stamp(), opened)
         return known[1]
 
     def tree(self, context: str) -> FitsTree | None:
@@ -95,7 +98,10 @@ class OpenContexts:
 
     def table(self, context: str, table: str) -> QueryTable:
         """Return a value-added table open for reading, its links up to date."""
-        held = self._resolver(context)
+        survey, release = find_release(context, self.data)
+        source = self.release(context)
+        catalog = source.catalog if source else None
+        held = SpectrumResolver(survey, release, catalog, self.tree(context))
         # Taken first: what changes while the table is being opened makes the next request look.
         files = self.data.context(context).table(table)
         stamp = vac_stamp(files, held)
@@ -106,28 +112,10 @@ class OpenContexts:
         bad = known[1].catalog.version if known and known[1].catalog.is_damaged else ""
         info = current_vac(files, held, bad=bad)
         if known is None or known[1].catalog.version != info.name:
-            base = find_release(context, self.data)[0]
-            opened = open_table(files, base, held, info)
+            opened = open_table(files, survey, held, info)
         else:
             opened = known[1].catalog
         made = QueryTable(opened.survey, opened, primary=False, attached=True)
         with self._lock:
             self._tables[context, table] = (stamp, made)
         return made
-
-    def _resolver(self, context: str) -> SpectrumResolver:
-        """Return what value-added tables link to in a context."""
-        source = self.release(context)
-        catalog = source.catalog if source else None
-        return SpectrumResolver(*find_release(context, self.data), catalog, self.tree(context))
-
-    def _stamp(self, context: str) -> Identity:
-        """Return what changes when another generation comes into use."""
-        return self.data.context(context).index.current.stamp()
-
-    def _load(self, context: str, bad: str = "") -> tuple[Identity, OpenRelease]:
-        """Open the newest generation; ``bad`` is the name of one that is known to be damaged."""
-        survey, release = find_release(context, self.data)
-        folder = self.data.context(context)
-        catalog = open_catalogue(folder, survey, bad)
-        return self._stamp(context), OpenRelease(survey, release, catalog, folder)

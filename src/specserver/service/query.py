@@ -104,7 +104,12 @@ def field_of(asked: QueryTable, name: str, column: pa.Field) -> pa.Field:
     else:
         known = asked.survey.columns
         unit = next((one.unit for one in known if one.name == column.name), "")
-    return pa.field(name, column.type, metadata={"unit": unit} if unit else None)
+    return unit_field(name, column.type, unit)
+
+
+def unit_field(name: str, kind: pa.DataType, unit: str) -> pa.Field:
+    """Return an Arrow field that states a unit, if there is one."""
+    return pa.field(name, kind, metadata={"unit": unit} if unit else None)
 
 
 def _marking(asked: QueryTable) -> str:
