@@ -155,11 +155,11 @@ class _Moments:
         share = np.divide(other.weight, weight, out=np.zeros_like(weight), where=weight > 0)
         mean = self.mean + (other.mean - self.mean) * share
         weight2, cross, square = np.zeros((3, len(mean)))
-        for one in (self, other):
-            off = mean - one.level
-            weight2 = weight2 + one.weight2
-            square = square + one.square - 2 * off * one.cross + off**2 * one.weight2
-            cross = cross + one.cross - off * one.weight2
+        for part in (self, other):
+            off = mean - part.level
+            weight2 = weight2 + part.weight2
+            square = square + part.square - 2 * off * part.cross + off**2 * part.weight2
+            cross = cross + part.cross - off * part.weight2
         every = (weight, mean, mean, weight2, cross, square)
         for name, values in zip(self.__slots__, every, strict=True):
             getattr(self, name)[:] = values
@@ -188,7 +188,7 @@ class Sums:
         low, high = max(begin, 0), min(begin + rows.flux.shape[1], len(self._count))
         # Columns beyond the composite hold nothing.
         columns = slice(low - begin, max(high, low) - begin)
-        flux, var, used = (one[:, columns] for one in (rows.flux, rows.var, rows.used))
+        flux, var, used = (array[:, columns] for array in (rows.flux, rows.var, rows.used))
         if not flux.size:
             return
         if self._dtype is None:
@@ -261,7 +261,7 @@ def _safe_dtype(flux: Array) -> np.dtype[Any]:
     return flux.dtype if 1e-6 < typical < 1e9 else np.dtype(np.float64)
 
 
-def _dot(one: Array, other: Array) -> Array:
+def _dot(left: Array, right: Array) -> Array:
     """Return sums over rows of products, 1D[npix]."""
-    product: Array = np.einsum("ij,ij->j", one, other)
+    product: Array = np.einsum("ij,ij->j", left, right)
     return product

@@ -170,7 +170,7 @@ class Table:
         """Return the column's name as written; names are matched without case."""
         wanted = name.casefold()
         return next(
-            (one for one in self.layout.dtype.names or () if one.casefold() == wanted), None
+            (known for known in self.layout.dtype.names or () if known.casefold() == wanted), None
         )
 
     def column(self, written: str) -> npt.NDArray[Any]:
@@ -183,15 +183,15 @@ class Table:
 
     def columns(self, written: Sequence[str]) -> list[npt.NDArray[Any]]:
         """Return columns, 1D[nrows] each, as `column` does; in one step if all have 32 bits."""
-        kinds = {self.layout.dtype[one] for one in self.layout.dtype.names or ()}
+        kinds = {self.layout.dtype[name] for name in self.layout.dtype.names or ()}
         if self.layout.flipped or not kinds or not kinds <= _WORDS:
-            return [self.column(one) for one in written]
+            return [self.column(name) for name in written]
         words = self.rows.view(">u4").reshape(len(self.rows), -1)
         native = words.T.astype("=u4", order="C")
         names = self.layout.dtype.names or ()
         return [
-            native[names.index(one)].view(self.layout.dtype[one].newbyteorder("="))
-            for one in written
+            native[names.index(name)].view(self.layout.dtype[name].newbyteorder("="))
+            for name in written
         ]
 
     def scalars(self, row: int) -> dict[str, Any]:

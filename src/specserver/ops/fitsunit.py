@@ -38,12 +38,14 @@ def whole_groups(units: Any, prefixes: Collection[str], needed: Collection[str])
     BadFile
         A group is there in part.
     """
-    names = {one.name.casefold() for one in units}
+    names = {unit.name.casefold() for unit in units}
     groups = {
-        one: {name[len(one) + 1 :] for name in names if name.startswith(f"{one}_".casefold())}
-        for one in prefixes
+        prefix: {
+            name[len(prefix) + 1 :] for name in names if name.startswith(f"{prefix}_".casefold())
+        }
+        for prefix in prefixes
     }
-    wanted = {one.casefold() for one in needed}.union(*groups.values())
+    wanted = {name.casefold() for name in needed}.union(*groups.values())
     for prefix, group in groups.items():
         if group and (missing := sorted(wanted - group)):
             listed = ", ".join(f"{prefix}_{name}".upper() for name in missing)

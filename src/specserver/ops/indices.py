@@ -206,7 +206,7 @@ def _cut(
     columns = begin + np.arange(int((stop - begin).max()))
     inside = columns < npix
     columns = np.minimum(columns, npix - 1)
-    values, weights = (one[rows[:, None], columns].astype(np.float64) for one in (flux, ivar))
+    values, weights = (array[rows[:, None], columns].astype(np.float64) for array in (flux, ivar))
     good = inside & (weights > 0.0) & np.isfinite(weights) & np.isfinite(values)
     return _Pixels(
         rows,
@@ -247,7 +247,9 @@ def _break(pixels: _Pixels, index: LineIndex, min_good: float) -> tuple[Values, 
     """Return the ratio of the mean F_ν of two bands, red to blue, and its error; 1D[n] each."""
     # F_ν = λ² F_λ / c, and c goes out of the ratio.
     scale = ((pixels.left + pixels.right) / 2.0) ** 2
-    (blue, _, blue_part), (red, _, red_part) = (pixels.band(one) for one in (index.blue, index.red))
+    (blue, _, blue_part), (red, _, red_part) = (
+        pixels.band(band) for band in (index.blue, index.red)
+    )
     blue, red = scale * blue / _sum(blue), scale * red / _sum(red)
     below, above = _sum(blue * pixels.flux), _sum(red * pixels.flux)
     ratio = above / below

@@ -20,15 +20,15 @@ def common_record(records: Sequence[Sequence[Vector]], axis: str) -> tuple[Vecto
     records : a record for each survey
     axis : name of the first survey's spectral axis
     """
-    others = [{one.name: one for one in record} for record in records[1:]]
+    others = [{vector.name: vector for vector in record} for record in records[1:]]
     found = []
-    for one in records[0]:
-        same = [other[one.name] for other in others if one.name in other]
-        if one.name == axis:
-            found.append(one)
+    for vector in records[0]:
+        same = [other[vector.name] for other in others if vector.name in other]
+        if vector.name == axis:
+            found.append(vector)
         elif len(same) == len(others):
-            kinds = [np.dtype(each.dtype) for each in (one, *same)]
-            found.append(replace(one, dtype=np.result_type(*kinds).str))
+            kinds = [np.dtype(each.dtype) for each in (vector, *same)]
+            found.append(replace(vector, dtype=np.result_type(*kinds).str))
     return tuple(found)
 
 
@@ -47,9 +47,9 @@ def join_ids(parts: Iterable[Array]) -> Array:
         uint64 or int64, or object where neither holds all.
     """
     some = list(parts)
-    if len({one.dtype for one in some}) == 1:
+    if len({ids.dtype for ids in some}) == 1:
         return np.concatenate(some)
-    values = [int(value) for one in some for value in one.tolist()]
+    values = [int(value) for ids in some for value in ids.tolist()]
     if min(values, default=0) >= 0:
         return np.array(values, np.uint64)
     return np.array(values, np.int64 if max(values) < 2**63 else object)

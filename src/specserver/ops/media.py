@@ -39,7 +39,7 @@ def read_medium(name: str, given: object) -> str | None:
 
 def assumed(media: Sequence[str], assume: str | None) -> list[str]:
     """Return media with those that are not known taken as what a caller says."""
-    return [assume if one == UNKNOWN and assume else one for one in media]
+    return [assume if medium == UNKNOWN and assume else medium for medium in media]
 
 
 def common_medium(media: Iterable[str], wanted: str | None, names: Sequence[object]) -> str:
@@ -60,12 +60,12 @@ def common_medium(media: Iterable[str], wanted: str | None, names: Sequence[obje
         Some are not known, which can be laid on no others, nor into a medium that is wanted.
     """
     every = list(media)
-    unknown = [name for one, name in zip(every, names, strict=True) if one == UNKNOWN]
+    unknown = [name for medium, name in zip(every, names, strict=True) if medium == UNKNOWN]
     if not unknown:
         return wanted or VACUUM
     if len(unknown) == len(every) and wanted is None:
         return UNKNOWN
-    listed = ", ".join(str(one) for one in unknown[:5]) + (", …" if len(unknown) > 5 else "")
+    listed = ", ".join(str(name) for name in unknown[:5]) + (", …" if len(unknown) > 5 else "")
     others = "" if len(unknown) == len(every) else ", and of the others is known"
     raise BadParameter("medium", f"unknown of {len(unknown):,} spectra ({listed}){others}", HOW)
 

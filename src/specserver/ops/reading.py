@@ -37,9 +37,9 @@ def read_spectra(reader: Reader, path: Path, data: bytes | None = None) -> list[
         found = reader.read(path)
     spectra: list[RawSpectrum] = []
     checked = None
-    for one in found:
+    for spectrum in found:
         # Many spectra of a file may share one axis.
-        spectra.append(one if one.axis is checked else rising(one))
+        spectra.append(spectrum if spectrum.axis is checked else rising(spectrum))
         checked = spectra[-1].axis
     return spectra
 

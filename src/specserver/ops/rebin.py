@@ -93,8 +93,8 @@ def _shift(
         else:
             used[:] = lower
     empty = ~used
-    for one in (flux, var):
-        np.copyto(one[:, :-1], 0, where=empty)
+    for array in (flux, var):
+        np.copyto(array[:, :-1], 0, where=empty)
 
 
 def _mix(values: Array, upper: Array, lower: Array) -> None:

@@ -62,11 +62,11 @@ class Lattice:
     @property
     def moved(self) -> list[str]:
         """Fields that are resampled; the axis is computed."""
-        return [one.name for one in self.record if one.name != self.grid.axis]
+        return [vector.name for vector in self.record if vector.name != self.grid.axis]
 
     def empty(self, nspec: int) -> Array:
         """Return so many spectra without a measured pixel, 2D[nspec, npix] structured."""
-        dtype = np.dtype([(one.name, one.dtype) for one in self.record])
+        dtype = np.dtype([(vector.name, vector.dtype) for vector in self.record])
         block = np.zeros((nspec, self.window.count), dtype)
         if self.grid.axis in (dtype.names or ()):
             block[self.grid.axis] = self.grid.axis_values(self.window.first, self.window.count)
@@ -131,16 +131,16 @@ def resampled_record(
         A value that is none of these.
     """
     can = [
-        one
-        for one in common_record(records, axis)
-        if one.name in {axis, *VECTORS} or np.dtype(one.dtype).kind in "iu"
+        vector
+        for vector in common_record(records, axis)
+        if vector.name in {axis, *VECTORS} or np.dtype(vector.dtype).kind in "iu"
     ]
-    known = {one.name for one in can}
-    if refused := [one for one in values or () if one not in known]:
+    known = {vector.name for vector in can}
+    if refused := [value for value in values or () if value not in known]:
         masks = "masks" if len(records) == 1 else "masks that all have under one name"
         allowed = f"resampled spectra have {axis}, {', '.join(VECTORS)} and {masks}"
         raise BadParameter("values", ", ".join(refused), allowed)
-    return tuple(one for one in can if values is None or one.name in values)
+    return tuple(vector for vector in can if values is None or vector.name in values)
 
 
 def _unchanged(record: Array, names: Sequence[str]) -> dict[str, Array]:

@@ -92,7 +92,7 @@ def open_bytes(path: Path) -> bytes:
 
 def _packer_of(start: bytes) -> Any:
     """Return the function that opens a file with these first bytes; None: it is not packed."""
-    return next((one for magic, one in _PACKERS if start.startswith(magic)), None)
+    return next((packer for magic, packer in _PACKERS if start.startswith(magic)), None)
 
 
 def _unpacked(data: bytes) -> bytes:

@@ -57,8 +57,8 @@ def require_one_unit(selection: Selection, name: str, allowed: str) -> None:
     units = [survey.flux_scale for survey in selection.surveys]
     if len(set(units)) == 1:
         return
-    known = [u.Unit(one) for one in units if one]
-    if len(known) < len(units) or any(one != known[0] for one in known):
+    known = [u.Unit(unit) for unit in units if unit]
+    if len(known) < len(units) or any(unit != known[0] for unit in known):
         pairs = zip(units, selection.contexts, strict=True)
         given = ", ".join(f"{unit or 'no unit'} in {context}" for unit, context in pairs)
         raise BadParameter(name, given, allowed)
@@ -102,13 +102,13 @@ class Resampling:
         """
         require_one_unit(selection, "align", _ONE_UNIT)
         surveys, grid = selection.surveys, selection.survey.grid
-        record = resampled_record([one.record for one in surveys], grid.axis, values)
+        record = resampled_record([survey.record for survey in surveys], grid.axis, values)
         media = media_of(selection)
         target = common_medium(media, medium, selection.ids.tolist())
-        changes = [change_of(one, target) for one in media]
+        changes = [change_of(own, target) for own in media]
         cut = None if limits_aa is None else cutout(grid, *limits_aa)
         window = _window(selection, changes, cut)
-        stated = all(any(one.name == "ivar" for one in survey.record) for survey in surveys)
+        stated = all(any(vector.name == "ivar" for vector in survey.record) for survey in surveys)
         return cls(selection, Lattice(grid, window, record, not stated), target, changes)
 
     def read(self) -> Iterator[Array]:
@@ -131,7 +131,7 @@ class Resampling:
     def _needed(self, survey: Survey) -> list[Vector]:
         """Return the names of the vectors to read from spectra of a survey."""
         names = {*self.lattice.moved, *VECTORS, survey.grid.axis}
-        return [one for one in survey.record if one.name in names]
+        return [vector for vector in survey.record if vector.name in names]
 
 
 class _EdgesOf:
@@ -164,17 +164,17 @@ def _window(
     grid = selection.survey.grid
     runs: list[PixelRange] = []
     for part, places in by_survey(selection):
-        own, mine = part.span, {changes[one] for one in places.tolist()}
+        own, mine = part.span, {changes[place] for place in places.tolist()}
         if own.count and part.survey.grid == grid and None in mine:
             runs.append(own)
         if own.count and (part.survey.grid != grid or any(mine)):
             ends = lattice_edges(part.survey.grid, own)[[0, -1]]
-            runs += [covered(grid, ends if one is None else one(ends)) for one in mine]
+            runs += [covered(grid, ends if change is None else change(ends)) for change in mine]
     apart = np.flatnonzero(~selection.on_lattice & (selection.count > 0))
     for place, wave in read_axes(selection, apart):
         runs.append(covered(grid, changed(own_edges(wave), changes[apart[place]]).ends))
     if cut is not None:
-        runs = [inside for one in runs if (inside := one.common(cut)).count]
+        runs = [inside for run in runs if (inside := run.common(cut)).count]
     if not runs:
         return PixelRange(0, 0)
-    return PixelRange(min(one.first for one in runs), max(one.stop for one in runs))
+    return PixelRange(min(run.first for run in runs), max(run.stop for run in runs))

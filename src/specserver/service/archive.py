@@ -132,7 +132,7 @@ class Archive:
         if name in names:
             return name
         if name == DEFAULT and names:
-            usual = [one for one in names if find_release(one, self.data)[0].is_default]
+            usual = [known for known in names if find_release(known, self.data)[0].is_default]
             return (usual or names)[0]
         if name in self.data.contexts() and self._shows(name):
             # What a folder declares damaged is none of the names: this tells why.
@@ -151,7 +151,7 @@ class Archive:
         """
         resolved = self.resolve(name)
         survey, _ = find_release(resolved, self.data)
-        same = [one for one in self.names() if survey.release(one)]
+        same = [context for context in self.names() if survey.release(context)]
         releases = same if same and same[0] == resolved else [resolved]
         sources = self._sources(resolved)
         refused: ServiceError | None = None

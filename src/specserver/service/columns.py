@@ -32,8 +32,8 @@ def read_columns(
     def named(source: SpectrumSource) -> dict[str, str]:
         catalog = source.catalog
         return {
-            one: catalog.spelling(source.survey.z_column if one == REDSHIFT else one)
-            for one in columns
+            column: catalog.spelling(source.survey.z_column if column == REDSHIFT else column)
+            for column in columns
         }
 
     return gather_columns(selection, take, named)
@@ -70,7 +70,9 @@ def gather_columns(
     ]:
         fields = named(source)
         found = source.catalog.columns_of(list(dict.fromkeys(fields.values())), rows)
-        parts.append(pa.table([found.column(one) for one in fields.values()], names=list(fields)))
+        parts.append(
+            pa.table([found.column(field) for field in fields.values()], names=list(fields))
+        )
         order.append(where)
     return join_tables(parts, "columns").take(pa.array(np.argsort(np.concatenate(order))))
 
@@ -103,9 +105,9 @@ def facts_of(selection: Selection, take: npt.NDArray[np.int64]) -> pa.Array:
 def _texts(source: SpectrumSource, rows: npt.NDArray[np.int64]) -> list[str]:
     """Return the facts of rows of one catalogue, each as JSON."""
     declared = source.survey.facts or (Fact("z", source.survey.z_column, ".5f"),)
-    facts = [one for one in declared if source.catalog.holds(one.column)]
-    table = source.catalog.columns_of(list(dict.fromkeys(one.column for one in facts)), rows)
-    values = [table.column(one.column).to_pylist() for one in facts]
+    facts = [fact for fact in declared if source.catalog.holds(fact.column)]
+    table = source.catalog.columns_of(list(dict.fromkeys(fact.column for fact in facts)), rows)
+    values = [table.column(fact.column).to_pylist() for fact in facts]
     return [
         json.dumps(
             [

@@ -40,7 +40,8 @@ def _names_within(selection: Selection) -> list[str]:
         return names
     reductions = _values(part_of(selection, np.array(clashing)), selection.survey.id_parts[-1])
     longer = {
-        index: f"{parted[index][0]}-{one}" for index, one in zip(clashing, reductions, strict=True)
+        index: f"{parted[index][0]}-{reduction}"
+        for index, reduction in zip(clashing, reductions, strict=True)
     }
     still = set(_shared(selection, [longer.get(index, "") for index in range(len(names))]))
     for index, stem in longer.items():
@@ -69,4 +70,4 @@ def _shared(selection: Selection, stems: list[str]) -> list[int]:
 
 def _values(selection: Selection, column: str) -> list[str]:
     """Return a recorded column of the spectra as text."""
-    return [str(one) for one in recorded(selection, [column]).column(column).to_pylist()]
+    return [str(value) for value in recorded(selection, [column]).column(column).to_pylist()]

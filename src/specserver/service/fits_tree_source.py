@@ -64,11 +64,11 @@ class FitsTreeSource:
             deadline.check()
             part = pattern.parts[index]
             return part is None or any(
-                isinstance(one, Span) and one.low <= number <= one.high for one in part
+                isinstance(span, Span) and span.low <= number <= span.high for span in part
             )
 
         last = pattern.parts[-1]
-        reductions = None if last is None else [str(one) for one in last]
+        reductions = None if last is None else [str(run) for run in last]
         rows, parts = [], []
         for numbers, reduction in sorted(self.tree.search(wanted, reductions)):
             file = self.tree.find(numbers, reduction)
@@ -92,7 +92,7 @@ class FitsTreeSource:
                     found.append((asking, self._take(file), reduction))
         columns = list(zip(*found, strict=True)) or [(), (), ()]
         kinds = (pa.int64(), pa.int64(), pa.string())
-        arrays = [pa.array(one, kind) for one, kind in zip(columns, kinds, strict=True)]
+        arrays = [pa.array(column, kind) for column, kind in zip(columns, kinds, strict=True)]
         return pa.table(arrays, ["asking", "row", "reduction"])
 
     def place(self, rows: Rows) -> Place:

@@ -54,7 +54,7 @@ def find_tuples(
         The deadline of the limits passed.
     """
     packs = survey.pack is not None and survey.pack_arrays is not None
-    exact = [index for index, one in enumerate(patterns) if packs and one.is_exact]
+    exact = [index for index, pattern in enumerate(patterns) if packs and pattern.is_exact]
     others = sorted(set(range(len(patterns))).difference(exact))
     if len(others) > _FEW_SEARCHES or not all(_names_one(patterns[index]) for index in others):
         limits.require_heavy()
@@ -72,7 +72,7 @@ def find_tuples(
             owner.append(np.array(waiting, np.int64)[there])
             places.append(place)
             open_[owner[-1]] = False
-        for index in (one for one in others if open_[one]):
+        for index in (other for other in others if open_[other]):
             limits.deadline.check()
             place = _searched(survey, release, patterns[index], limits)
             count += place.shape[1]
@@ -93,7 +93,7 @@ def _names_one(pattern: IdPattern) -> bool:
 
 def _releases(sources: Sequence[SpectrumSource]) -> Iterator[Release]:
     """Yield the sources of each release."""
-    for _, members in groupby(enumerate(sources), lambda one: one[1].release.context):
+    for _, members in groupby(enumerate(sources), lambda source: source[1].release.context):
         yield list(members)
 
 
@@ -159,11 +159,11 @@ def _as_columns(
     patterns: Sequence[IdPattern],
 ) -> tuple[list[Ints], npt.NDArray[np.str_], npt.NDArray[np.bool_]]:
     """Return exact tuples as `find_exact` takes them: ``numbers``, ``runs`` and ``possible``."""
-    listed = [[one or 0 for one in pattern.numbers] for pattern in patterns]
+    listed = [[number or 0 for number in pattern.numbers] for pattern in patterns]
     possible = np.array(listed, object).max(axis=1) < _NO_PART
     rows = [row if max(row) < _NO_PART else [0] * len(row) for row in listed]
     last = [pattern.parts[-1] for pattern in patterns]
-    runs = np.array([str(one[0]) if one else "" for one in last])
+    runs = np.array([str(texts[0]) if texts else "" for texts in last])
     return list(np.array(rows, np.int64).T), runs, possible
 
 
@@ -191,7 +191,8 @@ def _searched(survey: Survey, release: Release, pattern: IdPattern, limits: Limi
     keys = [np.concatenate([part.astype(np.int64) for part in column]) for column in whole]
     texts = [text for table in parts for text in table.column(last).to_pylist()]
     distinct = sorted(set(texts))
-    ranks = _ranks(distinct, {one: at for at, one in enumerate(release[0][1].release.reductions)})
+    reductions = release[0][1].release.reductions
+    ranks = _ranks(distinct, {reduction: at for at, reduction in enumerate(reductions)})
     code = {text: at for at, text in enumerate(distinct)}
     run = np.array([code[text] for text in texts])
     if pattern.parts[-1] is not None:
@@ -218,16 +219,16 @@ def _reduction_rank(own: Mapping[str, int], reduction: str) -> tuple[bool, int, 
 
 def _ranks(reductions: Sequence[str], own: Mapping[str, int]) -> Ints:
     """Return numbers that order reductions as `_reduction_rank` does, 1D[n]."""
-    ranks = [_reduction_rank(own, one) for one in reductions]
-    place = {str(one): at for at, one in enumerate(sorted(ranks))}
-    return np.array([place[str(one)] for one in ranks], np.int64)
+    ranks = [_reduction_rank(own, reduction) for reduction in reductions]
+    place = {str(rank): at for at, rank in enumerate(sorted(ranks))}
+    return np.array([place[str(rank)] for rank in ranks], np.int64)
 
 
 def best_of(survey: Survey, catalog: SpectrumFinder, rows: Rows) -> Rows:
     """Return the best of some rows by the survey's own order, 1D[1]; none of none."""
     if len(rows) < 2 or survey.best is None:
         return rows[:1]
-    named = [one for one in survey.best.order if one[0] in catalog.columns]
+    named = [criterion for criterion in survey.best.order if criterion[0] in catalog.columns]
     table = catalog.columns_of(list(dict.fromkeys(name for name, _ in named)), rows)
     values = {name: table.column(name).to_pylist() for name in table.column_names}
 

@@ -50,7 +50,7 @@ def query_contexts(
         Those of `query.run_query`, which name the context.
     """
     deadline = Deadline.after(request.timeout_s)
-    names = [one for one in request.fields if one.strip().lower() not in {CONTEXT, ID}]
+    names = [field for field in request.fields if field.strip().lower() not in {CONTEXT, ID}]
     if TUPLE in names and len(names) > 1:
         allowed = "of several contexts tuples come alone: their parts differ"
         raise BadParameter("fields", ", ".join(names), allowed)
@@ -76,11 +76,11 @@ def query_contexts(
             left -= answers[context].num_rows
             if left < 0 and max_rows is not None:
                 raise TooMuch("rows", None, max_rows, "max_rows")
-    shown = [] if names == [TUPLE] else [one.strip().lower() for one in names]
+    shown = [] if names == [TUPLE] else [name.strip().lower() for name in names]
     if _ALL in shown:
         shown = _in_all(list(answers.values()))
     return _joined(
-        answers, shown, list(dict.fromkeys(one for some in apart.values() for one in some))
+        answers, shown, list(dict.fromkeys(name for some in apart.values() for name in some))
     )
 
 
@@ -109,9 +109,9 @@ def _joined(answers: dict[str, pa.Table], fields: Sequence[str], apart: Sequence
     tables = list(answers.values())
     ids = _joined_ids([table.column(0) for table in tables])
     fields = list(dict.fromkeys(fields))
-    names = [*fields, *(one for one in apart if one not in fields)]
+    names = [*fields, *(name for name in apart if name not in fields)]
     rest = join_tables(
-        [table.select([one for one in names if one in table.column_names]) for table in tables],
+        [table.select([name for name in names if name in table.column_names]) for table in tables],
         "fields",
     )
     contexts = [pa.array([name] * table.num_rows, pa.string()) for name, table in answers.items()]
@@ -131,19 +131,21 @@ def _joined(answers: dict[str, pa.Table], fields: Sequence[str], apart: Sequence
 
 def _joined_ids(columns: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
     """Return identifiers in a type that holds all digits: 64 bits, or else decimal."""
-    if len({one.type for one in columns}) > 1:
-        ends = [pc.min_max(one).as_py() for one in columns]
-        low = min((one["min"] for one in ends if one["min"] is not None), default=0)
-        high = max((one["max"] for one in ends if one["max"] is not None), default=0)
+    if len({column.type for column in columns}) > 1:
+        ends = [pc.min_max(column).as_py() for column in columns]
+        low = min((end["min"] for end in ends if end["min"] is not None), default=0)
+        high = max((end["max"] for end in ends if end["max"] is not None), default=0)
         kind = pa.uint64() if low >= 0 else pa.int64() if high < 2**63 else pa.decimal128(20)
-        columns = [one.cast(kind) for one in columns]
-    return pa.chunked_array([chunk for one in columns for chunk in one.chunks], columns[0].type)
+        columns = [column.cast(kind) for column in columns]
+    return pa.chunked_array(
+        [chunk for column in columns for chunk in column.chunks], columns[0].type
+    )
 
 
 def _unit(name: str, tables: Sequence[pa.Table]) -> str:
     """Return the unit of a column; raise `BadParameter` where it differs."""
     stated = [(table.field(name).metadata or {}).get(b"unit", b"").decode() for table in tables]
-    units = {Unit(one, parse_strict="silent"): one for one in reversed(stated) if one}
+    units = {Unit(text, parse_strict="silent"): text for text in reversed(stated) if text}
     if len(units) > 1:
         allowed = (
             f"its units differ ({', '.join(sorted(units.values()))}): ask for it context by context"

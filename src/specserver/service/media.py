@@ -33,7 +33,7 @@ def media_of(selection: Selection, take: npt.NDArray[np.int64] | None = None) ->
 def shared_medium(selection: Selection) -> str | None:
     """Return the medium that all surveys of a selection state; None where they do not."""
     first, *others = selection.surveys
-    return first.medium if all(one.medium == first.medium for one in others) else None
+    return first.medium if all(other.medium == first.medium for other in others) else None
 
 
 def _known_media(selection: Selection, take: npt.NDArray[np.int64] | None) -> list[str]:
@@ -88,7 +88,7 @@ def changes_to(selection: Selection, medium: str) -> list[Change | None]:
     """
     media = media_of(selection)
     target = common_medium(media, medium, selection.ids.tolist())
-    return [change_of(one, target) for one in media]
+    return [change_of(own, target) for own in media]
 
 
 def changed_axis(record: npt.NDArray[Any], grid: Grid, change: Change | None) -> npt.NDArray[Any]:

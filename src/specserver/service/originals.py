@@ -100,9 +100,9 @@ def rebuilt_files(selection: Selection) -> Iterator[SpectrumFile]:
     """Yield FITS files made from the store, which say so in their headers."""
     names = file_names(selection)
     records = (
-        one
+        record
         for batch in read_records(selection, lambda survey: survey.record, None)
-        for one in batch
+        for record in batch
     )
     for take in batches(selection):
         for index, row in zip(take.tolist(), _rows(selection, take), strict=True):

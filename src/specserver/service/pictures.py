@@ -153,7 +153,7 @@ def stacked_flux(
 def flux_of(selection: Selection) -> Vector:
     """Return the vector that is drawn."""
     vectors = [wanted_vectors(survey, [_FLUX])[0] for survey in selection.surveys]
-    return replace(vectors[0], dtype=np.result_type(*[one.dtype for one in vectors]).str)
+    return replace(vectors[0], dtype=np.result_type(*[vector.dtype for vector in vectors]).str)
 
 
 def _extent(selection: Selection, *, align: bool) -> tuple[int, npt.NDArray[np.int64]]:
@@ -180,11 +180,11 @@ def _plotted_of_one(selection: Selection, go_on: Callable[[], None]) -> Iterator
     known = {column.name for column in survey.columns}
     warning = survey.aliases.get(_WARNING, _WARNING)
     wanted = (*survey.id_parts, survey.class_column, survey.z_column, warning)
-    asked = [one for one in wanted if one in known]
+    asked = [column for column in wanted if column in known]
     table = read_columns(selection, list(dict.fromkeys(asked)), np.arange(selection.nspec))
     axis = survey.grid.axis
-    names = [one.name for one in survey.record if one.name in (*_DRAWN, axis)]
-    batches = read_records(selection, lambda one: wanted_vectors(one, names), None)
+    names = [vector.name for vector in survey.record if vector.name in (*_DRAWN, axis)]
+    batches = read_records(selection, lambda own: wanted_vectors(own, names), None)
     records = chain.from_iterable(while_wanted(batches, go_on))
     media = media_of(selection)
     for index, (record, row) in enumerate(zip(records, table.to_pylist(), strict=True)):
@@ -225,7 +225,7 @@ def _title(selection: Selection, index: int, row: dict[str, Any]) -> str:
     parts = [str(row[name]) for name in form.parts]
     release = selection.release(index)
     shown = ("-".join(parts[: form.numbers]), *parts[form.numbers :], release)
-    return " ".join(one for one in shown if one)
+    return " ".join(text for text in shown if text)
 
 
 def _lines(kind: str) -> tuple[SpectralLine, ...]:

@@ -31,8 +31,8 @@ def find_damaged(
     vectors : names of those that will be read; None: all of the record
     """
     bad = np.zeros(len(rows), np.bool_)
-    record = [one.name for one in survey.record]
-    names = record if vectors is None else [one.strip().lower() for one in vectors]
+    record = [vector.name for vector in survey.record]
+    names = record if vectors is None else [vector.strip().lower() for vector in vectors]
     names.append(survey.grid.axis)
     for number in np.unique(where).tolist():
         mine = np.flatnonzero(where == number)
@@ -51,7 +51,7 @@ def _damaged(
         if len(rows) == 1:
             return np.ones(1, np.bool_)
         alone = (rows[at : at + 1] for at in range(len(rows)))
-        return np.concatenate([_damaged(source, one, vectors) for one in alone])
+        return np.concatenate([_damaged(source, row, vectors) for row in alone])
     bad = np.zeros(len(rows), np.bool_)
     for name in np.unique(place.segment).tolist():
         mine = np.flatnonzero(place.segment == name)

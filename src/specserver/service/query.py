@@ -103,7 +103,7 @@ def field_of(asked: QueryTable, name: str, column: pa.Field) -> pa.Field:
         unit = "deg"
     else:
         known = asked.survey.columns
-        unit = next((one.unit for one in known if one.name == column.name), "")
+        unit = next((other.unit for other in known if other.name == column.name), "")
     return unit_field(name, column.type, unit)
 
 

@@ -135,7 +135,9 @@ def read_rows(
         for group, result in batch.groups:
             skips = selection.first[group.members] - group.segment.start
             columns = (group.where, skips, left[group.members], selection.count[group.members])
-            lines = zip(*(one.tolist() for one in columns), result()[vector.name], strict=True)
+            lines = zip(
+                *(column.tolist() for column in columns), result()[vector.name], strict=True
+            )
             for index, skip, start, count, values in lines:
                 out[index, start : start + count] = values[skip : skip + count]
         yield out

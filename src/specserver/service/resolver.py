@@ -56,7 +56,9 @@ class SpectrumResolver:
         if self.tree is not None:
             for index in np.flatnonzero(given & (ids == 0)).tolist():
                 row = [int(values[index]) for values in numbers]
-                found = (self.tree.find(row, one) for one in reversed(self.tree.reductions))
+                found = (
+                    self.tree.find(row, reduction) for reduction in reversed(self.tree.reductions)
+                )
                 ids[index] = next((file.id for file in found if file), 0)
         return ids
 
@@ -105,6 +107,6 @@ class SpectrumResolver:
             lost = np.flatnonzero(np.isnan(ra))[:MAX_FILES]
             for index, file in zip(lost.tolist(), self.tree.find_ids(ids[lost]), strict=True):
                 if file is not None:
-                    one = self.tree.read(file)
-                    ra[index], dec[index] = one.ra_deg, one.dec_deg
+                    spectrum = self.tree.read(file)
+                    ra[index], dec[index] = spectrum.ra_deg, spectrum.dec_deg
         return ra, dec

@@ -125,12 +125,12 @@ def _read(
 
     text = ContextText(archive.resolve(context), form_of, is_context)
     read: dict[str, ContextIds] = {}
-    for one in text.read(given, limits.max_ids):
-        one.context = archive.resolve(one.context)
-        same = read.setdefault(one.context, one)
-        if same is not one:
-            same.ids += one.ids
-            same.places += one.places
+    for some in text.read(given, limits.max_ids):
+        some.context = archive.resolve(some.context)
+        same = read.setdefault(some.context, some)
+        if same is not some:
+            same.ids += some.ids
+            same.places += some.places
     return list(read.values())
 
 
@@ -184,8 +184,8 @@ def _numbers(survey: Survey, numbers: Sequence[int]) -> npt.NDArray[np.generic]:
     if numbers and limits.min <= min(numbers) and max(numbers) <= limits.max:
         return np.array(numbers, dtype)
     normal = [survey.normal_id(number) for number in numbers]
-    for number, one in zip(numbers, normal, strict=True):
-        if not limits.min <= one <= limits.max:
+    for number, value in zip(numbers, normal, strict=True):
+        if not limits.min <= value <= limits.max:
             raise BadIdentifier(number, f"{survey.id_column.name} has 64 bits")
     return np.array(normal, dtype)
 

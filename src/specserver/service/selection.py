@@ -64,7 +64,7 @@ class Selection:
     @property
     def is_of_one_survey(self) -> bool:
         """Whether all contexts are of one survey."""
-        return len(self.surveys) == 1 or len({one.name for one in self.surveys}) == 1
+        return len(self.surveys) == 1 or len({survey.name for survey in self.surveys}) == 1
 
     @property
     def grid(self) -> Grid:
@@ -76,7 +76,7 @@ class Selection:
             They share none.
         """
         grid = self.surveys[0].grid
-        if len(self.surveys) > 1 and any(one.grid != grid for one in self.surveys):
+        if len(self.surveys) > 1 and any(survey.grid != grid for survey in self.surveys):
             firsts = [np.flatnonzero(self.context == at)[:1] for at in range(len(self.contexts))]
             raise MixedLattices(self.texts(np.concatenate(firsts)))
         return grid
@@ -88,15 +88,15 @@ class Selection:
 
     def texts(self, which: npt.NDArray[np.integer]) -> list[str]:
         """Return some identifiers, 1D[n] int, as text, with their context if there are several."""
-        ids = [str(self.ids[one]) for one in which.tolist()]
+        ids = [str(self.ids[at]) for at in which.tolist()]
         if len(self.contexts) == 1:
             return ids
         names = [self.contexts[at] for at in self.context[which].tolist()]
-        return [f"{name}:{one}" for name, one in zip(names, ids, strict=True)]
+        return [f"{name}:{text}" for name, text in zip(names, ids, strict=True)]
 
     def releases(self, which: npt.NDArray[np.integer]) -> list[str]:
         """Return the release that holds each of some spectra, 1D[n] int."""
-        names = [one.release.context for one in self.sources]
+        names = [source.release.context for source in self.sources]
         return [names[at] for at in self.source[which].tolist()]
 
     def release(self, index: int) -> str:
@@ -127,7 +127,7 @@ def by_survey(selection: Selection) -> list[tuple[Selection, npt.NDArray[np.int6
 
     Surveys come in the order of first mention; what is left out stands in the whole alone.
     """
-    return _parts(selection, [one.name for one in selection.surveys])
+    return _parts(selection, [survey.name for survey in selection.surveys])
 
 
 def by_context(selection: Selection) -> list[tuple[Selection, npt.NDArray[np.int64]]]:
@@ -143,7 +143,7 @@ def _parts(
         return [(selection, np.arange(selection.nspec))]
     parts = []
     for key in dict.fromkeys(keys):
-        mine = [at for at, one in enumerate(keys) if one == key]
+        mine = [at for at, other in enumerate(keys) if other == key]
         places = np.flatnonzero(np.isin(selection.context, mine))
         part = part_of(selection, places)
         part = replace(

@@ -79,15 +79,17 @@ def raw_pixels(selection: Selection, vectors: Sequence[Vector]) -> PixelRange | 
     vector in several types, it travels raw, in the type of ``vectors``.
     """
     mixed = not selection.is_of_one_survey and any(
-        one.name == vector.name and np.dtype(one.dtype) != np.dtype(vector.dtype)
+        own.name == vector.name and np.dtype(own.dtype) != np.dtype(vector.dtype)
         for survey in selection.surveys
-        for one in survey.record
+        for own in survey.record
         for vector in vectors
     )
     if not mixed and not any(vector.like for vector in vectors):
         return None
     windows = [survey.window for survey in selection.surveys]
-    whole = PixelRange(min(one.first for one in windows), max(one.stop for one in windows))
+    whole = PixelRange(
+        min(window.first for window in windows), max(window.stop for window in windows)
+    )
     return covered_pixels(selection, vectors) or whole
 
 

@@ -226,12 +226,12 @@ def _joint_head(
 ) -> StreamHead:
     """Return the head of spectra on one lattice; where surveys differ, what the first says."""
     survey = selection.survey
-    marks = {(one.mask_vector, one.bad_bits) for one in selection.surveys}
+    marks = {(survey.mask_vector, survey.bad_bits) for survey in selection.surveys}
     # Bits of different meaning are kept, and say nothing of pixels that are bad.
     mask_vector, bad_bits = marks.pop() if len(marks) == 1 else ("", 0)
     return StreamHead(
         context=", ".join(selection.contexts),
-        survey=", ".join(dict.fromkeys(one.name for one in selection.surveys)),
+        survey=", ".join(dict.fromkeys(survey.name for survey in selection.surveys)),
         grid=survey.grid,
         record=record,
         codec=codec,

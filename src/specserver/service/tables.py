@@ -60,9 +60,9 @@ def attached_tables(archive: Archive, context: str | None = None) -> list[Attach
     """Return the value-added tables of a context, or of all."""
     contexts = archive.names() if context is None else [archive.resolve(context)]
     return [
-        _attached(archive, one, name)
-        for one in contexts
-        for name in archive.data.context(one).tables()
+        _attached(archive, resolved, name)
+        for resolved in contexts
+        for name in archive.data.context(resolved).tables()
     ]
 
 

@@ -60,7 +60,9 @@ class StreamHead:
         for name in values:
             if name not in self.names:
                 raise UnknownField(name, self.names)
-        return replace(self, record=tuple(one for one in self.record if one.name in values))
+        return replace(
+            self, record=tuple(vector for vector in self.record if vector.name in values)
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the head as a JSON object."""
@@ -98,7 +100,7 @@ class StreamHead:
                 context=str(said["context"]),
                 survey=str(said["survey"]),
                 grid=_read_grid(said["grid"]),
-                record=tuple(_read_vector(one) for one in said["record"]),
+                record=tuple(_read_vector(vector) for vector in said["record"]),
                 codec=said["codec"],
                 nspec=int(said["nspec"]),
                 npix=int(said.get("npix") or 0),
@@ -211,7 +213,7 @@ def _read_vector(said: Mapping[str, Any]) -> Vector:
 
 
 def _texts(said: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    return tuple(str(one) for one in said.get(name) or ())
+    return tuple(str(text) for text in said.get(name) or ())
 
 
 @lru_cache

@@ -53,7 +53,9 @@ class Placing:
     ) -> None:
         self._selection, self._grid = selection, grid
         self._stretch = 1.0 + redshift if moved else np.ones(selection.nspec)
-        records = [{one.name: one for one in survey.record} for survey in selection.surveys]
+        records = [
+            {vector.name: vector for vector in survey.record} for survey in selection.surveys
+        ]
         for vectors in records:
             if "flux" not in vectors:
                 raise UnknownField("flux", list(vectors))
@@ -64,10 +66,10 @@ class Placing:
         self.dtype: np.dtype[Any] = np.result_type(*kinds, np.float32)
         """Type of flux and ivar on the lattice."""
         media = assumed(media_of(selection), assume)
-        chosen = [media[one] for one in members.tolist()]
+        chosen = [media[member] for member in members.tolist()]
         self.medium: str = common_medium(chosen, None, selection.ids[members].tolist())
         """Medium of the composite's wavelengths."""
-        self._changes = [change_of(one, self.medium) for one in media]
+        self._changes = [change_of(medium, self.medium) for medium in media]
         same = np.array([survey.grid == grid for survey in selection.surveys])
         self._shifted = selection.on_lattice & same[selection.context] & (not any(self._changes))
         self._part = np.zeros(selection.nspec)
@@ -150,15 +152,15 @@ class Placing:
         if batch.segment.on_lattice:
             grid = batch.segment.grid
             edges = Edges.without_gaps(_lattice_edges(grid, first, npix))
-            for member, one in zip(batch.members.tolist(), stretch.tolist(), strict=True):
-                yield npix, changed(edges, self._changes[member]).at_rest(one)
+            for member, factor in zip(batch.members.tolist(), stretch.tolist(), strict=True):
+                yield npix, changed(edges, self._changes[member]).at_rest(factor)
             return
         axes = batch.values[batch.segment.grid.axis][:, 1:-1]
         counts = self._selection.count[batch.members].tolist()
         lines = zip(batch.members.tolist(), axes, counts, stretch.tolist(), strict=True)
-        for member, axis, count, one in lines:
+        for member, axis, count, factor in lines:
             edges = pixel_edges(batch.segment.grid.wave_of(axis[:count]))
-            yield count, changed(edges, self._changes[member]).at_rest(one)
+            yield count, changed(edges, self._changes[member]).at_rest(factor)
 
     def _measure(self) -> None:
         """Find the pixels that each member reaches."""

@@ -268,7 +268,7 @@ def _redshifts(selection: Selection, given: Sequence[float | None] | None) -> An
         table = read_columns(selection, [REDSHIFT], np.arange(selection.nspec))
         column = table.column(0).combine_chunks().cast("float64").fill_null(np.nan)
         return column.to_numpy(zero_copy_only=False)
-    values = np.array([np.nan if one is None else one for one in given], np.float64)
+    values = np.array([np.nan if z is None else z for z in given], np.float64)
     if selection.sound is not None and len(values) == len(selection.sound):
         # Who asked did not know which are damaged.
         values = values[selection.sound]
