@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """What one arm measured of all spectra, on a run of pixels of a common lattice."""
+    """The measurements of one arm for all spectra, on a run of pixels of a common lattice."""
 
     pixels: slice
     flux: npt.NDArray[Any]

@@ -35,7 +35,7 @@ _UNSIGNED = {"I": (2**15, ">u2"), "J": (2**31, ">u4"), "K": (2**63, ">u8")}
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What a table's header says of its rows."""
+    """The layout of a table's rows, read from its header."""
 
     nrows: int
     dtype: np.dtype[Any]
@@ -160,7 +160,7 @@ def _scalar_fields(layout: Layout) -> tuple[tuple[int, str, Any], ...]:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The rows of a binary table, with what the header says of them."""
+    """The rows of a binary table, and their layout."""
 
     layout: Layout
     rows: npt.NDArray[Any]

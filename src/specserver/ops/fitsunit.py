@@ -1,6 +1,6 @@
-"""What an opened FITS file holds, by the names of its units: columns as scalars, images.
+"""Columns and images of an opened FITS file, by the names of its units.
 
-``units`` is what ``astropy.io.fits`` opens, of which nothing else is known here.
+``units`` is the object that ``astropy.io.fits`` opens.
 """
 
 from collections import Counter
@@ -27,7 +27,7 @@ def unit_named(units: Any, name: str) -> Any:
 
 
 def whole_groups(units: Any, prefixes: Collection[str], needed: Collection[str]) -> list[str]:
-    """Return the prefixes of which there are units ``PREFIX_NAME``, matched without case.
+    """Return the prefixes for which there are units ``PREFIX_NAME``, matched without case.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def whole_groups(units: Any, prefixes: Collection[str], needed: Collection[str])
     Raises
     ------
     BadFile
-        A group is there in part.
+        A group is incomplete.
     """
     names = {unit.name.casefold() for unit in units}
     groups = {

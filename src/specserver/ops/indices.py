@@ -27,7 +27,7 @@ Values = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class LineIndex:
-    """What is measured; bands are vacuum Å at rest."""
+    """The definition of an index; bands are vacuum Å at rest."""
 
     name: str
     blue: Band
@@ -155,7 +155,7 @@ def line_index(
     value, error = np.full(stretch.size, np.nan), np.full(stretch.size, np.nan)
     if pixels is not None:
         measure = _break if index.feature is None else _line
-        # What cannot be measured divides by zero on its way to NaN.
+        # Values that cannot be measured become NaN by a division by zero.
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             value[pixels.rows], error[pixels.rows] = measure(pixels, index, min_good)
     return value.reshape(shape)[()], error.reshape(shape)[()]
@@ -202,7 +202,7 @@ def _cut(
         return None
     shift = stretch[rows, None]
     begin, stop = edges.runs(span[0] * shift, span[1] * shift)
-    # As wide for each as for the widest: what is beyond a span lies in no band.
+    # Each gets the width of the widest; pixels beyond a span lie in no band.
     columns = begin + np.arange(int((stop - begin).max()))
     inside = columns < npix
     columns = np.minimum(columns, npix - 1)

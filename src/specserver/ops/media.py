@@ -38,26 +38,26 @@ def read_medium(name: str, given: object) -> str | None:
 
 
 def assumed(media: Sequence[str], assume: str | None) -> list[str]:
-    """Return media with those that are not known taken as what a caller says."""
+    """Return media; those that are not known become the medium that a caller assumes."""
     return [assume if medium == UNKNOWN and assume else medium for medium in media]
 
 
 def common_medium(media: Iterable[str], wanted: str | None, names: Sequence[object]) -> str:
     """Return the medium in which spectra are brought together.
 
-    It is the one wanted, else vacuum; where no medium is known and none is wanted, unknown.
+    It is the one wanted, else vacuum; unknown if no medium is known and none is wanted.
 
     Parameters
     ----------
     media
-        That of each spectrum.
+        The medium of each spectrum.
     names
-        What each is called, for the message.
+        A name of each spectrum, for the message.
 
     Raises
     ------
     BadParameter
-        Some are not known, which can be laid on no others, nor into a medium that is wanted.
+        The medium of some is not known, so they cannot be combined with others or converted.
     """
     every = list(media)
     unknown = [name for medium, name in zip(every, names, strict=True) if medium == UNKNOWN]
@@ -71,10 +71,10 @@ def common_medium(media: Iterable[str], wanted: str | None, names: Sequence[obje
 
 
 def change_of(medium: str, target: str) -> Change | None:
-    """Return what brings wavelengths from one medium into another; None where nothing changes.
+    """Return the conversion of wavelengths from one medium into another; None: nothing changes.
 
-    What is not known stays as it is. Flux density per Å is left as it is, too: it would change by
-    the derivative of the wavelengths, three parts in ten thousand.
+    Wavelengths in an unknown medium stay as they are. So does flux density per Å: it would change
+    by the derivative of the wavelengths, three parts in ten thousand.
     """
     if medium == target or UNKNOWN in {medium, target}:
         return None

@@ -1,4 +1,4 @@
-"""All values of some pixels → composite pixels: medians, and means of what is not clipped."""
+"""All values of some pixels → composite pixels: medians, and means of values within limits."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,7 +26,7 @@ class Clip:
     sigma: float
     """Further from the median than so many standard deviations, by the median deviation."""
     maxiters: int
-    """Times that this is done at most, each with the median of what is left."""
+    """Most times that this is repeated, each time with the median of the values left."""
 
 
 def combine_values(flux: Array, var: Array, method: str, clip: Clip | None) -> Stacked:
@@ -36,7 +36,7 @@ def combine_values(flux: Array, var: Array, method: str, clip: Clip | None) -> S
     ----------
     flux, var : 2D[nspec, npix] float, any unit, flux**2; var is zero where there is no value
     method : ``mean``, ``ivar`` or ``median``
-    clip : what is left out before; None: nothing
+    clip : which values are left out before; None: none
     """
     # A row a pixel, so that sorting one stays within it.
     values, spread = np.ascontiguousarray(flux.T), np.ascontiguousarray(var.T)
@@ -89,7 +89,7 @@ def _clip(
 def _mean(
     values: Array, spread: Array, used: npt.NDArray[np.bool_], weight: npt.NDArray[np.float64]
 ) -> tuple[Array, Array, Array]:
-    """Return means of what is used, and both errors; 2D[npix, nspec] in, 1D[npix] out."""
+    """Return means of the values used, and both errors; 2D[npix, nspec] in, 1D[npix] out."""
     total = weight.sum(1)
     flux = (weight * np.where(used, values, 0)).sum(1) / total
     variance = (weight**2 * np.where(used, spread, 0)).sum(1)

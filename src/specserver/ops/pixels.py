@@ -107,8 +107,7 @@ class Edges:
 def pixel_edges(wave: Waves) -> Edges:
     """Return the edges of pixels, half way between their centres.
 
-    A pixel beside a gap (`find_gaps`) ends as far from its centre as the steps on its other side
-    tell.
+    A pixel beside a gap (`find_gaps`) ends half a usual step of its other side from its centre.
 
     Parameters
     ----------
@@ -135,8 +134,8 @@ def find_gaps(wave: Waves) -> npt.NDArray[np.intp]:
     A step from one wavelength to the next is a gap where it is more than `GAP` times the steps
     before it, and more than `GAP` times those after it. Of the five steps on either side the second
     smallest counts, so that neither gaps near each other nor one odd step misleads; of three, the
-    smallest. Where a side has fewer, at the ends of a spectrum, the median of the other one alone
-    tells. So one pixel that is missing makes a gap; steps that change slowly make none, nor does a
+    smallest. Where a side has fewer, at the ends of a spectrum, only the median of the other one
+    counts. So one pixel that is missing makes a gap; steps that change slowly make none, nor does a
     change to wider ones, nor can a spectrum of two pixels have any.
 
     Parameters
@@ -164,7 +163,7 @@ def _gaps(steps: Waves) -> tuple[npt.NDArray[np.intp], Waves, Waves]:
     after = np.where((few_after & ~few_before) | np.isinf(after), before, after)
     some = steps[gaps] > GAP * np.maximum(before, after)
     gaps, before, after = gaps[some], before[some], after[some]
-    # The step beside a gap tells the width of the pixel between, unless it is a gap, too.
+    # The step beside a gap is the width of the pixel between, unless it is a gap, too.
     for usual, beside in ((before, gaps - 1), (after, gaps + 1)):
         known = (beside >= 0) & (beside < len(steps)) & ~np.isin(beside, gaps)
         usual[known] = steps[beside[known]]

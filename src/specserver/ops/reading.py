@@ -1,4 +1,4 @@
-"""Spectra of a survey's file, held against what every survey needs: a whole file, a rising axis."""
+"""Spectra of a survey's file, after two checks: the file is whole, and the axis rises."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ def file_bytes(reader: Reader, path: Path) -> bytes | None:
 
 
 def read_spectra(reader: Reader, path: Path, data: bytes | None = None) -> list[RawSpectrum]:
-    """Read all spectra of a file; those of falling wavelengths are turned round.
+    """Read all spectra of a file; those with falling wavelengths are reversed.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ def read_spectra(reader: Reader, path: Path, data: bytes | None = None) -> list[
     Raises
     ------
     BadFile
-        With the reason: cut off, wavelengths that neither rise nor fall, or what the reader says.
+        The file is cut off, wavelengths neither rise nor fall, or the reader refuses it.
     OSError
         The file cannot be read.
     """
@@ -45,7 +45,7 @@ def read_spectra(reader: Reader, path: Path, data: bytes | None = None) -> list[
 
 
 def rising(spectrum: RawSpectrum) -> RawSpectrum:
-    """Return a spectrum with its axis rising; turned round, every value stays with its wavelength.
+    """Return a spectrum with a rising axis; reversed, every value stays with its wavelength.
 
     Raises
     ------

@@ -16,10 +16,10 @@ import numpy.typing as npt
 from .pixels import Edges
 
 _LEAST_GOOD: Final = 0.5
-# What a cover of exactly a half may lose in float64.
+# Rounding error, in float64, of a cover of exactly a half.
 _ROUNDING: Final = 1e-9
 _ROWS: Final = 16
-"""Rebinned worked on at a time: what is made on the way stays in the processor's cache."""
+"""Spectra worked on at a time, so that intermediate values stay in the processor's cache."""
 
 Array = npt.NDArray[Any]
 
@@ -71,9 +71,9 @@ def shift_rows(
 def _shift(
     flux: Array, ivar: Array, good: npt.NDArray[np.bool_], part: Array, used: npt.NDArray[np.bool_]
 ) -> None:
-    """Do in place what `shift_rows` says; ``ivar`` becomes the variance."""
+    """Do the work of `shift_rows` in place; ``ivar`` becomes the variance."""
     lower, upper = good[:, :-1], good[:, 1:]
-    # Reciprocals of zero, and what is made of them, are overwritten below.
+    # Reciprocals of zero, and values made from them, are overwritten below.
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         var = np.divide(1, ivar, out=ivar)
         if part.any():

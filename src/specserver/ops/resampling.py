@@ -8,7 +8,7 @@ others are resampled (`specserver.ops.rebin`), after these rules:
   nothing, and takes no neighbour with it.
 * Where good pixels cover less than half of an output pixel, flux and ivar are zero, as they are
   outside a spectrum, in pixels that it covers in part only too; where a survey states no
-  uncertainties, flux is NaN there instead, as nothing else would tell it from a zero.
+  uncertainties, flux is NaN there instead, to differ from a measured zero.
 * A gap in the wavelengths (`specserver.ops.pixels.find_gaps`) holds no pixel.
 * Pixels whose flux or ivar is no finite number, or whose ivar is negative, are bad likewise:
   their ivar is 0, on the lattice too.
@@ -16,7 +16,7 @@ others are resampled (`specserver.ops.rebin`), after these rules:
 * Wavelengths in air become those in vacuum first (Ciddor 1996), or the other way round where air
   is wanted; flux density per Å stays as it is. Spectra whose medium is not known are laid on no
   others.
-* Neighbours that share an input pixel are correlated; ``ivar`` does not tell.
+* Neighbours that share an input pixel are correlated; ``ivar`` does not include this.
 * Vectors in pixels and those derived from other resolutions (wdisp, sky, model) are left out.
 * Of several surveys the lattice is that of the first, and the masks are those that all have under
   one name.
@@ -40,7 +40,7 @@ from .pixels import Edges, pixel_edges
 from .rebin import rebin
 
 VECTORS: Final = ("flux", "ivar")
-"""What resampling needs, whether or not it is asked for."""
+"""Vectors that resampling needs, whether or not they are asked for."""
 
 _ROUNDING: Final = 1e-9
 """Part of a pixel that the rounding of its edges may take away."""
@@ -57,7 +57,7 @@ class Lattice:
     """Its pixels."""
     record: tuple[Vector, ...]
     is_blank: bool
-    """Flux is NaN where nothing is measured, as no ivar would tell it from a measured zero."""
+    """Flux is NaN where nothing is measured, as there is no ivar to mark such pixels."""
 
     @property
     def moved(self) -> list[str]:
@@ -202,7 +202,7 @@ def _resampled(record: Array, edges: Edges, wanted: Array) -> tuple[int, dict[st
     wanted = wanted[low : high + 1]
     spare = _ROUNDING * np.diff(wanted)
     inside = (wanted[:-1] >= begin - spare) & (wanted[1:] <= end + spare)
-    # Where a survey states no uncertainties, all pixels count alike, and none come out.
+    # Where a survey states no uncertainties, all pixels have the same weight.
     stated = "ivar" in (record.dtype.names or ())
     ivar = record["ivar"] if stated else np.ones(len(record))
     # 1 / ivar is to be a number, too.

@@ -5,7 +5,7 @@ through, header by header, before a value of it is used. The data are not read, 
 packed: a packed file has to be unpacked to its end, which is where its checksum is.
 
 The padding of an HDU to whole blocks is a part of it (FITS standard 4.0, §3.3.2). A file that ends
-inside the padding of its last HDU is refused too, for what ends there may have had further HDUs.
+inside the padding of its last HDU is refused too, as it may have had further HDUs.
 Behind the last HDU only zeros and blanks are taken; other bytes are there when an HDU before them
 lost some of its own.
 """
@@ -105,7 +105,7 @@ def _unpacked(data: bytes) -> bytes:
 
 
 def _require_whole_packed(file: IO[bytes], packer: Any) -> None:
-    """Unpack a file to its end; refuse what is no whole FITS file, if it begins as one."""
+    """Unpack a file to its end; refuse it if it begins as a FITS file and is not whole."""
     try:
         with packer(file, "rb") as stream:
             if stream.peek(len(_PRIMARY)).startswith(_PRIMARY):
@@ -121,7 +121,7 @@ def _require_hdus(stream: IO[bytes], length: int | None) -> None:
 
     Parameters
     ----------
-    length : its length, bytes; None where only reading it tells
+    length : its length, bytes; None if only reading shows it
     """
     number = 0
     block = stream.read(BLOCK)

@@ -1,4 +1,4 @@
-"""Spectra of one survey or several on one lattice: what they must share, and how they get there."""
+"""Spectra of one survey or several on one lattice: conditions for a shift, and resampling."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ def require_one_unit(selection: Selection, name: str, allowed: str) -> None:
     Parameters
     ----------
     name : the parameter that is refused
-    allowed : what would be taken instead
+    allowed : values that would be accepted
     """
     units = [survey.flux_scale for survey in selection.surveys]
     if len(set(units)) == 1:
@@ -77,7 +77,7 @@ class Resampling:
     medium: str
     """Medium of the lattice."""
     changes: Sequence[Change | None]
-    """For each spectrum what brings its wavelengths into that medium; None: they are in it."""
+    """For each spectrum the conversion of its wavelengths into that medium; None: none needed."""
 
     @classmethod
     def of(

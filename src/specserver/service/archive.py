@@ -31,7 +31,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ContextInfo:
-    """What a user needs to know of a context."""
+    """Description of a context for users."""
 
     name: str
     resolved: str
@@ -55,7 +55,7 @@ class ContextInfo:
 
 @dataclass(frozen=True, slots=True)
 class CatalogInfo:
-    """What a user needs to know of a catalogue."""
+    """Description of a catalogue for users."""
 
     name: str
     title: str
@@ -103,7 +103,7 @@ class Archive:
         return self._opened.data
 
     def seen_by(self, caller: Caller) -> "Archive":
-        """Return the same data folder, with what is open of it, as a caller may see it."""
+        """Return the same data folder, with its open files, as a caller may see it."""
         return Archive(self._opened, caller)
 
     def names(self) -> list[str]:
@@ -135,7 +135,7 @@ class Archive:
             usual = [known for known in names if find_release(known, self.data)[0].is_default]
             return (usual or names)[0]
         if name in self.data.contexts() and self._shows(name):
-            # What a folder declares damaged is none of the names: this tells why.
+            # A survey whose declaration is damaged has no names: this raises the reason.
             find_release(name, self.data)
         raise UnknownContext(name, [DEFAULT, *names] if names else ["none yet: ingest first"])
 
@@ -147,7 +147,7 @@ class Archive:
         Raises
         ------
         ServiceError
-            The context cannot be opened; of an older release the answer tells it.
+            The context cannot be opened. The error of an older release is part of the answer.
         """
         resolved = self.resolve(name)
         survey, _ = find_release(resolved, self.data)
@@ -187,7 +187,7 @@ class Archive:
         return [*found, FitsTreeSource(tree)] if tree else found
 
     def info(self, name: str) -> ContextInfo:
-        """Return what a user needs to know of a context."""
+        """Return the description of a context."""
         resolved = self.resolve(name)
         survey, release = find_release(resolved, self.data)
         source, tree = self._opened.release(resolved), self._opened.tree(resolved)
@@ -236,7 +236,7 @@ class Archive:
                 info = read_vac(self.data.context(resolved).table(table))
                 opened = self._opened.table(resolved, table)
             except ServiceError as error:
-                # A query of it tells the error; the others are listed.
+                # A query of this table raises the error; the others are listed.
                 _LOG.error("%s.%s: %s", resolved, table, error.message)
                 continue
             columns = _described(opened.catalog, opened.survey.columns)
@@ -244,7 +244,7 @@ class Archive:
         return found
 
     def table(self, context: str, catalog: str | None, *, primary: bool) -> QueryTable:
-        """Return the catalogue that a name stands for; the context's own when there is no name."""
+        """Return the catalogue of a name; the context's own when there is no name."""
         if not catalog:
             source = self.open_release(context)
             return QueryTable(source.survey, source.catalog, primary, attached=False)
@@ -268,9 +268,9 @@ class Archive:
         return found
 
     def inspect(self) -> None:
-        """Look through all indexes, tables and segments; what is damaged is noted and logged.
+        """Check all indexes, tables and segments; damage is noted and logged.
 
-        Of a segment its small files are read, no spectrum.
+        Of a segment the small files are read, but no spectrum.
         """
         for context in self.names():
             folder = self.data.context(context)
@@ -297,6 +297,6 @@ class Archive:
 
 
 def _described(catalog: Catalogue, known: Sequence[Column]) -> tuple[Column, ...]:
-    """Return the columns of a catalogue with what is known of them."""
+    """Return the columns of a catalogue, with meaning and unit where they are known."""
     columns = {column.name: column for column in known}
     return tuple(columns.get(name, Column(name, kind)) for name, kind in catalog.columns.items())

@@ -55,7 +55,7 @@ class CellReader:
         """Vectors that have cells; the axis only where a spectrum of the selection has its own."""
 
     def ask(self, group: Group) -> Callable[[], Any] | None:
-        """Begin to read what is needed of a segment."""
+        """Begin to read the vectors and pixels that are needed of a segment."""
         segment = group.segment
         names = own_names(segment, list(self._dtypes), self._axis)
         if not self._is_raw:

@@ -1,4 +1,4 @@
-"""What the files of spectra are called: as the original file, and no two the same."""
+"""Names of the files of spectra: those of the original files, and no two the same."""
 
 import numpy as np
 
@@ -58,7 +58,7 @@ def split_name(name: str) -> tuple[str, str]:
 
 
 def _shared(selection: Selection, stems: list[str]) -> list[int]:
-    """Return the indices of spectra whose stem another spectrum has too; empty stems are apart."""
+    """Return the indices of spectra whose stem another spectrum has too; not of empty ones."""
     owners: dict[str, tuple[int, int]] = {}
     shared: set[str] = set()
     places = zip(selection.source.tolist(), selection.rows.tolist(), strict=True)

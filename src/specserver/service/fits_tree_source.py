@@ -49,7 +49,7 @@ class FitsTreeSource:
 
     @property
     def catalog(self) -> "FitsTreeSource":
-        """What finds its spectra: itself."""
+        """The finder of its spectra: itself."""
         return self
 
     def with_ids(self, ids: npt.NDArray[Any]) -> Rows:
@@ -122,7 +122,7 @@ class FitsTreeSource:
 
     @property
     def columns(self) -> dict[str, str]:
-        """Column name → kind: the survey's, and what else the first file found has."""
+        """Column name → kind: the survey's columns, and others of the first file found."""
         kinds = {column.name: kind_of(np.dtype(column.dtype)) for column in self.survey.columns}
         if self._files:
             row = self.tree.read(self._files[0]).row

@@ -168,11 +168,11 @@ def _as_columns(
 
 
 def _searched(survey: Survey, release: Release, pattern: IdPattern, limits: Limits) -> Ints:
-    """Return source and row, 2D[2, n], of what a tuple names in a release, ordered by its parts.
+    """Return source and row, 2D[2, n], of the spectra of a tuple in a release, by its parts.
 
-    Where the tuple leaves the reduction open, only the best of each spectrum; where segments and
-    tree have the same, that of the segments. Where no part is a reduction, all that it names, but
-    the best of them where it leaves open only what tells spectra of one identifier apart.
+    If the tuple leaves the reduction open, these are the best of each spectrum; where segments and
+    tree have the same, that of the segments. In surveys without reductions these are all spectra
+    of the tuple, or the best one if the tuple leaves open only the parts after the identifier.
     """
     found, parts = [], []
     for number, source in release:
@@ -207,7 +207,7 @@ def _searched(survey: Survey, release: Release, pattern: IdPattern, limits: Limi
 
 
 def _reduction_rank(own: Mapping[str, int], reduction: str) -> tuple[bool, int, list[int]]:
-    """Return what sorts reductions: a release's own come last, then newer after older ones.
+    """Return a sort key of a reduction: a release's own come last, and newer after older ones.
 
     Parameters
     ----------

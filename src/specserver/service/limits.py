@@ -1,4 +1,4 @@
-"""What one request may ask for, looked at while its work grows."""
+"""Bounds of one request, checked while its work grows."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Limits:
     deadline: Deadline = NEVER
     """By when spectra have to be found."""
     is_light: bool = False
-    """It is handled where only what takes milliseconds may be done."""
+    """It is handled where only work of milliseconds may be done."""
 
     def check_spectra(self, count: int, *, are_all: bool = True) -> None:
         """Raise `TooMuch` for more spectra than a request may mean.
@@ -50,7 +50,7 @@ NO_LIMITS = Limits()
 
 
 def while_wanted(batches: Iterator[Batch], go_on: Callable[[], None]) -> Iterator[Batch]:
-    """Return the same batches; ``go_on`` is called for each and raises when nobody waits."""
+    """Return the same batches; ``go_on`` is called for each and raises if the caller has left."""
 
     def still(batch: Batch) -> Batch:
         go_on()

@@ -25,7 +25,7 @@ _ARCSEC: Final = 3600.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MatchRequest:
-    """What a caller asks about many positions."""
+    """A request for the objects near many positions."""
 
     ra_deg: npt.NDArray[np.float64]
     """1D[n], ICRS, deg; NaN in either coordinate: the position is unknown and matches nothing."""
@@ -57,12 +57,12 @@ def run_match(
     Parameters
     ----------
     max_rows : refuse to answer more, before their columns are read
-    go_on : called between pieces of the work; raises when nobody waits for it
+    go_on : called between pieces of the work; raises if the caller has disconnected
 
     Raises
     ------
     BadParameter
-        A radius or a position that is none.
+        The radius or a position is not valid.
     TooMuch
         More pairs than ``max_rows``.
     QueryTimeout
@@ -89,7 +89,7 @@ def run_match(
 
 
 def _check(request: MatchRequest) -> None:
-    """Raise `BadParameter` for what is no radius or no position."""
+    """Raise `BadParameter` for a radius or a position that is not valid."""
     if not 0.0 < request.radius_deg <= MAX_RADIUS_DEG:
         allowed = f"degrees, more than 0 and up to {MAX_RADIUS_DEG:g}; 1 arcsec is 1/3600"
         raise BadParameter("radius", request.radius_deg, allowed)
@@ -107,8 +107,8 @@ def _check(request: MatchRequest) -> None:
 def _names(asked: QueryTable, fields: tuple[str, ...]) -> dict[str, str]:
     """Return output name → column of the catalogue, the identifier first.
 
-    Where spectra share an identifier, what tells them apart comes too. A column called as one of
-    ours is given a number, as attached tables give it to theirs.
+    Where spectra share an identifier, the columns that tell them apart come too. A column with the
+    name of one of ours gets a number, as in attached tables.
     """
     identifier = asked.survey.id_column.name
     told = {name: name for name in telling(asked)}

@@ -1,4 +1,4 @@
-"""What the wavelengths of spectra are in, and wavelengths from one medium into another."""
+"""The medium of the wavelengths of spectra, and their conversion into another medium."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -49,7 +49,7 @@ def _known_media(selection: Selection, take: npt.NDArray[np.int64] | None) -> li
 
 
 def _stated(source: SpectrumSource, rows: npt.NDArray[np.int64]) -> list[str]:
-    """Return what a catalogue says of the medium of rows."""
+    """Return the medium of rows as a catalogue states it."""
     catalog = source.catalog
     if MEDIUM_COLUMN in catalog.columns:
         values = catalog.columns_of([MEDIUM_COLUMN], rows).column(0).to_pylist()
@@ -79,12 +79,12 @@ def require_one_medium(selection: Selection) -> None:
 
 
 def changes_to(selection: Selection, medium: str) -> list[Change | None]:
-    """Return what brings the wavelengths of each spectrum into a medium, None where they are in it.
+    """Return the conversion of the wavelengths of each spectrum into a medium; None: none needed.
 
     Raises
     ------
     BadParameter
-        That of some is not known.
+        The medium of some is not known.
     """
     media = media_of(selection)
     target = common_medium(media, medium, selection.ids.tolist())

@@ -1,6 +1,6 @@
-"""What a server has open of its data folder: releases, trees of files and value-added tables.
+"""The open parts of a data folder: releases, trees of files and value-added tables.
 
-All requests share it. It knows no caller: `archive.Archive` decides which contexts one may see.
+All requests share them. `archive.Archive` decides which contexts a caller may see.
 """
 
 import threading
@@ -47,11 +47,11 @@ class QueryTable:
     primary: bool
     """Only the best spectrum of each object."""
     attached: bool
-    """A value-added table, of which some rows may have no spectrum here."""
+    """It is a value-added table: some rows may have no spectrum here."""
 
 
 class OpenContexts:
-    """A data folder and what is open of it; safe to share between threads."""
+    """A data folder and its open parts; safe to share between threads."""
 
     def __init__(self, data: DataRoot) -> None:
         self.data = data
@@ -102,7 +102,7 @@ class OpenContexts:
         source = self.release(context)
         catalog = source.catalog if source else None
         held = SpectrumResolver(survey, release, catalog, self.tree(context))
-        # Taken first: what changes while the table is being opened makes the next request look.
+        # Taken first, so that the next request sees changes made while the table is being opened.
         files = self.data.context(context).table(table)
         stamp = vac_stamp(files, held)
         with self._lock:

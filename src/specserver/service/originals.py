@@ -33,7 +33,7 @@ _OUT_OF_REACH: Final = "is out of the service's reach ({})"
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """The recorded path of an original file, and what the file was like when it was read."""
+    """The recorded path of an original file, and its state when it was read."""
 
     path: Path
     size: int
@@ -42,7 +42,7 @@ class _Source:
     """CRC-32 of its bytes; None: an older version read it."""
 
     def fault(self, status: os.stat_result) -> str:
-        """Return what is wrong with the file as it is now; nothing when it is the one read."""
+        """Return the fault of the file as it is now; empty when it is the one that was read."""
         if not stat.S_ISREG(status.st_mode):
             return "is no file any more"
         if status.st_size != self.size:
@@ -61,7 +61,7 @@ def with_originals(selection: Selection) -> Selection:
     if not faults:
         return selection
     bad = np.array([source in faults for source in sources])
-    # What an identifier stood for is not known any more; one that is whole stands for itself.
+    # An identifier is lost only if none of its spectra is left.
     there = set(selection.texts(np.flatnonzero(~bad)))
     lost = dict.fromkeys(selection.texts(np.flatnonzero(bad)))
     texts = tuple(text for text in lost if text not in there)
@@ -113,7 +113,7 @@ def rebuilt_files(selection: Selection) -> Iterator[SpectrumFile]:
 
 
 def _sources(selection: Selection) -> list[_Source]:
-    """Return what is recorded of the original file of each spectrum."""
+    """Return the record of the original file of each spectrum."""
     table = recorded(selection, ["_source", "_size", "_mtime_ns", "_crc"])
     if "_crc" not in table.column_names:
         table = table.append_column("_crc", pa.nulls(table.num_rows, pa.int64()))
@@ -122,7 +122,7 @@ def _sources(selection: Selection) -> list[_Source]:
 
 
 def _faults(sources: Iterable[_Source]) -> dict[_Source, str]:
-    """Return what is wrong with original files; those that are as they were are left out."""
+    """Return the faults of original files; unchanged files are left out."""
     faults = {}
     for source in dict.fromkeys(sources):
         try:
@@ -162,7 +162,7 @@ def _rows(selection: Selection, take: npt.NDArray[np.int64]) -> list[pa.Table]:
 
 
 def _described(selection: Selection, index: int, row: pa.Table, name: str) -> Rebuilt:
-    """Return what the header of a rebuilt file says."""
+    """Return the content of the header of a rebuilt file."""
     survey, context = selection.survey_of(index), selection.release(index)
     values: dict[str, Any] = {
         column: row.column(column)[0].as_py()

@@ -29,7 +29,7 @@ _DRAWN: Final = (_FLUX, "ivar", "model")
 _WARNING: Final = "zwarning"
 _SKY_BIT: Final = 1
 """Of the warning: the fibre looked at the sky, so that class and redshift mean nothing."""
-# What people look for first in each class; all lines at once would hide the spectrum.
+# The most used lines of each class; all lines at once would hide the spectrum.
 _STELLAR: Final = frozenset({"Ca K", "Ca H", "G band", "Mg b", "Na D1", "Ca II"})
 _BALMER: Final = frozenset({"Hα", "Hβ", "Hγ", "Hδ"})
 
@@ -166,7 +166,7 @@ def _extent(selection: Selection, *, align: bool) -> tuple[int, npt.NDArray[np.i
 
 
 def _plotted(selection: Selection, go_on: Callable[[], None]) -> list[DisplaySpectrum]:
-    """Return what is drawn of each spectrum of a selection."""
+    """Return the drawing data of each spectrum of a selection."""
     parts = by_survey(selection)
     drawn = [list(_plotted_of_one(part, go_on)) for part, _ in parts]
     order = np.argsort(np.concatenate([places for _, places in parts]))
@@ -175,7 +175,7 @@ def _plotted(selection: Selection, go_on: Callable[[], None]) -> list[DisplaySpe
 
 
 def _plotted_of_one(selection: Selection, go_on: Callable[[], None]) -> Iterator[DisplaySpectrum]:
-    """Yield what is drawn of each spectrum of one survey."""
+    """Yield the drawing data of each spectrum of one survey."""
     survey = selection.survey
     known = {column.name for column in survey.columns}
     warning = survey.aliases.get(_WARNING, _WARNING)
@@ -220,7 +220,7 @@ def _wave(
 
 
 def _title(selection: Selection, index: int, row: dict[str, Any]) -> str:
-    """Return what names a spectrum: the tuple form of its identifier, and its release."""
+    """Return the title of a spectrum: the tuple form of its identifier, and its release."""
     form = selection.survey.id_form
     parts = [str(row[name]) for name in form.parts]
     release = selection.release(index)

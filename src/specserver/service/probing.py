@@ -11,8 +11,8 @@ from ..model.survey import Survey
 from .source import SpectrumSource
 
 PROBED: Final = 20_000
-"""Spectra of a list out of which damaged ones are left: all are read once more for that, half a
-second for so many. In a longer list a damaged one is an error that names it."""
+"""Longest list from which damaged spectra are left out: all are read once more for that, in half a
+second. In a longer list a damaged spectrum is an error that names it."""
 
 
 def find_damaged(

@@ -28,7 +28,7 @@ _POSITION = frozenset({"ra", "dec"})
 
 @dataclass(frozen=True, slots=True)
 class QueryRequest:
-    """What a caller asks of the catalogue."""
+    """A query of the catalogue."""
 
     context: str = "default"
     region: Cone | Polygon | None = None

@@ -22,7 +22,7 @@ _ROWS: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """What the records of one survey are made of."""
+    """The parts of the records of one survey."""
 
     dtype: np.dtype[Any]
     names: list[str]

@@ -1,4 +1,4 @@
-"""What a value-added table has to know of the spectra that its context holds."""
+"""The spectra of a context, as value-added tables look them up."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -95,7 +95,7 @@ class SpectrumResolver:
         Parameters
         ----------
         ids : 1D[n]
-        rows : 1D[n] int, what `best_with` returned, if it was asked
+        rows : 1D[n] int, the answer of `best_with`, if there is one
         """
         ra, dec = np.full(len(ids), np.nan), np.full(len(ids), np.nan)
         if self.catalog is not None:

@@ -45,7 +45,7 @@ class _Found:
     asked: ContextIds
     survey: Survey
     sources: tuple[SpectrumSource, ...]
-    """What was searched."""
+    """The sources that were searched."""
     source: npt.NDArray[np.int16]
     """Index into ``sources``."""
     rows: npt.NDArray[np.int64]
@@ -74,9 +74,9 @@ def select(
     Parameters
     ----------
     given : text may say which context an identifier is of (`model.id_contexts`)
-    context : of the identifiers that say none
+    context : of identifiers that name no context
     skip_missing : leave out what is not found, and what is damaged of a list up to `PROBED`
-    vectors : those of which damage matters; None: all of the record
+    vectors : those that have to be undamaged; None: all of the record
 
     Raises
     ------

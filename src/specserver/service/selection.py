@@ -26,7 +26,7 @@ class Selection:
     ids: npt.NDArray[np.generic]
     """Integers; objects where no 64-bit type holds those of all surveys."""
     sources: tuple[SpectrumSource, ...]
-    """What was searched: of each context's releases, in order, the segments, then the tree."""
+    """The sources searched: for each release, in order, the segments, then the tree."""
     source: npt.NDArray[np.int16]
     """Index into ``sources``."""
     rows: npt.NDArray[np.int64]
@@ -44,8 +44,8 @@ class Selection:
     """Identifiers left out, as nothing was found for them that can be read. Where several contexts
     are asked for, the context stands before each: ``context:id``."""
     damaged: tuple[str, ...] = ()
-    """What of these is left out because it is damaged; and where an identifier stands for others
-    too, which are not, the identifiers of the damaged spectra."""
+    """Those left out because they are damaged; for an identifier that also has other spectra, the
+    identifiers of the damaged ones."""
     sound: npt.NDArray[np.bool_] | None = None
     """1D[number found], which of the spectra found are not damaged; None: all."""
     assume_medium: str | None = None
@@ -125,7 +125,7 @@ def part_of(selection: Selection, take: npt.NDArray[np.integer]) -> Selection:
 def by_survey(selection: Selection) -> list[tuple[Selection, npt.NDArray[np.int64]]]:
     """Return the spectra of each survey, and their positions in the selection, 1D[n].
 
-    Surveys come in the order of first mention; what is left out stands in the whole alone.
+    Surveys come in the order of first mention; only the whole names those left out.
     """
     return _parts(selection, [survey.name for survey in selection.surveys])
 
@@ -175,14 +175,14 @@ def by_source(
 
 
 def require_some(selection: Selection) -> None:
-    """Refuse to work with nothing.
+    """Refuse an empty selection.
 
     Raises
     ------
     DamagedSpectrum
-        What there was is damaged.
+        All spectra are damaged.
     NotFound
-        There was nothing.
+        There is no spectrum.
     """
     if selection.nspec:
         return

@@ -1,4 +1,4 @@
-"""The spectroscopic data service: what every dialect of the server and every tool calls."""
+"""The spectroscopic data service, which every dialect of the server and every tool calls."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -42,7 +42,7 @@ _WARM_PIXELS: Final = 1_000_000
 class SpectroscopicService:
     """The use cases over one data folder, for one caller.
 
-    A server makes one for each request (`seen_by`). What is open of the data folder is shared.
+    A server makes one for each request (`seen_by`). Open parts of the data folder are shared.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ class SpectroscopicService:
     def contexts(self) -> list[ContextInfo]:
         """Return all contexts served, ``default`` first; empty when nothing is ingested.
 
-        One that cannot be opened is left out; whoever asks for it is told why.
+        One that cannot be opened is left out; a request for it raises the reason.
         """
         names = self.archive.names()
         found = []
@@ -132,7 +132,7 @@ class SpectroscopicService:
 
         Parameters
         ----------
-        missing : ``skip`` leaves out what is not found, or damaged; else that is an error
+        missing : ``skip`` leaves out spectra that are not found or damaged; else they are an error
         """
         if missing not in {"error", "skip"}:
             raise BadParameter("missing", missing, "'error' or 'skip'")

@@ -1,4 +1,4 @@
-"""What spectra are looked for on: a release's segments with their catalogue, or its tree."""
+"""The interface of a source of spectra: a release's segments with their catalogue, or its tree."""
 
 from typing import Protocol
 
@@ -20,7 +20,7 @@ class SpectrumSource(Protocol):
 
     @property
     def catalog(self) -> SpectrumFinder:
-        """What finds its spectra."""
+        """The finder of its spectra."""
 
     def segment(self, number: int) -> SpectrumStore:
         """Return a store by the number that `SpectrumFinder.place` gave."""

@@ -24,7 +24,7 @@ def wanted_vectors(survey: Survey, names: Sequence[str] | None) -> tuple[Vector,
 
 
 def record_of(selection: Selection) -> tuple[Vector, ...]:
-    """Return the published table of the spectra; of several surveys on one lattice, what all have.
+    """Return the published table of the spectra; of several surveys, their common part.
 
     Raises
     ------
@@ -132,7 +132,7 @@ def cut_pixels(
 def cut_span(
     selection: Selection, first: npt.NDArray[np.int32], count: npt.NDArray[np.int32]
 ) -> PixelRange:
-    """Return the lattice pixels that hold what `cut_pixels` returned, 1D[nspec] int each."""
+    """Return the lattice pixels that hold all runs of `cut_pixels`, 1D[nspec] int each."""
     return span(first[selection.on_lattice], count[selection.on_lattice])
 
 
@@ -142,7 +142,7 @@ def _inside(
     count: npt.NDArray[np.int32],
     pixels: PixelRange,
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """Return first pixel and count of what lies in a run of pixels, for those on the lattice."""
+    """Return first pixel and count inside a run of pixels, for spectra on the lattice."""
     on = selection.on_lattice
     begin = np.maximum(first, pixels.first)
     stop = np.minimum(first + count, pixels.stop)

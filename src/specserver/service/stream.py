@@ -31,7 +31,7 @@ Names = npt.NDArray[np.object_]
 
 @dataclass(frozen=True, slots=True)
 class StreamRequest:
-    """What is sent of each spectrum, and on which wavelengths."""
+    """A request for spectra: vectors, columns and wavelengths."""
 
     vectors: Sequence[str] | None = None
     """None: all of the record."""
@@ -52,7 +52,7 @@ class StreamRequest:
 def open_stream(
     selection: Selection, asked: StreamRequest, go_on: Callable[[], None]
 ) -> SpectrumStream:
-    """Return spectra as a stream; what a caller can be blamed for is raised at once.
+    """Return spectra as a stream; errors of the request are raised at once.
 
     Raises
     ------
@@ -224,7 +224,7 @@ def _joint_head(
     npix: int,
     medium: str,
 ) -> StreamHead:
-    """Return the head of spectra on one lattice; where surveys differ, what the first says."""
+    """Return the head of spectra on one lattice; where surveys differ, the first counts."""
     survey = selection.survey
     marks = {(survey.mask_vector, survey.bad_bits) for survey in selection.surveys}
     # Bits of different meaning are kept, and say nothing of pixels that are bad.

@@ -37,8 +37,8 @@ def attach_table(
 
     Parameters
     ----------
-    context : one that is served, of whose spectra the rows are
-    title : what the table is, for lists of catalogues
+    context : a context that is served, whose spectra the rows describe
+    title : of the table, for lists of catalogues
     id_column : column of the identifiers, when it has another name
     hdu : extension of a FITS file; the first table when None
     overwrite : take the place of a table of that name
@@ -72,7 +72,7 @@ def detach_table(archive: Archive, context: str, name: str) -> None:
 
 
 def _attached(archive: Archive, context: str, name: str) -> AttachedTable:
-    """Return what is known of an attached table, its index made when it is not there yet."""
+    """Return the description of an attached table; make its index when there is none yet."""
     catalog = archive.table(context, f"{context}.{name}", primary=False).catalog
     ra, _ = catalog.positions(np.arange(catalog.count(primary=False)))
     return AttachedTable(

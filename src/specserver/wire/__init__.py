@@ -1,1 +1,1 @@
-"""What travels between service and client (docs/wire.md), defined once for both."""
+"""The data sent between service and client (docs/wire.md), defined once for both."""

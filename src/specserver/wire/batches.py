@@ -11,7 +11,7 @@ from pyarrow import ipc
 from ..errors import SpecServerError, StoreError
 
 ANSWER: Final = "answer of the service"
-"""What errors name when an answer is damaged or incomplete."""
+"""Name of an answer in the errors of a damaged or incomplete one."""
 METADATA_KEY: Final = b"specserver"
 
 

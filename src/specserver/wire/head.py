@@ -1,4 +1,4 @@
-"""The metadata at the head of a stream: what its spectra or files are."""
+"""The metadata at the head of a stream of spectra or files."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -219,6 +219,6 @@ def _texts(said: Mapping[str, Any], name: str) -> tuple[str, ...]:
 @lru_cache
 def _vector_to_json(vector: Vector) -> dict[str, Any]:
     """Return a vector as a JSON object: the same object each time, which must not be changed."""
-    # The wire does not tell how the store keeps a vector.
+    # How the store keeps a vector is not sent.
     told = asdict(vector)
     return {name: told[name] for name in ("name", "dtype", "unit", "meaning")}

@@ -1,4 +1,4 @@
-"""Composite spectra: what is combined, on which lattice, and through which scratch file."""
+"""Composite spectra: the combination, its lattice, and its scratch file."""
 
 from ...ops.composite import StackRequest
 from .scratch import ScratchLimits

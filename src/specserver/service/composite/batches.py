@@ -1,7 +1,7 @@
 """Vectors of many spectra side by side, each moved by pixels of its own, a batch at a time.
 
-For work in which the order of the spectra does not matter: those that lie and move alike come
-together.
+For work in which the order of the spectra does not matter: spectra of one segment and of similar
+shifts come together.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Where the spectra of a composite lie on its lattice, and how they get there."""
+"""The spectra of a composite, laid on its lattice."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -33,7 +33,7 @@ class Placing:
     grid : the lattice of the composite
     redshift : 1D[nspec] float64, above -1 for all members
     moved : whether the spectra are moved to rest
-    assume : medium of those of which it is not known; None: they are laid on no others
+    assume : medium of spectra whose medium is not known; None: they are not combined with others
 
     Raises
     ------
@@ -60,7 +60,7 @@ class Placing:
             if "flux" not in vectors:
                 raise UnknownField("flux", list(vectors))
         self.weighted = all("ivar" in vectors for vectors in records)
-        """Whether all state uncertainties; without, all good pixels count alike."""
+        """Whether all state uncertainties; otherwise all good pixels have the same weight."""
         self._values = ["flux", "ivar"] if self.weighted else ["flux"]
         kinds = [np.dtype(vectors[name].dtype) for vectors in records for name in self._values]
         self.dtype: np.dtype[Any] = np.result_type(*kinds, np.float32)

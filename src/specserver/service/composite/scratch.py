@@ -131,7 +131,7 @@ class ScratchFile:
         for tile, start in enumerate(self._starts.tolist()):
             held = np.zeros((2, int(self._rows[tile]), self._wide), self._dtype)
             try:
-                # What was never written lies behind the end of the file, and is zero.
+                # Values that were never written lie behind the end of the file, and are zero.
                 os.preadv(self._file.fileno(), [held.data], int(self._offsets[tile]))
             except OSError as error:
                 raise self._failed(error) from error

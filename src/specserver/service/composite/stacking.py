@@ -51,10 +51,10 @@ class Stacking:
 
     Parameters
     ----------
-    selection : what is combined
+    selection : the spectra to combine
     asked : how
-    limits : what it may use of the disk
-    go_on : called before each batch, raises when nobody waits for it
+    limits : of the use of the disk
+    go_on : called before each batch, raises if the caller has disconnected
 
     Raises
     ------
@@ -112,7 +112,7 @@ class Stacking:
 
     @property
     def weighted(self) -> bool:
-        """Whether the spectra have uncertainties; without them all good pixels count alike."""
+        """Whether the spectra have uncertainties; else all good pixels have the same weight."""
         return self._placing.weighted
 
     @property
@@ -210,7 +210,7 @@ class Stacking:
         return ScratchFile(left, end, PixelRange(first, stop), self._placing.dtype, limits)
 
     def _nothing(self) -> BadParameter:
-        """Return the error for a request that leaves no spectrum: why, and what to ask instead."""
+        """Return the error for a request that leaves no spectrum: the reason, and the fix."""
         counts = {reason: sum(map(len, runs)) for reason, runs in self._left_out.items()}
         asked = self._asked
         what, given, fix = {
@@ -270,7 +270,7 @@ def _redshifts(selection: Selection, given: Sequence[float | None] | None) -> An
         return column.to_numpy(zero_copy_only=False)
     values = np.array([np.nan if z is None else z for z in given], np.float64)
     if selection.sound is not None and len(values) == len(selection.sound):
-        # Who asked did not know which are damaged.
+        # The caller did not know which are damaged.
         values = values[selection.sound]
     if len(values) not in {1, selection.nspec}:
         allowed = f"one redshift, or one for each of the {selection.nspec:,} spectra found"
