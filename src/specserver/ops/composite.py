@@ -40,7 +40,7 @@ class StackRequest:
     z: Sequence[float | None] | None = None
     """One for each spectrum, or one for all; None: the catalogue's."""
     assume_medium: str | None = None
-    """Medium of the wavelengths of spectra of which it is not known."""
+    """Medium of the wavelengths of spectra whose medium is not known."""
 
     def __post_init__(self) -> None:
         read_medium("assume_medium", self.assume_medium)

@@ -32,20 +32,10 @@ class FitsTreeSource:
     """
 
     def __init__(self, tree: FitsTree) -> None:
-        self.tree = tree
+        self.tree, self.survey, self.release = tree, tree.survey, tree.release
         self._files: list[TreeFile] = []
         self._row: dict[int, int] = {}
         self._blocks: list[FitsBlock] = []
-
-    @property
-    def survey(self) -> Survey:
-        """The survey."""
-        return self.tree.survey
-
-    @property
-    def release(self) -> Release:
-        """The release."""
-        return self.tree.release
 
     @property
     def catalog(self) -> "FitsTreeSource":

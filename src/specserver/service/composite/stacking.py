@@ -75,6 +75,8 @@ class Stacking:
     ) -> None:
         require_some(selection)
         self._selection, self._asked, self._go_on = selection, asked, go_on
+        self.nspec = selection.nspec
+        """Spectra to be gone through."""
         self._left_out: dict[str, list[npt.NDArray[np.int64]]] = {}
         members = np.arange(selection.nspec)
         redshift = np.zeros(selection.nspec)
@@ -94,6 +96,13 @@ class Stacking:
         )  # fmt: skip
         self._leave_out(NO_PIXEL, placing.absent)
         self._placing = placing
+        self.medium = placing.medium
+        """Medium of the composite's wavelengths: vacuum, or unknown where none is known."""
+        self.weighted = placing.weighted
+        """Whether the spectra have uncertainties; else all good pixels have the same weight."""
+        # Without uncertainties there is nothing to weigh by.
+        is_plain = asked.method == "ivar" and not self.weighted
+        self._method = "mean" if is_plain else asked.method
         self._plan = placing.plan()
         self._grid = grid
         self._norm = None if asked.norm is None else _pixels("norm", grid, asked.norm)
@@ -104,27 +113,6 @@ class Stacking:
         self._stacked: Stacked | None = None
         self._first = placing.span.first
         self._scratch = self._open_scratch(limits) if asked.spools else None
-
-    @property
-    def medium(self) -> str:
-        """Medium of the composite's wavelengths: vacuum, or unknown where none is known."""
-        return self._placing.medium
-
-    @property
-    def weighted(self) -> bool:
-        """Whether the spectra have uncertainties; else all good pixels have the same weight."""
-        return self._placing.weighted
-
-    @property
-    def _method(self) -> str:
-        """How values are combined: without uncertainties there is nothing to weigh by."""
-        method = self._asked.method
-        return "mean" if method == "ivar" and not self.weighted else method
-
-    @property
-    def nspec(self) -> int:
-        """Spectra to be gone through."""
-        return self._selection.nspec
 
     def __iter__(self) -> Iterator[int]:
         """Yield how many spectra are done, batch after batch."""
