@@ -15,7 +15,6 @@ from ..data.root import DataRoot
 from ..digests import crc_of
 from ..errors import StoreError, TooMuch, UnknownField
 from ..model.id_tuple import IdPattern, Span
-from ..model.survey import Release, Survey
 from ..store.fits import FitsBlock, FitsTree, TreeFile
 from ..store.trees import FINGERPRINT, Fingerprints, TreeInfo, write_tree
 from ..surveys import find_release
