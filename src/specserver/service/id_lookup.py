@@ -1,7 +1,7 @@
 """From tuples to catalogue rows: exact ones all at once, those with ranges and wildcards by search.
 
-Where the identifier can be computed from the tuple, an exact one is found as an identifier is.
-All others are searched one by one, as long as there is time, and no more is found than may be.
+An exact tuple from which the identifier can be computed is found by that identifier. All others
+are searched one by one, within the deadline and the limit of spectra.
 """
 
 import re

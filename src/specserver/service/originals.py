@@ -85,7 +85,7 @@ def original_files(selection: Selection) -> Iterator[SpectrumFile]:
     lost = [index for index, source in enumerate(sources) if source in faults]
     if lost:
         first = sources[lost[0]]
-        # The name, not the path: where files lie on the server is no business of strangers.
+        # Only the name: the path would show where files lie on the server.
         why = f"{first.path.name} {faults[first]}"
         raise NoOriginal(selection.texts(np.array(lost)), why)
     names = file_names(selection)
@@ -143,7 +143,7 @@ def _read(source: _Source, number: int) -> bytes:
     except OSError as error:
         fault = _OUT_OF_REACH.format(error.strerror)
     if not fault and source.crc not in {None, crc32(data)}:
-        # A disk that forgets leaves size and time as they were.
+        # Data lost on the disk does not change size and time.
         damaged(source.path, "its bytes are not those that were read: restore the file")
         fault = "is damaged: its bytes are not those that were read"
     if fault:

@@ -21,8 +21,8 @@ from .open_contexts import OpenRelease, QueryTable
 TUPLE = "tuple"
 """Field name that stands for the parts of the tuple form of an identifier."""
 _FEW_ROWS = 100
-"""Answers of so few rows are searched once more for rows that are not primary: they seem to lack
-some. Of larger ones that is counted only where it takes no scan."""
+"""For an answer of up to so many rows, rows that are not primary are counted by a second search;
+for a larger one only where that takes no scan."""
 _POSITION = frozenset({"ra", "dec"})
 
 

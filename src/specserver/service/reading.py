@@ -1,6 +1,6 @@
 """Spectra of a selection, read batch by batch from the segments that hold them.
 
-All readers of vectors go this way: a batch is parted by segment, and is asked for before the one
+All readers of vectors use it: a batch is split by segment, and its reading begins before the one
 ahead of it is worked on.
 """
 

@@ -139,6 +139,6 @@ class ScratchFile:
             yield held[0, :, :wide], held[1, :, :wide]
 
     def _failed(self, error: OSError) -> StoreError:
-        """Return the error of a disk that refuses."""
+        """Return the error of a failed access to the disk."""
         where = "the folder for temporary files (the server's setting stack_disk_folder)"
         return StoreError(where, f"{error.strerror}; {self.nbytes:,} bytes are needed")

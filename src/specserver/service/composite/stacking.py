@@ -47,7 +47,7 @@ class Composite:
 
 
 class Stacking:
-    """A composite in the making: iterate over it, then take the result.
+    """Makes a composite: iterate over it, then take the result.
 
     Parameters
     ----------
