@@ -3,6 +3,11 @@
 import shutil
 from pathlib import Path
 
+import pytest
+from typer.testing import CliRunner
+
+import specserver
+from specserver.cli.main import app
 from specserver.data.context import SegmentFolder
 from specserver.data.root import DataRoot, open_root
 from specserver.store.layout import SegmentInfo, commit_segment
@@ -21,6 +26,28 @@ def test_no_folder_has_no_contexts(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
     assert open_root(file).contexts() == set()
+
+
+@pytest.mark.parametrize("spelling", ["data/", "./data", "sub/../data", "sub//..//data/", "data"])
+def test_every_spelling_of_a_path_is_written_and_read(
+    mock_survey: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spelling: str
+) -> None:
+    files = sorted(mock_survey.rglob("spec-*.fits"))[:2]
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path)
+    text = ["ingest", "sdss_dr17", *map(str, files), "--workers", "1", "--data", spelling]
+    assert (done := CliRunner().invoke(app, text)).exit_code == 0, done.output
+    assert (done := CliRunner().invoke(app, ["verify", "--data", spelling])).exit_code == 0
+    assert "2 spectra" in done.output
+    spectra = specserver.open(spelling).to_xarray("sdss_dr17")
+    monkeypatch.chdir(tmp_path / "sub")
+    assert spectra.flux.compute().shape[0] == 2
+
+
+def test_a_path_through_a_link_and_back_is_that_of_the_system(tmp_path: Path) -> None:
+    (tmp_path / "far" / "inner").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "inner")
+    assert open_root(tmp_path / "link" / ".." / "data").local_path() == tmp_path / "far" / "data"
 
 
 def test_a_context_is_there_from_its_first_commit_on(tmp_path: Path) -> None:

@@ -94,10 +94,14 @@ class DataRoot(Folder):
 
     def full_paths(self) -> tuple[Path, Path]:
         """Return its absolute path, and its path with links resolved."""
-        top = self.local_path()
-        return top.absolute(), top.resolve()
+        return self.local_path(), self.local_path().resolve()
 
 
 def open_root(location: Path | str) -> DataRoot:
-    """Return the data folder at a path; it need not exist."""
-    return DataRoot(LocalFolder(str(location)), "")
+    """Return the data folder at a path; it need not exist.
+
+    The path becomes absolute, for callers that change their folder, and free of ``.``, ``..`` and
+    double slashes, which TensorStore refuses.
+    """
+    path = Path(location).absolute()
+    return DataRoot(LocalFolder(str(path.resolve() if ".." in path.parts else path)), "")
