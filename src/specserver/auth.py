@@ -1,4 +1,4 @@
-"""Who asks, and what they may see: tokens, private contexts.
+"""Callers and what they may see: tokens, private contexts.
 
 =========================== ==================================================================
 file of `data.root`         content
@@ -16,7 +16,7 @@ A token reads ``specserver.<id>.<secret>``. The secret is 256 random bits and is
 file holds its SHA-256. A slow, salted hash guards passwords, which can be guessed; of 2^256
 secrets none can be, so a fast one takes nothing away and costs a request microseconds.
 
-``anonymous.0.0.anon_access``, which the predecessor's client sends for everybody, and other tokens
+``anonymous.0.0.anon_access``, which the predecessor's client sends for every user, and other tokens
 of the Data Lab (``user.uid.gid.hash``) prove nothing here: their bearers are anonymous.
 """
 
@@ -50,7 +50,7 @@ _NO_DIGEST: Final = "0" * 64
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks."""
+    """The sender of a request."""
 
     user: str = ""
     """Empty for a visitor without a token."""
@@ -60,7 +60,7 @@ class Caller:
 
     @property
     def is_anonymous(self) -> bool:
-        """Whether nothing is known of the caller."""
+        """Whether the caller has no token."""
         return not self.user
 
     def may_see(self, context: str) -> bool:
@@ -73,7 +73,7 @@ ANONYMOUS: Final = Caller()
 
 @dataclass(frozen=True, slots=True)
 class TokenRecord:
-    """What is kept of a token."""
+    """The record of a token."""
 
     id: str
     user: str
@@ -85,7 +85,7 @@ class TokenRecord:
     expires: datetime | None
 
     def caller(self) -> Caller:
-        """Return who the bearer is."""
+        """Return the caller who has the token."""
         return Caller(self.user, self.is_admin, frozenset(self.contexts))
 
 
@@ -136,7 +136,7 @@ class TokenBook:
         expires: datetime | None = None,
         now: datetime,
     ) -> str:
-        """Return a new token; it cannot be told again."""
+        """Return a new token; it cannot be shown again."""
         check_user(user)
         secret = secrets.token_urlsafe(32)
         named = tuple(sorted(set(contexts)))
@@ -161,11 +161,11 @@ class TokenBook:
         return removed[0]
 
     def records(self) -> list[TokenRecord]:
-        """Return what is kept of all tokens, in the order they were made."""
+        """Return the records of all tokens, in the order they were made."""
         return list(self._read().values())
 
     def caller(self, token: str, now: datetime) -> Caller:
-        """Return who sends a token; no token, or one of the Data Lab, is anonymous.
+        """Return the caller who sends a token; no token, or one of the Data Lab, is anonymous.
 
         Raises `NotAuthenticated` for a token that is none of ours, was revoked, or has expired.
         """
@@ -189,7 +189,7 @@ class TokenBook:
             stamp = self._file.stamp()
             return {} if stamp == ABSENT else _tokens_at(self._file, stamp)
         except (OSError, ValueError, KeyError, TypeError, BadParameter) as error:
-            # Nobody is let in, and nobody is taken for anonymous, by a file that cannot be read.
+            # With a file that cannot be read every token is refused, and none counts as anonymous.
             raise StoreError(str(self._file), f"the tokens cannot be read ({error})") from error
 
     def _change(self, change: Callable[[dict[str, TokenRecord]], object]) -> None:
@@ -239,7 +239,7 @@ def set_private(data: DataRoot, context: str, *, private: bool) -> None:
 
 
 def check_private(data: DataRoot) -> list[str]:
-    """Return what an operator must know of private contexts; mend what can be mended.
+    """Return messages for the operator about private contexts; mend what can be mended.
 
     A context whose own file says that it is private, and that the register lacks, is registered:
     data folders of older versions have no register.

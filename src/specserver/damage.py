@@ -1,6 +1,6 @@
 """Files that this process found damaged: for the log, ``/available`` and the metrics.
 
-A file is told of until it is another one: restored, made again or removed.
+A file is listed until it changes: it is restored, made again or removed.
 """
 
 import logging
@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 from .errors import DamagedFile
 
 Identity: TypeAlias = tuple[int, int, int]
-"""Inode, size and time of change: another when a file has become another."""
+"""Inode, size and time of change: they change when the file does."""
 ABSENT: Final[Identity] = (0, 0, 0)
 _MOST: Final = 1000
 """Files remembered: a whole disk that fails must not fill the memory."""
@@ -22,7 +22,7 @@ _lock = threading.Lock()
 
 
 def identity(path: Path) -> Identity:
-    """Return what tells a file from all that stand, or stood, in its place."""
+    """Return the identity of a file; `ABSENT` if it cannot be read."""
     try:
         status = path.stat()
     except OSError:
@@ -31,7 +31,7 @@ def identity(path: Path) -> Identity:
 
 
 def identity_of(status: os.stat_result) -> Identity:
-    """Return the same of a file whose status is known, such as an open one."""
+    """Return the identity of a file whose status is known, such as an open one."""
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 

@@ -1,12 +1,11 @@
-"""Digests of files: made when a file is written, compared before what it says is believed.
+"""Digests of files: made when a file is written, compared before it is used.
 
 A digest is a file's size and its CRC-32, such as ``5120 c9a01b2f``: it takes 0.8 s a GB, and no
 flip of one or two bits, and no run of damage up to 32 bits long, escapes it. It is not the crc32c
 that Zarr appends to each chunk: that of any bytes and their own crc32c is a constant, so all sound
-files of one size would have the same digest. A *record* is a JSON
-object in a file of its own that states the digest of its own values under ``digest``, and those of
-files beside it under ``digests``. Records and files of older versions have none: they are read
-all the same.
+files of one size would have the same digest. A *record* is a JSON object in a file of its own that
+states the digest of its own values under ``digest``, and those of files beside it under
+``digests``. Records and files of older versions have none: they are read all the same.
 """
 
 import json
@@ -24,14 +23,14 @@ OWN: Final = "digest"
 LISTED: Final = "digests"
 """Where a record states the digests of files beside it, by their paths from its folder."""
 NO_DIGESTS: Final = "no digests: made by an older version, so damage to it may go unnoticed"
-"""What is said of a record that states none."""
+"""The note on a record without digests."""
 _BLOCK: Final = 2**18
 """Bytes read at a time: few enough for the cache of the processor."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a record says."""
+    """A record that was read."""
 
     values: dict[str, Any]
     """Without its own digest."""
@@ -86,7 +85,7 @@ def seal(values: Mapping[str, Any]) -> bytes:
 
 
 def read_record(path: Path, told: str = "damaged: restore the file") -> Record:
-    """Return what a record says; ``told`` is said where it is damaged.
+    """Return a record; ``told`` begins the message if it is damaged.
 
     Raises `FileNotFoundError` if there is none, `DamagedFile` if it is no record or its values are
     not those that were written.

@@ -15,7 +15,7 @@ EVERYONE_READS: Final = 0o644
 DISK_ERRORS: Final = frozenset(
     {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 )
-"""What a disk that is full, broken or not to be written to says: no fault of the program."""
+"""Errors of a disk that is full, broken or read-only: no fault of the program."""
 
 
 def replace_file(
@@ -65,7 +65,7 @@ def is_closed(folder: Path) -> bool:
 def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
     """Hold an exclusive lock; the system gives it back when the process ends, however it ends.
 
-    Yields False at once when the lock is taken and not to be awaited.
+    Yields False at once if another holds the lock and ``wait`` is False.
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, OWNER_ONLY)
     try:

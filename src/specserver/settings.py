@@ -42,8 +42,8 @@ class Settings(BaseSettings):
     """Beyond it a request with a long body is refused with 503 and Retry-After. The first 64 KiB of
     each body are not counted, so that light requests still come in."""
     max_connections: int = Field(4096, ge=16, title="Connections that each process keeps open")
-    """Fewer where the system's limit on file handles (ulimit -n) is low. Beyond it who has been
-    idle longest is ended, else the new one refused with 503."""
+    """Fewer where the system's limit on file handles (ulimit -n) is low. Beyond it the one that
+    has been idle longest is ended, else the new one is refused with 503."""
     max_polygon_corners: int = Field(10_000, ge=3, title="Corners of a polygon")
     """Every object near it is compared with each edge."""
     max_rows: int = Field(10_000_000, ge=1, title="Rows of one query")
@@ -74,7 +74,7 @@ class Settings(BaseSettings):
     send_timeout_s: float = Field(
         60.0, gt=0, title="Longest time for a reader to take a piece of 256 KiB, seconds"
     )
-    """Who reads slower than 4 kB/s is cut off: an answer holds a batch in memory."""
+    """A reader slower than 4 kB/s is cut off: an answer holds a batch in memory."""
     light_spectra: int = Field(16, ge=0, title="Spectra of a light request")
     """A request for more, a grid of more, a query with a condition are heavy: they wait for each
     other. Light ones never wait for them."""
@@ -93,7 +93,7 @@ class Settings(BaseSettings):
     heavy_wait_s: float = Field(
         10.0, gt=0, title="Longest wait of a heavy request in the queue, seconds"
     )
-    """Then it is refused with 503 and Retry-After: who waits long is told so."""
+    """Then it is refused with 503 and Retry-After."""
     caller_requests_per_s: float = Field(
         200.0, ge=0, title="Requests a second of one caller, in each process; 0: any number"
     )

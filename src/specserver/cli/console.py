@@ -1,4 +1,4 @@
-"""Where the command line writes, and what its commands share."""
+"""Consoles, and the options and functions that commands share."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -120,7 +120,7 @@ def progress_bar(
 ) -> Iterator[tuple[Callable[[int], None], Callable[[int, int], None]]]:
     """Show a progress bar with rate and time left, on a terminal only.
 
-    Yields two functions: one is told how many more are done, the other how many of how many.
+    Yields two functions: ``advance(count)`` and ``show(done, total)``.
     """
     bar = Progress(
         TextColumn("{task.description}"),

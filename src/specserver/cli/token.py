@@ -111,7 +111,7 @@ def public(name: Name, data: Data = None) -> None:
 
 def _set(name: str, data: str | None, *, private: bool) -> None:
     """Hide or show a release; a running service follows at once."""
-    # A release may be hidden before there is anything of it.
+    # A release may be hidden before it has any data.
     folder = data_folder(data) if private else present_folder(data)
     from ..auth import set_private
     from ..surveys import find_release

@@ -128,7 +128,7 @@ class LocalFolder:
         return Path(self._at(key))
 
     def kvstore(self, prefix: str) -> dict[str, Any]:
-        """Return what TensorStore calls a folder."""
+        """Return the TensorStore specification of a folder."""
         return {"driver": "file", "path": self._at(prefix)}
 
     def make_folder(self, prefix: str) -> Path:
@@ -138,7 +138,7 @@ class LocalFolder:
         return path
 
     def allocate(self, key: str, head: bytes, nbytes: int) -> Path:
-        """Make a file of some bytes and so many zeros, whose place on the disk is taken."""
+        """Make a file of some bytes and zeros, with its space on the disk reserved."""
         path = Path(self._at(key))
         with path.open("xb") as file:
             file.write(head)
@@ -157,7 +157,7 @@ class LocalFolder:
         sync(top.parent)
 
     def delete_drafts(self, key: str) -> None:
-        """Delete what writers of a file left that were killed."""
+        """Delete the drafts of killed writers of a file."""
         path = Path(self._at(key))
         for draft in path.parent.glob(f"{path.name}.*.draft"):
             draft.unlink(missing_ok=True)

@@ -200,7 +200,7 @@ class UserStorage:
                 pass
 
     def remove(self, name: str, *, recursive: bool = False) -> None:
-        """Remove a file or a folder, one that is not empty only when told so."""
+        """Remove a file or a folder, one that is not empty only if ``recursive``."""
         parts = split_name(name)
         if not parts:
             raise BadParameter("name", name, "name a file or a folder of your space")

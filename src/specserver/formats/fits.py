@@ -22,9 +22,9 @@ class Rebuilt:
     """Content of the header of a rebuilt file."""
 
     cards: Mapping[str, str]
-    """By which readers know the survey's files."""
+    """Cards by which readers recognise the survey's files."""
     values: Mapping[str, Any]
-    """Of the catalogue, by column: identifier parts, position, redshift."""
+    """Catalogue values by column: identifier parts, position, redshift."""
     record: Sequence[Vector]
     columns: Sequence[Column]
     history: Sequence[str]

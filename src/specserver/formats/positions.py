@@ -1,6 +1,6 @@
 """Positions as they are uploaded: an Arrow stream or CSV, with columns ra and dec in degrees.
 
-Names are taken in any case, and other columns passed over. More rows than are accepted are refused
+Names are read in any case, and other columns are ignored. More rows than are accepted are refused
 before they take memory.
 """
 
@@ -80,9 +80,9 @@ def read_arrow(body: bytes, most: int) -> list[pa.ChunkedArray]:
 
 
 def _look_through(body: bytes, most: int) -> None:
-    """Refuse a stream with too many rows, and one that few bytes of become very many.
+    """Refuse a stream with too many rows, or with compressed buffers.
 
-    That is one with compressed buffers, also of the dictionaries of columns that are passed over.
+    Few compressed bytes may become very many, also in dictionaries of columns that are ignored.
     """
     nrows = nbatches = 0
     for message in pa.ipc.MessageReader.open_stream(body):

@@ -19,10 +19,10 @@ _ROWS: Final = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What a service has of one kind, such as contexts: JSON tells all, text and CSV its rows."""
+    """A list such as that of contexts: JSON has all details, text and CSV have the rows."""
 
     details: Mapping[str, Any]
-    """All there is to say, as JSON."""
+    """All details, as JSON."""
     header: Sequence[str]
     rows: Sequence[Sequence[object]]
 

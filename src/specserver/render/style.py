@@ -1,4 +1,4 @@
-"""What all pictures of spectra have in common: colours, limits, ticks, marks of lines."""
+"""Common to all pictures of spectra: colours, limits, ticks, marks of lines."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

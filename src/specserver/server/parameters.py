@@ -19,7 +19,7 @@ from .runtime.bodies import read_fields
 
 Asked = TypeVar("Asked", bound=BaseModel)
 ABSENT: Final = ("", "None")
-"""What the old client writes for a parameter that is not given."""
+"""Values that the old client sends for a parameter that is not given."""
 # Possessive quantifiers: one pass, however long a text that does not match is.
 _NUMBER: Final = r"([0-9]++\.?+[0-9]*+(?:[eE]\+?+[0-9]++)?+)"
 _CUTOUT: Final = re.compile(
@@ -28,7 +28,7 @@ _CUTOUT: Final = re.compile(
 
 
 class QueryParameters(BaseModel):
-    """What ``GET /query`` understands; other parameters are passed over."""
+    """Parameters of ``GET /query``; others are ignored."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
@@ -49,7 +49,7 @@ class QueryParameters(BaseModel):
 
 
 class SelectionRequest(BaseModel):
-    """Which spectra a request of the bulk dialect asks for."""
+    """Selection of spectra in a request of the bulk dialect."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
@@ -60,7 +60,7 @@ class SelectionRequest(BaseModel):
 
 
 class SpectraForm(BaseModel):
-    """The form of ``/getSpec`` and ``/listSpan``; other fields are passed over."""
+    """The form of ``/getSpec`` and ``/listSpan``; other fields are ignored."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 

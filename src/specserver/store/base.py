@@ -1,4 +1,4 @@
-"""What every store of spectra offers, whatever holds the values: the drivers' common face."""
+"""The interface of a store of spectra, which both drivers have."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol

@@ -38,7 +38,7 @@ _KEPT_FOLDERS: Final = 64
 _THREADS: Final = 4
 """Files read at the same time: network file systems take their time for each."""
 _FOLDERS_S: Final = 60.0
-"""How long it is believed which folders of the layout a tree has."""
+"""Seconds for which the list of a tree's folders is kept."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """One vector of spectra of many segments as one array, read when, and where, it is sliced.
 
-What another process needs to read it travels with it: paths, rows and pixels, and no value. That
-process opens the segments itself, once.
+It holds what another process needs to read it: paths, rows and pixels, and no value. That process
+opens the segments itself, once.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from ..model.grid import PixelRange
 from .zarr import open_segment
 
 Index = slice | int | Sequence[int] | npt.NDArray[np.integer]
-"""What chooses along one axis; numbers are those of the axis, not negative."""
+"""Index along one axis; numbers are not negative."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,7 +85,7 @@ class LazyVector:
 
 
 def _places(size: int, index: Index) -> npt.NDArray[np.int64]:
-    """Return what an index chooses along an axis, 1D[n]."""
+    """Return the places that an index chooses along an axis, 1D[n]."""
     # A range costs what is chosen, not what there is.
     chosen = range(size)[index] if isinstance(index, slice) else index
     return np.atleast_1d(np.asarray(chosen, np.int64))

@@ -191,7 +191,7 @@ class ShardFrames:
     def _read_all(self, read: Callable[..., bool], where: Sequence[int]) -> None:
         """Read all frames, each with its place, its bytes and where it goes."""
         wanted = list(zip(self._places, self.sizes.tolist(), where, strict=True))
-        # What is in memory comes at once; for the rest the disk is told all before any is awaited.
+        # Bytes in memory are read first; all others are announced before the first is awaited.
         cold = [frame for frame in wanted if not read(*frame, at_once=True)]
         for (file, offset), size, _ in cold:
             file.source.will_need(offset, size + _CRC_BYTES)
@@ -201,7 +201,7 @@ class ShardFrames:
 
 
 def _fill(file: ShardFile, offset: int, buffers: Buffers, *, at_once: bool) -> int:
-    """Read as many bytes as there is room for; return how many were to be had."""
+    """Read as many bytes as there is room for; return how many were read."""
     try:
         return file.source.read_into(offset, buffers, at_once=at_once)
     except OSError as error:
@@ -209,7 +209,7 @@ def _fill(file: ShardFile, offset: int, buffers: Buffers, *, at_once: bool) -> i
 
 
 def _frame(file: ShardFile, offset: int, encoded: memoryview, *, at_once: bool) -> bytes | None:
-    """Return a frame, its checksum verified; None when not all of it was to be had."""
+    """Return a frame, its checksum verified; None if not all of it could be read."""
     if _fill(file, offset, [encoded], at_once=at_once) != len(encoded):
         return None
     frame = encoded[:-_CRC_BYTES].tobytes()
@@ -236,7 +236,7 @@ class ShardRows:
 
 
 def _unnamed(rows: npt.NDArray[np.int64], error: DamagedFile) -> DamagedFile:
-    """Return the error for a file: of what the rows are is not known."""
+    """Return the error for a file unchanged: the spectra of the rows are not known."""
     del rows
     return error
 
@@ -312,7 +312,7 @@ def unreadable_rows(
 
 
 _looks: dict[str, tuple[float, Identity, Entry]] = {}
-"""By its path, when a shard was looked at last, what it was then, and its handle."""
+"""By a shard's path: time of the last look, its state then, and its handle."""
 
 
 def open_shard(array: Folder, number: int) -> ShardFile:

@@ -24,7 +24,7 @@ _INDEX_CODECS: Final = [
 
 @dataclass(frozen=True, slots=True)
 class SegmentArrays:
-    """What is to be written: all spectra of a segment, in the segment's row order."""
+    """All spectra of a segment, in the segment's row order."""
 
     ids: npt.NDArray[Any]
     first: npt.NDArray[np.int32]
@@ -101,7 +101,7 @@ def _block(
 def _keep_own(
     block: npt.NDArray[Any], shared: npt.NDArray[Any], vector: Vector, start: int
 ) -> None:
-    """Clear what a vector shares with the one that it is like, once that is seen to be the same."""
+    """Clear what a vector shares with the one that it is like, having checked that it is equal."""
     own = own_pixels(vector.own, start, block.shape[1])
     first, stop = vector.pixels or (start, start + block.shape[1])
     # As bytes: NaN is the same as itself, and minus zero is not zero.

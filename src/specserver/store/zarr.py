@@ -38,7 +38,7 @@ from .layout import check_segment, is_shard
 from .shards import SHARD, ShardFrames, by_shard, shard_frames, unreadable_rows
 
 GROUP: Final = "zarr.json"
-"""What a Zarr group or array says of itself."""
+"""The metadata of a Zarr group or array."""
 _CACHE_BYTES: Final = 256 * 2**20
 _OPEN_SEGMENTS: Final = 4096
 
@@ -92,7 +92,7 @@ class Segment:
         self._require_consistent()
 
     def _group(self) -> Mapping[str, Any]:
-        """Return what the group says of itself."""
+        """Return the attributes of the group."""
         try:
             group: Mapping[str, Any] = json.loads(self.arrays.entry(GROUP).read())
             return group["attributes"]  # type: ignore[no-any-return]  # checked where it is used
@@ -104,7 +104,7 @@ class Segment:
         return self.arrays.entry(name).damaged(reason)
 
     def _require_consistent(self) -> None:
-        """Hold what the segment says against itself: older versions recorded no digests."""
+        """Check that the parts of the segment agree: older versions recorded no digests."""
         lengths = {len(self.ids), len(self.first), len(self.count), self.info.nspec}
         if len(lengths) > 1 or not self.nspec:
             raise self._damaged("id", f"{self.info.nspec} spectra were committed, not {self.nspec}")
@@ -200,7 +200,7 @@ class Segment:
 
     def _decoded(self, name: str, frames: ShardFrames, cut: slice) -> npt.NDArray[Any]:
         """Return the values of some rows, 2D[nrow, npix]."""
-        # TensorStore takes twice as long for single rows, and keeps them for nobody.
+        # TensorStore takes twice as long for single rows.
         shape = (len(frames.sizes), cut.stop - cut.start)
         values: npt.NDArray[Any] = np.empty(shape, self._array(name).dtype.numpy_dtype)
         frames.decode(values, self.npix, cut)

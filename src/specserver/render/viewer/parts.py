@@ -69,7 +69,7 @@ _KIND_LABELS: Final = ("Emission", "Absorption", "Night sky")
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How the viewer is to look."""
+    """Options of the viewer."""
 
     title: str = ""
     """A line of text above all, or nothing."""

@@ -1,4 +1,4 @@
-"""What only administrators may do."""
+"""Endpoints for administrators: end the service, toggle debug logging."""
 
 import logging
 import os
@@ -47,7 +47,7 @@ def debug(request: Request, caller: Administrator) -> JSONResponse:
 def _stop() -> None:
     """Send SIGINT to the main process of the service: the parent of a worker, else this process."""
     # With several workers uvicorn's supervisor is their parent, and would replace a worker that
-    # only ended itself. Both take SIGINT for a regular end: what runs is finished first.
+    # only ended itself. Both end regularly on SIGINT: they finish running requests first.
     parent = parent_process()
     pid = parent.pid if parent is not None and parent.pid is not None else os.getpid()
     os.kill(pid, signal.SIGINT)

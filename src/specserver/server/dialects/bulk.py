@@ -37,7 +37,7 @@ _Names = Annotated[list[str], Field(max_length=1_000, fail_fast=True)]
 
 
 class SpectraRequest(SelectionRequest):
-    """Which spectra, and what of them."""
+    """Request for spectra."""
 
     vectors: _Names | None = Field(None, examples=[["flux", "ivar"]])
     """Vectors that travel; null: all."""
@@ -58,14 +58,14 @@ class SpectraRequest(SelectionRequest):
 
 
 class FilesRequest(SelectionRequest):
-    """Which spectra, and whether as original files or as files made from the store."""
+    """Request for FITS files, the original ones or files made from the store."""
 
     fits: Literal["original", "rebuilt"] = "original"
     """The release file as it is, or one made from the store."""
 
 
 class CatalogRequest(BaseModel):
-    """Which objects, and what of them."""
+    """Query of a catalogue."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 

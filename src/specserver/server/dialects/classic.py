@@ -71,7 +71,7 @@ async def ping() -> PlainTextResponse:
 def available(service: Service, fmt: ListingFormat = "text") -> Response:
     """Tell whether spectra are served, how many, in which contexts, and which files are damaged."""
     held = {info.name: info.nspec for info in service.contexts() if info.name == info.resolved}
-    # Why is for the log: it may name folders of this machine.
+    # The reason is in the log only: it may name folders of this machine.
     faults = [
         {"context": damage.context, "file": damage.file} for damage in service.archive.damaged()
     ]
@@ -335,7 +335,7 @@ def _catalog(info: ContextInfo, catalog: str) -> str | None:
     if catalog in ABSENT:
         return None
     # The old client sends the usual catalogue of the context that it was set to, also when the
-    # call names another context: obeyed, it would answer from the wrong release.
+    # call names another context. That would answer from the wrong release.
     schema, _, table = catalog.rpartition(".")
     foreign = info.name != "default" and schema not in ("", info.name)
     return None if foreign and table == info.catalog.rpartition(".")[2] else catalog

@@ -38,7 +38,7 @@ _Pair = tuple[float, float]
 
 
 class CompositeRequest(SelectionRequest):
-    """Which spectra, and how they are combined."""
+    """Request for a composite spectrum."""
 
     frame: Literal["rest", "observed"] = "rest"
     """Whose wavelengths the composite has."""
@@ -97,7 +97,7 @@ def bulk_stack(
 
 
 def composite_table(stacking: Stacking, about: Mapping[str, Any]) -> CompositeTable:
-    """Return the composite that is made by a stacking, with what is told of it."""
+    """Return the composite that a stacking makes, with its description."""
 
     def finish() -> tuple[dict[str, Any], dict[str, Any]]:
         result, made = stacking.result, stacking.result.stacked

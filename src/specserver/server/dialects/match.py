@@ -43,7 +43,7 @@ _BODY: Final[dict[str, Any]] = {
 
 
 class MatchParameters(BaseModel):
-    """What is wanted of the objects near the positions."""
+    """Parameters of a match."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 

@@ -57,7 +57,7 @@ Dark = Annotated[bool, Field(description="Light on dark.")]
 
 
 class PictureRequest(BaseModel):
-    """What every request for a picture may say; other fields are passed over."""
+    """Fields of every request for a picture; others are ignored."""
 
     context: ContextField = "default"
     profile: ProfileField = "default"
@@ -71,7 +71,7 @@ class PictureRequest(BaseModel):
 
 
 class PreviewRequest(PictureRequest):
-    """Which spectrum."""
+    """Request for previews."""
 
     id: IdsField = ""
     id_list: Annotated[str, Field(description="Another name of `id`.")] = ""
@@ -85,7 +85,7 @@ class PreviewRequest(PictureRequest):
 
 
 class GridRequest(PictureRequest):
-    """Which spectra, and how many side by side."""
+    """Request for a grid of previews."""
 
     id_list: IdsField
     nx: Annotated[
@@ -104,7 +104,7 @@ class GridRequest(PictureRequest):
 
 
 class ImageRequest(PictureRequest):
-    """Which spectra, and how their image is to look."""
+    """Request for a stacked image."""
 
     id_list: IdsField
     fmt: Annotated[str, Field(description="`png`, or `numpy` for an array of fluxes.")] = "png"

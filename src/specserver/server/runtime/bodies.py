@@ -78,7 +78,7 @@ def read_fields(body: bytes) -> dict[str, str]:
 
 
 def _decoded(part: bytes) -> str:
-    """Return what URL encoding stands for, in blocks of bounded size."""
+    """Decode URL encoding, in blocks of bounded size."""
     plain = part.replace(b"+", b" ")
     if b"%" in plain:
         blocks = []

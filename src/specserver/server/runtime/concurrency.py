@@ -58,7 +58,7 @@ class ConcurrencyLimits:
         Parameters
         ----------
         give_up : cuts the answer off
-        caller : whose heavy requests are counted together; None: nobody's
+        caller : whose heavy requests are counted together; None: not counted
 
         Raises
         ------

@@ -38,7 +38,7 @@ class Connections:
 
     Parameters
     ----------
-    count : is told the kind of each connection that the server ends, or that ends too early
+    count : called with the kind of each connection that the server ends, or that ends too early
     """
 
     def __init__(self, settings: Settings, count: Callable[[str], None] = lambda _: None) -> None:

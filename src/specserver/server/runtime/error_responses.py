@@ -112,7 +112,7 @@ _OWN_FOLDERS: Final[set[str]] = set()
 
 
 class Fault(BaseModel):
-    """What every error is told as."""
+    """The body of every error."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
@@ -143,7 +143,7 @@ def _described(status: int) -> dict[str, Any]:
 
 
 USUAL_ERRORS: Final = error_responses(400, 401, 404, 413, 422, 503)
-"""Of an endpoint that reads the catalogue or the store."""
+"""Errors of an endpoint that reads the catalogue or the store."""
 
 
 def describe(schema: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """Metrics for Prometheus: ``GET /metrics``, the same from each of the processes.
 
-Each process counts into files of a folder that `serve` makes (`PROMETHEUS_MULTIPROC_DIR`); whoever
-is asked adds them up. Without the folder there is one process, which counts in memory.
+Each process counts into files of a folder that `serve` makes (`PROMETHEUS_MULTIPROC_DIR`); the one
+that is asked adds them up. Without the folder there is one process, which counts in memory.
 """
 
 import os

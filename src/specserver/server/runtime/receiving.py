@@ -16,8 +16,8 @@ class Receiving:
     connections : gives the memory for bodies
     max_bytes : longest body
     stored
-        Begin of the paths to which a ``PUT`` is written to the disk as it comes; who writes it
-        bounds it.
+        Beginning of the paths whose ``PUT`` bodies are written to the disk as they come, within
+        limits of their own.
     """
 
     def __init__(self, app: ASGIApp, connections: Connections, max_bytes: int, stored: str) -> None:

@@ -23,7 +23,7 @@ from . import error_responses
 
 CALLER: Final = "whose"
 """Key in the state of a request: the caller whose requests are counted together, or None."""
-# Callers remembered; who has made no request for longest is forgotten.
+# Callers remembered; the one whose last request is oldest is forgotten.
 _MOST_CALLERS: Final = 10_000
 _ADDRESSES: Final = 4096
 # Longer than any address; a web server in front may pass on a text of any length.
@@ -71,7 +71,7 @@ class Hosts:
     ----------
     allowed
         Names; ``*.example.org`` stands for all below it, ``*`` and no name at all for any. An
-        address is always allowed: nobody can make it lead to another machine.
+        address is always allowed, as it cannot be made to lead to another machine.
     """
 
     def __init__(self, allowed: Sequence[str]) -> None:

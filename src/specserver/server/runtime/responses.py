@@ -1,4 +1,4 @@
-"""How an answer is made and sent: light ones at once, heavy ones a batch at a time."""
+"""Answers: light ones are made at once, heavy ones a batch at a time."""
 
 import asyncio
 import logging
@@ -99,8 +99,8 @@ class Streamed(Response):
                 # Free the memory before the next wait for a work slot.
                 del piece
         finally:
-            # Where a generator is left to the collector its files are too. No thread is in it, as
-            # work ends before its cancellation is heard of, but when the process is being ended.
+            # Left to the garbage collector, its files would stay open. No thread is in it, as work
+            # ends before its cancellation is noticed, except when the process is being ended.
             with suppress(ValueError, AttributeError):
                 pieces.close()  # type: ignore[attr-defined]
 
@@ -223,7 +223,7 @@ def query_cost(asked: QueryRequest) -> int:
 class LimitedRoute(APIRoute):
     """A route whose endpoint works in a heavy slot when it is given much to find.
 
-    That is a long body, or one of which the endpoint finds, before it begins, that it means much.
+    That is a long body, or one for which the endpoint raises `HeavyWork` before it begins.
     """
 
     @override

@@ -29,7 +29,7 @@ class Supervisor(Multiprocess):
 
     Parameters
     ----------
-    count : is told the cause of each death
+    count : called with the cause of each death
     """
 
     def __init__(self, config: Config, sockets: list[socket], count: Callable[[str], None]) -> None:
