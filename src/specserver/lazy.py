@@ -221,7 +221,9 @@ def _dataset(
     medium = survey.medium or "as the coordinate medium says"
     about = {"units": "Angstrom", "medium": medium, "long_name": "wavelength"}
     if off_lattice:
-        own = _own_wave(survey, arrays[survey.grid.axis].data)
+        axis = arrays[survey.grid.axis].data
+        wave = da.map_blocks(survey.grid.wave_of, axis, dtype=np.float64)  # type: ignore[no-untyped-call]  # Dask states no types
+        own = da.where(axis > 0.0, wave, np.nan)
         coords["wavelength"] = xr.Variable(("spectrum", "pixel"), own, about)
         # If the axis of a survey is the wavelength, the coordinate replaces the variable.
         arrays.pop("wavelength", None)
@@ -284,13 +286,6 @@ def _lazy(stored: LazyVector, chunks: tuple[int, ...]) -> da.Array:
         meta=np.empty((0, 0), stored.dtype),
     )
     return lazy
-
-
-def _own_wave(survey: Survey, axis: da.Array) -> da.Array:
-    """Return the wavelengths of spectra with axes of their own, 2D[nspec, npix], Å."""
-    wave = da.map_blocks(survey.grid.wave_of, axis, dtype=np.float64)  # type: ignore[no-untyped-call]  # Dask states no types
-    own: da.Array = da.where(axis > 0.0, wave, np.nan)
-    return own
 
 
 def _catalogue(survey: Survey, table: pa.Table, taken: set[str]) -> dict[str, xr.Variable]:

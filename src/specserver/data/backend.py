@@ -27,12 +27,7 @@ class ByteSource(Protocol):
         """Return a range of bytes; fewer where the object ends."""
 
     def read_into(self, offset: int, buffers: Buffers, *, at_once: bool) -> int:
-        """Read a range of bytes into buffers; return how many there were.
-
-        Parameters
-        ----------
-        at_once : read only bytes that are in memory, which may be fewer, or none
-        """
+        """Read a range of bytes into buffers, ``at_once`` only those in memory; return how many."""
 
     def will_need(self, offset: int, size: int) -> None:
         """Begin to fetch a range of bytes that `read_into` will ask for soon."""
@@ -88,9 +83,7 @@ class Backend(Protocol):
     def lock(self, key: str, *, wait: bool = True) -> AbstractContextManager[bool]:
         """Hold an exclusive lock, which the end of the process releases.
 
-        Parameters
-        ----------
-        wait : False: yield False at once if another process or thread holds the lock
+        Without ``wait`` it yields False at once if another process or thread holds the lock.
         """
 
     # For libraries that open files themselves.

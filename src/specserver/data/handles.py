@@ -92,12 +92,9 @@ class Entry(Handle):
         return self.backend.lock(self.key, wait=wait)
 
     def allocate(self, head: bytes, nbytes: int) -> Path:
-        """Make it with its space on the disk reserved, for libraries that write it themselves.
+        """Make it of ``head`` and ``nbytes`` zeros, for libraries that write it themselves.
 
-        Parameters
-        ----------
-        head : its first bytes
-        nbytes : number of zeros that follow; `OSError` if the disk has no space for them
+        Raises `OSError` if the disk has no space for it.
         """
         return self.backend.allocate(self.key, head, nbytes)
 

@@ -52,12 +52,12 @@ def write_stream(stream: FileStream) -> Iterator[bytes]:
         ],
         metadata=to_metadata(stream.head.to_json()),
     )
-    return stream_batches(schema, (_batch(schema, file) for file in stream.files))
-
-
-def _batch(schema: pa.Schema, file: SpectrumFile) -> pa.RecordBatch:
-    row = {ID: file.id, CONTEXT: file.context, FILE_NAME: file.name, FILE_DATA: file.data}
-    return pa.RecordBatch.from_pylist([row], schema=schema)
+    rows = (
+        {ID: file.id, CONTEXT: file.context, FILE_NAME: file.name, FILE_DATA: file.data}
+        for file in stream.files
+    )
+    batches = (pa.RecordBatch.from_pylist([row], schema=schema) for row in rows)
+    return stream_batches(schema, batches)
 
 
 @writes(FileArchive, ZIP)

@@ -45,17 +45,14 @@ class Fingerprints:
     def __init__(self, rows: npt.NDArray[Any]) -> None:
         self.rows = rows
 
-    def find(self, number: int) -> Any | None:
-        """Return the fingerprint of the file of a spectrum, or None when it came later."""
-        at = int(np.searchsorted(self.rows["id"], np.uint64(number)))
-        known = at < len(self.rows) and int(self.rows["id"][at]) == number
-        return self.rows[at] if known else None
-
     def of(self, number: int, size: int, mtime_ns: int) -> Any | None:
-        """Return the fingerprint of a file; None if size or time of change differ from it."""
-        row = self.find(number)
-        same = row is not None and (int(row["size"]), int(row["mtime_ns"])) == (size, mtime_ns)
-        return row if same else None
+        """Return the fingerprint of a file; None if there is none of this size and time."""
+        at = int(np.searchsorted(self.rows["id"], np.uint64(number)))
+        if at == len(self.rows):
+            return None
+        row = self.rows[at]
+        stated = int(row["id"]), int(row["size"]), int(row["mtime_ns"])
+        return row if stated == (number, size, mtime_ns) else None
 
     def check(self, number: int, path: Path, size: int, mtime_ns: int) -> None:
         """Raise `DamagedFile` for a file with size and time of its fingerprint but other bytes.

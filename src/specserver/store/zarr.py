@@ -75,14 +75,14 @@ class Segment:
             if is_shard(name)
         }
         self._opened: dict[str, Any] = {}
-        group = self._group()
         try:
+            group: Mapping[str, Any] = json.loads(self.arrays.entry(GROUP).read())["attributes"]
             self.on_lattice: bool = bool(group["on_lattice"])
             self.grid: Grid = grid_from_dict(group["grid"])
             self.vectors: tuple[str, ...] = tuple(group["vectors"])
             self._like: Mapping[str, Any] = group.get("like", {})
             self.start: int = group["first_pixel"]
-        except (KeyError, TypeError, AttributeError, BadParameter) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, BadParameter) as error:
             raise self._damaged(GROUP, f"damaged: restore the file ({error})") from error
         self._vectors = {name: self.arrays.below(name) for name in self.vectors}
         self.ids = self._read_1d("id")
@@ -90,14 +90,6 @@ class Segment:
         self.count = self._read_1d("count")
         self.npix = int(self._array(self.vectors[0]).shape[1])
         self._require_consistent()
-
-    def _group(self) -> Mapping[str, Any]:
-        """Return the attributes of the group."""
-        try:
-            group: Mapping[str, Any] = json.loads(self.arrays.entry(GROUP).read())
-            return group["attributes"]  # type: ignore[no-any-return]  # checked where it is used
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise self._damaged(GROUP, f"no Zarr group ({error})") from error
 
     def _damaged(self, name: str, reason: str) -> DamagedFile:
         """Return the error for one of the files."""

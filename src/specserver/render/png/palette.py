@@ -37,10 +37,7 @@ class Palette:
     ) -> npt.NDArray[np.uint8]:
         """Return pixels with a colour laid over them, all arrays of one shape, uint8.
 
-        Parameters
-        ----------
-        below : places in the palette
-        levels : coverage of each pixel by the colour, 0 … 15
+        Pixels are places in the palette; ``levels`` is their coverage by the colour, 0 … 15.
         """
         # One look-up in a flat table takes half the time of one in two dimensions.
         return self._over[colour].take(levels * np.intp(_COLOURS) + below)
