@@ -13,8 +13,6 @@ import numpy.typing as npt
 from ..model.region import Cone, Polygon
 
 _ORDER: Final = 29
-NPIX: Final = 12 * 4**_ORDER
-"""Number of order-29 pixels."""
 # A cover is some dozen pixels a quarter of the radius wide. A finer one has more runs to search,
 # which takes longer than the candidates that it saves.
 _PIXELS_PER_RADIUS: Final = 4
@@ -37,7 +35,7 @@ def cover(region: Cone | Polygon) -> npt.NDArray[np.int64]:
     """Return runs of order-29 pixels that hold the whole region, 2D[nrun, 2] int64, half-open."""
     centre, radius_deg = region.bounds()
     if radius_deg >= _WIDE_DEG:
-        return np.array([[0, NPIX]], dtype=np.int64)
+        return np.array([[0, 12 * 4**_ORDER]], dtype=np.int64)
     ra, dec = hpgeom.vector_to_angle(np.asarray(centre, np.float64))
     wanted = np.log2(np.degrees(1.0) * _PIXELS_PER_RADIUS / max(radius_deg, 1e-7))
     order = int(np.clip(np.ceil(wanted), 0, _ORDER - 4))

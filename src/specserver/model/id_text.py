@@ -29,24 +29,21 @@ from typing import Final
 from ..errors import BadIdentifier
 from .id_tables import MISSING, Gaps, read_table
 from .id_tuple import (
+    RANGE,
     IdPattern,
-    is_range,
     is_tuple,
     parse_exact_lines,
     parse_id_tuple,
     shortened,
     too_many,
 )
-from .ids import USUAL_FORM, IdForm
+from .ids import FLOAT, MAX_DIGITS, NUMBER, USUAL_FORM, IdForm
 
-_MAX_DIGITS: Final = 20  # of 2^64 - 1
 _EMPTY_CELL = re.compile(r"(?:^|,)[ \t]*,", re.MULTILINE)
 PART_BELOW: Final = 2**24
 """Below it a number may be a part: mjd, the largest, ends at 66383 in a packed identifier."""
 
 _MAX_DEPTH: Final = 8  # a printed array of tuples has three
-_NUMBER = re.compile(r"[+-]?[0-9]{1,20}")
-_FLOAT = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eEdD][+-]?[0-9]+)?")
 _SCALAR_REPR = re.compile(r"\b(?:np\.|numpy\.)?(?:u?int\d*|u?longlong|str_)\(([^()]*)\)")
 _ARRAY_REPR = re.compile(r"(?:np\.|numpy\.)?array\((\[.*\])(?:,\s*dtype=[^()\[\]]*)?\)", re.DOTALL)
 _TOKEN = re.compile(
@@ -119,7 +116,7 @@ def _plain_numbers(text: str, limit: int | None) -> list[int] | None:
     words = body.replace(",", " ").split(None, -1 if limit is None else limit)
     if limit is not None and len(words) > limit:
         raise too_many(limit)
-    if max(map(len, words), default=0) > _MAX_DIGITS or ("," in body and _EMPTY_CELL.search(body)):
+    if max(map(len, words), default=0) > MAX_DIGITS or ("," in body and _EMPTY_CELL.search(body)):
         return None
     try:
         numbers = list(map(int, words))
@@ -194,7 +191,7 @@ class _IdReader:
 
     def read_cell(self, cell: str) -> None:
         """Read one cell: an identifier, or, where it stood in quotes, text with several."""
-        if not self.form.numbers and not _FLOAT.fullmatch(cell) and "*" not in cell:
+        if not self.form.numbers and not FLOAT.fullmatch(cell) and "*" not in cell:
             # Spectra that are named rather than numbered.
             self.read_tuple([cell])
         elif any(mark in cell for mark in "(, "):
@@ -244,10 +241,10 @@ class _IdReader:
         form = self.form
         if len(cells) < 2 or not form.numbers or not is_tuple(cells, form):
             return False
-        if all(_NUMBER.fullmatch(cell) for cell in cells):
+        if all(NUMBER.fullmatch(cell) for cell in cells):
             small = all(0 <= int(cell) < PART_BELOW for cell in cells)
             return small and form.numbers <= len(cells) <= len(form.parts)
-        return all(_NUMBER.fullmatch(cell) or not _FLOAT.fullmatch(cell) for cell in cells)
+        return all(NUMBER.fullmatch(cell) or not FLOAT.fullmatch(cell) for cell in cells)
 
     def _tokens(self, text: str) -> Iterator[tuple[str, str]]:
         place = 0
@@ -270,15 +267,15 @@ class _IdReader:
 def _read_number(text: str) -> int:
     """Return one identifier from its decimal text, signed or unsigned 64 bit."""
     bare = text.strip(" '\"")
-    if _NUMBER.fullmatch(bare) and -(2**63) <= int(bare) < 2**64:
+    if NUMBER.fullmatch(bare) and -(2**63) <= int(bare) < 2**64:
         return int(bare)
     reason = "write a whole number, or a tuple as in (1963, 54331, 19)"
     if bare.lower() in MISSING:
         reason = "the value is missing; leave such rows out"
     elif bare.lstrip("+-").isdecimal():
         reason = "a number here has at most 64 bits"
-    elif _FLOAT.fullmatch(bare):
+    elif FLOAT.fullmatch(bare):
         reason = "a float has lost the last digits; give whole numbers or text"
-    elif bare == "*" or is_range(bare):
+    elif bare == "*" or RANGE.fullmatch(bare):
         reason = "ranges, lists and '*' stand within a tuple, as in (1963, 54331, '1-100')"
     raise BadIdentifier(shortened(text), reason)

@@ -12,20 +12,19 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from ..errors import BadIdentifier, TooMuch
-from .ids import USUAL_FORM, IdForm
+from .ids import MAX_DIGITS, NUMBER, USUAL_FORM, IdForm
 
 ID_FROM: Final = 2**32  # plate 1 packs to 2^50; no part of a tuple comes near
-_MAX_DIGITS: Final = 20  # of 2^64 - 1
 _KEPT_PARTS: Final = 2**14  # some MB; a survey has 1,000 fibres and some thousand plates and days
 _KEPT_CHARS: Final = 128  # of a text part that is kept: longer ones would hold memory for ever
 MAX_CHOICES: Final = 10_000
 """Ranges and values in one part of a tuple: more need tuples of their own."""
 
-_RANGE = re.compile(r"([0-9]{1,20})(?:\s*-\s*([0-9]{1,20}))?")
+RANGE: Final = re.compile(r"([0-9]{1,20})(?:\s*-\s*([0-9]{1,20}))?")
+"""A whole number, or a range of them."""
 _WORD: Final = r"\w[\w.]{0,31}"
 _TEXT = re.compile(_WORD, re.ASCII)
 _NAME = re.compile(r"[^\s\"',][^\r\n\"',]{0,254}")  # of a file, or of a spectrum in it
-_NUMBER = re.compile(r"([+-]?[0-9]{1,20})")
 _FILLED_LINE = re.compile(r"[^\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")
 
 
@@ -117,7 +116,7 @@ def parse_id_tuple(values: Sequence[object], form: IdForm = USUAL_FORM) -> IdPat
     whole = len(form.parts)
     parts: list[Part]
     told = _told(values[1:], form)
-    if told and _NUMBER.fullmatch(str(values[0]).strip()):
+    if told and NUMBER.fullmatch(str(values[0]).strip()):
         parts = [_id_part(values[0]), *[None] * (whole - 1)]
         return IdPattern(tuple(parts), form, told)
     if not 1 <= len(values) <= whole:
@@ -136,7 +135,7 @@ def leads_list(first: object) -> bool:
     if type(first) is int:
         return not -ID_FROM < first < ID_FROM
     text = str(first).strip()
-    return bool(_NUMBER.fullmatch(text)) and not -ID_FROM < int(text) < ID_FROM
+    return bool(NUMBER.fullmatch(text)) and not -ID_FROM < int(text) < ID_FROM
 
 
 def is_tuple(cells: Sequence[object], form: IdForm) -> bool:
@@ -218,11 +217,6 @@ def shortened(given: object) -> str:
     return text if len(text) <= 60 else text[:57] + "…"
 
 
-def is_range(text: str) -> bool:
-    """Return whether text is a whole number or a range of them."""
-    return _RANGE.fullmatch(text) is not None
-
-
 def _told(values: Sequence[object], form: IdForm) -> tuple[tuple[str, str], ...]:
     """Return columns and values given as ``'name=value'``; empty unless all are."""
     if not form.told_by or not values or not isinstance(values[0], str) or "=" not in values[0]:
@@ -284,7 +278,7 @@ def _part_text(value: object) -> str | None:
 
 def _numbers_part(value: object) -> tuple[Span, ...] | None:
     if (
-        type(value) is str and len(value) <= _MAX_DIGITS and value.isascii() and value.isdecimal()
+        type(value) is str and len(value) <= MAX_DIGITS and value.isascii() and value.isdecimal()
     ) or isinstance(value, np.integer):
         value = int(value)
     if type(value) is int and value >= 0:
@@ -293,14 +287,14 @@ def _numbers_part(value: object) -> tuple[Span, ...] | None:
     if text is None:
         return None
     reason = "this part is a whole number, a range '1-100', a list '1,5,9' or '*'"
-    return _spans(text, _RANGE, reason)
+    return _spans(text, RANGE, reason)
 
 
 def _id_part(value: object) -> tuple[Span, ...] | None:
     """Return the part that is an identifier itself: one or a list of them, signed."""
     text = _part_text(value)
     reason = "the first part is an identifier, a list '1,5,9' of them or '*'"
-    return None if text is None else _spans(text, _NUMBER, reason)
+    return None if text is None else _spans(text, NUMBER, reason)
 
 
 def _spans(text: str, pattern: re.Pattern[str], reason: str) -> tuple[Span, ...]:

@@ -29,6 +29,13 @@ _PLAIN_RUN2D = (26, 103, 104)
 _VERSION = re.compile(r"v(\d+)_(\d+)_(\d+)\Z")
 _LIMITS = {"plate": (0, 2**14 - 1), "fiber": (0, 2**12 - 1), "mjd": (50000, 50000 + 2**14 - 1)}
 
+MAX_DIGITS: Final = 20
+"""Digits of 2^64 - 1."""
+NUMBER: Final = re.compile(r"([+-]?[0-9]{1,20})")
+"""A whole number as text, signed or not; its value may still need more than 64 bits."""
+FLOAT: Final = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eEdD][+-]?[0-9]+)?")
+"""A number as text, with or without a fraction."""
+
 UNPACKED = np.dtype([("plate", "i4"), ("mjd", "i4"), ("fiber", "i4"), ("run2d", "U8")])
 """Record type of `unpack_specobjid`."""
 
@@ -177,8 +184,7 @@ def unpack_specobjid(ids: npt.ArrayLike | Sequence[int | str]) -> Any:
     out["mjd"] = (flat >> np.uint64(24) & np.uint64(0x3FFF)) + np.uint64(50000)
     codes, inverse = np.unique(flat >> np.uint64(10) & np.uint64(0x3FFF), return_inverse=True)
     names = np.array([run2d_name(int(code)) for code in codes], dtype="U8")
-    if names.size:
-        out["run2d"] = names[inverse].reshape(flat.shape)
+    out["run2d"] = names[inverse].reshape(flat.shape)
     records = out.view(np.recarray)
     return records if np.ndim(packed) else records[0]
 
@@ -199,12 +205,10 @@ def as_specobjid(ids: npt.ArrayLike | Sequence[int | str]) -> Any:
     if isinstance(ids, np.ma.MaskedArray) and np.ma.getmaskarray(ids).any():
         raise BadIdentifier("--", "the array has masked entries; leave them out first")
     values = np.asarray(ids)
-    if values.dtype.kind == "u":
+    if values.dtype.kind == "u" or values.size == 0:
         out = values.astype(np.uint64)
     elif values.dtype.kind == "i":
         out = values.astype(np.int64).view(np.uint64)
-    elif values.size == 0:
-        out = values.astype(np.uint64)
     else:
         # Python ints on both sides of 2^63, or text: numpy would make floats or objects of them.
         # ids, not values: mixed lists have already been rounded to float64 in values.
@@ -219,7 +223,7 @@ def _one_id(value: object) -> int:
         value = value.decode("ascii", "replace")
     if isinstance(value, float | np.floating):
         raise BadIdentifier(value, "a float has lost the last digits; pass integers or text")
-    if isinstance(value, str) and re.fullmatch(r"\s*[+-]?[0-9]{1,20}\s*", value):
+    if isinstance(value, str) and NUMBER.fullmatch(value.strip()):
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise BadIdentifier(value, "a specobjid is a whole number of up to 20 digits")

@@ -30,14 +30,15 @@ from ..duckdb.build import ObjectsTable, make_objects
 from .column_file import allocate, load_mapped, write_columns
 from .generations import IndexInfo, newest_generation, record_generation, refresh_generation
 
-SIDECARS: Final[Mapping[str, str]] = {
-    "hpx": "<i8",
-    "ra": "<f8",
-    "dec": "<f8",
-    "primary": "?",
-    "segment": "<i4",
-    "row": "<i4",
+_SIDECARS: Final[Mapping[str, tuple[str, str]]] = {
+    "hpx": ("_hpx", "<i8"),
+    "ra": ("ra", "<f8"),
+    "dec": ("dec", "<f8"),
+    "primary": ("_primary", "?"),
+    "segment": ("_segment", "<i4"),
+    "row": ("_row", "<i4"),
 }
+"""Sidecar → column of the table of all rows, and dtype of the sidecar."""
 
 
 def refresh_index(context: ContextFolder, survey: Survey) -> IndexInfo | None:
@@ -105,18 +106,16 @@ def _write_sidecars(
     objects: ObjectsTable, generation: GenerationFolder, survey: Survey, *, unique: bool
 ) -> None:
     """Write the columns that are searched without SQL as memory-mappable files."""
-    types = {**SIDECARS, "id": survey.id_column.dtype}
+    sidecars = {**_SIDECARS, "id": (survey.id_column.name, survey.id_column.dtype)}
     out = {
         name: allocate(generation.column(name), dtype, objects.nrows)
-        for name, dtype in types.items()
+        for name, (_, dtype) in sidecars.items()
     }
     reader = objects.batches()
-    names = {name: f"_{name}" for name in ("hpx", "primary", "segment", "row")}
-    names |= {"ra": "ra", "dec": "dec", "id": survey.id_column.name}
     at = 0
     for batch in write_columns(generation, reader.schema.remove(0), _in_order(reader)):
         for name, array in out.items():
-            values = batch.column(names[name])
+            values = batch.column(sidecars[name][0])
             values = values.fill_null(0) if name == "id" else values
             array[at : at + len(batch)] = values.to_numpy(zero_copy_only=False)
         at += len(batch)
@@ -155,6 +154,7 @@ def load_sidecars(
     DamagedFile
         One of them cannot be read, or is not of this length and type.
     """
-    types = {**SIDECARS, "id": id_dtype, "id_sorted": id_dtype, "id_rank": "<i8"}
+    types = {name: dtype for name, (_, dtype) in _SIDECARS.items()}
+    types |= {"id": id_dtype, "id_sorted": id_dtype, "id_rank": "<i8"}
     files = {name: generation.column(name) for name in types}
     return {name: load_mapped(files[name], dtype, nrows) for name, dtype in types.items()}

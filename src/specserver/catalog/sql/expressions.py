@@ -11,11 +11,12 @@ The values of a tree mean the same in each back end:
 - ``%`` and ``_`` in the pattern of LIKE are wildcards; there is no escape character.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final, TypeAlias
 from typing import Literal as OneOf
+
+from ...model.ids import NUMBER
 
 Value: TypeAlias = int | float | str | bool | None
 """Value of a literal."""
@@ -35,8 +36,6 @@ KIND_NAMES: Final = {
 
 EXACT_BITS: Final = 126
 """Magnitude that a signed 128-bit integer surely holds."""
-
-_INTEGER: Final = re.compile(r"[+-]?[0-9]{1,20}")
 
 
 class _Truth:
@@ -225,7 +224,7 @@ def fitted_literal(literal: Literal, other: TypedExpression, *, same: bool) -> L
     if not isinstance(other, Column):
         return literal
     value = literal.value
-    if other.kind in WHOLE and isinstance(value, str) and _INTEGER.fullmatch(value.strip()):
+    if other.kind in WHOLE and isinstance(value, str) and NUMBER.fullmatch(value.strip()):
         value = int(value)
     if other.kind == "uint" and same and type(value) is int and -(2**63) <= value < 0:
         value += 2**64

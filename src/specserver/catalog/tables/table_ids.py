@@ -7,7 +7,7 @@ tuple form serve, with the reduction (run2d) or without it.
 
 import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ...errors import BadIdentifier, BadParameter
+from ...model.ids import FLOAT, NUMBER
 from ...model.survey import Survey
 from .links import put_column
-
-_WHOLE: Final = re.compile(r"[+-]?[0-9]{1,20}")
-_FLOAT: Final = re.compile(r"[+-]?(?:[0-9]+\.[0-9]*|\.?[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 
 class _Unfit(Exception):
@@ -134,8 +132,8 @@ def _from_text(survey: Survey, texts: Sequence[str | None]) -> npt.NDArray[Any]:
         bare = (text or "").strip(" \t\0'\"")
         if not bare:
             continue
-        if not _WHOLE.fullmatch(bare):
-            if _FLOAT.fullmatch(bare):
+        if not NUMBER.fullmatch(bare):
+            if FLOAT.fullmatch(bare):
                 raise _Unfit(f"{bare!r} is a float, which has lost the last digits")
             raise _Unfit(f"{bare!r} is no whole number")
         number = survey.normal_id(int(bare))
