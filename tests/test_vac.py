@@ -375,7 +375,7 @@ def test_names_that_cannot_be(few: tuple, tmp_path: Path) -> None:
 
 def test_replaced_and_removed_while_it_is_in_use(few: tuple, tmp_path: Path) -> None:
     service, ids = few
-    running = SpectroscopicService(open_root(service.archive.data))
+    running = SpectroscopicService(service.archive.data)
     attach_table(service.archive, "default", "mine", write(tmp_path / "a", ids, "unsigned"))
     assert running.query(QueryRequest(catalog="mine")).num_rows == len(ids)
     shorter = write(tmp_path / "b", ids[:2], "signed")
