@@ -92,9 +92,9 @@ def test_air_is_noted_and_positions_are_read_from_headers(tmp_path: Path) -> Non
     path = write_table(tmp_path / "a.fits", cards=cards)
     (one,) = read_file(path)
     assert one.medium == "air"
-    assert (one.ra_deg, one.dec_deg, one.z) == (150.0, -2.5, 0.5)
+    assert (one.position.ra_deg, one.position.dec_deg, one.z) == (150.0, -2.5, 0.5)
     (one,) = read_file(write_table(tmp_path / "b.fits"))
-    assert np.isnan([one.ra_deg, one.dec_deg, one.z]).all()
+    assert np.isnan([one.position.ra_deg, one.position.dec_deg, one.z]).all()
 
 
 @pytest.mark.parametrize(

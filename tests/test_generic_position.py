@@ -62,8 +62,8 @@ def test_the_objects_position_comes_first(
     tmp_path: Path, cards: dict[str, Any], position: tuple[float, float]
 ) -> None:
     one = only(tmp_path / "a.fits", cards)
-    assert np.allclose((one.ra_deg, one.dec_deg), position, rtol=1e-13)
-    assert not one.is_pointing
+    assert np.allclose((one.position.ra_deg, one.position.dec_deg), position, rtol=1e-13)
+    assert not one.position.is_pointing
 
 
 @pytest.mark.parametrize(
@@ -83,8 +83,11 @@ def test_positions_of_other_systems_are_brought_into_icrs(
 ) -> None:
     one = only(tmp_path / "a.fits", {"RA": "01:00:33.40", "DEC": "+13:00:10.0", **cards})
     right = SkyCoord(B1950.ra, B1950.dec, frame=frame).icrs
-    assert right.separation(SkyCoord(one.ra_deg, one.dec_deg, unit="deg")).arcsec < 1e-6
-    assert not one.is_pointing
+    assert (
+        right.separation(SkyCoord(one.position.ra_deg, one.position.dec_deg, unit="deg")).arcsec
+        < 1e-6
+    )
+    assert not one.position.is_pointing
 
 
 @pytest.mark.parametrize(
@@ -99,8 +102,8 @@ def test_positions_of_other_systems_are_brought_into_icrs(
 )
 def test_a_pointing_is_said_to_be_one(tmp_path: Path, cards: dict[str, Any]) -> None:
     one = only(tmp_path / "a.fits", cards)
-    assert (one.ra_deg, one.dec_deg) == (150.0, 10.0)
-    assert one.is_pointing
+    assert (one.position.ra_deg, one.position.dec_deg) == (150.0, 10.0)
+    assert one.position.is_pointing
 
 
 def test_the_row_of_the_object_in_another_hdu_counts(tmp_path: Path) -> None:
@@ -110,8 +113,10 @@ def test_the_row_of_the_object_in_another_hdu_counts(tmp_path: Path) -> None:
         hdus.append(fits.BinTableHDU(fibres, name="FIBRES"))
         hdus.writeto(tmp_path / "b.fits")
     (one,) = read_file(tmp_path / "b.fits")
-    assert np.allclose((one.ra_deg, one.dec_deg), np.degrees([0.61809563, -0.50455655]))
-    assert not one.is_pointing
+    assert np.allclose(
+        (one.position.ra_deg, one.position.dec_deg), np.degrees([0.61809563, -0.50455655])
+    )
+    assert not one.position.is_pointing
 
 
 def test_an_ingest_warns_of_pointings_once(tmp_path: Path) -> None:
@@ -249,5 +254,5 @@ def test_real_files_are_where_their_objects_are(real_spectra: Path) -> None:
         ("other/gp121903_osiris.fits", (184.82332, 15.398786)),
     ):
         one = read_file(real_spectra / name)[0]
-        assert np.allclose((one.ra_deg, one.dec_deg), position, atol=5e-5), name
-        assert not one.is_pointing
+        assert np.allclose((one.position.ra_deg, one.position.dec_deg), position, atol=5e-5), name
+        assert not one.position.is_pointing

@@ -139,7 +139,7 @@ def test_medium_resolution_is_refused_with_the_reason(tmp_path: Path) -> None:
     path = tmp_path / "med-58646-TD192102N424113K01_sp12-076.fits.gz"
     assert READER.identify(path) is not None
     with pytest.raises(BadFile, match="medium-resolution"):
-        READER.read(path)
+        READER.read_from_bytes(path, b"")
 
 
 def test_files_that_are_not_what_they_seem_are_refused(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..catalog.segment_rows import Digests
-from ..data.context import ContextFolder, SegmentFolder
+from ..data.context import SegmentFolder
 from ..data.root import DataRoot
-from ..model.survey import RawSpectrum, Survey
+from ..model.survey import RawSpectrum, Release, Survey
 from ..store.zarr import Segment
 from .report import Became, Note
 from .row_differences import Difference, PartRows, compare, row_of, stored_row
@@ -78,16 +78,10 @@ class IngestOptions:
 class Decisions:
     """Decides about the spectra of a part, one after the other."""
 
-    def __init__(
-        self,
-        folder: ContextFolder,
-        survey: Survey,
-        reductions: tuple[str, ...],
-        options: IngestOptions,
-    ) -> None:
-        self.folder = folder
+    def __init__(self, survey: Survey, release: Release, options: IngestOptions) -> None:
+        self.folder = options.data.context(options.context)
         self.survey = survey
-        self.reductions = reductions
+        self.reductions = release.reductions
         self.options = options
         self.places = Places(survey)
         self.rows = PartRows(survey)

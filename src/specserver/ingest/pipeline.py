@@ -169,7 +169,15 @@ def _read_all(
     names: list[str] = []
     total = sum(len(part) for part in plan.parts)
     renewed = time.monotonic()
-    for result in _results(options, plan, workers, _counter(total, progress)):
+    done = 0
+
+    def count(more: int) -> None:
+        nonlocal done
+        done += more
+        if progress is not None:
+            progress(done, total)
+
+    for result in _results(options, plan, workers, count):
         for segment, info in result.segments:
             commit_segment(segment, info)
             names.append(info.name)
@@ -181,19 +189,6 @@ def _read_all(
             refresh_index(options.data.context(options.context), survey)
             renewed = time.monotonic()
     return sorted(names)
-
-
-def _counter(total: int, progress: Progress | None) -> Callable[[int], None]:
-    """Return a function that adds up files and reports the progress."""
-    done = 0
-
-    def count(more: int) -> None:
-        nonlocal done
-        done += more
-        if progress is not None:
-            progress(done, total)
-
-    return count
 
 
 def _results(

@@ -70,8 +70,7 @@ def ingest_part(
     ``tell`` is called with the number of files done since the last call.
     """
     survey, release = find_release(options.context, options.data)
-    folder, result = options.data.context(options.context), PartResult()
-    decisions = Decisions(folder, survey, release.reductions, options)
+    decisions, result = Decisions(survey, release, options), PartResult()
     held = _Held(decisions, result)
     done = 0
     for key in part:

@@ -30,7 +30,7 @@ from .namedposition import NamedPosition, far_from_name, named_position
 from .statedaxis import axis_of, is_logarithmic, states_axis
 from .statedmask import Flags
 from .statedmedium import medium_of
-from .statedposition import position_of
+from .statedposition import Position, position_of
 from .statedunit import flux_unit
 from .targets import Target, open_targets
 from .unread import what_it_holds, why_unread
@@ -62,11 +62,8 @@ class ReadSpectrum:
     """Unit of flux as astropy reads it, or as the file has it; empty where there is none."""
     medium: Medium
     """Medium of the wavelengths: as the file states it, or else the operator."""
-    ra_deg: float
-    dec_deg: float
-    """ICRS position from the header, the object's if it has one; NaN: none."""
-    is_pointing: bool
-    """The position is the telescope's, or its system is not known."""
+    position: Position
+    """Position from the header, the object's if it has one."""
     z: float
     """Redshift from the header; NaN: none."""
     named: NamedPosition | None = None
@@ -266,8 +263,7 @@ def _finished(
         bad |= ~(np.isfinite(ivar) & (ivar >= 0))
     elif ivar is not None:
         ivar = np.where(np.isfinite(flux), ivar, 0.0)
-    own = header_part(found.cards)
-    position = position_of([own, *parts])
+    stated = [header_part(found.cards), *parts]
     return ReadSpectrum(
         wave=wave,
         flux=flux,
@@ -275,11 +271,9 @@ def _finished(
         mask=bad.astype(np.uint32),
         unit=found.unit,
         medium=medium_of(parts, found.axis, defaults.medium),
-        ra_deg=position.ra_deg,
-        dec_deg=position.dec_deg,
-        is_pointing=position.is_pointing,
-        z=_redshift([own, *parts]),
-        named=named_position([own, *parts]),
+        position=position_of(stated),
+        z=_redshift(stated),
+        named=named_position(stated),
         remarks=found.remarks,
     )
 
@@ -307,8 +301,8 @@ def read_declared(declared: Declaration, folder: ContextFolder, path: Path) -> l
 def _raw(declared: Declaration, spectrum: ReadSpectrum, target: Target, part: int) -> RawSpectrum:
     """Return one spectrum with its identifier and catalogue values."""
     core = {
-        "ra": spectrum.ra_deg if target.ra is None else target.ra,
-        "dec": spectrum.dec_deg if target.dec is None else target.dec,
+        "ra": spectrum.position.ra_deg if target.ra is None else target.ra,
+        "dec": spectrum.position.dec_deg if target.dec is None else target.dec,
         "z": spectrum.z if target.z is None else target.z,
     }
     row = {
@@ -331,7 +325,7 @@ def _raw(declared: Declaration, spectrum: ReadSpectrum, target: Target, part: in
         vectors,
         row,
         key=hash64(target.name),
-        is_pointing=spectrum.is_pointing and target.ra is None,
+        is_pointing=spectrum.position.is_pointing and target.ra is None,
         remarks=(*spectrum.remarks, *far_from_name(spectrum.named, core["ra"], core["dec"])),
     )
 

@@ -127,12 +127,12 @@ class ImageReader:
 
     def read(self, path: Path) -> list[RawSpectrum]:
         """Read the one spectrum of a file; errors as of `Reader.read`."""
-        _refuse_medium(path)
         return self.read_from_bytes(path, open_bytes(path))
 
     def read_from_bytes(self, path: Path, data: bytes) -> list[RawSpectrum]:
         """Read the one spectrum from the decompressed bytes of a file; errors as of `read`."""
-        _refuse_medium(path)
+        if _MEDIUM.fullmatch(path.name):
+            raise BadFile("a medium-resolution spectrum; this survey is the low-resolution one")
         header, image = _read_image(data)
         _check_name(path, header)
         flux, ivar, _, both, either = image
@@ -148,12 +148,6 @@ class ImageReader:
         reduction = f"dr{stated[1]}" if stated else ""
         number, ra, dec = int(row["obsid"]), float(row["ra"]), float(row["dec"])
         return [RawSpectrum(number, ra, dec, reduction, wave, vectors, row)]
-
-
-def _refuse_medium(path: Path) -> None:
-    """Refuse a medium-resolution spectrum by its name."""
-    if _MEDIUM.fullmatch(path.name):
-        raise BadFile("a medium-resolution spectrum; this survey is the low-resolution one")
 
 
 def _read_image(data: bytes) -> tuple[Cards, npt.NDArray[np.float32]]:

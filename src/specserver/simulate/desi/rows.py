@@ -42,7 +42,10 @@ _TSNR2_DARK = (
     (0.00002, 85.9, 0.000004, 0.0, 4392, 0.00003, 18.5, 41.4),
 )
 # What redrock says of a spectrum without a single good pixel.
-_NO_DATA_ZWARN, _NO_DATA_Z, _NO_DATA_CHI2 = 1570, -0.00199849, 9e99
+_NO_DATA = {
+    "Z": -0.00199849, "ZWARN": 1570, "CHI2": 9e99, "COEFF": 0.0, "NPIXELS": 0, "DELTACHI2": 0.0,
+    "SPECTYPE": b"STAR", "SUBTYPE": b"CV",
+}  # fmt: skip
 _SMALL_DELTA_CHI2 = 4
 _EVERY = 4
 """Medians are taken of each fourth pixel: a tenth of a simulation's time otherwise."""
@@ -252,7 +255,8 @@ def redshift_columns(targets: npt.NDArray[Any], rng: np.random.Generator) -> _Co
         "NCOEFF": np.where(star, 5, 10),
         "DELTACHI2": delta,
     }
-    _no_data(out, (targets["status"] != 0) | (kind == DEAD))
+    for name, value in _NO_DATA.items():
+        out[name][(targets["status"] != 0) | (kind == DEAD)] = value
     return out
 
 
@@ -262,19 +266,3 @@ def _subtype(subclass: str) -> str:
         return subclass[:2]
     letter = subclass.removeprefix("sd:")[0]
     return "B" if letter == "O" else letter
-
-
-def _no_data(columns: _Columns, rows: npt.NDArray[np.bool_]) -> None:
-    """Put what is said of spectra without data, in place."""
-    said = {
-        "Z": _NO_DATA_Z,
-        "ZWARN": _NO_DATA_ZWARN,
-        "CHI2": _NO_DATA_CHI2,
-        "COEFF": 0.0,
-        "NPIXELS": 0,
-        "SPECTYPE": b"STAR",
-        "SUBTYPE": b"CV",
-        "DELTACHI2": 0.0,
-    }
-    for name, value in said.items():
-        columns[name][rows] = value

@@ -114,16 +114,13 @@ def observe(
     width = rng.normal(1.0, 0.05, n).astype(np.float32)
     record["wdisp"] = width[:, None] * spectrograph.dispersion * good
     record["sky"] = sky * good
-    _kill(record, truth["kind"] == DEAD)
-    return Observed(record, start, stop, models, spectrograph.first)
-
-
-def _kill(record: npt.NDArray[Any], dead: npt.NDArray[np.bool_]) -> None:
-    """Empty the spectra of unplugged fibres, in place."""
+    # Fibres that were not plugged saw nothing.
+    dead = truth["kind"] == DEAD
     for name in ("flux", "ivar", "wdisp", "sky", "model"):
         record[name][dead] = 0.0
     for name in ("and_mask", "or_mask"):
         record[name][dead] = NODATA
+    return Observed(record, start, stop, models, spectrograph.first)
 
 
 def _coverage(
