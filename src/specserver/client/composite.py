@@ -125,7 +125,7 @@ def _redshifts(given: Any) -> list[float | None] | None:
         raise BadParameter("z", given, "a redshift for each spectrum, or one for all") from error
     if values.ndim != 1:
         raise BadParameter("z", values.shape, "a redshift for each spectrum, or one for all")
-    return [one if np.isfinite(one) else None for one in values.tolist()]
+    return [value if np.isfinite(value) else None for value in values.tolist()]
 
 
 def _read(source: Any, watch: Watch) -> "CompositeSpectrum":
@@ -158,8 +158,8 @@ def _read(source: Any, watch: Watch) -> "CompositeSpectrum":
         **columns,
         nspec=said["nused"],
         unit=said["unit"],
-        skipped={reason: tuple(map(int, one["ids"])) for reason, one in skipped.items()},
-        meta=head | {"skipped": {reason: one["count"] for reason, one in skipped.items()}},
+        skipped={reason: tuple(map(int, some["ids"])) for reason, some in skipped.items()},
+        meta=head | {"skipped": {reason: some["count"] for reason, some in skipped.items()}},
     )
 
 

@@ -122,7 +122,9 @@ class CompositeSpectrum:
         if ending == ".fits":
             # Cards are for what is short: the rest stays in the other formats.
             plain = str | int | float
-            table.meta = {name: one for name, one in table.meta.items() if isinstance(one, plain)}
+            table.meta = {
+                name: value for name, value in table.meta.items() if isinstance(value, plain)
+            }
             return encoded(table, "fits")
         return encoded(table, f"ascii.{ending[1:]}")
 

@@ -160,9 +160,9 @@ def _encoded(ra: npt.NDArray[np.float64], dec: npt.NDArray[np.float64]) -> bytes
     # From buffers: pyarrow's own conversion imports pandas at its first use.
     arrays = [
         pa.Array.from_buffers(
-            pa.float64(), len(one), [None, pa.py_buffer(np.ascontiguousarray(one))]
+            pa.float64(), len(angles), [None, pa.py_buffer(np.ascontiguousarray(angles))]
         )
-        for one in (ra, dec)
+        for angles in (ra, dec)
     ]
     batch = pa.record_batch(arrays, names=["ra", "dec"])
     sink = pa.BufferOutputStream()

@@ -174,12 +174,12 @@ def _warn_of_others(session: Session, context: str, columns: "Columns") -> None:
     if not columns.nothers or (nfound and context in session.told_of_others):
         return
     session.told_of_others.add(context)
-    one = columns.nothers == 1
+    single = columns.nothers == 1
     if nfound:
-        which = "is no primary spectrum" if one else "are not the survey's primary spectra"
+        which = "is no primary spectrum" if single else "are not the survey's primary spectra"
         text = f"{columns.nothers:,} more {which}"
     else:
-        others = "other" if one else "others"
+        others = "other" if single else "others"
         text = f"no primary spectrum is found, but {columns.nothers:,} {others}"
     warn(f"{text}: primary=False (--all on the command line) finds all")
 
@@ -237,7 +237,7 @@ def _rows_of_several(
             mine = Columns({ID: columns.values[ID][found == context]}, {}, count)
             _warn_of_others(session, context, mine)
     # The service answers names in lower case.
-    spelt = {one.lower(): one for one in fields}
+    spelt = {field.lower(): field for field in fields}
     return Columns(
         {spelt.get(name, name): values for name, values in columns.values.items()},
         {spelt.get(name, name): unit for name, unit in columns.units.items()},

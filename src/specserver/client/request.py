@@ -123,7 +123,7 @@ def read_wanted(
     if kind == "fits" and (align or limits is not None or wanted is not None):
         allowed = "a FITS file comes whole: no align, no cutout, no values"
         raise BadParameter("fmt", fmt, allowed)
-    vectors = None if wanted is None else [one for one in wanted if one not in _AXES]
+    vectors = None if wanted is None else [vector for vector in wanted if vector not in _AXES]
     result = ResultOptions(
         fmt=kind,
         values=wanted,

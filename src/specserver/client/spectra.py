@@ -1,6 +1,7 @@
 """Spectra and FITS files: the request, and its answer decoded as it arrives."""
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -51,9 +52,10 @@ def fetch_spectra(
     if not wanted.resample:
         # The service has brought resampled spectra into the medium wanted.
         parts = [in_medium(part, wanted) for part in parts]
-    nspec = sum(len(part.ids) for part in parts)
-    nbytes = sum(one.nbytes for part in parts for one in part.data) if options.verbose else 0
-    sum_up(options, f"{nspec:,} spectra, {nbytes / 1e6:.1f} MB", began)
+    if options.verbose:
+        nspec = sum(len(part.ids) for part in parts)
+        nbytes = sum(spectrum.nbytes for part in parts for spectrum in part.data)
+        sum_up(options, f"{nspec:,} spectra, {nbytes / 1e6:.1f} MB", began)
     return parts
 
 
@@ -62,7 +64,7 @@ def in_order(parts: "Sequence[Spectra]", made: Sequence[Sequence[T]]) -> list[T]
     if len(parts) == 1:
         return list(made[0])
     places = [place for part in parts for place in part.places.tolist()]
-    every = [one for some in made for one in some]
+    every = list(chain.from_iterable(made))
     return [every[at] for at in np.argsort(places, kind="stable").tolist()]
 
 

@@ -55,18 +55,18 @@ class Storage:
 
     def ls(self, path: str = "", *, token: str | None = None) -> list[str]:
         """Return the names in a folder, those of folders with a slash at the end."""
-        return [one.name + "/" * one.is_folder for one in self.entries(path, token=token)]
+        return [entry.name + "/" * entry.is_folder for entry in self.entries(path, token=token)]
 
     def entries(self, path: str = "", *, token: str | None = None) -> list[SpaceEntry]:
         """Return what a folder holds: names, sizes, times."""
         return [
             SpaceEntry(
-                one["name"],
-                one["is_folder"],
-                one["nbytes"],
-                datetime.fromisoformat(one["modified"]),
+                entry["name"],
+                entry["is_folder"],
+                entry["nbytes"],
+                datetime.fromisoformat(entry["modified"]),
             )
-            for one in self._list(path, token)["entries"]
+            for entry in self._list(path, token)["entries"]
         ]
 
     def usage(self, *, token: str | None = None) -> SpaceUsage:

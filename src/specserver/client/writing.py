@@ -54,7 +54,7 @@ def write_spectra(
             made = part if wanted.resample else in_medium(part, wanted)
             put_spectra(made, wanted.fmt, put)
             done += len(part.ids)
-            nbytes += sum(one.nbytes for one in part.data)
+            nbytes += sum(spectrum.nbytes for spectrum in part.data)
             watch(done, head.nspec)
     sum_up(options, f"{done:,} spectra, {nbytes / 1e6:.1f} MB", began)
 

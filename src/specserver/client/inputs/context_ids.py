@@ -46,7 +46,7 @@ class Named:
         if len(self.several) < 2:
             return format_ids(self.ids)
         pairs = zip(self.contexts or (), self.ids, strict=True)
-        return "\n".join(f"{context}:{format_id(one)}" for context, one in pairs)
+        return "\n".join(f"{context}:{format_id(named)}" for context, named in pairs)
 
     def within(self, options: RequestOptions) -> RequestOptions:
         """Return the options with the context of the identifiers, if all are of one."""

@@ -137,7 +137,7 @@ class Reader:
             is_one = not self.is_list(given) if isinstance(given, tuple) else self.is_row(given)
             many = None if is_one else self.read_many(given)
             found, single = list(self.read_element(given) if many is None else many), many is None
-        ids = [one for _, some in found for one in some]
+        ids = [named for _, some in found for named in some]
         single = single and len(ids) == 1 and (isinstance(ids[0], int) or ids[0].is_exact)
         if all(context is None for context, _ in found):
             return ids, single, None
@@ -174,7 +174,7 @@ class Reader:
         if context not in self._others:
             text = replace(self.text, plain=context)
             self._others[context] = Reader(text, self.id_col, mixed=False)
-        return [one for _, some in self._others[context].read_list([value]) for one in some]
+        return [named for _, some in self._others[context].read_list([value]) for named in some]
 
     def parse(self, text: str) -> Ids:
         """Return the identifiers of text in which none says its context."""
@@ -248,7 +248,7 @@ class Reader:
         if read.told or len(cells) == 1:
             yield from self.read_element(read.named(cells))
         else:
-            parts = [None if np.ma.is_masked(one) else one for one in cells]
+            parts = [None if np.ma.is_masked(cell) else cell for cell in cells]
             yield None, [parse_id_tuple(parts, self.form)]
 
     def read_many(self, given: Any) -> Iterator[_Found] | None:
@@ -296,8 +296,8 @@ class Reader:
         contexts: list[str | None] = [None]
         if self.has_contexts(names):
             told = column([name.lower() for name in names].index(_CONTEXT))
-            contexts = [self.text.plain if is_missing(one) else str(one).strip() for one in told]
-        forms = {one: self.row_form(names, one) for one in dict.fromkeys(contexts)}
+            contexts = [self.text.plain if is_missing(cell) else str(cell).strip() for cell in told]
+        forms = {context: self.row_form(names, context) for context in dict.fromkeys(contexts)}
         columns = {place: column(place) for read in forms.values() for place in read.places}
         if None in forms:
             contexts *= len(columns[forms[None].places[0]])
@@ -311,13 +311,13 @@ class Reader:
             else:
                 made.append((context, read.named(values)))
         self.gaps.add(absent)
-        for context, one in made:
+        for context, named in made:
             if context is not None:
-                yield context, self.of(context, one)
-            elif type(one) is tuple:
-                yield None, [parse_id_tuple(one, self.form)]
+                yield context, self.of(context, named)
+            elif type(named) is tuple:
+                yield None, [parse_id_tuple(named, self.form)]
             else:
-                yield from self.read_element(one)
+                yield from self.read_element(named)
 
     def read_array(self, array: Any) -> Iterator[_Found]:
         """Yield the identifiers of an array of numbers, text, objects, tuples or records."""
@@ -352,13 +352,13 @@ class Reader:
             yield None, list(values)
             return
         form = self.form
-        if kinds == {tuple} and any(None in one for one in values):
+        if kinds == {tuple} and any(None in parts for parts in values):
             values = self.gaps.rest(values, needed_parts(form))
         # Tuples come by the ten thousand: to look at each in every way takes twice as long.
         if kinds == {tuple} and all(
             parts and type(parts[0]) is int and is_tuple(parts, form) for parts in values
         ):
-            yield None, [parse_id_tuple(one, form) for one in values]
+            yield None, [parse_id_tuple(parts, form) for parts in values]
             return
         for value in self.gaps.rest(values, needed_parts(form)):
             yield from self.read_element(value)

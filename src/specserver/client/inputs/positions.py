@@ -133,13 +133,13 @@ def _spelling(names: Sequence[str], wanted: str) -> str:
 
 def _pair(ra: Any, dec: Any, names: tuple[str, str] = ("ra", "dec")) -> tuple[Floats, Floats]:
     """Return two columns of one length."""
-    one, other = (
+    first, second = (
         np.atleast_1d(_degrees(name, values)) for name, values in zip(names, (ra, dec), strict=True)
     )
-    if one.ndim != 1 or one.shape != other.shape:
-        shapes = f"shapes {one.shape} and {other.shape}"
+    if first.ndim != 1 or first.shape != second.shape:
+        shapes = f"shapes {first.shape} and {second.shape}"
         raise BadParameter(", ".join(names), shapes, "two arrays of one length, a value a position")
-    return one, other
+    return first, second
 
 
 def _degrees(name: str, values: Any) -> Floats:

@@ -128,7 +128,7 @@ def plot(
         figsize=figsize,
     )
     marked = read_lines(mark_lines, em_lines, abs_lines, lines)
-    spectra = [replace(one, lines=marked) for one in spread_out(spectra, scale, offset)]
+    spectra = [replace(spectrum, lines=marked) for spectrum in spread_out(spectra, scale, offset)]
     spectra, look = drawable(spectra, look, rest_frame)
     if write and out:
         write(save(spectra, look, os.fspath(out)))

@@ -115,7 +115,7 @@ def read_parts(values: Values, chosen: Mapping[str, bool | None]) -> tuple[str, 
             raise BadParameter("values", name, f"of {', '.join(PARTS)}")
     for name, wanted in chosen.items():
         if wanted is not None:
-            names = [one for one in names if one != name] + ([name] if wanted else [])
+            names = [part for part in names if part != name] + ([name] if wanted else [])
     return tuple(dict.fromkeys(names))
 
 

@@ -35,7 +35,7 @@ def read_several(
         There are none, or more than the eye can distinguish.
     """
     mixed = isinstance(given, list | tuple) and any(map(is_spectrum, given))
-    members = [[one] for one in given] if mixed else [given]
+    members = [[member] for member in given] if mixed else [given]
     spectra = [spectrum for member in members for spectrum in look(member, _require)]
     _require(len(spectra))
     return spectra
@@ -87,20 +87,20 @@ def spread_out(
         Neither numbers nor ``median``, not as many as spectra; units that differ.
     """
     if is_median(scale):
-        factors = [_inverse_median(one) for one in spectra]
+        factors = [_inverse_median(spectrum) for spectrum in spectra]
     else:
         factors = _each("scale", 1.0 if scale is None else scale, len(spectra))
     moved = _each("offset", offset, len(spectra))
     if np.ndim(offset) == 0 and len(spectra) > 1:  # type: ignore[arg-type]  # or a sequence
-        moved = [at * one for at, one in enumerate(moved)]
+        moved = [at * step for at, step in enumerate(moved)]
     unit = "" if is_median(scale) else spectra[0].flux_unit
-    if len({one.unit for one in spectra}) > 1 and scale is None:
-        factors = [_in_unit(one, unit) for one in spectra]
+    if len({spectrum.unit for spectrum in spectra}) > 1 and scale is None:
+        factors = [_in_unit(spectrum, unit) for spectrum in spectra]
     if not any(moved) and set(factors) == {1.0}:
         return list(spectra)
     return [
-        _laid(one, factor, up, unit)
-        for one, factor, up in zip(spectra, factors, moved, strict=True)
+        _laid(spectrum, factor, up, unit)
+        for spectrum, factor, up in zip(spectra, factors, moved, strict=True)
     ]
 
 
@@ -117,7 +117,7 @@ def with_redshifts(
     values = _each("z", z, len(spectra))
     if min(values) <= -1:
         raise BadParameter("z", z, "redshifts are greater than -1")
-    return [replace(one, z=value) for one, value in zip(spectra, values, strict=True)]
+    return [replace(spectrum, z=value) for spectrum, value in zip(spectra, values, strict=True)]
 
 
 def is_median(scale: object) -> bool:
@@ -125,40 +125,40 @@ def is_median(scale: object) -> bool:
     return isinstance(scale, str) and scale.strip().lower() == _MEDIAN
 
 
-def _laid(one: "DisplaySpectrum", factor: float, up: float, unit: str) -> "DisplaySpectrum":
+def _laid(spectrum: "DisplaySpectrum", factor: float, up: float, unit: str) -> "DisplaySpectrum":
     """Return a spectrum with its flux multiplied, then moved up."""
     return replace(
-        one,
-        flux=one.flux * factor + up,
-        ivar=None if one.ivar is None else one.ivar / factor**2,
-        model=None if one.model is None else one.model * factor + up,
+        spectrum,
+        flux=spectrum.flux * factor + up,
+        ivar=None if spectrum.ivar is None else spectrum.ivar / factor**2,
+        model=None if spectrum.model is None else spectrum.model * factor + up,
         flux_unit=unit,
     )
 
 
-def _inverse_median(one: "DisplaySpectrum") -> float:
+def _inverse_median(spectrum: "DisplaySpectrum") -> float:
     """Return the factor that makes the median of a spectrum's good pixels 1 or -1."""
-    good = good_pixels(one.flux, one.ivar)
-    level = abs(float(np.median(one.flux[good]))) if good.any() else 0.0
+    good = good_pixels(spectrum.flux, spectrum.ivar)
+    level = abs(float(np.median(spectrum.flux[good]))) if good.any() else 0.0
     return 1.0 / level if level > 0 else 1.0
 
 
-def _in_unit(one: "DisplaySpectrum", unit: str) -> float:
+def _in_unit(spectrum: "DisplaySpectrum", unit: str) -> float:
     """Return the factor from a spectrum's unit of flux to another."""
     from astropy import units as u
 
     try:
-        return float(u.Unit(one.flux_unit).to(u.Unit(unit)))
+        return float(u.Unit(spectrum.flux_unit).to(u.Unit(unit)))
     except (ValueError, u.UnitsError) as error:
         allowed = "the units do not compare: scale='median', or a factor each, lays them together"
-        units = f"flux in {unit or 'no unit'} and in {one.flux_unit or 'no unit'}"
+        units = f"flux in {unit or 'no unit'} and in {spectrum.flux_unit or 'no unit'}"
         raise BadParameter("spec", units, allowed) from error
 
 
 def _each(name: str, given: Any, nspec: int) -> list[float]:
     """Return a number for each spectrum."""
     try:
-        values = [float(one) for one in np.atleast_1d(np.asarray(given, np.float64))]
+        values = [float(value) for value in np.atleast_1d(np.asarray(given, np.float64))]
     except (TypeError, ValueError) as error:
         what = "a number, or one for each spectrum"
         what += ", or 'median'" if name == "scale" else ""

@@ -84,7 +84,7 @@ def make_page(spectra: Sequence["DisplaySpectrum"], look: "Look") -> ViewerPage:
         allowed = f"up to {MOST_OVER} spectra over one another; without overplot a page holds more"
         raise BadParameter("overplot", f"{len(spectra):,} spectra", allowed)
     if len(spectra) > MANY_SPECTRA:
-        mbytes = sum(len(one.wave) for one in spectra) * 4 * _NVECTORS * 4 / 3 / 1e6
+        mbytes = sum(len(spectrum.wave) for spectrum in spectra) * 4 * _NVECTORS * 4 / 3 / 1e6
         warn(f"{len(spectra):,} spectra make a page of about {mbytes:.0f} MB, slow to open")
     if len(spectra) > 1:
         spectra = [

@@ -104,18 +104,18 @@ def in_vacuum(
     BadParameter
         Of spectra drawn together, the medium of some is known and of others not.
     """
-    media = assumed([one.medium for one in spectra], read_medium("assume_medium", assume))
+    media = assumed([spectrum.medium for spectrum in spectra], read_medium("assume_medium", assume))
     if together:
-        common_medium(media, None, [one.title or "a spectrum" for one in spectra])
+        common_medium(media, None, [spectrum.title or "a spectrum" for spectrum in spectra])
     made = []
-    for one, medium in zip(spectra, media, strict=True):
+    for spectrum, medium in zip(spectra, media, strict=True):
         change = change_of(medium, VACUUM)
         if change is not None:
-            made.append(replace(one, wave=change(one.wave), medium=VACUUM))
+            made.append(replace(spectrum, wave=change(spectrum.wave), medium=VACUUM))
         elif medium == UNKNOWN:
-            made.append(replace(one, facts=(*one.facts, ("medium", UNKNOWN))))
+            made.append(replace(spectrum, facts=(*spectrum.facts, ("medium", UNKNOWN))))
         else:
-            made.append(replace(one, medium=medium))
+            made.append(replace(spectrum, medium=medium))
     return made
 
 

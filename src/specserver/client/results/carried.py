@@ -78,8 +78,10 @@ def carried(spectra: "Spectra") -> Any:
         )
     # The head does not tell the medium: a caller may have changed it, or each has its own.
     pairs = list(zip(spectra.contexts, spectra.media, strict=True))
-    known = {one: replace(plain, context=one[0], medium=one[1]) for one in set(pairs)}
-    return [_carrying(one, known[pair]) for one, pair in zip(spectra.data, pairs, strict=True)]
+    known = {pair: replace(plain, context=pair[0], medium=pair[1]) for pair in set(pairs)}
+    return [
+        _carrying(spectrum, known[pair]) for spectrum, pair in zip(spectra.data, pairs, strict=True)
+    ]
 
 
 def meaning_of(head: "StreamHead") -> Meaning:
@@ -90,7 +92,7 @@ def meaning_of(head: "StreamHead") -> Meaning:
         bad_bits=head.bad_bits,
         survey=head.survey,
         frame=head.frame,
-        units={one.name: one.unit for one in head.record if one.unit},
+        units={vector.name: vector.unit for vector in head.record if vector.unit},
     )
 
 

@@ -106,7 +106,7 @@ def _media(batch: pa.RecordBatch, head: StreamHead) -> list[str]:
     """Return the medium of each spectrum: that of all, or what it states."""
     if head.medium or columns.MEDIUM not in batch.schema.names:
         return [head.medium or UNKNOWN] * batch.num_rows
-    return [str(one or UNKNOWN) for one in batch.column(columns.MEDIUM).to_pylist()]
+    return [str(medium or UNKNOWN) for medium in batch.column(columns.MEDIUM).to_pylist()]
 
 
 def open_cells(batch: pa.RecordBatch, name: str, target: npt.NDArray[Any]) -> FieldCells:
@@ -154,7 +154,7 @@ def fill(
     """
     decode = _decode_blosc if codec == "blosc" else _decode_raw
     widest = int(rows.width.max(initial=0))
-    layers = [(one, np.empty(widest, dtype=one.target.dtype)) for one in cells]
+    layers = [(field, np.empty(widest, dtype=field.target.dtype)) for field in cells]
     lines = zip(
         at,
         rows.first.tolist(),
@@ -171,10 +171,10 @@ def fill(
         if axis is not None and on_lattice:
             offset = first - axis.first
             axis.target[begin : begin + npix] = axis.lattice[offset : offset + npix]
-        for one, room in layers:
-            if one.present[row]:
-                values = decode(one, row, room[:width])
-                one.target[begin : begin + npix] = values[skip : skip + npix]
+        for field, room in layers:
+            if field.present[row]:
+                values = decode(field, row, room[:width])
+                field.target[begin : begin + npix] = values[skip : skip + npix]
 
 
 def _decode_blosc(cells: FieldCells, row: int, out: npt.NDArray[Any]) -> npt.NDArray[Any]:

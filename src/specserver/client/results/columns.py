@@ -93,7 +93,7 @@ def read_piece(column: pa.Array) -> Piece:
     if pa.types.is_decimal(kind):
         # Identifiers that no type of 64 bits holds together.
         values = np.empty(len(column), dtype=object)
-        values[:] = [None if one is None else int(one) for one in column.to_pylist()]
+        values[:] = [None if number is None else int(number) for number in column.to_pylist()]
         return Piece(values, None)
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
         values = np.empty(len(column), dtype=object)

@@ -209,7 +209,7 @@ def _units(meaning: Meaning | None) -> dict[str, Any]:
     known |= {"ivar": flux**-2} | dict.fromkeys(_SCALED, flux)
     parsed = {name: _unit(unit) for name, unit in meaning.units.items()}
     # A logarithmic unit cannot be saved in FITS, where most tables end up.
-    return known | {name: one for name, one in parsed.items() if isinstance(one, u.UnitBase)}
+    return known | {name: unit for name, unit in parsed.items() if isinstance(unit, u.UnitBase)}
 
 
 @lru_cache

@@ -143,7 +143,7 @@ def _parts(head: StreamHead | PartsHead, values: Sequence[str] | None) -> list[S
     if isinstance(head, StreamHead):
         return [head.select(values)]
     first = replace(head.parts[0], missing=head.missing, damaged=head.damaged)
-    rest = (replace(one, missing=(), damaged=()) for one in head.parts[1:])
+    rest = (replace(part, missing=(), damaged=()) for part in head.parts[1:])
     return [part.select(values) for part in (first, *rest)]
 
 
@@ -216,7 +216,7 @@ class _Sink:
 
     def spectra(self, schema: pa.Schema) -> Spectra:
         """Return what was taken."""
-        rows = self._rows
+        batches = self._rows
         columns = {
             field.name.removeprefix(CATALOG_PREFIX): join_pieces(
                 self._columns.get(field.name, []), field.type
@@ -227,13 +227,15 @@ class _Sink:
         return Spectra(
             head=self._head,
             data=self._aligned if self._align else self._loose,
-            ids=join_pieces([Piece(one.ids, None) for one in rows], schema.field(ID).type),
-            contexts=[context for one in rows for context in one.contexts],
-            first=np.concatenate([one.first for one in rows] or [np.empty(0, np.int64)]),
-            on_lattice=np.concatenate([one.on_lattice for one in rows] or [np.empty(0, bool)]),
+            ids=join_pieces([Piece(batch.ids, None) for batch in batches], schema.field(ID).type),
+            contexts=[context for batch in batches for context in batch.contexts],
+            first=np.concatenate([batch.first for batch in batches] or [np.empty(0, np.int64)]),
+            on_lattice=np.concatenate(
+                [batch.on_lattice for batch in batches] or [np.empty(0, bool)]
+            ),
             columns=columns,
-            media=[medium for one in rows for medium in one.media],
-            places=np.concatenate([one.places for one in rows] or [np.empty(0, np.int64)]),
+            media=[medium for batch in batches for medium in batch.media],
+            places=np.concatenate([batch.places for batch in batches] or [np.empty(0, np.int64)]),
         )
 
     def _cells(
@@ -244,7 +246,7 @@ class _Sink:
         own = not rows.on_lattice.all()
         names = [name for name in self._head.names if name != axis or own]
         cells = [open_cells(batch, name, flat[name]) for name in names]
-        for one in cells:
-            if one.name == axis and not (rows.on_lattice | one.present).all():
+        for column in cells:
+            if column.name == axis and not (rows.on_lattice | column.present).all():
                 raise StoreError(ANSWER, "damaged: a spectrum off the lattice has no wavelengths")
         return cells

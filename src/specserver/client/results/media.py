@@ -29,7 +29,7 @@ def in_medium(spectra: Spectra, wanted: ResultOptions) -> Spectra:
     if wanted.medium is None:
         return replace(spectra, media=media)
     target = common_medium(media, wanted.medium, spectra.ids.tolist())
-    if all(one == target for one in media):
+    if all(medium == target for medium in media):
         return replace(spectra, media=media)
     if aligned and len(media) > 1:
         allowed = f"spectra that are in it already; align='resample' brings them to {target}"

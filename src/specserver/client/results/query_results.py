@@ -130,7 +130,7 @@ def besides(names: Sequence[str]) -> list[str]:
     if TUPLE in names and len(names) > 1:
         allowed = "of several contexts tuples come alone: their parts differ"
         raise BadParameter("fields", ", ".join(names), allowed)
-    return [] if list(names) == [TUPLE] else [one for one in names if one not in {CONTEXT, ID}]
+    return [] if list(names) == [TUPLE] else [name for name in names if name not in {CONTEXT, ID}]
 
 
 def _pairs(columns: "Columns", tuples: Mapping[str, Sequence[str]]) -> list[tuple[str, Any]]:

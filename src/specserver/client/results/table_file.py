@@ -121,8 +121,8 @@ def columns_of(table: Any) -> Columns:
         raise BadParameter("table", type(table).__name__, allowed)
     values = {name: np.ma.asarray(made[name]) for name in made.colnames}
     plain = {
-        name: one if np.ma.getmaskarray(one).any() else np.asarray(one)
-        for name, one in values.items()
+        name: value if np.ma.getmaskarray(value).any() else np.asarray(value)
+        for name, value in values.items()
     }
     units = {name: str(made[name].unit) for name in made.colnames if made[name].unit}
     return Columns(plain, units)
@@ -227,7 +227,7 @@ def _signed(given: npt.NDArray[Any], form: str) -> tuple[npt.NDArray[Any], str]:
 
 def _as_text(given: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return values as text, empty where one is missing."""
-    return np.array(["" if one is None else str(one) for one in given.tolist()], dtype=str)
+    return np.array(["" if value is None else str(value) for value in given.tolist()], dtype=str)
 
 
 def _blank(values: Any) -> Any:
