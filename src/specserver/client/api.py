@@ -1,4 +1,4 @@
-"""What a user holds: a client that finds spectra and fetches them.
+"""The client: it finds spectra and fetches them.
 
 `SpecClient` has a session. Its methods for spectra and for the service are here; the others are
 functions of the modules that they are imported from, which take the client as first argument.
@@ -108,8 +108,8 @@ class SpecClient:
             in. By default they are as published, in the medium that ``meta['medium']`` names, and
             in vacuum with ``align='resample'``. Flux density per Å is never changed.
         assume_medium
-            What the wavelengths are in of spectra of which it is not known, ``vacuum`` or ``air``.
-            Without it these are brought neither into a medium nor together with others.
+            Medium of spectra whose medium is not known, ``vacuum`` or ``air``. Without it these are
+            neither converted into a medium nor aligned with others.
         id_col
             The column of a table that holds the identifiers.
         missing
@@ -124,8 +124,8 @@ class SpecClient:
         -------
         list, array, Spectrum, or one object
             One object for one identifier, else in the order of the identifiers; a collection and
-            a SpectrumList also for one. Of no identifiers an empty one: a list, a SpectrumList,
-            and with ``align`` an array of shape (0, 0) with the record of the context.
+            a SpectrumList also for one. An empty list of identifiers gives an empty list or
+            SpectrumList, and with ``align`` an array of shape (0, 0) with the context's record.
             ``'OK'`` when files were written.
         """
         wanted = read_wanted(fmt, values, cutout, align, medium, assume_medium)
@@ -156,9 +156,9 @@ class SpecClient:
         missing: Literal["error", "skip"] = "error",
         token: str | None = None,
     ) -> Named:
-        """Return the identifiers in what a caller holds, and which context each is of.
+        """Return the identifiers that a caller gives, and the context of each.
 
-        `getSpec` takes what is returned.
+        `getSpec` takes the result.
         """
         options = RequestOptions(context, missing=missing, token=token)
         return read_ids(self.session, given, None, options)
@@ -227,7 +227,7 @@ class SpecClient:
         return self.session.context
 
     def list_contexts(self, context: str | None = None, fmt: str = "text") -> Any:
-        """Return the contexts of the service, or what it says of one of them.
+        """Return the contexts of the service, or the description of one.
 
         Parameters
         ----------
@@ -254,7 +254,7 @@ class SpecClient:
         return self.session.profile
 
     def list_profiles(self, profile: str | None = None, fmt: str = "text") -> Any:
-        """Return the profiles of the service, or what it says of one; ``fmt`` as elsewhere."""
+        """Return the profiles of the service, or one; ``fmt`` as in `list_contexts`."""
         return self.session.listing("profiles", {"profile": profile or ""}, fmt)
 
     def catalogs(

@@ -65,9 +65,9 @@ def stack(
         A redshift for each spectrum, or one for all; by default the catalogue's. A spectrum
         whose redshift is not known (NaN), or -1 or less, is left out.
     assume_medium
-        What the wavelengths are in of spectra of which it is not known, ``vacuum`` or ``air``.
-        Those in air are converted to vacuum (Ciddor 1996); without this, spectra whose medium
-        is not known are combined with no others.
+        Medium of spectra whose medium is not known, ``vacuum`` or ``air``. Those in air are
+        converted to vacuum (Ciddor 1996); without this, spectra whose medium is not known
+        are combined with no others.
     wave
         Ends of the composite, vacuum Å of the frame; by default what the spectra reach.
     step
@@ -116,7 +116,7 @@ def stack(
 
 
 def _redshifts(given: Any) -> list[float | None] | None:
-    """Return redshifts as JSON has them: what is not known as null."""
+    """Return redshifts as JSON has them: an unknown one is null."""
     if given is None:
         return None
     try:
@@ -129,7 +129,7 @@ def _redshifts(given: Any) -> list[float | None] | None:
 
 
 def _read(source: Any, watch: Watch) -> "CompositeSpectrum":
-    """Read the answer to its end, telling how far the service is."""
+    """Read the answer to its end, and show how far the service is."""
     from ..wire.batches import ANSWER, open_answer, read_batches
     from ..wire.head import from_metadata
 

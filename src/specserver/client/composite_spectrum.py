@@ -120,7 +120,7 @@ class CompositeSpectrum:
             return npy_bytes(self.to_numpy())
         table = self.to_Table()
         if ending == ".fits":
-            # Cards are for what is short: the rest stays in the other formats.
+            # A card holds a short value: the rest stays in the other formats.
             plain = str | int | float
             table.meta = {
                 name: value for name, value in table.meta.items() if isinstance(value, plain)
@@ -129,7 +129,7 @@ class CompositeSpectrum:
         return encoded(table, f"ascii.{ending[1:]}")
 
     def _said(self) -> dict[str, Any]:
-        """Return what is known of the composite as plain values."""
+        """Return the metadata of the composite as plain values."""
         return {name: value for name, value in self.meta.items() if value is not None} | {
             "nused": self.nspec
         }
@@ -156,7 +156,7 @@ class CompositeSpectrum:
         return self._encoded(".png")
 
     def _shown(self) -> str:
-        """Return a line that says what it is."""
+        """Return one line about the composite."""
         ends = "no pixels"
         if len(self.wavelength):
             ends = f"{self.wavelength[0]:.0f}–{self.wavelength[-1]:.0f} Å"

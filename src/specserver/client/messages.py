@@ -1,4 +1,4 @@
-"""What the client tells people: warnings that point to their code, and lines at the terminal."""
+"""Warnings that point to the caller's code, and lines at the terminal."""
 
 import inspect
 import sys
@@ -23,13 +23,13 @@ def shortened(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def sum_up(options: RequestOptions, came: str, began: float) -> None:
-    """Tell what came and how long it took, if the caller asked for it."""
+    """Print what came and how long it took, if the caller asked for it."""
     if options.verbose:
         say(f"{came} in {perf_counter() - began:.2f} s")
 
 
 def warn_left_out(missing: Sequence[str], damaged: Sequence[str], asked: int) -> None:
-    """Warn of identifiers that were left out, and of spectra that were as they are damaged."""
+    """Warn of identifiers that were not found, and of spectra that are damaged."""
     known = set(damaged)
     if gone := [name for name in missing if name not in known]:
         count = f"{len(gone):,} of {asked:,} identifiers"
@@ -54,5 +54,5 @@ def warn(text: str) -> None:
 
 
 def say(text: str) -> None:
-    """Tell the person at the terminal."""
+    """Print a line at the terminal."""
     sys.stderr.write(f"specserver: {text}\n")

@@ -27,12 +27,12 @@ _LONGEST_MESSAGE: Final = 300
 
 
 class _PoliteRetry(urllib3.Retry):
-    """Comes again a little later than told: those refused together must not come together."""
+    """Waits a little longer than asked, so that clients refused together do not come together."""
 
     def get_retry_after(  # type: ignore[explicit-override]  # typing has it from Python 3.12 on
         self, response: urllib3.BaseHTTPResponse
     ) -> float | None:
-        """Return how long to wait, s, or None if the answer does not say."""
+        """Return how long to wait, s, or None if the answer does not state it."""
         told_s = super().get_retry_after(response)
         return None if told_s is None else told_s * random.uniform(1.0, 1.5)  # noqa: S311
 

@@ -1,4 +1,4 @@
-"""A bar for whoever waits: on stderr, in terminals and notebooks, when a transfer takes long."""
+"""A progress bar on stderr, in terminals and notebooks, when a transfer takes long."""
 
 import sys
 from time import perf_counter
@@ -12,14 +12,14 @@ _NOTEBOOK_COLUMNS: Final = 100
 
 
 class Watch:
-    """Tells whoever watches how far a transfer is; nobody watches a script or a pipe.
+    """Shows how far a transfer is, in terminals and notebooks only.
 
     Parameters
     ----------
     what
-        What is done, such as ``spectra``.
+        Things that are transferred, such as ``spectra``.
     at_once
-        Do not wait until it has taken long.
+        Show the bar at once, not after a second.
     """
 
     def __init__(self, what: str, *, at_once: bool = False) -> None:
@@ -39,7 +39,7 @@ class Watch:
             self._bar = None
 
     def __call__(self, done: int, total: int) -> None:
-        """Tell that so many of all are done."""
+        """Show that ``done`` of ``total`` are done."""
         if not self._watched or (self._bar is None and perf_counter() < self._begin):
             return
         if self._bar is None:

@@ -63,7 +63,7 @@ def query(
     constraint
         A SQL condition; may end in ``ORDER BY`` and ``LIMIT``, or consist of these.
     out
-        A file to write, or ``vos://name``. What it ends in says its kind: ``.fits``,
+        A file to write, or ``vos://name``, of the kind that its name ends in: ``.fits``,
         ``.parquet``, ``.vot``, ``.ecsv`` a table; ``.csv``, ``.txt`` or nothing one identifier
         a line (``context:id`` of several contexts), or a CSV for several fields.
     context
@@ -148,7 +148,7 @@ def _rows(
         columns = _fetch_columns(session, {**body, "fields": []}, options)
         if USUAL_FORM.column in columns.values:
             return columns
-        # Of other surveys the identifier does not tell the parts.
+        # The identifiers of other surveys are not packed from the parts.
         parts = list(session.id_form(context).parts)
         return _fetch_columns(session, {**body, "fields": parts}, options)
     fields = list(names)

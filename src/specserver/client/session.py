@@ -78,12 +78,12 @@ class Body:
         return whole[:done] if size > _PIECE else whole[:done].tobytes()
 
     def read_all(self) -> bytes:
-        """Return what is left."""
+        """Return the rest of the body."""
         begun, self._rest = self._rest, memoryview(b"")
         return b"".join([begun, *self._pieces])
 
     def drain(self) -> None:
-        """Read what is left, the end mark of the transfer among it."""
+        """Read the rest of the body, with the end mark of the transfer."""
         self._rest = memoryview(b"")
         for _ in self._pieces:
             pass
@@ -189,12 +189,12 @@ class Session:
         Parameters
         ----------
         body
-            What is sent as JSON; or bytes or an open file, which ``headers`` describe.
+            A mapping, sent as JSON; or bytes or an open file, which ``headers`` describe.
 
         Raises
         ------
         SpecServerError
-            What the service answered, `Unreachable`, or `StoreError` when the answer breaks off.
+            The error of the service, `Unreachable`, or `StoreError` when the answer breaks off.
         """
         from .pools import AUTH_HEADER
 

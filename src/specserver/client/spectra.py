@@ -93,7 +93,7 @@ def spectra_request(
 def ids_request(
     session: Session, named: Named, options: RequestOptions, name: str = "ids"
 ) -> dict[str, Any]:
-    """Return the part of a request that says which spectra it is about, ids under a name."""
+    """Return the part of a request that names its spectra, with identifiers under ``name``."""
     within = named.within(options)
     where = session.where(within.context, within.profile)
     return {**where, name: named.text, "missing": options.missing}

@@ -156,7 +156,7 @@ class Storage:
 
 
 def read_ending(out: str | os.PathLike[str], endings: Iterable[str]) -> str:
-    """Return the ending of a file's name, which tells its kind, in lower case.
+    """Return the ending of a file's name in lower case.
 
     Raises
     ------
@@ -176,12 +176,12 @@ def read_ending(out: str | os.PathLike[str], endings: Iterable[str]) -> str:
 def open_file(
     session: Session, out: str | os.PathLike[str], token: str | None
 ) -> Callable[[bytes], object]:
-    """Return what writes the file ``out``, here or in virtual storage.
+    """Return a function that writes the file ``out``, here or in virtual storage.
 
     Raises
     ------
     BadParameter
-        No file can have that name. Said before anything is fetched or drawn.
+        No file can have that name. Raised before anything is fetched or drawn.
     """
     name = os.fspath(out).strip()
     if in_space(name):
@@ -194,7 +194,7 @@ def open_file(
 def open_target(
     session: Session, out: str | os.PathLike[str], token: str | None, *, single: bool
 ) -> Put:
-    """Return what keeps the files of ``out``.
+    """Return a function that keeps the files of ``out``.
 
     Parameters
     ----------

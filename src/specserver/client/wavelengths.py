@@ -47,7 +47,7 @@ def vactoair(wave: Any) -> Any:
 
 def _converted(wave: Any, convert: Callable[[Any], Any]) -> Any:
     """Return wavelengths converted in Å, and in the unit that they have."""
-    # What is without a unit needs no astropy.
+    # Plain numbers need no astropy.
     if getattr(wave, "unit", None) is None:
         return convert(wave)
     from astropy import units as u
@@ -58,7 +58,7 @@ def _converted(wave: Any, convert: Callable[[Any], Any]) -> Any:
     except u.UnitConversionError as error:
         raise BadParameter("wave", f"a unit of {given.unit}", "Å, nm, µm: one of length") from error
     converted = convert(angstrom)
-    # What stays as it is goes through no other unit, which would round it.
+    # A value that does not change is not converted to another unit and back, which would round it.
     same = converted == angstrom
     return u.Quantity(
         np.where(same, given.value, (converted * u.AA).to_value(given.unit)), given.unit

@@ -1,1 +1,1 @@
-"""From what a caller holds to what a request says: identifiers, positions, regions."""
+"""Identifiers, positions and regions that a caller gives, as a request has them."""

@@ -22,7 +22,7 @@ from .identifiers import Reader
 _SHOWN: Final = 20
 """Number of columns or contexts that a message names."""
 ONE_OR_MORE: Final = "one spectrum or more: identifiers in any form, or a file or table of them"
-"""What to give, in errors about empty lists."""
+"""The input that errors about empty lists ask for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
-"""Tables, rows and columns that a caller holds, of whichever library.
+"""Tables, rows and columns of NumPy, pandas, astropy and pyarrow.
 
-pandas, astropy and pyarrow are recognised by name, so that importing this module loads none.
+Classes of other packages are recognised by name, so that importing this module loads none.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,11 +17,13 @@ _FOREIGN: Final = {
     ("pandas", "Index"): "Index", ("astropy", "Table"): "Table", ("astropy", "Row"): "Row",
     ("pyarrow", "Table"): "ArrowTable", ("pyarrow", "RecordBatch"): "ArrowTable",
     ("pyarrow", "ChunkedArray"): "ArrowArray", ("pyarrow", "Array"): "ArrowArray",
+    ("specutils", "Spectrum"): "Spectrum", ("specutils", "Spectrum1D"): "Spectrum",
+    ("specutils", "SpectrumCollection"): "SpectrumCollection",
 }  # fmt: skip
 
 
 def foreign_kind(given: object) -> str:
-    """Return which class of pandas, astropy or pyarrow the object is of, or nothing."""
+    """Return which class of another package the object is of, or nothing."""
     for cls in type(given).__mro__:
         kind = _FOREIGN.get((cls.__module__.partition(".")[0], cls.__name__))
         if kind is not None:
@@ -37,7 +39,7 @@ def unmasked(values: Any) -> npt.NDArray[Any]:
 
 
 def table_of(given: Any) -> tuple[list[str], Callable[[int], Any]] | None:
-    """Return the names of a table's columns, and what gives one by its place; None: no table."""
+    """Return a table's column names, and a function that gives a column by its place; or None."""
     kind = foreign_kind(given)
     if kind == "DataFrame":
         if None not in given.index.names and given.columns.intersection(given.index.names).empty:
@@ -69,7 +71,7 @@ def plain_column(column: Any) -> npt.NDArray[Any]:
 
 
 def row_of(given: Any) -> tuple[list[str], list[Any]] | None:
-    """Return names and values of a row of a table; None for what is none, or a list of values."""
+    """Return names and values of a row of a table; None if it is no row, or has no names."""
     if isinstance(given, np.void):
         return None if given.dtype.names is None else (list(given.dtype.names), list(given.item()))
     kind = foreign_kind(given)
@@ -82,6 +84,6 @@ def row_of(given: Any) -> tuple[list[str], list[Any]] | None:
 
 
 def is_shared(given: Any) -> bool:
-    """Tell whether a column of a query has identifiers that mean another row than theirs."""
+    """Return whether a column of a query has identifiers that mean another row than theirs."""
     meta = getattr(given, "meta", None)
     return isinstance(given, np.ndarray) and isinstance(meta, Mapping) and SHARED in meta

@@ -36,10 +36,11 @@ def _content(raw: str | bytes, name: str) -> Any:
     """Return the text that bytes are, or the table that they hold."""
     if isinstance(raw, str):
         return raw
-    from ..results.table_file import is_table, read_table
+    from ..results.table_file import read_table
 
-    if is_table(raw):
-        return read_table(raw, name)
+    table = read_table(raw, name)
+    if table is not None:
+        return table
     if b"\0" in raw:
         reason = "the file is no text; read it, as with astropy's Table.read, and give the table"
         raise BadIdentifier(name, reason)

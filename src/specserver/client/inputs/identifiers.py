@@ -1,4 +1,4 @@
-"""Identifiers from whatever a caller holds: numbers, text, tuples, arrays, tables, files.
+"""Identifiers from numbers, text, tuples, arrays, tables or files.
 
 ==============================================  ========================================
 given                                           read as
@@ -54,11 +54,11 @@ _NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
 
 Ids = list[int | IdPattern]
 _Found = tuple[str | None, Ids]
-"""The context that was said, or None, and identifiers of it."""
+"""The context that the input names, or None, and identifiers of it."""
 
 
 def _scalar(value: object) -> int:
-    """Return one number as an identifier; everything else is an error that says why."""
+    """Return one number as an identifier; raise an error with the reason for anything else."""
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
         number = int(value)
         if -(2**63) <= number < 2**64:
@@ -89,7 +89,7 @@ def _is_sequence(value: object) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """The reading of one given object: what its columns and tuples are, and of which context."""
+    """Reads the identifiers of one object that a caller gives."""
 
     text: ContextText
     """Context of the call, and what the identifiers of each context look like."""
@@ -97,7 +97,7 @@ class Reader:
     """Column of a table to take; without effect on what has no columns."""
     read_vos: ReadVos | None = None
     gaps: Gaps = field(default_factory=Gaps)
-    """What becomes of rows without an identifier."""
+    """Whether rows without an identifier are refused or left out."""
     mixed: bool = True
     """Whether identifiers may say their context."""
     _others: dict[str, "Reader"] = field(default_factory=dict, repr=False, compare=False)
@@ -151,7 +151,7 @@ class Reader:
         return isinstance(name, str) and bool(_NAME.fullmatch(name)) and self.text.is_known(name)
 
     def says(self, value: Any) -> bool:
-        """Return whether something in it says its context."""
+        """Return whether something in it names its context."""
         if isinstance(value, bytes):
             value = value.decode("utf-8", "replace")
         if isinstance(value, str):
@@ -162,7 +162,7 @@ class Reader:
         return row is not None and self.has_contexts(row[0])
 
     def has_contexts(self, names: Sequence[str]) -> bool:
-        """Return whether a table with these columns says the context of each row."""
+        """Return whether a table with these columns has the context of each row."""
         return self.mixed and _CONTEXT in map(str.lower, names)
 
     def of(self, context: str, value: Any) -> Ids:
@@ -177,7 +177,7 @@ class Reader:
         return [named for _, some in self._others[context].read_list([value]) for named in some]
 
     def parse(self, text: str) -> Ids:
-        """Return the identifiers of text in which none says its context."""
+        """Return the identifiers of text in which none names its context."""
         return parse_id_text(text, self.form, id_col=self.id_col, gaps=self.gaps)
 
     def read_text(self, given: str | PathLike[str]) -> tuple[list[_Found], bool]:
@@ -266,7 +266,7 @@ class Reader:
         return self.read_list(list(given)) if isinstance(given, Iterable) else None
 
     def read_columns(self, names: Sequence[str], column: Callable[[int], Any]) -> Iterator[_Found]:
-        """Yield the identifiers of a table, of which ``column(place)`` is one column."""
+        """Yield the identifiers of a table; ``column(place)`` returns a column."""
         if not names and not self.id_col:
             # A table without columns has no rows.
             return
@@ -278,7 +278,7 @@ class Reader:
         yield from self.read_rows(names, lambda place: np.ma.asarray(column(place)).tolist())
 
     def row_form(self, names: Sequence[str], context: str | None) -> RowForm:
-        """Return how rows name their spectra that are of a context, or say none."""
+        """Return how rows name spectra of a context; None: rows without one."""
         if context is None:
             return row_form(names, self.form, self.id_col)
         lower = [name.lower() for name in names]
@@ -346,7 +346,7 @@ class Reader:
         yield from self.read_list(listed)
 
     def read_list(self, values: list[Any]) -> Iterator[_Found]:
-        """Yield the identifiers of a list; those that say no context, together where it is easy."""
+        """Yield the identifiers of a list; numbers, and tuples of one context, all together."""
         kinds = set(map(type, values))
         if kinds == {int} and -(2**63) <= min(values) <= max(values) < 2**64:
             yield None, list(values)

@@ -1,4 +1,4 @@
-"""Positions from whatever a caller holds: coordinates, tables, pairs of arrays, files.
+"""Positions from coordinates, tables, pairs of arrays or files.
 
 ==========================================  ======================================================
 given                                       read as
@@ -11,8 +11,8 @@ list or 2D array of pairs                   ``[(ra, dec), …]``
 name or Path of a file                      a table, as `astropy.table.Table.read` reads it
 ==========================================  ======================================================
 
-Numbers are degrees, unless the column or quantity has another unit. What is masked or missing
-becomes NaN. astropy and pandas are recognised by what they can do, and loaded only to convert.
+Numbers are degrees, unless the column or quantity has another unit. A masked or missing value
+becomes NaN. astropy and pandas are recognised by their methods, and imported only to convert.
 """
 
 from collections.abc import Mapping, Sequence
@@ -91,7 +91,7 @@ def _read_file(path: Path) -> object:
 
 
 def _column_names(given: Any) -> list[str] | None:
-    """Return the names of the columns of what is a table, or None."""
+    """Return the names of a table's columns; None if it is no table."""
     names = getattr(getattr(given, "dtype", None), "names", None)
     if names is None and hasattr(given, "colnames"):
         names = given.colnames

@@ -92,8 +92,8 @@ def plot(
     offset
         Flux added: of several each lies so much above the one before, or one each.
     assume_medium
-        What the wavelengths are in of spectra of which it is not known. Those in air are drawn
-        in vacuum; what is not known is drawn over no others.
+        Medium of spectra whose medium is not known. Those in air are drawn in vacuum; a
+        spectrum whose medium is not known is drawn over no others.
     spec_args, model_args, ivar_args, sky_args
         Arguments of matplotlib's ``plot`` for each of the curves.
     missing
@@ -181,8 +181,8 @@ def prospect(
     show
         Without ``out``: open it, in the notebook or in a browser; False returns the page.
     assume_medium
-        What the wavelengths are in of spectra of which it is not known. Those in air are drawn
-        in vacuum; what is not known is drawn as it is, and over no others.
+        Medium of spectra whose medium is not known. Those in air are drawn in vacuum; a
+        spectrum whose medium is not known is drawn as it is, and over no others.
     id_col, missing, timeout
         As in `getSpec`.
 

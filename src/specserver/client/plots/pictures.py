@@ -156,7 +156,7 @@ def stackedImage(
     cmap
         A colour map of matplotlib.
     width, height
-        Size of the picture, pixels; 0 for what comes of the data.
+        Size of the picture, pixels; 0: the size of the data.
 
     Returns
     -------

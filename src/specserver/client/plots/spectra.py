@@ -14,6 +14,7 @@ from ...model.survey import Fact
 from ...ops.media import assumed, change_of, common_medium, read_medium
 from ...wire.columns import FACTS, REDSHIFT
 from ..inputs.context_ids import Named
+from ..inputs.held_tables import foreign_kind
 from ..request import RequestOptions, ResultOptions
 from ..results.carried import SpectrumArray
 from ..results.convert import FLUX_UNIT, axis_wave
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 _VECTORS: Final = ["flux", "ivar", "model", "sky"]
 _SAID: Final = (Fact("z", "redshift", ".5f"), Fact("in", "context"))
-_SPECTRUM_CLASSES: Final = frozenset({"Spectrum", "Spectrum1D", "SpectrumCollection"})
 
 
 def read_spectra(data: object) -> list["DisplaySpectrum"] | None:
@@ -119,21 +119,14 @@ def in_vacuum(
     return made
 
 
-def _class_names(value: object) -> set[str]:
-    """Return the names of an object's classes in pandas, astropy and specutils."""
-    known = {"pandas", "astropy", "specutils"}
-    classes = type(value).__mro__
-    return {cls.__name__ for cls in classes if cls.__module__.partition(".")[0] in known}
-
-
 def is_spectrum(value: object) -> bool:
     """Return whether an object holds fluxes rather than identifiers."""
     if isinstance(value, np.ndarray) and value.dtype.names is not None:
         return _has_flux(value.dtype.names)
-    kinds = _class_names(value)
-    if kinds & {"DataFrame", "Table"}:
+    kind = foreign_kind(value)
+    if kind in {"DataFrame", "Table"}:
         return _has_flux(getattr(value, "columns", ()))
-    return not kinds.isdisjoint(_SPECTRUM_CLASSES)
+    return kind in {"Spectrum", "SpectrumCollection"}
 
 
 def _has_flux(names: Iterable[object]) -> bool:
@@ -142,18 +135,18 @@ def _has_flux(names: Iterable[object]) -> bool:
 
 def _read(value: Any) -> Iterator["DisplaySpectrum"]:
     """Yield the spectra in an object that holds some."""
-    kinds = _class_names(value)
-    if "SpectrumCollection" in kinds:
+    kind = foreign_kind(value)
+    if kind == "SpectrumCollection":
         for at in range(value.flux.shape[0]):
             yield from _read(value[at])
-    elif kinds & _SPECTRUM_CLASSES:
+    elif kind == "Spectrum":
         yield from _read_specutils(value)
-    elif "DataFrame" in kinds:
+    elif kind == "DataFrame":
         fields = {str(name).lower(): value[name].to_numpy() for name in value.columns}
         units = value.attrs.get("units")
         known = isinstance(units, Mapping)
         yield _held(fields, value.attrs, units.get("flux", "") if known else _usual_unit(fields))
-    elif "Table" in kinds:
+    elif kind == "Table":
         fields = {name.lower(): np.asarray(value[name]) for name in value.colnames}
         flux = next(name for name in value.colnames if name.lower() == "flux")
         unit = value[flux].unit

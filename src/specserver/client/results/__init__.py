@@ -1,1 +1,1 @@
-"""From the body of an answer to what a caller computes with, or to files."""
+"""The body of an answer as arrays, objects and files."""

@@ -32,7 +32,7 @@ class Meaning:
     """Stated units by vector name."""
 
     def said(self) -> dict[str, str]:
-        """Return what is known, as ``meta`` of other objects has it."""
+        """Return the values that are known, as ``meta`` of other objects has them."""
         names = ("survey", "context", "frame", "medium")
         return {name: getattr(self, name) for name in names if getattr(self, name)}
 
@@ -42,17 +42,17 @@ class Meaning:
 
 
 class SpectrumArray(np.ndarray[Any, np.dtype[Any]]):
-    """A structured array of one spectrum, or of aligned ones, that knows what it holds.
+    """A structured array of one spectrum, or of aligned ones, that carries its meaning.
 
-    It is a NumPy array in all else. Slices, rows, copies and choices of fields know it too; a
-    single field is a plain array; what is joined, saved or pickled knows nothing (None).
+    It is a NumPy array in all else. Slices, rows, copies and choices of fields carry it too; a
+    single field is a plain array; a joined, saved or pickled array carries None.
     """
 
     about: Meaning | None = None
 
     # typing has override from Python 3.12 on.
     def __array_finalize__(self, obj: Any) -> None:  # type: ignore[explicit-override]
-        """Take over what the array knows that this one is made of."""
+        """Take over the meaning of the array that this one is made of."""
         if obj is not None:
             self.about = getattr(obj, "about", None)
 
@@ -65,7 +65,7 @@ class SpectrumArray(np.ndarray[Any, np.dtype[Any]]):
 
 
 def carried(spectra: "Spectra") -> Any:
-    """Return the arrays of an answer, each of which carries what it is: views, no copies."""
+    """Return the arrays of an answer, each with its meaning: views, no copies."""
     head = spectra.head
     plain = meaning_of(head)
     if isinstance(spectra.data, np.ndarray):
@@ -76,7 +76,7 @@ def carried(spectra: "Spectra") -> Any:
         return _carrying(
             spectra.data, replace(plain, context=contexts or head.context, medium=medium)
         )
-    # The head does not tell the medium: a caller may have changed it, or each has its own.
+    # Not the medium of the head: a caller may have changed it, or each spectrum has its own.
     pairs = list(zip(spectra.contexts, spectra.media, strict=True))
     known = {pair: replace(plain, context=pair[0], medium=pair[1]) for pair in set(pairs)}
     return [
@@ -85,7 +85,7 @@ def carried(spectra: "Spectra") -> Any:
 
 
 def meaning_of(head: "StreamHead") -> Meaning:
-    """Return what all records of an answer mean; context and medium are those of each."""
+    """Return the meaning of all records of an answer, without context and medium of each."""
     return Meaning(
         flux_unit=head.flux_unit,
         mask_vector=head.mask_vector,

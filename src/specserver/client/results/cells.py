@@ -21,7 +21,7 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class BatchRows:
-    """What a batch says of its spectra, and where in their cells the values lie."""
+    """The columns of a batch that describe its spectra, and where in their cells the values lie."""
 
     ids: npt.NDArray[Any]
     """1D[n] int, as the survey types them."""

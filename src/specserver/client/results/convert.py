@@ -180,7 +180,7 @@ def _columns(record: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
 
 
 def _about_array(array: npt.NDArray[Any]) -> Meaning | None:
-    """Return what an array carries, or shows by its axis; None, with a warning, where nothing."""
+    """Return the meaning of an array, carried or by its axis; None, with a warning, if unknown."""
     about = array.about if isinstance(array, SpectrumArray) else None
     if about is not None:
         return about
@@ -231,7 +231,7 @@ def _given_up(data: list[Any] | npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
 
 
 def _about(spectra: "Spectra", index: int) -> dict[str, Any]:
-    """Return what is known of one spectrum."""
+    """Return the metadata of one spectrum."""
     about = {"id": int(spectra.ids[index]), "context": spectra.contexts[index]}
     about |= {"survey": spectra.head.survey}
     return about | ({"medium": spectra.media[index]} if spectra.media else {})
@@ -274,7 +274,7 @@ def _aligned_spectrum(spectra: "Spectra") -> "Spectrum":
 
 
 def _collection(spectra: "Spectra") -> "SpectrumCollection":
-    """Build a SpectrumCollection of aligned spectra; what is known of each is in ``meta``."""
+    """Build a SpectrumCollection of aligned spectra, with the metadata of each in ``meta``."""
     from astropy import units as u
     from specutils import SpectrumCollection
 
@@ -320,7 +320,7 @@ def _spectrum(
         Vectors by name, 1D[npix] or 2D[nspec, npix].
     wave : 1D[npix] float64, vacuum Å
     meaning
-        Unit of flux, and the bits of which vector mark bad pixels.
+        Unit of flux, and the vector and its bits that mark bad pixels.
     redshift
         Redshift of a single spectrum.
     about

@@ -23,10 +23,10 @@ from .columns import Piece, join_pieces, read_piece, view
 
 @dataclass(frozen=True, slots=True)
 class Spectra:
-    """A decoded stream: the spectra, and what is known of each.
+    """A decoded stream: the spectra, and the values that describe each.
 
-    Unaligned spectra are views into one block of memory a batch of some hundred, and each keeps
-    its block alive: copy a spectrum that is to outlive its neighbours by far.
+    A batch of some hundred unaligned spectra is one block of memory. Each spectrum is a view of it
+    and keeps it in memory: copy a spectrum that is to be kept long.
     """
 
     head: StreamHead
@@ -85,7 +85,7 @@ def decode_parts(
     StoreError
         The answer was cut off or is damaged.
     DamagedSpectrum
-        The service met one on the way.
+        The service found one while it sent the answer.
     MixedLattices
         ``align`` with a spectrum that lies off the lattice.
     UnknownField
@@ -155,7 +155,7 @@ def _part_of(batch: pa.RecordBatch) -> int:
 
 
 class _Sink:
-    """Takes batches in order, makes room for each, and keeps what is known of its spectra.
+    """Takes batches in order, makes room for each, and keeps the columns of its spectra.
 
     Spectra of their own lengths: a batch is one block, a spectrum a view into it. Aligned spectra:
     one array, made once; a spectrum that is ``alone`` needs no lattice.
@@ -215,7 +215,7 @@ class _Sink:
         return self._aligned.reshape(-1), at.tolist(), None
 
     def spectra(self, schema: pa.Schema) -> Spectra:
-        """Return what was taken."""
+        """Return the spectra of all batches."""
         batches = self._rows
         columns = {
             field.name.removeprefix(CATALOG_PREFIX): join_pieces(

@@ -13,8 +13,8 @@ from .decode import Spectra
 def in_medium(spectra: Spectra, wanted: ResultOptions) -> Spectra:
     """Return spectra with their wavelengths in the medium wanted, flux and ivar left as they are.
 
-    Where none is wanted they stay as they are published; what is not known is what the caller
-    says. A spectrum whose wavelengths change lies on no lattice any more.
+    Without a wanted medium they stay as they are published; an unknown medium is the one that
+    the caller assumes. A spectrum whose wavelengths change lies on no lattice any more.
 
     Raises
     ------

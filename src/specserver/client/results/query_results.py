@@ -114,7 +114,7 @@ def to_tuples(columns: "Columns") -> list[tuple[Any, ...]]:
 
 
 def cells(values: npt.NDArray[Any]) -> list[Any]:
-    """Return values as they are written: what is missing as an empty text."""
+    """Return values as they are written: a missing one as an empty text."""
     if values.dtype.kind != "f":
         return ["" if cell is None else cell for cell in values.tolist()]
     # tolist of float32 gives float64 with digits that the catalogue does not have.

@@ -42,7 +42,7 @@ TABLES: Final = tuple(_FORMATS)
 
 _MAGIC: Final = {b"SIMPLE  =": "fits", b"PAR1": "parquet", b"# %ECSV": "ascii.ecsv"}
 _BY_ASTROPY: Final = b"table_meta_yaml"
-"""In the metadata of a Parquet file whose missing values are told by columns of their own."""
+"""Key in the metadata of a Parquet file that marks missing values in columns of their own."""
 _HEAD_BYTES: Final = 2000
 """Of a VOTable, within which its first element stands."""
 
@@ -128,20 +128,19 @@ def columns_of(table: Any) -> Columns:
     return Columns(plain, units)
 
 
-def is_table(data: bytes) -> bool:
-    """Return whether bytes are those of a FITS or Parquet file, a VOTable or an ECSV table."""
-    return bool(_kind(data))
-
-
 def read_table(data: bytes, name: str) -> Any:
-    """Return the table that bytes hold: of astropy, or of pyarrow.
+    """Return the table of a FITS or Parquet file, a VOTable or an ECSV table; else None.
+
+    It is of astropy, or of pyarrow.
 
     Raises
     ------
     BadIdentifier
-        They are damaged, or hold no table.
+        The file is damaged, or holds no table.
     """
     kind = _kind(data)
+    if not kind:
+        return None
     try:
         if kind == "parquet":
             import pyarrow as pa
@@ -183,7 +182,7 @@ def _table(columns: Columns, ending: str) -> "Table":
             unit = None
         if isinstance(values, np.ma.MaskedArray):
             blank = _blank(values) if ending == ".fits" else None
-            # What is seen by readers that know of no mask: no survey counts from 0.
+            # Readers that know of no mask see 0: no survey counts from 0.
             held = values.filled(values.dtype.type())
             gone = np.ma.getmaskarray(values)
             table[name] = MaskedColumn(held, mask=gone, unit=unit, fill_value=blank)
@@ -195,7 +194,7 @@ def _table(columns: Columns, ending: str) -> "Table":
 
 
 def _fitting(given: npt.NDArray[Any], form: str) -> tuple[npt.NDArray[Any], str]:
-    """Return values in a type that the format has, and what is to be said of it."""
+    """Return values in a type that the format has, and a description of the change."""
     kind: np.dtype[Any] = given.dtype
     if kind.kind == "O" and form != "ascii.ecsv":
         return _as_text(given), "as text"
@@ -209,7 +208,7 @@ def _fitting(given: npt.NDArray[Any], form: str) -> tuple[npt.NDArray[Any], str]
 
 
 def _signed(given: npt.NDArray[Any], form: str) -> tuple[npt.NDArray[Any], str]:
-    """Return integers of any type as signed ones, and what is to be said of it."""
+    """Return integers of any type as signed ones, and a description of the change."""
     kind = given.dtype
     if kind.itemsize < 4:
         return given.astype(np.int32), ""
