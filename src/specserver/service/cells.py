@@ -1,6 +1,6 @@
 """The encoded cells of a batch, gathered from the segments that hold its spectra."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,7 +57,7 @@ class CellReader:
     def ask(self, group: Group) -> Callable[[], Any] | None:
         """Begin to read the vectors and pixels that are needed of a segment."""
         segment = group.segment
-        names = own_names(segment, list(self._dtypes), self._axis)
+        names = read_names(segment, self._dtypes)
         if not self._is_raw:
             return segment.request_cells(names, group.rows)
         if not segment.on_lattice:
@@ -143,9 +143,11 @@ def _joined(parts: Parts, nspec: int) -> CellColumn:
     return CellColumn(data, offsets, present)
 
 
-def own_names(segment: SpectrumStore, stored: Sequence[str], axis: str) -> list[str]:
-    """Return the arrays to read of a segment: with the axis where its spectra have their own."""
-    return [*stored] if segment.on_lattice else [*stored, axis]
+def read_names(segment: SpectrumStore, vectors: Iterable[str] | None) -> list[str]:
+    """Return the arrays to read of a segment: the axis only where its spectra have their own."""
+    axis = segment.grid.axis
+    stored = [name for name in vectors or () if name != axis]
+    return stored if segment.on_lattice else [*stored, axis]
 
 
 def own_cut(

@@ -1,7 +1,6 @@
 """Spectra as records of the published table, a batch at a time."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -9,25 +8,14 @@ import numpy.typing as npt
 
 from ..model.grid import PixelRange, cutout
 from ..model.survey import Survey, Vector
-from ..store.base import SpectrumStore
-from .cells import own_cut, own_names
+from .cells import own_cut, read_names
 from .media import all_limits, limits_by_medium, media_of
 from .reading import Group, Result, batches, read_batches
 from .selection import Selection, by_survey
-from .spectra import cut_pixels, stored_names
+from .spectra import cut_pixels
 
 _ROWS: Final = 256
 """Spectra of a batch of rows: 5 MB of one vector; the work for each batch is a tenth of all."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Layout:
-    """The parts of the records of one survey."""
-
-    dtype: np.dtype[Any]
-    names: list[str]
-    """Vectors that are read; the axis is computed where a spectrum is on the lattice."""
-    axis: str
 
 
 def read_records(
@@ -44,36 +32,36 @@ def read_records(
     """
     media = media_of(selection) if limits_aa else []
     limits = limits_by_medium(limits_aa, media) if limits_aa else {}
-    layouts: list[_Layout] = []
-    layout_of = np.zeros(selection.nspec, np.int16)
+    dtypes: list[np.dtype[Any]] = []
+    dtype_of = np.zeros(selection.nspec, np.int16)
     first, count = np.zeros((2, selection.nspec), np.int32)
     for number, (part, places) in enumerate(by_survey(selection)):
-        vectors, axis = wanted(part.survey), part.grid.axis
-        layouts.append(_Layout(record_dtype(vectors), stored_names(part, vectors), axis))
-        layout_of[places] = number
+        vectors = wanted(part.survey)
+        dtypes.append(record_dtype(vectors))
+        dtype_of[places] = number
         first[places], count[places] = cut_pixels(part, limits_aa, vectors)
 
     def ask(group: Group) -> Result:
-        layout, segment = layouts[layout_of[group.members[0]]], group.segment
-        names = own_names(segment, layout.names, layout.axis)
-        return segment.request(names, group.rows, segment.window)
+        dtype, segment = dtypes[dtype_of[group.members[0]]], group.segment
+        return segment.request(read_names(segment, dtype.names), group.rows, segment.window)
 
     for batch in read_batches(selection, batches(selection), ask):
         take = batch.take
         records: list[npt.NDArray[Any]] = [np.empty(0)] * len(take)
         for group, result in batch.groups:
-            layout, segment = layouts[layout_of[group.members[0]]], group.segment
-            blocks = result()
-            lattice = _lattice(segment, layout.axis) if segment.on_lattice else {}
+            dtype, segment = dtypes[dtype_of[group.members[0]]], group.segment
+            blocks, axis, lattice = result(), segment.grid.axis, {}
+            if segment.on_lattice:
+                lattice[axis] = segment.grid.axis_values(segment.start, segment.npix)
             for line, index in enumerate(group.where.tolist()):
                 values = lattice | {name: block[line] for name, block in blocks.items()}
                 begin, npix = int(first[take[index]]) - segment.start, int(count[take[index]])
                 pixels = slice(begin, begin + npix)
                 if not segment.on_lattice and limits_aa is not None:
                     own = limits[media[take[index]]]
-                    pixels = own_cut(segment, values[layout.axis][:npix], own)
-                record = records[index] = np.empty(pixels.stop - pixels.start, layout.dtype)
-                for name in layout.dtype.names or ():
+                    pixels = own_cut(segment, values[axis][:npix], own)
+                record = records[index] = np.empty(pixels.stop - pixels.start, dtype)
+                for name in dtype.names or ():
                     record[name] = values[name][pixels]
         yield records
 
@@ -90,7 +78,7 @@ def read_blocks(
     the axis goes on.
     """
     dtype = record_dtype(vectors)
-    names, axis = stored_names(selection, vectors), selection.grid.axis
+    axis = selection.grid.axis
     inside = window
     if limits_aa is not None:
         # Aligned spectra are of one medium.
@@ -99,6 +87,7 @@ def read_blocks(
 
     def ask(group: Group) -> Result | None:
         pixels = inside.common(group.segment.window)
+        names = read_names(group.segment, dtype.names)
         return group.segment.request(names, group.rows, pixels) if pixels.count else None
 
     for batch in read_batches(selection, batches(selection), ask):
@@ -146,8 +135,3 @@ def read_rows(
 def record_dtype(vectors: Sequence[Vector]) -> np.dtype[Any]:
     """Return the type of the records of some vectors."""
     return np.dtype([(vector.name, vector.dtype) for vector in vectors])
-
-
-def _lattice(segment: SpectrumStore, axis: str) -> dict[str, npt.NDArray[Any]]:
-    """Return the published axis of a segment's columns, 1D[npix]."""
-    return {axis: segment.grid.axis_values(segment.start, segment.npix)}

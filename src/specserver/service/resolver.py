@@ -18,7 +18,7 @@ from .id_lookup import find_exact
 
 @dataclass(frozen=True, slots=True)
 class SpectrumResolver:
-    """The spectra of one context: those of its catalogue, then those of its tree."""
+    """The spectra of one context (`HeldSpectra`): of its catalogue first, then of its tree."""
 
     survey: Survey
     release: Release
@@ -63,13 +63,7 @@ class SpectrumResolver:
         return ids
 
     def best_with(self, ids: npt.NDArray[Any], columns: pa.Table) -> npt.NDArray[np.int64]:
-        """Return the best row of each identifier among those that agree, 1D[n]; -1: none.
-
-        Parameters
-        ----------
-        ids : 1D[n]
-        columns : values that the rows are to agree with, n rows
-        """
+        """Return the best row, 1D[n], of each identifier, 1D[n]: `HeldSpectra.best_with`."""
         if self.catalog is None:
             return np.full(len(ids), -1, np.int64)
         return self.catalog.best_with(ids, columns)
@@ -90,13 +84,7 @@ class SpectrumResolver:
     def positions(
         self, ids: npt.NDArray[Any], rows: npt.NDArray[np.int64] | None = None
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Return ra and dec of identifiers, degrees, 1D[n]; NaN where none is held.
-
-        Parameters
-        ----------
-        ids : 1D[n]
-        rows : 1D[n] int, the answer of `best_with`, if there is one
-        """
+        """Return ra and dec, 1D[n], of identifiers, 1D[n]: `HeldSpectra.positions`."""
         ra, dec = np.full(len(ids), np.nan), np.full(len(ids), np.nan)
         if self.catalog is not None:
             rows = self.catalog.with_ids(ids) if rows is None else rows

@@ -23,26 +23,19 @@ def wanted_vectors(survey: Survey, names: Sequence[str] | None) -> tuple[Vector,
     return _chosen((*survey.record, *survey.extra), names)
 
 
-def record_of(selection: Selection) -> tuple[Vector, ...]:
-    """Return the published table of the spectra; of several surveys, their common part.
+def vectors_of(selection: Selection, names: Sequence[str] | None) -> tuple[Vector, ...]:
+    """Return the vectors asked for, as `wanted_vectors`, of a selection on one lattice.
+
+    Of several surveys these are vectors that all have.
 
     Raises
     ------
     MixedLattices
         Surveys that share no lattice.
     """
-    records = [survey.record for survey in selection.surveys]
-    return common_record(records, selection.grid.axis) if len(records) > 1 else records[0]
-
-
-def vectors_of(selection: Selection, names: Sequence[str] | None) -> tuple[Vector, ...]:
-    """Return the vectors asked for, as `wanted_vectors`, of a selection on one lattice.
-
-    Of several surveys these are vectors that all have.
-    """
     if selection.is_of_one_survey:
         return wanted_vectors(selection.survey, names)
-    record = record_of(selection)
+    record = common_record([survey.record for survey in selection.surveys], selection.grid.axis)
     return record if names is None else _chosen(record, names)
 
 
@@ -54,12 +47,6 @@ def _chosen(vectors: Sequence[Vector], names: Sequence[str]) -> tuple[Vector, ..
         if name.strip().lower() not in known:
             raise UnknownField(name, known)
     return tuple(vector for vector in vectors if vector.name in wanted)
-
-
-def stored_names(selection: Selection, vectors: Sequence[Vector]) -> list[str]:
-    """Return the names of vectors that are read: on the lattice, the axis is computed."""
-    axis = selection.grid.axis
-    return [vector.name for vector in vectors if vector.name != axis]
 
 
 def covered_pixels(selection: Selection, vectors: Sequence[Vector]) -> PixelRange | None:

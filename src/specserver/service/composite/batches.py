@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ...model.survey import Survey
 from ...store.base import SpectrumStore
-from ..cells import own_names
+from ..cells import read_names
 from ..reading import BATCH, Group, Result, read_batches
 from ..selection import Selection
 
@@ -89,9 +89,7 @@ def read_shifted(
 
     def ask(group: Group) -> Result:
         segment, wanted = group.segment, names(selection.survey_of(group.members[0]))
-        return segment.request(
-            own_names(segment, wanted, segment.grid.axis), group.rows, segment.window
-        )
+        return segment.request(read_names(segment, wanted), group.rows, segment.window)
 
     takes = (plan.members[run] for run in plan.batches)
     for batch in read_batches(selection, takes, ask):
