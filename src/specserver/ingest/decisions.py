@@ -87,16 +87,16 @@ class Decisions:
         self.rows = PartRows(survey)
         self.seen: dict[tuple[int, int | None], tuple[Digests, str]] = {}
 
-    def decide(self, one: RawSpectrum, path: str) -> tuple[Decision, Digests | None]:
+    def decide(self, spectrum: RawSpectrum, path: str) -> tuple[Decision, Digests | None]:
         """Return the decision on a spectrum, and its digests if it is to be stored."""
         # The reduction is empty where a survey's files state none.
-        foreign = bool(one.reduction) and one.reduction not in self.reductions
+        foreign = bool(spectrum.reduction) and spectrum.reduction not in self.reductions
         if foreign and self.options.strict:
-            reason = f"reduction {one.reduction} is not of {self.folder.name}"
+            reason = f"reduction {spectrum.reduction} is not of {self.folder.name}"
             return Decision("refused", reason), None
-        first = self.places.of(one.axis)
-        digests = Digests(vectors_digest(self.survey, one, first), row_digest(one))
-        place = one.id, one.key
+        first = self.places.of(spectrum.axis)
+        digests = Digests(vectors_digest(self.survey, spectrum, first), row_digest(spectrum))
+        place = spectrum.id, spectrum.key
         if place in self.seen:
             taken, other = self.seen[place]
             row_same = taken.row == digests.row
@@ -104,22 +104,22 @@ class Decisions:
                 return Decision("conflict", _TWICE, other), None
             if row_same:
                 return Decision("already there", "the same values", other), None
-            found = compare(self.survey, row_of(one), self.rows.of(place))
+            found = compare(self.survey, row_of(spectrum), self.rows.of(place))
             return _kept_row(self.survey, found, path, other, _GIVE_ONE), None
         stored = self.options.known.find(*place)
         if stored is None:
             self.seen[place] = digests, path
             return Decision(None, foreign=foreign), digests
-        return self._against(stored, one, digests, path)
+        return self._against(stored, spectrum, digests, path)
 
-    def label(self, one: RawSpectrum) -> str:
+    def label(self, spectrum: RawSpectrum) -> str:
         """Return the name of a spectrum in a report: its identifier, and its key if it has one."""
         form = self.survey.id_form
-        told = one.row.get(form.parts[-1]) if form.leads_with_id else None
-        return f"{one.id}" if told is None else f"({one.id}, {told})"
+        told = spectrum.row.get(form.parts[-1]) if form.leads_with_id else None
+        return f"{spectrum.id}" if told is None else f"({spectrum.id}, {told})"
 
     def _against(
-        self, stored: StoredSpectrum, one: RawSpectrum, digests: Digests, path: str
+        self, stored: StoredSpectrum, spectrum: RawSpectrum, digests: Digests, path: str
     ) -> tuple[Decision, Digests | None]:
         """Return the decision on a spectrum whose identifier and key are stored already."""
         segment = self.folder.segment(stored.segment)
@@ -133,7 +133,7 @@ class Decisions:
             unheld = stored.row_digest == NO_DIGEST and other == path
             if unheld or stored.row_digest == digests.row:
                 return Decision("already there", "the same values are stored", other), None
-            found = compare(self.survey, row_of(one), stored_row(segment, stored.row))
+            found = compare(self.survey, row_of(spectrum), stored_row(segment, stored.row))
             if other != path:
                 # Archives deliver one spectrum in several files, and their rows may differ.
                 if not self.options.replace or not found.anew:
@@ -145,14 +145,15 @@ class Decisions:
         if not self.options.replace:
             return decision, None
         anew = Digests(digests.vectors, digests.row, stored.version + 1)
-        self.seen[one.id, one.key] = anew, path
+        self.seen[spectrum.id, spectrum.key] = anew, path
         return decision, anew
 
     def _is_given(self, path: str) -> bool:
         """Return whether this ingest was also given the stored file; then neither comes first."""
-        one = Path(path)
+        file = Path(path)
         return (
-            any(str(above) in self.options.given for above in (one, *one.parents)) and one.exists()
+            any(str(above) in self.options.given for above in (file, *file.parents))
+            and file.exists()
         )
 
 
@@ -162,7 +163,7 @@ def _kept_row(survey: Survey, found: Difference, path: str, other: str, advice: 
     Files of different groups, such as a tile and a pixel, have redshifts of their own. Their
     difference is in the reason, but its columns are not counted.
     """
-    keys = [survey.reader.identify(Path(one)) for one in (path, other)]
+    keys = [survey.reader.identify(Path(file)) for file in (path, other)]
     alike = len({key and key.group for key in keys}) == 1
     columns = found.columns if alike else ()
     reason = found.reason(
@@ -214,8 +215,7 @@ def find_duplicates(
         elif row_digests[kept] == row_digests[other]:
             yield Note(path, "already there", _SAME, named, by)
         else:
-            given, first_row = (
-                stored_row(segments[numbers[one]], int(rows[one])) for one in (other, kept)
-            )
+            given = stored_row(segments[numbers[other]], int(rows[other]))
+            first_row = stored_row(segments[numbers[kept]], int(rows[kept]))
             found = compare(survey, given, first_row)
             yield _kept_row(survey, found, path, by, _GIVE_ONE).note(path, named)

@@ -108,8 +108,8 @@ def _first(
         try:
             require_whole(path)
             spectra = read_file(path, options)
-            one = spectra[0]
-            wanted = one.unit if options.flux_unit is None else options.flux_unit
+            first = spectra[0]
+            wanted = first.unit if options.flux_unit is None else options.flux_unit
             flux_unit, ivar_unit = units_of_flux(wanted, path)
         except (BadFile, OSError) as error:
             reasons.append(refusal(path, error))
@@ -125,8 +125,8 @@ def _first(
             title=options.title or context,
             flux_unit=flux_unit,
             ivar_unit=ivar_unit,
-            stated_unit=one.unit,
-            has_ivar=one.ivar is not None,
+            stated_unit=first.unit,
+            has_ivar=first.ivar is not None,
             step_aa=float(options.step_aa or _STEP_AA),
             loader=options.loader,
             many_per_file=len(spectra) > 1,
@@ -226,7 +226,9 @@ def _rows_changed(folder: ContextFolder, before: Declaration, now: Declaration) 
     """Tell whether rows of an earlier table of targets have other values in the new one."""
     if not before.table or before.table == now.table:
         return False
-    old, new = (pq.read_table(folder.entry(one.table).local_path()) for one in (before, now))
+    old, new = (
+        pq.read_table(folder.entry(declared.table).local_path()) for declared in (before, now)
+    )
     if old.column_names != new.column_names:
         return True
     rows = {row["id"]: repr(row) for row in new.to_pylist()}
@@ -235,6 +237,6 @@ def _rows_changed(folder: ContextFolder, before: Declaration, now: Declaration) 
 
 def _ids_by_name(table: pa.Table) -> dict[str, int]:
     """Return the identifier of each name or file of a kept table."""
-    names, files, ids = (table.column(one).to_pylist() for one in ("name", FILE, "id"))
+    names, files, ids = (table.column(column).to_pylist() for column in ("name", FILE, "id"))
     pairs = zip(names, files, ids, strict=True)
     return {name or file: number for name, file, number in pairs if name or file}

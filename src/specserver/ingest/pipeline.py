@@ -103,7 +103,7 @@ def run_ingest(
         known_files, known, other = _stored(folder, survey)
         if replace:
             again = known_files if effects.again else other
-            known_files = {path: one for path, one in known_files.items() if path not in again}
+            known_files = {path: state for path, state in known_files.items() if path not in again}
         workers = workers or os.cpu_count() or 1
         plan = make_plan(survey, paths, known_files, workers, told.add, other, effects.reason)
         summary.files = plan.known + plan.changed_medium + plan.foreign + sum(map(len, plan.parts))

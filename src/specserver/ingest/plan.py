@@ -61,10 +61,10 @@ def spectrum_files(paths: Iterable[Path], besides: Path | None = None) -> list[P
     for path in paths:
         inside = sorted(path.rglob("*")) if path.is_dir() else [path]
         found += [
-            one
-            for one in inside
-            if one == path
-            or (one.is_file() and is_spectrum_name(one) and one.resolve() != left_out)
+            file
+            for file in inside
+            if file == path
+            or (file.is_file() and is_spectrum_name(file) and file.resolve() != left_out)
         ]
     return found
 
@@ -89,7 +89,7 @@ def make_plan(
     """
     keys: list[FileKey] = []
     foreign = stored = nunlike = 0
-    for path in dict.fromkeys(one.absolute() for one in find_files(paths)):
+    for path in dict.fromkeys(found.absolute() for found in find_files(paths)):
         key = survey.reader.identify(path)
         if key is None and survey.reader.is_companion(path):
             why = "read along with another file, or of another context"
@@ -116,7 +116,7 @@ def beside_digest(survey: Survey, path: Path) -> int:
     A reader that has such files says which, in a method ``beside``.
     """
     find: Callable[[Path], Sequence[Path]] = getattr(survey.reader, "beside", lambda _: ())
-    states = [(one.name, one.stat().st_size, one.stat().st_mtime_ns) for one in find(path)]
+    states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in find(path)]
     return hash64(repr(states)) if states else 0
 
 

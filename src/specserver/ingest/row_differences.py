@@ -72,10 +72,10 @@ def compare(survey: Survey, given: Row, kept: Row) -> Difference:
     )
 
 
-def row_of(one: RawSpectrum) -> Row:
+def row_of(spectrum: RawSpectrum) -> Row:
     """Return the catalogue values of a spectrum that was read."""
-    row = {name: value for name, value in one.row.items() if value is not None}
-    for name, value in (("ra", one.ra_deg), ("dec", one.dec_deg)):
+    row = {name: value for name, value in spectrum.row.items() if value is not None}
+    for name, value in (("ra", spectrum.ra_deg), ("dec", spectrum.dec_deg)):
         row.pop(name, None)
         if isfinite(value):
             row[name] = value
@@ -103,7 +103,7 @@ class PartRows:
 
     def hold(self, spectra: Sequence[RawSpectrum]) -> None:
         """Add spectra that are held in memory until `let_go`."""
-        self._held.update(((one.id, one.key), one) for one in spectra)
+        self._held.update(((spectrum.id, spectrum.key), spectrum) for spectrum in spectra)
 
     def let_go(self) -> None:
         """Remove the spectra in memory: their segments are written."""
@@ -149,7 +149,9 @@ def _alike(given: Any, kept: Any) -> bool:
     if isinstance(kept, np.float32):
         with np.errstate(over="ignore"):
             told = np.float32(told).item()
-    return told == plain or all(isinstance(one, float) and isnan(one) for one in (told, plain))
+    return told == plain or all(
+        isinstance(number, float) and isnan(number) for number in (told, plain)
+    )
 
 
 def _text(value: Any) -> str:

@@ -133,7 +133,7 @@ def _replaced(context: ContextFolder, survey: Survey, names: Sequence[str]) -> d
         return {}
     replaced = np.ones(table.num_rows, bool)
     replaced[kept] = False
-    ends = np.cumsum([one.num_rows for one in sound.values()])
+    ends = np.cumsum([rows.num_rows for rows in sound.values()])
     parts = np.split(replaced, ends[:-1])
     return {name: int(part.sum()) for name, part in zip(sound, parts, strict=True)}
 

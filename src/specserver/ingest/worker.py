@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
-from typing import Final
+from typing import Final, TypeAlias
 from zlib import crc32
 
 import numpy as np
@@ -27,6 +27,8 @@ from .report import Note, refusal
 _TELL_EVERY: Final = 20
 _SEGMENT_SPECTRA: Final = 2000
 """A segment ends with the file that brings it to so many spectra: some 300 MB of arrays."""
+_Waiting: TypeAlias = tuple[RawSpectrum, Digests, Source, int | None]
+"""A spectrum that is to be stored, its digests, its file, and its place on the lattice."""
 
 
 @dataclass
@@ -48,8 +50,8 @@ class Counts:
 
     def add(self, part: "Counts") -> None:
         """Count a part in."""
-        for one in fields(Counts):
-            setattr(self, one.name, getattr(self, one.name) + getattr(part, one.name))
+        for counter in fields(Counts):
+            setattr(self, counter.name, getattr(self, counter.name) + getattr(part, counter.name))
 
 
 @dataclass
@@ -105,20 +107,20 @@ def choose(
     chosen: list[tuple[RawSpectrum, Digests]] = []
     grouped: dict[Decision, list[str]] = {}
     remarked: dict[Remark, list[str]] = {}
-    for one in found:
-        decision, digests = decisions.decide(one, source.path)
+    for spectrum in found:
+        decision, digests = decisions.decide(spectrum, source.path)
         if decision.became:
-            grouped.setdefault(decision, []).append(decisions.label(one))
+            grouped.setdefault(decision, []).append(decisions.label(spectrum))
         result.already += decision.became == "already there"
         result.replaced += decision.became == "replaced"
         if digests is not None:
             if decision.foreign:
-                result.other_reductions[one.reduction] += 1
-            result.pointings += one.is_pointing
-            for remark in one.remarks:
-                remarked.setdefault(remark, []).append(decisions.label(one))
+                result.other_reductions[spectrum.reduction] += 1
+            result.pointings += spectrum.is_pointing
+            for remark in spectrum.remarks:
+                remarked.setdefault(remark, []).append(decisions.label(spectrum))
                 result.remarks[remark.kind] += 1
-            chosen.append((one, digests))
+            chosen.append((spectrum, digests))
     for decision, ids in grouped.items():
         result.notes.append(decision.note(source.path, ids))
     result.notes += [
@@ -137,59 +139,51 @@ class _Held:
     def __init__(self, decisions: Decisions, result: PartResult) -> None:
         self.decisions = decisions
         self.result = result
-        self.spectra: list[RawSpectrum] = []
-        self.sources: list[Source] = []
-        self.places: list[int | None] = []
-        self.digests: list[Digests] = []
+        self.waiting: list[_Waiting] = []
 
     def add(self, taken: Sequence[tuple[RawSpectrum, Digests]], source: Source) -> None:
         """Add the spectra of a file; write a segment when there are enough."""
-        spectra = [one for one, _ in taken]
-        self.digests += [digests for _, digests in taken]
-        places = [self.decisions.places.of(one.axis) for one in spectra]
+        places = [self.decisions.places.of(spectrum.axis) for spectrum, _ in taken]
         if None in places:
             places = [None] * len(places)
-        self.spectra += spectra
-        self.decisions.rows.hold(spectra)
-        self.places += places
-        self.sources += [source] * len(spectra)
-        if len(self.spectra) >= _SEGMENT_SPECTRA:
+        self.waiting += [
+            (spectrum, digests, source, place)
+            for (spectrum, digests), place in zip(taken, places, strict=True)
+        ]
+        self.decisions.rows.hold([spectrum for spectrum, _ in taken])
+        if len(self.waiting) >= _SEGMENT_SPECTRA:
             self.write()
 
     def write(self) -> None:
         """Write one segment of the spectra on the lattice and one of those off it."""
-        if self.spectra:
-            for on_lattice in (True, False):
-                members = [
-                    i for i, place in enumerate(self.places) if (place is not None) == on_lattice
-                ]
-                if members:
-                    self._write(members, on_lattice=on_lattice)
-        self.spectra, self.places, self.sources, self.digests = [], [], [], []
+        for on_lattice in (True, False):
+            members = [held for held in self.waiting if (held[-1] is not None) == on_lattice]
+            if members:
+                self._write(members, on_lattice=on_lattice)
+        self.waiting = []
         self.decisions.rows.let_go()
 
-    def _write(self, members: Sequence[int], *, on_lattice: bool) -> None:
+    def _write(self, members: Sequence[_Waiting], *, on_lattice: bool) -> None:
         """Write a segment, which is still to be committed."""
         survey, folder = self.decisions.survey, self.decisions.folder
-        order = [members[i] for i in sky_order([self.spectra[i] for i in members])]
-        chosen = [self.spectra[i] for i in order]
+        order = sky_order([spectrum for spectrum, *_ in members])
+        spectra, digests, sources, places = zip(*(members[i] for i in order), strict=True)
         segment = folder.new_segment()
         vectors = {
-            vector.name: [one.vectors[vector.name] for one in chosen] for vector in survey.vectors
+            vector.name: [spectrum.vectors[vector.name] for spectrum in spectra]
+            for vector in survey.vectors
         }
         if not on_lattice:
-            vectors[survey.grid.axis] = [one.axis for one in chosen]
+            vectors[survey.grid.axis] = [spectrum.axis for spectrum in spectra]
         arrays = SegmentArrays(
-            ids=np.array([one.id for one in chosen], survey.id_column.dtype),
-            first=np.array([self.places[i] or 0 for i in order], np.int32),
-            count=np.array([len(one.axis) for one in chosen], np.int32),
+            ids=np.array([spectrum.id for spectrum in spectra], survey.id_column.dtype),
+            first=np.array([place or 0 for place in places], np.int32),
+            count=np.array([len(spectrum.axis) for spectrum in spectra], np.int32),
             vectors=vectors,
         )
-        digests = [self.digests[i] for i in order]
-        sources = [self.sources[i] for i in order]
         try:
             write_arrays(segment.arrays, survey, folder.name, arrays, on_lattice=on_lattice)
-            write_objects(segment.objects, survey, chosen, sources, digests)
+            write_objects(segment.objects, survey, spectra, sources, digests)
         except (OSError, ValueError, StoreError) as error:
             # The disk may be full.
             with suppress(OSError):
@@ -200,16 +194,15 @@ class _Held:
             raise IngestError(
                 f"{segment} cannot be written: {reason}; what is committed before is safe"
             ) from error
-        made_by = f"specserver {__version__}"
         info = SegmentInfo(
-            segment.name,
-            folder.name,
-            survey.name,
-            len(chosen),
-            on_lattice,
-            segment.nbytes(),
-            made_by,
+            name=segment.name,
+            context=folder.name,
+            survey=survey.name,
+            nspec=len(spectra),
+            on_lattice=on_lattice,
+            nbytes=segment.nbytes(),
+            made_by=f"specserver {__version__}",
         )
         self.result.segments.append((segment, info))
         self.decisions.rows.write(segment)
-        self.result.stored += len(chosen)
+        self.result.stored += len(spectra)

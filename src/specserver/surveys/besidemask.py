@@ -84,7 +84,7 @@ def _masks(path: Path, form: str) -> Iterator[_Beside]:
                 if getattr(hdu, "columns", None) is not None:
                     yield from _in_table(hdu, headers, form)
                 elif hdu.header.get("NAXIS", 0) and is_mask_image(hdu):
-                    images = [one for one in hdus if getattr(one, "is_image", False)]
+                    images = [image for image in hdus if getattr(image, "is_image", False)]
                     bad = mask_rule(headers, form).bad(hdu.data, hdu.name)
                     name = hdu.name or f"HDU {hdus.index(hdu)}"
                     others = [

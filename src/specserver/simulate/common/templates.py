@@ -73,7 +73,7 @@ def library() -> Float32:
     wave = lattice_wave(FIRST, STOP)
     rows = [_galaxy(wave, 1, 160.0), _galaxy(wave, 1, 280.0), _galaxy(wave, 2, 110.0)]
     rows += [_quasar(wave, 0.4), _quasar(wave, 1.5)]
-    rows += [_star(wave, one) for one in STARS]
+    rows += [_star(wave, star) for star in STARS]
     return np.array(rows, dtype=np.float32)
 
 
