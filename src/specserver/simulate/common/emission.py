@@ -13,7 +13,7 @@ import numpy.typing as npt
 from .instrument import Instrument
 from .objects import AGN, BROADLINE, GALAXY, PASSIVE, QSO
 from .tables import read_rows
-from .templates import FIRST, KMS_PER_PIXEL, STEP, Float32, Float64
+from .templates import KMS_PER_PIXEL, STEP, Float32, Float64
 
 # (name, vacuum Å, broad equivalent width Å of a quasar, narrow one, ratio to Hβ in H II regions)
 _LINES = read_rows("emission_lines")
@@ -152,8 +152,3 @@ def _add(
     flat = spectrum[:, None] * spectrograph.npix + pixel
     seen = (pixel >= 0) & (pixel < spectrograph.npix)
     np.add.at(model.reshape(-1), flat[seen], shape[seen].astype(np.float32))
-
-
-def lattice_index() -> npt.NDArray[np.int64]:
-    """Return the template pixel of each line at rest: 1D[nline] int64."""
-    return np.asarray(np.rint(np.log10(WAVE) / STEP), np.int64) - FIRST

@@ -67,7 +67,7 @@ def build_models(
     """
     first, second, share = _ingredients(truth)
     flux = _continuum(truth, spectrograph, first, second, share)
-    lines = emission.lattice_index()
+    lines = np.rint(np.log10(emission.WAVE) / STEP).astype(np.int64) - FIRST
     lib = library()
     level = share[:, None] * lib[first[:, None], lines]
     level += (1 - share[:, None]) * lib[second[:, None], lines]
@@ -158,16 +158,12 @@ def _forest(wave: Float64, z: float, rng: np.random.Generator) -> Float32:
     out = np.ones(wave.size, dtype=np.float32)
     out[:count] = np.exp(-tau)
     if rng.random() < 0.12:
-        out *= _damped(wave, _LYA_AA * (1 + z - rng.uniform(0.05, 0.4)))
+        # A damped Lyα system of about 10^20.6 cm-2.
+        centre_aa = _LYA_AA * (1 + z - rng.uniform(0.05, 0.4))
+        out *= np.exp(-60.0 / (1.0 + (wave - centre_aa) ** 2 / 3.0)).astype(np.float32)
     limit = _LYMAN_AA * (1 + z - rng.exponential(0.12))
     out[wave < limit] *= np.float32(0.03)
     return out
-
-
-def _damped(wave: Float64, centre_aa: float) -> Float32:
-    """Return the transmission of a damped Lyα system of about 10^20.6 cm-2."""
-    tau = 60.0 / (1.0 + (wave - centre_aa) ** 2 / 3.0)
-    return np.exp(-tau).astype(np.float32)
 
 
 def _broad_absorption(wave: Float64, z: float, rng: np.random.Generator) -> Float32:

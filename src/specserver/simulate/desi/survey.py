@@ -17,9 +17,8 @@ from ...errors import BadParameter
 from ..common.cards import Card, header
 from ..common.tables import read_cards
 from ..common.writing import Summary, check_workers, write_all
-from .exposures import exposure_scores, exposures_of
-from .layout import image_unit, mask_unit, table_unit
-from .observe import ARMS, GRID, Seen, observe_targets
+from .layout import EXPOSURE_SCORES, TSNR2, exposure_score, image_unit, mask_unit, table_unit
+from .observe import ARMS, BADFIBER, GRID, Seen, observe_targets
 from .plan import ORDER, PixelFile, draw_targets, plan_files
 from .rows import (
     Visits,
@@ -201,10 +200,50 @@ def _spectra(content: _Content, *, resolution: bool) -> Iterator[bytes]:
     yield _primary(content.pixel_file, comment=" mock spectra" if resolution else _LEFT_OUT)
     rows = _ordered(content.fibermap, visits.target) | content.exposures
     yield from table_unit("FIBERMAP", "spectra_fibermap", survey, rows)
-    scores = exposure_scores(content.targets, visits, content.scores)
+    scores = _exposure_scores(content.targets, visits, content.scores)
     yield from table_unit("SCORES", "spectra_scores", survey, scores)
-    for arm, *vectors in exposures_of(content.seen, content.targets, visits, rng):
+    for arm, *vectors in _exposures(content.seen, content.targets, visits, rng):
         yield from _arm(survey, arm, vectors, resolution=resolution)
+
+
+def _exposures(
+    seen: Seen, targets: npt.NDArray[Any], visits: Visits, rng: np.random.Generator
+) -> Iterator[tuple[str, npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[np.uint32]]]:
+    """Yield arm, flux, ivar and mask of all exposures: 2D[nvisit, npix] float32, uint32.
+
+    An exposure deviates from the coadd as one of so many measurements from their mean. Those of
+    bad fibres hold light without weight, flagged, which coadds leave out.
+    """
+    time = visits.exposures["EXPTIME"][visits.exposure] / visits.exptime_s[visits.target]
+    share = time.astype(np.float32)[:, None]
+    bad = (targets["status"] != 0)[visits.target]
+    first = np.cumsum(visits.count) - visits.count
+    for arm in ARMS:
+        ivar = seen.ivar[arm][visits.target] * share
+        noise = rng.standard_normal(ivar.shape, dtype=np.float32)
+        noise *= np.where(ivar > 0, np.float32(1) / np.sqrt(np.where(ivar > 0, ivar, 1)), 0)
+        mean = np.add.reduceat(noise * share, first, axis=0)
+        flux = seen.flux[arm][visits.target] + noise - mean[visits.target]
+        mask = seen.mask[arm][visits.target]
+        flux[bad] = rng.normal(0.0, 0.3, (int(bad.sum()), flux.shape[1]))
+        mask[bad] |= np.uint32(BADFIBER)
+        yield arm, flux, ivar, mask
+
+
+def _exposure_scores(
+    targets: npt.NDArray[Any], visits: Visits, coadded: dict[str, npt.NDArray[Any]]
+) -> dict[str, npt.NDArray[Any]]:
+    """Return the columns of SCORES of the exposures, 1D[nvisit], from the coadds', 1D[nspec]."""
+    share = visits.exposures["EXPTIME"][visits.exposure] / visits.exptime_s[visits.target]
+    out = {"TARGETID": targets["targetid"][visits.target]}
+    out |= {name: coadded[name][visits.target] * share for name in TSNR2}
+    for arm in ARMS:
+        flux = coadded[f"INTEG_COADD_FLUX_{arm}"][visits.target]
+        snr = coadded[f"MEDIAN_COADD_SNR_{arm}"][visits.target] * np.sqrt(share)
+        for name in EXPOSURE_SCORES:
+            value = snr if name.startswith("SNR") else flux * (1000.0 if "SUM" in name else 0.4)
+            out[exposure_score(name, arm)] = value
+    return out
 
 
 def _arm(

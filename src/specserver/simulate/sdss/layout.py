@@ -6,7 +6,6 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..common.cards import Card, Header, header
 from ..common.tables import ColumnForm, read_rows, table_cards
@@ -121,8 +120,3 @@ def _table(family: Family, forms: Sequence[ColumnForm], hdu: int, nrow: int) -> 
         cards += [card for field in fields for card in field]
         cards.append(Card("EXTNAME", family.extnames[hdu - 1], "extension name"))
     return Table(dtype, header(cards))
-
-
-def stored_id(family: Family, ids: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
-    """Return specobjids as the 64 bits of an integer column: 1D[n] int64, TZERO taken off."""
-    return (ids - np.uint64(family.id_zero)).view(np.int64)

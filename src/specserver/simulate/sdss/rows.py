@@ -9,7 +9,7 @@ import numpy.typing as npt
 from ...model.ids import pack_specobjid
 from ..common.objects import DEAD, GALAXY, QSO, SKY, STAR
 from ..common.templates import STARS
-from .layout import Family, Table, columns, object_table, stored_id
+from .layout import Family, Table, columns, object_table
 from .plan import Plate
 
 Values: TypeAlias = dict[str, npt.NDArray[Any]]
@@ -95,8 +95,10 @@ def _identity(truth: npt.NDArray[Any], plate: Plate) -> Values:
     objid = _photo_id(truth)
     plug_ra, plug_dec = np.round(truth["ra"], 5) % 360.0, np.round(truth["dec"], 6)
     plateid = pack_specobjid(plate.number, plate.mjd, 0, family.run2d)
+    # An integer column holds its values less TZERO.
+    stored = (ids - np.uint64(family.id_zero)).view(np.int64)
     values: Values = {
-        "SPECOBJID": stored_id(family, ids) if family.boss else np.char.rjust(ids.astype(str), 22),
+        "SPECOBJID": stored if family.boss else np.char.rjust(ids.astype(str), 22),
         "PLATE": np.full(n, plate.number),
         "MJD": np.full(n, plate.mjd),
         "FIBERID": fiber,

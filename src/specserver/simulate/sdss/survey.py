@@ -75,7 +75,8 @@ def write_plate(
     rng = np.random.default_rng((*plate.key, 1000 + plate.visit))
     conditions = draw_conditions(plate.family, rng)
     night = _night(plate, conditions, rng)
-    lite, full = folders(directory, plate)
+    root, number = directory / plate.family.run2d / "spectra", f"{plate.number:04d}"
+    lite, full = (root / "lite" if plate.family.boss else root) / number, root / "full" / number
     lite.mkdir(parents=True, exist_ok=True)
     for start in range(0, truth.size, _BLOCK):
         block = truth[start : start + _BLOCK]
@@ -93,14 +94,6 @@ def write_plate(
                 units = exposure_units(seen.spectrum(index), plate, names, extra)
                 size += (full / name).write_bytes(b"".join([*content, *units]))
         yield block.size, size
-
-
-def folders(directory: Path, plate: Plate) -> tuple[Path, Path]:
-    """Return the folders of a plate's lite and full files, as in the archive."""
-    root = directory / plate.family.run2d / "spectra"
-    name = f"{plate.number:04d}"
-    lite = root / "lite" / name if plate.family.boss else root / name
-    return lite, root / "full" / name
 
 
 def _night(plate: Plate, conditions: Conditions, rng: np.random.Generator) -> dict[str, Any]:
