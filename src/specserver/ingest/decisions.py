@@ -35,7 +35,7 @@ _SAME: Final = "another file of this ingest gives the same values"
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the ingest does with a spectrum."""
+    """A decision of the ingest on a spectrum."""
 
     became: Became | None
     """None: the spectrum is stored without a note."""
@@ -61,7 +61,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class IngestOptions:
-    """What all parts of an ingest share."""
+    """Options and stored spectra that all parts of an ingest share."""
 
     data: DataRoot
     context: str
@@ -72,7 +72,7 @@ class IngestOptions:
     strict: bool
     """Refuse spectra whose reduction is not the release's."""
     replace: bool
-    """Store spectra anew whose values are others than those stored."""
+    """Store spectra again if their values differ from the stored ones."""
 
 
 class Decisions:

@@ -142,7 +142,7 @@ def _first(
 
 
 def _report_refused(files: Sequence[Path], reasons: Sequence[str], report: Path | None) -> None:
-    """Write a report of files that were refused, the first ones, and of those not looked into."""
+    """Write a report: the first files were refused, the others were not read."""
     untried = f"not read: none of the {len(reasons)} files before it can be read"
     with open_report(report, Tally()) as told:
         told.add(Note(str(path), "refused", why) for path, why in zip(files, reasons, strict=False))
@@ -210,7 +210,7 @@ def _with_table(
 
 
 def _require_same_ids(old: pa.Table, new: pa.Table) -> None:
-    """Refuse a table that gives spectra other identifiers than those they are stored under."""
+    """Refuse a table that changes the identifiers of stored spectra."""
     before, after = _ids_by_name(old), _ids_by_name(new)
     moved = [name for name, number in before.items() if after.get(name, number) != number]
     if moved:

@@ -80,7 +80,7 @@ def run_ingest(
     ----------
     workers : processes that read; all cores when None
     strict : refuse spectra whose reduction is not the release's
-    replace : store spectra of which other values are stored in their place
+    replace : replace stored spectra whose values differ
     report : file to write (see `ingest.report`): a line for each file that was not simply stored
     effects : options of this command that concern stored files, as `declare` returns them
 
@@ -194,7 +194,7 @@ def _read_all(
 def _results(
     options: IngestOptions, plan: Plan, workers: int, count: Callable[[int], None]
 ) -> Iterator[PartResult]:
-    """Yield the result of each part, in the order in which they are done."""
+    """Yield the result of each part as soon as it is done."""
     if workers == 1 or len(plan.parts) <= 1:
         for part in plan.parts:
             yield ingest_part(options, part, count)

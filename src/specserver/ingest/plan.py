@@ -21,7 +21,7 @@ SEGMENT_FILES: Final = 2000
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be read."""
+    """The files that an ingest reads, and the number of files that it does not read."""
 
     parts: tuple[tuple[FileKey, ...], ...]
     """A segment or more each; files that may hold the same spectrum are in the same part."""
@@ -30,7 +30,7 @@ class Plan:
     foreign: int
     """FITS files whose name is not of this survey."""
     changed_medium: int = 0
-    """Number of stored files whose medium is now stated otherwise."""
+    """Number of stored files whose stated medium has changed."""
 
 
 def find_files(paths: Iterable[Path]) -> Iterator[Path]:
@@ -52,9 +52,9 @@ def find_files(paths: Iterable[Path]) -> Iterator[Path]:
 
 
 def spectrum_files(paths: Iterable[Path], besides: Path | None = None) -> list[Path]:
-    """Return files, and all below folders whose names end as those of spectra do.
+    """Return files, and from folders all files with an ending of a spectrum's file.
 
-    A table that lies ``besides`` them is left out.
+    The file ``besides``, such as a table of targets, is left out.
     """
     left_out = besides.resolve() if besides else None
     found: list[Path] = []
@@ -83,8 +83,8 @@ def make_plan(
     Parameters
     ----------
     known : path → size, time of last change in ns, and `beside_digest`, of files already stored
-    note : told of each file that is passed over
-    media_conflicts : path → note about a stored file whose medium is now stated otherwise
+    note : is called with a note about each file that is not read
+    media_conflicts : path → note about a stored file whose stated medium has changed
     not_applied : text added to the notes of other stored files: options that do not apply to them
     """
     keys: list[FileKey] = []
@@ -136,7 +136,7 @@ def _unchanged(survey: Survey, path: Path, known: tuple[int, int, int | None] | 
 
 
 def _parts(keys: Sequence[FileKey], workers: int, most: int) -> Iterator[tuple[FileKey, ...]]:
-    """Yield runs of up to ``most`` files, never parting those of one group."""
+    """Yield runs of up to ``most`` files; files of one group stay together."""
     size = max(1, min(most, -(-len(keys) // max(1, workers))))
     at = 0
     while at < len(keys):

@@ -68,7 +68,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Where the notes of an ingest go: to a file, if there is one, and to a tally."""
+    """Writes the notes of an ingest to a file, if there is one, and counts them in a tally."""
 
     tally: Tally
     file: TextIO | None = None

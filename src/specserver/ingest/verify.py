@@ -49,7 +49,7 @@ class Finding:
     faults: list[str] = field(default_factory=list)
     """Faults found; empty if there are none."""
     notes: list[str] = field(default_factory=list)
-    """Remarks that are no faults."""
+    """Remarks about parts without faults."""
 
 
 def verify(data: DataRoot) -> Iterator[Finding]:
@@ -150,7 +150,7 @@ def _segment(folder: SegmentFolder, survey: Survey, nreplaced: int | None, found
     found.nreplaced = nreplaced or 0
     found.nspec = segment.nspec - found.nreplaced
     found.nbytes = segment.verify()
-    # Each chunk is sound; whether it is one of this shard is left to be seen.
+    # Each chunk is sound, but may belong to another shard.
     folder.check_listed(filter(is_shard, segment.info.digests))
     if not segment.info.digests:
         found.notes.append(NO_DIGESTS)
@@ -167,7 +167,7 @@ def _index(
 ) -> None:
     """Compare an index with its digests, and follow each of its links to the spectrum.
 
-    Damaged segments are passed over: they are reported already.
+    Damaged segments are skipped: they are reported already.
     """
     info = current_generation(context.index)
     names = tuple(context.segments())

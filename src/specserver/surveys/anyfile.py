@@ -59,7 +59,7 @@ class ReadSpectrum:
     mask: npt.NDArray[np.uint32]
     """1D[npix] uint32; 1: the file masks it, or flux or ivar is not finite, or ivar is negative."""
     unit: str
-    """Unit of flux as astropy reads it, or as the file has it; empty where there is none."""
+    """Unit of flux as astropy reads it, or as the file has it; empty: the file states none."""
     medium: Medium
     """Medium of the wavelengths: as the file states it, or else the operator."""
     position: Position
@@ -224,7 +224,7 @@ def _wave(spectrum: Any, cards: Mapping[str, Any]) -> npt.NDArray[np.float64]:
 def _ivar(spectrum: Any) -> npt.NDArray[np.float64] | None:
     """Return inverse variances, in the unit of flux to the power of −2; None: nothing is stated.
 
-    Those of the file are as it has them; of errors and variances see `inverse_variance`.
+    The file's own inverse variances are unchanged; `inverse_variance` converts the others.
     """
     if spectrum.uncertainty is None:
         return None
@@ -352,8 +352,7 @@ def _target(declared: Declaration, folder: ContextFolder, path: Path, part: int)
     if declared.table:
         return open_targets(folder, declared.table).find(path.name, stem, part)
     name = f"{stem}-{part}" if part else stem
-    # 53 bits: JSON and JavaScript keep them. Two names of the same number are told apart by
-    # the key, which has 64.
+    # 53 bits: JSON and JavaScript keep them. Names with one number differ in their key of 64 bits.
     return Target(id=hash64(name) % 2**53, name=name)
 
 

@@ -73,12 +73,12 @@ def unit_text(stated: str) -> str:
 def ivar_in_unit(values: Any, power: int, stated: str, flux_stated: str) -> Numbers:
     """Return inverse variances in the unit of flux to the power of −2.
 
-    Those of the file are as it has them; of errors and variances see `inverse_variance`.
+    The file's own inverse variances are unchanged; `inverse_variance` converts the others.
 
     Parameters
     ----------
     values : uncertainties, of any shape: errors, variances or inverse variances
-    power : which of them: 1, 2 or −2
+    power : 1 for errors, 2 for variances, −2 for inverse variances
     stated : their unit as the file has it; empty: that of flux
     flux_stated : the unit of flux as the file has it
     """
@@ -99,8 +99,8 @@ def ivar_in_unit(values: Any, power: int, stated: str, flux_stated: str) -> Numb
 def inverse_variance(values: Numbers, power: int) -> Numbers:
     """Return inverse variances of errors (power 1), variances (2) or inverse variances (−2).
 
-    Inverse variances are as they are, be they negative or no numbers. Of errors and variances they
-    are 0 where those are 0, negative or no number: no information.
+    Inverse variances are unchanged, also negative ones and NaN. An error or variance that is 0,
+    negative or not finite has no information, and gives 0.
     """
     if power == INVERSE:
         return values

@@ -1,11 +1,12 @@
 """The spectral axis that an image's header states: linear, logarithmic, or a table of IRAF's.
 
-Three ways to say that steps are equal in the logarithm are in use, and only the first is in the
-FITS standard: the type `WAVE-LOG`; DC-FLAG = 1 of IRAF, and LOGSCALE or LOGLAM, by which CRVAL1
-and CDELT1 are common logarithms; COEFF0 and COEFF1, likewise.
+Headers state in three ways that steps are equal in the logarithm, and only the first is in the
+FITS standard: the type `WAVE-LOG`; IRAF's DC-FLAG = 1, or LOGSCALE or LOGLAM: CRVAL1 and CDELT1
+are common logarithms; COEFF0 and COEFF1, which are common logarithms too.
 
-CTYPE1 says which quantity an axis counts. Without CUNIT1 frequencies are in Hz and energies in J,
-as the standard has it; wavenumbers are refused, which many write in 1/cm; velocities always are.
+CTYPE1 states the quantity of an axis. Without CUNIT1, frequencies are in Hz and energies in J, as
+in the standard, and wavenumbers are refused, because many are in 1/cm. Velocities are always
+refused.
 """
 
 import re
@@ -68,7 +69,7 @@ def axis_of(cards: Mapping[str, Any], npix: int) -> Numbers:
     Raises
     ------
     BadFile
-        What the header states cannot be read as wavelengths.
+        The axis that the header states cannot be read as wavelengths.
     """
     kind = str(cards.get("CTYPE1", "")).strip().upper()
     _require_wavelengths(cards, kind)
@@ -152,7 +153,7 @@ def _linear(cards: Mapping[str, Any], npix: int) -> Numbers:
 def _step(cards: Mapping[str, Any]) -> float:
     """Return the step along the first axis: CD1_1, or else CDELT1 · PC1_1.
 
-    Where they differ, or the axis changes along other axes too, raise `BadFile`.
+    Raise `BadFile` if they differ, or if wavelengths change along other axes too.
     """
     for name in cards:
         if re.fullmatch(r"(?:PC|CD)1_[2-9]", name) and _number(cards, name):

@@ -1,9 +1,9 @@
 """The medium of a spectrum's wavelengths, as its file states it: in air, in vacuum, or not at all.
 
-What counts as a statement, after what public headers do (`docs/how-to/generic.md` lists it):
-keywords made for it, the spectral types of the FITS standard, words in the names of axes and of
-the column that holds the wavelengths, and the UCD of that column. Comments of cards do not count:
-in the archives they contradict the keywords beside them.
+These state a medium, as public headers show (`docs/how-to/generic.md` has the list): keywords for
+it, the spectral types of the FITS standard, words in the names of axes and of the column of
+wavelengths, and the UCD of that column. Comments of cards are ignored: in the archives they
+contradict the keywords beside them.
 """
 
 import re

@@ -1,6 +1,6 @@
 """The position that the headers of a spectrum's file state, in ICRS; the object's comes first.
 
-Where a header gives the pointing of the telescope alone, it is taken, and said to be one.
+If headers state only the pointing of the telescope, this is returned and marked as a pointing.
 """
 
 import re
@@ -86,7 +86,7 @@ def _stated(part: FilePart, first: str, second: str) -> Position | None:
 def to_icrs(ra_deg: Any, dec_deg: Any, frame: Frame | None) -> tuple[Any, Any]:
     """Return positions in ICRS, degrees: numbers or arrays, as given.
 
-    Those of ICRS, and of a system that is not known, are as they are.
+    Positions in ICRS or in an unknown system are unchanged.
     """
     if frame is None or not frame.is_known:
         return ra_deg, dec_deg

@@ -1,8 +1,8 @@
 """Units in the spellings of real headers, as units of astropy.
 
 Archives write `1E-17 erg/cm^2/s/Ang`, `ergs/sec/cm**2/Angstroms`, `Flux (10^-17 erg/s/cm^2/Ang)`.
-A spelling is put right only where it can mean one thing: `A` in a unit of flux stays an ampere,
-of which the operator is asked.
+A spelling is corrected only if it has one possible meaning: `A` in a unit of flux stays an ampere,
+and the operator has to state the unit.
 """
 
 import re
@@ -71,18 +71,18 @@ def is_flux_unit(text: str) -> bool:
 
 
 def angstroms(values: Any, stated: str, what: str) -> Any:
-    """Return wavelengths in Å, 1D[npix] float64; those in Å as they are, to the last bit.
+    """Return wavelengths in Å, 1D[npix] float64; wavelengths in Å are unchanged, bit for bit.
 
     Parameters
     ----------
     values : 1D[npix] float64, as the file has them
     stated : their unit as the file has it; empty: none
-    what : where they stand, for the message
+    what : name of the axis in messages
 
     Raises
     ------
     BadFile
-        The unit is none of wavelength, frequency or energy, or is missing and not plain.
+        The unit is not of wavelength, frequency or energy, or is missing and ambiguous.
     """
     if not stated.strip():
         least, reach = _PLAIN_AA

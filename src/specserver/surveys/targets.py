@@ -54,7 +54,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class NormalTable:
-    """A table of targets in the form in which it is kept."""
+    """A table of targets in the form of the stored copy."""
 
     table: Any
     """Arrow table."""
@@ -67,7 +67,7 @@ class NormalTable:
 def normal_table(
     table: Any, chosen: Mapping[str, str], left_out: Sequence[str] = (), frame: Frame | None = None
 ) -> NormalTable:
-    """Bring a user's table into the form in which it is kept.
+    """Convert a user's table to the form of the stored copy.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def normal_table(
     Raises
     ------
     BadParameter
-        A column named is not there, or there is none by which files can be found.
+        A chosen column does not exist, or no column identifies files.
     """
     _require_readable(chosen, left_out)
     used = {what: name for what in _USUAL if (name := _column(table, what, chosen)) is not None}

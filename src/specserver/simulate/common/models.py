@@ -128,7 +128,7 @@ def _continuum(
 def _absorb(
     flux: Float32, truth: npt.NDArray[Any], spectrograph: Instrument, rng: np.random.Generator
 ) -> None:
-    """Put the intergalactic medium in front of the quasars of a block, in place."""
+    """Multiply the quasars of a block by the transmission of intergalactic gas, in place."""
     wave = lattice_wave(spectrograph.first, spectrograph.stop)
     for i in np.flatnonzero(truth["kind"] == QSO):
         z = float(truth["z"][i])

@@ -18,7 +18,7 @@ TRUTH = np.dtype(
         ("vdisp", "f4"), ("ew", "f4"), ("ratio", "f4"), ("width", "f4"), ("thing", "i4"),
     ]
 )  # fmt: skip
-"""What an object is: ``z`` without error, ``sn`` the median aimed at, the rest shape parameters."""
+"""An object: ``z`` without error, ``sn`` the intended median, the rest shape parameters."""
 
 
 def draw_stars(

@@ -16,7 +16,7 @@ Written: TypeAlias = Iterable[tuple[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a simulation wrote."""
+    """Number of spectra and bytes that a simulation wrote."""
 
     nspec: int
     """Spectra; a full file beside a lite one is the same spectrum."""

@@ -1,4 +1,4 @@
-"""What the three arms of DESI see of a block of targets: flux, inverse variance and mask.
+"""The spectra of a block of targets in the three arms of DESI: flux, inverse variance and mask.
 
 Levels follow real coadds: inverse variance of the sky's continuum in 1,000 s of dark time, which
 falls where an arm ends, the more so as the neighbouring arm takes over.

@@ -25,7 +25,7 @@ from ..common.objects import (
 )
 
 TARGET = np.dtype([*TRUTH.descr, ("targetid", "i8"), ("sample", "i1"), ("status", "i4")])
-"""What a target is: `TRUTH`, its identifier, why it was chosen, and COADD_FIBERSTATUS."""
+"""A target: `TRUTH`, identifier, sample, and COADD_FIBERSTATUS."""
 BGS, LRG, ELG, QUASAR, MWS, BLANK, NOTHING = range(7)
 """Samples: bright, luminous red and emission line galaxies, quasars, stars, sky, no target."""
 
@@ -52,7 +52,7 @@ _RELEASE = 9010
 
 @dataclass(frozen=True, slots=True)
 class PixelFile:
-    """One file: what one program of one survey saw in one pixel."""
+    """One file: the targets of one program of one survey in one pixel."""
 
     survey: str
     program: str
@@ -74,7 +74,7 @@ class PixelFile:
 def plan_files(
     nspec: int, seed: int, per_file: int, positions: Sequence[npt.ArrayLike] | None
 ) -> list[PixelFile]:
-    """Return the files of a survey of ``nspec`` spectra, those of given positions first."""
+    """Return the files of a survey of ``nspec`` spectra; files of given positions come first."""
     planned = _given_files(positions, seed) if positions is not None else []
     left = nspec - sum(pixel_file.nspec for pixel_file in planned)
     if left < 0:
@@ -175,7 +175,7 @@ def draw_targets(pixel_file: PixelFile) -> npt.NDArray[Any]:
 
 
 def _end(out: npt.NDArray[Any], pixel_file: PixelFile) -> None:
-    """Settle what follows from the samples, in place: sky, and fibres without a target."""
+    """Mark sky, and fibres without a target, in place."""
     out["targetid"] |= np.where(out["sample"] == BLANK, 1 << 59, 0)
     nothing = out["sample"] == NOTHING
     fibre = np.arange(out.size) * 10 % 5000
@@ -194,7 +194,7 @@ def _target_ids(pixel_file: PixelFile, n: int) -> npt.NDArray[np.int64]:
 
 
 def _give(out: npt.NDArray[Any], pixel_file: PixelFile, rng: np.random.Generator) -> None:
-    """Make the targets those that are asked for, in place."""
+    """Set the first targets to the given ones, in place."""
     for row, (ra, dec, z, kind) in enumerate(pixel_file.given):
         sample = {QSO: QUASAR, STAR: MWS}.get(kind, BGS if z < 0.35 else LRG if z < 1.1 else ELG)
         part = out[row : row + 1]

@@ -41,7 +41,7 @@ _TSNR2_DARK = (
     (12500, 26.2, 2400, 0.05, 2745, 18200, 8.2, 38.3),
     (0.00002, 85.9, 0.000004, 0.0, 4392, 0.00003, 18.5, 41.4),
 )
-# What redrock says of a spectrum without a single good pixel.
+# Values of redrock for a spectrum without a good pixel.
 _NO_DATA = {
     "Z": -0.00199849, "ZWARN": 1570, "CHI2": 9e99, "COEFF": 0.0, "NPIXELS": 0, "DELTACHI2": 0.0,
     "SPECTYPE": b"STAR", "SUBTYPE": b"CV",

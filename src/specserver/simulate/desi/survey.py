@@ -135,7 +135,7 @@ def _observe(pixel_file: PixelFile) -> _Content:
     scores = _stacked([coadd_scores(block) for block in blocks])
     magnitudes = _stacked([band_fluxes(block) for block in blocks])
     seen = Seen(
-        np.zeros((0, 0), np.float32),  # nobody asks for the models any more
+        np.zeros((0, 0), np.float32),  # the models are no longer needed
         *(
             {arm: np.concatenate([getattr(block, name)[arm] for block in blocks]) for arm in ARMS}
             for name in ("flux", "ivar", "mask")

@@ -15,7 +15,7 @@ _ZERO = 2**63
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Everything in which the files of one reduction differ from those of another."""
+    """The properties of a reduction's files that differ from other reductions."""
 
     run2d: str
     layout: str

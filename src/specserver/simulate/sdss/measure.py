@@ -1,4 +1,4 @@
-"""What the pipeline would measure on an observed spectrum: HDU2's numbers from HDU1's arrays."""
+"""Measurements of the pipeline on an observed spectrum: numbers of HDU2 from arrays of HDU1."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -38,7 +38,7 @@ _BRIGHT_ALWAYS, _BRIGHT_SOMETIMES, _BRIGHT_RESIDUAL = 14.0, 2.2, 25.0
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What a plate's spectra have in common."""
+    """Conditions that all spectra of a plate share."""
 
     exptime_s: float
     airglow: float
