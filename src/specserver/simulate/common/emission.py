@@ -112,7 +112,7 @@ def add_lines(
     broad: Float32,
     spectrograph: Instrument,
 ) -> None:
-    """Add lines to models in place.
+    """Add lines, Gaussians in log wavelength, to models in place.
 
     Parameters
     ----------
@@ -121,34 +121,20 @@ def add_lines(
     """
     sigma_narrow, sigma_broad = (kms / KMS_PER_PIXEL for kms in widths_kms(truth))
     core, wings = np.float32(_CORE_SHARE), np.float32(1 - _CORE_SHARE)
+    wave = WAVE * (1.0 + truth["z"][:, None])
+    position = np.log10(wave) / STEP - spectrograph.first
     for areas, sigma_pix, half in (
         (narrow, np.sqrt(sigma_narrow**2 + 0.9**2), _NARROW_HALF),
         (broad * core, sigma_broad * _CORE_WIDTH, _BROAD_HALF),
         (broad * wings, sigma_broad * 1.25, _BROAD_HALF),
     ):
-        _add(model, truth["z"], areas, sigma_pix, spectrograph, half)
-
-
-def _add(
-    model: Float32,
-    z: Float64,
-    areas: Float32,
-    sigma_pix: Float64,
-    spectrograph: Instrument,
-    half: int,
-) -> None:
-    """Add Gaussians in log wavelength with given fluxes to models in place."""
-    position = np.log10(WAVE * (1.0 + z[:, None])) / STEP - spectrograph.first
-    inside = (areas > 0) & (position > -half) & (position < spectrograph.npix + half)
-    spectrum, line = np.nonzero(inside)
-    if spectrum.size == 0:
-        return
-    centre = position[spectrum, line]
-    pixel = np.rint(centre).astype(np.int64)[:, None] + np.arange(-half, half + 1)
-    sigma = sigma_pix[spectrum]
-    shape = np.exp(-0.5 * ((pixel - centre[:, None]) / sigma[:, None]) ** 2)
-    width_aa = sigma * STEP * np.log(10.0) * (WAVE[line] * (1.0 + z[spectrum]))
-    shape *= (areas[spectrum, line] / (width_aa * np.sqrt(2.0 * np.pi)))[:, None]
-    flat = spectrum[:, None] * spectrograph.npix + pixel
-    seen = (pixel >= 0) & (pixel < spectrograph.npix)
-    np.add.at(model.reshape(-1), flat[seen], shape[seen].astype(np.float32))
+        near = (position > -half) & (position < spectrograph.npix + half)
+        spectrum, line = np.nonzero(near & (areas > 0))
+        centre, sigma = position[spectrum, line], sigma_pix[spectrum]
+        pixel = np.rint(centre).astype(np.int64)[:, None] + np.arange(-half, half + 1)
+        shape = np.exp(-0.5 * ((pixel - centre[:, None]) / sigma[:, None]) ** 2)
+        width_aa = sigma * STEP * np.log(10.0) * wave[spectrum, line]
+        shape *= (areas[spectrum, line] / (width_aa * np.sqrt(2.0 * np.pi)))[:, None]
+        flat = spectrum[:, None] * spectrograph.npix + pixel
+        seen = (pixel >= 0) & (pixel < spectrograph.npix)
+        np.add.at(model.reshape(-1), flat[seen], shape[seen].astype(np.float32))

@@ -20,8 +20,7 @@ from ..common.tables import read_cards
 from ..common.writing import Summary, check_workers, write_all
 from .exposures import exposure_names, exposure_units
 from .layout import FAMILIES, Family, coadd_table, line_table
-from .linefits import line_fits
-from .measure import measure
+from .measure import line_fits, measure
 from .observe import Conditions, Observed, draw_conditions, observe
 from .plan import Plate, draw_objects, plan
 from .rows import row_values, tables
