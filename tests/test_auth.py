@@ -14,14 +14,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import urllib3
+from astropy.table import Table
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from commands import command
 from serving import Served, serve
 from specserver import specClient
 from specserver.auth import (
@@ -36,6 +39,7 @@ from specserver.auth import (
 )
 from specserver.cli.main import app
 from specserver.client.api import SpecClient
+from specserver.client.session import Session
 from specserver.data.root import open_root
 from specserver.errors import (
     BadParameter,
@@ -356,6 +360,48 @@ def test_a_token_for_one_call(guarded: Guarded) -> None:
     assert len(client.getSpec(guarded.closed_id, token=guarded.ada)) > 0
     with pytest.raises(NotFound):
         client.getSpec(guarded.closed_id)
+
+
+def test_every_look_up_of_a_call_has_its_token_and_timeout(
+    guarded: Guarded, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: set[tuple[object, bool]] = set()
+    send = Session.send
+
+    def noted(session: Session, *given: Any, **options: Any) -> Any:
+        asked.add((options.get("token"), options.get("timeout_s") in {70, 80}))
+        return send(session, *given, **options)
+
+    monkeypatch.setattr(Session, "send", noted)
+    both, number = ["sdss_dr17", "sdss_dr16"], guarded.closed_id
+    table = Table({"context": ["sdss_dr17"], "id": [number]})
+    once: dict[str, Any] = {"token": guarded.ada, "timeout": 70}
+    (parts,) = guarded.client(guarded.ada).query(
+        constraint=f"specobjid = {number}", primary=False, fields="tuple", context="sdss_dr17"
+    )
+    asked.clear()
+    for call in (
+        lambda client: client.query(constraint="z > 0 limit 1", context=both, **once),
+        lambda client: client.query(constraint="limit 1", context=both, fields="tuple", **once),
+        lambda client: client.query(constraint="limit 1", context=both, fields="ra,z", **once),
+        lambda client: client.query(
+            constraint="limit 1", context="sdss_dr17", fields="ra,dec", primary=False, **once
+        ),
+        lambda client: client.getSpec([("sdss_dr17", parts)], **once),
+        lambda client: client.getSpec(table, **once),
+        lambda client: client.getSpec(f"sdss_dr17:{number}", **once),
+        lambda client: client.getSpec(str(parts), context="sdss_dr17", **once),
+        lambda client: client.preview(f"sdss_dr17:{number}", fmt="raw", **once),
+        lambda client: client.stack([("sdss_dr17", parts)], **once),
+    ):
+        # A client that has asked for nothing knows no forms.
+        assert call(guarded.client()) is not None
+    assert asked == {(guarded.ada, True)}
+    with pytest.raises(UnknownContext):
+        guarded.client().query(constraint="limit 1", context=both, fields="ra,dec")
+    words = ("--where", "z > 0 limit 1", "--context", ",".join(both), "--fields", "ra,dec")
+    url = ("--url", guarded.running.url, "--token", guarded.ada)
+    assert "sdss_dr17," in command("query", *words, *url)
 
 
 def test_the_token_may_come_as_a_bearer(guarded: Guarded) -> None:

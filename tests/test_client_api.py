@@ -382,6 +382,34 @@ def test_a_query_gives_tuples_columns_and_tables(client, service, tmp_path):
     assert client.query(constraint="z > 1", fields="tuple") == []
 
 
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("context", lambda client: client.query(constraint="z > 1", context=1)),
+        ("profile", lambda client: client.query(constraint="z > 1", profile=1)),
+        ("fields", lambda client: client.query(constraint="z > 1", fields=5)),
+        ("timeout", lambda client: client.query(constraint="z > 1", timeout="a")),
+        ("token", lambda client: client.query(constraint="z > 1", token=5)),
+        ("context", lambda client: client.getSpec(IDS, context=1)),
+        ("profile", lambda client: client.getSpec(IDS, profile=1)),
+        ("values", lambda client: client.getSpec(IDS, values=5)),
+        ("timeout", lambda client: client.getSpec(IDS, timeout="a")),
+        ("timeout", lambda client: client.getSpec(IDS, timeout=0)),
+        ("token", lambda client: client.getSpec(IDS, token=5)),
+        ("context", lambda client: client.match((1.0, 2.0), context=1)),
+        ("fields", lambda client: client.match((1.0, 2.0), fields=5)),
+        ("timeout", lambda client: client.match((1.0, 2.0), timeout="a")),
+        ("context", lambda client: client.stack(IDS, context=1)),
+        ("timeout", lambda client: client.preview(IDS[0], timeout="a")),
+        ("token", lambda client: client.vos.ls(token=5)),
+    ],
+)
+def test_values_of_the_wrong_type_name_their_parameter(client, service, name, call):
+    service.say(encode(MANY))
+    with pytest.raises(BadParameter, match=f"^{name}="):
+        call(client)
+
+
 def test_a_query_of_nothing_is_refused(client):
     with pytest.raises(BadParameter, match="position, a region or a constraint"):
         client.query()

@@ -82,6 +82,7 @@ def match(
     if read_contexts(context) is not None:
         allowed = "one context; match each by itself, the positions stay the same"
         raise BadParameter("context", context, allowed)
+    options = RequestOptions(context, profile, "error", timeout, token, debug, verbose)
     from .results.table_file import TABLES, table_bytes
 
     ending = read_ending(out, TABLES) if out else ""
@@ -89,13 +90,12 @@ def match(
     asked = client.session.where(context, profile) | {
         "radius": repr(read_degrees("radius", radius)),
         "which": which,
-        "fields": ",".join(split_names(fields)),
+        "fields": ",".join(split_names(fields, "fields")),
         "primary": str(bool(primary)).lower(),
         **({"catalog": catalog} if catalog else {}),
         **({"timeout_s": repr(float(timeout))} if timeout is not None else {}),
     }
     ra, dec = read_positions(positions, ra_col, dec_col)
-    options = RequestOptions(context, profile, "error", timeout, token, debug, verbose)
     columns = _match(client.session, ra, dec, asked, options)
     if write is None:
         return columns.table()

@@ -95,13 +95,16 @@ def query(
     keywords = {"ra": ra, "dec": dec, "size": size, "coord": coord, "pos": pos}
     keywords |= {"region": region, "constraint": constraint, "out": out}
     named = name_arguments(args, keywords | {"context": context, "profile": profile})
+    profile = named.get("profile")
+    patient_s = query_timeout_s(timeout)
+    options = RequestOptions(None, profile, "error", patient_s, token, debug, verbose)
     place = read_place(named)
     condition = str(named.get("constraint", ""))
     if place.cone is None and place.polygon is None and not condition.strip():
         raise BadParameter("constraint", condition, "give a position, a region or a constraint")
-    names = split_names(fields)
+    names = split_names(fields, "fields")
     session, contexts = client.session, read_contexts(named.get("context"))
-    where = session.where(None if contexts else named.get("context"), named.get("profile"))
+    where = session.where(None if contexts else named.get("context"), profile)
     body = where | {
         "cone": place.cone,
         "polygon": place.polygon,
@@ -115,7 +118,6 @@ def query(
     out = named.get("out")
     ending = read_ending(out, (".txt", "", *TABLES)) if out else ""
     write = open_file(session, out, token) if out else None
-    options = RequestOptions(None, None, "error", timeout, token, debug, verbose)
     tuples = None
     if contexts is None:
         rows = _rows(session, body, names, options)
@@ -123,7 +125,7 @@ def query(
             _warn_of_others(session, str(body["context"]), rows)
     else:
         rows = _rows_of_several(session, contexts, body, names, options)
-        tuples = _tuple_columns(session, contexts, body, names)
+        tuples = _tuple_columns(session, contexts, body, names, options)
     if write is None:
         return to_result(rows, names, tuples)
     if ending in _TEXTS:
@@ -149,22 +151,22 @@ def _rows(
         if USUAL_FORM.column in columns.values:
             return columns
         # The identifiers of other surveys are not packed from the parts.
-        parts = list(session.id_form(context).parts)
+        parts = list(session.id_form(context, options).parts)
         return _fetch_columns(session, {**body, "fields": parts}, options)
     fields = list(names)
     if not body["primary"] and not body["catalog"]:
         # The count tells whether identifiers alone mean other rows.
         body = {**body, "count_others": True}
     if len(fields) > 1:
-        column = session.id_form(context).column
+        column = session.id_form(context, options).column
         fields = [column, *(name for name in fields if name.lower() != column)]
         # So that each row of the table names its spectrum and no other of the identifier.
-        fields += [TELLING] if session.id_form(context).leads_with_id else []
+        fields += [TELLING] if session.id_form(context, options).leads_with_id else []
     columns = _fetch_columns(session, {**body, "fields": fields}, options)
     if len(columns.values) == 1:
-        _warn_of_repeated(session, body, columns)
+        _warn_of_repeated(session, body, columns, options)
     elif columns.nothers and not body["primary"]:
-        columns = replace(columns, shared=session.id_form(context).column)
+        columns = replace(columns, shared=session.id_form(context, options).column)
     return columns
 
 
@@ -185,10 +187,14 @@ def _warn_of_others(session: Session, context: str, columns: "Columns") -> None:
 
 
 def _tuple_columns(
-    session: Session, contexts: Sequence[str], body: Mapping[str, Any], names: Sequence[str]
+    session: Session,
+    contexts: Sequence[str],
+    body: Mapping[str, Any],
+    names: Sequence[str],
+    options: RequestOptions,
 ) -> dict[str, list[str]]:
     """Return the columns of the tuple form of contexts whose rows are named by tuples."""
-    forms = {context: session.id_form(context) for context in contexts}
+    forms = {context: session.id_form(context, options) for context in contexts}
     return {
         name: [ID, *form.parts[1:]] if form.leads_with_id else list(form.parts)
         for name, form in forms.items()
@@ -196,7 +202,9 @@ def _tuple_columns(
     }
 
 
-def _warn_of_repeated(session: Session, body: Mapping[str, Any], columns: "Columns") -> None:
+def _warn_of_repeated(
+    session: Session, body: Mapping[str, Any], columns: "Columns", options: RequestOptions
+) -> None:
     """Warn if identifiers alone mean other rows: `getSpec` gives the best ones."""
     context = str(body["context"])
     if _are_best(body) or context in session.told_of_repeated:
@@ -204,9 +212,9 @@ def _warn_of_repeated(session: Session, body: Mapping[str, Any], columns: "Colum
     name, ids = next(iter(columns.values.items()))
     nrepeated = len(ids) - len(np.unique(ids)) if ids.dtype.kind in "iu" else 0
     # What identifiers look like is asked for only where it matters.
-    if not (nrepeated or columns.nothers) or name != session.id_form(context).column:
+    if not (nrepeated or columns.nothers) or name != session.id_form(context, options).column:
         return
-    if not session.id_form(context).leads_with_id:
+    if not session.id_form(context, options).leads_with_id:
         return
     session.told_of_repeated.add(context)
     which = f"{nrepeated:,} of {len(ids):,} identifiers repeat another"
@@ -249,8 +257,7 @@ def _fetch_columns(session: Session, body: Mapping[str, Any], options: RequestOp
     from .results.columns import read_columns
 
     began = perf_counter()
-    patient = replace(options, timeout_s=query_timeout_s(options.timeout_s))
-    with session.ask("bulk/query", body, patient) as answer:
+    with session.ask("bulk/query", body, options) as answer:
         columns = read_columns(answer)
     sum_up(options, f"{len(next(iter(columns.values.values()), ())):,} rows", began)
     return columns

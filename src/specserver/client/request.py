@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import isfinite
+from numbers import Real
 from typing import Any, Final, Literal
 
 from ..errors import BadParameter
@@ -52,12 +53,18 @@ class RequestOptions:
     verbose: bool = False
 
     def __post_init__(self) -> None:
-        context: object = self.context
-        if context is not None and not isinstance(context, str):
-            allowed = "one context here; others are named with the identifiers, as 'context:id'"
-            raise BadParameter("context", context, allowed)
+        context = "one context here; others are named with the identifiers, as 'context:id'"
+        for name, given in (("context", self.context), ("profile", self.profile)):
+            if not isinstance(given, str | None):
+                raise BadParameter(name, given, context if name == "context" else "a name")
+        if self.timeout_s is not None:
+            positive_s(self.timeout_s)
         if self.missing not in {"error", "skip"}:
             raise BadParameter("missing", self.missing, "error or skip")
+
+
+USUAL: Final = RequestOptions()
+"""Options of a call that names none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +124,7 @@ def read_wanted(
     resampled = isinstance(align, str) and align.strip().lower() == _RESAMPLE
     if not resampled and align not in {True, False, None}:
         raise BadParameter("align", align, "True, False or 'resample'")
-    names = split_names(values)
+    names = split_names(values, "values")
     wanted = None if not names or names == [_ALL] else names
     limits = read_cutout("cutout", cutout)
     if kind == "fits" and (align or limits is not None or wanted is not None):
@@ -141,10 +148,19 @@ def read_wanted(
     return replace(result, values=None) if result.is_spectrum else result
 
 
-def split_names(names: str | Iterable[str] | None) -> list[str]:
-    """Return names given as ``'a,b'`` or as a list, each once and in order."""
+def positive_s(timeout_s: object) -> float:
+    """Return a time limit that is one."""
+    if not isinstance(timeout_s, Real) or not float(timeout_s) > 0:
+        raise BadParameter("timeout", timeout_s, "seconds, more than 0; None for the usual limit")
+    return float(timeout_s)
+
+
+def split_names(names: object, parameter: str) -> list[str]:
+    """Return names that a parameter has as ``'a,b'`` or as a list, each once and in order."""
     if names is None:
         return []
+    if not isinstance(names, Iterable):
+        raise BadParameter(parameter, names, "names as 'a,b', or in a list")
     listed = names.split(",") if isinstance(names, str) else [str(name) for name in names]
     return list(dict.fromkeys(name.strip() for name in listed if name.strip()))
 
@@ -192,7 +208,7 @@ def read_contexts(given: object) -> list[str] | None:
     """
     if given is None or (isinstance(given, str) and "," not in given):
         return None
-    names = split_names(given)  # type: ignore[arg-type]  # text, or anything with names in it
+    names = split_names(given, "context")
     if not names:
         raise BadParameter("context", given, "name one context, or several in a list")
     return names

@@ -21,7 +21,7 @@ from ..errors import (
 from ..model.ids import USUAL_FORM, IdForm
 from ..wire.media_types import JSON
 from .messages import say, shortened
-from .request import RequestOptions
+from .request import USUAL, RequestOptions, positive_s
 
 if TYPE_CHECKING:
     # urllib3 sets warning filters when it is imported: importing the client must not import it.
@@ -108,7 +108,7 @@ class Session:
         """Contexts whose queries have warned that rows which are not primary were left out."""
         self.told_of_repeated: set[str] = set()
         """Contexts whose queries have warned that identifiers repeat."""
-        self._id_forms: dict[tuple[str, str], IdForm] = {}
+        self._id_forms: dict[tuple[str, str, str], IdForm] = {}
         self._pools: dict[str, urllib3.PoolManager] = {}
         """By the URL of the proxy; empty: direct connections."""
         self._process = 0
@@ -133,28 +133,37 @@ class Session:
         """Return the context and profile of a request."""
         return {"context": context or self.context, "profile": profile or self.profile}
 
-    def id_form(self, context: str) -> IdForm:
-        """Return the form of a context's identifiers; the service is asked once."""
-        key = (self.root, context)
+    def id_form(self, context: str, options: RequestOptions) -> IdForm:
+        """Return the form of a context's identifiers; the service is asked once for each caller."""
+        key = (self.root, options.token or self.token, context)
         if key not in self._id_forms:
-            self._id_forms[key] = read_id_form(self.listing("contexts", {"context": context}))
+            told = self.listing("contexts", {"context": context}, options=options)
+            self._id_forms[key] = read_id_form(told)
         return self._id_forms[key]
 
-    def has_context(self, name: str) -> bool:
-        """Return whether the service has a context."""
+    def has_context(self, name: str, options: RequestOptions) -> bool:
+        """Return whether the service has a context that the caller may see."""
         try:
-            self.id_form(name)
+            self.id_form(name, options)
         except UnknownContext:
             return False
         return True
 
-    def listing(self, path: str, fields: Mapping[str, str], fmt: str = "json") -> Any:
+    def listing(
+        self,
+        path: str,
+        fields: Mapping[str, str],
+        fmt: str = "json",
+        options: RequestOptions = USUAL,
+    ) -> Any:
         """Return one of the lists of the service: text, or Python objects of ``json``."""
         form = fmt.lower()
         if form not in _FORMATS:
             raise BadParameter("fmt", fmt, ", ".join(_FORMATS))
         asked = {name: value for name, value in fields.items() if value} | {"format": form}
-        text = self.get_text(self.url(path), fields=asked)
+        text = self.get_text(
+            self.url(path), fields=asked, token=options.token, timeout_s=options.timeout_s
+        )
         return json.loads(text) if form == "json" else text
 
     def ask(
@@ -200,7 +209,10 @@ class Session:
 
         # The chunks inside an answer are compressed already.
         sent = {"Accept-Encoding": "identity", **headers}
-        if shown := (token or self.token).strip():
+        asking = token or self.token
+        if not isinstance(asking, str):
+            raise BadParameter("token", type(asking).__name__, "the text of a token")
+        if shown := asking.strip():
             sent[AUTH_HEADER] = shown
         if isinstance(body, Mapping):
             sent["Content-Type"] = JSON
@@ -230,7 +242,7 @@ class Session:
 
         from .pools import RETRY, proxy_for, reason, send, shown
 
-        read_s = _READ_TIMEOUT_S if timeout_s is None else _positive_s(timeout_s)
+        read_s = _READ_TIMEOUT_S if timeout_s is None else positive_s(timeout_s)
         timeout = urllib3.Timeout(connect=min(_CONNECT_TIMEOUT_S, read_s), read=read_s)
         proxy = proxy_for(url)
         try:
@@ -290,14 +302,7 @@ def read_id_form(told: Mapping[str, Any]) -> IdForm:
 
 def query_timeout_s(asked_s: float | None) -> float | None:
     """Return how long to wait for a query that was given so long by the caller."""
-    return None if asked_s is None else _positive_s(asked_s) + _GRACE_S
-
-
-def _positive_s(timeout_s: float) -> float:
-    """Return a time limit that is one."""
-    if not timeout_s > 0:
-        raise BadParameter("timeout", timeout_s, "seconds, more than 0; None for the usual limit")
-    return timeout_s
+    return None if asked_s is None else positive_s(asked_s) + _GRACE_S
 
 
 @contextmanager

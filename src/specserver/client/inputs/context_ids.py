@@ -67,9 +67,9 @@ def read_ids(session: Session, given: Any, id_col: str | None, options: RequestO
     numbers = _are_numbers(given)
     plain = options.context or session.context
     # Numbers are read alike in every context: the service is not asked for its form.
-    form_of = (lambda _: USUAL_FORM) if numbers else session.id_form
+    form_of = (lambda _: USUAL_FORM) if numbers else partial(session.id_form, options=options)
     reader = Reader(
-        ContextText(plain, form_of, session.has_context),
+        ContextText(plain, form_of, partial(session.has_context, options=options)),
         id_col,
         partial(Storage(session).get, token=options.token),
         Gaps(skip=options.missing == "skip"),
@@ -81,7 +81,7 @@ def read_ids(session: Session, given: Any, id_col: str | None, options: RequestO
         row = row_of(given)
         names = row[0] if row else getattr(error, "known", ())
         if names and not id_col:
-            _raise_explained(session, error, names, plain)
+            _raise_explained(session, error, names, options)
         raise
     if reader.gaps.rows:
         rows = reader.gaps.rows
@@ -127,17 +127,18 @@ def _are_numbers(given: object) -> bool:
 
 
 def _raise_explained(
-    session: Session, error: SpecServerError, names: Sequence[str], context: str
+    session: Session, error: SpecServerError, names: Sequence[str], options: RequestOptions
 ) -> None:
     """Raise a clearer error if the columns of a table name spectra of other contexts.
 
     Parameters
     ----------
-    error : that there are no identifiers of ``context``
+    error : that there are no identifiers of the context of the call
     names : of the columns of the table
     """
+    context = options.context or session.context
     try:
-        told = session.listing("contexts", {})
+        told = session.listing("contexts", {}, options=options)
     except SpecServerError:
         # The service cannot be asked: the first error stands.
         return

@@ -107,7 +107,7 @@ def read_limits(name: str, given: Any) -> Limits | None:
 
 def read_parts(values: Values, chosen: Mapping[str, bool | None]) -> tuple[str, ...]:
     """Return the parts to draw, of `PARTS`; those with a keyword of their own are ``chosen``."""
-    names = [name.lower() for name in split_names(values)] or ["flux", "model"]
+    names = [name.lower() for name in split_names(values, "values")] or ["flux", "model"]
     if "all" in names:
         names = list(PARTS)
     for name in names:
@@ -165,7 +165,7 @@ def _named(
     if names is None:
         return list(usual)
     found: list[SpectralLine] = []
-    for name in split_names(names):
+    for name in split_names(names, keyword):
         wave = _WAVE.search(name)
         same = [line for line in known if _key(line.name) == _key(_WAVE.sub("", name))]
         if wave:
