@@ -89,7 +89,7 @@ class Decisions:
 
     def decide(self, spectrum: RawSpectrum, path: str) -> tuple[Decision, Digests | None]:
         """Return the decision on a spectrum, and its digests if it is to be stored."""
-        # The reduction is empty where a survey's files state none.
+        # The reduction is empty if the survey's files state none.
         foreign = bool(spectrum.reduction) and spectrum.reduction not in self.reductions
         if foreign and self.options.strict:
             reason = f"reduction {spectrum.reduction} is not of {self.folder.name}"

@@ -223,7 +223,7 @@ def _require_same_ids(old: pa.Table, new: pa.Table) -> None:
 
 
 def _rows_changed(folder: ContextFolder, before: Declaration, now: Declaration) -> bool:
-    """Tell whether rows of an earlier table of targets have other values in the new one."""
+    """Return whether rows of an earlier table of targets have other values in the new one."""
     if not before.table or before.table == now.table:
         return False
     old, new = (

@@ -19,17 +19,17 @@ _ANEW: Final = "--replace, given with it, reads them again and stores what is ot
 
 @dataclass(frozen=True, slots=True)
 class SurveyOptions(FileDefaults):
-    """Options for a survey that a data folder declares; files state what they leave open."""
+    """Options for a survey that a data folder declares; files state values that are not given."""
 
     title: str = ""
     catalog: Path | None = None
     """Table with ra, dec, z and identifiers."""
     columns: Mapping[str, str] = field(default_factory=dict)
-    """Its columns for id, file, ra, dec and z, where they have unusual names."""
+    """Its columns for id, file, ra, dec and z, if their names are unusual."""
     step_aa: float | None = None
     """Step of the lattice on which spectra are laid when they are to be resampled, Å."""
     flux_unit: str | None = None
-    """Unit of flux, where the files state none or a wrong one."""
+    """Unit of flux, if the files state none or a wrong one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class OptionEffects:
     """Whether an option changes how files are read: ``replace`` then reads stored files again."""
 
     own: str = ""
-    """How to ingest files that an installed survey has a reader for; empty: there are none."""
+    """Command for files that an installed survey can read; empty: there are none."""
     example: str = ""
     """Name of one of these files."""
 

@@ -16,7 +16,7 @@ from .report import Note
 
 _FITS: Final = re.compile(rf".*{FITS_ENDING}", re.DOTALL | re.IGNORECASE)
 SEGMENT_FILES: Final = 2000
-"""Files of one part at most, of whatever survey: what is lost when a worker dies."""
+"""Most files of a part, for any survey: a worker that dies loses the work on one part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ def beside_digest(survey: Survey, path: Path) -> int:
 
 
 def _unchanged(survey: Survey, path: Path, known: tuple[int, int, int | None] | None) -> bool:
-    """Tell whether a file is the one that was stored."""
+    """Return whether a file is the one that was stored."""
     if known is None:
         return False
     try:
@@ -129,7 +129,7 @@ def _unchanged(survey: Survey, path: Path, known: tuple[int, int, int | None] | 
         size, mtime_ns, beside = known
         if (size, mtime_ns) != (status.st_size, status.st_mtime_ns):
             return False
-        # An older version did not take note of what lay beside.
+        # An older version did not record the files beside.
         return beside is None or beside == beside_digest(survey, path)
     except OSError:
         return False

@@ -51,7 +51,7 @@ class Tally:
     """All such spectra."""
 
     def count(self, note: Note) -> None:
-        """Count a note in."""
+        """Count a note."""
         if note.became == "refused":
             self.nrefused += 1
             if len(self.refused) < KEPT:

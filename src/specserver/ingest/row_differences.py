@@ -140,7 +140,7 @@ def _columns(segment: SegmentFolder) -> list[tuple[str, pa.Array, bool]]:
 
 
 def _alike(given: Any, kept: Any) -> bool:
-    """Tell whether a value, once stored, equals the kept one."""
+    """Return whether a value, once stored, equals the kept one."""
     told, plain = plain_value(given), plain_value(kept)
     if told == plain:
         return True

@@ -16,7 +16,7 @@ _COLUMNS: Final = ("_key", "_digest", "_row_digest", "_version", "_row", "_segme
 
 
 def numbers_of(table: pa.Table, name: str) -> npt.NDArray[np.int64]:
-    """Return a column of integers, 1D[n] int64; 0 where there is none."""
+    """Return a column of integers, 1D[n] int64; missing values are 0."""
     if name not in table.column_names:
         return np.zeros(table.num_rows, np.int64)
     values: npt.NDArray[np.int64] = table.column(name).fill_null(0).to_numpy().astype(np.int64)

@@ -215,7 +215,7 @@ def _tree(context: ContextFolder, found: Finding) -> None:
     Raises
     ------
     StoreError
-        A file is gone, or is not as it was when the tree was declared; up to ten are named.
+        A file is missing or has changed since the tree was declared; up to ten are named.
     """
     info = read_tree(context)
     if info is None:

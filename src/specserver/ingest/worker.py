@@ -49,7 +49,7 @@ class Counts:
     """Remarks about stored spectra, with the number of spectra of each."""
 
     def add(self, part: "Counts") -> None:
-        """Count a part in."""
+        """Add the counts of a part."""
         for counter in fields(Counts):
             setattr(self, counter.name, getattr(self, counter.name) + getattr(part, counter.name))
 

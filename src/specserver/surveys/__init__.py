@@ -53,7 +53,7 @@ def find_release(context: str, data: DataRoot | None = None) -> tuple[Survey, Re
 
 
 def is_declared(data: DataRoot, context: str) -> bool:
-    """Tell whether a context is one that the data folder declares itself."""
+    """Return whether a context is one that the data folder declares itself."""
     try:
         survey, _ = find_release(context, data)
     except UnknownContext:

@@ -1,4 +1,4 @@
-"""Why specutils does not read a file: which loader, what the file holds, and what to do."""
+"""The reason why specutils does not read a file: loader, contents of the file, and advice."""
 
 import re
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""What the mock surveys share: FITS headers, templates, lines, instruments."""
+"""Modules that the mock surveys share: FITS headers, templates, lines, instruments."""

@@ -1,4 +1,4 @@
-"""The night sky and the spectrographs: what turns a model into counts and noise.
+"""The night sky and the spectrographs, which give a model its counts and noise.
 
 Levels follow the medians of real files: sky, resolution and noise of SDSS (plates below 3000) and
 BOSS at a given exposure time, and the strongest lines of the sky with their relative strengths.
