@@ -189,6 +189,13 @@ def test_refused(form: Any) -> None:
         read(form)
 
 
+@pytest.mark.parametrize("number", ["1" * 5000, "9" * 20, "١"])  # the last is Arabic
+def test_numbers_are_read_alike_with_and_without_a_context(number: str) -> None:
+    for form in (number, f"{B}:{number}", (B, number), [(B, number)]):
+        with pytest.raises(BadIdentifier, match=r"64 bits|whole number"):
+            read(form)
+
+
 def test_refused_tables() -> None:
     with pytest.raises(BadIdentifier, match="not all of"):
         read(f"context,id\n{B}\n")

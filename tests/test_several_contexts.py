@@ -14,6 +14,8 @@ import pyarrow as pa
 import pytest
 import urllib3
 from astropy.io import fits
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from conftest import CONTEXTS, TwoSurveys
@@ -24,6 +26,7 @@ from specserver.formats.arrow import id_type
 from specserver.ingest import run_ingest
 from specserver.model.grid import LogLinear
 from specserver.service import QueryRequest, SpectroscopicService
+from specserver.simulate import simulate_sdss
 from specserver.wire.cells import decode_blosc
 from specserver.wire.columns import PART, PLACE
 from specserver.wire.head import PartsHead, StreamHead, from_metadata, read_spectra_head
@@ -91,6 +94,8 @@ class Three:
     """Identifiers that both releases hold."""
     targets: list[int]
     """Identifiers of the other survey."""
+    older: list[int]
+    """Identifiers that only the older release holds."""
     bad: int
     """One whose spectrum is damaged in the older release."""
 
@@ -102,16 +107,23 @@ def three(
     data = tmp_path_factory.mktemp("three-contexts") / "data"
     shutil.copytree(two_surveys.served.data, data)
     plate = min(path for path in mock_survey.rglob("spec-*") if path.is_file()).parent
-    run_ingest(open_root(data), OLD, [plate], workers=1)
+    older = tmp_path_factory.mktemp("older")
+    simulate_sdss(older, 6, seed=99)
+    run_ingest(open_root(data), OLD, [plate, older], workers=1)
     shutil.copytree(data / B, data / HIDDEN)
     set_private(open_root(data), HIDDEN, private=True)
     service = SpectroscopicService(open_root(data))
-    held = service.query(QueryRequest(OLD, None, "", primary=False)).column(0).to_pylist()
+    newer = service.query(QueryRequest(A, None, "", primary=False)).column(0).to_pylist()
+    every = service.query(QueryRequest(OLD, None, "", primary=False)).column(0).to_pylist()
+    held = [number for number in every if number in newer]
+    only = [number for number in every if number not in newer]
+    only = [number for number in only if service.resolve([number], OLD).on_lattice.all()]
+    assert len(only) > 1
     targets = service.query(QueryRequest(B, None, "limit 3")).column(0).to_pylist()
     on = [one for one in held if service.resolve([one], OLD).on_lattice.all()]
     flip_chunk(data, OLD, on[-1])
     with serve(data, mock_survey, settings={"max_ids": 50}) as running:
-        yield Three(Api(running.url), on[:-1], targets, on[-1])
+        yield Three(Api(running.url), on[:-1], targets, only[:2], on[-1])
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +185,37 @@ def test_tuples_and_duplicates_keep_their_order(api: Api, pair: tuple[int, int])
     assert table.schema.field("col:z").type in {pa.float32(), pa.float64()}
 
 
+WAYS = ("", "default:", f"{A}:", f"{OLD}:", f"{B}:")
+"""Ways to state the context of an identifier."""
+
+
+@settings(deadline=None, max_examples=60)
+@given(asked=st.lists(st.tuples(st.sampled_from(WAYS), st.integers(0, 2)), min_size=1, max_size=8))
+@example(asked=[("default:", 0), (f"{A}:", 1), ("default:", 2)])
+@example(asked=[(f"{A}:", 2), ("default:", 0), (f"{B}:", 0), ("", 1), (f"{A}:", 2)])
+def test_any_mix_of_contexts_keeps_the_callers_order(
+    three: Three, asked: list[tuple[str, int]]
+) -> None:
+    newest, older = three.shared[:2] + three.older[:1], three.older + three.shared[:1]
+    held = {f"{OLD}:": older, f"{B}:": three.targets}
+    spectra = [(way, held.get(way, newest)[which]) for way, which in asked]
+    expected = []
+    for way, number in spectra:
+        default = OLD if number in three.older else A
+        expected.append((way.rstrip(":") if way in held else default, number))
+    ids = "\n".join(f"{way}{number}" for way, number in spectra)
+    _, table = three.api.stream(ids=ids, context="default", vectors=["flux"])
+    rows = sorted(enumerate(table.to_pylist()), key=lambda row: row[1].get(PLACE, row[0]))
+    assert [(row["context"], row["id"]) for _, row in rows] == expected
+    # So redshifts of the caller's are those of the same spectra, wherever their contexts stand.
+    z = [0.05 * at for at in range(len(asked))]
+    stated = "\n".join(f"{context}:{number}" for context, number in expected)
+    pair = [stack(three.api, text, frame="rest", z=z) for text in (ids, stated)]
+    assert pair[0]["count"] == pair[1]["count"]
+    flux = [np.array(told["flux"], float) for told in pair]
+    assert np.allclose(*flux, rtol=1e-5, equal_nan=True)
+
+
 def test_what_is_missing_is_told_with_its_context(api: Api, pair: tuple[int, int]) -> None:
     a, b = pair
     text = f"{B}:{b}\n{A}:17\n{A}:{a}\n{B}:19"
@@ -182,8 +225,14 @@ def test_what_is_missing_is_told_with_its_context(api: Api, pair: tuple[int, int
     head, table = api.stream(ids=text, missing="skip")
     assert set(head.missing) == {f"{A}:17", f"{B}:19"}
     assert sorted(table.column(PLACE).to_pylist()) == [0, 1]
+    head, _ = api.stream(ids=f"default:19\n{A}:18\ndefault:17\n{A}:{a}", missing="skip")
+    assert head.missing == ("19", "18", "17")
     status, told = api.refused(ids=f"{A}:{a}\nnonesuch:5")
     assert (status, told["code"]) == (404, "unknown_context")
+    for number in ("1" * 5000, "١"):  # the second is Arabic
+        expected = api.refused(ids=number)
+        assert api.refused(ids=f"{A}:{number}") == expected
+        assert expected[1]["code"] == "bad_identifier"
     status, told = api.refused(ids=f"{A}:{a}\n{B}:")
     assert (status, told["code"]) == (400, "bad_identifier")
     status, told = api.refused(ids=f"{A}:{a}\n{B}:{b}", vectors=["flux", "wdisp"])
@@ -302,8 +351,8 @@ def test_files_of_several_contexts_have_names_of_their_own(three: Three) -> None
             assert hdus[0].header["CONTEXT"] == row["context"]
 
 
-def stack(api: Api, ids: str) -> dict[str, Any]:
-    body = {"ids": ids, "frame": "observed", "step": 1e-4}
+def stack(api: Api, ids: str, **more: Any) -> dict[str, Any]:
+    body = {"ids": ids, "frame": "observed", "step": 1e-4, **more}
     answer = api.post("bulk/stack", body, accept="application/json")
     assert answer.status == 200, answer.data
     told: dict[str, Any] = answer.json()

@@ -30,7 +30,7 @@ class ContextIds:
     context: str
     ids: list[int | IdPattern]
     places: list[int]
-    """Position of each identifier in the caller's list."""
+    """Position of each identifier in the caller's list, ascending."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +67,7 @@ class ContextText:
         found: dict[str, ContextIds] = {}
         count = 0
         for context, value in self.split(text):
-            if value.isdecimal():
-                ids: list[int | IdPattern] = [int(value)]
-            else:
-                ids = parse_id_text(value, self._form(context), limit=limit)
+            ids = parse_id_text(value, self._form(context), limit=limit)
             some = found.setdefault(context, ContextIds(context, [], []))
             some.ids += ids
             some.places += range(count, count + len(ids))
@@ -134,6 +131,8 @@ class ContextText:
 def _bare(text: str) -> str:
     """Return text without separators, and without brackets that lack their other half."""
     text = text.strip(_BETWEEN)
+    if text.isalnum():
+        return text
     count = {bracket: text.count(bracket) for bracket in _OTHER_HALF}
     low, high = 0, len(text)
 

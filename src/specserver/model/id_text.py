@@ -272,7 +272,7 @@ def _read_number(text: str) -> int:
     reason = "write a whole number, or a tuple as in (1963, 54331, 19)"
     if bare.lower() in MISSING:
         reason = "the value is missing; leave such rows out"
-    elif bare.lstrip("+-").isdecimal():
+    elif bare.isascii() and bare.lstrip("+-").isdecimal():
         reason = "a number here has at most 64 bits"
     elif FLOAT.fullmatch(bare):
         reason = "a float has lost the last digits; give whole numbers or text"

@@ -7,6 +7,7 @@ spectra if that is wanted, looks up segment and row of each, and puts all in the
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from operator import itemgetter
 from typing import Final
 
 import numpy as np
@@ -129,8 +130,10 @@ def _read(
         some.context = archive.resolve(some.context)
         same = read.setdefault(some.context, some)
         if same is not some:
-            same.ids += some.ids
-            same.places += some.places
+            pairs = zip(same.places + some.places, same.ids + some.ids, strict=True)
+            in_order = sorted(pairs, key=itemgetter(0))
+            same.places = [place for place, _ in in_order]
+            same.ids = [asked for _, asked in in_order]
     return list(read.values())
 
 

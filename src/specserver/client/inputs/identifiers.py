@@ -167,8 +167,6 @@ class Reader:
 
     def of(self, context: str, value: Any) -> Ids:
         """Return the identifiers of one context that a value names; text is no name of a file."""
-        if type(value) is str and value.isdecimal():
-            value = int(value)
         if type(value) is int:
             return [_scalar(value)]
         if context not in self._others:
