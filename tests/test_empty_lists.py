@@ -128,7 +128,8 @@ def test_what_skipping_leaves_empty_is_the_same(spec: SpecClient) -> None:
     pairs = [(context, 5) for context in CONTEXTS]
     assert spec.getSpec(pairs, missing="skip") == []
     assert isinstance(spec.getSpec(pairs, "SpectrumList", missing="skip"), SpectrumList)
-    assert spec.getSpec(pairs, align="resample", missing="skip").shape == (0, 0)
+    for align in (True, "resample"):
+        assert spec.getSpec(pairs, align=align, missing="skip").shape == (0, 0)
 
 
 def test_what_needs_a_spectrum_says_what_to_give(spec: SpecClient, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from commands import command
 from conftest import CONTEXTS, TwoSurveys
 from serving import serve
 from specserver.auth import set_private
@@ -31,10 +32,11 @@ from specserver.wire.cells import decode_blosc
 from specserver.wire.columns import PART, PLACE
 from specserver.wire.head import PartsHead, StreamHead, from_metadata, read_spectra_head
 from test_damaged_spectra import flip_chunk
+from test_generic_medium import write
 from test_resample import resample
 
 A, B = CONTEXTS
-OLD, HIDDEN = "sdss_dr16", "desi_dr1"
+OLD, HIDDEN, OWN = "sdss_dr16", "desi_dr1", "own"
 Record = npt.NDArray[Any]
 
 
@@ -112,6 +114,11 @@ def three(
     run_ingest(open_root(data), OLD, [plate, older], workers=1)
     shutil.copytree(data / B, data / HIDDEN)
     set_private(open_root(data), HIDDEN, private=True)
+    # Files without errors and without a medium, in another unit and off every lattice.
+    files = tmp_path_factory.mktemp("own")
+    for name in ("a", "b"):
+        write(files / f"{name}.fits")
+    command("ingest", OWN, files, "--reader", "specutils", "--data", data)
     service = SpectroscopicService(open_root(data))
     newer = service.query(QueryRequest(A, None, "", primary=False)).column(0).to_pylist()
     every = service.query(QueryRequest(OLD, None, "", primary=False)).column(0).to_pylist()
@@ -237,6 +244,38 @@ def test_what_is_missing_is_told_with_its_context(api: Api, pair: tuple[int, int
     assert (status, told["code"]) == (400, "bad_identifier")
     status, told = api.refused(ids=f"{A}:{a}\n{B}:{b}", vectors=["flux", "wdisp"])
     assert (status, told["code"]) == (400, "unknown_field")
+
+
+@pytest.mark.parametrize("lost", [f"{OWN}:99", f"{B}:19"])
+def test_contexts_of_which_all_is_missing_do_not_count(three: Three, lost: str) -> None:
+    api, ids = three.api, [f"{A}:{number}" for number in three.shared[:2]]
+    some = {"ids": "\n".join([lost, *ids, lost]), "missing": "skip"}
+    for more in ({"align": True}, {"resample": True}, {"columns": ["plate"]}, {"vectors": ["sky"]}):
+        head, table = api.stream(**some, **more)
+        alone, expected = api.stream(ids="\n".join(ids), **more)
+        assert (head.nspec, head.missing) == (2, (lost, lost))
+        assert table.equals(expected)
+        assert isinstance(head, StreamHead)
+        assert isinstance(alone, StreamHead)
+        assert (head.dtype, head.medium) == (alone.dtype, alone.medium)
+    told = stack(api, some["ids"], missing="skip", method="ivar")
+    assert told["about"]["weighted"]
+    assert told["error"] == stack(api, "\n".join(ids), method="ivar")["error"]
+    (own, *_) = rows_of(api.post("bulk/query", {"context": OWN})).column(0).to_pylist()
+    page = {
+        "id_list": "\n".join([*ids, f"{OWN}:{own}", f"{B}:{three.targets[0]}"]),
+        "nx": 2,
+        "ny": 1,
+    }
+    first = api.post("plotGrid", page)
+    assert first.data == api.post("plotGrid", {**page, "id_list": "\n".join(ids)}).data
+    second = api.post("plotGrid", {**page, "page": 1})
+    assert second.status == first.status == 200
+    status, answer = api.refused("bulk/stack", **{**some, "ids": f"{lost}\n{A}:17"})
+    assert status == 404
+    assert f"no spectrum for {lost}, {A}:17; so missing='skip' leaves" in answer["message"]
+    status, answer = api.refused("bulk/stack", ids="", missing="skip", context=A)
+    assert answer["message"] == f"no spectrum for an empty list in {A}; name one spectrum or more"
 
 
 def test_identifiers_of_two_types_keep_their_digits() -> None:

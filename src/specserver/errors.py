@@ -146,11 +146,14 @@ class UnknownField(CallerError):
 class NotFound(CallerError):
     """Well-formed identifiers that no searched release holds."""
 
-    def __init__(self, ids: Sequence[object], searched: Sequence[str]) -> None:
-        super().__init__(
-            f"no spectrum for {joined(ids, 10)} in {joined(searched)};"
-            " missing='skip' returns the others"
-        )
+    def __init__(
+        self,
+        ids: Sequence[object],
+        searched: Sequence[str],
+        fix: str = "missing='skip' returns the others",
+    ) -> None:
+        where = f" in {joined(searched)}" if searched else ""
+        super().__init__(f"no spectrum for {joined(ids, 10)}{where}; {fix}")
 
 
 class MixedLattices(CallerError):

@@ -31,7 +31,7 @@ from .archive import Archive
 from .id_lookup import find_tuples
 from .limits import NO_LIMITS, Limits
 from .probing import PROBED, find_damaged, is_other
-from .selection import Selection
+from .selection import Selection, without_empty_contexts
 from .source import SpectrumSource
 
 Identifier = int | IdPattern
@@ -236,7 +236,7 @@ def _located(found: Sequence[_Found]) -> Selection:
             segment[some], row[some], on_lattice[some] = len(segments), at, opened.on_lattice
             first[some], count[some] = opened.first[at], opened.count[at]
             segments.append(opened)
-    return Selection(
+    whole = Selection(
         contexts=tuple(some.asked.context for some in found),
         surveys=tuple(some.survey for some in found),
         context=context[order],
@@ -253,7 +253,9 @@ def _located(found: Sequence[_Found]) -> Selection:
         missing=_texts(found, "missing"),
         damaged=_texts(found, "damaged"),
         sound=None if sound.all() else sound,
+        is_of_several=len(found) > 1,
     )
+    return without_empty_contexts(whole)
 
 
 def _texts(found: Sequence[_Found], name: str) -> tuple[str, ...]:

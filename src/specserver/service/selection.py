@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import MixedLattices, NotFound, StoreError
+from ..errors import MixedLattices, NotFound, StoreError, joined
 from ..model.grid import Grid, PixelRange, span
 from ..model.survey import Survey
 from ..store.base import SpectrumStore
@@ -18,7 +18,8 @@ class Selection:
     """Spectra in the order asked for: parallel arrays, 1D[nspec]."""
 
     contexts: tuple[str, ...]
-    """The contexts asked for, with ``default`` resolved, in the order of first mention."""
+    """The contexts that have spectra here, with ``default`` resolved, in the order of first
+    mention; of an empty selection the first one asked for."""
     surveys: tuple[Survey, ...]
     """The survey of each of these."""
     context: npt.NDArray[np.int16]
@@ -48,6 +49,8 @@ class Selection:
     identifiers of the damaged ones."""
     sound: npt.NDArray[np.bool_] | None = None
     """1D[number found], which of the spectra found are not damaged; None: all."""
+    is_of_several: bool = False
+    """Whether several contexts are asked for, so that texts name them."""
     assume_medium: str | None = None
     """Medium assumed for spectra whose medium is not known."""
 
@@ -87,9 +90,9 @@ class Selection:
         return span(self.first[self.on_lattice], self.count[self.on_lattice])
 
     def texts(self, which: npt.NDArray[np.integer]) -> list[str]:
-        """Return some identifiers, 1D[n] int, as text, with their context if there are several."""
+        """Return identifiers, 1D[n] int, as text; with their contexts if several are asked for."""
         ids = [str(self.ids[at]) for at in which.tolist()]
-        if len(self.contexts) == 1:
+        if not self.is_of_several:
             return ids
         names = [self.contexts[at] for at in self.context[which].tolist()]
         return [f"{name}:{text}" for name, text in zip(names, ids, strict=True)]
@@ -119,7 +122,24 @@ def part_of(selection: Selection, take: npt.NDArray[np.integer]) -> Selection:
     names = (
         "context", "ids", "source", "rows", "segment", "row", "first", "count", "on_lattice",
     )  # fmt: skip
-    return replace(selection, **{name: getattr(selection, name)[take] for name in names})
+    part = replace(selection, **{name: getattr(selection, name)[take] for name in names})
+    return without_empty_contexts(part)
+
+
+def without_empty_contexts(selection: Selection) -> Selection:
+    """Return a selection whose contexts all have spectra: others have no say in what is common."""
+    counts = np.bincount(selection.context, minlength=len(selection.contexts))
+    if counts.all() or len(counts) == 1:
+        return selection
+    kept = np.flatnonzero(counts).tolist() or [0]
+    part = replace(
+        selection,
+        contexts=tuple(selection.contexts[at] for at in kept),
+        surveys=tuple(selection.surveys[at] for at in kept),
+        context=np.searchsorted(kept, selection.context).astype(np.int16),
+    )
+    dtype = part.survey.id_column.dtype
+    return replace(part, ids=part.ids.astype(dtype)) if part.is_of_one_survey else part
 
 
 def by_survey(selection: Selection) -> list[tuple[Selection, npt.NDArray[np.int64]]]:
@@ -145,17 +165,7 @@ def _parts(
     for key in dict.fromkeys(keys):
         mine = [at for at, other in enumerate(keys) if other == key]
         places = np.flatnonzero(np.isin(selection.context, mine))
-        part = part_of(selection, places)
-        part = replace(
-            part,
-            contexts=tuple(selection.contexts[at] for at in mine),
-            surveys=tuple(selection.surveys[at] for at in mine),
-            context=np.searchsorted(mine, part.context).astype(np.int16),
-            ids=part.ids.astype(selection.surveys[mine[0]].id_column.dtype),
-            missing=(),
-            damaged=(),
-        )
-        parts.append((part, places))
+        parts.append((replace(part_of(selection, places), missing=(), damaged=()), places))
     return parts
 
 
@@ -186,8 +196,12 @@ def require_some(selection: Selection) -> None:
     """
     if selection.nspec:
         return
+    # The identifiers of several contexts say theirs.
+    contexts = () if selection.is_of_several else selection.contexts
     if selection.damaged:
         why = "all are damaged; 'specserver verify' tells more"
-        where = ", ".join(selection.contexts)
-        raise StoreError(f"{where}: {', '.join(selection.damaged[:10])}", why)
-    raise NotFound(selection.missing or ["an empty list"], selection.contexts)
+        raise StoreError(": ".join([*contexts, joined(selection.damaged, 10)]), why)
+    if selection.missing:
+        fix = "so missing='skip' leaves nothing: check the identifiers and their context"
+        raise NotFound(selection.missing, contexts, fix)
+    raise NotFound(["an empty list"], contexts, "name one spectrum or more")

@@ -70,7 +70,7 @@ def open_stream(
         stream = _resampled(selection, asked, names)
     elif asked.align or selection.is_of_one_survey:
         # A single spectrum needs no common lattice.
-        if asked.align and (selection.nspec > 1 or len(selection.contexts) > 1):
+        if asked.align and selection.nspec > 1:
             require_alignable(selection)
         stream = _of_one_lattice(selection, asked, names)
     else:
@@ -129,7 +129,7 @@ def _of_parts(selection: Selection, asked: StreamRequest, names: Names) -> Spect
     types = None
     if asked.columns:
         # One row of each, as the types of some columns are those of values.
-        few = [_columns(part, asked.columns, np.arange(min(part.nspec, 1)), names)
+        few = [_columns(part, asked.columns, np.arange(1), names)
                for part, _ in parts]  # fmt: skip
         types = join_tables(few, "columns").schema
     has_media = any(stream.has_media for stream in streams)
