@@ -25,9 +25,13 @@ from specserver.ingest import run_ingest
 from specserver.ingest.declare import declare
 from specserver.ingest.option_effects import SurveyOptions
 from specserver.lazy import DataFolder
+from specserver.model.ids import unpack_specobjid
 from specserver.model.region import cone
 from specserver.service import QueryRequest, SpectroscopicService
 from specserver.simulate import simulate_desi
+from specserver.simulate.common.objects import GALAXY
+from specserver.simulate.sdss.layout import FAMILIES
+from specserver.simulate.sdss.plan import draw_objects, plan
 
 PAGE = Path(__file__).parents[1] / "docs" / "how-to" / "analyse-a-survey.md"
 VECTORS = ["flux", "ivar", "and_mask", "or_mask", "wdisp", "sky", "model"]
@@ -410,6 +414,23 @@ def test_what_is_missing_is_named() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode
     assert "pip install 'specserver[dask]'" in done.stderr
+
+
+def test_the_page_names_what_its_mock_survey_has(dataset: xr.Dataset) -> None:
+    text = PAGE.read_text("utf-8")
+    (nspec,) = {int(number) for number in re.findall(r"--nspec (\d{5,})", text)}
+    plates = plan(nspec, 1, tuple(FAMILIES))
+    (number,) = re.findall(r"sel\(specobjid=(\d+)\)", text)
+    plate, mjd, fiber, run2d = unpack_specobjid(np.uint64(number)).tolist()
+    (seen,) = [seen for seen in plates if (seen.number, seen.mjd) == (plate, mjd)]
+    assert seen.family.run2d == run2d
+    objects = draw_objects(seen)
+    assert objects["kind"][objects["fiber"] == fiber] == [GALAXY]
+    (place,) = re.findall(r"cone=\((.*?)\)", text)
+    within = cone(*map(float, place.split(", "))).contains(objects["ra"], objects["dec"])
+    assert within.sum() > 100
+    assert f"Coordinates: (12/{len(dataset.coords)})" in text
+    assert f"rows of {len(dataset.coords) - 3} columns" in text
 
 
 def test_the_page_is_a_program_that_runs(mock_data: Path, tmp_path: Path) -> None:
