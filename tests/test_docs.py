@@ -1,6 +1,7 @@
 """The guide and the README, run as a stranger would: every line, every number."""
 
 import doctest
+import os
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from serving import Served, serve
 from specserver import specClient
 from specserver.cli.demo import add_second
+from specserver.client.api import SpecClient
 from specserver.data.root import open_root
 from specserver.errors import all_errors
 from specserver.ingest import run_ingest
@@ -23,6 +25,8 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES = [page for page in PAGES if page.parent.name != "reference"]
 EXAMPLES = [page for page in PAGES if "```pycon" in page.read_text("utf-8")]
+COMMANDS = [page for page in PAGES if "```sh\n" in page.read_text("utf-8")]
+NAMED = [ROOT / "docs" / "how-to" / name for name in ("across-surveys.md", "desi.md", "fetch.md")]
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +58,33 @@ def test_examples_give_what_they_show(
         )
     assert tried > 0
     assert failed == 0
+
+
+@pytest.mark.parametrize("page", COMMANDS, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_run_as_they_stand(page: Path, demonstration: Served, tmp_path: Path) -> None:
+    binaries = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "SPECSERVER_URL": demonstration.url, "PATH": binaries}
+    for block in re.findall(r"```sh\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
+        done = subprocess.run(
+            ["bash", "-e", "-c", block],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("page", NAMED, ids=lambda page: page.name)
+def test_identifiers_of_pages_name_spectra_of_the_demonstration(
+    page: Path, demonstration: Served
+) -> None:
+    numbers = [int(text) for text in re.findall(r"\b\d{17,20}\b", page.read_text("utf-8"))]
+    client = SpecClient(svc_url=demonstration.url)
+    for number in sorted(set(numbers)):
+        context = "desi_dr1" if number < 1 << 56 else "sdss_dr17"
+        assert len(client.getSpec(number, context=context)) > 3000, number
 
 
 def test_the_guide_is_built_without_a_warning() -> None:
