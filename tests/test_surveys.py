@@ -90,7 +90,13 @@ def test_only_the_command_line_and_the_simulator_import_a_survey_by_name() -> No
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.module and "surveys." in node.module:
                 assert room in {"surveys", "simulate"} or node.module.endswith(
-                    ("surveys.generic", "surveys.anyfile", "surveys.targets", "surveys.statedunit")
+                    (
+                        "surveys.anyfile",
+                        "surveys.declaration",
+                        "surveys.generic",
+                        "surveys.statedunit",
+                        "surveys.targets",
+                    )
                 ), path
 
 

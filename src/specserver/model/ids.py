@@ -189,6 +189,12 @@ def unpack_specobjid(ids: npt.ArrayLike | Sequence[int | str]) -> Any:
     return records if np.ndim(packed) else records[0]
 
 
+def usual_tuples(ids: npt.NDArray[np.uint64]) -> list[tuple[Any, ...]]:
+    """Return the tuple form of packed identifiers, 1D[n], with the parts of `USUAL_FORM`."""
+    tuples: list[tuple[Any, ...]] = unpack_specobjid(ids).tolist()
+    return tuples
+
+
 def as_specobjid(ids: npt.ArrayLike | Sequence[int | str]) -> Any:
     """Return ids as uint64, from any integer type, decimal text or the signed 64-bit form.
 

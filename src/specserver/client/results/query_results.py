@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import BadParameter
-from ...model.ids import USUAL_FORM, unpack_specobjid
+from ...model.ids import USUAL_FORM, usual_tuples
 from ...wire.columns import CONTEXT, ID
 
 if TYPE_CHECKING:
@@ -109,8 +109,7 @@ def to_tuples(columns: "Columns") -> list[tuple[Any, ...]]:
         raise BadParameter(
             "fields", TUPLE, f"the identifier {name!r} of this context is not packed from a tuple"
         )
-    tuples: list[tuple[Any, ...]] = unpack_specobjid(ids).tolist()
-    return tuples
+    return usual_tuples(ids)
 
 
 def cells(values: npt.NDArray[Any]) -> list[Any]:
