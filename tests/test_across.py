@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from astropy import units as u
 from astropy.io import fits
@@ -30,6 +31,7 @@ from specserver.errors import (
     BadIdentifier,
     BadParameter,
     MixedLattices,
+    NoIdentifier,
     NotFound,
     UnknownContext,
     UnknownField,
@@ -37,6 +39,7 @@ from specserver.errors import (
 from specserver.ingest import run_ingest
 from specserver.model.grid import Linear, LogLinear
 from specserver.model.id_contexts import ContextText
+from specserver.model.id_tables import Gaps
 from specserver.model.ids import USUAL_FORM, IdForm
 from specserver.ops.joining import join_ids
 from specserver.ops.pixels import Edges, pixel_edges
@@ -73,7 +76,7 @@ def no_figure_is_left() -> Iterator[None]:
 # --- Reading ------------------------------------------------------------------------------------
 
 
-def read(given: Any, plain: str = A, id_col: str | None = None) -> Named:
+def read(given: Any, plain: str = A, id_col: str | None = None, gaps: Gaps | None = None) -> Named:
     def form_of(context: str) -> IdForm:
         if context not in FORMS:
             raise UnknownContext(context, list(FORMS))
@@ -83,7 +86,7 @@ def read(given: Any, plain: str = A, id_col: str | None = None) -> Named:
         return f"{B}:{BIG}\n{A}:(266, 51602, 13)\n17000000000\n"
 
     contexts = ContextText(plain, form_of, FORMS.__contains__)
-    return Named(*Reader(contexts, id_col, read_vos).read(given))
+    return Named(*Reader(contexts, id_col, read_vos, gaps or Gaps()).read(given))
 
 
 ONE: list[Any] = [
@@ -201,6 +204,46 @@ def test_refused_tables() -> None:
         read(f"context,id\n{B}\n")
     with pytest.raises(UnknownField, match="number"):
         read(Table({"context": [B], "other": [5], "more": [6]}), id_col="number")
+
+
+NO_CONTEXT: list[Any] = [
+    Table({"context": np.ma.array([B, ""], mask=[0, 1]), "id": [BIG, 5000000000]}),
+    Table({"context": [B, ""], "id": [BIG, 5000000000]}),
+    pd.DataFrame({"context": [B, None], "id": [BIG, 5000000000]}),
+    pd.DataFrame({"context": [B, np.nan], "id": [str(BIG), "5000000000"]}),
+    pa.table({"context": [B, None], "id": [BIG, 5000000000]}),
+    np.array([(B, BIG), ("", 5000000000)], [("context", "U9"), ("id", "i8")]),
+    np.array([(B, BIG), ("", 5000000000)], [("context", "S9"), ("id", "i8")]),
+    f"context,id\n{B},{BIG}\n,5000000000\n",
+    [Table({"context": [B], "id": [BIG]})[0], Table({"context": [""], "id": [5000000000]})[0]],
+]
+
+
+@pytest.mark.parametrize("form", NO_CONTEXT, ids=lambda form: type(form).__name__)
+def test_a_row_without_a_context_is_of_none(form: Any) -> None:
+    row = 0 if isinstance(form, list) else 1
+    with pytest.raises(NoIdentifier, match=f"row {row} has no context"):
+        read(form)
+    gaps = Gaps(skip=True)
+    assert read(form, gaps=gaps) == Named([BIG], single=False, contexts=[B])
+    assert (gaps.rows, gaps.lacking) == ([row], ["context"])
+
+
+def test_bytes_name_contexts_too() -> None:
+    given = np.array([(b"desi_edr", BIG, b"sv3", b"dark")] * 2, "S10,i8,S4,S5")
+    given.dtype.names = ("context", "targetid", "survey", "program")
+    for form in (given, Table(given)):
+        assert read(form).contexts == [B, B]
+        assert [str(one) for one in read(form).ids] == [str(read(EXACT[0]).ids[0])] * 2
+    assert read(given[0]).contexts == [B]
+
+
+def test_a_table_of_no_rows_is_an_empty_list(tmp_path: Path) -> None:
+    for text in ("context,id\n", "context,id,z,class", "id context ra", "context,specobjid,z"):
+        (tmp_path / "e.csv").write_text(text)
+        assert read(tmp_path / "e.csv") == read(text) == Named([], single=False)
+    with pytest.raises(BadIdentifier):
+        read("context,z")
 
 
 # --- Arithmetic ---------------------------------------------------------------------------------
@@ -546,6 +589,10 @@ def test_files_of_a_query_are_read_again(spec: SpecClient, tmp_path: Path) -> No
         assert [one.tobytes() for one in spec.getSpec(path)] == expected
     assert path.read_text().splitlines()[0] == "context,id,z,ra"
     assert (tmp_path / "None.csv").read_text().startswith(f"{A}:")
+    for ending in ("txt", "csv", "fits", "ecsv", "parquet", "vot"):
+        path = tmp_path / f"empty.{ending}"
+        spec.query(constraint="z > 99", context=[A, B], fields="z,ra", out=path)
+        assert spec.getSpec(path) == []
 
 
 def test_errors_of_a_query_name_the_context(spec: SpecClient) -> None:

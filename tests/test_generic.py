@@ -4,6 +4,7 @@ import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -533,6 +534,15 @@ def test_they_are_named_by_number_and_name(client: SpecClient) -> None:
     assert client.getSpec(tuple(named))["flux"][0] == client.getSpec(1)["flux"][0]
     (one,) = client.getSpec(("*", "NGC-1"))
     assert one["wavelength"][0] == WAVE[0] + 0.37
+
+
+def test_tuples_of_a_list_of_contexts(client: SpecClient, tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"constraint": "order by id", "fields": "tuple", "context": ["mine"]}
+    pairs = client.query(**asked)
+    assert pairs == [("mine", (1, "M31")), ("mine", (2, "NGC-1"))]
+    assert client.query(**asked, out=tmp_path / "ids.txt") == "OK"
+    for held in (pairs, tmp_path / "ids.txt"):
+        assert [one["wavelength"][0] for one in client.getSpec(held)] == [WAVE[0], WAVE[0] + 0.37]
 
 
 def test_units_and_masks_are_carried(client: SpecClient) -> None:

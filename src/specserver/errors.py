@@ -75,13 +75,13 @@ class BadIdentifier(CallerError):
 
 
 class NoIdentifier(BadIdentifier):
-    """Rows of a list or a table, counted from 0, that have no identifier."""
+    """Rows of a list or a table, counted from 0, that have no identifier or no context."""
 
-    def __init__(self, rows: Sequence[int]) -> None:
+    def __init__(self, rows: Sequence[int], lacking: str = "identifier") -> None:
         some = ", ".join(map(str, rows[:10])) + (", …" if len(rows) > 10 else "")
         what = f"row {some} has" if len(rows) == 1 else f"rows {some} have"
         allowed = "leave such rows out, or skip them with missing='skip'"
-        CallerError.__init__(self, f"{what} no identifier: {allowed}")
+        CallerError.__init__(self, f"{what} no {lacking}: {allowed}")
 
 
 class BadRegion(CallerError):

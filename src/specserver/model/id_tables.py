@@ -33,19 +33,22 @@ _WHOLE_FLOAT: Final = re.compile(r"-?\d+\.0+")
 
 @dataclass(slots=True)
 class Gaps:
-    """Treatment of rows without an identifier, and their numbers."""
+    """Treatment of rows without an identifier or context, and their numbers."""
 
     skip: bool = False
     """They are left out; else refused."""
     rows: list[int] = field(default_factory=list)
     """Rows that were left out, counted from 0."""
+    lacking: list[str] = field(default_factory=list)
+    """The identifier, the context or both: what these rows lack."""
 
-    def add(self, rows: Iterable[int]) -> None:
-        """Record rows; raise `NoIdentifier` if they are refused."""
+    def add(self, rows: Iterable[int], lacking: str = "identifier") -> None:
+        """Record rows that lack it; raise `NoIdentifier` if they are refused."""
         found = list(rows)
         if found and not self.skip:
-            raise NoIdentifier(found)
+            raise NoIdentifier(found, lacking)
         self.rows += found
+        self.lacking += [lacking] if found and lacking not in self.lacking else []
 
     def rest(self, values: list[Any], needed: int) -> list[Any]:
         """Return the values that are present, and record the rows of the others.
@@ -105,7 +108,7 @@ class RowForm:
         if self.nparts and None not in others[: self.nparts]:
             return (cells[0], *others[: self.nparts])
         values = [
-            f"{name}={_text(cell)}"
+            f"{name}={text_of(cell)}"
             for name, cell in zip(self.told, others, strict=True)
             if cell is not None
         ]
@@ -178,7 +181,7 @@ def _is_open(value: Any) -> bool:
     return is_missing(value)
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
     """Return a cell as text; a whole number that became a float as the number."""
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 from typing import Final
 
 import pyarrow as pa
@@ -80,7 +81,7 @@ def query_contexts(
     if _ALL in shown:
         shown = _in_all(list(answers.values()))
     return _joined(
-        answers, shown, list(dict.fromkeys(name for some in apart.values() for name in some))
+        answers, shown, [name for name in dict.fromkeys(chain(*apart.values())) if name != ID]
     )
 
 

@@ -84,8 +84,8 @@ def read_ids(session: Session, given: Any, id_col: str | None, options: RequestO
             _raise_explained(session, error, names, options)
         raise
     if reader.gaps.rows:
-        rows = reader.gaps.rows
-        warn(f"{len(rows):,} rows have no identifier and are left out: {some_of(rows)}")
+        rows, lacking = sorted(reader.gaps.rows), " or ".join(reader.gaps.lacking)
+        warn(f"{len(rows):,} rows have no {lacking} and are left out: {some_of(rows)}")
     if is_shared(given):
         warn(
             "some rows of this column are not the best spectrum of their identifier, and by itself"

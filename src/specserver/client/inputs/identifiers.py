@@ -20,7 +20,8 @@ tuple or short row, ``('sdss_dr17', id)``       likewise; ``id`` in any form but
 table or row with a column ``context``          its ``id_col``, ``id`` or what the context has
 ==============================================  ========================================
 
-Identifiers without a context are of the context of the call.
+Identifiers without a context are of the context of the call; a row whose column ``context`` is
+empty is refused, or left out as a row without an identifier is.
 Where spectra have names instead of numbers, only names of contexts that exist count as such.
 
 Signed forms of large identifiers stay negative here: only the service knows what the survey means.
@@ -38,7 +39,15 @@ import numpy as np
 
 from ...errors import BadIdentifier, UnknownField
 from ...model.id_contexts import ContextText
-from ...model.id_tables import Gaps, RowForm, is_missing, needed_parts, row_form, table_rows
+from ...model.id_tables import (
+    Gaps,
+    RowForm,
+    is_missing,
+    needed_parts,
+    row_form,
+    table_rows,
+    text_of,
+)
 from ...model.id_text import parse_id_text
 from ...model.id_tuple import IdPattern, is_tuple, parse_id_tuple, shortened
 from ...model.ids import IdForm
@@ -211,7 +220,8 @@ class Reader:
         names = [name.lower() for name in next(cells, [])]
         rows = list(cells) if _CONTEXT in names and len(names) > 1 else []
         if not rows:
-            return None
+            identifying = {"id", self.id_col, self.form.column, self.form.parts[0]}
+            return None if identifying.isdisjoint(names) else iter(())
         for row in rows:
             if len(row) != len(names):
                 raise BadIdentifier(",".join(row), f"the row has not all of {names}")
@@ -294,14 +304,18 @@ class Reader:
         contexts: list[str | None] = [None]
         if self.has_contexts(names):
             told = column([name.lower() for name in names].index(_CONTEXT))
-            contexts = [self.text.plain if is_missing(cell) else str(cell).strip() for cell in told]
-        forms = {context: self.row_form(names, context) for context in dict.fromkeys(contexts)}
+            contexts = ["" if is_missing(cell) else text_of(cell) for cell in told]
+        # The context of the call is no guess: other spectra may have the same identifiers there.
+        self.gaps.add((row for row, context in enumerate(contexts) if context == ""), _CONTEXT)
+        forms = {context: self.row_form(names, context) for context in {*contexts} - {""}}
         columns = {place: column(place) for read in forms.values() for place in read.places}
         if None in forms:
             contexts *= len(columns[forms[None].places[0]])
         made: list[tuple[str | None, Any]] = []
         absent: list[int] = []
         for row, context in enumerate(contexts):
+            if context == "":
+                continue
             read = forms[context]
             values = [columns[place][row] for place in read.places]
             if any(map(is_missing, values[: read.needed])):
