@@ -45,6 +45,7 @@ from specserver.ops.joining import join_ids
 from specserver.ops.pixels import Edges, pixel_edges
 from specserver.ops.resampling import any_bits
 from specserver.render.display import DisplaySpectrum
+from specserver.service.joint_query import names_of_others
 from test_resample import edges_of, overlap_sums, resample
 
 A, B = CONTEXTS
@@ -578,6 +579,41 @@ def test_a_table_of_two_contexts(spec: SpecClient, two_surveys: TwoSurveys) -> N
     ra, dec = spec.query(constraint=f"specobjid = {a}", fields="ra,dec")[0].as_void().item()[1:]
     assert (A, a) in spec.query(ra, dec, 1 / 3600, context=[A, B])
     assert (B, b) in spec.query(ra, dec, 1 / 3600, context=[A, B])
+
+
+NAMES = {
+    "class": ("class", "spectype"),
+    "Spectype": ("class", "spectype"),
+    "subtype": ("subclass", "subtype"),
+    "zwarn": ("zwarning", "zwarn"),
+    "zwarning": ("zwarning", "zwarn"),
+    "z_err": ("zerr", "zerr"),
+    "target_ra": ("ra", "ra"),
+}
+"""Names of columns, and the column that each means in both contexts."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_of_each_survey_are_those_of_the_others(spec: SpecClient, name: str) -> None:
+    condition = "{} is not null order by z, {} limit 3"
+    asked = condition.format(name, name)
+    table = spec.query(constraint=asked, context=[A, B], fields=f"z,{name}")
+    assert table.colnames[2:] == ["z", name]
+    for context, column in zip(CONTEXTS, NAMES[name], strict=True):
+        mine = table[table["context"] == context]
+        own = condition.format(column, column)
+        alone = spec.query(constraint=own, context=context, fields=f"z,{column}")
+        assert len(mine) == 3
+        assert np.array_equal(mine[name], alone[column])
+
+
+def test_a_name_that_would_mean_two_columns_means_none() -> None:
+    here = {"class": "class", "kind": "kind", "z": "z"}
+    there = {"class": "spectype", "spectype": "spectype", "z": "z"}
+    other = {"kind": "spectype", "spectype": "spectype", "redshift": "z", "z": "z"}
+    assert names_of_others(here, [here, there]) == {"spectype": "class"}
+    assert names_of_others(here, [here, there, other]) == {"redshift": "z"}
+    assert names_of_others(there, [here]) == {}
 
 
 def test_files_of_a_query_are_read_again(spec: SpecClient, tmp_path: Path) -> None:

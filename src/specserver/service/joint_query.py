@@ -1,7 +1,7 @@
 """Catalogue rows of several contexts in one table: context after context, with context and id."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
@@ -16,6 +16,7 @@ from ..errors import BadParameter, SpecServerError, TooMuch
 from ..wire.columns import CONTEXT, ID, OTHERS
 from .archive import Archive
 from .columns import join_tables
+from .open_contexts import QueryTable
 from .query import TUPLE, QueryRequest, run_query, unit_field
 
 _ALL: Final = "*"
@@ -31,7 +32,8 @@ def query_contexts(
 ) -> pa.Table:
     """Answer a query of several contexts: `CONTEXT`, `ID`, the fields, and what tells rows apart.
 
-    The constraint, its ``LIMIT`` among it, is that of each context. Where spectra of a context can
+    The constraint, its ``LIMIT`` among it, is that of each context. Names of columns may be those
+    of any of the contexts (`names_of_others`). Where spectra of a context can
     share an identifier and not only the best are asked for, the other parts of the tuple form
     follow, null in rows of other contexts. The field ``tuple``, alone, stands for all parts of the
     tuple form of each context; ``*`` for the columns that all have. The metadata `OTHERS` are a
@@ -57,8 +59,12 @@ def query_contexts(
         raise BadParameter("fields", ", ".join(names), allowed)
     answers: dict[str, pa.Table] = {}
     apart: dict[str, tuple[str, ...]] = {}
+    known: dict[str, dict[str, str]] = {}
+    for context in contexts:
+        with _naming(context):
+            known[context] = _names(archive.table(context, request.catalog, primary=False))
     left = max_rows
-    for context in dict.fromkeys(contexts):
+    for context, mine in known.items():
         with _naming(context):
             survey = archive.survey(context)
             is_best = request.primary and not request.catalog
@@ -72,6 +78,7 @@ def query_contexts(
                 max_rows=left,
                 max_corners=max_corners,
                 deadline=deadline,
+                aliases=names_of_others(mine, known.values()),
             )
         if left is not None:
             left -= answers[context].num_rows
@@ -83,6 +90,37 @@ def query_contexts(
     return _joined(
         answers, shown, [name for name in dict.fromkeys(chain(*apart.values())) if name != ID]
     )
+
+
+def _names(asked: QueryTable) -> dict[str, str]:
+    """Return every name of the columns of a catalogue, with the column that it means."""
+    columns = asked.catalog.columns
+    others = {name: column for name, column in asked.survey.aliases.items() if column in columns}
+    return others | {name: name for name in columns}
+
+
+def names_of_others(mine: Mapping[str, str], others: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """Return names that only other catalogues have, with the column that they mean here.
+
+    A name means the column that has one of the other names of the same column there: ``spectype``
+    means ``class`` if another catalogue knows both for one column. A name that would mean several
+    columns means none.
+
+    Parameters
+    ----------
+    mine, others : names of columns in a catalogue, with the columns that they mean
+    """
+    found: dict[str, set[str]] = {}
+    for other in others:
+        same: dict[str, set[str]] = {}
+        for name, column in other.items():
+            same.setdefault(column, set()).add(name)
+        for names in same.values():
+            for name in names.difference(mine):
+                found.setdefault(name, set()).update(
+                    mine[known] for known in names if known in mine
+                )
+    return {name: columns.pop() for name, columns in found.items() if len(columns) == 1}
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """The query: a region and a condition in, columns of the catalogue out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -50,6 +51,7 @@ def run_query(
     max_rows: int | None = None,
     max_corners: int | None = None,
     deadline: Deadline | None = None,
+    aliases: Mapping[str, str] = MappingProxyType({}),
 ) -> pa.Table:
     """Answer a query; columns are named as they were asked for.
 
@@ -58,6 +60,7 @@ def run_query(
     max_rows : refuse to answer more, before their columns are read
     max_corners : of a polygon that the constraint begins with
     deadline : by when it is to be answered; None: after the time that the request gives
+    aliases : other spellings of column names, besides those of the survey
 
     Raises
     ------
@@ -68,6 +71,8 @@ def run_query(
     """
     deadline = deadline or Deadline.after(request.timeout_s)
     asked = archive.table(request.context, request.catalog, primary=request.primary)
+    survey = replace(asked.survey, aliases={**aliases, **asked.survey.aliases})
+    asked = replace(asked, survey=survey)
     catalog = asked.catalog
     named = wanted_fields(asked, request.fields)
     condition, rows = narrow(
@@ -216,4 +221,8 @@ def wanted_fields(asked: QueryTable, fields: tuple[str, ...]) -> dict[str, str]:
     expanded = [part for field in fields for part in groups.get(field, (field,))]
     if "*" in expanded:
         expanded = list(asked.catalog.columns)
-    return {field.strip().lower(): asked.catalog.spelling(field) for field in expanded}
+    aliases, spelling = survey.aliases, asked.catalog.spelling
+    return {
+        name: spelling(aliases.get(name, field))
+        for name, field in ((field.strip().lower(), field) for field in expanded)
+    }
