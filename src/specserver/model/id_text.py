@@ -104,6 +104,16 @@ def parse_id_text(
     return reader.found
 
 
+def is_list_text(text: str, found: Sequence[int | IdPattern]) -> bool:
+    """Return whether text is the text of a list, though it may hold one identifier only."""
+    bare = "".join(text.split(" "))
+    return (
+        "\n" in bare.strip()
+        or bare.startswith(("[", "(("))
+        or (bare.startswith("(") and len(found) == 1 and isinstance(found[0], int))
+    )
+
+
 def _plain_numbers(text: str, limit: int | None) -> list[int] | None:
     """Return the numbers of a text that holds nothing else, or None to have it read in full."""
     body = text.strip()

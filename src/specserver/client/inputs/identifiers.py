@@ -48,7 +48,7 @@ from ...model.id_tables import (
     table_rows,
     text_of,
 )
-from ...model.id_text import parse_id_text
+from ...model.id_text import is_list_text, parse_id_text
 from ...model.id_tuple import IdPattern, is_tuple, parse_id_tuple, shortened
 from ...model.ids import IdForm
 from .held_tables import foreign_kind, plain_column, row_of, table_of, unmasked
@@ -80,16 +80,6 @@ def _scalar(value: object) -> int:
     kind = type(value).__name__
     reason = f"a {kind} is none; give whole numbers, text, tuples, arrays or tables of them"
     raise BadIdentifier(shortened(value), reason)
-
-
-def is_list_text(text: str, found: Sequence[int | IdPattern]) -> bool:
-    """Return whether text is the text of a list, though it may hold one identifier only."""
-    bare = "".join(text.split(" "))
-    return (
-        "\n" in bare.strip()
-        or bare.startswith(("[", "(("))
-        or (bare.startswith("(") and len(found) == 1 and isinstance(found[0], int))
-    )
 
 
 def _is_sequence(value: object) -> bool:
