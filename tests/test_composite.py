@@ -543,6 +543,18 @@ def test_what_the_disk_may_hold_is_limited(service, some, tmp_path) -> None:
     service.composite(some, StackRequest(), ScratchLimits(0))
 
 
+@pytest.mark.parametrize("asked", [{"method": "median"}, {"sigma_clip": 3.0}])
+def test_a_gap_between_the_spectra_holds_nothing(service, some, asked) -> None:
+    two = part_of(some, np.arange(2))
+    made, plain = (run(service, two, z=[0.0, 5.0], **how) for how in (asked, {}))
+    assert np.array_equal(made.stacked.count, plain.stacked.count)
+    gap = plain.stacked.count == 0
+    assert gap.sum() > 1000
+    for values in (made.stacked.flux, made.stacked.error, made.stacked.error_bootstrap):
+        assert np.isnan(values[gap]).all()
+    assert np.allclose(made.stacked.flux, plain.stacked.flux, rtol=1e-6, equal_nan=True)
+
+
 def test_it_stops_when_nobody_waits(service, some) -> None:
     class Gone(Exception):
         pass

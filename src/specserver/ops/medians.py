@@ -38,6 +38,10 @@ def combine_values(flux: Array, var: Array, method: str, clip: Clip | None) -> S
     method : ``mean``, ``ivar`` or ``median``
     clip : which values are left out before; None: none
     """
+    if not flux.size:
+        # No spectrum reaches these pixels.
+        nothing = np.full(flux.shape[1], np.nan)
+        return Stacked(nothing, nothing, nothing, np.zeros(flux.shape[1], np.int64))
     # A row a pixel, so that sorting one stays within it.
     values, spread = np.ascontiguousarray(flux.T), np.ascontiguousarray(var.T)
     used = spread > 0
