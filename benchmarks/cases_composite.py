@@ -5,7 +5,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from specserver.service.composite import ScratchLimits, StackRequest
+from specserver.service.composite import StackLimits, StackRequest
 
 from .bench import Bench, Ids
 from .cases import case
@@ -13,7 +13,7 @@ from .data import CONTEXT
 from .measure import FEWEST_ROUNDS, Trial, Unequal
 
 _CHECKED: Final = 200
-_LIMITS: Final = ScratchLimits(0)
+_LIMITS: Final = StackLimits(2**18, 0)
 _CLOSE: Final = 1e-4
 
 

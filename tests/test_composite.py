@@ -43,14 +43,15 @@ from specserver.service import SpectroscopicService
 from specserver.service.composite import (
     NO_PIXEL,
     NO_REDSHIFT,
-    ScratchLimits,
     Stacking,
+    StackLimits,
     StackRequest,
 )
 from specserver.service.pictures import part_of
 from specserver.simulate import simulate_desi
 
-LIMITS = ScratchLimits(10**9)
+PIXELS = 2**18
+LIMITS = StackLimits(PIXELS, 10**9)
 METHODS = ("mean", "ivar", "median")
 STEP = 1e-4
 
@@ -535,12 +536,12 @@ def test_memory_does_not_grow_with_the_spectra(service, some) -> None:
 def test_what_the_disk_may_hold_is_limited(service, some, tmp_path) -> None:
     asked = StackRequest(method="median")
     with pytest.raises(TooMuch, match=r"stack_disk_bytes.*ask in parts"):
-        service.composite(some, asked, ScratchLimits(1000))
+        service.composite(some, asked, StackLimits(PIXELS, 1000))
     with pytest.raises(StoreError, match="stack_disk_folder"):
-        service.composite(some, asked, ScratchLimits(10**9, tmp_path / "none"))
-    for _ in service.composite(some, asked, ScratchLimits(10**9, tmp_path)):
+        service.composite(some, asked, StackLimits(PIXELS, 10**9, tmp_path / "none"))
+    for _ in service.composite(some, asked, StackLimits(PIXELS, 10**9, tmp_path)):
         assert list(tmp_path.iterdir()) == []
-    service.composite(some, StackRequest(), ScratchLimits(0))
+    service.composite(some, StackRequest(), StackLimits(PIXELS, 0))
 
 
 @pytest.mark.parametrize("asked", [{"method": "median"}, {"sigma_clip": 3.0}])
@@ -553,6 +554,44 @@ def test_a_gap_between_the_spectra_holds_nothing(service, some, asked) -> None:
     for values in (made.stacked.flux, made.stacked.error, made.stacked.error_bootstrap):
         assert np.isnan(values[gap]).all()
     assert np.allclose(made.stacked.flux, plain.stacked.flux, rtol=1e-6, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"wave": (1e-300, 1e300)},
+        {"z": [-1 + 1e-15, 1000.0], "step": 2e-5},
+        {"z": [0.0, 1000.0], "step": 1e-6, "method": "median"},
+        {"frame": "observed", "step": 1e-6, "sigma_clip": 3.0},
+    ],
+)
+def test_the_pixels_of_a_composite_are_limited(service, some, asked) -> None:
+    two = part_of(some, np.arange(2))
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooMuch, match=r"larger step= or nearer limits.*max_stack_pixels"):
+            run(service, two, **asked)
+        assert tracemalloc.get_traced_memory()[1] < 1e6
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_of_far_spectra_the_pixels_wanted_are_made(service, some, method) -> None:
+    few = part_of(some, np.arange(20))
+    far = {"z": [*[0.0] * 18, 900.0, 1000.0], "step": 1e-6}
+    made = run(service, few, **far, method=method, wave=(5000.0, 5050.0))
+    near = part_of(some, np.arange(18))
+    alone = run(service, near, z=[0.0], step=1e-6, method=method, wave=(5000.0, 5050.0))
+    assert made.stacked.flux.tobytes() == alone.stacked.flux.tobytes()
+    assert made.nspec == 20
+
+
+def test_absurd_redshifts_are_refused(client, served) -> None:
+    with pytest.raises(BadParameter, match=r"z='1e\+308'.*up to 1,100"):
+        client.stack(served.ids[:2], z=[0, 1e308])
+    with pytest.raises(TooMuch, match="max_stack_pixels"):
+        client.stack(served.ids[:2], wave=(1e-300, 1e300))
 
 
 def test_it_stops_when_nobody_waits(service, some) -> None:

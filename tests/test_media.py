@@ -34,7 +34,7 @@ from specserver.model.lines import air_to_vacuum, vacuum_to_air
 from specserver.ops.media import change_of, common_medium, limits_in
 from specserver.service import SpectroscopicService
 from specserver.service.alignment import Resampling
-from specserver.service.composite import ScratchLimits, Stacking, StackRequest
+from specserver.service.composite import Stacking, StackLimits, StackRequest
 from specserver.service.media import _stated
 from specserver.service.pictures import _plotted, part_of
 from specserver.service.spectra import cut_pixels
@@ -472,7 +472,7 @@ def test_a_lattice_in_air_is_laid_on_one_in_vacuum(mock_data: Path) -> None:
     ids = service.archive.open_release("default").catalog.place(np.arange(3)).ids.tolist()
     vacuum = service.resolve(ids, "default")
     air = in_air(vacuum)
-    limits = ScratchLimits(10**9, None)
+    limits = StackLimits(2**18, 10**9)
 
     def run(selection: Any, **asked: Any) -> Any:
         making = Stacking(selection, StackRequest(frame="observed", **asked), limits)

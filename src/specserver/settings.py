@@ -50,6 +50,8 @@ class Settings(BaseSettings):
     """The answer is held in memory, some 8 bytes for each value."""
     max_positions: int = Field(1_000_000, ge=1, title="Positions of one match")
     """A million take seconds; they and their answer are held in memory, some 250 bytes for each."""
+    max_stack_pixels: int = Field(2**18, ge=10_000, title="Pixels of one composite spectrum")
+    """50 times those of a spectrum; a composite being made holds up to 400 bytes for each."""
     stack_disk_bytes: int = Field(
         20_000_000_000, ge=0, title="Bytes of disk that one composite spectrum may use"
     )
@@ -76,8 +78,8 @@ class Settings(BaseSettings):
     )
     """A reader slower than 4 kB/s is cut off: an answer holds a batch in memory."""
     light_spectra: int = Field(16, ge=0, title="Spectra of a light request")
-    """A request for more, a grid of more, a query with a condition are heavy: they wait for each
-    other. Light ones never wait for them."""
+    """A request for more, a grid of more, a query with a condition, a composite of many
+    pixels are heavy: they wait for each other. Light ones never wait for them."""
     light_threads: int = Field(16, ge=1, title="Threads of each process for light requests")
     """They take milliseconds: enough for those that wait for a disk together."""
     heavy_threads: int = Field(2, ge=1, title="Heavy requests that each process works on at a time")

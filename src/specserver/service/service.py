@@ -20,7 +20,7 @@ from . import pictures
 from .alignment import require_alignable
 from .archive import Archive, ContextInfo
 from .columns import read_columns
-from .composite import ScratchLimits, Stacking, StackRequest
+from .composite import Stacking, StackLimits, StackRequest
 from .joint_query import query_contexts
 from .limits import NO_LIMITS, Limits, while_wanted
 from .match import MatchRequest, run_match
@@ -219,7 +219,7 @@ class SpectroscopicService:
         return pictures.stacked_flux(selection, self.go_on, align=align, yflip=yflip)
 
     def composite(
-        self, selection: Selection, request: StackRequest, limits: ScratchLimits
+        self, selection: Selection, request: StackRequest, limits: StackLimits
     ) -> Stacking:
         """Return a composite in the making; iterated over, it is made while it is wanted."""
         return Stacking(selection, request, limits, self.go_on)

@@ -10,19 +10,21 @@ from fastapi.responses import Response, StreamingResponse
 from pydantic import Field
 
 from ...formats.composite import CompositeTable
-from ...service.composite import ScratchLimits, Stacking, StackRequest
+from ...service.composite import Stacking, StackLimits, StackRequest
 from ...wire.media_types import ARROW
 from ..dependencies import ServerSettings, Service
 from ..openapi import MediumField, negotiated
 from ..parameters import SelectionRequest
 from ..runtime.error_responses import USUAL_ERRORS
-from ..runtime.responses import LimitedRoute, RouteResponder
+from ..runtime.responses import HEAVY, LimitedRoute, RouteResponder
 
 ORDER: Final = 3
 router = APIRouter(prefix="/bulk", tags=["bulk"], route_class=LimitedRoute)
 
 _BATCHES: Final = 4
 """Batches of spectra in one work slot: 512 take about as long as 128 do that are sent whole."""
+_LIGHT_PIXELS: Final = 20_000
+"""Pixels of a light composite: it takes milliseconds."""
 _FIELDS: Final = {
     "wavelength": pa.float64(),
     "flux": pa.float64(),
@@ -76,7 +78,9 @@ def bulk_stack(
     selection = service.resolve(asked.ids, asked.context, missing=asked.missing)
     how = asked.model_dump(exclude={"ids", "context", "profile", "missing"})
     wanted = StackRequest(**how)
-    limits = ScratchLimits(settings.stack_disk_bytes, settings.stack_disk_folder)
+    limits = StackLimits(
+        settings.max_stack_pixels, settings.stack_disk_bytes, settings.stack_disk_folder
+    )
     about = {
         "version": 1,
         "context": ", ".join(selection.contexts),
@@ -87,13 +91,20 @@ def bulk_stack(
         **{name: value for name, value in how.items() if name != "z"},
     }
 
+    def begin() -> Stacking:
+        return service.composite(selection, wanted, limits)
+
+    # What few spectra cost is known when they are laid out.
+    begun = begin() if selection.nspec <= settings.light_spectra else None
+
     def make() -> CompositeTable:
-        stacking = service.composite(selection, wanted, limits)
+        stacking = begun or begin()
         told = about | {"medium": stacking.medium, "weighted": stacking.weighted}
         return composite_table(stacking, told)
 
     kind = responder.accepted(CompositeTable)
-    return responder.send(CompositeTable, make, kind, nspec=selection.nspec)
+    cost = HEAVY if begun is not None and begun.npix > _LIGHT_PIXELS else None
+    return responder.send(CompositeTable, make, kind, nspec=selection.nspec, cost=cost)
 
 
 def composite_table(stacking: Stacking, about: Mapping[str, Any]) -> CompositeTable:

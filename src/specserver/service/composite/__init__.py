@@ -1,7 +1,7 @@
 """Composite spectra: the combination, its lattice, and its scratch file."""
 
 from ...ops.composite import StackRequest
-from .scratch import ScratchLimits
+from .scratch import StackLimits
 from .stacking import NO_LEVEL, NO_PIXEL, NO_REDSHIFT, Composite, Stacking
 
 __all__ = [
@@ -9,7 +9,7 @@ __all__ = [
     "NO_PIXEL",
     "NO_REDSHIFT",
     "Composite",
-    "ScratchLimits",
+    "StackLimits",
     "StackRequest",
     "Stacking",
 ]

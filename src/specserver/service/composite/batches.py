@@ -52,6 +52,7 @@ def plan_reads(
     members: npt.NDArray[np.int64],
     shift: npt.NDArray[np.int64],
     reach: npt.NDArray[np.int64],
+    most: int,
 ) -> ReadPlan:
     """Return how to read some spectra, whatever the order in which they were asked for.
 
@@ -60,6 +61,7 @@ def plan_reads(
     members : 1D[n] int, which of the selection
     shift : 1D[nspec] int, pixels by which each spectrum is to be moved to smaller ones
     reach : 1D[nspec] int, about where each lies then, pixels
+    most : spectra of a batch
     """
     segment, row = selection.segment[members], selection.row[members]
     order = np.lexsort((row, reach[members], segment))
@@ -70,7 +72,7 @@ def plan_reads(
     for end in [*ends.tolist(), len(members)]:
         while at < end:
             near = np.searchsorted(reach[members[at:end]], reach[members[at]] + _WIDEST)
-            stop = at + min(int(near), BATCH)
+            stop = at + min(int(near), most, BATCH)
             batches.append(slice(at, stop))
             at = stop
     return ReadPlan(members, shift, tuple(batches))

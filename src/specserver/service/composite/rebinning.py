@@ -20,6 +20,8 @@ from .batches import ReadPlan, ShiftedBatch, plan_reads
 
 LOG_STEP: Final = 1e-4
 """Step of log10 wavelength at rest for surveys on a linear lattice: 69 km/s."""
+_BATCH_PIXELS: Final = 2**21
+"""Pixels of a batch on the lattice of the composite: 128 spectra of 16,000."""
 
 Array = npt.NDArray[Any]
 
@@ -89,7 +91,6 @@ class Placing:
         begin, stop = self.extents(self.members)
         self.span: PixelRange = span(begin, stop - begin)
         """Lattice pixels that hold all members."""
-        self._wanted = _lattice_edges(grid, self.span.first, self.span.count)
 
     def extents(
         self, members: npt.NDArray[np.int64]
@@ -108,7 +109,9 @@ class Placing:
 
     def plan(self) -> ReadPlan:
         """Return how the members are read."""
-        return plan_reads(self._selection, self.members, self._whole, self._begin)
+        begin, stop = self.extents(self.members)
+        most = max(1, _BATCH_PIXELS // int((stop - begin).max(initial=1)))
+        return plan_reads(self._selection, self.members, self._whole, self._begin, most)
 
     def place(self, batch: ShiftedBatch) -> Rebinned:
         """Lay a batch on the lattice; its values are given up."""
@@ -139,8 +142,11 @@ class Placing:
             (f[:npix], i[:npix], g[:npix], e)
             for (f, i, g), (npix, e) in zip(spectra, edges, strict=True)
         )
-        rows = rebin_rows(lines, self._wanted, self.dtype)
-        rows.left += self.span.first
+        begin, stop = self.extents(members)
+        reached = span(begin, stop - begin)
+        wanted = _lattice_edges(self._grid, reached.first, reached.count)
+        rows = rebin_rows(lines, wanted, self.dtype)
+        rows.left += reached.first
         return rows
 
     def _edges(self, batch: ShiftedBatch, first: int, npix: int) -> Iterator[tuple[int, Edges]]:

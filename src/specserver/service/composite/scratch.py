@@ -26,12 +26,14 @@ _WIDEST: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
-class ScratchLimits:
-    """How much disk one request may use, and where."""
+class StackLimits:
+    """What one composite may take."""
 
+    max_pixels: int
     max_bytes: int
+    """Of the disk."""
     folder: Path | None = None
-    """None: the system's folder for temporary files."""
+    """Of the file; None: the system's folder for temporary files."""
 
 
 class ScratchFile:
@@ -56,7 +58,7 @@ class ScratchFile:
         stop: npt.NDArray[np.int64],
         wanted: PixelRange,
         dtype: np.dtype[Any],
-        limits: ScratchLimits,
+        limits: StackLimits,
     ) -> None:
         self._left, self._stop = left, stop
         self._first, self._npix = wanted.first, wanted.count
@@ -64,9 +66,11 @@ class ScratchFile:
         fitting = _TILE_BYTES // (2 * dtype.itemsize * max(len(left), 1))
         self._wide = min(max(fitting, 1), _WIDEST)
         self._starts = self._first + np.arange(0, self._npix, self._wide)
-        self._rows = np.array(
-            [int(self._reach(start).sum()) for start in self._starts.tolist()], np.int64
-        )
+        # Those that begin before a tile ends, but for those that end before it begins.
+        ends = np.minimum(self._starts + self._wide, wanted.stop)
+        begun = np.searchsorted(np.sort(left), ends)
+        gone = np.searchsorted(np.sort(stop), self._starts, "right")
+        self._rows = (begun - gone).astype(np.int64)
         sizes = 2 * dtype.itemsize * self._wide * self._rows
         self._offsets = np.concatenate(([0], np.cumsum(sizes)))
         self.nbytes = int(self._offsets[-1])

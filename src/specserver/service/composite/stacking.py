@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import BadParameter
+from ...errors import BadParameter, TooMuch
 from ...model.grid import Grid, Linear, LogLinear, PixelRange, cutout
 from ...ops.composite import Stacked, StackRequest, Sums, normalise
 from ...ops.medians import Clip, combine_values
@@ -21,8 +21,10 @@ from ..columns import read_columns
 from ..selection import Selection, require_some
 from .batches import read_shifted
 from .rebinning import LOG_STEP, Placing
-from .scratch import ScratchFile, ScratchLimits
+from .scratch import ScratchFile, StackLimits
 
+_FURTHEST: Final = 1100.0
+"""Redshift of the cosmic background: there is no spectrum of what lies beyond."""
 _MOST_NAMED: Final = 1000
 """Spectra left out that are named for each reason; all are counted."""
 
@@ -53,7 +55,7 @@ class Stacking:
     ----------
     selection : the spectra to combine
     asked : how
-    limits : of the use of the disk
+    limits : of its pixels, and of the use of the disk
     go_on : called before each batch, raises if the caller has disconnected
 
     Raises
@@ -63,14 +65,14 @@ class Stacking:
     NotFound
         There is no spectrum.
     TooMuch
-        It needs more of the disk than it may use.
+        It has more pixels, or needs more of the disk, than it may.
     """
 
     def __init__(
         self,
         selection: Selection,
         asked: StackRequest,
-        limits: ScratchLimits,
+        limits: StackLimits,
         go_on: Callable[[], None] = lambda: None,
     ) -> None:
         require_some(selection)
@@ -82,7 +84,7 @@ class Stacking:
         redshift = np.zeros(selection.nspec)
         if asked.frame == "rest":
             redshift = _redshifts(selection, asked.z)
-            known = np.isfinite(redshift) & (redshift > -1)
+            known = (redshift > -1) & (redshift <= _FURTHEST)
             self._leave_out(NO_REDSHIFT, members[~known])
             members = members[known]
             if not len(members):
@@ -106,12 +108,11 @@ class Stacking:
         self._plan = placing.plan()
         self._grid = grid
         self._norm = None if asked.norm is None else _pixels("norm", grid, asked.norm)
-        wanted = None if asked.wave is None else _pixels("wave", grid, asked.wave)
-        self._wanted = wanted
+        self._wanted = None if asked.wave is None else _pixels("wave", grid, asked.wave)
+        self._made = self._reached(limits)
         self._used = 0
         self._done = selection.nspec - len(self._plan.members)
         self._stacked: Stacked | None = None
-        self._first = placing.span.first
         self._scratch = self._open_scratch(limits) if asked.spools else None
 
     def __iter__(self) -> Iterator[int]:
@@ -121,10 +122,14 @@ class Stacking:
                 yield from self._fill(scratch)
                 yield from self._combine(scratch)
             return
-        span = self._placing.span
-        sums = Sums(span.first, span.count, weighted=self._method == "ivar")
+        sums = Sums(self._made.first, self._made.count, weighted=self._method == "ivar")
         yield from self._fill(sums)
         self._stacked = sums.result()
+
+    @property
+    def npix(self) -> int:
+        """Pixels of the composite, at most."""
+        return (self._wanted or self._placing.span).count
 
     @property
     def result(self) -> Composite:
@@ -135,9 +140,9 @@ class Stacking:
             raise self._nothing()
         stacked, wanted = self._stacked, self._wanted
         if wanted is None:
-            some = self._first + np.flatnonzero(stacked.count)
+            some = self._made.first + np.flatnonzero(stacked.count)
             wanted = PixelRange(int(some[0]), int(some[-1]) + 1) if len(some) else PixelRange(0, 0)
-        stacked = _over(stacked, self._first, wanted)
+        stacked = _over(stacked, self._made.first, wanted)
         if self._wanted is not None and not stacked.count.any():
             raise self._out_of_reach()
         ids = self._selection.ids
@@ -186,16 +191,18 @@ class Stacking:
         columns = ([getattr(part, name) for part in parts] for name in Stacked.__slots__)
         self._stacked = Stacked(*map(np.concatenate, columns))
 
-    def _open_scratch(self, limits: ScratchLimits) -> ScratchFile:
+    def _reached(self, limits: StackLimits) -> PixelRange:
+        """Return the pixels wanted that some spectrum reaches; refuse too many."""
+        if self.npix > limits.max_pixels:
+            what = "pixels of a composite (a larger step= or nearer limits wave= make fewer)"
+            raise TooMuch(what, self.npix, limits.max_pixels, "max_stack_pixels")
+        span, wanted = self._placing.span, self._wanted
+        return span if wanted is None else span.common(wanted)
+
+    def _open_scratch(self, limits: StackLimits) -> ScratchFile:
         """Return the file for all values that are wanted."""
-        span = self._placing.span
-        first, stop = span.first, span.stop
-        if self._wanted is not None:
-            first = min(max(first, self._wanted.first), stop)
-            stop = max(min(stop, self._wanted.stop), first)
-        self._first = first
-        left, end = self._placing.extents(self._plan.members)
-        return ScratchFile(left, end, PixelRange(first, stop), self._placing.dtype, limits)
+        left, stop = self._placing.extents(self._plan.members)
+        return ScratchFile(left, stop, self._made, self._placing.dtype, limits)
 
     def _nothing(self) -> BadParameter:
         """Return the error for a request that leaves no spectrum: the reason, and the fix."""
@@ -220,7 +227,7 @@ class Stacking:
     def _out_of_reach(self) -> BadParameter:
         """Return the error for wavelengths where no spectrum has a good pixel."""
         span = self._placing.span
-        ends = self._grid.wave(span.first, span.count)[[0, -1]]
+        ends = self._grid.wave_at(np.array([span.first, span.stop - 1], np.float64))
         return BadParameter(
             "wave",
             self._asked.wave,
@@ -263,6 +270,9 @@ def _redshifts(selection: Selection, given: Sequence[float | None] | None) -> An
     if len(values) not in {1, selection.nspec}:
         allowed = f"one redshift, or one for each of the {selection.nspec:,} spectra found"
         raise BadParameter("z", f"{len(values):,} redshifts", allowed)
+    if len(absurd := values[values > _FURTHEST]):
+        allowed = f"redshifts up to {_FURTHEST:,.0f}; null or NaN where none is known"
+        raise BadParameter("z", f"{absurd[0]:g}", allowed)
     return np.broadcast_to(values, (selection.nspec,))
 
 
