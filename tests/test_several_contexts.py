@@ -310,6 +310,7 @@ def test_resampled_spectra_are_those_that_are_resampled_one_by_one(
     for row in (first, third):
         for name in head.names:
             assert row[name][at : at + len(mine)].tobytes() == mine[name].tobytes()
+    theirs["ivar"][theirs["mask"] != 0] = 0
     begin, fields = resample(theirs, theirs["wavelength"], head.grid)
     skip = begin - head.span.first
     for name in ("flux", "ivar"):

@@ -9,6 +9,8 @@ others are resampled (`specserver.ops.rebin`), after these rules:
 * Where good pixels cover less than half of an output pixel, flux and ivar are zero, as they are
   outside a spectrum, in pixels that it covers in part only too; where a survey states no
   uncertainties, flux is NaN there instead, to differ from a measured zero.
+* Pixels that a survey's mask calls bad are bad likewise where the result does not carry that mask,
+  as that of surveys whose masks mean different things: nothing bad is left without a mark.
 * A gap in the wavelengths (`specserver.ops.pixels.find_gaps`) holds no pixel.
 * Pixels whose flux or ivar is no finite number, or whose ivar is negative, are bad likewise:
   their ivar is 0, on the lattice too.
@@ -83,7 +85,11 @@ class Lattice:
         first : lattice pixel of its first value
         record : 1D[n] structured
         """
-        _put(row, first - self.window.first, _unchanged(record, self.moved))
+        fields = _unchanged(record, self.moved)
+        if self.is_blank and "flux" in fields and "ivar" in (record.dtype.names or ()):
+            good = (record["ivar"] > 0) & np.isfinite(record["ivar"])
+            fields["flux"] = np.where(good, record["flux"], np.nan)
+        _put(row, first - self.window.first, fields)
 
     def resample(self, row: Array, record: Array, edges: Edges, pixels: Array) -> None:
         """Resample a spectrum.
@@ -99,6 +105,18 @@ class Lattice:
         if self.is_blank:
             fields["flux"] = np.where(fields["ivar"] > 0, fields["flux"], np.nan)
         _put(row, at, {name: fields[name] for name in self.moved})
+
+
+def leave_out(record: Array, bad: npt.NDArray[np.bool_]) -> None:
+    """Let pixels say nothing, in place: by ``ivar`` 0, or where there is none by flux NaN.
+
+    Parameters
+    ----------
+    record : 1D[npix] structured
+    bad : 1D[npix] bool
+    """
+    name, nothing = ("ivar", 0) if "ivar" in (record.dtype.names or ()) else ("flux", np.nan)
+    record[name][bad] = nothing
 
 
 def _put(row: Array, at: int, fields: dict[str, Array]) -> None:

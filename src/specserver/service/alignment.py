@@ -19,6 +19,7 @@ from ..ops.resampling import (
     changed,
     covered,
     lattice_edges,
+    leave_out,
     own_edges,
     resampled_record,
 )
@@ -121,7 +122,10 @@ class Resampling:
             block = lattice.empty(len(take))
             for row, member, record in zip(block, take.tolist(), some, strict=True):
                 change, on = self.changes[member], selection.on_lattice[member]
-                if on and change is None and selection.survey_of(member).grid == lattice.grid:
+                survey = selection.survey_of(member)
+                if mask := self._unmarked(survey):
+                    leave_out(record, (record[mask] & survey.bad_bits) != 0)
+                if on and change is None and survey.grid == lattice.grid:
                     lattice.lay(row, int(selection.first[member]), record)
                 elif len(record):
                     edges = changed(edges_of(member, record), change)
@@ -130,8 +134,13 @@ class Resampling:
 
     def _needed(self, survey: Survey) -> list[Vector]:
         """Return the names of the vectors to read from spectra of a survey."""
-        names = {*self.lattice.moved, *VECTORS, survey.grid.axis}
+        names = {*self.lattice.moved, *VECTORS, survey.grid.axis, self._unmarked(survey)}
         return [vector for vector in survey.record if vector.name in names]
+
+    def _unmarked(self, survey: Survey) -> str:
+        """Return the mask of a survey if bad pixels that it marks are not marked in the result."""
+        _, marked = self.selection.bad_pixels
+        return survey.mask_vector if survey.bad_bits and not marked else ""
 
 
 class _EdgesOf:

@@ -85,6 +85,12 @@ class Selection:
         return grid
 
     @property
+    def bad_pixels(self) -> tuple[str, int]:
+        """Vector and bits that mark bad pixels; empty and 0 where surveys differ in them."""
+        marks = {(survey.mask_vector, survey.bad_bits) for survey in self.surveys}
+        return marks.pop() if len(marks) == 1 else ("", 0)
+
+    @property
     def span(self) -> PixelRange:
         """Lattice pixels that hold all spectra that are on the lattice."""
         return span(self.first[self.on_lattice], self.count[self.on_lattice])

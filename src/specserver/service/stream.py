@@ -226,9 +226,8 @@ def _joint_head(
 ) -> StreamHead:
     """Return the head of spectra on one lattice; where surveys differ, the first counts."""
     survey = selection.survey
-    marks = {(survey.mask_vector, survey.bad_bits) for survey in selection.surveys}
     # Bits of different meaning are kept, and say nothing of pixels that are bad.
-    mask_vector, bad_bits = marks.pop() if len(marks) == 1 else ("", 0)
+    mask_vector, bad_bits = selection.bad_pixels
     return StreamHead(
         context=", ".join(selection.contexts),
         survey=", ".join(dict.fromkeys(survey.name for survey in selection.surveys)),

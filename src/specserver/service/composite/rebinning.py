@@ -63,8 +63,8 @@ class Placing:
                 raise UnknownField("flux", list(vectors))
         self.weighted = all("ivar" in vectors for vectors in records)
         """Whether all state uncertainties; otherwise all good pixels have the same weight."""
-        self._values = ["flux", "ivar"] if self.weighted else ["flux"]
-        kinds = [np.dtype(vectors[name].dtype) for vectors in records for name in self._values]
+        names = ["flux", "ivar"] if self.weighted else ["flux"]
+        kinds = [np.dtype(vectors[name].dtype) for vectors in records for name in names]
         self.dtype: np.dtype[Any] = np.result_type(*kinds, np.float32)
         """Type of flux and ivar on the lattice."""
         media = assumed(media_of(selection), assume)
@@ -105,7 +105,8 @@ class Placing:
 
     def vectors(self, survey: Survey) -> list[str]:
         """Return the vectors that are read of a survey's spectra, its axis left out."""
-        return [*self._values, *([survey.mask_vector] if survey.bad_bits else [])]
+        mask = survey.mask_vector if survey.bad_bits else ""
+        return [vector.name for vector in survey.record if vector.name in {"flux", "ivar", mask}]
 
     def plan(self) -> ReadPlan:
         """Return how the members are read."""
@@ -121,11 +122,13 @@ class Placing:
         low = int(first.min()) - batch.left - 1
         high = int((first + self._selection.count[members]).max()) - batch.left + 1
         flux = batch.values["flux"][:, low:high]
-        if self.weighted:
+        if "ivar" in batch.values:
             ivar = batch.values["ivar"][:, low:high]
         else:
             ivar = _ones_within(flux, first - batch.left - low, self._selection.count[members])
         good = mark_good(flux, ivar)
+        if not self.weighted:
+            ivar[:] = 1
         survey = self._selection.survey_of(int(members[0]))
         if survey.bad_bits:
             flags = batch.values[survey.mask_vector][:, low:high]
