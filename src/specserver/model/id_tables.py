@@ -213,7 +213,7 @@ def read_table(
     known = {(id_col or form.column).lower(), form.parts[0]}
     if known.isdisjoint(name.lower() for name in names):
         second = next(islice(_table_lines(text), 1, None), "")
-        may_be_header = second and all(_NAME.fullmatch(name) for name in names if name)
+        may_be_header = names and second and all(_NAME.fullmatch(name) for name in names if name)
         # Where spectra have names, names of columns look like them.
         if not form.numbers or not may_be_header:
             return None
