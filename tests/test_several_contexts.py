@@ -23,10 +23,13 @@ from conftest import CONTEXTS, TwoSurveys
 from serving import serve
 from specserver.auth import set_private
 from specserver.data.root import open_root
+from specserver.errors import TooMuch
 from specserver.formats.arrow import id_type
 from specserver.ingest import run_ingest
 from specserver.model.grid import LogLinear
-from specserver.service import QueryRequest, SpectroscopicService
+from specserver.model.id_tuple import IdPattern
+from specserver.service import QueryRequest, SpectroscopicService, id_lookup
+from specserver.service.limits import Limits
 from specserver.simulate import simulate_sdss
 from specserver.wire.cells import decode_blosc
 from specserver.wire.columns import PART, PLACE
@@ -240,6 +243,8 @@ def test_what_is_missing_is_told_with_its_context(api: Api, pair: tuple[int, int
         expected = api.refused(ids=number)
         assert api.refused(ids=f"{A}:{number}") == expected
         assert expected[1]["code"] == "bad_identifier"
+    status, told = api.refused(ids=str(2**64 - 1), context=B)
+    assert f"targetid is a number from {-(2**63)} to {2**63 - 1}" in told["message"]
     status, told = api.refused(ids=f"{A}:{a}\n{B}:")
     assert (status, told["code"]) == (400, "bad_identifier")
     status, told = api.refused(ids=f"{A}:{a}\n{B}:{b}", vectors=["flux", "wdisp"])
@@ -349,6 +354,34 @@ def test_limits_hold_for_the_whole_request(three: Three) -> None:
     assert "50" in told["message"]
     status, told = three.api.refused(ids="\n".join([*pairs * 16, f"{B}:(*, main, dark)"]))
     assert (status, told["code"]) == (413, "too_much")
+
+
+def test_no_tuple_is_searched_for_twice_or_beyond_the_limit(
+    two_surveys: TwoSurveys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched: list[IdPattern] = []
+
+    def counted(survey: Any, release: Any, pattern: IdPattern, limits: Limits) -> Any:
+        searched.append(pattern)
+        return found(survey, release, pattern, limits)
+
+    found = id_lookup._searched
+    monkeypatch.setattr(id_lookup, "_searched", counted)
+    data = open_root(two_surveys.served.data)
+    plate = SpectroscopicService(data).query(QueryRequest(A, None, "limit 1", ("plate",)))
+    ids = [f"{A}:({plate.column(0)[0]}, '*', '*')"]
+    ids += [f"{B}:({b}, '*', '*')" for _, b in two_surveys.pairs]
+    each = [SpectroscopicService(data).resolve(text, A).nspec for text in ids]
+    assert each[0] > len(each)
+    searched.clear()
+    limit = sum(each[:3])
+    service = SpectroscopicService(data, limits=Limits(max_ids=limit))
+    assert service.resolve("\n".join(ids[:3]), A).nspec == limit
+    assert len(searched) == 3
+    searched.clear()
+    with pytest.raises(TooMuch, match="too many spectra"):
+        service.resolve("\n".join([*ids[:2], *ids[1:2] * 3, *ids[3:]]), A)
+    assert len(searched) == 2
 
 
 def test_a_private_context_is_not_there(three: Three) -> None:

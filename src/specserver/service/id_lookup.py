@@ -37,8 +37,13 @@ def find_tuples(
     sources: Sequence[SpectrumSource],
     patterns: Sequence[IdPattern],
     limits: Limits,
+    nfound: int = 0,
 ) -> tuple[Ints, npt.NDArray[np.int16], Ints]:
     """Return the spectra of each tuple, all of the first release that has any.
+
+    Parameters
+    ----------
+    nfound : spectra that the request means besides, which count for the limits
 
     Returns
     -------
@@ -60,7 +65,6 @@ def find_tuples(
         limits.require_heavy()
     open_ = np.ones(len(patterns), np.bool_)
     owner, places = [np.empty(0, np.int64)], [np.empty((2, 0), np.int64)]
-    count = 0
     for release in _releases(sources):
         if waiting := [index for index in exact if open_[index]]:
             there, place = find_exact(
@@ -72,11 +76,15 @@ def find_tuples(
             owner.append(np.array(waiting, np.int64)[there])
             places.append(place)
             open_[owner[-1]] = False
+        searched: dict[IdPattern, Ints] = {}
         for index in (other for other in others if open_[other]):
-            limits.deadline.check()
-            place = _searched(survey, release, patterns[index], limits)
-            count += place.shape[1]
-            limits.check_spectra(count, are_all=False)
+            pattern = patterns[index]
+            if pattern not in searched:
+                limits.deadline.check()
+                searched[pattern] = _searched(survey, release, pattern, limits)
+            place = searched[pattern]
+            nfound += place.shape[1]
+            limits.check_spectra(nfound, are_all=False)
             owner.append(np.full(place.shape[1], index))
             places.append(place)
             open_[index] = place.shape[1] == 0

@@ -92,11 +92,11 @@ def select(
     UnknownContext
         There is no such context.
     """
-    found = [
-        _find(archive, asked, limits, skip_missing=skip_missing)
-        for asked in _read(archive, given, context, limits)
-    ]
-    nfound = sum(len(some.rows) for some in found)
+    found: list[_Found] = []
+    nfound = 0
+    for asked in _read(archive, given, context, limits):
+        found.append(_find(archive, asked, limits, nfound, skip_missing=skip_missing))
+        nfound += len(found[-1].rows)
     limits.check_spectra(nfound)
     if skip_missing and nfound <= PROBED:
         if nfound > _FEW:
@@ -137,8 +137,15 @@ def _read(
     return list(read.values())
 
 
-def _find(archive: Archive, asked: ContextIds, limits: Limits, *, skip_missing: bool) -> _Found:
-    """Return the catalogue rows that the identifiers of one context mean."""
+def _find(
+    archive: Archive, asked: ContextIds, limits: Limits, nfound: int, *, skip_missing: bool
+) -> _Found:
+    """Return the catalogue rows that the identifiers of one context mean.
+
+    Parameters
+    ----------
+    nfound : spectra of other contexts that the request means as well
+    """
     searched = archive.search(asked.context)
     survey, sources = searched.survey, searched.sources
     numbers = [asking for asking in asked.ids if isinstance(asking, int)]
@@ -146,7 +153,8 @@ def _find(archive: Archive, asked: ContextIds, limits: Limits, *, skip_missing: 
     asking = np.arange(len(numbers))
     if len(numbers) < len(asked.ids):
         patterns = [asking for asking in asked.ids if isinstance(asking, IdPattern)]
-        pattern, source, row = find_tuples(survey, sources, patterns, limits)
+        nfound += int(np.count_nonzero(rows >= 0))
+        pattern, source, row = find_tuples(survey, sources, patterns, limits, nfound)
         is_plain = np.array([isinstance(asking, int) for asking in asked.ids])
         asking = np.concatenate([np.flatnonzero(is_plain), np.flatnonzero(~is_plain)[pattern]])
         # Tuples are spread out in place.
@@ -189,7 +197,8 @@ def _numbers(survey: Survey, numbers: Sequence[int]) -> npt.NDArray[np.generic]:
     normal = [survey.normal_id(number) for number in numbers]
     for number, value in zip(numbers, normal, strict=True):
         if not limits.min <= value <= limits.max:
-            raise BadIdentifier(number, f"{survey.id_column.name} has 64 bits")
+            ends = f"{limits.min} to {limits.max}"
+            raise BadIdentifier(number, f"{survey.id_column.name} is a number from {ends}")
     return np.array(normal, dtype)
 
 
