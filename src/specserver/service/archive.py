@@ -18,7 +18,7 @@ from ..errors import (
 )
 from ..model.grid import Grid
 from ..model.ids import IdForm
-from ..model.survey import Column, Survey
+from ..model.survey import Column, Release, Survey
 from ..store.layout import check_segment
 from ..surveys import find_release, load_surveys
 from .fits_tree_source import FitsTreeSource
@@ -132,12 +132,21 @@ class Archive:
         if name in names:
             return name
         if name == DEFAULT and names:
-            usual = [known for known in names if find_release(known, self.data)[0].is_default]
+            usual = [known for known in names if self._release(known)[0].is_default]
             return (usual or names)[0]
         if name in self.data.contexts() and self._shows(name):
             # A survey whose declaration is damaged has no names: this raises the reason.
             find_release(name, self.data)
         raise UnknownContext(name, [DEFAULT, *names] if names else ["none yet: ingest first"])
+
+    def _release(self, context: str) -> tuple[Survey, Release]:
+        """Return the survey and the release of a context that was there."""
+        try:
+            return find_release(context, self.data)
+        except UnknownContext as error:
+            # Since then its folder has vanished; the error would name contexts that are not here.
+            others = [name for name in self.names() if name != context]
+            raise UnknownContext(context, others) from error
 
     def search(self, name: str) -> Searched:
         """Return where identifiers of a context are looked for.
@@ -150,7 +159,7 @@ class Archive:
             The context cannot be opened. The error of an older release is part of the answer.
         """
         resolved = self.resolve(name)
-        survey, _ = find_release(resolved, self.data)
+        survey, _ = self._release(resolved)
         same = [context for context in self.names() if survey.release(context)]
         releases = same if same and same[0] == resolved else [resolved]
         sources = self._sources(resolved)
@@ -164,7 +173,7 @@ class Archive:
 
     def survey(self, name: str) -> Survey:
         """Return the survey of a context."""
-        return find_release(self.resolve(name), self.data)[0]
+        return self._release(self.resolve(name))[0]
 
     def open_release(self, name: str) -> OpenRelease:
         """Return a context open for reading, with the newest generation of its index.
@@ -189,7 +198,7 @@ class Archive:
     def info(self, name: str) -> ContextInfo:
         """Return the description of a context."""
         resolved = self.resolve(name)
-        survey, release = find_release(resolved, self.data)
+        survey, release = self._release(resolved)
         source, tree = self._opened.release(resolved), self._opened.tree(resolved)
         title = release.title
         if source is None:
@@ -250,7 +259,7 @@ class Archive:
             return QueryTable(source.survey, source.catalog, primary, attached=False)
         schema, _, table = catalog.strip().lower().rpartition(".")
         resolved = self.resolve(schema or context)
-        own = list(find_release(resolved, self.data)[0].tables)
+        own = list(self._release(resolved)[0].tables)
         if table in own:
             return self.table(resolved, None, primary=table == own[0])
         if has_vac(self.data.context(resolved).table(table)):
