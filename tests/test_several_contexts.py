@@ -21,9 +21,9 @@ from PIL import Image
 from commands import command
 from conftest import CONTEXTS, TwoSurveys
 from serving import serve
-from specserver.auth import set_private
+from specserver.auth import Caller, set_private
 from specserver.data.root import open_root
-from specserver.errors import TooMuch
+from specserver.errors import TooMuch, UnknownContext
 from specserver.formats.arrow import id_type
 from specserver.ingest import run_ingest
 from specserver.model.grid import LogLinear
@@ -95,6 +95,7 @@ class Three:
     """A service over two releases of one survey, another survey, and a private context."""
 
     api: Api
+    data: Path
     shared: list[int]
     """Identifiers that both releases hold."""
     targets: list[int]
@@ -133,7 +134,7 @@ def three(
     on = [one for one in held if service.resolve([one], OLD).on_lattice.all()]
     flip_chunk(data, OLD, on[-1])
     with serve(data, mock_survey, settings={"max_ids": 50}) as running:
-        yield Three(Api(running.url), on[:-1], targets, only[:2], on[-1])
+        yield Three(Api(running.url), data, on[:-1], targets, only[:2], on[-1])
 
 
 @pytest.fixture(scope="module")
@@ -342,6 +343,37 @@ def test_two_releases_on_one_lattice_are_shifted(three: Three) -> None:
     # Unaligned, too, spectra of one survey are one part.
     plain, _ = api.stream(ids=f"{OLD}:{number}\n{A}:{number}")
     assert isinstance(plain, StreamHead)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"vectors": ["ivar"]}, f"{OWN}: unknown field 'ivar'"),
+        ({"columns": ["plate"]}, "own: unknown field 'plate'"),
+        ({"align": True}, "align='resample' (resample of POST /spec/bulk/spectra) lays them"),
+    ],
+)
+def test_errors_name_the_context(three: Three, body: dict[str, Any], said: str) -> None:
+    (own, *_) = rows_of(three.api.post("bulk/query", {"context": OWN})).column(0).to_pylist()
+    status, told = three.api.refused(ids=f"{A}:{three.shared[0]}\n{OWN}:{own}", **body)
+    assert status in {400, 409}
+    assert said in told["message"]
+    # Whatever is combined, spectra of an unknown medium are told with their context.
+    combined = {"ids": f"{A}:{three.shared[0]}\n{OWN}:{own}", "norm": [5000, 5500]}
+    status, told = three.api.refused("bulk/stack", frame="observed", **combined)
+    assert f"unknown of 1 spectra ({OWN}:{own})" in told["message"]
+    status, told = three.api.refused("bulk/query", context=[A, "n" * 100_000])
+    assert len(told["message"]) < 1000
+
+
+def test_a_context_that_vanishes_is_not_listed(three: Three, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(three.data, data)
+    archive = SpectroscopicService(open_root(data)).seen_by(Caller()).archive
+    assert OWN in archive.names()
+    shutil.rmtree(data / OWN)
+    with pytest.raises(UnknownContext, match=f"'{OWN}'; this service has: {B}, {A}, {OLD}$"):
+        archive.survey(OWN)
 
 
 # --- Limits, callers, damage --------------------------------------------------------------------

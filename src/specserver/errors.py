@@ -7,12 +7,15 @@ class is part of the interface.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import ClassVar, Final
 
 from typing_extensions import override
 
 _SHOWN: Final = 300
+RESAMPLE: Final = "getSpec with align='resample' (resample of POST /spec/bulk/spectra)"
+"""The one request that brings spectra of several lattices together, in errors of them all."""
 
 
 class SpecServerError(Exception):
@@ -52,6 +55,22 @@ def joined(values: Iterable[object], limit: int = 40) -> str:
     listed = [str(value) for value in values]
     more = f", … ({len(listed)} in all)" if len(listed) > limit else ""
     return ", ".join(listed[:limit]) + more
+
+
+@contextmanager
+def naming(contexts: Sequence[str]) -> Iterator[None]:
+    """Name contexts in every error that names none of them; without contexts, change nothing."""
+    try:
+        yield
+    except UnknownContext:
+        raise
+    except SpecServerError as error:
+        if not contexts or any(
+            re.search(rf"\b{re.escape(name)}\b", error.message) for name in contexts
+        ):
+            raise
+        text = f"{', '.join(contexts)}: {error.message}"
+        raise SpecServerError.from_wire(error.code, text) from error
 
 
 def _shown(value: object) -> str:
@@ -161,8 +180,8 @@ class MixedLattices(CallerError):
 
     def __init__(self, which: Sequence[object]) -> None:
         super().__init__(
-            f"cannot align {joined(which, 10)}: they share no wavelength lattice; align='resample'"
-            " lays them on one, conserving flux; align=False keeps each as it is, cut or whole"
+            f"cannot align {joined(which, 10)}: they share no wavelength lattice; align=False keeps"
+            f" each as it is, cut or whole; {RESAMPLE} lays them on one, conserving flux"
         )
 
 

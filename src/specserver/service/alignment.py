@@ -11,7 +11,7 @@ from astropy import units as u
 from ..errors import BadParameter
 from ..model.grid import PixelRange, cutout
 from ..model.survey import Survey, Vector
-from ..ops.media import Change, Limits, change_of, common_medium
+from ..ops.media import Change, Limits, change_of
 from ..ops.pixels import Edges
 from ..ops.resampling import (
     VECTORS,
@@ -23,7 +23,7 @@ from ..ops.resampling import (
     own_edges,
     resampled_record,
 )
-from .media import media_of, require_one_medium
+from .media import media_of, medium_together, require_one_medium
 from .reading import batches, read_axes
 from .records import read_records
 from .selection import Selection, by_survey
@@ -105,7 +105,7 @@ class Resampling:
         surveys, grid = selection.surveys, selection.survey.grid
         record = resampled_record([survey.record for survey in surveys], grid.axis, values)
         media = media_of(selection)
-        target = common_medium(media, medium, selection.ids.tolist())
+        target = medium_together(selection, media, medium)
         changes = [change_of(own, target) for own in media]
         cut = None if limits_aa is None else cutout(grid, *limits_aa)
         window = _window(selection, changes, cut)

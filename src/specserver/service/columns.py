@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ..errors import BadParameter
+from ..errors import BadParameter, naming
 from ..model.survey import Fact
 from ..wire.columns import REDSHIFT
 from .selection import Selection, by_source
@@ -68,7 +68,8 @@ def gather_columns(
     for source, where, rows in list(by_source(selection, take)) or [
         (selection.sources[0], nothing, nothing)
     ]:
-        fields = named(source)
+        with naming([source.release.context] if selection.is_of_several else []):
+            fields = named(source)
         found = source.catalog.columns_of(list(dict.fromkeys(fields.values())), rows)
         parts.append(
             pa.table([found.column(field) for field in fields.values()], names=list(fields))

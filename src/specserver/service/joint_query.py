@@ -1,8 +1,7 @@
 """Catalogue rows of several contexts in one table: context after context, with context and id."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import Final
@@ -12,7 +11,7 @@ import pyarrow.compute as pc
 from astropy.units import Unit
 
 from ..catalog.deadline import Deadline
-from ..errors import BadParameter, SpecServerError, TooMuch
+from ..errors import BadParameter, TooMuch, naming
 from ..wire.columns import CONTEXT, ID, OTHERS
 from .archive import Archive
 from .columns import join_tables
@@ -61,11 +60,11 @@ def query_contexts(
     apart: dict[str, tuple[str, ...]] = {}
     known: dict[str, dict[str, str]] = {}
     for context in contexts:
-        with _naming(context):
+        with naming([context]):
             known[context] = _names(archive.table(context, request.catalog, primary=False))
     left = max_rows
     for context, mine in known.items():
-        with _naming(context):
+        with naming([context]):
             survey = archive.survey(context)
             is_best = request.primary and not request.catalog
             parts = survey.id_form.parts if survey.id_form.leads_with_id and not is_best else ()
@@ -121,16 +120,6 @@ def names_of_others(mine: Mapping[str, str], others: Iterable[Mapping[str, str]]
                     mine[known] for known in names if known in mine
                 )
     return {name: columns.pop() for name, columns in found.items() if len(columns) == 1}
-
-
-@contextmanager
-def _naming(context: str) -> Iterator[None]:
-    """Name the context in every error."""
-    try:
-        yield
-    except SpecServerError as error:
-        text = error.message if context in error.message else f"{context}: {error.message}"
-        raise SpecServerError.from_wire(error.code, text) from error
 
 
 def _in_all(tables: Sequence[pa.Table]) -> list[str]:

@@ -1,12 +1,12 @@
 """The medium of the wavelengths of spectra, and their conversion into another medium."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import BadParameter
+from ..errors import RESAMPLE, BadParameter
 from ..model.grid import Grid
 from ..model.medium import AIR, MEDIA, MEDIUM_COLUMN, UNKNOWN
 from ..ops.media import Change, Limits, assumed, change_of, common_medium, limits_in
@@ -71,10 +71,29 @@ def all_limits(limits_aa: Limits, media: Iterable[str]) -> Limits:
     return min(low for low, _ in each), max(high for _, high in each)
 
 
+def medium_together(
+    selection: Selection,
+    media: Sequence[str],
+    wanted: str | None,
+    take: npt.NDArray[np.int64] | None = None,
+) -> str:
+    """Return the medium in which spectra of a selection are brought together: `common_medium`.
+
+    Parameters
+    ----------
+    media : of each of the spectra
+    take : 1D[n] int, which of the selection; None: all
+    """
+    chosen = np.arange(selection.nspec) if take is None else take
+    # Only an error has the names.
+    names = selection.texts(chosen) if UNKNOWN in media else chosen.tolist()
+    return common_medium(media, wanted, names)
+
+
 def require_one_medium(selection: Selection) -> None:
     """Refuse spectra of several media, which no shift brings together."""
     if shared_medium(selection) is None and len(media := set(media_of(selection))) > 1:
-        allowed = "spectra of one medium; align='resample' brings them together"
+        allowed = f"spectra of one medium; {RESAMPLE} brings them together"
         raise BadParameter("align", f"spectra in {' and '.join(sorted(media))}", allowed)
 
 
@@ -87,7 +106,7 @@ def changes_to(selection: Selection, medium: str) -> list[Change | None]:
         The medium of some is not known.
     """
     media = media_of(selection)
-    target = common_medium(media, medium, selection.ids.tolist())
+    target = medium_together(selection, media, medium)
     return [change_of(own, target) for own in media]
 
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import naming
 from ..model.grid import PixelRange, cutout
 from ..model.survey import Survey, Vector
 from .cells import own_cut, read_names
@@ -36,7 +37,8 @@ def read_records(
     dtype_of = np.zeros(selection.nspec, np.int16)
     first, count = np.zeros((2, selection.nspec), np.int32)
     for number, (part, places) in enumerate(by_survey(selection)):
-        vectors = wanted(part.survey)
+        with naming(part.named):
+            vectors = wanted(part.survey)
         dtypes.append(record_dtype(vectors))
         dtype_of[places] = number
         first[places], count[places] = cut_pixels(part, limits_aa, vectors)

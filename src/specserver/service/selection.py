@@ -103,6 +103,11 @@ class Selection:
         names = [self.contexts[at] for at in self.context[which].tolist()]
         return [f"{name}:{text}" for name, text in zip(names, ids, strict=True)]
 
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The contexts that errors are to name: all if several are asked for, else none."""
+        return self.contexts if self.is_of_several else ()
+
     def releases(self, which: npt.NDArray[np.integer]) -> list[str]:
         """Return the release that holds each of some spectra, 1D[n] int."""
         names = [source.release.context for source in self.sources]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import UnknownField
+from ..errors import UnknownField, naming
 from ..model.grid import PixelRange, cutout, span
 from ..model.survey import Survey, Vector
 from ..ops.joining import common_record
@@ -33,10 +33,12 @@ def vectors_of(selection: Selection, names: Sequence[str] | None) -> tuple[Vecto
     MixedLattices
         Surveys that share no lattice.
     """
-    if selection.is_of_one_survey:
-        return wanted_vectors(selection.survey, names)
-    record = common_record([survey.record for survey in selection.surveys], selection.grid.axis)
-    return record if names is None else _chosen(record, names)
+    with naming(selection.named):
+        if selection.is_of_one_survey:
+            return wanted_vectors(selection.survey, names)
+        records = [survey.record for survey in selection.surveys]
+        record = common_record(records, selection.grid.axis)
+        return record if names is None else _chosen(record, names)
 
 
 def _chosen(vectors: Sequence[Vector], names: Sequence[str]) -> tuple[Vector, ...]:

@@ -9,11 +9,11 @@ import numpy.typing as npt
 from ...errors import UnknownField
 from ...model.grid import Grid, PixelRange, span
 from ...model.survey import Survey
-from ...ops.media import assumed, change_of, common_medium
+from ...ops.media import assumed, change_of
 from ...ops.pixels import Edges, pixel_edges
 from ...ops.rebin import Rebinned, mark_good, rebin_rows, shift_rows
 from ...ops.resampling import changed
-from ..media import media_of
+from ..media import media_of, medium_together
 from ..reading import read_axes
 from ..selection import Selection
 from .batches import ReadPlan, ShiftedBatch, plan_reads
@@ -69,7 +69,7 @@ class Placing:
         """Type of flux and ivar on the lattice."""
         media = assumed(media_of(selection), assume)
         chosen = [media[member] for member in members.tolist()]
-        self.medium: str = common_medium(chosen, None, selection.ids[members].tolist())
+        self.medium: str = medium_together(selection, chosen, None, members)
         """Medium of the composite's wavelengths."""
         self._changes = [change_of(medium, self.medium) for medium in media]
         same = np.array([survey.grid == grid for survey in selection.surveys])
