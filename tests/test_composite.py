@@ -484,6 +484,26 @@ def test_nothing_to_combine_is_an_error_over_the_wire(client, served) -> None:
     assert client.stack(ids, "observed", z=np.full(3, np.nan)).nspec == 3
 
 
+@pytest.mark.parametrize("accept", ["application/json", "text/csv"])
+def test_an_error_comes_with_its_status(served, accept) -> None:
+    ids = "\n".join(map(str, served.ids[:40].tolist()))
+    headers = {"Accept": accept}
+    asked = {"ids": ids, "norm": [20000, 20100]}
+    answer = urllib3.request("POST", f"{served.url}/bulk/stack", json=asked, headers=headers)
+    assert (answer.status, answer.json()["code"]) == (400, "bad_parameter")
+
+
+def test_an_error_of_the_caller_is_none_in_the_log(mock_data, mock_survey, tmp_path) -> None:
+    log = tmp_path / "log"
+    with serve(mock_data, mock_survey, log=log) as running:
+        client = SpecClient(svc_url=running.url)
+        with pytest.raises(BadParameter, match="norm"):
+            client.stack(running.ids[:60], norm=(20000, 20100))
+        # The connection has ended; the service goes on.
+        assert client.stack(running.ids[:20], "observed").nspec == 20
+    assert "ERROR" not in log.read_text()
+
+
 @pytest.mark.parametrize("method", ["mean", "median"])
 def test_the_ends_that_are_wanted(service, some, method) -> None:
     whole = run(service, some, method=method)

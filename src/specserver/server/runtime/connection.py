@@ -16,7 +16,7 @@ from uvicorn.server import ServerState
 from ...errors import BodyTooSlow, Overloaded, SpecServerError, TooMuch
 from . import error_responses
 from .connections import Connections
-from .responses import ABORT
+from .responses import ABORT, BREAK_OFF
 
 
 class BoundedConnection(HttpToolsProtocol):
@@ -79,7 +79,8 @@ class BoundedConnection(HttpToolsProtocol):
         """Begin a request; it may ask for the end of its connection."""
         super().on_message_begin()
         self._in_head = True
-        self.scope["extensions"] = {ABORT: self.transport.abort}  # type: ignore[dict-item]
+        ends = {ABORT: self.transport.abort, BREAK_OFF: self._break_off}
+        self.scope["extensions"] = ends  # type: ignore[typeddict-item]
 
     @override
     def on_headers_complete(self) -> None:
@@ -128,6 +129,11 @@ class BoundedConnection(HttpToolsProtocol):
         """Return for how long the rest of a body has been waited for, s; 0: for none."""
         waits = self._in_body and not self.flow.read_paused
         return self.loop.time() - self._last_data if waits else 0.0
+
+    def _break_off(self) -> None:
+        """End the connection within an answer; the server's own complaint would say no more."""
+        self.cycle.disconnected = True
+        self.transport.close()
 
     def _wait(self, what: str, seconds: float, act: Callable[[], None]) -> None:
         """Call a function when what is waited for does not come in time."""

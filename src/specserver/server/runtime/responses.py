@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
-from ...errors import OldProtocol
+from ...errors import CallerError, OldProtocol, SpecServerError
 from ...formats import registry
 from ...formats.arrow import BrokenOff
 from ...formats.registry import Structure
@@ -31,6 +31,8 @@ from .request_filter import CALLER
 _LOG = logging.getLogger("specserver")
 ABORT: Final = "specserver.abort"
 """ASGI extension of our own server: ends a connection without waiting for its reader."""
+BREAK_OFF: Final = "specserver.break_off"
+"""ASGI extension of our own server: ends a connection in an answer when what was sent has gone."""
 PIECE_BYTES: Final = 256 * 2**10
 """Bytes handed to the connection at a time; it holds them beside their batch."""
 # Some 5,000 identifiers: the search takes a thread tens of milliseconds.
@@ -74,7 +76,8 @@ class Streamed(Response):
         if scope["http_version"] == "1.0" and "content-length" not in self.headers:
             raise OldProtocol(scope["http_version"])
         with CancelScope() as work:
-            cut: Callable[[], None] = scope.get("extensions", {}).get(ABORT, work.cancel)
+            extensions = scope.get("extensions", {})
+            cut: Callable[[], None] = extensions.get(ABORT, work.cancel)
             listener = asyncio.create_task(_when_gone(receive, work.cancel))
             try:
                 caller = scope["state"].get(CALLER)
@@ -82,7 +85,8 @@ class Streamed(Response):
                     self._limits.answer_slot(cut, caller) as slot,
                     aclosing(self._made()) as made,
                 ):
-                    await self._send(made, slot, send)
+                    if not await self._send(made, slot, send):
+                        extensions.get(BREAK_OFF, work.cancel)()
             finally:
                 listener.cancel()
 
@@ -104,27 +108,36 @@ class Streamed(Response):
             with suppress(ValueError, AttributeError):
                 pieces.close()  # type: ignore[attr-defined]
 
-    async def _send(self, made: AsyncIterator[bytes], slot: AnswerSlot, send: Send) -> None:
-        """Send pieces as they come, in parts that show whether the reader takes them."""
+    async def _send(self, made: AsyncIterator[bytes], slot: AnswerSlot, send: Send) -> bool:
+        """Send pieces as they come, in parts that show whether the reader takes them.
+
+        Returns whether these were all. Errors before the first byte are raised.
+        """
         begun = False
         try:
             async for piece in made:
+                if not piece:
+                    continue
                 if not begun:
                     await send(self._head())
                     begun = True
                 await self._send_piece(piece, slot, send)
                 del piece
-        except BrokenOff as end:
+        except (BrokenOff, SpecServerError) as end:
+            error = end.error if isinstance(end, BrokenOff) else end
             if not begun:
-                raise end.error from end
-            _LOG.error("an answer breaks off: %s", end.error.message)
-            words = end.last_words(message_for_visitors(end.error))
-            await self._send_piece(words, slot, send)
+                raise error from end
+            level = logging.INFO if isinstance(error, CallerError) else logging.ERROR
+            _LOG.log(level, "an answer breaks off: %s", error.message)
+            if isinstance(end, BrokenOff):
+                words = end.last_words(message_for_visitors(error))
+                await self._send_piece(words, slot, send)
             # Without an end, so that the connection is closed: every client notices that.
-            return
+            return False
         if not begun:
             await send(self._head())
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+        return True
 
     async def _send_piece(self, piece: bytes, slot: AnswerSlot, send: Send) -> None:
         """Send a piece in parts."""
