@@ -462,6 +462,11 @@ def test_resampled_formats(spec: SpecClient, pair: tuple[int, int]) -> None:
     assert np.array_equal(made.flux.value, plain["flux"])
     assert [one["context"] for one in made.meta] == [A, B]
     assert [one["id"] for one in made.meta] == list(pair)
+    assert [meta["survey"] for meta in made.meta] == ["sdss", "desi"]
+    tables = spec.getSpec(ids, fmt="Table", align="resample")
+    assert [table.meta["survey"] for table in tables] == ["sdss", "desi"]
+    assert "heliocentric (sdss) / " in plain.about.frame
+    assert plain.about.frame.endswith("barycentric (desi)")
     frames = spec.getSpec(ids, fmt="pandas", align="resample")
     assert [len(one) for one in frames] == [plain.shape[1]] * 2
     with pytest.raises(BadParameter, match=r"and_mask.*masks that all have"):

@@ -480,6 +480,27 @@ def test_a_composite_of_two_surveys(three: Three) -> None:
     assert np.allclose(np.array(both["flux"], float)[usable], mean[usable], rtol=1e-5)
 
 
+def test_a_composite_names_what_it_leaves_out_with_its_context(three: Three) -> None:
+    names = [f"{A}:{three.shared[0]}", f"{B}:{three.targets[0]}", f"{B}:{three.targets[1]}"]
+    body = {"ids": "\n".join(names), "z": [0.1, None, 0.1]}
+    told = three.api.post("bulk/stack", body, accept="application/json").json()
+    assert told["about"]["skipped"] == {"no redshift": {"count": 1, "ids": [names[1]]}}
+
+
+def test_the_head_of_one_stream_says_survey_and_frame_of_each(three: Three) -> None:
+    ids = f"{A}:{three.shared[0]}\n{B}:{three.targets[0]}"
+    head, _ = three.api.stream(ids=ids, resample=True)
+    assert isinstance(head, StreamHead)
+    assert (head.surveys[A], head.surveys[B]) == ("sdss", "desi")
+    sdss, desi = head.frame.split(" / ")
+    assert sdss.endswith("heliocentric (sdss)")
+    assert desi.endswith("barycentric (desi)")
+    same, _ = three.api.stream(ids=f"{A}:{three.shared[0]}\n{OLD}:{three.shared[0]}", align=True)
+    assert isinstance(same, StreamHead)
+    assert (same.surveys, same.survey) == ({}, "sdss")
+    assert same.frame.endswith("heliocentric")
+
+
 def test_pictures_of_two_surveys(three: Three) -> None:
     ids = f"{A}:{three.shared[0]}\n{B}:{three.targets[0]}"
     for path, more in (("preview", {}), ("plotGrid", {"nx": 2}), ("stackedImage", {})):

@@ -42,7 +42,7 @@ def test_the_head_of_spectra_is_read_as_it_was_written(head):
 
 def test_the_head_of_spectra_has_the_keys_of_the_wire():
     keys = "version context survey grid record codec nspec npix span missing damaged flux_unit"
-    keys += " frame medium mask_vector bad_bits id_column"
+    keys += " surveys frame medium mask_vector bad_bits id_column"
     said = HEAD.to_json()
     assert list(said) == keys.split()
     assert said["version"] == 1

@@ -158,9 +158,15 @@ def _read(source: Any, watch: Watch) -> "CompositeSpectrum":
         **columns,
         nspec=said["nused"],
         unit=said["unit"],
-        skipped={reason: tuple(map(int, some["ids"])) for reason, some in skipped.items()},
+        skipped={reason: tuple(map(_named, some["ids"])) for reason, some in skipped.items()},
         meta=head | {"skipped": {reason: some["count"] for reason, some in skipped.items()}},
     )
+
+
+def _named(text: str) -> int | tuple[str, int]:
+    """Return an identifier, after its context where the answer says it."""
+    context, _, number = text.rpartition(":")
+    return (context, int(number)) if context else int(number)
 
 
 def _warn_unweighted(made: "CompositeSpectrum") -> None:

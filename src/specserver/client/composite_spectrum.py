@@ -36,7 +36,7 @@ class CompositeSpectrum:
     """Spectra that count in some pixel."""
     unit: str
     """Of flux and errors, as astropy reads it; empty for normalised spectra."""
-    skipped: Mapping[str, tuple[int, ...]]
+    skipped: Mapping[str, tuple[int | tuple[str, int], ...]]
     """Identifiers that were left out, by reason; the first thousand of each."""
     meta: Mapping[str, Any]
     """What was asked for, and how many were left out."""

@@ -228,6 +228,12 @@ def _joint_head(
     survey = selection.survey
     # Bits of different meaning are kept, and say nothing of pixels that are bad.
     mask_vector, bad_bits = selection.bad_pixels
+    frames = dict.fromkeys((each.frame, each.name) for each in selection.surveys)
+    if len({frame for frame, _ in frames}) == 1:
+        frame = survey.frame
+    else:
+        frame = " / ".join(f"{frame} ({name})" for frame, name in frames)
+    surveys = {source.release.context: source.survey.name for source in selection.sources}
     return StreamHead(
         context=", ".join(selection.contexts),
         survey=", ".join(dict.fromkeys(survey.name for survey in selection.surveys)),
@@ -240,7 +246,8 @@ def _joint_head(
         missing=selection.missing,
         damaged=selection.damaged,
         flux_unit=survey.flux_scale,
-        frame=survey.frame,
+        surveys={} if selection.is_of_one_survey else surveys,
+        frame=frame,
         medium=medium,
         mask_vector=mask_vector,
         bad_bits=bad_bits,

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Final, Self
 
@@ -35,6 +35,8 @@ class StreamHead:
     damaged: tuple[str, ...] = ()
     """Identifiers of spectra that are left out because they are damaged."""
     flux_unit: str
+    surveys: Mapping[str, str] = field(default_factory=dict)
+    """Of spectra of several surveys, the survey of each release."""
     frame: str = ""
     """Frame of the wavelengths, such as ``heliocentric``."""
     medium: str = ""
@@ -107,6 +109,7 @@ class StreamHead:
                 span=PixelRange(int(first), int(stop)),
                 missing=_texts(said, "missing"),
                 damaged=_texts(said, "damaged"),
+                surveys=dict(said.get("surveys") or {}),
                 bad_bits=int(said.get("bad_bits") or 0),
                 id_column=str(said.get("id_column") or "id"),
                 **{name: str(said.get(name) or "") for name in texts},

@@ -233,8 +233,13 @@ def _given_up(data: list[Any] | npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
 def _about(spectra: "Spectra", index: int) -> dict[str, Any]:
     """Return the metadata of one spectrum."""
     about = {"id": int(spectra.ids[index]), "context": spectra.contexts[index]}
-    about |= {"survey": spectra.head.survey}
+    about |= {"survey": _survey(spectra, index)}
     return about | ({"medium": spectra.media[index]} if spectra.media else {})
+
+
+def _survey(spectra: "Spectra", index: int) -> str:
+    """Return the survey of one spectrum."""
+    return spectra.head.surveys.get(spectra.contexts[index], spectra.head.survey)
 
 
 def _frame(record: npt.NDArray[Any], attrs: Mapping[str, Any]) -> "pd.DataFrame":
@@ -259,6 +264,8 @@ def _aligned_spectrum(spectra: "Spectra") -> "Spectrum":
     """Build one Spectrum with 2-D flux; what differs from row to row is an array in ``meta``."""
     head = spectra.head
     about: dict[str, Any] = {"id": spectra.ids, "context": spectra.contexts, "survey": head.survey}
+    if head.surveys:
+        about["survey"] = [_survey(spectra, index) for index in range(len(spectra.ids))]
     if spectra.media:
         # Aligned spectra are of one medium.
         about["medium"] = spectra.media[0]

@@ -113,10 +113,8 @@ def composite_table(stacking: Stacking, about: Mapping[str, Any]) -> CompositeTa
     def finish() -> tuple[dict[str, Any], dict[str, Any]]:
         result, made = stacking.result, stacking.result.stacked
         values = (result.wave, made.flux, made.error, made.error_bootstrap, made.count)
-        # 64-bit identifiers as text.
         skipped = {
-            reason: {"count": count, "ids": list(map(str, ids))}
-            for reason, (count, ids) in result.skipped.items()
+            reason: {"count": count, "ids": ids} for reason, (count, ids) in result.skipped.items()
         }
         summary = {"nused": result.nspec, "unit": result.unit, "skipped": skipped}
         return dict(zip(_FIELDS, values, strict=True)), summary

@@ -44,8 +44,9 @@ class Composite:
     """Spectra that count."""
     unit: str
     """Of flux, as astropy reads it; empty where the spectra were normalised."""
-    skipped: dict[str, tuple[int, list[int]]]
-    """Spectra left out: by reason how many, and the identifiers of the first thousand."""
+    skipped: dict[str, tuple[int, list[str]]]
+    """Spectra left out: by reason how many, and the identifiers of the first thousand, as text;
+    with their contexts if several are asked for."""
 
 
 class Stacking:
@@ -145,11 +146,10 @@ class Stacking:
         stacked = _over(stacked, self._made.first, wanted)
         if self._wanted is not None and not stacked.count.any():
             raise self._out_of_reach()
-        ids = self._selection.ids
         skipped = {}
         for reason, runs in self._left_out.items():
             which = np.sort(np.concatenate(runs))
-            skipped[reason] = len(which), ids[which[:_MOST_NAMED]].tolist()
+            skipped[reason] = len(which), self._selection.texts(which[:_MOST_NAMED])
         unit = "" if self._asked.norm is not None else self._selection.survey.flux_scale
         wave = self._grid.wave(wanted.first, wanted.count)
         if not self.weighted:
