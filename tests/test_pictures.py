@@ -425,6 +425,8 @@ def test_a_missing_spectrum_is_left_out_on_request(spec, ids):
     with pytest.warns(UserWarning, match="1 identifiers have nothing to show .* left out: 5"):
         grid = spec.plotGrid([*ids[:3], 5], 2, 2, missing="skip")
     assert grid == spec.plotGrid(ids[:3], 2, 2)
+    with pytest.warns(UserWarning, match=r"left out: 5, \(4055, '\*', 408, '26'\)$"):
+        spec.plotGrid([ids[0], 5, (4055, "*", 408, 26)], 2, 2, missing="skip")
     with pytest.raises(NotFound):
         spec.plotGrid([*ids[:3], 5], 2, 2)
 

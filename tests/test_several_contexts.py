@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pytest
 import urllib3
+from astropy import units as u
 from astropy.io import fits
+from astropy.table import Table
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -35,7 +38,7 @@ from specserver.wire.cells import decode_blosc
 from specserver.wire.columns import PART, PLACE
 from specserver.wire.head import PartsHead, StreamHead, from_metadata, read_spectra_head
 from test_damaged_spectra import flip_chunk
-from test_generic_medium import write
+from test_generic_medium import UNIT, WAVE, write
 from test_resample import resample
 
 A, B = CONTEXTS
@@ -122,6 +125,8 @@ def three(
     files = tmp_path_factory.mktemp("own")
     for name in ("a", "b"):
         write(files / f"{name}.fits")
+    table = Table({"wave": WAVE * u.AA, "flux": np.ones(len(WAVE)) * UNIT})
+    table.write(files / "c.ecsv", format="ascii.ecsv")
     command("ingest", OWN, files, "--reader", "specutils", "--data", data)
     service = SpectroscopicService(open_root(data))
     newer = service.query(QueryRequest(A, None, "", primary=False)).column(0).to_pylist()
@@ -456,6 +461,18 @@ def test_files_of_several_contexts_have_names_of_their_own(three: Three) -> None
             assert hdus[0].header["CONTEXT"] == row["context"]
 
 
+def test_a_rebuilt_file_is_named_after_its_form(three: Three) -> None:
+    own = rows_of(three.api.post("bulk/query", {"context": OWN})).column(0).to_pylist()
+    names = {}
+    for form in ("original", "rebuilt"):
+        ids = "\n".join(f"{OWN}:{number}" for number in own)
+        names[form] = set(
+            rows_of(three.api.post("bulk/files", {"ids": ids, "fits": form}))["name"].to_pylist()
+        )
+    assert names["original"] == {"a.fits", "b.fits", "c.ecsv"}
+    assert names["rebuilt"] == {"a.fits", "b.fits", "c.fits"}
+
+
 def stack(api: Api, ids: str, **more: Any) -> dict[str, Any]:
     body = {"ids": ids, "frame": "observed", "step": 1e-4, **more}
     answer = api.post("bulk/stack", body, accept="application/json")
@@ -507,6 +524,10 @@ def test_pictures_of_two_surveys(three: Three) -> None:
         answer = three.api.post(path, {"id_list": ids, **more})
         assert answer.status == 200, answer.data
         assert Image.open(BytesIO(answer.data)).size[0] > 100
+    # What is left out is named, whatever its name is.
+    asked = f"{A}:{three.shared[0]}\n{OWN}:(7, 'é x')\n{A}:5"
+    answer = three.api.post("plotGrid", {"id_list": asked, "nx": 1, "missing": "skip"})
+    assert unquote(answer.headers["X-Missing"]) == f"2 {A}:5 {OWN}:(7, 'é x')"
     one = three.api.post("plotGrid", {"id_list": f"{A}:{three.shared[0]}", "nx": 1})
     assert one.data == three.api.post(
         "plotGrid", {"id_list": str(three.shared[0]), "context": A, "nx": 1}

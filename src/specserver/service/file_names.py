@@ -1,22 +1,32 @@
 """Names of the files of spectra: those of the original files, and no two the same."""
 
+from typing import Final
+
 import numpy as np
 
 from .columns import recorded
 from .selection import Selection, by_context, part_of
 
+_FITS: Final = frozenset({".fits", ".fit", ".fts"})
 
-def file_names(selection: Selection) -> list[str]:
+
+def file_names(selection: Selection, *, rebuilt: bool = False) -> list[str]:
     """Return the name of the file of each spectrum; of several contexts, no name twice.
 
     A file is named as in its context alone (`_names_within`); where another context has one of
     that name already, the name of the context comes before it.
+
+    Parameters
+    ----------
+    rebuilt : name FITS files that are made of the spectra, whatever the form of the originals
     """
     names = [""] * selection.nspec
     owners: dict[str, str] = {}
     for part, places in by_context(selection):
         (context,) = part.contexts
-        for place, name in zip(places.tolist(), _names_within(part), strict=True):
+        held = _names_within(part)
+        own = map(_as_fits, held) if rebuilt else held
+        for place, name in zip(places.tolist(), own, strict=True):
             owner = owners.setdefault(name, context)
             names[place] = name if owner == context else f"{context}-{name}"
     return names
@@ -48,6 +58,13 @@ def _names_within(selection: Selection) -> list[str]:
         own = f"{parted[index][0]}-{selection.ids[index]}" if index in still else stem
         names[index] = own + parted[index][1]
     return names
+
+
+def _as_fits(name: str) -> str:
+    """Return the name of a FITS file, not compressed, in place of a file of any form."""
+    stem, ending = split_name(name)
+    plain = ending[:-3] if ending.lower().endswith(".gz") else ending
+    return stem + (plain if plain.lower() in _FITS else ".fits")
 
 
 def split_name(name: str) -> tuple[str, str]:

@@ -5,7 +5,6 @@ and the time of change that were recorded with it; its bytes must be the same as
 """
 
 import os
-import re
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -23,7 +22,7 @@ from ..errors import NoOriginal
 from ..formats.files import SpectrumFile
 from ..formats.fits import Rebuilt, spectrum_file
 from .columns import recorded
-from .file_names import file_names, split_name
+from .file_names import file_names
 from .reading import batches
 from .records import read_records
 from .selection import Selection, by_source, part_of
@@ -98,7 +97,7 @@ def original_files(selection: Selection) -> Iterator[SpectrumFile]:
 
 def rebuilt_files(selection: Selection) -> Iterator[SpectrumFile]:
     """Yield FITS files made from the store, which say so in their headers."""
-    names = file_names(selection)
+    names = file_names(selection, rebuilt=True)
     records = (
         record
         for batch in read_records(selection, lambda survey: survey.record, None)
@@ -106,8 +105,7 @@ def rebuilt_files(selection: Selection) -> Iterator[SpectrumFile]:
     )
     for take in batches(selection):
         for index, row in zip(take.tolist(), _rows(selection, take), strict=True):
-            stem, ending = split_name(names[index])
-            name = stem + (re.sub(r"\.gz$", "", ending, flags=re.IGNORECASE) or ".fits")
+            name = names[index]
             data = spectrum_file(_described(selection, index, row, name), next(records), row)
             yield SpectrumFile(int(selection.ids[index]), selection.release(index), name, data)
 

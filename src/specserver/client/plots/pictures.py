@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from io import BytesIO
 from time import perf_counter
 from typing import Any, Literal
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -234,7 +235,7 @@ def _warn_left_out(headers: Mapping[str, str]) -> None:
     for name, reason in reasons.items():
         count, _, some = headers.get(name, "").partition(" ")
         if count:
-            text = f"{count} {reason} and are left out: {some.replace(' ', ', ')}"
+            text = f"{count} {reason} and are left out: {unquote(some.replace(' ', ', '))}"
             warn(text)
 
 

@@ -7,6 +7,7 @@ Requests are URL-encoded forms, as the old client sends them, or JSON objects of
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, Final, TypeVar
+from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response
@@ -14,6 +15,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from ...errors import BadParameter
 from ...formats.npy import BlockedArray
+from ...model.id_tuple import shortened
 from ...render.png.stacked_image import ImageLook
 from ...service import Selection, SpectroscopicService
 from ...service.pictures import GridPage
@@ -40,6 +42,8 @@ ORDER: Final = 4
 router = APIRouter(tags=["pictures"], route_class=LimitedRoute)
 
 _TOLD: Final = 5
+_SAFE: Final = "(),:'*"
+"""What a header need not encode of identifiers."""
 """Identifiers that a header names."""
 _ABSENT: Final = (*ABSENT, None)
 Handler = TypeVar("Handler", bound=Callable[..., Response])
@@ -253,7 +257,8 @@ def _left_out(selection: Selection) -> dict[str, str]:
     headers = {}
     for name, ids in (("X-Missing", gone), ("X-Damaged", selection.damaged)):
         if ids:
-            some = (text for text in ids[:_TOLD] if text.isascii() and text.isprintable())
+            # Blanks separate them, and a header is ASCII.
+            some = (quote(shortened(text), safe=_SAFE) for text in ids[:_TOLD])
             headers[name] = f"{len(ids)} {' '.join(some)}"
     return headers
 
