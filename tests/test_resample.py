@@ -14,12 +14,16 @@ from specutils import SpectrumCollection
 from serving import Served, serve
 from specserver.client.api import SpecClient
 from specserver.data.root import open_root
-from specserver.errors import BadParameter, MixedLattices
+from specserver.errors import BadParameter, MixedLattices, TooMuch
 from specserver.ingest import run_ingest
 from specserver.model.grid import Grid, LogLinear
 from specserver.model.survey import Vector
 from specserver.ops.pixels import pixel_edges
 from specserver.ops.resampling import Lattice, covered, lattice_edges
+from specserver.service import SpectroscopicService, alignment
+from specserver.service.alignment import Resampling
+from specserver.service.limits import Limits
+from specserver.service.stream import StreamRequest
 
 GRID = LogLinear(step=1e-4)
 SHIFT = np.float32(3.3e-5)
@@ -244,6 +248,24 @@ def test_resampled_cutout(mixed: Served) -> None:
     assert wave[0] == pytest.approx(5000, abs=2.5)
     assert wave[-1] == pytest.approx(5100, abs=2.5)
     assert ((made["ivar"] > 0).sum(axis=1) > 50).all()
+
+
+def test_the_pixels_of_a_resampled_spectrum_are_limited(
+    mock_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = SpectroscopicService(open_root(mock_data), limits=Limits(max_pixels=3000))
+    ids = service.archive.open_release("default").catalog.place(np.arange(5)).ids.tolist()
+    selection = service.resolve(ids, "default")
+    with pytest.raises(TooMuch, match=r"nearer limits cutout=.*max_lattice_pixels"):
+        service.stream(selection, StreamRequest(resample=True))
+    service.stream(selection, StreamRequest(resample=True, cutout=(5000.0, 6000.0)))
+    # Blocks of any size hold the same.
+    plan = Resampling.of(selection, None, None, "air")
+    whole = np.concatenate(list(plan.read()))
+    monkeypatch.setattr(alignment, "_BLOCK_PIXELS", 3 * whole.shape[1])
+    blocks = list(plan.read())
+    assert [len(block) for block in blocks] == [3, 2]
+    assert np.concatenate(blocks).tobytes() == whole.tobytes()
 
 
 def test_what_cannot_be_resampled_is_refused(mixed: Served) -> None:

@@ -50,7 +50,9 @@ class Settings(BaseSettings):
     """The answer is held in memory, some 8 bytes for each value."""
     max_positions: int = Field(1_000_000, ge=1, title="Positions of one match")
     """A million take seconds; they and their answer are held in memory, some 250 bytes for each."""
-    max_stack_pixels: int = Field(2**18, ge=10_000, title="Pixels of one composite spectrum")
+    max_lattice_pixels: int = Field(
+        2**18, ge=10_000, title="Pixels of a composite, and of resampled spectra"
+    )
     """50 times those of a spectrum; a composite being made holds up to 400 bytes for each."""
     stack_disk_bytes: int = Field(
         20_000_000_000, ge=0, title="Bytes of disk that one composite spectrum may use"

@@ -73,6 +73,7 @@ async def get_service(
     limits = Limits(
         settings.max_ids,
         settings.max_polygon_corners,
+        settings.max_lattice_pixels,
         Deadline.after(settings.query_timeout_s),
         getattr(request.state, "is_light", False),
     )

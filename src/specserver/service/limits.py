@@ -22,6 +22,8 @@ class Limits:
     """Identifiers that it may name, and spectra that these may mean; None: any number."""
     max_corners: int | None = None
     """Corners of a polygon."""
+    max_pixels: int | None = None
+    """Pixels of a lattice on which spectra are resampled."""
     deadline: Deadline = NEVER
     """By when spectra have to be found."""
     is_light: bool = False
@@ -47,6 +49,13 @@ class Limits:
 
 
 NO_LIMITS = Limits()
+
+
+def check_pixels(npix: int, limit: int | None, fix: str) -> None:
+    """Raise `TooMuch` for more pixels than a lattice may have on which spectra are laid."""
+    if limit is not None and npix > limit:
+        what = f"pixels of the lattice on which spectra are laid ({fix} make fewer)"
+        raise TooMuch(what, npix, limit, "max_lattice_pixels")
 
 
 def while_wanted(batches: Iterator[Batch], go_on: Callable[[], None]) -> Iterator[Batch]:

@@ -226,7 +226,7 @@ class SpectroscopicService:
 
     def stream(self, selection: Selection, request: StreamRequest) -> SpectrumStream:
         """Return spectra as they travel, in batches that are read one by one: `open_stream`."""
-        return open_stream(selection, request, self.go_on)
+        return open_stream(selection, request, self.go_on, self.limits.max_pixels)
 
     def files(self, selection: Selection, *, rebuilt: bool = False) -> Iterator[SpectrumFile]:
         """Return FITS files one by one: `original_files`, or `rebuilt_files` from the store."""

@@ -19,7 +19,7 @@ from .alignment import Resampling, require_alignable
 from .cells import CellReader
 from .columns import facts_of, join_tables, read_columns
 from .file_names import file_names
-from .limits import while_wanted
+from .limits import check_pixels, while_wanted
 from .media import media_of, shared_medium
 from .reading import batches, read_batches
 from .selection import Selection, by_survey
@@ -50,7 +50,10 @@ class StreamRequest:
 
 
 def open_stream(
-    selection: Selection, asked: StreamRequest, go_on: Callable[[], None]
+    selection: Selection,
+    asked: StreamRequest,
+    go_on: Callable[[], None],
+    max_pixels: int | None = None,
 ) -> SpectrumStream:
     """Return spectra as a stream; errors of the request are raised at once.
 
@@ -67,7 +70,7 @@ def open_stream(
     texts = file_names(selection) if NAME in asked.columns else [""] * selection.nspec
     names = np.array(texts, object)
     if asked.resample:
-        stream = _resampled(selection, asked, names)
+        stream = _resampled(selection, asked, names, max_pixels)
     elif asked.align or selection.is_of_one_survey:
         # A single spectrum needs no common lattice.
         if asked.align and selection.nspec > 1:
@@ -153,12 +156,15 @@ def _of_parts(selection: Selection, asked: StreamRequest, names: Names) -> Spect
     return SpectrumStream(head, selection.ids.dtype.str, tuple(cells), has_media, read())
 
 
-def _resampled(selection: Selection, asked: StreamRequest, names: Names) -> SpectrumStream:
+def _resampled(
+    selection: Selection, asked: StreamRequest, names: Names, max_pixels: int | None
+) -> SpectrumStream:
     """Return the stream of spectra laid on the lattice of the first survey."""
     axis = selection.survey.grid.axis
     values = None if asked.vectors is None else [*asked.vectors, axis]
     plan = Resampling.of(selection, values, asked.cutout, asked.medium)
     lattice = plan.lattice
+    check_pixels(lattice.window.count, max_pixels, "nearer limits cutout=")
     head = _joint_head(
         selection,
         lattice.record,

@@ -79,7 +79,7 @@ def bulk_stack(
     how = asked.model_dump(exclude={"ids", "context", "profile", "missing"})
     wanted = StackRequest(**how)
     limits = StackLimits(
-        settings.max_stack_pixels, settings.stack_disk_bytes, settings.stack_disk_folder
+        settings.max_lattice_pixels, settings.stack_disk_bytes, settings.stack_disk_folder
     )
     about = {
         "version": 1,

@@ -11,13 +11,14 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import BadParameter, TooMuch
+from ...errors import BadParameter
 from ...model.grid import Grid, Linear, LogLinear, PixelRange, cutout
 from ...ops.composite import Stacked, StackRequest, Sums, normalise
 from ...ops.medians import Clip, combine_values
 from ...wire.columns import REDSHIFT
 from ..alignment import require_one_unit
 from ..columns import read_columns
+from ..limits import check_pixels
 from ..selection import Selection, require_some
 from .batches import read_shifted
 from .rebinning import LOG_STEP, Placing
@@ -193,9 +194,7 @@ class Stacking:
 
     def _reached(self, limits: StackLimits) -> PixelRange:
         """Return the pixels wanted that some spectrum reaches; refuse too many."""
-        if self.npix > limits.max_pixels:
-            what = "pixels of a composite (a larger step= or nearer limits wave= make fewer)"
-            raise TooMuch(what, self.npix, limits.max_pixels, "max_stack_pixels")
+        check_pixels(self.npix, limits.max_pixels, "a larger step= or nearer limits wave=")
         span, wanted = self._placing.span, self._wanted
         return span if wanted is None else span.common(wanted)
 
