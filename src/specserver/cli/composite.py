@@ -7,7 +7,8 @@ import typer
 
 from ..errors import BadParameter
 from ..model.spacename import in_space
-from .console import OUT, Context, SkipMissing, Token, Url, client_of
+from .console import OUT, SkipMissing, Token, Url, client_of
+from .fetch import Contexts
 
 
 def stack(
@@ -43,7 +44,7 @@ def stack(
         Literal["vacuum", "air"] | None,
         typer.Option(help="What wavelengths are in where it is not known."),
     ] = None,
-    context: Context = "default",
+    context: Contexts = "default",
     skip_missing: SkipMissing = False,
     url: Url = None,
     token: Token = None,
@@ -59,6 +60,9 @@ def stack(
         wanted = client.query(constraint=where, context=context, token=token)
         if not len(wanted):
             raise BadParameter("where", where, "it finds no spectrum")
+    elif "," in context:
+        allowed = "with --ids one release; its file says others, as in C:ID"
+        raise BadParameter("context", context, allowed)
     else:
         wanted = ids if ids is not None and in_space(ids) else Path(ids or "")
     made = client.stack(
@@ -67,7 +71,7 @@ def stack(
         method,
         norm,
         sigma_clip,
-        context,
+        None if "," in context else context,
         wave=wave,
         assume_medium=assume_medium,
         missing="skip" if skip_missing else "error",

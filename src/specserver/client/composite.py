@@ -8,7 +8,7 @@ import numpy as np
 from ..errors import BadParameter, StoreError
 from ..ops.composite import StackRequest
 from ..ops.media import read_medium
-from .inputs.context_ids import read_ids_of_one
+from .inputs.context_ids import read_some_ids
 from .messages import sum_up, warn, warn_left_out
 from .progress import Watch
 from .request import Cutout, RequestOptions, read_cutout
@@ -88,7 +88,7 @@ def stack(
     """
     session = client.session
     options = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
-    named = read_ids_of_one(session, id_list, id_col, options, "stack")
+    named = read_some_ids(session, id_list, id_col, options, "stack")
     how: dict[str, Any] = {
         "frame": frame,
         "method": method,

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 import numpy as np
 
 from ...errors import BadParameter, StoreError
-from ..inputs.context_ids import read_ids_of_one
+from ..inputs.context_ids import read_some_ids
 from ..messages import sum_up, warn
 from ..request import RequestOptions
 from ..session import HasSession
@@ -201,7 +201,7 @@ def _picture(
     if form not in {"png", "raw"} and not (form == "numpy" and "fmt" in fields):
         more = " or numpy" if "fmt" in fields else ""
         raise BadParameter("fmt", fmt, f"png, raw (plain bytes of a PNG){more}")
-    named = read_ids_of_one(session, given, id_col, options, path)
+    named = read_some_ids(session, given, id_col, options, path)
     write = open_file(session, out, options.token) if out else None
     began = perf_counter()
     body = {**ids_request(session, named, options, "id_list"), **fields}
