@@ -10,6 +10,7 @@ import pytest
 import specserver
 from commands import command
 from serving import Served, serve
+from specserver.cli.console import in_options
 from specserver.client.api import SpecClient
 from specserver.digests import read_record, seal
 from specserver.errors import StoreError
@@ -123,6 +124,52 @@ def test_the_service_of_the_option_then_of_the_environment_then_the_folder(
         assert f"asking the service at {served.url} (--url)" in said
         assert "sdss_dr17" in said
         assert away in command(name, code=1)
+
+
+def test_where_nothing_is_named_and_no_folder_is_there_the_service_here_is_asked(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SPECSERVER_URL", "SPECSERVER_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("specserver.client.session.DEFAULT_URL", served.url)
+    for name in ("contexts", "catalogs", "info"):
+        said = command(name)
+        assert f"asking the service at {served.url} (here)" in said
+        assert "sdss_dr17" in said
+    monkeypatch.setattr("specserver.client.session.DEFAULT_URL", "http://127.0.0.1:9/spec")
+    assert "there is no such data folder" in command("catalogs", code=1)
+
+
+def test_messages_speak_of_options(served: Served, tmp_path: Path) -> None:
+    url, few = ("--url", served.url), ",".join(map(str, served.ids[:2]))
+    for words, option in (
+        (("get", "5"), "; --skip-missing returns the others"),
+        (("get", few, "--medium", "air", "--align"), "; --resample brings them to air"),
+        (("get", few, "--cutout", "5"), "--cutout '5' is not possible"),
+        (("query", "--where", "select"), "--where"),
+        (("stack", "--ids", tmp_path, "--context", "a,b", "--out", "a.png"), "with --ids one"),
+    ):
+        said = command(*words, *url, code=2)
+        assert option in said
+        assert "='" not in said
+    for said, shown in (
+        ("primary=False (--all on the command line) finds all", "--all finds all"),
+        ("; fields='tuple' (--fields tuple on the command line) names", "; --fields tuple names"),
+        (
+            "give context='a', or set_context('a') (--context a on the command line)",
+            "give --context a",
+        ),
+        ("name another with catalog= (a.b)", "name another with --catalog (a.b)"),
+        ("class = 'QSO'", "class = 'QSO'"),
+    ):
+        assert in_options(said) == shown
+    data = ("--data", tmp_path)
+    assert "own files" not in command("context", "private", "sdss_dr17", *data)
+    assert "mine is private" in command("context", "private", "mine", *data)
+    assert "specserver." in command("token", "create", "--user", "ada", "--context", "mine", *data)
+    command("token", "create", "--user", "ada", "--context", "yours", *data, code=2)
+    assert "mine is public" in command("context", "public", "mine", *data)
 
 
 @pytest.fixture

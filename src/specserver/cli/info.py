@@ -1,5 +1,6 @@
 """Commands that list what a service or a data folder holds: contexts, catalogs, info."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -8,6 +9,7 @@ from rich.table import Table
 from .console import (
     ERROR,
     OUT,
+    USUAL_DATA,
     Data,
     Url,
     client_of,
@@ -25,11 +27,12 @@ if TYPE_CHECKING:
 def contexts(data: Data = None, url: Url = None) -> None:
     """List the releases that a service serves, or that a data folder holds.
 
-    Asks the service of --url, else that of $SPECSERVER_URL, else the data folder.
+    Asks the service of --url, else that of $SPECSERVER_URL, else the data folder; where that is
+    not named and not there, the service on this machine.
 
     Example: specserver contexts --data /data/spec
     """
-    if client := _client_asked(url):
+    if client := _client_asked(url, data):
         OUT.print(client.list_contexts(fmt="text"))
         return
     folder = _folder_asked(data)
@@ -51,11 +54,12 @@ def catalogs(
 ) -> None:
     """List the catalogues of a release with their columns.
 
-    Asks the service of --url, else that of $SPECSERVER_URL, else the data folder.
+    Asks the service of --url, else that of $SPECSERVER_URL, else the data folder; where that is
+    not named and not there, the service on this machine.
 
     Example: specserver catalogs --data /data/spec --context sdss_dr17
     """
-    if client := _client_asked(url):
+    if client := _client_asked(url, data):
         OUT.print(client.catalogs(context=context, fmt="text"))
         return
     found = _service(_folder_asked(data)).archive.catalogs(context)
@@ -74,11 +78,12 @@ def catalogs(
 def info(data: Data = None, url: Url = None) -> None:
     """Tell how much a data folder holds, or whether a service is alive.
 
-    Asks the service of --url, else that of $SPECSERVER_URL, else the data folder.
+    Asks the service of --url, else that of $SPECSERVER_URL, else the data folder; where that is
+    not named and not there, the service on this machine.
 
     Example: specserver info --data /data/spec
     """
-    if client := _client_asked(url):
+    if client := _client_asked(url, data):
         alive = client.isAlive()
         OUT.print(f"{client.get_svc_url()}: {'alive' if alive else 'no answer'}")
         if not alive:
@@ -118,14 +123,14 @@ def info(data: Data = None, url: Url = None) -> None:
         OUT.print(table_of_tables(tables))
 
 
-def _client_asked(url: str | None) -> "SpecClient | None":
+def _client_asked(url: str | None, data: str | None) -> "SpecClient | None":
     """Return a client of the service asked, and print its URL; None: ask the data folder."""
     from ..client.session import URL_VARIABLE, environment_url
 
-    if url is None and not environment_url():
-        return None
     client = client_of(url)
-    named = "--url" if url else URL_VARIABLE
+    named = "--url" if url else URL_VARIABLE if environment_url() else "here"
+    if named == "here" and (data or Path(USUAL_DATA).exists() or not client.isAlive()):
+        return None
     ERROR.print(f"asking the service at {client.get_svc_url()} ({named})", markup=False)
     return client
 

@@ -25,7 +25,7 @@ from . import (
     verify,
     vos,
 )
-from .console import ERROR
+from .console import ERROR, in_options
 
 app = typer.Typer(
     name="specserver",
@@ -87,7 +87,7 @@ def _show_warning(
 ) -> None:
     """Print a warning as a sentence, without its line of code."""
     del category, filename, lineno, file, line
-    ERROR.print(f"[yellow]warning:[/] {escape(str(message))}")
+    ERROR.print(f"[yellow]warning:[/] {escape(in_options(str(message)))}")
 
 
 def main() -> None:
@@ -100,7 +100,7 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(0)
     except SpecServerError as error:
-        ERROR.print(f"[bold red]specserver:[/] {escape(error.message)}")
+        ERROR.print(f"[bold red]specserver:[/] {escape(in_options(error.message))}")
         sys.exit(2 if isinstance(error, CallerError) else 1)
     except OSError as error:
         if error.errno not in DISK_ERRORS:

@@ -2,12 +2,16 @@
 
 import sys
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
+from ..errors import UnknownContext
 from .console import ERROR, OUT, Data, data_folder, present_folder
+
+if TYPE_CHECKING:
+    from ..data.root import DataRoot
 
 token_app = typer.Typer(
     no_args_is_help=True, help="Make, list and revoke the tokens of a data folder."
@@ -39,10 +43,9 @@ def create(
     """
     folder = data_folder(data)
     from ..auth import TokenBook, parse_expiry
-    from ..surveys import find_release
 
     now = datetime.now(UTC)
-    contexts = [find_release(name, folder)[1].context for name in context or []]
+    contexts = [_context(name, folder) for name in context or []]
     end = parse_expiry(expires, now)
     token = TokenBook(folder).create(user, is_admin=admin, contexts=contexts, expires=end, now=now)
     sys.stdout.write(f"{token}\n")
@@ -114,9 +117,29 @@ def _set(name: str, data: str | None, *, private: bool) -> None:
     # A release may be hidden before it has any data.
     folder = data_folder(data) if private else present_folder(data)
     from ..auth import set_private
-    from ..surveys import find_release
 
-    context = find_release(name, folder)[1].context
+    context = _context(name, folder, new=private)
     set_private(folder, context, private=private)
     state = "private: only tokens that name it see it" if private else "public"
     ERROR.print(f"{context} is {state}")
+
+
+def _context(name: str, folder: "DataRoot", *, new: bool = False) -> str:
+    """Return the name of a release; also of one that is private before its first ingest.
+
+    Raises
+    ------
+    UnknownContext
+        There is none, and ``new`` does not allow one, which an ingest is to declare.
+    """
+    from ..auth import is_private
+    from ..surveys import find_release
+    from ..surveys.generic import is_context_name
+
+    try:
+        return find_release(name, folder)[1].context
+    except UnknownContext:
+        if not is_context_name(name) or not (new or is_private(folder, name)):
+            raise
+    ERROR.print(f"{name} is no release known here: it is that of files still to be ingested")
+    return name

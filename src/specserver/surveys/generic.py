@@ -137,9 +137,14 @@ def write_declaration(data: DataRoot, declared: Declaration) -> None:
     file.delete_drafts()
 
 
+def is_context_name(name: str) -> bool:
+    """Return whether a declared context can have a name."""
+    return bool(_CONTEXT.fullmatch(name)) and name not in _RESERVED
+
+
 def check_context_name(context: str) -> None:
     """Refuse a name that a declared context cannot have."""
-    if not _CONTEXT.fullmatch(context) or context in _RESERVED:
+    if not is_context_name(context):
         raise BadParameter(
             "context", context, "small letters, digits and _, a letter first: such as my_survey"
         )
