@@ -33,6 +33,7 @@ from specserver.errors import (
     MixedLattices,
     NoIdentifier,
     NotFound,
+    SpecServerError,
     UnknownContext,
     UnknownField,
 )
@@ -653,15 +654,75 @@ def test_errors_of_a_query_name_the_context(spec: SpecClient) -> None:
 # --- Pictures -----------------------------------------------------------------------------------
 
 
-def test_pictures_of_the_service_are_of_one_context(spec: SpecClient, pair) -> None:
+def test_pictures_and_composites_of_the_service(spec: SpecClient, pair) -> None:
     a, b = pair
     assert spec.preview(f"{B}:{b}") == spec.preview(b, context=B)
     assert spec.plotGrid([(B, b)] * 2, 2, 1) == spec.plotGrid([b] * 2, 2, 1, context=B)
     image = spec.stackedImage([(B, b)] * 2, fmt="numpy", align=True)
     assert image.shape == (2, 7781)
+    two = [(A, a), (B, b)]
     for draw in (spec.preview, lambda ids: spec.plotGrid(ids, 1, 2), spec.stackedImage):
-        with pytest.raises(BadParameter, match=r"one context.*plot\(\[a, b\]\)"):
-            draw([(A, a), (B, b)])
+        assert bytes(draw(two)).startswith(b"\x89PNG")
+    combine = spec.stack
+    made = combine([*two, ("default", a)], frame="observed")
+    assert made.nspec == 3
+    assert made.count.max() == 3
+    with pytest.warns(UserWarning, match="left out of the composite"):
+        some = combine([*two, (B, b)], z=[0.1, np.nan, 0.1])
+    assert [str(named).rpartition(":")[2] for (named,) in some.skipped.values()] == [str(b)]
+
+
+def test_errors_of_a_mixed_list_say_what_helps(spec: SpecClient, pair, tmp_path: Path) -> None:
+    a, b = pair
+    with pytest.raises(UnknownField, match=f"^{B}: unknown field 'loglam'.*wavelength"):
+        spec.getSpec([(A, a), (B, b)], values="flux,loglam")
+    for form in (f"{B.upper()}:{b}", (B.upper(), b), [(A, a), ("Desi_EDR", b)]):
+        with pytest.raises(BadIdentifier, match=f"names of contexts are in lower case: '{B}'"):
+            spec.getSpec(form)
+    with pytest.raises(BadIdentifier) as refused:
+        spec.getSpec("NGC1068:5")
+    assert "lower case" not in refused.value.message
+    with pytest.raises(BadParameter, match=r"these spectra are in vacuum.*'resample' brings"):
+        spec.getSpec([a, a], align=True, medium="air")
+    with pytest.raises(BadParameter, match="'1 deg' was taken for the condition"):
+        spec.query(180.0, 2.0, "1 deg")
+    with pytest.raises(UnknownField, match=r"did you mean .*the text 'QSO'\?"):
+        spec.query(constraint="class = QSO")
+    with pytest.raises(SpecServerError, match="such as http://host:6998/spec"):
+        SpecClient(svc_url=spec.get_svc_url().removesuffix("/spec")).list_contexts()
+    for call in (
+        lambda: spec.query(constraint="z > 0", timeout=np.inf),
+        lambda: spec.match(([1.0], [2.0]), timeout=np.inf),
+        lambda: spec.match(([1.0], [2.0]), radius=np.nan),
+        lambda: spec.query(0.0, 0.0, 1.0, timeout=np.nan),
+        lambda: spec.stackedImage([a], scale=np.inf),
+    ):
+        with pytest.raises(BadParameter):
+            call()
+
+
+def test_a_cutout_without_pixels_is_told(spec: SpecClient, pair, tmp_path: Path) -> None:
+    a, b = pair
+    with pytest.warns(UserWarning, match="2 of 2 spectra have no pixel in the cutout, 20000-30000"):
+        assert spec.getSpec([a, a], cutout="20000-30000").shape == (2, 0)
+    for how in ({}, {"out": tmp_path / "cut"}):
+        with pytest.warns(UserWarning, match="1 of 2 spectra have no pixel in the cutout"):
+            spec.getSpec([(A, a), (B, b)], cutout=(3650, 3655), align=False, **how)
+
+
+def test_a_folder_is_not_named_like_a_file(spec: SpecClient, pair, tmp_path: Path) -> None:
+    a, _ = pair
+    for ids, out, fmt, match in (
+        ([a, a], "res.fits", "numpy", r"a file \.npy: name a folder$"),
+        ([a, a], "res.fits", "FITS", r"a file \.fits: name a folder$"),
+        (a, "res.fits", "numpy", r"a file \.npy: name a folder, or a file with this ending"),
+        (a, "res.npy", "Table", r"a file \.ecsv"),
+    ):
+        with pytest.raises(BadParameter, match=match):
+            spec.getSpec(ids, fmt, tmp_path / out)
+    assert not list(tmp_path.iterdir())
+    for out, fmt in (("a.NPY", "numpy"), ("a.fits", "Spectrum1D"), ("b.fits.gz", "FITS")):
+        assert spec.getSpec(a, fmt, tmp_path / out) == "OK"
 
 
 def curves() -> dict[str, Any]:

@@ -20,7 +20,7 @@ from .request import Cutout, RequestOptions, ResultOptions, Values, read_wanted
 from .session import Session
 from .spectra import fetch_files, fetch_spectra, in_order
 from .storage import Storage, open_target
-from .writing import write_spectra
+from .writing import ending_of, write_spectra
 
 if TYPE_CHECKING:
     from .results.decode import Spectra
@@ -134,7 +134,8 @@ class SpecClient:
         options = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
         named = read_ids(self.session, id_list, id_col, options)
         if out is not None and str(out):
-            put = open_target(self.session, out, token, single=named.single)
+            ending = ending_of(wanted.fmt)
+            put = open_target(self.session, out, token, ending, single=named.single)
             write_spectra(self.session, named, wanted, put, options, fits)
             return "OK"
         if not named.ids and not wanted.align:

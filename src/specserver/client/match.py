@@ -80,7 +80,7 @@ def match(
     if which not in {"nearest", "all"}:
         raise BadParameter("which", which, "'nearest' or 'all'")
     if read_contexts(context) is not None:
-        allowed = "one context; match each by itself, the positions stay the same"
+        allowed = "match takes one context: call it for each, with the same positions"
         raise BadParameter("context", context, allowed)
     options = RequestOptions(context, profile, "error", timeout, token, debug, verbose)
     from .results.table_file import TABLES, table_bytes

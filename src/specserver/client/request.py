@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from math import isfinite
+from math import inf, isfinite
 from numbers import Real
 from typing import Any, Final, Literal
 
@@ -150,7 +150,7 @@ def read_wanted(
 
 def positive_s(timeout_s: object) -> float:
     """Return a time limit that is one."""
-    if not isinstance(timeout_s, Real) or not float(timeout_s) > 0:
+    if not isinstance(timeout_s, Real) or not 0 < float(timeout_s) < inf:
         raise BadParameter("timeout", timeout_s, "seconds, more than 0; None for the usual limit")
     return float(timeout_s)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from types import MappingProxyType
@@ -38,6 +39,7 @@ _READ_TIMEOUT_S: Final = 300.0
 # What the network and the queue may add to the time that the caller gave the query itself.
 _GRACE_S: Final = 10.0
 _LONGEST_MESSAGE: Final = 300
+_NOT_FINITE: Final = re.compile(r"\b(NaN|Infinity)\b")
 # Longest piece of a body that is not sent in chunks; those of a chunked one come as they are sent.
 _PIECE: Final = 2**18
 
@@ -216,7 +218,7 @@ class Session:
             sent[AUTH_HEADER] = shown
         if isinstance(body, Mapping):
             sent["Content-Type"] = JSON
-            body = json.dumps(body, allow_nan=False).encode()
+            body = _encoded(body)
         response = self._request(
             method, url, timeout_s, headers=sent, fields=fields, body=body, retry=retry
         )
@@ -300,6 +302,17 @@ def read_id_form(told: Mapping[str, Any]) -> IdForm:
     )
 
 
+def _encoded(body: Mapping[str, Any]) -> bytes:
+    """Return a request as JSON, which has no infinity and no NaN."""
+    try:
+        return json.dumps(body, allow_nan=False).encode()
+    except ValueError:
+        for name, value in body.items():
+            if _NOT_FINITE.search(json.dumps(value)):
+                raise BadParameter(name, value, "finite numbers") from None
+        raise
+
+
 def query_timeout_s(asked_s: float | None) -> float | None:
     """Return how long to wait for a query that was given so long by the caller."""
     return None if asked_s is None else positive_s(asked_s) + _GRACE_S
@@ -329,7 +342,10 @@ def _error(status: int, text: str, url: str) -> SpecServerError:
         said = json.loads(text)
     except ValueError:
         said = None
+    hint = "; is it the root of a service, such as http://host:6998/spec?"
+    hint = hint if status == 404 and "Not Found" in text else ""
     if isinstance(said, dict) and isinstance(said.get("code"), str):
-        return SpecServerError.from_wire(said["code"], str(said.get("message", "")))
+        message = f"{url}: {said['message']}{hint}" if hint else str(said.get("message", ""))
+        return SpecServerError.from_wire(said["code"], message)
     shown = " ".join(text.split())[:_LONGEST_MESSAGE]
-    return ServiceError(f"{url} answered with status {status}: {shown or 'no reason given'}")
+    return ServiceError(f"{url} answered with status {status}: {shown or 'no reason given'}{hint}")

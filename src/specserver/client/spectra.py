@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import StoreError
 from ..wire.columns import FILE_DATA, FILE_NAME, REDSHIFT
 from .inputs.context_ids import Named
-from .messages import sum_up, warn_left_out
+from .messages import sum_up, warn, warn_left_out
 from .progress import Watch
 from .request import RequestOptions, ResultOptions
 from .session import Session
@@ -49,6 +49,7 @@ def fetch_spectra(
     ):
         parts = decode_parts(answer, values=wanted.values, align=wanted.align, tell=watch)
     warn_left_out(parts[0].head.missing, parts[0].head.damaged, len(named.ids))
+    warn_empty(empty_cutouts(parts), sum(len(part.ids) for part in parts), wanted)
     if not wanted.resample:
         # The service has brought resampled spectra into the medium wanted.
         parts = [in_medium(part, wanted) for part in parts]
@@ -57,6 +58,18 @@ def fetch_spectra(
         nbytes = sum(spectrum.nbytes for part in parts for spectrum in part.data)
         sum_up(options, f"{nspec:,} spectra, {nbytes / 1e6:.1f} MB", began)
     return parts
+
+
+def empty_cutouts(parts: "Sequence[Spectra]") -> int:
+    """Return how many spectra have no pixel."""
+    return sum(len(spectrum) == 0 for part in parts for spectrum in part.data)
+
+
+def warn_empty(count: int, nspec: int, wanted: ResultOptions) -> None:
+    """Warn of spectra that have no pixel within the cutout."""
+    if count and wanted.cutout_aa is not None:
+        low, high = wanted.cutout_aa
+        warn(f"{count:,} of {nspec:,} spectra have no pixel in the cutout, {low:g}-{high:g} Å")
 
 
 def in_order(parts: "Sequence[Spectra]", made: Sequence[Sequence[T]]) -> list[T]:

@@ -192,7 +192,7 @@ def open_file(
 
 
 def open_target(
-    session: Session, out: str | os.PathLike[str], token: str | None, *, single: bool
+    session: Session, out: str | os.PathLike[str], token: str | None, ending: str, *, single: bool
 ) -> Put:
     """Return a function that keeps the files of ``out``.
 
@@ -200,7 +200,9 @@ def open_target(
     ----------
     out
         A folder, which is made with its first file; a folder in virtual storage,
-        ``vos://dir/``; for one spectrum also a file with one of the usual endings.
+        ``vos://dir/``; for one spectrum also a file with this ending.
+    ending
+        Of the files of one spectrum: ``.npy``, ``.csv``, ``.ecsv`` or ``.fits``.
     single
         Whether exactly one spectrum is asked for.
     """
@@ -209,7 +211,12 @@ def open_target(
         space, parts = Storage(session), split_name(text)
         return lambda name, data: space.put("/".join((*parts, name)), data, token=token)
     path = Path(text).expanduser()
-    if single and not path.is_dir() and path.name.lower().endswith(_SPECTRUM_ENDINGS):
+    is_file = not path.is_dir() and path.name.lower().endswith(_SPECTRUM_ENDINGS)
+    if is_file and not (single and ending in "".join(path.suffixes[-2:]).lower()):
+        allowed = f"in this fmt each spectrum is a file {ending}: name a folder"
+        one = ", or a file with this ending" if single else ""
+        raise BadParameter("out", text, allowed + one)
+    if is_file:
         write = open_file(session, path, token)
         return lambda _, data: write(data)
     if path.exists() and not path.is_dir():

@@ -13,7 +13,7 @@ from .messages import sum_up, warn_left_out
 from .progress import Watch
 from .request import RequestOptions, ResultOptions
 from .session import Session
-from .spectra import fetch_files, spectra_request
+from .spectra import empty_cutouts, fetch_files, spectra_request, warn_empty
 from .storage import Put
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def write_spectra(
             put(_safe_name(name), data)
         return
     body = spectra_request(session, named, wanted, options, (NAME,))
-    began, done, nbytes = perf_counter(), 0, 0
+    began, done, nbytes, empty = perf_counter(), 0, 0, 0
     with (
         session.ask("bulk/spectra", body, options) as answer,
         Watch("files", at_once=options.verbose) as watch,
@@ -52,19 +52,25 @@ def write_spectra(
             if not done:
                 warn_left_out(head.missing, head.damaged, len(named.ids))
             made = part if wanted.resample else in_medium(part, wanted)
+            empty += empty_cutouts([part])
             put_spectra(made, wanted.fmt, put)
             done += len(part.ids)
             nbytes += sum(spectrum.nbytes for spectrum in part.data)
             watch(done, head.nspec)
+    warn_empty(empty, done, wanted)
     sum_up(options, f"{done:,} spectra, {nbytes / 1e6:.1f} MB", began)
+
+
+def ending_of(fmt: str) -> str:
+    """Return the ending of the files of a format."""
+    return _ENDINGS.get(fmt, ".fits")
 
 
 def put_spectra(spectra: "Spectra", fmt: str, put: Put) -> None:
     """Write the spectra of a batch, a file each."""
     for index, record in enumerate(spectra.data):
         stem = _FITS_ENDING.sub("", _safe_name(str(spectra.columns[NAME][index])))
-        ending = _ENDINGS.get(fmt, ".fits")
-        put(stem + ending, _encoded(spectra, index, record, fmt))
+        put(stem + ending_of(fmt), _encoded(spectra, index, record, fmt))
 
 
 def _safe_name(name: str) -> str:

@@ -66,8 +66,9 @@ def common_medium(media: Iterable[str], wanted: str | None, names: Sequence[obje
     if len(unknown) == len(every) and wanted is None:
         return UNKNOWN
     listed = ", ".join(str(name) for name in unknown[:5]) + (", …" if len(unknown) > 5 else "")
-    others = "" if len(unknown) == len(every) else ", and of the others is known"
-    raise BadParameter("medium", f"unknown of {len(unknown):,} spectra ({listed}){others}", HOW)
+    count = f"{len(unknown):,} of {len(every):,} spectra"
+    why = f"whether the wavelengths of {count} ({listed}) are in vacuum or in air is not known"
+    raise BadParameter("medium", wanted or VACUUM, f"{why}; {HOW}")
 
 
 def change_of(medium: str, target: str) -> Change | None:

@@ -358,7 +358,12 @@ def _known(text: str, word: _Word, following: _Word, names: Mapping[str, str]) -
     if word.kind == "name" and name.lower() not in names:
         reason = f"no column {word.text[:100]} is known; text stands in single quotes"
         raise BadConstraint(text, reason)
-    return '"' + _resolve(name, names).replace('"', '""') + '"'
+    try:
+        return '"' + _resolve(name, names).replace('"', '""') + '"'
+    except UnknownField as error:
+        near = difflib.get_close_matches(name.lower()[:100], names, n=3)
+        # As in class = QSO.
+        raise UnknownField(name[:100], error.known, [*near, f"the text '{name[:100]}'"]) from None
 
 
 def _function(text: str, name: str) -> str:

@@ -1,5 +1,6 @@
 """The spectra that a caller names: their identifiers, and which context each is of."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,6 +22,8 @@ from .identifiers import Reader
 
 _SHOWN: Final = 20
 """Number of columns or contexts that a message names."""
+_WORD: Final = re.compile(r"cannot read ['\"(]*([A-Za-z]\w*)")
+"""The word that an error about an identifier begins with: perhaps a context."""
 ONE_OR_MORE: Final = "one spectrum or more: identifiers in any form, or a file or table of them"
 """The input that errors about empty lists ask for."""
 
@@ -78,6 +81,11 @@ def read_ids(session: Session, given: Any, id_col: str | None, options: RequestO
     try:
         named = Named(*reader.read(given))
     except (UnknownField, BadIdentifier) as error:
+        word = _WORD.match(error.message)
+        lower = word[1].lower() if word else ""
+        if word and word[1] != lower and session.has_context(lower, options):
+            text = f"{error.message}; names of contexts are in lower case: {lower!r}"
+            raise SpecServerError.from_wire(error.code, text) from error
         row = row_of(given)
         names = row[0] if row else getattr(error, "known", ())
         if names and not id_col:
@@ -95,25 +103,13 @@ def read_ids(session: Session, given: Any, id_col: str | None, options: RequestO
     return named
 
 
-def read_ids_of_one(
+def read_some_ids(
     session: Session, given: Any, id_col: str | None, options: RequestOptions, what: str
 ) -> Named:
-    """Return identifiers of one context.
-
-    Raises
-    ------
-    BadParameter
-        There are none, or they are of several contexts, which ``what`` cannot show together.
-    """
+    """Return identifiers for ``what``, which needs some; raise `BadParameter` if there are none."""
     named = read_ids(session, given, id_col, options)
     if not named.ids:
         raise BadParameter("id_list", "an empty list", f"{what} takes {ONE_OR_MORE}")
-    if len(named.several) > 1:
-        allowed = (
-            f"{what} takes spectra of one context; call it for each, or show several together"
-            " with plot([a, b]) or prospect"
-        )
-        raise BadParameter("context", ", ".join(named.several), allowed)
     return named
 
 

@@ -96,7 +96,10 @@ def read_place(named: Mapping[str, Any]) -> Place:
     missing = [name for name in ("ra", "dec") if coord is None and name not in named]
     missing += ["size"] if "size" not in named else []
     if missing:
-        raise BadParameter(missing[0], None, "a cone is ra, dec, size or coord, size in degrees")
+        allowed = "a cone is ra, dec, size or coord, size: numbers of degrees, or 1 * u.deg"
+        if text := named.get("constraint"):
+            allowed += f"; {text!r} was taken for the condition"
+        raise BadParameter(missing[0], None, allowed)
     ra, dec = (named["ra"], named["dec"]) if coord is None else _icrs(coord)
     size = named["size"]
     cone = read_degrees("ra", ra), read_degrees("dec", dec), read_degrees("size", size)

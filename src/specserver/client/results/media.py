@@ -32,7 +32,11 @@ def in_medium(spectra: Spectra, wanted: ResultOptions) -> Spectra:
     if all(medium == target for medium in media):
         return replace(spectra, media=media)
     if aligned and len(media) > 1:
-        allowed = f"spectra that are in it already; align='resample' brings them to {target}"
+        known = " and ".join(sorted(set(media)))
+        allowed = (
+            f"these spectra are in {known}, and align=True shifts them by whole pixels only;"
+            f" align='resample' brings them to {target}"
+        )
         raise BadParameter("medium", wanted.medium, allowed)
     changed = _changed(spectra, media, target)
     return replace(changed, data=np.asarray(changed.data)) if aligned else changed
