@@ -234,7 +234,7 @@ def test_what_is_not_known_is_brought_nowhere(spec: SpecClient, tmp_path: Path) 
         {"align": "resample"},
         {"medium": "air", "out": tmp_path / "files"},
     ):
-        with pytest.raises(BadParameter, match=r"unknown.*\(3\).*--medium.*assume_medium"):
+        with pytest.raises(BadParameter, match=r"of 3 spectra \(3\).*known.*--medium.*assume"):
             spec.getSpec([1, 2, 3], context="several", **ask)
     with pytest.raises(BadParameter, match="assume_medium"):
         spec.stack([1, 3], context="several", z=0.0)
