@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from specserver.client.api import SpecClient
-from specserver.client.session import Body, Session
+from specserver.client.session import ResponseBody, Session
 from specserver.surveys.sdss import SDSS
 
 from .bench import Bench, Ids
@@ -223,7 +223,7 @@ class _Kept:
 
     closed = False
 
-    def __init__(self, body: Body, recorder: _Recorder) -> None:
+    def __init__(self, body: ResponseBody, recorder: _Recorder) -> None:
         self._body = body
         self._recorder = recorder
 

@@ -24,7 +24,7 @@ from conftest import CONTEXTS, TwoSurveys
 from serving import serve
 from specserver.client.api import SpecClient
 from specserver.client.inputs.context_ids import Named
-from specserver.client.inputs.identifiers import Reader
+from specserver.client.inputs.identifiers import IdentifierReader
 from specserver.client.plots.overlay import spread_out
 from specserver.data.root import open_root
 from specserver.errors import (
@@ -88,7 +88,7 @@ def read(given: Any, plain: str = A, id_col: str | None = None, gaps: Gaps | Non
         return f"{B}:{BIG}\n{A}:(266, 51602, 13)\n17000000000\n"
 
     contexts = ContextText(plain, form_of, FORMS.__contains__)
-    return Named(*Reader(contexts, id_col, read_vos, gaps or Gaps()).read(given))
+    return Named(*IdentifierReader(contexts, id_col, read_vos, gaps or Gaps()).read(given))
 
 
 ONE: list[Any] = [

@@ -29,7 +29,7 @@ from specserver.catalog.sql.expressions import (
     Arithmetic,
     Between,
     Call,
-    Column,
+    ColumnRef,
     Comparison,
     Condition,
     In,
@@ -72,7 +72,7 @@ class Model:
     survey: Survey
     segments: tuple[str, ...]
     table: dict[str, np.ndarray]
-    """Column → values, 1D[n]; null is None in columns of objects."""
+    """ColumnRef → values, 1D[n]; null is None in columns of objects."""
 
     def pairs(self, rows: Rows) -> list[tuple[int, int]]:
         """Return segment and row of rows of the catalogue, in their order."""
@@ -525,7 +525,7 @@ def test_a_cone_and_the_columns_of_the_sky_agree(plain: Model) -> None:
 
 # -- order, limit, bounds -------------------------------------------------------------------------
 
-Z = Column("z", "float")
+Z = ColumnRef("z", "float")
 HIGH = Comparison(">", Z, Literal(0.1))
 
 
@@ -638,7 +638,7 @@ def value_of(one: TypedExpression, row: Row) -> Any:
 
 def _value_of(one: TypedExpression, row: Row) -> Any:  # noqa: PLR0911, PLR0912  # one a class
     match one:
-        case Column():
+        case ColumnRef():
             return row[one.name]
         case Literal():
             return one.value
@@ -734,10 +734,10 @@ INTS = st.sampled_from([0, 1, 4, 16, -1, 266, 269, 51601, 2**31, -(2**31)]).map(
 FLOATS = st.sampled_from([0.0, 0.5, -0.25, 0.125, 1e-4, 2.5, 1e9, -1.0]).map(Literal)
 TEXTS = st.sampled_from(["GALAXY", "qso", "star", " o'k ", "", "26", "v5_13_2", "STAR"])
 INT_COLUMNS = st.sampled_from(
-    [Column(name, "int") for name in ("plate", "mjd", "fiberid", "zwarning")]
+    [ColumnRef(name, "int") for name in ("plate", "mjd", "fiberid", "zwarning")]
 )
-FLOAT_COLUMNS = st.sampled_from([Column("z", "float"), Column("zerr", "float")])
-TEXT_COLUMNS = st.sampled_from([Column("class", "str"), Column("run2d", "str")])
+FLOAT_COLUMNS = st.sampled_from([ColumnRef("z", "float"), ColumnRef("zerr", "float")])
+TEXT_COLUMNS = st.sampled_from([ColumnRef("class", "str"), ColumnRef("run2d", "str")])
 
 
 def integers(depth: int) -> st.SearchStrategy[TypedExpression]:
@@ -802,7 +802,7 @@ def truths(depth: int) -> st.SearchStrategy[TypedExpression]:
         st.builds(Comparison, SIGNS, whole, whole)
         | st.builds(Comparison, SIGNS, real, real)
         | st.builds(Comparison, SIGNS, text, literal_text | text)
-        | st.builds(Comparison, st.sampled_from(["=", "<>"]), st.just(Column("ok", "bool")),
+        | st.builds(Comparison, st.sampled_from(["=", "<>"]), st.just(ColumnRef("ok", "bool")),
                     st.booleans().map(Literal))
         | st.builds(Between, whole, INTS, INTS)
         | st.builds(Between, real, FLOATS, FLOATS)
@@ -812,8 +812,8 @@ def truths(depth: int) -> st.SearchStrategy[TypedExpression]:
         | st.builds(Like, text, st.sampled_from(["%a%", "_al%", "%", "q__", "26", "V5%"]),
                     st.booleans())
         | st.builds(Is, whole | real | text, st.none())
-        | st.builds(Is, st.just(Column("ok", "bool")), st.sampled_from([None, True, False]))
-        | st.just(Column("ok", "bool"))
+        | st.builds(Is, st.just(ColumnRef("ok", "bool")), st.sampled_from([None, True, False]))
+        | st.just(ColumnRef("ok", "bool"))
     )  # fmt: skip
     if depth == 0:
         return tests

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
 
-from specserver.client.inputs.sky_region import name_arguments, read_place
+from specserver.client.inputs.sky_region import name_arguments, read_sky_region
 from specserver.errors import BadParameter, BadRegion
 
 
 def place(*args, **keywords):
-    return read_place(name_arguments(args, keywords))
+    return read_sky_region(name_arguments(args, keywords))
 
 
 TRIANGLE = ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0))

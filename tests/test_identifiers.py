@@ -13,7 +13,7 @@ from astropy.utils.exceptions import AstropyWarning
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specserver.client.inputs.identifiers import Reader
+from specserver.client.inputs.identifiers import IdentifierReader
 from specserver.errors import BadIdentifier, UnknownField
 from specserver.model.id_contexts import ContextText
 from specserver.model.id_tables import Gaps
@@ -34,7 +34,7 @@ COLUMNS = {
 def read_identifiers(given, id_col=None, *, form=USUAL_FORM, read_vos=None, gaps=None):
     """Return the identifiers of one context, and whether a single one was given."""
     text = ContextText("", lambda _: form, lambda _: False)
-    reader = Reader(text, id_col, read_vos, gaps or Gaps(), mixed=False)
+    reader = IdentifierReader(text, id_col, read_vos, gaps or Gaps(), mixed=False)
     ids, single, contexts = reader.read(given)
     assert contexts is None
     return ids, single
@@ -349,8 +349,8 @@ def test_names_in_virtual_storage_are_read_by_whoever_can():
 
 def test_import_loads_no_table_library():
     code = (
-        "import sys; from specserver.client.inputs.identifiers import Reader;"
-        "Reader(None, mixed=False).read([1]);"
+        "import sys; from specserver.client.inputs.identifiers import IdentifierReader;"
+        "IdentifierReader(None, mixed=False).read([1]);"
         "print(*{'pandas', 'astropy'} & {name.partition('.')[0] for name in sys.modules})"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

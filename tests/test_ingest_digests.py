@@ -65,7 +65,7 @@ def test_the_digest_of_a_row_is_that_of_its_sorted_python_values(row: dict[str, 
 
 def test_the_digest_of_vectors_is_that_of_their_bytes(mock_survey: Path) -> None:
     (one,) = SDSS.reader.read(min(mock_survey.rglob("spec-*.fits")))
-    first = SDSS.place_of(one.axis)
+    first = SDSS.lattice_start(one.axis)
     made = blake2b(f"{first} {len(one.axis)} ".encode(), digest_size=8)
     for vector in SDSS.vectors:
         made.update(one.vectors[vector.name].astype(vector.dtype).tobytes())

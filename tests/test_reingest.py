@@ -260,7 +260,7 @@ while True:
     last = Path(sys.argv[3]).exists()
     selection = service.resolve(ids, "sdss_dr17")
     records = list(service.read(selection, ["flux", "ivar"]))
-    table = selection.sources[0].catalog.columns_of(["z"], selection.rows)
+    table = selection.sources[0].catalog.columns_of(["z"], selection.catalogue_row)
     for record, z in zip(records, table.column("z").to_pylist(), strict=True):
         values = {*record["flux"].tolist(), *record["ivar"].tolist(), float(z)}
         assert values in ({1.0}, {2.0}), values

@@ -343,7 +343,11 @@ def test_a_tree_without_a_catalogue_gets_one(mock_survey: Path, tmp_path: Path) 
     (tmp_path / "p.csv").write_text("\n".join(lines))
     found = attach_table(service.archive, "default", "specs", tmp_path / "p.csv")
     assert (found.nlinked, found.nplaced) == (selection.nspec, selection.nspec)
-    row = selection.sources[0].catalog.columns_of(["ra", "dec"], selection.rows[:1]).to_pylist()[0]
+    row = (
+        selection.sources[0]
+        .catalog.columns_of(["ra", "dec"], selection.catalogue_row[:1])
+        .to_pylist()[0]
+    )
     near = QueryRequest(catalog="specs", region=cone(row["ra"], row["dec"], 1e-4))
     assert int(selection.ids[0]) in service.query(near).column(0).to_pylist()
     assert service.archive.info("default").catalogs == ("sdss_dr17.specs",)

@@ -214,8 +214,8 @@ def get(
     from ..client.request import RequestOptions, read_wanted
 
     wanted = read_wanted("numpy", values, cutout, aligned, medium, assume_medium)
-    call = RequestOptions(context, missing=missing, token=token)
-    _print_spectra(client.fetch_named(named, wanted, call))
+    options = RequestOptions(context, missing=missing, token=token)
+    _print_spectra(client.fetch_named(named, wanted, options))
 
 
 def _print_spectra(spectra: list[tuple[str, int, Any]]) -> None:

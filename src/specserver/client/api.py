@@ -165,7 +165,7 @@ class SpecClient:
         return read_ids(self.session, given, None, options)
 
     def fetch_named(
-        self, named: Named, wanted: ResultOptions, call: RequestOptions
+        self, named: Named, wanted: ResultOptions, options: RequestOptions
     ) -> list[tuple[str, int, Any]]:
         """Fetch spectra of any contexts: context, identifier and record of each.
 
@@ -173,7 +173,7 @@ class SpecClient:
         """
         from .results.carried import carried
 
-        parts = fetch_spectra(self.session, named, wanted, call)
+        parts = fetch_spectra(self.session, named, wanted, options)
         return in_order(
             parts,
             [

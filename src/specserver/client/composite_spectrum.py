@@ -103,10 +103,10 @@ class CompositeSpectrum:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a file, of the kind that its name ends in: a table, an array or a picture."""
-        from .storage import local_file, read_ending, replace_file
+        from .storage import local_file, read_ending, write_output
 
         ending = read_ending(path, _ENDINGS)
-        replace_file(local_file(path), [self._encoded(ending)])
+        write_output(local_file(path), [self._encoded(ending)])
 
     def _encoded(self, ending: str) -> bytes:
         """Return the content of a file."""

@@ -12,7 +12,7 @@ from .request import RequestOptions
 _SHOWN_CHARS: Final = 200
 
 
-def shortened(body: Mapping[str, Any]) -> dict[str, Any]:
+def shortened_body(body: Mapping[str, Any]) -> dict[str, Any]:
     """Return a request as shown to people: a long list of identifiers only begun."""
     return {
         name: value[:_SHOWN_CHARS] + "…"

@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import BadParameter
 from ..model.ids import USUAL_FORM
 from ..wire.columns import CONTEXT, ID, TELLING
-from .inputs.sky_region import name_arguments, read_place
+from .inputs.sky_region import name_arguments, read_sky_region
 from .messages import sum_up, warn
 from .request import RequestOptions, Values, read_contexts, split_names
 from .results.query_results import TUPLE, besides, to_columns, to_result, write_rows
@@ -98,7 +98,7 @@ def query(
     profile = named.get("profile")
     patient_s = query_timeout_s(timeout)
     options = RequestOptions(None, profile, "error", patient_s, token, debug, verbose)
-    place = read_place(named)
+    place = read_sky_region(named)
     condition = str(named.get("constraint", ""))
     if place.cone is None and place.polygon is None and not condition.strip():
         raise BadParameter("constraint", condition, "give a position, a region or a constraint")

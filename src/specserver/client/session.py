@@ -21,7 +21,7 @@ from ..errors import (
 )
 from ..model.ids import USUAL_FORM, IdForm
 from ..wire.media_types import JSON
-from .messages import say, shortened
+from .messages import say, shortened_body
 from .request import USUAL, RequestOptions, positive_s
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def environment_url() -> str:
     return os.environ.get(URL_VARIABLE, "")
 
 
-class Body:
+class ResponseBody:
     """The body of an answer, read as pyarrow reads a file.
 
     Pieces are laid in place as they come, while they are in the processor's cache: read at once,
@@ -170,11 +170,11 @@ class Session:
 
     def ask(
         self, path: str, body: Mapping[str, Any], options: RequestOptions
-    ) -> AbstractContextManager[Body]:
+    ) -> AbstractContextManager[ResponseBody]:
         """Post a request to an endpoint and lend the body of the answer; errors as of `send`."""
         url = self.url(path)
         if options.debug:
-            say(f"POST {url} {shortened(body)}")
+            say(f"POST {url} {shortened_body(body)}")
         return self.send("POST", url, body, token=options.token, timeout_s=options.timeout_s)
 
     def get_text(self, url: str, method: str = "GET", **options: Any) -> str:
@@ -194,7 +194,7 @@ class Session:
         token: str | None = None,
         timeout_s: float | None = None,
         retry: bool = True,
-    ) -> Iterator[Body]:
+    ) -> Iterator[ResponseBody]:
         """Send a request and lend the body of the answer, to be read while it arrives.
 
         Parameters
@@ -223,7 +223,7 @@ class Session:
             method, url, timeout_s, headers=sent, fields=fields, body=body, retry=retry
         )
         with _reading(response, url):
-            answer = Body(response)
+            answer = ResponseBody(response)
             yield answer
             # The end mark of the transfer lies behind the last byte that a reader asks for;
             # taking it shows that the answer is whole, and frees the connection for the next.

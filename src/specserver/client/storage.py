@@ -95,7 +95,7 @@ class Storage:
             pieces: Iterator[bytes] = iter(lambda: bytes(body.read(_PIECE)), b"")
             if target is None:
                 return b"".join(pieces)
-            replace_file(target, pieces)
+            write_output(target, pieces)
         return "OK"
 
     def read_text(self, name: str, *, token: str | None = None) -> str:
@@ -188,7 +188,7 @@ def open_file(
         split_file_name(name)
         return partial(Storage(session).put, name, token=token)
     path = local_file(name)
-    return lambda data: replace_file(path, [data])
+    return lambda data: write_output(path, [data])
 
 
 def open_target(
@@ -224,7 +224,7 @@ def open_target(
 
     def put(name: str, data: bytes) -> None:
         path.mkdir(parents=True, exist_ok=True)
-        replace_file(path / name, [data])
+        write_output(path / name, [data])
 
     return put
 
@@ -239,10 +239,11 @@ def local_file(out: str | os.PathLike[str]) -> Path:
     return path
 
 
-def replace_file(path: Path, pieces: Iterable[bytes]) -> None:
-    """Write a file so that readers see all of it or what was there before.
+def write_output(path: Path, pieces: Iterable[bytes]) -> None:
+    """Write a file that a user names: readers see all of it or what was there before.
 
-    A link, a device or a pipe, such as ``/dev/stdout``, is written into.
+    Unlike `files.replace_file`, which is for the data folder, this writes into a link, a device or
+    a pipe, such as ``/dev/stdout``, and does not wait for the disk.
     """
     if path.is_symlink() or (path.exists() and not path.is_file()):
         with path.open("wb") as file:

@@ -34,7 +34,7 @@ from typing_extensions import override
 
 from ..damage import ABSENT
 from ..digests import LISTED
-from .handles import Entry, Folder, Named
+from .handles import Entry, Folder, NamedEntry
 
 _SEGMENT: Final = "seg-"
 _TABLE: Final = ".parquet"
@@ -52,8 +52,8 @@ class SegmentFolder(Folder):
 
     __slots__ = ()
 
-    record = Named("segment.json")
-    objects = Named("objects.parquet")
+    record = NamedEntry("segment.json")
+    objects = NamedEntry("objects.parquet")
 
     @property
     def arrays(self) -> Folder:
@@ -75,13 +75,13 @@ class GenerationFolder(Folder):
 
     __slots__ = ()
 
-    record = Named("index.json")
+    record = NamedEntry("index.json")
     """Which rows it covers, and the digests of its other files."""
-    database = Named("catalog.duckdb")
+    database = NamedEntry("catalog.duckdb")
     """All columns, as a DuckDB file."""
-    columns = Named("columns.arrow")
+    columns = NamedEntry("columns.arrow")
     """All columns, as an Arrow file."""
-    rows = Named("rows.parquet")
+    rows = NamedEntry("rows.parquet")
     """The rows it is made from; deleted when it is made."""
 
     def column(self, name: str) -> Entry:
@@ -98,8 +98,8 @@ class IndexFolder(Folder):
 
     __slots__ = ()
 
-    current = Named("CURRENT")
-    lock = Named("lock")
+    current = NamedEntry("CURRENT")
+    lock = NamedEntry("lock")
 
     def is_generation(self, name: str) -> bool:
         """Return whether a text has the form of the name of a generation."""
@@ -124,10 +124,10 @@ class ContextFolder(Folder):
 
     __slots__ = ()
 
-    access = Named("access.json")
-    declaration = Named("survey.json")
-    tree = Named("tree.json")
-    _ingest_lock = Named("ingest.lock")
+    access = NamedEntry("access.json")
+    declaration = NamedEntry("survey.json")
+    tree = NamedEntry("tree.json")
+    _ingest_lock = NamedEntry("ingest.lock")
 
     def new_fingerprints(self) -> Entry:
         """Return a file with a new name for the fingerprints of a tree's files."""

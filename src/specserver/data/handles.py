@@ -177,7 +177,7 @@ class Folder(Handle):
             check_file(self.entry(name).local_path(), stated)
 
 
-class Named:
+class NamedEntry:
     """Descriptor: the object of one name in each folder of a class."""
 
     def __init__(self, name: str) -> None:

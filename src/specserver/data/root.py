@@ -17,7 +17,7 @@ from typing import Final
 from ..damage import damaged_files
 from ..errors import StoreError
 from .context import ContextFolder
-from .handles import Entry, Folder, Named
+from .handles import Entry, Folder, NamedEntry
 from .local import LocalFolder
 from .user_storage import StorageLimits, UserStorage
 
@@ -30,11 +30,11 @@ class DataRoot(Folder):
 
     _committed: dict[str, Entry] = field(default_factory=dict, compare=False, repr=False)
     """By context, the commit record of one of its segments."""
-    tokens = Named("tokens.json")
-    tokens_lock = Named("tokens.lock")
-    private = Named("private.json")
-    private_lock = Named("private.lock")
-    debug = Named("debug")
+    tokens = NamedEntry("tokens.json")
+    tokens_lock = NamedEntry("tokens.lock")
+    private = NamedEntry("private.json")
+    private_lock = NamedEntry("private.lock")
+    debug = NamedEntry("debug")
 
     def require(self) -> "DataRoot":
         """Return this folder; raise `StoreError` if it does not exist or is no folder."""

@@ -68,8 +68,8 @@ def _no_rows(schema: pa.Schema) -> pa.RecordBatch:
     return pa.record_batch([pa.array([], field.type) for field in schema], schema=schema)
 
 
-def telling(schema: pa.Schema, pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the pieces of a stream; errors on the way are raised as `BrokenOff`."""
+def breaking_off(schema: pa.Schema, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the pieces of a stream; raise its errors as `BrokenOff`."""
     try:
         yield from pieces
     except SpecServerError as error:
@@ -153,7 +153,7 @@ def stream_batches(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iter
     the time of a short answer. The pieces are views of them, as a copy would be a fourth pass over
     an answer. Errors of the batches are raised as `BrokenOff`: something has been sent by then.
     """
-    return telling(schema, _pieces(schema, batches))
+    return breaking_off(schema, _pieces(schema, batches))
 
 
 def _pieces(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[bytes]:

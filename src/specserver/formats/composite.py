@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from ..wire.head import to_metadata
 from ..wire.media_types import ARROW, CSV, JSON
-from .arrow import Outbox, telling
+from .arrow import Outbox, breaking_off
 from .registry import writes
 
 
@@ -35,7 +35,7 @@ class CompositeTable:
 def write_arrow(made: CompositeTable) -> Iterator[bytes]:
     """Return an Arrow stream: batches without rows as the work goes on, and then the composite."""
     schema = pa.schema(list(made.fields.items()), metadata=to_metadata(made.about))
-    return telling(schema, _messages(made, schema))
+    return breaking_off(schema, _messages(made, schema))
 
 
 def _messages(made: CompositeTable, schema: pa.Schema) -> Iterator[bytes]:

@@ -20,7 +20,7 @@ from pyarrow import csv
 
 from ..errors import BadParameter, TooMuch
 from ..wire.media_types import ARROW, CSV
-from .registry import Reader, reads
+from .registry import FormatReader, reads
 
 _MAX_HEADER: Final = 2**16
 """Bytes of a CSV header: each column costs a kilobyte of memory, also if it is ignored."""
@@ -41,7 +41,7 @@ class Positions:
     """1D[n] float64"""
 
 
-def _reading(read: Callable[[bytes, int], list[pa.ChunkedArray]]) -> Reader[Positions]:
+def _reading(read: Callable[[bytes, int], list[pa.ChunkedArray]]) -> FormatReader[Positions]:
     """Return a reader of two columns as one of positions."""
 
     @wraps(read)

@@ -14,10 +14,10 @@ from ..errors import BadParameter
 
 Structure = TypeVar("Structure")
 Writer = Callable[[Structure], Iterator[bytes]]
-Reader = Callable[[bytes, int | None], Structure]
+FormatReader = Callable[[bytes, int | None], Structure]
 
 _WRITERS: Final[dict[type, dict[str, Writer[Any]]]] = {}
-_READERS: Final[dict[type, dict[str, Reader[Any]]]] = {}
+_READERS: Final[dict[type, dict[str, FormatReader[Any]]]] = {}
 _NAMES: Final[dict[type, dict[str, str]]] = {}
 """Media types by structure and short name, such as ``csv``."""
 
@@ -45,13 +45,13 @@ def writes(
 
 def reads(
     structure: type[Structure], media_type: str
-) -> Callable[[Reader[Structure]], Reader[Structure]]:
+) -> Callable[[FormatReader[Structure]], FormatReader[Structure]]:
     """Register the function that reads a structure from a body of a media type.
 
     The function is given the body and the most rows to accept; None: any number.
     """
 
-    def register(read: Reader[Structure]) -> Reader[Structure]:
+    def register(read: FormatReader[Structure]) -> FormatReader[Structure]:
         _READERS.setdefault(structure, {})[media_type] = read
         return read
 

@@ -30,9 +30,9 @@ class Places:
         self._last: tuple[npt.NDArray[Any], int | None] | None = None
 
     def of(self, axis: npt.NDArray[Any]) -> int | None:
-        """Return the place of an axis, as `Survey.place_of` does."""
+        """Return the first lattice pixel of an axis, as `Survey.lattice_start` does."""
         if self._last is None or self._last[0] is not axis:
-            self._last = axis, self.survey.place_of(axis)
+            self._last = axis, self.survey.lattice_start(axis)
         return self._last[1]
 
 
@@ -98,4 +98,4 @@ def stored_digest(survey: Survey, segment: Segment, row: int) -> int:
     if axis is None:
         axis = segment.request([survey.grid.axis], at, own)()[survey.grid.axis][0]
     spectrum = RawSpectrum(0, 0.0, 0.0, "", axis, vectors, {})
-    return vectors_digest(survey, spectrum, survey.place_of(axis))
+    return vectors_digest(survey, spectrum, survey.lattice_start(axis))

@@ -269,7 +269,7 @@ class Survey:
             self.told_by or (self.id_parts[1:] if leads else ()),
         )
 
-    def place_of(self, axis: npt.NDArray[Any]) -> int | None:
+    def lattice_start(self, axis: npt.NDArray[Any]) -> int | None:
         """Return the lattice pixel of the first value of an axis, 1D[npix]; None: off the lattice.
 
         An axis that reaches beyond the survey's window is off the lattice.

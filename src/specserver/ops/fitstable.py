@@ -159,7 +159,7 @@ def _scalar_fields(layout: Layout) -> tuple[tuple[int, str, Any], ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class FitsTable:
     """The rows of a binary table, and their layout."""
 
     layout: Layout
@@ -203,7 +203,7 @@ class Table:
         }
 
 
-def read_tables(data: bytes, count: int) -> tuple[bytes, list[Table]]:
+def read_tables(data: bytes, count: int) -> tuple[bytes, list[FitsTable]]:
     """Return the primary header and the first ``count`` extensions, which must be binary tables.
 
     Raises
@@ -225,7 +225,7 @@ def read_tables(data: bytes, count: int) -> tuple[bytes, list[Table]]:
         if end + layout.size > len(data):
             raise BadFile(f"cut off inside HDU {extension}")
         rows = np.frombuffer(data, layout.dtype, layout.nrows, end)
-        tables.append(Table(layout, rows))
+        tables.append(FitsTable(layout, rows))
         position = end + _padded(layout.size + layout.heap)
     return primary, tables
 

@@ -99,7 +99,7 @@ def occurrences(values: Sequence[Any]) -> list[int]:
     return counts
 
 
-def joined(
+def joined_on(
     columns: Mapping[str, Sequence[Any]], on: str, wanted: Sequence[Any]
 ) -> dict[str, Sequence[Any]]:
     """Return columns in the order of wanted values of one of them.

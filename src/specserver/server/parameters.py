@@ -85,7 +85,7 @@ class SpectraForm(BaseModel):
     profile: ProfileField = "default"
 
 
-class Body(NamedTuple):
+class RequestBody(NamedTuple):
     """The body of a request."""
 
     content_type: str
@@ -93,9 +93,9 @@ class Body(NamedTuple):
     content: bytes
 
 
-async def read_body(request: Request) -> Body:
+async def read_body(request: Request) -> RequestBody:
     """Return the body of a request."""
-    return Body(request.headers.get("content-type", ""), await request.body())
+    return RequestBody(request.headers.get("content-type", ""), await request.body())
 
 
 def form_reader(model: type[Asked], *media_types: str) -> Callable[..., Asked]:
@@ -108,7 +108,7 @@ def form_reader(model: type[Asked], *media_types: str) -> Callable[..., Asked]:
         `JSON`, an object, where the endpoint takes both.
     """
 
-    def read(body: Annotated[Body, Depends(read_body)]) -> Asked:
+    def read(body: Annotated[RequestBody, Depends(read_body)]) -> Asked:
         media_type = body.content_type.partition(";")[0].strip().lower()
         is_json = media_type == JSON and JSON in media_types
         try:

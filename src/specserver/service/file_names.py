@@ -78,7 +78,7 @@ def _shared(selection: Selection, stems: list[str]) -> list[int]:
     """Return the indices of spectra whose stem another spectrum has too; not of empty ones."""
     owners: dict[str, tuple[int, int]] = {}
     shared: set[str] = set()
-    places = zip(selection.source.tolist(), selection.rows.tolist(), strict=True)
+    places = zip(selection.source_index.tolist(), selection.catalogue_row.tolist(), strict=True)
     for stem, place in zip(stems, places, strict=True):
         if stem and owners.setdefault(stem, place) != place:
             shared.add(stem)

@@ -14,7 +14,7 @@ from ..errors import BadParameter
 from ..model.sphere import is_position
 from .archive import Archive
 from .open_contexts import QueryTable
-from .query import field_of, telling, unit_field, wanted_fields
+from .query import distinguishing_columns, field_of, unit_field, wanted_fields
 
 ROW: Final = "row"
 """Column of the answer: index of the position, from 0."""
@@ -111,7 +111,7 @@ def _names(asked: QueryTable, fields: tuple[str, ...]) -> dict[str, str]:
     name of one of ours gets a number, as in attached tables.
     """
     identifier = asked.survey.id_column.name
-    told = {name: name for name in telling(asked)}
+    told = {name: name for name in distinguishing_columns(asked)}
     named = (wanted_fields(asked, fields) if fields else {}) | told
     return {identifier: identifier} | {
         f"{name}_2" if name in {ROW, SEPARATION} else name: column for name, column in named.items()

@@ -202,7 +202,7 @@ def _asks_for_spectra(asked: QueryTable, fields: Sequence[str]) -> bool:
     return asked.attached and set(fields) in identifying
 
 
-def telling(asked: QueryTable) -> tuple[str, ...]:
+def distinguishing_columns(asked: QueryTable) -> tuple[str, ...]:
     """Return the columns that with the identifier name one spectrum, where it alone does not.
 
     None where the catalogue, which may be a value-added table, lacks one of them.
@@ -217,7 +217,7 @@ def wanted_fields(asked: QueryTable, fields: tuple[str, ...]) -> dict[str, str]:
     survey = asked.survey
     if not fields:
         return {survey.id_column.name: survey.id_column.name}
-    groups = {TUPLE: survey.id_parts, TELLING: telling(asked)}
+    groups = {TUPLE: survey.id_parts, TELLING: distinguishing_columns(asked)}
     expanded = [part for field in fields for part in groups.get(field, (field,))]
     if "*" in expanded:
         expanded = list(asked.catalog.columns)

@@ -94,11 +94,11 @@ def _failing(error: SpecServerError) -> Callable[[], NoReturn]:
 
 def by_segment(selection: Selection, take: Ints) -> Iterator[Group]:
     """Yield some spectra of a selection, 1D[n] int, by the segments that hold them."""
-    numbers = selection.segment[take]
+    numbers = selection.segment_index[take]
     for number in np.unique(numbers).tolist():
         where = np.flatnonzero(numbers == number)
         members = take[where]
-        yield Group(selection.segments[number], where, members, selection.row[members])
+        yield Group(selection.segments[number], where, members, selection.segment_row[members])
 
 
 def read_axes(
@@ -114,7 +114,7 @@ def read_axes(
     def ask(group: Group) -> Result:
         return group.segment.request([group.segment.grid.axis], group.rows, group.segment.window)
 
-    order = np.argsort(selection.segment[members], kind="stable")
+    order = np.argsort(selection.segment_index[members], kind="stable")
     runs = [order[at : at + BATCH] for at in range(0, len(order), BATCH)]
     read = read_batches(selection, (members[run] for run in runs), ask)
     for run, batch in zip(runs, read, strict=True):

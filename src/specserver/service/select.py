@@ -47,9 +47,9 @@ class _Found:
     survey: Survey
     sources: tuple[SpectrumSource, ...]
     """The sources that were searched."""
-    source: npt.NDArray[np.int16]
+    source_index: npt.NDArray[np.int16]
     """Index into ``sources``."""
-    rows: npt.NDArray[np.int64]
+    catalogue_row: npt.NDArray[np.int64]
     """Row in the source's catalogue."""
     asking: npt.NDArray[np.int64]
     """Index of the identifier."""
@@ -96,7 +96,7 @@ def select(
     nfound = 0
     for asked in _read(archive, given, context, limits):
         found.append(_find(archive, asked, limits, nfound, skip_missing=skip_missing))
-        nfound += len(found[-1].rows)
+        nfound += len(found[-1].catalogue_row)
     limits.check_spectra(nfound)
     if skip_missing and nfound <= PROBED:
         if nfound > _FEW:
@@ -176,13 +176,17 @@ def _find(
 
 def _leave_out_damaged(found: _Found, vectors: Sequence[str] | None) -> None:
     """Read the spectra of catalogue rows, and leave out those that are damaged."""
-    bad = find_damaged(found.survey, found.sources, found.source, found.rows, vectors)
+    bad = find_damaged(
+        found.survey, found.sources, found.source_index, found.catalogue_row, vectors
+    )
     if bad.any():
         found.sound = ~bad
         lost = np.setdiff1d(found.asking[bad], found.asking[~bad])
         texts = tuple(format_id(found.asked.ids[at]) for at in lost.tolist())
         partly = bad & ~np.isin(found.asking, lost)
-        places = zip(found.source[partly].tolist(), found.rows[partly].tolist(), strict=True)
+        places = zip(
+            found.source_index[partly].tolist(), found.catalogue_row[partly].tolist(), strict=True
+        )
         others = (found.sources[number].catalog.identifier(row) for number, row in places)
         found.missing += texts
         found.damaged = texts + tuple(dict.fromkeys(map(str, others)))
@@ -225,11 +229,12 @@ def _located(found: Sequence[_Found]) -> Selection:
     order = order[sound]
     sources = tuple(source for some in found for source in some.sources)
     begins = accumulate([len(some.sources) for some in found], initial=0)
-    numbers = [some.source + begin for some, begin in zip(found, begins, strict=False)]
+    numbers = [some.source_index + begin for some, begin in zip(found, begins, strict=False)]
     where = np.concatenate(numbers).astype(np.int16)[order]
-    rows = np.concatenate([some.rows for some in found])[order]
-    context = np.repeat(np.arange(len(found), dtype=np.int16), [len(some.rows) for some in found])
-    segment, row, first, count = np.zeros((4, len(rows)), np.int32)
+    rows = np.concatenate([some.catalogue_row for some in found])[order]
+    counts = [len(some.catalogue_row) for some in found]
+    context_index = np.repeat(np.arange(len(found), dtype=np.int16), counts)
+    segment_index, segment_row, first, count = np.zeros((4, len(rows)), np.int32)
     on_lattice = np.ones(len(rows), np.bool_)
     segments: list[SpectrumStore] = []
     members, ids = [], []
@@ -242,20 +247,21 @@ def _located(found: Sequence[_Found]) -> Selection:
             here = place.segment == name
             some, at = mine[here], place.row[here]
             opened = _open_segment(source, name, at, place.ids[here])
-            segment[some], row[some], on_lattice[some] = len(segments), at, opened.on_lattice
+            segment_index[some], segment_row[some] = len(segments), at
+            on_lattice[some] = opened.on_lattice
             first[some], count[some] = opened.first[at], opened.count[at]
             segments.append(opened)
     whole = Selection(
         contexts=tuple(some.asked.context for some in found),
         surveys=tuple(some.survey for some in found),
-        context=context[order],
+        context_index=context_index[order],
         ids=join_ids(ids)[np.argsort(np.concatenate(members))],
         sources=sources,
-        source=where,
-        rows=rows,
+        source_index=where,
+        catalogue_row=rows,
         segments=tuple(segments),
-        segment=segment,
-        row=row,
+        segment_index=segment_index,
+        segment_row=segment_row,
         first=first,
         count=count,
         on_lattice=on_lattice,

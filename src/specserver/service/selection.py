@@ -22,20 +22,20 @@ class Selection:
     mention; of an empty selection the first one asked for."""
     surveys: tuple[Survey, ...]
     """The survey of each of these."""
-    context: npt.NDArray[np.int16]
+    context_index: npt.NDArray[np.int16]
     """Index into ``contexts``."""
     ids: npt.NDArray[np.generic]
     """Integers; objects where no 64-bit type holds those of all surveys."""
     sources: tuple[SpectrumSource, ...]
     """The sources searched: for each release, in order, the segments, then the tree."""
-    source: npt.NDArray[np.int16]
+    source_index: npt.NDArray[np.int16]
     """Index into ``sources``."""
-    rows: npt.NDArray[np.int64]
+    catalogue_row: npt.NDArray[np.int64]
     """Row in the source's catalogue."""
     segments: tuple[SpectrumStore, ...]
-    segment: npt.NDArray[np.int32]
+    segment_index: npt.NDArray[np.int32]
     """Index into ``segments``."""
-    row: npt.NDArray[np.int32]
+    segment_row: npt.NDArray[np.int32]
     """Row in the segment's arrays."""
     first: npt.NDArray[np.int32]
     """Lattice pixel of the first value; 0 off the lattice."""
@@ -80,7 +80,9 @@ class Selection:
         """
         grid = self.surveys[0].grid
         if len(self.surveys) > 1 and any(survey.grid != grid for survey in self.surveys):
-            firsts = [np.flatnonzero(self.context == at)[:1] for at in range(len(self.contexts))]
+            firsts = [
+                np.flatnonzero(self.context_index == at)[:1] for at in range(len(self.contexts))
+            ]
             raise MixedLattices(self.texts(np.concatenate(firsts)))
         return grid
 
@@ -100,7 +102,7 @@ class Selection:
         ids = [str(self.ids[at]) for at in which.tolist()]
         if not self.is_of_several:
             return ids
-        names = [self.contexts[at] for at in self.context[which].tolist()]
+        names = [self.contexts[at] for at in self.context_index[which].tolist()]
         return [f"{name}:{text}" for name, text in zip(names, ids, strict=True)]
 
     @property
@@ -111,15 +113,15 @@ class Selection:
     def releases(self, which: npt.NDArray[np.integer]) -> list[str]:
         """Return the release that holds each of some spectra, 1D[n] int."""
         names = [source.release.context for source in self.sources]
-        return [names[at] for at in self.source[which].tolist()]
+        return [names[at] for at in self.source_index[which].tolist()]
 
     def release(self, index: int) -> str:
         """Return the release that holds a spectrum."""
-        return str(self.sources[self.source[index]].release.context)
+        return str(self.sources[self.source_index[index]].release.context)
 
     def survey_of(self, index: int) -> Survey:
         """Return the survey of a spectrum."""
-        return self.surveys[int(self.context[index])]
+        return self.surveys[int(self.context_index[index])]
 
     def require_lattice(self) -> None:
         """Refuse to go on when a spectrum cannot be aligned by a shift."""
@@ -131,7 +133,8 @@ class Selection:
 def part_of(selection: Selection, take: npt.NDArray[np.integer]) -> Selection:
     """Return some spectra of a selection, 1D[n] int, in another order if asked for."""
     names = (
-        "context", "ids", "source", "rows", "segment", "row", "first", "count", "on_lattice",
+        "context_index", "ids", "source_index", "catalogue_row", "segment_index", "segment_row",
+        "first", "count", "on_lattice",
     )  # fmt: skip
     part = replace(selection, **{name: getattr(selection, name)[take] for name in names})
     return without_empty_contexts(part)
@@ -139,7 +142,7 @@ def part_of(selection: Selection, take: npt.NDArray[np.integer]) -> Selection:
 
 def without_empty_contexts(selection: Selection) -> Selection:
     """Return a selection whose contexts all have spectra: others have no say in what is common."""
-    counts = np.bincount(selection.context, minlength=len(selection.contexts))
+    counts = np.bincount(selection.context_index, minlength=len(selection.contexts))
     if counts.all() or len(counts) == 1:
         return selection
     kept = np.flatnonzero(counts).tolist() or [0]
@@ -147,7 +150,7 @@ def without_empty_contexts(selection: Selection) -> Selection:
         selection,
         contexts=tuple(selection.contexts[at] for at in kept),
         surveys=tuple(selection.surveys[at] for at in kept),
-        context=np.searchsorted(kept, selection.context).astype(np.int16),
+        context_index=np.searchsorted(kept, selection.context_index).astype(np.int16),
     )
     dtype = part.survey.id_column.dtype
     return replace(part, ids=part.ids.astype(dtype)) if part.is_of_one_survey else part
@@ -175,7 +178,7 @@ def _parts(
     parts = []
     for key in dict.fromkeys(keys):
         mine = [at for at, other in enumerate(keys) if other == key]
-        places = np.flatnonzero(np.isin(selection.context, mine))
+        places = np.flatnonzero(np.isin(selection.context_index, mine))
         parts.append((replace(part_of(selection, places), missing=(), damaged=()), places))
     return parts
 
@@ -189,10 +192,10 @@ def by_source(
     ----------
     take : 1D[n] int, which of the selection
     """
-    numbers = selection.source[take]
+    numbers = selection.source_index[take]
     for number in np.unique(numbers).tolist():
         where = np.flatnonzero(numbers == number)
-        yield selection.sources[number], where, selection.rows[take[where]]
+        yield selection.sources[number], where, selection.catalogue_row[take[where]]
 
 
 def require_some(selection: Selection) -> None:

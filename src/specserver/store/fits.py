@@ -266,7 +266,7 @@ class FitsTree:
     def _measure_file(self, file: TreeFile, size: int, mtime_ns: int) -> FilePlace:
         """Return where the values of a file lie."""
         axis = self._read(file, size, mtime_ns).axis
-        first = self.survey.place_of(axis)
+        first = self.survey.lattice_start(axis)
         return FilePlace(first or 0, len(axis), first is not None)
 
 

@@ -32,7 +32,7 @@ from ..errors import BadFile
 from ..model.grid import Linear, PixelRange
 from ..model.survey import Best, Fact, FileKey, RawSpectrum, Release, Survey, Vector
 from ..ops.combine import Arm, merge_arms
-from ..ops.fitsunit import image, joined, occurrences, scalar_columns, unit_named, whole_groups
+from ..ops.fitsunit import image, joined_on, occurrences, scalar_columns, unit_named, whole_groups
 from ..ops.wholefits import FITS_ENDING
 from .desi_columns import COADD_COLUMNS, EXPOSURE_COLUMNS, ID
 from .opened import opened
@@ -162,7 +162,7 @@ def _read_spectra(path: Path) -> tuple[Mapping[str, Any], dict[str, Sequence[Any
         columns = _table(units, "FIBERMAP")
         header = {**units["FIBERMAP"].header, **units[0].header}
         if "SCORES" in units:
-            scores = joined(_table(units, "SCORES"), "targetid", columns["targetid"])
+            scores = joined_on(_table(units, "SCORES"), "targetid", columns["targetid"])
             columns |= {name: scores[name] for name in scores if name.startswith(_SCORES)}
         return header, columns, _vectors(units, len(columns["targetid"]))
 
@@ -171,9 +171,9 @@ def _redshifts(path: Path, ids: Sequence[Any]) -> dict[str, Sequence[Any]]:
     """Return the columns of the redshift file beside a file of spectra, for its TARGETIDs."""
     for redrock in _redrocks(path)[:1]:
         with opened(redrock, beside=True) as units:
-            columns = joined(_table(units, "REDSHIFTS"), "targetid", ids)
+            columns = joined_on(_table(units, "REDSHIFTS"), "targetid", ids)
             if "TSNR2" in units:
-                columns |= joined(_table(units, "TSNR2"), "targetid", ids)
+                columns |= joined_on(_table(units, "TSNR2"), "targetid", ids)
             return columns
     return {}
 

@@ -26,7 +26,7 @@ from ..errors import BadFile, BadIdentifier
 from ..model.grid import LogLinear, PixelRange
 from ..model.ids import pack_specobjid, unpack_specobjid
 from ..model.survey import Column, Fact, FileKey, RawSpectrum, Release, Survey, TreeLayout, Vector
-from ..ops.fitstable import Table, cards, read_tables
+from ..ops.fitstable import FitsTable, cards, read_tables
 from ..ops.wholefits import FITS_ENDING, open_bytes
 
 # Names are matched in lower case.
@@ -168,7 +168,7 @@ def _check_unit(primary: bytes) -> None:
             raise BadFile(f"BUNIT is {unit!r}, expected '1E-17 erg/cm^2/s/Ang'")
 
 
-def _vectors(coadd: Table) -> tuple[npt.NDArray[Any], dict[str, npt.NDArray[Any]]]:
+def _vectors(coadd: FitsTable) -> tuple[npt.NDArray[Any], dict[str, npt.NDArray[Any]]]:
     """Return loglam and the other seven COADD columns, native byte order, bits untouched."""
     written = []
     for vector in _RECORD:
@@ -187,7 +187,7 @@ def _vectors(coadd: Table) -> tuple[npt.NDArray[Any], dict[str, npt.NDArray[Any]
     return axis, values
 
 
-def _scalars(objects: Table) -> dict[str, Any]:
+def _scalars(objects: FitsTable) -> dict[str, Any]:
     """Return the scalar columns of HDU2 by catalogue name."""
     row: dict[str, Any] = {}
     for written, value in objects.scalars(0).items():

@@ -26,7 +26,7 @@ class ConditionWriter:
     def write(self, node: TypedExpression) -> str:
         """Return an expression as SQL with ``?`` for its literals."""
         match node:
-            case typed.Column():
+            case typed.ColumnRef():
                 self.columns.add(node.name)
                 return quoted(node.name)
             case typed.Literal():
@@ -68,17 +68,21 @@ class ConditionWriter:
     def _apart(self, node: TypedExpression) -> str:
         """Return a value that binds tighter than any operator."""
         text = self.write(node)
-        return text if isinstance(node, typed.Column | typed.Literal | typed.Call) else f"({text})"
+        return (
+            text if isinstance(node, typed.ColumnRef | typed.Literal | typed.Call) else f"({text})"
+        )
 
     def _exact(self, node: TypedExpression) -> str:
         """Return an integer in 128 bits."""
         text = self._apart(node)
-        return f"CAST({text} AS INT128)" if isinstance(node, typed.Column | typed.Literal) else text
+        return (
+            f"CAST({text} AS INT128)" if isinstance(node, typed.ColumnRef | typed.Literal) else text
+        )
 
     def _double(self, node: TypedExpression) -> str:
         """Return a number in double."""
         text = self._apart(node)
-        is_double = node.kind == "float" and not isinstance(node, typed.Column)
+        is_double = node.kind == "float" and not isinstance(node, typed.ColumnRef)
         return text if is_double else f"CAST({text} AS DOUBLE)"
 
     def _real(self, node: TypedExpression) -> str:

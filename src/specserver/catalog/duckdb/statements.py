@@ -12,7 +12,7 @@ from ...data.handles import Entry
 from ...errors import CatalogError, QueryTimeout, SpecServerError, TooMuch
 from ..base import Rows
 from ..deadline import NEVER, Deadline
-from ..sql.expressions import Column, Comparison, Condition, Literal
+from ..sql.expressions import ColumnRef, Comparison, Condition, Literal
 from .conditions import ConditionWriter
 from .database import Attached
 
@@ -71,13 +71,13 @@ class ObjectsReader:
             parts.append("SEMI JOIN candidates USING (_index)")
         if primary is not None:
             column, value = primary
-            where.append(writer.write(Comparison("=", Column(column, "int"), Literal(value))))
+            where.append(writer.write(Comparison("=", ColumnRef(column, "int"), Literal(value))))
         if condition.where is not None:
             where.append(f"({writer.write(condition.where)})")
         if where:
             parts += ["WHERE", " AND ".join(where)]
         order = [
-            f"o.{writer.write(Column(key.column, ''))} {'DESC' if key.descending else 'ASC'}"
+            f"o.{writer.write(ColumnRef(key.column, ''))} {'DESC' if key.descending else 'ASC'}"
             for key in condition.order
         ]
         parts += ["ORDER BY", ", ".join([*order, "o._index"])]

@@ -199,7 +199,7 @@ class _Builder:
         kinds = {left.kind, right.kind}
         if "null" in kinds or kinds <= typed.NUMBERS or len(kinds) == 1:
             return
-        named = [side.name for side in (left, right) if isinstance(side, typed.Column)]
+        named = [side.name for side in (left, right) if isinstance(side, typed.ColumnRef)]
         shown = [KIND_NAMES[left.kind], KIND_NAMES[right.kind]]
         hint = "; quote text, and only text, in single quotes" if "text" in shown else ""
         raise self._refused(f"{' and '.join(named) or 'it'}: {' stands beside '.join(shown)}{hint}")
@@ -308,7 +308,7 @@ class _Builder:
         if not isinstance(node.this, exp.Identifier) or kind not in KIND_NAMES:
             raise self._refused(f"column {name} cannot stand in a condition")
         self._parts(node, "this")
-        return typed.Column(name, kind)
+        return typed.ColumnRef(name, kind)
 
     def _function(self, node: exp.Expr) -> TypedExpression:
         name = str(node.this).removeprefix(CALL)

@@ -47,7 +47,7 @@ class _Truth:
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class ColumnRef:
     """A column of the catalogue."""
 
     name: str
@@ -157,7 +157,7 @@ class Junction(_Truth):
 
 Truth: TypeAlias = Comparison | Between | In | Like | Is | Not | Junction
 """A node that is true, false or NULL."""
-TypedExpression: TypeAlias = Column | Literal | Arithmetic | Call | Truth
+TypedExpression: TypeAlias = ColumnRef | Literal | Arithmetic | Call | Truth
 """A node of the tree, with the ``kind`` of its value."""
 
 
@@ -221,7 +221,7 @@ def fitted_literal(literal: Literal, other: TypedExpression, *, same: bool) -> L
     are truth values for a boolean one, and for ``same`` (equality) a negative number means the
     unsigned identifier of the same 64 bits.
     """
-    if not isinstance(other, Column):
+    if not isinstance(other, ColumnRef):
         return literal
     value = literal.value
     if other.kind in WHOLE and isinstance(value, str) and NUMBER.fullmatch(value.strip()):

@@ -18,7 +18,7 @@ from ..request import RequestOptions
 from ..session import Session, read_id_form
 from ..storage import Storage
 from .held_tables import is_shared, row_of
-from .identifiers import Reader
+from .identifiers import IdentifierReader
 
 _SHOWN: Final = 20
 """Number of columns or contexts that a message names."""
@@ -63,7 +63,7 @@ def read_ids(session: Session, given: Any, id_col: str | None, options: RequestO
     Raises
     ------
     BadIdentifier, NoIdentifier, UnknownField
-        As `Reader.read`.
+        As `IdentifierReader.read`.
     """
     if isinstance(given, Named):
         return given
@@ -71,7 +71,7 @@ def read_ids(session: Session, given: Any, id_col: str | None, options: RequestO
     plain = options.context or session.context
     # Numbers are read alike in every context: the service is not asked for its form.
     form_of = (lambda _: USUAL_FORM) if numbers else partial(session.id_form, options=options)
-    reader = Reader(
+    reader = IdentifierReader(
         ContextText(plain, form_of, partial(session.has_context, options=options)),
         id_col,
         partial(Storage(session).get, token=options.token),

@@ -87,7 +87,7 @@ def _is_sequence(value: object) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
+class IdentifierReader:
     """Reads the identifiers of one object that a caller gives."""
 
     text: ContextText
@@ -99,7 +99,7 @@ class Reader:
     """Whether rows without an identifier are refused or left out."""
     mixed: bool = True
     """Whether identifiers may say their context."""
-    _others: dict[str, "Reader"] = field(default_factory=dict, repr=False, compare=False)
+    _others: dict[str, "IdentifierReader"] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def form(self) -> IdForm:
@@ -170,7 +170,7 @@ class Reader:
             return [_scalar(value)]
         if context not in self._others:
             text = replace(self.text, plain=context)
-            self._others[context] = Reader(text, self.id_col, mixed=False)
+            self._others[context] = IdentifierReader(text, self.id_col, mixed=False)
         return [named for _, some in self._others[context].read_list([value]) for named in some]
 
     def parse(self, text: str) -> Ids:

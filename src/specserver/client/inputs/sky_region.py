@@ -14,7 +14,7 @@ _AFTER_POSITION: Final = ("constraint", "out", "context", "profile")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SkyRegion:
     """A cone, a polygon, or with neither the whole sky."""
 
     cone: tuple[float, float, float] | None = None
@@ -63,13 +63,13 @@ def name_arguments(args: tuple[Any, ...], given: Mapping[str, Any]) -> dict[str,
     return named
 
 
-def read_place(named: Mapping[str, Any]) -> Place:
-    """Return the place that ``ra, dec, size``, ``coord`` or ``pos``, or ``region`` stand for.
+def read_sky_region(named: Mapping[str, Any]) -> SkyRegion:
+    """Return the region that ``ra, dec, size``, ``coord`` or ``pos``, or ``region`` stand for.
 
     Raises
     ------
     BadParameter
-        The arguments do not make up one place.
+        The arguments do not make up one region.
     BadRegion
         They do, but it is none on the sky.
     """
@@ -88,11 +88,11 @@ def read_place(named: Mapping[str, Any]) -> Place:
     if "region" in named:
         if "size" in named:
             raise BadParameter("size", named["size"], "a region has its size in its vertices")
-        return Place(polygon=_polygon(named["region"]))
+        return SkyRegion(polygon=_polygon(named["region"]))
     if not forms:
         if "size" in named:
             raise BadParameter("size", named["size"], "it goes with ra and dec, or with coord")
-        return Place()
+        return SkyRegion()
     missing = [name for name in ("ra", "dec") if coord is None and name not in named]
     missing += ["size"] if "size" not in named else []
     if missing:
@@ -106,7 +106,7 @@ def read_place(named: Mapping[str, Any]) -> Place:
     for name, angle in zip(("ra", "dec", "size"), cone, strict=True):
         if not isfinite(angle):
             raise BadRegion(f"{name} is {angle}")
-    return Place(cone=cone)
+    return SkyRegion(cone=cone)
 
 
 def is_angle(value: object) -> bool:

@@ -18,7 +18,7 @@ from ...errors import BadParameter
 from ..inputs.context_ids import ONE_OR_MORE
 from ..messages import warn
 from ..progress import in_notebook
-from ..storage import local_file, replace_file
+from ..storage import local_file, write_output
 
 if TYPE_CHECKING:
     from ...render.display import DisplaySpectrum
@@ -44,7 +44,7 @@ class ViewerPage:
 
     def save(self, out: str | os.PathLike[str]) -> None:
         """Write the page to a file for any browser."""
-        replace_file(local_file(out), [self.html.encode()])
+        write_output(local_file(out), [self.html.encode()])
 
     def show(self) -> None:
         """Show the page in the notebook, outside a notebook in a browser."""

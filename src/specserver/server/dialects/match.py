@@ -13,7 +13,7 @@ from ...service.match import MatchRequest
 from ...wire.media_types import ARROW, CSV
 from ..dependencies import ServerSettings, Service
 from ..openapi import ContextField, ProfileField, negotiated
-from ..parameters import Body, read_body, read_names
+from ..parameters import RequestBody, read_body, read_names
 from ..runtime.error_responses import USUAL_ERRORS
 from ..runtime.responses import LimitedRoute, RouteResponder
 
@@ -73,7 +73,7 @@ class MatchParameters(BaseModel):
 )
 def bulk_match(
     responder: RouteResponder,
-    body: Annotated[Body, Depends(read_body)],
+    body: Annotated[RequestBody, Depends(read_body)],
     service: Service,
     settings: ServerSettings,
     asked: Annotated[MatchParameters, Query()],

@@ -63,12 +63,12 @@ def plan_reads(
     reach : 1D[nspec] int, about where each lies then, pixels
     most : spectra of a batch
     """
-    segment, row = selection.segment[members], selection.row[members]
+    segment, row = selection.segment_index[members], selection.segment_row[members]
     order = np.lexsort((row, reach[members], segment))
     members = members[order]
     batches = []
     at = 0
-    ends = np.flatnonzero(np.diff(selection.segment[members])) + 1
+    ends = np.flatnonzero(np.diff(selection.segment_index[members])) + 1
     for end in [*ends.tolist(), len(members)]:
         while at < end:
             near = np.searchsorted(reach[members[at:end]], reach[members[at]] + _WIDEST)

@@ -73,7 +73,9 @@ class Placing:
         """Medium of the composite's wavelengths."""
         self._changes = [change_of(medium, self.medium) for medium in media]
         same = np.array([survey.grid == grid for survey in selection.surveys])
-        self._shifted = selection.on_lattice & same[selection.context] & (not any(self._changes))
+        self._shifted = (
+            selection.on_lattice & same[selection.context_index] & (not any(self._changes))
+        )
         self._part = np.zeros(selection.nspec)
         self._whole = np.zeros(selection.nspec, np.int64)
         mine = members[self._shifted[members]]
@@ -182,7 +184,7 @@ class Placing:
         ends = np.zeros((2, len(others)))
         on = chosen.on_lattice[others]
         for number, survey in enumerate(chosen.surveys):
-            mine = on & (chosen.context[others] == number)
+            mine = on & (chosen.context_index[others] == number)
             first = chosen.first[others[mine]]
             ends[0, mine] = survey.grid.wave_at(first - 0.5)
             ends[1, mine] = survey.grid.wave_at(first + chosen.count[others[mine]] - 0.5)

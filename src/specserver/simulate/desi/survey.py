@@ -95,7 +95,7 @@ def simulate_desi(
         raise BadParameter("nspec, per_file", (nspec, per_file), "at least 1 each")
     check_workers(workers, seed)
     planned = plan_files(nspec, seed, per_file, positions)
-    write = partial(write_sheet, directory, exposures=exposures, resolution=resolution)
+    write = partial(write_pixel_file, directory, exposures=exposures, resolution=resolution)
     nbytes = write_all(write, planned, workers, progress)
     families: Counter[str] = Counter()
     for pixel_file in planned:
@@ -103,7 +103,7 @@ def simulate_desi(
     return Summary(families.total(), nbytes, dict(families))
 
 
-def write_sheet(
+def write_pixel_file(
     directory: Path, pixel_file: PixelFile, *, exposures: bool, resolution: bool
 ) -> list[tuple[int, int]]:
     """Write the files of one program and pixel; return spectra and bytes."""

@@ -66,7 +66,7 @@ LINE_RECORD = np.dtype([column.numpy() for column in columns("line_fits")])
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class TableForm:
     """A binary table with one layout: its row type and its header unit."""
 
     dtype: np.dtype[Any]
@@ -74,7 +74,7 @@ class Table:
 
 
 @cache
-def object_table(run2d: str, widths: tuple[int, ...] = ()) -> Table:
+def object_table(run2d: str, widths: tuple[int, ...] = ()) -> TableForm:
     """Return HDU2 of a family, with the widths of its text columns where each file has its own."""
     family = FAMILIES[run2d]
     listed = list(columns(family.layout))
@@ -90,7 +90,7 @@ def object_table(run2d: str, widths: tuple[int, ...] = ()) -> Table:
 
 
 @cache
-def coadd_table(run2d: str) -> Table:
+def coadd_table(run2d: str) -> TableForm:
     """Return HDU1 of a family; NAXIS2 is to be patched."""
     family, forms = FAMILIES[run2d], columns("coadd")
     if family.upper:
@@ -99,12 +99,12 @@ def coadd_table(run2d: str) -> Table:
 
 
 @cache
-def line_table(run2d: str, nline: int) -> Table:
+def line_table(run2d: str, nline: int) -> TableForm:
     """Return HDU3 of a family."""
     return _table(FAMILIES[run2d], columns("line_fits"), hdu=3, nrow=nline)
 
 
-def _table(family: Family, forms: Sequence[ColumnForm], hdu: int, nrow: int) -> Table:
+def _table(family: Family, forms: Sequence[ColumnForm], hdu: int, nrow: int) -> TableForm:
     """Return a table; the order of cards follows the writer of the family's real files."""
     dtype = np.dtype([form.numpy() for form in forms])
     cards = table_cards(dtype.itemsize, nrow, len(forms))
@@ -119,4 +119,4 @@ def _table(family: Family, forms: Sequence[ColumnForm], hdu: int, nrow: int) -> 
     else:
         cards += [card for field in fields for card in field]
         cards.append(Card("EXTNAME", family.extnames[hdu - 1], "extension name"))
-    return Table(dtype, header(cards))
+    return TableForm(dtype, header(cards))

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from ...model.ids import pack_specobjid
 from ..common.objects import DEAD, GALAXY, QSO, SKY, STAR
 from ..common.templates import STARS
-from .layout import Family, Table, columns, object_table
+from .layout import Family, TableForm, columns, object_table
 from .plan import Plate
 
 Values: TypeAlias = dict[str, npt.NDArray[Any]]
@@ -51,7 +51,7 @@ def row_values(
     return values
 
 
-def tables(family: Family, values: Values) -> Iterator[tuple[Table, npt.NDArray[Any]]]:
+def tables(family: Family, values: Values) -> Iterator[tuple[TableForm, npt.NDArray[Any]]]:
     """Yield each object's table and row, in order; rows are 1D[1] of the table's dtype."""
     forms = columns(family.layout)
     texts = [form.name for form in forms if form.is_text]
@@ -71,8 +71,8 @@ def tables(family: Family, values: Values) -> Iterator[tuple[Table, npt.NDArray[
 
 
 def _filled(
-    table: Table, values: Values, chosen: range | list[int]
-) -> Iterator[tuple[Table, npt.NDArray[Any]]]:
+    table: TableForm, values: Values, chosen: range | list[int]
+) -> Iterator[tuple[TableForm, npt.NDArray[Any]]]:
     """Yield the table with its rows filled for some objects."""
     rows = np.zeros(len(chosen), dtype=table.dtype)
     index = np.asarray(chosen)
