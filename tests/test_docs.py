@@ -2,6 +2,7 @@
 
 import doctest
 import os
+import pkgutil
 import re
 import subprocess
 import sys
@@ -116,3 +117,19 @@ def test_links_between_pages_lead_somewhere() -> None:
         for target in re.findall(r"\]\(([^)#:]+\.md)\)", page.read_text("utf-8")):
             there = (page.parent / target).resolve()
             assert there.is_file() or there.parent.name == "reference", (page, target)
+
+
+SOURCE = ROOT / "src" / "specserver"
+
+
+@pytest.mark.parametrize("kind", ["pages", "docstrings"])
+def test_modules_that_are_named_exist(kind: str) -> None:
+    tops = "|".join(path.stem for path in SOURCE.iterdir() if not path.name.startswith("_"))
+    pages = [*PAGES, ROOT / "CONTRIBUTING.md"]
+    for page in pages if kind == "pages" else sorted(SOURCE.rglob("*.py")):
+        text = page.read_text("utf-8")
+        for name in re.findall(rf"`((?:{tops})(?:\.(?!py`)\w+)+)`", text):
+            pkgutil.resolve_name(f"specserver.{name}")
+        for name in re.findall(rf"`((?:{tops})(?:/\w+)+/?(?:\.py)?)`", text):
+            path = SOURCE / name.rstrip("/")
+            assert path.exists() or path.with_suffix(".py").is_file(), (page, name)

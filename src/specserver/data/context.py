@@ -10,13 +10,13 @@
         tree.json, tree-….npy       a tree of original files (`store.trees`)
         seg-…/                      segments (`store.layout`)
             segment.json            written last: it makes the segment count
-            objects.parquet         catalogue rows (`catalog.objects`)
+            objects.parquet         catalogue rows (`catalog.segment_rows`)
             spectra.zarr/           a Zarr v3 group (`store.zarr`)
-        index/                      generations of the index (`catalog.generation`)
+        index/                      generations of the index (`catalog.index.generations`)
             CURRENT                 name of the generation in use; replaced atomically
             lock                    held while a generation is made
-            gen-…/                  a generation (`catalog.index`)
-        catalogs/                   value-added tables (`catalog.vac`)
+            gen-…/                  a generation (`catalog.index.generations`)
+        catalogs/                   value-added tables (`catalog.tables.vac`)
             <name>.parquet          the table as it came, names made valid; it counts when it exists
             <name>.json             its digest; for a moment also that of the table that it replaces
             <name>.index/           generations, as above

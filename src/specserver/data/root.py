@@ -6,7 +6,7 @@
         <context>/                      spectra of a release (`data.context`)
         tokens.json, tokens.lock        `auth`
         private.json, private.lock      private contexts (`auth`)
-        debug                           there while requests are logged (`server.access`)
+        debug                           there while requests are logged (`server.dialects.access`)
         spaces/<user>/                  users' own files (`data.user_storage`)
 """
 

@@ -192,7 +192,7 @@ def find_duplicates(
 
     Parameters
     ----------
-    table : rows of these segments, as `catalog.objects.read_sources` returns them
+    table : rows of these segments, as `catalog.segment_rows.read_sources` returns them
     segments : the table's ``_segment`` is an index into them
     """
     identifier = survey.id_column.name
