@@ -17,17 +17,13 @@ _IN_AIR = "in_air"
 """Column of older data folders: whether wavelengths are in air."""
 
 
-def media_of(selection: Selection, take: npt.NDArray[np.int64] | None = None) -> list[str]:
-    """Return the medium of some spectra of a selection: ``vacuum``, ``air`` or ``unknown``.
+def media_of(selection: Selection) -> list[str]:
+    """Return the medium of each spectrum of a selection: ``vacuum``, ``air`` or ``unknown``.
 
     The survey states it, or the catalogue for each spectrum; if neither does, it is the one that
     the selection assumes.
-
-    Parameters
-    ----------
-    take : 1D[n] int, which of the selection; None: all
     """
-    return assumed(_known_media(selection, take), selection.assume_medium)
+    return assumed(_known_media(selection), selection.assume_medium)
 
 
 def shared_medium(selection: Selection) -> str | None:
@@ -36,14 +32,13 @@ def shared_medium(selection: Selection) -> str | None:
     return first.medium if all(other.medium == first.medium for other in others) else None
 
 
-def _known_media(selection: Selection, take: npt.NDArray[np.int64] | None) -> list[str]:
-    """Return the medium that the survey or the catalogue states for some spectra."""
-    chosen = np.arange(selection.nspec) if take is None else take
+def _known_media(selection: Selection) -> list[str]:
+    """Return the medium that the survey or the catalogue states for each spectrum."""
     if (shared := shared_medium(selection)) is not None:
-        return [shared] * len(chosen)
-    media = np.full(len(chosen), UNKNOWN, object)
-    for source, where, rows in by_source(selection, chosen):
-        stated = selection.survey_of(int(chosen[where[0]])).medium
+        return [shared] * selection.nspec
+    media = np.full(selection.nspec, UNKNOWN, object)
+    for source, where, rows in by_source(selection, np.arange(selection.nspec)):
+        stated = selection.survey_of(int(where[0])).medium
         media[where] = _stated(source, rows) if stated is None else stated
     return media.tolist()
 
