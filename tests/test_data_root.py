@@ -1,5 +1,6 @@
 """Which contexts a data folder holds: seen at once, however often it was looked before."""
 
+import errno
 import shutil
 from pathlib import Path
 
@@ -61,6 +62,25 @@ def test_a_context_is_there_from_its_first_commit_on(tmp_path: Path) -> None:
     assert root.contexts() == {"one"}
     _commit(root, "two")
     assert root.contexts() == {"one", "two"}
+
+
+def test_a_segment_is_committed_once(tmp_path: Path) -> None:
+    segment = _commit(open_root(tmp_path), "one")
+    record = segment.record.read()
+    info = SegmentInfo(segment.name, "one", "mock", 0, True, 7, "another writer")
+    with pytest.raises(FileExistsError):
+        commit_segment(segment, info)
+    assert segment.record.read() == record
+
+
+def test_a_segment_is_committed_on_a_disk_without_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: Path, _target: Path) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted", str(path))
+
+    monkeypatch.setattr(Path, "hardlink_to", refused)
+    assert _commit(open_root(tmp_path), "one").is_committed()
 
 
 def test_a_context_goes_with_its_last_segment(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ DISK_ERRORS: Final = frozenset(
     {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 )
 """Errors of a disk that is full, broken or read-only: no fault of the program."""
+_NO_HARD_LINKS: Final = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP})
+"""Errors of a file system without hard links."""
 
 
 def replace_file(
@@ -38,13 +40,22 @@ def replace_file(
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        if new:
-            path.hardlink_to(draft)
-        else:
+        if not new or not _linked(path, draft):
             draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
     sync(path.parent)
+
+
+def _linked(path: Path, draft: Path) -> bool:
+    """Link a new file to its draft; return False on a file system without hard links."""
+    try:
+        path.hardlink_to(draft)
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS or path.exists():
+            raise
+        return False
+    return True
 
 
 def sync(path: Path | str) -> None:

@@ -68,7 +68,7 @@ class Backend(Protocol):
     def open(self, key: str) -> ByteSource:
         """Open an object to read ranges of its bytes."""
 
-    def create(self, key: str, content: bytes | memoryview, *, owner_only: bool = False) -> None:
+    def create(self, key: str, content: bytes | memoryview) -> None:
         """Write a new object. One of several writers succeeds; `FileExistsError` for the others."""
 
     def replace(self, key: str, content: bytes | memoryview, *, owner_only: bool = False) -> None:

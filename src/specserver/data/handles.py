@@ -75,6 +75,10 @@ class Entry(Handle):
         """Open it to read ranges of its bytes."""
         return self.backend.open(self.key)
 
+    def create(self, content: bytes) -> None:
+        """Write it; raise `FileExistsError` if it exists."""
+        self.backend.create(self.key, content)
+
     def replace(self, content: bytes | memoryview, *, owner_only: bool = False) -> None:
         """Write or replace it; readers see the whole old object or the whole new one."""
         self.backend.replace(self.key, content, owner_only=owner_only)

@@ -95,10 +95,9 @@ class LocalFolder:
         """Open a file."""
         return OpenFile(self._at(key))
 
-    def create(self, key: str, content: bytes | memoryview, *, owner_only: bool = False) -> None:
+    def create(self, key: str, content: bytes | memoryview) -> None:
         """Write a file that is not there yet."""
-        mode = OWNER_ONLY if owner_only else EVERYONE_READS
-        replace_file(self._path_in_folder(key), content, mode=mode, new=True)
+        replace_file(self._path_in_folder(key), content, mode=EVERYONE_READS, new=True)
 
     def replace(self, key: str, content: bytes | memoryview, *, owner_only: bool = False) -> None:
         """Write a file in place of the one that is there."""

@@ -88,7 +88,7 @@ def commit_segment(segment: SegmentFolder, info: SegmentInfo) -> None:
     segment.inherit_access()
     segment.sync()
     record = seal({**asdict(info), "digests": segment.digests(segment.files())})
-    segment.record.replace(record)
+    segment.record.create(record)
 
 
 def remove_uncommitted(context: ContextFolder) -> int:

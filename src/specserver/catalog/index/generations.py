@@ -156,7 +156,7 @@ def record_generation(
     """Write the record of a generation whose other files are all written."""
     digests = generation.digests(generation.made_files())
     info = IndexInfo(generation.name, names, nrows, columns, digests=digests)
-    generation.record.replace(seal(asdict(info)))
+    generation.record.create(seal(asdict(info)))
     return info
 
 
