@@ -39,7 +39,7 @@ def dots(left: Floats, right: Floats) -> Floats:
 def edge_pairs(
     corner: Floats, following: Floats, length_rad: Floats, width: float
 ) -> Iterator[tuple[Indices, Indices]]:
-    """Yield pairs of edges that overlap as seen along some axes, a batch at a time.
+    """Yield pairs of edges, 1D[m] each, that overlap as seen along some axes, in batches.
 
     Parameters
     ----------

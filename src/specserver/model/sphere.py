@@ -20,7 +20,7 @@ def angle_rad(left: Floats, right: Floats) -> Floats:
 
 
 def is_position(ra_deg: Floats, dec_deg: Floats) -> Bools:
-    """Return where coordinates, 1D[n] float64, deg, are a position on the sky, 1D[n] bool."""
+    """Return where coordinates, 1D[n] float64 each, deg, are a position: 1D[n] bool."""
     known: Bools = np.isfinite(ra_deg) & (np.abs(dec_deg) <= 90.0)
     return known
 
@@ -40,7 +40,7 @@ def wrap_deg(ra_deg: Floats) -> Floats:
 
 
 def unit(ra_deg: Floats, dec_deg: Floats) -> Floats:
-    """Return unit vectors, 2D[n, 3] float64, of positions, 1D[n] float64, deg."""
+    """Return unit vectors, 2D[n, 3] float64, of positions, 1D[n] float64 each, deg."""
     ra = np.radians(wrap_deg(ra_deg))
     x, y = cos_dec(dec_deg) * np.cos(ra), cos_dec(dec_deg) * np.sin(ra)
     return np.stack([x, y, np.sin(np.radians(dec_deg))], axis=-1)

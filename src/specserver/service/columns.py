@@ -96,7 +96,7 @@ def join_tables(tables: Sequence[pa.Table], parameter: str) -> pa.Table:
 
 
 def facts_of(selection: Selection, take: npt.NDArray[np.int64]) -> pa.Array:
-    """Return facts of some spectra of a selection, 1D[n] string (`wire.columns.FACTS`)."""
+    """Return facts (`wire.columns.FACTS`), 1D[n] string, of spectra ``take``, 1D[n]."""
     found = np.empty(len(take), object)
     for source, where, rows in by_source(selection, take):
         found[where] = _texts(source, rows)

@@ -42,12 +42,12 @@ class FitsTreeSource:
         return self
 
     def with_ids(self, ids: npt.NDArray[Any]) -> Rows:
-        """Return the row of each identifier, 1D[n] int64; -1 where the tree has no file."""
+        """Return the row of each of ``ids``, 1D[n]: 1D[n] int64; -1 where the tree has no file."""
         found = self.tree.find_ids(ids)
         return np.array([-1 if file is None else self._take(file) for file in found], np.int64)
 
     def matching(self, pattern: IdPattern, deadline: Deadline = NEVER) -> tuple[Rows, pa.Table]:
-        """Return the rows that a tuple with wildcards names, with their identifier parts."""
+        """Return the rows that a tuple with wildcards names, 1D[n] int64, and their id parts."""
 
         def wanted(index: int, number: int) -> bool:
             deadline.check()
@@ -85,7 +85,7 @@ class FitsTreeSource:
         return pa.table(arrays, ["asking", "row", "reduction"])
 
     def place(self, rows: Rows) -> Place:
-        """Return identifier, store number and row in that store, having read the files."""
+        """Return identifiers, stores and rows in them, 1D[n] each, of ``rows``, 1D[n] int64."""
         distinct, back = np.unique(rows, return_inverse=True)
         files = [self._files[row] for row in distinct.tolist()]
         places = self.tree.measure(files)
@@ -131,7 +131,7 @@ class FitsTreeSource:
         return column.startswith("_") or column in self.columns
 
     def columns_of(self, fields: Sequence[str], rows: Rows) -> pa.Table:
-        """Return columns of rows: from the files' own tables, or hidden ones of the files."""
+        """Return columns of rows, 1D[n]: of the files' own tables, or hidden ones of the files."""
         files = [self._files[row] for row in rows.tolist()]
         found: dict[str, list[Any]] = {field: [] for field in fields}
         for file in files:

@@ -93,7 +93,7 @@ def find_tuples(
 
 
 def _names_one(pattern: IdPattern) -> bool:
-    """Tell whether a tuple names one spectrum, or those of one identifier."""
+    """Return whether a tuple names one spectrum, or those of one identifier."""
     first = pattern.parts[0]
     alone = pattern.form.leads_with_id and first is not None and len(first) == 1
     return alone or pattern.is_exact
@@ -233,7 +233,7 @@ def _ranks(reductions: Sequence[str], own: Mapping[str, int]) -> Ints:
 
 
 def best_of(survey: Survey, catalog: SpectrumFinder, rows: Rows) -> Rows:
-    """Return the best of some rows by the survey's own order, 1D[1]; none of none."""
+    """Return the best of ``rows``, 1D[n], by the survey's own order: 1D[1], or 1D[0] if n is 0."""
     if len(rows) < 2 or survey.best is None:
         return rows[:1]
     named = [criterion for criterion in survey.best.order if criterion[0] in catalog.columns]

@@ -84,7 +84,7 @@ class SpectrumResolver:
     def positions(
         self, ids: npt.NDArray[Any], rows: npt.NDArray[np.int64] | None = None
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Return ra and dec, 1D[n], of identifiers, 1D[n]: `HeldSpectra.positions`."""
+        """Return ra and dec, 1D[n] each, of identifiers, 1D[n]: `HeldSpectra.positions`."""
         ra, dec = np.full(len(ids), np.nan), np.full(len(ids), np.nan)
         if self.catalog is not None:
             rows = self.catalog.with_ids(ids) if rows is None else rows
