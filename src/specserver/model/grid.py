@@ -118,7 +118,7 @@ class LogWave(Grid):
 
 
 def grid_from_dict(values: Mapping[str, Any]) -> Grid:
-    """Rebuild a lattice from the plain values of its metadata."""
+    """Rebuild a lattice from the plain values of its metadata, or raise `BadParameter`."""
     known = {lattice.kind: lattice for lattice in (LogLinear, Linear, LogWave)}
     try:
         cls = known[values["kind"]]
@@ -173,7 +173,10 @@ def locate(grid: Grid, axis: npt.NDArray[Any]) -> int | None:
 
 
 def cutout(grid: Grid, wave_min_aa: float, wave_max_aa: float) -> PixelRange:
-    """Return the pixels whose centres lie in ``[wave_min_aa, wave_max_aa]``, vacuum Å."""
+    """Return the pixels whose centres lie in ``[wave_min_aa, wave_max_aa]``, vacuum Å.
+
+    Raises `BadParameter` if these are not two positive wavelengths in increasing order.
+    """
     if not 0.0 < wave_min_aa < wave_max_aa < np.inf:
         raise BadParameter(
             "cutout",

@@ -98,7 +98,10 @@ class ContextText:
         return any(True for line in lines for _ in self._marks(line.partition("#")[0]))
 
     def split(self, text: str) -> Iterator[tuple[str, str]]:
-        """Yield context and text of each identifier or list; `plain` if none is stated."""
+        """Yield context and text of each identifier or list; `plain` if none is stated.
+
+        Raises `BadIdentifier` if nothing follows a context.
+        """
         for whole in filled_lines(self._without_pairs(text)):
             line = whole.partition("#")[0]
             marks = self._marks(line)

@@ -151,7 +151,7 @@ def id_columns(names: Sequence[str], form: IdForm, id_col: str | None) -> tuple[
     ``id_col`` must be a column, in upper or lower case. Without it they are the survey's
     identifier, or the numbers of its tuple form and the text after them, if there, or the only
     column. A tuple that begins with the identifier is preferred if all its parts are there; the
-    last one can be missing if it may be open.
+    last one can be missing if it may be open. Raises `UnknownField` if there are no such columns.
     """
     lower = [name.strip().lower() for name in names]
     found = [

@@ -108,6 +108,11 @@ def parse_id_tuple(values: Sequence[object], form: IdForm = USUAL_FORM) -> IdPat
     values : whole numbers, text such as ``'1-100'``, ``'1,5,9'`` or ``'26,103'``, ``'*'`` or None
         The last two allow anything, as do parts missing at the end.
 
+    Raises
+    ------
+    BadIdentifier
+        The tuple has too many parts, or a part is not of these forms.
+
     Examples
     --------
     >>> format_id(parse_id_tuple(("1962,1963", "*", 100, 26)))

@@ -79,7 +79,10 @@ USUAL_FORM: Final = IdForm("specobjid", ("plate", "mjd", "fiberid", "run2d"))
 
 
 def run2d_code(run2d: str | int) -> int:
-    """Return the 14-bit code of a reduction version such as ``26`` or ``'v5_13_2'``."""
+    """Return the 14-bit code of a reduction version such as ``26`` or ``'v5_13_2'``.
+
+    Raises `BadIdentifier` for another text or number.
+    """
     text = str(run2d).strip()
     if text.isascii() and text.isdigit():
         code = int(text)
@@ -207,6 +210,11 @@ def as_specobjid(ids: npt.ArrayLike | Sequence[int | str]) -> Any:
     Returns
     -------
     numpy.uint64 or 1D[n] uint64
+
+    Raises
+    ------
+    BadIdentifier
+        A masked or missing value, or one that is no whole number of 64 bits.
     """
     if isinstance(ids, np.ma.MaskedArray) and np.ma.getmaskarray(ids).any():
         raise BadIdentifier("--", "the array has masked entries; leave them out first")

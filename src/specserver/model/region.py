@@ -273,7 +273,7 @@ def _ends(edges: _Edges) -> tuple[Floats, Floats]:
 
 
 def _is_left(edges: _Edges, end: Floats) -> bool:
-    """Tell whether ``end`` lies left of the edges, by an arc to it from the longest one."""
+    """Return whether ``end`` lies left of the edges, by an arc to it from the longest one."""
     longest = int(np.argmax(edges.length_rad))
     middle = edges.corner[longest] + edges.following[longest]
     middle = (middle / np.linalg.norm(middle))[np.newaxis]
@@ -360,7 +360,7 @@ class Polygon:
 
 
 def cone(ra_deg: float, dec_deg: float, radius_deg: float) -> Cone:
-    """Return a cone from anything that reads as three numbers of degrees."""
+    """Return a cone from three values that are numbers of degrees, or raise `BadRegion`."""
     try:
         return Cone(float(ra_deg), float(dec_deg), float(radius_deg))
     except (TypeError, ValueError, OverflowError) as e:
@@ -368,7 +368,10 @@ def cone(ra_deg: float, dec_deg: float, radius_deg: float) -> Cone:
 
 
 def polygon(vertices: npt.ArrayLike, check: Check = go_on) -> Polygon:
-    """Return a polygon from its vertices, 2D[n, 2] (ra, dec) or 1D[2n] ra, dec, …, in deg."""
+    """Return a polygon from its vertices, 2D[n, 2] (ra, dec) or 1D[2n] ra, dec, …, in deg.
+
+    Raises `BadRegion` if these are no vertices or no polygon.
+    """
     advice = "give the vertices in degrees as [(ra, dec), …] or [ra, dec, ra, dec, …]"
     try:
         values = np.asarray(vertices, dtype=np.float64)

@@ -47,7 +47,7 @@ def split_name(name: str) -> tuple[str, ...]:
 
 
 def split_file_name(name: str) -> tuple[str, ...]:
-    """Return the parts of a file's name, at least one; otherwise as `split_name`."""
+    """Return the parts of a file's name, at least one; errors as of `split_name`."""
     parts = split_name(name)
     if not parts or name.endswith("/"):
         raise BadParameter("name", name, "a file has a name without a slash at its end")

@@ -49,7 +49,7 @@ class Layout:
 
 
 def header_end(data: bytes, start: int) -> int:
-    """Return the offset just behind the header that begins at ``start``."""
+    """Return the offset just behind the header that begins at ``start``, or raise `BadFile`."""
     for at in range(start, len(data), STRETCH):
         card = find_end(data, at, at + STRETCH)
         if card >= 0:
@@ -100,7 +100,10 @@ def _value(field: str) -> str | int | float | bool:
 
 @lru_cache(maxsize=256)
 def table_layout(header: bytes) -> Layout:
-    """Return the row layout of a binary table's header; headers of one family repeat exactly."""
+    """Return the row layout of a binary table's header; headers of one family repeat exactly.
+
+    Raises `BadFile` for another header, or one that contradicts itself.
+    """
     values = cards(header)
     if values.get("XTENSION") != "BINTABLE":
         raise BadFile(f"expected a binary table, found {values.get('XTENSION', 'no extension')!r}")

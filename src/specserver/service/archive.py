@@ -127,7 +127,10 @@ class Archive:
         return caller is None or caller.may_see(context) or not is_private(self.data, context)
 
     def resolve(self, name: str) -> str:
-        """Return the context behind a name; ``default`` is the newest of the default survey."""
+        """Return the context of a name; ``default`` is the newest of the default survey.
+
+        Raises `UnknownContext`, or the error of a survey whose declaration is damaged.
+        """
         names = self.names()
         if name in names:
             return name
@@ -253,7 +256,7 @@ class Archive:
         return found
 
     def table(self, context: str, catalog: str | None, *, primary: bool) -> QueryTable:
-        """Return the catalogue of a name; the context's own when there is no name."""
+        """Return the catalogue of a name, or raise `UnknownCatalog`; no name: the context's own."""
         if not catalog:
             source = self.open_release(context)
             return QueryTable(source.survey, source.catalog, primary, attached=False)

@@ -47,7 +47,7 @@ class FluxRows:
 
 @dataclass(frozen=True, slots=True)
 class GridPage:
-    """Which part of a list a grid shows."""
+    """The page of a list that a grid shows."""
 
     nx: int
     """Columns."""
@@ -63,7 +63,10 @@ class GridPage:
             raise BadParameter("page", self.page, "0 for the first page")
 
     def of(self, nspec: int) -> npt.NDArray[np.int64]:
-        """Return the numbers of the spectra on the page, 1D[n] int, of so many in the list."""
+        """Return the indices of the spectra on the page, 1D[n] int; ``nspec`` are in the list.
+
+        Raises `BadParameter` if the list has no such page.
+        """
         size = self.nx * self.ny
         npages = -(-nspec // size)
         if self.page >= max(npages, 1):
@@ -96,6 +99,15 @@ def plot_grid(
         Draw all spectra over the same wavelengths, those of the whole list.
     max_pixels
         Limit of the picture's size.
+
+    Raises
+    ------
+    TooMuch
+        The picture would have more pixels.
+    BadParameter
+        The list has no such page.
+    MixedLattices
+        ``align`` with spectra that share no lattice.
     """
     require_some(selection)
     shown = part_of(selection, page.of(selection.nspec))

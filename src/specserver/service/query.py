@@ -165,11 +165,20 @@ def narrow(
     *,
     max_corners: int | None = None,
 ) -> tuple[Condition, Rows | None]:
-    """Return the condition that is left, and the only rows it can be true of; None: any.
+    """Return the condition that is left, and the rows it can be true of, 1D[n] int; None: any.
 
     Parameters
     ----------
     constraint : may itself begin with a position, where no region is given
+
+    Raises
+    ------
+    BadParameter
+        The position is given twice.
+    TooMuch
+        The polygon has more than ``max_corners`` corners.
+    SpecServerError
+        Those of `parse_constraint`, `cone` and `polygon`.
     """
     catalog = asked.catalog
     ids, rest = split_ids(constraint, asked.survey)
@@ -197,7 +206,7 @@ def check_corners(corners: int, most: int | None) -> None:
 
 
 def _asks_for_spectra(asked: QueryTable, fields: Sequence[str]) -> bool:
-    """Tell whether only rows with a spectrum can answer, which not all of a table may have."""
+    """Return whether only rows with a spectrum count; some rows of a table may have none."""
     identifying = (set(asked.survey.id_parts), {asked.survey.id_column.name})
     return asked.attached and set(fields) in identifying
 

@@ -131,7 +131,7 @@ class ScratchFile:
         self._written[tile] += values.shape[1]
 
     def read(self) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
-        """Yield the fluxes and the variances of each tile, 2D[nspec, wide]."""
+        """Yield fluxes and variances of each tile, 2D[nspec, wide], or raise `StoreError`."""
         for tile, start in enumerate(self._starts.tolist()):
             held = np.zeros((2, int(self._rows[tile]), self._wide), self._dtype)
             try:

@@ -135,7 +135,7 @@ class Stacking:
 
     @property
     def result(self) -> Composite:
-        """The composite, when the iteration has come to its end."""
+        """The composite, after the iteration has ended; raises if no spectrum counts in it."""
         if self._stacked is None:
             raise RuntimeError("the spectra have not been gone through yet")
         if not self._used:
