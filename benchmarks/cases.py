@@ -10,7 +10,7 @@ from .measure import Gauge, Trial
 
 Prepare = Callable[[Bench], Trial | Gauge]
 
-_ROOMS: Final = (
+_MODULES: Final = (
     "cases_fetch",
     "cases_steady",
     "cases_catalogue",
@@ -57,6 +57,6 @@ def case(
 
 def all_cases() -> dict[str, Case]:
     """Return all cases by name, in the order in which they run."""
-    for room in _ROOMS:
-        import_module(f"{__package__}.{room}")
+    for name in _MODULES:
+        import_module(f"{__package__}.{name}")
     return dict(_CASES)

@@ -12,7 +12,7 @@ import duckdb
 import pytest
 
 from specserver.catalog.catalogue import MappedCatalogue
-from specserver.catalog.duckdb import database as room
+from specserver.catalog.duckdb import database
 from specserver.catalog.duckdb.database import Attached
 from specserver.catalog.index.build import newest_index
 from specserver.catalog.index.generations import current_generation
@@ -29,7 +29,7 @@ ASKED = QueryRequest(constraint="z > -1 or z < 0", primary=False)
 @pytest.fixture(autouse=True)
 def _bounds() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(room, "_bounds", {})
+        patch.setattr(database, "_bounds", {})
         yield
 
 
@@ -88,7 +88,7 @@ def settings_of(catalog: MappedCatalogue, *names: str) -> list[object]:
 
 
 def test_contexts_and_tables_share_one_database_and_its_bounds(data: Path) -> None:
-    room.bound_databases(300 * 2**20, 1)
+    database.bound_databases(300 * 2**20, 1)
     service = SpectroscopicService(open_root(data))
     nrows = [
         service.query(QueryRequest(constraint="z > -1", catalog=name, primary=False)).num_rows
@@ -113,7 +113,7 @@ def test_contexts_and_tables_share_one_database_and_its_bounds(data: Path) -> No
 
 
 def test_a_condition_that_needs_more_memory_says_so_shortly(data: Path) -> None:
-    room.bound_databases(64 * 2**20, 1)
+    database.bound_databases(64 * 2**20, 1)
     catalog = SpectroscopicService(open_root(data)).archive.open_release(FIRST).catalog
     told = r"^too many bytes of memory for a condition.*67,108,864.*database_memory_bytes\): ask in"
     with pytest.raises(TooMuch, match=told), catalog._objects._cursor() as cursor:

@@ -86,10 +86,10 @@ def test_no_module_below_the_plugins_names_a_survey(path: Path) -> None:
 
 def test_only_the_command_line_and_the_simulator_import_a_survey_by_name() -> None:
     for path in PACKAGE.rglob("*.py"):
-        room = path.relative_to(PACKAGE).parts[0]
+        package = path.relative_to(PACKAGE).parts[0]
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.module and "surveys." in node.module:
-                assert room in {"surveys", "simulate"} or node.module.endswith(
+                assert package in {"surveys", "simulate"} or node.module.endswith(
                     (
                         "surveys.anyfile",
                         "surveys.declaration",
@@ -100,7 +100,7 @@ def test_only_the_command_line_and_the_simulator_import_a_survey_by_name() -> No
                 ), path
 
 
-def test_installed_surveys_say_all_that_the_house_needs() -> None:
+def test_installed_surveys_define_all_that_the_package_needs() -> None:
     found = surveys.load_surveys()
     assert {"sdss", "lamost"} <= set(found)
     contexts = [one.context for survey in found.values() for one in survey.releases]

@@ -9,8 +9,8 @@ a context's ``access``      {"private": true}: invisible without a token that na
 =========================== ==================================================================
 
 A context is private when either file says so: the loss of one of them opens nothing. A file that
-is damaged closes what it speaks of. The folder of a private context, and all that is written into
-it, is readable by its owner only.
+is damaged closes the contexts that it names. The folder of a private context, and all that is
+written into it, is readable by its owner only.
 
 A token reads ``specserver.<id>.<secret>``. The secret is 256 random bits and is shown once; the
 file holds its SHA-256. A slow, salted hash guards passwords, which can be guessed; of 2^256

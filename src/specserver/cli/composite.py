@@ -22,10 +22,10 @@ def stack(
     ] = None,
     where: Annotated[
         str | None,
-        typer.Option(metavar="SQL", help="All that a condition finds; LIMIT may follow."),
+        typer.Option(metavar="SQL", help="Condition that selects the spectra; LIMIT may follow."),
     ] = None,
     frame: Annotated[
-        Literal["rest", "observed"], typer.Option(help="Whose wavelengths it has.")
+        Literal["rest", "observed"], typer.Option(help="Frame of its wavelengths.")
     ] = "rest",
     method: Annotated[
         Literal["mean", "median", "ivar"], typer.Option(help="ivar: weighted by inverse variance.")
@@ -42,7 +42,7 @@ def stack(
     ] = None,
     assume_medium: Annotated[
         Literal["vacuum", "air"] | None,
-        typer.Option(help="What wavelengths are in where it is not known."),
+        typer.Option(help="Medium of wavelengths whose medium is not known."),
     ] = None,
     context: Contexts = "default",
     skip_missing: SkipMissing = False,

@@ -80,7 +80,7 @@ Token = Annotated[
         "--token",
         metavar="T",
         envvar="SPECSERVER_TOKEN",
-        help="Who asks; better in the environment, where other users do not see it.",
+        help="Token of the caller; other users cannot see it if it is in the environment.",
         show_default=False,
         show_envvar=True,
     ),

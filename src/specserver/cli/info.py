@@ -76,7 +76,7 @@ def catalogs(
 
 
 def info(data: Data = None, url: Url = None) -> None:
-    """Tell how much a data folder holds, or whether a service is alive.
+    """State how much a data folder holds, or whether a service is alive.
 
     Asks the service of --url, else that of $SPECSERVER_URL, else the data folder; where that is
     not named and not there, the service on this machine.

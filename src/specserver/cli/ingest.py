@@ -71,7 +71,7 @@ def ingest(
     dec_column: OwnColumn = None,
     z_column: OwnColumn = None,
     title: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="With --reader: what the survey is.")
+        str | None, typer.Option(metavar="TEXT", help="With --reader: title of the survey.")
     ] = None,
     step: Annotated[
         float | None,
@@ -79,7 +79,9 @@ def ingest(
     ] = None,
     flux_unit: Annotated[
         str | None,
-        typer.Option(metavar="UNIT", help="With --reader: what flux is in, if files are wrong."),
+        typer.Option(
+            metavar="UNIT", help="With --reader: unit of flux, if files state a wrong one."
+        ),
     ] = None,
     loader: Annotated[
         str | None,
@@ -89,13 +91,13 @@ def ingest(
         str | None,
         typer.Option(
             metavar="air|vacuum",
-            help="With --reader: what wavelengths are in, where a file does not say.",
+            help="With --reader: medium of wavelengths, for files that do not state it.",
         ),
     ] = None,
     wave_unit: Annotated[
         str | None,
         typer.Option(
-            metavar="UNIT", help="With --reader: unit of wavelengths, where a file has none."
+            metavar="UNIT", help="With --reader: unit of wavelengths, for files that have none."
         ),
     ] = None,
 ) -> None:

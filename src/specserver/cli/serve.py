@@ -166,7 +166,7 @@ def _run(config: "Config", listening: socket.socket) -> None:
 
 
 def _announce(data: "DataRoot", host: str, port: int) -> None:
-    """Tell what is served, and where."""
+    """Print which contexts are served, from which folder, at which address."""
     from ..auth import check_private
 
     names, folder = sorted(data.contexts()), data.full_paths()[0]

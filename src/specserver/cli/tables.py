@@ -26,7 +26,7 @@ def add_catalog(
         Path, typer.Argument(metavar="FILE", help="FITS, VOTable, ECSV, Parquet, CSV or TSV.")
     ],
     data: Data = None,
-    title: Annotated[str, typer.Option(metavar="T", help="What the table is.")] = "",
+    title: Annotated[str, typer.Option(metavar="T", help="Title of the table.")] = "",
     id_column: Annotated[
         str | None, typer.Option(metavar="C", help="Column of identifiers, if not specobjid.")
     ] = None,

@@ -31,15 +31,15 @@ class CompositeSpectrum:
     error_bootstrap: npt.NDArray[np.float64]
     """1D[npix], standard deviation by resampling the spectra; NaN for fewer than two."""
     count: npt.NDArray[np.int64]
-    """1D[npix], spectra that count in each pixel."""
+    """1D[npix], number of spectra that count in each pixel."""
     nspec: int
-    """Spectra that count in some pixel."""
+    """Number of spectra that count in some pixel."""
     unit: str
-    """Of flux and errors, as astropy reads it; empty for normalised spectra."""
+    """Unit of flux and errors, as astropy reads it; empty for normalised spectra."""
     skipped: Mapping[str, tuple[int | tuple[str, int], ...]]
     """Identifiers that were left out, by reason; the first thousand of each."""
     meta: Mapping[str, Any]
-    """What was asked for, and how many were left out."""
+    """Parameters of the request, and the number of spectra left out."""
 
     @property
     def ivar(self) -> npt.NDArray[np.float64]:

@@ -67,8 +67,8 @@ def query(
         ``.parquet``, ``.vot``, ``.ecsv`` a table; ``.csv``, ``.txt`` or nothing one identifier
         a line (``context:id`` of several contexts), or a CSV for several fields.
     context
-        A data release, or several: ``'a,b'`` or a list. Each is asked by itself, so that a
-        ``LIMIT`` is one of each; names of columns may be those of any survey.
+        A data release, or several: ``'a,b'`` or a list. The query runs in each context
+        separately; a ``LIMIT`` applies to each. Names of columns may be those of any survey.
     fields
         Columns wanted; ``tuple`` stands for plate, mjd, fiberid, run2d. Default: identifiers.
     primary

@@ -52,7 +52,7 @@ class BrokenOff(Exception):
         self._schema = schema
 
     def last_words(self, message: str) -> bytes:
-        """Return a batch without rows whose metadata tell the error; no end of stream follows."""
+        """Return a batch without rows whose metadata state the error; no end of stream follows."""
         outbox = Outbox()
         with pa.ipc.new_stream(pa.PythonFile(outbox, "w"), self._schema) as writer:
             writer.write_batch(_no_rows(self._schema))

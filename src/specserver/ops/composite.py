@@ -3,10 +3,10 @@
 Both errors are standard deviations of the composite:
 
 * by variance: propagated from the variances of the pixels that it is made of;
-* by bootstrap: from the scatter of the spectra, as resampling them with replacement gives it. No
-  dice are thrown: for a mean of ``x`` with weights ``w`` around ``m`` the variance over infinitely
-  many replicas is ``sum(w**2 (x - m)**2) / sum(w)**2``, exactly so where all weights are equal and
-  to first order elsewhere; `medians` does likewise. It is NaN below two spectra.
+* by bootstrap: from the scatter of the spectra, as resampling them with replacement gives it. It is
+  computed without random numbers: for a mean of ``x`` with weights ``w`` around ``m`` the variance
+  over infinitely many replicas is ``sum(w**2 (x - m)**2) / sum(w)**2``, exactly if all weights are
+  equal, else to first order; `medians` does likewise. It is NaN below two spectra.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class StackRequest:
-    """How spectra are combined."""
+    """Parameters of a composite."""
 
     frame: str = "rest"
     method: str = "mean"
@@ -36,7 +36,7 @@ class StackRequest:
     wave: tuple[float, float] | None = None
     """Å of the frame: the pixels wanted; None: all that a spectrum reaches."""
     step: float | None = None
-    """Of log10 wavelength; None: the survey's lattice, or 1e-4 where that cannot be."""
+    """Step of log10 wavelength; None: the survey's lattice, or 1e-4 where that is impossible."""
     z: Sequence[float | None] | None = None
     """One for each spectrum, or one for all; None: the catalogue's."""
     assume_medium: str | None = None
@@ -72,9 +72,9 @@ class Stacked:
 
     flux: npt.NDArray[np.float64]
     error: npt.NDArray[np.float64]
-    """By variance, unit of flux."""
+    """Error by variance, unit of flux."""
     error_bootstrap: npt.NDArray[np.float64]
-    """By bootstrap, unit of flux."""
+    """Error by bootstrap, unit of flux."""
     count: npt.NDArray[np.int64]
     """Spectra that count."""
 

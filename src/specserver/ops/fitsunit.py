@@ -90,7 +90,7 @@ def scalar_columns(unit: Any, renamed: Mapping[str, str]) -> dict[str, Sequence[
 
 
 def occurrences(values: Sequence[Any]) -> list[int]:
-    """Return of each value how many times it has come so far, itself counted."""
+    """Return for each value how many times it occurs up to there, itself included."""
     seen: Counter[Any] = Counter()
     counts = []
     for value in values:

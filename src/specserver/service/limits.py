@@ -25,7 +25,7 @@ class Limits:
     max_pixels: int | None = None
     """Pixels of a lattice on which spectra are resampled."""
     deadline: Deadline = NEVER
-    """By when spectra have to be found."""
+    """Deadline for finding the spectra."""
     is_light: bool = False
     """It is handled where only work of milliseconds may be done."""
 

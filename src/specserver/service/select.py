@@ -54,11 +54,11 @@ class _Found:
     asking: npt.NDArray[np.int64]
     """Index of the identifier."""
     sound: npt.NDArray[np.bool_]
-    """Which are not damaged, as far as they were read."""
+    """True for a spectrum that is not damaged, or was not read."""
     missing: tuple[str, ...]
     """Identifiers for which nothing was found that can be read."""
     damaged: tuple[str, ...] = ()
-    """As `Selection.damaged`."""
+    """Same as `Selection.damaged`."""
 
 
 def select(

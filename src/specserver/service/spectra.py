@@ -26,7 +26,7 @@ def wanted_vectors(survey: Survey, names: Sequence[str] | None) -> tuple[Vector,
 def vectors_of(selection: Selection, names: Sequence[str] | None) -> tuple[Vector, ...]:
     """Return the vectors asked for, as `wanted_vectors`, of a selection on one lattice.
 
-    Of several surveys these are vectors that all have.
+    If there are several surveys, these are the vectors that all have.
 
     Raises
     ------
@@ -64,8 +64,8 @@ def covered_pixels(selection: Selection, vectors: Sequence[Vector]) -> PixelRang
 def raw_pixels(selection: Selection, vectors: Sequence[Vector]) -> PixelRange | None:
     """Return the pixels whose values travel raw, as the store does not hold some vector whole.
 
-    None where its own frames serve, or a cutout says which. Where the surveys of a selection hold a
-    vector in several types, it travels raw, in the type of ``vectors``.
+    None if its own frames serve, or if a cutout gives the pixels. A vector that the surveys of a
+    selection hold in several types travels raw, in the type of ``vectors``.
     """
     mixed = not selection.is_of_one_survey and any(
         own.name == vector.name and np.dtype(own.dtype) != np.dtype(vector.dtype)

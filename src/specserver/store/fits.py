@@ -246,7 +246,7 @@ class FitsTree:
         return known
 
     def _is_inside(self, path: Path) -> bool:
-        """Tell whether a file lies in the tree also when links are followed."""
+        """Return whether a file lies in the tree also when links are followed."""
         return self._follow_links or path.resolve().is_relative_to(self._real_root)
 
     def _read_file(self, file: TreeFile, size: int, mtime_ns: int) -> RawSpectrum:

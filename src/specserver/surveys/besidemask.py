@@ -63,7 +63,7 @@ class BesideMasks:
             else:
                 lost = (
                     f"{beside.name} looks like a mask and is not taken, so that mask does not have"
-                    " it: it cannot be told of which flux it is"
+                    " it: the file does not state which flux it belongs to"
                 )
                 remarks.append(Remark(lost, _UNPLACED))
         return bad, () if taken else tuple(dict.fromkeys(remarks))

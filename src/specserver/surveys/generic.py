@@ -44,7 +44,7 @@ class AnyFileReader:
         return FileKey(path, (hash64(stem_of(path)),)) if is_spectrum_name(path) else None
 
     def is_companion(self, path: Path) -> bool:
-        """Return nothing: each file is read by itself."""
+        """Return False: each file is read by itself."""
         del path
         return False
 

@@ -121,7 +121,7 @@ class ImageReader:
         return None
 
     def is_companion(self, path: Path) -> bool:
-        """Return nothing: each file is read by itself."""
+        """Return False: each file is read by itself."""
         del path
         return False
 

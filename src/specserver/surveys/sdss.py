@@ -130,7 +130,7 @@ class SpecReader:
         return FileKey(path, tuple(int(part) for part in match.groups())) if match else None
 
     def is_companion(self, path: Path) -> bool:
-        """Return nothing: each file is read by itself."""
+        """Return False: each file is read by itself."""
         del path
         return False
 

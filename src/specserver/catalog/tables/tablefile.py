@@ -172,7 +172,7 @@ def _read_csv(path: Path, _: int | None) -> pa.Table:
 
 
 def _has_long_numbers(column: Any) -> bool:
-    """Tell whether a column of text holds whole numbers that might be more than 64 bits."""
+    """Return whether a column of text holds whole numbers that might be more than 64 bits."""
     long = pc.match_substring_regex(column, rf"^\s*[+-]?[0-9]{{{_WHOLE_DIGITS},}}\s*$")
     return bool(pc.any(long).as_py())
 

@@ -227,7 +227,7 @@ def either(name: str, value: Any, other_name: str, other: Any) -> Any:
 
 
 def _warn_left_out(headers: Mapping[str, str]) -> None:
-    """Warn of what a picture does not show, as its headers tell: a number, and some of them."""
+    """Warn of what a picture does not show, as its headers state: a number, and some of them."""
     reasons = {
         "X-Missing": "identifiers have nothing to show",
         "X-Damaged": "spectra cannot be read",

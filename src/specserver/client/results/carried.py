@@ -14,20 +14,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """What the numbers of a record mean."""
+    """Units, frame, medium and origin of the numbers of a record."""
 
     flux_unit: str = ""
-    """Of flux, sky and model, as astropy reads it; empty where flux is relative."""
+    """Unit of flux, sky and model, as astropy reads it; empty where flux is relative."""
     mask_vector: str = ""
     """Vector whose ``bad_bits`` mark pixels not to be used."""
     bad_bits: int = 0
     survey: str = ""
     context: str = ""
-    """Release that holds the spectrum; of rows of several, all of them, with commas."""
+    """Release that holds the spectrum; several, with commas, if rows are of several releases."""
     frame: str = ""
-    """Of the wavelengths, such as ``heliocentric``."""
+    """Frame of the wavelengths, such as ``heliocentric``."""
     medium: str = ""
-    """Of the wavelengths: ``vacuum``, ``air`` or ``unknown``."""
+    """Medium of the wavelengths: ``vacuum``, ``air`` or ``unknown``."""
     units: Mapping[str, str] = field(default_factory=dict)
     """Stated units by vector name."""
 
@@ -70,7 +70,7 @@ def carried(spectra: "Spectra") -> Any:
     plain = meaning_of(head)
     if isinstance(spectra.data, np.ndarray):
         contexts = ", ".join(dict.fromkeys(spectra.contexts))
-        # Of no spectra, the medium is that of the survey.
+        # If there are no spectra, the medium is that of the survey.
         media = set(spectra.media) or {head.medium}
         medium = media.pop() if len(media) == 1 else ""
         return _carrying(

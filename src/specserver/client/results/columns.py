@@ -28,7 +28,7 @@ class Columns:
     """Number of rows that are not primary, if the service counted them: those left out, or, if all
     rows were asked for, those whose identifier means another, primary spectrum."""
     others: Mapping[str, int] = field(default_factory=dict)
-    """Of several contexts, that number by context."""
+    """That number by context, if there are several contexts."""
     shared: str = ""
     """Name of the column of identifiers, if some identifiers mean another row than theirs."""
 
@@ -75,7 +75,7 @@ class Piece:
     values: npt.NDArray[Any]
     """1D[n], a copy; a missing float is NaN, a missing text is empty."""
     missing: npt.NDArray[np.bool_] | None
-    """1D[n], where values of another type are missing; None where none is."""
+    """1D[n], True where a value of another type is missing; None if none is."""
 
 
 def read_piece(column: pa.Array) -> Piece:

@@ -37,7 +37,7 @@ def shutdown(caller: Administrator) -> PlainTextResponse:
 @router.get("/debug", summary="Toggle debug logging", responses=_STATE)
 @router.post("/debug", summary="Toggle debug logging", responses=_STATE)
 def debug(request: Request, caller: Administrator) -> JSONResponse:
-    """Toggle debug logging and tell the new state: an administrator's token is needed."""
+    """Toggle debug logging and return the new state. Needs an administrator's token."""
     switch: DebugSwitch = request.app.state.debug
     on = switch.toggle()
     _LOG.warning("debug logging %s by %s", "on" if on else "off", caller.user)

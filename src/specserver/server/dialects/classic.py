@@ -1,4 +1,4 @@
-"""The documented endpoints, in the form that the predecessor's client speaks.
+"""The documented endpoints, in the form that the predecessor's client uses.
 
 ``getSpec`` answers ``.npy`` files of structured arrays, format 1.0 without pickles: one spectrum as
 a 1-D array, aligned spectra (also one) as one 2-D array ``(nspec, npix)``, and several unaligned
@@ -63,13 +63,13 @@ async def ping() -> PlainTextResponse:
 
 @router.get(
     "/available",
-    summary="Tell what is served",
+    summary="State what is served",
     response_class=Response,
     responses=negotiated("Spectra, and the contexts that hold them.", Listing, TEXT)
     | error_responses(400, 401, 422),
 )
 def available(service: Service, fmt: ListingFormat = "text") -> Response:
-    """Tell whether spectra are served, how many, in which contexts, and which files are damaged."""
+    """Return whether spectra are served, their number, the contexts and the damaged files."""
     held = {info.name: info.nspec for info in service.contexts() if info.name == info.resolved}
     # The reason is in the log only: it may name folders of this machine.
     faults = [
@@ -92,7 +92,7 @@ def contexts(
     ] = "",
     fmt: ListingFormat = "text",
 ) -> Response:
-    """List the contexts, which are releases; or tell all of one, as a JSON object."""
+    """List the contexts, which are releases; or describe one in full, as a JSON object."""
     if context in ABSENT:
         infos = service.contexts()
         details: Mapping[str, Any] = {info.name: _describe_context(info) for info in infos}
@@ -113,7 +113,7 @@ def profiles(
     ] = "",
     fmt: ListingFormat = "text",
 ) -> Response:
-    """List the service profiles; or tell all of one, as a JSON object."""
+    """List the service profiles; or describe one in full, as a JSON object."""
     service.check_profile(_or_default(profile))
     is_named = profile not in ABSENT
     names = [profile] if is_named else list(PROFILES)
@@ -215,7 +215,7 @@ def query(
 def list_span(
     service: Service, form: Annotated[SpectraForm, Depends(form_reader(SpectraForm, FORM))]
 ) -> JSONResponse:
-    """Tell the wavelengths of the first and the last pixel of a list of spectra."""
+    """Return the wavelengths of the first and the last pixel of a list of spectra."""
     service.check_profile(_or_default(form.profile))
     w0, w1 = wave_span(service.resolve(form.id_list, _or_default(form.context)))
     return JSONResponse({"w0": w0, "w1": w1})
@@ -273,7 +273,7 @@ def _answer_files(
 ) -> Response:
     """Return the FITS files of spectra, ``original`` or ``rebuilt``.
 
-    FITS files one after the other could not be told apart, so several come as an archive.
+    A reader cannot separate concatenated FITS files, so several come as an archive.
     """
     if kind not in {"original", "rebuilt"}:
         raise BadParameter("fits", kind, "original or rebuilt")

@@ -34,7 +34,7 @@ _FIELDS: Final = {
 }
 _TOLD: Final = (
     "Columns wavelength (vacuum Å), flux, error, error_bootstrap, count. As Arrow: batches without"
-    " rows tell the progress, the last one has all rows."
+    " rows state the progress; the last one has all rows."
 )
 _Pair = tuple[float, float]
 
@@ -43,7 +43,7 @@ class CompositeRequest(SelectionRequest):
     """Request for a composite spectrum."""
 
     frame: Literal["rest", "observed"] = "rest"
-    """Whose wavelengths the composite has."""
+    """Frame of the composite's wavelengths."""
     method: Literal["mean", "median", "ivar"] = "mean"
     """`ivar`: the mean weighted by inverse variance."""
     norm: _Pair | None = None

@@ -252,7 +252,7 @@ def post_image(
 
 
 def _left_out(selection: Selection) -> dict[str, str]:
-    """Return the headers that tell what a picture does not show: a number, and some of them."""
+    """Return the headers that state what a picture does not show: a number, and some of them."""
     gone = [spectrum for spectrum in selection.missing if spectrum not in set(selection.damaged)]
     headers = {}
     for name, ids in (("X-Missing", gone), ("X-Damaged", selection.damaged)):

@@ -66,7 +66,7 @@ def list_folder(
     space: UserSpace,
     path: Annotated[str, Query(description="A folder; empty: the top.", examples=[""])] = "",
 ) -> JSONResponse:
-    """List a folder, and tell how much of the quota is used."""
+    """List a folder, and state how much of the quota is used."""
     entries = [_described(entry) for entry in space.entries(path)]
     used = space.usage()
     return JSONResponse(

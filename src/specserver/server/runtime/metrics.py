@@ -40,7 +40,7 @@ class Metrics:
         self.requests = self._counter("requests", "Requests answered.", *_REQUEST, "status")
         self.broken_off = self._counter(
             "answers_broken_off",
-            "Answers that ended before their last byte: the reader went away or stood still.",
+            "Answers that ended before their last byte: the reader went away or stalled.",
         )
         self.first_byte = self._histogram("first_byte", "Time to the first byte of an answer.")
         self.seconds = self._histogram("request", "Time to the last byte of an answer.")
@@ -149,7 +149,7 @@ def _processes() -> list[int]:
     responses=answers("Prometheus' text format.", TEXT),
 )
 def metrics(request: Request) -> Response:
-    """Tell operators' tools of requests, latencies, queues, memory and files."""
+    """Return counts of requests, latencies, queues, memory and files, for monitoring tools."""
     counted: Metrics = request.app.state.metrics
     service: SpectroscopicService = request.app.state.service
     counted.damaged.set(len(service.archive.damaged()))

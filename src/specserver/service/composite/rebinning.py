@@ -117,7 +117,7 @@ class Placing:
         return plan_reads(self._selection, self.members, self._whole, self._begin, most)
 
     def place(self, batch: ShiftedBatch) -> Rebinned:
-        """Lay a batch on the lattice; its values are given up."""
+        """Lay a batch on the lattice; this may overwrite the values of the batch."""
         members = batch.members
         first = self._selection.first[members] - self._whole[members]
         # The columns that some spectrum has, between two that are no pixels.
