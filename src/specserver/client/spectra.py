@@ -49,7 +49,7 @@ def fetch_spectra(
     ):
         parts = decode_parts(answer, values=wanted.values, align=wanted.align, tell=watch)
     warn_left_out(parts[0].head.missing, parts[0].head.damaged, len(named.ids))
-    warn_empty(empty_cutouts(parts), sum(len(part.ids) for part in parts), wanted)
+    warn_empty(empty_cutouts(parts, wanted), sum(len(part.ids) for part in parts), wanted)
     if not wanted.resample:
         # The service has brought resampled spectra into the medium wanted.
         parts = [in_medium(part, wanted) for part in parts]
@@ -60,8 +60,10 @@ def fetch_spectra(
     return parts
 
 
-def empty_cutouts(parts: "Sequence[Spectra]") -> int:
-    """Return how many spectra have no pixel."""
+def empty_cutouts(parts: "Sequence[Spectra]", wanted: ResultOptions) -> int:
+    """Return how many spectra have no pixel in the cutout, if one is wanted."""
+    if wanted.cutout_aa is None:
+        return 0
     return sum(len(spectrum) == 0 for part in parts for spectrum in part.data)
 
 

@@ -52,7 +52,7 @@ def write_spectra(
             if not done:
                 warn_left_out(head.missing, head.damaged, len(named.ids))
             made = part if wanted.resample else in_medium(part, wanted)
-            empty += empty_cutouts([part])
+            empty += empty_cutouts([part], wanted)
             put_spectra(made, wanted.fmt, put)
             done += len(part.ids)
             nbytes += sum(spectrum.nbytes for spectrum in part.data)

@@ -235,11 +235,11 @@ class IdentifierReader:
             return self.has_contexts(labels) or not known.isdisjoint(labels)
         return kind == "Row"
 
-    def read_row(self, row: Any) -> Iterator[_Found]:
-        """Yield the identifier of one row of a table."""
-        names, values = row_of(row) or ([], [])
+    def read_row(self, given: Any, row: int) -> Iterator[_Found]:
+        """Yield the identifier of one row of a table, which has a number in a list of rows."""
+        names, values = row_of(given) or ([], [])
         if self.has_contexts(names):
-            yield from self.read_rows(names, lambda place: values[place : place + 1])
+            yield from self.read_rows(names, lambda place: values[place : place + 1], row)
             return
         read = row_form(names, self.form, self.id_col)
         cells = [values[place] for place in read.places]
@@ -288,7 +288,7 @@ class IdentifierReader:
         return replace(read, places=tuple(lower.index(others[place]) for place in read.places))
 
     def read_rows(
-        self, names: Sequence[str], column: Callable[[int], Sequence[Any]]
+        self, names: Sequence[str], column: Callable[[int], Sequence[Any]], first: int = 0
     ) -> Iterator[_Found]:
         """Yield the identifiers of rows, each with the context in its column, if there is one."""
         contexts: list[str | None] = [None]
@@ -296,7 +296,7 @@ class IdentifierReader:
             told = column([name.lower() for name in names].index(_CONTEXT))
             contexts = ["" if is_missing(cell) else text_of(cell) for cell in told]
         # The context of the call is no guess: other spectra may have the same identifiers there.
-        self.gaps.add((row for row, context in enumerate(contexts) if context == ""), _CONTEXT)
+        self.gaps.add((at for at, name in enumerate(contexts, first) if name == ""), _CONTEXT)
         forms = {context: self.row_form(names, context) for context in {*contexts} - {""}}
         columns = {place: column(place) for read in forms.values() for place in read.places}
         if None in forms:
@@ -309,7 +309,7 @@ class IdentifierReader:
             read = forms[context]
             values = [columns[place][row] for place in read.places]
             if any(map(is_missing, values[: read.needed])):
-                absent.append(row)
+                absent.append(first + row)
             else:
                 made.append((context, read.named(values)))
         self.gaps.add(absent)
@@ -362,10 +362,10 @@ class IdentifierReader:
         ):
             yield None, [parse_id_tuple(parts, form) for parts in values]
             return
-        for value in self.gaps.rest(values, needed_parts(form)):
-            yield from self.read_element(value)
+        for row, value in enumerate(self.gaps.rest(values, needed_parts(form))):
+            yield from self.read_element(value, row)
 
-    def read_element(self, value: Any) -> Iterator[_Found]:
+    def read_element(self, value: Any, row: int = 0) -> Iterator[_Found]:
         """Yield the identifiers of one member of a list: several, when it is a list itself."""
         if isinstance(value, bytes):
             value = decoded(value)
@@ -377,7 +377,7 @@ class IdentifierReader:
             yield value[0], self.of(*value)
         # Asked of each member, so the usual kinds first: recognising a row takes microseconds.
         elif not isinstance(value, list | tuple) and self.is_row(value):
-            yield from self.read_row(value)
+            yield from self.read_row(value, row)
         elif isinstance(value, np.ndarray) and value.ndim == 0:
             yield from self.read_element(unmasked(value)[()])
         elif not _is_sequence(value):

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ...errors import MixedLattices, SpecServerError, StoreError, UnknownField
+from ...errors import MixedLattices, StoreError, naming
 from ...wire.batches import ANSWER, Readable, open_answer, read_batches
 from ...wire.columns import CATALOG_PREFIX, ID, PART
 from ...wire.head import PartsHead, StreamHead, from_metadata, read_spectra_head
@@ -146,11 +146,8 @@ def _parts(head: StreamHead | PartsHead, values: Sequence[str] | None) -> list[S
     parts = [first, *(replace(part, missing=(), damaged=()) for part in head.parts[1:])]
     found = []
     for part in parts:
-        try:
+        with naming([part.context]):
             found.append(part.select(values))
-        except UnknownField as error:
-            text = f"{part.context}: {error.message}"
-            raise SpecServerError.from_wire(error.code, text) from None
     return found
 
 
