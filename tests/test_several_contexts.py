@@ -273,6 +273,14 @@ def test_contexts_of_which_all_is_missing_do_not_count(three: Three, lost: str) 
     assert told["about"]["weighted"]
     assert told["error"] == stack(api, "\n".join(ids), method="ivar")["error"]
     (own, *_) = rows_of(api.post("bulk/query", {"context": OWN})).column(0).to_pylist()
+    # Nor do those whose spectra have no redshift.
+    both = "\n".join([f"{OWN}:{own}", *ids])
+    rest = stack(api, both, frame="rest", method="ivar", z=[None, 0.1, 0.2])
+    expected = stack(api, "\n".join(ids), frame="rest", method="ivar", z=[0.1, 0.2])
+    for name in ("weighted", "unit", "medium", "nused"):
+        assert rest["about"][name] == expected["about"][name]
+    for name in ("wavelength", "flux", "error", "count"):
+        assert rest[name] == expected[name]
     page = {
         "id_list": "\n".join([*ids, f"{OWN}:{own}", f"{B}:{three.targets[0]}"]),
         "nx": 2,
@@ -366,7 +374,7 @@ def test_errors_name_the_context(three: Three, body: dict[str, Any], said: str) 
     # Whatever is combined, spectra of an unknown medium are told with their context.
     combined = {"ids": f"{A}:{three.shared[0]}\n{OWN}:{own}", "norm": [5000, 5500]}
     status, told = three.api.refused("bulk/stack", frame="observed", **combined)
-    assert f"unknown of 1 spectra ({OWN}:{own})" in told["message"]
+    assert f"spectra ({OWN}:{own})" in told["message"]
     status, told = three.api.refused("bulk/query", context=[A, "n" * 100_000])
     assert len(told["message"]) < 1000
 

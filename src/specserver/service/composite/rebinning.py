@@ -6,7 +6,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import UnknownField
+from ...errors import UnknownField, naming
 from ...model.grid import Grid, PixelRange, span
 from ...model.survey import Survey
 from ...ops.media import assumed, change_of
@@ -15,7 +15,7 @@ from ...ops.rebin import Rebinned, mark_good, rebin_rows, shift_rows
 from ...ops.resampling import changed
 from ..media import media_of, medium_together
 from ..reading import read_axes
-from ..selection import Selection
+from ..selection import Selection, part_of
 from .batches import ReadPlan, ShiftedBatch, plan_reads
 
 LOG_STEP: Final = 1e-4
@@ -55,12 +55,12 @@ class Placing:
     ) -> None:
         self._selection, self._grid = selection, grid
         self._stretch = 1.0 + redshift if moved else np.ones(selection.nspec)
-        records = [
-            {vector.name: vector for vector in survey.record} for survey in selection.surveys
-        ]
-        for vectors in records:
+        counting = part_of(selection, members)
+        records = [{vector.name: vector for vector in own.record} for own in counting.surveys]
+        for context, vectors in zip(counting.contexts, records, strict=True):
             if "flux" not in vectors:
-                raise UnknownField("flux", list(vectors))
+                with naming([context]):
+                    raise UnknownField("flux", list(vectors))
         self.weighted = all("ivar" in vectors for vectors in records)
         """Whether all state uncertainties; otherwise all good pixels have the same weight."""
         names = ["flux", "ivar"] if self.weighted else ["flux"]

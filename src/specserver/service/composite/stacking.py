@@ -19,7 +19,7 @@ from ...wire.columns import REDSHIFT
 from ..alignment import require_one_unit
 from ..columns import read_columns
 from ..limits import check_pixels
-from ..selection import Selection, require_some
+from ..selection import Selection, part_of, require_some
 from .batches import read_shifted
 from .rebinning import LOG_STEP, Placing
 from .scratch import ScratchFile, StackLimits
@@ -91,9 +91,11 @@ class Stacking:
             members = members[known]
             if not len(members):
                 raise self._nothing()
-        grid = _target(selection.survey.grid, asked)
+        counting = part_of(selection, members)
+        grid = _target(counting.survey.grid, asked)
+        self._unit = "" if asked.norm is not None else counting.survey.flux_scale
         if asked.norm is None:
-            require_one_unit(selection, "ids", "spectra whose fluxes have one unit, or norm=")
+            require_one_unit(counting, "ids", "spectra whose fluxes have one unit, or norm=")
         placing = Placing(
             selection, members, grid, redshift,
             moved=asked.frame == "rest", assume=asked.assume_medium,
@@ -151,11 +153,10 @@ class Stacking:
         for reason, runs in self._left_out.items():
             which = np.sort(np.concatenate(runs))
             skipped[reason] = len(which), self._selection.texts(which[:_MOST_NAMED])
-        unit = "" if self._asked.norm is not None else self._selection.survey.flux_scale
         wave = self._grid.wave(wanted.first, wanted.count)
         if not self.weighted:
             stacked = replace(stacked, error=np.full(wanted.count, np.nan))
-        return Composite(wave, stacked, self._used, unit, skipped)
+        return Composite(wave, stacked, self._used, self._unit, skipped)
 
     def _fill(self, sink: Sums | ScratchFile) -> Iterator[int]:
         """Read all spectra, lay them on the lattice, normalise them, and hand them on."""
