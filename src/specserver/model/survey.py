@@ -241,6 +241,9 @@ class Survey:
     """Columns of a value-added table that select one of the spectra with an identifier."""
     facts: tuple[Fact, ...] = ()
     """Values to show beside a picture of a spectrum, in their order; by default its redshift."""
+    z_warning: tuple[str, int] | None = None
+    """Column of warning bits of class and redshift, 0: none; and those bits of it that mark a fibre
+    on the sky, which has neither."""
     medium: Medium | None = VACUUM
     """Medium of the wavelengths of all spectra; None: the catalogue column
     `medium.MEDIUM_COLUMN` states that of each."""

@@ -26,9 +26,6 @@ from .spectra import wanted_vectors, wave_span
 # Names as surveys publish them; a spectrum without one of the vectors is drawn without it.
 _FLUX: Final = "flux"
 _DRAWN: Final = (_FLUX, "ivar", "model")
-_WARNING: Final = "zwarning"
-_SKY_BIT: Final = 1
-"""Of the warning: the fibre looked at the sky, so that class and redshift mean nothing."""
 # The most used lines of each class; all lines at once would hide the spectrum.
 _STELLAR: Final = frozenset({"Ca K", "Ca H", "G band", "Mg b", "Na D1", "Ca II"})
 _BALMER: Final = frozenset({"Hα", "Hβ", "Hγ", "Hδ"})
@@ -190,7 +187,7 @@ def _plotted_of_one(selection: Selection, go_on: Callable[[], None]) -> Iterator
     """Yield the drawing data of each spectrum of one survey."""
     survey = selection.survey
     known = {column.name for column in survey.columns}
-    warning = survey.aliases.get(_WARNING, _WARNING)
+    warning, sky_bits = survey.z_warning or ("", 0)
     wanted = (*survey.id_parts, survey.class_column, survey.z_column, warning)
     asked = [column for column in wanted if column in known]
     table = read_columns(selection, list(dict.fromkeys(asked)), np.arange(selection.nspec))
@@ -201,7 +198,7 @@ def _plotted_of_one(selection: Selection, go_on: Callable[[], None]) -> Iterator
     media = media_of(selection)
     for index, (record, row) in enumerate(zip(records, table.to_pylist(), strict=True)):
         doubt = row.get(warning) or 0
-        is_sky = bool(doubt & _SKY_BIT)
+        is_sky = bool(doubt & sky_bits)
         kind = str(row.get(survey.class_column) or "").strip().upper()
         yield display_spectrum(
             _wave(selection, index, record, media[index]),

@@ -320,6 +320,7 @@ DESI = Survey(
     ),
     z_column="z",
     class_column="spectype",
+    z_warning=("zwarn", 1),
     facts=(
         Fact("class", "spectype"),
         Fact("subclass", "subtype"),

@@ -81,6 +81,8 @@ def survey_of(declared: Declaration, folder: ContextFolder) -> Survey:
         best=Best("id", (("part", 1),)),
         z_column="z",
         class_column="class",
+        # A table of targets may have this column; it means what it means in SDSS.
+        z_warning=("zwarning", 1),
         flux_scale=unit,
         mask_vector="mask",
         bad_bits=1,

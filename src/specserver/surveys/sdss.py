@@ -292,6 +292,7 @@ SDSS = Survey(
     primary=("specprimary", 1),
     z_column="z",
     class_column="class",
+    z_warning=("zwarning", 1),
     facts=(
         Fact("class", "class"),
         Fact("subclass", "subclass"),

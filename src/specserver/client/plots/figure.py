@@ -20,8 +20,7 @@ from ...model.lines import (
     vacuum_to_air,
 )
 from ...render.display import DisplaySpectrum, with_gaps
-from ...render.figure.overplot import draw_spectra
-from ...render.figure.spectrum import DPI, PARTS, FigureLook, Limits, draw_spectrum
+from ...render.figure.spectrum import DPI, PARTS, FigureLook, Limits, draw_spectra, draw_spectrum
 from ..messages import warn
 from ..request import Values, split_names
 

@@ -1,9 +1,9 @@
-"""A spectrum as a figure of matplotlib: flux, model, noise, sky, and the lines at its redshift.
+"""Spectra as a figure of matplotlib: flux, model, noise, sky, and the lines at their redshift.
 
 Nothing here touches pyplot or ``rcParams``: a figure carries its own colours.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import AutoMinorLocator
 
-from ..display import DisplaySpectrum, Floats, noise_of
+from ..display import DisplaySpectrum, Floats, noise_of, series_labels
 from ..style import (
     Mark,
     Theme,
@@ -66,31 +66,69 @@ class FigureLook:
 
 def draw_spectrum(figure: Figure, spectrum: DisplaySpectrum, look: FigureLook) -> None:
     """Draw one spectrum into an empty figure; pixels with ivar = 0 are gaps."""
-    colours = prepare(figure, look)
+    colours = _prepare(figure, look)
     vectors = {"sky": spectrum.sky, "ivar": spectrum.weights}
     below = [(name, values) for name in look.panels if (values := vectors[name]) is not None]
     ratios = [1.0, *([_PANEL_SHARE] * len(below))]
     grid = figure.subplots(len(ratios), 1, sharex=True, squeeze=False, height_ratios=ratios)
     every: list[Axes] = list(grid[:, 0])
     for axes in every:
-        dress(axes, colours, grid=look.grid)
+        _dress(axes, colours, grid=look.grid)
     _draw_main(every[0], spectrum, look, colours)
     for (name, values), axes in zip(below, every[1:], strict=True):
         style: dict[str, Any] = {
             "color": colours.sky if name == "sky" else colours.noise,
             "lw": 0.7,
         }
-        axes.plot(spectrum.wave, values, drawstyle="steps-mid", **(style | own_args(look, name)))
+        axes.plot(spectrum.wave, values, drawstyle="steps-mid", **(style | _own_args(look, name)))
         text = "sky" if name == "sky" else "inverse variance"
         if unit := spectrum.unit:
             text = f"sky ({unit})" if name == "sky" else f"inverse variance, ({unit})⁻²"
         axes.set_title(text, fontsize=_LABEL_SIZE, loc="left", color=colours.ink, pad=3.0)
-    every[-1].set_xlabel(x_label(spectrum, look), color=colours.ink)
+    every[-1].set_xlabel(_x_label(spectrum, look), color=colours.ink)
     every[0].set_xlim(look.xlim or wave_limits(spectrum.wave))
-    draw_marks(figure, every[0], spectrum, look, flux_limits(replace(spectrum, lines=())))
+    _draw_marks(figure, every[0], spectrum, look, flux_limits(replace(spectrum, lines=())))
 
 
-def prepare(figure: Figure, look: FigureLook) -> Theme:
+def draw_spectra(figure: Figure, several: Sequence[DisplaySpectrum], look: FigureLook) -> None:
+    """Draw up to `MOST_OVER` spectra into an empty figure; pixels with ivar = 0 are gaps.
+
+    The first gives axes their names, and lines are marked at its redshift.
+    """
+    colours = _prepare(figure, look)
+    axes = figure.subplots()
+    _dress(axes, colours, grid=look.grid)
+    # The first lies on top, as its lines are marked.
+    labels = series_labels(several)
+    for at, spectrum in reversed(list(enumerate(several))):
+        style: dict[str, Any] = {"color": colours.series[at], "lw": 0.8}
+        style |= {"drawstyle": "steps-mid", "zorder": 2.5 - 0.01 * at}
+        weights = spectrum.weights
+        if "noise" in look.parts and spectrum.ivar is not None:
+            axes.plot(spectrum.wave, noise_of(weights), **(style | {"lw": 0.5, "alpha": 0.5}))
+        flux = np.where(weights > 0, spectrum.flux, np.nan)
+        label = labels[at]
+        if spectrum.z is not None:
+            label = f"{label}  z = {spectrum.z:.4f}".replace("-", "−")
+        axes.plot(spectrum.wave, flux, label=label, **(style | _own_args(look, "flux")))
+    limits = [flux_limits(replace(spectrum, lines=())) for spectrum in several]
+    low, high = min(ends[0] for ends in limits), max(ends[1] for ends in limits)
+    waves = [wave_limits(spectrum.wave) for spectrum in several]
+    axes.set_ylim(look.ylim or (low, high))
+    axes.set_xlim(look.xlim or (min(ends[0] for ends in waves), max(ends[1] for ends in waves)))
+    axes.set_ylabel(look.ylabel or several[0].flux_label, color=colours.ink)
+    axes.set_xlabel(_x_label(several[0], look), color=colours.ink)
+    axes.set_title(look.title or "", fontsize=10, loc="right", color=colours.ink)
+    handles, shown = axes.get_legend_handles_labels()
+    axes.legend(
+        handles[::-1], shown[::-1], loc="lower left", bbox_to_anchor=(0.0, 1.0), fontsize=8,
+        ncols=1 if len(several) < 4 else 2, frameon=False, labelcolor=colours.ink,
+        borderaxespad=0.3, handlelength=1.6,
+    )  # fmt: skip
+    _draw_marks(figure, axes, several[0], look, (low, high))
+
+
+def _prepare(figure: Figure, look: FigureLook) -> Theme:
     """Give an empty figure its background and layout; return its colours."""
     colours = theme(dark=look.dark)
     figure.set_facecolor(colours.paper)
@@ -98,13 +136,13 @@ def prepare(figure: Figure, look: FigureLook) -> Theme:
     return colours
 
 
-def own_args(look: FigureLook, part: str) -> dict[str, Any]:
+def _own_args(look: FigureLook, part: str) -> dict[str, Any]:
     """Return the caller's arguments for a part, by short names: matplotlib refuses both."""
     short = {"linewidth": "lw", "linestyle": "ls", "c": "color"}
     return {short.get(name, name): value for name, value in look.args.get(part, {}).items()}
 
 
-def dress(axes: Axes, colours: Theme, *, grid: bool) -> None:
+def _dress(axes: Axes, colours: Theme, *, grid: bool) -> None:
     """Give axes their colours and ticks."""
     axes.set_facecolor(colours.paper)
     for spine in axes.spines.values():
@@ -121,7 +159,7 @@ def dress(axes: Axes, colours: Theme, *, grid: bool) -> None:
         axes.set_axisbelow(True)
 
 
-def x_label(spectrum: DisplaySpectrum, look: FigureLook) -> str:
+def _x_label(spectrum: DisplaySpectrum, look: FigureLook) -> str:
     """Return the name of the wavelength axis."""
     return look.xlabel or wave_label([spectrum.medium], rest=spectrum.rest)
 
@@ -141,7 +179,7 @@ def _draw_main(axes: Axes, spectrum: DisplaySpectrum, look: FigureLook, colours:
             continue
         shown = np.where(good, values, np.nan)
         step: dict[str, Any] = {"drawstyle": "steps-mid", "label": label}
-        axes.plot(spectrum.wave, shown, **(step | style | own_args(look, name)))
+        axes.plot(spectrum.wave, shown, **(step | style | _own_args(look, name)))
         drawn += 1
     axes.set_ylim(look.ylim or flux_limits(spectrum))
     axes.set_ylabel(look.ylabel or spectrum.flux_label, color=colours.ink)
@@ -158,7 +196,7 @@ def _draw_main(axes: Axes, spectrum: DisplaySpectrum, look: FigureLook, colours:
         )  # fmt: skip
 
 
-def draw_marks(
+def _draw_marks(
     figure: Figure, axes: Axes, spectrum: DisplaySpectrum, look: FigureLook, limits: Limits
 ) -> None:
     """Mark the lines: emission at the top, absorption at the bottom.
