@@ -887,12 +887,14 @@ def test_the_wire_has_three_forms(client, served) -> None:
 def test_it_works_in_turns(service) -> None:
     from specserver.formats.composite import write_arrow
     from specserver.server.dialects.composite import composite_table
+    from specserver.wire.composite import CompositeHead
 
     holding = service.archive.open_release("default")
     ids = holding.catalog.place(np.arange(150)).ids.tolist() * 12
     selection = service.resolve(ids, "default")
     stacking = service.composite(selection, StackRequest(), LIMITS)
-    pieces = list(write_arrow(composite_table(stacking, {"nspec": len(ids)})))
+    head = CompositeHead(nspec=len(ids), how={}, medium="vacuum")
+    pieces = list(write_arrow(composite_table(stacking, head)))
     assert len(pieces) >= 4
     reader, done = pa.ipc.open_stream(b"".join(pieces)), []
     while True:

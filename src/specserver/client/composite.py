@@ -131,20 +131,22 @@ def _redshifts(given: Any) -> list[float | None] | None:
 def _read(source: Any, watch: Watch) -> "CompositeSpectrum":
     """Read the answer to its end, and show how far the service is."""
     from ..wire.batches import ANSWER, open_answer, read_batches
+    from ..wire.composite import DONE, CompositeEnd, CompositeHead
     from ..wire.head import from_metadata
 
     last: Any = None
-    said: dict[str, Any] = {}
+    end: CompositeEnd | None = None
     try:
         with open_answer(source) as reader:
-            head = from_metadata(reader.schema.metadata)
+            head = CompositeHead.from_json(from_metadata(reader.schema.metadata))
             for batch, said in read_batches(reader):
-                last = batch
-                if "done" in said:
-                    watch(said["done"], head["nspec"])
+                if DONE in said:
+                    watch(said[DONE], head.nspec)
+                else:
+                    last, end = batch, CompositeEnd.from_json(said)
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(ANSWER, f"damaged ({error!r})") from error
-    if last is None or "nused" not in said:
+    if end is None:
         raise StoreError(ANSWER, "cut off before the composite came; ask again")
     from .composite_spectrum import CompositeSpectrum
     from .results.columns import view
@@ -153,13 +155,13 @@ def _read(source: Any, watch: Watch) -> "CompositeSpectrum":
         name: np.array(view(column))
         for name, column in zip(last.schema.names, last.columns, strict=True)
     }
-    skipped = said.pop("skipped")
     return CompositeSpectrum(
         **columns,
-        nspec=said["nused"],
-        unit=said["unit"],
-        skipped={reason: tuple(map(_named, some["ids"])) for reason, some in skipped.items()},
-        meta=head | {"skipped": {reason: some["count"] for reason, some in skipped.items()}},
+        nspec=end.nused,
+        unit=end.unit,
+        skipped={reason: tuple(map(_named, ids)) for reason, (_, ids) in end.skipped.items()},
+        meta=head.to_json()
+        | {"skipped": {reason: count for reason, (count, _) in end.skipped.items()}},
     )
 
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from ..wire.composite import COLUMNS
+
 if TYPE_CHECKING:
     from ..render.display import DisplaySpectrum
     from ..render.figure.spectrum import FigureLook
 
-_FIELDS: Final = ("wavelength", "flux", "error", "error_bootstrap", "count")
 _PICTURES: Final = (".png", ".pdf", ".svg")
 _ENDINGS: Final = (".ecsv", ".csv", ".fits", ".npy", *_PICTURES)
 _TITLES: Final = {"mean": "mean", "median": "median", "ivar": "weighted mean"}
@@ -54,9 +55,9 @@ class CompositeSpectrum:
 
     def to_numpy(self) -> npt.NDArray[Any]:
         """Return a structured array, 1D[npix]: wavelength, flux, both errors, count."""
-        columns = [getattr(self, name) for name in _FIELDS]
-        out = np.empty(len(self.wavelength), [(n, c.dtype) for n, c in zip(_FIELDS, columns)])  # noqa: B905  of one length
-        for name, column in zip(_FIELDS, columns, strict=True):
+        columns = [getattr(self, name) for name in COLUMNS]
+        out = np.empty(len(self.wavelength), [(n, c.dtype) for n, c in zip(COLUMNS, columns)])  # noqa: B905  of one length
+        for name, column in zip(COLUMNS, columns, strict=True):
             out[name] = column
         return out
 
@@ -66,7 +67,7 @@ class CompositeSpectrum:
         from astropy.table import Table
 
         flux = u.Unit(self.unit)
-        units = {"wavelength": u.AA} | dict.fromkeys(_FIELDS[1:4], flux)
+        units = {"wavelength": u.AA} | dict.fromkeys(("flux", "error", "error_bootstrap"), flux)
         return Table(self.to_numpy(), units=units, meta=self._said())
 
     def to_Spectrum1D(self) -> Any:

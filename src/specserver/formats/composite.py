@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ..wire.composite import COLUMNS, DONE, CompositeEnd, CompositeHead
 from ..wire.head import to_metadata
 from ..wire.media_types import ARROW, CSV, JSON
 from .arrow import Outbox, breaking_off
@@ -21,20 +22,17 @@ from .registry import writes
 class CompositeTable:
     """A composite spectrum that is being made."""
 
-    about: Mapping[str, Any]
-    """What is known at the beginning."""
-    fields: Mapping[str, pa.DataType]
-    """Columns, in order."""
+    head: CompositeHead
     steps: Iterator[int]
     """Makes the composite while it is read; each value is the number of spectra done."""
-    finish: Callable[[], tuple[Mapping[str, npt.NDArray[Any]], Mapping[str, Any]]]
-    """Returns, after the steps, the columns, 1D[npix] each, and what is known at the end."""
+    finish: Callable[[], tuple[Mapping[str, npt.NDArray[Any]], CompositeEnd]]
+    """Returns, after the steps, the columns, 1D[npix] each, and the metadata at the end."""
 
 
 @writes(CompositeTable, ARROW)
 def write_arrow(made: CompositeTable) -> Iterator[bytes]:
     """Return an Arrow stream: batches without rows as the work goes on, and then the composite."""
-    schema = pa.schema(list(made.fields.items()), metadata=to_metadata(made.about))
+    schema = pa.schema(list(COLUMNS.items()), metadata=to_metadata(made.head.to_json()))
     return breaking_off(schema, _messages(made, schema))
 
 
@@ -44,12 +42,12 @@ def _messages(made: CompositeTable, schema: pa.Schema) -> Iterator[bytes]:
     none = pa.RecordBatch.from_pylist([], schema=schema)
     with pa.ipc.new_stream(pa.PythonFile(outbox, "w"), schema) as writer:
         for done in made.steps:
-            writer.write_batch(none, custom_metadata=to_metadata({"done": done}))
+            writer.write_batch(none, custom_metadata=to_metadata({DONE: done}))
             yield outbox.take()
-        columns, summary = made.finish()
+        columns, end = made.finish()
         arrays = [pa.array(columns[field.name], field.type) for field in schema]
         batch = pa.record_batch(arrays, schema=schema)
-        writer.write_batch(batch, custom_metadata=to_metadata(summary))
+        writer.write_batch(batch, custom_metadata=to_metadata(end.to_json()))
     yield outbox.take()
 
 
@@ -58,9 +56,9 @@ def write_json(made: CompositeTable) -> Iterator[bytes]:
     """Yield nothing as the work goes on, and then an object with a list for each column."""
     # An empty piece after each step.
     yield from (b"" for _ in made.steps)
-    columns, summary = made.finish()
+    columns, end = made.finish()
     plain = {name: _plain(values) for name, values in columns.items()}
-    yield json.dumps({"about": {**made.about, **summary}, **plain}).encode()
+    yield json.dumps({"about": made.head.to_json() | end.to_json(), **plain}).encode()
 
 
 @writes(CompositeTable, CSV)

@@ -1,16 +1,16 @@
 """The endpoint of composite spectra: identifiers in, one spectrum out."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Final, Literal
 
-import pyarrow as pa
 from fastapi import APIRouter
 from fastapi.responses import Response, StreamingResponse
 from pydantic import Field
 
 from ...formats.composite import CompositeTable
 from ...service.composite import Stacking, StackLimits, StackRequest
+from ...wire.composite import COLUMNS, CompositeEnd, CompositeHead
 from ...wire.media_types import ARROW
 from ..dependencies import ServerSettings, Service
 from ..openapi import MediumField, negotiated
@@ -25,13 +25,6 @@ _BATCHES: Final = 4
 """Batches of spectra in one work slot: 512 take about as long as 128 do that are sent whole."""
 _LIGHT_PIXELS: Final = 20_000
 """Pixels of a light composite: it takes milliseconds."""
-_FIELDS: Final = {
-    "wavelength": pa.float64(),
-    "flux": pa.float64(),
-    "error": pa.float64(),
-    "error_bootstrap": pa.float64(),
-    "count": pa.int64(),
-}
 _TOLD: Final = (
     "Columns wavelength (vacuum Å), flux, error, error_bootstrap, count. As Arrow: batches without"
     " rows state the progress; the last one has all rows."
@@ -81,15 +74,6 @@ def bulk_stack(
     limits = StackLimits(
         settings.max_lattice_pixels, settings.stack_disk_bytes, settings.stack_disk_folder
     )
-    about = {
-        "version": 1,
-        "context": ", ".join(selection.contexts),
-        "survey": ", ".join(dict.fromkeys(survey.name for survey in selection.surveys)),
-        "nspec": selection.nspec,
-        "missing": list(selection.missing),
-        "damaged": list(selection.damaged),
-        **{name: value for name, value in how.items() if name != "z"},
-    }
 
     def begin() -> Stacking:
         return service.composite(selection, wanted, limits)
@@ -99,27 +83,33 @@ def bulk_stack(
 
     def make() -> CompositeTable:
         stacking = begun or begin()
-        told = about | {"medium": stacking.medium, "weighted": stacking.weighted}
-        return composite_table(stacking, told)
+        head = CompositeHead(
+            context=", ".join(selection.contexts),
+            survey=", ".join(dict.fromkeys(survey.name for survey in selection.surveys)),
+            nspec=selection.nspec,
+            missing=selection.missing,
+            damaged=selection.damaged,
+            how={name: value for name, value in how.items() if name != "z"},
+            medium=stacking.medium,
+            weighted=stacking.weighted,
+        )
+        return composite_table(stacking, head)
 
     kind = responder.accepted(CompositeTable)
     cost = HEAVY if begun is not None and begun.npix > _LIGHT_PIXELS else None
     return responder.send(CompositeTable, make, kind, nspec=selection.nspec, cost=cost)
 
 
-def composite_table(stacking: Stacking, about: Mapping[str, Any]) -> CompositeTable:
+def composite_table(stacking: Stacking, head: CompositeHead) -> CompositeTable:
     """Return the composite that a stacking makes, with its description."""
 
-    def finish() -> tuple[dict[str, Any], dict[str, Any]]:
+    def finish() -> tuple[dict[str, Any], CompositeEnd]:
         result, made = stacking.result, stacking.result.stacked
         values = (result.wave, made.flux, made.error, made.error_bootstrap, made.count)
-        skipped = {
-            reason: {"count": count, "ids": ids} for reason, (count, ids) in result.skipped.items()
-        }
-        summary = {"nused": result.nspec, "unit": result.unit, "skipped": skipped}
-        return dict(zip(_FIELDS, values, strict=True)), summary
+        end = CompositeEnd(result.nspec, result.unit, result.skipped)
+        return dict(zip(COLUMNS, values, strict=True)), end
 
-    return CompositeTable(about, _FIELDS, _steps(stacking), finish)
+    return CompositeTable(head, _steps(stacking), finish)
 
 
 def _steps(stacking: Stacking) -> Iterator[int]:
