@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import BadParameter
+from ..wire.columns import POSITION, ROW
 from ..wire.media_types import ARROW
 from .inputs.positions import read_positions
 from .inputs.sky_region import read_degrees
@@ -149,7 +150,7 @@ def _match(
         "POST", url, sent, headers=headers, token=options.token, timeout_s=patient_s
     ) as answer:
         columns = read_columns(answer)
-    sum_up(options, f"{len(columns.values['row']):,} rows", began)
+    sum_up(options, f"{len(columns.values[ROW]):,} rows", began)
     return columns
 
 
@@ -164,7 +165,7 @@ def _encoded(ra: npt.NDArray[np.float64], dec: npt.NDArray[np.float64]) -> bytes
         )
         for angles in (ra, dec)
     ]
-    batch = pa.record_batch(arrays, names=["ra", "dec"])
+    batch = pa.record_batch(arrays, names=POSITION)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(batch)

@@ -19,6 +19,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from ..errors import BadParameter, TooMuch
+from ..wire.columns import POSITION
 from ..wire.media_types import ARROW, CSV
 from .registry import FormatReader, reads
 
@@ -26,7 +27,7 @@ _MAX_HEADER: Final = 2**16
 """Bytes of a CSV header: each column costs a kilobyte of memory, also if it is ignored."""
 _MAX_BATCHES: Final = 10_000
 """Batches of an Arrow stream, however short: each costs a kilobyte."""
-_NEEDED: Final = "columns ra and dec, ICRS degrees"
+_NEEDED: Final = f"columns {' and '.join(POSITION)}, ICRS degrees"
 
 Floats = npt.NDArray[np.float64]
 
@@ -163,7 +164,7 @@ def read_csv(body: bytes, most: int) -> list[pa.ChunkedArray]:
 def _found(names: Sequence[str]) -> list[str]:
     """Return the names of the two columns as they are spelt."""
     found = []
-    for wanted in ("ra", "dec"):
+    for wanted in POSITION:
         own = [name for name in names if name.strip().lower() == wanted]
         if len(own) != 1:
             raise BadParameter("columns", ", ".join(names)[:200], f"send {_NEEDED}, each once")

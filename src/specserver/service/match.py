@@ -12,14 +12,11 @@ from ..catalog.crossmatch import MAX_RADIUS_DEG, Matches, find_nearby
 from ..catalog.deadline import Deadline
 from ..errors import BadParameter
 from ..model.sphere import is_position
+from ..wire.columns import ROW, SEPARATION
 from .archive import Archive
 from .open_contexts import QueryTable
 from .query import distinguishing_columns, field_of, unit_field, wanted_fields
 
-ROW: Final = "row"
-"""Column of the answer: index of the position, from 0."""
-SEPARATION: Final = "separation"
-"""Column of the answer: great-circle distance, arcsec."""
 _ARCSEC: Final = 3600.0
 
 

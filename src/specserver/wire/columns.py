@@ -26,6 +26,12 @@ PART: Final = "part"
 """Which of the heads of a stream with several describes the spectra of a batch."""
 PLACE: Final = "place"
 """Position in the caller's list, in a stream with several heads."""
+POSITION: Final = ("ra", "dec")
+"""Columns of uploaded positions, ICRS degrees."""
+ROW: Final = "row"
+"""Row of an uploaded table, from 0."""
+SEPARATION: Final = "separation"
+"""Distance from an uploaded position, arcsec."""
 FILE_NAME: Final = "name"
 FILE_DATA: Final = "data"
 
