@@ -19,8 +19,7 @@ from urllib3.exceptions import (
 )
 
 from ..errors import BadParameter
-
-AUTH_HEADER: Final = "X-DL-AuthToken"
+from ..wire.headers import TOKEN
 
 _SCHEMES: Final = ("http", "https")
 _LONGEST_MESSAGE: Final = 300
@@ -48,7 +47,7 @@ RETRY: Final = _PoliteRetry(
     status=3,
     redirect=2,
     allowed_methods=("GET", "POST", "PUT", "DELETE"),
-    remove_headers_on_redirect={*urllib3.Retry.DEFAULT_REMOVE_HEADERS_ON_REDIRECT, AUTH_HEADER},
+    remove_headers_on_redirect={*urllib3.Retry.DEFAULT_REMOVE_HEADERS_ON_REDIRECT, TOKEN},
     status_forcelist=(),
     backoff_factor=0.1,
     raise_on_status=False,

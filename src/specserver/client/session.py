@@ -19,7 +19,8 @@ from ..errors import (
     UnknownContext,
     Unreachable,
 )
-from ..model.ids import USUAL_FORM, IdForm
+from ..model.ids import IdForm
+from ..wire.headers import TOKEN
 from ..wire.media_types import JSON
 from .messages import say, shortened_body
 from .request import USUAL, RequestOptions, positive_s
@@ -140,7 +141,7 @@ class Session:
         key = (self.root, options.token or self.token, context)
         if key not in self._id_forms:
             told = self.listing("contexts", {"context": context}, options=options)
-            self._id_forms[key] = read_id_form(told)
+            self._id_forms[key] = IdForm.from_json(told)
         return self._id_forms[key]
 
     def has_context(self, name: str, options: RequestOptions) -> bool:
@@ -207,15 +208,13 @@ class Session:
         SpecServerError
             The error of the service, `Unreachable`, or `StoreError` when the answer breaks off.
         """
-        from .pools import AUTH_HEADER
-
         # The chunks inside an answer are compressed already.
         sent = {"Accept-Encoding": "identity", **headers}
         asking = token or self.token
         if not isinstance(asking, str):
             raise BadParameter("token", type(asking).__name__, "the text of a token")
         if shown := asking.strip():
-            sent[AUTH_HEADER] = shown
+            sent[TOKEN] = shown
         if isinstance(body, Mapping):
             sent["Content-Type"] = JSON
             body = _encoded(body)
@@ -288,18 +287,6 @@ class HasSession(Protocol):
     @property
     def session(self) -> Session:
         """The service, and connections to it."""
-
-
-def read_id_form(told: Mapping[str, Any]) -> IdForm:
-    """Return the form of a context's identifiers from the description that the service gives."""
-    return IdForm(
-        str(told["id_main"]),
-        tuple(told.get("id_parts") or USUAL_FORM.parts),
-        int(told.get("id_texts", 1)),
-        bool(told.get("id_reduction", True)),
-        bool(told.get("id_open", False)),
-        tuple(told.get("id_told_by") or ()),
-    )
 
 
 def _encoded(body: Mapping[str, Any]) -> bytes:

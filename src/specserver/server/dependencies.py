@@ -13,15 +13,14 @@ from ..errors import NotAllowed, NotAuthenticated
 from ..service import SpectroscopicService
 from ..service.limits import Limits
 from ..settings import Settings
+from ..wire.headers import TOKEN
 from .runtime.error_responses import error_responses
 
 REFUSALS: Final[dict[int | str, dict[str, Any]]] = error_responses(401, 403)
 # Operations that need a token; for all others it is optional.
 CLOSED_TAGS: Final = frozenset({"administration", "storage"})
 _WHAT = "A token of this service: `specserver.<id>.<secret>`."
-_KEY = APIKeyHeader(
-    name="X-DL-AuthToken", scheme_name="X-DL-AuthToken", description=_WHAT, auto_error=False
-)
+_KEY = APIKeyHeader(name=TOKEN, scheme_name=TOKEN, description=_WHAT, auto_error=False)
 _BEARER = HTTPBearer(scheme_name="Bearer", description=_WHAT, auto_error=False)
 
 

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from io import BytesIO
 from time import perf_counter
 from typing import Any, Literal
-from urllib.parse import unquote
 
 import numpy as np
 
 from ...errors import BadParameter, StoreError
+from ...wire.headers import DAMAGED, MISSING, LeftOut
 from ..inputs.context_ids import read_some_ids
 from ..messages import sum_up, warn
 from ..request import RequestOptions
@@ -229,14 +229,13 @@ def either(name: str, value: Any, other_name: str, other: Any) -> Any:
 def _warn_left_out(headers: Mapping[str, str]) -> None:
     """Warn of what a picture does not show, as its headers state: a number, and some of them."""
     reasons = {
-        "X-Missing": "identifiers have nothing to show",
-        "X-Damaged": "spectra cannot be read",
+        MISSING: "identifiers have nothing to show",
+        DAMAGED: "spectra cannot be read",
     }
     for name, reason in reasons.items():
-        count, _, some = headers.get(name, "").partition(" ")
-        if count:
-            text = f"{count} {reason} and are left out: {unquote(some.replace(' ', ', '))}"
-            warn(text)
+        gone = LeftOut.from_header(headers.get(name, ""))
+        if gone.count:
+            warn(f"{gone.count} {reason} and are left out: {', '.join(gone.some)}")
 
 
 def _two(scale: Scale) -> tuple[float, float]:

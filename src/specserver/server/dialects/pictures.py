@@ -7,7 +7,6 @@ Requests are URL-encoded forms, as the old client sends them, or JSON objects of
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, Final, TypeVar
-from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response
@@ -20,6 +19,7 @@ from ...render.png.stacked_image import ImageLook
 from ...service import Selection, SpectroscopicService
 from ...service.pictures import GridPage
 from ...settings import Settings
+from ...wire.headers import DAMAGED, MISSING, LeftOut
 from ...wire.media_types import FORM, JSON, OCTETS, PNG
 from ..dependencies import ServerSettings, Service
 from ..openapi import (
@@ -42,8 +42,6 @@ ORDER: Final = 4
 router = APIRouter(tags=["pictures"], route_class=LimitedRoute)
 
 _TOLD: Final = 5
-_SAFE: Final = "(),:'*"
-"""What a header need not encode of identifiers."""
 """Identifiers that a header names."""
 _ABSENT: Final = (*ABSENT, None)
 Handler = TypeVar("Handler", bound=Callable[..., Response])
@@ -255,11 +253,9 @@ def _left_out(selection: Selection) -> dict[str, str]:
     """Return the headers that state what a picture does not show: a number, and some of them."""
     gone = [spectrum for spectrum in selection.missing if spectrum not in set(selection.damaged)]
     headers = {}
-    for name, ids in (("X-Missing", gone), ("X-Damaged", selection.damaged)):
+    for name, ids in ((MISSING, gone), (DAMAGED, selection.damaged)):
         if ids:
-            # Blanks separate them, and a header is ASCII.
-            some = (quote(shortened(text), safe=_SAFE) for text in ids[:_TOLD])
-            headers[name] = f"{len(ids)} {' '.join(some)}"
+            headers[name] = LeftOut(len(ids), tuple(map(shortened, ids[:_TOLD]))).to_header()
     return headers
 
 

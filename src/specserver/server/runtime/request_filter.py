@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ...auth import TokenBook
 from ...errors import SpecServerError, TooOften, UnknownHost
 from ...settings import Settings
+from ...wire.headers import TOKEN
 from . import error_responses
 
 CALLER: Final = "whose"
@@ -28,7 +29,7 @@ _MOST_CALLERS: Final = 10_000
 _ADDRESSES: Final = 4096
 # Longer than any address; a web server in front may pass on a text of any length.
 _ADDRESS_CHARS: Final = 64
-_KEY, _BEARER = b"x-dl-authtoken", b"authorization"
+_KEY, _BEARER = TOKEN.lower().encode(), b"authorization"
 
 
 class RateLimits:
