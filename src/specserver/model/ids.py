@@ -16,9 +16,9 @@ Values pass 2^63 from plate 8192 on: they are uint64, never int64 and never floa
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -72,6 +72,29 @@ class IdForm:
     def example(self) -> str:
         """The parts as a message shows them."""
         return f"({', '.join(self.parts)})"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the form as values of the JSON object that describes a context."""
+        return {
+            "id_main": self.column,
+            "id_parts": list(self.parts),
+            "id_texts": self.texts,
+            "id_reduction": self.has_reduction,
+            "id_open": self.last_open,
+            "id_told_by": list(self.told_by),
+        }
+
+    @classmethod
+    def from_json(cls, said: Mapping[str, Any]) -> Self:
+        """Read the form from the JSON object that describes a context."""
+        return cls(
+            str(said["id_main"]),
+            tuple(said.get("id_parts") or USUAL_FORM.parts),
+            int(said.get("id_texts", 1)),
+            bool(said.get("id_reduction", True)),
+            bool(said.get("id_open", False)),
+            tuple(said.get("id_told_by") or ()),
+        )
 
 
 USUAL_FORM: Final = IdForm("specobjid", ("plate", "mjd", "fiberid", "run2d"))

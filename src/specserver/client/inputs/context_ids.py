@@ -15,7 +15,7 @@ from ...model.id_tuple import IdPattern, format_id, format_ids
 from ...model.ids import USUAL_FORM, IdForm
 from ..messages import some_of, warn
 from ..request import RequestOptions
-from ..session import Session, read_id_form
+from ..session import Session
 from ..storage import Storage
 from .held_tables import is_shared, row_of
 from .identifiers import IdentifierReader
@@ -138,7 +138,7 @@ def _raise_explained(
     except SpecServerError:
         # The service cannot be asked: the first error stands.
         return
-    forms = {name: read_id_form(said) for name, said in told.items()}
+    forms = {name: IdForm.from_json(said) for name, said in told.items()}
     own = forms.get(context)
     if own is None or _naming(names, own):
         return
