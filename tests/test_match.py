@@ -705,5 +705,5 @@ def test_the_command_prints_and_writes(
     said = command("match", "-", "--catalog", "extra", *url)
     assert said.splitlines()[1].startswith("0,")
     assert "no such file" in command("match", tmp_path / "absent", *url, code=2)
-    assert "ra_col" in command("match", tmp_path / "t.fits", *url, code=2)
+    assert "--ra-col" in command("match", tmp_path / "t.fits", *url, code=2)
     assert "nearest" in command("match", tmp_path / "t.fits", "--which", "some", *url, code=2)
