@@ -12,7 +12,7 @@ from astropy.units import Unit
 
 from ..catalog.deadline import Deadline
 from ..errors import BadParameter, TooMuch, naming
-from ..wire.columns import CONTEXT, ID, OTHERS
+from ..wire.columns import CONTEXT, ID, OTHERS, UNIT
 from .archive import Archive
 from .columns import join_tables
 from .open_contexts import QueryTable
@@ -172,7 +172,7 @@ def _joined_ids(columns: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
 
 def _unit(name: str, tables: Sequence[pa.Table]) -> str:
     """Return the unit of a column; raise `BadParameter` where it differs."""
-    stated = [(table.field(name).metadata or {}).get(b"unit", b"").decode() for table in tables]
+    stated = [(table.field(name).metadata or {}).get(UNIT, b"").decode() for table in tables]
     units = {Unit(text, parse_strict="silent"): text for text in reversed(stated) if text}
     if len(units) > 1:
         allowed = (

@@ -15,7 +15,7 @@ from ..catalog.sql.expressions import Condition, ConeArgs
 from ..catalog.sql.id_prefilter import split_ids
 from ..errors import BadParameter, TooMuch
 from ..model.region import Cone, Polygon, cone, polygon
-from ..wire.columns import OTHERS, TELLING
+from ..wire.columns import OTHERS, TELLING, UNIT
 from .archive import Archive
 from .open_contexts import OpenRelease, QueryTable
 
@@ -114,7 +114,7 @@ def field_of(asked: QueryTable, name: str, column: pa.Field) -> pa.Field:
 
 def unit_field(name: str, kind: pa.DataType, unit: str) -> pa.Field:
     """Return an Arrow field that states a unit, if there is one."""
-    return pa.field(name, kind, metadata={"unit": unit} if unit else None)
+    return pa.field(name, kind, metadata={UNIT: unit} if unit else None)
 
 
 def _marking(asked: QueryTable) -> str:

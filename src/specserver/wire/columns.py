@@ -38,6 +38,8 @@ FILE_DATA: Final = "data"
 PIXELS: Final = (START, WIDTH, FIRST, COUNT)
 """Integer columns that say which lattice pixels the values of a spectrum belong to."""
 
+UNIT: Final = b"unit"
+"""Key in the metadata of a field: the unit of a column of catalogue rows, as astropy reads it."""
 OTHERS: Final = b"others"
 """Key in the metadata of a table of catalogue rows. With `primary`: the number of further rows
 that would meet the query without it. Without `primary`, if spectra can share an identifier: the

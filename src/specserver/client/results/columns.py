@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ...wire.batches import Readable, open_answer
-from ...wire.columns import OTHERS
+from ...wire.columns import OTHERS, UNIT
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -52,9 +52,9 @@ def read_columns(source: Readable) -> Columns:
     with open_answer(source) as reader:
         table = reader.read_all()
     units = {
-        field.name: field.metadata[b"unit"].decode()
+        field.name: field.metadata[UNIT].decode()
         for field in table.schema
-        if field.metadata and field.metadata.get(b"unit")
+        if field.metadata and field.metadata.get(UNIT)
     }
     columns = {
         field.name: join_pieces(
