@@ -5,8 +5,6 @@ import json
 import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from io import BufferedReader, BytesIO
 from pathlib import Path
@@ -16,6 +14,7 @@ from urllib.parse import quote
 from ..errors import BadParameter, StoreError
 from ..model.spacename import in_space, split_file_name, split_name
 from ..wire.media_types import OCTETS
+from ..wire.storage import SpaceEntry, SpaceListing, SpaceUsage
 from .session import Session
 
 _PIECE: Final = 2**20
@@ -24,27 +23,6 @@ _SPECTRUM_ENDINGS: Final = (".npy", ".csv", ".ecsv", ".fits", ".fits.gz")
 Data = bytes | bytearray | memoryview | str | os.PathLike[str]
 Put = Callable[[str, bytes], object]
 """Keeps a file under a name without folders; a file of that name is replaced."""
-
-
-@dataclass(frozen=True, slots=True)
-class SpaceEntry:
-    """A file or folder in virtual storage."""
-
-    name: str
-    is_folder: bool
-    nbytes: int
-    modified: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class SpaceUsage:
-    """How much of the quota is used."""
-
-    nbytes: int
-    nbytes_limit: int
-    nentries: int
-    nentries_limit: int
-    """Files and folders."""
 
 
 class Storage:
@@ -59,21 +37,11 @@ class Storage:
 
     def entries(self, path: str = "", *, token: str | None = None) -> list[SpaceEntry]:
         """Return what a folder holds: names, sizes, times."""
-        return [
-            SpaceEntry(
-                entry["name"],
-                entry["is_folder"],
-                entry["nbytes"],
-                datetime.fromisoformat(entry["modified"]),
-            )
-            for entry in self._list(path, token)["entries"]
-        ]
+        return list(self._list(path, token).entries)
 
     def usage(self, *, token: str | None = None) -> SpaceUsage:
         """Return how much of the quota is used."""
-        told = self._list("", token)
-        names = ("nbytes", "nbytes_limit", "nentries", "nentries_limit")
-        return SpaceUsage(*(told[name] for name in names))
+        return self._list("", token).usage
 
     def get(
         self,
@@ -144,12 +112,10 @@ class Storage:
         self._session.get_text(self._url_of(parts), "DELETE", fields=fields, token=token)
         return "OK"
 
-    def _list(self, path: str, token: str | None) -> dict[str, Any]:
+    def _list(self, path: str, token: str | None) -> SpaceListing:
         asked = {"path": "/".join(split_name(path))}
-        told: dict[str, Any] = json.loads(
-            self._session.get_text(self._session.url("vos"), fields=asked, token=token)
-        )
-        return told
+        said = self._session.get_text(self._session.url("vos"), fields=asked, token=token)
+        return SpaceListing.from_json(json.loads(said))
 
     def _url_of(self, parts: tuple[str, ...]) -> str:
         return self._session.url("/".join(["vos", *(quote(part, safe="") for part in parts)]))

@@ -4,9 +4,8 @@ All need a token. Bodies travel in pieces both ways; a file comes into sight whe
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Annotated, Any, BinaryIO, Final
+from typing import Annotated, BinaryIO, Final
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Path, Query, Request
@@ -18,6 +17,7 @@ from ...data.root import DataRoot
 from ...data.user_storage import Draft, StorageLimits, StoredFile, UserStorage
 from ...errors import BadParameter
 from ...wire.media_types import JSON, OCTETS
+from ...wire.storage import SpaceEntry, SpaceListing, SpaceUsage
 from ..dependencies import REFUSALS, ServerSettings, User
 from ..openapi import answers
 from ..runtime.error_responses import error_responses
@@ -67,18 +67,10 @@ def list_folder(
     path: Annotated[str, Query(description="A folder; empty: the top.", examples=[""])] = "",
 ) -> JSONResponse:
     """List a folder, and state how much of the quota is used."""
-    entries = [_described(entry) for entry in space.entries(path)]
-    used = space.usage()
-    return JSONResponse(
-        {
-            "path": path,
-            "entries": entries,
-            "nbytes": used.nbytes,
-            "nbytes_limit": space.limits.nbytes,
-            "nentries": used.nentries,
-            "nentries_limit": space.limits.nentries,
-        }
-    )
+    entries = tuple(_described(entry) for entry in space.entries(path))
+    used, limits = space.usage(), space.limits
+    usage = SpaceUsage(used.nbytes, limits.nbytes, used.nentries, limits.nentries)
+    return JSONResponse(SpaceListing(path, entries, usage).to_json())
 
 
 @router.get(
@@ -133,7 +125,7 @@ async def put_file(space: UserSpace, name: Name, request: Request) -> Response:
         return PlainTextResponse("cut off\n", status_code=400)
     finally:
         await run_in_threadpool(draft.discard)
-    return JSONResponse(_described(entry) | {"sha256": sha256}, status_code=201)
+    return JSONResponse(_described(entry).to_json() | {"sha256": sha256}, status_code=201)
 
 
 @router.delete(
@@ -170,6 +162,6 @@ def _pieces(file: BinaryIO, nbytes: int) -> Iterator[bytes]:
             yield piece
 
 
-def _described(entry: StoredFile) -> dict[str, Any]:
-    modified = datetime.fromtimestamp(entry.modified, UTC).isoformat(timespec="seconds")
-    return asdict(entry) | {"modified": modified}
+def _described(entry: StoredFile) -> SpaceEntry:
+    modified = datetime.fromtimestamp(entry.modified, UTC)
+    return SpaceEntry(entry.name, entry.is_folder, entry.nbytes, modified)
