@@ -1,5 +1,6 @@
 """Pictures that the server draws: previews, grids, stacked images, through the front door."""
 
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from urllib.parse import urlencode
@@ -264,6 +265,34 @@ def test_a_long_title_ends_before_the_legend():
     assert np.array_equal(short[:, legend:], long[:, legend:])
     assert np.array_equal(short[:, legend:], several[:, legend:])
     assert (long[:, legend - 60 : legend] < 200).any()
+
+
+def test_a_long_title_keeps_its_release_and_leaves_class_and_redshift_free():
+    long = made(title=f"{'7' * 17} main dark desi_dr1", kind="GALAXY")
+    for nx, part in ((5, (slice(18), slice(40, 370))), (10, (slice(14), slice(20, 210)))):
+        drawn, short, plain = (
+            pixels(grid_png([spectrum], nx, nx))[part]
+            for spectrum in (
+                long,
+                replace(long, title=f"{'7' * 17} desi_dr1"),
+                replace(long, title=""),
+            )
+        )
+        assert np.array_equal(drawn, short)
+        assert not np.array_equal(drawn, plain)
+
+
+@pytest.mark.parametrize("nx", [1, 5, 10])
+def test_each_spectrum_has_its_unit_where_units_differ(nx):
+    several = [made(flux_unit=unit) for unit in ("mJy", "Jy", "")]
+    drawn = pixels(grid_png(several, nx, 3))
+    assert not np.array_equal(drawn, pixels(grid_png(several[::-1], nx, 3)))
+    # The axis of them all has no unit; that of one unit stays as it was.
+    alone = pixels(grid_png([several[0]] * 3, nx, 3))
+    letters = 13 if nx == 1 else 11 if nx == 5 else 9
+    assert not np.array_equal(drawn[:, :letters], alone[:, :letters])
+    plain = pixels(grid_png([several[2]] * 3, nx, 3))
+    assert np.array_equal(drawn[:, :letters], plain[:, :letters])
 
 
 def test_a_bright_pixel_does_not_wrap_around():

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,9 @@ from commands import command
 from conftest import CONTEXTS, TwoSurveys
 from serving import serve
 from specserver.auth import Caller, set_private
+from specserver.client.api import SpecClient
 from specserver.data.root import open_root
-from specserver.errors import TooMuch, UnknownContext
+from specserver.errors import BadParameter, MixedLattices, NotFound, TooMuch, UnknownContext
 from specserver.formats.arrow import id_type
 from specserver.ingest import run_ingest
 from specserver.model.grid import LogLinear
@@ -547,6 +549,97 @@ def test_pictures_of_two_surveys(three: Three) -> None:
         assert row[: len(flux)].tobytes() == flux.tobytes()
     refused = three.api.post("stackedImage", {"id_list": ids, "align": True})
     assert refused.status == 409
+
+
+@pytest.fixture
+def spec(three: Three) -> SpecClient:
+    return SpecClient(A, svc_url=three.api.url)
+
+
+@pytest.fixture
+def mixed(three: Three) -> list[tuple[str, int]]:
+    """Spectra of two surveys, of one of them twice, and of files of one's own."""
+    (own, *_) = rows_of(three.api.post("bulk/query", {"context": OWN})).column(0).to_pylist()
+    a, b = three.shared[0], three.targets[0]
+    return [(B, b), (OWN, own), (A, a), (B, b)]
+
+
+def test_the_client_draws_spectra_of_several_contexts(
+    spec: SpecClient, mixed: list[tuple[str, int]], tmp_path: Path
+) -> None:
+    text = "\n".join(f"{context}:{number}" for context, number in mixed)
+    forms: list[Any] = [mixed, text, Table(rows=mixed, names=["context", "id"])]
+    for draw in (spec.preview, partial(spec.plotGrid, nx=2, ny=2)):
+        drawn = draw(mixed)
+        assert Image.open(BytesIO(drawn)).size[0] > 100
+        assert [draw(form) for form in forms] == [drawn] * 3
+        assert draw(mixed[::-1]) != drawn
+        with pytest.warns(UserWarning, match=f"2 identifiers .* left out: {A}:5, {OWN}:7$"):
+            assert draw([(A, 5), *mixed, (OWN, 7)], missing="skip") == drawn
+        with pytest.raises(NotFound, match=f"no spectrum for 5 in {A}.*missing='skip'"):
+            draw([(A, 5), *mixed, (OWN, 7)])
+    last = spec.plotGrid(mixed, 1, 1, page=3)
+    assert last == spec.plotGrid(mixed[:1], 1, 1) == spec.plotGrid(mixed[0][1], 1, 1, context=B)
+    with pytest.raises(MixedLattices, match=r"cannot align .*getSpec with align='resample'"):
+        spec.plotGrid(mixed, 2, 2, align=True)
+
+
+def test_the_client_stacks_images_of_several_contexts(
+    spec: SpecClient, mixed: list[tuple[str, int]]
+) -> None:
+    ids = [pair for pair in mixed if pair[0] != OWN]
+    rows = spec.stackedImage(ids, fmt="numpy")
+    for row, (context, number) in zip(rows, ids, strict=True):
+        flux = spec.getSpec(number, context=context)["flux"]
+        assert row[: len(flux)].tobytes() == flux.tobytes()
+        assert not row[len(flux) :].any()
+    assert spec.stackedImage(ids, fmt="numpy", yflip=True).tobytes() == rows[::-1].tobytes()
+    assert Image.open(BytesIO(spec.stackedImage(ids))).size == rows.shape[::-1]
+    for fmt in ("png", "numpy"):
+        with pytest.raises(BadParameter, match=rf"in {B}, .* in {OWN}, .*one unit.*plotGrid"):
+            spec.stackedImage(mixed, fmt=fmt)
+    with pytest.raises(MixedLattices, match=f"{B}:{ids[0][1]}, {A}"):
+        spec.stackedImage(ids, align=True)
+
+
+def test_the_composite_of_the_client_is_that_of_the_service(
+    spec: SpecClient, three: Three, mixed: list[tuple[str, int]], tmp_path: Path
+) -> None:
+    ids = [pair for pair in mixed if pair[0] != OWN]
+    text = "\n".join(f"{context}:{number}" for context, number in ids)
+    told = stack(three.api, text)
+    made = spec.stack(ids, frame="observed", step=1e-4)
+    assert made.flux.tobytes() == np.array(told["flux"], float).tobytes()
+    assert made.wavelength.tolist() == told["wavelength"]
+    assert made.count.tolist() == told["count"]
+    assert (made.nspec, made.unit) == (3, told["about"]["unit"])
+    assert made.meta["context"] == f"{B}, {A}"
+    (drawn,), _ = made._drawn()
+    assert drawn.title == f"mean of 3 spectra of {B}, {A}"
+    with pytest.warns(UserWarning, match=f"1 of 4 identifiers .*{A}:5"):
+        some = spec.stack([(A, 5), *ids], frame="observed", step=1e-4, missing="skip")
+    # Sums may be in another order.
+    np.testing.assert_allclose(some.flux, made.flux, rtol=1e-12)
+    # Redshifts are of the spectra in the caller's order.
+    z = [0.1, None, 0.3]
+    with pytest.warns(UserWarning, match="1 with no redshift"):
+        moved = spec.stack(ids, z=z)
+    assert moved.skipped == {"no redshift": (ids[1],)}
+    expected = spec.stack([ids[0], ids[2]], z=[0.1, 0.3])
+    np.testing.assert_allclose(moved.flux, expected.flux, rtol=1e-12)
+    with pytest.raises(BadParameter, match=rf"in {B}, .* in {OWN}, .*one unit, or norm="):
+        spec.stack(mixed, frame="observed")
+    with pytest.warns(UserWarning, match="some or all spectra state no uncertainties"):
+        both = spec.stack(mixed, frame="observed", norm=(5000, 5500), assume_medium="vacuum")
+    assert (both.nspec, both.unit, both.weighted) == (4, "", False)
+    (tmp_path / "ids.txt").write_text(text)
+    asked = ("--frame", "observed", "--url", three.api.url, "--out")
+    command("stack", "--ids", tmp_path / "ids.txt", *asked, tmp_path / "a.npy")
+    saved = np.load(tmp_path / "a.npy")
+    assert saved.tobytes() == spec.stack(ids, frame="observed").to_numpy().tobytes()
+    where = ("--where", "z > 0.02 order by z limit 3", "--context", f"{A},{B}")
+    said = command("stack", *where, *asked, tmp_path / "b.png")
+    assert "CompositeSpectrum of 6 spectra" in said
 
 
 def test_classic_arrays_of_two_surveys(three: Three) -> None:

@@ -174,7 +174,7 @@ def _named(text: str) -> int | tuple[str, int]:
 def _warn_unweighted(made: "CompositeSpectrum") -> None:
     """Warn of spectra without uncertainties, which all count alike."""
     if not made.weighted:
-        text = "the spectra state no uncertainties: all pixels count alike, and error is NaN"
+        text = "some or all spectra state no uncertainties: all pixels count alike, error is NaN"
         if made.meta["method"] == "ivar":
             text += "; the mean is not weighted"
         warn(text)

@@ -145,7 +145,8 @@ class CompositeSpectrum:
             wave=self.wavelength,
             flux=np.where(self.count > 0, self.flux, np.nan),
             ivar=self.ivar if self.weighted else None,
-            title=f"{_TITLES[self.meta['method']]} of {self.nspec:,} spectra",
+            title=f"{_TITLES[self.meta['method']]} of {self.nspec:,} spectra"
+            f" of {self.meta['context']}",
             flux_unit=self.unit or "normalised",
             lines=EMISSION_LINES,
             rest=self.meta.get("frame") == "rest",

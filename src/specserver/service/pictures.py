@@ -16,9 +16,10 @@ from ..ops.media import change_of
 from ..render.display import DisplaySpectrum, display_spectrum
 from ..render.png.preview import grid_png, grid_size, preview_png
 from ..render.png.stacked_image import ImageLook, Stack, colour_map
+from .alignment import require_one_unit
 from .columns import read_columns
 from .limits import while_wanted
-from .media import media_of
+from .media import media_of, require_one_medium
 from .records import read_records, read_rows
 from .selection import Selection, by_survey, part_of, require_some
 from .spectra import wanted_vectors, wave_span
@@ -26,6 +27,7 @@ from .spectra import wanted_vectors, wave_span
 # Names as surveys publish them; a spectrum without one of the vectors is drawn without it.
 _FLUX: Final = "flux"
 _DRAWN: Final = (_FLUX, "ivar", "model")
+_ONE_UNIT: Final = "fluxes of one unit in one image: draw each unit by itself, or use plotGrid"
 # The most used lines of each class; all lines at once would hide the spectrum.
 _STELLAR: Final = frozenset({"Ca K", "Ca H", "G band", "Mg b", "Na D1", "Ca II"})
 _BALMER: Final = frozenset({"Hα", "Hβ", "Hγ", "Hδ"})
@@ -166,10 +168,20 @@ def flux_of(selection: Selection) -> Vector:
 
 
 def _extent(selection: Selection, *, align: bool) -> tuple[int, npt.NDArray[np.int64]]:
-    """Return pixels of a row, and the pixel at which each spectrum begins, 1D[nspec]."""
+    """Return pixels of a row, and the pixel at which each spectrum begins, 1D[nspec].
+
+    Raises
+    ------
+    BadParameter
+        Units of flux differ; or media, of spectra that are to be aligned.
+    MixedLattices
+        Spectra that are to be aligned share no lattice.
+    """
+    require_one_unit(selection, "id_list", _ONE_UNIT)
     if not align:
         return max(int(selection.count.max()), 1), np.zeros(selection.nspec, np.int64)
     selection.require_lattice()
+    require_one_medium(selection)
     span = selection.span
     return max(span.count, 1), selection.first.astype(np.int64) - span.first
 

@@ -41,11 +41,12 @@ def preview_png(spectrum: DisplaySpectrum, *, dark: bool = False) -> bytes:
     box = (78, 28, width - 78 - 14, height - 28 - 46)
     view = View(*box, wave_limits(spectrum.wave), flux_limits(spectrum))
     _draw_cell(canvas, view, spectrum)
-    title = spectrum.title + (f"    {spectrum.about}" if spectrum.about else "")
-    room = _draw_legend(canvas, view, spectrum) - view.left
-    canvas.text((view.left, view.top - 8), _fitting(title, room, canvas.letters), "ls")
+    about = f"    {spectrum.about}" if spectrum.about else ""
+    room = _draw_legend(canvas, view, spectrum) - view.left - font_of(13).getlength(about)
+    title = _fitting(spectrum.title, room, canvas.letters)
+    canvas.text((view.left, view.top - 8), title + about, "ls")
     canvas.text((view.left + view.width / 2, height - 6), wave_label([spectrum.medium]), "ms")
-    _label_flux(canvas, spectrum.flux_label, view.top + view.height / 2)
+    _label_flux(canvas, spectrum.flux_label, 0, view.top + view.height / 2)
     return canvas.png()
 
 
@@ -75,18 +76,22 @@ def grid_png(
     width, height = _cell_size(nx, ny)
     canvas = new_canvas(grid_size(nx, ny), _letters(width), dark=dark)
     left, letters = 2 * canvas.letters, canvas.letters
+    labels = list(dict.fromkeys(spectrum.flux_label for spectrum in spectra))
+    units_differ = len(labels) > 1
     for index, spectrum in enumerate(spectra):
         at = left + index % nx * width, index // nx * height
         # Left of the frame stand the numbers of the flux axis.
-        room, head = round(3.2 * letters), _head_room(width)
+        room, head = round((4.6 if units_differ else 3.2) * letters), _head_room(width)
         inside = at[0] + room, at[1] + head, width - room - 8, height - head - letters - 11
         view = View(*inside, waves or wave_limits(spectrum.wave), flux_limits(spectrum))
         _draw_cell(canvas, view, spectrum)
         _head_cell(canvas, view, spectrum)
+        if units_differ:
+            _label_flux(canvas, spectrum.unit or "no unit", at[0], view.top + view.height / 2)
     label = wave_label(spectrum.medium for spectrum in spectra)
     canvas.text((canvas.width / 2, canvas.height - 5), label, "ms")
-    if spectra:
-        _label_flux(canvas, spectra[0].flux_label, canvas.height / 2)
+    if labels:
+        _label_flux(canvas, "flux density" if units_differ else labels[0], 0, canvas.height / 2)
     return canvas.png()
 
 
@@ -107,10 +112,10 @@ def _head_room(width: int) -> int:
     return (1 if width >= _SMALL else 2) * (_letters(width) + 4) + 4
 
 
-def _label_flux(canvas: Canvas, label: str, middle: float) -> None:
-    """Write the label of the flux axis, upwards at the left edge."""
+def _label_flux(canvas: Canvas, label: str, left: int, middle: float) -> None:
+    """Write the label of a flux axis, upwards at the left edge."""
     length = len(upright_mask(label, canvas.letters))
-    canvas.upright((canvas.letters * 0.9, middle - length / 2), label, canvas.colours.ink)
+    canvas.upright((left + canvas.letters * 0.9, middle - length / 2), label, canvas.colours.ink)
 
 
 def _draw_cell(canvas: Canvas, view: View, spectrum: DisplaySpectrum) -> None:
@@ -242,22 +247,30 @@ def _draw_legend(canvas: Canvas, view: View, spectrum: DisplaySpectrum) -> float
 
 def _head_cell(canvas: Canvas, view: View, spectrum: DisplaySpectrum) -> None:
     """Write title, class and redshift above a cell, in one line or in two."""
-    lines = [spectrum.about, spectrum.title]
+    lines, room = [spectrum.about, spectrum.title], float(view.width)
     if view.width >= _NAMES_WIDTH // 2:
-        canvas.text((view.left + view.width, view.top - 5), lines.pop(0), "rs")
+        room -= canvas.text((view.left + view.width, view.top - 5), lines.pop(0), "rs")
+        room -= canvas.letters
     for number, line in enumerate(lines):
-        shown = _fitting(line, view.width, canvas.letters)
+        shown = _fitting(line, room, canvas.letters)
         canvas.text((view.left, view.top - 5 - number * (canvas.letters + 3)), shown, "ls")
 
 
 def _fitting(text: str, width: float, letters: int) -> str:
-    """Return the first words of a text that fit into a width in pixels; a long word is cut."""
+    """Return the words of a title that fit into a width in pixels.
+
+    Words in the middle are left out first: the first, a name, may be cut, and the last, a release,
+    stays as long as there is room.
+    """
     length = font_of(letters).getlength
-    while " " in text and length(text) > width:
-        text = text.rpartition(" ")[0]
-    # The name of a file has no spaces.
-    kept = len(text)
+    words = text.split(" ")
+    while len(words) > 2 and length(" ".join(words)) > width:
+        del words[-2]
+    name, *release = words
+    text, kept = " ".join(words), len(name)
     while kept and length(text) > width:
         kept -= 1
-        text = text[:kept] + "…"
-    return text if kept else ""
+        text = " ".join([f"{name[:kept]}…", *release])
+    if kept:
+        return text
+    return _fitting(name, width, letters) if release else ""
