@@ -189,7 +189,7 @@ class TokenBook:
             stamp = self._file.stamp()
             return {} if stamp == ABSENT else _tokens_at(self._file, stamp)
         except (OSError, ValueError, KeyError, TypeError, BadParameter) as error:
-            # With a file that cannot be read every token is refused, and none counts as anonymous.
+            # If the file cannot be read, every token is refused; no sender counts as anonymous.
             raise StoreError(str(self._file), f"the tokens cannot be read ({error})") from error
 
     def _change(self, change: Callable[[dict[str, TokenRecord]], object]) -> None:
@@ -214,7 +214,7 @@ def is_private(data: DataRoot, context: str) -> bool:
     try:
         return context in _register(data)
     except StoreError:
-        # Which contexts it named is not known: only one that is stated to be public is open.
+        # The contexts that it named are not known: only those stated to be public are open.
         return stated is None
 
 

@@ -19,9 +19,9 @@ from typing import Any, Final
 from .damage import damaged
 
 OWN: Final = "digest"
-"""Where a record states the digest of its own values."""
+"""Key of the digest of a record's own values."""
 LISTED: Final = "digests"
-"""Where a record states the digests of files beside it, by their paths from its folder."""
+"""Key of the digests of files beside a record, by their paths from its folder."""
 NO_DIGESTS: Final = "no digests: made by an older version, so damage to it may go unnoticed"
 """The note on a record without digests."""
 _BLOCK: Final = 2**18
@@ -33,7 +33,7 @@ class Record:
     """A record that was read."""
 
     values: dict[str, Any]
-    """Without its own digest."""
+    """Its values without its own digest."""
     sealed: bool
     """Whether it states its own digest, which was compared; older versions wrote none."""
 

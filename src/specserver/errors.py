@@ -15,7 +15,7 @@ from typing_extensions import override
 
 _SHOWN: Final = 300
 RESAMPLE: Final = "getSpec with align='resample' (resample of POST /spec/bulk/spectra)"
-"""The one request that brings spectra of several lattices together, in errors of them all."""
+"""The one request that aligns spectra of several lattices, for messages of errors."""
 
 
 class SpecServerError(Exception):

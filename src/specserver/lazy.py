@@ -217,7 +217,7 @@ def _dataset(
     coords = _catalogue(survey, spectra.table, {*arrays, *_OURS})
     coords["first"] = xr.Variable("spectrum", spectra.first, {"units": "pix"})
     coords["count"] = xr.Variable("spectrum", spectra.count, {"units": "pix"})
-    # Where each spectrum has its own, the coordinate of that name says which.
+    # If each spectrum has its own, the coordinate of that name states it.
     medium = survey.medium or "as the coordinate medium says"
     about = {"units": "Angstrom", "medium": medium, "long_name": "wavelength"}
     if off_lattice:

@@ -26,7 +26,7 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where spectra are: parallel arrays, one entry a spectrum."""
+    """Places of spectra: parallel arrays, one entry a spectrum."""
 
     ids: npt.NDArray[Any]
     """1D[n], identifier, in the survey's type; 0: the row has none."""
@@ -99,7 +99,7 @@ class Catalogue(SpectrumFinder, Protocol):
 
     @property
     def version(self) -> str:
-        """Name of this state of the catalogue: another one has other rows."""
+        """Name of the state of the catalogue; it changes when the rows change."""
 
     @property
     def segments(self) -> tuple[str, ...]:

@@ -47,7 +47,7 @@ _EVEN_BITS: Final = 0x5555555555555555
 
 @dataclass(frozen=True, slots=True)
 class SkyColumns:
-    """Where the rows of a catalogue are: parallel arrays, one entry a row, in HEALPix order."""
+    """Positions of the rows of a catalogue: parallel arrays, one entry a row, in HEALPix order."""
 
     hpx: Ints
     """1D[nrow], order-29 nested pixel, ascending; negative where the position is unknown."""
@@ -171,7 +171,7 @@ def find_nearby(
     known = np.flatnonzero(is_position(ra_deg, dec_deg))
     ra, dec = wrap_deg(ra_deg[known]), dec_deg[known]
     pixel = hpgeom.angle_to_pixel(2**_ORDER, ra, dec)
-    # In the order of the rows, so that each part of the columns is read once.
+    # Sorted by row, so that each part of the columns is read once.
     order = np.argsort(pixel)
     known, ra, dec, pixel = known[order], ra[order], dec[order], pixel[order]
     found: list[Matches] = []

@@ -20,7 +20,7 @@ from .base import Rows
 from .deadline import Deadline
 from .index.column_file import MappedColumns
 
-# With this few candidates of one part, the other parts are not searched.
+# If one part has this few candidates, the other parts are not searched.
 _FEW: Final = 4096
 # Candidates tested between two checks of the deadline: some 20 ms.
 _BLOCK_ROWS: Final = 2**18

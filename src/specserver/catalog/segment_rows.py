@@ -11,7 +11,7 @@ _source    text    path of the original file
 _size      int64   its size in bytes
 _mtime_ns  int64   its time of last change
 _crc       int64   CRC-32 of its bytes
-_key       int64   what tells spectra of one id apart; only where they can share one
+_key       int64   distinguishes spectra of one id; only if they can share one
 _digest    int64   digest of its vectors, see `ingest.spectrum_digests`
 _row_dig…  int64   `_row_digest`: digest of its catalogue values
 _beside    int64   digest of what was read along with the file; 0: nothing

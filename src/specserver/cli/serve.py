@@ -34,7 +34,7 @@ _KEPT_MEMORY = {
 }
 # A process that does not answer for so long hangs; on a busy machine one may take seconds.
 _SILENCE_S = 30
-_SHUTDOWN_S = 30  # a reader that stands still must not keep a service from ending
+_SHUTDOWN_S = 30  # a stalled reader must not keep a service from ending
 # Connections that the kernel hands over at once: fewer than the handles that are left for them.
 _BACKLOG = 256
 _COUNTS = "specserver-metrics-"

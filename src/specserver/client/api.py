@@ -169,7 +169,7 @@ class SpecClient:
     ) -> list[tuple[str, int, Any]]:
         """Fetch spectra of any contexts: context, identifier and record of each.
 
-        What `getSpec` is made of, for programs; aligned spectra are rows of one array.
+        For programs. Aligned spectra are rows of one array.
         """
         from .results.carried import carried
 

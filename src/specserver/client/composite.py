@@ -129,7 +129,7 @@ def _redshifts(given: Any) -> list[float | None] | None:
 
 
 def _read(source: Any, watch: Watch) -> "CompositeSpectrum":
-    """Read the answer to its end, and show how far the service is."""
+    """Read the answer to its end, and show the progress of the service."""
     from ..wire.batches import ANSWER, open_answer, read_batches
     from ..wire.composite import DONE, CompositeEnd, CompositeHead
     from ..wire.head import from_metadata

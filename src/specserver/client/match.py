@@ -75,7 +75,7 @@ def match(
     -------
     Table or ``'OK'``
         ``row`` (of the positions, from 0), the identifier, ``separation`` in arcsec, the
-        fields, and what tells spectra of one identifier apart, if they can share one; where
+        fields, and, if spectra can share an identifier, the columns that distinguish them; where
         nothing is near, these are masked or NaN. ``'OK'`` when a file was written.
     """
     if which not in {"nearest", "all"}:

@@ -137,7 +137,7 @@ def send(
 def reason(error: HTTPError) -> str:
     """Return why there is no connection, in a few words."""
     cause = error.reason if isinstance(error, MaxRetryError) and error.reason else error
-    # Of its kind by inheritance, but a refused connection did not run out of time.
+    # A refused connection is a subclass of this error, but did not run out of time.
     if isinstance(cause, ConnectTimeoutError) and not isinstance(cause, NewConnectionError):
         return "no connection in time"
     below = cause.__cause__ or cause

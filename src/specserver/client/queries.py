@@ -82,13 +82,13 @@ def query(
     Returns
     -------
     array, list of tuples, Table or ``'OK'``
-        Identifiers (uint64) or the one column asked for; tuples; several columns as a
-        Table, the identifier first and, where spectra can share one, what tells them apart
-        last, so that `getSpec` takes just these; ``'OK'`` when a file was written. Of several
-        contexts pairs ``(context, id)``, which `getSpec` takes, or ``(context, tuple)``; with
-        fields a Table that has context and id before them. With ``primary=False`` or a
-        catalogue, where the number is not all, pairs hold the tuple, and the Table what tells
-        its spectra apart.
+        Identifiers (uint64) or the one column asked for; tuples; ``'OK'`` when a file was
+        written. Several columns are a Table that `getSpec` takes: the identifier first and, if
+        spectra can share one, the columns that distinguish them last. Several contexts give
+        pairs ``(context, id)``, which `getSpec` takes, or ``(context, tuple)``; with fields a
+        Table that has context and id before them. With ``primary=False`` or a catalogue, if
+        spectra can share an identifier, pairs hold the tuple, and the Table has the columns
+        that distinguish them.
     """
     from .results.table_file import TABLES, table_bytes
 
@@ -211,7 +211,7 @@ def _warn_of_repeated(
         return
     name, ids = next(iter(columns.values.items()))
     nrepeated = len(ids) - len(np.unique(ids)) if ids.dtype.kind in "iu" else 0
-    # What identifiers look like is asked for only where it matters.
+    # The form of identifiers is requested only where it matters.
     if not (nrepeated or columns.nothers) or name != session.id_form(context, options).column:
         return
     if not session.id_form(context, options).leads_with_id:

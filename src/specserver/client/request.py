@@ -15,7 +15,7 @@ from ..ops.media import read_medium
 Values = str | Iterable[str] | None
 Cutout = str | tuple[float, float] | list[float] | None
 
-# What people type for a format, in lower case, to the one way that the client names it.
+# Spellings of a format that users type, in lower case, to its name in the client.
 _FORMATS: Final = {
     "numpy": "numpy",
     "pandas": "pandas",
@@ -82,7 +82,7 @@ class ResultOptions:
     resample: bool = False
     """Lay spectra that lie off the lattice on it, too."""
     medium: str | None = None
-    """What wavelengths are to be in; None: as published, and in vacuum where brought together."""
+    """Medium of the wavelengths; None: as published, and vacuum for resampled spectra."""
     assume_medium: str | None = None
     """Medium assumed for spectra whose medium is not known."""
 

@@ -35,9 +35,9 @@ TOKEN_VARIABLE: Final = "SPECSERVER_TOKEN"  # noqa: S105  # the name of a variab
 
 _FORMATS: Final = ("text", "json", "csv")
 _CONNECT_TIMEOUT_S: Final = 5.0
-# Silence allowed between two pieces of an answer: a long query may think before its first row.
+# Silence allowed between two pieces of an answer: a long query may take time for its first row.
 _READ_TIMEOUT_S: Final = 300.0
-# What the network and the queue may add to the time that the caller gave the query itself.
+# Time that the network and the queue may take beyond the limit that the caller set.
 _GRACE_S: Final = 10.0
 _LONGEST_MESSAGE: Final = 300
 _NOT_FINITE: Final = re.compile(r"\b(NaN|Infinity)\b")
@@ -113,7 +113,7 @@ class Session:
         """Contexts whose queries have warned that identifiers repeat."""
         self._id_forms: dict[tuple[str, str, str], IdForm] = {}
         self._pools: dict[str, urllib3.PoolManager] = {}
-        """By the URL of the proxy; empty: direct connections."""
+        """Pools by URL of the proxy; empty: direct connections."""
         self._process = 0
 
     @property

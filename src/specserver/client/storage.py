@@ -1,4 +1,4 @@
-"""Where a caller's files go: virtual storage, the user's own on the server, and this machine."""
+"""Storage of a caller's files: virtual storage on the server, and this machine."""
 
 import hashlib
 import json

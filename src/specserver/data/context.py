@@ -76,7 +76,7 @@ class GenerationFolder(Folder):
     __slots__ = ()
 
     record = NamedEntry("index.json")
-    """Which rows it covers, and the digests of its other files."""
+    """Record of the rows that it covers, and of the digests of its other files."""
     database = NamedEntry("catalog.duckdb")
     """All columns, as a DuckDB file."""
     columns = NamedEntry("columns.arrow")

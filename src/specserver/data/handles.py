@@ -61,7 +61,7 @@ class Entry(Handle):
         return self.backend.stamp(self.key)
 
     def state(self) -> Identity:
-        """Return its stamp; `damage.ABSENT` also if the system refuses to tell it."""
+        """Return its stamp; `damage.ABSENT` also if the system refuses to return it."""
         try:
             return self.stamp()
         except OSError:

@@ -29,7 +29,7 @@ class DataRoot(Folder):
     """A data folder; it need not exist. Threads may share it."""
 
     _committed: dict[str, Entry] = field(default_factory=dict, compare=False, repr=False)
-    """By context, the commit record of one of its segments."""
+    """Commit record of one segment of each context, by context."""
     tokens = NamedEntry("tokens.json")
     tokens_lock = NamedEntry("tokens.lock")
     private = NamedEntry("private.json")

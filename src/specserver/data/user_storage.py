@@ -42,7 +42,7 @@ _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 
 @dataclass(frozen=True, slots=True)
 class StorageLimits:
-    """How much a space may hold."""
+    """Limits of a space."""
 
     nbytes: int
     nentries: int
@@ -63,7 +63,7 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True)
 class StorageUsage:
-    """How much a space holds."""
+    """Bytes and entries in a space."""
 
     nbytes: int
     nentries: int

@@ -116,7 +116,7 @@ class CellBatch:
     cells: dict[str, CellColumn]
     columns: pa.Table | None
     media: list[str] | None
-    """Medium of each, where the survey does not say."""
+    """Medium of each, if the survey does not state one for all."""
     part: int = 0
     """Index of the head that describes it, where a stream has several."""
     places: npt.NDArray[np.int64] | None = None

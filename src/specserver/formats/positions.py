@@ -96,7 +96,7 @@ def _look_through(body: bytes, most: int) -> None:
         if nbatches > _MAX_BATCHES:
             raise TooMuch("batches in an Arrow stream", None, _MAX_BATCHES)
         nrows += length if message.type == "record batch" else 0
-    # More rows than bytes cannot be: reading the stream raises the error.
+    # No stream has more rows than bytes: reading it raises the error.
     if most < nrows <= len(body):
         raise TooMuch("positions", nrows, most, "max_positions")
 
@@ -174,7 +174,7 @@ def _found(names: Sequence[str]) -> list[str]:
 
 def _numbers(column: pa.ChunkedArray) -> Floats:
     """Return a column of numbers as float64."""
-    # Not safe: of integers beyond 2^53 digits are lost, and none of them is a declination.
+    # Not safe: integers beyond 2^53 lose digits; none of them is a declination.
     values = column.cast(pa.float64(), safe=False).combine_chunks()
     found: Floats = values.to_numpy(zero_copy_only=False)
     return found

@@ -34,7 +34,7 @@ class SurveyOptions(FileDefaults):
 
 @dataclass(frozen=True, slots=True)
 class OptionEffects:
-    """How the options of a command apply to files that are stored already."""
+    """Effects of the options of a command on files that are stored already."""
 
     anew: tuple[str, ...] = ()
     """Options with other values than when the files were stored."""

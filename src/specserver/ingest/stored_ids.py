@@ -1,4 +1,4 @@
-"""The identifiers of stored spectra, with the key that tells spectra of one identifier apart."""
+"""The identifiers of stored spectra, with the key that distinguishes those of one identifier."""
 
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -30,7 +30,7 @@ class StoredSpectrum:
     digest: int
     row_digest: int
     version: int
-    """How often it has been replaced."""
+    """Number of times that it has been replaced."""
     row: int
     segment: str
 

@@ -76,7 +76,7 @@ class IdPattern:
     def is_exact(self) -> bool:
         """Whether it names one spectrum: each part is one value, or the last is open and may be.
 
-        So does an identifier with the last part, where that tells its spectra apart.
+        An identifier with the last part also does, if that distinguishes its spectra.
         """
         if self.told:
             return True

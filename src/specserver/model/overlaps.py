@@ -18,7 +18,7 @@ Check: TypeAlias = Callable[[], None]
 
 PAIRS: Final = 2**18
 """Pairs held at once: 2 MB a float array, which stays in cache."""
-# Directions along which edges are put in order, one of which tells most of them apart.
+# Directions along which edges are sorted; along one of them most edges do not overlap.
 _TURNS: Final = 12
 # Azimuths are rounded by 1e-15 / 0.4, and an edge is 1e-12 wide.
 _PAD_RAD: Final = 1e-9

@@ -213,7 +213,7 @@ class Survey:
     pack_arrays: (
         Callable[[Sequence[npt.NDArray[Any]], npt.NDArray[Any]], npt.NDArray[Any]] | None
     ) = None
-    """As `pack` for many tuples: 1D[n] for each number, and 1D[n] for the text."""
+    """Same as `pack` for many tuples: 1D[n] for each number, and 1D[n] for the text."""
     unpack: Callable[[npt.NDArray[Any]], Mapping[str, npt.NDArray[Any]]] | None = None
     """Computes the `id_parts` of identifiers, 1D[n] each; None: they cannot be computed."""
     tree: TreeLayout | None = None

@@ -183,7 +183,7 @@ class Sums:
         self._moments = _Moments(*np.zeros((6, npix)))
 
     def add(self, rows: Rebinned) -> None:
-        """Add fewer than 256 spectra; their values are given up."""
+        """Add fewer than 256 spectra; this may overwrite their values."""
         begin = rows.left - self._first
         low, high = max(begin, 0), min(begin + rows.flux.shape[1], len(self._count))
         # Columns beyond the composite hold nothing.

@@ -168,7 +168,7 @@ class _Pixels:
     rows: npt.NDArray[np.int64]
     """1D[n], which spectra these are."""
     left: Values
-    """Where each pixel begins, vacuum Å at rest."""
+    """Lower edge of each pixel, vacuum Å at rest."""
     right: Values
     flux: Values
     """0 where there is no information."""

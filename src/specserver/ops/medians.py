@@ -21,10 +21,10 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """Which values are left out."""
+    """Rule for values to leave out."""
 
     sigma: float
-    """Further from the median than so many standard deviations, by the median deviation."""
+    """Limit of the distance from the median, in standard deviations, by the median deviation."""
     maxiters: int
     """Most times that this is repeated, each time with the median of the values left."""
 

@@ -1,4 +1,4 @@
-"""Where pixels begin and end: half way to their neighbours, but for gaps in the wavelengths."""
+"""Edges of pixels: half way to their neighbours, but for gaps in the wavelengths."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -32,7 +32,7 @@ class Edges:
 
     @property
     def ends(self) -> Waves:
-        """Where the first pixel begins and the last one ends, 1D[2], Å."""
+        """Lower edge of the first pixel and upper edge of the last, 1D[2], Å."""
         return self.wave[[0, -1]]
 
     @property
@@ -42,12 +42,12 @@ class Edges:
 
     @property
     def lower(self) -> Waves:
-        """Where each pixel begins, 1D[npix], Å."""
+        """Lower edge of each pixel, 1D[npix], Å."""
         return self._of_pixels(self.wave[:-1])
 
     @property
     def upper(self) -> Waves:
-        """Where each pixel ends, 1D[npix], Å."""
+        """Upper edge of each pixel, 1D[npix], Å."""
         return self._of_pixels(self.wave[1:])
 
     def place_of(self, wave: Waves) -> tuple[npt.NDArray[np.intp], Waves]:

@@ -106,7 +106,7 @@ def _mix(values: Array, upper: Array, lower: Array) -> None:
 
 
 def mark_good(flux: Array, ivar: Array) -> npt.NDArray[np.bool_]:
-    """Return which pixels say something: finite ones with ``ivar`` above zero.
+    """Return which pixels are good: finite ones with ``ivar`` above zero.
 
     Parameters
     ----------

@@ -108,7 +108,7 @@ class Lattice:
 
 
 def leave_out(record: Array, bad: npt.NDArray[np.bool_]) -> None:
-    """Let pixels say nothing, in place: by ``ivar`` 0, or where there is none by flux NaN.
+    """Mark pixels as unknown, in place: by ``ivar`` 0, or by flux NaN if there is no ivar.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Whether a FITS file is whole: its bytes hold every HDU that its headers announce.
+"""The check that a FITS file is whole: its bytes hold every HDU that its headers announce.
 
 Libraries read what is left of a file that was cut off, and warn at most. So a file is looked
 through, header by header, before a value of it is used. The data are not read, unless the file is

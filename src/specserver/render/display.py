@@ -39,7 +39,7 @@ class DisplaySpectrum:
     kind: str = ""
     """Class of the object, and subclass, as the title line shows them."""
     facts: tuple[tuple[str, str], ...] = ()
-    """What the viewer shows beside the title: name and value, as text."""
+    """Facts that the viewer shows beside the title: name and value, as text."""
     z: float | None = None
     """Redshift at which lines are marked; None: not known."""
     lines: tuple[SpectralLine, ...] = ()

@@ -40,7 +40,7 @@ class Theme:
     emission: str
     absorption: str
     series: tuple[str, ...]
-    """Of several spectra: the first is that of a single one; none is used for anything else."""
+    """Colours of several spectra: the first is that of a single one; none has another use."""
 
 
 # After Okabe & Ito (2008), lines and noise a little darker on white, lighter on black.

@@ -31,7 +31,7 @@ from .runtime.request_log import RequestLog
 PREFIX = "/spec"
 _LOG = logging.getLogger("specserver")
 _INSPECT_S = 5.0
-"""The start waits so long for the search for damaged files, which goes on beside requests."""
+"""Time that the start waits for the search for damaged files, which goes on beside requests."""
 
 
 @asynccontextmanager

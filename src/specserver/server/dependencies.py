@@ -1,4 +1,4 @@
-"""What endpoints depend on: the caller, the service as this caller may see it, the settings."""
+"""Dependencies of endpoints: the caller, the service as this caller may see it, the settings."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final

@@ -76,7 +76,7 @@ class SpectraForm(BaseModel):
     fits: str = Field("original", examples=["original"])
     """With `format=FITS`: the `original` file, or one `rebuilt` from the store."""
     medium: str = Field("", examples=[""])
-    """Give wavelengths in `vacuum` or in `air`; empty: as published. Of unaligned arrays."""
+    """Medium of wavelengths in unaligned arrays: `vacuum` or `air`; empty: as published."""
     w0: float = 0.0
     """First vacuum wavelength of aligned spectra, Å."""
     w1: float = 0.0
@@ -89,7 +89,7 @@ class RequestBody(NamedTuple):
     """The body of a request."""
 
     content_type: str
-    """As the header says it."""
+    """Value of the header."""
     content: bytes
 
 

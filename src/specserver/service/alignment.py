@@ -69,7 +69,7 @@ def require_one_unit(selection: Selection, name: str, allowed: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Resampling:
-    """How the spectra of a selection are laid on the lattice of its first survey.
+    """The layout of the spectra of a selection on the lattice of its first survey.
 
     Spectra that lie on that lattice already are shifted by whole pixels, every bit as it was; the
     others are resampled (`ops.resampling`).
@@ -80,7 +80,7 @@ class Resampling:
     medium: str
     """Medium of the lattice."""
     changes: Sequence[Change | None]
-    """For each spectrum the conversion of its wavelengths into that medium; None: none needed."""
+    """Conversion of the wavelengths of each spectrum into that medium; None: not needed."""
 
     @classmethod
     def of(

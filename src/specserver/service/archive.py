@@ -1,4 +1,4 @@
-"""The contexts of a data folder, open for reading: which there are, and their catalogues."""
+"""The contexts of a data folder, open for reading, and their catalogues."""
 
 import logging
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ class ContextInfo:
     catalog: str
     """Full name of the default catalogue."""
     catalogs: tuple[str, ...]
-    """Full names of those there are, the default one first, then value-added tables."""
+    """Full names of all catalogues: the default one first, value-added tables last."""
     id_column: str
     id_form: IdForm
     z_column: str
@@ -75,13 +75,13 @@ class Damaged:
 
 @dataclass(frozen=True, slots=True)
 class Searched:
-    """Where the identifiers of a context are looked for."""
+    """Sources in which the identifiers of a context are searched."""
 
     survey: Survey
     releases: tuple[str, ...]
     """Contexts, in the order in which they are searched."""
     sources: tuple[SpectrumSource, ...]
-    """Of each release, in this order, the segments, then the tree."""
+    """Segments, then the tree, of each release in this order."""
     refused: ServiceError | None
     """Why an older release cannot be opened, if one cannot."""
 

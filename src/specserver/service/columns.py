@@ -63,7 +63,7 @@ def gather_columns(
     named : name in the answer → column of a source's catalogue
     """
     parts, order = [], []
-    # Without a spectrum the types of the columns are those of the first catalogue.
+    # If there is no spectrum, the types of the columns are those of the first catalogue.
     nothing = np.empty(0, np.int64)
     for source, where, rows in list(by_source(selection, take)) or [
         (selection.sources[0], nothing, nothing)

@@ -1,4 +1,4 @@
-"""From tuples to catalogue rows: exact ones all at once, those with ranges and wildcards by search.
+"""Catalogue rows of tuples: exact ones all at once, those with ranges and wildcards by search.
 
 An exact tuple from which the identifier can be computed is found by that identifier. All others
 are searched one by one, within the deadline and the limit of spectra.
@@ -155,7 +155,7 @@ def find_exact(
         columns = (linked.column(name).to_pylist() for name in ("asking", "row", "reduction"))
         for index, row, reduction in zip(*columns, strict=True):
             rank = _reduction_rank(own, reduction)
-            # Where segments and tree have the same, that of the segments, which come first.
+            # If segments and tree have the same one, that of the segments is kept: they come first.
             if index not in best or rank > best[index]:
                 best[index] = rank
                 where[index], rows[index] = number, row
@@ -205,7 +205,7 @@ def _searched(survey: Survey, release: Release, pattern: IdPattern, limits: Limi
     run = np.array([code[text] for text in texts])
     if pattern.parts[-1] is not None:
         keys.append(run)
-    # Of equal ones the first that was found: a stable sort keeps their order.
+    # The first of equal ones is kept: a stable sort keeps their order.
     order = np.lexsort((-ranks[run], *reversed(keys)))
     first = np.zeros(len(order), np.bool_)
     first[0] = True

@@ -29,14 +29,13 @@ def query_contexts(
     max_rows: int | None = None,
     max_corners: int | None = None,
 ) -> pa.Table:
-    """Answer a query of several contexts: `CONTEXT`, `ID`, the fields, and what tells rows apart.
+    """Answer a query of several contexts: `CONTEXT`, `ID`, the fields, and parts of the tuple form.
 
-    The constraint, its ``LIMIT`` among it, is that of each context. Names of columns may be those
-    of any of the contexts (`names_of_others`). Where spectra of a context can
-    share an identifier and not only the best are asked for, the other parts of the tuple form
-    follow, null in rows of other contexts. The field ``tuple``, alone, stands for all parts of the
-    tuple form of each context; ``*`` for the columns that all have. The metadata `OTHERS` are a
-    JSON object, by context.
+    The constraint, with its ``LIMIT``, applies to each context. Names of columns may be those of
+    any of the contexts (`names_of_others`). Parts of the tuple form follow if spectra of a context
+    can share an identifier and not only the best are wanted; in other rows they are null. The
+    field ``tuple``, alone, stands for all parts of the tuple form of each context; ``*`` for the
+    columns that all have. The metadata `OTHERS` are a JSON object, by context.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The crossmatch: many positions in, for each the objects of a catalogue near it out."""
+"""The crossmatch: the objects of a catalogue near each of many positions."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -104,7 +104,7 @@ def _check(request: MatchRequest) -> None:
 def _names(asked: QueryTable, fields: tuple[str, ...]) -> dict[str, str]:
     """Return output name → column of the catalogue, the identifier first.
 
-    Where spectra share an identifier, the columns that tell them apart come too. A column with the
+    Where spectra share an identifier, the columns that distinguish them follow. A column with the
     name of one of ours gets a number, as in attached tables.
     """
     identifier = asked.survey.id_column.name

@@ -1,4 +1,4 @@
-"""Which spectra of a list are damaged: left out of it, or named."""
+"""Damaged spectra of a list: left out of it, or named."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -47,7 +47,7 @@ def _damaged(
     try:
         place = source.catalog.place(rows)
     except StoreError:
-        # A file of a tree, which is read to be given its place; the others are known by now.
+        # Finding the place of a file of a tree reads it: one by one, the damaged files show.
         if len(rows) == 1:
             return np.ones(1, np.bool_)
         alone = (rows[at : at + 1] for at in range(len(rows)))

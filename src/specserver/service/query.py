@@ -22,8 +22,8 @@ from .open_contexts import OpenRelease, QueryTable
 TUPLE = "tuple"
 """Field name that stands for the parts of the tuple form of an identifier."""
 _FEW_ROWS = 100
-"""For an answer of up to so many rows, rows that are not primary are counted by a second search;
-for a larger one only where that takes no scan."""
+"""Largest answer for which a second search counts the rows that are not primary; for a larger one
+they are counted only where that takes no scan."""
 _POSITION = frozenset({"ra", "dec"})
 
 

@@ -1,4 +1,4 @@
-"""From identifiers to places: which spectra are meant, and where each of them is.
+"""Selection of spectra by identifier: the spectra meant, and the place of each.
 
 `select` reads the identifiers, finds the catalogue rows of each context's, leaves out damaged
 spectra if that is wanted, looks up segment and row of each, and puts all in the caller's order.

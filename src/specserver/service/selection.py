@@ -1,4 +1,4 @@
-"""Spectra that are meant, and where each of them is: of one context or of several."""
+"""Spectra of one context or several that a request names, and the place of each."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Which vectors and which pixels of the spectra of a selection are read."""
+"""The vectors and pixels of a selection that are read."""
 
 from collections.abc import Sequence
 

@@ -232,7 +232,7 @@ def _joint_head(
 ) -> StreamHead:
     """Return the head of spectra on one lattice; where surveys differ, the first counts."""
     survey = selection.survey
-    # Bits of different meaning are kept, and say nothing of pixels that are bad.
+    # Bits of different meaning are kept, but mark no bad pixels.
     mask_vector, bad_bits = selection.bad_pixels
     frames = dict.fromkeys((each.frame, each.name) for each in selection.surveys)
     if len({frame for frame, _ in frames}) == 1:

@@ -51,7 +51,7 @@ class TreeFile:
 
 @dataclass(frozen=True, slots=True)
 class FilePlace:
-    """Where the values of a file lie on the survey's lattice."""
+    """Place of the values of a file on the survey's lattice."""
 
     first: int
     """0 off the lattice."""
@@ -149,7 +149,7 @@ class FitsTree:
 
         Parameters
         ----------
-        wanted : tells whether a number is wanted as the part at an index
+        wanted : returns whether a number is wanted as the part at an index
         reductions : the only ones to look for, or None for all of the tree
         """
         chosen = self.reductions if reductions is None else reductions

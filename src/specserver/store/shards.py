@@ -79,7 +79,7 @@ class _Replaced(Exception):
 def _once_more(
     act: Callable[[_Given], _Found], first: _Given, again: Callable[[], _Given]
 ) -> _Found:
-    """Do something; where a shard has been replaced meanwhile, do it with the file there is now."""
+    """Return ``act(first)``; if a shard was replaced meanwhile, act on its new file."""
     try:
         return act(first)
     except _Replaced:
@@ -120,7 +120,7 @@ class ShardFrames:
         return _once_more(ShardFrames._unreadable, self, self._renewed)
 
     def _naming(self, act: Callable[["ShardFrames"], None]) -> None:
-        """Do something with the rows; an error says which of them are damaged."""
+        """Call ``act`` with these frames; an error names the damaged rows."""
         try:
             _once_more(act, self, self._renewed)
         except DamagedFile as error:
@@ -312,7 +312,7 @@ def unreadable_rows(
 
 
 _looks: dict[str, tuple[float, Identity, Entry]] = {}
-"""By a shard's path: time of the last look, its state then, and its handle."""
+"""Time of the last look, state then, and handle of each shard, by path."""
 
 
 def open_shard(array: Folder, number: int) -> ShardFile:

@@ -16,7 +16,7 @@ from ..digests import crc_of, seal
 _FORMAT = 1
 _DAMAGED: Final = "damaged; declare the tree anew"
 FINGERPRINT: Final = np.dtype([("id", "<u8"), ("size", "<i8"), ("mtime_ns", "<i8"), ("crc", "<u4")])
-"""Of one file: identifier of its spectrum, bytes, time of change, and CRC-32 of its bytes."""
+"""Fingerprint of a file: identifier of its spectrum, bytes, time of change, CRC-32 of its bytes."""
 
 
 @dataclass(frozen=True, slots=True)

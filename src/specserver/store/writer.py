@@ -30,8 +30,8 @@ class SegmentArrays:
     first: npt.NDArray[np.int32]
     count: npt.NDArray[np.int32]
     vectors: Mapping[str, Sequence[npt.NDArray[Any]]]
-    """For each vector nspec arrays, 1D[count] each, or as long as the vector's own pixels; the axis
-    among them off the lattice."""
+    """For each vector nspec arrays, 1D[count] each, or as long as the vector's own pixels. Off the
+    lattice, the axis is a vector too."""
 
 
 def write_arrays(
@@ -101,7 +101,7 @@ def _block(
 def _keep_own(
     block: npt.NDArray[Any], shared: npt.NDArray[Any], vector: Vector, start: int
 ) -> None:
-    """Clear what a vector shares with the one that it is like, having checked that it is equal."""
+    """Check that a vector equals the one that it is like in shared pixels, and clear these."""
     own = own_pixels(vector.own, start, block.shape[1])
     first, stop = vector.pixels or (start, start + block.shape[1])
     # As bytes: NaN is the same as itself, and minus zero is not zero.

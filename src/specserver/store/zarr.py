@@ -44,7 +44,7 @@ _OPEN_SEGMENTS: Final = 4096
 
 
 def shared_vectors(vectors: Sequence[Vector]) -> dict[str, dict[str, Any]]:
-    """Return, as JSON has it, which vectors hold only what another one does not, and where."""
+    """Return as JSON the vectors that are stored where they may differ from another, and where."""
     told = {
         vector.name: {"like": vector.like, "own": vector.own, "pixels": vector.pixels}
         for vector in vectors

@@ -1,4 +1,4 @@
-"""Which pixels a file masks: columns and images with the names of masks, and their bad bits.
+"""The pixels that a file masks: columns and images with the names of masks, and their bad bits.
 
 A pixel is masked if its value is not 0. If a format defines which bits are bad, only these count:
 

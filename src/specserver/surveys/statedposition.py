@@ -55,7 +55,7 @@ def position_of(parts: Sequence[FilePart]) -> Position:
                 position = _stated(part, first, second)
                 if position is None:
                     continue
-                # Of the plates of SDSS, RADEG is the centre, while RA says in its comment what
+                # RADEG of SDSS is the centre of a plate, while RA says in its comment what
                 # it is; so a pointing is passed over as long as something else may follow.
                 if is_object and not position.is_pointing:
                     return position

@@ -61,7 +61,7 @@ class NormalTable:
     columns: tuple[Column, ...]
     """Columns besides the core ones."""
     used: Mapping[str, str]
-    """Which column of the user's table is taken for id, file, ra, dec, z."""
+    """Columns of the user's table that are taken for id, file, ra, dec, z."""
 
 
 def normal_table(

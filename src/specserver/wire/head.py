@@ -36,7 +36,7 @@ class StreamHead:
     """Identifiers of spectra that are left out because they are damaged."""
     flux_unit: str
     surveys: Mapping[str, str] = field(default_factory=dict)
-    """Of spectra of several surveys, the survey of each release."""
+    """Survey of each release, for spectra of several surveys."""
     frame: str = ""
     """Frame of the wavelengths, such as ``heliocentric``."""
     medium: str = ""

@@ -118,7 +118,7 @@ def _sort_rows(connection: duckdb.DuckDBPyConnection, survey: Survey, names: Seq
     left_out = ["filename", *([f'"{column}"'] if made and column in names else [])]
     last_part = ""
     if survey.last_open and "_key" in names:
-        # Segments that older versions wrote do not say what tells spectra of one identifier apart.
+        # Segments of older versions lack the column that distinguishes spectra of one identifier.
         known = f'r."{last}", ' if last in names else ""
         last_part = f', coalesce({known}concat(\'key\', r."_key")) AS "{last}"'
         left_out += [f'"{last}"'] if known else []

@@ -17,7 +17,7 @@ from .conditions import ConditionWriter
 from .database import Attached
 
 _CORRUPT: Final = "Corrupt database"
-"""In messages of DuckDB of any class: blocks of the file are not those that it wrote."""
+"""Text in errors of DuckDB, of any class, about a file whose blocks have changed."""
 # Up to so many rows the columns of a condition are handed to the database, which is faster than
 # joining the rows with its own table.
 _HANDED_ROWS: Final = 2**20

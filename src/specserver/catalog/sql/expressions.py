@@ -188,10 +188,10 @@ class PolygonArgs:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A constraint that was read: which rows, in which order, and how many of them."""
+    """A parsed constraint: the rows wanted, their order and their number."""
 
     where: TypedExpression | None = None
-    """Of kind ``bool``, true for the rows wanted; None: all rows."""
+    """Expression of kind ``bool``, true for the rows wanted; None: all rows."""
     order: tuple[Order, ...] = ()
     """NULL comes last, NaN is the greatest number; rows that are equal stay in their order."""
     limit: int | None = None

@@ -20,7 +20,7 @@ _NUMBER: Final = re.compile(r"\s*[+-]?[0-9]{1,20}(?![\w.])", re.ASCII)
 _LIST_BYTES: Final = b"0123456789+-, \t\r\n"
 _CLAUSE: Final = re.compile(r"(?:order|limit)\b", re.IGNORECASE)
 _AND: Final = re.compile(r"and\b", re.IGNORECASE)
-# With one of these the text cannot be split into identifiers and a condition of its own.
+# A text with one of these cannot be split into identifiers and a separate condition.
 _UNSURE: Final = re.compile(r"\bor\b|q3c|[+*/%<>=!&|^~-]\s*$", re.IGNORECASE)
 
 

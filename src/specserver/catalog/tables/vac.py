@@ -50,7 +50,7 @@ class VacInfo:
     """Name of the file that it came from."""
     nrows: int
     ids: str
-    """Where identifiers come from: ``column``, ``tuple``, or ``spectra`` held (no run2d)."""
+    """Source of the identifiers: ``column``, ``tuple``, or ``spectra`` held (no run2d)."""
     position: tuple[str, str] | None
     """Columns that hold the position; None: that of the spectrum."""
     left_out: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""The spectra that a caller names: their identifiers, and which context each is of."""
+"""The spectra that a caller names: identifier and context of each."""
 
 import re
 from collections.abc import Sequence
@@ -30,13 +30,13 @@ ONE_OR_MORE: Final = "one spectrum or more: identifiers in any form, or a file o
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """Identifiers, and which context each is of."""
+    """Identifiers, and the context of each."""
 
     ids: Sequence[int | IdPattern]
     single: bool
     """Whether one spectrum was named by itself, not as a list."""
     contexts: list[str] | None = None
-    """One each; None: all are of the context of the call."""
+    """Context of each; None: all are of the context of the call."""
 
     @property
     def several(self) -> list[str]:
@@ -45,7 +45,7 @@ class Named:
 
     @property
     def text(self) -> str:
-        """The identifiers as a request states them; of several contexts, each with its own."""
+        """The identifiers as a request states them; if of several contexts, each with its own."""
         if len(self.several) < 2:
             return format_ids(self.ids)
         pairs = zip(self.contexts or (), self.ids, strict=True)

@@ -91,9 +91,9 @@ class IdentifierReader:
     """Reads the identifiers of one object that a caller gives."""
 
     text: ContextText
-    """Context of the call, and what the identifiers of each context look like."""
+    """Context of the call, and the form of the identifiers of each context."""
     id_col: str | None = None
-    """Column of a table to take; without effect on what has no columns."""
+    """Column of a table to take; no effect on input without columns."""
     read_vos: ReadVos | None = None
     gaps: Gaps = field(default_factory=Gaps)
     """Whether rows without an identifier are refused or left out."""
@@ -103,7 +103,7 @@ class IdentifierReader:
 
     @property
     def form(self) -> IdForm:
-        """What identifiers of the context of the call look like."""
+        """Form of the identifiers of the context of the call."""
         return self.text.form_of(self.text.plain)
 
     def read(self, given: Any) -> tuple[Ids, bool, list[str] | None]:
@@ -356,7 +356,7 @@ class IdentifierReader:
         form = self.form
         if kinds == {tuple} and any(None in parts for parts in values):
             values = self.gaps.rest(values, needed_parts(form))
-        # Tuples come by the ten thousand: to look at each in every way takes twice as long.
+        # There may be ten thousand tuples: testing each for every form takes twice as long.
         if kinds == {tuple} and all(
             parts and type(parts[0]) is int and is_tuple(parts, form) for parts in values
         ):

@@ -93,7 +93,7 @@ def to_Spectrum1D(npy_data: npt.NDArray[Any]) -> Any:
 
 
 def convert(spectra: "Spectra", fmt: str) -> Any:
-    """Convert the spectra of an answer, one after the other; the arrays are given up on the way.
+    """Convert the spectra of an answer one by one; each array is freed when it is converted.
 
     Parameters
     ----------

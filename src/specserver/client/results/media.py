@@ -49,7 +49,7 @@ def _changed(spectra: Spectra, media: list[str], target: str) -> Spectra:
     if axis not in spectra.head.names:
         # Without wavelengths there is nothing to change.
         return replace(spectra, media=done)
-    # Steps of float32 would be larger than what the change is good to.
+    # Rounding to float32 would be coarser than the conversion.
     record = tuple(
         replace(vector, dtype="<f8") if vector.name == axis else vector
         for vector in spectra.head.record

@@ -21,8 +21,8 @@ identifier, and the identifier alone means the best one."""
 
 
 Tuples = Mapping[str, Sequence[str]] | None
-"""Of several contexts, by context: the columns of the tuples that name its rows, where identifiers
-do not. None: the rows are of one context."""
+"""Columns of the tuples that name the rows, by context, for contexts whose identifiers do not.
+None: the rows are of one context."""
 
 
 def to_result(columns: "Columns", fields: Sequence[str], tuples: Tuples = None) -> Any:

@@ -44,7 +44,7 @@ _MAGIC: Final = {b"SIMPLE  =": "fits", b"PAR1": "parquet", b"# %ECSV": "ascii.ec
 _BY_ASTROPY: Final = b"table_meta_yaml"
 """Key in the metadata of a Parquet file that marks missing values in columns of their own."""
 _HEAD_BYTES: Final = 2000
-"""Of a VOTable, within which its first element stands."""
+"""Bytes of a VOTable within which its first element begins."""
 
 
 def table_bytes(columns: Columns, ending: str) -> bytes:

@@ -39,7 +39,7 @@ class FigureLook:
     """Options of a figure."""
 
     parts: tuple[str, ...] = ("flux", "model", "noise")
-    """Of `PARTS`; sky and ivar have panels of their own, as their values have another scale."""
+    """Some of `PARTS`; sky and ivar have panels of their own, as their scale is another."""
     xlim: Limits | None = None
     ylim: Limits | None = None
     title: str | None = None

@@ -118,7 +118,7 @@ class TextMask:
 
     levels: Levels
     left: int
-    """From the anchor to the first column, pixels."""
+    """Distance from the anchor to the first column, pixels."""
     top: int
     length: float
     """Length of the text, pixels."""

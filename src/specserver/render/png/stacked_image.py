@@ -13,7 +13,7 @@ from .encode import encode_png
 _SAMPLE: Final = 100_000
 """Pixels in the sample for the limits."""
 _RANKS: Final = 2_000
-"""Of the sample so many pixels, evenly by rank: a smaller sample gives unsteady limits."""
+"""Pixels taken from the sample, evenly by rank: fewer give unsteady limits."""
 _ROWS: Final = 32
 _LEVELS: Final = 256
 Extent = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]

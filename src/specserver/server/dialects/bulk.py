@@ -78,7 +78,7 @@ class CatalogRequest(BaseModel):
     fields: _Names = Field([], examples=[["ra", "z"]])
     """Columns; empty: the identifier."""
     catalog: str | None = None
-    """A catalogue of the context; null: what `primary` says."""
+    """A catalogue of the context; null: the one that `primary` selects."""
     primary: bool = True
     """Only the best spectrum of each object, else all."""
     count_others: bool = False
@@ -90,7 +90,7 @@ class CatalogRequest(BaseModel):
     `context` and `id`."""
     profile: ProfileField = "default"
     timeout_s: float | None = Field(None, gt=0)
-    """Give up after so long."""
+    """Give up after so many seconds."""
 
 
 @router.post(

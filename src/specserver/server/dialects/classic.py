@@ -207,7 +207,7 @@ def query(
 
 @router.post(
     "/listSpan",
-    summary="Tell the span of spectra",
+    summary="Return the span of spectra",
     response_class=Response,
     responses=answers("Vacuum Å.", JSON, example={"w0": 3806.2, "w1": 9201.5}) | USUAL_ERRORS,
     openapi_extra=body_of(SpectraForm, FORM),

@@ -44,7 +44,7 @@ class CompositeRequest(SelectionRequest):
     sigma_clip: float | None = Field(None, gt=0, examples=[3.0])
     """Leave out values so many σ off the median."""
     maxiters: int = Field(3, ge=1, le=100)
-    """Times that values are left out, at most."""
+    """Most rounds of leaving values out."""
     wave: _Pair | None = None
     """Ends of the composite, Å of the frame; null: all."""
     step: float | None = Field(None, ge=1e-6, le=0.1)

@@ -55,13 +55,13 @@ class MatchParameters(BaseModel):
     fields: str = Field("", examples=["ra,dec,z"])
     """Columns of the catalogue, with commas."""
     catalog: str | None = None
-    """A catalogue of the context; absent: what `primary` says."""
+    """A catalogue of the context; absent: the one that `primary` selects."""
     primary: bool = Field(True, examples=[True])
     """Only the best spectrum of each object, else all."""
     context: ContextField = "default"
     profile: ProfileField = "default"
     timeout_s: float | None = Field(None, gt=0, examples=[60.0])
-    """Give up after so long."""
+    """Give up after so many seconds."""
 
 
 @router.post(

@@ -1,1 +1,1 @@
-"""How a process answers: limits, connections, bodies, responses, log and metrics."""
+"""Answers of a process: limits, connections, bodies, responses, log and metrics."""

@@ -119,9 +119,9 @@ class Fault(BaseModel):
     code: str
     """Stable, for programs."""
     message: str
-    """For people: what was given, what is allowed, what to do."""
+    """Text for people: the value given, the values allowed, and the remedy."""
     details: list[dict[str, str]] = []
-    """With 422: where, and what is wrong there."""
+    """With 422: place and fault of each wrong value."""
 
 
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:

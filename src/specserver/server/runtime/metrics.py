@@ -144,7 +144,7 @@ def _processes() -> list[int]:
 
 @router.get(
     "/metrics",
-    summary="Tell what is counted",
+    summary="Return what is counted",
     response_class=Response,
     responses=answers("Prometheus' text format.", TEXT),
 )

@@ -132,7 +132,7 @@ class Streamed(Response):
             if isinstance(end, BrokenOff):
                 words = end.last_words(message_for_visitors(error))
                 await self._send_piece(words, slot, send)
-            # Without an end, so that the connection is closed: every client notices that.
+            # The body has no end mark, so the connection is closed: every client notices that.
             return False
         if not begun:
             await send(self._head())

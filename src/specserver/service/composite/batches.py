@@ -29,22 +29,22 @@ class ShiftedBatch:
     members: npt.NDArray[np.int64]
     """1D[n], which of the selection."""
     values: dict[str, npt.NDArray[Any]]
-    """By vector, 2D[n, npix]: each spectrum moved to smaller pixels, zero where it has none. First
-    and last column are no pixels."""
+    """Values by vector, 2D[n, npix]: each spectrum moved to smaller pixels, zero where it has none.
+    First and last column are no pixels."""
     left: int
     """Lattice pixel of column 0, after the move."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadPlan:
-    """Which spectra are read, in which order, and where their values are laid."""
+    """The spectra to read, their order, and the shift of each."""
 
     members: npt.NDArray[np.int64]
     """1D[n], which of the selection, in the order in which they come."""
     shift: npt.NDArray[np.int64]
     """1D[nspec], pixels by which each spectrum is moved to smaller ones."""
     batches: tuple[slice, ...]
-    """Of the members, those read at a time: of one segment, and moved about the same way."""
+    """Members that are read together: of one segment, and with similar shifts."""
 
 
 def plan_reads(

@@ -120,7 +120,7 @@ class Placing:
         """Lay a batch on the lattice; this may overwrite the values of the batch."""
         members = batch.members
         first = self._selection.first[members] - self._whole[members]
-        # The columns that some spectrum has, between two that are no pixels.
+        # Columns that some spectrum has, and on either side one that is no pixel.
         low = int(first.min()) - batch.left - 1
         high = int((first + self._selection.count[members]).max()) - batch.left + 1
         flux = batch.values["flux"][:, low:high]

@@ -27,13 +27,13 @@ _WIDEST: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class StackLimits:
-    """What one composite may take."""
+    """Limits of one composite."""
 
     max_pixels: int
     max_bytes: int
-    """Of the disk."""
+    """Bytes on the disk."""
     folder: Path | None = None
-    """Of the file; None: the system's folder for temporary files."""
+    """Folder of the file; None: the system's folder for temporary files."""
 
 
 class ScratchFile:

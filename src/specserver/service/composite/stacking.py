@@ -44,9 +44,9 @@ class Composite:
     nspec: int
     """Spectra that count."""
     unit: str
-    """Of flux, as astropy reads it; empty where the spectra were normalised."""
+    """Unit of flux, as astropy reads it; empty where the spectra were normalised."""
     skipped: dict[str, tuple[int, list[str]]]
-    """Spectra left out: by reason how many, and the identifiers of the first thousand, as text;
+    """Spectra left out, by reason: their number, and the first thousand identifiers, as text;
     with their contexts if several are asked for."""
 
 
@@ -80,7 +80,7 @@ class Stacking:
         require_some(selection)
         self._selection, self._asked, self._go_on = selection, asked, go_on
         self.nspec = selection.nspec
-        """Spectra to be gone through."""
+        """Number of spectra to read."""
         self._left_out: dict[str, list[npt.NDArray[np.int64]]] = {}
         members = np.arange(selection.nspec)
         redshift = np.zeros(selection.nspec)
@@ -106,7 +106,7 @@ class Stacking:
         """Medium of the composite's wavelengths: vacuum, or unknown where none is known."""
         self.weighted = placing.weighted
         """Whether the spectra have uncertainties; else all good pixels have the same weight."""
-        # Without uncertainties there is nothing to weigh by.
+        # Spectra without uncertainties have no weights.
         is_plain = asked.method == "ivar" and not self.weighted
         self._method = "mean" if is_plain else asked.method
         self._plan = placing.plan()

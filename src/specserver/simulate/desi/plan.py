@@ -1,4 +1,4 @@
-"""Which healpixels a mock DESI observes, and which targets its fibres see there."""
+"""The healpixels that a mock DESI observes, and the targets of its fibres there."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

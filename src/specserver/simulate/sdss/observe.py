@@ -1,4 +1,4 @@
-"""From noiseless models to the rows of HDU1: noise, sky, masks and coverage."""
+"""The rows of HDU1 from noiseless models: noise, sky, masks and coverage."""
 
 from dataclasses import dataclass
 from typing import Any

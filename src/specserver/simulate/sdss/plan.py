@@ -1,4 +1,4 @@
-"""Which plates are observed, and which objects their fibres see."""
+"""The plates that are observed, and the objects of their fibres."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,9 +43,9 @@ class Plate:
     drawn: int
     """Objects drawn for the plate, by fibre number."""
     used: int
-    """How many of them, from the first on, this observation has."""
+    """Number of them, from the first on, in this observation."""
     repeated: int
-    """How many of them are observed twice."""
+    """Number of them that are observed twice."""
     visit: int
     """0 for the first observation, 1 for the second."""
     key: tuple[int, ...]
