@@ -62,7 +62,7 @@ def stack(
             raise BadParameter("where", where, "it finds no spectrum")
     elif "," in context:
         allowed = "with --ids one release; its file says others, as in C:ID"
-        raise BadParameter("context", context, allowed)
+        raise BadParameter("--context", context, allowed)
     else:
         wanted = ids if ids is not None and in_space(ids) else Path(ids or "")
     made = client.stack(

@@ -34,7 +34,7 @@ _OPTIONS = (
     (r"(context='\w+', or )?[\w='()]+ \((--[\w-]+( \w+)?) on the command line\)", r"\2"),
     (r"^constraint(=| (?='))", "--where "),
     (
-        r"^(context|region|where|fields|values|cutout|medium|norm|wave|out|which|radius|fmt)=",
+        r"^(region|where|fields|values|cutout|medium|norm|wave|out|which|radius|fmt)=",
         r"--\1 ",
     ),
     (r"missing='skip'", "--skip-missing"),
