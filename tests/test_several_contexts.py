@@ -627,7 +627,7 @@ def test_the_composite_of_the_client_is_that_of_the_service(
     assert moved.skipped == {"no redshift": (ids[1],)}
     expected = spec.stack([ids[0], ids[2]], z=[0.1, 0.3])
     np.testing.assert_allclose(moved.flux, expected.flux, rtol=1e-12)
-    with pytest.raises(BadParameter, match=rf"in {B}, .* in {OWN}, .*one unit, or norm="):
+    with pytest.raises(BadParameter, match=rf"in {B}, .* in {OWN}, .*one unit, or norm= which"):
         spec.stack(mixed, frame="observed")
     with pytest.warns(UserWarning, match="some or all spectra state no uncertainties"):
         both = spec.stack(mixed, frame="observed", norm=(5000, 5500), assume_medium="vacuum")
@@ -637,6 +637,9 @@ def test_the_composite_of_the_client_is_that_of_the_service(
     command("stack", "--ids", tmp_path / "ids.txt", *asked, tmp_path / "a.npy")
     saved = np.load(tmp_path / "a.npy")
     assert saved.tobytes() == spec.stack(ids, frame="observed").to_numpy().tobytes()
+    (tmp_path / "ids.txt").write_text("\n".join(f"{context}:{number}" for context, number in mixed))
+    said = command("stack", "--ids", tmp_path / "ids.txt", *asked, tmp_path / "c.npy", code=2)
+    assert "fluxes of one unit, or --norm which divides" in said
     where = ("--where", "z > 0.02 order by z limit 3", "--context", f"{A},{B}")
     said = command("stack", *where, *asked, tmp_path / "b.png")
     assert "CompositeSpectrum of 6 spectra" in said

@@ -46,7 +46,7 @@ _OPTIONS = (
     (r"fmt='FITS'", "--fmt fits"),
     (r"assume_medium='(\w+)'", r"--assume-medium \1"),
     (r"context='(\w+)'", r"--context \1"),
-    (r"\b(context|catalog|token|ra_col|dec_col)=(?=[ ,;:)]|$)", r"--\1"),
+    (r"\b(context|catalog|token|norm|ra_col|dec_col)=(?=[ ,;:)]|$)", r"--\1"),
     (r"--(ra|dec)_col", r"--\1-col"),
     (r"set_svc_url\(\)", "--url"),
     (r"set_token\(\)", "--token"),

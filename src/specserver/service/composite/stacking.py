@@ -26,6 +26,7 @@ from .scratch import ScratchFile, StackLimits
 
 _FURTHEST: Final = 1100.0
 """Redshift of the cosmic background: there is no spectrum of what lies beyond."""
+_ONE_UNIT: Final = "fluxes of one unit, or norm= which divides each spectrum by its level"
 _MOST_NAMED: Final = 1000
 """Spectra left out that are named for each reason; all are counted."""
 
@@ -95,7 +96,7 @@ class Stacking:
         grid = _target(counting.survey.grid, asked)
         self._unit = "" if asked.norm is not None else counting.survey.flux_scale
         if asked.norm is None:
-            require_one_unit(counting, "ids", "spectra whose fluxes have one unit, or norm=")
+            require_one_unit(counting, "ids", _ONE_UNIT)
         placing = Placing(
             selection, members, grid, redshift,
             moved=asked.frame == "rest", assume=asked.assume_medium,
