@@ -403,7 +403,7 @@ def test_what_is_said_of_stored_files_does_not_go_unheard(folder: Path) -> None:
     assert z() == [0.1, 0.2, 0.3, 0.4]
     table.write_text(table.read_text().replace(",0.2,", ",0.25,"))
     printed = ingest(folder, *OWN, "--catalog", table, "--report", report)
-    assert "--catalog says other things than before" in printed
+    assert "--catalog differs from before" in printed
     assert "4 files given are stored already" in printed
     assert "--replace" in printed
     assert "--catalog" in str(lines_of(report)[0]["reason"])
@@ -412,7 +412,7 @@ def test_what_is_said_of_stored_files_does_not_go_unheard(folder: Path) -> None:
     assert z() == [0.1, 0.25, 0.3, 0.4]
     for option, value in (("--wave-unit", "nm"), ("--loader", "tabular-fits")):
         printed = ingest(folder, *OWN, option, value)
-        assert f"{option} says other things than before" in printed
+        assert f"{option} differs from before" in printed
         printed = ingest(folder, *OWN, option, value)
         assert "other things" not in printed
         printed = ingest(folder, *OWN, option, value, "--replace")

@@ -249,7 +249,7 @@ def check_private(data: DataRoot) -> list[str]:
     try:
         registered = _register(data)
     except StoreError as error:
-        hint = "until it is restored or deleted, every context is private; deleted, it is made"
+        hint = "until it is restored or deleted, every context is private; if deleted, it is made"
         return [f"{error.message}; {hint} anew from the contexts' own files"]
     for context in sorted(registered - stated):
         folder = data.context(context)

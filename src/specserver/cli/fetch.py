@@ -158,10 +158,11 @@ def get(
     ] = None,
     assume_medium: Annotated[
         str | None,
-        typer.Option(metavar="M", help="What wavelengths are in where it is not known."),
+        typer.Option(metavar="M", help="Medium of wavelengths whose medium is not known."),
     ] = None,
     resample: Annotated[
-        bool, typer.Option("--resample", help="As --align, for other lattices too; conserves flux.")
+        bool,
+        typer.Option("--resample", help="Like --align, for other lattices too; conserves flux."),
     ] = False,
     out: Annotated[
         str | None,

@@ -45,9 +45,7 @@ def ingest(
     ] = False,
     replace: Annotated[
         bool,
-        typer.Option(
-            "--replace", help="Store spectra of which other values are stored in their place."
-        ),
+        typer.Option("--replace", help="Replace stored spectra whose values differ."),
     ] = False,
     report: Annotated[
         Path | None,

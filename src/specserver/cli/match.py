@@ -20,7 +20,7 @@ def match(
         ),
     ],
     radius: Annotated[
-        float, typer.Option(metavar="ARCSEC", help="How far a spectrum may be off.")
+        float, typer.Option(metavar="ARCSEC", help="Largest separation of a match.")
     ] = 1.0,
     which: Annotated[
         str, typer.Option(help="nearest: a line for each position; all: one for each pair.")

@@ -28,7 +28,9 @@ def create(
     ] = False,
     context: Annotated[
         list[str] | None,
-        typer.Option("--context", metavar="C", help="Private release it shows; may be repeated."),
+        typer.Option(
+            "--context", metavar="C", help="Private release that it shows; may be repeated."
+        ),
     ] = None,
     expires: Annotated[
         str, typer.Option(metavar="WHEN", help="30d (h, d, w, y), 2027-01-01 (UTC), or never.")

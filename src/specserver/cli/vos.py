@@ -19,7 +19,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="As vos://a/b; vos:// 
 def ls(
     path: Annotated[str, typer.Argument(metavar="DIR", help="A folder; default: the top.")] = "",
     long: Annotated[
-        bool, typer.Option("--long", "-l", help="Sizes, times, and how much room is left.")
+        bool, typer.Option("--long", "-l", help="Show sizes, times, and the space left.")
     ] = False,
     url: Url = None,
     token: Token = None,

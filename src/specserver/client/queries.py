@@ -221,7 +221,7 @@ def _warn_of_repeated(
     if not nrepeated:
         which = f"{columns.nothers:,} of {len(ids):,} rows are not the best of their identifier"
     warn(
-        f"{which}: several spectra share one, and by itself it means the best of them;"
+        f"{which}: several spectra share one, and alone it means the best of them;"
         " fields='tuple' (--fields tuple on the command line) names each spectrum"
     )
 

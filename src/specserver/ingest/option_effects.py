@@ -14,7 +14,7 @@ from ..surveys.declaration import FileDefaults
 from ..surveys.generic import AnyFileReader
 from .report import Note
 
-_ANEW: Final = "--replace, given with it, reads them again and stores what is other"
+_ANEW: Final = "--replace, given with it, reads them again and stores changed values"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +49,14 @@ class OptionEffects:
     @property
     def reason(self) -> str:
         """Text that a report adds for a file that is not read again."""
-        return f"; {', '.join(self.anew)} said now is for files still to be read" * bool(self.anew)
+        return f"; {', '.join(self.anew)} applies only to files still to be read" * bool(self.anew)
 
     def warnings(self, nfiles: int) -> list[str]:
         """Return the warnings about ``nfiles`` files that were given and not read again."""
         if not nfiles:
             return []
         return [
-            f"{option} says other things than before, and {nfiles:,} files given are stored already"
+            f"{option} differs from before, and {nfiles:,} files given are stored already"
             f" and not read again: {_ANEW}"
             for option in self.anew
         ]

@@ -23,7 +23,7 @@ AN_ID: Final = "(266,51602,13)"
 CONTEXT: Final = "The release to search; `default` is the newest."
 PROFILE: Final = "The service profile."
 MISSING: Final = (
-    "What becomes of an identifier that is not found: `error`, a 404 that names it, or `skip`;"
+    "Treatment of an identifier that is not found: `error`, a 404 that names it, or `skip`;"
     " and of a damaged spectrum, a 500 that names it."
 )
 

@@ -298,6 +298,6 @@ def _open_segment(
     if len(wrong):
         raise StoreError(
             context, f"the index leads to another spectrum than {wrong[0]}; 'specserver verify'"
-            " tells more, and an index that is deleted is made again"
+            " lists such links, and an index that is deleted is made again"
         )  # fmt: skip
     return segment

@@ -213,7 +213,7 @@ def require_some(selection: Selection) -> None:
     # The identifiers of several contexts say theirs.
     contexts = () if selection.is_of_several else selection.contexts
     if selection.damaged:
-        why = "all are damaged; 'specserver verify' tells more"
+        why = "all are damaged; 'specserver verify' lists the damage"
         raise StoreError(": ".join([*contexts, joined(selection.damaged, 10)]), why)
     if selection.missing:
         fix = "so missing='skip' leaves nothing: check the identifiers and their context"

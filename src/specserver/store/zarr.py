@@ -103,7 +103,7 @@ class Segment:
         first, stop = self.first.astype(np.int64), self.first.astype(np.int64) + self.count
         inside = (self.start <= first) & (first <= stop) & (stop <= self.start + self.npix)
         if not inside.all():
-            raise self._damaged("first", f"row {np.argmin(inside)} has pixels that there are none")
+            raise self._damaged("first", f"row {np.argmin(inside)} has pixels outside the arrays")
         if self.on_lattice:
             wave = self.grid.wave(self.start, self.npix)
             # Not bit for bit: powers differ in the last bits from one processor to another.

@@ -94,7 +94,7 @@ def plotGrid(
     nx, ny
         Columns and rows.
     page
-        Which page of the list, from 0: ``ceil(n / (nx * ny))`` pages hold n spectra.
+        Page of the list, from 0: ``ceil(n / (nx * ny))`` pages hold n spectra.
     align
         Draw all over the same wavelengths, those of the whole list.
     missing

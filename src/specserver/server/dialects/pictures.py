@@ -100,9 +100,9 @@ class GridRequest(PictureRequest):
     ] = None
     # The old client sends its ny under this name, and nx not at all.
     ncols: Annotated[
-        Count | None, Field(description="What the old client sends: its `ny`, the rows.")
+        Count | None, Field(description="The old client's name of `ny`, the rows.")
     ] = None
-    page: Annotated[Count, Field(description="Which page of a list longer than the grid.")] = 0
+    page: Annotated[Count, Field(description="Page of a list that is longer than the grid.")] = 0
     align: Annotated[bool, Field(description="The same wavelengths in all plots.")] = False
     dark: Dark = False
 

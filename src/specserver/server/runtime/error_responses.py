@@ -104,7 +104,7 @@ _EXAMPLES: Final[dict[int, tuple[str, SpecServerError | dict[str, Any]]]] = {
     ),
     503: ("Too busy; Retry-After says when to come again.", Overloaded(RETRY_AFTER_S)),
     505: ("HTTP/1.0, for an answer whose length is not known.", OldProtocol("1.0")),
-    504: ("No answer in the time that the service gives itself.", TooSlow(900.0)),
+    504: ("No answer within the time limit of the service.", TooSlow(900.0)),
 }
 
 _OWN_FOLDERS: Final[set[str]] = set()

@@ -109,5 +109,5 @@ def _death_of(exitcode: int | None) -> tuple[str, str]:
         name = signal.Signals(-exitcode).name
     except ValueError:
         name = f"signal {-exitcode}"
-    hint = ": out of memory? (the kernel's log, dmesg, tells)" if name == "SIGKILL" else ""
+    hint = ": out of memory? (see the kernel's log, dmesg)" if name == "SIGKILL" else ""
     return name, f"was killed by {name}{hint}"

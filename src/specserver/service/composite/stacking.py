@@ -213,7 +213,7 @@ class Stacking:
             NO_REDSHIFT: (
                 "frame",
                 asked.frame,
-                "frame='observed' (--frame observed) combines them as they are, z= says redshifts",
+                "frame='observed' (--frame observed) combines them as they are, z= gives redshifts",
             ),
             NO_LEVEL: (
                 "norm",
