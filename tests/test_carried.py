@@ -81,12 +81,12 @@ def test_what_survives_and_what_says_that_it_cannot_know(spec: SpecClient, tmp_p
     assert all(np.array_equal(some, one) for some in (lost[0], *lost[3:]))
     for array in lost:
         row = array if array.ndim == 1 else array[0]
-        with pytest.warns(UserWarning, match="does not carry what it is"):
+        with pytest.warns(UserWarning, match="does not carry its meaning"):
             assert to_Table(row)["flux"].unit is None
         if array is lost[1]:
             # The wavelengths of two spectra one after the other are no axis.
             continue
-        with pytest.warns(UserWarning, match="does not carry what it is"):
+        with pytest.warns(UserWarning, match="does not carry its meaning"):
             assert to_Spectrum1D(row).flux.unit == u.dimensionless_unscaled
         assert to_pandas(row).attrs == {}
         # Nor is one invented where it is drawn.

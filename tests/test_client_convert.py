@@ -142,12 +142,12 @@ def test_records_of_another_survey_convert():
     desi["wavelength"] = 3600 + 0.8 * np.arange(9)
     desi["ivar"] = 1
     desi["mask"][2] = 512
-    with pytest.warns(UserWarning, match="does not carry what it is"):
+    with pytest.warns(UserWarning, match="does not carry its meaning"):
         made = to_Spectrum1D(desi)
     assert made.flux.unit == u.dimensionless_unscaled
     np.testing.assert_array_equal(made.spectral_axis.to_value(u.AA), desi["wavelength"])
     assert np.flatnonzero(made.mask).tolist() == [2]
-    with pytest.warns(UserWarning, match="does not carry what it is"):
+    with pytest.warns(UserWarning, match="does not carry its meaning"):
         table = to_Table(desi)
     assert table["wavelength"].unit == u.AA
     assert table["flux"].unit is None

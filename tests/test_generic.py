@@ -414,7 +414,7 @@ def test_what_is_said_of_stored_files_does_not_go_unheard(folder: Path) -> None:
         printed = ingest(folder, *OWN, option, value)
         assert f"{option} differs from before" in printed
         printed = ingest(folder, *OWN, option, value)
-        assert "other things" not in printed
+        assert "differs from before" not in printed
         printed = ingest(folder, *OWN, option, value, "--replace")
         assert "read          │ 4" in printed
     # Identifiers made of names do not change.

@@ -49,7 +49,7 @@ class OptionEffects:
     @property
     def reason(self) -> str:
         """Text that a report adds for a file that is not read again."""
-        return f"; {', '.join(self.anew)} applies only to files still to be read" * bool(self.anew)
+        return f"; the new {', '.join(self.anew)} is for files still to be read" * bool(self.anew)
 
     def warnings(self, nfiles: int) -> list[str]:
         """Return the warnings about ``nfiles`` files that were given and not read again."""

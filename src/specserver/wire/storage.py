@@ -28,7 +28,7 @@ class SpaceEntry:
 
 @dataclass(frozen=True, slots=True)
 class SpaceUsage:
-    """How much of the quota is used."""
+    """Used part of the quota."""
 
     nbytes: int
     nbytes_limit: int

@@ -187,7 +187,7 @@ def _about_array(array: npt.NDArray[Any]) -> Meaning | None:
     if "loglam" in map(str.lower, array.dtype.names or ()):
         return Meaning(FLUX_UNIT, "mask", -1)
     warnings.warn(
-        "the array does not carry what it is, so its flux has no unit; getSpec converts with"
+        "the array does not carry its meaning, so its flux has no unit; getSpec converts with"
         " units: fmt='Table' or 'Spectrum1D'",
         UserWarning,
         stacklevel=3,
