@@ -68,7 +68,7 @@ class CompositeEnd:
     nused: int
     """Spectra that count in some pixel."""
     unit: str
-    """Of flux and errors; empty for normalised spectra."""
+    """Unit of flux and errors; empty for normalised spectra."""
     skipped: Mapping[str, tuple[int, Sequence[str]]]
     """By reason, how many spectra are left out, and the identifiers of the first of them."""
 

@@ -124,7 +124,7 @@ def _write_sidecars(
     order = np.argsort(out["id"], kind="stable")
     ids = out["id"][order]
     if bool(np.any(ids[1:] == ids[:-1])):
-        # Of the rows of one identifier the best comes first: it is what the identifier means.
+        # The best row of an identifier comes first: it is the one that the identifier means.
         order = np.lexsort((~out["primary"], out["id"]))
         if unique:
             objects.require_distinct()

@@ -237,7 +237,7 @@ def _blank(values: Any) -> Any:
     step = 1 if kind.kind == "i" else -1
     blank = int(np.iinfo(kind).min) if step > 0 else 2**63 - 1
     held = set(np.ma.compressed(values).tolist())
-    # Of unsigned ones readers by the standard take this, and astropy's that, for missing.
+    # In unsigned columns, readers by the standard take this value as missing, astropy the other.
     while blank in held or (step < 0 and blank + 2**63 in held):
         blank += step
     return blank
