@@ -340,14 +340,16 @@ def test_segments_and_tree_serve_one_context(
     )
     given = "\n".join(str(parts_of(path)) for path in lite)
     mixed, held = service.resolve(given, "default"), whole.resolve(given, "default")
-    assert len(set(mixed.source.tolist())) == 2
+    assert len(set(mixed.source_index.tolist())) == 2
     assert mixed.ids.tolist() == held.ids.tolist()
     assert same(service.read(mixed), whole.read(held))
     # Segments come first: what both have is read of them, and a wildcard names each once.
     plate = parts_of(lite[0])[0]
     listed = service.resolve(f"({plate}, '*')", "default")
     assert listed.ids.tolist() == whole.resolve(f"({plate}, '*')", "default").ids.tolist()
-    assert (listed.source == 0).sum() == len([p for p in lite[::2] if parts_of(p)[0] == plate])
+    assert (listed.source_index == 0).sum() == len(
+        [p for p in lite[::2] if parts_of(p)[0] == plate]
+    )
     # Its catalogue knows what is ingested, and nothing of the rest.
     assert service.archive.info("default").nspec == len(lite[::2])
     # A stream of both is of one form.

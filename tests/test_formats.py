@@ -288,7 +288,7 @@ def test_two_reductions_of_one_plate_mjd_fiber_get_two_names(
 
 
 def test_a_folder_never_holds_half_a_file(tmp_path: Path) -> None:
-    put = open_target(Session(), tmp_path / "new", None, single=False)
+    put = open_target(Session(), tmp_path / "new", None, ".npy", single=False)
     put("a.npy", b"first")
     (tmp_path / "new" / "b.npy").mkdir()
     with pytest.raises(OSError, match=r"b\.npy"):
@@ -302,7 +302,7 @@ def test_a_folder_never_holds_half_a_file(tmp_path: Path) -> None:
 def test_names_from_the_wire_never_leave_the_folder(tmp_path: Path, name: str) -> None:
     spectra: Any = SimpleNamespace(data=[np.zeros(1)], columns={"@name": np.array([name])})
     with pytest.raises(StoreError, match="no name of a file"):
-        put_spectra(spectra, "numpy", open_target(Session(), tmp_path, None, single=False))
+        put_spectra(spectra, "numpy", open_target(Session(), tmp_path, None, ".npy", single=False))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -310,7 +310,7 @@ def test_out_may_be_a_virtual_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     sent = []
     monkeypatch.setattr(Storage, "put", lambda _, *given, token: sent.append((*given, token)))
     for out in ("vos://dir/", "vos://"):
-        open_target(Session(), out, "mine", single=False)("a.npy", b"data")
+        open_target(Session(), out, "mine", ".npy", single=False)("a.npy", b"data")
     assert sent == [("dir/a.npy", b"data", "mine"), ("a.npy", b"data", "mine")]
 
 
