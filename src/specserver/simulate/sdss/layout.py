@@ -19,7 +19,7 @@ class Family:
 
     run2d: str
     layout: str
-    """Name of the column list of HDU2."""
+    """Name of the columns of HDU2 in ``objects.tsv``."""
     extnames: tuple[str, str, str] | None
     id_zero: int
     """TZERO of the integer SPECOBJID."""
@@ -55,8 +55,15 @@ FAMILIES: Mapping[str, Family] = {
 
 @cache
 def columns(layout: str) -> tuple[ColumnForm, ...]:
-    """Return the columns of a table: ``coadd`` (HDU1), a family's layout (HDU2), ``line_fits``."""
+    """Return the columns of a table: ``coadd`` (HDU1), ``line_fits``, ``exposure``."""
     return tuple(ColumnForm(*row) for row in read_rows(layout))
+
+
+@cache
+def object_columns(layout: str) -> tuple[ColumnForm, ...]:
+    """Return the columns of HDU2 in one of the layouts that each line of ``objects.tsv`` names."""
+    rows = read_rows("objects")
+    return tuple(ColumnForm(*row) for who, *row in rows if who == "*" or layout in who.split(","))
 
 
 RECORD = np.dtype([column.numpy() for column in columns("coadd")])
@@ -77,7 +84,7 @@ class TableForm:
 def object_table(run2d: str, widths: tuple[int, ...] = ()) -> TableForm:
     """Return HDU2 of a family, with the widths of its text columns where each file has its own."""
     family = FAMILIES[run2d]
-    listed = list(columns(family.layout))
+    listed = list(object_columns(family.layout))
     if widths:
         sizes = iter(widths)
         listed = [

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from ...model.ids import pack_specobjid
 from ..common.objects import DEAD, GALAXY, QSO, SKY, STAR
 from ..common.templates import STARS
-from .layout import Family, TableForm, columns, object_table
+from .layout import Family, TableForm, object_columns, object_table
 from .plan import Plate
 
 Values: TypeAlias = dict[str, npt.NDArray[Any]]
@@ -53,7 +53,7 @@ def row_values(
 
 def tables(family: Family, values: Values) -> Iterator[tuple[TableForm, npt.NDArray[Any]]]:
     """Yield each object's table and row, in order; rows are 1D[1] of the table's dtype."""
-    forms = columns(family.layout)
+    forms = object_columns(family.layout)
     texts = [form.name for form in forms if form.is_text]
     n = values["PLATE"].size
     if not family.upper:
@@ -290,7 +290,7 @@ def _boss_values(truth: npt.NDArray[Any], plate: Plate) -> Values:
 
 def _shaped(name: str, n: int, family: Family) -> npt.NDArray[Any]:
     """Return "not known" in the shape of a vector column."""
-    form = next(column.form for column in columns(family.layout) if column.name == name)
+    form = next(column.form for column in object_columns(family.layout) if column.name == name)
     return np.full((n, int(form[:-1])), _UNKNOWN)
 
 
