@@ -76,7 +76,7 @@ class DataFolder:
         primary
             True: only the best spectrum of each object.
         constraint
-            SQL condition that spectra meet, as of ``query``.
+            SQL condition that spectra meet, as in ``query``.
         cone
             ra, dec and radius, degrees, within which they lie.
         off_lattice

@@ -93,16 +93,16 @@ class Settings(BaseSettings):
     heavy_queue: int = Field(
         64, ge=0, title="Heavy requests that wait in each process to be answered"
     )
-    """More are refused with 503 and Retry-After; the client comes again by itself."""
+    """The server refuses further ones with 503 and Retry-After; the client then retries."""
     heavy_wait_s: float = Field(
         10.0, gt=0, title="Longest wait of a heavy request in the queue, seconds"
     )
-    """Then it is refused with 503 and Retry-After."""
+    """After this time the server refuses the request with 503 and Retry-After."""
     caller_requests_per_s: float = Field(
         200.0, ge=0, title="Requests a second of one caller, in each process; 0: any number"
     )
     """A caller is the user of a token, else an address; those on the server's own machine are not
-    counted. Beyond it: 429 and Retry-After, and the client comes again by itself. A loop that
+    counted. Beyond it the server answers 429 and Retry-After, and the client retries. A loop that
     fetches spectra one by one over a network makes some 100."""
     caller_burst: int = Field(
         2000, ge=1, title="Requests that a caller may make at once after a rest"
@@ -113,7 +113,8 @@ class Settings(BaseSettings):
         ge=0,
         title="Heavy requests that each process answers, or has waiting, for one caller; 0: any",
     )
-    """Half of heavy_answers: no caller can take them all. Beyond it: 429 and Retry-After."""
+    """Half of heavy_answers: no caller can take them all. Beyond it the server answers 429 and
+    Retry-After."""
     trusted_proxies: str = Field(
         "127.0.0.1,::1", title="Addresses, with commas, of the web servers in front"
     )

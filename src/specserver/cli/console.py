@@ -111,7 +111,7 @@ def tell(kind: str, text: str) -> None:
 
 
 def data_folder(given: str | None) -> "DataRoot":
-    """Return the data folder of a command, which need not exist; errors as of `require_server`."""
+    """Return the data folder of a command; it need not exist. Errors: those of `require_server`."""
     require_server()
     from ..data.root import open_root
 

@@ -37,7 +37,7 @@ _FORMATS: Final = ("text", "json", "csv")
 _CONNECT_TIMEOUT_S: Final = 5.0
 # Silence allowed between two pieces of an answer: a long query may take time for its first row.
 _READ_TIMEOUT_S: Final = 300.0
-# Time that the network and the queue may take beyond the limit that the caller set.
+# The network and the queue may take this much longer than the time limit of the caller.
 _GRACE_S: Final = 10.0
 _LONGEST_MESSAGE: Final = 300
 _NOT_FINITE: Final = re.compile(r"\b(NaN|Infinity)\b")
@@ -95,8 +95,8 @@ class ResponseBody:
 class Session:
     """A service, with the context and profile of requests that name none.
 
-    Making one contacts nothing. Its connections are kept for later requests. Parameters as of
-    `SpecClient`.
+    Making one contacts nothing. Its connections are kept for later requests. Parameters are
+    those of `SpecClient`.
     """
 
     def __init__(
@@ -172,14 +172,14 @@ class Session:
     def ask(
         self, path: str, body: Mapping[str, Any], options: RequestOptions
     ) -> AbstractContextManager[ResponseBody]:
-        """Post a request to an endpoint and lend the body of the answer; errors as of `send`."""
+        """Post a request to an endpoint and yield the body of the answer: `send`."""
         url = self.url(path)
         if options.debug:
             say(f"POST {url} {shortened_body(body)}")
         return self.send("POST", url, body, token=options.token, timeout_s=options.timeout_s)
 
     def get_text(self, url: str, method: str = "GET", **options: Any) -> str:
-        """Send a request and return the text of the answer; options and errors as of `send`."""
+        """Send a request and return the text of the answer; options and errors: those of `send`."""
         with self.send(method, url, **options) as answer:
             return answer.read_all().decode("utf-8", "replace")
 
@@ -196,7 +196,7 @@ class Session:
         timeout_s: float | None = None,
         retry: bool = True,
     ) -> Iterator[ResponseBody]:
-        """Send a request and lend the body of the answer, to be read while it arrives.
+        """Send a request and yield the body of the answer, which the caller reads while it arrives.
 
         Parameters
         ----------

@@ -157,7 +157,7 @@ class _Group:
 
 
 class _IdReader:
-    """Reads identifiers into `found`; parameters as of `parse_id_text`."""
+    """Reads identifiers into `found`; parameters: those of `parse_id_text`."""
 
     def __init__(self, form: IdForm, limit: int | None) -> None:
         self.form = form

@@ -14,7 +14,7 @@ from .sphere import Floats
 
 Indices: TypeAlias = npt.NDArray[np.intp]
 Check: TypeAlias = Callable[[], None]
-"""Called between pieces of work; its exceptions end the work."""
+"""The search calls it between pieces of its work; an exception that it raises ends the search."""
 
 PAIRS: Final = 2**18
 """Pairs held at once: 2 MB a float array, which stays in cache."""

@@ -47,7 +47,7 @@ def split_name(name: str) -> tuple[str, ...]:
 
 
 def split_file_name(name: str) -> tuple[str, ...]:
-    """Return the parts of a file's name, at least one; errors as of `split_name`."""
+    """Return the parts of a file's name, at least one; errors: those of `split_name`."""
     parts = split_name(name)
     if not parts or name.endswith("/"):
         raise BadParameter("name", name, "a file has a name without a slash at its end")
@@ -55,7 +55,7 @@ def split_file_name(name: str) -> tuple[str, ...]:
 
 
 def _fault(part: str) -> str:
-    """Return the fault of a part of a name, or empty text."""
+    """Return what is wrong with a part of a name; empty text if nothing is."""
     if not part:
         return "a part is empty (a name does not begin with a slash)"
     if part.startswith("."):

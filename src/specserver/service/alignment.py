@@ -143,7 +143,7 @@ class Resampling:
         return block
 
     def _needed(self, survey: Survey) -> list[Vector]:
-        """Return the names of the vectors to read from spectra of a survey."""
+        """Return the vectors to read from spectra of a survey."""
         names = {*self.lattice.moved, *VECTORS, survey.grid.axis, self._unmarked(survey)}
         return [vector for vector in survey.record if vector.name in names]
 

@@ -141,7 +141,7 @@ def part_of(selection: Selection, take: npt.NDArray[np.integer]) -> Selection:
 
 
 def without_empty_contexts(selection: Selection) -> Selection:
-    """Return a selection whose contexts all have spectra: others have no say in what is common."""
+    """Return a selection of only the contexts that have spectra: others must not limit the rest."""
     counts = np.bincount(selection.context_index, minlength=len(selection.contexts))
     if counts.all() or len(counts) == 1:
         return selection
@@ -203,7 +203,7 @@ def require_some(selection: Selection) -> None:
 
     Raises
     ------
-    DamagedSpectrum
+    StoreError
         All spectra are damaged.
     NotFound
         There is no spectrum.

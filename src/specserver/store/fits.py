@@ -198,7 +198,7 @@ class FitsTree:
             return self._read(file, *_version(file.path))
 
     def about(self, file: TreeFile) -> dict[str, str | int]:
-        """Return path, size, time of change of a file, as hidden columns; errors as of `read`."""
+        """Return the hidden columns of a file: path, size, time of change; errors as in `read`."""
         with self._naming(file):
             size, mtime_ns = _version(file.path)
             self._read(file, size, mtime_ns)

@@ -288,7 +288,7 @@ def _redshift(parts: Sequence[FilePart]) -> float:
 
 
 def read_declared(declared: Declaration, folder: ContextFolder, path: Path) -> list[RawSpectrum]:
-    """Read all spectra of a file; errors as of `Reader.read`."""
+    """Read all spectra of a file; errors: those of `Reader.read`."""
     spectra = read_file(path, declared.defaults)
     found = []
     for part, spectrum in enumerate(spectra, 1):

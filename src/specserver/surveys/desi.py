@@ -119,7 +119,7 @@ class DesiReader:
         return _redrocks(path)[:1]
 
     def read(self, path: Path) -> list[RawSpectrum]:
-        """Read all spectra of a file with their redshifts beside it; errors as of `Reader.read`."""
+        """Read all spectra of a file, with redshifts from its companion; errors: `Reader.read`."""
         header, columns, vectors = _read_spectra(path)
         columns |= _place(path, header, columns)
         if self.kind == "coadd":

@@ -49,7 +49,7 @@ class AnyFileReader:
         return False
 
     def read(self, path: Path) -> list[RawSpectrum]:
-        """Read all spectra of a file; errors as of `Reader.read`."""
+        """Read all spectra of a file; errors: those of `Reader.read`."""
         from .anyfile import read_declared  # noqa: PLC0415  # slow to import
 
         return read_declared(self.declared, self.folder, path)

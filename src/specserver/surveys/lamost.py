@@ -126,11 +126,11 @@ class ImageReader:
         return False
 
     def read(self, path: Path) -> list[RawSpectrum]:
-        """Read the one spectrum of a file; errors as of `Reader.read`."""
+        """Read the one spectrum of a file; errors: those of `Reader.read`."""
         return self.read_from_bytes(path, open_bytes(path))
 
     def read_from_bytes(self, path: Path, data: bytes) -> list[RawSpectrum]:
-        """Read the one spectrum from the decompressed bytes of a file; errors as of `read`."""
+        """Read the one spectrum from the decompressed bytes of a file; errors: those of `read`."""
         if _MEDIUM.fullmatch(path.name):
             raise BadFile("a medium-resolution spectrum; this survey is the low-resolution one")
         header, image = _read_image(data)

@@ -135,11 +135,11 @@ class SpecReader:
         return False
 
     def read(self, path: Path) -> list[RawSpectrum]:
-        """Read the one spectrum of a lite or full file; errors as of `Reader.read`."""
+        """Read the one spectrum of a lite or full file; errors: those of `Reader.read`."""
         return self.read_from_bytes(path, open_bytes(path))
 
     def read_from_bytes(self, path: Path, data: bytes) -> list[RawSpectrum]:
-        """Read the one spectrum from the decompressed bytes of a file; errors as of `read`."""
+        """Read the one spectrum from the decompressed bytes of a file; errors: those of `read`."""
         primary, (coadd, objects) = read_tables(data, 2)
         _check_unit(primary)
         if objects.layout.nrows != 1:

@@ -136,7 +136,7 @@ class PartsHead:
 
     @classmethod
     def from_json(cls, said: Mapping[str, Any]) -> Self:
-        """Read the head from a JSON object; errors as of `StreamHead.from_json`."""
+        """Read the head from a JSON object; errors: those of `StreamHead.from_json`."""
         parts = tuple(StreamHead.from_json(part) for part in said["parts"])
         return cls(int(said["nspec"]), parts, _texts(said, "missing"), _texts(said, "damaged"))
 

@@ -16,7 +16,7 @@ _SAFE: Final = "(),:'*"
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Identifiers of which a picture shows nothing."""
+    """Identifiers whose spectra a picture does not show."""
 
     count: int
     some: tuple[str, ...]

@@ -61,7 +61,7 @@ class ObjectsTable:
 def make_objects(
     file: Entry, survey: Survey, files: Sequence[Entry], *, unique: bool
 ) -> Iterator[ObjectsTable]:
-    """Make the table in a new database file, and lend it until the file is closed.
+    """Make the table in a new database file, and yield it until the file is closed.
 
     Parameters
     ----------

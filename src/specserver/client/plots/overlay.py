@@ -54,7 +54,7 @@ def _require(nspec: int) -> None:
 
 
 def shared_parts(parts: Sequence[str], chosen: Mapping[str, bool | None]) -> tuple[str, ...]:
-    """Return the parts to draw of several spectra; parameters as of `read_parts`.
+    """Return the parts to draw of several spectra; parameters: those of `read_parts`.
 
     Raises
     ------

@@ -115,8 +115,8 @@ def decode_batches(
 ) -> Iterator[tuple[StreamHead | PartsHead, Spectra]]:
     """Yield the spectra of a bulk answer a batch at a time, and keep none of them.
 
-    Parameters and errors as of `decode_parts`. With each batch comes the head of the answer; an
-    answer without spectra is one empty batch.
+    Parameters and errors are those of `decode_parts`. With each batch comes the head of the answer;
+    an answer without spectra is one empty batch.
     """
     done = 0
     with open_answer(source, lambda: f"after {done:,} spectra") as reader:

@@ -51,7 +51,7 @@ def write_rows(
 ) -> None:
     """Write one identifier or value a line, or a CSV with a header when there are several columns.
 
-    Parameters as of `to_result`.
+    Parameters are those of `to_result`.
     """
     if tuples is not None and not besides(fields):
         for context, value in _pairs(columns, tuples):
@@ -76,7 +76,7 @@ def write_csv(columns: "Columns", file: TextIO) -> None:
 def to_columns(columns: "Columns", fields: Sequence[str], tuples: Tuples = None) -> "Columns":
     """Return rows as the columns of a table, of the tuple form a column for each part.
 
-    Parameters as of `to_result`.
+    Parameters are those of `to_result`.
 
     Raises
     ------

@@ -61,7 +61,7 @@ def columns(layout: str) -> tuple[ColumnForm, ...]:
 
 @cache
 def object_columns(layout: str) -> tuple[ColumnForm, ...]:
-    """Return the columns of HDU2 in one of the layouts that each line of ``objects.tsv`` names."""
+    """Return the columns of HDU2 in a layout; each line of ``objects.tsv`` names its layouts."""
     rows = read_rows("objects")
     return tuple(ColumnForm(*row) for who, *row in rows if who == "*" or layout in who.split(","))
 
