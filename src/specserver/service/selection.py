@@ -65,6 +65,16 @@ class Selection:
         return self.surveys[0]
 
     @property
+    def context_names(self) -> str:
+        """The contexts with commas, as heads of answers state them."""
+        return ", ".join(self.contexts)
+
+    @property
+    def survey_names(self) -> str:
+        """The surveys with commas, each once, as heads of answers state them."""
+        return ", ".join(dict.fromkeys(survey.name for survey in self.surveys))
+
+    @property
     def is_of_one_survey(self) -> bool:
         """Whether all contexts are of one survey."""
         return len(self.surveys) == 1 or len({survey.name for survey in self.surveys}) == 1

@@ -241,8 +241,8 @@ def _joint_head(
         frame = " / ".join(f"{frame} ({name})" for frame, name in frames)
     surveys = {source.release.context: source.survey.name for source in selection.sources}
     return StreamHead(
-        context=", ".join(selection.contexts),
-        survey=", ".join(dict.fromkeys(survey.name for survey in selection.surveys)),
+        context=selection.context_names,
+        survey=selection.survey_names,
         grid=survey.grid,
         record=record,
         codec=codec,

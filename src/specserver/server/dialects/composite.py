@@ -84,8 +84,8 @@ def bulk_stack(
     def make() -> CompositeTable:
         stacking = begun or begin()
         head = CompositeHead(
-            context=", ".join(selection.contexts),
-            survey=", ".join(dict.fromkeys(survey.name for survey in selection.surveys)),
+            context=selection.context_names,
+            survey=selection.survey_names,
             nspec=selection.nspec,
             missing=selection.missing,
             damaged=selection.damaged,

@@ -43,8 +43,6 @@ router = APIRouter(tags=["pictures"], route_class=LimitedRoute)
 
 _TOLD: Final = 5
 """Identifiers that a header names."""
-_SAFE: Final = "(),:'*"
-"""Characters of identifiers that a header need not encode."""
 _ABSENT: Final = (*ABSENT, None)
 Handler = TypeVar("Handler", bound=Callable[..., Response])
 
