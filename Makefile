@@ -66,6 +66,7 @@ $(VENV)/ready: requirements.lock pyproject.toml
 	$(BIN)/python -m pip install -q --disable-pip-version-check $(UV)
 	$(BIN)/uv pip install -q --require-hashes -r requirements.lock
 	$(BIN)/uv pip install -q --no-deps -e .
+	@$(BIN)/python -c 'import bokeh.plotting, specutils'  # writes their bytecode, so that first use is fast
 	@touch $@
 
 clean: ## Remove all that the targets made

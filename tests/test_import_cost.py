@@ -1,5 +1,6 @@
 """Importing the client is cheap, silent and without side effects."""
 
+import os
 import subprocess
 import sys
 
@@ -37,8 +38,9 @@ print(*sorted({name.partition(".")[0] for name in sys.modules}))
 
 def probe(code: str) -> str:
     """Run code in a fresh interpreter without a service set; return what it printed."""
+    plain = {name: value for name, value in os.environ.items() if "SPECSERVER" not in name}
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env={}
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=plain
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -72,13 +74,14 @@ print(*sys.modules)
 
 
 SERVER_ONLY = ("duckdb", "fastapi", "uvicorn", "tensorstore", "sqlglot", "hpgeom")
+NOTEBOOK_ONLY = ("specutils", "matplotlib", "bokeh", "PIL", "scipy")
+HIDE = """
+import sys
+for name in {names}:
+    sys.modules[name] = None
+"""
 WITHOUT = f"""
-import importlib.abc, sys
-class Absent(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {SERVER_ONLY}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-sys.meta_path.insert(0, Absent())
+{HIDE.format(names=SERVER_ONLY + NOTEBOOK_ONLY)}
 from specserver.cli import main
 sys.argv = ["specserver", *sys.argv[1:]]
 main()
@@ -116,3 +119,47 @@ def test_a_client_install_has_the_clients_commands() -> None:
     for words in (["query", "--help"], ["get", "--help"], ["vos", "--help"]):
         command = [sys.executable, "-c", WITHOUT, *words]
         subprocess.run(command, capture_output=True, check=True)
+
+
+def without_notebook(code: str) -> str:
+    """Run code where the packages of the extra ``notebook`` are missing."""
+    return probe(HIDE.format(names=SERVER_ONLY + NOTEBOOK_ONLY) + code)
+
+
+@pytest.mark.parametrize(
+    ("call", "package"),
+    [
+        ("spec.getSpec([1], fmt='Spectrum1D')", "specutils"),
+        ("spec.getSpec([1], fmt='SpectrumList')", "specutils"),
+        ("spec.to_Spectrum1D(ARRAY)", "specutils"),
+        ("spec.plot(1)", "matplotlib"),
+        ("spec.prospect([1])", "bokeh"),
+    ],
+)
+def test_a_result_that_needs_more_says_the_command(call: str, package: str) -> None:
+    """Before it asks the service for anything; code that expects an ImportError gets one."""
+    told = without_notebook(f"""
+import numpy
+from specserver import specClient as spec
+ARRAY = numpy.zeros(3, [("flux", "f4"), ("loglam", "f4")])
+try:
+    {call}
+except ImportError as error:
+    print(error.code, error)
+""")
+    assert told.startswith("missing_package")
+    assert f"needs {package}, which is not installed: pip install 'specserver[notebook]'" in told
+
+
+def test_a_base_install_reads_spectra_and_tables(tmp_path):
+    """Arrays, DataFrames and Tables come without the packages of the extra ``notebook``."""
+    stream = tmp_path / "stream.arrow"
+    stream.write_bytes(encode(MANY))
+    told = without_notebook(f"""
+from specserver.client.results.convert import convert
+from specserver.client.results.decode import decode_parts
+for fmt in ("pandas", "table"):
+    (spectra,) = decode_parts(open({str(stream)!r}, "rb"))
+    print(len(convert(spectra, fmt)))
+""")
+    assert told.split() == [str(len(MANY))] * 2

@@ -20,14 +20,14 @@ def open(data: str | Path) -> "DataFolder":  # noqa: A001  # what opens a data f
 
     Raises
     ------
-    ImportError
-        Packages are missing that the base install does not bring.
+    MissingPackage
+        A package is missing that the extra ``dask`` brings.
     StoreError
         There is no such folder.
     """
-    try:
-        from .lazy import DataFolder  # noqa: PLC0415  # importing specserver stays light
-    except ImportError as error:
-        error.add_note("specserver.open() needs: pip install 'specserver[dask]'")
-        raise
+    from .extras import require  # noqa: PLC0415  # importing specserver stays light
+
+    require("specserver.open()", "dask")
+    from .lazy import DataFolder  # noqa: PLC0415
+
     return DataFolder(Path(data))

@@ -274,6 +274,15 @@ class NotAllowed(CallerError):
         super().__init__(f"{what} needs an administrator's token (header X-DL-AuthToken)")
 
 
+class MissingPackage(ServiceError, ImportError):
+    """A package that the base install does not bring, and this needs."""
+
+    def __init__(self, what: str, package: str, extra: str) -> None:
+        super().__init__(
+            f"{what} needs {package}, which is not installed: pip install 'specserver[{extra}]'"
+        )
+
+
 class BadFile(ServiceError):
     """A file that cannot be ingested."""
 

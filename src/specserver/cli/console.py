@@ -19,7 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from ..errors import IngestError
+from ..extras import require
 
 if TYPE_CHECKING:
     from ..client.api import SpecClient
@@ -134,16 +134,8 @@ def tell_missing_surveys(data: "DataRoot") -> None:
 
 
 def require_server() -> None:
-    """Raise `IngestError`, which says how to install the server's packages, if one is missing."""
-    try:
-        import duckdb  # noqa: F401  # asked for here so that the message can be clear
-        import fastapi  # noqa: F401
-        import tensorstore  # noqa: F401
-    except ImportError as error:
-        raise IngestError(
-            f"this command needs the server's packages ({error.name} is missing):"
-            " pip install 'specserver[server]'"
-        ) from error
+    """Raise `MissingPackage` if a package of the server is missing."""
+    require("this command", "server")
 
 
 @contextmanager

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import MissingPackage
+from ..extras import require
 from ..wire.composite import COLUMNS
 
 if TYPE_CHECKING:
@@ -72,6 +74,7 @@ class CompositeSpectrum:
 
     def to_Spectrum1D(self) -> Any:
         """Return a specutils Spectrum; pixels in which no spectrum counts are masked."""
+        require("to_Spectrum1D()", "notebook", "specutils")
         from astropy import units as u
         from astropy.nddata import InverseVariance
         from specutils import Spectrum
@@ -98,9 +101,10 @@ class CompositeSpectrum:
         if out is not None:
             self.save(out)
             return
+        drawn = self._drawn()
         from .plots.figure import show
 
-        show(*self._drawn())
+        show(*drawn)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a file, of the kind that its name ends in: a table, an array or a picture."""
@@ -112,9 +116,10 @@ class CompositeSpectrum:
     def _encoded(self, ending: str) -> bytes:
         """Return the content of a file."""
         if ending in _PICTURES:
+            drawn = self._drawn()
             from .plots.figure import save
 
-            return save(*self._drawn(), f"composite{ending}")
+            return save(*drawn, f"composite{ending}")
         from .results.table_file import encoded, npy_bytes
 
         if ending == ".npy":
@@ -137,6 +142,7 @@ class CompositeSpectrum:
 
     def _drawn(self) -> "tuple[list[DisplaySpectrum], FigureLook]":
         """Return the composite as it is drawn."""
+        require("a figure", "notebook", "matplotlib")
         from ..model.lines import EMISSION_LINES
         from ..render.display import DisplaySpectrum
         from ..render.figure.spectrum import FigureLook
@@ -153,9 +159,12 @@ class CompositeSpectrum:
         )
         return [spectrum], FigureLook(parts=("flux", "noise"), grid=True)
 
-    def _repr_png_(self) -> bytes:
-        """Return a picture for a notebook."""
-        return self._encoded(".png")
+    def _repr_png_(self) -> bytes | None:
+        """Return a picture for a notebook, which shows text where matplotlib is missing."""
+        try:
+            return self._encoded(".png")
+        except MissingPackage:
+            return None
 
     def _shown(self) -> str:
         """Return one line about the composite."""

@@ -8,6 +8,7 @@ from numbers import Real
 from typing import Any, Final, Literal
 
 from ..errors import BadParameter
+from ..extras import require
 from ..model.lines import air_to_vacuum
 from ..model.medium import AIR
 from ..ops.media import read_medium
@@ -144,6 +145,8 @@ def read_wanted(
     if kind == "fits" and result.medium is not None:
         allowed = "a FITS file comes as it is: its wavelengths are in the medium of the survey"
         raise BadParameter("medium", medium, allowed)
+    if result.is_spectrum:
+        require(f"fmt={fmt!r}", "notebook", "specutils")
     # A Spectrum has its axis whether or not it was named among the values.
     return replace(result, values=None) if result.is_spectrum else result
 

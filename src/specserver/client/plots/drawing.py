@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+from ...extras import require
 from ..inputs.context_ids import read_ids
 from ..request import RequestOptions, Values
 from ..session import HasSession, Session
@@ -99,6 +100,7 @@ def plot(
     missing
         ``skip`` leaves out what is not found, or cannot be read.
     """
+    require("plot()", "notebook", "matplotlib")
     from ...render.figure.spectrum import FigureLook
     from .figure import drawable, read_limits, read_lines, read_parts, save, show
     from .overlay import is_median, read_several, shared_parts, spread_out, with_redshifts
@@ -191,6 +193,7 @@ def prospect(
     None, ``'OK'`` or ViewerPage
         ``'OK'`` when a file was written; the page when it is neither written nor shown.
     """
+    require("prospect()", "notebook", "bokeh")
     from ...render.viewer.parts import Look
     from .overlay import with_redshifts
     from .page import make_page, require_count

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import BadParameter
+from ...extras import require
 from ...model.grid import Linear, LogLinear
 from ...render.display import good_pixels
 from ...wire.columns import REDSHIFT
@@ -83,6 +84,7 @@ def to_Spectrum1D(npy_data: npt.NDArray[Any]) -> Any:
     npy_data : 1D[npix] structured, or aligned 2D[nspec, npix]
         With ``flux`` and an axis, ``loglam`` or ``wavelength``.
     """
+    require("to_Spectrum1D()", "notebook", "specutils")
     fields = _columns(_checked(npy_data))
     if npy_data.ndim == 2:
         # Every row of aligned spectra has the axis of the whole.
