@@ -6,6 +6,7 @@ that the request is right, but the service or its data are not. All others are b
 class is part of the interface.
 """
 
+import copyreg
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,11 @@ class SpecServerError(Exception):
     def message(self) -> str:
         """The message for people."""
         return str(self.args[0]) if self.args else self.code
+
+    @override
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle the message: it is no argument that the class takes."""
+        return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore[attr-defined]
 
     @staticmethod
     def from_wire(code: str, message: str) -> "SpecServerError":

@@ -3,7 +3,9 @@
 Proxies are those that the environment names: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY.
 """
 
+import os
 import random
+from functools import cache
 from ipaddress import ip_address
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
@@ -23,6 +25,8 @@ from ..wire.headers import TOKEN
 
 _SCHEMES: Final = ("http", "https")
 _LONGEST_MESSAGE: Final = 300
+# Idle connections to one service that are kept: as many as threads may ask at once.
+_MOST_KEPT: Final = 64
 
 
 class _PoliteRetry(urllib3.Retry):
@@ -82,16 +86,24 @@ def proxy_for(url: str) -> str:
     return proxy
 
 
+@cache
 def open_pool(proxy: str) -> urllib3.PoolManager:
-    """Return a pool of connections, through a proxy or, when it is empty, direct ones."""
+    """Return this process' connections, through a proxy or, when it is empty, direct ones.
+
+    All clients share them: of Dask, each task has a client of its own.
+    """
     if not proxy:
-        return urllib3.PoolManager(maxsize=8)
+        return urllib3.PoolManager(maxsize=_MOST_KEPT)
     parts = urlsplit(proxy)
     headers = None
     if parts.username is not None:
         secret = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         headers = urllib3.make_headers(proxy_basic_auth=secret)
-    return urllib3.ProxyManager(proxy, maxsize=8, proxy_headers=headers)
+    return urllib3.ProxyManager(proxy, maxsize=_MOST_KEPT, proxy_headers=headers)
+
+
+# A child must not write into the connections of its parent.
+os.register_at_fork(after_in_child=open_pool.cache_clear)
 
 
 def shown(proxy: str) -> str:

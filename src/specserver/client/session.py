@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import override
 
 from ..errors import (
     BadParameter,
@@ -95,8 +96,8 @@ class ResponseBody:
 class Session:
     """A service, with the context and profile of requests that name none.
 
-    Making one contacts nothing. Its connections are kept for later requests. Parameters are
-    those of `SpecClient`.
+    Making one contacts nothing. All sessions of a process share its connections, which are kept
+    for later requests. Parameters are those of `SpecClient`.
     """
 
     def __init__(
@@ -112,9 +113,12 @@ class Session:
         self.told_of_repeated: set[str] = set()
         """Contexts whose queries have warned that identifiers repeat."""
         self._id_forms: dict[tuple[str, str, str], IdForm] = {}
-        self._pools: dict[str, urllib3.PoolManager] = {}
-        """Pools by URL of the proxy; empty: direct connections."""
-        self._process = 0
+
+    @override
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle the service that requests go to: another process has another environment."""
+        said = {"chosen_url": self.root, "chosen_token": self.token or self.chosen_token}
+        return vars(self) | said
 
     @property
     def root(self) -> str:
@@ -241,14 +245,14 @@ class Session:
         import urllib3
         from urllib3.exceptions import HTTPError, ReadTimeoutError
 
-        from .pools import RETRY, proxy_for, reason, send, shown
+        from .pools import RETRY, open_pool, proxy_for, reason, send, shown
 
         read_s = _READ_TIMEOUT_S if timeout_s is None else positive_s(timeout_s)
         timeout = urllib3.Timeout(connect=min(_CONNECT_TIMEOUT_S, read_s), read=read_s)
         proxy = proxy_for(url)
         try:
             response = send(
-                self._connections(proxy),
+                open_pool(proxy),
                 method,
                 url,
                 timeout=timeout,
@@ -269,16 +273,6 @@ class Session:
                 text = response.read().decode("utf-8", "replace")
             raise _error(response.status, text, url)
         return response
-
-    def _connections(self, proxy: str) -> "urllib3.PoolManager":
-        """Return the pool of this process: a forked child must not write into its parent's."""
-        if self._process != os.getpid():
-            self._pools, self._process = {}, os.getpid()
-        if proxy not in self._pools:
-            from .pools import open_pool
-
-            self._pools[proxy] = open_pool(proxy)
-        return self._pools[proxy]
 
 
 class HasSession(Protocol):

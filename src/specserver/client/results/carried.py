@@ -1,5 +1,6 @@
 """Arrays of spectra that carry what their numbers mean: units, masks, frame, medium."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -45,7 +46,7 @@ class SpectrumArray(np.ndarray[Any, np.dtype[Any]]):
     """A structured array of one spectrum, or of aligned ones, that carries its meaning.
 
     It is a NumPy array in all else. Slices, rows, copies and choices of fields carry it too; a
-    single field is a plain array; a joined, saved or pickled array carries None.
+    single field is a plain array; a joined or saved array carries None.
     """
 
     about: Meaning | None = None
@@ -55,6 +56,17 @@ class SpectrumArray(np.ndarray[Any, np.dtype[Any]]):
         """Take over the meaning of the array that this one is made of."""
         if obj is not None:
             self.about = getattr(obj, "about", None)
+
+    def __reduce__(self) -> tuple[Any, ...]:  # type: ignore[explicit-override]
+        """Pickle the meaning with the values."""
+        plain: tuple[Any, ...] = super().__reduce__()  # type: ignore[assignment]  # NumPy gives it
+        make, args, values = plain
+        return make, args, (values, self.about)
+
+    def __setstate__(self, state: Any) -> None:  # type: ignore[explicit-override]
+        """Take values and meaning over."""
+        values, self.about = state
+        super().__setstate__(values)
 
     def __getitem__(self, key: Any) -> Any:  # type: ignore[explicit-override]
         """Return part of it; a single field is a plain array."""
@@ -66,6 +78,7 @@ class SpectrumArray(np.ndarray[Any, np.dtype[Any]]):
 
 def carried(spectra: "Spectra") -> Any:
     """Return the arrays of an answer, each with its meaning: views, no copies."""
+    _keep_in_dask()
     head = spectra.head
     plain = meaning_of(head)
     if isinstance(spectra.data, np.ndarray):
@@ -82,6 +95,18 @@ def carried(spectra: "Spectra") -> Any:
     return [
         _carrying(spectrum, known[pair]) for spectrum, pair in zip(spectra.data, pairs, strict=True)
     ]
+
+
+def _keep_in_dask() -> None:
+    """Let Dask, where it is loaded, pickle these arrays: it sends others as plain ones."""
+    dask = sys.modules.get("distributed.protocol.serialize")
+    if dask is not None:
+        dask.dask_serialize.register(SpectrumArray, _pickle_it)
+
+
+def _pickle_it(_: object) -> None:
+    """Say to Dask that another way than this one sends the object."""
+    raise NotImplementedError
 
 
 def meaning_of(head: "StreamHead") -> Meaning:
