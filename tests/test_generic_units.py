@@ -10,6 +10,7 @@ from astropy.table import Table
 
 from commands import command
 from specserver.data.root import open_root
+from specserver.service import SpectroscopicService
 from specserver.surveys import find_release
 from specserver.surveys.anyfile import read_file
 from specserver.surveys.statedunit import flux_unit, wave_unit
@@ -94,12 +95,14 @@ def test_odd_units_are_asked_about_and_the_option_helps(
     assert "1 spectra in 1 segments" in printed
     survey, _ = find_release("mine", open_root(data))
     assert u.Unit(survey.flux_scale) == 1e-17 * FLAM
-    # Files of the same spelling follow, of another one they do not.
+    # Files of the same spelling follow in the unit given, those of another one in their own.
     write(folder / "b.fits", text)
     write(folder / "c.fits", "Jy")
-    printed = command("ingest", "mine", folder, "--data", data, "--workers", 1)
-    assert "1 spectra in 1 segments" in printed
-    assert "flux is in Jy" in printed
+    command("ingest", "mine", folder, "--data", data, "--workers", 1)
+    catalog = SpectroscopicService(open_root(data)).archive.open_release("mine").catalog
+    rows = catalog.columns_of(["name", "flux_unit"], np.arange(catalog.count(primary=False)))
+    units = {row["name"]: u.Unit(row["flux_unit"]) for row in rows.to_pylist()}
+    assert units == {"a": 1e-17 * FLAM, "b": 1e-17 * FLAM, "c": u.Jy}
 
 
 def test_a_missing_unit_can_be_said(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from .data.root import open_root
 from .errors import BadParameter, UnknownField
 from .model.grid import PixelRange, span
 from .model.region import cone as cone_of
-from .model.survey import Survey, Vector
+from .model.survey import UNIT_COLUMN, Survey, Vector
 from .service.archive import Archive
 from .service.open_contexts import OpenRelease
 from .service.query import narrow
@@ -99,16 +99,19 @@ class DataFolder:
             There is no such release, or it is served from files and not from the store.
         UnknownField
             A vector or column that there is none of.
+        BadParameter
+            The fluxes are in several units; a condition on ``flux_unit`` chooses one.
         """
         if chunk < 1:
             raise BadParameter("chunk", chunk, "a number of spectra, at least 1")
         source = self._archive.open_release(context)
-        wanted = _vectors(source.survey, vectors, off_lattice=off_lattice)
         names = _columns(source, columns)
         region = None if cone is None else cone_of(*cone)
         condition, rows = narrow(source, constraint, region, Deadline.after(None))
         table = source.catalog.query([*names, *_PLACE], condition, rows, primary=primary)
         spectra = _Spectra.of(source, table, off_lattice=off_lattice)
+        survey = _in_one_unit(source.survey, spectra.table)
+        wanted = _vectors(survey, vectors, off_lattice=off_lattice)
         if spectra.others and not off_lattice:
             warnings.warn(
                 f"{spectra.others} of {table.num_rows} spectra are off the lattice and left out;"
@@ -116,7 +119,7 @@ class DataFolder:
                 stacklevel=2,
             )
         chunks = spectra.chunks(chunk)
-        return _dataset(source, spectra, wanted, chunks, off_lattice=off_lattice)
+        return _dataset(source, survey, spectra, wanted, chunks, off_lattice=off_lattice)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,12 +194,29 @@ def _columns(source: OpenRelease, names: Sequence[str] | None) -> list[str]:
     survey, catalog = source.survey, source.catalog
     if names is None:
         return list(catalog.columns)
-    always = (survey.id_column.name, "ra", "dec", survey.z_column, survey.class_column)
+    always = [survey.id_column.name, "ra", "dec", survey.z_column, survey.class_column]
+    always += [UNIT_COLUMN] if survey.in_unit and UNIT_COLUMN in catalog.columns else []
     return list(dict.fromkeys(catalog.spelling(name) for name in (*always, *names)))
+
+
+def _in_one_unit(survey: Survey, table: pa.Table) -> Survey:
+    """Return the survey in the unit of flux of all rows; several units are refused."""
+    if survey.in_unit is None or UNIT_COLUMN not in table.column_names:
+        return survey
+    stated = table.column(UNIT_COLUMN).unique().to_pylist()
+    units = sorted({survey.flux_scale if unit is None else unit for unit in stated})
+    if len(units) > 1:
+        raise BadParameter(
+            "constraint",
+            f"fluxes in {', '.join(map(repr, units))}",
+            f"one array has one unit: constraint=\"{UNIT_COLUMN} = '{units[0]}'\"",
+        )
+    return survey.in_unit(units[0]) if units else survey
 
 
 def _dataset(
     source: OpenRelease,
+    survey: Survey,
     spectra: _Spectra,
     vectors: tuple[Vector, ...],
     chunks: tuple[int, ...],
@@ -204,7 +224,6 @@ def _dataset(
     off_lattice: bool,
 ) -> xr.Dataset:
     """Return the dataset of some spectra."""
-    survey = source.survey
     window = _window(spectra, vectors)
     arrays = {
         vector.name: xr.Variable(

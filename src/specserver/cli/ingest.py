@@ -78,7 +78,7 @@ def ingest(
     flux_unit: Annotated[
         str | None,
         typer.Option(
-            metavar="UNIT", help="With --reader: unit of flux, if files state a wrong one."
+            metavar="UNIT", help="With --reader: unit of flux, if files state none or a wrong one."
         ),
     ] = None,
     loader: Annotated[

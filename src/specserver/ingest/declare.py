@@ -132,6 +132,7 @@ def _first(
             many_per_file=len(spectra) > 1,
             medium=options.medium,
             wave_unit=options.wave_unit,
+            given_unit=None if options.flux_unit is None else flux_unit,
         )
     _report_refused(files, reasons, report)
     if no_unit is not None:
@@ -151,9 +152,12 @@ def _report_refused(files: Sequence[Path], reasons: Sequence[str], report: Path 
 
 def _changed(present: Declaration, options: SurveyOptions, *, fixed: bool) -> Declaration:
     """Return a declaration changed by options; ``fixed`` if spectra are stored already."""
-    units = present.flux_unit, present.ivar_unit
+    units, given = (present.flux_unit, present.ivar_unit), present.given_unit
     if options.flux_unit is not None:
-        units = units_of_flux(options.flux_unit)
+        asked = units_of_flux(options.flux_unit)
+        # Stored files stated their unit: the option is for files that state none.
+        units = units if fixed and present.stated_unit else asked
+        given = asked[0]
     changed = replace(
         present,
         title=options.title or present.title,
@@ -163,6 +167,7 @@ def _changed(present: Declaration, options: SurveyOptions, *, fixed: bool) -> De
         ivar_unit=units[1],
         medium=options.medium or present.medium,
         wave_unit=options.wave_unit or present.wave_unit,
+        given_unit=given,
     )
     for option, now, before in (
         # An option that was left open may be given now: it applies to files that are still unread.
@@ -170,6 +175,7 @@ def _changed(present: Declaration, options: SurveyOptions, *, fixed: bool) -> De
         ("wave-unit", changed.wave_unit, present.wave_unit or changed.wave_unit),
         ("step", changed.step_aa, present.step_aa),
         ("flux-unit", changed.flux_unit, present.flux_unit),
+        ("flux-unit", given, given if present.given_unit is None else present.given_unit),
     ):
         if fixed and now != before:
             raise BadParameter(
@@ -198,6 +204,13 @@ def _with_table(
             f"spectra of {stored.context} are stored without a table, under identifiers made of"
             " the names of their files; ingest into another context, or delete this one's folder"
             " first",
+        )
+    if stored is not None and not stored.has_units:
+        raise BadParameter(
+            "catalog",
+            str(options.catalog),
+            f"an older version made {stored.context}, with a table that has a column flux_unit;"
+            " ingest into another context",
         )
     if stored is not None:
         _require_same_ids(pq.read_table(folder.entry(stored.table).local_path()), given.table)

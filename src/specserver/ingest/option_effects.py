@@ -28,8 +28,6 @@ class SurveyOptions(FileDefaults):
     """Its columns for id, file, ra, dec and z, if their names are unusual."""
     step_aa: float | None = None
     """Step of the lattice on which spectra are laid when they are to be resampled, Å."""
-    flux_unit: str | None = None
-    """Unit of flux, if the files state none or a wrong one."""
 
 
 @dataclass(frozen=True, slots=True)

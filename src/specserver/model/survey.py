@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,9 @@ import numpy.typing as npt
 from .grid import Grid, PixelRange, locate
 from .ids import IdForm
 from .medium import VACUUM, Medium
+
+UNIT_COLUMN: Final = "flux_unit"
+"""Catalogue column (text, as astropy reads it) of surveys whose spectra differ in their unit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +201,7 @@ class Survey:
     z_column: str
     class_column: str
     flux_scale: str
-    """Unit of flux as astropy reads it."""
+    """Unit of flux as astropy reads it; where spectra differ, of those whose row states none."""
     mask_vector: str
     """Vector whose ``bad_bits`` mark bad pixels, besides ivar = 0."""
     bad_bits: int
@@ -244,6 +247,9 @@ class Survey:
     z_warning: tuple[str, int] | None = None
     """Column of warning bits of class and redshift, 0: none; and those bits of it that mark a fibre
     on the sky, which has neither."""
+    in_unit: Callable[[str], "Survey"] | None = None
+    """Returns the survey of the spectra with another unit of flux, which the catalogue column
+    `UNIT_COLUMN` states; None: all have the unit `flux_scale`."""
     medium: Medium | None = VACUUM
     """Medium of the wavelengths of all spectra; None: the catalogue column
     `medium.MEDIUM_COLUMN` states that of each."""
@@ -253,6 +259,11 @@ class Survey:
         """Vectors in the store: the record without the spectral axis, and the extra ones."""
         record = tuple(vector for vector in self.record if vector.name != self.grid.axis)
         return record + self.extra
+
+    @property
+    def kind(self) -> tuple[str, str]:
+        """Name, and unit of flux: spectra that differ in either do not share a record."""
+        return self.name, self.flux_scale
 
     @property
     def dtype(self) -> np.dtype[Any]:

@@ -31,7 +31,9 @@ from .selection import Selection, by_survey
 Array = npt.NDArray[Any]
 _BLOCK_PIXELS: Final = 2**21
 """Pixels of a block of resampled spectra, 25 MB: 128 spectra of 16,000."""
-_ONE_UNIT: Final = "fluxes in one array have one unit; fetch them unaligned, or each context alone"
+_ONE_UNIT: Final = (
+    "fluxes in one array have one unit; fetch them unaligned, or those of each unit alone"
+)
 
 
 def require_alignable(selection: Selection) -> None:
@@ -158,17 +160,17 @@ class _EdgesOf:
 
     def __init__(self, selection: Selection) -> None:
         self._selection = selection
-        self._lattices: dict[str, tuple[PixelRange, Array]] = {}
+        self._lattices: dict[tuple[str, str], tuple[PixelRange, Array]] = {}
         for part, _ in by_survey(selection):
             span = part.span
-            self._lattices[part.survey.name] = span, lattice_edges(part.survey.grid, span)
+            self._lattices[part.survey.kind] = span, lattice_edges(part.survey.grid, span)
 
     def __call__(self, member: int, record: Array) -> Edges:
         """Return the edges of the pixels of a spectrum, Å in its own medium."""
         survey = self._selection.survey_of(member)
         if not self._selection.on_lattice[member]:
             return own_edges(survey.grid.wave_of(record[survey.grid.axis]))
-        span, edges = self._lattices[survey.name]
+        span, edges = self._lattices[survey.kind]
         begin = int(self._selection.first[member]) - span.first
         return Edges.without_gaps(edges[begin : begin + len(record) + 1])
 

@@ -23,7 +23,7 @@ def file_names(selection: Selection, *, rebuilt: bool = False) -> list[str]:
     names = [""] * selection.nspec
     owners: dict[str, str] = {}
     for part, places in by_context(selection):
-        (context,) = part.contexts
+        context = part.contexts[0]
         held = _names_within(part)
         own = map(_as_fits, held) if rebuilt else held
         for place, name in zip(places.tolist(), own, strict=True):

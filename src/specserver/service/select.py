@@ -28,6 +28,7 @@ from ..model.survey import Survey
 from ..ops.joining import join_ids
 from ..store.base import SpectrumStore
 from .archive import Archive
+from .flux_units import by_unit
 from .id_lookup import find_tuples
 from .limits import NO_LIMITS, Limits
 from .probing import PROBED, find_damaged, is_other
@@ -270,7 +271,7 @@ def _located(found: Sequence[_Found]) -> Selection:
         sound=None if sound.all() else sound,
         is_of_several=len(found) > 1,
     )
-    return without_empty_contexts(whole)
+    return by_unit(without_empty_contexts(whole))
 
 
 def _texts(found: Sequence[_Found], name: str) -> tuple[str, ...]:

@@ -19,9 +19,10 @@ class Selection:
 
     contexts: tuple[str, ...]
     """The contexts that have spectra here, with ``default`` resolved, in the order of first
-    mention; of an empty selection the first one asked for."""
+    mention; of an empty selection the first one asked for. A context whose spectra differ in their
+    unit of flux is here once for each unit."""
     surveys: tuple[Survey, ...]
-    """The survey of each of these."""
+    """The survey of each of these, in that unit."""
     context_index: npt.NDArray[np.int16]
     """Index into ``contexts``."""
     ids: npt.NDArray[np.generic]
@@ -67,7 +68,7 @@ class Selection:
     @property
     def context_names(self) -> str:
         """The contexts with commas, as heads of answers state them."""
-        return ", ".join(self.contexts)
+        return ", ".join(dict.fromkeys(self.contexts))
 
     @property
     def survey_names(self) -> str:
@@ -76,8 +77,8 @@ class Selection:
 
     @property
     def is_of_one_survey(self) -> bool:
-        """Whether all contexts are of one survey."""
-        return len(self.surveys) == 1 or len({survey.name for survey in self.surveys}) == 1
+        """Whether all contexts are of one survey, and all fluxes in one unit."""
+        return len(self.surveys) == 1 or len({survey.kind for survey in self.surveys}) == 1
 
     @property
     def grid(self) -> Grid:
@@ -118,7 +119,7 @@ class Selection:
     @property
     def named(self) -> tuple[str, ...]:
         """The contexts that errors are to name: all if several are asked for, else none."""
-        return self.contexts if self.is_of_several else ()
+        return tuple(dict.fromkeys(self.contexts)) if self.is_of_several else ()
 
     def releases(self, which: npt.NDArray[np.integer]) -> list[str]:
         """Return the release that holds each of some spectra, 1D[n] int."""
@@ -167,11 +168,12 @@ def without_empty_contexts(selection: Selection) -> Selection:
 
 
 def by_survey(selection: Selection) -> list[tuple[Selection, npt.NDArray[np.int64]]]:
-    """Return the spectra of each survey, and their positions in the selection, 1D[n].
+    """Return the spectra of each survey and unit of flux, and their positions in the selection.
 
-    Surveys come in the order of first mention; only the whole names those left out.
+    Positions are 1D[n]. Surveys come in the order of first mention; only the whole names those left
+    out.
     """
-    return _parts(selection, [survey.name for survey in selection.surveys])
+    return _parts(selection, [survey.kind for survey in selection.surveys])
 
 
 def by_context(selection: Selection) -> list[tuple[Selection, npt.NDArray[np.int64]]]:
@@ -180,7 +182,7 @@ def by_context(selection: Selection) -> list[tuple[Selection, npt.NDArray[np.int
 
 
 def _parts(
-    selection: Selection, keys: Sequence[str]
+    selection: Selection, keys: Sequence[object]
 ) -> list[tuple[Selection, npt.NDArray[np.int64]]]:
     """Return the spectra of the contexts that share a key; there is a key for each context."""
     if len(set(keys)) == 1:

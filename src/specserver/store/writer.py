@@ -68,7 +68,10 @@ def write_arrays(
     shapes = {"nspec": nspec, "npix": npix}
     made: dict[str, Any] = {}
     for vector in stored:
-        about: dict[str, Any] = {"units": vector.unit, "long_name": vector.meaning}
+        unit = vector.unit
+        if unit and survey.in_unit:
+            unit = "as the catalogue says of each"
+        about: dict[str, Any] = {"units": unit, "long_name": vector.meaning}
         if on_lattice and vector.like:
             about |= {"like": vector.like, "own": vector.own, "pixels": vector.pixels}
         spec = _sharded(folder.below(vector.name), vector.dtype, shapes, about)

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isnan, nan
 from pathlib import Path
 from typing import Any, Final
@@ -17,9 +17,9 @@ from specutils.io.registers import identify_spectrum_format
 
 from ..data.context import ContextFolder
 from ..digests import hash64
-from ..errors import BadFile
+from ..errors import BadFile, BadParameter
 from ..model.medium import MEDIUM_COLUMN, Medium
-from ..model.survey import RawSpectrum, Remark
+from ..model.survey import UNIT_COLUMN, RawSpectrum, Remark
 from .besidemask import BesideMasks
 from .declaration import IT_HOLDS, Declaration, FileDefaults, ending_of, stem_of
 from .fileparts import TEXTS, FilePart, fits_parts, header_part, text_part, text_table
@@ -31,7 +31,7 @@ from .statedaxis import axis_of, is_logarithmic, states_axis
 from .statedmask import Flags
 from .statedmedium import medium_of
 from .statedposition import Position, position_of
-from .statedunit import flux_unit
+from .statedunit import flux_unit, units_of_flux
 from .targets import Target, open_targets
 from .unread import what_it_holds, why_unread
 
@@ -294,7 +294,10 @@ def read_declared(declared: Declaration, folder: ContextFolder, path: Path) -> l
     for part, spectrum in enumerate(spectra, 1):
         _check(declared, spectrum)
         number = part if len(spectra) > 1 else 0
-        found.append(_raw(declared, spectrum, _target(declared, folder, path, number), number))
+        raw = _raw(declared, spectrum, _target(declared, folder, path, number), number)
+        if declared.has_units:
+            raw = replace(raw, row={**raw.row, UNIT_COLUMN: _unit(declared, spectrum.unit, path)})
+        found.append(raw)
     return found
 
 
@@ -331,8 +334,8 @@ def _raw(declared: Declaration, spectrum: ReadSpectrum, target: Target, part: in
 
 
 def _check(declared: Declaration, spectrum: ReadSpectrum) -> None:
-    """Refuse a spectrum whose units or uncertainties differ from the context's first one."""
-    if not _same_unit(spectrum.unit, declared.stated_unit):
+    """Refuse a spectrum of another kind than the context's first one."""
+    if not declared.has_units and not _same_unit(spectrum.unit, declared.stated_unit):
         raise BadFile(
             f"flux is in {spectrum.unit or 'no unit'}, that of {declared.context} in"
             f" {declared.stated_unit or 'no unit'}: it is not converted; ingest such files"
@@ -344,6 +347,23 @@ def _check(declared: Declaration, spectrum: ReadSpectrum) -> None:
             f"it states {has or 'an'} uncertainty, while those of {declared.context} state"
             f" {had or 'an '}uncertainty; ingest such files into a context of their own"
         )
+
+
+def _unit(declared: Declaration, stated: str, path: Path) -> str:
+    """Return the unit of flux of a file that states a unit, or none, as astropy reads it."""
+    if _same_unit(stated, declared.stated_unit):
+        return declared.flux_unit
+    if not stated:
+        if declared.given_unit is None:
+            raise BadFile(
+                f"it states no unit of flux, while other files of {declared.context} do: say"
+                " --flux-unit UNIT, or --flux-unit '' for a pure number"
+            )
+        return declared.given_unit
+    try:
+        return units_of_flux(stated, path)[0]
+    except BadParameter as error:
+        raise BadFile(str(error)) from error
 
 
 def _target(declared: Declaration, folder: ContextFolder, path: Path, part: int) -> Target:

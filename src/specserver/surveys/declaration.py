@@ -9,7 +9,7 @@ from typing import Final
 
 from ..data.context import ContextFolder
 from ..model.medium import MEDIUM_COLUMN
-from ..model.survey import Column
+from ..model.survey import UNIT_COLUMN, Column
 
 FORMAT: Final = 1
 _PACKED: Final = (".gz", ".fz", ".bz2")
@@ -30,6 +30,7 @@ CORE: Final = (
     Column("class", "U", "", "class of the object"),
     Column("part", "<i4", "", "number of the spectrum in its file, from 1"),
     Column(MEDIUM_COLUMN, "U", "", "medium of its wavelengths: vacuum, air or unknown"),
+    Column(UNIT_COLUMN, "U", "", "unit of its flux as astropy reads it; empty: a pure number"),
     Column("is_best", "u1", "", "1: the first spectrum of the id"),
 )
 
@@ -44,6 +45,8 @@ class FileDefaults:
     """Medium of wavelengths: air or vacuum; empty: not known."""
     wave_unit: str = ""
     """Unit of wavelengths; empty: not known."""
+    flux_unit: str | None = None
+    """Unit of flux; empty: a pure number; None: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +56,9 @@ class Declaration:
     context: str
     title: str
     flux_unit: str
-    """Unit of flux as astropy reads it; empty: a pure number."""
+    """Unit of flux of the first file as astropy reads it; empty: a pure number."""
     stated_unit: str
-    """Unit that the files state; the operator may have given another."""
+    """Unit that the first file states; the operator may have given another."""
     ivar_unit: str
     """Unit of flux to the power of −2."""
     has_ivar: bool
@@ -74,13 +77,28 @@ class Declaration:
     """Medium of wavelengths where a file states none: air or vacuum; empty: not known."""
     wave_unit: str = ""
     """Unit of wavelengths where a file states none; empty: not known."""
+    given_unit: str | None = None
+    """Unit of flux where a file states none; empty: a pure number; None: not known."""
     reader: str = "specutils"
     format: int = FORMAT
 
     @property
     def defaults(self) -> FileDefaults:
         """What the operator states for files that do not state it themselves."""
-        return FileDefaults(self.loader, self.medium, self.wave_unit)
+        return FileDefaults(self.loader, self.medium, self.wave_unit, self.given_unit)
+
+    @property
+    def has_units(self) -> bool:
+        """Whether each row states its unit of flux.
+
+        A table of targets of an older version may have a column of that name.
+        """
+        return all(column.name != UNIT_COLUMN for column in self.columns)
+
+    @property
+    def core(self) -> tuple[Column, ...]:
+        """The columns that every row has."""
+        return tuple(column for column in CORE if self.has_units or column.name != UNIT_COLUMN)
 
 
 def _unpacked(name: str) -> str:

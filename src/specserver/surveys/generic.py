@@ -1,14 +1,13 @@
 """A survey that a data folder declares: any files that specutils reads, on any wavelengths.
 
-Every spectrum keeps its own wavelengths. Flux and inverse variance are float64, which holds the
-numbers of any file exactly; a file whose unit is not that of the first one is refused, never
-converted.
+Every spectrum keeps its own wavelengths and its own unit of flux, which is never converted. Flux
+and inverse variance are float64, which holds the numbers of any file exactly.
 """
 
 import logging
 import re
-from dataclasses import asdict
-from functools import lru_cache
+from dataclasses import asdict, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -66,7 +65,7 @@ def survey_of(declared: Declaration, folder: ContextFolder) -> Survey:
         Vector("mask", "<u4", "", "1: masked by the file, or flux or ivar unusable"),
     )
     release = Release(declared.context, declared.title, (declared.context,))
-    return Survey(
+    survey = Survey(
         name=declared.context,
         title=declared.title,
         grid=Linear(start=0.0, step=declared.step_aa),
@@ -75,7 +74,7 @@ def survey_of(declared: Declaration, folder: ContextFolder) -> Survey:
         id_column=CORE[0],
         id_parts=("id", "name"),
         has_reduction=False,
-        columns=(*CORE, *declared.columns),
+        columns=(*declared.core, *declared.columns),
         aliases={"redshift": "z"},
         primary=("is_best", 1),
         best=Best("id", (("part", 1),)),
@@ -93,6 +92,23 @@ def survey_of(declared: Declaration, folder: ContextFolder) -> Survey:
         many_per_file=declared.many_per_file,
         medium=None,
     )
+    return replace(survey, in_unit=partial(_in_unit, survey)) if declared.has_units else survey
+
+
+def _in_unit(survey: Survey, unit: str) -> Survey:
+    """Return a declared survey with its fluxes in another unit, as astropy reads it."""
+    flux, ivar = _units(unit)
+    own = {"flux": flux, "ivar": ivar}
+    record = [replace(vector, unit=own.get(vector.name, vector.unit)) for vector in survey.record]
+    return replace(survey, flux_scale=flux, record=tuple(record))
+
+
+@lru_cache(maxsize=256)
+def _units(text: str) -> tuple[str, str]:
+    """Return the units of flux and ivar of the text of a row."""
+    from .statedunit import units_of_flux  # noqa: PLC0415  # slow to import
+
+    return units_of_flux(text)
 
 
 def declared_survey(data: DataRoot, context: str) -> Survey | None:
@@ -181,7 +197,7 @@ def _validate(declared: Declaration) -> None:
     """Refuse an invalid declaration."""
     check_context_name(declared.context)
     units = (declared.flux_unit, declared.stated_unit, declared.ivar_unit)
-    texts = (declared.title, *units, declared.loader)
+    texts = (declared.title, *units, declared.loader, declared.given_unit or "")
     if not all(isinstance(text, str) for text in texts) or declared.reader != "specutils":
         raise ValueError("title, units and loader are texts, and the reader is specutils")
     step: object = declared.step_aa
@@ -199,7 +215,7 @@ def _validate(declared: Declaration) -> None:
         raise BadParameter("medium", declared.medium, "air or vacuum")
     if declared.table and not is_target_table(declared.table):
         raise ValueError(f"{declared.table!r} is no name of a table of targets")
-    names = [column.name for column in (*CORE, *declared.columns)]
+    names = [column.name for column in (*declared.core, *declared.columns)]
     if len(set(names)) < len(names) or any(
         column.dtype not in _DTYPES for column in declared.columns
     ):

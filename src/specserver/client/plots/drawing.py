@@ -195,7 +195,7 @@ def prospect(
     """
     require("prospect()", "notebook", "bokeh")
     from ...render.viewer.parts import Look
-    from .overlay import with_redshifts
+    from .overlay import spread_out, with_redshifts
     from .page import make_page, require_count
     from .spectra import in_vacuum
 
@@ -205,6 +205,9 @@ def prospect(
     spectra = in_vacuum(spectra, assume_medium, together=overplot)
     if z is not None:
         spectra = with_redshifts(spectra, z)
+    if overplot:
+        # On one axis there is one unit.
+        spectra = spread_out(spectra, None, 0.0)
     page = make_page(spectra, Look(title or "", width, height, dark, overplot))
     if write:
         write(page.html.encode())

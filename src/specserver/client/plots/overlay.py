@@ -150,7 +150,10 @@ def _in_unit(spectrum: "DisplaySpectrum", unit: str) -> float:
     try:
         return float(u.Unit(spectrum.flux_unit).to(u.Unit(unit)))
     except (ValueError, u.UnitsError) as error:
-        allowed = "the units do not compare: scale='median', or a factor each, lays them together"
+        allowed = (
+            "the units do not compare: plot with scale='median', or a factor each, lays them"
+            " together; prospect without overplot shows one at a time"
+        )
         units = f"flux in {unit or 'no unit'} and in {spectrum.flux_unit or 'no unit'}"
         raise BadParameter("spec", units, allowed) from error
 
