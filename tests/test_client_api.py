@@ -142,7 +142,7 @@ def test_public_names_are_the_documented_ones():
     client_names = {name for name in dir(SpecClient) if not name.startswith("_")}
     utilities = {"getClient", "airtovac", "vactoair", "pack_specobjid", "unpack_specobjid"}
     utilities |= {"to_pandas", "to_Spectrum1D", "to_Table"}
-    beside = {"read_named", "fetch_named"}
+    beside = {"read_named", "fetch_named", "context"}
     assert client_names - beside == {*DOCUMENTED, *ADDED} - utilities
 
 
@@ -173,7 +173,7 @@ def test_no_service_says_how_to_get_one():
 
 def test_contexts_are_validated_by_the_service(client, service):
     service.say("OK")
-    client.set_context("sdss_dr16")
+    assert client.set_context("sdss_dr16") == "OK"
     assert client.get_context() == "sdss_dr16"
     assert service.asked[0][0] == "/spec/validate?what=context&value=sdss_dr16"
     service.say({"code": "unknown_context", "message": "unknown; this service has: default"}, 404)

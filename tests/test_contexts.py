@@ -85,7 +85,8 @@ def test_every_release_tells_what_it_is(releases: SpecClient) -> None:
             "SDSS Data Release " + resolved.removeprefix("sdss_dr")
         )
         assert one["catalog"] == f"{resolved}.specobj"
-        assert one["catalogs"] == [f"{resolved}.specobj", f"{resolved}.specobjall"]
+        assert list(one["catalogs"]) == [f"{resolved}.specobj", f"{resolved}.specobjall"]
+        assert one["type"] == "public"
         assert one["id_main"] == "specobjid"
         assert one["id_parts"] == ["plate", "mjd", "fiberid", "run2d"]
         assert one["redshift"] == "z"

@@ -174,7 +174,7 @@ def test_catalogue_columns_come_from_the_files(mock_tree: SpecClient, served: Se
     service = SpectroscopicService(open_root(served.data))
     assert service.archive.info("default").nspec == len(served.ids)
     told = mock_tree.list_contexts("sdss_dr17", fmt="json")
-    assert (told["nspec"], told["files"], told["catalogs"]) == (len(served.ids),) * 2 + ([],)
+    assert (told["nspec"], told["files"], told["catalogs"]) == (len(served.ids),) * 2 + ({},)
 
 
 def test_a_query_of_a_tree_alone_says_what_to_do(mock_tree: SpecClient) -> None:

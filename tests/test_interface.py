@@ -502,7 +502,7 @@ def test_lists_in_every_format(spec: SpecClient) -> None:
 
 def test_set_profile_takes_what_there_is(served: Served) -> None:
     spec = SpecClient(svc_url=served.url)
-    spec.set_profile("default")
+    assert spec.set_profile("default") == "OK"
     assert spec.get_profile() == "default"
     with pytest.raises(UnknownProfile, match="default"):
         spec.set_profile("nonesuch")

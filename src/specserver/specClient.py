@@ -47,6 +47,8 @@ __all__ = [
 
 # A client contacts no service before its first request, so making it here is cheap.
 _client = SpecClient()
+# The old client's names of it.
+sp_client = client = _client
 
 isAlive = _client.isAlive
 set_svc_url = _client.set_svc_url

@@ -58,6 +58,7 @@ class SpecClient:
         self, context: str = "default", profile: str = "default", svc_url: str | None = None
     ) -> None:
         self.session = Session(context, profile, svc_url)
+        self._contexts: dict[tuple[str, str], dict[str, Any]] = {}
 
     def getSpec(
         self,
@@ -183,6 +184,18 @@ class SpecClient:
         )
 
     @property
+    def context(self) -> dict[str, Any]:
+        """The description of the client's context, as `list_contexts` returns it.
+
+        The same dict as long as the context is the same: what a caller changes in it stays there,
+        and changes no request.
+        """
+        key = (self.session.root, self.session.context)
+        if key not in self._contexts:
+            self._contexts = {key: self.list_contexts(self.session.context)}
+        return self._contexts[key]
+
+    @property
     def vos(self) -> Storage:
         """Virtual storage: the caller's own files on the server."""
         return Storage(self.session)
@@ -212,8 +225,8 @@ class SpecClient:
         """Return the token of calls that name none; empty for a visitor."""
         return self.session.token
 
-    def set_context(self, context: str) -> None:
-        """Set the context of later calls.
+    def set_context(self, context: str) -> str:
+        """Set the context of later calls; return ``'OK'``.
 
         Raises
         ------
@@ -222,25 +235,27 @@ class SpecClient:
         """
         self._require("context", context, UnknownContext)
         self.session.context = context
+        return "OK"
 
     def get_context(self) -> str:
         """Return the context of calls that name none."""
         return self.session.context
 
     def list_contexts(self, context: str | None = None, fmt: str = "text") -> Any:
-        """Return the contexts of the service, or the description of one.
+        """Return the contexts of the service, or the description of one, a dict.
 
         Parameters
         ----------
         context
             Name of one context; None lists all.
         fmt
-            ``text`` or ``csv`` return text; ``json`` returns Python objects.
+            ``text`` or ``csv`` return text, which a notebook shows as a table; ``json`` returns
+            a dict of the descriptions by name.
         """
         return self.session.listing("contexts", {"context": context or ""}, fmt)
 
-    def set_profile(self, profile: str) -> None:
-        """Set the profile of later calls.
+    def set_profile(self, profile: str) -> str:
+        """Set the profile of later calls; return ``'OK'``.
 
         Raises
         ------
@@ -249,6 +264,7 @@ class SpecClient:
         """
         self._require("profile", profile, UnknownProfile)
         self.session.profile = profile
+        return "OK"
 
     def get_profile(self) -> str:
         """Return the profile of calls that name none."""
@@ -261,7 +277,11 @@ class SpecClient:
     def catalogs(
         self, context: str | None = "default", profile: str | None = "default", fmt: str = "text"
     ) -> Any:
-        """Return the catalogues of a context; ``fmt`` as in `list_contexts`."""
+        """Return the catalogues of a context; ``fmt`` as in `list_contexts`.
+
+        Text has the number of columns of each; ``json`` the columns themselves, a list of dicts
+        with name, dtype, unit and meaning: ``Table(catalogs(fmt='json')[name]['columns'])``.
+        """
         return self.session.listing("catalogs", self.session.where(context, profile), fmt)
 
     def _require(

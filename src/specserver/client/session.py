@@ -25,6 +25,7 @@ from ..wire.headers import TOKEN
 from ..wire.media_types import JSON
 from .messages import say, shortened_body
 from .request import USUAL, RequestOptions, positive_s
+from .results.listing import Listing
 
 if TYPE_CHECKING:
     # urllib3 sets warning filters when it is imported: importing the client must not import it.
@@ -163,7 +164,10 @@ class Session:
         fmt: str = "json",
         options: RequestOptions = USUAL,
     ) -> Any:
-        """Return one of the lists of the service: text, or Python objects of ``json``."""
+        """Return one of the lists of the service: text, or Python objects of ``json``.
+
+        The description of one context or profile is a dict, whatever the form.
+        """
         form = fmt.lower()
         if form not in _FORMATS:
             raise BadParameter("fmt", fmt, ", ".join(_FORMATS))
@@ -171,7 +175,10 @@ class Session:
         text = self.get_text(
             self.url(path), fields=asked, token=options.token, timeout_s=options.timeout_s
         )
-        return json.loads(text) if form == "json" else text
+        # One context or profile alone is described as JSON, also where text is asked for.
+        if form == "json" or text.startswith("{"):
+            return json.loads(text)
+        return Listing(text) if form == "text" else text
 
     def ask(
         self, path: str, body: Mapping[str, Any], options: RequestOptions

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from ..auth import Caller, is_private
@@ -254,6 +255,19 @@ class Archive:
             columns = _described(opened.catalog, opened.survey.columns)
             found.append(CatalogInfo(f"{resolved}.{table}", info.title, info.nrows, columns))
         return found
+
+    def describe(self, info: ContextInfo) -> tuple[bool, dict[str, str]]:
+        """Return whether a context is private, and the title of each of its catalogues."""
+        own = self.survey(info.resolved).tables
+        titles = {}
+        for name in info.catalogs:
+            table = name.rpartition(".")[2]
+            # A damaged table is listed: a query of it raises the error.
+            with suppress(ServiceError):
+                titles[name] = ""
+                held = self.data.context(info.resolved).table(table)
+                titles[name] = own[table] if table in own else read_vac(held).title
+        return is_private(self.data, info.resolved), titles
 
     def table(self, context: str, catalog: str | None, *, primary: bool) -> QueryTable:
         """Return the catalogue of a name, or raise `UnknownCatalog`; no name: the context's own."""

@@ -61,16 +61,14 @@ class GridPage:
         if self.page < 0:
             raise BadParameter("page", self.page, "0 for the first page")
 
-    def of(self, nspec: int) -> npt.NDArray[np.int64]:
-        """Return the indices of the spectra on the page, 1D[n] int; ``nspec`` are in the list.
+    def within(self, nspec: int) -> "GridPage":
+        """Return the page, or the last one of a list of ``nspec`` that has no such page."""
+        last = max(-(-nspec // (self.nx * self.ny)), 1) - 1
+        return replace(self, page=min(self.page, last))
 
-        Raises `BadParameter` if the list has no such page.
-        """
+    def of(self, nspec: int) -> npt.NDArray[np.int64]:
+        """Return the indices of the spectra on the page, 1D[n] int; ``nspec`` are in the list."""
         size = self.nx * self.ny
-        npages = -(-nspec // size)
-        if self.page >= max(npages, 1):
-            allowed = f"{nspec:,} spectra make {npages:,} pages of {self.nx} × {self.ny}: 0 … "
-            raise BadParameter("page", self.page, allowed + f"{npages - 1}")
         return np.arange(self.page * size, min(nspec, (self.page + 1) * size))
 
 
@@ -103,8 +101,6 @@ def plot_grid(
     ------
     TooMuch
         The picture would have more pixels.
-    BadParameter
-        The list has no such page.
     MixedLattices
         ``align`` with spectra that share no lattice.
     """

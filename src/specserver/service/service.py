@@ -35,7 +35,7 @@ from .stream import StreamRequest, open_stream
 
 _LOG = logging.getLogger(__name__)
 
-PROFILES = ("default",)
+PROFILES: Final = {"default": {"description": "the one profile", "type": "public"}}
 _WARM_PIXELS: Final = 1_000_000
 
 
@@ -100,7 +100,7 @@ class SpectroscopicService:
     def check_profile(self, name: str) -> None:
         """Raise `UnknownProfile` for a name that is none."""
         if name not in PROFILES:
-            raise UnknownProfile(name, PROFILES)
+            raise UnknownProfile(name, list(PROFILES))
 
     def query(self, request: QueryRequest, *, max_rows: int | None = None) -> pa.Table:
         """Return catalogue columns of the objects in a region that meet a condition."""

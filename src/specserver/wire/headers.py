@@ -1,4 +1,4 @@
-"""Headers of HTTP that both ends name: a token, and what a picture does not show."""
+"""Headers of HTTP that both ends name: a token, and what a picture shows."""
 
 from dataclasses import dataclass
 from typing import Final, Self
@@ -9,6 +9,8 @@ MISSING: Final = "X-Missing"
 """Identifiers that have nothing to show, as `LeftOut`."""
 DAMAGED: Final = "X-Damaged"
 """Spectra that cannot be read, as `LeftOut`."""
+PAGE: Final = "X-Page"
+"""The page of a list that a grid shows, where it has not the one asked for."""
 
 _SAFE: Final = "(),:'*"
 """What a header need not encode of identifiers."""

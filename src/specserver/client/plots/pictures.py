@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ...errors import BadParameter, StoreError
-from ...wire.headers import DAMAGED, MISSING, LeftOut
+from ...wire.headers import DAMAGED, MISSING, PAGE, LeftOut
 from ..inputs.context_ids import read_some_ids
 from ..messages import sum_up, warn
 from ..request import RequestOptions
@@ -94,7 +94,8 @@ def plotGrid(
     nx, ny
         Columns and rows.
     page
-        Page of the list, from 0: ``ceil(n / (nx * ny))`` pages hold n spectra.
+        Page of the list, from 0: ``ceil(n / (nx * ny))`` pages hold n spectra. A page beyond
+        the end is the last one, with a warning.
     align
         Draw all over the same wavelengths, those of the whole list.
     missing
@@ -227,7 +228,9 @@ def either(name: str, value: Any, other_name: str, other: Any) -> Any:
 
 
 def _warn_left_out(headers: Mapping[str, str]) -> None:
-    """Warn of what a picture does not show, as its headers state: a number, and some of them."""
+    """Warn of what a picture does not show, as its headers state."""
+    if PAGE in headers:
+        warn(f"the list has no such page; this is the last one, page={headers[PAGE]}")
     reasons = {
         MISSING: "identifiers have nothing to show",
         DAMAGED: "spectra cannot be read",

@@ -95,10 +95,10 @@ def contexts(
     """List the contexts, which are releases; or describe one in full, as a JSON object."""
     if context in ABSENT:
         infos = service.contexts()
-        details: Mapping[str, Any] = {info.name: _describe_context(info) for info in infos}
+        details: Mapping[str, Any] = {info.name: _describe_context(service, info) for info in infos}
     else:
         infos = [service.archive.info(context)]
-        details = _describe_context(infos[0])
+        details = _describe_context(service, infos[0])
         # The old client asks for a context as text, and parses what comes as JSON.
         fmt = "json" if fmt == "text" else fmt
     rows = [[info.name, info.survey, info.nspec, info.title] for info in infos]
@@ -117,9 +117,11 @@ def profiles(
     service.check_profile(_or_default(profile))
     is_named = profile not in ABSENT
     names = [profile] if is_named else list(PROFILES)
-    details = {"name": profile} if is_named else {name: {"name": name} for name in names}
+    described = {name: {"name": name, **PROFILES[name]} for name in names}
+    details = described[profile] if is_named else described
     fmt = "json" if is_named and fmt == "text" else fmt
-    return _listing(fmt, Listing(details, ("profile",), [[name] for name in names]))
+    rows = [[name, PROFILES[name]["description"]] for name in names]
+    return _listing(fmt, Listing(details, ("profile", "description"), rows))
 
 
 @router.get("/catalogs", summary="List catalogues", response_class=Response, responses=_LISTED)
@@ -133,8 +135,8 @@ def catalogs(
     service.check_profile(_or_default(profile))
     infos = service.archive.catalogs(_or_default(context))
     details = {info.name: asdict(info) for info in infos}
-    rows = [[info.name, info.nrows, info.title] for info in infos]
-    return _listing(fmt, Listing(details, ("catalog", "nrows", "title"), rows))
+    rows = [[info.name, info.nrows, len(info.columns), info.title] for info in infos]
+    return _listing(fmt, Listing(details, ("catalog", "nrows", "ncolumns", "title"), rows))
 
 
 @router.get(
@@ -298,20 +300,23 @@ def _or_default(name: str) -> str:
     return "default" if name in ABSENT else name
 
 
-def _describe_context(info: ContextInfo) -> dict[str, Any]:
+def _describe_context(service: SpectroscopicService, info: ContextInfo) -> dict[str, Any]:
     """Return a context as plain values."""
-    # The old client reads id_main, catalog, redshift, and whether rest_frame is the text 'false'.
+    # The old client reads id_main, catalog, redshift, and whether rest_frame is the text 'false';
+    # its notebooks print type, and catalogs with their titles.
+    is_private, titles = service.archive.describe(info)
     return {
         "name": info.name,
         "resolved": info.resolved,
         "description": info.title,
+        "type": "private" if is_private else "public",
         "survey": info.survey,
         "nspec": info.nspec,
         "files": info.nfiles,
         **info.id_form.to_json(),
         "redshift": info.z_column,
         "catalog": info.catalog,
-        "catalogs": list(info.catalogs),
+        "catalogs": titles,
         "reductions": list(info.reductions),
         "frame": info.frame,
         "rest_frame": "false",

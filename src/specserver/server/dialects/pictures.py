@@ -19,7 +19,7 @@ from ...render.png.stacked_image import ImageLook
 from ...service import Selection, SpectroscopicService
 from ...service.pictures import GridPage
 from ...settings import Settings
-from ...wire.headers import DAMAGED, MISSING, LeftOut
+from ...wire.headers import DAMAGED, MISSING, PAGE, LeftOut
 from ...wire.media_types import FORM, JSON, OCTETS, PNG
 from ..dependencies import ServerSettings, Service
 from ..openapi import (
@@ -100,7 +100,9 @@ class GridRequest(PictureRequest):
     ncols: Annotated[
         Count | None, Field(description="The old client's name of `ny`, the rows.")
     ] = None
-    page: Annotated[Count, Field(description="Page of a list that is longer than the grid.")] = 0
+    page: Annotated[
+        Count, Field(description="Page of a list that is longer than the grid, or the last one.")
+    ] = 0
     align: Annotated[bool, Field(description="The same wavelengths in all plots.")] = False
     dark: Dark = False
 
@@ -188,6 +190,7 @@ def post_grid(
     """Draw one page of previews, from left to right and then downwards."""
     selection = _select(service, asked, asked.id_list)
     page = _page(asked, selection.nspec)
+    beyond = {} if page.page == asked.page else {PAGE: str(page.page)}
     draw = partial(
         service.plot_grid,
         selection,
@@ -197,12 +200,12 @@ def post_grid(
         max_pixels=settings.max_image_pixels,
     )
     shown = min(selection.nspec, page.nx * page.ny)
-    headers = _left_out(selection)
+    headers = beyond | _left_out(selection)
     return responder.answer(lambda: iter([draw()]), PNG, nspec=shown, headers=headers)
 
 
 def _page(asked: GridRequest, nspec: int) -> GridPage:
-    """Return the page asked for; a number of columns or rows that is not given holds all."""
+    """Return the page asked for, or the last one; rows or columns that are not given hold all."""
     nx, ny = asked.nx, asked.ny if asked.ny is not None else asked.ncols
     for name, value in (("nx", nx), ("ny", ny)):
         if value is not None and value < 1:
@@ -210,7 +213,8 @@ def _page(asked: GridRequest, nspec: int) -> GridPage:
     if nx is None and ny is None:
         raise BadParameter("nx", None, "give nx, the columns, or ny, the rows, or both")
     columns = nx or max(1, -(-nspec // (ny or 1)))
-    return GridPage(columns, ny or max(1, -(-nspec // columns)), asked.page)
+    rows = ny or max(1, -(-nspec // columns))
+    return GridPage(columns, rows, asked.page).within(nspec)
 
 
 @_drawing("/stackedImage", "Draw spectra as the rows of an image", ImageRequest, _IMAGE)
