@@ -4,12 +4,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .tracebacks import short
+
 if TYPE_CHECKING:
     from .lazy import DataFolder
 
 __version__ = version("specserver")
 
 
+@short
 def open(data: str | Path) -> "DataFolder":  # noqa: A001  # what opens a data folder
     """Open a data folder in this process, for work on whole surveys (Dask, xarray).
 

@@ -92,6 +92,10 @@ class BadParameter(CallerError):
         super().__init__(f"{name}={_shown(value)} is not possible: {allowed}")
 
 
+class BadArguments(CallerError, TypeError):
+    """Arguments of a call that do not go together."""
+
+
 class BadIdentifier(CallerError):
     """Text or object that names no spectrum."""
 

@@ -28,12 +28,14 @@ from .service.open_contexts import OpenRelease
 from .service.query import narrow
 from .store.lazy_vector import LazyVector
 from .store.shards import SHARD
+from .tracebacks import short_methods
 
 _PLACE: Final = ("_segment", "_row")
 """Hidden columns of the catalogue: the place of a spectrum."""
 _OURS: Final = frozenset({"spectrum", "pixel", "wavelength", "first", "count"})
 
 
+@short_methods
 class DataFolder:
     """A data folder that is read in process; `specserver.open` makes it.
 

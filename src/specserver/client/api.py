@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ..errors import BadParameter, SpecServerError, UnknownContext, UnknownProfile
+from ..tracebacks import short_methods
 from .composite import stack
 from .inputs.context_ids import Named, read_ids
 from .match import match, write_table
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _GREETING: Final = "hello world"
 
 
+@short_methods
 class SpecClient:
     """Finds spectra of a spectroscopic data service and fetches them.
 

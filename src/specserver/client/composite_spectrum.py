@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ..errors import MissingPackage
 from ..extras import require
+from ..tracebacks import short_methods
 from ..wire.composite import COLUMNS
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ _ENDINGS: Final = (".ecsv", ".csv", ".fits", ".npy", *_PICTURES)
 _TITLES: Final = {"mean": "mean", "median": "median", "ivar": "weighted mean"}
 
 
+@short_methods
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
 class CompositeSpectrum:
     """A composite of many spectra; NaN in flux and errors where none counts."""

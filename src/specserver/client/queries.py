@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import BadParameter
 from ..model.ids import USUAL_FORM
 from ..wire.columns import CONTEXT, ID, TELLING
-from .inputs.sky_region import name_arguments, read_sky_region
+from .inputs.sky_region import positions_by_kind, read_sky_region
 from .messages import sum_up, warn
 from .request import RequestOptions, Values, read_contexts, split_names
 from .results.query_results import TUPLE, besides, to_columns, to_result, write_rows
@@ -26,19 +26,20 @@ _TEXTS: Final = ("", ".txt", ".csv")
 """Endings of files that have one identifier a line, or CSV."""
 
 
+@positions_by_kind
 def query(
     client: HasSession,
-    *args: Any,
     ra: Any = None,
     dec: Any = None,
     size: Any = None,
-    coord: Any = None,
-    pos: Any = None,
-    region: Any = None,
     constraint: str | None = None,
     out: str | os.PathLike[str] | None = None,
     context: str | Sequence[str] | None = None,
     profile: str | None = None,
+    *,
+    coord: Any = None,
+    pos: Any = None,
+    region: Any = None,
     fields: Values = None,
     primary: bool | None = None,
     catalog: str | None = None,
@@ -50,7 +51,7 @@ def query(
     """Find spectra by position, by condition, or by both.
 
     ``query(ra, dec, size)``, ``query(coord, size)``, ``query(region)`` and
-    ``query(constraint=…)``; after the position may follow constraint, out, context, profile.
+    ``query(constraint=…)``; constraint, out, context, profile may follow each, in this order.
 
     Parameters
     ----------
@@ -92,20 +93,17 @@ def query(
     """
     from .results.table_file import TABLES, table_bytes
 
-    keywords = {"ra": ra, "dec": dec, "size": size, "coord": coord, "pos": pos}
-    keywords |= {"region": region, "constraint": constraint, "out": out}
-    named = name_arguments(args, keywords | {"context": context, "profile": profile})
-    profile = named.get("profile")
+    where = {"ra": ra, "dec": dec, "size": size, "coord": coord, "pos": pos, "region": region}
+    place = read_sky_region(where | {"constraint": constraint})
     patient_s = query_timeout_s(timeout)
     options = RequestOptions(None, profile, "error", patient_s, token, debug, verbose)
-    place = read_sky_region(named)
-    condition = str(named.get("constraint", ""))
+    condition = str(constraint or "")
     if place.cone is None and place.polygon is None and not condition.strip():
         raise BadParameter("constraint", condition, "give a position, a region or a constraint")
     names = split_names(fields, "fields")
-    session, contexts = client.session, read_contexts(named.get("context"))
-    where = session.where(None if contexts else named.get("context"), profile)
-    body = where | {
+    session, contexts = client.session, read_contexts(context)
+    alone = context if isinstance(context, str) and contexts is None else None
+    body = session.where(alone, profile) | {
         "cone": place.cone,
         "polygon": place.polygon,
         "constraint": condition,
@@ -115,7 +113,6 @@ def query(
     }
     if primary is None and not catalog:
         body["count_others"] = True
-    out = named.get("out")
     ending = read_ending(out, (".txt", "", *TABLES)) if out else ""
     write = open_file(session, out, token) if out else None
     tuples = None

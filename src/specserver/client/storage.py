@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from ..errors import BadParameter, StoreError
 from ..model.spacename import in_space, split_file_name, split_name
+from ..tracebacks import short_methods
 from ..wire.media_types import OCTETS
 from ..wire.storage import SpaceEntry, SpaceListing, SpaceUsage
 from .session import Session
@@ -25,6 +26,7 @@ Put = Callable[[str, bytes], object]
 """Keeps a file under a name without folders; a file of that name is replaced."""
 
 
+@short_methods
 class Storage:
     """The space of the user whom the token names; ``vos://`` before a name may be left out."""
 

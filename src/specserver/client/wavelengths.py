@@ -7,8 +7,10 @@ import numpy as np
 
 from ..errors import BadParameter
 from ..model.lines import air_to_vacuum, vacuum_to_air
+from ..tracebacks import short
 
 
+@short
 def airtovac(wave: Any) -> Any:
     """Return vacuum wavelengths, after Ciddor (1996).
 
@@ -36,6 +38,7 @@ def airtovac(wave: Any) -> Any:
     return _converted(wave, air_to_vacuum)
 
 
+@short
 def vactoair(wave: Any) -> Any:
     """Return wavelengths in standard air, after Ciddor (1996).
 

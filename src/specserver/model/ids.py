@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import BadIdentifier
+from ..tracebacks import short
 
 _PLAIN_RUN2D = (26, 103, 104)
 _VERSION = re.compile(r"v(\d+)_(\d+)_(\d+)\Z")
@@ -128,6 +129,7 @@ def run2d_name(code: int) -> str:
     return f"v{code // 10000 + 5}_{code // 100 % 100}_{code % 100}"
 
 
+@short
 def pack_specobjid(
     plate: npt.ArrayLike,
     mjd: npt.ArrayLike,
@@ -184,6 +186,7 @@ def pack_specobjid(
     return packed if packed.ndim else np.uint64(packed)
 
 
+@short
 def unpack_specobjid(ids: npt.ArrayLike | Sequence[int | str]) -> Any:
     """Unpack specobjids into plate, mjd, fiber and run2d.
 

@@ -1,14 +1,19 @@
 """The forms in which a caller names a place on the sky → a cone or a polygon, ICRS degrees."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import wraps
 from math import isfinite
 from numbers import Real
-from typing import Any, Final
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import numpy as np
 
-from ...errors import BadParameter, BadRegion
+from ...errors import BadArguments, BadParameter, BadRegion
+
+P = ParamSpec("P")
+R = TypeVar("R")
+C = TypeVar("C")
 
 _AFTER_POSITION: Final = ("constraint", "out", "context", "profile")
 
@@ -23,6 +28,21 @@ class SkyRegion:
     """Vertices, ICRS degrees."""
 
 
+def positions_by_kind(function: Callable[Concatenate[C, P], R]) -> Callable[Concatenate[C, P], R]:
+    """Return a method that takes positional arguments after their kind: `name_arguments`.
+
+    Its signature has those of a cone.
+    """
+
+    @wraps(function)
+    def called(client: C, /, *args: P.args, **keywords: P.kwargs) -> R:
+        __tracebackhide__ = True
+        named: Any = name_arguments(args, keywords)
+        return function(client, **named)  # type: ignore[call-arg]  # P by names
+
+    return called
+
+
 def name_arguments(args: tuple[Any, ...], given: Mapping[str, Any]) -> dict[str, Any]:
     """Name the positional arguments of a query after their kind, and add the keywords given.
 
@@ -35,7 +55,7 @@ def name_arguments(args: tuple[Any, ...], given: Mapping[str, Any]) -> dict[str,
 
     Raises
     ------
-    TypeError
+    BadArguments
         There are too many, or one is given twice.
     """
     if not args:
@@ -53,18 +73,23 @@ def name_arguments(args: tuple[Any, ...], given: Mapping[str, Any]) -> dict[str,
         )
     names += _AFTER_POSITION
     if len(args) > len(names):
-        raise TypeError(f"query() takes at most {len(names)} positional arguments of this form")
+        raise BadArguments(f"query() takes at most {len(names)} positional arguments of this form")
     named = {name: value for name, value in given.items() if value is not None}
     for name, value in zip(names, args, strict=False):
         if value is not None and name in named:
-            raise TypeError(f"query() got multiple values for argument {name!r}")
+            raise BadArguments(f"query() got multiple values for argument {name!r}")
         if value is not None:
             named[name] = value
     return named
 
 
-def read_sky_region(named: Mapping[str, Any]) -> SkyRegion:
+def read_sky_region(given: Mapping[str, Any]) -> SkyRegion:
     """Return the region that ``ra, dec, size``, ``coord`` or ``pos``, or ``region`` stand for.
+
+    Parameters
+    ----------
+    given
+        The arguments; None stands for one not given.
 
     Raises
     ------
@@ -73,6 +98,7 @@ def read_sky_region(named: Mapping[str, Any]) -> SkyRegion:
     BadRegion
         They do, but it is none on the sky.
     """
+    named = {name: value for name, value in given.items() if value is not None}
     coord = named.get("coord", named.get("pos"))
     forms = [
         name

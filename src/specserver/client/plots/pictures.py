@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ...errors import BadParameter, StoreError
+from ...errors import BadArguments, BadParameter, StoreError
 from ...wire.headers import DAMAGED, MISSING, PAGE, LeftOut
 from ..inputs.context_ids import read_some_ids
 from ..messages import sum_up, warn
@@ -223,7 +223,7 @@ def _picture(
 def either(name: str, value: Any, other_name: str, other: Any) -> Any:
     """Return an argument that has two names: the old client's, and its description's."""
     if (value is None) == (other is None):
-        raise TypeError(f"give {name} or {other_name}, one of the two")
+        raise BadArguments(f"give {name} or {other_name}, one of the two")
     return other if value is None else value
 
 

@@ -12,6 +12,7 @@ from ...errors import BadParameter
 from ...extras import require
 from ...model.grid import Linear, LogLinear
 from ...render.display import good_pixels
+from ...tracebacks import short
 from ...wire.columns import REDSHIFT
 from .carried import Meaning, SpectrumArray, meaning_of
 
@@ -31,6 +32,7 @@ _SCALED: Final = ("flux", "sky", "model")
 _AXES: Final = ("loglam", "wavelength")
 
 
+@short
 def to_pandas(npy_data: npt.NDArray[Any]) -> Any:
     """Convert a spectrum to a DataFrame, a column a vector.
 
@@ -50,6 +52,7 @@ def to_pandas(npy_data: npt.NDArray[Any]) -> Any:
     return _frame(npy_data, {} if about is None else about.said() | {"units": about.stated()})
 
 
+@short
 def to_Table(npy_data: npt.NDArray[Any]) -> Any:
     """Convert a spectrum to an astropy Table, a column a vector, with the units it carries.
 
@@ -71,6 +74,7 @@ def to_Table(npy_data: npt.NDArray[Any]) -> Any:
     return _table(npy_data, about, {} if about is None else about.said())
 
 
+@short
 def to_Spectrum1D(npy_data: npt.NDArray[Any]) -> Any:
     """Convert a spectrum, or aligned ones together, to a specutils Spectrum.
 
