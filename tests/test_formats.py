@@ -352,40 +352,82 @@ class Terminal(io.StringIO):
         return True
 
 
-def run_watch(seconds: float, monkeypatch: pytest.MonkeyPatch, *, at_once: bool = False) -> None:
-    clock = iter(np.linspace(0, seconds, 12).tolist() + [seconds] * 99)
+def run_watch(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, *np.linspace(0, seconds, 10).tolist()])
     monkeypatch.setattr("specserver.client.progress.perf_counter", lambda: next(clock))
-    with Watch("spectra", at_once=at_once) as watch:
+    with Watch("spectra") as watch:
         for done in range(10):
             watch(done + 1, 10)
 
 
 def test_a_bar_for_a_terminal_when_it_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    for seconds, at_once, shown in ((0.5, False, False), (5, False, True), (0.5, True, True)):
+    """From two seconds on; and its line is erased at the end."""
+    monkeypatch.setenv("TERM", "xterm")
+    for seconds in (1.9, 5):
         terminal = Terminal()
         monkeypatch.setattr(sys, "stderr", terminal)
-        monkeypatch.setenv("TERM", "xterm")
-        run_watch(seconds, monkeypatch, at_once=at_once)
-        assert ("10/10" in terminal.getvalue()) == shown
+        run_watch(seconds, monkeypatch)
+        shown = terminal.getvalue()
+        assert ("10/10" in shown) == (seconds > 2)
+        assert shown.rpartition("10/10")[2].endswith("\x1b[1A\x1b[2K" if shown else "")
 
 
 def test_no_bar_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = io.StringIO()
     monkeypatch.setattr(sys, "stderr", pipe)
-    run_watch(60, monkeypatch, at_once=True)
+    run_watch(60, monkeypatch)
     assert not pipe.getvalue()
 
 
+class Display:
+    """What a notebook shows at one place."""
+
+    shown: list[dict[str, str]]
+
+    def display(self, data: dict[str, str], *, raw: bool) -> None:
+        assert raw
+        self.shown.append(data)
+
+    update = display
+
+
 def test_a_bar_in_a_notebook_without_widgets(monkeypatch: pytest.MonkeyPatch) -> None:
-    shell = SimpleNamespace(kernel=object())
+    """One output that is replaced, and is empty when the notebook is saved."""
+    shell, places = SimpleNamespace(kernel=object()), []
+
+    def place() -> Display:
+        places.append(Display())
+        places[-1].shown = []
+        return places[-1]
+
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setitem(sys.modules, "IPython.display", SimpleNamespace(DisplayHandle=place))
     cell = io.StringIO()
     monkeypatch.setattr(sys, "stderr", cell)
     assert in_notebook()
+    run_watch(1.9, monkeypatch)
+    assert places == []
     run_watch(5, monkeypatch)
-    assert "10/10" in cell.getvalue()
+    (only,) = places
+    assert only.shown[-2]["text/plain"] == "10 of 10 spectra"
+    assert '<progress value="10" max="10"' in only.shown[-2]["text/html"]
+    assert set(only.shown[-1].values()) == {""}
+    assert not cell.getvalue()
     shell.kernel = None
     assert not in_notebook()
+
+
+def test_of_several_transfers_one_shows_its_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("specserver.client.progress.perf_counter", iter(range(99)).__next__)
+    with Watch("spectra") as first, Watch("others") as second:
+        for done in range(9):
+            first(done, 9)
+            second(done, 9)
+    assert "spectra" in terminal.getvalue()
+    assert "others" not in terminal.getvalue()
 
 
 def test_verbose_and_debug_tell_on_stderr(

@@ -105,7 +105,7 @@ def stack(
     began = perf_counter()
     with (
         session.ask("bulk/stack", body, options) as answer,
-        Watch("combined", at_once=options.verbose) as watch,
+        Watch("combined") as watch,
     ):
         made = _read(answer, watch)
     warn_left_out(made.meta["missing"], made.meta.get("damaged", ()), len(named.ids))

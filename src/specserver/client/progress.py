@@ -1,53 +1,57 @@
-"""A progress bar on stderr, in terminals and notebooks, when a transfer takes long."""
+"""One progress bar, in terminals and notebooks, of a transfer that takes long.
+
+It vanishes at its end: a file, a pipe and an exported notebook hold nothing of it.
+"""
 
 import sys
+from importlib import import_module
+from math import inf
+from threading import Lock
 from time import perf_counter
-from typing import TYPE_CHECKING, Final, Self
+from typing import Any, Final, Protocol, Self
 
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
-_PATIENCE_S: Final = 1.0
-_NOTEBOOK_COLUMNS: Final = 100
+_PATIENCE_S: Final = 2.0
+_PAUSE_S: Final = 0.1
+_ONE: Final = Lock()
+"""Held while a bar is shown: of transfers in several threads one shows its own."""
 
 
 class Watch:
-    """Shows how far a transfer is, in terminals and notebooks only.
+    """Shows how far a transfer is, from its third second on.
 
     Parameters
     ----------
     what
         Things that are transferred, such as ``spectra``.
-    at_once
-        Show the bar at once, not after a second.
     """
 
-    def __init__(self, what: str, *, at_once: bool = False) -> None:
+    def __init__(self, what: str) -> None:
         self._what = what
         self._notebook = in_notebook()
-        self._watched = self._notebook or sys.stderr.isatty()
-        self._begin = perf_counter() + (0.0 if at_once else _PATIENCE_S)
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
+        watched = self._notebook or sys.stderr.isatty()
+        self._next_s = perf_counter() + _PATIENCE_S if watched else inf
+        self._bar: _Bar | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
-            self._bar.stop()
+            self._bar.remove()
             self._bar = None
+            _ONE.release()
 
     def __call__(self, done: int, total: int) -> None:
         """Show that ``done`` of ``total`` are done."""
-        if not self._watched or (self._bar is None and perf_counter() < self._begin):
+        now = perf_counter()
+        if now < self._next_s:
             return
+        self._next_s = now + _PAUSE_S
         if self._bar is None:
-            self._bar = _make_bar(notebook=self._notebook)
-            self._task = self._bar.add_task(self._what, total=total)
-            self._bar.start()
-        if self._task is not None:
-            self._bar.update(self._task, completed=done, total=total)
+            if not _ONE.acquire(blocking=False):
+                return
+            self._bar = _NotebookBar(self._what) if self._notebook else _TerminalBar(self._what)
+        self._bar.show(done, total)
 
 
 def in_notebook() -> bool:
@@ -58,27 +62,64 @@ def in_notebook() -> bool:
     return getattr(shell, "kernel", None) is not None
 
 
-def _make_bar(*, notebook: bool) -> "Progress":
-    """Return the bar; in a notebook as text that rewrites its line, which needs no widgets."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+class _Bar(Protocol):
+    def show(self, done: int, total: int) -> None:
+        """Show a state, the first or a later one."""
 
-    console = (
-        Console(file=sys.stderr, force_terminal=True, force_jupyter=False, width=_NOTEBOOK_COLUMNS)
-        if notebook
-        else Console(file=sys.stderr)
-    )
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("time left"),
-        TimeRemainingColumn(),
-        console=console,
-    )
+    def remove(self) -> None:
+        """Leave nothing behind."""
+
+
+class _TerminalBar:
+    """A line on stderr with the time left."""
+
+    def __init__(self, what: str) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        console = Console(file=sys.stderr)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("time left"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=console.is_dumb_terminal,
+        )
+        self._task = self._progress.add_task(what, total=None)
+        self._progress.start()
+
+    def show(self, done: int, total: int) -> None:
+        self._progress.update(self._task, completed=done, total=total)
+
+    def remove(self) -> None:
+        self._progress.stop()
+
+
+class _NotebookBar:
+    """An output that is replaced in place, as HTML and as text; it needs no widgets."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._handle: Any = None
+
+    def show(self, done: int, total: int) -> None:
+        text = f"{done:,} of {total:,} {self._what}"
+        bar = f'<progress value="{done}" max="{total}" style="width: 30em"></progress>'
+        shown = {"text/plain": text, "text/html": f"{bar} {text}"}
+        if self._handle is None:
+            self._handle = import_module("IPython.display").DisplayHandle()
+            self._handle.display(shown, raw=True)
+        else:
+            self._handle.update(shown, raw=True)
+
+    def remove(self) -> None:
+        self._handle.update({"text/plain": "", "text/html": ""}, raw=True)

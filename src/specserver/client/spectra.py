@@ -45,7 +45,7 @@ def fetch_spectra(
     began = perf_counter()
     with (
         session.ask("bulk/spectra", body, options) as answer,
-        Watch("spectra", at_once=options.verbose) as watch,
+        Watch("spectra") as watch,
     ):
         parts = decode_parts(answer, values=wanted.values, align=wanted.align, tell=watch)
     warn_left_out(parts[0].head.missing, parts[0].head.damaged, len(named.ids))
@@ -136,7 +136,7 @@ def fetch_files(
     began, done, nbytes = perf_counter(), 0, 0
     with (
         session.ask("bulk/files", body, options) as answer,
-        Watch("files", at_once=options.verbose) as watch,
+        Watch("files") as watch,
         open_answer(answer, lambda: f"after {done:,} files") as reader,
     ):
         head = FilesHead.from_json(from_metadata(reader.schema.metadata))

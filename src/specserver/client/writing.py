@@ -46,7 +46,7 @@ def write_spectra(
     began, done, nbytes, empty = perf_counter(), 0, 0, 0
     with (
         session.ask("bulk/spectra", body, options) as answer,
-        Watch("files", at_once=options.verbose) as watch,
+        Watch("files") as watch,
     ):
         for head, part in decode_batches(answer, values=wanted.values, align=wanted.align):
             if not done:
