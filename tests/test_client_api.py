@@ -156,6 +156,17 @@ def test_the_url_is_what_was_set_else_the_environment_else_local(monkeypatch):
     assert client.get_svc_url() == "http://there:1/spec"
 
 
+def test_a_client_shows_its_service_its_context_and_whose_it_is(monkeypatch):
+    monkeypatch.delenv("SPECSERVER_TOKEN", raising=False)
+    client = SpecClient("sdss_dr17", svc_url="http://there:1/spec/")
+    assert repr(client) == "<SpecClient of http://there:1/spec, as a visitor, context sdss_dr17>"
+    client.set_token("specserver.k3x.secret")
+    assert repr(client.vos) == "<Storage vos:// of http://there:1/spec, as token specserver.k3x.…>"
+    client.set_token("secret")
+    assert "secret" not in repr(client)
+    assert "as a token, context" in repr(client)
+
+
 def test_is_alive(client, service):
     service.say("Hello World, specserver is here")
     service.say("It works!")

@@ -240,7 +240,13 @@ def test_contexts(folder: DataFolder, tmp_path: Path, mock_survey: Path) -> None
     assert folder.contexts() == ["sdss_dr17"]
     with pytest.raises(UnknownContext, match="sdss_dr17"):
         folder.to_xarray("sdss_dr12")
-    assert specserver.open(str(tmp_path)).contexts() == []
+    assert repr(folder) == f"<DataFolder {folder._path}: sdss_dr17 (150 spectra)>"
+    html = folder._repr_html_()
+    assert f"{folder._path}<table>" in html
+    assert html.endswith("<td>150</td></tr></table>")
+    empty = specserver.open(str(tmp_path))
+    assert empty.contexts() == []
+    assert repr(empty) == f"<DataFolder {tmp_path}: nothing>"
     command = [sys.executable, "-m", "specserver", "tree", "add", "sdss_dr17", str(mock_survey)]
     subprocess.run([*command, "--data", str(tmp_path)], check=True, capture_output=True)
     with pytest.raises(NoCatalog, match="original files"):

@@ -425,6 +425,8 @@ def test_an_answer_has_a_row_for_each_position_or_for_each_pair(held: Held) -> N
     assert found["row"].tolist() == [0, 1, 2, 3]
     assert np.ma.getmaskarray(found["specobjid"]).tolist() == [True, False, True, False]
     assert np.isnan(found["z"]).tolist() == [True, False, True, False]
+    asked = {"context": "default", "radius": ARCSEC, "which": "nearest"}
+    assert found.meta == asked | {"found": 2}
     every = held.spec.match(at, which="all", primary=False)
     assert set(every["row"].tolist()) == {1, 3}
     for which in ("nearest", "all"):

@@ -7,6 +7,7 @@ the catalogue is in memory.
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import xarray as xr
 from dask.base import tokenize
+from typing_extensions import override
 
 from .catalog.deadline import Deadline
 from .data.root import open_root
@@ -23,7 +25,7 @@ from .errors import BadParameter, UnknownField
 from .model.grid import PixelRange, span
 from .model.region import cone as cone_of
 from .model.survey import UNIT_COLUMN, Survey, Vector
-from .service.archive import Archive
+from .service.archive import Archive, ContextInfo
 from .service.open_contexts import OpenRelease
 from .service.query import narrow
 from .store.lazy_vector import LazyVector
@@ -46,7 +48,26 @@ class DataFolder:
     """
 
     def __init__(self, data: Path) -> None:
+        self._path = str(data)
         self._archive = Archive(open_root(data).require())
+
+    @override
+    def __repr__(self) -> str:
+        held = ", ".join(f"{info.name} ({info.nspec:,} spectra)" for info in self._contexts())
+        return f"<DataFolder {self._path}: {held or 'nothing'}>"
+
+    def _repr_html_(self) -> str:
+        """Return a table of the releases, for a notebook."""
+        rows = "".join(
+            f"<tr><td>{escape(info.name)}</td><td>{escape(info.title)}</td>"
+            f"<td>{info.nspec:,}</td></tr>"
+            for info in self._contexts()
+        )
+        head = "<tr><th>context</th><th>title</th><th>spectra</th></tr>"
+        return f"DataFolder {escape(self._path)}<table>{head}{rows}</table>"
+
+    def _contexts(self) -> list[ContextInfo]:
+        return [self._archive.info(name) for name in self.contexts()]
 
     def contexts(self) -> list[str]:
         """Return the releases, each survey's from newest to oldest."""

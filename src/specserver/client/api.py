@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from typing_extensions import override
+
 from ..errors import BadParameter, SpecServerError, UnknownContext, UnknownProfile
 from ..tracebacks import short_methods
 from .composite import stack
@@ -61,6 +63,10 @@ class SpecClient:
     ) -> None:
         self.session = Session(context, profile, svc_url)
         self._contexts: dict[tuple[str, str], dict[str, Any]] = {}
+
+    @override
+    def __repr__(self) -> str:
+        return f"<SpecClient of {self.session}, context {self.session.context}>"
 
     def getSpec(
         self,

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import BadParameter
-from ..wire.columns import POSITION, ROW
+from ..wire.columns import POSITION, ROW, SEPARATION
 from ..wire.media_types import ARROW
 from .inputs.positions import read_positions
 from .inputs.sky_region import read_degrees
@@ -76,7 +76,9 @@ def match(
     Table or ``'OK'``
         ``row`` (of the positions, from 0), the identifier, ``separation`` in arcsec, the
         fields, and, if spectra can share an identifier, the columns that distinguish them; where
-        nothing is near, these are masked or NaN. ``'OK'`` when a file was written.
+        nothing is near, these are masked or NaN. Its ``meta`` states the context, ``radius`` in
+        degrees, ``which``, and in how many rows a spectrum was ``found``. ``'OK'`` when a file
+        was written.
     """
     if which not in {"nearest", "all"}:
         raise BadParameter("which", which, "'nearest' or 'all'")
@@ -99,7 +101,14 @@ def match(
     ra, dec = read_positions(positions, ra_col, dec_col)
     columns = _match(client.session, ra, dec, asked, options)
     if write is None:
-        return columns.table()
+        table = columns.table()
+        table.meta = {
+            "context": asked["context"],
+            "radius": float(asked["radius"]),
+            "which": which,
+            "found": int(np.isfinite(np.ma.filled(columns.values[SEPARATION], np.nan)).sum()),
+        }
+        return table
     write(table_bytes(columns, ending))
     return "OK"
 

@@ -121,6 +121,13 @@ class Session:
         said = {"chosen_url": self.root, "chosen_token": self.token or self.chosen_token}
         return vars(self) | said
 
+    @override
+    def __str__(self) -> str:
+        """Return the service, and who asks it: the token without its secret, which is its end."""
+        shown = self.token.rpartition(".")[0]
+        who = f"token {shown}.…" if shown else "a token" if self.token else "a visitor"
+        return f"{self.root}, as {who}"
+
     @property
     def root(self) -> str:
         """Root URL of the service."""

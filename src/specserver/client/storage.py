@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
+from typing_extensions import override
+
 from ..errors import BadParameter, StoreError
 from ..model.spacename import in_space, split_file_name, split_name
 from ..tracebacks import short_methods
@@ -32,6 +34,10 @@ class Storage:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+
+    @override
+    def __repr__(self) -> str:
+        return f"<Storage vos:// of {self._session}>"
 
     def ls(self, path: str = "", *, token: str | None = None) -> list[str]:
         """Return the names in a folder, those of folders with a slash at the end."""
