@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -23,8 +23,9 @@ from hypothesis import strategies as st
 from specserver.catalog.base import Catalogue, Rows
 from specserver.catalog.crossmatch import find_nearby
 from specserver.catalog.deadline import NEVER, Deadline
+from specserver.catalog.duckdb import statements
 from specserver.catalog.healpix import pixel
-from specserver.catalog.opening import open_catalogue
+from specserver.catalog.opening import open_catalogue, open_table
 from specserver.catalog.sql.expressions import (
     Arithmetic,
     Between,
@@ -42,16 +43,27 @@ from specserver.catalog.sql.expressions import (
     TypedExpression,
     combined,
 )
+from specserver.catalog.tables.vac import add_vac, current_vac
+from specserver.data.context import TableFiles
 from specserver.data.root import open_root
 from specserver.errors import QueryTimeout, TooMuch, UnknownField
 from specserver.model.id_tuple import parse_id_tuple
 from specserver.model.region import cone, polygon
 from specserver.model.survey import Survey
+from specserver.service.resolver import SpectrumResolver
 from specserver.surveys.desi import DESI_EXPOSURES
 from specserver.surveys.sdss import SDSS
 
-BackEnd: TypeAlias = Callable[[Path, Survey, str], Catalogue]
-"""Opens the committed segments of a context in a data folder."""
+
+@dataclass(frozen=True)
+class BackEnd:
+    """One implementation of the protocol."""
+
+    open_context: Callable[[Path, Survey, str], Catalogue]
+    """Opens the committed segments of a context in a data folder."""
+    open_table: Callable[[TableFiles, Survey, Catalogue], Catalogue]
+    """Opens a value-added table, joined with the catalogue of its context."""
+
 
 LATE = Deadline(0.001, 0.0)
 """A deadline that has passed."""
@@ -61,7 +73,14 @@ def mapped_and_duckdb(data: Path, survey: Survey, context: str) -> Catalogue:
     return open_catalogue(open_root(data).context(context), survey)
 
 
-BACK_ENDS: Mapping[str, BackEnd] = {"mapped and DuckDB": mapped_and_duckdb}
+def mapped_table(files: TableFiles, survey: Survey, spectra: Catalogue) -> Catalogue:
+    held = SpectrumResolver(survey, survey.releases[-1], spectra, None)
+    return open_table(files, held, current_vac(files, held), spectra)
+
+
+BACK_ENDS: Mapping[str, BackEnd] = {
+    "mapped and DuckDB": BackEnd(mapped_and_duckdb, mapped_table),
+}
 
 
 @dataclass(frozen=True)
@@ -124,7 +143,7 @@ def written(
         record = {"name": name, "context": context, "survey": survey.name, "nspec": len(mine)}
         record |= {"on_lattice": True, "nbytes": 1, "made_by": "test"}
         (folder / "segment.json").write_text(json.dumps(record))
-    catalogue = back_end(data, survey, context)
+    catalogue = back_end.open_context(data, survey, context)
     return Model(catalogue, survey, segments, table)
 
 
@@ -244,7 +263,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory, back_end: BackEnd) -> Model:
     record = {"name": name, "context": "sdss_dr17", "survey": "sdss", "nspec": 0}
     record |= {"on_lattice": True, "nbytes": 1, "made_by": "test"}
     (folder / "sdss_dr17" / name / "segment.json").write_text(json.dumps(record))
-    catalogue = back_end(folder, SDSS, "sdss_dr17")
+    catalogue = back_end.open_context(folder, SDSS, "sdss_dr17")
     return Model(catalogue, SDSS, (name,), {**none, "_hpx": columns["_hpx"]})
 
 
@@ -618,7 +637,7 @@ def test_a_deadline_that_has_passed_ends_each_search(plain: Model) -> None:
 def test_a_catalogue_can_be_opened_and_closed_again(tmp_path: Path, back_end: BackEnd) -> None:
     model = written(tmp_path, SDSS, "sdss_dr17", plain_rows(), back_end)
     model.catalogue.close()
-    with closing(back_end(tmp_path, SDSS, "sdss_dr17")) as again:
+    with closing(back_end.open_context(tmp_path, SDSS, "sdss_dr17")) as again:
         assert again.version == model.catalogue.version
         found = again.query(PLACE, Condition(HIGH), None, primary=False)
         z = model.table["z"]
@@ -848,5 +867,152 @@ def test_any_condition_means_what_the_interpreter_says(plain: Model) -> None:
         if ordered:
             ids = found.column("specobjid").to_pylist()
             assert ids == sorted(ids, reverse=True)
+
+    check()
+
+
+# -- a value-added table joined with the catalogue of its context ---------------------------------
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A table, and the rows of its merge with the catalogue."""
+
+    catalogue: Catalogue
+    nrows: int
+    merged: list[dict[str, Any]]
+    """Rows whose spectrum is held, by ``number``: columns of the table, and ``specobj.…``."""
+
+
+@pytest.fixture(scope="module")
+def joined(plain: Model, back_end: BackEnd, tmp_path_factory: pytest.TempPathFactory) -> Joined:
+    """A table of fewer rows than spectra, some of one spectrum, some of none that is held."""
+    rng, count = np.random.default_rng(20), 150
+    ids = [*some(rng, plain.ids.tolist(), count - 4).tolist(), 2**62 + 1, 2**63 + 1, None, None]
+    own = {
+        "specobjid": ids,
+        "number": list(range(count)),
+        "z": some(rng, [None, math.nan, 0.5, -0.25, 2.5], count).tolist(),
+        "zwarning": some(rng, [0, 4, 2**31, None], count).tolist(),
+    }
+    folder = tmp_path_factory.mktemp("joined")
+    types = [("specobjid", pa.uint64()), ("number", pa.int32()), ("z", pa.float64())]
+    schema = pa.schema([*types, ("zwarning", pa.int64())])
+    pq.write_table(pa.table(own, schema=schema), folder / "rows.parquet")
+    files = open_root(folder).context("sdss_dr17").table("myvac")
+    add_vac(files, SDSS, folder / "rows.parquet")
+    columns = {name: values.tolist() for name, values in plain.table.items() if name[0] != "_"}
+    spectra = {
+        row["specobjid"]: row
+        for row in (
+            dict(zip(columns, values, strict=True))
+            for values in zip(*columns.values(), strict=True)
+        )
+    }
+    merged = []
+    for row in (dict(zip(own, values, strict=True)) for values in zip(*own.values(), strict=True)):
+        if found := spectra.get(row["specobjid"]):
+            parts = {name: found[name] for name in SDSS.id_parts}
+            merged.append(parts | row | {f"specobj.{name}": found[name] for name in found})
+    catalogue = back_end.open_table(files, SDSS, plain.catalogue)
+    return Joined(catalogue, count, merged)
+
+
+def renamed(node: Any, names: Mapping[str, str]) -> Any:
+    """Return a tree with other names of columns."""
+    if isinstance(node, tuple):
+        return tuple(renamed(part, names) for part in node)
+    if isinstance(node, ColumnRef):
+        return replace(node, name=names.get(node.name, node.name))
+    if not is_dataclass(node):
+        return node
+    parts = {field.name: renamed(getattr(node, field.name), names) for field in fields(node)}
+    return replace(node, **parts)
+
+
+def test_a_joined_table_names_both(joined: Joined, plain: Model) -> None:
+    catalogue = joined.catalogue
+    assert catalogue.spectrum_columns == {
+        f"specobj.{name}": kind for name, kind in plain.catalogue.columns.items()
+    }
+    assert not any("." in name for name in catalogue.columns)
+    assert plain.catalogue.spectrum_columns == {}
+    for name, means in {
+        "Z": "z", "myvac.z": "z", "SpecObj.Z": "specobj.z", "specobjall.z": "specobj.z",
+        "class": "specobj.class", "z_err": "specobj.zerr", "specobj.Z_ERR": "specobj.zerr",
+        "plate": "plate", "specobj.plate": "specobj.plate",
+    }.items():  # fmt: skip
+        assert catalogue.spelling(name) == means
+    for name in ("specobj._row", "myvac.class", "specobj.number", "other.z", "specobj."):
+        with pytest.raises(UnknownField):
+            catalogue.spelling(name)
+
+
+def test_columns_of_spectra_that_are_not_held_are_null(joined: Joined) -> None:
+    rows = np.random.default_rng(3).integers(0, joined.nrows, 400)
+    names = ["specobj.z", "number", "specobj.class"]
+    found = joined.catalogue.columns_of(names, rows)
+    assert found.column_names == names
+    known = {row["number"]: (row["specobj.z"], row["specobj.class"]) for row in joined.merged}
+    assert len(known) < joined.nrows
+    for row in found.to_pylist():
+        z, kind = known.get(row["number"], (None, None))
+        assert same(row["specobj.z"], z)
+        assert row["specobj.class"] == kind
+    none = joined.catalogue.columns_of(names, rows[:0])
+    assert none.column_names == names
+    assert len(none) == 0
+
+
+def test_a_query_finds_rows_without_a_spectrum_only_by_columns_of_the_table(joined: Joined) -> None:
+    catalogue = joined.catalogue
+    assert len(catalogue.query(["number"], Condition(), None, primary=False)) == joined.nrows
+    both = catalogue.query(["specobj.z"], Condition(), None, primary=False)
+    assert len(both) == len(joined.merged)
+    order = Condition(order=(Order("specobj.specobjid", descending=True),), limit=9)
+    found = catalogue.query(["number", "specobj.specobjid"], order, None, primary=False)
+    ids = sorted((row["specobjid"] for row in joined.merged), reverse=True)
+    assert found.column("specobj.specobjid").to_pylist() == ids[:9]
+    with pytest.raises(TooMuch):
+        catalogue.query(["specobj.z"], Condition(), None, primary=False, max_rows=len(both) - 1)
+    with pytest.raises(QueryTimeout):
+        catalogue.query(["specobj.z"], order, None, primary=False, deadline=LATE)
+
+
+def test_conditions_on_more_rows_than_are_handed_to_the_database_at_once(
+    joined: Joined, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = Comparison(">=", ColumnRef("specobj.fiberid", "int"), ColumnRef("zwarning", "int"))
+    for condition in (
+        Condition(where, (Order("specobj.fiberid", True), Order("number", False)), 11),
+        Condition(where, limit=11),
+        Condition(where),
+        Condition(order=(Order("specobj.fiberid", True), Order("number", True))),
+    ):
+        whole = joined.catalogue.query(["number", "specobj.z"], condition, None, primary=False)
+        with monkeypatch.context() as patched:
+            patched.setattr(statements, "_HANDED_ROWS", 7)
+            split = joined.catalogue.query(["number", "specobj.z"], condition, None, primary=False)
+        assert split.column("number").to_pylist() == whole.column("number").to_pylist()
+        assert len(whole) >= 11
+
+
+def test_any_condition_on_both_means_what_it_does_on_the_merge(joined: Joined) -> None:
+    names = {name: f"specobj.{name}" for name in ("zerr", "class", "ok", "fiberid")}
+    numbers = joined.catalogue.columns_of(["number"], np.arange(joined.nrows)).column(0).to_pylist()
+
+    @settings(deadline=None, max_examples=100)
+    @given(where=st.deferred(lambda: truths(2)), some_rows=st.booleans())
+    def check(where: TypedExpression, *, some_rows: bool) -> None:
+        tree = renamed(where, names)
+        looked = np.arange(joined.nrows)[::2] if some_rows else None
+        among = numbers if looked is None else [numbers[row] for row in looked]
+        expected = [
+            row["number"] for row in joined.merged
+            if row["number"] in among and value_of(tree, row) is True
+        ]  # fmt: skip
+        condition, asked = Condition(tree), ["number", "specobj.z"]
+        found = joined.catalogue.query(asked, condition, looked, primary=False)
+        assert sorted(found.column("number").to_pylist()) == sorted(expected)
 
     check()

@@ -216,11 +216,14 @@ def test_a_row_of_a_value_added_table_means_its_own_spectrum(
     name = f"vac_{'_'.join(columns) or 'plain'}"
     keep.write(tmp_path / "table.fits")
     add_vac(open_root(data).context(CONTEXT).table(name), DESI, tmp_path / "table.fits")
-    asked = client.query(constraint="value >= 0", fields="value,ra", catalog=f"{CONTEXT}.{name}")
+    fields = "value,ra,specobj.coadd,specobj.ra"
+    asked = client.query(constraint="value >= 0", fields=fields, catalog=f"{CONTEXT}.{name}")
     asked.sort("value")
     assert len(asked) == len(rows)
     assert red(client, asked) == expected(places, rows)
     assert np.array_equal(asked["ra"], rows["ra"])
+    assert np.array_equal(asked["specobj.ra"], rows["ra"])
+    assert asked["specobj.coadd"].tolist() == rows["coadd"].tolist()
     found = client.match(
         (rows["ra"], rows["dec"]), 0.001, fields="value", catalog=f"{CONTEXT}.{name}"
     )
@@ -236,6 +239,9 @@ def test_a_row_of_a_table_that_means_a_spectrum_not_held_gets_none(
     rows = client.query(constraint="x > 0", fields="x,healpix", catalog=f"{CONTEXT}.far")
     with pytest.raises(NotFound):
         client.getSpec(rows)
+    joined = client.query(constraint="x > 0", fields="x,specobj.z", catalog=f"{CONTEXT}.far")
+    assert len(rows) == 1
+    assert len(joined) == 0
 
 
 def test_a_row_given_twice_in_a_file_of_exposures_is_told(tmp_path: Path) -> None:

@@ -310,7 +310,15 @@ def test_links_follow_what_is_ingested_later(files: list[Path], tmp_path: Path) 
     file.write_text(f"plate,mjd,fiberid,note\n{plate},{mjd},{fiber},mine\n-1,-1,-1,nothing\n")
     assert attach_table(service.archive, "default", "one", file).nlinked == 0
     assert service.query(QueryRequest(catalog="one")).num_rows == 0
+    joined = QueryRequest(catalog="fixed", fields=("note", "specobj.z"))
+    # The index of this table depends on no spectrum.
+    wanted = [pack_specobjid(plate, mjd, fiber, "v5_13_2"), pack_specobjid(plate, mjd, fiber, "26")]
+    lines = [f"{number},1.0,2.0,mine" for number in wanted]
+    (tmp_path / "fixed.csv").write_text("\n".join(["specobjid,ra,dec,note", *lines]))
+    attach_table(service.archive, "default", "fixed", tmp_path / "fixed.csv")
+    assert service.query(joined).num_rows == 0
     run_ingest(open_root(tmp_path), "sdss_dr17", [second], workers=1)
+    assert service.query(joined).column("note").to_pylist() == ["mine"]
     (number,) = service.query(QueryRequest(catalog="one")).column(0).to_pylist()
     assert unpack_specobjid(number).tolist()[:3] == (plate, mjd, fiber)
     assert service.query(QueryRequest(catalog="one", fields=("note",))).num_rows == 2
@@ -353,6 +361,9 @@ def test_a_tree_without_a_catalogue_gets_one(mock_survey: Path, tmp_path: Path) 
     near = QueryRequest(catalog="specs", region=cone(row["ra"], row["dec"], 1e-4))
     assert int(selection.ids[0]) in service.query(near).column(0).to_pylist()
     assert service.archive.info("default").catalogs == ("sdss_dr17.specs",)
+    assert service.query(QueryRequest(catalog="specs", constraint="specs.plate = 266")).num_rows
+    with pytest.raises(BadConstraint, match=r"may begin with specs\.$"):
+        service.query(QueryRequest(catalog="specs", constraint="specobj.plate = 266"))
 
 
 def test_names_that_cannot_be(few: tuple, tmp_path: Path) -> None:

@@ -90,8 +90,19 @@ class SpectrumFinder(Protocol):
 class Catalogue(SpectrumFinder, Protocol):
     """The rows of one context, or of one value-added table; safe to share between threads.
 
-    All methods raise `DamagedFile` if a file that they read is damaged.
+    A value-added table is joined with the catalogue of its context: `spectrum_columns` may stand
+    where a method takes its own columns. All methods raise `DamagedFile` if a file that they read
+    is damaged.
     """
+
+    @property
+    def spectrum_columns(self) -> Mapping[str, str]:
+        """Of a table: column of the spectra that its rows mean → kind; otherwise empty.
+
+        A name begins with that of the context's catalogue and a dot: ``specobj.z``. A row means at
+        most one spectrum. `query` finds only rows whose spectrum is held if it uses such a column;
+        in `columns_of` it is null in the others.
+        """
 
     @property
     def survey(self) -> Survey:

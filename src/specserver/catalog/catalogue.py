@@ -5,7 +5,7 @@ columns are answered by DuckDB, among the rows that geometry left. Values of the
 from memory-mapped columns.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ from ..errors import TooMuch, UnknownField
 from ..model.id_tuple import IdPattern
 from ..model.region import Cone, Polygon
 from ..model.survey import Survey
-from .base import Place, Rows
+from .base import Catalogue, Place, Rows
 from .crossmatch import SkyColumns
 from .deadline import NEVER, Deadline
 from .duckdb.best import find_best
@@ -29,6 +29,7 @@ from .index.column_file import MappedColumns
 from .index.generations import IndexInfo, check_generation
 from .part_search import PartSearch, spans_of
 from .sql.expressions import Condition
+from .tables.joined import JoinedColumns
 
 # Runs of candidates nearer than this are read as one run: testing the rows between takes no longer
 # than beginning another run.
@@ -44,9 +45,16 @@ class MappedCatalogue:
     ----------
     survey : with the columns of this catalogue
     info : what the generation covers
+    spectra : the catalogue of the context, to which the rows of a value-added table are joined
     """
 
-    def __init__(self, survey: Survey, generation: GenerationFolder, info: IndexInfo) -> None:
+    def __init__(
+        self,
+        survey: Survey,
+        generation: GenerationFolder,
+        info: IndexInfo,
+        spectra: Catalogue | None = None,
+    ) -> None:
         self.survey = survey
         self.info = info
         self.version = info.name
@@ -58,7 +66,14 @@ class MappedCatalogue:
         self._columns = load_sidecars(generation, info.nrows, survey.id_column.dtype)
         self._mapped = MappedColumns(generation, info.nrows)
         self._parts = PartSearch(self._mapped, survey.id_parts, info.nrows)
-        self._objects = ObjectsReader(generation.database, self._mapped.take)
+        self._joined: JoinedColumns | None = None
+        self.spectrum_columns: Mapping[str, str] = {}
+        self._take = self._mapped.take
+        if spectra is not None:
+            self._joined = JoinedColumns(self._mapped, self._columns["id"], spectra)
+            self.spectrum_columns = self._joined.of_spectra
+            self._take = self._joined.take
+        self._objects = ObjectsReader(generation.database, info.columns, self._take)
 
     @property
     def is_damaged(self) -> bool:
@@ -69,9 +84,9 @@ class MappedCatalogue:
         """Return the one spelling of a column name; raise `UnknownField` for none."""
         name = field.strip().strip('"').lower()
         name = self.survey.aliases.get(name, name)
-        if name not in self.columns:
-            near = get_close_matches(name, self.columns, 3)
-            raise UnknownField(field, sorted(self.columns), near)
+        if name not in self.columns and name not in self.spectrum_columns:
+            near = get_close_matches(name, [*self.columns, *self.survey.aliases], 3)
+            raise UnknownField(field, [*sorted(self.columns), *sorted(self.spectrum_columns)], near)
         return name
 
     def in_region(self, region: Cone | Polygon, deadline: Deadline = NEVER) -> Rows:
@@ -130,6 +145,9 @@ class MappedCatalogue:
         max_rows: int | None = None,
     ) -> pa.Table:
         """Return columns of the rows that meet a condition, as `Catalogue.query` says."""
+        joined = self._joined
+        if joined and not joined.of_spectra.keys().isdisjoint({*fields, *condition.columns}):
+            rows = joined.with_spectrum(rows)
         if condition.where is None and not condition.order:
             found = self._plain(rows, primary=primary)[: condition.limit]
         elif rows is None:
@@ -142,7 +160,7 @@ class MappedCatalogue:
         deadline.check()
         if max_rows is not None and len(found) > max_rows:
             raise TooMuch("rows", len(found), max_rows, "max_rows")
-        table = self._mapped.take(fields, found)
+        table = self._take(fields, found)
         deadline.check()
         return table
 
@@ -152,7 +170,7 @@ class MappedCatalogue:
 
     def columns_of(self, fields: Sequence[str], rows: Rows) -> pa.Table:
         """Return columns of rows, in the order of ``rows``, duplicates kept."""
-        return self._mapped.take(fields, rows)
+        return self._take(fields, rows)
 
     def matching(self, pattern: IdPattern, deadline: Deadline = NEVER) -> tuple[Rows, pa.Table]:
         """Return the rows that a tuple with wildcards names, and their identifier parts."""

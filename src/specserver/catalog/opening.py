@@ -16,6 +16,7 @@ from .base import Catalogue
 from .catalogue import MappedCatalogue
 from .index.build import newest_index
 from .index.generations import IndexInfo
+from .tables.joined import joined_survey
 from .tables.links import HeldSpectra
 from .tables.vac import current_vac, vac_columns, vac_survey
 
@@ -38,18 +39,22 @@ def open_generation(context: ContextFolder, survey: Survey, info: IndexInfo) -> 
     return MappedCatalogue(survey, context.index.generation(info.name), info)
 
 
-def open_table(files: TableFiles, base: Survey, held: HeldSpectra, info: IndexInfo) -> Catalogue:
+def open_table(
+    files: TableFiles, held: HeldSpectra, info: IndexInfo, spectra: Catalogue | None
+) -> Catalogue:
     """Return the catalogue of a value-added table, from a generation of its index.
 
     Parameters
     ----------
-    base : the survey of the context
     info : the generation; another is made when it is damaged
+    spectra : the catalogue of the context, to which it is joined, if there is one
     """
 
     def opened(info: IndexInfo) -> Catalogue:
-        survey = vac_survey(base, vac_columns(files), info.columns)
-        return MappedCatalogue(survey, files.index.generation(info.name), info)
+        survey = vac_survey(held.survey, vac_columns(files), info.columns)
+        own = [name for name in info.columns if not name.startswith("_")]
+        survey = joined_survey(survey, files.name, own, spectra)
+        return MappedCatalogue(survey, files.index.generation(info.name), info, spectra)
 
     return _opened(str(files), info, opened, lambda bad: current_vac(files, held, bad=bad))
 

@@ -65,7 +65,7 @@ def catalogs(
     found = _service(_folder_asked(data)).archive.catalogs(context)
     table = Table("catalogue", "rows", "what it holds")
     for table_info in found:
-        table.add_row(table_info.name, f"{table_info.nrows:,}", table_info.title)
+        table.add_row(table_info.name, f"{table_info.nrows:,}", table_info.summary)
     OUT.print(table)
     if not found:
         return

@@ -40,7 +40,8 @@ def add_catalog(
     """Attach a table whose rows are of spectra; then query(catalog='CONTEXT.NAME').
 
     Rows are linked by specobjid (of any type but float), or by plate, mjd, fiberid and, where
-    the table has it, run2d. Columns of arrays are left out.
+    the table has it, run2d. Columns of arrays are left out. Queries of the table may name columns
+    of the release's own catalogue too, as specobj.z.
 
     Example: specserver catalog add sdss_dr12 emissionlinesport portsmouth.fits
     """

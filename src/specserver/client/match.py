@@ -67,7 +67,8 @@ def match(
     primary
         The best spectrum of each object, or all.
     catalog
-        Another catalogue of the context.
+        Another catalogue of the context. Of a value-added table, ``fields`` may be columns of
+        the context's own catalogue too, as in `query`; masked or NaN where a row has no spectrum.
     timeout
         Seconds after which the service gives up.
 

@@ -76,7 +76,9 @@ def query(
         The best spectrum of each object (True), or all (False). When it is not given it is
         True, and a warning says how many others were left out, where that is cheap to count.
     catalog
-        Another catalogue of the context.
+        Another catalogue of the context. A value-added table is joined with the context's own
+        by identifier: ``fields`` and ``constraint`` may name columns of both, ``specobj.z`` and
+        ``myvac.z`` where both have a ``z``; ``z`` alone is then the table's.
     timeout
         Seconds after which the service gives up.
 

@@ -62,6 +62,13 @@ class CatalogInfo:
     title: str
     nrows: int
     columns: tuple[Column, ...]
+    joined_with: str = ""
+    """Of a value-added table: full name of the catalogue whose columns its queries may name too."""
+
+    @property
+    def summary(self) -> str:
+        """The title, and what it is joined with."""
+        return f"{self.title}; joined with {self.joined_with}" if self.joined_with else self.title
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +260,8 @@ class Archive:
                 _LOG.error("%s.%s: %s", resolved, table, error.message)
                 continue
             columns = _described(opened.catalog, opened.survey.columns)
-            found.append(CatalogInfo(f"{resolved}.{table}", info.title, info.nrows, columns))
+            name, joined_with = f"{resolved}.{table}", found[0].name if source else ""
+            found.append(CatalogInfo(name, info.title, info.nrows, columns, joined_with))
         return found
 
     def describe(self, info: ContextInfo) -> tuple[bool, dict[str, str]]:

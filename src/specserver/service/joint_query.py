@@ -92,7 +92,7 @@ def query_contexts(
 
 def _names(asked: QueryTable) -> dict[str, str]:
     """Return every name of the columns of a catalogue, with the column that it means."""
-    columns = asked.catalog.columns
+    columns = {**asked.catalog.columns, **asked.catalog.spectrum_columns}
     others = {name: column for name, column in asked.survey.aliases.items() if column in columns}
     return others | {name: name for name in columns}
 

@@ -111,10 +111,10 @@ class OpenContexts:
             return known[1]
         bad = known[1].catalog.version if known and known[1].catalog.is_damaged else ""
         info = current_vac(files, held, bad=bad)
-        if known is None or known[1].catalog.version != info.name:
-            opened = open_table(files, survey, held, info)
-        else:
+        if known and known[0][0] == held.version and known[1].catalog.version == info.name:
             opened = known[1].catalog
+        else:
+            opened = open_table(files, held, info, catalog)
         made = QueryTable(opened.survey, opened, primary=False, attached=True)
         with self._lock:
             self._tables[context, table] = (stamp, made)

@@ -104,7 +104,7 @@ def run_query(
 def field_of(asked: QueryTable, name: str, column: pa.Field) -> pa.Field:
     """Return the Arrow field of a catalogue column in an answer, with its unit if it is known."""
     # These two are always in degrees, whatever unit a table states for its own position.
-    if column.name in _POSITION:
+    if column.name.rpartition(".")[2] in _POSITION:
         unit = "deg"
     else:
         known = asked.survey.columns
@@ -182,7 +182,8 @@ def narrow(
     """
     catalog = asked.catalog
     ids, rest = split_ids(constraint, asked.survey)
-    condition = parse_constraint(rest, catalog.columns, asked.survey.aliases)
+    columns = {**catalog.columns, **catalog.spectrum_columns}
+    condition = parse_constraint(rest, columns, asked.survey.aliases)
     if condition.region is not None:
         if region is not None:
             raise BadParameter("constraint", constraint, "give the position only once")

@@ -1,11 +1,13 @@
 """SQL queries of the table `objects` of one index generation."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Final
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 
 from ...data.handles import Entry
@@ -29,11 +31,18 @@ class ObjectsReader:
     Parameters
     ----------
     file : the generation's database
-    take : returns columns of rows, ascending
+    columns : names of the columns of the database
+    take : returns columns of rows, ascending; others too than those of the database
     """
 
-    def __init__(self, file: Entry, take: Callable[[Sequence[str], Rows], pa.Table]) -> None:
+    def __init__(
+        self,
+        file: Entry,
+        columns: Collection[str],
+        take: Callable[[Sequence[str], Rows], pa.Table],
+    ) -> None:
         self._file = file
+        self._columns = columns
         self._take = take
         self.is_damaged = False
         """Whether the file was found damaged since it was opened."""
@@ -53,7 +62,9 @@ class ObjectsReader:
 
         Parameters
         ----------
-        rows : 1D[n] int64, ascending, the only rows to look at; None: all
+        rows
+            1D[n] int64, ascending, the only rows to look at; None: all, of a condition on columns
+            of the database only.
         primary : column and value of the rows to look at; None: all
 
         Raises
@@ -61,6 +72,11 @@ class ObjectsReader:
         QueryTimeout, TooMuch, CatalogError, DamagedFile
         """
         handed = rows is not None and len(rows) <= _HANDED_ROWS
+        if rows is not None and not handed and not condition.columns.issubset(self._columns):
+            if condition.where is not None:
+                rows = self._by_blocks(Condition(condition.where), rows, primary, deadline)
+                return self.meeting(replace(condition, where=None), rows, primary, deadline)
+            handed = True
         parts = [
             "SELECT o._index FROM",
             "candidates o" if handed else f"{self._database.objects} o",
@@ -91,6 +107,17 @@ class ObjectsReader:
             answered = cursor.sql(" ".join(parts), params=writer.params)
             found: Rows = _table(answered)["_index"].to_numpy()
         return found
+
+    def _by_blocks(
+        self,
+        condition: Condition,
+        rows: Rows,
+        primary: tuple[str, int | str] | None,
+        deadline: Deadline,
+    ) -> Rows:
+        """Return the rows that meet a condition, ascending, with the columns of a block at once."""
+        blocks = np.split(rows, range(_HANDED_ROWS, len(rows), _HANDED_ROWS))
+        return np.concatenate([self.meeting(condition, b, primary, deadline) for b in blocks])
 
     def linked(self, parts: pa.Table, names: Sequence[str], last: str) -> pa.Table:
         """Return ``asking`` of a row of ``parts``, and ``row`` and ``reduction`` of each it names.

@@ -11,7 +11,7 @@ The values of a tree mean the same in each back end:
 - ``%`` and ``_`` in the pattern of LIKE are wildcards; there is no escape character.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final, TypeAlias
 from typing import Literal as OneOf
@@ -197,6 +197,34 @@ class Condition:
     limit: int | None = None
     region: ConeArgs | PolygonArgs | None = None
     """Position at the beginning of the text; rows lie in it and meet ``where``."""
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """Names of the columns that it uses, those of the order included."""
+        used = columns_in(self.where) if self.where is not None else ()
+        return frozenset(used) | {key.column for key in self.order}
+
+
+def columns_in(node: TypedExpression) -> Iterator[str]:
+    """Yield the names of the columns in a tree."""
+    parts: tuple[TypedExpression, ...] = ()
+    match node:
+        case ColumnRef():
+            yield node.name
+        case Arithmetic():
+            parts = node.operands
+        case Call():
+            parts = node.args
+        case Junction():
+            parts = node.terms
+        case Comparison():
+            parts = node.left, node.right
+        case Between():
+            parts = node.value, node.low, node.high
+        case In() | Like() | Is() | Not():
+            parts = (node.value,)
+    for part in parts:
+        yield from columns_in(part)
 
 
 def unified(args: Sequence[TypedExpression]) -> str:

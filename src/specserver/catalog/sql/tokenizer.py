@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from ...errors import BadConstraint, TooMuch, UnknownField
+from ...errors import BadConstraint, TooMuch, UnknownField, joined
 from .expressions import ConeArgs, Order, PolygonArgs
 
 MAX_TEXT: Final = 250_000
@@ -141,12 +141,12 @@ def read_sentence(text: str, columns: Mapping[str, str], aliases: Mapping[str, s
     if region is not None and words and words[0].upper not in {"AND", "ORDER", "LIMIT"}:
         raise BadConstraint(text, "only AND, ORDER BY or LIMIT may follow the position")
     words, led = _drop_lead(words)
-    condition, order, limit = _split(text, _unprefix(text, words))
+    names = {other: name for other, name in aliases.items() if name in columns}
+    names |= {name: name for name in columns}
+    condition, order, limit = _split(text, _unprefix(text, words, names))
     if led and not condition:
         raise BadConstraint(text, f"no condition follows {led}")
     _check_nesting(text, condition)
-    names = {other: name for other, name in aliases.items() if name in columns}
-    names |= {name: name for name in columns}
     known = [
         _known(text, word, following, names)
         for word, following in pairwise([*condition, _Word("end", "")])
@@ -170,7 +170,9 @@ def _resolve(name: str, names: Mapping[str, str]) -> str:
     lower = name.lower() if name.isascii() else name
     if lower not in names:
         near = difflib.get_close_matches(lower[:100], names, n=3)
-        raise UnknownField(name[:100], sorted(set(names.values())), near)
+        # Those of another catalogue, which have a dot, come last.
+        known = sorted(set(names.values()), key=lambda known: ("." in known, known))
+        raise UnknownField(name[:100], known, near)
     return names[lower]
 
 
@@ -248,20 +250,26 @@ def _drop_lead(words: list[_Word]) -> tuple[list[_Word], str]:
     return words, led
 
 
-def _unprefix(text: str, words: Sequence[_Word]) -> list[_Word]:
-    """Drop the table's name before a column."""
+def _unprefix(text: str, words: Sequence[_Word], names: Mapping[str, str]) -> list[_Word]:
+    """Make one word of a catalogue's name and a column; drop the name where there is only one."""
     kept: list[_Word] = []
+    several = sorted({name.partition(".")[0] for name in names if "." in name})
+    prefix = ""
     for place, word in enumerate(words):
         if word.text != "." or word.kind != "sign":
-            kept.append(word)
+            column = _resolve(prefix + word.text.strip('"'), names) if prefix else ""
+            kept.append(_Word("name", f'"{column}"') if prefix else word)
+            prefix = ""
             continue
         table = kept.pop().text.strip('"').lower() if kept else ""
         before = words[place - 2].text if place > 1 else ""
         after = words[place + 1].kind if place + 1 < len(words) else ""
-        if table not in _TABLES or before == "." or after not in {"word", "name"}:
-            raise BadConstraint(
-                text, f"{table}. before a name is not allowed: one catalogue is searched at a time"
-            )
+        known = table in (several or _TABLES)
+        if not known or before == "." or after not in {"word", "name"}:
+            allowed = f"here a name may begin with {joined(f'{name}.' for name in several)}"
+            reason = allowed if several else "one catalogue is searched at a time"
+            raise BadConstraint(text, f"{table}. before a name is not allowed: {reason}")
+        prefix = f"{table}." if several else ""
     return kept
 
 

@@ -78,7 +78,8 @@ class CatalogRequest(BaseModel):
     fields: _Names = Field([], examples=[["ra", "z"]])
     """Columns; empty: the identifier."""
     catalog: str | None = None
-    """A catalogue of the context; null: the one that `primary` selects."""
+    """A catalogue of the context; null: the one that `primary` selects. A value-added table is
+    joined with the context's own: `specobj.z` is the column `z` of that."""
     primary: bool = True
     """Only the best spectrum of each object, else all."""
     count_others: bool = False

@@ -135,7 +135,7 @@ def catalogs(
     service.check_profile(_or_default(profile))
     infos = service.archive.catalogs(_or_default(context))
     details = {info.name: asdict(info) for info in infos}
-    rows = [[info.name, info.nrows, len(info.columns), info.title] for info in infos]
+    rows = [[info.name, info.nrows, len(info.columns), info.summary] for info in infos]
     return _listing(fmt, Listing(details, ("catalog", "nrows", "ncolumns", "title"), rows))
 
 

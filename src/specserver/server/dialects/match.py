@@ -55,7 +55,8 @@ class MatchParameters(BaseModel):
     fields: str = Field("", examples=["ra,dec,z"])
     """Columns of the catalogue, with commas."""
     catalog: str | None = None
-    """A catalogue of the context; absent: the one that `primary` selects."""
+    """A catalogue of the context; absent: the one that `primary` selects. A value-added table is
+    joined with the context's own: `specobj.z` is the column `z` of that."""
     primary: bool = Field(True, examples=[True])
     """Only the best spectrum of each object, else all."""
     context: ContextField = "default"

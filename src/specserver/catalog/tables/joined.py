@@ -1,0 +1,111 @@
+"""The catalogue of a context joined to a value-added table: columns of the spectra of its rows.
+
+A row means the spectrum with its identifier; where several share it, the index of the table has
+the other parts of the tuple form of that one (`links.with_spectra`).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ...model.survey import Survey
+from ..base import Catalogue, Rows
+from ..index.column_file import MappedColumns
+
+
+class JoinedColumns:
+    """Columns of a table and of the spectra that its rows mean; safe to share between threads.
+
+    Parameters
+    ----------
+    own : the columns of the table
+    ids : 1D[n], identifier of each row of the table; 0: it has none
+    spectra : the catalogue of the table's context
+    """
+
+    def __init__(self, own: MappedColumns, ids: npt.NDArray[Any], spectra: Catalogue) -> None:
+        name = next(iter(spectra.survey.tables))
+        self.of_spectra = {f"{name}.{column}": kind for column, kind in spectra.columns.items()}
+        """Column of the spectra → kind."""
+        self._own = own
+        self._ids = ids
+        self._spectra = spectra
+
+    @cached_property
+    def _links(self) -> Rows:
+        """Row of the spectrum of each row of the table, 1D[n] int64; -1: it is not held."""
+        survey = self._spectra.survey
+        if not survey.told_by:
+            found = self._spectra.with_ids(self._ids)
+        else:
+            names = survey.id_parts[-1:] if survey.last_open else survey.id_parts[1:]
+            parts = self._own.take(names, np.arange(len(self._ids)))
+            found = self._spectra.best_with(self._ids, parts)
+        return np.where(self._ids == 0, -1, found)
+
+    def with_spectrum(self, rows: Rows | None) -> Rows:
+        """Return those of some rows of the table, None: all, whose spectrum is held, in order."""
+        return np.flatnonzero(self._links >= 0) if rows is None else rows[self._links[rows] >= 0]
+
+    def take(self, fields: Sequence[str], rows: Rows) -> pa.Table:
+        """Return columns of rows of the table, in the order of ``rows``, duplicates kept.
+
+        Those of the spectra are null where the spectrum is not held.
+
+        Parameters
+        ----------
+        fields : names in their one spelling, each once
+        rows : 1D[n] int64
+        """
+        of_spectra = [field for field in fields if field in self.of_spectra]
+        if not of_spectra:
+            return self._own.take(fields, rows)
+        own = [field for field in fields if field not in self.of_spectra]
+        tables = self._own.take(own, rows), self._take_of_spectra(of_spectra, rows)
+        found = {name: table.column(name) for table in tables for name in table.column_names}
+        return pa.table({field: found[field] for field in fields})
+
+    def _take_of_spectra(self, fields: Sequence[str], rows: Rows) -> pa.Table:
+        at = self._links[rows]
+        held = at >= 0
+        names = [field.partition(".")[2] for field in fields]
+        found = self._spectra.columns_of(names, at if held.all() else at[held])
+        if len(found) < len(rows):
+            found = found.take(pa.array(np.cumsum(held) - 1, mask=~held))
+        return found.rename_columns(list(fields))
+
+
+def joined_survey(
+    table: Survey, name: str, columns: Iterable[str], spectra: Catalogue | None
+) -> Survey:
+    """Return the survey of a table with the columns of its spectra, and all their spellings.
+
+    A plain name means the table's own column, or that of the spectra where the table has none. A
+    name that begins with a table or catalogue of the context, ``myvac.z`` or ``specobj.z``, means
+    the column of just that.
+
+    Parameters
+    ----------
+    columns : the table's own
+    """
+    own = {**table.aliases, **{column: column for column in columns}}
+    aliases = {f"{name}.{spelling}": column for spelling, column in own.items()}
+    if spectra is None:
+        return replace(table, aliases={**aliases, **table.aliases})
+    survey = spectra.survey
+    meant = {alias: column for alias, column in survey.aliases.items() if column in spectra.columns}
+    meant |= {column: column for column in spectra.columns}
+    first = next(iter(survey.tables))
+    for spelling, column in meant.items():
+        aliases |= {f"{catalogue}.{spelling}": f"{first}.{column}" for catalogue in survey.tables}
+        if spelling not in own:
+            aliases[spelling] = f"{first}.{column}"
+    described = (replace(column, name=f"{first}.{column.name}") for column in survey.columns)
+    return replace(
+        table, aliases={**aliases, **table.aliases}, columns=(*table.columns, *described)
+    )
