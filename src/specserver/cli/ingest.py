@@ -1,6 +1,9 @@
 """The command that brings spectra into the store: ingest."""
 
+import json
+import sys
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,24 +16,28 @@ from .console import OUT, Data, data_folder, progress_bar, readable_bytes, tell
 
 if TYPE_CHECKING:
     from ..ingest import IngestSummary
+    from ..surveys.declaration import NamedVectors
 
 OwnColumn = Annotated[
     str | None, typer.Option(metavar="NAME", help="With --catalog: column, if of an unusual name.")
 ]
 
 _REFUSED_SHOWN = 10
+_LAYOUTS_SHOWN = 20
 
 
 def ingest(
     context: Annotated[
-        str,
+        str | None,
         typer.Argument(
-            metavar="CONTEXT", help="A release, such as sdss_dr17; or a new name, with --reader."
+            metavar="CONTEXT",
+            help="A release, such as sdss_dr17; or a new name, with --reader or --flux.",
         ),
-    ],
+    ] = None,
     paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH…", help="Files, and folders to look through.")
-    ],
+        list[Path] | None,
+        typer.Argument(metavar="PATH…", help="Files, and folders to look through."),
+    ] = None,
     data: Data = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes that read (default: all cores).")
@@ -55,7 +62,10 @@ def ingest(
     ] = None,
     reader: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="specutils: a survey of your own, of files it reads."),
+        typer.Option(
+            metavar="NAME",
+            help="A survey of your own: specutils (files it reads), or columns (with --flux).",
+        ),
     ] = None,
     catalog: Annotated[
         Path | None,
@@ -98,6 +108,26 @@ def ingest(
             metavar="UNIT", help="With --reader: unit of wavelengths, for files that have none."
         ),
     ] = None,
+    flux: Annotated[
+        str | None,
+        typer.Option(metavar="COL", help="A survey of your own: column or image of flux."),
+    ] = None,
+    wave: Annotated[
+        str | None,
+        typer.Option(metavar="COL", help="With --flux: column or image of wavelengths."),
+    ] = None,
+    error: Annotated[
+        str | None,
+        typer.Option(metavar="COL", help="With --flux: column or image of standard deviations."),
+    ] = None,
+    ivar: Annotated[
+        str | None,
+        typer.Option(metavar="COL", help="With --flux: column or image of inverse variances."),
+    ] = None,
+    list_readers: Annotated[
+        bool, typer.Option("--list-readers", help="List what can be read, and end.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: an object a line.")] = False,
 ) -> None:
     """Bring spectra into the store; what is there already is left alone.
 
@@ -108,7 +138,14 @@ def ingest(
     Example: specserver ingest sdss_dr17 ~/sdss/spectra --data /data/spec
 
     Example: specserver ingest my_survey DIR --reader specutils --catalog targets.csv
+
+    Example: specserver ingest my_survey DIR --wave wl --flux f --error df --wave-unit nm
     """
+    if list_readers:
+        _print_readers(as_json=as_json)
+        return
+    if context is None or not paths:
+        raise typer.BadParameter("say CONTEXT and PATH, such as: sdss_dr17 ~/spectra")
     folder = data_folder(data)
     from ..ingest import run_ingest
     from ..ingest.option_effects import OptionEffects, SurveyOptions
@@ -128,12 +165,12 @@ def ingest(
         loader=loader or "",
         medium=medium or "",
         wave_unit=wave_unit or "",
+        vectors=_vectors(
+            reader, loader, {"flux": flux, "wave": wave, "error": error, "ivar": ivar}
+        ),
     )
-    if reader not in {None, "specutils"}:
-        raise BadParameter("reader", reader, "specutils; a survey with files of its own kind is a"
-                           " plug-in, see 'add a survey' in the guide")  # fmt: skip
     effects = OptionEffects()
-    if reader:
+    if reader or options.vectors:
         from ..ingest.declare import declare
 
         effects = declare(folder, context, paths, options, report)
@@ -159,6 +196,48 @@ def ingest(
         raise typer.Exit(1)
 
 
+def _print_readers(*, as_json: bool) -> None:
+    """Print what can be read."""
+    from ..surveys.readers import list_readers
+
+    found = [asdict(info) for info in list_readers()]
+    if as_json:
+        for record in found:
+            sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
+        return
+    width = max(len(record["name"]) for record in found)
+    for record in [{"name": "name", "kind": "kind", "reads": "reads", "detected": None}, *found]:
+        known = {None: "found by itself", True: "yes", False: "no"}[record["detected"]]
+        start = f"{record['name']:<{width}}  {record['kind']:<6}  {known:<15}"
+        sys.stdout.write(f"{start}  {record['reads']}\n")
+
+
+def _vectors(
+    reader: str | None, loader: str | None, given: dict[str, str | None]
+) -> "NamedVectors | None":
+    """Return the names of vectors that options give; None: none."""
+    from ..surveys.declaration import COLUMNS, SPECUTILS, NamedVectors
+
+    names = {vector: name for vector, name in given.items() if name}
+    if reader not in {None, COLUMNS, SPECUTILS}:
+        raise BadParameter(
+            "reader",
+            reader,
+            "specutils or columns (see --list-readers); a survey with files of its own kind is a"
+            " plug-in, see 'add a survey' in the guide",
+        )
+    if not names and reader != COLUMNS:
+        return None
+    if "flux" not in names:
+        raise BadParameter("flux", None, "name the column or image of flux: --flux NAME")
+    if "error" in names and "ivar" in names:
+        raise BadParameter("ivar", names["ivar"], "either --error or --ivar")
+    if reader == SPECUTILS or loader:
+        option = f"--loader {loader}" if loader else "--reader specutils"
+        raise BadParameter("flux", names["flux"], f"names of columns without {option}")
+    return NamedVectors(**names)
+
+
 def print_summary(summary: "IngestSummary") -> None:
     """Print what an ingest did."""
     table = Table(title=f"ingest into {summary.context}", show_header=False, title_justify="left")
@@ -181,6 +260,7 @@ def print_summary(summary: "IngestSummary") -> None:
     for name, value in rows:
         table.add_row(name, value)
     OUT.print(table)
+    _print_layouts(summary.layouts)
     _print_refused(summary.refused)
     for note in summary.conflicts[:_REFUSED_SHOWN]:
         other = "as it was" if note.other == note.path else f"with {note.other}"
@@ -211,6 +291,14 @@ def print_summary(summary: "IngestSummary") -> None:
             " system of positions that is not known: their files do not state the object's"
             " position (--catalog can)",
         )
+
+
+def _print_layouts(layouts: Counter[str]) -> None:
+    """Print how files were read, a line for each kind."""
+    for layout, count in layouts.most_common(_LAYOUTS_SHOWN):
+        tell("found", f"{count:,} spectra: {layout}")
+    if len(layouts) > _LAYOUTS_SHOWN:
+        OUT.print(f"… and {len(layouts) - _LAYOUTS_SHOWN:,} more kinds of files")
 
 
 def _some(ids: tuple[str, ...]) -> str:

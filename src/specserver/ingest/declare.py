@@ -133,6 +133,8 @@ def _first(
             medium=options.medium,
             wave_unit=options.wave_unit,
             given_unit=None if options.flux_unit is None else flux_unit,
+            vectors=options.vectors,
+            reader=options.reader,
         )
     _report_refused(files, reasons, report)
     if no_unit is not None:
@@ -168,6 +170,8 @@ def _changed(present: Declaration, options: SurveyOptions, *, fixed: bool) -> De
         medium=options.medium or present.medium,
         wave_unit=options.wave_unit or present.wave_unit,
         given_unit=given,
+        vectors=options.vectors or present.vectors,
+        reader=options.reader if options.vectors else present.reader,
     )
     for option, now, before in (
         # An option that was left open may be given now: it applies to files that are still unread.

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from ..model.medium import MEDIUM_COLUMN, UNKNOWN
 from ..model.survey import Survey
-from ..surveys.declaration import FileDefaults
+from ..surveys.declaration import COLUMNS, SPECUTILS, FileDefaults
 from ..surveys.generic import AnyFileReader
 from .report import Note
 
@@ -28,6 +28,11 @@ class SurveyOptions(FileDefaults):
     """Its columns for id, file, ra, dec and z, if their names are unusual."""
     step_aa: float | None = None
     """Step of the lattice on which spectra are laid when they are to be resampled, Å."""
+
+    @property
+    def reader(self) -> str:
+        """The reader that the options choose."""
+        return SPECUTILS if self.vectors is None else COLUMNS
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +80,12 @@ def option_effects(
     pairs = (
         ("--loader", before.loader, now.loader),
         ("--wave-unit", before.wave_unit, now.wave_unit),
+        ("--flux and the names with it", before.vectors, now.vectors),
         ("--catalog", False, rows_changed),
     )
     anew = tuple(option for option, old, new in pairs if old != new)
-    return OptionEffects(anew, bool(given.loader or given.wave_unit or table))
+    again = given.loader or given.wave_unit or given.vectors or table
+    return OptionEffects(anew, bool(again))
 
 
 def media_conflicts(table: pa.Table, survey: Survey) -> Mapping[str, Note]:

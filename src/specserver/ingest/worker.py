@@ -47,6 +47,9 @@ class Counts:
     """Stored spectra whose only known position is the telescope's."""
     remarks: Counter[str] = field(default_factory=Counter)
     """Remarks about stored spectra, with the number of spectra of each."""
+    layouts: Counter[str] = field(default_factory=Counter)
+    """How files of the folder's own surveys were read, with the number of stored spectra of each.
+    """
 
     def add(self, part: "Counts") -> None:
         """Add the counts of a part."""
@@ -117,6 +120,8 @@ def choose(
             if decision.foreign:
                 result.other_reductions[spectrum.reduction] += 1
             result.pointings += spectrum.is_pointing
+            if spectrum.layout:
+                result.layouts[spectrum.layout] += 1
             for remark in spectrum.remarks:
                 remarked.setdefault(remark, []).append(decisions.label(spectrum))
                 result.remarks[remark.kind] += 1

@@ -123,6 +123,8 @@ class RawSpectrum:
     """The position is that of the telescope, or its system is not known."""
     remarks: tuple[Remark, ...] = ()
     """Warnings to report when the spectrum is stored."""
+    layout: str = ""
+    """How its file was read, in words that spectra of like files share; empty: as the survey's."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from math import isnan, nan
+from dataclasses import dataclass
+from math import nan
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,25 +15,21 @@ from astropy.io import fits
 from specutils import SpectrumList
 from specutils.io.registers import identify_spectrum_format
 
-from ..data.context import ContextFolder
-from ..digests import hash64
-from ..errors import BadFile, BadParameter
-from ..model.medium import MEDIUM_COLUMN, Medium
-from ..model.survey import UNIT_COLUMN, RawSpectrum, Remark
+from ..errors import BadFile
+from ..model.medium import Medium
+from ..model.survey import Remark
 from .besidemask import BesideMasks
-from .declaration import IT_HOLDS, Declaration, FileDefaults, ending_of, stem_of
+from .declaration import IT_HOLDS, FileDefaults, ending_of
 from .fileparts import TEXTS, FilePart, fits_parts, header_part, text_part, text_table
 from .fitsimages import image_spectra
 from .foundspectrum import INVERSE, FoundSpectrum, inverse_variance, real_numbers
 from .namedcolumns import table_spectra, text_spectra
-from .namedposition import NamedPosition, far_from_name, named_position
+from .namedposition import NamedPosition, named_position
 from .statedaxis import axis_of, is_logarithmic, states_axis
 from .statedmask import Flags
 from .statedmedium import medium_of
 from .statedposition import Position, position_of
-from .statedunit import flux_unit, units_of_flux
-from .targets import Target, open_targets
-from .unread import what_it_holds, why_unread
+from .unread import asked_for, columns_of, what_it_holds, why_unread
 
 _REDSHIFTS: Final = ("REDSHIFT", "Z")
 # General formats of specutils: images and tables of any kind.
@@ -70,6 +66,8 @@ class ReadSpectrum:
     """Position in the name of the object; None: none."""
     remarks: tuple[Remark, ...] = ()
     """Warnings that an ingest reports when the spectrum is stored."""
+    layout: str = ""
+    """Where in the file its vectors are, in words."""
 
 
 _NOTHING: Final = FileDefaults()
@@ -88,8 +86,11 @@ def read_file(path: Path, defaults: FileDefaults = _NOTHING) -> list[ReadSpectru
     with warnings.catch_warnings():
         # Many headers violate the standard in small ways that affect no value.
         warnings.simplefilter("ignore")
-        form = _format_of(path, defaults.loader)
+        form = "" if defaults.vectors else _format_of(path, defaults.loader)
         found, parts = _read_here(path, defaults, plain=not form)
+        if found is None and defaults.vectors:
+            held = columns_of(path)
+            raise BadFile(f"no part of it has {asked_for(defaults.vectors)}{IT_HOLDS}{held}")
         if found is None:
             found = _read_by_specutils(path, form or defaults.loader, defaults.wave_unit)
         if not found:
@@ -106,14 +107,14 @@ def _read_here(
         if table is None:
             return None, []
         part = text_part(table)
-        return text_spectra(table, part.cards, defaults.wave_unit) if plain else None, [part]
+        return text_spectra(table, part.cards, defaults) if plain else None, [part]
     try:
         with fits.open(path, memmap=False) as hdus:
             parts = fits_parts(hdus)
             if not plain:
                 return None, parts
-            found = image_spectra(hdus, defaults.wave_unit)
-            return table_spectra(hdus, defaults.wave_unit) if found is None else found, parts
+            found = image_spectra(hdus, defaults)
+            return table_spectra(hdus, defaults) if found is None else found, parts
     except (OSError, TypeError, IndexError):
         return None, []
 
@@ -184,6 +185,7 @@ def _rows(
             cards=header,
             states_ivar=isinstance(spectrum.uncertainty, nddata.InverseVariance),
             remarks=remarks,
+            layout=f"specutils' loader {masks.form}" if masks.form else "a loader of specutils",
         )
 
 
@@ -275,6 +277,7 @@ def _finished(
         z=_redshift(stated),
         named=named_position(stated),
         remarks=found.remarks,
+        layout=found.layout,
     )
 
 
@@ -285,100 +288,3 @@ def _redshift(parts: Sequence[FilePart]) -> float:
         value for value in values if isinstance(value, int | float) and not isinstance(value, bool)
     )
     return float(next(numbers, nan))
-
-
-def read_declared(declared: Declaration, folder: ContextFolder, path: Path) -> list[RawSpectrum]:
-    """Read all spectra of a file; errors: those of `Reader.read`."""
-    spectra = read_file(path, declared.defaults)
-    found = []
-    for part, spectrum in enumerate(spectra, 1):
-        _check(declared, spectrum)
-        number = part if len(spectra) > 1 else 0
-        raw = _raw(declared, spectrum, _target(declared, folder, path, number), number)
-        if declared.has_units:
-            raw = replace(raw, row={**raw.row, UNIT_COLUMN: _unit(declared, spectrum.unit, path)})
-        found.append(raw)
-    return found
-
-
-def _raw(declared: Declaration, spectrum: ReadSpectrum, target: Target, part: int) -> RawSpectrum:
-    """Return one spectrum with its identifier and catalogue values."""
-    core = {
-        "ra": spectrum.position.ra_deg if target.ra is None else target.ra,
-        "dec": spectrum.position.dec_deg if target.dec is None else target.dec,
-        "z": spectrum.z if target.z is None else target.z,
-    }
-    row = {
-        **target.row,
-        **{name: None if isnan(value) else value for name, value in core.items()},
-        "id": target.id,
-        "name": target.name,
-        "part": max(part, 1),
-        MEDIUM_COLUMN: spectrum.medium,
-    }
-    vectors: dict[str, npt.NDArray[Any]] = {"flux": spectrum.flux, "mask": spectrum.mask}
-    if spectrum.ivar is not None:
-        vectors["ivar"] = spectrum.ivar
-    return RawSpectrum(
-        target.id,
-        core["ra"],
-        core["dec"],
-        declared.context,
-        spectrum.wave,
-        vectors,
-        row,
-        key=hash64(target.name),
-        is_pointing=spectrum.position.is_pointing and target.ra is None,
-        remarks=(*spectrum.remarks, *far_from_name(spectrum.named, core["ra"], core["dec"])),
-    )
-
-
-def _check(declared: Declaration, spectrum: ReadSpectrum) -> None:
-    """Refuse a spectrum of another kind than the context's first one."""
-    if not declared.has_units and not _same_unit(spectrum.unit, declared.stated_unit):
-        raise BadFile(
-            f"flux is in {spectrum.unit or 'no unit'}, that of {declared.context} in"
-            f" {declared.stated_unit or 'no unit'}: it is not converted; ingest such files"
-            " into a context of their own"
-        )
-    if (spectrum.ivar is not None) != declared.has_ivar:
-        has, had = ("no", "") if spectrum.ivar is None else ("", "no ")
-        raise BadFile(
-            f"it states {has or 'an'} uncertainty, while those of {declared.context} state"
-            f" {had or 'an '}uncertainty; ingest such files into a context of their own"
-        )
-
-
-def _unit(declared: Declaration, stated: str, path: Path) -> str:
-    """Return the unit of flux of a file that states a unit, or none, as astropy reads it."""
-    if _same_unit(stated, declared.stated_unit):
-        return declared.flux_unit
-    if not stated:
-        if declared.given_unit is None:
-            raise BadFile(
-                f"it states no unit of flux, while other files of {declared.context} do: say"
-                " --flux-unit UNIT, or --flux-unit '' for a pure number"
-            )
-        return declared.given_unit
-    try:
-        return units_of_flux(stated, path)[0]
-    except BadParameter as error:
-        raise BadFile(str(error)) from error
-
-
-def _target(declared: Declaration, folder: ContextFolder, path: Path, part: int) -> Target:
-    """Return the target of a spectrum."""
-    stem = stem_of(path)
-    if declared.table:
-        return open_targets(folder, declared.table).find(path.name, stem, part)
-    name = f"{stem}-{part}" if part else stem
-    # 53 bits: JSON and JavaScript keep them. Names with one number differ in their key of 64 bits.
-    return Target(id=hash64(name) % 2**53, name=name)
-
-
-def _same_unit(given: str, wanted: str) -> bool:
-    """Return whether two texts spell the same unit."""
-    if given == wanted:
-        return True
-    units = flux_unit(given), flux_unit(wanted)
-    return None not in units and bool(units[0] == units[1])

@@ -38,7 +38,7 @@ class BesideMasks:
 
     def __init__(self, path: Path, form: str) -> None:
         self._path = path
-        self._form = form
+        self.form = form
         self._found: list[_Beside] | None = None
 
     def of(self, flux: Any, axis: Any) -> tuple[Flags, tuple[Remark, ...]]:
@@ -47,7 +47,7 @@ class BesideMasks:
         The flux is of any shape, the spectral axis that the loader returned 1D[npix].
         """
         if self._found is None:
-            self._found = list(_masks(self._path, self._form))
+            self._found = list(_masks(self._path, self.form))
         bad, taken = np.zeros(np.shape(flux), bool), False
         values = np.asarray(flux, np.float64)
         remarks: list[Remark] = []

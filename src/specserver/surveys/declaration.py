@@ -3,7 +3,7 @@
 Nothing here needs astropy or specutils, which take seconds to import: `anyfile` reads.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +12,10 @@ from ..model.medium import MEDIUM_COLUMN
 from ..model.survey import UNIT_COLUMN, Column
 
 FORMAT: Final = 1
+SPECUTILS: Final = "specutils"
+"""Reader that finds the vectors of a file by their usual names, or has specutils read it."""
+COLUMNS: Final = "columns"
+"""Reader of the columns or images that the operator names."""
 _PACKED: Final = (".gz", ".fz", ".bz2")
 _ENDINGS: Final = frozenset(
     {
@@ -36,8 +40,26 @@ CORE: Final = (
 
 
 @dataclass(frozen=True, slots=True)
+class NamedVectors:
+    """The columns, or images, that hold the vectors of a spectrum, as the operator names them."""
+
+    flux: str
+    wave: str = ""
+    """Empty: the header of the image of flux states the wavelengths."""
+    error: str = ""
+    """Standard deviations; empty: there are none."""
+    ivar: str = ""
+    """Inverse variances; empty: there are none."""
+
+    @property
+    def named(self) -> dict[str, str]:
+        """The names that are given, by vector."""
+        return {vector: name for vector, name in asdict(self).items() if name}
+
+
+@dataclass(frozen=True, slots=True)
 class FileDefaults:
-    """What the operator states for files that do not state it themselves."""
+    """What the operator states about files, where they do not state it themselves."""
 
     loader: str = ""
     """Name of the files' format in specutils; empty: specutils identifies it."""
@@ -47,6 +69,8 @@ class FileDefaults:
     """Unit of wavelengths; empty: not known."""
     flux_unit: str | None = None
     """Unit of flux; empty: a pure number; None: not known."""
+    vectors: NamedVectors | None = None
+    """Where the vectors are; None: they are found by their usual names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +103,16 @@ class Declaration:
     """Unit of wavelengths where a file states none; empty: not known."""
     given_unit: str | None = None
     """Unit of flux where a file states none; empty: a pure number; None: not known."""
-    reader: str = "specutils"
+    vectors: NamedVectors | None = None
+    """Where the vectors are; None: they are found by their usual names."""
+    reader: str = SPECUTILS
     format: int = FORMAT
 
     @property
     def defaults(self) -> FileDefaults:
-        """What the operator states for files that do not state it themselves."""
-        return FileDefaults(self.loader, self.medium, self.wave_unit, self.given_unit)
+        """What the operator states about files, where they do not state it themselves."""
+        units = self.wave_unit, self.given_unit
+        return FileDefaults(self.loader, self.medium, *units, self.vectors)
 
     @property
     def has_units(self) -> bool:

@@ -15,6 +15,8 @@ from .statedunit import flux_unit
 Numbers = npt.NDArray[np.float64]
 INVERSE: Final = -2
 """Power of flux of inverse variances."""
+KINDS: Final[Mapping[int, str]] = {1: "errors", 2: "variances", INVERSE: "inverse variances"}
+"""Kinds of uncertainties by their power of flux."""
 
 UNCERTAINTIES: Final[Mapping[str, int]] = {
     **dict.fromkeys(
@@ -54,6 +56,8 @@ class FoundSpectrum:
     """The file states inverse variances: none of them is changed."""
     remarks: tuple[Remark, ...] = ()
     """Warnings that an ingest reports when the spectrum is stored."""
+    layout: str = ""
+    """Where in the file the vectors are, in words."""
 
 
 def real_numbers(values: Any, what: str) -> Numbers:

@@ -19,7 +19,16 @@ from ..errors import BadParameter, StoreError
 from ..model.grid import Linear, PixelRange
 from ..model.medium import AIR, MEDIUM_COLUMN, VACUUM
 from ..model.survey import Best, Column, FileKey, RawSpectrum, Release, Survey, Vector
-from .declaration import CORE, FORMAT, Declaration, is_spectrum_name, stem_of
+from .declaration import (
+    COLUMNS,
+    CORE,
+    FORMAT,
+    SPECUTILS,
+    Declaration,
+    NamedVectors,
+    is_spectrum_name,
+    stem_of,
+)
 
 _DAMAGED: Final = "damaged; declare it anew with ingest --reader specutils"
 _CONTEXT = re.compile(r"[a-z][a-z0-9_]{0,47}")
@@ -49,7 +58,7 @@ class AnyFileReader:
 
     def read(self, path: Path) -> list[RawSpectrum]:
         """Read all spectra of a file; errors: those of `Reader.read`."""
-        from .anyfile import read_declared  # noqa: PLC0415  # slow to import
+        from .declaredfile import read_declared  # noqa: PLC0415  # slow to import
 
         return read_declared(self.declared, self.folder, path)
 
@@ -186,7 +195,9 @@ def _parsed(values: dict[str, Any], folder: ContextFolder) -> Declaration:
     if "medium" not in values:
         # Declared before that was a core column, which goes before the table's own of that name.
         columns = tuple(column for column in columns if column.name != MEDIUM_COLUMN)
-    declared = Declaration(**values, columns=columns)
+    vectors = values.pop("vectors", None)
+    vectors = None if vectors is None else NamedVectors(**vectors)
+    declared = Declaration(**values, columns=columns, vectors=vectors)
     if declared.context != folder.name:
         raise ValueError(f"it declares {declared.context!r}")
     _validate(declared)
@@ -197,9 +208,13 @@ def _validate(declared: Declaration) -> None:
     """Refuse an invalid declaration."""
     check_context_name(declared.context)
     units = (declared.flux_unit, declared.stated_unit, declared.ivar_unit)
-    texts = (declared.title, *units, declared.loader, declared.given_unit or "")
-    if not all(isinstance(text, str) for text in texts) or declared.reader != "specutils":
-        raise ValueError("title, units and loader are texts, and the reader is specutils")
+    texts = [declared.title, *units, declared.loader, declared.given_unit or ""]
+    vectors = declared.vectors
+    if vectors is not None:
+        texts += [vectors.flux, vectors.wave, vectors.error, vectors.ivar]
+    reader = SPECUTILS if vectors is None else COLUMNS
+    if not all(isinstance(text, str) for text in texts) or declared.reader != reader:
+        raise ValueError(f"title, units, names and loader are texts, and the reader is {reader}")
     step: object = declared.step_aa
     if not (isinstance(step, float) and 0.0 < step < 1e6):
         raise BadParameter("step", declared.step_aa, "a number of Å above 0")
@@ -207,10 +222,12 @@ def _validate(declared: Declaration) -> None:
     if not all(isinstance(flag, bool) for flag in flags) or declared.format != FORMAT:
         raise ValueError(f"has_ivar, many_per_file are true or false, format is {FORMAT}")
     if stated := declared.wave_unit:
-        from .statedunit import wave_unit  # noqa: PLC0415  # slow to import
+        from .statedunit import log_unit, wave_unit  # noqa: PLC0415  # slow to import
 
-        if wave_unit(stated) is None:
-            raise BadParameter("wave-unit", stated, "a unit of wavelengths: Angstrom, nm")
+        plain = stated if log_unit(stated) is None else log_unit(stated) or "Angstrom"
+        if wave_unit(plain) is None:
+            allowed = "a unit of wavelengths: Angstrom, nm, um, or log10(Angstrom) of logarithms"
+            raise BadParameter("wave-unit", stated, allowed)
     if declared.medium not in {"", AIR, VACUUM}:
         raise BadParameter("medium", declared.medium, "air or vacuum")
     if declared.table and not is_target_table(declared.table):

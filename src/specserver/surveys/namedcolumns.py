@@ -12,8 +12,10 @@ from typing import Any, Final
 import numpy as np
 
 from ..errors import BadFile
+from .declaration import FileDefaults, NamedVectors
 from .foundspectrum import (
     INVERSE,
+    KINDS,
     UNCERTAINTIES,
     FoundSpectrum,
     ivar_in_unit,
@@ -21,7 +23,7 @@ from .foundspectrum import (
     unit_text,
 )
 from .statedmask import join_masks, mask_columns, mask_rule
-from .statedunit import angstroms, is_flux_unit, wave_unit
+from .statedunit import angstroms, is_flux_unit, require_unit, wave_unit
 
 _WAVE: Final = re.compile(
     r"(?:(?:air|vac|vacuum)_?)?(?:wave|waves|wavelength|wavelengths|lambda|lam|wl|awav)"
@@ -39,14 +41,17 @@ class _Columns:
     wave: str
     flux: str
     uncertainty: str | None
+    power: int
+    """Power of flux of the uncertainty: `foundspectrum.UNCERTAINTIES`."""
     mask: str | None
     """The column named ``mask``: coadds have ``and_mask`` instead, exposures ``mask``."""
 
 
-def table_spectra(hdus: Any, wave_unit: str = "") -> list[FoundSpectrum] | None:
+def table_spectra(hdus: Any, defaults: FileDefaults) -> list[FoundSpectrum] | None:
     """Return the spectra in the tables of an opened FITS file; None: no table has such columns.
 
-    If there are several tables, those with the columns of the first are read.
+    If there are several tables, those with the columns of the first are read. A column that the
+    operator names as ``HDU:COLUMN`` is of that table alone.
     """
     found: list[FoundSpectrum] = []
     first: _Columns | None = None
@@ -55,26 +60,56 @@ def table_spectra(hdus: Any, wave_unit: str = "") -> list[FoundSpectrum] | None:
         if getattr(hdu, "columns", None) is None:
             continue
         units = {column.name: column.unit or "" for column in hdu.columns}
-        columns = _columns(units)
+        columns = _columns(units, _of_hdu(defaults.vectors, hdus, hdu))
         if columns is None or columns != (first or columns):
             continue
         first = columns
-        found += _spectra(hdu.data, units, columns, (hdu.header, primary), wave_unit)
+        found += _spectra(hdu.data, units, columns, (hdu.header, primary), defaults)
     return found or None
 
 
 def text_spectra(
-    table: Any, cards: Mapping[str, Any], wave_unit: str = ""
+    table: Any, cards: Mapping[str, Any], defaults: FileDefaults
 ) -> list[FoundSpectrum] | None:
     """Return the spectrum in a table of a text file; None: it has no such columns."""
     units = {name: str(table[name].unit or "") for name in table.colnames}
-    columns = _columns(units)
-    return None if columns is None else list(_spectra(table, units, columns, (cards,), wave_unit))
+    columns = _columns(units, defaults.vectors)
+    return None if columns is None else list(_spectra(table, units, columns, (cards,), defaults))
 
 
-def _columns(units: Mapping[str, str]) -> _Columns | None:
+def _of_hdu(vectors: NamedVectors | None, hdus: Any, hdu: Any) -> NamedVectors | None:
+    """Return the names that the operator gives, without those of an HDU where it is this one."""
+    if vectors is None:
+        return None
+    prefixes = f"{hdus.index(hdu)}:", f"{hdu.name}:".lower()
+    plain = {
+        vector: next(
+            (name[len(prefix) :] for prefix in prefixes if name.lower().startswith(prefix)), name
+        )
+        for vector, name in vectors.named.items()
+    }
+    return NamedVectors(**plain)
+
+
+def _named(names: Sequence[str], vectors: NamedVectors) -> _Columns | None:
+    """Return the columns that the operator names; None: the table does not have all of them."""
+    lowered = {name.lower(): name for name in reversed(names)}
+    found = {
+        vector: name if name in names else lowered.get(name.lower(), "")
+        for vector, name in vectors.named.items()
+    }
+    if not all(found.values()) or "wave" not in found:
+        return None
+    spread = found.get("ivar") or found.get("error")
+    power = INVERSE if vectors.ivar else 1
+    return _Columns(found["wave"], found["flux"], spread, power, None)
+
+
+def _columns(units: Mapping[str, str], vectors: NamedVectors | None) -> _Columns | None:
     """Return the columns of wavelengths, flux and uncertainties; None if there are none."""
     names = list(units)
+    if vectors is not None:
+        return _named(names, vectors)
     lowered = {name.lower(): name for name in reversed(names)}
     waves = [name for name in names if _WAVE.fullmatch(name) or _LOG_WAVE.fullmatch(name)]
     waves = waves or [name for name in names if units[name] and wave_unit(units[name]) is not None]
@@ -87,7 +122,8 @@ def _columns(units: Mapping[str, str]) -> _Columns | None:
     if not waves or not fluxes:
         return None
     spread = next((name for name in names if name.lower() in UNCERTAINTIES), None)
-    return _Columns(waves[0], fluxes[0], spread, lowered.get("mask"))
+    power = 0 if spread is None else UNCERTAINTIES[spread.lower()]
+    return _Columns(waves[0], fluxes[0], spread, power, lowered.get("mask"))
 
 
 def _spectra(
@@ -95,14 +131,19 @@ def _spectra(
     units: Mapping[str, str],
     columns: _Columns,
     headers: Sequence[Mapping[str, Any]],
-    wave_unit: str,
+    defaults: FileDefaults,
 ) -> Iterator[FoundSpectrum]:
     """Yield the spectra of a table: one from all rows, or one per row if cells are arrays.
 
     The first of the headers is the table's own.
     """
     rows = _cells(data[columns.wave]), _cells(data[columns.flux])
-    stated = units[columns.flux]
+    stated, wave_stated = units[columns.flux], units[columns.wave] or defaults.wave_unit
+    if defaults.vectors is not None:
+        if not _LOG_WAVE.fullmatch(columns.wave):
+            require_unit(wave_stated, f"column {columns.wave}", "--wave-unit")
+        if defaults.flux_unit is None:
+            require_unit(stated, f"column {columns.flux}", "--flux-unit")
     spread = None if columns.uncertainty is None else _cells(data[columns.uncertainty])
     # If cells are arrays, a column with one value a row describes spectra, not pixels.
     full = np.ndim(data[columns.flux])
@@ -117,23 +158,33 @@ def _spectra(
         axis = real_numbers(rows[0][row], f"column {columns.wave}")
         if axis.shape != flux.shape or flux.ndim != 1:
             raise BadFile(f"{flux.shape} values of flux for {axis.shape} wavelengths")
-        ivar, power = None, 0
+        ivar = None
         if spread is not None:
-            power = UNCERTAINTIES[str(columns.uncertainty).lower()]
-            ivar = ivar_in_unit(spread[row], power, units[str(columns.uncertainty)], stated)
+            unit = units[str(columns.uncertainty)]
+            flux_stated = stated or defaults.flux_unit or ""
+            ivar = ivar_in_unit(spread[row], columns.power, unit, flux_stated)
         cells = {name: mark[row] for name, mark in marks.items()}
         bad, remarks = join_masks(cells, flux.shape, rule)
         yield FoundSpectrum(
             axis=axis,
-            wave=_wave(axis, columns.wave, units[columns.wave] or wave_unit),
+            wave=_wave(axis, columns.wave, wave_stated),
             flux=flux,
             ivar=ivar,
             masked=bad | np.ma.getmaskarray(rows[1][row]),
             unit=unit_text(stated),
             cards=headers[0],
-            states_ivar=power == INVERSE,
+            states_ivar=columns.power == INVERSE,
             remarks=remarks,
+            layout=_layout(columns, wave_stated, sorted(marks)),
         )
+
+
+def _layout(columns: _Columns, wave_unit: str, masks: Sequence[str]) -> str:
+    """Return where the vectors are, in words."""
+    spread = f", {columns.uncertainty} of {KINDS[columns.power]}" if columns.uncertainty else ""
+    masked = f", {', '.join(masks)} of masks" if masks else ""
+    of_waves = f"wavelengths in {wave_unit}" if wave_unit else "wavelengths"
+    return f"columns {columns.flux}, {columns.wave} of {of_waves}{spread}{masked}"
 
 
 def _cells(column: Any) -> list[Any]:

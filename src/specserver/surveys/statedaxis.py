@@ -57,7 +57,7 @@ def is_logarithmic(cards: Mapping[str, Any]) -> bool:
     if _number(cards, "CRVAL1") is None:
         return _number(cards, "COEFF0") is not None
     # Some headers have WAVE-LOG and values in log10. By the standard these would be X-rays.
-    start, unit = _number(cards, "CRVAL1") or 0.0, _unit(cards)
+    start, unit = _number(cards, "CRVAL1") or 0.0, axis_unit(cards)
     kind = str(cards.get("CTYPE1", "")).strip().upper()
     in_aa = unit.strip().lower()[:3] in {"", "ang", "aa"}
     return kind.endswith("-LOG") and in_aa and _LOG10_AA[0] < start < _LOG10_AA[1]
@@ -77,7 +77,7 @@ def axis_of(cards: Mapping[str, Any], npix: int) -> Numbers:
         exponent = _linear(cards, npix)
         if not (np.abs(exponent) < 30.0).all():
             raise BadFile("its header says log-linear wavelengths, but counts them in no logarithm")
-        unit = re.sub(r"(?i)^\s*log(10)?", "", _unit(cards)).strip(" ()[]")
+        unit = re.sub(r"(?i)^\s*log(10)?", "", axis_unit(cards)).strip(" ()[]")
         return np.asarray(angstroms(10.0**exponent, unit or "Angstrom", "its spectral axis"))
     if _NONLINEAR.fullmatch(kind):
         return _standard(cards, kind, npix)
@@ -85,7 +85,7 @@ def axis_of(cards: Mapping[str, Any], npix: int) -> Numbers:
     if unit := _default_unit(cards, kind):
         with np.errstate(divide="ignore"):
             return _plausible(angstroms(counted, unit, "its spectral axis"), kind)
-    return np.asarray(angstroms(counted, _unit(cards), "its spectral axis"))
+    return np.asarray(angstroms(counted, axis_unit(cards), "its spectral axis"))
 
 
 def multispec_axes(cards: Mapping[str, Any], npix: int) -> list[Numbers]:
@@ -103,7 +103,7 @@ def multispec_axes(cards: Mapping[str, Any], npix: int) -> list[Numbers]:
         raise BadFile(f"its header states the axes of {len(words)} of {count} rows (WAT2_nnn)")
     scale, shift = _number(cards, "LTM1_1") or 1.0, _number(cards, "LTV1") or 0.0
     pixels = (np.arange(1, npix + 1, dtype=np.float64) - shift) / scale
-    unit = _unit(cards)
+    unit = axis_unit(cards)
     return [
         np.asarray(angstroms(_multispec(str(row).split(), pixels), unit, "its spectral axis"))
         for row in rows
@@ -181,11 +181,11 @@ def _require_wavelengths(cards: Mapping[str, Any], kind: str) -> None:
             f"its axis is of the type {kind} (CTYPE1), which are no wavelengths, frequencies or"
             " energies; write it as wavelengths first"
         )
-    unit = wave_unit(_unit(cards)) if _unit(cards) else None
+    unit = wave_unit(axis_unit(cards)) if axis_unit(cards) else None
     stated = _quantity_unit(kind)
     if stated and unit is not None and not unit.is_equivalent(u.Unit(stated)):
         raise BadFile(
-            f"its axis is of the type {kind} (CTYPE1), but in {_unit(cards)!r} (CUNIT1): one of"
+            f"its axis is of the type {kind} (CTYPE1), but in {axis_unit(cards)!r} (CUNIT1): one of"
             " them is wrong"
         )
 
@@ -201,7 +201,7 @@ def _default_unit(cards: Mapping[str, Any], kind: str) -> str:
     Wavenumbers without a unit raise `BadFile`: too many of them are in 1/cm.
     """
     unit = _quantity_unit(kind)
-    if _unit(cards) or not unit:
+    if axis_unit(cards) or not unit:
         return ""
     if unit == "1/m":
         raise BadFile(
@@ -229,7 +229,7 @@ def _standard(cards: Mapping[str, Any], kind: str, npix: int) -> Numbers:
     default, step = _default_unit(cards, kind), _step(cards)
     try:
         wcs.wcs.ctype = [kind]
-        wcs.wcs.cunit = [_unit(cards).rstrip("s") if _unit(cards) else default or "m"]
+        wcs.wcs.cunit = [axis_unit(cards).rstrip("s") if axis_unit(cards) else default or "m"]
         wcs.wcs.crval = [_number(cards, "CRVAL1") or 0.0]
         wcs.wcs.crpix = [_number(cards, "CRPIX1") or 0.0]
         wcs.wcs.cdelt = [step]
@@ -245,7 +245,7 @@ def _standard(cards: Mapping[str, Any], kind: str, npix: int) -> Numbers:
     return _plausible(wave, kind) if default or kind.endswith("-LOG") else np.asarray(wave)
 
 
-def _unit(cards: Mapping[str, Any]) -> str:
+def axis_unit(cards: Mapping[str, Any]) -> str:
     """Return the unit of the first axis as the header writes it; empty: none."""
     unit = str(cards.get("CUNIT1") or "").strip()
     words = re.search(r"units=(\"[^\"]*\"|\S+)", _wat(cards, 1))

@@ -31,6 +31,9 @@ _FORMATS: Final = (None, "fits", "ogip", "vounit", "cds")
 _EXAMPLE: Final = "'1e-17 erg / (s cm2 Angstrom)'"
 _PURE: Final = frozenset({"dimensionless", "dimensionless_unit", "unitless", "none", "normalized"})
 _WAVE_UNITS: Final = {"a": "Angstrom", "å": "Angstrom", "inverse cm": "1/cm", "cm-1": "1/cm"}
+_TITLE: Final = re.compile(r"[A-Za-z ]+\((.*)\)")
+"""A title around a unit: 'Flux (10^-17 erg/s/cm^2/Ang)'."""
+_LOG: Final = re.compile(r"\s*(?:log(?:10)?|dex)(?![a-z])(.*)", re.IGNORECASE)
 _PLAIN_AA: Final = (100.0, 3000.0)
 """Wavelengths without a unit that begin above the one and reach beyond the other are Å: neither
 numbers of pixels nor nm or µm do so."""
@@ -43,8 +46,7 @@ def flux_unit(text: str) -> Any:
     plain = plain.lower() if "ERG" in plain and plain.isupper() else plain
     if not plain or plain.lower() in _PURE:
         return u.dimensionless_unscaled
-    # A title around the unit: 'Flux (10^-17 erg/s/cm^2/Ang)'.
-    inner = re.fullmatch(r"[A-Za-z ]+\((.*)\)", plain)
+    inner = _TITLE.fullmatch(plain)
     for spelling in (plain, inner.group(1) if inner else plain):
         unit = _parsed(spelling) or _parsed(_spelt(spelling))
         if unit is not None:
@@ -54,10 +56,18 @@ def flux_unit(text: str) -> Any:
 
 def wave_unit(text: str) -> Any:
     """Return the unit of a spectral axis; None: it cannot be read, or is of another quantity."""
-    plain = " ".join(text.split()).strip("[]()")
+    plain = " ".join(text.split())
+    title = None if log_unit(plain) is not None else _TITLE.fullmatch(plain)
+    plain = (title[1] if title else plain).strip("[]()")
     unit = _parsed(_WAVE_UNITS.get(plain.lower(), plain)) or _parsed(_spelt(plain))
     fits = unit is not None and unit.is_equivalent(u.AA, u.spectral())
     return unit if fits else None
+
+
+def log_unit(text: str) -> str | None:
+    """Return the unit inside a common logarithm, such as log10(Angstrom); None: it is none."""
+    found = _LOG.fullmatch(text)
+    return None if found is None else found[1].strip(" ()[]")
 
 
 def is_flux_unit(text: str) -> bool:
@@ -76,7 +86,7 @@ def angstroms(values: Any, stated: str, what: str) -> Any:
     Parameters
     ----------
     values : 1D[npix] float64, as the file has them
-    stated : their unit as the file has it; empty: none
+    stated : their unit as the file has it, which may be a logarithm's; empty: none
     what : name of the axis in messages
 
     Raises
@@ -84,6 +94,8 @@ def angstroms(values: Any, stated: str, what: str) -> Any:
     BadFile
         The unit is not of wavelength, frequency or energy, or is missing and ambiguous.
     """
+    if (inner := log_unit(stated)) is not None:
+        values, stated = 10.0**values, inner or "Angstrom"
     if not stated.strip():
         least, reach = _PLAIN_AA
         if not values.size or not (values.min() > least and values.max() > reach):
@@ -96,6 +108,16 @@ def angstroms(values: Any, stated: str, what: str) -> Any:
     if unit is None:
         raise BadFile(f"{what} is in {stated!r}, which is no unit of wavelengths")
     return values if unit == u.AA else u.Quantity(values, unit).to_value(u.AA, u.spectral())
+
+
+def require_unit(stated: str, what: str, option: str) -> None:
+    """Refuse a column or image without a unit, where its meaning must not be guessed."""
+    if not stated.strip():
+        advice = {
+            "--wave-unit": "--wave-unit Angstrom, nm, um, …",
+            "--flux-unit": f"--flux-unit {_EXAMPLE}, or --flux-unit '' for a pure number",
+        }
+        raise BadFile(f"{what} has no unit: say {advice[option]}")
 
 
 def _parsed(text: str) -> Any:

@@ -6,7 +6,12 @@ from typing import Any, Final
 
 from astropy.io import fits
 
+from .declaration import NamedVectors, ending_of
+from .fileparts import TEXTS, text_table
+
 _SHOWN: Final = 4
+_NAMED: Final = 20
+"""Number of columns of a table that are shown."""
 _MOST: Final = 200
 """Number of characters of a loader's message that are shown."""
 _ADVICE: Final = (
@@ -43,6 +48,35 @@ def what_it_holds(path: Path) -> str:
         return ""
     more = [f"and {len(shown) - _SHOWN} more"] if len(shown) > _SHOWN else []
     return ", ".join([*shown[:_SHOWN], *more])
+
+
+def asked_for(vectors: NamedVectors) -> str:
+    """Return the options that name the vectors of a file."""
+    return " ".join(f"--{vector} {name}" for vector, name in vectors.named.items())
+
+
+def columns_of(path: Path) -> str:
+    """Return what a file has that options can name: columns of tables, and images."""
+    if ending_of(path) in TEXTS:
+        table = text_table(path)
+        return "no table" if table is None else ", ".join(table.colnames)
+    try:
+        with fits.open(path) as hdus:
+            shown = [
+                f"{hdu.name or at}:{_columns(hdu)}" if getattr(hdu, "columns", None) is not None
+                else f"the image {hdu.name or at}"
+                for at, hdu in enumerate(hdus)
+                if hdu.header.get("NAXIS", 0)
+            ]  # fmt: skip
+    except (OSError, TypeError, ValueError, IndexError):
+        return "no FITS file"
+    return "; ".join(shown) or "nothing"
+
+
+def _columns(hdu: Any) -> str:
+    """Return the names of the first columns of a table."""
+    names = hdu.columns.names
+    return " ".join(names[:_NAMED]) + " …" * (len(names) > _NAMED)
 
 
 def _kind(hdu: Any) -> str:
