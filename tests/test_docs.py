@@ -25,8 +25,9 @@ from specserver.simulate import simulate_sdss
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES = [page for page in PAGES if page.parent.name != "reference"]
-EXAMPLES = [page for page in PAGES if "```pycon" in page.read_text("utf-8")]
-COMMANDS = [page for page in PAGES if "```sh\n" in page.read_text("utf-8")]
+OWN_FILES = ROOT / "docs" / "how-to" / "generic.md"
+EXAMPLES = [page for page in PAGES if "```pycon" in page.read_text("utf-8") and page != OWN_FILES]
+COMMANDS = [page for page in PAGES if "```sh\n" in page.read_text("utf-8") and page != OWN_FILES]
 NAMED = [ROOT / "docs" / "how-to" / name for name in ("across-surveys.md", "desi.md", "fetch.md")]
 
 
@@ -75,6 +76,33 @@ def test_commands_run_as_they_stand(page: Path, demonstration: Served, tmp_path:
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_page_on_own_files_runs_from_top_to_bottom(
+    demonstration: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its commands ingest files that its examples write, and the next examples fetch them."""
+    monkeypatch.setenv("SPECSERVER_URL", demonstration.url)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.chdir(tmp_path)
+    Path("demo").mkdir()
+    Path("demo/data").symlink_to(demonstration.data)
+    names: dict[str, object] = {}
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+    text = OWN_FILES.read_text("utf-8")
+    for language, block in re.findall(
+        r"^```(pycon|sh)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE
+    ):
+        if language == "sh":
+            done = subprocess.run(
+                ["bash", "-e", "-c", block], capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
+            continue
+        example = doctest.DocTestParser().get_doctest(block, names, OWN_FILES.name, None, 0)
+        example.globs = names
+        assert runner.run(example, clear_globs=False).failed == 0
+    assert not (demonstration.data / "my_survey").exists()
 
 
 @pytest.mark.parametrize("page", NAMED, ids=lambda page: page.name)
