@@ -67,6 +67,17 @@ class Fact:
 
 
 @dataclass(frozen=True, slots=True)
+class FurtherFit:
+    """Columns of a fit of class and redshift that the survey states beside the best one."""
+
+    name: str
+    """What distinguishes it, in a few words."""
+    kind: tuple[str, ...]
+    """Columns of class and subclass; all are empty where there is no such fit."""
+    z: str
+
+
+@dataclass(frozen=True, slots=True)
 class Release:
     """A public data release of a survey; users call it a context."""
 
@@ -246,6 +257,8 @@ class Survey:
     """Columns of a value-added table that select one of the spectra with an identifier."""
     facts: tuple[Fact, ...] = ()
     """Values to show beside a picture of a spectrum, in their order; by default its redshift."""
+    fits: tuple[FurtherFit, ...] = ()
+    """Fits that the viewer offers beside the best one, whose templates the files do not hold."""
     z_warning: tuple[str, int] | None = None
     """Column of warning bits of class and redshift, 0: none; and those bits of it that mark a fibre
     on the sky, which has neither."""

@@ -97,13 +97,44 @@ def join_tables(tables: Sequence[pa.Table], parameter: str) -> pa.Table:
 
 def facts_of(selection: Selection, take: npt.NDArray[np.int64]) -> pa.Array:
     """Return facts (`wire.columns.FACTS`), 1D[n] string, of spectra ``take``, 1D[n]."""
+    return _texts(selection, take, _facts)
+
+
+def fits_of(selection: Selection, take: npt.NDArray[np.int64]) -> pa.Array:
+    """Return further fits (`wire.columns.FITS`), 1D[n] string, of spectra ``take``, 1D[n]."""
+    return _texts(selection, take, _fits)
+
+
+def _texts(
+    selection: Selection,
+    take: npt.NDArray[np.int64],
+    say: Callable[[SpectrumSource, npt.NDArray[np.int64]], list[str]],
+) -> pa.Array:
+    """Return what ``say`` gives for the rows of each catalogue, in the order of ``take``."""
     found = np.empty(len(take), object)
     for source, where, rows in by_source(selection, take):
-        found[where] = _texts(source, rows)
+        found[where] = say(source, rows)
     return pa.array(found, pa.string())
 
 
-def _texts(source: SpectrumSource, rows: npt.NDArray[np.int64]) -> list[str]:
+def _fits(source: SpectrumSource, rows: npt.NDArray[np.int64]) -> list[str]:
+    """Return the further fits of rows of one catalogue, each as JSON."""
+    survey = source.survey
+    fits = [fit for fit in survey.fits if all(map(source.catalog.holds, (*fit.kind, fit.z)))]
+    if not fits:
+        return ["[]"] * len(rows)
+    names = [name for fit in fits for name in (*fit.kind, fit.z)]
+    table = source.catalog.columns_of([*dict.fromkeys([survey.z_column, *names])], rows)
+    said: list[list[tuple[str, str, float]]] = [[] for _ in rows]
+    for fit in fits:
+        for at, row in enumerate(table.select([*fit.kind, fit.z, survey.z_column]).to_pylist()):
+            kind = "  ".join(text for name in fit.kind if (text := (row[name] or "").strip()))
+            if kind and row[fit.z] is not None and row[fit.z] != row[survey.z_column]:
+                said[at].append((fit.name, kind, row[fit.z]))
+    return [json.dumps(each) for each in said]
+
+
+def _facts(source: SpectrumSource, rows: npt.NDArray[np.int64]) -> list[str]:
     """Return the facts of rows of one catalogue, each as JSON."""
     declared = source.survey.facts or (Fact("z", source.survey.z_column, ".5f"),)
     facts = [fact for fact in declared if source.catalog.holds(fact.column)]

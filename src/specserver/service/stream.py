@@ -13,11 +13,11 @@ from ..model.grid import PixelRange
 from ..model.survey import Vector
 from ..ops.media import Limits
 from ..wire.cells import CellColumn
-from ..wire.columns import FACTS, NAME
+from ..wire.columns import FACTS, FITS, NAME
 from ..wire.head import PartsHead, StreamHead
 from .alignment import Resampling, require_alignable
 from .cells import CellReader
-from .columns import facts_of, join_tables, read_columns
+from .columns import facts_of, fits_of, join_tables, read_columns
 from .file_names import file_names
 from .limits import check_pixels, while_wanted
 from .media import media_of, shared_medium
@@ -208,7 +208,9 @@ def _columns(
         found[NAME] = pa.array(names[take], pa.string())
     if FACTS in columns:
         found[FACTS] = facts_of(selection, take)
-    if stored := [column for column in columns if column not in {NAME, FACTS}]:
+    if FITS in columns:
+        found[FITS] = fits_of(selection, take)
+    if stored := [column for column in columns if column not in {NAME, FACTS, FITS}]:
         table = read_columns(selection, stored, take)
         found |= dict(zip(table.column_names, table.columns, strict=True))
     return pa.table({column: found[column] for column in columns})

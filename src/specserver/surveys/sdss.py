@@ -25,7 +25,17 @@ import numpy.typing as npt
 from ..errors import BadFile, BadIdentifier
 from ..model.grid import LogLinear, PixelRange
 from ..model.ids import pack_specobjid, unpack_specobjid
-from ..model.survey import Column, Fact, FileKey, RawSpectrum, Release, Survey, TreeLayout, Vector
+from ..model.survey import (
+    Column,
+    Fact,
+    FileKey,
+    FurtherFit,
+    RawSpectrum,
+    Release,
+    Survey,
+    TreeLayout,
+    Vector,
+)  # fmt: skip
 from ..ops.fitstable import FitsTable, cards, read_tables
 from ..ops.wholefits import FITS_ENDING, open_bytes
 
@@ -304,6 +314,7 @@ SDSS = Survey(
         Fact("Dec", "dec", "+.6f"),
         *(Fact(name, name) for name in ("plate", "mjd", "fiberid", "run2d")),
     ),
+    fits=(FurtherFit("without quasars", ("class_noqso", "subclass_noqso"), "z_noqso"),),
     flux_scale=_FLUX_UNIT,
     mask_vector="and_mask",
     # BRIGHTSKY and its like are set somewhere in nearly every spectrum: only ivar marks bad pixels.

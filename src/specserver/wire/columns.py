@@ -8,6 +8,8 @@ NAME: Final = "@name"
 """Requested column: the name of the spectrum's original file, unique in the answer."""
 FACTS: Final = "@facts"
 """Requested column: values to show beside a picture, as JSON: pairs of a label and a text."""
+FITS: Final = "@fits"
+"""Requested column: fits that differ from the best one, as JSON: name, class, redshift of each."""
 TELLING: Final = "@telling"
 """Requested column: all columns that distinguish spectra with the same identifier."""
 
