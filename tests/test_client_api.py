@@ -54,7 +54,7 @@ DOCUMENTED = [
     "pack_specobjid",
     "unpack_specobjid",
 ]
-ADDED = ["set_token", "get_token", "vos", "match", "stack", "write_table"]
+ADDED = ["set_token", "get_token", "vos", "match", "stack", "write_table", "read_inspection"]
 
 
 @dataclass
@@ -141,7 +141,7 @@ def test_public_names_are_the_documented_ones():
     assert all(callable(getattr(specClient, name)) for name in DOCUMENTED)
     client_names = {name for name in dir(SpecClient) if not name.startswith("_")}
     utilities = {"getClient", "airtovac", "vactoair", "pack_specobjid", "unpack_specobjid"}
-    utilities |= {"to_pandas", "to_Spectrum1D", "to_Table"}
+    utilities |= {"to_pandas", "to_Spectrum1D", "to_Table", "read_inspection"}
     beside = {"read_named", "fetch_named", "context"}
     assert client_names - beside == {*DOCUMENTED, *ADDED} - utilities
 

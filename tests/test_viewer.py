@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from astropy.table import Table
 from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 
 from serving import Served
 from specserver.client.api import SpecClient
+from specserver.client.inspection import inspected, read_inspection
 from specserver.client.plots.page import ViewerPage
 from specserver.client.plots.spectra import read_spectra
 from specserver.errors import BadParameter, NotFound
@@ -276,6 +278,13 @@ def test_kinds_of_lines_are_chosen(page, pages):
     assert page.run(counts)[:2] == [0, 0]
     assert page.run(counts)[2] > 0
     assert page.run("return get('above').get('name').length") == 0
+    # The lines of a multiplet share a name until there is room for one each.
+    page.set("kinds", active=[1])
+    page.set("number", value=0.0)
+    names = "return get('below').get('name').filter((name) => name === 'Ca II').length"
+    assert page.run(names) == 1
+    page.run("get('plot').x_range.setv({start: 8400, end: 8800})")
+    assert page.run(names) == 3
 
 
 @pytest.mark.parametrize("size", [(480, 800), (1300, 820)])
@@ -294,24 +303,33 @@ def test_labels_of_lines_do_not_overlap(page, pages, size):
                 assert (np.diff(np.sort(x[y == row])) >= 12.9).all(), (z, source)
 
 
-def test_the_wheel_and_the_pointer(page, pages):
-    page.open(pages / "one.html")
-    x, y = page.inside(0.5, 0.5)
-    width = "const {start, end} = get('plot').x_range; return end - start"
-    rest = "const {start, end} = get('rest_range'); return end - start"
-    whole, scale = page.run(width), page.run(width) / page.run(rest)
-    pointer = page.pointer()
-    pointer.w3c_actions.pointer_action.move_to_location(x, y)
-    pointer.perform()
-    page.until("return Bokeh.index.get_one(get('plot')).el != null")
-    tooltip = """
+def tooltip(page: Page) -> list[str]:
+    """Return the values that the tooltip shows."""
+    return page.run("""
     const all = (root) => [...root.querySelectorAll("*")].flatMap(
       (el) => [el, ...(el.shadowRoot ? all(el.shadowRoot) : [])])
     const rows = all(document).filter((el) => el.className === "bk-tooltip-row-value")
-    return rows.map((el) => el.textContent)"""
+    return rows.map((el) => el.textContent)""")
+
+
+def pointed(page: Page, across: float) -> list[str]:
+    """Move the pointer over the plot; return the values that the tooltip shows."""
+    pointer = page.pointer()
+    pointer.w3c_actions.pointer_action.move_to_location(*page.inside(across, 0.5))
+    pointer.perform()
     deadline = time.monotonic() + 5
-    while not (said := page.run(tooltip)) and time.monotonic() < deadline:
+    while not (said := tooltip(page)) and time.monotonic() < deadline:
         time.sleep(0.05)
+    return said
+
+
+def test_the_wheel_and_the_pointer(page, pages):
+    page.open(pages / "one.html")
+    width = "const {start, end} = get('plot').x_range; return end - start"
+    rest = "const {start, end} = get('rest_range'); return end - start"
+    whole, scale = page.run(width), page.run(width) / page.run(rest)
+    x, y = page.inside(0.5, 0.5)
+    said = pointed(page, 0.5)
     wave = float(said[0].split()[0])
     middle = page.run("const {start, end} = get('plot').x_range; return (start + end) / 2")
     assert wave == pytest.approx(middle, abs=5)
@@ -446,18 +464,202 @@ def test_the_axis_tells_where_the_medium_is_not_known(client, chosen, page, tmp_
 def test_others_are_seen_behind_the_one_that_is_chosen(page, client, chosen, tmp_path):
     assert client.prospect(chosen[:3], out=tmp_path / "over.html", overplot=True) == "OK"
     page.open(tmp_path / "over.html")
-    lengths = "return get('plot').renderers.filter((one) => one.name?.includes('sdss_dr17'))"
-    lengths += ".map((one) => one.data_source.get('flux').length)"
-    assert [length > 0 for length in page.run(lengths)] == [False, True, True]
-    assert page.run("return drawn().filter((one) => one.visible).length") == 4
     ends = "const {start, end} = get('plot').x_range; return [start, end]"
     limits = page.run(ends)
     page.click("next")
     page.until("return get('place').value === 2")
-    assert [length > 0 for length in page.run(lengths)] == [True, False, True]
     assert page.run(ends) == limits
-    colours = page.run(lengths.replace("data_source.get('flux').length", "glyph.line_color.value"))
+    others = "const others = drawn().filter((line) => line.name.includes('sdss_dr17'));"
+    others += "const flux = drawn().find((line) => line.name === 'flux');"
+    colour = "({glyph}) => glyph.line_color.value ?? glyph.line_color"
+    colours = page.run(f"{others} return others.map({colour})")
     assert len(set(colours)) == 3
+    # The legend shows a sample of each: also of the selected one, which is drawn again in front.
+    assert page.run(f"{others} return ({colour})(flux)") == colours[1]
+    assert all(page.run(f"{others} return others.map((l) => l.data_source.get('flux').length)"))
+    labels = "get('plot').above.flatMap((part) => part.items ?? []).map((item) => item.label.value)"
+    names = [f"sdss_dr17  {number}" for number in chosen[:3]]
+    assert page.run(f"return {labels}")[:3] == [names[0], f"▸ {names[1]}", names[2]]
+    page.run(f"{others} others[1].visible = false")
+    assert page.run(f"{others} return flux.visible") is False
+    fluxes = [record["flux"][record["ivar"] > 0] for record in client.getSpec(chosen[:3])]
+    page.set("scaling", active=1)
+    scaled = page.run(f"""{others} return others.map((line) => [...line.data_source.get('flux')]
+        .filter(Number.isFinite))""")
+    factors = [np.median(after) / np.median(own) for after, own in zip(scaled, fluxes, strict=True)]
+    assert factors[1] == 1
+    # The medians are of the wavelengths that both have.
+    assert np.median(scaled[0]) == pytest.approx(np.median(scaled[1]), rel=0.3)
+    assert page.run(f"return {labels}")[0] == f"{names[0]}  × {factors[0]:.3g}"
+    assert page.value("plot.y_range.end") > max(map(np.median, scaled))
+
+
+def press(page: Page, keys: str) -> None:
+    for key in keys:
+        page.run("dispatchEvent(new KeyboardEvent('keydown', {key: arguments[0]}))", key)
+
+
+def strip(page: Page, code: str) -> Any:
+    """Return what a script finds in the buttons of the thumbnails."""
+    find = "Bokeh.index.get_one(get('strip')).shadow_el.querySelectorAll('.strip button')"
+    return page.run(f"const buttons = [...{find}]; {code}")
+
+
+def saved(page: Page, folder: Path, part: str) -> Path:
+    """Return the file that a button of the page saves."""
+    page.driver.execute_cdp_cmd(
+        "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)}
+    )
+    path = folder / f"inspection-Ada-L.{part}"
+    page.click(part)
+    deadline = time.monotonic() + 10
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return path
+
+
+def test_what_is_said_of_spectra_is_saved_and_read_again(page, pages, client, chosen, tmp_path):
+    page.open(pages / "many.html", (1300, 900))
+    page.run("localStorage.clear()")
+    page.set("scanner", value="Ada L.")
+    press(page, "4")
+    assert page.value("quality.active") is None  # the panel is closed
+    press(page, "i4gn")
+    page.set("number", value=0.712345)
+    press(page, "2qRSSCz")
+    comment = 'two objects, "blended"; α'
+    page.set("comment", value=comment)
+    press(page, "u33")
+    assert page.value("place.value") == 3
+    press(page, "n")
+    page.set("comment", value="#7")
+    assert strip(page, "return buttons.map((one) => one.dataset.said)")[:4] == ["4", "2RC", "", ""]
+    assert "2 of 20 spectra" in page.value("progress.text")
+    kept = read_inspection(saved(page, tmp_path, "csv"))
+    assert kept["id"].tolist() == [str(chosen[at]) for at in (0, 1, 3)]
+    assert set(kept["context"]) == {"sdss_dr17"}
+    assert set(kept["VI_scanner"]) == {"Ada L."}
+    assert kept["VI_quality"].tolist() == [4, 2, -1]
+    assert kept["VI_issue"].tolist() == ["", "RC", ""]
+    assert kept["VI_spectype"].tolist() == ["GALAXY", "QSO", ""]
+    assert kept["VI_comment"].tolist() == ["", comment, "#7"]
+    assert kept["VI_z"].dropna().tolist() == [0.712345]
+    table = client.query(constraint=f"specobjid = {chosen[0]}", fields="specobjid,z,class")
+    assert (kept["z"][0], kept["class"][0]) == (float(table["z"][0]), table["class"][0])
+    ecsv = saved(page, tmp_path, "ecsv")
+    read = Table.read(ecsv)
+    assert [read[name].dtype.kind for name in ("id", "z", "VI_quality")] == ["U", "f", "i"]
+    for other in (ecsv, read, read.to_pandas()):
+        assert inspected(other) == inspected(tmp_path / "inspection-Ada-L.csv")
+    # A page that is loaded anew has it all.
+    page.open(pages / "many.html", (1300, 900))
+    assert strip(page, "return buttons.map((one) => one.dataset.said)")[:2] == ["4", "2RC"]
+    page.run("localStorage.clear()")
+
+
+def test_earlier_results_are_shown(page, client, chosen, tmp_path):
+    comment = 'two objects, "blended"; α'
+    earlier = Table(
+        {
+            "id": chosen[:3],
+            "VI_quality": [4, 2, -1],
+            "VI_issue": ["", "RC", ""],
+            "VI_z": np.ma.array([0, 0.7, 0], mask=[1, 0, 1]),
+            "VI_spectype": ["", "QSO", ""],
+            "VI_comment": ["", comment, "#7"],
+        }
+    )
+    client.prospect(chosen[1:4], out=tmp_path / "again.html", inspection=earlier[:2])
+    page.open(tmp_path / "again.html", (1300, 900))
+    badges = "return buttons.map((one) => one.dataset.said)"
+    assert page.value("comment.value") == comment
+    assert page.value("corrected.value") == 0.7
+    assert [page.value("issues.active"), page.value("spectype.active")] == [[0, 1], 1]
+    assert strip(page, badges) == ["2RC", "", ""]
+    earlier.write(tmp_path / "other.ecsv")
+    find = "return Bokeh.index.get_one(get('load')).shadow_el.querySelector('input')"
+    page.run(find).send_keys(str(tmp_path / "other.ecsv"))
+    page.until("return get('progress').text.includes('Read 2 rows. 1 are of spectra')")
+    press(page, "n")
+    assert page.value("comment.value") == "#7"
+    (tmp_path / "none.csv").write_text("no table")
+    page.run(find).send_keys(str(tmp_path / "none.csv"))
+    page.until("return get('progress').text.includes('no table of inspected spectra')")
+    assert strip(page, badges) == ["2RC", "", ""]
+    page.run("localStorage.clear()")
+
+
+def test_files_of_inspected_spectra(client, chosen, tmp_path):
+    path = tmp_path / "vi.csv"
+    columns = "TARGETID,EXPID,Redrock_spectype,Redrock_z,VI_scanner,VI_quality,VI_issue,VI_z"
+    path.write_text(f"{columns}\n39627788403084375,1,GALAXY,0.22,Ada,1,R,0.23\n7,1,STAR,0,,4,,\n")
+    read = read_inspection(path)
+    assert read["id"].tolist() == ["39627788403084375", "7"]
+    assert read.dtypes["VI_quality"] == np.int8
+    assert read[["z", "VI_z"]].to_numpy().dtype == np.float64
+    assert read["class"].tolist() == ["GALAXY", "STAR"]
+    assert (read["VI_z"][0], np.isnan(read["VI_z"][1])) == (0.23, True)
+    for bad, match in {
+        "id,VI_quality\n1,5\n": "VI_quality='5'.*0 to 4",
+        "id,VI_z\n1,far\n": "VI_z='far'.*corrected",
+        "name,VI_z\n1,0.2\n": "column id",
+        "": "empty file",
+    }.items():
+        path.write_text(bad)
+        with pytest.raises(BadParameter, match=match):
+            client.prospect(chosen[0], inspection=path)
+    with pytest.raises(BadParameter, match=r"none\.csv"):
+        read_inspection(tmp_path / "none.csv")
+    with pytest.raises(BadParameter, match="integers or text"):
+        client.prospect(chosen[0], inspection=Table({"id": [1.0]}))
+
+
+def test_fits_of_the_survey_are_offered_with_its_template(page, client, tmp_path):
+    found = client.query(
+        constraint="class = 'QSO' and class_noqso = 'STAR' and z > 0.1",
+        fields="specobjid,z,z_noqso",
+    )
+    client.prospect(int(found["specobjid"][0]), out=tmp_path / "fits.html", inspection=True)
+    page.open(tmp_path / "fits.html")
+    assert [text.partition(":")[0] for _, text in page.value("fits.options")] == [
+        "best", "without quasars",
+    ]  # fmt: skip
+    model, wave = page.column("shown", "model"), page.column("shown", "wave")
+    z = float(found["z"][0])
+    page.set("number", value=z + 0.1)
+    moved, factor = page.column("shown", "model"), (1.1 + z) / (1 + z)
+    inside = np.isfinite(moved)
+    assert inside.any()
+    assert np.allclose(moved[inside], np.interp(wave / factor, wave, model)[inside], equal_nan=True)
+    press(page, "f")
+    assert page.value("number.value") == pytest.approx(float(found["z_noqso"][0]), abs=1e-6)
+    assert np.isnan(page.column("shown", "model")).all()
+    press(page, "f")
+    assert np.array_equal(page.column("shown", "model"), model, equal_nan=True)
+
+
+def test_thumbnails_and_tooltip_follow(page, pages, client, chosen):
+    page.open(pages / "many.html")
+    inks = """return buttons.map(({firstChild}) => firstChild.getContext("2d")
+        .getImageData(0, 0, firstChild.width, firstChild.height).data.some((level) => level))"""
+    deadline = time.monotonic() + 5
+    while not (drawn := strip(page, inks))[0] and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(drawn) == NSPEC
+    assert drawn[0]
+    assert pointed(page, 0.5)
+    strip(page, "buttons[1].click()")
+    page.until("return get('place').value === 2")
+    record, deadline = client.getSpec(chosen[1]), time.monotonic() + 5
+    while time.monotonic() < deadline:
+        said = tooltip(page)
+        at = np.argmin(np.abs(10 ** record["loglam"].astype(float) - float(said[0].split()[0])))
+        if abs(float(said[2]) - record["flux"][at]) < 1e-3:
+            break
+        time.sleep(0.05)
+    assert float(said[2]) == pytest.approx(record["flux"][at], abs=1e-3)
+    assert strip(page, "return buttons.findIndex((one) => one.classList.contains('shown'))") == 1
 
 
 def test_text_of_a_caller_stays_text(client, chosen, page, tmp_path):
@@ -489,6 +691,10 @@ def test_a_spectrum_without_noise_model_or_lattice(page, tmp_path):
 def test_a_notebook_shows_the_page_in_a_frame(client, chosen, browser, page, tmp_path):
     got = client.prospect(chosen[0], show=False, height=400)
     assert isinstance(got, ViewerPage)
+    # A notebook keeps the repr beside the page.
+    assert repr(got).startswith("<ViewerPage of 1.")
+    assert len(repr(got)) < 100
+    assert len(got._repr_html_()) < 1.2 * len(got.html)
     path = tmp_path / "notebook.html"
     path.write_text(f"<!doctype html><body>{got._repr_html_()}</body>", encoding="utf-8")
     browser.get(path.as_uri())

@@ -6,6 +6,7 @@
 """
 
 from .client.api import SpecClient
+from .client.inspection import read_inspection
 from .client.results.convert import to_pandas, to_Spectrum1D, to_Table
 from .client.wavelengths import airtovac, vactoair
 from .model.ids import pack_specobjid, unpack_specobjid
@@ -30,6 +31,7 @@ __all__ = [
     "preview",
     "prospect",
     "query",
+    "read_inspection",
     "set_context",
     "set_profile",
     "set_svc_url",

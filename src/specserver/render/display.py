@@ -24,6 +24,21 @@ _SCALE: Final = re.compile(r"1e([+-]?[0-9]+)\Z")
 
 
 @dataclass(frozen=True, slots=True)
+class Fit:
+    """Class and redshift that a fit gave."""
+
+    name: str
+    kind: str
+    z: float | None
+
+    @property
+    def about(self) -> str:
+        """Class and redshift, in a few words."""
+        redshift = "redshift not known" if self.z is None else f"z = {self.z:.5f}"
+        return f"{self.kind}  {redshift}".strip()
+
+
+@dataclass(frozen=True, slots=True)
 class DisplaySpectrum:
     """A spectrum to be drawn. Vectors are 1D[npix]; flux is per Å as observed."""
 
@@ -38,6 +53,8 @@ class DisplaySpectrum:
     """Name of the spectrum, such as its identifier."""
     kind: str = ""
     """Class of the object, and subclass, as the title line shows them."""
+    fits: tuple[Fit, ...] = ()
+    """Further fits of the survey, whose templates are not known; the best is class and ``z``."""
     facts: tuple[tuple[str, str], ...] = ()
     """Facts that the viewer shows beside the title: name and value, as text."""
     z: float | None = None

@@ -151,6 +151,7 @@ def prospect(
     height: int | None = None,
     dark: bool = False,
     overplot: bool = False,
+    inspection: Any = None,
     show: bool = True,
     assume_medium: Literal["vacuum", "air"] | None = None,
     id_col: str | None = None,
@@ -179,7 +180,10 @@ def prospect(
     dark
         Begin on black.
     overplot
-        Show up to eight spectra over one another, behind the one that is chosen.
+        Show up to eight spectra over one another, the selected one in front.
+    inspection
+        True opens the panel of visual inspection; a file that the page saved (CSV or ECSV), or a
+        table as `read_inspection` returns it, opens it with these results.
     show
         Without ``out``: open it, in the notebook or in a browser; False returns the page.
     assume_medium
@@ -201,6 +205,7 @@ def prospect(
 
     options = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
     write = open_file(client.session, out, token) if out else None
+    earlier = None if inspection is None or inspection is False else _earlier(inspection)
     spectra = _look(client.session, options, id_col, data, require_count)
     spectra = in_vacuum(spectra, assume_medium, together=overplot)
     if z is not None:
@@ -208,7 +213,7 @@ def prospect(
     if overplot:
         # On one axis there is one unit.
         spectra = spread_out(spectra, None, 0.0)
-    page = make_page(spectra, Look(title or "", width, height, dark, overplot))
+    page = make_page(spectra, Look(title or "", width, height, dark, overplot, earlier))
     if write:
         write(page.html.encode())
         return "OK"
@@ -216,6 +221,13 @@ def prospect(
         page.show()
         return None
     return page
+
+
+def _earlier(inspection: Any) -> tuple[Mapping[str, str], ...]:
+    """Return the rows of earlier results; none of True."""
+    from ..inspection import inspected
+
+    return () if inspection is True else tuple(inspected(inspection))
 
 
 def _look(

@@ -42,6 +42,12 @@ class ViewerPage:
     width: int | None = None
     height: int | None = None
 
+    # typing has override from Python 3.12 on.
+    def __repr__(self) -> str:  # type: ignore[explicit-override]
+        # A notebook keeps it beside the page.
+        size = f"{len(self.html) / 1e6:.1f} MB"
+        return f"<ViewerPage of {size}: show() opens it, save(file) writes it>"
+
     def save(self, out: str | os.PathLike[str]) -> None:
         """Write the page to a file for any browser."""
         write_output(local_file(out), [self.html.encode()])

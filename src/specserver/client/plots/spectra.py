@@ -12,7 +12,7 @@ from ...errors import BadParameter, UnknownField
 from ...model.medium import MEDIA, UNKNOWN, VACUUM
 from ...model.survey import Fact
 from ...ops.media import assumed, change_of, common_medium, read_medium
-from ...wire.columns import FACTS, REDSHIFT
+from ...wire.columns import FACTS, FITS, REDSHIFT
 from ..inputs.context_ids import Named
 from ..inputs.held_tables import foreign_kind
 from ..request import RequestOptions, ResultOptions
@@ -22,7 +22,7 @@ from ..session import Session
 from ..spectra import fetch_spectra, in_order
 
 if TYPE_CHECKING:
-    from ...render.display import DisplaySpectrum
+    from ...render.display import DisplaySpectrum, Fit
     from ..results.decode import Spectra
 
 _VECTORS: Final = ["flux", "ivar", "model", "sky"]
@@ -61,9 +61,9 @@ def fetch_shown(session: Session, named: Named, options: RequestOptions) -> list
     """
     wanted = ResultOptions("numpy", None, _VECTORS, None, align=False)
     try:
-        parts = fetch_spectra(session, named, wanted, options, REDSHIFT, FACTS)
+        parts = fetch_spectra(session, named, wanted, options, REDSHIFT, FACTS, FITS)
     except UnknownField:
-        # A survey may lack one of the vectors.
+        # A survey may lack one of the vectors, and an older service the further fits.
         wanted = replace(wanted, vectors=None)
         parts = fetch_spectra(session, named, wanted, options, REDSHIFT, FACTS)
     return in_order(
@@ -81,10 +81,19 @@ def _fetched(spectra: "Spectra", index: int) -> "DisplaySpectrum":
         {name: record[name] for name in record.dtype.names or ()},
         z,
         title=str(spectra.ids[index]),
+        fits=_further_fits(spectra, index),
         facts=facts,
         flux_unit=spectra.head.flux_unit,
         medium=spectra.media[index] if spectra.media else VACUUM,
     )
+
+
+def _further_fits(spectra: "Spectra", index: int) -> tuple["Fit", ...]:
+    """Return the fits of a spectrum beside the best one."""
+    from ...render.display import Fit
+
+    said = spectra.columns[FITS][index] if FITS in spectra.columns else "[]"
+    return tuple(Fit(*fit) for fit in json.loads(said))
 
 
 def in_vacuum(

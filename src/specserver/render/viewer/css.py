@@ -35,6 +35,20 @@ PLOT_CSS: Final = """
 :host::after { width: 100%; height: 1px; }
 """
 ROW_CSS: Final = ":host { flex-wrap: wrap; gap: 2px 10px; align-items: flex-end; }"
+# Thumbnails, each with what was said of its spectrum in a corner.
+STRIP_CSS: Final = """
+.strip { display: flex; gap: 3px; overflow-x: auto; padding: 1px; scrollbar-width: thin; }
+.strip button {
+  position: relative; flex: none; padding: 0; border: 1px solid var(--viewer-faint);
+  background: var(--viewer-paper); cursor: pointer;
+}
+.strip button.shown { border-color: var(--viewer-ink); outline: 1px solid var(--viewer-ink); }
+.strip canvas { display: block; width: 92px; height: 40px; }
+.strip button::after {
+  content: attr(data-said); position: absolute; top: 0; right: 2px; font-weight: bold;
+  color: var(--viewer-ink);
+}
+"""
 
 
 def page_css() -> str:

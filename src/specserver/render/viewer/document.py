@@ -1,13 +1,14 @@
 """The interactive viewer of one spectrum or many, as a Bokeh document.
 
-``viewer.mjs`` beside this file runs in the browser. It gets the parts of the page by the names
-that they have here. One table of float32 holds all spectra end to end, about 100 kB each, so a page
-can hold hundreds.
+The scripts beside this file run in the browser: ``viewer.mjs`` and what it uses. They get the parts
+of the page by the names that they have here. One table of float32 holds all spectra end to end,
+about 100 kB each, so a page can hold hundreds.
 """
 
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from hashlib import sha256
 from html import escape
 from importlib.resources import files
 from typing import Any, Final
@@ -20,10 +21,13 @@ from bokeh.models import ColumnDataSource, CustomJS
 from bokeh.resources import INLINE
 
 from ...model.lines import ABSORPTION_LINES, EMISSION_LINES, SKY_LINES, SpectralLine
-from ..display import DisplaySpectrum, series_labels, with_gaps
+from ..display import DisplaySpectrum, Fit, series_labels, with_gaps
+from ..inspection import ALIASES, CLASSES, INSPECTION_COLUMNS, ISSUES, QUALITIES
 from ..style import DARK, LIGHT, Theme, flux_limits, wave_label, wave_limits
 from .parts import Look, build_parts
 
+# A later one uses those before it.
+_SCRIPTS: Final = ("arrays.mjs", "thumbnails.mjs", "inspection.mjs", "viewer.mjs")
 # Ways to store wavelengths; viewer.mjs has the same names.
 OWN: Final = 0
 LOG10: Final = 1
@@ -54,12 +58,12 @@ def viewer_document(spectra: Sequence[DisplaySpectrum], look: Look) -> Document:
     store, has = _store(spectra)
     others = series_labels(spectra) if look.overplot and len(spectra) > 1 else ()
     parts = build_parts(len(spectra), has, look, others)
-    for line in parts["drawn"] if look.overplot else ():
+    for line in parts["drawn"] if others else ():
         # Noise and model of one spectrum would hide the others: they are shown on request.
         line.visible = line.name == "flux"
     document = Document(title=look.title or _TITLE)
     document.add_root(parts["page"])
-    document.js_on_event("document_ready", _behaviour(parts, store, _about(spectra, look)))
+    document.js_on_event("document_ready", _behaviour(parts, store, _about(spectra, look), look))
     return document
 
 
@@ -76,8 +80,11 @@ def viewer_html(spectra: Sequence[DisplaySpectrum], look: Look) -> str:
     return page
 
 
-def _behaviour(parts: dict[str, Any], store: ColumnDataSource, about: ColumnDataSource) -> CustomJS:
+def _behaviour(
+    parts: dict[str, Any], store: ColumnDataSource, about: ColumnDataSource, look: Look
+) -> CustomJS:
     """Return the script of the page, with the parts that it acts upon."""
+    folder = files(__package__)
     lines = {"emission": EMISSION_LINES, "absorption": ABSORPTION_LINES, "sky_lines": SKY_LINES}
     return CustomJS(
         args=parts
@@ -87,10 +94,27 @@ def _behaviour(parts: dict[str, Any], store: ColumnDataSource, about: ColumnData
             "lines": json.dumps({kind: _pairs(some) for kind, some in lines.items()}),
             "palette": json.dumps({"light": _colours(LIGHT), "dark": _colours(DARK)}),
             "series": json.dumps({"light": LIGHT.series, "dark": DARK.series}),
+            "inspection": json.dumps(_inspection(about, look)),
         },
-        code=files(__package__).joinpath("viewer.mjs").read_text(encoding="utf-8"),
+        code="\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in _SCRIPTS),
         module=True,
     )
+
+
+def _inspection(about: ColumnDataSource, look: Look) -> dict[str, Any]:
+    """Return what the script has to know of visual inspection."""
+    rows = [dict(row) for row in look.inspection or ()]
+    # A page with the same spectra and earlier results finds what the browser kept of it.
+    of_page = json.dumps([about.data["id"], about.data["context"], rows])
+    return {
+        "columns": [asdict(column) for column in INSPECTION_COLUMNS],
+        "aliases": ALIASES,
+        "qualities": QUALITIES,
+        "issues": list(ISSUES),
+        "classes": CLASSES,
+        "rows": rows,
+        "key": f"inspection {sha256(of_page.encode()).hexdigest()[:32]}",
+    }
 
 
 def _pairs(lines: Sequence[SpectralLine]) -> list[tuple[str, float]]:
@@ -138,13 +162,17 @@ def _about(spectra: Sequence[DisplaySpectrum], look: Look) -> ColumnDataSource:
     """Return a row for each spectrum: labels, limits, facts, and its place in the store."""
     limits = [_limits(spectrum) for spectrum in spectra]
     if look.overplot:
-        limits = [_limits_of_all(limits)] * len(limits)
+        limits = [ends | _wave_limits_of_all(limits) for ends in limits]
+    named = [dict(spectrum.facts) for spectrum in spectra]
     counts = [len(spectrum.wave) for spectrum in spectra]
     rows = [
         ends
         | dict(zip(("axis", "first", "step"), _axis(spectrum.wave), strict=True))
         | {
             "id": spectrum.title,
+            "context": facts.get("in", ""),
+            "class": facts.get("class", ""),
+            "fits": json.dumps(_fits(spectrum)),
             "start": start,
             "count": count,
             "z": 0.0 if spectrum.z is None else spectrum.z,
@@ -157,11 +185,28 @@ def _about(spectra: Sequence[DisplaySpectrum], look: Look) -> ColumnDataSource:
             "rest_label": wave_label([spectrum.medium], rest=True),
             "html": _html(spectrum),
         }
-        for spectrum, ends, count, start in zip(
-            spectra, limits, counts, np.cumsum([0, *counts[:-1]]).tolist(), strict=True
+        for spectrum, facts, ends, count, start in zip(
+            spectra, named, limits, counts, np.cumsum([0, *counts[:-1]]).tolist(), strict=True
         )
     ]
     return ColumnDataSource({name: [row[name] for row in rows] for name in rows[0]})
+
+
+def _fits(spectrum: DisplaySpectrum) -> list[dict[str, Any]]:
+    """Return the fits of the survey, the best one first, as the page offers them."""
+    has_model = spectrum.model is not None and bool(np.any(spectrum.model))
+    best = Fit("best", spectrum.kind, spectrum.z)
+    return [
+        {
+            "text": f"{fit.name}: {fit.about}, {'with' if model else 'no'} template"
+            if fit.kind or fit.z is not None
+            else "no fit is known",
+            "z": 0.0 if fit.z is None else fit.z,
+            "known": fit.z is not None,
+            "model": model,
+        }
+        for fit, model in [(best, has_model), *((fit, False) for fit in spectrum.fits)]
+    ]
 
 
 def _limits(spectrum: DisplaySpectrum) -> dict[str, float]:
@@ -178,11 +223,11 @@ def _limits(spectrum: DisplaySpectrum) -> dict[str, float]:
     }
 
 
-def _limits_of_all(limits: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Return the limits that show all spectra."""
+def _wave_limits_of_all(limits: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Return the ends of the wavelength axis that show all spectra."""
     return {
-        name: (min if name.endswith("_low") else max)(ends[name] for ends in limits)
-        for name in limits[0]
+        "wave_low": min(ends["wave_low"] for ends in limits),
+        "wave_high": max(ends["wave_high"] for ends in limits),
     }
 
 

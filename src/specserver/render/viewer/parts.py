@@ -1,6 +1,6 @@
 """The parts of the viewer: plot, axes, lines, controls. ``viewer.mjs`` makes them act."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from html import escape
@@ -40,7 +40,8 @@ from bokeh.models.widgets import (
 from bokeh.plotting import figure
 
 from ..style import LIGHT
-from .css import PART_CSS, PLOT_CSS, ROW_CSS, page_css
+from .css import PART_CSS, PLOT_CSS, ROW_CSS, STRIP_CSS, page_css
+from .panel import build_panel
 
 _HEIGHT_PX: Final = 480
 _LEAST_HEIGHT_PX: Final = 340
@@ -57,12 +58,7 @@ _DRAWN: Final = (
 )
 _LABELS_IN_ROW: Final = 4
 _LEGEND: Final = ("flux", "model", "noise", "sky")
-_TOOLTIPS: Final = (
-    ("wavelength", "@wave{0.00} Å"),
-    ("at rest", "@rest{0.00} Å"),
-    ("flux", "@flux{0.000}"),
-    ("1σ noise", "@noise{0.000}"),
-)
+_TOOLTIPS: Final = (("wavelength", "@wave{0.00} Å"), ("at rest", "@rest{0.00} Å"))
 _LINE_KINDS: Final = (("emission", "dashed"), ("absorption", "dotted"), ("sky_lines", "solid"))
 _KIND_LABELS: Final = ("Emission", "Absorption", "Night sky")
 
@@ -79,6 +75,8 @@ class Look:
     dark: bool = False
     overplot: bool = False
     """Show the other spectra behind the chosen one."""
+    inspection: tuple[Mapping[str, str], ...] | None = None
+    """Rows of earlier inspections, texts by the names of columns; None: the panel is closed."""
 
 
 def build_parts(
@@ -94,7 +92,7 @@ def build_parts(
     """
     sheet = InlineStyleSheet(css=PART_CSS)
     area = _plot_area(has, others, sheet)
-    header, controls = _header(nspec, dark=look.dark), _controls()
+    header, controls = _header(nspec, dark=look.dark), _controls(several=bool(others))
     rows = []
     for group in (header, controls):
         for member in group.values():
@@ -103,10 +101,17 @@ def build_parts(
         row.stylesheets = [InlineStyleSheet(css=ROW_CSS)]
         rows.append(row)
     heading = [Div(text=f"<b>{escape(look.title)}</b>", disable_math=True, stylesheets=[sheet])]
-    page = Column(children=[*heading[: bool(look.title)], rows[0], area["plot"], rows[1]])
+    panel = build_panel(sheet)
+    panel["panel"].visible = header["inspect"].active = look.inspection is not None
+    strip = _strip(visible=nspec > 1 and not others)
+    page = Column(
+        children=[
+            *heading[: bool(look.title)], rows[0], strip, area["plot"], rows[1], panel["panel"],
+        ]
+    )  # fmt: skip
     page.stylesheets = [InlineStyleSheet(css=page_css())]
     _size(page, area["plot"], look)
-    parts = {"page": page, **header, **area, **controls}
+    parts = {"page": page, "strip": strip, **header, **area, **controls, **panel}
     for name, part in parts.items():
         if isinstance(part, Model):
             part.name = name
@@ -132,16 +137,19 @@ def _plot_area(
     # The first lines lie behind the others.
     sources = {kind: ColumnDataSource({"x": []}) for kind, _ in _LINE_KINDS}
     marks = [_marks(plot, sources[kind], kind, dash) for kind, dash in _LINE_KINDS]
-    names = ("wave", "rest", *(drawn for drawn, *_ in _DRAWN))
+    names = ("wave", "rest", "name", *(drawn for drawn, *_ in _DRAWN))
     shown = ColumnDataSource({name: [] for name in names})
+    behind, legend = _draw_others(plot, others, sheet)
     return {
         "plot": plot,
         "rest_range": rest_range,
         "grids": list(plot.grid),
         "shown": shown,
-        # A line for each spectrum, behind the chosen one.
-        "others": _draw_others(plot, others, sheet),
-        "drawn": _draw(plot, shown, has, sheet),
+        # A line for each spectrum, behind the selected one, and their names in the legend.
+        "others": behind,
+        "names": legend,
+        "drawn": _draw(plot, shown, has, sheet, own_name=not others),
+        "pointer": _point(plot, shown, has, several=bool(others)),
         "marks": marks,
         **sources,
         # Names of lines at the top of the plot, and at its bottom.
@@ -185,9 +193,17 @@ def _plot(sheet: InlineStyleSheet) -> tuple[figure, Range1d]:
 
 
 def _draw(
-    plot: figure, shown: ColumnDataSource, has: AbstractSet[str], sheet: InlineStyleSheet
+    plot: figure,
+    shown: ColumnDataSource,
+    has: AbstractSet[str],
+    sheet: InlineStyleSheet,
+    *,
+    own_name: bool,
 ) -> "list[GlyphRenderer[Any]]":
-    """Draw the vectors as steps, with a legend that hides them; return the lines."""
+    """Draw the vectors as steps, with a legend that hides them; return the lines.
+
+    ``own_name`` tells whether the flux has a place in it.
+    """
     drawn: list[GlyphRenderer[Any]] = []
     items = {}
     for name, label, line_width, visible in _DRAWN:
@@ -199,26 +215,37 @@ def _draw(
         line.name, line.visible = name, visible
         drawn.append(line)
         items[name] = LegendItem(label=label, renderers=[line])
-    _add_legend(plot, [items[name] for name in _LEGEND if name in items], sheet)
+    if not own_name:
+        del items["flux"]
+    if items:
+        _add_legend(plot, [items[name] for name in _LEGEND if name in items], sheet)
+    return drawn
+
+
+def _point(
+    plot: figure, shown: ColumnDataSource, has: AbstractSet[str], *, several: bool
+) -> "GlyphRenderer[Any]":
+    """Add a tooltip with the values of a pixel, and the spectrum's name where there are several."""
     # Steps do not react to the pointer, and the flux may be hidden: an invisible line reacts.
-    ghost = plot.add_glyph(shown, Line(x="wave", y="flux", line_alpha=0.0))
-    ghost.name = "pointer"
-    extra = [(name, f"@{name}{{0.000}}") for name in ("model", "sky") if name in has]
+    ghost: GlyphRenderer[Any] = plot.add_glyph(shown, Line(x="wave", y="flux", line_alpha=0.0))
+    values = [name for name in ("flux", "noise", "model", "sky") if name in has]
+    labels = {name: label for name, label, *_ in _DRAWN}
+    name = [("spectrum", "@name")] if several else []
     plot.add_tools(
         HoverTool(
             renderers=[ghost],
             mode="vline",
             line_policy="nearest",
-            tooltips=[*_TOOLTIPS, *extra],
+            tooltips=[*name, *_TOOLTIPS, *((labels[v], f"@{v}{{0.000}}") for v in values)],
             attachment="horizontal",
         )
     )
-    return drawn
+    return ghost
 
 
 def _draw_others(
     plot: figure, labels: Sequence[str], sheet: InlineStyleSheet
-) -> "list[GlyphRenderer[Any]]":
+) -> "tuple[list[GlyphRenderer[Any]], list[LegendItem]]":
     """Draw the flux of each spectrum as a line of its own, with a legend that hides them."""
     drawn: list[GlyphRenderer[Any]] = []
     for label in labels:
@@ -226,10 +253,10 @@ def _draw_others(
         line: GlyphRenderer[Any] = plot.add_glyph(ColumnDataSource({"wave": [], "flux": []}), shape)
         line.name = label
         drawn.append(line)
-    if drawn:
-        items = [LegendItem(label=value(line.name), renderers=[line]) for line in drawn]
+    items = [LegendItem(label=value(line.name), renderers=[line]) for line in drawn]
+    if items:
         _add_legend(plot, items, sheet).ncols = _LABELS_IN_ROW
-    return drawn
+    return drawn, items
 
 
 def _add_legend(plot: figure, items: list[LegendItem], sheet: InlineStyleSheet) -> Legend:
@@ -292,12 +319,20 @@ def _header(nspec: int, *, dark: bool) -> dict[str, Any]:
         "of": Div(text=f"of {nspec:,}", visible=many),
         "next": Button(label="next (n) ▶", visible=many, width=100),
         "info": Div(text="", disable_math=True, sizing_mode="stretch_width", min_width=260),
+        "inspect": Toggle(label="Inspect (i)", width=90),
         "dark": Toggle(label="Dark", active=dark, width=60),
     }
 
 
-def _controls() -> dict[str, Any]:
-    """Return the row below the plot: smoothing, redshift, kinds of lines."""
+def _strip(*, visible: bool) -> Div:
+    """Return the place of the thumbnails."""
+    strip = Div(text="", visible=visible, sizing_mode="stretch_width")
+    strip.stylesheets = [InlineStyleSheet(css=STRIP_CSS)]
+    return strip
+
+
+def _controls(*, several: bool) -> dict[str, Any]:
+    """Return the row below the plot: smoothing, redshift, kinds of lines, scale of several."""
     return {
         "smoothing": Slider(
             title="Smoothing, σ in pixels",
@@ -330,4 +365,7 @@ def _controls() -> dict[str, Any]:
         "number": Spinner(title="z", value=0.0, step=_Z_STEP, low=-0.1, width=95, format="0.00000"),
         "given": Button(label="z as given", width=75),
         "kinds": CheckboxButtonGroup(labels=list(_KIND_LABELS), active=[0, 1], width=235),
+        "scaling": RadioButtonGroup(
+            labels=["Flux as it is", "Scaled to the selected"], active=0, visible=several, width=245
+        ),
     }

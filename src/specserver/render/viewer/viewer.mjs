@@ -1,7 +1,8 @@
 // What the viewer does in the browser; document.py builds what it acts upon.
 //
 // Run once, when the document is ready. All spectra lie end to end in `store`; `about` has a row a
-// spectrum; `shown` holds the one that is drawn.
+// spectrum; `shown` holds the one that is drawn. document.py joins the
+// files `*.mjs` of this folder to one module.
 
 const SOURCES = ["emission", "absorption", "sky_lines"]
 const LABEL_GAP_PX = 13 // the height of a label's letters, which stand on their side
@@ -9,109 +10,88 @@ const LABEL_ROW_PX = 62 // the length of the longest label, "[O I] sky"
 const EDGE_PX = 5
 const LOW_PX = 300 // height of a plot in which a second row of labels covers the spectrum
 const PUSH_PX = 20 // how far a label may stand from its line to make room for the one before
-const GAUSSIAN_REACH = 4 // σ
+const MULTIPLET = 0.02 // lines with one name that differ by less are a multiplet
+const MOST_REPAINTS = 3 // after a new spectrum, until the frame of the plot has its new place
+const SELECTED = "▸ " // before the name of the selected spectrum
 
 // How wavelengths are stored; viewer.py has the same names.
 const OWN = 0
 const LOG10 = 1
 
-/** Return a part of a column of 32- or 64-bit floats, without a copy. */
-function part(column, start, count) {
-  // Bokeh's arrays cannot make a subarray of their own kind.
-  const Floats = column.BYTES_PER_ELEMENT === 8 ? Float64Array : Float32Array
-  return new Floats(column.buffer, column.byteOffset + start * column.BYTES_PER_ELEMENT, count)
-}
-
-/** Return the centre and one half of a symmetric kernel: a Gaussian of σ, or a box of a width. */
-function half_kernel(boxcar, size) {
-  if (boxcar) {
-    // Of a width that is no odd number, the outermost pixels count in part.
-    const reach = Math.max((size - 1) / 2, 0)
-    return Float64Array.from({length: Math.ceil(reach) + 1}, (_, i) => Math.min(1, 1 + reach - i))
-  }
-  const reach = Math.ceil(GAUSSIAN_REACH * size)
-  return Float64Array.from({length: reach + 1}, (_, i) => (i ? Math.exp((-i * i) / (2 * size * size)) : 1))
-}
-
 /**
- * Return the mean of the neighbours of each pixel, weighted by kernel × inverse variance.
+ * Return the lines that have a label of their own.
  *
- * A pixel without information (weight 0) gives nothing to its neighbours and stays a gap; at the
- * ends of a spectrum the kernel is cut, and its weights are normalised anew.
+ * The lines of a multiplet have one, at the first, unless there is room for all.
  */
-function smooth(values, weights, kernel) {
-  const n = values.length
-  const reach = kernel.length - 1
-  const out = new Float64Array(n).fill(NaN)
-  for (let i = 0; i < n; i++) {
-    if (!(weights[i] > 0)) continue
-    let sum = 0
-    let norm = 0
-    for (let j = Math.max(0, i - reach); j <= Math.min(n - 1, i + reach); j++) {
-      if (!(weights[j] > 0)) continue
-      const weight = kernel[Math.abs(i - j)] * weights[j]
-      sum += weight * values[j]
-      norm += weight
-    }
-    out[i] = sum / norm
+function named(lines, gap) {
+  const multiplets = new Map()
+  for (const line of lines) {
+    const all = multiplets.get(line.name) ?? []
+    multiplets.set(line.name, all)
+    const last = all.at(-1)?.at(-1)
+    if (last && line.x - last.x < MULTIPLET * line.x) all.at(-1).push(line)
+    else all.push([line])
   }
-  return out
-}
-
-/** Return the error of the weighted mean that `smooth` forms, for pixels independent of each other. */
-function smooth_noise(weights, kernel) {
-  const n = weights.length
-  const reach = kernel.length - 1
-  const out = new Float64Array(n).fill(NaN)
-  for (let i = 0; i < n; i++) {
-    if (!(weights[i] > 0)) continue
-    let variance = 0
-    let norm = 0
-    for (let j = Math.max(0, i - reach); j <= Math.min(n - 1, i + reach); j++) {
-      const k = kernel[Math.abs(i - j)]
-      variance += k * k * weights[j]
-      norm += k * weights[j]
-    }
-    out[i] = Math.sqrt(variance) / norm
+  const spare = new Set()
+  for (const multiplet of [...multiplets.values()].flat()) {
+    const close = multiplet.some((line, at) => at && line.x - multiplet[at - 1].x < gap)
+    if (close) multiplet.slice(1).forEach((line) => spare.add(line))
   }
-  return out
+  return lines.filter((line) => !spare.has(line))
 }
 
 class Viewer {
-  constructor(args) {
+  constructor(args, index) {
     this.ui = args
+    this.index = index
     this.palette = JSON.parse(args.palette)
     this.series = JSON.parse(args.series)
     this.lines = JSON.parse(args.lines)
     this.number = args.about.get("id").length
     this.z = Array.from(args.about.get("z"))
-    this.given_z = [...this.z]
+    this.fits = args.about.get("fits").map((text) => JSON.parse(text))
+    this.fit = Array(this.number).fill(0) // the fit that is chosen; the first one is the best
     this.current = 0
     this.base_z = 0 // where the fine slider's middle is
     this.busy = false
+    this.pointer = null // the last event of the pointer over the plot
+    this.inspection = new Inspection(this)
+    this.strip = new Strip(this, (number) => this.quiet(() => this.show(number)))
   }
 
-  start(index) {
+  start() {
     const {ui} = this
     const on = (model, name, act) => model.connect(model.properties[name].change, act)
     on(ui.smoothing, "value", () => this.draw())
     on(ui.kernel, "active", () => this.draw())
+    on(ui.scaling, "active", () => this.quiet(() => this.show(this.current)))
     on(ui.coarse, "value", () => this.quiet(() => this.move(ui.coarse.value)))
     on(ui.fine, "value", () => this.quiet(() => this.move(this.base_z + ui.fine.value, true)))
     on(ui.number, "value", () => this.quiet(() => this.move(ui.number.value ?? this.z[this.current])))
     on(ui.kinds, "active", () => this.mark())
     on(ui.dark, "active", () => this.paint())
     on(ui.place, "value", () => this.quiet(() => this.show(ui.place.value - 1)))
+    on(ui.fits, "value", () => this.quiet(() => this.choose(Number(ui.fits.value))))
     ui.previous.on_click(() => this.quiet(() => this.show(this.current - 1)))
     ui.next.on_click(() => this.quiet(() => this.show(this.current + 1)))
-    ui.given.on_click(() => this.quiet(() => this.move(this.given_z[this.current])))
+    ui.given.on_click(() => this.quiet(() => this.move(this.chosen_fit().z)))
     for (const name of ["start", "end"]) {
-      on(ui.plot.x_range, name, () => this.follow())
+      on(ui.plot.x_range, name, () => this.busy || this.follow())
     }
+    for (const line of ui.others) on(line, "visible", () => this.lead())
     addEventListener("keydown", (event) => this.key(event))
-    const view = index.get_one(ui.plot)
-    // Labels are placed in pixels, so a new size of the window places them anew.
-    if (view) new ResizeObserver(() => requestAnimationFrame(() => this.label())).observe(view.el)
+    const view = this.index.get_one(ui.plot)
+    if (view) {
+      // Labels are placed in pixels, so a new size of the window places them anew.
+      new ResizeObserver(() => requestAnimationFrame(() => this.label())).observe(view.el)
+      const {events_el} = view.canvas_view
+      events_el.addEventListener("pointermove", (event) => (this.pointer = event))
+      events_el.addEventListener("pointerleave", () => (this.pointer = null))
+      // A new spectrum may move the frame of the plot, and Bokeh keeps its tooltip as it was then.
+      view.repainted.connect(() => this.point(events_el))
+    }
+    this.inspection.start(on)
+    this.strip.start()
     this.paint()
     this.quiet(() => this.show(0))
   }
@@ -130,9 +110,21 @@ class Viewer {
   key(event) {
     const target = event.composedPath()[0]
     const typing = ["INPUT", "TEXTAREA", "SELECT"].includes(target.tagName)
+    if (typing && ["Escape", "Enter"].includes(event.key)) target.blur()
     if (typing || event.ctrlKey || event.metaKey || event.altKey) return
     const step = {n: 1, p: -1}[event.key]
-    if (step) this.quiet(() => this.show(this.current + step))
+    const act = step ? () => this.show(this.current + step) : this.inspection.act(event.key)
+    if (!act) return
+    event.preventDefault()
+    this.quiet(act)
+  }
+
+  /** Let the pointer, which rests, point at the spectrum that is new. */
+  point(area) {
+    if (!this.pointer || this.repaints >= MOST_REPAINTS) return
+    this.repaints++
+    const {clientX, clientY} = this.pointer
+    area.dispatchEvent(new PointerEvent("pointermove", {clientX, clientY, isPrimary: true, bubbles: true}))
   }
 
   /** Take a spectrum out of the store. */
@@ -156,7 +148,8 @@ class Viewer {
     this.current = Math.min(Math.max(number, 0), this.number - 1)
     const row = (name) => ui.about.get(name)[this.current]
     this.one = this.take(this.current)
-    this.has_noise = row("has_noise")
+    this.factors = this.z.map((_, at) => (ui.others.length ? this.factor(at) : 1))
+    this.repaints = 0
     ui.info.text = row("html")
     ui.plot.left[0].axis_label = row("flux_label")
     ui.plot.below[0].axis_label = row("wave_label")
@@ -165,10 +158,14 @@ class Viewer {
     ui.previous.disabled = this.current === 0
     ui.next.disabled = this.current === this.number - 1
     const limit = (range, start, end) => range.setv({start, end, reset_start: start, reset_end: end})
-    limit(ui.plot.y_range, row("flux_low"), row("flux_high"))
+    limit(ui.plot.y_range, ...this.flux_limits())
     limit(ui.plot.x_range, row("wave_low"), row("wave_high"))
-    this.draw()
+    this.smooth()
+    this.draw_others()
+    this.offer_fits()
     this.move(this.z[this.current])
+    this.strip.show(this.current)
+    this.inspection.show()
   }
 
   axis(kind, first, step, count) {
@@ -176,28 +173,108 @@ class Viewer {
     return kind === LOG10 ? values.map((value) => 10 ** value) : values
   }
 
-  /** Smooth the spectrum and hand it to the lines of the plot. */
+  kernel() {
+    const {kernel, smoothing} = this.ui
+    return half_kernel(kernel.active === 1, smoothing.value)
+  }
+
+  /** Smooth the spectra and draw them. */
   draw() {
+    this.smooth()
+    this.draw_others()
+    this.hand_over()
+  }
+
+  smooth() {
     const {ui, one} = this
-    const boxcar = ui.kernel.active === 1
-    const size = ui.smoothing.value
-    const kernel = half_kernel(boxcar, size)
-    ui.smoothing.title = boxcar ? "Smoothing, width in pixels" : "Smoothing, σ in pixels"
+    const kernel = this.kernel()
+    ui.smoothing.title = ui.kernel.active === 1 ? "Smoothing, width in pixels" : "Smoothing, σ in pixels"
     const everywhere = new Float64Array(one.wave.length).fill(1)
-    const empty = () => new Float64Array(one.wave.length).fill(NaN)
-    ui.shown.data = {
-      wave: one.wave,
-      rest: this.rest(),
+    this.nothing = new Float64Array(one.wave.length).fill(NaN)
+    this.smoothed = {
       flux: smooth(one.flux, one.ivar, kernel),
-      noise: this.has_noise ? smooth_noise(one.ivar, kernel) : empty(),
-      model: one.model ? smooth(one.model, one.ivar, kernel) : empty(),
+      noise: ui.about.get("has_noise")[this.current] ? smooth_noise(one.ivar, kernel) : this.nothing,
+      model: one.model ? smooth(one.model, one.ivar, kernel) : this.nothing,
       // Where the sky is bright the data are often without weight, and the sky is of interest.
-      sky: one.sky ? smooth(one.sky, everywhere, kernel) : empty(),
+      sky: one.sky ? smooth(one.sky, everywhere, kernel) : this.nothing,
     }
+  }
+
+  /** Hand the spectrum to the lines of the plot. */
+  hand_over() {
+    const {ui, one, smoothed} = this
+    const columns = {wave: one.wave, rest: this.rest(), ...smoothed, model: this.template()}
+    if (ui.others.length) columns.name = Array(one.wave.length).fill(ui.others[this.current].name)
+    ui.shown.data = columns
+  }
+
+  /** Return the model of the chosen fit at the redshift that is shown. */
+  template() {
+    const {model} = this.smoothed
+    if (!this.one.model || !this.chosen_fit().model) return this.nothing
+    const factor = (1 + this.z[this.current]) / (1 + this.chosen_fit().z)
+    return factor === 1 || !this.chosen_fit().known ? model : stretched(this.one.wave, model, factor)
+  }
+
+  chosen_fit() {
+    return this.fits[this.current][this.fit[this.current]]
+  }
+
+  offer_fits() {
+    const {ui, current} = this
+    ui.fits.options = this.fits[current].map(({text}, at) => [String(at), text])
+    ui.fits.value = String(this.fit[current])
+    ui.fits.disabled = this.fits[current].length === 1
+  }
+
+  /** Choose one of the fits of the survey: its redshift, and its template if the survey has it. */
+  choose(fit) {
+    this.fit[this.current] = fit
+    this.ui.fits.value = String(fit)
+    this.move(this.chosen_fit().z)
+  }
+
+  /** Return the ends of the flux axis: of all spectra that are over one another, as they are drawn. */
+  flux_limits() {
+    const {ui, current} = this
+    const own = (name, at) => ui.about.get(name)[at] * this.factors[at]
+    const all = ui.others.length ? ui.others.map((_, at) => at) : [current]
+    return [Math.min(...all.map((at) => own("flux_low", at))), Math.max(...all.map((at) => own("flux_high", at)))]
+  }
+
+  /** Draw all spectra in their colours, where they are over one another; name their factors. */
+  draw_others() {
+    const {ui, one, current} = this
+    const kernel = this.kernel()
     for (const [number, line] of ui.others.entries()) {
-      const other = number === this.current ? {wave: [], flux: [], ivar: []} : this.take(number)
-      line.data_source.data = {wave: other.wave, flux: smooth(other.flux, other.ivar, kernel)}
+      const other = this.take(number)
+      const factor = this.factors[number]
+      const flux = smooth(other.flux, other.ivar, kernel)
+      line.data_source.data = {wave: other.wave, flux: factor === 1 ? flux : flux.map((value) => value * factor)}
+      const name = (number === current ? SELECTED : "") + line.name
+      ui.names[number].label = {value: factor === 1 ? name : `${name}  × ${factor.toPrecision(3)}`}
     }
+    this.lead()
+  }
+
+  /** Return the factor that brings a spectrum to the selected one, where both have pixels. */
+  factor(number) {
+    if (this.ui.scaling.active === 0 || number === this.current) return 1
+    const other = this.take(number)
+    const ends = [this.one, other].map(({wave}) => [wave[0], wave[wave.length - 1]])
+    const low = Math.max(...ends.map(([first]) => first))
+    const high = Math.min(...ends.map(([, last]) => last))
+    const factor = median_within(this.one, low, high) / median_within(other, low, high)
+    return factor > 0 && Number.isFinite(factor) ? factor : 1
+  }
+
+  /** Draw the selected spectrum in front, in its colour, unless its name in the legend hides it. */
+  lead() {
+    const {ui, current} = this
+    if (!ui.others.length) return
+    const flux = ui.drawn.find(({name}) => name === "flux")
+    flux.visible = ui.others[current].visible
+    flux.glyph.line_color = this.series[ui.dark.active ? "dark" : "light"][current]
   }
 
   rest() {
@@ -216,8 +293,8 @@ class Viewer {
       ui.fine.value = 0
     }
     ui.coarse.value = Math.min(Math.max(z, ui.coarse.start), ui.coarse.end)
-    // The column is read when the pointer rests on a pixel, so nothing is to be drawn anew.
-    ui.shown.set("rest", this.rest())
+    this.hand_over()
+    this.inspection.propose(z)
     this.mark()
     this.follow()
   }
@@ -246,7 +323,7 @@ class Viewer {
     for (const kind of SOURCES) {
       this.ui[kind].data = {x: this.seen(kind).map((line) => line.x)}
     }
-    this.label()
+    if (!this.busy) this.label()
   }
 
   /** Name the lines in view: emission on top, the others at the bottom, none upon another. */
@@ -272,17 +349,14 @@ class Viewer {
     const scale = (this.ui.plot.inner_width ?? 800) / (end - start)
     const free = Array(rows).fill(LABEL_GAP_PX) // a label stands left of its line
     const placed = []
-    let before = {name: "", at: -Infinity}
-    for (const line of lines.sort((a, b) => a.x - b.x)) {
+    const seen = lines.filter((line) => line.x >= start && line.x <= end).sort((a, b) => a.x - b.x)
+    for (const line of named(seen, (2 * LABEL_GAP_PX) / scale)) {
       const at = (line.x - start) * scale
-      const places = free.map((one) => Math.max(one, at))
+      const places = free.map((end) => Math.max(end, at))
       const place = Math.min(...places)
       const row = places.indexOf(place)
-      // The lines of a doublet share one name.
-      const twin = line.name === before.name && at - before.at < 2 * LABEL_GAP_PX
-      if (line.x < start || line.x > end || twin || place - at > PUSH_PX) continue
+      if (place - at > PUSH_PX) continue
       free[row] = place + LABEL_GAP_PX
-      before = {name: line.name, at}
       placed.push({line, row, x: start + place / scale})
     }
     return placed
@@ -309,11 +383,13 @@ class Viewer {
       line.glyph.line_color = this.series[dark ? "dark" : "light"][number]
     }
     for (const line of ui.drawn) line.glyph.line_color = colours[line.name]
+    this.lead()
+    this.strip.paint(colours)
     for (const marks of ui.marks) marks.glyph.line_color = colours[marks.tags[0]]
     this.label()
   }
 }
 
 export default (args, _document, _event, {index}) => {
-  new Viewer(args).start(index)
+  new Viewer(args, index).start()
 }
