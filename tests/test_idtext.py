@@ -109,6 +109,26 @@ def test_any_text_is_read_or_refused(text):
     assert parse_id_text("\n".join(map(format_id, found))) == found
 
 
+NAMED = IdForm("id", ("id", "name"), 1, False, False, ("name",))
+"""Form of a survey whose spectra have names."""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("NGC1068", ["('*', 'NGC1068')"]),
+        ("NGC 1068 # mine\nMrk 421, 3C 273", ["NGC 1068", "Mrk 421", "3C 273"]),
+        ("['NGC 1068', 5]", ["NGC 1068", "5"]),
+        ("5, NGC1068", ["(5, 'NGC1068')"]),
+        ("5\n6", ["5", "6"]),
+        ("267-51602-13", ["267-51602-13"]),
+    ],
+)
+def test_names_of_objects(text, expected):
+    whole = [one if one[0] in "(56" else f"('*', '{one}')" for one in expected]
+    assert list(map(format_id, parse_id_text(text, NAMED))) == whole
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -151,6 +171,12 @@ def test_any_text_is_read_or_refused(text):
         ("('1962,1963','*',100,'26,103')", [exact("1962,1963", "*", 100, "26,103")]),
         ("('*',54331,100)", [exact(None, 54331, 100)]),
         ("(1963,)", [exact(1963)]),
+        ("267-51602-13", [exact(267, 51602, 13)]),
+        ("267-51602-13, 267-51602-14", [exact(267, 51602, 13), exact(267, 51602, 14)]),
+        ("['267-51602-13', (1,2,3)]", [exact(267, 51602, 13), exact(1, 2, 3)]),
+        ("spec-0267-51602-0013.fits", [exact(267, 51602, 13)]),
+        ("spec-4055-55359-0408-v5_7_0.npy\n5", [exact(4055, 55359, 408, "v5_7_0"), 5]),
+        (f"spec-0267-51602-0013-{A}.fits.gz", [A]),
         (f"# mine\n\n{A} # good\n  # end", [A]),
         (f"\ufeff{A}\r\n{B}\r\n", [A, B]),
         ("", []),
@@ -249,7 +275,7 @@ def test_table_with_a_named_column():
         ("hello", "write a whole number"),
         ("hello\nworld", "write a whole number"),
         (f"{A}, hello", "write a whole number"),
-        ("spec-0266-51602-0001.fits", "write a whole number"),
+        ("spec-0266-51602.fits", "write a whole number"),
         ("__import__('os').system('ls')", "write a whole number"),
         ("plate,mjd,fiberid\n266,51602\n", "row has not all of"),
     ],

@@ -177,6 +177,8 @@ ONE: dict[str, Form] = {
     "tuple without run2d": lambda ids, _: parts(ids[0])[:3],
     "tuple of numpy scalars": lambda ids, _: tuple(np.array(parts(ids[0])[:3])),
     "text of a tuple": lambda ids, _: str(parts(ids[0])),
+    "as pictures print it": lambda ids, _: "{}-{}-{}".format(*parts(ids[0])),
+    "name of its file": lambda ids, _: "spec-{:04}-{}-{:04}.fits".format(*parts(ids[0])),
     "row of a table": lambda ids, _: Table({"specobjid": array(ids)})[0],
 }
 """Forms of one identifier."""
@@ -334,6 +336,10 @@ TEXTS: dict[str, Callable[[list[int]], str]] = {
     "commas": lambda ids: ",".join(map(str, ids)),
     "text in a list": lambda ids: str([str(one) for one in ids]),
     "mixed kinds": lambda ids: str([parts(ids[0]), *ids[1:]]),
+    "as pictures print them": lambda ids: ", ".join("{}-{}-{}".format(*parts(n)) for n in ids),
+    "names of files": lambda ids: " ".join(
+        "spec-{:04}-{}-{:04}-{}.npy".format(*parts(one)) for one in ids
+    ),
     "header": lambda ids: "specobjid\n" + lines(ids),
 }
 """Texts in which a request can list identifiers; the old client prints what it was given."""
@@ -384,6 +390,7 @@ def test_the_command_line_takes_every_form(guest: Guest, tmp_path: Path, monkeyp
     calls = {
         "numbers": ids,
         "tuples": tuples,
+        "as pictures print them": ["{}-{}-{}".format(*parts(one)) for one in ids],
         "tuples without blanks": [one.replace(" ", "") for one in tuples],
         "commas": [",".join(map(str, ids))],
         "signed": ["--", *signed],

@@ -8,6 +8,9 @@ Grammar, where blanks separate as commas do and ``#`` starts a comment::
     group  = "[" … "]" | "(" … ")"
     part   = number | low-high | several of these with commas, in quotes | "*"
 
+A name that pictures and files have (`parse_printed`), or that an object of a survey with names has,
+stands for its tuple.
+
 A number has 64 bits, signed or unsigned. Meaning of a group:
 
 * a group that holds groups is a list of identifiers, and a group within it is a tuple;
@@ -31,9 +34,11 @@ from .id_tables import MISSING, Gaps, read_table
 from .id_tuple import (
     RANGE,
     IdPattern,
+    filled_lines,
     is_tuple,
     parse_exact_lines,
     parse_id_tuple,
+    parse_printed,
     shortened,
     too_many,
 )
@@ -94,7 +99,10 @@ def parse_id_text(
     reader = _IdReader(form, limit)
     table = read_table(body, form, id_col, gaps or Gaps())
     if table is None:
-        reader.read(body)
+        if form.has_names and not any(mark in body for mark in "()[]\"'"):
+            reader.read_names(body)
+        else:
+            reader.read(body)
         return reader.found
     for named in table:
         if isinstance(named, str):
@@ -199,11 +207,27 @@ class _IdReader:
             raise BadIdentifier(shortened(body), f"{open_[-1].bracket!r} is never closed")
         self._end_line(open_[-1])
 
+    def read_names(self, text: str) -> None:
+        """Read identifiers of a survey whose spectra have names: blanks may be part of one."""
+        for line in filled_lines(text):
+            cells = [cell.strip() for cell in line.partition("#")[0].split(",", self._limit)]
+            named = [cell for cell in cells if not all(map(_is_value, cell.split()))]
+            if named and not _is_value(cells[0]):
+                for cell in cells:
+                    self.read_cell(cell)
+            else:
+                # Numbers, or a tuple.
+                self.read(line)
+
     def read_cell(self, cell: str) -> None:
         """Read one cell: an identifier, or, where it stood in quotes, text with several."""
         if not self.form.numbers and not FLOAT.fullmatch(cell) and "*" not in cell:
             # Spectra that are named rather than numbered.
             self.read_tuple([cell])
+        elif (printed := parse_printed(cell, self.form)) is not None:
+            self._keep(printed, 1)
+        elif self.form.has_names and not (_is_value(cell) or "(" in cell or "," in cell):
+            self.read_tuple(["*", cell])
         elif any(mark in cell for mark in "(, "):
             # Only what stood in quotes holds separators: a table's column of tuples.
             self.read(cell)
@@ -251,6 +275,8 @@ class _IdReader:
         form = self.form
         if len(cells) < 2 or not form.numbers or not is_tuple(cells, form):
             return False
+        if any(parse_printed(cell, form) is not None for cell in cells):
+            return False
         if all(NUMBER.fullmatch(cell) for cell in cells):
             small = all(0 <= int(cell) < PART_BELOW for cell in cells)
             return small and form.numbers <= len(cells) <= len(form.parts)
@@ -272,6 +298,11 @@ class _IdReader:
                 raise BadIdentifier(shortened(text), reason)
             if kind != "blank":
                 yield kind, token
+
+
+def _is_value(cell: str) -> bool:
+    """Return whether a cell is a number, a wildcard or a missing value rather than a name."""
+    return bool(FLOAT.fullmatch(cell)) or "*" in cell or cell.lower() in MISSING
 
 
 def _read_number(text: str) -> int:

@@ -25,6 +25,9 @@ RANGE: Final = re.compile(r"([0-9]{1,20})(?:\s*-\s*([0-9]{1,20}))?")
 _WORD: Final = r"\w[\w.]{0,31}"
 _TEXT = re.compile(_WORD, re.ASCII)
 _NAME = re.compile(r"[^\s\"',][^\r\n\"',]{0,254}")  # of a file, or of a spectrum in it
+_PRINTED = re.compile(
+    r"(?:spec-)?([0-9]{1,6}(?:-[0-9]{1,6}){2,4}?)(?:-(v[0-9_]+|[0-9]+))?(?:\.[a-z]+){0,2}"
+)
 _FILLED_LINE = re.compile(r"[^\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")
 
 
@@ -89,6 +92,12 @@ class IdPattern:
         open_ = texts[-1] is None and (self.form.has_reduction or self.form.last_open)
         return all(others) and (last or open_)
 
+    def is_one(self, given: object) -> bool:
+        """Return whether it names one spectrum, or is the name that a caller gave of an object."""
+        return self.is_exact or (
+            isinstance(given, str) and self.form.has_names and self.parts[0] is None
+        )
+
     @property
     def nchoices(self) -> int:
         """1, and the number of ranges and values that its parts list beyond one each."""
@@ -133,6 +142,28 @@ def parse_id_tuple(values: Sequence[object], form: IdForm = USUAL_FORM) -> IdPat
     parts += [_numbers_part(value) for value in values[len(parts) : form.numbers]]
     parts += [_text_part(value, form) for value in values[form.numbers :]]
     return IdPattern((*parts, *[None] * (whole - len(parts))), form)
+
+
+def parse_printed(text: str, form: IdForm) -> int | IdPattern | None:
+    """Read the name that pictures and files have for a spectrum; None for other text.
+
+    ``267-51602-13`` and ``spec-0267-51602-0013.fits`` are the numbers of a tuple; the reduction or
+    the identifier, which files have where they would share a name, may follow.
+
+    Examples
+    --------
+    >>> format_id(parse_printed("spec-0267-51602-0013.fits", USUAL_FORM))
+    '(267, 51602, 13)'
+    """
+    match = _PRINTED.fullmatch(text)
+    if match is None or not form.has_reduction:
+        return None
+    numbers, last = match[1].split("-"), match[2] or "*"
+    if len(numbers) != form.numbers:
+        return None
+    if last.isdecimal() and int(last) >= ID_FROM:
+        return int(last)
+    return parse_id_tuple([*numbers, last], form)
 
 
 def leads_list(first: object) -> bool:

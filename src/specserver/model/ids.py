@@ -70,6 +70,11 @@ class IdForm:
         return self.parts[0] == self.column
 
     @property
+    def has_names(self) -> bool:
+        """Whether the name of a spectrum is all that its tuple has besides the identifier."""
+        return self.leads_with_id and self.parts[1:] == ("name",)
+
+    @property
     def example(self) -> str:
         """The parts as a message shows them."""
         return f"({', '.join(self.parts)})"

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ...errors import BadIdentifier
-from ...model.id_tuple import shortened
+from ...model.id_tuple import parse_printed, shortened
+from ...model.ids import IdForm
 from ...model.spacename import in_space
 
 MAX_FILE_NAME: Final = 1024  # longer text cannot be opened on common systems, so it is none
@@ -58,11 +59,14 @@ def _file_named(text: str) -> Path | None:
     return None
 
 
-def file_content(given: str | PathLike[str], read_vos: ReadVos | None) -> Any:
+def file_content(given: str | PathLike[str], read_vos: ReadVos | None, form: IdForm) -> Any:
     """Return the text or the table of the file that a caller named; None for text that names none.
 
-    A table is one that `table_of` knows.
+    A table is one that `table_of` knows. A file with the name of a spectrum holds that spectrum,
+    and no identifiers: it is not read.
     """
+    if parse_printed(str(given).strip(), form) is not None:
+        return None
     if not isinstance(given, str):
         return read_file(Path(given).expanduser())
     if in_space(given):

@@ -137,7 +137,7 @@ class IdentifierReader:
             many = None if is_one else self.read_many(given)
             found, single = list(self.read_element(given) if many is None else many), many is None
         ids = [named for _, some in found for named in some]
-        single = single and len(ids) == 1 and (isinstance(ids[0], int) or ids[0].is_exact)
+        single = single and len(ids) == 1 and (isinstance(ids[0], int) or ids[0].is_one(given))
         if all(context is None for context, _ in found):
             return ids, single, None
         return ids, single, [context or self.text.plain for context, some in found for _ in some]
@@ -179,7 +179,7 @@ class IdentifierReader:
 
     def read_text(self, given: str | PathLike[str]) -> tuple[list[_Found], bool]:
         """Return what text names, or the file of that name, and whether it may be a single one."""
-        held = file_content(given, self.read_vos)
+        held = file_content(given, self.read_vos, self.form)
         if held is not None and not isinstance(held, str):
             return list(self.read_many(held) or ()), False
         text = str(given) if held is None else held
