@@ -133,7 +133,9 @@ class SpecClient:
         -------
         list, array, Spectrum, or one object
             One object for one identifier, else in the order of the identifiers; a collection and
-            a SpectrumList also for one. An empty list of identifiers gives an empty list or
+            a SpectrumList also for one. A list of arrays that are not aligned has a ``shape``, and
+            ``numpy.array`` takes it, whatever their lengths.
+            An empty list of identifiers gives an empty list or
             SpectrumList, and with ``align`` an array of shape (0, 0) with the context's record.
             ``'OK'`` when files were written.
         """
@@ -328,6 +330,10 @@ def _made(spectra: "Spectra", wanted: ResultOptions) -> Any:
 
 def _in_list(made: list[Any], wanted: ResultOptions) -> Any:
     """Return objects as the list of them that is wanted."""
+    if wanted.fmt == "numpy":
+        from .results.carried import SpectrumArrays
+
+        return SpectrumArrays(made)
     if wanted.fmt != "list":
         return made
     from specutils import SpectrumList

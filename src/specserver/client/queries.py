@@ -15,14 +15,14 @@ from ..wire.columns import CONTEXT, ID, TELLING
 from .inputs.sky_region import positions_by_kind, read_sky_region
 from .messages import sum_up, warn
 from .request import RequestOptions, Values, read_contexts, split_names
-from .results.query_results import TUPLE, besides, to_columns, to_result, write_rows
+from .results.query_results import TUPLE, besides, in_form, read_form, to_columns, write_rows
 from .session import HasSession, Session, query_timeout_s
 from .storage import open_file, read_ending
 
 if TYPE_CHECKING:
     from .results.columns import Columns
 
-_TEXTS: Final = ("", ".txt", ".csv")
+_TEXTS: Final = ("", ".txt", ".csv", ".id", ".ids")
 """Endings of files that have one identifier a line, or CSV."""
 
 
@@ -43,6 +43,7 @@ def query(
     fields: Values = None,
     primary: bool | None = None,
     catalog: str | None = None,
+    fmt: str | None = None,
     timeout: float | None = None,
     token: str | None = None,
     debug: bool = False,
@@ -52,6 +53,7 @@ def query(
 
     ``query(ra, dec, size)``, ``query(coord, size)``, ``query(region)`` and
     ``query(constraint=…)``; constraint, out, context, profile may follow each, in this order.
+    ``query(fields=…)`` alone is of the whole sky, within the service's limit of rows.
 
     Parameters
     ----------
@@ -65,8 +67,8 @@ def query(
         A SQL condition; may end in ``ORDER BY`` and ``LIMIT``, or consist of these.
     out
         A file to write, or ``vos://name``, of the kind that its name ends in: ``.fits``,
-        ``.parquet``, ``.vot``, ``.ecsv`` a table; ``.csv``, ``.txt`` or nothing one identifier
-        a line (``context:id`` of several contexts), or a CSV for several fields.
+        ``.parquet``, ``.vot``, ``.ecsv`` a table; ``.csv``, ``.txt``, ``.id`` or nothing one
+        identifier a line (``context:id`` of several contexts), or a CSV for several fields.
     context
         A data release, or several: ``'a,b'`` or a list. The query runs in each context
         separately; a ``LIMIT`` applies to each. Names of columns may be those of any survey.
@@ -79,6 +81,9 @@ def query(
         Another catalogue of the context. A value-added table is joined with the context's own
         by identifier: ``fields`` and ``constraint`` may name columns of both, ``specobj.z`` and
         ``myvac.z`` where both have a ``z``; ``z`` alone is then the table's.
+    fmt
+        ``table``, ``array`` (of several columns a structured one) or ``pandas``. By default the
+        form follows the fields.
     timeout
         Seconds after which the service gives up.
 
@@ -100,9 +105,10 @@ def query(
     patient_s = query_timeout_s(timeout)
     options = RequestOptions(None, profile, "error", patient_s, token, debug, verbose)
     condition = str(constraint or "")
-    if place.cone is None and place.polygon is None and not condition.strip():
-        raise BadParameter("constraint", condition, "give a position, a region or a constraint")
-    names = split_names(fields, "fields")
+    names, form = split_names(fields, "fields"), read_form(fmt)
+    if place.cone is None and place.polygon is None and not (condition.strip() or names):
+        allowed = "give a position, a region, a constraint or fields"
+        raise BadParameter("constraint", condition, allowed)
     session, contexts = client.session, read_contexts(context)
     alone = context if isinstance(context, str) and contexts is None else None
     body = session.where(alone, profile) | {
@@ -115,7 +121,7 @@ def query(
     }
     if primary is None and not catalog:
         body["count_others"] = True
-    ending = read_ending(out, (".txt", "", *TABLES)) if out else ""
+    ending = read_ending(out, (".txt", *TABLES, *_TEXTS)) if out else ""
     write = open_file(session, out, token) if out else None
     tuples = None
     if contexts is None:
@@ -126,7 +132,7 @@ def query(
         rows = _rows_of_several(session, contexts, body, names, options)
         tuples = _tuple_columns(session, contexts, body, names, options)
     if write is None:
-        return to_result(rows, names, tuples)
+        return in_form(form, rows, names, tuples)
     if ending in _TEXTS:
         text = StringIO()
         write_rows(rows, names, text, tuples)

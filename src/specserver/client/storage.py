@@ -139,7 +139,7 @@ def read_ending(out: str | os.PathLike[str], endings: Iterable[str]) -> str:
     """
     name = os.fspath(out).strip()
     ending = Path(name).suffix.lower()
-    allowed = tuple(endings)
+    allowed = tuple(dict.fromkeys(endings))
     if ending not in allowed:
         some = ", ".join(filter(None, allowed))
         none = ", or in none of its own" if "" in allowed else ""

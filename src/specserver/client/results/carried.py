@@ -76,6 +76,49 @@ class SpectrumArray(np.ndarray[Any, np.dtype[Any]]):
         return part
 
 
+class SpectrumArrays(list[Any]):
+    """A list of the arrays of spectra that answers as an array of them does.
+
+    Of spectra of one length ``shape`` is ``(nspec, npix)``, else ``(nspec,)``. ``numpy.array`` of
+    it is a 2D array, else a 1D array of objects; a field by its name, and every index that a list
+    does not take, are those of this array.
+    """
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        """Return the spectra as one array, a copy."""
+        del copy
+        if len({len(spectrum) for spectrum in self}) == 1:
+            return np.array(list(self), dtype)
+        array = np.empty(len(self), object)
+        for at, spectrum in enumerate(self):
+            array[at] = spectrum
+        return array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of spectra, and of pixels where all have the same."""
+        lengths = {len(spectrum) for spectrum in self}
+        return (len(self), *lengths) if len(lengths) == 1 else (len(self),)
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions of ``shape``."""
+        return len(self.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of a pixel, or object where the spectra are of different lengths."""
+        return self[0].dtype if self.ndim > 1 else np.dtype(object)
+
+    def __getitem__(self, key: Any) -> Any:  # type: ignore[explicit-override]
+        """Return a spectrum, a list of some, or part of the array of all."""
+        if isinstance(key, slice):
+            return SpectrumArrays(super().__getitem__(key))
+        if isinstance(key, int | np.integer):
+            return super().__getitem__(int(key))
+        return np.asarray(self)[key]
+
+
 def carried(spectra: "Spectra") -> Any:
     """Return the arrays of an answer, each with its meaning: views, no copies."""
     _keep_in_dask()
@@ -92,9 +135,8 @@ def carried(spectra: "Spectra") -> Any:
     # Not the medium of the head: a caller may have changed it, or each spectrum has its own.
     pairs = list(zip(spectra.contexts, spectra.media, strict=True))
     known = {pair: replace(plain, context=pair[0], medium=pair[1]) for pair in set(pairs)}
-    return [
-        _carrying(spectrum, known[pair]) for spectrum, pair in zip(spectra.data, pairs, strict=True)
-    ]
+    made = zip(spectra.data, pairs, strict=True)
+    return SpectrumArrays(_carrying(spectrum, known[pair]) for spectrum, pair in made)
 
 
 def _keep_in_dask() -> None:

@@ -66,11 +66,9 @@ def to_Table(npy_data: npt.NDArray[Any]) -> Any:
     Returns
     -------
     Table
-        A list of them for aligned spectra.
+        Of aligned spectra a row a spectrum: each column is 2D[nspec, npix].
     """
-    if _checked(npy_data).ndim == 2:
-        return [to_Table(row) for row in npy_data]
-    about = _about_array(npy_data)
+    about = _about_array(_checked(npy_data))
     return _table(npy_data, about, {} if about is None else about.said())
 
 
@@ -80,8 +78,8 @@ def to_Spectrum1D(npy_data: npt.NDArray[Any]) -> Any:
 
     Units and mask are those that the array carries, else as in `to_Table`; the axis is as
     published, Å. Pixels are masked where flux is not finite, ivar is not above 0 and finite (it is
-    0 in the Spectrum), or the survey's bits, else any of ``mask``, are set; sky, model and the
-    other vectors are in ``meta``, with survey, context, frame and medium.
+    0 in the Spectrum), or the survey's bits, else any of ``mask``, are set; sky, model, ivar as
+    published and the other vectors are in ``meta``, with survey, context, frame and medium.
 
     Parameters
     ----------
@@ -341,7 +339,8 @@ def _spectrum(
     """
     from astropy import units as u
     from astropy.nddata import InverseVariance
-    from specutils import Spectrum
+
+    from .spectrum1d import Spectrum
 
     fields = _one_arm(fields)
     if "flux" not in fields:
@@ -359,7 +358,7 @@ def _spectrum(
         bad |= (mask & bits) != 0
     meta = dict(about)
     for name, values in fields.items():
-        if name not in {"flux", "ivar", *_AXES}:
+        if name not in {"flux", *_AXES}:
             meta[name] = u.Quantity(values, unit, copy=False) if name in _SCALED else values
     if redshift is not None:
         meta["redshift"] = redshift

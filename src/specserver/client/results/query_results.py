@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from .columns import Columns
 
 TUPLE: Final = "tuple"
+_FORMS: Final = {
+    "": "", "table": "table", "tables": "table", "pandas": "pandas", "array": "array",
+    "numpy": "array", "structarray": "array",
+}  # fmt: skip
+"""Spellings of ``fmt``, in lower case; some are those of the old client's queries."""
 SHARED: Final = "not_best"
 """Key in the metadata of a column of identifiers: some rows are not the best spectrum of their
 identifier, and the identifier alone means the best one."""
@@ -44,6 +49,24 @@ def to_result(columns: "Columns", fields: Sequence[str], tuples: Tuples = None) 
     if columns.shared in table.colnames:
         table[columns.shared].meta[SHARED] = True
     return table
+
+
+def read_form(fmt: str | None) -> str:
+    """Return the form of a result in one spelling; empty where it follows the fields."""
+    form = _FORMS.get(str(fmt or "").strip().lower())
+    if form is None:
+        raise BadParameter("fmt", fmt, "table, array or pandas; None: as the fields are")
+    return form
+
+
+def in_form(form: str, columns: "Columns", fields: Sequence[str], tuples: Tuples = None) -> Any:
+    """Return rows in the form that `read_form` read; other parameters are those of `to_result`."""
+    if not form or (form == "array" and len(columns.values) == 1):
+        return to_result(columns, fields, tuples)
+    table = to_columns(columns, fields, tuples).table()
+    if form == "table":
+        return table
+    return table.to_pandas() if form == "pandas" else table.as_array()
 
 
 def write_rows(
