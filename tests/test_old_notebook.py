@@ -146,3 +146,52 @@ def test_queries_in_the_form_that_is_asked_for(notebook: Notebook) -> None:
         specClient.query(**ask, fmt="csv")
     with pytest.raises(BadParameter, match="a constraint or fields"):
         specClient.query()
+
+
+DESCRIBED = """\
+id_list = spec.query (0.125, 12.123, 0.1)
+for id in id_list:
+    spec = spec.getSpec (id)
+
+id_list = spec.query (0.125, 12.123, 0.1)
+spec = spec.getSpec (id_list, fmt='numpy')
+
+id_list = spec.query (0.125, 12.123, 0.1)
+spec = spec.getSpec (id_list, fmt='numpy', align=True)
+
+id_list = spec.query (0.125, 12.123, 0.1)
+spec = spec.getSpec (id_list, cutout='6500-7200')
+
+display(Image(spec.preview(id),
+        format='png', width=400, height=100, unconfined=True))
+
+for pg in range(3):
+    data = spec.getGridPlot(id_list, 5, 5, page=pg)
+    display(Image(data, format='png',
+            width=400, height=100, unconfined=True))
+
+display(Image(spec.stackedImage(id_list, fmt='png'),
+        format='png', unconfined=True))
+
+id_list = spec.query (0.125, 12.123, 0.1, 'z > 0', '', 'default', 'default', fields='specobjid',
+                      primary=True, timeout=60, token='', debug=False, verbose=False)
+df, spec1d, tab = (f(spec.getSpec(id)) for f in (spec.to_pandas, spec.to_Spectrum1D, spec.to_Table))
+"""
+"""Examples of the old service's description, and its arguments in their order."""
+
+
+@pytest.mark.parametrize("example", DESCRIBED.split("\n\n"))
+def test_examples_of_the_description_run(notebook: Notebook, example: str) -> None:
+    """As they are written, and where the mock survey has a spectrum."""
+    (number,) = notebook.names["every"]["specobjid"][:1]
+    (ra, dec), *_ = specClient.query(
+        fields="ra,dec", constraint=f"specobjid = {number}", fmt="array"
+    )[["ra", "dec"]].tolist()
+    for cell in (example, example.replace("0.125, 12.123, 0.1", f"{ra}, {dec}, 1e-4")):
+        names = {**notebook.names, "id": int(number), "id_list": [number], "spec": specClient}
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "the list has no such page", UserWarning)
+            warnings.filterwarnings("ignore", r".*(primary spectr|primary=False)", UserWarning)
+            exec(compile(cell, "example", "exec"), names)
+        if cell != example and "spec.getSpec (" in cell:
+            assert np.shape(names["spec"])[-1:] > (100,)
