@@ -27,7 +27,8 @@ from specserver.ingest.declare import declare
 from specserver.ingest.option_effects import SurveyOptions
 from specserver.service import SpectroscopicService
 from specserver.surveys import find_release, load_surveys
-from specserver.surveys.anyfile import _ivar, read_file
+from specserver.surveys.anyfile import read_file
+from specserver.surveys.byspecutils import ivar_of
 from specserver.surveys.declaration import stem_of
 from specserver.surveys.statedposition import degrees
 from specserver.surveys.targets import Targets, normal_table
@@ -137,7 +138,7 @@ def test_every_kind_of_uncertainty_gives_the_inverse_variance(
         spectral_axis=(4000.0 + np.arange(len(values))) * u.AA,
         uncertainty=kinds[power](given_, unit=u.mJy**power),
     )
-    ivar = _ivar(one)
+    ivar = ivar_of(one)
     assert ivar is not None
     if power == -2:
         # What a file states is published as it is; the mask says what is of no use.

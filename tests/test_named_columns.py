@@ -1,6 +1,8 @@
 """Spectra whose columns or images the operator names: ASCII, CSV, ECSV, FITS tables and images."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,11 @@ from astropy.table import Table
 from commands import command
 from specserver.data.root import open_root
 from specserver.errors import BadFile
+from specserver.ingest.plan import make_plan, spectrum_files
 from specserver.service import SpectroscopicService
 from specserver.surveys.anyfile import ReadSpectrum, read_file
-from specserver.surveys.declaration import FileDefaults, NamedVectors
+from specserver.surveys.declaration import Declaration, FileDefaults, NamedVectors
+from specserver.surveys.generic import survey_of
 
 WAVE = np.linspace(4000.0, 7000.0, 61)
 FLUX = 5 + np.sin(WAVE / 50)
@@ -64,6 +68,30 @@ def test_text_without_names_has_numbered_columns(tmp_path: Path) -> None:
     assert found.flux.tobytes() == FLUX.tobytes()
     assert found.ivar is not None
     assert found.ivar.tobytes() == (ERROR**-2).tobytes()
+
+
+def test_named_columns_do_without_specutils(tmp_path: Path) -> None:
+    Table(TEXT).write(tmp_path / "a.csv")
+    program = """
+import sys
+from pathlib import Path
+from specserver.surveys.anyfile import read_file
+from specserver.surveys.declaration import FileDefaults, NamedVectors
+read_file(Path(sys.argv[1]), FileDefaults("", "", "nm", "mJy", NamedVectors("f", "wl")))
+assert not {"specutils", "pandas"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "a.csv")], check=True)
+
+
+def test_a_few_files_are_read_without_other_processes(tmp_path: Path) -> None:
+    """Each process would import for seconds what reads files."""
+    for number in range(20):
+        (tmp_path / f"{number}.csv").touch()
+    data = open_root(tmp_path / "data")
+    declared = Declaration("mine", "mine", "", "", "", has_ivar=False, step_aa=1.0)
+    survey = survey_of(declared, data.context("mine"))
+    files = spectrum_files([tmp_path])
+    assert len(make_plan(survey, files, {}, workers=8).parts) == 1
 
 
 def test_stated_units_come_first_and_unstated_ones_are_asked_for(tmp_path: Path) -> None:

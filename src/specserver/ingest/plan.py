@@ -12,11 +12,14 @@ from ..digests import hash64
 from ..model.survey import FileKey, Survey
 from ..ops.wholefits import FITS_ENDING
 from ..surveys.declaration import is_spectrum_name
+from ..surveys.generic import AnyFileReader
 from .report import Note
 
 _FITS: Final = re.compile(rf".*{FITS_ENDING}", re.DOTALL | re.IGNORECASE)
 SEGMENT_FILES: Final = 2000
 """Most files of a part, for any survey: a worker that dies loses the work on one part."""
+_FEW_FILES: Final = 50
+"""Files of a folder's own survey that this process reads sooner than another one starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +110,8 @@ def make_plan(
             keys.append(key)
     keys.sort(key=lambda key: (key.group, str(key.path)))
     most = min(SEGMENT_FILES, survey.part_files)
-    return Plan(tuple(_parts(keys, workers, most)), stored, foreign, nunlike)
+    few = _FEW_FILES if isinstance(survey.reader, AnyFileReader) else 1
+    return Plan(tuple(_parts(keys, workers, few, most)), stored, foreign, nunlike)
 
 
 def beside_digest(survey: Survey, path: Path) -> int:
@@ -135,9 +139,11 @@ def _unchanged(survey: Survey, path: Path, known: tuple[int, int, int | None] | 
         return False
 
 
-def _parts(keys: Sequence[FileKey], workers: int, most: int) -> Iterator[tuple[FileKey, ...]]:
-    """Yield runs of up to ``most`` files; files of one group stay together."""
-    size = max(1, min(most, -(-len(keys) // max(1, workers))))
+def _parts(
+    keys: Sequence[FileKey], workers: int, few: int, most: int
+) -> Iterator[tuple[FileKey, ...]]:
+    """Yield runs of ``few`` to ``most`` files; files of one group stay together."""
+    size = max(few, min(most, -(-len(keys) // max(1, workers))))
     at = 0
     while at < len(keys):
         stop = min(at + size, len(keys))
