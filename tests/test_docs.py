@@ -1,6 +1,7 @@
 """The guide and the README, run as a stranger would: every line, every number."""
 
 import doctest
+import inspect
 import os
 import pkgutil
 import re
@@ -8,12 +9,15 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from serving import Served, serve
 from specserver import specClient
+from specserver.auth import TokenBook
 from specserver.cli.demo import add_second
 from specserver.client.api import SpecClient
 from specserver.data.root import open_root
@@ -60,6 +64,35 @@ def test_examples_give_what_they_show(
         )
     assert tried > 0
     assert failed == 0
+
+
+def documented() -> dict[str, Any]:
+    """Return the public functions of the module, of a client and of virtual storage, by name."""
+    given = {name: getattr(specClient, name) for name in specClient.__all__ if name != "vos"}
+    for cls in (SpecClient, type(specClient.vos)):
+        methods = {f"{cls.__name__}.{name}": thing for name, thing in vars(cls).items()}
+        given |= {cls.__name__: cls, **{n: m for n, m in methods.items() if "._" not in n}}
+    named = {name: thing for name, thing in given.items() if callable(thing)}
+    return {"specClient": specClient, **named}
+
+
+def test_every_public_function_has_an_example_that_gives_what_it_shows(
+    demonstration: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = TokenBook(open_root(demonstration.data)).create("ada", now=datetime.now(UTC))
+    monkeypatch.setenv("SPECSERVER_URL", demonstration.url)
+    monkeypatch.setenv("SPECSERVER_TOKEN", token)
+    monkeypatch.chdir(tmp_path)
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    read = doctest.DocTestParser().get_doctest
+    texts = {inspect.getdoc(thing) or "": name for name, thing in documented().items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "[0-9,]+ more .* primary spectr", UserWarning)
+        for text, name in texts.items():
+            example = read(text, {"spec": specClient}, name, name, 0)
+            assert example.examples, name
+            assert runner.run(example).failed == 0, name
 
 
 @pytest.mark.parametrize("page", COMMANDS, ids=lambda page: str(page.relative_to(ROOT)))

@@ -1,8 +1,8 @@
 """The documented module: every function of a client, bound to a default client.
 
 >>> from specserver import specClient as spec
->>> ids = spec.query(30.0, 0.0, 0.5)  # doctest: +SKIP
->>> spectra = spec.getSpec(ids)  # doctest: +SKIP
+>>> quasars = spec.query(constraint="class = 'QSO' and z > 2 order by z limit 20")
+>>> spectra = spec.getSpec(quasars)
 """
 
 from .client.api import SpecClient
@@ -82,6 +82,12 @@ def getClient(context: str = "default", profile: str = "default") -> SpecClient:
     """Return a client with its own context and profile, for the same service.
 
     An unknown context raises an error at the client's first request.
+
+    Examples
+    --------
+    >>> desi = spec.getClient("desi_dr1")
+    >>> len(desi.query(constraint="z > 1 limit 5"))
+    5
     """
     client = SpecClient(context, profile, _client.session.chosen_url)
     client.set_token(_client.session.chosen_token)

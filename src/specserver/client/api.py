@@ -1,17 +1,16 @@
 """The client: it finds spectra and fetches them.
 
-`SpecClient` has a session. Its methods for spectra and for the service are here; the others are
+`SpecClient` has a session. `getSpec` and what belongs to it is here; its other methods are
 functions of the modules that they are imported from, which take the client as first argument.
 """
 
 import os
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Literal
 
 from typing_extensions import override
 
-from ..errors import BadParameter, SpecServerError, UnknownContext, UnknownProfile
+from ..errors import BadParameter
 from ..tracebacks import short_methods
 from .composite import stack
 from .inputs.context_ids import Named, read_ids
@@ -20,15 +19,24 @@ from .plots.drawing import plot, prospect
 from .plots.pictures import plotGrid, preview, stackedImage
 from .queries import query
 from .request import Cutout, RequestOptions, ResultOptions, Values, read_wanted
+from .service import (
+    catalogs,
+    get_context,
+    get_profile,
+    get_svc_url,
+    get_token,
+    isAlive,
+    list_contexts,
+    list_profiles,
+    set_context,
+    set_profile,
+    set_svc_url,
+    set_token,
+)
 from .session import Session
-from .spectra import fetch_files, fetch_spectra, in_order
+from .spectra import fetch_files, fetch_spectra, finished, in_list, in_order
 from .storage import Storage, open_target
 from .writing import ending_of, write_spectra
-
-if TYPE_CHECKING:
-    from .results.decode import Spectra
-
-_GREETING: Final = "hello world"
 
 
 @short_methods
@@ -45,8 +53,27 @@ class SpecClient:
         Service profile.
     svc_url
         Root of the service; None follows ``SPECSERVER_URL``, else the local default.
+
+    Examples
+    --------
+    >>> from specserver.client.api import SpecClient
+    >>> client = SpecClient("sdss_dr17")
+    >>> len(client.query(constraint="class = 'QSO' limit 3"))
+    3
     """
 
+    isAlive = isAlive
+    set_svc_url = set_svc_url
+    get_svc_url = get_svc_url
+    set_token = set_token
+    get_token = get_token
+    set_context = set_context
+    get_context = get_context
+    list_contexts = list_contexts
+    set_profile = set_profile
+    get_profile = get_profile
+    list_profiles = list_profiles
+    catalogs = catalogs
     query = query
     match = match
     write_table = write_table
@@ -138,6 +165,19 @@ class SpecClient:
             An empty list of identifiers gives an empty list or
             SpectrumList, and with ``align`` an array of shape (0, 0) with the context's record.
             ``'OK'`` when files were written.
+
+        Examples
+        --------
+        >>> quasars = spec.query(constraint="class = 'QSO' and z > 2 order by z limit 20")
+        >>> array = spec.getSpec(quasars[0])
+        >>> array.dtype.names[:3], array.about.flux_unit
+        (('flux', 'loglam', 'ivar'), '1e-17 erg / (s cm2 Angstrom)')
+        >>> spec.getSpec(quasars, align=True, values="flux,ivar").shape
+        (20, 4657)
+        >>> spec.getSpec(quasars[0], fmt="Table", cutout=(3700, 4200))["flux"].unit
+        Unit("1e-17 erg / (Angstrom s cm2)")
+        >>> spec.getSpec(quasars, fmt="FITS", out="quasars")
+        'OK'
         """
         wanted = read_wanted(fmt, values, cutout, align, medium, assume_medium)
         if fits not in {"original", "rebuilt"}:
@@ -150,7 +190,7 @@ class SpecClient:
             write_spectra(self.session, named, wanted, put, options, fits)
             return "OK"
         if not named.ids and not wanted.align:
-            return _in_list([], wanted)
+            return in_list([], wanted)
         if wanted.fmt == "fits":
             files = [data for _, data in fetch_files(self.session, named, options, fits)]
             return files[0] if named.single and len(files) == 1 else files
@@ -158,7 +198,7 @@ class SpecClient:
         alone = named.single and wanted.fmt != "collection" and not wanted.resample
         wanted = replace(wanted, align=wanted.align and not alone)
         parts = fetch_spectra(self.session, named, wanted, options)
-        return _finished(parts, wanted, single=named.single)
+        return finished(parts, wanted, single=named.single)
 
     def read_named(
         self,
@@ -171,6 +211,12 @@ class SpecClient:
         """Return the identifiers that a caller gives, and the context of each.
 
         `getSpec` takes the result.
+
+        Examples
+        --------
+        >>> client = spec.getClient()
+        >>> client.read_named(["4565636362342690816", 4565636362342690816]).ids
+        [4565636362342690816, 4565636362342690816]
         """
         options = RequestOptions(context, missing=missing, token=token)
         return read_ids(self.session, given, None, options)
@@ -181,6 +227,15 @@ class SpecClient:
         """Fetch spectra of any contexts: context, identifier and record of each.
 
         For programs. Aligned spectra are rows of one array.
+
+        Examples
+        --------
+        >>> from specserver.client.request import RequestOptions, read_wanted
+        >>> client = spec.getClient()
+        >>> named = client.read_named(client.query(constraint="limit 2"))
+        >>> wanted = read_wanted("numpy", "flux", None, False)
+        >>> [context for context, _, _ in client.fetch_named(named, wanted, RequestOptions())]
+        ['sdss_dr17', 'sdss_dr17']
         """
         from .results.carried import carried
 
@@ -209,133 +264,3 @@ class SpecClient:
     def vos(self) -> Storage:
         """Virtual storage: the caller's own files on the server."""
         return Storage(self.session)
-
-    def isAlive(self, svc_url: str | None = None, timeout: float = 2) -> bool:
-        """Return whether a service answers at the URL within ``timeout`` seconds."""
-        url = self.session.root if svc_url is None else svc_url.rstrip("/")
-        try:
-            text = self.session.get_text(url, timeout_s=timeout, retry=False)
-        except SpecServerError:
-            return False
-        return text.lstrip().lower().startswith(_GREETING)
-
-    def set_svc_url(self, svc_url: str | None) -> None:
-        """Set the root of the service, such as ``http://host:6998/spec``; None: the default."""
-        self.session.chosen_url = svc_url
-
-    def get_svc_url(self) -> str:
-        """Return the root of the service."""
-        return self.session.root
-
-    def set_token(self, token: str | None) -> None:
-        """Set the token of later calls; None follows ``SPECSERVER_TOKEN``, '' sends none."""
-        self.session.chosen_token = token
-
-    def get_token(self) -> str:
-        """Return the token of calls that name none; empty for a visitor."""
-        return self.session.token
-
-    def set_context(self, context: str) -> str:
-        """Set the context of later calls; return ``'OK'``.
-
-        Raises
-        ------
-        UnknownContext
-            The service has no such context; the message lists those it has.
-        """
-        self._require("context", context, UnknownContext)
-        self.session.context = context
-        return "OK"
-
-    def get_context(self) -> str:
-        """Return the context of calls that name none."""
-        return self.session.context
-
-    def list_contexts(self, context: str | None = None, fmt: str = "text") -> Any:
-        """Return the contexts of the service, or the description of one, a dict.
-
-        Parameters
-        ----------
-        context
-            Name of one context; None lists all.
-        fmt
-            ``text`` or ``csv`` return text, which a notebook shows as a table; ``json`` returns
-            a dict of the descriptions by name.
-        """
-        return self.session.listing("contexts", {"context": context or ""}, fmt)
-
-    def set_profile(self, profile: str) -> str:
-        """Set the profile of later calls; return ``'OK'``.
-
-        Raises
-        ------
-        UnknownProfile
-            The service has no such profile; the message lists those it has.
-        """
-        self._require("profile", profile, UnknownProfile)
-        self.session.profile = profile
-        return "OK"
-
-    def get_profile(self) -> str:
-        """Return the profile of calls that name none."""
-        return self.session.profile
-
-    def list_profiles(self, profile: str | None = None, fmt: str = "text") -> Any:
-        """Return the profiles of the service, or one; ``fmt`` as in `list_contexts`."""
-        return self.session.listing("profiles", {"profile": profile or ""}, fmt)
-
-    def catalogs(
-        self, context: str | None = "default", profile: str | None = "default", fmt: str = "text"
-    ) -> Any:
-        """Return the catalogues of a context; ``fmt`` as in `list_contexts`.
-
-        Text has the number of columns of each; ``json`` the columns themselves, a list of dicts
-        with name, dtype, unit and meaning: ``Table(catalogs(fmt='json')[name]['columns'])``.
-        """
-        return self.session.listing("catalogs", self.session.where(context, profile), fmt)
-
-    def _require(
-        self, what: str, name: str, error: type[UnknownContext] | type[UnknownProfile]
-    ) -> None:
-        """Refuse a context or profile that the service does not have."""
-        asked = {"what": what, "value": name}
-        if self.session.get_text(self.session.url("validate"), fields=asked).strip() != "OK":
-            raise error(name, list(self.session.listing(f"{what}s", {})))
-
-
-def _finished(parts: "Sequence[Spectra]", wanted: ResultOptions, *, single: bool) -> Any:
-    """Return spectra in the form wanted and in the order of the identifiers."""
-    if len(parts) > 1:
-        return _in_list(in_order(parts, [_made(part, wanted) for part in parts]), wanted)
-    if single and len(parts[0].ids) == 1:
-        if wanted.fmt == "numpy":
-            return _made(parts[0], wanted)[0]
-        if wanted.fmt not in {"list", "collection"}:
-            from .results.convert import convert_one
-
-            return convert_one(parts[0], 0, parts[0].data[0], wanted.fmt)
-    return _made(parts[0], wanted)
-
-
-def _made(spectra: "Spectra", wanted: ResultOptions) -> Any:
-    """Return the spectra of one part in the form wanted."""
-    if wanted.fmt == "numpy":
-        from .results.carried import carried
-
-        return carried(spectra)
-    from .results.convert import convert
-
-    return convert(spectra, wanted.fmt)
-
-
-def _in_list(made: list[Any], wanted: ResultOptions) -> Any:
-    """Return objects as the list of them that is wanted."""
-    if wanted.fmt == "numpy":
-        from .results.carried import SpectrumArrays
-
-        return SpectrumArrays(made)
-    if wanted.fmt != "list":
-        return made
-    from specutils import SpectrumList
-
-    return SpectrumList(made)

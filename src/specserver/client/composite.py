@@ -85,6 +85,12 @@ def stack(
     CompositeSpectrum
         With ``wavelength``, ``flux``, ``error`` (by variance), ``error_bootstrap``, ``count``,
         ``nspec``, ``unit``, ``skipped`` and ``meta``; shows itself in a notebook.
+
+    Examples
+    --------
+    >>> quasars = spec.query(constraint="class = 'QSO' and z > 2 order by z limit 20")
+    >>> spec.stack(quasars)
+    <CompositeSpectrum of 20 spectra (mean, rest), 1154–3435 Å>
     """
     session = client.session
     options = RequestOptions(context, profile, missing, timeout, token, debug, verbose)

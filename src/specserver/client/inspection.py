@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import BadParameter
 from ..render.inspection import ALIASES, INSPECTION_COLUMNS, InspectionColumn
+from ..tracebacks import short
 from .inputs.held_tables import table_of
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ _MISSING: Final = {"None", "nan", "<NA>", "--"}
 _NEEDED: Final = "a CSV or ECSV file of the page of prospect(), or a table with its column id"
 
 
+@short
 def read_inspection(file: str | os.PathLike[str]) -> "DataFrame":
     """Read what somebody said of spectra on the page of `prospect`.
 
@@ -47,6 +49,14 @@ def read_inspection(file: str | os.PathLike[str]) -> "DataFrame":
     ------
     BadParameter
         There is no such file, it has no column ``id``, or a value is none of its column.
+
+    Examples
+    --------
+    >>> from pandas import DataFrame
+    >>> said = DataFrame({"id": [299489676975171584], "VI_quality": [4], "VI_comment": "clear"})
+    >>> said.to_csv("seen.csv", index=False)
+    >>> spec.read_inspection("seen.csv")["VI_quality"].tolist()
+    [4]
     """
     import pandas as pd
 

@@ -80,6 +80,13 @@ def match(
         nothing is near, these are masked or NaN. Its ``meta`` states the context, ``radius`` in
         degrees, ``which``, and in how many rows a spectrum was ``found``. ``'OK'`` when a file
         was written.
+
+    Examples
+    --------
+    >>> targets = spec.query(constraint="class = 'QSO' order by z limit 3", fields="ra,dec")
+    >>> found = spec.match(targets, fields="z")
+    >>> found.colnames, found.meta["found"]
+    (['row', 'specobjid', 'separation', 'z'], 3)
     """
     if which not in {"nearest", "all"}:
         raise BadParameter("which", which, "'nearest' or 'all'")
@@ -132,6 +139,12 @@ def write_table(
     Returns
     -------
     ``'OK'``
+
+    Examples
+    --------
+    >>> table = spec.query(constraint="class = 'QSO' limit 3", fields="ra,dec,z")
+    >>> spec.write_table(table, "quasars.vot")
+    'OK'
     """
     from .results.table_file import TABLES, columns_of, table_bytes
 

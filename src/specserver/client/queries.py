@@ -97,6 +97,16 @@ def query(
         Table that has context and id before them. With ``primary=False`` or a catalogue, if
         spectra can share an identifier, pairs hold the tuple, and the Table has the columns
         that distinguish them.
+
+    Examples
+    --------
+    >>> spec.query(constraint="class = 'QSO' and z > 2 order by z limit 2")
+    array([9414833140818794496, 4039733075843719168], dtype=uint64)
+    >>> table = spec.query(58.5, 0.0, 5.0, fields="z,class", constraint="zwarning = 0")
+    >>> table.colnames
+    ['specobjid', 'z', 'class']
+    >>> spec.query(constraint="z > 2", out="distant.csv")
+    'OK'
     """
     from .results.table_file import TABLES, table_bytes
 

@@ -83,6 +83,44 @@ def in_order(parts: "Sequence[Spectra]", made: Sequence[Sequence[T]]) -> list[T]
     return [every[at] for at in np.argsort(places, kind="stable").tolist()]
 
 
+def finished(parts: "Sequence[Spectra]", wanted: ResultOptions, *, single: bool) -> Any:
+    """Return spectra in the form wanted and in the order of the identifiers."""
+    if len(parts) > 1:
+        return in_list(in_order(parts, [_made(part, wanted) for part in parts]), wanted)
+    if single and len(parts[0].ids) == 1:
+        if wanted.fmt == "numpy":
+            return _made(parts[0], wanted)[0]
+        if wanted.fmt not in {"list", "collection"}:
+            from .results.convert import convert_one
+
+            return convert_one(parts[0], 0, parts[0].data[0], wanted.fmt)
+    return _made(parts[0], wanted)
+
+
+def _made(spectra: "Spectra", wanted: ResultOptions) -> Any:
+    """Return the spectra of one part in the form wanted."""
+    if wanted.fmt == "numpy":
+        from .results.carried import carried
+
+        return carried(spectra)
+    from .results.convert import convert
+
+    return convert(spectra, wanted.fmt)
+
+
+def in_list(made: list[Any], wanted: ResultOptions) -> Any:
+    """Return objects as the list of them that is wanted."""
+    if wanted.fmt == "numpy":
+        from .results.carried import SpectrumArrays
+
+        return SpectrumArrays(made)
+    if wanted.fmt != "list":
+        return made
+    from specutils import SpectrumList
+
+    return SpectrumList(made)
+
+
 def spectra_request(
     session: Session,
     named: Named,

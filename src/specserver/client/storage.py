@@ -30,7 +30,14 @@ Put = Callable[[str, bytes], object]
 
 @short_methods
 class Storage:
-    """The space of the user whom the token names; ``vos://`` before a name may be left out."""
+    """The space of the user whom the token names; ``vos://`` before a name may be left out.
+
+    Examples
+    --------
+    >>> vos = spec.vos
+    >>> vos.put("lists/stars.txt", b"299489676975171584")
+    'OK'
+    """
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -40,15 +47,37 @@ class Storage:
         return f"<Storage vos:// of {self._session}>"
 
     def ls(self, path: str = "", *, token: str | None = None) -> list[str]:
-        """Return the names in a folder, those of folders with a slash at the end."""
+        """Return the names in a folder, those of folders with a slash at the end.
+
+        Examples
+        --------
+        >>> spec.vos.mkdir("lists")
+        'OK'
+        >>> "lists/" in spec.vos.ls()
+        True
+        """
         return [entry.name + "/" * entry.is_folder for entry in self.entries(path, token=token)]
 
     def entries(self, path: str = "", *, token: str | None = None) -> list[SpaceEntry]:
-        """Return what a folder holds: names, sizes, times."""
+        """Return what a folder holds: names, sizes, times.
+
+        Examples
+        --------
+        >>> spec.vos.put("note.txt", b"seen")
+        'OK'
+        >>> [entry.nbytes for entry in spec.vos.entries() if entry.name == "note.txt"]
+        [4]
+        """
         return list(self._list(path, token).entries)
 
     def usage(self, *, token: str | None = None) -> SpaceUsage:
-        """Return how much of the quota is used."""
+        """Return how much of the quota is used.
+
+        Examples
+        --------
+        >>> spec.vos.usage().nbytes_limit > 1e9
+        True
+        """
         return self._list("", token).usage
 
     def get(
@@ -64,6 +93,13 @@ class Storage:
         ------
         NoSuchFile
             There is none of that name.
+
+        Examples
+        --------
+        >>> spec.vos.put("note.txt", b"seen")
+        'OK'
+        >>> spec.vos.get("note.txt")
+        b'seen'
         """
         url = self._url_of(split_file_name(name))
         target = None if out is None else local_file(out)
@@ -75,7 +111,15 @@ class Storage:
         return "OK"
 
     def read_text(self, name: str, *, token: str | None = None) -> str:
-        """Return a file as text."""
+        """Return a file as text.
+
+        Examples
+        --------
+        >>> spec.vos.put("note.txt", b"seen")
+        'OK'
+        >>> spec.vos.read_text("note.txt")
+        'seen'
+        """
         data: bytes = self.get(name, token=token)
         try:
             return data.decode("utf-8-sig")
@@ -91,6 +135,11 @@ class Storage:
         ------
         QuotaExceeded
             There is no room.
+
+        Examples
+        --------
+        >>> spec.vos.put("lists/stars.txt", b"299489676975171584")
+        'OK'
         """
         parts = split_file_name(name)
         with _opened(data) as source:
@@ -106,13 +155,27 @@ class Storage:
         return "OK"
 
     def mkdir(self, name: str, *, token: str | None = None) -> str:
-        """Make a folder and those above it; return ``'OK'``."""
+        """Make a folder and those above it; return ``'OK'``.
+
+        Examples
+        --------
+        >>> spec.vos.mkdir("lists/quasars")
+        'OK'
+        """
         url = self._url_of(split_name(name)) + "/"
         self._session.get_text(url, "PUT", body=b"", token=token)
         return "OK"
 
     def rm(self, name: str, *, recursive: bool = False, token: str | None = None) -> str:
-        """Remove a file or an empty folder, with ``recursive`` also a full one; return ``'OK'``."""
+        """Remove a file or an empty folder, with ``recursive`` also a full one; return ``'OK'``.
+
+        Examples
+        --------
+        >>> spec.vos.put("old/note.txt", b"seen")
+        'OK'
+        >>> spec.vos.rm("old", recursive=True)
+        'OK'
+        """
         parts = split_name(name)
         if not parts:
             raise BadParameter("name", name, "name a file or a folder")

@@ -32,7 +32,9 @@ def airtovac(wave: Any) -> Any:
     BadParameter
         A unit that is none of length.
 
-    >>> float(airtovac(6562.8).round(3))
+    Examples
+    --------
+    >>> float(spec.airtovac(6562.8).round(3))
     6564.613
     """
     return _converted(wave, air_to_vacuum)
@@ -44,6 +46,11 @@ def vactoair(wave: Any) -> Any:
 
     What would lie below 2000 Å in air comes back unchanged, as of `airtovac`, which has the same
     parameters, results and errors.
+
+    Examples
+    --------
+    >>> float(spec.vactoair(6564.613).round(1))
+    6562.8
     """
     return _converted(wave, vacuum_to_air)
 

@@ -162,7 +162,7 @@ def pack_specobjid(
 
     Examples
     --------
-    >>> pack_specobjid(4055, 55359, 408, "v5_7_0")
+    >>> spec.pack_specobjid(4055, 55359, 408, "v5_7_0")
     np.uint64(4565636362342690816)
     """
     parts = {}
@@ -207,7 +207,7 @@ def unpack_specobjid(ids: npt.ArrayLike | Sequence[int | str]) -> Any:
 
     Examples
     --------
-    >>> unpack_specobjid(4565636362342690816).tolist()
+    >>> spec.unpack_specobjid(4565636362342690816).tolist()
     (4055, 55359, 408, 'v5_7_0')
     """
     packed = as_specobjid(ids)

@@ -99,6 +99,11 @@ def plot(
         Arguments of matplotlib's ``plot`` for each of the curves.
     missing
         ``skip`` leaves out what is not found, or cannot be read.
+
+    Examples
+    --------
+    >>> quasar = spec.query(constraint="class = 'QSO' and z > 2 order by z limit 1")[0]
+    >>> _ = spec.plot(quasar, out="quasar.png")
     """
     require("plot()", "notebook", "matplotlib")
     from ...render.figure.spectrum import FigureLook
@@ -196,6 +201,12 @@ def prospect(
     -------
     None, ``'OK'`` or ViewerPage
         ``'OK'`` when a file was written; the page when it is neither written nor shown.
+
+    Examples
+    --------
+    >>> quasars = spec.query(constraint="class = 'QSO' and z > 2 order by z limit 3")
+    >>> spec.prospect(quasars, out="quasars.html")
+    'OK'
     """
     require("prospect()", "notebook", "bokeh")
     from ...render.viewer.parts import Look

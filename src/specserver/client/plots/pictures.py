@@ -59,6 +59,12 @@ def preview(
     -------
     PngImage, bytes or ``'OK'``
         Bytes of a PNG that show themselves in a notebook; ``'OK'`` when a file was written.
+
+    Examples
+    --------
+    >>> quasars = spec.query(constraint="class = 'QSO' and z > 2 order by z limit 20")
+    >>> spec.preview(quasars[0], out="quasar.png")
+    'OK'
     """
     given = either("spec", spec, "id", id)
     options = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
@@ -105,6 +111,12 @@ def plotGrid(
     -------
     PngImage, bytes or ``'OK'``
         As `preview` returns, with the same other parameters.
+
+    Examples
+    --------
+    >>> quasars = spec.query(constraint="class = 'QSO' and z > 2 order by z limit 20")
+    >>> spec.plotGrid(quasars, 3, 2, page=1, out="grid.png")
+    'OK'
     """
     options = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
     fields = {"nx": int(nx), "ny": int(ny), "page": int(page), "align": align, "dark": dark}
@@ -164,6 +176,12 @@ def stackedImage(
     -------
     PngImage, bytes, 2D[nspec, npix] float32 in the survey's unit of flux, or ``'OK'``
         ``'OK'`` when a file was written, a PNG or ``.npy``.
+
+    Examples
+    --------
+    >>> quasars = spec.query(constraint="class = 'QSO' and z > 2 order by z limit 20")
+    >>> spec.stackedImage(quasars, fmt="numpy", align=True).shape
+    (20, 4657)
     """
     options = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
     xscale, yscale = _two(scale)

@@ -45,6 +45,12 @@ def to_pandas(npy_data: npt.NDArray[Any]) -> Any:
     DataFrame
         A list of them for aligned spectra. Its ``attrs`` have survey, context, frame, medium and
         ``units`` by name of vector, where the array carries them.
+
+    Examples
+    --------
+    >>> array = spec.getSpec(spec.query(constraint="class = 'QSO' limit 1")[0])
+    >>> spec.to_pandas(array).columns.tolist()[:3]
+    ['flux', 'loglam', 'ivar']
     """
     if _checked(npy_data).ndim == 2:
         return [to_pandas(row) for row in npy_data]
@@ -67,6 +73,12 @@ def to_Table(npy_data: npt.NDArray[Any]) -> Any:
     -------
     Table
         Of aligned spectra a row a spectrum: each column is 2D[nspec, npix].
+
+    Examples
+    --------
+    >>> array = spec.getSpec(spec.query(constraint="class = 'QSO' limit 1")[0])
+    >>> spec.to_Table(array)["flux"].unit
+    Unit("1e-17 erg / (Angstrom s cm2)")
     """
     about = _about_array(_checked(npy_data))
     return _table(npy_data, about, {} if about is None else about.said())
@@ -85,6 +97,12 @@ def to_Spectrum1D(npy_data: npt.NDArray[Any]) -> Any:
     ----------
     npy_data : 1D[npix] structured, or aligned 2D[nspec, npix]
         With ``flux`` and an axis, ``loglam`` or ``wavelength``.
+
+    Examples
+    --------
+    >>> array = spec.getSpec(spec.query(constraint="class = 'QSO' limit 1")[0])
+    >>> spec.to_Spectrum1D(array).spectral_axis.unit
+    Unit("Angstrom")
     """
     require("to_Spectrum1D()", "notebook", "specutils")
     fields = _columns(_checked(npy_data))
