@@ -689,7 +689,7 @@ def test_a_spectrum_without_noise_model_or_lattice(page, tmp_path):
 
 
 def test_a_notebook_shows_the_page_in_a_frame(client, chosen, browser, page, tmp_path):
-    got = client.prospect(chosen[0], show=False, height=400)
+    got = client.prospect(chosen[:2], show=False, height=400, inspection=True)
     assert isinstance(got, ViewerPage)
     # A notebook keeps the repr beside the page.
     assert repr(got).startswith("<ViewerPage of 1.")

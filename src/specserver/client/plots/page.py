@@ -30,7 +30,11 @@ MOST_SPECTRA: Final = 2000
 """Browsers fail to open a page with more, of 200 MB."""
 
 _NVECTORS: Final = 4
-_NOTEBOOK_HEIGHT_PX: Final = 640
+_PLOT_HEIGHT_PX: Final = 460
+# What a page needs above and below its plot; with thumbnails; with the panel of inspection.
+_CONTROLS_PX: Final = 180
+_STRIP_PX: Final = 65
+_PANEL_PX: Final = 175
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,9 @@ class ViewerPage:
     """The page."""
     width: int | None = None
     height: int | None = None
+    """Of the plot, pixels."""
+    controls_px: int = _CONTROLS_PX
+    """Height of all but the plot."""
 
     # typing has override from Python 3.12 on.
     def __repr__(self) -> str:  # type: ignore[explicit-override]
@@ -67,7 +74,7 @@ class ViewerPage:
     def _repr_html_(self) -> str:
         """Return the page in a frame, which isolates its styles and scripts."""
         width = "100%" if self.width is None else f"{self.width + 40}px"
-        height = (self.height or _NOTEBOOK_HEIGHT_PX - 180) + 180
+        height = (self.height or _PLOT_HEIGHT_PX) + self.controls_px
         return (
             f'<iframe srcdoc="{escape(self.html)}" width="{width}" height="{height}"'
             ' style="border: 0" title="spectra"></iframe>'
@@ -97,7 +104,9 @@ def make_page(spectra: Sequence["DisplaySpectrum"], look: "Look") -> ViewerPage:
             spectrum if spectrum.title else replace(spectrum, title=f"spectrum {number}")
             for number, spectrum in enumerate(spectra, 1)
         ]
-    return ViewerPage(viewer_html(spectra, look), look.width, look.height)
+    strip, panel = len(spectra) > 1 and not look.overplot, look.inspection is not None
+    controls = _CONTROLS_PX + strip * _STRIP_PX + panel * _PANEL_PX
+    return ViewerPage(viewer_html(spectra, look), look.width, look.height, controls)
 
 
 def require_count(nspec: int) -> None:

@@ -22,6 +22,9 @@ PART_CSS: Final = """
 .bk-btn-default.bk-active { font-weight: bold; }
 .bk-btn-default[disabled] { opacity: 0.4; }
 .bk-input { color: var(--viewer-ink); }
+::file-selector-button {
+  color: var(--viewer-ink); background: var(--viewer-paper); border: 1px solid var(--viewer-edge);
+}
 .name { opacity: 0.7; }
 .bk-item.bk-inactive { opacity: 0.45; text-decoration: line-through; }
 """
@@ -35,8 +38,9 @@ PLOT_CSS: Final = """
 :host::after { width: 100%; height: 1px; }
 """
 ROW_CSS: Final = ":host { flex-wrap: wrap; gap: 2px 10px; align-items: flex-end; }"
-# Thumbnails, each with what was said of its spectrum in a corner.
+# Thumbnails, each with what was said of its spectrum in a corner; the text above them is empty.
 STRIP_CSS: Final = """
+.bk-clearfix { display: none !important; }
 .strip { display: flex; gap: 3px; overflow-x: auto; padding: 1px; scrollbar-width: thin; }
 .strip button {
   position: relative; flex: none; padding: 0; border: 1px solid var(--viewer-faint);

@@ -176,6 +176,7 @@ class Inspection {
   show() {
     const {ui, about} = this
     if (!ui.panel.visible) return
+    this.viewer.offer_fits()
     const record = this.record()
     const kind = about.classes.indexOf(record.VI_spectype)
     ui.quality.active = record.VI_quality ?? null
@@ -183,17 +184,11 @@ class Inspection {
     ui.issues.active = about.issues.flatMap((letter, at) => (record.VI_issue?.includes(letter) ? [at] : []))
     ui.corrected.value = record.VI_z ?? null
     ui.comment.value = record.VI_comment ?? ""
-    this.propose(this.viewer.z[this.viewer.current])
     const done = this.records.filter((each) => "VI_quality" in each).length
     const counted = `${done} of ${this.records.length} spectra have a quality.`
     const kept = this.kept === false ? " This browser keeps nothing: save before you leave." : ""
     const parts = [about.qualities[record.VI_quality] ?? "", `${counted}${kept}`, this.message ?? ""]
     ui.progress.text = parts.filter(Boolean).join(" &ensp; ")
-  }
-
-  /** Offer a redshift as the corrected one. */
-  propose(z) {
-    if (this.ui.panel.visible) this.ui.take.label = `take ${z.toFixed(5)} (z)`
   }
 
   /** Return the rows of the file: the spectra of which the user said something. */

@@ -35,7 +35,7 @@ def build_panel(sheet: InlineStyleSheet) -> dict[str, Any]:
     }
     said = {
         "corrected": Spinner(title="corrected z", step=1e-4, width=105, format="0.00000"),
-        "take": Button(label="take (z)", width=120),
+        "take": Button(label="take z (z)", width=90),
         "comment": TextInput(title="comment (c)", width=250),
     }
     kept = {

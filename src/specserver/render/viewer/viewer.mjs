@@ -162,7 +162,6 @@ class Viewer {
     limit(ui.plot.x_range, row("wave_low"), row("wave_high"))
     this.smooth()
     this.draw_others()
-    this.offer_fits()
     this.move(this.z[this.current])
     this.strip.show(this.current)
     this.inspection.show()
@@ -222,7 +221,9 @@ class Viewer {
 
   offer_fits() {
     const {ui, current} = this
-    ui.fits.options = this.fits[current].map(({text}, at) => [String(at), text])
+    const options = this.fits[current].map(({text}, at) => [String(at), text])
+    // Bokeh makes the menu anew for each value that it is given.
+    if (JSON.stringify(options) !== JSON.stringify(ui.fits.options)) ui.fits.options = options
     ui.fits.value = String(this.fit[current])
     ui.fits.disabled = this.fits[current].length === 1
   }
@@ -230,7 +231,7 @@ class Viewer {
   /** Choose one of the fits of the survey: its redshift, and its template if the survey has it. */
   choose(fit) {
     this.fit[this.current] = fit
-    this.ui.fits.value = String(fit)
+    this.offer_fits()
     this.move(this.chosen_fit().z)
   }
 
@@ -294,7 +295,6 @@ class Viewer {
     }
     ui.coarse.value = Math.min(Math.max(z, ui.coarse.start), ui.coarse.end)
     this.hand_over()
-    this.inspection.propose(z)
     this.mark()
     this.follow()
   }
