@@ -2,7 +2,6 @@
 
 import os
 import sys
-import warnings
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 
@@ -20,7 +19,6 @@ def command(*arguments: object, code: int = 0) -> str:
         patch.setattr(OUT, "width", 300)
         patch.setattr(ERROR, "width", 300)
         # What the command sets for its own process must not reach other tests.
-        patch.setattr(warnings, "showwarning", warnings.showwarning)
         before = dict(os.environ)
         try:
             with pytest.raises(SystemExit) as ended:

@@ -148,7 +148,10 @@ def test_messages_speak_of_options(served: Served, tmp_path: Path) -> None:
         (("get", few, "--medium", "air", "--align"), "; --resample brings them to air"),
         (("get", few, "--cutout", "5"), "--cutout '5' is not possible"),
         (("query", "--where", "select"), "--where"),
-        (("stack", "--ids", tmp_path, "--context", "a,b", "--out", "a.png"), "with --ids one"),
+        (
+            ("stack", "--ids", tmp_path, "--context", "a,b", "--out", "a.png"),
+            "with identifiers one release",
+        ),
     ):
         said = command(*words, *url, code=2)
         assert option in said

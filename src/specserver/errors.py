@@ -48,6 +48,10 @@ class SpecServerError(Exception):
         return error
 
 
+class SpecServerWarning(UserWarning):
+    """A warning of specserver, as distinct from those of other packages."""
+
+
 class CallerError(SpecServerError):
     """The request is wrong; the message says how to mend it."""
 

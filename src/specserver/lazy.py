@@ -21,7 +21,7 @@ from typing_extensions import override
 
 from .catalog.deadline import Deadline
 from .data.root import open_root
-from .errors import BadParameter, UnknownField
+from .errors import BadParameter, SpecServerWarning, UnknownField
 from .model.grid import PixelRange, span
 from .model.region import cone as cone_of
 from .model.survey import UNIT_COLUMN, Survey, Vector
@@ -139,6 +139,7 @@ class DataFolder:
             warnings.warn(
                 f"{spectra.others} of {table.num_rows} spectra are off the lattice and left out;"
                 " to_xarray(…, off_lattice=True) returns them, on axes of their own",
+                SpecServerWarning,
                 stacklevel=2,
             )
         chunks = spectra.chunks(chunk)

@@ -5,6 +5,8 @@ import os
 import resource
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing import Pipe, parent_process
 from multiprocessing.connection import wait
 
@@ -34,6 +36,21 @@ def end_with_parent() -> None:
     def leave() -> None:
         asleep.close()
         thread.join(timeout=1.0)
+
+
+@contextmanager
+def leaving_interrupts_to_this_process() -> Iterator[None]:
+    """Let processes that are spawned within it ignore Ctrl-C: this process ends them.
+
+    A terminal sends Ctrl-C to all processes of a command, and one that is still importing its
+    modules would print a traceback. They inherit what is blocked here; what comes meanwhile is
+    handled here at the end.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def end_with_stdin() -> None:

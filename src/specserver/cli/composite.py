@@ -1,25 +1,25 @@
 """The command that combines spectra into one: stack."""
 
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from ..errors import BadParameter
-from ..model.spacename import in_space
-from .console import OUT, SkipMissing, Token, Url, client_of
-from .fetch import Contexts
+from .console import ERROR, OUT, Contexts, SkipMissing, Token, Url, client_of
+from .named import Ids, IdsFile, read_named
+from .output import STDOUT, Json, file_or_stdout, print_json
 
 
 def stack(
     out: Annotated[
-        Path,
-        typer.Option(metavar="FILE", help="File to write: .ecsv, .csv, .fits, .npy, .png, .pdf."),
+        str,
+        typer.Option(
+            metavar="FILE",
+            help="File to write: .ecsv, .csv, .fits, .npy, .png, .pdf; - for CSV on stdout.",
+        ),
     ],
-    ids: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="File of identifiers, or vos://name."),
-    ] = None,
+    ids: Ids = None,
+    ids_file: IdsFile = None,
     where: Annotated[
         str | None,
         typer.Option(metavar="SQL", help="Condition that selects the spectra; LIMIT may follow."),
@@ -46,25 +46,29 @@ def stack(
     ] = None,
     context: Contexts = "default",
     skip_missing: SkipMissing = False,
+    as_json: Json = False,
     url: Url = None,
     token: Token = None,
 ) -> None:
     """Combine any number of spectra into one, on the server.
 
     Example: specserver stack --where "class = 'QSO'" --norm 2900-3100 --method median --out qso.png
+
+    Example: specserver query --cone 180 0 2 | specserver stack - --out field.ecsv
     """
-    if (ids is None) == (where is None):
-        raise BadParameter("ids", ids, "give --ids FILE or --where SQL")
+    if bool(ids or ids_file) == (where is not None):
+        raise BadParameter("ids", ids, "give identifiers, --ids FILE or --where SQL")
     client = client_of(url)
+    wanted: Any
     if where is not None:
         wanted = client.query(constraint=where, context=context, token=token)
         if not len(wanted):
             raise BadParameter("where", where, "it finds no spectrum")
     elif "," in context:
-        allowed = "with --ids one release; its file says others, as in C:ID"
-        raise BadParameter("--context", context, allowed)
+        allowed = "with identifiers one release; they say others, as in C:ID"
+        raise BadParameter("context", context, allowed)
     else:
-        wanted = ids if ids is not None and in_space(ids) else Path(ids or "")
+        wanted = read_named(client, ids, ids_file, context, skip_missing=skip_missing, token=token)
     made = client.stack(
         wanted,
         frame,
@@ -78,5 +82,9 @@ def stack(
         token=token,
         verbose=True,
     )
-    made.save(out)
-    OUT.print(f"{made!r}: {out}", markup=False)
+    with file_or_stdout(out, ".csv") as target:
+        made.save(target)
+    if as_json and out != STDOUT:
+        print_json([{"out": out, "nspec": made.nspec, "skipped": made.meta["skipped"]}])
+    else:
+        (ERROR if out == STDOUT else OUT).print(f"{made!r}: {out}", markup=False)

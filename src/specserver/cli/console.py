@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.console import Console
@@ -53,6 +53,10 @@ _OPTIONS = (
 )
 """What messages of the client call a parameter, and the option that stands for it."""
 
+URL: Final = "SPECSERVER_URL"
+CONTEXT: Final = "SPECSERVER_CONTEXT"
+TOKEN: Final = "SPECSERVER_TOKEN"  # noqa: S105  # the name of a variable
+
 Data = Annotated[
     str | None,
     typer.Option(
@@ -69,8 +73,7 @@ Url = Annotated[
     typer.Option(
         "--url",
         metavar="URL",
-        help="Service to ask (default: $SPECSERVER_URL, then http://127.0.0.1:6998/spec, or, for"
-        " contexts, catalogs and info, the data folder).",
+        help="Service to ask (default: $SPECSERVER_URL, then http://127.0.0.1:6998/spec).",
         show_default=False,
     ),
 ]
@@ -79,7 +82,7 @@ Token = Annotated[
     typer.Option(
         "--token",
         metavar="T",
-        envvar="SPECSERVER_TOKEN",
+        envvar=TOKEN,
         help="Token of the caller; other users cannot see it if it is in the environment.",
         show_default=False,
         show_envvar=True,
@@ -87,7 +90,22 @@ Token = Annotated[
 ]
 Context = Annotated[
     str,
-    typer.Option("--context", metavar="C", help="Release to ask, such as sdss_dr17."),
+    typer.Option(
+        "--context", metavar="C", envvar=CONTEXT, help="Release to ask, such as sdss_dr17."
+    ),
+]
+Contexts = Annotated[
+    str,
+    typer.Option(
+        "--context",
+        metavar="C[,C…]",
+        envvar=CONTEXT,
+        help="Release to ask, or several: sdss_dr17,…",
+    ),
+]
+Catalog = Annotated[
+    str | None,
+    typer.Option("--catalog", metavar="NAME", help="Another catalogue of the release."),
 ]
 SkipMissing = Annotated[
     bool, typer.Option("--skip-missing", help="Leave out what is not found or damaged.")
@@ -106,8 +124,8 @@ def in_options(text: str) -> str:
 
 
 def tell(kind: str, text: str) -> None:
-    """Print a line that begins with its kind, such as a note or a warning."""
-    OUT.print(f"[yellow]{kind}:[/] {escape(text)}")
+    """Print a line that begins with its kind, such as a note or a warning, on standard error."""
+    ERROR.print(f"[yellow]{kind}:[/] {escape(text)}")
 
 
 def data_folder(given: str | None) -> "DataRoot":

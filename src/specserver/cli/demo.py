@@ -52,7 +52,7 @@ def demo(
     listen("127.0.0.1", port).close()
     from ..data.root import open_root
     from ..ingest import run_ingest
-    from .ingest import print_summary
+    from .summary import print_summary
 
     data = folder / "data"
     if spectra is None:

@@ -1,26 +1,28 @@
 """Commands that fetch from a service: query, get."""
 
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import typer
-from rich.table import Table
 
 from ..errors import BadParameter
-from ..model.spacename import in_space
-from .console import ERROR, OUT, Context, Everything, SkipMissing, Token, Url, client_of
+from .console import (
+    ERROR,
+    Catalog,
+    Context,
+    Contexts,
+    Everything,
+    SkipMissing,
+    Token,
+    Url,
+    client_of,
+)
+from .named import Ids, IdsFile, read_named
+from .output import Json, file_or_stdout, json_id, print_json, print_records, print_table
 
-if TYPE_CHECKING:
-    from ..client.api import SpecClient
-
-_SHOWN = 20
-Contexts = Annotated[
-    str,
-    typer.Option("--context", metavar="C[,C…]", help="Release to ask, or several: sdss_dr17,…"),
-]
+_SHOWN: Final = 20
 # Endings of files, and the formats of getSpec that make them; others are taken as getSpec does.
-_FORMATS = {"npy": "numpy", "csv": "pandas", "ecsv": "table"}
+_FORMATS: Final = {"npy": "numpy", "csv": "pandas", "ecsv": "table"}
 
 
 def query(
@@ -43,6 +45,7 @@ def query(
         typer.Option(metavar="A,B,…", help="Columns, or 'tuple' (default: the identifier)."),
     ] = None,
     context: Contexts = "default",
+    catalog: Catalog = None,
     everything: Everything = False,
     out: Annotated[
         str | None,
@@ -51,6 +54,7 @@ def query(
             help="File to write: .txt, .csv, .ecsv, .fits, .parquet, .vot; also vos://name.",
         ),
     ] = None,
+    as_json: Json = False,
     url: Url = None,
     token: Token = None,
 ) -> None:
@@ -63,6 +67,7 @@ def query(
     if cone is None and region is None and where is None:
         raise BadParameter("where", where, "give --cone, --region or --where")
     asked: dict[str, Any] = {"context": context, "primary": False if everything else None}
+    asked["catalog"] = catalog
     if cone is not None:
         asked |= {"ra": cone[0], "dec": cone[1], "size": cone[2]}
     if region is not None:
@@ -72,9 +77,14 @@ def query(
     if fields is not None:
         asked["fields"] = fields
     asked["out"] = out
-    found = client_of(url).query(**asked, token=token)
-    if out is None:
-        _print_found(found)
+    client = client_of(url)
+    found = client.query(**asked, token=token)
+    if out is not None:
+        return
+    if as_json and not hasattr(found, "colnames") and "," not in context:
+        # The release behind a name such as default.
+        context = client.list_contexts(context, fmt="json")["resolved"]
+    _print_found(found, context, as_json=as_json)
 
 
 def _numbers(text: str) -> list[float]:
@@ -85,57 +95,43 @@ def _numbers(text: str) -> list[float]:
         raise BadParameter("region", text, "RA,DEC,RA,DEC,… in degrees") from None
 
 
-def _print_found(found: Any) -> None:
+def _print_found(found: Any, context: str, *, as_json: bool) -> None:
     """Print a query's result: one identifier or tuple a line, or CSV with a header."""
     if hasattr(found, "colnames"):
-        print_csv(found)
+        print_table(found, as_json=as_json)
         return
     from ..client.results.query_results import cells
 
     values = cells(found) if hasattr(found, "tolist") else found
-    for value in values:
-        sys.stdout.write(f"{_line(value)}\n")
+    if as_json:
+        print_json(_json_of(value, context) for value in values)
+    else:
+        sys.stdout.writelines(f"{_line(value)}\n" for value in values)
 
 
-def print_csv(table: Any) -> None:
-    """Print a Table as CSV, every number with the digits of its own type."""
-    from ..client.results.query_results import write_csv
-    from ..client.results.table_file import columns_of
+def _json_of(value: Any, context: str) -> dict[str, Any]:
+    """Return what a query found without fields, with the context that it belongs to."""
+    if _is_pair(value):
+        context, value = value
+    return {"context": context, "id": json_id(value)}
 
-    write_csv(columns_of(table), sys.stdout)
+
+def _is_pair(value: Any) -> bool:
+    """Return whether it is a context with an identifier or a tuple."""
+    return isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str)
 
 
 def _line(value: Any) -> str:
     """Return an identifier, a tuple, or a pair of context and either, as ``get`` reads it."""
-    if not isinstance(value, tuple):
-        return str(value)
-    if len(value) == 2 and isinstance(value[0], str):
+    if _is_pair(value):
         context, rest = value
         return f"{context}:({_line(rest)})" if isinstance(rest, tuple) else f"{context}:{rest}"
-    return ",".join(map(str, value))
-
-
-def _read_text(name: str, client: "SpecClient", token: str | None) -> str:
-    """Return the text of a file, of virtual storage, or of standard input."""
-    if name == "-":
-        return sys.stdin.read()
-    if in_space(name):
-        return client.vos.read_text(name, token=token)
-    return Path(name).read_text("utf-8-sig")
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def get(
-    ids: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="ID…",
-            help="Numbers, or tuples such as '(266,51602,1-100)'; C:ID of another context.",
-        ),
-    ] = None,
-    ids_file: Annotated[
-        str | None,
-        typer.Option("--ids", metavar="FILE", help="File of identifiers, - for stdin, or vos://…"),
-    ] = None,
+    ids: Ids = None,
+    ids_file: IdsFile = None,
     fmt: Annotated[
         str, typer.Option(help="With --out: npy, csv, ecsv (Table), fits (original), Spectrum1D.")
     ] = "npy",
@@ -166,67 +162,72 @@ def get(
     ] = False,
     out: Annotated[
         str | None,
-        typer.Option(metavar="DIR", help="Folder to write to, also vos://…: a file a spectrum."),
+        typer.Option(
+            metavar="DIR|FILE",
+            help="Folder to write to, also vos://…: a file a spectrum. Of one spectrum, or of"
+            " aligned ones as .npy, also the file; - for stdout.",
+        ),
     ] = None,
     rebuilt: Annotated[
         bool, typer.Option("--rebuilt", help="FITS from the store in place of the original file.")
     ] = False,
     context: Context = "default",
     skip_missing: SkipMissing = False,
+    as_json: Json = False,
     url: Url = None,
     token: Token = None,
 ) -> None:
     """Fetch spectra; write one file each, or print what came.
 
     Example: specserver get '(266,51602,13)' --values flux,ivar --out spectra
+
+    Example: specserver query --where "class = 'QSO'" | specserver get - --align --out qso.npy
     """
     client = client_of(url)
-    text: str | Path = "\n".join(ids or [])
-    if ids_file is not None and ids_file != "-" and not text:
-        # The client reads tables of every kind.
-        text = ids_file if in_space(ids_file) else Path(ids_file)
-    elif ids_file is not None:
-        text = f"{text}\n{_read_text(ids_file, client, token)}"
-    if not str(text).strip():
-        raise BadParameter("ids", text, "name at least one spectrum, or a file with --ids")
     missing: Literal["error", "skip"] = "skip" if skip_missing else "error"
     aligned = "resample" if resample else align
-    named = client.read_named(text, context, missing=missing, token=token)
-    if not named.ids:
-        allowed = "one identifier or more, a line each, or a table with a row each"
-        raise BadParameter("ids", f"{ids_file or text} names no spectrum", allowed)
+    named = read_named(client, ids, ids_file, context, skip_missing=skip_missing, token=token)
+    kind = _FORMATS.get(fmt.lower(), fmt)
     if out is not None:
-        client.getSpec(
-            named,
-            _FORMATS.get(fmt.lower(), fmt),
-            out,
-            aligned,
-            cutout,
-            context,
-            values=values,
-            medium=medium,  # type: ignore[arg-type]  # checked there
-            assume_medium=assume_medium,  # type: ignore[arg-type]  # checked there
-            missing=missing,
-            fits="rebuilt" if rebuilt else "original",
-            token=token,
-            verbose=True,
-        )
+        from ..client.writing import ending_of
+
+        with file_or_stdout(out, ending_of(kind)) as target:
+            client.getSpec(
+                named,
+                kind,
+                target,
+                aligned,
+                cutout,
+                context,
+                values=values,
+                medium=medium,  # type: ignore[arg-type]  # checked there
+                assume_medium=assume_medium,  # type: ignore[arg-type]  # checked there
+                missing=missing,
+                fits="rebuilt" if rebuilt else "original",
+                token=token,
+                verbose=True,
+            )
         return
     from ..client.request import RequestOptions, read_wanted
 
     wanted = read_wanted("numpy", values, cutout, aligned, medium, assume_medium)
     options = RequestOptions(context, missing=missing, token=token)
-    _print_spectra(client.fetch_named(named, wanted, options))
+    _print_spectra(client.fetch_named(named, wanted, options), as_json=as_json)
 
 
-def _print_spectra(spectra: list[tuple[str, int, Any]]) -> None:
-    """Print a line for each of the first spectra."""
-    several = len({context for context, _, _ in spectra}) > 1
-    table = Table(*(["context"] if several else []), "id", "pixels", "fields")
-    for context, number, spectrum in spectra[:_SHOWN]:
-        facts = (str(number), f"{len(spectrum):,}", ", ".join(spectrum.dtype.names or ()))
-        table.add_row(*((context, *facts) if several else facts))
-    OUT.print(table)
-    if len(spectra) > _SHOWN:
-        OUT.print(f"… and {len(spectra) - _SHOWN:,} more")
+def _print_spectra(spectra: list[tuple[str, int, Any]], *, as_json: bool) -> None:
+    """Print a line for each spectrum; on a terminal only for the first ones."""
+    records = [
+        {
+            "context": context,
+            "id": str(number),
+            "pixels": len(spectrum),
+            "fields": list(spectrum.dtype.names or ()),
+        }
+        for context, number, spectrum in spectra
+    ]
+    some = records[:_SHOWN] if sys.stdout.isatty() and not as_json else records
+    print_records(some, ("context", "id", "pixels", "fields"), as_json=as_json)
+    if len(some) < len(records):
+        ERROR.print(f"… and {len(records) - len(some):,} more")
     ERROR.print("--out DIR writes them to files")

@@ -1,15 +1,19 @@
 """Commands that list what a service or a data folder holds: contexts, catalogs, info."""
 
+import os
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
-from rich.table import Table
 
+from ..errors import ServiceError
 from .console import (
     ERROR,
-    OUT,
+    URL,
     USUAL_DATA,
+    Context,
     Data,
     Url,
     client_of,
@@ -17,90 +21,132 @@ from .console import (
     readable_bytes,
     tell_missing_surveys,
 )
+from .output import Json, print_json, print_records
 
 if TYPE_CHECKING:
     from ..client.api import SpecClient
     from ..data.root import DataRoot
-    from ..service import SpectroscopicService
+
+_CONTEXT: Final = ("context", "survey", "spectra", "files", "title")
+_CATALOG: Final = ("catalog", "rows", "title")
+_COLUMN: Final = ("name", "dtype", "unit", "meaning")
+_HELD: Final = ("context", "segments", "spectra", "bytes", "bytes_per_spectrum")
 
 
-def contexts(data: Data = None, url: Url = None) -> None:
+def contexts(ctx: typer.Context, data: Data = None, as_json: Json = False, url: Url = None) -> None:
     """List the releases that a service serves, or that a data folder holds.
 
-    Asks the service of --url, else that of $SPECSERVER_URL, else the data folder; where that is
-    not named and not there, the service on this machine.
+    Asks the data folder of --data, else the service as the other commands do, else the folder
+    specserver-data here.
 
     Example: specserver contexts --data /data/spec
     """
-    if client := _client_asked(url, data):
-        OUT.print(client.list_contexts(fmt="text"))
+    if client := _client_asked(ctx, url, data):
+        _print_contexts(client, as_json=as_json)
         return
-    folder = _folder_asked(data)
-    table = Table("context", "title", "spectra", "original files")
-    for context in _service(folder).contexts():
-        table.add_row(
-            context.name,
-            context.title,
-            f"{context.nspec:,}",
-            f"{context.nfiles:,}" if context.nfiles else "",
-        )
-    OUT.print(table)
+    from ..service import SpectroscopicService
+
+    records = (
+        {
+            "context": info.name,
+            "survey": info.survey,
+            "spectra": info.nspec,
+            "files": info.nfiles,
+            "title": info.title,
+        }
+        for info in SpectroscopicService(_folder_asked(data)).contexts()
+    )
+    print_records(records, _CONTEXT, as_json=as_json)
 
 
 def catalogs(
+    ctx: typer.Context,
     data: Data = None,
+    context: Context = "default",
+    as_json: Json = False,
     url: Url = None,
-    context: Annotated[str, typer.Option("--context", metavar="C")] = "default",
 ) -> None:
-    """List the catalogues of a release with their columns.
+    """List the catalogues of a release, then the columns of the first one.
 
-    Asks the service of --url, else that of $SPECSERVER_URL, else the data folder; where that is
-    not named and not there, the service on this machine.
+    With --json an object for each catalogue, all with their columns. Asks the data folder of
+    --data, else the service as the other commands do, else the folder specserver-data here.
 
-    Example: specserver catalogs --data /data/spec --context sdss_dr17
+    Example: specserver catalogs --context sdss_dr17
     """
-    if client := _client_asked(url, data):
-        OUT.print(client.catalogs(context=context, fmt="text"))
-        return
-    found = _service(_folder_asked(data)).archive.catalogs(context)
-    table = Table("catalogue", "rows", "what it holds")
-    for table_info in found:
-        table.add_row(table_info.name, f"{table_info.nrows:,}", table_info.summary)
-    OUT.print(table)
-    if not found:
-        return
-    columns = Table("column", "type", "unit", "meaning")
-    for column in found[0].columns:
-        columns.add_row(column.name, column.dtype, column.unit, column.meaning)
-    OUT.print(columns)
+    if client := _client_asked(ctx, url, data):
+        told = client.catalogs(context=context, fmt="json").values()
+    else:
+        from ..service import SpectroscopicService
+
+        service = SpectroscopicService(_folder_asked(data))
+        told = map(asdict, service.archive.catalogs(context))
+    records = [
+        {
+            "catalog": said["name"],
+            "rows": said["nrows"],
+            "title": said["title"],
+            "columns": list(said["columns"]),
+        }
+        for said in told
+    ]
+    print_records(records, _CATALOG, as_json=as_json)
+    if records and not as_json:
+        typer.echo()
+        print_records(records[0]["columns"], _COLUMN, as_json=False)
 
 
-def info(data: Data = None, url: Url = None) -> None:
-    """State how much a data folder holds, or whether a service is alive.
+def info(ctx: typer.Context, data: Data = None, as_json: Json = False, url: Url = None) -> None:
+    """State how much a data folder holds, or whether a service is alive and what it serves.
 
-    Asks the service of --url, else that of $SPECSERVER_URL, else the data folder; where that is
-    not named and not there, the service on this machine.
+    Asks the data folder of --data, else the service as the other commands do, else the folder
+    specserver-data here.
 
     Example: specserver info --data /data/spec
     """
-    if client := _client_asked(url, data):
-        alive = client.isAlive()
-        OUT.print(f"{client.get_svc_url()}: {'alive' if alive else 'no answer'}")
-        if not alive:
-            raise typer.Exit(1)
-        OUT.print(client.list_contexts(fmt="text"))
+    if client := _client_asked(ctx, url, data):
+        if not client.isAlive():
+            raise ServiceError(f"{client.get_svc_url()}: no answer")
+        if not as_json:
+            typer.echo(f"{client.get_svc_url()}: alive")
+        _print_contexts(client, as_json=as_json)
         return
     folder = _folder_asked(data)
-    from ..catalog.index.generations import current_generation
     from ..service.archive import Archive
     from ..service.tables import attached_tables
-    from ..store.layout import list_segments
-    from .tables import table_of_tables
-    from .trees import table_of_trees
+    from . import tables, trees
 
-    table = Table(
-        "context", "segments", "spectra", "on disk", "bytes a spectrum", title=str(folder)
+    held = list(_held(folder))
+    rooted = list(trees.records_of(folder)) if folder.trees() else []
+    attached = list(map(tables.record_of, attached_tables(Archive(folder))))
+    if as_json:
+        print_json([{"folder": str(folder), "contexts": held, "trees": rooted, "tables": attached}])
+        return
+    shown = {"bytes": readable_bytes}
+    for records, names in ((held, _HELD), (rooted, trees.FIELDS), (attached, tables.FIELDS)):
+        if records or names is _HELD:
+            print_records(records, names, as_json=False, shown=shown)
+
+
+def _print_contexts(client: "SpecClient", *, as_json: bool) -> None:
+    """Print the contexts of a service."""
+    records = (
+        {
+            "context": name,
+            "survey": said["survey"],
+            "spectra": said["nspec"],
+            "files": said["files"],
+            "title": said["description"],
+        }
+        for name, said in client.list_contexts(fmt="json").items()
     )
+    print_records(records, _CONTEXT, as_json=as_json)
+
+
+def _held(folder: "DataRoot") -> Iterator[dict[str, Any]]:
+    """Yield what a data folder holds of each context with segments."""
+    from ..catalog.index.generations import current_generation
+    from ..store.layout import list_segments
+
     for name in sorted(folder.contexts()):
         context = folder.context(name)
         segments = list_segments(context)
@@ -114,24 +160,40 @@ def info(data: Data = None, url: Url = None) -> None:
         stored = sum(segment.nspec for segment in segments)
         nspec = index.nrows if index is not None and covered else stored
         nbytes = sum(segment.nbytes for segment in segments)
-        size = readable_bytes(nbytes)
-        table.add_row(name, str(len(segments)), f"{nspec:,}", size, f"{nbytes / nspec:,.0f}")
-    OUT.print(table)
-    if folder.trees():
-        OUT.print(table_of_trees(folder))
-    if tables := attached_tables(Archive(folder)):
-        OUT.print(table_of_tables(tables))
+        yield {
+            "context": name,
+            "segments": len(segments),
+            "spectra": nspec,
+            "bytes": nbytes,
+            "bytes_per_spectrum": round(nbytes / nspec),
+        }
 
 
-def _client_asked(url: str | None, data: str | None) -> "SpecClient | None":
-    """Return a client of the service asked, and print its URL; None: ask the data folder."""
-    from ..client.session import URL_VARIABLE, environment_url
+def _client_asked(ctx: typer.Context, url: str | None, data: str | None) -> "SpecClient | None":
+    """Return a client of the service asked, and print its URL; None: ask the data folder.
 
+    Raises
+    ------
+    ServiceError
+        Nothing is named, and there is neither a service nor a data folder here.
+    """
     client = client_of(url)
-    named = "--url" if url else URL_VARIABLE if environment_url() else "here"
-    if named == "here" and (data or Path(USUAL_DATA).exists() or not client.isAlive()):
+    before = ctx.find_root().params["url"]
+    given = "--url" if url or before else URL if os.environ.get(URL) else ""
+    source = ctx.get_parameter_source("data")
+    if given != "--url" and source is not None and source.name == "COMMANDLINE":
         return None
-    ERROR.print(f"asking the service at {client.get_svc_url()} ({named})", markup=False)
+    if not given:
+        if data:
+            return None
+        if not client.isAlive():
+            if Path(USUAL_DATA).exists():
+                return None
+            raise ServiceError(
+                f"no service answers at {client.get_svc_url()}, and there is no such data folder"
+                f" as {USUAL_DATA} here: name one with --url or --data"
+            )
+    ERROR.print(f"asking the service at {client.get_svc_url()} ({given or 'here'})", markup=False)
     return client
 
 
@@ -141,10 +203,3 @@ def _folder_asked(data: str | None) -> "DataRoot":
     ERROR.print(f"asking the data folder {folder.full_paths()[0]}", markup=False)
     tell_missing_surveys(folder)
     return folder
-
-
-def _service(folder: "DataRoot") -> "SpectroscopicService":
-    """Return the service over a data folder."""
-    from ..service import SpectroscopicService
-
-    return SpectroscopicService(folder)

@@ -1,29 +1,22 @@
 """The command that brings spectra into the store: ingest."""
 
-import json
-import sys
-from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from ..errors import BadParameter
-from .console import OUT, Data, data_folder, progress_bar, readable_bytes, tell
+from .console import Data, data_folder, progress_bar
+from .output import Json, print_records
+from .summary import print_summary
 
 if TYPE_CHECKING:
-    from ..ingest import IngestSummary
     from ..surveys.declaration import NamedVectors
 
 OwnColumn = Annotated[
     str | None, typer.Option(metavar="NAME", help="With --catalog: column, if of an unusual name.")
 ]
-
-_REFUSED_SHOWN = 10
-_LAYOUTS_SHOWN = 20
 
 
 def ingest(
@@ -127,7 +120,7 @@ def ingest(
     list_readers: Annotated[
         bool, typer.Option("--list-readers", help="List what can be read, and end.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: an object a line.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Bring spectra into the store; what is there already is left alone.
 
@@ -191,7 +184,7 @@ def ingest(
             effects=effects,
             progress=show,
         )
-    print_summary(summary)
+    print_summary(summary, as_json=as_json)
     if strict and (summary.nrefused or summary.nconflicts or summary.ndiffering):
         raise typer.Exit(1)
 
@@ -200,16 +193,10 @@ def _print_readers(*, as_json: bool) -> None:
     """Print what can be read."""
     from ..surveys.readers import list_readers
 
-    found = [asdict(info) for info in list_readers()]
-    if as_json:
-        for record in found:
-            sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
-        return
-    width = max(len(record["name"]) for record in found)
-    for record in [{"name": "name", "kind": "kind", "reads": "reads", "detected": None}, *found]:
-        known = {None: "found by itself", True: "yes", False: "no"}[record["detected"]]
-        start = f"{record['name']:<{width}}  {record['kind']:<6}  {known:<15}"
-        sys.stdout.write(f"{start}  {record['reads']}\n")
+    known = {None: "found by itself", True: "yes", False: "no"}
+    records = map(asdict, list_readers())
+    names, shown = ("name", "kind", "detected", "reads"), {"detected": known.__getitem__}
+    print_records(records, names, as_json=as_json, shown=shown)
 
 
 def _vectors(
@@ -236,84 +223,3 @@ def _vectors(
         option = f"--loader {loader}" if loader else "--reader specutils"
         raise BadParameter("flux", names["flux"], f"names of columns without {option}")
     return NamedVectors(**names)
-
-
-def print_summary(summary: "IngestSummary") -> None:
-    """Print what an ingest did."""
-    table = Table(title=f"ingest into {summary.context}", show_header=False, title_justify="left")
-    rate = summary.stored / summary.seconds if summary.seconds else 0.0
-    rows = [
-        ("files", f"{summary.files:,}"),
-        ("read", f"{summary.read:,}"),
-        ("stored", f"{summary.stored:,} spectra in {summary.segments} segments"),
-        ("already there", f"{summary.already:,}"),
-        ("replaced", f"{summary.replaced:,}"),
-        ("row differs", f"{summary.ndiffering:,}"),
-        ("in conflict", f"{summary.nconflicts:,}"),
-        ("refused", f"{summary.nrefused:,}"),
-        ("in", readable_bytes(summary.nbytes_in)),
-        ("out", readable_bytes(summary.nbytes_out)),
-        ("time", f"{summary.seconds:.1f} s, {rate:.0f} spectra/s"),
-    ]
-    if summary.removed:
-        rows.append(("cleaned up", f"{summary.removed} segments of an interrupted run"))
-    for name, value in rows:
-        table.add_row(name, value)
-    OUT.print(table)
-    _print_layouts(summary.layouts)
-    _print_refused(summary.refused)
-    for note in summary.conflicts[:_REFUSED_SHOWN]:
-        other = "as it was" if note.other == note.path else f"with {note.other}"
-        tell("conflict", f"{note.path} {other}: {note.reason} ({_some(note.ids)})")
-    for note in summary.differing[:_REFUSED_SHOWN]:
-        tell("row differs", f"{note.path}: {note.reason} ({_some(note.ids)})")
-    if summary.report is not None:
-        OUT.print(f"each file: {escape(str(summary.report))}")
-    elif summary.nrefused or summary.nconflicts or summary.ndiffering:
-        OUT.print("--report FILE lists each file with its reason")
-    for reduction, count in sorted(summary.other_reductions.items()):
-        tell(
-            "warning",
-            f"reduction {reduction} is not of {summary.context}: {count:,} stored all the same"
-            " (--strict refuses them)",
-        )
-    for text in summary.not_applied:
-        tell("warning", text)
-    for kind, count in sorted(summary.remarks.items()):
-        tell(
-            "warning",
-            f"{kind}: {count:,} spectra, stored all the same (--report FILE lists them)",
-        )
-    if summary.pointings:
-        tell(
-            "warning",
-            f"{summary.pointings:,} spectra are stored at the pointing of the telescope or in a"
-            " system of positions that is not known: their files do not state the object's"
-            " position (--catalog can)",
-        )
-
-
-def _print_layouts(layouts: Counter[str]) -> None:
-    """Print how files were read, a line for each kind."""
-    for layout, count in layouts.most_common(_LAYOUTS_SHOWN):
-        tell("found", f"{count:,} spectra: {layout}")
-    if len(layouts) > _LAYOUTS_SHOWN:
-        OUT.print(f"… and {len(layouts) - _LAYOUTS_SHOWN:,} more kinds of files")
-
-
-def _some(ids: tuple[str, ...]) -> str:
-    """Return the number of identifiers, and the first of them."""
-    return f"{len(ids):,}: " + ", ".join(ids[:3]) + (", …" if len(ids) > 3 else "")
-
-
-def _print_refused(refused: list[tuple[str, str]]) -> None:
-    """Print the reasons for which files were refused, with some of the files."""
-    from ..surveys.declaration import IT_HOLDS
-
-    reasons = Counter(reason.partition(IT_HOLDS)[0] for _, reason in refused)
-    for shared, count in reasons.most_common(_REFUSED_SHOWN):
-        example, reason = next(note for note in refused if note[1].partition(IT_HOLDS)[0] == shared)
-        more = f" and {count - 1:,} more" if count > 1 else ""
-        tell("refused", f"{example}{more}: {reason}")
-    if len(reasons) > _REFUSED_SHOWN:
-        OUT.print(f"… and {len(reasons) - _REFUSED_SHOWN:,} more reasons")

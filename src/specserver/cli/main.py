@@ -1,18 +1,22 @@
 """The command `specserver` and how its errors are shown."""
 
+import os
 import sys
 import warnings
-from typing import Annotated, TextIO
+from typing import Annotated, Any, Final
 
 import typer
 from rich.markup import escape
+from typer.core import TyperGroup
+from typing_extensions import override
 
 from .. import __version__
-from ..errors import CallerError, SpecServerError
+from ..errors import CallerError, SpecServerError, SpecServerWarning
 from ..files import DISK_ERRORS
 from . import (
     composite,
     demo,
+    draw,
     fetch,
     info,
     ingest,
@@ -25,10 +29,51 @@ from . import (
     verify,
     vos,
 )
-from .console import ERROR, in_options
+from .console import CONTEXT, ERROR, TOKEN, URL, Url, in_options
+
+DONE: Final = 0
+FAILED: Final = 1
+"""The service or its data are at fault, or damage was found."""
+WRONG: Final = 2
+"""The call is wrong; the message says how to correct it."""
+STOPPED: Final = 130
+"""Stopped by Ctrl-C."""
+
+
+class _Commands(TyperGroup):
+    """Ends each command with its exit code; an error is one sentence, without a traceback."""
+
+    @override
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            made = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # The reader of our output, such as head, has seen enough.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(DONE) from None
+        except SpecServerError as error:
+            _fail(in_options(error.message))
+            raise typer.Exit(WRONG if isinstance(error, CallerError) else FAILED) from None
+        except OSError as error:
+            if error.errno not in DISK_ERRORS:
+                raise
+            _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror))
+            raise typer.Exit(FAILED) from None
+        except KeyboardInterrupt:
+            _fail("stopped")
+            raise typer.Exit(STOPPED) from None
+        return made
+
+
+def _fail(text: str) -> None:
+    """Print why the command ends."""
+    ERROR.print(f"[bold red]specserver:[/] {escape(text)}")
+
 
 app = typer.Typer(
     name="specserver",
+    cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -53,17 +98,41 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    url: Url = None,
+    context: Annotated[
+        str | None,
+        typer.Option("--context", metavar="C", help="Release to ask.", show_default=False),
+    ] = None,
+    token: Annotated[
+        str | None,
+        typer.Option("--token", metavar="T", help="Token of the caller.", show_default=False),
+    ] = None,
     _: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Take the options that stand before a command."""
+    """Take the options that stand before a command: they hold where it is not given its own."""
+    given = {URL: url, CONTEXT: context, TOKEN: token}
+    os.environ.update({variable: value for variable, value in given.items() if value is not None})
 
 
-_NEED_ARGUMENTS = {ingest.ingest, fetch.query, fetch.get, match.match, composite.stack}
+_NEED_ARGUMENTS = {
+    *(ingest.ingest, fetch.query, fetch.get, match.match, composite.stack),
+    *(draw.plot, draw.preview, draw.grid, draw.prospect),
+}
 for command in (
     *(ingest.ingest, verify.verify, serve.serve, fetch.query, fetch.get, match.match),
-    *(composite.stack, info.contexts, info.catalogs, info.info, demo.demo),
+    *(
+        composite.stack,
+        draw.plot,
+        draw.preview,
+        draw.grid,
+        draw.prospect,
+        info.contexts,
+        info.catalogs,
+        info.info,
+        demo.demo,
+    ),
 ):
     app.command(no_args_is_help=command in _NEED_ARGUMENTS)(command)
 for name, group in {
@@ -77,37 +146,15 @@ for name, group in {
     app.add_typer(group, name=name)
 
 
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
     """Print a warning as a sentence, without its line of code."""
-    del category, filename, lineno, file, line
     ERROR.print(f"[yellow]warning:[/] {escape(in_options(str(message)))}")
 
 
 def main() -> None:
-    """Run the command; errors of this package are printed as a sentence without a traceback."""
-    warnings.showwarning = _show_warning
-    try:
+    """Run the command; of warnings only those of this package are printed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", SpecServerWarning)
+        warnings.showwarning = _show_warning
         app()
-    except BrokenPipeError:
-        # The reader of our output, such as head, has seen enough.
-        sys.stderr.close()
-        sys.exit(0)
-    except SpecServerError as error:
-        ERROR.print(f"[bold red]specserver:[/] {escape(in_options(error.message))}")
-        sys.exit(2 if isinstance(error, CallerError) else 1)
-    except OSError as error:
-        if error.errno not in DISK_ERRORS:
-            raise
-        where = f"{error.filename}: " if error.filename else ""
-        ERROR.print(f"[bold red]specserver:[/] {escape(where)}{error.strerror}")
-        sys.exit(1)
-    except KeyboardInterrupt:
-        ERROR.print("specserver: stopped")
-        sys.exit(130)

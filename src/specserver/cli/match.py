@@ -6,8 +6,10 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import BadParameter
-from .console import Context, Everything, Token, Url, client_of
-from .fetch import print_csv
+from ..wire.columns import ROW
+from .console import Catalog, Context, Everything, Token, Url, client_of
+from .named import ids_text
+from .output import Json, print_table
 
 _ARCSEC_DEG = 1.0 / 3600.0
 
@@ -16,7 +18,9 @@ def match(
     file: Annotated[
         str,
         typer.Argument(
-            metavar="FILE", help="Table of positions: FITS, VOTable, CSV, ECSV; - for CSV on stdin."
+            metavar="FILE",
+            help="Table of positions: FITS, VOTable, CSV, ECSV. - reads CSV, TSV, JSON lines, or"
+            " a line 'RA DEC' each from standard input.",
         ),
     ],
     radius: Annotated[
@@ -35,9 +39,7 @@ def match(
         str | None, typer.Option(metavar="NAME", help="Column of declinations.")
     ] = None,
     context: Context = "default",
-    catalog: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Another catalogue of the release.")
-    ] = None,
+    catalog: Catalog = None,
     everything: Everything = False,
     out: Annotated[
         str | None,
@@ -45,6 +47,7 @@ def match(
             metavar="FILE", help="Write .csv, .ecsv, .fits, .parquet or .vot; also vos://name."
         ),
     ] = None,
+    as_json: Json = False,
     url: Url = None,
     token: Token = None,
 ) -> None:
@@ -71,11 +74,38 @@ def match(
         verbose=out is not None,
     )
     if out is None:
-        print_csv(found)
+        # A number of up to a million rows needs no 64 bits, which JSON would have as text.
+        found[ROW] = found[ROW].astype("int32")
+        print_table(found, as_json=as_json)
 
 
 def _read_input() -> Any:
-    """Return the table on standard input."""
+    """Return the table on standard input; numbers without names of columns are ra and dec."""
+    from astropy.io.ascii import InconsistentTableError
     from astropy.table import Table
 
-    return Table.read(sys.stdin.read(), format="ascii.csv")
+    lines = [line for line in ids_text(sys.stdin.read()).splitlines() if line.strip()]
+    if not lines:
+        raise BadParameter("positions", "standard input", "it is empty")
+    first = lines[0].strip()
+    mark = next((mark for mark in ",\t" if mark in first), " ")
+    form = {",": "ascii.csv", "\t": "ascii.tab"}.get(mark, "ascii.basic")
+    if first.startswith("# %ECSV"):
+        form = "ascii.ecsv"
+    if _is_number(first.partition(mark)[0]):
+        lines.insert(0, f"ra{mark}dec")
+    try:
+        return Table.read(lines, format=form)
+    except (InconsistentTableError, ValueError) as error:
+        said = " ".join(str(error).split())[:200]
+        allowed = f"a table with columns ra and dec, or a line 'RA DEC' each ({said})"
+        raise BadParameter("positions", "standard input", allowed) from error
+
+
+def _is_number(text: str) -> bool:
+    """Return whether text is a number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

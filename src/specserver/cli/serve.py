@@ -8,7 +8,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
@@ -67,7 +67,7 @@ def serve(
         typer.Option(help="From info on each request has a line (default: warning; json: info)."),
     ] = None,
 ) -> None:
-    """Answer queries and hand out spectra until stopped with Ctrl-C.
+    """Answer queries and hand out spectra until stopped with Ctrl-C, or by SIGTERM (exit code 0).
 
     The service is at http://HOST:PORT/spec, its interactive description at /spec/docs, its
     metrics for Prometheus at /metrics.
@@ -90,6 +90,8 @@ def serve(
     if not (_is_loopback(host) or settings.allowed_hosts):
         settings = settings.model_copy(update={"allowed_hosts": _own_names(host)})
     raise_handle_limit()
+    # A regular end. uvicorn finishes the running requests first, and raises the signal again.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     if stop_on_eof:
         end_with_stdin()
     processes = workers or min(8, os.cpu_count() or 1)
@@ -149,9 +151,7 @@ def _run(config: "Config", listening: socket.socket) -> None:
 
     if config.workers == 1:
         server = Server(config)
-        # uvicorn raises the signal again after it has stopped.
-        with suppress(KeyboardInterrupt):
-            server.run([listening])
+        server.run([listening])
         if not server.started:
             raise ServiceError("the service could not start; the log above says why")
         return
@@ -163,6 +163,8 @@ def _run(config: "Config", listening: socket.socket) -> None:
     supervisor.run()
     if supervisor.failure:
         raise ServiceError(supervisor.failure)
+    if supervisor.interrupted:
+        raise KeyboardInterrupt
 
 
 def _announce(data: "DataRoot", host: str, port: int) -> None:
@@ -216,8 +218,6 @@ def _counts_shared_by(processes: int) -> Iterator[None]:
             shutil.rmtree(left, ignore_errors=True)
     folder = tempfile.mkdtemp(prefix=f"{_COUNTS}{os.getpid()}-")
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-    # uvicorn raises the signal again after it has stopped, which would skip the removal below.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         yield
     finally:

@@ -3,11 +3,15 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .console import progress_bar, readable_bytes, require_server
+from .output import Json, print_json
+
+if TYPE_CHECKING:
+    from ..simulate import Summary
 
 simulate_app = typer.Typer(
     no_args_is_help=True, help="Write a mock survey in a survey's own file format."
@@ -21,6 +25,7 @@ def simulate_sdss(
     folder: Folder,
     nspec: Annotated[int, typer.Option(min=1, help="Number of spectra.")],
     seed: Seed = 1,
+    as_json: Json = False,
 ) -> None:
     """Write a mock SDSS/BOSS/eBOSS survey: all file families, believable spectra.
 
@@ -30,7 +35,7 @@ def simulate_sdss(
 
     with progress_bar("files", "simulate", nspec) as (advance, _):
         summary = simulate(folder, nspec, seed, progress=advance, workers=os.cpu_count() or 1)
-    sys.stdout.write(f"{summary.nspec:,} spectra, {readable_bytes(summary.nbytes)} in {folder}\n")
+    _print(folder, summary, as_json=as_json)
 
 
 @simulate_app.command(name="desi", no_args_is_help=True)
@@ -41,6 +46,7 @@ def simulate_desi(
     exposures: Annotated[
         bool, typer.Option("--exposures", help="Write each exposure too: spectra-*.fits.")
     ] = False,
+    as_json: Json = False,
 ) -> None:
     """Write a mock DESI: healpix coadds with their redshift files, believable spectra.
 
@@ -58,4 +64,13 @@ def simulate_desi(
             progress=advance,
             workers=os.cpu_count() or 1,
         )
-    sys.stdout.write(f"{summary.nspec:,} spectra, {readable_bytes(summary.nbytes)} in {folder}\n")
+    _print(folder, summary, as_json=as_json)
+
+
+def _print(folder: Path, summary: "Summary", *, as_json: bool) -> None:
+    """Print how much was written."""
+    if as_json:
+        print_json([{"folder": str(folder), "nspec": summary.nspec, "nbytes": summary.nbytes}])
+    else:
+        size = readable_bytes(summary.nbytes)
+        sys.stdout.write(f"{summary.nspec:,} spectra, {size} in {folder}\n")

@@ -1,12 +1,12 @@
 """Commands for value-added tables: catalog add, list, remove."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-from rich.table import Table
 
-from .console import OUT, ContextName, Data, present_folder, tell
+from .console import ERROR, OUT, ContextName, Data, present_folder, tell
+from .output import Json, print_json, print_records
 
 if TYPE_CHECKING:
     from ..service.archive import Archive
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 catalog_app = typer.Typer(
     no_args_is_help=True, help="Value-added tables: attach them to a release, list, remove."
 )
+FIELDS: Final = ("catalog", "rows", "linked", "placed", "columns", "title")
+"""Fields of a value-added table as a record to print."""
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Letters, digits and _, a letter first.")]
 
 
@@ -36,6 +38,7 @@ def add_catalog(
     replace: Annotated[
         bool, typer.Option("--replace", help="Take the place of a table of that name.")
     ] = False,
+    as_json: Json = False,
 ) -> None:
     """Attach a table whose rows are of spectra; then query(catalog='CONTEXT.NAME').
 
@@ -59,10 +62,13 @@ def add_catalog(
         overwrite=replace,
     )
     info = found.info
-    OUT.print(
-        f"{found.context}.{name}: {info.nrows:,} rows, {found.ncolumns} columns;"
-        f" {found.nlinked:,} rows name a spectrum, {found.nplaced:,} have a position"
-    )
+    if as_json:
+        print_json([record_of(found) | {"left_out": info.left_out, "notes": info.notes}])
+    else:
+        OUT.print(
+            f"{found.context}.{name}: {info.nrows:,} rows, {found.ncolumns} columns;"
+            f" {found.nlinked:,} rows name a spectrum, {found.nplaced:,} have a position"
+        )
     if found.nlinked < info.nrows and info.ids == "spectra":
         tell(
             "note",
@@ -72,7 +78,7 @@ def add_catalog(
     for note in info.notes:
         tell("note", note)
     if info.left_out:
-        OUT.print(f"left out (no single values): {', '.join(info.left_out)}", markup=False)
+        ERROR.print(f"left out (no single values): {', '.join(info.left_out)}", markup=False)
 
 
 @catalog_app.command(name="list")
@@ -81,6 +87,7 @@ def list_catalogs(
     context: Annotated[
         str | None, typer.Option("--context", metavar="C", help="Only of this release.")
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """List value-added tables.
 
@@ -89,7 +96,7 @@ def list_catalogs(
     archive = _archive(data)
     from ..service.tables import attached_tables
 
-    OUT.print(table_of_tables(attached_tables(archive, context)))
+    print_records(map(record_of, attached_tables(archive, context)), FIELDS, as_json=as_json)
 
 
 @catalog_app.command(name="remove", no_args_is_help=True)
@@ -105,15 +112,16 @@ def remove_catalog(context: ContextName, name: Name, data: Data = None) -> None:
     OUT.print(f"{context}.{name} is removed")
 
 
-def table_of_tables(found: list["AttachedTable"]) -> Table:
-    """Return value-added tables as a table to print."""
-    table = Table("catalogue", "rows", "with spectrum", "columns", "what it holds")
-    for attached in found:
-        name, rows = f"{attached.context}.{attached.info.name}", f"{attached.info.nrows:,}"
-        table.add_row(
-            name, rows, f"{attached.nlinked:,}", str(attached.ncolumns), attached.info.title
-        )
-    return table
+def record_of(attached: "AttachedTable") -> dict[str, Any]:
+    """Return a value-added table as a record to print."""
+    return {
+        "catalog": f"{attached.context}.{attached.info.name}",
+        "rows": attached.info.nrows,
+        "linked": attached.nlinked,
+        "placed": attached.nplaced,
+        "columns": attached.ncolumns,
+        "title": attached.info.title,
+    }
 
 
 def _archive(data: str | None) -> "Archive":

@@ -2,13 +2,13 @@
 
 import sys
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
-from rich.table import Table
 
 from ..errors import UnknownContext
-from .console import ERROR, OUT, Data, data_folder, present_folder
+from .console import ERROR, Data, data_folder, present_folder
+from .output import Json, print_json, print_records
 
 if TYPE_CHECKING:
     from ..data.root import DataRoot
@@ -17,6 +17,7 @@ token_app = typer.Typer(
     no_args_is_help=True, help="Make, list and revoke the tokens of a data folder."
 )
 context_app = typer.Typer(no_args_is_help=True, help="Hide a release, or show it to all.")
+_FIELDS: Final = ("id", "user", "admin", "contexts", "created", "expires", "expired")
 Name = Annotated[str, typer.Argument(metavar="CONTEXT", help="Such as sdss_dr17.")]
 
 
@@ -36,6 +37,7 @@ def create(
         str, typer.Option(metavar="WHEN", help="30d (h, d, w, y), 2027-01-01 (UTC), or never.")
     ] = "1y",
     data: Data = None,
+    as_json: Json = False,
 ) -> None:
     """Make a token and print it; it cannot be shown again.
 
@@ -50,13 +52,16 @@ def create(
     contexts = [_context(name, folder) for name in context or []]
     end = parse_expiry(expires, now)
     token = TokenBook(folder).create(user, is_admin=admin, contexts=contexts, expires=end, now=now)
-    sys.stdout.write(f"{token}\n")
+    if as_json:
+        print_json([{"token": token, "user": user, "expires": _utc(end) if end else None}])
+    else:
+        sys.stdout.write(f"{token}\n")
     until = f"until {end:%Y-%m-%d %H:%M} UTC" if end else "for ever"
     ERROR.print(f"valid {until}; keep it: it is not shown again")
 
 
 @token_app.command(name="list")
-def list_tokens(data: Data = None) -> None:
+def list_tokens(data: Data = None, as_json: Json = False) -> None:
     """List the tokens, without their secrets.
 
     Example: specserver token list --data /data/spec
@@ -65,19 +70,24 @@ def list_tokens(data: Data = None) -> None:
     from ..auth import TokenBook
 
     now = datetime.now(UTC)
-    table = Table("id", "user", "admin", "private contexts", "made", "expires")
-    for record in TokenBook(folder).records():
-        gone = record.expires is not None and record.expires <= now
-        end = f"{record.expires:%Y-%m-%d %H:%M}" if record.expires else "never"
-        table.add_row(
-            record.id,
-            record.user,
-            "yes" if record.is_admin else "",
-            " ".join(record.contexts),
-            f"{record.created:%Y-%m-%d}",
-            f"{end} (expired)" if gone else end,
-        )
-    OUT.print(table)
+    records = (
+        {
+            "id": record.id,
+            "user": record.user,
+            "admin": record.is_admin,
+            "contexts": list(record.contexts),
+            "created": _utc(record.created),
+            "expires": _utc(record.expires) if record.expires else None,
+            "expired": record.expires is not None and record.expires <= now,
+        }
+        for record in TokenBook(folder).records()
+    )
+    print_records(records, _FIELDS, as_json=as_json)
+
+
+def _utc(time: datetime) -> str:
+    """Return a time as text of ISO 8601."""
+    return f"{time:%Y-%m-%dT%H:%M}Z"
 
 
 @token_app.command(no_args_is_help=True)

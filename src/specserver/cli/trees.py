@@ -1,13 +1,14 @@
 """Commands for trees of original files: tree add, list, remove."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-from rich.table import Table
 
 from ..errors import StoreError, UnknownContext
 from .console import OUT, ContextName, Data, data_folder, present_folder
+from .output import Json, print_json, print_records
 
 if TYPE_CHECKING:
     from ..data.root import DataRoot
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 tree_app = typer.Typer(
     no_args_is_help=True, help="Trees of original FITS files, served without an ingest."
 )
+
+FIELDS: Final = ("context", "files", "reductions", "folder")
+"""Fields of a tree as a record to print."""
 
 
 @tree_app.command(name="add", no_args_is_help=True)
@@ -33,6 +37,7 @@ def add_tree(
         bool,
         typer.Option(help="Read all files once, so that 'verify' notices damage to them later."),
     ] = True,
+    as_json: Json = False,
 ) -> None:
     """Serve spectra straight from original files, in the archive's layout, without an ingest.
 
@@ -53,16 +58,19 @@ def add_tree(
         follow_links=follow_links,
         fingerprints=fingerprints,
     )
-    OUT.print(f"{context}: {info.nfiles:,} spectra in {info.root}", markup=False)
+    if as_json:
+        print_json([{"context": context, "files": info.nfiles, "folder": str(info.root)}])
+    else:
+        OUT.print(f"{context}: {info.nfiles:,} spectra in {info.root}", markup=False)
 
 
 @tree_app.command(name="list")
-def list_trees(data: Data = None) -> None:
+def list_trees(data: Data = None, as_json: Json = False) -> None:
     """List trees of original files.
 
     Example: specserver tree list --data /data/spec
     """
-    OUT.print(table_of_trees(present_folder(data)))
+    print_records(records_of(present_folder(data)), FIELDS, as_json=as_json)
 
 
 @tree_app.command(name="remove", no_args_is_help=True)
@@ -79,15 +87,18 @@ def remove_tree(context: ContextName, data: Data = None) -> None:
     OUT.print(f"the tree of {context} is no longer served")
 
 
-def table_of_trees(data: "DataRoot") -> Table:
-    """Return trees as a table to print."""
+def records_of(data: "DataRoot") -> Iterator[dict[str, Any]]:
+    """Yield the trees of a data folder as records to print."""
     from ..store.trees import read_tree
 
-    table = Table("context", "original files", "reductions", "folder")
     for context in data.trees():
         folder = data.context(context)
         info = read_tree(folder)
         if info is None:
             raise StoreError(str(folder), "the tree was removed just now")
-        table.add_row(context, f"{info.nfiles:,}", " ".join(info.reductions), info.root)
-    return table
+        yield {
+            "context": context,
+            "files": info.nfiles,
+            "reductions": list(info.reductions),
+            "folder": str(info.root),
+        }

@@ -1,15 +1,17 @@
 """The command that checks a data folder: verify."""
 
 import logging
+from dataclasses import asdict
 
 import typer
 from rich.markup import escape
 
 from ..errors import BadParameter
 from .console import OUT, Data, Url, present_folder, readable_bytes, tell
+from .output import Json, print_json
 
 
-def verify(data: Data = None, url: Url = None) -> None:
+def verify(data: Data = None, as_json: Json = False, url: Url = None) -> None:
     """Read all that there is against its checksums, and follow every link.
 
     Arrays, catalogues, indexes, attached tables, declarations, and the files of trees.
@@ -32,16 +34,25 @@ def verify(data: Data = None, url: Url = None) -> None:
             nspec += finding.nspec
             nreplaced += finding.nreplaced
             nbytes += finding.nbytes
+        faults += len(finding.faults)
+        if as_json:
+            print_json([asdict(finding)])
+            continue
         for note in finding.notes:
             tell("note", f"{finding.context}/{finding.what}: {note}")
         for fault in finding.faults:
-            faults += 1
             OUT.print(f"[bold red]fault:[/] {finding.context}/{finding.what}: {escape(fault)}")
+    if not as_json:
+        _sum_up(str(folder), nspec, nreplaced, nbytes, faults)
+    if faults:
+        raise typer.Exit(1)
+
+
+def _sum_up(folder: str, nspec: int, nreplaced: int, nbytes: int, faults: int) -> None:
+    """Print how much was verified, and the number of faults."""
     if not nspec and not faults:
         OUT.print(f"{folder} holds no spectra", markup=False)
         return
     state = f"[bold red]{faults} faults[/]" if faults else "[green]no fault[/]"
     kept = f" and {nreplaced:,} that were replaced and are kept" if nreplaced else ""
     OUT.print(f"{nspec:,} spectra{kept}, {readable_bytes(nbytes)} of values verified: {state}")
-    if faults:
-        raise typer.Exit(1)

@@ -2,11 +2,15 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .console import ERROR, OUT, Token, Url, client_of, readable_bytes
+from .output import Json, print_json
+
+if TYPE_CHECKING:
+    from ..wire.storage import SpaceEntry
 
 vos_app = typer.Typer(
     no_args_is_help=True,
@@ -21,6 +25,7 @@ def ls(
     long: Annotated[
         bool, typer.Option("--long", "-l", help="Show sizes, times, and the space left.")
     ] = False,
+    as_json: Json = False,
     url: Url = None,
     token: Token = None,
 ) -> None:
@@ -29,6 +34,9 @@ def ls(
     Example: specserver vos ls -l
     """
     space = client_of(url).vos
+    if as_json:
+        print_json(map(_record, space.entries(path, token=token)))
+        return
     for entry in space.entries(path, token=token):
         name = entry.name + "/" * entry.is_folder
         size = "" if entry.is_folder else readable_bytes(entry.nbytes)
@@ -40,6 +48,16 @@ def ls(
             f"{readable_bytes(used.nbytes)} of {readable_bytes(used.nbytes_limit)},"
             f" {used.nentries:,} of {used.nentries_limit:,} files and folders"
         )
+
+
+def _record(entry: "SpaceEntry") -> dict[str, Any]:
+    """Return a file or folder as a record to print."""
+    return {
+        "name": entry.name,
+        "folder": entry.is_folder,
+        "bytes": entry.nbytes,
+        "modified": f"{entry.modified:%Y-%m-%dT%H:%M:%SZ}",
+    }
 
 
 @vos_app.command(no_args_is_help=True)

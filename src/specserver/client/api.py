@@ -35,8 +35,8 @@ from .service import (
 )
 from .session import Session
 from .spectra import fetch_files, fetch_spectra, finished, in_list, in_order
-from .storage import Storage, open_target
-from .writing import ending_of, write_spectra
+from .storage import Storage, open_file, open_target
+from .writing import ending_of, is_array_file, write_spectra
 
 
 @short_methods
@@ -128,7 +128,8 @@ class SpecClient:
         out
             A folder, made when it is not there, or ``vos://dir/``: each spectrum becomes a file
             named as on the server (``.npy``, ``.csv``, ``.ecsv``, ``.fits``), written while the
-            rest travels. For one spectrum also the name of a file with such an ending.
+            rest travels. For one spectrum also the name of a file with such an ending; for
+            aligned spectra in ``numpy`` also one file ``.npy`` of all, an array as returned.
         align
             Lay all spectra on their common wavelength lattice: one 2-D array or Spectrum.
             ``resample`` does so also for spectra that lie off it, conserving flux; the result has
@@ -184,7 +185,9 @@ class SpecClient:
             raise BadParameter("fits", fits, "original or rebuilt")
         options = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
         named = read_ids(self.session, id_list, id_col, options)
-        if out is not None and str(out):
+        whole = is_array_file(out, wanted, single=named.single)
+        write = open_file(self.session, out, token) if out and whole else None
+        if out is not None and str(out) and not write:
             ending = ending_of(wanted.fmt)
             put = open_target(self.session, out, token, ending, single=named.single)
             write_spectra(self.session, named, wanted, put, options, fits)
@@ -198,7 +201,13 @@ class SpecClient:
         alone = named.single and wanted.fmt != "collection" and not wanted.resample
         wanted = replace(wanted, align=wanted.align and not alone)
         parts = fetch_spectra(self.session, named, wanted, options)
-        return finished(parts, wanted, single=named.single)
+        made = finished(parts, wanted, single=named.single)
+        if write is None:
+            return made
+        from .results.table_file import npy_bytes
+
+        write(npy_bytes(made))
+        return "OK"
 
     def read_named(
         self,

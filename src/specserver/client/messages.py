@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from time import perf_counter
 from typing import Any, Final
 
+from ..errors import SpecServerWarning
 from .request import RequestOptions
 
 _SHOWN_CHARS: Final = 200
@@ -50,7 +51,7 @@ def warn(text: str) -> None:
     while frame is not None and str(frame.f_globals.get("__name__", "")).startswith(package):
         depth += 1
         frame = frame.f_back
-    warnings.warn(text, UserWarning, stacklevel=depth + 1)
+    warnings.warn(text, SpecServerWarning, stacklevel=depth + 1)
 
 
 def say(text: str) -> None:

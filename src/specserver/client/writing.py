@@ -1,6 +1,8 @@
 """Spectra as files, named as on the server, each written while the rest travels."""
 
+import os
 import re
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -64,6 +66,15 @@ def write_spectra(
 def ending_of(fmt: str) -> str:
     """Return the ending of the files of a format."""
     return _ENDINGS.get(fmt, ".fits")
+
+
+def is_array_file(
+    out: str | os.PathLike[str] | None, wanted: ResultOptions, *, single: bool
+) -> bool:
+    """Return whether ``out`` names one file for the array of several aligned spectra."""
+    name = os.fspath(out or "").strip().lower()
+    is_array = wanted.align and wanted.fmt == "numpy" and not single
+    return is_array and name.endswith(_ENDINGS["numpy"]) and not Path(name).is_dir()
 
 
 def put_spectra(spectra: "Spectra", fmt: str, put: Put) -> None:

@@ -21,7 +21,7 @@ from ..data.root import DataRoot
 from ..errors import IngestError
 from ..files import DISK_ERRORS
 from ..model.survey import FileKey, Survey
-from ..processes import end_with_parent
+from ..processes import end_with_parent, leaving_interrupts_to_this_process
 from ..store.layout import commit_segment, remove_uncommitted
 from ..surveys import find_release
 from .decisions import IngestOptions, find_duplicates
@@ -209,7 +209,8 @@ def _results(
             while waiting or open_:
                 # Parts are submitted when a worker can take them: a long queue of them is large.
                 while waiting and len(open_) < 2 * workers:
-                    open_.add(pool.submit(_work, waiting.pop()))
+                    with leaving_interrupts_to_this_process():
+                        open_.add(pool.submit(_work, waiting.pop()))
                 ended, open_ = wait(open_, _POLL_S, FIRST_COMPLETED)
                 while not told.empty():
                     count(told.get())

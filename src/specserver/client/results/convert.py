@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import BadParameter
+from ...errors import BadParameter, SpecServerWarning
 from ...extras import require
 from ...model.grid import Linear, LogLinear
 from ...render.display import good_pixels
@@ -211,7 +211,7 @@ def _about_array(array: npt.NDArray[Any]) -> Meaning | None:
     warnings.warn(
         "the array does not carry its meaning, so its flux has no unit; getSpec converts with"
         " units: fmt='Table' or 'Spectrum1D'",
-        UserWarning,
+        SpecServerWarning,
         stacklevel=3,
     )
     return None

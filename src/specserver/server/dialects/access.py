@@ -45,9 +45,9 @@ def debug(request: Request, caller: Administrator) -> JSONResponse:
 
 
 def _stop() -> None:
-    """Send SIGINT to the main process of the service: the parent of a worker, else this process."""
+    """Send SIGTERM to the main process of the service: a worker's parent, else this process."""
     # With several workers uvicorn's supervisor is their parent, and would replace a worker that
-    # only ended itself. Both end regularly on SIGINT: they finish running requests first.
+    # only ended itself. Both end regularly on SIGTERM: they finish running requests first.
     parent = parent_process()
     pid = parent.pid if parent is not None and parent.pid is not None else os.getpid()
-    os.kill(pid, signal.SIGINT)
+    os.kill(pid, signal.SIGTERM)

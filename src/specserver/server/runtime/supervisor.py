@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from uvicorn.config import STARTUP_FAILURE, Config
 from uvicorn.supervisors import Multiprocess
 from uvicorn.supervisors.multiprocess import Process
 
+from ...processes import leaving_interrupts_to_this_process
+
 _LOG = logging.getLogger("specserver")
 # A worker that dies sooner has answered hardly anything: the next one will probably die too.
 _AT_ONCE_S: Final = 10.0
@@ -22,6 +25,15 @@ _A_MOMENT_S: Final = 0.2
 # A process that starts reads its modules and opens indexes before it answers, on a busy machine
 # for many seconds. Killing it then would only delay the start.
 _START_S: Final = 120.0
+
+
+class _Worker(Process):
+    """A process that answers; the supervisor ends it, also when Ctrl-C reaches both."""
+
+    @override
+    def start(self) -> None:
+        with leaving_interrupts_to_this_process():
+            super().start()
 
 
 class Supervisor(Multiprocess):
@@ -36,9 +48,27 @@ class Supervisor(Multiprocess):
         super().__init__(config, sockets)
         self.failure = ""
         """Why the service ended by itself."""
+        self.interrupted = False
+        """Whether Ctrl-C ended it."""
         self._count = count
         self._born: dict[int | None, float] = {}
         self._at_once: deque[float] = deque()
+
+    @override
+    def init_processes(self) -> None:
+        """Start the processes."""
+        # They end by a signal. The semaphores of libraries that they leave behind are then
+        # removed by the resource tracker of multiprocessing, which would warn of each.
+        sys.warnoptions.append("ignore:resource_tracker:UserWarning")
+        for _ in range(self.processes_num):
+            self.processes.append(_Worker(self.config, self.sockets))
+            self.processes[-1].start()
+
+    @override
+    def handle_int(self) -> None:
+        """End the service."""
+        self.interrupted = True
+        self.should_exit.set()
 
     @override
     def keep_subprocess_alive(self) -> None:
@@ -80,7 +110,7 @@ class Supervisor(Multiprocess):
                 " instead of starting them for ever; with --workers 1 the error is seen directly"
             )
             return
-        another = Process(self.config, self.sockets)
+        another = _Worker(self.config, self.sockets)
         another.start()
         self.processes[place] = another
         _LOG.error("worker %d takes the place of worker %d", another.pid, process.pid)

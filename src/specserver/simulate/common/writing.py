@@ -8,6 +8,7 @@ from multiprocessing import get_context
 from typing import Any, TypeAlias, TypeVar
 
 from ...errors import BadParameter
+from ...processes import leaving_interrupts_to_this_process
 
 Part = TypeVar("Part")
 Written: TypeAlias = Iterable[tuple[int, int]]
@@ -57,7 +58,9 @@ def _written(
     # Parts are independent and carry their own seeds, so their order does not matter.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         whole = partial(_whole, write)
-        for done in as_completed([pool.submit(whole, part) for part in parts]):
+        with leaving_interrupts_to_this_process():
+            futures = [pool.submit(whole, part) for part in parts]
+        for done in as_completed(futures):
             yield done.result()
 
 
