@@ -58,9 +58,9 @@ def test_the_command_alone_teaches() -> None:
 def data(mock_survey: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder made by the command itself."""
     folder = tmp_path_factory.mktemp("cli") / "data"
-    text = run("ingest", "sdss_dr17", mock_survey, "--data", folder, "--workers", 2).stdout
-    assert "150 spectra" in text
-    assert "warning:" in text
+    done = run("ingest", "sdss_dr17", mock_survey, "--data", folder, "--workers", 2)
+    assert "150 spectra" in done.stdout
+    assert "warning:" in done.stderr
     return folder
 
 
@@ -71,7 +71,7 @@ def test_ingest_again_stores_nothing(data: Path, mock_survey: Path) -> None:
 
 def test_strict_fails_on_files_that_cannot_be_used(mock_survey: Path, tmp_path: Path) -> None:
     done = run("ingest", "sdss_dr17", mock_survey, "--data", tmp_path, "--strict", code=1)
-    assert "is not of sdss_dr17" in done.stdout
+    assert "is not of sdss_dr17" in done.stderr
 
 
 def test_ingest_of_nothing_and_into_nowhere(tmp_path: Path) -> None:

@@ -108,8 +108,10 @@ def test_settings_are_read_in_one_place() -> None:
     assert made == {"settings.py"}
     # The server's settings; the options of the command line; what the client reads.
     assert named == {"settings.py", "cli/console.py", "client/session.py"}
-    # The last two read and set variables of prometheus_client and of the C library.
-    assert environment == {"client/session.py", "server/runtime/metrics.py", "cli/serve.py"}
+    # Options before a command are variables of the command; the last two read and set those of
+    # prometheus_client and of the C library.
+    command = {"cli/main.py", "cli/serve.py"}
+    assert environment == {"client/session.py", *command, "server/runtime/metrics.py"}
 
 
 DATA = ROOT / "src/specserver/data"

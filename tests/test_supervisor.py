@@ -104,7 +104,11 @@ def test_a_service_that_is_stopped_tells_of_no_death(
             running.process.wait(20)
         except subprocess.TimeoutExpired:
             pytest.fail("it does not stop")
-    assert "ERROR" not in log.read_text()
+    assert running.process.returncode == 130
+    said = log.read_text().splitlines()
+    # No death, no traceback of a worker, no warning of semaphores: after the address one line.
+    assert said[-1] == "specserver: stopped"
+    assert "at http://" in said[-2]
 
 
 @pytest.mark.parametrize(

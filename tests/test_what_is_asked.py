@@ -10,10 +10,19 @@ import pytest
 import specserver
 from commands import command
 from serving import Served, serve
-from specserver.cli.console import in_options
+from specserver.cli.main import app
+from specserver.cli.options import in_options
 from specserver.client.api import SpecClient
 from specserver.digests import read_record, seal
-from specserver.errors import StoreError
+from specserver.errors import (
+    BadConstraint,
+    BadParameter,
+    NoCatalog,
+    NotAuthenticated,
+    NotFound,
+    SpecServerWarning,
+    StoreError,
+)
 
 READING = [
     ("info",),
@@ -146,7 +155,7 @@ def test_messages_speak_of_options(served: Served, tmp_path: Path) -> None:
     for words, option in (
         (("get", "5"), "; --skip-missing returns the others"),
         (("get", few, "--medium", "air", "--align"), "; --resample brings them to air"),
-        (("get", few, "--cutout", "5"), "--cutout '5' is not possible"),
+        (("get", few, "--cutout", "5"), "--cutout 5 is not possible"),
         (("query", "--where", "select"), "--where"),
         (
             ("stack", "--ids", tmp_path, "--context", "a,b", "--out", "a.png"),
@@ -156,17 +165,23 @@ def test_messages_speak_of_options(served: Served, tmp_path: Path) -> None:
         said = command(*words, *url, code=2)
         assert option in said
         assert "='" not in said.replace("--context=", "")
-    for said, shown in (
-        ("primary=False (--all on the command line) finds all", "--all finds all"),
-        ("; fields='tuple' (--fields tuple on the command line) names", "; --fields tuple names"),
-        (
-            "give context='a', or set_context('a') (--context a on the command line)",
-            "give --context a",
-        ),
-        ("name another with catalog= (a.b)", "name another with --catalog (a.b)"),
-        ("class = 'QSO'", "class = 'QSO'"),
+    for error, shown in (
+        (NotFound([5], []), "no spectrum for 5; --skip-missing returns the others"),
+        (NotAuthenticated("no token"), "no token; send a token with --token or SPECSERVER_TOKEN"),
+        (NoCatalog("a", ["a.b"]), "name another with --catalog (a.b)"),
+        (BadConstraint("class = 'QSO'", "no"), """--where "class = 'QSO'" refused: no"""),
+        (BadParameter("positions", "a b.csv", "no"), "FILE 'a b.csv' is not possible: no"),
+        (BadParameter("ra_col", None, "no"), "--ra-col is not possible: no"),
+        (BadParameter("unit of ra", "m", "no"), "unit of ra='m' is not possible: no"),
+        (BadParameter("page", 7, "no, align=True", "align=True"), "no, --align"),
+        (SpecServerWarning("primary=False finds all", "primary=False"), "--all finds all"),
+        (SpecServerWarning("fields='tuple' names", "fields='tuple'"), "--fields tuple names"),
+        (SpecServerWarning("class='QSO'"), "class='QSO'"),
     ):
-        assert in_options(said) == shown
+        assert shown in in_options(error, app)
+    with pytest.raises(NotFound) as found:
+        SpecClient(svc_url=served.url).getSpec(5)
+    assert found.value.settings == ("missing='skip'",)
     data = ("--data", tmp_path)
     assert "own files" not in command("context", "private", "sdss_dr17", *data)
     assert "mine is private" in command("context", "private", "mine", *data)

@@ -15,6 +15,9 @@ from typing import ClassVar, Final
 from typing_extensions import override
 
 _SHOWN: Final = 300
+_TOKEN: Final = "token=, set_token()"  # noqa: S105  # the names of what takes one
+SKIP: Final = "missing='skip'"
+REBUILT: Final = "fits='rebuilt'"
 RESAMPLE: Final = "getSpec with align='resample' (resample of POST /spec/bulk/spectra)"
 """The one request that aligns spectra of several lattices, for messages of errors."""
 
@@ -23,6 +26,13 @@ class SpecServerError(Exception):
     """Base of all errors raised by specserver."""
 
     code: ClassVar[str] = "error"
+    settings: tuple[str, ...] = ()
+    """The parameters that the message names, as it writes them: ``align='resample'``. A program
+    whose parameters have other names, such as the command line, puts its own in their place."""
+
+    def __init__(self, message: str = "", *settings: str) -> None:
+        super().__init__(message)
+        self.settings = settings
 
     @override
     def __init_subclass__(cls) -> None:
@@ -40,16 +50,20 @@ class SpecServerError(Exception):
         return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore[attr-defined]
 
     @staticmethod
-    def from_wire(code: str, message: str) -> "SpecServerError":
+    def from_wire(code: str, message: str, settings: Iterable[str] = ()) -> "SpecServerError":
         """Rebuild an error from its code and message; an unknown code becomes a ServiceError."""
         cls = _BY_CODE.get(code, ServiceError)
         error = cls.__new__(cls)
-        Exception.__init__(error, message)
+        SpecServerError.__init__(error, message, *settings)
         return error
 
 
 class SpecServerWarning(UserWarning):
-    """A warning of specserver, as distinct from those of other packages."""
+    """A warning of specserver; ``settings`` are those of `SpecServerError`."""
+
+    def __init__(self, message: str = "", *settings: str) -> None:
+        super().__init__(message)
+        self.settings = settings
 
 
 class CallerError(SpecServerError):
@@ -80,7 +94,7 @@ def naming(contexts: Sequence[str]) -> Iterator[None]:
         ):
             raise
         text = f"{', '.join(contexts)}: {error.message}"
-        raise SpecServerError.from_wire(error.code, text) from error
+        raise SpecServerError.from_wire(error.code, text, error.settings) from error
 
 
 def _shown(value: object) -> str:
@@ -92,8 +106,9 @@ def _shown(value: object) -> str:
 class BadParameter(CallerError):
     """A value that the parameter does not accept."""
 
-    def __init__(self, name: str, value: object, allowed: str) -> None:
-        super().__init__(f"{name}={_shown(value)} is not possible: {allowed}")
+    def __init__(self, name: str, value: object, allowed: str, *settings: str) -> None:
+        given = f"{name}={_shown(value)}"
+        super().__init__(f"{given} is not possible: {allowed}", given, *settings)
 
 
 class BadArguments(CallerError, TypeError):
@@ -113,8 +128,8 @@ class NoIdentifier(BadIdentifier):
     def __init__(self, rows: Sequence[int], lacking: str = "identifier") -> None:
         some = ", ".join(map(str, rows[:10])) + (", …" if len(rows) > 10 else "")
         what = f"row {some} has" if len(rows) == 1 else f"rows {some} have"
-        allowed = "leave such rows out, or skip them with missing='skip'"
-        CallerError.__init__(self, f"{what} no {lacking}: {allowed}")
+        allowed = f"leave such rows out, or skip them with {SKIP}"
+        CallerError.__init__(self, f"{what} no {lacking}: {allowed}", SKIP)
 
 
 class BadRegion(CallerError):
@@ -128,7 +143,8 @@ class BadConstraint(CallerError):
     """A SQL condition outside the allowed grammar."""
 
     def __init__(self, constraint: str, reason: str) -> None:
-        super().__init__(f"constraint {_shown(constraint)} refused: {reason}")
+        given = f"constraint {_shown(constraint)}"
+        super().__init__(f"{given} refused: {reason}", given)
 
 
 class UnknownContext(CallerError):
@@ -162,6 +178,7 @@ class NoCatalog(UnknownCatalog):
             f"{context} is served straight from original files and has no catalogue to query:"
             f" {others}; spectra are found by identifier, and the operator may ingest the files"
             " or attach a table with 'specserver catalog add'",
+            "catalog=",
         )
 
 
@@ -183,10 +200,10 @@ class NotFound(CallerError):
         self,
         ids: Sequence[object],
         searched: Sequence[str],
-        fix: str = "missing='skip' returns the others",
+        fix: str = f"{SKIP} returns the others",
     ) -> None:
         where = f" in {joined(searched)}" if searched else ""
-        super().__init__(f"no spectrum for {joined(ids, 10)}{where}; {fix}")
+        super().__init__(f"no spectrum for {joined(ids, 10)}{where}; {fix}", SKIP)
 
 
 class MixedLattices(CallerError):
@@ -195,7 +212,8 @@ class MixedLattices(CallerError):
     def __init__(self, which: Sequence[object]) -> None:
         super().__init__(
             f"cannot align {joined(which, 10)}: they share no wavelength lattice; align=False keeps"
-            f" each as it is, cut or whole; {RESAMPLE} lays them on one, conserving flux"
+            f" each as it is, cut or whole; {RESAMPLE} lays them on one, conserving flux",
+            *("align=False", RESAMPLE),
         )
 
 
@@ -219,6 +237,7 @@ class QueryTimeout(TooMuch):
             self,
             f"the query took longer than {timeout_s:g} s: ask for a smaller region, or for longer"
             " with timeout= as far as the service allows (its setting query_timeout_s)",
+            "timeout=",
         )
 
 
@@ -247,7 +266,8 @@ class NoSuchFile(CallerError):
     """No such name in the caller's virtual storage."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"there is no {_shown(name)} in your space; vos.ls() lists what there is")
+        text = f"there is no {_shown(name)} in your space; vos.ls() lists what there is"
+        super().__init__(text, "vos.ls()")
 
 
 class QuotaExceeded(CallerError):
@@ -256,7 +276,8 @@ class QuotaExceeded(CallerError):
     def __init__(self, what: str, given: int, limit: int) -> None:
         super().__init__(
             f"{given:,} {what} are more than the {limit:,} that your space may hold;"
-            " make room with vos.rm(name)"
+            " make room with vos.rm(name)",
+            "vos.rm(name)",
         )
 
 
@@ -275,9 +296,10 @@ class NotAuthenticated(CallerError):
 
     def __init__(self, reason: str) -> None:
         super().__init__(
-            f"{reason}; send a token with token=, set_token() or SPECSERVER_TOKEN (header"
+            f"{reason}; send a token with {_TOKEN} or SPECSERVER_TOKEN (header"
             " X-DL-AuthToken or Authorization: Bearer), made by the operator with"
-            " 'specserver token create'"
+            " 'specserver token create'",
+            _TOKEN,
         )
 
 
@@ -312,8 +334,8 @@ class CatalogError(ServiceError):
 class StoreError(ServiceError):
     """The store cannot be read."""
 
-    def __init__(self, where: str, reason: str) -> None:
-        super().__init__(f"{where}: {reason}")
+    def __init__(self, where: str, reason: str, *settings: str) -> None:
+        super().__init__(f"{where}: {reason}", *settings)
 
 
 class DamagedFile(StoreError):
@@ -325,15 +347,16 @@ class DamagedSpectrum(DamagedFile):
 
     def __init__(self, context: str, ids: Sequence[int], why: StoreError) -> None:
         lost = f"{joined(ids, 10)} cannot be read ({why.message})"
-        super().__init__(context, f"{lost}; missing='skip' returns the others")
+        super().__init__(context, f"{lost}; {SKIP} returns the others", SKIP)
 
 
 class NoOriginal(ServiceError):
     """The release file of a spectrum is gone or has changed."""
 
     def __init__(self, which: Sequence[object], reason: str) -> None:
-        hint = "fits='rebuilt' makes one from the store"
-        super().__init__(f"no original FITS file for {joined(which, 10)}: {reason}; {hint}")
+        hint = f"{REBUILT} makes one from the store"
+        text = f"no original FITS file for {joined(which, 10)}: {reason}; {hint}"
+        super().__init__(text, REBUILT)
 
 
 class TooOften(ServiceError):
@@ -371,7 +394,8 @@ class Unreachable(ServiceError):
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(
             f"no specserver answers at {url} ({reason}); start one with 'specserver serve',"
-            " or point to one with set_svc_url() or SPECSERVER_URL"
+            " or point to one with set_svc_url() or SPECSERVER_URL",
+            "set_svc_url()",
         )
 
 

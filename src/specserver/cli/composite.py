@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from ..errors import BadParameter
+from ..errors import BadArguments, BadParameter
 from .console import ERROR, OUT, Contexts, SkipMissing, Token, Url, client_of
 from .named import Ids, IdsFile, read_named
 from .output import STDOUT, Json, file_or_stdout, print_json
@@ -57,7 +57,7 @@ def stack(
     Example: specserver query --cone 180 0 2 | specserver stack - --out field.ecsv
     """
     if bool(ids or ids_file) == (where is not None):
-        raise BadParameter("ids", ids, "give identifiers, --ids FILE or --where SQL")
+        raise BadArguments("give identifiers, --ids FILE or --where SQL")
     client = client_of(url)
     wanted: Any
     if where is not None:

@@ -1,6 +1,5 @@
 """Consoles, and the options and functions that commands share."""
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -30,29 +29,6 @@ OUT = Console(soft_wrap=True, highlight=False)
 ERROR = Console(stderr=True, soft_wrap=True, highlight=False)
 
 USUAL_DATA = "specserver-data"
-_OPTIONS = (
-    (r"(context='\w+', or )?[\w='()]+ \((--[\w-]+( \w+)?) on the command line\)", r"\2"),
-    (r"^constraint(=| (?='))", "--where "),
-    (
-        r"^(region|where|fields|values|cutout|medium|norm|wave|out|which|radius|fmt)=",
-        r"--\1 ",
-    ),
-    (r"missing='skip'", "--skip-missing"),
-    (r"getSpec with align='resample' \([^)]*\)", "get --resample"),
-    (r"align='resample'", "--resample"),
-    (r"align=False", "--no-align"),
-    (r"align=True", "--align"),
-    (r"fits='rebuilt'", "--rebuilt"),
-    (r"fmt='FITS'", "--fmt fits"),
-    (r"assume_medium='(\w+)'", r"--assume-medium \1"),
-    (r"context='(\w+)'", r"--context \1"),
-    (r"\b(context|catalog|token|norm|ra_col|dec_col)=(?=[ ,;:)]|$)", r"--\1"),
-    (r"--(ra|dec)_col", r"--\1-col"),
-    (r"set_svc_url\(\)", "--url"),
-    (r"set_token\(\)", "--token"),
-)
-"""What messages of the client call a parameter, and the option that stands for it."""
-
 URL: Final = "SPECSERVER_URL"
 CONTEXT: Final = "SPECSERVER_CONTEXT"
 TOKEN: Final = "SPECSERVER_TOKEN"  # noqa: S105  # the name of a variable
@@ -114,13 +90,6 @@ Everything = Annotated[
     bool, typer.Option("--all", help="All spectra, not only the best of each object.")
 ]
 ContextName = Annotated[str, typer.Argument(metavar="CONTEXT", help="sdss_dr8 … sdss_dr17")]
-
-
-def in_options(text: str) -> str:
-    """Return a message of the client in the words of the command line."""
-    for said, option in _OPTIONS:
-        text = re.sub(said, option, text)
-    return text
 
 
 def tell(kind: str, text: str) -> None:

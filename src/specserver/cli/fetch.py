@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final, Literal
 
 import typer
 
-from ..errors import BadParameter
+from ..errors import BadArguments, BadParameter
 from .console import (
     ERROR,
     Catalog,
@@ -63,9 +63,9 @@ def query(
     Example: specserver query --cone 180 0 2 --where "class = 'QSO' and z between 2 and 2.2"
     """
     if cone is not None and region is not None:
-        raise BadParameter("region", region, "give a cone or a region, not both")
+        raise BadArguments("give --cone or --region, not both")
     if cone is None and region is None and where is None:
-        raise BadParameter("where", where, "give --cone, --region or --where")
+        raise BadArguments("give --cone, --region or --where")
     asked: dict[str, Any] = {"context": context, "primary": False if everything else None}
     asked["catalog"] = catalog
     if cone is not None:

@@ -1,6 +1,5 @@
 """Commands that list what a service or a data folder holds: contexts, catalogs, info."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -178,8 +177,10 @@ def _client_asked(ctx: typer.Context, url: str | None, data: str | None) -> "Spe
         Nothing is named, and there is neither a service nor a data folder here.
     """
     client = client_of(url)
+    from ..client.session import environment_url
+
     before = ctx.find_root().params["url"]
-    given = "--url" if url or before else URL if os.environ.get(URL) else ""
+    given = "--url" if url or before else URL if environment_url() else ""
     source = ctx.get_parameter_source("data")
     if given != "--url" and source is not None and source.name == "COMMANDLINE":
         return None

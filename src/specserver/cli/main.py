@@ -29,7 +29,8 @@ from . import (
     verify,
     vos,
 )
-from .console import CONTEXT, ERROR, TOKEN, URL, Url, in_options
+from .console import CONTEXT, ERROR, TOKEN, URL, Url, tell
+from .options import in_options
 
 DONE: Final = 0
 FAILED: Final = 1
@@ -53,7 +54,7 @@ class _Commands(TyperGroup):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(DONE) from None
         except SpecServerError as error:
-            _fail(in_options(error.message))
+            _fail(in_options(error, app))
             raise typer.Exit(WRONG if isinstance(error, CallerError) else FAILED) from None
         except OSError as error:
             if error.errno not in DISK_ERRORS:
@@ -148,7 +149,8 @@ for name, group in {
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
     """Print a warning as a sentence, without its line of code."""
-    ERROR.print(f"[yellow]warning:[/] {escape(in_options(str(message)))}")
+    text = in_options(message, app) if isinstance(message, SpecServerWarning) else str(message)
+    tell("warning", text)
 
 
 def main() -> None:

@@ -44,14 +44,17 @@ def some_of(values: Sequence[object]) -> str:
     return ", ".join(map(str, values[:5])) + (", …" if len(values) > 5 else "")
 
 
-def warn(text: str) -> None:
-    """Warn with a text that points to code outside of this package."""
+def warn(text: str, *settings: str) -> None:
+    """Warn with a text that points to code outside of this package.
+
+    ``settings`` are the parameters that it names, as of `SpecServerError`.
+    """
     package = __name__.partition(".")[0] + "."
     depth, frame = 0, inspect.currentframe()
     while frame is not None and str(frame.f_globals.get("__name__", "")).startswith(package):
         depth += 1
         frame = frame.f_back
-    warnings.warn(text, SpecServerWarning, stacklevel=depth + 1)
+    warnings.warn(SpecServerWarning(text, *settings), stacklevel=depth + 1)
 
 
 def say(text: str) -> None:

@@ -198,7 +198,7 @@ def _warn_of_others(session: Session, context: str, columns: "Columns") -> None:
     else:
         others = "other" if single else "others"
         text = f"no primary spectrum is found, but {columns.nothers:,} {others}"
-    warn(f"{text}: primary=False (--all on the command line) finds all")
+    warn(f"{text}: primary=False finds all", "primary=False")
 
 
 def _tuple_columns(
@@ -237,7 +237,8 @@ def _warn_of_repeated(
         which = f"{columns.nothers:,} of {len(ids):,} rows are not the best of their identifier"
     warn(
         f"{which}: several spectra share one, and alone it means the best of them;"
-        " fields='tuple' (--fields tuple on the command line) names each spectrum"
+        " fields='tuple' names each spectrum",
+        "fields='tuple'",
     )
 
 

@@ -341,6 +341,6 @@ def _error(status: int, text: str, url: str) -> SpecServerError:
     hint = hint if status == 404 and "Not Found" in text else ""
     if isinstance(said, dict) and isinstance(said.get("code"), str):
         message = f"{url}: {said['message']}{hint}" if hint else str(said.get("message", ""))
-        return SpecServerError.from_wire(said["code"], message)
+        return SpecServerError.from_wire(said["code"], message, map(str, said.get("settings", ())))
     shown = " ".join(text.split())[:_LONGEST_MESSAGE]
     return ServiceError(f"{url} answered with status {status}: {shown or 'no reason given'}{hint}")

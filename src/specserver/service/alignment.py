@@ -51,13 +51,14 @@ def require_alignable(selection: Selection) -> None:
     require_one_medium(selection)
 
 
-def require_one_unit(selection: Selection, name: str, allowed: str) -> None:
+def require_one_unit(selection: Selection, name: str, allowed: str, *settings: str) -> None:
     """Refuse fluxes of different units.
 
     Parameters
     ----------
     name : the parameter that is refused
     allowed : values that would be accepted
+    settings : the parameters that ``allowed`` names
     """
     units = [survey.flux_scale for survey in selection.surveys]
     if len(set(units)) == 1:
@@ -66,7 +67,7 @@ def require_one_unit(selection: Selection, name: str, allowed: str) -> None:
     if len(known) < len(units) or any(unit != known[0] for unit in known):
         pairs = zip(units, selection.contexts, strict=True)
         given = ", ".join(f"{unit or 'no unit'} in {context}" for unit, context in pairs)
-        raise BadParameter(name, given, allowed)
+        raise BadParameter(name, given, allowed, *settings)
 
 
 @dataclass(frozen=True, slots=True)

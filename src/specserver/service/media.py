@@ -89,7 +89,7 @@ def require_one_medium(selection: Selection) -> None:
     """Refuse spectra of several media, which no shift brings together."""
     if shared_medium(selection) is None and len(media := set(media_of(selection))) > 1:
         allowed = f"spectra of one medium; {RESAMPLE} brings them together"
-        raise BadParameter("align", f"spectra in {' and '.join(sorted(media))}", allowed)
+        raise BadParameter("align", f"spectra in {' and '.join(sorted(media))}", allowed, RESAMPLE)
 
 
 def changes_to(selection: Selection, medium: str) -> list[Change | None]:

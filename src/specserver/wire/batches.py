@@ -25,7 +25,8 @@ class Readable(Protocol):
 
 def error_metadata(error: SpecServerError, message: str) -> dict[bytes, bytes]:
     """Return the metadata of the batch that ends a stream with an error."""
-    told = {"error": {"code": error.code, "message": message}}
+    settings = [setting for setting in error.settings if setting in message]
+    told = {"error": {"code": error.code, "message": message, "settings": settings}}
     return {METADATA_KEY: json.dumps(told).encode()}
 
 
@@ -71,7 +72,8 @@ def read_batches(
             return
         said: dict[str, Any] = json.loads((metadata or {}).get(METADATA_KEY, b"{}"))
         if (error := said.get("error")) is not None:
-            raise SpecServerError.from_wire(str(error["code"]), str(error["message"]))
+            settings = map(str, error.get("settings", ()))
+            raise SpecServerError.from_wire(str(error["code"]), str(error["message"]), settings)
         yield batch, said
         # The batch must not stay in memory while the next one arrives.
         del batch

@@ -118,7 +118,8 @@ def _from_columns(
     if len(sky) == 1:
         return _pair(*icrs_of(table[sky[0]]))
     listed = ", ".join(names)[:200]
-    raise BadParameter("columns", listed, "name those of the positions with ra_col= and dec_col=")
+    allowed = "name those of the positions with ra_col= and dec_col="
+    raise BadParameter("columns", listed, allowed, "ra_col=", "dec_col=")
 
 
 def _spelling(names: Sequence[str], wanted: str) -> str:

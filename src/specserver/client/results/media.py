@@ -25,7 +25,8 @@ def in_medium(spectra: Spectra, wanted: ResultOptions) -> Spectra:
     aligned = isinstance(spectra.data, np.ndarray)
     if aligned and len(set(media)) > 1:
         allowed = "spectra of one medium; align='resample' brings them together"
-        raise BadParameter("align", f"spectra in {' and '.join(sorted(set(media)))}", allowed)
+        given = f"spectra in {' and '.join(sorted(set(media)))}"
+        raise BadParameter("align", given, allowed, "align='resample'")
     if wanted.medium is None:
         return replace(spectra, media=media)
     target = common_medium(media, wanted.medium, spectra.ids.tolist())
@@ -37,7 +38,7 @@ def in_medium(spectra: Spectra, wanted: ResultOptions) -> Spectra:
             f"these spectra are in {known}, and align=True shifts them by whole pixels only;"
             f" align='resample' brings them to {target}"
         )
-        raise BadParameter("medium", wanted.medium, allowed)
+        raise BadParameter("medium", wanted.medium, allowed, "align=True", "align='resample'")
     changed = _changed(spectra, media, target)
     return replace(changed, data=np.asarray(changed.data)) if aligned else changed
 

@@ -120,6 +120,8 @@ class Fault(BaseModel):
     """Stable, for programs."""
     message: str
     """Text for people: the value given, the values allowed, and the remedy."""
+    settings: list[str] = []
+    """Parameters that the message names, as it writes them: a client may say its own names."""
     details: list[dict[str, str]] = []
     """With 422: place and fault of each wrong value."""
 
@@ -174,7 +176,10 @@ def answer(error: SpecServerError) -> JSONResponse:
     headers = dict(_HEADERS.get(status, {}))
     if isinstance(error, (TooOften, Overloaded)):
         headers["Retry-After"] = str(error.retry_after_s)
-    body = {"code": error.code, "message": message_for_visitors(error)}
+    message = message_for_visitors(error)
+    body: dict[str, Any] = {"code": error.code, "message": message}
+    if settings := [setting for setting in error.settings if setting in message]:
+        body["settings"] = settings
     return JSONResponse(_sendable(body), status_code=status, headers=headers)
 
 
