@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..data.root import DataRoot
 
 _CONTEXT: Final = ("context", "survey", "spectra", "files", "title")
-_CATALOG: Final = ("catalog", "rows", "title")
+_CATALOG: Final = ("catalog", "rows", "title", "joined_with")
 _COLUMN: Final = ("name", "dtype", "unit", "meaning")
 _HELD: Final = ("context", "segments", "spectra", "bytes", "bytes_per_spectrum")
 
@@ -84,6 +84,7 @@ def catalogs(
             "catalog": said["name"],
             "rows": said["nrows"],
             "title": said["title"],
+            "joined_with": said["joined_with"],
             "columns": list(said["columns"]),
         }
         for said in told
