@@ -15,6 +15,7 @@ from specserver.cli.options import in_options
 from specserver.client.api import SpecClient
 from specserver.digests import read_record, seal
 from specserver.errors import (
+    BadArguments,
     BadConstraint,
     BadParameter,
     NoCatalog,
@@ -174,8 +175,8 @@ def test_messages_speak_of_options(served: Served, tmp_path: Path) -> None:
         (BadParameter("ra_col", None, "no"), "--ra-col is not possible: no"),
         (BadParameter("unit of ra", "m", "no"), "unit of ra='m' is not possible: no"),
         (BadParameter("page", 7, "no, align=True", "align=True"), "no, --align"),
-        (SpecServerWarning("primary=False finds all", "primary=False"), "--all finds all"),
-        (SpecServerWarning("fields='tuple' names", "fields='tuple'"), "--fields tuple names"),
+        (BadArguments("primary=False finds all", "primary=False"), "--all finds all"),
+        (BadArguments("fields='tuple' names", "fields='tuple'"), "--fields tuple names"),
         (SpecServerWarning("class='QSO'"), "class='QSO'"),
     ):
         assert shown in in_options(error, app)

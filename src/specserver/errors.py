@@ -2,8 +2,7 @@
 
 A `CallerError` means that the request is wrong, and says how to correct it. A `ServiceError` means
 that the request is right, but the service or its data are not. All others are below these two.
-``code`` is stable and is sent to the client, which makes an error of the same class: the name of a
-class is part of the interface.
+The ``code`` is sent to the client, which makes an error of that class: names do not change.
 """
 
 import copyreg
@@ -17,7 +16,6 @@ from typing_extensions import override
 _SHOWN: Final = 300
 _TOKEN: Final = "token=, set_token()"  # noqa: S105  # the names of what takes one
 SKIP: Final = "missing='skip'"
-REBUILT: Final = "fits='rebuilt'"
 RESAMPLE: Final = "getSpec with align='resample' (resample of POST /spec/bulk/spectra)"
 """The one request that aligns spectra of several lattices, for messages of errors."""
 
@@ -26,13 +24,11 @@ class SpecServerError(Exception):
     """Base of all errors raised by specserver."""
 
     code: ClassVar[str] = "error"
-    settings: tuple[str, ...] = ()
-    """The parameters that the message names, as it writes them: ``align='resample'``. A program
-    whose parameters have other names, such as the command line, puts its own in their place."""
 
     def __init__(self, message: str = "", *settings: str) -> None:
         super().__init__(message)
         self.settings = settings
+        """Parameters that the message names, as it writes them: ``align='resample'``."""
 
     @override
     def __init_subclass__(cls) -> None:
@@ -61,9 +57,7 @@ class SpecServerError(Exception):
 class SpecServerWarning(UserWarning):
     """A warning of specserver; ``settings`` are those of `SpecServerError`."""
 
-    def __init__(self, message: str = "", *settings: str) -> None:
-        super().__init__(message)
-        self.settings = settings
+    settings: tuple[str, ...] = ()
 
 
 class CallerError(SpecServerError):
@@ -222,11 +216,9 @@ class TooMuch(CallerError):
 
     def __init__(self, what: str, given: int | None, limit: int, setting: str = "") -> None:
         named = f" (the server's setting {setting})" if setting else ""
-        # None: counting stopped at the limit.
-        many = "too many" if given is None else f"{given:,}"
-        super().__init__(
-            f"{many} {what} in one request; the limit is {limit:,}{named}: ask in parts"
-        )
+        many = "too many" if given is None else f"{given:,}"  # None: counting stopped there
+        text = f"{many} {what} in one request; the limit is {limit:,}{named}: ask in parts"
+        super().__init__(text)
 
 
 class QueryTimeout(TooMuch):
@@ -237,7 +229,6 @@ class QueryTimeout(TooMuch):
             self,
             f"the query took longer than {timeout_s:g} s: ask for a smaller region, or for longer"
             " with timeout= as far as the service allows (its setting query_timeout_s)",
-            "timeout=",
         )
 
 
@@ -256,9 +247,8 @@ class OldProtocol(CallerError):
 
     def __init__(self, version: str) -> None:
         super().__init__(
-            f"HTTP/{version} is not possible for an answer whose length is not known before it is"
-            " made: one that breaks off would look whole; use HTTP/1.1 (behind nginx:"
-            " proxy_http_version 1.1)"
+            f"HTTP/{version} is not possible for an answer whose length is not known: one that"
+            " breaks off would look whole; use HTTP/1.1 (behind nginx: proxy_http_version 1.1)"
         )
 
 
@@ -354,9 +344,9 @@ class NoOriginal(ServiceError):
     """The release file of a spectrum is gone or has changed."""
 
     def __init__(self, which: Sequence[object], reason: str) -> None:
-        hint = f"{REBUILT} makes one from the store"
-        text = f"no original FITS file for {joined(which, 10)}: {reason}; {hint}"
-        super().__init__(text, REBUILT)
+        made = "fits='rebuilt'"
+        hint = f"{made} makes one from the store"
+        super().__init__(f"no original FITS file for {joined(which, 10)}: {reason}; {hint}", made)
 
 
 class TooOften(ServiceError):

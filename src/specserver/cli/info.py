@@ -43,6 +43,7 @@ def contexts(ctx: typer.Context, data: Data = None, as_json: Json = False, url: 
     if client := _client_asked(ctx, url, data):
         _print_contexts(client, as_json=as_json)
         return
+    folder = _folder_asked(data)
     from ..service import SpectroscopicService
 
     records = (
@@ -53,7 +54,7 @@ def contexts(ctx: typer.Context, data: Data = None, as_json: Json = False, url: 
             "files": info.nfiles,
             "title": info.title,
         }
-        for info in SpectroscopicService(_folder_asked(data)).contexts()
+        for info in SpectroscopicService(folder).contexts()
     )
     print_records(records, _CONTEXT, as_json=as_json)
 
@@ -75,10 +76,10 @@ def catalogs(
     if client := _client_asked(ctx, url, data):
         told = client.catalogs(context=context, fmt="json").values()
     else:
+        folder = _folder_asked(data)
         from ..service import SpectroscopicService
 
-        service = SpectroscopicService(_folder_asked(data))
-        told = map(asdict, service.archive.catalogs(context))
+        told = map(asdict, SpectroscopicService(folder).archive.catalogs(context))
     records = [
         {
             "catalog": said["name"],

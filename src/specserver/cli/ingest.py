@@ -194,9 +194,10 @@ def _print_readers(*, as_json: bool) -> None:
     from ..surveys.readers import list_readers
 
     known = {None: "found by itself", True: "yes", False: "no"}
-    records = map(asdict, list_readers())
-    names, shown = ("name", "kind", "detected", "reads"), {"detected": known.__getitem__}
-    print_records(records, names, as_json=as_json, shown=shown)
+    records = [asdict(info) for info in list_readers()]
+    if not as_json:
+        records = [record | {"detected": known[record["detected"]]} for record in records]
+    print_records(records, ("name", "kind", "detected", "reads"), as_json=as_json)
 
 
 def _vectors(

@@ -9,12 +9,12 @@ from typing import Any, Final
 
 import typer
 
-from ..errors import REBUILT, RESAMPLE, SKIP, SpecServerError, SpecServerWarning
+from ..errors import RESAMPLE, SKIP, SpecServerError, SpecServerWarning
 
 _FLAGS: Final = {
     RESAMPLE: "get --resample",
     SKIP: "--skip-missing",
-    REBUILT: "--rebuilt",
+    "fits='rebuilt'": "--rebuilt",
     "align='resample'": "--resample",
     "align=True": "--align",
     "align=False": "--no-align",

@@ -117,21 +117,3 @@ def _print_layouts(layouts: Counter[str]) -> None:
         tell("found", f"{count:,} spectra: {layout}")
     if len(layouts) > _LAYOUTS_SHOWN:
         ERROR.print(f"… and {len(layouts) - _LAYOUTS_SHOWN:,} more kinds of files")
-
-
-def _some(ids: tuple[str, ...]) -> str:
-    """Return the number of identifiers, and the first of them."""
-    return f"{len(ids):,}: " + ", ".join(ids[:3]) + (", …" if len(ids) > 3 else "")
-
-
-def _print_refused(refused: list[tuple[str, str]]) -> None:
-    """Print the reasons for which files were refused, with some of the files."""
-    from ..surveys.declaration import IT_HOLDS
-
-    reasons = Counter(reason.partition(IT_HOLDS)[0] for _, reason in refused)
-    for shared, count in reasons.most_common(_REFUSED_SHOWN):
-        example, reason = next(note for note in refused if note[1].partition(IT_HOLDS)[0] == shared)
-        more = f" and {count - 1:,} more" if count > 1 else ""
-        tell("refused", f"{example}{more}: {reason}")
-    if len(reasons) > _REFUSED_SHOWN:
-        ERROR.print(f"… and {len(reasons) - _REFUSED_SHOWN:,} more reasons")

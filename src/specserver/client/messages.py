@@ -54,7 +54,9 @@ def warn(text: str, *settings: str) -> None:
     while frame is not None and str(frame.f_globals.get("__name__", "")).startswith(package):
         depth += 1
         frame = frame.f_back
-    warnings.warn(SpecServerWarning(text, *settings), stacklevel=depth + 1)
+    warning = SpecServerWarning(text)
+    warning.settings = settings
+    warnings.warn(warning, stacklevel=depth + 1)
 
 
 def say(text: str) -> None:
