@@ -744,7 +744,8 @@ def test_one_object_of_two_surveys_is_overplotted(spec: SpecClient, pair) -> Non
     assert np.allclose(by_context[B].get_xdata(), theirs["wavelength"] / (1 + z_b))
     assert "rest-frame" in plt.gcf().axes[0].get_xlabel()
     legend = [text.get_text() for text in plt.gcf().axes[0].get_legend().get_texts()]
-    assert legend[0].startswith(f"{A}  {a}")
+    assert legend[0].startswith(f"{A}  ")
+    assert f"specobjid={a}" in legend[0]
     assert f"z = {z:.4f}" in legend[0]
     assert legend[1].startswith(f"{B}  {b}")
     assert len(plt.gcf().axes) == 1

@@ -775,6 +775,11 @@ def test_a_composite_in_the_hand(client, served, tmp_path) -> None:
         assert np.allclose(back["flux"], made.flux, equal_nan=True)
         assert back["flux"].unit == table["flux"].unit
     made.plot(tmp_path / "b.svg")
+    shown = made.plot().axes[0].lines[1].get_xdata()
+    ends = np.flatnonzero(made.count >= 3)[[0, -1]]
+    assert shown[[0, -1]].tolist() == made.wavelength[ends].tolist()
+    whole = made.plot(min_count=1).axes[0].lines[1].get_xdata()
+    assert len(whole) == np.ptp(np.flatnonzero(made.count)) + 1
     assert b"<svg" in (tmp_path / "b.svg").read_bytes()
     with pytest.raises(BadParameter, match="ecsv"):
         made.save(tmp_path / "a.doc")

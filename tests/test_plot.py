@@ -1,7 +1,9 @@
 """`plot`: what is drawn of an identifier or of a spectrum, looked at in the figure itself."""
 
+import sys
 import warnings
 from io import BytesIO
+from types import SimpleNamespace
 
 import matplotlib as mpl
 import numpy as np
@@ -13,10 +15,11 @@ from PIL import Image
 
 from serving import Served
 from specserver.client.api import SpecClient
+from specserver.client.plots.figure import draw
 from specserver.errors import BadParameter, NotFound, UnknownContext
 from specserver.render.display import DisplaySpectrum
-from specserver.render.figure.spectrum import FigureLook, draw_spectrum
-from specserver.render.style import DARK, LIGHT
+from specserver.render.figure.spectrum import FigureLook
+from specserver.render.style import DARK, LIGHT, flux_limits
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +58,7 @@ def names() -> list[str]:
 
 
 def test_an_identifier_is_plotted_at_rest_with_its_redshift(spec, galaxy, z):
-    assert spec.plot(galaxy) is None
+    assert spec.plot(galaxy) is plt.gcf()
     record = spec.getSpec(galaxy)
     wave = 10.0 ** record["loglam"].astype(float)
     assert np.allclose(curve("flux").get_xdata(), wave / (1 + z), rtol=1e-6)
@@ -66,7 +69,10 @@ def test_an_identifier_is_plotted_at_rest_with_its_redshift(spec, galaxy, z):
     axes = plt.gcf().axes[0]
     assert axes.get_xlabel() == "rest-frame vacuum wavelength (Å)"
     assert axes.get_ylabel() == "flux density (10⁻¹⁷ erg s⁻¹ cm⁻² Å⁻¹)"
-    assert f"z = {z:.4f}" in axes.get_title(loc="left")
+    plate, mjd, fiber, _ = _tuple(galaxy)
+    title = axes.get_title(loc="left")
+    assert title.startswith(f"{plate}-{mjd}-{fiber} specobjid={galaxy}")
+    assert f"z = {z:.4f}" in title
     assert {"Hα", "Mg b"} <= set(names())
 
 
@@ -128,6 +134,106 @@ def test_without_a_redshift_the_frame_is_observed(spec, galaxy):
     with pytest.warns(UserWarning, match="give z="):
         spec.plot(record, rest_frame=True)
     assert plt.gcf().axes[0].get_xlabel() == "vacuum wavelength (Å)"
+
+
+def test_a_star_has_the_lines_of_its_type_and_a_quasar_none_in_absorption(spec):
+    for condition, has, has_not in (
+        ("class = 'STAR' and subclass like 'G%'", {"Mg b", "Hα", "Ca K"}, {"[O III]", "TiO"}),
+        ("class = 'STAR' and subclass like 'M%'", {"TiO", "Na I"}, {"Hβ", "[O III]"}),
+        ("class = 'STAR' and subclass like 'A%'", {"Hβ", "Hγ"}, {"Mg b", "[O III]"}),
+        ("class = 'QSO' and z between 1 and 2", {"Mg II", "C III]"}, {"Ca K", "Mg b", "Fe II"}),
+    ):
+        (number, *_) = spec.query(constraint=f"{condition} and zwarning = 0 limit 1")
+        spec.plot(number)
+        assert has <= set(names())
+        assert not has_not & set(names())
+    spec.plot(number, mark_lines="abs", xlim=(1800, 2400))
+    assert "Fe II" in names()
+    with pytest.raises(BadParameter, match="class, em, abs"):
+        spec.plot(number, mark_lines="some")
+
+
+def test_it_is_drawn_into_axes_of_the_caller(spec, galaxy, tmp_path):
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4))
+    assert spec.plot(galaxy, ax=left) is left
+    assert spec.plot([galaxy, galaxy], ax=right, title="two") is right
+    assert [axes.get_xlabel() for axes in figure.axes] == ["rest-frame vacuum wavelength (Å)"] * 2
+    assert plt.get_fignums() == [figure.number]
+    assert spec.plot(galaxy, ax=right, out=tmp_path / "both.png") is None
+    with Image.open(tmp_path / "both.png") as picture:
+        assert picture.size == (1200, 400)
+    for name, keywords in (
+        ("dark", {"dark": True}), ("figsize", {"figsize": (3, 3)}), ("values", {"sky": True}),
+    ):  # fmt: skip
+        with pytest.raises(BadParameter, match=f"{name}.*ax="):
+            spec.plot(galaxy, ax=left, **keywords)
+
+
+def test_smoothing_is_a_mean_by_inverse_variance(spec, galaxy):
+    spec.plot(galaxy, smooth=3)
+    record = spec.getSpec(galaxy)
+    weights = np.where(record["ivar"] > 0, record["ivar"], 0).astype(float)
+    at = len(record) // 2
+    around = slice(at - 12, at + 13)
+    kernel = np.exp(-0.5 * (np.arange(-12, 13) / 3) ** 2) * weights[around]
+    expected = (kernel * record["flux"][around]).sum() / kernel.sum()
+    shown = curve("flux, smoothed by σ = 3 pixels").get_ydata()
+    assert shown[at] == pytest.approx(expected, rel=1e-6)
+    assert np.array_equal(np.isnan(shown), weights == 0)
+    with pytest.raises(BadParameter, match="smooth"):
+        spec.plot(galaxy, smooth=-1)
+
+
+def test_masked_pixels_are_gaps_with_a_bar_below(spec, galaxy):
+    spectrum = spec.getSpec(galaxy, fmt="Spectrum1D")
+    spectrum.mask[1000:1010] = True
+    spec.plot(spectrum, z=0.0, smooth=2)
+    axes = plt.gcf().axes[0]
+    assert np.isnan(curve("flux, smoothed by σ = 2 pixels").get_ydata()[1000:1010]).all()
+    (bars,) = [one for one in axes.collections if one.get_label() == "masked"]
+    wave = spectrum.spectral_axis.value
+    ends = [(path.vertices[:, 0].min(), path.vertices[:, 0].max()) for path in bars.get_paths()]
+    assert any(low < wave[1000] and wave[1009] < high for low, high in ends)
+    assert not any(low < wave[1020] < high for low, high in ends)
+
+
+def test_the_power_of_ten_stands_in_the_unit():
+    wave = np.linspace(4000.0, 5000.0, 500)
+    figure = Figure((10.0, 4.5))
+    faint = DisplaySpectrum(wave, np.full(500, 3e-17), flux_unit="erg / (s cm2 Angstrom)")
+    draw(figure, [faint], FigureLook())
+    axes = figure.axes[0]
+    assert axes.get_ylabel() == "flux density (10⁻¹⁷ erg s⁻¹ cm⁻² Å⁻¹)"
+    figure.draw_without_rendering()
+    assert axes.yaxis.get_offset_text().get_text() == ""
+    assert {"0", "1", "2", "3"} <= {label.get_text() for label in axes.get_yticklabels()}
+
+
+def test_noise_at_the_ends_does_not_set_the_limits():
+    rng = np.random.default_rng(1)
+    noise = np.where(np.arange(4000) < 600, 50.0, 1.0)
+    flux, ivar = 10 + noise * rng.normal(size=4000), noise**-2.0
+    low, high = flux_limits(DisplaySpectrum(np.arange(4000.0) + 4000, flux, ivar))
+    assert low > -2
+    assert 12 < high < 20
+    # A line that is significant there does.
+    flux[300:306] = 900.0
+    assert flux_limits(DisplaySpectrum(np.arange(4000.0) + 4000, flux, ivar))[1] > 700
+
+
+def test_a_notebook_shows_a_figure_once(spec, galaxy, monkeypatch):
+    shown, shell = [], SimpleNamespace(execution_count=1)
+    display = SimpleNamespace(display=lambda data, **_: shown.append(data))
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    monkeypatch.setattr("specserver.client.plots.figure._SILENT", frozenset())
+    monkeypatch.setattr(plt, "show", lambda: shown.append("drawn"))
+    figure = spec.plot(galaxy)
+    figure._ipython_display_()
+    assert shown == ["drawn"]
+    shell.execution_count = 2
+    figure._ipython_display_()
+    assert shown[1]["image/png"].startswith(b"\x89PNG")
 
 
 def test_rcparams_do_not_leak(spec, galaxy, tmp_path):
@@ -263,7 +369,7 @@ def test_few_pixels_and_dead_fibres(npix):
     for ivar in (np.zeros(npix), np.ones(npix)):
         spectrum = DisplaySpectrum(wave, np.ones(npix), ivar, title="one", flux_unit="Jy", z=0.1)
         figure, png = Figure((10.0, 4.5)), BytesIO()
-        draw_spectrum(figure, spectrum, FigureLook())
+        draw(figure, [spectrum], FigureLook())
         figure.savefig(png, format="png")
         shown = np.asarray(Image.open(png).convert("RGB"))
         assert (shown == tuple(bytes.fromhex(LIGHT.ink[1:]))).all(axis=2).any()

@@ -8,7 +8,7 @@ import os
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack, get_origin
 
 import pytest
 
@@ -113,7 +113,12 @@ def public() -> dict[str, Callable[..., Any]]:
 def test_a_signature_names_every_parameter(name: str) -> None:
     """As ``help()``, editors and the Tab key of a notebook show it."""
     signature = inspect.signature(public()[name])
-    kinds = {parameter.kind for parameter in signature.parameters.values()}
+    # A group of keywords declares each of them (PEP 692).
+    kinds = {
+        parameter.kind
+        for parameter in signature.parameters.values()
+        if get_origin(parameter.annotation) is not Unpack
+    }
     assert not kinds & {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
     assert inspect.getdoc(public()[name])
 

@@ -14,11 +14,16 @@ from ..tracebacks import short_methods
 from ..wire.composite import COLUMNS
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from ..render.display import DisplaySpectrum
     from ..render.figure.spectrum import FigureLook
 
 _PICTURES: Final = (".png", ".pdf", ".svg")
 _ENDINGS: Final = (".ecsv", ".csv", ".fits", ".npy", *_PICTURES)
+_FEWEST: Final = 3
+_FEWEST_PART: Final = 10
+"""A picture leaves out pixels to which fewer spectra contribute than these, and than a tenth."""
 _TITLES: Final = {"mean": "mean", "median": "median", "ivar": "weighted mean"}
 
 
@@ -92,33 +97,47 @@ class CompositeSpectrum:
             meta=meta,
         )
 
-    def plot(self, out: str | os.PathLike[str] | None = None) -> None:
+    def plot(
+        self, out: str | os.PathLike[str] | None = None, *, min_count: int | None = None
+    ) -> "Figure | None":
         """Show the composite with its error, and with the lines at rest; or save the figure.
 
         Parameters
         ----------
         out
             A file to write instead, PNG, PDF or SVG by its ending.
+        min_count
+            Pixels to which fewer spectra contribute are not shown. By default a tenth of the
+            spectra, and at least three where there are so many.
+
+        Returns
+        -------
+        matplotlib Figure or None
+            None when a file was written.
         """
         if out is not None:
-            self.save(out)
-            return
-        drawn = self._drawn()
+            self._write(out, min_count)
+            return None
+        drawn = self._drawn(min_count)
         from .plots.figure import show
 
-        show(*drawn)
+        return show(*drawn)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a file, of the kind that its name ends in: a table, an array or a picture."""
+        self._write(path, None)
+
+    def _write(self, path: str | os.PathLike[str], min_count: int | None) -> None:
+        """Write a file; ``min_count`` is that of a picture."""
         from .storage import local_file, read_ending, write_output
 
         ending = read_ending(path, _ENDINGS)
-        write_output(local_file(path), [self._encoded(ending)])
+        write_output(local_file(path), [self._encoded(ending, min_count)])
 
-    def _encoded(self, ending: str) -> bytes:
+    def _encoded(self, ending: str, min_count: int | None = None) -> bytes:
         """Return the content of a file."""
         if ending in _PICTURES:
-            drawn = self._drawn()
+            drawn = self._drawn(min_count)
             from .plots.figure import save
 
             return save(*drawn, f"composite{ending}")
@@ -142,17 +161,21 @@ class CompositeSpectrum:
             "nused": self.nspec
         }
 
-    def _drawn(self) -> "tuple[list[DisplaySpectrum], FigureLook]":
-        """Return the composite as it is drawn."""
+    def _drawn(self, min_count: int | None = None) -> "tuple[list[DisplaySpectrum], FigureLook]":
+        """Return the composite as it is drawn, without the pixels of few spectra."""
         require("a figure", "notebook", "matplotlib")
         from ..model.lines import EMISSION_LINES
         from ..render.display import DisplaySpectrum
         from ..render.figure.spectrum import FigureLook
 
+        fewest = max(min(self.nspec, _FEWEST), -(-self.nspec // _FEWEST_PART))
+        shown = self.count >= max(1, fewest if min_count is None else min_count)
+        ends = np.flatnonzero(shown)
+        part = slice(ends[0], ends[-1] + 1) if len(ends) else slice(None)
         spectrum = DisplaySpectrum(
-            wave=self.wavelength,
-            flux=np.where(self.count > 0, self.flux, np.nan),
-            ivar=self.ivar if self.weighted else None,
+            wave=self.wavelength[part],
+            flux=np.where(shown, self.flux, np.nan)[part],
+            ivar=self.ivar[part] if self.weighted else None,
             title=f"{_TITLES[self.meta['method']]} of {self.nspec:,} spectra"
             f" of {self.meta['context']}",
             flux_unit=self.unit or "normalised",

@@ -1,13 +1,13 @@
 """Spectral lines with their vacuum wavelengths, and air ↔ vacuum conversion.
 
 Wavelengths of emission lines come from ``sdss/idlspec2d`` ``etc/emlines.par``, those of absorption
-lines from ``desihub/prospect``. Wavelengths in air were converted with Ciddor (1996), as all
-conversions here.
+lines from ``desihub/prospect``; helium, sodium and potassium of stars from NIST; the heads of the
+bands of TiO and C₂ are known to about 1 Å. Wavelengths in air were converted with Ciddor (1996), as
+all conversions here.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -32,48 +32,62 @@ class SpectralLine:
     wave_aa: float
     """Vacuum wavelength at rest; in the observer's frame for lines of the night sky."""
     kind: Kind
+    rank: int = 0
+    """Order in which pictures leave lines out where names have no room: the highest first."""
 
 
-def _lines(kind: Kind, waves_aa: Mapping[str, tuple[float, ...]]) -> tuple[SpectralLine, ...]:
-    """Return the lines of one kind, by wavelength."""
-    lines = (SpectralLine(name, wave, kind) for name, waves in waves_aa.items() for wave in waves)
+def _lines(kind: Kind, *named: tuple[Any, ...]) -> tuple[SpectralLine, ...]:
+    """Return the lines of one kind, by wavelength.
+
+    Parameters
+    ----------
+    named
+        Name and wavelengths of lines each, the most prominent first.
+    """
+    lines = (
+        SpectralLine(name, wave, kind, rank)
+        for rank, (name, *waves) in enumerate(named, 1)
+        for wave in waves
+    )
     return tuple(sorted(lines, key=lambda line: line.wave_aa))
 
 
 EMISSION_LINES = _lines(
     "emission",
-    {
-        "Lyβ": (1025.18,),
-        "Lyα": (1215.67,),
-        "N V": (1240.81,),
-        "Si IV": (1393.75,),
-        "O IV]": (1402.77,),
-        "C IV": (1549.48,),
-        "He II": (1640.42, 4686.991, 5413.025),
-        "C III]": (1908.734,),
-        "Mg II": (2796.354, 2803.532),
-        "[Ne V]": (3346.79, 3426.85),
-        "[O II]": (3727.092, 3729.875),
-        "[Ne III]": (3869.857, 3968.593),
-        "Hζ": (3890.166,),
-        "Hε": (3971.198,),
-        "Hδ": (4102.892,),
-        "Hγ": (4341.684,),
-        "[O III]": (4364.435, 4960.295, 5008.240),
-        "Hβ": (4862.683,),
-        "[N II]": (5756.186, 6549.859, 6585.269),
-        "He I": (5877.309,),
-        "[O I]": (6302.046, 6365.535),
-        "[S III]": (6313.806, 9071.089, 9533.214),
-        "Hα": (6564.614,),
-        "[S II]": (6718.294, 6732.678),
-        "[Ar III]": (7137.757,),
-    },
+    ("Hα", 6564.614),
+    ("Lyα", 1215.67),
+    ("C IV", 1549.48),
+    ("Mg II", 2796.354, 2803.532),
+    ("[O III]", 4960.295, 5008.240),
+    ("[O II]", 3727.092, 3729.875),
+    ("C III]", 1908.734),
+    ("Hβ", 4862.683),
+    ("[S II]", 6718.294, 6732.678),
+    ("[N II]", 6549.859, 6585.269),
+    ("Hγ", 4341.684),
+    ("[S III]", 9071.089, 9533.214),
+    ("Hδ", 4102.892),
+    ("[Ne III]", 3869.857),
+    ("Si IV", 1393.75),
+    ("N V", 1240.81),
+    ("[Ne V]", 3346.79, 3426.85),
+    ("[O I]", 6302.046, 6365.535),
+    ("He I", 5877.309),
+    ("He II", 1640.42, 4686.991, 5413.025),
+    ("[Ar III]", 7137.757),
+    ("Lyβ", 1025.18),
+    ("Hε", 3971.198),
+    ("Hζ", 3890.166),
+    ("[Ne III]", 3968.593),
+    ("O IV]", 1402.77),
+    ("[O III]", 4364.435),
+    ("[N II]", 5756.186),
+    ("[S III]", 6313.806),
 )
 """Emission lines of galaxies and quasars, by wavelength."""
 
 BALMER_ABSORPTION = tuple(
-    SpectralLine(line.name, line.wave_aa, "absorption")
+    replace(line, kind="absorption")
     for line in EMISSION_LINES
     if line.name in {"Hα", "Hβ", "Hγ", "Hδ", "Hε", "Hζ"}
 )
@@ -81,27 +95,79 @@ BALMER_ABSORPTION = tuple(
 
 ABSORPTION_LINES = _lines(
     "absorption",
-    {
-        "Si II": (1260.422, 1304.370, 1526.707, 1808.013),
-        "O I": (1302.169,),
-        "C II": (1334.532,),
-        "Fe II": (1608.451, 2344.213, 2374.460, 2382.764),
-        "Al II": (1670.788,),
-        "Al III": (1854.718, 1862.791),
-        "Mg I": (2026.477,),
-        "Ca K": (3934.778,),
-        "Ca H": (3969.593,),
-        "G band": (4308.952,),
-        "Mg b": (5176.441,),
-        "Na D2": (5891.582,),
-        "Na D1": (5897.554,),
-        "Ca II": (8500.355, 8544.437, 8664.519),
-    },
+    ("Ca K", 3934.778),
+    ("Mg b", 5176.441),
+    ("Ca II", 8500.355, 8544.437, 8664.519),
+    ("Na D1", 5897.554),
+    ("G band", 4308.952),
+    ("Ca H", 3969.593),
+    ("Na D2", 5891.582),
+    ("Al III", 1854.718, 1862.791),
+    ("Fe II", 1608.451, 2344.213, 2374.460, 2382.764),
+    ("Si II", 1260.422, 1304.370, 1526.707, 1808.013),
+    ("Al II", 1670.788),
+    ("C II", 1334.532),
+    ("O I", 1302.169),
+    ("Mg I", 2026.477),
 )
 """Interstellar and stellar absorption lines, by wavelength."""
 
-SKY_LINES = _lines("sky", {"[O I] sky": (5578.888, 6302.046, 6365.535)})
+STELLAR_ABSORPTION = tuple(
+    line
+    for line in ABSORPTION_LINES
+    if line.name in {"Ca K", "Ca H", "G band", "Mg b", "Na D1", "Ca II"}
+)
+"""Lines of cool stars and of the stars of galaxies, by wavelength."""
+
+HOT_ABSORPTION = _lines(
+    "absorption", ("He I", 4027.33, 4472.73, 5877.25, 6679.99), ("He II", 4542.86, 4686.99, 5413.02)
+)
+"""Helium in stars of the types O and B, by wavelength."""
+
+COOL_ABSORPTION = _lines(
+    "absorption",
+    ("TiO", 4956.0, 5449.7, 6160.2, 7056.2),
+    ("Na I", 8185.51, 8197.08),
+    ("K I", 7667.01, 7701.08),
+)
+"""Lines, and heads of bands, of stars of the types M and later, by wavelength."""
+
+SWAN_BANDS = _lines("absorption", ("C₂", 4738.4, 5166.6, 5637.1))
+"""Heads of the bands of carbon stars, by wavelength."""
+
+SKY_LINES = _lines("sky", ("[O I] sky", 5578.888, 6302.046, 6365.535))
 """Night-sky lines that leave residuals at fixed observed wavelengths."""
+
+
+_OF_CLASSES: Final = {"GALAXY": EMISSION_LINES + STELLAR_ABSORPTION, "QSO": EMISSION_LINES}
+_OF_TYPES: Final = (
+    (("CV",), tuple(line for line in EMISSION_LINES if line.name.startswith("H"))),
+    (("CARBON",), SWAN_BANDS + STELLAR_ABSORPTION),
+    (("O", "B"), BALMER_ABSORPTION + HOT_ABSORPTION),
+    (("WD", "A", "D"), BALMER_ABSORPTION),
+    (("M", "L", "T"), COOL_ABSORPTION + STELLAR_ABSORPTION),
+    (("",), BALMER_ABSORPTION + STELLAR_ABSORPTION),
+)
+"""Beginnings of the types of stars, and their lines; the first that fits counts."""
+
+
+def lines_of(kind: str, subclass: str = "") -> tuple[SpectralLine, ...]:
+    """Return the lines to mark in a spectrum of an object, as its survey classifies it.
+
+    Galaxies have emission lines and those of their stars; quasars emission lines; stars the
+    absorption lines of their type. An object without a class may have any.
+
+    Parameters
+    ----------
+    kind
+        ``GALAXY``, ``QSO`` or ``STAR``, in any case.
+    subclass
+        Of a star, its type, such as ``G2`` or ``WD``.
+    """
+    name, kind = subclass.strip().upper(), kind.strip().upper()
+    if kind == "STAR":
+        return next(lines for types, lines in _OF_TYPES if name.startswith(types))
+    return _OF_CLASSES.get(kind, EMISSION_LINES + ABSORPTION_LINES)
 
 
 def vacuum_to_air(wave: npt.ArrayLike) -> Any:

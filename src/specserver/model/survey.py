@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
+from string import Formatter
 from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
@@ -255,6 +256,9 @@ class Survey:
     tuple without it means the best of the spectra that the other parts name."""
     told_by: tuple[str, ...] = ()
     """Columns of a value-added table that select one of the spectra with an identifier."""
+    name_form: str = ""
+    """Name of a spectrum in pictures, as the survey's users write it: text with columns in braces,
+    such as ``{plate}-{mjd}-{fiberid}``. Empty: its `id_parts`."""
     facts: tuple[Fact, ...] = ()
     """Values to show beside a picture of a spectrum, in their order; by default its redshift."""
     fits: tuple[FurtherFit, ...] = ()
@@ -284,6 +288,23 @@ class Survey:
     def dtype(self) -> np.dtype[Any]:
         """Structured dtype of one pixel of the published table."""
         return np.dtype([(vector.name, vector.dtype) for vector in self.record])
+
+    @property
+    def name_columns(self) -> tuple[str, ...]:
+        """Columns that the name of a spectrum in pictures consists of."""
+        fields = (field for _, field, _, _ in Formatter().parse(self._name_form))
+        return tuple(dict.fromkeys(field for field in fields if field))
+
+    def name_of(self, row: Mapping[str, Any]) -> str:
+        """Return the name of a spectrum in pictures, from a row that has its `name_columns`."""
+        said = {name: "" if row[name] is None else row[name] for name in self.name_columns}
+        return self._name_form.format_map(said).strip()
+
+    @property
+    def _name_form(self) -> str:
+        form = self.id_form
+        parts = [f"{{{name}}}" for name in form.parts]
+        return self.name_form or " ".join(("-".join(parts[: form.numbers]), *parts[form.numbers :]))
 
     @property
     def id_form(self) -> IdForm:

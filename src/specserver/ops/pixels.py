@@ -104,6 +104,21 @@ class Edges:
         return values if self.place[-1] == len(values) else values[np.diff(self.place) > 0]
 
 
+def bits_set(mask: npt.NDArray[Any], bits: int) -> npt.NDArray[np.bool_]:
+    """Return where a mask has some of these bits set.
+
+    Parameters
+    ----------
+    mask : 1D[npix] or 2D[nspec, npix] integer or bool
+    bits
+        -1 means any bit.
+    """
+    # A Python number with the highest bit set does not fit the type of every mask.
+    wanted = np.array(bits & (2**64 - 1), np.uint64).astype(mask.dtype)
+    found: npt.NDArray[np.bool_] = (mask & wanted) != 0
+    return found
+
+
 def pixel_edges(wave: Waves) -> Edges:
     """Return the edges of pixels, half way between their centres.
 

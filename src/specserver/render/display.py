@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from math import isfinite
+from math import ceil, isfinite
 from typing import Any, Final
 
 import numpy as np
@@ -15,9 +15,12 @@ from ..model.medium import VACUUM
 from ..ops.pixels import find_gaps
 
 Floats = npt.NDArray[np.floating[Any]]
+Bools = npt.NDArray[np.bool_]
 
 _SUPERSCRIPT: Final = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _ANGSTROM: Final = frozenset({"Angstrom", "angstrom", "AA"})
+_GAUSSIAN_REACH: Final = 4.0
+"""Length of either side of a kernel, standard deviations."""
 _ORDER: Final = "s cm Å"
 _FACTOR: Final = re.compile(r"([A-Za-zÅ]+)(?:\^|\*\*)?(-?[0-9]+)?\Z")
 _SCALE: Final = re.compile(r"1e([+-]?[0-9]+)\Z")
@@ -46,11 +49,16 @@ class DisplaySpectrum:
     """Å in ``medium``, ascending."""
     flux: Floats
     ivar: Floats | None = None
-    """Inverse variance; the spectrum has a gap where it is 0. None: uncertainties are not known."""
+    """Inverse variance; 0: no information. None: uncertainties are not known."""
     model: Floats | None = None
     sky: Floats | None = None
+    masked: Bools | None = None
+    """Pixels that carry no information, or that the survey masks. A picture has a gap there, and
+    a bar at its lower edge. None: none."""
     title: str = ""
-    """Name of the spectrum, such as its identifier."""
+    """Identifier of the spectrum."""
+    name: str = ""
+    """Name of the spectrum as its survey writes it; empty: its title."""
     kind: str = ""
     """Class of the object, and subclass, as the title line shows them."""
     fits: tuple[Fit, ...] = ()
@@ -75,13 +83,19 @@ class DisplaySpectrum:
         Where a survey states no uncertainties, all good pixels have the weight 1.
         """
         good, ivar = good_pixels(self.flux, self.ivar), self.ivar
+        if self.masked is not None:
+            good &= ~self.masked
         return good.astype(np.float64) if ivar is None else np.where(good, ivar, ivar.dtype.type(0))
 
     @property
     def about(self) -> str:
         """Class and redshift, in a few words."""
-        redshift = "" if self.z is None else f"z = {self.z:z.4f}".replace("-", "−")
-        return "  ".join(word for word in (self.kind, redshift) if word)
+        return "  ".join(word for word in (self.kind, self.redshift) if word)
+
+    @property
+    def redshift(self) -> str:
+        """Redshift as text; empty where it is not known."""
+        return "" if self.z is None else f"z = {self.z:z.4f}".replace("-", "−")
 
     @property
     def unit(self) -> str:
@@ -91,7 +105,16 @@ class DisplaySpectrum:
     @property
     def flux_label(self) -> str:
         """Name of the flux axis."""
-        return f"flux density ({self.unit})" if self.unit else "flux density"
+        return self.axis_label(0)
+
+    def axis_label(self, power: int) -> str:
+        """Return the name of a flux axis whose numbers are fluxes divided by 10 ** power."""
+        unit = self.axis_unit(power)
+        return f"flux density ({unit})" if unit else "flux density"
+
+    def axis_unit(self, power: int) -> str:
+        """Return the unit of such a flux axis, as labels show it."""
+        return unit_label(scaled_unit(self.flux_unit, power))
 
     @property
     def marked(self) -> tuple[SpectralLine, ...]:
@@ -110,7 +133,11 @@ class DisplaySpectrum:
 
 
 def display_spectrum(
-    wave: npt.NDArray[np.float64], vectors: Mapping[str, npt.NDArray[Any]], z: Any, **said: Any
+    wave: npt.NDArray[np.float64],
+    vectors: Mapping[str, npt.NDArray[Any]],
+    z: Any,
+    bad: Bools | None = None,
+    **said: Any,
 ) -> DisplaySpectrum:
     """Return a spectrum of named vectors as pictures show it.
 
@@ -120,11 +147,14 @@ def display_spectrum(
     vectors
         1D[npix] each, by the names that surveys publish: flux, and ivar, model, sky where known.
     z : redshift as a catalogue has it: None, masked, not finite or -1 and less is not known
+    bad : 1D[npix] bool, pixels that the survey masks
     **said
         The other fields of `DisplaySpectrum`.
     """
     ivar, model, sky = (vectors.get(name) for name in ("ivar", "model", "sky"))
-    return DisplaySpectrum(wave, vectors["flux"], ivar, model, sky, z=_redshift(z), **said)
+    flux = vectors["flux"]
+    masked = ~good_pixels(flux, ivar) if bad is None else ~good_pixels(flux, ivar) | bad
+    return DisplaySpectrum(wave, flux, ivar, model, sky, masked, z=_redshift(z), **said)
 
 
 def _redshift(value: Any) -> float | None:
@@ -169,18 +199,69 @@ def with_gaps(spectrum: DisplaySpectrum) -> DisplaySpectrum:
         "wave": np.insert(wave, gaps, (wave[gaps - 1] + wave[gaps]) / 2),
         "flux": np.insert(np.asarray(spectrum.flux, np.float64), gaps, np.nan),
     }
-    for name in ("ivar", "model", "sky"):
+    for name in ("ivar", "masked", "model", "sky"):
         values = getattr(spectrum, name)
         if values is not None:
             filled[name] = np.insert(values, gaps, np.nan if name == "sky" else 0.0)
     return replace(spectrum, **filled)
 
 
+def smoothed(spectrum: DisplaySpectrum, sigma_pix: float) -> DisplaySpectrum:
+    """Return a spectrum smoothed as the viewer does it: no pixel that is masked counts.
+
+    Each pixel is the mean of its neighbours, weighted by a Gaussian times the inverse variance,
+    and its uncertainty that of this mean. Masked pixels stay masked.
+
+    Parameters
+    ----------
+    sigma_pix : standard deviation of the Gaussian, pixels
+    """
+    reach = ceil(_GAUSSIAN_REACH * sigma_pix)
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma_pix) ** 2)
+    weights = spectrum.weights.astype(np.float64)
+    good = weights > 0
+
+    def spread(values: Floats, kernel: Floats) -> Floats:
+        whole: Floats = np.convolve(values, kernel)
+        return whole[reach : reach + len(values)]
+
+    def mean(values: Floats) -> Floats:
+        known = np.where(good & np.isfinite(values), values, 0.0) * weights
+        gaps: Floats = np.full(len(norm), np.nan)
+        return np.divide(spread(known, kernel), norm, out=gaps, where=good)
+
+    norm, variance = spread(weights, kernel), spread(weights, kernel**2)
+    ivar = np.divide(norm**2, variance, out=np.zeros(len(norm)), where=good)
+    return replace(
+        spectrum,
+        flux=mean(spectrum.flux),
+        ivar=None if spectrum.ivar is None else ivar,
+        model=None if spectrum.model is None else mean(spectrum.model),
+        sky=None if spectrum.sky is None else mean(spectrum.sky),
+    )
+
+
 def series_labels(spectra: Sequence[DisplaySpectrum]) -> list[str]:
     """Return a label for each spectrum: its context, where it is known, and its title."""
     contexts = [dict(spectrum.facts).get("in", "") for spectrum in spectra]
-    names = [spectrum.title or f"spectrum {at + 1}" for at, spectrum in enumerate(spectra)]
+    names = [
+        spectrum.name or spectrum.title or f"spectrum {at + 1}"
+        for at, spectrum in enumerate(spectra)
+    ]
     return [f"{context}  {name}".strip() for context, name in zip(contexts, names, strict=True)]
+
+
+def scaled_unit(unit: str, power: int) -> str:
+    """Return a unit, as astropy reads it, times 10 ** power.
+
+    >>> scaled_unit("1e-17 erg / (s cm2)", -3), scaled_unit("Jy", 0)
+    ('1e-20 erg / (s cm2)', 'Jy')
+    """
+    scale = _SCALE.match(unit.partition(" ")[0])
+    if not power:
+        return unit
+    own, rest = (int(scale[1]), unit.partition(" ")[2]) if scale else (0, unit)
+    return f"1e{own + power} {rest}".strip() if own + power else rest
 
 
 @lru_cache(maxsize=64)

@@ -1,8 +1,8 @@
 """Common to all pictures of spectra: colours, limits, ticks, marks of lines."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import ceil, floor, isfinite, log10
+from math import ceil, floor, inf, isfinite, log10
 from typing import Final
 
 import numpy as np
@@ -19,8 +19,16 @@ _LIMITS_PERCENT: Final = (0.5, 99.5)
 _PEAK_PIX: Final = 5
 """Pixels over which a peak is averaged: the width of an unresolved line."""
 _PEAK_SIGMA: Final = 3.0
+_NOISY: Final = 3.0
+"""Pixels with more than so many times the median noise, as at the ends of a detector, count for
+the limits only where their flux is significant."""
+_SIGNIFICANT: Final = 5.0
 _LABEL_ROOM: Final = 0.28
 """Part of the flux axis kept free above the spectrum for the names of lines."""
+_REACH: Final = 1.5
+"""Most that a name stands aside of its line, in distances between two names."""
+_POWERS: Final = range(-3, 5)
+"""Powers of ten of the largest number of a flux axis that is written out."""
 _STEPS: Final = (1.0, 2.0, 5.0, 10.0)
 
 
@@ -37,6 +45,7 @@ class Theme:
     model: str
     noise: str
     sky: str
+    masked: str
     emission: str
     absorption: str
     series: tuple[str, ...]
@@ -52,6 +61,7 @@ LIGHT: Final = Theme(
     model="#D55E00",
     noise="#0072B2",
     sky="#8C6D1F",
+    masked="#D4A017",
     emission="#00835F",
     absorption="#AA4499",
     series=(
@@ -66,6 +76,7 @@ DARK: Final = Theme(
     model="#FF9E3D",
     noise="#56B4E9",
     sky="#D9C36A",
+    masked="#E8C547",
     emission="#34D6A4",
     absorption="#F0A3CF",
     series=(
@@ -94,17 +105,27 @@ def flux_limits(spectrum: DisplaySpectrum) -> tuple[float, float]:
     flux, ivar = spectrum.flux[good].astype(np.float64), weights[good].astype(np.float64)
     if not len(flux):
         return -1.0, 1.0
+    typical = np.partition(ivar, len(ivar) // 2)[len(ivar) // 2]
+    sure = (ivar * _NOISY**2 >= typical) | (flux * flux * ivar > _SIGNIFICANT**2)
+    flux, ivar = flux[sure], ivar[sure]
     # The values at these ranks: interpolation between two would take five times as long.
     ranks = [round(percent / 100 * (len(flux) - 1)) for percent in _LIMITS_PERCENT]
     low, high = np.partition(flux, ranks)[ranks]
     high = max(high, _peak(flux, ivar))
     if spectrum.model is not None:
-        model = spectrum.model[good]
+        model = spectrum.model[good][sure]
         high = max(high, float(np.max(model, where=np.isfinite(model), initial=high)))
     low = min(0.0, float(low))
     room = (float(high) - low) or abs(low) or 1.0
     above = _LABEL_ROOM if spectrum.marked else 0.06
     return low - 0.05 * room, low + room * (1.0 + above)
+
+
+def flux_power(limits: tuple[float, float]) -> int:
+    """Return the power of ten by which the numbers of a flux axis are divided; 0 for most."""
+    most = max(map(abs, limits))
+    power = floor(log10(most)) if 0 < most < inf else 0
+    return 0 if power in _POWERS else power
 
 
 def _peak(flux: Floats, ivar: Floats) -> float:
@@ -168,8 +189,8 @@ def place_marks(
 ) -> list[Mark]:
     """Return the marks of the lines within the axis, no two names closer than ``gap``.
 
-    Neighbouring lines with one name share it. Other names move aside as little as possible. If the
-    axis has too little room for all names, every second line has none.
+    Neighbouring lines with one name share it. Other names move aside as little as possible, and at
+    most by `_REACH` times the gap: where more lines crowd, the least prominent have no mark.
 
     Parameters
     ----------
@@ -188,24 +209,42 @@ def place_marks(
             last[1].append(at)
         else:
             groups.append((line, [at]))
-    named = list(range(len(groups)))
     # More than half a gap at either end: names stay clear of the frame.
     edge = 0.8 * gap
-    while len(named) > 1 and (len(named) - 1) * gap + 2 * edge > high - low:
-        named = named[::2]
-    centres = np.array([np.mean(groups[index][1]) for index in named])
-    places = dict(zip(named, _spread(centres, gap, low + edge, high - edge), strict=True))
+    while groups:
+        centres = [sum(waves) / len(waves) for _, waves in groups]
+        places = _spread(centres, gap, low + edge, high - edge)
+        moved = [abs(place - centre) for place, centre in zip(places, centres, strict=True)]
+        if max(moved) <= _REACH * gap:
+            break
+        gone = {
+            max(crowd, key=lambda index: groups[index][0].rank)
+            for crowd in _crowds(places, gap)
+            if max(moved[index] for index in crowd) > _REACH * gap
+        }
+        groups = [group for index, group in enumerate(groups) if index not in gone]
     return [
-        Mark(line.name if index in places else "", tuple(at), places.get(index, at[0]), line.kind)
-        for index, (line, at) in enumerate(groups)
+        Mark(line.name, tuple(waves), place, line.kind)
+        for (line, waves), place in zip(groups, places if groups else [], strict=True)
     ]
 
 
-def _spread(places: Floats, gap: float, low: float, high: float) -> list[float]:
+def _crowds(places: list[float], gap: float) -> list[list[int]]:
+    """Return the indices of the names that touch each other, crowd by crowd."""
+    crowds: list[list[int]] = []
+    for index, place in enumerate(places):
+        if crowds and place - places[index - 1] < 1.01 * gap:
+            crowds[-1].append(index)
+        else:
+            crowds.append([index])
+    return crowds
+
+
+def _spread(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
     """Return the places within limits and at least ``gap`` apart that are nearest to ``places``."""
     # With i·gap subtracted, least squares with a minimum distance is isotonic regression.
     blocks: list[tuple[float, int]] = []
-    for index, place in enumerate(places.tolist()):
+    for index, place in enumerate(places):
         mean, size = place - index * gap, 1
         while blocks and blocks[-1][0] > mean:
             before, many = blocks.pop()

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from ..errors import BadParameter, naming
 from ..model.survey import Fact
-from ..wire.columns import REDSHIFT
+from ..wire.columns import REDSHIFT, SHOWN_NAME
 from .selection import Selection, by_source
 from .source import SpectrumSource
 
@@ -136,18 +136,18 @@ def _fits(source: SpectrumSource, rows: npt.NDArray[np.int64]) -> list[str]:
 
 def _facts(source: SpectrumSource, rows: npt.NDArray[np.int64]) -> list[str]:
     """Return the facts of rows of one catalogue, each as JSON."""
-    declared = source.survey.facts or (Fact("z", source.survey.z_column, ".5f"),)
+    survey = source.survey
+    declared = survey.facts or (Fact("z", survey.z_column, ".5f"),)
     facts = [fact for fact in declared if source.catalog.holds(fact.column)]
-    table = source.catalog.columns_of(list(dict.fromkeys(fact.column for fact in facts)), rows)
-    values = [table.column(fact.column).to_pylist() for fact in facts]
+    columns = dict.fromkeys((*survey.name_columns, *(fact.column for fact in facts)))
+    table = source.catalog.columns_of(list(columns), rows)
     return [
         json.dumps(
             [
-                (fact.label, text)
-                for fact, value in zip(facts, row, strict=True)
-                if (text := fact.text(value))
+                (SHOWN_NAME, survey.name_of(row)),
+                *((fact.label, text) for fact in facts if (text := fact.text(row[fact.column]))),
             ],
             ensure_ascii=False,
         )
-        for row in (zip(*values, strict=True) if facts else [()] * len(rows))
+        for row in table.to_pylist()
     ]

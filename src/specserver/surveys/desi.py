@@ -321,6 +321,8 @@ DESI = Survey(
     z_column="z",
     class_column="spectype",
     z_warning=("zwarn", 1),
+    # The folder of a coadd: survey, programme and healpix, or tile.
+    name_form="{targetid} {coadd}",
     facts=(
         Fact("class", "spectype"),
         Fact("subclass", "subtype"),
@@ -351,6 +353,7 @@ DESI_EXPOSURES = replace(
     name="desi_exposures",
     title="Dark Energy Spectroscopic Instrument: optical spectra, exposure by exposure",
     id_parts=("targetid", "expid"),
+    name_form="{targetid} expid={expid}",
     id_texts=0,
     last_open=False,
     told_by=("expid",),

@@ -18,7 +18,7 @@ from ..digests import hash64, seal
 from ..errors import BadParameter, StoreError
 from ..model.grid import Linear, PixelRange
 from ..model.medium import AIR, MEDIUM_COLUMN, VACUUM
-from ..model.survey import Best, Column, FileKey, RawSpectrum, Release, Survey, Vector
+from ..model.survey import Best, Column, Fact, FileKey, RawSpectrum, Release, Survey, Vector
 from .declaration import (
     COLUMNS,
     CORE,
@@ -89,6 +89,8 @@ def survey_of(declared: Declaration, folder: ContextFolder) -> Survey:
         best=Best("id", (("part", 1),)),
         z_column="z",
         class_column="class",
+        name_form="{name}",
+        facts=(Fact("class", "class"), Fact("subclass", "subclass"), Fact("z", "z", ".5f")),
         # A table of targets may have this column; it means what it means in SDSS.
         z_warning=("zwarning", 1),
         flux_scale=unit,

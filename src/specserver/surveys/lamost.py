@@ -39,7 +39,7 @@ from ..digests import hash64
 from ..errors import BadFile
 from ..model.grid import LogWave, PixelRange
 from ..model.skyframe import frame_of
-from ..model.survey import Best, Column, FileKey, RawSpectrum, Release, Survey, Vector
+from ..model.survey import Best, Column, Fact, FileKey, RawSpectrum, Release, Survey, Vector
 from ..ops.fitstable import cards, header_end
 from ..ops.wholefits import FITS_ENDING, open_bytes
 
@@ -251,6 +251,15 @@ LAMOST = Survey(
     best=Best("designation", (("snrg", "desc"),)),
     z_column="z",
     class_column="class",
+    name_form="{designation} obsid={obsid}",
+    facts=(
+        Fact("class", "class"),
+        Fact("subclass", "subclass"),
+        Fact("z", "z", ".5f"),
+        Fact("±", "zerr", ".5f"),
+        Fact("RA", "ra", ".6f"),
+        Fact("Dec", "dec", "+.6f"),
+    ),
     flux_scale="",
     mask_vector="andmask",
     # Bad pixels have ivar 0; the bits add details of exposures only.

@@ -303,6 +303,7 @@ SDSS = Survey(
     z_column="z",
     class_column="class",
     z_warning=("zwarning", 1),
+    name_form="{plate}-{mjd}-{fiberid} specobjid={specobjid}",
     facts=(
         Fact("class", "class"),
         Fact("subclass", "subclass"),

@@ -10,6 +10,8 @@ FACTS: Final = "@facts"
 """Requested column: values to show beside a picture, as JSON: pairs of a label and a text."""
 FITS: Final = "@fits"
 """Requested column: fits that differ from the best one, as JSON: name, class, redshift of each."""
+SHOWN_NAME: Final = "name"
+"""Label of the first of the facts: the name of the spectrum as its survey writes it."""
 TELLING: Final = "@telling"
 """Requested column: all columns that distinguish spectra with the same identifier."""
 

@@ -4,8 +4,9 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
+from ...errors import BadArguments
 from ...extras import require
 from ..inputs.context_ids import read_ids
 from ..request import RequestOptions, Values
@@ -14,7 +15,39 @@ from ..storage import open_file
 from .pictures import Missing, Out, either
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
     from ...render.display import DisplaySpectrum
+
+
+class FigureStyle(TypedDict, total=False):
+    """Further keywords of `plot`: how the figure looks."""
+
+    em_lines: Values
+    """Names of the emission lines to mark, such as ``'Hα'`` or ``'Halpha'``."""
+    abs_lines: Values
+    """Names of the absorption lines to mark."""
+    lines: Mapping[str, float] | None
+    """More lines to mark: vacuum wavelength at rest, Å, by name."""
+    xlim: Iterable[float] | None
+    """Ends of the wavelength axis, Å."""
+    ylim: Iterable[float] | None
+    """Ends of the flux axis."""
+    title: str | None
+    xlabel: str | None
+    ylabel: str | None
+    grid: bool
+    """Draw a grid, as is usual."""
+    dark: bool
+    """Light on dark."""
+    figsize: tuple[float, float] | None
+    """Width and height, inches; by default 12 × 5, and taller with panels below."""
+    spec_args: Mapping[str, Any] | None
+    """Arguments of matplotlib's ``plot`` for the flux; the others for other curves."""
+    model_args: Mapping[str, Any] | None
+    ivar_args: Mapping[str, Any] | None
+    sky_args: Mapping[str, Any] | None
 
 
 def plot(
@@ -25,36 +58,24 @@ def plot(
     out: Out = None,
     *,
     data: Any = None,
+    ax: "Axes | None" = None,
     rest_frame: bool | None = None,
     z: float | Iterable[float] | None = None,
-    xlim: Iterable[float] | None = None,
-    ylim: Iterable[float] | None = None,
-    title: str | None = None,
-    xlabel: str | None = None,
-    ylabel: str | None = None,
     values: Values = "flux,model",
     sky: bool | None = None,
     model: bool | None = None,
-    lines: Mapping[str, float] | None = None,
-    mark_lines: str | bool | None = "all",
-    em_lines: Values = None,
-    abs_lines: Values = None,
-    grid: bool = True,
-    dark: bool = False,
-    figsize: tuple[float, float] | None = None,
+    smooth: float = 0.0,
+    mark_lines: str | bool | None = "class",
     scale: str | float | Iterable[float] | None = None,
     offset: float | Iterable[float] = 0.0,
     assume_medium: Literal["vacuum", "air"] | None = None,
-    spec_args: Mapping[str, Any] | None = None,
-    model_args: Mapping[str, Any] | None = None,
-    ivar_args: Mapping[str, Any] | None = None,
-    sky_args: Mapping[str, Any] | None = None,
     missing: Missing = "error",
     timeout: float | None = None,
     token: str | None = None,
     debug: bool = False,
     verbose: bool = False,
-) -> None:
+    **style: Unpack[FigureStyle],
+) -> "Figure | Axes | None":
     """Plot a spectrum, or up to eight over one another: show them, or save them.
 
     Parameters
@@ -65,29 +86,24 @@ def plot(
         flux and noise only, and lines are marked at the redshift of the first.
     out
         A file to write instead of showing, here or ``vos://name``; PNG, PDF, SVG by its ending.
+    ax
+        Axes of matplotlib to draw into; the figure is the caller's, and nothing is shown.
     rest_frame
         Divide the wavelengths by 1 + z; flux density stays as observed. By default where the
         redshift is known, and of several where all are.
     z
         Redshift, or one each; by default that of the catalogue, or of the object.
-    xlim, ylim
-        Ends of the axes.
     values
         What is drawn, of flux, model, noise, sky, ivar; sky and ivar below.
     sky, model
         True adds them to ``values``, False takes them away.
-    lines
-        More lines to mark: vacuum wavelength at rest, Å, by name.
+    smooth
+        Standard deviation, in pixels, of a Gaussian that smooths flux, model and sky, weighted by
+        the inverse variance; the flux as it is stays behind, pale.
     mark_lines
-        ``em``, ``abs``, ``all`` or ``both``, or a word that begins so; None for none.
-    em_lines, abs_lines
-        Names of the lines to mark, such as ``'Hα'`` or ``'Halpha'``; by default all.
-    grid
-        Draw a grid.
-    dark
-        Light on dark.
-    figsize
-        Width and height, inches; by default 12 × 5, and taller with panels below.
+        ``class``: emission lines of galaxies and quasars, absorption lines of galaxies and of the
+        type of a star; ``em``, ``abs``, ``all`` or ``both``, or a word that begins so, whatever
+        the class; None for none.
     scale
         A factor for the fluxes, or one each; ``'median'`` divides each by its median.
     offset
@@ -95,10 +111,25 @@ def plot(
     assume_medium
         Medium of spectra whose medium is not known. Those in air are drawn in vacuum; a
         spectrum whose medium is not known is drawn over no others.
-    spec_args, model_args, ivar_args, sky_args
-        Arguments of matplotlib's ``plot`` for each of the curves.
     missing
         ``skip`` leaves out what is not found, or cannot be read.
+    **style
+        ``title``, ``xlabel``, ``ylabel``; ``xlim``, ``ylim``: ends of the axes; ``em_lines``,
+        ``abs_lines``: names of the lines to mark, such as ``'Hα'`` or ``'Halpha'``; ``lines``:
+        more lines, vacuum wavelength at rest by name; ``grid``; ``dark``: light on dark;
+        ``figsize``: width and height, inches; ``spec_args``, ``model_args``, ``ivar_args``,
+        ``sky_args``: arguments of matplotlib's ``plot`` for each of the curves.
+
+    Returns
+    -------
+    matplotlib Figure, Axes or None
+        The figure; with ``ax`` these axes; None when a file was written. Masked pixels are gaps,
+        with a bar at the lower edge.
+
+    Raises
+    ------
+    BadParameter
+        A value that is not possible; more spectra than the eye can tell apart.
 
     Examples
     --------
@@ -106,11 +137,12 @@ def plot(
     >>> _ = spec.plot(quasar, out="quasar.png")
     """
     require("plot()", "notebook", "matplotlib")
-    from ...render.figure.spectrum import FigureLook
-    from .figure import drawable, read_limits, read_lines, read_parts, save, show
+    from .figure import draw_into, drawable, read_lines, read_look, save, show
     from .overlay import is_median, read_several, shared_parts, spread_out, with_redshifts
     from .spectra import in_vacuum
 
+    if unknown := sorted(set(style) - FigureStyle.__annotations__.keys()):
+        raise BadArguments(f"plot() got an unexpected keyword argument {unknown[0]!r}")
     options = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
     write = open_file(client.session, out, token) if out else None
 
@@ -120,27 +152,24 @@ def plot(
     if z is not None:
         spectra = with_redshifts(spectra, z)
     chosen = {"sky": sky, "model": model}
-    parts = read_parts(values, chosen)
-    styles = {"flux": spec_args, "model": model_args, "ivar": ivar_args, "sky": sky_args}
-    look = FigureLook(
-        parts=parts if len(spectra) == 1 else shared_parts(parts, chosen),
-        xlim=read_limits("xlim", xlim),
-        ylim=read_limits("ylim", ylim),
-        title=title,
-        xlabel=xlabel,
-        ylabel=ylabel or ("flux density / median" if is_median(scale) else None),
-        grid=bool(grid),
-        dark=bool(dark),
-        args={name: args for name, args in styles.items() if args},
-        figsize=figsize,
-    )
-    marked = read_lines(mark_lines, em_lines, abs_lines, lines)
-    spectra = [replace(spectrum, lines=marked) for spectrum in spread_out(spectra, scale, offset)]
+    if is_median(scale):
+        style = {"ylabel": "flux density / median", **style}
+    look = read_look(style, values, chosen, smooth, is_framed=ax is not None)
+    if len(spectra) > 1:
+        look = replace(look, parts=shared_parts(look.parts, chosen))
+    named = style.get("em_lines"), style.get("abs_lines"), style.get("lines")
+    spectra = [
+        replace(spectrum, lines=read_lines(spectrum.lines, mark_lines, *named))
+        for spectrum in spread_out(spectra, scale, offset)
+    ]
     spectra, look = drawable(spectra, look, rest_frame)
     if write and out:
-        write(save(spectra, look, os.fspath(out)))
-    else:
-        show(spectra, look)
+        write(save(spectra, look, os.fspath(out), ax))
+        return None
+    if ax is None:
+        return show(spectra, look)
+    draw_into([ax], spectra, look)
+    return ax
 
 
 def prospect(

@@ -1,13 +1,16 @@
 """Figures of matplotlib, shown or saved, by the keywords of `SpecClient.plot`."""
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from importlib import import_module
 from io import BytesIO
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -20,7 +23,15 @@ from ...model.lines import (
     vacuum_to_air,
 )
 from ...render.display import DisplaySpectrum, with_gaps
-from ...render.figure.spectrum import DPI, PARTS, FigureLook, Limits, draw_spectra, draw_spectrum
+from ...render.figure.spectrum import (
+    DPI,
+    PARTS,
+    FigureLook,
+    Limits,
+    draw_spectra,
+    draw_spectrum,
+    new_axes,
+)
 from ..messages import warn
 from ..request import Values, split_names
 
@@ -35,13 +46,26 @@ _SILENT: Final = frozenset({"agg", "cairo", "pdf", "pgf", "ps", "svg", "template
 """Backends of matplotlib without a screen, which warn when asked to show a figure."""
 
 
+class SpectrumFigure(Figure):
+    """A figure that a notebook shows where it is drawn, and not again as the value of that cell."""
+
+    shown_in: int | None = None
+    """Number of the cell that has shown it."""
+
+    def _ipython_display_(self) -> None:
+        """Show the figure, except in the cell that has shown it."""
+        if self.shown_in is None or self.shown_in != _cell():
+            pictures = {"image/png": _content(self, "png"), "text/plain": repr(self)}
+            import_module("IPython.display").display(pictures, raw=True)
+
+
 def drawable(
     spectra: Sequence[DisplaySpectrum], look: FigureLook, rest_frame: bool | None
 ) -> tuple[list[DisplaySpectrum], FigureLook]:
     """Return spectra with no more than is drawn of them, in their frame, and their look."""
-    if all(spectrum.ivar is None for spectrum in spectra):
-        parts = tuple(part for part in look.parts if part not in {"noise", "ivar"})
-        look = replace(look, parts=parts)
+    unknown = {"noise", "ivar"} if all(spectrum.ivar is None for spectrum in spectra) else set()
+    unknown |= {"sky"} if all(spectrum.sky is None for spectrum in spectra) else set()
+    look = replace(look, parts=tuple(part for part in look.parts if part not in unknown))
     shown = [with_gaps(spectrum) for spectrum in spectra]
     if "model" not in look.parts:
         shown = [replace(spectrum, model=None) for spectrum in shown]
@@ -55,39 +79,119 @@ def drawable(
 
 def draw(figure: Figure, spectra: Sequence[DisplaySpectrum], look: FigureLook) -> None:
     """Draw a spectrum, or several over one another, into an empty figure."""
+    draw_into(new_axes(figure, look, panels=len(spectra) == 1), spectra, look)
+
+
+def draw_into(every: Sequence[Axes], spectra: Sequence[DisplaySpectrum], look: FigureLook) -> None:
+    """Draw a spectrum into axes, those of its panels after the first; or several into one."""
     if len(spectra) == 1:
-        draw_spectrum(figure, spectra[0], look)
+        draw_spectrum(every, spectra[0], look)
     else:
-        draw_spectra(figure, spectra, look)
+        draw_spectra(every[0], spectra, look)
 
 
-def show(spectra: Sequence[DisplaySpectrum], look: FigureLook) -> None:
+def show(spectra: Sequence[DisplaySpectrum], look: FigureLook) -> Figure:
     """Show a figure in the notebook or in a window; it becomes pyplot's current figure."""
     from matplotlib import pyplot as plt
 
-    draw(plt.figure(figsize=look.size), spectra, look)
+    figure = cast("SpectrumFigure", plt.figure(figsize=look.size, FigureClass=SpectrumFigure))
+    draw(figure, spectra, look)
     if plt.get_backend().lower() not in _SILENT:
         plt.show()
+        figure.shown_in = _cell()
+    return figure
 
 
-def save(spectra: Sequence[DisplaySpectrum], look: FigureLook, name: str) -> bytes:
+def save(
+    spectra: Sequence[DisplaySpectrum], look: FigureLook, name: str, ax: Axes | None = None
+) -> bytes:
     """Return the content of a file with the figure, in the format of the name's ending.
+
+    Parameters
+    ----------
+    ax
+        Draw into these axes, and save their figure.
 
     Raises
     ------
     BadParameter
         A format that matplotlib does not write.
     """
-    figure = Figure(figsize=look.size, dpi=DPI)
-    canvas = FigureCanvasAgg(figure)
+    figure = Figure(figsize=look.size, dpi=DPI) if ax is None else ax.figure.canvas.figure
     kind = Path(name).suffix.lower().removeprefix(".") or "png"
-    if kind not in canvas.get_supported_filetypes():
-        allowed = f"a name that ends in {', '.join(sorted(canvas.get_supported_filetypes()))}"
-        raise BadParameter("out", name, allowed)
-    draw(figure, spectra, look)
+    allowed = sorted(FigureCanvasAgg.get_supported_filetypes())
+    if kind not in allowed:
+        raise BadParameter("out", name, f"a name that ends in {', '.join(allowed)}")
+    if ax is None:
+        draw(figure, spectra, look)
+    else:
+        draw_into([ax], spectra, look)
+    return _content(figure, kind)
+
+
+def _content(figure: Figure, kind: str) -> bytes:
+    """Return the content of a file with a figure, in one of matplotlib's formats."""
     out = BytesIO()
     figure.savefig(out, format=kind)
     return out.getvalue()
+
+
+def _cell() -> int | None:
+    """Return the number of the cell that a notebook executes; None outside of one."""
+    shell = import_module("IPython").get_ipython() if "IPython" in sys.modules else None
+    number: int | None = getattr(shell, "execution_count", None)
+    return number
+
+
+def read_look(
+    style: Mapping[str, Any],
+    values: Values,
+    chosen: Mapping[str, bool | None],
+    smooth: float,
+    *,
+    is_framed: bool,
+) -> FigureLook:
+    """Return how a figure looks, by the keywords of `SpecClient.plot`.
+
+    Parameters
+    ----------
+    style
+        Keywords, of `FigureStyle`.
+    values, chosen
+        The parts to draw, and those with a keyword of their own (`read_parts`).
+    is_framed
+        The caller gives the axes.
+
+    Raises
+    ------
+    BadParameter
+        A value that is not possible, or not in the axes of a caller.
+    """
+    width = float(smooth)
+    if not 0.0 <= width < inf:
+        raise BadParameter("smooth", smooth, "0 or more pixels")
+    styles = {"flux": "spec_args", "model": "model_args", "ivar": "ivar_args", "sky": "sky_args"}
+    look = FigureLook(
+        parts=read_parts(values, chosen),
+        xlim=read_limits("xlim", style.get("xlim")),
+        ylim=read_limits("ylim", style.get("ylim")),
+        title=style.get("title"),
+        xlabel=style.get("xlabel"),
+        ylabel=style.get("ylabel"),
+        grid=bool(style.get("grid", True)),
+        dark=bool(style.get("dark", False)),
+        args={part: args for part, name in styles.items() if (args := style.get(name))},
+        figsize=style.get("figsize"),
+        smooth=width,
+    )
+    if is_framed:
+        if look.dark or look.figsize:
+            name = "dark" if look.dark else "figsize"
+            raise BadParameter(name, style[name], "with ax= the figure is yours: set it there")
+        if look.panels:
+            allowed = "sky and ivar need panels of their own: leave out ax="
+            raise BadParameter("values", ", ".join(look.panels), allowed)
+    return look
 
 
 def read_limits(name: str, given: Any) -> Limits | None:
@@ -119,19 +223,25 @@ def read_parts(values: Values, chosen: Mapping[str, bool | None]) -> tuple[str, 
 
 
 def read_lines(
+    own: Sequence[SpectralLine],
     mark_lines: str | bool | None,
     em_lines: Values,
     abs_lines: Values,
     lines: Mapping[str, float] | None,
 ) -> tuple[SpectralLine, ...]:
-    """Return the lines to mark."""
-    kinds = _kinds(mark_lines)
+    """Return the lines to mark; ``own`` are those of the object's class."""
+    kinds, by_class = _kinds(mark_lines)
+    emission, absorption = (
+        tuple(line for line in own if line.kind == kind) for kind in ("emission", "absorption")
+    )
+    if not by_class:
+        emission, absorption = EMISSION_LINES, absorption or ABSORPTION_LINES
     marked: list[SpectralLine] = []
     if "emission" in kinds:
-        marked += _named("em_lines", em_lines, EMISSION_LINES, EMISSION_LINES)
+        marked += _named("em_lines", em_lines, EMISSION_LINES, emission)
     if "absorption" in kinds:
-        known = ABSORPTION_LINES + BALMER_ABSORPTION
-        marked += _named("abs_lines", abs_lines, known, ABSORPTION_LINES)
+        known = tuple(dict.fromkeys(ABSORPTION_LINES + BALMER_ABSORPTION + absorption))
+        marked += _named("abs_lines", abs_lines, known, absorption)
     for name, wave in (lines or {}).items():
         try:
             marked.append(SpectralLine(str(name), float(wave), "emission"))
@@ -141,17 +251,18 @@ def read_lines(
     return tuple(marked)
 
 
-def _kinds(given: str | bool | None) -> tuple[str, ...]:
-    """Return the kinds of lines to mark."""
+def _kinds(given: str | bool | None) -> tuple[tuple[str, ...], bool]:
+    """Return the kinds of lines to mark, and whether only those of the object's class."""
     word = "all" if given is True else str(given or "none").strip().lower()
     if word in {"none", "no", "false", ""}:
-        return ()
-    if word in {"all", "both"}:
-        return ("emission", "absorption")
+        return (), False
+    if word in {"all", "both", "class"}:
+        return ("emission", "absorption"), word == "class"
     for kind, short in (("emission", "em"), ("absorption", "abs")):
         if kind.startswith(word) or word.startswith(short):
-            return (kind,)
-    raise BadParameter("mark_lines", given, "em, abs, all, both, or None for no lines")
+            return (kind,), False
+    allowed = "class, em, abs, all, both, or None for no lines"
+    raise BadParameter("mark_lines", given, allowed)
 
 
 def _named(

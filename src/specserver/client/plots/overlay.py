@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from ...errors import BadParameter
-from ...render.display import good_pixels
 from ...render.style import MOST_OVER
 from .spectra import is_spectrum
 
@@ -138,7 +137,7 @@ def _laid(spectrum: "DisplaySpectrum", factor: float, up: float, unit: str) -> "
 
 def _inverse_median(spectrum: "DisplaySpectrum") -> float:
     """Return the factor that makes the median of a spectrum's good pixels 1 or -1."""
-    good = good_pixels(spectrum.flux, spectrum.ivar)
+    good = spectrum.weights > 0
     level = abs(float(np.median(spectrum.flux[good]))) if good.any() else 0.0
     return 1.0 / level if level > 0 else 1.0
 

@@ -9,23 +9,28 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import BadParameter, UnknownField
+from ...model.lines import lines_of
 from ...model.medium import MEDIA, UNKNOWN, VACUUM
 from ...model.survey import Fact
 from ...ops.media import assumed, change_of, common_medium, read_medium
-from ...wire.columns import FACTS, FITS, REDSHIFT
+from ...ops.pixels import bits_set
+from ...wire.columns import FACTS, FITS, REDSHIFT, SHOWN_NAME
 from ..inputs.context_ids import Named
 from ..inputs.held_tables import foreign_kind
 from ..request import RequestOptions, ResultOptions
-from ..results.carried import SpectrumArray
+from ..results.carried import Meaning, SpectrumArray
 from ..results.convert import FLUX_UNIT, axis_wave
 from ..session import Session
 from ..spectra import fetch_spectra, in_order
 
 if TYPE_CHECKING:
     from ...render.display import DisplaySpectrum, Fit
+    from ...wire.head import StreamHead
     from ..results.decode import Spectra
 
 _VECTORS: Final = ["flux", "ivar", "model", "sky"]
+_ANY_BIT: Final = Meaning(mask_vector="mask", bad_bits=-1)
+"""Of spectra that do not say which pixels are bad: those with any bit of ``mask``."""
 _SAID: Final = (Fact("z", "redshift", ".5f"), Fact("in", "context"))
 
 
@@ -60,12 +65,18 @@ def fetch_shown(session: Session, named: Named, options: RequestOptions) -> list
         The survey has no redshifts.
     """
     wanted = ResultOptions("numpy", None, _VECTORS, None, align=False)
+    columns: tuple[str, ...] = (REDSHIFT, FACTS, FITS)
     try:
-        parts = fetch_spectra(session, named, wanted, options, REDSHIFT, FACTS, FITS)
+        parts = fetch_spectra(session, named, wanted, options, *columns)
+        has_masks = all(
+            not part.head.bad_bits or part.head.mask_vector in part.head.names for part in parts
+        )
     except UnknownField:
         # A survey may lack one of the vectors, and an older service the further fits.
+        has_masks, columns = False, (REDSHIFT, FACTS)
+    if not has_masks:
         wanted = replace(wanted, vectors=None)
-        parts = fetch_spectra(session, named, wanted, options, REDSHIFT, FACTS)
+        parts = fetch_spectra(session, named, wanted, options, *columns)
     return in_order(
         parts, [[_fetched(part, index) for index in range(len(part.ids))] for part in parts]
     )
@@ -76,10 +87,12 @@ def _fetched(spectra: "Spectra", index: int) -> "DisplaySpectrum":
     record, z = spectra.data[index], spectra.columns[REDSHIFT][index]
     facts = [(label, text) for label, text in json.loads(spectra.columns[FACTS][index])]
     facts.append(("in", spectra.contexts[index]))
+    fields = {name: record[name] for name in record.dtype.names or ()}
     return _drawn(
         spectra.wave(index, record),
-        {name: record[name] for name in record.dtype.names or ()},
+        fields,
         z,
+        _bad(fields, spectra.head),
         title=str(spectra.ids[index]),
         fits=_further_fits(spectra, index),
         facts=facts,
@@ -154,19 +167,22 @@ def _read(value: Any) -> Iterator["DisplaySpectrum"]:
         fields = {str(name).lower(): value[name].to_numpy() for name in value.columns}
         units = value.attrs.get("units")
         known = isinstance(units, Mapping)
-        yield _held(fields, value.attrs, units.get("flux", "") if known else _usual_unit(fields))
+        unit = units.get("flux", "") if known else _usual_unit(fields)
+        yield _held(fields, value.attrs, unit, _ANY_BIT)
     elif kind == "Table":
         fields = {name.lower(): np.asarray(value[name]) for name in value.colnames}
         flux = next(name for name in value.colnames if name.lower() == "flux")
         unit = value[flux].unit
-        yield _held(fields, value.meta, _usual_unit(fields) if unit is None else str(unit))
+        unit = _usual_unit(fields) if unit is None else str(unit)
+        yield _held(fields, value.meta, unit, _ANY_BIT)
     else:
         names = {name.lower(): name for name in value.dtype.names}
         about = value.about if isinstance(value, SpectrumArray) else None
         said = {} if about is None else {"medium": about.medium}
         unit = _usual_unit(names) if about is None else about.flux_unit
         for row in np.atleast_2d(value):
-            yield _held({low: row[name] for low, name in names.items()}, said, unit)
+            fields = {low: row[name] for low, name in names.items()}
+            yield _held(fields, said, unit, about or _ANY_BIT)
 
 
 def _usual_unit(names: Iterable[str]) -> str:
@@ -175,18 +191,27 @@ def _usual_unit(names: Iterable[str]) -> str:
 
 
 def _held(
-    fields: Mapping[str, npt.NDArray[Any]], about: Mapping[str, Any], unit: str
+    fields: Mapping[str, npt.NDArray[Any]], about: Mapping[str, Any], unit: str, marks: Meaning
 ) -> "DisplaySpectrum":
     """Return a spectrum of named vectors."""
     return _drawn(
         axis_wave(fields),
         fields,
         about.get("redshift"),
+        _bad(fields, marks),
         title=str(about.get("id", "")),
         facts=_said(about),
         flux_unit=unit,
         medium=_medium(about),
     )
+
+
+def _bad(
+    fields: Mapping[str, npt.NDArray[Any]], marks: "Meaning | StreamHead"
+) -> npt.NDArray[np.bool_] | None:
+    """Return which pixels a mask marks as bad, 1D[npix]; None where there is no mask."""
+    mask = fields.get(marks.mask_vector) if marks.bad_bits else None
+    return None if mask is None else bits_set(mask, marks.bad_bits)
 
 
 def _medium(about: Mapping[str, Any]) -> str:
@@ -218,8 +243,7 @@ def _read_specutils(spectrum: Any) -> Iterator["DisplaySpectrum"]:
                 known = known.represent_as(InverseVariance)
         vectors["ivar"] = u.Quantity(known.array, known.unit or unit**-2).to_value(unit**-2)
     if spectrum.mask is not None:
-        known_or_one = vectors.get("ivar", np.ones(spectrum.flux.shape))
-        vectors["ivar"] = np.where(spectrum.mask, 0.0, known_or_one)
+        vectors["mask"] = spectrum.mask
     for name in ("model", "sky"):
         values = spectrum.meta.get(name)
         if np.shape(values) == spectrum.flux.shape:
@@ -236,6 +260,7 @@ def _read_specutils(spectrum: Any) -> Iterator["DisplaySpectrum"]:
             wave[order],
             {name: values[row] for name, values in stacked.items()},
             about.get("redshift", getattr(spectrum, "redshift", None)),
+            stacked["mask"][row] if "mask" in stacked else None,
             title=str(about.get("id", "")),
             facts=_said(about),
             flux_unit=str(unit),
@@ -247,6 +272,7 @@ def _drawn(
     wave: npt.NDArray[np.float64],
     fields: Mapping[str, npt.NDArray[Any]],
     z: Any,
+    bad: npt.NDArray[np.bool_] | None,
     facts: Sequence[tuple[str, str]],
     **said: Any,
 ) -> "DisplaySpectrum":
@@ -256,5 +282,15 @@ def _drawn(
     if not len(wave):
         raise BadParameter("data", said["title"] or "a spectrum", "it has no pixels")
     named = dict(facts)
-    kind = "  ".join(named[label] for label in ("class", "subclass") if label in named)
-    return display_spectrum(wave, fields, z, kind=kind, facts=tuple(facts), **said)
+    kind, subclass = (named.get(label, "") for label in ("class", "subclass"))
+    return display_spectrum(
+        wave,
+        fields,
+        z,
+        bad,
+        name=named.get(SHOWN_NAME, ""),
+        kind=f"{kind}  {subclass}".strip(),
+        facts=tuple(fact for fact in facts if fact[0] != SHOWN_NAME),
+        lines=lines_of(kind, subclass),
+        **said,
+    )

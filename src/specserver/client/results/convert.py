@@ -11,6 +11,7 @@ import numpy.typing as npt
 from ...errors import BadParameter, SpecServerWarning
 from ...extras import require
 from ...model.grid import Linear, LogLinear
+from ...ops.pixels import bits_set
 from ...render.display import good_pixels
 from ...tracebacks import short
 from ...wire.columns import REDSHIFT
@@ -370,10 +371,7 @@ def _spectrum(
     if ivar is not None:
         ivar = np.where(bad, ivar.dtype.type(0), ivar)
     if meaning.mask_vector in fields:
-        mask = fields[meaning.mask_vector]
-        # A Python number with the highest bit set does not fit the type of every mask.
-        bits = np.array(meaning.bad_bits & (2**64 - 1), np.uint64).astype(mask.dtype)
-        bad |= (mask & bits) != 0
+        bad |= bits_set(fields[meaning.mask_vector], meaning.bad_bits)
     meta = dict(about)
     for name, values in fields.items():
         if name not in {"flux", *_AXES}:

@@ -10,13 +10,23 @@ from typing import Any, Final
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import AutoMinorLocator
 
-from ..display import DisplaySpectrum, Floats, noise_of, series_labels
+from ..display import (
+    DisplaySpectrum,
+    Floats,
+    noise_of,
+    scaled_unit,
+    series_labels,
+    smoothed,
+    unit_label,
+)
 from ..style import (
     Mark,
     Theme,
     flux_limits,
+    flux_power,
     place_marks,
     theme,
     wave_label,
@@ -24,9 +34,13 @@ from ..style import (
 )
 
 DPI: Final = 120
+_SPACE: Final = "    "
+"""Between the name of a spectrum and its class."""
 _LABEL_SIZE: Final = 8.0
 _POINT_IN: Final = 1 / 72
 _STROKE_IN: Final = 0.12
+_MASKED_SHARE: Final = 0.02
+"""Height of the bar of masked pixels, in that of the axes."""
 _PANEL_SHARE: Final = 0.28
 """Height of a lower panel, in that of the upper one."""
 
@@ -52,6 +66,8 @@ class FigureLook:
     """Arguments of matplotlib's ``Axes.plot`` by part."""
     figsize: tuple[float, float] | None = None
     """Width and height, inches; None: `size` chooses."""
+    smooth: float = 0.0
+    """Standard deviation of the Gaussian that smooths, pixels; 0: none."""
 
     @property
     def panels(self) -> list[str]:
@@ -64,76 +80,78 @@ class FigureLook:
         return self.figsize or (12.0, 5.0 + 1.4 * len(self.panels))
 
 
-def draw_spectrum(figure: Figure, spectrum: DisplaySpectrum, look: FigureLook) -> None:
-    """Draw one spectrum into an empty figure; pixels with ivar = 0 are gaps."""
-    colours = _prepare(figure, look)
-    vectors = {"sky": spectrum.sky, "ivar": spectrum.weights}
-    below = [(name, values) for name in look.panels if (values := vectors[name]) is not None]
-    ratios = [1.0, *([_PANEL_SHARE] * len(below))]
+def new_axes(figure: Figure, look: FigureLook, *, panels: bool) -> list[Axes]:
+    """Return the axes of an empty figure: those of the spectrum, then those of its panels."""
+    figure.set_facecolor(theme(dark=look.dark).paper)
+    figure.set_layout_engine("constrained")
+    ratios = [1.0, *([_PANEL_SHARE] * (len(look.panels) if panels else 0))]
     grid = figure.subplots(len(ratios), 1, sharex=True, squeeze=False, height_ratios=ratios)
-    every: list[Axes] = list(grid[:, 0])
+    return list(grid[:, 0])
+
+
+def draw_spectrum(every: Sequence[Axes], spectrum: DisplaySpectrum, look: FigureLook) -> None:
+    """Draw one spectrum into axes, and its `FigureLook.panels` into those after the first."""
+    colours = theme(dark=look.dark)
     for axes in every:
         _dress(axes, colours, grid=look.grid)
-    _draw_main(every[0], spectrum, look, colours)
-    for (name, values), axes in zip(below, every[1:], strict=True):
+    shown = smoothed(spectrum, look.smooth) if look.smooth else spectrum
+    _draw_main(every[0], spectrum, shown, look)
+    vectors: dict[str, Any] = {"sky": shown.sky, "ivar": shown.weights}
+    for name, axes in zip(look.panels, every[1:], strict=False):
         style: dict[str, Any] = {
             "color": colours.sky if name == "sky" else colours.noise,
             "lw": 0.7,
         }
-        axes.plot(spectrum.wave, values, drawstyle="steps-mid", **(style | _own_args(look, name)))
-        text = "sky" if name == "sky" else "inverse variance"
-        if unit := spectrum.unit:
-            text = f"sky ({unit})" if name == "sky" else f"inverse variance, ({unit})⁻²"
+        axes.plot(
+            shown.wave, vectors[name], drawstyle="steps-mid", **(style | _own_args(look, name))
+        )
+        power = _shorten_numbers(axes)
+        unit = shown.axis_unit(power)
+        text = f"sky ({unit})" if unit else "sky"
+        if name == "ivar":
+            factors = (unit_label(scaled_unit("", power)), f"({shown.unit})⁻²" * bool(shown.unit))
+            text = ", ".join(["inverse variance", " ".join(factors).strip()]).strip(", ")
         axes.set_title(text, fontsize=_LABEL_SIZE, loc="left", color=colours.ink, pad=3.0)
-    every[-1].set_xlabel(_x_label(spectrum, look), color=colours.ink)
-    every[0].set_xlim(look.xlim or wave_limits(spectrum.wave))
-    _draw_marks(figure, every[0], spectrum, look, flux_limits(replace(spectrum, lines=())))
+    every[-1].set_xlabel(_x_label(shown, look), color=colours.ink)
+    every[0].set_xlim(look.xlim or wave_limits(shown.wave))
+    _draw_marks(every[0], shown, look, flux_limits(replace(shown, lines=())))
+    _name_flux(every[0], shown, look)
 
 
-def draw_spectra(figure: Figure, several: Sequence[DisplaySpectrum], look: FigureLook) -> None:
-    """Draw up to `MOST_OVER` spectra into an empty figure; pixels with ivar = 0 are gaps.
+def draw_spectra(axes: Axes, several: Sequence[DisplaySpectrum], look: FigureLook) -> None:
+    """Draw up to `MOST_OVER` spectra into axes; pixels that are masked are gaps.
 
     The first gives axes their names, and lines are marked at its redshift.
     """
-    colours = _prepare(figure, look)
-    axes = figure.subplots()
+    colours = theme(dark=look.dark)
     _dress(axes, colours, grid=look.grid)
+    shown = [smoothed(spectrum, look.smooth) for spectrum in several] if look.smooth else several
     # The first lies on top, as its lines are marked.
-    labels = series_labels(several)
-    for at, spectrum in reversed(list(enumerate(several))):
+    labels = series_labels(shown)
+    for at, spectrum in reversed(list(enumerate(shown))):
         style: dict[str, Any] = {"color": colours.series[at], "lw": 0.8}
         style |= {"drawstyle": "steps-mid", "zorder": 2.5 - 0.01 * at}
         weights = spectrum.weights
         if "noise" in look.parts and spectrum.ivar is not None:
             axes.plot(spectrum.wave, noise_of(weights), **(style | {"lw": 0.5, "alpha": 0.5}))
         flux = np.where(weights > 0, spectrum.flux, np.nan)
-        label = labels[at]
-        if spectrum.z is not None:
-            label = f"{label}  z = {spectrum.z:.4f}".replace("-", "−")
+        label = f"{labels[at]}  {spectrum.redshift}".strip()
         axes.plot(spectrum.wave, flux, label=label, **(style | _own_args(look, "flux")))
-    limits = [flux_limits(replace(spectrum, lines=())) for spectrum in several]
+    limits = [flux_limits(replace(spectrum, lines=())) for spectrum in shown]
     low, high = min(ends[0] for ends in limits), max(ends[1] for ends in limits)
-    waves = [wave_limits(spectrum.wave) for spectrum in several]
+    waves = [wave_limits(spectrum.wave) for spectrum in shown]
     axes.set_ylim(look.ylim or (low, high))
     axes.set_xlim(look.xlim or (min(ends[0] for ends in waves), max(ends[1] for ends in waves)))
-    axes.set_ylabel(look.ylabel or several[0].flux_label, color=colours.ink)
-    axes.set_xlabel(_x_label(several[0], look), color=colours.ink)
+    axes.set_xlabel(_x_label(shown[0], look), color=colours.ink)
     axes.set_title(look.title or "", fontsize=10, loc="right", color=colours.ink)
-    handles, shown = axes.get_legend_handles_labels()
+    handles, names = axes.get_legend_handles_labels()
     axes.legend(
-        handles[::-1], shown[::-1], loc="lower left", bbox_to_anchor=(0.0, 1.0), fontsize=8,
+        handles[::-1], names[::-1], loc="lower left", bbox_to_anchor=(0.0, 1.0), fontsize=8,
         ncols=1 if len(several) < 4 else 2, frameon=False, labelcolor=colours.ink,
         borderaxespad=0.3, handlelength=1.6,
     )  # fmt: skip
-    _draw_marks(figure, axes, several[0], look, (low, high))
-
-
-def _prepare(figure: Figure, look: FigureLook) -> Theme:
-    """Give an empty figure its background and layout; return its colours."""
-    colours = theme(dark=look.dark)
-    figure.set_facecolor(colours.paper)
-    figure.set_layout_engine("constrained")
-    return colours
+    _draw_marks(axes, shown[0], look, (low, high))
+    _name_flux(axes, shown[0], look)
 
 
 def _own_args(look: FigureLook, part: str) -> dict[str, Any]:
@@ -164,48 +182,88 @@ def _x_label(spectrum: DisplaySpectrum, look: FigureLook) -> str:
     return look.xlabel or wave_label([spectrum.medium], rest=spectrum.rest)
 
 
-def _draw_main(axes: Axes, spectrum: DisplaySpectrum, look: FigureLook, colours: Theme) -> None:
-    """Draw flux, noise and model into the upper panel."""
-    weights = spectrum.weights
-    good, noise = weights > 0, None if spectrum.ivar is None else noise_of(weights)
+def _draw_main(
+    axes: Axes, spectrum: DisplaySpectrum, shown: DisplaySpectrum, look: FigureLook
+) -> None:
+    """Draw flux, noise and model into the upper panel; behind a smoothed flux the one as it is."""
+    colours = theme(dark=look.dark)
+    weights = shown.weights
+    good, noise = weights > 0, None if shown.ivar is None else noise_of(weights)
+    flux = f"flux, smoothed by σ = {look.smooth:g} pixels" if look.smooth else "flux"
     wanted: dict[str, tuple[Floats | None, str, dict[str, Any]]] = {
-        "flux": (spectrum.flux, "flux", {"color": colours.flux, "lw": 0.7}),
+        "flux": (shown.flux, flux, {"color": colours.flux, "lw": 0.7}),
         "noise": (noise, "1σ noise", {"color": colours.noise, "lw": 0.7}),
-        "model": (spectrum.model, "model", {"color": colours.model, "lw": 1.0}),
+        "model": (shown.model, "model", {"color": colours.model, "lw": 1.0}),
     }
-    drawn = 0
+    if look.smooth and "flux" in look.parts:
+        pale: dict[str, Any] = {
+            "color": colours.flux,
+            "lw": 0.5,
+            "alpha": 0.3,
+            "drawstyle": "steps-mid",
+        }
+        axes.plot(spectrum.wave, np.where(good, spectrum.flux, np.nan), **pale)
     for name, (values, label, style) in wanted.items():
         if name not in look.parts or values is None or not np.any(values[good]):
             continue
-        shown = np.where(good, values, np.nan)
         step: dict[str, Any] = {"drawstyle": "steps-mid", "label": label}
-        axes.plot(spectrum.wave, shown, **(step | style | _own_args(look, name)))
-        drawn += 1
-    axes.set_ylim(look.ylim or flux_limits(spectrum))
-    axes.set_ylabel(look.ylabel or spectrum.flux_label, color=colours.ink)
-    own = f"{spectrum.title}    {spectrum.about}".strip()
+        drawn = np.where(good, values, np.nan)
+        axes.plot(shown.wave, drawn, **(step | style | _own_args(look, name)))
+    _draw_masked(axes, shown, colours)
+    axes.set_ylim(look.ylim or flux_limits(shown))
+    own = f"{shown.name or shown.title}{_SPACE}{shown.about}".strip()
     heading = own if look.title is None else look.title.strip()
     axes.set_title(heading, fontsize=10, loc="left", color=colours.ink)
     if not good.any():
         axes.text(0.5, 0.6, "no good pixels", color=colours.ink, transform=axes.transAxes)
-    if drawn:
+    if entries := len(axes.get_legend_handles_labels()[0]):
         # Above the frame: inside it the legend would cover names of lines or the spectrum.
         axes.legend(
-            loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=drawn, fontsize=8, frameon=False,
+            loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=entries, fontsize=8, frameon=False,
             labelcolor=colours.ink, borderaxespad=0.3, handlelength=1.4, columnspacing=1.2,
         )  # fmt: skip
 
 
-def _draw_marks(
-    figure: Figure, axes: Axes, spectrum: DisplaySpectrum, look: FigureLook, limits: Limits
-) -> None:
+def _draw_masked(axes: Axes, spectrum: DisplaySpectrum, colours: Theme) -> None:
+    """Draw a bar at the lower edge where pixels are masked."""
+    masked, wave = spectrum.masked, spectrum.wave
+    if masked is None or not masked.any() or len(wave) < 2:
+        return
+    step = np.gradient(wave)
+    ends = np.flatnonzero(np.diff(np.concatenate(([0], masked.astype(np.int8), [0]))))
+    first, last = ends[::2], ends[1::2] - 1
+    left, right = wave[first] - step[first] / 2, wave[last] + step[last] / 2
+    # The edge makes a single pixel wide enough to be seen.
+    axes.broken_barh(
+        list(zip(left, right - left, strict=True)), (0.0, _MASKED_SHARE), lw=1.0, label="masked",
+        color=colours.masked, transform=axes.get_xaxis_transform(), zorder=1.5,
+    )  # fmt: skip
+
+
+def _name_flux(axes: Axes, spectrum: DisplaySpectrum, look: FigureLook) -> None:
+    """Name the flux axis; its unit has the power of ten that its numbers lack."""
+    # A caller's own name says nothing of a power: the numbers stay whole.
+    label = look.ylabel or spectrum.axis_label(_shorten_numbers(axes))
+    axes.set_ylabel(label, color=theme(dark=look.dark).ink)
+
+
+def _shorten_numbers(axes: Axes) -> int:
+    """Divide the numbers of the y axis by a power of ten, where they are long; return it."""
+    power = flux_power(axes.get_ylim())
+    if power:
+        axes.yaxis.set_major_formatter(
+            lambda value, _: f"{value / 10.0**power:g}".replace("-", "−")
+        )
+    return power
+
+
+def _draw_marks(axes: Axes, spectrum: DisplaySpectrum, look: FigureLook, limits: Limits) -> None:
     """Mark the lines: emission at the top, absorption at the bottom.
 
     The flux axis grows so that the names are clear of ``limits``, unless the caller set ``ylim``.
     """
-    # Names of lines need the size of the axes, which is known after the layout.
-    figure.draw_without_rendering()
-    width_in, height_in = (figure.get_size_inches() * axes.get_position().size).tolist()
+    figure = _lay_out(axes)
+    width_in, height_in = axes.bbox.width / figure.dpi, axes.bbox.height / figure.dpi
     low, high = sorted(axes.get_xlim())
     gap = 1.5 * _LABEL_SIZE * _POINT_IN * (high - low) / width_in
     absorption = tuple(line for line in spectrum.marked if line.kind == "absorption")
@@ -225,8 +283,23 @@ def _draw_marks(
     ):
         for mark in marks:
             _draw_mark(axes, mark, colour, (bottom, top))
-            if mark.name:
-                _draw_name(axes, mark, (colour, colours.paper), (edge, edge + step))
+            _draw_name(axes, mark, (colour, colours.paper), (edge, edge + step))
+
+
+def _lay_out(axes: Axes) -> Figure:
+    """Give axes their size, which names of lines need; return their figure.
+
+    A title that would meet the legend becomes two lines.
+    """
+    figure: Figure = axes.figure.canvas.figure
+    figure.draw_without_rendering()
+    title, legend = axes.get_title(loc="left"), axes.get_legend()
+    if _SPACE in title and legend is not None:
+        (text,) = (text for text in axes.findobj(Text) if text.get_text() == title)
+        if text.get_window_extent().x1 > legend.get_window_extent().x0:
+            text.set_text(title.replace(_SPACE, "\n", 1))
+            figure.draw_without_rendering()
+    return figure
 
 
 def _zone(marks: list[Mark], height_in: float) -> float:

@@ -59,6 +59,10 @@ class Canvas:
         inside = self.pixels[max(top, 0) : bottom + 1, max(left, 0) : right + 1]
         inside[:] = self.palette.number[colour]
 
+    def bar(self, columns: Places, top: int, bottom: int, colour: str) -> None:
+        """Fill columns of pixels, the last line excluded."""
+        self.pixels[top:bottom, columns] = self.palette.number[colour]
+
     def ticks(self, columns: Places, top: int, bottom: int) -> None:
         """Draw upright lines in columns, the last line included."""
         self.pixels[top : bottom + 1, columns] = self.palette.number[self.colours.ink]

@@ -48,7 +48,8 @@ def palette_of(colours: Theme) -> Palette:
     """Return the palette of a theme, which contains each colour of the theme exactly."""
     traces = (colours.noise, colours.flux, colours.model)
     marks = (colours.emission, colours.absorption)
-    every = list(dict.fromkeys((colours.paper, colours.faint, colours.ink, *traces, *marks)))
+    plain = (colours.paper, colours.faint, colours.masked, colours.ink)
+    every = list(dict.fromkeys((*plain, *traces, *marks)))
     rgb = {colour: np.array([*bytes.fromhex(colour[1:])], np.float32) for colour in every}
     paper = [rgb[colours.paper]]
     steps = range(1, _FULL)

@@ -14,6 +14,7 @@ from ..style import (
     Mark,
     find_ticks,
     flux_limits,
+    flux_power,
     place_marks,
     wave_label,
     wave_limits,
@@ -28,6 +29,10 @@ _CELL_WIDTH: Final = (200, PREVIEW_SIZE[0])
 _CELL_SHAPE: Final = 0.5
 """Height of a cell over its width; a small cell has a second line of text above it."""
 _SMALL: Final = 320
+_FOOT_WIDTH: Final = 540
+"""Least width of a grid with its legend beside the name of the wavelength axis."""
+_MASKED_PIX: Final = 7
+"""Height of the bar that shows where pixels are masked."""
 _TICK_PIX: Final = 5
 _EDGE_PIX: Final = 10
 _NAMES_WIDTH: Final = 420
@@ -42,11 +47,12 @@ def preview_png(spectrum: DisplaySpectrum, *, dark: bool = False) -> bytes:
     view = View(*box, wave_limits(spectrum.wave), flux_limits(spectrum))
     _draw_cell(canvas, view, spectrum)
     about = f"    {spectrum.about}" if spectrum.about else ""
-    room = _draw_legend(canvas, view, spectrum) - view.left - font_of(13).getlength(about)
+    room = _draw_legend(canvas, (view.right, view.top - 8), [spectrum]) - view.left
+    room -= font_of(13).getlength(about)
     title = _fitting(spectrum.title, room, canvas.letters)
     canvas.text((view.left, view.top - 8), title + about, "ls")
     canvas.text((view.left + view.width / 2, height - 6), wave_label([spectrum.medium]), "ms")
-    _label_flux(canvas, spectrum.flux_label, 0, view.top + view.height / 2)
+    _label_flux(canvas, spectrum.axis_label(view.power), 0, view.top + view.height / 2)
     return canvas.png()
 
 
@@ -54,7 +60,9 @@ def grid_size(nx: int, ny: int) -> tuple[int, int]:
     """Return width and height of a grid, pixels."""
     width, height = _cell_size(nx, ny)
     letters = _letters(width)
-    return nx * width + 2 * letters + _EDGE_PIX, ny * height + 2 * letters + _EDGE_PIX
+    # A legend stands beside the name of the wavelength axis, or above it.
+    foot = 2 * letters + _EDGE_PIX + (letters + 8 if nx * width < _FOOT_WIDTH else 0)
+    return nx * width + 2 * letters + _EDGE_PIX, ny * height + foot
 
 
 def grid_png(
@@ -76,19 +84,25 @@ def grid_png(
     width, height = _cell_size(nx, ny)
     canvas = new_canvas(grid_size(nx, ny), _letters(width), dark=dark)
     left, letters = 2 * canvas.letters, canvas.letters
-    labels = list(dict.fromkeys(spectrum.flux_label for spectrum in spectra))
+    limits = [flux_limits(spectrum) for spectrum in spectra]
+    powers = [flux_power(ends) for ends in limits]
+    pairs = zip(spectra, powers, strict=True)
+    labels = list(dict.fromkeys(spectrum.axis_label(power) for spectrum, power in pairs))
     units_differ = len(labels) > 1
     for index, spectrum in enumerate(spectra):
         at = left + index % nx * width, index // nx * height
         # Left of the frame stand the numbers of the flux axis.
         room, head = round((4.6 if units_differ else 3.2) * letters), _head_room(width)
         inside = at[0] + room, at[1] + head, width - room - 8, height - head - letters - 11
-        view = View(*inside, waves or wave_limits(spectrum.wave), flux_limits(spectrum))
+        view = View(*inside, waves or wave_limits(spectrum.wave), limits[index])
         _draw_cell(canvas, view, spectrum)
         _head_cell(canvas, view, spectrum)
         if units_differ:
-            _label_flux(canvas, spectrum.unit or "no unit", at[0], view.top + view.height / 2)
+            unit = spectrum.axis_unit(view.power) or "no unit"
+            _label_flux(canvas, unit, at[0], view.top + view.height / 2)
     label = wave_label(spectrum.medium for spectrum in spectra)
+    above = letters + 8 if nx * width < _FOOT_WIDTH else 0
+    _draw_legend(canvas, (canvas.width - 8, canvas.height - 5 - above), spectra)
     canvas.text((canvas.width / 2, canvas.height - 5), label, "ms")
     if labels:
         _label_flux(canvas, "flux density" if units_differ else labels[0], 0, canvas.height / 2)
@@ -136,10 +150,22 @@ def _draw_cell(canvas: Canvas, view: View, spectrum: DisplaySpectrum) -> None:
     if spectrum.model is not None and np.any(spectrum.model[good]):
         _draw_trace(canvas, view, steps, np.where(good, spectrum.model, np.nan), colours.model)
     _name_marks(canvas, view, marks)
+    _draw_masked(canvas, view, spectrum)
     if not good.any():
         middle = view.left + view.width / 2, view.top + view.height / 3
         canvas.text(middle, "no good pixels", "mm")
     _draw_frame(canvas, view)
+
+
+def _draw_masked(canvas: Canvas, view: View, spectrum: DisplaySpectrum) -> None:
+    """Draw a bar at the lower edge where pixels are masked."""
+    if spectrum.masked is None:
+        return
+    columns = view.column(spectrum.wave[spectrum.masked]).astype(np.intp)
+    columns = view.left + columns[(columns >= 0) & (columns < view.width)]
+    # Two columns wide, so that a single pixel is seen.
+    for column in (columns, columns + 1):
+        canvas.bar(column, view.bottom - _MASKED_PIX, view.bottom, canvas.colours.masked)
 
 
 def _draw_trace(canvas: Canvas, view: View, steps: Steps, values: Floats, colour: str) -> None:
@@ -218,29 +244,35 @@ def _draw_frame(canvas: Canvas, view: View) -> None:
         half = text_mask(label, letters, "ma").length / 2
         # A number beyond the corner moves inside.
         canvas.text((min(place, right + 6 - half), bottom + 4), label, "ma")
-    ticks = find_ticks(*view.fluxes, view.height / (2.6 * letters))
+    unit = 10.0**view.power
+    low, high = view.fluxes
+    ticks = find_ticks(low / unit, high / unit, view.height / (2.6 * letters))
     for values, length in ((ticks.minor, tick // 2 + 1), (ticks.major, tick + 1)):
-        lines = top + np.rint(view.line(np.array(values))).astype(np.intp)
+        lines = top + np.rint(view.line(np.array(values) * unit)).astype(np.intp)
         canvas.level_ticks(lines, left, left + length)
         canvas.level_ticks(lines, right - length, right)
-    places = top + view.line(np.array(ticks.major))
+    places = top + view.line(np.array(ticks.major) * unit)
     for place, label in zip(places.tolist(), ticks.labels, strict=True):
         canvas.text((left - 5, place), label, "rm")
 
 
-def _draw_legend(canvas: Canvas, view: View, spectrum: DisplaySpectrum) -> float:
-    """Draw the legend above the right end of the frame; return its left end, pixels."""
-    colours = canvas.colours
-    entries = [("flux", colours.flux)]
-    if spectrum.ivar is not None:
-        entries.insert(0, ("1σ noise", colours.noise))
-    if spectrum.model is not None and np.any(spectrum.model):
-        entries.insert(0, ("model", colours.model))
-    at = float(view.left + view.width)
-    for name, colour in entries:
-        at -= canvas.text((at, view.top - 8), name, "rs") + 5
-        line = view.top - 8 - round(0.36 * canvas.letters)
-        canvas.fill(round(at) - 18, line - 1, round(at), line, colour)
+def _draw_legend(canvas: Canvas, end: tuple[int, int], spectra: Sequence[DisplaySpectrum]) -> float:
+    """Draw the legend of what spectra show, up to its lower right end; return its left end."""
+    colours, (right, bottom) = canvas.colours, end
+    entries = {
+        "masked": (colours.masked, any(np.any(each.masked) for each in spectra)),
+        "model": (colours.model, any(np.any(each.model) for each in spectra)),
+        "1σ noise": (colours.noise, any(each.ivar is not None for each in spectra)),
+        "flux": (colours.flux, True),
+    }
+    at = float(right)
+    for name, (colour, shown) in entries.items():
+        if not shown:
+            continue
+        at -= canvas.text((at, bottom), name, "rs") + 5
+        line = bottom - round(0.36 * canvas.letters)
+        thick = 1 if name == "masked" else 0
+        canvas.fill(round(at) - 18, line - 1 - thick, round(at), line + thick, colour)
         at -= 18 + 14
     return at
 

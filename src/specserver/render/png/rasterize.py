@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ...ops.pixels import Edges, pixel_edges
 from ..display import Floats
+from ..style import flux_power
 from .canvas import Levels
 from .palette import LEVELS
 
@@ -32,6 +33,11 @@ class View:
     height: int
     waves: tuple[float, float]
     fluxes: tuple[float, float]
+
+    @property
+    def power(self) -> int:
+        """Power of ten by which the numbers of the flux axis are divided."""
+        return flux_power(self.fluxes)
 
     @property
     def right(self) -> int:
