@@ -24,7 +24,7 @@ from specserver.ingest import run_ingest
 from specserver.ingest.declare import declare
 from specserver.ingest.option_effects import SurveyOptions
 from specserver.model.ids import unpack_specobjid
-from specserver.model.lines import EMISSION_LINES, SpectralLine
+from specserver.model.lines import EMISSION_LINES, SpectralLine, lines_of
 from specserver.render.display import DisplaySpectrum, unit_label
 from specserver.render.figure.spectrum import FigureLook
 from specserver.render.png.encode import encode_png
@@ -223,6 +223,42 @@ def test_a_gap_is_a_gap():
     assert not shown[:, int(left) + 2 : int(right) - 2].any()
 
 
+def test_a_masked_pixel_is_a_gap_with_a_bar_at_the_lower_edge():
+    """Masked pixels were drawn as data: spikes down to 0."""
+    flux, masked = made().flux.copy(), np.zeros(4000, bool)
+    masked[2000:2003] = True
+    flux[masked] = -1e6
+    plain, marked = (
+        preview_png(made(flux=flux, masked=where, model=None, lines=())) for where in (None, masked)
+    )
+    assert not has_colour(plain, LIGHT.masked)
+    shown = (pixels(marked)[40:] == colour_of(LIGHT.masked)).all(axis=2)
+    lines, columns = np.nonzero(shown)
+    assert 5 <= np.ptp(lines) <= 8
+    assert np.ptp(columns) <= 3
+    # The axis does not go down to it.
+    trace = (pixels(plain)[200:290, 90:840] == colour_of(LIGHT.flux)).all(axis=2)
+    assert trace.any()
+    assert not (pixels(marked)[200:290, 90:840] == colour_of(LIGHT.flux)).all(axis=2).any()
+    grid = grid_png([made(), made(masked=masked)], 2, 1)
+    assert has_colour(grid, LIGHT.masked)
+
+
+def test_a_grid_has_a_legend_and_each_cell_its_power_of_ten():
+    one = made(lines=())
+    for nx, ny in ((1, 1), (3, 2), (1, 12)):
+        drawn = pixels(grid_png([one], nx, ny))
+        foot = drawn[-2 * (13 + 8) :]
+        for colour in (LIGHT.flux, LIGHT.noise, LIGHT.model):
+            assert (foot == colour_of(colour)).all(axis=2).any(), (nx, colour)
+    faint = made(flux=one.flux * 1e-9, ivar=None, model=None, lines=())
+    alike = made(flux=one.flux, ivar=None, model=None, lines=())
+    # The curve is the same, and its numbers are; only the unit differs.
+    curves = [pixels(preview_png(spectrum))[30:320, 60:] for spectrum in (faint, alike)]
+    assert (curves[0] != curves[1]).mean() < 0.01
+    assert not np.array_equal(*(pixels(preview_png(each)) for each in (faint, alike)))
+
+
 def has_noise(png: bytes) -> bool:
     """Tell whether anything is blue, as noise is; its trace is blended with the paper."""
     red, _, blue = np.moveaxis(pixels(png).astype(int), -1, 0)
@@ -326,6 +362,19 @@ def test_names_of_lines_do_not_overlap():
         places = [mark.place for mark in marks if mark.name]
         assert np.diff(places).min(initial=np.inf) >= 130.0 - 1e-6
         assert all(3600 <= place <= 10400 for place in places)
+
+
+@pytest.mark.parametrize("gap", [60.0, 130.0, 400.0])
+def test_a_name_stands_near_its_line_and_the_least_prominent_are_left_out(gap):
+    """In a grid, names stood 700 Å from their lines."""
+    for z in (0.03, 0.3, 2.5):
+        marks = place_marks(lines_of("GALAXY"), 1 + z, (3600.0, 9800.0), gap)
+        away = [abs(mark.place - np.mean(mark.waves)) for mark in marks]
+        assert max(away) <= 1.5 * gap
+        assert all(mark.name for mark in marks)
+    names = [mark.name for mark in place_marks(lines_of("GALAXY"), 1.03, (3600.0, 9800.0), gap)]
+    assert {"Hα", "[O III]"} <= set(names)
+    assert ("[N II]" in names) is (gap < 200)
 
 
 def test_lines_of_one_name_share_it_and_none_is_lost():
@@ -485,16 +534,65 @@ def test_stacked_image_of_exactly_1000_ids_is_not_black(spec, repeated):
 def test_stacked_image_has_a_row_for_each_spectrum(spec, ids):
     """The predecessor dropped rows."""
     for count in (1, 2, 99, 100, 101):
-        assert spec.stackedImage(ids[:count]).height == count
+        assert spec.stackedImage(ids[:count], thickness=1).height == count
+
+
+def test_a_stacked_image_without_a_size_is_readable_for_few_and_for_many(spec, ids):
+    """48 spectra were a strip of 4657 × 48 pixels, and 3 a line."""
+    for count, rows in ((1, 40), (3, 120), (48, 480), (149, 447)):
+        picture = spec.stackedImage(ids[:count], align=True)
+        assert picture.height == rows
+        assert 600 < picture.width <= 1200
+    assert ImageLook().size(2000, 4657, 2**24) == (1000, 1165)
+    assert ImageLook(thickness=1).size(2000, 4657, 2**24) == (2000, 1165)
+    assert ImageLook(scale=(1, 1)).size(2000, 4657, 2**24) == (2000, 4657)
+
+
+def test_each_row_has_its_own_scale_unless_it_is_to_be_common(spec, ids):
+    fluxes = spec.stackedImage(ids[:20], fmt="numpy", align=True)
+    levels = np.median(np.abs(fluxes), axis=1)
+    pair = [ids[int(np.argmin(levels))], ids[int(np.argmax(levels))]]
+    own, common = (
+        np.asarray(spec.stackedImage(pair, align=True, scale=scale).image.convert("L"))
+        for scale in (None, "common")
+    )
+    half = len(own) // 2
+    # The first is below: it is faint.
+    assert own[half:].std() > 40 < own[:half].std()
+    assert common[half:].std() < 0.5 * own[half:].std()
+    assert common[:half].mean() > 2 * common[half:].mean()
+    with pytest.raises(BadParameter, match="common"):
+        spec.stackedImage(pair, scale="own")
+
+
+def test_a_stacked_image_has_axes_on_request(spec, ids):
+    plain = spec.stackedImage(ids[:30], align=True)
+    whole = spec.stackedImage(ids[:30], align=True, axes=True, cmap="viridis")
+    assert whole.width > plain.width + 120
+    assert whole.height > plain.height + 40
+    shown = pixels(whole)
+    # The bar has the colours of the map from the bottom to the top.
+    column = shown[:, plain.width + 100 :]
+    ends = [np.argwhere((column == end).all(axis=2)) for end in ((68, 1, 84), (253, 231, 36))]
+    assert ends[0][:, 0].max() > ends[1][:, 0].max()
+    for axes in ("wavelength", ["redshift"], "redshift,colorbar"):
+        assert spec.stackedImage(ids[:3], align=True, axes=axes) not in {plain, whole}
+    # Without a common lattice there is no wavelength axis, and the rest is drawn.
+    assert spec.stackedImage(ids[:3], axes=True).height < whole.height
+    with pytest.raises(BadParameter, match="align=True"):
+        spec.stackedImage(ids[:3], axes="wavelength")
+    with pytest.raises(BadParameter, match="colorbar"):
+        spec.stackedImage(ids[:3], axes="nonesuch")
 
 
 def test_stacked_image_is_as_wide_and_as_high_as_asked_for(spec, ids):
     """The predecessor swapped width and height."""
     assert spec.stackedImage(ids[:10], width=640, height=200).size == (640, 200)
-    assert spec.stackedImage(ids[:10], width=640).size == (640, 10)
-    natural = spec.stackedImage(ids[:10]).size
+    assert spec.stackedImage(ids[:10], width=640).size == (640, 400)
+    natural = spec.stackedImage(ids[:10], scale=1).size
+    assert natural == (max(len(one) for one in spec.getSpec(ids[:10], values="flux")), 10)
     assert spec.stackedImage(ids[:10], scale=(0.5, 3)).size == (round(natural[0] / 2), 30)
-    assert spec.stackedImage(ids[:10], thickness=4).size == (natural[0], 40)
+    assert spec.stackedImage(ids[:10], thickness=4).height == 40
     assert spec.stackedImage(ids[:10], scale=2.0).size == (natural[0] * 2, 20)
 
 
@@ -511,7 +609,9 @@ def expected_levels(rows: list[np.ndarray]) -> np.ndarray:
 def test_bright_pixels_are_clipped_and_never_wrapped(spec, ids):
     rows = [one["flux"] for one in spec.getSpec(ids[:40])]
     expected = expected_levels(rows)[::-1]
-    image = np.asarray(spec.stackedImage(ids[:40]).image.convert("L")).astype(float)
+    drawn = post(f"{spec.get_svc_url()}/stackedImage", {"id_list": str(ids[:40]), "common": "true",
+        "xscale": 1, "yscale": 1, "thickness": 1}).data  # fmt: skip
+    image = np.asarray(Image.open(BytesIO(drawn)).convert("L")).astype(float)
     known = np.isfinite(expected)
     assert (image[~known] == 0).all()
     # Limits come of a sample, so levels differ a little; a wrapped one would by more than 100.
@@ -528,7 +628,7 @@ def test_the_first_spectrum_is_the_bottom_row_unless_yflip(spec, ids):
     assert np.abs(backwards[::-1].astype(int) - image).mean() < 5
     lengths = [len(one) for one in spec.getSpec(ids, values="flux")]
     short, long = ids[int(np.argmin(lengths))], ids[int(np.argmax(lengths))]
-    image = np.asarray(spec.stackedImage([short, long]).image.convert("L"))
+    image = np.asarray(spec.stackedImage([short, long], scale=1).image.convert("L"))
     assert not image[1, min(lengths) :].any()
     assert image[0, min(lengths) :].any()
 
@@ -581,7 +681,7 @@ def test_raw_is_the_png_as_plain_bytes(spec, ids, tmp_path):
 def test_a_list_beyond_the_largest_picture_is_averaged_and_no_row_is_lost():
     """Every spectrum has its part in the picture; a bright one is seen wherever it is."""
     look = ImageLook()
-    assert look.size(20_000, 4700, 2**24) == (2**24 // 4700, 4700)
+    assert look.size(20_000, 4700, 10**6) == (10**6 // 1175, 1175)
     nspec, npix, size = 1000, 90, (70, 31)
     for bright in (0, 1, 499, 998, 999):
         stack = Stack(nspec, npix, size)
@@ -611,10 +711,6 @@ def test_pixels_of_a_smaller_picture_are_means_of_those_of_the_spectra(size):
     stack = Stack(nspec, npix, size, (left, stop))
     for at in range(0, nspec, 128):
         stack.add(at, flux[at : at + 128])
-    if stack.whole:
-        assert np.array_equal(stack.mean[inside], flux[inside])
-        assert np.isnan(stack.mean[~inside]).all()
-        return
     rows, bins = (
         np.arange(nspec) * size[0] // nspec,
         np.searchsorted(stack.starts, columns, "right"),
@@ -661,7 +757,7 @@ def test_a_spectrum_off_the_lattice_is_drawn_and_stacked(off_lattice):
     numbers = [int(one) for one in off_lattice.ids]
     for number in numbers:
         assert has_colour(spec.preview(number), LIGHT.flux)
-    assert spec.stackedImage(numbers).height == 2
+    assert spec.stackedImage(numbers, scale=1).height == 2
     with pytest.raises(MixedLattices):
         spec.stackedImage(numbers, align=True)
     with pytest.raises(MixedLattices):

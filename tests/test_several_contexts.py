@@ -594,7 +594,7 @@ def test_the_client_stacks_images_of_several_contexts(
         assert row[: len(flux)].tobytes() == flux.tobytes()
         assert not row[len(flux) :].any()
     assert spec.stackedImage(ids, fmt="numpy", yflip=True).tobytes() == rows[::-1].tobytes()
-    assert Image.open(BytesIO(spec.stackedImage(ids))).size == rows.shape[::-1]
+    assert Image.open(BytesIO(spec.stackedImage(ids, scale=1))).size == rows.shape[::-1]
     for fmt in ("png", "numpy"):
         with pytest.raises(BadParameter, match=rf"in {B}, .* in {OWN}, .*one unit.*plotGrid"):
             spec.stackedImage(mixed, fmt=fmt)

@@ -9,13 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import BadParameter, TooMuch
-from ..model.lines import ABSORPTION_LINES, BALMER_ABSORPTION, EMISSION_LINES, SpectralLine
+from ..model.lines import lines_of
 from ..model.medium import UNKNOWN, VACUUM
 from ..model.survey import Vector
 from ..ops.media import change_of
-from ..render.display import DisplaySpectrum, display_spectrum
+from ..ops.pixels import bits_set
+from ..render.display import DisplaySpectrum, display_spectrum, scaled_unit, unit_label
 from ..render.png.preview import grid_png, grid_size, preview_png
+from ..render.png.stacked_axes import BLANK, StackAxes, framed_png
 from ..render.png.stacked_image import ImageLook, Stack, colour_map
+from ..render.style import flux_power, wave_label
+from ..wire.columns import REDSHIFT
 from .alignment import require_one_unit
 from .columns import read_columns
 from .limits import while_wanted
@@ -28,9 +32,6 @@ from .spectra import wanted_vectors, wave_span
 _FLUX: Final = "flux"
 _DRAWN: Final = (_FLUX, "ivar", "model")
 _ONE_UNIT: Final = "fluxes of one unit in one image: draw each unit by itself, or use plotGrid"
-# The most used lines of each class; all lines at once would hide the spectrum.
-_STELLAR: Final = frozenset({"Ca K", "Ca H", "G band", "Mg b", "Na D1", "Ca II"})
-_BALMER: Final = frozenset({"Hα", "Hβ", "Hγ", "Hδ"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,19 +127,42 @@ def stacked_png(
 ) -> bytes:
     """Return a PNG with a spectrum in each row, the first at the bottom.
 
-    ``align`` puts them on their common lattice; else each begins at the left edge.
+    ``align`` puts them on their common lattice; else each begins at the left edge, and there is no
+    wavelength axis.
     """
     require_some(selection)
     colour_map(look)
+    if "wavelength" in look.axes and not align:
+        raise BadParameter("axes", "wavelength", "align=True: else a column is no wavelength")
     npix, left = _extent(selection, align=align)
     size = look.size(selection.nspec, npix, max_pixels)
-    stack = Stack(selection.nspec, npix, size, (left, left + selection.count))
+    extent = left, left + selection.count
+    stack = Stack(selection.nspec, npix, size, extent, common=look.common)
     at = 0
-    rows = read_rows(selection, flux_of(selection), npix, left)
+    rows = read_rows(selection, flux_of(selection), stack.npix, left)
     for block in while_wanted(rows, go_on):
         stack.add(at, block)
         at += len(block)
-    return stack.png(look)
+    if not look.axes:
+        return stack.png(look)
+    levels = stack.levels(look, BLANK - 1, BLANK)
+    return framed_png(levels, look, _axes_of(selection, stack, look))
+
+
+def _axes_of(selection: Selection, stack: Stack, look: ImageLook) -> StackAxes:
+    """Return what the axes of a stacked image show."""
+    wave, label, z, bar = None, "", None, ""
+    if "wavelength" in look.axes:
+        wave = selection.grid.wave(selection.span.first, stack.npix)
+        label = wave_label(media_of(selection))
+    if "redshift" in look.axes:
+        column = read_columns(selection, [REDSHIFT], np.arange(selection.nspec)).column(0)
+        z = column.to_numpy().astype(np.float64)
+    if "colorbar" in look.axes:
+        power = flux_power(stack.limits)
+        unit = unit_label(scaled_unit(selection.surveys[0].flux_scale, power))
+        bar = "relative flux" if not look.common else f"flux density ({unit})" if unit else "flux"
+    return StackAxes(wave, label, z, bar, stack.limits)
 
 
 def stacked_flux(
@@ -196,11 +220,13 @@ def _plotted_of_one(selection: Selection, go_on: Callable[[], None]) -> Iterator
     survey = selection.survey
     known = {column.name for column in survey.columns}
     warning, sky_bits = survey.z_warning or ("", 0)
-    wanted = (*survey.id_parts, survey.class_column, survey.z_column, warning)
+    subclass = next((fact.column for fact in survey.facts if fact.label == "subclass"), "")
+    wanted = (*survey.name_columns, survey.class_column, subclass, survey.z_column, warning)
     asked = [column for column in wanted if column in known]
     table = read_columns(selection, list(dict.fromkeys(asked)), np.arange(selection.nspec))
     axis = survey.grid.axis
-    names = [vector.name for vector in survey.record if vector.name in (*_DRAWN, axis)]
+    mask = survey.mask_vector if survey.bad_bits else ""
+    names = [vector.name for vector in survey.record if vector.name in (*_DRAWN, axis, mask)]
     batches = read_records(selection, lambda own: wanted_vectors(own, names), None)
     records = chain.from_iterable(while_wanted(batches, go_on))
     media = media_of(selection)
@@ -212,10 +238,11 @@ def _plotted_of_one(selection: Selection, go_on: Callable[[], None]) -> Iterator
             _wave(selection, index, record, media[index]),
             {name: record[name] for name in names},
             None if is_sky else row.get(survey.z_column),
-            title=_title(selection, index, row),
+            bits_set(record[mask], survey.bad_bits) if mask in names else None,
+            title=f"{survey.name_of(row)} {selection.release(index)}".strip(),
             # A question mark: the pipeline itself doubts class and redshift.
             kind="sky fibre" if is_sky else kind + ("?" if doubt else ""),
-            lines=_lines(kind),
+            lines=lines_of(kind, str(row.get(subclass) or "")),
             flux_unit=survey.flux_scale,
             medium=UNKNOWN if media[index] == UNKNOWN else VACUUM,
         )
@@ -234,20 +261,3 @@ def _wave(
     else:
         wave = grid.wave_of(record[grid.axis])
     return wave if change is None else change(wave)
-
-
-def _title(selection: Selection, index: int, row: dict[str, Any]) -> str:
-    """Return the title of a spectrum: the tuple form of its identifier, and its release."""
-    form = selection.survey.id_form
-    parts = [str(row[name]) for name in form.parts]
-    release = selection.release(index)
-    shown = ("-".join(parts[: form.numbers]), *parts[form.numbers :], release)
-    return " ".join(text for text in shown if text)
-
-
-def _lines(kind: str) -> tuple[SpectralLine, ...]:
-    """Return the lines to mark in a spectrum of a class."""
-    stellar = tuple(line for line in ABSORPTION_LINES if line.name in _STELLAR)
-    if kind == "STAR":
-        return (*(line for line in BALMER_ABSORPTION if line.name in _BALMER), *stellar)
-    return EMISSION_LINES + stellar if kind == "GALAXY" else EMISSION_LINES

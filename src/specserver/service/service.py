@@ -81,7 +81,9 @@ class SpectroscopicService:
             selection = self.resolve(ids, context.name)
             if selection.nspec:
                 self.preview(selection, dark=False)
-                self.stacked_png(selection, ImageLook(), align=False, max_pixels=_WARM_PIXELS)
+                self.stacked_png(
+                    selection, ImageLook(common=True), align=False, max_pixels=_WARM_PIXELS
+                )
 
     def contexts(self) -> list[ContextInfo]:
         """Return all contexts served, ``default`` first; empty when nothing is ingested.

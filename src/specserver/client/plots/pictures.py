@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from io import BytesIO
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -12,13 +12,14 @@ from ...errors import BadArguments, BadParameter, StoreError
 from ...wire.headers import DAMAGED, MISSING, PAGE, LeftOut
 from ..inputs.context_ids import read_some_ids
 from ..messages import sum_up, warn
-from ..request import RequestOptions
+from ..request import RequestOptions, Values, split_names
 from ..session import HasSession
 from ..spectra import ids_request
 from ..storage import open_file
 from .image import PngImage
 
-Scale = float | tuple[float, float]
+Scale = float | tuple[float, float] | Literal["common"]
+_AXES: Final = ("wavelength", "redshift", "colorbar")
 Missing = Literal["error", "skip"]
 Out = str | os.PathLike[str] | None
 
@@ -132,12 +133,13 @@ def stackedImage(
     context: str | None = None,
     profile: str | None = None,
     *,
-    scale: Scale = 1.0,
-    thickness: int = 1,
+    scale: Scale | None = None,
+    thickness: int | None = None,
     inverse: bool = False,
     cmap: str = "gray",
     width: int = 0,
     height: int = 0,
+    axes: bool | Values = False,
     out: Out = None,
     id_col: str | None = None,
     missing: Missing = "error",
@@ -148,8 +150,10 @@ def stackedImage(
 ) -> Any:
     """Return an image in which each row is a spectrum, the first at the bottom.
 
-    Brightness is flux between the limits of zscale, the same for all rows, clipped. A list
-    too long for the largest picture of the service makes rows that are means of neighbours.
+    Each row has its own scale of brightness, from the 2nd to the 98th percentile of its flux.
+    Without a size the picture has up to 1,200 columns, each the mean of as many pixels of the
+    spectra, and from 40 rows of pixels for a spectrum down to one; beyond 1,000 spectra a row is
+    the mean of neighbours.
 
     Parameters
     ----------
@@ -162,7 +166,8 @@ def stackedImage(
     yflip
         The first spectrum at the top; of an array, the last row.
     scale
-        Factor of the picture's size, or one for the width and one for the height.
+        ``'common'``: one scale of brightness for all rows, flux between the limits of zscale. Or
+        the size of the picture: pixels for one of the spectra, or a pair for width and height.
     thickness
         Rows of pixels for one spectrum.
     inverse
@@ -170,7 +175,9 @@ def stackedImage(
     cmap
         A colour map of matplotlib.
     width, height
-        Size of the picture, pixels; 0: the size of the data.
+        Size of the picture, pixels, without axes.
+    axes
+        True, or some of ``wavelength``, ``redshift``, ``colorbar``. Wavelengths need ``align``.
 
     Returns
     -------
@@ -184,18 +191,21 @@ def stackedImage(
     (20, 4657)
     """
     options = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
-    xscale, yscale = _two(scale)
+    common = isinstance(scale, str) and scale.strip().lower() == "common"
+    xscale, yscale = (None, None) if scale is None or common else _two(scale)
+    shown = [name for name in _AXES if align or name != "wavelength"] if axes is True else axes
+    size = {"xscale": xscale, "yscale": yscale, "thickness": thickness}
     fields = {
         "fmt": "numpy" if _read_form(fmt) == "numpy" else "png",
         "align": bool(align),
         "yflip": bool(yflip),
-        "xscale": xscale,
-        "yscale": yscale,
-        "thickness": int(thickness),
+        "common": common,
+        "axes": ",".join(split_names(shown or None, "axes") or ()),
         "inverse": bool(inverse),
         "cmap": cmap,
         "width": int(width),
         "height": int(height),
+        **{name: value for name, value in size.items() if value is not None},
     }
     return _picture(client, "stackedImage", id_list, id_col, fields, options, fmt, out)
 
@@ -259,10 +269,11 @@ def _warn_left_out(headers: Mapping[str, str]) -> None:
             warn(f"{gone.count} {reason} and are left out: {', '.join(gone.some)}")
 
 
-def _two(scale: Scale) -> tuple[float, float]:
+def _two(scale: Any) -> tuple[float, float]:
     """Return the factors of width and height."""
     try:
         x, y = (scale, scale) if isinstance(scale, int | float) else scale
         return float(x), float(y)
     except (TypeError, ValueError) as error:
-        raise BadParameter("scale", scale, "a factor, or a pair for width and height") from error
+        allowed = "'common', or a factor of the size, or a pair for width and height"
+        raise BadParameter("scale", scale, allowed) from error

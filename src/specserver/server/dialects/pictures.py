@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, model_validator
 from ...errors import BadParameter
 from ...formats.npy import BlockedArray
 from ...model.id_tuple import shortened
-from ...render.png.stacked_image import ImageLook
+from ...render.png.stacked_image import AXES, ImageLook
 from ...service import Selection, SpectroscopicService
 from ...service.pictures import GridPage
 from ...settings import Settings
@@ -114,13 +114,23 @@ class ImageRequest(PictureRequest):
     fmt: Annotated[str, Field(description="`png`, or `numpy` for an array of fluxes.")] = "png"
     align: Annotated[bool, Field(description="On the common wavelength lattice.")] = False
     yflip: Annotated[bool, Field(description="The first spectrum at the top.")] = False
-    xscale: Annotated[Factor, Field(description="Pixels of the picture for one of a row.")] = 1.0
-    yscale: Annotated[Factor, Field(description="Pixels of the picture for one row.")] = 1.0
-    thickness: Annotated[Count, Field(description="Rows of pixels for one spectrum.")] = 1
+    xscale: Annotated[
+        Factor | None, Field(description="Pixels of the picture for one of a row.")
+    ] = None
+    yscale: Annotated[Factor | None, Field(description="Pixels of the picture for one row.")] = None
+    thickness: Annotated[
+        Count | None, Field(description="Rows of pixels for one spectrum.", examples=[1])
+    ] = None
+    common: Annotated[
+        bool, Field(description="One scale of brightness; else each row has its own.")
+    ] = False
+    axes: Annotated[
+        str, Field(description=f"Axes to draw: some of {', '.join(AXES)}, with commas.")
+    ] = ""
     inverse: Annotated[bool, Field(description="Bright as dark.")] = False
     cmap: Annotated[str, Field(description="A colour map of matplotlib.")] = "gray"
-    width: Annotated[Count, Field(description="Pixels; 0 for the size of the data.")] = 0
-    height: Annotated[Count, Field(description="Pixels; 0 for the size of the data.")] = 0
+    width: Annotated[Count, Field(description="Pixels; 0 to compute it.")] = 0
+    height: Annotated[Count, Field(description="Pixels; 0 to compute it.")] = 0
 
 
 def _drawing(
@@ -228,22 +238,21 @@ def post_image(
     form = asked.fmt.strip().lower()
     if form not in {"png", "raw", "numpy"}:
         raise BadParameter("fmt", asked.fmt, "png, raw (the bytes of a PNG) or numpy")
-    scale = asked.xscale, asked.yscale
     look = ImageLook(
-        asked.yflip, scale, asked.thickness, asked.inverse, asked.cmap, asked.width, asked.height
-    )
+        asked.yflip, (asked.xscale, asked.yscale), asked.thickness, asked.inverse, asked.cmap,
+        asked.width, asked.height, asked.common, tuple(filter(None, asked.axes.split(","))),
+    )  # fmt: skip
     selection = _select(service, asked, asked.id_list)
     if form != "numpy":
         limit = settings.max_image_pixels
         draw = partial(service.stacked_png, selection, look, align=asked.align, max_pixels=limit)
-        usual = ImageLook(look.yflip, inverse=look.inverse, cmap=look.cmap)
-        cost = selection.nspec if look == usual else HEAVY
+        cost = HEAVY if look.is_sized else selection.nspec
         return responder.answer(
             lambda: iter([draw()]), PNG, nspec=selection.nspec, cost=cost,
             headers=_left_out(selection),
         )  # fmt: skip
-    if look != ImageLook(yflip=asked.yflip):
-        allowed = "fluxes come as they are: no size, scale, thickness, inverse or cmap"
+    if look != ImageLook(yflip=asked.yflip, common=asked.common):
+        allowed = "fluxes come as they are: no size, scale, thickness, inverse, cmap or axes"
         raise BadParameter("fmt", asked.fmt, allowed)
     rows = service.stacked_flux(selection, align=asked.align, yflip=asked.yflip)
     array = BlockedArray(rows.dtype, rows.shape, rows.blocks)
