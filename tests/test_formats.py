@@ -130,7 +130,7 @@ def test_every_format_in_any_case_and_one_for_one(
     if kind in {SpectrumList, SpectrumCollection}:
         assert type(one) is type(listed) is kind
     else:
-        assert type(listed) is list
+        assert isinstance(listed, list)
         assert type(listed[0]) is type(one)
         assert not isinstance(one, list)
 
