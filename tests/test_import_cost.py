@@ -9,8 +9,11 @@ import pytest
 from test_client_decode import MANY, encode
 
 HEAVY = (
+    "IPython",
     "astropy",
     "bokeh",
+    "dask",
+    "distributed",
     "fastapi",
     "matplotlib",
     "numcodecs",
@@ -20,6 +23,7 @@ HEAVY = (
     "specutils",
     "typer",
     "urllib3",
+    "xarray",
 )
 
 PROBE = """
