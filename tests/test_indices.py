@@ -73,6 +73,17 @@ def directly(wave: Any, flux: Any, ivar: Any, z: float, index: LineIndex) -> flo
     return (index.feature[1] - index.feature[0]) * (1 - ratio)
 
 
+def test_a_magnitude_that_is_no_number_has_no_error() -> None:
+    """Of a feature below zero the error was given, with a minus sign."""
+    (index,) = (index for index in SIMPLE if index.kind == "magnitude")
+    wave = np.arange(4900.0, 5100.0)
+    inside = (wave > index.feature[0] - 2) & (wave < index.feature[1] + 2)
+    flux = np.stack([np.where(inside, level, 5.0) for level in (-1.0, 0.0, 1.0)])
+    value, error = line_index(wave, flux, np.ones_like(flux), np.zeros(3), index)
+    assert np.isnan(value).tolist() == np.isnan(error).tolist() == [True, True, False]
+    assert error[2] > 0
+
+
 @st.composite
 def spectra(draw: st.DrawFn) -> tuple[Any, Any, Any, Any]:
     """A wavelength axis, and some spectra on it with holes, near the bands of `SIMPLE`."""

@@ -239,7 +239,8 @@ def _line(pixels: _Pixels, index: LineIndex, min_good: float) -> tuple[Values, V
         width = index.feature[1] - index.feature[0]
         value, error = width * (1.0 - ratio), width * spread
     enough = np.minimum(np.minimum(blue_part, red_part), part) >= min_good
-    known = enough & (blue_mean > 0.0) & (red_mean > 0.0)
+    # The magnitude of a feature that is not positive is no number, and so has no error.
+    known = enough & (blue_mean > 0.0) & (red_mean > 0.0) & np.isfinite(value)
     return np.where(known, value, np.nan)[:, 0], np.where(known, error, np.nan)[:, 0]
 
 
