@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlencode
 
 import numpy as np
 import pytest
+import urllib3
 from astropy import units as u
 from astropy.io import fits
 from astropy.table import Table
@@ -22,7 +24,9 @@ from specserver.surveys.generic import read_declaration, write_declaration
 WAVE = np.linspace(4000.0, 7000.0, 301)
 FLAM = u.Unit("1e-17 erg / (s cm2 Angstrom)")
 FLUX = 5 + np.sin(WAVE / 50)
-UNITS = {"a": FLAM, "b": u.mJy, "c": FLAM, "d": u.dimensionless_unscaled}
+ODD = "_NGC 1068 β"
+"""A name with what names of users' files have, and those of surveys do not."""
+UNITS = {"a": FLAM, "b": u.mJy, ODD: FLAM, "d": u.dimensionless_unscaled}
 
 
 def write(path: Path, unit: u.UnitBase | None) -> None:
@@ -88,8 +92,8 @@ def test_each_spectrum_has_its_own_unit_in_every_form(
 
 
 def test_the_catalogue_states_the_unit(client: SpecClient) -> None:
-    rows = client.query(constraint="order by name", fields="name,flux_unit")
-    assert [u.Unit(row["flux_unit"]) for row in rows] == list(UNITS.values())
+    rows = client.query(constraint="name != ''", fields="name,flux_unit")
+    assert {row["name"]: u.Unit(row["flux_unit"]) for row in rows} == UNITS
     assert len(client.query(constraint="flux_unit = 'mJy'")) == 1
 
 
@@ -102,6 +106,24 @@ def test_files_state_the_unit(client: SpecClient, ids: dict[str, int], tmp_path:
             assert u.Unit(hdus[1].columns["ivar"].unit) == UNITS[name] ** -2
 
 
+def test_files_of_any_name_are_written(
+    served_units: Served, client: SpecClient, ids: dict[str, int], tmp_path: Path
+) -> None:
+    for fmt, ending in (("Table", ".ecsv"), ("pandas", ".csv"), ("FITS", ".fits")):
+        client.getSpec([ids[ODD]], fmt=fmt, out=tmp_path / fmt)
+        assert [path.name for path in (tmp_path / fmt).iterdir()] == [ODD + ending]
+    client.getSpec([ids[ODD]], fmt="FITS", fits="rebuilt", out=tmp_path / "rebuilt")
+    (path,) = (tmp_path / "rebuilt").iterdir()
+    assert fits.getheader(path)["NAME"] == "_NGC 1068 ?"
+    fields = {"id_list": str(ids[ODD]), "context": "mine", "format": "FITS"}
+    url = f"{served_units.url}/getSpec"
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    answer = urllib3.request("POST", url, body=urlencode(fields), headers=form, retries=False)
+    assert (answer.status, answer.headers["Content-Disposition"]) == (
+        200, "attachment; filename*=UTF-8''_NGC%201068%20%CE%B2.fits"
+    )  # fmt: skip
+
+
 def test_units_are_never_mixed_in_one_array(client: SpecClient, ids: dict[str, int]) -> None:
     pair = [ids["a"], ids["b"]]
     for call in (
@@ -111,7 +133,7 @@ def test_units_are_never_mixed_in_one_array(client: SpecClient, ids: dict[str, i
     ):
         with pytest.raises(BadParameter, match="mJy in mine"):
             call()
-    alone = [ids["a"], ids["c"]]
+    alone = [ids["a"], ids[ODD]]
     laid = client.getSpec(alone, align="resample")
     assert u.Unit(laid.about.flux_unit) == FLAM
     assert u.Unit(client.stack(alone, frame="observed").unit) == FLAM

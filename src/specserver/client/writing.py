@@ -21,8 +21,12 @@ from .storage import Put
 if TYPE_CHECKING:
     from .results.decode import Spectra
 
-_SAFE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
-_FITS_ENDING: Final = re.compile(r"\.(?:fits|fit|fts)(?:\.gz)?$", re.IGNORECASE)
+# Users' own files may have any letters and blanks in their names.
+_SAFE_NAME: Final = re.compile(r"(?![.~-])[^/\\:\x00-\x1f\x7f]{1,200}")
+_ENDING: Final = re.compile(
+    r"\.(?:fits|fit|fts|ecsv|csv|txt|dat|ascii|asc)(?:\.gz)?$", re.IGNORECASE
+)
+"""Ending of an original file."""
 _ENDINGS: Final = {"numpy": ".npy", "pandas": ".csv", "table": ".ecsv"}
 
 
@@ -80,7 +84,7 @@ def is_array_file(
 def put_spectra(spectra: "Spectra", fmt: str, put: Put) -> None:
     """Write the spectra of a batch, a file each."""
     for index, record in enumerate(spectra.data):
-        stem = _FITS_ENDING.sub("", _safe_name(str(spectra.columns[NAME][index])))
+        stem = _ENDING.sub("", _safe_name(str(spectra.columns[NAME][index])))
         put(stem + ending_of(fmt), _encoded(spectra, index, record, fmt))
 
 

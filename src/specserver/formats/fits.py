@@ -65,13 +65,19 @@ def _primary(about: Rebuilt) -> "fits.PrimaryHDU":
         keyword = name.upper()
         if value is not None and len(keyword) <= _KEYWORD_CHARS:
             column = known.get(name, Column(name, ""))
-            header[keyword] = (value, f"[{column.unit}] {name}" if column.unit else name)
+            comment = f"[{column.unit}] {name}" if column.unit else name
+            header[keyword] = (_ascii(value) if isinstance(value, str) else value, comment)
     header["RADESYS"] = ("ICRS", "of RA, DEC")
     for keyword, text in about.cards.items():
-        header[keyword] = text
+        header[keyword] = _ascii(text)
     for line in about.history:
-        header.add_history(line)
+        header.add_history(_ascii(line))
     return hdu
+
+
+def _ascii(text: str) -> str:
+    """Return a text as headers can have it: other letters become question marks."""
+    return "".join(letter if letter.isascii() and letter.isprintable() else "?" for letter in text)
 
 
 def _one_row(row: pa.Table) -> npt.NDArray[Any]:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from math import inf
 from typing import Annotated, Any, Final
+from urllib.parse import quote
 
 import pyarrow as pa
 from fastapi import APIRouter, Depends, Query
@@ -291,7 +292,9 @@ def _answer_files(
         )
     file = next(service.files(selection, rebuilt=rebuilt))
     name = file.name.replace('"', "")
-    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    # A header has no letters but those of Latin 1.
+    shown = f'="{name}"' if name.isascii() else f"*=UTF-8''{quote(name)}"
+    headers = {"Content-Disposition": f"attachment; filename{shown}"}
     media_type = GZIP if name.lower().endswith(".gz") else FITS
     return responder.answer(lambda: iter([file.data]), media_type, nspec=1, headers=headers)
 
