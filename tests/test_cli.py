@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from commands import command as command_here
 from serving import Served
 
 COMMANDS = [
@@ -17,6 +18,12 @@ COMMANDS = [
     ["demo"],
     ["query"],
     ["get"],
+    ["plot"],
+    ["preview"],
+    ["grid"],
+    ["prospect"],
+    ["stack"],
+    ["match"],
     ["simulate", "sdss"],
     ["contexts"],
     ["catalogs"],
@@ -43,13 +50,13 @@ def run(*arguments: object, code: int = 0, **environment: str) -> subprocess.Com
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_every_command_explains_itself_with_an_example(command: list[str]) -> None:
-    text = run(*command, "--help").stdout
+    text = command_here(*command, "--help")
     assert "Example: specserver " + " ".join(command[:1]) in text
     assert "Usage:" in text
 
 
 def test_the_command_alone_teaches() -> None:
-    text = run(code=2).stdout
+    text = command_here(code=2)
     assert all(command[0] in text for command in COMMANDS)
     assert run("--version").stdout.startswith("specserver ")
 
@@ -123,32 +130,32 @@ def test_query_prints_ids_or_a_table(served: Served, tmp_path: Path) -> None:
 
 def test_get_writes_files(served: Served, tmp_path: Path) -> None:
     number = int(served.ids[0])
-    run("get", number, "--out", tmp_path, "--url", served.url)
+    command_here("get", number, "--out", tmp_path, "--url", served.url)
     (path,) = tmp_path.glob("*.npy")
     assert np.load(path).dtype.names[0] == "flux"
     ids = tmp_path / "ids.txt"
     ids.write_text("\n".join(map(str, served.ids[:7].tolist())))
     out = tmp_path / "cut"
-    run("get", "--ids", ids, "--cutout", "6500-7200", "--values", "flux", "--align", "--out", out,
-        "--url", served.url)  # fmt: skip
+    cut = ("--cutout", "6500-7200", "--values", "flux", "--align")
+    command_here("get", "--ids", ids, *cut, "--out", out, "--url", served.url)
     shapes = {np.load(path).shape for path in out.glob("*.npy")}
     assert len(shapes) == 1
     assert len(list(out.glob("*.npy"))) == 7
-    run("get", number, "--out", tmp_path / "text", "--fmt", "csv", "--url", served.url)
+    command_here("get", number, "--out", tmp_path / "text", "--fmt", "csv", "--url", served.url)
     (text,) = (tmp_path / "text").glob("*.csv")
     assert text.read_text().startswith("flux,loglam,ivar")
-    assert str(number) in run("get", number, "--url", served.url).stdout
+    assert str(number) in command_here("get", number, "--url", served.url)
 
 
 def test_wrong_calls_say_what_is_right(served: Served) -> None:
     url = served.url
-    assert "--cone" in run("query", "--all", "--url", url, code=2).stderr
-    assert "drop" in run("query", "--where", "z > 1; drop table x", "--url", url, code=2).stderr
-    assert "not found" not in run("get", "123", "--url", url, code=2).stdout
-    assert "no spectrum for 123" in run("get", "123", "--url", url, code=2).stderr
+    assert "--cone" in command_here("query", "--all", "--url", url, code=2)
+    assert "drop" in command_here("query", "--where", "z > 1; drop table x", "--url", url, code=2)
+    assert "not found" not in command_here("get", "123", "--url", url, code=2)
+    assert "no spectrum for 123" in command_here("get", "123", "--url", url, code=2)
     nobody = "http://127.0.0.1:9/spec"
-    assert "specserver serve" in run("query", "--where", "z>1", "--url", nobody, code=1).stderr
-    assert "identifier" in run("get", "abc", "--url", url, code=2).stderr
+    assert "specserver serve" in command_here("query", "--where", "z>1", "--url", nobody, code=1)
+    assert "identifier" in command_here("get", "abc", "--url", url, code=2)
 
 
 def test_the_demonstration_runs_to_its_end(mock_survey: Path, tmp_path: Path) -> None:

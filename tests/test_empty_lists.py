@@ -169,4 +169,4 @@ def test_the_command_says_that_a_file_names_none(two_surveys: TwoSurveys, tmp_pa
     told = command(
         "stack", "--ids", tmp_path / "empty.txt", "--url", url, "--out", tmp_path / "a.png", code=2
     )
-    assert "one spectrum or more" in " ".join(told.split())
+    assert "one identifier or more" in " ".join(told.split())

@@ -223,7 +223,7 @@ def test_a_query_of_another_catalogue(served: Served) -> None:
 def test_spectra_that_are_not_named(given: Any, served: Served, tmp_path: Path) -> None:
     url = ("--url", served.url)
     given("")
-    assert "it is empty" in command("get", "-", *url, code=2)
+    assert "standard input is empty" in command("get", "-", *url, code=2)
     assert "at least one spectrum" in command("preview", "--dark", *url, code=2)
     given('{"id": ')
     assert "an object a line" in command("get", "-", *url, code=2)

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import typer
@@ -164,6 +165,13 @@ def prospect(
     overplot: Annotated[
         bool, typer.Option("--overplot", help="Show up to eight spectra over one another.")
     ] = False,
+    inspect: Annotated[
+        bool, typer.Option("--inspect", help="Open the panel of visual inspection.")
+    ] = False,
+    inspection: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Open it with results that the page saved, CSV or ECSV."),
+    ] = None,
     dark: Dark = False,
     show: Show = False,
     context: Context = "default",
@@ -187,6 +195,7 @@ def prospect(
             title=title,
             dark=dark,
             overplot=overplot,
+            inspection=inspection or inspect,
             missing="skip" if skip_missing else "error",
             token=token,
         ),

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import BadParameter
+from ..errors import BadArguments, BadParameter
 from ..wire.columns import ROW
 from .console import Catalog, Context, Everything, Token, Url, client_of
 from .named import ids_text
@@ -86,7 +86,7 @@ def _read_input() -> Any:
 
     lines = [line for line in ids_text(sys.stdin.read()).splitlines() if line.strip()]
     if not lines:
-        raise BadParameter("positions", "standard input", "it is empty")
+        raise BadArguments("standard input is empty: give a table with columns ra and dec")
     first = lines[0].strip()
     mark = next((mark for mark in ",\t" if mark in first), " ")
     form = {",": "ascii.csv", "\t": "ascii.tab"}.get(mark, "ascii.basic")
@@ -97,9 +97,9 @@ def _read_input() -> Any:
     try:
         return Table.read(lines, format=form)
     except (InconsistentTableError, ValueError) as error:
-        said = " ".join(str(error).split())[:200]
-        allowed = f"a table with columns ra and dec, or a line 'RA DEC' each ({said})"
-        raise BadParameter("positions", "standard input", allowed) from error
+        raise BadArguments(
+            "standard input is no table: give one with columns ra and dec, or a line 'RA DEC' each"
+        ) from error
 
 
 def _is_number(text: str) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from ..errors import BadParameter
+from ..errors import BadArguments
 from ..model.spacename import in_space
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ IdsFile = Annotated[
         "--ids", metavar="FILE", help="File or table of identifiers, - for stdin, or vos://…"
     ),
 ]
+_NEEDED: Final = "give one identifier or more, a line each, or a table with a row each"
 _UNSAFE: Final = re.compile(r"[^\w.]+")
 
 
@@ -52,7 +53,7 @@ def read_named(
 
     Raises
     ------
-    BadParameter
+    BadArguments
         None are given.
     """
     given = [ids_text(sys.stdin.read()) if text == STDIN else text for text in ids or []]
@@ -65,15 +66,14 @@ def read_named(
         else:
             # The client reads tables of every kind.
             text = ids_file if in_space(ids_file) else Path(ids_file)
-    allowed = "one identifier or more, a line each, or a table with a row each"
     if not str(text).strip():
-        empty = STDIN in {*(ids or ()), ids_file}
-        named_by = "it is empty" if empty else "name at least one spectrum, or a file with --ids"
-        raise BadParameter("ids", "standard input" if empty else "", named_by)
+        if STDIN in {*(ids or ()), ids_file}:
+            raise BadArguments(f"standard input is empty: {_NEEDED}")
+        raise BadArguments("name at least one spectrum, or a file with --ids")
     missing: Any = "skip" if skip_missing else "error"
     named = client.read_named(text, context, missing=missing, token=token)
     if not named.ids:
-        raise BadParameter("ids", f"{ids_file or text} names no spectrum", allowed)
+        raise BadArguments(f"{ids_file or text} names no spectrum: {_NEEDED}")
     return named
 
 
@@ -84,7 +84,7 @@ def ids_text(text: str) -> str:
     try:
         rows = [json.loads(line) for line in text.splitlines() if line.strip()]
     except ValueError as error:
-        raise BadParameter("ids", "standard input", f"JSON, an object a line ({error})") from error
+        raise BadArguments(f"standard input is no JSON with an object a line: {error}") from error
     made = StringIO()
     table = csv.DictWriter(made, rows[0], extrasaction="ignore", lineterminator="\n")
     table.writeheader()

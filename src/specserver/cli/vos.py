@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import ERROR, OUT, Token, Url, client_of, readable_bytes
+from .console import ERROR, OUT, TOKEN, Url, client_of, readable_bytes
 from .output import Json, print_json
 
 if TYPE_CHECKING:
@@ -16,6 +16,17 @@ vos_app = typer.Typer(
     no_args_is_help=True,
     help="Your own files on the server. All need a token: --token or SPECSERVER_TOKEN.",
 )
+Needed = Annotated[
+    str | None,
+    typer.Option(
+        "--token",
+        metavar="T",
+        envvar=TOKEN,
+        help="Your token: without one there is no space. Better in the environment, where other"
+        " users cannot see it.",
+        show_default=False,
+    ),
+]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="As vos://a/b; vos:// may be left out.")]
 
 
@@ -27,7 +38,7 @@ def ls(
     ] = False,
     as_json: Json = False,
     url: Url = None,
-    token: Token = None,
+    token: Needed = None,
 ) -> None:
     """List a folder.
 
@@ -68,7 +79,7 @@ def get(
         typer.Argument(metavar="FILE", help="Default: the same name, here; - for stdout."),
     ] = None,
     url: Url = None,
-    token: Token = None,
+    token: Needed = None,
 ) -> None:
     """Fetch a file.
 
@@ -89,7 +100,7 @@ def put(
         str, typer.Argument(metavar="NAME", help="Default: the file's own; DIR/ for a folder.")
     ] = "",
     url: Url = None,
-    token: Token = None,
+    token: Needed = None,
 ) -> None:
     """Keep a file; one of that name is replaced.
 
@@ -102,7 +113,7 @@ def put(
 
 
 @vos_app.command(no_args_is_help=True)
-def mkdir(name: Name, url: Url = None, token: Token = None) -> None:
+def mkdir(name: Name, url: Url = None, token: Needed = None) -> None:
     """Make a folder and those above it.
 
     Example: specserver vos mkdir qso/dr17
@@ -117,7 +128,7 @@ def rm(
         bool, typer.Option("--recursive", "-r", help="A folder with all it holds.")
     ] = False,
     url: Url = None,
-    token: Token = None,
+    token: Needed = None,
 ) -> None:
     """Remove a file or an empty folder.
 
