@@ -132,7 +132,9 @@ def grid(
 ) -> None:
     """Write a page of previews side by side as PNG; print the file's name.
 
-    Example: specserver query --where "class = 'QSO'" | specserver grid - --nx 3 --ny 2
+    Example: specserver grid --ids quasars.csv --nx 3 --ny 2 --page 1
+
+    Example: specserver query --where "class = 'QSO'" | specserver grid -
     """
     client = client_of(url)
     named = read_named(client, ids, ids_file, context, skip_missing=skip_missing, token=token)
@@ -181,6 +183,8 @@ def prospect(
     token: Token = None,
 ) -> None:
     """Write an interactive page of up to 2,000 spectra, which needs no network; print its name.
+
+    Example: specserver prospect --ids quasars.csv --inspect --show
 
     Example: specserver query --where "zwarning > 0" | specserver prospect - --show
     """
