@@ -167,3 +167,4 @@ def test_the_demonstration_runs_to_its_end(mock_survey: Path, tmp_path: Path) ->
     picture = (tmp_path / "spectrum.png").read_bytes()
     assert picture.startswith(b"\x89PNG")
     assert len(picture) > 20_000
+    assert "leaked" not in done.stderr

@@ -1,8 +1,8 @@
-"""The guide and the README, run as a stranger would: every line, every number."""
+"""The guide and the README: every line and every number is what a reader gets."""
 
 import doctest
 import inspect
-import os
+import json
 import pkgutil
 import re
 import subprocess
@@ -15,55 +15,41 @@ from typing import Any
 
 import pytest
 
-from serving import Served, serve
+from notebooks import NOTEBOOKS, run_notebook
+from pages import ELSEWHERE, NOT_RUN, PAGES, ROOT, RUN, TRIED, blocks, demonstration, run_page
+from serving import Served
 from specserver import specClient
 from specserver.auth import TokenBook
-from specserver.cli.demo import add_second
 from specserver.client.api import SpecClient
 from specserver.data.root import open_root
 from specserver.errors import all_errors
-from specserver.ingest import run_ingest
 from specserver.settings import Settings
-from specserver.simulate import simulate_sdss
-
-ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-PAGES = [page for page in PAGES if page.parent.name != "reference"]
-OWN_FILES = ROOT / "docs" / "how-to" / "generic.md"
-EXAMPLES = [page for page in PAGES if "```pycon" in page.read_text("utf-8") and page != OWN_FILES]
-COMMANDS = [page for page in PAGES if "```sh\n" in page.read_text("utf-8") and page != OWN_FILES]
-NAMED = [ROOT / "docs" / "how-to" / name for name in ("across-surveys.md", "desi.md", "fetch.md")]
 
 
 @pytest.fixture(scope="module")
-def demonstration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """The surveys that `make demo` makes (2,000 spectra, seed 1, and a second one), served."""
-    folder = tmp_path_factory.mktemp("demo")
-    simulate_sdss(folder / "mock", 2000, workers=1)
-    run_ingest(open_root(folder / "data"), "sdss_dr17", [folder / "mock"], workers=1)
-    add_second(open_root(folder / "data"), folder / "second")
-    with serve(folder / "data", folder / "mock", workers=2) as running:
-        yield running
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The surveys that `make demo` makes, served."""
+    with demonstration(tmp_path_factory.mktemp("demo")) as served:
+        yield served
 
 
-@pytest.mark.parametrize("page", EXAMPLES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_examples_give_what_they_show(
-    page: Path, demonstration: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SPECSERVER_URL", demonstration.url)
-    monkeypatch.chdir(tmp_path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        # The pages show what is printed; what this warning says stands beside the first query.
-        warnings.filterwarnings("ignore", "[0-9,]+ more .* primary spectr", UserWarning)
-        failed, tried = doctest.testfile(
-            str(page),
-            module_relative=False,
-            optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS | doctest.REPORT_NDIFF,
-            encoding="utf-8",
-        )
-    assert tried > 0
-    assert failed == 0
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which the pages leave what they make, each in a folder of its own."""
+    return tmp_path_factory.mktemp("made")
+
+
+@pytest.mark.parametrize("page", TRIED, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_page_gives_what_it_shows(page: Path, running: Served, made: Path) -> None:
+    faults = run_page(page, made / page.stem, running)
+    assert faults == [], "\n".join(faults)
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda notebook: notebook.stem)
+def test_a_notebook_runs(notebook: Path, running: Served, made: Path) -> None:
+    run_notebook(notebook, made / notebook.stem, running)
+    cells = json.loads(notebook.read_text("utf-8"))["cells"]
+    assert not any(cell.get("outputs") for cell in cells)
 
 
 def documented() -> dict[str, Any]:
@@ -77,10 +63,10 @@ def documented() -> dict[str, Any]:
 
 
 def test_every_public_function_has_an_example_that_gives_what_it_shows(
-    demonstration: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    running: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    token = TokenBook(open_root(demonstration.data)).create("ada", now=datetime.now(UTC))
-    monkeypatch.setenv("SPECSERVER_URL", demonstration.url)
+    token = TokenBook(open_root(running.data)).create("ada", now=datetime.now(UTC))
+    monkeypatch.setenv("SPECSERVER_URL", running.url)
     monkeypatch.setenv("SPECSERVER_TOKEN", token)
     monkeypatch.chdir(tmp_path)
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
@@ -95,62 +81,33 @@ def test_every_public_function_has_an_example_that_gives_what_it_shows(
             assert runner.run(example).failed == 0, name
 
 
-@pytest.mark.parametrize("page", COMMANDS, ids=lambda page: str(page.relative_to(ROOT)))
-def test_commands_run_as_they_stand(page: Path, demonstration: Served, tmp_path: Path) -> None:
-    binaries = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "SPECSERVER_URL": demonstration.url, "PATH": binaries}
-    for block in re.findall(r"```sh\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
-        done = subprocess.run(
-            ["bash", "-e", "-c", block],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+def test_every_block_says_of_what_language_it_is() -> None:
+    for page in PAGES:
+        for language, _, text, line in blocks(page):
+            assert language in {*RUN, *NOT_RUN}, (page, line, text)
+    for page, test in ELSEWHERE.items():
+        assert (ROOT / "tests" / test).is_file(), page
 
 
-def test_the_page_on_own_files_runs_from_top_to_bottom(
-    demonstration: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its commands ingest files that its examples write, and the next examples fetch them."""
-    monkeypatch.setenv("SPECSERVER_URL", demonstration.url)
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.chdir(tmp_path)
-    Path("demo").mkdir()
-    Path("demo/data").symlink_to(demonstration.data)
-    names: dict[str, object] = {}
-    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
-    text = OWN_FILES.read_text("utf-8")
-    for language, block in re.findall(
-        r"^```(pycon|sh)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE
-    ):
-        if language == "sh":
-            done = subprocess.run(
-                ["bash", "-e", "-c", block], capture_output=True, text=True, check=False
-            )
-            assert done.returncode == 0, done.stdout + done.stderr
-            continue
-        example = doctest.DocTestParser().get_doctest(block, names, OWN_FILES.name, None, 0)
-        example.globs = names
-        assert runner.run(example, clear_globs=False).failed == 0
-    assert not (demonstration.data / "my_survey").exists()
+def test_identifiers_of_pages_name_spectra_of_the_demonstration(running: Served) -> None:
+    client = SpecClient(svc_url=running.url)
+    for page in PAGES:
+        # What examples give is compared with what they show.
+        text = re.sub(r"```pycon\n.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
+        for number in {int(found) for found in re.findall(r"\b\d{17,20}\b", text)}:
+            context = "desi_dr1" if number < 1 << 56 else "sdss_dr17"
+            assert len(client.getSpec(number, context=context)) > 3000, (page, number)
 
 
-@pytest.mark.parametrize("page", NAMED, ids=lambda page: page.name)
-def test_identifiers_of_pages_name_spectra_of_the_demonstration(
-    page: Path, demonstration: Served
-) -> None:
-    numbers = [int(text) for text in re.findall(r"\b\d{17,20}\b", page.read_text("utf-8"))]
-    client = SpecClient(svc_url=demonstration.url)
-    for number in sorted(set(numbers)):
-        context = "desi_dr1" if number < 1 << 56 else "sdss_dr17"
-        assert len(client.getSpec(number, context=context)) > 3000, number
-
-
-def test_the_guide_is_built_without_a_warning() -> None:
-    command = [sys.executable, "scripts/build-docs"]
+def test_the_guide_is_built_without_a_warning(running: Served, made: Path) -> None:
+    # The tests above have made the pictures, if all of them ran.
+    for page in TRIED:
+        if not (made / page.stem).exists():
+            run_page(page, made / page.stem, running)
+    for notebook in NOTEBOOKS:
+        if not (made / notebook.stem).exists():
+            run_notebook(notebook, made / notebook.stem, running)
+    command = [sys.executable, "scripts/build-docs", "--made", str(made)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     site = ROOT / "site"
@@ -177,7 +134,10 @@ def test_links_between_pages_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#:]+\.md)\)", page.read_text("utf-8")):
             there = (page.parent / target).resolve()
-            assert there.is_file() or there.parent.name == "reference", (page, target)
+            assert there.is_file() or there.parent.name in {"reference", "notebooks"}, (
+                page,
+                target,
+            )
 
 
 SOURCE = ROOT / "src" / "specserver"

@@ -1,7 +1,6 @@
 """Whole releases as lazy arrays: equal to what the service answers, and read only when computed."""
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -10,7 +9,6 @@ from typing import Any
 
 import dask
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import xarray as xr
 from astropy.io import fits
@@ -25,15 +23,10 @@ from specserver.ingest import run_ingest
 from specserver.ingest.declare import declare
 from specserver.ingest.option_effects import SurveyOptions
 from specserver.lazy import DataFolder
-from specserver.model.ids import unpack_specobjid
 from specserver.model.region import cone
 from specserver.service import QueryRequest, SpectroscopicService
 from specserver.simulate import simulate_desi
-from specserver.simulate.common.objects import GALAXY
-from specserver.simulate.sdss.layout import FAMILIES
-from specserver.simulate.sdss.plan import draw_objects, plan
 
-PAGE = Path(__file__).parents[1] / "docs" / "how-to" / "analyse-a-survey.md"
 VECTORS = ["flux", "ivar", "and_mask", "or_mask", "wdisp", "sky", "model"]
 SHIFT = np.float32(3.3e-5)
 
@@ -420,44 +413,3 @@ def test_what_is_missing_is_named() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode
     assert "pip install 'specserver[dask]'" in done.stderr
-
-
-def test_the_page_names_what_its_mock_survey_has(dataset: xr.Dataset) -> None:
-    text = PAGE.read_text("utf-8")
-    (nspec,) = {int(number) for number in re.findall(r"--nspec (\d{5,})", text)}
-    plates = plan(nspec, 1, tuple(FAMILIES))
-    (number,) = re.findall(r"sel\(specobjid=(\d+)\)", text)
-    plate, mjd, fiber, run2d = unpack_specobjid(np.uint64(number)).tolist()
-    (seen,) = [seen for seen in plates if (seen.number, seen.mjd) == (plate, mjd)]
-    assert seen.family.run2d == run2d
-    objects = draw_objects(seen)
-    assert objects["kind"][objects["fiber"] == fiber] == [GALAXY]
-    (place,) = re.findall(r"cone=\((.*?)\)", text)
-    within = cone(*map(float, place.split(", "))).contains(objects["ra"], objects["dec"])
-    assert within.sum() > 100
-    assert f"Coordinates: (12/{len(dataset.coords)})" in text
-    assert f"rows of {len(dataset.coords) - 3} columns" in text
-
-
-def test_the_page_is_a_program_that_runs(mock_data: Path, tmp_path: Path) -> None:
-    (program,) = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
-    script = tmp_path / "indices.py"
-    script.write_text(program.replace(":8787", ":0").replace("n_workers=2", "n_workers=1"), "utf-8")
-    (tmp_path / "specserver-data").symlink_to(mock_data)
-    environment = {**os.environ, "MPLBACKEND": "Agg"}
-    done = subprocess.run(
-        [sys.executable, script.name],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "150 spectra" in done.stdout
-    assert "dashboard: http://127.0.0.1:" in done.stdout
-    assert (tmp_path / "indices.png").stat().st_size > 5000
-    table = pq.read_table(tmp_path / "indices.parquet")
-    assert table.num_rows == 150
-    assert np.isfinite(table["D4000_n"].to_numpy()).any()
-    assert {"specobjid", "z", "Hdelta_A_error"} <= set(table.column_names)

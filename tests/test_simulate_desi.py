@@ -288,9 +288,26 @@ def test_objects_of_another_survey_are_observed_where_they_are(tmp_path: Path) -
         assert mine["healpix"] == hpgeom.angle_to_pixel(64, row["ra"], row["dec"])
 
 
+def test_objects_are_seen_in_the_light_that_is_given(tmp_path: Path) -> None:
+    wave = np.linspace(3000.0, 11000.0, 2000)
+    given = [np.full(wave.size, 5.0, "f4"), (20.0 + np.sin(wave / 200)).astype("f4")]
+    there = ([150.0, 150.1], [2.0, 2.1], [0.1, 0.2], ["GALAXY", "QSO"])
+    simulate_desi(tmp_path, 4, positions=there, light=[(wave, flux) for flux in given])
+    found = [one for path in files(tmp_path, "coadd") for one in DESI.reader.read(path)]
+    by_place = {round(one.ra_deg, 6): one for one in found}
+    for ra, flux in zip(there[0], given, strict=True):
+        seen = by_place[ra]
+        good = (seen.vectors["ivar"] > 0) & (seen.vectors["mask"] == 0)
+        away = seen.vectors["flux"] - np.interp(seen.axis, wave, flux)
+        chi = (away * np.sqrt(seen.vectors["ivar"]))[good]
+        assert abs(chi.mean()) < 0.05
+        assert chi.std() == pytest.approx(1.0, abs=0.05)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
+        {"nspec": 9, "positions": ([1.0], [0.0], [0.1]), "light": [([1.0], [1.0])] * 2},
         {"nspec": 0},
         {"nspec": 3, "per_file": 0},
         {"nspec": 3, "seed": -1},

@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import Pipe, parent_process
+from multiprocessing import Pipe, parent_process, set_start_method
 from multiprocessing.connection import wait
 
 
@@ -20,7 +20,9 @@ def end_with_parent() -> None:
     parent = parent_process()
     if parent is None:
         return
-
+    # This process starts no others. By this method a library's locks, such as those of numcodecs,
+    # are semaphores without a name; Python warns of named ones that are left when a signal ends it.
+    set_start_method("fork", force=True)
     awake, asleep = Pipe(duplex=False)
 
     def watch() -> None:

@@ -21,11 +21,17 @@ if TYPE_CHECKING:
     from ..client.api import SpecClient
     from ..data.root import DataRoot
     from ..ingest import IngestSummary
+    from ..simulate import Summary
 
 MOCK_NSPEC: Final = 2000
 SECOND_NSPEC: Final = 400
 _SHARED: Final = 200
 """Objects of the first survey that the second one has, too."""
+_SHARED_WHERE: Final = (
+    "class <> 'STAR' and zwarning = 0 and z > 0.01 and wavemin < 3700 and wavemax > 9824"
+    f" limit {_SHARED}"
+)
+"""Objects whose spectra reach over the wavelengths of the second survey."""
 _CONTEXT: Final = "sdss_dr17"
 SECOND_CONTEXT: Final = "desi_dr1"
 _START_S: Final = 60.0
@@ -86,21 +92,32 @@ def _simulate(folder: Path) -> None:
     if done.exists():
         _say(f"mock survey of {MOCK_NSPEC:,} spectra: {folder}, from an earlier run")
         return
-    from ..simulate import simulate_sdss
-
     _say(f"mock survey of {MOCK_NSPEC:,} spectra in the real file format: {folder}")
     begun = time.perf_counter()
     with progress_bar("files", "simulate", MOCK_NSPEC) as (advance, _):
-        summary = simulate_sdss(folder, MOCK_NSPEC, progress=advance, workers=os.cpu_count() or 1)
+        summary = simulate_first(folder, progress=advance, workers=os.cpu_count() or 1)
     done.touch()
     took = time.perf_counter() - begun
     OUT.print(f"{readable_bytes(summary.nbytes)} in {took:.1f} s")
 
 
+def simulate_first(
+    folder: Path, *, progress: Callable[[int], None] | None = None, workers: int = 1
+) -> "Summary":
+    """Write the first mock survey, of the reductions that the release has."""
+    from ..simulate import FAMILIES, simulate_sdss
+    from ..surveys import find_release
+
+    _, release = find_release(_CONTEXT)
+    families = [name for name in release.reductions if name in FAMILIES]
+    return simulate_sdss(folder, MOCK_NSPEC, families=families, progress=progress, workers=workers)
+
+
 def add_second(data: "DataRoot", folder: Path) -> "list[IngestSummary]":
     """Simulate and ingest a second survey, which has looked at some objects of the first.
 
-    It has single exposures, too, in a context of their own.
+    The light of such an object is the model of its spectrum in the first survey, so both show the
+    same object. The second survey has single exposures, too, in a context of their own.
     """
     from ..ingest import run_ingest
     from ..service import QueryRequest, SpectroscopicService
@@ -108,11 +125,13 @@ def add_second(data: "DataRoot", folder: Path) -> "list[IngestSummary]":
 
     done = folder / ".complete"
     if not done.exists():
-        condition = f"class <> 'STAR' and zwarning = 0 and z > 0.01 limit {_SHARED}"
-        asked = QueryRequest(_CONTEXT, constraint=condition, fields=("ra", "dec", "z", "class"))
-        objects = SpectroscopicService(data).query(asked)
-        columns = [objects.column(name).to_numpy() for name in objects.column_names]
-        simulate_desi(folder, SECOND_NSPEC, exposures=True, positions=columns)
+        service = SpectroscopicService(data)
+        fields = ("specobjid", "ra", "dec", "z", "class")
+        asked = QueryRequest(_CONTEXT, constraint=_SHARED_WHERE, fields=fields)
+        ids, *columns = (column.to_numpy() for column in service.query(asked).columns)
+        models = service.read(service.resolve(ids.tolist(), _CONTEXT), ["loglam", "model"])
+        light = [(10.0 ** model["loglam"], model["model"]) for model in models]
+        simulate_desi(folder, SECOND_NSPEC, exposures=True, positions=columns, light=light)
         done.touch()
     contexts = (SECOND_CONTEXT, f"{SECOND_CONTEXT}_exposures")
     return [run_ingest(data, context, [folder], workers=1) for context in contexts]
@@ -151,10 +170,10 @@ def _await_service(process: "subprocess.Popen[bytes]", url: str) -> None:
 
 def _show(source: str, call: Callable[[], Any], tell: Callable[[Any], str]) -> Any:
     """Print a line of code, run its function, and print the time and the result."""
+    OUT.print(f"[cyan]>>>[/] {escape(source)}")
     begun = time.perf_counter()
     value = call()
     took = 1000 * (time.perf_counter() - begun)
-    OUT.print(f"[cyan]>>>[/] {escape(source)}")
     OUT.print(f"    [dim]{took:8.1f} ms[/]   {escape(tell(value))}")
     return value
 
@@ -173,8 +192,8 @@ def _examples(url: str, folder: Path) -> None:
     centre = spec.query(constraint="class = 'QSO' limit 1", fields="ra,dec")
     ra, dec = round(float(centre["ra"][0]), 3), round(float(centre["dec"][0]), 3)
     _show(
-        f"spec.query({ra}, {dec}, 1.0)",
-        lambda: spec.query(ra, dec, 1.0),
+        f"spec.query({ra}, {dec}, 1.0, primary=True)",
+        lambda: spec.query(ra, dec, 1.0, primary=True),
         lambda ids: f"{len(ids):,} in a cone of 1°",
     )
     _show(

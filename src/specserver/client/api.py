@@ -174,7 +174,7 @@ class SpecClient:
         >>> array.dtype.names[:3], array.about.flux_unit
         (('flux', 'loglam', 'ivar'), '1e-17 erg / (s cm2 Angstrom)')
         >>> spec.getSpec(quasars, align=True, values="flux,ivar").shape
-        (20, 4657)
+        (20, 4656)
         >>> spec.getSpec(quasars[0], fmt="Table", cutout=(3700, 4200))["flux"].unit
         Unit("1e-17 erg / (Angstrom s cm2)")
         >>> spec.getSpec(quasars, fmt="FITS", out="quasars")

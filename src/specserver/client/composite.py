@@ -90,7 +90,7 @@ def stack(
     --------
     >>> quasars = spec.query(constraint="class = 'QSO' and z > 2 order by z limit 20")
     >>> spec.stack(quasars)
-    <CompositeSpectrum of 20 spectra (mean, rest), 1154–3435 Å>
+    <CompositeSpectrum of 20 spectra (mean, rest), 1158–3456 Å>
     """
     session = client.session
     options = RequestOptions(context, profile, missing, timeout, token, debug, verbose)

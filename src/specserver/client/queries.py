@@ -101,7 +101,7 @@ def query(
     Examples
     --------
     >>> spec.query(constraint="class = 'QSO' and z > 2 order by z limit 2")
-    array([9414833140818794496, 4039733075843719168], dtype=uint64)
+    array([9414843861057165312, 9414851282760652800], dtype=uint64)
     >>> table = spec.query(58.5, 0.0, 5.0, fields="z,class", constraint="zwarning = 0")
     >>> table.colnames
     ['specobjid', 'z', 'class']

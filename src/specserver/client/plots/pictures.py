@@ -188,7 +188,7 @@ def stackedImage(
     --------
     >>> quasars = spec.query(constraint="class = 'QSO' and z > 2 order by z limit 20")
     >>> spec.stackedImage(quasars, fmt="numpy", align=True).shape
-    (20, 4657)
+    (20, 4656)
     """
     options = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
     common = isinstance(scale, str) and scale.strip().lower() == "common"

@@ -4,7 +4,7 @@ Levels follow real coadds: inverse variance of the sky's continuum in 1,000 s of
 falls where an arm ends, the more so as the neighbouring arm takes over.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -18,6 +18,7 @@ from ..common.models import build_models
 from ..common.objects import DEAD
 from ..common.tables import read_numbers
 from ..common.templates import STEP, Float32, lattice_wave
+from .plan import Light
 
 GRID = Linear(start=3600.0, step=0.8)
 ARMS: Mapping[str, tuple[int, int]] = {"B": (0, 2751), "R": (2700, 5026), "Z": (4900, 7781)}
@@ -103,7 +104,11 @@ def _lattice() -> _Lattice:
 
 
 def observe_targets(
-    targets: npt.NDArray[Any], exptime_s: Float32, airglow: float, rng: np.random.Generator
+    targets: npt.NDArray[Any],
+    exptime_s: Float32,
+    airglow: float,
+    rng: np.random.Generator,
+    light: Sequence[Light] = (),
 ) -> Seen:
     """Return what is seen of a block of targets.
 
@@ -112,6 +117,7 @@ def observe_targets(
     targets : 1D[nspec] TARGET
     exptime_s : 1D[nspec] float32
     airglow : strength of the sky's lines relative to the typical night
+    light : what is seen of the first targets, in place of a model that is drawn
     """
     grid = _lattice()
     n = targets.size
@@ -119,6 +125,8 @@ def observe_targets(
     models = build_models(targets, _spectrograph(), loss, REFERENCE_S, rng)
     model = models.flux[:, grid.left] * (1 - grid.part)
     model += models.flux[:, grid.left + 1] * grid.part
+    for index, (wave_aa, seen) in enumerate(light):
+        model[index] = np.interp(GRID.wave(0, NPIX), wave_aa, seen)
     background = grid.sky * (1 + _FLOOR + grid.lines * np.float32(airglow))
     factor = (loss * loss * REFERENCE_S / np.maximum(exptime_s, 1.0))[:, None]
     flux, ivar, mask = {}, {}, {}

@@ -26,6 +26,8 @@ from ..common.objects import (
 
 TARGET = np.dtype([*TRUTH.descr, ("targetid", "i8"), ("sample", "i1"), ("status", "i4")])
 """A target: `TRUTH`, identifier, sample, and COADD_FIBERSTATUS."""
+Light = tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]
+"""A spectrum without noise: wavelength, 1D[npix] Å, and flux, 1D[npix] 1e-17 erg s-1 cm-2 Å-1"""
 BGS, LRG, ELG, QUASAR, MWS, BLANK, NOTHING = range(7)
 """Samples: bright, luminous red and emission line galaxies, quasars, stars, sky, no target."""
 
@@ -64,6 +66,8 @@ class PixelFile:
     """The file whose first targets are observed again here."""
     given: tuple[tuple[float, float, float, int], ...] = ()
     """Right ascension, declination, redshift and kind of targets that are asked for."""
+    light: tuple[Light, ...] = ()
+    """What is seen of them; empty: it is drawn as that of other targets."""
 
     @property
     def tile(self) -> int:
@@ -72,10 +76,14 @@ class PixelFile:
 
 
 def plan_files(
-    nspec: int, seed: int, per_file: int, positions: Sequence[npt.ArrayLike] | None
+    nspec: int,
+    seed: int,
+    per_file: int,
+    positions: Sequence[npt.ArrayLike] | None,
+    light: Sequence[Light] = (),
 ) -> list[PixelFile]:
     """Return the files of a survey of ``nspec`` spectra; files of given positions come first."""
-    planned = _given_files(positions, seed) if positions is not None else []
+    planned = _given_files(positions, seed, light) if positions is not None else []
     left = nspec - sum(pixel_file.nspec for pixel_file in planned)
     if left < 0:
         raise BadParameter("nspec", nspec, f"at least one a position: {nspec - left}")
@@ -105,10 +113,14 @@ def _free_pixel(rng: np.random.Generator, taken: set[int], index: int) -> int:
             return pixel
 
 
-def _given_files(positions: Sequence[npt.ArrayLike], seed: int) -> list[PixelFile]:
+def _given_files(
+    positions: Sequence[npt.ArrayLike], seed: int, light: Sequence[Light]
+) -> list[PixelFile]:
     """Return a file for each pixel in which there are given positions."""
     if len(positions) not in (3, 4) or len({np.size(position) for position in positions}) != 1:
         raise BadParameter("positions", f"{len(positions)} arrays", "ra, dec, z and maybe class")
+    if light and len(light) != np.size(positions[0]):
+        raise BadParameter("light", f"{len(light)} spectra", "one for each position")
     ra, dec, z = (np.asarray(position, np.float64) for position in positions[:3])
     words = {"GALAXY": GALAXY, "QSO": QSO, "STAR": STAR}
     if len(positions) == 4:
@@ -121,7 +133,8 @@ def _given_files(positions: Sequence[npt.ArrayLike], seed: int) -> list[PixelFil
         rows = np.flatnonzero(pixel == number)
         given = tuple((float(ra[i]), float(dec[i]), float(z[i]), int(kind[i])) for i in rows)
         key = (seed, 5, number)
-        planned.append(PixelFile("main", "dark", number, len(given), key, given=given))
+        seen = tuple(light[i] for i in rows.tolist()) if light else ()
+        planned.append(PixelFile("main", "dark", number, len(given), key, None, given, seen))
     return planned
 
 

@@ -19,7 +19,7 @@ from ..common.tables import read_cards
 from ..common.writing import Summary, check_workers, write_all
 from .layout import EXPOSURE_SCORES, TSNR2, exposure_score, image_unit, mask_unit, table_unit
 from .observe import ARMS, BADFIBER, GRID, Seen, observe_targets
-from .plan import ORDER, PixelFile, draw_targets, plan_files
+from .plan import ORDER, Light, PixelFile, draw_targets, plan_files
 from .rows import (
     Visits,
     band_fluxes,
@@ -65,6 +65,7 @@ def simulate_desi(
     exposures: bool = False,
     resolution: bool = False,
     positions: Sequence[npt.ArrayLike] | None = None,
+    light: Sequence[Light] = (),
     progress: Callable[[int], None] | None = None,
     workers: int = 1,
 ) -> Summary:
@@ -82,6 +83,10 @@ def simulate_desi(
         Right ascension, declination (degrees), redshift and maybe class (GALAXY, QSO, STAR) of
         objects to be among the targets: 1D[n] each, n at most ``nspec``. They are in the first
         files, one a healpixel.
+    light
+        What is seen of each of these objects, for example the model of a spectrum that another
+        survey took: wavelength (Å) and flux density (1e-17 erg s-1 cm-2 Å-1), 1D[npix] each.
+        Without it the objects look like others of their class.
     progress
         Called with the number of spectra written since its last call.
     workers
@@ -94,7 +99,7 @@ def simulate_desi(
     if nspec < 1 or per_file < 1:
         raise BadParameter("nspec, per_file", (nspec, per_file), "at least 1 each")
     check_workers(workers, seed)
-    planned = plan_files(nspec, seed, per_file, positions)
+    planned = plan_files(nspec, seed, per_file, positions, light)
     write = partial(write_pixel_file, directory, exposures=exposures, resolution=resolution)
     nbytes = write_all(write, planned, workers, progress)
     families: Counter[str] = Counter()
@@ -124,13 +129,13 @@ def write_pixel_file(
 
 def _observe(pixel_file: PixelFile) -> _Content:
     """Return all that is seen of the targets of a file."""
-    targets = draw_targets(pixel_file)
+    targets, light = draw_targets(pixel_file), pixel_file.light
     rng = np.random.default_rng((*pixel_file.key, 1))
     visits = draw_visits(pixel_file, rng)
     airglow = float(rng.lognormal(0.0, 0.3))
     blocks = [
-        observe_targets(targets[at : at + _BLOCK], visits.exptime_s[at : at + _BLOCK], airglow, rng)
-        for at in range(0, targets.size, _BLOCK)
+        observe_targets(targets[block], visits.exptime_s[block], airglow, rng, light[block])
+        for block in (slice(at, at + _BLOCK) for at in range(0, targets.size, _BLOCK))
     ]
     scores = _stacked([coadd_scores(block) for block in blocks])
     magnitudes = _stacked([band_fluxes(block) for block in blocks])
