@@ -176,7 +176,7 @@ def _run_commands(text: str, names: dict[str, Any]) -> str:
         names["printed"] = "".join(said)
         return ""
     done = subprocess.run(
-        ["bash", "-e", "-o", "pipefail", "-c", _SHELL + text],
+        ["bash", "-e", "-c", _SHELL + text],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
