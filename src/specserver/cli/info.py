@@ -85,7 +85,7 @@ def catalogs(
             "catalog": said["name"],
             "rows": said["nrows"],
             "title": said["title"],
-            "joined_with": said["joined_with"],
+            "joined_with": said.get("joined_with", ""),  # an older service says none
             "columns": list(said["columns"]),
         }
         for said in told
