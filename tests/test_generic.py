@@ -22,7 +22,7 @@ from commands import command
 from serving import Served, serve
 from specserver.client.api import SpecClient
 from specserver.data.root import open_root
-from specserver.errors import BadFile, BadParameter, StoreError, UnknownContext
+from specserver.errors import BadFile, BadIdentifier, BadParameter, StoreError, UnknownContext
 from specserver.ingest.declare import declare
 from specserver.ingest.option_effects import SurveyOptions
 from specserver.service import SpectroscopicService
@@ -537,6 +537,75 @@ def test_they_are_named_by_number_and_name(client: SpecClient) -> None:
     assert [each.tobytes() for each in client.getSpec(["NGC-1"])] == [one.tobytes()]
     assert client.preview("NGC-1") == client.preview(2)
     assert one["wavelength"][0] == WAVE[0] + 0.37
+
+
+NAMES = (
+    "Barnard's star", "a,b", "a:b", "j12:34:56+10:20", "mine:b", "(1,2)", "[x]", "#hash", "nan",
+    "*star", "name=x", '5" N', "4472832130942575872", "M31 (core)", "-7", "12345", "None", "A",
+)  # fmt: skip
+"""Names that mean something else as text, or are no plain names of files."""
+
+
+@pytest.fixture(scope="module")
+def oddly_named(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SpecClient]:
+    """A client of a service whose spectra have odd names, the first vector of each its own."""
+    folder = tmp_path_factory.mktemp("odd") / "spectra"
+    folder.mkdir()
+    for at, name in enumerate(NAMES):
+        Table({"wl": WAVE, "f": np.full(len(WAVE), float(at))}).write(folder / f"{name}.csv")
+    options = ("--wave", "wl", "--flux", "f", "--wave-unit", "AA", "--flux-unit", "Jy")
+    ingest(folder, *options)
+    with serve(folder.parent / "data", folder) as running:
+        yield SpecClient("mine", svc_url=running.url)
+
+
+def test_what_the_service_prints_of_odd_names_is_read_back(
+    oddly_named: SpecClient, tmp_path: Path
+) -> None:
+    client = oddly_named
+
+    def order(given: Any) -> list[str]:
+        return [NAMES[int(one["flux"][0])] for one in client.getSpec(given)]
+
+    tuples = client.query(fields="tuple")
+    names = [name for _, name in tuples]
+    assert sorted(names) == sorted(NAMES)
+    table = client.query(fields="id,name,flux_unit")
+    pairs = client.query(fields="tuple", context=["mine"])
+    for name in ("ids.csv", "ids.fits", "ids.ecsv"):
+        client.query(fields="id,name,flux_unit", out=tmp_path / name)
+    client.query(fields="tuple", out=tmp_path / "ids.txt")
+    client.query(fields="tuple", context=["mine"], out=tmp_path / "pairs.txt")
+    for held in (
+        tuples, repr(tuples), table, table.to_pandas(), list(table), pairs, repr(pairs),
+        *sorted(tmp_path.iterdir()), [("*", name) for name in names],
+    ):  # fmt: skip
+        assert order(held) == names, held
+    for named in tuples:
+        assert order([named]) == order([("mine", named)]) == order([("*", named[1])]) == [named[1]]
+        assert client.getSpec(named)["flux"][0] == NAMES.index(named[1])
+    for row in table:
+        assert client.getSpec(row)["flux"][0] == NAMES.index(row["name"])
+
+
+@pytest.mark.parametrize("name", ["Barnard's star", "j12:34:56+10:20", "*star"])
+def test_names_alone_are_text(oddly_named: SpecClient, name: str) -> None:
+    assert NAMES[int(oddly_named.getSpec(name)["flux"][0])] == name
+
+
+@pytest.mark.parametrize("name", ["#hash", "nan", "M31 (core)", "mine:#hash"])
+def test_names_that_text_cannot_say_are_refused_with_the_tuple(
+    oddly_named: SpecClient, name: str
+) -> None:
+    with pytest.raises(BadIdentifier, match=r"in a tuple: \('\*', 'name'\)"):
+        oddly_named.getSpec(name)
+
+
+def test_files_of_odd_names_are_written(oddly_named: SpecClient, tmp_path: Path) -> None:
+    for fmt in ("numpy", "FITS"):
+        oddly_named.getSpec(oddly_named.query(fields="id"), fmt, out=tmp_path / fmt)
+        assert len(list((tmp_path / fmt).iterdir())) == len(NAMES)
+    assert {path.stem for path in (tmp_path / "numpy").iterdir()} >= {"%2D7", "#hash", "a%3Ab"}
 
 
 def test_tuples_of_a_list_of_contexts(client: SpecClient, tmp_path: Path) -> None:

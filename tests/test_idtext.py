@@ -8,9 +8,19 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from specserver.errors import BadIdentifier, TooMuch, UnknownField
+from specserver.model.id_contexts import ContextText
+from specserver.model.id_names import tuple_text
 from specserver.model.id_tables import id_columns
 from specserver.model.id_text import parse_id_text
-from specserver.model.id_tuple import IdPattern, Span, format_id, leads_list, parse_id_tuple
+from specserver.model.id_tuple import (
+    IdPattern,
+    Span,
+    format_id,
+    format_ids,
+    leads_list,
+    marked_id,
+    parse_id_tuple,
+)
 from specserver.model.ids import USUAL_FORM, IdForm
 
 A, B = 299489676975171584, 11997690149582688256
@@ -127,6 +137,31 @@ NAMED = IdForm("id", ("id", "name"), 1, False, False, ("name",))
 def test_names_of_objects(text, expected):
     whole = [one if one[0] in "(56" else f"('*', '{one}')" for one in expected]
     assert list(map(format_id, parse_id_text(text, NAMED))) == whole
+
+
+SPECTRA_NAMES = st.text(
+    st.sampled_from("ab'\"\\,:#()[]*=. 0_é\u00a0\x85\u2028")
+    | st.characters(codec="utf-8", exclude_characters="\r\n"),
+    min_size=1,
+    max_size=12,
+).filter(lambda name: name.strip() not in {"", "*"})
+
+
+@given(st.lists(st.tuples(numbers() | st.just("*"), SPECTRA_NAMES), min_size=1, max_size=3))
+@example([(2**63, "4472832130942575872"), ("*", "nan"), (5, "None")])
+@example([(5, "name=x"), (5, "own:b"), (6, "'x'"), ("*", "#hash"), (7, "array([1])")])
+def test_names_within_tuples_are_data(rows):
+    patterns = [parse_id_tuple(row, NAMED) for row in rows]
+    assert [pattern.parts[1] for pattern in patterns] == [(name,) for _, name in rows]
+    assert parse_id_text(format_ids(patterns), NAMED) == patterns
+    assert parse_id_text("\n".join(map(format_id, patterns)), NAMED) == patterns
+    assert parse_id_text("\n".join(map(tuple_text, rows)), NAMED) == patterns
+    if all(name == name.strip() and "\t" not in name for _, name in rows):
+        assert parse_id_text(repr(rows), NAMED) == patterns
+    reader = ContextText("own", lambda _: NAMED, lambda name: name == "own")
+    for text in (format_ids(patterns), "\n".join(f"own:{marked_id(one)}" for one in patterns)):
+        (found,) = reader.read(text)
+        assert found.ids == patterns
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,9 @@ def name_of(named: "Named") -> str:
 def _cell(value: object) -> str:
     """Return a value of JSON as a cell; a list is the tuple that names a spectrum."""
     if isinstance(value, list):
-        return f"({','.join(map(str, value))})"
+        from ..model.id_names import tuple_text
+
+        return tuple_text(value)
     return "" if value is None else str(value)
 
 

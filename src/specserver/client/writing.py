@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
+from zlib import crc32
 
 import numpy as np
 
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
     from .results.decode import Spectra
 
 # Users' own files may have any letters and blanks in their names.
-_SAFE_NAME: Final = re.compile(r"(?![.~-])[^/\\:\x00-\x1f\x7f]{1,200}")
+_PATH: Final = re.compile(r"|\..*|.*[/\\\0].*", re.DOTALL)
+_ODD: Final = re.compile(r"^[~-]|[:\x01-\x1f\x7f]|%(?=[0-9A-F]{2})")
+"""What commands or some file systems read in their own way."""
+_LONGEST: Final = 200
 _ENDING: Final = re.compile(
     r"\.(?:fits|fit|fts|ecsv|csv|txt|dat|ascii|asc)(?:\.gz)?$", re.IGNORECASE
 )
@@ -89,12 +93,19 @@ def put_spectra(spectra: "Spectra", fmt: str, put: Put) -> None:
 
 
 def _safe_name(name: str) -> str:
-    """Return a name from the wire when it is one of a plain file."""
+    """Return the name of a file here for a name from the wire; raise `StoreError` for a path.
+
+    Its odd characters are written as in URLs: ``-7.fits`` becomes ``%2D7.fits``. No two names
+    become one.
+    """
     from ..wire.batches import ANSWER
 
-    if not _SAFE_NAME.fullmatch(name):
+    if _PATH.fullmatch(name):
         raise StoreError(ANSWER, f"damaged: {name!r} is no name of a file")
-    return name
+    made = _ODD.sub(lambda odd: f"%{ord(odd[0]):02X}", name)
+    # The end has the number of the spectrum and the ending.
+    cut = f"{crc32(name.encode()):08x}-{made[-_LONGEST:]}"
+    return made if len(made) <= _LONGEST else cut
 
 
 def _encoded(spectra: "Spectra", index: int, record: Any, fmt: str) -> bytes:

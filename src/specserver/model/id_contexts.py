@@ -12,12 +12,16 @@ from itertools import chain, pairwise
 from typing import Final
 
 from ..errors import BadIdentifier
-from .id_text import parse_id_text
+from .id_names import IN_QUOTES, quoted, unescaped
+from .id_tables import table_rows
+from .id_text import IN_TUPLE, parse_id_text
 from .id_tuple import IdPattern, filled_lines, too_many
 from .ids import IdForm
 
 _MARK: Final = re.compile(r"(?:(?<=[\s,\[(])|^)(['\"]?)([a-z][a-z0-9_]*):(?!//)")
 _PAIR: Final = re.compile(r"[(\[]\s*['\"]([a-z][a-z0-9_]*)['\"]\s*,\s*")
+_NAMED: Final = re.compile(rf"(\(\s*(?:[+-]?\d{{1,20}}|'\*'|\*)\s*,\s*)({IN_QUOTES})(?=\s*\))")
+"""A tuple of an identifier and a name, which is never parsed."""
 _OTHER_HALF: Final = {")": "(", "]": "[", "(": ")", "[": "]"}
 _BETWEEN: Final = " \t,"
 """What separates identifiers on a line."""
@@ -44,6 +48,7 @@ class ContextText:
     is_context: Callable[[str], bool]
     """Whether there is such a context."""
     _forms: dict[str, IdForm] = field(default_factory=dict, repr=False, compare=False)
+    _known: dict[str, bool] = field(default_factory=dict, repr=False, compare=False)
 
     def read(self, text: str, limit: int | None = None) -> list[ContextIds]:
         """Return the identifiers that text names, by context, in the order of first mention.
@@ -81,7 +86,12 @@ class ContextText:
 
         Where spectra have names instead of numbers, only contexts that there are count.
         """
-        return self._form(self.plain).numbers > 0 or self.is_context(name)
+        form = self._form(self.plain)
+        if form.numbers > 0 and not form.has_names:
+            return True
+        if name not in self._known:
+            self._known[name] = self.is_context(name)
+        return self._known[name]
 
     def _form(self, context: str) -> IdForm:
         """Return the form of the identifiers of a context, asked for once."""
@@ -90,12 +100,16 @@ class ContextText:
         return self._forms[context]
 
     def names_context(self, text: str) -> bool:
-        """Return whether text states a context."""
+        """Return whether text states a context; cells of a table state none."""
         quoted = "'" in text or '"' in text
         if ":" not in text and not (quoted and _PAIR.search(text)):
             return False
         lines = filled_lines(self._without_pairs(text))
-        return any(True for line in lines for _ in self._marks(line.partition("#")[0]))
+        if not any(True for line in lines for _ in self._marks(line.partition("#")[0])):
+            return False
+        form = self._form(self.plain)
+        columns = map(str.lower, next(table_rows(text), []))
+        return {form.column, form.parts[0]}.isdisjoint(columns)
 
     def split(self, text: str) -> Iterator[tuple[str, str]]:
         """Yield context and text of each identifier or list; `plain` if none is stated.
@@ -115,7 +129,8 @@ class ContextText:
                 if mark[1]:
                     rest = rest.rpartition(mark[1])[0]
                 if not (value := _bare(rest)):
-                    raise BadIdentifier(line.strip()[:60], f"nothing follows {mark[2]}:")
+                    reason = f"nothing follows {mark[2]}:{IN_TUPLE}"
+                    raise BadIdentifier(whole.strip()[:60], reason)
                 yield mark[2], value
 
     def _without_pairs(self, text: str) -> str:
@@ -124,6 +139,8 @@ class ContextText:
         def joined(pair: re.Match[str]) -> str:
             return f"{pair[1]}:" if self.is_known(pair[1]) else pair[0]
 
+        if self._form(self.plain).has_names:
+            text = _NAMED.sub(lambda it: it[1] + quoted(unescaped(it[2][1:-1].strip())), text)
         return _PAIR.sub(joined, text)
 
     def _marks(self, line: str) -> Iterator[re.Match[str]]:

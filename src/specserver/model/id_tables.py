@@ -253,6 +253,12 @@ def _named_rows(
     gaps.add(absent)
 
 
+def _bare(cell: str) -> str:
+    """Return a cell without the blanks and quotes around it."""
+    cell = cell.strip(" ")
+    return cell[1:-1].strip(" ") if cell[:1] in "'\"" and cell[:1] == cell[1:][-1:] else cell
+
+
 def _table_lines(text: str) -> Iterator[str]:
     """Yield the lines of a table; comments are none."""
     return (line for line in filled_lines(text) if line.strip() and line.lstrip()[0] != "#")
@@ -278,6 +284,6 @@ def _cells(lines: Iterator[str], comma: str) -> Iterator[list[str]]:
         split = csv.reader(each, delimiter=comma, skipinitialspace=True) if comma else None
         for row in split or map(_TABLE_CELL.findall, each):
             nchars = 0
-            yield [cell.strip(" '\"") for cell in row]
+            yield [_bare(cell) for cell in row]
     except csv.Error as error:
         raise BadIdentifier(shortened(first), f"the table cannot be read: {error}") from error

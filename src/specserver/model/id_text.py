@@ -29,7 +29,8 @@ from dataclasses import dataclass, field
 from sys import maxsize
 from typing import Final
 
-from ..errors import BadIdentifier
+from ..errors import BadIdentifier, SpecServerError
+from .id_names import IN_QUOTES, Word, unescaped
 from .id_tables import MISSING, Gaps, read_table
 from .id_tuple import (
     RANGE,
@@ -48,13 +49,17 @@ _EMPTY_CELL = re.compile(r"(?:^|,)[ \t]*,", re.MULTILINE)
 PART_BELOW: Final = 2**24
 """Below it a number may be a part: mjd, the largest, ends at 66383 in a packed identifier."""
 
+_GROUPED: Final = re.compile(r"[()\[\]]|(?:^|[\s,])[\"']", re.MULTILINE)
+"""Brackets, or quotes that open."""
+IN_TUPLE: Final = "; any name of a spectrum can stand in a tuple: ('*', 'name')"
 _MAX_DEPTH: Final = 8  # a printed array of tuples has three
 _SCALAR_REPR = re.compile(r"\b(?:np\.|numpy\.)?(?:u?int\d*|u?longlong|str_)\(([^()]*)\)")
 _ARRAY_REPR = re.compile(r"(?:np\.|numpy\.)?array\((\[.*\])(?:,\s*dtype=[^()\[\]]*)?\)", re.DOTALL)
 _TOKEN = re.compile(
-    r"""(?P<newline>[\r\n]+) | (?P<blank>[^\S\r\n]+|\#[^\r\n]*) | (?P<comma>,)
+    rf"""(?P<newline>[\r\n]+) | (?P<blank>[^\S\r\n]+|\#[^\r\n]*) | (?P<comma>,)
     | (?P<open>[(\[]) | (?P<close>[)\]])
-    | [bu]?(?P<quoted>'[^'\r\n]*'|"[^"\r\n]*") | (?P<word>[^\s,()\[\]'"#]+)""",
+    | [bu]?(?P<quoted>{IN_QUOTES})
+    | (?P<word>[^\s,()\[\]'"#]+)""",
     re.VERBOSE,
 )
 
@@ -99,10 +104,15 @@ def parse_id_text(
     reader = _IdReader(form, limit)
     table = read_table(body, form, id_col, gaps or Gaps())
     if table is None:
-        if form.has_names and not any(mark in body for mark in "()[]\"'"):
-            reader.read_names(body)
-        else:
-            reader.read(body)
+        try:
+            if form.has_names and not _GROUPED.search(body):
+                reader.read_names(body)
+            else:
+                reader.read(body)
+        except BadIdentifier as error:
+            if form.has_names:
+                raise SpecServerError.from_wire(error.code, error.message + IN_TUPLE) from error
+            raise
         return reader.found
     for named in table:
         if isinstance(named, str):
@@ -181,6 +191,7 @@ class _IdReader:
         array = _ARRAY_REPR.fullmatch(bare)
         body = _SCALAR_REPR.sub(r"\1", array[1] if array else bare)
         open_ = [_Group("")]
+        word = Word if self.form.has_names else str
         comma_bad = True
         for kind, token in self._tokens(body):
             if kind == "comma" and comma_bad:
@@ -201,7 +212,7 @@ class _IdReader:
                     raise BadIdentifier(shortened(body), f"{token!r} closes no bracket")
                 self._end_group(open_.pop(), nested=len(open_) > 1)
             elif kind in {"word", "quoted"}:
-                self._hold(open_[-1], token if kind == "word" else token[1:-1].strip())
+                self._hold(open_[-1], word(token) if kind == "word" else _unquoted(token))
             comma_bad = kind in {"comma", "open", "newline"}
         if len(open_) > 1:
             raise BadIdentifier(shortened(body), f"{open_[-1].bracket!r} is never closed")
@@ -300,9 +311,15 @@ class _IdReader:
                 yield kind, token
 
 
+def _unquoted(token: str) -> str:
+    """Return what stands between the quotes of a token."""
+    text = token[1:-1].strip()
+    return unescaped(text) if "\\" in text else text
+
+
 def _is_value(cell: str) -> bool:
     """Return whether a cell is a number, a wildcard or a missing value rather than a name."""
-    return bool(FLOAT.fullmatch(cell)) or "*" in cell or cell.lower() in MISSING
+    return bool(FLOAT.fullmatch(cell)) or cell == "*" or cell.lower() in MISSING
 
 
 def _read_number(text: str) -> int:

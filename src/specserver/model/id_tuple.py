@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from ..errors import BadIdentifier, TooMuch
+from .id_names import MARKED, QUOTED, Word, name_of, quoted
 from .ids import MAX_DIGITS, NUMBER, USUAL_FORM, IdForm
 
 ID_FROM: Final = 2**32  # plate 1 packs to 2^50; no part of a tuple comes near
@@ -24,7 +25,7 @@ RANGE: Final = re.compile(r"([0-9]{1,20})(?:\s*-\s*([0-9]{1,20}))?")
 """A whole number, or a range of them."""
 _WORD: Final = r"\w[\w.]{0,31}"
 _TEXT = re.compile(_WORD, re.ASCII)
-_NAME = re.compile(r"[^\s\"',][^\r\n\"',]{0,254}")  # of a file, or of a spectrum in it
+_VALUE = re.compile(r"[^\s\"',][^\r\n\"',]{0,254}")
 _PRINTED = re.compile(
     r"(?:spec-)?([0-9]{1,6}(?:-[0-9]{1,6}){2,4}?)(?:-(v[0-9_]+|[0-9]+))?(?:\.[a-z]+){0,2}"
 )
@@ -180,7 +181,7 @@ def is_tuple(cells: Sequence[object], form: IdForm) -> bool:
     They are a list of identifiers where the first is too large for a part, unless identifiers of
     the survey begin their tuples and no other cell looks like one.
     """
-    if not leads_list(cells[0]):
+    if not leads_list(cells[0]) or is_named(cells, form):
         return True
     others = cells[1:]
     return (
@@ -189,6 +190,16 @@ def is_tuple(cells: Sequence[object], form: IdForm) -> bool:
         and (len(others) < len(form.parts) or bool(_told(others, form)))
         and not any(map(leads_list, others))
     )
+
+
+def is_named(cells: Sequence[object], form: IdForm) -> bool:
+    """Return whether cells are an identifier or ``'*'`` and a name: that is data, never parsed."""
+    if not form.has_names or len(cells) != 2:
+        return False
+    first, name = cells
+    is_first = first is None or isinstance(first, int | np.integer | Word)
+    is_any = isinstance(first, str) and first.strip() == "*"
+    return (is_first or is_any) and isinstance(name, str | bytes) and not isinstance(name, Word)
 
 
 def too_many(limit: int) -> TooMuch:
@@ -224,8 +235,11 @@ def filled_lines(text: str) -> Iterator[str]:
     return (match[0] for match in _FILLED_LINE.finditer(text))
 
 
-def format_id(value: int | IdPattern) -> str:
-    """Return the identifier as one line of text, which `parse_id_text` reads back to the same."""
+def format_id(value: int | IdPattern, odd: re.Pattern[str] = QUOTED) -> str:
+    """Return the identifier as one line of text, which `parse_id_text` reads back to the same.
+
+    ``odd`` are the characters of a name that are written as escapes.
+    """
     if not isinstance(value, IdPattern):
         return str(int(value))
     if value.form.leads_with_id and (number := _only(value.parts[0])) is not None:
@@ -233,8 +247,9 @@ def format_id(value: int | IdPattern) -> str:
             told = [f"'{name}={text}'" for name, text in value.told]
             return f"({', '.join([str(number), *told])})"
         # All parts are written: by itself the identifier would be no tuple.
-        return f"({', '.join([str(number), *map(_shown, value.parts[1:])])})"
-    shown = [_shown(part) for part in value.parts]
+        shown = [_shown(part, odd) for part in value.parts[1:]]
+        return f"({', '.join([str(number), *shown])})"
+    shown = [_shown(part, odd) for part in value.parts]
     while len(shown) > 1 and shown[-1] == "'*'":
         shown.pop()
     return f"({shown[0]},)" if len(shown) == 1 else f"({', '.join(shown)})"
@@ -244,7 +259,12 @@ def format_ids(values: Sequence[int | IdPattern]) -> str:
     """Return identifiers as text, one a line, which `parse_id_text` reads back to the same."""
     if set(map(type, values)) == {int}:
         return "\n".join(map(str, values))
-    return "\n".join(map(format_id, values))
+    return "\n".join(map(marked_id, values))
+
+
+def marked_id(value: int | IdPattern) -> str:
+    """Return the identifier as `format_id` does, but fit to stand among contexts and comments."""
+    return format_id(value, MARKED)
 
 
 def shortened(given: object) -> str:
@@ -255,15 +275,17 @@ def shortened(given: object) -> str:
 
 def _told(values: Sequence[object], form: IdForm) -> tuple[tuple[str, str], ...]:
     """Return columns and values given as ``'name=value'``; empty unless all are."""
-    if not form.told_by or not values or not isinstance(values[0], str) or "=" not in values[0]:
+    if not form.told_by or form.has_names or not values:
+        # A name may hold the sign.
+        return ()
+    if not isinstance(values[0], str) or "=" not in values[0]:
         return ()
     pairs = [str(value).partition("=") for value in values]
     known = {*form.told_by, *form.parts[1:]}
     told = tuple([(name.strip().lower(), value.strip()) for name, _, value in pairs])
     if not all(name in known for name, _ in told):
-        # Names of spectra may hold the sign.
         return ()
-    if not all(_NAME.fullmatch(value) for _, value in told):
+    if not all(_VALUE.fullmatch(value) for _, value in told):
         reason = "a column's value is text without quotes and commas, up to 255 long"
         raise BadIdentifier(shortened(values), reason)
     return told
@@ -276,14 +298,14 @@ def _only(part: Part) -> int | None:
     return part[0].low if part[0].low == part[0].high else None
 
 
-def _shown(part: Part) -> str:
-    """Return a part as it stands in the text of a tuple."""
+def _shown(part: Part, odd: re.Pattern[str]) -> str:
+    """Return a part as it stands in the text of a tuple; ``odd`` as for `format_id`."""
     number = _only(part)
     if number is not None and number < ID_FROM:
         return str(number)
     each = part or ("*",)
     text = ",".join(choice.text if isinstance(choice, Span) else choice for choice in each)
-    return f"'{text}'"
+    return quoted(text, odd)
 
 
 @lru_cache
@@ -343,6 +365,9 @@ def _spans(text: str, pattern: re.Pattern[str], reason: str) -> tuple[Span, ...]
 
 
 def _text_part(value: object, form: IdForm) -> tuple[str, ...] | None:
+    if form.has_names and isinstance(value, str | bytes):
+        name = name_of(value)
+        return None if name is None else (name,)
     text = _part_text(value)
     if text is None or (not text and not form.has_reduction):
         return None
@@ -362,9 +387,9 @@ def _listed(text: str) -> list[str]:
 def _choices(text: str, is_reduction: bool) -> tuple[str, ...]:
     """Return the texts that a part allows."""
     texts = tuple(choice.strip() for choice in _listed(text))
-    if not all(map((_TEXT if is_reduction else _NAME).fullmatch, texts)) or "*" in texts:
+    if not all(map((_TEXT if is_reduction else _VALUE).fullmatch, texts)) or "*" in texts:
         reason = "the last part is text as 26 or v5_13_2, or a list of it"
         if not is_reduction:
-            reason = "this part is a name without quotes and commas, up to 255 long, or a list"
+            reason = "this part is text without quotes and commas, up to 255 long, or a list"
         raise BadIdentifier(shortened(text), reason)
     return texts

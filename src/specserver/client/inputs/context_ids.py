@@ -11,7 +11,7 @@ import numpy as np
 from ...errors import BadIdentifier, BadParameter, SpecServerError, UnknownField, joined
 from ...model.id_contexts import ContextText
 from ...model.id_tables import Gaps, id_columns
-from ...model.id_tuple import IdPattern, format_id, format_ids
+from ...model.id_tuple import IdPattern, format_ids, marked_id
 from ...model.ids import USUAL_FORM, IdForm
 from ..messages import some_of, warn
 from ..request import RequestOptions
@@ -49,7 +49,7 @@ class Named:
         if len(self.several) < 2:
             return format_ids(self.ids)
         pairs = zip(self.contexts or (), self.ids, strict=True)
-        return "\n".join(f"{context}:{format_id(named)}" for context, named in pairs)
+        return "\n".join(f"{context}:{marked_id(named)}" for context, named in pairs)
 
     def within(self, options: RequestOptions) -> RequestOptions:
         """Return the options with the context of the identifiers, if all are of one."""

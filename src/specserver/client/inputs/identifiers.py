@@ -48,8 +48,8 @@ from ...model.id_tables import (
     table_rows,
     text_of,
 )
-from ...model.id_text import is_list_text, parse_id_text
-from ...model.id_tuple import IdPattern, is_tuple, parse_id_tuple, shortened
+from ...model.id_text import IN_TUPLE, is_list_text, parse_id_text
+from ...model.id_tuple import IdPattern, is_named, is_tuple, parse_id_tuple, shortened
 from ...model.ids import IdForm
 from .held_tables import foreign_kind, plain_column, row_of, table_of, unmasked
 from .id_files import MAX_FILE_NAME, ReadVos, decoded, file_content
@@ -173,10 +173,6 @@ class IdentifierReader:
             self._others[context] = IdentifierReader(text, self.id_col, mixed=False)
         return [named for _, some in self._others[context].read_list([value]) for named in some]
 
-    def parse(self, text: str) -> Ids:
-        """Return the identifiers of text in which none names its context."""
-        return parse_id_text(text, self.form, id_col=self.id_col, gaps=self.gaps)
-
     def read_text(self, given: str | PathLike[str]) -> tuple[list[_Found], bool]:
         """Return what text names, or the file of that name, and whether it may be a single one."""
         held = file_content(given, self.read_vos, self.form)
@@ -193,13 +189,15 @@ class IdentifierReader:
             alone = alone and "\n" not in text.strip()
             return list(found), alone and not is_list_text(pieces[0][1], found[0][1])
         try:
-            ids = self.parse(text)
+            ids = parse_id_text(text, self.form, id_col=self.id_col, gaps=self.gaps)
         except BadIdentifier:
             is_name = Path(text.strip()[:MAX_FILE_NAME]).suffix.lower()[1:].isidentifier()
             if held is None and is_name:
                 reason = "there is no such file, and as text it is no identifier"
                 raise BadIdentifier(shortened(text), reason) from None
             raise
+        if not ids and held is None and text.lstrip().startswith("#"):
+            raise BadIdentifier(text, f"text after # is a comment{IN_TUPLE}")
         return [(None, ids)], held is None and not is_list_text(text, ids)
 
     def read_text_table(self, text: str) -> Iterator[_Found] | None:
@@ -222,7 +220,7 @@ class IdentifierReader:
         """Return whether a tuple is a list of identifiers rather than the parts of one."""
         if not given or _is_sequence(given[0]) or not is_tuple(given, self.form):
             return True
-        return self.mixed and any(map(self.says, given))
+        return self.mixed and not is_named(given, self.form) and any(map(self.says, given))
 
     def is_row(self, given: object) -> bool:
         """Return whether it is one row of a table."""
@@ -314,10 +312,11 @@ class IdentifierReader:
                 made.append((context, read.named(values)))
         self.gaps.add(absent)
         for context, named in made:
-            if context is not None:
+            if type(named) is tuple:
+                form = self.form if context is None else self.text.form_of(context)
+                yield context, [parse_id_tuple(named, form)]
+            elif context is not None:
                 yield context, self.of(context, named)
-            elif type(named) is tuple:
-                yield None, [parse_id_tuple(named, self.form)]
             else:
                 yield from self.read_element(named)
 
@@ -393,7 +392,7 @@ class IdentifierReader:
             for context, value in self.text.split(text):
                 yield context, self.of(context, value)
             return
-        found = self.parse(text)
+        found = parse_id_text(text, self.form, id_col=self.id_col, gaps=self.gaps)
         if not found:
             raise BadIdentifier(text, "the value is missing; leave such rows out")
         yield None, found

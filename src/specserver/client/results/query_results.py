@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import BadParameter
+from ...model.id_names import tuple_text
 from ...model.ids import USUAL_FORM, usual_tuples
 from ...wire.columns import CONTEXT, ID
 
@@ -78,10 +79,10 @@ def write_rows(
     """
     if tuples is not None and not besides(fields):
         for context, value in _pairs(columns, tuples):
-            text = f"({','.join(map(str, value))})" if isinstance(value, tuple) else str(value)
+            text = tuple_text(value) if isinstance(value, tuple) else str(value)
             file.write(f"{context}:{text}\n")
     elif list(fields) == [TUPLE]:
-        file.writelines(f"({','.join(map(str, parts))})\n" for parts in to_tuples(columns))
+        file.writelines(f"{tuple_text(parts)}\n" for parts in to_tuples(columns))
     elif len(columns.values) == 1:
         values = next(iter(columns.values.values()))
         file.writelines(f"{value}\n" for value in cells(values))

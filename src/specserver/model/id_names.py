@@ -1,0 +1,69 @@
+"""Names of spectra within tuples: data that is taken as it stands, and its text in quotes."""
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from ..errors import BadIdentifier
+from .ids import NUMBER
+
+_CONTROLS: Final = r"\\'\x00-\x1f\x7f-\x9f\u2028\u2029"
+QUOTED: Final = re.compile(rf"[{_CONTROLS}]|^\s|\s$")
+"""Characters that are written as escapes between quotes."""
+MARKED: Final = re.compile(rf"[{_CONTROLS}#:()\[\]]|^\s|\s$")
+"""Those, and the marks of comments, contexts and groups."""
+IN_QUOTES: Final = r"""'(?:[^'\\\r\n]|\\[^\r\n])*'|"(?:[^"\\\r\n]|\\[^\r\n])*\""""
+"""Text between quotes, as Python writes it."""
+_ESCAPE: Final = re.compile(
+    r"\\(?:([\\'\"])|x([0-9a-f]{2})|u([0-9a-f]{4})|U(00(?:0[0-9a-f]|10)[0-9a-f]{4}))"
+)
+_NAME: Final = re.compile(r"[^\r\n]{1,255}")
+_BARE: Final = re.compile(r"[\w.+-]+")
+_SAFE_DIGITS: Final = 9
+"""Digits of a number that is no identifier beyond doubt."""
+
+
+class Word(str):
+    """Text of a list that stood without quotes: what stood in quotes may be a name."""
+
+    __slots__ = ()
+
+
+def name_of(value: str | bytes) -> str | None:
+    """Return the name that a part of a tuple is; None where it allows anything."""
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    if text.strip() in {"", "*"} or (isinstance(value, Word) and text == "None"):
+        return None
+    if not _NAME.fullmatch(text):
+        raise BadIdentifier(text[:60], "this part is a name, on one line, up to 255 long")
+    return text
+
+
+def quoted(text: str, odd: re.Pattern[str] = MARKED) -> str:
+    """Return text in quotes, with the characters ``odd`` as escapes."""
+    return f"'{odd.sub(_escaped, text)}'" if odd.search(text) else f"'{text}'"
+
+
+def unescaped(text: str) -> str:
+    """Return what stands between quotes, where characters may be escapes as Python writes them."""
+    return _ESCAPE.sub(_character, text)
+
+
+def tuple_text(parts: Sequence[object]) -> str:
+    """Return a tuple of the catalogue as text, its parts in quotes where they need them."""
+    return f"({','.join(map(_part_text, parts))})"
+
+
+def _part_text(part: object) -> str:
+    text = str(part)
+    is_long = len(text) > _SAFE_DIGITS and NUMBER.fullmatch(text)
+    is_plain = _BARE.fullmatch(text) and text != "None" and not is_long
+    return text if is_plain or not isinstance(part, str) else quoted(text)
+
+
+def _escaped(odd: re.Match[str]) -> str:
+    return f"\\{odd[0]}" if odd[0] in "\\'" else f"\\u{ord(odd[0]):04x}"
+
+
+def _character(escape: re.Match[str]) -> str:
+    return escape[1] or chr(int(escape[escape.lastindex or 0], 16))
