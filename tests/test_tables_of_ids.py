@@ -245,7 +245,7 @@ def test_several_contexts_in_every_kind_of_table(two_surveys: Any, tmp_path: Pat
         assert len(spec.getSpec(tmp_path / "both.csv", values="flux", missing="skip")) == 4
 
 
-OTHERS = r"no column 'specobjid'.*sdss_dr17.*targetid, .*desi_edr.*context='desi_edr'.*set_context"
+OTHERS = r"no column 'specobjid'.*sdss_dr17.*targetid, .*desi_edr.*context='desi_edr'"
 
 
 @pytest.mark.parametrize("call", ["getSpec", "files", "stack", "preview", "plot", "prospect",
