@@ -615,6 +615,24 @@ def test_null_comes_last_whichever_the_order(plain: Model) -> None:
         assert known == sorted(known, reverse=descending)
 
 
+@pytest.mark.parametrize("descending", [True, False])
+@pytest.mark.parametrize("some_rows", [True, False])
+def test_nan_comes_last_as_null_does(plain: Model, descending: bool, some_rows: bool) -> None:
+    looked = plain.every[::2] if some_rows else plain.every
+    values = plain.by_pair("zerr")
+    known, rest = [], []
+    for pair in plain.pairs(looked):
+        lacks = values[pair] is None or math.isnan(values[pair])
+        (rest if lacks else known).append(pair)
+    condition = Condition(order=(Order("zerr", descending),))
+    found = plain.catalogue.query(PLACE, condition, looked if some_rows else None, primary=False)
+    known.sort(key=lambda pair: values[pair], reverse=descending)
+    assert [values[pair] for pair in pairs_of(found)[: len(known)]] == [
+        values[pair] for pair in known
+    ]
+    assert pairs_of(found)[len(known) :] == rest
+
+
 def test_more_rows_than_may_be_are_refused(plain: Model) -> None:
     count = len(plain.ids)
     assert plain.catalogue.query(["z"], Condition(), None, primary=False, max_rows=count)
@@ -977,6 +995,19 @@ def test_a_query_finds_rows_without_a_spectrum_only_by_columns_of_the_table(join
         catalogue.query(["specobj.z"], Condition(), None, primary=False, max_rows=len(both) - 1)
     with pytest.raises(QueryTimeout):
         catalogue.query(["specobj.z"], order, None, primary=False, deadline=LATE)
+
+
+@pytest.mark.parametrize("column", ["z", "specobj.zerr"])
+@pytest.mark.parametrize("descending", [True, False])
+def test_nan_comes_last_in_a_table_and_in_its_spectra(
+    joined: Joined, column: str, descending: bool
+) -> None:
+    condition = Condition(order=(Order(column, descending),))
+    fields = [column, "specobj.specobjid"]
+    found = joined.catalogue.query(fields, condition, None, primary=False).column(0).to_pylist()
+    known = [value for value in found if value is not None and not math.isnan(value)]
+    assert known == found[: len(known)] == sorted(known, reverse=descending)
+    assert 0 < len(known) < len(found)
 
 
 def test_conditions_on_more_rows_than_are_handed_to_the_database_at_once(

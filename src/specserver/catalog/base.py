@@ -135,6 +135,8 @@ class Catalogue(SpectrumFinder, Protocol):
     ) -> pa.Table:
         """Return columns of the rows that meet a condition, ascending unless it orders.
 
+        In either direction of its order NaN and null come last, as equals.
+
         Parameters
         ----------
         fields : names in their one spelling, hidden ones too, each once

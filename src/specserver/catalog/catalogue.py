@@ -73,7 +73,9 @@ class MappedCatalogue:
             self._joined = JoinedColumns(self._mapped, self._columns["id"], spectra)
             self.spectrum_columns = self._joined.of_spectra
             self._take = self._joined.take
-        self._objects = ObjectsReader(generation.database, info.columns, self._take)
+        self._objects = ObjectsReader(
+            generation.database, info.columns, self.spectrum_columns, self._take
+        )
 
     @property
     def is_damaged(self) -> bool:

@@ -41,12 +41,12 @@ class ConditionWriter:
     def _truth(self, node: typed.Truth) -> str:  # noqa: PLR0911  # a return for each class
         match node:
             case typed.Comparison():
-                return f"{self._settled(node.left)} {node.operator} {self._settled(node.right)}"
+                return f"{self.settled(node.left)} {node.operator} {self.settled(node.right)}"
             case typed.Between():
-                value, low = self._settled(node.value), self._settled(node.low)
-                return f"{value} BETWEEN {low} AND {self._settled(node.high)}"
+                value, low = self.settled(node.value), self.settled(node.low)
+                return f"{value} BETWEEN {low} AND {self.settled(node.high)}"
             case typed.In():
-                value = self._settled(node.value)
+                value = self.settled(node.value)
                 self.params += node.listed
                 return f"{value} IN ({', '.join('?' * len(node.listed))})"
             case typed.Like():
@@ -54,7 +54,7 @@ class ConditionWriter:
                 way = "ILIKE" if node.ignores_case else "LIKE"
                 return f"{value} {way} {self._bound(node.pattern)}"
             case typed.Is():
-                return f"{self._settled(node.value)} IS {_STATES[node.state]}"
+                return f"{self.settled(node.value)} IS {_STATES[node.state]}"
             case typed.Not():
                 return f"NOT {self._apart(node.value)}"
             case typed.Junction():
@@ -89,8 +89,8 @@ class ConditionWriter:
         """Return a number in double, NULL for NaN."""
         return self._without_nan(node, self._double(node))
 
-    def _settled(self, node: TypedExpression) -> str:
-        """Return what may be compared: a number as stored, NULL for NaN."""
+    def settled(self, node: TypedExpression) -> str:
+        """Return what may be compared and sorted: a number as stored, NULL for NaN."""
         return self._without_nan(node, self._apart(node))
 
     def _without_nan(self, node: TypedExpression, text: str) -> str:

@@ -1,7 +1,7 @@
 """SQL queries of the table `objects` of one index generation."""
 
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final
@@ -31,18 +31,21 @@ class ObjectsReader:
     Parameters
     ----------
     file : the generation's database
-    columns : names of the columns of the database
-    take : returns columns of rows, ascending; others too than those of the database
+    columns : columns of the database → kind
+    others : columns that only ``take`` has → kind
+    take : returns columns of rows, ascending
     """
 
     def __init__(
         self,
         file: Entry,
-        columns: Collection[str],
+        columns: Mapping[str, str],
+        others: Mapping[str, str],
         take: Callable[[Sequence[str], Rows], pa.Table],
     ) -> None:
         self._file = file
         self._columns = columns
+        self._kinds = {**columns, **others}
         self._take = take
         self.is_damaged = False
         """Whether the file was found damaged since it was opened."""
@@ -93,7 +96,8 @@ class ObjectsReader:
         if where:
             parts += ["WHERE", " AND ".join(where)]
         order = [
-            f"o.{writer.write(ColumnRef(key.column, ''))} {'DESC' if key.descending else 'ASC'}"
+            f"{writer.settled(ColumnRef(key.column, self._kinds[key.column]))}"
+            f" {'DESC' if key.descending else 'ASC'} NULLS LAST"
             for key in condition.order
         ]
         parts += ["ORDER BY", ", ".join([*order, "o._index"])]
