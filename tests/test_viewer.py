@@ -4,6 +4,7 @@ import json
 import sys
 import time
 import webbrowser
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -613,6 +614,41 @@ def test_files_of_inspected_spectra(client, chosen, tmp_path):
         read_inspection(tmp_path / "none.csv")
     with pytest.raises(BadParameter, match="integers or text"):
         client.prospect(chosen[0], inspection=Table({"id": [1.0]}))
+
+
+VALUES = {
+    "id": ["5", "267-51602-350", "desi_dr1:5", "3.007153575622349e+17", "5.0", "5e17", "5."],
+    "z": ["0.1", "-1e-5", "abc"],
+    "VI_quality": ["", "-1", "0", "4", "3.0", "5", "9", "-2", "1.5", "nan", "four", "0x2"],
+    "VI_issue": ["", "R", "SCR", "XYZ", "RX", "r"],
+    "VI_z": ["", "0.5", " 1. ", ".5", "2e-3", "nan", "NaN", "inf", "1e999", "abc", "0x1", "1_0"],
+    "VI_spectype": ["", "GALAXY", "QSO", "STAR", "BLOB", "qso"],
+    "VI_comment": ["", "any, 'text' <b>"],
+}
+
+
+def test_the_page_and_python_refuse_the_same_values(page, client, chosen, tmp_path):
+    client.prospect(chosen[:2], out=tmp_path / "page.html", inspection=True)
+    page.open(tmp_path / "page.html", (1300, 900))
+    path, refused = tmp_path / "said.csv", []
+    for column, value in [(name, value) for name, some in VALUES.items() for value in some]:
+        row = {"id": str(chosen[0]), "VI_comment": "seen", column: f'"{value}"'}
+        path.write_text(f"{','.join(row)}\n{','.join(row.values())}\n")
+        try:
+            said = f"Read {int(read_inspection(path)['id'][0] == str(chosen[0]))} rows."
+        except BadParameter:
+            refused.append((column, value))
+            said = f"Nothing is read: row 1 has no possible {column} ("
+        page.set("load", value=b64encode(path.read_bytes()).decode())
+        assert said in page.value("progress.text"), (column, value)
+    first = {name: [value for column, value in refused if column == name] for name in VALUES}
+    assert first["id"] == VALUES["id"][3:]
+    assert first["VI_quality"] == VALUES["VI_quality"][5:]
+    assert first["VI_issue"] == VALUES["VI_issue"][3:]
+    assert first["VI_z"] == VALUES["VI_z"][7:]
+    assert first["VI_spectype"] == VALUES["VI_spectype"][4:]
+    assert (first["z"], first["VI_comment"]) == (["abc"], [])
+    page.run("localStorage.clear()")
 
 
 def test_fits_of_the_survey_are_offered_with_its_template(page, client, tmp_path):

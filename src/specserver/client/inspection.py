@@ -4,9 +4,7 @@ import csv
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import astuple
 from itertools import takewhile
-from math import inf, isinf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -42,8 +40,8 @@ def read_inspection(file: str | os.PathLike[str]) -> "DataFrame":
         A row for each spectrum of which something was said. Columns: ``id``, ``context``,
         ``class``: text; ``z``: float64; ``VI_quality``: int8, 0 (no signal) to 4 (certain), or -1;
         ``VI_issue``: text, of the letters R (redshift), C (class) and S (spectrum); ``VI_z``:
-        float64, the corrected redshift, or NaN; ``VI_spectype``, ``VI_comment``, ``VI_scanner``:
-        text. A column that the file lacks is without values.
+        float64, the corrected redshift, or NaN; ``VI_spectype``: GALAXY, QSO, STAR or empty;
+        ``VI_comment``, ``VI_scanner``: text. A column that the file lacks is without values.
 
     Raises
     ------
@@ -62,7 +60,9 @@ def read_inspection(file: str | os.PathLike[str]) -> "DataFrame":
 
     rows = inspected(file)
     columns = {}
-    for name, kind, _ in map(astuple, INSPECTION_COLUMNS):
+    for column in INSPECTION_COLUMNS:
+        name = column.name
+        kind: Any = column.datatype
         texts = [row[name] or _NOT_SAID.get(kind, "") for row in rows]
         columns[name] = pd.Series(texts, dtype=str).astype("str" if kind == "string" else kind)
     return pd.DataFrame(columns)
@@ -91,13 +91,9 @@ def inspected(given: Any) -> list[dict[str, str]]:
 def _checked(column: InspectionColumn, text: str) -> str:
     """Return a value; refuse one that its column cannot have."""
     text = text.strip()
-    try:
-        number = float(text or "nan") if column.datatype != "string" else 0.0
-    except ValueError:
-        number = inf
-    if isinf(number) or (column.datatype == "int8" and text and number not in range(-1, 5)):
+    if text and not re.fullmatch(column.pattern, text):
         raise BadParameter(column.name, text, column.description)
-    return str(int(number)) if column.datatype == "int8" and text else text
+    return str(int(float(text))) if column.datatype == "int8" and text else text
 
 
 def _rows(

@@ -215,9 +215,10 @@ class Inspection {
     try {
       const rows = read_table(new TextDecoder().decode(bytes))
       if (!rows.length) throw new Error("no rows")
-      const read = this.merge(rows)
-      const others = rows.length - read
-      this.message = `Read ${read} rows.`
+      const refused = this.refused(rows)
+      const read = refused ? 0 : this.merge(rows)
+      const others = refused ? 0 : rows.length - read
+      this.message = refused || `Read ${read} rows.`
       if (others) this.message += ` ${others} are of spectra that this page does not hold.`
     } catch {
       this.message = "This is no table of inspected spectra: it needs columns as CSV or ECSV, id among them."
@@ -225,6 +226,19 @@ class Inspection {
     this.kept = remember(this.about.key, this.records)
     this.records.forEach((_, number) => this.badge(number))
     this.show()
+  }
+
+  /** Say which row has what is no value of its column; empty: none has. */
+  refused(rows) {
+    const {aliases, columns} = this.about
+    for (const [at, row] of rows.entries()) {
+      for (const [name, text] of Object.entries(row)) {
+        const column = columns.find((each) => each.name === (aliases[name] ?? name))
+        if (column && text.trim() && !RegExp(`^(?:${column.pattern})$`).test(text.trim()))
+          return `Nothing is read: row ${at + 1} has no possible ${column.name} (${column.description}).`
+      }
+    }
+    return ""
   }
 
   /** Take over the rows of spectra that the page holds; return how many these are. */
@@ -246,13 +260,13 @@ class Inspection {
   }
 }
 
-/** Return the record of a row of texts; what is no value of its column is left out. */
+/** Return the record of a row of texts that are values of their columns; what is not said is left out. */
 function record_of(row, issues) {
   const text = (name) => (row[name] ?? "").trim()
   const quality = text("VI_quality")
   const z = text("VI_z")
   const record = {
-    VI_quality: /^[0-4]$/.test(quality) ? Number(quality) : "",
+    VI_quality: quality && Number(quality) >= 0 ? Number(quality) : "",
     VI_issue: issues.filter((letter) => text("VI_issue").includes(letter)).join(""),
     VI_z: z && Number.isFinite(Number(z)) ? Number(z) : "",
     VI_spectype: text("VI_spectype"),
