@@ -356,6 +356,17 @@ def test_labels_and_limits(spec, galaxy):
             spec.plot(galaxy, **wrong)
 
 
+def test_impossible_values_are_refused_and_tiny_axes_drawn(spec, galaxy):
+    for wrong in (
+        {"smooth": 1e9}, {"smooth": "x"}, {"smooth": None}, {"smooth": (1, 2)},
+        {"figsize": (0, 0)}, {"figsize": 3}, {"figsize": (1e6, 5)}, {"lines": [5000]},
+    ):  # fmt: skip
+        with pytest.raises(BadParameter, match=next(iter(wrong))):
+            spec.plot(galaxy, **wrong)
+    tiny = plt.figure().add_axes((0.5, 0.5, 1e-4, 1e-4))
+    assert spec.plot(galaxy, ax=tiny) is tiny
+
+
 def test_showing_on_a_backend_without_screen_does_not_warn(spec, galaxy):
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -199,6 +199,8 @@ def place_marks(
     gap : least distance between two names, Å
     """
     low, high = ends
+    if not gap < high - low:
+        return []
     groups: list[tuple[SpectralLine, list[float]]] = []
     for line in sorted(lines, key=lambda item: item.wave_aa):
         at = line.wave_aa * shift

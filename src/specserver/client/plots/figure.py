@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from io import BytesIO
-from math import inf, isfinite
+from math import isfinite
+from numbers import Real
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -42,6 +43,8 @@ _SHORT: Final = {"ha": "hα", "hb": "hβ", "hg": "hγ", "hd": "hδ", "he": "hε"
 _WAVE: Final = re.compile(r"\b([0-9]{4,5})\b")
 _NEAR_AA: Final = 6.0
 """Tolerance of a wavelength in the name of a line: it is cut to whole Å, in air or vacuum."""
+_MOST_SMOOTH: Final = 1000
+_LARGEST_IN: Final = 100
 _SILENT: Final = frozenset({"agg", "cairo", "pdf", "pgf", "ps", "svg", "template"})
 """Backends of matplotlib without a screen, which warn when asked to show a figure."""
 
@@ -167,9 +170,16 @@ def read_look(
     BadParameter
         A value that is not possible, or not in the axes of a caller.
     """
-    width = float(smooth)
-    if not 0.0 <= width < inf:
-        raise BadParameter("smooth", smooth, "0 or more pixels")
+    width = float(smooth) if isinstance(smooth, Real) else -1.0
+    if not 0.0 <= width <= _MOST_SMOOTH:
+        raise BadParameter("smooth", smooth, f"0 to {_MOST_SMOOTH:,} pixels")
+    size = (
+        None
+        if style.get("figsize") is None
+        else read_limits("figsize", style["figsize"], equal=True)
+    )
+    if size and not all(1 <= inches <= _LARGEST_IN for inches in size):
+        raise BadParameter("figsize", size, f"width and height from 1 to {_LARGEST_IN} inches")
     styles = {"flux": "spec_args", "model": "model_args", "ivar": "ivar_args", "sky": "sky_args"}
     look = FigureLook(
         parts=read_parts(values, chosen),
@@ -181,7 +191,7 @@ def read_look(
         grid=bool(style.get("grid", True)),
         dark=bool(style.get("dark", False)),
         args={part: args for part, name in styles.items() if (args := style.get(name))},
-        figsize=style.get("figsize"),
+        figsize=size,
         smooth=width,
     )
     if is_framed:
@@ -194,7 +204,7 @@ def read_look(
     return look
 
 
-def read_limits(name: str, given: Any) -> Limits | None:
+def read_limits(name: str, given: Any, *, equal: bool = False) -> Limits | None:
     """Return the ends of an axis; old notebooks also write them as text."""
     if given is None:
         return None
@@ -203,7 +213,7 @@ def read_limits(name: str, given: Any) -> Limits | None:
         low, high = (float(end) for end in ends)
     except (TypeError, ValueError) as error:
         raise BadParameter(name, given, "two numbers") from error
-    if not (isfinite(low) and isfinite(high) and low != high):
+    if not (isfinite(low) and isfinite(high) and (equal or low != high)):
         raise BadParameter(name, given, "two different numbers")
     return low, high
 
@@ -242,6 +252,8 @@ def read_lines(
     if "absorption" in kinds:
         known = tuple(dict.fromkeys(ABSORPTION_LINES + BALMER_ABSORPTION + absorption))
         marked += _named("abs_lines", abs_lines, known, absorption)
+    if not isinstance(lines or {}, Mapping):
+        raise BadParameter("lines", lines, "wavelengths by name: {'Hα': 6564.61}")
     for name, wave in (lines or {}).items():
         try:
             marked.append(SpectralLine(str(name), float(wave), "emission"))
