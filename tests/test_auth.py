@@ -640,16 +640,17 @@ def test_the_operator_at_the_command_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "kind"),
+    ("words", "told"),
     [
-        (["token", "create", "--user", "../ada"], BadParameter),
-        (["token", "create", "--user", "ada", "--context", "sdss_dr99"], UnknownContext),
-        (["token", "create", "--user", "ada", "--expires", "yesterday"], BadParameter),
-        (["token", "revoke", "0123456789"], BadParameter),
-        (["context", "private", "../etc"], UnknownContext),
+        (["token", "create", "--user", "../ada"], "--user ../ada is not possible"),
+        (["token", "create", "--user", "ada", "--context", "sdss_dr99"], "context 'sdss_dr99'"),
+        (["token", "create", "--user", "ada", "--expires", "yesterday"], "--expires yesterday is"),
+        (["token", "revoke", "0123456789"], "ID 0123456789 is not possible"),
+        (["context", "private", "../etc"], "unknown context '../etc'"),
     ],
 )
-def test_what_the_operator_cannot_do(words: list[str], kind: type, tmp_path: Path) -> None:
-    with pytest.raises(kind):
-        run(*words, "--data", str(tmp_path))
+def test_what_the_operator_cannot_do(words: list[str], told: str, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, [*words, "--data", str(tmp_path)])
+    assert done.exit_code == 2
+    assert told in done.stderr
     assert list(tmp_path.iterdir()) in ([], [tmp_path / "tokens.lock"])
