@@ -432,3 +432,10 @@ def test_a_fetched_answer_leaves_no_warning_and_all_vectors(client, service):
         warnings.simplefilter("error")
         (first, *_) = client.getSpec(IDS)
     assert set(first.dtype.names) == {*VECTORS, "loglam"}
+
+
+@pytest.mark.parametrize(("name", "value"), [("page", None), ("page", 1.5), ("nx", "many")])
+def test_counts_of_a_grid_are_whole_numbers(name: str, value: object) -> None:
+    given = {"nx": 2, "ny": 2, name: value}
+    with pytest.raises(BadParameter, match=f"{name}=.* is not possible: a whole number"):
+        SpecClient(svc_url="http://127.0.0.1:9/spec").plotGrid([1], **given)

@@ -131,9 +131,16 @@ def test_units_are_never_mixed_in_one_array(client: SpecClient, ids: dict[str, i
         lambda: client.stack(pair, frame="observed"),
         lambda: client.stackedImage(pair, align=False),
     ):
-        with pytest.raises(BadParameter, match="mJy in mine"):
+        with pytest.raises(BadParameter, match=r"^the fluxes are in .*, mJy in mine: "):
             call()
+    spectra = client.getSpec(pair)
+    for call in (lambda: spectra["flux"], lambda: spectra["ivar"], lambda: np.array(spectra)):
+        with pytest.raises(BadParameter, match=r"in several units.*mJy.*\[spectrum\['flux'\] for"):
+            call()
+    assert spectra["wavelength"].shape == (2, len(WAVE))
+    assert spectra[:1]["flux"].shape == (1, len(WAVE))
     alone = [ids["a"], ids[ODD]]
+    assert client.getSpec(alone)["flux"].tobytes() == FLUX.tobytes() * 2
     laid = client.getSpec(alone, align="resample")
     assert u.Unit(laid.about.flux_unit) == FLAM
     assert u.Unit(client.stack(alone, frame="observed").unit) == FLAM

@@ -11,7 +11,7 @@ from ..ops.media import read_medium
 from .inputs.context_ids import read_some_ids
 from .messages import sum_up, warn, warn_left_out
 from .progress import Watch
-from .request import Cutout, RequestOptions, read_cutout
+from .request import Cutout, RequestOptions, read_cutout, whole_number
 from .session import HasSession
 from .spectra import ids_request
 
@@ -100,7 +100,7 @@ def stack(
         "method": method,
         "norm": read_cutout("norm", norm),
         "sigma_clip": None if sigma_clip is None else float(sigma_clip),
-        "maxiters": int(maxiters),
+        "maxiters": whole_number("maxiters", maxiters),
         "wave": read_cutout("wave", wave),
         "step": None if step is None else float(step),
         "z": _redshifts(z),

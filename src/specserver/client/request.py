@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import inf, isfinite
 from numbers import Real
@@ -156,6 +157,14 @@ def positive_s(timeout_s: object) -> float:
     if not isinstance(timeout_s, Real) or not 0 < float(timeout_s) < inf:
         raise BadParameter("timeout", timeout_s, "seconds, more than 0; None for the usual limit")
     return float(timeout_s)
+
+
+def whole_number(name: str, value: Any) -> int:
+    """Return a parameter that is a whole number; raise `BadParameter` for another value."""
+    with suppress(TypeError, ValueError, OverflowError):
+        if int(value) == float(value):
+            return int(value)
+    raise BadParameter(name, value, "a whole number")
 
 
 def split_names(names: object, parameter: str) -> list[str]:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from astropy import units as u
 
-from ..errors import BadParameter
+from ..errors import BadParameter, SpecServerError
 from ..model.grid import PixelRange, cutout
 from ..model.survey import Survey, Vector
 from ..ops.media import Change, Limits, change_of
@@ -32,7 +32,7 @@ Array = npt.NDArray[Any]
 _BLOCK_PIXELS: Final = 2**21
 """Pixels of a block of resampled spectra, 25 MB: 128 spectra of 16,000."""
 _ONE_UNIT: Final = (
-    "fluxes in one array have one unit; fetch them unaligned, or those of each unit alone"
+    "fluxes in one array have one unit; fetch them with align=False, or those of each unit alone"
 )
 
 
@@ -47,16 +47,15 @@ def require_alignable(selection: Selection) -> None:
         Their media or the units of their fluxes differ.
     """
     selection.require_lattice()
-    require_one_unit(selection, "align", _ONE_UNIT)
+    require_one_unit(selection, _ONE_UNIT, "align=False")
     require_one_medium(selection)
 
 
-def require_one_unit(selection: Selection, name: str, allowed: str, *settings: str) -> None:
+def require_one_unit(selection: Selection, allowed: str, *settings: str) -> None:
     """Refuse fluxes of different units.
 
     Parameters
     ----------
-    name : the parameter that is refused
     allowed : values that would be accepted
     settings : the parameters that ``allowed`` names
     """
@@ -67,7 +66,8 @@ def require_one_unit(selection: Selection, name: str, allowed: str, *settings: s
     if len(known) < len(units) or any(unit != known[0] for unit in known):
         pairs = zip(units, selection.contexts, strict=True)
         given = ", ".join(f"{unit or 'no unit'} in {context}" for unit, context in pairs)
-        raise BadParameter(name, given, allowed, *settings)
+        text = f"the fluxes are in {given}: {allowed}"
+        raise SpecServerError.from_wire(BadParameter.code, text, settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class Resampling:
         BadParameter
             The medium of some is not known, units differ, or a value cannot be resampled.
         """
-        require_one_unit(selection, "align", _ONE_UNIT)
+        require_one_unit(selection, _ONE_UNIT, "align=False")
         surveys, grid = selection.surveys, selection.survey.grid
         record = resampled_record([survey.record for survey in surveys], grid.axis, values)
         media = media_of(selection)

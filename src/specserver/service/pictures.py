@@ -197,7 +197,7 @@ def _extent(selection: Selection, *, align: bool) -> tuple[int, npt.NDArray[np.i
     MixedLattices
         Spectra that are to be aligned share no lattice.
     """
-    require_one_unit(selection, "id_list", _ONE_UNIT)
+    require_one_unit(selection, _ONE_UNIT)
     if not align:
         return max(int(selection.count.max()), 1), np.zeros(selection.nspec, np.int64)
     selection.require_lattice()

@@ -12,7 +12,7 @@ from ...errors import BadArguments, BadParameter, StoreError
 from ...wire.headers import DAMAGED, MISSING, PAGE, LeftOut
 from ..inputs.context_ids import read_some_ids
 from ..messages import sum_up, warn
-from ..request import RequestOptions, Values, split_names
+from ..request import RequestOptions, Values, split_names, whole_number
 from ..session import HasSession
 from ..spectra import ids_request
 from ..storage import open_file
@@ -120,7 +120,9 @@ def plotGrid(
     'OK'
     """
     options = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
-    fields = {"nx": int(nx), "ny": int(ny), "page": int(page), "align": align, "dark": dark}
+    shape = {"nx": nx, "ny": ny, "page": page}
+    fields = {name: whole_number(name, value) for name, value in shape.items()}
+    fields |= {"align": align, "dark": dark}
     return _picture(client, "plotGrid", id_list, id_col, fields, options, fmt, out)
 
 
@@ -203,8 +205,8 @@ def stackedImage(
         "axes": ",".join(split_names(shown or None, "axes") or ()),
         "inverse": bool(inverse),
         "cmap": cmap,
-        "width": int(width),
-        "height": int(height),
+        "width": whole_number("width", width),
+        "height": whole_number("height", height),
         **{name: value for name, value in size.items() if value is not None},
     }
     return _picture(client, "stackedImage", id_list, id_col, fields, options, fmt, out)

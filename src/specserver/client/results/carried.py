@@ -1,12 +1,14 @@
 """Arrays of spectra that carry what their numbers mean: units, masks, frame, medium."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
+
+from ...errors import BadParameter, SpecServerError
 
 if TYPE_CHECKING:
     from ...wire.head import StreamHead
@@ -87,7 +89,8 @@ class SpectrumArrays(list[Any]):
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
         """Return the spectra as one array, a copy."""
         del copy
-        if len({len(spectrum) for spectrum in self}) == 1:
+        if self.ndim > 1:
+            self._require_one_unit(self.dtype.names or ())
             return np.array(list(self), dtype)
         array = np.empty(len(self), object)
         for at, spectrum in enumerate(self):
@@ -116,7 +119,41 @@ class SpectrumArrays(list[Any]):
             return SpectrumArrays(super().__getitem__(key))
         if isinstance(key, int | np.integer):
             return super().__getitem__(int(key))
+        if isinstance(key, str) and self.ndim > 1 and key in (self.dtype.names or ()):
+            self._require_one_unit([key])
+            return np.array([spectrum[key] for spectrum in self])
+        if isinstance(key, str) and self.ndim == 1 and len(self):
+            text = f"the spectra have different lengths and are no array: align=True, or {_EACH}"
+            raise SpecServerError.from_wire(BadParameter.code, text, ("align=True",))
         return np.asarray(self)[key]
+
+    def _require_one_unit(self, names: Sequence[str]) -> None:
+        """Refuse vectors in different units: they make no array."""
+        meanings = {id(about): about for spectrum in self if (about := _about(spectrum))}
+        if len(meanings) < 2:
+            return
+        stated = [about.stated() for about in meanings.values()]
+        for name in names:
+            units = dict.fromkeys(units.get(name, "") for units in stated)
+            if len(units) > 1 and not _are_same(units):
+                given = ", ".join(unit or "no unit" for unit in units)
+                text = f"{name} is in several units, which make no array ({given}): {_EACH}"
+                raise SpecServerError.from_wire(BadParameter.code, text)
+
+
+_EACH: Final = "take each spectrum by itself, [spectrum['flux'] for spectrum in spectra]"
+
+
+def _about(spectrum: object) -> Meaning | None:
+    return getattr(spectrum, "about", None)
+
+
+def _are_same(units: Iterable[str]) -> bool:
+    """Return whether texts spell one unit."""
+    from astropy import units as u
+
+    first, *others = [u.Unit(unit) for unit in units]
+    return all(first == other for other in others)
 
 
 def carried(spectra: "Spectra") -> Any:

@@ -96,7 +96,7 @@ class Stacking:
         grid = _target(counting.survey.grid, asked)
         self._unit = "" if asked.norm is not None else counting.survey.flux_scale
         if asked.norm is None:
-            require_one_unit(counting, "ids", _ONE_UNIT, "norm=")
+            require_one_unit(counting, _ONE_UNIT, "norm=")
         placing = Placing(
             selection, members, grid, redshift,
             moved=asked.frame == "rest", assume=asked.assume_medium,
