@@ -64,7 +64,8 @@ def read_inspection(file: str | os.PathLike[str]) -> "DataFrame":
         name = column.name
         kind: Any = column.datatype
         texts = [row[name] or _NOT_SAID.get(kind, "") for row in rows]
-        columns[name] = pd.Series(texts, dtype=str).astype("str" if kind == "string" else kind)
+        values = pd.Series(texts, dtype=str)
+        columns[name] = values if kind == "string" else values.astype(np.dtype(kind))
     return pd.DataFrame(columns)
 
 

@@ -150,7 +150,7 @@ def read_look(
     style: Mapping[str, Any],
     values: Values,
     chosen: Mapping[str, bool | None],
-    smooth: float,
+    smooth: object,
     *,
     is_framed: bool,
 ) -> FigureLook:
