@@ -36,7 +36,7 @@ class Running:
         listening = [
             one
             for one in self.process.children(recursive=True)
-            if "resource_tracker" not in " ".join(one.cmdline())
+            if "multiprocessing.resource_tracker" not in " ".join(one.cmdline())
         ]
         return listening or [self.process]
 

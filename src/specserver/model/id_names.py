@@ -12,8 +12,8 @@ QUOTED: Final = re.compile(rf"[{_CONTROLS}]|^\s|\s$")
 """Characters that are written as escapes between quotes."""
 MARKED: Final = re.compile(rf"[{_CONTROLS}#:()\[\]]|^\s|\s$")
 """Those, and the marks of comments, contexts and groups."""
-IN_QUOTES: Final = r"""'(?:[^'\\\r\n]|\\[^\r\n])*'|"(?:[^"\\\r\n]|\\[^\r\n])*\""""
-"""Text between quotes, as Python writes it."""
+IN_QUOTES: Final = r"""'(?:[^'\\\r\n]++|\\[^\r\n])*+'|"(?:[^"\\\r\n]++|\\[^\r\n])*+\""""
+"""Text between quotes, as Python writes it; nothing is kept to go back to, for it may be long."""
 _ESCAPE: Final = re.compile(
     r"\\(?:([\\'\"])|x([0-9a-f]{2})|u([0-9a-f]{4})|U(00(?:0[0-9a-f]|10)[0-9a-f]{4}))"
 )
