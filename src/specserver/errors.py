@@ -9,7 +9,7 @@ import copyreg
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Self
 
 from typing_extensions import override
 
@@ -45,13 +45,17 @@ class SpecServerError(Exception):
         """Pickle the message: it is no argument that the class takes."""
         return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore[attr-defined]
 
-    @staticmethod
-    def from_wire(code: str, message: str, settings: Iterable[str] = ()) -> "SpecServerError":
-        """Rebuild an error from its code and message; an unknown code becomes a ServiceError."""
-        cls = _BY_CODE.get(code, ServiceError)
+    @classmethod
+    def saying(cls, message: str, *settings: str) -> Self:
+        """Return an error of this class with a message that is not made of its arguments."""
         error = cls.__new__(cls)
         SpecServerError.__init__(error, message, *settings)
         return error
+
+    @staticmethod
+    def from_wire(code: str, message: str, settings: Iterable[str] = ()) -> "SpecServerError":
+        """Rebuild an error from its code and message; an unknown code becomes a ServiceError."""
+        return _BY_CODE.get(code, ServiceError).saying(message, *settings)
 
 
 class SpecServerWarning(UserWarning):
@@ -88,7 +92,7 @@ def naming(contexts: Sequence[str]) -> Iterator[None]:
         ):
             raise
         text = f"{', '.join(contexts)}: {error.message}"
-        raise SpecServerError.from_wire(error.code, text, error.settings) from error
+        raise error.saying(text, *error.settings) from error
 
 
 def _shown(value: object) -> str:
@@ -302,11 +306,6 @@ class NotAllowed(CallerError):
 
 class MissingPackage(ServiceError, ImportError):
     """A package that the base install does not bring, and this needs."""
-
-    def __init__(self, what: str, package: str, extra: str) -> None:
-        super().__init__(
-            f"{what} needs {package}, which is not installed: pip install 'specserver[{extra}]'"
-        )
 
 
 class BadFile(ServiceError):

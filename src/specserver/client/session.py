@@ -21,6 +21,7 @@ from ..errors import (
     Unreachable,
 )
 from ..model.ids import IdForm
+from ..wire.error import read_error
 from ..wire.headers import TOKEN
 from ..wire.media_types import JSON
 from .messages import say, shortened_body
@@ -340,7 +341,6 @@ def _error(status: int, text: str, url: str) -> SpecServerError:
     hint = "; is it the root of a service, such as http://host:6998/spec?"
     hint = hint if status == 404 and "Not Found" in text else ""
     if isinstance(said, dict) and isinstance(said.get("code"), str):
-        message = f"{url}: {said['message']}{hint}" if hint else str(said.get("message", ""))
-        return SpecServerError.from_wire(said["code"], message, map(str, said.get("settings", ())))
+        return read_error(said | {"message": f"{url}: {said['message']}{hint}"} if hint else said)
     shown = " ".join(text.split())[:_LONGEST_MESSAGE]
     return ServiceError(f"{url} answered with status {status}: {shown or 'no reason given'}{hint}")

@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from sys import maxsize
 from typing import Final
 
-from ..errors import BadIdentifier, SpecServerError
+from ..errors import BadIdentifier
 from .id_names import IN_QUOTES, Word, unescaped
 from .id_tables import MISSING, Gaps, read_table
 from .id_tuple import (
@@ -111,7 +111,7 @@ def parse_id_text(
                 reader.read(body)
         except BadIdentifier as error:
             if form.has_names:
-                raise SpecServerError.from_wire(error.code, error.message + IN_TUPLE) from error
+                raise error.saying(error.message + IN_TUPLE, *error.settings) from error
             raise
         return reader.found
     for named in table:

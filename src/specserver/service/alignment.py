@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from astropy import units as u
 
-from ..errors import BadParameter, SpecServerError
+from ..errors import BadParameter
 from ..model.grid import PixelRange, cutout
 from ..model.survey import Survey, Vector
 from ..ops.media import Change, Limits, change_of
@@ -67,7 +67,7 @@ def require_one_unit(selection: Selection, allowed: str, *settings: str) -> None
         pairs = zip(units, selection.contexts, strict=True)
         given = ", ".join(f"{unit or 'no unit'} in {context}" for unit, context in pairs)
         text = f"the fluxes are in {given}: {allowed}"
-        raise SpecServerError.from_wire(BadParameter.code, text, settings)
+        raise BadParameter.saying(text, *settings)
 
 
 @dataclass(frozen=True, slots=True)

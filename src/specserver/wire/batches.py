@@ -9,6 +9,7 @@ import pyarrow as pa
 from pyarrow import ipc
 
 from ..errors import SpecServerError, StoreError
+from .error import error_object, read_error
 
 ANSWER: Final = "answer of the service"
 """Name of an answer in the errors of a damaged or incomplete one."""
@@ -25,9 +26,7 @@ class Readable(Protocol):
 
 def error_metadata(error: SpecServerError, message: str) -> dict[bytes, bytes]:
     """Return the metadata of the batch that ends a stream with an error."""
-    settings = [setting for setting in error.settings if setting in message]
-    told = {"error": {"code": error.code, "message": message, "settings": settings}}
-    return {METADATA_KEY: json.dumps(told).encode()}
+    return {METADATA_KEY: json.dumps({"error": error_object(error, message)}).encode()}
 
 
 @contextmanager
@@ -72,8 +71,7 @@ def read_batches(
             return
         said: dict[str, Any] = json.loads((metadata or {}).get(METADATA_KEY, b"{}"))
         if (error := said.get("error")) is not None:
-            settings = map(str, error.get("settings", ()))
-            raise SpecServerError.from_wire(str(error["code"]), str(error["message"]), settings)
+            raise read_error(error)
         yield batch, said
         # The batch must not stay in memory while the next one arrives.
         del batch

@@ -85,7 +85,7 @@ def read_ids(session: Session, given: Any, id_col: str | None, options: RequestO
         lower = word[1].lower() if word else ""
         if word and word[1] != lower and session.has_context(lower, options):
             text = f"{error.message}; names of contexts are in lower case: {lower!r}"
-            raise SpecServerError.from_wire(error.code, text, error.settings) from error
+            raise error.saying(text, *error.settings) from error
         row = row_of(given)
         names = row[0] if row else getattr(error, "known", ())
         if names and not id_col:
@@ -164,9 +164,7 @@ def _raise_explained(
         }
         of = "; ".join(f"{columns}, of {joined(some, _SHOWN)}" for columns, some in by.items())
         text += f". It has the identifiers of another context ({of}): give context={first!r}"
-    raise SpecServerError.from_wire(
-        UnknownField.code, text, ("id_col='…'", f"context={first!r}")
-    ) from error
+    raise UnknownField.saying(text, "id_col='…'", f"context={first!r}") from error
 
 
 def _naming(names: Sequence[str], form: IdForm) -> str:

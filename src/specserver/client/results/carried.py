@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import BadParameter, SpecServerError
+from ...errors import BadParameter
 
 if TYPE_CHECKING:
     from ...wire.head import StreamHead
@@ -124,7 +124,7 @@ class SpectrumArrays(list[Any]):
             return np.array([spectrum[key] for spectrum in self])
         if isinstance(key, str) and self.ndim == 1 and len(self):
             text = f"the spectra have different lengths and are no array: align=True, or {_EACH}"
-            raise SpecServerError.from_wire(BadParameter.code, text, ("align=True",))
+            raise BadParameter.saying(text, "align=True")
         return np.asarray(self)[key]
 
     def _require_one_unit(self, names: Sequence[str]) -> None:
@@ -138,7 +138,7 @@ class SpectrumArrays(list[Any]):
             if len(units) > 1 and not _are_same(units):
                 given = ", ".join(unit or "no unit" for unit in units)
                 text = f"{name} is in several units, which make no array ({given}): {_EACH}"
-                raise SpecServerError.from_wire(BadParameter.code, text)
+                raise BadParameter.saying(text)
 
 
 _EACH: Final = "take each spectrum by itself, [spectrum['flux'] for spectrum in spectra]"

@@ -35,6 +35,7 @@ from ...errors import (
     UnknownContext,
     UnknownProfile,
 )
+from ...wire.error import error_object
 from ...wire.media_types import JSON
 from .log import REQUEST_ID
 
@@ -176,10 +177,9 @@ def answer(error: SpecServerError) -> JSONResponse:
     headers = dict(_HEADERS.get(status, {}))
     if isinstance(error, (TooOften, Overloaded)):
         headers["Retry-After"] = str(error.retry_after_s)
-    message = message_for_visitors(error)
-    body: dict[str, Any] = {"code": error.code, "message": message}
-    if settings := [setting for setting in error.settings if setting in message]:
-        body["settings"] = settings
+    body = error_object(error, message_for_visitors(error))
+    if not body["settings"]:
+        del body["settings"]
     return JSONResponse(_sendable(body), status_code=status, headers=headers)
 
 
