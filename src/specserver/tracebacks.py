@@ -13,7 +13,7 @@ C = TypeVar("C", bound=type)
 
 
 def short(function: Callable[P, R]) -> Callable[P, R]:
-    """Return a public function whose errors have a short traceback: the caller's frames and one.
+    """Return the function with short tracebacks: they show the caller's frames and one of ours.
 
     The cause of an error stays its ``__context__``, with all frames. Called with ``debug=True``,
     the function hides nothing. Errors of other classes are faults, and keep every frame.

@@ -78,7 +78,7 @@ def print_table(table: Any, *, as_json: bool) -> None:
 
 @contextmanager
 def file_or_stdout(out: str, ending: str) -> Iterator[str]:
-    """Yield the name of a file to write; of ``-`` one that is then copied to standard output."""
+    """Yield the name of a file to write; for ``-`` a temporary file, copied to standard output."""
     if out != STDOUT:
         yield out
         return

@@ -53,7 +53,7 @@ class ReadSpectrum:
     remarks: tuple[Remark, ...] = ()
     """Warnings that an ingest reports when the spectrum is stored."""
     layout: str = ""
-    """Where in the file its vectors are, in words."""
+    """Says where in the file its vectors are."""
 
 
 _NOTHING: Final = FileDefaults()
@@ -81,7 +81,7 @@ def read_file(path: Path, defaults: FileDefaults = _NOTHING) -> list[ReadSpectru
 def _read_named(
     path: Path, defaults: FileDefaults
 ) -> tuple[Sequence[FoundSpectrum], list[FilePart]]:
-    """Return the spectra whose columns or images the operator names, and the parts of the file."""
+    """Return the spectra in the columns or images that the operator names, and the file's parts."""
     found, parts = _read_here(path, defaults, plain=True)
     if not found:
         assert defaults.vectors

@@ -1,4 +1,4 @@
-"""The spectra of a file of a declared context, with identifiers, catalogue values and units."""
+"""Reads the files of a declared context: spectra with identifiers, catalogue values and units."""
 
 from dataclasses import replace
 from math import isnan
@@ -34,7 +34,7 @@ def read_declared(declared: Declaration, folder: ContextFolder, path: Path) -> l
 
 
 def _layout(spectrum: ReadSpectrum, unit: str) -> str:
-    """Return how a spectrum was read, in words."""
+    """Return a sentence that says how a spectrum was read."""
     medium = "a medium not known" if spectrum.medium == UNKNOWN else spectrum.medium
     return f"{spectrum.layout}; flux in {unit or 'no unit'}, wavelengths in {medium}"
 

@@ -58,7 +58,7 @@ class _Images:
     power: int = 0
     """Power of flux of the uncertainties: `foundspectrum.UNCERTAINTIES`."""
     layout: str = ""
-    """Where the vectors are, in words."""
+    """Says where the vectors are."""
 
 
 def image_spectra(hdus: Any, defaults: FileDefaults) -> list[FoundSpectrum] | None:
@@ -137,7 +137,7 @@ def _named(hdus: Any, vectors: NamedVectors) -> _Images | None:
 
 
 def _layout(flux: str, wave: str, spread: str, power: int) -> str:
-    """Return where the vectors are, in words."""
+    """Return text that says where the vectors are."""
     waves = f"image {wave} of wavelengths" if wave else "wavelengths of its header"
     return f"image {flux}, {waves}" + (f", image {spread} of {KINDS[power]}" if spread else "")
 

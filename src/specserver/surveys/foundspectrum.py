@@ -57,7 +57,7 @@ class FoundSpectrum:
     remarks: tuple[Remark, ...] = ()
     """Warnings that an ingest reports when the spectrum is stored."""
     layout: str = ""
-    """Where in the file the vectors are, in words."""
+    """Says where in the file the vectors are."""
 
 
 def real_numbers(values: Any, what: str) -> Numbers:

@@ -180,7 +180,7 @@ def _spectra(
 
 
 def _layout(columns: _Columns, wave_unit: str, masks: Sequence[str]) -> str:
-    """Return where the vectors are, in words."""
+    """Return text that says where the vectors are."""
     spread = f", {columns.uncertainty} of {KINDS[columns.power]}" if columns.uncertainty else ""
     masked = f", {', '.join(masks)} of masks" if masks else ""
     of_waves = f"wavelengths in {wave_unit}" if wave_unit else "wavelengths"

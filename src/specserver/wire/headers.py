@@ -18,7 +18,7 @@ _SAFE: Final = "(),:'*"
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Identifiers whose spectra a picture does not show."""
+    """Identifiers of the spectra that a picture does not show."""
 
     count: int
     some: tuple[str, ...]

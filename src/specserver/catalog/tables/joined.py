@@ -83,11 +83,11 @@ class JoinedColumns:
 def joined_survey(
     table: Survey, name: str, columns: Iterable[str], spectra: Catalogue | None
 ) -> Survey:
-    """Return the survey of a table with the columns of its spectra, and all their spellings.
+    """Return the survey of a table; it has the columns of the spectra, too.
 
-    A plain name means the table's own column, or that of the spectra where the table has none. A
-    name that begins with a table or catalogue of the context, ``myvac.z`` or ``specobj.z``, means
-    the column of just that.
+    Its aliases are all spellings of both. A plain name means the table's own column; where the
+    table has none, it means that of the spectra. A name that begins with a table or catalogue of
+    the context, ``myvac.z`` or ``specobj.z``, means the column of just that one.
 
     Parameters
     ----------

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class FigureStyle(TypedDict, total=False):
-    """Further keywords of `plot`: how the figure looks."""
+    """Keywords of `plot` that set how the figure looks."""
 
     em_lines: Values
     """Names of the emission lines to mark, such as ``'Hα'`` or ``'Halpha'``."""

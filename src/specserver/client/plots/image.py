@@ -19,7 +19,7 @@ class PngImage(bytes):
 
     ``IPython.display.Image(picture)``, ``PIL.Image.open(BytesIO(picture))`` and
     ``plt.imshow(picture)`` take it as it is, and it has the methods of Pillow's images, such as
-    ``crop``. NumPy makes no array of bytes: that of the pixels is ``np.asarray(picture.image)``.
+    ``crop``. NumPy makes no array of bytes; ``np.asarray(picture.image)`` is the array of pixels.
     """
 
     __slots__ = ()

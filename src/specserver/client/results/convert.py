@@ -237,7 +237,7 @@ def _units(meaning: Meaning | None) -> dict[str, Any]:
 
 @lru_cache
 def _unit(text: str) -> Any:
-    """Return a unit, parsed once: a fifth of the time of a Spectrum went into that of its flux."""
+    """Return a unit, parsed once: parsing the unit of flux took a fifth of a Spectrum's time."""
     from astropy import units as u
 
     return u.Unit(text)

@@ -21,7 +21,7 @@ _COLOURS: Final = 256
 _INKS: Final = _COLOURS - LEVELS
 """Place of the first of the steps from paper to ink."""
 _MAP: Final = _INKS - 1
-"""Colours of the map; after them comes that of pixels without a value."""
+"""Colours of the map, then the colour of pixels without a value."""
 _BLANK_COLOUR: Final = (224, 224, 224)
 BLANK: Final = 255
 """Level of pixels without a value; the greatest brightness is the level below."""
