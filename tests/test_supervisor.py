@@ -26,6 +26,12 @@ def workers_of(running: Served) -> list[psutil.Process]:
     return found
 
 
+def blocks_interrupts(process: psutil.Process) -> bool:
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    blocked = int(status.partition("SigBlk:")[2].split()[0], 16)
+    return bool(blocked >> (signal.SIGINT - 1) & 1)
+
+
 def wait_until(met: Callable[[], bool], limit_s: float = 30.0) -> None:
     deadline = time.monotonic() + limit_s
     while not met():
@@ -97,6 +103,7 @@ def test_a_service_that_is_stopped_tells_of_no_death(
 ) -> None:
     log = tmp_path / "log"
     with serve(mock_data, mock_survey, workers=2, log=log) as running:
+        assert [blocks_interrupts(worker) for worker in workers_of(running)] == [True, True]
         for process in [*workers_of(running), running.process]:
             # As a terminal sends Ctrl-C, to all of them.
             process.send_signal(signal.SIGINT)

@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import Pipe, parent_process, set_start_method
+from multiprocessing import Pipe, parent_process, resource_tracker, set_start_method
 from multiprocessing.connection import wait
 
 
@@ -48,6 +48,8 @@ def leaving_interrupts_to_this_process() -> Iterator[None]:
     modules would print a traceback. They inherit what is blocked here; what comes meanwhile is
     handled here at the end.
     """
+    # To start its resource tracker, multiprocessing unblocks SIGINT: that must be over.
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
