@@ -11,6 +11,8 @@ import pytest
 from astropy import units as u
 from astropy.io import fits
 from astropy.table import Table
+from hypothesis import given
+from hypothesis import strategies as st
 
 from commands import command
 from specserver.data.root import open_root
@@ -19,6 +21,7 @@ from specserver.ingest.plan import make_plan, spectrum_files
 from specserver.service import SpectroscopicService
 from specserver.surveys.anyfile import ReadSpectrum, read_file
 from specserver.surveys.declaration import Declaration, FileDefaults, NamedVectors
+from specserver.surveys.foundspectrum import real_numbers
 from specserver.surveys.generic import survey_of
 
 WAVE = np.linspace(4000.0, 7000.0, 61)
@@ -28,6 +31,9 @@ FLAM = u.Unit("1e-17 erg / (s cm2 Angstrom)")
 COLUMNS = NamedVectors("f", "wl", error="df")
 TEXT = {"wl": WAVE / 10, "f": FLUX, "df": ERROR, "sky": FLUX * 3}
 SAID: dict[str, Any] = {"wave_unit": "nm", "flux_unit": "mJy"}
+
+NEAR = st.integers(53, 62).flatmap(lambda bit: st.integers(2**bit - 4, 2**bit + 4))
+"""Whole numbers between those that float64 holds."""
 
 
 def read(path: Path, vectors: NamedVectors = COLUMNS, **said: Any) -> ReadSpectrum:
@@ -107,6 +113,29 @@ def test_stated_units_come_first_and_unstated_ones_are_asked_for(tmp_path: Path)
     with pytest.raises(BadFile, match=r"column f has no unit: say --flux-unit '1e-17 erg"):
         read(tmp_path / "b.ecsv", wave_unit="nm")
     assert read(tmp_path / "b.ecsv", wave_unit="nm", flux_unit="").unit == ""
+
+
+@given(st.lists(st.integers(-(2**63), 2**63 - 1) | NEAR, min_size=1), st.sampled_from("iu"))
+def test_whole_numbers_are_read_exactly_or_refused(values: list[int], kind: str) -> None:
+    column = np.array([value % 2**64 if kind == "u" else value for value in values], f"{kind}8")
+    if all(int(float(value)) == int(value) for value in column.tolist()):
+        assert [int(number) for number in real_numbers(column, "it")] == column.tolist()
+    else:
+        with pytest.raises(BadFile, match=r"int64, with values that float64 does not hold"):
+            real_numbers(column, "it")
+
+
+@pytest.mark.parametrize("column", ["wl", "f", "df"])
+def test_a_file_whose_numbers_would_be_rounded_is_refused(tmp_path: Path, column: str) -> None:
+    """Integers beyond 2^53 became their neighbours."""
+    Table(TEXT | {column: 2**60 + np.arange(61)}).write(tmp_path / "a.fits")
+    with pytest.raises(BadFile, match=r"float64 does not hold, such as 1152921504606846977; if"):
+        read(tmp_path / "a.fits", **SAID)
+    thirds = np.arange(1, 62).astype(np.longdouble) / 3
+    Table(TEXT | {column: thirds}).write(tmp_path / "a.ecsv")
+    if thirds.itemsize > 8:
+        with pytest.raises(BadFile, match=rf"column {column}|the uncertainty"):
+            read(tmp_path / "a.ecsv", **SAID)
 
 
 def test_logarithms_are_named_by_column_or_unit(tmp_path: Path) -> None:

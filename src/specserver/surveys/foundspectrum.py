@@ -15,6 +15,8 @@ from .statedunit import flux_unit
 Numbers = npt.NDArray[np.float64]
 INVERSE: Final = -2
 """Power of flux of inverse variances."""
+_WHOLE: Final = 2**53
+"""Smaller whole numbers are float64 exactly."""
 KINDS: Final[Mapping[int, str]] = {1: "errors", 2: "variances", INVERSE: "inverse variances"}
 """Kinds of uncertainties by their power of flux."""
 
@@ -61,11 +63,22 @@ class FoundSpectrum:
 
 
 def real_numbers(values: Any, what: str) -> Numbers:
-    """Return real numbers as float64, which holds each of them exactly."""
+    """Return real numbers as float64; refuse those that it does not hold exactly."""
     plain = np.ma.getdata(values)
     if plain.dtype.kind not in "fiu":
         raise BadFile(f"{what} is of type {plain.dtype}, not real numbers")
-    return np.asarray(plain).astype(np.float64)
+    numbers = np.asarray(plain).astype(np.float64)
+    if plain.dtype.itemsize >= numbers.itemsize and plain.dtype.newbyteorder("=") != np.float64:
+        # Python compares integers with floats exactly; NumPy rounds them first.
+        wide = object if plain.dtype.kind in "iu" else plain.dtype
+        far = np.abs(numbers) >= _WHOLE if wide is object else ~np.isnan(plain)
+        rounded = numbers[far].astype(wide) != plain[far].astype(wide)
+        if rounded.any():
+            raise BadFile(
+                f"{what} is of type {plain.dtype}, with values that float64 does not hold, such as"
+                f" {plain[far][rounded][0]}; if they may be rounded, write it as float64"
+            )
+    return numbers
 
 
 def unit_text(stated: str) -> str:

@@ -1,7 +1,7 @@
 """A survey that a data folder declares: any files that specutils reads, on any wavelengths.
 
 Every spectrum keeps its own wavelengths and its own unit of flux, which is never converted. Flux
-and inverse variance are float64, which holds the numbers of any file exactly.
+and inverse variance are float64; numbers that it does not hold exactly are refused.
 """
 
 import logging
