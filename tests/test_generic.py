@@ -65,7 +65,7 @@ def test_values_are_those_of_the_file(tmp_path: Path) -> None:
     assert one.wave.tobytes() == WAVE.tobytes()
     assert one.flux.tobytes() == flux.tobytes()
     assert one.ivar is not None
-    assert np.flatnonzero(one.ivar == 0).tolist() == [3, 5, 6, 7]
+    assert np.flatnonzero(one.ivar == 0).tolist() == [5, 6, 7]
     assert set(one.ivar[one.ivar > 0].tolist()) == {4.0}
     assert np.flatnonzero(one.mask).tolist() == [3]
     assert u.Unit(one.unit) == UNIT
@@ -172,7 +172,9 @@ def test_real_files_are_read_as_specutils_reads_them(real_spectra: Path) -> None
             assert (one.ivar is None) == (other.uncertainty is None)
             assert one.mask[~np.isfinite(one.flux)].all()
             if one.ivar is not None:
-                assert (one.ivar[~np.isfinite(one.flux)] == 0).all()
+                stated = ivar_of(other)
+                assert stated is not None
+                assert np.array_equal(one.ivar, stated[turn])
 
 
 def test_sexagesimal_text_and_numbers_are_degrees() -> None:
@@ -525,6 +527,42 @@ def test_inverse_variances_are_published_as_stated_and_masked_where_unusable(
             assert np.isfinite(laid["ivar"]).all()
             assert (laid["ivar"] >= 0).all()
             assert np.isfinite(laid["flux"]).all()
+
+
+def test_errors_and_inverse_variances_are_kept_where_flux_is_no_number(tmp_path: Path) -> None:
+    folder = tmp_path / "spectra"
+    folder.mkdir()
+    flux, sigma = np.full(len(WAVE), 5.0), np.linspace(0.1, 0.7, len(WAVE))
+    columns = {"wl": WAVE, "f": flux, "df": sigma, "w": 1 / sigma**2}
+    bad = [9, 10, 30]
+    for name in "abc":
+        Table(columns).write(folder / f"{name}.csv")
+    # What is no number has no effect where the others have weight.
+    flux[bad] = np.nan, np.inf, -np.inf
+    Table(columns).write(folder / "b.csv", overwrite=True)
+    said = ("--wave", "wl", "--flux", "f", "--wave-unit", "AA", "--flux-unit", "mJy")
+    ingest(folder, *said, "--error", "df", "--medium", "vacuum", context="errors")
+    ingest(folder, *said, "--ivar", "w", "--medium", "vacuum", context="inverse")
+    with serve(tmp_path / "data", folder) as running:
+        for context in ("errors", "inverse"):
+            client = SpecClient(context, svc_url=running.url)
+            b = client.getSpec("b")
+            assert b["flux"].tobytes() == flux.tobytes()
+            assert np.array_equal(b["ivar"], 1 / sigma**2)
+            assert np.flatnonzero(b["mask"]).tolist() == bad
+            laid = client.getSpec(["a", "b"], align="resample")
+            assert np.isfinite(laid["flux"]).all()
+            assert np.flatnonzero(laid["mask"][1]).size
+            for method in ("mean", "median", "ivar"):
+                found = client.stack(["a", "b", "c"], frame="observed", method=method)
+                assert np.allclose(found.flux, 5.0, rtol=1e-12)
+                assert np.isfinite(found.ivar).all()
+                assert set(found.count.tolist()) == {2, 3}
+            spectrum = client.getSpec("b", fmt="Spectrum1D")
+            assert np.flatnonzero(spectrum.mask).tolist() == bad
+            assert (spectrum.uncertainty.array[bad] == 0).all()
+            low, high = client.plot("b").axes[0].get_ylim()
+            assert -1 < low < 5 < high < 10
 
 
 def test_they_are_named_by_number_and_name(client: SpecClient) -> None:

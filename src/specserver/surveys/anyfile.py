@@ -145,8 +145,6 @@ def _finished(
     ivar = None if found.ivar is None else np.ascontiguousarray(found.ivar[turn])
     if ivar is not None and found.states_ivar:
         bad |= ~(np.isfinite(ivar) & (ivar >= 0))
-    elif ivar is not None:
-        ivar = np.where(np.isfinite(flux), ivar, 0.0)
     stated = [header_part(found.cards), *parts]
     return ReadSpectrum(
         wave=wave,
