@@ -15,7 +15,7 @@ from commands import command
 from conftest import TwoSurveys
 from specserver.client.api import SpecClient
 from specserver.data.root import open_root
-from specserver.errors import BadConstraint, UnknownField
+from specserver.errors import BadConstraint, BadParameter, UnknownField
 from specserver.service.archive import Archive
 from specserver.service.tables import attach_table, detach_table
 
@@ -239,3 +239,38 @@ def test_tables_of_several_contexts_are_each_joined_with_their_own(
     counts = {name: int(np.sum(found["context"] == name)) for name in set(found["context"])}
     assert counts["sdss_dr17"] == len(merged.query("myflux > 0 and z_1 > 0"))
     assert 0 < counts["desi_edr"] <= len(two_surveys.pairs)
+
+
+def test_the_context_of_a_catalogue_is_that_of_its_rows(
+    spec: SpecClient, two_surveys: TwoSurveys
+) -> None:
+    ids = [targetid for _, targetid in two_surveys.pairs]
+    own = SpecClient("desi_edr", svc_url=two_surveys.served.url)
+    where = {"catalog": "desi_edr.myvac", "constraint": "myflux >= 0"}
+    for fields in ("myflux,z", "z,myflux,specobj.coadd", "tuple", None, "myflux", "targetid"):
+        found, expected = (client.query(**where, fields=fields) for client in (spec, own))
+        assert str(found) == str(expected)
+        assert type(found) is type(expected)
+    table = spec.query(**where, fields="myflux")
+    assert len(table) == len(ids)
+    every = spec.query(catalog="desi_edr.specobjall", fields="z", constraint="targetid = targetid")
+    assert len(every) >= len(ids)
+    rows = spec.query(**where, fields="myflux,z")
+    assert rows.colnames[:3] == ["targetid", "myflux", "z"]
+    assert len(spec.getSpec(rows, context="desi_edr")) == len(rows)
+    near = spec.match(own.query(**where, fields="ra,dec"), catalog="desi_edr.myvac")
+    assert near.meta["context"] == "desi_edr"
+    # The shell says the context of the identifiers that it prints.
+    url = ("--url", two_surveys.served.url, "--catalog", "desi_edr.myvac")
+    said = command("query", *url, "--where", "myflux >= 0", "--json")
+    assert said.count('"context": "desi_edr"') == len(ids)
+    said = command("query", *url, "--where", "myflux >= 0", "--fields", "myflux,z")
+    assert said.startswith("targetid,myflux,z")
+
+
+def test_a_catalogue_of_one_context_is_not_one_of_several(spec: SpecClient) -> None:
+    both = ["sdss_dr17", "desi_edr"]
+    with pytest.raises(BadParameter, match=r"desi_edr.* is not possible.*such as 'myvac'"):
+        spec.query(constraint="myflux >= 0", catalog="desi_edr.myvac", context=both)
+    assert len(spec.query(constraint="myflux >= 0", catalog="myvac", context=both))
+    assert len(spec.query(constraint="myflux >= 0", catalog=VAC, context=["sdss_dr17"]))

@@ -82,8 +82,11 @@ def query(
     if out is not None:
         return
     if as_json and not hasattr(found, "colnames") and "," not in context:
+        from ..client.request import catalog_context
+
         # The release behind a name such as default.
-        context = client.list_contexts(context, fmt="json")["resolved"]
+        named = catalog_context(catalog, context)
+        context = client.list_contexts(named, fmt="json")["resolved"]
     _print_found(found, context, as_json=as_json)
 
 

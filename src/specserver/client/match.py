@@ -15,7 +15,7 @@ from ..wire.media_types import ARROW
 from .inputs.positions import read_positions
 from .inputs.sky_region import read_degrees
 from .messages import say, sum_up
-from .request import RequestOptions, Values, read_contexts, split_names
+from .request import RequestOptions, Values, catalog_context, read_contexts, split_names
 from .session import HasSession, Session, query_timeout_s
 from .storage import open_file, read_ending
 
@@ -111,7 +111,7 @@ def match(
     if write is None:
         table = columns.table()
         table.meta = {
-            "context": asked["context"],
+            "context": catalog_context(catalog, asked["context"]),
             "radius": float(asked["radius"]),
             "which": which,
             "found": int(np.isfinite(np.ma.filled(columns.values[SEPARATION], np.nan)).sum()),

@@ -14,7 +14,7 @@ from ..model.ids import USUAL_FORM
 from ..wire.columns import CONTEXT, ID, TELLING
 from .inputs.sky_region import positions_by_kind, read_sky_region
 from .messages import sum_up, warn
-from .request import RequestOptions, Values, read_contexts, split_names
+from .request import RequestOptions, Values, catalog_context, read_contexts, split_names
 from .results.query_results import TUPLE, besides, in_form, read_form, to_columns, write_rows
 from .session import HasSession, Session, query_timeout_s
 from .storage import open_file, read_ending
@@ -78,9 +78,10 @@ def query(
         The best spectrum of each object (True), or all (False). When it is not given it is
         True, and a warning says how many others were left out, where that is cheap to count.
     catalog
-        Another catalogue of the context. A value-added table is joined with the context's own
-        by identifier: ``fields`` and ``constraint`` may name columns of both, ``specobj.z`` and
-        ``myvac.z`` where both have a ``z``; ``z`` alone is then the table's.
+        Another catalogue, ``name`` of the context or ``context.name``. A value-added table is
+        joined with its context's own by identifier: ``fields`` and ``constraint`` may name
+        columns of both, ``specobj.z`` and ``myvac.z`` where both have a ``z``; ``z`` alone is
+        then the table's.
     fmt
         ``table``, ``array`` (of several columns a structured one) or ``pandas``. By default the
         form follows the fields.
@@ -129,6 +130,8 @@ def query(
         "primary": primary is None or bool(primary),
         "timeout_s": timeout,
     }
+    if contexts is None:
+        body["context"] = catalog_context(catalog, str(body["context"]))
     if primary is None and not catalog:
         body["count_others"] = True
     ending = read_ending(out, (".txt", *TABLES, *_TEXTS)) if out else ""

@@ -224,3 +224,14 @@ def read_contexts(given: object) -> list[str] | None:
     if not names:
         raise BadParameter("context", given, "name one context, or several in a list")
     return names
+
+
+def catalog_context(catalog: str | None, context: str) -> str:
+    """Return the context of a catalogue: its name may begin with one; ``context`` if it does not.
+
+    Examples
+    --------
+    >>> catalog_context("desi_dr1.specobjall", "default"), catalog_context("specobjall", "default")
+    ('desi_dr1', 'default')
+    """
+    return str(catalog or "").strip().lower().rpartition(".")[0] or context

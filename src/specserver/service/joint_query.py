@@ -46,11 +46,16 @@ def query_contexts(
     Raises
     ------
     BadParameter
-        Values of one name are in different units, or tuples are asked for among other fields.
+        Values of one name are in different units, tuples are asked for among other fields, or the
+        catalogue is of another context.
     SpecServerError
         Those of `query.run_query`, which name the context.
     """
     deadline = Deadline.after(request.timeout_s)
+    schema, _, table = (request.catalog or "").strip().lower().rpartition(".")
+    if schema and {archive.resolve(schema)} != set(map(archive.resolve, contexts)):
+        allowed = f"it is of one context; of several name the table alone, such as {table!r}"
+        raise BadParameter("catalog", request.catalog, allowed)
     names = [field for field in request.fields if field.strip().lower() not in {CONTEXT, ID}]
     if TUPLE in names and len(names) > 1:
         allowed = "of several contexts tuples come alone: their parts differ"
