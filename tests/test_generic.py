@@ -227,6 +227,47 @@ def test_text_identifiers_are_names_and_rows_are_numbered() -> None:
         targets(pa.table({"magnitude": [1.0]}), id="nothing")
 
 
+def test_names_of_a_table_are_those_of_its_spectra(tmp_path: Path) -> None:
+    """The name of the file stood there, and that of the object in a column `table_name`."""
+    folder = tmp_path / "spectra"
+    folder.mkdir()
+    for name in ("a", "b", "c"):
+        write_table(folder / f"{name}.fits", error=np.full(len(WAVE), 0.1))
+    rows = ["id,Name,file,mag", "17,Barnard's Star,a.fits,9", "18,M31,b.fits,4", "18,,c.fits,5"]
+    table = tmp_path / "t.csv"
+    table.write_text("\n".join(rows))
+    ingest(folder, *OWN, "--catalog", table)
+    with serve(tmp_path / "data", folder) as running:
+        client = SpecClient("mine", svc_url=running.url)
+        found = client.query(constraint="mag > 0", fields="id,name,file", primary=False)
+        shown = sorted(zip(*(found[name].tolist() for name in ("id", "name", "file")), strict=True))
+        names = [(17, "Barnard's Star", "a.fits"), (18, "M31", "b.fits"), (18, "c", "c.fits")]
+        assert shown == names
+        (row,) = client.query(constraint="name='M31'", fields="tuple", primary=False)
+        assert tuple(row) == (18, "M31")
+        assert client.getSpec("Barnard's Star", fmt="Spectrum1D").meta["id"] == 17
+        assert client.getSpec((18, "M31"), fmt="Spectrum1D").meta["id"] == 18
+        # The table may grow, but not lose the names that spectra are stored under.
+        table.write_text("\n".join([*rows, "19,M32,d.fits,8"]))
+        write_table(folder / "d.fits", error=np.full(len(WAVE), 0.1))
+        ingest(folder, *OWN, "--catalog", table)
+        assert client.query(constraint="name = 'M32' and file = 'd.fits'").tolist() == [19]
+    for other in ([*rows[:3], "18,M31,c.fits,5"], ["id,file,mag", "17,a.fits,9"]):
+        table.write_text("\n".join(other))
+        assert "names in its column 'name'" in ingest(folder, *OWN, "--catalog", table, code=2)
+
+
+def test_names_that_tell_no_rows_apart_stay_a_column_of_the_table() -> None:
+    rows = {"id": [1, 1], "name": ["M31", "M31"], "file": ["a.fits", "b.fits"]}
+    made = normal_table(pa.table(rows), {})
+    assert [column.name for column in made.columns] == ["table_name"]
+    one = Targets(made.table).find("b.fits", "b", 0)
+    assert (one.name, one.row) == ("b", {"table_name": "M31"})
+    # Spectra that are stored under the names of their files keep them.
+    made = normal_table(pa.table(rows | {"id": [1, 2]}), {}, named=False)
+    assert Targets(made.table).find("b.fits", "b", 0).name == "b"
+
+
 def test_columns_of_a_table_keep_their_types_under_free_names() -> None:
     table = pa.table(
         {

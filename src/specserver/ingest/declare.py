@@ -19,7 +19,7 @@ from ..surveys.anyfile import read_file
 from ..surveys.declaration import Declaration
 from ..surveys.generic import check_context_name, read_declaration, write_declaration
 from ..surveys.statedunit import units_of_flux
-from ..surveys.targets import FILE, normal_table
+from ..surveys.targets import FILE, OBJECT, normal_table
 from .option_effects import OptionEffects, SurveyOptions, option_effects
 from .plan import spectrum_files
 from .report import Note, Tally, open_report, refusal
@@ -200,7 +200,11 @@ def _with_table(
     """
     assert options.catalog is not None
     read = read_table(options.catalog)
-    given = normal_table(read.table, options.columns, read.left_out, read.frame)
+    old, named = None, None
+    if stored is not None and stored.table:
+        old = pq.read_table(folder.entry(stored.table).local_path())
+        named = OBJECT in old.column_names
+    given = normal_table(read.table, options.columns, read.left_out, read.frame, named=named)
     if stored is not None and not stored.table:
         raise BadParameter(
             "catalog",
@@ -216,8 +220,8 @@ def _with_table(
             f"an older version made {stored.context}, with a table that has a column flux_unit;"
             " ingest into another context",
         )
-    if stored is not None:
-        _require_same_ids(pq.read_table(folder.entry(stored.table).local_path()), given.table)
+    if old is not None:
+        _require_same_ids(old, given.table)
     buffer = pa.BufferOutputStream()
     pq.write_table(given.table, buffer, compression="zstd")
     content = buffer.getvalue().to_pybytes()

@@ -25,6 +25,9 @@ from .statedposition import degrees, to_icrs
 
 FILE: Final = "_file"
 """Column of a kept table with the name of the file; never shown."""
+OBJECT: Final = "_name"
+"""Column of a kept table with the name of each spectrum, where identifiers are numbers; never
+shown. Where it is missing, names are those of files, or the identifiers."""
 _USUAL: Final[Mapping[str, tuple[str, ...]]] = {
     "id": ("id", "objid", "obj_id", "object_id", "specid", "spec_id", "source_id", "targetid",
            "name", "object", "target"),
@@ -33,6 +36,7 @@ _USUAL: Final[Mapping[str, tuple[str, ...]]] = {
     "dec": tuple(dec for _, dec in POSITION_COLUMNS),
     "z": ("z", "redshift", "z_spec", "zspec", "zbest", "z_best"),
 }  # fmt: skip
+_FILE_COLUMN: Final = Column("file", "U", "", "name of its file")
 # The database's name for the file of a row, and an older core column.
 _RESERVED: Final = ("filename", "in_air")
 _WORD = re.compile(r"[^A-Za-z0-9]+")
@@ -61,11 +65,16 @@ class NormalTable:
     columns: tuple[Column, ...]
     """Columns besides the core ones."""
     used: Mapping[str, str]
-    """Columns of the user's table that are taken for id, file, ra, dec, z."""
+    """Columns of the user's table that are taken for id, file, ra, dec, z, name."""
 
 
 def normal_table(
-    table: Any, chosen: Mapping[str, str], left_out: Sequence[str] = (), frame: Frame | None = None
+    table: Any,
+    chosen: Mapping[str, str],
+    left_out: Sequence[str] = (),
+    frame: Frame | None = None,
+    *,
+    named: bool | None = None,
 ) -> NormalTable:
     """Convert a user's table to the form of the stored copy.
 
@@ -75,11 +84,12 @@ def normal_table(
     chosen : column names given for id, file, ra, dec, z; those missing are found by usual names
     left_out : columns of the user's table that hold no single values, so that they are not in it
     frame : system of its positions; None: ICRS
+    named : whether stored spectra have the names in its column ``name``; None: none are stored
 
     Raises
     ------
     BadParameter
-        A chosen column does not exist, or no column identifies files.
+        A chosen column does not exist, no column identifies files, or names are missing.
     """
     _require_readable(chosen, left_out)
     used = {what: name for what in _USUAL if (name := _column(table, what, chosen)) is not None}
@@ -91,6 +101,7 @@ def normal_table(
             " with --id-column or --file-column",
         )
     ids, names = _identifiers(table, used)
+    columns: list[Column] = []
     arrays: dict[str, Any] = {
         "id": pa.array(ids, pa.int64()),
         "name": pa.array(names, pa.string()),
@@ -99,12 +110,23 @@ def normal_table(
         "z": _floats(table, used.get("z")),
         FILE: pa.array(_texts(table, used.get("file")), pa.string()),
     }
+    if named is not False and (name := _names(table, used, ids, names)):
+        arrays[OBJECT] = table.column(name).combine_chunks().cast(pa.string())
+        used["name"] = name
+        columns.append(_FILE_COLUMN)
+    elif named:
+        raise BadParameter(
+            "catalog",
+            ", ".join(table.column_names[:20]),
+            "stored spectra have the names in its column 'name': it needs one, with no name twice"
+            " for an identifier",
+        )
     arrays |= _in_icrs(arrays["ra"], arrays["dec"], _frame(used, frame))
-    columns: list[Column] = []
     for source in table.schema:
         if source.name in used.values():
             continue
-        taken = {*arrays, *_RESERVED, *(column.name for column in CORE)} - {"class"}
+        held = {column.name for column in (*CORE, *columns)}
+        taken = {*arrays, *_RESERVED, *held} - {"class"}
         column = _described(source, taken)
         if column is not None:
             array = table.column(source.name).combine_chunks()
@@ -158,6 +180,21 @@ def _identifiers(table: Any, used: Mapping[str, str]) -> tuple[Sequence[int], Se
     if len(set(names)) < count:
         raise BadParameter("id-column", used["id"], "text that is different in each row")
     return range(1, count + 1), names
+
+
+def _names(
+    table: Any, used: Mapping[str, str], ids: Sequence[int], texts: Sequence[str | None]
+) -> str | None:
+    """Return the column ``name`` of a table with numbers for identifiers, if it tells rows apart.
+
+    An identifier and a name are one spectrum, so that a name must not be there twice.
+    """
+    own = (name for name in table.column_names if name not in used.values())
+    name = next((name for name in own if name.lower() == "name"), None)
+    if name is None or any(texts) or not pa.types.is_string(table.column(name).type):
+        return None
+    pairs = [pair for pair in zip(ids, table.column(name).to_pylist(), strict=True) if pair[1]]
+    return name if pairs and len(set(pairs)) == len(pairs) else None
 
 
 def _floats(table: Any, name: str | None) -> Any:
@@ -267,6 +304,8 @@ class Targets:
         row = self._row(file, stem, part)
         values = {name: values[row] for name, values in self._columns.items() if name != FILE}
         known = {name: values.pop(name) for name in ("id", "name", "ra", "dec", "z")}
+        if OBJECT in values:
+            known["name"], values[_FILE_COLUMN.name] = values.pop(OBJECT), file
         name = known["name"] or stem
         known["name"] = f"{name}-{part}" if part else name
         return Target(**known, row=values)
