@@ -14,15 +14,34 @@ from .display import DisplaySpectrum, Floats
 
 _UNKNOWN_LABEL: Final = "wavelength (Å), in vacuum or in air: not known"
 _WAVE_LABEL: Final = "vacuum wavelength (Å)"
-# Robust limits: a few hot pixels must not flatten the spectrum.
-_LIMITS_PERCENT: Final = (0.5, 99.5)
-_PEAK_PIX: Final = 5
-"""Pixels over which a peak is averaged: the width of an unresolved line."""
-_PEAK_SIGMA: Final = 3.0
+_ASIDE: Final = 0.005
+"""Part of the pixels at either end of the range of flux that may lie beyond the limits."""
+_WILD: Final = 2
+"""Least number of them: wild pixels do not set the limits."""
+_FEW_PIX: Final = 40
+"""In a spectrum of fewer pixels no pixel is told to be wild."""
+_BESIDE: Final = np.array([-2, -1, 1, 2])
+"""Pixels beside the top of a peak, which tell how high it is."""
+_HEIGHTS: Final = np.array(
+    [
+        [0, 1 / 3, 1, -1 / 3],
+        [-1 / 3, 1, 1 / 3, 0],
+        [1 / 6, 0, 4 / 3, -1 / 2],
+        [-1 / 2, 4 / 3, 0, 1 / 6],
+    ]
+)
+"""Factors of their logarithms in that of the height, each time without one of them: a parabola."""
+_MORE: Final = 1.25
+"""Most by which noise lifts the top of a peak above that height."""
+_AROUND_PIX: Final = 65
+"""Pixels around a peak: their median is its base, and their scatter a lower limit of its noise."""
+_SCATTER: Final = 1.65
+"""Median of the absolute second differences of noise, in its standard deviation."""
 _NOISY: Final = 3.0
 """Pixels with more than so many times the median noise, as at the ends of a detector, count for
 the limits only where their flux is significant."""
 _SIGNIFICANT: Final = 5.0
+_TINY: Final = 1e-300
 _LABEL_ROOM: Final = 0.28
 """Part of the flux axis kept free above the spectrum for the names of lines."""
 _REACH: Final = 1.5
@@ -107,16 +126,19 @@ def flux_limits(spectrum: DisplaySpectrum) -> tuple[float, float]:
         return -1.0, 1.0
     typical = np.partition(ivar, len(ivar) // 2)[len(ivar) // 2]
     sure = (ivar * _NOISY**2 >= typical) | (flux * flux * ivar > _SIGNIFICANT**2)
-    flux, ivar = flux[sure], ivar[sure]
+    shown = flux[sure]
+    last, few = len(shown) - 1, len(shown) < _FEW_PIX
+    aside = 0 if few else max(_WILD, round(_ASIDE * last))
     # The values at these ranks: interpolation between two would take five times as long.
-    ranks = [round(percent / 100 * (len(flux) - 1)) for percent in _LIMITS_PERCENT]
-    low, high = np.partition(flux, ranks)[ranks]
-    high = max(high, _peak(flux, ivar))
+    low, high = np.partition(shown, (aside, last - aside))[[aside, last - aside]].tolist()
+    if not few:
+        known = None if spectrum.ivar is None else ivar
+        high = _peak(flux, known, sure, high)
     if spectrum.model is not None:
         model = spectrum.model[good][sure]
         high = max(high, float(np.max(model, where=np.isfinite(model), initial=high)))
-    low = min(0.0, float(low))
-    room = (float(high) - low) or abs(low) or 1.0
+    low = min(0.0, low)
+    room = (high - low) or abs(low) or 1.0
     above = _LABEL_ROOM if spectrum.marked else 0.06
     return low - 0.05 * room, low + room * (1.0 + above)
 
@@ -128,14 +150,29 @@ def flux_power(limits: tuple[float, float]) -> int:
     return 0 if power in _POWERS else power
 
 
-def _peak(flux: Floats, ivar: Floats) -> float:
-    """Return a lower limit of the highest peak of a few pixels, 3σ below their mean."""
-    if len(flux) < _PEAK_PIX:
-        return float(flux.max())
-    window = np.ones(_PEAK_PIX)
-    weight = np.convolve(ivar, window, "valid")
-    mean = np.convolve(flux * ivar, window, "valid") / weight
-    return float(np.max(mean - _PEAK_SIGMA / np.sqrt(weight)))
+def _peak(flux: Floats, ivar: Floats | None, sure: npt.NDArray[np.bool_], high: float) -> float:
+    """Return the height of the highest peak above ``high``; ``high`` if there is none.
+
+    A pixel counts up to the height of a Gaussian through its neighbours. As one of these may be
+    wild, too, it is the least height that any three of the four nearest give.
+    """
+    at = np.flatnonzero(sure[2:-2] & (flux[2:-2] > high)) + 2
+    if not len(at):
+        return high
+    size = min(_AROUND_PIX, len(flux))
+    around = flux[np.clip(at - size // 2, 0, len(flux) - size)[:, None] + np.arange(size)]
+    beside = at[:, None] + _BESIDE
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        base = np.partition(around, size // 2, axis=1)[:, size // 2]
+        jumps = np.abs(around[:, 2:] - 2 * around[:, 1:-1] + around[:, :-2])
+        noise = np.partition(jumps, size // 2, axis=1)[:, size // 2] / _SCATTER
+        noise = np.maximum(noise, _TINY)[:, None]
+        if ivar is not None:
+            noise = np.maximum(noise, 1.0 / np.sqrt(ivar[beside]))
+        above = np.where(sure[beside], flux[beside] - base[:, None], 0.0)
+        heights = np.log(np.maximum(above, noise)) @ _HEIGHTS.T
+        tops = np.minimum(flux[at], base + _MORE * np.exp(heights.min(axis=1)))
+    return max(high, float(tops.max()))
 
 
 def wave_limits(wave: npt.NDArray[np.float64]) -> tuple[float, float]:
