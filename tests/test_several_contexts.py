@@ -584,6 +584,22 @@ def test_the_client_draws_spectra_of_several_contexts(
         spec.plotGrid(mixed, 2, 2, align=True)
 
 
+def test_an_identifier_that_another_context_has_is_told(
+    spec: SpecClient, mixed: list[tuple[str, int]]
+) -> None:
+    (_, b), (_, a) = mixed[0], mixed[2]
+    hint = f"no spectrum for {b} in {A}.*; {B} has {b}: context='{B}' or '{B}:{b}' finds it"
+    with pytest.raises(NotFound, match=hint) as alone:
+        spec.getSpec(b)
+    assert "the others" not in str(alone.value)
+    assert alone.value.settings == (f"context='{B}'",)
+    assert len(spec.getSpec(b, context=B)) == len(spec.getSpec(f"{B}:{b}")) > 0
+    with pytest.raises(NotFound, match=r"missing='skip' returns the others; .* finds it$"):
+        spec.getSpec([a, b])
+    with pytest.raises(NotFound, match=f"no spectrum for 5 in {A}.*; check identifier and context"):
+        spec.getSpec(5)
+
+
 def test_the_client_stacks_images_of_several_contexts(
     spec: SpecClient, mixed: list[tuple[str, int]]
 ) -> None:

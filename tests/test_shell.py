@@ -74,7 +74,7 @@ def test_twenty_lines_of_shell(served: Served, tmp_path: Path) -> None:
     assert text["catalogs.txt"].split() == ["catalog", "sdss_dr17.specobj"]
     assert text["none.code"] == "2"
     assert text["none.txt"].splitlines() == [
-        "specserver: no spectrum for 5 in sdss_dr17; --skip-missing returns the others"
+        "specserver: no spectrum for 5 in sdss_dr17; check identifier and context"
     ]
     assert text["complete.txt"].split() == ["prospect"]
 

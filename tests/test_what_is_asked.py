@@ -15,6 +15,7 @@ from specserver.cli.options import in_options
 from specserver.client.api import SpecClient
 from specserver.digests import read_record, seal
 from specserver.errors import (
+    SKIPPED,
     BadArguments,
     BadConstraint,
     BadParameter,
@@ -154,7 +155,7 @@ def test_where_nothing_is_named_and_no_folder_is_there_the_service_here_is_asked
 def test_messages_speak_of_options(served: Served, tmp_path: Path) -> None:
     url, few = ("--url", served.url), ",".join(map(str, served.ids[:2]))
     for words, option in (
-        (("get", "5"), "; --skip-missing returns the others"),
+        (("get", f"5,{few}"), "; --skip-missing returns the others"),
         (("get", few, "--medium", "air", "--align"), "; --resample brings them to air"),
         (("get", few, "--cutout", "5"), "--cutout 5 is not possible"),
         (("query", "--where", "select"), "--where"),
@@ -167,7 +168,7 @@ def test_messages_speak_of_options(served: Served, tmp_path: Path) -> None:
         assert option in said
         assert "='" not in said.replace("--context=", "")
     for error, shown in (
-        (NotFound([5], []), "no spectrum for 5; --skip-missing returns the others"),
+        (NotFound([5], [], SKIPPED), "no spectrum for 5; --skip-missing returns the others"),
         (NotAuthenticated("no token"), "no token; send a token with --token or SPECSERVER_TOKEN"),
         (NoCatalog("a", ["a.b"]), "name another with --catalog (a.b)"),
         (BadConstraint("class = 'QSO'", "no"), """--where "class = 'QSO'" refused: no"""),
@@ -181,7 +182,7 @@ def test_messages_speak_of_options(served: Served, tmp_path: Path) -> None:
     ):
         assert shown in in_options(error, app)
     with pytest.raises(NotFound) as found:
-        SpecClient(svc_url=served.url).getSpec(5)
+        SpecClient(svc_url=served.url).getSpec([5, served.ids[0]])
     assert found.value.settings == ("missing='skip'",)
     data = ("--data", tmp_path)
     assert "own files" not in command("context", "private", "sdss_dr17", *data)

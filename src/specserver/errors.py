@@ -16,6 +16,7 @@ from typing_extensions import override
 _SHOWN: Final = 300
 _TOKEN: Final = "token=, set_token()"  # noqa: S105  # the names of what takes one
 SKIP: Final = "missing='skip'"
+SKIPPED: Final = f"{SKIP} returns the others"
 RESAMPLE: Final = "getSpec with align='resample' (resample of POST /spec/bulk/spectra)"
 """The one request that aligns spectra of several lattices, for messages of errors."""
 
@@ -194,14 +195,10 @@ class UnknownField(CallerError):
 class NotFound(CallerError):
     """Well-formed identifiers that no searched release holds."""
 
-    def __init__(
-        self,
-        ids: Sequence[object],
-        searched: Sequence[str],
-        fix: str = f"{SKIP} returns the others",
-    ) -> None:
+    def __init__(self, ids: Sequence[object], searched: Sequence[str], *fixes: str) -> None:
         where = f" in {joined(searched)}" if searched else ""
-        super().__init__(f"no spectrum for {joined(ids, 10)}{where}; {fix}", SKIP)
+        text = "; ".join([f"no spectrum for {joined(ids, 10)}{where}", *fixes])
+        super().__init__(text, *re.findall(r"missing='skip'|context='\w+'", "; ".join(fixes)))
 
 
 class MixedLattices(CallerError):
@@ -336,7 +333,7 @@ class DamagedSpectrum(DamagedFile):
 
     def __init__(self, context: str, ids: Sequence[int], why: StoreError) -> None:
         lost = f"{joined(ids, 10)} cannot be read ({why.message})"
-        super().__init__(context, f"{lost}; {SKIP} returns the others", SKIP)
+        super().__init__(context, f"{lost}; {SKIPPED}", SKIP)
 
 
 class NoOriginal(ServiceError):

@@ -5,6 +5,7 @@ spectra if that is wanted, looks up segment and row of each, and puts all in the
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from operator import itemgetter
@@ -14,10 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import (
+    SKIPPED,
     BadIdentifier,
     DamagedFile,
     DamagedSpectrum,
     NotFound,
+    SpecServerError,
     StoreError,
     UnknownContext,
 )
@@ -38,6 +41,8 @@ from .source import SpectrumSource
 Identifier = int | IdPattern
 _FEW: Final = 100
 """Spectra that are read in some milliseconds."""
+_HINTED: Final = 10
+"""Identifiers not found that are looked for in other contexts."""
 
 
 @dataclass(slots=True)
@@ -95,8 +100,12 @@ def select(
     """
     found: list[_Found] = []
     nfound = 0
-    for asked in _read(archive, given, context, limits):
-        found.append(_find(archive, asked, limits, nfound, skip_missing=skip_missing))
+    read = _read(archive, given, context, limits)
+    nasked = sum(len(asked.ids) for asked in read)
+    for asked in read:
+        found.append(_find(archive, asked, limits, nfound))
+        if found[-1].missing and not skip_missing:
+            raise _not_found(archive, found[-1], nasked)
         nfound += len(found[-1].catalogue_row)
     limits.check_spectra(nfound)
     if skip_missing and nfound <= PROBED:
@@ -138,9 +147,7 @@ def _read(
     return list(read.values())
 
 
-def _find(
-    archive: Archive, asked: ContextIds, limits: Limits, nfound: int, *, skip_missing: bool
-) -> _Found:
+def _find(archive: Archive, asked: ContextIds, limits: Limits, nfound: int) -> _Found:
     """Return the catalogue rows that the identifiers of one context mean.
 
     Parameters
@@ -169,10 +176,25 @@ def _find(
     if missing and searched.refused is not None:
         # They may be in a release that cannot be opened.
         raise searched.refused
-    if missing and not skip_missing:
-        raise NotFound(missing, searched.releases)
     sound = np.ones(np.count_nonzero(held), np.bool_)
     return _Found(asked, survey, sources, where[held], rows[held], asking[held], sound, missing)
+
+
+def _not_found(archive: Archive, found: _Found, nasked: int) -> NotFound:
+    """Return the error of identifiers that are not found; it names contexts that have them."""
+    fixes = [SKIPPED] if len(found.missing) < nasked else []
+    searched = archive.search(found.asked.context).releases
+    lost = [int(text) for text in found.missing[:_HINTED] if text.isdecimal()]
+    for name in archive.names() if lost else ():
+        with suppress(SpecServerError):
+            if name not in searched:
+                there = archive.search(name)
+                held = _find_ids(there.sources, _numbers(there.survey, lost))[1] >= 0
+                if held.any():
+                    first = lost[int(held.argmax())]
+                    ways = f"context='{name}' or '{name}:{first}'"
+                    fixes.append(f"{name} has {first}: {ways} finds it")
+    return NotFound(found.missing, searched, *(fixes or ["check identifier and context"]))
 
 
 def _leave_out_damaged(found: _Found, vectors: Sequence[str] | None) -> None:

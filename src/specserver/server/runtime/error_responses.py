@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect
 
 from ...data.root import DataRoot
 from ...errors import (
+    SKIPPED,
     BadParameter,
     BodyTooSlow,
     CallerError,
@@ -75,7 +76,7 @@ _EXAMPLES: Final[dict[int, tuple[str, SpecServerError | dict[str, Any]]]] = {
     400: ("A value is not possible.", BadParameter("what", "color", "context or profile")),
     401: ("A token is missing, unknown, revoked or expired.", NotAuthenticated("no such token")),
     403: ("The token does not cover the request.", NotAllowed("/spec/shutdown")),
-    404: ("There is no such thing here.", NotFound([_TUPLE], ["default"])),
+    404: ("There is no such thing here.", NotFound([_TUPLE], ["default"], SKIPPED)),
     408: ("The body did not arrive in time.", BodyTooSlow(30.0, "body_stall_timeout_s")),
     409: ("The spectra share no wavelength lattice.", MixedLattices([39627640672455445])),
     410: ("An original file is gone or has changed.", NoOriginal([_TUPLE], "the file has changed")),
