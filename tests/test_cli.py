@@ -168,3 +168,5 @@ def test_the_demonstration_runs_to_its_end(mock_survey: Path, tmp_path: Path) ->
     assert picture.startswith(b"\x89PNG")
     assert len(picture) > 20_000
     assert "leaked" not in done.stderr
+    # The examples are lines of Python: a warning of theirs names parameters, not options.
+    assert "--all" not in done.stdout + done.stderr

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ import typer
 from rich.markup import escape
 
 from ..errors import ServiceError, Unreachable
-from .console import OUT, client_of, progress_bar, readable_bytes, require_server
+from .console import OUT, client_of, progress_bar, readable_bytes, require_server, tell
 from .serve import listen
 
 if TYPE_CHECKING:
@@ -168,13 +169,16 @@ def _await_service(process: "subprocess.Popen[bytes]", url: str) -> None:
         time.sleep(0.05)
 
 
-def _show(source: str, call: Callable[[], Any], tell: Callable[[Any], str]) -> Any:
+def _show(source: str, call: Callable[[], Any], describe: Callable[[Any], str]) -> Any:
     """Print a line of code, run its function, and print the time and the result."""
     OUT.print(f"[cyan]>>>[/] {escape(source)}")
     begun = time.perf_counter()
-    value = call()
+    with warnings.catch_warnings():
+        # The line is Python: its warnings name parameters, not options of the shell.
+        warnings.showwarning = lambda message, *_, **__: tell("warning", str(message))
+        value = call()
     took = 1000 * (time.perf_counter() - begun)
-    OUT.print(f"    [dim]{took:8.1f} ms[/]   {escape(tell(value))}")
+    OUT.print(f"    [dim]{took:8.1f} ms[/]   {escape(describe(value))}")
     return value
 
 
