@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..data.root import DataRoot
 
 _CONTEXT: Final = ("context", "survey", "spectra", "files", "title")
+_OF_TREES: Final = {"files": lambda number: f"{number:,}" if number else ""}
 _CATALOG: Final = ("catalog", "rows", "title", "joined_with")
 _COLUMN: Final = ("name", "dtype", "unit", "meaning")
 _HELD: Final = ("context", "segments", "spectra", "bytes", "bytes_per_spectrum")
@@ -56,7 +57,7 @@ def contexts(ctx: typer.Context, data: Data = None, as_json: Json = False, url: 
         }
         for info in SpectroscopicService(folder).contexts()
     )
-    print_records(records, _CONTEXT, as_json=as_json)
+    print_records(records, _CONTEXT, as_json=as_json, shown=_OF_TREES)
 
 
 def catalogs(
@@ -140,7 +141,7 @@ def _print_contexts(client: "SpecClient", *, as_json: bool) -> None:
         }
         for name, said in client.list_contexts(fmt="json").items()
     )
-    print_records(records, _CONTEXT, as_json=as_json)
+    print_records(records, _CONTEXT, as_json=as_json, shown=_OF_TREES)
 
 
 def _held(folder: "DataRoot") -> Iterator[dict[str, Any]]:
