@@ -55,7 +55,8 @@ _TEMPLATE: Final = """\
 def viewer_document(spectra: Sequence[DisplaySpectrum], look: Look) -> Document:
     """Return a document with the viewer of one or more spectra; the first is shown first."""
     spectra = [with_gaps(spectrum) for spectrum in spectra]
-    store, has = _store(spectra)
+    about = _about(spectra, look)
+    store, has = _store(spectra, own_axis=OWN in about.data["axis"])
     others = series_labels(spectra) if look.overplot and len(spectra) > 1 else ()
     parts = build_parts(len(spectra), has, look, others)
     for line in parts["drawn"] if others else ():
@@ -63,7 +64,7 @@ def viewer_document(spectra: Sequence[DisplaySpectrum], look: Look) -> Document:
         line.visible = line.name == "flux"
     document = Document(title=look.title or _TITLE)
     document.add_root(parts["page"])
-    document.js_on_event("document_ready", _behaviour(parts, store, _about(spectra, look), look))
+    document.js_on_event("document_ready", _behaviour(parts, store, about, look))
     return document
 
 
@@ -125,8 +126,13 @@ def _colours(theme: Theme) -> dict[str, Any]:
     return asdict(theme) | {"sky_lines": theme.sky}
 
 
-def _store(spectra: Sequence[DisplaySpectrum]) -> tuple[ColumnDataSource, frozenset[str]]:
-    """Return the vectors of all spectra end to end, and the names of vectors to draw."""
+def _store(
+    spectra: Sequence[DisplaySpectrum], *, own_axis: bool
+) -> tuple[ColumnDataSource, frozenset[str]]:
+    """Return the vectors of all spectra end to end, and the names of vectors to draw.
+
+    ``own_axis``: whether the wavelengths of some are among them.
+    """
     ivar = np.concatenate([spectrum.weights for spectrum in spectra])
     flux = np.concatenate([spectrum.flux for spectrum in spectra])
     data = {"flux": np.where(ivar > 0, flux, 0.0), "ivar": ivar}
@@ -134,7 +140,7 @@ def _store(spectra: Sequence[DisplaySpectrum]) -> tuple[ColumnDataSource, frozen
         if any(getattr(spectrum, name) is not None for spectrum in spectra):
             data[name] = np.concatenate([_or_zero(spectrum, name) for spectrum in spectra])
     columns: dict[str, Any] = {name: values.astype(np.float32) for name, values in data.items()}
-    if any(_axis(spectrum.wave)[0] == OWN for spectrum in spectra):
+    if own_axis:
         columns["wave"] = np.concatenate([spectrum.wave for spectrum in spectra]).astype(np.float64)
     has = frozenset(data) - {"ivar"}
     noise = {"noise"} if any(spectrum.ivar is not None for spectrum in spectra) else frozenset()
@@ -160,36 +166,39 @@ def _axis(wave: npt.NDArray[np.float64]) -> tuple[int, float, float]:
 
 def _about(spectra: Sequence[DisplaySpectrum], look: Look) -> ColumnDataSource:
     """Return a row for each spectrum: labels, limits, facts, and its place in the store."""
-    limits = [_limits(spectrum) for spectrum in spectra]
+    starts = np.cumsum([0, *(len(spectrum.wave) for spectrum in spectra[:-1])]).tolist()
+    rows = [_row(spectrum, start) for spectrum, start in zip(spectra, starts, strict=True)]
     if look.overplot:
-        limits = [ends | _wave_limits_of_all(limits) for ends in limits]
-    named = [dict(spectrum.facts) for spectrum in spectra]
-    counts = [len(spectrum.wave) for spectrum in spectra]
-    rows = [
-        ends
-        | dict(zip(("axis", "first", "step"), _axis(spectrum.wave), strict=True))
-        | {
-            "id": spectrum.title,
-            "context": facts.get("in", ""),
-            "class": facts.get("class", ""),
-            "fits": json.dumps(_fits(spectrum)),
-            "start": start,
-            "count": count,
-            "z": 0.0 if spectrum.z is None else spectrum.z,
-            "has_noise": spectrum.ivar is not None,
-            "has_model": spectrum.model is not None and bool(np.any(spectrum.model)),
-            "has_sky": spectrum.sky is not None,
-            # Bokeh would read what is between dollar signs as mathematics.
-            "flux_label": spectrum.flux_label.replace("$", ""),
-            "wave_label": wave_label([spectrum.medium]),
-            "rest_label": wave_label([spectrum.medium], rest=True),
-            "html": _html(spectrum),
-        }
-        for spectrum, facts, ends, count, start in zip(
-            spectra, named, limits, counts, np.cumsum([0, *counts[:-1]]).tolist(), strict=True
-        )
-    ]
+        # Their common axis shows all of them.
+        low, high = min(row["wave_low"] for row in rows), max(row["wave_high"] for row in rows)
+        rows = [row | {"wave_low": low, "wave_high": high} for row in rows]
     return ColumnDataSource({name: [row[name] for row in rows] for name in rows[0]})
+
+
+def _row(spectrum: DisplaySpectrum, start: int) -> dict[str, Any]:
+    """Return what the page has to know of a spectrum that begins at ``start`` in the store."""
+    axis, first, step = _axis(spectrum.wave)
+    facts, fits = dict(spectrum.facts), _fits(spectrum)
+    return _limits(spectrum) | {
+        "axis": axis,
+        "first": first,
+        "step": step,
+        "id": spectrum.title,
+        "context": facts.get("in", ""),
+        "class": facts.get("class", ""),
+        "fits": json.dumps(fits),
+        "start": start,
+        "count": len(spectrum.wave),
+        "z": 0.0 if spectrum.z is None else spectrum.z,
+        "has_noise": spectrum.ivar is not None,
+        "has_model": fits[0]["model"],
+        "has_sky": spectrum.sky is not None,
+        # Bokeh would read what is between dollar signs as mathematics.
+        "flux_label": spectrum.flux_label.replace("$", ""),
+        "wave_label": wave_label([spectrum.medium]),
+        "rest_label": wave_label([spectrum.medium], rest=True),
+        "html": _html(spectrum),
+    }
 
 
 def _fits(spectrum: DisplaySpectrum) -> list[dict[str, Any]]:
@@ -220,14 +229,6 @@ def _limits(spectrum: DisplaySpectrum) -> dict[str, float]:
         "flux_high": flux_high,
         "wave_low": wave_low - margin,
         "wave_high": wave_high + margin,
-    }
-
-
-def _wave_limits_of_all(limits: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Return the ends of the wavelength axis that show all spectra."""
-    return {
-        "wave_low": min(ends["wave_low"] for ends in limits),
-        "wave_high": max(ends["wave_high"] for ends in limits),
     }
 
 
