@@ -10,14 +10,15 @@ function is_filled(record) {
   return FILLED.some((name) => name in record)
 }
 
-/** Return the rows of a CSV or ECSV file, each as an object of texts by the names of columns. */
-function read_table(text) {
+/** Return the rows of a CSV or ECSV file, each as an object of texts by our names of columns. */
+function read_table(text, aliases) {
   const lines = text.replace(/^\uFEFF/, "")
   const [heading] = lines.match(/^(?:#.*(?:\r?\n|$))*/)
   // ECSV separates columns by blanks unless its heading says otherwise.
   const blank = heading.includes("%ECSV") && !/delimiter: *['"]?,/.test(heading)
   const [names, ...rows] = read_cells(lines.slice(heading.length), blank ? " " : ",")
-  return (rows ?? []).map((row) => Object.fromEntries(names.map((name, at) => [name.trim(), row[at] ?? ""])))
+  const ours = (name) => aliases[name.trim()] ?? name.trim()
+  return rows.map((row) => Object.fromEntries(names.map((name, at) => [ours(name), row[at] ?? ""])))
 }
 
 function read_cells(text, delimiter) {
@@ -101,7 +102,6 @@ class Inspection {
     this.merge(about.rows)
     const kept = recall(about.key)
     if (kept?.length === this.records.length) this.records = kept
-    this.records.forEach((_, number) => this.badge(number))
   }
 
   /** Return what a key does, or null. */
@@ -172,6 +172,10 @@ class Inspection {
     this.viewer.strip.badge(number, this.records[number].VI_quality, this.records[number].VI_issue)
   }
 
+  badge_all() {
+    this.records.forEach((_, number) => this.badge(number))
+  }
+
   /** Let the panel say what is known of the spectrum that is shown. */
   show() {
     const {ui, about} = this
@@ -213,7 +217,7 @@ class Inspection {
   load(encoded) {
     const bytes = Uint8Array.from(atob(encoded), (letter) => letter.charCodeAt(0))
     try {
-      const rows = read_table(new TextDecoder().decode(bytes))
+      const rows = read_table(new TextDecoder().decode(bytes), this.about.aliases)
       if (!rows.length) throw new Error("no rows")
       const refused = this.refused(rows)
       const read = refused ? 0 : this.merge(rows)
@@ -224,16 +228,15 @@ class Inspection {
       this.message = "This is no table of inspected spectra: it needs columns as CSV or ECSV, id among them."
     }
     this.kept = remember(this.about.key, this.records)
-    this.records.forEach((_, number) => this.badge(number))
+    this.badge_all()
     this.show()
   }
 
   /** Say which row has what is no value of its column; empty: none has. */
   refused(rows) {
-    const {aliases, columns} = this.about
     for (const [at, row] of rows.entries()) {
       for (const [name, text] of Object.entries(row)) {
-        const column = columns.find((each) => each.name === (aliases[name] ?? name))
+        const column = this.about.columns.find((each) => each.name === name)
         if (column && text.trim() && !RegExp(`^(?:${column.pattern})$`).test(text.trim()))
           return `Nothing is read: row ${at + 1} has no possible ${column.name} (${column.description}).`
       }
@@ -243,18 +246,16 @@ class Inspection {
 
   /** Take over the rows of spectra that the page holds; return how many these are. */
   merge(rows) {
-    const {aliases, issues} = this.about
     const {about} = this.ui
     const places = new Map()
     about.get("id").forEach((id, at) => places.set(id, [...(places.get(id) ?? []), at]))
     let read = 0
-    for (const given of rows) {
-      const row = Object.fromEntries(Object.entries(given).map(([name, text]) => [aliases[name] ?? name, text]))
+    for (const row of rows) {
       if (row.id === undefined) throw new Error("no column id")
       const context = (at) => about.get("context")[at]
       const here = (places.get(row.id.trim()) ?? []).filter((at) => !row.context || !context(at) || row.context === context(at))
       read += here.length > 0
-      for (const at of here) this.records[at] = record_of(row, issues)
+      for (const at of here) this.records[at] = record_of(row, this.about.issues)
     }
     return read
   }

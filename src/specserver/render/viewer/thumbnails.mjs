@@ -5,9 +5,8 @@ const THUMB_HEIGHT_PX = 40
 const EDGE = 0.06 // part of the height that stays free above and below
 
 class Strip {
-  constructor(viewer, choose) {
+  constructor(viewer) {
     this.viewer = viewer
-    this.choose = choose
     this.buttons = []
   }
 
@@ -20,7 +19,7 @@ class Strip {
     const ids = this.viewer.ui.about.get("id")
     this.watcher = new IntersectionObserver((seen) => this.draw_seen(seen), {root: box, rootMargin: "0px 300px"})
     this.buttons = ids.map((id, number) => this.button(box, id, number))
-    this.viewer.inspection.records.forEach((_, number) => this.viewer.inspection.badge(number))
+    this.viewer.inspection.badge_all()
   }
 
   button(box, id, number) {
@@ -32,7 +31,7 @@ class Strip {
     button.append(canvas)
     button.addEventListener("click", () => {
       button.blur()
-      this.choose(number)
+      this.viewer.quiet(() => this.viewer.show(number))
     })
     box.append(button)
     return button

@@ -1,8 +1,8 @@
 // What the viewer does in the browser; document.py builds what it acts upon.
 //
 // Run once, when the document is ready. All spectra lie end to end in `store`; `about` has a row a
-// spectrum; `shown` holds the one that is drawn. document.py joins the
-// files `*.mjs` of this folder to one module.
+// spectrum; `shown` holds the one that is drawn. document.py joins the files `*.mjs` of this folder
+// to one module.
 
 const SOURCES = ["emission", "absorption", "sky_lines"]
 const LABEL_GAP_PX = 13 // the height of a label's letters, which stand on their side
@@ -14,7 +14,7 @@ const MULTIPLET = 0.02 // lines with one name that differ by less are a multiple
 const MOST_REPAINTS = 3 // after a new spectrum, until the frame of the plot has its new place
 const SELECTED = "▸ " // before the name of the selected spectrum
 
-// How wavelengths are stored; viewer.py has the same names.
+// How wavelengths are stored; document.py has the same names.
 const OWN = 0
 const LOG10 = 1
 
@@ -56,7 +56,7 @@ class Viewer {
     this.busy = false
     this.pointer = null // the last event of the pointer over the plot
     this.inspection = new Inspection(this)
-    this.strip = new Strip(this, (number) => this.quiet(() => this.show(number)))
+    this.strip = new Strip(this)
   }
 
   start() {
@@ -147,7 +147,7 @@ class Viewer {
     const {ui} = this
     this.current = Math.min(Math.max(number, 0), this.number - 1)
     const row = (name) => ui.about.get(name)[this.current]
-    this.one = this.take(this.current)
+    this.spectrum = this.take(this.current)
     this.factors = this.z.map((_, at) => (ui.others.length ? this.factor(at) : 1))
     this.repaints = 0
     ui.info.text = row("html")
@@ -185,34 +185,34 @@ class Viewer {
   }
 
   smooth() {
-    const {ui, one} = this
+    const {ui, spectrum} = this
     const kernel = this.kernel()
     ui.smoothing.title = ui.kernel.active === 1 ? "Smoothing, width in pixels" : "Smoothing, σ in pixels"
-    const everywhere = new Float64Array(one.wave.length).fill(1)
-    this.nothing = new Float64Array(one.wave.length).fill(NaN)
+    const everywhere = new Float64Array(spectrum.wave.length).fill(1)
+    this.nothing = new Float64Array(spectrum.wave.length).fill(NaN)
     this.smoothed = {
-      flux: smooth(one.flux, one.ivar, kernel),
-      noise: ui.about.get("has_noise")[this.current] ? smooth_noise(one.ivar, kernel) : this.nothing,
-      model: one.model ? smooth(one.model, one.ivar, kernel) : this.nothing,
+      flux: smooth(spectrum.flux, spectrum.ivar, kernel),
+      noise: ui.about.get("has_noise")[this.current] ? smooth_noise(spectrum.ivar, kernel) : this.nothing,
+      model: spectrum.model ? smooth(spectrum.model, spectrum.ivar, kernel) : this.nothing,
       // Where the sky is bright the data are often without weight, and the sky is of interest.
-      sky: one.sky ? smooth(one.sky, everywhere, kernel) : this.nothing,
+      sky: spectrum.sky ? smooth(spectrum.sky, everywhere, kernel) : this.nothing,
     }
   }
 
   /** Hand the spectrum to the lines of the plot. */
   hand_over() {
-    const {ui, one, smoothed} = this
-    const columns = {wave: one.wave, rest: this.rest(), ...smoothed, model: this.template()}
-    if (ui.others.length) columns.name = Array(one.wave.length).fill(ui.others[this.current].name)
+    const {ui, spectrum, smoothed} = this
+    const columns = {wave: spectrum.wave, rest: this.rest(), ...smoothed, model: this.template()}
+    if (ui.others.length) columns.name = Array(spectrum.wave.length).fill(ui.others[this.current].name)
     ui.shown.data = columns
   }
 
   /** Return the model of the chosen fit at the redshift that is shown. */
   template() {
     const {model} = this.smoothed
-    if (!this.one.model || !this.chosen_fit().model) return this.nothing
+    if (!this.chosen_fit().model) return this.nothing
     const factor = (1 + this.z[this.current]) / (1 + this.chosen_fit().z)
-    return factor === 1 || !this.chosen_fit().known ? model : stretched(this.one.wave, model, factor)
+    return factor === 1 || !this.chosen_fit().known ? model : stretched(this.spectrum.wave, model, factor)
   }
 
   chosen_fit() {
@@ -245,7 +245,7 @@ class Viewer {
 
   /** Draw all spectra in their colours, where they are over one another; name their factors. */
   draw_others() {
-    const {ui, one, current} = this
+    const {ui, current} = this
     const kernel = this.kernel()
     for (const [number, line] of ui.others.entries()) {
       const other = this.take(number)
@@ -262,10 +262,10 @@ class Viewer {
   factor(number) {
     if (this.ui.scaling.active === 0 || number === this.current) return 1
     const other = this.take(number)
-    const ends = [this.one, other].map(({wave}) => [wave[0], wave[wave.length - 1]])
+    const ends = [this.spectrum, other].map(({wave}) => [wave[0], wave[wave.length - 1]])
     const low = Math.max(...ends.map(([first]) => first))
     const high = Math.min(...ends.map(([, last]) => last))
-    const factor = median_within(this.one, low, high) / median_within(other, low, high)
+    const factor = median_within(this.spectrum, low, high) / median_within(other, low, high)
     return factor > 0 && Number.isFinite(factor) ? factor : 1
   }
 
@@ -280,7 +280,7 @@ class Viewer {
 
   rest() {
     const scale = 1 / (1 + this.z[this.current])
-    return this.one.wave.map((wave) => wave * scale)
+    return this.spectrum.wave.map((wave) => wave * scale)
   }
 
   /** Move to a redshift: the controls, the marks, and the axis at rest. */
@@ -375,7 +375,7 @@ class Viewer {
       axis.setv(Object.fromEntries(names.map((name) => [name, colours.ink])))
       if ("label_text_color" in axis.properties) axis.label_text_color = colours.ink
     }
-    for (const names of plot.center.filter((one) => "text_color" in one.properties)) {
+    for (const names of plot.center.filter((part) => "text_color" in part.properties)) {
       names.background_fill_color = colours.paper
     }
     for (const grid of ui.grids) grid.grid_line_color = colours.faint
