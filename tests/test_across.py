@@ -685,7 +685,7 @@ def test_errors_of_a_mixed_list_say_what_helps(spec: SpecClient, pair, tmp_path:
         spec.getSpec([a, a], align=True, medium="air")
     with pytest.raises(BadParameter, match="'1 deg' was taken for the condition"):
         spec.query(180.0, 2.0, "1 deg")
-    with pytest.raises(UnknownField, match=r"did you mean .*the text 'QSO'\?"):
+    with pytest.raises(UnknownField, match="did you mean the text 'QSO'"):
         spec.query(constraint="class = QSO")
     with pytest.raises(SpecServerError, match="such as http://host:6998/spec"):
         SpecClient(svc_url=spec.get_svc_url().removesuffix("/spec")).list_contexts()

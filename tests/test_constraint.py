@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sqlglot import exp, parse_one
 
 from specserver.catalog.duckdb.conditions import ConditionWriter
+from specserver.catalog.field_names import FieldNames
 from specserver.catalog.sql.constraint import (
     MAX_LIST,
     MAX_NODES,
@@ -20,6 +21,7 @@ from specserver.catalog.sql.constraint import (
 from specserver.catalog.sql.expressions import Condition, ConeArgs, Order, PolygonArgs, Value
 from specserver.catalog.sql.tokenizer import MAX_NESTING, MAX_TEXT
 from specserver.errors import BadConstraint, SpecServerError, TooMuch, UnknownField
+from specserver.model.survey import Column
 
 COLUMNS = {
     "specobjid": "uint", "plate": "int", "mjd": "int", "zwarning": "int", "mask": "int",
@@ -537,6 +539,83 @@ def test_blank_is_no_condition(text):
 def test_unknown_name_suggests():
     with pytest.raises(UnknownField, match="did you mean plate"):
         parse("plat > 1")
+
+
+DESCRIBED = [
+    Column("ra", "f8", "deg", "right ascension of the object"),
+    Column("dec", "f8", "deg", "declination of the object"),
+    Column("z", "f4", "", "best-fit redshift"),
+    Column("zerr", "f4", "", "error of z"),
+    Column("zwarning", "i4", "", "ZWARNING bits; 0 is good"),
+    Column("class", "U", "", "class: GALAXY, QSO or STAR"),
+    Column("sn", "f4", "", "median signal to noise"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("redshift", "z"), ("REDSHIFT", "z"), ("redshfit", "z"), ("decl", "dec"),
+        ("dej2000", "dec"), ("RAJ2000", "ra"), ("object_class", "class"), ("type", "class"),
+        ("snr", "sn"), ("warning", "zwarning"), ("uncertainty", "zerr"), ("plat", "plate"),
+    ],
+)  # fmt: skip
+def test_an_unknown_name_suggests_what_astronomers_mean_by_it(name, meant):
+    for text in (f"{name} > 2", f"order by {name}", f"sqrt({name}) > 1"):
+        with pytest.raises(UnknownField) as refused:
+            parse_constraint(text, COLUMNS, ALIASES, DESCRIBED)
+        message = refused.value.message
+        assert f"unknown field '{name}' (did you mean {meant}" in message
+        assert "text" not in message
+        # The catalogue's own order, in which the main columns come first.
+        assert "known here: specobjid, plate, mjd, zwarning, mask" in message
+        assert message.endswith("; spec.catalogs(fmt='json') describes them")
+
+
+WORDS = st.one_of(
+    st.from_regex(r"[a-z][a-z0-9_]{0,12}", fullmatch=True),
+    st.sampled_from(["redshift", "type", "decl", "s_n", "objclass", "zz", "mjdd", "class_"]),
+)
+
+
+@given(WORDS)
+def test_a_suggestion_is_a_column_and_never_the_unknown_name(name):
+    names = FieldNames(COLUMNS, ALIASES, DESCRIBED)
+    if name in names:
+        return
+    for near in names.near(name):
+        assert near != name
+        assert columns_of(parse(f"{near} is not null")) == {names[near]}
+
+
+@pytest.mark.parametrize(
+    ("text", "is_text"),
+    [
+        ("class = QSO", True), ("class <> QSO", True), ("class in ('STAR', QSO)", True),
+        ("class not in (QSO)", True), ("class not like QSO", True), ("lower(class) = QSO", True),
+        ("z = QSO", False), ("QSO > 2", False), ("class = 'STAR' or QSO = 1", False),
+        ("z in (QSO)", False), ("(QSO) = 1", False), ("not QSO", False), ("QSO", False),
+    ],
+)  # fmt: skip
+def test_only_where_text_stands_text_is_suggested(text, is_text):
+    with pytest.raises(UnknownField) as refused:
+        parse(text)
+    assert ("did you mean the text 'QSO'" in refused.value.message) == is_text
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("class = 'QSO' lmit 3", "lmit .* did you mean LIMIT"), ("lmit 3", "mean LIMIT"),
+        ("z > 1 limit3", "mean LIMIT"), ("z > 1 adn z < 2", "adn .* mean AND"),
+        ("z betwen 1 and 2", "mean BETWEEN"), ("wher z > 1", "mean WHERE"),
+        ("(z > 1) adn (z < 2)", "mean AND"), ("z > 1 ordr by z", "mean ORDER"),
+        ("z > 1 foo", "foo stands directly after 1: an operator, AND"),
+    ],
+)  # fmt: skip
+def test_a_misspelt_word_of_the_grammar_is_no_unknown_field(text, said):
+    with pytest.raises(BadConstraint, match=said):
+        parse(text)
 
 
 def test_a_column_named_like_a_word_of_sql_works(table):

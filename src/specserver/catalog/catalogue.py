@@ -6,7 +6,6 @@ from memory-mapped columns.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any, Final
 
 import numpy as np
@@ -14,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..data.context import GenerationFolder
-from ..errors import TooMuch, UnknownField
+from ..errors import TooMuch
 from ..model.id_tuple import IdPattern
 from ..model.region import Cone, Polygon
 from ..model.survey import Survey
@@ -23,6 +22,7 @@ from .crossmatch import SkyColumns
 from .deadline import NEVER, Deadline
 from .duckdb.best import find_best
 from .duckdb.statements import ObjectsReader
+from .field_names import FieldNames
 from .healpix import cover
 from .index.build import load_sidecars
 from .index.column_file import MappedColumns
@@ -87,8 +87,8 @@ class MappedCatalogue:
         name = field.strip().strip('"').lower()
         name = self.survey.aliases.get(name, name)
         if name not in self.columns and name not in self.spectrum_columns:
-            near = get_close_matches(name, [*self.columns, *self.survey.aliases], 3)
-            raise UnknownField(field, [*sorted(self.columns), *sorted(self.spectrum_columns)], near)
+            columns = (*self.columns, *self.spectrum_columns)
+            raise FieldNames(columns, self.survey.aliases, self.survey.columns).unknown(field)
         return name
 
     def in_region(self, region: Cone | Polygon, deadline: Deadline = NEVER) -> Rows:

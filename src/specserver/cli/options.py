@@ -21,6 +21,7 @@ _FLAGS: Final = {
     "primary=False": "--all",
     "set_svc_url()": "--url",
     "token=, set_token()": "--token",
+    "spec.catalogs(fmt='json')": "'specserver catalogs --json'",
     "vos.ls()": "'specserver vos ls'",
     "vos.rm(name)": "'specserver vos rm NAME'",
 }

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from ..catalog.base import Place, Rows
 from ..catalog.deadline import NEVER, Deadline
+from ..catalog.field_names import FieldNames
 from ..catalog.segment_rows import declared_type, plain_value
 from ..data.root import DataRoot
 from ..digests import crc_of
@@ -123,7 +124,8 @@ class FitsTreeSource:
         name = field.strip().strip('"').lower()
         name = self.survey.aliases.get(name, name)
         if name not in (known := self.columns):
-            raise UnknownField(field, sorted(known))
+            names = FieldNames(known, self.survey.aliases, self.survey.columns)
+            raise UnknownField(field, list(known), names.near(field))
         return name
 
     def holds(self, column: str) -> bool:

@@ -183,7 +183,7 @@ def narrow(
     catalog = asked.catalog
     ids, rest = split_ids(constraint, asked.survey)
     columns = {**catalog.columns, **catalog.spectrum_columns}
-    condition = parse_constraint(rest, columns, asked.survey.aliases)
+    condition = parse_constraint(rest, columns, asked.survey.aliases, asked.survey.columns)
     if condition.region is not None:
         if region is not None:
             raise BadParameter("constraint", constraint, "give the position only once")

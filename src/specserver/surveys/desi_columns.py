@@ -16,7 +16,7 @@ _OBJECT = (
     Column("z", "<f8", "", "best-fit redshift"),
     Column("zerr", "<f8", "", "error of z"),
     Column("zwarn", "<i8", "", "ZWARN bits; 0 is good"),
-    Column("spectype", "U", "", "GALAXY, QSO or STAR"),
+    Column("spectype", "U", "", "class: GALAXY, QSO or STAR"),
     Column("subtype", "U", "", "subtype of stars and quasars"),
     Column("deltachi2", "<f8", "", "difference of χ² to the second best fit"),
     Column("objtype", "U", "", "TGT, SKY, BAD, or blank: no target"),

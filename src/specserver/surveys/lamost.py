@@ -80,7 +80,7 @@ _CARDS: Final = (
     ("dec", "<f8", "DEC", "deg", "declination of the target, FK5 J2000"),
     ("z", "<f8", "Z", "", "redshift; −9999: not found"),
     ("zerr", "<f8", "Z_ERR", "", "error of z"),
-    ("class", "U", "CLASS", "", "GALAXY, QSO, STAR or Unknown"),
+    ("class", "U", "CLASS", "", "class: GALAXY, QSO, STAR or Unknown"),
     ("subclass", "U", "SUBCLASS", "", "subclass, such as G3"),
     ("zflag", "U", "ZFLAG", "", "method that gave the redshift"),
     *(

@@ -69,7 +69,7 @@ _COLUMNS = (
     Column("z", "<f4", "", "best-fit redshift"),
     Column("zerr", "<f4", "", "error of z"),
     Column("zwarning", "<i4", "", "ZWARNING bits; 0 is good"),
-    Column("class", "U", "", "GALAXY, QSO or STAR"),
+    Column("class", "U", "", "class: GALAXY, QSO or STAR"),
     Column("subclass", "U", "", "subclass, such as STARFORMING, BROADLINE or F5"),
     Column("sn_median", "<f4", "", "median signal to noise over all good pixels"),
     Column("specprimary", "u1", "", "1: best spectrum of the object"),

@@ -12,7 +12,7 @@ writes as its own SQL. Where one SQL differs from another the parser means:
   double, as all other arithmetic is. ``/`` always gives a double.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from sqlglot import exp
@@ -20,6 +20,8 @@ from sqlglot.dialects.dialect import Dialect
 from sqlglot.errors import SqlglotError
 
 from ...errors import BadConstraint, TooMuch
+from ...model.survey import Column
+from ..field_names import FieldNames
 from . import expressions as typed
 from .expressions import KIND_NAMES, Condition, TypedExpression, Value
 from .tokenizer import CALL, FUNCTIONS, read_sentence
@@ -59,7 +61,10 @@ _NAMED: Final[Mapping[type[exp.Expr], str]] = {
 
 
 def parse_constraint(
-    text: str, columns: Mapping[str, str], aliases: Mapping[str, str]
+    text: str,
+    columns: Mapping[str, str],
+    aliases: Mapping[str, str],
+    described: Sequence[Column] = (),
 ) -> Condition:
     """Read a condition, with ORDER BY and LIMIT, that may follow a position and AND.
 
@@ -70,6 +75,7 @@ def parse_constraint(
         Lower-case names of the catalogue's columns to ``int``, ``uint`` (unsigned identifiers, of
         which negative signed forms are wrapped), ``float``, ``str`` or ``bool``.
     aliases : other lower-case spellings to names in ``columns``
+    described : what is known of the columns, for suggestions in errors
 
     Raises
     ------
@@ -82,7 +88,7 @@ def parse_constraint(
     """
     if not text or not text.strip():
         return Condition()
-    sentence = read_sentence(text, columns, aliases)
+    sentence = read_sentence(text, columns, FieldNames(columns, aliases, described))
     where = None
     if sentence.condition:
         try:

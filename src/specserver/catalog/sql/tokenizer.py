@@ -9,11 +9,12 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Final
 
-from ...errors import BadConstraint, TooMuch, UnknownField, joined
+from ...errors import BadConstraint, TooMuch, joined
+from ..field_names import FieldNames
 from .expressions import ConeArgs, Order, PolygonArgs
+from .position import REAL, cut_region
 
 MAX_TEXT: Final = 250_000
 """Characters of a constraint: room for an IN list of 10,000 identifiers of 20 digits."""
@@ -40,33 +41,22 @@ FUNCTIONS: Final[Mapping[str, tuple[str, int, int]]] = {
 }
 """Name in a constraint to the function's one name and its fewest and most arguments."""
 
-_REAL: Final = r"(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][+-]?\d++)?"
 _SCAN: Final = re.compile(
     rf"""(?P<blank>[ \t\r\n]++) | (?P<comment>--|/\*|\*/|\#) | (?P<string>'(?:[^']|'')*+')
-    | (?P<name>"[^"]++") | (?P<hex>0[xX][0-9a-fA-F]++(?![\w.])) | (?P<number>{_REAL}(?![\w.]))
+    | (?P<name>"[^"]++") | (?P<hex>0[xX][0-9a-fA-F]++(?![\w.])) | (?P<number>{REAL}(?![\w.]))
     | (?P<word>[A-Za-z_]\w*+) | (?P<other>\|\||&&|::|:=|->|=>|\*\*|//|~~|!~)
     | (?P<sign><=|>=|<>|!=|==|<<|>>|[-=<>+*/%&|~(),.;]) | (?P<stray>.)""",
     re.ASCII | re.VERBOSE | re.DOTALL,
 )
-_NUMBER: Final = rf"\s*+([+-]?{_REAL})\s*+"
-_PAIR: Final = rf"(?:\({_NUMBER},{_NUMBER}\)|\[{_NUMBER},{_NUMBER}\])"
-_OPENING: Final = re.compile(r"\s*+(?:AND\s++)?(?:WHERE\s++)?(?=q3c_)", re.ASCII | re.IGNORECASE)
-_Q3C: Final = re.compile(
-    rf"q3c_(?:radial_query\s*+\(\s*+ra\s*+,\s*+dec\s*+,{_NUMBER},{_NUMBER},{_NUMBER}\)"
-    r"|poly_query\s*+\(\s*+ra\s*+,\s*+dec\s*+,\s*+ARRAY\s*+\[(?P<list>[-+\d.eE,()\[\]\s]*)\]\s*+\))",
-    re.ASCII | re.IGNORECASE,
-)
-_VERTICES: Final = re.compile(
-    rf"\s*+{_PAIR}(?:\s*+,\s*+{_PAIR})*+\s*+|{_NUMBER},{_NUMBER}(?:,{_NUMBER},{_NUMBER})*+",
-    re.ASCII,
-)
-
 _GRAMMAR: Final = frozenset(
     ("AND", "OR", "NOT", "IN", "IS", "NULL", "BETWEEN", "LIKE", "ILIKE", "TRUE", "FALSE")
 )
+_OPERATORS: Final = _GRAMMAR - {"NULL", "TRUE", "FALSE"}
 _PREFIX_SIGNS: Final = frozenset({"-", "+", "~", "NOT"})
 _BEFORE_NOT: Final = frozenset({"AND", "OR", "NOT", "IS", "("})
 _AFTER_NOT: Final = frozenset({"IN", "LIKE", "ILIKE", "BETWEEN"})
+_BEFORE_TEXT: Final = frozenset({"=", "==", "<>", "!=", "LIKE", "ILIKE", "IN"})
+_KEYWORDS: Final = ("WHERE", *sorted(_GRAMMAR), "ORDER", "LIMIT")
 _TABLES: Final = frozenset({"specobj", "specobjall"})
 _FORBIDDEN: Final = re.compile(
     "SELECT|FROM|WHERE|UNION|INTERSECT|EXCEPT|GROUP|HAVING|ORDER|BY|LIMIT|OFFSET|FETCH|WITH|VALUES"
@@ -116,9 +106,19 @@ class _Word:
     def upper(self) -> str:
         return self.text.upper() if self.kind in {"word", "sign"} else ""
 
+    @property
+    def is_operand(self) -> bool:
+        """Whether it is a value or a name."""
+        return self.kind != "sign" and self.upper not in _OPERATORS
 
-def read_sentence(text: str, columns: Mapping[str, str], aliases: Mapping[str, str]) -> Sentence:
+
+def read_sentence(text: str, columns: Mapping[str, str], names: FieldNames) -> Sentence:
     """Cut a constraint into position, condition, order and limit.
+
+    Parameters
+    ----------
+    columns : names of columns to their kinds
+    names : all spellings of them
 
     Raises
     ------
@@ -132,7 +132,7 @@ def read_sentence(text: str, columns: Mapping[str, str], aliases: Mapping[str, s
     except UnicodeEncodeError as error:
         # JSON can carry it; UTF-8, which the database takes, cannot.
         raise BadConstraint(text, "it holds half of a character (a lone surrogate)") from error
-    region, rest = _cut_region(text)
+    region, rest = cut_region(text)
     words = _scan(text, rest)
     if words and words[-1].text == ";":
         words.pop()
@@ -141,65 +141,13 @@ def read_sentence(text: str, columns: Mapping[str, str], aliases: Mapping[str, s
     if region is not None and words and words[0].upper not in {"AND", "ORDER", "LIMIT"}:
         raise BadConstraint(text, "only AND, ORDER BY or LIMIT may follow the position")
     words, led = _drop_lead(words)
-    names = {other: name for other, name in aliases.items() if name in columns}
-    names |= {name: name for name in columns}
     condition, order, limit = _split(text, _unprefix(text, words, names))
     if led and not condition:
         raise BadConstraint(text, f"no condition follows {led}")
     _check_nesting(text, condition)
-    known = [
-        _known(text, word, following, names)
-        for word, following in pairwise([*condition, _Word("end", "")])
-    ]
+    known = [_known(text, condition, place, columns, names) for place in range(len(condition))]
     by = _read_order(text, order, names)
     return Sentence(region, " ".join(known), by, _read_limit(text, limit))
-
-
-def _resolve(name: str, names: Mapping[str, str]) -> str:
-    """Return the canonical name of a column, matched without case.
-
-    Parameters
-    ----------
-    names : all spellings, in lower case, to canonical names
-
-    Raises
-    ------
-    UnknownField
-        With the nearest names when the catalogue has no such column.
-    """
-    lower = name.lower() if name.isascii() else name
-    if lower not in names:
-        near = difflib.get_close_matches(lower[:100], names, n=3)
-        # Those of another catalogue, which have a dot, come last.
-        known = sorted(set(names.values()), key=lambda known: ("." in known, known))
-        raise UnknownField(name[:100], known, near)
-    return names[lower]
-
-
-def _cut_region(text: str) -> tuple[ConeArgs | PolygonArgs | None, str]:
-    """Return the position at the front, and the text behind it."""
-    opening = _OPENING.match(text)
-    if opening is None:
-        return None, text
-    call = _Q3C.match(text, opening.end())
-    if call is None:
-        raise BadConstraint(
-            text,
-            "the position must read q3c_radial_query(ra,dec,R,D,S) or"
-            " q3c_poly_query(ra,dec,ARRAY[(r,d),…]) with plain numbers",
-        )
-    if call["list"] is None:
-        numbers = [float(number) for number in call.groups()[:3]]
-    elif _VERTICES.fullmatch(call["list"]):
-        numbers = [float(number) for number in re.findall(rf"[+-]?{_REAL}", call["list"])]
-    else:
-        raise BadConstraint(text, "the polygon must be pairs of numbers: ARRAY[(r,d),(r,d),…]")
-    if not all(map(math.isfinite, numbers)):
-        raise BadConstraint(text, "the position holds a number beyond double precision")
-    if call["list"] is None:
-        return ConeArgs(*numbers), text[call.end() :]
-    pairs = zip(numbers[::2], numbers[1::2], strict=True)
-    return PolygonArgs(tuple(pairs)), text[call.end() :]
 
 
 def _scan(text: str, rest: str) -> list[_Word]:
@@ -250,14 +198,14 @@ def _drop_lead(words: list[_Word]) -> tuple[list[_Word], str]:
     return words, led
 
 
-def _unprefix(text: str, words: Sequence[_Word], names: Mapping[str, str]) -> list[_Word]:
+def _unprefix(text: str, words: Sequence[_Word], names: FieldNames) -> list[_Word]:
     """Make one word of a catalogue's name and a column; drop the name where there is only one."""
     kept: list[_Word] = []
     several = sorted({name.partition(".")[0] for name in names if "." in name})
     prefix = ""
     for place, word in enumerate(words):
         if word.text != "." or word.kind != "sign":
-            column = _resolve(prefix + word.text.strip('"'), names) if prefix else ""
+            column = names.resolve(prefix + word.text.strip('"')) if prefix else ""
             kept.append(_Word("name", f'"{column}"') if prefix else word)
             prefix = ""
             continue
@@ -297,10 +245,10 @@ def _read_limit(text: str, words: Sequence[_Word]) -> int | None:
     return int(number)
 
 
-def _read_order(text: str, words: Sequence[_Word], names: Mapping[str, str]) -> tuple[Order, ...]:
+def _read_order(text: str, words: Sequence[_Word], names: FieldNames) -> tuple[Order, ...]:
     if not words:
         return ()
-    rule = "ORDER BY takes column names, each with ASC or DESC or nothing"
+    rule = "ORDER BY takes column names, each with ASC, DESC or nothing; LIMIT may follow them"
     if len(words) < 3 or words[1].upper != "BY":
         raise BadConstraint(text, rule)
     order: list[Order] = []
@@ -313,7 +261,7 @@ def _read_order(text: str, words: Sequence[_Word], names: Mapping[str, str]) -> 
         is_column = len(item) in {1, 2} and item[0].kind in {"word", "name"}
         if not is_column or way not in {"ASC", "DESC"}:
             raise BadConstraint(text, rule)
-        order.append(Order(_resolve(item[0].text.strip('"'), names), way == "DESC"))
+        order.append(Order(names.resolve(item[0].text.strip('"')), way == "DESC"))
         item = []
         if len(order) > MAX_ORDER:
             raise TooMuch("columns to order by", None, MAX_ORDER)
@@ -347,39 +295,77 @@ def _check_nesting(text: str, words: Sequence[_Word]) -> None:
         before = sign
 
 
-def _known(text: str, word: _Word, following: _Word, names: Mapping[str, str]) -> str:
+def _known(
+    text: str,
+    words: Sequence[_Word],
+    place: int,
+    columns: Mapping[str, str],
+    names: FieldNames,
+) -> str:
     """Return one word of the condition as it is given to the parser."""
+    word = words[place]
     if word.kind == "sign":
         if word.text == ";":
             raise BadConstraint(text, "a semicolon may stand only at the very end")
         return {"==": "=", "!=": "<>"}.get(word.text, word.text)
     if word.kind in {"string", "number"}:
         return word.text
+    name = word.text.strip('"')
+    known = names.find(name)
     if word.kind == "word":
         if word.upper in _GRAMMAR:
             return word.upper
-        if following.text == "(":
-            return CALL + _function(text, word.text)
-        if _FORBIDDEN.fullmatch(word.upper) and word.text.lower() not in names:
+        is_call = words[place + 1 : place + 2] == [_Word("sign", "(")]
+        if _FORBIDDEN.fullmatch(word.upper) and (is_call or known is None):
             raise BadConstraint(text, f"{word.upper} is not allowed in a condition")
-    name = word.text.strip('"')
-    if word.kind == "name" and name.lower() not in names:
+        if is_call:
+            return CALL + _function(text, words, place)
+    elif known is None:
         reason = f"no column {word.text[:100]} is known; text stands in single quotes"
         raise BadConstraint(text, reason)
-    try:
-        return '"' + _resolve(name, names).replace('"', '""') + '"'
-    except UnknownField as error:
-        near = difflib.get_close_matches(name.lower()[:100], names, n=3)
-        # As in class = QSO.
-        raise UnknownField(name[:100], error.known, [*near, f"the text '{name[:100]}'"]) from None
+    if known is None:
+        _check_keyword(text, words, place)
+        texts = [f"the text '{name[:100]}'"] if _may_be_text(words, place, columns, names) else []
+        raise names.unknown(name, *texts)
+    return '"' + known.replace('"', '""') + '"'
 
 
-def _function(text: str, name: str) -> str:
+def _check_keyword(text: str, words: Sequence[_Word], place: int) -> None:
+    """Refuse a word beside a value without an operator: perhaps one of the grammar, misspelt."""
+    before, after = words[:place][-1:], words[place + 1 : place + 2]
+    follows = any(word.is_operand or word.text == ")" for word in before)
+    if not follows and not any(word.is_operand for word in after):
+        return
+    shown = words[place].text[:100]
+    near = difflib.get_close_matches(shown.upper(), _KEYWORDS, n=1)
+    if near:
+        raise BadConstraint(text, f"{shown} is no word of a condition: did you mean {near[0]}?")
+    if follows:
+        allowed = "an operator, AND, OR, ORDER BY or LIMIT may follow it"
+        raise BadConstraint(
+            text, f"{shown} stands directly after {before[0].text[:100]}: {allowed}"
+        )
+
+
+def _may_be_text(
+    words: Sequence[_Word], place: int, columns: Mapping[str, str], names: FieldNames
+) -> bool:
+    """Return whether a name stands where text may, as in ``class = QSO``."""
+    before = list(words[:place])
+    while before and (before[-1].kind == "string" or before[-1].text in {"(", ","}):
+        before.pop()
+    if not before or before.pop().upper not in _BEFORE_TEXT:
+        return False
+    left = next((word for word in reversed(before) if word.upper != "NOT"), words[place])
+    return left.text == ")" or columns.get(names.find(left.text.strip('"')) or "") == "str"
+
+
+def _function(text: str, words: Sequence[_Word], place: int) -> str:
+    name = words[place].text
     lower = name.lower()
     if lower.startswith("q3c_"):
         raise BadConstraint(text, "a position may stand only at the very front, joined by AND")
-    if _FORBIDDEN.fullmatch(lower.upper()):
-        raise BadConstraint(text, f"{lower.upper()} is not allowed in a condition")
     if lower not in FUNCTIONS:
+        _check_keyword(text, words, place)
         raise BadConstraint(text, f"no function {name}; offered are {', '.join(FUNCTIONS)}")
     return lower
