@@ -1,5 +1,6 @@
 """Fixtures that every test may use."""
 
+import gc
 import json
 import os
 import shutil
@@ -29,6 +30,13 @@ BROWSER_FLAGS = (
     " --disable-background-networking --disable-component-update --disable-sync"
     " --disable-default-apps --disable-dev-shm-usage"
 )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Collect garbage of tests alone: with all that was imported each collection takes 0.3 s."""
+    gc.collect()
+    gc.freeze()
 
 
 def folder_at(path: Path) -> Folder:
