@@ -1,5 +1,6 @@
 """Fixtures that every test may use."""
 
+import atexit
 import gc
 import json
 import os
@@ -31,12 +32,16 @@ BROWSER_FLAGS = (
     " --disable-default-apps --disable-dev-shm-usage"
 )
 
+gc.disable()  # until all tests are collected
+
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish() -> None:
     """Collect garbage of tests alone: with all that was imported each collection takes 0.3 s."""
     gc.collect()
     gc.freeze()
+    atexit.register(gc.unfreeze)  # DuckDB would tell at the end of what was never freed
+    gc.enable()
 
 
 def folder_at(path: Path) -> Folder:
