@@ -1,6 +1,8 @@
 """The command that serves."""
 
+import atexit
 import errno
+import gc
 import os
 import shutil
 import signal
@@ -21,9 +23,11 @@ from ..errors import ServiceError
 from .console import ERROR, Data, present_folder, tell_missing_surveys
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
     from uvicorn import Config
 
     from ..data.root import DataRoot
+    from ..settings import Settings
 
 # Variables of the C library of Linux, for the processes that answer: freed memory is kept for the
 # next batch. Returned to the system, it would cost a page fault for every 4 kB, a fifth of the time
@@ -98,18 +102,14 @@ def serve(
     for name, nbytes in _KEPT_MEMORY.items():
         os.environ.setdefault(name, nbytes)
     with closing(listen(host, port)) as listening, _counts_shared_by(processes):
-        # prometheus_client reads the folder of counts from the environment when it is imported.
-        from ..server.app import create_app
-        from ..server.runtime.connection import BoundedConnection
-
         _announce(served, host, port)
         config = uvicorn.Config(
-            partial(create_app, settings),
+            partial(_create_app, settings),
             factory=True,
             host=host,
             port=port,
             workers=processes,
-            http=BoundedConnection,
+            http="specserver.server.runtime.connection:BoundedConnection",
             # The limits of connections do not hold for WebSockets.
             ws="none",
             log_config=logging_configuration(settings),
@@ -120,6 +120,21 @@ def serve(
             forwarded_allow_ips=settings.trusted_proxies,
         )
         _run(config, listening)
+
+
+def _create_app(settings: "Settings") -> "FastAPI":
+    """Return the application; what it needs is imported by the processes that answer alone."""
+    # Nothing of what is made here becomes garbage. Searching it would take a sixth of the time of
+    # the start, and later 0.1 s again and again.
+    gc.disable()
+    # prometheus_client reads the folder of counts from the environment when it is imported.
+    from ..server.app import create_app
+
+    app = create_app(settings)
+    gc.freeze()
+    atexit.register(gc.unfreeze)  # DuckDB would tell at the end of what was never freed
+    gc.enable()
+    return app
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -155,8 +170,7 @@ def _run(config: "Config", listening: socket.socket) -> None:
         if not server.started:
             raise ServiceError("the service could not start; the log above says why")
         return
-    from ..server.runtime.metrics import worker_deaths
-    from ..server.runtime.supervisor import Supervisor
+    from ..server.runtime.supervisor import Supervisor, worker_deaths
 
     deaths = worker_deaths()
     supervisor = Supervisor(config, [listening], lambda why: deaths.labels(why).inc())

@@ -97,16 +97,6 @@ class Metrics:
         return generate_latest(shown) + generate_latest(shown_too)
 
 
-def worker_deaths() -> Counter:
-    """Return the count of processes that died, for the one that replaces them."""
-    return Counter(
-        "specserver_worker_deaths_total",
-        "Processes that died and were replaced.",
-        ("cause",),
-        registry=CollectorRegistry(),
-    )
-
-
 class _Processes(Collector):
     """The version, and memory and open files of each process, as the system knows them now."""
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from socket import socket
 from typing import Final
 
+from prometheus_client import CollectorRegistry, Counter
 from typing_extensions import override
 from uvicorn.config import STARTUP_FAILURE, Config
 from uvicorn.supervisors import Multiprocess
@@ -127,6 +128,16 @@ class Supervisor(Multiprocess):
     def _end(self, why: str) -> None:
         self.failure = why
         self.should_exit.set()
+
+
+def worker_deaths() -> Counter:
+    """Return the count of processes that died, for the one that replaces them."""
+    return Counter(
+        "specserver_worker_deaths_total",
+        "Processes that died and were replaced.",
+        ("cause",),
+        registry=CollectorRegistry(),
+    )
 
 
 def _death_of(exitcode: int | None) -> tuple[str, str]:
