@@ -60,7 +60,7 @@ def data(files: list[Path], tables: Path, tmp_path_factory: pytest.TempPathFacto
     assert "140 rows" in said
     assert "PSFFLUX" in said
     said = command("catalog", "add", "sdss_dr17", "excerpt", tables / "specobj_excerpt.csv", *into)
-    assert "607 rows, 19 columns; 607 rows name a spectrum" in said
+    assert "607 rows, 19 columns; 33 rows are of spectra here" in said
     said = command(
         "catalog", "add", "sdss_dr17", "cas", tables / "Skyserver_SQL2_27_2018.csv", *into
     )
@@ -267,7 +267,7 @@ def test_every_format_and_every_spelling_of_identifiers(few: tuple, tmp_path: Pa
     for number, spelling in enumerate(ENDINGS):
         file = write(tmp_path / f"t{number}", ids, spelling)
         found = attach_table(service.archive, "default", f"t{number}", file)
-        assert (found.nlinked, found.info.nrows) == (len(ids), len(ids)), spelling
+        assert (found.nlinked, found.nnamed, found.info.nrows) == (6, 8, 8), spelling
         # Positions come of the spectra held; the two others have none.
         assert found.nplaced == len(own), spelling
         table = service.query(
@@ -315,9 +315,19 @@ def test_links_follow_what_is_ingested_later(files: list[Path], tmp_path: Path) 
     wanted = [pack_specobjid(plate, mjd, fiber, "v5_13_2"), pack_specobjid(plate, mjd, fiber, "26")]
     lines = [f"{number},1.0,2.0,mine" for number in wanted]
     (tmp_path / "fixed.csv").write_text("\n".join(["specobjid,ra,dec,note", *lines]))
-    attach_table(service.archive, "default", "fixed", tmp_path / "fixed.csv")
+    file = tmp_path / "fixed.csv"
+    told = command("catalog", "add", "default", "fixed", file, "--data", tmp_path)
+    assert "0 rows are of spectra here, 2 have a position" in told
+    assert "note: 2 rows are of spectra that are not held here; they are linked when those" in told
     assert service.query(joined).num_rows == 0
+    linked = {held.info.name: held.nlinked for held in attached_tables(service.archive)}
+    assert linked == {"one": 0, "fixed": 0}
+    # Such rows keep the identifier that their table states.
+    stated = service.query(QueryRequest(catalog="fixed")).column(0).to_pylist()
+    assert sorted(stated) == sorted(wanted)
     run_ingest(open_root(tmp_path), "sdss_dr17", [second], workers=1)
+    linked = {held.info.name: held.nlinked for held in attached_tables(service.archive)}
+    assert linked == {"one": 1, "fixed": 1}
     assert service.query(joined).column("note").to_pylist() == ["mine"]
     (number,) = service.query(QueryRequest(catalog="one")).column(0).to_pylist()
     assert unpack_specobjid(number).tolist()[:3] == (plate, mjd, fiber)

@@ -67,13 +67,16 @@ def add_catalog(
     else:
         OUT.print(
             f"{found.context}.{name}: {info.nrows:,} rows, {found.ncolumns} columns;"
-            f" {found.nlinked:,} rows name a spectrum, {found.nplaced:,} have a position"
+            f" {found.nlinked:,} rows are of spectra here, {found.nplaced:,} have a position"
         )
-    if found.nlinked < info.nrows and info.ids == "spectra":
+    lost, which = found.nnamed - found.nlinked, ""
+    if info.ids == "spectra":
+        lost, which = info.nrows - found.nlinked, " without run2d"
+    if lost:
         tell(
             "note",
-            f"{info.nrows - found.nlinked:,} rows without run2d are of spectra that are not held"
-            " here; they are linked when those are ingested",
+            f"{lost:,} rows{which} are of spectra that are not held here; they are linked when"
+            " those are ingested",
         )
     for note in info.notes:
         tell("note", note)

@@ -15,8 +15,10 @@ class AttachedTable:
 
     context: str
     info: VacInfo
-    nlinked: int
+    nnamed: int
     """Rows that name a spectrum."""
+    nlinked: int
+    """Rows that name a spectrum which is held; in a context of files alone, as ``nnamed``."""
     nplaced: int
     """Rows that have a position."""
     ncolumns: int
@@ -74,11 +76,16 @@ def detach_table(archive: Archive, context: str, name: str) -> None:
 def _attached(archive: Archive, context: str, name: str) -> AttachedTable:
     """Return the description of an attached table; make its index when there is none yet."""
     catalog = archive.table(context, f"{context}.{name}", primary=False).catalog
-    ra, _ = catalog.positions(np.arange(catalog.count(primary=False)))
+    rows, named = np.arange(catalog.count(primary=False)), catalog.count(primary=True)
+    ra, _ = catalog.positions(rows)
+    wanted = f".{catalog.survey.id_column.name}"
+    joined = [column for column in catalog.spectrum_columns if column.endswith(wanted)]
+    lost = sum(column.null_count for column in catalog.columns_of(joined, rows).columns)
     return AttachedTable(
         context,
         read_vac(archive.data.context(context).table(name)),
-        catalog.count(primary=True),
+        named,
+        len(rows) - lost if joined else named,
         int(np.isfinite(ra).sum()),
         len(catalog.columns),
     )
