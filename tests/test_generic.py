@@ -352,7 +352,7 @@ def test_a_first_ingest_of_refused_files_alone_writes_its_report(folder: Path) -
         cut(path)
     report = folder.parent / "r.jsonl"
     printed = ingest(folder, *OWN, "--report", report, code=1)
-    assert "no file that specutils reads" in printed
+    assert "no file can be read:" in printed
     lines = lines_of(report)
     assert [one["path"] for one in lines[:4]] == [str(path) for path in files]
     assert {one["became"] for one in lines} == {"refused"}
@@ -387,9 +387,17 @@ def test_wrong_declarations_are_refused(folder: Path) -> None:
     assert "plug-in" in ingest(folder, "--reader", "iraf", code=2)
     assert "step" in ingest(folder, *OWN, "--step", "-1", code=2)
     assert "flux-unit" in ingest(folder, *OWN, "--flux-unit", "furlong", code=2)
+    for unit, kind in (("parsec", "length"), ("km/s", "speed/velocity"), ("arcsec", "angle")):
+        told = ingest(folder, *OWN, "--flux-unit", unit, code=2)
+        assert f"it is a unit of {kind}, not of flux, such as" in told
+    for unit in ("parsec", "km", "s"):
+        told = ingest(folder, *OWN, "--wave-unit", unit, code=2)
+        assert f"--wave-unit {unit} is not possible: a unit of wavelengths" in told
     assert "unknown context 'mine'" in ingest(folder, code=2)
     (folder / "empty").mkdir()
-    assert "no file that specutils reads" in ingest(folder / "empty", *OWN, code=1)
+    assert "read: there is none whose name ends" in ingest(folder / "empty", *OWN, code=1)
+    told = ingest(folder / "gone", *OWN, code=1)
+    assert told == f"specserver: no such file or folder: {folder / 'gone'}\n"
 
 
 def test_a_flux_per_ampere_is_asked_about(tmp_path: Path) -> None:

@@ -138,6 +138,29 @@ def test_a_file_whose_numbers_would_be_rounded_is_refused(tmp_path: Path, column
             read(tmp_path / "a.ecsv", **SAID)
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("--wave", "wl", "--flux", "f"),
+        ("--wave", "LAMBDAS", "--flux", "SPEC_COUNTS"),
+        ("--flux", "SPEC_COUNTS"),
+    ],
+)
+def test_which_of_two_units_is_taken_is_said(tmp_path: Path, names: tuple[str, ...]) -> None:
+    folder = tmp_path / "spectra"
+    folder.mkdir()
+    axis = {"CRVAL1": 4000.0, "CDELT1": 50.0, "CRPIX1": 1.0, "CUNIT1": "Angstrom"}
+    cards = {"SPEC_COUNTS": {"BUNIT": "mJy", **axis}, "LAMBDAS": {"BUNIT": "Angstrom"}}
+    for name in "ab":
+        images(folder / f"{name}.fits", **cards)
+    given = ("ingest", "mine", folder, "--data", tmp_path / "data", "--workers", 1, *names)
+    told = command(*given, "--wave-unit", "um", "--flux-unit", "Jy")
+    assert "file states wavelengths in Angstrom, which is used: --wave-unit um is for" in told
+    assert "file states flux in mJy; --flux-unit Jy is used instead" in told
+    assert "wavelengths in Angstrom" in told or "wavelengths of its header" in told
+    assert "flux in Jy" in told
+
+
 def test_logarithms_are_named_by_column_or_unit(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     Table({"loglam": np.log10(WAVE), "x": np.log10(WAVE / 10), "f": FLUX}).write(path)
@@ -256,6 +279,8 @@ def test_an_ingest_takes_the_names_and_keeps_them(tmp_path: Path) -> None:
     names = ("--wave", "wl", "--flux", "f", "--error", "df")
     assert "say --wave-unit" in command(*given, *names, code=1)
     units = ("--wave-unit", "nm", "--flux-unit", "mJy")
+    told = command(*given, "--wave", "w", "--flux", "f", *units, code=1)
+    assert "no file can be read with --flux f --wave w:\n" in told
     printed = command(*given, *names, *units)
     assert "1 spectra: columns f, wl of wavelengths in nm, df of errors; flux in mJy" in printed
     Table(TEXT).write(folder / "b.csv")

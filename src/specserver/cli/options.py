@@ -36,7 +36,7 @@ _NAMES: Final = {
 }
 """Parameters whose options or arguments have another name."""
 _BARE: Final = re.compile(r"[\w./:,+-]+")
-_SETTING: Final = re.compile(r"(\w+)[= ](.*)", re.DOTALL)
+_SETTING: Final = re.compile(r"([\w-]+)[= ](.*)", re.DOTALL)
 
 
 def in_options(said: SpecServerError | SpecServerWarning, app: typer.Typer) -> str:

@@ -20,8 +20,9 @@ from ..surveys.declaration import Declaration
 from ..surveys.generic import check_context_name, read_declaration, write_declaration
 from ..surveys.statedunit import units_of_flux
 from ..surveys.targets import FILE, OBJECT, normal_table
+from ..surveys.unread import asked_for
 from .option_effects import OptionEffects, SurveyOptions, option_effects
-from .plan import spectrum_files
+from .plan import require_there, spectrum_files
 from .report import Note, Tally, open_report, refusal
 
 _TRIED: Final = 20
@@ -47,9 +48,11 @@ def declare(
         The context belongs to an installed survey, an option cannot be met, or no file has a valid
         unit of flux.
     IngestError
-        No file can be read, or an ingest into the context is at work.
+        A path does not exist, no file can be read, or an ingest into the context is at work.
     """
     _require_free(context)
+    paths = list(paths)
+    require_there(paths)
     files = spectrum_files(paths, options.catalog)
     if options.medium not in {"", AIR, VACUUM}:
         raise BadParameter("medium", options.medium, "air or vacuum")
@@ -140,8 +143,10 @@ def _first(
     if no_unit is not None:
         raise no_unit
     pairs = list(zip(files, reasons, strict=False))
-    listed = "".join(f"\n  {path}: {why}" for path, why in pairs[:5]) or " there is none"
-    raise IngestError(f"no file that specutils reads:{listed}")
+    listed = "".join(f"\n  {path}: {why}" for path, why in pairs[:5])
+    how = "" if options.vectors is None else f" with {asked_for(options.vectors)}"
+    none = " there is none whose name ends as those of spectra do (.fits, .csv, …)"
+    raise IngestError(f"no file can be read{how}:{listed or none}")
 
 
 def _report_refused(files: Sequence[Path], reasons: Sequence[str], report: Path | None) -> None:

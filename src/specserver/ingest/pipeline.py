@@ -26,7 +26,7 @@ from ..store.layout import commit_segment, remove_uncommitted
 from ..surveys import find_release
 from .decisions import IngestOptions, find_duplicates
 from .option_effects import OptionEffects, media_conflicts
-from .plan import Plan, make_plan
+from .plan import Plan, make_plan, require_there
 from .report import Note, Report, Tally, open_report
 from .stored_ids import StoredIds
 from .worker import Counts, PartResult, ingest_part
@@ -94,8 +94,7 @@ def run_ingest(
     begun = time.monotonic()
     survey, _ = find_release(context, data)
     paths = list(paths)
-    if gone := [str(path) for path in paths if not path.exists()]:
-        raise IngestError(f"no such file or folder: {', '.join(gone)}")
+    require_there(paths)
     summary = IngestSummary(context=context, report=report)
     folder = data.context(context)
     with _sole_ingest(data, folder), open_report(report, summary) as told:

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Final
 
 from ..digests import hash64
+from ..errors import IngestError
 from ..model.survey import FileKey, Survey
 from ..ops.wholefits import FITS_ENDING
 from ..surveys.declaration import is_spectrum_name
@@ -34,6 +35,12 @@ class Plan:
     """FITS files whose name is not of this survey."""
     changed_medium: int = 0
     """Number of stored files whose stated medium has changed."""
+
+
+def require_there(paths: Iterable[Path]) -> None:
+    """Refuse files and folders that do not exist."""
+    if gone := [str(path) for path in paths if not path.exists()]:
+        raise IngestError(f"no such file or folder: {', '.join(gone)}")
 
 
 def find_files(paths: Iterable[Path]) -> Iterator[Path]:

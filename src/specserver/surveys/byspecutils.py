@@ -20,8 +20,9 @@ from .besidemask import BesideMasks
 from .declaration import IT_HOLDS
 from .fileparts import header_part
 from .foundspectrum import INVERSE, FoundSpectrum, inverse_variance, real_numbers
-from .statedaxis import axis_of, is_logarithmic, states_axis
+from .statedaxis import axis_of, axis_unit, is_logarithmic, states_axis
 from .statedmask import Flags
+from .statedunit import unit_not_used
 from .unread import what_it_holds, why_unread
 
 # General formats of specutils: images and tables of any kind.
@@ -62,11 +63,14 @@ def read_by_specutils(path: Path, loader: str, wave_unit: str) -> list[FoundSpec
         # If a file has one header, it belongs to the first spectrum.
         shared = _header(spectrum) or shared
         cards: Mapping[str, Any] = header_part(shared).cards
-        if wave_unit and not cards.get("CUNIT1"):
+        stated = axis_unit(cards)
+        if wave_unit and not stated:
             cards = {**cards, "CUNIT1": wave_unit}
         # specutils reads such axes wrongly: a pixel off (spSpec, spPlate), as linear, or in metres.
         states = states_axis(cards) and (loader in {"", *_GENERAL} or is_logarithmic(cards))
-        found += _rows(spectrum, shared, cards if states else {}, masks)
+        unit = stated if states else spectrum.spectral_axis.unit.to_string()
+        remarks = unit_not_used(unit, wave_unit)
+        found += _rows(spectrum, shared, cards if states else {}, masks, remarks)
     return found
 
 
@@ -77,7 +81,11 @@ def _header(spectrum: Any) -> Mapping[str, Any]:
 
 
 def _rows(
-    spectrum: Any, header: Mapping[str, Any], cards: Mapping[str, Any], masks: BesideMasks
+    spectrum: Any,
+    header: Mapping[str, Any],
+    cards: Mapping[str, Any],
+    masks: BesideMasks,
+    more: tuple[Remark, ...],
 ) -> Iterator[FoundSpectrum]:
     """Yield the spectra of a Spectrum, which may have many on one axis, stated by some cards."""
     if spectrum.flux.ndim > 2:
@@ -98,7 +106,7 @@ def _rows(
             unit=spectrum.flux.unit.to_string(),
             cards=header,
             states_ivar=isinstance(spectrum.uncertainty, nddata.InverseVariance),
-            remarks=remarks,
+            remarks=(*remarks, *more),
             layout=f"specutils' loader {masks.form}" if masks.form else "a loader of specutils",
         )
 

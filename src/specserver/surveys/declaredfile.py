@@ -11,7 +11,7 @@ from ..data.context import ContextFolder
 from ..digests import hash64
 from ..errors import BadFile, BadParameter
 from ..model.medium import MEDIUM_COLUMN, UNKNOWN
-from ..model.survey import UNIT_COLUMN, RawSpectrum
+from ..model.survey import UNIT_COLUMN, RawSpectrum, Remark
 from .anyfile import ReadSpectrum, read_file
 from .declaration import Declaration, stem_of
 from .namedposition import far_from_name
@@ -29,8 +29,18 @@ def read_declared(declared: Declaration, folder: ContextFolder, path: Path) -> l
         unit = _unit(declared, spectrum.unit, path)
         raw = _raw(declared, spectrum, _target(declared, folder, path, number), number)
         row = {**raw.row, UNIT_COLUMN: unit} if declared.has_units else raw.row
-        found.append(replace(raw, row=row, layout=_layout(spectrum, unit)))
+        remarks = (*raw.remarks, *_replaced(spectrum.unit, unit, declared.given_unit))
+        found.append(replace(raw, row=row, layout=_layout(spectrum, unit), remarks=remarks))
     return found
+
+
+def _replaced(stated: str, unit: str, given: str | None) -> tuple[Remark, ...]:
+    """Return the remark that the operator's unit of flux takes the place of a file's."""
+    if given is None or not stated or not _same_unit(unit, given) or _same_unit(stated, given):
+        return ()
+    return (
+        Remark(f"the file states flux in {stated}; --flux-unit {unit or repr('')} is used instead"),
+    )
 
 
 def _layout(spectrum: ReadSpectrum, unit: str) -> str:

@@ -27,7 +27,7 @@ from .foundspectrum import (
 )
 from .statedaxis import axis_of, axis_unit, is_logarithmic, multispec_axes, states_axis
 from .statedmask import Flags, is_mask_image, mask_rule, not_taken
-from .statedunit import angstroms, require_unit
+from .statedunit import angstroms, require_unit, unit_not_used
 
 _FLUX: Final = ("FLUX", "SCI", "DATA", "SPECTRUM", "SPEC")
 _WAVES: Final = (
@@ -82,9 +82,11 @@ def image_spectra(hdus: Any, defaults: FileDefaults) -> list[FoundSpectrum] | No
     if images is None:
         return None
     axes = _axes(images, hdus, defaults)
-    return (
-        None if axes is None else list(_spectra(images, axes, _masks(images.flux, hdus), defaults))
-    )
+    if axes is None:
+        return None
+    bad, remarks = _masks(images.flux, hdus)
+    remarks += unit_not_used(_axis_unit(images, hdus), defaults.wave_unit)
+    return list(_spectra(images, axes, (bad, remarks), defaults))
 
 
 def _usual(hdus: Any) -> _Images | None:
@@ -202,7 +204,7 @@ def _axes(images: _Images, hdus: Any, defaults: FileDefaults) -> list[tuple[Any,
     if defaults.vectors is not None and not is_logarithmic(cards):
         what = f"the spectral axis of HDU {defaults.vectors.flux}"
         require_unit(axis_unit(cards) or wave_unit, what, "--wave-unit")
-    if wave_unit and not cards.get("CUNIT1"):
+    if wave_unit and not axis_unit(cards):
         cards = {**cards, "CUNIT1": wave_unit}
     wave = axis_of(cards, npix)
     return [(wave, wave)] * rows
@@ -216,8 +218,7 @@ def _from_hdu(images: _Images, hdus: Any, defaults: FileDefaults) -> list[tuple[
         raise BadFile(f"HDU {name} has the shape {hdu.data.shape}, flux has {shape}")
     values = np.broadcast_to(real_numbers(hdu.data, f"HDU {name}"), shape)
     values = np.atleast_2d(values)
-    unit = str(hdu.header.get("BUNIT") or hdu.header.get("CUNIT1") or "").strip()
-    unit = unit or _linetools_unit(hdus) or str(flux.header.get("CUNIT1") or "") or wave_unit
+    unit = _axis_unit(images, hdus) or wave_unit
     if defaults.vectors is not None and not images.is_log:
         require_unit(unit, f"HDU {name}", "--wave-unit")
     says_log = images.is_log or is_logarithmic(hdu.header) or is_logarithmic(flux.header)
@@ -226,6 +227,16 @@ def _from_hdu(images: _Images, hdus: Any, defaults: FileDefaults) -> list[tuple[
     if images.is_log:
         raise BadFile(f"HDU {name} holds no logarithms: they reach {np.nanmax(values):g}")
     return [(row, angstroms(row, unit, f"HDU {name}")) for row in values]
+
+
+def _axis_unit(images: _Images, hdus: Any) -> str:
+    """Return the unit that a file states for the wavelengths beside a flux; empty: none."""
+    cards = images.flux.header
+    if images.wave is None:
+        return axis_unit(cards)
+    own = images.wave.header
+    unit = str(own.get("BUNIT") or own.get("CUNIT1") or "").strip()
+    return unit or _linetools_unit(hdus) or str(cards.get("CUNIT1") or "")
 
 
 def _linetools_unit(hdus: Any) -> str:

@@ -23,7 +23,7 @@ from .foundspectrum import (
     unit_text,
 )
 from .statedmask import join_masks, mask_columns, mask_rule
-from .statedunit import angstroms, is_flux_unit, require_unit, wave_unit
+from .statedunit import angstroms, is_flux_unit, require_unit, unit_not_used, wave_unit
 
 _WAVE: Final = re.compile(
     r"(?:(?:air|vac|vacuum)_?)?(?:wave|waves|wavelength|wavelengths|lambda|lam|wl|awav)"
@@ -139,8 +139,9 @@ def _spectra(
     """
     rows = _cells(data[columns.wave]), _cells(data[columns.flux])
     stated, wave_stated = units[columns.flux], units[columns.wave] or defaults.wave_unit
+    is_log = _LOG_WAVE.fullmatch(columns.wave)
     if defaults.vectors is not None:
-        if not _LOG_WAVE.fullmatch(columns.wave):
+        if not is_log:
             require_unit(wave_stated, f"column {columns.wave}", "--wave-unit")
         if defaults.flux_unit is None:
             require_unit(stated, f"column {columns.flux}", "--flux-unit")
@@ -153,6 +154,7 @@ def _spectra(
         if np.ndim(data[name]) == full
     }
     rule = mask_rule(headers)
+    other_unit = () if is_log else unit_not_used(units[columns.wave], defaults.wave_unit)
     for row in range(len(rows[1])):
         flux = real_numbers(rows[1][row], f"column {columns.flux}")
         axis = real_numbers(rows[0][row], f"column {columns.wave}")
@@ -174,7 +176,7 @@ def _spectra(
             unit=unit_text(stated),
             cards=headers[0],
             states_ivar=columns.power == INVERSE,
-            remarks=remarks,
+            remarks=(*remarks, *other_unit),
             layout=_layout(columns, wave_stated, sorted(marks)),
         )
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 from astropy import units as u
 
 from ..errors import BadFile, BadParameter
+from ..model.survey import Remark
 
 _WORDS: Final = {
     "ang": "Angstrom", "angs": "Angstrom", "angst": "Angstrom", "angstrom": "Angstrom",
@@ -33,6 +34,9 @@ _PURE: Final = frozenset({"dimensionless", "dimensionless_unit", "unitless", "no
 _WAVE_UNITS: Final = {"a": "Angstrom", "å": "Angstrom", "inverse cm": "1/cm", "cm-1": "1/cm"}
 _TITLE: Final = re.compile(r"[A-Za-z ]+\((.*)\)")
 """A title around a unit: 'Flux (10^-17 erg/s/cm^2/Ang)'."""
+_LONGEST_WAVE: Final = 1 * u.m
+"""Longer units of length, such as the parsec, are of distances."""
+_NO_FLUX: Final = ("length", "time", "angle", "solid angle", "mass", "speed", "area")
 _LOG: Final = re.compile(r"\s*(?:log(?:10)?|dex)(?![a-z])(.*)", re.IGNORECASE)
 _PLAIN_AA: Final = (100.0, 3000.0)
 """Wavelengths without a unit that begin above the one and reach beyond the other are Å: neither
@@ -60,8 +64,22 @@ def wave_unit(text: str) -> Any:
     title = None if log_unit(plain) is not None else _TITLE.fullmatch(plain)
     plain = (title[1] if title else plain).strip("[]()")
     unit = _parsed(_WAVE_UNITS.get(plain.lower(), plain)) or _parsed(_spelt(plain))
-    fits = unit is not None and unit.is_equivalent(u.AA, u.spectral())
-    return unit if fits else None
+    if unit is None or not unit.is_equivalent(u.AA, u.spectral()):
+        return None
+    return None if unit.is_equivalent(u.m) and 1 * unit > _LONGEST_WAVE else unit
+
+
+def unit_not_used(stated: str, given: str) -> tuple[Remark, ...]:
+    """Return the remark that a file states another unit of wavelengths than the operator gives."""
+    units = wave_unit(stated), wave_unit(given)
+    if not stated.strip() or not given or stated == given or (units[0] and units[0] == units[1]):
+        return ()
+    return (
+        Remark(
+            f"the file states wavelengths in {stated}, which is used: --wave-unit {given} is for"
+            " files that state none"
+        ),
+    )
 
 
 def log_unit(text: str) -> str | None:
@@ -174,6 +192,8 @@ def units_of_flux(text: str, example: Path | None = None) -> tuple[str, str]:
             f"{said} what astropy cannot read; say what flux is in with --flux-unit, such as"
             f" {_EXAMPLE}, or --flux-unit '' for a pure number"
         )
+    if (kind := unit.physical_type) in _NO_FLUX:
+        raise refused(f"it is a unit of {kind}, not of flux, such as {_EXAMPLE} or ct")
     written = [power.to_string() for power in (unit, unit**-2)]
     if [u.Unit(text) for text in written] != [unit, unit**-2]:
         raise refused("its text is not read back to the same unit")
