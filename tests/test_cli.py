@@ -2,8 +2,10 @@
 
 import csv
 import os
+import pty
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -48,11 +50,48 @@ def run(*arguments: object, code: int = 0, **environment: str) -> subprocess.Com
     return done
 
 
+def on_terminal(*arguments: str) -> str:
+    """Return all that a run of Python prints on a terminal."""
+    master, slave = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, *arguments], stdin=slave, stdout=slave, stderr=slave,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "80"},
+    ):  # fmt: skip
+        os.close(slave)
+        said = b""
+        # Linux ends the reading of a terminal that nobody has open with an error.
+        with suppress(OSError):
+            while part := os.read(master, 65536):
+                said += part
+    os.close(master)
+    return said.decode()
+
+
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_every_command_explains_itself_with_an_example(command: list[str]) -> None:
     text = command_here(*command, "--help")
     assert "Example: specserver " + " ".join(command[:1]) in text
     assert "Usage:" in text
+
+
+_BORDERS = set("│┃╭╮╰╯─━\x1b")
+
+
+def test_help_and_usage_errors_are_plain_in_a_pipe() -> None:
+    for words, code in ((["--help"], 0), (["get", "--help"], 0), (["get", "--nosuch"], 2),
+                        (["stack", "5"], 2), (["vos"], 2)):  # fmt: skip
+        done = run(*words, code=code)
+        assert not set(done.stdout + done.stderr) & _BORDERS
+        assert "Usage: " in done.stdout + done.stderr
+        assert bool(done.stderr) == (code == 2)
+    assert "\n    specserver serve &\n" in run("--help").stdout
+
+
+def test_help_and_usage_errors_have_boxes_on_a_terminal() -> None:
+    for words in (["--help"], ["get", "--nosuch"]):
+        said = on_terminal("-m", "specserver", *words)
+        assert set("╭╯") <= set(said)
+        assert "\x1b[" in said
 
 
 def test_the_command_alone_teaches() -> None:

@@ -77,12 +77,12 @@ app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
     help="""Survey spectra: found, fetched and looked at.
 
-    Begin with [bold]specserver demo[/], or with your own files:
+    Begin with 'specserver demo', or with your own files:
 
+    \b
       specserver ingest sdss_dr17 ~/spectra
       specserver serve &
       specserver query --cone 180 0 2 --where "class = 'QSO'"
@@ -159,4 +159,7 @@ def main() -> None:
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", SpecServerWarning)
         warnings.showwarning = _show_warning
+        # Help and usage errors have boxes and colours on a terminal, and are plain in a pipe.
+        terminal = sys.stdout.isatty() and sys.stderr.isatty()
+        app.rich_markup_mode = "rich" if terminal else None
         app()
