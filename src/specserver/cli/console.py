@@ -1,22 +1,10 @@
 """Consoles, and the options and functions that commands share."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from ..extras import require
 
@@ -123,36 +111,6 @@ def tell_missing_surveys(data: "DataRoot") -> None:
 def require_server() -> None:
     """Raise `MissingPackage` if a package of the server is missing."""
     require("this command", "server")
-
-
-@contextmanager
-def progress_bar(
-    unit: str, name: str, total: int | None = None
-) -> Iterator[tuple[Callable[[int], None], Callable[[int, int], None]]]:
-    """Show a progress bar with rate and time left, on a terminal only.
-
-    Yields two functions: ``advance(count)`` and ``show(done, total)``.
-    """
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        MofNCompleteColumn(),
-        TextColumn(f"{unit}  {{task.fields[rate]}}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=ERROR,
-        disable=not ERROR.is_terminal,
-    )
-    with bar:
-        task = bar.add_task(name, total=total, rate="")
-
-        def show(done: int, total: int) -> None:
-            speed = bar.tasks[0].speed
-            bar.update(task, completed=done, total=total, rate=f"{speed:.0f}/s" if speed else "")
-
-        yield partial(bar.advance, task), show
 
 
 def readable_bytes(count: float) -> str:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 from rich.markup import escape
 
+from ..client.progress import Watch
 from ..errors import ServiceError, Unreachable
-from .console import OUT, client_of, progress_bar, readable_bytes, require_server, tell
+from .console import OUT, client_of, readable_bytes, require_server, tell
 from .serve import listen
 
 if TYPE_CHECKING:
@@ -66,8 +67,8 @@ def demo(
         spectra = folder / "mock"
         _simulate(spectra)
     _say(f"ingest of {spectra} into {data}, context {_CONTEXT}")
-    with progress_bar("files", "ingest") as (_, show):
-        summary = run_ingest(open_root(data), _CONTEXT, [spectra], progress=show)
+    with Watch("files") as watch:
+        summary = run_ingest(open_root(data), _CONTEXT, [spectra], progress=watch)
     print_summary(summary)
     if spectra == folder / "mock":
         _say(f"a second survey, {SECOND_CONTEXT}, which has seen {_SHARED} of the same objects")
@@ -95,15 +96,15 @@ def _simulate(folder: Path) -> None:
         return
     _say(f"mock survey of {MOCK_NSPEC:,} spectra in the real file format: {folder}")
     begun = time.perf_counter()
-    with progress_bar("files", "simulate", MOCK_NSPEC) as (advance, _):
-        summary = simulate_first(folder, progress=advance, workers=os.cpu_count() or 1)
+    with Watch("files") as watch:
+        summary = simulate_first(folder, progress=watch, workers=os.cpu_count() or 1)
     done.touch()
     took = time.perf_counter() - begun
     OUT.print(f"{readable_bytes(summary.nbytes)} in {took:.1f} s")
 
 
 def simulate_first(
-    folder: Path, *, progress: Callable[[int], None] | None = None, workers: int = 1
+    folder: Path, *, progress: Callable[[int, int], object] | None = None, workers: int = 1
 ) -> "Summary":
     """Write the first mock survey, of the reductions that the release has."""
     from ..simulate import FAMILIES, simulate_sdss

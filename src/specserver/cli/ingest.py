@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..client.progress import Watch
 from ..errors import BadParameter
-from .console import Data, data_folder, progress_bar
+from .console import Data, data_folder
 from .output import Json, print_records
 from .summary import print_summary
 
@@ -172,7 +173,7 @@ def ingest(
                            " --reader specutils")  # fmt: skip
     if is_declared(folder, context):
         paths = spectrum_files(paths, besides=catalog)
-    with progress_bar("files", f"ingest {context}") as (_, show):
+    with Watch("files") as watch:
         summary = run_ingest(
             folder,
             context,
@@ -182,7 +183,7 @@ def ingest(
             replace=replace,
             report=report,
             effects=effects,
-            progress=show,
+            progress=watch,
         )
     print_summary(summary, as_json=as_json)
     if strict and (summary.nrefused or summary.nconflicts or summary.ndiffering):

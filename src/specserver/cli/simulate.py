@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import progress_bar, readable_bytes, require_server
+from ..client.progress import Watch
+from .console import readable_bytes, require_server
 from .output import Json, print_json
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ def simulate_sdss(
     """
     from ..simulate import simulate_sdss as simulate
 
-    with progress_bar("files", "simulate", nspec) as (advance, _):
-        summary = simulate(folder, nspec, seed, progress=advance, workers=os.cpu_count() or 1)
+    with Watch("files") as watch:
+        summary = simulate(folder, nspec, seed, progress=watch, workers=os.cpu_count() or 1)
     _print(folder, summary, as_json=as_json)
 
 
@@ -55,13 +56,13 @@ def simulate_desi(
     require_server()
     from ..simulate import simulate_desi as simulate
 
-    with progress_bar("spectra", "simulate", nspec) as (advance, _):
+    with Watch("spectra") as watch:
         summary = simulate(
             folder,
             nspec,
             seed,
             exposures=exposures,
-            progress=advance,
+            progress=watch,
             workers=os.cpu_count() or 1,
         )
     _print(folder, summary, as_json=as_json)

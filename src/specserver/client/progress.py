@@ -1,4 +1,4 @@
-"""One progress bar, in terminals and notebooks, of a transfer that takes long.
+"""One progress bar, in terminals and notebooks, of work that takes long: a transfer, an ingest.
 
 It vanishes at its end: a file, a pipe and an exported notebook hold nothing of it.
 """
@@ -17,12 +17,12 @@ _ONE: Final = Lock()
 
 
 class Watch:
-    """Shows how far a transfer is, from its third second on.
+    """Shows how far work is, from its third second on.
 
     Parameters
     ----------
     what
-        Things that are transferred, such as ``spectra``.
+        Things that are done, such as ``spectra``.
     """
 
     def __init__(self, what: str) -> None:
@@ -71,7 +71,7 @@ class _Bar(Protocol):
 
 
 class _TerminalBar:
-    """A line on stderr with the time left."""
+    """A line on stderr with the rate and the time left."""
 
     def __init__(self, what: str) -> None:
         from rich.console import Console
@@ -88,17 +88,19 @@ class _TerminalBar:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("time left"),
+            TextColumn("{task.fields[rate]}  time left"),
             TimeRemainingColumn(),
             console=console,
             transient=True,
             disable=console.is_dumb_terminal,
         )
-        self._task = self._progress.add_task(what, total=None)
+        self._task = self._progress.add_task(what, total=None, rate="")
         self._progress.start()
 
     def show(self, done: int, total: int) -> None:
-        self._progress.update(self._task, completed=done, total=total)
+        speed = self._progress.tasks[0].speed
+        rate = f"{speed:,.0f}/s" if speed else ""
+        self._progress.update(self._task, completed=done, total=total, rate=rate)
 
     def remove(self) -> None:
         self._progress.stop()

@@ -36,14 +36,16 @@ def write_all(
     write: Callable[[Part], Written],
     parts: Sequence[Part],
     workers: int,
-    progress: Callable[[int], None] | None,
+    progress: Callable[[int, int], object] | None,
+    nspec: int,
 ) -> int:
-    """Write all parts of a survey in some processes; return the bytes."""
-    nbytes = 0
+    """Write all parts of a survey, of so many spectra, in some processes; return the bytes."""
+    nbytes = done = 0
     for count, size in _written(write, parts, workers):
         nbytes += size
+        done += count
         if progress:
-            progress(count)
+            progress(done, nspec)
     return nbytes
 
 

@@ -66,7 +66,7 @@ def simulate_desi(
     resolution: bool = False,
     positions: Sequence[npt.ArrayLike] | None = None,
     light: Sequence[Light] = (),
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int, int], object] | None = None,
     workers: int = 1,
 ) -> Summary:
     """Write a mock DESI into a folder, which is made if absent.
@@ -88,7 +88,7 @@ def simulate_desi(
         survey took: wavelength (Å) and flux density (1e-17 erg s-1 cm-2 Å-1), 1D[npix] each.
         Without it the objects look like others of their class.
     progress
-        Called with the number of spectra written since its last call.
+        Called with the number of spectra written so far, and of all.
     workers
         Processes; the files do not depend on it.
 
@@ -101,7 +101,7 @@ def simulate_desi(
     check_workers(workers, seed)
     planned = plan_files(nspec, seed, per_file, positions, light)
     write = partial(write_pixel_file, directory, exposures=exposures, resolution=resolution)
-    nbytes = write_all(write, planned, workers, progress)
+    nbytes = write_all(write, planned, workers, progress, nspec)
     families: Counter[str] = Counter()
     for pixel_file in planned:
         families[f"{pixel_file.survey} {pixel_file.program}"] += pixel_file.nspec

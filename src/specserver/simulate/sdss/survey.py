@@ -36,7 +36,7 @@ def simulate_sdss(
     *,
     families: Sequence[str] = tuple(FAMILIES),
     full_fraction: float = 0.0,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int, int], object] | None = None,
     workers: int = 1,
 ) -> Summary:
     """Write a mock survey into a folder, which is made if absent.
@@ -48,7 +48,7 @@ def simulate_sdss(
     full_fraction
         Share of the spectra also written as full files, with their exposures.
     progress
-        Called with the number of spectra written since its last call.
+        Called with the number of spectra written so far, and of all.
     workers
         Processes; the files do not depend on it.
 
@@ -61,7 +61,7 @@ def simulate_sdss(
     check_workers(workers, seed)
     plates = plan(nspec, seed, families)
     write = partial(write_plate, directory, full_fraction=full_fraction)
-    nbytes = write_all(write, plates, workers, progress)
+    nbytes = write_all(write, plates, workers, progress, nspec)
     counts = {name: sum(p.used for p in plates if p.family.run2d == name) for name in families}
     return Summary(sum(counts.values()), nbytes, counts)
 
