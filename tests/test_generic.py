@@ -663,6 +663,10 @@ def test_what_the_service_prints_of_odd_names_is_read_back(
         client.query(fields="id,name,flux_unit", out=tmp_path / name)
     client.query(fields="tuple", out=tmp_path / "ids.txt")
     client.query(fields="tuple", context=["mine"], out=tmp_path / "pairs.txt")
+    asked = ("query", "--where", "limit 99", "--fields", "tuple", "--url", client.get_svc_url())
+    for context, name in (("mine", "ids.txt"), ("mine,mine", "pairs.txt")):
+        printed = command(*asked, "--context", context)
+        assert printed == (tmp_path / name).read_text("utf-8")
     for held in (
         tuples, repr(tuples), table, table.to_pandas(), list(table), pairs, repr(pairs),
         *sorted(tmp_path.iterdir()), [("*", name) for name in names],

@@ -103,33 +103,22 @@ def _print_found(found: Any, context: str, *, as_json: bool) -> None:
     if hasattr(found, "colnames"):
         print_table(found, as_json=as_json)
         return
-    from ..client.results.query_results import cells
+    from ..client.results.query_results import cells, line_of
 
     values = cells(found) if hasattr(found, "tolist") else found
     if as_json:
         print_json(_json_of(value, context) for value in values)
     else:
-        sys.stdout.writelines(f"{_line(value)}\n" for value in values)
+        sys.stdout.writelines(f"{line_of(value)}\n" for value in values)
 
 
 def _json_of(value: Any, context: str) -> dict[str, Any]:
     """Return what a query found without fields, with the context that it belongs to."""
-    if _is_pair(value):
+    from ..client.results.query_results import is_pair
+
+    if is_pair(value):
         context, value = value
     return {"context": context, "id": json_id(value)}
-
-
-def _is_pair(value: Any) -> bool:
-    """Return whether it is a context with an identifier or a tuple."""
-    return isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str)
-
-
-def _line(value: Any) -> str:
-    """Return an identifier, a tuple, or a pair of context and either, as ``get`` reads it."""
-    if _is_pair(value):
-        context, rest = value
-        return f"{context}:({_line(rest)})" if isinstance(rest, tuple) else f"{context}:{rest}"
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def get(

@@ -78,16 +78,26 @@ def write_rows(
     Parameters are those of `to_result`.
     """
     if tuples is not None and not besides(fields):
-        for context, value in _pairs(columns, tuples):
-            text = tuple_text(value) if isinstance(value, tuple) else str(value)
-            file.write(f"{context}:{text}\n")
+        file.writelines(f"{line_of(pair)}\n" for pair in _pairs(columns, tuples))
     elif list(fields) == [TUPLE]:
-        file.writelines(f"{tuple_text(parts)}\n" for parts in to_tuples(columns))
+        file.writelines(f"{line_of(parts)}\n" for parts in to_tuples(columns))
     elif len(columns.values) == 1:
         values = next(iter(columns.values.values()))
         file.writelines(f"{value}\n" for value in cells(values))
     else:
         write_csv(columns, file)
+
+
+def line_of(value: Any) -> str:
+    """Return an identifier, a tuple, or a pair of context and either, as a list of text has it."""
+    if is_pair(value):
+        return f"{value[0]}:{line_of(value[1])}"
+    return tuple_text(value) if isinstance(value, tuple) else str(value)
+
+
+def is_pair(value: Any) -> bool:
+    """Return whether it is a context with an identifier or a tuple; tuples begin with a number."""
+    return isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str)
 
 
 def write_csv(columns: "Columns", file: TextIO) -> None:
