@@ -58,9 +58,9 @@ def stack(
     """
     if bool(ids or ids_file) == (where is not None):
         raise BadArguments("give identifiers, --ids FILE or --where SQL")
-    client = client_of(url)
     wanted: Any
     if where is not None:
+        client = client_of(url)
         wanted = client.query(constraint=where, context=context, token=token)
         if not len(wanted):
             raise BadParameter("where", where, "it finds no spectrum")
@@ -68,7 +68,9 @@ def stack(
         allowed = "with identifiers one release; they say others, as in C:ID"
         raise BadParameter("context", context, allowed)
     else:
-        wanted = read_named(client, ids, ids_file, context, skip_missing=skip_missing, token=token)
+        client, wanted, _ = read_named(
+            url, ids, ids_file, context, skip_missing=skip_missing, token=token
+        )
     made = client.stack(
         wanted,
         frame,

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 
 import typer
 
-from .console import ERROR, Context, SkipMissing, Token, Url, client_of
+from .console import ERROR, Context, SkipMissing, Token, Url
 from .named import Ids, IdsFile, name_of, read_named
 from .output import STDOUT, Json, file_or_stdout, print_json
 
@@ -56,20 +56,19 @@ def plot(
 
     Example: specserver plot '(267,51602,13)' --out spectrum.pdf
     """
-    client = client_of(url)
-    named = read_named(client, ids, ids_file, context, skip_missing=skip_missing, token=token)
+    client, named, options = read_named(
+        url, ids, ids_file, context, skip_missing=skip_missing, token=token
+    )
     _draw(
         lambda target: client.plot(
             named,
-            context,
             out=target,
             title=title,
             z=z,
             rest_frame=False if observed else None,
             scale=scale,
             dark=dark,
-            missing="skip" if skip_missing else "error",
-            token=token,
+            **options,
         ),
         out or f"plot-{name_of(named)}{_PNG}",
         as_json=as_json,
@@ -95,17 +94,11 @@ def preview(
 
     Example: specserver preview '(267,51602,13)' --show
     """
-    client = client_of(url)
-    named = read_named(client, ids, ids_file, context, skip_missing=skip_missing, token=token)
+    client, named, options = read_named(
+        url, ids, ids_file, context, skip_missing=skip_missing, token=token
+    )
     _draw(
-        lambda target: client.preview(
-            named,
-            context,
-            out=target,
-            dark=dark,
-            missing="skip" if skip_missing else "error",
-            token=token,
-        ),
+        lambda target: client.preview(named, out=target, dark=dark, **options),
         out or f"preview-{name_of(named)}{_PNG}",
         as_json=as_json,
         show=show,
@@ -136,8 +129,9 @@ def grid(
 
     Example: specserver query --where "class = 'QSO'" | specserver grid -
     """
-    client = client_of(url)
-    named = read_named(client, ids, ids_file, context, skip_missing=skip_missing, token=token)
+    client, named, options = read_named(
+        url, ids, ids_file, context, skip_missing=skip_missing, token=token
+    )
     which = f"-page-{page}" if page else ""
     _draw(
         lambda target: client.plotGrid(
@@ -145,12 +139,10 @@ def grid(
             nx,
             ny,
             page,
-            context,
             out=target,
             align=align,
             dark=dark,
-            missing="skip" if skip_missing else "error",
-            token=token,
+            **options,
         ),
         out or f"grid-{name_of(named)}{which}{_PNG}",
         as_json=as_json,
@@ -188,20 +180,19 @@ def prospect(
 
     Example: specserver query --where "zwarning > 0" | specserver prospect - --show
     """
-    client = client_of(url)
-    named = read_named(client, ids, ids_file, context, skip_missing=skip_missing, token=token)
+    client, named, options = read_named(
+        url, ids, ids_file, context, skip_missing=skip_missing, token=token
+    )
     _draw(
         lambda target: client.prospect(
             named,
-            context,
             out=target,
             z=z,
             title=title,
             dark=dark,
             overplot=overplot,
             inspection=inspection or inspect,
-            missing="skip" if skip_missing else "error",
-            token=token,
+            **options,
         ),
         out or f"prospect-{name_of(named)}.html",
         as_json=as_json,

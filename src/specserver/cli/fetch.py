@@ -1,7 +1,7 @@
 """Commands that fetch from a service: query, get."""
 
 import sys
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -175,10 +175,10 @@ def get(
 
     Example: specserver query --where "class = 'QSO'" | specserver get - --align --out qso.npy
     """
-    client = client_of(url)
-    missing: Literal["error", "skip"] = "skip" if skip_missing else "error"
+    client, named, options = read_named(
+        url, ids, ids_file, context, skip_missing=skip_missing, token=token
+    )
     aligned = "resample" if resample else align
-    named = read_named(client, ids, ids_file, context, skip_missing=skip_missing, token=token)
     kind = _FORMATS.get(fmt.lower(), fmt)
     if out is not None:
         from ..client.writing import ending_of
@@ -190,21 +190,18 @@ def get(
                 target,
                 aligned,
                 cutout,
-                context,
                 values=values,
                 medium=medium,  # type: ignore[arg-type]  # checked there
                 assume_medium=assume_medium,  # type: ignore[arg-type]  # checked there
-                missing=missing,
                 fits="rebuilt" if rebuilt else "original",
-                token=token,
                 verbose=True,
+                **options,
             )
         return
     from ..client.request import RequestOptions, read_wanted
 
     wanted = read_wanted("numpy", values, cutout, aligned, medium, assume_medium)
-    options = RequestOptions(context, missing=missing, token=token)
-    _print_spectra(client.fetch_named(named, wanted, options), as_json=as_json)
+    _print_spectra(client.fetch_named(named, wanted, RequestOptions(**options)), as_json=as_json)
 
 
 def _print_spectra(spectra: list[tuple[str, int, Any]], *, as_json: bool) -> None:

@@ -12,6 +12,7 @@ import typer
 
 from ..errors import BadArguments
 from ..model.spacename import in_space
+from .console import client_of
 
 if TYPE_CHECKING:
     from ..client.api import SpecClient
@@ -38,15 +39,15 @@ _UNSAFE: Final = re.compile(r"[^\w.]+")
 
 
 def read_named(
-    client: "SpecClient",
+    url: str | None,
     ids: list[str] | None,
     ids_file: str | None,
     context: str,
     *,
     skip_missing: bool,
     token: str | None,
-) -> "Named":
-    """Return the spectra that a command is given.
+) -> tuple["SpecClient", "Named", dict[str, Any]]:
+    """Return the client of a command, the spectra that it is given, and the keywords of a request.
 
     Standard input holds identifiers as a file does, or rows that `query` has printed: CSV, TSV or
     JSON lines.
@@ -56,6 +57,7 @@ def read_named(
     BadArguments
         None are given.
     """
+    client = client_of(url)
     given = [ids_text(sys.stdin.read()) if text == STDIN else text for text in ids or []]
     text: str | Path = "\n".join(given)
     if ids_file is not None:
@@ -70,11 +72,12 @@ def read_named(
         if STDIN in {*(ids or ()), ids_file}:
             raise BadArguments(f"standard input is empty: {_NEEDED}")
         raise BadArguments("name at least one spectrum, or a file with --ids")
-    missing: Any = "skip" if skip_missing else "error"
-    named = client.read_named(text, context, missing=missing, token=token)
+    missing = "skip" if skip_missing else "error"
+    options: dict[str, Any] = {"context": context, "missing": missing, "token": token}
+    named = client.read_named(text, **options)
     if not named.ids:
         raise BadArguments(f"{ids_file or text} names no spectrum: {_NEEDED}")
-    return named
+    return client, named, options
 
 
 def ids_text(text: str) -> str:
