@@ -1,5 +1,7 @@
 """The flux axis of pictures shows every line, and no wild pixel sets it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from specserver.client.plots.figure import draw
+from specserver.model.lines import SpectralLine
 from specserver.render.display import DisplaySpectrum
 from specserver.render.figure.spectrum import FigureLook
 from specserver.render.style import flux_limits
@@ -67,3 +70,12 @@ def test_a_line_is_whole_among_several_spectra():
     spectrum, figure = made(3000.0), Figure((10.0, 4.5))
     draw(figure, [made(), spectrum], FigureLook())
     assert figure.axes[0].get_ylim()[1] > spectrum.flux.max()
+
+
+def test_names_of_lines_stand_above_the_peaks():
+    line = SpectralLine("[O II]", 4700.3, "emission")
+    spectrum, figure = replace(made(3000.0), z=0.0, lines=(line,)), Figure((10.0, 4.5))
+    draw(figure, [spectrum, made()], FigureLook())
+    (name,) = (text for text in figure.axes[0].texts if text.get_text() == "[O II]")
+    _, top = figure.axes[0].transData.transform((4700.0, spectrum.flux.max()))
+    assert name.get_window_extent().y0 > top

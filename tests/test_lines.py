@@ -16,6 +16,7 @@ from specserver.model.lines import (
     EMISSION_LINES,
     SKY_LINES,
     air_to_vacuum,
+    lines_of,
     vacuum_to_air,
 )
 
@@ -94,3 +95,16 @@ def test_a_bare_number_is_of_angstrom_and_stays_below_2000():
         assert convert(500.0) == 500.0
         assert convert([500, 1999.0]).tolist() == [500.0, 1999.0]
     assert "2000" in specClient.airtovac.__doc__
+
+
+def test_a_galaxy_has_the_lines_that_are_usual_in_its_subclass():
+    plain, forming, agn = (
+        {line.name for line in lines_of("GALAXY", subclass)}
+        for subclass in ("", "STARFORMING", "AGN BROADLINE")
+    )
+    assert {"[O II]", "Hβ", "[O III]", "Hα", "[N II]", "[S II]", "Ca K", "Mg b"} <= plain
+    assert not plain & {"[Ne V]", "He II", "[S III]", "[Ar III]", "He I", "Hε"}
+    assert forming - plain >= {"Hγ", "Hδ", "[Ne III]", "He I"}
+    assert "[Ne V]" not in forming
+    assert agn - forming >= {"[Ne V]", "He II"}
+    assert not any(5413 < line.wave_aa < 5414 for line in lines_of("QSO", "BROADLINE"))

@@ -184,6 +184,22 @@ def test_smoothing_is_a_mean_by_inverse_variance(spec, galaxy):
         spec.plot(galaxy, smooth=-1)
 
 
+def test_a_faint_spectrum_is_smoothed_unless_the_caller_says_how(spec):
+    faint = np.zeros(1000, [("wavelength", "f8"), ("flux", "f8"), ("ivar", "f8")])
+    faint["wavelength"], faint["ivar"] = np.linspace(4000, 5000, 1000), 1.0
+    faint["flux"] = 2 + np.random.default_rng(1).normal(size=1000)
+    spec.plot(faint)
+    assert np.nanstd(curve("flux, smoothed by σ = 3 pixels").get_ydata()) < 0.5
+    assert any(np.array_equal(line.get_ydata(), faint["flux"]) for line in plt.gcf().axes[0].lines)
+    spec.plot(faint, smooth=0)
+    assert np.array_equal(curve("flux").get_ydata(), faint["flux"])
+    bright = faint.copy()
+    bright["flux"] += 5
+    spec.plot([faint, bright])
+    texts = [text.get_text() for text in plt.gcf().axes[0].get_legend().get_texts()]
+    assert texts == ["spectrum 1, smoothed by σ = 3 pixels", "spectrum 2"]
+
+
 def test_masked_pixels_are_gaps_with_a_bar_below(spec, galaxy):
     spectrum = spec.getSpec(galaxy, fmt="Spectrum1D")
     spectrum.mask[1000:1010] = True
@@ -358,7 +374,7 @@ def test_labels_and_limits(spec, galaxy):
 
 def test_impossible_values_are_refused_and_tiny_axes_drawn(spec, galaxy):
     for wrong in (
-        {"smooth": 1e9}, {"smooth": "x"}, {"smooth": None}, {"smooth": (1, 2)},
+        {"smooth": 1e9}, {"smooth": "x"}, {"smooth": (1, 2)},
         {"figsize": (0, 0)}, {"figsize": 3}, {"figsize": (1e6, 5)}, {"lines": [5000]},
     ):  # fmt: skip
         with pytest.raises(BadParameter, match=next(iter(wrong))):

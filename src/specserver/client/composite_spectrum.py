@@ -182,7 +182,7 @@ class CompositeSpectrum:
             lines=EMISSION_LINES,
             rest=self.meta.get("frame") == "rest",
         )
-        return [spectrum], FigureLook(parts=("flux", "noise"), grid=True)
+        return [spectrum], FigureLook(parts=("flux", "noise"), grid=True, smooth=0.0)
 
     def _repr_png_(self) -> bytes | None:
         """Return a picture for a notebook, which shows text where matplotlib is missing."""

@@ -68,12 +68,12 @@ EMISSION_LINES = _lines(
     ("[S III]", 9071.089, 9533.214),
     ("Hδ", 4102.892),
     ("[Ne III]", 3869.857),
+    ("[O I]", 6302.046, 6365.535),
+    ("He I", 5877.309),
     ("Si IV", 1393.75),
     ("N V", 1240.81),
     ("[Ne V]", 3346.79, 3426.85),
-    ("[O I]", 6302.046, 6365.535),
-    ("He I", 5877.309),
-    ("He II", 1640.42, 4686.991, 5413.025),
+    ("He II", 1640.42, 4686.991),
     ("[Ar III]", 7137.757),
     ("Lyβ", 1025.18),
     ("Hε", 3971.198),
@@ -83,6 +83,7 @@ EMISSION_LINES = _lines(
     ("[O III]", 4364.435),
     ("[N II]", 5756.186),
     ("[S III]", 6313.806),
+    ("He II", 5413.025),
 )
 """Emission lines of galaxies and quasars, by wavelength."""
 
@@ -139,7 +140,11 @@ SKY_LINES = _lines("sky", ("[O I] sky", 5578.888, 6302.046, 6365.535))
 """Night-sky lines that leave residuals at fixed observed wavelengths."""
 
 
-_OF_CLASSES: Final = {"GALAXY": EMISSION_LINES + STELLAR_ABSORPTION, "QSO": EMISSION_LINES}
+_OF_QUASARS: Final = 26
+"""Highest rank of the emission lines of quasars."""
+_OF_GALAXIES: Final = (("AGN", 20), ("BROADLINE", 20), ("STAR", 16), ("", 10))
+"""Words in the subclasses of galaxies, and the highest rank of their emission lines; the first that
+fits counts. Those of star formation begin with STAR."""
 _OF_TYPES: Final = (
     (("CV",), tuple(line for line in EMISSION_LINES if line.name.startswith("H"))),
     (("CARBON",), SWAN_BANDS + STELLAR_ABSORPTION),
@@ -154,20 +159,26 @@ _OF_TYPES: Final = (
 def lines_of(kind: str, subclass: str = "") -> tuple[SpectralLine, ...]:
     """Return the lines to mark in a spectrum of an object, as its survey classifies it.
 
-    Galaxies have emission lines and those of their stars; quasars emission lines; stars the
-    absorption lines of their type. An object without a class may have any.
+    Galaxies have the emission lines that are usual in their subclass, and those of their stars;
+    quasars their usual emission lines; stars the absorption lines of their type. An object without
+    a class may have any.
 
     Parameters
     ----------
     kind
         ``GALAXY``, ``QSO`` or ``STAR``, in any case.
     subclass
-        Of a star, its type, such as ``G2`` or ``WD``.
+        Of a star, its type, such as ``G2`` or ``WD``; of a galaxy, such as ``STARFORMING``.
     """
     name, kind = subclass.strip().upper(), kind.strip().upper()
     if kind == "STAR":
         return next(lines for types, lines in _OF_TYPES if name.startswith(types))
-    return _OF_CLASSES.get(kind, EMISSION_LINES + ABSORPTION_LINES)
+    if kind not in {"GALAXY", "QSO"}:
+        return EMISSION_LINES + ABSORPTION_LINES
+    of_galaxy = next(rank for word, rank in _OF_GALAXIES if word in name)
+    most = of_galaxy if kind == "GALAXY" else _OF_QUASARS
+    emission = tuple(line for line in EMISSION_LINES if line.rank <= most)
+    return emission + STELLAR_ABSORPTION if kind == "GALAXY" else emission
 
 
 def vacuum_to_air(wave: npt.ArrayLike) -> Any:

@@ -19,6 +19,9 @@ Bools = npt.NDArray[np.bool_]
 
 _SUPERSCRIPT: Final = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _ANGSTROM: Final = frozenset({"Angstrom", "angstrom", "AA"})
+_FAINT: Final = 3.0
+"""Median S/N of a pixel below which a figure smooths a spectrum, unless the caller says how."""
+_FAINT_SIGMA_PIX: Final = 3.0
 _GAUSSIAN_REACH: Final = 4.0
 """Length of either side of a kernel, standard deviations."""
 _ORDER: Final = "s cm Å"
@@ -206,6 +209,16 @@ def with_gaps(spectrum: DisplaySpectrum) -> DisplaySpectrum:
     return replace(spectrum, **filled)
 
 
+def usual_smoothing(spectrum: DisplaySpectrum) -> float:
+    """Return σ, pixels, of the Gaussian that makes a faint spectrum readable; 0 for others."""
+    if spectrum.ivar is None:
+        return 0.0
+    weights = spectrum.weights
+    good = weights > 0
+    is_faint = good.any() and np.median(spectrum.flux[good] * np.sqrt(weights[good])) < _FAINT
+    return _FAINT_SIGMA_PIX if is_faint else 0.0
+
+
 def smoothed(spectrum: DisplaySpectrum, sigma_pix: float) -> DisplaySpectrum:
     """Return a spectrum smoothed as the viewer does it: no pixel that is masked counts.
 
@@ -214,8 +227,10 @@ def smoothed(spectrum: DisplaySpectrum, sigma_pix: float) -> DisplaySpectrum:
 
     Parameters
     ----------
-    sigma_pix : standard deviation of the Gaussian, pixels
+    sigma_pix : standard deviation of the Gaussian, pixels; 0 changes nothing
     """
+    if not sigma_pix:
+        return spectrum
     reach = ceil(_GAUSSIAN_REACH * sigma_pix)
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma_pix) ** 2)
     weights = spectrum.weights.astype(np.float64)

@@ -64,7 +64,7 @@ def plot(
     values: Values = "flux,model",
     sky: bool | None = None,
     model: bool | None = None,
-    smooth: float = 0.0,
+    smooth: float | None = None,
     mark_lines: str | bool | None = "class",
     scale: str | float | Iterable[float] | None = None,
     offset: float | Iterable[float] = 0.0,
@@ -99,7 +99,8 @@ def plot(
         True adds them to ``values``, False takes them away.
     smooth
         Standard deviation, in pixels, of a Gaussian that smooths flux, model and sky, weighted by
-        the inverse variance; the flux as it is stays behind, pale.
+        the inverse variance; the flux as it is stays behind, pale. By default 3 where the median
+        S/N of a pixel is below 3, else 0: none.
     mark_lines
         ``class``: emission lines of galaxies and quasars, absorption lines of galaxies and of the
         type of a star; ``em``, ``abs``, ``all`` or ``both``, or a word that begins so, whatever

@@ -170,8 +170,8 @@ def read_look(
     BadParameter
         A value that is not possible, or not in the axes of a caller.
     """
-    width = float(smooth) if isinstance(smooth, Real) else -1.0
-    if not 0.0 <= width <= _MOST_SMOOTH:
+    width = None if smooth is None else float(smooth) if isinstance(smooth, Real) else -1.0
+    if width is not None and not 0.0 <= width <= _MOST_SMOOTH:
         raise BadParameter("smooth", smooth, f"0 to {_MOST_SMOOTH:,} pixels")
     size = (
         None

@@ -21,6 +21,7 @@ from ..display import (
     series_labels,
     smoothed,
     unit_label,
+    usual_smoothing,
 )
 from ..style import (
     Mark,
@@ -66,8 +67,12 @@ class FigureLook:
     """Arguments of matplotlib's ``Axes.plot`` by part."""
     figsize: tuple[float, float] | None = None
     """Width and height, inches; None: `size` chooses."""
-    smooth: float = 0.0
-    """Standard deviation of the Gaussian that smooths, pixels; 0: none."""
+    smooth: float | None = None
+    """Standard deviation of the Gaussian that smooths, pixels; 0: none; None: `usual_smoothing`."""
+
+    def smoothing(self, spectrum: DisplaySpectrum) -> float:
+        """Return the standard deviation of the Gaussian that smooths a spectrum; 0: none."""
+        return usual_smoothing(spectrum) if self.smooth is None else self.smooth
 
     @property
     def panels(self) -> list[str]:
@@ -94,7 +99,8 @@ def draw_spectrum(every: Sequence[Axes], spectrum: DisplaySpectrum, look: Figure
     colours = theme(dark=look.dark)
     for axes in every:
         _dress(axes, colours, grid=look.grid)
-    shown = smoothed(spectrum, look.smooth) if look.smooth else spectrum
+    look = replace(look, smooth=look.smoothing(spectrum))
+    shown = smoothed(spectrum, look.smoothing(spectrum))
     _draw_main(every[0], spectrum, shown, look)
     vectors: dict[str, Any] = {"sky": shown.sky, "ivar": shown.weights}
     for name, axes in zip(look.panels, every[1:], strict=False):
@@ -125,7 +131,8 @@ def draw_spectra(axes: Axes, several: Sequence[DisplaySpectrum], look: FigureLoo
     """
     colours = theme(dark=look.dark)
     _dress(axes, colours, grid=look.grid)
-    shown = [smoothed(spectrum, look.smooth) for spectrum in several] if look.smooth else several
+    widths = [look.smoothing(spectrum) for spectrum in several]
+    shown = [smoothed(*pair) for pair in zip(several, widths, strict=True)]
     # The first lies on top, as its lines are marked.
     labels = series_labels(shown)
     for at, spectrum in reversed(list(enumerate(shown))):
@@ -136,6 +143,7 @@ def draw_spectra(axes: Axes, several: Sequence[DisplaySpectrum], look: FigureLoo
             axes.plot(spectrum.wave, noise_of(weights), **(style | {"lw": 0.5, "alpha": 0.5}))
         flux = np.where(weights > 0, spectrum.flux, np.nan)
         label = f"{labels[at]}  {spectrum.redshift}".strip()
+        label += f", smoothed by σ = {widths[at]:g} pixels" if widths[at] else ""
         axes.plot(spectrum.wave, flux, label=label, **(style | _own_args(look, "flux")))
     limits = [flux_limits(replace(spectrum, lines=())) for spectrum in shown]
     low, high = min(ends[0] for ends in limits), max(ends[1] for ends in limits)
@@ -334,5 +342,5 @@ def _draw_name(axes: Axes, mark: Mark, colours: tuple[str, str], ends: tuple[flo
         mark.place, ends[1], mark.name, rotation=90, ha="center",
         va="bottom" if ends[1] > ends[0] else "top", fontsize=_LABEL_SIZE, color=colour,
         transform=transform, clip_on=True, zorder=4,
-        bbox={"facecolor": paper, "edgecolor": "none", "alpha": 0.75, "pad": 0.8},
+        bbox={"facecolor": paper, "edgecolor": "none", "alpha": 0.9, "pad": 0.8},
     )  # fmt: skip
