@@ -195,6 +195,38 @@ def test_wrong_calls_say_what_is_right(served: Served) -> None:
     nobody = "http://127.0.0.1:9/spec"
     assert "specserver serve" in command_here("query", "--where", "z>1", "--url", nobody, code=1)
     assert "identifier" in command_here("get", "abc", "--url", url, code=2)
+    number = int(served.ids[0])
+    for more in ((), ("--out", "-")):
+        said = command_here("get", number, "--fmt", "nosuch", *more, "--url", url, code=2)
+        assert "--fmt nosuch is not possible: numpy" in said
+    for words, read in (
+        (("87.7", "83.1", "--where", "z > 1"), "'--where' stands for SIZE"),
+        (("87.7", "--fields", "z"), "'--fields' stands for DEC"),
+        (("J012", "1", "2"), "'J012' stands for RA"),
+    ):
+        said = command_here("query", "--cone", *words, "--url", url, code=2)
+        assert "--cone" in said
+        assert read in said
+    for position, reason in (
+        ((0, 95, 1), "dec is 95.0°"),
+        ((0, 5, -1), "radius"),
+        ((0, 5, 999), ""),
+    ):
+        said = command_here("query", "--cone", *position, "--url", url, code=2)
+        assert f"not a region of the sky: the cone's {reason}" in said
+
+
+def test_a_query_is_limited_in_the_shell(served: Served) -> None:
+    url = ("--url", served.url)
+    every = command_here("query", "--where", "z > 0 order by z", "--all", *url).split()
+    assert len(every) > 5
+    for words in (("--where", "z > 0 order by z"), ("--where", "z > 0 order by z;")):
+        said = command_here("query", *words, "--limit", 5, "--all", *url)
+        assert said.split() == every[:5]
+    assert len(command_here("query", "--limit", 3, *url).split()) == 3
+    assert "one LIMIT" in command_here(
+        "query", "--where", "z > 0 limit 9", "--limit", 3, *url, code=2
+    )
 
 
 def test_the_demonstration_runs_to_its_end(mock_survey: Path, tmp_path: Path) -> None:

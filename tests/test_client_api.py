@@ -364,6 +364,23 @@ def test_a_query_gives_identifiers(client, service):
     }
 
 
+def test_a_limit_is_one_of_the_condition(client, service):
+    for given, sent in (
+        ({"constraint": "z > 1"}, "z > 1 limit 3"),
+        ({"constraint": " z > 1 ; "}, "z > 1 limit 3"),
+        ({"constraint": "z > 1 order by z;"}, "z > 1 order by z limit 3"),
+        ({"ra": 1.0, "dec": 2.0, "size": 3.0}, "limit 3"),
+        ({}, "limit 3"),
+    ):
+        for limit in (3, np.int32(3), "3"):
+            service.say(rows(specobjid=np.array([7], dtype="u8")))
+            client.query(**given, limit=limit, primary=False)
+            assert service.body()["constraint"] == sent
+    for wrong in (-1, 2.5, "x", np.inf):
+        with pytest.raises(BadParameter, match=r"limit=.* is not possible: .*number"):
+            client.query(constraint="z > 1", limit=wrong)
+
+
 def test_a_query_gives_tuples_columns_and_tables(client, service, tmp_path):
     ids = np.array([4565636362342690816], dtype="u8")
     service.say(rows(specobjid=ids))

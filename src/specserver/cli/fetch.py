@@ -25,10 +25,30 @@ _SHOWN: Final = 20
 _FORMATS: Final = {"npy": "numpy", "csv": "pandas", "ecsv": "table"}
 
 
+def _read_cone(words: tuple[str, str, str] | None) -> tuple[float, ...] | None:
+    """Return the numbers of a cone; an option that follows too few of them is taken for one."""
+    if words is None:
+        return None
+    numbers = []
+    for name, word in zip(("RA", "DEC", "SIZE"), words, strict=True):
+        try:
+            numbers.append(float(word))
+        except ValueError:
+            allowed = f"RA DEC SIZE are three numbers of degrees; {word!r} stands for {name}"
+            raise BadParameter("cone", " ".join(words), allowed) from None
+    return tuple(numbers)
+
+
 def query(
     cone: Annotated[
-        tuple[float, float, float] | None,
-        typer.Option("--cone", metavar="RA DEC SIZE", help="Position and radius, degrees."),
+        # Text, so that an error can say which word is no number.
+        tuple[str, str, str] | None,
+        typer.Option(
+            "--cone",
+            metavar="RA DEC SIZE",
+            help="Position and radius, degrees.",
+            callback=_read_cone,
+        ),
     ] = None,
     region: Annotated[
         str | None,
@@ -43,6 +63,9 @@ def query(
     fields: Annotated[
         str | None,
         typer.Option(metavar="A,B,…", help="Columns, or 'tuple' (default: the identifier)."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", min=0, help="Most rows; as LIMIT in --where.")
     ] = None,
     context: Contexts = "default",
     catalog: Catalog = None,
@@ -64,12 +87,12 @@ def query(
     """
     if cone is not None and region is not None:
         raise BadArguments("give --cone or --region, not both")
-    if cone is None and region is None and where is None:
-        raise BadArguments("give --cone, --region or --where")
+    if cone is None and region is None and where is None and limit is None:
+        raise BadArguments("give --cone, --region, --where or --limit")
     asked: dict[str, Any] = {"context": context, "primary": False if everything else None}
-    asked["catalog"] = catalog
+    asked |= {"catalog": catalog, "limit": limit}
     if cone is not None:
-        asked |= {"ra": cone[0], "dec": cone[1], "size": cone[2]}
+        asked |= dict(zip(("ra", "dec", "size"), cone, strict=True))
     if region is not None:
         asked["region"] = _numbers(region)
     if where is not None:
@@ -200,6 +223,8 @@ def get(
         return
     from ..client.request import RequestOptions, read_wanted
 
+    # What the files would be refused for is refused here too.
+    read_wanted(kind, values, cutout, aligned, medium, assume_medium)
     wanted = read_wanted("numpy", values, cutout, aligned, medium, assume_medium)
     _print_spectra(client.fetch_named(named, wanted, RequestOptions(**options)), as_json=as_json)
 

@@ -14,7 +14,14 @@ from ..model.ids import USUAL_FORM
 from ..wire.columns import CONTEXT, ID, TELLING
 from .inputs.sky_region import positions_by_kind, read_sky_region
 from .messages import sum_up, warn
-from .request import RequestOptions, Values, catalog_context, read_contexts, split_names
+from .request import (
+    RequestOptions,
+    Values,
+    catalog_context,
+    read_contexts,
+    split_names,
+    whole_number,
+)
 from .results.query_results import TUPLE, besides, in_form, read_form, to_columns, write_rows
 from .session import HasSession, Session, query_timeout_s
 from .storage import open_file, read_ending
@@ -43,6 +50,7 @@ def query(
     fields: Values = None,
     primary: bool | None = None,
     catalog: str | None = None,
+    limit: int | None = None,
     fmt: str | None = None,
     timeout: float | None = None,
     token: str | None = None,
@@ -58,7 +66,7 @@ def query(
     Parameters
     ----------
     ra, dec, size
-        Centre and radius of a cone, degrees.
+        Centre and radius of a cone, degrees; right ascensions wrap: 361 is 1.
     coord, pos
         A SkyCoord in any frame, or a pair ra, dec.
     region
@@ -82,6 +90,8 @@ def query(
         joined with its context's own by identifier: ``fields`` and ``constraint`` may name
         columns of both, ``specobj.z`` and ``myvac.z`` where both have a ``z``; ``z`` alone is
         then the table's.
+    limit
+        Most rows to return, as a ``LIMIT`` at the end of the constraint.
     fmt
         ``table``, ``array`` (of several columns a structured one) or ``pandas``. By default the
         form follows the fields.
@@ -115,7 +125,7 @@ def query(
     place = read_sky_region(where | {"constraint": constraint})
     patient_s = query_timeout_s(timeout)
     options = RequestOptions(None, profile, "error", patient_s, token, debug, verbose)
-    condition = str(constraint or "")
+    condition = _limited(str(constraint or ""), limit)
     names, form = split_names(fields, "fields"), read_form(fmt)
     if place.cone is None and place.polygon is None and not (condition.strip() or names):
         allowed = "give a position, a region, a constraint or fields"
@@ -153,6 +163,15 @@ def query(
     else:
         write(table_bytes(to_columns(rows, names, tuples), ending))
     return "OK"
+
+
+def _limited(condition: str, limit: Any) -> str:
+    """Return a condition that ends with the limit, if there is one."""
+    if limit is None:
+        return condition
+    if (number := whole_number("limit", limit)) < 0:
+        raise BadParameter("limit", limit, "a number of rows, 0 or more")
+    return f"{condition.strip().removesuffix(';').rstrip()} limit {number}".strip()
 
 
 def _rows(
