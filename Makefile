@@ -72,4 +72,4 @@ $(VENV)/ready: requirements.lock pyproject.toml
 	@touch $@
 
 clean: ## Remove all that the targets made
-	rm -rf $(VENV) .venv-old demo site docs/reference docs/pictures docs/notebooks/*.md .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-old .cache demo site docs/reference docs/pictures docs/notebooks/*.md .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

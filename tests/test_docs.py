@@ -3,10 +3,12 @@
 import doctest
 import inspect
 import json
+import os
 import pkgutil
 import re
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -97,6 +99,24 @@ def test_identifiers_of_pages_name_spectra_of_the_demonstration(running: Served)
         for number in {int(found) for found in re.findall(r"\b\d{17,20}\b", text)}:
             context = "desi_dr1" if number < 1 << 56 else "sdss_dr17"
             assert len(client.getSpec(number, context=context)) > 3000, (page, number)
+
+
+def test_a_build_of_the_guide_that_is_stopped_leaves_no_files(tmp_path: Path) -> None:
+    done = subprocess.Popen(
+        [sys.executable, "scripts/build-docs"],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("*/demonstration/mock/*")):
+        assert done.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    done.terminate()
+    assert done.wait(60) != 0
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_guide_is_built_without_a_warning(running: Served, made: Path) -> None:
