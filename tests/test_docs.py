@@ -91,6 +91,16 @@ def test_every_block_says_of_what_language_it_is() -> None:
         assert (ROOT / "tests" / test).is_file(), page
 
 
+def test_blocks_write_over_what_is_there() -> None:
+    """A reader runs pages one after the other in one folder, and a page again."""
+    writers = re.compile(r"(?<!vos)\.(?:write|writeto|mkdir|to_zarr)\(.*\)")
+    for page in PAGES:
+        for language, _, text, line in blocks(page):
+            calls = writers.findall(text) if language in {"pycon", "python"} else []
+            for call in calls:
+                assert re.search("overwrite=True|exist_ok=True|mode=", call), (page, line, call)
+
+
 def test_identifiers_of_pages_name_spectra_of_the_demonstration(running: Served) -> None:
     client = SpecClient(svc_url=running.url)
     for page in PAGES:
