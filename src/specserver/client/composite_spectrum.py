@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import override
 
 from ..errors import MissingPackage
 from ..extras import require
@@ -161,7 +162,7 @@ class CompositeSpectrum:
             "nused": self.nspec
         }
 
-    def _drawn(self, min_count: int | None = None) -> "tuple[list[DisplaySpectrum], FigureLook]":
+    def _drawn(self, min_count: int | None) -> "tuple[list[DisplaySpectrum], FigureLook]":
         """Return the composite as it is drawn, without the pixels of few spectra."""
         require("a figure", "notebook", "matplotlib")
         from ..model.lines import EMISSION_LINES
@@ -191,12 +192,10 @@ class CompositeSpectrum:
         except MissingPackage:
             return None
 
-    def _shown(self) -> str:
-        """Return one line about the composite."""
+    @override
+    def __repr__(self) -> str:
         ends = "no pixels"
         if len(self.wavelength):
             ends = f"{self.wavelength[0]:.0f}–{self.wavelength[-1]:.0f} Å"
         how = f"{self.meta.get('method')}, {self.meta.get('frame')}"
         return f"<CompositeSpectrum of {self.nspec:,} spectra ({how}), {ends}>"
-
-    __repr__ = _shown

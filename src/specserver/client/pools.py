@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
 import urllib3
+from typing_extensions import override
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
@@ -32,9 +33,8 @@ _MOST_KEPT: Final = 64
 class _PoliteRetry(urllib3.Retry):
     """Waits a little longer than asked, so that clients refused together do not come together."""
 
-    def get_retry_after(  # type: ignore[explicit-override]  # typing has it from Python 3.12 on
-        self, response: urllib3.BaseHTTPResponse
-    ) -> float | None:
+    @override
+    def get_retry_after(self, response: urllib3.BaseHTTPResponse) -> float | None:
         """Return how long to wait, s, or None if the answer does not state it."""
         told_s = super().get_retry_after(response)
         return None if told_s is None else told_s * random.uniform(1.0, 1.5)  # noqa: S311

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import override
 
 from ...errors import BadParameter
 
@@ -53,24 +54,27 @@ class SpectrumArray(np.ndarray[Any, np.dtype[Any]]):
 
     about: Meaning | None = None
 
-    # typing has override from Python 3.12 on.
-    def __array_finalize__(self, obj: Any) -> None:  # type: ignore[explicit-override]
+    @override
+    def __array_finalize__(self, obj: Any) -> None:
         """Take over the meaning of the array that this one is made of."""
         if obj is not None:
             self.about = getattr(obj, "about", None)
 
-    def __reduce__(self) -> tuple[Any, ...]:  # type: ignore[explicit-override]
+    @override
+    def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the meaning with the values."""
         plain: tuple[Any, ...] = super().__reduce__()  # type: ignore[assignment]  # NumPy gives it
         make, args, values = plain
         return make, args, (values, self.about)
 
-    def __setstate__(self, state: Any) -> None:  # type: ignore[explicit-override]
+    @override
+    def __setstate__(self, state: Any) -> None:
         """Take values and meaning over."""
         values, self.about = state
         super().__setstate__(values)
 
-    def __getitem__(self, key: Any) -> Any:  # type: ignore[explicit-override]
+    @override
+    def __getitem__(self, key: Any) -> Any:
         """Return part of it; a single field is a plain array."""
         part = super().__getitem__(key)
         if isinstance(part, SpectrumArray) and part.dtype.names is None:
@@ -113,7 +117,8 @@ class SpectrumArrays(list[Any]):
         """Type of a pixel, or object where the spectra are of different lengths."""
         return self[0].dtype if self.ndim > 1 else np.dtype(object)
 
-    def __getitem__(self, key: Any) -> Any:  # type: ignore[explicit-override]
+    @override
+    def __getitem__(self, key: Any) -> Any:
         """Return a spectrum, a list of some, or part of the array of all."""
         if isinstance(key, slice):
             return SpectrumArrays(super().__getitem__(key))
@@ -129,7 +134,7 @@ class SpectrumArrays(list[Any]):
 
     def _require_one_unit(self, names: Sequence[str]) -> None:
         """Refuse vectors in different units: they make no array."""
-        meanings = {id(about): about for spectrum in self if (about := _about(spectrum))}
+        meanings = {id(about): about for spectrum in self if (about := meaning_in(spectrum))}
         if len(meanings) < 2:
             return
         stated = [about.stated() for about in meanings.values()]
@@ -144,8 +149,9 @@ class SpectrumArrays(list[Any]):
 _EACH: Final = "take each spectrum by itself, [spectrum['flux'] for spectrum in spectra]"
 
 
-def _about(spectrum: object) -> Meaning | None:
-    return getattr(spectrum, "about", None)
+def meaning_in(array: object) -> Meaning | None:
+    """Return the meaning that an array carries."""
+    return array.about if isinstance(array, SpectrumArray) else None
 
 
 def _are_same(units: Iterable[str]) -> bool:

@@ -15,7 +15,7 @@ from ...ops.pixels import bits_set
 from ...render.display import good_pixels
 from ...tracebacks import short
 from ...wire.columns import REDSHIFT
-from .carried import Meaning, SpectrumArray, meaning_of
+from .carried import Meaning, meaning_in, meaning_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,7 +55,7 @@ def to_pandas(npy_data: npt.NDArray[Any]) -> Any:
     """
     if _checked(npy_data).ndim == 2:
         return [to_pandas(row) for row in npy_data]
-    about = npy_data.about if isinstance(npy_data, SpectrumArray) else None
+    about = meaning_in(npy_data)
     return _frame(npy_data, {} if about is None else about.said() | {"units": about.stated()})
 
 
@@ -204,8 +204,7 @@ def _columns(record: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
 
 def _about_array(array: npt.NDArray[Any]) -> Meaning | None:
     """Return the meaning of an array, carried or by its axis; None, with a warning, if unknown."""
-    about = array.about if isinstance(array, SpectrumArray) else None
-    if about is not None:
+    if (about := meaning_in(array)) is not None:
         return about
     if "loglam" in map(str.lower, array.dtype.names or ()):
         return Meaning(FLUX_UNIT, "mask", -1)
@@ -255,8 +254,11 @@ def _given_up(data: list[Any] | npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
 
 def _about(spectra: "Spectra", index: int) -> dict[str, Any]:
     """Return the metadata of one spectrum."""
-    about = {"id": int(spectra.ids[index]), "context": spectra.contexts[index]}
-    about |= {"survey": _survey(spectra, index)}
+    about: dict[str, Any] = {
+        "id": int(spectra.ids[index]),
+        "context": spectra.contexts[index],
+        "survey": _survey(spectra, index),
+    }
     return about | ({"medium": spectra.media[index]} if spectra.media else {})
 
 

@@ -4,6 +4,8 @@ import re
 from html import escape
 from typing import Final
 
+from typing_extensions import override
+
 _WORD: Final = re.compile(r"\S+")
 
 
@@ -26,8 +28,7 @@ class Listing(str):
         body = "".join(row(line, "td") for line in rows)
         return f"<table><thead>{row(header, 'th')}</thead><tbody>{body}</tbody></table>"
 
-    def _shown(self) -> str:
+    @override
+    def __repr__(self) -> str:
         """Return the text itself: its lines, not one line with escapes."""
         return self.rstrip()
-
-    __repr__ = _shown
