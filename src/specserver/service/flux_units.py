@@ -24,13 +24,12 @@ def by_unit(selection: Selection) -> Selection:
         zip(selection.contexts, selection.surveys, strict=True)
     ):
         members = np.flatnonzero(selection.context_index == number)
-        units = _units(selection, survey, members) if survey.in_unit else np.array([], object)
+        units = _units(selection, survey, members)
         for unit in dict.fromkeys(units.tolist()) or [survey.flux_scale]:
-            mine = members[units == unit] if len(units) else members
-            index[mine] = len(contexts)
+            index[members[units == unit]] = len(contexts)
             contexts.append(context)
-            own = survey.in_unit and unit != survey.flux_scale
-            surveys.append(survey.in_unit(unit) if survey.in_unit and own else survey)
+            in_unit = None if unit == survey.flux_scale else survey.in_unit
+            surveys.append(in_unit(unit) if in_unit else survey)
     return replace(selection, contexts=tuple(contexts), surveys=tuple(surveys), context_index=index)
 
 
@@ -40,7 +39,7 @@ def _units(
     """Return the unit of flux of some spectra of a survey, 1D[n]."""
     units = np.full(len(members), survey.flux_scale, object)
     for source, where, rows in by_source(selection, members):
-        if UNIT_COLUMN in source.catalog.columns:
+        if survey.in_unit and UNIT_COLUMN in source.catalog.columns:
             stated = source.catalog.columns_of([UNIT_COLUMN], rows).column(0).to_pylist()
             # A row of an older version states none; an empty text is a unit: a pure number.
             units[where] = [survey.flux_scale if unit is None else unit for unit in stated]
