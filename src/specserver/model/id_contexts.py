@@ -12,7 +12,7 @@ from itertools import chain, pairwise
 from typing import Final
 
 from ..errors import BadIdentifier
-from .id_names import IN_QUOTES, quoted, unescaped
+from .id_names import IN_QUOTES, quoted, unquoted
 from .id_tables import table_rows
 from .id_text import IN_TUPLE, parse_id_text
 from .id_tuple import IdPattern, filled_lines, too_many
@@ -140,7 +140,7 @@ class ContextText:
             return f"{pair[1]}:" if self.is_known(pair[1]) else pair[0]
 
         if self._form(self.plain).has_names:
-            text = _NAMED.sub(lambda it: it[1] + quoted(unescaped(it[2][1:-1].strip())), text)
+            text = _NAMED.sub(lambda it: it[1] + quoted(unquoted(it[2])), text)
         return _PAIR.sub(joined, text)
 
     def _marks(self, line: str) -> Iterator[re.Match[str]]:

@@ -44,9 +44,10 @@ def quoted(text: str, odd: re.Pattern[str] = MARKED) -> str:
     return f"'{odd.sub(_escaped, text)}'" if odd.search(text) else f"'{text}'"
 
 
-def unescaped(text: str) -> str:
-    """Return what stands between quotes, where characters may be escapes as Python writes them."""
-    return _ESCAPE.sub(_character, text)
+def unquoted(text: str) -> str:
+    """Return text without its quotes; characters may be escapes as Python writes them."""
+    bare = text[1:-1].strip()
+    return _ESCAPE.sub(_character, bare) if "\\" in bare else bare
 
 
 def tuple_text(parts: Sequence[object]) -> str:

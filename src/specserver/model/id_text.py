@@ -30,7 +30,7 @@ from sys import maxsize
 from typing import Final
 
 from ..errors import BadIdentifier
-from .id_names import IN_QUOTES, Word, unescaped
+from .id_names import IN_QUOTES, Word, unquoted
 from .id_tables import MISSING, Gaps, read_table
 from .id_tuple import (
     RANGE,
@@ -212,7 +212,7 @@ class _IdReader:
                     raise BadIdentifier(shortened(body), f"{token!r} closes no bracket")
                 self._end_group(open_.pop(), nested=len(open_) > 1)
             elif kind in {"word", "quoted"}:
-                self._hold(open_[-1], word(token) if kind == "word" else _unquoted(token))
+                self._hold(open_[-1], word(token) if kind == "word" else unquoted(token))
             comma_bad = kind in {"comma", "open", "newline"}
         if len(open_) > 1:
             raise BadIdentifier(shortened(body), f"{open_[-1].bracket!r} is never closed")
@@ -309,12 +309,6 @@ class _IdReader:
                 raise BadIdentifier(shortened(text), reason)
             if kind != "blank":
                 yield kind, token
-
-
-def _unquoted(token: str) -> str:
-    """Return what stands between the quotes of a token."""
-    text = token[1:-1].strip()
-    return unescaped(text) if "\\" in text else text
 
 
 def _is_value(cell: str) -> bool:
