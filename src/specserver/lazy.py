@@ -121,7 +121,7 @@ class DataFolder:
         UnknownContext, NoCatalog
             There is no such release, or it is served from files and not from the store.
         UnknownField
-            A vector or column that there is none of.
+            There is no such vector or column.
         BadParameter
             The fluxes are in several units; a condition on ``flux_unit`` chooses one.
         """

@@ -26,7 +26,7 @@ _NEEDED: Final = "a CSV or ECSV file of the page of prospect(), or a table with 
 
 @short
 def read_inspection(file: str | os.PathLike[str]) -> "DataFrame":
-    """Read what somebody said of spectra on the page of `prospect`.
+    """Read the results of visual inspection on the page of `prospect`.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def read_inspection(file: str | os.PathLike[str]) -> "DataFrame":
     Returns
     -------
     DataFrame
-        A row for each spectrum of which something was said. Columns: ``id``, ``context``,
+        A row for each inspected spectrum. Columns: ``id``, ``context``,
         ``class``: text; ``z``: float64; ``VI_quality``: int8, 0 (no signal) to 4 (certain), or -1;
         ``VI_issue``: text, of the letters R (redshift), C (class) and S (spectrum); ``VI_z``:
         float64, the corrected redshift, or NaN; ``VI_spectype``: GALAXY, QSO, STAR or empty;

@@ -47,7 +47,7 @@ def some_of(values: Sequence[object]) -> str:
 def warn(text: str, *settings: str) -> None:
     """Warn with a text that points to code outside of this package.
 
-    ``settings`` are the parameters that it names, as of `SpecServerError`.
+    ``settings`` are the parameters that it names, as those of `SpecServerError`.
     """
     package = __name__.partition(".")[0] + "."
     depth, frame = 0, inspect.currentframe()

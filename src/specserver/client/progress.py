@@ -12,8 +12,8 @@ from typing import Any, Final, Protocol, Self
 
 _PATIENCE_S: Final = 2.0
 _PAUSE_S: Final = 0.1
-_ONE: Final = Lock()
-"""Held while a bar is shown: of transfers in several threads one shows its own."""
+_SHOWN: Final = Lock()
+"""Held while a bar is shown: if several threads transfer, only one shows a bar."""
 
 
 class Watch:
@@ -39,7 +39,7 @@ class Watch:
         if self._bar is not None:
             self._bar.remove()
             self._bar = None
-            _ONE.release()
+            _SHOWN.release()
 
     def __call__(self, done: int, total: int) -> None:
         """Show that ``done`` of ``total`` are done."""
@@ -48,7 +48,7 @@ class Watch:
             return
         self._next_s = now + _PAUSE_S
         if self._bar is None:
-            if not _ONE.acquire(blocking=False):
+            if not _SHOWN.acquire(blocking=False):
                 return
             self._bar = _NotebookBar(self._what) if self._notebook else _TerminalBar(self._what)
         self._bar.show(done, total)

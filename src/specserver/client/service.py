@@ -1,4 +1,4 @@
-"""The service and who asks it: URL, token, context, profile, and what the service lists."""
+"""Settings of a client (URL, token, context, profile), and the lists of its service."""
 
 from typing import Any, Final
 

@@ -1,4 +1,4 @@
-"""Names of spectra within tuples: data that is taken as it stands, and its text in quotes."""
+"""Names of spectra within tuples, which are never parsed, and their text in quotes."""
 
 import re
 from collections.abc import Sequence
@@ -13,18 +13,18 @@ QUOTED: Final = re.compile(rf"[{_CONTROLS}]|^\s|\s$")
 MARKED: Final = re.compile(rf"[{_CONTROLS}#:()\[\]]|^\s|\s$")
 """Those, and the marks of comments, contexts and groups."""
 IN_QUOTES: Final = r"""'(?:[^'\\\r\n]++|\\[^\r\n])*+'|"(?:[^"\\\r\n]++|\\[^\r\n])*+\""""
-"""Text between quotes, as Python writes it; nothing is kept to go back to, for it may be long."""
+"""Text between quotes, as Python writes it; without backtracking, for it may be long."""
 _ESCAPE: Final = re.compile(
     r"\\(?:([\\'\"])|x([0-9a-f]{2})|u([0-9a-f]{4})|U(00(?:0[0-9a-f]|10)[0-9a-f]{4}))"
 )
 _NAME: Final = re.compile(r"[^\r\n]{1,255}")
 _BARE: Final = re.compile(r"[\w.+-]+")
 _SAFE_DIGITS: Final = 9
-"""Digits of a number that is no identifier beyond doubt."""
+"""A name of at most so many digits is written without quotes: it is no identifier."""
 
 
 class Word(str):
-    """Text of a list that stood without quotes: what stood in quotes may be a name."""
+    """Text of a list that had no quotes; only text in quotes may be a name."""
 
     __slots__ = ()
 

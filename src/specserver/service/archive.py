@@ -63,7 +63,7 @@ class CatalogInfo:
     nrows: int
     columns: tuple[Column, ...]
     joined_with: str = ""
-    """Of a value-added table: full name of the catalogue whose columns its queries may name too."""
+    """Full name of the catalogue whose columns queries of a value-added table may name, too."""
 
     @property
     def summary(self) -> str:

@@ -10,7 +10,7 @@ MISSING: Final = "X-Missing"
 DAMAGED: Final = "X-Damaged"
 """Spectra that cannot be read, as `LeftOut`."""
 PAGE: Final = "X-Page"
-"""The page of a list that a grid shows, where it has not the one asked for."""
+"""The page that a grid shows, if the list does not have the requested one."""
 
 _SAFE: Final = "(),:'*"
 """What a header need not encode of identifiers."""

@@ -12,7 +12,7 @@ function part(column, start, count) {
 /** Return the centre and one half of a symmetric kernel: a Gaussian of σ, or a box of a width. */
 function half_kernel(boxcar, size) {
   if (boxcar) {
-    // Of a width that is no odd number, the outermost pixels count in part.
+    // If the width is no odd number, the outermost pixels count in part.
     const reach = Math.max((size - 1) / 2, 0)
     return Float64Array.from({length: Math.ceil(reach) + 1}, (_, i) => Math.min(1, 1 + reach - i))
   }
@@ -64,7 +64,7 @@ function smooth_noise(weights, kernel) {
   return out
 }
 
-/** Return vectors as they are on the wavelengths `wave` when their own are stretched by a factor. */
+/** Return values on the wavelengths `wave`, interpolated, after their own were multiplied by a factor. */
 function stretched(wave, values, factor) {
   const out = new Float64Array(wave.length).fill(NaN)
   let at = 0

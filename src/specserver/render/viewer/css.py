@@ -38,7 +38,7 @@ PLOT_CSS: Final = """
 :host::after { width: 100%; height: 1px; }
 """
 ROW_CSS: Final = ":host { flex-wrap: wrap; gap: 2px 10px; align-items: flex-end; }"
-# Thumbnails, each with what was said of its spectrum in a corner; the text above them is empty.
+# Thumbnails, each with quality and issues in a corner; the part's own text is empty and hidden.
 STRIP_CSS: Final = """
 .bk-clearfix { display: none !important; }
 .strip { display: flex; gap: 3px; overflow-x: auto; padding: 1px; scrollbar-width: thin; }

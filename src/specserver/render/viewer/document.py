@@ -103,9 +103,9 @@ def _behaviour(
 
 
 def _inspection(about: ColumnDataSource, look: Look) -> dict[str, Any]:
-    """Return what the script has to know of visual inspection."""
+    """Return what the script needs for visual inspection."""
     rows = [dict(row) for row in look.inspection or ()]
-    # A page with the same spectra and earlier results finds what the browser kept of it.
+    # The browser keeps records by this key: a page with the same spectra and rows finds them.
     of_page = json.dumps([about.data["id"], about.data["context"], rows])
     return {
         "columns": [asdict(column) for column in INSPECTION_COLUMNS],
@@ -176,7 +176,7 @@ def _about(spectra: Sequence[DisplaySpectrum], look: Look) -> ColumnDataSource:
 
 
 def _row(spectrum: DisplaySpectrum, start: int) -> dict[str, Any]:
-    """Return what the page has to know of a spectrum that begins at ``start`` in the store."""
+    """Return the row of a spectrum that begins at ``start`` in the store."""
     axis, first, step = _axis(spectrum.wave)
     facts, fits = dict(spectrum.facts), _fits(spectrum)
     return _limits(spectrum) | {

@@ -131,7 +131,7 @@ class Inspection {
     return this.records[this.viewer.current]
   }
 
-  /** Say something of the spectrum that is shown; nothing takes back what was said. */
+  /** Set a value of the spectrum that is shown; null, undefined or an empty text removes it. */
   set(name, value) {
     const record = this.record()
     if (value === null || value === undefined || value === "") delete record[name]
@@ -176,7 +176,7 @@ class Inspection {
     this.records.forEach((_, number) => this.badge(number))
   }
 
-  /** Let the panel say what is known of the spectrum that is shown. */
+  /** Show the record of the current spectrum in the panel. */
   show() {
     const {ui, about} = this
     if (!ui.panel.visible) return
@@ -195,14 +195,14 @@ class Inspection {
     ui.progress.text = parts.filter(Boolean).join(" &ensp; ")
   }
 
-  /** Return the rows of the file: the spectra of which the user said something. */
+  /** Return the rows of the file: one for each spectrum that has a record. */
   rows() {
     const {about} = this.ui
     const own = (name, at) => about.get(name)[at]
     return this.records.flatMap((record, at) => {
       if (!is_filled(record)) return []
-      const z = this.viewer.fits[at][0]
-      const known = {id: own("id", at), context: own("context", at), class: own("class", at), z: z.known ? z.z : ""}
+      const best = this.viewer.fits[at][0]
+      const known = {id: own("id", at), context: own("context", at), class: own("class", at), z: best.known ? best.z : ""}
       return [{...known, VI_quality: -1, ...record}]
     })
   }
@@ -232,7 +232,7 @@ class Inspection {
     this.show()
   }
 
-  /** Say which row has what is no value of its column; empty: none has. */
+  /** Return a sentence about the first row with a value that its column cannot have; empty: there is none. */
   refused(rows) {
     for (const [at, row] of rows.entries()) {
       for (const [name, text] of Object.entries(row)) {
@@ -244,7 +244,7 @@ class Inspection {
     return ""
   }
 
-  /** Take over the rows of spectra that the page holds; return how many these are. */
+  /** Merge rows into the records of the spectra that the page holds; return how many rows these are. */
   merge(rows) {
     const {about} = this.ui
     const places = new Map()
@@ -261,7 +261,7 @@ class Inspection {
   }
 }
 
-/** Return the record of a row of texts that are values of their columns; what is not said is left out. */
+/** Return the record of a row of valid texts, without the columns that have no value. */
 function record_of(row, issues) {
   const text = (name) => (row[name] ?? "").trim()
   const quality = text("VI_quality")

@@ -202,7 +202,7 @@ def _draw(
 ) -> "list[GlyphRenderer[Any]]":
     """Draw the vectors as steps, with a legend that hides them; return the lines.
 
-    ``own_name`` tells whether the flux has a place in it.
+    ``own_name``: whether the flux is in the legend.
     """
     drawn: list[GlyphRenderer[Any]] = []
     items = {}

@@ -1,4 +1,4 @@
-// A strip with a small picture of each spectrum, which are drawn when they come into view.
+// A strip with a small picture of each spectrum, which is drawn when it comes into view.
 
 const THUMB_WIDTH_PX = 92
 const THUMB_HEIGHT_PX = 40
@@ -50,13 +50,13 @@ class Strip {
     if (outside) box.scrollLeft = left - (box.clientWidth - button.offsetWidth) / 2
   }
 
-  /** Write the quality and the issues of a spectrum upon its thumbnail. */
+  /** Write the quality and the issues of a spectrum on its thumbnail. */
   badge(number, quality, issues) {
     const button = this.buttons[number]
     if (button) button.dataset.said = `${quality ?? ""}${issues ?? ""}`
   }
 
-  /** Draw all anew, in other colours. */
+  /** Draw all thumbnails again, in other colours. */
   paint(colours) {
     this.colours = colours
     for (const button of this.buttons) {

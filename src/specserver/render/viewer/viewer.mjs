@@ -96,7 +96,7 @@ class Viewer {
     this.quiet(() => this.show(0))
   }
 
-  /** Do something that sets controls, without their answering to it. */
+  /** Do something that sets controls, while their own handlers do nothing. */
   quiet(act) {
     if (this.busy) return
     this.busy = true
@@ -119,7 +119,7 @@ class Viewer {
     this.quiet(act)
   }
 
-  /** Let the pointer, which rests, point at the spectrum that is new. */
+  /** Repeat the last movement of the pointer: the tooltip then shows the new spectrum. */
   point(area) {
     if (!this.pointer || this.repaints >= MOST_REPAINTS) return
     this.repaints++
@@ -199,7 +199,7 @@ class Viewer {
     }
   }
 
-  /** Hand the spectrum to the lines of the plot. */
+  /** Give the plot the values of the spectrum. */
   hand_over() {
     const {ui, spectrum, smoothed} = this
     const columns = {wave: spectrum.wave, rest: this.rest(), ...smoothed, model: this.template()}
@@ -235,7 +235,7 @@ class Viewer {
     this.move(this.chosen_fit().z)
   }
 
-  /** Return the ends of the flux axis: of all spectra that are over one another, as they are drawn. */
+  /** Return the limits of the flux axis: those of the spectrum, or of all that are drawn over one another. */
   flux_limits() {
     const {ui, current} = this
     const own = (name, at) => ui.about.get(name)[at] * this.factors[at]
@@ -243,7 +243,7 @@ class Viewer {
     return [Math.min(...all.map((at) => own("flux_low", at))), Math.max(...all.map((at) => own("flux_high", at)))]
   }
 
-  /** Draw all spectra in their colours, where they are over one another; name their factors. */
+  /** Draw all spectra over one another, if the page does, and write their factors in the legend. */
   draw_others() {
     const {ui, current} = this
     const kernel = this.kernel()
@@ -299,7 +299,7 @@ class Viewer {
     this.follow()
   }
 
-  /** Let the axis at rest follow the observed one. */
+  /** Compute the axis at rest from the observed one. */
   follow() {
     const {x_range} = this.ui.plot
     const scale = 1 / (1 + this.z[this.current])
@@ -312,7 +312,7 @@ class Viewer {
     this.label()
   }
 
-  /** Return the lines of a kind where they are seen, when they are wanted. */
+  /** Return the lines of a kind at their observed wavelengths; none if the kind is not chosen. */
   seen(kind) {
     const wanted = this.ui.kinds.active.includes(SOURCES.indexOf(kind))
     const scale = kind === "sky_lines" ? 1 : 1 + this.z[this.current]
@@ -326,7 +326,7 @@ class Viewer {
     if (!this.busy) this.label()
   }
 
-  /** Name the lines in view: emission on top, the others at the bottom, none upon another. */
+  /** Name the lines in view, emission at the top, the others at the bottom, without overlaps. */
   label() {
     const {ui} = this
     const height = ui.plot.inner_height ?? 400
@@ -343,7 +343,7 @@ class Viewer {
     ui.below.data = columns(below, (row) => EDGE_PX + row * LABEL_ROW_PX)
   }
 
-  /** Give each line in view the row and place where its label is free and next to it, if any. */
+  /** Place the labels of the lines in view: each in the row with room nearest to its line, or not at all. */
   place(lines, rows) {
     const {start, end} = this.ui.plot.x_range
     const scale = (this.ui.plot.inner_width ?? 800) / (end - start)
