@@ -65,9 +65,10 @@ class CompositeSpectrum:
 
     def to_numpy(self) -> npt.NDArray[Any]:
         """Return a structured array, 1D[npix]: wavelength, flux, both errors, count."""
-        columns = [getattr(self, name) for name in COLUMNS]
-        out = np.empty(len(self.wavelength), [(n, c.dtype) for n, c in zip(COLUMNS, columns)])  # noqa: B905  of one length
-        for name, column in zip(COLUMNS, columns, strict=True):
+        columns = {name: getattr(self, name) for name in COLUMNS}
+        kinds = [(name, column.dtype) for name, column in columns.items()]
+        out = np.empty(len(self.wavelength), kinds)
+        for name, column in columns.items():
             out[name] = column
         return out
 
