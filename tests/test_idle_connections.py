@@ -4,6 +4,7 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -58,6 +59,8 @@ class Server:
         return data.partition(b"\r\n\r\n")[2].decode()
 
     def close(self) -> None:
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)  # closing it alone would not end accept()
         self._socket.close()
         self._thread.join(5)
 

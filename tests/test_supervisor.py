@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,15 @@ import urllib3
 
 from serving import Served, serve
 from specserver.server.runtime.supervisor import _death_of
+
+# The service, for which a process that has started hangs if it does not answer for a second.
+IMPATIENT = """
+import sys
+from specserver.cli import main, serve
+serve._SILENCE_S = 1
+sys.argv[1:] = sys.argv[4:]  # those after `python -m specserver`
+main()
+"""
 
 
 def workers_of(running: Served) -> list[psutil.Process]:
@@ -51,11 +61,12 @@ def test_a_worker_that_takes_long_to_start_is_left_to_it(
 ) -> None:
     """On a busy machine modules and indexes are read for longer than a hung one is waited for."""
     log = tmp_path / "log"
-    with serve(mock_data, mock_survey, workers=2, log=log) as running:
+    impatient = (sys.executable, "-c", IMPATIENT)
+    with serve(mock_data, mock_survey, workers=2, log=log, before=impatient) as running:
         before = {one.pid for one in workers_of(running)}
         slow = workers_of(running)[0]
         slow.suspend()
-        time.sleep(8)
+        time.sleep(3)
         slow.resume()
         wait_until(lambda: urllib3.request("GET", f"{running.url}/ping").status == 200)
         assert {one.pid for one in workers_of(running)} == before
