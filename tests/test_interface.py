@@ -33,6 +33,7 @@ from specserver.client.api import SpecClient
 from specserver.data.root import open_root
 from specserver.errors import (
     BadConstraint,
+    BadIdentifier,
     BadParameter,
     NotAuthenticated,
     NotFound,
@@ -776,6 +777,38 @@ def test_conversions_of_fetched_spectra(served: Served, spec: SpecClient) -> Non
     assert np.asarray(specClient.to_Table(one)["ivar"]).tobytes() == one["ivar"].tobytes()
     assert np.array_equal(specClient.to_Spectrum1D(one).flux.value.astype("f4"), one["flux"])
     assert specClient.to_Spectrum1D(aligned).flux.shape == aligned.shape
+
+
+def test_spectra_where_identifiers_are_wanted(served: Served, spec: SpecClient) -> None:
+    ids = served.ids[:2].tolist()
+    held = [spec.getSpec(ids), spec.getSpec(ids, align=True), spec.getSpec(ids, values="flux")]
+    held += [spec.getSpec(ids[0], fmt) for fmt in ("numpy", "pandas", "Table", "Spectrum1D")]
+    held += [spec.getSpec(ids, fmt) for fmt in ("SpectrumList", "SpectrumCollection")]
+    for spectra in held:
+        for make in (spec.preview, spec.stackedImage, spec.stack, spec.getSpec):
+            with pytest.raises(
+                BadIdentifier, match=r"identifiers, .*plot and prospect draw spectra"
+            ):
+                make(spectra)
+        with pytest.raises(BadIdentifier, match="plot and prospect draw spectra"):
+            spec.plotGrid(spectra, 2, 2)
+    # A table of fluxes with identifiers is one of identifiers.
+    named = Table({"specobjid": served.ids[:2], "flux": [1.0, 2.0]})
+    assert len(spec.getSpec(named, values="flux")) == 2
+
+
+def test_fields_of_another_type_are_the_fault_of_the_caller(
+    served: Served, spec: SpecClient
+) -> None:
+    number = int(served.ids[0])
+    for wrong in ({"thickness": "x"}, {"thickness": 1.5}, {"cmap": 5}):
+        with pytest.raises(BadParameter, match=next(iter(wrong))):
+            spec.stackedImage([number], **wrong)
+    with pytest.raises(BadParameter, match="catalog"):
+        spec.query(constraint="z > 1", catalog=5)
+    for page in (None, 1.5, "x"):
+        with pytest.raises(BadParameter, match=r"page=.* is not possible: a whole number"):
+            spec.plotGrid([number], 2, 2, page=page)
 
 
 def test_a_condition_that_is_none_is_refused(spec: SpecClient) -> None:

@@ -224,6 +224,11 @@ def test_spectra_that_are_not_named(given: Any, served: Served, tmp_path: Path) 
     given("")
     assert "standard input is empty" in command("get", "-", *url, code=2)
     assert "at least one spectrum" in command("preview", "--dark", *url, code=2)
+    # One column has its own name, and is no identifier.
+    assert set(records("query", "--limit", 2, "--fields", "z", *url)[0]) == {"z"}
+    for more in ((), ("--json",)):
+        given(command("query", "--limit", 2, "--fields", "z", *more, *url))
+        assert "has no column of identifiers" in command("get", "-", *url, code=2)
     given('{"id": ')
     assert "an object a line" in command("get", "-", *url, code=2)
     listed = tmp_path / "ids.txt"

@@ -393,4 +393,4 @@ def all_errors() -> list[type[SpecServerError]]:
     return found
 
 
-_BY_CODE = {cls.code: cls for cls in all_errors()}
+_BY_CODE = {cls.code: cls for cls in all_errors()} | {"invalid_request": BadParameter}

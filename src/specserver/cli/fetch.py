@@ -85,6 +85,9 @@ def query(
 
     Example: specserver query --cone 180 0 2 --where "class = 'QSO' and z between 2 and 2.2"
     """
+    from ..client.request import catalog_context, split_names
+    from ..client.results.query_results import TUPLE
+
     if cone is not None and region is not None:
         raise BadArguments("give --cone or --region, not both")
     if cone is None and region is None and where is None and limit is None:
@@ -99,14 +102,15 @@ def query(
         asked["constraint"] = where
     if fields is not None:
         asked["fields"] = fields
+        if as_json and split_names(fields, "fields") not in ([], [TUPLE]):
+            # One column has its name in JSON, too.
+            asked["fmt"] = "table"
     asked["out"] = out
     client = client_of(url)
     found = client.query(**asked, token=token)
     if out is not None:
         return
     if as_json and not hasattr(found, "colnames") and "," not in context:
-        from ..client.request import catalog_context
-
         # The release behind a name such as default.
         named = catalog_context(catalog, context)
         context = client.list_contexts(named, fmt="json")["resolved"]

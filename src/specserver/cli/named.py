@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from ..errors import BadArguments
+from ..errors import BadArguments, BadIdentifier, NoIdentifier
 from ..model.spacename import in_space
 from .console import client_of
 
@@ -35,6 +35,10 @@ IdsFile = Annotated[
     ),
 ]
 _NEEDED: Final = "give one identifier or more, a line each, or a table with a row each"
+_PRINTED: Final = (
+    "where standard input has no column of identifiers, let query print it: without --fields, or"
+    " with two columns or more"
+)
 _UNSAFE: Final = re.compile(r"[^\w.]+")
 
 
@@ -74,7 +78,12 @@ def read_named(
         raise BadArguments("name at least one spectrum, or a file with --ids")
     missing = "skip" if skip_missing else "error"
     options: dict[str, Any] = {"context": context, "missing": missing, "token": token}
-    named = client.read_named(text, **options)
+    try:
+        named = client.read_named(text, **options)
+    except BadIdentifier as error:
+        if isinstance(error, NoIdentifier) or STDIN not in {*(ids or ()), ids_file}:
+            raise
+        raise error.saying(f"{error.message}; {_PRINTED}", *error.settings) from error
     if not named.ids:
         raise BadArguments(f"{ids_file or text} names no spectrum: {_NEEDED}")
     return client, named, options

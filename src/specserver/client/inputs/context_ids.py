@@ -17,13 +17,17 @@ from ..messages import some_of, warn
 from ..request import RequestOptions
 from ..session import Session
 from ..storage import Storage
-from .held_tables import is_shared, row_of
+from .held_tables import is_shared, is_spectrum, row_of
 from .identifiers import IdentifierReader
 
 _SHOWN: Final = 20
 """Number of columns or contexts that a message names."""
 _WORD: Final = re.compile(r"cannot read ['\"(]*([A-Za-z]\w*)")
 """The word that an error about an identifier begins with: perhaps a context."""
+_FLUXES: Final = (
+    "it has fluxes and no identifiers, which the service needs; plot and prospect draw spectra"
+    " that you hold"
+)
 ONE_OR_MORE: Final = "one spectrum or more: identifiers in any form, or a file or table of them"
 """The input that errors about empty lists ask for."""
 
@@ -81,6 +85,9 @@ def read_ids(session: Session, given: Any, id_col: str | None, options: RequestO
     try:
         named = Named(*reader.read(given))
     except (UnknownField, BadIdentifier) as error:
+        first = given[0] if isinstance(given, list | tuple) and len(given) else given
+        if is_spectrum(first):
+            raise BadIdentifier(type(first).__name__, _FLUXES) from error
         word = _WORD.match(error.message)
         lower = word[1].lower() if word else ""
         if word and word[1] != lower and session.has_context(lower, options):

@@ -3,7 +3,7 @@
 Classes of other packages are recognised by name, so that importing this module loads none.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -81,6 +81,20 @@ def row_of(given: Any) -> tuple[list[str], list[Any]] | None:
     if kind == "Series" and given.index.dtype.kind not in "iu":
         return [str(label) for label in given.index], given.tolist()
     return None
+
+
+def is_spectrum(value: object) -> bool:
+    """Return whether an object holds fluxes rather than identifiers."""
+    if isinstance(value, np.ndarray) and value.dtype.names is not None:
+        return _has_flux(value.dtype.names)
+    kind = foreign_kind(value)
+    if kind in {"DataFrame", "Table"}:
+        return _has_flux(getattr(value, "columns", ()))
+    return kind in {"Spectrum", "SpectrumCollection"}
+
+
+def _has_flux(names: Iterable[object]) -> bool:
+    return "flux" in {str(name).lower() for name in names}
 
 
 def is_shared(given: Any) -> bool:

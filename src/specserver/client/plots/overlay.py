@@ -9,7 +9,7 @@ import numpy as np
 
 from ...errors import BadParameter
 from ...render.style import MOST_OVER
-from .spectra import is_spectrum
+from ..inputs.held_tables import is_spectrum
 
 if TYPE_CHECKING:
     from ...render.display import DisplaySpectrum

@@ -16,7 +16,7 @@ from ...ops.media import assumed, change_of, common_medium, read_medium
 from ...ops.pixels import bits_set
 from ...wire.columns import FACTS, FITS, REDSHIFT, SHOWN_NAME
 from ..inputs.context_ids import Named
-from ..inputs.held_tables import foreign_kind
+from ..inputs.held_tables import foreign_kind, is_spectrum
 from ..request import RequestOptions, ResultOptions
 from ..results.carried import Meaning, SpectrumArray
 from ..results.convert import FLUX_UNIT, axis_wave
@@ -139,20 +139,6 @@ def in_vacuum(
         else:
             made.append(replace(spectrum, medium=medium))
     return made
-
-
-def is_spectrum(value: object) -> bool:
-    """Return whether an object holds fluxes rather than identifiers."""
-    if isinstance(value, np.ndarray) and value.dtype.names is not None:
-        return _has_flux(value.dtype.names)
-    kind = foreign_kind(value)
-    if kind in {"DataFrame", "Table"}:
-        return _has_flux(getattr(value, "columns", ()))
-    return kind in {"Spectrum", "SpectrumCollection"}
-
-
-def _has_flux(names: Iterable[object]) -> bool:
-    return "flux" in {str(name).lower() for name in names}
 
 
 def _read(value: Any) -> Iterator["DisplaySpectrum"]:
