@@ -94,9 +94,9 @@ def joined_survey(
     columns : the table's own
     """
     own = {**table.aliases, **{column: column for column in columns}}
-    aliases = {f"{name}.{spelling}": column for spelling, column in own.items()}
+    aliases = {**table.aliases, **{f"{name}.{spelling}": own[spelling] for spelling in own}}
     if spectra is None:
-        return replace(table, aliases={**aliases, **table.aliases})
+        return replace(table, aliases=aliases)
     survey = spectra.survey
     meant = {alias: column for alias, column in survey.aliases.items() if column in spectra.columns}
     meant |= {column: column for column in spectra.columns}
@@ -106,6 +106,4 @@ def joined_survey(
         if spelling not in own:
             aliases[spelling] = f"{first}.{column}"
     described = (replace(column, name=f"{first}.{column.name}") for column in survey.columns)
-    return replace(
-        table, aliases={**aliases, **table.aliases}, columns=(*table.columns, *described)
-    )
+    return replace(table, aliases=aliases, columns=(*table.columns, *described))
