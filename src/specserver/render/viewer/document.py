@@ -94,7 +94,6 @@ def _behaviour(
             "about": about,
             "lines": json.dumps({kind: _pairs(some) for kind, some in lines.items()}),
             "palette": json.dumps({"light": _colours(LIGHT), "dark": _colours(DARK)}),
-            "series": json.dumps({"light": LIGHT.series, "dark": DARK.series}),
             "inspection": json.dumps(_inspection(about, look)),
         },
         code="\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in _SCRIPTS),

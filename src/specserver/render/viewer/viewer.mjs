@@ -45,7 +45,6 @@ class Viewer {
     this.ui = args
     this.index = index
     this.palette = JSON.parse(args.palette)
-    this.series = JSON.parse(args.series)
     this.lines = JSON.parse(args.lines)
     this.number = args.about.get("id").length
     this.z = Array.from(args.about.get("z"))
@@ -94,6 +93,10 @@ class Viewer {
     this.strip.start()
     this.paint()
     this.quiet(() => this.show(0))
+  }
+
+  colours() {
+    return this.palette[this.ui.dark.active ? "dark" : "light"]
   }
 
   /** Do something that sets controls, while their own handlers do nothing. */
@@ -275,7 +278,7 @@ class Viewer {
     if (!ui.others.length) return
     const flux = ui.drawn.find(({name}) => name === "flux")
     flux.visible = ui.others[current].visible
-    flux.glyph.line_color = this.series[ui.dark.active ? "dark" : "light"][current]
+    flux.glyph.line_color = this.colours().series[current]
   }
 
   rest() {
@@ -330,7 +333,7 @@ class Viewer {
   label() {
     const {ui} = this
     const height = ui.plot.inner_height ?? 400
-    const colours = this.palette[ui.dark.active ? "dark" : "light"]
+    const colours = this.colours()
     const columns = (placed, y) => ({
       x: placed.map(({x}) => x),
       y: placed.map(({row}) => y(row)),
@@ -364,10 +367,9 @@ class Viewer {
 
   paint() {
     const {ui} = this
-    const dark = ui.dark.active
-    const colours = this.palette[dark ? "dark" : "light"]
     const {plot} = ui
-    ui.page.css_classes = dark ? ["dark"] : []
+    const colours = this.colours()
+    ui.page.css_classes = ui.dark.active ? ["dark"] : []
     plot.setv({background_fill_color: colours.paper, border_fill_color: colours.paper, outline_line_color: colours.ink})
     for (const axis of [...plot.above, ...plot.below, ...plot.left]) {
       const ink = ["axis_line", "major_tick_line", "minor_tick_line", "axis_label_text", "major_label_text"]
@@ -379,9 +381,7 @@ class Viewer {
       names.background_fill_color = colours.paper
     }
     for (const grid of ui.grids) grid.grid_line_color = colours.faint
-    for (const [number, line] of ui.others.entries()) {
-      line.glyph.line_color = this.series[dark ? "dark" : "light"][number]
-    }
+    for (const [number, line] of ui.others.entries()) line.glyph.line_color = colours.series[number]
     for (const line of ui.drawn) line.glyph.line_color = colours[line.name]
     this.lead()
     this.strip.paint(colours)
