@@ -108,7 +108,7 @@ def observe_targets(
     exptime_s: Float32,
     airglow: float,
     rng: np.random.Generator,
-    light: Sequence[Light] = (),
+    light: Sequence[Light],
 ) -> Seen:
     """Return what is seen of a block of targets.
 

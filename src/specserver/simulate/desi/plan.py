@@ -80,7 +80,7 @@ def plan_files(
     seed: int,
     per_file: int,
     positions: Sequence[npt.ArrayLike] | None,
-    light: Sequence[Light] = (),
+    light: Sequence[Light],
 ) -> list[PixelFile]:
     """Return the files of a survey of ``nspec`` spectra; files of given positions come first."""
     planned = _given_files(positions, seed, light) if positions is not None else []
