@@ -243,12 +243,10 @@ def format_id(value: int | IdPattern, odd: re.Pattern[str] = QUOTED) -> str:
     if not isinstance(value, IdPattern):
         return str(int(value))
     if value.form.leads_with_id and (number := _only(value.parts[0])) is not None:
-        if value.told:
-            told = [f"'{name}={text}'" for name, text in value.told]
-            return f"({', '.join([str(number), *told])})"
-        # All parts are written: by itself the identifier would be no tuple.
-        shown = [_shown(part, odd) for part in value.parts[1:]]
-        return f"({', '.join([str(number), *shown])})"
+        # Without columns all parts are written: by itself the identifier would be no tuple.
+        told = [f"'{name}={text}'" for name, text in value.told]
+        rest = told or [_shown(part, odd) for part in value.parts[1:]]
+        return f"({', '.join([str(number), *rest])})"
     shown = [_shown(part, odd) for part in value.parts]
     while len(shown) > 1 and shown[-1] == "'*'":
         shown.pop()
