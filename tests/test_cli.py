@@ -110,33 +110,37 @@ def data(mock_survey: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_ingest_again_stores_nothing(data: Path, mock_survey: Path) -> None:
-    text = run("ingest", "sdss_dr17", mock_survey, SPECSERVER_DATA=str(data)).stdout
-    assert "0 spectra" in text
+def test_ingest_again_stores_nothing(
+    data: Path, mock_survey: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPECSERVER_DATA", str(data))
+    assert "0 spectra" in command_here("ingest", "sdss_dr17", mock_survey, "--workers", 1)
 
 
 def test_strict_fails_on_files_that_cannot_be_used(mock_survey: Path, tmp_path: Path) -> None:
-    done = run("ingest", "sdss_dr17", mock_survey, "--data", tmp_path, "--strict", code=1)
-    assert "is not of sdss_dr17" in done.stderr
+    options = ("--data", tmp_path, "--workers", 1, "--strict")
+    assert "is not of sdss_dr17" in command_here(
+        "ingest", "sdss_dr17", mock_survey, *options, code=1
+    )
 
 
 def test_ingest_of_nothing_and_into_nowhere(tmp_path: Path) -> None:
-    assert "no such file" in run("ingest", "sdss_dr17", tmp_path / "x", code=1).stderr
-    assert "sdss_dr17" in run("ingest", "dr99", tmp_path, code=2).stderr
+    assert "no such file" in command_here("ingest", "sdss_dr17", tmp_path / "x", code=1)
+    assert "sdss_dr17" in command_here("ingest", "dr99", tmp_path, code=2)
 
 
 def test_info_contexts_catalogs_verify(data: Path) -> None:
     assert "150" in run("info", "--data", data).stdout
-    assert "sdss_dr17" in run("contexts", "--data", data).stdout
-    text = run("catalogs", "--data", data).stdout
+    assert "sdss_dr17" in command_here("contexts", "--data", data)
+    text = command_here("catalogs", "--data", data)
     assert "sdss_dr17.specobjall" in text
     assert "best-fit redshift" in text
-    assert "no fault" in run("verify", "--data", data).stdout
+    assert "no fault" in command_here("verify", "--data", data)
 
 
 def test_verify_tells_damage(mock_survey: Path, tmp_path: Path) -> None:
     some = sorted(mock_survey.rglob("spec-*.fits"))[:3]
-    run("ingest", "sdss_dr17", *some, "--data", tmp_path)
+    command_here("ingest", "sdss_dr17", *some, "--data", tmp_path, "--workers", 1)
     shard = next(tmp_path.rglob("ivar/c/0/0"))
     content = bytearray(shard.read_bytes())
     content[100] ^= 255
