@@ -17,6 +17,7 @@ import pytest
 from commands import command
 from conftest import TwoSurveys
 from serving import Served
+from specserver.client.session import Session
 
 PAGE = Path(__file__).parents[1] / "docs" / "how-to" / "shell.md"
 
@@ -133,6 +134,57 @@ def test_json_has_the_documented_keys(
     (held,) = records("info", "--data", tmp_path / "data")
     assert list(held) == documented("info` of a data folder")
     assert held["tables"][0]["catalog"] == "sdss_dr17.masses"
+
+
+@pytest.mark.parametrize(
+    ("words", "outs"),
+    [
+        (("stack",), ("x.xyz", "x", "nosuch/x.png", ".", "vos://x.csv")),
+        (("plot",), ("x.xyz", "nosuch/x.png")),
+        (("preview",), ("x.pdf", "nosuch/x.png", ".")),
+        (("grid",), ("x.jpg", "nosuch/x.png", ".")),
+        (("prospect",), ("x.png", "nosuch/x.html", ".")),
+        (("get", "--fmt", "csv"), ("x.npy",)),
+        (("get", "--align"), ("nosuch/x.npy",)),
+        (("query", "--where", "z > 0"), ("x.xyz", "nosuch/x.csv", ".")),
+        (("match", "t.csv"), ("x.xyz", "nosuch/x.csv", ".")),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_refused_first(
+    words: tuple[str, ...],
+    outs: tuple[str, ...],
+    served: Served,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SPECSERVER_URL", served.url)
+    ids = command("query", "--where", "limit 2").split()
+    Path("t.csv").write_text("ra,dec\n10,10\n")
+    asked = []
+    ask = Session.ask
+    monkeypatch.setattr(
+        Session, "ask", lambda self, path, *rest: (asked.append(path), ask(self, path, *rest))[1]
+    )
+    given = [] if words[0] in {"query", "match"} else ids
+    for out in outs:
+        told = command(*words, *given, "--out", out, code=2)
+        assert f"--out {out} is not possible" in told or f"--out {tmp_path / out}" in told, told
+        assert not {"bulk/spectra", "bulk/stack", "bulk/query", "bulk/match", *words} & set(asked)
+        assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
+
+
+def test_standard_output_takes_one_spectrum(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPECSERVER_URL", served.url)
+    ids = command("query", "--where", "limit 2").split()
+    told = command("get", *ids, "--fmt", "csv", "--out", "-", code=2)
+    assert told.endswith(
+        "--out - is not possible: one spectrum, or aligned ones as npy, on standard output; name a"
+        " folder\n"
+    )
+    assert "fmt" in command("get", ids[0], "--fmt", "nosuch", code=2)
 
 
 def test_json_of_rows_is_exact_and_its_identifiers_are_text(

@@ -58,6 +58,10 @@ def stack(
     """
     if bool(ids or ids_file) == (where is not None):
         raise BadArguments("give identifiers, --ids FILE or --where SQL")
+    if out != STDOUT:
+        from ..client.composite_spectrum import composite_file
+
+        composite_file(out)
     wanted: Any
     if where is not None:
         client = client_of(url)

@@ -18,7 +18,7 @@ from .console import (
     client_of,
 )
 from .named import Ids, IdsFile, read_named
-from .output import Json, file_or_stdout, json_id, print_json, print_records, print_table
+from .output import STDOUT, Json, file_or_stdout, json_id, print_json, print_records, print_table
 
 _SHOWN: Final = 20
 # Endings of files, and the formats of getSpec that make them; others are taken as getSpec does.
@@ -202,15 +202,24 @@ def get(
 
     Example: specserver query --where "class = 'QSO'" | specserver get - --align --out qso.npy
     """
+    from ..client.request import RequestOptions, read_wanted
+
+    aligned = "resample" if resample else align
+    kind = _FORMATS.get(fmt.lower(), fmt)
+    wanted = read_wanted(kind, values, cutout, aligned, medium, assume_medium)
     client, named, options = read_named(
         url, ids, ids_file, context, skip_missing=skip_missing, token=token
     )
-    aligned = "resample" if resample else align
-    kind = _FORMATS.get(fmt.lower(), fmt)
     if out is not None:
-        from ..client.writing import ending_of
+        from ..client.writing import ending_of, is_array_file
 
-        with file_or_stdout(out, ending_of(kind)) as target:
+        ending = ending_of(wanted.fmt)
+        if out == STDOUT and not (
+            named.single or is_array_file(f"out{ending}", wanted, single=False)
+        ):
+            allowed = "one spectrum, or aligned ones as npy, on standard output; name a folder"
+            raise BadParameter("out", out, allowed)
+        with file_or_stdout(out, ending) as target:
             client.getSpec(
                 named,
                 kind,
@@ -225,10 +234,6 @@ def get(
                 **options,
             )
         return
-    from ..client.request import RequestOptions, read_wanted
-
-    # What the files would be refused for is refused here too.
-    read_wanted(kind, values, cutout, aligned, medium, assume_medium)
     wanted = read_wanted("numpy", values, cutout, aligned, medium, assume_medium)
     _print_spectra(client.fetch_named(named, wanted, RequestOptions(**options)), as_json=as_json)
 

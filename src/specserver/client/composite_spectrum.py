@@ -3,14 +3,16 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 from typing_extensions import override
 
-from ..errors import MissingPackage
+from ..errors import BadParameter, MissingPackage
 from ..extras import require
+from ..model.spacename import in_space
 from ..tracebacks import short_methods
 from ..wire.composite import COLUMNS
 
@@ -26,6 +28,18 @@ _FEWEST: Final = 3
 _FEWEST_PART: Final = 10
 """A picture leaves out pixels to which fewer spectra contribute than these, and than a tenth."""
 _TITLES: Final = {"mean": "mean", "median": "median", "ivar": "weighted mean"}
+
+
+def composite_file(path: str | os.PathLike[str]) -> tuple[Path, str]:
+    """Return a file for a composite and its ending, having checked that it can be written."""
+    from .storage import local_file, read_ending
+
+    ending = read_ending(path, _ENDINGS)
+    if in_space(os.fspath(path)):
+        raise BadParameter("out", os.fspath(path), "a file of this machine; vos.put() uploads it")
+    if ending in _PICTURES:
+        require("a figure", "notebook", "matplotlib")
+    return local_file(path), ending
 
 
 @short_methods
@@ -131,10 +145,10 @@ class CompositeSpectrum:
 
     def _write(self, path: str | os.PathLike[str], min_count: int | None) -> None:
         """Write a file; ``min_count`` is that of a picture."""
-        from .storage import local_file, read_ending, write_output
+        from .storage import write_output
 
-        ending = read_ending(path, _ENDINGS)
-        write_output(local_file(path), [self._encoded(ending, min_count)])
+        file, ending = composite_file(path)
+        write_output(file, [self._encoded(ending, min_count)])
 
     def _encoded(self, ending: str, min_count: int | None = None) -> bytes:
         """Return the content of a file."""

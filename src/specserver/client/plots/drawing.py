@@ -11,7 +11,7 @@ from ...extras import require
 from ..inputs.context_ids import read_ids
 from ..request import RequestOptions, Values
 from ..session import HasSession, Session
-from ..storage import open_file
+from ..storage import open_file, read_ending
 from .pictures import Missing, Out, either
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def plot(
     >>> _ = spec.plot(quasar, out="quasar.png")
     """
     require("plot()", "notebook", "matplotlib")
-    from .figure import draw_into, drawable, read_lines, read_look, save, show
+    from .figure import draw_into, drawable, file_kind, read_lines, read_look, save, show
     from .overlay import is_median, read_several, shared_parts, spread_out, with_redshifts
     from .spectra import in_vacuum
 
@@ -146,6 +146,8 @@ def plot(
         raise BadArguments(f"plot() got an unexpected keyword argument {unknown[0]!r}")
     options = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
     write = open_file(client.session, out, token) if out else None
+    if out:
+        file_kind(out)
 
     look_at = partial(_look, client.session, options, None)
     spectra = read_several(look_at, either("spec", spec, "data", data))
@@ -246,6 +248,8 @@ def prospect(
 
     options = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
     write = open_file(client.session, out, token) if out else None
+    if out:
+        read_ending(out, ("", ".html", ".htm"))
     earlier = None if inspection is None or inspection is False else _earlier(inspection)
     spectra = _look(client.session, options, id_col, data, require_count)
     spectra = in_vacuum(spectra, assume_medium, together=overplot)

@@ -1,5 +1,6 @@
 """Figures of matplotlib, shown or saved, by the keywords of `SpecClient.plot`."""
 
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -8,7 +9,6 @@ from importlib import import_module
 from io import BytesIO
 from math import isfinite
 from numbers import Real
-from pathlib import Path
 from typing import Any, Final, cast
 
 from matplotlib.axes import Axes
@@ -35,6 +35,7 @@ from ...render.figure.spectrum import (
 )
 from ..messages import warn
 from ..request import Values, split_names
+from ..storage import read_ending
 
 _GREEK: Final = {
     "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "zeta": "ζ",
@@ -105,6 +106,18 @@ def show(spectra: Sequence[DisplaySpectrum], look: FigureLook) -> Figure:
     return figure
 
 
+def file_kind(name: str | os.PathLike[str]) -> str:
+    """Return the format of a figure's file by the ending of its name; PNG without one.
+
+    Raises
+    ------
+    BadParameter
+        A format that matplotlib does not write.
+    """
+    kinds = sorted(FigureCanvasAgg.get_supported_filetypes())
+    return read_ending(name, ("", *(f".{kind}" for kind in kinds)))[1:] or "png"
+
+
 def save(
     spectra: Sequence[DisplaySpectrum], look: FigureLook, name: str, ax: Axes | None = None
 ) -> bytes:
@@ -120,11 +133,8 @@ def save(
     BadParameter
         A format that matplotlib does not write.
     """
+    kind = file_kind(name)
     figure = Figure(figsize=look.size, dpi=DPI) if ax is None else ax.figure.canvas.figure
-    kind = Path(name).suffix.lower().removeprefix(".") or "png"
-    allowed = sorted(FigureCanvasAgg.get_supported_filetypes())
-    if kind not in allowed:
-        raise BadParameter("out", name, f"a name that ends in {', '.join(allowed)}")
     if ax is None:
         draw(figure, spectra, look)
     else:

@@ -15,7 +15,7 @@ from ..messages import sum_up, warn
 from ..request import RequestOptions, Values, split_names, whole_number
 from ..session import HasSession
 from ..spectra import ids_request
-from ..storage import open_file
+from ..storage import open_file, read_ending
 from .image import PngImage
 
 Scale = float | tuple[float, float] | Literal["common"]
@@ -232,8 +232,10 @@ def _picture(
     if form not in {"png", "raw"} and not (form == "numpy" and "fmt" in fields):
         more = " or numpy" if "fmt" in fields else ""
         raise BadParameter("fmt", fmt, f"png, raw (plain bytes of a PNG){more}")
-    named = read_some_ids(session, given, id_col, options, path)
     write = open_file(session, out, options.token) if out else None
+    if out:
+        read_ending(out, ("", ".npy" if form == "numpy" else ".png"))
+    named = read_some_ids(session, given, id_col, options, path)
     began = perf_counter()
     body = {**ids_request(session, named, options, "id_list"), **fields}
     with session.ask(path, body, options) as answer:
