@@ -212,6 +212,13 @@ def test_names_within_tuples_are_data(rows):
         ("spec-0267-51602-0013.fits", [exact(267, 51602, 13)]),
         ("spec-4055-55359-0408-v5_7_0.npy\n5", [exact(4055, 55359, 408, "v5_7_0"), 5]),
         (f"spec-0267-51602-0013-{A}.fits.gz", [A]),
+        ("SPEC-0267-51602-0350.FITS", [exact(267, 51602, 350)]),
+        (
+            "/a/b/spec-0267-51602-0350.fits, plot-267-51602-13.png",
+            [exact(267, 51602, 350), exact(267, 51602, 13)],
+        ),
+        ("..\\Spec-4055-55359-0408-V5_7_0.Fits.GZ", [exact(4055, 55359, 408, "v5_7_0")]),
+        (f"plot-{A}.png\nprospect-{B}.html\n/x/{A}.bz2", [A, B, A]),
         (f"# mine\n\n{A} # good\n  # end", [A]),
         (f"\ufeff{A}\r\n{B}\r\n", [A, B]),
         ("", []),
@@ -311,6 +318,9 @@ def test_table_with_a_named_column():
         ("hello\nworld", "write a whole number"),
         (f"{A}, hello", "write a whole number"),
         ("spec-0266-51602.fits", "write a whole number"),
+        ("vos://spec-0267-51602-0013.fits", "write a whole number"),
+        ("spSpec-51602-0267-013.fit", "write a whole number"),
+        (f"plot-{2**64}.png", "write a whole number"),
         ("__import__('os').system('ls')", "write a whole number"),
         ("plate,mjd,fiberid\n266,51602\n", "row has not all of"),
     ],
@@ -502,3 +512,26 @@ def test_tuples_of_other_forms(text, form, expected):
     wanted = [parse_id_tuple(one, form) if isinstance(one, tuple) else one for one in expected]
     assert parse_id_text(text, form) == wanted
     assert parse_id_text("\n".join(map(format_id, wanted)), form) == wanted
+
+
+FOLDERS = st.text("ab0-_.~:\\/é", max_size=12).map(lambda text: f"{text}/" if text else "")
+
+
+@given(
+    st.tuples(st.integers(1, 99999), st.integers(1, 99999), st.integers(1, 9999)),
+    FOLDERS,
+    st.sampled_from(["", "spec-", "plot-", "preview-", "prospect-"]),
+    st.sampled_from(["", ".fits", ".fits.gz", ".png", ".html", ".bz2"]),
+    st.booleans(),
+)
+def test_a_name_of_a_file_is_read_in_any_folder_and_case(parts, folder, prefix, ending, upper):
+    name = f"{folder}{prefix}{parts[0]:04}-{parts[1]}-{parts[2]:04}{ending}"
+    assert parse_id_text(name.upper() if upper else name) == [exact(*parts)]
+
+
+def test_long_text_with_slashes_is_read_in_linear_time():
+    began = time.perf_counter()
+    for text in ("/" * 200_000, "a/" * 100_000, "1-" * 100_000, "/1-1-1" * 50_000 + "x"):
+        with pytest.raises(BadIdentifier):
+            parse_id_text(text)
+    assert time.perf_counter() - began < 5

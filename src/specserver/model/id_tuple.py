@@ -27,8 +27,10 @@ _WORD: Final = r"\w[\w.]{0,31}"
 _TEXT = re.compile(_WORD, re.ASCII)
 _VALUE = re.compile(r"[^\s\"',][^\r\n\"',]{0,254}")
 _PRINTED = re.compile(
-    r"(?:spec-)?([0-9]{1,6}(?:-[0-9]{1,6}){2,4}?)(?:-(v[0-9_]+|[0-9]+))?(?:\.[a-z]+){0,2}"
-)
+    r"(?!\w+://)(?:[^\s,()'\"#]*[/\\])?(?:(?:spec|plot|preview|prospect)-)?"
+    r"(?:([0-9]{1,6}(?:-[0-9]{1,6}){2,4}?)(?:-(v[0-9_]+|[0-9]+))?|([0-9]{10,20})(?=\.))"
+    r"(?:\.[a-z]\w*){0,2}", re.ASCII | re.IGNORECASE,
+)  # fmt: skip
 _FILLED_LINE = re.compile(r"[^\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")
 
 
@@ -148,19 +150,22 @@ def parse_id_tuple(values: Sequence[object], form: IdForm = USUAL_FORM) -> IdPat
 def parse_printed(text: str, form: IdForm) -> int | IdPattern | None:
     """Read the name that pictures and files have for a spectrum; None for other text.
 
-    ``267-51602-13`` and ``spec-0267-51602-0013.fits`` are the numbers of a tuple; the reduction or
-    the identifier, which files have where they would share a name, may follow.
+    ``267-51602-13`` and ``spec-0267-51602-0013.fits`` are the numbers of a tuple, in any case and
+    folder; the reduction or the identifier may follow, as in names of files that would else be the
+    same. A file may also be called after the identifier: ``plot-39627652595714901.png``.
 
     Examples
     --------
-    >>> format_id(parse_printed("spec-0267-51602-0013.fits", USUAL_FORM))
+    >>> format_id(parse_printed("/data/spec-0267-51602-0013.fits", USUAL_FORM))
     '(267, 51602, 13)'
     """
     match = _PRINTED.fullmatch(text)
-    if match is None or not form.has_reduction:
+    if match is None or form.has_names:
         return None
-    numbers, last = match[1].split("-"), match[2] or "*"
-    if len(numbers) != form.numbers:
+    if number := match[3]:
+        return int(number) if int(number) < 2**64 else None
+    numbers, last = match[1].split("-"), (match[2] or "*").lower()
+    if len(numbers) != form.numbers or not form.has_reduction:
         return None
     if last.isdecimal() and int(last) >= ID_FROM:
         return int(last)
