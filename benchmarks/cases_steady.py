@@ -30,7 +30,7 @@ _MB: Final = 1e6
     "{most:,} spectra, per spectrum",
     reference="the same for {many:,}",
     target=1.1,
-    limits="memory of the client: the result is {most:,} × 148 kB of fresh pages",
+    limits="memory of the client: 148 kB of memory that is new to the process for each spectrum",
 )
 def large_rate(bench: Bench) -> Trial:
     most, many = bench.scale.most, bench.scale.many
