@@ -15,6 +15,7 @@ from ..extras import require
 from ..model.spacename import in_space
 from ..tracebacks import short_methods
 from ..wire.composite import COLUMNS
+from .request import whole_number
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -185,7 +186,8 @@ class CompositeSpectrum:
         from ..render.figure.spectrum import FigureLook
 
         fewest = max(min(self.nspec, _FEWEST), -(-self.nspec // _FEWEST_PART))
-        shown = self.count >= max(1, fewest if min_count is None else min_count)
+        least = fewest if min_count is None else whole_number("min_count", min_count)
+        shown = self.count >= max(1, least)
         ends = np.flatnonzero(shown)
         part = slice(ends[0], ends[-1] + 1) if len(ends) else slice(None)
         spectrum = DisplaySpectrum(

@@ -200,7 +200,7 @@ def read_ending(out: str | os.PathLike[str], endings: Iterable[str]) -> str:
     BadParameter
         It is none of ``endings``; where the empty one is among them, a name may have none.
     """
-    name = os.fspath(out).strip()
+    name = file_name(out)
     ending = Path(name).suffix.lower()
     allowed = tuple(dict.fromkeys(endings))
     if ending not in allowed:
@@ -220,7 +220,7 @@ def open_file(
     BadParameter
         No file can have that name. Raised before anything is fetched or drawn.
     """
-    name = os.fspath(out).strip()
+    name = file_name(out)
     if in_space(name):
         split_file_name(name)
         return partial(Storage(session).put, name, token=token)
@@ -243,7 +243,7 @@ def open_target(
     single
         Whether exactly one spectrum is asked for.
     """
-    text = os.fspath(out)
+    text = file_name(out)
     if in_space(text):
         space, parts = Storage(session), split_name(text)
         return lambda name, data: space.put("/".join((*parts, name)), data, token=token)
@@ -266,9 +266,16 @@ def open_target(
     return put
 
 
+def file_name(out: object) -> str:
+    """Return the name of a file or folder; raise `BadParameter` for what is none."""
+    if not isinstance(out, str | os.PathLike):
+        raise BadParameter("out", out, "the name of a file or folder")
+    return str(os.fspath(out)).strip()
+
+
 def local_file(out: str | os.PathLike[str]) -> Path:
     """Return the path of a file to write on this machine, having checked what can be."""
-    path = Path(out).expanduser()
+    path = Path(file_name(out)).expanduser()
     if path.is_dir():
         raise BadParameter("out", str(path), "name a file, not a folder")
     if not path.parent.is_dir():

@@ -11,7 +11,7 @@ from ...extras import require
 from ..inputs.context_ids import read_ids
 from ..request import RequestOptions, Values
 from ..session import HasSession, Session
-from ..storage import open_file, read_ending
+from ..storage import file_name, open_file, read_ending
 from .pictures import Missing, Out, either
 
 if TYPE_CHECKING:
@@ -116,10 +116,11 @@ def plot(
         ``skip`` leaves out what is not found, or cannot be read.
     **style
         ``title``, ``xlabel``, ``ylabel``; ``xlim``, ``ylim``: ends of the axes; ``em_lines``,
-        ``abs_lines``: names of the lines to mark, such as ``'Hα'`` or ``'Halpha'``; ``lines``:
-        more lines, vacuum wavelength at rest by name; ``grid``; ``dark``: light on dark;
-        ``figsize``: width and height, inches; ``spec_args``, ``model_args``, ``ivar_args``,
-        ``sky_args``: arguments of matplotlib's ``plot`` for each of the curves.
+        ``abs_lines``: names of the lines to mark, such as ``'Hα'`` or ``'Halpha'``, in place of
+        those of the class; ``lines``: more lines, vacuum wavelength at rest by name; ``grid``;
+        ``dark``: light on dark; ``figsize``: width and height, inches; ``spec_args``,
+        ``model_args``, ``ivar_args``, ``sky_args``: arguments of matplotlib's ``plot`` for each of
+        the curves.
 
     Returns
     -------
@@ -138,12 +139,22 @@ def plot(
     >>> _ = spec.plot(quasar, out="quasar.png")
     """
     require("plot()", "notebook", "matplotlib")
-    from .figure import draw_into, drawable, file_kind, read_lines, read_look, save, show
+    from .figure import (
+        draw_into,
+        drawable,
+        file_kind,
+        read_lines,
+        read_look,
+        require_axes,
+        save,
+        show,
+    )
     from .overlay import is_median, read_several, shared_parts, spread_out, with_redshifts
     from .spectra import in_vacuum
 
     if unknown := sorted(set(style) - FigureStyle.__annotations__.keys()):
         raise BadArguments(f"plot() got an unexpected keyword argument {unknown[0]!r}")
+    require_axes(ax)
     options = RequestOptions(context, profile, missing, timeout, token, debug, verbose)
     write = open_file(client.session, out, token) if out else None
     if out:
@@ -167,7 +178,7 @@ def plot(
     ]
     spectra, look = drawable(spectra, look, rest_frame)
     if write and out:
-        write(save(spectra, look, os.fspath(out), ax))
+        write(save(spectra, look, file_name(out), ax))
         return None
     if ax is None:
         return show(spectra, look)

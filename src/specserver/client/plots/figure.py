@@ -14,6 +14,7 @@ from typing import Any, Final, cast
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from ...errors import BadParameter
 from ...model.lines import (
@@ -156,6 +157,12 @@ def _cell() -> int | None:
     return number
 
 
+def require_axes(ax: object) -> None:
+    """Refuse what is no axes to draw into."""
+    if not isinstance(ax, Axes | None):
+        raise BadParameter("ax", ax, "axes of matplotlib: figure, ax = plt.subplots()")
+
+
 def read_look(
     style: Mapping[str, Any],
     values: Values,
@@ -190,6 +197,9 @@ def read_look(
     )
     if size and not all(1 <= inches <= _LARGEST_IN for inches in size):
         raise BadParameter("figsize", size, f"width and height from 1 to {_LARGEST_IN} inches")
+    for name in ("title", "xlabel", "ylabel"):
+        if not isinstance(style.get(name), str | None):
+            raise BadParameter(name, style[name], "text")
     styles = {"flux": "spec_args", "model": "model_args", "ivar": "ivar_args", "sky": "sky_args"}
     look = FigureLook(
         parts=read_parts(values, chosen),
@@ -200,7 +210,7 @@ def read_look(
         ylabel=style.get("ylabel"),
         grid=bool(style.get("grid", True)),
         dark=bool(style.get("dark", False)),
-        args={part: args for part, name in styles.items() if (args := style.get(name))},
+        args={part: read_args(name, style.get(name)) for part, name in styles.items()},
         figsize=size,
         smooth=width,
     )
@@ -212,6 +222,17 @@ def read_look(
             allowed = "sky and ivar need panels of their own: leave out ax="
             raise BadParameter("values", ", ".join(look.panels), allowed)
     return look
+
+
+def read_args(name: str, given: Any) -> Mapping[str, Any]:
+    """Return arguments of matplotlib's ``Axes.plot``; none by default."""
+    try:
+        args = dict(given or {})
+        Line2D([], [], **args)
+    except (AttributeError, TypeError, ValueError) as error:
+        allowed = f"arguments of matplotlib's plot, such as {{'color': 'red'}} ({error})"
+        raise BadParameter(name, given, allowed) from error
+    return args
 
 
 def read_limits(name: str, given: Any, *, equal: bool = False) -> Limits | None:
@@ -249,13 +270,16 @@ def read_lines(
     abs_lines: Values,
     lines: Mapping[str, float] | None,
 ) -> tuple[SpectralLine, ...]:
-    """Return the lines to mark; ``own`` are those of the object's class."""
+    """Return the lines to mark; ``own`` are those of the object's class, unless some are named."""
     kinds, by_class = _kinds(mark_lines)
     emission, absorption = (
         tuple(line for line in own if line.kind == kind) for kind in ("emission", "absorption")
     )
     if not by_class:
         emission, absorption = EMISSION_LINES, absorption or ABSORPTION_LINES
+    elif em_lines is not None or abs_lines is not None:
+        # Lines that a caller names are all that are marked.
+        emission = absorption = ()
     marked: list[SpectralLine] = []
     if "emission" in kinds:
         marked += _named("em_lines", em_lines, EMISSION_LINES, emission)

@@ -42,6 +42,8 @@ from .log import REQUEST_ID
 
 _LOG = logging.getLogger("specserver")
 _MAX_PROBLEMS: Final = 20
+_MOST_SHOWN: Final = 80
+"""Letters of a wrong value that a message repeats."""
 RETRY_AFTER_S: Final = 2
 """Value of the header Retry-After, seconds."""
 _STATUS: Final[tuple[tuple[type[SpecServerError], int], ...]] = (
@@ -217,7 +219,7 @@ def _invalid(_: Request, error: Exception) -> JSONResponse:
     """Answer which parameters are missing or of the wrong type."""
     assert isinstance(error, RequestValidationError)
     details = [
-        {"where": ".".join(str(part) for part in problem["loc"]), "problem": problem["msg"]}
+        {"where": ".".join(str(part) for part in problem["loc"]), "problem": _problem(problem)}
         for problem in error.errors()
     ]
     # There may be thousands of wrong fields.
@@ -225,6 +227,14 @@ def _invalid(_: Request, error: Exception) -> JSONResponse:
     message = "; ".join(f"{detail['where']}: {detail['problem']}" for detail in details)
     body = {"code": "invalid_request", "message": message, "details": jsonable_encoder(details)}
     return JSONResponse(_sendable(body), status_code=422)
+
+
+def _problem(problem: dict[str, Any]) -> str:
+    """Return what is wrong with a value, and the value where it is short."""
+    given = problem.get("input")
+    plain = given is None or isinstance(given, str | int | float)
+    shown = f", not {given!r}" if plain and problem["type"] != "missing" else ""
+    return str(problem["msg"]) + (shown if len(shown) < _MOST_SHOWN else "")
 
 
 def _http(request: Request, error: Exception) -> JSONResponse:
