@@ -14,6 +14,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import AutoMinorLocator
 
 from ..display import (
+    Bools,
     DisplaySpectrum,
     Floats,
     noise_of,
@@ -144,7 +145,8 @@ def draw_spectra(axes: Axes, several: Sequence[DisplaySpectrum], look: FigureLoo
         flux = np.where(weights > 0, spectrum.flux, np.nan)
         label = f"{labels[at]}  {spectrum.redshift}".strip()
         label += f", smoothed by σ = {widths[at]:g} pixels" if widths[at] else ""
-        axes.plot(spectrum.wave, flux, label=label, **(style | _own_args(look, "flux")))
+        own = _own_args(look, "flux")
+        axes.plot(spectrum.wave, flux, label=label, **(_points(weights > 0, own) | style | own))
     limits = [flux_limits(replace(spectrum, lines=())) for spectrum in shown]
     low, high = min(ends[0] for ends in limits), max(ends[1] for ends in limits)
     waves = [wave_limits(spectrum.wave) for spectrum in shown]
@@ -160,6 +162,15 @@ def draw_spectra(axes: Axes, several: Sequence[DisplaySpectrum], look: FigureLoo
     )  # fmt: skip
     _draw_marks(axes, shown[0], look, (low, high))
     _name_flux(axes, shown[0], look)
+
+
+def _points(good: Bools, own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments that show pixels between two gaps, of which no line is drawn."""
+    if "marker" in own:
+        return {}
+    beside = np.concatenate(([False], good, [False]))
+    alone = np.flatnonzero(good & ~beside[:-2] & ~beside[2:])
+    return {"marker": ".", "ms": 3.0, "markevery": alone.tolist()} if len(alone) else {}
 
 
 def _own_args(look: FigureLook, part: str) -> dict[str, Any]:
@@ -216,11 +227,12 @@ def _draw_main(
             continue
         step: dict[str, Any] = {"drawstyle": "steps-mid", "label": label}
         drawn = np.where(good, values, np.nan)
-        axes.plot(shown.wave, drawn, **(step | style | _own_args(look, name)))
+        own = _own_args(look, name)
+        axes.plot(shown.wave, drawn, **(_points(good, own) | step | style | own))
     _draw_masked(axes, shown, colours)
     axes.set_ylim(look.ylim or flux_limits(shown))
-    own = f"{shown.name or shown.title}{_SPACE}{shown.about}".strip()
-    heading = own if look.title is None else look.title.strip()
+    usual = f"{shown.name or shown.title}{_SPACE}{shown.about}".strip()
+    heading = usual if look.title is None else look.title.strip()
     axes.set_title(heading, fontsize=10, loc="left", color=colours.ink)
     if not good.any():
         axes.text(0.5, 0.6, "no good pixels", color=colours.ink, transform=axes.transAxes)
@@ -272,6 +284,8 @@ def _draw_marks(axes: Axes, spectrum: DisplaySpectrum, look: FigureLook, limits:
     """
     figure = _lay_out(axes)
     width_in, height_in = axes.bbox.width / figure.dpi, axes.bbox.height / figure.dpi
+    if not width_in * height_in:
+        return
     low, high = sorted(axes.get_xlim())
     gap = 1.5 * _LABEL_SIZE * _POINT_IN * (high - low) / width_in
     absorption = tuple(line for line in spectrum.marked if line.kind == "absorption")

@@ -152,6 +152,8 @@ class Stack:
         if values is not flux:
             weight -= self._summed(~good)
         sums = self._summed(values)
+        # A fibre without light has flux 0 in each pixel, and no value.
+        weight[~sums.any(axis=1)] = 0
         if not self.common:
             sums = _normalised(sums, weight) * weight
         into = self.row_of[at : at + len(flux)]
