@@ -585,6 +585,21 @@ def test_a_stacked_image_has_axes_on_request(spec, ids):
         spec.stackedImage(ids[:3], axes="nonesuch")
 
 
+def test_a_spectrum_without_light_has_no_value_in_a_stacked_image():
+    stack = Stack(3, 100, (3, 100))
+    stack.add(0, np.array([np.arange(100.0), np.zeros(100), np.ones(100)], np.float32))
+    assert (stack.levels(ImageLook(yflip=True), 254, 255) == 255).all(axis=1).tolist() == [
+        False, True, False,
+    ]  # fmt: skip
+
+
+def test_a_wrong_type_is_the_callers_error_and_said_with_the_value(spec, ids):
+    for wrong in ({"thickness": "x"}, {"thickness": 1.5}, {"cmap": 5}):
+        ((name, value),) = wrong.items()
+        with pytest.raises(BadParameter, match=f"{name}: .*, not {value!r}"):
+            spec.stackedImage(ids[:3], **wrong)
+
+
 def test_stacked_image_is_as_wide_and_as_high_as_asked_for(spec, ids):
     """The predecessor swapped width and height."""
     assert spec.stackedImage(ids[:10], width=640, height=200).size == (640, 200)

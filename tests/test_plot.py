@@ -341,6 +341,48 @@ def test_named_lines(spec, galaxy):
         spec.plot(galaxy, mark_lines="some")
 
 
+def test_named_lines_replace_those_of_the_class(spec, galaxy):
+    spec.plot(galaxy, em_lines=["Halpha"])
+    assert names() == ["Hα"]
+    spec.plot(galaxy, abs_lines="Ca K", lines={"mine": 5000.0})
+    assert sorted(names()) == ["Ca K", "mine"]
+    spec.plot(galaxy, mark_lines="all", em_lines="Hα")
+    assert {"Hα", "Mg b"} <= set(names())
+
+
+def test_an_array_of_ones_own_says_no_medium_and_takes_title_and_redshift(spec):
+    own = np.zeros(300, [("wavelength", "f8"), ("flux", "f8")])
+    own["wavelength"], own["flux"] = np.linspace(4000, 7000, 300), 1.0
+    spec.plot(own)
+    assert plt.gcf().axes[0].get_xlabel() == "wavelength (Å)"
+    spec.plot(own, title="mine", z=0.1, assume_medium="air")
+    assert plt.gcf().axes[0].get_xlabel() == "rest-frame vacuum wavelength (Å)"
+    assert plt.gcf().axes[0].get_title(loc="left") == "mine"
+    assert "[O III]" in names()
+
+
+def test_an_array_and_a_table_of_the_service_say_which_spectrum_they_are(spec, galaxy, z):
+    for held in (spec.getSpec(galaxy), spec.getSpec([galaxy, galaxy])[1][:2000]):
+        spec.plot(held)
+        assert plt.gcf().axes[0].get_title(loc="left") == str(galaxy)
+    for fmt in ("Table", "pandas", "Spectrum1D"):
+        spec.plot(spec.getSpec(galaxy, fmt=fmt))
+        assert plt.gcf().axes[0].get_title(loc="left") == f"{galaxy}    z = {z:.4f}"
+        assert plt.gcf().axes[0].get_xlabel() == "rest-frame vacuum wavelength (Å)"
+
+
+def test_a_pixel_between_two_gaps_is_shown():
+    wave, ivar = np.arange(4000.0, 4010.0), np.zeros(10)
+    ivar[[4, 7, 8]] = 1.0
+    for spectrum in (
+        DisplaySpectrum(wave[:1], np.ones(1)), DisplaySpectrum(wave, np.ones(10), ivar)
+    ):  # fmt: skip
+        figure = plt.figure()
+        draw(figure, [spectrum], FigureLook(parts=("flux",), smooth=0.0))
+        assert curve("flux").get_marker() == "."
+    assert curve("flux").get_markevery() == [4]
+
+
 def test_texts_do_not_overlap(spec, galaxy):
     """Names of lines stand apart from each other, from the title and from the legend."""
     for keywords in ({}, {"rest_frame": False}, {"xlim": (6400, 6800)}, {"figsize": (7, 4)}):
@@ -376,11 +418,14 @@ def test_impossible_values_are_refused_and_tiny_axes_drawn(spec, galaxy):
     for wrong in (
         {"smooth": 1e9}, {"smooth": "x"}, {"smooth": (1, 2)},
         {"figsize": (0, 0)}, {"figsize": 3}, {"figsize": (1e6, 5)}, {"lines": [5000]},
+        {"title": 5}, {"ax": Figure()}, {"ax": []}, {"spec_args": 5}, {"out": 5},
+        {"spec_args": {"nosuch": 1}}, {"model_args": {"lw": "x"}},
     ):  # fmt: skip
         with pytest.raises(BadParameter, match=next(iter(wrong))):
             spec.plot(galaxy, **wrong)
-    tiny = plt.figure().add_axes((0.5, 0.5, 1e-4, 1e-4))
-    assert spec.plot(galaxy, ax=tiny) is tiny
+    for size in (1e-4, 0.0):
+        tiny = plt.figure().add_axes((0.5, 0.5, size, size))
+        assert spec.plot(galaxy, ax=tiny) is tiny
 
 
 def test_showing_on_a_backend_without_screen_does_not_warn(spec, galaxy):

@@ -133,7 +133,7 @@ def spectra_request(
         "vectors": wanted.vectors,
         "cutout": wanted.vacuum_cutout_aa,
         "align": wanted.align,
-        "columns": [*([REDSHIFT] if wanted.is_spectrum else []), *columns],
+        "columns": [*([REDSHIFT] if wanted.fmt != "numpy" else []), *columns],
     }
     if wanted.resample:
         resampled = {"resample": True, "align": False, "medium": wanted.medium}

@@ -75,7 +75,8 @@ class DisplaySpectrum:
     flux_unit: str = ""
     """Unit of flux, as astropy reads it."""
     medium: str = VACUUM
-    """Medium of the wavelengths. Lines are marked in vacuum, also where the medium is unknown."""
+    """Medium of the wavelengths; empty: nothing is said of it. Lines are marked in vacuum, also
+    where the medium is unknown."""
     rest: bool = False
     """Whether the wavelengths are at rest: divided by 1 + z."""
 

@@ -14,6 +14,7 @@ from .display import DisplaySpectrum, Floats
 
 _UNKNOWN_LABEL: Final = "wavelength (Å), in vacuum or in air: not known"
 _WAVE_LABEL: Final = "vacuum wavelength (Å)"
+_PLAIN_LABEL: Final = "wavelength (Å)"
 _ASIDE: Final = 0.005
 """Part of the pixels at either end of the range of flux that may lie beyond the limits."""
 _WILD: Final = 2
@@ -113,7 +114,8 @@ def theme(*, dark: bool) -> Theme:
 
 def wave_label(media: Iterable[str], *, rest: bool = False) -> str:
     """Return the name of the wavelength axis of spectra in some media."""
-    label = _UNKNOWN_LABEL if UNKNOWN in set(media) else _WAVE_LABEL
+    every = set(media)
+    label = _UNKNOWN_LABEL if UNKNOWN in every else _WAVE_LABEL if all(every) else _PLAIN_LABEL
     return f"rest-frame {label}" if rest else label
 
 

@@ -126,7 +126,10 @@ def in_vacuum(
     BadParameter
         Of spectra drawn together, the medium of some is known and of others not.
     """
-    media = assumed([spectrum.medium for spectrum in spectra], read_medium("assume_medium", assume))
+    assume = read_medium("assume_medium", assume)
+    # Of the caller's own spectra nothing is said: they are drawn as they are.
+    unsaid = UNKNOWN if assume else VACUUM
+    media = assumed([spectrum.medium or unsaid for spectrum in spectra], assume)
     if together:
         common_medium(media, None, [spectrum.title or "a spectrum" for spectrum in spectra])
     made = []
@@ -137,7 +140,7 @@ def in_vacuum(
         elif medium == UNKNOWN:
             made.append(replace(spectrum, facts=(*spectrum.facts, ("medium", UNKNOWN))))
         else:
-            made.append(replace(spectrum, medium=medium))
+            made.append(replace(spectrum, medium=medium if spectrum.medium or assume else ""))
     return made
 
 
@@ -164,7 +167,9 @@ def _read(value: Any) -> Iterator["DisplaySpectrum"]:
     else:
         names = {name.lower(): name for name in value.dtype.names}
         about = value.about if isinstance(value, SpectrumArray) else None
-        said = {} if about is None else {"medium": about.medium}
+        said: dict[str, Any] = {} if about is None else about.said()
+        if value.ndim == 1 and about is not None:
+            said |= {"id": value.id} if value.id is not None else {}
         unit = _usual_unit(names) if about is None else about.flux_unit
         for row in np.atleast_2d(value):
             fields = {low: row[name] for low, name in names.items()}
@@ -188,7 +193,7 @@ def _held(
         title=str(about.get("id", "")),
         facts=_said(about),
         flux_unit=unit,
-        medium=_medium(about),
+        medium=_medium(about, fields),
     )
 
 
@@ -200,10 +205,11 @@ def _bad(
     return None if mask is None else bits_set(mask, marks.bad_bits)
 
 
-def _medium(about: Mapping[str, Any]) -> str:
-    """Return the medium that an object states; vacuum if it states none."""
+def _medium(about: Mapping[str, Any], names: Iterable[str]) -> str:
+    """Return the medium that an object states, or that of SDSS, which ``loglam`` shows; or none."""
     said = about.get("medium")
-    return str(said) if isinstance(said, str) and said in MEDIA else VACUUM
+    known = isinstance(said, str) and said in MEDIA
+    return str(said) if known else VACUUM if "loglam" in names else ""
 
 
 def _said(about: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -250,7 +256,7 @@ def _read_specutils(spectrum: Any) -> Iterator["DisplaySpectrum"]:
             title=str(about.get("id", "")),
             facts=_said(about),
             flux_unit=str(unit),
-            medium=_medium(spectrum.meta),
+            medium=_medium(spectrum.meta, spectrum.meta),
         )
 
 

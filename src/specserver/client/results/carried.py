@@ -53,24 +53,27 @@ class SpectrumArray(np.ndarray[Any, np.dtype[Any]]):
     """
 
     about: Meaning | None = None
+    id: Any = None
+    """Identifier of the spectrum that it is, or is part of; None of several."""
 
     @override
     def __array_finalize__(self, obj: Any) -> None:
         """Take over the meaning of the array that this one is made of."""
         if obj is not None:
             self.about = getattr(obj, "about", None)
+            self.id = getattr(obj, "id", None)
 
     @override
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the meaning with the values."""
         plain: tuple[Any, ...] = super().__reduce__()  # type: ignore[assignment]  # NumPy gives it
         make, args, values = plain
-        return make, args, (values, self.about)
+        return make, args, (values, self.about, self.id)
 
     @override
     def __setstate__(self, state: Any) -> None:
         """Take values and meaning over."""
-        values, self.about = state
+        values, self.about, self.id = state
         super().__setstate__(values)
 
     @override
@@ -178,8 +181,8 @@ def carried(spectra: "Spectra") -> Any:
     # Not the medium of the head: a caller may have changed it, or each spectrum has its own.
     pairs = list(zip(spectra.contexts, spectra.media, strict=True))
     known = {pair: replace(plain, context=pair[0], medium=pair[1]) for pair in set(pairs)}
-    made = zip(spectra.data, pairs, strict=True)
-    return SpectrumArrays(_carrying(spectrum, known[pair]) for spectrum, pair in made)
+    made = zip(spectra.data, pairs, spectra.ids.tolist(), strict=True)
+    return SpectrumArrays(_carrying(spectrum, known[pair], name) for spectrum, pair, name in made)
 
 
 def _keep_in_dask() -> None:
@@ -206,7 +209,7 @@ def meaning_of(head: "StreamHead") -> Meaning:
     )
 
 
-def _carrying(array: npt.NDArray[Any], about: Meaning) -> SpectrumArray:
+def _carrying(array: npt.NDArray[Any], about: Meaning, name: Any = None) -> SpectrumArray:
     made = array.view(SpectrumArray)
-    made.about = about
+    made.about, made.id = about, name
     return made

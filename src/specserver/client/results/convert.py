@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -152,12 +153,14 @@ def convert_one(spectra: "Spectra", index: int, record: npt.NDArray[Any], fmt: s
         As in `convert`; a spectrum of a list or a collection is a Spectrum.
     """
     meaning, about = meaning_of(spectra.head), _about(spectra, index)
+    redshift = spectra.columns.get(REDSHIFT)
+    z = None if redshift is None else float(redshift[index])
+    if fmt in {"pandas", "table"} and z is not None and isfinite(z):
+        about["redshift"] = z
     if fmt == "pandas":
         return _frame(record, about | {"units": meaning.stated()})
     if fmt == "table":
         return _table(record, meaning, about)
-    redshift = spectra.columns.get(REDSHIFT)
-    z = None if redshift is None else float(redshift[index])
     return _spectrum(_columns(record), spectra.wave(index, record), meaning, z, about)
 
 
