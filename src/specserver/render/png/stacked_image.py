@@ -237,8 +237,10 @@ def _normalised(sums: Floats32, weight: Floats32) -> Floats32:
         for percent in _ROW_PERCENT
     )
     span = np.where(high > low, high - low, np.float32(1))
-    levels: Floats32 = np.nan_to_num((mean - low) / span)
-    return levels
+    mean -= low
+    mean /= span
+    mean[weight == 0] = 0
+    return mean
 
 
 def _limits(values: npt.NDArray[np.float32]) -> tuple[float, float]:
