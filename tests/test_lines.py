@@ -108,3 +108,6 @@ def test_a_galaxy_has_the_lines_that_are_usual_in_its_subclass():
     assert "[Ne V]" not in forming
     assert agn - forming >= {"[Ne V]", "He II"}
     assert not any(5413 < line.wave_aa < 5414 for line in lines_of("QSO", "BROADLINE"))
+    unclassified = lines_of("")
+    assert not any(line.name == "[Ar III]" or 5413 < line.wave_aa < 5414 for line in unclassified)
+    assert set(ABSORPTION_LINES) <= set(unclassified)

@@ -140,8 +140,9 @@ SKY_LINES = _lines("sky", ("[O I] sky", 5578.888, 6302.046, 6365.535))
 """Night-sky lines that leave residuals at fixed observed wavelengths."""
 
 
-_OF_QUASARS: Final = 26
-"""Highest rank of the emission lines of quasars."""
+_OF_CLASSES: Final = {"GALAXY": (10, STELLAR_ABSORPTION), "QSO": (26, ())}
+"""Highest rank of the emission lines of a class, and its absorption lines."""
+_OF_ANY: Final = (20, ABSORPTION_LINES)
 _OF_GALAXIES: Final = (("AGN", 20), ("BROADLINE", 20), ("STAR", 16), ("", 10))
 """Words in the subclasses of galaxies, and the highest rank of their emission lines; the first that
 fits counts. Those of star formation begin with STAR."""
@@ -161,7 +162,7 @@ def lines_of(kind: str, subclass: str = "") -> tuple[SpectralLine, ...]:
 
     Galaxies have the emission lines that are usual in their subclass, and those of their stars;
     quasars their usual emission lines; stars the absorption lines of their type. An object without
-    a class may have any.
+    a class may have any of the more prominent ones.
 
     Parameters
     ----------
@@ -173,12 +174,10 @@ def lines_of(kind: str, subclass: str = "") -> tuple[SpectralLine, ...]:
     name, kind = subclass.strip().upper(), kind.strip().upper()
     if kind == "STAR":
         return next(lines for types, lines in _OF_TYPES if name.startswith(types))
-    if kind not in {"GALAXY", "QSO"}:
-        return EMISSION_LINES + ABSORPTION_LINES
-    of_galaxy = next(rank for word, rank in _OF_GALAXIES if word in name)
-    most = of_galaxy if kind == "GALAXY" else _OF_QUASARS
-    emission = tuple(line for line in EMISSION_LINES if line.rank <= most)
-    return emission + STELLAR_ABSORPTION if kind == "GALAXY" else emission
+    most, absorption = _OF_CLASSES.get(kind, _OF_ANY)
+    if kind == "GALAXY":
+        most = next(rank for word, rank in _OF_GALAXIES if word in name)
+    return tuple(line for line in EMISSION_LINES if line.rank <= most) + absorption
 
 
 def vacuum_to_air(wave: npt.ArrayLike) -> Any:
