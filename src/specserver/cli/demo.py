@@ -238,14 +238,9 @@ def _examples(url: str, folder: Path) -> None:
 def _picture(spec: "SpecClient", folder: Path) -> None:
     """Write a picture of the best quasar or galaxy spectrum there is."""
     condition = "class in ('QSO', 'GALAXY') and zwarning = 0 order by sn_median desc limit 1"
-    best = spec.query(constraint=condition, fields="specobjid,class,subclass,z,sn_median")
-    row, path = best[0], folder / "spectrum.png"
-    title = f"{row['specobjid']}   {row['class']} {row['subclass']}   z = {row['z']:.4f}"
-    spec.plot(
-        int(row["specobjid"]), out=path, title=f"{title}   S/N {row['sn_median']:.1f}",
-        values="flux,model,noise", mark_lines="em", rest_frame=False, grid=False,
-        figsize=(10.0, 4.5),
-    )  # fmt: skip
+    path = folder / "spectrum.png"
+    look: dict[str, Any] = {"rest_frame": False, "grid": False, "figsize": (10.0, 4.5)}
+    spec.plot(spec.query(constraint=condition)[0], out=path, values="flux,model,noise", **look)
     _say(f"picture of a spectrum: {path}")
 
 
