@@ -142,11 +142,10 @@ def draw_spectra(axes: Axes, several: Sequence[DisplaySpectrum], look: FigureLoo
         weights = spectrum.weights
         if "noise" in look.parts and spectrum.ivar is not None:
             axes.plot(spectrum.wave, noise_of(weights), **(style | {"lw": 0.5, "alpha": 0.5}))
-        flux = np.where(weights > 0, spectrum.flux, np.nan)
         label = f"{labels[at]}  {spectrum.redshift}".strip()
         label += f", smoothed by σ = {widths[at]:g} pixels" if widths[at] else ""
-        own = _own_args(look, "flux")
-        axes.plot(spectrum.wave, flux, label=label, **(_points(weights > 0, own) | style | own))
+        style |= {"label": label} | _own_args(look, "flux")
+        _draw_curve(axes, spectrum.wave, spectrum.flux, weights > 0, style)
     limits = [flux_limits(replace(spectrum, lines=())) for spectrum in shown]
     low, high = min(ends[0] for ends in limits), max(ends[1] for ends in limits)
     waves = [wave_limits(spectrum.wave) for spectrum in shown]
@@ -164,13 +163,18 @@ def draw_spectra(axes: Axes, several: Sequence[DisplaySpectrum], look: FigureLoo
     _name_flux(axes, shown[0], look)
 
 
-def _points(good: Bools, own: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments that show pixels between two gaps, of which no line is drawn."""
-    if "marker" in own:
-        return {}
+def _draw_curve(
+    axes: Axes, wave: Floats, values: Floats, good: Bools, style: Mapping[str, Any]
+) -> None:
+    """Draw good pixels as a line with gaps, and those between two gaps as points."""
+    (line,) = axes.plot(wave, np.where(good, values, np.nan), **style)
     beside = np.concatenate(([False], good, [False]))
     alone = np.flatnonzero(good & ~beside[:-2] & ~beside[2:])
-    return {"marker": ".", "ms": 3.0, "markevery": alone.tolist()} if len(alone) else {}
+    if len(alone):
+        axes.plot(
+            wave[alone], values[alone], ls="", marker=".", ms=3.0, color=line.get_color(),
+            alpha=line.get_alpha(), zorder=line.get_zorder(),
+        )  # fmt: skip
 
 
 def _own_args(look: FigureLook, part: str) -> dict[str, Any]:
@@ -226,9 +230,8 @@ def _draw_main(
         if name not in look.parts or values is None or not np.any(values[good]):
             continue
         step: dict[str, Any] = {"drawstyle": "steps-mid", "label": label}
-        drawn = np.where(good, values, np.nan)
-        own = _own_args(look, name)
-        axes.plot(shown.wave, drawn, **(_points(good, own) | step | style | own))
+        drawn = step | style | _own_args(look, name)
+        _draw_curve(axes, shown.wave, values, good, drawn)
     _draw_masked(axes, shown, colours)
     axes.set_ylim(look.ylim or flux_limits(shown))
     usual = f"{shown.name or shown.title}{_SPACE}{shown.about}".strip()
