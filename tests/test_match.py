@@ -320,7 +320,7 @@ def test_no_positions_are_read_as_none(nothing: Any) -> None:
 def test_what_is_no_position_is_refused() -> None:
     for wrong, why in (
         (Table({"x": [1.0]}), "ra_col"),
-        (Table({"ra": ["12 30 00"], "dec": ["+10"]}), "numbers"),
+        (Table({"ra": ["5", "12 30 00"], "dec": ["+10", "1"]}), r"^ra='12 30 00' is .* as numbers"),
         (Table({"ra": Column([1.0], unit="Jy"), "dec": [1.0]}), "unit of ra"),
         (Table({"ra": Column([1.0], unit="furlongs"), "dec": [1.0]}), "unit of ra"),
         (([1.0, 2.0], [1.0]), "one length"),
@@ -707,5 +707,11 @@ def test_the_command_prints_and_writes(
     said = command("match", "-", "--catalog", "extra", *url)
     assert said.splitlines()[1].startswith("0,")
     assert "no such file" in command("match", tmp_path / "absent", *url, code=2)
+    for words, shown in (
+        (("--ra-col", "alpha"), "specserver: --dec-col is not possible: give both"),
+        ((*columns, "--radius", 9999), "--radius 9999.0 is not possible: arcsec"),
+        ((*columns, "--radius", -1), "--radius -1.0 is not possible: arcsec"),
+    ):
+        assert shown in command("match", tmp_path / "t.fits", *words, *url, code=2)
     assert "--ra-col" in command("match", tmp_path / "t.fits", *url, code=2)
     assert "nearest" in command("match", tmp_path / "t.fits", "--which", "some", *url, code=2)

@@ -22,8 +22,10 @@ from specserver.errors import (
     NoCatalog,
     NotAuthenticated,
     NotFound,
+    QueryTimeout,
     SpecServerWarning,
     StoreError,
+    TooMuch,
 )
 
 READING = [
@@ -159,6 +161,8 @@ def test_messages_speak_of_options(served: Served, tmp_path: Path) -> None:
         (("get", few, "--medium", "air", "--align"), "; --resample brings them to air"),
         (("get", few, "--cutout", "5"), "--cutout 5 is not possible"),
         (("query", "--where", "select"), "--where"),
+        (("query", "--where", "redshift > 2"), "'specserver catalogs --json' describes them"),
+        (("query", "--region", "1,2,3"), "got 3 numbers"),
         (
             ("stack", "--ids", tmp_path, "--context", "a,b", "--out", "a.png"),
             "with identifiers one release",
@@ -173,6 +177,9 @@ def test_messages_speak_of_options(served: Served, tmp_path: Path) -> None:
         (NoCatalog("a", ["a.b"]), "name another with --catalog (a.b)"),
         (BadConstraint("class = 'QSO'", "no"), """--where "class = 'QSO'" refused: no"""),
         (BadParameter("positions", "a b.csv", "no"), "FILE 'a b.csv' is not possible: no"),
+        (QueryTimeout(3.0), "or for longer with timeout= of the Python client as far"),
+        (TooMuch("pixels (a larger step= make fewer)", 9, 3), "a larger --step make fewer"),
+        (TooMuch("bytes (give wave=, or method='mean')", 9, 3), "give --wave, or --method mean)"),
         (BadParameter("ra_col", None, "no"), "--ra-col is not possible: no"),
         (BadParameter("unit of ra", "m", "no"), "unit of ra='m' is not possible: no"),
         (BadParameter("page", 7, "no, align=True", "align=True"), "no, --align"),

@@ -219,7 +219,7 @@ class TooMuch(CallerError):
         named = f" (the server's setting {setting})" if setting else ""
         many = "too many" if given is None else f"{given:,}"  # None: counting stopped there
         text = f"{many} {what} in one request; the limit is {limit:,}{named}: ask in parts"
-        super().__init__(text)
+        super().__init__(text, *re.findall(r"\b\w+=(?:'\w+')?", what))
 
 
 class QueryTimeout(TooMuch):
@@ -230,6 +230,7 @@ class QueryTimeout(TooMuch):
             self,
             f"the query took longer than {timeout_s:g} s: ask for a smaller region, or for longer"
             " with timeout= as far as the service allows (its setting query_timeout_s)",
+            "timeout=",
         )
 
 

@@ -12,6 +12,7 @@ from .named import ids_text
 from .output import Json, print_table
 
 _ARCSEC_DEG = 1.0 / 3600.0
+_MAX_ARCSEC = 3600.0
 
 
 def match(
@@ -59,6 +60,9 @@ def match(
     """
     if which not in {"nearest", "all"}:
         raise BadParameter("which", which, "nearest or all")
+    if not 0.0 < radius <= _MAX_ARCSEC:
+        allowed = f"arcsec, more than 0 and up to {_MAX_ARCSEC:g}"
+        raise BadParameter("radius", radius, allowed)
     found = client_of(url).match(
         _read_input() if file == "-" else file,
         radius * _ARCSEC_DEG,

@@ -21,6 +21,8 @@ _FLAGS: Final = {
     "primary=False": "--all",
     "set_svc_url()": "--url",
     "token=, set_token()": "--token",
+    "timeout=": "timeout= of the Python client",
+    "id_col='…'": "id_col='…' of the Python client",
     "spec.catalogs(fmt='json')": "'specserver catalogs --json'",
     "vos.ls()": "'specserver vos ls'",
     "vos.rm(name)": "'specserver vos rm NAME'",

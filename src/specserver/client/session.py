@@ -278,7 +278,8 @@ class Session:
             )
         except ReadTimeoutError as error:
             raise ServiceError(
-                f"{url} sent nothing for {read_s:g} s; ask for less, or raise timeout="
+                f"{url} sent nothing for {read_s:g} s; ask for less, or raise timeout=",
+                "timeout=",
             ) from error
         except HTTPError as error:
             through = f", through the proxy {shown(proxy)}" if proxy else ""

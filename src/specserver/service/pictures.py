@@ -133,7 +133,9 @@ def stacked_png(
     require_some(selection)
     colour_map(look)
     if "wavelength" in look.axes and not align:
-        raise BadParameter("axes", "wavelength", "align=True: else a column is no wavelength")
+        raise BadParameter(
+            "axes", "wavelength", "align=True: else a column is no wavelength", "align=True"
+        )
     npix, left = _extent(selection, align=align)
     size = look.size(selection.nspec, npix, max_pixels)
     extent = left, left + selection.count

@@ -58,7 +58,8 @@ def read_positions(
     if isinstance(given, str | PathLike):
         given = _read_file(Path(given).expanduser())
     if (ra_col is None) != (dec_col is None):
-        raise BadParameter("ra_col, dec_col", f"{ra_col}, {dec_col}", "give both, or neither")
+        lacking, allowed = "ra_col" if ra_col is None else "dec_col", "give both, or neither"
+        raise BadParameter(lacking, None, f"{allowed}: ra_col= and dec_col=", "ra_col=", "dec_col=")
     if is_coordinate(given):
         return _pair(*icrs_of(given))
     names = _column_names(given)
@@ -170,9 +171,21 @@ def _numbers(name: str, values: Any) -> Floats:
     try:
         numbers = np.array(plain, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise BadParameter(
-            name, shortened(" ".join(repr(values).split())), f"{_FORMS}; as numbers"
-        ) from error
+        shown = " ".join(repr(values).split())
+        if (number := _no_number(plain)) is not None:
+            allowed = "degrees as numbers; a SkyCoord reads hours, minutes and seconds"
+            raise BadParameter(name, shortened(number), allowed) from error
+        raise BadParameter(name, shortened(shown), f"{_FORMS}; as numbers") from error
     if mask is not None and np.shape(mask) in {(), numbers.shape}:
         numbers[np.asarray(mask, dtype=np.bool_)] = np.nan
     return numbers
+
+
+def _no_number(values: Any) -> str | None:
+    """Return the first text in an array that is no number; None if there is none."""
+    for value in np.ravel(values).tolist() if isinstance(values, np.ndarray) else ():
+        try:
+            float(value)
+        except (TypeError, ValueError):
+            return value if isinstance(value, str) else None
+    return None

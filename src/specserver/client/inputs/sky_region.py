@@ -188,7 +188,10 @@ def _polygon(region: Any) -> tuple[tuple[float, float], ...]:
     if points.ndim == 1 and points.size % 2 == 0:
         points = points.reshape(-1, 2)
     if points.ndim != 2 or points.shape[1] != 2:
-        raise BadRegion(f"vertices are pairs ra, dec; got an array of shape {points.shape}")
+        shape = (
+            f"{points.size} numbers" if points.ndim == 1 else f"an array of shape {points.shape}"
+        )
+        raise BadRegion(f"vertices are pairs ra, dec; got {shape}")
     if not np.isfinite(points).all():
         raise BadRegion("a vertex is not a finite number")
     vertices = [(float(ra), float(dec)) for ra, dec in points]
