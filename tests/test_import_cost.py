@@ -3,9 +3,12 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from commands import command
+from specserver.cli.console import ERROR
 from test_client_decode import MANY, encode
 
 HEAVY = (
@@ -117,6 +120,33 @@ def test_a_client_install_says_what_a_server_command_needs(words: list[str]) -> 
     assert done.returncode == 1, done.stderr
     assert "pip install 'specserver[server]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_table_is_removed_without_what_reads_and_draws(tmp_path: Path) -> None:
+    """It took seconds to import what reads tables, parses conditions and draws pictures."""
+    (tmp_path / "sdss_dr17").mkdir()
+    told = probe(f"""
+import sys
+from specserver.cli import main
+sys.argv = ["specserver", "catalog", "remove", "sdss_dr17", "x", "--data", {str(tmp_path)!r}]
+try:
+    main()
+except SystemExit as ended:
+    assert ended.code == 2, ended.code
+print(*sys.modules)
+""")
+    assert {"astropy", "matplotlib", "pandas", "specutils", "sqlglot"} & set(told.split()) == set()
+
+
+def test_what_takes_time_is_said_on_a_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sdss_dr17").mkdir()
+    given = ("sdss_dr17", "x", tmp_path / "t.csv", "--data", tmp_path)
+    assert "reading" not in command("catalog", "add", *given, code=2)
+    monkeypatch.setattr(ERROR, "_force_terminal", True)
+    assert f"reading {tmp_path / 't.csv'} …" in command("catalog", "add", *given, code=2)
+    assert "importing specutils, for" in command("ingest", "--list-readers")
 
 
 def test_a_client_install_has_the_clients_commands() -> None:

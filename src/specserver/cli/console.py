@@ -85,6 +85,12 @@ def tell(kind: str, text: str) -> None:
     ERROR.print(f"[yellow]{kind}:[/] {escape(text)}")
 
 
+def working(text: str) -> None:
+    """Say on a terminal what a command does while it imports for seconds and shows no progress."""
+    if ERROR.is_terminal:
+        ERROR.print(f"[dim]{escape(text)} …[/]")
+
+
 def data_folder(given: str | None) -> "DataRoot":
     """Return the data folder of a command; it need not exist. Errors: those of `require_server`."""
     require_server()

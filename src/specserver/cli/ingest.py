@@ -1,5 +1,6 @@
 """The command that brings spectra into the store: ingest."""
 
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,7 +9,7 @@ import typer
 
 from ..client.progress import Watch
 from ..errors import BadParameter
-from .console import Data, data_folder
+from .console import Data, data_folder, working
 from .output import Json, print_records
 from .summary import print_summary
 
@@ -135,11 +136,14 @@ def ingest(
 
     Example: specserver ingest my_survey DIR --wave wl --flux f --error df --wave-unit nm
     """
+    begun = time.monotonic()
     if list_readers:
+        working("importing specutils, for the formats that it reads")
         _print_readers(as_json=as_json)
         return
     if context is None or not paths:
         raise typer.BadParameter("say CONTEXT and PATH, such as: sdss_dr17 ~/spectra")
+    working(f"reading {', '.join(map(str, paths))}")
     folder = data_folder(data)
     from ..ingest import run_ingest
     from ..ingest.option_effects import OptionEffects, SurveyOptions
@@ -185,6 +189,8 @@ def ingest(
             effects=effects,
             progress=watch,
         )
+    # What the caller waited: readers of files take seconds to import.
+    summary.seconds = time.monotonic() - begun
     print_summary(summary, as_json=as_json)
     if strict and (summary.nrefused or summary.nconflicts or summary.ndiffering):
         raise typer.Exit(1)

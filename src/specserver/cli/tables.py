@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from .console import ERROR, OUT, ContextName, Data, present_folder, tell
+from .console import ERROR, OUT, ContextName, Data, present_folder, tell, working
 from .output import Json, print_json, print_records
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def add_catalog(
 
     Example: specserver catalog add sdss_dr12 emissionlinesport portsmouth.fits
     """
+    working(f"reading {file}")
     archive = _archive(data)
     from ..service.tables import attach_table
 
