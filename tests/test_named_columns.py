@@ -326,4 +326,6 @@ def test_readers_are_listed() -> None:
     assert {"desi", "lamost", "sdss", "columns", "specutils", "JWST x1d"} <= set(known)
     assert known["sdss"]["use"] == "sdss_dr17 DIR"
     assert all(record["reads"] for record in records)
+    assert known["JWST c1d multi"]["reads"] == "spectra of JWST c1d multi (.fits)"
+    assert known["tabular-fits"]["reads"] == "FITS tables (.fit, .fits)"
     assert "CONTEXT and PATH" in command("ingest", "--workers", "1", code=2)

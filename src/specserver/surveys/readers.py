@@ -1,10 +1,18 @@
 """The readers of files that an ingest has: those of surveys, our own, and those of specutils."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from . import load_surveys
 from .declaration import COLUMNS, SPECUTILS
+
+_GENERAL: Final = {
+    "ASCII": "tables of text", "ECSV": "ECSV tables", "IPAC": "tables of IPAC",
+    "iraf": "images of IRAF with a spectral axis", "tabular-fits": "FITS tables",
+    "wcs1d-fits": "FITS images with a spectral axis",
+}  # fmt: skip
+"""What the loaders of no survey or instrument read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +79,13 @@ def _of_specutils() -> Iterator[ReaderInfo]:
         yield ReaderInfo(
             name,
             "loader",
-            _sentence(loader.__doc__ or "") or f"{name} files",
+            _reads(name, getattr(loader, "extensions", None) or ()),
             detected=row["Auto-identify"] == "Yes",
             use=f"NEW_NAME DIR --reader specutils --loader {name!r}",
         )
 
 
-def _sentence(text: str) -> str:
-    """Return the first sentence of a docstring."""
-    head, _, _ = " ".join(text.split()).partition(" Parameters ")
-    return head.partition(". ")[0].rstrip(".")
+def _reads(name: str, endings: Iterable[str]) -> str:
+    """Return what a loader reads, with the endings of its files."""
+    listed = sorted({f".{ending.lower()}" for ending in endings} - {".*"})
+    return _GENERAL.get(name, f"spectra of {name}") + (f" ({', '.join(listed)})" if listed else "")
