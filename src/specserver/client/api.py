@@ -1,6 +1,6 @@
 """The client: it finds spectra and fetches them.
 
-`SpecClient` has a session. `getSpec` and what belongs to it is here; its other methods are
+`SpecClient` has a session. `getSpec` and what belongs to it are here; its other methods are
 functions of the modules that they are imported from, which take the client as first argument.
 """
 
@@ -261,7 +261,7 @@ class SpecClient:
     def context(self) -> dict[str, Any]:
         """The description of the client's context, as `list_contexts` returns it.
 
-        The same dict as long as the context is the same: what a caller changes in it stays there,
+        It is one dict as long as the context is the same: what a caller changes in it stays there,
         and changes no request.
         """
         key = (self.session.root, self.session.context)

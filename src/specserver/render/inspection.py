@@ -1,4 +1,4 @@
-"""Visual inspection of spectra: what is said of each, and the columns of its files.
+"""Visual inspection of spectra: the values that a user gives, and the columns of their files.
 
 Qualities, issues and the names of columns are those of ``desihub/prospect``.
 """

@@ -1,4 +1,4 @@
-"""The Spectrum that results are: an instance of Spectrum1D, its old name, too.
+"""The Spectrum of results, which is also an instance of Spectrum1D, its old name.
 
 Importing this module imports specutils.
 """

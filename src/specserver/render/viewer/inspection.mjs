@@ -1,4 +1,4 @@
-// Visual inspection: what the user says of each spectrum, and the files that hold it.
+// Visual inspection: the records that the user makes of spectra, and the files that hold them.
 //
 // A record has the columns of the file that the user filled; document.py states all columns.
 

@@ -117,7 +117,7 @@ def observe_targets(
     targets : 1D[nspec] TARGET
     exptime_s : 1D[nspec] float32
     airglow : strength of the sky's lines relative to the typical night
-    light : what is seen of the first targets, in place of a model that is drawn
+    light : spectra of the first targets without noise, in place of drawn models
     """
     grid = _lattice()
     n = targets.size

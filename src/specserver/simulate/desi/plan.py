@@ -67,7 +67,7 @@ class PixelFile:
     given: tuple[tuple[float, float, float, int], ...] = ()
     """Right ascension, declination, redshift and kind of targets that are asked for."""
     light: tuple[Light, ...] = ()
-    """What is seen of them; empty: it is drawn as that of other targets."""
+    """Their spectra without noise; empty: drawn as those of other targets."""
 
     @property
     def tile(self) -> int:

@@ -84,7 +84,7 @@ def simulate_desi(
         objects to be among the targets: 1D[n] each, n at most ``nspec``. They are in the first
         files, one a healpixel.
     light
-        What is seen of each of these objects, for example the model of a spectrum that another
+        Spectrum of each of these objects without noise, for example the model of one that another
         survey took: wavelength (Å) and flux density (1e-17 erg s-1 cm-2 Å-1), 1D[npix] each.
         Without it the objects look like others of their class.
     progress
