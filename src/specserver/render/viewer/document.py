@@ -55,8 +55,8 @@ _TEMPLATE: Final = """\
 def viewer_document(spectra: Sequence[DisplaySpectrum], look: Look) -> Document:
     """Return a document with the viewer of one or more spectra; the first is shown first."""
     spectra = [with_gaps(spectrum) for spectrum in spectra]
-    about = _about(spectra, look)
-    store, has = _store(spectra, own_axis=OWN in about.data["axis"])
+    rows = _rows(spectra, look)
+    store, has = _store(spectra, own_axis=any(row["axis"] == OWN for row in rows))
     others = series_labels(spectra) if look.overplot and len(spectra) > 1 else ()
     parts = build_parts(len(spectra), has, look, others)
     for line in parts["drawn"] if others else ():
@@ -64,7 +64,7 @@ def viewer_document(spectra: Sequence[DisplaySpectrum], look: Look) -> Document:
         line.visible = line.name == "flux"
     document = Document(title=look.title or _TITLE)
     document.add_root(parts["page"])
-    document.js_on_event("document_ready", _behaviour(parts, store, about, look))
+    document.js_on_event("document_ready", _behaviour(parts, store, rows, look))
     return document
 
 
@@ -82,7 +82,7 @@ def viewer_html(spectra: Sequence[DisplaySpectrum], look: Look) -> str:
 
 
 def _behaviour(
-    parts: dict[str, Any], store: ColumnDataSource, about: ColumnDataSource, look: Look
+    parts: dict[str, Any], store: ColumnDataSource, rows: list[dict[str, Any]], look: Look
 ) -> CustomJS:
     """Return the script of the page, with the parts that it acts upon."""
     folder = files(__package__)
@@ -91,21 +91,22 @@ def _behaviour(
         args=parts
         | {
             "store": store,
-            "about": about,
+            "rows": json.dumps(rows),
             "lines": json.dumps({kind: _pairs(some) for kind, some in lines.items()}),
             "palette": json.dumps({"light": _colours(LIGHT), "dark": _colours(DARK)}),
-            "inspection": json.dumps(_inspection(about, look)),
+            "inspection": json.dumps(_inspection(rows, look)),
         },
         code="\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in _SCRIPTS),
         module=True,
     )
 
 
-def _inspection(about: ColumnDataSource, look: Look) -> dict[str, Any]:
+def _inspection(spectra: Sequence[dict[str, Any]], look: Look) -> dict[str, Any]:
     """Return what the script needs for visual inspection."""
     rows = [dict(row) for row in look.inspection or ()]
     # The browser keeps records by this key: a page with the same spectra and rows finds them.
-    of_page = json.dumps([about.data["id"], about.data["context"], rows])
+    named = [[row[name] for row in spectra] for name in ("id", "context")]
+    of_page = json.dumps([*named, rows])
     return {
         "columns": [asdict(column) for column in INSPECTION_COLUMNS],
         "aliases": ALIASES,
@@ -163,7 +164,7 @@ def _axis(wave: npt.NDArray[np.float64]) -> tuple[int, float, float]:
     return OWN, 0.0, 0.0
 
 
-def _about(spectra: Sequence[DisplaySpectrum], look: Look) -> ColumnDataSource:
+def _rows(spectra: Sequence[DisplaySpectrum], look: Look) -> list[dict[str, Any]]:
     """Return a row for each spectrum: labels, limits, facts, and its place in the store."""
     starts = np.cumsum([0, *(len(spectrum.wave) for spectrum in spectra[:-1])]).tolist()
     rows = [_row(spectrum, start) for spectrum, start in zip(spectra, starts, strict=True)]
@@ -171,13 +172,13 @@ def _about(spectra: Sequence[DisplaySpectrum], look: Look) -> ColumnDataSource:
         # Their common axis shows all of them.
         low, high = min(row["wave_low"] for row in rows), max(row["wave_high"] for row in rows)
         rows = [row | {"wave_low": low, "wave_high": high} for row in rows]
-    return ColumnDataSource({name: [row[name] for row in rows] for name in rows[0]})
+    return rows
 
 
 def _row(spectrum: DisplaySpectrum, start: int) -> dict[str, Any]:
     """Return the row of a spectrum that begins at ``start`` in the store."""
     axis, first, step = _axis(spectrum.wave)
-    facts, fits = dict(spectrum.facts), _fits(spectrum)
+    facts = dict(spectrum.facts)
     return _limits(spectrum) | {
         "axis": axis,
         "first": first,
@@ -185,12 +186,10 @@ def _row(spectrum: DisplaySpectrum, start: int) -> dict[str, Any]:
         "id": spectrum.title,
         "context": facts.get("in", ""),
         "class": facts.get("class", ""),
-        "fits": json.dumps(fits),
+        "fits": _fits(spectrum),
         "start": start,
         "count": len(spectrum.wave),
-        "z": 0.0 if spectrum.z is None else spectrum.z,
         "has_noise": spectrum.ivar is not None,
-        "has_model": fits[0]["model"],
         "has_sky": spectrum.sky is not None,
         # Bokeh would read what is between dollar signs as mathematics.
         "flux_label": spectrum.flux_label.replace("$", ""),

@@ -197,13 +197,11 @@ class Inspection {
 
   /** Return the rows of the file: one for each spectrum that has a record. */
   rows() {
-    const {about} = this.ui
-    const own = (name, at) => about.get(name)[at]
     return this.records.flatMap((record, at) => {
       if (!is_filled(record)) return []
-      const best = this.viewer.fits[at][0]
-      const known = {id: own("id", at), context: own("context", at), class: own("class", at), z: best.known ? best.z : ""}
-      return [{...known, VI_quality: -1, ...record}]
+      const {id, context, class: kind, fits} = this.viewer.rows[at]
+      const z = fits[0].known ? fits[0].z : ""
+      return [{id, context, class: kind, z, VI_quality: -1, ...record}]
     })
   }
 
@@ -246,13 +244,13 @@ class Inspection {
 
   /** Merge rows into the records of the spectra that the page holds; return how many rows these are. */
   merge(rows) {
-    const {about} = this.ui
+    const spectra = this.viewer.rows
     const places = new Map()
-    about.get("id").forEach((id, at) => places.set(id, [...(places.get(id) ?? []), at]))
+    spectra.forEach(({id}, at) => places.set(id, [...(places.get(id) ?? []), at]))
     let read = 0
     for (const row of rows) {
       if (row.id === undefined) throw new Error("no column id")
-      const context = (at) => about.get("context")[at]
+      const context = (at) => spectra[at].context
       const here = (places.get(row.id.trim()) ?? []).filter((at) => !row.context || !context(at) || row.context === context(at))
       read += here.length > 0
       for (const at of here) this.records[at] = record_of(row, this.about.issues)

@@ -16,9 +16,8 @@ class Strip {
     const box = document.createElement("div")
     box.className = "strip"
     view.shadow_el.append(box)
-    const ids = this.viewer.ui.about.get("id")
     this.watcher = new IntersectionObserver((seen) => this.draw_seen(seen), {root: box, rootMargin: "0px 300px"})
-    this.buttons = ids.map((id, number) => this.button(box, id, number))
+    this.buttons = this.viewer.rows.map(({id}, number) => this.button(box, id, number))
     this.viewer.inspection.badge_all()
   }
 

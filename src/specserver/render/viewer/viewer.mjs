@@ -1,6 +1,6 @@
 // What the viewer does in the browser; document.py builds what it acts upon.
 //
-// Run once, when the document is ready. All spectra lie end to end in `store`; `about` has a row a
+// Run once, when the document is ready. All spectra lie end to end in `store`; `rows` has an object a
 // spectrum; `shown` holds the one that is drawn. document.py joins the files `*.mjs` of this folder
 // to one module.
 
@@ -46,9 +46,10 @@ class Viewer {
     this.index = index
     this.palette = JSON.parse(args.palette)
     this.lines = JSON.parse(args.lines)
-    this.number = args.about.get("id").length
-    this.z = Array.from(args.about.get("z"))
-    this.fits = args.about.get("fits").map((text) => JSON.parse(text))
+    this.rows = JSON.parse(args.rows)
+    this.number = this.rows.length
+    this.fits = this.rows.map((row) => row.fits)
+    this.z = this.fits.map(([best]) => best.z)
     this.fit = Array(this.number).fill(0) // the fit that is chosen; the first one is the best
     this.current = 0
     this.base_z = 0 // where the fine slider's middle is
@@ -132,16 +133,14 @@ class Viewer {
 
   /** Take a spectrum out of the store. */
   take(number) {
-    const {ui} = this
-    const row = (name) => ui.about.get(name)[number]
-    const [start, count] = [row("start"), row("count")]
-    const take = (name) => part(ui.store.get(name), start, count)
+    const {axis, first, step, start, count, fits, has_sky} = this.rows[number]
+    const vector = (name) => part(this.ui.store.get(name), start, count)
     return {
-      wave: row("axis") === OWN ? take("wave") : this.axis(row("axis"), row("first"), row("step"), count),
-      flux: take("flux"),
-      ivar: take("ivar"),
-      model: row("has_model") ? take("model") : null,
-      sky: row("has_sky") ? take("sky") : null,
+      wave: axis === OWN ? vector("wave") : this.axis(axis, first, step, count),
+      flux: vector("flux"),
+      ivar: vector("ivar"),
+      model: fits[0].model ? vector("model") : null,
+      sky: has_sky ? vector("sky") : null,
     }
   }
 
@@ -149,20 +148,20 @@ class Viewer {
   show(number) {
     const {ui} = this
     this.current = Math.min(Math.max(number, 0), this.number - 1)
-    const row = (name) => ui.about.get(name)[this.current]
+    const row = this.rows[this.current]
     this.spectrum = this.take(this.current)
     this.factors = this.z.map((_, at) => (ui.others.length ? this.factor(at) : 1))
     this.repaints = 0
-    ui.info.text = row("html")
-    ui.plot.left[0].axis_label = row("flux_label")
-    ui.plot.below[0].axis_label = row("wave_label")
-    ui.plot.above[0].axis_label = row("rest_label")
+    ui.info.text = row.html
+    ui.plot.left[0].axis_label = row.flux_label
+    ui.plot.below[0].axis_label = row.wave_label
+    ui.plot.above[0].axis_label = row.rest_label
     ui.place.value = this.current + 1
     ui.previous.disabled = this.current === 0
     ui.next.disabled = this.current === this.number - 1
     const limit = (range, start, end) => range.setv({start, end, reset_start: start, reset_end: end})
     limit(ui.plot.y_range, ...this.flux_limits())
-    limit(ui.plot.x_range, row("wave_low"), row("wave_high"))
+    limit(ui.plot.x_range, row.wave_low, row.wave_high)
     this.smooth()
     this.draw_others()
     this.move(this.z[this.current])
@@ -195,7 +194,7 @@ class Viewer {
     this.nothing = new Float64Array(spectrum.wave.length).fill(NaN)
     this.smoothed = {
       flux: smooth(spectrum.flux, spectrum.ivar, kernel),
-      noise: ui.about.get("has_noise")[this.current] ? smooth_noise(spectrum.ivar, kernel) : this.nothing,
+      noise: this.rows[this.current].has_noise ? smooth_noise(spectrum.ivar, kernel) : this.nothing,
       model: spectrum.model ? smooth(spectrum.model, spectrum.ivar, kernel) : this.nothing,
       // Where the sky is bright the data are often without weight, and the sky is of interest.
       sky: spectrum.sky ? smooth(spectrum.sky, everywhere, kernel) : this.nothing,
@@ -241,7 +240,7 @@ class Viewer {
   /** Return the limits of the flux axis: those of the spectrum, or of all that are drawn over one another. */
   flux_limits() {
     const {ui, current} = this
-    const own = (name, at) => ui.about.get(name)[at] * this.factors[at]
+    const own = (name, at) => this.rows[at][name] * this.factors[at]
     const all = ui.others.length ? ui.others.map((_, at) => at) : [current]
     return [Math.min(...all.map((at) => own("flux_low", at))), Math.max(...all.map((at) => own("flux_high", at)))]
   }
