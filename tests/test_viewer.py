@@ -727,6 +727,18 @@ def test_a_spectrum_without_noise_model_or_lattice(page, tmp_path):
     assert np.flatnonzero(np.isnan(page.column("shown", "flux"))).tolist() == [17]
 
 
+def test_wavelengths_that_are_no_numbers_do_not_hide_the_others(client, page, tmp_path):
+    wave = np.linspace(4000.0, 5000.0, 50)
+    wave[[0, 20, 49]] = np.nan
+    table = Table({"wavelength": wave, "flux": np.ones(50)})
+    client.prospect(table, out=tmp_path / "page.html")
+    page.open(tmp_path / "page.html")
+    low, high = page.value("plot.x_range.start"), page.value("plot.x_range.end")
+    assert low < wave[1]
+    assert wave[48] < high
+    assert high - low < 1100.0
+
+
 def test_a_notebook_shows_the_page_in_a_frame(client, chosen, browser, page, tmp_path):
     got = client.prospect(chosen[:2], show=False, height=400, inspection=True)
     assert isinstance(got, ViewerPage)

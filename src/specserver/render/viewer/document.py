@@ -220,7 +220,7 @@ def _limits(spectrum: DisplaySpectrum) -> dict[str, float]:
     """Return the limits that show the spectrum and not its worst pixels."""
     # There is room for names of lines at any redshift.
     flux_low, flux_high = flux_limits(replace(spectrum, z=0.0, lines=EMISSION_LINES))
-    wave_low, wave_high = wave_limits(spectrum.wave)
+    wave_low, wave_high = wave_limits(spectrum.wave[np.isfinite(spectrum.wave)])
     margin = _MARGIN * (wave_high - wave_low)
     return {
         "flux_low": flux_low,
