@@ -371,6 +371,15 @@ def test_an_array_and_a_table_of_the_service_say_which_spectrum_they_are(spec, g
         assert plt.gcf().axes[0].get_xlabel() == "rest-frame vacuum wavelength (Å)"
 
 
+def test_a_name_may_have_dollars():
+    """Between two of them matplotlib reads a formula."""
+    named = DisplaySpectrum(np.arange(4000.0, 4100.0), np.ones(100), title="$a_{$")
+    for spectra in ([named], [named, named]):
+        figure = plt.figure()
+        draw(figure, spectra, FigureLook())
+        figure.savefig(BytesIO())
+
+
 def test_a_pixel_between_two_gaps_is_shown():
     wave, ivar = np.arange(4000.0, 4010.0), np.zeros(10)
     ivar[[4, 7, 8]] = 1.0
@@ -418,8 +427,8 @@ def test_impossible_values_are_refused_and_tiny_axes_drawn(spec, galaxy):
     for wrong in (
         {"smooth": 1e9}, {"smooth": "x"}, {"smooth": (1, 2)},
         {"figsize": (0, 0)}, {"figsize": 3}, {"figsize": (1e6, 5)}, {"lines": [5000]},
-        {"title": 5}, {"ax": Figure()}, {"ax": []}, {"spec_args": 5}, {"out": 5},
-        {"spec_args": {"nosuch": 1}}, {"model_args": {"lw": "x"}},
+        {"title": 5}, {"title": "$a_{$"}, {"ax": Figure()}, {"ax": []}, {"out": 5},
+        {"spec_args": 5}, {"spec_args": {"nosuch": 1}}, {"model_args": {"lw": "x"}},
     ):  # fmt: skip
         with pytest.raises(BadParameter, match=next(iter(wrong))):
             spec.plot(galaxy, **wrong)

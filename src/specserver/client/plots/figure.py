@@ -13,8 +13,10 @@ from typing import Any, Final, cast
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cbook import is_math_text
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.mathtext import MathTextParser
 
 from ...errors import BadParameter
 from ...model.lines import (
@@ -198,8 +200,7 @@ def read_look(
     if size and not all(1 <= inches <= _LARGEST_IN for inches in size):
         raise BadParameter("figsize", size, f"width and height from 1 to {_LARGEST_IN} inches")
     for name in ("title", "xlabel", "ylabel"):
-        if not isinstance(style.get(name), str | None):
-            raise BadParameter(name, style[name], "text")
+        _require_text(name, style.get(name))
     styles = {"flux": "spec_args", "model": "model_args", "ivar": "ivar_args", "sky": "sky_args"}
     look = FigureLook(
         parts=read_parts(values, chosen),
@@ -222,6 +223,19 @@ def read_look(
             allowed = "sky and ivar need panels of their own: leave out ax="
             raise BadParameter("values", ", ".join(look.panels), allowed)
     return look
+
+
+def _require_text(name: str, given: object) -> None:
+    """Refuse what is no text, or has a formula that matplotlib does not read."""
+    if not isinstance(given, str | None):
+        raise BadParameter(name, given, "text")
+    if not is_math_text(given or ""):
+        return
+    try:
+        MathTextParser("agg").parse(given or "")
+    except ValueError as error:
+        allowed = r"text; between two $ stands a formula, and a dollar is \$"
+        raise BadParameter(name, given, allowed) from error
 
 
 def read_args(name: str, given: Any) -> Mapping[str, Any]:

@@ -154,11 +154,13 @@ def draw_spectra(axes: Axes, several: Sequence[DisplaySpectrum], look: FigureLoo
     axes.set_xlabel(_x_label(shown[0], look), color=colours.ink)
     axes.set_title(look.title or "", fontsize=10, loc="right", color=colours.ink)
     handles, names = axes.get_legend_handles_labels()
-    axes.legend(
+    legend = axes.legend(
         handles[::-1], names[::-1], loc="lower left", bbox_to_anchor=(0.0, 1.0), fontsize=8,
         ncols=1 if len(several) < 4 else 2, frameon=False, labelcolor=colours.ink,
         borderaxespad=0.3, handlelength=1.6,
     )  # fmt: skip
+    for text in legend.get_texts():
+        text.set_parse_math(False)
     _draw_marks(axes, shown[0], look, (low, high))
     _name_flux(axes, shown[0], look)
 
@@ -236,7 +238,10 @@ def _draw_main(
     axes.set_ylim(look.ylim or flux_limits(shown))
     usual = f"{shown.name or shown.title}{_SPACE}{shown.about}".strip()
     heading = usual if look.title is None else look.title.strip()
-    axes.set_title(heading, fontsize=10, loc="left", color=colours.ink)
+    # The name of a file may have dollars; a caller's title may have a formula.
+    axes.set_title(
+        heading, fontsize=10, loc="left", color=colours.ink, parse_math=look.title is not None
+    )
     if not good.any():
         axes.text(0.5, 0.6, "no good pixels", color=colours.ink, transform=axes.transAxes)
     if entries := len(axes.get_legend_handles_labels()[0]):
