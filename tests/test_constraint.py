@@ -611,6 +611,7 @@ def test_only_where_text_stands_text_is_suggested(text, is_text):
         ("z betwen 1 and 2", "mean BETWEEN"), ("wher z > 1", "mean WHERE"),
         ("(z > 1) adn (z < 2)", "mean AND"), ("z > 1 ordr by z", "mean ORDER"),
         ("z > 1 foo", "foo stands directly after 1: an operator, AND"),
+        ('"clas" = \'QSO\'', r"no column .* \(did you mean class\?\); text stands in single"),
     ],
 )  # fmt: skip
 def test_a_misspelt_word_of_the_grammar_is_no_unknown_field(text, said):

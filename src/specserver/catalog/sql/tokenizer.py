@@ -321,7 +321,9 @@ def _known(
         if is_call:
             return CALL + _function(text, words, place)
     elif known is None:
-        reason = f"no column {word.text[:100]} is known; text stands in single quotes"
+        near = names.near(name)
+        hint = f" (did you mean {joined(near)}?)" if near else ""
+        reason = f"no column {word.text[:100]} is known{hint}; text stands in single quotes"
         raise BadConstraint(text, reason)
     if known is None:
         _check_keyword(text, words, place)
