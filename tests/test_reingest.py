@@ -50,9 +50,12 @@ def change(path: Path, *, flux: float = 2.0, z: float | None = None) -> None:
 
 def stored_flux(data: Path, folder: Path, given: object = None) -> list[bytes]:
     with serve(data, folder) as running:
-        client = SpecClient(CONTEXT, svc_url=running.url)
-        ids = client.query(constraint="plate > 0", primary=False) if given is None else given
-        return [one["flux"].tobytes() for one in client.getSpec(ids)]
+        return served_flux(SpecClient(CONTEXT, svc_url=running.url), given)
+
+
+def served_flux(client: SpecClient, given: object = None) -> list[bytes]:
+    ids = client.query(constraint="plate > 0", primary=False) if given is None else given
+    return [one["flux"].tobytes() for one in client.getSpec(ids)]
 
 
 def faults(data: Path) -> list[str]:
@@ -97,13 +100,13 @@ def test_changed_values_are_a_conflict_and_replace(files: Path, tmp_path: Path, 
     assert shown.exit_code == 0, shown.output
     assert report.name in shown.output.replace("\n", "")
     assert json.loads(report.read_text("utf-8"))["became"] == "replaced"
-    assert stored_flux(data, files, [number]) == [flux_of(changed)] != [old]
-    assert len(stored_flux(data, files)) == 6
-    assert faults(data) == []
-    told = cli.invoke(app, ["info", "--data", str(data)]).output
-    assert re.search(rf"{CONTEXT}\W+2\W+6\W", told), told
     with serve(data, files) as running:
         client = SpecClient(CONTEXT, svc_url=running.url)
+        assert served_flux(client, [number]) == [flux_of(changed)] != [old]
+        assert len(served_flux(client)) == 6
+        assert faults(data) == []
+        told = cli.invoke(app, ["info", "--data", str(data)]).output
+        assert re.search(rf"{CONTEXT}\W+2\W+6\W", told), told
         client.getSpec([number], fmt="FITS", out=tmp_path / "out")
     assert next((tmp_path / "out").rglob("*.fits")).read_bytes() == changed.read_bytes()
     again = run_ingest(open_root(data), CONTEXT, [changed], workers=1, replace=True)
@@ -284,9 +287,8 @@ def test_a_reader_sees_the_old_or_the_new_while_files_are_replaced(
     mark(1.0)
     data, end = tmp_path / "data", tmp_path / "end"
     run_ingest(open_root(data), CONTEXT, [files], workers=1)
-    with serve(data, files) as running:
-        client = SpecClient(CONTEXT, svc_url=running.url)
-        ids = client.query(constraint="plate > 0", primary=False).tolist()
+    held = SpectroscopicService(open_root(data)).query(QueryRequest(CONTEXT, primary=False))
+    ids = held.column(0).to_pylist()
     command = [sys.executable, "-c", _READER, str(data), ",".join(map(str, ids)), str(end)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as reader:
         try:
