@@ -209,6 +209,21 @@ def test_masks_that_a_loader_leaves_aside_are_laid_on_its_flux(tmp_path: Path) -
     assert "another shape" in one.remarks[0].kind
 
 
+def test_emission_lines_of_spspec_are_no_bad_pixels(tmp_path: Path) -> None:
+    path, planes = tmp_path / "spSpec-51602-0267-013.fit", np.ones((5, 100), np.float32)
+    planes[3] = 0
+    planes[3, :3] = [1 << 30, 1, (1 << 30) + (1 << 24)]
+    image = fits.PrimaryHDU(planes)
+    image.header.update(
+        {
+            "TELESCOP": "SDSS 2.5-M", "FIBERID": 13, "COEFF0": 3.58, "COEFF1": 1e-4,
+            "CRVAL1": 3.58, "CD1_1": 1e-4, "CRPIX1": 1, "BUNIT": "1.0E-17 erg/cm/s/Ang",
+        }
+    )  # fmt: skip
+    image.writeto(path)
+    assert masked(only(path)) == [1, 2]
+
+
 def test_masks_follow_a_loader_that_sorts_by_wavelength(tmp_path: Path) -> None:
     # Two segments in cells, the second before the first, as COS has them.
     path = tmp_path / "a.fits"
@@ -306,5 +321,10 @@ def test_real_files_have_their_masks(real_spectra: Path) -> None:
         wanted = serious[np.argsort(hdus[1].data["WAVELENGTH"].ravel())]
     assert np.array_equal(only(segments).mask, wanted)
     assert wanted.sum() == 3732
+    (path,) = folder.glob("spSpec-*")
+    bits = fits.getdata(path)[3].astype(np.int64)
+    # 84 pixels have only the bit of an emission line.
+    assert np.array_equal(only(path).mask, (bits & ~(1 << 30)) != 0)
+    assert [(bits != 0).sum(), only(path).mask.sum()] == [274, 190]
     (path,) = folder.glob("med-58646-*")
     assert [int(one.mask.sum()) for one in read_file(path)] == [0, 0, 4, 4, 4, 0, 0, 0]

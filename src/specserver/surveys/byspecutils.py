@@ -113,6 +113,9 @@ def _rows(
 
 def _mask(spectrum: Any, masks: BesideMasks) -> tuple[Flags, tuple[Remark, ...]]:
     """Return the mask of a Spectrum: its loader's, or else the file's."""
+    rows = masks.of_rows()
+    if rows is not None:
+        return rows, ()
     values = np.asarray(spectrum.flux.value)
     blank = ~np.isfinite(values)
     own = np.zeros(values.shape, bool) if spectrum.mask is None else np.asarray(spectrum.mask) != 0

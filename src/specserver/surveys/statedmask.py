@@ -6,6 +6,7 @@ A pixel is masked if its value is not 0. If a format defines which bits are bad,
 card ``SDQFLAGS`` (HST)                the bits of ``DQ`` that this card gives
 ``TELESCOP`` = ``JWST``                bit 0 of ``DQ``: DO_NOT_USE
 APOGEE's apVisit and apStar            bits 0-7 and 14, level 1 of its pipeline's PixelBitMask
+spSpec (SDSS-I/II)                     all but bit 30, which marks an emission line
 ``DMODCLS`` = ``OneSpec`` (PypeIt)     its ``mask`` is 1 where a pixel is good
 =====================================  ========================================================
 """
