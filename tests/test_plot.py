@@ -57,6 +57,15 @@ def names() -> list[str]:
     return [text.get_text() for text in plt.gcf().axes[0].texts]
 
 
+def test_a_fibre_on_the_sky_has_no_class_redshift_and_lines(spec):
+    found = spec.query(constraint="zwarning > 0", fields="specobjid,zwarning", primary=False)
+    spec.plot(int(found["specobjid"][(found["zwarning"] & 1) > 0][0]))
+    axes = plt.gcf().axes[0]
+    assert axes.get_title(loc="left").endswith("sky fibre")
+    assert axes.get_xlabel() == "vacuum wavelength (Å)"
+    assert not any(names())
+
+
 def test_an_identifier_is_plotted_at_rest_with_its_redshift(spec, galaxy, z):
     assert spec.plot(galaxy) is plt.gcf()
     record = spec.getSpec(galaxy)

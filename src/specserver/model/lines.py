@@ -157,20 +157,26 @@ _OF_TYPES: Final = (
 """Beginnings of the types of stars, and their lines; the first that fits counts."""
 
 
+SKY_FIBRE: Final = "sky fibre"
+"""What pictures call a fibre on the sky, which has neither class nor redshift."""
+
+
 def lines_of(kind: str, subclass: str = "") -> tuple[SpectralLine, ...]:
     """Return the lines to mark in a spectrum of an object, as its survey classifies it.
 
     Galaxies have the emission lines that are usual in their subclass, and those of their stars;
     quasars their usual emission lines; stars the absorption lines of their type. An object without
-    a class may have any of the more prominent ones.
+    a class may have any of the more prominent ones, a fibre on the sky has none.
 
     Parameters
     ----------
     kind
-        ``GALAXY``, ``QSO`` or ``STAR``, in any case.
+        ``GALAXY``, ``QSO`` or ``STAR``, in any case, or `SKY_FIBRE`.
     subclass
         Of a star, its type, such as ``G2`` or ``WD``; of a galaxy, such as ``STARFORMING``.
     """
+    if kind == SKY_FIBRE:
+        return ()
     name, kind = subclass.strip().upper(), kind.strip().upper()
     if kind == "STAR":
         return next(lines for types, lines in _OF_TYPES if name.startswith(types))

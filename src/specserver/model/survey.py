@@ -295,6 +295,11 @@ class Survey:
         fields = (field for _, field, _, _ in Formatter().parse(self._name_form))
         return tuple(dict.fromkeys(field for field in fields if field))
 
+    def is_sky(self, row: Mapping[str, Any]) -> bool:
+        """Return whether a row with the column of `z_warning` is of a fibre on the sky."""
+        column, bits = self.z_warning or ("", 0)
+        return bool((row.get(column) or 0) & bits)
+
     def name_of(self, row: Mapping[str, Any]) -> str:
         """Return the name of a spectrum in pictures, from a row that has its `name_columns`."""
         said = {name: "" if row[name] is None else row[name] for name in self.name_columns}

@@ -2,16 +2,21 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from ..errors import BadParameter, naming
+from ..model.lines import SKY_FIBRE
 from ..model.survey import Fact
 from ..wire.columns import REDSHIFT, SHOWN_NAME
 from .selection import Selection, by_source
 from .source import SpectrumSource
+
+_OF_OBJECTS: Final = frozenset({"class", "subclass", "z", "±"})
+"""Labels of facts that a fibre on the sky does not have."""
 
 
 def read_columns(
@@ -140,14 +145,16 @@ def _facts(source: SpectrumSource, rows: npt.NDArray[np.int64]) -> list[str]:
     declared = survey.facts or (Fact("z", survey.z_column, ".5f"),)
     facts = [fact for fact in declared if source.catalog.holds(fact.column)]
     columns = dict.fromkeys((*survey.name_columns, *(fact.column for fact in facts)))
+    warning, _ = survey.z_warning or ("", 0)
+    if warning and source.catalog.holds(warning):
+        columns[warning] = None
     table = source.catalog.columns_of(list(columns), rows)
-    return [
-        json.dumps(
-            [
-                (SHOWN_NAME, survey.name_of(row)),
-                *((fact.label, text) for fact in facts if (text := fact.text(row[fact.column]))),
-            ],
-            ensure_ascii=False,
-        )
-        for row in table.to_pylist()
-    ]
+    found = []
+    for row in table.to_pylist():
+        said = {SHOWN_NAME: survey.name_of(row)}
+        said |= {fact.label: text for fact in facts if (text := fact.text(row[fact.column]))}
+        if survey.is_sky(row):
+            said = {label: said[label] for label in said if label not in _OF_OBJECTS}
+            said["class"] = SKY_FIBRE
+        found.append(json.dumps(list(said.items()), ensure_ascii=False))
+    return found

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import BadParameter, TooMuch
-from ..model.lines import lines_of
+from ..model.lines import SKY_FIBRE, lines_of
 from ..model.medium import UNKNOWN, VACUUM
 from ..model.survey import Vector
 from ..ops.media import change_of
@@ -221,7 +221,7 @@ def _plotted_of_one(selection: Selection, go_on: Callable[[], None]) -> Iterator
     """Yield the drawing data of each spectrum of one survey."""
     survey = selection.survey
     known = {column.name for column in survey.columns}
-    warning, sky_bits = survey.z_warning or ("", 0)
+    warning, _ = survey.z_warning or ("", 0)
     subclass = next((fact.column for fact in survey.facts if fact.label == "subclass"), "")
     wanted = (*survey.name_columns, survey.class_column, subclass, survey.z_column, warning)
     asked = [column for column in wanted if column in known]
@@ -234,8 +234,8 @@ def _plotted_of_one(selection: Selection, go_on: Callable[[], None]) -> Iterator
     media = media_of(selection)
     for index, (record, row) in enumerate(zip(records, table.to_pylist(), strict=True)):
         doubt = row.get(warning) or 0
-        is_sky = bool(doubt & sky_bits)
-        kind = str(row.get(survey.class_column) or "").strip().upper()
+        is_sky = survey.is_sky(row)
+        kind = SKY_FIBRE if is_sky else str(row.get(survey.class_column) or "").strip().upper()
         yield display_spectrum(
             _wave(selection, index, record, media[index]),
             {name: record[name] for name in names},
@@ -243,7 +243,7 @@ def _plotted_of_one(selection: Selection, go_on: Callable[[], None]) -> Iterator
             bits_set(record[mask], survey.bad_bits) if mask in names else None,
             title=f"{survey.name_of(row)} {selection.release(index)}".strip(),
             # A question mark: the pipeline itself doubts class and redshift.
-            kind="sky fibre" if is_sky else kind + ("?" if doubt else ""),
+            kind=kind + ("?" if doubt and not is_sky else ""),
             lines=lines_of(kind, str(row.get(subclass) or "")),
             flux_unit=survey.flux_scale,
             medium=UNKNOWN if media[index] == UNKNOWN else VACUUM,

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import BadParameter, UnknownField
-from ...model.lines import lines_of
+from ...model.lines import SKY_FIBRE, lines_of
 from ...model.medium import MEDIA, UNKNOWN, VACUUM
 from ...model.survey import Fact
 from ...ops.media import assumed, change_of, common_medium, read_medium
@@ -278,7 +278,7 @@ def _drawn(
     return display_spectrum(
         wave,
         fields,
-        z,
+        None if kind == SKY_FIBRE else z,
         bad,
         name=named.get(SHOWN_NAME, ""),
         kind=f"{kind}  {subclass}".strip(),
