@@ -918,6 +918,10 @@ def test_lines_are_sharp_at_rest(client) -> None:
     assert len(ids) > 20
     with pytest.warns(UserWarning, match="no flux"):
         made = client.stack(ids, "rest", "median", norm=(5450, 5550))
+    # The more prominent lines, whatever the classes of the spectra.
+    named = {text.get_text() for text in made.plot().axes[0].texts}
+    assert {"Mg b", "Hα"} <= named
+    assert "[N II] 5756" not in named
     flux, wave = made.flux, made.wavelength
     # Ca II K, Mg b, Na D: deeper than the continuum beside them, and where they belong.
     for line, beside, reach in (

@@ -181,7 +181,7 @@ class CompositeSpectrum:
     def _drawn(self, min_count: int | None) -> "tuple[list[DisplaySpectrum], FigureLook]":
         """Return the composite as it is drawn, without the pixels of few spectra."""
         require("a figure", "notebook", "matplotlib")
-        from ..model.lines import EMISSION_LINES
+        from ..model.lines import lines_of
         from ..render.display import DisplaySpectrum
         from ..render.figure.spectrum import FigureLook
 
@@ -197,7 +197,7 @@ class CompositeSpectrum:
             title=f"{_TITLES[self.meta['method']]} of {self.nspec:,} spectra"
             f" of {self.meta['context']}",
             flux_unit=self.unit or "normalised",
-            lines=EMISSION_LINES,
+            lines=lines_of(""),
             rest=self.meta.get("frame") == "rest",
         )
         return [spectrum], FigureLook(parts=("flux", "noise"), grid=True, smooth=0.0)
