@@ -24,6 +24,7 @@ _FLAGS: Final = {
     "timeout=": "timeout= of the Python client",
     "id_col='…'": "id_col='…' of the Python client",
     "spec.catalogs(fmt='json')": "'specserver catalogs --json'",
+    "composite.skipped": "composite.skipped of the Python client",
     "vos.ls()": "'specserver vos ls'",
     "vos.rm(name)": "'specserver vos rm NAME'",
 }

@@ -191,4 +191,4 @@ def _warn_skipped(made: "CompositeSpectrum") -> None:
     counts = made.meta["skipped"]
     if counts:
         why = ", ".join(f"{count:,} with {reason}" for reason, count in counts.items())
-        warn(f"left out of the composite: {why}; see its attribute skipped")
+        warn(f"left out of the composite: {why}; see composite.skipped", "composite.skipped")

@@ -68,9 +68,8 @@ def common_medium(media: Iterable[str], wanted: str | None, names: Sequence[obje
     listed = ", ".join(str(name) for name in unknown[:5]) + (", …" if len(unknown) > 5 else "")
     count = f"{len(unknown):,} of {len(every):,} spectra"
     why = f"whether the wavelengths of {count} ({listed}) are in vacuum or in air is not known"
-    raise BadParameter(
-        "medium", wanted or VACUUM, f"{why}; {HOW}", "assume_medium='air' or 'vacuum'"
-    )
+    parameter = "medium" if wanted else "assume_medium"
+    raise BadParameter(parameter, wanted, f"{why}; {HOW}", "assume_medium='air' or 'vacuum'")
 
 
 def change_of(medium: str, target: str) -> Change | None:
