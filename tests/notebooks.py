@@ -41,7 +41,6 @@ def run_notebook(notebook: Path, folder: Path, running: Served) -> None:
             page.append(f"```python\n{text}\n```")
             printed, value = _run(text, names)
             page += _shown(printed, value, notebook.stem, number)
-    plt.close("all")
     about = f"[This notebook]({notebook.name}) was run with the demonstration, `make demo`."
     page.insert(1, about)
     (folder / f"{notebook.stem}.md").write_text("\n\n".join(page) + "\n", "utf-8")
@@ -64,17 +63,17 @@ def _shown(printed: str, value: Any, name: str, number: int) -> list[str]:
     """Return the output of a cell as parts of a page; write its pictures into this folder."""
     text, picture = printed.rstrip(), b""
     figures = [plt.figure(each) for each in plt.get_fignums()]
-    if hasattr(value, "savefig"):
-        figures = [value]
     if hasattr(value, "_repr_png_"):
         picture = value._repr_png_()
-    elif figures:
-        buffer = io.BytesIO()
-        figures[-1].savefig(buffer, format="png", dpi=100)
-        picture = buffer.getvalue()
+    elif hasattr(value, "savefig"):
+        figures = [value]
     elif value is not None:
         shown = str(value) if hasattr(value, "colnames") else repr(value)
         text = f"{text}\n{shown}".lstrip("\n").rstrip()
+    if figures and not picture:
+        buffer = io.BytesIO()
+        figures[-1].savefig(buffer, format="png", dpi=100)
+        picture = buffer.getvalue()
     plt.close("all")
     parts = [f"```text\n{text}\n```"] if text else []
     if picture:

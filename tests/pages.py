@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import matplotlib.pyplot as plt
+
 from commands import command
 from serving import Served, serve
 from specserver.cli.demo import add_second, simulate_first
@@ -80,6 +82,8 @@ def in_place(folder: Path, running: Served) -> Iterator[None]:
         with chdir(folder):
             yield
     finally:
+        # One process runs all pages: a figure that is left open is none of the next one's.
+        plt.close("all")
         os.environ.clear()
         os.environ.update(before)
 

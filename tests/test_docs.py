@@ -140,16 +140,17 @@ def test_the_guide_is_built_without_a_warning(running: Served, made: Path) -> No
     command = [sys.executable, "scripts/build-docs", "--made", str(made)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "site/index.html" in done.stdout.splitlines()[-1]
     site = ROOT / "site"
-    client = (site / "reference" / "client" / "index.html").read_text("utf-8")
+    client = (site / "reference" / "client.html").read_text("utf-8")
     assert "getSpec" in client
-    settings = (site / "reference" / "settings" / "index.html").read_text("utf-8")
+    settings = (site / "reference" / "settings.html").read_text("utf-8")
     for name in Settings.model_fields:
         assert f"SPECSERVER_{name.upper()}" in settings
-    errors = (site / "reference" / "errors" / "index.html").read_text("utf-8")
+    errors = (site / "reference" / "errors.html").read_text("utf-8")
     for error in all_errors():
         assert error.code in errors
-    cli = (site / "reference" / "cli" / "index.html").read_text("utf-8")
+    cli = (site / "reference" / "cli.html").read_text("utf-8")
     for command_name in ("ingest", "serve", "demo", "query", "get", "simulate", "verify", "token"):
         assert f"specserver {command_name}" in cli
 
