@@ -7,7 +7,10 @@ from types import SimpleNamespace
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pytest
+from astropy import units as u
+from astropy.table import QTable, Table
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -368,6 +371,43 @@ def test_an_array_of_ones_own_says_no_medium_and_takes_title_and_redshift(spec):
     assert plt.gcf().axes[0].get_xlabel() == "rest-frame vacuum wavelength (Å)"
     assert plt.gcf().axes[0].get_title(loc="left") == "mine"
     assert "[O III]" in names()
+
+
+@pytest.mark.parametrize("unit", ["Angstrom", "nm", "um", "THz"])
+@pytest.mark.parametrize("kind", [Table, QTable, pd.DataFrame])
+def test_a_table_of_ones_own_has_the_wavelengths_of_its_unit(spec, kind, unit):
+    wave = np.linspace(7000, 4000, 300)
+    flux = np.where(abs(wave - 5500) < 20, 9.0, 1.0)
+    axis = u.Quantity(wave, u.AA).to(unit, u.spectral())
+    if kind is pd.DataFrame:
+        own = pd.DataFrame({"wavelength": axis.value, "flux": flux})
+        own.attrs["units"] = {"wavelength": unit, "flux": "Jy"}
+    else:
+        own = kind({"wavelength": axis, "flux": flux * u.Jy})
+    spec.plot(own)
+    shown = curve("flux").get_xdata()
+    assert np.allclose(shown, wave[::-1])
+    assert np.array_equal(curve("flux").get_ydata(), flux[::-1])
+
+
+def test_masked_flux_of_ones_own_is_a_gap(spec):
+    own = Table({"wavelength": np.linspace(4000, 7000, 300), "flux": np.ones(300)}, masked=True)
+    own["flux"].mask[7:9] = True
+    spec.plot(own)
+    assert np.flatnonzero(np.isnan(curve("flux").get_ydata())).tolist() == [7, 8]
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        np.ones(300), np.ones((300, 2)), {"wavelength": [4000.0], "flux": [1.0]},
+        Table({"lambda": [4000.0], "flux": [1.0]}),
+        Table({"wavelength": [4000.0] * u.kg, "flux": [1.0]}),
+    ],
+)  # fmt: skip
+def test_what_is_no_spectrum_of_ones_own_is_told_so(spec, own):
+    with pytest.raises(BadParameter, match=r"data=.*wavelength"):
+        spec.plot(own)
 
 
 def test_an_array_and_a_table_of_the_service_say_which_spectrum_they_are(spec, galaxy, z):

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 _VECTORS: Final = ["flux", "ivar", "model", "sky"]
 _ANY_BIT: Final = Meaning(mask_vector="mask", bad_bits=-1)
 """Of spectra that do not say which pixels are bad: those with any bit of ``mask``."""
+_OWN: Final = (
+    "identifiers are whole numbers, and a spectrum of your own is a Table, a DataFrame or a"
+    " structured array with the columns wavelength (Å) and flux"
+)
 _SAID: Final = (Fact("z", "redshift", ".5f"), Fact("in", "context"))
 
 
@@ -48,6 +52,8 @@ def read_spectra(data: object) -> list["DisplaySpectrum"] | None:
     BadParameter
         A list of spectra and of identifiers, or a spectrum without wavelengths.
     """
+    if isinstance(data, Mapping) or (isinstance(data, np.ndarray) and data.dtype.kind == "f"):
+        raise BadParameter("data", type(data).__name__, _OWN)
     given = [data] if is_spectrum(data) else data
     if not isinstance(given, list | tuple) or not any(map(is_spectrum, given)):
         return None
@@ -157,13 +163,16 @@ def _read(value: Any) -> Iterator["DisplaySpectrum"]:
         units = value.attrs.get("units")
         known = isinstance(units, Mapping)
         unit = units.get("flux", "") if known else _usual_unit(fields)
-        yield _held(fields, value.attrs, unit, _ANY_BIT)
+        wave_unit = units.get("wavelength", "") if known else ""
+        yield _held(fields, value.attrs, unit, _ANY_BIT, wave_unit)
     elif kind == "Table":
-        fields = {name.lower(): np.asarray(value[name]) for name in value.colnames}
+        fields = {name.lower(): _plain(value[name]) for name in value.colnames}
+        axis = next((name for name in value.colnames if name.lower() == "wavelength"), "")
         flux = next(name for name in value.colnames if name.lower() == "flux")
         unit = value[flux].unit
         unit = _usual_unit(fields) if unit is None else str(unit)
-        yield _held(fields, value.meta, unit, _ANY_BIT)
+        wave_unit = value[axis].unit if axis else None
+        yield _held(fields, value.meta, unit, _ANY_BIT, str(wave_unit or ""))
     else:
         names = {name.lower(): name for name in value.dtype.names}
         about = value.about if isinstance(value, SpectrumArray) else None
@@ -181,12 +190,28 @@ def _usual_unit(names: Iterable[str]) -> str:
     return FLUX_UNIT if "loglam" in names else ""
 
 
+def _plain(column: Any) -> npt.NDArray[Any]:
+    """Return a column of a Table, 1D[npix]; masked numbers with a fraction are NaN."""
+    values = getattr(column, "filled", None)
+    return np.asarray(column if values is None or column.dtype.kind != "f" else values(np.nan))
+
+
 def _held(
-    fields: Mapping[str, npt.NDArray[Any]], about: Mapping[str, Any], unit: str, marks: Meaning
+    fields: Mapping[str, npt.NDArray[Any]],
+    about: Mapping[str, Any],
+    unit: str,
+    marks: Meaning,
+    wave_unit: str = "",
 ) -> "DisplaySpectrum":
-    """Return a spectrum of named vectors."""
+    """Return a spectrum of named vectors, 1D[npix] each, with wavelengths in Å that rise."""
+    wave = axis_wave(fields, "data")
+    if wave_unit:
+        wave = _in_angstrom(wave, wave_unit)
+    if (np.diff(wave) < 0).any():
+        order = np.argsort(wave, kind="stable")
+        wave, fields = wave[order], {name: values[order] for name, values in fields.items()}
     return _drawn(
-        axis_wave(fields),
+        wave,
         fields,
         about.get("redshift"),
         _bad(fields, marks),
@@ -195,6 +220,16 @@ def _held(
         flux_unit=unit,
         medium=_medium(about, fields),
     )
+
+
+def _in_angstrom(wave: npt.NDArray[np.float64], unit: str) -> npt.NDArray[np.float64]:
+    """Return a spectral axis of some unit in Å; values in Å stay as they are."""
+    from astropy import units as u
+
+    try:
+        return np.asarray(u.Quantity(wave, unit, copy=False).to_value(u.AA, u.spectral()))
+    except (u.UnitConversionError, ValueError) as error:
+        raise BadParameter("data", f"wavelength in {unit}", "Å, nm, µm, Hz or the like") from error
 
 
 def _bad(

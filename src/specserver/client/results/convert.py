@@ -164,13 +164,17 @@ def convert_one(spectra: "Spectra", index: int, record: npt.NDArray[Any], fmt: s
     return _spectrum(_columns(record), spectra.wave(index, record), meaning, z, about)
 
 
-def axis_wave(fields: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
-    """Return vacuum wavelengths from a published axis.
+def axis_wave(
+    fields: Mapping[str, npt.NDArray[Any]], parameter: str = "npy_data"
+) -> npt.NDArray[np.float64]:
+    """Return wavelengths from a published axis.
 
     Parameters
     ----------
     fields
         Vectors by name, ``loglam`` (log10 Å) or ``wavelength`` (Å) among them.
+    parameter
+        The caller's name of what has them.
 
     Returns
     -------
@@ -180,7 +184,7 @@ def axis_wave(fields: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float64]
         return LogLinear.wave_of(fields["loglam"])
     if "wavelength" in fields:
         return Linear.wave_of(fields["wavelength"])
-    raise BadParameter("npy_data", list(fields), f"it needs an axis: {' or '.join(_AXES)}")
+    raise BadParameter(parameter, list(fields), f"it needs an axis: {' or '.join(_AXES)}")
 
 
 def _checked(npy_data: Any) -> npt.NDArray[Any]:
