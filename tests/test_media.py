@@ -256,7 +256,9 @@ def test_what_is_not_known_is_brought_nowhere(spec: SpecClient, tmp_path: Path) 
     assert peak(cube.spectral_axis.to_value(u.AA), cube.flux.value[0]) == pytest.approx(
         HALPHA, abs=0.01
     )
-    assert spec.stack([1, 2], context="silent", z=0.0).meta["medium"] == "unknown"
+    unknown = spec.stack([1, 2], context="silent", z=0.0)
+    assert unknown.meta["medium"] == "unknown"
+    assert "not known" in unknown.plot().axes[0].get_xlabel()
     assumed = spec.stack([1, 2], context="silent", z=0.0, assume_medium="air")
     assert assumed.meta["medium"] == "vacuum"
     at = peak(assumed.wavelength, assumed.flux)

@@ -182,6 +182,7 @@ class CompositeSpectrum:
         """Return the composite as it is drawn, without the pixels of few spectra."""
         require("a figure", "notebook", "matplotlib")
         from ..model.lines import lines_of
+        from ..model.medium import VACUUM
         from ..render.display import DisplaySpectrum
         from ..render.figure.spectrum import FigureLook
 
@@ -199,6 +200,7 @@ class CompositeSpectrum:
             flux_unit=self.unit or "normalised",
             lines=lines_of(""),
             rest=self.meta.get("frame") == "rest",
+            medium=self.meta.get("medium", VACUUM),
         )
         return [spectrum], FigureLook(parts=("flux", "noise"), grid=True, smooth=0.0)
 
