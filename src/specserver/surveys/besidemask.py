@@ -14,6 +14,7 @@ import numpy.typing as npt
 from astropy.io import fits
 
 from ..model.survey import Remark
+from ..ops.fitsnulls import table_column
 from .statedmask import MASKS, Flags, is_mask_image, mask_columns, mask_rule, not_taken
 
 Numbers = npt.NDArray[np.float64]
@@ -121,7 +122,7 @@ def _in_table(hdu: Any, headers: Sequence[Mapping[str, Any]], form: str) -> Iter
         values = columns[name]
         others = [_numbers(column) for column in floats if column.shape == values.shape]
         if others and len(others[0].ravel()) > 1:
-            bad = rule.bad(values, name) if name.lower() in MASKS else None
+            bad = rule.bad(table_column(hdu, name), name) if name.lower() in MASKS else None
             yield _Beside(f"column {name}", values, bad, others)
 
 

@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from astropy.table import Table
 
+from ..ops.fitsnulls import table_column
+
 _WAVES: Final = re.compile(r"wave|lambda|lam|(?<![a-z])wl(?![a-z])|awav", re.IGNORECASE)
 _PLACE: Final = re.compile(r"(PLUG_|TARGET_|TARG_|OBJ_?)?(RA|DEC)")
 TEXTS: Final = frozenset({".ecsv", ".csv", ".txt", ".dat", ".ascii", ".asc"})
@@ -60,7 +62,7 @@ def header_part(header: Any, hdu: Any = None) -> FilePart:
         _add_place(hdu, cards, comments)
     ucds = {name: str(cards.get(f"TUCD{at}", "")).strip() for at, name in enumerate(names, 1)}
     waves = [
-        WaveColumn(name, ucd, np.asarray(hdu.data[name]))
+        WaveColumn(name, ucd, np.asarray(table_column(hdu, name)))
         for name, ucd in ucds.items()
         if _WAVES.search(name) or ucd.startswith("em.wl")
     ]
@@ -73,8 +75,10 @@ def _add_place(hdu: Any, cards: dict[str, Any], comments: dict[str, str]) -> Non
     unstated = "rad" if hdu.name == "FIBRES" else "deg"
     for column in hdu.columns:
         name = column.name.upper()
-        value = hdu.data[column.name][0]
-        if _PLACE.fullmatch(name) and np.ndim(value) == 0 and name not in cards:
+        if not _PLACE.fullmatch(name) or name in cards:
+            continue
+        value = table_column(hdu, column.name)[0]
+        if np.ndim(value) == 0 and value is not np.ma.masked:
             cards[name] = value
             comments[name] = f"[{column.unit or unstated}]"
 

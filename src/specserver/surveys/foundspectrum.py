@@ -1,5 +1,6 @@
 """A spectrum as its file has it, before medium, position and unit are read from its header."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,6 +18,9 @@ INVERSE: Final = -2
 """Power of flux of inverse variances."""
 _WHOLE: Final = 2**53
 """Smaller whole numbers are float64 exactly."""
+_MISSING: Final = frozenset({"", "--", "n/a", "na", "#n/a", "<na>", "null", "none"})
+"""Texts that say that there is no number, in lower case."""
+_INTEGER: Final = re.compile(r"[+-]?[0-9]+")
 KINDS: Final[Mapping[int, str]] = {1: "errors", 2: "variances", INVERSE: "inverse variances"}
 """Kinds of uncertainties by their power of flux."""
 
@@ -63,10 +67,15 @@ class FoundSpectrum:
 
 
 def real_numbers(values: Any, what: str) -> Numbers:
-    """Return real numbers as float64; refuse those that it does not hold exactly."""
-    plain = np.ma.getdata(values)
+    """Return real numbers as float64, NaN where masked; refuse those it does not hold exactly."""
+    plain, gone = np.ma.getdata(values), np.ma.getmask(values)
+    if plain.dtype.kind == "U":
+        return _from_text(np.where(gone, "", plain), what)
     if plain.dtype.kind not in "fiu":
         raise BadFile(f"{what} is of type {plain.dtype}, not real numbers")
+    if gone.any():
+        # A value under a mask is not one of the file's.
+        plain = np.where(gone, plain.dtype.type(0), plain)
     numbers = np.asarray(plain).astype(np.float64)
     if plain.dtype.itemsize >= numbers.itemsize and plain.dtype.newbyteorder("=") != np.float64:
         # Python compares integers with floats exactly; NumPy rounds them first.
@@ -78,6 +87,27 @@ def real_numbers(values: Any, what: str) -> Numbers:
                 f"{what} is of type {plain.dtype}, with values that float64 does not hold, such as"
                 f" {plain[far][rounded][0]}; if they may be rounded, write it as float64"
             )
+    return np.where(gone, np.nan, numbers) if gone.any() else numbers
+
+
+def _from_text(cells: npt.NDArray[np.str_], what: str) -> Numbers:
+    """Return numbers as text, NaN where it says that there is none."""
+    numbers = np.full(cells.shape, np.nan)
+    for at, cell in np.ndenumerate(cells):
+        text = cell.strip()
+        if text.lower() in _MISSING:
+            continue
+        try:
+            number = float(text.replace("_", "no number"))
+            exact = not _INTEGER.fullmatch(text) or int(text) == number
+        except (ValueError, OverflowError):
+            exact = False
+        if not exact:
+            raise BadFile(
+                f"{what} has {text!r} in row {at[-1] + 1}, which is no number, or none that float64"
+                " holds"
+            )
+        numbers[at] = number
     return numbers
 
 
@@ -100,8 +130,6 @@ def ivar_in_unit(values: Any, power: int, stated: str, flux_stated: str) -> Numb
     flux_stated : the unit of flux as the file has it
     """
     numbers = real_numbers(values, "the uncertainty")
-    # A value under a mask is not one of the file's.
-    numbers = np.where(np.ma.getmaskarray(values), np.nan, numbers)
     flux = flux_unit(flux_stated)
     if stated.strip() and stated != flux_stated and flux is not None:
         unit = flux_unit(stated)

@@ -5,13 +5,15 @@ the error, be it the sky or the continuum, and none without a unit.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 
 from ..errors import BadFile
+from ..ops.fitsnulls import table_column
 from .declaration import FileDefaults, NamedVectors
 from .foundspectrum import (
     INVERSE,
@@ -64,7 +66,8 @@ def table_spectra(hdus: Any, defaults: FileDefaults) -> list[FoundSpectrum] | No
         if columns is None or columns != (first or columns):
             continue
         first = columns
-        found += _spectra(hdu.data, units, columns, (hdu.header, primary), defaults)
+        headers = hdu.header, primary
+        found += _spectra(partial(table_column, hdu), units, columns, headers, defaults)
     return found or None
 
 
@@ -74,7 +77,9 @@ def text_spectra(
     """Return the spectrum in a table of a text file; None: it has no such columns."""
     units = {name: str(table[name].unit or "") for name in table.colnames}
     columns = _columns(units, defaults.vectors)
-    return None if columns is None else list(_spectra(table, units, columns, (cards,), defaults))
+    if columns is None:
+        return None
+    return list(_spectra(table.__getitem__, units, columns, (cards,), defaults))
 
 
 def _of_hdu(vectors: NamedVectors | None, hdus: Any, hdu: Any) -> NamedVectors | None:
@@ -127,7 +132,7 @@ def _columns(units: Mapping[str, str], vectors: NamedVectors | None) -> _Columns
 
 
 def _spectra(
-    data: Any,
+    column: Callable[[str], Any],
     units: Mapping[str, str],
     columns: _Columns,
     headers: Sequence[Mapping[str, Any]],
@@ -135,9 +140,10 @@ def _spectra(
 ) -> Iterator[FoundSpectrum]:
     """Yield the spectra of a table: one from all rows, or one per row if cells are arrays.
 
-    The first of the headers is the table's own.
+    The column of a name has masks where cells are empty or undefined. The first of the headers is
+    the table's own.
     """
-    rows = _cells(data[columns.wave]), _cells(data[columns.flux])
+    rows = _cells(column(columns.wave)), _cells(column(columns.flux))
     stated, wave_stated = units[columns.flux], units[columns.wave] or defaults.wave_unit
     is_log = _LOG_WAVE.fullmatch(columns.wave)
     if defaults.vectors is not None:
@@ -145,14 +151,11 @@ def _spectra(
             require_unit(wave_stated, f"column {columns.wave}", "--wave-unit")
         if defaults.flux_unit is None:
             require_unit(stated, f"column {columns.flux}", "--flux-unit")
-    spread = None if columns.uncertainty is None else _cells(data[columns.uncertainty])
+    spread = None if columns.uncertainty is None else _cells(column(columns.uncertainty))
     # If cells are arrays, a column with one value a row describes spectra, not pixels.
-    full = np.ndim(data[columns.flux])
-    marks = {
-        name: _cells(data[name])
-        for name in mask_columns(list(units))
-        if np.ndim(data[name]) == full
-    }
+    full = np.ndim(column(columns.flux))
+    flags = {name: column(name) for name in mask_columns(list(units))}
+    marks = {name: _cells(values) for name, values in flags.items() if np.ndim(values) == full}
     rule = mask_rule(headers)
     other_unit = () if is_log else unit_not_used(units[columns.wave], defaults.wave_unit)
     for row in range(len(rows[1])):
@@ -160,6 +163,11 @@ def _spectra(
         axis = real_numbers(rows[0][row], f"column {columns.wave}")
         if axis.shape != flux.shape or flux.ndim != 1:
             raise BadFile(f"{flux.shape} values of flux for {axis.shape} wavelengths")
+        if (gone := np.flatnonzero(np.isnan(axis))).size:
+            raise BadFile(
+                f"its wavelengths are not strictly increasing: column {columns.wave} has none at"
+                f" pixel {gone[0] + 1}"
+            )
         ivar = None
         if spread is not None:
             unit = units[str(columns.uncertainty)]
@@ -172,7 +180,7 @@ def _spectra(
             wave=_wave(axis, columns.wave, wave_stated),
             flux=flux,
             ivar=ivar,
-            masked=bad | np.ma.getmaskarray(rows[1][row]),
+            masked=bad,
             unit=unit_text(stated),
             cards=headers[0],
             states_ivar=columns.power == INVERSE,

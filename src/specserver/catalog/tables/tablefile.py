@@ -19,12 +19,14 @@ from pyarrow import csv
 
 from ...errors import BadFile, BadParameter
 from ...model.skyframe import Frame, frame_of
+from ...ops.fitsnulls import masked_table
 from ...ops.wholefits import require_whole
 from .links import put_column
 
 _BROKEN: Final = (
-    BadFile, OSError, ValueError, TypeError, KeyError, IndexError, pa.ArrowException
+    BadFile, OSError, ValueError, TypeError, KeyError, IndexError, NameError, pa.ArrowException
 )  # fmt: skip
+"""What readers raise; NameError: a mistake of astropy 8.0 with integers of 64 bits and TZERO."""
 _WHOLE_DIGITS: Final = 18
 """Digits that 64 signed bits hold in any case; longer whole numbers of a CSV stay text."""
 
@@ -88,7 +90,7 @@ def _read_fits(path: Path, hdu: int | None) -> pa.Table:
         chosen = tables[0] if hdu is None else hdu
         headers = (hdus[chosen].header, hdus[0].header)
         stating = [header for header in headers if set(_FRAME) & set(header)]
-        return _from_astropy(Table.read(hdus, hdu=chosen), stating[0] if stating else {})
+        return _from_astropy(masked_table(Table, hdus, chosen), stating[0] if stating else {})
 
 
 def _read_votable(path: Path, _: int | None) -> pa.Table:

@@ -26,6 +26,7 @@ import numpy.typing as npt
 from ...errors import BadParameter, UnknownField
 from ...model.id_tuple import shortened
 from ...model.skyframe import POSITION_COLUMNS
+from ...ops.fitsnulls import masked_table
 from .sky_region import icrs_of, is_coordinate
 
 Floats = npt.NDArray[np.float64]
@@ -77,12 +78,17 @@ def read_positions(
 
 def _read_file(path: Path) -> object:
     """Return the table of a file."""
+    from astropy.io import fits
     from astropy.table import Table
 
     if not path.is_file():
         raise BadParameter("positions", str(path), "there is no such file")
     kind = "ascii.csv" if path.name.lower().endswith((".csv", ".csv.gz")) else None
     try:
+        if path.name.lower().removesuffix(".gz").endswith((".fits", ".fit", ".fts")):
+            with fits.open(path) as hdus:
+                tables = (at for at, hdu in enumerate(hdus) if hasattr(hdu, "columns"))
+                return masked_table(Table, hdus, next(tables, 0))
         return Table.read(path, format=kind)
     except Exception as error:
         # Whatever a reader of astropy raises, of some dozen formats.
