@@ -493,6 +493,41 @@ def test_showing_on_a_backend_without_screen_does_not_warn(spec, galaxy):
     assert len(plt.get_fignums()) == 1
 
 
+def test_pixels_without_a_wavelength_are_not_drawn(spec):
+    own = np.ones(300, [("wavelength", "f8"), ("flux", "f8")])
+    own["wavelength"] = np.linspace(4000, 7000, 300)
+    some, none = own.copy(), own.copy()
+    some["wavelength"][[0, 17, 299]] = np.nan
+    some["flux"][17] = 1e9
+    none["wavelength"] = np.nan
+    spec.plot(own[::-1])
+    assert plt.gcf().axes[0].get_xlim() == (4000, 7000)
+    spec.plot(some)
+    assert plt.gcf().axes[0].get_xlim() == tuple(some["wavelength"][[1, 298]])
+    assert plt.gcf().axes[0].get_ylim()[1] < 2
+    spec.plot(none)
+    assert "no good pixels" in names()
+    spec.plot([none, some])
+    assert plt.gcf().axes[0].get_xlim() == tuple(some["wavelength"][[1, 298]])
+
+
+@pytest.mark.parametrize("where", ["flux", "ivar"])
+def test_a_spectrum_without_good_pixels_does_not_set_common_axes(spec, where):
+    faint = np.ones(300, [("wavelength", "f8"), ("flux", "f8"), ("ivar", "f8")])
+    faint["wavelength"], faint["flux"] = np.linspace(4000, 7000, 300), 5e-17
+    faint["ivar"] = 1e36
+    dead = faint.copy()
+    dead["wavelength"] += 5000
+    dead[where] = np.nan if where == "flux" else 0
+    for several in ([faint, dead], [dead, faint]):
+        spec.plot(several)
+        axes = plt.gcf().axes[0]
+        assert 5e-17 < axes.get_ylim()[1] < 1e-16
+        assert axes.get_xlim() == (4000, 7000)
+    spec.plot([dead, dead])
+    assert plt.gcf().axes[0].get_xlim() == (9000, 12000)
+
+
 @pytest.mark.parametrize("npix", [1, 2, 100])
 def test_few_pixels_and_dead_fibres(npix):
     wave = np.linspace(4000.0, 4000.0 + npix, npix)

@@ -739,6 +739,17 @@ def test_wavelengths_that_are_no_numbers_do_not_hide_the_others(client, page, tm
     assert high - low < 1100.0
 
 
+def test_a_dead_fibre_does_not_set_the_axes_of_the_others(client, page, tmp_path):
+    faint = Table({"wavelength": np.linspace(4000.0, 5000.0, 50), "flux": np.full(50, 5e-17)})
+    dead = Table({"wavelength": np.linspace(7000.0, 9000.0, 50), "flux": np.full(50, np.nan)})
+    client.prospect([faint, dead], out=tmp_path / "page.html", overplot=True)
+    page.open(tmp_path / "page.html")
+    for place in (1, 2):
+        page.set("place", value=place)
+        assert 5e-17 < page.value("plot.y_range.end") < 1e-16
+        assert page.value("plot.x_range.end") < 5100
+
+
 def test_a_notebook_shows_the_page_in_a_frame(client, chosen, browser, page, tmp_path):
     got = client.prospect(chosen[:2], show=False, height=400, inspection=True)
     assert isinstance(got, ViewerPage)

@@ -151,13 +151,15 @@ def display_spectrum(
     vectors
         1D[npix] each, by the names that surveys publish: flux, and ivar, model, sky where known.
     z : redshift as a catalogue has it: None, masked, not finite or -1 and less is not known
-    bad : 1D[npix] bool, pixels that the survey masks
+    bad : 1D[npix] bool, pixels that the survey masks; those without a wavelength are bad, too
     **said
         The other fields of `DisplaySpectrum`.
     """
     ivar, model, sky = (vectors.get(name) for name in ("ivar", "model", "sky"))
     flux = vectors["flux"]
-    masked = ~good_pixels(flux, ivar) if bad is None else ~good_pixels(flux, ivar) | bad
+    masked = ~(good_pixels(flux, ivar) & np.isfinite(wave))
+    if bad is not None:
+        masked |= bad
     return DisplaySpectrum(wave, flux, ivar, model, sky, masked, z=_redshift(z), **said)
 
 

@@ -177,11 +177,17 @@ def _peak(flux: Floats, ivar: Floats | None, sure: npt.NDArray[np.bool_], high: 
     return max(high, float(tops.max()))
 
 
+def with_pixels(spectra: Sequence[DisplaySpectrum]) -> Sequence[DisplaySpectrum]:
+    """Return the spectra with good pixels, which set common axes; all where none has any."""
+    return [spectrum for spectrum in spectra if spectrum.weights.any()] or spectra
+
+
 def wave_limits(wave: npt.NDArray[np.float64]) -> tuple[float, float]:
     """Return the ends of the wavelength axis, also for one pixel or none."""
-    if not len(wave):
+    known = wave[np.isfinite(wave)]
+    if not len(known):
         return 3600.0, 10400.0
-    low, high = float(wave[0]), float(wave[-1])
+    low, high = float(known.min()), float(known.max())
     return (low, high) if high > low else (low - 1.0, high + 1.0)
 
 

@@ -33,6 +33,7 @@ from ..style import (
     theme,
     wave_label,
     wave_limits,
+    with_pixels,
 )
 
 DPI: Final = 120
@@ -146,9 +147,10 @@ def draw_spectra(axes: Axes, several: Sequence[DisplaySpectrum], look: FigureLoo
         label += f", smoothed by σ = {widths[at]:g} pixels" if widths[at] else ""
         style |= {"label": label} | _own_args(look, "flux")
         _draw_curve(axes, spectrum.wave, spectrum.flux, weights > 0, style)
-    limits = [flux_limits(replace(spectrum, lines=())) for spectrum in shown]
+    framed = with_pixels(shown)
+    limits = [flux_limits(replace(spectrum, lines=())) for spectrum in framed]
     low, high = min(ends[0] for ends in limits), max(ends[1] for ends in limits)
-    waves = [wave_limits(spectrum.wave) for spectrum in shown]
+    waves = [wave_limits(spectrum.wave) for spectrum in framed]
     axes.set_ylim(look.ylim or (low, high))
     axes.set_xlim(look.xlim or (min(ends[0] for ends in waves), max(ends[1] for ends in waves)))
     axes.set_xlabel(_x_label(shown[0], look), color=colours.ink)

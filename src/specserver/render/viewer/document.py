@@ -169,8 +169,9 @@ def _rows(spectra: Sequence[DisplaySpectrum], look: Look) -> list[dict[str, Any]
     starts = np.cumsum([0, *(len(spectrum.wave) for spectrum in spectra[:-1])]).tolist()
     rows = [_row(spectrum, start) for spectrum, start in zip(spectra, starts, strict=True)]
     if look.overplot:
-        # Their common axis shows all of them.
-        low, high = min(row["wave_low"] for row in rows), max(row["wave_high"] for row in rows)
+        # Their common axis shows all of them that have good pixels.
+        lit = [row for row in rows if row["has_flux"]] or rows
+        low, high = min(row["wave_low"] for row in lit), max(row["wave_high"] for row in lit)
         rows = [row | {"wave_low": low, "wave_high": high} for row in rows]
     return rows
 
@@ -189,6 +190,7 @@ def _row(spectrum: DisplaySpectrum, start: int) -> dict[str, Any]:
         "fits": _fits(spectrum),
         "start": start,
         "count": len(spectrum.wave),
+        "has_flux": bool(spectrum.weights.any()),
         "has_noise": spectrum.ivar is not None,
         "has_sky": spectrum.sky is not None,
         # Bokeh would read what is between dollar signs as mathematics.
@@ -220,7 +222,7 @@ def _limits(spectrum: DisplaySpectrum) -> dict[str, float]:
     """Return the limits that show the spectrum and not its worst pixels."""
     # There is room for names of lines at any redshift.
     flux_low, flux_high = flux_limits(replace(spectrum, z=0.0, lines=EMISSION_LINES))
-    wave_low, wave_high = wave_limits(spectrum.wave[np.isfinite(spectrum.wave)])
+    wave_low, wave_high = wave_limits(spectrum.wave)
     margin = _MARGIN * (wave_high - wave_low)
     return {
         "flux_low": flux_low,

@@ -237,11 +237,12 @@ class Viewer {
     this.move(this.chosen_fit().z)
   }
 
-  /** Return the limits of the flux axis: those of the spectrum, or of all that are drawn over one another. */
+  /** Return the limits of the flux axis: those of the spectrum, or of all with good pixels that are drawn over one another. */
   flux_limits() {
     const {ui, current} = this
     const own = (name, at) => this.rows[at][name] * this.factors[at]
-    const all = ui.others.length ? ui.others.map((_, at) => at) : [current]
+    const lit = [...ui.others.keys()].filter((at) => this.rows[at].has_flux)
+    const all = lit.length ? lit : [current]
     return [Math.min(...all.map((at) => own("flux_low", at))), Math.max(...all.map((at) => own("flux_high", at)))]
   }
 
