@@ -48,6 +48,28 @@ def test_one_wild_pixel_or_two_do_not_set_the_flux_axis(wild, peak, known):
     assert low - spoiled_low < (0.1 + 0.5 * bool(on_line)) * (high - low)
 
 
+@given(npix=st.integers(10, 39), data=st.data(), size=SIZES, known=st.booleans())
+def test_one_wild_pixel_does_not_hide_the_others_of_a_cutout(npix, data, size, known):
+    flux = 5 + np.random.default_rng(1).normal(size=npix)
+    spectrum = DisplaySpectrum(np.arange(npix) + 4e3, flux, np.ones(npix) if known else None)
+    wild = spoiled(spectrum, {data.draw(st.integers(0, npix - 1)): size})
+    low, high = flux_limits(wild)
+    assert high - low < 25 * np.ptp([0.0, *flux])
+
+
+@given(
+    npix=st.integers(5, 39), place=st.floats(0, 1), fwhm=st.floats(1.2, 60),
+    level=st.sampled_from([0.0, 5.0, 300.0]), peak=st.floats(-1e6, 1e6), noise=st.floats(0, 1),
+)  # fmt: skip
+def test_a_cutout_shows_all_of_its_line(npix, place, fwhm, level, peak, noise):
+    pixels = np.arange(npix)
+    flux = level + peak * np.exp(-4 * np.log(2) * ((pixels - place * (npix - 1)) / fwhm) ** 2)
+    flux += noise * np.random.default_rng(1).normal(size=npix)
+    low, high = flux_limits(DisplaySpectrum(pixels + 4e3, flux, np.ones(npix)))
+    assert low < flux.min()
+    assert flux.max() < high
+
+
 def test_two_wild_pixels_side_by_side_do_not_set_the_flux_axis():
     low, high = flux_limits(made())
     for at in (0, 1, 700, NPIX - 2):

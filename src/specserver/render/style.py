@@ -20,7 +20,11 @@ _ASIDE: Final = 0.005
 _WILD: Final = 2
 """Least number of them: wild pixels do not set the limits."""
 _FEW_PIX: Final = 40
-"""In a spectrum of fewer pixels no pixel is told to be wild."""
+"""In a spectrum of fewer pixels, as in a cutout of a line, wild pixels are told by `_ALONE`."""
+_FEWEST_PIX: Final = 10
+_ALONE: Final = 10.0
+"""Most that one pixel stands above the next, in the range of all others from zero. A line that is
+a pixel wide stands less above it, and no spectrograph has narrower ones."""
 _BESIDE: Final = np.array([-2, -1, 1, 2])
 """Pixels beside the top of a peak, which tell how high it is."""
 _HEIGHTS: Final = np.array(
@@ -129,11 +133,13 @@ def flux_limits(spectrum: DisplaySpectrum) -> tuple[float, float]:
     typical = np.partition(ivar, len(ivar) // 2)[len(ivar) // 2]
     sure = (ivar * _NOISY**2 >= typical) | (flux * flux * ivar > _SIGNIFICANT**2)
     shown = flux[sure]
-    last, few = len(shown) - 1, len(shown) < _FEW_PIX
-    aside = 0 if few else max(_WILD, round(_ASIDE * last))
-    # The values at these ranks: interpolation between two would take five times as long.
-    low, high = np.partition(shown, (aside, last - aside))[[aside, last - aside]].tolist()
-    if not few:
+    last = len(shown) - 1
+    if len(shown) < _FEW_PIX:
+        low, high = _ends_of_few(shown)
+    else:
+        aside = max(_WILD, round(_ASIDE * last))
+        # The values at these ranks: interpolation between two would take five times as long.
+        low, high = np.partition(shown, (aside, last - aside))[[aside, last - aside]].tolist()
         known = None if spectrum.ivar is None else ivar
         high = _peak(flux, known, sure, high)
     if spectrum.model is not None:
@@ -143,6 +149,17 @@ def flux_limits(spectrum: DisplaySpectrum) -> tuple[float, float]:
     room = (high - low) or abs(low) or 1.0
     above = _LABEL_ROOM if spectrum.marked else 0.06
     return low - 0.05 * room, low + room * (1.0 + above)
+
+
+def _ends_of_few(flux: Floats) -> tuple[float, float]:
+    """Return the range of few pixels, without a highest or a lowest that stands alone."""
+    ranked = [float(value) for value in np.sort(flux)]
+    if len(ranked) < _FEWEST_PIX:
+        return ranked[0], ranked[-1]
+    _, lower, *_, upper, _ = ranked
+    most = _ALONE * (max(upper, 0.0) - min(lower, 0.0)) or inf
+    low = ranked[0] if lower - ranked[0] <= most else lower
+    return low, ranked[-1] if ranked[-1] - upper <= most else upper
 
 
 def flux_power(limits: tuple[float, float]) -> int:
