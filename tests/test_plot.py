@@ -474,6 +474,9 @@ def test_labels_and_limits(spec, galaxy):
 
 def test_impossible_values_are_refused_and_tiny_axes_drawn(spec, galaxy):
     for wrong in (
+        {"xlabel": "a$b_c\nnew $\\frac$"}, {"lines": {"$\\nosuch$": 5000}},
+        {"spec_args": {"label": "$\\nosuch$"}}, {"model_args": {"transform": 5}},
+        {"ivar_args": {"zorder": "x"}}, {"sky_args": {"snap": "x"}},
         {"smooth": 1e9}, {"smooth": "x"}, {"smooth": (1, 2)},
         {"figsize": (0, 0)}, {"figsize": 3}, {"figsize": (1e6, 5)}, {"lines": [5000]},
         {"title": 5}, {"title": "$a_{$"}, {"ax": Figure()}, {"ax": []}, {"out": 5},
@@ -491,6 +494,34 @@ def test_showing_on_a_backend_without_screen_does_not_warn(spec, galaxy):
         warnings.simplefilter("error")
         spec.plot(galaxy)
     assert len(plt.get_fignums()) == 1
+
+
+def test_arguments_are_known_by_each_of_their_names_and_reach_every_curve(spec, galaxy):
+    args = {"ds": "default", "lw": 3, "c": "red", "ls": ":", "marker": ".", "markevery": [5, 90]}
+    spec.plot(
+        galaxy, values="all", spec_args=args, model_args=args, sky_args=args, ivar_args=args
+    )  # fmt: skip
+    flux, model = curve("flux"), curve("model")
+    sky, ivar = (axes.lines[-1] for axes in plt.gcf().axes[1:])
+    for line in (flux, model, sky, ivar):
+        assert (line.get_drawstyle(), line.get_linewidth(), line.get_color()) == (
+            "default",
+            3,
+            "red",
+        )
+        assert (line.get_linestyle(), line.get_markevery()) == (":", [5, 90])
+
+
+def test_a_unit_is_a_formula_where_matplotlib_reads_it(spec, galaxy):
+    table = spec.getSpec(galaxy, "pandas")
+    for unit, read in (("counts $\\nosuch$", False), ("$10^{-17}$ W", True)):
+        table.attrs["units"] = {"flux": unit}
+        spec.plot(table, values="flux,sky,ivar")
+        axes = plt.gcf().axes
+        label, title = axes[0].yaxis.label, axes[1]._left_title
+        assert unit in label.get_text()
+        assert unit in title.get_text()
+        assert (label.get_parse_math(), title.get_parse_math()) == (read, read)
 
 
 def test_pixels_without_a_wavelength_are_not_drawn(spec):

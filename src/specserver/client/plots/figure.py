@@ -13,10 +13,9 @@ from typing import Any, Final, cast
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.cbook import is_math_text
+from matplotlib.cbook import normalize_kwargs
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.mathtext import MathTextParser
 
 from ...errors import BadParameter
 from ...model.lines import (
@@ -35,6 +34,7 @@ from ...render.figure.spectrum import (
     draw_spectra,
     draw_spectrum,
     new_axes,
+    reads_formulas,
 )
 from ..messages import warn
 from ..request import Values, split_names
@@ -229,21 +229,23 @@ def _require_text(name: str, given: object) -> None:
     """Refuse what is no text, or has a formula that matplotlib does not read."""
     if not isinstance(given, str | None):
         raise BadParameter(name, given, "text")
-    if not is_math_text(given or ""):
-        return
-    try:
-        MathTextParser("agg").parse(given or "")
-    except ValueError as error:
+    if not reads_formulas(given or ""):
         allowed = r"text; between two $ stands a formula, and a dollar is \$"
-        raise BadParameter(name, given, allowed) from error
+        raise BadParameter(name, given, allowed)
 
 
 def read_args(name: str, given: Any) -> Mapping[str, Any]:
-    """Return arguments of matplotlib's ``Axes.plot``; none by default."""
+    """Return arguments of matplotlib's ``Axes.plot``, by their full names; none by default."""
     try:
-        args = dict(given or {})
-        Line2D([], [], **args)
-    except (AttributeError, TypeError, ValueError) as error:
+        args = normalize_kwargs(dict(given or {}), Line2D)
+        if args:
+            # Much is only found to be wrong when it is drawn. Two pixels have not all places.
+            figure = Figure((1.0, 1.0))
+            axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+            axes.plot([0.0, 1.0], [0.0, 1.0], **{**args, "markevery": None})
+            axes.text(0.0, 0.0, str(axes.lines[0].get_label()))
+            _content(figure, "raw")
+    except (AttributeError, RuntimeError, TypeError, ValueError) as error:
         allowed = f"arguments of matplotlib's plot, such as {{'color': 'red'}} ({error})"
         raise BadParameter(name, given, allowed) from error
     return args
@@ -303,6 +305,7 @@ def read_lines(
     if not isinstance(lines or {}, Mapping):
         raise BadParameter("lines", lines, "wavelengths by name: {'Hα': 6564.61}")
     for name, wave in (lines or {}).items():
+        _require_text("lines", str(name))
         try:
             marked.append(SpectralLine(str(name), float(wave), "emission"))
         except (TypeError, ValueError) as error:

@@ -9,7 +9,9 @@ from typing import Any, Final
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cbook import is_math_text
 from matplotlib.figure import Figure
+from matplotlib.mathtext import MathTextParser
 from matplotlib.text import Text
 from matplotlib.ticker import AutoMinorLocator
 
@@ -66,7 +68,7 @@ class FigureLook:
     grid: bool = False
     dark: bool = False
     args: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Arguments of matplotlib's ``Axes.plot`` by part."""
+    """Arguments of matplotlib's ``Axes.plot`` by part, by their full names."""
     figsize: tuple[float, float] | None = None
     """Width and height, inches; None: `size` chooses."""
     smooth: float | None = None
@@ -96,6 +98,16 @@ def new_axes(figure: Figure, look: FigureLook, *, panels: bool) -> list[Axes]:
     return list(grid[:, 0])
 
 
+def reads_formulas(text: str) -> bool:
+    """Return whether matplotlib reads all formulas of a text: it takes each line by itself."""
+    try:
+        for line in filter(is_math_text, text.split("\n")):
+            MathTextParser("agg").parse(line)
+    except ValueError:
+        return False
+    return True
+
+
 def draw_spectrum(every: Sequence[Axes], spectrum: DisplaySpectrum, look: FigureLook) -> None:
     """Draw one spectrum into axes, and its `FigureLook.panels` into those after the first."""
     colours = theme(dark=look.dark)
@@ -108,18 +120,20 @@ def draw_spectrum(every: Sequence[Axes], spectrum: DisplaySpectrum, look: Figure
     for name, axes in zip(look.panels, every[1:], strict=False):
         style: dict[str, Any] = {
             "color": colours.sky if name == "sky" else colours.noise,
-            "lw": 0.7,
+            "linewidth": 0.7,
+            "drawstyle": "steps-mid",
         }
-        axes.plot(
-            shown.wave, vectors[name], drawstyle="steps-mid", **(style | _own_args(look, name))
-        )
+        axes.plot(shown.wave, vectors[name], **{**style, **look.args.get(name, {})})
         power = _shorten_numbers(axes)
         unit = shown.axis_unit(power)
         text = f"sky ({unit})" if unit else "sky"
         if name == "ivar":
             factors = (unit_label(scaled_unit("", power)), f"({shown.unit})⁻²" * bool(shown.unit))
             text = ", ".join(["inverse variance", " ".join(factors).strip()]).strip(", ")
-        axes.set_title(text, fontsize=_LABEL_SIZE, loc="left", color=colours.ink, pad=3.0)
+        axes.set_title(
+            text, fontsize=_LABEL_SIZE, loc="left", color=colours.ink, pad=3.0,
+            parse_math=reads_formulas(text),
+        )  # fmt: skip
     every[-1].set_xlabel(_x_label(shown, look), color=colours.ink)
     every[0].set_xlim(look.xlim or wave_limits(shown.wave))
     _draw_marks(every[0], shown, look, flux_limits(replace(shown, lines=())))
@@ -138,14 +152,16 @@ def draw_spectra(axes: Axes, several: Sequence[DisplaySpectrum], look: FigureLoo
     # The first lies on top, as its lines are marked.
     labels = series_labels(shown)
     for at, spectrum in reversed(list(enumerate(shown))):
-        style: dict[str, Any] = {"color": colours.series[at], "lw": 0.8}
+        style: dict[str, Any] = {"color": colours.series[at], "linewidth": 0.8}
         style |= {"drawstyle": "steps-mid", "zorder": 2.5 - 0.01 * at}
         weights = spectrum.weights
         if "noise" in look.parts and spectrum.ivar is not None:
-            axes.plot(spectrum.wave, noise_of(weights), **(style | {"lw": 0.5, "alpha": 0.5}))
+            axes.plot(
+                spectrum.wave, noise_of(weights), **(style | {"linewidth": 0.5, "alpha": 0.5})
+            )
         label = f"{labels[at]}  {spectrum.redshift}".strip()
         label += f", smoothed by σ = {widths[at]:g} pixels" if widths[at] else ""
-        style |= {"label": label} | _own_args(look, "flux")
+        style |= {"label": label, **look.args.get("flux", {})}
         _draw_curve(axes, spectrum.wave, spectrum.flux, weights > 0, style)
     framed = with_pixels(shown)
     limits = [flux_limits(replace(spectrum, lines=())) for spectrum in framed]
@@ -181,12 +197,6 @@ def _draw_curve(
         )  # fmt: skip
 
 
-def _own_args(look: FigureLook, part: str) -> dict[str, Any]:
-    """Return the caller's arguments for a part, by short names: matplotlib refuses both."""
-    short = {"linewidth": "lw", "linestyle": "ls", "c": "color"}
-    return {short.get(name, name): value for name, value in look.args.get(part, {}).items()}
-
-
 def _dress(axes: Axes, colours: Theme, *, grid: bool) -> None:
     """Give axes their colours and ticks."""
     axes.set_facecolor(colours.paper)
@@ -218,14 +228,14 @@ def _draw_main(
     good, noise = weights > 0, None if shown.ivar is None else noise_of(weights)
     flux = f"flux, smoothed by σ = {look.smooth:g} pixels" if look.smooth else "flux"
     wanted: dict[str, tuple[Floats | None, str, dict[str, Any]]] = {
-        "flux": (shown.flux, flux, {"color": colours.flux, "lw": 0.7}),
-        "noise": (noise, "1σ noise", {"color": colours.noise, "lw": 0.7}),
-        "model": (shown.model, "model", {"color": colours.model, "lw": 1.0}),
+        "flux": (shown.flux, flux, {"color": colours.flux, "linewidth": 0.7}),
+        "noise": (noise, "1σ noise", {"color": colours.noise, "linewidth": 0.7}),
+        "model": (shown.model, "model", {"color": colours.model, "linewidth": 1.0}),
     }
     if look.smooth and "flux" in look.parts:
         pale: dict[str, Any] = {
             "color": colours.flux,
-            "lw": 0.5,
+            "linewidth": 0.5,
             "alpha": 0.3,
             "drawstyle": "steps-mid",
         }
@@ -234,7 +244,7 @@ def _draw_main(
         if name not in look.parts or values is None or not np.any(values[good]):
             continue
         step: dict[str, Any] = {"drawstyle": "steps-mid", "label": label}
-        drawn = step | style | _own_args(look, name)
+        drawn = {**step, **style, **look.args.get(name, {})}
         _draw_curve(axes, shown.wave, values, good, drawn)
     _draw_masked(axes, shown, colours)
     axes.set_ylim(look.ylim or flux_limits(shown))
@@ -274,7 +284,7 @@ def _name_flux(axes: Axes, spectrum: DisplaySpectrum, look: FigureLook) -> None:
     """Name the flux axis; its unit has the power of ten that its numbers lack."""
     # A caller's own name says nothing of a power: the numbers stay whole.
     label = look.ylabel or spectrum.axis_label(_shorten_numbers(axes))
-    axes.set_ylabel(label, color=theme(dark=look.dark).ink)
+    axes.set_ylabel(label, color=theme(dark=look.dark).ink, parse_math=reads_formulas(label))
 
 
 def _shorten_numbers(axes: Axes) -> int:
