@@ -15,6 +15,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
+from specutils import Spectrum
 
 from serving import Served
 from specserver.client.api import SpecClient
@@ -371,6 +372,27 @@ def test_an_array_of_ones_own_says_no_medium_and_takes_title_and_redshift(spec):
     assert plt.gcf().axes[0].get_xlabel() == "rest-frame vacuum wavelength (Å)"
     assert plt.gcf().axes[0].get_title(loc="left") == "mine"
     assert "[O III]" in names()
+
+
+def test_a_spectrum_that_was_brought_to_rest_is_not_shifted_again(spec, galaxy, z):
+    moved = spec.getSpec(galaxy, fmt="Spectrum1D")
+    spec.plot(moved)
+    at_rest = curve("flux").get_xdata()
+    moved.shift_spectrum_to(redshift=0)
+    spec.plot(moved)
+    assert np.allclose(curve("flux").get_xdata(), at_rest)
+    moved.shift_spectrum_to(redshift=z / 2)
+    spec.plot(moved)
+    assert np.allclose(curve("flux").get_xdata(), at_rest)
+
+
+def test_a_spectrum_of_ones_own_has_the_redshift_that_it_states(spec):
+    axis, flux = np.linspace(4000, 7000, 300) * u.AA, np.ones(300) * u.Jy
+    for given, meta, expected in ((None, {}, 0), (0.1, {}, 0.1), (None, {"redshift": 0.1}, 0.1)):
+        spec.plot(Spectrum(flux=flux, spectral_axis=axis, redshift=given, meta=meta))
+        assert np.allclose(curve("flux").get_xdata(), axis.value / (1 + expected))
+        at_rest = plt.gcf().axes[0].get_xlabel().startswith("rest")
+        assert at_rest == (expected > 0)
 
 
 @pytest.mark.parametrize("unit", ["Angstrom", "nm", "um", "THz"])

@@ -286,13 +286,23 @@ def _read_specutils(spectrum: Any) -> Iterator["DisplaySpectrum"]:
         yield _drawn(
             wave[order],
             {name: values[row] for name, values in stacked.items()},
-            about.get("redshift", getattr(spectrum, "redshift", None)),
+            _redshift(spectrum, about),
             stacked["mask"][row] if "mask" in stacked else None,
             title=str(about.get("id", "")),
             facts=_said(about),
             flux_unit=str(unit),
             medium=_medium(spectrum.meta, spectrum.meta),
         )
+
+
+def _redshift(spectrum: Any, about: Mapping[str, Any]) -> Any:
+    """Return the redshift that the wavelengths of a Spectrum have; None: it is not known.
+
+    Of spectra of the service the axis has it as well: it is 0 after a shift to rest.
+    """
+    own, stated = float(spectrum.redshift), about.get("redshift")
+    moved = stated is not None and stated > -1 and "context" in about and spectrum.flux.ndim == 1
+    return own if own or moved else stated
 
 
 def _drawn(
