@@ -257,6 +257,24 @@ def test_names_of_a_table_are_those_of_its_spectra(tmp_path: Path) -> None:
         assert "names in its column 'name'" in ingest(folder, *OWN, "--catalog", table, code=2)
 
 
+def test_names_that_no_list_holds_are_refused(tmp_path: Path) -> None:
+    """A name with an end of a line made every list that held it unreadable."""
+    folder = tmp_path / "spectra"
+    folder.mkdir()
+    names = {"a": "M 31", "b": "NGC\n1", "c": "x" * 256}
+    for name in names:
+        write_table(folder / f"{name}.fits", error=np.full(len(WAVE), 0.1))
+    listed = {"id": [1, 2, 3], "name": list(names.values()), "file": list(names)}
+    Table(listed).write(tmp_path / "t.ecsv")
+    told = ingest(folder, *OWN, "--catalog", tmp_path / "t.ecsv")
+    assert r"its name 'NGC\n1' has an end of a line, or more than 255 characters" in told
+    catalog = (
+        SpectroscopicService(open_root(tmp_path / "data")).archive.open_release("mine").catalog
+    )
+    assert catalog.columns_of(["name"], np.arange(1)).to_pylist() == [{"name": "M 31"}]
+    assert catalog.count(primary=False) == 1
+
+
 def test_names_that_tell_no_rows_apart_stay_a_column_of_the_table() -> None:
     rows = {"id": [1, 1], "name": ["M31", "M31"], "file": ["a.fits", "b.fits"]}
     made = normal_table(pa.table(rows), {})

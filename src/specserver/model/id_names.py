@@ -29,12 +29,17 @@ class Word(str):
     __slots__ = ()
 
 
+def is_name(text: str) -> bool:
+    """Return whether text can be the name of a spectrum."""
+    return bool(_NAME.fullmatch(text))
+
+
 def name_of(value: str | bytes) -> str | None:
     """Return the name that a part of a tuple is; None where it allows anything."""
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
     if text.strip() in {"", "*"} or (isinstance(value, Word) and text == "None"):
         return None
-    if not _NAME.fullmatch(text):
+    if not is_name(text):
         raise BadIdentifier(text[:60], "this part is a name, on one line, up to 255 long")
     return text
 

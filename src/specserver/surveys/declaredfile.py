@@ -10,6 +10,8 @@ import numpy.typing as npt
 from ..data.context import ContextFolder
 from ..digests import hash64
 from ..errors import BadFile, BadParameter
+from ..model.id_names import is_name
+from ..model.id_tuple import shortened
 from ..model.medium import MEDIUM_COLUMN, UNKNOWN
 from ..model.survey import UNIT_COLUMN, RawSpectrum, Remark
 from .anyfile import ReadSpectrum, read_file
@@ -51,6 +53,11 @@ def _layout(spectrum: ReadSpectrum, unit: str) -> str:
 
 def _raw(declared: Declaration, spectrum: ReadSpectrum, target: Target, part: int) -> RawSpectrum:
     """Return one spectrum with its identifier and catalogue values."""
+    if not is_name(target.name):
+        raise BadFile(
+            f"its name {shortened(repr(target.name))} has an end of a line, or more than 255"
+            " characters: change it in the column name of the table, or rename the file"
+        )
     core = {
         "ra": spectrum.position.ra_deg if target.ra is None else target.ra,
         "dec": spectrum.position.dec_deg if target.dec is None else target.dec,
