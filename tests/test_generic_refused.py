@@ -11,6 +11,7 @@ from commands import command
 from specserver.errors import BadFile
 from specserver.surveys import own_command
 from specserver.surveys.anyfile import read_file
+from specserver.surveys.declaration import FileDefaults, NamedVectors
 from specserver.surveys.unread import what_it_holds, why_unread
 
 
@@ -52,6 +53,24 @@ def test_what_is_told_of_a_file_is_short_and_one_line(tmp_path: Path) -> None:
     text = tmp_path / "a.txt"
     text.write_text("nothing")
     assert what_it_holds(text) == ""
+
+
+def test_a_text_file_without_names_is_told_how_to_name_its_columns(tmp_path: Path) -> None:
+    path = tmp_path / "a.dat"
+    path.write_text("4000 1 1\n4001 2 1\n")
+    with pytest.raises(BadFile, match=r"--wave, --flux, --error; it holds col1, col2, col3$"):
+        read_file(path)
+    named = FileDefaults(vectors=NamedVectors("col2", ""))
+    with pytest.raises(BadFile, match=r"an image --flux col2; for columns say --wave, too; it "):
+        read_file(path, named)
+    path.write_text("wave flux\n")
+    with pytest.raises(BadFile, match="0 values of flux for 0 wavelengths"):
+        read_file(path, FileDefaults("", "", "nm", "Jy", NamedVectors("flux", "wave")))
+    given = ("ingest", "mine", path, "--data", tmp_path / "data", "--wave", "col1", "--flux")
+    path.write_text("4000 1 1\n4001 2 1\n")
+    told = command(*given, "col2", "--wave-unit", "nm", "--flux-unit", "zork", code=2)
+    assert "astropy cannot read it; say what flux is in with --flux-unit" in told
+    assert str(path) not in told
 
 
 def test_files_of_one_family_are_refused_with_one_reason(tmp_path: Path) -> None:

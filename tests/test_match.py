@@ -287,6 +287,8 @@ def test_files_of_positions_are_read(tmp_path: Path) -> None:
         table.write(tmp_path / name, format=kind)
         for path in (tmp_path / name, str(tmp_path / name)):
             assert np.array_equal(read_positions(path), (RA, DEC)), name
+    (tmp_path / "t.csv").write_text("\ufeff" + (tmp_path / "t.csv").read_text("utf-8"), "utf-8")
+    assert np.array_equal(read_positions(tmp_path / "t.csv"), (RA, DEC))
     (tmp_path / "no.fits").write_text("no table", "utf-8")
     for path in ("no.fits", "absent.fits", "."):
         with pytest.raises(BadParameter, match="positions"):
@@ -703,7 +705,7 @@ def test_the_command_prints_and_writes(
     said = command("match", tmp_path / "t.fits", *columns, *more, *url)
     assert "rows in" in said
     assert set(ids) <= set(Table.read(out)["specobjid"].tolist())
-    monkeypatch.setattr("sys.stdin", StringIO("ra,dec\n201.0,80.0\n"))
+    monkeypatch.setattr("sys.stdin", StringIO("\ufeffra,dec\n201.0,80.0\n"))
     said = command("match", "-", "--catalog", "extra", *url)
     assert said.splitlines()[1].startswith("0,")
     assert "no such file" in command("match", tmp_path / "absent", *url, code=2)

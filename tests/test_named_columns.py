@@ -64,6 +64,14 @@ def test_columns_of_every_kind_of_table(tmp_path: Path, name: str, form: str) ->
     assert found.ivar is None
 
 
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
+    for name, form in (("a.csv", "ascii.csv"), ("a.txt", "ascii.basic"), ("a.ecsv", "ascii.ecsv")):
+        path = tmp_path / name
+        Table(TEXT).write(path, format=form)
+        path.write_text("\ufeff" + path.read_text("utf-8"), "utf-8")
+        assert read(path, **SAID).flux.tobytes() == FLUX.tobytes()
+
+
 def test_text_without_names_has_numbered_columns(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     np.savetxt(path, np.c_[WAVE, FLUX, ERROR**-2])

@@ -91,6 +91,7 @@ def read_named(
 
 def ids_text(text: str) -> str:
     """Return identifiers on standard input as text that the client reads: JSON lines as CSV."""
+    text = text.removeprefix("\ufeff")
     if not text.lstrip().startswith("{"):
         return text
     try:

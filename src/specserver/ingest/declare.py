@@ -112,8 +112,9 @@ def _first(
             require_whole(path)
             spectra = read_file(path, options)
             first = spectra[0]
-            wanted = first.unit if options.flux_unit is None else options.flux_unit
-            flux_unit, ivar_unit = units_of_flux(wanted, path)
+            given = options.flux_unit
+            unit, example = (first.unit, path) if given is None else (given, None)
+            flux_unit, ivar_unit = units_of_flux(unit, example)
         except (BadFile, OSError) as error:
             reasons.append(refusal(path, error))
             continue

@@ -86,7 +86,8 @@ def _read_named(
     if not found:
         assert defaults.vectors
         named = asked_for(defaults.vectors)
-        raise BadFile(f"no part of it has {named}{IT_HOLDS}{columns_of(path)}")
+        what = named if defaults.vectors.wave else f"an image {named}; for columns say --wave, too"
+        raise BadFile(f"no part of it has {what}{IT_HOLDS}{columns_of(path)}")
     return found, parts
 
 
@@ -130,7 +131,7 @@ def _finished(
     found: FoundSpectrum, parts: Sequence[FilePart], defaults: FileDefaults
 ) -> ReadSpectrum:
     """Return a spectrum with rising wavelengths and what its headers state."""
-    if len(found.flux) != len(found.wave):
+    if len(found.flux) != len(found.wave) or not len(found.wave):
         raise BadFile(f"{len(found.flux)} values of flux for {len(found.wave)} wavelengths")
     # Wavelengths fall in some files; all arrays are reversed together.
     turn = slice(None, None, -1) if found.wave[0] > found.wave[-1] else slice(None)

@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 from astropy.table import Table
+from astropy.utils.data import get_readable_fileobj
 
 from ..ops.fitsnulls import table_column
 
@@ -87,7 +88,9 @@ def text_table(path: Path) -> Any:
     """Return the table in a text file; None if it is no table."""
     form = "ascii.ecsv" if path.suffix.lower() == ".ecsv" else "ascii"
     try:
-        return Table.read(path, format=form)
+        # Spreadsheets write a byte order mark.
+        with get_readable_fileobj(str(path), encoding="utf-8-sig") as file:
+            return Table.read(file.read().split("\n"), format=form)
     except (OSError, ValueError, TypeError):
         return None
 

@@ -188,9 +188,10 @@ def units_of_flux(text: str, example: Path | None = None) -> tuple[str, str]:
     refused = partial(BadParameter, "flux-unit", text)
     unit = flux_unit(text)
     if unit is None:
+        read = f"{said} what astropy cannot read" if example else "astropy cannot read it"
         raise refused(
-            f"{said} what astropy cannot read; say what flux is in with --flux-unit, such as"
-            f" {_EXAMPLE}, or --flux-unit '' for a pure number"
+            f"{read}; say what flux is in with --flux-unit, such as {_EXAMPLE}, or --flux-unit ''"
+            " for a pure number"
         )
     if (kind := unit.physical_type) in _NO_FLUX:
         raise refused(f"it is a unit of {kind}, not of flux, such as {_EXAMPLE} or ct")

@@ -30,7 +30,10 @@ def why_unread(path: Path, error: Exception, loader: str) -> str:
     """
     text = " ".join(str(error).split())
     if "Format could not be identified" in text:
-        return "specutils knows no format like it; name one with --loader if there is one"
+        return (
+            "specutils knows no format like it; name one with --loader if there is one, or what"
+            " it holds with --wave, --flux, --error"
+        )
     named = f"its loader {loader!r} does not fit" if loader else "no loader fits"
     text = re.sub(re.escape(str(path)), path.name, text)[:_MOST]
     said = f"{type(error).__name__}: {text}".rstrip(": ")
@@ -38,7 +41,10 @@ def why_unread(path: Path, error: Exception, loader: str) -> str:
 
 
 def what_it_holds(path: Path) -> str:
-    """Return a description of the first HDUs of a file; empty if it is not a FITS file."""
+    """Return the first HDUs of a FITS file, or the columns of a text file; empty for another."""
+    if ending_of(path) in TEXTS:
+        table = text_table(path)
+        return ", ".join(table.colnames[:_NAMED]) if table else ""
     try:
         with fits.open(path) as hdus:
             shown = [

@@ -157,7 +157,7 @@ def _array(values: Any) -> pa.Array:
 def _read_csv(path: Path, _: int | None) -> pa.Table:
     """Read a table of text with a header line; comment lines may stand before it."""
     with pa.input_stream(str(path)) as stream:
-        data = stream.read()
+        data = stream.read().removeprefix(b"\xef\xbb\xbf")
     while data.startswith(b"#") and b"\n" in data:
         data = data.split(b"\n", 1)[1]
     options = csv.ParseOptions(delimiter="\t" if ".tsv" in path.name.lower() else ",")

@@ -80,6 +80,7 @@ def _read_file(path: Path) -> object:
     """Return the table of a file."""
     from astropy.io import fits
     from astropy.table import Table
+    from astropy.utils.data import get_readable_fileobj
 
     if not path.is_file():
         raise BadParameter("positions", str(path), "there is no such file")
@@ -89,7 +90,10 @@ def _read_file(path: Path) -> object:
             with fits.open(path) as hdus:
                 tables = (at for at, hdu in enumerate(hdus) if hasattr(hdu, "columns"))
                 return masked_table(Table, hdus, next(tables, 0))
-        return Table.read(path, format=kind)
+        if kind is None:
+            return Table.read(path)
+        with get_readable_fileobj(str(path), encoding="utf-8-sig") as file:
+            return Table.read(file.read().split("\n"), format=kind)
     except Exception as error:
         # Whatever a reader of astropy raises, of some dozen formats.
         said = " ".join(str(error).split())[:200]
