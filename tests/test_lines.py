@@ -104,6 +104,8 @@ def test_a_galaxy_has_the_lines_that_are_usual_in_its_subclass():
     )
     assert {"[O II]", "Hβ", "[O III]", "Hα", "[N II]", "[S II]", "Ca K", "Mg b"} <= plain
     assert not plain & {"[Ne V]", "He II", "[S III]", "[Ar III]", "He I", "Hε"}
+    assert not (plain | forming) & {"Lyα", "C IV", "C III]", "Mg II"}
+    assert "Mg II" in agn
     assert forming - plain >= {"Hγ", "Hδ", "[Ne III]", "He I"}
     assert "[Ne V]" not in forming
     assert agn - forming >= {"[Ne V]", "He II"}

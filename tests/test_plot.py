@@ -210,7 +210,18 @@ def test_a_faint_spectrum_is_smoothed_unless_the_caller_says_how(spec):
     bright["flux"] += 5
     spec.plot([faint, bright])
     texts = [text.get_text() for text in plt.gcf().axes[0].get_legend().get_texts()]
-    assert texts == ["spectrum 1, smoothed by σ = 3 pixels", "spectrum 2"]
+    assert texts == ["spectrum 1", "spectrum 2"]
+
+
+def test_several_spectra_are_smoothed_alike(spec):
+    bright = np.ones(1000, [("wavelength", "f8"), ("flux", "f8"), ("ivar", "f8")])
+    bright["wavelength"], bright["flux"] = np.linspace(4000, 5000, 1000), 4.0
+    faint, dead = bright.copy(), bright.copy()
+    faint["flux"], dead["ivar"] = 2.0, 0.0
+    for several, smoothed in (([faint, bright], 0), ([faint, faint], 2), ([faint, dead], 2)):
+        spec.plot(several)
+        told = [text.get_text() for text in plt.gcf().axes[0].get_legend().get_texts()]
+        assert sum("smoothed by σ = 3" in text for text in told) == smoothed
 
 
 def test_masked_pixels_are_gaps_with_a_bar_below(spec, galaxy):

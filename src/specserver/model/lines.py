@@ -143,9 +143,11 @@ SKY_LINES = _lines("sky", ("[O I] sky", 5578.888, 6302.046, 6365.535))
 _OF_CLASSES: Final = {"GALAXY": (10, STELLAR_ABSORPTION), "QSO": (26, ())}
 """Highest rank of the emission lines of a class, and its absorption lines."""
 _OF_ANY: Final = (20, ABSORPTION_LINES)
-_OF_GALAXIES: Final = (("AGN", 20), ("BROADLINE", 20), ("STAR", 16), ("", 10))
-"""Words in the subclasses of galaxies, and the highest rank of their emission lines; the first that
-fits counts. Those of star formation begin with STAR."""
+_OF_GALAXIES: Final = (
+    ("AGN", (20, 0.0)), ("BROADLINE", (20, 0.0)), ("STAR", (16, 3700.0)), ("", (10, 3700.0)),
+)  # fmt: skip
+"""Words in the subclasses of galaxies, and the highest rank and least wavelength, Å, of their
+emission lines; the first that fits counts. Those of star formation begin with STAR."""
 _OF_TYPES: Final = (
     (("CV",), tuple(line for line in EMISSION_LINES if line.name.startswith("H"))),
     (("CARBON",), SWAN_BANDS + STELLAR_ABSORPTION),
@@ -181,9 +183,11 @@ def lines_of(kind: str, subclass: str = "") -> tuple[SpectralLine, ...]:
     if kind == "STAR":
         return next(lines for types, lines in _OF_TYPES if name.startswith(types))
     most, absorption = _OF_CLASSES.get(kind, _OF_ANY)
+    least_aa = 0.0
     if kind == "GALAXY":
-        most = next(rank for word, rank in _OF_GALAXIES if word in name)
-    return tuple(line for line in EMISSION_LINES if line.rank <= most) + absorption
+        most, least_aa = next(usual for word, usual in _OF_GALAXIES if word in name)
+    emission = (line for line in EMISSION_LINES if line.rank <= most and line.wave_aa > least_aa)
+    return (*emission, *absorption)
 
 
 def vacuum_to_air(wave: npt.ArrayLike) -> Any:

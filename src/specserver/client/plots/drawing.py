@@ -100,7 +100,7 @@ def plot(
     smooth
         Standard deviation, in pixels, of a Gaussian that smooths flux, model and sky, weighted by
         the inverse variance; the flux as it is stays behind, pale. By default 3 where the median
-        S/N of a pixel is below 3, else 0: none.
+        S/N of a pixel is below 3, of several that of each; else 0: none.
     mark_lines
         ``class``: emission lines of galaxies and quasars, absorption lines of galaxies and of the
         type of a star; ``em``, ``abs``, ``all`` or ``both``, or a word that begins so, whatever

@@ -147,7 +147,8 @@ def draw_spectra(axes: Axes, several: Sequence[DisplaySpectrum], look: FigureLoo
     """
     colours = theme(dark=look.dark)
     _dress(axes, colours, grid=look.grid)
-    widths = [look.smoothing(spectrum) for spectrum in several]
+    # Side by side they compare if all are smoothed alike: usually where all are faint.
+    widths = [min(map(look.smoothing, with_pixels(several)))] * len(several)
     shown = [smoothed(*pair) for pair in zip(several, widths, strict=True)]
     # The first lies on top, as its lines are marked.
     labels = series_labels(shown)
