@@ -28,8 +28,10 @@ from specserver.client.inputs.identifiers import IdentifierReader
 from specserver.client.plots.overlay import spread_out
 from specserver.data.root import open_root
 from specserver.errors import (
+    BadConstraint,
     BadIdentifier,
     BadParameter,
+    BadRegion,
     MixedLattices,
     NoIdentifier,
     NotFound,
@@ -715,6 +717,8 @@ def test_a_folder_is_not_named_like_a_file(spec: SpecClient, pair, tmp_path: Pat
         ([a, a], "res.fits", "numpy", r"a file \.npy: name a folder$"),
         ([a, a], "res.fits", "FITS", r"a file \.fits: name a folder$"),
         (a, "res.fits", "numpy", r"a file \.npy: name a folder, or a file with this ending"),
+        (a, "res.csv", "numpy", r"or a file with this ending, or give fmt='pandas'$"),
+        (a, "res.txt", "numpy", r"a file \.npy: name a folder, or a file with this ending$"),
         (a, "res.npy", "Table", r"a file \.ecsv"),
     ):
         with pytest.raises(BadParameter, match=match):
@@ -722,6 +726,32 @@ def test_a_folder_is_not_named_like_a_file(spec: SpecClient, pair, tmp_path: Pat
     assert not list(tmp_path.iterdir())
     for out, fmt in (("a.NPY", "numpy"), ("a.fits", "Spectrum1D"), ("b.fits.gz", "FITS")):
         assert spec.getSpec(a, fmt, tmp_path / out) == "OK"
+
+
+def test_names_that_are_no_fields_are_told_what_there_is(spec: SpecClient, pair) -> None:
+    a, b = pair
+    with pytest.raises(UnknownField, match=r"'wavelength'.*did you mean loglam"):
+        spec.getSpec(a, values="flux,wavelength")
+    with pytest.raises(UnknownField, match=r"'flx'.*did you mean flux"):
+        spec.getSpec(a, values="flx")
+    assert spec.getSpec(a, values="Flux").dtype.names == ("flux",)
+    with pytest.raises(UnknownField, match="a field is the name of a column"):
+        spec.query(fields="count(*)", context=A)
+    for spectra in (spec.getSpec([(A, a), (B, b)]), spec.getSpec([a, a])):
+        with pytest.raises(UnknownField, match="'nosuch'; known here: flux, "):
+            spectra["nosuch"]
+
+
+def test_a_limit_is_named_where_the_condition_has_one(spec: SpecClient) -> None:
+    with pytest.raises(BadConstraint, match=r"limit 5 limit 3.*; limit=3 was put at its end"):
+        spec.query(constraint="z > 0 limit 5", limit=3, context=A)
+    with pytest.raises(BadConstraint, match="limit 5 limit 5") as failed:
+        spec.query(constraint="z > 0 limit 5 limit 5", context=A)
+    assert "limit=" not in str(failed.value)
+    with pytest.raises(BadRegion, match="SkyCoord reads hours"):
+        spec.query("5h51m", "83d", 1)
+    with pytest.raises(BadParameter, match="No such file"):
+        spec.prospect(1, inspection="nosuch.csv", show=False)
 
 
 def curves() -> dict[str, Any]:

@@ -376,6 +376,9 @@ def test_a_limit_is_one_of_the_condition(client, service):
             service.say(rows(specobjid=np.array([7], dtype="u8")))
             client.query(**given, limit=limit, primary=False)
             assert service.body()["constraint"] == sent
+    service.say(rows(specobjid=np.array([7], dtype="u8")))
+    client.query(constraint="z > 1", limit=10**30, primary=False)
+    assert service.body()["constraint"] == f"z > 1 limit {2**63 - 1}"
     for wrong in (-1, 2.5, "x", np.inf):
         with pytest.raises(BadParameter, match=r"limit=.* is not possible: .*number"):
             client.query(constraint="z > 1", limit=wrong)

@@ -9,6 +9,7 @@ import copyreg
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import ClassVar, Final, Self
 
 from typing_extensions import override
@@ -188,6 +189,7 @@ class UnknownField(CallerError):
 
     def __init__(self, field: str, known: Sequence[str], near: Sequence[str] = ()) -> None:
         self.known = known
+        near = near or get_close_matches(field.lower(), known)
         hint = f" (did you mean {joined(near)}?)" if near else ""
         super().__init__(f"unknown field {_shown(field)}{hint}; known here: {joined(known)}")
 

@@ -18,7 +18,7 @@ _TOLD: Final[Mapping[str, str]] = {
     **dict.fromkeys(("dec", "decl", "de", "dej", "delta", "declination"), "declination"),
     **dict.fromkeys(("snr", "sn", "signal", "noise"), "signal to noise"),
     **dict.fromkeys(("mag", "mags", "magnitude"), "magnitude"),
-    **dict.fromkeys(("class", "type", "classification"), "class"),
+    **dict.fromkeys(("class", "type", "classification", "spectype"), "class"),
     **dict.fromkeys(("err", "error", "sigma", "uncertainty"), "error"),
     **dict.fromkeys(("warning", "warn", "flag", "flags", "quality"), "bits"),
     **dict.fromkeys(("date", "jd", "time"), "julian"),
@@ -63,7 +63,8 @@ class FieldNames(dict[str, str]):
     def unknown(self, name: str, *others: str) -> UnknownField:
         """Return the error for a name that is none; ``others`` are suggested before columns."""
         error = UnknownField(name[:100], self._columns, [*others, *self.near(name)])
-        return error.saying(f"{error.message}; {_LISTED} describes them", _LISTED)
+        rule = "" if name.replace(".", "").isidentifier() else "a field is the name of a column; "
+        return error.saying(f"{error.message}; {rule}{_LISTED} describes them", _LISTED)
 
     def near(self, name: str) -> list[str]:
         """Return the names that may be meant by one that is none: first those described by it."""

@@ -119,7 +119,8 @@ def _read(given: Any) -> tuple[list[str], Iterable[Sequence[str]]]:
     try:
         text = Path(given).expanduser().read_text("utf-8-sig")
     except (TypeError, ValueError, OSError) as error:
-        raise BadParameter("inspection", given, _NEEDED) from error
+        reason = f"{error.strerror}; give " if isinstance(error, OSError) else ""
+        raise BadParameter("inspection", given, reason + _NEEDED) from error
     lines = text.splitlines(keepends=True)
     heading = list(takewhile(lambda line: line.startswith("#"), lines))
     # ECSV separates columns by blanks unless its heading says otherwise.

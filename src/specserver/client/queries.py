@@ -1,7 +1,8 @@
 """Queries of the catalogues of one context, or of several."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from io import StringIO
 from time import perf_counter
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from ..errors import BadParameter
+from ..errors import BadConstraint, BadParameter
 from ..model.ids import USUAL_FORM
 from ..wire.columns import CONTEXT, ID, TELLING
 from .inputs.sky_region import positions_by_kind, read_sky_region
@@ -29,6 +30,8 @@ from .storage import open_file, read_ending
 if TYPE_CHECKING:
     from .results.columns import Columns
 
+_MOST: Final = 2**63 - 1
+"""Greatest number in a condition; no catalogue has as many rows."""
 _TEXTS: Final = ("", ".txt", ".csv", ".id", ".ids")
 """Endings of files that have one identifier a line, or CSV."""
 
@@ -91,7 +94,7 @@ def query(
         columns of both, ``specobj.z`` and ``myvac.z`` where both have a ``z``; ``z`` alone is
         then the table's.
     limit
-        Most rows to return, as a ``LIMIT`` at the end of the constraint.
+        Most rows to return, of each context, as a ``LIMIT`` at the end of the constraint.
     fmt
         ``table``, ``array`` (of several columns a structured one) or ``pandas``. By default the
         form follows the fields.
@@ -148,11 +151,13 @@ def query(
     write = open_file(session, out, token) if out else None
     tuples = None
     if contexts is None:
-        rows = _rows(session, body, names, options)
+        with _naming(limit):
+            rows = _rows(session, body, names, options)
         if body["primary"]:
             _warn_of_others(session, str(body["context"]), rows)
     else:
-        rows = _rows_of_several(session, contexts, body, names, options)
+        with _naming(limit):
+            rows = _rows_of_several(session, contexts, body, names, options)
         tuples = _tuple_columns(session, contexts, body, names, options)
     if write is None:
         return in_form(form, rows, names, tuples)
@@ -171,7 +176,20 @@ def _limited(condition: str, limit: Any) -> str:
         return condition
     if (number := whole_number("limit", limit)) < 0:
         raise BadParameter("limit", limit, "a number of rows, 0 or more")
-    return f"{condition.strip().removesuffix(';').rstrip()} limit {number}".strip()
+    return f"{condition.strip().removesuffix(';').rstrip()} limit {min(number, _MOST)}".strip()
+
+
+@contextmanager
+def _naming(limit: Any) -> Iterator[None]:
+    """Name the parameter ``limit`` in an error of the constraint that it stands in."""
+    try:
+        yield
+    except BadConstraint as error:
+        if limit is None:
+            raise
+        said = f"limit={limit}"
+        text = f"{error.message}; {said} was put at its end"
+        raise error.saying(text, *error.settings, said) from None
 
 
 def _rows(

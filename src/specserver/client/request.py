@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import inf, isfinite
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, Final, Literal
 
 from ..errors import BadParameter
@@ -126,7 +126,7 @@ def read_wanted(
     resampled = isinstance(align, str) and align.strip().lower() == _RESAMPLE
     if not resampled and align not in {True, False, None}:
         raise BadParameter("align", align, "True, False or 'resample'")
-    names = split_names(values, "values")
+    names = [name.lower() for name in split_names(values, "values")]
     wanted = None if not names or names == [_ALL] else names
     limits = read_cutout("cutout", cutout)
     if kind == "fits" and (align or limits is not None or wanted is not None):
@@ -162,7 +162,7 @@ def positive_s(timeout_s: object) -> float:
 def whole_number(name: str, value: Any) -> int:
     """Return a parameter that is a whole number; raise `BadParameter` for another value."""
     with suppress(TypeError, ValueError, OverflowError):
-        if int(value) == float(value):
+        if isinstance(value, Integral) or int(value) == float(value):
             return int(value)
     raise BadParameter(name, value, "a whole number")
 

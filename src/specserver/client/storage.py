@@ -21,7 +21,8 @@ from ..wire.storage import SpaceEntry, SpaceListing, SpaceUsage
 from .session import Session
 
 _PIECE: Final = 2**20
-_SPECTRUM_ENDINGS: Final = (".npy", ".csv", ".ecsv", ".fits", ".fits.gz")
+_FMT_OF: Final = {".npy": "numpy", ".csv": "pandas", ".ecsv": "table", ".fits": "fits"}
+_SPECTRUM_ENDINGS: Final = (*_FMT_OF, ".fits.gz", ".txt", ".dat")
 
 Data = bytes | bytearray | memoryview | str | os.PathLike[str]
 Put = Callable[[str, bytes], object]
@@ -252,7 +253,9 @@ def open_target(
     if is_file and not (single and ending in "".join(path.suffixes[-2:]).lower()):
         allowed = f"in this fmt each spectrum is a file {ending}: name a folder"
         one = ", or a file with this ending" if single else ""
-        raise BadParameter("out", text, allowed + one)
+        fmt = _FMT_OF.get(path.suffix.lower(), "") if single else ""
+        other = f", or give fmt={fmt!r}" if fmt else ""
+        raise BadParameter("out", text, allowed + one + other, f"fmt={fmt!r}")
     if is_file:
         write = open_file(session, path, token)
         return lambda _, data: write(data)

@@ -61,7 +61,8 @@ class StreamHead:
             return self
         for name in values:
             if name not in self.names:
-                raise UnknownField(name, self.names)
+                # The service refuses all others: this is the axis of another survey.
+                raise UnknownField(name, self.names, [self.grid.axis])
         return replace(
             self, record=tuple(vector for vector in self.record if vector.name in values)
         )

@@ -183,7 +183,7 @@ def _numbers(name: str, values: Any) -> Floats:
     except (TypeError, ValueError) as error:
         shown = " ".join(repr(values).split())
         if (number := _no_number(plain)) is not None:
-            allowed = "degrees as numbers; a SkyCoord reads hours, minutes and seconds"
+            allowed = "degrees as numbers; SkyCoord of astropy converts hours, minutes and seconds"
             raise BadParameter(name, shortened(number), allowed) from error
         raise BadParameter(name, shortened(shown), f"{_FORMS}; as numbers") from error
     if mask is not None and np.shape(mask) in {(), numbers.shape}:

@@ -184,7 +184,8 @@ def _polygon(region: Any) -> tuple[tuple[float, float], ...]:
     try:
         points = np.asarray(region, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise BadRegion("give vertices [(ra, dec), …] or [ra, dec, ra, dec, …]") from error
+        allowed = "give vertices [(ra, dec), …] or [ra, dec, ra, dec, …], or a cone in degrees"
+        raise BadRegion(f"{allowed}; a SkyCoord reads hours, minutes and seconds") from error
     if points.ndim == 1 and points.size % 2 == 0:
         points = points.reshape(-1, 2)
     if points.ndim != 2 or points.shape[1] != 2:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import override
 
-from ...errors import BadParameter
+from ...errors import BadParameter, UnknownField
 
 if TYPE_CHECKING:
     from ...wire.head import StreamHead
@@ -127,10 +127,14 @@ class SpectrumArrays(list[Any]):
             return SpectrumArrays(super().__getitem__(key))
         if isinstance(key, int | np.integer):
             return super().__getitem__(int(key))
-        if isinstance(key, str) and self.ndim > 1 and key in (self.dtype.names or ()):
+        if isinstance(key, str) and len(self):
+            known = dict.fromkeys(name for spectrum in self for name in spectrum.dtype.names or ())
+            if key not in known:
+                raise UnknownField(key, list(known))
+        if isinstance(key, str) and self.ndim > 1:
             self._require_one_unit([key])
             return np.array([spectrum[key] for spectrum in self])
-        if isinstance(key, str) and self.ndim == 1 and len(self):
+        if isinstance(key, str) and len(self):
             text = f"the spectra have different lengths and are no array: align=True, or {_EACH}"
             raise BadParameter.saying(text, "align=True")
         return np.asarray(self)[key]
