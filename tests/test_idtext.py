@@ -520,7 +520,7 @@ FOLDERS = st.text("ab0-_.~:\\/é", max_size=12).map(lambda text: f"{text}/" if t
 @given(
     st.tuples(st.integers(1, 99999), st.integers(1, 99999), st.integers(1, 9999)),
     FOLDERS,
-    st.sampled_from(["", "spec-", "plot-", "preview-", "prospect-"]),
+    st.sampled_from(["", "spec-", "plot-", "preview-", "grid-", "prospect-"]),
     st.sampled_from(["", ".fits", ".fits.gz", ".png", ".html", ".bz2"]),
     st.booleans(),
 )

@@ -27,7 +27,7 @@ _WORD: Final = r"\w[\w.]{0,31}"
 _TEXT = re.compile(_WORD, re.ASCII)
 _VALUE = re.compile(r"[^\s\"',][^\r\n\"',]{0,254}")
 _PRINTED = re.compile(
-    r"(?!\w+://)(?:[^\s,()'\"#]*[/\\])?(?:(?:spec|plot|preview|prospect)-)?"
+    r"(?!\w+://)(?:[^\s,()'\"#]*[/\\])?(?:(?:spec|plot|preview|grid|prospect)-)?"
     r"(?:([0-9]{1,6}(?:-[0-9]{1,6}){2,4}?)(?:-(v[0-9_]+|[0-9]+))?|([0-9]{10,20})(?=\.))"
     r"(?:\.[a-z]\w*){0,2}", re.ASCII | re.IGNORECASE,
 )  # fmt: skip
