@@ -514,7 +514,12 @@ def test_tuples_of_other_forms(text, form, expected):
     assert parse_id_text("\n".join(map(format_id, wanted)), form) == wanted
 
 
-FOLDERS = st.text("ab0-_.~:\\/é", max_size=12).map(lambda text: f"{text}/" if text else "")
+# Three dots say that a list was cut when it was printed.
+FOLDERS = (
+    st.text("ab0-_.~:\\/é", max_size=12)
+    .filter(lambda text: "..." not in text)
+    .map(lambda text: f"{text}/" if text else "")
+)
 
 
 @given(
