@@ -853,7 +853,8 @@ def test_stack_is_asked_as_all_else(client, served, capsys) -> None:
     "asked",
     [
         {"frame": "lab"}, {"method": "mode"}, {"norm": "5200-5100"}, {"norm": "a"},
-        {"sigma_clip": -1}, {"step": 5.0}, {"maxiters": 0}, {"z": "high"}, {"z": [[0.1]]},
+        {"sigma_clip": -1}, {"sigma_clip": "x"}, {"step": 5.0}, {"step": "x"},
+        {"maxiters": 0}, {"z": "high"}, {"z": [[0.1]]},
         {"missing": "maybe"}, {"z": [0.1, 0.2]}, {"norm": (5000.1, 5000.2)},
     ],
 )  # fmt: skip

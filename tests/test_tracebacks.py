@@ -67,8 +67,15 @@ def test_arguments_that_do_not_go_together_are_errors_of_two_kinds() -> None:
     error, _ = raised(lambda: SpecClient(svc_url=NOWHERE).query(1, 2, 3, ra=1))
     assert type(error) is BadArguments
     assert isinstance(error, TypeError)
+    client = SpecClient(svc_url=NOWHERE)
     with pytest.raises(TypeError, match="colour"):
-        SpecClient(svc_url=NOWHERE).query(1, 2, 3, colour="red")
+        client.query(1, 2, 3, colour="red")
+    for call in (client.preview, client.plotGrid, client.plot, client.stack):
+        error, lines = raised(lambda call=call: call(1, colour="red"))
+        assert type(error) is BadArguments
+        assert "colour" in lines[-1]
+    error, _ = raised(client.getSpec)
+    assert type(error) is BadArguments
 
 
 def test_a_data_folder_and_an_interrupt_are_short_too(

@@ -5,7 +5,7 @@ from functools import wraps
 from inspect import isfunction
 from typing import ParamSpec, TypeVar
 
-from .errors import SpecServerError
+from .errors import BadArguments, SpecServerError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -28,6 +28,11 @@ def short(function: Callable[P, R]) -> Callable[P, R]:
             if keywords.get("debug"):
                 raise
             raise error.with_traceback(None) from None
+        except TypeError as error:
+            # Python refuses the arguments: not a line of the function has run.
+            if error.__traceback__ is None or error.__traceback__.tb_next is not None:
+                raise
+            raise BadArguments(str(error)) from None
 
     return called
 

@@ -11,7 +11,7 @@ from ..ops.media import read_medium
 from .inputs.context_ids import read_some_ids
 from .messages import sum_up, warn, warn_left_out
 from .progress import Watch
-from .request import Cutout, RequestOptions, read_cutout, whole_number
+from .request import Cutout, RequestOptions, read_cutout, some_number, whole_number
 from .session import HasSession
 from .spectra import ids_request
 
@@ -99,10 +99,10 @@ def stack(
         "frame": frame,
         "method": method,
         "norm": read_cutout("norm", norm),
-        "sigma_clip": None if sigma_clip is None else float(sigma_clip),
+        "sigma_clip": some_number("sigma_clip", sigma_clip),
         "maxiters": whole_number("maxiters", maxiters),
         "wave": read_cutout("wave", wave),
-        "step": None if step is None else float(step),
+        "step": some_number("step", step),
         "z": _redshifts(z),
         "assume_medium": read_medium("assume_medium", assume_medium),
     }

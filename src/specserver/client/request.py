@@ -167,6 +167,13 @@ def whole_number(name: str, value: Any) -> int:
     raise BadParameter(name, value, "a whole number")
 
 
+def some_number(name: str, value: Any) -> float | None:
+    """Return a parameter that is a number, or None; raise `BadParameter` for another value."""
+    with suppress(TypeError, ValueError):
+        return None if value is None else float(value)
+    raise BadParameter(name, value, "a number")
+
+
 def split_names(names: object, parameter: str) -> list[str]:
     """Return names that a parameter has as ``'a,b'`` or as a list, each once and in order."""
     if names is None:
