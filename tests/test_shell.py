@@ -289,6 +289,31 @@ def test_spectra_that_are_not_named(given: Any, served: Served, tmp_path: Path) 
     assert [row["id"] for row in both] == [str(served.ids[1]), str(served.ids[0])]
 
 
+def test_ctrl_c_within_an_import_takes_effect_after_it(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import builtins, os, signal, sys\n"
+        "real = builtins.__import__\n"
+        "def interrupted(name, *rest, **more):\n"
+        "    if name == 'rich.markup':\n"
+        "        builtins.__import__ = real\n"
+        "        signal.raise_signal(signal.SIGINT)\n"
+        "        print('went on', flush=True)\n"
+        "    return real(name, *rest, **more)\n"
+        "builtins.__import__ = interrupted\n"
+    )
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    reading, writing = os.pipe()
+    ended = subprocess.run(
+        [sys.executable, "-m", "specserver", "get", "-"],
+        stdin=reading, capture_output=True, text=True, timeout=60, check=False,
+        env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+    os.close(reading)
+    os.close(writing)
+    assert (ended.stderr, ended.stdout) == ("specserver: stopped\n", "went on\n")
+    assert ended.returncode == 130
+
+
 def test_a_command_that_is_interrupted_ends_with_130_and_one_line() -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "specserver", "get", "-"],
