@@ -426,8 +426,9 @@ def test_a_table_of_ones_own_has_the_wavelengths_of_its_unit(spec, kind, unit):
 def test_masked_flux_of_ones_own_is_a_gap(spec):
     own = Table({"wavelength": np.linspace(4000, 7000, 300), "flux": np.ones(300)}, masked=True)
     own["flux"].mask[7:9] = True
-    spec.plot(own)
-    assert np.flatnonzero(np.isnan(curve("flux").get_ydata())).tolist() == [7, 8]
+    for held in (own, own.as_array()):
+        spec.plot(held)
+        assert np.flatnonzero(np.isnan(curve("flux").get_ydata())).tolist() == [7, 8]
 
 
 @pytest.mark.parametrize(

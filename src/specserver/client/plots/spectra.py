@@ -181,7 +181,7 @@ def _read(value: Any) -> Iterator["DisplaySpectrum"]:
             said |= {"id": value.id} if value.id is not None else {}
         unit = _usual_unit(names) if about is None else about.flux_unit
         for row in np.atleast_2d(value):
-            fields = {low: row[name] for low, name in names.items()}
+            fields = {low: _plain(row[name]) for low, name in names.items()}
             yield _held(fields, said, unit, about or _ANY_BIT)
 
 
@@ -191,7 +191,7 @@ def _usual_unit(names: Iterable[str]) -> str:
 
 
 def _plain(column: Any) -> npt.NDArray[Any]:
-    """Return a column of a Table, 1D[npix]; masked numbers with a fraction are NaN."""
+    """Return a column, 1D[npix], as a plain array; masked numbers with a fraction are NaN."""
     values = getattr(column, "filled", None)
     return np.asarray(column if values is None or column.dtype.kind != "f" else values(np.nan))
 
