@@ -501,7 +501,18 @@ def test_labels_and_limits(spec, galaxy):
     assert plt.gcf().get_size_inches().tolist() == [6, 3]
     assert (curve("flux").get_color(), curve("flux").get_linewidth()) == ("red", 2)
     assert curve("model").get_color() == "blue"
-    for wrong in ({"xlim": (1,)}, {"ylim": "a,b"}, {"z": -2}, {"z": "far"}):
+    spec.plot(galaxy, xlim=(None, 6000), ylim=(0, None))
+    axes = plt.gcf().axes[0]
+    assert axes.get_xlim()[0] < 5000 < axes.get_xlim()[1] == 6000
+    assert axes.get_ylim()[0] == 0 < axes.get_ylim()[1]
+    for wrong in (
+        {"xlim": (1,)},
+        {"xlim": (1, 1)},
+        {"ylim": (np.nan, None)},
+        {"ylim": "a,b"},
+        {"z": -2},
+        {"z": "far"},
+    ):
         with pytest.raises(BadParameter, match=next(iter(wrong))):
             spec.plot(galaxy, **wrong)
 

@@ -30,10 +30,10 @@ class FigureStyle(TypedDict, total=False):
     """Names of the absorption lines to mark."""
     lines: Mapping[str, float] | None
     """More lines to mark: vacuum wavelength at rest, Å, by name."""
-    xlim: Iterable[float] | None
-    """Ends of the wavelength axis, Å."""
-    ylim: Iterable[float] | None
-    """Ends of the flux axis."""
+    xlim: Iterable[float | None] | None
+    """Ends of the wavelength axis, Å; None: that of the data."""
+    ylim: Iterable[float | None] | None
+    """Ends of the flux axis; None: that of the data."""
     title: str | None
     xlabel: str | None
     ylabel: str | None

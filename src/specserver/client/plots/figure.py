@@ -29,8 +29,8 @@ from ...render.display import DisplaySpectrum, with_gaps
 from ...render.figure.spectrum import (
     DPI,
     PARTS,
+    Ends,
     FigureLook,
-    Limits,
     draw_spectra,
     draw_spectrum,
     new_axes,
@@ -195,7 +195,7 @@ def read_look(
     size = (
         None
         if style.get("figsize") is None
-        else read_limits("figsize", style["figsize"], equal=True)
+        else cast("tuple[float, float]", read_limits("figsize", style["figsize"], equal=True))
     )
     if size and not all(1 <= inches <= _LARGEST_IN for inches in size):
         raise BadParameter("figsize", size, f"width and height from 1 to {_LARGEST_IN} inches")
@@ -251,16 +251,20 @@ def read_args(name: str, given: Any) -> Mapping[str, Any]:
     return args
 
 
-def read_limits(name: str, given: Any, *, equal: bool = False) -> Limits | None:
-    """Return the ends of an axis; old notebooks also write them as text."""
+def read_limits(name: str, given: Any, *, equal: bool = False) -> Ends:
+    """Return the ends of an axis; old notebooks also write them as text.
+
+    Unless two numbers may be ``equal``, None stands for the end of the data.
+    """
     if given is None:
-        return None
+        return None, None
     try:
         ends = given.strip(" []()").split(",") if isinstance(given, str) else list(given)
-        low, high = (float(end) for end in ends)
+        low, high = (None if end is None and not equal else float(end) for end in ends)
     except (TypeError, ValueError) as error:
         raise BadParameter(name, given, "two numbers") from error
-    if not (isfinite(low) and isfinite(high) and (equal or low != high)):
+    known = [end for end in (low, high) if end is not None]
+    if not all(map(isfinite, known)) or (known and low == high and not equal):
         raise BadParameter(name, given, "two different numbers")
     return low, high
 

@@ -50,6 +50,8 @@ _PANEL_SHARE: Final = 0.28
 """Height of a lower panel, in that of the upper one."""
 
 Limits = tuple[float, float]
+Ends = tuple[float | None, float | None]
+"""Ends of an axis; None: that of the data."""
 PARTS: Final = ("flux", "model", "noise", "sky", "ivar")
 
 
@@ -59,8 +61,8 @@ class FigureLook:
 
     parts: tuple[str, ...] = ("flux", "model", "noise")
     """Some of `PARTS`; sky and ivar have panels of their own, as their scale is another."""
-    xlim: Limits | None = None
-    ylim: Limits | None = None
+    xlim: Ends = (None, None)
+    ylim: Ends = (None, None)
     title: str | None = None
     """None: a single spectrum has its own title and class, several have none."""
     xlabel: str | None = None
@@ -135,7 +137,7 @@ def draw_spectrum(every: Sequence[Axes], spectrum: DisplaySpectrum, look: Figure
             parse_math=reads_formulas(text),
         )  # fmt: skip
     every[-1].set_xlabel(_x_label(shown, look), color=colours.ink)
-    every[0].set_xlim(look.xlim or wave_limits(shown.wave))
+    every[0].set_xlim(_ends(look.xlim, wave_limits(shown.wave)))
     _draw_marks(every[0], shown, look, flux_limits(replace(shown, lines=())))
     _name_flux(every[0], shown, look)
 
@@ -168,8 +170,9 @@ def draw_spectra(axes: Axes, several: Sequence[DisplaySpectrum], look: FigureLoo
     limits = [flux_limits(replace(spectrum, lines=())) for spectrum in framed]
     low, high = min(ends[0] for ends in limits), max(ends[1] for ends in limits)
     waves = [wave_limits(spectrum.wave) for spectrum in framed]
-    axes.set_ylim(look.ylim or (low, high))
-    axes.set_xlim(look.xlim or (min(ends[0] for ends in waves), max(ends[1] for ends in waves)))
+    axes.set_ylim(_ends(look.ylim, (low, high)))
+    reach = min(ends[0] for ends in waves), max(ends[1] for ends in waves)
+    axes.set_xlim(_ends(look.xlim, reach))
     axes.set_xlabel(_x_label(shown[0], look), color=colours.ink)
     axes.set_title(look.title or "", fontsize=10, loc="right", color=colours.ink)
     handles, names = axes.get_legend_handles_labels()
@@ -182,6 +185,12 @@ def draw_spectra(axes: Axes, several: Sequence[DisplaySpectrum], look: FigureLoo
         text.set_parse_math(False)
     _draw_marks(axes, shown[0], look, (low, high))
     _name_flux(axes, shown[0], look)
+
+
+def _ends(chosen: Ends, usual: Limits) -> Limits:
+    """Return the ends of an axis, those that the caller chose in place of the usual ones."""
+    low, high = chosen
+    return usual[0] if low is None else low, usual[1] if high is None else high
 
 
 def _draw_curve(
@@ -248,7 +257,7 @@ def _draw_main(
         drawn = {**step, **style, **look.args.get(name, {})}
         _draw_curve(axes, shown.wave, values, good, drawn)
     _draw_masked(axes, shown, colours)
-    axes.set_ylim(look.ylim or flux_limits(shown))
+    axes.set_ylim(_ends(look.ylim, flux_limits(shown)))
     usual = f"{shown.name or shown.title}{_SPACE}{shown.about}".strip()
     heading = usual if look.title is None else look.title.strip()
     # The name of a file may have dollars; a caller's title may have a formula.
@@ -314,10 +323,9 @@ def _draw_marks(axes: Axes, spectrum: DisplaySpectrum, look: FigureLook, limits:
     above = place_marks(emission, spectrum.stretch, (low, high), gap)
     below = place_marks(absorption, spectrum.stretch, (low, high), gap)
     bottom, top = _zone(below, height_in), 1.0 - _zone(above, height_in)
-    if look.ylim is None:
-        low, high = limits
-        room = (high - low) / (top - bottom)
-        axes.set_ylim(low - bottom * room, high + (1.0 - top) * room)
+    low, high = limits
+    room = (high - low) / (top - bottom)
+    axes.set_ylim(_ends(look.ylim, (low - bottom * room, high + (1.0 - top) * room)))
     colours = theme(dark=look.dark)
     stroke = _STROKE_IN / height_in
     for marks, colour, edge, step in (
