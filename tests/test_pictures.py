@@ -367,8 +367,8 @@ def test_names_of_lines_do_not_overlap():
 @pytest.mark.parametrize("gap", [60.0, 130.0, 400.0])
 def test_a_name_stands_near_its_line_and_the_least_prominent_are_left_out(gap):
     """In a grid, names stood 700 Å from their lines."""
-    for z in (0.03, 0.3, 2.5):
-        marks = place_marks(lines_of("GALAXY"), 1 + z, (3600.0, 9800.0), gap)
+    for kind, z in (("GALAXY", 0.03), ("GALAXY", 0.3), ("QSO", 2.5)):
+        marks = place_marks(lines_of(kind), 1 + z, (3600.0, 9800.0), gap)
         away = [abs(mark.place - np.mean(mark.waves)) for mark in marks]
         assert max(away) <= 1.5 * gap
         assert all(mark.name for mark in marks)
