@@ -431,6 +431,29 @@ def test_masked_flux_of_ones_own_is_a_gap(spec):
         assert np.flatnonzero(np.isnan(curve("flux").get_ydata())).tolist() == [7, 8]
 
 
+def test_masked_whole_numbers_of_ones_own_are_gaps(spec):
+    own = Table(
+        {"wavelength": np.linspace(4000, 7000, 300), "flux": np.ones(300, int)}, masked=True
+    )
+    own["flux"].mask[7:9] = True
+    for held in (own, np.ma.array(own.as_array())):
+        spec.plot(held)
+        assert np.flatnonzero(np.isnan(curve("flux").get_ydata())).tolist() == [7, 8]
+
+
+@pytest.mark.parametrize("name", ["wavelength", "flux", "ivar", "mask"])
+@pytest.mark.parametrize("kind", ["c16", "U3", "O", "M8[s]"])
+def test_vectors_of_ones_own_that_are_no_real_numbers_are_refused(spec, tmp_path, name, kind):
+    """The imaginary part of a flux was left out, and text met a formula."""
+    made = {"wavelength": np.linspace(4000, 7000, 300), "flux": np.ones(300), "ivar": np.ones(300)}
+    own = Table(made | {name: np.ones(300, int).astype(kind)})
+    for held in (own, own.as_array(), own.to_pandas()):
+        with pytest.raises(BadParameter, match=rf"data='{name} of the type .*: (real|whole) "):
+            spec.plot(held)
+    with pytest.raises(BadParameter, match=rf"data='{name} of the type"):
+        spec.prospect(own, out=tmp_path / "p.html")
+
+
 @pytest.mark.parametrize(
     "own",
     [

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ..results.decode import Spectra
 
 _VECTORS: Final = ["flux", "ivar", "model", "sky"]
+_AXES: Final = ("loglam", "wavelength")
 _ANY_BIT: Final = Meaning(mask_vector="mask", bad_bits=-1)
 """Of spectra that do not say which pixels are bad: those with any bit of ``mask``."""
 _OWN: Final = (
@@ -193,7 +194,18 @@ def _usual_unit(names: Iterable[str]) -> str:
 def _plain(column: Any) -> npt.NDArray[Any]:
     """Return a column, 1D[npix], as a plain array; masked numbers with a fraction are NaN."""
     values = getattr(column, "filled", None)
-    return np.asarray(column if values is None or column.dtype.kind != "f" else values(np.nan))
+    if values is None or column.dtype.kind != "f":
+        return np.ma.asarray(column) if np.ma.isMaskedArray(column) else np.asarray(column)
+    return np.asarray(values(np.nan))
+
+
+def _numbers(name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return a vector of real numbers, NaN where they are masked; refuse one of another type."""
+    if values.dtype.kind not in "biuf":
+        raise BadParameter("data", f"{name} of the type {values.dtype}", "real numbers")
+    if not np.ma.is_masked(values):
+        return np.ma.getdata(values)
+    return np.ma.filled(values.astype(np.float64), np.nan)
 
 
 def _held(
@@ -204,6 +216,8 @@ def _held(
     wave_unit: str = "",
 ) -> "DisplaySpectrum":
     """Return a spectrum of named vectors, 1D[npix] each, with wavelengths in Å that rise."""
+    given = {name: np.ma.asanyarray(fields[name]) for name in (*_AXES, *_VECTORS) if name in fields}
+    fields = {**fields, **{name: _numbers(name, values) for name, values in given.items()}}
     wave = axis_wave(fields, "data")
     if wave_unit:
         wave = _in_angstrom(wave, wave_unit)
@@ -237,7 +251,11 @@ def _bad(
 ) -> npt.NDArray[np.bool_] | None:
     """Return which pixels a mask marks as bad, 1D[npix]; None where there is no mask."""
     mask = fields.get(marks.mask_vector) if marks.bad_bits else None
-    return None if mask is None else bits_set(mask, marks.bad_bits)
+    if mask is None:
+        return None
+    if mask.dtype.kind not in "biu":
+        raise BadParameter("data", f"{marks.mask_vector} of the type {mask.dtype}", "whole numbers")
+    return bits_set(np.ma.filled(mask, 0), marks.bad_bits)
 
 
 def _medium(about: Mapping[str, Any], names: Iterable[str]) -> str:
