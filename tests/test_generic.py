@@ -3,6 +3,7 @@
 import json
 import warnings
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -737,6 +738,7 @@ def test_they_are_drawn_and_resampled(client: SpecClient, tmp_path: Path) -> Non
     client.plot(1, out=str(tmp_path / "plot.png"))
     assert (tmp_path / "plot.png").stat().st_size > 10_000
     assert len(bytes(client.preview(2))) > 3_000
+    assert "<b>NGC-1</b>" in unescape(client.prospect(2, show=False).html)
     laid = client.getSpec([1, 2], align="resample")
     assert np.array_equal(np.diff(laid["wavelength"][0]), np.full(laid.shape[1] - 1, 2.0))
     good = (laid["ivar"] > 0).all(axis=0)

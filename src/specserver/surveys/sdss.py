@@ -313,7 +313,7 @@ SDSS = Survey(
         Fact("S/N", "sn_median", ".1f"),
         Fact("RA", "ra", ".6f"),
         Fact("Dec", "dec", "+.6f"),
-        *(Fact(name, name) for name in ("plate", "mjd", "fiberid", "run2d")),
+        Fact("run2d", "run2d"),
     ),
     fits=(FurtherFit("without quasars", ("class_noqso", "subclass_noqso"), "z_noqso"),),
     flux_scale=_FLUX_UNIT,

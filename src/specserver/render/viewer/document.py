@@ -185,6 +185,7 @@ def _row(spectrum: DisplaySpectrum, start: int) -> dict[str, Any]:
         "first": first,
         "step": step,
         "id": spectrum.title,
+        "name": spectrum.name or spectrum.title,
         "context": facts.get("in", ""),
         "class": facts.get("class", ""),
         "fits": _fits(spectrum),
@@ -233,8 +234,9 @@ def _limits(spectrum: DisplaySpectrum) -> dict[str, float]:
 
 
 def _html(spectrum: DisplaySpectrum) -> str:
-    """Return title and facts of a spectrum as HTML, escaped."""
-    said = [f"<b>{escape(spectrum.title)}</b>"] if spectrum.title else []
+    """Return name and facts of a spectrum as HTML, escaped."""
+    name = spectrum.name or spectrum.title
+    said = [f"<b>{escape(name)}</b>"] if name else []
     said += [
         f"<span class='name'>{escape(name)}</span>&nbsp;{escape(value)}"
         for name, value in spectrum.facts

@@ -17,13 +17,13 @@ class Strip {
     box.className = "strip"
     view.shadow_el.append(box)
     this.watcher = new IntersectionObserver((seen) => this.draw_seen(seen), {root: box, rootMargin: "0px 300px"})
-    this.buttons = this.viewer.rows.map(({id}, number) => this.button(box, id, number))
+    this.buttons = this.viewer.rows.map(({name}, number) => this.button(box, name, number))
     this.viewer.inspection.badge_all()
   }
 
-  button(box, id, number) {
+  button(box, name, number) {
     const button = document.createElement("button")
-    button.title = `${number + 1}: ${id}`
+    button.title = `${number + 1}: ${name}`
     const canvas = document.createElement("canvas")
     canvas.width = THUMB_WIDTH_PX * devicePixelRatio
     canvas.height = THUMB_HEIGHT_PX * devicePixelRatio
