@@ -89,6 +89,8 @@ def test_every_release_tells_what_it_is(releases: SpecClient) -> None:
         assert one["type"] == "public"
         assert one["id_main"] == "specobjid"
         assert one["id_parts"] == ["plate", "mjd", "fiberid", "run2d"]
+        # What only programs read is not shown.
+        assert {key for key in one if key.startswith("id_")} == {"id_main", "id_parts"}
         assert one["redshift"] == "z"
         assert "vacuum" in one["frame"]
         assert one["lattice"]["step"] == 1e-4
@@ -139,8 +141,11 @@ def test_an_older_context_restricts_to_its_own_spectra(
         for given in (number, parts):
             with pytest.raises(NotFound) as raised:
                 releases.getSpec(given, context=context)
-            assert context in raised.value.message
-            assert release not in raised.value.message
+            searched, _, advice = raised.value.message.partition("; ")
+            assert context in searched
+            assert release not in searched
+            # Only of a number is told which other releases have it.
+            assert (f"{release} has {number}" in advice) == (given == number)
         with pytest.warns(UserWarning, match="not found|no spectr|missing|left out"):
             assert releases.getSpec([number], context=context, missing="skip") == []
 

@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from ..errors import SpecServerError, UnknownContext, UnknownProfile
+from ..model.ids import INNER_KEYS
 from .session import HasSession, Session
 
 _GREETING: Final = "hello world"
@@ -107,6 +108,8 @@ def get_context(client: HasSession) -> str:
 def list_contexts(client: HasSession, context: str | None = None, fmt: str = "text") -> Any:
     """Return the contexts of the service, or the description of one, a dict.
 
+    ``id_main`` is the column of the identifiers, ``id_parts`` are the parts of their tuples.
+
     Parameters
     ----------
     context
@@ -120,7 +123,12 @@ def list_contexts(client: HasSession, context: str | None = None, fmt: str = "te
     >>> list(spec.list_contexts(fmt="json"))
     ['default', 'desi_dr1', 'desi_dr1_exposures', 'sdss_dr17']
     """
-    return client.session.listing("contexts", {"context": context or ""}, fmt)
+    told = client.session.listing("contexts", {"context": context or ""}, fmt)
+    if isinstance(told, dict):
+        for described in [told] if context else told.values():
+            for name in INNER_KEYS & described.keys():
+                del described[name]
+    return told
 
 
 def set_profile(client: HasSession, profile: str) -> str:

@@ -103,6 +103,8 @@ class IdForm:
         )
 
 
+INNER_KEYS: Final = frozenset({"id_texts", "id_reduction", "id_open", "id_told_by"})
+"""Values of the JSON object that only programs read: clients do not show them."""
 USUAL_FORM: Final = IdForm("specobjid", ("plate", "mjd", "fiberid", "run2d"))
 """Form of the first survey's identifiers; the default."""
 
