@@ -126,12 +126,18 @@ def test_strict_fails_on_files_that_cannot_be_used(mock_survey: Path, tmp_path: 
 
 def test_ingest_of_nothing_and_into_nowhere(tmp_path: Path) -> None:
     assert "no such file" in command_here("ingest", "sdss_dr17", tmp_path / "x", code=1)
-    assert "sdss_dr17" in command_here("ingest", "dr99", tmp_path, code=2)
+    said = command_here("ingest", "dr99", tmp_path, code=2)
+    for shown in ("known here: ", "sdss_dr17", "--reader specutils", "--flux NAME and --wave NAME"):
+        assert shown in said
 
 
 def test_info_contexts_catalogs_verify(data: Path) -> None:
     assert "150" in run("info", "--data", data).stdout
-    assert "sdss_dr17" in command_here("contexts", "--data", data)
+    listed = command_here("contexts", "--data", data)
+    assert "sdss_dr17" in listed
+    # There is no tree of files.
+    assert "files" not in listed
+    assert '"files": 0' in command_here("contexts", "--data", data, "--json")
     text = command_here("catalogs", "--data", data)
     assert "sdss_dr17.specobjall" in text
     assert "best-fit redshift" in text
@@ -211,6 +217,12 @@ def test_wrong_calls_say_what_is_right(served: Served) -> None:
         said = command_here("query", "--cone", *words, "--url", url, code=2)
         assert "--cone" in said
         assert read in said
+    for words, read in (
+        (("plot", number, "--z", "abc"), "'--z': 'abc' is not possible"),
+        (("grid", number, "--nx", "0"), "'--nx': '0' is not possible"),
+        (("plot", *served.ids[:9]), "; see grid and prospect"),
+    ):
+        assert read in command_here(*words, "--url", url, code=2)
     for position, reason in (
         ((0, 95, 1), "dec is 95.0°"),
         ((0, 5, -1), "radius"),

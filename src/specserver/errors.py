@@ -150,8 +150,8 @@ class BadConstraint(CallerError):
 class UnknownContext(CallerError):
     """No such context here."""
 
-    def __init__(self, context: str, known: Sequence[str]) -> None:
-        super().__init__(f"unknown context {_shown(context)}; this service has: {joined(known)}")
+    def __init__(self, context: str, known: Sequence[str], where: str = "this service has") -> None:
+        super().__init__(f"unknown context {_shown(context)}; {where}: {joined(known)}")
 
 
 class UnknownProfile(CallerError):

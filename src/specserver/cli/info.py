@@ -47,7 +47,7 @@ def contexts(ctx: typer.Context, data: Data = None, as_json: Json = False, url: 
     folder = _folder_asked(data)
     from ..service import SpectroscopicService
 
-    records = (
+    records = [
         {
             "context": info.name,
             "survey": info.survey,
@@ -56,8 +56,8 @@ def contexts(ctx: typer.Context, data: Data = None, as_json: Json = False, url: 
             "title": info.title,
         }
         for info in SpectroscopicService(folder).contexts()
-    )
-    print_records(records, _CONTEXT, as_json=as_json, shown=_OF_TREES)
+    ]
+    _print_listed(records, as_json=as_json)
 
 
 def catalogs(
@@ -131,7 +131,7 @@ def info(ctx: typer.Context, data: Data = None, as_json: Json = False, url: Url 
 
 def _print_contexts(client: "SpecClient", *, as_json: bool) -> None:
     """Print the contexts of a service."""
-    records = (
+    records = [
         {
             "context": name,
             "survey": said["survey"],
@@ -140,8 +140,14 @@ def _print_contexts(client: "SpecClient", *, as_json: bool) -> None:
             "title": said["description"],
         }
         for name, said in client.list_contexts(fmt="json").items()
-    )
-    print_records(records, _CONTEXT, as_json=as_json, shown=_OF_TREES)
+    ]
+    _print_listed(records, as_json=as_json)
+
+
+def _print_listed(records: list[dict[str, Any]], *, as_json: bool) -> None:
+    """Print descriptions of contexts; the column of trees only where there is a tree."""
+    names = [name for name in _CONTEXT if name != "files" or any(row[name] for row in records)]
+    print_records(records, names, as_json=as_json, shown=_OF_TREES)
 
 
 def _held(folder: "DataRoot") -> Iterator[dict[str, Any]]:

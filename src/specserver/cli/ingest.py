@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..client.progress import Watch
-from ..errors import BadParameter
+from ..errors import BadParameter, UnknownContext
 from .console import Data, data_folder, working
 from .output import Json, print_records
 from .summary import print_summary
@@ -148,7 +148,7 @@ def ingest(
     from ..ingest import run_ingest
     from ..ingest.option_effects import OptionEffects, SurveyOptions
     from ..ingest.plan import spectrum_files
-    from ..surveys import is_declared
+    from ..surveys import find_release, is_declared
 
     named = {
         "id": id_column, "file": file_column, "ra": ra_column, "dec": dec_column, "z": z_column
@@ -175,6 +175,11 @@ def ingest(
     elif options != SurveyOptions():
         raise BadParameter("reader", reader, "the other options of your own survey need it: say"
                            " --reader specutils")  # fmt: skip
+    try:
+        find_release(context, folder)
+    except UnknownContext as unknown:
+        own = "for files of your own say --reader specutils, or --flux NAME and --wave NAME"
+        raise unknown.saying(f"{unknown.message}; {own}") from unknown
     if is_declared(folder, context):
         paths = spectrum_files(paths, besides=catalog)
     with Watch("files") as watch:

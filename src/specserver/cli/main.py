@@ -53,6 +53,12 @@ class _Commands(TyperGroup):
             # The reader of our output, such as head, has seen enough.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(DONE) from None
+        except typer.BadParameter as error:
+            # What Typer says names no value.
+            if read := getattr(error.__cause__, "errors", list)():
+                what = error.message.partition(", unable to parse")[0]
+                error.message = f"{read[0]['input']!r} is not possible: {what}"
+            raise
         except SpecServerError as error:
             _fail(in_options(error, app))
             raise typer.Exit(WRONG if isinstance(error, CallerError) else FAILED) from None

@@ -25,6 +25,7 @@ _FLAGS: Final = {
     "id_col='…'": "id_col='…' of the Python client",
     "spec.catalogs(fmt='json')": "'specserver catalogs --json'",
     "composite.skipped": "composite.skipped of the Python client",
+    "plotGrid": "grid",
     "vos.ls()": "'specserver vos ls'",
     "vos.rm(name)": "'specserver vos rm NAME'",
 }

@@ -49,7 +49,7 @@ def find_release(context: str, data: DataRoot | None = None) -> tuple[Survey, Re
     known = [
         release.context for survey in load_surveys(data).values() for release in survey.releases
     ]
-    raise UnknownContext(context, known)
+    raise UnknownContext(context, known, "known here")
 
 
 def is_declared(data: DataRoot, context: str) -> bool:

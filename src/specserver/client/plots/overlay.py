@@ -49,7 +49,7 @@ def _require(nspec: int) -> None:
         allowed = (
             f"plot draws one, or up to {MOST_OVER} over one another; see plotGrid and prospect"
         )
-        raise BadParameter("spec", f"{nspec:,} spectra", allowed)
+        raise BadParameter("spec", f"{nspec:,} spectra", allowed, "plotGrid")
 
 
 def shared_parts(parts: Sequence[str], chosen: Mapping[str, bool | None]) -> tuple[str, ...]:
