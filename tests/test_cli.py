@@ -9,10 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from commands import command as command_here
-from serving import Served
+from serving import Served, free_port
 
 COMMANDS = [
     ["ingest"],
@@ -246,8 +247,6 @@ def test_a_query_is_limited_in_the_shell(served: Served) -> None:
 
 
 def test_the_demonstration_runs_to_its_end(mock_survey: Path, tmp_path: Path) -> None:
-    from serving import free_port
-
     done = run("demo", "--once", "--spectra", mock_survey, "--port", free_port(),
                "--folder", tmp_path)  # fmt: skip
     assert "getSpec" in done.stdout
@@ -257,3 +256,22 @@ def test_the_demonstration_runs_to_its_end(mock_survey: Path, tmp_path: Path) ->
     assert "leaked" not in done.stderr
     # The examples are lines of Python: a warning of theirs names parameters, not options.
     assert "--all" not in done.stdout + done.stderr
+    # Mock spectra are in a data folder of their own.
+    assert (tmp_path / "own-data" / "sdss_dr17").is_dir()
+    assert not (tmp_path / "data").exists()
+
+
+def test_the_demonstration_ends_with_its_service(mock_survey: Path, tmp_path: Path) -> None:
+    words = ("demo", "--spectra", mock_survey, "--port", free_port(), "--folder", tmp_path)
+    with subprocess.Popen(
+        [sys.executable, "-m", "specserver", *map(str, words)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as running:  # fmt: skip
+        assert running.stdout
+        assert running.stderr
+        assert any("Ctrl-C" in line for line in running.stdout)
+        (service,) = [child for child in psutil.Process(running.pid).children()
+                      if "serve" in child.cmdline()]  # fmt: skip
+        service.terminate()
+        assert running.wait(20) == 1
+        assert "the service has ended" in running.stderr.read()

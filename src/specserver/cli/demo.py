@@ -62,7 +62,8 @@ def demo(
     from ..ingest import run_ingest
     from .summary import print_summary
 
-    data = folder / "data"
+    # Beside mock spectra a real one may find its number taken, and looks like them.
+    data = folder / ("data" if spectra is None else "own-data")
     if spectra is None:
         spectra = folder / "mock"
         _simulate(spectra)
@@ -75,12 +76,12 @@ def demo(
         for summary in add_second(open_root(data), folder / "second"):
             print_summary(summary)
     _say(f"specserver serve --data {data} --port {port}")
-    with served(data, port) as url:
+    with served(data, port) as (url, service):
         _examples(url, folder)
         if not once:
             OUT.print(f"\nThe service goes on at [bold]{url}[/]; Ctrl-C ends it.")
             OUT.print(f"  export SPECSERVER_URL={url}")
-            _wait_for_interrupt()
+            _wait_for_interrupt(service)
 
 
 def _say(text: str) -> None:
@@ -140,7 +141,7 @@ def add_second(data: "DataRoot", folder: Path) -> "list[IngestSummary]":
 
 
 @contextmanager
-def served(data: Path, port: int) -> Iterator[str]:
+def served(data: Path, port: int) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
     """Run a service in a process of its own; it ends with the block, or with this process."""
     command = [sys.executable, "-m", "specserver", "serve", "--data", str(data)]
     command += ["--port", str(port), "--stop-on-eof"]
@@ -148,7 +149,7 @@ def served(data: Path, port: int) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}/spec"
     try:
         _await_service(process, url)
-        yield url
+        yield url, process
     finally:
         process.terminate()
         try:
@@ -244,10 +245,11 @@ def _picture(spec: "SpecClient", folder: Path) -> None:
     _say(f"picture of a spectrum: {path}")
 
 
-def _wait_for_interrupt() -> None:
-    """Wait until a person presses Ctrl-C."""
+def _wait_for_interrupt(service: "subprocess.Popen[bytes]") -> None:
+    """Wait until a person presses Ctrl-C; raise an error if the service ends before."""
     try:
-        while True:
-            time.sleep(3600)
+        service.wait()
     except KeyboardInterrupt:
         OUT.print("stopped")
+    else:
+        raise ServiceError("the service has ended; the lines above say why")
