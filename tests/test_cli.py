@@ -233,6 +233,31 @@ def test_wrong_calls_say_what_is_right(served: Served) -> None:
         assert f"not a region of the sky: the cone's {reason}" in said
 
 
+@pytest.mark.parametrize(
+    ("line", "code", "said"),
+    [
+        ("query --where 'z > 0' >&-", 0, ""),
+        ("query --where 'z > 0' 2>&- | head -1", 0, ""),
+        ("get - <&-", 2, "standard input is empty"),
+        ("nosuch <&- >&- 2>&-", 2, ""),
+        ("query --where 'z > 0' --out /proc/x.csv", 1, "specserver: /proc/x.csv: No such file"),
+        ("plot {number} --out /proc/x.png", 1, "specserver: /proc/x.png: No such file"),
+        ("ingest sdss_dr17 {here} --data /proc/x", 1, "specserver: /proc/x: No such file"),
+    ],
+)
+def test_streams_that_are_closed_and_folders_that_take_no_file(
+    served: Served, tmp_path: Path, line: str, code: int, said: str
+) -> None:
+    words = line.format(number=served.ids[0], here=tmp_path)
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {sys.executable} -m specserver {words}"],
+        env={**os.environ, "SPECSERVER_URL": served.url}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr.count("\n") < 3) == (code, True), done.stderr
+    assert said in done.stderr
+
+
 def test_a_query_is_limited_in_the_shell(served: Served) -> None:
     url = ("--url", served.url)
     every = command_here("query", "--where", "z > 0 order by z", "--all", *url).split()

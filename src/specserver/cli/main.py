@@ -1,5 +1,6 @@
 """The command `specserver` and how its errors are shown."""
 
+import errno
 import os
 import sys
 import warnings
@@ -55,15 +56,15 @@ class _Commands(TyperGroup):
             raise typer.Exit(DONE) from None
         except typer.BadParameter as error:
             # What Typer says names no value.
-            if read := getattr(error.__cause__, "errors", list)():
+            if errors := getattr(error.__cause__, "errors", None):
                 what = error.message.partition(", unable to parse")[0]
-                error.message = f"{read[0]['input']!r} is not possible: {what}"
+                error.message = f"{errors()[0]['input']!r} is not possible: {what}"
             raise
         except SpecServerError as error:
             _fail(in_options(error, app))
             raise typer.Exit(WRONG if isinstance(error, CallerError) else FAILED) from None
         except OSError as error:
-            if error.errno not in DISK_ERRORS:
+            if error.errno not in {*DISK_ERRORS, errno.ENOENT}:
                 raise
             _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror))
             raise typer.Exit(FAILED) from None
@@ -159,8 +160,16 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
     tell("warning", text)
 
 
+def _reopen_closed() -> None:
+    """Give streams that the shell closed (``>&-``) a place; no file then gets their number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
+
+
 def main() -> None:
     """Run the command; of warnings only those of this package are printed."""
+    _reopen_closed()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", SpecServerWarning)

@@ -301,8 +301,10 @@ def write_output(path: Path, pieces: Iterable[bytes]) -> None:
         with part.open("xb") as file:
             file.writelines(pieces)
         part.replace(path)
-    except BaseException:
+    except BaseException as error:
         part.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename == str(part):
+            error.filename = str(path)
         raise
 
 
