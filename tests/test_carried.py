@@ -98,6 +98,9 @@ def test_spectra_of_two_surveys_each_know_their_own(two_surveys: TwoSurveys) -> 
     arrays = spec.getSpec(pair)
     assert [one.about.context for one in arrays] == list(CONTEXTS)
     assert len({one.about.survey for one in arrays}) == 2
+    assert repr(arrays) == f"<2 spectra of {', '.join(CONTEXTS)}>"
+    assert repr(arrays[:1]) == f"<1 spectrum of {CONTEXTS[0]}>"
+    assert repr(arrays[:0]) == "<0 spectra>"
     wanted = read_wanted("numpy", None, None, align=False)
     for context, number, array in spec.fetch_named(spec.read_named(pair), wanted, RequestOptions()):
         assert (context, number) in pair

@@ -93,6 +93,14 @@ class SpectrumArrays(list[Any]):
     does not take, are those of this array.
     """
 
+    @override
+    def __repr__(self) -> str:
+        # A notebook shows it; the numbers are pages, and name no release.
+        meanings = [meaning for spectrum in self if (meaning := meaning_in(spectrum))]
+        of = ", ".join(dict.fromkeys(meaning.context for meaning in meanings if meaning.context))
+        what = f"{len(self):,} {'spectrum' if len(self) == 1 else 'spectra'}"
+        return f"<{what} of {of}>" if of else f"<{what}>"
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
         """Return the spectra as one array, a copy."""
         del copy
