@@ -86,6 +86,8 @@ def test_help_and_usage_errors_are_plain_in_a_pipe() -> None:
         assert "Usage: " in done.stdout + done.stderr
         assert bool(done.stderr) == (code == 2)
     assert "\n    specserver serve &\n" in run("--help").stdout
+    for group in ((), ("vos",), ("catalog",), ("simulate",)):
+        assert "..." not in command_here(*group, "--help").partition("Commands:")[2]
 
 
 def test_help_and_usage_errors_have_boxes_on_a_terminal() -> None:

@@ -54,7 +54,7 @@ def plot(
 
     The ending of --out chooses PNG, PDF or SVG.
 
-    Example: specserver plot '(267,51602,13)' --out spectrum.pdf
+    Example: specserver plot '(266,51602,14)' --out spectrum.pdf
     """
     client, named, options = read_named(
         url, ids, ids_file, context, skip_missing=skip_missing, token=token
@@ -92,7 +92,7 @@ def preview(
 
     Prints the file's name.
 
-    Example: specserver preview '(267,51602,13)' --show
+    Example: specserver preview '(266,51602,14)' --show
     """
     client, named, options = read_named(
         url, ids, ids_file, context, skip_missing=skip_missing, token=token

@@ -198,7 +198,7 @@ def get(
 ) -> None:
     """Fetch spectra; write one file each, or print what came.
 
-    Example: specserver get '(266,51602,13)' --values flux,ivar --out spectra
+    Example: specserver get '(266,51602,14)' --values flux,ivar --out spectra
 
     Example: specserver query --where "class = 'QSO'" | specserver get - --align --out qso.npy
     """

@@ -143,15 +143,20 @@ for command in (
     ),
 ):
     app.command(no_args_is_help=command in _NEED_ARGUMENTS)(command)
-for name, group in {
+_GROUPS: Final = {
     "simulate": simulate.simulate_app,
     "catalog": tables.catalog_app,
     "tree": trees.tree_app,
     "token": token.token_app,
     "context": token.context_app,
     "vos": vos.vos_app,
-}.items():
+}
+for name, group in _GROUPS.items():
     app.add_typer(group, name=name)
+for listed in (app, *_GROUPS.values()):
+    for member in listed.registered_commands:
+        # Typer would cut the sentence in a list of commands.
+        member.short_help = (member.callback.__doc__ or "").partition("\n")[0]
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:

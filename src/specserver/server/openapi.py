@@ -19,7 +19,7 @@ IDS: Final = (
     "Identifiers: numbers or tuples such as (1963,54331,19), one a line or with commas; `context:`"
     " before one says its context."
 )
-AN_ID: Final = "(266,51602,13)"
+AN_ID: Final = "(266,51602,14)"
 CONTEXT: Final = "The release to search; `default` is the newest."
 PROFILE: Final = "The service profile."
 MISSING: Final = (

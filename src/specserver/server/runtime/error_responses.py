@@ -73,7 +73,7 @@ _HEADERS: Final = {
 }
 # Folders, as they stand in the messages of our own errors; not what follows the // of a URL.
 _FOLDERS: Final = re.compile(r"(?<![\w/:.])/(?:[^\s/'\"`:;,()<>]+/)+")
-_TUPLE: Final = "(266,51602,13)"
+_TUPLE: Final = "(266,51602,14)"
 _EXAMPLES: Final[dict[int, tuple[str, SpecServerError | dict[str, Any]]]] = {
     400: ("A value is not possible.", BadParameter("what", "color", "context or profile")),
     401: ("A token is missing, unknown, revoked or expired.", NotAuthenticated("no such token")),
