@@ -115,7 +115,7 @@ def test_examples_of_the_command_name_spectra_of_the_demonstration(running: Serv
     client = SpecClient(svc_url=running.url)
     for file in (SOURCE / "cli").glob("*.py"):
         for words in re.findall(r"Example: specserver \w+ '(\(.+?\))'", file.read_text("utf-8")):
-            assert len(client.getSpec(words)) == 1, (file, words)
+            assert len(client.getSpec(words)) > 3000, (file, words)
 
 
 def test_a_build_of_the_guide_that_is_stopped_leaves_no_files(tmp_path: Path) -> None:

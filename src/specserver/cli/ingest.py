@@ -14,6 +14,7 @@ from .output import Json, print_records
 from .summary import print_summary
 
 if TYPE_CHECKING:
+    from ..data.root import DataRoot
     from ..surveys.declaration import NamedVectors
 
 OwnColumn = Annotated[
@@ -148,7 +149,7 @@ def ingest(
     from ..ingest import run_ingest
     from ..ingest.option_effects import OptionEffects, SurveyOptions
     from ..ingest.plan import spectrum_files
-    from ..surveys import find_release, is_declared
+    from ..surveys import is_declared
 
     named = {
         "id": id_column, "file": file_column, "ra": ra_column, "dec": dec_column, "z": z_column
@@ -175,11 +176,7 @@ def ingest(
     elif options != SurveyOptions():
         raise BadParameter("reader", reader, "the other options of your own survey need it: say"
                            " --reader specutils")  # fmt: skip
-    try:
-        find_release(context, folder)
-    except UnknownContext as unknown:
-        own = "for files of your own say --reader specutils, or --flux NAME and --wave NAME"
-        raise unknown.saying(f"{unknown.message}; {own}") from unknown
+    _require_known(context, folder)
     if is_declared(folder, context):
         paths = spectrum_files(paths, besides=catalog)
     with Watch("files") as watch:
@@ -199,6 +196,17 @@ def ingest(
     print_summary(summary, as_json=as_json)
     if strict and (summary.nrefused or summary.nconflicts or summary.ndiffering):
         raise typer.Exit(1)
+
+
+def _require_known(context: str, folder: "DataRoot") -> None:
+    """Raise an error that tells of files of one's own where nobody knows the context."""
+    from ..surveys import find_release
+
+    try:
+        find_release(context, folder)
+    except UnknownContext as unknown:
+        own = "for files of your own say --reader specutils, or --flux NAME and --wave NAME"
+        raise unknown.saying(f"{unknown.message}; {own}") from unknown
 
 
 def _print_readers(*, as_json: bool) -> None:
