@@ -630,7 +630,7 @@ def test_the_composite_of_the_client_is_that_of_the_service(
     assert made.count.tolist() == told["count"]
     assert (made.nspec, made.unit) == (3, told["about"]["unit"])
     assert made.meta["context"] == f"{B}, {A}"
-    (drawn,), _ = made._drawn()
+    (drawn,), _ = made._drawn(None)
     assert drawn.title == f"mean of 3 spectra of {B}, {A}"
     with pytest.warns(UserWarning, match=f"1 of 4 identifiers .*{A}:5"):
         some = spec.stack([(A, 5), *ids], frame="observed", step=1e-4, missing="skip")

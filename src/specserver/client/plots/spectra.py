@@ -53,7 +53,8 @@ def read_spectra(data: object) -> list["DisplaySpectrum"] | None:
     BadParameter
         A list of spectra and of identifiers, or a spectrum without wavelengths.
     """
-    if isinstance(data, Mapping) or (isinstance(data, np.ndarray) and data.dtype.kind == "f"):
+    is_decimal = isinstance(data, np.ndarray) and data.dtype.kind == "f" and data.size
+    if isinstance(data, Mapping) or is_decimal:
         raise BadParameter("data", type(data).__name__, _OWN)
     given = [data] if is_spectrum(data) else data
     if not isinstance(given, list | tuple) or not any(map(is_spectrum, given)):
