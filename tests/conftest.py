@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from serving import Served, serve
 from specserver.data.handles import Folder
@@ -31,6 +32,11 @@ BROWSER_FLAGS = (
     " --disable-background-networking --disable-component-update --disable-sync"
     " --disable-default-apps --disable-dev-shm-usage"
 )
+
+
+# No test is timed: a busy machine would fail it.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.hookimpl(wrapper=True)

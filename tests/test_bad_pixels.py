@@ -98,7 +98,7 @@ def alone(spec: SpecClient, names: list[tuple[str, int]]) -> list[dict[int, int]
 
 
 @given(which=st.lists(st.integers(0, 3), min_size=2, max_size=6))
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 def test_what_counts_is_what_counts_alone(spec, names, alone, which) -> None:
     counts = stack(spec, [names[at] for at in which])
     assert sum(alone[0].values()) < len(alone[0])

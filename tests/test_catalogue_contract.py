@@ -870,7 +870,7 @@ def test_any_condition_means_what_the_interpreter_says(plain: Model) -> None:
     listed = zip(*columns.values(), strict=True)
     rows = [dict(zip(columns, values, strict=True)) for values in listed]
 
-    @settings(deadline=None, max_examples=300)
+    @settings(max_examples=300)
     @given(where=st.deferred(lambda: truths(2)), ordered=st.booleans(), some_rows=st.booleans())
     def check(where: TypedExpression, *, ordered: bool, some_rows: bool) -> None:
         expected = plain.where(np.array([value_of(where, row) is True for row in rows]))
@@ -1032,7 +1032,7 @@ def test_any_condition_on_both_means_what_it_does_on_the_merge(joined: Joined) -
     names = {name: f"specobj.{name}" for name in ("zerr", "class", "ok", "fiberid")}
     numbers = joined.catalogue.columns_of(["number"], np.arange(joined.nrows)).column(0).to_pylist()
 
-    @settings(deadline=None, max_examples=100)
+    @settings(max_examples=100)
     @given(where=st.deferred(lambda: truths(2)), some_rows=st.booleans())
     def check(where: TypedExpression, *, some_rows: bool) -> None:
         tree = renamed(where, names)

@@ -302,7 +302,7 @@ shapes = st.tuples(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(shapes, max_size=9), st.integers(1, 4), st.sampled_from(["raw", "blosc"]))
 def test_any_lengths_and_batches(shapes, per_batch, codec):
     sent = [

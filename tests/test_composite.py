@@ -15,7 +15,7 @@ from astropy.io import fits
 from astropy.nddata import InverseVariance
 from astropy.stats import sigma_clip
 from astropy.table import Table
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from specutils import Spectrum
 from specutils.manipulation import FluxConservingResampler
@@ -143,7 +143,6 @@ spectra = st.integers(1, 40).flatmap(
 
 
 @given(spectra, st.floats(-50, 50), st.integers(-5, 5))
-@settings(deadline=None)
 def test_a_shift_shares_flux_between_neighbours(given_: Any, shift: float, start: int) -> None:
     flux, ivar = np.array(given_[0]), np.array(given_[1])
     good = ivar > 0
@@ -183,7 +182,6 @@ def test_garbage_in_bad_pixels_goes_nowhere() -> None:
 
 
 @given(spectra, st.floats(0.3, 3.0), st.integers(0, 2**31))
-@settings(deadline=None)
 def test_rebinning_is_by_overlap(given_: Any, ratio: float, seed: int) -> None:
     flux, ivar = np.array(given_[0]), np.array(given_[1])
     good = ivar > 0
@@ -227,7 +225,6 @@ def test_rebinned_rows_know_where_they_begin() -> None:
 
 
 @given(spectra, st.integers(1, 9), st.sampled_from(METHODS))
-@settings(deadline=None)
 def test_n_copies_are_the_spectrum_with_n_fold_ivar(given_: Any, n: int, method: str) -> None:
     flux, ivar = np.array(given_[0]), np.array(given_[1])
     good = ivar > 0
@@ -250,7 +247,6 @@ def test_n_copies_are_the_spectrum_with_n_fold_ivar(given_: Any, n: int, method:
 
 
 @given(st.integers(0, 2**31), st.integers(1, 12), st.sampled_from(METHODS))
-@settings(deadline=None)
 def test_the_sum_of_what_is_added_is_what_a_book_says(seed: int, nspec: int, method: str) -> None:
     rng = np.random.default_rng(seed)
     flux = rng.normal(3, 1, (nspec, 30))

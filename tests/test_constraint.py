@@ -435,7 +435,7 @@ conditions = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(meaning=conditions)
 def test_generated_conditions_mean_the_same_in_python(table, meaning):
     condition = parse(meaning.text)
@@ -454,7 +454,7 @@ FRAGMENTS = [
 ]  # fmt: skip
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(
     st.text(max_size=60)
     | st.lists(st.sampled_from(FRAGMENTS), max_size=14).map(" ".join)
@@ -474,7 +474,6 @@ def test_any_text_is_refused_or_safe(table, text):
     select(table, condition)
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=30))
 def test_any_string_literal_arrives_unchanged(table, text):
     condition = parse("class = '" + text.replace("'", "''") + "'")

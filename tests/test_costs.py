@@ -34,7 +34,7 @@ def coast(n: int, seed: int, ra: float = 0.0, dec: float = 0.0) -> np.ndarray:
     return np.stack([np.degrees(np.arctan2(y, x)), np.degrees(np.arctan2(z, np.hypot(x, y)))], 1)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(33, 300), st.integers(0, 10**6), st.floats(0.0, 360.0), st.floats(-90.0, 90.0))
 def test_few_edges_tell_what_all_do(n: int, seed: int, ra: float, dec: float) -> None:
     corners = coast(n, seed, ra, dec)

@@ -157,7 +157,7 @@ def test_no_line_is_drawn_over_a_gap() -> None:
     (hole,) = np.flatnonzero(np.isnan(filled.flux)).tolist()
     assert (filled.wave[hole], filled.ivar[hole], len(filled.wave)) == (4499.5, 0, 801)
     # The viewer draws nothing where ivar is 0.
-    store, _ = _store([with_gaps(DisplaySpectrum(wave, np.ones(800)))])
+    store, _ = _store([with_gaps(DisplaySpectrum(wave, np.ones(800)))], own_axis=True)
     assert np.flatnonzero(store.data["ivar"] == 0).tolist() == [400]
     assert viewer_html([DisplaySpectrum(wave, np.ones(800))], Look()).startswith("<!DOCTYPE html>")
 

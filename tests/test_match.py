@@ -118,7 +118,7 @@ def placed(some: list[Any], radius: float) -> Sky:
 
 
 @given(rows=points, at=points, radius=st.sampled_from(RADII))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_positions_match_as_brute_force_says(rows: Any, at: Any, radius: float) -> None:
     agree(columns_of(*placed(rows, radius)), placed(at, radius), radius)
 

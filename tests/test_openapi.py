@@ -71,7 +71,7 @@ def held(own: tuple[Served, str]) -> str:
 
 
 @described().parametrize()
-@settings(deadline=None, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 def test_no_request_breaks_the_service_or_is_answered_as_nowhere_said(
     case: Any, own: tuple[Served, str], held: str
 ) -> None:

@@ -77,7 +77,7 @@ def test_undefined_numbers_of_fits_are_no_values(tmp_path: Path, layout: str, sp
     assert np.flatnonzero(found.mask).tolist() == ([10, 20, 30] if spread == "ivar" else [10, 30])
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.lists(st.integers(-9, 9), min_size=1, max_size=20),
     st.sampled_from(["B", "I", "J", "K"]),

@@ -573,7 +573,7 @@ PARTS = st.one_of(
 
 
 @given(st.lists(PARTS, max_size=6).map("/".join))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_any_text_names_a_place_within_or_nothing(
     tmp_path_factory: pytest.TempPathFactory, name: str
 ) -> None:
@@ -658,7 +658,7 @@ def test_the_number_of_files_is_bounded(tmp_path: Path) -> None:
         max_size=25,
     )
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_count_is_right_whatever_happens(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, str, int]]
 ) -> None:
