@@ -1,5 +1,6 @@
 """Commands that list what a service or a data folder holds: contexts, catalogs, info."""
 
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -145,8 +146,9 @@ def _print_contexts(client: "SpecClient", *, as_json: bool) -> None:
 
 
 def _print_listed(records: list[dict[str, Any]], *, as_json: bool) -> None:
-    """Print descriptions of contexts; the column of trees only where there is a tree."""
-    names = [name for name in _CONTEXT if name != "files" or any(row[name] for row in records)]
+    """Print descriptions of contexts; on a terminal without the files of trees if none has any."""
+    has_files = not sys.stdout.isatty() or any(record["files"] for record in records)
+    names = [name for name in _CONTEXT if name != "files" or has_files]
     print_records(records, names, as_json=as_json, shown=_OF_TREES)
 
 
