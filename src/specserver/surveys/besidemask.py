@@ -15,12 +15,11 @@ from astropy.io import fits
 
 from ..model.survey import Remark
 from ..ops.fitsnulls import table_column
-from .statedmask import MASKS, Flags, is_mask_image, mask_columns, mask_rule, not_taken
+from .statedmask import MASKS, SPSPEC, Flags, is_mask_image, mask_columns, mask_rule, not_taken
 
 Numbers = npt.NDArray[np.float64]
-_SPSPEC: Final = "SDSS-I/II spSpec"
 _SPSPEC_MASK: Final = 3
-_EMISSION_LINE: Final = 1 << 30
+"""Row of the image of an spSpec file that is the mask."""
 _UNPLACED: Final = "the flux that specutils hands on is nowhere in the file as it stands"
 
 
@@ -45,15 +44,12 @@ class BesideMasks:
         self.form = form
         self._found: list[_Beside] | None = None
 
-    def of_rows(self) -> Flags | None:
-        """Return the mask of an image whose loader takes every bit as bad; None: it has none such.
-
-        spSpec also marks the pixels of the emission lines that its pipeline found.
-        """
-        if self.form != _SPSPEC:
+    def in_place_of_loader(self) -> Flags | None:
+        """Return the mask of a format whose loader takes every bit as bad; None: of others."""
+        if self.form != SPSPEC:
             return None
         with fits.open(self._path, memmap=False) as hdus:
-            return np.asarray(hdus[0].data[_SPSPEC_MASK].astype(np.int64) & ~_EMISSION_LINE != 0)
+            return mask_rule((), self.form).bad(hdus[0].data[_SPSPEC_MASK], "mask")
 
     def of(self, flux: Any, axis: Any) -> tuple[Flags, tuple[Remark, ...]]:
         """Return which values of a flux are bad, and remarks about masks that are not used.

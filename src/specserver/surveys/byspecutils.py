@@ -1,6 +1,6 @@
 """Spectra of files that a loader of specutils reads.
 
-Importing specutils takes seconds, so that `anyfile` imports this module when a file needs it.
+Importing specutils takes seconds, so `anyfile` imports this module only when a file needs it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -113,9 +113,9 @@ def _rows(
 
 def _mask(spectrum: Any, masks: BesideMasks) -> tuple[Flags, tuple[Remark, ...]]:
     """Return the mask of a Spectrum: its loader's, or else the file's."""
-    rows = masks.of_rows()
-    if rows is not None:
-        return rows, ()
+    instead = masks.in_place_of_loader()
+    if instead is not None:
+        return instead, ()
     values = np.asarray(spectrum.flux.value)
     blank = ~np.isfinite(values)
     own = np.zeros(values.shape, bool) if spectrum.mask is None else np.asarray(spectrum.mask) != 0

@@ -39,7 +39,10 @@ _NEAR: Final = re.compile(r"mask|flag|qual|(?:good|bad)_?pix|^dq$", re.IGNORECAS
 # others mark the good pixels.
 _OTHER: Final = re.compile(r"(?<![a-z])or_?mask|good|^(?:box|opt)_", re.IGNORECASE)
 _ONE_IS_GOOD: Final = "OneSpec"
-_APOGEE_BAD: Final = 0b0100_0000_1111_1111
+SPSPEC: Final = "SDSS-I/II spSpec"
+"""specutils' name of the format of SDSS-I and SDSS-II."""
+_BAD_BITS: Final = {"APOGEE": 0b0100_0000_1111_1111, SPSPEC: ~(1 << 30)}
+"""Bad bits of any mask of a format, by the beginning of its name in specutils."""
 _DO_NOT_USE: Final = 1
 _INT64: Final = 2.0**63
 
@@ -93,7 +96,7 @@ def mask_rule(headers: Iterable[Mapping[str, Any]], form: str = "") -> MaskRule:
         serious = _DO_NOT_USE
     return MaskRule(
         serious=serious,
-        bits=_APOGEE_BAD if form.startswith("APOGEE") else None,
+        bits=next((bits for name, bits in _BAD_BITS.items() if form.startswith(name)), None),
         one_is_good=cards.get("DMODCLS") == _ONE_IS_GOOD,
         percent=telescope.startswith("FUSE"),
     )
