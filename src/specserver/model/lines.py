@@ -140,14 +140,17 @@ SKY_LINES = _lines("sky", ("[O I] sky", 5578.888, 6302.046, 6365.535))
 """Night-sky lines that leave residuals at fixed observed wavelengths."""
 
 
-_OF_CLASSES: Final = {"GALAXY": (10, STELLAR_ABSORPTION), "QSO": (26, ())}
-"""Highest rank of the emission lines of a class, and its absorption lines."""
-_OF_ANY: Final = (20, ABSORPTION_LINES)
-_OF_GALAXIES: Final = (
-    ("AGN", (20, 0.0)), ("BROADLINE", (20, 0.0)), ("STAR", (16, 3700.0)), ("", (10, 3700.0)),
-)  # fmt: skip
-"""Words in the subclasses of galaxies, and the highest rank and least wavelength, Å, of their
-emission lines; the first that fits counts. Those of star formation begin with STAR."""
+_OF_CLASSES: Final = (
+    ("GALAXY", "AGN", (20, 0.0, STELLAR_ABSORPTION)),
+    ("GALAXY", "BROADLINE", (20, 0.0, STELLAR_ABSORPTION)),
+    ("GALAXY", "STAR", (16, 3700.0, STELLAR_ABSORPTION)),
+    ("GALAXY", "", (10, 3700.0, STELLAR_ABSORPTION)),
+    ("QSO", "", (26, 0.0, ())),
+    ("", "", (20, 0.0, ABSORPTION_LINES)),
+)
+"""Class (empty: any) and a word in the subclass; highest rank and least wavelength, Å, of the
+emission lines, and the absorption lines. The first that fits counts. Subclasses of star formation
+begin with STAR."""
 _OF_TYPES: Final = (
     (("CV",), tuple(line for line in EMISSION_LINES if line.name.startswith("H"))),
     (("CARBON",), SWAN_BANDS + STELLAR_ABSORPTION),
@@ -182,10 +185,9 @@ def lines_of(kind: str, subclass: str = "") -> tuple[SpectralLine, ...]:
     name, kind = subclass.strip().upper(), kind.strip().upper()
     if kind == "STAR":
         return next(lines for types, lines in _OF_TYPES if name.startswith(types))
-    most, absorption = _OF_CLASSES.get(kind, _OF_ANY)
-    least_aa = 0.0
-    if kind == "GALAXY":
-        most, least_aa = next(usual for word, usual in _OF_GALAXIES if word in name)
+    most, least_aa, absorption = next(
+        usual for own, word, usual in _OF_CLASSES if own in {kind, ""} and word in name
+    )
     emission = (line for line in EMISSION_LINES if line.rank <= most and line.wave_aa > least_aa)
     return (*emission, *absorption)
 
