@@ -136,16 +136,19 @@ class SpectrumArrays(list[Any]):
         if isinstance(key, int | np.integer):
             return super().__getitem__(int(key))
         if isinstance(key, str) and len(self):
-            known = dict.fromkeys(name for spectrum in self for name in spectrum.dtype.names or ())
-            if key not in known:
-                raise UnknownField(key, list(known))
-        if isinstance(key, str) and self.ndim > 1:
-            self._require_one_unit([key])
-            return np.array([spectrum[key] for spectrum in self])
-        if isinstance(key, str) and len(self):
+            return self._field(key)
+        return np.asarray(self)[key]
+
+    def _field(self, name: str) -> npt.NDArray[Any]:
+        """Return a vector of all spectra, 2D[nspec, npix]."""
+        known = dict.fromkeys(name for spectrum in self for name in spectrum.dtype.names or ())
+        if name not in known:
+            raise UnknownField(name, list(known))
+        if self.ndim == 1:
             text = f"the spectra have different lengths and are no array: align=True, or {_EACH}"
             raise BadParameter.saying(text, "align=True")
-        return np.asarray(self)[key]
+        self._require_one_unit([name])
+        return np.array([spectrum[name] for spectrum in self])
 
     def _require_one_unit(self, names: Sequence[str]) -> None:
         """Refuse vectors in different units: they make no array."""
