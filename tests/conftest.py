@@ -51,7 +51,7 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.collect()
         gc.freeze()
-        atexit.register(gc.unfreeze)  # DuckDB would tell at the end of what was never freed
+        atexit.register(gc.unfreeze)  # else DuckDB reports at exit what was never freed
         gc.enable()
 
 

@@ -82,7 +82,7 @@ def in_place(folder: Path, running: Served) -> Iterator[None]:
         with chdir(folder):
             yield
     finally:
-        # One process runs all pages: a figure that is left open is none of the next one's.
+        # One process runs all pages: the figures of one are closed before the next.
         plt.close("all")
         os.environ.clear()
         os.environ.update(before)

@@ -629,7 +629,7 @@ def test_bright_pixels_are_clipped_and_never_wrapped(spec, ids):
     image = np.asarray(Image.open(BytesIO(drawn)).convert("L")).astype(float)
     known = np.isfinite(expected)
     assert (image[~known] == 0).all()
-    # Limits come of a sample, so levels differ a little; a wrapped one would by more than 100.
+    # Limits come from a sample, so levels differ a little; a wrapped one would by more than 100.
     assert np.abs(image - expected)[known].max() < 40
     assert np.median(np.abs(image - expected)[known]) < 10
     assert (image[expected == 255] > 215).all()

@@ -268,7 +268,7 @@ def test_every_format_and_every_spelling_of_identifiers(few: tuple, tmp_path: Pa
         file = write(tmp_path / f"t{number}", ids, spelling)
         found = attach_table(service.archive, "default", f"t{number}", file)
         assert (found.nlinked, found.nnamed, found.info.nrows) == (6, 8, 8), spelling
-        # Positions come of the spectra held; the two others have none.
+        # Positions come from the spectra held; the two others have none.
         assert found.nplaced == len(own), spelling
         table = service.query(
             QueryRequest(catalog=f"t{number}", fields=("specobjid", "my_value", "plate", "run2d"))

@@ -14,7 +14,7 @@ def main() -> None:
     Within an import it would show a traceback of code that is not ours, or a module written in C
     would fail by it or swallow it.
     """
-    # Whoever starts a command in the background, as nohup does, ignores Ctrl-C for it.
+    # A command that a script starts in the background ignores Ctrl-C already.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupted)
     try:
@@ -30,7 +30,7 @@ def main() -> None:
 
 
 def _interrupted(number: int, frame: FrameType | None) -> None:
-    """Raise KeyboardInterrupt, or come again if a module is being imported."""
+    """Raise KeyboardInterrupt; while a module is imported, send the signal again a little later."""
     while frame is not None and frame.f_globals.get("__name__") != "importlib._bootstrap":
         frame = frame.f_back
     if frame is None:

@@ -20,8 +20,8 @@ def end_with_parent() -> None:
     parent = parent_process()
     if parent is None:
         return
-    # This process starts no others. By this method a library's locks, such as those of numcodecs,
-    # are semaphores without a name; Python warns of named ones that are left when a signal ends it.
+    # This process starts no others. With the start method "fork" the locks of libraries, such as
+    # numcodecs, are unnamed semaphores. Python warns of named ones if a signal ends the process.
     set_start_method("fork", force=True)
     awake, asleep = Pipe(duplex=False)
 
@@ -48,7 +48,7 @@ def leaving_interrupts_to_this_process() -> Iterator[None]:
     modules would print a traceback. They inherit what is blocked here; what comes meanwhile is
     handled here at the end.
     """
-    # To start its resource tracker, multiprocessing unblocks SIGINT: that must be over.
+    # multiprocessing unblocks SIGINT when it starts its resource tracker: that comes first.
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

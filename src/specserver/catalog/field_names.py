@@ -1,4 +1,4 @@
-"""Names of columns as callers write them, and what is meant by a name that is none."""
+"""Names of columns as callers write them, and suggestions for a name that is none."""
 
 import re
 from collections import Counter
@@ -25,7 +25,7 @@ _TOLD: Final[Mapping[str, str]] = {
     **dict.fromkeys(("fiber", "fibre"), "fibre"),
     **dict.fromkeys(("rv", "velocity"), "velocity"),
 }
-"""Words of astronomers in the name of a column, and what its description says for each."""
+"""Words that astronomers use for a column, and the phrase of its description for each."""
 
 
 class FieldNames(dict[str, str]):
@@ -86,7 +86,7 @@ class FieldNames(dict[str, str]):
             if known:
                 counts.update(with_it * 2)
             elif len(word) > 2 and len(with_it) <= _NEAR:
-                # Another word, unless it tells nothing because many descriptions have it.
+                # Another word counts unless many descriptions have it: then it says little.
                 counts.update(with_it)
         most = max(counts.values(), default=0)
         return [column for column in told if counts[column] == most > 0][:_NEAR]

@@ -86,7 +86,7 @@ def tell(kind: str, text: str) -> None:
 
 
 def working(text: str) -> None:
-    """Say on a terminal what a command does while it imports for seconds and shows no progress."""
+    """Print on a terminal what a command does: its imports take seconds, without a progress bar."""
     if ERROR.is_terminal:
         ERROR.print(f"[dim]{escape(text)} …[/]")
 

@@ -62,7 +62,7 @@ def demo(
     from ..ingest import run_ingest
     from .summary import print_summary
 
-    # Beside mock spectra a real one may find its number taken, and looks like them.
+    # Apart from real spectra: a mock spectrum may have the identifier of a real one.
     data = folder / ("data" if spectra is None else "own-data")
     if spectra is None:
         spectra = folder / "mock"

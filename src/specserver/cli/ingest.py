@@ -191,7 +191,7 @@ def ingest(
             effects=effects,
             progress=watch,
         )
-    # What the caller waited: readers of files take seconds to import.
+    # The time that the caller waited: importing the readers of files takes seconds.
     summary.seconds = time.monotonic() - begun
     print_summary(summary, as_json=as_json)
     if strict and (summary.nrefused or summary.nconflicts or summary.ndiffering):

@@ -166,7 +166,7 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
 
 
 def _reopen_closed() -> None:
-    """Give streams that the shell closed (``>&-``) a place; no file then gets their number."""
+    """Open /dev/null for streams that the shell closed (``>&-``): no file gets their numbers."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))

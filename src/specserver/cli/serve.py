@@ -124,15 +124,15 @@ def serve(
 
 def _create_app(settings: "Settings") -> "FastAPI":
     """Return the application; what it needs is imported by the processes that answer alone."""
-    # Nothing of what is made here becomes garbage. Searching it would take a sixth of the time of
-    # the start, and later 0.1 s again and again.
+    # No object that is made here becomes garbage. To search them would take a sixth of the time of
+    # the start, and 0.1 s of each later collection.
     gc.disable()
     # prometheus_client reads the folder of counts from the environment when it is imported.
     from ..server.app import create_app
 
     app = create_app(settings)
     gc.freeze()
-    atexit.register(gc.unfreeze)  # DuckDB would tell at the end of what was never freed
+    atexit.register(gc.unfreeze)  # else DuckDB reports at exit what was never freed
     gc.enable()
     return app
 

@@ -94,7 +94,7 @@ def _record(summary: "IngestSummary") -> dict[str, Any]:
 
 
 def _some(ids: tuple[str, ...]) -> str:
-    """Return the number of identifiers, and the first of them."""
+    """Return the number of identifiers and the first few of them, as text."""
     return f"{len(ids):,}: " + ", ".join(ids[:3]) + (", …" if len(ids) > 3 else "")
 
 

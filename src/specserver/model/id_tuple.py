@@ -241,7 +241,7 @@ def filled_lines(text: str) -> Iterator[str]:
 
 
 def format_id(value: int | IdPattern, odd: re.Pattern[str] = QUOTED) -> str:
-    """Return the identifier as one line of text, which `parse_id_text` reads back to the same.
+    """Return the identifier as one line of text, which `parse_id_text` reads as the same.
 
     ``odd`` are the characters of a name that are written as escapes.
     """
@@ -259,7 +259,7 @@ def format_id(value: int | IdPattern, odd: re.Pattern[str] = QUOTED) -> str:
 
 
 def format_ids(values: Sequence[int | IdPattern]) -> str:
-    """Return identifiers as text, one a line, which `parse_id_text` reads back to the same."""
+    """Return identifiers as text, one a line, which `parse_id_text` reads as the same."""
     if set(map(type, values)) == {int}:
         return "\n".join(map(str, values))
     return "\n".join(map(marked_id, values))

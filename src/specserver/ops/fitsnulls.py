@@ -60,7 +60,7 @@ def masked_table(kind: Any, hdus: Any, hdu: int) -> Any:
         if column.null is not None and hdus[hdu].data[column.name].dtype.kind != "O"
     }
     for column in columns:
-        # Table.read fails where arrays of any length, or integers as text, have TNULL.
+        # Table.read fails if variable-length arrays, or integers as text, have TNULL.
         column.null = None
     table = kind(kind.read(hdus, hdu=hdu), masked=True)
     for name, gone in undefined.items():

@@ -239,7 +239,7 @@ def read_args(name: str, given: Any) -> Mapping[str, Any]:
     try:
         args = normalize_kwargs(dict(given or {}), Line2D)
         if args:
-            # Much is only found to be wrong when it is drawn. Two pixels have not all places.
+            # matplotlib finds many errors only as it draws; markevery may want more than two pixels
             figure = Figure((1.0, 1.0))
             axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
             axes.plot([0.0, 1.0], [0.0, 1.0], **{**args, "markevery": None})

@@ -135,7 +135,7 @@ def in_vacuum(
         Of spectra drawn together, the medium of some is known and of others not.
     """
     assume = read_medium("assume_medium", assume)
-    # Of the caller's own spectra nothing is said: they are drawn as they are.
+    # The medium of the caller's own spectra is not known: they are drawn unchanged.
     unsaid = UNKNOWN if assume else VACUUM
     media = assumed([spectrum.medium or unsaid for spectrum in spectra], assume)
     if together:

@@ -115,8 +115,8 @@ def draw_spectrum(every: Sequence[Axes], spectrum: DisplaySpectrum, look: Figure
     colours = theme(dark=look.dark)
     for axes in every:
         _dress(axes, colours, grid=look.grid)
-    look = replace(look, smooth=look.smoothing(spectrum))
-    shown = smoothed(spectrum, look.smoothing(spectrum))
+    width = look.smoothing(spectrum)
+    look, shown = replace(look, smooth=width), smoothed(spectrum, width)
     _draw_main(every[0], spectrum, shown, look)
     vectors: dict[str, Any] = {"sky": shown.sky, "ivar": shown.weights}
     for name, axes in zip(look.panels, every[1:], strict=False):
@@ -149,7 +149,7 @@ def draw_spectra(axes: Axes, several: Sequence[DisplaySpectrum], look: FigureLoo
     """
     colours = theme(dark=look.dark)
     _dress(axes, colours, grid=look.grid)
-    # Side by side they compare if all are smoothed alike: usually where all are faint.
+    # All are smoothed alike, so that they can be compared: by default only if all are faint.
     widths = [min(map(look.smoothing, with_pixels(several)))] * len(several)
     shown = [smoothed(*pair) for pair in zip(several, widths, strict=True)]
     # The first lies on top, as its lines are marked.
@@ -292,7 +292,7 @@ def _draw_masked(axes: Axes, spectrum: DisplaySpectrum, colours: Theme) -> None:
 
 def _name_flux(axes: Axes, spectrum: DisplaySpectrum, look: FigureLook) -> None:
     """Name the flux axis; its unit has the power of ten that its numbers lack."""
-    # A caller's own name says nothing of a power: the numbers stay whole.
+    # A label that the caller gives states no power of ten, so the tick labels stay as they are.
     label = look.ylabel or spectrum.axis_label(_shorten_numbers(axes))
     axes.set_ylabel(label, color=theme(dark=look.dark).ink, parse_math=reads_formulas(label))
 

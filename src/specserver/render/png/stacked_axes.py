@@ -93,7 +93,7 @@ def _put(canvas: Canvas, levels: npt.NDArray[np.uint8], left: int, top: int) -> 
 
 
 def _draw_wave(canvas: Canvas, shown: StackAxes, place: tuple[int, int, int]) -> None:
-    """Draw the wavelength axis below a picture: left end, line and width."""
+    """Draw the wavelength axis of a picture; ``place``: its left end, line and width, pixels."""
     left, line, width = place
     wave = shown.wave if shown.wave is not None else np.empty(0)
     ticks = find_ticks(float(wave[0]), float(wave[-1]), width / (5.0 * _LETTERS))
@@ -110,7 +110,7 @@ def _draw_wave(canvas: Canvas, shown: StackAxes, place: tuple[int, int, int]) ->
 def _draw_redshifts(
     canvas: Canvas, z: npt.NDArray[np.float64], place: tuple[int, int, int], *, yflip: bool
 ) -> None:
-    """Write redshifts of some rows at the left of a picture: its left end, top and height."""
+    """Write redshifts of some rows beside a picture; ``place``: its left end, top and height."""
     left, top, height = place
     count = int(min(len(z), max(2, height // (2 * _LETTERS))))
     some = np.unique(np.rint(np.linspace(0, len(z) - 1, count)).astype(np.intp))
@@ -126,7 +126,7 @@ def _draw_redshifts(
 def _draw_bar(
     canvas: Canvas, label: str, limits: tuple[float, float], place: tuple[int, int, int]
 ) -> None:
-    """Write the numbers of a colour bar at its right: its right end, top and height."""
+    """Write the numbers of a colour bar; ``place``: its right end, top and height, pixels."""
     right, top, height = place
     low, high = (limit / 10.0 ** flux_power(limits) for limit in limits)
     ticks = find_ticks(low, high, height / (3.0 * _LETTERS))

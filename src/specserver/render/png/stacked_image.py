@@ -22,7 +22,7 @@ _USUAL_HEIGHT: Final = 480
 """Rows of pixels of a picture without a size, if it has few spectra; each has as many."""
 _THICKEST: Final = 40
 _USUAL_ROWS: Final = 1000
-"""Spectra with a row of their own in a picture without a size: more share rows."""
+"""Most spectra that get a row each if no size is given; of more spectra, several share a row."""
 _ROW_SAMPLE: Final = 300
 """Pixels of a row in the sample for its own limits."""
 _ROW_PERCENT: Final = (2.0, 98.0)
