@@ -40,8 +40,10 @@ def replace_file(
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        if not new or not _linked(path, draft):
+        if not new:
             draft.replace(path)
+        elif not _linked(path, draft):
+            _moved(path, draft)
     finally:
         draft.unlink(missing_ok=True)
     sync(path.parent)
@@ -52,10 +54,18 @@ def _linked(path: Path, draft: Path) -> bool:
     try:
         path.hardlink_to(draft)
     except OSError as error:
-        if error.errno not in _NO_HARD_LINKS or path.exists():
+        if error.errno not in _NO_HARD_LINKS:
             raise
         return False
     return True
+
+
+def _moved(path: Path, draft: Path) -> None:
+    """Move a draft to a new file where files have no links: one of several writers succeeds."""
+    with locked(path.with_name("lock")):
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, "there is a file", str(path))
+        draft.replace(path)
 
 
 def sync(path: Path | str) -> None:

@@ -12,8 +12,11 @@
             segment.json            written last: it makes the segment count
             objects.parquet         catalogue rows (`catalog.segment_rows`)
             spectra.zarr/           a Zarr v3 group (`store.zarr`)
-        index/                      generations of the index (`catalog.index.generations`)
-            CURRENT                 name of the generation in use; replaced atomically
+        index/                      the index
+            manifest/00000001.json  versions of the index (`catalog.index.manifest`)
+            part-…/                 its parts, which never change
+            marks-….npy             rows of a part that differ from what the part says
+            CURRENT                 older versions: name of the generation in use
             lock                    held while a generation is made
             gen-…/                  a generation (`catalog.index.generations`)
         catalogs/                   value-added tables (`catalog.tables.vac`)
@@ -40,6 +43,9 @@ _SEGMENT: Final = "seg-"
 _TABLE: Final = ".parquet"
 _TARGETS: Final = re.compile(r"targets-[0-9a-f]{16}\.parquet")
 _GENERATION: Final = re.compile(r"gen-[0-9a-f]{12}")
+_MANIFEST: Final = re.compile(r"([0-9]{8,})\.json")
+_PART: Final = "part-"
+_MARKS: Final = "marks-"
 
 
 def is_target_table(name: str) -> bool:
@@ -93,13 +99,71 @@ class GenerationFolder(Folder):
         return [name for name in self.files() if name not in {self.record.name, self.rows.name}]
 
 
+class PartFolder(Folder):
+    """One part of an index: some rows, in HEALPix order. It never changes."""
+
+    __slots__ = ()
+
+    record = NamedEntry("part.json")
+    """Record of its rows, and of the digests of its other files; written last."""
+    core = NamedEntry("core.arrow")
+    """The columns that are looked up most."""
+    rest = NamedEntry("rest.arrow")
+    """All other columns."""
+    coverage = NamedEntry("coverage.npy")
+    """The HEALPix pixels that hold a row."""
+
+    def column(self, name: str) -> Entry:
+        """Return the file of one array: a column, or the order of a column."""
+        return self.entry(f"{name}.npy")
+
+
 class IndexFolder(Folder):
-    """Generations of an index."""
+    """An index: its versions and parts; of older versions, generations."""
 
     __slots__ = ()
 
     current = NamedEntry("CURRENT")
     lock = NamedEntry("lock")
+
+    @property
+    def manifests(self) -> Folder:
+        """The manifests, one for each version."""
+        return self.below("manifest")
+
+    def manifest(self, version: int) -> Entry:
+        """Return the manifest of a version."""
+        return self.manifests.entry(f"{version:08d}.json")
+
+    def versions(self) -> list[int]:
+        """Return the versions that have a manifest, ascending."""
+        found = map(_MANIFEST.fullmatch, self.manifests.children())
+        return sorted(int(match[1]) for match in found if match)
+
+    def part(self, name: str) -> PartFolder:
+        """Return a part by its name."""
+        return PartFolder(self.backend, f"{self.key}/{name}")
+
+    def new_part(self, lease: str) -> PartFolder:
+        """Return a part with a new name, of the holder of a lease; it does not exist yet."""
+        return self.part(f"{_PART}{lease}-{uuid4().hex[:8]}")
+
+    def parts(self) -> list[PartFolder]:
+        """Return all parts, also those that no manifest names."""
+        names = (name[:-1] for name in self.children() if name.endswith("/"))
+        return [self.part(name) for name in names if name.startswith(_PART)]
+
+    def marks(self, name: str) -> Entry:
+        """Return marks by their name."""
+        return self.entry(name)
+
+    def new_marks(self, lease: str) -> Entry:
+        """Return marks with a new name, of the holder of a lease; they do not exist yet."""
+        return self.entry(f"{_MARKS}{lease}-{uuid4().hex[:8]}.npy")
+
+    def all_marks(self) -> list[Entry]:
+        """Return all marks, also those that no manifest names."""
+        return [self.entry(name) for name in self.children() if name.startswith(_MARKS)]
 
     def is_generation(self, name: str) -> bool:
         """Return whether a text has the form of the name of a generation."""

@@ -1,0 +1,155 @@
+"""The versions of an index: a manifest lists the parts of one, and its appearance is the commit.
+
+A manifest is written under the number after the newest one, and only if there is none of that
+number. So of several writers that began with the same version one succeeds, and the others look at
+what it made and decide again. No writer waits for another, and a reader sees whole versions only.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Final
+from uuid import uuid4
+
+from ...data.context import IndexFolder
+from ...digests import seal
+from .column_file import DAMAGED_INDEX
+
+_FORMAT: Final = 4
+"""Formats up to 3 are generations (`catalog.index.generations`)."""
+_KEPT: Final = 20
+"""Manifests kept, however old they are."""
+_KEPT_NS: Final = 3_600 * 10**9
+"""Age from which the others are deleted: far above the time between two looks of a reader."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartEntry:
+    """One part of a version."""
+
+    name: str
+    nrows: int
+    marks: str = ""
+    """Name of the marks of its rows; empty: it has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One version of an index."""
+
+    version: int = 0
+    """Its number; 0: there is no version yet."""
+    rows: str = ""
+    """Text that changes when rows, or values of theirs, change: a merge keeps it."""
+    parts: tuple[PartEntry, ...] = ()
+    """In the order in which they were committed; a merged part takes the place of its sources."""
+    superseded: Mapping[str, float] = field(default_factory=dict)
+    """Part or marks that this version does not use any more → Unix time at which it was left."""
+    covers: tuple[str, ...] = ()
+    """Names of what the index of a value-added table was made from."""
+    format: int = _FORMAT
+
+    @property
+    def nrows(self) -> int:
+        """Number of rows of all parts, replaced ones included."""
+        return sum(part.nrows for part in self.parts)
+
+
+def new_rows() -> str:
+    """Return a new value of `Manifest.rows`."""
+    return uuid4().hex[:12]
+
+
+def newest_manifest(index: IndexFolder, known: Manifest | None = None) -> Manifest:
+    """Return the newest version of an index; version 0 where there is none.
+
+    Parameters
+    ----------
+    known : the newest one at an earlier time: if it still is, nothing is read
+
+    Raises
+    ------
+    DamagedFile
+        Its manifest is damaged.
+    """
+    if known is not None and known.version:
+        after, same = index.manifest(known.version + 1), index.manifest(known.version)
+        if not after.exists() and same.exists():
+            return known
+    while versions := index.versions():
+        try:
+            return _read(index, versions[-1])
+        except FileNotFoundError:
+            # It was deleted since the folder was listed, so there are newer ones.
+            continue
+    return Manifest()
+
+
+def commit_manifest(
+    index: IndexFolder, change: Callable[[Manifest], Manifest | None], *, anew: bool = False
+) -> Manifest:
+    """Commit the next version of an index; return it, or the newest if nothing was to be changed.
+
+    Parameters
+    ----------
+    change
+        Returns the next version of a version, or None to leave it. It is called again for a newer
+        version if another writer was faster. The number is set here.
+    anew : give it version 0 instead of the newest one, which may be damaged
+
+    Raises
+    ------
+    DamagedFile
+        The newest manifest is damaged.
+    OSError
+        The folder cannot be written to.
+    """
+    while True:
+        newest = (index.versions() or [0])[-1] if anew else 0
+        base = Manifest(version=newest) if anew else newest_manifest(index)
+        made = change(replace(base, version=0) if anew else base)
+        if made is None:
+            return base
+        made = replace(made, version=base.version + 1)
+        entry = index.manifest(made.version)
+        try:
+            entry.create(seal(asdict(made)))
+        except FileExistsError:
+            continue
+        if _is_late(index, base.version):
+            entry.delete()
+            continue
+        _forget(index)
+        return made
+
+
+def _read(index: IndexFolder, version: int) -> Manifest:
+    """Return the manifest of a version."""
+    entry = index.manifest(version)
+    values: dict[str, Any] = entry.record(DAMAGED_INDEX, _FORMAT).values
+    try:
+        parts = tuple(PartEntry(**part) for part in values.pop("parts"))
+        return Manifest(**{**values, "parts": parts, "covers": tuple(values["covers"])})
+    except (TypeError, KeyError) as error:
+        raise entry.damaged(f"{DAMAGED_INDEX} ({error})") from error
+
+
+def _is_late(index: IndexFolder, base: int) -> bool:
+    """Return whether a manifest just written took the number of one that was deleted long ago.
+
+    Manifests are deleted from the oldest on, so then the one before it is gone, too.
+    """
+    if base:
+        return not index.manifest(base).exists()
+    versions = index.versions()
+    return len(versions) > 1 and versions[1] > base + 2
+
+
+def _forget(index: IndexFolder) -> None:
+    """Delete old manifests, from the oldest on."""
+    versions = index.versions()
+    newest_ns = index.manifest(versions[-1]).stamp()[2]
+    for version in versions[:-_KEPT]:
+        entry = index.manifest(version)
+        if newest_ns - entry.stamp()[2] < _KEPT_NS:
+            return
+        entry.delete()
