@@ -1,0 +1,42 @@
+"""A data folder that version 0.1.0 wrote: it opens, verifies and answers as it did."""
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from old_folder import ask_all, ask_sdss, old_answers, old_token, unpack_old_folder
+from serving import Served, serve
+from specserver.data.root import open_root
+from specserver.ingest.verify import verify
+
+BEHIND, BARE = "sdss_dr16", "sdss_dr15"
+"""Copies of the first survey's context: its index lacks a segment; it has no index."""
+
+
+@pytest.fixture(scope="module")
+def old(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A service of the old folder and of the copies."""
+    data = unpack_old_folder(tmp_path_factory.mktemp("old"))
+    for name in (BEHIND, BARE):
+        shutil.copytree(data / "sdss_dr17", data / name)
+    current = data / BEHIND / "index" / "CURRENT"
+    (former,) = {path.name for path in current.parent.glob("gen-*")} - {current.read_text()}
+    current.write_text(former)
+    shutil.rmtree(data / BARE / "index")
+    with serve(data, data) as running:
+        yield running
+
+
+def test_an_old_folder_is_served_as_it_was(old: Served) -> None:
+    assert ask_all(old.url, old_token(), "sdss_dr17") == old_answers()
+
+
+@pytest.mark.parametrize("context", [BEHIND, BARE])
+def test_an_old_folder_without_a_whole_index_is_served_as_it_was(old: Served, context: str) -> None:
+    wanted = {name: told for name, told in old_answers().items() if name.startswith("sdss: ")}
+    assert ask_sdss(old.url, context) == wanted
+
+
+def test_an_old_folder_is_verified(old: Served) -> None:
+    assert [fault for found in verify(open_root(old.data)) for fault in found.faults] == []
