@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -52,8 +53,14 @@ def test_a_stamp_changes_when_an_object_does(backend: Backend) -> None:
     assert first == backend.stamp("a") != ABSENT
     backend.replace("a", b"other")
     assert backend.stamp("a") != first
+    touched = backend.stamp("a")
+    backend.touch("a")
+    assert backend.stamp("a") != touched
+    assert backend.read("a") == b"other"
     backend.delete("a")
     assert backend.stamp("a") == ABSENT
+    with pytest.raises(FileNotFoundError):
+        backend.touch("a")
 
 
 def test_of_several_writers_of_a_new_object_one_succeeds(backend: Backend) -> None:
@@ -145,6 +152,25 @@ def test_one_holds_a_lock_at_a_time(backend: Backend) -> None:
         assert waiting.result(10)
     with backend.lock("folder/lock", wait=False) as again:
         assert again
+
+
+def test_who_waits_for_a_lock_that_is_deleted_makes_it_again(backend: Backend) -> None:
+    inside, most = 0, 0
+
+    def hold(_: int) -> None:
+        nonlocal inside, most
+        with backend.lock("folder/lock"):
+            inside += 1
+            most = max(most, inside)
+            time.sleep(0.001)
+            inside -= 1
+            backend.delete("folder/lock")
+            with suppress(OSError):
+                backend.delete("folder")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(hold, range(40)))
+    assert most == 1
 
 
 @pytest.mark.parametrize("key", ["..", "../a", "a/../../b", "a/.."])

@@ -17,7 +17,7 @@ from specserver.store.trees import TreeInfo, remove_tree, write_tree
 
 def _commit(data: DataRoot, context: str) -> SegmentFolder:
     """Commit an empty segment."""
-    segment = data.context(context).new_segment()
+    segment = data.context(context).new_segment("0a1b2c3d")
     commit_segment(segment, SegmentInfo(segment.name, context, "mock", 0, True, 0, "test"))
     return segment
 
@@ -54,7 +54,7 @@ def test_a_path_through_a_link_and_back_is_that_of_the_system(tmp_path: Path) ->
 def test_a_context_is_there_from_its_first_commit_on(tmp_path: Path) -> None:
     root = open_root(tmp_path)
     (tmp_path / "a file").touch()
-    begun = root.context("one").new_segment()
+    begun = root.context("one").new_segment("0a1b2c3d")
     assert root.contexts() == set()
     info = SegmentInfo(begun.name, "one", "mock", 0, True, 0, "test")
     commit_segment(begun, info)

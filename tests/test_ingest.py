@@ -151,19 +151,6 @@ def test_wrong_calls_are_errors_before_anything_is_written(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-def test_two_ingests_at_once_are_refused(mock_survey: Path, tmp_path: Path) -> None:
-    refused = []
-
-    def try_another(done: int, total: int) -> None:
-        if not refused:
-            with pytest.raises(IngestError, match="another ingest"):
-                run_ingest(open_root(tmp_path), "sdss_dr17", [mock_survey], workers=1)
-            refused.append(done)
-
-    run_ingest(open_root(tmp_path), "sdss_dr17", [mock_survey], workers=1, progress=try_another)
-    assert refused
-
-
 KILLS = int(os.environ.get("SPECSERVER_TEST_KILLS", "6"))
 """More of them: `make kills`."""
 NSPEC = 40 * KILLS

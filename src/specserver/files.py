@@ -86,15 +86,33 @@ def is_closed(folder: Path) -> bool:
 def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
     """Hold an exclusive lock; the system gives it back when the process ends, however it ends.
 
-    Yields False at once if another holds the lock and ``wait`` is False.
+    Yields False at once if another holds the lock and ``wait`` is False. The folder is made if
+    there is none. The holder may delete the file: those who wait for it make it again.
     """
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, OWNER_ONLY)
-    try:
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        yield True
-    finally:
-        os.close(descriptor)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, OWNER_ONLY)
+        except FileNotFoundError:
+            continue  # another process has deleted the folder meanwhile
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                yield False
+                return
+            if _is_at(path, descriptor):
+                yield True
+                return
+        finally:
+            os.close(descriptor)
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Return whether an open file still has its name."""
+    mine = os.fstat(descriptor)
+    try:
+        now = path.stat()
+    except FileNotFoundError:
+        return False
+    return (now.st_dev, now.st_ino) == (mine.st_dev, mine.st_ino)

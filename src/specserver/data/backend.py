@@ -74,6 +74,9 @@ class Backend(Protocol):
     def replace(self, key: str, content: bytes | memoryview, *, owner_only: bool = False) -> None:
         """Write an object or replace it. Readers see the whole old object or the whole new one."""
 
+    def touch(self, key: str) -> None:
+        """Set the time of an object's stamp to the present time of the storage."""
+
     def delete(self, key: str) -> None:
         """Delete an object or an empty folder, if it exists."""
 

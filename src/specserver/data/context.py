@@ -3,7 +3,7 @@
 ::
 
     <data>/<context>/
-        ingest.lock                 held while an ingest writes
+        leases/                     writers at work (`data.leases`)
         access.json                 whether the context is private (`auth`)
         survey.json                 the survey that the folder declares (`surveys.generic`)
         targets-….parquet           its table of targets
@@ -38,8 +38,11 @@ from typing_extensions import override
 from ..damage import ABSENT
 from ..digests import LISTED
 from .handles import Entry, Folder, NamedEntry
+from .leases import Lease, LeaseFolder
 
 _SEGMENT: Final = "seg-"
+_LEASED: Final = 4
+"""Parts of the name of a segment with a lease: ``seg-<number>-<lease>-<hex>``."""
 _TABLE: Final = ".parquet"
 _TARGETS: Final = re.compile(r"targets-[0-9a-f]{16}\.parquet")
 _GENERATION: Final = re.compile(r"gen-[0-9a-f]{12}")
@@ -70,6 +73,12 @@ class SegmentFolder(Folder):
         """Compare some of its files with their digests in its record, if there are any."""
         listed = self.record.record().values.get(LISTED, {})
         self.check({name: listed[name] for name in names if name in listed})
+
+    @property
+    def lease(self) -> str:
+        """The name of the lease of its writer; empty: an older version made it."""
+        parts = self.name.split("-")
+        return parts[2] if len(parts) == _LEASED else ""
 
     def is_committed(self) -> bool:
         """Return whether it is committed."""
@@ -191,7 +200,6 @@ class ContextFolder(Folder):
     access = NamedEntry("access.json")
     declaration = NamedEntry("survey.json")
     tree = NamedEntry("tree.json")
-    _ingest_lock = NamedEntry("ingest.lock")
 
     def new_fingerprints(self) -> Entry:
         """Return a file with a new name for the fingerprints of a tree's files."""
@@ -241,22 +249,28 @@ class ContextFolder(Folder):
         """Return the segments without a commit record."""
         return [segment for segment in self._segments() if not segment.is_committed()]
 
-    def new_segment(self) -> SegmentFolder:
-        """Make a folder for a new segment, and return it."""
-        segment = self.segment(f"{_SEGMENT}{len(self._segments()) + 1:06d}-{uuid4().hex[:8]}")
+    def new_segment(self, lease: str) -> SegmentFolder:
+        """Make a folder for a new segment of the holder of a lease, and return it."""
+        number = len(self._segments()) + 1
+        segment = self.segment(f"{_SEGMENT}{number:06d}-{lease}-{uuid4().hex[:8]}")
         segment.make()
         return segment
 
+    @property
+    def leases(self) -> LeaseFolder:
+        """The leases of its writers."""
+        return LeaseFolder(self.backend, f"{self.key}/leases")
+
     @contextmanager
-    def sole_writer(self) -> Iterator[bool]:
-        """Hold the lock of the ingest; yield False if another process holds it.
+    def writing(self) -> Iterator[Lease]:
+        """Hold a lease of a writer.
 
         A folder that this call makes is removed if it is empty at the end.
         """
         made = [key for key in (self.key, "") if self.backend.stamp(key) == ABSENT]
         try:
-            with self._ingest_lock.lock(wait=False) as mine:
-                yield mine
+            with self.leases.hold() as lease:
+                yield lease
         finally:
             if self.key in made:
                 with suppress(OSError):
@@ -264,14 +278,33 @@ class ContextFolder(Folder):
                     for key in made[1:]:
                         self.backend.delete(key)
 
+    def remove_left(self, lease: Lease) -> int:
+        """Remove the uncommitted segments of writers that have ended; return their number.
+
+        Parameters
+        ----------
+        lease : of the writer that calls this
+        """
+        # Listed before the leases: a folder that is made meanwhile has a lease that is not seen.
+        found = self.uncommitted()
+        with self.leases.others(lease) as others:
+            at_work = {*others, lease.name}
+        # Asked again: a lease that was live then may have committed, and one that is over cannot.
+        left = [segment for segment in found if segment.lease not in at_work]
+        left = [segment for segment in left if not segment.is_committed()]
+        for segment in left:
+            segment.delete()
+        return len(left)
+
     def _delete_empty(self) -> None:
-        """Remove the folder if it holds only lock files, and no ingest holds the lock."""
-        index, lock = self.index, self._ingest_lock
-        with lock.lock(wait=False) as mine:
-            others = {*self.children()} - {lock.name, f"{index.name}/"}
-            if not mine or others or {*index.children()} - {index.lock.name}:
+        """Remove the folder if it holds only lock files."""
+        index, leases = self.index, self.leases
+        with leases.lock.lock():
+            others = {*self.children()} - {f"{leases.name}/", f"{index.name}/"}
+            locks = {index.lock.name, leases.lock.name}
+            if others or {*index.children(), *leases.children()} - locks:
                 return
-            for key in (index.lock.key, index.key, lock.key, self.key):
+            for key in (index.lock.key, index.key, leases.lock.key, leases.key, self.key):
                 self.backend.delete(key)
 
     def _segments(self) -> list[SegmentFolder]:

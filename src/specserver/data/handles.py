@@ -83,6 +83,10 @@ class Entry(Handle):
         """Write or replace it; readers see the whole old object or the whole new one."""
         self.backend.replace(self.key, content, owner_only=owner_only)
 
+    def touch(self) -> None:
+        """Set the time of its stamp to the present time of the storage."""
+        self.backend.touch(self.key)
+
     def delete(self) -> None:
         """Delete it, if it exists."""
         self.backend.delete(self.key)

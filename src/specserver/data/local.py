@@ -104,6 +104,11 @@ class LocalFolder:
         mode = OWNER_ONLY if owner_only else EVERYONE_READS
         replace_file(self._path_in_folder(key), content, mode=mode)
 
+    def touch(self, key: str) -> None:
+        """Set the time of last change of a file to the present time of the file system."""
+        # Without times the server of a network file system takes its own.
+        os.utime(self._at(key))
+
     def delete(self, key: str) -> None:
         """Delete a file, or an empty folder."""
         path = Path(self._at(key))
@@ -120,7 +125,7 @@ class LocalFolder:
 
     def lock(self, key: str, *, wait: bool = True) -> AbstractContextManager[bool]:
         """Hold the lock of a file, which the system gives back when the process ends."""
-        return locked(self._path_in_folder(key), wait=wait)
+        return locked(Path(self._at(key)), wait=wait)
 
     def local_path(self, key: str) -> Path:
         """Return the path of a file."""

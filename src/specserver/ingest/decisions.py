@@ -65,6 +65,8 @@ class IngestOptions:
 
     data: DataRoot
     context: str
+    lease: str
+    """Name of the lease of the ingest."""
     known: StoredIds
     """Spectra already stored."""
     given: frozenset[str]

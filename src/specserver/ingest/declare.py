@@ -48,7 +48,8 @@ def declare(
         The context belongs to an installed survey, an option cannot be met, or no file has a valid
         unit of flux.
     IngestError
-        A path does not exist, no file can be read, or an ingest into the context is at work.
+        A path does not exist, no file can be read, or another ingest into the context is at
+        work and the options would change the declaration.
     """
     _require_free(context)
     paths = list(paths)
@@ -57,33 +58,58 @@ def declare(
     if options.medium not in {"", AIR, VACUUM}:
         raise BadParameter("medium", options.medium, "air or vacuum")
     folder = data.context(context)
-    with folder.sole_writer() as mine:
-        if not mine:
-            raise IngestError(f"an ingest into {context} is at work; wait for its end")
-        present = read_declaration(data, context)
-        fixed = bool(folder.segments())
-        if present is None:
-            declared = _first(context, files, options, report)
-        else:
-            declared = _changed(present, options, fixed=fixed)
-        if options.catalog is not None:
-            declared = _with_table(folder, declared, options, present if fixed else None)
-        told = OptionEffects()
-        if present is not None and fixed:
-            told = option_effects(
-                present.defaults,
-                declared.defaults,
-                options,
-                table=options.catalog is not None,
-                rows_changed=_rows_changed(folder, present, declared),
-            )
-        if files and (own := own_command(files[0])):
-            told = replace(told, own=own, example=files[0].name)
-        write_declaration(data, declared)
-        for old in folder.target_tables():
-            if old.name != declared.table:
-                old.delete()
-        return told
+    with folder.writing() as lease:
+        while True:
+            before = read_declaration(data, context), bool(folder.segments())
+            declared, effects = _declared(folder, before, files, options, report)
+            with folder.leases.others(lease) as others:
+                if (read_declaration(data, context), bool(folder.segments())) != before:
+                    continue  # another command has declared it, or stored its first spectra
+                if declared != before[0]:
+                    if others:
+                        raise IngestError(
+                            f"an ingest into {context} is at work, and these options would change"
+                            " what it goes by; wait for its end"
+                        )
+                    write_declaration(data, declared)
+                    for old in folder.target_tables():
+                        if old.name != declared.table:
+                            old.delete()
+                return effects
+
+
+def _declared(
+    folder: ContextFolder,
+    before: tuple[Declaration | None, bool],
+    files: Sequence[Path],
+    options: SurveyOptions,
+    report: Path | None,
+) -> tuple[Declaration, OptionEffects]:
+    """Return the declaration that options make of the one before, and their effects.
+
+    Parameters
+    ----------
+    before : the declaration, if there is one, and whether spectra are stored
+    """
+    present, fixed = before
+    if present is None:
+        declared = _first(folder.name, files, options, report)
+    else:
+        declared = _changed(present, options, fixed=fixed)
+    if options.catalog is not None:
+        declared = _with_table(folder, declared, options, present if fixed else None)
+    effects = OptionEffects()
+    if present is not None and fixed:
+        effects = option_effects(
+            present.defaults,
+            declared.defaults,
+            options,
+            table=options.catalog is not None,
+            rows_changed=_rows_changed(folder, present, declared),
+        )
+    if files and (own := own_command(files[0])):
+        effects = replace(effects, own=own, example=files[0].name)
+    return declared, replace(effects, declared=declared)
 
 
 def _require_free(context: str) -> None:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from ..model.medium import MEDIUM_COLUMN, UNKNOWN
 from ..model.survey import Survey
-from ..surveys.declaration import COLUMNS, SPECUTILS, FileDefaults
+from ..surveys.declaration import COLUMNS, SPECUTILS, Declaration, FileDefaults
 from ..surveys.generic import AnyFileReader
 from .report import Note
 
@@ -48,6 +48,8 @@ class OptionEffects:
     """Command for files that an installed survey can read; empty: there are none."""
     example: str = ""
     """Name of one of these files."""
+    declared: Declaration | None = None
+    """The declaration that the options made or left; None: the survey is an installed one."""
 
     @property
     def reason(self) -> str:

@@ -17,13 +17,15 @@ import pyarrow as pa
 from ..catalog.index.build import refresh_index
 from ..catalog.segment_rows import read_sources
 from ..data.context import ContextFolder
+from ..data.leases import Lease
 from ..data.root import DataRoot
 from ..errors import IngestError
 from ..files import DISK_ERRORS
 from ..model.survey import FileKey, Survey
 from ..processes import end_with_parent, leaving_interrupts_to_this_process
-from ..store.layout import commit_segment, remove_uncommitted
+from ..store.layout import commit_segment
 from ..surveys import find_release
+from ..surveys.generic import read_declaration
 from .decisions import IngestOptions, find_duplicates
 from .option_effects import OptionEffects, media_conflicts
 from .plan import Plan, make_plan, require_there
@@ -89,16 +91,18 @@ def run_ingest(
     UnknownContext
         No survey has such a release.
     IngestError
-        A path does not exist, another ingest is at work, or a reading process died.
+        A path does not exist, a reading process died, another command has changed the declaration
+        of the context, or another writer has ended the lease of this one, which was suspended.
     """
     begun = time.monotonic()
-    survey, _ = find_release(context, data)
+    find_release(context, data)
     paths = list(paths)
     require_there(paths)
     summary = IngestSummary(context=context, report=report)
     folder = data.context(context)
-    with _sole_ingest(data, folder), open_report(report, summary) as told:
-        summary.removed = remove_uncommitted(folder)
+    with _writing(data, folder) as lease, open_report(report, summary) as told:
+        survey = _survey(data, context, effects)
+        summary.removed = folder.remove_left(lease)
         known_files, known, other = _stored(folder, survey)
         if replace:
             again = known_files if effects.again else other
@@ -109,8 +113,8 @@ def run_ingest(
         summary.already = plan.known
         summary.not_applied = effects.warnings(plan.known + plan.changed_medium)
         given = frozenset(str(path.absolute()) for path in paths)
-        options = IngestOptions(data, context, known, given, strict, replace)
-        names = _read_all(options, survey, plan, summary, workers, told, progress)
+        options = IngestOptions(data, context, lease.name, known, given, strict, replace)
+        names = _read_all(options, lease, plan, summary, workers, told, progress)
         if len(plan.parts) > 1:
             segments = [folder.segment(name) for name in names]
             rows = read_sources(segments, survey.id_column.name)
@@ -123,19 +127,23 @@ def run_ingest(
 
 
 @contextmanager
-def _sole_ingest(data: DataRoot, context: ContextFolder) -> Iterator[None]:
-    """Let one ingest at a time write a context."""
+def _writing(data: DataRoot, context: ContextFolder) -> Iterator[Lease]:
+    """Hold a lease of a writer of a context; errors of the disk are those of the ingest."""
     try:
-        with context.sole_writer() as mine:
-            if not mine:
-                raise IngestError(
-                    f"another ingest into {context.name} is at work; wait for its end"
-                )
-            yield
+        with context.writing() as lease:
+            yield lease
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise
         raise IngestError(f"cannot write to {data}: {error.strerror}") from error
+
+
+def _survey(data: DataRoot, context: str, effects: OptionEffects) -> Survey:
+    """Return the survey; it does not change while the ingest has its lease."""
+    declared = effects.declared
+    if declared is not None and declared != read_declaration(data, context):
+        raise IngestError(f"another command has declared {context} anew; run this one again")
+    return find_release(context, data)[0]
 
 
 def _stored(
@@ -157,7 +165,7 @@ def _stored(
 
 def _read_all(
     options: IngestOptions,
-    survey: Survey,
+    lease: Lease,
     plan: Plan,
     summary: IngestSummary,
     workers: int,
@@ -179,12 +187,14 @@ def _read_all(
     for result in _results(options, plan, workers, count):
         for segment, info in result.segments:
             commit_segment(segment, info)
+            lease.require()
             names.append(info.name)
             summary.segments += 1
             summary.nbytes_out += info.nbytes
         told.add(result.notes)
         summary.add(result)
         if time.monotonic() - renewed > _REFRESH_S:
+            survey = find_release(options.context, options.data)[0]
             refresh_index(options.data.context(options.context), survey)
             renewed = time.monotonic()
     return sorted(names)

@@ -16,7 +16,7 @@ from ..digests import crc_of
 from ..errors import BadFile, IngestError, StoreError
 from ..model.survey import FileKey, RawSpectrum, Remark
 from ..ops.reading import file_bytes, read_spectra
-from ..store.layout import SegmentInfo
+from ..store.layout import SegmentInfo, finish_segment
 from ..store.writer import SegmentArrays, write_arrays
 from ..surveys import find_release
 from ..surveys.generic import AnyFileReader
@@ -173,7 +173,7 @@ class _Held:
         survey, folder = self.decisions.survey, self.decisions.folder
         order = sky_order([spectrum for spectrum, *_ in members])
         spectra, digests, sources, places = zip(*(members[i] for i in order), strict=True)
-        segment = folder.new_segment()
+        segment = folder.new_segment(self.decisions.options.lease)
         vectors = {
             vector.name: [spectrum.vectors[vector.name] for spectrum in spectra]
             for vector in survey.vectors
@@ -189,6 +189,16 @@ class _Held:
         try:
             write_arrays(segment.arrays, survey, folder.name, arrays, on_lattice=on_lattice)
             write_objects(segment.objects, survey, spectra, sources, digests)
+            info = SegmentInfo(
+                name=segment.name,
+                context=folder.name,
+                survey=survey.name,
+                nspec=len(spectra),
+                on_lattice=on_lattice,
+                nbytes=segment.nbytes(),
+                made_by=f"specserver {__version__}",
+            )
+            info = finish_segment(segment, info)
         except (OSError, ValueError, StoreError) as error:
             # The disk may be full.
             with suppress(OSError):
@@ -199,15 +209,6 @@ class _Held:
             raise IngestError(
                 f"{segment} cannot be written: {reason}; what is committed before is safe"
             ) from error
-        info = SegmentInfo(
-            name=segment.name,
-            context=folder.name,
-            survey=survey.name,
-            nspec=len(spectra),
-            on_lattice=on_lattice,
-            nbytes=segment.nbytes(),
-            made_by=f"specserver {__version__}",
-        )
         self.result.segments.append((segment, info))
         self.decisions.rows.write(segment)
         self.result.stored += len(spectra)

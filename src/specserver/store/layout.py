@@ -1,13 +1,14 @@
 """The commit record of a segment; only a segment that has one counts.
 
 A writer that dies leaves a segment without a commit record (`data.context`). Readers never see it,
-and the next ingest removes it. A committed segment is never changed: its record states the digests
-of all its files but the shards, whose chunks have checksums of their own.
+and the next ingest removes it when the writer's lease is over. A committed segment is never
+changed: its record states the digests of all its files but the shards, whose chunks have checksums
+of their own.
 """
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from ..data.context import ContextFolder, SegmentFolder
 from ..digests import seal
@@ -83,17 +84,22 @@ def is_shard(name: str) -> bool:
     return name.count("/") + 1 == _SHARD_DEPTH
 
 
-def commit_segment(segment: SegmentFolder, info: SegmentInfo) -> None:
-    """Flush a complete segment to the disk, then write its commit record."""
+def finish_segment(segment: SegmentFolder, info: SegmentInfo) -> SegmentInfo:
+    """Flush a segment that is written whole; return its record, with the digests of its files."""
     segment.inherit_access()
     segment.sync()
-    record = seal({**asdict(info), "digests": segment.digests(segment.files())})
-    segment.record.create(record)
+    return replace(info, digests=segment.digests(segment.files()))
 
 
-def remove_uncommitted(context: ContextFolder) -> int:
-    """Remove segments without a record; return their number. Call under the ingest lock."""
-    dead = context.uncommitted()
-    for segment in dead:
-        segment.delete()
-    return len(dead)
+def commit_segment(segment: SegmentFolder, info: SegmentInfo) -> None:
+    """Write the commit record of a segment, as `finish_segment` returns it.
+
+    Raises
+    ------
+    StoreError
+        A file of the segment is missing, or has another size than when it was written.
+    """
+    for name, digest in info.digests.items():
+        if segment.entry(name).stamp()[1] != int(digest.split()[0]):
+            raise StoreError(str(segment), f"{name} is missing or cut off, so it is not committed")
+    segment.record.create(seal(asdict(info)))
