@@ -20,6 +20,7 @@ from ..settings import Settings
 from . import docs_page
 from .dependencies import describe_security
 from .dialects import find_routers
+from .direct import DirectRoute, DirectRoutes
 from .runtime import error_responses, metrics
 from .runtime.concurrency import ConcurrencyLimits
 from .runtime.connections import Connections
@@ -74,6 +75,11 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.metrics = metrics.Metrics()
     app.state.concurrency = ConcurrencyLimits(settings, app.state.metrics)
     app.state.connections = Connections(settings, app.state.metrics.connection_fault)
+    routers = find_routers()
+    direct = [
+        route for router in routers for route in router.routes if isinstance(route, DirectRoute)
+    ]
+    app.add_middleware(DirectRoutes, routes={f"{PREFIX}{route.path}": route for route in direct})
     app.add_middleware(
         Receiving,
         connections=app.state.connections,
@@ -88,7 +94,7 @@ def create_app(settings: Settings) -> FastAPI:
         is_debugged=app.state.debug.is_on,
     )
     error_responses.install(app, app.state.data)
-    for router in find_routers():
+    for router in routers:
         app.include_router(router, prefix=PREFIX)
     app.include_router(metrics.router)
     app.include_router(docs_page.router, prefix=PREFIX)

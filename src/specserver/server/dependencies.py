@@ -20,14 +20,14 @@ REFUSALS: Final[dict[int | str, dict[str, Any]]] = error_responses(401, 403)
 # Operations that need a token; for all others it is optional.
 CLOSED_TAGS: Final = frozenset({"administration", "storage"})
 _WHAT = "A token of this service: `specserver.<id>.<secret>`."
-_KEY = APIKeyHeader(name=TOKEN, scheme_name=TOKEN, description=_WHAT, auto_error=False)
-_BEARER = HTTPBearer(scheme_name="Bearer", description=_WHAT, auto_error=False)
+KEY = APIKeyHeader(name=TOKEN, scheme_name=TOKEN, description=_WHAT, auto_error=False)
+BEARER = HTTPBearer(scheme_name="Bearer", description=_WHAT, auto_error=False)
 
 
 async def get_caller(
     request: Request,
-    key: Annotated[str | None, Security(_KEY)],
-    bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)],
+    key: Annotated[str | None, Security(KEY)],
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)],
 ) -> Caller:
     """Return the caller; raise `NotAuthenticated` for a token that is not known here."""
     caller = ANONYMOUS
@@ -61,8 +61,8 @@ async def get_administrator(caller: Asking, request: Request) -> Caller:
 
 async def get_service(
     request: Request,
-    key: Annotated[str | None, Security(_KEY)],
-    bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)],
+    key: Annotated[str | None, Security(KEY)],
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)],
 ) -> SpectroscopicService:
     """Return the service of the running application, as the caller may see it."""
     service: SpectroscopicService = request.app.state.service

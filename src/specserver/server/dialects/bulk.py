@@ -21,13 +21,14 @@ from ...service.stream import StreamRequest
 from ...wire.head import FilesHead
 from ...wire.media_types import ARROW
 from ..dependencies import ServerSettings, Service
+from ..direct import DirectRoute
 from ..openapi import MediumField, ProfileField, negotiated
 from ..parameters import SelectionRequest
 from ..runtime.error_responses import USUAL_ERRORS, error_responses
-from ..runtime.responses import HEAVY, LimitedRoute, RouteResponder, query_cost
+from ..runtime.responses import HEAVY, RouteResponder, query_cost
 
 ORDER: Final = 0
-router = APIRouter(prefix="/bulk", tags=["bulk"], route_class=LimitedRoute)
+router = APIRouter(prefix="/bulk", tags=["bulk"], route_class=DirectRoute)
 _STREAM: Final = "An Arrow IPC stream (docs/wire.md)."
 _TABLE: Final = "A table, by default as an Arrow IPC stream (docs/wire.md)."
 _RESAMPLED: Final = 20

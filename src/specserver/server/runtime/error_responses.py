@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -269,11 +270,18 @@ def _unforeseen(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse(body, status_code=500, headers={"X-Request-ID": REQUEST_ID.get()})
 
 
+HANDLERS: Final[dict[type[Exception], Callable[[Request, Exception], Response]]] = {
+    SpecServerError: _ours,
+    RequestValidationError: _invalid,
+    HTTPException: _http,
+    ClientDisconnect: _gone,
+}
+"""What answers an error that a request may raise, by its class."""
+
+
 def install(app: FastAPI, data: DataRoot) -> None:
     """Make an application answer errors this way, without the path of its data folder."""
     _OWN_FOLDERS.update(f"{folder}/" for folder in data.full_paths())
-    app.add_exception_handler(SpecServerError, _ours)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(ClientDisconnect, _gone)
+    for kind, handle in HANDLERS.items():
+        app.add_exception_handler(kind, handle)
     app.add_exception_handler(Exception, _unforeseen)

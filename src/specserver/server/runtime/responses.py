@@ -245,18 +245,25 @@ class LimitedRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def in_limits(request: Request) -> Response:
-            nbytes = len(await request.body())
-            await _check(request)
-            request.state.is_light = nbytes <= _LONG_BODY_BYTES
-            if request.state.is_light:
-                with suppress(HeavyWork):
-                    return await handle(request)
-                request.state.is_light = False
-            limits: ConcurrencyLimits = request.app.state.concurrency
-            async with limits.answer_and_work_slot(request.scope["state"].get(CALLER)):
-                return await handle(request)
+            return await answer_in_limits(request, handle)
 
         return in_limits
+
+
+async def answer_in_limits(
+    request: Request, handle: Callable[[Request], Coroutine[Any, Any, Response]]
+) -> Response:
+    """Return the answer of ``handle`` to a request, given in a heavy slot if that is needed."""
+    nbytes = len(await request.body())
+    await _check(request)
+    request.state.is_light = nbytes <= _LONG_BODY_BYTES
+    if request.state.is_light:
+        with suppress(HeavyWork):
+            return await handle(request)
+        request.state.is_light = False
+    limits: ConcurrencyLimits = request.app.state.concurrency
+    async with limits.answer_and_work_slot(request.scope["state"].get(CALLER)):
+        return await handle(request)
 
 
 async def _check(request: Request) -> None:
