@@ -273,6 +273,9 @@ def _all_stated(data: DataRoot) -> set[str]:
 def _stated(context: ContextFolder) -> bool | None:
     """Return whether a context's own file says that it is private; None: there is no file."""
     try:
+        # Each request asks: mostly there is no file, and an exception takes longer than this look.
+        if context.access.stamp() == ABSENT:
+            return None
         said = json.loads(context.access.read())
     except (FileNotFoundError, NotADirectoryError):
         return None

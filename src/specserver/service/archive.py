@@ -97,13 +97,14 @@ class Searched:
 class Archive:
     """A data folder as one caller may see it; without a caller, all of it.
 
-    It is made for each request, and looks only once which contexts there are for a caller.
+    It is made for each request, and looks only once whether a context is there for a caller.
     """
 
     def __init__(self, opened: DataRoot | OpenContexts, caller: Caller | None = None) -> None:
         self._opened = opened if isinstance(opened, OpenContexts) else OpenContexts(opened)
         self._caller = caller
         self._seen: tuple[str, ...] | None = None
+        self._served: dict[str, bool] = {}
 
     @property
     def data(self) -> DataRoot:
@@ -129,6 +130,19 @@ class Archive:
             self._seen = tuple(names)
         return names
 
+    def _serves(self, context: str) -> bool:
+        """Return whether `names` has a context: looked up alone, as most requests name theirs."""
+        if self._seen is not None:
+            return context in self._seen
+        if context not in self._served or self._caller is None:
+            try:
+                find_release(context, self.data)
+            except (UnknownContext, StoreError):
+                return False
+            held = self.data.has_spectra(self.data.context(context))
+            self._served[context] = held and self._shows(context)
+        return self._served[context]
+
     def _shows(self, context: str) -> bool:
         """Return whether the caller may know of a context; without a caller, all may be known."""
         caller = self._caller
@@ -139,6 +153,8 @@ class Archive:
 
         Raises `UnknownContext`, or the error of a survey whose declaration is damaged.
         """
+        if name != DEFAULT and self._serves(name):
+            return name
         names = self.names()
         if name in names:
             return name
@@ -171,7 +187,9 @@ class Archive:
         """
         resolved = self.resolve(name)
         survey, _ = self._release(resolved)
-        same = [context for context in self.names() if survey.release(context)]
+        known = [release.context for release in reversed(survey.releases)]
+        present = self.data.contexts(known)
+        same = [context for context in known if context in present and self._shows(context)]
         releases = same if same and same[0] == resolved else [resolved]
         sources = self._sources(resolved)
         refused: ServiceError | None = None

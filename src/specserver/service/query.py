@@ -71,8 +71,9 @@ def run_query(
     """
     deadline = deadline or Deadline.after(request.timeout_s)
     asked = archive.table(request.context, request.catalog, primary=request.primary)
-    survey = replace(asked.survey, aliases={**aliases, **asked.survey.aliases})
-    asked = replace(asked, survey=survey)
+    if aliases:
+        survey = replace(asked.survey, aliases={**aliases, **asked.survey.aliases})
+        asked = replace(asked, survey=survey)
     catalog = asked.catalog
     named = wanted_fields(asked, request.fields)
     condition, rows = narrow(
