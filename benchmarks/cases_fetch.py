@@ -154,7 +154,7 @@ def getspec_one(bench: Bench) -> Trial:
     "Spectrum1D list of {listed}",
     reference="specutils.Spectrum.read of {listed} local FITS files",
     target=0.15,
-    limits="the constructor of specutils' Spectrum",
+    limits="the constructor of specutils' Spectrum: units, uncertainty and axis of each",
 )
 def spectrum1d(bench: Bench) -> Trial:
     from specutils import Spectrum  # noqa: PLC0415  # slow to import

@@ -366,9 +366,8 @@ def _spectrum(
         More for ``meta``.
     """
     from astropy import units as u
-    from astropy.nddata import InverseVariance
 
-    from .spectrum1d import Spectrum
+    from .spectrum1d import Spectrum, axis_with_wcs, uncertainty_of
 
     fields = _one_arm(fields)
     if "flux" not in fields:
@@ -387,13 +386,12 @@ def _spectrum(
             meta[name] = u.Quantity(values, unit, copy=False) if name in _SCALED else values
     if redshift is not None:
         meta["redshift"] = redshift
+    # A redshift of -1 and less marks a failed fit; as a velocity it would be no number.
+    known = redshift if redshift is not None and redshift > -1 else None
     return Spectrum(
         flux=u.Quantity(flux, unit, copy=False),
-        spectral_axis=u.Quantity(wave, u.AA, copy=False),
-        spectral_axis_index=flux.ndim - 1,
-        uncertainty=None if ivar is None else InverseVariance(ivar, copy=False),
+        uncertainty=None if ivar is None else uncertainty_of(ivar, unit),
         mask=bad,
-        # A redshift of -1 and less marks a failed fit; as a velocity it would be no number.
-        redshift=redshift if redshift is not None and redshift > -1 else None,
         meta=meta,
+        **axis_with_wcs(wave, known, flux.shape),
     )

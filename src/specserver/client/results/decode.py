@@ -7,6 +7,7 @@ two of them ask for Python's lock with every spectrum.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ...errors import MixedLattices, StoreError, naming
+from ...model.grid import Grid, PixelRange
 from ...wire.batches import ANSWER, Readable, open_answer, read_batches
 from ...wire.columns import CATALOG_PREFIX, ID, PART
 from ...wire.head import PartsHead, StreamHead, from_metadata, read_spectra_head
@@ -48,13 +50,24 @@ class Spectra:
     """1D[nspec] int64, position of each in the caller's list, if there are several parts."""
 
     def wave(self, index: int, record: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """Return wavelengths, 1D[npix] float64, Å in the medium of ``record``, ``data[index]``."""
-        grid = self.head.grid
+        """Return wavelengths, 1D[npix] float64, Å in the medium of ``record``, ``data[index]``.
+
+        Spectra on the lattice share them: they are read-only.
+        """
+        grid, span = self.head.grid, self.head.span
         if not self.on_lattice[index]:
             return grid.wave_of(record[grid.axis])
         is_aligned = isinstance(self.data, np.ndarray)
-        first = self.head.span.first if is_aligned else int(self.first[index])
-        return grid.wave(first, len(record))
+        begin = 0 if is_aligned else int(self.first[index]) - span.first
+        return _lattice_wave(grid, span)[begin : begin + len(record)]
+
+
+@lru_cache(maxsize=4)
+def _lattice_wave(grid: Grid, pixels: PixelRange) -> npt.NDArray[np.float64]:
+    """Return the wavelengths of a lattice, 1D[npix] float64, Å; they cannot be written to."""
+    wave = grid.wave(pixels.first, pixels.count)
+    wave.flags.writeable = False
+    return wave
 
 
 def decode_parts(

@@ -3,12 +3,20 @@
 Importing this module imports specutils.
 """
 
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 import specutils
+from astropy import units as u
+from astropy.nddata import InverseVariance
 
 _Named = getattr(specutils, "Spectrum1D", specutils.Spectrum)
 """The old name, where specutils still has it."""
+_KM_S: Final = u.km / u.s
+_VELOCITY: Final = u.doppler_redshift()[0][2]
+"""Astropy's function for the radial velocity, km/s, of a redshift."""
 
 
 class Spectrum(_Named):  # type: ignore[misc,valid-type]
@@ -17,3 +25,82 @@ class Spectrum(_Named):  # type: ignore[misc,valid-type]
     def __init__(self, *args: Any, **keywords: Any) -> None:
         # That of Spectrum1D warns that its name is old.
         specutils.Spectrum.__init__(self, *args, **keywords)
+
+
+def uncertainty_of(ivar: npt.NDArray[Any], flux_unit: u.UnitBase) -> InverseVariance:
+    """Return ivar, 1D[npix] or 2D[nspec, npix], as the uncertainty of a Spectrum: no copy."""
+    return InverseVariance(ivar, copy=False, unit=_ivar_unit(flux_unit))
+
+
+@lru_cache
+def _ivar_unit(flux_unit: u.UnitBase) -> u.UnitBase:
+    """Return the unit that a Spectrum would compute for the ivar of each flux."""
+    return 1 / flux_unit**2
+
+
+def axis_with_wcs(
+    wave: npt.NDArray[np.float64], redshift: float | None, shape: tuple[int, ...]
+) -> dict[str, Any]:
+    """Return the arguments of a Spectrum that say where its pixels lie.
+
+    The WCS is the one that specutils makes of the axis, but it is made when it is first used. It
+    takes half of the time of a Spectrum, and few are asked for it.
+
+    Parameters
+    ----------
+    wave : 1D[npix] float64, Å
+        Values that nobody changes. Spectra may share them; the axis is a copy.
+    redshift
+        Redshift that the axis states; None if it is not known.
+    shape
+        Shape of the flux; its last dimension is the spectral axis.
+    """
+    # Given as a redshift it would take twice as long.
+    velocity = None if redshift is None else u.Quantity(_VELOCITY(redshift), _KM_S)
+    return {
+        "spectral_axis": specutils.SpectralAxis(wave, u.AA, radial_velocity=velocity),
+        "spectral_axis_index": len(shape) - 1,
+        "wcs": _DeferredWCS(wave, redshift, shape),
+    }
+
+
+def _made_wcs(wave: npt.NDArray[np.float64], redshift: float | None, shape: tuple[int, ...]) -> Any:
+    """Return the WCS that specutils makes of an axis, 1D[npix] float64, Å."""
+    made = specutils.Spectrum(
+        flux=u.Quantity(np.broadcast_to(0.0, shape), copy=False),
+        spectral_axis=u.Quantity(wave, u.AA, copy=False),
+        spectral_axis_index=len(shape) - 1,
+        redshift=redshift,
+        mask=None,
+    )
+    return made.wcs
+
+
+_EXAMPLE: Final = _made_wcs(np.array([1.0, 2.0]), None, (2,))
+_ATTRIBUTES: Final = frozenset(vars(_EXAMPLE))
+"""Attributes that specutils gives its WCS."""
+
+
+class _DeferredWCS(type(_EXAMPLE)):  # type: ignore[misc]
+    """A WCS of specutils that is made when one of its attributes is first used.
+
+    From then on it is an instance of specutils' own class, and nothing else.
+    """
+
+    def __init__(self, *recipe: Any) -> None:
+        # Not that of the class, which makes the attributes.
+        self._recipe = recipe
+
+    @property
+    def world_n_dim(self) -> int:
+        """Number of dimensions: the one thing that the constructor of a Spectrum asks."""
+        return len(self._recipe[-1])
+
+    def __getattr__(self, name: str) -> Any:
+        """Make the WCS if one of its attributes is missing."""
+        recipe = self.__dict__.get("_recipe")
+        if name in _ATTRIBUTES and recipe is not None:
+            self.__dict__.update(vars(_made_wcs(*recipe)))
+            self.__class__ = type(_EXAMPLE)
+            self.__dict__.pop("_recipe", None)
+        return object.__getattribute__(self, name)
