@@ -16,12 +16,13 @@ from astropy.io import fits
 
 from specserver.data.root import open_root
 from specserver.errors import IngestError, StoreError, UnknownContext
-from specserver.ingest import run_ingest
+from specserver.ingest import plan, run_ingest
 from specserver.ingest.verify import verify
 from specserver.service import SpectroscopicService
 from specserver.service.stream import StreamRequest
 from specserver.simulate import simulate_sdss
 from specserver.store.layout import list_segments
+from specserver.surveys import find_release
 
 
 def stored_ids(data: Path) -> list[int]:
@@ -149,6 +150,30 @@ def test_wrong_calls_are_errors_before_anything_is_written(tmp_path: Path) -> No
     with pytest.raises(IngestError, match="no such file"):
         run_ingest(open_root(tmp_path), "sdss_dr17", [tmp_path / "nowhere"])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_files_are_read_before_all_are_found(
+    mock_survey: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "_WINDOW", 40)
+    totals: list[int] = []
+    listed: list[Path] = []
+    files = plan.find_files([mock_survey], lambda path: not listed.append(path))
+    first = next(
+        plan.plan_parts(find_release("sdss_dr17")[0], files, lambda _: {}, 1, plan.Found())
+    )
+    assert 0 < len(first) <= 40 <= len(listed) < 100
+    summary = run_ingest(
+        open_root(tmp_path / "data"),
+        "sdss_dr17",
+        [mock_survey, next(mock_survey.rglob("spec-*.fits"))],
+        workers=1,
+        progress=lambda _, total: totals.append(total),
+    )
+    assert totals[0] < totals[-1] == summary.files == summary.read
+    assert len(stored_ids(tmp_path / "data")) == 150
+    again = run_ingest(open_root(tmp_path / "data"), "sdss_dr17", [mock_survey], workers=1)
+    assert (again.stored, again.already) == (0, again.files)
 
 
 KILLS = int(os.environ.get("SPECSERVER_TEST_KILLS", "6"))

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from commands import command
 from specserver.data.root import open_root
 from specserver.errors import BadFile
-from specserver.ingest.plan import make_plan, spectrum_files
+from specserver.ingest.plan import Found, plan_parts, spectrum_files
 from specserver.service import SpectroscopicService
 from specserver.surveys.anyfile import ReadSpectrum, read_file
 from specserver.surveys.declaration import Declaration, FileDefaults, NamedVectors
@@ -105,7 +105,8 @@ def test_a_few_files_are_read_without_other_processes(tmp_path: Path) -> None:
     declared = Declaration("mine", "mine", "", "", "", has_ivar=False, step_aa=1.0)
     survey = survey_of(declared, data.context("mine"))
     files = spectrum_files([tmp_path])
-    assert len(make_plan(survey, files, {}, workers=8).parts) == 1
+    parts = plan_parts(survey, files, lambda _: {}, 8, Found())
+    assert [len(part) for part in parts] == [20]
 
 
 def test_stated_units_come_first_and_unstated_ones_are_asked_for(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from specserver.data.root import open_root
 from specserver.errors import IngestError, StoreError
-from specserver.ingest import pipeline, run_ingest
+from specserver.ingest import pipeline, run_ingest, worker
 from specserver.ingest.declare import declare
 from specserver.ingest.option_effects import SurveyOptions
 from specserver.ingest.worker import IngestOptions, ingest_part
@@ -157,9 +157,27 @@ def test_a_segment_that_is_not_whole_is_not_committed(
     assert not segment.is_committed()
 
 
+def test_a_part_whose_files_are_removed_is_read_again(
+    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "_SEGMENT_SPECTRA", 5)
+    folder, removed = open_root(tmp_path).context(CONTEXT), []
+
+    def remove(done: int, total: int) -> None:
+        if not removed:
+            removed.extend(folder.uncommitted())
+            removed[0].delete()
+
+    summary = run_ingest(open_root(tmp_path), CONTEXT, files, workers=1, progress=remove)
+    assert removed
+    assert (summary.read, summary.stored, summary.already) == (12, 12, 0)
+    assert len(stored_ids(tmp_path)) == 12
+    assert faults(tmp_path) == []
+
+
 def options_of(data: Path, lease: str) -> IngestOptions:
     root = open_root(data)
-    _, known, _ = pipeline._stored(root.context(CONTEXT), find_release(CONTEXT)[0])
+    known, _ = pipeline._stored(root.context(CONTEXT), find_release(CONTEXT)[0])
     return IngestOptions(root, CONTEXT, lease, known, frozenset(), strict=False, replace=False)
 
 

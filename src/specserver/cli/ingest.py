@@ -148,8 +148,6 @@ def ingest(
     folder = data_folder(data)
     from ..ingest import run_ingest
     from ..ingest.option_effects import OptionEffects, SurveyOptions
-    from ..ingest.plan import spectrum_files
-    from ..surveys import is_declared
 
     named = {
         "id": id_column, "file": file_column, "ra": ra_column, "dec": dec_column, "z": z_column
@@ -177,8 +175,6 @@ def ingest(
         raise BadParameter("reader", reader, "the other options of your own survey need it: say"
                            " --reader specutils")  # fmt: skip
     _require_known(context, folder)
-    if is_declared(folder, context):
-        paths = spectrum_files(paths, besides=catalog)
     with Watch("files") as watch:
         summary = run_ingest(
             folder,
@@ -190,6 +186,7 @@ def ingest(
             report=report,
             effects=effects,
             progress=watch,
+            besides=catalog,
         )
     # The time that the caller waited: importing the readers of files takes seconds.
     summary.seconds = time.monotonic() - begun

@@ -1,9 +1,11 @@
 """The declaration of a data folder's own survey, before its files are ingested."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import islice, zip_longest
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,11 +25,13 @@ from ..surveys.targets import FILE, OBJECT, normal_table
 from ..surveys.unread import asked_for
 from .option_effects import OptionEffects, SurveyOptions, option_effects
 from .plan import require_there, spectrum_files
-from .report import Note, Tally, open_report, refusal
+from .report import Became, Note, Tally, open_report, refusal
 
 _TRIED: Final = 20
 """Files tried until one is readable."""
 _STEP_AA: Final = 1.0
+Files: TypeAlias = Callable[[], Iterator[Path]]
+"""Lists the files from the first one on."""
 
 
 def declare(
@@ -54,7 +58,7 @@ def declare(
     _require_free(context)
     paths = list(paths)
     require_there(paths)
-    files = spectrum_files(paths, options.catalog)
+    files = partial(spectrum_files, paths, options.catalog)
     if options.medium not in {"", AIR, VACUUM}:
         raise BadParameter("medium", options.medium, "air or vacuum")
     folder = data.context(context)
@@ -81,7 +85,7 @@ def declare(
 def _declared(
     folder: ContextFolder,
     before: tuple[Declaration | None, bool],
-    files: Sequence[Path],
+    files: Files,
     options: SurveyOptions,
     report: Path | None,
 ) -> tuple[Declaration, OptionEffects]:
@@ -107,8 +111,9 @@ def _declared(
             table=options.catalog is not None,
             rows_changed=_rows_changed(folder, present, declared),
         )
-    if files and (own := own_command(files[0])):
-        effects = replace(effects, own=own, example=files[0].name)
+    first = next(files(), None)
+    if first is not None and (own := own_command(first)):
+        effects = replace(effects, own=own, example=first.name)
     return declared, replace(effects, declared=declared)
 
 
@@ -127,13 +132,11 @@ def _require_free(context: str) -> None:
     )
 
 
-def _first(
-    context: str, files: Sequence[Path], options: SurveyOptions, report: Path | None
-) -> Declaration:
+def _first(context: str, files: Files, options: SurveyOptions, report: Path | None) -> Declaration:
     """Return a declaration of what the first readable file and the operator state."""
     reasons: list[str] = []
     no_unit: BadParameter | None = None
-    for path in files[:_TRIED]:
+    for path in islice(files(), _TRIED):
         try:
             require_whole(path)
             spectra = read_file(path, options)
@@ -169,19 +172,20 @@ def _first(
     _report_refused(files, reasons, report)
     if no_unit is not None:
         raise no_unit
-    pairs = list(zip(files, reasons, strict=False))
+    pairs = list(zip(files(), reasons, strict=False))
     listed = "".join(f"\n  {path}: {why}" for path, why in pairs[:5])
     how = "" if options.vectors is None else f" with {asked_for(options.vectors)}"
     none = " there is none whose name ends as those of spectra do (.fits, .csv, …)"
     raise IngestError(f"no file can be read{how}:{listed or none}")
 
 
-def _report_refused(files: Sequence[Path], reasons: Sequence[str], report: Path | None) -> None:
+def _report_refused(files: Files, reasons: Sequence[str], report: Path | None) -> None:
     """Write a report: the first files were refused, the others were not read."""
     untried = f"not read: none of the {len(reasons)} files before it can be read"
     with open_report(report, Tally()) as told:
-        told.add(Note(str(path), "refused", why) for path, why in zip(files, reasons, strict=False))
-        told.add(Note(str(path), "passed over", untried) for path in files[len(reasons) :])
+        for path, why in zip_longest(files(), reasons, fillvalue=""):
+            became: Became = "refused" if why else "passed over"
+            told.add([Note(str(path), became, why or untried)])
 
 
 def _changed(present: Declaration, options: SurveyOptions, *, fixed: bool) -> Declaration:

@@ -3,11 +3,13 @@
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -19,17 +21,18 @@ from ..catalog.segment_rows import read_sources
 from ..data.context import ContextFolder
 from ..data.leases import Lease
 from ..data.root import DataRoot
-from ..errors import IngestError
+from ..errors import IngestError, StoreError
 from ..files import DISK_ERRORS
 from ..model.survey import FileKey, Survey
 from ..processes import end_with_parent, leaving_interrupts_to_this_process
-from ..store.layout import commit_segment
+from ..store.layout import check_written, commit_segment
 from ..surveys import find_release
-from ..surveys.generic import read_declaration
+from ..surveys.generic import AnyFileReader, read_declaration
 from .decisions import IngestOptions, find_duplicates
-from .option_effects import OptionEffects, media_conflicts
-from .plan import Plan, make_plan, require_there
-from .report import Note, Report, Tally, open_report
+from .option_effects import OptionEffects
+from .plan import Found, find_files, is_fits_name, plan_parts, require_there, spectrum_files
+from .report import Report, Tally, open_report
+from .stored_files import StoredFiles
 from .stored_ids import StoredIds
 from .worker import Counts, PartResult, ingest_part
 
@@ -39,8 +42,11 @@ _POLL_S: Final = 0.2
 _NOTHING: Final = OptionEffects()
 
 
+_ATTEMPTS: Final = 3
+"""Readings of a part whose segments someone removes before they are committed."""
+Part: TypeAlias = tuple[FileKey, ...]
 Progress: TypeAlias = Callable[[int, int], object]
-"""Shows the progress of an ingest: so many files have been looked at, of so many."""
+"""Shows the progress of an ingest: so many files are read, of so many found so far."""
 
 
 @dataclass
@@ -71,6 +77,7 @@ def run_ingest(
     report: Path | None = None,
     effects: OptionEffects = _NOTHING,
     progress: Progress | None = None,
+    besides: Path | None = None,
 ) -> IngestSummary:
     """Store all spectra of files and folders in a context; stored spectra are left alone.
 
@@ -85,6 +92,7 @@ def run_ingest(
     replace : replace stored spectra whose values differ
     report : file to write (see `ingest.report`): a line for each file that was not simply stored
     effects : options of this command that concern stored files, as `declare` returns them
+    besides : file in these folders that is no spectrum, such as a table of targets
 
     Raises
     ------
@@ -103,19 +111,22 @@ def run_ingest(
     with _writing(data, folder) as lease, open_report(report, summary) as told:
         survey = _survey(data, context, effects)
         summary.removed = folder.remove_left(lease)
-        known_files, known, other = _stored(folder, survey)
-        if replace:
-            again = known_files if effects.again else other
-            known_files = {path: state for path, state in known_files.items() if path not in again}
+        known, table = _stored(folder, survey)
+        stored = StoredFiles(table, survey, effects, replace=replace)
+        found = Found()
+        if isinstance(survey.reader, AnyFileReader):
+            files = spectrum_files(paths, besides)
+        else:
+            files = find_files(paths, is_fits_name)
         workers = workers or os.cpu_count() or 1
-        plan = make_plan(survey, paths, known_files, workers, told.add, other, effects.reason)
-        summary.files = plan.known + plan.changed_medium + plan.foreign + sum(map(len, plan.parts))
-        summary.already = plan.known
-        summary.not_applied = effects.warnings(plan.known + plan.changed_medium)
+        parts = plan_parts(survey, files, stored.notes, workers, found, told.add)
         given = frozenset(str(path.absolute()) for path in paths)
         options = IngestOptions(data, context, lease.name, known, given, strict, replace)
-        names = _read_all(options, lease, plan, summary, workers, told, progress)
-        if len(plan.parts) > 1:
+        names = _read_all(options, lease, parts, found, summary, workers, told, progress)
+        summary.files = found.files
+        summary.already += found.known
+        summary.not_applied = effects.warnings(found.known + found.changed_medium)
+        if len(names) > 1:
             segments = [folder.segment(name) for name in names]
             rows = read_sources(segments, survey.id_column.name)
             told.add(find_duplicates(rows, survey, segments))
@@ -146,27 +157,20 @@ def _survey(data: DataRoot, context: str, effects: OptionEffects) -> Survey:
     return find_release(context, data)[0]
 
 
-def _stored(
-    context: ContextFolder, survey: Survey
-) -> tuple[dict[str, tuple[int, int, int | None]], StoredIds, Mapping[str, Note]]:
-    """Return stored files, stored spectra, and notes on files whose stated medium is new."""
+def _stored(context: ContextFolder, survey: Survey) -> tuple[StoredIds, pa.Table]:
+    """Return the stored spectra, and their catalogue rows; without those that were replaced."""
     names = tuple(context.segments())
     table = read_sources([context.segment(name) for name in names], survey.id_column.name)
     known, rows = StoredIds.of(table, survey.id_column.name, survey.id_column.dtype, names)
-    # Files whose spectra were replaced are left out, so that they are read if they are given again.
-    table = table.take(pa.array(np.sort(rows)))
-    states = (
-        table.column(name).to_pylist() if name in table.column_names else [None] * table.num_rows
-        for name in ("_source", "_size", "_mtime_ns", "_beside")
-    )
-    files = {path: (size, mtime, other) for path, size, mtime, other in zip(*states, strict=True)}
-    return files, known, media_conflicts(table, survey)
+    # A file whose spectra were all replaced is not known, so that it is read if it is given again.
+    return known, table.take(pa.array(np.sort(rows)))
 
 
 def _read_all(
     options: IngestOptions,
     lease: Lease,
-    plan: Plan,
+    parts: Iterator[Part],
+    found: Found,
     summary: IngestSummary,
     workers: int,
     told: Report,
@@ -174,7 +178,8 @@ def _read_all(
 ) -> list[str]:
     """Read all parts and commit each segment as soon as it is written; return their names."""
     names: list[str] = []
-    total = sum(len(part) for part in plan.parts)
+    again: deque[Part] = deque()
+    lost: Counter[Part] = Counter()
     renewed = time.monotonic()
     done = 0
 
@@ -182,9 +187,22 @@ def _read_all(
         nonlocal done
         done += more
         if progress is not None:
-            progress(done, total)
+            progress(done, found.wanted)
 
-    for result in _results(options, plan, workers, count):
+    for part, result in _results(options, parts, again, workers, count):
+        try:
+            for segment, info in result.segments:
+                check_written(segment, info)
+        except StoreError:
+            # Someone has removed files of it.
+            lost[part] += 1
+            if lost[part] > _ATTEMPTS:
+                raise
+            for segment, _ in result.segments:
+                segment.delete()
+            found.wanted += len(part)
+            again.append(part)
+            continue
         for segment, info in result.segments:
             commit_segment(segment, info)
             lease.require()
@@ -201,30 +219,46 @@ def _read_all(
 
 
 def _results(
-    options: IngestOptions, plan: Plan, workers: int, count: Callable[[int], None]
-) -> Iterator[PartResult]:
-    """Yield the result of each part as soon as it is done."""
-    if workers == 1 or len(plan.parts) <= 1:
-        for part in plan.parts:
-            yield ingest_part(options, part, count)
+    options: IngestOptions,
+    parts: Iterator[Part],
+    again: deque[Part],
+    workers: int,
+    count: Callable[[int], None],
+) -> Iterator[tuple[Part, PartResult]]:
+    """Yield each part and its result as soon as it is done.
+
+    Parameters
+    ----------
+    again : the caller adds parts that are to be read once more
+    """
+    first = list(islice(parts, 2))
+    parts = chain(first, parts)
+
+    def following() -> Part | None:
+        return again.popleft() if again else next(parts, None)
+
+    if workers == 1 or len(first) <= 1:
+        while (part := following()) is not None:
+            yield part, ingest_part(options, part, count)
         return
     # spawn: a forked child would lack TensorStore's threads.
     spawning = multiprocessing.get_context("spawn")
     told = spawning.SimpleQueue()
     with ProcessPoolExecutor(workers, spawning, _begin, (told, options)) as pool:
-        open_: set[Future[PartResult]] = set()
-        waiting = list(reversed(plan.parts))
+        at_work: dict[Future[PartResult], Part] = {}
         try:
-            while waiting or open_:
+            while True:
                 # Parts are submitted when a worker can take them: a long queue of them is large.
-                while waiting and len(open_) < 2 * workers:
+                while len(at_work) < 2 * workers and (part := following()) is not None:
                     with leaving_interrupts_to_this_process():
-                        open_.add(pool.submit(_work, waiting.pop()))
-                ended, open_ = wait(open_, _POLL_S, FIRST_COMPLETED)
+                        at_work[pool.submit(_work, part)] = part
+                if not at_work:
+                    break
+                ended, _ = wait(at_work, _POLL_S, FIRST_COMPLETED)
                 while not told.empty():
                     count(told.get())
                 for future in ended:
-                    yield future.result()
+                    yield at_work.pop(future), future.result()
         except BrokenProcessPool as error:
             raise IngestError(
                 "a reading process died (out of memory?); what is committed is safe:"

@@ -4,8 +4,8 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 
 from ..digests import hash64
@@ -19,22 +19,29 @@ from .report import Note
 _FITS: Final = re.compile(rf".*{FITS_ENDING}", re.DOTALL | re.IGNORECASE)
 SEGMENT_FILES: Final = 2000
 """Most files of a part, for any survey: a worker that dies loses the work on one part."""
+_WINDOW: Final = 100_000
+"""Files found before the first of them are read: some 50 MB, and a second or two."""
 _FEW_FILES: Final = 50
 """Files of a folder's own survey that this process reads sooner than another one starts."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """The files that an ingest reads, and the number of files that it does not read."""
+@dataclass(slots=True)
+class Found:
+    """Numbers of files that the plan of an ingest has found so far."""
 
-    parts: tuple[tuple[FileKey, ...], ...]
-    """A segment or more each; files that may hold the same spectrum are in the same part."""
-    known: int
+    wanted: int = 0
+    """Files that are to be read."""
+    known: int = 0
     """Files already stored, unchanged since, and not to be read again."""
-    foreign: int
+    foreign: int = 0
     """FITS files whose name is not of this survey."""
     changed_medium: int = 0
-    """Number of stored files whose stated medium has changed."""
+    """Stored files whose stated medium has changed."""
+
+    @property
+    def files(self) -> int:
+        """All of them."""
+        return self.wanted + self.known + self.foreign + self.changed_medium
 
 
 def require_there(paths: Iterable[Path]) -> None:
@@ -43,12 +50,18 @@ def require_there(paths: Iterable[Path]) -> None:
         raise IngestError(f"no such file or folder: {', '.join(gone)}")
 
 
-def find_files(paths: Iterable[Path]) -> Iterator[Path]:
-    """Yield all FITS files among paths and, recursively, below the folders among them."""
+def find_files(paths: Iterable[Path], is_named: Callable[[Path], object]) -> Iterator[Path]:
+    """Yield files, and from folders, and the folders below, all files that ``is_named`` accepts.
+
+    They are yielded while the folders are listed, each once.
+    """
+    paths = list(dict.fromkeys(path.absolute() for path in paths))
+    # A file that is also given by itself is yielded in its own place.
+    given = {path for path in paths if not path.is_dir()}
     # Archives contain links; a folder that is reached twice is searched once.
     entered: set[tuple[int, int]] = set()
     for path in paths:
-        if not path.is_dir():
+        if path in given:
             yield path
             continue
         for folder, below, names in os.walk(path, followlinks=True):
@@ -58,67 +71,78 @@ def find_files(paths: Iterable[Path]) -> Iterator[Path]:
                 continue
             entered.add((status.st_dev, status.st_ino))
             below.sort()
-            yield from (Path(folder) / name for name in sorted(names) if _FITS.fullmatch(name))
+            files = (Path(folder, name) for name in sorted(names))
+            yield from (file for file in files if is_named(file) and file not in given)
 
 
-def spectrum_files(paths: Iterable[Path], besides: Path | None = None) -> list[Path]:
-    """Return files, and from folders all files with an ending of a spectrum's file.
+def is_fits_name(path: Path) -> bool:
+    """Return whether a file has an ending of a FITS file."""
+    return bool(_FITS.fullmatch(path.name))
 
-    The file ``besides``, such as a table of targets, is left out.
+
+def spectrum_files(paths: Iterable[Path], besides: Path | None = None) -> Iterator[Path]:
+    """Yield files, and from folders all files with an ending of a spectrum's file.
+
+    The file ``besides``, such as a table of targets, is left out of folders.
     """
     left_out = besides.resolve() if besides else None
-    found: list[Path] = []
-    for path in paths:
-        inside = sorted(path.rglob("*")) if path.is_dir() else [path]
-        found += [
-            file
-            for file in inside
-            if file == path
-            or (file.is_file() and is_spectrum_name(file) and file.resolve() != left_out)
-        ]
-    return found
+
+    def is_named(path: Path) -> bool:
+        return is_spectrum_name(path) and path.is_file() and path.resolve() != left_out
+
+    return find_files(paths, is_named)
 
 
-def make_plan(
+def plan_parts(
     survey: Survey,
-    paths: Iterable[Path],
-    known: dict[str, tuple[int, int, int | None]],
+    files: Iterable[Path],
+    stored: Callable[[Sequence[Path]], Mapping[Path, Note]],
     workers: int,
+    found: Found,
     note: Callable[[Iterable[Note]], None] = lambda _: None,
-    media_conflicts: Mapping[str, Note] = MappingProxyType({}),
-    not_applied: str = "",
-) -> Plan:
-    """Divide the files to be read into segments of neighbouring spectra.
+) -> Iterator[tuple[FileKey, ...]]:
+    """Yield parts of neighbouring files that are to be read, while the files are found.
+
+    Of each `_WINDOW` of files those of one group, which may hold the same spectrum, stay together.
 
     Parameters
     ----------
-    known : path → size, time of last change in ns, and `beside_digest`, of files already stored
+    stored : of some files, returns a note about each that is stored and not to be read again
+    found : is counted up
     note : is called with a note about each file that is not read
-    media_conflicts : path → note about a stored file whose stated medium has changed
-    not_applied : text added to the notes of other stored files: options that do not apply to them
     """
-    keys: list[FileKey] = []
-    foreign = stored = nunlike = 0
-    for path in dict.fromkeys(found.absolute() for found in find_files(paths)):
+    files = iter(files)
+    few = _FEW_FILES if isinstance(survey.reader, AnyFileReader) else 1
+    most = min(SEGMENT_FILES, survey.part_files)
+    while window := list(islice(files, _WINDOW)):
+        keys = _keys(survey, window, found, note)
+        notes = stored([key.path for key in keys])
+        note(notes.values())
+        conflicts = sum(told.became == "conflict" for told in notes.values())
+        found.changed_medium += conflicts
+        found.known += len(notes) - conflicts
+        keys = [key for key in keys if key.path not in notes]
+        found.wanted += len(keys)
+        keys.sort(key=lambda key: (key.group, str(key.path)))
+        yield from _parts(keys, workers, few, most)
+
+
+def _keys(
+    survey: Survey, files: Iterable[Path], found: Found, note: Callable[[Iterable[Note]], None]
+) -> list[FileKey]:
+    """Return the keys of the files of a survey; count and note all others."""
+    keys = []
+    for path in files:
         key = survey.reader.identify(path)
-        if key is None and survey.reader.is_companion(path):
+        if key is not None:
+            keys.append(key)
+        elif survey.reader.is_companion(path):
             why = "read along with another file, or of another context"
             note([Note(str(path), "passed over", why)])
-        elif key is None:
-            foreign += 1
-            note([Note(str(path), "refused", f"not a file name of {survey.name}")])
-        elif _unchanged(survey, path, known.get(str(path))):
-            other = media_conflicts.get(str(path))
-            stored += other is None
-            nunlike += other is not None
-            same = Note(str(path), "already there", f"stored, and unchanged since{not_applied}")
-            note([other or same])
         else:
-            keys.append(key)
-    keys.sort(key=lambda key: (key.group, str(key.path)))
-    most = min(SEGMENT_FILES, survey.part_files)
-    few = _FEW_FILES if isinstance(survey.reader, AnyFileReader) else 1
-    return Plan(tuple(_parts(keys, workers, few, most)), stored, foreign, nunlike)
+            found.foreign += 1
+            note([Note(str(path), "refused", f"not a file name of {survey.name}")])
+    return keys
 
 
 def beside_digest(survey: Survey, path: Path) -> int:
@@ -129,21 +153,6 @@ def beside_digest(survey: Survey, path: Path) -> int:
     find: Callable[[Path], Sequence[Path]] = getattr(survey.reader, "beside", lambda _: ())
     states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in find(path)]
     return hash64(repr(states)) if states else 0
-
-
-def _unchanged(survey: Survey, path: Path, known: tuple[int, int, int | None] | None) -> bool:
-    """Return whether a file is the one that was stored."""
-    if known is None:
-        return False
-    try:
-        status = path.stat()
-        size, mtime_ns, beside = known
-        if (size, mtime_ns) != (status.st_size, status.st_mtime_ns):
-            return False
-        # An older version did not record the files beside.
-        return beside is None or beside == beside_digest(survey, path)
-    except OSError:
-        return False
 
 
 def _parts(

@@ -91,15 +91,20 @@ def finish_segment(segment: SegmentFolder, info: SegmentInfo) -> SegmentInfo:
     return replace(info, digests=segment.digests(segment.files()))
 
 
-def commit_segment(segment: SegmentFolder, info: SegmentInfo) -> None:
-    """Write the commit record of a segment, as `finish_segment` returns it.
+def check_written(segment: SegmentFolder, info: SegmentInfo) -> None:
+    """Check that the files of a segment are there, by its record as `finish_segment` returns it.
 
     Raises
     ------
     StoreError
-        A file of the segment is missing, or has another size than when it was written.
+        A file is missing, or has another size than when it was written.
     """
     for name, digest in info.digests.items():
         if segment.entry(name).stamp()[1] != int(digest.split()[0]):
             raise StoreError(str(segment), f"{name} is missing or cut off, so it is not committed")
+
+
+def commit_segment(segment: SegmentFolder, info: SegmentInfo) -> None:
+    """Write the commit record of a segment that is whole; errors as of `check_written`."""
+    check_written(segment, info)
     segment.record.create(seal(asdict(info)))

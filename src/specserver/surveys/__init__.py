@@ -8,7 +8,7 @@ from typing import Final
 from ..data.root import DataRoot
 from ..errors import BadFile, ServiceError, UnknownContext
 from ..model.survey import Release, Survey
-from .generic import AnyFileReader, declared_survey, declared_surveys
+from .generic import declared_survey, declared_surveys
 
 GROUP: Final = "specserver.surveys"
 """Entry point group through which an installed package offers a survey."""
@@ -50,15 +50,6 @@ def find_release(context: str, data: DataRoot | None = None) -> tuple[Survey, Re
         release.context for survey in load_surveys(data).values() for release in survey.releases
     ]
     raise UnknownContext(context, known, "known here")
-
-
-def is_declared(data: DataRoot, context: str) -> bool:
-    """Return whether a context is one that the data folder declares itself."""
-    try:
-        survey, _ = find_release(context, data)
-    except UnknownContext:
-        return False
-    return isinstance(survey.reader, AnyFileReader)
 
 
 def missing_survey(context: str, name: str, data: DataRoot) -> str:
