@@ -189,13 +189,21 @@ class Session:
         return Listing(text) if form == "text" else text
 
     def ask(
-        self, path: str, body: Mapping[str, Any], options: RequestOptions
+        self, path: str, body: Mapping[str, Any], options: RequestOptions, *accepted: str
     ) -> AbstractContextManager[ResponseBody]:
-        """Post a request to an endpoint and yield the body of the answer: `send`."""
+        """Post a request to an endpoint and yield the body of the answer: `send`.
+
+        Parameters
+        ----------
+        accepted : media types of the answer, the preferred one first; none: the endpoint's own
+        """
         url = self.url(path)
         if options.debug:
             say(f"POST {url} {shortened_body(body)}")
-        return self.send("POST", url, body, token=options.token, timeout_s=options.timeout_s)
+        headers = {"Accept": ", ".join(accepted)} if accepted else {}
+        return self.send(
+            "POST", url, body, headers=headers, token=options.token, timeout_s=options.timeout_s
+        )
 
     def get_text(self, url: str, method: str = "GET", **options: Any) -> str:
         """Send a request and return the text of the answer; options and errors: those of `send`."""

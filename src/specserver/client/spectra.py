@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import StoreError
 from ..wire.columns import FILE_DATA, FILE_NAME, REDSHIFT
+from ..wire.media_types import ARROW, SPECTRUM
 from .inputs.context_ids import Named
 from .messages import sum_up, warn, warn_left_out
 from .progress import Watch
@@ -38,16 +39,21 @@ def fetch_spectra(
     list of Spectra
         One if the spectra are aligned or of one survey; else one for each survey.
     """
-    from .results.decode import decode_parts
+    from .results.decode import decode_parts, decode_single
     from .results.media import in_medium
 
     body = spectra_request(session, named, wanted, options, columns)
     began = perf_counter()
+    alone = len(named.ids) == 1 and not body["columns"]
+    accepted = (SPECTRUM, ARROW) if alone else (ARROW,)
     with (
-        session.ask("bulk/spectra", body, options) as answer,
+        session.ask("bulk/spectra", body, options, *accepted) as answer,
         Watch("spectra") as watch,
     ):
-        parts = decode_parts(answer, values=wanted.values, align=wanted.align, tell=watch)
+        if alone and answer.headers.get("Content-Type") == SPECTRUM:
+            parts = [decode_single(answer.read_all(), values=wanted.values, align=wanted.align)]
+        else:
+            parts = decode_parts(answer, values=wanted.values, align=wanted.align, tell=watch)
     warn_left_out(parts[0].head.missing, parts[0].head.damaged, len(named.ids))
     warn_empty(empty_cutouts(parts, wanted), sum(len(part.ids) for part in parts), wanted)
     if not wanted.resample:

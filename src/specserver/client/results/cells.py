@@ -14,6 +14,7 @@ from ...wire import columns
 from ...wire.batches import ANSWER
 from ...wire.cells import CellColumn, decode_blosc
 from ...wire.head import StreamHead
+from ...wire.single import SingleSpectrum
 from .columns import read_piece, view
 
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -76,23 +77,50 @@ def read_rows(batch: pa.RecordBatch, head: StreamHead) -> BatchRows:
     start, width, first, count = (
         view(batch.column(name)).astype(np.int64) for name in columns.PIXELS
     )
-    on_lattice = view(batch.column(columns.ON_LATTICE))
-    skip = first - start
-    inside = (count >= 0) & (skip >= 0) & (skip + count <= width)
-    spanned = (first >= head.span.first) & (first + count <= head.span.stop)
-    if not (inside & (spanned | ~on_lattice) | (count == 0)).all():
-        raise StoreError(ANSWER, "damaged: a spectrum lies outside its cells or the span")
-    return BatchRows(
-        ids=read_piece(batch.column(columns.ID)).values,
-        contexts=batch.column(columns.CONTEXT).to_pylist(),
-        start=start,
-        width=width,
-        first=first,
-        count=count,
-        on_lattice=on_lattice,
-        media=_media(batch, head),
-        places=_places(batch),
+    return _checked(
+        BatchRows(
+            ids=read_piece(batch.column(columns.ID)).values,
+            contexts=batch.column(columns.CONTEXT).to_pylist(),
+            start=start,
+            width=width,
+            first=first,
+            count=count,
+            on_lattice=view(batch.column(columns.ON_LATTICE)),
+            media=_media(batch, head),
+            places=_places(batch),
+        ),
+        head,
     )
+
+
+def rows_of(spectrum: SingleSpectrum) -> BatchRows:
+    """Return what `read_rows` reads of a batch, of a spectrum that came alone; errors alike."""
+    pixels = (spectrum.start, spectrum.width, spectrum.first, spectrum.count)
+    start, width, first, count = np.array(pixels, np.int64).reshape(4, 1)
+    return _checked(
+        BatchRows(
+            ids=np.array([spectrum.id]),
+            contexts=[spectrum.release],
+            start=start,
+            width=width,
+            first=first,
+            count=count,
+            on_lattice=np.array([spectrum.on_lattice]),
+            media=[spectrum.medium or UNKNOWN],
+            places=np.empty(0, np.int64),
+        ),
+        spectrum.head,
+    )
+
+
+def _checked(rows: BatchRows, head: StreamHead) -> BatchRows:
+    """Return rows whose values lie in their cells and the span; raise `StoreError` for others."""
+    skip, stop = rows.first - rows.start, rows.first + rows.count
+    inside = (rows.count >= 0) & (skip >= 0) & (skip + rows.count <= rows.width)
+    spanned = (rows.first >= head.span.first) & (stop <= head.span.stop)
+    if not (inside & (spanned | ~rows.on_lattice) | (rows.count == 0)).all():
+        raise StoreError(ANSWER, "damaged: a spectrum lies outside its cells or the span")
+    return rows
 
 
 def _places(batch: pa.RecordBatch) -> Ints:
@@ -127,6 +155,16 @@ def open_cells(batch: pa.RecordBatch, name: str, target: npt.NDArray[Any]) -> Fi
         offsets=cells.offsets.tolist(),
         present=cells.present.tolist(),
     )
+
+
+def cells_of(spectrum: SingleSpectrum, name: str, target: npt.NDArray[Any]) -> FieldCells:
+    """Open the cell of a vector of a spectrum that came alone; else as `open_cells`."""
+    if name not in spectrum.cells:
+        raise StoreError(ANSWER, f"vector {name!r} is missing in it")
+    cell = spectrum.cells[name]
+    if cell is None:
+        return FieldCells(name, target, memoryview(b""), [0, 0], [False])
+    return FieldCells(name, target, cell, [0, len(cell)], [True])
 
 
 def fill(

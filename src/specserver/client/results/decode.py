@@ -7,7 +7,7 @@ two of them ask for Python's lock with every spectrum.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,18 @@ from ...model.grid import Grid, PixelRange
 from ...wire.batches import ANSWER, Readable, open_answer, read_batches
 from ...wire.columns import CATALOG_PREFIX, ID, PART
 from ...wire.head import PartsHead, StreamHead, from_metadata, read_spectra_head
-from .cells import Axis, BatchRows, FieldCells, Ints, fill, open_cells, read_rows
+from ...wire.single import SingleSpectrum
+from .cells import (
+    Axis,
+    BatchRows,
+    FieldCells,
+    Ints,
+    cells_of,
+    fill,
+    open_cells,
+    read_rows,
+    rows_of,
+)
 from .columns import Piece, join_pieces, read_piece, view
 
 
@@ -123,6 +134,16 @@ def decode_parts(
     return [sink.spectra(kinds) for sink in sinks]
 
 
+def decode_single(
+    body: bytes, *, values: Sequence[str] | None = None, align: bool = False
+) -> Spectra:
+    """Decode the answer for a single spectrum; parameters and errors: those of `decode_parts`."""
+    spectrum = SingleSpectrum.from_bytes(body, values)
+    sink = _Sink(spectrum.head, align=align)
+    sink.lay(rows_of(spectrum), partial(cells_of, spectrum))
+    return sink.spectra()
+
+
 def decode_batches(
     source: Readable, *, values: Sequence[str] | None = None, align: bool = False
 ) -> Iterator[tuple[StreamHead | PartsHead, Spectra]]:
@@ -193,16 +214,24 @@ class _Sink:
 
     def accept(self, batch: pa.RecordBatch) -> None:
         """Make room for a batch and decode it there."""
-        rows = read_rows(batch, self._head)
+        self.lay(read_rows(batch, self._head), partial(open_cells, batch))
+        for name in batch.schema.names:
+            if name.startswith(CATALOG_PREFIX):
+                self._columns.setdefault(name, []).append(read_piece(batch.column(name)))
+
+    def lay(self, rows: BatchRows, open_: Callable[[str, npt.NDArray[Any]], FieldCells]) -> None:
+        """Make room for some spectra and decode them there.
+
+        Parameters
+        ----------
+        open_ : returns the cells of a vector, to be decoded into a field of the output, 1D
+        """
         if self.nspec + len(rows.ids) > self._head.nspec:
             raise StoreError(ANSWER, f"damaged: more than {self._head.nspec:,} spectra came")
         flat, at, axis = self._place_aligned(rows) if self._align else self._place_loose(rows)
         self._rows.append(rows)
         self.nspec += len(rows.ids)
-        for name in batch.schema.names:
-            if name.startswith(CATALOG_PREFIX):
-                self._columns.setdefault(name, []).append(read_piece(batch.column(name)))
-        fill(rows, at, self._cells(batch, rows, flat), axis, self._head.codec)
+        fill(rows, at, self._cells(open_, rows, flat), axis, self._head.codec)
 
     def _place_loose(self, rows: BatchRows) -> tuple[npt.NDArray[Any], list[int], Axis | None]:
         """Return a block for a batch, where in it each spectrum begins, and the axis to write."""
@@ -231,20 +260,23 @@ class _Sink:
             self._aligned[name][self.nspec : self.nspec + len(rows.ids)] = self._lattice
         return self._aligned.reshape(-1), at.tolist(), None
 
-    def spectra(self, schema: pa.Schema) -> Spectra:
-        """Return the spectra of all batches."""
+    def spectra(self, schema: pa.Schema | None = None) -> Spectra:
+        """Return the spectra of all batches; the schema of their columns, if there may be none."""
         batches = self._rows
         columns = {
             field.name.removeprefix(CATALOG_PREFIX): join_pieces(
                 self._columns.get(field.name, []), field.type
             )
-            for field in schema
+            for field in schema or ()
             if field.name.startswith(CATALOG_PREFIX)
         }
         return Spectra(
             head=self._head,
             data=self._aligned if self._align else self._loose,
-            ids=join_pieces([Piece(batch.ids, None) for batch in batches], schema.field(ID).type),
+            ids=join_pieces(
+                [Piece(batch.ids, None) for batch in batches],
+                pa.int64() if schema is None else schema.field(ID).type,
+            ),
             contexts=[context for batch in batches for context in batch.contexts],
             first=np.concatenate([batch.first for batch in batches] or [np.empty(0, np.int64)]),
             on_lattice=np.concatenate(
@@ -256,13 +288,16 @@ class _Sink:
         )
 
     def _cells(
-        self, batch: pa.RecordBatch, rows: BatchRows, flat: npt.NDArray[Any]
+        self,
+        open_: Callable[[str, npt.NDArray[Any]], FieldCells],
+        rows: BatchRows,
+        flat: npt.NDArray[Any],
     ) -> list[FieldCells]:
         """Open the columns that travel, the axis only where a spectrum brings its own."""
         axis = self._head.grid.axis
         own = not rows.on_lattice.all()
         names = [name for name in self._head.names if name != axis or own]
-        cells = [open_cells(batch, name, flat[name]) for name in names]
+        cells = [open_(name, flat[name]) for name in names]
         for column in cells:
             if column.name == axis and not (rows.on_lattice | column.present).all():
                 raise StoreError(ANSWER, "damaged: a spectrum off the lattice has no wavelengths")

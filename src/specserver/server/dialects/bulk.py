@@ -29,7 +29,7 @@ from ..runtime.responses import HEAVY, RouteResponder, query_cost
 
 ORDER: Final = 0
 router = APIRouter(prefix="/bulk", tags=["bulk"], route_class=DirectRoute)
-_STREAM: Final = "An Arrow IPC stream (docs/wire.md)."
+_STREAM: Final = "An Arrow IPC stream, or a single spectrum in a form of its own (docs/wire.md)."
 _TABLE: Final = "A table, by default as an Arrow IPC stream (docs/wire.md)."
 _RESAMPLED: Final = 20
 """Spectra that are sent whole in the time in which one is resampled."""
@@ -113,6 +113,8 @@ def bulk_spectra(responder: RouteResponder, request: SpectraRequest, service: Se
     make = partial(service.stream, selection, asked)
     cost = selection.nspec * (_RESAMPLED if request.resample else 1)
     kind = responder.accepted(SpectrumStream)
+    if selection.nspec != 1 or selection.missing or selection.damaged or request.columns:
+        kind = ARROW
     return responder.send(SpectrumStream, make, kind, nspec=selection.nspec, cost=cost)
 
 
