@@ -39,7 +39,7 @@ class Bench:
         """The spectra; all their files are in the page cache."""
         library, self._made = make_library(self.cache, self.scale)
         segments = library.data / CONTEXT
-        warm([str(path) for path in segments.rglob("spectra.zarr/**/c/*/*")])
+        warm([str(path) for path in segments.glob("seg-*/*.zarr/**/*") if path.is_file()])
         warm(library.npy.tolist())
         return library
 

@@ -106,7 +106,7 @@ def make_library(cache: Cache, scale: Scale) -> tuple[Library, str]:
         {"files": digest, "reader": read_by},
         lambda path: _write_npy(files, path, workers),
     )
-    written_by = source_digest("ingest", "store/zarr.py", "store/layout.py", "catalog/objects.py")
+    written_by = source_digest("ingest", "store", "catalog/segment_rows.py")
     data, made = cache.part(
         f"{scale.name}-data",
         {"files": digest, "reader": read_by, "writer": written_by, "context": CONTEXT},

@@ -218,11 +218,11 @@ def check(data: Path) -> list[str]:
 
 def kind_of(path: Path, data: Path) -> str:
     """Return what kind of file a file is."""
-    if "spectra.zarr" in path.parts:
-        inner = path.parts[path.parts.index("spectra.zarr") + 1 :]
+    if "cube.zarr" in path.parts:
+        inner = path.parts[path.parts.index("cube.zarr") + 1 :]
         if inner[-1] == "zarr.json":
             return "zarr.json of the group" if len(inner) == 1 else "zarr.json of an array"
-        return "shard" if len(inner) == 4 else f"array {inner[0]}"
+        return "shard" if len(inner) > 3 else f"array {inner[0]}"
     del data
     return next(kind for pattern, kind in _KINDS if path.match(pattern))
 

@@ -153,11 +153,11 @@ def test_info_contexts_catalogs_verify(data: Path) -> None:
 def test_verify_tells_damage(mock_survey: Path, tmp_path: Path) -> None:
     some = sorted(mock_survey.rglob("spec-*.fits"))[:3]
     command_here("ingest", "sdss_dr17", *some, "--data", tmp_path, "--workers", 1)
-    shard = next(tmp_path.rglob("ivar/c/0/0"))
+    shard = next(tmp_path.rglob("float32/c/0/0/0"))
     content = bytearray(shard.read_bytes())
     content[100] ^= 255
     shard.write_bytes(content)
-    assert "ivar" in run("verify", "--data", tmp_path, code=1).stdout
+    assert "float32" in run("verify", "--data", tmp_path, code=1).stdout
 
 
 def test_query_prints_ids_or_a_table(served: Served, tmp_path: Path) -> None:

@@ -21,7 +21,6 @@ import urllib3
 from pyarrow import ipc
 
 from commands import command
-from conftest import folder_at
 from serving import Served, serve
 from specserver.client.api import SpecClient
 from specserver.data.root import open_root
@@ -31,8 +30,8 @@ from specserver.service import SpectroscopicService
 from specserver.service.fits_tree_source import FitsTreeSource, add_tree
 from specserver.simulate import simulate_desi, simulate_sdss
 from specserver.store.layout import list_segments
-from specserver.store.shards import open_shard
 from specserver.store.zarr import Segment
+from stored import flip_chunks, shard_of
 
 SDSS, DESI, TREE = "sdss_dr17", "desi_edr", "sdss_dr16"
 _REDUCTIONS = ("26", "v5_7_0", "v5_10_0", "v5_11_0", "v5_13_0", "v5_13_2")
@@ -73,13 +72,7 @@ def place_of(data: Path, context: str, number: int) -> tuple[Segment, int]:
 def flip_chunk(data: Path, context: str, number: int, vector: str = "flux") -> Path:
     """Change a byte in the middle of the chunk of a spectrum; return its shard."""
     segment, row = place_of(data, context, number)
-    path = segment.arrays.entry(f"{vector}/c/0/0").local_path()
-    shard = open_shard(folder_at(path.parents[2]), 0)
-    at = int(shard.offsets[row] + shard.sizes[row] // 2)
-    content = bytearray(path.read_bytes())
-    content[at] ^= 255
-    path.write_bytes(content)
-    return path
+    return flip_chunks(segment, vector, [row])
 
 
 @pytest.fixture(scope="module")
@@ -344,7 +337,7 @@ def test_other_damage_names_its_spectra(mock_data: Path, tmp_path: Path, how: st
     infos = [info for info in list_segments(open_root(data).context(SDSS)) if info.nspec > 1]
     segment = Segment(open_root(data).context(SDSS).segment(infos[0].name))
     lost = [int(one) for one in segment.ids]
-    shard = segment.arrays.entry("flux/c/0/0").local_path()
+    shard = shard_of(segment, "flux")
     if how == "truncated":
         os.truncate(shard, shard.stat().st_size // 2)
     elif how == "absent":

@@ -15,6 +15,7 @@ from serving import Served
 from specserver.client.api import SpecClient
 from specserver.errors import BadConstraint, BadIdentifier, NotFound, UnknownContext, UnknownField
 from specserver.model.ids import unpack_specobjid
+from specserver.surveys.sdss import SDSS
 
 FIELDS = ("flux", "loglam", "ivar", "and_mask", "or_mask", "wdisp", "sky", "model")
 
@@ -255,17 +256,28 @@ def test_the_service_is_alive_and_tells_its_contexts(case: Any) -> None:
 
 def test_other_programs_open_a_segment(case: Any) -> None:
     _, files, running = case
-    path = next(running.data.glob("sdss_dr17/seg-*/spectra.zarr"))
+    path = next(running.data.glob("sdss_dr17/seg-*/cube.zarr"))
     group = zarr.open_group(path, mode="r")
     dataset = xarray.open_zarr(path, consolidated=False)
+    assert {"id", "first", "count", "wavelength"} < set(dataset.coords)
+    for kind in ("float32", "int32"):
+        named = group[f"vector_{kind}"][:].tolist()
+        assert dataset[f"vector_{kind}"].to_numpy().tolist() == named
+        told = [group[kind].attrs["vectors"], dataset[kind].attrs["vectors"]]
+        record = {vector.name: vector for vector in SDSS.vectors}
+        for about in (*told[0], *told[1]):
+            assert about["units"] == record[about["name"]].unit
+            assert about["long_name"] == record[about["name"]].meaning
+        assert [about["name"] for about in told[0]] == named
     for row, number in enumerate(dataset["id"].to_numpy().tolist()):
         original = files[number].coadd
         start = int(dataset["first"][row]) - int(dataset.attrs["first_pixel"])
         stop = start + int(dataset["count"][row])
-        for name in ("flux", "and_mask"):
-            values = dataset[name][row, start:stop].to_numpy()
+        for name, kind in (("flux", "float32"), ("model", "float32"), ("and_mask", "int32")):
+            values = dataset[kind].sel({f"vector_{kind}": name})[row, start:stop].to_numpy()
             assert values.tobytes() == original[name].tobytes()
-            assert group[name][row, start:stop].tobytes() == original[name].tobytes()
+            at = group[f"vector_{kind}"][:].tolist().index(name)
+            assert group[kind][row, at, start:stop].tobytes() == original[name].tobytes()
         wave = dataset["wavelength"][start:stop].to_numpy()
         assert np.allclose(np.log10(wave), original["loglam"], atol=5e-7)
         if row == 9:

@@ -124,14 +124,14 @@ def test_a_changed_byte_is_found(mock_survey: Path, tmp_path: Path) -> None:
     run_ingest(
         open_root(tmp_path), "sdss_dr17", sorted(mock_survey.rglob("spec-*.fits"))[:5], workers=1
     )
-    shard = next(tmp_path.rglob("flux/c/0/0"))
+    shard = next(tmp_path.rglob("float32/c/0/0/0"))
     content = bytearray(shard.read_bytes())
-    content[len(content) // 8] ^= 1
+    content[100] ^= 1  # of a flux: they are the first of each spectrum
     shard.write_bytes(content)
-    assert any("flux" in fault for fault in faults(tmp_path))
+    assert any("float32" in fault for fault in faults(tmp_path))
     service = SpectroscopicService(open_root(tmp_path))
     every = "\n".join(map(str, stored_ids(tmp_path)))
-    with pytest.raises(StoreError, match="flux"):
+    with pytest.raises(StoreError, match="float32"):
         list(service.stream(service.resolve(every, "default"), StreamRequest(["flux"])).batches)
 
 

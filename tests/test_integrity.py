@@ -20,7 +20,7 @@ import pytest
 from benchmarks import flips
 
 from commands import command
-from conftest import folder_at, without_digests
+from conftest import without_digests
 from serving import serve
 from specserver.catalog.index.generations import current_generation
 from specserver.client.api import SpecClient
@@ -86,7 +86,7 @@ def test_a_lattice_that_is_not_the_surveys_is_refused_without_digests_too(
     notes = [note for found in verify(open_root(data)) for note in found.notes]
     assert NO_DIGESTS in notes
     assert not [fault for found in verify(open_root(data)) for fault in found.faults]
-    group = marker.parent / "spectra.zarr" / "zarr.json"
+    group = marker.parent / "cube.zarr" / "zarr.json"
     text = group.read_bytes()
     if name == "first":
         start = json.loads(text)["attributes"]["first_pixel"]
@@ -117,7 +117,7 @@ def test_an_index_that_leads_elsewhere_is_refused(data: Path) -> None:
 
 
 def test_a_damaged_context_stops_no_other(data: Path, sound: flips.Folder) -> None:
-    segment = one(data, "sdss_dr17/seg-*/spectra.zarr/id/c/0")
+    segment = one(data, "sdss_dr17/seg-*/cube.zarr/id/c/0")
     flip(segment)
     array = one(data, "desi_edr/index/gen-*/ra.npy")
     array.write_bytes(b"")
@@ -155,7 +155,7 @@ def test_other_segments_of_a_damaged_one_are_served(data: Path, sound: flips.Fol
     assert run_ingest(open_root(data), "desi_edr", [data.parent / "more"], workers=1).stored
     (name,) = {info.name for info in list_segments(open_root(data).context("desi_edr"))} - before
     ids = [int(number) for number in Segment(open_root(data).context("desi_edr").segment(name)).ids]
-    flip(data / "desi_edr" / name / "spectra.zarr" / "zarr.json")
+    flip(data / "desi_edr" / name / "cube.zarr" / "zarr.json")
     service = SpectroscopicService(open_root(data))
     others = [number for number in sound.ids["desi_edr"] if number not in ids]
     assert len(list(service.read(service.resolve(others, "desi_edr")))) == len(others)
@@ -172,11 +172,11 @@ def test_a_restored_shard_is_seen(data: Path, sound: flips.Folder, how: str) -> 
         return [one.tobytes() for one in service.read(service.resolve(ids, "sdss_dr17"))]
 
     good = read()
-    shard = one(data, "sdss_dr17/seg-*/spectra.zarr/flux/c/0/0")
+    shard = one(data, "sdss_dr17/seg-*/cube.zarr/float32/c/0/0/0")
     content = shard.read_bytes()
     for damage in (bytes(len(content)), content[:9000]):
         shard.write_bytes(damage)
-        with pytest.raises(DamagedFile, match="flux/c/0/0"):
+        with pytest.raises(DamagedFile, match="float32/c/0/0/0"):
             read()
     assert [path for path, _ in damaged_files(data)] == [shard]
     broken = shard.with_name("broken")
@@ -190,7 +190,7 @@ def test_a_restored_shard_is_seen(data: Path, sound: flips.Folder, how: str) -> 
 
 
 def test_a_sound_array_in_the_place_of_another_is_refused(data: Path, sound: flips.Folder) -> None:
-    first = one(data, "sdss_dr17/seg-*/spectra.zarr/first/c/0")
+    first = one(data, "sdss_dr17/seg-*/cube.zarr/first/c/0")
     other = (first.parents[2] / "count" / "c" / "0").read_bytes()
     assert len(first.read_bytes()) == len(other)
     assert first.read_bytes() != other
@@ -203,7 +203,7 @@ def test_a_shard_in_the_place_of_another_is_seen_while_served(
     data: Path, sound: flips.Folder
 ) -> None:
     context = "sdss_dr17"
-    shard = one(data, f"{context}/seg-*/spectra.zarr/flux/c/0/0")
+    shard = one(data, f"{context}/seg-*/cube.zarr/float32/c/0/0/0")
     copy = shard.with_name("copy")
     shutil.copy(shard, copy)
     with serve(data, sound.tree) as running:
@@ -214,12 +214,12 @@ def test_a_shard_in_the_place_of_another_is_seen_while_served(
 
         good = read()
         # What is open stays readable: only a look at the place tells that it is another one.
-        shutil.copy(shard.parents[3] / "ivar" / "c" / "0" / "0", shard.with_name("other"))
+        shutil.copy(shard.parents[4] / "int32" / "c" / "0" / "0" / "0", shard.with_name("other"))
         shard.with_name("other").replace(shard)
         time.sleep(shards._LOOK_S + 0.1)
-        with pytest.raises(StoreError, match=r"flux/c/0/0: has .* were written"):
+        with pytest.raises(StoreError, match=r"float32/c/0/0/0: .*restore"):
             read()
-        assert "flux/c/0/0" in command("verify", "--data", data, code=1)
+        assert "float32/c/0/0/0" in command("verify", "--data", data, code=1)
         copy.replace(shard)
         assert read() == good
         # A restored one, in the place of one that is open, is as good.
@@ -231,15 +231,15 @@ def test_a_shard_in_the_place_of_another_is_seen_while_served(
 
 
 def test_a_shard_of_the_same_size_and_other_chunks_is_found_by_verify(data: Path) -> None:
-    shard = one(data, "sdss_dr17/seg-*/spectra.zarr/flux/c/0/0")
-    place = shards.open_shard(folder_at(shard.parents[2]), 0)
+    shard = one(data, "sdss_dr17/seg-*/cube.zarr/float32/c/0/0/0")
+    nindex = 16 * 1000 * 5 + 4
     content = bytearray(shard.read_bytes())
-    index = content[-16_004:-4]
+    index = content[-nindex:-4]
     index[:16], index[16:32] = index[16:32], index[:16]
-    content[-16_004:] = index + google_crc32c.value(bytes(index)).to_bytes(4, "little")
-    assert len(content) == place.nbytes
+    content[-nindex:] = index + google_crc32c.value(bytes(index)).to_bytes(4, "little")
+    assert len(content) == shard.stat().st_size
     shard.write_bytes(content)
-    assert "flux/c/0/0" in command("verify", "--data", data, code=1)
+    assert "float32/c/0/0/0" in command("verify", "--data", data, code=1)
 
 
 def test_verify_prints_each_fault_once(sound: flips.Folder, data: Path) -> None:

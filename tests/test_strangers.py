@@ -133,7 +133,7 @@ def damaged(
     shutil.copytree(mock_data, data)
     with serve(data, mock_survey, log=log) as running:
         # Once it has begun: what is damaged at the start is another matter.
-        for shard in (data / "sdss_dr17").glob("**/flux/c/**/*"):
+        for shard in (data / "sdss_dr17").glob("**/float32/c/**/*"):
             if shard.is_file():
                 shard.write_bytes(b"no shard")
         (data / "tokens.json").write_text("{")

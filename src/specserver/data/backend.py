@@ -10,9 +10,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
+
 from ..damage import Identity
 
-Buffers: TypeAlias = Sequence["memoryview | bytearray"]
+Buffers: TypeAlias = Sequence["memoryview | bytearray | npt.NDArray[np.uint8]"]
 
 
 class ByteSource(Protocol):
@@ -105,6 +108,9 @@ class Backend(Protocol):
 
         Raises `FileExistsError` if it exists.
         """
+
+    def nfree(self, prefix: str) -> int:
+        """Return the bytes that can still be written below a prefix."""
 
     def sync(self, prefix: str) -> None:
         """Flush the files that libraries wrote below a prefix to the disk."""

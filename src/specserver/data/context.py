@@ -11,7 +11,9 @@
         seg-…/                      segments (`store.layout`)
             segment.json            written last: it makes the segment count
             objects.parquet         catalogue rows (`catalog.segment_rows`)
-            spectra.zarr/           a Zarr v3 group (`store.zarr`)
+            cube.zarr/              a Zarr v3 group (`store.zarr`)
+            spectra.zarr/           the same as older versions wrote it (format 1)
+        migration.lock              held while segments are rewritten (`store.migration`)
         index/                      the index
             manifest/00000001.json  versions of the index (`catalog.index.manifest`)
             part-…/                 its parts, which never change
@@ -64,10 +66,9 @@ class SegmentFolder(Folder):
     record = NamedEntry("segment.json")
     objects = NamedEntry("objects.parquet")
 
-    @property
-    def arrays(self) -> Folder:
-        """Its arrays, a Zarr group."""
-        return self.below("spectra.zarr")
+    def arrays(self, format_version: int) -> Folder:
+        """Return its arrays in a format of the store, a Zarr group."""
+        return self.below("cube.zarr" if format_version > 1 else "spectra.zarr")
 
     def check_listed(self, names: Iterable[str]) -> None:
         """Compare some of its files with their digests in its record, if there are any."""
@@ -200,6 +201,8 @@ class ContextFolder(Folder):
     access = NamedEntry("access.json")
     declaration = NamedEntry("survey.json")
     tree = NamedEntry("tree.json")
+    migration = NamedEntry("migration.lock")
+    """Held while segments are rewritten."""
 
     def new_fingerprints(self) -> Entry:
         """Return a file with a new name for the fingerprints of a tree's files."""

@@ -75,7 +75,7 @@ class Entry(Handle):
         """Open it to read ranges of its bytes."""
         return self.backend.open(self.key)
 
-    def create(self, content: bytes) -> None:
+    def create(self, content: bytes | memoryview) -> None:
         """Write it; raise `FileExistsError` if it exists."""
         self.backend.create(self.key, content)
 
@@ -162,6 +162,10 @@ class Folder(Handle):
     def nbytes(self) -> int:
         """Return the bytes of all objects below it."""
         return sum(self.backend.stamp(key)[1] for key in self.backend.keys(self.key))
+
+    def nfree(self) -> int:
+        """Return the bytes that can still be written below it."""
+        return self.backend.nfree(self.key)
 
     def set_access(self, *, private: bool) -> None:
         """Let only the owner, or everyone, read what is below it."""

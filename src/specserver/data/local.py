@@ -33,11 +33,11 @@ class OpenFile:
     def read_into(self, offset: int, buffers: Buffers, *, at_once: bool) -> int:
         """Read a range of bytes into buffers; return how many there were."""
         if not at_once:
-            return os.preadv(self._handle, buffers, offset)
+            return os.preadv(self._handle, buffers, offset)  # type: ignore[arg-type]  # arrays are buffers
         if _AT_ONCE is None:
             return 0
         try:
-            return os.preadv(self._handle, buffers, offset, _AT_ONCE)
+            return os.preadv(self._handle, buffers, offset, _AT_ONCE)  # type: ignore[arg-type]  # as above
         except OSError:
             return 0
 
@@ -150,6 +150,10 @@ class LocalFolder:
             if nbytes:
                 os.posix_fallocate(file.fileno(), len(head), nbytes)
         return path
+
+    def nfree(self, prefix: str) -> int:
+        """Return the bytes that are free on the disk of a folder."""
+        return shutil.disk_usage(self._at(prefix)).free
 
     def sync(self, prefix: str) -> None:
         """Flush a folder, all that is in it, and its place in the folder above, to the disk."""

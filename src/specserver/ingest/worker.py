@@ -187,7 +187,7 @@ class _Held:
             vectors=vectors,
         )
         try:
-            write_arrays(segment.arrays, survey, folder.name, arrays, on_lattice=on_lattice)
+            write_arrays(segment, survey, folder.name, arrays, on_lattice=on_lattice)
             write_objects(segment.objects, survey, spectra, sources, digests)
             info = SegmentInfo(
                 name=segment.name,

@@ -9,15 +9,15 @@ import numpy.typing as npt
 from ..model.grid import PixelRange, cutout
 from ..model.survey import Vector
 from ..ops.media import Limits
-from ..store.base import Frames, HeldFrames, SpectrumStore
+from ..store.base import Cells, HeldCells, SpectrumStore
 from ..wire.cells import CellColumn
 from .media import all_limits, limits_by_medium
 from .reading import Group, ReadBatch
 from .selection import Selection
 
 Counts = npt.NDArray[np.int32]
-Parts = list[tuple[npt.NDArray[np.int64], Frames]]
-"""Cells of one vector with the rows of the batch that they are of."""
+Parts = list[tuple[npt.NDArray[np.int64], Cells]]
+"""Cells with the rows of the batch that they are of."""
 
 
 class CellReader:
@@ -84,18 +84,19 @@ class CellReader:
         nspec = len(batch.take)
         count = count.copy()
         start, width = np.zeros(nspec, np.int32), np.zeros(nspec, np.int32)
-        parts: dict[str, Parts] = {name: [] for name in self.names}
+        parts: Parts = []
         for group, result in batch.groups:
             segment, where = group.segment, group.where
-            cells = result()
+            found = result()
             if not self._is_raw:
                 start[where], width[where] = segment.start, segment.npix
+                cells: Cells = found
             elif segment.on_lattice:
                 pixels = self._pixels(segment)
                 start[where], width[where] = pixels.first, pixels.count
-                cells = _held(self._as_sent(cells), [slice(None)] * len(where))
+                cells = _held(self._as_sent(found), [slice(None)] * len(where))
             else:
-                values = self._as_sent(cells)
+                values = self._as_sent(found)
                 lines = zip(values[self._axis], count[where].tolist(), group.members, strict=True)
                 cuts = [
                     own_cut(segment, line[:npix], self._own.get(self._media[member]))
@@ -103,9 +104,8 @@ class CellReader:
                 ]
                 cells = _held(values, cuts)
                 count[where] = width[where] = [cut.stop - cut.start for cut in cuts]
-            for name, frames in cells.items():
-                parts[name].append((where, frames))
-        return start, width, count, {name: _joined(part, nspec) for name, part in parts.items()}
+            parts.append((where, cells))
+        return start, width, count, _joined(parts, self.names, nspec)
 
     def _pixels(self, segment: SpectrumStore) -> PixelRange:
         """Return the pixels of a segment that are sent as raw values."""
@@ -122,25 +122,35 @@ class CellReader:
         }
 
 
-def _held(values: dict[str, npt.NDArray[Any]], cuts: Sequence[slice]) -> dict[str, Frames]:
+def _held(values: dict[str, npt.NDArray[Any]], cuts: Sequence[slice]) -> HeldCells:
     """Return a run of the values of each spectrum, 2D[n, npix] by vector, as its cells."""
-    return {
-        name: HeldFrames([line[cut].data for line, cut in zip(lines, cuts, strict=True)])
-        for name, lines in values.items()
-    }
+    return HeldCells(
+        {
+            name: [line[cut].data for line, cut in zip(lines, cuts, strict=True)]
+            for name, lines in values.items()
+        }
+    )
 
 
-def _joined(parts: Parts, nspec: int) -> CellColumn:
-    """Lay cells end to end, in the order of the batch."""
-    sizes, present = np.zeros(nspec, np.int64), np.zeros(nspec, np.bool_)
-    for where, frames in parts:
-        sizes[where], present[where] = frames.sizes, True
-    offsets = np.zeros(nspec + 1, np.int64)
-    np.cumsum(sizes, out=offsets[1:])
-    data = np.empty(int(offsets[-1]), np.uint8)
-    for where, frames in parts:
-        frames.copy_to(data.data, offsets[where].tolist())
-    return CellColumn(data, offsets, present)
+def _joined(parts: Parts, names: Iterable[str], nspec: int) -> dict[str, CellColumn]:
+    """Lay the cells of each vector end to end, in the order of the batch."""
+    columns = {}
+    for name in names:
+        sizes, present = np.zeros(nspec, np.int64), np.zeros(nspec, np.bool_)
+        for where, cells in parts:
+            if name in cells.sizes:
+                sizes[where], present[where] = cells.sizes[name], True
+        offsets = np.zeros(nspec + 1, np.int64)
+        np.cumsum(sizes, out=offsets[1:])
+        columns[name] = CellColumn(np.empty(int(offsets[-1]), np.uint8), offsets, present)
+    for where, cells in parts:
+        cells.copy_to(
+            {
+                name: (columns[name].data, columns[name].offsets[where].tolist())
+                for name in cells.sizes
+            }
+        )
+    return columns
 
 
 def read_names(segment: SpectrumStore, vectors: Iterable[str] | None) -> list[str]:

@@ -19,8 +19,8 @@ from .selection import Selection
 BATCH: Final = 128
 """Spectra read at once: some 20 MB decoded, the memory that one request holds."""
 Ints = npt.NDArray[np.int64]
-Result = Callable[[], dict[str, Any]]
-"""The call that waits for the values of a group, and returns them by vector."""
+Result = Callable[[], Any]
+"""The call that waits for a group, and returns its values by vector, or its cells."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,36 +1,47 @@
 """The interface of a store of spectra, which both drivers have."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from ..model.grid import Grid, PixelRange
 
+Place: TypeAlias = tuple[npt.NDArray[np.uint8], Sequence[int]]
+"""Where cells are written: 1D[nbytes], and the byte at which the cell of each row begins."""
 
-class Frames(Protocol):
-    """Encoded cells of some rows of one vector, ready to be laid in place."""
+
+class Cells(Protocol):
+    """Encoded cells of some rows of some vectors, ready to be laid in place."""
 
     @property
-    def sizes(self) -> npt.NDArray[np.int64]:
-        """1D[nrow], bytes of each."""
+    def sizes(self) -> Mapping[str, npt.NDArray[np.int64]]:
+        """1D[nrow] by vector, bytes of each."""
 
-    def copy_to(self, out: memoryview, at: Sequence[int]) -> None:
-        """Write the cell of row ``i`` to ``out[at[i]:]``."""
+    def copy_to(self, places: Mapping[str, Place]) -> None:
+        """Write the cell of row ``i`` of each vector to ``out[at[i]:]`` of its place."""
 
 
-class HeldFrames:
-    """Cells that are in memory already, each a contiguous buffer."""
+class HeldCells:
+    """Cells that are in memory already, by vector: each a contiguous buffer."""
 
-    def __init__(self, held: Sequence[bytes | memoryview]) -> None:
-        self._held = [memoryview(cell).cast("B") for cell in held]
-        self.sizes = np.fromiter((len(cell) for cell in self._held), np.int64, len(held))
+    def __init__(self, held: Mapping[str, Sequence[bytes | memoryview]]) -> None:
+        self._held = {
+            name: [memoryview(cell).cast("B") for cell in cells] for name, cells in held.items()
+        }
+        self.sizes = {
+            name: np.fromiter(map(len, cells), np.int64, len(cells))
+            for name, cells in self._held.items()
+        }
 
-    def copy_to(self, out: memoryview, at: Sequence[int]) -> None:
-        """Write cell ``i`` to ``out[at[i]:]``."""
-        for cell, begin in zip(self._held, at, strict=True):
-            out[begin : begin + len(cell)] = cell
+    def copy_to(self, places: Mapping[str, Place]) -> None:
+        """Write cell ``i`` of each vector to ``out[at[i]:]`` of its place."""
+        for name, cells in self._held.items():
+            out, at = places[name]
+            room = out.data
+            for cell, begin in zip(cells, at, strict=True):
+                room[begin : begin + len(cell)] = cell
 
 
 class SpectrumStore(Protocol):
@@ -62,7 +73,7 @@ class SpectrumStore(Protocol):
 
     def request_cells(
         self, vectors: Sequence[str], rows: npt.NDArray[np.integer]
-    ) -> Callable[[], Mapping[str, Frames]]:
+    ) -> Callable[[], Cells]:
         """Begin to read whole rows; the call returned waits and gives their Blosc-1 frames."""
 
     def request(

@@ -27,7 +27,7 @@ from ..errors import BadFile, DamagedSpectrum, StoreError
 from ..model.grid import Grid, PixelRange
 from ..model.survey import RawSpectrum, Release, Survey, TreeLayout
 from ..ops.reading import read_spectra
-from .base import HeldFrames
+from .base import HeldCells
 from .trees import Fingerprints
 
 _KEPT_SPECTRA: Final = 64
@@ -298,7 +298,7 @@ class FitsBlock:
 
     def request_cells(
         self, vectors: Sequence[str], rows: npt.NDArray[np.integer]
-    ) -> Callable[[], dict[str, HeldFrames]]:
+    ) -> Callable[[], HeldCells]:
         """Begin to read and compress whole rows, as a segment has them stored."""
         codec = Blosc(cname="lz4", clevel=5, shuffle=Blosc.BITSHUFFLE)
 
@@ -307,10 +307,12 @@ class FitsBlock:
             return [bytes(codec.encode(values[name])) for name in vectors]
 
         pending = [_pool().submit(frames, int(row)) for row in rows]
-        return lambda: {
-            name: HeldFrames([future.result()[index] for future in pending])
-            for index, name in enumerate(vectors)
-        }
+        return lambda: HeldCells(
+            {
+                name: [future.result()[index] for future in pending]
+                for index, name in enumerate(vectors)
+            }
+        )
 
     def request(
         self, vectors: Sequence[str], rows: npt.NDArray[np.integer], pixels: PixelRange

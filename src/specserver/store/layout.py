@@ -14,10 +14,11 @@ from ..data.context import ContextFolder, SegmentFolder
 from ..digests import seal
 from ..errors import StoreError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Format of the arrays that are written; those of format 1 are read as well (`store.zarr`)."""
 _DAMAGED = "damaged commit record: restore the file"
 _SHARD_DEPTH = 5
-"""Parts of the path of a shard from its segment: ``spectra.zarr/<vector>/c/<number>/0``."""
+"""Least parts of the path of a shard from its segment: ``spectra.zarr/<vector>/c/<number>/0``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ def check_segment(segment: SegmentFolder) -> SegmentInfo:
 
 def is_shard(name: str) -> bool:
     """Return whether a path from a segment's folder is that of a shard."""
-    return name.count("/") + 1 == _SHARD_DEPTH
+    return name.count("/") + 1 >= _SHARD_DEPTH
 
 
 def finish_segment(segment: SegmentFolder, info: SegmentInfo) -> SegmentInfo:

@@ -71,7 +71,7 @@ class LazyVector:
                 max(pixels.first, segment.window.first), min(pixels.stop, segment.window.stop)
             )
             if self.vector not in segment.vectors:
-                raise StoreError(str(segment.arrays), f"has no vector {self.vector}")
+                raise StoreError(str(segment.folder), f"has no vector {self.vector}")
             if held.count:
                 asked = segment.request([self.vector], within[mine], held)
                 pending.append((mine, held, asked))

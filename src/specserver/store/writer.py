@@ -1,25 +1,31 @@
 """The writing of a segment's arrays, which `store.zarr` describes and reads."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
+import google_crc32c
 import numpy as np
 import numpy.typing as npt
 import tensorstore as ts
+from numcodecs import VLenUTF8, blosc
 
+from ..data.context import SegmentFolder
 from ..data.handles import Folder
 from ..errors import StoreError
 from ..model.survey import Survey, Vector
 from .layout import FORMAT_VERSION
-from .shards import SHARD
+from .shards import ABSENT_CHUNK, CRC_BYTES, SHARD, FrameArray
 from .zarr import GROUP, own_pixels, shared_vectors
 
-_INDEX_CODECS: Final = [
-    {"name": "bytes", "configuration": {"endian": "little"}},
-    {"name": "crc32c"},
-]
+_LEVEL: Final = 5
+"""Level of the compression."""
+_BLOCK: Final = 50
+"""Spectra laid on the lattice at once: their vectors stay in the processor's cache."""
+_BYTES: Final[Mapping[str, Any]] = {"name": "bytes", "configuration": {"endian": "little"}}
+_CRC: Final[Mapping[str, Any]] = {"name": "crc32c"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +41,18 @@ class SegmentArrays:
 
 
 def write_arrays(
-    folder: Folder, survey: Survey, context: str, arrays: SegmentArrays, *, on_lattice: bool
+    segment: SegmentFolder, survey: Survey, context: str, arrays: SegmentArrays, *, on_lattice: bool
 ) -> None:
     """Write the arrays of a segment as a Zarr group."""
-    nspec = len(arrays.ids)
+    folder = segment.arrays(FORMAT_VERSION)
     stored = survey.vectors if on_lattice else survey.record
     npix = survey.window.count if on_lattice else int(arrays.count.max())
     start = survey.window.first if on_lattice else 0
+    cubes = [
+        Cube(kind, npix, [_about(vector, survey, on_lattice=on_lattice) for vector in vectors])
+        for kind, vectors in _by_dtype(stored).items()
+    ]
     attributes = {
-        "specserver_format": FORMAT_VERSION,
         "survey": survey.name,
         "context": context,
         "on_lattice": on_lattice,
@@ -54,8 +63,7 @@ def write_arrays(
         "coordinates": "id first count wavelength" if on_lattice else "id first count",
         "like": shared_vectors(stored) if on_lattice else {},
     }
-    group = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
-    folder.entry(GROUP).replace(json.dumps(group, indent=1).encode())
+    write_group(folder, attributes, cubes)
     _write_vector(folder.below("id"), arrays.ids, "spectrum", {})
     _write_vector(folder.below("first"), arrays.first, "spectrum", {"units": "pix"})
     _write_vector(folder.below("count"), arrays.count, "spectrum", {"units": "pix"})
@@ -65,40 +73,133 @@ def write_arrays(
         _write_vector(
             folder.below("wavelength"), wave, "pixel", {"units": "Angstrom", "medium": medium}
         )
-    shapes = {"nspec": nspec, "npix": npix}
-    made: dict[str, Any] = {}
-    for vector in stored:
-        unit = vector.unit
-        if unit and survey.in_unit:
-            unit = "as the catalogue says of each"
-        about: dict[str, Any] = {"units": unit, "long_name": vector.meaning}
-        if on_lattice and vector.like:
-            about |= {"like": vector.like, "own": vector.own, "pixels": vector.pixels}
-        spec = _sharded(folder.below(vector.name), vector.dtype, shapes, about)
-        made[vector.name] = ts.open(spec, create=True).result()
-    likes = {vector.like for vector in stored if on_lattice and vector.like}
-    for at in range(0, nspec, SHARD):
-        shared: dict[str, npt.NDArray[Any]] = {}
-        # Vectors that others share pixels with are written first.
-        for vector in sorted(stored, key=lambda item: item.name not in likes):
-            block = _block(arrays, vector, at, start, npix)
+    for cube in cubes:
+        vectors = [vector for vector in stored if vector.name in cube.names]
+        frames = _encoded(arrays, vectors, start, npix, on_lattice=on_lattice)
+        write_cube(folder, cube, len(arrays.ids), frames)
+
+
+@dataclass(frozen=True, slots=True)
+class Cube:
+    """The array of all vectors of one data type."""
+
+    dtype: str
+    npix: int
+    vectors: Sequence[Mapping[str, Any]]
+    """Of each its ``name``, ``units`` and ``long_name``, and what the survey says else."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the vectors, in the order in which their frames lie in the file."""
+        return tuple(vector["name"] for vector in self.vectors)
+
+
+def _by_dtype(vectors: Sequence[Vector]) -> dict[str, list[Vector]]:
+    """Return vectors by the names of their data types; those of the record come first."""
+    found: dict[str, list[Vector]] = {}
+    for vector in vectors:
+        found.setdefault(np.dtype(vector.dtype).name, []).append(vector)
+    return found
+
+
+def _about(vector: Vector, survey: Survey, *, on_lattice: bool) -> dict[str, Any]:
+    """Return what the attributes of an array say of a vector."""
+    unit = "as the catalogue says of each" if vector.unit and survey.in_unit else vector.unit
+    about: dict[str, Any] = {"name": vector.name, "units": unit, "long_name": vector.meaning}
+    if on_lattice and vector.like:
+        about |= {"like": vector.like, "own": vector.own, "pixels": vector.pixels}
+    return about
+
+
+def _encoded(
+    arrays: SegmentArrays, vectors: Sequence[Vector], start: int, npix: int, *, on_lattice: bool
+) -> Iterator[bytes]:
+    """Yield the Blosc frames of vectors of one data type, row by row."""
+    for at in range(0, len(arrays.ids), _BLOCK):
+        blocks = {vector.name: _block(arrays, vector, at, start, npix) for vector in vectors}
+        for vector in vectors:
             if on_lattice and vector.like:
-                _keep_own(block, shared[vector.like], vector, start)
-            if vector.name in likes:
-                shared[vector.name] = block
-            made[vector.name][at : at + len(block)].write(block).result()
+                _keep_own(blocks[vector.name], blocks[vector.like], vector, start)
+        for rows in zip(*blocks.values(), strict=True):
+            for row in rows:
+                yield blosc.compress(row, b"lz4", _LEVEL, blosc.BITSHUFFLE, 0)
 
 
 def _block(
     arrays: SegmentArrays, vector: Vector, at: int, start: int, npix: int
 ) -> npt.NDArray[Any]:
-    """Return the rows of one shard of a vector, 2D[n, npix]."""
-    rows = arrays.vectors[vector.name][at : at + SHARD]
+    """Return some rows of a vector, 2D[n, npix]."""
+    rows = arrays.vectors[vector.name][at : at + _BLOCK]
     block = np.zeros((len(rows), npix), vector.dtype)
     for index, values in enumerate(rows):
         first = int(arrays.first[at + index]) if vector.pixels is None else vector.pixels[0]
         block[index, first - start : first - start + len(values)] = values
     return block
+
+
+def write_group(folder: Folder, attributes: Mapping[str, Any], cubes: Sequence[Cube]) -> None:
+    """Write the metadata of a group of arrays."""
+    told = {
+        "specserver_format": FORMAT_VERSION,
+        **attributes,
+        "arrays": {cube.dtype: cube.names for cube in cubes},
+    }
+    _write_json(folder, {"node_type": "group", "attributes": told})
+
+
+def write_cube(folder: Folder, cube: Cube, nspec: int, frames: Iterable[bytes]) -> None:
+    """Write the array of a cube, and the names of its vectors, into the folder of a group.
+
+    Parameters
+    ----------
+    frames : the encoded chunks, for each spectrum one of each vector
+    """
+    array, nvector, kind = folder.below(cube.dtype), len(cube.names), np.dtype(cube.dtype)
+    dimension = f"vector_{cube.dtype}"
+    blosc_codec = {
+        "cname": "lz4",
+        "clevel": _LEVEL,
+        "shuffle": "bitshuffle",
+        "typesize": kind.itemsize,
+        "blocksize": 0,
+    }
+    sharding = {
+        "chunk_shape": [1, 1, cube.npix],
+        "codecs": [_BYTES, {"name": "blosc", "configuration": blosc_codec}, _CRC],
+        "index_codecs": [_BYTES, _CRC],
+        "index_location": "end",
+    }
+    codecs = [{"name": "sharding_indexed", "configuration": sharding}]
+    shape, chunk = (nspec, nvector, cube.npix), (SHARD, nvector, cube.npix)
+    dimensions = ("spectrum", dimension, "pixel")
+    about = {"vectors": cube.vectors}
+    _write_json(array, _metadata(shape, chunk, cube.dtype, codecs, dimensions, about))
+    place, left = FrameArray(array, cube.names), iter(frames)
+    for number, at in enumerate(range(0, nspec, SHARD)):
+        count = min(SHARD, nspec - at) * nvector
+        array.entry(place.shard(number)).create(_shard(islice(left, count), SHARD * nvector))
+    names = bytes(VLenUTF8().encode(np.array(cube.names, object)))
+    label, text = folder.below(dimension), [{"name": "vlen-utf8"}, _CRC]
+    _write_json(label, _metadata((nvector,), (nvector,), "string", text, (dimension,), {}))
+    label.entry("c/0").create(names + _crc_of(names))
+
+
+def _shard(frames: Iterable[bytes], nchunk: int) -> memoryview:
+    """Return a shard of encoded chunks."""
+    content = bytearray()
+    index = np.full((nchunk, 2), ABSENT_CHUNK, "<u8")
+    for place, frame in zip(index, frames, strict=False):
+        place[:] = len(content), len(frame) + CRC_BYTES
+        content += frame
+        content += _crc_of(frame)
+    content += index.tobytes()
+    content += _crc_of(index.tobytes())
+    return memoryview(content)
+
+
+def _crc_of(content: bytes) -> bytes:
+    """Return the crc32c of some bytes."""
+    return int(google_crc32c.value(content)).to_bytes(CRC_BYTES, "little")
 
 
 def _keep_own(
@@ -125,47 +226,31 @@ def _runs(chosen: npt.NDArray[np.bool_]) -> list[slice]:
     return [slice(*pair) for pair in zip(edges[::2], edges[1::2], strict=True)]
 
 
-def _sharded(
-    array: Folder, dtype: str, shapes: Mapping[str, int], attributes: Mapping[str, Any]
+def _metadata(
+    shape: Sequence[int],
+    chunk: Sequence[int],
+    dtype: str,
+    codecs: Sequence[Mapping[str, Any]],
+    dimensions: Sequence[str],
+    attributes: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return the TensorStore spec of one vector's array."""
-    kind = np.dtype(dtype)
-    blosc = {
-        "cname": "lz4",
-        "clevel": 5,
-        "shuffle": "bitshuffle",
-        "typesize": kind.itemsize,
-        "blocksize": 0,
-    }
-    inner = [
-        {"name": "bytes", "configuration": {"endian": "little"}},
-        {"name": "blosc", "configuration": blosc},
-        {"name": "crc32c"},
-    ]
-    sharding = {
-        "chunk_shape": [1, shapes["npix"]],
-        "codecs": inner,
-        "index_codecs": _INDEX_CODECS,
-        "index_location": "end",
-    }
+    """Return the metadata of an array."""
     return {
-        "driver": "zarr3",
-        "kvstore": array.kvstore(),
-        # Minus zero equals the fill value and would come back as plus zero.
-        "store_data_equal_to_fill_value": True,
-        "metadata": {
-            "shape": [shapes["nspec"], shapes["npix"]],
-            "data_type": kind.name,
-            "fill_value": 0,
-            "chunk_grid": {
-                "name": "regular",
-                "configuration": {"chunk_shape": [SHARD, shapes["npix"]]},
-            },
-            "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
-            "dimension_names": ["spectrum", "pixel"],
-            "attributes": dict(attributes),
-        },
+        "node_type": "array",
+        "shape": shape,
+        "data_type": dtype,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunk}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": "" if dtype == "string" else 0,
+        "codecs": codecs,
+        "dimension_names": dimensions,
+        "attributes": attributes,
     }
+
+
+def _write_json(folder: Folder, metadata: Mapping[str, Any]) -> None:
+    """Write the metadata of a group or an array."""
+    folder.entry(GROUP).replace(json.dumps({"zarr_format": 3, **metadata}, indent=1).encode())
 
 
 def _write_vector(

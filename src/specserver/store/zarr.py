@@ -1,18 +1,22 @@
 """The arrays of a segment: a Zarr v3 group, one array a vector, through TensorStore.
 
-================ =============== ======================================================
-array            shape, dtype    content
-================ =============== ======================================================
-<vector>         nspec × npix    one for each vector of the survey, on its lattice
-id               nspec           identifiers
-first, count     nspec int32     lattice pixel of the first value, and number of values
-wavelength       npix float64    vacuum Å of the columns (segments on the lattice)
-<axis>           nspec × npix    the published axis (segments off the lattice only)
-================ =============== ======================================================
+================ ========================= ==================================================
+array            shape, dtype              content
+================ ========================= ==================================================
+<dtype>          nspec × nvector × npix    all vectors of one data type, on the lattice
+vector_<dtype>   nvector text              their names
+id               nspec                     identifiers
+first, count     nspec int32               lattice pixel of the first value, number of values
+wavelength       npix float64              vacuum Å of the columns (segments on the lattice)
+================ ========================= ==================================================
 
-A shard holds some thousand spectra, an inner chunk one: Blosc lz4 with bit shuffle, then crc32c.
+Segments off the lattice have the published axis as a vector; then ``first`` is 0.
+A shard holds a thousand spectra, an inner chunk one vector of one: Blosc lz4 with bit shuffle, then
+crc32c. Vectors of the record come first, so those of a spectrum are one range of the file.
 Values outside ``first … first + count - 1`` are zero, and so is ivar there: no information.
-Off the lattice, ``first`` is 0 and every spectrum keeps its own axis.
+
+That is format 2. In format 1 each vector has an array of its name, ``nspec × npix``: it is read as
+an array of one vector, so only the paths differ.
 
 A vector with the attributes ``like`` and ``own`` (such as one arm of a spectrum that several arms
 make) holds the pixels ``own`` only, and is zero elsewhere: there, within its ``pixels``, it is the
@@ -20,8 +24,8 @@ same as the vector that it is like, bit for bit, and `Segment.request` puts both
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache, partial
 from typing import Any, Final
 
 import numpy as np
@@ -34,8 +38,9 @@ from ..data.handles import Folder
 from ..errors import BadParameter, DamagedFile, DamagedSpectrum
 from ..model.grid import Grid, PixelRange, grid_from_dict
 from ..model.survey import Survey, Vector
-from .layout import check_segment, is_shard
-from .shards import SHARD, ShardFrames, by_shard, shard_frames, unreadable_rows
+from .frames import StoredCells, by_shard, find_cells
+from .layout import FORMAT_VERSION, SegmentInfo, check_segment, is_shard
+from .shards import SHARD, FrameArray
 
 GROUP: Final = "zarr.json"
 """The metadata of a Zarr group or array."""
@@ -63,12 +68,18 @@ def own_pixels(runs: Sequence[Sequence[int]], start: int, npix: int) -> npt.NDAr
 
 
 class Segment:
-    """A committed segment, open for reading; safe to share between threads."""
+    """A committed segment, open for reading; safe to share between threads.
 
-    def __init__(self, folder: SegmentFolder) -> None:
+    Parameters
+    ----------
+    info : the commit record that it will have; None: it has one
+    """
+
+    def __init__(self, folder: SegmentFolder, info: SegmentInfo | None = None) -> None:
         self.folder = folder
-        self.arrays = folder.arrays
-        self.info = check_segment(folder)
+        self._state = folder.record.state()
+        self.info = info or check_segment(folder)
+        self.arrays = folder.arrays(self.info.format_version)
         self._written = {
             f"{folder.key}/{name}": int(digest.split()[0])
             for name, digest in self.info.digests.items()
@@ -82,13 +93,19 @@ class Segment:
             self.vectors: tuple[str, ...] = tuple(group["vectors"])
             self._like: Mapping[str, Any] = group.get("like", {})
             self.start: int = group["first_pixel"]
+            of_one_vector = {name: (name,) for name in self.vectors}
+            held: Mapping[str, Sequence[str]] = group.get("arrays", of_one_vector)
+            self._frame_arrays = tuple(
+                FrameArray(self.arrays.below(name), tuple(names), 3 if "arrays" in group else 2)
+                for name, names in held.items()
+            )
+            self._array_of = {name: at for at in self._frame_arrays for name in at.vectors}
         except (OSError, ValueError, LookupError, TypeError, AttributeError, BadParameter) as error:
             raise self._damaged(GROUP, f"damaged: restore the file ({error})") from error
-        self._vectors = {name: self.arrays.below(name) for name in self.vectors}
         self.ids = self._read_1d("id")
         self.first = self._read_1d("first")
         self.count = self._read_1d("count")
-        self.npix = int(self._array(self.vectors[0]).shape[1])
+        self.npix = int(self._array(self._frame_arrays[0].folder.name).shape[-1])
         self._require_consistent()
 
     def _damaged(self, name: str, reason: str) -> DamagedFile:
@@ -128,7 +145,7 @@ class Segment:
 
     def request_cells(
         self, vectors: Sequence[str], rows: npt.NDArray[np.integer]
-    ) -> Callable[[], dict[str, ShardFrames]]:
+    ) -> Callable[[], StoredCells]:
         """Find whole rows in their shards; their Blosc frames are read as they are laid in place.
 
         Parameters
@@ -136,8 +153,8 @@ class Segment:
         vectors : none of those that are like another: their frames are not the whole of them
         rows : 1D[n] int, row of the segment
         """
-        frames = self._frames(vectors, rows)
-        return lambda: frames
+        cells = self._now()._cells(vectors, rows)  # noqa: SLF001  # of its own class
+        return lambda: cells
 
     def request(
         self, vectors: Sequence[str], rows: npt.NDArray[np.integer], pixels: PixelRange
@@ -146,32 +163,59 @@ class Segment:
 
         ``pixels`` are lattice pixels inside `window`.
         """
+        if (now := self._now()) is not self:
+            return now.request(vectors, rows, pixels)
         cut = slice(pixels.first - self.start, pixels.stop - self.start)
-        shared = [self._like[name]["like"] for name in vectors if name in self._like]
-        pending = self._frames(list(dict.fromkeys((*vectors, *shared))), rows)
+        read = dict.fromkeys(self._with_shared(vectors))
+        cells = self._cells(read, rows)
 
         def gather() -> dict[str, npt.NDArray[Any]]:
-            values = {name: self._decoded(name, frames, cut) for name, frames in pending.items()}
+            # TensorStore takes twice as long for single rows.
+            shape = (len(rows), cut.stop - cut.start)
+            values = {name: np.empty(shape, self._dtype(name)) for name in read}
+            cells.decode(values, self.npix, cut)
             return {name: self._whole(name, values, pixels) for name in vectors}
 
         return gather
-
-    def _frames(
-        self, vectors: Sequence[str], rows: npt.NDArray[np.integer]
-    ) -> dict[str, ShardFrames]:
-        """Return the frames of some rows of each vector, yet to be read."""
-        wanted = by_shard(rows, self._named)
-        return {name: shard_frames(self._vectors[name], wanted, self._written) for name in vectors}
 
     def unreadable(
         self, vectors: Sequence[str], rows: npt.NDArray[np.integer]
     ) -> npt.NDArray[np.bool_]:
         """Read rows of some vectors; return which rows are damaged in any of them, 1D[n] bool."""
-        shared = [self._like[name]["like"] for name in vectors if name in self._like]
-        wanted, bad = by_shard(rows), np.zeros(len(rows), np.bool_)
-        for name in {*vectors, *shared}.intersection(self.vectors):
-            bad |= unreadable_rows(self.arrays.below(name), wanted, self._written)
-        return bad
+        try:
+            cells = self._now()._cells(self._with_shared(vectors), rows)  # noqa: SLF001  # as above
+            return cells.unreadable()
+        except DamagedFile:
+            # A whole shard, perhaps one of several; or rows that it does not have.
+            if len(rows) == 1:
+                return np.ones(1, np.bool_)
+            return np.concatenate(
+                [self.unreadable(vectors, rows[at : at + 1]) for at in range(len(rows))]
+            )
+
+    def _with_shared(self, vectors: Iterable[str]) -> list[str]:
+        """Return vectors and those that they are like."""
+        return [*vectors, *(self._like[name]["like"] for name in vectors if name in self._like)]
+
+    def _cells(self, vectors: Iterable[str], rows: npt.NDArray[np.integer]) -> StoredCells:
+        """Return the frames of some rows of vectors, yet to be read."""
+        names = {*vectors}
+        wanted = [
+            (array, found)
+            for array in self._frame_arrays
+            if (found := tuple(name for name in array.vectors if name in names))
+        ]
+        again = partial(self._cells, names, rows)
+        return find_cells(wanted, by_shard(rows, self._named), self._written, again)
+
+    def _now(self) -> "Segment":
+        """Return the segment in the format of its record, which a migration replaces."""
+        newest = self.info.format_version == FORMAT_VERSION
+        return (
+            self
+            if newest or self._state == self.folder.record.state()
+            else open_segment(self.folder)
+        )
 
     def _named(self, rows: npt.NDArray[np.int64], error: DamagedFile) -> DamagedFile:
         """Return the error for damaged rows, 1D[n], which names their spectra."""
@@ -190,14 +234,6 @@ class Segment:
         taken[: max(0, first - pixels.first)] = taken[max(0, stop - pixels.first) :] = False
         return np.where(taken, values[about["like"]], values[name])
 
-    def _decoded(self, name: str, frames: ShardFrames, cut: slice) -> npt.NDArray[Any]:
-        """Return the values of some rows, 2D[nrow, npix]."""
-        # TensorStore takes twice as long for single rows.
-        shape = (len(frames.sizes), cut.stop - cut.start)
-        values: npt.NDArray[Any] = np.empty(shape, self._array(name).dtype.numpy_dtype)
-        frames.decode(values, self.npix, cut)
-        return values
-
     @property
     def window(self) -> PixelRange:
         """Lattice pixels that the arrays cover."""
@@ -209,15 +245,15 @@ class Segment:
         A `DamagedFile` names the array and the first spectra that cannot be read.
         """
         nbytes = 0
-        for name in self.vectors:
-            array = self._array(name)
+        for held in self._frame_arrays:
+            array = self._array(held.folder.name)
             for at in range(0, self.nspec, SHARD):
                 stop = min(at + SHARD, self.nspec)
                 try:
                     nbytes += array[at:stop].read().result().nbytes
                 except ValueError as error:
-                    shard = f"{name}/c/{at // SHARD}/0"
-                    raise self._damaged(shard, f"rows {at} … {stop - 1}: {error}") from error
+                    shard = held.folder.entry(held.shard(at // SHARD))
+                    raise shard.damaged(f"rows {at} … {stop - 1}: {error}") from error
         return nbytes
 
     def _read_1d(self, name: str) -> npt.NDArray[Any]:
@@ -227,6 +263,11 @@ class Segment:
         except ValueError as error:
             raise self._damaged(f"{name}/c/0", str(error)) from error
         return values
+
+    def _dtype(self, vector: str) -> np.dtype[Any]:
+        """Return the data type of a vector."""
+        dtype: np.dtype[Any] = self._array(self._array_of[vector].folder.name).dtype.numpy_dtype
+        return dtype
 
     def _array(self, name: str) -> Any:
         """Return an open TensorStore array; it stays open with the segment."""

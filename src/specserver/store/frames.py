@@ -1,0 +1,360 @@
+"""Encoded chunks of some spectra, read from their shards straight into place.
+
+TensorStore hands out encoded chunks too, each as an object of its own; laying seven thousand of
+them end to end took three times as long as reading them here. Frames that lie side by side in a
+file are read at once.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, chain, cycle, pairwise
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
+
+import google_crc32c
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import DamagedFile, StoreError
+from ..wire.cells import decode_blosc
+from .base import Place
+from .shards import CRC_BYTES, SHARD, FrameArray, Replaced, ShardFile, open_shard
+
+_READ_FRAMES: Final = 32
+"""Frames read at once, or all of one spectrum: those decoded stay in the processor's cache."""
+_CUT_OFF: Final = "a chunk is cut off: restore the file"
+_DAMAGED: Final = "a chunk's checksum is wrong: restore the file"
+_Given = TypeVar("_Given")
+_Found = TypeVar("_Found")
+Bytes = npt.NDArray[np.uint8]
+NameRows = Callable[[npt.NDArray[np.int64], DamagedFile], DamagedFile]
+
+
+def _once_more(
+    act: Callable[[_Given], _Found], first: _Given, again: Callable[[], _Given]
+) -> _Found:
+    """Return ``act(first)``; if a shard was replaced meanwhile, act on its new file."""
+    try:
+        return act(first)
+    except Replaced:
+        try:
+            return act(again())
+        except Replaced as error:
+            raise StoreError(str(error), "it is being replaced; ask again") from error
+
+
+class _Read(NamedTuple):
+    """Frames of one file that lie side by side, and are read at once."""
+
+    file: ShardFile
+    begin: int
+    end: int
+    """With the last checksum."""
+    frames: slice
+    """Which of the part."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Frames of some vectors of one array, row by row."""
+
+    names: tuple[str, ...]
+    files: Sequence[ShardFile]
+    """The file of each row."""
+    offsets: Sequence[int]
+    """Where each frame begins; nrow × nvector of them."""
+    sizes: Sequence[int]
+    """Bytes of each."""
+
+    def reads(self) -> list[_Read]:
+        """Return the reads that take all frames."""
+        files, width, nframe = self.files, len(self.names), len(self.offsets)
+        reads, first, begin, end = [], 0, 0, -1
+        for at, (offset, size) in enumerate(zip(self.offsets, self.sizes, strict=True)):
+            # Rows that follow each other in one file are read at once, but only whole ones.
+            if offset != end or (
+                at % width == 0
+                and (at - first >= _READ_FRAMES or files[at // width] is not files[first // width])
+            ):
+                if at:
+                    reads.append(_Read(files[first // width], begin, end, slice(first, at)))
+                first, begin = at, offset
+            end = offset + size + CRC_BYTES
+        if nframe:
+            reads.append(_Read(files[first // width], begin, end, slice(first, nframe)))
+        return reads
+
+    def checks(self) -> npt.NDArray[np.uint8]:
+        """Return room for the checksums of all frames, 2D[nframe, CRC_BYTES]."""
+        return np.empty((len(self.sizes), CRC_BYTES), np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCells:
+    """Blosc frames of some rows of some vectors, in their files."""
+
+    _parts: Sequence[_Part]
+    _wanted: "ShardRows"
+    _find: Callable[[], "StoredCells"]
+    """Finds the same rows in the files that are there now."""
+
+    @property
+    def sizes(self) -> Mapping[str, npt.NDArray[np.int64]]:
+        """1D[nrow] by vector, bytes of each."""
+        return {
+            name: np.array(part.sizes[at :: len(part.names)], np.int64)
+            for part in self._parts
+            for at, name in enumerate(part.names)
+        }
+
+    def copy_to(self, places: Mapping[str, Place]) -> None:
+        """Read frame ``i`` of each vector to ``out[at[i]:]`` of its place.
+
+        Raises
+        ------
+        DamagedFile
+            A frame is missing or damaged.
+        """
+        self._naming(lambda now: now._copy_to(places))  # noqa: SLF001  # its own
+
+    def decode(self, out: Mapping[str, npt.NDArray[Any]], npix: int, cut: slice) -> None:
+        """Read and decompress the rows, and write of each the pixels of a cut; errors as `copy_to`.
+
+        Parameters
+        ----------
+        out : 2D[nrow, npix of the cut] by vector
+        npix : pixels of a whole row
+        """
+        self._naming(lambda now: now._decode(out, npix, cut))  # noqa: SLF001  # its own
+
+    def unreadable(self) -> npt.NDArray[np.bool_]:
+        """Return which rows are damaged, 1D[nrow]; all are read, and none is unpacked."""
+        return _once_more(StoredCells._unreadable, self, self._renewed)
+
+    def _naming(self, act: Callable[["StoredCells"], None]) -> None:
+        """Call ``act`` with these frames; an error names the damaged rows."""
+        try:
+            _once_more(act, self, self._renewed)
+        except DamagedFile as error:
+            lost = self._wanted.rows[self.unreadable()]
+            raise (self._wanted.name(lost, error) if len(lost) else error) from error
+
+    def _renewed(self) -> "StoredCells":
+        """Return the same rows in files that have taken the place of those that were open."""
+        found = self._find()
+        now, before = found.sizes, self.sizes
+        if not all(np.array_equal(now[name], before[name]) for name in before):
+            entry = self._parts[0].files[0].entry
+            raise StoreError(str(entry), "it changed while it was read; ask again")
+        return found
+
+    def _unreadable(self) -> npt.NDArray[np.bool_]:
+        """Return which rows are damaged."""
+        bad = np.zeros(len(self._wanted.rows), np.bool_)
+        for part in self._parts:
+            width = len(part.names)
+            for at, (begin, size) in enumerate(zip(part.offsets, part.sizes, strict=True)):
+                row, room = at // width, np.empty(size + CRC_BYTES, np.uint8)
+                alone = _Read(part.files[row], begin, begin + len(room), slice(at, at + 1))
+                stated = room[size:].view("<u4")
+                try:
+                    if not _fill(alone, [room[:size]], [room], stated, at_once=False):
+                        raise alone.file.fault(_CUT_OFF)
+                except DamagedFile:
+                    bad[row] = True
+        return bad
+
+    def _copy_to(self, places: Mapping[str, Place]) -> None:
+        """Read the frames into place."""
+        _read_all([(part, _copier(part, places)) for part in self._parts])
+
+    def _decode(self, out: Mapping[str, npt.NDArray[Any]], npix: int, cut: slice) -> None:
+        """Read and decompress the rows."""
+        _read_all([(part, _decoder(part, out, npix, cut)) for part in self._parts])
+
+
+class _Taker(Protocol):
+    """Reads some frames, and puts them where they are wanted."""
+
+    def __call__(self, read: _Read, *, at_once: bool) -> bool:
+        """Return whether all bytes could be read; ``at_once`` only those in memory can be."""
+
+
+def _read_all(parts: Sequence[tuple[_Part, _Taker]]) -> None:
+    """Read all frames of some parts."""
+    # Bytes in memory are read first; all others are announced before the first is awaited.
+    cold = [
+        (read, take)
+        for part, take in parts
+        for read in part.reads()
+        if not take(read, at_once=True)
+    ]
+    for read, _ in cold:
+        read.file.source.will_need(read.begin, read.end - read.begin)
+    for read, take in cold:
+        if not take(read, at_once=False):
+            raise read.file.fault(_CUT_OFF)
+
+
+def _copier(part: _Part, places: Mapping[str, Place]) -> _Taker:
+    """Return what reads frames of a part to their places."""
+    rows = zip(*(places[name][1] for name in part.names), strict=True)
+    outs = cycle([places[name][0] for name in part.names])
+    begins = chain.from_iterable(rows)
+    frames = [
+        out[begin : begin + size]
+        for out, begin, size in zip(outs, begins, part.sizes, strict=False)
+    ]
+    checks = part.checks()
+    stated = checks.view("<u4").ravel()
+    buffers = list(chain.from_iterable(zip(frames, checks, strict=True)))
+
+    def take(read: _Read, *, at_once: bool) -> bool:
+        chosen = read.frames
+        both = buffers[2 * chosen.start : 2 * chosen.stop]
+        return _fill(read, frames[chosen], both, stated[chosen], at_once=at_once)
+
+    return take
+
+
+def _decoder(part: _Part, out: Mapping[str, npt.NDArray[Any]], npix: int, cut: slice) -> _Taker:
+    """Return what reads frames of a part and writes the pixels of a cut of each."""
+    lines = list(chain.from_iterable(zip(*(out[name] for name in part.names), strict=True)))
+    sizes, whole = part.sizes, cut == slice(0, npix)
+    # Both stay in the processor's cache from one read to the next.
+    room = np.empty(max(_READ_FRAMES, len(part.names)) * max(sizes, default=0), np.uint8)
+    row = np.empty(npix, out[part.names[0]].dtype)
+    checks = part.checks()
+    stated = checks.view("<u4").ravel()
+
+    def take(read: _Read, *, at_once: bool) -> bool:
+        chosen = read.frames
+        bounds = accumulate(sizes[chosen], initial=0)
+        frames = [room[begin:end] for begin, end in pairwise(bounds)]
+        both = list(chain.from_iterable(zip(frames, checks[chosen], strict=True)))
+        if not _fill(read, frames, both, stated[chosen], at_once=at_once):
+            return False
+        for frame, line in zip(frames, lines[chosen], strict=True):
+            try:
+                decode_blosc(frame.data, line if whole else row)
+            except ValueError as error:
+                raise read.file.fault(f"a chunk is damaged, {error}: restore the file") from error
+            if not whole:
+                line[:] = row[cut]
+        return True
+
+    return take
+
+
+def _fill(
+    read: _Read,
+    frames: Sequence[Bytes],
+    buffers: Sequence[Bytes],
+    stated: npt.NDArray[np.uint32],
+    *,
+    at_once: bool,
+) -> bool:
+    """Read frames and their checksums; return whether all bytes could be read.
+
+    Parameters
+    ----------
+    frames : 1D[nbytes] each
+    buffers : each of the frames, and after it the room for its checksum
+    stated : 1D[nframe], these rooms as numbers
+
+    Raises
+    ------
+    DamagedFile
+        A frame has another crc32c.
+    """
+    try:
+        count = read.file.source.read_into(read.begin, buffers, at_once=at_once)
+    except OSError as error:
+        raise read.file.fault(str(error.strerror)) from error
+    if count != read.end - read.begin:
+        return False
+    if list(map(google_crc32c.value, frames)) != stated.tolist():
+        raise read.file.fault(_DAMAGED)
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRows:
+    """Rows of an array, by the shard that holds them: the same for all arrays of a segment."""
+
+    rows: npt.NDArray[np.int64]
+    """1D[nrow]"""
+    shards: Sequence[tuple[int, Sequence[int], npt.NDArray[np.int64]]]
+    """Number of a shard, which of the rows it holds, and their rows within it."""
+    name: NameRows
+    """Returns an error that names the spectra of some rows, 1D[n], made of that for a file."""
+
+
+def by_shard(rows: npt.NDArray[np.integer], name: NameRows) -> ShardRows:
+    """Sort rows, 1D[nrow] int, by their shards; ``name`` names their spectra in errors."""
+    places: npt.NDArray[np.int64] = np.asarray(rows, np.int64)
+    shards, within = np.divmod(places, SHARD)
+    numbers = shards.tolist()
+    if len(set(numbers)) < 2:
+        alone = [(shard, range(len(rows)), within) for shard in set(numbers)]
+        return ShardRows(places, alone, name)
+    parts = ((shard, np.flatnonzero(shards == shard)) for shard in sorted(set(numbers)))
+    sorted_ = [(shard, mine.tolist(), within[mine]) for shard, mine in parts]
+    return ShardRows(places, sorted_, name)
+
+
+def find_cells(
+    wanted: Sequence[tuple[FrameArray, tuple[str, ...]]],
+    rows: ShardRows,
+    written: Mapping[str, int],
+    again: Callable[[], StoredCells],
+) -> StoredCells:
+    """Return the frames of some rows of some arrays, yet to be read.
+
+    Parameters
+    ----------
+    wanted : arrays, and the vectors that are wanted of each, in the array's order
+    written : key of a shard → bytes that were written of it; what is not stated is not compared
+    again : finds the same frames when a file has been replaced
+
+    Raises
+    ------
+    DamagedFile
+        A shard is missing, its index is damaged, or a row is not in it.
+    """
+
+    def found(wanted: Sequence[tuple[FrameArray, tuple[str, ...]]]) -> StoredCells:
+        parts = [_found(array, names, rows, written) for array, names in wanted]
+        return StoredCells(parts, rows, again)
+
+    return _once_more(found, wanted, lambda: wanted)
+
+
+def _found(
+    array: FrameArray, names: tuple[str, ...], wanted: ShardRows, written: Mapping[str, int]
+) -> _Part:
+    """Return where the frames of some vectors are in the files that there are."""
+    every = names == array.vectors
+    columns = [] if every else [array.vectors.index(name) for name in names]
+    offsets, sizes = np.zeros((2, len(wanted.rows), len(names)), np.int64)
+    files: list[Any] = [None] * len(wanted.rows)
+    for shard, mine, within in wanted.shards:
+        try:
+            file = open_shard(array, shard)
+            nbytes = written.get(file.entry.key, file.nbytes)
+            if nbytes != file.nbytes:
+                raise file.fault(f"has {file.nbytes} bytes where {nbytes} were written: restore it")
+        except DamagedFile as error:
+            raise wanted.name(wanted.rows[list(mine)], error) from error
+        begins, counts = file.offsets[within], file.sizes[within]
+        offsets[mine] = begins if every else begins[:, columns]
+        sizes[mine] = counts if every else counts[:, columns]
+        for index in mine:
+            files[index] = file
+    if not sizes.all():
+        there = sizes.all(axis=1)
+        row = int(np.argmin(there))
+        fault = files[row].fault(f"row {wanted.rows[row]} is not in its shard: restore the file")
+        if isinstance(fault, DamagedFile):
+            fault = wanted.name(wanted.rows[~there], fault)
+        raise fault
+    return _Part(names, files, offsets.ravel().tolist(), sizes.ravel().tolist())
