@@ -313,7 +313,7 @@ class BadFile(ServiceError):
 
 
 class IngestError(ServiceError):
-    """An ingest that cannot continue."""
+    """An ingest or a migration that cannot continue."""
 
 
 class CatalogError(ServiceError):

@@ -22,6 +22,7 @@ from . import (
     info,
     ingest,
     match,
+    migrate,
     serve,
     simulate,
     tables,
@@ -125,11 +126,19 @@ def _options(
 
 
 _NEED_ARGUMENTS = {
-    *(ingest.ingest, fetch.query, fetch.get, match.match, composite.stack),
+    *(ingest.ingest, migrate.migrate, fetch.query, fetch.get, match.match, composite.stack),
     *(draw.plot, draw.preview, draw.grid, draw.prospect),
 }
 for command in (
-    *(ingest.ingest, verify.verify, serve.serve, fetch.query, fetch.get, match.match),
+    *(
+        ingest.ingest,
+        verify.verify,
+        migrate.migrate,
+        serve.serve,
+        fetch.query,
+        fetch.get,
+        match.match,
+    ),
     *(
         composite.stack,
         draw.plot,

@@ -1,0 +1,71 @@
+"""The command that rewrites segments of an older format: migrate."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from ..client.progress import Watch
+from ..errors import UnknownContext
+from .console import ERROR, OUT, Data, present_folder, readable_bytes
+from .output import Json, print_facts, print_json
+
+
+def migrate(
+    contexts: Annotated[
+        list[str], typer.Argument(metavar="CONTEXT…", help="Releases, such as sdss_dr17.")
+    ],
+    data: Data = None,
+    grace: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS", min=0.0, help="Time for which old arrays stay for their readers."
+        ),
+    ] = 60.0,
+    as_json: Json = False,
+) -> None:
+    """Rewrite spectra that an older version stored in the format of this one.
+
+    They may be served meanwhile: identifiers, rows and values stay the same, bit for bit. Whole
+    spectra are read faster then. May be interrupted at any time, even by kill -9: run it again,
+    and it goes on where it was. Servers must be of this version before it begins, and no ingest
+    of an older version may be at work. Exits with 1 when a segment is damaged: it stays as it is.
+
+    Example: specserver migrate sdss_dr17 --data /data/spec
+    """
+    folder = present_folder(data)
+    from ..store.migration import MigrationPlan
+    from ..store.migration import migrate as rewrite
+
+    held = folder.contexts()
+    for name in contexts:
+        if name not in held:
+            raise UnknownContext(name, sorted(held), f"spectra are stored in {folder} of")
+    nfaults = 0
+    for name in contexts:
+        context = folder.context(name)
+        plan = MigrationPlan.of(context)
+        ERROR.print(
+            f"{name}: {plan.nspec:,} spectra to rewrite, {readable_bytes(plan.nbytes)};"
+            f" {readable_bytes(plan.needed)} of space are needed at a time,"
+            f" {readable_bytes(context.nfree())} are free",
+            markup=False,
+        )
+        with Watch("spectra") as watch:
+            summary = rewrite(context, grace_s=grace, progress=watch)
+        nfaults += len(summary.faults)
+        if as_json:
+            print_json([asdict(summary)])
+            continue
+        facts = {
+            "rewritten": f"{summary.nspec:,} spectra in {summary.segments:,} segments,"
+            f" {readable_bytes(summary.nbytes)}",
+            "of this format before": f"{summary.already:,} segments",
+            "time": f"{summary.seconds:.1f} s",
+        }
+        print_facts(facts, f"migration of {name}")
+        for fault in summary.faults:
+            OUT.print(f"[bold red]fault:[/] {name}/{escape(fault)}")
+    if nfaults:
+        raise typer.Exit(1)
