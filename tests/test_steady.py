@@ -405,6 +405,19 @@ def test_settings_of_an_application_are_those_of_its_connections(mock_data: Path
     assert b"8,192" in answer
 
 
+def test_no_thread_keeps_the_interpreters_lock_for_long(
+    mock_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("specserver.service.SpectroscopicService.warm_up", lambda _: None)
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(0.005)
+    try:
+        with in_this_process(Settings(data=mock_data)):
+            assert sys.getswitchinterval() == pytest.approx(0.001)
+    finally:
+        sys.setswitchinterval(usual)
+
+
 # --- Under load -----------------------------------------------------------------------------------
 
 

@@ -10,7 +10,6 @@
         spaces/<user>/                  users' own files (`data.user_storage`)
 """
 
-from collections.abc import Container
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -58,17 +57,13 @@ class DataRoot(Folder):
         names = (name[:-1] for name in self.children() if name.endswith("/"))
         return [self.context(name) for name in names if name != _SPACES]
 
-    def contexts(self, among: Container[str] | None = None) -> set[str]:
-        """Return the contexts with a committed segment or a tree; those among some names, or all.
+    def contexts(self) -> set[str]:
+        """Return the contexts with a committed segment or a tree.
 
         Each call sees the contexts of that moment. Every request calls this, so for a context
         with a known segment it only checks that the segment's record still exists.
         """
-        return {
-            context.key
-            for context in self.folders()
-            if (among is None or context.key in among) and self.has_spectra(context)
-        }
+        return {context.key for context in self.folders() if self.has_spectra(context)}
 
     def has_spectra(self, context: ContextFolder) -> bool:
         """Return whether a context has a committed segment or a tree at this moment."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -33,6 +34,12 @@ PREFIX = "/spec"
 _LOG = logging.getLogger("specserver")
 _INSPECT_S = 5.0
 """Time that the start waits for the search for damaged files, which goes on beside requests."""
+_SWITCH_S = 0.001
+"""How long a thread may keep the interpreter's lock from others: a fifth of what is usual.
+
+An answer to a small request needs the lock several times while two threads do heavy work; its
+longest wait became a third.
+"""
 
 
 @asynccontextmanager
@@ -40,6 +47,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     """Open the catalogues before the first request has to wait for them."""
     service: SpectroscopicService = app.state.service
     settings: Settings = app.state.settings
+    sys.setswitchinterval(_SWITCH_S)
     to_thread.current_default_thread_limiter().total_tokens = settings.light_threads
     try:
         await asyncio.to_thread(service.warm_up)

@@ -188,8 +188,8 @@ class Archive:
         resolved = self.resolve(name)
         survey, _ = self._release(resolved)
         known = [release.context for release in reversed(survey.releases)]
-        present = self.data.contexts(known)
-        same = [context for context in known if context in present and self._shows(context)]
+        folders = {folder.name for folder in self.data.folders()}
+        same = [context for context in known if context in folders and self._serves(context)]
         releases = same if same and same[0] == resolved else [resolved]
         sources = self._sources(resolved)
         refused: ServiceError | None = None
