@@ -114,18 +114,17 @@ def _lay(
     for name, lines in values.items():
         block = laid[name] = _block(blocks, name, (len(members), wide), lines.dtype)
         for row, at, line in zip(block, begin, lines, strict=True):
-            row[at : at + segment.npix] = line
+            stop = at + segment.npix
+            row[:at], row[at:stop], row[stop:] = 0, line, 0
     return ShiftedBatch(segment, members, laid, segment.start - furthest - 1)
 
 
 def _block(
     blocks: dict[str, npt.NDArray[Any]], name: str, shape: tuple[int, int], dtype: np.dtype[Any]
 ) -> npt.NDArray[Any]:
-    """Return zeros in memory that was used before: fresh pages cost as much as the arithmetic."""
+    """Return memory that was used before: fresh pages cost as much as the arithmetic."""
     size = shape[0] * shape[1]
     held = blocks.get(name)
     if held is None or held.size < size or held.dtype != dtype:
         held = blocks[name] = np.empty(size, dtype)
-    block = held[:size].reshape(shape)
-    block.fill(0)
-    return block
+    return held[:size].reshape(shape)
