@@ -234,15 +234,15 @@ def test_a_stream_that_ends_early_or_late_is_never_an_answer():
         decode(encode(MANY, nspec=2))
 
 
-@pytest.mark.parametrize("align", [False, True])
-def test_a_long_stream_is_decoded_beside_the_reading(align):
+@pytest.mark.parametrize(("align", "per_batch"), [(False, 16), (True, 16), (False, 90), (True, 90)])
+def test_a_long_stream_is_decoded_by_one_thread_or_several(align, per_batch):
     sent = [spectrum(i, 35600 + i % 7, 50) for i in range(200)]
-    got = decode(encode(sent, per_batch=16), align=align)
+    body = encode(sent, per_batch=per_batch)
+    got = decode(body, align=align)
     for row, one in zip(got.data, sent, strict=True):
         assert bits(row["flux"][one.first - 35600 :][:50] if align else row["flux"]) == bits(
             one.values["flux"]
         )
-    body = encode(sent, per_batch=16)
     with pytest.raises(StoreError, match="cut off or damaged"):
         decode(body[: len(body) // 2], align=align)
     body = bytearray(body)

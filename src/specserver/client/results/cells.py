@@ -1,8 +1,11 @@
 """Encoded cells of a batch → fields of structured arrays."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from functools import lru_cache, partial
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +15,17 @@ from ...errors import StoreError
 from ...model.medium import UNKNOWN
 from ...wire import columns
 from ...wire.batches import ANSWER
-from ...wire.cells import CellColumn, decode_blosc
+from ...wire.cells import CellColumn, unpack_blosc
 from ...wire.head import StreamHead
 from ...wire.single import SingleSpectrum
 from .columns import read_piece, view
 
 Ints: TypeAlias = npt.NDArray[np.int64]
+_THREADS: Final = min(4, os.cpu_count() or 1)
+"""Threads that decode a batch; with more they wait for Python's lock, which they hold for a fifth
+of the time."""
+_FRAMES: Final = 200
+"""Cells for each thread, at least: decoding them takes ten times as long as beginning it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +53,9 @@ class BatchRows:
 
 @dataclass(frozen=True, slots=True)
 class FieldCells:
-    """One binary column of a batch, and the field that it fills."""
+    """One binary column of a batch."""
 
     name: str
-    target: npt.NDArray[Any]
-    """1D, strided view of the field in the output."""
     data: memoryview
     offsets: list[int]
     present: list[bool]
@@ -57,12 +63,11 @@ class FieldCells:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """The published axis on the lattice, and the field that it fills."""
+    """The published axis on the lattice."""
 
-    target: npt.NDArray[Any]
-    """1D, strided view of the field in the output."""
+    name: str
     lattice: npt.NDArray[Any]
-    """1D, published axis from lattice pixel ``first`` on."""
+    """1D[npix], published axis from lattice pixel ``first`` on."""
     first: int
 
 
@@ -137,38 +142,37 @@ def _media(batch: pa.RecordBatch, head: StreamHead) -> list[str]:
     return [str(medium or UNKNOWN) for medium in batch.column(columns.MEDIUM).to_pylist()]
 
 
-def open_cells(batch: pa.RecordBatch, name: str, target: npt.NDArray[Any]) -> FieldCells:
-    """Open a binary column of a batch for reading cell by cell, without copying it.
-
-    Parameters
-    ----------
-    target : 1D, strided view of the field in the output
-    """
+def open_cells(batch: pa.RecordBatch, name: str) -> FieldCells:
+    """Open a binary column of a batch for reading cell by cell, without copying it."""
     try:
         cells = CellColumn.from_arrow(batch.column(name))
     except (KeyError, TypeError) as error:
         raise StoreError(ANSWER, f"vector {name!r} is missing in it") from error
     return FieldCells(
         name=name,
-        target=target,
         data=cells.data.data,
         offsets=cells.offsets.tolist(),
         present=cells.present.tolist(),
     )
 
 
-def cells_of(spectrum: SingleSpectrum, name: str, target: npt.NDArray[Any]) -> FieldCells:
+def cells_of(spectrum: SingleSpectrum, name: str) -> FieldCells:
     """Open the cell of a vector of a spectrum that came alone; else as `open_cells`."""
     if name not in spectrum.cells:
         raise StoreError(ANSWER, f"vector {name!r} is missing in it")
     cell = spectrum.cells[name]
     if cell is None:
-        return FieldCells(name, target, memoryview(b""), [0, 0], [False])
-    return FieldCells(name, target, cell, [0, len(cell)], [True])
+        return FieldCells(name, memoryview(b""), [0, 0], [False])
+    return FieldCells(name, cell, [0, len(cell)], [True])
 
 
 def fill(
-    rows: BatchRows, at: Sequence[int], cells: Sequence[FieldCells], axis: Axis | None, codec: str
+    rows: BatchRows,
+    out: npt.NDArray[Any],
+    at: Sequence[int],
+    cells: Sequence[FieldCells],
+    axis: Axis | None,
+    codec: str,
 ) -> None:
     """Decode all cells of a batch into place.
 
@@ -176,12 +180,14 @@ def fill(
     ----------
     rows
         The spectra of the batch.
+    out : 1D structured, contiguous
+        Every valid pixel of a spectrum is written; other pixels stay as they are.
     at
-        Index in the flat output of the first valid pixel of each spectrum.
+        Index in ``out`` of the first valid pixel of each spectrum.
     cells
-        The columns to decode; a null cell leaves its zeros as they are.
+        The columns to decode; a null cell is all zeros. With ``axis`` they are all fields.
     axis
-        Where to write the axis of spectra on the lattice; None where that is done or not wanted.
+        Axis of spectra on the lattice, where it is wanted.
     codec
         ``blosc`` or ``raw``.
 
@@ -191,43 +197,121 @@ def fill(
         A cell does not hold the values it should.
     """
     decode = _decode_blosc if codec == "blosc" else _decode_raw
-    widest = int(rows.width.max(initial=0))
-    layers = [(field, np.empty(widest, dtype=field.target.dtype)) for field in cells]
-    lines = zip(
-        at,
-        rows.first.tolist(),
-        (rows.first - rows.start).tolist(),
-        rows.width.tolist(),
-        rows.count.tolist(),
-        rows.on_lattice.tolist(),
-        strict=True,
+    lines = list(
+        zip(
+            range(len(at)),
+            at,
+            rows.first.tolist(),
+            (rows.first - rows.start).tolist(),
+            rows.width.tolist(),
+            rows.count.tolist(),
+            rows.on_lattice.tolist(),
+            strict=True,
+        )
     )
-    # A spectrum at a time: its records stay in the processor's cache while the fields are laid in.
-    for row, (begin, first, skip, width, npix, on_lattice) in enumerate(lines):
+    lay = partial(_lay, out, int(rows.width.max(initial=0)), cells, axis, decode)
+    threads = min(_THREADS, len(lines) * len(cells) // _FRAMES)
+    if threads < 2:
+        lay(lines)
+        return
+    # They hardly wait for each other: they decompress and copy without Python's lock. Those of a
+    # batch end with it, so that a process may fork.
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(lay, (lines[number::threads] for number in range(threads))):
+            pass
+
+
+def _lay(
+    out: npt.NDArray[Any],
+    widest: int,
+    cells: Sequence[FieldCells],
+    axis: Axis | None,
+    decode: Callable[[FieldCells, int, int], bytes | memoryview],
+    lines: Sequence[tuple[int, int, int, int, int, int, bool]],
+) -> None:
+    """Decode the cells of some spectra into place.
+
+    Parameters
+    ----------
+    out : 1D structured, contiguous
+    widest
+        Values of the widest cell.
+    lines
+        Of each spectrum its row, where it goes, and the numbers of `BatchRows`.
+    """
+    fields, runs = _planes(out, widest)
+    layers = [
+        (field, fields[field.name].data.cast("B"), fields[field.name].itemsize) for field in cells
+    ]
+    lattice = None if axis is None else fields[axis.name].view(out.dtype[axis.name])
+    # A spectrum at a time: its fields stay in the processor's cache until its records are laid.
+    for row, begin, first, skip, width, npix, on_lattice in lines:
         if npix == 0:
             continue
-        if axis is not None and on_lattice:
+        for field, room, size in layers:
+            nbytes = width * size
+            room[:nbytes] = decode(field, row, nbytes) if field.present[row] else bytes(nbytes)
+        if axis is not None and lattice is not None and on_lattice:
             offset = first - axis.first
-            axis.target[begin : begin + npix] = axis.lattice[offset : offset + npix]
-        for field, room in layers:
-            if field.present[row]:
-                values = decode(field, row, room[:width])
-                field.target[begin : begin + npix] = values[skip : skip + npix]
+            lattice[skip : skip + npix] = axis.lattice[offset : offset + npix]
+        for place, plane in runs:
+            place[begin : begin + npix] = plane[:, skip : skip + npix].T
 
 
-def _decode_blosc(cells: FieldCells, row: int, out: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Decompress one Blosc-1 frame into ``out``, 1D[width]."""
+def _planes(
+    out: npt.NDArray[Any], widest: int
+) -> tuple[dict[str, npt.NDArray[Any]], list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]]:
+    """Return room for the fields of a spectrum, and where in the records they go.
+
+    Fields beside each other that have the same size are laid into the records together: that is
+    a third faster than one after the other.
+
+    Parameters
+    ----------
+    out : 1D[n] structured, contiguous
+
+    Returns
+    -------
+    dict of 1D[widest] unsigned
+        Room for each field, by name.
+    list of (2D[n, nfield], 2D[nfield, widest]) unsigned
+        Fields of the records, and the room for them.
+    """
+    fields: dict[str, npt.NDArray[Any]] = {}
+    runs = []
+    for offset, size, names in _runs(out.dtype):
+        plane = np.empty((len(names), widest), f"u{size}")
+        fields.update(zip(names, plane, strict=True))
+        shape, strides = (len(out), len(names)), (out.itemsize, size)
+        runs.append((np.ndarray(shape, plane.dtype, out.view(np.uint8), offset, strides), plane))
+    return fields, runs
+
+
+@lru_cache
+def _runs(dtype: np.dtype[Any]) -> list[tuple[int, int, list[str]]]:
+    """Return offset, bytes of a field, and names of fields beside each other of one size."""
+    runs: list[tuple[int, int, list[str]]] = []
+    for name, (kind, offset, *_) in (dtype.fields or {}).items():
+        size = kind.itemsize
+        if runs and runs[-1][1] == size and runs[-1][0] + size * len(runs[-1][2]) == offset:
+            runs[-1][2].append(name)
+        else:
+            runs.append((offset, size, [name]))
+    return runs
+
+
+def _decode_blosc(cells: FieldCells, row: int, nbytes: int) -> bytes:
+    """Decompress one Blosc-1 frame."""
     frame = cells.data[cells.offsets[row] : cells.offsets[row + 1]]
     try:
-        decode_blosc(frame, out)
+        return unpack_blosc(frame, nbytes)
     except ValueError as error:
         raise StoreError(ANSWER, f"damaged: {cells.name}: {error}") from error
-    return out
 
 
-def _decode_raw(cells: FieldCells, row: int, out: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return little-endian values, 1D[width]."""
+def _decode_raw(cells: FieldCells, row: int, nbytes: int) -> memoryview:
+    """Return little-endian values."""
     cell = cells.data[cells.offsets[row] : cells.offsets[row + 1]]
-    if cell.nbytes != out.nbytes:
-        raise StoreError(ANSWER, f"damaged: {cells.name} has {cell.nbytes} bytes, not {out.nbytes}")
-    return np.frombuffer(cell, dtype=out.dtype)
+    if cell.nbytes != nbytes:
+        raise StoreError(ANSWER, f"damaged: {cells.name} has {cell.nbytes} bytes, not {nbytes}")
+    return cell

@@ -1,8 +1,7 @@
 """The wire → arrays: a stream of compressed chunks into the published structured arrays.
 
 A batch is decompressed as soon as it has come, while the service and the network prepare the next:
-besides the result no more than one is in memory. A second thread, measured, slowed this down: the
-two of them ask for Python's lock with every spectrum.
+besides the result no more than one is in memory.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -206,7 +205,8 @@ class _Sink:
         self._alone = head.nspec == 1 if alone is None else alone
         self._lattice = head.grid.axis_values(head.span.first, head.span.count)
         self._loose: list[npt.NDArray[Any]] = []
-        self._aligned: npt.NDArray[Any] = np.zeros(
+        # Every pixel is written, by a spectrum or beside it.
+        self._aligned: npt.NDArray[Any] = np.empty(
             (head.nspec, head.span.count) if align else (0, 0), dtype=head.dtype
         )
         self._rows: list[BatchRows] = []
@@ -219,46 +219,46 @@ class _Sink:
             if name.startswith(CATALOG_PREFIX):
                 self._columns.setdefault(name, []).append(read_piece(batch.column(name)))
 
-    def lay(self, rows: BatchRows, open_: Callable[[str, npt.NDArray[Any]], FieldCells]) -> None:
-        """Make room for some spectra and decode them there.
-
-        Parameters
-        ----------
-        open_ : returns the cells of a vector, to be decoded into a field of the output, 1D
-        """
+    def lay(self, rows: BatchRows, open_: Callable[[str], FieldCells]) -> None:
+        """Make room for some spectra and decode them there; ``open_`` returns cells of a vector."""
         if self.nspec + len(rows.ids) > self._head.nspec:
             raise StoreError(ANSWER, f"damaged: more than {self._head.nspec:,} spectra came")
-        flat, at, axis = self._place_aligned(rows) if self._align else self._place_loose(rows)
+        flat, at = self._place_aligned(rows) if self._align else self._place_loose(rows)
         self._rows.append(rows)
         self.nspec += len(rows.ids)
-        fill(rows, at, self._cells(open_, rows, flat), axis, self._head.codec)
+        name, first = self._head.grid.axis, self._head.span.first
+        axis = Axis(name, self._lattice, first) if name in self._head.names else None
+        fill(rows, flat, at, self._cells(open_, rows), axis, self._head.codec)
 
-    def _place_loose(self, rows: BatchRows) -> tuple[npt.NDArray[Any], list[int], Axis | None]:
-        """Return a block for a batch, where in it each spectrum begins, and the axis to write."""
+    def _place_loose(self, rows: BatchRows) -> tuple[npt.NDArray[Any], list[int]]:
+        """Return a block for a batch, and where in it each spectrum begins."""
         stops = np.cumsum(rows.count)
         starts = (stops - rows.count).tolist()
-        flat = np.zeros(int(rows.count.sum()), dtype=self._head.dtype)
+        flat = np.empty(int(rows.count.sum()), dtype=self._head.dtype)
         self._loose += [
             flat[start:stop] for start, stop in zip(starts, stops.tolist(), strict=True)
         ]
-        name = self._head.grid.axis
-        if name not in self._head.names:
-            return flat, starts, None
-        return flat, starts, Axis(flat[name], self._lattice, self._head.span.first)
+        return flat, starts
 
-    def _place_aligned(self, rows: BatchRows) -> tuple[npt.NDArray[Any], list[int], None]:
-        """Return the array, flat, and where in it each spectrum begins; write the axis."""
+    def _place_aligned(self, rows: BatchRows) -> tuple[npt.NDArray[Any], list[int]]:
+        """Return the array, flat, and where in it each spectrum begins; write what lies beside."""
+        dtype, span = self._head.dtype, self._head.span
         if not rows.on_lattice.all() and self._alone:
-            self._aligned = np.zeros((1, int(rows.count[0])), dtype=self._head.dtype)
-            return self._aligned.reshape(-1), [0], None
+            self._aligned = np.empty((1, int(rows.count[0])), dtype)
+            return self._aligned.reshape(-1), [0]
         if not rows.on_lattice.all():
             raise MixedLattices(rows.ids[~rows.on_lattice].tolist())
+        empty = np.zeros(span.count, dtype)
+        if self._head.grid.axis in self._head.names:
+            empty[self._head.grid.axis] = self._lattice
+        beside, mine = empty.view(np.uint8), self._aligned[self.nspec :].view(np.uint8)
+        begin = np.clip(rows.first - span.first, 0, span.count)
+        stops = (begin + rows.count) * dtype.itemsize
+        starts = begin * dtype.itemsize
+        for row, start, stop in zip(mine, starts.tolist(), stops.tolist(), strict=False):
+            row[:start], row[stop:] = beside[:start], beside[stop:]
         index = self.nspec + np.arange(len(rows.ids))
-        at = index * self._head.span.count + (rows.first - self._head.span.first)
-        name = self._head.grid.axis
-        if name in self._head.names:
-            self._aligned[name][self.nspec : self.nspec + len(rows.ids)] = self._lattice
-        return self._aligned.reshape(-1), at.tolist(), None
+        return self._aligned.reshape(-1), (index * span.count + begin).tolist()
 
     def spectra(self, schema: pa.Schema | None = None) -> Spectra:
         """Return the spectra of all batches; the schema of their columns, if there may be none."""
@@ -287,17 +287,12 @@ class _Sink:
             places=np.concatenate([batch.places for batch in batches] or [np.empty(0, np.int64)]),
         )
 
-    def _cells(
-        self,
-        open_: Callable[[str, npt.NDArray[Any]], FieldCells],
-        rows: BatchRows,
-        flat: npt.NDArray[Any],
-    ) -> list[FieldCells]:
+    def _cells(self, open_: Callable[[str], FieldCells], rows: BatchRows) -> list[FieldCells]:
         """Open the columns that travel, the axis only where a spectrum brings its own."""
         axis = self._head.grid.axis
         own = not rows.on_lattice.all()
         names = [name for name in self._head.names if name != axis or own]
-        cells = [open_(name, flat[name]) for name in names]
+        cells = [open_(name) for name in names]
         for column in cells:
             if column.name == axis and not (rows.on_lattice | column.present).all():
                 raise StoreError(ANSWER, "damaged: a spectrum off the lattice has no wavelengths")
