@@ -1,14 +1,14 @@
 """A data folder that version 0.1.0 wrote: it opens, verifies and answers as it did."""
 
+import random
 import shutil
 from collections.abc import Iterator
 
 import pytest
 
+from killing import faults, migrate_with_kills
 from old_folder import ask_all, ask_sdss, old_answers, old_token, unpack_old_folder
 from serving import Served, serve
-from specserver.data.root import open_root
-from specserver.ingest.verify import verify
 
 BEHIND, BARE = "sdss_dr16", "sdss_dr15"
 """Copies of the first survey's context: its index lacks a segment; it has no index."""
@@ -34,9 +34,18 @@ def test_an_old_folder_is_served_as_it_was(old: Served) -> None:
 
 @pytest.mark.parametrize("context", [BEHIND, BARE])
 def test_an_old_folder_without_a_whole_index_is_served_as_it_was(old: Served, context: str) -> None:
-    wanted = {name: told for name, told in old_answers().items() if name.startswith("sdss: ")}
-    assert ask_sdss(old.url, context) == wanted
+    assert ask_sdss(old.url, context) == _sdss_answers()
+
+
+def _sdss_answers() -> dict[str, str]:
+    return {name: told for name, told in old_answers().items() if name.startswith("sdss: ")}
 
 
 def test_an_old_folder_is_verified(old: Served) -> None:
-    assert [fault for found in verify(open_root(old.data)) for fault in found.faults] == []
+    assert faults(old.data) == []
+
+
+def test_an_old_folder_is_migrated_while_it_is_served(old: Served) -> None:
+    """Of the migrations one is killed; with `make kills` many are."""
+    contexts = ("sdss_dr17", "desi_edr")
+    assert migrate_with_kills(old.url, old.data, contexts, random.Random(7), 1) == 1
