@@ -1,11 +1,11 @@
-"""All columns of a generation, memory-mapped: rows are looked up without the database.
+"""All columns of an index part, memory-mapped: rows are looked up without the database.
 
 An uncompressed Arrow file has the values of a row at known places, so 100 rows of five columns
 take 0.05 ms; the database, which decodes whole row groups and plans each query, takes 3 to 7.
-The price is the bytes of the columns, 85 a row of a plain catalogue, beside its 50 in the database.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from io import BytesIO
 from typing import Any, Final
 
@@ -69,20 +69,16 @@ def load_mapped(file: Entry, dtype: str, nrows: int) -> npt.NDArray[Any]:
 
 
 class MappedColumns:
-    """The columns of one generation, 1D[nrows] each; safe to share between threads."""
+    """The columns of one part, 1D[nrow] each; safe to share between threads.
 
-    def __init__(self, generation: GenerationFolder, nrows: int) -> None:
-        kept = generation.columns
-        try:
-            file = pa.ipc.open_file(pa.memory_map(str(kept.local_path())))
-            self._batches = [file.get_batch(index) for index in range(file.num_record_batches)]
-        except (OSError, pa.ArrowException) as error:
-            raise kept.damaged(f"{DAMAGED_INDEX} ({error})") from error
-        self._schema = file.schema
-        lengths = [batch.num_rows for batch in self._batches]
-        if sum(lengths) != nrows:
-            raise kept.damaged(f"{DAMAGED_INDEX} ({sum(lengths)} rows of {nrows})")
-        self._starts = np.cumsum([0, *lengths], dtype=np.int64)
+    Parameters
+    ----------
+    files : Arrow files with the same rows, and the names of the columns of each
+    """
+
+    def __init__(self, files: Mapping[Entry, Sequence[str]], nrows: int) -> None:
+        self._files = [_ColumnFile(file, nrows) for file in files]
+        self._at = {name: number for number, names in enumerate(files.values()) for name in names}
 
     def take(self, fields: Sequence[str], rows: Rows) -> pa.Table:
         """Return columns of rows, in the order of ``rows``, duplicates kept.
@@ -92,24 +88,82 @@ class MappedColumns:
         fields : names in their one spelling, each once
         rows : 1D[n] int64
         """
-        schema = pa.schema([self._schema.field(field) for field in fields])
-        if len(rows) < 2 or bool(np.all(rows[1:] >= rows[:-1])):
-            return self._ascending(schema, rows)
-        order = np.argsort(rows, kind="stable")
+        order = None
+        if len(rows) > 1 and not bool(np.all(rows[1:] >= rows[:-1])):
+            order = np.argsort(rows, kind="stable")
+            rows = rows[order]
+        table = self._joined(fields, lambda file, names: file.ascending(names, rows))
+        if order is None:
+            return table
         back = np.empty(len(rows), np.int64)
         back[order] = np.arange(len(rows))
-        return self._ascending(schema, rows[order]).combine_chunks().take(pa.array(back))
+        return table.combine_chunks().take(pa.array(back))
 
-    def _ascending(self, schema: pa.Schema, rows: Rows) -> pa.Table:
+    def every(self, fields: Sequence[str]) -> pa.Table:
+        """Return columns of all rows, mapped: only values that are looked at are read."""
+        return self._joined(fields, lambda file, names: file.every(names))
+
+    def _joined(
+        self, fields: Sequence[str], look: Callable[["_ColumnFile", Sequence[str]], pa.Table]
+    ) -> pa.Table:
+        """Return columns of both files in the order of ``fields``."""
+        numbers = {self._at[field] for field in fields}
+        if len(numbers) < 2:
+            return look(self._files[min(numbers, default=0)], fields)
+        found = {
+            field: column
+            for number in numbers
+            for mine in [[field for field in fields if self._at[field] == number]]
+            for field, column in zip(mine, look(self._files[number], mine).columns, strict=True)
+        }
+        return pa.table({field: found[field] for field in fields})
+
+
+class _ColumnFile:
+    """One Arrow file; it is opened when it is first used."""
+
+    def __init__(self, file: Entry, nrows: int) -> None:
+        self._file = file
+        self._nrows = nrows
+
+    @cached_property
+    def _batches(self) -> list[pa.RecordBatch]:
+        file = open_arrow(self._file)
+        try:
+            batches = [file.get_batch(index) for index in range(file.num_record_batches)]
+        except (OSError, pa.ArrowException) as error:
+            raise self._file.damaged(f"{DAMAGED_INDEX} ({error})") from error
+        found = sum(batch.num_rows for batch in batches)
+        if found != self._nrows:
+            raise self._file.damaged(f"{DAMAGED_INDEX} ({found} rows of {self._nrows})")
+        # One without rows says which types the columns have.
+        return batches or [pa.RecordBatch.from_pylist([], file.schema)]
+
+    @cached_property
+    def _starts(self) -> npt.NDArray[np.int64]:
+        return np.cumsum([0, *(batch.num_rows for batch in self._batches)], dtype=np.int64)
+
+    def every(self, names: Sequence[str]) -> pa.Table:
+        """Return columns of all rows."""
+        return pa.Table.from_batches([batch.select(names) for batch in self._batches])
+
+    def ascending(self, names: Sequence[str], rows: Rows) -> pa.Table:
         """Return columns of rows that are in ascending order."""
         cuts = np.searchsorted(rows, self._starts)
         parts = []
         for number in np.flatnonzero(cuts[1:] > cuts[:-1]).tolist():
             inside = rows[cuts[number] : cuts[number + 1]] - self._starts[number]
-            batch = self._batches[number].select(schema.names)
-            parts.append(_rows_of(batch, inside))
-        table = pa.Table.from_batches(parts, schema)
+            parts.append(_rows_of(self._batches[number].select(names), inside))
+        table = pa.Table.from_batches(parts or [self._batches[0].select(names).slice(0, 0)])
         return table.combine_chunks() if len(parts) > 1 and len(rows) <= _JOINED else table
+
+
+def open_arrow(file: Entry) -> pa.RecordBatchFileReader:
+    """Map an Arrow file; raise `DamagedFile` if it is none."""
+    try:
+        return pa.ipc.open_file(pa.memory_map(str(file.local_path())))
+    except (OSError, pa.ArrowException) as error:
+        raise file.damaged(f"{DAMAGED_INDEX} ({error})") from error
 
 
 def _rows_of(batch: pa.RecordBatch, rows: Rows) -> Any:

@@ -1,0 +1,61 @@
+"""Types of columns that several files or parts have: the one type that holds the values of all."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pyarrow as pa
+
+
+def kind_of(form: pa.DataType) -> str:
+    """Return the kind of a type: int, uint, float, str or bool."""
+    if pa.types.is_boolean(form):
+        return "bool"
+    if pa.types.is_floating(form):
+        return "float"
+    if pa.types.is_integer(form):
+        return "uint" if pa.types.is_unsigned_integer(form) else "int"
+    return "str"
+
+
+def common_schema(schemas: Iterable[pa.Schema]) -> pa.Schema:
+    """Return all columns of some schemas, in the order in which they first occur.
+
+    Numbers become the narrowest type that holds those of all, or else text.
+    """
+    forms: dict[str, pa.DataType] = {}
+    for schema in schemas:
+        for field in schema:
+            other = forms.get(field.name)
+            form = _plain(field.type)
+            forms[field.name] = form if other is None or other == form else _common(other, form)
+    return pa.schema(list(forms.items()))
+
+
+def conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return a table with the columns of a schema; those that it lacks are null."""
+    columns = [
+        table.column(field.name).cast(field.type)
+        if field.name in table.column_names
+        else pa.nulls(table.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)
+
+
+def _plain(form: pa.DataType) -> pa.DataType:
+    """Return the type in which values of a type are kept: a number, a truth value or text."""
+    number = pa.types.is_integer(form) or pa.types.is_float32(form) or pa.types.is_float64(form)
+    return form if number or pa.types.is_boolean(form) or pa.types.is_null(form) else pa.string()
+
+
+def _common(first: pa.DataType, second: pa.DataType) -> pa.DataType:
+    """Return the type that holds the values of two different types."""
+    if pa.types.is_null(first) or pa.types.is_null(second):
+        return second if pa.types.is_null(first) else first
+    kinds = {kind_of(first), kind_of(second)}
+    if "str" in kinds:
+        return pa.string()
+    wide = np.result_type(first.to_pandas_dtype(), second.to_pandas_dtype())
+    # There is no integer for both signed and unsigned ones of 64 bits, and a float loses digits.
+    lossy = wide.kind == "f" and "float" not in kinds
+    return pa.string() if lossy else pa.from_numpy_dtype(wide)

@@ -1,0 +1,42 @@
+"""Marks: the rows of an index part that differ from what the part says.
+
+A row that was replaced is not alive any more, and another row of its object may be the best one
+since the part was written. Marks are never changed: a version of the index that has other marks
+names another file.
+"""
+
+import zlib
+from io import BytesIO
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ...data.handles import Entry
+from .column_file import DAMAGED_INDEX
+
+MARK: Final = np.dtype([("row", "<i4"), ("alive", "?"), ("primary", "?")])
+"""A mark: number of a row, whether it is answered, and whether it is the best of its object."""
+_CHECK_BYTES: Final = 8
+"""Length of the CRC-32 behind the array, as text."""
+
+
+def write_marks(file: Entry, marks: npt.NDArray[Any]) -> None:
+    """Write marks, 1D[n] `MARK`, rows ascending; raise `FileExistsError` if the file exists."""
+    content = BytesIO()
+    np.save(content, marks.astype(MARK))
+    body = content.getvalue()
+    file.create(body + f"{zlib.crc32(body):08x}".encode())
+
+
+def read_marks(file: Entry) -> npt.NDArray[Any]:
+    """Return marks, 1D[n] `MARK`, rows ascending; raise `DamagedFile` if they are damaged."""
+    try:
+        content = file.read()
+        body, check = content[:-_CHECK_BYTES], content[-_CHECK_BYTES:]
+        if f"{zlib.crc32(body):08x}".encode() != check:
+            raise ValueError("its bytes are not those that were written")
+        marks: npt.NDArray[Any] = np.load(BytesIO(body))
+    except (OSError, ValueError, EOFError) as error:
+        raise file.damaged(f"{DAMAGED_INDEX} ({error})") from error
+    return marks

@@ -1,0 +1,185 @@
+"""One immutable index part, open for reading."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ...data.context import GenerationFolder, PartFolder
+from ...data.handles import Entry, Folder
+from .column_file import MappedColumns, load_mapped, open_arrow
+from .generations import IndexInfo
+from .part_record import ARRAYS, COVERAGE_ORDER, COVERED_BITS, PartRecord, read_part
+
+Ints = npt.NDArray[np.int64]
+# Runs of candidates nearer than this are read as one run: testing the rows between takes no longer
+# than beginning another run.
+_GAP_ROWS: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class SortedHashes:
+    """Hashes of values of rows, ascending, and the rows: parallel arrays."""
+
+    hashes: Ints
+    """1D[nrow], `digests.hash64` of the values as text; 0: null."""
+    rows: npt.NDArray[np.int32]
+    """1D[nrow], row of the part."""
+
+
+class IndexPart:
+    """The rows of one part, mapped; safe to share between threads.
+
+    Parameters
+    ----------
+    folder : of the part, or of a generation
+    id_dtype : of the survey's identifiers
+
+    Raises
+    ------
+    DamagedFile
+        A file of it cannot be read, or is not of the length and type that its record says.
+    """
+
+    def __init__(
+        self,
+        folder: PartFolder | GenerationFolder,
+        record: PartRecord,
+        files: Mapping[Entry, Sequence[str]],
+        id_dtype: str,
+    ) -> None:
+        self.folder: Folder = folder
+        self.record = record
+        self.nrows = record.nrows
+        self.schema = record.schema
+        """All columns, hidden ones too."""
+        self.columns = MappedColumns(files, self.nrows)
+        self._column = folder.column
+        self._coverage = folder.coverage if isinstance(folder, PartFolder) else None
+        load = self._load
+        self.hpx: Ints = load("hpx", ARRAYS["hpx"][1])
+        """1D[nrow], order-29 pixel, ascending; -1: the position is not known."""
+        self.ra: npt.NDArray[np.float64] = load("ra", ARRAYS["ra"][1])
+        """1D[nrow], deg; NaN: unknown."""
+        self.dec: npt.NDArray[np.float64] = load("dec", ARRAYS["dec"][1])
+        """1D[nrow], deg; NaN: unknown."""
+        self.segment: npt.NDArray[np.int32] = load("segment", ARRAYS["segment"][1])
+        """1D[nrow], index into `PartRecord.segments`."""
+        self.row: npt.NDArray[np.int32] = load("row", ARRAYS["row"][1])
+        """1D[nrow], row in the segment."""
+        self.primary: npt.NDArray[np.bool_] = load("primary", "?")
+        """1D[nrow], whether it was the best of its object when the part was written."""
+        self.ids = load("id", id_dtype)
+        """1D[nrow], identifier; 0: none."""
+        self.id_sorted = load("id_sorted", id_dtype)
+        """1D[nrow], identifiers, ascending."""
+        # Those of generations have 64 bits.
+        self.id_rank = load("id_rank", "<i4" if isinstance(folder, PartFolder) else "<i8")
+        """1D[nrow], rows of `id_sorted`; of one identifier the best row first."""
+
+    def _load(self, name: str, dtype: str) -> npt.NDArray[Any]:
+        return load_mapped(self._column(name), dtype, self.nrows)
+
+    @cached_property
+    def files(self) -> tuple[SortedHashes, Ints]:
+        """Hashes of the original files of the rows, and `file_states` of each, 1D[nrow]."""
+        hashes = SortedHashes(self._load("file_sorted", "<i8"), self._load("file_rank", "<i4"))
+        return hashes, self._load("file_state", "<i8")
+
+    @cached_property
+    def groups(self) -> SortedHashes:
+        """Hashes of the objects of the rows, where the object is not the identifier."""
+        return SortedHashes(self._load("group_sorted", "<i8"), self._load("group_rank", "<i4"))
+
+    @cached_property
+    def _covered_before(self) -> npt.NDArray[np.int32] | None:
+        """Number of pixels of `COVERAGE_ORDER` with a row before each, 1D[npix + 1]."""
+        if self._coverage is None:
+            return None
+        npix = 12 * 4**COVERAGE_ORDER
+        covered = np.unpackbits(load_mapped(self._coverage, "u1", npix // 8))
+        return np.concatenate([[0], np.cumsum(covered)]).astype(np.int32)
+
+    def in_pixels(self, runs: Ints) -> npt.NDArray[np.intp]:
+        """Return the runs of rows in runs of order-29 pixels, 2D[n, 2] each, half-open.
+
+        Runs of rows are ascending and not empty; those with few rows between them are joined.
+        """
+        covered = self._covered_before
+        if covered is not None:
+            first, last = runs[:, 0] >> COVERED_BITS, (runs[:, 1] - 1) >> COVERED_BITS
+            runs = runs[covered[last + 1] > covered[first]]
+        found = np.searchsorted(self.hpx, runs)
+        starts, stops = found[found[:, 0] < found[:, 1]].T
+        apart = np.flatnonzero(starts[1:] - stops[:-1] > _GAP_ROWS)
+        if not len(starts):
+            return np.empty((0, 2), np.intp)
+        return np.stack(
+            [starts[np.concatenate([[0], apart + 1])], stops[np.concatenate([apart, [-1]])]], axis=1
+        )
+
+    def among(self, ids: npt.NDArray[Any]) -> slice:
+        """Return which of some identifiers, ascending, lie between its first and its last one."""
+        if not self.nrows:
+            return slice(0, 0)
+        first = int(np.searchsorted(ids, self.id_sorted[0]))
+        return slice(first, int(np.searchsorted(ids, self.id_sorted[-1], "right")))
+
+    def first_with(self, ids: npt.NDArray[Any]) -> Ints:
+        """Return the first row of each identifier by `id_rank`, 1D[n]; -1 where there is none.
+
+        ``ids``, 1D[n], should be ascending: searches in order share the processor's cache.
+        """
+        known = self.id_sorted
+        at = np.minimum(np.searchsorted(known, ids), self.nrows - 1)
+        return np.where(known[at] == ids, self.id_rank[at], -1)
+
+    def all_with(self, ids: npt.NDArray[Any]) -> Ints:
+        """Return all rows of some identifiers, 1D[n]; ``ids`` ascending, each once."""
+        known, rank = self.id_sorted, self.id_rank
+        starts = np.searchsorted(known, ids)
+        here = starts < len(known)
+        starts, ids = starts[here], ids[here]
+        starts, ids = starts[known[starts] == ids], ids[known[starts] == ids]
+        nexts = np.minimum(starts + 1, len(known) - 1)
+        if not np.any((known[nexts] == ids) & (nexts > starts)):
+            return rank[starts].astype(np.int64)
+        counts = np.searchsorted(known, ids, "right") - starts
+        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        return rank[np.repeat(starts, counts) + within].astype(np.int64)
+
+
+def open_part(folder: PartFolder, id_dtype: str) -> IndexPart:
+    """Return a part, open; errors as of `IndexPart`. Its digests are not compared."""
+    record = read_part(folder)
+    names = [*record.columns]
+    files = {folder.core: names[: record.core], folder.rest: names[record.core :]}
+    return IndexPart(folder, record, files, id_dtype)
+
+
+def open_generation(folder: GenerationFolder, info: IndexInfo, id_dtype: str) -> IndexPart:
+    """Return a generation, which an older version wrote, as a part; errors as of `IndexPart`."""
+    types = {field.name: str(field.type) for field in open_arrow(folder.columns).schema}
+    record = PartRecord(
+        info.name, info.nrows, info.segments, types, len(types), digests=info.digests
+    )
+    return IndexPart(folder, record, {folder.columns: [*types]}, id_dtype)
+
+
+def row_blocks(runs: npt.NDArray[np.intp], size: int) -> Iterator[Ints]:
+    """Yield the rows of runs, 2D[n, 2], half-open, in blocks of about ``size``."""
+    waiting: list[Ints] = []
+    nrows = 0
+    for start, stop in runs.tolist():
+        for at in range(start, stop, size):
+            waiting.append(np.arange(at, min(at + size, stop)))
+            nrows += len(waiting[-1])
+            if nrows >= size:
+                yield np.concatenate(waiting)
+                waiting, nrows = [], 0
+    if waiting:
+        yield np.concatenate(waiting)
