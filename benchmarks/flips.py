@@ -30,7 +30,6 @@ import numpy as np
 import pyarrow as pa
 from astropy.table import Table
 
-from specserver.catalog.tables.vac import add_vac
 from specserver.damage import damaged_files
 from specserver.data.root import open_root
 from specserver.errors import SpecServerError
@@ -42,6 +41,7 @@ from specserver.model.region import Cone, cone
 from specserver.service import QueryRequest, SpectroscopicService
 from specserver.service.fits_tree_source import FitsTreeSource, add_tree
 from specserver.service.stream import StreamRequest
+from specserver.service.tables import attach_table
 from specserver.simulate import simulate_desi, simulate_sdss
 
 SEGMENTS, DESI, OWN, TREE = "sdss_dr17", "desi_edr", "mine", "sdss_dr16"
@@ -55,10 +55,10 @@ _KINDS = (
     ("targets-*", "table of targets"),
     ("tree.json", "tree record"),
     ("tree-*.npy", "tree fingerprints"),
-    ("CURRENT", "index CURRENT"),
-    ("index.json", "index record"),
-    ("columns.arrow", "index columns.arrow"),
-    ("catalog.duckdb", "index database"),
+    ("0*.json", "index manifest"),
+    ("part.json", "index record"),
+    ("core.arrow", "index core.arrow"),
+    ("rest.arrow", "index rest.arrow"),
     ("*.npy", "index array"),
     ("*.parquet", "value-added table"),
     ("*.json", "other record"),
@@ -122,8 +122,7 @@ def make_folder(top: Path, nspec: int = 12) -> Folder:
     table = top / "lines.csv"
     lines = [f"{one['specobjid']},{one['z']},{n}" for n, one in enumerate(found.to_pylist())]
     table.write_text("\n".join(["specobjid,z_lines,number", *lines]) + "\n")
-    files = open_root(data).context(SEGMENTS).table(TABLE)
-    add_vac(files, service.archive.survey(SEGMENTS), table, title="Lines")
+    attach_table(service.archive, SEGMENTS, TABLE, table, title="Lines")
     folder = Folder(data, tree)
     for context, name in ((SEGMENTS, "specobjid"), (DESI, "targetid"), (OWN, "id")):
         held = service.query(QueryRequest(context, fields=(name,), primary=False))
@@ -144,6 +143,8 @@ def ask(folder: Folder, data: Path) -> tuple[dict[str, str], list[str]]:
     answers: dict[str, str] = {}
     faults: list[str] = []
     service = SpectroscopicService(open_root(data))
+    # As a server does when it starts.
+    service.archive.ensure_indexes()
     for name, made in _questions(folder, service):
         try:
             answers[name] = made()

@@ -1,6 +1,7 @@
 """The catalogue against brute force in float64: regions, identifiers, conditions."""
 
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -9,14 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from specserver.catalog.catalogue import MappedCatalogue
 from specserver.catalog.deadline import Deadline
 from specserver.catalog.healpix import pixel
 from specserver.catalog.index.build import refresh_index
-from specserver.catalog.index.column_file import MappedColumns
+from specserver.catalog.opening import open_catalogue
 from specserver.catalog.sql.constraint import MAX_LIST
 from specserver.data.root import open_root
-from specserver.errors import BadConstraint, QueryTimeout, TooMuch, UnknownField
+from specserver.errors import BadConstraint, CatalogError, QueryTimeout, TooMuch, UnknownField
 from specserver.model.region import cone, polygon
 from specserver.service import QueryRequest, SpectroscopicService
 from specserver.service.query import run_query
@@ -63,9 +63,8 @@ class Sky:
         for number, name in enumerate(names):
             self._write(data / "sdss_dr17" / name, np.arange(number, NROWS, 2))
         folder = open_root(data).context("sdss_dr17")
-        info = refresh_index(folder, SDSS)
-        assert info is not None
-        self.catalog = MappedCatalogue(SDSS, folder.index.generation(info.name), info)
+        refresh_index(folder, SDSS)
+        self.catalog = open_catalogue(folder, SDSS)
         self.data = data
         self.service = SpectroscopicService(open_root(data))
 
@@ -253,7 +252,7 @@ def test_blocks_of_candidates_leave_none_out(sky: Sky, monkeypatch: pytest.Monke
     request = QueryRequest(region=cone(0, 80, 30), primary=False)
     whole = sky.ids(request)
     monkeypatch.setattr("specserver.catalog.catalogue._BLOCK_ROWS", 1000)
-    monkeypatch.setattr("specserver.catalog.catalogue._GAP_ROWS", 0)
+    monkeypatch.setattr("specserver.catalog.index.part._GAP_ROWS", 0)
     assert sky.ids(request) == whole
     assert len(whole) > 20_000
 
@@ -277,20 +276,15 @@ def test_too_many_rows_are_refused_before_their_columns_are_read(
     assert len(run_query(archive, request, max_rows=nrows)) == nrows > 100
     # Whoever reads a column from here on fails.
     catalog = archive.open_release("default").catalog
-    monkeypatch.setattr(catalog, "_mapped", _Unread(catalog._mapped))
+    take = catalog._take
+
+    def unread(fields: list[str], rows: np.ndarray) -> pa.Table:
+        assert list(fields) != list(ALL)
+        return take(fields, rows)
+
+    monkeypatch.setattr(catalog, "_take", unread)
     with pytest.raises(TooMuch, match=f"{nrows:,} rows"):
         run_query(archive, request, max_rows=nrows - 1)
-
-
-class _Unread:
-    """Columns of which those of the answer may not be read."""
-
-    def __init__(self, columns: MappedColumns) -> None:
-        self.columns = columns
-
-    def take(self, fields: list[str], rows: np.ndarray) -> pa.Table:
-        assert list(fields) != list(ALL)
-        return self.columns.take(fields, rows)
 
 
 def test_time_runs_out_without_a_condition_too(sky: Sky) -> None:
@@ -366,13 +360,13 @@ def test_a_list_of_identifiers_has_its_limit(sky: Sky) -> None:
         sky.service.query(QueryRequest(constraint=f"specobjid in ({listed})"))
 
 
-def test_an_index_of_another_format_is_made_anew(sky: Sky) -> None:
-    folder = sky.data / "sdss_dr17" / "index"
-    record = folder / (folder / "CURRENT").read_text() / "index.json"
-    values = json.loads(record.read_text())
-    record.write_text(json.dumps(values | {"format": 1}))
-    (record.parent / "columns.arrow").unlink()
-    again = SpectroscopicService(open_root(sky.data))
-    table = again.query(QueryRequest(region=cone(0, 0, 1), fields=ALL, primary=False))
-    assert table.equals(sky.service.query(QueryRequest(region=cone(0, 0, 1), fields=ALL,
-                                                       primary=False)))  # fmt: skip
+def test_an_index_that_is_deleted_is_made_anew_from_the_segments(sky: Sky) -> None:
+    asked = QueryRequest(region=cone(0, 0, 1), fields=ALL, primary=False)
+    before = sky.service.query(asked)
+    shutil.rmtree(sky.data / "sdss_dr17" / "index")
+    service = SpectroscopicService(open_root(sky.data))
+    with pytest.raises(CatalogError, match="specserver maintain sdss_dr17"):
+        service.query(asked)
+    service.archive.ensure_indexes()
+    assert service.query(asked).equals(before)
+    assert sky.service.query(asked).equals(before)

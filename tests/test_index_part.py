@@ -1,6 +1,5 @@
 """An index part is read as it was written, and is found by position, identifier and file."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -62,7 +61,7 @@ def part(index: IndexFolder, rows: pa.Table) -> IndexPart:
     folder = index.new_part("lease")
     batches = rows.to_batches(70_001)
     write_part(folder, SDSS, rows.schema, batches, nrows=NROWS, segments=("seg-1", "seg-2"))
-    return open_part(folder, SDSS.id_column.dtype)
+    return open_part(folder, SDSS)
 
 
 def test_columns_are_those_that_were_written(part: IndexPart, rows: pa.Table) -> None:
@@ -130,7 +129,7 @@ def test_objects_that_are_not_the_identifier_are_found(index: IndexFolder) -> No
     )
     folder = index.new_part("lease")
     write_part(folder, LAMOST, table.schema, table.to_batches(), nrows=3, segments=("seg-1",))
-    part = open_part(folder, LAMOST.id_column.dtype)
+    part = open_part(folder, LAMOST)
     assert sorted(zip(part.groups.hashes.tolist(), part.groups.rows.tolist(), strict=True)) == (
         sorted([(hash64("J1"), 0), (0, 1), (hash64("J1"), 2)])
     )
@@ -152,7 +151,7 @@ def test_rows_out_of_order_make_no_part(index: IndexFolder, rows: pa.Table, faul
 def test_a_part_without_rows_has_its_columns(index: IndexFolder, rows: pa.Table) -> None:
     folder = index.new_part("lease")
     write_part(folder, SDSS, rows.schema, [], nrows=0, segments=("seg-1",))
-    part = open_part(folder, SDSS.id_column.dtype)
+    part = open_part(folder, SDSS)
     assert part.columns.take(["z", "extra"], np.empty(0, np.int64)).schema.names == ["z", "extra"]
     assert part.among(np.array([1], "u8")) == slice(0, 0)
     assert not len(part.in_pixels(np.array([[0, 12 * 4**29]])))
@@ -166,10 +165,10 @@ def test_a_part_whose_record_is_missing_or_changed_is_damaged(
     path = folder.record.local_path()
     path.write_text(path.read_text().replace('"nrows": 5', '"nrows": 6'))
     with pytest.raises(DamagedFile):
-        open_part(folder, SDSS.id_column.dtype)
+        open_part(folder, SDSS)
     path.unlink()
     with pytest.raises(DamagedFile):
-        open_part(folder, SDSS.id_column.dtype)
+        open_part(folder, SDSS)
 
 
 def test_marks_are_read_as_written_and_damage_is_found(index: IndexFolder) -> None:

@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import google_crc32c
@@ -22,18 +24,27 @@ from benchmarks import flips
 from commands import command
 from conftest import without_digests
 from serving import serve
-from specserver.catalog.index.generations import current_generation
+from specserver.catalog.index.build import refresh_index
+from specserver.catalog.index.manifest import commit_manifest, new_rows, newest_manifest
 from specserver.client.api import SpecClient
 from specserver.damage import damaged_files
 from specserver.data.root import open_root
 from specserver.digests import NO_DIGESTS, digest_of, read_record, seal
-from specserver.errors import CatalogError, DamagedFile, NoOriginal, StoreError
+from specserver.errors import (
+    CatalogError,
+    DamagedFile,
+    NoOriginal,
+    Overloaded,
+    ServiceError,
+    StoreError,
+)
 from specserver.ingest.verify import verify
 from specserver.service import QueryRequest, SpectroscopicService
 from specserver.service.originals import original_files
 from specserver.store import shards
 from specserver.store.layout import list_segments
 from specserver.store.zarr import Segment
+from specserver.surveys.sdss import SDSS
 from test_cli import run
 
 
@@ -49,6 +60,13 @@ def data(sound: flips.Folder, tmp_path: Path) -> Path:
     copy = tmp_path / "data"
     shutil.copytree(sound.data, copy)
     return copy
+
+
+def part_of(data: Path, context: str) -> Path:
+    """Return the folder of the one part of the index of a context."""
+    index = open_root(data).context(context).index
+    (entry,) = newest_manifest(index).parts
+    return index.part(entry.name).local_path()
 
 
 def flip(path: Path, at: int = -20) -> None:
@@ -101,15 +119,12 @@ def test_a_lattice_that_is_not_the_surveys_is_refused_without_digests_too(
 
 
 def test_an_index_that_leads_elsewhere_is_refused(data: Path) -> None:
-    index = open_root(data).context("sdss_dr17").index
-    info = current_generation(index)
-    assert info is not None
-    path = index.generation(info.name).local_path()
+    path = part_of(data, "sdss_dr17")
     rows = np.load(path / "row.npy")
     np.save(path / "row.npy", rows[::-1])
-    record = read_record(path / "index.json").values
+    record = read_record(path / "part.json").values
     record["digests"]["row.npy"] = digest_of(path / "row.npy")
-    (path / "index.json").write_bytes(seal(record))
+    (path / "part.json").write_bytes(seal(record))
     service = SpectroscopicService(open_root(data))
     ids = service.query(QueryRequest("sdss_dr17", primary=False)).column(0).to_pylist()
     with pytest.raises(StoreError, match="another spectrum than"):
@@ -119,7 +134,7 @@ def test_an_index_that_leads_elsewhere_is_refused(data: Path) -> None:
 def test_a_damaged_context_stops_no_other(data: Path, sound: flips.Folder) -> None:
     segment = one(data, "sdss_dr17/seg-*/cube.zarr/id/c/0")
     flip(segment)
-    array = one(data, "desi_edr/index/gen-*/ra.npy")
+    array = part_of(data, "desi_edr") / "ra.npy"
     array.write_bytes(b"")
     with serve(data, sound.tree) as running, httpx.Client(base_url=running.url) as client:
         told = client.get("/available", params={"format": "json"}).json()
@@ -350,21 +365,17 @@ def limited(nbytes: int, *words: object) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("nbytes", [10_000, 100_000])
+@pytest.mark.parametrize("lost", ["sdss_dr17/index", "sdss_dr17"])
 def test_a_full_disk_is_one_line_and_leaves_nothing(
-    data: Path, sound: flips.Folder, nbytes: int
+    data: Path, sound: flips.Folder, lost: str
 ) -> None:
-    if nbytes > 10_000:
-        # Arrays fit; the index does not.
-        shutil.rmtree(data / "sdss_dr17" / "index")
-    else:
-        shutil.rmtree(data / "sdss_dr17")
-    done = limited(nbytes, "ingest", "sdss_dr17", sound.data.parent / "sdss", "--data", data,
+    shutil.rmtree(data / lost)
+    done = limited(10_000, "ingest", "sdss_dr17", sound.data.parent / "sdss", "--data", data,
                    "--workers", 1)  # fmt: skip
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
-    assert not list((data / "sdss_dr17").glob("index/gen-*"))
+    assert not list((data / "sdss_dr17").glob("index/part-*"))
     command("ingest", "sdss_dr17", sound.data.parent / "sdss", "--data", data, "--workers", 1)
     command("verify", "--data", data)
 
@@ -390,6 +401,7 @@ def test_a_read_only_folder_with_a_stale_index_is_served(
     folder = one(data, "desi_edr/seg-*")
     shutil.copytree(folder, folder.with_name("seg-000009-00000000"))
     service = SpectroscopicService(open_root(read_only))
+    service.archive.ensure_indexes()
     assert service.query(QueryRequest("desi_edr", primary=False)).num_rows
     assert "cannot be renewed here" in caplog.text
     with serve(read_only, sound.tree) as running:
@@ -413,53 +425,39 @@ def test_a_read_only_folder_with_a_stale_index_is_served(
         assert len(lines) == 1, (words, done.stderr)
 
 
-def test_a_read_only_folder_with_an_index_of_an_older_format_says_what_to_do(
+def test_a_read_only_folder_without_an_index_says_what_to_do(
     read_only: Path, data: Path, sound: flips.Folder
 ) -> None:
     table = f"{flips.SEGMENTS}.{flips.TABLE}"
     root = open_root(data)
-    indexes = [
+    for index in (
         root.context("desi_edr").index,
         root.context(flips.SEGMENTS).table(flips.TABLE).index,
-    ]
-    for index in indexes:
-        info = current_generation(index)
-        assert info is not None
-        record = index.generation(info.name).record.local_path()
-        old = json.loads(record.read_bytes()) | {"format": 2}
-        del old["digests"], old["digest"]
-        record.write_text(json.dumps(old))
-    told = r"Read-only.* is of format 2, and this version reads 3: serve .* once where it can be"
+    ):
+        index.delete()
     with serve(read_only, sound.tree) as running:
         spec = SpecClient(svc_url=running.url)
-        with pytest.raises(CatalogError, match=told):
+        with pytest.raises(CatalogError, match="no index: 'specserver maintain desi_edr' makes it"):
             spec.getSpec(sound.ids["desi_edr"], context="desi_edr")
-        with pytest.raises(CatalogError, match=told):
+        with pytest.raises(ServiceError, match=f"{flips.TABLE}"):
             spec.query(constraint="number > 0", fields="number", catalog=table)
         # All else is served.
         context = flips.SEGMENTS
         assert len(spec.getSpec(sound.ids[context], context=context))
     command("verify", "--data", read_only)
-    # Where the folder can be written to they are made again, unasked.
+    # Where the folder can be written to they are made when a service begins.
     assert not flips.ask(sound, data)[1]
     assert not flips.ask(sound, read_only)[1]
 
 
 def test_what_killed_writers_left_is_removed(data: Path, sound: flips.Folder) -> None:
     context = data / "sdss_dr17"
-    draft = context / "index" / "CURRENT.0123abcd.draft"
-    draft.write_text("gen-0123")
-    half = context / "index" / "gen-0123456789ab"
-    half.mkdir()
-    (half / "ra.npy").write_bytes(b"half")
     begun = context / "seg-000007-00000000"
     begun.mkdir()
     said = command("verify", "--data", data)
     assert "cut off" in said
     assert "no fault" in said
     command("ingest", "sdss_dr17", sound.data.parent / "sdss", "--data", data, "--workers", 1)
-    assert not draft.exists()
-    assert not half.exists()
     assert not begun.exists()
 
 
@@ -469,14 +467,37 @@ def test_a_stale_index_is_no_fault(data: Path) -> None:
 
 
 def test_a_damaged_index_is_made_again(data: Path, sound: flips.Folder) -> None:
-    for name in ("row.npy", "id_rank.npy", "columns.arrow", "catalog.duckdb", "index.json"):
-        before = one(data, f"sdss_dr17/index/gen-*/{name}")
-        flip(before, -50 if name != "index.json" else 20)
+    for name in ("row.npy", "id_rank.npy", "core.arrow", "rest.arrow", "part.json", "manifest"):
+        part = part_of(data, "sdss_dr17")
+        versions = sorted(part.parent.glob("manifest/*.json"))
+        flip(versions[-1] if name == "manifest" else part / name, 20 if name[-1] != "y" else -50)
         answers, faults = flips.ask(sound, data)
-        assert not faults or name == "catalog.duckdb"
-        answers, faults = flips.ask(sound, data)
+        assert not faults
         assert answers == sound.sound
+        assert part_of(data, "sdss_dr17") != part
     assert not [fault for found in verify(open_root(data)) for fault in found.faults]
+
+
+def test_an_index_that_is_damaged_while_it_is_served_is_made_again_beside_requests(
+    data: Path, sound: flips.Folder
+) -> None:
+    service, ids = SpectroscopicService(open_root(data)), sound.ids["sdss_dr17"]
+    part = part_of(data, "sdss_dr17")
+    flip(part / "row.npy", -50)
+    index = open_root(data).context("sdss_dr17").index
+    # Another version with the same part: it is opened, and its digests are compared.
+    (entry,) = newest_manifest(index).parts
+    other = index.new_part("test")
+    part.rename(other.local_path())
+    parts = (replace(entry, name=other.name),)
+    commit_manifest(index, lambda base: replace(base, parts=parts, rows=new_rows()))
+    with pytest.raises(Overloaded, match="sdss_dr17: its index is being made again; try again"):
+        service.resolve(ids, "sdss_dr17")
+    end, found = time.monotonic() + 20, 0
+    while not found and time.monotonic() < end:
+        with suppress(Overloaded):
+            found = service.resolve(ids, "sdss_dr17").nspec
+    assert found == len(ids)
 
 
 def test_catalogue_rows_that_are_damaged_make_no_index(data: Path) -> None:
@@ -484,5 +505,5 @@ def test_catalogue_rows_that_are_damaged_make_no_index(data: Path) -> None:
     flip(rows, 5000)
     assert pq.read_metadata(rows).num_rows
     shutil.rmtree(data / "sdss_dr17" / "index")
-    with pytest.raises((DamagedFile, CatalogError), match=r"objects\.parquet"):
-        SpectroscopicService(open_root(data)).archive.open_release("sdss_dr17")
+    with pytest.raises(DamagedFile, match=r"objects\.parquet"):
+        refresh_index(open_root(data).context("sdss_dr17"), SDSS)

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BytesIO, StringIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ from specserver.service.tables import attach_table
 
 ARROW = "application/vnd.apache.arrow.stream"
 ARCSEC = 1.0 / 3600.0
+COLUMNS = ("hpx", "ra", "dec", "ids", "primary")
 Sky = tuple[np.ndarray, np.ndarray]
 
 # --- The search ---------------------------------------------------------------------------------
@@ -67,7 +69,15 @@ def columns_of(ra: Any, dec: Any, ids: Any = None, primary: Any = None) -> SkyCo
 
 
 def near(sky: SkyColumns, at: Sky, radius: float, *, nearest: bool, primary: bool = False) -> Any:
-    return find_nearby(sky, *at, radius, nearest=nearest, primary=primary)
+    """Return the matches among all rows, which are the same among the rows in three parts."""
+    whole = find_nearby([sky], *at, radius, nearest=nearest, primary=primary)
+    firsts = [0, len(sky.ids) // 3, len(sky.ids) // 2, len(sky.ids)]
+    parts = [
+        SkyColumns(*(getattr(sky, name)[first:end] for name in COLUMNS), first_row=first)
+        for first, end in pairwise(firsts)
+    ]
+    require_same(find_nearby(parts, *at, radius, nearest=nearest, primary=primary), whole)
+    return whole
 
 
 def brute(sky: SkyColumns, at: Sky, radius: float) -> Matches:
@@ -199,16 +209,16 @@ def test_dense_fields_are_searched_in_pieces() -> None:
     # A clump of more rows than one piece, in a disc that no finer pixel parts.
     sky = columns_of(rng.normal(10, 1e-7, 300_000), rng.normal(20, 1e-7, 300_000))
     at = np.array([10.0, 10.0, 10.001]), np.array([20.0, 20.0000001, 20.0])
-    every = find_nearby(sky, *at, 3 * ARCSEC, nearest=False, primary=False)
+    every = find_nearby([sky], *at, 3 * ARCSEC, nearest=False, primary=False)
     assert np.bincount(every.position).tolist() == [300_000, 300_000]
     assert np.all(np.diff(every.separation_deg)[np.diff(every.position) == 0] >= 0)
     first = near(sky, at, 3 * ARCSEC, nearest=True)
     expected = [np.argmin(separation_deg(*one, sky.ra, sky.dec)) for one in zip(*at, strict=True)]
     assert first.row.tolist() == expected[:2]
     with pytest.raises(TooMuch, match=r"max_rows"):
-        find_nearby(sky, *at, ARCSEC, nearest=False, primary=False, max_pairs=400_000)
+        find_nearby([sky], *at, ARCSEC, nearest=False, primary=False, max_pairs=400_000)
     with pytest.raises(QueryTimeout):
-        find_nearby(sky, *at, ARCSEC, nearest=True, primary=False, deadline=Deadline.after(0.0))
+        find_nearby([sky], *at, ARCSEC, nearest=True, primary=False, deadline=Deadline.after(0.0))
 
 
 def test_of_equally_near_rows_the_least_identifier_is_the_nearest() -> None:

@@ -15,14 +15,14 @@ from astropy.table import Table
 
 from conftest import without_digests
 from serving import serve
-from specserver.catalog.tables.vac import add_vac
 from specserver.client.api import SpecClient
 from specserver.data.root import open_root
 from specserver.errors import BadParameter, NotFound
 from specserver.ingest import run_ingest
 from specserver.ingest.verify import verify
+from specserver.service.archive import Archive
+from specserver.service.tables import attach_table
 from specserver.simulate import simulate_desi, simulate_sdss
-from specserver.surveys.desi import DESI
 
 CONTEXT = "desi_edr"
 TILE = "4-80605-thru20210205"
@@ -215,7 +215,7 @@ def test_a_row_of_a_value_added_table_means_its_own_spectrum(
     keep["VALUE"] = np.arange(len(keep), dtype=float)
     name = f"vac_{'_'.join(columns) or 'plain'}"
     keep.write(tmp_path / "table.fits")
-    add_vac(open_root(data).context(CONTEXT).table(name), DESI, tmp_path / "table.fits")
+    attach_table(Archive(open_root(data)), CONTEXT, name, tmp_path / "table.fits")
     fields = "value,ra,specobj.coadd,specobj.ra"
     asked = client.query(constraint="value >= 0", fields=fields, catalog=f"{CONTEXT}.{name}")
     asked.sort("value")
@@ -235,7 +235,7 @@ def test_a_row_of_a_table_that_means_a_spectrum_not_held_gets_none(
 ) -> None:
     number = next(iter(places))
     Table({"TARGETID": [number], "HEALPIX": [17], "X": [1.0]}).write(tmp_path / "far.fits")
-    add_vac(open_root(data).context(CONTEXT).table("far"), DESI, tmp_path / "far.fits")
+    attach_table(Archive(open_root(data)), CONTEXT, "far", tmp_path / "far.fits")
     rows = client.query(constraint="x > 0", fields="x,healpix", catalog=f"{CONTEXT}.far")
     with pytest.raises(NotFound):
         client.getSpec(rows)

@@ -326,6 +326,7 @@ def test_links_follow_what_is_ingested_later(files: list[Path], tmp_path: Path) 
     stated = service.query(QueryRequest(catalog="fixed")).column(0).to_pylist()
     assert sorted(stated) == sorted(wanted)
     run_ingest(open_root(tmp_path), "sdss_dr17", [second], workers=1)
+    service.archive.ensure_index("sdss_dr17")
     linked = {held.info.name: held.nlinked for held in attached_tables(service.archive)}
     assert linked == {"one": 1, "fixed": 1}
     assert service.query(joined).column("note").to_pylist() == ["mine"]

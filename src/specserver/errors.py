@@ -362,8 +362,8 @@ class TooOften(ServiceError):
 class Overloaded(ServiceError):
     """The service is too busy at the moment; try again later."""
 
-    def __init__(self, retry_after_s: int) -> None:
-        super().__init__(f"the service is busy; try again in {retry_after_s} s")
+    def __init__(self, retry_after_s: int, why: str = "the service is busy") -> None:
+        super().__init__(f"{why}; try again in {retry_after_s} s")
         self.retry_after_s = retry_after_s
 
 

@@ -50,6 +50,7 @@ class DataFolder:
     def __init__(self, data: Path) -> None:
         self._path = str(data)
         self._archive = Archive(open_root(data).require())
+        self._archive.ensure_indexes()
 
     @override
     def __repr__(self) -> str:

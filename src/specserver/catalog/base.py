@@ -1,8 +1,9 @@
 """The interface of a catalogue: the protocols that all other packages use.
 
-A catalogue is a table of spectra in HEALPix order. Its rows have numbers, 0 … n-1, which mean the
-same as long as it is open. Column names are lower case, in one spelling; those that begin with
-``_`` are hidden from users.
+A catalogue is a table of spectra. Its rows have numbers, which mean the same as long as it is open,
+and say nothing of their order: the order of the catalogue is that of the sky, by HEALPix pixel and
+identifier. Column names are lower case, in one spelling; those that begin with ``_`` are hidden
+from users.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ..errors import DamagedFile
 from ..model.id_tuple import IdPattern
 from ..model.region import Cone, Polygon
 from ..model.survey import Survey
@@ -117,8 +119,8 @@ class Catalogue(SpectrumFinder, Protocol):
         """Names of the segments by the numbers in `Place.segment`."""
 
     @property
-    def is_damaged(self) -> bool:
-        """Whether damage was found since it was opened; open it again then."""
+    def damage(self) -> DamagedFile | None:
+        """The damage that was found since it was opened, if any."""
 
     def count(self, *, primary: bool) -> int:
         """Return the number of rows, or of primary ones: the best of each object."""
@@ -133,7 +135,7 @@ class Catalogue(SpectrumFinder, Protocol):
         deadline: Deadline = NEVER,
         max_rows: int | None = None,
     ) -> pa.Table:
-        """Return columns of the rows that meet a condition, ascending unless it orders.
+        """Return columns of the rows that meet a condition, in its order or that of the catalogue.
 
         In either direction of its order NaN and null come last, as equals.
 
@@ -141,7 +143,7 @@ class Catalogue(SpectrumFinder, Protocol):
         ----------
         fields : names in their one spelling, hidden ones too, each once
         condition : its region is ignored; ``rows`` are the rows in it
-        rows : the only rows searched, ascending; None: all
+        rows : the only rows searched, in the order of the catalogue; None: all
         primary : only the best row of each object
         max_rows : refuse to answer more
 
@@ -154,10 +156,10 @@ class Catalogue(SpectrumFinder, Protocol):
         """
 
     def in_region(self, region: Cone | Polygon, deadline: Deadline = NEVER) -> Rows:
-        """Return the rows whose position lies in a region, ascending."""
+        """Return the rows whose position lies in a region, in the order of the catalogue."""
 
     def all_with_ids(self, ids: npt.NDArray[Any]) -> Rows:
-        """Return all rows that have one of the identifiers, each once, ascending."""
+        """Return all rows of some identifiers, each once, in the order of the catalogue."""
 
     def best_with(self, ids: npt.NDArray[Any], columns: pa.Table) -> Rows:
         """Return the best row of each identifier among those that agree with it, 1D[n]; -1: none.
@@ -172,7 +174,7 @@ class Catalogue(SpectrumFinder, Protocol):
         """Return ra and dec of rows, deg, 1D[n] float64; NaN where unknown."""
 
     @property
-    def sky(self) -> SkyColumns:
+    def sky(self) -> tuple[SkyColumns, ...]:
         """Positions and identifiers of all rows, as `catalog.crossmatch` searches them."""
 
     def close(self) -> None:

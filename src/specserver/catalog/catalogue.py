@@ -1,19 +1,23 @@
-"""Questions to the catalogue of one context, answered from one generation of its index.
+"""Questions to the catalogue of one context, answered from the parts of one version of its index.
 
-Geometry and identifiers are searched in sorted, memory-mapped columns; conditions on other
-columns are answered by DuckDB, among the rows that geometry left. Values of the rows found come
-from memory-mapped columns.
+Geometry and identifiers are searched in the sorted, memory-mapped columns of each part; conditions
+on other columns are answered by DuckDB, among the rows that geometry left. Values of the rows found
+come from memory-mapped columns.
+
+A row's number is its place among the rows of all parts, one part after the other. Answers are in
+the order of the catalogue: by HEALPix pixel, identifier, part and row, whatever the parts are. With
+one part this is the order of the numbers.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from ..data.context import GenerationFolder
-from ..errors import TooMuch
+from ..errors import DamagedFile, TooMuch
 from ..model.id_tuple import IdPattern
 from ..model.region import Cone, Polygon
 from ..model.survey import Survey
@@ -21,66 +25,58 @@ from .base import Catalogue, Place, Rows
 from .crossmatch import SkyColumns
 from .deadline import NEVER, Deadline
 from .duckdb.best import find_best
-from .duckdb.statements import ObjectsReader
+from .duckdb.statements import ConditionReader
 from .field_names import FieldNames
 from .healpix import cover
-from .index.build import load_sidecars
-from .index.column_file import MappedColumns
-from .index.generations import IndexInfo, check_generation
-from .part_search import PartSearch, spans_of
+from .index.column_types import conformed, kind_of
+from .index.part import IndexPart, row_blocks
+from .index.part_search import spans_of
+from .placed_part import PlacedPart, place_parts
+from .row_columns import RowColumns
 from .sql.expressions import Condition
 from .tables.joined import JoinedColumns
 
-# Runs of candidates nearer than this are read as one run: testing the rows between takes no longer
-# than beginning another run.
-_GAP_ROWS: Final = 64
 # Candidates tested between two checks of the deadline: some 50 ms and 20 MB.
 _BLOCK_ROWS: Final = 2**18
 
 
 class MappedCatalogue:
-    """One generation of an index, open for reading: the `Catalogue` of a data folder.
+    """One version of an index, open for reading: the `Catalogue` of a data folder.
 
     Parameters
     ----------
     survey : with the columns of this catalogue
-    info : what the generation covers
+    version : `Catalogue.version`
+    parts : its parts, and the marks of each (`catalog.index.marks`)
     spectra : the catalogue of the context, to which the rows of a value-added table are joined
     """
 
     def __init__(
         self,
         survey: Survey,
-        generation: GenerationFolder,
-        info: IndexInfo,
+        version: str,
+        parts: Sequence[tuple[IndexPart, npt.NDArray[Any]]],
         spectra: Catalogue | None = None,
     ) -> None:
         self.survey = survey
-        self.info = info
-        self.version = info.name
-        self.segments = info.segments
-        self.columns = {
-            name: kind for name, kind in info.columns.items() if not name.startswith("_")
-        }
-        check_generation(generation, info)
-        self._columns = load_sidecars(generation, info.nrows, survey.id_column.dtype)
-        self._mapped = MappedColumns(generation, info.nrows)
-        self._parts = PartSearch(self._mapped, survey.id_parts, info.nrows)
+        self.version = version
+        self.segments = tuple(name for part, _ in parts for name in part.record.segments)
+        self.damage: DamagedFile | None = None
+        """The damage that was found since it was opened, if any."""
+        self.parts = tuple(place_parts(parts, survey))
+        self._rows = RowColumns(self.parts, survey.id_column.name)
+        self._kinds = {field.name: kind_of(field.type) for field in self._rows.schema}
+        self.columns = {n: kind for n, kind in self._kinds.items() if not n.startswith("_")}
         self._joined: JoinedColumns | None = None
         self.spectrum_columns: Mapping[str, str] = {}
-        self._take = self._mapped.take
+        self._take = self._rows.take
         if spectra is not None:
-            self._joined = JoinedColumns(self._mapped, self._columns["id"], spectra)
+            self._joined = JoinedColumns(self._rows, spectra)
             self.spectrum_columns = self._joined.of_spectra
             self._take = self._joined.take
-        self._objects = ObjectsReader(
-            generation.database, info.columns, self.spectrum_columns, self._take
+        self._conditions = ConditionReader(
+            self._rows, self._take, self._kinds, self.spectrum_columns
         )
-
-    @property
-    def is_damaged(self) -> bool:
-        """Whether the database was found damaged since it was opened."""
-        return self._objects.is_damaged
 
     def spelling(self, field: str) -> str:
         """Return the one spelling of a column name; raise `UnknownField` for none."""
@@ -92,49 +88,89 @@ class MappedCatalogue:
         return name
 
     def in_region(self, region: Cone | Polygon, deadline: Deadline = NEVER) -> Rows:
-        """Return the rows whose position lies in a region, ascending."""
-        ra, dec = self._columns["ra"], self._columns["dec"]
-        found = []
-        for rows in _blocks(np.searchsorted(self._columns["hpx"], cover(region))):
+        """Return the rows whose position lies in a region, in the order of the catalogue."""
+        runs = cover(region)
+        found: list[Rows] = []
+        waiting: list[tuple[PlacedPart, Rows]] = []
+        nrows = 0
+
+        def test() -> None:
             deadline.check()
-            found.append(rows[region.contains(ra[rows], dec[rows], deadline.check)])
-        return np.concatenate(found) if found else np.empty(0, np.int64)
+            ra = np.concatenate([placed.part.ra[rows] for placed, rows in waiting])
+            dec = np.concatenate([placed.part.dec[rows] for placed, rows in waiting])
+            rows = np.concatenate([rows + placed.first_row for placed, rows in waiting])
+            found.append(rows[region.contains(ra, dec, deadline.check)])
+            waiting.clear()
+
+        for placed in self.parts:
+            for block in row_blocks(placed.part.in_pixels(runs), _BLOCK_ROWS):
+                waiting.append((placed, placed.answered(block)))
+                nrows += len(block)
+                if nrows >= _BLOCK_ROWS:
+                    test()
+                    nrows = 0
+        if waiting:
+            test()
+        deadline.check()
+        return self._ordered(found)
+
+    def _ordered(self, found: Sequence[Rows]) -> Rows:
+        """Return rows that were found part by part, in the order of the catalogue."""
+        rows = np.concatenate([np.empty(0, np.int64), *found])
+        return rows if len(self.parts) == 1 else self._rows.in_order(rows)
 
     def with_ids(self, ids: npt.NDArray[Any]) -> Rows:
         """Return the row of each identifier, 1D[n] int64; -1 where there is none."""
-        known, rank = self._columns["id_sorted"], self._columns["id_rank"]
-        if not len(known):
-            return np.full(len(ids), -1, np.int64)
-        # Searches in order share the processor's cache: a third of the time.
         order = np.argsort(ids)
-        at = np.minimum(np.searchsorted(known, ids[order]), len(known) - 1)
+        ids = ids[order]
+        found = np.full(len(ids), -1, np.int64)
+        unsure = np.zeros(len(ids), np.bool_)
+        for placed in self.parts:
+            some = placed.part.among(ids)
+            if some.start == some.stop:
+                continue
+            rows = placed.part.first_with(ids[some])
+            here = rows >= 0
+            # Another part may have a better row, and marks may say that another one is the best.
+            unsure[some] |= here & (found[some] >= 0)
+            if len(placed.marks):
+                unsure[some] |= here & np.isin(ids[some], placed.marked_ids)
+            found[some] = np.where(here, rows + placed.first_row, found[some])
+        if unsure.any():
+            found[unsure] = self._best_with(ids[unsure])
         rows = np.empty(len(ids), np.int64)
-        rows[order] = np.where(known[at] == ids[order], rank[at], -1)
+        rows[order] = found
         return rows
 
+    def _best_with(self, ids: npt.NDArray[Any]) -> Rows:
+        """Return the best row of each identifier of all parts, 1D[n]; -1: none is answered."""
+        rows = self.all_with_ids(ids)
+        known = self._rows.gather("ids", rows)
+        # Among equals it is the first in the order of the catalogue, which the sort keeps.
+        order = np.lexsort((~self._rows.are_primary(rows), known))
+        rows, known = rows[order], known[order]
+        if not len(known):
+            return np.full(len(ids), -1, np.int64)
+        at = np.minimum(np.searchsorted(known, ids), len(known) - 1)
+        return np.where(known[at] == ids, rows[at], -1)
+
     def all_with_ids(self, ids: npt.NDArray[Any]) -> Rows:
-        """Return all rows of some identifiers, ascending: a value-added table may repeat one."""
-        known, rank = self._columns["id_sorted"], self._columns["id_rank"]
-        wanted = np.unique(ids)
-        starts = np.searchsorted(known, wanted)
-        here = starts < len(known)
-        starts, wanted = starts[here], wanted[here]
-        starts, wanted = starts[known[starts] == wanted], wanted[known[starts] == wanted]
-        nexts = np.minimum(starts + 1, len(known) - 1)
-        if not np.any((known[nexts] == wanted) & (nexts > starts)):
-            return np.sort(rank[starts])
-        counts = np.searchsorted(known, wanted, "right") - starts
-        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        return np.sort(rank[np.repeat(starts, counts) + within])
+        """Return all rows of some identifiers, each once, in the order of the catalogue."""
+        ids = np.unique(ids)
+        found = [
+            placed.answered(placed.part.all_with(ids[placed.part.among(ids)])) + placed.first_row
+            for placed in self.parts
+        ]
+        return self._rows.in_order(np.concatenate(found))
 
     def place(self, rows: Rows) -> Place:
         """Return identifier, segment number and segment row of rows."""
-        columns = self._columns
-        return Place(columns["id"][rows], columns["segment"][rows], columns["row"][rows])
+        gather = self._rows.gather
+        return Place(gather("ids", rows), self._rows.segments(rows), gather("row", rows))
 
     def identifier(self, row: int) -> int:
         """Return the identifier of a row."""
-        return int(self._columns["id"][row])
+        return int(self._rows.gather("ids", np.array([row]))[0])
 
     def query(
         self,
@@ -150,25 +186,34 @@ class MappedCatalogue:
         joined = self._joined
         if joined and not joined.of_spectra.keys().isdisjoint({*fields, *condition.columns}):
             rows = joined.with_spectrum(rows)
+        if rows is not None and primary:
+            rows = rows[self._rows.are_primary(rows)]
         if condition.where is None and not condition.order:
-            found = self._plain(rows, primary=primary)[: condition.limit]
+            nrows = self.count(primary=primary) if rows is None else len(rows)
+            nrows = nrows if condition.limit is None else min(nrows, condition.limit)
+            _check_count(nrows, max_rows)
+            found = self._first(nrows, primary=primary) if rows is None else rows[:nrows]
         elif rows is None:
             best = self.survey.primary if primary else None
-            found = self._objects.meeting(condition, None, best, deadline)
+            found = self._conditions.meeting(condition, None, best, deadline)
         else:
-            found = self._plain(rows, primary=primary)
-            if len(found):
-                found = self._objects.meeting(condition, found, None, deadline)
+            found = self._conditions.meeting(condition, rows, None, deadline)
         deadline.check()
-        if max_rows is not None and len(found) > max_rows:
-            raise TooMuch("rows", len(found), max_rows, "max_rows")
+        _check_count(len(found), max_rows)
         table = self._take(fields, found)
         deadline.check()
         return table
 
+    def _first(self, nrows: int, *, primary: bool) -> Rows:
+        """Return the first rows, or best rows, in the order of the catalogue."""
+        found = [
+            placed.every(primary=primary, most=nrows) + placed.first_row for placed in self.parts
+        ]
+        return self._ordered(found)[:nrows]
+
     def holds(self, column: str) -> bool:
         """Return whether there is a column, hidden or not: older versions wrote fewer."""
-        return column in self.info.columns
+        return column in self._kinds
 
     def columns_of(self, fields: Sequence[str], rows: Rows) -> pa.Table:
         """Return columns of rows, in the order of ``rows``, duplicates kept."""
@@ -177,42 +222,61 @@ class MappedCatalogue:
     def matching(self, pattern: IdPattern, deadline: Deadline = NEVER) -> tuple[Rows, pa.Table]:
         """Return the rows that a tuple with wildcards names, and their identifier parts."""
         parts = pattern.parts
+        wanted = None
         if pattern.form.leads_with_id and parts[0] is not None:
             dtype = np.dtype(self.survey.id_column.dtype)
             # Each is one identifier: lists of them have no ranges.
-            wanted, _ = spans_of(parts[0], dtype)
-            rows = self._having(self.all_with_ids(wanted), pattern.told)
+            wanted = np.unique(spans_of(parts[0], dtype)[0])
             parts = (None, *parts[1:])
-        else:
-            rows = self._parts.candidates(parts)
-        return self._parts.matching(rows, parts, deadline)
+        rows, tables = [], []
+        for placed in self.parts:
+            part = placed.part
+            if wanted is None:
+                some = part.search.candidates(parts)
+            else:
+                some = np.sort(part.all_with(wanted[part.among(wanted)]))
+                some = self._having(placed, some, pattern.told)
+            some, table = part.search.matching(placed.answered(some), parts, deadline)
+            rows.append(some + placed.first_row)
+            tables.append(table)
+        found = np.concatenate(rows)
+        names = self.survey.id_parts
+        schema = pa.schema([self._rows.schema.field(name) for name in names])
+        every = pa.concat_tables(conformed(table, schema) for table in tables)
+        if len(every) > 1:
+            every = every.append_column("_rank", pa.array(self._rows.ranks(found)))
+            keys = [(name, "ascending") for name in (*names, "_rank")]
+            order = pc.sort_indices(every, sort_keys=keys)
+            found, every = found[order.to_numpy()], every.take(order)
+        return found, every.select(names)
 
-    def _having(self, rows: Rows, wanted: Sequence[tuple[str, str]]) -> Rows:
+    def _having(self, placed: PlacedPart, rows: Rows, wanted: Sequence[tuple[str, str]]) -> Rows:
         """Return the rows that have some values, compared as text, in the columns named."""
         if not wanted or not len(rows):
             return rows
         good = np.ones(len(rows), np.bool_)
         held = [(name, value) for name, value in wanted if self.holds(name)]
-        table = self._mapped.take(list(dict.fromkeys(name for name, _ in held)), rows)
+        table = self._rows.take(
+            list(dict.fromkeys(name for name, _ in held)), rows + placed.first_row
+        )
         for name, value in held:
             stated = table.column(name).to_pylist()
             good &= np.array([cell is not None and str(cell) == value for cell in stated])
         return rows[good]
 
     @property
-    def sky(self) -> SkyColumns:
+    def sky(self) -> tuple[SkyColumns, ...]:
         """Positions and identifiers of all rows."""
-        names = ("hpx", "ra", "dec", "id", "primary")
-        return SkyColumns(*(self._columns[name] for name in names))
+        return tuple(placed.sky for placed in self.parts)
 
     def positions(self, rows: Rows) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return ra and dec of rows, degrees, 1D[n]."""
-        return self._columns["ra"][rows], self._columns["dec"][rows]
+        return self._rows.gather("ra", rows), self._rows.gather("dec", rows)
 
     def linked(self, parts: pa.Table) -> pa.Table:
         """Return ``asking``, ``row`` and ``reduction`` of the rows with some identifier parts."""
         *names, last = self.survey.id_parts
-        return self._objects.linked(parts, names, last)
+        return self._conditions.linked(parts, names, last)
 
     def best_with(self, ids: npt.NDArray[Any], columns: pa.Table) -> Rows:
         """Return the best row of each identifier among those that agree with it, 1D[n]."""
@@ -228,34 +292,13 @@ class MappedCatalogue:
 
     def count(self, *, primary: bool) -> int:
         """Return the number of rows, or of primary ones."""
-        return int(self._columns["primary"].sum()) if primary else self.info.nrows
+        return sum(placed.nprimary if primary else placed.nalive for placed in self.parts)
 
     def close(self) -> None:
-        """Detach the database; memory-mapped columns go with the object."""
-        self._objects.close()
-
-    def _plain(self, rows: Rows | None, *, primary: bool) -> Rows:
-        """Return the rows of a query without a condition, ascending: no database is used."""
-        best = self._columns["primary"]
-        if rows is None:
-            return np.flatnonzero(best) if primary else np.arange(self.info.nrows)
-        return rows[best[rows]] if primary else rows
+        """Do nothing: the mapped columns are closed with the last object that has them."""
 
 
-def _blocks(runs: npt.NDArray[np.intp]) -> Iterator[Rows]:
-    """Yield the rows of ascending runs, 2D[nrun, 2] half-open, in blocks."""
-    starts, stops = runs[runs[:, 0] < runs[:, 1]].T
-    apart = np.flatnonzero(starts[1:] - stops[:-1] > _GAP_ROWS)
-    first = starts[np.concatenate([[0], apart + 1])] if len(starts) else starts
-    last = stops[np.concatenate([apart, [-1]])] if len(starts) else stops
-    waiting: list[Rows] = []
-    nrows = 0
-    for start, stop in zip(first.tolist(), last.tolist(), strict=True):
-        for at in range(start, stop, _BLOCK_ROWS):
-            waiting.append(np.arange(at, min(at + _BLOCK_ROWS, stop)))
-            nrows += len(waiting[-1])
-            if nrows >= _BLOCK_ROWS:
-                yield np.concatenate(waiting)
-                waiting, nrows = [], 0
-    if waiting:
-        yield np.concatenate(waiting)
+def _check_count(nrows: int, max_rows: int | None) -> None:
+    """Raise `TooMuch` for more rows than may be answered."""
+    if max_rows is not None and nrows > max_rows:
+        raise TooMuch("rows", nrows, max_rows, "max_rows")

@@ -6,7 +6,7 @@ it; so each position has a few short runs of candidates, found for all positions
 great-circle distance of the candidates decides.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -47,7 +47,7 @@ _EVEN_BITS: Final = 0x5555555555555555
 
 @dataclass(frozen=True, slots=True)
 class SkyColumns:
-    """Positions of the rows of a catalogue: parallel arrays, one entry a row, in HEALPix order."""
+    """Positions of rows of a catalogue: parallel arrays, one entry a row, in HEALPix order."""
 
     hpx: Ints
     """1D[nrow], order-29 nested pixel, ascending; negative where the position is unknown."""
@@ -59,6 +59,10 @@ class SkyColumns:
     """1D[nrow], identifier. Among equally near rows the smallest identifier comes first."""
     primary: Bools
     """1D[nrow], whether it is the best spectrum of its object."""
+    alive: Bools | None = None
+    """1D[nrow], whether it is answered; None: all are."""
+    first_row: int = 0
+    """Number of the first row in the catalogue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +142,7 @@ class _Reach:
 
 
 def find_nearby(
-    sky: SkyColumns,
+    skies: Sequence[SkyColumns],
     ra_deg: Floats,
     dec_deg: Floats,
     radius_deg: float,
@@ -153,6 +157,7 @@ def find_nearby(
 
     Parameters
     ----------
+    skies : the rows of the catalogue in ascending runs of their numbers
     ra_deg, dec_deg : 1D[n] float64, deg, ICRS
         Where either is NaN nothing is near.
     radius_deg : more than 0, up to `MAX_RADIUS_DEG`
@@ -177,26 +182,28 @@ def find_nearby(
     found: list[Matches] = []
     count = 0
     for at in range(0, len(known), _POSITIONS):
-        go_on()
-        deadline.check()
         some = slice(at, at + _POSITIONS)
         reach = _Reach(unit(ra[some], dec[some]), radius_deg)
-        runs = _candidates(sky.hpx, pixel[some], reach)
-        for position, row in runs.pairs():
+        for sky in skies:
             go_on()
             deadline.check()
-            mine = position + at
-            pairs = _within(sky, ra, dec, mine, row, radius_deg, primary=primary)
-            pairs = _first_of_each(sky, pairs) if nearest else pairs
-            count += len(pairs)
-            if max_pairs is not None and count > max_pairs and not nearest:
-                raise TooMuch("pairs of a match", count, max_pairs, "max_rows")
-            found.append(pairs)
+            for position, row in _candidates(sky.hpx, pixel[some], reach).pairs():
+                go_on()
+                deadline.check()
+                mine = position + at
+                pairs = _within(sky, ra, dec, mine, row, radius_deg, primary=primary)
+                pairs = _first_of_each(skies, pairs) if nearest else pairs
+                count += len(pairs)
+                if max_pairs is not None and count > max_pairs and not nearest:
+                    raise TooMuch("pairs of a match", count, max_pairs, "max_rows")
+                found.append(pairs)
     every = _joined(found)
-    # The candidates of a position may have been tested in two pieces.
-    every = _first_of_each(sky, every) if nearest else every
+    if nearest:
+        # The candidates of a position may have been tested in two pieces, or be of several parts.
+        together = every.where(np.argsort(every.position, kind="stable"))
+        every = _first_of_each(skies, together)
     every = Matches(known[every.position], every.row, every.separation_deg)
-    return _in_order(sky, every)
+    return _in_order(skies, every)
 
 
 def _joined(found: list[Matches]) -> Matches:
@@ -294,13 +301,15 @@ def _within(
     near = np.abs(sky.dec[row] - dec[position]) <= radius_deg + _PAD
     if primary:
         near &= sky.primary[row]
+    elif sky.alive is not None:
+        near &= sky.alive[row]
     position, row = position[near], row[near]
     apart = separation_deg(ra[position], dec[position], sky.ra[row], sky.dec[row])
     near = apart <= radius_deg
-    return Matches(position[near], row[near], apart[near])
+    return Matches(position[near], row[near] + sky.first_row, apart[near])
 
 
-def _first_of_each(sky: SkyColumns, pairs: Matches) -> Matches:
+def _first_of_each(skies: Sequence[SkyColumns], pairs: Matches) -> Matches:
     """Return the nearest row of each position, whose pairs stand together."""
     if not len(pairs):
         return pairs
@@ -309,17 +318,27 @@ def _first_of_each(sky: SkyColumns, pairs: Matches) -> Matches:
     least = np.minimum.reduceat(pairs.separation_deg, begins)
     pairs = pairs.where(pairs.separation_deg == np.repeat(least, counts))
     if len(pairs) > len(begins):
-        pairs = _in_order(sky, pairs)
+        pairs = _in_order(skies, pairs)
         pairs = pairs.where(np.diff(pairs.position, prepend=-1) != 0)
     return pairs
 
 
-def _in_order(sky: SkyColumns, pairs: Matches) -> Matches:
+def _in_order(skies: Sequence[SkyColumns], pairs: Matches) -> Matches:
     """Return pairs by position, then by separation and identifier, the best spectrum first."""
     some = pairs.where(np.lexsort((pairs.separation_deg, pairs.position)))
     same = some.position[1:] == some.position[:-1]
     if np.any(same & (some.separation_deg[1:] == some.separation_deg[:-1])):
-        second = ~sky.primary[some.row]
-        keys = (some.row, second, sky.ids[some.row], some.separation_deg, some.position)
+        ids, primary = _gathered(skies, some.row)
+        keys = (some.row, ~primary, ids, some.separation_deg, some.position)
         return some.where(np.lexsort(keys))
     return some
+
+
+def _gathered(skies: Sequence[SkyColumns], row: Ints) -> tuple[npt.NDArray[Any], Bools]:
+    """Return identifier, and whether it is the best of its object, of rows, 1D[n]."""
+    ids, primary = np.zeros(len(row), skies[0].ids.dtype), np.zeros(len(row), np.bool_)
+    for sky in skies:
+        here = (row >= sky.first_row) & (row < sky.first_row + len(sky.ids))
+        own = row[here] - sky.first_row
+        ids[here], primary[here] = sky.ids[own], sky.primary[own]
+    return ids, primary

@@ -1,77 +1,223 @@
-"""Catalogues opened from their indexes: one that is out of date or damaged is made again first.
+"""Catalogues opened from the newest versions of their indexes; none is made here.
 
-Where the data folder cannot be written to, as that of a replica, one that is out of date is served
-as it is, with a warning. All functions raise `DamagedFile` where the index is damaged and is not
-made again.
+All functions raise `DamagedFile` where a file of the index is damaged, and `CatalogError` where
+there is no index.
 """
 
 import logging
-from collections.abc import Callable
-from functools import partial
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
 
-from ..data.context import ContextFolder, TableFiles
+import numpy as np
+import numpy.typing as npt
+
+from ..damage import ABSENT, Identity
+from ..data.context import ContextFolder, IndexFolder, TableFiles
 from ..errors import CatalogError, DamagedFile
 from ..model.survey import Survey
 from .base import Catalogue
 from .catalogue import MappedCatalogue
-from .index.build import newest_index
-from .index.generations import IndexInfo
+from .index.generations import IndexInfo, check_generation, current_generation
+from .index.manifest import Manifest, newest_manifest
+from .index.marks import MARK, read_marks
+from .index.part import IndexPart, open_generation, open_part
+from .index.part_record import read_part
 from .tables.joined import joined_survey
 from .tables.links import HeldSpectra
-from .tables.vac import current_vac, vac_columns, vac_survey
+from .tables.vac import vac_columns, vac_survey
 
 _LOG = logging.getLogger(__name__)
+_NO_MARKS: Final = np.empty(0, MARK)
+_CHECKED_BYTES: Final = 2**26
+"""Files of up to so many bytes in all are compared with their digests when they are opened, which
+takes some 50 ms; the others in a thread that begins then."""
 
 
-def open_catalogue(context: ContextFolder, survey: Survey, bad: str = "") -> Catalogue:
-    """Return the catalogue of a context, from the newest generation of its index.
+@dataclass(frozen=True, slots=True)
+class IndexState:
+    """The newest version of an index at some time."""
+
+    manifest: Manifest
+    generation: IndexInfo | None = None
+    """The generation that an older version of this program made, if there is no manifest."""
+    stamp: Identity = ABSENT
+    """State of the file that names the generation."""
+
+    @property
+    def rows(self) -> str:
+        """Text that changes when the rows change; empty: there is no index."""
+        if self.generation is not None:
+            return self.generation.name
+        return self.manifest.rows
+
+    @property
+    def covers(self) -> tuple[str, ...]:
+        """Names of what the index of a value-added table was made from."""
+        return self.manifest.covers if self.generation is None else self.generation.segments
+
+
+def newest_state(index: IndexFolder, known: IndexState | None = None) -> IndexState:
+    """Return the newest version of an index; ``known`` itself if that still is the newest."""
+    manifest = newest_manifest(index, known.manifest if known else None)
+    if manifest.version:
+        return known if known and known.manifest is manifest else IndexState(manifest)
+    stamp = index.current.stamp()
+    if known and not known.manifest.version and known.stamp == stamp:
+        return known
+    return IndexState(manifest, current_generation(index), stamp)
+
+
+def count_rows(index: IndexFolder) -> tuple[int, set[str]]:
+    """Return how many rows an index answers, and the names of the segments that it covers."""
+    state = newest_state(index)
+    if state.generation is not None:
+        return state.generation.nrows, set(state.generation.segments)
+    nrows, covered = state.manifest.nrows, set[str]()
+    for entry in state.manifest.parts:
+        covered.update(read_part(index.part(entry.name)).segments)
+        if entry.marks:
+            nrows -= int(np.count_nonzero(~read_marks(index.marks(entry.marks))["alive"]))
+    return nrows, covered
+
+
+def check_index(index: IndexFolder) -> tuple[str, ...]:
+    """Compare all files of the newest version of an index with their digests.
+
+    Returns the names of the segments, or of the table, that it covers: none where there is no
+    index. Raises `DamagedFile` if a file is not as it was written.
+    """
+    state = newest_state(index)
+    if state.generation is not None:
+        check_generation(index.generation(state.generation.name), state.generation)
+        return state.generation.segments
+    covered: list[str] = []
+    for entry in state.manifest.parts:
+        folder = index.part(entry.name)
+        record = read_part(folder)
+        folder.check(record.digests)
+        if entry.marks:
+            read_marks(index.marks(entry.marks))
+        covered += record.segments
+    return tuple(covered)
+
+
+def open_catalogue(
+    context: ContextFolder,
+    survey: Survey,
+    state: IndexState | None = None,
+    before: Catalogue | None = None,
+) -> Catalogue:
+    """Return the catalogue of a context.
 
     Parameters
     ----------
-    bad : `Catalogue.version` of one that is known to be damaged
+    state : the version of its index; None: the newest one
+    before : an open catalogue of an earlier version, with which parts are shared
     """
-    newest = partial(newest_index, context, survey)
-    return _opened(context.name, newest(bad), partial(open_generation, context, survey), newest)
-
-
-def open_generation(context: ContextFolder, survey: Survey, info: IndexInfo) -> Catalogue:
-    """Return the catalogue of a context from one generation of its index; none is made."""
-    return MappedCatalogue(survey, context.index.generation(info.name), info)
+    state = state or newest_state(context.index)
+    if state.generation is not None:
+        _LOG.warning(
+            "%s: its index was made by an older version: 'specserver maintain %s' makes it anew",
+            context.name, context.name,
+        )  # fmt: skip
+    parts = _opened(context.index, context.name, survey, state, before)
+    return _catalogue(MappedCatalogue(survey, state.rows, parts.listed), parts)
 
 
 def open_table(
-    files: TableFiles, held: HeldSpectra, info: IndexInfo, spectra: Catalogue | None
+    files: TableFiles,
+    held: HeldSpectra,
+    state: IndexState,
+    spectra: Catalogue | None,
+    before: Catalogue | None = None,
 ) -> Catalogue:
-    """Return the catalogue of a value-added table, from a generation of its index.
+    """Return the catalogue of a value-added table.
 
     Parameters
     ----------
-    info : the generation; another is made when it is damaged
+    state : the version of its index
     spectra : the catalogue of the context, to which it is joined, if there is one
+    before : an open catalogue of an earlier version, with which parts are shared
     """
+    # Its own identifiers are of the survey's type, whatever its other columns are.
+    parts = _opened(files.index, str(files), held.survey, state, before)
+    names = list(dict.fromkeys(n for part, _ in parts.listed for n in part.schema.names))
+    survey = vac_survey(held.survey, vac_columns(files), names)
+    own = [name for name in names if not name.startswith("_")]
+    survey = joined_survey(survey, files.name, own, spectra)
+    return _catalogue(MappedCatalogue(survey, state.rows, parts.listed, spectra), parts)
 
-    def opened(info: IndexInfo) -> Catalogue:
-        survey = vac_survey(held.survey, vac_columns(files), info.columns)
-        own = [name for name in info.columns if not name.startswith("_")]
-        survey = joined_survey(survey, files.name, own, spectra)
-        return MappedCatalogue(survey, files.index.generation(info.name), info, spectra)
 
-    return _opened(str(files), info, opened, lambda bad: current_vac(files, held, bad=bad))
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """Parts of a version, open."""
+
+    listed: list[tuple[IndexPart, npt.NDArray[Any]]]
+    """Each part and its marks."""
+    unchecked: list[IndexPart] = field(default_factory=list)
+    """Those whose digests are still to be compared."""
 
 
 def _opened(
-    name: str,
-    info: IndexInfo,
-    opened: Callable[[IndexInfo], Catalogue],
-    newest: Callable[[str], IndexInfo],
-) -> Catalogue:
-    """Return the catalogue of a generation; if that is damaged, of what ``newest(its name)`` is."""
-    try:
-        return opened(info)
-    except DamagedFile as error:
+    index: IndexFolder, name: str, survey: Survey, state: IndexState, before: Catalogue | None
+) -> _Parts:
+    """Open the parts of a version; those that are open already are shared."""
+    if state.generation is not None:
+        folder = index.generation(state.generation.name)
+        check_generation(folder, state.generation)
+        return _Parts([(open_generation(folder, state.generation, survey), _NO_MARKS)])
+    if not state.manifest.version:
+        context = name.partition(".")[0]
+        raise CatalogError(
+            f"{name} has no index: 'specserver maintain {context}' makes it", f"maintain {context}"
+        )
+    known: Mapping[str, IndexPart] = {}
+    if isinstance(before, MappedCatalogue):
+        known = {placed.part.record.name: placed.part for placed in before.parts}
+    parts = _Parts([])
+    for entry in state.manifest.parts:
+        part = known.get(entry.name)
+        if part is None:
+            part = open_part(index.part(entry.name), survey)
+            parts.unchecked.append(part)
+        marks = read_marks(index.marks(entry.marks)) if entry.marks else _NO_MARKS
+        parts.listed.append((part, marks))
+    parts.unchecked.sort(key=lambda part: part.record.nbytes)
+    nbytes = 0
+    while parts.unchecked:
+        nbytes += parts.unchecked[0].record.nbytes
+        if nbytes > _CHECKED_BYTES:
+            break
+        _check(parts.unchecked.pop(0))
+    return parts
+
+
+def _check(part: IndexPart) -> None:
+    """Compare the files of a part with their digests; raise `DamagedFile` if one differs."""
+    part.folder.check(part.record.digests)
+
+
+def _catalogue(made: MappedCatalogue, parts: _Parts) -> MappedCatalogue:
+    """Return a catalogue; a thread goes on to compare its parts with their digests."""
+    if parts.unchecked:
+        thread = threading.Thread(
+            target=_check_later, args=(weakref.ref(made), parts.unchecked), daemon=True,
+            name="digests",
+        )  # fmt: skip
+        thread.start()
+    return made
+
+
+def _check_later(made: "weakref.ref[MappedCatalogue]", parts: Sequence[IndexPart]) -> None:
+    """Compare parts with their digests while their catalogue is in use."""
+    for part in parts:
         try:
-            again = newest(info.name)
-        except CatalogError:
-            raise error from None
-        _LOG.warning("%s: its index was damaged and is made again", name)
-        return opened(again)
+            if made() is not None:
+                _check(part)
+        except DamagedFile as error:
+            if (catalogue := made()) is not None:
+                catalogue.damage = error
+            return

@@ -154,7 +154,7 @@ def _print_listed(records: list[dict[str, Any]], *, as_json: bool) -> None:
 
 def _held(folder: "DataRoot") -> Iterator[dict[str, Any]]:
     """Yield what a data folder holds of each context with segments."""
-    from ..catalog.index.generations import current_generation
+    from ..catalog.opening import count_rows
     from ..store.layout import list_segments
 
     for name in sorted(folder.contexts()):
@@ -162,13 +162,10 @@ def _held(folder: "DataRoot") -> Iterator[dict[str, Any]]:
         segments = list_segments(context)
         if not segments:
             continue
-        index = current_generation(context.index)
-        covered = index is not None and index.segments == tuple(
-            segment.name for segment in segments
-        )
+        nspec, covered = count_rows(context.index)
         # The index leaves out spectra that were replaced.
-        stored = sum(segment.nspec for segment in segments)
-        nspec = index.nrows if index is not None and covered else stored
+        if not covered.issuperset(segment.name for segment in segments):
+            nspec = sum(segment.nspec for segment in segments)
         nbytes = sum(segment.nbytes for segment in segments)
         yield {
             "context": name,

@@ -188,11 +188,20 @@ def ingest(
             progress=watch,
             besides=catalog,
         )
+    _link_tables(folder, context)
     # The time that the caller waited: importing the readers of files takes seconds.
     summary.seconds = time.monotonic() - begun
     print_summary(summary, as_json=as_json)
     if strict and (summary.nrefused or summary.nconflicts or summary.ndiffering):
         raise typer.Exit(1)
+
+
+def _link_tables(folder: "DataRoot", context: str) -> None:
+    """Link the rows of value-added tables to spectra that are new."""
+    from ..service.archive import Archive
+
+    if folder.context(context).tables():
+        Archive(folder).ensure_index(context)
 
 
 def _require_known(context: str, folder: "DataRoot") -> None:

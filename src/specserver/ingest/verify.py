@@ -1,7 +1,7 @@
 """The verification of a data folder: each file is compared with its digest, each link followed."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..catalog.index.generations import check_generation, current_generation
-from ..catalog.opening import open_generation
+from ..catalog.opening import check_index, open_catalogue
 from ..catalog.segment_rows import read_sources
+from ..catalog.sql.expressions import Condition
 from ..catalog.tables.vac import check_vac, read_vac
 from ..data.context import ContextFolder, SegmentFolder, TableFiles
 from ..data.root import DataRoot
@@ -169,29 +169,26 @@ def _index(
 
     Damaged segments are skipped: they are reported already.
     """
-    info = current_generation(context.index)
     names = tuple(context.segments())
     if left := context.uncommitted():
         found.notes.append(
             f"{len(left)} segments of an ingest that was cut off, or goes on: the next removes them"
         )
-    if info is None or info.segments != names:
-        found.notes.append("it does not cover all segments; the next use renews it")
-    if info is None:
+    covered = check_index(context.index)
+    if not set(covered).issuperset(names):
+        found.notes.append(f"it does not cover all segments: 'specserver maintain {context.name}'")
+    if not covered:
         return
-    generation = context.index.generation(info.name)
-    check_generation(generation, info, database=True)
-    if not info.digests:
-        found.notes.append(NO_DIGESTS)
-    with closing(open_generation(context, survey, info)) as catalogue:
-        place = catalogue.place(np.arange(info.nrows))
-        for number, name in enumerate(info.segments):
-            if name not in names or name in damaged:
-                continue
-            mine = place.segment == number
-            stored = Segment(context.segment(name)).ids
-            if not np.array_equal(stored[place.row[mine]], place.ids[mine]):
-                found.faults.append(f"links to {name} lead to other spectra")
+    catalogue = open_catalogue(context, survey)
+    fields = [survey.id_column.name, "_segment", "_row"]
+    table = catalogue.query(fields, Condition(), None, primary=False)
+    ids, segment, row = (table.column(field).to_numpy() for field in fields)
+    for number, name in enumerate(catalogue.segments):
+        if name not in names or name in damaged:
+            continue
+        mine = segment == number
+        if not np.array_equal(Segment(context.segment(name)).ids[row[mine]], ids[mine]):
+            found.faults.append(f"links to {name} lead to other spectra")
 
 
 def _table(files: TableFiles, found: Finding) -> None:
@@ -202,11 +199,8 @@ def _table(files: TableFiles, found: Finding) -> None:
     table = pq.read_table(files.file.local_path())
     if table.num_rows != info.nrows:
         found.faults.append(f"{table.num_rows} rows, {info.nrows} recorded")
-    made = current_generation(files.index)
-    if made is None:
-        found.notes.append("its index is not made yet; the next use makes it")
-    else:
-        check_generation(files.index.generation(made.name), made, database=True)
+    if not check_index(files.index):
+        found.notes.append(f"its index is not made yet: 'specserver maintain {files.context.name}'")
 
 
 def _tree(context: ContextFolder, found: Finding) -> None:

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from .. import __version__
 from ..auth import TokenBook
-from ..catalog.duckdb.database import bound_databases
+from ..catalog.duckdb.database import Bounds, bound_database
 from ..data.root import open_root
 from ..errors import SpecServerError
 from ..processes import end_with_parent
@@ -49,6 +49,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     settings: Settings = app.state.settings
     sys.setswitchinterval(_SWITCH_S)
     to_thread.current_default_thread_limiter().total_tokens = settings.light_threads
+    await asyncio.to_thread(service.archive.ensure_indexes)
     try:
         await asyncio.to_thread(service.warm_up)
     except SpecServerError as error:
@@ -75,7 +76,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.settings = settings
-    bound_databases(settings.database_memory_bytes, settings.database_threads)
+    bound_database(Bounds(settings.database_memory_bytes, settings.database_threads))
     app.state.data = open_root(settings.data)
     app.state.service = SpectroscopicService(app.state.data)
     app.state.tokens = TokenBook(app.state.data)

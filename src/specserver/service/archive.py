@@ -205,7 +205,7 @@ class Archive:
         return self._release(self.resolve(name))[0]
 
     def open_release(self, name: str) -> OpenRelease:
-        """Return a context open for reading, with the newest generation of its index.
+        """Return a context open for reading, with the newest version of its index.
 
         Raises
         ------
@@ -318,6 +318,15 @@ class Archive:
                 f"{context}.{table}" for table in (*own, *self.data.context(context).tables())
             ]
         return found
+
+    def ensure_indexes(self) -> None:
+        """Make the indexes that are not up to date, or damaged, where that is possible."""
+        for context in self.names():
+            self.ensure_index(context)
+
+    def ensure_index(self, context: str) -> None:
+        """Make the indexes of one context and of its tables, as `ensure_indexes` does."""
+        self._opened.ensure_index(context)
 
     def inspect(self) -> None:
         """Check all indexes, tables and segments; damage is noted and logged.

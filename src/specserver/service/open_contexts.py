@@ -3,22 +3,31 @@
 All requests share them. `archive.Archive` decides which contexts a caller may see.
 """
 
+import logging
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from ..catalog.base import Catalogue
-from ..catalog.opening import open_catalogue, open_table
-from ..catalog.tables.vac import TableStamp, current_vac, vac_stamp
+from ..catalog.index.build import refresh_index
+from ..catalog.opening import IndexState, newest_state, open_catalogue, open_table
+from ..catalog.tables.vac import is_current_vac, refresh_vac
 from ..damage import ABSENT, Identity
-from ..data.context import ContextFolder
+from ..data.context import ContextFolder, IndexFolder, TableFiles
 from ..data.root import DataRoot
+from ..errors import CatalogError, DamagedFile, ServiceError
 from ..model.survey import Release, Survey
 from ..store.fits import FitsTree
 from ..store.trees import read_fingerprints, read_tree
 from ..store.zarr import Segment, open_segment
 from ..surveys import find_release
 from .fits_tree_source import open_tree
+from .renewal import IndexRenewal
 from .resolver import SpectrumResolver
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,32 +59,70 @@ class QueryTable:
     """It is a value-added table: some rows may have no spectrum here."""
 
 
+@dataclass(frozen=True, slots=True)
+class _OpenTable:
+    """A value-added table, open."""
+
+    state: IndexState
+    """The version of its index."""
+    spectra: Catalogue | None
+    """The catalogue that it is joined to."""
+    table: QueryTable
+    key: tuple[object, ...]
+    """Value that changes when it must be opened again."""
+
+
 class OpenContexts:
     """A data folder and its open parts; safe to share between threads."""
 
     def __init__(self, data: DataRoot) -> None:
         self.data = data
-        self._open: dict[str, tuple[Identity, OpenRelease]] = {}
+        self._open: dict[str, tuple[IndexState, OpenRelease]] = {}
         self._trees: dict[str, tuple[Identity, FitsTree]] = {}
-        self._tables: dict[tuple[str, str], tuple[TableStamp, QueryTable]] = {}
+        self._tables: dict[str, _OpenTable] = {}
         self._lock = threading.Lock()
         self._loading: dict[str, threading.Lock] = {}
+        self._renewal = IndexRenewal()
 
     def release(self, context: str) -> OpenRelease | None:
-        """Return the segments of a context open for reading, or None when it has none."""
+        """Return the segments of a context open for reading, or None when it has none.
+
+        Raises
+        ------
+        Overloaded
+            Its index is damaged, and is being made again.
+        DamagedFile, CatalogError
+            Its index is damaged, or it has none, and it cannot be made again.
+        """
         folder = self.data.context(context)
-        stamp = folder.index.current.stamp()
-        # A lock for each: an index that is made again must not stop the other contexts.
-        with self._loading.setdefault(context, threading.Lock()):
-            known = self._open.get(context)
-            bad = known[1].catalog.version if known and known[1].catalog.is_damaged else ""
-            if known is None or known[0] != stamp or bad:
+        try:
+            return self._newest_release(folder)
+        except DamagedFile as error:
+            bad = _rows_of(folder.index)
+            survey, _ = find_release(context, self.data)
+            again = partial(refresh_index, folder, survey, bad=bad)
+            self._renewal.require(context, f"{bad} {error.message}", again)
+            raise
+
+    def _newest_release(self, folder: ContextFolder) -> OpenRelease | None:
+        """Return the newest version of a context, opened first if it is not open."""
+        # A lock for each: one that takes long to open must not stop the other contexts.
+        with self._loading.setdefault(folder.name, threading.Lock()):
+            known = self._open.get(folder.name)
+            state = newest_state(folder.index, known[0] if known else None)
+            if known is None or state is not known[0]:
                 if not folder.segments():
                     return None
-                survey, release = find_release(context, self.data)
-                opened = OpenRelease(survey, release, open_catalogue(folder, survey, bad), folder)
-                # Taken anew: opening may have made another generation.
-                known = self._open[context] = (folder.index.current.stamp(), opened)
+                survey, release = find_release(folder.name, self.data)
+                # Parts that are open already are shared.
+                before = known[1].catalog if known else None
+                catalog = open_catalogue(folder, survey, state, before)
+                known = self._open[folder.name] = (
+                    state,
+                    OpenRelease(survey, release, catalog, folder),
+                )
+        if known[1].catalog.damage is not None:
+            raise known[1].catalog.damage
         return known[1]
 
     def tree(self, context: str) -> FitsTree | None:
@@ -97,25 +144,94 @@ class OpenContexts:
         return known[1]
 
     def table(self, context: str, table: str) -> QueryTable:
-        """Return a value-added table open for reading, its links up to date."""
+        """Return a value-added table open for reading.
+
+        Where the table, or the spectra that it links to, changed since its index was made, the
+        index is used as it is while another is made. Errors are as of `release`.
+        """
+        files = self.data.context(context).table(table)
+        held, catalog = self._held(context)
+        try:
+            return self._newest_table(files, held, catalog)
+        except (DamagedFile, CatalogError) as error:
+            bad = _rows_of(files.index)
+            again = partial(refresh_vac, files, held, bad=bad)
+            state = f"{bad} {files.file.stamp()} {error.message}"
+            self._renewal.require(str(files), state, again)
+            raise
+
+    def _newest_table(
+        self, files: TableFiles, held: SpectrumResolver, catalog: Catalogue | None
+    ) -> QueryTable:
+        """Return the newest version of a table, opened first if it is not open."""
+        name = str(files)
+        with self._loading.setdefault(name, threading.Lock()):
+            known = self._tables.get(name)
+            # Taken first, so that the next request sees changes made meanwhile.
+            file = files.file.stamp()
+            state = newest_state(files.index, known.state if known else None)
+            key = (file, held.version, id(catalog))
+            if known is None or known.state is not state or known.key != key:
+                if not is_current_vac(files, held, state.covers):
+                    renew = partial(refresh_vac, files, held)
+                    self._renewal.begin(name, f"{state.rows} {file} {held.version}", renew)
+                before = known.table.catalog if known else None
+                opened = open_table(files, held, state, catalog, before)
+                made = QueryTable(opened.survey, opened, primary=False, attached=True)
+                known = self._tables[name] = _OpenTable(state, catalog, made, key)
+        if known.table.catalog.damage is not None:
+            raise known.table.catalog.damage
+        return known.table
+
+    def _held(self, context: str) -> tuple[SpectrumResolver, Catalogue | None]:
+        """Return the spectra of a context, as its tables link to them, and its catalogue."""
         survey, release = find_release(context, self.data)
         source = self.release(context)
         catalog = source.catalog if source else None
-        held = SpectrumResolver(survey, release, catalog, self.tree(context))
-        # Taken first, so that the next request sees changes made while the table is being opened.
-        files = self.data.context(context).table(table)
-        stamp = vac_stamp(files, held)
-        with self._lock:
-            known = self._tables.get((context, table))
-        if known is not None and known[0] == stamp and not known[1].catalog.is_damaged:
-            return known[1]
-        bad = known[1].catalog.version if known and known[1].catalog.is_damaged else ""
-        info = current_vac(files, held, bad=bad)
-        if known and known[0][0] == held.version and known[1].catalog.version == info.name:
-            opened = known[1].catalog
-        else:
-            opened = open_table(files, held, info, catalog)
-        made = QueryTable(opened.survey, opened, primary=False, attached=True)
-        with self._lock:
-            self._tables[context, table] = (stamp, made)
-        return made
+        return SpectrumResolver(survey, release, catalog, self.tree(context)), catalog
+
+    def ensure_index(self, context: str) -> None:
+        """Make the index of a context, and those of its tables, where they are not up to date.
+
+        What cannot be made, as in a folder that cannot be written to, is logged.
+        """
+        folder = self.data.context(context)
+        if folder.segments():
+            with _logged(context):
+                survey, _ = find_release(context, self.data)
+                refresh = partial(refresh_index, folder, survey)
+                _ensure(folder.index, refresh, partial(self._newest_release, folder))
+        for table in folder.tables():
+            files = folder.table(table)
+            with _logged(str(files)):
+                held, catalog = self._held(context)
+                refresh = partial(refresh_vac, files, held)
+                _ensure(files.index, refresh, partial(self._newest_table, files, held, catalog))
+
+
+def _rows_of(index: IndexFolder) -> str:
+    """Return the text that says which rows an index has; empty if it is not known."""
+    try:
+        return newest_state(index).rows
+    except DamagedFile:
+        return ""
+
+
+def _ensure(
+    index: IndexFolder, refresh: Callable[..., object], opened: Callable[[], object]
+) -> None:
+    """Make an index if it is out of date, or damaged."""
+    refresh()
+    try:
+        opened()
+    except DamagedFile:
+        refresh(bad=_rows_of(index))
+
+
+@contextmanager
+def _logged(name: str) -> Iterator[None]:
+    """Log an error of the service instead of raising it."""
+    try:
+        yield
+    except ServiceError as error:
+        _LOG.warning("%s: its index cannot be renewed here: %s", name, error.message)

@@ -197,7 +197,7 @@ def narrow(
     rows = None if region is None else catalog.in_region(region, deadline)
     if ids is not None:
         named_rows = catalog.all_with_ids(ids)
-        rows = named_rows if rows is None else np.intersect1d(rows, named_rows)
+        rows = named_rows if rows is None else rows[np.isin(rows, named_rows)]
     return condition, rows
 
 

@@ -55,6 +55,7 @@ def attach_table(
         hdu=hdu,
         overwrite=overwrite,
     )
+    archive.ensure_index(resolved)
     return _attached(archive, resolved, name)
 
 

@@ -1,4 +1,4 @@
-"""SQL queries of the table `objects` of one index generation."""
+"""Questions to the database about the rows of one catalogue, whose columns it is handed."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,49 +10,44 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from ...data.handles import Entry
 from ...errors import CatalogError, QueryTimeout, SpecServerError, TooMuch
 from ..base import Rows
 from ..deadline import NEVER, Deadline
+from ..row_columns import ALIVE, NUMBER, RowColumns
 from ..sql.expressions import ColumnRef, Comparison, Condition, Literal
-from .conditions import ConditionWriter
-from .database import Attached
+from .conditions import ConditionWriter, quoted
+from .database import cursor as new_cursor
+from .database import failed, memory_bytes
 
-_CORRUPT: Final = "Corrupt database"
-"""Text in errors of DuckDB, of any class, about a file whose blocks have changed."""
-# Up to so many rows the columns of a condition are handed to the database, which is faster than
-# joining the rows with its own table.
+# Of up to so many rows the columns of a condition are gathered, which is faster than joining the
+# rows with all columns.
 _HANDED_ROWS: Final = 2**20
+_ROW: Final = "_row_given"
+"""Column with the numbers of rows that are given."""
 
 
-class ObjectsReader:
-    """The table of all rows of one generation, attached; safe to share between threads.
+class ConditionReader:
+    """Finds the rows that meet conditions; safe to share between threads.
 
     Parameters
     ----------
-    file : the generation's database
-    columns : columns of the database → kind
+    columns : the columns of all rows
+    take : returns columns of rows in their order, those of ``others`` too
+    own : columns of all rows → kind
     others : columns that only ``take`` has → kind
-    take : returns columns of rows, ascending
     """
 
     def __init__(
         self,
-        file: Entry,
-        columns: Mapping[str, str],
-        others: Mapping[str, str],
+        columns: RowColumns,
         take: Callable[[Sequence[str], Rows], pa.Table],
+        own: Mapping[str, str],
+        others: Mapping[str, str],
     ) -> None:
-        self._file = file
         self._columns = columns
-        self._kinds = {**columns, **others}
         self._take = take
-        self.is_damaged = False
-        """Whether the file was found damaged since it was opened."""
-        try:
-            self._database = Attached(file)
-        except duckdb.Error as error:
-            raise file.damaged(f"cannot be opened ({error})") from error
+        self._own = own
+        self._kinds = {**own, **others}
 
     def meeting(
         self,
@@ -61,56 +56,80 @@ class ObjectsReader:
         primary: tuple[str, int | str] | None,
         deadline: Deadline,
     ) -> Rows:
-        """Return the rows that meet a condition, in its order or else ascending.
+        """Return the rows that meet a condition, in its order or else that of the catalogue.
 
         Parameters
         ----------
         rows
-            1D[n] int64, ascending, the only rows to look at; None: all, of a condition on columns
-            of the database only.
+            1D[n] int64, in the order of the catalogue, the only rows to look at; None: all, of a
+            condition on columns of all rows only.
         primary : column and value of the rows to look at; None: all
 
         Raises
         ------
-        QueryTimeout, TooMuch, CatalogError, DamagedFile
+        QueryTimeout, TooMuch, CatalogError
         """
         handed = rows is not None and len(rows) <= _HANDED_ROWS
-        if rows is not None and not handed and not condition.columns.issubset(self._columns):
+        if rows is not None and not handed and not condition.columns.issubset(self._own):
             if condition.where is not None:
                 rows = self._by_blocks(Condition(condition.where), rows, primary, deadline)
                 return self.meeting(replace(condition, where=None), rows, primary, deadline)
             handed = True
-        parts = [
-            "SELECT o._index FROM",
-            "candidates o" if handed else f"{self._database.objects} o",
-        ]
-        where: list[str] = []
         writer = ConditionWriter()
-        if rows is not None and not handed:
-            parts.append("SEMI JOIN candidates USING (_index)")
-        if primary is not None:
-            column, value = primary
-            where.append(writer.write(Comparison("=", ColumnRef(column, "int"), Literal(value))))
-        if condition.where is not None:
-            where.append(f"({writer.write(condition.where)})")
-        if where:
-            parts += ["WHERE", " AND ".join(where)]
+        where = self._where(condition, primary, writer)
         order = [
             f"{writer.settled(ColumnRef(key.column, self._kinds[key.column]))}"
             f" {'DESC' if key.descending else 'ASC'} NULLS LAST"
             for key in condition.order
         ]
-        parts += ["ORDER BY", ", ".join([*order, "o._index"])]
-        if condition.limit is not None:
-            parts.append(f"LIMIT {writer.write(Literal(condition.limit))}")
-        with self._cursor(deadline) as cursor:
-            if rows is not None:
-                names = sorted(writer.columns) if handed else []
-                table = self._take(names, rows).append_column("_index", pa.array(rows))
-                cursor.register("candidates", table)
-            answered = cursor.sql(" ".join(parts), params=writer.params)
-            found: Rows = _table(answered)["_index"].to_numpy()
-        return found
+        sorts = bool(order) or condition.limit is not None
+        # Rows that are given have their numbers among these, which are in order.
+        ties = [NUMBER] if rows is not None else list(self._columns.order)
+        ties = ties if sorts else []
+        names = sorted(writer.columns.union(ties) - {NUMBER})
+        if handed and rows is not None:
+            columns = zip(names, self._take(names, rows).columns, strict=True)
+            table = pa.table({**dict(columns), NUMBER: _numbers(rows)})
+        else:
+            table = self._columns.every(names)
+        if ALIVE in table.column_names:
+            where.append(f"o.{ALIVE} = 1")
+        number, source = f"o.{NUMBER}", "catalogue o"
+        if rows is not None and not handed:
+            number, source = f"s.{NUMBER}", f"catalogue o JOIN given s ON o.{NUMBER} = s.{_ROW}"
+        order += [number if name == NUMBER else f"o.{quoted(name)}" for name in ties]
+        query = [
+            f"SELECT {number} AS found FROM {source}",  # noqa: S608  # names of ours
+            f"WHERE {' AND '.join(where)}" if where else "",
+            f"ORDER BY {', '.join(order)}" if order else "",
+            f"LIMIT {writer.write(Literal(condition.limit))}"
+            if condition.limit is not None
+            else "",
+        ]
+        with lent_cursor(deadline) as cursor:
+            cursor.register("catalogue", table)
+            if rows is not None and not handed:
+                cursor.register("given", pa.table({_ROW: rows, NUMBER: _numbers(rows)}))
+            answered = cursor.sql(" ".join(query), params=writer.params)
+            found: Rows = _table(answered)["found"].to_numpy().astype(np.int64)
+        if rows is not None:
+            return rows[found if sorts else np.sort(found)]
+        return found if sorts else self._columns.in_order(found)
+
+    def _where(
+        self,
+        condition: Condition,
+        primary: tuple[str, int | str] | None,
+        writer: ConditionWriter,
+    ) -> list[str]:
+        """Return the terms that rows must meet."""
+        where = []
+        if primary is not None:
+            column, value = primary
+            where.append(writer.write(Comparison("=", ColumnRef(column, "int"), Literal(value))))
+        if condition.where is not None:
+            where.append(f"({writer.write(condition.where)})")
+        return where
 
     def _by_blocks(
         self,
@@ -119,7 +138,7 @@ class ObjectsReader:
         primary: tuple[str, int | str] | None,
         deadline: Deadline,
     ) -> Rows:
-        """Return the rows that meet a condition, ascending, with the columns of a block at once."""
+        """Return the rows that meet a condition, with the columns of a block at once."""
         blocks = np.split(rows, range(_HANDED_ROWS, len(rows), _HANDED_ROWS))
         return np.concatenate([self.meeting(condition, b, primary, deadline) for b in blocks])
 
@@ -131,55 +150,59 @@ class ObjectsReader:
         names : the columns that are equal
         last : the column of the reduction
         """
-        equal = " AND ".join(f'p."{name}" = o."{name}"' for name in names)
-        query = f'SELECT p.asking, o._index AS "row", o."{last}" AS reduction'
-        query += f" FROM asked p JOIN {self._database.objects} o ON {equal}"
-        with self._cursor() as cursor:
+        table = self._columns.every([*names, last])
+        equal = [f'p."{name}" = o."{name}"' for name in names]
+        if ALIVE in table.column_names:
+            equal.append(f"o.{ALIVE} = 1")
+        query = f'SELECT p.asking, o.{NUMBER}::BIGINT AS "row", o."{last}" AS reduction'
+        query += f" FROM asked p JOIN catalogue o ON {' AND '.join(equal)}"
+        with lent_cursor() as cursor:
             cursor.register("asked", parts)
+            cursor.register("catalogue", table)
             return _table(cursor.sql(query))
 
-    def close(self) -> None:
-        """Detach the file; running queries still end."""
-        self._database.close()
 
-    @contextmanager
-    def _cursor(self, deadline: Deadline = NEVER) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Lend a cursor to one query; interrupt it when the deadline passes."""
+@contextmanager
+def lent_cursor(deadline: Deadline = NEVER) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Lend a cursor to one question; interrupt it when the deadline passes."""
+    deadline.check()
+    try:
+        cursor = new_cursor()
+    except duckdb.Error as error:
+        raise CatalogError(f"the database cannot be opened ({error})") from error
+    left_s = deadline.left_s
+    timer = None if left_s is None else threading.Timer(left_s, cursor.interrupt)
+    if timer:
+        timer.daemon = True
+        timer.start()
+    try:
+        yield cursor
+        # An interrupt between two statements of ours has nothing to stop.
         deadline.check()
-        try:
-            cursor = self._database.cursor()
-        except duckdb.Error as error:
-            raise CatalogError(f"{self._file}: cannot be opened ({error})") from error
-        left_s = deadline.left_s
-        timer = None if left_s is None else threading.Timer(left_s, cursor.interrupt)
+    except duckdb.InterruptException as error:
+        raise QueryTimeout(deadline.given_s or 0.0) from error
+    except duckdb.Error as error:
+        raise _error_of(error) from error
+    finally:
         if timer:
-            timer.daemon = True
-            timer.start()
-        try:
-            yield cursor
-            # An interrupt between two statements of ours has nothing to stop.
-            deadline.check()
-        except duckdb.InterruptException as error:
-            raise QueryTimeout(deadline.given_s or 0.0) from error
-        except duckdb.Error as error:
-            raise self._error_of(error) from error
-        finally:
-            if timer:
-                timer.cancel()
-            cursor.close()
+            timer.cancel()
+        cursor.close()
 
-    def _error_of(self, error: duckdb.Error) -> SpecServerError:
-        """Return an error of the database as one of ours."""
-        self._database.failed(error)
-        if isinstance(error, (duckdb.ConversionException, duckdb.OutOfRangeException)):
-            return CatalogError(f"a value in the condition does not fit its column: {error}")
-        most = self._database.memory_bytes
-        if isinstance(error, duckdb.OutOfMemoryException) and most:
-            return TooMuch("bytes of memory for a condition", None, most, "database_memory_bytes")
-        if _CORRUPT in str(error):
-            self.is_damaged = True
-            return self._file.damaged(f"cannot be read ({error})")
-        return CatalogError(f"the catalogue refused the query: {error}")
+
+def _error_of(error: duckdb.Error) -> SpecServerError:
+    """Return an error of the database as one of ours."""
+    failed(error)
+    if isinstance(error, (duckdb.ConversionException, duckdb.OutOfRangeException)):
+        return CatalogError(f"a value in the condition does not fit its column: {error}")
+    most = memory_bytes()
+    if isinstance(error, duckdb.OutOfMemoryException) and most:
+        return TooMuch("bytes of memory for a condition", None, most, "database_memory_bytes")
+    return CatalogError(f"the catalogue refused the query: {error}")
+
+
+def _numbers(rows: Rows) -> pa.Array:
+    """Return 0 … n-1 for n rows."""
+    return pa.array(np.arange(len(rows)))
 
 
 def _table(answered: duckdb.DuckDBPyRelation) -> pa.Table:

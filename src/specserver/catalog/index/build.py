@@ -1,50 +1,40 @@
-"""The index over the segments of a context: made anew from their Parquet, swapped in whole.
+"""The index of a context made anew from the Parquet files of its segments, in parts.
 
-=================  ===========================================================================
-database           table `objects`: all columns, in HEALPix order, row 0 … n-1
-columns            the same, uncompressed, to be looked up by row
-a file a column    hpx, ra, dec, id, primary, segment, row: 1D[n], in that order; ids in order
-                   (``id_sorted``), and their rows (``id_rank``)
-record             segments and columns covered, and the digests of the others
-=================  ===========================================================================
-
-The digests are compared when a generation is opened, but for that of the database, which checks
-each block as it reads it. A reader opens one generation and keeps it; it never waits for a writer.
-The index holds nothing that the segments do not: deleting the folder costs the time of making it
-again. A value-added table (`catalog.tables.vac`) has an index of the same form.
+Of all rows together only the columns are read that say which spectra are answered and which are the
+best; then the rows are read, put in order and written, some segments at a time. The index holds
+nothing that the segments do not, so deleting its folder costs the time of making it again.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from ...data.context import ContextFolder, GenerationFolder
-from ...data.handles import Entry
-from ...errors import CatalogError
+from ...data.context import ContextFolder, PartFolder, SegmentFolder
 from ...model.survey import Survey
-from ..duckdb.build import ObjectsTable, make_objects
-from .column_file import allocate, load_mapped, write_columns
-from .generations import IndexInfo, newest_generation, record_generation, refresh_generation
+from ..best import best_keys, is_best
+from .anew import NewPart, make_anew
+from .column_types import common_schema, conformed, put_column
+from .manifest import Manifest, newest_manifest
+from .part_record import PartRecord, read_part
+from .write_part import BATCH_ROWS, write_part
 
-_SIDECARS: Final[Mapping[str, tuple[str, str]]] = {
-    "hpx": ("_hpx", "<i8"),
-    "ra": ("ra", "<f8"),
-    "dec": ("dec", "<f8"),
-    "primary": ("_primary", "?"),
-    "segment": ("_segment", "<i4"),
-    "row": ("_row", "<i4"),
-}
-"""Sidecar → column of the table of all rows, and dtype of the sidecar."""
+_PART_BYTES: Final = 2**28
+"""Rows are read until they take so many bytes of memory; then they become a part."""
 
 
-def refresh_index(context: ContextFolder, survey: Survey) -> IndexInfo | None:
-    """Make a generation that covers all committed segments, unless the one in use does.
+def refresh_index(context: ContextFolder, survey: Survey, *, bad: str = "") -> Manifest:
+    """Make an index that covers all committed segments, unless the newest version does.
 
-    They are listed under the lock, so that what another process has committed is covered.
+    Parameters
+    ----------
+    bad : `Catalogue.version` of one that is known to be damaged
 
     Raises
     ------
@@ -53,108 +43,151 @@ def refresh_index(context: ContextFolder, survey: Survey) -> IndexInfo | None:
     CatalogError
         It cannot be made: a full disk, a folder that cannot be written to.
     """
-    build = partial(_build_context, context, survey)
-    return refresh_generation(context.index, context.segments, build)
+    index = context.index
+    if not context.segments():
+        return newest_manifest(index)
+
+    def is_current(manifest: Manifest) -> bool:
+        parts = [read_part(index.part(entry.name)) for entry in manifest.parts]
+        covered = {name for part in parts for name in part.segments}
+        return manifest.rows != bad and covered.issuperset(context.segments())
+
+    make = partial(_context_parts, context, survey)
+    return make_anew(index, context.leases, is_current, make)
 
 
-def newest_index(context: ContextFolder, survey: Survey, bad: str) -> IndexInfo:
-    """Return a generation as `refresh_index` makes it; if none can be made, the one in use.
+def _context_parts(
+    context: ContextFolder, survey: Survey, new_part: NewPart
+) -> Iterator[PartRecord]:
+    """Write the rows of all committed segments, some segments at a time."""
+    segments = [context.segment(name) for name in context.segments()]
+    thin = _ThinRows.read(segments, survey)
+    waiting: list[tuple[int, pa.Table]] = []
+    for number, segment in enumerate(segments):
+        waiting.append((number, _read(segment, None)))
+        is_last = number + 1 == len(segments)
+        if is_last or sum(table.nbytes for _, table in waiting) >= _PART_BYTES:
+            names = [other.name for other in segments[number + 1 - len(waiting) : number + 1]]
+            yield write_sorted(new_part(), survey, _rows(waiting, thin, survey), names)
+            waiting = []
+
+
+def write_sorted(
+    folder: PartFolder, survey: Survey, table: pa.Table, segments: Sequence[str]
+) -> PartRecord:
+    """Write rows, in any order, as a part; parameters as of `write_part.write_part`."""
+    ids = table.column(survey.id_column.name).fill_null(0)
+    keys = (table["_row"], table["_segment"], ids, table["_hpx"])
+    order = np.lexsort([key.to_numpy() for key in keys])
+    schema = table.schema.remove_metadata()
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for at in range(0, len(order), BATCH_ROWS):
+            some = table.take(pa.array(order[at : at + BATCH_ROWS]))
+            yield from some.combine_chunks().to_batches()
+
+    return write_part(folder, survey, schema, batches(), nrows=len(table), segments=segments)
+
+
+def _read(segment: SegmentFolder, names: Sequence[str] | None) -> pa.Table:
+    """Return catalogue rows of a segment; None: all columns."""
+    try:
+        with pq.ParquetFile(segment.objects.local_path()) as file:
+            there = file.schema_arrow.names
+            table = file.read(None if names is None else [n for n in names if n in there])
+    # pyarrow raises ValueError if the name of a column is not valid UTF-8.
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise segment.objects.damaged(f"cannot be read: restore the file ({error})") from error
+    return conformed(table, common_schema([table.schema]))
+
+
+@dataclass(frozen=True, slots=True)
+class _ThinRows:
+    """What is known of all rows together: parallel arrays, in the order of segments and rows."""
+
+    first: npt.NDArray[np.int64]
+    """1D[nsegment + 1], first row of each segment."""
+    answered: npt.NDArray[np.bool_]
+    """1D[nrow], False: it was replaced, or another row has its identifier and key."""
+    best: npt.NDArray[np.bool_]
+    """1D[nrow], whether it is the best of its object by the survey's rule."""
+
+    @classmethod
+    def read(cls, segments: Sequence[SegmentFolder], survey: Survey) -> "_ThinRows":
+        """Read the columns of segments; raise `DamagedFile` if one is not as it was written."""
+        best = survey.best
+        names = [survey.id_column.name, "_key", "_version", "_row"]
+        names += [best.group, *(name for name, _ in best.order)] if best else []
+        tables = []
+        for segment in segments:
+            segment.check_listed([segment.objects.name])
+            tables.append(_read(segment, list(dict.fromkeys(names))))
+        nrows = np.cumsum([0, *(len(table) for table in tables)])
+        schema = common_schema(table.schema for table in tables)
+        rows = pa.concat_tables(conformed(table, schema) for table in tables)
+        segment_of = np.repeat(np.arange(len(tables), dtype=np.int32), np.diff(nrows))
+        places = segment_of, _numbers(rows, "_row").astype(np.int32)
+        answered = _newest(rows, survey, places)
+        is_primary = np.zeros(len(rows), np.bool_)
+        if best:
+            some = rows.filter(pa.array(answered))
+            groups = some.column(best.group).combine_chunks().dictionary_encode()
+            codes = groups.indices.fill_null(-1).to_numpy().astype(np.int64)
+            kept = places[0][answered], places[1][answered]
+            is_primary[answered] = is_best(codes, best_keys(survey, some), kept)
+        return cls(nrows, answered, is_primary)
+
+
+def _newest(
+    rows: pa.Table, survey: Survey, places: tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]
+) -> npt.NDArray[np.bool_]:
+    """Return which rows are the newest version of their identifier and key, 1D[nrow].
+
+    Of rows of one version, which two processes of one ingest can have stored, it is the first.
+    """
+    segment, row = places
+    ids, keys = _numbers(rows, survey.id_column.name), _numbers(rows, "_key")
+    order = np.lexsort([row, segment, -_numbers(rows, "_version"), keys, ids])
+    again = np.zeros(len(order), np.bool_)
+    again[1:] = (ids[order][1:] == ids[order][:-1]) & (keys[order][1:] == keys[order][:-1])
+    newest = np.ones(len(order), np.bool_)
+    newest[order[again]] = False
+    return newest
+
+
+def _numbers(rows: pa.Table, name: str) -> npt.NDArray[Any]:
+    """Return a column of integers, 1D[nrow]; 0 where it is null or there is none."""
+    if name not in rows.column_names:
+        return np.zeros(len(rows), np.int64)
+    values: npt.NDArray[Any] = rows.column(name).fill_null(0).to_numpy()
+    return values
+
+
+def _rows(tables: Sequence[tuple[int, pa.Table]], thin: _ThinRows, survey: Survey) -> pa.Table:
+    """Return the rows of some segments that are answered, as a part has them.
 
     Parameters
     ----------
-    bad : name of a generation that is damaged, whatever it covers
+    tables : number of each segment, and all its rows
     """
-    build = partial(_build_context, context, survey)
-    return newest_generation(context.index, context.name, context.segments, build, bad)
-
-
-def _build_context(
-    context: ContextFolder, survey: Survey, generation: GenerationFolder, names: tuple[str, ...]
-) -> IndexInfo:
-    """Write a generation that covers some segments."""
-    files = []
-    for name in names:
-        segment = context.segment(name)
-        segment.check_listed([segment.objects.name])
-        files.append(segment.objects)
-    return build_index(generation, survey, names, files, unique=True)
-
-
-def build_index(
-    generation: GenerationFolder,
-    survey: Survey,
-    names: tuple[str, ...],
-    files: Sequence[Entry],
-    *,
-    unique: bool,
-) -> IndexInfo:
-    """Write all files of a generation.
-
-    Parameters
-    ----------
-    names : of the segments or the table, for the record
-    files : Parquet with the columns of `catalog.segment_rows`
-    unique : refuse a spectrum that stands in two rows
-    """
-    generation.make()
-    with make_objects(generation.database, survey, files, unique=unique) as objects:
-        _write_sidecars(objects, generation, survey, unique=unique)
-    return record_generation(generation, names, objects.nrows, objects.columns)
-
-
-def _write_sidecars(
-    objects: ObjectsTable, generation: GenerationFolder, survey: Survey, *, unique: bool
-) -> None:
-    """Write the columns that are searched without SQL as memory-mappable files."""
-    sidecars = {**_SIDECARS, "id": (survey.id_column.name, survey.id_column.dtype)}
-    out = {
-        name: allocate(generation.column(name), dtype, objects.nrows)
-        for name, (_, dtype) in sidecars.items()
-    }
-    reader = objects.batches()
-    at = 0
-    for batch in write_columns(generation, reader.schema.remove(0), _in_order(reader)):
-        for name, array in out.items():
-            values = batch.column(sidecars[name][0])
-            values = values.fill_null(0) if name == "id" else values
-            array[at : at + len(batch)] = values.to_numpy(zero_copy_only=False)
-        at += len(batch)
-    if np.any(out["hpx"][1:] < out["hpx"][:-1]):
-        raise CatalogError("the database did not keep the rows in HEALPix order")
-    order = np.argsort(out["id"], kind="stable")
-    ids = out["id"][order]
-    if bool(np.any(ids[1:] == ids[:-1])):
-        # The best row of an identifier comes first: it is the one that the identifier means.
-        order = np.lexsort((~out["primary"], out["id"]))
-        if unique:
-            objects.require_distinct()
-    np.save(generation.column("id_sorted").local_path(), ids)
-    np.save(generation.column("id_rank").local_path(), order.astype(np.int64))
-    for array in out.values():
-        array.flush()
-
-
-def _in_order(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Check the first column of batches, the number of the row, and yield the others."""
-    at = 0
-    for batch in batches:
-        if not np.array_equal(batch.column(0).to_numpy(), np.arange(at, at + len(batch))):
-            raise CatalogError("the database did not keep the rows in the order of their numbers")
-        yield batch.select(batch.schema.names[1:])
-        at += len(batch)
-
-
-def load_sidecars(
-    generation: GenerationFolder, nrows: int, id_dtype: str
-) -> dict[str, npt.NDArray[Any]]:
-    """Return the sidecar columns of a generation, memory-mapped, 1D[nrows] each.
-
-    Raises
-    ------
-    DamagedFile
-        One of them cannot be read, or is not of this length and type.
-    """
-    types = {name: dtype for name, (_, dtype) in _SIDECARS.items()}
-    types |= {"id": id_dtype, "id_sorted": id_dtype, "id_rank": "<i8"}
-    files = {name: generation.column(name) for name in types}
-    return {name: load_mapped(files[name], dtype, nrows) for name, dtype in types.items()}
+    schema = common_schema(table.schema for _, table in tables)
+    some = []
+    for local, (number, table) in enumerate(tables):
+        mine = slice(thin.first[number], thin.first[number + 1])
+        rows = conformed(table, schema)
+        if survey.best is not None:
+            best = pa.array(thin.best[mine].view(np.uint8))
+            rows = put_column(rows, survey.primary[0], best)
+        numbers = pa.array(np.full(len(rows), local, np.int32))
+        rows = put_column(rows, "_segment", numbers)
+        some.append(rows.filter(pa.array(thin.answered[mine])))
+    every = pa.concat_tables(some)
+    last = survey.id_parts[-1]
+    if survey.last_open and "_key" in every.column_names:
+        # Segments of older versions lack the column that distinguishes spectra of one identifier.
+        told = pc.binary_join_element_wise(
+            "key", every["_key"].cast(pa.string()), "", null_handling="replace"
+        )
+        known = [every[last]] if last in every.column_names else []
+        every = put_column(every, last, pc.coalesce(*known, told))
+    return every

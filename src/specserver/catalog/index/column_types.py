@@ -1,6 +1,7 @@
 """Types of columns that several files or parts have: the one type that holds the values of all."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -40,6 +41,14 @@ def conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
         for field in schema
     ]
     return pa.table(columns, schema=schema)
+
+
+def put_column(table: pa.Table, name: str, values: Any) -> pa.Table:
+    """Return the table with a column set, in its old place where it had one."""
+    at = table.schema.get_field_index(name)
+    if at < 0:
+        return table.append_column(name, values)
+    return table.set_column(at, table.schema.field(at).with_type(values.type), values)
 
 
 def _plain(form: pa.DataType) -> pa.DataType:

@@ -7,13 +7,14 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from ...data.context import GenerationFolder, PartFolder
 from ...data.handles import Entry, Folder
+from ...model.survey import Survey
 from .column_file import MappedColumns, load_mapped, open_arrow
 from .generations import IndexInfo
 from .part_record import ARRAYS, COVERAGE_ORDER, COVERED_BITS, PartRecord, read_part
+from .part_search import PartSearch
 
 Ints = npt.NDArray[np.int64]
 # Runs of candidates nearer than this are read as one run: testing the rows between takes no longer
@@ -37,7 +38,8 @@ class IndexPart:
     Parameters
     ----------
     folder : of the part, or of a generation
-    id_dtype : of the survey's identifiers
+    files : Arrow files of all rows, and the names of the columns of each
+    survey : with the columns of this catalogue
 
     Raises
     ------
@@ -50,7 +52,7 @@ class IndexPart:
         folder: PartFolder | GenerationFolder,
         record: PartRecord,
         files: Mapping[Entry, Sequence[str]],
-        id_dtype: str,
+        survey: Survey,
     ) -> None:
         self.folder: Folder = folder
         self.record = record
@@ -59,8 +61,9 @@ class IndexPart:
         """All columns, hidden ones too."""
         self.columns = MappedColumns(files, self.nrows)
         self._column = folder.column
+        self._id_parts = survey.id_parts
         self._coverage = folder.coverage if isinstance(folder, PartFolder) else None
-        load = self._load
+        load, id_dtype = self._load, survey.id_column.dtype
         self.hpx: Ints = load("hpx", ARRAYS["hpx"][1])
         """1D[nrow], order-29 pixel, ascending; -1: the position is not known."""
         self.ra: npt.NDArray[np.float64] = load("ra", ARRAYS["ra"][1])
@@ -83,6 +86,11 @@ class IndexPart:
 
     def _load(self, name: str, dtype: str) -> npt.NDArray[Any]:
         return load_mapped(self._column(name), dtype, self.nrows)
+
+    @cached_property
+    def search(self) -> PartSearch:
+        """Its rows by the parts of their identifiers."""
+        return PartSearch(self.columns, self._id_parts, self.nrows)
 
     @cached_property
     def files(self) -> tuple[SortedHashes, Ints]:
@@ -147,27 +155,27 @@ class IndexPart:
         starts, ids = starts[known[starts] == ids], ids[known[starts] == ids]
         nexts = np.minimum(starts + 1, len(known) - 1)
         if not np.any((known[nexts] == ids) & (nexts > starts)):
-            return rank[starts].astype(np.int64)
+            starts_only: Ints = rank[starts].astype(np.int64)
+            return starts_only
         counts = np.searchsorted(known, ids, "right") - starts
         within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        return rank[np.repeat(starts, counts) + within].astype(np.int64)
+        found: Ints = rank[np.repeat(starts, counts) + within].astype(np.int64)
+        return found
 
 
-def open_part(folder: PartFolder, id_dtype: str) -> IndexPart:
+def open_part(folder: PartFolder, survey: Survey) -> IndexPart:
     """Return a part, open; errors as of `IndexPart`. Its digests are not compared."""
     record = read_part(folder)
-    names = [*record.columns]
-    files = {folder.core: names[: record.core], folder.rest: names[record.core :]}
-    return IndexPart(folder, record, files, id_dtype)
+    return IndexPart(folder, record, record.files(folder), survey)
 
 
-def open_generation(folder: GenerationFolder, info: IndexInfo, id_dtype: str) -> IndexPart:
+def open_generation(folder: GenerationFolder, info: IndexInfo, survey: Survey) -> IndexPart:
     """Return a generation, which an older version wrote, as a part; errors as of `IndexPart`."""
     types = {field.name: str(field.type) for field in open_arrow(folder.columns).schema}
     record = PartRecord(
-        info.name, info.nrows, info.segments, types, len(types), digests=info.digests
+        info.name, info.nrows, info.segments, types, tuple(types), digests=info.digests
     )
-    return IndexPart(folder, record, {folder.columns: [*types]}, id_dtype)
+    return IndexPart(folder, record, {folder.columns: [*types]}, survey)
 
 
 def row_blocks(runs: npt.NDArray[np.intp], size: int) -> Iterator[Ints]:

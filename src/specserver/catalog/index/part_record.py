@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ...data.context import PartFolder
+from ...data.handles import Entry
 from ...digests import seal
 from .column_file import DAMAGED_INDEX
 
@@ -42,8 +43,8 @@ class PartRecord:
     """Names of the segments by the numbers in its array ``segment``; of a table, its own name."""
     columns: Mapping[str, str]
     """Column → Arrow type."""
-    core: int
-    """So many of the columns, the first ones, are in `PartFolder.core`."""
+    core: tuple[str, ...]
+    """The columns in `PartFolder.core`; all others are in `PartFolder.rest`."""
     digests: Mapping[str, str] = field(default_factory=dict)
     """File → digest (`specserver.digests`)."""
     format: int = _FORMAT
@@ -52,6 +53,11 @@ class PartRecord:
     def schema(self) -> pa.Schema:
         """All columns."""
         return pa.schema([(name, pa.type_for_alias(form)) for name, form in self.columns.items()])
+
+    def files(self, folder: PartFolder) -> dict[Entry, list[str]]:
+        """Return the Arrow files of the part in a folder, and the names of the columns of each."""
+        rest = [name for name in self.columns if name not in self.core]
+        return {folder.core: list(self.core), folder.rest: rest}
 
     @property
     def nbytes(self) -> int:
@@ -63,7 +69,8 @@ def read_part(folder: PartFolder) -> PartRecord:
     """Return the record of a part; raise `DamagedFile` if it is damaged or there is none."""
     try:
         values: dict[str, Any] = folder.record.record(DAMAGED_INDEX, _FORMAT).values
-        return PartRecord(**{**values, "segments": tuple(values["segments"])})
+        texts = {name: tuple(values[name]) for name in ("segments", "core")}
+        return PartRecord(**{**values, **texts})
     except (FileNotFoundError, TypeError, KeyError) as error:
         raise folder.record.damaged(f"{DAMAGED_INDEX} ({error})") from error
 

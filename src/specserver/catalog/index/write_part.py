@@ -90,10 +90,9 @@ def write_part(
             write_core(batch.select(core))
             write_rest(batch.select(rest))
     arrays.finish()
-    columns = {name: str(schema.field(name).type) for name in core + rest}
-    return record_part(
-        folder, PartRecord(folder.name, nrows, tuple(segments), columns, core=len(core))
-    )
+    columns = {field.name: str(field.type) for field in schema}
+    record = PartRecord(folder.name, nrows, tuple(segments), columns, tuple(core))
+    return record_part(folder, record)
 
 
 @contextmanager
@@ -169,7 +168,7 @@ class _Arrays:
             raise CatalogError(f"{self._folder}: the rows are not in HEALPix order")
         column, best = self._survey.primary
         if column in batch.schema.names:
-            primary = pc.equal(batch.column(column), pa.scalar(best)).fill_null(False)  # noqa: FBT003
+            primary = pc.equal(batch.column(column), pa.scalar(best)).fill_null(False)
             self._out["primary"][at:end] = primary.to_numpy(zero_copy_only=False)
         self._covered[covered_pixels(hpx)] = True
         if self._group:
@@ -213,7 +212,9 @@ def hash_texts(column: Any) -> npt.NDArray[np.int64]:
     texts = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
     encoded = texts.dictionary_encode()
     hashes = np.array([*map(hash64, encoded.dictionary.to_pylist()), 0], np.int64)
-    return hashes[encoded.indices.fill_null(len(hashes) - 1).to_numpy(zero_copy_only=False)]
+    codes = encoded.indices.fill_null(len(hashes) - 1).to_numpy(zero_copy_only=False)
+    found: npt.NDArray[np.int64] = hashes[codes]
+    return found
 
 
 def states_of(rows: pa.RecordBatch | pa.Table) -> npt.NDArray[np.int64]:

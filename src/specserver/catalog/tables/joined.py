@@ -7,15 +7,13 @@ the other parts of the tuple form of that one (`links.with_spectra`).
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from ...model.survey import Survey
 from ..base import Catalogue, Rows
-from ..index.column_file import MappedColumns
+from ..row_columns import RowColumns
 
 
 class JoinedColumns:
@@ -24,33 +22,34 @@ class JoinedColumns:
     Parameters
     ----------
     own : the columns of the table
-    ids : 1D[n], identifier of each row of the table; 0: it has none
     spectra : the catalogue of the table's context
     """
 
-    def __init__(self, own: MappedColumns, ids: npt.NDArray[Any], spectra: Catalogue) -> None:
+    def __init__(self, own: RowColumns, spectra: Catalogue) -> None:
         name = next(iter(spectra.survey.tables))
         self.of_spectra = {f"{name}.{column}": kind for column, kind in spectra.columns.items()}
         """Column of the spectra → kind."""
         self._own = own
-        self._ids = ids
         self._spectra = spectra
 
     @cached_property
     def _links(self) -> Rows:
         """Row of the spectrum of each row of the table, 1D[n] int64; -1: it is not held."""
         survey = self._spectra.survey
+        every = np.arange(self._own.nrows)
+        ids = self._own.gather("ids", every)
         if not survey.told_by:
-            found = self._spectra.with_ids(self._ids)
+            found = self._spectra.with_ids(ids)
         else:
             names = survey.id_parts[-1:] if survey.last_open else survey.id_parts[1:]
-            parts = self._own.take(names, np.arange(len(self._ids)))
-            found = self._spectra.best_with(self._ids, parts)
-        return np.where(self._ids == 0, -1, found)
+            found = self._spectra.best_with(ids, self._own.take(names, every))
+        return np.where(ids == 0, -1, found)
 
     def with_spectrum(self, rows: Rows | None) -> Rows:
         """Return those of some rows of the table, None: all, whose spectrum is held, in order."""
-        return np.flatnonzero(self._links >= 0) if rows is None else rows[self._links[rows] >= 0]
+        if rows is None:
+            return self._own.in_order(np.flatnonzero(self._links >= 0))
+        return rows[self._links[rows] >= 0]
 
     def take(self, fields: Sequence[str], rows: Rows) -> pa.Table:
         """Return columns of rows of the table, in the order of ``rows``, duplicates kept.

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ...model.survey import Survey
+from ..index.column_types import put_column
 from ..segment_rows import declared_type
 
 _ELSEWHERE: Final = "not-here"
@@ -95,11 +96,3 @@ def with_spectra(
             part = pc.coalesce(part, own.cast(part.type))
         table = put_column(table, name, part)
     return table, rows
-
-
-def put_column(table: pa.Table, name: str, values: Any) -> pa.Table:
-    """Return the table with a column set, in its old place where it had one."""
-    at = table.schema.get_field_index(name)
-    if at < 0:
-        return table.append_column(name, values)
-    return table.set_column(at, table.schema.field(at).with_type(values.type), values)

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from ...errors import BadIdentifier, BadParameter
 from ...model.ids import FLOAT, NUMBER
 from ...model.survey import Survey
-from .links import put_column
+from ..index.column_types import put_column
 
 
 class _Unfit(Exception):

@@ -21,7 +21,7 @@ from ...errors import BadFile, BadParameter
 from ...model.skyframe import Frame, frame_of
 from ...ops.fitsnulls import masked_table
 from ...ops.wholefits import require_whole
-from .links import put_column
+from ..index.column_types import put_column
 
 _BROKEN: Final = (
     BadFile, OSError, ValueError, TypeError, KeyError, IndexError, NameError, pa.ArrowException

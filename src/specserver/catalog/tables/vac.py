@@ -7,12 +7,12 @@ has a null identifier: it is found by position and condition, and left out of li
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -20,15 +20,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ...damage import Identity
-from ...data.context import GenerationFolder, TableFiles
+from ...data.context import TableFiles
 from ...digests import digest_of_bytes, seal
 from ...errors import BadParameter, UnknownCatalog
 from ...model.skyframe import POSITION_COLUMNS
 from ...model.survey import Column, Survey
 from ..healpix import pixel
-from ..index.build import build_index
-from ..index.generations import IndexInfo, newest_generation
-from .links import HeldSpectra, put_column, with_parts, with_spectra
+from ..index.anew import NewPart, make_anew
+from ..index.build import write_sorted
+from ..index.column_types import common_schema, conformed, put_column
+from ..index.manifest import Manifest
+from ..index.part_record import PartRecord
+from .links import HeldSpectra, with_parts, with_spectra
 from .table_ids import read_ids, valid_names
 from .tablefile import read_table
 
@@ -36,8 +39,6 @@ _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _KEY: Final = b"specserver"
 _LINKED: Final = "_linked"
 _DAMAGED: Final = "damaged: restore the file, or attach the table again"
-TableStamp: TypeAlias = tuple[str, Identity, Identity]
-"""The version of the spectra held, and the state of a table's file and of its index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,22 +186,33 @@ def vac_columns(files: TableFiles) -> tuple[Column, ...]:
     return tuple(columns)
 
 
-def vac_stamp(files: TableFiles, held: HeldSpectra) -> TableStamp:
-    """Return values that change when a table, its index or the spectra that it links to change."""
-    return held.version, files.file.stamp(), files.index.current.stamp()
+def is_current_vac(files: TableFiles, held: HeldSpectra, covers: tuple[str, ...]) -> bool:
+    """Return whether an index that covers something is of the table and the spectra held now."""
+    return covers == _covers(files, read_vac(files), held)
 
 
-def current_vac(files: TableFiles, held: HeldSpectra, *, bad: str = "") -> IndexInfo:
-    """Return the index of a table, made again if the table or the spectra that it links to changed.
+def refresh_vac(files: TableFiles, held: HeldSpectra, *, bad: str = "") -> Manifest:
+    """Make the index of a table, unless there is one of the table and of the spectra held now.
 
     Parameters
     ----------
-    bad : name of a generation that is damaged
+    bad : `Catalogue.version` of one that is known to be damaged
+
+    Raises
+    ------
+    DamagedFile
+        The table is not as it was written.
+    CatalogError
+        It cannot be made: a full disk, a folder that cannot be written to.
     """
     info = read_vac(files)
-    wanted = partial(_covers, files, info, held)
-    build = partial(_build, files, info, held)
-    return newest_generation(files.index, str(files), wanted, build, bad)
+    covers = _covers(files, info, held)
+
+    def is_current(manifest: Manifest) -> bool:
+        return manifest.covers == covers and manifest.rows != bad
+
+    make = partial(_build, files, info, held)
+    return make_anew(files.index, files.context.leases, is_current, make, covers)
 
 
 def _position(table: pa.Table) -> tuple[str, str] | None:
@@ -222,13 +234,9 @@ def _covers(files: TableFiles, info: VacInfo, held: HeldSpectra) -> tuple[str, .
 
 
 def _build(
-    files: TableFiles,
-    info: VacInfo,
-    held: HeldSpectra,
-    generation: GenerationFolder,
-    names: tuple[str, ...],
-) -> IndexInfo:
-    """Write a generation of a table's index."""
+    files: TableFiles, info: VacInfo, held: HeldSpectra, new_part: NewPart
+) -> Iterator[PartRecord]:
+    """Write the rows of a table as a part."""
     survey = held.survey
     table = pq.read_table(files.file.local_path())
     identifier = survey.id_column.name
@@ -249,12 +257,10 @@ def _build(
     table = put_column(table, "_hpx", pa.array(pixel(ra, dec)))
     table = put_column(table, "_row", pa.array(np.arange(len(ids), dtype=np.int32)))
     table = put_column(table, _LINKED, pa.array((ids != 0).astype(np.uint8)))
-    generation.make()
-    pq.write_table(table, generation.rows.local_path(), compression="zstd")
+    table = put_column(table, "_segment", pa.array(np.zeros(len(ids), np.int32)))
+    table = conformed(table, common_schema([table.schema]))
     as_catalogue = vac_survey(survey, (), table.column_names)
-    made = build_index(generation, as_catalogue, names, [generation.rows], unique=False)
-    generation.rows.delete()
-    return made
+    yield write_sorted(new_part(), as_catalogue, table, [files.name])
 
 
 def _positions(

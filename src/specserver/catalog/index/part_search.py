@@ -15,10 +15,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..model.id_tuple import Part, Span
-from .base import Rows
-from .deadline import Deadline
-from .index.column_file import MappedColumns
+from ...model.id_tuple import Part, Span
+from ..base import Rows
+from ..deadline import Deadline
+from .column_file import MappedColumns
 
 # If one part has this few candidates, the other parts are not searched.
 _FEW: Final = 4096
@@ -44,7 +44,7 @@ class _Sorted:
 
 
 class PartSearch:
-    """The parts of all rows of one catalogue; safe to share between threads."""
+    """The identifier parts of the rows of one index part; safe to share between threads."""
 
     def __init__(self, mapped: MappedColumns, names: Sequence[str], nrows: int) -> None:
         self._mapped = mapped
@@ -74,7 +74,7 @@ class PartSearch:
     def matching(
         self, rows: Rows, parts: Sequence[Part], deadline: Deadline
     ) -> tuple[Rows, pa.Table]:
-        """Return the rows that all parts allow, and their parts; ordered by the parts."""
+        """Return those of some rows that all parts allow, and their parts, in their order."""
         found, tables = [rows[:0]], [self._mapped.take(self._names, rows[:0])]
         for at in range(0, len(rows), _BLOCK_ROWS):
             deadline.check()
@@ -86,11 +86,7 @@ class PartSearch:
                     good &= _allowed(table.column(name), part)
             found.append(block[good])
             tables.append(table if good.all() else table.filter(pa.array(good)))
-        every = pa.concat_tables(tables).append_column("_index", pa.array(np.concatenate(found)))
-        if len(every) > 1:
-            keys = [(name, "ascending") for name in (*self._names, "_index")]
-            every = every.take(pc.sort_indices(every, sort_keys=keys))
-        return every.column("_index").to_numpy(), every.select(self._names)
+        return np.concatenate(found), pa.concat_tables(tables)
 
     def _column(self, name: str) -> _Sorted:
         with self._lock:

@@ -1,0 +1,63 @@
+"""Indexes made again while the service answers: one at a time, in threads of their own."""
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from ..errors import Overloaded, SpecServerError
+
+_LOG = logging.getLogger(__name__)
+_RETRY_S: Final = 2
+"""Seconds after which a caller is told to come again."""
+
+
+class IndexRenewal:
+    """Makes indexes again, each once for a state of it; safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._making = threading.Lock()
+        self._tried: dict[str, tuple[str, bool]] = {}
+        """Index → the state in which it was to be made again, and whether that is still going on.
+        """
+
+    def begin(self, name: str, state: str, make: Callable[[], object]) -> bool:
+        """Make an index again soon; return False if that was tried for the same state and failed.
+
+        Parameters
+        ----------
+        name : of the context or table
+        state : text that changes when the index does
+        make : makes it
+        """
+        with self._lock:
+            known = self._tried.get(name)
+            if known is not None and known[0] == state:
+                return known[1]
+            self._tried[name] = state, True
+        thread = threading.Thread(
+            target=self._make, args=(name, state, make), daemon=True, name="index"
+        )
+        thread.start()
+        return True
+
+    def require(self, name: str, state: str, make: Callable[[], object]) -> None:
+        """Make an index again, which no request can be answered without, as `begin` does.
+
+        Raises `Overloaded` until it is made; returns if it cannot be made.
+        """
+        if self.begin(name, state, make):
+            raise Overloaded(_RETRY_S, f"{name}: its index is being made again")
+
+    def _make(self, name: str, state: str, make: Callable[[], object]) -> None:
+        """Make an index again, when no other is being made."""
+        try:
+            with self._making:
+                _LOG.warning("%s: its index is made again", name)
+                make()
+        except (SpecServerError, OSError) as error:
+            _LOG.error("%s: its index cannot be made again: %s", name, error)
+        finally:
+            with self._lock:
+                self._tried[name] = state, False
