@@ -367,7 +367,7 @@ def _spectrum(
     """
     from astropy import units as u
 
-    from .spectrum1d import Spectrum, axis_with_wcs, uncertainty_of
+    from .spectrum1d import make_spectrum
 
     fields = _one_arm(fields)
     if "flux" not in fields:
@@ -388,10 +388,4 @@ def _spectrum(
         meta["redshift"] = redshift
     # A redshift of -1 and less marks a failed fit; as a velocity it would be no number.
     known = redshift if redshift is not None and redshift > -1 else None
-    return Spectrum(
-        flux=u.Quantity(flux, unit, copy=False),
-        uncertainty=None if ivar is None else uncertainty_of(ivar, unit),
-        mask=bad,
-        meta=meta,
-        **axis_with_wcs(wave, known, flux.shape),
-    )
+    return make_spectrum(u.Quantity(flux, unit, copy=False), ivar, wave, known, mask=bad, meta=meta)
