@@ -314,7 +314,7 @@ def _fetch_columns(session: Session, body: Mapping[str, Any], options: RequestOp
 
     began = perf_counter()
     with session.ask("bulk/query", body, options) as answer:
-        columns = read_columns(answer)
+        columns = read_columns(answer.source())
     sum_up(options, f"{len(next(iter(columns.values.values()), ())):,} rows", began)
     return columns
 

@@ -88,6 +88,14 @@ class ResponseBody:
         begun, self._rest = self._rest, memoryview(b"")
         return b"".join([begun, *self._pieces])
 
+    def source(self) -> "ResponseBody | bytes":
+        """Return what to read an Arrow stream from: all bytes of a short answer, else this.
+
+        A reader asks a file for each part of a message, which takes as long as a short answer.
+        """
+        stated = self.headers.get("Content-Length", "")
+        return self.read_all() if stated.isdigit() and int(stated) <= _PIECE else self
+
     def drain(self) -> None:
         """Read the rest of the body, with the end mark of the transfer."""
         self._rest = memoryview(b"")

@@ -30,13 +30,13 @@ def error_metadata(error: SpecServerError, message: str) -> dict[bytes, bytes]:
 
 
 @contextmanager
-def open_answer(source: Readable, progress: Callable[[], str] = str) -> Iterator[Any]:
+def open_answer(source: Readable | bytes, progress: Callable[[], str] = str) -> Iterator[Any]:
     """Open an answer as a reader of Arrow streams.
 
     Parameters
     ----------
     source
-        The body of the answer.
+        The body of the answer, or all its bytes.
     progress
         Says how much had been read when an answer ends too early, such as ``after 3 spectra``.
 

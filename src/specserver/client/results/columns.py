@@ -41,8 +41,8 @@ class Columns:
         return Table(dict(self.values), units=units, copy=False)
 
 
-def read_columns(source: Readable) -> Columns:
-    """Read an Arrow stream of catalogue rows to its end.
+def read_columns(source: Readable | bytes) -> Columns:
+    """Read an Arrow stream of catalogue rows, a file or all its bytes, to its end.
 
     Raises
     ------
