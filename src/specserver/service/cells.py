@@ -135,20 +135,19 @@ def _held(values: dict[str, npt.NDArray[Any]], cuts: Sequence[slice]) -> HeldCel
 def _joined(parts: Parts, names: Iterable[str], nspec: int) -> dict[str, CellColumn]:
     """Lay the cells of each vector end to end, in the order of the batch."""
     columns = {}
+    # Made anew at each look.
+    stated = [(where, cells, cells.sizes) for where, cells in parts]
     for name in names:
         sizes, present = np.zeros(nspec, np.int64), np.zeros(nspec, np.bool_)
-        for where, cells in parts:
-            if name in cells.sizes:
-                sizes[where], present[where] = cells.sizes[name], True
+        for where, _, known in stated:
+            if name in known:
+                sizes[where], present[where] = known[name], True
         offsets = np.zeros(nspec + 1, np.int64)
         np.cumsum(sizes, out=offsets[1:])
         columns[name] = CellColumn(np.empty(int(offsets[-1]), np.uint8), offsets, present)
-    for where, cells in parts:
+    for where, cells, known in stated:
         cells.copy_to(
-            {
-                name: (columns[name].data, columns[name].offsets[where].tolist())
-                for name in cells.sizes
-            }
+            {name: (columns[name].data, columns[name].offsets[where].tolist()) for name in known}
         )
     return columns
 

@@ -23,6 +23,7 @@ _NUMBERS: Final = ("start", "width", "first", "count", "span_first", "span_stop"
 _LENGTH: Final = struct.Struct("<q")
 _OWN: Final = ("nspec", "npix", "span", "missing", "damaged")
 """Values of a head that are those of one spectrum."""
+_SHARED: Final = tuple(name for name in StreamHead.__slots__ if name not in {*_OWN, "surveys"})
 _ABSENT: Final = -1
 _DESCRIPTIONS: Final = 64
 
@@ -59,11 +60,10 @@ class SingleSpectrum:
 
     def to_pieces(self) -> Iterator[bytes | memoryview]:
         """Yield its bytes."""
-        head = self.head.to_json()
-        said = {name: value for name, value in head.items() if name not in _OWN}
-        own = {"release": self.release, "own_medium": self.medium}
-        told = {"id": self.id.dtype.str, "cells": list(self.cells)}
-        description = json.dumps(said | own | told).encode()
+        shared = tuple((name, getattr(self.head, name)) for name in _SHARED)
+        surveys = tuple(self.head.surveys.items())
+        told = (self.release, self.medium, self.id.dtype.str, tuple(self.cells))
+        description = _description(shared, surveys, *told)
         sizes = [_ABSENT if cell is None else len(cell) for cell in self.cells.values()]
         numbers = (self.start, self.width, self.first, self.count)
         span = (self.head.span.first, self.head.span.stop)
@@ -109,6 +109,28 @@ class SingleSpectrum:
             head, said.release, said.medium, said.id_dtype.type(number), start, width, first, count,
             bool(on_lattice), cells,
         )  # fmt: skip
+
+
+@lru_cache(maxsize=_DESCRIPTIONS)
+def _description(
+    shared: tuple[tuple[str, Any], ...],
+    surveys: tuple[tuple[str, str], ...],
+    release: str,
+    medium: str,
+    id_dtype: str,
+    cells: tuple[str, ...],
+) -> bytes:
+    """Return the description of a spectrum.
+
+    Parameters
+    ----------
+    shared : names and values of its head that many spectra share, those of `_SHARED`
+    """
+    values: dict[str, Any] = dict(shared)
+    head = StreamHead(**values, surveys=dict(surveys), nspec=1, span=PixelRange(0, 0), missing=())
+    said = {name: value for name, value in head.to_json().items() if name not in _OWN}
+    own = {"release": release, "own_medium": medium, "id": id_dtype, "cells": cells}
+    return json.dumps(said | own).encode()
 
 
 @lru_cache(maxsize=_DESCRIPTIONS)
