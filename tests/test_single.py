@@ -61,7 +61,7 @@ def made(draw: st.DrawFn) -> SpectrumStream:
         codec=codec,
         nspec=1,
         npix=count,
-        span=PixelRange(first, first + count) if on_lattice else PixelRange(0, 0),
+        span=PixelRange(first, first + count) if on_lattice and count else PixelRange(0, 0),
         missing=(),
         flux_unit="1e-17 erg",
         medium="vacuum" if own is None else "",

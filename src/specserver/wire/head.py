@@ -48,7 +48,7 @@ class StreamHead:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Structured dtype of one pixel of a decoded spectrum."""
-        return np.dtype([(vector.name, vector.dtype) for vector in self.record])
+        return _dtype_of(self.record)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -218,6 +218,12 @@ def _read_vector(said: Mapping[str, Any]) -> Vector:
 
 def _texts(said: Mapping[str, Any], name: str) -> tuple[str, ...]:
     return tuple(str(text) for text in said.get(name) or ())
+
+
+@lru_cache
+def _dtype_of(record: tuple[Vector, ...]) -> np.dtype[Any]:
+    """Return the structured dtype of a record."""
+    return np.dtype([(vector.name, vector.dtype) for vector in record])
 
 
 @lru_cache

@@ -19,7 +19,7 @@ from ..model.grid import PixelRange
 from .batches import ANSWER
 from .head import StreamHead
 
-_NUMBERS: Final = ("start", "width", "first", "count", "span_first", "span_stop", "on_lattice")
+_NUMBERS: Final = ("start", "width", "first", "count", "on_lattice")
 _LENGTH: Final = struct.Struct("<q")
 _OWN: Final = ("nspec", "npix", "span", "missing", "damaged")
 """Values of a head that are those of one spectrum."""
@@ -66,11 +66,10 @@ class SingleSpectrum:
         description = _description(shared, surveys, *told)
         sizes = [_ABSENT if cell is None else len(cell) for cell in self.cells.values()]
         numbers = (self.start, self.width, self.first, self.count)
-        span = (self.head.span.first, self.head.span.stop)
         yield _LENGTH.pack(len(description))
         yield description
         kinds = _numbers_of(self.id.dtype, len(sizes))
-        yield kinds.pack(int(self.id), *numbers, *span, self.on_lattice, *sizes)
+        yield kinds.pack(int(self.id), *numbers, self.on_lattice, *sizes)
         yield from (cell for cell in self.cells.values() if cell is not None)
 
     @classmethod
@@ -92,8 +91,8 @@ class SingleSpectrum:
             (length,) = _LENGTH.unpack_from(body)
             at = _LENGTH.size + length
             said = _described(body[_LENGTH.size : at], None if values is None else tuple(values))
-            number, start, width, first, count, low, high, on_lattice, *sizes = (
-                said.numbers.unpack_from(body, at)
+            number, start, width, first, count, on_lattice, *sizes = said.numbers.unpack_from(
+                body, at
             )
             at += said.numbers.size
             cells: dict[str, memoryview | None] = {}
@@ -104,7 +103,9 @@ class SingleSpectrum:
             raise StoreError(ANSWER, f"not a spectrum ({error})") from error
         if at != len(body) or min(sizes, default=0) < _ABSENT:
             raise StoreError(ANSWER, f"damaged: {len(body)} bytes, where it states {at}")
-        head = replace(said.head, npix=count, span=PixelRange(low, high))
+        # As of several: the pixels of those on the lattice that have any.
+        span = PixelRange(first, first + count) if on_lattice and count > 0 else PixelRange(0, 0)
+        head = replace(said.head, npix=count, span=span)
         return cls(
             head, said.release, said.medium, said.id_dtype.type(number), start, width, first, count,
             bool(on_lattice), cells,
@@ -140,8 +141,11 @@ def _described(text: bytes, values: tuple[str, ...] | None) -> _Description:
     own = {"nspec": 1, "npix": 0, "span": (0, 0), "missing": (), "damaged": ()}
     try:
         dtype, cells = np.dtype(said["id"]), tuple(map(str, said["cells"]))
+        head = StreamHead.from_json(said | own)
+        # What is no type of NumPy's shows here.
+        _ = head.dtype, np.dtype(head.grid.axis_dtype)
         return _Description(
-            head=StreamHead.from_json(said | own).select(values),
+            head=head.select(values),
             release=str(said["release"]),
             medium=str(said["own_medium"]),
             id_dtype=dtype,
@@ -149,7 +153,7 @@ def _described(text: bytes, values: tuple[str, ...] | None) -> _Description:
             numbers=_numbers_of(dtype, len(cells)),
         )
     except (KeyError, TypeError) as error:
-        raise ValueError(f"its description lacks {error}") from error
+        raise ValueError(f"its description has no good {error}") from error
 
 
 @lru_cache

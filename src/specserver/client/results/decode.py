@@ -138,8 +138,10 @@ def decode_single(
 ) -> Spectra:
     """Decode the answer for a single spectrum; parameters and errors: those of `decode_parts`."""
     spectrum = SingleSpectrum.from_bytes(body, values)
+    # Before room is made: numbers that are damaged may ask for much.
+    rows = rows_of(spectrum)
     sink = _Sink(spectrum.head, align=align)
-    sink.lay(rows_of(spectrum), partial(cells_of, spectrum))
+    sink.lay(rows, partial(cells_of, spectrum))
     return sink.spectra()
 
 
