@@ -20,6 +20,7 @@ from ..errors import CatalogError, DamagedFile
 from ..model.survey import Survey
 from .base import Catalogue
 from .catalogue import MappedCatalogue
+from .index.checks import faults_of
 from .index.generations import IndexInfo, check_generation, current_generation
 from .index.manifest import Manifest, newest_manifest
 from .index.marks import MARK, read_marks
@@ -83,25 +84,41 @@ def count_rows(index: IndexFolder) -> tuple[int, set[str]]:
     return nrows, covered
 
 
-def check_index(index: IndexFolder) -> tuple[str, ...]:
-    """Compare all files of the newest version of an index with their digests.
+@dataclass(frozen=True, slots=True)
+class CheckedIndex:
+    """An index of which all files are as they were written."""
 
-    Returns the names of the segments, or of the table, that it covers: none where there is no
-    index. Raises `DamagedFile` if a file is not as it was written.
+    covers: tuple[str, ...]
+    """Names of the segments, or of the table, that it covers; none: there is no index."""
+    faults: tuple[str, ...]
+    """What is wrong with its rows all the same."""
+
+
+def check_index(index: IndexFolder, survey: Survey) -> CheckedIndex:
+    """Compare all files of the newest version of an index with their digests, and look at its rows.
+
+    Raises
+    ------
+    DamagedFile
+        A file is not as it was written.
     """
     state = newest_state(index)
     if state.generation is not None:
-        check_generation(index.generation(state.generation.name), state.generation)
-        return state.generation.segments
-    covered: list[str] = []
-    for entry in state.manifest.parts:
-        folder = index.part(entry.name)
-        record = read_part(folder)
-        folder.check(record.digests)
-        if entry.marks:
-            read_marks(index.marks(entry.marks))
-        covered += record.segments
-    return tuple(covered)
+        folder = index.generation(state.generation.name)
+        check_generation(folder, state.generation)
+        listed = [(open_generation(folder, state.generation, survey), _NO_MARKS)]
+    else:
+        listed = []
+        for entry in state.manifest.parts:
+            part_folder = index.part(entry.name)
+            part_folder.check(read_part(part_folder).digests)
+            marks = read_marks(index.marks(entry.marks)) if entry.marks else _NO_MARKS
+            listed.append((open_part(part_folder, survey), marks))
+    covers = [name for part, _ in listed for name in part.record.segments]
+    faults = [
+        f"{part.record.name}: {fault}" for part, marks in listed for fault in faults_of(part, marks)
+    ]
+    return CheckedIndex(tuple(covers), tuple(faults))
 
 
 def open_catalogue(

@@ -21,6 +21,7 @@ from . import (
     fetch,
     info,
     ingest,
+    maintain,
     match,
     migrate,
     serve,
@@ -133,6 +134,7 @@ for command in (
     *(
         ingest.ingest,
         verify.verify,
+        maintain.maintain,
         migrate.migrate,
         serve.serve,
         fetch.query,

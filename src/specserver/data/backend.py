@@ -118,7 +118,10 @@ class Backend(Protocol):
     # For folders that other users of the machine can enter.
 
     def delete_drafts(self, key: str) -> None:
-        """Delete the drafts of killed writers; no other writer may be at work on the object."""
+        """Delete what killed writers left of an object, or of those below a prefix.
+
+        No other writer may be at work on them.
+        """
 
     def set_access(self, prefix: str, *, private: bool) -> None:
         """Let only the owner, or everyone, read what is below a prefix."""

@@ -4,6 +4,7 @@
 
     <data>/<context>/
         leases/                     writers at work (`data.leases`)
+        maintain.lock               held while the context is maintained (`ingest.maintain`)
         access.json                 whether the context is private (`auth`)
         survey.json                 the survey that the folder declares (`surveys.generic`)
         targets-….parquet           its table of targets
@@ -46,6 +47,7 @@ _SEGMENT: Final = "seg-"
 _LEASED: Final = 4
 """Parts of the name of a segment with a lease: ``seg-<number>-<lease>-<hex>``."""
 _TABLE: Final = ".parquet"
+_INDEX: Final = ".index"
 _TARGETS: Final = re.compile(r"targets-[0-9a-f]{16}\.parquet")
 _GENERATION: Final = re.compile(r"gen-[0-9a-f]{12}")
 _MANIFEST: Final = re.compile(r"([0-9]{8,})\.json")
@@ -175,6 +177,10 @@ class IndexFolder(Folder):
         """Return all marks, also those that no manifest names."""
         return [self.entry(name) for name in self.children() if name.startswith(_MARKS)]
 
+    def lease_of(self, name: str) -> str:
+        """Return the name of the lease in the name of a part or of marks."""
+        return name.split("-")[1]
+
     def is_generation(self, name: str) -> bool:
         """Return whether a text has the form of the name of a generation."""
         return bool(_GENERATION.fullmatch(name))
@@ -201,6 +207,7 @@ class ContextFolder(Folder):
     access = NamedEntry("access.json")
     declaration = NamedEntry("survey.json")
     tree = NamedEntry("tree.json")
+    maintenance = NamedEntry("maintain.lock")
     migration = NamedEntry("migration.lock")
     """Held while segments are rewritten."""
 
@@ -239,6 +246,13 @@ class ContextFolder(Folder):
         """Return the names of the value-added tables, sorted."""
         found = self.catalogs.children()
         return [name.removesuffix(_TABLE) for name in found if name.endswith(_TABLE)]
+
+    def detached_indexes(self) -> list[IndexFolder]:
+        """Return the indexes of tables that were removed since."""
+        there, end = self.tables(), f"{_INDEX}/"
+        found = (name for name in self.catalogs.children() if name.endswith(end))
+        names = (name.removesuffix(end) for name in found)
+        return [self.table(name).index for name in names if name not in there]
 
     def segment(self, name: str) -> SegmentFolder:
         """Return a segment by its name."""
@@ -341,4 +355,4 @@ class TableFiles:
     @property
     def index(self) -> IndexFolder:
         """Generations of its index."""
-        return IndexFolder(self.context.backend, f"{self.context.catalogs.key}/{self.name}.index")
+        return IndexFolder(self.context.backend, f"{self.context.catalogs.key}/{self.name}{_INDEX}")

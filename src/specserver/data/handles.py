@@ -46,6 +46,13 @@ class Handle:
         """Return its path on this machine, for libraries that open files themselves."""
         return self.backend.local_path(self.key)
 
+    def delete_drafts(self) -> None:
+        """Delete what killed writers left of it, or of objects below it.
+
+        No other writer may be at work on them.
+        """
+        self.backend.delete_drafts(self.key)
+
 
 class Entry(Handle):
     """One object."""
@@ -90,10 +97,6 @@ class Entry(Handle):
     def delete(self) -> None:
         """Delete it, if it exists."""
         self.backend.delete(self.key)
-
-    def delete_drafts(self) -> None:
-        """Delete the drafts of killed writers; no other writer may be at work on it."""
-        self.backend.delete_drafts(self.key)
 
     def lock(self, *, wait: bool = True) -> AbstractContextManager[bool]:
         """Hold it as an exclusive lock; without waiting, yield False if another holds it."""

@@ -89,6 +89,8 @@ class LeaseFolder(Folder):
         Until the end no further writer begins.
         """
         with self.lock.lock():
+            # Leases are made under the lock, so that these are of killed processes.
+            self.delete_drafts()
             own.entry.touch()
             now_ns = own.entry.stamp()[2]
             found = set()

@@ -165,9 +165,10 @@ class LocalFolder:
         sync(top.parent)
 
     def delete_drafts(self, key: str) -> None:
-        """Delete the drafts of killed writers of a file."""
+        """Delete the drafts of killed writers of a file, or of all files in a folder."""
         path = Path(self._at(key))
-        for draft in path.parent.glob(f"{path.name}.*.draft"):
+        below = path.rglob("*.draft") if path.is_dir() else []
+        for draft in (*path.parent.glob(f"{path.name}.*.draft"), *below):
             draft.unlink(missing_ok=True)
 
     def set_access(self, prefix: str, *, private: bool) -> None:

@@ -1,18 +1,18 @@
 """The verification of a data folder: each file is compared with its digest, each link followed."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..catalog.opening import check_index, open_catalogue
-from ..catalog.segment_rows import read_sources
+from ..catalog.opening import check_index, count_rows, open_catalogue
 from ..catalog.sql.expressions import Condition
 from ..catalog.tables.vac import check_vac, read_vac
 from ..data.context import ContextFolder, SegmentFolder, TableFiles
@@ -27,7 +27,6 @@ from ..store.zarr import Segment
 from ..surveys import find_release, missing_survey
 from ..surveys.declaration import require_named
 from ..surveys.generic import read_declaration
-from .stored_ids import StoredIds
 
 _SHOWN: Final = 10
 _BATCH: Final = 1000
@@ -43,7 +42,7 @@ class Finding:
     nspec: int = 0
     """Number of spectra of a segment that readers can reach."""
     nreplaced: int = 0
-    """Number of spectra that were replaced by others: they are kept, but no reader reaches them."""
+    """Number of spectra that no reader reaches: others replaced them, or were stored earlier."""
     nbytes: int = 0
     """Bytes of values that were decoded."""
     faults: list[str] = field(default_factory=list)
@@ -83,18 +82,23 @@ def verify(data: DataRoot) -> Iterator[Finding]:
 def _verify_context(context: ContextFolder, survey: Survey) -> Iterator[Finding]:
     """Read segments, index and tables of a context."""
     names = context.segments()
-    replaced = _replaced(context, survey, names)
+    links: dict[str, _Links] = {}
+    # The check of the index reports what cannot be read of it.
+    with suppress(OSError, SpecServerError):
+        links = _links(context, survey)
     damaged: set[str] = set()
     for name in names:
         segment = context.segment(name)
-        found = _finding(context.name, name, partial(_segment, segment, survey, replaced.get(name)))
+        nreached = len(links[name].rows) if name in links else None
+        found = _finding(context.name, name, partial(_segment, segment, survey, nreached))
         if found.faults:
             damaged.add(name)
         yield found
     if names:
-        yield _finding(context.name, "index", partial(_index, context, survey, damaged))
+        sound = {name: links[name] for name in names if name in links and name not in damaged}
+        yield _finding(context.name, "index", partial(_index, context, survey, sound))
     for table in context.tables():
-        look = partial(_table, context.table(table))
+        look = partial(_table, context.table(table), survey)
         yield _finding(context.name, f"table {table}", look)
 
 
@@ -110,45 +114,43 @@ def _finding(context: str, what: str, look: Callable[[Finding], None]) -> Findin
     return found
 
 
-def _replaced(context: ContextFolder, survey: Survey, names: Sequence[str]) -> dict[str, int]:
-    """Return how many spectra of each segment were replaced by others.
+@dataclass(frozen=True, slots=True)
+class _Links:
+    """The rows of an index that lead to one segment: parallel arrays."""
 
-    Segments whose catalogue rows are damaged or cannot be read are left out.
-    """
-    sound: dict[str, pa.Table] = {}
-    identifier = survey.id_column
-    for name in names:
-        # The check of the segment reports files that cannot be read.
-        with suppress(OSError, SpecServerError):
-            segment = context.segment(name)
-            segment.check_listed([segment.objects.name])
-            sound[name] = read_sources([segment], identifier.name)
-    if not sound:
+    ids: npt.NDArray[Any]
+    """1D[n], identifier."""
+    rows: npt.NDArray[np.int64]
+    """1D[n], row in the segment."""
+
+
+def _links(context: ContextFolder, survey: Survey) -> dict[str, _Links]:
+    """Return the links of each segment that an index covers; none where there is no index."""
+    if not count_rows(context.index)[1]:
         return {}
-    try:
-        table = pa.concat_tables(sound.values(), promote_options="default")
-        _, kept = StoredIds.of(table, identifier.name, identifier.dtype, tuple(sound))
-    except (ValueError, TypeError, KeyError, pa.ArrowException):
-        # Columns of a damaged file without a digest; the check of its segment reports it.
-        return {}
-    replaced = np.ones(table.num_rows, bool)
-    replaced[kept] = False
-    ends = np.cumsum([rows.num_rows for rows in sound.values()])
-    parts = np.split(replaced, ends[:-1])
-    return {name: int(part.sum()) for name, part in zip(sound, parts, strict=True)}
+    catalogue = open_catalogue(context, survey)
+    fields = [survey.id_column.name, "_segment", "_row"]
+    table = catalogue.query(fields, Condition(), None, primary=False)
+    ids, segments, rows = (table.column(field).to_numpy() for field in fields)
+    order = np.argsort(segments, kind="stable")
+    ends = np.cumsum(np.bincount(segments, minlength=len(catalogue.segments)))
+    split = np.split(order, ends[:-1])
+    return {
+        name: _Links(ids[mine], rows[mine])
+        for name, mine in zip(catalogue.segments, split, strict=True)
+    }
 
 
-def _segment(folder: SegmentFolder, survey: Survey, nreplaced: int | None, found: Finding) -> None:
+def _segment(folder: SegmentFolder, survey: Survey, nreached: int | None, found: Finding) -> None:
     """Read all arrays of a segment, and compare its rows with its catalogue rows.
 
-    ``nreplaced`` is None if the digest of its catalogue rows is still to be compared.
+    ``nreached`` is the number of spectra that the index leads to; None: the index is not known.
     """
-    if nreplaced is None:
-        folder.check_listed([folder.objects.name])
+    folder.check_listed([folder.objects.name])
     segment = Segment(folder)
     segment.require_survey(survey)
-    found.nreplaced = nreplaced or 0
-    found.nspec = segment.nspec - found.nreplaced
+    found.nspec = segment.nspec if nreached is None else nreached
+    found.nreplaced = segment.nspec - found.nspec
     found.nbytes = segment.verify()
     # Each chunk is sound, but may belong to another shard.
     folder.check_listed(filter(is_shard, segment.info.digests))
@@ -163,35 +165,34 @@ def _segment(folder: SegmentFolder, survey: Survey, nreplaced: int | None, found
 
 
 def _index(
-    context: ContextFolder, survey: Survey, damaged: Collection[str], found: Finding
+    context: ContextFolder, survey: Survey, links: Mapping[str, _Links], found: Finding
 ) -> None:
     """Compare an index with its digests, and follow each of its links to the spectrum.
 
-    Damaged segments are skipped: they are reported already.
+    Parameters
+    ----------
+    links : of the segments that are not damaged
     """
-    names = tuple(context.segments())
     if left := context.uncommitted():
         found.notes.append(
             f"{len(left)} segments of an ingest that was cut off, or goes on: the next removes them"
         )
-    covered = check_index(context.index)
-    if not set(covered).issuperset(names):
+    checked = check_index(context.index, survey)
+    found.faults += checked.faults
+    if not set(checked.covers).issuperset(context.segments()):
         found.notes.append(f"it does not cover all segments: 'specserver maintain {context.name}'")
-    if not covered:
-        return
-    catalogue = open_catalogue(context, survey)
-    fields = [survey.id_column.name, "_segment", "_row"]
-    table = catalogue.query(fields, Condition(), None, primary=False)
-    ids, segment, row = (table.column(field).to_numpy() for field in fields)
-    for number, name in enumerate(catalogue.segments):
-        if name not in names or name in damaged:
-            continue
-        mine = segment == number
-        if not np.array_equal(Segment(context.segment(name)).ids[row[mine]], ids[mine]):
+    for name, leads in links.items():
+        stored = Segment(context.segment(name)).ids
+        rows = leads.rows
+        if len(np.unique(rows)) < len(rows):
+            found.faults.append(f"several rows lead to one spectrum of {name}")
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(stored):
+            found.faults.append(f"links lead beyond the spectra of {name}")
+        elif not np.array_equal(stored[rows], leads.ids):
             found.faults.append(f"links to {name} lead to other spectra")
 
 
-def _table(files: TableFiles, found: Finding) -> None:
+def _table(files: TableFiles, survey: Survey, found: Finding) -> None:
     """Compare a value-added table and its index with their digests, and read the table."""
     if not check_vac(files):
         found.notes.append(NO_DIGESTS)
@@ -199,7 +200,9 @@ def _table(files: TableFiles, found: Finding) -> None:
     table = pq.read_table(files.file.local_path())
     if table.num_rows != info.nrows:
         found.faults.append(f"{table.num_rows} rows, {info.nrows} recorded")
-    if not check_index(files.index):
+    checked = check_index(files.index, survey)
+    found.faults += checked.faults
+    if not checked.covers:
         found.notes.append(f"its index is not made yet: 'specserver maintain {files.context.name}'")
 
 

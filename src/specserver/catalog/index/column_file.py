@@ -7,6 +7,7 @@ take 0.05 ms; the database, which decodes whole row groups and plans each query,
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from io import BytesIO
+from mmap import MADV_DONTNEED, mmap
 from typing import Any, Final
 
 import numpy as np
@@ -68,6 +69,17 @@ def load_mapped(file: Entry, dtype: str, nrows: int) -> npt.NDArray[Any]:
     return values
 
 
+def release(values: npt.NDArray[Any]) -> None:
+    """Give the pages of a mapped array back to the system; they are read again when needed.
+
+    Until then they count as memory of this process.
+    """
+    held: Any = values
+    while not isinstance(held, mmap):
+        held = held.base
+    held.madvise(MADV_DONTNEED)
+
+
 class MappedColumns:
     """The columns of one part, 1D[nrow] each; safe to share between threads.
 
@@ -79,6 +91,15 @@ class MappedColumns:
     def __init__(self, files: Mapping[Entry, Sequence[str]], nrows: int) -> None:
         self._files = [_ColumnFile(file, nrows) for file in files]
         self._at = {name: number for number, names in enumerate(files.values()) for name in names}
+
+    def holds(self, field: str) -> bool:
+        """Return whether there is a column."""
+        return field in self._at
+
+    def release(self) -> None:
+        """Give the pages that were read back to the system; they are read again when needed."""
+        for file in self._files:
+            file.release()
 
     def take(self, fields: Sequence[str], rows: Rows) -> pa.Table:
         """Return columns of rows, in the order of ``rows``, duplicates kept.
@@ -126,9 +147,17 @@ class _ColumnFile:
         self._file = file
         self._nrows = nrows
 
+    def release(self) -> None:
+        """Give the pages that were read back to the system."""
+        self._mapped.madvise(MADV_DONTNEED)
+
+    @cached_property
+    def _mapped(self) -> mmap:
+        return _map(self._file)
+
     @cached_property
     def _batches(self) -> list[pa.RecordBatch]:
-        file = open_arrow(self._file)
+        file = _arrow_in(self._file, self._mapped)
         try:
             batches = [file.get_batch(index) for index in range(file.num_record_batches)]
         except (OSError, pa.ArrowException) as error:
@@ -160,9 +189,25 @@ class _ColumnFile:
 
 def open_arrow(file: Entry) -> pa.RecordBatchFileReader:
     """Map an Arrow file; raise `DamagedFile` if it is none."""
+    return _arrow_in(file, _map(file))
+
+
+def _map(file: Entry) -> mmap:
+    """Return a file, mapped."""
     try:
-        return pa.ipc.open_file(pa.memory_map(str(file.local_path())))
-    except (OSError, pa.ArrowException) as error:
+        # The map itself can release pages, which that of pyarrow cannot.
+        mapped: Any = np.memmap(file.local_path(), np.uint8, "r").base
+    except (OSError, ValueError) as error:
+        raise file.damaged(f"{DAMAGED_INDEX} ({error})") from error
+    found: mmap = mapped
+    return found
+
+
+def _arrow_in(file: Entry, mapped: mmap) -> pa.RecordBatchFileReader:
+    """Return a mapped file as Arrow."""
+    try:
+        return pa.ipc.open_file(pa.BufferReader(pa.py_buffer(mapped)))
+    except pa.ArrowException as error:
         raise file.damaged(f"{DAMAGED_INDEX} ({error})") from error
 
 

@@ -103,6 +103,28 @@ class IndexPart:
         """Hashes of the objects of the rows, where the object is not the identifier."""
         return SortedHashes(self._load("group_sorted", "<i8"), self._load("group_rank", "<i4"))
 
+    def row_hashes(self) -> dict[str, Ints]:
+        """Return the hashes that it has in the order of its rows, as `write_part` takes them."""
+        found: dict[str, Ints] = {}
+        for name in self._sorted_hashes():
+            rows = self._load(f"{name}_rank", "<i4")
+            arrays = {name: f"{name}_sorted"} | ({"state": "file_state"} if name == "file" else {})
+            for made, values in arrays.items():
+                found[made] = np.empty(self.nrows, np.int64)
+                found[made][rows] = self._load(values, "<i8")
+        return found
+
+    def sorted_arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Return the arrays that are ascending, 1D[nrow] each, by their names."""
+        names = (f"{name}_sorted" for name in self._sorted_hashes())
+        hashes = {name: self._load(name, "<i8") for name in names}
+        return {"hpx": self.hpx, "id_sorted": self.id_sorted, **hashes}
+
+    def _sorted_hashes(self) -> list[str]:
+        """Return the names of the values by whose hashes its rows are sorted."""
+        listed = self.record.digests
+        return [name for name in ("file", "group") if self._column(f"{name}_sorted").name in listed]
+
     @cached_property
     def _covered_before(self) -> npt.NDArray[np.int32] | None:
         """Number of pixels of `COVERAGE_ORDER` with a row before each, 1D[npix + 1]."""

@@ -77,6 +77,7 @@ def read_part(folder: PartFolder) -> PartRecord:
 
 def record_part(folder: PartFolder, record: PartRecord) -> PartRecord:
     """Flush a part's files, and write its record with their digests: the part is complete then."""
+    folder.inherit_access()
     folder.sync()
     made = replace(record, digests=folder.digests(folder.files()))
     folder.record.create(seal(asdict(made)))

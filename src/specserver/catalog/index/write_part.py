@@ -14,7 +14,7 @@ record                      `PartRecord`
 ==========================  ======================================================================
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -28,7 +28,7 @@ from ...data.handles import Entry
 from ...digests import hash64
 from ...errors import CatalogError
 from ...model.survey import Survey
-from .column_file import allocate
+from .column_file import allocate, release
 from .part_record import (
     ARRAYS,
     COVERAGE_ORDER,
@@ -53,6 +53,7 @@ def write_part(
     *,
     nrows: int,
     segments: Sequence[str],
+    hashes: Mapping[str, npt.NDArray[np.int64]] | None = None,
 ) -> PartRecord:
     """Write all files of a part, its record last.
 
@@ -68,6 +69,9 @@ def write_part(
     batches : rows in the order of ``_hpx``, identifier, ``_segment``, ``_row``; of any lengths
     nrows : number of all rows
     segments : names of the segments; of a value-added table, its own name
+    hashes
+        ``file``, ``state`` and ``group``, 1D[nrows] each, of all rows in their order, as far as
+        they need not be hashed again.
 
     Raises
     ------
@@ -80,7 +84,7 @@ def write_part(
     core = [name for name in schema.names if name in first]
     rest = [name for name in schema.names if name not in first]
     folder.make()
-    arrays = _Arrays(folder, survey, schema, nrows)
+    arrays = _Arrays(folder, survey, schema, nrows, hashes or {})
     with (
         _arrow_file(folder.core, schema, core) as write_core,
         _arrow_file(folder.rest, schema, rest) as write_rest,
@@ -134,7 +138,14 @@ def _joined(table: pa.Table) -> Iterator[pa.RecordBatch]:
 class _Arrays:
     """The arrays of a part while it is written."""
 
-    def __init__(self, folder: PartFolder, survey: Survey, schema: pa.Schema, nrows: int) -> None:
+    def __init__(
+        self,
+        folder: PartFolder,
+        survey: Survey,
+        schema: pa.Schema,
+        nrows: int,
+        hashes: Mapping[str, npt.NDArray[np.int64]],
+    ) -> None:
         self._folder = folder
         self._survey = survey
         self._nrows = nrows
@@ -147,11 +158,14 @@ class _Arrays:
         }
         self._covered = np.zeros(12 * 4**COVERAGE_ORDER, np.bool_)
         group = survey.best.group if survey.best else identifier.name
-        has_group = group in schema.names and group != identifier.name
-        self._group = group if has_group else ""
-        self._groups = np.empty(nrows if has_group else 0, np.int64)
-        self._has_files = "_source" in schema.names
-        self._files = np.empty((2, nrows if self._has_files else 0), np.int64)
+        makers: dict[str, Callable[[pa.RecordBatch], npt.NDArray[np.int64]]] = {}
+        if group in schema.names and group != identifier.name:
+            makers["group"] = lambda batch: hash_texts(batch.column(group))
+        if "_source" in schema.names:
+            makers |= {"file": lambda batch: hash_texts(batch.column("_source"))}
+            makers |= {"state": states_of}
+        self._hashes = {name: hashes.get(name, np.empty(nrows, np.int64)) for name in makers}
+        self._makers = {name: make for name, make in makers.items() if name not in hashes}
         self._at = 0
 
     def add(self, batch: pa.RecordBatch) -> None:
@@ -171,11 +185,10 @@ class _Arrays:
             primary = pc.equal(batch.column(column), pa.scalar(best)).fill_null(False)
             self._out["primary"][at:end] = primary.to_numpy(zero_copy_only=False)
         self._covered[covered_pixels(hpx)] = True
-        if self._group:
-            self._groups[at:end] = hash_texts(batch.column(self._group))
-        if self._has_files:
-            self._files[0, at:end] = hash_texts(batch.column("_source"))
-            self._files[1, at:end] = states_of(batch)
+        for name, make in self._makers.items():
+            self._hashes[name][at:end] = make(batch)
+        for array in self._out.values():
+            release(array)
         self._at = end
 
     def finish(self) -> None:
@@ -191,13 +204,14 @@ class _Arrays:
             # The best row of an identifier comes first: it is the one that the identifier means.
             order = np.lexsort((~self._out["primary"], ids))
         self._save("id", known, order)
-        if self._group:
-            order = np.argsort(self._groups, kind="stable")
-            self._save("group", self._groups[order], order)
-        if self._has_files:
-            order = np.lexsort((self._files[1], self._files[0]))
-            self._save("file", self._files[0][order], order)
-            np.save(self._folder.column("file_state").local_path(), self._files[1][order])
+        if (groups := self._hashes.get("group")) is not None:
+            order = np.argsort(groups, kind="stable")
+            self._save("group", groups[order], order)
+        if (files := self._hashes.get("file")) is not None:
+            states = self._hashes["state"]
+            order = np.lexsort((states, files))
+            self._save("file", files[order], order)
+            np.save(self._folder.column("file_state").local_path(), states[order])
         np.save(self._folder.coverage.local_path(), np.packbits(self._covered))
 
     def _save(self, name: str, values: npt.NDArray[Any], rows: npt.NDArray[np.intp]) -> None:

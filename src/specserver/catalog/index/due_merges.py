@@ -1,0 +1,164 @@
+"""The merges that are due are made, and committed beside what other writers commit meanwhile."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...data.context import IndexFolder
+from ...data.handles import Entry
+from ...data.leases import Lease
+from ...model.survey import Survey
+from .column_file import load_mapped
+from .manifest import Manifest, PartEntry, commit_manifest, newest_manifest
+from .marks import MARK, read_marks, write_marks
+from .merge import DEAD, MarkedPart, MergedPart, merge_parts
+from .merge_rule import LARGEST, due_merge
+from .part import open_part
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """A merge that was made."""
+
+    nparts: int
+    """Number of parts that became one."""
+    nrows: int
+    """Rows of the part that was made."""
+
+
+def make_due_merges(
+    index: IndexFolder,
+    survey: Survey,
+    lease: Lease,
+    most: int = LARGEST,
+    begin: Callable[[int], Callable[[int], object]] | None = None,
+) -> Iterator[Merge]:
+    """Make the merges that are due, one after the other, and yield each that is committed.
+
+    Readers and other writers go on meanwhile. Hold the lock of the index: two processes would make
+    the same merges.
+
+    Parameters
+    ----------
+    most : rows of the largest merge that is made
+    begin
+        Called with the number of rows before each merge; what it returns is called with the number
+        of further rows that are done.
+
+    Raises
+    ------
+    DamagedFile
+        A part is damaged.
+    IngestError
+        Another writer has ended the lease.
+    OSError
+        The files cannot be written.
+    """
+    while True:
+        manifest = newest_manifest(index)
+        marks = [_marks(index, entry) for entry in manifest.parts]
+        dead = [int(np.count_nonzero(~those["alive"])) for those in marks]
+        alive = [entry.nrows - n for entry, n in zip(manifest.parts, dead, strict=True)]
+        due = due_merge(alive, dead, most)
+        if due is None:
+            return
+        entries = manifest.parts[due]
+        parts = (open_part(index.part(entry.name), survey) for entry in entries)
+        sources = list(map(MarkedPart, parts, marks[due]))
+        tell = begin(sum(alive[due])) if begin else None
+        folder = index.new_part(lease.name)
+        committed = False
+        try:
+            merged = merge_parts(folder, survey, sources, tell)
+            committed = _commit(index, lease, entries, sources, merged)
+        finally:
+            if not committed:
+                with suppress(OSError):
+                    folder.delete()
+        if committed:
+            yield Merge(len(entries), merged.record.nrows)
+
+
+def _marks(index: IndexFolder, entry: PartEntry) -> npt.NDArray[Any]:
+    """Return the marks of a part, 1D[n] `MARK`."""
+    return read_marks(index.marks(entry.marks)) if entry.marks else np.empty(0, MARK)
+
+
+def _commit(
+    index: IndexFolder,
+    lease: Lease,
+    entries: tuple[PartEntry, ...],
+    sources: Sequence[MarkedPart],
+    merged: MergedPart,
+) -> bool:
+    """Commit a merged part in place of its sources; return False if one of them is gone."""
+    names = [entry.name for entry in entries]
+    written: list[Entry] = []
+
+    def change(base: Manifest) -> Manifest | None:
+        _delete(written)
+        there = [part.name for part in base.parts]
+        first = there.index(names[0]) if names[0] in there else 0
+        stop = first + len(names)
+        if there[first:stop] != names:
+            return None
+        lease.require()
+        marks, name = _carried_over(index, base.parts[first:stop], entries, sources, merged), ""
+        if len(marks):
+            written.append(index.new_marks(lease.name))
+            write_marks(written[-1], marks)
+            name = written[-1].name
+        made = PartEntry(merged.record.name, merged.record.nrows, name)
+        left = {name for part in base.parts[first:stop] for name in (part.name, part.marks) if name}
+        return replace(
+            base,
+            parts=(*base.parts[:first], made, *base.parts[stop:]),
+            superseded={**base.superseded, **dict.fromkeys(left, time.time())},
+        )
+
+    try:
+        committed = commit_manifest(index, change)
+    except BaseException:
+        _delete(written)
+        raise
+    return any(part.name == merged.record.name for part in committed.parts)
+
+
+def _delete(entries: list[Entry]) -> None:
+    """Delete files that a version which was not committed would have named."""
+    while entries:
+        entries.pop().delete()
+
+
+def _carried_over(
+    index: IndexFolder,
+    now: Sequence[PartEntry],
+    before: Sequence[PartEntry],
+    sources: Sequence[MarkedPart],
+    merged: MergedPart,
+) -> npt.NDArray[Any]:
+    """Return the marks of a merged part: what marks say now of its sources and not of it.
+
+    Parameters
+    ----------
+    now, before : the sources in the newest version, and in the one that was merged
+    """
+    folder, nrows = index.part(merged.record.name), merged.record.nrows
+    primary = load_mapped(folder.column("primary"), "?", nrows)
+    found = [np.empty(0, MARK)]
+    for entry, old, source, rows in zip(now, before, sources, merged.rows, strict=True):
+        if entry.marks == old.marks:
+            continue
+        row = np.flatnonzero(rows != DEAD)
+        states = replace(source, marks=_marks(index, entry)).states(row)
+        states = states[~states["alive"] | (states["primary"] != primary[rows[row]])]
+        states["row"] = rows[states["row"]]
+        states["primary"] &= states["alive"]
+        found.append(states)
+    every = np.concatenate(found)
+    return every[np.argsort(every["row"])]

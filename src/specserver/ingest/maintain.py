@@ -1,0 +1,158 @@
+"""The upkeep of a context: its index in few parts, and nothing left of writers that were killed.
+
+Services and ingests go on meanwhile.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from ..catalog.index.build import refresh_index
+from ..catalog.index.cleaning import remove_unused
+from ..catalog.index.due_merges import make_due_merges
+from ..catalog.index.manifest import newest_manifest
+from ..data.context import ContextFolder, IndexFolder
+from ..data.leases import Lease
+from ..data.root import DataRoot
+from ..model.survey import Survey
+from ..store.migration import remove_leftovers
+from ..surveys import find_release
+
+GRACE_S: Final = 900.0
+"""Time for which files stay that a merge has replaced: a reader opens a version in far less."""
+Progress: TypeAlias = Callable[[int, int], object]
+"""Shows the progress of merges: so many rows are written, of so many."""
+
+
+@dataclass(slots=True)
+class Maintenance:
+    """What was done in a context."""
+
+    context: str
+    busy: bool = False
+    """Another process maintains the context; nothing was done."""
+    committed: int = 0
+    """Segments that an ingest had written whole, and had not committed when it was killed."""
+    removed: int = 0
+    """Unfinished segments of ingests that were killed."""
+    parts: int = 0
+    """Parts of the index afterwards."""
+    merges: int = 0
+    merged: int = 0
+    """Parts that became others."""
+    rows: int = 0
+    """Rows that merges wrote."""
+    files: int = 0
+    """Parts and marks that were deleted."""
+    nbytes: int = 0
+    """Their bytes."""
+    seconds: float = 0.0
+
+
+def maintain(
+    data: DataRoot,
+    context: str,
+    *,
+    grace_s: float = GRACE_S,
+    renew_tables: Callable[[], object] | None = None,
+    progress: Progress | None = None,
+) -> Maintenance:
+    """Maintain a context: make the merges that are due, and delete what is not needed any more.
+
+    Parameters
+    ----------
+    grace_s : age from which files are deleted that newer ones have replaced
+    renew_tables : makes the indexes of the value-added tables that are out of date
+
+    Raises
+    ------
+    UnknownContext
+        No survey has such a release.
+    DamagedFile, CatalogError, IngestError
+    """
+    begun = time.monotonic()
+    survey, _ = find_release(context, data)
+    folder, done = data.context(context), Maintenance(context)
+    with folder.maintenance.lock(wait=False) as mine:
+        if not mine:
+            done.busy = True
+            return done
+        with folder.writing() as lease:
+            done.removed = folder.remove_left(lease)
+            refresh_index(folder, survey)
+            if renew_tables is not None:
+                renew_tables()
+            _maintain_indexes(folder, survey, lease, grace_s, done, progress)
+            _delete_rest(folder, lease, grace_s)
+    done.seconds = time.monotonic() - begun
+    return done
+
+
+def _maintain_indexes(
+    context: ContextFolder,
+    survey: Survey,
+    lease: Lease,
+    grace_s: float,
+    done: Maintenance,
+    progress: Progress | None,
+) -> None:
+    """Merge the parts of the context's index, and clean all indexes."""
+    with context.index.lock.lock():
+        merges = make_due_merges(context.index, survey, lease, begin=_begin(progress))
+        for merge in merges:
+            done.merges += 1
+            done.merged += merge.nparts
+            done.rows += merge.nrows
+        done.parts = len(newest_manifest(context.index).parts)
+        _clean(context, context.index, lease, grace_s, done)
+    for name in context.tables():
+        index = context.table(name).index
+        with index.lock.lock():
+            _clean(context, index, lease, grace_s, done)
+
+
+def _clean(
+    context: ContextFolder, index: IndexFolder, lease: Lease, grace_s: float, done: Maintenance
+) -> None:
+    """Delete what is not needed of an index; call under its lock."""
+
+    def at_work() -> set[str]:
+        with context.leases.others(lease) as others:
+            if not others:
+                # Only holders of leases, and of the lock of the index, write there.
+                index.delete_drafts()
+            return {*others, lease.name}
+
+    cleaned = remove_unused(index, at_work, grace_s)
+    done.files += cleaned.nfiles
+    done.nbytes += cleaned.nbytes
+
+
+def _delete_rest(context: ContextFolder, lease: Lease, grace_s: float) -> None:
+    """Delete the indexes of tables that are gone, and what killed writers left in segments."""
+    for index in context.detached_indexes():
+        index.delete()
+    with context.leases.others(lease) as others:
+        if not others:
+            for name in context.segments():
+                context.segment(name).record.delete_drafts()
+    remove_leftovers(context, grace_s=grace_s)
+
+
+def _begin(progress: Progress | None) -> Callable[[int], Callable[[int], object]] | None:
+    """Return what `make_due_merges` calls before each merge, if progress is shown."""
+    if progress is None:
+        return None
+
+    def begin(total: int) -> Callable[[int], object]:
+        rows = 0
+
+        def tell(more: int) -> None:
+            nonlocal rows
+            rows += more
+            progress(rows, total)
+
+        return tell
+
+    return begin

@@ -1,0 +1,174 @@
+"""The upkeep of a data folder: few parts, and nothing left of what was killed."""
+
+import json
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from commands import command
+from specserver.auth import set_private
+from specserver.catalog.index.manifest import newest_manifest
+from specserver.data.context import ContextFolder
+from specserver.data.root import open_root
+from specserver.ingest import run_ingest
+from specserver.ingest.maintain import maintain
+from specserver.ingest.verify import verify
+from specserver.service import SpectroscopicService
+from specserver.service.query import QueryRequest
+
+CONTEXT = "sdss_dr17"
+NFILES = 12
+
+
+@pytest.fixture(scope="module")
+def several(mock_survey: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a data folder whose index has several parts."""
+    data = tmp_path_factory.mktemp("several") / "data"
+    files = list({path.name: path for path in sorted(mock_survey.rglob("spec-*.fits"))}.values())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("specserver.catalog.index.build._PART_BYTES", 1)
+        for at in range(0, NFILES, 4):
+            run_ingest(open_root(data), CONTEXT, files[at : at + 4], workers=1)
+    return data
+
+
+@pytest.fixture
+def data(several: Path, tmp_path: Path) -> Path:
+    """Return a copy of it that may be changed."""
+    return Path(shutil.copytree(several, tmp_path / "data"))
+
+
+def folder(data: Path) -> ContextFolder:
+    return open_root(data).context(CONTEXT)
+
+
+def nparts(data: Path) -> int:
+    return len(newest_manifest(folder(data).index).parts)
+
+
+def rows(data: Path) -> list[dict[str, object]]:
+    service = SpectroscopicService(open_root(data))
+    fields = ("specobjid", "ra", "dec", "z", "class", "specprimary")
+    answer = service.query(QueryRequest(context=CONTEXT, fields=fields, primary=False))
+    return list(answer.to_pylist())
+
+
+def maintained(data: Path, *options: object) -> dict[str, object]:
+    (line,) = command("maintain", "--data", data, "--json", *options).splitlines()
+    record: dict[str, object] = json.loads(line)
+    return record
+
+
+def faults(data: Path) -> list[str]:
+    return [fault for finding in verify(open_root(data)) for fault in finding.faults]
+
+
+def test_parts_become_one_and_answers_stay(data: Path) -> None:
+    before = rows(data)
+    assert nparts(data) == NFILES // 4
+    said = command("maintain", "--data", data)
+    assert f"{CONTEXT}: 1 part of the index; 3 parts joined into 1 ({NFILES} rows)" in said
+    assert nparts(data) == 1
+    assert rows(data) == before
+    assert len(before) == NFILES
+    assert faults(data) == []
+
+
+def test_replaced_parts_are_deleted_after_the_grace(data: Path) -> None:
+    index = folder(data).index
+    before = len(index.parts())
+    for _ in range(2):
+        assert maintained(data)["files"] == 0
+        assert len(index.parts()) == before + 1
+    assert maintained(data, "--grace", 0)["files"] == before
+    assert [part.name for part in index.parts()] == [newest_manifest(index).parts[0].name]
+    assert not newest_manifest(index).superseded
+    assert maintained(data, "--grace", 0)["files"] == 0
+
+
+@contextmanager
+def left_behind(context: ContextFolder, lease: str) -> Iterator[list[Path]]:
+    """Yield what a writer with a lease has made and not committed."""
+    part, marks = context.index.new_part(lease), context.index.new_marks(lease)
+    part.make()
+    part.core.replace(b"half")
+    marks.replace(b"half")
+    segment = context.new_segment(lease)
+    whole = context.segment(context.segments()[0])
+    drafts = [
+        file.local_path().with_name(f"{file.name}.01234567.draft")
+        for file in (context.index.manifest(99), whole.record)
+    ]
+    for draft in drafts:
+        draft.write_bytes(b"half")
+    yield [part.local_path(), marks.local_path(), segment.local_path(), *drafts]
+
+
+def test_what_killed_writers_left_is_deleted(data: Path) -> None:
+    with left_behind(folder(data), "0123abcd") as left:
+        # The writer was killed while it made its lease.
+        left.append(folder(data).leases.entry("0123abcd.01234567.draft").local_path())
+        left[-1].write_bytes(b"half")
+        assert all(path.exists() for path in left)
+        found = maintained(data)
+        assert (found["removed"], found["files"]) == (1, 2)
+        assert not any(path.exists() for path in left)
+    assert faults(data) == []
+
+
+def test_what_writers_at_work_have_made_stays(data: Path) -> None:
+    context = folder(data)
+    with context.writing() as lease, left_behind(context, lease.name) as left:
+        found = maintained(data, "--grace", 0)
+        assert (found["removed"], found["parts"]) == (0, 1)
+        assert all(path.exists() for path in left)
+
+
+def test_the_index_of_a_table_that_is_gone_is_deleted(data: Path) -> None:
+    gone = folder(data).table("gone").index
+    gone.manifest(1).replace(b"{}")
+    maintained(data)
+    assert not gone.exists()
+
+
+def test_one_maintains_at_a_time_and_the_other_says_so(data: Path) -> None:
+    with folder(data).maintenance.lock():
+        said = command("maintain", CONTEXT, "--data", data)
+        assert f"{CONTEXT}: another process maintains it" in said
+        assert maintain(open_root(data), CONTEXT).busy
+    assert nparts(data) == NFILES // 4
+
+
+def test_an_index_that_is_gone_is_made_again(data: Path) -> None:
+    before = rows(data)
+    shutil.rmtree(data / CONTEXT / "index")
+    assert maintained(data)["parts"] == 1
+    assert rows(data) == before
+
+
+def test_what_is_merged_is_as_private_as_the_rest(data: Path) -> None:
+    set_private(open_root(data), CONTEXT, private=True)
+    maintained(data)
+    for path in (data / CONTEXT).rglob("*"):
+        assert stat.S_IMODE(path.stat().st_mode) in {0o700, 0o600}, path
+
+
+def test_the_rest_is_maintained_where_one_release_is_at_fault(data: Path) -> None:
+    shutil.copytree(data / CONTEXT, data / "sdss_dr16")
+    (record,) = (data / CONTEXT / "index" / "manifest").glob("00000003.json")
+    record.write_text("no manifest")
+    (parquet, *_) = (data / CONTEXT).glob("seg-*/objects.parquet")
+    parquet.write_bytes(b"no rows")
+    said = command("maintain", "--data", data, code=1)
+    assert "fault: sdss_dr17:" in said
+    assert "sdss_dr16: 1 part of the index; 3 parts joined into 1" in said
+
+
+def test_a_release_that_is_not_there_is_named(data: Path) -> None:
+    assert f"unknown context 'sdss_dr9'; this service has: {CONTEXT}" in command(
+        "maintain", "sdss_dr9", "--data", data, code=2
+    )
