@@ -44,7 +44,7 @@ AGREED = {
     "stack_large": 1.1,
     "preview": 0.2,
     "grid": 0.5,
-    "composite": 1.5,
+    "composite": 1.4,
 }
 
 
