@@ -21,6 +21,7 @@ from specutils import Spectrum, SpectrumList
 
 from commands import command
 from serving import Served, serve
+from specserver.catalog.sql.expressions import Condition
 from specserver.client.api import SpecClient
 from specserver.data.root import open_root
 from specserver.errors import BadFile, BadIdentifier, BadParameter, StoreError, UnknownContext
@@ -463,7 +464,7 @@ def test_what_is_said_of_stored_files_does_not_go_unheard(folder: Path) -> None:
 
     def z() -> list[float]:
         catalog = service.archive.open_release("mine").catalog
-        rows = catalog.columns_of(["id", "z"], np.arange(catalog.count(primary=False))).to_pylist()
+        rows = catalog.query(["id", "z"], Condition(), None, primary=False).to_pylist()
         return [row["z"] for row in sorted(rows, key=lambda row: row["id"])]
 
     table.write_text(table.read_text() + "4,10.2,1.0,0.4,GALAXY,21.0\n")

@@ -14,6 +14,7 @@ from astropy.table import Table
 
 from commands import command
 from conftest import without_digests
+from specserver.catalog.sql.expressions import Condition
 from specserver.data.root import open_root
 from specserver.errors import BadFile
 from specserver.service import SpectroscopicService
@@ -209,12 +210,9 @@ def test_folders_of_before_are_read_and_go_on(tmp_path: Path) -> None:
     pq.write_table(table.set_column(at, "in_air", pa.array([True])), rows)
     for old in sorted((data / "mine" / "index").rglob("*"), reverse=True):
         old.rmdir() if old.is_dir() else old.unlink()
-    assert (
-        SpectroscopicService(open_root(data))
-        .archive.open_release("mine")
-        .catalog.count(primary=False)
-        == 1
-    )
+    archive = SpectroscopicService(open_root(data)).archive
+    archive.ensure_indexes()
+    assert archive.open_release("mine").catalog.count(primary=False) == 1
     write(folder / "two.fits", {"VACUUM": False})
     command(*given)
     assert media(data) == {"one": None, "two": "air"}
@@ -223,6 +221,6 @@ def test_folders_of_before_are_read_and_go_on(tmp_path: Path) -> None:
 def media(data: Path) -> dict[str, str | None]:
     """Return the medium of each spectrum of the context `mine` by its name."""
     catalog = SpectroscopicService(open_root(data)).archive.open_release("mine").catalog
-    rows = catalog.columns_of(["name", "medium"], np.arange(catalog.count(primary=False)))
+    rows = catalog.query(["name", "medium"], Condition(), None, primary=False)
     names, found = (rows.column(name).to_pylist() for name in ("name", "medium"))
     return dict(zip(names, found, strict=True))

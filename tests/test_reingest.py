@@ -239,7 +239,7 @@ def test_the_report_lists_each_file_and_is_there_when_the_ingest_ends_early(
         "import sys; from pathlib import Path; from specserver.ingest import pipeline\n"
         "from specserver.data.root import open_root\n"
         "def die(*_): raise SystemExit(3)\n"
-        "pipeline.refresh_index = die\n"
+        "pipeline.commit_segments = die\n"
         "pipeline.run_ingest(open_root(sys.argv[1]), 'sdss_dr17', [Path(sys.argv[2])], workers=1,"
         " report=Path(sys.argv[3]))"
     )
@@ -315,13 +315,13 @@ def test_a_kill_between_commits_of_a_replacement_loses_nothing(files: Path, tmp_
     code = (
         "import os, signal, sys; from pathlib import Path\n"
         "from specserver.data.root import open_root\n"
-        "from specserver.ingest import pipeline, worker\n"
-        "worker._SEGMENT_SPECTRA = 1\n"
-        "commit, done = pipeline.commit_segment, []\n"
-        "def once(path, info):\n"
+        "from specserver.ingest import pipeline, plan\n"
+        "plan.SEGMENT_FILES = 1\n"
+        "commit, done = pipeline.commit_segments, []\n"
+        "def twice(*given):\n"
         "    if len(done) == 2: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    commit(path, info); done.append(path)\n"
-        "pipeline.commit_segment = once\n"
+        "    done.append(given); return commit(*given)\n"
+        "pipeline.commit_segments = twice\n"
         "pipeline.run_ingest(open_root(sys.argv[1]), 'sdss_dr17', [Path(sys.argv[2])], workers=1,"
         " replace=True)"
     )

@@ -1,22 +1,32 @@
 """Several writers of a context at once: none removes or loses what another one has written."""
 
+import json
 import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
+from astropy.io import fits
 
+from specserver.catalog.index import commit
+from specserver.catalog.index.build import refresh_index
+from specserver.catalog.index.manifest import Manifest, newest_manifest
 from specserver.data.root import open_root
 from specserver.errors import IngestError, StoreError
-from specserver.ingest import pipeline, run_ingest, worker
+from specserver.ingest import IngestSummary, run_ingest, worker
+from specserver.ingest.commit import commit_segments
 from specserver.ingest.declare import declare
 from specserver.ingest.option_effects import SurveyOptions
 from specserver.ingest.worker import IngestOptions, ingest_part
-from specserver.store.layout import commit_segment
+from specserver.store.layout import commit_segment, list_segments
 from specserver.surveys import find_release
 from specserver.surveys.declaration import NamedVectors
 from test_ingest import faults, stored_ids
@@ -104,8 +114,8 @@ def test_a_writer_loses_nothing_while_an_ingest_begins_and_ends(
         result = ingest_part(options_of(tmp_path / "data", lease.name), part, lambda _: None)
         summary = run_ingest(data, CONTEXT, files[6:], workers=1)
         assert (summary.stored, summary.removed) == (6, 0)
-        for segment, info in result.segments:
-            commit_segment(segment, info)
+        survey, _ = find_release(CONTEXT, data)
+        assert not commit_segments(folder, survey, lease, result.segments).notes
     run_ingest(data, CONTEXT, files[:6], workers=1)
     assert len(stored_ids(tmp_path / "data")) == 12
     assert faults(tmp_path / "data") == []
@@ -114,18 +124,106 @@ def test_a_writer_loses_nothing_while_an_ingest_begins_and_ends(
 def test_an_ingest_within_an_ingest_stores_each_spectrum_once(
     mock_survey: Path, tmp_path: Path
 ) -> None:
-    inner = []
+    inner: list[IngestSummary] = []
 
     def ingest_too(done: int, total: int) -> None:
         if not inner:
-            inner.append(done)
-            run_ingest(open_root(tmp_path), CONTEXT, [mock_survey], workers=1)
+            inner.append(run_ingest(open_root(tmp_path), CONTEXT, [mock_survey], workers=1))
 
-    run_ingest(open_root(tmp_path), CONTEXT, [mock_survey], workers=1, progress=ingest_too)
+    report = tmp_path / "report.jsonl"
+    outer = run_ingest(
+        open_root(tmp_path), CONTEXT, [mock_survey], workers=1, progress=ingest_too, report=report
+    )
+    assert (inner[0].stored, outer.stored, outer.segments) == (150, 0, 0)
+    assert outer.already == outer.files
+    reasons = Counter(json.loads(line)["reason"] for line in report.read_text("utf-8").splitlines())
+    assert reasons["another ingest has stored the same values meanwhile"] == 150
     ids = stored_ids(tmp_path)
-    assert inner
     assert len(ids) == len(set(ids)) == 150
-    assert not [fault for fault in faults(tmp_path) if "links" in fault]
+    assert faults(tmp_path) == []
+
+
+def test_four_ingests_at_once_store_the_union(files: list[Path], tmp_path: Path) -> None:
+    data, start = open_root(tmp_path), threading.Barrier(4)
+
+    def ingest(number: int) -> IngestSummary:
+        start.wait()
+        return run_ingest(data, CONTEXT, files[2 * number : 2 * number + 6], workers=1)
+
+    with ThreadPoolExecutor(4) as pool:
+        done = list(pool.map(ingest, range(4)))
+    assert sum(summary.stored for summary in done) == 12
+    assert all(summary.stored + summary.already == 6 for summary in done)
+    assert [summary.nconflicts for summary in done] == [0] * 4
+    ids = stored_ids(tmp_path)
+    assert len(ids) == len(set(ids)) == 12
+    assert faults(tmp_path) == []
+    assert data.context(CONTEXT).leases.children() == ["lock"]
+
+
+def test_who_is_slower_decides_again(
+    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another ingest commits between the decision of this one and its commit."""
+    data, commit_manifest = open_root(tmp_path), commit.commit_manifest
+    inner: list[IngestSummary] = []
+
+    def later(*given: Any) -> Manifest:
+        if not inner:
+            monkeypatch.setattr(commit, "commit_manifest", commit_manifest)
+            inner.append(run_ingest(data, CONTEXT, files[4:], workers=1))
+        return commit_manifest(*given)
+
+    monkeypatch.setattr(commit, "commit_manifest", later)
+    outer = run_ingest(data, CONTEXT, files[:8], workers=1)
+    assert (inner[0].stored, outer.stored, outer.already) == (8, 4, 4)
+    folder = data.context(CONTEXT)
+    assert [len(info.left_out) for info in list_segments(folder)] == [4, 0]
+    assert len(folder.index.parts()) == len(newest_manifest(folder.index).parts) == 2
+    ids = stored_ids(tmp_path)
+    assert len(ids) == len(set(ids)) == 12
+    folder.index.delete()
+    refresh_index(folder, find_release(CONTEXT, data)[0])
+    assert stored_ids(tmp_path) == ids
+    assert faults(tmp_path) == []
+
+
+def test_two_replacements_of_one_spectrum_are_a_conflict(files: list[Path], tmp_path: Path) -> None:
+    data, copies = open_root(tmp_path / "data"), []
+    for number in range(2):
+        copies.append(tmp_path / str(number) / files[0].name)
+        copies[-1].parent.mkdir()
+        with fits.open(files[0]) as units:
+            units[1].data["flux"][:] = number
+            units.writeto(copies[-1])
+    run_ingest(data, CONTEXT, files[:1], workers=1)
+    inner: list[IngestSummary] = []
+
+    def ingest_too(done: int, total: int) -> None:
+        if not inner:
+            inner.append(run_ingest(data, CONTEXT, [copies[1]], workers=1, replace=True))
+
+    outer = run_ingest(data, CONTEXT, [copies[0]], workers=1, replace=True, progress=ingest_too)
+    assert (inner[0].replaced, inner[0].stored) == (1, 1)
+    assert (outer.replaced, outer.stored, outer.nconflicts) == (0, 0, 1)
+    assert outer.conflicts[0].other == str(copies[1])
+    assert len(stored_ids(tmp_path / "data")) == 1
+
+
+def test_a_complete_segment_of_a_killed_ingest_is_committed_by_the_next(
+    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = open_root(tmp_path)
+    run_ingest(data, CONTEXT, files[:2], workers=1)
+    with monkeypatch.context() as patched:
+        patched.setattr(commit, "commit_manifest", lambda *_: sys.exit())
+        with pytest.raises(SystemExit):
+            run_ingest(data, CONTEXT, files, workers=1)
+    assert len(stored_ids(tmp_path)) == 2
+    summary = run_ingest(data, CONTEXT, files, workers=1)
+    assert (summary.read, summary.stored, summary.already) == (0, 0, 12)
+    assert len(stored_ids(tmp_path)) == 12
+    assert faults(tmp_path) == []
 
 
 def test_what_a_writer_left_is_removed_when_its_lease_is_over(
@@ -161,6 +259,7 @@ def test_a_part_whose_files_are_removed_is_read_again(
     files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker, "_SEGMENT_SPECTRA", 5)
+    monkeypatch.setattr(worker, "_TOGETHER", 5)
     folder, removed = open_root(tmp_path).context(CONTEXT), []
 
     def remove(done: int, total: int) -> None:
@@ -176,9 +275,7 @@ def test_a_part_whose_files_are_removed_is_read_again(
 
 
 def options_of(data: Path, lease: str) -> IngestOptions:
-    root = open_root(data)
-    known, _ = pipeline._stored(root.context(CONTEXT), find_release(CONTEXT)[0])
-    return IngestOptions(root, CONTEXT, lease, known, frozenset(), strict=False, replace=False)
+    return IngestOptions(open_root(data), CONTEXT, lease, frozenset(), strict=False, replace=False)
 
 
 def test_a_declaration_that_an_ingest_goes_by_does_not_change(tmp_path: Path) -> None:

@@ -1,24 +1,25 @@
 """The decision on each spectrum of a part: store it, keep the stored one, replace it, or refuse."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..catalog.index.commit import LeftOut
+from ..catalog.index.stored_rows import NO_DIGEST, NO_KEY, StoredRows, StoredSpectrum
 from ..catalog.segment_rows import Digests
-from ..data.context import SegmentFolder
+from ..data.context import ContextFolder
 from ..data.root import DataRoot
 from ..model.survey import RawSpectrum, Release, Survey
 from ..store.zarr import Segment
+from ..surveys import find_release
 from .report import Became, Note
-from .row_differences import Difference, PartRows, compare, row_of, stored_row
+from .row_differences import Difference, PartRows, Place, Row, compare, row_of, stored_row
 from .spectrum_digests import Places, row_digest, stored_digest, vectors_digest
-from .stored_ids import NO_DIGEST, StoredIds, StoredSpectrum, numbers_of
 
 _VALUES: Final = "other values are stored of this spectrum; --replace stores these in their place"
 _ROW: Final = "its catalogue values have changed since it was stored; --replace stores these"
@@ -31,6 +32,11 @@ _OTHER: Final = (
     "another file of this ingest gives other values of this spectrum; give only one of them"
 )
 _SAME: Final = "another file of this ingest gives the same values"
+_OTHER_INGEST: Final = (
+    "another ingest has stored other values of this spectrum meanwhile; --replace stores these in"
+    " their place"
+)
+_SAME_INGEST: Final = "another ingest has stored the same values meanwhile"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +73,6 @@ class IngestOptions:
     context: str
     lease: str
     """Name of the lease of the ingest."""
-    known: StoredIds
-    """Spectra already stored."""
     given: frozenset[str]
     """Absolute paths of the files and folders that the ingest was given."""
     strict: bool
@@ -87,7 +91,17 @@ class Decisions:
         self.options = options
         self.places = Places(survey)
         self.rows = PartRows(survey)
-        self.seen: dict[tuple[int, int | None], tuple[Digests, str]] = {}
+        self.seen: dict[Place, tuple[Digests, str]] = {}
+        self._stored = _stored_rows(options.data, options.context, options.lease)
+        self._stored.renew()
+        self._known: dict[Place, StoredSpectrum] = {}
+
+    def look_up(self, spectra: Sequence[RawSpectrum]) -> None:
+        """Look up which of some spectra are stored; `decide` is called for each of them next."""
+        ids = np.array([spectrum.id for spectrum in spectra], self.survey.id_column.dtype)
+        keys = [NO_KEY if spectrum.key is None else spectrum.key for spectrum in spectra]
+        found = self._stored.find(ids, np.array(keys, np.int64))
+        self._known = {_place(spectra[at]): stored for at, stored in found.items()}
 
     def decide(self, spectrum: RawSpectrum, path: str) -> tuple[Decision, Digests | None]:
         """Return the decision on a spectrum, and its digests if it is to be stored."""
@@ -98,21 +112,44 @@ class Decisions:
             return Decision("refused", reason), None
         first = self.places.of(spectrum.axis)
         digests = Digests(vectors_digest(self.survey, spectrum, first), row_digest(spectrum))
-        place = spectrum.id, spectrum.key
+        place = _place(spectrum)
         if place in self.seen:
             taken, other = self.seen[place]
-            row_same = taken.row == digests.row
-            if taken.vectors != digests.vectors or not (row_same or other != path):
-                return Decision("conflict", _TWICE, other), None
-            if row_same:
-                return Decision("already there", "the same values", other), None
-            found = compare(self.survey, row_of(spectrum), self.rows.of(place))
-            return _kept_row(self.survey, found, path, other, _GIVE_ONE), None
-        stored = self.options.known.find(*place)
+            kept = partial(self.rows.of, place)
+            return self._against_this_ingest(spectrum, digests, path, (taken, other, kept)), None
+        stored = self._known.get(place)
         if stored is None:
             self.seen[place] = digests, path
             return Decision(None, foreign=foreign), digests
+        segment = self.folder.segment(stored.segment)
+        if segment.lease == self.options.lease:
+            taken = Digests(stored.digest, stored.row_digest)
+            kept = partial(stored_row, segment, stored.row)
+            other = stored.source
+            return self._against_this_ingest(spectrum, digests, path, (taken, other, kept)), None
         return self._against(stored, spectrum, digests, path)
+
+    def _against_this_ingest(
+        self,
+        spectrum: RawSpectrum,
+        digests: Digests,
+        path: str,
+        taken: tuple[Digests, str, Callable[[], Row]],
+    ) -> Decision:
+        """Return the decision on a spectrum that this ingest has stored or is about to store.
+
+        Parameters
+        ----------
+        taken : digests of the other one, its file, and the function that returns its row
+        """
+        stored, other, kept = taken
+        row_same = stored.row == digests.row
+        if stored.vectors != digests.vectors or not (row_same or other != path):
+            return Decision("conflict", _TWICE, other)
+        if row_same:
+            return Decision("already there", "the same values", other)
+        found = compare(self.survey, row_of(spectrum), kept())
+        return _kept_row(self.survey, found, path, other, _GIVE_ONE)
 
     def label(self, spectrum: RawSpectrum) -> str:
         """Return the name of a spectrum in a report: its identifier, and its key if it has one."""
@@ -128,7 +165,7 @@ class Decisions:
         held = stored.digest
         if held == NO_DIGEST:
             held = stored_digest(self.survey, _segment(segment), stored.row)
-        other = _sources(segment)[stored.row]
+        other = stored.source
         became: Became = "replaced" if self.options.replace else "conflict"
         decision = Decision(became, _VALUES_WERE if self.options.replace else _VALUES, other)
         if held == digests.vectors:
@@ -147,7 +184,7 @@ class Decisions:
         if not self.options.replace:
             return decision, None
         anew = Digests(digests.vectors, digests.row, stored.version + 1)
-        self.seen[spectrum.id, spectrum.key] = anew, path
+        self.seen[_place(spectrum)] = anew, path
         return decision, anew
 
     def _is_given(self, path: str) -> bool:
@@ -177,47 +214,30 @@ def _kept_row(survey: Survey, found: Difference, path: str, other: str, advice: 
 _segment = lru_cache(maxsize=4)(Segment)
 
 
-@lru_cache(maxsize=4)
-def _sources(folder: SegmentFolder) -> list[str]:
-    """Return the source file of each spectrum of a segment, by row."""
-    rows = pq.read_table(folder.objects.local_path(), columns=["_source"])
-    files: list[str] = rows.column(0).to_pylist()
-    return files
+def _place(spectrum: RawSpectrum) -> Place:
+    """Return identifier and key of a spectrum."""
+    return spectrum.id, spectrum.key
 
 
-def find_duplicates(
-    table: pa.Table, survey: Survey, segments: Sequence[SegmentFolder]
-) -> Iterator[Note]:
-    """Yield a note for each duplicate among the segments of an ingest.
+@lru_cache(maxsize=1)
+def _stored_rows(data: DataRoot, context: str, lease: str) -> StoredRows:
+    """Return the stored spectra of a context; its survey does not change during a lease."""
+    del lease
+    return StoredRows(data.context(context).index, find_release(context, data)[0])
 
-    The index shows the first spectrum, by segment and row; the note is about the other.
 
-    Parameters
-    ----------
-    table : rows of these segments, as `catalog.segment_rows.read_sources` returns them
-    segments : the table's ``_segment`` is an index into them
-    """
-    identifier = survey.id_column.name
-    ids = table.column(identifier).to_numpy()
-    keys = numbers_of(table, "_key")
-    rows, numbers = numbers_of(table, "_row"), numbers_of(table, "_segment")
-    order = np.lexsort((rows, numbers, keys, ids))
-    same = (ids[order][1:] == ids[order][:-1]) & (keys[order][1:] == keys[order][:-1])
-    row_digests = numbers_of(table, "_row_digest")
-    digests, sources = numbers_of(table, "_digest"), table.column("_source")
-    first = 0
-    for at in range(1, len(order)) if same.any() else ():
-        if not same[at - 1]:
-            first = at
-            continue
-        kept, other = int(order[first]), int(order[at])
-        path, by, named = sources[other].as_py(), sources[kept].as_py(), (str(ids[other]),)
-        if digests[kept] != digests[other]:
-            yield Note(path, "conflict", _OTHER, named, by)
-        elif row_digests[kept] == row_digests[other]:
-            yield Note(path, "already there", _SAME, named, by)
-        else:
-            given = stored_row(segments[numbers[other]], int(rows[other]))
-            first_row = stored_row(segments[numbers[kept]], int(rows[kept]))
-            found = compare(survey, given, first_row)
-            yield _kept_row(survey, found, path, by, _GIVE_ONE).note(path, named)
+def note_left_out(context: ContextFolder, survey: Survey, left: LeftOut) -> Note:
+    """Return a note about a new spectrum that another one was faster to be stored than."""
+    segment, by = left.segment, left.by
+    names = ["_source", "_digest", "_row_digest", survey.id_column.name]
+    rows = pq.read_table(segment.objects.local_path(), columns=names).slice(left.row, 1)
+    path, vectors, values, number = (rows.column(name)[0].as_py() for name in names)
+    other, named = context.segment(by.segment), (str(number),)
+    own = other.lease == segment.lease
+    if vectors != by.digest:
+        return Note(path, "conflict", _OTHER if own else _OTHER_INGEST, named, by.source)
+    if values == by.row_digest:
+        return Note(path, "already there", _SAME if own else _SAME_INGEST, named, by.source)
+    found = compare(survey, stored_row(segment, left.row), stored_row(other, by.row))
+    advice = _GIVE_ONE if own else _STORE_THESE
+    return _kept_row(survey, found, path, by.source, advice).note(path, named)

@@ -5,14 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from ..model.medium import MEDIUM_COLUMN, UNKNOWN
-from ..model.survey import Survey
 from ..surveys.declaration import COLUMNS, SPECUTILS, Declaration, FileDefaults
-from ..surveys.generic import AnyFileReader
-from .report import Note
 
 _ANEW: Final = "--replace, given with it, reads them again and stores changed values"
 
@@ -88,24 +81,3 @@ def option_effects(
     anew = tuple(option for option, old, new in pairs if old != new)
     again = given.loader or given.wave_unit or given.vectors or table
     return OptionEffects(anew, bool(again))
-
-
-def media_conflicts(table: pa.Table, survey: Survey) -> Mapping[str, Note]:
-    """Return a note for each stored file whose medium is unknown there and stated now.
-
-    The table has the rows of the stored spectra, as `read_sources` returns them.
-    """
-    reader = survey.reader
-    medium = reader.declared.medium if isinstance(reader, AnyFileReader) else ""
-    if not medium or MEDIUM_COLUMN not in table.column_names:
-        return {}
-    found = table.filter(pc.equal(table.column(MEDIUM_COLUMN), UNKNOWN))
-    reason = (
-        f"stored with medium {UNKNOWN}, --medium says {medium}; --replace reads the file"
-        " again and stores it so"
-    )
-    ids: dict[str, list[str]] = {}
-    columns = (found.column(name).to_pylist() for name in ("_source", survey.id_column.name))
-    for path, number in zip(*columns, strict=True):
-        ids.setdefault(path, []).append(str(number))
-    return {path: Note(path, "conflict", reason, tuple(some), path) for path, some in ids.items()}

@@ -13,11 +13,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-import numpy as np
-import pyarrow as pa
-
-from ..catalog.index.build import refresh_index
-from ..catalog.segment_rows import read_sources
+from ..catalog.index.stored_rows import StoredRows
 from ..data.context import ContextFolder
 from ..data.leases import Lease
 from ..data.root import DataRoot
@@ -25,19 +21,17 @@ from ..errors import IngestError, StoreError
 from ..files import DISK_ERRORS
 from ..model.survey import FileKey, Survey
 from ..processes import end_with_parent, leaving_interrupts_to_this_process
-from ..store.layout import check_written, commit_segment
+from ..store.layout import check_written
 from ..surveys import find_release
 from ..surveys.generic import AnyFileReader, read_declaration
-from .decisions import IngestOptions, find_duplicates
+from .commit import commit_left, commit_segments
+from .decisions import IngestOptions
 from .option_effects import OptionEffects
 from .plan import Found, find_files, is_fits_name, plan_parts, require_there, spectrum_files
 from .report import Report, Tally, open_report
 from .stored_files import StoredFiles
-from .stored_ids import StoredIds
 from .worker import Counts, PartResult, ingest_part
 
-_REFRESH_S: Final = 60.0
-"""Time between renewals of the index while an ingest goes on, so that servers see it grow."""
 _POLL_S: Final = 0.2
 _NOTHING: Final = OptionEffects()
 
@@ -82,8 +76,8 @@ def run_ingest(
     """Store all spectra of files and folders in a context; stored spectra are left alone.
 
     A spectrum is stored already if its identifier is stored with the same bits. Other bits are a
-    conflict, or, with ``replace``, replace the stored spectrum: until the end of the ingest, or
-    the next renewal of the index, each reader sees the whole old one, and then the whole new one.
+    conflict, or, with ``replace``, replace the stored spectrum: each reader sees the whole old
+    one, and then the whole new one. Several ingests of a context may run at once.
 
     Parameters
     ----------
@@ -111,26 +105,29 @@ def run_ingest(
     with _writing(data, folder) as lease, open_report(report, summary) as told:
         survey = _survey(data, context, effects)
         summary.removed = folder.remove_left(lease)
-        known, table = _stored(folder, survey)
-        stored = StoredFiles(table, survey, effects, replace=replace)
+        told.add(commit_left(folder, survey, lease).notes)
+        stored = StoredRows(folder.index, survey)
+        known = StoredFiles(stored, survey, effects, replace=replace)
         found = Found()
         if isinstance(survey.reader, AnyFileReader):
             files = spectrum_files(paths, besides)
         else:
             files = find_files(paths, is_fits_name)
         workers = workers or os.cpu_count() or 1
-        parts = plan_parts(survey, files, stored.notes, workers, found, told.add)
+        parts = plan_parts(survey, files, known.notes, workers, found, told.add)
         given = frozenset(str(path.absolute()) for path in paths)
-        options = IngestOptions(data, context, lease.name, known, given, strict, replace)
-        names = _read_all(options, lease, parts, found, summary, workers, told, progress)
+        options = IngestOptions(data, context, lease.name, given, strict, replace)
+        _read_all(
+            _Writer(folder, survey, lease, stored, summary, told),
+            options,
+            parts,
+            found,
+            workers,
+            progress,
+        )
         summary.files = found.files
         summary.already += found.known
         summary.not_applied = effects.warnings(found.known + found.changed_medium)
-        if len(names) > 1:
-            segments = [folder.segment(name) for name in names]
-            rows = read_sources(segments, survey.id_column.name)
-            told.add(find_duplicates(rows, survey, segments))
-        refresh_index(folder, survey)
     if effects.own and not any(why.startswith(effects.own) for _, why in summary.refused):
         summary.not_applied.append(f"{effects.example}: {effects.own}")
     summary.seconds = time.monotonic() - begun
@@ -157,30 +154,43 @@ def _survey(data: DataRoot, context: str, effects: OptionEffects) -> Survey:
     return find_release(context, data)[0]
 
 
-def _stored(context: ContextFolder, survey: Survey) -> tuple[StoredIds, pa.Table]:
-    """Return the stored spectra, and their catalogue rows; without those that were replaced."""
-    names = tuple(context.segments())
-    table = read_sources([context.segment(name) for name in names], survey.id_column.name)
-    known, rows = StoredIds.of(table, survey.id_column.name, survey.id_column.dtype, names)
-    # A file whose spectra were all replaced is not known, so that it is read if it is given again.
-    return known, table.take(pa.array(np.sort(rows)))
+@dataclass(frozen=True, slots=True)
+class _Writer:
+    """Commits what the parts of an ingest have become."""
+
+    context: ContextFolder
+    survey: Survey
+    lease: Lease
+    stored: StoredRows
+    summary: IngestSummary
+    told: Report
+
+    def commit(self, results: Sequence[PartResult]) -> None:
+        """Commit the segments of some parts together, and count and note what became of all."""
+        for result in results:
+            self.told.add(result.notes)
+            self.summary.add(result)
+        segments = [segment for result in results for segment in result.segments]
+        done = commit_segments(self.context, self.survey, self.lease, segments, self.stored)
+        self.told.add(done.notes)
+        self.summary.stored -= len(done.notes)
+        self.summary.replaced -= done.unreplaced
+        self.summary.already += sum(note.became == "already there" for note in done.notes)
+        self.summary.segments += len(done.segments)
+        self.summary.nbytes_out += sum(info.nbytes for info in done.segments)
 
 
 def _read_all(
+    writer: _Writer,
     options: IngestOptions,
-    lease: Lease,
     parts: Iterator[Part],
     found: Found,
-    summary: IngestSummary,
     workers: int,
-    told: Report,
     progress: Progress | None,
-) -> list[str]:
-    """Read all parts and commit each segment as soon as it is written; return their names."""
-    names: list[str] = []
+) -> None:
+    """Read all parts, and commit their segments as soon as they are written."""
     again: deque[Part] = deque()
     lost: Counter[Part] = Counter()
-    renewed = time.monotonic()
     done = 0
 
     def count(more: int) -> None:
@@ -189,33 +199,23 @@ def _read_all(
         if progress is not None:
             progress(done, found.wanted)
 
-    for part, result in _results(options, parts, again, workers, count):
-        try:
-            for segment, info in result.segments:
-                check_written(segment, info)
-        except StoreError:
-            # Someone has removed files of it.
-            lost[part] += 1
-            if lost[part] > _ATTEMPTS:
-                raise
-            for segment, _ in result.segments:
-                segment.delete()
-            found.wanted += len(part)
-            again.append(part)
-            continue
-        for segment, info in result.segments:
-            commit_segment(segment, info)
-            lease.require()
-            names.append(info.name)
-            summary.segments += 1
-            summary.nbytes_out += info.nbytes
-        told.add(result.notes)
-        summary.add(result)
-        if time.monotonic() - renewed > _REFRESH_S:
-            survey = find_release(options.context, options.data)[0]
-            refresh_index(options.data.context(options.context), survey)
-            renewed = time.monotonic()
-    return sorted(names)
+    for ended in _results(options, parts, again, workers, count):
+        whole = []
+        for part, result in ended:
+            try:
+                for segment, info in result.segments:
+                    check_written(segment, info)
+                whole.append(result)
+            except StoreError:
+                # Someone has removed files of it.
+                lost[part] += 1
+                if lost[part] > _ATTEMPTS:
+                    raise
+                for segment, _ in result.segments:
+                    segment.delete()
+                found.wanted += len(part)
+                again.append(part)
+        writer.commit(whole)
 
 
 def _results(
@@ -224,8 +224,8 @@ def _results(
     again: deque[Part],
     workers: int,
     count: Callable[[int], None],
-) -> Iterator[tuple[Part, PartResult]]:
-    """Yield each part and its result as soon as it is done.
+) -> Iterator[list[tuple[Part, PartResult]]]:
+    """Yield parts and their results as soon as they are done.
 
     Parameters
     ----------
@@ -239,7 +239,7 @@ def _results(
 
     if workers == 1 or len(first) <= 1:
         while (part := following()) is not None:
-            yield part, ingest_part(options, part, count)
+            yield [(part, ingest_part(options, part, count))]
         return
     # spawn: a forked child would lack TensorStore's threads.
     spawning = multiprocessing.get_context("spawn")
@@ -257,8 +257,7 @@ def _results(
                 ended, _ = wait(at_work, _POLL_S, FIRST_COMPLETED)
                 while not told.empty():
                     count(told.get())
-                for future in ended:
-                    yield at_work.pop(future), future.result()
+                yield [(at_work.pop(future), future.result()) for future in ended]
         except BrokenProcessPool as error:
             raise IngestError(
                 "a reading process died (out of memory?); what is committed is safe:"

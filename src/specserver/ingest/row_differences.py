@@ -12,12 +12,11 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from ..catalog.segment_rows import plain_value, read_sources
+from ..catalog.index.build import read_rows
+from ..catalog.segment_rows import plain_value
 from ..data.context import SegmentFolder
 from ..model.survey import RawSpectrum, Survey
-from .stored_ids import StoredIds
 
 _SHOWN: Final = 3
 """Number of columns that a reason names."""
@@ -25,6 +24,8 @@ _LONGEST: Final = 40
 """Number of characters of a value that a reason shows."""
 Row = Mapping[str, Any]
 """The known catalogue values by column; float32 values are NumPy scalars."""
+Place = tuple[int, int | None]
+"""Identifier and key of a spectrum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +98,8 @@ class PartRows:
 
     def __init__(self, survey: Survey) -> None:
         self.survey = survey
-        self._held: dict[tuple[int, int | None], RawSpectrum] = {}
-        self._written: list[SegmentFolder] = []
-        self._known: list[tuple[SegmentFolder, StoredIds]] = []
+        self._held: dict[Place, RawSpectrum] = {}
+        self._written: dict[Place, tuple[SegmentFolder, int]] = {}
 
     def hold(self, spectra: Sequence[RawSpectrum]) -> None:
         """Add spectra that are held in memory until `let_go`."""
@@ -109,30 +109,21 @@ class PartRows:
         """Remove the spectra in memory: their segments are written."""
         self._held.clear()
 
-    def write(self, segment: SegmentFolder) -> None:
-        """Add a segment that was written."""
-        self._written.append(segment)
+    def write(self, segment: SegmentFolder, spectra: Sequence[RawSpectrum]) -> None:
+        """Add a segment that was written, of spectra in its order."""
+        for row, spectrum in enumerate(spectra):
+            self._written[spectrum.id, spectrum.key] = segment, row
 
-    def of(self, place: tuple[int, int | None]) -> Row:
+    def of(self, place: Place) -> Row:
         """Return the row of a spectrum by its identifier and key."""
-        if place in self._held:
-            return row_of(self._held[place])
-        # Rows of two files of one ingest seldom differ, so segments are read only on demand.
-        while self._written:
-            segment, column = self._written.pop(), self.survey.id_column
-            table = read_sources([segment], column.name)
-            known, _ = StoredIds.of(table, column.name, column.dtype, (segment.name,))
-            self._known.append((segment, known))
-        for segment, known in self._known:
-            if (stored := known.find(*place)) is not None:
-                return stored_row(segment, stored.row)
-        raise KeyError(place)
+        held = self._held.get(place)
+        return stored_row(*self._written[place]) if held is None else row_of(held)
 
 
 @lru_cache(maxsize=32)
 def _columns(segment: SegmentFolder) -> list[tuple[str, pa.Array, bool]]:
     """Return name, values and whether it is float32, for each catalogue column of a segment."""
-    table = pq.read_table(segment.objects.local_path()).combine_chunks()
+    table = read_rows(segment).combine_chunks()
     names = [name for name in table.column_names if not name.startswith("_")]
     # Reading a value from a chunk takes a fifth of the time of a ChunkedArray.
     columns = [(name, table.column(name).chunk(0)) for name in names]

@@ -1,12 +1,17 @@
-"""Files that are stored already: they are not read again."""
+"""Files that are stored already: they are looked up in the index, and not read again."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import pyarrow as pa
+import numpy as np
+import numpy.typing as npt
 
+from ..catalog.index.part_record import NO_BESIDE, file_states
+from ..catalog.index.stored_rows import Matches, StoredRows
+from ..model.medium import MEDIUM_COLUMN, UNKNOWN
 from ..model.survey import Survey
-from .option_effects import OptionEffects, media_conflicts
+from ..surveys.generic import AnyFileReader
+from .option_effects import OptionEffects
 from .plan import beside_digest
 from .report import Note
 
@@ -16,50 +21,79 @@ class StoredFiles:
 
     Parameters
     ----------
-    table : rows of the stored spectra, as `catalog.segment_rows.read_sources` returns them
     effects : of the options of this ingest
     replace : whether files whose values may have changed are read again
     """
 
     def __init__(
-        self, table: pa.Table, survey: Survey, effects: OptionEffects, *, replace: bool
+        self, stored: StoredRows, survey: Survey, effects: OptionEffects, *, replace: bool
     ) -> None:
+        self._stored = stored
         self._survey = survey
         self._reason = effects.reason
-        states = (
-            table.column(name).to_pylist()
-            if name in table.column_names
-            else [None] * table.num_rows
-            for name in ("_source", "_size", "_mtime_ns", "_beside")
-        )
-        self._files = {
-            path: (size, mtime, other) for path, size, mtime, other in zip(*states, strict=True)
-        }
-        self._conflicts: Mapping[str, Note] = media_conflicts(table, survey)
-        if replace:
-            again = self._files if effects.again else self._conflicts
-            self._files = {path: at for path, at in self._files.items() if path not in again}
+        self._replace = replace
+        self._is_read = replace and effects.again
+        reader = survey.reader
+        self._medium = reader.declared.medium if isinstance(reader, AnyFileReader) else ""
 
     def notes(self, paths: Sequence[Path]) -> dict[Path, Note]:
         """Return a note about each of some files that is stored, and unchanged since."""
-        return {
-            path: self._conflicts.get(str(path))
-            or Note(str(path), "already there", f"stored, and unchanged since{self._reason}")
-            for path in paths
-            if self._is_unchanged(path)
-        }
+        if self._is_read:
+            return {}
+        self._stored.renew()
+        texts = [str(path) for path in paths]
+        found = list(self._stored.of_files(texts))
+        states = _newest(found)
+        same = [at for at, state in states.items() if self._is_same(paths[at], state)]
+        conflicts = self._conflicts([matches for matches, _ in found], texts)
+        notes = {}
+        for at in same:
+            if at not in conflicts:
+                why = f"stored, and unchanged since{self._reason}"
+                notes[paths[at]] = Note(texts[at], "already there", why)
+            elif not self._replace:
+                notes[paths[at]] = conflicts[at]
+        return notes
 
-    def _is_unchanged(self, path: Path) -> bool:
-        """Return whether a file is the one that was stored."""
-        known = self._files.get(str(path))
-        if known is None:
-            return False
+    def _is_same(self, path: Path, state: int) -> bool:
+        """Return whether a file has the state in which it was stored."""
         try:
             status = path.stat()
-            size, mtime_ns, beside = known
-            if (size, mtime_ns) != (status.st_size, status.st_mtime_ns):
-                return False
             # An older version did not record the files beside.
-            return beside is None or beside == beside_digest(self._survey, path)
+            besides = np.array([beside_digest(self._survey, path), NO_BESIDE])
         except OSError:
             return False
+        size, mtime_ns = (np.full(2, value) for value in (status.st_size, status.st_mtime_ns))
+        return state in file_states(size, mtime_ns, besides)
+
+    def _conflicts(self, found: Sequence[Matches], texts: Sequence[str]) -> dict[int, Note]:
+        """Return a note for each file whose medium is unknown in the store and stated now."""
+        ids: dict[int, list[str]] = {}
+        for matches in found if self._medium else ():
+            columns = matches.part.part.columns
+            if MEDIUM_COLUMN not in matches.part.part.schema.names:
+                continue
+            names = [MEDIUM_COLUMN, self._survey.id_column.name]
+            media, numbers = columns.take(names, matches.rows).to_pydict().values()
+            for at, medium, number in zip(matches.wanted.tolist(), media, numbers, strict=True):
+                if medium == UNKNOWN:
+                    ids.setdefault(at, []).append(str(number))
+        reason = (
+            f"stored with medium {UNKNOWN}, --medium says {self._medium}; --replace reads the file"
+            " again and stores it so"
+        )
+        return {
+            at: Note(texts[at], "conflict", reason, tuple(some), texts[at])
+            for at, some in ids.items()
+        }
+
+
+def _newest(found: Sequence[tuple[Matches, npt.NDArray[np.int64]]]) -> dict[int, int]:
+    """Return the state of each file, by its index: that of its row which was stored last."""
+    states: dict[int, int] = {}
+    for matches, some in found:
+        segments = matches.part.part.segment[matches.rows]
+        order = np.lexsort((segments, matches.wanted))
+        # Parts and their segments are in the order in which they were committed.
+        states.update(zip(matches.wanted[order].tolist(), some[order].tolist(), strict=True))
+    return states

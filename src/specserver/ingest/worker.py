@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Final, TypeAlias
 from zlib import crc32
 
@@ -14,7 +15,7 @@ from ..catalog.segment_rows import Digests, Source, sky_order, write_objects
 from ..data.context import SegmentFolder
 from ..digests import crc_of
 from ..errors import BadFile, IngestError, StoreError
-from ..model.survey import FileKey, RawSpectrum, Remark
+from ..model.survey import FileKey, RawSpectrum, Remark, Survey
 from ..ops.reading import file_bytes, read_spectra
 from ..store.layout import SegmentInfo, finish_segment
 from ..store.writer import SegmentArrays, write_arrays
@@ -25,6 +26,8 @@ from .plan import beside_digest
 from .report import Note, refusal
 
 _TELL_EVERY: Final = 20
+_TOGETHER: Final = 100
+"""Spectra that are looked up together: some 15 MB."""
 _SEGMENT_SPECTRA: Final = 2000
 """A segment ends with the file that brings it to so many spectra: some 300 MB of arrays."""
 _Waiting: TypeAlias = tuple[RawSpectrum, Digests, Source, int | None]
@@ -77,30 +80,43 @@ def ingest_part(
     survey, release = find_release(options.context, options.data)
     decisions, result = Decisions(survey, release, options), PartResult()
     held = _Held(decisions, result)
+    files: list[tuple[Source, Sequence[RawSpectrum]]] = []
     done = 0
     for key in part:
         done += 1
         if done == _TELL_EVERY:
             tell(done)
             done = 0
-        try:
-            status = key.path.stat()
-            content = file_bytes(survey.reader, key.path)
-            crc = crc_of(key.path) if content is None else crc32(content)
-            beside = beside_digest(survey, key.path)
-            found = read_spectra(survey.reader, key.path, content)
-        except (BadFile, OSError) as error:
-            any_file = isinstance(survey.reader, AnyFileReader)
-            reason = refusal(key.path, error) if any_file else str(error)
-            result.notes.append(Note(str(key.path), "refused", reason))
-            continue
-        result.read += 1
-        result.nbytes_in += status.st_size
-        source = Source(str(key.path), status.st_size, status.st_mtime_ns, crc, beside)
-        held.add(choose(decisions, found, source, result), source)
+        file = _read(survey, key.path, result)
+        if file is not None:
+            files.append(file)
+        if sum(len(found) for _, found in files) >= _TOGETHER:
+            held.add_files(files)
+            files = []
     tell(done)
+    held.add_files(files)
     held.write()
     return result
+
+
+def _read(
+    survey: Survey, path: Path, result: PartResult
+) -> tuple[Source, Sequence[RawSpectrum]] | None:
+    """Return a file and its spectra; None, and a note in the result, if it is refused."""
+    try:
+        status = path.stat()
+        content = file_bytes(survey.reader, path)
+        crc = crc_of(path) if content is None else crc32(content)
+        beside = beside_digest(survey, path)
+        found = read_spectra(survey.reader, path, content)
+    except (BadFile, OSError) as error:
+        any_file = isinstance(survey.reader, AnyFileReader)
+        reason = refusal(path, error) if any_file else str(error)
+        result.notes.append(Note(str(path), "refused", reason))
+        return None
+    result.read += 1
+    result.nbytes_in += status.st_size
+    return Source(str(path), status.st_size, status.st_mtime_ns, crc, beside), found
 
 
 def choose(
@@ -146,7 +162,13 @@ class _Held:
         self.result = result
         self.waiting: list[_Waiting] = []
 
-    def add(self, taken: Sequence[tuple[RawSpectrum, Digests]], source: Source) -> None:
+    def add_files(self, files: Sequence[tuple[Source, Sequence[RawSpectrum]]]) -> None:
+        """Add those spectra of some files that are to be stored."""
+        self.decisions.look_up([spectrum for _, found in files for spectrum in found])
+        for source, found in files:
+            self._add(choose(self.decisions, found, source, self.result), source)
+
+    def _add(self, taken: Sequence[tuple[RawSpectrum, Digests]], source: Source) -> None:
         """Add the spectra of a file; write a segment when there are enough."""
         places = [self.decisions.places.of(spectrum.axis) for spectrum, _ in taken]
         if None in places:
@@ -210,5 +232,5 @@ class _Held:
                 f"{segment} cannot be written: {reason}; what is committed before is safe"
             ) from error
         self.result.segments.append((segment, info))
-        self.decisions.rows.write(segment)
+        self.decisions.rows.write(segment, spectra)
         self.result.stored += len(spectra)

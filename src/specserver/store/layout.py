@@ -6,7 +6,7 @@ changed: its record states the digests of all its files but the shards, whose ch
 of their own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 
@@ -37,6 +37,8 @@ class SegmentInfo:
     digests: Mapping[str, str] = field(default_factory=dict)
     """Path from the segment's folder → digest (`specserver.digests`); empty: an older version
     made it."""
+    left_out: Sequence[int] = ()
+    """Rows that are not in the index, ascending: their spectra were stored already."""
 
 
 def survey_name(context: ContextFolder) -> str:
@@ -105,7 +107,13 @@ def check_written(segment: SegmentFolder, info: SegmentInfo) -> None:
             raise StoreError(str(segment), f"{name} is missing or cut off, so it is not committed")
 
 
-def commit_segment(segment: SegmentFolder, info: SegmentInfo) -> None:
-    """Write the commit record of a segment that is whole; errors as of `check_written`."""
+def commit_segment(segment: SegmentFolder, info: SegmentInfo, *, again: bool = False) -> None:
+    """Write the commit record of a segment that is whole; errors as of `check_written`.
+
+    Parameters
+    ----------
+    again : replace the record that its writer wrote before
+    """
     check_written(segment, info)
-    segment.record.create(seal(asdict(info)))
+    write = segment.record.replace if again else segment.record.create
+    write(seal(asdict(info)))

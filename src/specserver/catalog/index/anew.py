@@ -41,10 +41,10 @@ def make_anew(
     CatalogError
         The folder cannot be written to.
     """
-    base, sound = _newest(index, is_current)
-    if base is not None and sound:
-        return base
     try:
+        base, sound = _newest(index, is_current)
+        if base is not None and sound:
+            return base
         with leases.hold() as lease, index.lock.lock():
             made = None
             while made is None:

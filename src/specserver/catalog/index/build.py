@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ...data.context import ContextFolder, PartFolder, SegmentFolder
+from ...data.context import ContextFolder, IndexFolder, PartFolder, SegmentFolder
 from ...model.survey import Survey
 from ..best import best_keys, is_best
 from .anew import NewPart, make_anew
@@ -31,6 +31,8 @@ _PART_BYTES: Final = 2**28
 
 def refresh_index(context: ContextFolder, survey: Survey, *, bad: str = "") -> Manifest:
     """Make an index that covers all committed segments, unless the newest version does.
+
+    One without segments of writers that are at work is kept: they are about to commit them.
 
     Parameters
     ----------
@@ -48,12 +50,28 @@ def refresh_index(context: ContextFolder, survey: Survey, *, bad: str = "") -> M
         return newest_manifest(index)
 
     def is_current(manifest: Manifest) -> bool:
-        parts = [read_part(index.part(entry.name)) for entry in manifest.parts]
-        covered = {name for part in parts for name in part.segments}
-        return manifest.rows != bad and covered.issuperset(context.segments())
+        return manifest.rows != bad and not left_segments(context)
 
     make = partial(_context_parts, context, survey)
     return make_anew(index, context.leases, is_current, make)
+
+
+def left_segments(context: ContextFolder) -> list[str]:
+    """Return the complete segments that the index lacks, and whose writers have ended."""
+    names = _uncovered(context.index, context.segments())
+    if not names:
+        return []
+    with context.writing() as lease, context.leases.others(lease) as others:
+        names = [name for name in names if context.segment(name).lease not in others]
+    # Looked at after the leases: a writer may have committed its segments and ended.
+    return _uncovered(context.index, names)
+
+
+def _uncovered(index: IndexFolder, names: Sequence[str]) -> list[str]:
+    """Return those of some segments that the newest version of an index lacks."""
+    parts = (read_part(index.part(entry.name)) for entry in newest_manifest(index).parts)
+    covered = {name for part in parts for name in part.segments}
+    return [name for name in names if name not in covered]
 
 
 def _context_parts(
@@ -62,13 +80,14 @@ def _context_parts(
     """Write the rows of all committed segments, some segments at a time."""
     segments = [context.segment(name) for name in context.segments()]
     thin = _ThinRows.read(segments, survey)
-    waiting: list[tuple[int, pa.Table]] = []
+    waiting: list[tuple[pa.Table, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]] = []
     for number, segment in enumerate(segments):
-        waiting.append((number, _read(segment, None)))
+        mine = slice(thin.first[number], thin.first[number + 1])
+        waiting.append((read_rows(segment), thin.answered[mine], thin.best[mine]))
         is_last = number + 1 == len(segments)
-        if is_last or sum(table.nbytes for _, table in waiting) >= _PART_BYTES:
+        if is_last or sum(table.nbytes for table, _, _ in waiting) >= _PART_BYTES:
             names = [other.name for other in segments[number + 1 - len(waiting) : number + 1]]
-            yield write_sorted(new_part(), survey, _rows(waiting, thin, survey), names)
+            yield write_sorted(new_part(), survey, part_rows(survey, waiting), names)
             waiting = []
 
 
@@ -89,8 +108,11 @@ def write_sorted(
     return write_part(folder, survey, schema, batches(), nrows=len(table), segments=segments)
 
 
-def _read(segment: SegmentFolder, names: Sequence[str] | None) -> pa.Table:
-    """Return catalogue rows of a segment; None: all columns."""
+def read_rows(segment: SegmentFolder, names: Sequence[str] | None = None) -> pa.Table:
+    """Return catalogue rows of a segment; None: all columns.
+
+    Raises `DamagedFile` if they cannot be read.
+    """
     try:
         with pq.ParquetFile(segment.objects.local_path()) as file:
             there = file.schema_arrow.names
@@ -121,13 +143,17 @@ class _ThinRows:
         tables = []
         for segment in segments:
             segment.check_listed([segment.objects.name])
-            tables.append(_read(segment, list(dict.fromkeys(names))))
+            tables.append(read_rows(segment, list(dict.fromkeys(names))))
         nrows = np.cumsum([0, *(len(table) for table in tables)])
         schema = common_schema(table.schema for table in tables)
         rows = pa.concat_tables(conformed(table, schema) for table in tables)
         segment_of = np.repeat(np.arange(len(tables), dtype=np.int32), np.diff(nrows))
         places = segment_of, _numbers(rows, "_row").astype(np.int32)
-        answered = _newest(rows, survey, places)
+        left_out = np.zeros(len(rows), np.bool_)
+        for segment, at in zip(segments, nrows[:-1].tolist(), strict=True):
+            listed = segment.record.record().values.get("left_out", [])
+            left_out[at + np.array(listed, np.int64)] = True
+        answered = _newest(rows, survey, places, left_out)
         is_primary = np.zeros(len(rows), np.bool_)
         if best:
             some = rows.filter(pa.array(answered))
@@ -139,15 +165,20 @@ class _ThinRows:
 
 
 def _newest(
-    rows: pa.Table, survey: Survey, places: tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]
+    rows: pa.Table,
+    survey: Survey,
+    places: tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]],
+    left_out: npt.NDArray[np.bool_],
 ) -> npt.NDArray[np.bool_]:
     """Return which rows are the newest version of their identifier and key, 1D[nrow].
 
-    Of rows of one version, which two processes of one ingest can have stored, it is the first.
+    Those that their commit left out come last. Of rows of one version, which two processes of an
+    older version of this program can have stored, it is the first.
     """
     segment, row = places
     ids, keys = _numbers(rows, survey.id_column.name), _numbers(rows, "_key")
-    order = np.lexsort([row, segment, -_numbers(rows, "_version"), keys, ids])
+    version = _numbers(rows, "_version")
+    order = np.lexsort([row, segment, -version, left_out, keys, ids])
     again = np.zeros(len(order), np.bool_)
     again[1:] = (ids[order][1:] == ids[order][:-1]) & (keys[order][1:] == keys[order][:-1])
     newest = np.ones(len(order), np.bool_)
@@ -163,24 +194,26 @@ def _numbers(rows: pa.Table, name: str) -> npt.NDArray[Any]:
     return values
 
 
-def _rows(tables: Sequence[tuple[int, pa.Table]], thin: _ThinRows, survey: Survey) -> pa.Table:
+def part_rows(
+    survey: Survey,
+    segments: Sequence[tuple[pa.Table, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]],
+) -> pa.Table:
     """Return the rows of some segments that are answered, as a part has them.
 
     Parameters
     ----------
-    tables : number of each segment, and all its rows
+    segments
+        All rows of each; and 1D[nrow], whether they are answered, and the best of their objects by
+        the survey's rule.
     """
-    schema = common_schema(table.schema for _, table in tables)
+    schema = common_schema(table.schema for table, _, _ in segments)
     some = []
-    for local, (number, table) in enumerate(tables):
-        mine = slice(thin.first[number], thin.first[number + 1])
+    for number, (table, answered, best) in enumerate(segments):
         rows = conformed(table, schema)
         if survey.best is not None:
-            best = pa.array(thin.best[mine].view(np.uint8))
-            rows = put_column(rows, survey.primary[0], best)
-        numbers = pa.array(np.full(len(rows), local, np.int32))
-        rows = put_column(rows, "_segment", numbers)
-        some.append(rows.filter(pa.array(thin.answered[mine])))
+            rows = put_column(rows, survey.primary[0], pa.array(best.view(np.uint8)))
+        rows = put_column(rows, "_segment", pa.array(np.full(len(rows), number, np.int32)))
+        some.append(rows.filter(pa.array(answered)))
     every = pa.concat_tables(some)
     last = survey.id_parts[-1]
     if survey.last_open and "_key" in every.column_names:
