@@ -10,12 +10,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
-
 from ..damage import Identity
 
-Buffers: TypeAlias = Sequence["memoryview | bytearray | npt.NDArray[np.uint8]"]
+Buffers: TypeAlias = Sequence["memoryview | bytearray"]
 
 
 class ByteSource(Protocol):

@@ -33,11 +33,11 @@ class OpenFile:
     def read_into(self, offset: int, buffers: Buffers, *, at_once: bool) -> int:
         """Read a range of bytes into buffers; return how many there were."""
         if not at_once:
-            return os.preadv(self._handle, buffers, offset)  # type: ignore[arg-type]  # arrays are buffers
+            return os.preadv(self._handle, buffers, offset)
         if _AT_ONCE is None:
             return 0
         try:
-            return os.preadv(self._handle, buffers, offset, _AT_ONCE)  # type: ignore[arg-type]  # as above
+            return os.preadv(self._handle, buffers, offset, _AT_ONCE)
         except OSError:
             return 0
 

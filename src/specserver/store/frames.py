@@ -7,7 +7,7 @@ file are read at once.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, chain, cycle, pairwise
+from itertools import chain, cycle
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 import google_crc32c
@@ -25,7 +25,6 @@ _CUT_OFF: Final = "a chunk is cut off: restore the file"
 _DAMAGED: Final = "a chunk's checksum is wrong: restore the file"
 _Given = TypeVar("_Given")
 _Found = TypeVar("_Found")
-Bytes = npt.NDArray[np.uint8]
 NameRows = Callable[[npt.NDArray[np.int64], DamagedFile], DamagedFile]
 
 
@@ -49,7 +48,7 @@ class _Read(NamedTuple):
     begin: int
     end: int
     """With the last checksum."""
-    frames: slice
+    frames: range
     """Which of the part."""
 
 
@@ -76,35 +75,24 @@ class _Part:
                 and (at - first >= _READ_FRAMES or files[at // width] is not files[first // width])
             ):
                 if at:
-                    reads.append(_Read(files[first // width], begin, end, slice(first, at)))
+                    reads.append(_Read(files[first // width], begin, end, range(first, at)))
                 first, begin = at, offset
             end = offset + size + CRC_BYTES
         if nframe:
-            reads.append(_Read(files[first // width], begin, end, slice(first, nframe)))
+            reads.append(_Read(files[first // width], begin, end, range(first, nframe)))
         return reads
-
-    def checks(self) -> npt.NDArray[np.uint8]:
-        """Return room for the checksums of all frames, 2D[nframe, CRC_BYTES]."""
-        return np.empty((len(self.sizes), CRC_BYTES), np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredCells:
     """Blosc frames of some rows of some vectors, in their files."""
 
+    sizes: Mapping[str, npt.NDArray[np.int64]]
+    """1D[nrow] by vector, bytes of each."""
     _parts: Sequence[_Part]
     _wanted: "ShardRows"
     _find: Callable[[], "StoredCells"]
     """Finds the same rows in the files that are there now."""
-
-    @property
-    def sizes(self) -> Mapping[str, npt.NDArray[np.int64]]:
-        """1D[nrow] by vector, bytes of each."""
-        return {
-            name: np.array(part.sizes[at :: len(part.names)], np.int64)
-            for part in self._parts
-            for at, name in enumerate(part.names)
-        }
 
     def copy_to(self, places: Mapping[str, Place]) -> None:
         """Read frame ``i`` of each vector to ``out[at[i]:]`` of its place.
@@ -153,23 +141,23 @@ class StoredCells:
         for part in self._parts:
             width = len(part.names)
             for at, (begin, size) in enumerate(zip(part.offsets, part.sizes, strict=True)):
-                row, room = at // width, np.empty(size + CRC_BYTES, np.uint8)
-                alone = _Read(part.files[row], begin, begin + len(room), slice(at, at + 1))
-                stated = room[size:].view("<u4")
+                row, room = at // width, memoryview(bytearray(size + CRC_BYTES))
+                alone = _Read(part.files[row], begin, begin + len(room), range(at, at + 1))
                 try:
-                    if not _fill(alone, [room[:size]], [room], stated, at_once=False):
+                    if not _fill(alone, [room], at_once=False):
                         raise alone.file.fault(_CUT_OFF)
+                    _require_intact(alone, room[:size].tobytes(), room[size:])
                 except DamagedFile:
                     bad[row] = True
         return bad
 
     def _copy_to(self, places: Mapping[str, Place]) -> None:
         """Read the frames into place."""
-        _read_all([(part, _copier(part, places)) for part in self._parts])
+        _read_all([_copying(part, places) for part in self._parts])
 
     def _decode(self, out: Mapping[str, npt.NDArray[Any]], npix: int, cut: slice) -> None:
         """Read and decompress the rows."""
-        _read_all([(part, _decoder(part, out, npix, cut)) for part in self._parts])
+        _read_all([_decoding(part, out, npix, cut) for part in self._parts])
 
 
 class _Taker(Protocol):
@@ -179,14 +167,11 @@ class _Taker(Protocol):
         """Return whether all bytes could be read; ``at_once`` only those in memory can be."""
 
 
-def _read_all(parts: Sequence[tuple[_Part, _Taker]]) -> None:
-    """Read all frames of some parts."""
+def _read_all(wanted: Sequence[tuple[list[_Read], _Taker]]) -> None:
+    """Do all reads."""
     # Bytes in memory are read first; all others are announced before the first is awaited.
     cold = [
-        (read, take)
-        for part, take in parts
-        for read in part.reads()
-        if not take(read, at_once=True)
+        (read, take) for reads, take in wanted for read in reads if not take(read, at_once=True)
     ]
     for read, _ in cold:
         read.file.source.will_need(read.begin, read.end - read.begin)
@@ -195,86 +180,72 @@ def _read_all(parts: Sequence[tuple[_Part, _Taker]]) -> None:
             raise read.file.fault(_CUT_OFF)
 
 
-def _copier(part: _Part, places: Mapping[str, Place]) -> _Taker:
-    """Return what reads frames of a part to their places."""
-    rows = zip(*(places[name][1] for name in part.names), strict=True)
-    outs = cycle([places[name][0] for name in part.names])
-    begins = chain.from_iterable(rows)
+def _copying(part: _Part, places: Mapping[str, Place]) -> tuple[list[_Read], _Taker]:
+    """Return the reads of a part, and what takes its frames to their places."""
+    outs = cycle([places[name][0].data for name in part.names])
+    begins = chain.from_iterable(zip(*(places[name][1] for name in part.names), strict=True))
     frames = [
         out[begin : begin + size]
         for out, begin, size in zip(outs, begins, part.sizes, strict=False)
     ]
-    checks = part.checks()
-    stated = checks.view("<u4").ravel()
+    room = memoryview(bytearray(CRC_BYTES * len(frames)))
+    checks = [room[at : at + CRC_BYTES] for at in range(0, len(room), CRC_BYTES)]
     buffers = list(chain.from_iterable(zip(frames, checks, strict=True)))
 
     def take(read: _Read, *, at_once: bool) -> bool:
         chosen = read.frames
-        both = buffers[2 * chosen.start : 2 * chosen.stop]
-        return _fill(read, frames[chosen], both, stated[chosen], at_once=at_once)
+        if not _fill(read, buffers[2 * chosen.start : 2 * chosen.stop], at_once=at_once):
+            return False
+        for at in chosen:
+            _require_intact(read, frames[at].tobytes(), checks[at])
+        return True
 
-    return take
+    return part.reads(), take
 
 
-def _decoder(part: _Part, out: Mapping[str, npt.NDArray[Any]], npix: int, cut: slice) -> _Taker:
-    """Return what reads frames of a part and writes the pixels of a cut of each."""
+def _decoding(
+    part: _Part, out: Mapping[str, npt.NDArray[Any]], npix: int, cut: slice
+) -> tuple[list[_Read], _Taker]:
+    """Return the reads of a part, and what writes the pixels of a cut of its frames."""
     lines = list(chain.from_iterable(zip(*(out[name] for name in part.names), strict=True)))
-    sizes, whole = part.sizes, cut == slice(0, npix)
+    reads, sizes, whole = part.reads(), part.sizes, cut == slice(0, npix)
     # Both stay in the processor's cache from one read to the next.
-    room = np.empty(max(_READ_FRAMES, len(part.names)) * max(sizes, default=0), np.uint8)
+    room = memoryview(bytearray(max((read.end - read.begin for read in reads), default=0)))
     row = np.empty(npix, out[part.names[0]].dtype)
-    checks = part.checks()
-    stated = checks.view("<u4").ravel()
 
     def take(read: _Read, *, at_once: bool) -> bool:
-        chosen = read.frames
-        bounds = accumulate(sizes[chosen], initial=0)
-        frames = [room[begin:end] for begin, end in pairwise(bounds)]
-        both = list(chain.from_iterable(zip(frames, checks[chosen], strict=True)))
-        if not _fill(read, frames, both, stated[chosen], at_once=at_once):
+        if not _fill(read, [room[: read.end - read.begin]], at_once=at_once):
             return False
-        for frame, line in zip(frames, lines[chosen], strict=True):
+        begin = 0
+        for at in read.frames:
+            end = begin + sizes[at]
+            frame = room[begin:end].tobytes()
+            begin = end + CRC_BYTES
+            _require_intact(read, frame, room[end:begin])
             try:
-                decode_blosc(frame.data, line if whole else row)
+                decode_blosc(frame, lines[at] if whole else row)
             except ValueError as error:
                 raise read.file.fault(f"a chunk is damaged, {error}: restore the file") from error
             if not whole:
-                line[:] = row[cut]
+                lines[at][:] = row[cut]
         return True
 
-    return take
+    return reads, take
 
 
-def _fill(
-    read: _Read,
-    frames: Sequence[Bytes],
-    buffers: Sequence[Bytes],
-    stated: npt.NDArray[np.uint32],
-    *,
-    at_once: bool,
-) -> bool:
-    """Read frames and their checksums; return whether all bytes could be read.
-
-    Parameters
-    ----------
-    frames : 1D[nbytes] each
-    buffers : each of the frames, and after it the room for its checksum
-    stated : 1D[nframe], these rooms as numbers
-
-    Raises
-    ------
-    DamagedFile
-        A frame has another crc32c.
-    """
+def _fill(read: _Read, buffers: Sequence[memoryview], *, at_once: bool) -> bool:
+    """Read frames and checksums into buffers; return whether all bytes could be read."""
     try:
         count = read.file.source.read_into(read.begin, buffers, at_once=at_once)
     except OSError as error:
         raise read.file.fault(str(error.strerror)) from error
-    if count != read.end - read.begin:
-        return False
-    if list(map(google_crc32c.value, frames)) != stated.tolist():
+    return count == read.end - read.begin
+
+
+def _require_intact(read: _Read, frame: bytes, check: memoryview) -> None:
+    """Raise the error for a frame that has not the little-endian crc32c that is stated."""
+    if google_crc32c.value(frame) != int.from_bytes(check, "little"):
         raise read.file.fault(_DAMAGED)
-    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,7 +295,12 @@ def find_cells(
 
     def found(wanted: Sequence[tuple[FrameArray, tuple[str, ...]]]) -> StoredCells:
         parts = [_found(array, names, rows, written) for array, names in wanted]
-        return StoredCells(parts, rows, again)
+        sizes = {
+            name: np.array(part.sizes[at :: len(part.names)], np.int64)
+            for part in parts
+            for at, name in enumerate(part.names)
+        }
+        return StoredCells(sizes, parts, rows, again)
 
     return _once_more(found, wanted, lambda: wanted)
 
