@@ -6,7 +6,7 @@ are not a position (not finite, or |dec| > 90°, as survey sentinels) lie in no 
 """
 
 from dataclasses import InitVar, dataclass, field
-from math import isfinite, pi
+from math import cos, isfinite, pi, radians, sin
 from typing import Final
 
 import numpy as np
@@ -84,7 +84,10 @@ class Cone:
 
     def bounds(self) -> tuple[Floats, float]:
         """Return the centre, 1D[3] float64 unit vector, and a slightly larger radius in deg."""
-        centre = unit(np.array([self.ra_deg]), np.array([self.dec_deg]))[0]
+        # As `sphere.unit`, of one position: NumPy takes ten times as long for it.
+        ra, dec = radians(self.ra_deg), radians(self.dec_deg)
+        across = sin(radians(90.0 - abs(self.dec_deg)))
+        centre = np.array([across * cos(ra), across * sin(ra), sin(dec)])
         return centre, min(180.0, self.radius_deg + float(np.degrees(_PAD_RAD)))
 
 

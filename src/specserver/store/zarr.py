@@ -59,6 +59,10 @@ def shared_vectors(vectors: Sequence[Vector]) -> dict[str, dict[str, Any]]:
     return plain
 
 
+_shared = lru_cache(maxsize=64)(shared_vectors)
+"""The same for a tuple; each request asks whether an open segment is of its survey."""
+
+
 def own_pixels(runs: Sequence[Sequence[int]], start: int, npix: int) -> npt.NDArray[np.bool_]:
     """Return which of some pixels a vector has of its own, 1D[npix]."""
     own = np.zeros(npix, np.bool_)
@@ -130,7 +134,7 @@ class Segment:
 
     def require_survey(self, survey: Survey) -> None:
         """Raise `DamagedFile` if the lattice or the vectors are not the survey's."""
-        same = self.grid == survey.grid and self._like == shared_vectors(survey.vectors)
+        same = self.grid == survey.grid and self._like == _shared(survey.vectors)
         if not self.on_lattice:
             # The lattice of a survey whose spectra have axes of their own may be declared anew.
             axes = [(grid.kind, grid.axis, grid.axis_dtype) for grid in (self.grid, survey.grid)]
