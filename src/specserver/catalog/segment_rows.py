@@ -33,9 +33,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..data.context import SegmentFolder
 from ..data.handles import Entry
-from ..model.medium import MEDIUM_COLUMN
 from ..model.survey import RawSpectrum, Survey
 from .healpix import pixel
 
@@ -157,33 +155,3 @@ def _arrow_type(values: Sequence[Any], dtype: str | None) -> pa.DataType:
     if any(not issubclass(kind, np.number | np.bool_) for kind in kinds):
         return pa.string()
     return pa.from_numpy_dtype(np.result_type(*(np.dtype(kind) for kind in kinds)))
-
-
-def read_sources(segments: Sequence[SegmentFolder], id_column: str) -> pa.Table:
-    """Return id, key, source, digest and medium of spectra, and ``_segment``, the segment's number.
-
-    Columns that a segment does not have are null, or left out where none has them.
-
-    Raises
-    ------
-    DamagedFile
-        One of them cannot be read.
-    """
-    names = (
-        id_column, "_source", "_size", "_mtime_ns", "_key", "_row", "_digest", "_row_digest",
-        "_beside", "_version", MEDIUM_COLUMN,
-    )  # fmt: skip
-    texts = ("_source", MEDIUM_COLUMN)
-    none = {name: pa.array([], pa.string() if name in texts else pa.int64()) for name in names}
-    tables = [pa.table(none)]
-    for number, segment in enumerate(segments):
-        try:
-            file = pq.ParquetFile(segment.objects.local_path())
-            read = file.read([name for name in names if name in file.schema_arrow.names])
-        # pyarrow raises ValueError if the name of a column is not valid UTF-8.
-        except (OSError, ValueError, pa.ArrowException) as error:
-            raise segment.objects.damaged(f"cannot be read: restore the file ({error})") from error
-        numbers = pa.array(np.full(read.num_rows, number, np.int64))
-        tables.append(read.append_column("_segment", numbers))
-    # The identifier may be unsigned; without any segment its type does not matter.
-    return pa.concat_tables(tables[1:] or tables, promote_options="default")

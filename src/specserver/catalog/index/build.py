@@ -8,7 +8,7 @@ nothing that the segments do not, so deleting its folder costs the time of makin
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ from ...data.context import ContextFolder, IndexFolder, PartFolder, SegmentFolde
 from ...model.survey import Survey
 from ..best import best_keys, is_best
 from .anew import NewPart, make_anew
-from .column_types import common_schema, conformed, put_column
+from .column_types import common_schema, conformed, numbers_of, put_column
 from .manifest import Manifest, newest_manifest
 from .part_record import PartRecord, read_part
 from .write_part import BATCH_ROWS, write_part
@@ -148,7 +148,7 @@ class _ThinRows:
         schema = common_schema(table.schema for table in tables)
         rows = pa.concat_tables(conformed(table, schema) for table in tables)
         segment_of = np.repeat(np.arange(len(tables), dtype=np.int32), np.diff(nrows))
-        places = segment_of, _numbers(rows, "_row").astype(np.int32)
+        places = segment_of, numbers_of(rows, "_row").astype(np.int32)
         left_out = np.zeros(len(rows), np.bool_)
         for segment, at in zip(segments, nrows[:-1].tolist(), strict=True):
             listed = segment.record.record().values.get("left_out", [])
@@ -176,22 +176,14 @@ def _newest(
     older version of this program can have stored, it is the first.
     """
     segment, row = places
-    ids, keys = _numbers(rows, survey.id_column.name), _numbers(rows, "_key")
-    version = _numbers(rows, "_version")
+    ids, keys = numbers_of(rows, survey.id_column.name), numbers_of(rows, "_key")
+    version = numbers_of(rows, "_version")
     order = np.lexsort([row, segment, -version, left_out, keys, ids])
     again = np.zeros(len(order), np.bool_)
     again[1:] = (ids[order][1:] == ids[order][:-1]) & (keys[order][1:] == keys[order][:-1])
     newest = np.ones(len(order), np.bool_)
     newest[order[again]] = False
     return newest
-
-
-def _numbers(rows: pa.Table, name: str) -> npt.NDArray[Any]:
-    """Return a column of integers, 1D[nrow]; 0 where it is null or there is none."""
-    if name not in rows.column_names:
-        return np.zeros(len(rows), np.int64)
-    values: npt.NDArray[Any] = rows.column(name).fill_null(0).to_numpy()
-    return values
 
 
 def part_rows(

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 
@@ -49,6 +50,14 @@ def put_column(table: pa.Table, name: str, values: Any) -> pa.Table:
     if at < 0:
         return table.append_column(name, values)
     return table.set_column(at, table.schema.field(at).with_type(values.type), values)
+
+
+def numbers_of(table: pa.Table, name: str) -> npt.NDArray[Any]:
+    """Return a column of integers, 1D[nrow]; 0 where it is null or there is none."""
+    if name not in table.column_names:
+        return np.zeros(table.num_rows, np.int64)
+    values: npt.NDArray[Any] = table.column(name).fill_null(0).to_numpy()
+    return values
 
 
 def _plain(form: pa.DataType) -> pa.DataType:

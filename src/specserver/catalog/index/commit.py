@@ -23,10 +23,10 @@ from ...errors import DamagedFile
 from ...model.survey import Survey
 from ..best import best_keys, is_best
 from .build import part_rows, read_rows, write_sorted
-from .column_types import common_schema, conformed
+from .column_types import common_schema, conformed, numbers_of
 from .manifest import PartEntry, commit_manifest, new_rows, newest_manifest
 from .marks import MARK, write_marks
-from .stored_rows import Matches, StoredRows, StoredSpectrum, numbers_of, spectra
+from .stored_rows import Matches, StoredRows, StoredSpectrum, spectra
 from .write_part import hash_texts
 
 Bools: TypeAlias = npt.NDArray[np.bool_]

@@ -6,7 +6,6 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from ...data.context import IndexFolder
 from ...digests import hash64
@@ -211,11 +210,3 @@ def spectra(found: Matches) -> list[StoredSpectrum]:
         sources.to_pylist(),
     )
     return [StoredSpectrum(*values) for values in zip(*columns, strict=True)]
-
-
-def numbers_of(table: pa.Table, name: str) -> npt.NDArray[Any]:
-    """Return a column of integers, 1D[nrow]; 0 where it is null or there is none."""
-    if name not in table.column_names:
-        return np.zeros(table.num_rows, np.int64)
-    values: npt.NDArray[Any] = table.column(name).fill_null(0).to_numpy()
-    return values
