@@ -1,10 +1,7 @@
 """The ingest: complete, exact, once, and safe against being killed at any moment."""
 
 import json
-import os
-import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -20,7 +17,6 @@ from specserver.ingest import plan, run_ingest
 from specserver.ingest.verify import verify
 from specserver.service import SpectroscopicService
 from specserver.service.stream import StreamRequest
-from specserver.simulate import simulate_sdss
 from specserver.store.layout import list_segments
 from specserver.surveys import find_release
 
@@ -175,65 +171,6 @@ def test_files_are_read_before_all_are_found(
     assert summary.stored == len(stored_ids(tmp_path / "data")) == 150
     again = run_ingest(open_root(tmp_path / "data"), "sdss_dr17", [mock_survey], workers=1)
     assert (again.stored, again.already) == (0, again.files)
-
-
-KILLS = int(os.environ.get("SPECSERVER_TEST_KILLS", "6"))
-"""More of them: `make kills`."""
-NSPEC = 40 * KILLS
-
-
-def test_killed_at_random_moments_loses_nothing_and_stores_nothing_twice(tmp_path: Path) -> None:
-    """kill -9 at random moments; after each a read and, in the end, a run to the end."""
-    survey = tmp_path / "mock"
-    simulate_sdss(survey, NSPEC, seed=5)
-    rng = random.Random(77)
-    data = tmp_path / "data"
-    # Small parts, so that there are many commits to be killed between.
-    program = (
-        "import sys; from pathlib import Path; from specserver.ingest import plan, run_ingest\n"
-        "from specserver.data.root import open_root\n"
-        "plan.SEGMENT_FILES = 8\n"
-        "if __name__ == '__main__':\n"
-        "    run_ingest(open_root(sys.argv[1]), 'sdss_dr17', [Path(sys.argv[2])], workers=1)\n"
-    )
-    script = tmp_path / "ingest.py"
-    script.write_text(program)
-    command = [sys.executable, str(script), str(data), str(survey)]
-    committed: set[int] = set()
-    killed = 0
-    for _ in range(KILLS):
-        process = subprocess.Popen(command, start_new_session=True)
-        before = len(_committed(data))
-        target, deadline = before + rng.randint(0, 3), time.monotonic() + 60
-        while len(_committed(data)) < target and process.poll() is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-        time.sleep(rng.uniform(0.0, 0.05) if target > before else rng.uniform(0.0, 1.0))
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            killed += 1
-        process.wait()
-        ids = stored_ids(data)
-        assert len(ids) == len(set(ids))
-        # The last segment may be complete, and not be in the index yet.
-        segments = list_segments(open_root(data).context("sdss_dr17"))
-        assert len(ids) in {
-            sum(info.nspec for info in segments[:n]) for n in range(len(segments) + 1)
-        }
-        assert committed <= set(ids), "what was committed is lost"
-        assert not [f for f in faults(data) if "does not cover" not in f]
-        committed = set(ids)
-    assert killed == KILLS
-    last = run_ingest(open_root(data), "sdss_dr17", [survey], workers=1)
-    assert last.stored + last.already == last.files == NSPEC
-    assert len(stored_ids(data)) == NSPEC
-    assert faults(data) == []
-    leftovers = [p for p in (data / "sdss_dr17").glob("seg-*") if not (p / "segment.json").exists()]
-    assert leftovers == []
-
-
-def _committed(data: Path) -> list[Path]:
-    return list((data / "sdss_dr17").glob("seg-*/segment.json"))
 
 
 def test_workers_end_when_their_parent_is_killed(mock_survey: Path, tmp_path: Path) -> None:
