@@ -9,11 +9,13 @@ import numpy.typing as npt
 
 from specserver.client.api import SpecClient
 from specserver.client.session import Session
-from specserver.data.root import open_root
+from specserver.data.root import DataRoot, open_root
 from specserver.service import SpectroscopicService
 
 from .cache import Cache
 from .data import CONTEXT, Library, Scale, make_library, warm
+from .formats import as_format_1
+from .large import RECIPE, make_context
 from .postgres import Postgres, open_postgres
 from .service import Running, serve_data
 from .table import make_table
@@ -73,6 +75,37 @@ class Bench:
         table = self.table
         name = f"{self.scale.name}-postgres"
         return self.stack.enter_context(open_postgres(self.cache, name, table, self._table_made))
+
+    @cached_property
+    def format_1(self) -> SpectroscopicService:
+        """The service's own object over the same spectra in format 1 of the store."""
+        library, scale = self.library, self.scale
+        folder, _ = self.cache.part(
+            f"{scale.name}-format-1",
+            {"spectra": self._made},
+            lambda path: as_format_1(open_root(library.data), path, CONTEXT),
+        )
+        return SpectroscopicService(open_root(folder))
+
+    def large(self, nparts: int) -> SpectroscopicService:
+        """The service's own object over a context of many rows, in so many index parts."""
+        return SpectroscopicService(self._rows(f"parts-{nparts}", self.scale.large, nparts))
+
+    def growing(self, nrows: int) -> DataRoot:
+        """Return a data folder with so many rows, none of them of the spectra, to be added to."""
+        return self._rows(f"growing-{nrows}", nrows, 1, held=False)
+
+    def _rows(self, name: str, nrows: int, nparts: int, *, held: bool = True) -> DataRoot:
+        library = self.library
+        stamp = {"recipe": RECIPE, "nrows": nrows, "spectra": self._made}
+        folder, _ = self.cache.part(
+            f"{self.scale.name}-{name}",
+            stamp,
+            lambda path: make_context(
+                open_root(library.data), path, nrows, nparts, few_columns=True, held=held
+            ),
+        )
+        return open_root(folder)
 
     @property
     def packages(self) -> dict[str, str]:

@@ -14,6 +14,7 @@ _MODULES: Final = (
     "cases_fetch",
     "cases_steady",
     "cases_catalogue",
+    "cases_index",
     "cases_match",
     "cases_pictures",
     "cases_composite",

@@ -12,9 +12,10 @@ import psutil
 
 from .bench import Bench, Ids
 from .cases import case
-from .measure import FEWEST_ROUNDS, Gauge, Trial
+from .measure import FEWEST_ROUNDS, Gauge, Trial, Unequal, seconds
 from .peers import aligned_load, client_peak, fetch_at_once, some_peers
 from .service import Running
+from .table import CATALOG
 
 _CLIENTS: Final = 8
 _EACH: Final = 100
@@ -78,6 +79,51 @@ def large_client_peak(bench: Bench) -> Gauge:
         return client_peak(bench.server.url, bench.draw(bench.scale.most))
 
     return Gauge(read, rounds=3, worst=True)
+
+
+@case(
+    "million_rows",
+    "query of {million:,} rows × 5 columns of {nrows:,}, to a Table",
+    reference="—",
+    target=2.0,
+    limits="the bytes of the answer: they are gathered, sent, and laid in columns",
+)
+def million_rows(bench: Bench) -> Gauge:
+    query_many(bench, 1000)
+
+    def read() -> float:
+        return seconds(lambda _: query_many(bench, bench.scale.million), None)
+
+    return Gauge(read)
+
+
+@case(
+    "million_memory",
+    "the same: growth of the server's memory",
+    reference="—",
+    target=300.0,
+    unit="MB",
+    limits="batches of the answer, some of which wait to be sent",
+)
+def million_memory(bench: Bench) -> Gauge:
+    query_many(bench, 1000)
+
+    def read() -> float:
+        before = bench.server.resident_bytes
+        with _highest(bench.server) as sizes:
+            query_many(bench, bench.scale.million)
+        return (max(sizes) - before) / _MB
+
+    return Gauge(read, rounds=3, worst=True)
+
+
+def query_many(bench: Bench, nrows: int) -> None:
+    """Query five columns of so many rows of the catalogue."""
+    _ = bench.table
+    fields = ["specobjid", "ra", "dec", "z", "class"]
+    found = bench.client.query(constraint=f"z > -1 limit {nrows}", fields=fields, catalog=CATALOG)
+    if len(found) != nrows:
+        raise Unequal(f"{len(found)} rows of {nrows}")
 
 
 @case(

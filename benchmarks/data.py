@@ -53,10 +53,34 @@ class Scale:
     """Measurements of each kind."""
     watch_s: float
     """Seconds for which the answers to /ping are watched."""
+    large: int
+    """Rows of the largest context."""
+    million: int
+    """Rows of one answer."""
+    new: int
+    """Spectra that are added to an index at once."""
 
 
-FULL: Final = Scale("full", 20_000, 5_000_000, 1000, 10_000, 20_000, 10_000, 200, 100, 10, 7, 12.0)
-QUICK: Final = Scale("quick", 2000, 500_000, 500, 2000, 2000, 10_000, 20, 30, 5, 5, 4.0)
+FULL: Final = Scale(
+    "full",
+    20_000,
+    5_000_000,
+    1000,
+    10_000,
+    20_000,
+    10_000,
+    200,
+    100,
+    10,
+    7,
+    12.0,
+    10_000_000,
+    1_000_000,
+    2_000,
+)
+QUICK: Final = Scale(
+    "quick", 2000, 500_000, 500, 2000, 2000, 10_000, 20, 30, 5, 5, 4.0, 200_000, 200_000, 200
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +130,7 @@ def make_library(cache: Cache, scale: Scale) -> tuple[Library, str]:
         {"files": digest, "reader": read_by},
         lambda path: _write_npy(files, path, workers),
     )
-    written_by = source_digest("ingest", "store", "catalog/segment_rows.py")
+    written_by = source_digest("ingest", "store", "catalog/segment_rows.py", "catalog/index")
     data, made = cache.part(
         f"{scale.name}-data",
         {"files": digest, "reader": read_by, "writer": written_by, "context": CONTEXT},

@@ -1,8 +1,10 @@
 """Does it stay as fast with a hundred times the data? ``python -m benchmarks.scale``.
 
-A store of two surveys grows to 1,000, 10,000 and 100,000 spectra, and a catalogue of a million
+A store of two surveys grows to 1,000, 10,000 and 100,000 spectra, and a catalogue of ten million
 rows lies beside it. At each size: how fast spectra go in, what they take on the disk, how long
-requests take, what the server holds in memory. Everything is made for it, and removed at the end.
+requests take, what the server holds in memory. Then spectra are read that are not in memory, in
+both formats of the store, and contexts of up to ten million rows are measured. Everything is made
+for it, and removed at the end.
 """
 
 import argparse
@@ -24,6 +26,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from specserver.catalog.index.build import refresh_index
 from specserver.client.api import SpecClient
 from specserver.data.root import open_root
 from specserver.ingest import run_ingest
@@ -31,13 +34,19 @@ from specserver.service import SpectroscopicService
 from specserver.service.tables import attach_table
 from specserver.simulate import simulate_desi, simulate_sdss
 from specserver.store.layout import list_segments
+from specserver.surveys import find_release
 
+from . import scale_index
+from .cases_fetch import cold_trial
+from .documents import write_scale
+from .formats import as_format_1
+from .measure import take_turns
 from .service import serve_data
 from .table import make_rows
 
 SIZES: Final = (1_000, 10_000, 100_000)
-NROWS: Final = 1_000_000
-"""Rows of the catalogue that is attached at the end."""
+NROWS: Final = 10_000_000
+"""Rows of the catalogue that is attached at the end, and of the largest context."""
 CONTEXTS: Final = ("sdss_dr17", "desi_edr")
 FAMILIES: Final = ("v5_7_0", "v5_10_0", "v5_11_0")
 _MANY: Final = 1000
@@ -89,7 +98,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rows", type=int, default=NROWS, help="rows of the catalogue")
     parser.add_argument("--keep", action="store_true", help="leave the data where they are")
     parser.add_argument("--json", type=Path, help="keep the result here")
+    parser.add_argument(
+        "--write-docs", type=Path, metavar="RESULT", help="put a kept run into the documentation"
+    )
     asked = parser.parse_args(arguments)
+    if asked.write_docs:
+        write_scale(markdown(json.loads(asked.write_docs.read_text("utf-8"))))
+        return 0
     folder = Path(mkdtemp(prefix="specserver-scale-", dir=asked.folder))
     sizes = [one for one in SIZES if one < asked.most] + [asked.most]
     try:
@@ -125,7 +140,46 @@ def run(folder: Path, sizes: Sequence[int], nrows: int) -> dict[str, Any]:
         _measure(data, size)
         measured.append(asdict(size))
         _say(f"{nspec:,} spectra: {measured[-1]}")
-    return {"sizes": measured, "catalogue": _catalogue(data, nrows), "cores": workers}
+    rmtree(folder / "desi")
+    # The space is needed: only files that are ingested once more stay.
+    kept = everything[0].paths[-2 * scale_index.NEW :]
+    for path in {*everything[0].paths}.difference(kept):
+        path.unlink()
+    cold = _cold(data, folder / "format-1")
+    _say(f"spectra that are not in memory: {cold}")
+    large = []
+    for rows in (*(one for one in scale_index.SIZES if one < nrows), nrows):
+        large.append(scale_index.measure(open_root(data), kept, folder / "rows", rows))
+        _say(str(large[-1]))
+    return {
+        "sizes": measured,
+        "cold": cold,
+        "rows": [asdict(one) for one in large],
+        "catalogue": _catalogue(data, nrows),
+        "cores": workers,
+    }
+
+
+def _cold(data: Path, folder: Path) -> dict[str, float]:
+    """Read a thousand spectra whose files are not in memory, in both formats of the store."""
+    context = CONTEXTS[0]
+    old = SpectroscopicService(as_format_1(open_root(data), folder, context))
+    ids, rng = _objects(data, context)[0], np.random.default_rng(9)
+    many = min(_MANY, len(ids))
+    trial = cold_trial(
+        SpectroscopicService(open_root(data)), old, lambda: rng.choice(ids, many, replace=False)
+    )
+    outcome = take_turns(trial, _ROUNDS)
+    rmtree(folder)
+    assert outcome.ratio is not None
+    assert outcome.reference is not None
+    return {
+        "nspec": len(ids),
+        "many": many,
+        "format_2_s": outcome.ours.median,
+        "format_1_s": outcome.reference.median,
+        "ratio": outcome.ratio.median,
+    }
 
 
 def _grow(data: Path, files: Files, begin: int, nspec: int, size: Size) -> int:
@@ -134,25 +188,11 @@ def _grow(data: Path, files: Files, begin: int, nspec: int, size: Size) -> int:
     alone = max(1, min(_MEASURED[files.context] // files.each, (stop - begin) // 2))
     if stop - alone > begin:
         run_ingest(open_root(data), files.context, files.paths[begin : stop - alone])
-    done: list[float] = []
-    seconds = _ingest_alone(data, files.context, files.paths[stop - alone : stop], done)
-    size.rate[files.context] = done[0] / seconds
-    return stop
-
-
-def _ingest_alone(data: Path, context: str, paths: Sequence[Path], done: list[float]) -> float:
-    """Ingest with one process; return the time that its files took, the index left out."""
-    marks: list[float] = [perf_counter()]
     summary = run_ingest(
-        open_root(data), context, paths, workers=1, progress=lambda *_: marks.append(perf_counter())
+        open_root(data), files.context, files.paths[stop - alone : stop], workers=1
     )
-    done.append(summary.stored)
-    # The index is made anew for the whole context, which is told apart: `Size.index_s`.
-    began = perf_counter()
-    index = data / context / "index"
-    rmtree(index)
-    SpectroscopicService(open_root(data)).archive.info(context)
-    return summary.seconds - (perf_counter() - began)
+    size.rate[files.context] = summary.stored / summary.seconds
+    return stop
 
 
 def _measure(data: Path, size: Size) -> None:
@@ -166,7 +206,7 @@ def _measure(data: Path, size: Size) -> None:
         index = data / context / "index"
         rmtree(index)
         began = perf_counter()
-        SpectroscopicService(open_root(data)).archive.info(context)
+        refresh_index(open_root(data).context(context), find_release(context)[0])
         size.index_s += perf_counter() - began
         index_bytes += sum(one.stat().st_size for one in index.rglob("*") if one.is_file())
     size.index_bytes_each = index_bytes / nspec
@@ -268,7 +308,7 @@ def markdown(result: dict[str, Any]) -> str:
         for context in CONTEXTS:
             row(f"{context}: {title}", lambda one, c=context: shown(one[name][c]))  # type: ignore[misc]
 
-    each("spectra/s a core in", "rate", lambda value: f"{value:.0f}")
+    each("spectra ingested a second, by one core", "rate", lambda value: f"{value:.0f}")
     each("bytes of a spectrum", "bytes_each", lambda value: f"{value / 1e3:.1f} kB")
     row("index, bytes of a spectrum", lambda one: f"{one['index_bytes_each']:.0f} B")
     row("index made anew", lambda one: f"{one['index_s']:.2f} s")
@@ -276,13 +316,20 @@ def markdown(result: dict[str, Any]) -> str:
     row("one spectrum", lambda one: f"{one['one_s'] * 1e3:.2f} ms")
     row("a cone around one object", lambda one: f"{one['cone_s'] * 1e3:.2f} ms")
     row("memory of the server", lambda one: f"{one['server_mb']:.0f} MB")
-    big = result["catalogue"]
+    cold, big = result["cold"], result["catalogue"]
+    rows = [scale_index.Index(**one) for one in result["rows"]]
     said = (
-        f"A catalogue of {big['nrows']:,} rows beside it: attached in {big['attach_s']:.1f} s,"
-        f" a cone of 0.5° {big['cone_s'] * 1e3:.2f} ms, a condition with an order"
-        f" {big['condition_s'] * 1e3:.0f} ms, memory of the server {big['server_mb']:.0f} MB."
+        f"A value-added table of {big['nrows']:,} rows was attached in {big['attach_s']:.1f} s."
+        f" A cone of 0.5° on it took {big['cone_s'] * 1e3:.2f} ms, a condition with ORDER BY"
+        f" {big['condition_s'] * 1e3:.0f} ms, and the server used {big['server_mb']:.0f} MB of"
+        " memory."
     )
-    return "\n".join([*lines, "", said])
+    also = (
+        f"{cold['many']:,} random spectra of {cold['nspec']:,} whose files are not in memory took"
+        f" {cold['format_2_s'] * 1e3:.0f} ms, in format 1 of the store"
+        f" {cold['format_1_s'] * 1e3:.0f} ms: the ratio is {cold['ratio']:.2f}."
+    )
+    return "\n".join([*lines, "", also, "", scale_index.markdown(rows), "", said])
 
 
 def _say(text: str) -> None:
