@@ -30,7 +30,7 @@ def several(mock_survey: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     data = tmp_path_factory.mktemp("several") / "data"
     files = list({path.name: path for path in sorted(mock_survey.rglob("spec-*.fits"))}.values())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("specserver.catalog.index.build._PART_BYTES", 1)
+        patch.setattr("specserver.ingest.pipeline.merge_small_parts", lambda *_: None)
         for at in range(0, NFILES, 4):
             run_ingest(open_root(data), CONTEXT, files[at : at + 4], workers=1)
     return data
@@ -141,6 +141,20 @@ def test_one_maintains_at_a_time_and_the_other_says_so(data: Path) -> None:
         assert f"{CONTEXT}: another process maintains it" in said
         assert maintain(open_root(data), CONTEXT).busy
     assert nparts(data) == NFILES // 4
+
+
+def test_what_a_killed_ingest_had_written_whole_is_committed(
+    data: Path, mock_survey: Path, tmp_path: Path
+) -> None:
+    others = list({path.name: path for path in sorted(mock_survey.rglob("spec-*.fits"))}.values())
+    run_ingest(open_root(tmp_path / "other"), CONTEXT, others[NFILES : NFILES + 2], workers=1)
+    (whole,) = (tmp_path / "other" / CONTEXT).glob("seg-*")
+    shutil.copytree(whole, data / CONTEXT / whole.name)
+    assert len(rows(data)) == NFILES
+    assert maintained(data)["committed"] == 1
+    assert len(rows(data)) == NFILES + 2
+    assert maintained(data)["committed"] == 0
+    assert faults(data) == []
 
 
 def test_an_index_that_is_gone_is_made_again(data: Path) -> None:

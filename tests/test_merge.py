@@ -22,10 +22,11 @@ from specserver.catalog.index.manifest import (
     newest_manifest,
 )
 from specserver.catalog.index.marks import MARK, read_marks, write_marks
-from specserver.catalog.index.merge import DEAD, MarkedPart, MergedPart, merge_parts
+from specserver.catalog.index.merge import DEAD, MergedPart, merge_parts
 from specserver.catalog.index.merge_rule import CHEAP, LARGEST, SMALL, due_merge
 from specserver.catalog.index.part import open_part
 from specserver.catalog.index.part_record import PartRecord
+from specserver.catalog.index.stored_rows import MarkedPart, StoredRows
 from specserver.data.context import IndexFolder, PartFolder
 from specserver.data.root import open_root
 from specserver.errors import DamagedFile
@@ -153,7 +154,7 @@ def made_part(index: IndexFolder, number: int, table: pa.Table, marks: list[Mark
         nrows=len(table),
         segments=names,
     )
-    return MarkedPart(open_part(folder, SURVEY), np.array(marks, MARK))
+    return MarkedPart(number, open_part(folder, SURVEY), np.array(marks, MARK), 0)
 
 
 def kept(source: MarkedPart, table: pa.Table, number: int) -> list[dict[str, Any]]:
@@ -246,9 +247,7 @@ def committed(index: IndexFolder, sources: list[MarkedPart]) -> None:
 def answered(index: IndexFolder) -> dict[float, bool]:
     """Return the rows that are alive, by their ra, and whether each is the best of its object."""
     found: dict[float, bool] = {}
-    for entry in newest_manifest(index).parts:
-        marks = read_marks(index.marks(entry.marks)) if entry.marks else np.empty(0, MARK)
-        marked = MarkedPart(open_part(index.part(entry.name), SURVEY), marks)
+    for marked in StoredRows(index, SURVEY).parts:
         for row, alive, best in marked.states(np.arange(marked.part.nrows)).tolist():
             if alive:
                 found[float(marked.part.ra[row])] = best

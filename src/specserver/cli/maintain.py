@@ -34,9 +34,10 @@ def maintain(
 ) -> None:
     """Keep indexes small in number of parts, and delete what nobody needs any more.
 
-    Joins parts of the index of a release, makes indexes that are missing or out of date, commits
-    what a killed ingest had written whole, and deletes what killed commands left behind. Services
-    and ingests may run meanwhile. Run it once a day, and after a large ingest.
+    An ingest adds parts to the index of its release, and joins small ones itself. This joins the
+    larger ones too, makes indexes that are missing or out of date, commits what a killed ingest
+    had written whole, and deletes what killed commands left behind. Services and ingests may run
+    meanwhile. Run it once a day, and after a large ingest.
 
     Example: specserver maintain --data /data/spec
 

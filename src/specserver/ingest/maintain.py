@@ -3,7 +3,9 @@
 Services and ingests go on meanwhile.
 """
 
+import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -12,13 +14,17 @@ from ..catalog.index.build import refresh_index
 from ..catalog.index.cleaning import remove_unused
 from ..catalog.index.due_merges import make_due_merges
 from ..catalog.index.manifest import newest_manifest
+from ..catalog.index.merge_rule import CHEAP
 from ..data.context import ContextFolder, IndexFolder
 from ..data.leases import Lease
 from ..data.root import DataRoot
+from ..errors import SpecServerError
 from ..model.survey import Survey
 from ..store.migration import remove_leftovers
 from ..surveys import find_release
+from .commit import commit_left
 
+_LOG = logging.getLogger(__name__)
 GRACE_S: Final = 900.0
 """Time for which files stay that a merge has replaced: a reader opens a version in far less."""
 Progress: TypeAlias = Callable[[int, int], object]
@@ -80,6 +86,7 @@ def maintain(
             return done
         with folder.writing() as lease:
             done.removed = folder.remove_left(lease)
+            done.committed = len(commit_left(folder, survey, lease).segments)
             refresh_index(folder, survey)
             if renew_tables is not None:
                 renew_tables()
@@ -87,6 +94,19 @@ def maintain(
             _delete_rest(folder, lease, grace_s)
     done.seconds = time.monotonic() - begun
     return done
+
+
+def merge_small_parts(context: ContextFolder, survey: Survey, lease: Lease) -> None:
+    """Make the merges that take about a second each, unless another process does.
+
+    If that fails, a warning is logged: what an ingest has committed is safe all the same.
+    """
+    try:
+        with context.index.lock.lock(wait=False) as mine:
+            if mine:
+                deque(make_due_merges(context.index, survey, lease, CHEAP), maxlen=0)
+    except (SpecServerError, OSError) as error:
+        _LOG.warning("%s: the parts of its index were not joined: %s", context.name, error)
 
 
 def _maintain_indexes(

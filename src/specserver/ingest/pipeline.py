@@ -26,12 +26,15 @@ from ..surveys import find_release
 from ..surveys.generic import AnyFileReader, read_declaration
 from .commit import commit_left, commit_segments
 from .decisions import IngestOptions
+from .maintain import merge_small_parts
 from .option_effects import OptionEffects
 from .plan import Found, find_files, is_fits_name, plan_parts, require_there, spectrum_files
 from .report import Report, Tally, open_report
 from .stored_files import StoredFiles
 from .worker import Counts, PartResult, ingest_part
 
+_MERGE_S: Final = 60.0
+"""Time between merges of small parts of the index while an ingest goes on."""
 _POLL_S: Final = 0.2
 _NOTHING: Final = OptionEffects()
 
@@ -191,6 +194,7 @@ def _read_all(
     """Read all parts, and commit their segments as soon as they are written."""
     again: deque[Part] = deque()
     lost: Counter[Part] = Counter()
+    merged = time.monotonic()
     done = 0
 
     def count(more: int) -> None:
@@ -216,6 +220,10 @@ def _read_all(
                 found.wanted += len(part)
                 again.append(part)
         writer.commit(whole)
+        if time.monotonic() - merged > _MERGE_S:
+            merge_small_parts(writer.context, writer.survey, writer.lease)
+            merged = time.monotonic()
+    merge_small_parts(writer.context, writer.survey, writer.lease)
 
 
 def _results(

@@ -14,11 +14,11 @@ from ...data.handles import Entry
 from ...data.leases import Lease
 from ...model.survey import Survey
 from .column_file import load_mapped
-from .manifest import Manifest, PartEntry, commit_manifest, newest_manifest
+from .manifest import Manifest, PartEntry, commit_manifest
 from .marks import MARK, read_marks, write_marks
-from .merge import DEAD, MarkedPart, MergedPart, merge_parts
+from .merge import DEAD, MergedPart, merge_parts
 from .merge_rule import LARGEST, due_merge
-from .part import open_part
+from .stored_rows import MarkedPart, StoredRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +59,14 @@ def make_due_merges(
     OSError
         The files cannot be written.
     """
+    stored = StoredRows(index, survey)
     while True:
-        manifest = newest_manifest(index)
-        marks = [_marks(index, entry) for entry in manifest.parts]
-        dead = [int(np.count_nonzero(~those["alive"])) for those in marks]
-        alive = [entry.nrows - n for entry, n in zip(manifest.parts, dead, strict=True)]
+        dead = [int(np.count_nonzero(~marked.marks["alive"])) for marked in stored.parts]
+        alive = [marked.part.nrows - n for marked, n in zip(stored.parts, dead, strict=True)]
         due = due_merge(alive, dead, most)
         if due is None:
             return
-        entries = manifest.parts[due]
-        parts = (open_part(index.part(entry.name), survey) for entry in entries)
-        sources = list(map(MarkedPart, parts, marks[due]))
+        entries, sources = stored.manifest.parts[due], stored.parts[due]
         tell = begin(sum(alive[due])) if begin else None
         folder = index.new_part(lease.name)
         committed = False
@@ -82,11 +79,7 @@ def make_due_merges(
                     folder.delete()
         if committed:
             yield Merge(len(entries), merged.record.nrows)
-
-
-def _marks(index: IndexFolder, entry: PartEntry) -> npt.NDArray[Any]:
-    """Return the marks of a part, 1D[n] `MARK`."""
-    return read_marks(index.marks(entry.marks)) if entry.marks else np.empty(0, MARK)
+        stored.renew()
 
 
 def _commit(
@@ -154,8 +147,9 @@ def _carried_over(
     for entry, old, source, rows in zip(now, before, sources, merged.rows, strict=True):
         if entry.marks == old.marks:
             continue
+        marks = read_marks(index.marks(entry.marks)) if entry.marks else found[0]
         row = np.flatnonzero(rows != DEAD)
-        states = replace(source, marks=_marks(index, entry)).states(row)
+        states = replace(source, marks=marks).states(row)
         states = states[~states["alive"] | (states["primary"] != primary[rows[row]])]
         states["row"] = rows[states["row"]]
         states["primary"] &= states["alive"]

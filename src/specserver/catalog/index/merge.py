@@ -7,7 +7,7 @@ Rows that are dead are left out, and what marks say of the others becomes part o
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,32 +18,14 @@ from ...model.survey import Survey
 from ..base import Rows
 from .column_file import MappedColumns, release
 from .column_types import common_schema
-from .marks import MARK
-from .part import IndexPart
 from .part_record import PartRecord
+from .stored_rows import MarkedPart
 from .write_part import BATCH_ROWS, write_part
 
 # So many columns are gathered before the pages of the sources are given back to the system: they
 # count as memory of this process for as long as they are mapped.
 _HELD_COLUMNS: Final = 16
 DEAD: Final = -1
-
-
-@dataclass(frozen=True, slots=True)
-class MarkedPart:
-    """A part of a version, and what its marks say."""
-
-    part: IndexPart
-    marks: npt.NDArray[Any]
-    """1D[n] `MARK`."""
-
-    def states(self, rows: Rows) -> npt.NDArray[Any]:
-        """Return the state of rows, 1D[n] `MARK`."""
-        states = np.empty(self.part.nrows, MARK)
-        states["row"], states["alive"] = np.arange(self.part.nrows), True
-        states["primary"] = self.part.primary
-        states[self.marks["row"]] = self.marks
-        return states[rows]
 
 
 @dataclass(frozen=True, slots=True)
