@@ -86,15 +86,23 @@ class MappedColumns:
     Parameters
     ----------
     files : Arrow files with the same rows, and the names of the columns of each
+    releasable : their pages can be released; answers that share a map keep its file open then
     """
 
-    def __init__(self, files: Mapping[Entry, Sequence[str]], nrows: int) -> None:
-        self._files = [_ColumnFile(file, nrows) for file in files]
+    def __init__(
+        self, files: Mapping[Entry, Sequence[str]], nrows: int, *, releasable: bool = False
+    ) -> None:
+        self._given = files, nrows
+        self._files = [_ColumnFile(file, nrows, releasable=releasable) for file in files]
         self._at = {name: number for number, names in enumerate(files.values()) for name in names}
 
     def holds(self, field: str) -> bool:
         """Return whether there is a column."""
         return field in self._at
+
+    def releasable(self) -> "MappedColumns":
+        """Return the same columns in maps of their own, whose pages can be released."""
+        return MappedColumns(*self._given, releasable=True)
 
     def release(self) -> None:
         """Give the pages that were read back to the system; they are read again when needed."""
@@ -143,9 +151,10 @@ class MappedColumns:
 class _ColumnFile:
     """One Arrow file; it is opened when it is first used."""
 
-    def __init__(self, file: Entry, nrows: int) -> None:
+    def __init__(self, file: Entry, nrows: int, *, releasable: bool) -> None:
         self._file = file
         self._nrows = nrows
+        self._releasable = releasable
 
     def release(self) -> None:
         """Give the pages that were read back to the system."""
@@ -153,11 +162,18 @@ class _ColumnFile:
 
     @cached_property
     def _mapped(self) -> mmap:
-        return _map(self._file)
+        """The file in a map of this process, which keeps the file open as long as it lives."""
+        try:
+            found: Any = np.memmap(self._file.local_path(), np.uint8, "r").base
+        except (OSError, ValueError) as error:
+            raise self._file.damaged(f"{DAMAGED_INDEX} ({error})") from error
+        mapped: mmap = found
+        return mapped
 
     @cached_property
     def _batches(self) -> list[pa.RecordBatch]:
-        file = _arrow_in(self._file, self._mapped)
+        mapped = pa.BufferReader(pa.py_buffer(self._mapped)) if self._releasable else None
+        file = open_arrow(self._file, mapped)
         try:
             batches = [file.get_batch(index) for index in range(file.num_record_batches)]
         except (OSError, pa.ArrowException) as error:
@@ -187,27 +203,11 @@ class _ColumnFile:
         return table.combine_chunks() if len(parts) > 1 and len(rows) <= _JOINED else table
 
 
-def open_arrow(file: Entry) -> pa.RecordBatchFileReader:
-    """Map an Arrow file; raise `DamagedFile` if it is none."""
-    return _arrow_in(file, _map(file))
-
-
-def _map(file: Entry) -> mmap:
-    """Return a file, mapped."""
+def open_arrow(file: Entry, mapped: pa.NativeFile | None = None) -> pa.RecordBatchFileReader:
+    """Map an Arrow file, unless it is mapped already; raise `DamagedFile` if it is none."""
     try:
-        # The map itself can release pages, which that of pyarrow cannot.
-        mapped: Any = np.memmap(file.local_path(), np.uint8, "r").base
-    except (OSError, ValueError) as error:
-        raise file.damaged(f"{DAMAGED_INDEX} ({error})") from error
-    found: mmap = mapped
-    return found
-
-
-def _arrow_in(file: Entry, mapped: mmap) -> pa.RecordBatchFileReader:
-    """Return a mapped file as Arrow."""
-    try:
-        return pa.ipc.open_file(pa.BufferReader(pa.py_buffer(mapped)))
-    except pa.ArrowException as error:
+        return pa.ipc.open_file(mapped or pa.memory_map(str(file.local_path())))
+    except (OSError, pa.ArrowException) as error:
         raise file.damaged(f"{DAMAGED_INDEX} ({error})") from error
 
 

@@ -143,7 +143,7 @@ def _batches(
     tell: Callable[[int], object] | None,
 ) -> Iterator[pa.RecordBatch]:
     """Yield the rows of all sources in an order, with all columns that one of them has."""
-    columns = [source.part.columns for source in sources]
+    columns = [source.part.columns.releasable() for source in sources]
     starts = np.cumsum([0, *(source.part.nrows for source in sources)])
     segments = np.cumsum([0, *(len(source.part.record.segments) for source in sources)])
     for at in range(0, len(order), BATCH_ROWS):
