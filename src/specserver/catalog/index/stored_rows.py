@@ -92,10 +92,15 @@ class MarkedPart:
     ) -> tuple[Matches, npt.NDArray[np.intp]]:
         """Return the rows with some of the values by which rows are sorted, dead ones too.
 
-        The second array is the place of each in the order of the values.
+        The second array is the place of each in the order of the values. Ascending ``wanted`` are
+        searched faster.
         """
         first = np.searchsorted(found.hashes, wanted)
-        counts = np.searchsorted(found.hashes, wanted, "right") - first
+        # Most are in no part: those are not searched again.
+        inside = np.flatnonzero(first < len(found.hashes))
+        some = inside[found.hashes[first[inside]] == wanted[inside]]
+        counts = np.zeros(len(wanted), np.intp)
+        counts[some] = np.searchsorted(found.hashes, wanted[some], "right") - first[some]
         which = np.repeat(np.arange(len(wanted)), counts)
         within = np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts, counts)
         at = first[which] + within
@@ -152,14 +157,16 @@ class StoredRows:
         """Yield the rows of each part with some identifiers, 1D[n]."""
         if not len(ids):
             return
-        first, last = ids.min(), ids.max()
+        order = np.argsort(ids)
+        ids = ids[order]
+        first, last = ids[0], ids[-1]
         for marked in self.parts:
             known = marked.part.id_sorted
             if len(known) and known[0] <= last and known[-1] >= first:
                 found, _ = marked.matches(SortedHashes(known, marked.part.id_rank), ids)
                 found = found.where(marked.alive(found))
                 if len(found):
-                    yield found
+                    yield Matches(marked, order[found.wanted], found.rows)
 
     def with_keys(self, ids: npt.NDArray[Any], keys: npt.NDArray[np.int64]) -> Iterator[Matches]:
         """Yield the rows of each part with some identifiers and keys, 1D[n] each."""
