@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import hpgeom
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -12,6 +13,8 @@ from specserver.catalog.index.marks import MARK, read_marks, write_marks
 from specserver.catalog.index.part import IndexPart, open_part
 from specserver.catalog.index.part_record import NO_BESIDE, file_states
 from specserver.catalog.index.write_part import write_part
+from specserver.catalog.part_filter import PartFilter
+from specserver.catalog.placed_part import place_parts
 from specserver.data.context import IndexFolder
 from specserver.data.root import open_root
 from specserver.digests import hash64
@@ -86,7 +89,6 @@ def test_rows_are_found_by_identifier(part: IndexPart, rows: pa.Table) -> None:
     assert np.array_equal(part.ids[part.first_with(ids)], ids)
     assert np.array_equal(part.ids[part.all_with(ids)], ids)
     assert part.first_with(np.array([5], "u8")).tolist() == [-1]
-    assert part.among(np.array([5, 2**63, 2**63 + 7, 2**64 - 1], "u8")) == slice(1, 3)
 
 
 def test_rows_are_found_by_position_and_coverage_skips_the_rest(part: IndexPart) -> None:
@@ -97,6 +99,12 @@ def test_rows_are_found_by_position_and_coverage_skips_the_rest(part: IndexPart)
     mine = np.concatenate([np.arange(*run) for run in runs.tolist()])
     assert set(np.flatnonzero(inside)) <= set(mine.tolist())
     assert not len(part.in_pixels(south))
+    placed = place_parts([(part, np.empty(0, MARK))], SDSS)
+    assert PartFilter(placed).in_pixels(north) == placed
+    assert PartFilter(placed).in_pixels(south) == []
+    covered = np.zeros(12 * 4**6, bool)
+    covered[hpgeom.angle_to_pixel(2**6, part.ra[3:], part.dec[3:])] = True
+    assert np.array_equal(part.coverage, covered)
     whole = part.in_pixels(np.array([[0, 12 * 4**29]]))
     assert whole.tolist() == [[3, NROWS]]
 
@@ -153,7 +161,6 @@ def test_a_part_without_rows_has_its_columns(index: IndexFolder, rows: pa.Table)
     write_part(folder, SDSS, rows.schema, [], nrows=0, segments=("seg-1",))
     part = open_part(folder, SDSS)
     assert part.columns.take(["z", "extra"], np.empty(0, np.int64)).schema.names == ["z", "extra"]
-    assert part.among(np.array([1], "u8")) == slice(0, 0)
     assert not len(part.in_pixels(np.array([[0, 12 * 4**29]])))
 
 

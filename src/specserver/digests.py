@@ -10,7 +10,7 @@ states the digest of its own values under ``digest``, and those of files beside 
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -38,12 +38,16 @@ class Record:
     """Whether it states its own digest, which was compared; older versions wrote none."""
 
 
-def digest_of(path: Path) -> str:
-    """Return the digest of a file as it is now."""
+def digest_of(path: Path, go_on: Callable[[], None] = lambda: None) -> str:
+    """Return the digest of a file as it is now.
+
+    ``go_on`` is called between blocks of it; it may raise an error to end the work.
+    """
     crc = size = 0
     block = memoryview(bytearray(_BLOCK))
     with path.open("rb", buffering=0) as file:
         while count := file.readinto(block):
+            go_on()
             crc = zlib.crc32(block[:count], crc)
             size += count
     return f"{size} {crc:08x}"
@@ -65,10 +69,13 @@ def crc_of(path: Path) -> int:
     return int(digest_of(path).split()[1], 16)
 
 
-def check_file(path: Path, stated: str) -> None:
-    """Compare a file with its digest; raise `DamagedFile` if it differs or cannot be read."""
+def check_file(path: Path, stated: str, go_on: Callable[[], None] = lambda: None) -> None:
+    """Compare a file with its digest; raise `DamagedFile` if it differs or cannot be read.
+
+    ``go_on`` is as for `digest_of`.
+    """
     try:
-        found = digest_of(path)
+        found = digest_of(path, go_on)
     except OSError as error:
         raise damaged(path, f"cannot be read ({error.strerror})") from error
     if found == stated:

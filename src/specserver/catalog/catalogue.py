@@ -9,7 +9,7 @@ the order of the catalogue: by HEALPix pixel, identifier, part and row, whatever
 one part this is the order of the numbers.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -31,6 +31,7 @@ from .healpix import cover
 from .index.column_types import conformed, kind_of
 from .index.part import IndexPart, row_blocks
 from .index.part_search import spans_of
+from .part_filter import PartFilter
 from .placed_part import PlacedPart, place_parts
 from .row_columns import RowColumns
 from .sql.expressions import Condition
@@ -64,6 +65,7 @@ class MappedCatalogue:
         self.damage: DamagedFile | None = None
         """The damage that was found since it was opened, if any."""
         self.parts = tuple(place_parts(parts, survey))
+        self._filter = PartFilter(self.parts)
         self._rows = RowColumns(self.parts, survey.id_column.name)
         self._kinds = {field.name: kind_of(field.type) for field in self._rows.schema}
         self.columns = {n: kind for n, kind in self._kinds.items() if not n.startswith("_")}
@@ -102,7 +104,7 @@ class MappedCatalogue:
             found.append(rows[region.contains(ra, dec, deadline.check)])
             waiting.clear()
 
-        for placed in self.parts:
+        for placed in self._filter.in_pixels(runs):
             for block in row_blocks(placed.part.in_pixels(runs), _BLOCK_ROWS):
                 waiting.append((placed, placed.answered(block)))
                 nrows += len(block)
@@ -125,10 +127,7 @@ class MappedCatalogue:
         ids = ids[order]
         found = np.full(len(ids), -1, np.int64)
         unsure = np.zeros(len(ids), np.bool_)
-        for placed in self.parts:
-            some = placed.part.among(ids)
-            if some.start == some.stop:
-                continue
+        for placed, some in self._filter.with_ids(ids):
             rows = placed.part.first_with(ids[some])
             here = rows >= 0
             # Another part may have a better row, and marks may say that another one is the best.
@@ -158,10 +157,10 @@ class MappedCatalogue:
         """Return all rows of some identifiers, each once, in the order of the catalogue."""
         ids = np.unique(ids)
         found = [
-            placed.answered(placed.part.all_with(ids[placed.part.among(ids)])) + placed.first_row
-            for placed in self.parts
+            placed.answered(placed.part.all_with(ids[some])) + placed.first_row
+            for placed, some in self._filter.with_ids(ids)
         ]
-        return self._rows.in_order(np.concatenate(found))
+        return self._rows.in_order(np.concatenate([np.empty(0, np.int64), *found]))
 
     def place(self, rows: Rows) -> Place:
         """Return identifier, segment number and segment row of rows."""
@@ -209,7 +208,7 @@ class MappedCatalogue:
         found = [
             placed.every(primary=primary, most=nrows) + placed.first_row for placed in self.parts
         ]
-        return self._ordered(found)[:nrows]
+        return self._rows.first(np.concatenate([np.empty(0, np.int64), *found]), nrows)
 
     def holds(self, column: str) -> bool:
         """Return whether there is a column, hidden or not: older versions wrote fewer."""
@@ -228,13 +227,18 @@ class MappedCatalogue:
             # Each is one identifier: lists of them have no ranges.
             wanted = np.unique(spans_of(parts[0], dtype)[0])
             parts = (None, *parts[1:])
-        rows, tables = [], []
-        for placed in self.parts:
+        some_parts: Iterable[tuple[PlacedPart, slice]]
+        if wanted is None:
+            some_parts = ((placed, slice(None)) for placed in self.parts)
+        else:
+            some_parts = self._filter.with_ids(wanted)
+        rows, tables = [np.empty(0, np.int64)], []
+        for placed, mine in some_parts:
             part = placed.part
             if wanted is None:
                 some = part.search.candidates(parts)
             else:
-                some = np.sort(part.all_with(wanted[part.among(wanted)]))
+                some = np.sort(part.all_with(wanted[mine]))
                 some = self._having(placed, some, pattern.told)
             some, table = part.search.matching(placed.answered(some), parts, deadline)
             rows.append(some + placed.first_row)
@@ -242,7 +246,7 @@ class MappedCatalogue:
         found = np.concatenate(rows)
         names = self.survey.id_parts
         schema = pa.schema([self._rows.schema.field(name) for name in names])
-        every = pa.concat_tables(conformed(table, schema) for table in tables)
+        every = pa.concat_tables([schema.empty_table(), *(conformed(t, schema) for t in tables)])
         if len(every) > 1:
             every = every.append_column("_rank", pa.array(self._rows.ranks(found)))
             keys = [(name, "ascending") for name in (*names, "_rank")]

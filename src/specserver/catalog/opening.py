@@ -4,10 +4,12 @@ All functions raise `DamagedFile` where a file of the index is damaged, and `Cat
 there is no index.
 """
 
+import atexit
 import logging
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -199,6 +201,7 @@ def _opened(
         part = known.get(entry.name)
         if part is None:
             part = open_part(index.part(entry.name), survey)
+        if not part.is_checked:
             parts.unchecked.append(part)
         marks = read_marks(index.marks(entry.marks)) if entry.marks else _NO_MARKS
         parts.listed.append((part, marks))
@@ -208,13 +211,8 @@ def _opened(
         nbytes += parts.unchecked[0].record.nbytes
         if nbytes > _CHECKED_BYTES:
             break
-        _check(parts.unchecked.pop(0))
+        parts.unchecked.pop(0).check()
     return parts
-
-
-def _check(part: IndexPart) -> None:
-    """Compare the files of a part with their digests; raise `DamagedFile` if one differs."""
-    part.folder.check(part.record.digests)
 
 
 def _catalogue(made: MappedCatalogue, parts: _Parts) -> MappedCatalogue:
@@ -224,17 +222,40 @@ def _catalogue(made: MappedCatalogue, parts: _Parts) -> MappedCatalogue:
             target=_check_later, args=(weakref.ref(made), parts.unchecked), daemon=True,
             name="digests",
         )  # fmt: skip
+        _CHECKING.add(thread)
         thread.start()
     return made
 
 
+class _EndedError(Exception):
+    """The catalogue is closed, or the process ends."""
+
+
+_CHECKING: Final = weakref.WeakSet[threading.Thread]()
+"""Threads that compare digests."""
+_ENDING: Final = threading.Event()
+
+
 def _check_later(made: "weakref.ref[MappedCatalogue]", parts: Sequence[IndexPart]) -> None:
     """Compare parts with their digests while their catalogue is in use."""
-    for part in parts:
-        try:
-            if made() is not None:
-                _check(part)
-        except DamagedFile as error:
-            if (catalogue := made()) is not None:
-                catalogue.damage = error
-            return
+
+    def go_on() -> None:
+        if _ENDING.is_set() or made() is None:
+            raise _EndedError
+
+    with suppress(_EndedError):
+        for part in parts:
+            try:
+                part.check(go_on)
+            except DamagedFile as error:
+                if (catalogue := made()) is not None:
+                    catalogue.damage = error
+                return
+
+
+@atexit.register
+def _end() -> None:
+    """Let the threads end before the interpreter does."""
+    _ENDING.set()
+    for thread in list(_CHECKING):
+        thread.join()

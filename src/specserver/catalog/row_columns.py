@@ -118,6 +118,14 @@ class RowColumns:
         rows = np.sort(rows)
         return rows if len(self.parts) == 1 else rows[self._sorted(rows)]
 
+    def first(self, rows: Rows, nrows: int) -> Rows:
+        """Return the first ``nrows`` of ascending rows in the order of the catalogue."""
+        if len(self.parts) > 1 and nrows and 2 * nrows < len(rows):
+            # Rows beyond the last pixel wanted need not be sorted.
+            hpx = self.gather("hpx", rows)
+            rows = rows[hpx <= np.partition(hpx, nrows - 1)[nrows - 1]]
+        return self.in_order(rows)[:nrows]
+
     def ranks(self, rows: Rows) -> npt.NDArray[np.int64]:
         """Return numbers that are in the order of the catalogue, 1D[n] for n different rows."""
         if len(self.parts) == 1:
@@ -131,9 +139,14 @@ class RowColumns:
     def _sorted(self, rows: Rows) -> npt.NDArray[np.intp]:
         """Return the indices that bring ascending rows into the order of the catalogue."""
         hpx = self.gather("hpx", rows)
-        # The rows of a part are in order, and this sort is fast where there are long runs.
-        order = np.argsort(hpx, kind="stable")
+        order = np.argsort(hpx)
         ordered = hpx[order]
-        if np.any(ordered[1:] == ordered[:-1]):
-            order = np.lexsort((self.gather("ids", rows), hpx))
+        same = np.zeros(len(rows) + 1, np.bool_)
+        same[1:-1] = ordered[1:] == ordered[:-1]
+        tied = np.flatnonzero(same[1:] | same[:-1])
+        if len(tied):
+            # Rows of one pixel stand together; they are brought into order among themselves.
+            some = np.sort(order[tied])
+            ids = self.gather("ids", rows[some])
+            order[tied] = some[np.lexsort((ids, hpx[some]))]
         return order

@@ -1,6 +1,6 @@
 """Handles of objects and folders: a handle knows its key, and the back end does the work."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,10 +186,13 @@ class Folder(Handle):
         """Return the digests of objects, by their paths from this folder."""
         return {name: self.entry(name).digest() for name in names}
 
-    def check(self, digests: Mapping[str, str]) -> None:
-        """Raise `DamagedFile` if objects, by their paths from here, have other digests."""
+    def check(self, digests: Mapping[str, str], go_on: Callable[[], None] = lambda: None) -> None:
+        """Raise `DamagedFile` if objects, by their paths from here, have other digests.
+
+        ``go_on`` is called between blocks; it may raise an error to end the work.
+        """
         for name, stated in digests.items():
-            check_file(self.entry(name).local_path(), stated)
+            check_file(self.entry(name).local_path(), stated, go_on)
 
 
 class NamedEntry:

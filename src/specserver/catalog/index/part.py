@@ -1,6 +1,6 @@
 """One immutable index part, open for reading."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -13,7 +13,7 @@ from ...data.handles import Entry, Folder
 from ...model.survey import Survey
 from .column_file import MappedColumns, load_mapped, open_arrow
 from .generations import IndexInfo
-from .part_record import ARRAYS, COVERAGE_ORDER, COVERED_BITS, PartRecord, read_part
+from .part_record import ARRAYS, COVERAGE_ORDER, PartRecord, read_part
 from .part_search import PartSearch
 
 Ints = npt.NDArray[np.int64]
@@ -60,6 +60,8 @@ class IndexPart:
         self.schema = record.schema
         """All columns, hidden ones too."""
         self.columns = MappedColumns(files, self.nrows)
+        self.is_checked = False
+        """Whether its files were compared with their digests since it was opened."""
         self._column = folder.column
         self._id_parts = survey.id_parts
         self._coverage = folder.coverage if isinstance(folder, PartFolder) else None
@@ -83,6 +85,14 @@ class IndexPart:
         # Those of generations have 64 bits.
         self.id_rank = load("id_rank", "<i4" if isinstance(folder, PartFolder) else "<i8")
         """1D[nrow], rows of `id_sorted`; of one identifier the best row first."""
+
+    def check(self, go_on: Callable[[], None] = lambda: None) -> None:
+        """Compare its files with their digests; raise `DamagedFile` if one differs.
+
+        ``go_on`` is called between blocks of them; it may raise an error to end the work.
+        """
+        self.folder.check(self.record.digests, go_on)
+        self.is_checked = True
 
     def _load(self, name: str, dtype: str) -> npt.NDArray[Any]:
         return load_mapped(self._column(name), dtype, self.nrows)
@@ -125,39 +135,28 @@ class IndexPart:
         listed = self.record.digests
         return [name for name in ("file", "group") if self._column(f"{name}_sorted").name in listed]
 
-    @cached_property
-    def _covered_before(self) -> npt.NDArray[np.int32] | None:
-        """Number of pixels of `COVERAGE_ORDER` with a row before each, 1D[npix + 1]."""
-        if self._coverage is None:
-            return None
+    @property
+    def coverage(self) -> npt.NDArray[np.bool_]:
+        """1D[npix], which pixels of `COVERAGE_ORDER` hold a row; generations do not say it."""
         npix = 12 * 4**COVERAGE_ORDER
-        covered = np.unpackbits(load_mapped(self._coverage, "u1", npix // 8))
-        return np.concatenate([[0], np.cumsum(covered)]).astype(np.int32)
+        if self._coverage is None:
+            return np.ones(npix, np.bool_)
+        return np.unpackbits(load_mapped(self._coverage, "u1", npix // 8)).view(np.bool_)
 
     def in_pixels(self, runs: Ints) -> npt.NDArray[np.intp]:
         """Return the runs of rows in runs of order-29 pixels, 2D[n, 2] each, half-open.
 
         Runs of rows are ascending and not empty; those with few rows between them are joined.
         """
-        covered = self._covered_before
-        if covered is not None:
-            first, last = runs[:, 0] >> COVERED_BITS, (runs[:, 1] - 1) >> COVERED_BITS
-            runs = runs[covered[last + 1] > covered[first]]
         found = np.searchsorted(self.hpx, runs)
         starts, stops = found[found[:, 0] < found[:, 1]].T
-        apart = np.flatnonzero(starts[1:] - stops[:-1] > _GAP_ROWS)
         if not len(starts):
             return np.empty((0, 2), np.intp)
-        return np.stack(
-            [starts[np.concatenate([[0], apart + 1])], stops[np.concatenate([apart, [-1]])]], axis=1
-        )
-
-    def among(self, ids: npt.NDArray[Any]) -> slice:
-        """Return which of some identifiers, ascending, lie between its first and its last one."""
-        if not self.nrows:
-            return slice(0, 0)
-        first = int(np.searchsorted(ids, self.id_sorted[0]))
-        return slice(first, int(np.searchsorted(ids, self.id_sorted[-1], "right")))
+        apart = np.flatnonzero(starts[1:] - stops[:-1] > _GAP_ROWS)
+        joined = np.empty((len(apart) + 1, 2), np.intp)
+        joined[0, 0], joined[-1, 1] = starts[0], stops[-1]
+        joined[1:, 0], joined[:-1, 1] = starts[apart + 1], stops[apart]
+        return joined
 
     def first_with(self, ids: npt.NDArray[Any]) -> Ints:
         """Return the first row of each identifier by `id_rank`, 1D[n]; -1 where there is none.
