@@ -97,6 +97,11 @@ class PlacedPart:
             changed[self._marks_column] = self._best(self.primary[rows])
         return _with_schema(table, schema, changed)
 
+    def keeps(self, field: pa.Field) -> bool:
+        """Return whether the part has a column, of the type of a field, that is not changed."""
+        changed = (self._marks_column, "_segment" if self.first_segment else "")
+        return field.name not in changed and self.part.has(field)
+
     def all_of(self, schema: pa.Schema) -> pa.Table:
         """Return columns of all its rows, mapped."""
         names = [name for name in schema.names if name in self.part.schema.names]

@@ -1,6 +1,7 @@
 """The columns of a catalogue by the numbers of its rows, whichever parts they are in."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
@@ -9,13 +10,18 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from .base import Rows
+from .index.column_file import grouped
 from .index.column_types import common_schema
+from .index.part import IndexPart
 from .placed_part import PlacedPart
 
 NUMBER: Final = "_index"
 """Column of `RowColumns.every` with the number of the row."""
 ALIVE: Final = "_alive"
 """Column of `RowColumns.every` that is 0 in rows that are not answered; left out if none is."""
+# So many rows of one part are gathered value by value. Fewer take less time as rows of Arrow, and a
+# run of more is not copied.
+_GATHERED: Final = range(2**12, 2**17)
 
 
 class RowColumns:
@@ -27,7 +33,8 @@ class RowColumns:
         """Number of rows, those that are not answered included."""
         self.schema = common_schema(placed.part.schema for placed in parts)
         """All columns, hidden ones too."""
-        self._starts = np.array([placed.first_row for placed in parts], np.int64)
+        firsts = [placed.first_row for placed in parts]
+        self._starts = np.array([*firsts, self.nrows], np.int64)
         self.order: tuple[str, ...] = (NUMBER,) if len(parts) == 1 else ("_hpx", id_column, NUMBER)
         """Columns of `every` by which rows are in the order of the catalogue."""
 
@@ -36,14 +43,8 @@ class RowColumns:
 
         Which they are is a slice or an array of indices.
         """
-        if len(self.parts) == 1:
-            yield self.parts[0], slice(None), rows
-            return
-        number = np.searchsorted(self._starts, rows, "right") - 1
-        # Parts without rows begin where the next one does, so they are never found.
-        for at in np.flatnonzero(np.bincount(number, minlength=1)).tolist():
-            mine = np.flatnonzero(number == at)
-            yield self.parts[at], mine, rows[mine] - self._starts[at]
+        for number, mine, own in grouped(rows, self._starts):
+            yield self.parts[number], mine, own
 
     def gather(self, name: str, rows: Rows) -> npt.NDArray[Any]:
         """Return values of rows, 1D[n], of an attribute of `IndexPart`."""
@@ -78,17 +79,28 @@ class RowColumns:
         rows : 1D[n] int64
         """
         schema = pa.schema([self.schema.field(field) for field in fields])
-        tables, places = [], []
-        for placed, mine, own in self.split(rows):
-            tables.append(placed.take(schema, own))
-            places.append(mine)
-        if len(tables) == 1:
-            return tables[0]
-        if not tables:
-            return self.parts[0].take(schema, rows)
-        back = np.empty(len(rows), np.int64)
-        back[np.concatenate(places)] = np.arange(len(rows))
-        return pa.concat_tables(tables).combine_chunks().take(pa.array(back))
+        parts = list(self.split(rows))
+        if not parts or (len(parts) == 1 and len(rows) not in _GATHERED):
+            placed, _, own = parts[0] if parts else (self.parts[0], None, rows)
+            return placed.take(schema, own)
+        pieces = _Pieces(
+            len(rows),
+            [
+                (placed.part, batch, _some(mine, some), inside)
+                for placed, mine, own in parts
+                for batch, some, inside in placed.part.columns.pieces(own)
+            ],
+        )
+        columns = []
+        for field in schema:
+            if all(placed.keeps(field) for placed, *_ in parts):
+                columns.append(pieces.gather(field))
+                continue
+            tables = [placed.take(pa.schema([field]), own) for placed, _, own in parts]
+            places = np.concatenate([np.arange(len(rows))[mine] for _, mine, _ in parts])
+            whole = pa.concat_tables(tables).combine_chunks()
+            columns.append(whole.column(0).take(_inverse(places)))
+        return pa.table(columns, schema=schema)
 
     def every(self, fields: Sequence[str]) -> pa.Table:
         """Return columns of all rows, mapped, and `NUMBER`, and `ALIVE`, by their numbers."""
@@ -150,3 +162,48 @@ class RowColumns:
             ids = self.gather("ids", rows[some])
             order[tied] = some[np.lexsort((ids, hpx[some]))]
         return order
+
+
+@dataclass(frozen=True, slots=True)
+class _Pieces:
+    """Where the values of some rows are: in batches of parts."""
+
+    nrows: int
+    listed: list[tuple[IndexPart, int, Any, Rows]]
+    """Part and number of a batch, which of the rows it has, and their numbers in it."""
+
+    def gather(self, field: pa.Field) -> pa.Array:
+        """Return a column of the rows, which all parts have in its type."""
+        arrays = [part.columns.values(field.name, batch) for part, batch, *_ in self.listed]
+        is_number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
+        if is_number and not any(array.null_count for array in arrays):
+            found = np.empty(self.nrows, field.type.to_pandas_dtype())
+            for array, (_, _, where, inside) in zip(arrays, self.listed, strict=True):
+                found[where] = array.to_numpy()[inside]
+            return pa.array(found)
+        taken = [
+            array.take(pa.array(inside))
+            for array, (*_, inside) in zip(arrays, self.listed, strict=True)
+        ]
+        if len(taken) == 1:
+            return taken[0]
+        places = [np.arange(self.nrows)[where] for _, _, where, _ in self.listed]
+        return pa.concat_arrays(taken).take(_inverse(np.concatenate(places)))
+
+
+def _some(mine: Any, some: Any) -> Any:
+    """Return which rows are some of those that are mine; each is a slice of all, or indices."""
+    if isinstance(mine, slice):
+        first = mine.start or 0
+        if isinstance(some, slice):
+            whole = some.stop is None
+            return mine if whole else slice(first + some.start, first + some.stop)
+        return some + first
+    return mine[some]
+
+
+def _inverse(places: npt.NDArray[np.intp]) -> pa.Array:
+    """Return the indices that bring rows from some places back into their order."""
+    back = np.empty(len(places), np.int64)
+    back[places] = np.arange(len(places))
+    return pa.array(back)

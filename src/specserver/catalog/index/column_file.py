@@ -4,36 +4,22 @@ An uncompressed Arrow file has the values of a row at known places, so 100 rows 
 take 0.05 ms; the database, which decodes whole row groups and plans each query, takes 3 to 7.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from io import BytesIO
-from mmap import ACCESS_READ, MADV_DONTNEED, mmap
+from mmap import MADV_DONTNEED, mmap
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ...data.context import GenerationFolder
 from ...data.handles import Entry
 from ..base import Rows
 
 DAMAGED_INDEX: Final = "damaged index: it is made again where its folder can be written to"
 # Answers of up to so many rows become one batch: joining takes less than a frame for each batch.
 _JOINED: Final = 2**17
-
-
-def write_columns(
-    generation: GenerationFolder, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
-) -> Iterable[pa.RecordBatch]:
-    """Write batches of rows in their order as columns of a generation, and yield each."""
-    with (
-        pa.OSFile(str(generation.columns.local_path()), "wb") as file,
-        pa.ipc.new_file(file, schema) as writer,
-    ):
-        for batch in batches:
-            writer.write_batch(batch)
-            yield batch
 
 
 def allocate(file: Entry, dtype: str, nrows: int) -> np.memmap[Any, Any]:
@@ -60,10 +46,9 @@ def load_mapped(file: Entry, dtype: str, nrows: int) -> npt.NDArray[Any]:
     head = _header(kind.str, nrows)
     try:
         # `numpy.load` takes ten times as long: it parses the head, and there are many files.
-        with file.local_path().open("rb") as opened:
-            if nrows and opened.read(len(head)) == head:
-                mapped = mmap(opened.fileno(), 0, access=ACCESS_READ)
-                return np.frombuffer(mapped, kind, nrows, len(head))
+        mapped = _map(file) if nrows else None
+        if mapped is not None and mapped[: len(head)] == head:
+            return np.frombuffer(mapped, kind, nrows, len(head))
         values: npt.NDArray[Any] = np.load(file.local_path(), mmap_mode="r").view(np.ndarray)
     except (OSError, ValueError, EOFError) as error:
         raise file.damaged(f"{DAMAGED_INDEX} ({error})") from error
@@ -79,8 +64,15 @@ def release(values: npt.NDArray[Any]) -> None:
     """
     held: Any = values
     while not isinstance(held, mmap):
-        held = held.base
+        held = held.obj if isinstance(held, memoryview) else held.base
     held.madvise(MADV_DONTNEED)
+
+
+def _map(file: Entry) -> mmap:
+    """Return a file, mapped; raise `OSError` or `ValueError` if that is not possible."""
+    mapped: Any = np.memmap(file.local_path(), np.uint8, "r").base
+    found: mmap = mapped
+    return found
 
 
 @lru_cache(maxsize=256)
@@ -140,6 +132,17 @@ class MappedColumns:
         back[order] = np.arange(len(rows))
         return table.combine_chunks().take(pa.array(back))
 
+    def pieces(self, rows: Rows) -> Iterator[tuple[int, Any, Rows]]:
+        """Return each batch that has some of the rows, which of them it has, and their rows in it.
+
+        Which they are is a slice or an array of indices.
+        """
+        return grouped(rows, self._files[0].starts)
+
+    def values(self, field: str, batch: int) -> pa.Array:
+        """Return the values of a column in a batch."""
+        return self._files[self._at[field]].batches[batch].column(field)
+
     def every(self, fields: Sequence[str]) -> pa.Table:
         """Return columns of all rows, mapped: only values that are looked at are read."""
         return self._joined(fields, lambda file, names: file.every(names))
@@ -176,14 +179,13 @@ class _ColumnFile:
     def _mapped(self) -> mmap:
         """The file in a map of this process, which keeps the file open as long as it lives."""
         try:
-            found: Any = np.memmap(self._file.local_path(), np.uint8, "r").base
+            return _map(self._file)
         except (OSError, ValueError) as error:
             raise self._file.damaged(f"{DAMAGED_INDEX} ({error})") from error
-        mapped: mmap = found
-        return mapped
 
     @cached_property
-    def _batches(self) -> list[pa.RecordBatch]:
+    def batches(self) -> list[pa.RecordBatch]:
+        """Its batches, mapped."""
         mapped = pa.BufferReader(pa.py_buffer(self._mapped)) if self._releasable else None
         file = open_arrow(self._file, mapped)
         try:
@@ -197,21 +199,22 @@ class _ColumnFile:
         return batches or [pa.RecordBatch.from_pylist([], file.schema)]
 
     @cached_property
-    def _starts(self) -> npt.NDArray[np.int64]:
-        return np.cumsum([0, *(batch.num_rows for batch in self._batches)], dtype=np.int64)
+    def starts(self) -> npt.NDArray[np.int64]:
+        """1D[nbatch + 1], the first row of each batch."""
+        return np.cumsum([0, *(batch.num_rows for batch in self.batches)], dtype=np.int64)
 
     def every(self, names: Sequence[str]) -> pa.Table:
         """Return columns of all rows."""
-        return pa.Table.from_batches([batch.select(names) for batch in self._batches])
+        return pa.Table.from_batches([batch.select(names) for batch in self.batches])
 
     def ascending(self, names: Sequence[str], rows: Rows) -> pa.Table:
         """Return columns of rows that are in ascending order."""
-        cuts = np.searchsorted(rows, self._starts)
+        cuts = np.searchsorted(rows, self.starts)
         parts = []
         for number in np.flatnonzero(cuts[1:] > cuts[:-1]).tolist():
-            inside = rows[cuts[number] : cuts[number + 1]] - self._starts[number]
-            parts.append(_rows_of(self._batches[number].select(names), inside))
-        table = pa.Table.from_batches(parts or [self._batches[0].select(names).slice(0, 0)])
+            inside = rows[cuts[number] : cuts[number + 1]] - self.starts[number]
+            parts.append(_rows_of(self.batches[number].select(names), inside))
+        table = pa.Table.from_batches(parts or [self.batches[0].select(names).slice(0, 0)])
         return table.combine_chunks() if len(parts) > 1 and len(rows) <= _JOINED else table
 
 
@@ -221,6 +224,32 @@ def open_arrow(file: Entry, mapped: pa.NativeFile | None = None) -> pa.RecordBat
         return pa.ipc.open_file(mapped or pa.memory_map(str(file.local_path())))
     except (OSError, pa.ArrowException) as error:
         raise file.damaged(f"{DAMAGED_INDEX} ({error})") from error
+
+
+def grouped(rows: Rows, starts: npt.NDArray[np.int64]) -> Iterator[tuple[int, Any, Rows]]:
+    """Yield each run that has some of the rows, which of them it has, and their numbers in it.
+
+    Which they are is a slice or an array of indices, ascending.
+
+    Parameters
+    ----------
+    starts : 1D[nrun + 1], first row of each run
+    """
+    if len(starts) <= 2:
+        yield 0, slice(None), rows
+        return
+    if bool(np.all(rows[1:] >= rows[:-1])):
+        cuts = np.searchsorted(rows, starts)
+        for at in np.flatnonzero(cuts[1:] > cuts[:-1]).tolist():
+            mine = slice(int(cuts[at]), int(cuts[at + 1]))
+            yield at, mine, rows[mine] - starts[at]
+        return
+    number = np.searchsorted(starts, rows, "right") - 1
+    order = np.argsort(number.astype(np.int16), kind="stable")
+    cuts = np.cumsum([0, *np.bincount(number).tolist()])
+    for at in np.flatnonzero(cuts[1:] > cuts[:-1]).tolist():
+        some = order[cuts[at] : cuts[at + 1]]
+        yield at, some, rows[some] - starts[at]
 
 
 def _rows_of(batch: pa.RecordBatch, rows: Rows) -> Any:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from ...data.context import GenerationFolder, PartFolder
 from ...data.handles import Entry, Folder
@@ -59,6 +60,7 @@ class IndexPart:
         self.nrows = record.nrows
         self.schema = record.schema
         """All columns, hidden ones too."""
+        self._types = dict(zip(self.schema.names, self.schema.types, strict=True))
         self.columns = MappedColumns(files, self.nrows)
         self.is_checked = False
         """Whether its files were compared with their digests since it was opened."""
@@ -85,6 +87,10 @@ class IndexPart:
         # Those of generations have 64 bits.
         self.id_rank = load("id_rank", "<i4" if isinstance(folder, PartFolder) else "<i8")
         """1D[nrow], rows of `id_sorted`; of one identifier the best row first."""
+
+    def has(self, field: pa.Field) -> bool:
+        """Return whether it has a column of the name and type of a field."""
+        return bool(self._types.get(field.name) == field.type)
 
     def check(self, go_on: Callable[[], None] = lambda: None) -> None:
         """Compare its files with their digests; raise `DamagedFile` if one differs.
