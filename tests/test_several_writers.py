@@ -15,10 +15,12 @@ from typing import Any
 
 import pytest
 from astropy.io import fits
+from typer.testing import CliRunner
 
 from specserver.catalog.index import commit
 from specserver.catalog.index.build import refresh_index
 from specserver.catalog.index.manifest import Manifest, newest_manifest
+from specserver.cli.main import app
 from specserver.data.root import open_root
 from specserver.errors import IngestError, StoreError
 from specserver.ingest import IngestSummary, run_ingest, worker
@@ -228,6 +230,27 @@ def test_a_complete_segment_of_a_killed_ingest_is_committed_by_the_next(
     assert (summary.read, summary.stored, summary.already) == (0, 0, 12)
     assert len(stored_ids(tmp_path)) == 12
     assert faults(tmp_path) == []
+
+
+def test_a_release_is_there_when_its_first_ingest_has_committed_something(
+    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before that a service would answer that it has no index."""
+    data, seen = open_root(tmp_path), []
+
+    def look(*_: object) -> None:
+        assert data.context(CONTEXT).segments()
+        seen.append(data.contexts())
+        sys.exit()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(commit, "commit_manifest", look)
+        with pytest.raises(SystemExit):
+            run_ingest(data, CONTEXT, files, workers=1)
+    assert seen == [set()]
+    assert data.contexts() == {CONTEXT}, "it was cut off: what it wrote whole can be committed"
+    assert CliRunner().invoke(app, ["maintain", "--data", str(tmp_path)]).exit_code == 0
+    assert len(stored_ids(tmp_path)) == len(files)
 
 
 def test_what_a_writer_left_is_removed_when_its_lease_is_over(

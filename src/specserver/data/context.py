@@ -189,10 +189,6 @@ class IndexFolder(Folder):
         """Return a generation by its name."""
         return GenerationFolder(self.backend, f"{self.key}/{name}")
 
-    def new_generation(self) -> GenerationFolder:
-        """Return a generation with a new name; it does not exist yet."""
-        return self.generation(f"gen-{uuid4().hex[:12]}")
-
     def generations(self) -> list[GenerationFolder]:
         """Return all generations, complete or not."""
         names = (name.removesuffix("/") for name in self.children())
@@ -261,6 +257,11 @@ class ContextFolder(Folder):
     def segments(self) -> list[str]:
         """Return the names of the committed segments, in order."""
         return [segment.name for segment in self._segments() if segment.is_committed()]
+
+    def is_begun(self) -> bool:
+        """Return whether its first ingest is at work, and has committed nothing yet."""
+        index = self.index
+        return not (index.versions() or index.current.exists()) and self.leases.are_held()
 
     def uncommitted(self) -> list[SegmentFolder]:
         """Return the segments without a commit record."""

@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -82,6 +83,11 @@ class LeaseFolder(Folder):
                     thread.join()
                     entry.delete()
 
+    def are_held(self) -> bool:
+        """Return whether a writer is at work, by the clock of this host."""
+        names = {*self.children()} - {self.lock.name}
+        return any(not _is_over(self.entry(name), time.time_ns()) for name in names)
+
     @contextmanager
     def others(self, own: Lease) -> Iterator[set[str]]:
         """Delete the leases that are over, and yield the names of the other writers at work.
@@ -114,7 +120,10 @@ def _renew(entry: Entry, done: threading.Event) -> None:
 
 
 def _is_over(entry: Entry, now_ns: int) -> bool:
-    """Return whether a lease is over at a time of the storage; call under the lock."""
+    """Return whether a lease is over at a time of the storage.
+
+    Who deletes it then calls this under the lock, so that no writer is about to take it.
+    """
     stamp = entry.stamp()
     if stamp == ABSENT or now_ns - stamp[2] > _OVER_S * 1e9:
         return True

@@ -72,9 +72,10 @@ class DataRoot(Folder):
             return True
         self._committed.pop(context.key, None)
         names = context.segments()
-        if names:
+        if names and not context.is_begun():
             self._committed[context.key] = context.segment(names[0]).record
-        return bool(names) or context.tree.exists()
+            return True
+        return context.tree.exists()
 
     def trees(self) -> list[str]:
         """Return the contexts that have a tree of original files, sorted."""
