@@ -144,7 +144,7 @@ def test_only_data_spells_what_is_in_a_data_folder() -> None:
     spelled = set[str]().union(*(_texts(DATA / name) for name in ("context.py", "root.py")))
     # Names of files, and the beginnings of such; plain words have other meanings elsewhere.
     names = {one for one in spelled if re.fullmatch(r"\w+\.\w+|[a-z]+-|[A-Z]+", one)}
-    assert {"segment.json", "objects.parquet", "CURRENT", "tokens.lock", "seg-", "gen-"} <= names
+    assert {"segment.json", "objects.parquet", "CURRENT", "tokens.lock", "seg-", "part-"} <= names
     whole = "|".join(re.escape(one) + ("" if one.endswith("-") else r"(?!\w)") for one in names)
     for path in OTHERS:
         found = [text for text in _texts(path) if re.search(rf"(?<!\w)({whole})", text)]
