@@ -90,10 +90,12 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
     there is none. The holder may delete the file: those who wait for it make it again.
     """
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, OWNER_ONLY)
-        except FileNotFoundError:
+        except (FileNotFoundError, FileExistsError):
+            if path.parent.is_file():
+                raise
             continue  # another process has deleted the folder meanwhile
         try:
             try:
