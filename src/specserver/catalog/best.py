@@ -29,20 +29,22 @@ def best_keys(survey: Survey, rows: pa.Table) -> list[npt.NDArray[np.float64]]:
 
 
 def is_best(
-    groups: npt.NDArray[np.int64],
-    keys: list[npt.NDArray[np.float64]],
+    survey: Survey,
+    rows: pa.Table,
     places: tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]],
 ) -> npt.NDArray[np.bool_]:
-    """Return which rows are the best of their groups, 1D[nrow].
+    """Return which rows are the best of their objects by the rule of the survey, 1D[nrow].
 
     Parameters
     ----------
-    groups : 1D[nrow], a number for each object
-    keys : as `best_keys` returns them
+    survey : has a rule
     places : segment and row, 1D[nrow] each; the first is the best among equals
     """
+    assert survey.best
     segment, row = places
-    sorts: list[npt.NDArray[np.generic]] = [row, segment, *reversed(keys), groups]
+    objects = rows.column(survey.best.group).combine_chunks().dictionary_encode()
+    groups = objects.indices.fill_null(-1).to_numpy()
+    sorts: list[npt.NDArray[np.generic]] = [row, segment, *best_keys(survey, rows)[::-1], groups]
     order = np.lexsort(sorts)
     first = np.ones(len(order), np.bool_)
     first[1:] = groups[order][1:] != groups[order][:-1]

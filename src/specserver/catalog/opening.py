@@ -25,7 +25,7 @@ from .catalogue import MappedCatalogue
 from .index.checks import faults_of
 from .index.generations import IndexInfo, check_generation, current_generation
 from .index.manifest import Manifest, newest_manifest
-from .index.marks import MARK, read_marks
+from .index.marks import NO_MARKS, marks_of
 from .index.part import IndexPart, open_generation, open_part
 from .index.part_record import read_part
 from .tables.joined import joined_survey
@@ -33,7 +33,6 @@ from .tables.links import HeldSpectra
 from .tables.vac import vac_columns, vac_survey
 
 _LOG = logging.getLogger(__name__)
-_NO_MARKS: Final = np.empty(0, MARK)
 _CHECKED_BYTES: Final = 2**26
 """Files of up to so many bytes in all are compared with their digests when they are opened, which
 takes some 50 ms; the others in a thread that begins then."""
@@ -81,8 +80,7 @@ def count_rows(index: IndexFolder) -> tuple[int, set[str]]:
     nrows, covered = state.manifest.nrows, set[str]()
     for entry in state.manifest.parts:
         covered.update(read_part(index.part(entry.name)).segments)
-        if entry.marks:
-            nrows -= int(np.count_nonzero(~read_marks(index.marks(entry.marks))["alive"]))
+        nrows -= int(np.count_nonzero(~marks_of(index, entry)["alive"]))
     return nrows, covered
 
 
@@ -108,14 +106,13 @@ def check_index(index: IndexFolder, survey: Survey) -> CheckedIndex:
     if state.generation is not None:
         folder = index.generation(state.generation.name)
         check_generation(folder, state.generation)
-        listed = [(open_generation(folder, state.generation, survey), _NO_MARKS)]
+        listed = [(open_generation(folder, state.generation, survey), NO_MARKS)]
     else:
         listed = []
         for entry in state.manifest.parts:
             part_folder = index.part(entry.name)
             part_folder.check(read_part(part_folder).digests)
-            marks = read_marks(index.marks(entry.marks)) if entry.marks else _NO_MARKS
-            listed.append((open_part(part_folder, survey), marks))
+            listed.append((open_part(part_folder, survey), marks_of(index, entry)))
     covers = [name for part, _ in listed for name in part.record.segments]
     faults = [
         f"{part.record.name}: {fault}" for part, marks in listed for fault in faults_of(part, marks)
@@ -187,7 +184,7 @@ def _opened(
     if state.generation is not None:
         folder = index.generation(state.generation.name)
         check_generation(folder, state.generation)
-        return _Parts([(open_generation(folder, state.generation, survey), _NO_MARKS)])
+        return _Parts([(open_generation(folder, state.generation, survey), NO_MARKS)])
     if not state.manifest.version:
         context = name.partition(".")[0]
         raise CatalogError(
@@ -203,8 +200,7 @@ def _opened(
             part = open_part(index.part(entry.name), survey)
         if not part.is_checked:
             parts.unchecked.append(part)
-        marks = read_marks(index.marks(entry.marks)) if entry.marks else _NO_MARKS
-        parts.listed.append((part, marks))
+        parts.listed.append((part, marks_of(index, entry)))
     parts.unchecked.sort(key=lambda part: part.record.nbytes)
     nbytes = 0
     while parts.unchecked:

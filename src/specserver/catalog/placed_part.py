@@ -12,11 +12,8 @@ import pyarrow as pa
 from ..model.survey import Survey
 from .base import Rows
 from .crossmatch import SkyColumns
-from .index.marks import MARK
 from .index.part import IndexPart
 from .index.write_part import BATCH_ROWS
-
-NO_MARKS = np.empty(0, MARK)
 
 
 @dataclass(frozen=True, eq=False)

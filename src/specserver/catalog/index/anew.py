@@ -1,10 +1,8 @@
 """An index made anew as a whole: there is none, or it is damaged or out of date."""
 
 import errno
-import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import Final, TypeAlias
 
 from ...data.context import IndexFolder, PartFolder
@@ -115,9 +113,8 @@ def _made(
 
 def _next(old: Manifest, parts: tuple[PartEntry, ...], covers: Sequence[str]) -> Manifest:
     """Return the version with new parts only."""
-    left = {name for part in old.parts for name in (part.name, part.marks) if name}
-    superseded = {**old.superseded, **dict.fromkeys(left, time.time())}
-    return replace(old, rows=new_rows(), parts=parts, superseded=superseded, covers=tuple(covers))
+    left = [name for part in old.parts for name in part.files]
+    return old.leaving(left, rows=new_rows(), parts=parts, covers=tuple(covers))
 
 
 def _delete_generations(index: IndexFolder) -> None:

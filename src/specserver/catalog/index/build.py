@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from ...data.context import ContextFolder, IndexFolder, PartFolder, SegmentFolder
 from ...model.survey import Survey
-from ..best import best_keys, is_best
+from ..best import is_best
 from .anew import NewPart, make_anew
 from .column_types import common_schema, conformed, numbers_of, put_column
 from .manifest import Manifest, newest_manifest
@@ -157,10 +157,8 @@ class _ThinRows:
         is_primary = np.zeros(len(rows), np.bool_)
         if best:
             some = rows.filter(pa.array(answered))
-            groups = some.column(best.group).combine_chunks().dictionary_encode()
-            codes = groups.indices.fill_null(-1).to_numpy().astype(np.int64)
             kept = places[0][answered], places[1][answered]
-            is_primary[answered] = is_best(codes, best_keys(survey, some), kept)
+            is_primary[answered] = is_best(survey, some, kept)
         return cls(nrows, answered, is_primary)
 
 

@@ -48,7 +48,7 @@ def remove_unused(
     found: list[PartFolder | Entry] = [*index.parts(), *index.all_marks()]
     holders = at_work()
     newest = newest_manifest(index)
-    used = {name for part in newest.parts for name in (part.name, part.marks)}
+    used = {name for part in newest.parts for name in part.files}
     left_at = newest.superseded
     last = time.time() - grace_s
     cleaned = Cleaned()

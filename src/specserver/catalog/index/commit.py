@@ -5,7 +5,6 @@ best of each object. Then the version with a part of these rows is committed. If
 faster, all this is decided again; mostly the part stays as it is, and only the list is another.
 """
 
-import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -21,7 +20,7 @@ from ...data.handles import Entry
 from ...data.leases import Lease
 from ...errors import DamagedFile
 from ...model.survey import Survey
-from ..best import best_keys, is_best
+from ..best import is_best
 from .build import part_rows, read_rows, write_sorted
 from .column_types import common_schema, conformed, numbers_of
 from .manifest import PartEntry, commit_manifest, new_rows, newest_manifest
@@ -175,12 +174,8 @@ class _Commit:
             for at, entry in enumerate(base.parts)
         ]
         left = [base.parts[at].marks for at in marks if base.parts[at].marks]
-        made = replace(
-            base,
-            rows=new_rows(),
-            parts=(*parts, PartEntry(name, nrows)),
-            superseded={**base.superseded, **dict.fromkeys(left, time.time())},
-        )
+        parts.append(PartEntry(name, nrows))
+        made = base.leaving(left, rows=new_rows(), parts=tuple(parts))
         self._lease.require()
         found = commit_manifest(
             self._index, lambda newest: made if newest.version == base.version else None
@@ -378,13 +373,10 @@ class _Candidates:
 
     def best(self, survey: Survey) -> Iterable[tuple[int, npt.NDArray[np.int64], Bools]]:
         """Return which rows of each part are the best."""
-        assert survey.best
         schema = common_schema(table.schema for table in self._tables)
         every = pa.concat_tables(conformed(table, schema) for table in self._tables)
-        groups = every.column(survey.best.group).combine_chunks().dictionary_encode()
-        codes = groups.indices.fill_null(-1).to_numpy().astype(np.int64)
         segments, rows = (np.concatenate(values) for values in zip(*self._places, strict=True))
-        best = is_best(codes, best_keys(survey, every), (segments, rows))
+        best = is_best(survey, every, (segments, rows))
         ends = np.cumsum([len(mine) for _, mine in self._parts])[:-1]
         for (number, mine), some in zip(self._parts, np.split(best, ends), strict=True):
             yield number, mine, some

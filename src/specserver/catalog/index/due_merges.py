@@ -1,6 +1,5 @@
 """The merges that are due are made, and committed beside what other writers commit meanwhile."""
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from ...data.leases import Lease
 from ...model.survey import Survey
 from .column_file import load_mapped
 from .manifest import Manifest, PartEntry, commit_manifest
-from .marks import MARK, read_marks, write_marks
+from .marks import NO_MARKS, marks_of, write_marks
 from .merge import DEAD, MergedPart, merge_parts
 from .merge_rule import LARGEST, due_merge
 from .stored_rows import MarkedPart, StoredRows
@@ -107,12 +106,9 @@ def _commit(
             write_marks(written[-1], marks)
             name = written[-1].name
         made = PartEntry(merged.record.name, merged.record.nrows, name)
-        left = {name for part in base.parts[first:stop] for name in (part.name, part.marks) if name}
-        return replace(
-            base,
-            parts=(*base.parts[:first], made, *base.parts[stop:]),
-            superseded={**base.superseded, **dict.fromkeys(left, time.time())},
-        )
+        left = [name for part in base.parts[first:stop] for name in part.files]
+        parts = (*base.parts[:first], made, *base.parts[stop:])
+        return base.leaving(left, parts=parts)
 
     try:
         committed = commit_manifest(index, change)
@@ -143,13 +139,12 @@ def _carried_over(
     """
     folder, nrows = index.part(merged.record.name), merged.record.nrows
     primary = load_mapped(folder.column("primary"), "?", nrows)
-    found = [np.empty(0, MARK)]
+    found = [NO_MARKS]
     for entry, old, source, rows in zip(now, before, sources, merged.rows, strict=True):
         if entry.marks == old.marks:
             continue
-        marks = read_marks(index.marks(entry.marks)) if entry.marks else found[0]
         row = np.flatnonzero(rows != DEAD)
-        states = replace(source, marks=marks).states(row)
+        states = replace(source, marks=marks_of(index, entry)).states(row)
         states = states[~states["alive"] | (states["primary"] != primary[rows[row]])]
         states["row"] = rows[states["row"]]
         states["primary"] &= states["alive"]

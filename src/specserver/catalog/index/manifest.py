@@ -5,7 +5,8 @@ number. So of several writers that began with the same version one succeeds, and
 what it made and decide again. No writer waits for another, and a reader sees whole versions only.
 """
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 from uuid import uuid4
@@ -31,6 +32,11 @@ class PartEntry:
     marks: str = ""
     """Name of the marks of its rows; empty: it has none."""
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of the part and of its marks."""
+        return (self.name, self.marks) if self.marks else (self.name,)
+
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
@@ -52,6 +58,11 @@ class Manifest:
     def nrows(self) -> int:
         """Number of rows of all parts, replaced ones included."""
         return sum(part.nrows for part in self.parts)
+
+    def leaving(self, names: Iterable[str], **changes: Any) -> "Manifest":
+        """Return it with other values, where parts and marks with some names are superseded now."""
+        superseded = {**self.superseded, **dict.fromkeys(names, time.time())}
+        return replace(self, superseded=superseded, **changes)
 
 
 def new_rows() -> str:

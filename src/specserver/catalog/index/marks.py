@@ -12,11 +12,15 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from ...data.context import IndexFolder
 from ...data.handles import Entry
 from .column_file import DAMAGED_INDEX
+from .manifest import PartEntry
 
 MARK: Final = np.dtype([("row", "<i4"), ("alive", "?"), ("primary", "?")])
 """A mark: number of a row, whether it is answered, and whether it is the best of its object."""
+NO_MARKS: Final[npt.NDArray[Any]] = np.empty(0, MARK)
+"""The marks of a part of which no row differs."""
 _CHECK_BYTES: Final = 8
 """Length of the CRC-32 behind the array, as text."""
 
@@ -27,6 +31,11 @@ def write_marks(file: Entry, marks: npt.NDArray[Any]) -> None:
     np.save(content, marks.astype(MARK))
     body = content.getvalue()
     file.create(body + f"{zlib.crc32(body):08x}".encode())
+
+
+def marks_of(index: IndexFolder, entry: PartEntry) -> npt.NDArray[Any]:
+    """Return the marks of a part of a version, 1D[n] `MARK`; errors as of `read_marks`."""
+    return read_marks(index.marks(entry.marks)) if entry.marks else NO_MARKS
 
 
 def read_marks(file: Entry) -> npt.NDArray[Any]:

@@ -175,18 +175,8 @@ class IndexPart:
 
     def all_with(self, ids: npt.NDArray[Any]) -> Ints:
         """Return all rows of some identifiers, 1D[n]; ``ids`` ascending, each once."""
-        known, rank = self.id_sorted, self.id_rank
-        starts = np.searchsorted(known, ids)
-        here = starts < len(known)
-        starts, ids = starts[here], ids[here]
-        starts, ids = starts[known[starts] == ids], ids[known[starts] == ids]
-        nexts = np.minimum(starts + 1, len(known) - 1)
-        if not np.any((known[nexts] == ids) & (nexts > starts)):
-            starts_only: Ints = rank[starts].astype(np.int64)
-            return starts_only
-        counts = np.searchsorted(known, ids, "right") - starts
-        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        found: Ints = rank[np.repeat(starts, counts) + within].astype(np.int64)
+        _, at = find_all(self.id_sorted, ids)
+        found: Ints = self.id_rank[at].astype(np.int64)
         return found
 
 
@@ -203,6 +193,29 @@ def open_generation(folder: GenerationFolder, info: IndexInfo, survey: Survey) -
         info.name, info.nrows, info.segments, types, tuple(types), digests=info.digests
     )
     return IndexPart(folder, record, {folder.columns: [*types]}, survey)
+
+
+def find_all(
+    known: npt.NDArray[Any], wanted: npt.NDArray[Any]
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Return which of some values are among known ones, and where: each place of each, 1D[n].
+
+    Parameters
+    ----------
+    known : 1D, ascending; a value may be there several times
+    wanted : 1D; if they are ascending, they are searched faster
+    """
+    first = np.searchsorted(known, wanted)
+    which = np.flatnonzero(first < len(known))
+    which = which[known[first[which]] == wanted[which]]
+    first, some = first[which], wanted[which]
+    nexts = np.minimum(first + 1, len(known) - 1)
+    # Mostly each is there once, and is not searched again.
+    if not np.any((known[nexts] == some) & (nexts > first)):
+        return which, first
+    counts = np.searchsorted(known, some, "right") - first
+    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.repeat(which, counts), np.repeat(first, counts) + within
 
 
 def row_blocks(runs: npt.NDArray[np.intp], size: int) -> Iterator[Ints]:

@@ -12,14 +12,13 @@ from ...digests import hash64
 from ...model.survey import Survey
 from ..base import Rows
 from .manifest import Manifest, newest_manifest
-from .marks import MARK, read_marks
-from .part import IndexPart, SortedHashes, open_part
+from .marks import MARK, marks_of
+from .part import IndexPart, SortedHashes, find_all, open_part
 
 NO_DIGEST: Final = 0
 """The digest of a spectrum that an older version stored without one."""
 NO_KEY: Final = 0
 """The key of a spectrum whose identifier is its own."""
-_NO_MARKS: Final = np.empty(0, MARK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +94,7 @@ class MarkedPart:
         The second array is the place of each in the order of the values. Ascending ``wanted`` are
         searched faster.
         """
-        first = np.searchsorted(found.hashes, wanted)
-        # Most are in no part: those are not searched again.
-        inside = np.flatnonzero(first < len(found.hashes))
-        some = inside[found.hashes[first[inside]] == wanted[inside]]
-        counts = np.zeros(len(wanted), np.intp)
-        counts[some] = np.searchsorted(found.hashes, wanted[some], "right") - first[some]
-        which = np.repeat(np.arange(len(wanted)), counts)
-        within = np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts, counts)
-        at = first[which] + within
+        which, at = find_all(found.hashes, wanted)
         return Matches(self, which, found.rows[at].astype(np.int64)), at
 
     def alive(self, found: Matches) -> npt.NDArray[np.bool_]:
@@ -143,8 +134,7 @@ class StoredRows:
         nsegments = 0
         for number, entry in enumerate(newest.parts):
             part = known.get(entry.name) or open_part(self._index.part(entry.name), self._survey)
-            marks = read_marks(self._index.marks(entry.marks)) if entry.marks else _NO_MARKS
-            parts.append(MarkedPart(number, part, marks, nsegments))
+            parts.append(MarkedPart(number, part, marks_of(self._index, entry), nsegments))
             nsegments += len(part.record.segments)
         self.manifest, self.parts = newest, parts
 
