@@ -20,7 +20,7 @@
             part-…/                 its parts, which never change
             marks-….npy             rows of a part that differ from what the part says
             CURRENT                 older versions: name of the generation in use
-            lock                    held while a generation is made
+            lock                    held while the index is made anew or merged
             gen-…/                  a generation (`catalog.index.generations`)
         catalogs/                   value-added tables (`catalog.tables.vac`)
             <name>.parquet          the table as it came, names made valid; it counts when it exists
@@ -88,8 +88,18 @@ class SegmentFolder(Folder):
         return self.record.exists()
 
 
-class GenerationFolder(Folder):
-    """One generation of an index."""
+class RowsFolder(Folder):
+    """Rows of an index, with a file for each of their arrays."""
+
+    __slots__ = ()
+
+    def column(self, name: str) -> Entry:
+        """Return the file of one array: a column, or the order of a column."""
+        return self.entry(f"{name}.npy")
+
+
+class GenerationFolder(RowsFolder):
+    """One generation of an index, which an older version made."""
 
     __slots__ = ()
 
@@ -99,19 +109,9 @@ class GenerationFolder(Folder):
     """All columns, as a DuckDB file."""
     columns = NamedEntry("columns.arrow")
     """All columns, as an Arrow file."""
-    rows = NamedEntry("rows.parquet")
-    """The rows it is made from; deleted when it is made."""
-
-    def column(self, name: str) -> Entry:
-        """Return the file of one array: a column, or the order of a column."""
-        return self.entry(f"{name}.npy")
-
-    def made_files(self) -> list[str]:
-        """Return the names of its files but the record and the rows, sorted."""
-        return [name for name in self.files() if name not in {self.record.name, self.rows.name}]
 
 
-class PartFolder(Folder):
+class PartFolder(RowsFolder):
     """One part of an index: some rows, in HEALPix order. It never changes."""
 
     __slots__ = ()
@@ -124,10 +124,6 @@ class PartFolder(Folder):
     """All other columns."""
     coverage = NamedEntry("coverage.npy")
     """The HEALPix pixels that hold a row."""
-
-    def column(self, name: str) -> Entry:
-        """Return the file of one array: a column, or the order of a column."""
-        return self.entry(f"{name}.npy")
 
 
 class IndexFolder(Folder):

@@ -170,8 +170,9 @@ class OpenContexts:
             # Taken first, so that the next request sees changes made meanwhile.
             file = files.file.stamp()
             state = newest_state(files.index, known.state if known else None)
-            key = (file, held.version, id(catalog))
-            if known is None or known.state is not state or known.key != key:
+            key = (file, held.version)
+            is_same = known and known.state is state and known.spectra is catalog
+            if known is None or not is_same or known.key != key:
                 if not is_current_vac(files, held, state.covers):
                     renew = partial(refresh_vac, files, held)
                     self._renewal.begin(name, f"{state.rows} {file} {held.version}", renew)
