@@ -1,4 +1,4 @@
-"""The columns of a catalogue by the numbers of its rows, whichever parts they are in."""
+"""The columns of a catalogue: rows are read by their numbers from the parts that hold them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -246,7 +246,7 @@ def _picture(spec: "SpecClient", folder: Path) -> None:
 
 
 def _wait_for_interrupt(service: "subprocess.Popen[bytes]") -> None:
-    """Wait until a person presses Ctrl-C; raise an error if the service ends before."""
+    """Wait until a person presses Ctrl-C; raise an error if the service ends first."""
     try:
         service.wait()
     except KeyboardInterrupt:

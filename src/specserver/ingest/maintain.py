@@ -39,20 +39,20 @@ class Maintenance:
     busy: bool = False
     """Another process maintains the context; nothing was done."""
     committed: int = 0
-    """Segments that an ingest had written whole, and had not committed when it was killed."""
+    """Number of segments that a killed ingest had written whole, and that were committed now."""
     removed: int = 0
-    """Unfinished segments of ingests that were killed."""
+    """Number of unfinished segments of killed ingests that were deleted."""
     parts: int = 0
-    """Parts of the index afterwards."""
+    """Number of parts of the index afterwards."""
     merges: int = 0
     merged: int = 0
-    """Parts that became others."""
+    """Number of parts that were joined."""
     rows: int = 0
-    """Rows that merges wrote."""
+    """Number of rows that merges wrote."""
     files: int = 0
-    """Parts and marks that were deleted."""
+    """Number of parts and marks that were deleted."""
     nbytes: int = 0
-    """Their bytes."""
+    """Bytes of the deleted parts and marks."""
     seconds: float = 0.0
 
 

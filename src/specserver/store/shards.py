@@ -18,7 +18,7 @@ from ..damage import Identity
 from ..data.handles import Entry, Folder
 
 SHARD: Final = 1000
-"""Spectra in a shard: 10 MB and 16 kB of index for each vector."""
+"""Spectra in a shard. Each vector of them takes some 10 MB, and 16 kB in the index."""
 CRC_BYTES: Final = 4
 ABSENT_CHUNK: Final = 2**64 - 1
 """Offset and size in the index of a chunk that is not in the shard."""

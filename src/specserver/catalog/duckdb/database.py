@@ -1,6 +1,6 @@
-"""The one database of a process: DuckDB, in memory, with one bound for all questions.
+"""The one database of a process: DuckDB, in memory, with one bound for all queries.
 
-It opens no file: each question is given the tables that it looks at, which are mapped.
+It opens no file: each query is given the mapped tables that it reads.
 """
 
 import threading
@@ -15,7 +15,7 @@ _LOST: Final = (duckdb.FatalException, duckdb.InternalException)
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What all questions together may take; None: DuckDB's own limit."""
+    """What all queries together may take; None: DuckDB's own limit."""
 
     memory_bytes: int | None = None
     threads: int | None = None
@@ -34,19 +34,19 @@ _THE: Final = _Database()
 
 
 def bound_database(bounds: Bounds) -> None:
-    """Set the memory and threads of all questions from now on."""
+    """Set the memory and the threads that all queries may use from now on."""
     with _THE.lock:
         if bounds != _THE.bounds:
             _THE.bounds, _THE.connection = bounds, None
 
 
 def memory_bytes() -> int | None:
-    """Return the bytes of memory that all questions together may take; None: DuckDB's limit."""
+    """Return the bytes of memory that all queries together may take; None: DuckDB's limit."""
     return _THE.bounds.memory_bytes
 
 
 def cursor() -> duckdb.DuckDBPyConnection:
-    """Return a connection of its own for one question; raise `duckdb.Error` for none."""
+    """Return a connection of its own for one query; raise `duckdb.Error` for none."""
     with _THE.lock:
         if _THE.connection is None:
             _THE.connection = _connected(_THE.bounds)
@@ -54,7 +54,7 @@ def cursor() -> duckdb.DuckDBPyConnection:
 
 
 def failed(error: duckdb.Error) -> None:
-    """Take note of an error; if it ended the database, the next question opens another."""
+    """Take note of an error; if it ended the database, the next query opens another."""
     if isinstance(error, _LOST):
         with _THE.lock:
             _THE.connection = None

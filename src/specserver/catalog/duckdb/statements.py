@@ -1,4 +1,4 @@
-"""Questions to the database about the rows of one catalogue, whose columns it is handed."""
+"""Queries of the rows of one catalogue: the database is given the columns that it reads."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -164,7 +164,7 @@ class ConditionReader:
 
 @contextmanager
 def lent_cursor(deadline: Deadline = NEVER) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Lend a cursor to one question; interrupt it when the deadline passes."""
+    """Yield a cursor for one query; interrupt the query when the deadline passes."""
     deadline.check()
     try:
         cursor = new_cursor()

@@ -14,7 +14,7 @@ from ...digests import seal
 from .column_file import DAMAGED_INDEX
 
 _FORMAT: Final = 4
-"""As that of the manifest; earlier formats are generations."""
+"""The same number as that of a manifest. Formats up to 3 are generations."""
 ARRAYS: Final[Mapping[str, tuple[str, str]]] = {
     "hpx": ("_hpx", "<i8"),
     "ra": ("ra", "<f8"),
