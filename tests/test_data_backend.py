@@ -13,6 +13,7 @@ import pytest
 from specserver.damage import ABSENT
 from specserver.data.backend import Backend
 from specserver.data.local import LocalFolder
+from specserver.files import locked
 
 BACKENDS: dict[str, Callable[[Path], Backend]] = {"local": lambda path: LocalFolder(str(path))}
 
@@ -171,6 +172,19 @@ def test_who_waits_for_a_lock_that_is_deleted_makes_it_again(backend: Backend) -
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(hold, range(40)))
     assert most == 1
+
+
+@pytest.mark.parametrize("kind", ["a file", "a link to nothing", "a file system of the kernel"])
+def test_a_lock_where_no_folder_can_be_made_is_an_error(tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / "folder"
+    if kind == "a file":
+        folder.touch()
+    elif kind == "a link to nothing":
+        folder.symlink_to(tmp_path / "nowhere" / "else")
+    else:
+        folder = Path("/proc/nothing")
+    with pytest.raises(OSError, match=r"exists|No such|Not a"), locked(folder / "lock"):
+        pass
 
 
 @pytest.mark.parametrize("key", ["..", "../a", "a/../../b", "a/.."])

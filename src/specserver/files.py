@@ -16,6 +16,8 @@ DISK_ERRORS: Final = frozenset(
     {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 )
 """Errors of a disk that is full, broken or read-only: no fault of the program."""
+_MOST_TRIES: Final = 100
+"""Of making the folder of a lock: others may delete it meanwhile, but hardly so often."""
 _NO_HARD_LINKS: Final = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP})
 """Errors of a file system without hard links."""
 
@@ -89,14 +91,17 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
     Yields False at once if another holds the lock and ``wait`` is False. The folder is made if
     there is none. The holder may delete the file: those who wait for it make it again.
     """
+    left = _MOST_TRIES
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, OWNER_ONLY)
         except (FileNotFoundError, FileExistsError):
-            if path.parent.is_file():
+            # Another process has deleted the folder meanwhile, or no folder can be made there.
+            left -= 1
+            if not left:
                 raise
-            continue  # another process has deleted the folder meanwhile
+            continue
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
