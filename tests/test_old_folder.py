@@ -2,7 +2,10 @@
 
 import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -49,3 +52,13 @@ def test_an_old_folder_is_migrated_while_it_is_served(old: Served) -> None:
     """Of the migrations one is killed; with `make kills` many are."""
     contexts = ("sdss_dr17", "desi_edr")
     assert migrate_with_kills(old.url, old.data, contexts, random.Random(7), 1) == 1
+
+
+def test_a_process_ends_after_the_index_that_it_makes_again(tmp_path: Path) -> None:
+    data = unpack_old_folder(tmp_path)
+    words = [sys.executable, "-m", "specserver", "info", "--data", str(data)]
+    told = [subprocess.run(words, capture_output=True, text=True, check=False) for _ in range(2)]
+    assert [done.returncode for done in told] == [0, 0]
+    assert not any("nanobind" in done.stderr for done in told)
+    assert "desi_edr.widths: its index is made again" in told[0].stderr
+    assert "made again" not in told[1].stderr

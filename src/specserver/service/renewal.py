@@ -1,5 +1,6 @@
 """Indexes made again while the service answers: one at a time, in threads of their own."""
 
+import atexit
 import logging
 import threading
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from ..errors import Overloaded, SpecServerError
 _LOG = logging.getLogger(__name__)
 _RETRY_S: Final = 2
 """Seconds after which a caller is told to come again."""
+_END_S: Final = 10
+"""Seconds that a process which ends waits for the index that it is making."""
 
 
 class IndexRenewal:
@@ -39,6 +42,8 @@ class IndexRenewal:
         thread = threading.Thread(
             target=self._make, args=(name, state, make), daemon=True, name="index"
         )
+        # The interpreter would end it within a call of the database, which aborts the process.
+        atexit.register(thread.join, _END_S)
         thread.start()
         return True
 
@@ -61,3 +66,4 @@ class IndexRenewal:
         finally:
             with self._lock:
                 self._tried[name] = state, False
+            atexit.unregister(threading.current_thread().join)
