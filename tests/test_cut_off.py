@@ -67,14 +67,14 @@ class Relay:
         threading.Thread(target=up, daemon=True).start()
         with closing(near), closing(far), suppress(OSError):
             while data := far.recv(2**16):
+                left = len(data)
                 if counted.is_set():
+                    # Counted before they are sent: the client may ask again before `sendall` ends.
+                    left, self._left = self._left, self._left - len(data)
                     self.nbytes += len(data)
-                    near.sendall(data[: self._left])
-                    self._left -= len(data)
-                    if self._left < 0:
-                        break
-                else:
-                    near.sendall(data)
+                near.sendall(data[: max(left, 0)])
+                if left < len(data):
+                    break
             with suppress(OSError):
                 near.shutdown(socket.SHUT_RDWR)
                 far.shutdown(socket.SHUT_RDWR)

@@ -342,7 +342,7 @@ def test_a_row_is_one_spectrum_whatever_it_leaves_open(
 
 
 def test_a_row_whose_columns_fit_no_spectrum_is_named(client: SpecClient) -> None:
-    number = int(client.query(constraint="healpix > 0")[0])
+    number = int(client.query(constraint="healpix > 0", primary=False)[0])
     row = Table({"TARGETID": [number], "PROGRAM": ["nonesuch"], "HEALPIX": [9144]})
     with pytest.raises(NotFound, match=f"{number}.*program=nonesuch.*healpix=9144"):
         client.getSpec(row)
