@@ -36,8 +36,9 @@ def maintain(
 
     An ingest adds parts to the index of its release, and joins small ones itself. This joins the
     larger ones too, makes indexes that are missing or out of date, commits what a killed ingest
-    had written whole, and deletes what killed commands left behind. Services and ingests may run
-    meanwhile. Run it once a day, and after a large ingest.
+    had written whole, and deletes what killed commands left behind, also of releases of which
+    nothing is stored yet. Services and ingests may run meanwhile. Run it once a day, and after a
+    large ingest.
 
     Example: specserver maintain --data /data/spec
 
@@ -45,11 +46,13 @@ def maintain(
     """
     folder = present_folder(data)
     working("looking at the indexes")
+    from ..ingest.maintain import is_abandoned
     from ..ingest.maintain import maintain as maintain_context
     from ..service.archive import Archive
 
     archive = Archive(folder)
     known = archive.names()
+    known += [some.name for some in folder.folders() if is_abandoned(some)]
     for name in contexts or ():
         if name not in known:
             raise UnknownContext(name, known)
@@ -84,6 +87,8 @@ def _print(done: "Maintenance") -> None:
         tell("note", f"{done.context}: another process maintains it; nothing was done here")
         return
     facts = [f"{done.parts} part{'s' if done.parts != 1 else ''} of the index"]
+    if not done.parts:
+        facts = ["nothing is stored"]
     if done.merges:
         facts.append(f"{done.merged} parts joined into {done.merges} ({done.rows:,} rows)")
     if done.committed:

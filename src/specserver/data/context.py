@@ -288,7 +288,7 @@ class ContextFolder(Folder):
         finally:
             if self.key in made:
                 with suppress(OSError):
-                    self._delete_empty()
+                    self.delete_empty()
                     for key in made[1:]:
                         self.backend.delete(key)
 
@@ -310,16 +310,14 @@ class ContextFolder(Folder):
             segment.delete()
         return len(left)
 
-    def _delete_empty(self) -> None:
+    def delete_empty(self) -> None:
         """Remove the folder if it holds only lock files."""
-        index, leases = self.index, self.leases
-        with leases.lock.lock():
-            others = {*self.children()} - {f"{leases.name}/", f"{index.name}/"}
-            locks = {index.lock.name, leases.lock.name}
-            if others or {*index.children(), *leases.children()} - locks:
-                return
-            for key in (index.lock.key, index.key, leases.lock.key, leases.key, self.key):
-                self.backend.delete(key)
+        locks = [self.index.lock, self.maintenance, self.migration, self.leases.lock]
+        keys = [lock.key for lock in locks]
+        with self.leases.lock.lock():
+            if all(key in keys for key in self.backend.keys(self.key)):
+                for key in (*keys, self.index.key, self.leases.key, self.key):
+                    self.backend.delete(key)
 
     def _segments(self) -> list[SegmentFolder]:
         """Return all segments, committed or not, in order of their names."""

@@ -22,6 +22,7 @@ from ..errors import SpecServerError
 from ..model.survey import Survey
 from ..store.migration import remove_leftovers
 from ..surveys import find_release
+from ..surveys.generic import read_declaration
 from .commit import commit_left
 
 _LOG = logging.getLogger(__name__)
@@ -78,22 +79,33 @@ def maintain(
     DamagedFile, CatalogError, IngestError
     """
     begun = time.monotonic()
-    survey, _ = find_release(context, data)
     folder, done = data.context(context), Maintenance(context)
+    survey = None if is_abandoned(folder) else find_release(context, data)[0]
     with folder.maintenance.lock(wait=False) as mine:
         if not mine:
             done.busy = True
             return done
         with folder.writing() as lease:
             done.removed = folder.remove_left(lease)
-            done.committed = len(commit_left(folder, survey, lease).segments)
-            refresh_index(folder, survey)
-            if renew_tables is not None:
-                renew_tables()
-            _maintain_indexes(folder, survey, lease, grace_s, done, progress)
-            _delete_rest(folder, lease, grace_s)
+            if survey is not None:
+                done.committed = len(commit_left(folder, survey, lease).segments)
+                refresh_index(folder, survey)
+                if renew_tables is not None:
+                    renew_tables()
+                _maintain_indexes(folder, survey, lease, grace_s, done, progress)
+            _delete_rest(data, folder, lease, grace_s)
+        if survey is None:
+            folder.delete_empty()
     done.seconds = time.monotonic() - begun
     return done
+
+
+def is_abandoned(context: ContextFolder) -> bool:
+    """Return whether a context has nothing but what killed writers left before a first commit."""
+    leases = context.leases
+    return leases.exists() and not (
+        context.segments() or context.tree.exists() or leases.are_held()
+    )
 
 
 def merge_small_parts(context: ContextFolder, survey: Survey, lease: Lease) -> None:
@@ -149,14 +161,20 @@ def _clean(
     done.nbytes += cleaned.nbytes
 
 
-def _delete_rest(context: ContextFolder, lease: Lease, grace_s: float) -> None:
-    """Delete the indexes of tables that are gone, and what killed writers left in segments."""
+def _delete_rest(data: DataRoot, context: ContextFolder, lease: Lease, grace_s: float) -> None:
+    """Delete the indexes of tables that are gone, and what killed writers left of single files."""
     for index in context.detached_indexes():
         index.delete()
-    with context.leases.others(lease) as others:
-        if not others:
+    # A migration replaces records of segments, and holds no lease.
+    with context.migration.lock(wait=False) as mine, context.leases.others(lease) as others:
+        if mine and not others:
             for name in context.segments():
                 context.segment(name).record.delete_drafts()
+            context.declaration.delete_drafts()
+            declared = read_declaration(data, context.name)
+            for table in context.target_tables():
+                if declared is None or table.name != declared.table:
+                    table.delete()
     remove_leftovers(context, grace_s=grace_s)
 
 
