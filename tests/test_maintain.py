@@ -1,19 +1,25 @@
 """The upkeep of a data folder: few parts, and nothing left of what was killed."""
 
 import json
+import multiprocessing
+import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from commands import command
 from specserver.auth import set_private
-from specserver.catalog.index.manifest import newest_manifest
+from specserver.catalog.index.manifest import PartEntry, commit_manifest, newest_manifest
+from specserver.catalog.index.marks import MARK, write_marks
 from specserver.data.context import ContextFolder
 from specserver.data.root import open_root
+from specserver.digests import seal
 from specserver.ingest import run_ingest
 from specserver.ingest.maintain import maintain
 from specserver.ingest.verify import verify
@@ -120,6 +126,53 @@ def test_what_killed_writers_left_is_deleted(data: Path) -> None:
     assert faults(data) == []
 
 
+def killed(work: Callable[[], object]) -> None:
+    """Do some work in another process, which ends without any clean-up."""
+
+    def end() -> None:
+        work()
+        os._exit(9)
+
+    process = multiprocessing.get_context("fork").Process(target=end)
+    process.start()
+    process.join()
+    assert process.exitcode == 9
+
+
+def test_nothing_is_left_of_a_first_ingest_that_was_killed(tmp_path: Path) -> None:
+    data = open_root(tmp_path)
+    context, own = data.context(CONTEXT), data.context("my_survey")
+
+    def ingest() -> None:
+        lease = context.leases.hold().__enter__()
+        for _ in range(2):
+            context.new_segment(lease.name).objects.replace(b"half")
+
+    def declare() -> None:
+        own.leases.hold().__enter__()
+        own.target_table(b"").replace(b"")
+        own.declaration.local_path().with_name("survey.json.01234567.draft").touch()
+
+    killed(ingest)
+    killed(declare)
+    (tmp_path / "empty").mkdir()
+    assert data.contexts() == set()
+    said = command("maintain", "--data", tmp_path)
+    assert f"{CONTEXT}: nothing is stored; 2 unfinished segments deleted" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+def test_the_first_ingest_of_a_release_is_left_alone(tmp_path: Path) -> None:
+    context = open_root(tmp_path).context(CONTEXT)
+    with context.writing() as lease:
+        segment = context.new_segment(lease.name)
+        assert command("maintain", "--data", tmp_path) == ""
+        assert "unknown context" in command("maintain", CONTEXT, "--data", tmp_path, code=2)
+        assert maintain(open_root(tmp_path), CONTEXT).removed == 0
+        lease.require()
+        assert segment.exists()
+
+
 def test_what_writers_at_work_have_made_stays(data: Path) -> None:
     context = folder(data)
     with context.writing() as lease, left_behind(context, lease.name) as left:
@@ -186,3 +239,38 @@ def test_a_release_that_is_not_there_is_named(data: Path) -> None:
     assert f"unknown context 'sdss_dr9'; this service has: {CONTEXT}" in command(
         "maintain", "sdss_dr9", "--data", data, code=2
     )
+
+
+def test_verify_finds_what_no_digest_tells(data: Path) -> None:
+    """Each is written with right digests, as a writer would write it that is wrong."""
+    context = folder(data)
+    index, before = context.index, newest_manifest(context.index)
+    part = index.part(before.parts[0].name)
+    segment = context.segment(context.segments()[0])
+
+    def told(parts: tuple[PartEntry, ...] = before.parts) -> str:
+        commit_manifest(index, lambda newest: replace(newest, parts=parts))
+        return "; ".join(faults(data))
+
+    assert told() == ""
+    assert "several rows of one spectrum: " in told(before.parts + before.parts[:1])
+
+    dead = index.new_marks("lease")
+    write_marks(dead, np.array([(2, False, False)], MARK))
+    number = np.load(part.column("id").local_path())[2]
+    lost = told((replace(before.parts[0], marks=dead.name), *before.parts[1:]))
+    assert lost.endswith(f" are in no row, and no others are in their place: {number}")
+
+    record = segment.record.read()
+    for left_out in ([1], [4]):
+        segment.record.replace(seal(segment.record.record().values | {"left_out": left_out}))
+        assert told() == f"{segment.name} says that other rows are left out than those that are"
+    segment.record.replace(record)
+
+    covered = np.load(part.coverage.local_path())
+    covered[0] ^= 1
+    np.save(part.coverage.local_path(), covered)
+    values = part.record.record().values
+    values["digests"] |= part.digests([part.coverage.name])
+    part.record.replace(seal(values))
+    assert told() == f"{part.name}: the pixels that it says it covers are not those of its rows"

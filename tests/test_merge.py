@@ -1,5 +1,6 @@
 """The merges of the parts of an index."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from specserver.catalog.index import due_merges, merge, write_part
-from specserver.catalog.index.checks import faults_of
+from specserver.catalog.index import checks, due_merges, merge, write_part
+from specserver.catalog.index.checks import faults_of, repeated_ids
 from specserver.catalog.index.column_types import common_schema
 from specserver.catalog.index.due_merges import make_due_merges
 from specserver.catalog.index.manifest import (
@@ -349,3 +350,21 @@ def test_rows_that_are_not_as_they_must_be_are_found(index: IndexFolder) -> None
     assert "of different rows" in faults(row=part.row + 1)
     assert "its marks" in faults(marked.marks[::-1])
     assert "its marks" in faults(np.array([(50, True, True)], MARK))
+
+
+def test_spectra_with_several_rows_are_found_over_all_parts(
+    index: IndexFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "_RUN_ROWS", 7)
+    rng, parts, alive = np.random.default_rng(3), [], []
+    for number in range(3):
+        rows = rows_of(rng, 30, number)
+        rows = rows.append_column("_key", pa.array(rng.integers(0, 3, 30)))
+        dead = np.sort(rng.permutation(30)[:10]).tolist()
+        parts.append(made_part(index, number, rows, [(row, False, False) for row in dead]))
+        kept = rows.take(pa.array(np.setdiff1d(np.arange(30), dead)))
+        alive += zip(kept["targetid"].to_pylist(), kept["_key"].to_pylist(), strict=True)
+    wanted = Counter({spectrum: n - 1 for spectrum, n in Counter(alive).items()})
+    assert wanted.total()
+    assert sorted(repeated_ids(parts)) == sorted(number for number, _ in wanted.elements())
+    assert not list(repeated_ids([]))

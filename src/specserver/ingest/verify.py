@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,16 +13,20 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..catalog.index.build import read_rows
+from ..catalog.index.checks import repeated_ids
+from ..catalog.index.column_types import numbers_of
+from ..catalog.index.stored_rows import StoredRows
 from ..catalog.opening import check_index, count_rows, open_catalogue
 from ..catalog.sql.expressions import Condition
 from ..catalog.tables.vac import check_vac, read_vac
 from ..data.context import ContextFolder, SegmentFolder, TableFiles
 from ..data.root import DataRoot
 from ..digests import NO_DIGESTS, crc_of
-from ..errors import SpecServerError, StoreError
+from ..errors import SpecServerError, StoreError, joined
 from ..model.survey import Survey
 from ..store.fits import FitsTree
-from ..store.layout import is_shard, list_segments, survey_name
+from ..store.layout import is_shard, list_segments, read_segment, survey_name
 from ..store.trees import read_fingerprints, read_tree
 from ..store.zarr import Segment
 from ..surveys import find_release, missing_survey
@@ -181,7 +186,12 @@ def _index(
     found.faults += checked.faults
     if not set(checked.covers).issuperset(context.segments()):
         found.notes.append(f"it does not cover all segments: 'specserver maintain {context.name}'")
+    index = StoredRows(context.index, survey)
+    if repeated := list(islice(repeated_ids(index.parts), _SHOWN)):
+        found.faults.append(f"it has several rows of one spectrum: {joined(repeated)}")
     for name, leads in links.items():
+        if index.parts:
+            found.faults += _lost(context.segment(name), survey, leads, index)
         stored = Segment(context.segment(name)).ids
         rows = leads.rows
         if len(np.unique(rows)) < len(rows):
@@ -190,6 +200,25 @@ def _index(
             found.faults.append(f"links lead beyond the spectra of {name}")
         elif not np.array_equal(stored[rows], leads.ids):
             found.faults.append(f"links to {name} lead to other spectra")
+
+
+def _lost(
+    segment: SegmentFolder, survey: Survey, links: _Links, index: StoredRows
+) -> Iterator[str]:
+    """Yield what is wrong with the spectra of a segment that no row of the index leads to."""
+    left_out = np.array(read_segment(segment).left_out, np.int64)
+    rows = read_rows(segment, [survey.id_column.name, "_key", "_row"])
+    own = numbers_of(rows, "_row")
+    if not np.isin(left_out, own).all() or np.isin(left_out, links.rows).any():
+        yield f"{segment.name} says that other rows are left out than those that are"
+    rows = rows.filter(pa.array(~np.isin(own, links.rows)))
+    ids = numbers_of(rows, survey.id_column.name).astype(survey.id_column.dtype)
+    known = np.zeros(len(ids), np.bool_)
+    for matches in index.with_keys(ids, numbers_of(rows, "_key")):
+        known[matches.wanted] = True
+    if not known.all():
+        lost = joined(ids[~known][:_SHOWN].tolist())
+        yield f"spectra of {segment.name} are in no row, and no others are in their place: {lost}"
 
 
 def _table(files: TableFiles, survey: Survey, found: Finding) -> None:

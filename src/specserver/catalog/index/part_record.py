@@ -89,6 +89,13 @@ def covered_pixels(hpx: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return hpx[hpx >= 0] >> COVERED_BITS
 
 
+def coverage_of(hpx: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Return which pixels of `COVERAGE_ORDER` hold one of some order-29 pixels, 1D[npix]."""
+    covered = np.zeros(12 * 4**COVERAGE_ORDER, np.bool_)
+    covered[covered_pixels(hpx)] = True
+    return covered
+
+
 def file_states(
     size: npt.NDArray[np.int64], mtime_ns: npt.NDArray[np.int64], beside: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
