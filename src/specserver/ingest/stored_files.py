@@ -1,6 +1,7 @@
 """Files that are stored already: they are looked up in the index, and not read again."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -43,8 +44,7 @@ class StoredFiles:
         self._stored.renew()
         texts = [str(path) for path in paths]
         found = list(self._stored.of_files(texts))
-        states = _newest(found)
-        same = [at for at, state in states.items() if self._is_same(paths[at], state)]
+        same = self._unchanged(paths, _newest(found))
         conflicts = self._conflicts([matches for matches, _ in found], texts)
         notes = {}
         for at in same:
@@ -55,16 +55,21 @@ class StoredFiles:
                 notes[paths[at]] = conflicts[at]
         return notes
 
-    def _is_same(self, path: Path, state: int) -> bool:
-        """Return whether a file has the state in which it was stored."""
-        try:
-            status = path.stat()
-            # An older version did not record the files beside.
-            besides = np.array([beside_digest(self._survey, path), NO_BESIDE])
-        except OSError:
-            return False
-        size, mtime_ns = (np.full(2, value) for value in (status.st_size, status.st_mtime_ns))
-        return state in file_states(size, mtime_ns, besides)
+    def _unchanged(self, paths: Sequence[Path], states: Mapping[int, int]) -> list[int]:
+        """Return which files, by their indexes, have the states in which they were stored."""
+        found = []
+        for at in states:
+            with suppress(OSError):
+                status = paths[at].stat()
+                beside = beside_digest(self._survey, paths[at])
+                found.append((at, status.st_size, status.st_mtime_ns, beside))
+        files, size, mtime_ns, besides = np.array(found, np.int64).reshape(-1, 4).T
+        stored = np.array([states[at] for at in files.tolist()], np.int64)
+        same = file_states(size, mtime_ns, besides) == stored
+        # An older version did not record the files beside.
+        same |= file_states(size, mtime_ns, np.full_like(besides, NO_BESIDE)) == stored
+        unchanged: list[int] = files[same].tolist()
+        return unchanged
 
     def _conflicts(self, found: Sequence[Matches], texts: Sequence[str]) -> dict[int, Note]:
         """Return a note for each file whose medium is unknown in the store and stated now."""
