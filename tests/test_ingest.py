@@ -1,6 +1,7 @@
 """The ingest: complete, exact, once, and safe against being killed at any moment."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -76,6 +77,13 @@ def test_files_that_cannot_be_used_are_told_and_passed_over(
     reasons = {Path(path).name: reason for path, reason in summary.refused}
     assert set(reasons) == {cut.name, "spec-58397-EG014118N254444M01_sp03-031.fits"}
     assert "cut off" in reasons[cut.name] or "no END" in reasons[cut.name]
+
+
+def test_a_pipe_among_the_files_is_refused(tmp_path: Path) -> None:
+    """It was waited for, for ever."""
+    os.mkfifo(tmp_path / "spec-0267-51608-0001.fits")
+    summary = run_ingest(open_root(tmp_path / "data"), "sdss_dr17", [tmp_path], workers=1)
+    assert [why for _, why in summary.refused] == ["it is no regular file"]
 
 
 def test_other_reductions_are_stored_with_a_warning_or_refused(

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from stat import S_ISREG
 
 import numpy as np
 
@@ -11,7 +12,9 @@ from .wholefits import require_whole, whole_bytes
 
 
 def file_bytes(reader: Reader, path: Path) -> bytes | None:
-    """Return the bytes of a file if its reader takes bytes, else None."""
+    """Return the bytes of a file if its reader takes bytes, else None; errors: `read_spectra`'s."""
+    if not S_ISREG(path.stat().st_mode):
+        raise BadFile("it is no regular file")  # a pipe would be waited for
     return path.read_bytes() if isinstance(reader, BytesReader) else None
 
 
