@@ -23,6 +23,7 @@ from specserver.data.root import open_root
 from specserver.errors import IngestError
 from specserver.ingest.verify import verify
 from specserver.service import QueryRequest, SpectroscopicService
+from specserver.store import migration
 from specserver.store.layout import list_segments
 from specserver.store.migration import MigrationPlan, migrate, remove_leftovers
 from specserver.store.zarr import Segment, open_segment
@@ -118,6 +119,16 @@ def test_new_arrays_are_the_old_ones_bit_for_bit(old: Path) -> None:
             segment.first.tobytes(),
         )
     assert damaged_files(old) == []
+
+
+def test_a_clock_that_is_turned_back_delays_no_longer_than_the_grace(
+    old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(migration.time, "sleep", slept.append)
+    monkeypatch.setattr(migration.time, "time", lambda: 1e9)
+    migrate(open_root(old).context("my_survey"), grace_s=5)
+    assert set(slept) == {5}
 
 
 class Killed(BaseException):

@@ -157,7 +157,8 @@ class _Left:
     def delete(self, until_free: int | None = None) -> None:
         """Delete all that nobody reads any more; wait for the others, or only for enough space."""
         while self._waiting:
-            wait_s = self._waiting[0][0] - time.time()
+            # The clock may be turned back meanwhile.
+            wait_s = min(self._waiting[0][0] - time.time(), self._grace_s)
             if wait_s > 0:
                 if until_free is not None and self._context.nfree() >= until_free:
                     return
