@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import stat
 from collections.abc import Callable, Iterator
@@ -230,8 +231,11 @@ def test_the_rest_is_maintained_where_one_release_is_at_fault(data: Path) -> Non
     record.write_text("no manifest")
     (parquet, *_) = (data / CONTEXT).glob("seg-*/objects.parquet")
     parquet.write_bytes(b"no rows")
+    shutil.copytree(data / "sdss_dr16", data / "sdss_dr15")
+    (data / "sdss_dr15" / "maintain.lock").mkdir()
     said = command("maintain", "--data", data, code=1)
     assert "fault: sdss_dr17:" in said
+    assert re.search(r"fault: sdss_dr15: cannot write to .*/maintain.lock: Is a directory", said)
     assert "sdss_dr16: 1 part of the index; 3 parts joined into 1" in said
 
 

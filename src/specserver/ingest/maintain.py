@@ -6,7 +6,8 @@ Services and ingests go on meanwhile.
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -18,7 +19,8 @@ from ..catalog.index.merge_rule import CHEAP
 from ..data.context import ContextFolder, IndexFolder
 from ..data.leases import Lease
 from ..data.root import DataRoot
-from ..errors import SpecServerError
+from ..errors import IngestError, SpecServerError
+from ..files import DISK_ERRORS
 from ..model.survey import Survey
 from ..store.migration import remove_leftovers
 from ..surveys import find_release
@@ -81,21 +83,20 @@ def maintain(
     begun = time.monotonic()
     folder, done = data.context(context), Maintenance(context)
     survey = None if is_abandoned(folder) else find_release(context, data)[0]
-    with folder.maintenance.lock(wait=False) as mine:
+    with writing(data, folder) as lease, folder.maintenance.lock(wait=False) as mine:
         if not mine:
             done.busy = True
             return done
-        with folder.writing() as lease:
-            done.removed = folder.remove_left(lease)
-            if survey is not None:
-                done.committed = len(commit_left(folder, survey, lease).segments)
-                refresh_index(folder, survey)
-                if renew_tables is not None:
-                    renew_tables()
-                _maintain_indexes(folder, survey, lease, grace_s, done, progress)
-            _delete_rest(data, folder, lease, grace_s)
-        if survey is None:
-            folder.delete_empty()
+        done.removed = folder.remove_left(lease)
+        if survey is not None:
+            done.committed = len(commit_left(folder, survey, lease).segments)
+            refresh_index(folder, survey)
+            if renew_tables is not None:
+                renew_tables()
+            _maintain_indexes(folder, survey, lease, grace_s, done, progress)
+        _delete_rest(data, folder, lease, grace_s)
+    if survey is None:
+        folder.delete_empty()
     done.seconds = time.monotonic() - begun
     return done
 
@@ -106,6 +107,18 @@ def is_abandoned(context: ContextFolder) -> bool:
     return leases.exists() and not (
         context.segments() or context.tree.exists() or leases.are_held()
     )
+
+
+@contextmanager
+def writing(data: DataRoot, context: ContextFolder) -> Iterator[Lease]:
+    """Hold a lease of a writer of a context; errors of the disk are those of the ingest."""
+    try:
+        with context.writing() as lease:
+            yield lease
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        raise IngestError(f"cannot write to {error.filename or data}: {error.strerror}") from error
 
 
 def merge_small_parts(context: ContextFolder, survey: Survey, lease: Lease) -> None:

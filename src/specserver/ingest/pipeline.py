@@ -7,7 +7,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -18,7 +17,6 @@ from ..data.context import ContextFolder
 from ..data.leases import Lease
 from ..data.root import DataRoot
 from ..errors import IngestError, StoreError
-from ..files import DISK_ERRORS
 from ..model.survey import FileKey, Survey
 from ..processes import end_with_parent, leaving_interrupts_to_this_process
 from ..store.layout import check_written
@@ -26,7 +24,7 @@ from ..surveys import find_release
 from ..surveys.generic import AnyFileReader, read_declaration
 from .commit import commit_left, commit_segments
 from .decisions import IngestOptions
-from .maintain import merge_small_parts
+from .maintain import merge_small_parts, writing
 from .option_effects import OptionEffects
 from .plan import Found, find_files, is_fits_name, plan_parts, require_there, spectrum_files
 from .report import Report, Tally, open_report
@@ -105,7 +103,7 @@ def run_ingest(
     require_there(paths)
     summary = IngestSummary(context=context, report=report)
     folder = data.context(context)
-    with _writing(data, folder) as lease, open_report(report, summary) as told:
+    with writing(data, folder) as lease, open_report(report, summary) as told:
         survey = _survey(data, context, effects)
         summary.removed = folder.remove_left(lease)
         told.add(commit_left(folder, survey, lease).notes)
@@ -135,18 +133,6 @@ def run_ingest(
         summary.not_applied.append(f"{effects.example}: {effects.own}")
     summary.seconds = time.monotonic() - begun
     return summary
-
-
-@contextmanager
-def _writing(data: DataRoot, context: ContextFolder) -> Iterator[Lease]:
-    """Hold a lease of a writer of a context; errors of the disk are those of the ingest."""
-    try:
-        with context.writing() as lease:
-            yield lease
-    except OSError as error:
-        if error.errno not in DISK_ERRORS:
-            raise
-        raise IngestError(f"cannot write to {data}: {error.strerror}") from error
 
 
 def _survey(data: DataRoot, context: str, effects: OptionEffects) -> Survey:
