@@ -153,3 +153,21 @@ def test_a_newer_format_is_refused(index: IndexFolder, monkeypatch: pytest.Monke
     with pytest.raises(StoreError, match="format 99 is newer"):
         newest_manifest(index)
     assert manifest._FORMAT < 99
+
+
+@pytest.mark.parametrize("kind", ["link", "folder", "no folder", "no folder at a link"])
+def test_what_is_in_the_place_of_a_manifest_is_an_error(index: IndexFolder, kind: str) -> None:
+    """It was taken for that of another writer, for ever."""
+    place = index.manifest(2).local_path()
+    if kind in {"link", "folder"}:
+        commit_manifest(index, partial(_with, "part-1"))
+        place.symlink_to("nowhere") if kind == "link" else place.mkdir()
+    else:
+        place.parent.parent.mkdir(parents=True)
+        place.parent.symlink_to("nowhere") if "link" in kind else place.parent.touch()
+    with pytest.raises((DamagedFile, NotADirectoryError), match=r"manifest"):
+        commit_manifest(index, partial(_with, "part-2"))
+    if kind == "link":
+        with pytest.raises(DamagedFile, match=r"00000002.json"):
+            newest_manifest(index)
+        assert commit_manifest(index, partial(_with, "part-2"), anew=True).version == 3

@@ -14,8 +14,10 @@ OWNER_ONLY: Final = 0o600
 EVERYONE_READS: Final = 0o644
 DISK_ERRORS: Final = frozenset(
     {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+    | {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP}
 )
-"""Errors of a disk that is full, broken or read-only: no fault of the program."""
+"""Errors of a disk that is full, broken or read-only, or that has something else where a file or
+folder should be: no fault of the program."""
 _MOST_TRIES: Final = 100
 """Of making the folder of a lock: others may delete it meanwhile, but hardly so often."""
 _NO_HARD_LINKS: Final = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP})

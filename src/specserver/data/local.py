@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from errno import ENOTDIR
 from pathlib import Path
 from typing import Any, Final
 
@@ -138,7 +139,7 @@ class LocalFolder:
     def make_folder(self, prefix: str) -> Path:
         """Make a folder, and those above it, and return it."""
         path = Path(self._at(prefix))
-        path.mkdir(parents=True, exist_ok=True)
+        _make(path)
         return path
 
     def allocate(self, key: str, head: bytes, nbytes: int) -> Path:
@@ -196,5 +197,14 @@ class LocalFolder:
     def _path_in_folder(self, key: str) -> Path:
         """Return the path of a file that is to be written, its folder made."""
         path = Path(self._at(key))
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make(path.parent)
         return path
+
+
+def _make(folder: Path) -> None:
+    """Make a folder, and those above it; raise `NotADirectoryError` where something else is."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        # For callers this error means that another writer was faster.
+        raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR), str(folder)) from error

@@ -7,6 +7,7 @@ what it made and decide again. No writer waits for another, and a reader sees wh
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 from uuid import uuid4
@@ -86,12 +87,15 @@ def newest_manifest(index: IndexFolder, known: Manifest | None = None) -> Manife
         after, same = index.manifest(known.version + 1), index.manifest(known.version)
         if not after.exists() and same.exists():
             return known
+    gone = 0
     while versions := index.versions():
         try:
             return _read(index, versions[-1])
-        except FileNotFoundError:
+        except FileNotFoundError as error:
             # It was deleted since the folder was listed, so there are newer ones.
-            continue
+            if versions[-1] == gone:
+                raise index.manifest(gone).damaged(f"{DAMAGED_INDEX} ({error.strerror})") from error
+            gone = versions[-1]
     return Manifest()
 
 
@@ -110,7 +114,7 @@ def commit_manifest(
     Raises
     ------
     DamagedFile
-        The newest manifest is damaged.
+        The newest manifest is damaged, or what has the name of the next one is none.
     OSError
         The folder cannot be written to.
     """
@@ -125,6 +129,9 @@ def commit_manifest(
         try:
             entry.create(seal(asdict(made)))
         except FileExistsError:
+            # Another writer was faster; what cannot be read is an error.
+            with suppress(FileNotFoundError):
+                _read(index, made.version)
             continue
         if _is_late(index, base.version):
             entry.delete()
@@ -149,9 +156,9 @@ def _is_late(index: IndexFolder, base: int) -> bool:
 
     Manifests are deleted from the oldest on, so then the one before it is gone, too.
     """
-    if base:
-        return not index.manifest(base).exists()
     versions = index.versions()
+    if base:
+        return base not in versions
     return len(versions) > 1 and versions[1] > base + 2
 
 
