@@ -1,5 +1,6 @@
 """The ingest: complete, exact, once, and safe against being killed at any moment."""
 
+import errno
 import json
 import os
 import shutil
@@ -7,11 +8,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from astropy.io import fits
 
+from commands import command
 from specserver.data.root import open_root
 from specserver.errors import IngestError, StoreError, UnknownContext
 from specserver.ingest import plan, run_ingest
@@ -84,6 +87,25 @@ def test_a_pipe_among_the_files_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "spec-0267-51608-0001.fits")
     summary = run_ingest(open_root(tmp_path / "data"), "sdss_dr17", [tmp_path], workers=1)
     assert [why for _, why in summary.refused] == ["it is no regular file"]
+
+
+def test_a_folder_that_cannot_be_listed_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = tmp_path / "files" / "closed"
+    closed.mkdir(parents=True)
+    scandir = os.scandir
+
+    def refusing(path: str) -> Any:
+        if str(path) == str(closed):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    told = command(
+        "ingest", "sdss_dr17", closed.parent, "--data", tmp_path / "data", "--strict", code=1
+    )
+    assert f"{closed}: it cannot be listed: Permission denied" in told
 
 
 def test_other_reductions_are_stored_with_a_warning_or_refused(

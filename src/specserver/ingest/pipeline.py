@@ -111,9 +111,9 @@ def run_ingest(
         known = StoredFiles(stored, survey, effects, replace=replace)
         found = Found()
         if isinstance(survey.reader, AnyFileReader):
-            files = spectrum_files(paths, besides)
+            files = spectrum_files(paths, besides, told.refuse)
         else:
-            files = find_files(paths, is_fits_name)
+            files = find_files(paths, is_fits_name, told.refuse)
         workers = workers or os.cpu_count() or 1
         parts = plan_parts(survey, files, known.notes, workers, found, told.add)
         given = frozenset(str(path.absolute()) for path in paths)

@@ -50,10 +50,15 @@ def require_there(paths: Iterable[Path]) -> None:
         raise IngestError(f"no such file or folder: {', '.join(gone)}")
 
 
-def find_files(paths: Iterable[Path], is_named: Callable[[Path], object]) -> Iterator[Path]:
+def find_files(
+    paths: Iterable[Path],
+    is_named: Callable[[Path], object],
+    refuse: Callable[[OSError], object] | None = None,
+) -> Iterator[Path]:
     """Yield files, and from folders, and the folders below, all files that ``is_named`` accepts.
 
-    They are yielded while the folders are listed, each once.
+    They are yielded while the folders are listed, each once. ``refuse`` is called with the error of
+    each folder that cannot be listed.
     """
     paths = list(dict.fromkeys(path.absolute() for path in paths))
     # A file that is also given by itself is yielded in its own place.
@@ -64,7 +69,7 @@ def find_files(paths: Iterable[Path], is_named: Callable[[Path], object]) -> Ite
         if path in given:
             yield path
             continue
-        for folder, below, names in os.walk(path, followlinks=True):
+        for folder, below, names in os.walk(path, onerror=refuse, followlinks=True):
             status = Path(folder).stat()
             if (status.st_dev, status.st_ino) in entered:
                 below.clear()
@@ -80,8 +85,12 @@ def is_fits_name(path: Path) -> bool:
     return bool(_FITS.fullmatch(path.name))
 
 
-def spectrum_files(paths: Iterable[Path], besides: Path | None = None) -> Iterator[Path]:
-    """Yield files, and from folders all files with an ending of a spectrum's file.
+def spectrum_files(
+    paths: Iterable[Path],
+    besides: Path | None = None,
+    refuse: Callable[[OSError], object] | None = None,
+) -> Iterator[Path]:
+    """Yield files, and from folders all files with an ending of a spectrum's file: `find_files`.
 
     The file ``besides``, such as a table of targets, is left out of folders.
     """
@@ -90,7 +99,7 @@ def spectrum_files(paths: Iterable[Path], besides: Path | None = None) -> Iterat
     def is_named(path: Path) -> bool:
         return is_spectrum_name(path) and path.is_file() and path.resolve() != left_out
 
-    return find_files(paths, is_named)
+    return find_files(paths, is_named, refuse)
 
 
 def plan_parts(

@@ -82,6 +82,11 @@ class Report:
         if self.file is not None:
             self.file.flush()
 
+    def refuse(self, error: OSError) -> None:
+        """Add a note about a folder that cannot be listed."""
+        why = f"it cannot be listed: {error.strerror}"
+        self.add([Note(str(error.filename), "refused", why)])
+
 
 @contextmanager
 def open_report(path: Path | None, tally: Tally) -> Iterator[Report]:
