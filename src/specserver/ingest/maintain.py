@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
 from ..catalog.index.build import refresh_index
 from ..catalog.index.cleaning import remove_unused
@@ -22,7 +22,7 @@ from ..data.root import DataRoot
 from ..errors import IngestError, SpecServerError
 from ..files import DISK_ERRORS
 from ..model.survey import Survey
-from ..store.migration import remove_leftovers
+from ..store.migration import Progress, remove_leftovers
 from ..surveys import find_release
 from ..surveys.generic import read_declaration
 from .commit import commit_left
@@ -30,8 +30,6 @@ from .commit import commit_left
 _LOG = logging.getLogger(__name__)
 GRACE_S: Final = 900.0
 """Time for which files stay that a merge has replaced: a reader opens a version in far less."""
-Progress: TypeAlias = Callable[[int, int], object]
-"""Shows the progress of merges: so many rows are written, of so many."""
 
 
 @dataclass(slots=True)

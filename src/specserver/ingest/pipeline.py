@@ -20,6 +20,7 @@ from ..errors import IngestError, StoreError
 from ..model.survey import FileKey, Survey
 from ..processes import end_with_parent, leaving_interrupts_to_this_process
 from ..store.layout import check_written
+from ..store.migration import Progress
 from ..surveys import find_release
 from ..surveys.generic import AnyFileReader, read_declaration
 from .commit import commit_left, commit_segments
@@ -40,8 +41,6 @@ _NOTHING: Final = OptionEffects()
 _ATTEMPTS: Final = 3
 """Readings of a part whose segments someone removes before they are committed."""
 Part: TypeAlias = tuple[FileKey, ...]
-Progress: TypeAlias = Callable[[int, int], object]
-"""Shows the progress of an ingest: so many files are read, of so many found so far."""
 
 
 @dataclass
@@ -87,6 +86,7 @@ def run_ingest(
     replace : replace stored spectra whose values differ
     report : file to write (see `ingest.report`): a line for each file that was not simply stored
     effects : options of this command that concern stored files, as `declare` returns them
+    progress : called with the numbers of files that are read, and that are found so far
     besides : file in these folders that is no spectrum, such as a table of targets
 
     Raises

@@ -32,7 +32,7 @@ _MARGIN: Final = 1.1
 """Space that must be free, in bytes of the segment that is rewritten."""
 _COPIED: Final = ("id", "first", "count", "wavelength")
 Progress: TypeAlias = Callable[[int, int], object]
-"""Shows the progress: so many spectra are rewritten, of so many."""
+"""Shows the progress of long work: so many spectra, files or rows are done, of so many."""
 
 
 @dataclass(slots=True)

@@ -20,7 +20,7 @@ from ...data.context import ContextFolder, IndexFolder, PartFolder, SegmentFolde
 from ...model.survey import Survey
 from ..best import is_best
 from .anew import NewPart, make_anew
-from .column_types import common_schema, conformed, numbers_of, put_column
+from .column_types import common_schema, conformed, numbers_of, put_column, repeat_one_before
 from .manifest import Manifest, newest_manifest
 from .part_record import PartRecord, read_part
 from .write_part import BATCH_ROWS, write_part
@@ -177,10 +177,8 @@ def _newest(
     ids, keys = numbers_of(rows, survey.id_column.name), numbers_of(rows, "_key")
     version = numbers_of(rows, "_version")
     order = np.lexsort([row, segment, -version, left_out, keys, ids])
-    again = np.zeros(len(order), np.bool_)
-    again[1:] = (ids[order][1:] == ids[order][:-1]) & (keys[order][1:] == keys[order][:-1])
     newest = np.ones(len(order), np.bool_)
-    newest[order[again]] = False
+    newest[order[repeat_one_before(order, ids, keys)]] = False
     return newest
 
 

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from ...data.context import PartFolder
 from ..base import Rows
+from .column_types import repeat_one_before
 from .part import IndexPart
 from .part_record import coverage_of
 from .stored_rows import NO_KEY, MarkedPart
@@ -68,8 +69,7 @@ def repeated_ids(parts: Sequence[MarkedPart]) -> Iterator[int]:
             ]
         )
         order = np.lexsort((keys, ids))
-        ids, keys = ids[order], keys[order]
-        yield from ids[1:][(ids[1:] == ids[:-1]) & (keys[1:] == keys[:-1])].tolist()
+        yield from ids[order[repeat_one_before(order, ids, keys)]].tolist()
 
 
 def _runs(parts: Sequence[MarkedPart]) -> Iterator[list[_Run]]:

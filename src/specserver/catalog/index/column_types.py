@@ -60,6 +60,17 @@ def numbers_of(table: pa.Table, name: str) -> npt.NDArray[Any]:
     return values
 
 
+def repeat_one_before(
+    order: npt.NDArray[np.intp], *arrays: npt.NDArray[Any]
+) -> npt.NDArray[np.bool_]:
+    """Return which rows of arrays, 1D[nrow] each, equal the one before them in an order."""
+    repeated = np.ones(len(order), np.bool_)
+    repeated[:1] = False
+    for values in arrays:
+        repeated[1:] &= values[order[1:]] == values[order[:-1]]
+    return repeated
+
+
 def _plain(form: pa.DataType) -> pa.DataType:
     """Return the type in which values of a type are kept: a number, a truth value or text."""
     number = pa.types.is_integer(form) or pa.types.is_float32(form) or pa.types.is_float64(form)

@@ -22,7 +22,7 @@ from ...errors import DamagedFile
 from ...model.survey import Survey
 from ..best import is_best
 from .build import part_rows, read_rows, write_sorted
-from .column_types import common_schema, conformed, numbers_of
+from .column_types import common_schema, conformed, numbers_of, repeat_one_before
 from .manifest import PartEntry, commit_manifest, new_rows, newest_manifest
 from .marks import MARK, write_marks
 from .stored_rows import Matches, StoredRows, StoredSpectrum, spectra
@@ -316,19 +316,14 @@ class _NewRows:
     def first_of_each(self) -> tuple[Bools, list[LeftOut]]:
         """Return which rows are the first of their identifier and key, and the others."""
         order = np.lexsort([np.arange(len(self.ids)), -self.versions, self.keys, self.ids])
-        same = (self.ids[order][1:] == self.ids[order][:-1]) & (
-            self.keys[order][1:] == self.keys[order][:-1]
-        )
+        again = repeat_one_before(order, self.ids, self.keys)
         kept = np.ones(len(order), np.bool_)
-        others: list[LeftOut] = []
-        first = 0
-        for at in range(1, len(order)) if same.any() else ():
-            if not same[at - 1]:
-                first = at
-                continue
-            other = int(order[at])
-            kept[other] = False
-            others.append(self.left_out(other, self._spectrum(int(order[first]))))
+        kept[order[again]] = False
+        firsts = order[np.maximum.accumulate(np.where(again, 0, np.arange(len(order))))]
+        others = [
+            self.left_out(other, self._spectrum(first))
+            for other, first in zip(order[again].tolist(), firsts[again].tolist(), strict=True)
+        ]
         return kept, others
 
     def left_out(self, at: int, by: StoredSpectrum) -> LeftOut:
