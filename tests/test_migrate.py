@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,7 +24,6 @@ from specserver.data.root import open_root
 from specserver.errors import IngestError
 from specserver.ingest.verify import verify
 from specserver.service import QueryRequest, SpectroscopicService
-from specserver.store import migration
 from specserver.store.layout import list_segments
 from specserver.store.migration import MigrationPlan, migrate, remove_leftovers
 from specserver.store.zarr import Segment, open_segment
@@ -125,8 +125,8 @@ def test_a_clock_that_is_turned_back_delays_no_longer_than_the_grace(
     old: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slept: list[float] = []
-    monkeypatch.setattr(migration.time, "sleep", slept.append)
-    monkeypatch.setattr(migration.time, "time", lambda: 1e9)
+    monkeypatch.setattr(time, "sleep", slept.append)
+    monkeypatch.setattr(time, "time", lambda: 1e9)
     migrate(open_root(old).context("my_survey"), grace_s=5)
     assert set(slept) == {5}
 
