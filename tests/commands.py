@@ -1,6 +1,7 @@
 """The command line within the test's own process: some hundred times quicker to start."""
 
 import os
+import resource
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
@@ -28,3 +29,9 @@ def command(*arguments: object, code: int = 0) -> str:
             os.environ.update(before)
     assert (ended.value.code or 0) == code, printed.getvalue()
     return printed.getvalue()
+
+
+def main_on_a_full_disk() -> None:
+    """Run the command in a process of its own, whose files may not be longer than 10 kB."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+    main()

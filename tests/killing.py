@@ -1,15 +1,12 @@
 """Writers that are killed at random moments, and a reader that checks every value meanwhile."""
 
 import json
-import multiprocessing
 import random
 import signal
-import sys
 import threading
 import time
 import zlib
 from collections.abc import Iterable, Sequence
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from forked import Forked
 from old_folder import ask_all, old_answers, old_token
 from specserver.cli.main import main
 from specserver.client.api import SpecClient
@@ -26,10 +24,6 @@ from specserver.ingest.verify import verify
 from specserver.model.survey import RawSpectrum, Survey
 from specserver.surveys import find_release
 
-# All that a command imports is imported once, before writers are forked. So the moments at which
-# they are killed lie in their work.
-_FORKED = multiprocessing.get_context("forkserver")
-_FORKED.set_forkserver_preload([__name__])
 _SEGMENT_FILES = 4
 """Files of a segment: few, so that there are many commits."""
 
@@ -45,35 +39,34 @@ class Writer:
         """Begin it; what it prints goes into a file."""
         self.words = [*map(str, words)]
         self._told = told
-        self._process = _FORKED.Process(target=_run, args=(str(told), self.words), daemon=True)
-        self._process.start()
+        # Nothing is left to import: the moments at which it is killed lie in its work.
+        with told.open("wb") as file:
+            self._process = Forked(self.words, stdout=file, stderr=file, main=f"{__name__}:_main")
 
     def has_ended(self) -> bool:
         """Return whether it has ended by itself; fail if it did so with an error."""
-        assert not self._process.exitcode, f"{self.words}: {self._told.read_text()}"
-        return self._process.exitcode is not None
+        code = self._process.poll()
+        assert not code, f"{self.words}: {self._told.read_text()}"
+        return code is not None
 
     def kill(self) -> bool:
         """Kill it; return False if it has ended before."""
         if self.has_ended():
             return False
         self._process.kill()
-        self._process.join()
-        return self._process.exitcode == -signal.SIGKILL
+        return self._process.wait() == -signal.SIGKILL
 
     def finish(self) -> str:
         """Return what it prints until its end."""
-        self._process.join()
+        self._process.wait()
         assert self.has_ended()
         return self._told.read_text()
 
 
-def _run(told: str, words: list[str]) -> None:
-    """Run a command."""
+def _main() -> None:
+    """Run a command that writes small segments."""
     plan.SEGMENT_FILES = _SEGMENT_FILES
-    sys.argv = ["specserver", *words]
-    with Path(told).open("w") as file, redirect_stdout(file), redirect_stderr(file):
-        main()
+    main()
 
 
 @dataclass

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import urllib3
 
+from forked import Forked
 from specserver.data.root import open_root
 from specserver.errors import NoCatalog
 from specserver.service import SpectroscopicService
@@ -29,7 +30,7 @@ class Served:
     data: Path
     ids: npt.NDArray[np.uint64]
     """All identifiers, in catalogue order."""
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Forked
 
 
 def free_port() -> int:
@@ -56,14 +57,19 @@ def serve(
     ``before`` is what the command is an argument of, such as ``prlimit``.
     """
     port = free_port()
-    command = [sys.executable, "-m", "specserver", "serve", "--stop-on-eof"]
-    command += ["--data", str(data), "--port", str(port), "--workers", str(workers)]
+    words = ["serve", "--stop-on-eof", "--data", str(data), "--port", str(port)]
+    words += ["--workers", str(workers), *options]
     environment = {**os.environ, "PYTHONWARNINGS": "default"}
     environment |= {f"SPECSERVER_{k.upper()}": str(v) for k, v in (settings or {}).items()}
+    process: subprocess.Popen[bytes] | Forked
     with log.open("wb") if log else nullcontext() as stderr:
-        process = subprocess.Popen(
-            [*before, *command, *options], stdin=subprocess.PIPE, env=environment, stderr=stderr
-        )
+        if workers == 1 and not before:
+            process = Forked(words, env=environment, stderr=stderr)
+        else:
+            process = subprocess.Popen(
+                [*before, sys.executable, "-m", "specserver", *words],
+                stdin=subprocess.PIPE, env=environment, stderr=stderr,
+            )  # fmt: skip
     url = f"http://127.0.0.1:{port}/spec"
     try:
         _await(process, url)
@@ -88,7 +94,7 @@ def _ids(data: Path) -> npt.NDArray[np.uint64]:
     return np.array(holding.catalog.place(np.arange(holding.catalog.count(primary=False))).ids)
 
 
-def _await(process: subprocess.Popen[bytes], url: str) -> None:
+def _await(process: subprocess.Popen[bytes] | Forked, url: str) -> None:
     """Wait until the service answers."""
     deadline = time.monotonic() + 60
     with urllib3.PoolManager() as pool:

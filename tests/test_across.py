@@ -1,8 +1,7 @@
 """Several surveys in one call: qualified identifiers, one lattice, one query, one picture."""
 
+import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -21,6 +20,7 @@ from matplotlib import pyplot as plt
 from specutils import Spectrum, SpectrumCollection, SpectrumList
 
 from conftest import CONTEXTS, TwoSurveys
+from forked import run_forked
 from serving import serve
 from specserver.client.api import SpecClient
 from specserver.client.inputs.context_ids import Named
@@ -854,8 +854,8 @@ def test_pages_hold_spectra_of_two_surveys(spec: SpecClient, pair, tmp_path: Pat
 
 def test_the_command_line_across_surveys(two_surveys: TwoSurveys, pair, tmp_path: Path) -> None:
     def run(*words: str, given: str = "") -> str:
-        command = [sys.executable, "-m", "specserver", *words, "--url", two_surveys.served.url]
-        done = subprocess.run(command, input=given, capture_output=True, text=True, check=True)
+        done = run_forked([*words, "--url", two_surveys.served.url], os.environ, given)
+        assert done.returncode == 0, done.stderr
         return done.stdout
 
     a, b = pair

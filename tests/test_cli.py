@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from commands import command as command_here
+from forked import run_forked
 from serving import Served, free_port
 
 COMMANDS = [
@@ -36,16 +37,9 @@ COMMANDS = [
 
 
 def run(*arguments: object, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command and check its exit code."""
+    """Run the command in a process of its own and check its exit code."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("SPECSERVER_")}
-    done = subprocess.run(
-        [sys.executable, "-m", "specserver", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env={**clean, "COLUMNS": "200", **environment},
-    )
+    done = run_forked(arguments, {**clean, "COLUMNS": "200", **environment})
     assert done.returncode == code, done.stderr + done.stdout
     assert "Traceback" not in done.stderr
     return done

@@ -1,0 +1,190 @@
+"""Commands in processes that need not import anything: they are forked from one that has.
+
+A start by ``python -m specserver`` takes 1 to 2 s of a core, nearly all of it for imports. Tests
+of the start itself, and services of several processes, use that.
+"""
+
+import atexit
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
+
+IMPORTED = (
+    *("uvicorn.protocols.http.h11_impl", "uvicorn.lifespan.on", "typer.rich_utils"),
+    *("pandas", "pyarrow.pandas_compat", "pyarrow.parquet", "sqlglot.dialects.postgres"),
+    *("astropy.visualization", "astropy.io.fits", "astropy.table"),
+    *("specserver.server.app", "specserver.surveys.sdss", "specserver.surveys.desi"),
+    *("specserver.client.api", "specserver.ingest", "specserver.simulate"),
+)
+"""What is imported once; not the modules of the command itself: they read the environment."""
+COMMAND = "specserver.__main__:main"
+
+
+class Forked:
+    """A command in a process of its own; it is used as `subprocess.Popen` is."""
+
+    def __init__(
+        self,
+        words: Sequence[object],
+        *,
+        stdin: IO[bytes] | None = None,
+        stdout: IO[bytes] | None = None,
+        stderr: IO[bytes] | None = None,
+        env: Mapping[str, str] = os.environ,
+        main: str = COMMAND,
+    ) -> None:
+        """Start it.
+
+        Parameters
+        ----------
+        stdin : by default a pipe from the attribute of this name
+        main : module and name of a function to call instead of the command
+        """
+        self.args = [*map(str, words)]
+        self.returncode: int | None = None
+        reading, writing = os.pipe()
+        self.stdin = os.fdopen(writing, "wb")
+        self._told, tell = os.pipe()
+        files = [file.fileno() if file else 1 + at for at, file in enumerate((stdout, stderr))]
+        handles = [stdin.fileno() if stdin else reading, *files, tell]
+        order = {"words": self.args, "main": main, "folder": str(Path.cwd()), "env": dict(env)}
+        socket.send_fds(_forking(), [json.dumps(order).encode()], handles)
+        os.close(reading)
+        os.close(tell)
+        self.pid = self._read()
+
+    def _read(self) -> int:
+        """Return the next number that the keeper tells."""
+        told = os.read(self._told, 4)
+        assert len(told) == 4, f"{self.args}: its process has not begun"
+        return int.from_bytes(told, signed=True)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit code, or minus the signal that ended it."""
+        if self.returncode is None:
+            if not select.select([self._told], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
+            self.returncode = self._read()
+            os.close(self._told)
+            self.stdin.close()
+        return self.returncode
+
+    def poll(self) -> int | None:
+        """Return the exit code if it has ended."""
+        try:
+            return self.wait(0.0)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it."""
+        self.send_signal(signal.SIGKILL)
+
+
+def run_forked(
+    words: Sequence[object], env: Mapping[str, str], stdin: str = "", main: str = COMMAND
+) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end, of which it has two minutes."""
+    with TemporaryFile() as given, TemporaryFile() as out, TemporaryFile() as error:
+        given.write(stdin.encode())
+        given.seek(0)
+        process = Forked(words, stdin=given, stdout=out, stderr=error, env=env, main=main)
+        try:
+            code = process.wait(120)
+        finally:
+            process.kill()
+        said = []
+        for file in (out, error):
+            file.seek(0)
+            said.append(file.read().decode())
+    return subprocess.CompletedProcess(process.args, code, *said)
+
+
+@cache
+def _forking() -> socket.socket:
+    """Start the process that forks, and return the way to it; it ends with this process."""
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    process = subprocess.Popen(
+        [sys.executable, __file__, str(its.fileno())],
+        pass_fds=[its.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    its.close()
+
+    @atexit.register
+    def end() -> None:
+        ours.close()
+        process.wait()
+
+    return ours
+
+
+def _fork_for_each_order(link: socket.socket) -> None:
+    """Import everything, then start a process for each order until nobody can give one."""
+    for module in IMPORTED:
+        import_module(module)
+    gc.collect()
+    gc.freeze()
+    atexit.register(gc.unfreeze)  # else DuckDB reports at exit what was never freed
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for keepers
+    while True:
+        text, handles, _, _ = socket.recv_fds(link, 2**20, 4)
+        if not text:
+            return
+        if not os.fork():
+            link.close()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            *standard, told = handles
+            if process := os.fork():
+                _keep(process, standard, told)
+            os.close(told)
+            _run(json.loads(text), standard)
+            return
+        for handle in handles:
+            os.close(handle)
+
+
+def _keep(process: int, standard: Sequence[int], told: int) -> None:
+    """Tell the number of a process and, when it ends, its exit code."""
+    for handle in standard:
+        os.close(handle)
+    os.write(told, process.to_bytes(4, signed=True))
+    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    os.write(told, code.to_bytes(4, signed=True))
+    os._exit(0)
+
+
+def _run(order: Mapping[str, object], standard: Sequence[int]) -> None:
+    """Become the command."""
+    for number, handle in enumerate(standard):
+        os.dup2(handle, number)
+        os.close(handle)
+    os.chdir(str(order["folder"]))
+    os.environ.clear()
+    os.environ.update(order["env"])
+    sys.argv = ["specserver", *order["words"]]
+    module, _, name = str(order["main"]).partition(":")
+    getattr(import_module(module), name)()
+
+
+if __name__ == "__main__":
+    _fork_for_each_order(socket.socket(fileno=int(sys.argv[1])))
