@@ -261,13 +261,14 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("benchmarks")
 
 
-def test_a_small_run_from_end_to_end(tiny_data: Path) -> None:
+def test_a_small_run_from_end_to_end(tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "FEWEST_ROUNDS", 1)
     cases = all_cases()
     names = (
         "getspec_whole", "getspec_static", "getspec_cutout", "cold_formats", "parts_ids",
         "renewal", "large_client_peak", "ping_worst",
     )  # fmt: skip
-    result = command.run(tiny_data, TINY, [cases[name] for name in names], 5)
+    result = command.run(tiny_data, TINY, [cases[name] for name in names], 1)
     for record in result["cases"]:
         assert record["ours"] is not None, record
         assert (record["ratio"] is not None) == (record["compared_with"] != "—")
