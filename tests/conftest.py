@@ -161,8 +161,8 @@ def real_data(real_spectra: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture(scope="session")
 def real_served(real_data: Path, real_spectra: Path) -> Iterator[Served]:
-    """A running service over the real SDSS files, with two processes that answer."""
-    with serve(real_data, real_spectra / "sdss", workers=2) as running:
+    """A running service over the real SDSS files."""
+    with serve(real_data, real_spectra / "sdss") as running:
         yield running
 
 

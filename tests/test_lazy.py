@@ -15,6 +15,7 @@ from astropy.io import fits
 from dask.distributed import Client, LocalCluster
 
 import specserver
+from commands import command
 from serving import Served
 from specserver.client.api import SpecClient
 from specserver.data.root import open_root
@@ -242,8 +243,7 @@ def test_contexts(folder: DataFolder, tmp_path: Path, mock_survey: Path) -> None
     empty = specserver.open(str(tmp_path))
     assert empty.contexts() == []
     assert repr(empty) == f"<DataFolder {tmp_path}: nothing>"
-    command = [sys.executable, "-m", "specserver", "tree", "add", "sdss_dr17", str(mock_survey)]
-    subprocess.run([*command, "--data", str(tmp_path)], check=True, capture_output=True)
+    command("tree", "add", "sdss_dr17", mock_survey, "--data", tmp_path)
     with pytest.raises(NoCatalog, match="original files"):
         specserver.open(tmp_path).to_xarray()
 
