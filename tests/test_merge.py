@@ -29,6 +29,7 @@ from specserver.catalog.index.part import open_part
 from specserver.catalog.index.part_record import PartRecord
 from specserver.catalog.index.stored_rows import MarkedPart, StoredRows
 from specserver.data.context import IndexFolder, PartFolder
+from specserver.data.local import LocalFolder
 from specserver.data.root import open_root
 from specserver.errors import DamagedFile
 from specserver.surveys.desi import DESI
@@ -329,6 +330,35 @@ def test_a_merge_whose_source_is_gone_is_discarded(
         assert not list(make_due_merges(index, SURVEY, lease))
     assert len(newest_manifest(index).parts) == 1
     assert len(index.parts()) == 3, "what was made is deleted"
+
+
+def test_a_merge_interrupted_just_after_its_commit_keeps_what_it_made(
+    index: IndexFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    committed(index, some_parts(index, 1, 3))
+    create, before = LocalFolder.create, answered(index)
+
+    def slow(*args: Any) -> MergedPart:
+        made = merge_parts(*args)
+        other_marks(index, np.random.default_rng(0))
+        before.update(answered(index))
+        monkeypatch.setattr(LocalFolder, "create", interrupted)
+        return made
+
+    def interrupted(folder: LocalFolder, key: str, content: bytes) -> None:
+        create(folder, key, content)
+        if "/manifest/" in key:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(due_merges, "merge_parts", slow)
+    with (
+        open_root(index.backend.local_path("")).context("mock").writing() as lease,
+        pytest.raises(KeyboardInterrupt),
+    ):
+        list(make_due_merges(index, SURVEY, lease))
+    (merged,) = newest_manifest(index).parts
+    assert merged.marks
+    assert answered(index).items() <= before.items()
 
 
 def test_rows_that_are_not_as_they_must_be_are_found(index: IndexFolder) -> None:

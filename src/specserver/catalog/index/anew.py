@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 from ...data.context import IndexFolder, PartFolder
 from ...data.leases import Lease, LeaseFolder
 from ...errors import CatalogError, DamagedFile
-from .manifest import Manifest, PartEntry, commit_manifest, new_rows, newest_manifest
+from .manifest import Manifest, PartEntry, commit_manifest, discard, new_rows, newest_manifest
 from .part_record import PartRecord
 
 NewPart: TypeAlias = Callable[[], PartFolder]
@@ -94,21 +94,16 @@ def _made(
 
     def change(old: Manifest) -> Manifest | None:
         nonlocal is_newest
-        is_newest = base is None or old.version == base.version
+        is_newest = base is None or old == base
         return _next(old, parts, covers) if is_newest else None
 
     try:
         parts = tuple(PartEntry(record.name, record.nrows) for record in make(new_part))
         lease.require()
         made = commit_manifest(index, change, anew=base is None)
-        if is_newest:
-            folders.clear()
-            return made
-        return None
+        return made if is_newest else None
     finally:
-        for folder in folders:
-            with suppress(OSError):
-                folder.delete()
+        discard(index, folders)
 
 
 def _next(old: Manifest, parts: tuple[PartEntry, ...], covers: Sequence[str]) -> Manifest:

@@ -6,7 +6,6 @@ faster, all this is decided again; mostly the part stays as it is, and only the 
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 from typing import Any, Final, TypeAlias
@@ -18,12 +17,11 @@ import pyarrow as pa
 from ...data.context import ContextFolder, PartFolder, SegmentFolder
 from ...data.handles import Entry
 from ...data.leases import Lease
-from ...errors import DamagedFile
 from ...model.survey import Survey
 from ..best import is_best
 from .build import part_rows, read_rows, write_sorted
 from .column_types import common_schema, conformed, numbers_of, repeat_one_before
-from .manifest import PartEntry, commit_manifest, new_rows, newest_manifest
+from .manifest import PartEntry, commit_manifest, discard, new_rows
 from .marks import MARK, write_marks
 from .stored_rows import Matches, StoredRows, StoredSpectrum, spectra
 from .write_part import hash_texts
@@ -118,10 +116,9 @@ class _Commit:
 
     def run(self, segments: Sequence[SegmentFolder]) -> list[LeftOut]:
         """Commit segments; return the rows that are left out."""
-        part: PartFolder | None = None
+        made: list[PartFolder] = []
         nrows = 0
         last: _Decision | None = None
-        committed = False
         new: _NewRows | None = None
         try:
             while True:
@@ -133,28 +130,17 @@ class _Commit:
                     new, last = _NewRows.read(ours, self._survey), None
                 decision = self._decide(new)
                 if not decision.is_same(last):
-                    self._discard(part)
-                    part, nrows = None, int(decision.kept.sum())
+                    discard(self._index, made)
+                    made, nrows = [], int(decision.kept.sum())
                     self._write_records(new, decision)
                     if nrows:
-                        part = self._index.new_part(self._lease.name)
-                        write_sorted(part, self._survey, *new.part(self._survey, decision))
+                        made = [self._index.new_part(self._lease.name)]
+                        write_sorted(made[0], self._survey, *new.part(self._survey, decision))
                 last = decision
-                committed = part is None or self._commit(part.name, nrows, decision)
-                if committed:
+                if not made or self._commit(made[0].name, nrows, decision):
                     return decision.left_out
         finally:
-            if not committed:
-                self._discard(part)
-
-    def _discard(self, part: PartFolder | None) -> None:
-        """Delete a part, unless it was committed just before this process was interrupted."""
-        if part is None:
-            return
-        with suppress(OSError, DamagedFile):
-            newest = newest_manifest(self._index)
-            if part.name not in {entry.name for entry in newest.parts}.union(newest.superseded):
-                part.delete()
+            discard(self._index, made)
 
     def _write_records(self, new: "_NewRows", decision: _Decision) -> None:
         """Write the records of the segments that stay."""
@@ -177,14 +163,11 @@ class _Commit:
         parts.append(PartEntry(name, nrows))
         made = base.leaving(left, rows=new_rows(), parts=tuple(parts))
         self._lease.require()
-        found = commit_manifest(
-            self._index, lambda newest: made if newest.version == base.version else None
-        )
+        found = commit_manifest(self._index, lambda newest: made if newest == base else None)
         if found.parts == made.parts:
             self._index.inherit_access()
             return True
-        for entry in marks.values():
-            entry.delete()
+        discard(self._index, marks.values())
         return False
 
     def _write_marks(self, at: int, changed: npt.NDArray[Any]) -> Entry:

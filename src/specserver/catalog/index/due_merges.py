@@ -1,19 +1,18 @@
 """The merges that are due are made, and committed beside what other writers commit meanwhile."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ...data.context import IndexFolder
+from ...data.context import IndexFolder, PartFolder
 from ...data.handles import Entry
 from ...data.leases import Lease
 from ...model.survey import Survey
 from .column_file import load_mapped
-from .manifest import Manifest, PartEntry, commit_manifest
+from .manifest import Manifest, PartEntry, commit_manifest, discard
 from .marks import NO_MARKS, marks_of, write_marks
 from .merge import DEAD, MergedPart, merge_parts
 from .merge_rule import LARGEST, due_merge
@@ -68,14 +67,12 @@ def make_due_merges(
         entries, sources = stored.manifest.parts[due], stored.parts[due]
         tell = begin(sum(alive[due])) if begin else None
         folder = index.new_part(lease.name)
-        committed = False
+        made: list[PartFolder | Entry] = [folder]
         try:
             merged = merge_parts(folder, survey, sources, tell)
-            committed = _commit(index, lease, entries, sources, merged)
+            committed = _commit(index, lease, entries, sources, merged, made)
         finally:
-            if not committed:
-                with suppress(OSError):
-                    folder.delete()
+            discard(index, made)
         if committed:
             yield Merge(len(entries), merged.record.nrows)
         stored.renew()
@@ -87,13 +84,15 @@ def _commit(
     entries: tuple[PartEntry, ...],
     sources: Sequence[MarkedPart],
     merged: MergedPart,
+    written: list[PartFolder | Entry],
 ) -> bool:
-    """Commit a merged part in place of its sources; return False if one of them is gone."""
+    """Commit a merged part in place of its sources; return False if one of them is gone.
+
+    Marks that are written for it are added to ``written``.
+    """
     names = [entry.name for entry in entries]
-    written: list[Entry] = []
 
     def change(base: Manifest) -> Manifest | None:
-        _delete(written)
         there = [part.name for part in base.parts]
         first = there.index(names[0]) if names[0] in there else 0
         stop = first + len(names)
@@ -102,26 +101,17 @@ def _commit(
         lease.require()
         marks, name = _carried_over(index, base.parts[first:stop], entries, sources, merged), ""
         if len(marks):
-            written.append(index.new_marks(lease.name))
-            write_marks(written[-1], marks)
-            name = written[-1].name
+            file = index.new_marks(lease.name)
+            written.append(file)
+            write_marks(file, marks)
+            name = file.name
         made = PartEntry(merged.record.name, merged.record.nrows, name)
         left = [name for part in base.parts[first:stop] for name in part.files]
         parts = (*base.parts[:first], made, *base.parts[stop:])
         return base.leaving(left, parts=parts)
 
-    try:
-        committed = commit_manifest(index, change)
-    except BaseException:
-        _delete(written)
-        raise
+    committed = commit_manifest(index, change)
     return any(part.name == merged.record.name for part in committed.parts)
-
-
-def _delete(entries: list[Entry]) -> None:
-    """Delete files that a version which was not committed would have named."""
-    while entries:
-        entries.pop().delete()
 
 
 def _carried_over(

@@ -12,8 +12,10 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 from uuid import uuid4
 
-from ...data.context import IndexFolder
+from ...data.context import IndexFolder, PartFolder
+from ...data.handles import Entry
 from ...digests import seal
+from ...errors import DamagedFile
 from .column_file import DAMAGED_INDEX
 
 _FORMAT: Final = 4
@@ -138,6 +140,19 @@ def commit_manifest(
             continue
         _forget(index)
         return made
+
+
+def discard(index: IndexFolder, made: Iterable[PartFolder | Entry]) -> None:
+    """Delete parts and marks that were made for a version, if there are any, unless it has them.
+
+    Its writer may have been interrupted just after the commit. `cleaning` deletes what stays.
+    """
+    with suppress(OSError, DamagedFile):
+        newest = newest_manifest(index)
+        used = {name for part in newest.parts for name in part.files}.union(newest.superseded)
+        for some in made:
+            if some.name not in used:
+                some.delete()
 
 
 def _read(index: IndexFolder, version: int) -> Manifest:
