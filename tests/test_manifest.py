@@ -16,7 +16,9 @@ from specserver.catalog.index.manifest import (
     new_rows,
     newest_manifest,
 )
+from specserver.damage import Identity
 from specserver.data.context import IndexFolder
+from specserver.data.local import LocalFolder
 from specserver.data.root import open_root
 from specserver.errors import DamagedFile, StoreError
 
@@ -74,6 +76,37 @@ def test_a_reader_that_knows_the_newest_reads_nothing(index: IndexFolder) -> Non
     assert newest_manifest(index, known) is known
     after = commit_manifest(index, partial(_with, "part-2"))
     assert newest_manifest(index, known) == after
+
+
+def test_an_index_that_is_made_again_up_to_the_same_number_is_another(index: IndexFolder) -> None:
+    known = commit_manifest(index, partial(_with, "part-1"))
+    index.delete()
+    made = commit_manifest(index, partial(_with, "part-2"))
+    assert made.version == known.version
+    assert newest_manifest(index, known) == made
+
+
+def test_a_reader_that_knows_the_newest_asks_for_two_files(
+    index: IndexFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known, asked = commit_manifest(index, partial(_with, "part-1")), list[str]()
+    stamp = LocalFolder.stamp
+
+    def counted(folder: LocalFolder, key: str) -> Identity:
+        asked.append(key)
+        return stamp(folder, key)
+
+    monkeypatch.setattr(LocalFolder, "stamp", counted)
+    assert newest_manifest(index, known) is known
+    assert len(asked) == 2
+
+
+def test_a_manifest_in_the_place_of_another_is_damaged(index: IndexFolder) -> None:
+    for name in ("part-1", "part-2"):
+        commit_manifest(index, partial(_with, name))
+    index.manifest(2).replace(index.manifest(1).read())
+    with pytest.raises(DamagedFile, match="it is of version 1"):
+        newest_manifest(index)
 
 
 def _age(index: IndexFolder, hours: float) -> None:

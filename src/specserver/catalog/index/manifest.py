@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 from uuid import uuid4
 
+from ...damage import ABSENT, Identity
 from ...data.context import IndexFolder, PartFolder
 from ...data.handles import Entry
 from ...digests import seal
@@ -56,6 +57,8 @@ class Manifest:
     covers: tuple[str, ...] = ()
     """Names of what the index of a value-added table was made from."""
     format: int = _FORMAT
+    stamp: Identity = field(default=ABSENT, compare=False)
+    """State of its file when it was read."""
 
     @property
     def nrows(self) -> int:
@@ -76,6 +79,9 @@ def new_rows() -> str:
 def newest_manifest(index: IndexFolder, known: Manifest | None = None) -> Manifest:
     """Return the newest version of an index; version 0 where there is none.
 
+    Where the newest manifest is lost, that is the one before. Another one of the same number, of an
+    index that was deleted and made again, is told by its stamp.
+
     Parameters
     ----------
     known : the newest one at an earlier time: if it still is, nothing is read
@@ -87,7 +93,7 @@ def newest_manifest(index: IndexFolder, known: Manifest | None = None) -> Manife
     """
     if known is not None and known.version:
         after, same = index.manifest(known.version + 1), index.manifest(known.version)
-        if not after.exists() and same.exists():
+        if not after.exists() and same.stamp() == known.stamp != ABSENT:
             return known
     gone = 0
     while versions := index.versions():
@@ -129,7 +135,7 @@ def commit_manifest(
         made = replace(made, version=base.version + 1)
         entry = index.manifest(made.version)
         try:
-            entry.create(seal(asdict(made)))
+            entry.create(_sealed(made))
         except FileExistsError:
             # Another writer was faster; what cannot be read is an error.
             with suppress(FileNotFoundError):
@@ -139,7 +145,7 @@ def commit_manifest(
             entry.delete()
             continue
         _forget(index)
-        return made
+        return replace(made, stamp=entry.stamp())
 
 
 def discard(index: IndexFolder, made: Iterable[PartFolder | Entry]) -> None:
@@ -155,15 +161,28 @@ def discard(index: IndexFolder, made: Iterable[PartFolder | Entry]) -> None:
                 some.delete()
 
 
+def _sealed(manifest: Manifest) -> bytes:
+    """Return the text of a manifest."""
+    values = asdict(manifest)
+    del values["stamp"]
+    return seal(values)
+
+
 def _read(index: IndexFolder, version: int) -> Manifest:
     """Return the manifest of a version."""
     entry = index.manifest(version)
+    # Taken first: if the file is replaced meanwhile, it is read again.
+    stamp = entry.stamp()
     values: dict[str, Any] = entry.record(DAMAGED_INDEX, _FORMAT).values
     try:
         parts = tuple(PartEntry(**part) for part in values.pop("parts"))
-        return Manifest(**{**values, "parts": parts, "covers": tuple(values["covers"])})
+        changed = {"parts": parts, "covers": tuple(values["covers"]), "stamp": stamp}
+        made = Manifest(**{**values, **changed})
     except (TypeError, KeyError) as error:
         raise entry.damaged(f"{DAMAGED_INDEX} ({error})") from error
+    if made.version != version:
+        raise entry.damaged(f"{DAMAGED_INDEX} (it is of version {made.version})")
+    return made
 
 
 def _is_late(index: IndexFolder, base: int) -> bool:

@@ -127,7 +127,7 @@ class StoredRows:
     def renew(self) -> None:
         """Look at the newest version; parts that are open already stay open."""
         newest = newest_manifest(self._index, self.manifest)
-        if newest.version == self.manifest.version:
+        if newest is self.manifest:
             return
         known = {marked.part.record.name: marked.part for marked in self.parts}
         parts: list[MarkedPart] = []
