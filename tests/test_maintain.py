@@ -1,11 +1,13 @@
 """The upkeep of a data folder: few parts, and nothing left of what was killed."""
 
+import errno
 import json
 import multiprocessing
 import os
 import re
 import shutil
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,16 +18,24 @@ import pytest
 
 from commands import command
 from specserver.auth import set_private
-from specserver.catalog.index.manifest import PartEntry, commit_manifest, newest_manifest
+from specserver.catalog.index.manifest import (
+    PartEntry,
+    commit_manifest,
+    new_rows,
+    newest_manifest,
+)
 from specserver.catalog.index.marks import MARK, write_marks
 from specserver.data.context import ContextFolder
+from specserver.data.local import LocalFolder
 from specserver.data.root import open_root
 from specserver.digests import seal
+from specserver.errors import CatalogError
 from specserver.ingest import run_ingest
 from specserver.ingest.maintain import maintain
 from specserver.ingest.verify import verify
 from specserver.service import SpectroscopicService
 from specserver.service.query import QueryRequest
+from specserver.service.tables import attach_table
 
 CONTEXT = "sdss_dr17"
 NFILES = 12
@@ -216,6 +226,171 @@ def test_an_index_that_is_gone_is_made_again(data: Path) -> None:
     shutil.rmtree(data / CONTEXT / "index")
     assert maintained(data)["parts"] == 1
     assert rows(data) == before
+
+
+def test_an_index_made_anew_stays_if_its_writer_is_interrupted_just_then(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, create = rows(data), LocalFolder.create
+    shutil.rmtree(data / CONTEXT / "index")
+
+    def failing(folder: LocalFolder, key: str, content: bytes) -> None:
+        create(folder, key, content)
+        if "/manifest/" in key:
+            raise OSError(errno.EIO, "Input/output error", key)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalFolder, "create", failing)
+        with pytest.raises(CatalogError, match="Input/output error"):
+            maintain(open_root(data), CONTEXT)
+    assert rows(data) == before
+    assert faults(data) == []
+
+
+def test_a_service_sees_an_index_that_was_deleted_and_made_again(data: Path) -> None:
+    service = SpectroscopicService(open_root(data))
+    question = QueryRequest(context=CONTEXT, fields=("specobjid",), primary=False)
+    assert service.query(question).num_rows == NFILES
+    index = folder(data).index
+    last, entry = index.versions()[-1], newest_manifest(index).parts[0]
+    index.manifests.delete()
+    while newest_manifest(index).version < last:
+        commit_manifest(index, lambda base: replace(base, rows=new_rows(), parts=(entry,)))
+    assert service.query(question).num_rows == entry.nrows
+
+
+def test_a_service_makes_an_index_again_whose_newest_manifest_is_lost(data: Path) -> None:
+    service = SpectroscopicService(open_root(data))
+    question = QueryRequest(context=CONTEXT, fields=("specobjid",), primary=False)
+    assert service.query(question).num_rows == NFILES
+    index = folder(data).index
+    index.manifest(index.versions()[-1]).delete()
+    assert service.query(question).num_rows < NFILES, "the version before answers"
+    for thread in threading.enumerate():
+        if thread.name == "index":
+            thread.join()
+    assert service.query(question).num_rows == NFILES
+
+
+def foreign(context: ContextFolder, away: Path) -> list[Path]:
+    """Make what is not of this program in the folder of a context; return it."""
+    top, index = context.local_path(), context.index.local_path()
+    made = [
+        top / "seg-000001 (copy)",
+        top / "seg-old",
+        index / "marks-old",
+        index / "marks-01234567-01234567.npy",
+        index / "part-old",
+        index / "part-",
+        index / "gen-old",
+        index / "manifest" / "99999999.json",
+        index / "some.01234567.draft",
+        top / "leases" / "kept",
+        top / "catalogs" / "My tables.index",
+    ]
+    for path in made:
+        (path / "deep").mkdir(parents=True)
+        (path / "deep" / "notes.txt").write_text("mine")
+        os.utime(path, (0, 0))
+    whole = context.segment(context.segments()[0]).local_path()
+    shutil.copytree(whole, made[0], dirs_exist_ok=True)
+    files = [
+        index / "marks-notes.npy",
+        index / "notes.draft",
+        index / "part-notes",
+        top / "leases" / ".nfs0001",
+        top / "catalogs" / "My table.parquet",
+        top / "catalogs" / "My table.json",
+        top / "seg-notes",
+    ]
+    for path in files:
+        path.write_text("mine")
+        os.utime(path, (0, 0))
+    links = [
+        top / "seg-000009-01234567-01234567",
+        top / "seg-000010-01234567",
+        top / "leases" / "link",
+        index / "part-link",
+        index / "marks-link",
+    ]
+    for path in links:
+        path.symlink_to(away, target_is_directory=True)
+    loops = [
+        top / "seg-000011-01234567-01234567",
+        index / "part-loop",
+        top / "catalogs" / "x.parquet",
+    ]
+    for path in loops:
+        path.symlink_to(path)
+    return [*made, *files, *links, *loops]
+
+
+def test_what_is_of_another_is_left_alone(data: Path, mock_survey: Path, tmp_path: Path) -> None:
+    away = tmp_path / "disk that is not mounted"
+    (away / "deep").mkdir(parents=True)
+    (away / "deep" / "notes.txt").write_text("mine")
+    before = rows(data)
+    left = foreign(folder(data), away)
+    assert maintained(data, "--grace", 0)["removed"] == 0
+    files = sorted(mock_survey.rglob("spec-*.fits"))
+    run_ingest(open_root(data), CONTEXT, files[:1], workers=1)
+    assert rows(data) == before
+    assert [path for path in left if not (path.is_symlink() or path.exists())] == []
+    assert all((path / "deep" / "notes.txt").exists() for path in left if (path / "deep").is_dir())
+
+
+def test_a_segment_on_a_disk_that_is_not_mounted_is_kept_and_told(data: Path) -> None:
+    name, before = folder(data).segments()[0], rows(data)
+    away = (data / CONTEXT / name).rename(data.parent / "disk")
+    (data / CONTEXT / name).symlink_to(away)
+    away.rename(data.parent / "unmounted")
+    away.mkdir()
+    assert maintained(data)["removed"] == 0
+    assert "segments that it covers are not there" in "".join(faults(data))
+    away.rmdir()
+    (data.parent / "unmounted").rename(away)
+    assert faults(data) == []
+    assert rows(data) == before
+
+
+def test_only_a_link_to_a_folder_is_deleted(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "away").mkdir()
+    unused = folder(data).index.part("part-01234567-01234567").local_path()
+    unused.symlink_to(tmp_path / "away")
+    assert maintained(data)["files"] == 1
+    assert not unused.is_symlink()
+    assert (tmp_path / "away").exists()
+
+
+def test_what_is_left_of_a_table_whose_writer_was_killed_is_deleted(data: Path) -> None:
+    catalogs = folder(data).catalogs
+    names = ["vac.json", "vac.parquet.01234567.draft", "vac.json.01234567.draft", "own.json.draft"]
+    for name in names:
+        catalogs.entry(name).replace(b"half")
+    with folder(data).writing():
+        maintained(data)
+        assert catalogs.children() == sorted(names), "it may be at work"
+    maintained(data)
+    assert catalogs.children() == ["own.json.draft"]
+
+
+def test_a_table_is_attached_by_a_writer_with_a_lease(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, held = tmp_path / "vac.csv", list[bool]()
+    table.write_text(f"specobjid,mass\n{rows(data)[0]['specobjid']},1.5\n")
+    write = LocalFolder.replace
+
+    def watched(files: LocalFolder, key: str, content: bytes, **options: bool) -> None:
+        if "catalogs/" in key:
+            held.append(folder(data).leases.are_held())
+        write(files, key, content, **options)
+
+    monkeypatch.setattr(LocalFolder, "replace", watched)
+    archive = SpectroscopicService(open_root(data)).archive
+    attach_table(archive, CONTEXT, "vac", table)
+    assert len(held) > 1
+    assert all(held)
 
 
 def test_what_is_merged_is_as_private_as_the_rest(data: Path) -> None:

@@ -26,6 +26,8 @@
             <name>.parquet          the table as it came, names made valid; it counts when it exists
             <name>.json             its digest; for a moment also that of the table that it replaces
             <name>.index/           generations, as above
+
+What has a name of another form is of someone else: it is neither read nor deleted.
 """
 
 import re
@@ -47,17 +49,29 @@ _SEGMENT: Final = "seg-"
 _LEASED: Final = 4
 """Parts of the name of a segment with a lease: ``seg-<number>-<lease>-<hex>``."""
 _TABLE: Final = ".parquet"
+_RECORD: Final = ".json"
 _INDEX: Final = ".index"
 _TARGETS: Final = re.compile(r"targets-[0-9a-f]{16}\.parquet")
 _GENERATION: Final = re.compile(r"gen-[0-9a-f]{12}")
 _MANIFEST: Final = re.compile(r"([0-9]{8,})\.json")
 _PART: Final = "part-"
 _MARKS: Final = "marks-"
+_HEX: Final = "-[0-9a-f]{8}"
+_SEGMENT_NAME: Final = re.compile(rf"seg-[0-9]{{6,}}(?:{_HEX}){{1,2}}")
+_PART_NAME: Final = re.compile(rf"part(?:{_HEX}){{2}}")
+_MARKS_NAME: Final = re.compile(rf"marks(?:{_HEX}){{2}}\.npy")
+_TABLE_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
+_FINGERPRINTS: Final = re.compile(r"tree-[0-9a-f]{12}\.npy")
 
 
 def is_target_table(name: str) -> bool:
     """Return whether a text has the form of the name of a table of targets."""
     return bool(_TARGETS.fullmatch(name))
+
+
+def is_table_name(name: str) -> bool:
+    """Return whether a text can be the name of a value-added table."""
+    return bool(_TABLE_NAME.fullmatch(name))
 
 
 class SegmentFolder(Folder):
@@ -158,8 +172,7 @@ class IndexFolder(Folder):
 
     def parts(self) -> list[PartFolder]:
         """Return all parts, also those that no manifest names."""
-        names = (name[:-1] for name in self.children() if name.endswith("/"))
-        return [self.part(name) for name in names if name.startswith(_PART)]
+        return [self.part(name) for name in self.folder_names() if _PART_NAME.fullmatch(name)]
 
     def marks(self, name: str) -> Entry:
         """Return marks by their name."""
@@ -171,7 +184,7 @@ class IndexFolder(Folder):
 
     def all_marks(self) -> list[Entry]:
         """Return all marks, also those that no manifest names."""
-        return [self.entry(name) for name in self.children() if name.startswith(_MARKS)]
+        return [self.entry(name) for name in self.children() if _MARKS_NAME.fullmatch(name)]
 
     def lease_of(self, name: str) -> str:
         """Return the name of the lease in the name of a part or of marks."""
@@ -187,8 +200,7 @@ class IndexFolder(Folder):
 
     def generations(self) -> list[GenerationFolder]:
         """Return all generations, complete or not."""
-        names = (name.removesuffix("/") for name in self.children())
-        return [self.generation(name) for name in names if self.is_generation(name)]
+        return [self.generation(name) for name in self.folder_names() if self.is_generation(name)]
 
 
 class ContextFolder(Folder):
@@ -209,8 +221,7 @@ class ContextFolder(Folder):
 
     def fingerprints(self) -> list[Entry]:
         """Return all files of fingerprints."""
-        names = (name for name in self.children() if name.startswith("tree-"))
-        return [self.entry(name) for name in names if name.endswith(".npy")]
+        return [self.entry(name) for name in self.children() if _FINGERPRINTS.fullmatch(name)]
 
     def target_table(self, content: bytes) -> Entry:
         """Return the file of a table of targets; its name is a digest of its bytes."""
@@ -236,15 +247,16 @@ class ContextFolder(Folder):
 
     def tables(self) -> list[str]:
         """Return the names of the value-added tables, sorted."""
-        found = self.catalogs.children()
-        return [name.removesuffix(_TABLE) for name in found if name.endswith(_TABLE)]
+        return _tables_of(self.catalogs.children(), _TABLE)
 
-    def detached_indexes(self) -> list[IndexFolder]:
-        """Return the indexes of tables that were removed since."""
-        there, end = self.tables(), f"{_INDEX}/"
-        found = (name for name in self.catalogs.children() if name.endswith(end))
-        names = (name.removesuffix(end) for name in found)
-        return [self.table(name).index for name in names if name not in there]
+    def delete_detached(self) -> None:
+        """Delete drafts, and what is left of tables that are gone; no writer may be at work."""
+        self.catalogs.delete_drafts()
+        there, found = {*self.tables()}, self.catalogs.children()
+        for name in {*_tables_of(found, _RECORD)} - there:
+            self.table(name).record.delete()
+        for name in {*_tables_of(found, f"{_INDEX}/")} - there:
+            self.table(name).index.delete()
 
     def segment(self, name: str) -> SegmentFolder:
         """Return a segment by its name."""
@@ -260,8 +272,12 @@ class ContextFolder(Folder):
         return not (index.versions() or index.current.exists()) and self.leases.are_held()
 
     def uncommitted(self) -> list[SegmentFolder]:
-        """Return the segments without a commit record."""
-        return [segment for segment in self._segments() if not segment.is_committed()]
+        """Return the segments without a commit record; a link may lead to a disk that is away."""
+        return [
+            segment
+            for segment in self._segments()
+            if not (segment.is_committed() or segment.local_path().is_symlink())
+        ]
 
     def new_segment(self, lease: str) -> SegmentFolder:
         """Make a folder for a new segment of the holder of a lease, and return it."""
@@ -321,8 +337,13 @@ class ContextFolder(Folder):
 
     def _segments(self) -> list[SegmentFolder]:
         """Return all segments, committed or not, in order of their names."""
-        found = (name[:-1] for name in self.children() if name.endswith("/"))
-        return [self.segment(name) for name in found if name.startswith(_SEGMENT)]
+        return [self.segment(name) for name in self.folder_names() if _SEGMENT_NAME.fullmatch(name)]
+
+
+def _tables_of(names: Iterable[str], end: str) -> list[str]:
+    """Return the names of the value-added tables whose files are called so and end so."""
+    found = (name.removesuffix(end) for name in names if name.endswith(end))
+    return [*filter(is_table_name, found)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,7 +366,7 @@ class TableFiles:
     @property
     def record(self) -> Entry:
         """Its digest."""
-        return self.context.catalogs.entry(f"{self.name}.json")
+        return self.context.catalogs.entry(f"{self.name}{_RECORD}")
 
     @property
     def index(self) -> IndexFolder:

@@ -146,6 +146,10 @@ class Folder(Handle):
         """Return the names directly below it, sorted; names of folders end in a slash."""
         return sorted(self.backend.children(self.key))
 
+    def folder_names(self) -> list[str]:
+        """Return the names of the folders directly below it, sorted."""
+        return [name[:-1] for name in self.children() if name.endswith("/")]
+
     def files(self) -> list[str]:
         """Return the paths from this folder of all objects below it, sorted."""
         return sorted(key[len(self.key) + 1 :] for key in self.backend.keys(self.key))

@@ -14,6 +14,7 @@ commit nothing more: it asks `Lease.require` before each commit.
 import json
 import os
 import platform
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ _RENEW_S: Final = 60.0
 """Time between two renewals."""
 _OVER_S: Final = 900.0
 """A lease without renewal for so long is over: the host was lost or suspended."""
+_NAME: Final = re.compile("[0-9a-f]{8}")
 _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -85,8 +87,7 @@ class LeaseFolder(Folder):
 
     def are_held(self) -> bool:
         """Return whether a writer is at work, by the clock of this host."""
-        names = {*self.children()} - {self.lock.name}
-        return any(not _is_over(self.entry(name), time.time_ns()) for name in names)
+        return any(not _is_over(self.entry(name), time.time_ns()) for name in self._names())
 
     @contextmanager
     def others(self, own: Lease) -> Iterator[set[str]]:
@@ -100,12 +101,16 @@ class LeaseFolder(Folder):
             own.entry.touch()
             now_ns = own.entry.stamp()[2]
             found = set()
-            for name in {*self.children()} - {self.lock.name, own.name}:
+            for name in self._names() - {own.name}:
                 if _is_over(self.entry(name), now_ns):
                     self.entry(name).delete()
                 else:
                     found.add(name)
             yield found
+
+    def _names(self) -> set[str]:
+        """Return the names of all leases; what else is there is not of this program."""
+        return {name for name in self.children() if _NAME.fullmatch(name)}
 
 
 def _renew(entry: Entry, done: threading.Event) -> None:

@@ -1,12 +1,13 @@
 """A data folder on a disk of this machine, or on one that it mounts."""
 
+import glob
 import os
 import shutil
 import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
-from errno import ENOTDIR
+from errno import ELOOP, ENOENT, ENOTDIR
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +17,10 @@ from .backend import Buffers
 
 # Linux can say whether bytes are in memory; elsewhere every read may wait for the disk.
 _AT_ONCE: Final[int | None] = getattr(os, "RWF_NOWAIT", None)
+_NOTHING_THERE: Final = frozenset({ENOENT, ENOTDIR, ELOOP})
+"""Errors of a path that leads to nothing; the last is of a link to itself."""
+_DRAFT: Final = f".{'[0-9a-f]' * 8}.draft"
+"""Pattern of the end of a draft's name."""
 
 
 class OpenFile:
@@ -68,14 +73,16 @@ class LocalFolder:
         """Return what changes when a file changes."""
         try:
             return identity_of(os.stat(self._at(key)))  # noqa: PTH116  # every request asks
-        except (FileNotFoundError, NotADirectoryError):
-            return ABSENT
+        except OSError as error:
+            if error.errno in _NOTHING_THERE:
+                return ABSENT
+            raise
 
     def children(self, prefix: str) -> list[str]:
         """Return the names directly below a folder; those of folders end in a slash."""
         try:
             with os.scandir(self._at(prefix)) as entries:
-                return [f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries]
+                return [f"{entry.name}/" if _is_folder(entry) else entry.name for entry in entries]
         except (FileNotFoundError, NotADirectoryError):
             return []
 
@@ -120,9 +127,13 @@ class LocalFolder:
                 path.rmdir()
 
     def delete_tree(self, prefix: str) -> None:
-        """Delete a folder and all that is in it."""
+        """Delete a folder and all that is in it; of a link to one, the link."""
+        path = Path(self._at(prefix))
         with suppress(FileNotFoundError):
-            shutil.rmtree(self._at(prefix))
+            if path.is_symlink():
+                path.unlink()
+            else:
+                shutil.rmtree(path)
 
     def lock(self, key: str, *, wait: bool = True) -> AbstractContextManager[bool]:
         """Hold the lock of a file, which the system gives back when the process ends."""
@@ -168,9 +179,10 @@ class LocalFolder:
     def delete_drafts(self, key: str) -> None:
         """Delete the drafts of killed writers of a file, or of all files in a folder."""
         path = Path(self._at(key))
-        below = path.rglob("*.draft") if path.is_dir() else []
-        for draft in (*path.parent.glob(f"{path.name}.*.draft"), *below):
-            draft.unlink(missing_ok=True)
+        below = path.rglob(f"*{_DRAFT}") if path.is_dir() else []
+        for draft in (*path.parent.glob(f"{glob.escape(path.name)}{_DRAFT}"), *below):
+            if not draft.is_dir():
+                draft.unlink(missing_ok=True)
 
     def set_access(self, prefix: str, *, private: bool) -> None:
         """Let only the owner into a folder and all that it holds, or let everyone read it.
@@ -208,3 +220,11 @@ def _make(folder: Path) -> None:
     except FileExistsError as error:
         # For callers this error means that another writer was faster.
         raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR), str(folder)) from error
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether a name is of a folder, or of a link to one."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False  # a link that leads to itself, or to where this user may not look

@@ -173,12 +173,11 @@ def _clean(
 
 
 def _delete_rest(data: DataRoot, context: ContextFolder, lease: Lease, grace_s: float) -> None:
-    """Delete the indexes of tables that are gone, and what killed writers left of single files."""
-    for index in context.detached_indexes():
-        index.delete()
+    """Delete what is left of tables that are gone, and what killed writers left of single files."""
     # A migration replaces records of segments, and holds no lease.
     with context.migration.lock(wait=False) as mine, context.leases.others(lease) as others:
         if mine and not others:
+            context.delete_detached()
             for name in context.segments():
                 context.segment(name).record.delete_drafts()
             context.declaration.delete_drafts()

@@ -184,7 +184,11 @@ def _index(
         )
     checked = check_index(context.index, survey)
     found.faults += checked.faults
-    if not set(checked.covers).issuperset(context.segments()):
+    there = {*context.segments()}
+    if lost := [name for name in checked.covers if name not in there]:
+        told = f"{len(lost)} segments that it covers are not there, such as {lost[0]}"
+        found.faults.append(f"{told}: restore them, or mount their disk")
+    if not there.issubset(checked.covers):
         found.notes.append(f"it does not cover all segments: 'specserver maintain {context.name}'")
     index = StoredRows(context.index, survey)
     if repeated := list(islice(repeated_ids(index.parts), _SHOWN)):

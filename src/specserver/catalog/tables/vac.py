@@ -6,7 +6,6 @@ has a null identifier: it is found by position and condition, and left out of li
 """
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -20,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ...damage import Identity
-from ...data.context import TableFiles
+from ...data.context import TableFiles, is_table_name
 from ...digests import digest_of_bytes, seal
 from ...errors import BadParameter, UnknownCatalog
 from ...model.skyframe import POSITION_COLUMNS
@@ -35,7 +34,6 @@ from .links import HeldSpectra, with_parts, with_spectra
 from .table_ids import read_ids, valid_names
 from .tablefile import read_table
 
-_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _KEY: Final = b"specserver"
 _LINKED: Final = "_linked"
 _DAMAGED: Final = "damaged: restore the file, or attach the table again"
@@ -60,7 +58,7 @@ class VacInfo:
 
 def has_vac(files: TableFiles) -> bool:
     """Return whether a table exists; its name may be any text."""
-    return bool(_NAME.fullmatch(files.name)) and files.file.exists()
+    return is_table_name(files.name) and files.file.exists()
 
 
 def add_vac(
@@ -83,7 +81,7 @@ def add_vac(
         A file that cannot be read.
     """
     name = files.name
-    if not _NAME.fullmatch(name) or name in survey.tables:
+    if not is_table_name(name) or name in survey.tables:
         taken = " and ".join(survey.tables)
         allowed = f"a-z, 0-9 and _, a letter first, up to 63 of them, and not {taken}"
         raise BadParameter("NAME", name, allowed)
@@ -300,8 +298,9 @@ def _write_table(files: TableFiles, table: pa.Table) -> None:
     buffer = pa.BufferOutputStream()
     pq.write_table(table, buffer, compression="zstd")
     content = memoryview(buffer.getvalue())
-    # Written first, with the digest of the table that it replaces: a table always has its digest.
-    stated = [digest_of_bytes(content), *([files.file.digest()] if files.file.exists() else [])]
-    files.record.replace(seal({"of": stated}))
-    files.file.replace(content)
+    with files.context.writing():
+        # Written first, with the digest of the table that it replaces: a table has its digest.
+        stated = [digest_of_bytes(content), *([files.file.digest()] if files.file.exists() else [])]
+        files.record.replace(seal({"of": stated}))
+        files.file.replace(content)
     files.context.catalogs.inherit_access()
