@@ -154,8 +154,8 @@ def _read(source: Any, watch: Watch) -> "CompositeSpectrum":
         raise StoreError(ANSWER, f"damaged ({error!r})") from error
     if end is None:
         raise StoreError(ANSWER, "cut off before the composite came; ask again")
+    from ..wire.numeric import view
     from .composite_spectrum import CompositeSpectrum
-    from .results.columns import view
 
     columns = {
         name: np.array(view(column))

@@ -181,13 +181,9 @@ def _encoded(ra: npt.NDArray[np.float64], dec: npt.NDArray[np.float64]) -> bytes
     """Return positions, 1D[n] deg, as an Arrow stream."""
     import pyarrow as pa
 
-    # From buffers: pyarrow's own conversion imports pandas at its first use.
-    arrays = [
-        pa.Array.from_buffers(
-            pa.float64(), len(angles), [None, pa.py_buffer(np.ascontiguousarray(angles))]
-        )
-        for angles in (ra, dec)
-    ]
+    from ..wire.numeric import as_arrow
+
+    arrays = [as_arrow(angles) for angles in (ra, dec)]
     batch = pa.record_batch(arrays, names=POSITION)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as writer:

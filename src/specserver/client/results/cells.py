@@ -17,8 +17,9 @@ from ...wire import columns
 from ...wire.batches import ANSWER
 from ...wire.cells import CellColumn, unpack_blosc
 from ...wire.head import StreamHead
+from ...wire.numeric import view
 from ...wire.single import SingleSpectrum
-from .columns import read_piece, view
+from .columns import read_piece
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 _THREADS: Final = min(4, os.cpu_count() or 1)

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from ...wire.batches import Readable, open_answer
 from ...wire.columns import OTHERS, UNIT
+from ...wire.numeric import view
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -124,28 +125,3 @@ def join_pieces(pieces: Sequence[Piece], kind: pa.DataType) -> npt.NDArray[Any]:
         for piece in some
     ]
     return np.ma.MaskedArray(values, mask=np.concatenate(missing))
-
-
-def view(column: pa.Array) -> npt.NDArray[Any]:
-    """Return the values of a column of numbers or booleans; any value where one is missing.
-
-    Returns
-    -------
-    1D[n]
-        A view of the column's memory, but of booleans, which Arrow packs into bits.
-    """
-    bits, begin, count = pa.types.is_boolean(column.type), column.offset, len(column)
-    buffer = column.buffers()[1]
-    if buffer is None:
-        return np.zeros(count, dtype=bool if bits else _dtype(column.type))
-    if bits:
-        packed = np.frombuffer(buffer, dtype=np.uint8)
-        flags = np.unpackbits(packed, count=begin + count, bitorder="little")
-        return flags[begin:].view(np.bool_)
-    return np.frombuffer(buffer, dtype=_dtype(column.type), count=begin + count)[begin:]
-
-
-def _dtype(kind: pa.DataType) -> np.dtype[Any]:
-    """Return the NumPy type of an Arrow type of numbers."""
-    floats = {"halffloat": "float16", "float": "float32", "double": "float64"}
-    return np.dtype(floats.get(str(kind), str(kind)))

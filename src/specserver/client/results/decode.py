@@ -18,6 +18,7 @@ from ...model.grid import Grid, PixelRange
 from ...wire.batches import ANSWER, Readable, open_answer, read_batches
 from ...wire.columns import CATALOG_PREFIX, ID, PART
 from ...wire.head import PartsHead, StreamHead, from_metadata, read_spectra_head
+from ...wire.numeric import view
 from ...wire.single import SingleSpectrum
 from .cells import (
     Axis,
@@ -30,7 +31,7 @@ from .cells import (
     read_rows,
     rows_of,
 )
-from .columns import Piece, join_pieces, read_piece, view
+from .columns import Piece, join_pieces, read_piece
 
 
 @dataclass(frozen=True, slots=True)
