@@ -13,8 +13,8 @@ from specserver.catalog.index.marks import MARK, read_marks, write_marks
 from specserver.catalog.index.part import IndexPart, open_part
 from specserver.catalog.index.part_record import NO_BESIDE, file_states
 from specserver.catalog.index.write_part import write_part
-from specserver.catalog.part_filter import PartFilter
-from specserver.catalog.placed_part import place_parts
+from specserver.catalog.placed_part import PlacedPart, place_parts
+from specserver.catalog.search import BLOCK_ROWS, IdSearch, PixelSearch
 from specserver.data.context import IndexFolder
 from specserver.data.root import open_root
 from specserver.digests import hash64
@@ -84,29 +84,40 @@ def test_columns_are_those_that_were_written(part: IndexPart, rows: pa.Table) ->
     assert np.array_equal(part.ra, rows["ra"].to_numpy(), equal_nan=True)
 
 
+def placed(*parts: IndexPart) -> list[PlacedPart]:
+    return place_parts([(part, np.empty(0, MARK)) for part in parts], SDSS)
+
+
 def test_rows_are_found_by_identifier(part: IndexPart, rows: pa.Table) -> None:
     ids = np.unique(rows["specobjid"].to_numpy()[::1000])
-    assert np.array_equal(part.ids[part.first_with(ids)], ids)
-    assert np.array_equal(part.ids[part.all_with(ids)], ids)
-    assert part.first_with(np.array([5], "u8")).tolist() == [-1]
+    search = IdSearch(placed(part, part))
+    asked = np.concatenate([[np.uint64(5)], ids])
+    for found in (*search.first(asked), *search.every(asked)):
+        assert np.array_equal(part.ids[found.rows], ids)
+        assert np.array_equal(found.which, np.arange(len(ids)) + 1)
+    assert [named.placed.first_row for named in search.first(ids)] == [0, NROWS]
+    assert not [*search.first(np.array([5], "u8"))]
 
 
 def test_rows_are_found_by_position_and_coverage_skips_the_rest(part: IndexPart) -> None:
     north, south = cover(cone(50.0, 40.0, 3.0)), cover(cone(50.0, -40.0, 3.0))
-    runs = part.in_pixels(north)
-    assert len(runs)
-    inside = cone(50.0, 40.0, 3.0).contains(part.ra, part.dec)
-    mine = np.concatenate([np.arange(*run) for run in runs.tolist()])
-    assert set(np.flatnonzero(inside)) <= set(mine.tolist())
-    assert not len(part.in_pixels(south))
-    placed = place_parts([(part, np.empty(0, MARK))], SDSS)
-    assert PartFilter(placed).in_pixels(north) == placed
-    assert PartFilter(placed).in_pixels(south) == []
+    search = PixelSearch(placed(part, part))
+    (found,) = search.candidates(north)
+    inside = np.flatnonzero(cone(50.0, 40.0, 3.0).contains(part.ra, part.dec))
+    assert {*inside.tolist(), *(inside + NROWS).tolist()} <= {*found.rows.tolist()}
+    assert np.all(np.diff(found.rows) > 0)
+    for name in ("hpx", "ra", "dec"):
+        assert np.array_equal(getattr(found, name), getattr(part, name)[found.rows % NROWS])
+    assert search.parts(north) == [0, 1]
+    assert search.parts(south) == []
+    assert not [*search.candidates(south)]
     covered = np.zeros(12 * 4**6, bool)
     covered[hpgeom.angle_to_pixel(2**6, part.ra[3:], part.dec[3:])] = True
-    assert np.array_equal(part.coverage, covered)
-    whole = part.in_pixels(np.array([[0, 12 * 4**29]]))
-    assert whole.tolist() == [[3, NROWS]]
+    assert np.array_equal(np.unpackbits(part.coverage), covered)
+    whole = [some.rows for some in search.candidates(np.array([[0, 12 * 4**29]]))]
+    assert max(map(len, whole)) <= BLOCK_ROWS
+    known = np.arange(3, NROWS)
+    assert np.array_equal(np.concatenate(whole), np.concatenate([known, known + NROWS]))
 
 
 def test_files_are_found_by_their_hash_and_state(part: IndexPart, rows: pa.Table) -> None:
@@ -161,7 +172,7 @@ def test_a_part_without_rows_has_its_columns(index: IndexFolder, rows: pa.Table)
     write_part(folder, SDSS, rows.schema, [], nrows=0, segments=("seg-1",))
     part = open_part(folder, SDSS)
     assert part.columns.take(["z", "extra"], np.empty(0, np.int64)).schema.names == ["z", "extra"]
-    assert not len(part.in_pixels(np.array([[0, 12 * 4**29]])))
+    assert not [*PixelSearch(placed(part)).candidates(np.array([[0, 12 * 4**29]]))]
 
 
 def test_a_part_whose_record_is_missing_or_changed_is_damaged(

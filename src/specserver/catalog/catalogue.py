@@ -9,8 +9,9 @@ the order of the catalogue: by HEALPix pixel, identifier, part and row, whatever
 one part this is the order of the numbers.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ from ..errors import DamagedFile, TooMuch
 from ..model.id_tuple import IdPattern
 from ..model.region import Cone, Polygon
 from ..model.survey import Survey
+from ..wire.numeric import as_arrow
 from .base import Catalogue, Place, Rows
 from .crossmatch import SkyColumns
 from .deadline import NEVER, Deadline
@@ -28,17 +30,14 @@ from .duckdb.best import find_best
 from .duckdb.statements import ConditionReader
 from .field_names import FieldNames
 from .healpix import cover
-from .index.column_types import conformed, kind_of
-from .index.part import IndexPart, row_blocks
-from .index.part_search import spans_of
-from .part_filter import PartFilter
-from .placed_part import PlacedPart, place_parts
+from .index.column_types import kind_of
+from .index.part import IndexPart
+from .index.part_search import allowed, spans_of
+from .placed_part import place_parts
 from .row_columns import RowColumns
+from .search import BLOCK_ROWS, IdSearch, PixelSearch
 from .sql.expressions import Condition
 from .tables.joined import JoinedColumns
-
-# Candidates tested between two checks of the deadline: some 50 ms and 20 MB.
-_BLOCK_ROWS: Final = 2**18
 
 
 class MappedCatalogue:
@@ -65,7 +64,7 @@ class MappedCatalogue:
         self.damage: DamagedFile | None = None
         """The damage that was found since it was opened, if any."""
         self.parts = tuple(place_parts(parts, survey))
-        self._filter = PartFilter(self.parts)
+        self._pixels = PixelSearch(self.parts)
         self._rows = RowColumns(self.parts, survey.id_column.name)
         self._kinds = {field.name: kind_of(field.type) for field in self._rows.schema}
         self.columns = {n: kind for n, kind in self._kinds.items() if not n.startswith("_")}
@@ -80,6 +79,10 @@ class MappedCatalogue:
             self._rows, self._take, self._kinds, self.spectrum_columns
         )
 
+    @cached_property
+    def _ids(self) -> IdSearch:
+        return IdSearch(self.parts)
+
     def spelling(self, field: str) -> str:
         """Return the one spelling of a column name; raise `UnknownField` for none."""
         name = field.strip().strip('"').lower()
@@ -91,35 +94,17 @@ class MappedCatalogue:
 
     def in_region(self, region: Cone | Polygon, deadline: Deadline = NEVER) -> Rows:
         """Return the rows whose position lies in a region, in the order of the catalogue."""
-        runs = cover(region)
-        found: list[Rows] = []
-        waiting: list[tuple[PlacedPart, Rows]] = []
-        nrows = 0
-
-        def test() -> None:
+        found, pixels = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        for some in self._pixels.candidates(cover(region)):
             deadline.check()
-            ra = np.concatenate([placed.part.ra[rows] for placed, rows in waiting])
-            dec = np.concatenate([placed.part.dec[rows] for placed, rows in waiting])
-            rows = np.concatenate([rows + placed.first_row for placed, rows in waiting])
-            found.append(rows[region.contains(ra, dec, deadline.check)])
-            waiting.clear()
-
-        for placed in self._filter.in_pixels(runs):
-            for block in row_blocks(placed.part.in_pixels(runs), _BLOCK_ROWS):
-                waiting.append((placed, placed.answered(block)))
-                nrows += len(block)
-                if nrows >= _BLOCK_ROWS:
-                    test()
-                    nrows = 0
-        if waiting:
-            test()
+            inside = region.contains(some.ra, some.dec, deadline.check)
+            found.append(some.rows[inside])
+            pixels.append(some.hpx[inside])
         deadline.check()
-        return self._ordered(found)
-
-    def _ordered(self, found: Sequence[Rows]) -> Rows:
-        """Return rows that were found part by part, in the order of the catalogue."""
-        rows = np.concatenate([np.empty(0, np.int64), *found])
-        return rows if len(self.parts) == 1 else self._rows.in_order(rows)
+        rows = np.concatenate(found)
+        if len(self.parts) > 1:
+            rows = self._rows.sorted(rows, np.concatenate(pixels))
+        return self._rows.answered(rows)
 
     def with_ids(self, ids: npt.NDArray[Any]) -> Rows:
         """Return the row of each identifier, 1D[n] int64; -1 where there is none."""
@@ -127,14 +112,13 @@ class MappedCatalogue:
         ids = ids[order]
         found = np.full(len(ids), -1, np.int64)
         unsure = np.zeros(len(ids), np.bool_)
-        for placed, some in self._filter.with_ids(ids):
-            rows = placed.part.first_with(ids[some])
-            here = rows >= 0
+        for named in self._ids.first(ids):
+            placed, which = named.placed, named.which
             # Another part may have a better row, and marks may say that another one is the best.
-            unsure[some] |= here & (found[some] >= 0)
+            unsure[which] |= found[which] >= 0
             if len(placed.marks):
-                unsure[some] |= here & np.isin(ids[some], placed.marked_ids)
-            found[some] = np.where(here, rows + placed.first_row, found[some])
+                unsure[which] |= np.isin(ids[which], placed.marked_ids)
+            found[which] = named.rows + placed.first_row
         if unsure.any():
             found[unsure] = self._best_with(ids[unsure])
         rows = np.empty(len(ids), np.int64)
@@ -144,9 +128,9 @@ class MappedCatalogue:
     def _best_with(self, ids: npt.NDArray[Any]) -> Rows:
         """Return the best row of each identifier of all parts, 1D[n]; -1: none is answered."""
         rows = self.all_with_ids(ids)
-        known = self._rows.gather("ids", rows)
+        known = self._rows.gather("part.ids", rows)
         # Among equals it is the first in the order of the catalogue, which the sort keeps.
-        order = np.lexsort((~self._rows.are_primary(rows), known))
+        order = np.lexsort((~self._rows.gather("primary", rows), known))
         rows, known = rows[order], known[order]
         if not len(known):
             return np.full(len(ids), -1, np.int64)
@@ -155,21 +139,24 @@ class MappedCatalogue:
 
     def all_with_ids(self, ids: npt.NDArray[Any]) -> Rows:
         """Return all rows of some identifiers, each once, in the order of the catalogue."""
-        ids = np.unique(ids)
-        found = [
-            placed.answered(placed.part.all_with(ids[some])) + placed.first_row
-            for placed, some in self._filter.with_ids(ids)
-        ]
-        return self._rows.in_order(np.concatenate([np.empty(0, np.int64), *found]))
+        every = self._ids.every(np.unique(ids))
+        found = [named.rows + named.placed.first_row for named in every]
+        rows = self._rows.in_order(np.concatenate([np.empty(0, np.int64), *found]))
+        return self._rows.answered(rows)
 
     def place(self, rows: Rows) -> Place:
         """Return identifier, segment number and segment row of rows."""
-        gather = self._rows.gather
-        return Place(gather("ids", rows), self._rows.segments(rows), gather("row", rows))
+        nrows, dtype = len(rows), self.parts[0].part.ids.dtype
+        found = Place(np.empty(nrows, dtype), np.empty(nrows, np.int32), np.empty(nrows, np.int32))
+        for placed, mine, own in self._rows.split(rows):
+            found.ids[mine] = placed.part.ids[own]
+            found.segment[mine] = placed.part.segment[own] + placed.first_segment
+            found.row[mine] = placed.part.row[own]
+        return found
 
     def identifier(self, row: int) -> int:
         """Return the identifier of a row."""
-        return int(self._rows.gather("ids", np.array([row]))[0])
+        return int(self._rows.gather("part.ids", np.array([row]))[0])
 
     def query(
         self,
@@ -186,7 +173,7 @@ class MappedCatalogue:
         if joined and not joined.of_spectra.keys().isdisjoint({*fields, *condition.columns}):
             rows = joined.with_spectrum(rows)
         if rows is not None and primary:
-            rows = rows[self._rows.are_primary(rows)]
+            rows = rows[self._rows.gather("primary", rows)]
         if condition.where is None and not condition.order:
             nrows = self.count(primary=primary) if rows is None else len(rows)
             nrows = nrows if condition.limit is None else min(nrows, condition.limit)
@@ -227,42 +214,37 @@ class MappedCatalogue:
             # Each is one identifier: lists of them have no ranges.
             wanted = np.unique(spans_of(parts[0], dtype)[0])
             parts = (None, *parts[1:])
-        some_parts: Iterable[tuple[PlacedPart, slice]]
         if wanted is None:
-            some_parts = ((placed, slice(None)) for placed in self.parts)
+            some = [p.part.search.candidates(parts) + p.first_row for p in self.parts]
         else:
-            some_parts = self._filter.with_ids(wanted)
-        rows, tables = [np.empty(0, np.int64)], []
-        for placed, mine in some_parts:
-            part = placed.part
-            if wanted is None:
-                some = part.search.candidates(parts)
-            else:
-                some = np.sort(part.all_with(wanted[mine]))
-                some = self._having(placed, some, pattern.told)
-            some, table = part.search.matching(placed.answered(some), parts, deadline)
-            rows.append(some + placed.first_row)
-            tables.append(table)
-        found = np.concatenate(rows)
-        names = self.survey.id_parts
-        schema = pa.schema([self._rows.schema.field(name) for name in names])
-        every = pa.concat_tables([schema.empty_table(), *(conformed(t, schema) for t in tables)])
+            some = [named.rows + named.placed.first_row for named in self._ids.every(wanted)]
+        rows = self._rows.answered(np.sort(np.concatenate([np.empty(0, np.int64), *some])))
+        if wanted is not None:
+            rows = self._having(rows, pattern.told)
+        names = list(self.survey.id_parts)
+        found, tables = [rows[:0]], [self._rows.take(names, rows[:0])]
+        for at in range(0, len(rows), BLOCK_ROWS):
+            deadline.check()
+            block = rows[at : at + BLOCK_ROWS]
+            table = self._rows.take(names, block)
+            good = allowed(table, parts)
+            found.append(block[good])
+            tables.append(table if good.all() else table.filter(pa.array(good)))
+        rows, every = np.concatenate(found), pa.concat_tables(tables)
         if len(every) > 1:
-            every = every.append_column("_rank", pa.array(self._rows.ranks(found)))
+            every = every.append_column("_rank", as_arrow(self._rows.ranks(rows)))
             keys = [(name, "ascending") for name in (*names, "_rank")]
             order = pc.sort_indices(every, sort_keys=keys)
-            found, every = found[order.to_numpy()], every.take(order)
-        return found, every.select(names)
+            rows, every = rows[order.to_numpy()], every.take(order)
+        return rows, every.select(names)
 
-    def _having(self, placed: PlacedPart, rows: Rows, wanted: Sequence[tuple[str, str]]) -> Rows:
+    def _having(self, rows: Rows, wanted: Sequence[tuple[str, str]]) -> Rows:
         """Return the rows that have some values, compared as text, in the columns named."""
         if not wanted or not len(rows):
             return rows
         good = np.ones(len(rows), np.bool_)
         held = [(name, value) for name, value in wanted if self.holds(name)]
-        table = self._rows.take(
-            list(dict.fromkeys(name for name, _ in held)), rows + placed.first_row
-        )
+        table = self._rows.take(list(dict.fromkeys(name for name, _ in held)), rows)
         for name, value in held:
             stated = table.column(name).to_pylist()
             good &= np.array([cell is not None and str(cell) == value for cell in stated])
@@ -275,7 +257,7 @@ class MappedCatalogue:
 
     def positions(self, rows: Rows) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return ra and dec of rows, degrees, 1D[n]."""
-        return self._rows.gather("ra", rows), self._rows.gather("dec", rows)
+        return self._rows.gather("part.ra", rows), self._rows.gather("part.dec", rows)
 
     def linked(self, parts: pa.Table) -> pa.Table:
         """Return ``asking``, ``row`` and ``reduction`` of the rows with some identifier parts."""
@@ -290,7 +272,7 @@ class MappedCatalogue:
         wanted = [name for name in (survey.id_column.name, *by, *order) if name in self.columns]
         rows = self.all_with_ids(ids)
         spectra = self.columns_of(list(dict.fromkeys(wanted)), rows)
-        asked = columns.select(by).append_column(survey.id_column.name, pa.array(ids))
+        asked = columns.select(by).append_column(survey.id_column.name, as_arrow(ids))
         found = find_best(survey, asked, spectra, by)
         return np.where(found >= 0, rows[found], -1) if len(rows) else found
 

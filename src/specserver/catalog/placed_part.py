@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..model.survey import Survey
+from ..wire.numeric import as_arrow
 from .base import Rows
 from .crossmatch import SkyColumns
 from .index.part import IndexPart
@@ -29,15 +30,25 @@ class PlacedPart:
     first_segment: int
     """Number of its first segment in the catalogue."""
 
+    @property
+    def dead(self) -> npt.NDArray[np.int32]:
+        """1D[n], rows that are not answered, ascending."""
+        dead: npt.NDArray[np.int32] = self.marks["row"][~self.marks["alive"]]
+        return dead
+
     @cached_property
     def alive(self) -> npt.NDArray[np.bool_] | None:
         """1D[nrow], whether each row is answered; None: all are."""
-        dead = self.marks["row"][~self.marks["alive"]]
-        if not len(dead):
+        if not len(self.dead):
             return None
         alive = np.ones(self.part.nrows, np.bool_)
-        alive[dead] = False
+        alive[self.dead] = False
         return alive
+
+    @cached_property
+    def batches(self) -> Rows:
+        """1D[nbatch], the first row of each batch of its columns in the catalogue."""
+        return self.part.columns.starts[:-1] + self.first_row
 
     @cached_property
     def primary(self) -> npt.NDArray[np.bool_]:
@@ -57,7 +68,7 @@ class PlacedPart:
     @cached_property
     def nalive(self) -> int:
         """Number of rows that are answered."""
-        return self.part.nrows if self.alive is None else int(np.count_nonzero(self.alive))
+        return self.part.nrows - len(self.dead)
 
     @cached_property
     def nprimary(self) -> int:
@@ -72,10 +83,6 @@ class PlacedPart:
             part.hpx, part.ra, part.dec, part.ids, self.primary, self.alive, self.first_row
         )
 
-    def answered(self, rows: Rows) -> Rows:
-        """Return those of some of its rows that are alive, in their order."""
-        return rows if self.alive is None else rows[self.alive[rows]]
-
     def every(self, *, primary: bool, most: int | None) -> Rows:
         """Return its rows, or its best ones, ascending; no more than ``most``."""
         wanted = self.primary if primary else self.alive
@@ -89,7 +96,7 @@ class PlacedPart:
         )
         changed: dict[str, Any] = {}
         if self.first_segment and "_segment" in schema.names:
-            changed["_segment"] = pa.array(self.part.segment[rows] + np.int32(self.first_segment))
+            changed["_segment"] = as_arrow(self.part.segment[rows] + np.int32(self.first_segment))
         if self._marks_column in schema.names:
             changed[self._marks_column] = self._best(self.primary[rows])
         return _with_schema(table, schema, changed)
@@ -114,7 +121,7 @@ class PlacedPart:
 
     def _best(self, primary: npt.NDArray[np.bool_]) -> pa.Array:
         """Return values of the survey's column of best rows."""
-        return pa.array(primary.view(np.uint8))
+        return as_arrow(primary.view(np.uint8))
 
 
 def place_parts(

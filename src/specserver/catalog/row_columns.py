@@ -1,18 +1,18 @@
 """The columns of a catalogue: rows are read by their numbers from the parts that hold them."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ..wire.numeric import as_arrow
 from .base import Rows
-from .index.column_file import grouped
+from .index.column_file import Grouped, grouped, inverse
 from .index.column_types import common_schema
-from .index.part import IndexPart
 from .placed_part import PlacedPart
 
 NUMBER: Final = "_index"
@@ -31,44 +31,45 @@ class RowColumns:
         self.parts = tuple(parts)
         self.nrows = sum(placed.part.nrows for placed in parts)
         """Number of rows, those that are not answered included."""
-        self.schema = common_schema(placed.part.schema for placed in parts)
+        # Those of most parts are one object.
+        schemas = {id(placed.part.schema): placed.part.schema for placed in parts}
+        self.schema = common_schema(schemas.values())
         """All columns, hidden ones too."""
         firsts = [placed.first_row for placed in parts]
         self._starts = np.array([*firsts, self.nrows], np.int64)
         self.order: tuple[str, ...] = (NUMBER,) if len(parts) == 1 else ("_hpx", id_column, NUMBER)
         """Columns of `every` by which rows are in the order of the catalogue."""
+        self._kept: dict[str, list[bool]] = {}
 
     def split(self, rows: Rows) -> Iterator[tuple[PlacedPart, Any, Rows]]:
         """Yield each part that has some of the rows, which of them it has, and their rows in it.
 
         Which they are is a slice or an array of indices.
         """
-        for number, mine, own in grouped(rows, self._starts):
-            yield self.parts[number], mine, own
+        mine = grouped(rows, self._starts)
+        for at, (number, own) in enumerate(mine):
+            some = slice(mine.cuts[at], mine.cuts[at + 1])
+            yield self.parts[number], some if mine.order is None else mine.order[some], own
 
     def gather(self, name: str, rows: Rows) -> npt.NDArray[Any]:
-        """Return values of rows, 1D[n], of an attribute of `IndexPart`."""
-        if len(self.parts) == 1:
-            values: npt.NDArray[Any] = getattr(self.parts[0].part, name)[rows]
-            return values
-        found = np.empty(len(rows), getattr(self.parts[0].part, name).dtype)
-        for placed, mine, own in self.split(rows):
-            found[mine] = getattr(placed.part, name)[own]
-        return found
+        """Return values of rows, 1D[n], of an attribute of `PlacedPart` or its part."""
+        of = attrgetter(name)
+        mine = grouped(rows, self._starts)
+        found = [of(self.parts[number])[own] for number, own in mine]
+        return mine.given(np.concatenate(found or [of(self.parts[0])[:0]]))
 
-    def segments(self, rows: Rows) -> npt.NDArray[np.int32]:
-        """Return the number of the segment of rows, 1D[n]."""
-        found = np.empty(len(rows), np.int32)
-        for placed, mine, own in self.split(rows):
-            found[mine] = placed.part.segment[own] + placed.first_segment
-        return found
+    def answered(self, rows: Rows) -> Rows:
+        """Return those of some rows that are answered, in their order."""
+        if not len(self._dead):
+            return rows
+        at = np.minimum(self._dead.searchsorted(rows), len(self._dead) - 1)
+        return rows[self._dead[at] != rows]
 
-    def are_primary(self, rows: Rows) -> npt.NDArray[np.bool_]:
-        """Return which rows are the best of their objects, 1D[n]."""
-        found = np.empty(len(rows), np.bool_)
-        for placed, mine, own in self.split(rows):
-            found[mine] = placed.primary[own]
-        return found
+    @cached_property
+    def _dead(self) -> Rows:
+        """Rows that are not answered, ascending."""
+        dead = [placed.dead + placed.first_row for placed in self.parts]
+        return np.concatenate([np.empty(0, np.int64), *dead])
 
     def take(self, fields: Sequence[str], rows: Rows) -> pa.Table:
         """Return columns of rows, in the order of ``rows``, duplicates kept.
@@ -79,28 +80,66 @@ class RowColumns:
         rows : 1D[n] int64
         """
         schema = pa.schema([self.schema.field(field) for field in fields])
-        parts = list(self.split(rows))
-        if not parts or (len(parts) == 1 and len(rows) not in _GATHERED):
-            placed, _, own = parts[0] if parts else (self.parts[0], None, rows)
-            return placed.take(schema, own)
-        pieces = _Pieces(
-            len(rows),
-            [
-                (placed.part, batch, _some(mine, some), inside)
-                for placed, mine, own in parts
-                for batch, some, inside in placed.part.columns.pieces(own)
-            ],
-        )
+        if len(self.parts) == 1 and len(rows) not in _GATHERED:
+            return self.parts[0].take(schema, rows)
+        numbers = self._holding(rows)
+        if len(numbers) < 2 and len(rows) not in _GATHERED:
+            placed = self.parts[numbers[0] if numbers else 0]
+            return placed.take(schema, rows - placed.first_row)
+        listed = [(n, batch) for n in numbers for batch in range(len(self.parts[n].batches))]
+        starts = [self.parts[number].batches for number in numbers]
+        mine = grouped(rows, np.concatenate([*starts, [self.nrows]]))
+        batches = [(*listed[at], inside) for at, inside in mine]
         columns = []
         for field in schema:
-            if all(placed.keeps(field) for placed, *_ in parts):
-                columns.append(pieces.gather(field))
+            if all(self._keeps(field)[number] for number in numbers):
+                columns.append(self._gathered(field, batches, mine))
                 continue
+            parts = list(self.split(rows))
             tables = [placed.take(pa.schema([field]), own) for placed, _, own in parts]
-            places = np.concatenate([np.arange(len(rows))[mine] for _, mine, _ in parts])
+            places = np.concatenate([np.arange(len(rows))[some] for _, some, _ in parts])
             whole = pa.concat_tables(tables).combine_chunks()
-            columns.append(whole.column(0).take(_inverse(places)))
+            columns.append(whole.column(0).take(as_arrow(inverse(places))))
         return pa.table(columns, schema=schema)
+
+    def _keeps(self, field: pa.Field) -> list[bool]:
+        """Return which parts have a column as it is: of its type, and not changed by its place."""
+        known = self._kept.get(field.name)
+        if known is None:
+            known = self._kept[field.name] = [placed.keeps(field) for placed in self.parts]
+        return known
+
+    def _holding(self, rows: Rows) -> list[int]:
+        """Return the numbers of the parts that have some of the rows."""
+        number = self._starts.searchsorted(rows, "right") - 1
+        numbers: list[int] = np.bincount(number, minlength=1).nonzero()[0].tolist()
+        return numbers
+
+    def _gathered(
+        self, field: pa.Field, batches: Sequence[tuple[int, int, Rows]], mine: Grouped
+    ) -> pa.Array:
+        """Return a column of rows, whose parts all have it as it is.
+
+        Parameters
+        ----------
+        batches : number of a part, number of a batch of it, and rows of that batch
+        mine : the same rows by their batches
+        """
+        columns = [self.parts[number].part.columns for number, *_ in batches]
+        found = []
+        for of, (_, batch, inside) in zip(columns, batches, strict=True):
+            values = of.numbers(field.name, batch)
+            if values is None:
+                break
+            found.append(values[inside])
+        else:
+            return as_arrow(mine.given(np.concatenate(found)))
+        taken = [
+            of.values(field.name, batch).take(as_arrow(inside))
+            for of, (_, batch, inside) in zip(columns, batches, strict=True)
+        ]
+        whole = taken[0] if len(taken) == 1 else pa.concat_arrays(taken)
+        return whole if mine.order is None else whole.take(as_arrow(inverse(mine.order)))
 
     def every(self, fields: Sequence[str]) -> pa.Table:
         """Return columns of all rows, mapped, and `NUMBER`, and `ALIVE`, by their numbers."""
@@ -111,30 +150,26 @@ class RowColumns:
 
     @cached_property
     def _numbers(self) -> pa.Array:
-        return pa.array(np.arange(self.nrows, dtype=np.int32 if self.nrows < 2**31 else np.int64))
+        return as_arrow(np.arange(self.nrows, dtype=np.int32 if self.nrows < 2**31 else np.int64))
 
     @cached_property
-    def _alive(self) -> pa.ChunkedArray | None:
-        masks = [placed.alive for placed in self.parts]
-        if all(mask is None for mask in masks):
+    def _alive(self) -> pa.Array | None:
+        if not len(self._dead):
             return None
-        return pa.chunked_array(
-            [
-                np.ones(placed.part.nrows, np.uint8) if mask is None else mask.view(np.uint8)
-                for placed, mask in zip(self.parts, masks, strict=True)
-            ]
-        )
+        alive = np.ones(self.nrows, np.uint8)
+        alive[self._dead] = 0
+        return as_arrow(alive)
 
     def in_order(self, rows: Rows) -> Rows:
         """Return rows in the order of the catalogue."""
         rows = np.sort(rows)
-        return rows if len(self.parts) == 1 else rows[self._sorted(rows)]
+        return rows if len(self.parts) == 1 else self.sorted(rows, self.gather("part.hpx", rows))
 
     def first(self, rows: Rows, nrows: int) -> Rows:
         """Return the first ``nrows`` of ascending rows in the order of the catalogue."""
         if len(self.parts) > 1 and nrows and 2 * nrows < len(rows):
             # Rows beyond the last pixel wanted need not be sorted.
-            hpx = self.gather("hpx", rows)
+            hpx = self.gather("part.hpx", rows)
             rows = rows[hpx <= np.partition(hpx, nrows - 1)[nrows - 1]]
         return self.in_order(rows)[:nrows]
 
@@ -142,68 +177,25 @@ class RowColumns:
         """Return numbers that are in the order of the catalogue, 1D[n] for n different rows."""
         if len(self.parts) == 1:
             return rows
-        ascending = np.argsort(rows)
-        order = ascending[self._sorted(rows[ascending])]
         ranks = np.empty(len(rows), np.int64)
-        ranks[order] = np.arange(len(rows))
+        ranks[np.argsort(rows)] = np.argsort(self.in_order(rows))
         return ranks
 
-    def _sorted(self, rows: Rows) -> npt.NDArray[np.intp]:
-        """Return the indices that bring ascending rows into the order of the catalogue."""
-        hpx = self.gather("hpx", rows)
-        order = np.argsort(hpx)
+    def sorted(self, rows: Rows, hpx: npt.NDArray[np.int64]) -> Rows:
+        """Return ascending rows in the order of the catalogue.
+
+        Parameters
+        ----------
+        hpx : 1D[n], their order-29 pixels
+        """
+        order = hpx.argsort()
         ordered = hpx[order]
         same = np.zeros(len(rows) + 1, np.bool_)
         same[1:-1] = ordered[1:] == ordered[:-1]
-        tied = np.flatnonzero(same[1:] | same[:-1])
+        tied = (same[1:] | same[:-1]).nonzero()[0]
         if len(tied):
             # Rows of one pixel stand together; they are brought into order among themselves.
             some = np.sort(order[tied])
-            ids = self.gather("ids", rows[some])
+            ids = self.gather("part.ids", rows[some])
             order[tied] = some[np.lexsort((ids, hpx[some]))]
-        return order
-
-
-@dataclass(frozen=True, slots=True)
-class _Pieces:
-    """Where the values of some rows are: in batches of parts."""
-
-    nrows: int
-    listed: list[tuple[IndexPart, int, Any, Rows]]
-    """Part and number of a batch, which of the rows it has, and their numbers in it."""
-
-    def gather(self, field: pa.Field) -> pa.Array:
-        """Return a column of the rows, which all parts have in its type."""
-        arrays = [part.columns.values(field.name, batch) for part, batch, *_ in self.listed]
-        is_number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
-        if is_number and not any(array.null_count for array in arrays):
-            found = np.empty(self.nrows, field.type.to_pandas_dtype())
-            for array, (_, _, where, inside) in zip(arrays, self.listed, strict=True):
-                found[where] = array.to_numpy()[inside]
-            return pa.array(found)
-        taken = [
-            array.take(pa.array(inside))
-            for array, (*_, inside) in zip(arrays, self.listed, strict=True)
-        ]
-        if len(taken) == 1:
-            return taken[0]
-        places = [np.arange(self.nrows)[where] for _, _, where, _ in self.listed]
-        return pa.concat_arrays(taken).take(_inverse(np.concatenate(places)))
-
-
-def _some(mine: Any, some: Any) -> Any:
-    """Return which rows are some of those that are mine; each is a slice of all, or indices."""
-    if isinstance(mine, slice):
-        first = mine.start or 0
-        if isinstance(some, slice):
-            whole = some.stop is None
-            return mine if whole else slice(first + some.start, first + some.stop)
-        return some + first
-    return mine[some]
-
-
-def _inverse(places: npt.NDArray[np.intp]) -> pa.Array:
-    """Return the indices that bring rows from some places back into their order."""
-    back = np.empty(len(places), np.int64)
-    back[places] = np.arange(len(places))
-    return pa.array(back)
+        return rows[order]

@@ -5,9 +5,10 @@ take 0.05 ms; the database, which decodes whole row groups and plans each query,
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from io import BytesIO
-from mmap import MADV_DONTNEED, mmap
+from mmap import ACCESS_READ, MADV_DONTNEED, mmap
 from typing import Any, Final
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ...data.handles import Entry
+from ...wire.numeric import as_arrow, view
 from ..base import Rows
 
 DAMAGED_INDEX: Final = "damaged index: it is made again where its folder can be written to"
@@ -70,9 +72,8 @@ def release(values: npt.NDArray[Any]) -> None:
 
 def _map(file: Entry) -> mmap:
     """Return a file, mapped; raise `OSError` or `ValueError` if that is not possible."""
-    mapped: Any = np.memmap(file.local_path(), np.uint8, "r").base
-    found: mmap = mapped
-    return found
+    with file.local_path().open("rb") as opened:
+        return mmap(opened.fileno(), 0, access=ACCESS_READ)
 
 
 @lru_cache(maxsize=256)
@@ -128,20 +129,20 @@ class MappedColumns:
         table = self._joined(fields, lambda file, names: file.ascending(names, rows))
         if order is None:
             return table
-        back = np.empty(len(rows), np.int64)
-        back[order] = np.arange(len(rows))
-        return table.combine_chunks().take(pa.array(back))
+        return table.combine_chunks().take(as_arrow(inverse(order)))
 
-    def pieces(self, rows: Rows) -> Iterator[tuple[int, Any, Rows]]:
-        """Return each batch that has some of the rows, which of them it has, and their rows in it.
-
-        Which they are is a slice or an array of indices.
-        """
-        return grouped(rows, self._files[0].starts)
+    @property
+    def starts(self) -> npt.NDArray[np.int64]:
+        """1D[nbatch + 1], the first row of each batch, and the number of rows."""
+        return self._files[0].starts
 
     def values(self, field: str, batch: int) -> pa.Array:
         """Return the values of a column in a batch."""
         return self._files[self._at[field]].batches[batch].column(field)
+
+    def numbers(self, field: str, batch: int) -> npt.NDArray[Any] | None:
+        """Return the values of a column in a batch, mapped; None: not all of them are numbers."""
+        return self._files[self._at[field]].numbers(field)[batch]
 
     def every(self, fields: Sequence[str]) -> pa.Table:
         """Return columns of all rows, mapped: only values that are looked at are read."""
@@ -170,6 +171,7 @@ class _ColumnFile:
         self._file = file
         self._nrows = nrows
         self._releasable = releasable
+        self._numbers: dict[str, list[npt.NDArray[Any] | None]] = {}
 
     def release(self) -> None:
         """Give the pages that were read back to the system."""
@@ -197,6 +199,14 @@ class _ColumnFile:
             raise self._file.damaged(f"{DAMAGED_INDEX} ({found} rows of {self._nrows})")
         # One without rows says which types the columns have.
         return batches or [pa.RecordBatch.from_pylist([], file.schema)]
+
+    def numbers(self, name: str) -> list[npt.NDArray[Any] | None]:
+        """Return the values of a column in each batch, mapped; None: not all are numbers."""
+        found = self._numbers.get(name)
+        if found is None:
+            arrays = (batch.column(name) for batch in self.batches)
+            found = self._numbers[name] = [*map(_numbers, arrays)]
+        return found
 
     @cached_property
     def starts(self) -> npt.NDArray[np.int64]:
@@ -226,30 +236,63 @@ def open_arrow(file: Entry, mapped: pa.NativeFile | None = None) -> pa.RecordBat
         raise file.damaged(f"{DAMAGED_INDEX} ({error})") from error
 
 
-def grouped(rows: Rows, starts: npt.NDArray[np.int64]) -> Iterator[tuple[int, Any, Rows]]:
-    """Yield each run that has some of the rows, which of them it has, and their numbers in it.
+@dataclass(frozen=True, slots=True)
+class Grouped:
+    """Rows by the runs that hold them."""
 
-    Which they are is a slice or an array of indices, ascending.
+    runs: list[int]
+    """Number of each run that has some of the rows, ascending."""
+    cuts: list[int]
+    """Where the rows of each of them begin in `inside`, and the end of the last."""
+    inside: Rows
+    """1D[n], numbers of the rows within their runs, run by run."""
+    order: npt.NDArray[np.intp] | None
+    """1D[n], places of `inside` among the rows that were given; None: they are in their order."""
+
+    def __iter__(self) -> Iterator[tuple[int, Rows]]:
+        """Yield each run, and the numbers within it of the rows that it has."""
+        starts = self.cuts[:-1], self.cuts[1:]
+        for run, start, stop in zip(self.runs, *starts, strict=True):
+            yield run, self.inside[start:stop]
+
+    def given(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return values of `inside`, 1D[n], in the order of the rows that were given."""
+        if self.order is None:
+            return values
+        found = np.empty_like(values)
+        found[self.order] = values
+        return found
+
+
+def grouped(rows: Rows, starts: npt.NDArray[np.int64]) -> Grouped:
+    """Return rows, 1D[n], by the runs that hold them.
 
     Parameters
     ----------
-    starts : 1D[nrun + 1], first row of each run
+    starts : 1D[nrun + 1], first row of each run; none of the rows is before or after them
     """
-    if len(starts) <= 2:
-        yield 0, slice(None), rows
-        return
-    if bool(np.all(rows[1:] >= rows[:-1])):
-        cuts = np.searchsorted(rows, starts)
-        for at in np.flatnonzero(cuts[1:] > cuts[:-1]).tolist():
-            mine = slice(int(cuts[at]), int(cuts[at + 1]))
-            yield at, mine, rows[mine] - starts[at]
-        return
-    number = np.searchsorted(starts, rows, "right") - 1
-    order = np.argsort(number.astype(np.int16), kind="stable")
-    cuts = np.cumsum([0, *np.bincount(number).tolist()])
-    for at in np.flatnonzero(cuts[1:] > cuts[:-1]).tolist():
-        some = order[cuts[at] : cuts[at + 1]]
-        yield at, some, rows[some] - starts[at]
+    if len(starts) == 2:
+        return Grouped([0], [0, len(rows)], rows - starts[0], None)
+    order = None
+    if bool((rows[1:] >= rows[:-1]).all()):
+        cuts = rows.searchsorted(starts)
+        counts = cuts[1:] - cuts[:-1]
+    else:
+        number = (starts.searchsorted(rows, "right") - 1).astype(np.int16)
+        order = number.argsort(kind="stable")
+        rows = rows[order]
+        counts = np.bincount(number, minlength=len(starts) - 1)
+        cuts = np.append(0, counts.cumsum())
+    some = counts.nonzero()[0]
+    inside = rows - starts[:-1].repeat(counts)
+    return Grouped(some.tolist(), [*cuts[some].tolist(), len(rows)], inside, order)
+
+
+def inverse(order: npt.NDArray[np.intp]) -> Rows:
+    """Return the indices, 1D[n], that bring what was brought into an order back."""
+    back = np.empty(len(order), np.int64)
+    back[order] = np.arange(len(order))
+    return back
 
 
 def _rows_of(batch: pa.RecordBatch, rows: Rows) -> Any:
@@ -257,4 +300,12 @@ def _rows_of(batch: pa.RecordBatch, rows: Rows) -> Any:
     first, count = int(rows[0]), len(rows)
     if int(rows[-1]) - first == count - 1 and bool(np.all(rows[1:] > rows[:-1])):
         return batch.slice(first, count)
-    return batch.take(pa.array(rows))
+    return batch.take(as_arrow(rows))
+
+
+def _numbers(array: pa.Array) -> npt.NDArray[Any] | None:
+    """Return an array as it is, if all of its values are numbers."""
+    form = array.type
+    if array.null_count or not (pa.types.is_integer(form) or pa.types.is_floating(form)):
+        return None
+    return view(array)

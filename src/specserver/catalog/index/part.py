@@ -1,16 +1,16 @@
 """One immutable index part, open for reading."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from ...data.context import GenerationFolder, PartFolder
-from ...data.handles import Entry, Folder
+from ...data.handles import Entry
 from ...model.survey import Survey
 from .column_file import MappedColumns, load_mapped, open_arrow
 from .generations import IndexInfo
@@ -18,9 +18,6 @@ from .part_record import ARRAYS, COVERAGE_ORDER, PartRecord, read_part
 from .part_search import PartSearch
 
 Ints = npt.NDArray[np.int64]
-# Runs of candidates nearer than this are read as one run: testing the rows between takes no longer
-# than beginning another run.
-_GAP_ROWS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +31,7 @@ class SortedHashes:
 
 
 class IndexPart:
-    """The rows of one part, mapped; safe to share between threads.
+    """The rows of one part; safe to share between threads. A file is mapped when it is first used.
 
     Parameters
     ----------
@@ -42,10 +39,8 @@ class IndexPart:
     files : Arrow files of all rows, and the names of the columns of each
     survey : with the columns of this catalogue
 
-    Raises
-    ------
-    DamagedFile
-        A file of it cannot be read, or is not of the length and type that its record says.
+    All attributes and methods raise `DamagedFile` where a file cannot be read, or is not of the
+    length and type that the record says.
     """
 
     def __init__(
@@ -55,7 +50,7 @@ class IndexPart:
         files: Mapping[Entry, Sequence[str]],
         survey: Survey,
     ) -> None:
-        self.folder: Folder = folder
+        self.folder = folder
         self.record = record
         self.nrows = record.nrows
         self.schema = record.schema
@@ -66,27 +61,7 @@ class IndexPart:
         """Whether its files were compared with their digests since it was opened."""
         self._column = folder.column
         self._id_parts = survey.id_parts
-        self._coverage = folder.coverage if isinstance(folder, PartFolder) else None
-        load, id_dtype = self._load, survey.id_column.dtype
-        self.hpx: Ints = load("hpx", ARRAYS["hpx"][1])
-        """1D[nrow], order-29 pixel, ascending; -1: the position is not known."""
-        self.ra: npt.NDArray[np.float64] = load("ra", ARRAYS["ra"][1])
-        """1D[nrow], deg; NaN: unknown."""
-        self.dec: npt.NDArray[np.float64] = load("dec", ARRAYS["dec"][1])
-        """1D[nrow], deg; NaN: unknown."""
-        self.segment: npt.NDArray[np.int32] = load("segment", ARRAYS["segment"][1])
-        """1D[nrow], index into `PartRecord.segments`."""
-        self.row: npt.NDArray[np.int32] = load("row", ARRAYS["row"][1])
-        """1D[nrow], row in the segment."""
-        self.primary: npt.NDArray[np.bool_] = load("primary", "?")
-        """1D[nrow], whether it was the best of its object when the part was written."""
-        self.ids = load("id", id_dtype)
-        """1D[nrow], identifier; 0: none."""
-        self.id_sorted = load("id_sorted", id_dtype)
-        """1D[nrow], identifiers, ascending."""
-        # Those of generations have 64 bits.
-        self.id_rank = load("id_rank", "<i4" if isinstance(folder, PartFolder) else "<i8")
-        """1D[nrow], rows of `id_sorted`; of one identifier the best row first."""
+        self._id_type = survey.id_column.dtype
 
     def has(self, field: pa.Field) -> bool:
         """Return whether it has a column of the name and type of a field."""
@@ -102,6 +77,52 @@ class IndexPart:
 
     def _load(self, name: str, dtype: str) -> npt.NDArray[Any]:
         return load_mapped(self._column(name), dtype, self.nrows)
+
+    @cached_property
+    def hpx(self) -> Ints:
+        """1D[nrow], order-29 pixel, ascending; -1: the position is not known."""
+        return self._load("hpx", ARRAYS["hpx"][1])
+
+    @cached_property
+    def ra(self) -> npt.NDArray[np.float64]:
+        """1D[nrow], deg; NaN: unknown."""
+        return self._load("ra", ARRAYS["ra"][1])
+
+    @cached_property
+    def dec(self) -> npt.NDArray[np.float64]:
+        """1D[nrow], deg; NaN: unknown."""
+        return self._load("dec", ARRAYS["dec"][1])
+
+    @cached_property
+    def segment(self) -> npt.NDArray[np.int32]:
+        """1D[nrow], index into `PartRecord.segments`."""
+        return self._load("segment", ARRAYS["segment"][1])
+
+    @cached_property
+    def row(self) -> npt.NDArray[np.int32]:
+        """1D[nrow], row in the segment."""
+        return self._load("row", ARRAYS["row"][1])
+
+    @cached_property
+    def primary(self) -> npt.NDArray[np.bool_]:
+        """1D[nrow], whether it was the best of its object when the part was written."""
+        return self._load("primary", "?")
+
+    @cached_property
+    def ids(self) -> npt.NDArray[Any]:
+        """1D[nrow], identifier; 0: none."""
+        return self._load("id", self._id_type)
+
+    @cached_property
+    def id_sorted(self) -> npt.NDArray[Any]:
+        """1D[nrow], identifiers, ascending."""
+        return self._load("id_sorted", self._id_type)
+
+    @cached_property
+    def id_rank(self) -> npt.NDArray[np.integer[Any]]:
+        """1D[nrow], rows of `id_sorted`; of one identifier the best row first."""
+        # Those of generations have 64 bits.
+        return self._load("id_rank", "<i4" if isinstance(self.folder, PartFolder) else "<i8")
 
     @cached_property
     def search(self) -> PartSearch:
@@ -142,42 +163,15 @@ class IndexPart:
         return [name for name in ("file", "group") if self._column(f"{name}_sorted").name in listed]
 
     @property
-    def coverage(self) -> npt.NDArray[np.bool_]:
-        """1D[npix], which pixels of `COVERAGE_ORDER` hold a row; generations do not say it."""
-        npix = 12 * 4**COVERAGE_ORDER
-        if self._coverage is None:
-            return np.ones(npix, np.bool_)
-        return np.unpackbits(load_mapped(self._coverage, "u1", npix // 8)).view(np.bool_)
+    def coverage(self) -> npt.NDArray[np.uint8]:
+        """1D[npix / 8], which pixels of `COVERAGE_ORDER` hold a row, packed bits.
 
-    def in_pixels(self, runs: Ints) -> npt.NDArray[np.intp]:
-        """Return the runs of rows in runs of order-29 pixels, 2D[n, 2] each, half-open.
-
-        Runs of rows are ascending and not empty; those with few rows between them are joined.
+        Generations do not say it.
         """
-        found = np.searchsorted(self.hpx, runs)
-        starts, stops = found[found[:, 0] < found[:, 1]].T
-        if not len(starts):
-            return np.empty((0, 2), np.intp)
-        apart = np.flatnonzero(starts[1:] - stops[:-1] > _GAP_ROWS)
-        joined = np.empty((len(apart) + 1, 2), np.intp)
-        joined[0, 0], joined[-1, 1] = starts[0], stops[-1]
-        joined[1:, 0], joined[:-1, 1] = starts[apart + 1], stops[apart]
-        return joined
-
-    def first_with(self, ids: npt.NDArray[Any]) -> Ints:
-        """Return the first row of each identifier by `id_rank`, 1D[n]; -1 where there is none.
-
-        ``ids``, 1D[n], should be ascending: searches in order share the processor's cache.
-        """
-        known = self.id_sorted
-        at = np.minimum(np.searchsorted(known, ids), self.nrows - 1)
-        return np.where(known[at] == ids, self.id_rank[at], -1)
-
-    def all_with(self, ids: npt.NDArray[Any]) -> Ints:
-        """Return all rows of some identifiers, 1D[n]; ``ids`` ascending, each once."""
-        _, at = find_all(self.id_sorted, ids)
-        found: Ints = self.id_rank[at].astype(np.int64)
-        return found
+        nbyte = 12 * 4**COVERAGE_ORDER // 8
+        if not isinstance(self.folder, PartFolder):
+            return np.full(nbyte, 255, np.uint8)
+        return load_mapped(self.folder.coverage, "u1", nbyte)
 
 
 def open_part(folder: PartFolder, survey: Survey) -> IndexPart:
@@ -216,18 +210,3 @@ def find_all(
     counts = np.searchsorted(known, some, "right") - first
     within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     return np.repeat(which, counts), np.repeat(first, counts) + within
-
-
-def row_blocks(runs: npt.NDArray[np.intp], size: int) -> Iterator[Ints]:
-    """Yield the rows of runs, 2D[n, 2], half-open, in blocks of about ``size``."""
-    waiting: list[Ints] = []
-    nrows = 0
-    for start, stop in runs.tolist():
-        for at in range(start, stop, size):
-            waiting.append(np.arange(at, min(at + size, stop)))
-            nrows += len(waiting[-1])
-            if nrows >= size:
-                yield np.concatenate(waiting)
-                waiting, nrows = [], 0
-    if waiting:
-        yield np.concatenate(waiting)

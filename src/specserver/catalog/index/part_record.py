@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -52,7 +53,7 @@ class PartRecord:
     @property
     def schema(self) -> pa.Schema:
         """All columns."""
-        return pa.schema([(name, pa.type_for_alias(form)) for name, form in self.columns.items()])
+        return _schema(tuple(self.columns.items()))
 
     def files(self, folder: PartFolder) -> dict[Entry, list[str]]:
         """Return the Arrow files of the part in a folder, and the names of the columns of each."""
@@ -63,6 +64,12 @@ class PartRecord:
     def nbytes(self) -> int:
         """Bytes of all its files but the record."""
         return sum(int(digest.split()[0]) for digest in self.digests.values())
+
+
+@lru_cache(maxsize=64)
+def _schema(columns: tuple[tuple[str, str], ...]) -> pa.Schema:
+    """Return the schema of columns and their types; the parts of an index mostly share one."""
+    return pa.schema([(name, pa.type_for_alias(form)) for name, form in columns])
 
 
 def read_part(folder: PartFolder) -> PartRecord:

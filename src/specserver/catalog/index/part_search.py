@@ -17,13 +17,10 @@ import pyarrow.compute as pc
 
 from ...model.id_tuple import Part, Span
 from ..base import Rows
-from ..deadline import Deadline
 from .column_file import MappedColumns
 
 # If one part has this few candidates, the other parts are not searched.
 _FEW: Final = 4096
-# Candidates tested between two checks of the deadline: some 20 ms.
-_BLOCK_ROWS: Final = 2**18
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +51,16 @@ class PartSearch:
         self._lock = threading.Lock()
 
     def candidates(self, parts: Sequence[Part]) -> Rows:
-        """Return the rows that one of the parts allows, 1D[n] int64, ascending."""
+        """Return the rows that one of the parts allows, 1D[n] int64, ascending.
+
+        A column that the rows lack allows none.
+        """
         best: tuple[int, _Sorted, npt.NDArray[np.intp]] | None = None
         for name, part in zip(self._names, parts, strict=True):
             if part is None:
                 continue
+            if not self._mapped.holds(name):
+                return np.empty(0, np.int64)
             column = self._column(name)
             runs = column.runs(part)
             count = int(np.sum(runs[:, 1] - runs[:, 0]))
@@ -71,23 +73,6 @@ class PartSearch:
         some = [best[1].rows[start:stop] for start, stop in best[2].tolist()]
         return np.sort(np.concatenate(some)).astype(np.int64) if some else np.empty(0, np.int64)
 
-    def matching(
-        self, rows: Rows, parts: Sequence[Part], deadline: Deadline
-    ) -> tuple[Rows, pa.Table]:
-        """Return those of some rows that all parts allow, and their parts, in their order."""
-        found, tables = [rows[:0]], [self._mapped.take(self._names, rows[:0])]
-        for at in range(0, len(rows), _BLOCK_ROWS):
-            deadline.check()
-            block = rows[at : at + _BLOCK_ROWS]
-            table = self._mapped.take(self._names, block)
-            good = np.ones(len(block), np.bool_)
-            for name, part in zip(self._names, parts, strict=True):
-                if part is not None:
-                    good &= _allowed(table.column(name), part)
-            found.append(block[good])
-            tables.append(table if good.all() else table.filter(pa.array(good)))
-        return np.concatenate(found), pa.concat_tables(tables)
-
     def _column(self, name: str) -> _Sorted:
         with self._lock:
             known = self._sorted.get(name)
@@ -96,7 +81,7 @@ class PartSearch:
         return known
 
     def _sort(self, name: str) -> _Sorted:
-        column = self._mapped.take([name], np.arange(self._nrows)).column(name)
+        column = self._mapped.every([name]).column(name)
         rows = np.flatnonzero(column.is_valid().to_numpy())
         column = column.drop_null().combine_chunks()
         codes = None
@@ -136,6 +121,15 @@ def spans_of(
             joined.append((low, high))
     lows = np.array([low for low, _ in joined], dtype)
     return lows, np.array([high for _, high in joined], dtype)
+
+
+def allowed(table: pa.Table, parts: Sequence[Part]) -> npt.NDArray[np.bool_]:
+    """Return which rows of a table all parts allow, 1D[n]; its columns are those of the parts."""
+    good = np.ones(len(table), np.bool_)
+    for values, part in zip(table.columns, parts, strict=True):
+        if part is not None:
+            good &= _allowed(values, part)
+    return good
 
 
 def _allowed(

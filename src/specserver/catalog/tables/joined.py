@@ -37,7 +37,7 @@ class JoinedColumns:
         """Row of the spectrum of each row of the table, 1D[n] int64; -1: it is not held."""
         survey = self._spectra.survey
         every = np.arange(self._own.nrows)
-        ids = self._own.gather("ids", every)
+        ids = self._own.gather("part.ids", every)
         if not survey.told_by:
             found = self._spectra.with_ids(ids)
         else:

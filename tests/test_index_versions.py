@@ -1,0 +1,59 @@
+"""Catalogues of several versions of an index, and of parts with different columns."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from specserver.catalog.index.build import write_sorted
+from specserver.catalog.index.manifest import (
+    PartEntry,
+    commit_manifest,
+    new_rows,
+    newest_manifest,
+)
+from specserver.catalog.index.part import open_part
+from specserver.catalog.opening import open_catalogue
+from specserver.data.context import IndexFolder
+from specserver.data.root import open_root
+from specserver.model.id_tuple import parse_id_tuple
+from specserver.surveys.sdss import SDSS
+from test_catalogue_contract import BACK_ENDS, Model, plain_rows, written
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Model:
+    """Rows in three parts; some are dead, and some of the best are only marked so."""
+    return written(tmp_path, SDSS, "sdss_dr17", plain_rows(), BACK_ENDS["parts"])
+
+
+def commit_parts(index: IndexFolder, parts: Sequence[PartEntry]) -> None:
+    made = replace(newest_manifest(index), parts=tuple(parts), rows=new_rows())
+    commit_manifest(index, lambda _: made)
+
+
+@pytest.mark.parametrize("lacking", ["plate", "run2d"])
+def test_a_part_without_a_column_of_the_identifier_has_no_row_with_a_value_of_it(
+    model: Model, tmp_path: Path, lacking: str
+) -> None:
+    context = open_root(tmp_path).context("sdss_dr17")
+    first, *others = newest_manifest(context.index).parts
+    old = open_part(context.index.part(first.name), SDSS)
+    table = old.columns.every([name for name in old.schema.names if name != lacking])
+    folder = context.index.new_part("test")
+    write_sorted(folder, SDSS, table, old.record.segments)
+    commit_parts(context.index, [replace(first, name=folder.name), *others])
+    catalogue = open_catalogue(context, SDSS)
+
+    def matching(*given: str) -> set[tuple[int, int]]:
+        rows, table = catalogue.matching(parse_id_tuple(given))
+        assert table.column_names == list(SDSS.id_parts)
+        return set(replace(model, catalogue=catalogue).pairs(rows))
+
+    of_plate = model.table["plate"] == 267
+    of_both = of_plate & (model.table["run2d"] == "26")
+    elsewhere = model.table["_segment"] != 0
+    found = of_plate & elsewhere if lacking == "plate" else of_plate
+    assert matching("267", "*", "*", "*") == model.where(found)
+    assert matching("267", "*", "*", "26") == model.where(of_both & elsewhere)
