@@ -4,8 +4,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from specserver.catalog.base import Catalogue, Rows
+from specserver.catalog.catalogue import MappedCatalogue
 from specserver.catalog.index.build import write_sorted
 from specserver.catalog.index.manifest import (
     PartEntry,
@@ -14,10 +20,12 @@ from specserver.catalog.index.manifest import (
     newest_manifest,
 )
 from specserver.catalog.index.part import open_part
-from specserver.catalog.opening import open_catalogue
+from specserver.catalog.opening import newest_state, open_catalogue, open_table
+from specserver.catalog.tables.vac import add_vac, refresh_vac
 from specserver.data.context import IndexFolder
 from specserver.data.root import open_root
 from specserver.model.id_tuple import parse_id_tuple
+from specserver.service.resolver import SpectrumResolver
 from specserver.surveys.sdss import SDSS
 from test_catalogue_contract import BACK_ENDS, Model, plain_rows, written
 
@@ -31,6 +39,52 @@ def model(tmp_path: Path) -> Model:
 def commit_parts(index: IndexFolder, parts: Sequence[PartEntry]) -> None:
     made = replace(newest_manifest(index), parts=tuple(parts), rows=new_rows())
     commit_manifest(index, lambda _: made)
+
+
+def test_rows_of_a_table_are_linked_again_only_where_the_spectra_changed(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = open_root(tmp_path).context("sdss_dr17")
+    files = context.table("myvac")
+    own = {"specobjid": model.ids[::2], "number": np.arange(len(model.ids[::2]))}
+    pq.write_table(pa.table(own), tmp_path / "rows.parquet")
+    add_vac(files, SDSS, tmp_path / "rows.parquet")
+    held = SpectrumResolver(SDSS, SDSS.releases[-1], model.catalogue, None)
+    refresh_vac(files, held)
+    asked: list[int] = []
+    search = MappedCatalogue.with_ids
+
+    def counted(self: MappedCatalogue, ids: npt.NDArray[np.uint64]) -> Rows:
+        asked.append(len(ids))
+        return search(self, ids)
+
+    monkeypatch.setattr(MappedCatalogue, "with_ids", counted)
+    names = ["number", "specobj.specobjid", "specobj.class", "specobj.specprimary"]
+    every = np.arange(len(model.ids[::2]))
+    first, second, third = newest_manifest(context.index).parts
+    assert first.marks
+    spectra: Catalogue | None = None
+    table: Catalogue | None = None
+    counts = []
+    for parts in (
+        [first, second],
+        [first, second, third],
+        [third, first, second],
+        [third, second],
+        [third, replace(second, marks="")],
+    ):
+        commit_parts(context.index, parts)
+        spectra = open_catalogue(context, SDSS, before=spectra)
+        state = newest_state(files.index)
+        table = open_table(files, held, state, spectra, table)
+        asked.clear()
+        found = table.columns_of(names, every)
+        counts.append(sum(asked))
+        fresh = open_table(files, held, state, open_catalogue(context, SDSS))
+        assert found.equals(fresh.columns_of(names, every))
+    assert counts[0] == len(every)
+    assert counts[2] == 0, "parts that only stand elsewhere have the same rows"
+    assert all(0 < count < len(every) for count in (counts[1], *counts[3:]))
 
 
 @pytest.mark.parametrize("lacking", ["plate", "run2d"])

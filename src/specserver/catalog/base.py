@@ -170,6 +170,17 @@ class Catalogue(SpectrumFinder, Protocol):
             Null allows anything; columns that the catalogue lacks are ignored.
         """
 
+    def carried(self, rows: Rows, before: "Catalogue") -> tuple[Rows, npt.NDArray[Any]]:
+        """Return what rows of an earlier version are here, 1D[n], and identifiers, ascending.
+
+        Of these identifiers there may be other rows now; for all others it is right. A row of -1
+        stays -1.
+
+        Parameters
+        ----------
+        before : an earlier version of the same catalogue
+        """
+
     def positions(self, rows: Rows) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return ra and dec of rows, deg, 1D[n] float64; NaN where unknown."""
 

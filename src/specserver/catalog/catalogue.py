@@ -49,6 +49,7 @@ class MappedCatalogue:
     version : `Catalogue.version`
     parts : its parts, and the marks of each (`catalog.index.marks`)
     spectra : the catalogue of the context, to which the rows of a value-added table are joined
+    before : an earlier one, of which is shared what has not changed
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class MappedCatalogue:
         version: str,
         parts: Sequence[tuple[IndexPart, npt.NDArray[Any]]],
         spectra: Catalogue | None = None,
+        before: Catalogue | None = None,
     ) -> None:
         self.survey = survey
         self.version = version
@@ -68,13 +70,15 @@ class MappedCatalogue:
         self._rows = RowColumns(self.parts, survey.id_column.name)
         self._kinds = {field.name: kind_of(field.type) for field in self._rows.schema}
         self.columns = {n: kind for n, kind in self._kinds.items() if not n.startswith("_")}
-        self._joined: JoinedColumns | None = None
+        self.joined: JoinedColumns | None = None
         self.spectrum_columns: Mapping[str, str] = {}
         self._take = self._rows.take
         if spectra is not None:
-            self._joined = JoinedColumns(self._rows, spectra)
-            self.spectrum_columns = self._joined.of_spectra
-            self._take = self._joined.take
+            is_same = isinstance(before, MappedCatalogue) and before.version == version
+            earlier = before.joined if is_same else None
+            self.joined = JoinedColumns(self._rows, self._ids, spectra, earlier)
+            self.spectrum_columns = self.joined.of_spectra
+            self._take = self.joined.take
         self._conditions = ConditionReader(
             self._rows, self._take, self._kinds, self.spectrum_columns
         )
@@ -169,7 +173,7 @@ class MappedCatalogue:
         max_rows: int | None = None,
     ) -> pa.Table:
         """Return columns of the rows that meet a condition, as `Catalogue.query` says."""
-        joined = self._joined
+        joined = self.joined
         if joined and not joined.of_spectra.keys().isdisjoint({*fields, *condition.columns}):
             rows = joined.with_spectrum(rows)
         if rows is not None and primary:
@@ -249,6 +253,27 @@ class MappedCatalogue:
             stated = table.column(name).to_pylist()
             good &= np.array([cell is not None and str(cell) == value for cell in stated])
         return rows[good]
+
+    def carried(self, rows: Rows, before: Catalogue) -> tuple[Rows, npt.NDArray[Any]]:
+        """Return what rows of an earlier version are here, and identifiers of other rows."""
+        assert isinstance(before, MappedCatalogue)
+        now = {placed.part: placed for placed in self.parts}
+        shift = np.zeros(len(before.parts) + 1, np.int64)
+        changed = set(self.parts)
+        for number, old in enumerate(before.parts):
+            new = now.get(old.part)
+            if new is not None and np.array_equal(new.marks, old.marks):
+                shift[number] = new.first_row - old.first_row
+                changed.remove(new)
+            else:
+                changed.add(old)
+        moved = rows.copy()
+        if shift.any():
+            firsts = np.array([placed.first_row for placed in before.parts])
+            # The last one is that of rows of -1, which are before all parts.
+            moved += shift[firsts.searchsorted(rows, "right") - 1]
+        some = [placed.part.ids for placed in changed]
+        return moved, np.unique(np.concatenate([self.parts[0].part.ids[:0], *some]))
 
     @property
     def sky(self) -> tuple[SkyColumns, ...]:

@@ -164,7 +164,7 @@ def open_table(
     survey = vac_survey(held.survey, vac_columns(files), names)
     own = [name for name in names if not name.startswith("_")]
     survey = joined_survey(survey, files.name, own, spectra)
-    return _catalogue(MappedCatalogue(survey, state.rows, parts.listed, spectra), parts)
+    return _catalogue(MappedCatalogue(survey, state.rows, parts.listed, spectra, before), parts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ the other parts of the tuple form of that one (`links.with_spectra`).
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -14,6 +14,16 @@ import pyarrow as pa
 from ...model.survey import Survey
 from ..base import Catalogue, Rows
 from ..row_columns import RowColumns
+from ..search import IdSearch
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """The spectra that the rows of a table mean, in one version of their catalogue."""
+
+    spectra: Catalogue
+    rows: Rows
+    """1D[nrow] of the table, row of the spectrum of each; -1: it is not held."""
 
 
 class JoinedColumns:
@@ -22,27 +32,50 @@ class JoinedColumns:
     Parameters
     ----------
     own : the columns of the table
+    ids : the identifiers of its rows
     spectra : the catalogue of the table's context
+    before : the same rows joined to an earlier version of that catalogue
     """
 
-    def __init__(self, own: RowColumns, spectra: Catalogue) -> None:
+    def __init__(
+        self,
+        own: RowColumns,
+        ids: IdSearch,
+        spectra: Catalogue,
+        before: "JoinedColumns | None" = None,
+    ) -> None:
         name = next(iter(spectra.survey.tables))
         self.of_spectra = {f"{name}.{column}": kind for column, kind in spectra.columns.items()}
         """Column of the spectra → kind."""
         self._own = own
+        self._ids = ids
         self._spectra = spectra
+        self.known = before.known if before else None
+        """The links that were found last, if any."""
 
     @cached_property
     def _links(self) -> Rows:
         """Row of the spectrum of each row of the table, 1D[n] int64; -1: it is not held."""
+        known = self.known
+        if known is None:
+            links = self._find(np.arange(self._own.nrows))
+        else:
+            links, changed = self._spectra.carried(known.rows, known.spectra)
+            for named in self._ids.every(changed):
+                rows = named.rows + named.placed.first_row
+                links[rows] = self._find(rows)
+        self.known = Links(self._spectra, links)
+        return links
+
+    def _find(self, rows: Rows) -> Rows:
+        """Return the row of the spectrum of some rows of the table, 1D[n]; -1: it is not held."""
         survey = self._spectra.survey
-        every = np.arange(self._own.nrows)
-        ids = self._own.gather("part.ids", every)
+        ids = self._own.gather("part.ids", rows)
         if not survey.told_by:
             found = self._spectra.with_ids(ids)
         else:
             names = survey.id_parts[-1:] if survey.last_open else survey.id_parts[1:]
-            found = self._spectra.best_with(ids, self._own.take(names, every))
+            found = self._spectra.best_with(ids, self._own.take(names, rows))
         return np.where(ids == 0, -1, found)
 
     def with_spectrum(self, rows: Rows | None) -> Rows:
