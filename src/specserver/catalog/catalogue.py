@@ -74,8 +74,9 @@ class MappedCatalogue:
         self.spectrum_columns: Mapping[str, str] = {}
         self._take = self._rows.take
         if spectra is not None:
-            is_same = isinstance(before, MappedCatalogue) and before.version == version
-            earlier = before.joined if is_same else None
+            earlier: JoinedColumns | None = None
+            if isinstance(before, MappedCatalogue) and before.version == version:
+                earlier = before.joined
             self.joined = JoinedColumns(self._rows, self._ids, spectra, earlier)
             self.spectrum_columns = self.joined.of_spectra
             self._take = self.joined.take

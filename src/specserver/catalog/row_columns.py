@@ -63,7 +63,8 @@ class RowColumns:
         if not len(self._dead):
             return rows
         at = np.minimum(self._dead.searchsorted(rows), len(self._dead) - 1)
-        return rows[self._dead[at] != rows]
+        answered: Rows = rows[self._dead[at] != rows]
+        return answered
 
     @cached_property
     def _dead(self) -> Rows:

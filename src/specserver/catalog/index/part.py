@@ -119,7 +119,7 @@ class IndexPart:
         return self._load("id_sorted", self._id_type)
 
     @cached_property
-    def id_rank(self) -> npt.NDArray[np.integer[Any]]:
+    def id_rank(self) -> npt.NDArray[Any]:
         """1D[nrow], rows of `id_sorted`; of one identifier the best row first."""
         # Those of generations have 64 bits.
         return self._load("id_rank", "<i4" if isinstance(self.folder, PartFolder) else "<i8")

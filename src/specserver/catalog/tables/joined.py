@@ -50,7 +50,7 @@ class JoinedColumns:
         self._own = own
         self._ids = ids
         self._spectra = spectra
-        self.known = before.known if before else None
+        self.known: Links | None = before.known if before else None
         """The links that were found last, if any."""
 
     @cached_property
