@@ -28,6 +28,7 @@ from specserver.model.id_tuple import parse_id_tuple
 from specserver.service.resolver import SpectrumResolver
 from specserver.surveys.sdss import SDSS
 from test_catalogue_contract import BACK_ENDS, Model, plain_rows, written
+from test_import_cost import probe
 
 
 @pytest.fixture
@@ -111,3 +112,19 @@ def test_a_part_without_a_column_of_the_identifier_has_no_row_with_a_value_of_it
     found = of_plate & elsewhere if lacking == "plate" else of_plate
     assert matching("267", "*", "*", "*") == model.where(found)
     assert matching("267", "*", "*", "26") == model.where(of_both & elsewhere)
+
+
+def test_the_first_cone_of_a_process_does_not_load_pandas(model: Model, tmp_path: Path) -> None:
+    """pyarrow's own conversions load it, which takes longer than all else of that request."""
+    row = int(np.flatnonzero(~np.isnan(model.table["ra"]))[0])
+    ra, dec = float(model.table["ra"][row]), float(model.table["dec"][row])
+    code = f"""
+import sys
+from specserver.data.root import open_root
+from specserver.model.region import cone
+from specserver.service import QueryRequest, SpectroscopicService
+asked = QueryRequest("sdss_dr17", cone({ra}, {dec}, 1.0), fields=("ra", "plate"), primary=False)
+assert len(SpectroscopicService(open_root({str(tmp_path)!r})).query(asked))
+print(*sys.modules)
+"""
+    assert "pandas" not in probe(code).split()

@@ -63,6 +63,15 @@ class SkyColumns:
     """1D[nrow], whether it is answered; None: all are."""
     first_row: int = 0
     """Number of the first row in the catalogue."""
+    near: Bools | None = None
+    """1D[12·4^order], which pixels hold a row or are next to one that does; None: any may."""
+
+    def reached(self, pixel: Ints, radius_deg: float) -> Ints:
+        """Return which of some pixels of order 29, 1D[n], may have rows within a radius."""
+        order = 0 if self.near is None else int(np.log2(len(self.near) // 12)) // 2
+        if self.near is None or radius_deg > _WIDTH_DEG / 2**order * _NARROW:
+            return np.arange(len(pixel))
+        return np.flatnonzero(self.near[pixel >> _shift(order)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,14 +192,16 @@ def find_nearby(
     count = 0
     for at in range(0, len(known), _POSITIONS):
         some = slice(at, at + _POSITIONS)
-        reach = _Reach(unit(ra[some], dec[some]), radius_deg)
+        point = unit(ra[some], dec[some])
         for sky in skies:
             go_on()
             deadline.check()
-            for position, row in _candidates(sky.hpx, pixel[some], reach).pairs():
+            reached = sky.reached(pixel[some], radius_deg)
+            reach = _Reach(point[reached], radius_deg)
+            for position, row in _candidates(sky.hpx, pixel[some][reached], reach).pairs():
                 go_on()
                 deadline.check()
-                mine = position + at
+                mine = reached[position] + at
                 pairs = _within(sky, ra, dec, mine, row, radius_deg, primary=primary)
                 pairs = _first_of_each(skies, pairs) if nearest else pairs
                 count += len(pairs)

@@ -78,9 +78,9 @@ class PlacedPart:
     @property
     def sky(self) -> SkyColumns:
         """Positions and identifiers of its rows."""
-        part = self.part
+        part, best = self.part, self.primary
         return SkyColumns(
-            part.hpx, part.ra, part.dec, part.ids, self.primary, self.alive, self.first_row
+            part.hpx, part.ra, part.dec, part.ids, best, self.alive, self.first_row, part.near
         )
 
     def every(self, *, primary: bool, most: int | None) -> Rows:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import hpgeom
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -172,6 +173,14 @@ class IndexPart:
         if not isinstance(self.folder, PartFolder):
             return np.full(nbyte, 255, np.uint8)
         return load_mapped(self.folder.coverage, "u1", nbyte)
+
+    @cached_property
+    def near(self) -> npt.NDArray[np.bool_]:
+        """1D[npix], which pixels of `COVERAGE_ORDER` hold a row or are next to one that does."""
+        near = np.unpackbits(self.coverage).view(np.bool_)
+        around = hpgeom.neighbors(2**COVERAGE_ORDER, near.nonzero()[0])
+        near[around[around >= 0]] = True
+        return near
 
 
 def open_part(folder: PartFolder, survey: Survey) -> IndexPart:
