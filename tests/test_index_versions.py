@@ -21,6 +21,7 @@ from specserver.catalog.index.manifest import (
 )
 from specserver.catalog.index.part import open_part
 from specserver.catalog.opening import newest_state, open_catalogue, open_table
+from specserver.catalog.sql.expressions import Condition, Order
 from specserver.catalog.tables.vac import add_vac, refresh_vac
 from specserver.data.context import IndexFolder
 from specserver.data.root import open_root
@@ -88,17 +89,45 @@ def test_rows_of_a_table_are_linked_again_only_where_the_spectra_changed(
     assert all(0 < count < len(every) for count in (counts[1], *counts[3:]))
 
 
+def lacking_one(index: IndexFolder, name: str) -> PartEntry:
+    """Write the first part again without a column, in place of that part."""
+    first, *others = newest_manifest(index).parts
+    old = open_part(index.part(first.name), SDSS)
+    table = old.columns.every([known for known in old.schema.names if known != name])
+    folder = index.new_part("test")
+    write_sorted(folder, SDSS, table, old.record.segments)
+    made = replace(first, name=folder.name)
+    commit_parts(index, [made, *others])
+    return made
+
+
+@pytest.mark.parametrize("several", [True, False])
+def test_a_part_without_a_column_has_nulls_in_it(
+    model: Model, tmp_path: Path, *, several: bool
+) -> None:
+    context = open_root(tmp_path).context("sdss_dr17")
+    whole = open_catalogue(context, SDSS)
+    made = lacking_one(context.index, "zerr")
+    catalogue = open_catalogue(context, SDSS)
+    every = np.arange(len(model.ids) if several else made.nrows)
+    for rows in (every, every[::-1], np.repeat(every[::-7], 2), every[:1], every[:0]):
+        found = catalogue.columns_of(["zerr"], rows)["zerr"]
+        before = whole.columns_of(["zerr"], rows)["zerr"].to_pylist()
+        wanted = [None if row < made.nrows else z for row, z in zip(rows, before, strict=True)]
+        assert str(found.to_pylist()) == str(wanted)
+        others = [name for name in whole.columns if name != "zerr"]
+        some = catalogue.columns_of([*others, "zerr"], rows).select(others)
+        assert str(some.to_pylist()) == str(whole.columns_of(others, rows).to_pylist())
+    falling = Condition(order=(Order("z", descending=True),), limit=5)
+    assert len(catalogue.query([*catalogue.columns], falling, None, primary=False)) == 5
+
+
 @pytest.mark.parametrize("lacking", ["plate", "run2d"])
 def test_a_part_without_a_column_of_the_identifier_has_no_row_with_a_value_of_it(
     model: Model, tmp_path: Path, lacking: str
 ) -> None:
     context = open_root(tmp_path).context("sdss_dr17")
-    first, *others = newest_manifest(context.index).parts
-    old = open_part(context.index.part(first.name), SDSS)
-    table = old.columns.every([name for name in old.schema.names if name != lacking])
-    folder = context.index.new_part("test")
-    write_sorted(folder, SDSS, table, old.record.segments)
-    commit_parts(context.index, [replace(first, name=folder.name), *others])
+    lacking_one(context.index, lacking)
     catalogue = open_catalogue(context, SDSS)
 
     def matching(*given: str) -> set[tuple[int, int]]:

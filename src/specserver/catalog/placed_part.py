@@ -99,7 +99,7 @@ class PlacedPart:
             changed["_segment"] = as_arrow(self.part.segment[rows] + np.int32(self.first_segment))
         if self._marks_column in schema.names:
             changed[self._marks_column] = self._best(self.primary[rows])
-        return _with_schema(table, schema, changed)
+        return _with_schema(table, schema, changed, len(rows))
 
     def keeps(self, field: pa.Field) -> bool:
         """Return whether the part has a column, of the type of a field, that is not changed."""
@@ -112,7 +112,7 @@ class PlacedPart:
         changed = {}
         if self._marks_column in schema.names:
             changed[self._marks_column] = self._best(self.primary)
-        return _with_schema(self.part.columns.every(names), schema, changed)
+        return _with_schema(self.part.columns.every(names), schema, changed, self.part.nrows)
 
     @property
     def _marks_column(self) -> str:
@@ -137,8 +137,15 @@ def place_parts(
     return placed
 
 
-def _with_schema(table: pa.Table, schema: pa.Schema, changed: dict[str, Any]) -> pa.Table:
-    """Return a table with the columns of a schema: changed ones, its own, or null."""
+def _with_schema(
+    table: pa.Table, schema: pa.Schema, changed: dict[str, Any], nrow: int
+) -> pa.Table:
+    """Return a table with the columns of a schema: changed ones, its own, or null.
+
+    Parameters
+    ----------
+    nrow : number of its rows, which a table without columns does not know
+    """
     if not changed and table.schema.equals(schema):
         return table
     columns = []
@@ -147,7 +154,7 @@ def _with_schema(table: pa.Table, schema: pa.Schema, changed: dict[str, Any]) ->
         if column is None and field.name in table.column_names:
             column = table.column(field.name)
         if column is None:
-            column = _nulls(table.num_rows, field.type)
+            column = _nulls(nrow, field.type)
         columns.append(column if column.type == field.type else column.cast(field.type))
     return pa.table(columns, schema=schema)
 
