@@ -66,9 +66,14 @@ $(VENV)/ready: requirements.lock pyproject.toml
 	    || { echo "specserver needs Python 3.11 or newer: make PYTHON=python3.12 …"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) \
 	    || { echo "python3-venv is missing: apt-get install python3-venv"; rm -rf $(VENV); exit 1; }
-	$(BIN)/python -m pip install -q --disable-pip-version-check $(UV)
-	$(BIN)/uv pip install -q --require-hashes -r requirements.lock
-	$(BIN)/uv pip install -q --no-deps -e .
+	@echo "setting up $(VENV), once:"
+	@echo "installing uv …"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check $(UV)
+	@echo "installing the packages of requirements.lock: some minutes …"
+	@$(BIN)/uv pip install -q --require-hashes -r requirements.lock
+	@echo "installing specserver …"
+	@$(BIN)/uv pip install -q --no-deps -e .
+	@echo "compiling what is imported …"
 	@$(BIN)/python -c 'import bokeh.plotting, specutils'  # writes their bytecode, so that first use is fast
 	@touch $@
 
