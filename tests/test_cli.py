@@ -142,6 +142,7 @@ def test_info_contexts_catalogs_verify(data: Path) -> None:
     assert "sdss_dr17.specobjall" in text
     assert "best-fit redshift" in text
     assert "no fault" in command_here("verify", "--data", data)
+    assert "--url" not in command_here("verify", "--help")
 
 
 def test_verify_tells_damage(mock_survey: Path, tmp_path: Path) -> None:

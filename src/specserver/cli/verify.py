@@ -6,12 +6,11 @@ from dataclasses import asdict
 import typer
 from rich.markup import escape
 
-from ..errors import BadParameter
-from .console import OUT, Data, Url, present_folder, readable_bytes, tell
+from .console import OUT, Data, present_folder, readable_bytes, tell
 from .output import Json, print_json
 
 
-def verify(data: Data = None, as_json: Json = False, url: Url = None) -> None:
+def verify(data: Data = None, as_json: Json = False) -> None:
     """Read all that there is against its checksums, and follow every link.
 
     Arrays, catalogues, indexes, attached tables, declarations, and the files of trees.
@@ -19,8 +18,6 @@ def verify(data: Data = None, as_json: Json = False, url: Url = None) -> None:
 
     Example: specserver verify --data /data/spec
     """
-    if url is not None:
-        raise BadParameter("url", url, "verify reads the data folder: run it where the data are")
     folder = present_folder(data)
     from ..ingest.verify import verify as check
 
