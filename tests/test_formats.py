@@ -1,6 +1,7 @@
 """getSpec in every form: collections, lists, files on disk, progress, and its keywords."""
 
 import io
+import re
 import subprocess
 import sys
 import tracemalloc
@@ -370,6 +371,21 @@ def test_a_bar_for_a_terminal_when_it_takes_long(monkeypatch: pytest.MonkeyPatch
         shown = terminal.getvalue()
         assert ("10/10" in shown) == (seconds > 2)
         assert shown.rpartition("10/10")[2].endswith("\x1b[1A\x1b[2K" if shown else "")
+
+
+def test_the_first_rate_is_that_of_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers tell together what each has done, so the first messages come at once."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    clock = iter([0.0, 2.0, 2.1, 2.5])
+    monkeypatch.setattr("specserver.client.progress.perf_counter", lambda: next(clock))
+    with Watch("files") as watch:
+        for done, total in ((20, 600), (400, 900), (500, 1000)):
+            watch(done, total)
+    shown = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", terminal.getvalue())
+    assert re.search("500/1000 +200/s +time left 0:00:02", shown)
 
 
 def test_no_bar_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:

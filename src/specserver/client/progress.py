@@ -4,6 +4,8 @@ It vanishes at its end: a file, a pipe and an exported notebook hold nothing of 
 """
 
 import sys
+from collections import deque
+from datetime import timedelta
 from importlib import import_module
 from math import inf
 from threading import Lock
@@ -12,6 +14,9 @@ from typing import Any, Final, Protocol, Self
 
 _PATIENCE_S: Final = 2.0
 _PAUSE_S: Final = 0.1
+_RATE_S: Final = 30.0
+"""The rate is that of so much time."""
+_ENDS: Final = 2
 _SHOWN: Final = Lock()
 """Held while a bar is shown: if several threads transfer, only one shows a bar."""
 
@@ -29,7 +34,10 @@ class Watch:
         self._what = what
         self._notebook = in_notebook()
         watched = self._notebook or sys.stderr.isatty()
-        self._next_s = perf_counter() + _PATIENCE_S if watched else inf
+        begun_s = perf_counter()
+        self._states = deque([(begun_s, 0)])
+        """Times, and what was done by then."""
+        self._next_s = begun_s + _PATIENCE_S if watched else inf
         self._bar: _Bar | None = None
 
     def __enter__(self) -> Self:
@@ -51,7 +59,11 @@ class Watch:
             if not _SHOWN.acquire(blocking=False):
                 return
             self._bar = _NotebookBar(self._what) if self._notebook else _TerminalBar(self._what)
-        self._bar.show(done, total)
+        self._states.append((now, done))
+        while now - self._states[0][0] > _RATE_S and len(self._states) > _ENDS:
+            self._states.popleft()
+        begun_s, before = self._states[0]
+        self._bar.show(done, total, (done - before) / (now - begun_s))
 
 
 def in_notebook() -> bool:
@@ -63,8 +75,8 @@ def in_notebook() -> bool:
 
 
 class _Bar(Protocol):
-    def show(self, done: int, total: int) -> None:
-        """Show a state, the first or a later one."""
+    def show(self, done: int, total: int, rate: float) -> None:
+        """Show a state, the first or a later one, and how much is done in a second."""
 
     def remove(self) -> None:
         """Leave nothing behind."""
@@ -80,7 +92,6 @@ class _TerminalBar:
             MofNCompleteColumn,
             Progress,
             TextColumn,
-            TimeRemainingColumn,
         )
 
         console = Console(file=sys.stderr)
@@ -88,19 +99,18 @@ class _TerminalBar:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}  time left"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[pace]}"),
             console=console,
             transient=True,
             disable=console.is_dumb_terminal,
         )
-        self._task = self._progress.add_task(what, total=None, rate="")
+        self._task = self._progress.add_task(what, total=None, pace="")
         self._progress.start()
 
-    def show(self, done: int, total: int) -> None:
-        speed = self._progress.tasks[0].speed
-        rate = f"{speed:,.0f}/s" if speed else ""
-        self._progress.update(self._task, completed=done, total=total, rate=rate)
+    def show(self, done: int, total: int, rate: float) -> None:
+        left = timedelta(seconds=round((total - done) / rate)) if rate else "-:--:--"
+        pace = f"{rate:,.0f}/s  time left {left}"
+        self._progress.update(self._task, completed=done, total=total, pace=pace)
 
     def remove(self) -> None:
         self._progress.stop()
@@ -113,7 +123,8 @@ class _NotebookBar:
         self._what = what
         self._handle: Any = None
 
-    def show(self, done: int, total: int) -> None:
+    def show(self, done: int, total: int, rate: float) -> None:
+        del rate
         text = f"{done:,} of {total:,} {self._what}"
         bar = f'<progress value="{done}" max="{total}" style="width: 30em"></progress>'
         shown = {"text/plain": text, "text/html": f"{bar} {text}"}
