@@ -260,6 +260,9 @@ def test_other_programs_open_a_segment(case: Any) -> None:
     group = zarr.open_group(path, mode="r")
     dataset = xarray.open_zarr(path, consolidated=False)
     assert {"id", "first", "count", "wavelength"} < set(dataset.coords)
+    for name in ("id", "first", "count"):
+        assert dataset[name].attrs["long_name"]
+    assert "first - first_pixel" in dataset["first"].attrs["description"]
     for kind in ("float32", "int32"):
         named = group[f"vector_{kind}"][:].tolist()
         assert dataset[f"vector_{kind}"].to_numpy().tolist() == named

@@ -30,6 +30,7 @@ from .service.open_contexts import OpenRelease
 from .service.query import narrow
 from .store.lazy_vector import LazyVector
 from .store.shards import SHARD
+from .store.zarr import ABOUT
 from .tracebacks import short_methods
 
 _PLACE: Final = ("_segment", "_row")
@@ -259,8 +260,8 @@ def _dataset(
         for vector in vectors
     }
     coords = _catalogue(survey, spectra.table, {*arrays, *_OURS})
-    coords["first"] = xr.Variable("spectrum", spectra.first, {"units": "pix"})
-    coords["count"] = xr.Variable("spectrum", spectra.count, {"units": "pix"})
+    coords["first"] = xr.Variable("spectrum", spectra.first, ABOUT["first"])
+    coords["count"] = xr.Variable("spectrum", spectra.count, ABOUT["count"])
     # If each spectrum has its own, the coordinate of that name states it.
     medium = survey.medium or "as the coordinate medium says"
     about = {"units": "Angstrom", "medium": medium, "long_name": "wavelength"}

@@ -18,7 +18,7 @@ from ..errors import StoreError
 from ..model.survey import Survey, Vector
 from .layout import FORMAT_VERSION
 from .shards import ABSENT_CHUNK, CRC_BYTES, SHARD, FrameArray
-from .zarr import GROUP, own_pixels, shared_vectors
+from .zarr import ABOUT, GROUP, own_pixels, shared_vectors
 
 _LEVEL: Final = 5
 """Level of the compression."""
@@ -64,9 +64,9 @@ def write_arrays(
         "like": shared_vectors(stored) if on_lattice else {},
     }
     write_group(folder, attributes, cubes)
-    _write_vector(folder.below("id"), arrays.ids, "spectrum", {})
-    _write_vector(folder.below("first"), arrays.first, "spectrum", {"units": "pix"})
-    _write_vector(folder.below("count"), arrays.count, "spectrum", {"units": "pix"})
+    _write_vector(folder.below("id"), arrays.ids, "spectrum", ABOUT["id"])
+    _write_vector(folder.below("first"), arrays.first, "spectrum", ABOUT["first"])
+    _write_vector(folder.below("count"), arrays.count, "spectrum", ABOUT["count"])
     if on_lattice:
         wave = survey.grid.wave(start, npix)
         medium = survey.medium or "as the catalogue says of each"

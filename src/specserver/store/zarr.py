@@ -44,6 +44,16 @@ from .shards import SHARD, FrameArray
 
 GROUP: Final = "zarr.json"
 """The metadata of a Zarr group or array."""
+ABOUT: Final[Mapping[str, Mapping[str, str]]] = {
+    "id": {"long_name": "identifier of the spectrum"},
+    "first": {
+        "long_name": "lattice pixel of the spectrum's first value",
+        "description": "its place in these arrays is first - first_pixel, an attribute of the group",
+        "units": "pix",
+    },
+    "count": {"long_name": "number of pixels that the spectrum has", "units": "pix"},
+}
+"""Attributes of the arrays with one value for each spectrum."""
 _CACHE_BYTES: Final = 256 * 2**20
 _OPEN_SEGMENTS: Final = 4096
 
