@@ -30,6 +30,10 @@ def simulate_sdss(
 ) -> None:
     """Write a mock SDSS/BOSS/eBOSS survey: all file families, believable spectra.
 
+    The files are of the reductions 26 and v5_13_2, which are those of DR17, and of four earlier
+    ones of BOSS. An ingest into sdss_dr17 stores these, too, and warns of them; --strict refuses
+    them.
+
     Example: specserver simulate sdss mock --nspec 2000
     """
     from ..simulate import simulate_sdss as simulate
