@@ -89,7 +89,7 @@ def test_what_is_said(old: Path) -> None:
     said = command("migrate", "sdss_dr17", "--data", old, "--grace", 0)
     segments = len(open_root(old).context("sdss_dr17").segments())
     assert f"in {segments} segments" in said
-    assert "of space are needed at a time" in said
+    assert "of space for some time" in said
     again = command("migrate", "sdss_dr17", "--data", old, "--json")
     assert f'"segments": 0, "already": {segments}' in again
     assert "spectra are stored in" in command("migrate", "sdss_dr7", "--data", old, code=2)
@@ -267,6 +267,33 @@ def test_a_full_disk_is_told_before(old: Path, monkeypatch: pytest.MonkeyPatch) 
         migrate(context)
     assert formats(context) == {1}
     assert MigrationPlan.of(context).needed > 10
+
+
+def size(folder: Path) -> int:
+    """Return the bytes of all files of a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+def test_the_space_that_is_told_is_enough(
+    old: Path, monkeypatch: pytest.MonkeyPatch, *, is_full: bool
+) -> None:
+    context = open_root(old).context("sdss_dr17")
+    plan, before = MigrationPlan.of(context), size(old)
+    assert plan.needed < plan.most
+    most = plan.needed if is_full else plan.most
+    sizes: list[int] = []
+    waited: list[float] = []
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    monkeypatch.setattr(ContextFolder, "nfree", lambda _: most + before - size(old))
+    done = migrate(
+        context, grace_s=50, progress=lambda *_: sizes.append(size(old)), waiting=waited.append
+    )
+    assert before < max(sizes) <= before + most
+    assert len(waited) == len(plan.old)
+    assert abs(size(old) - (before + done.nbytes - plan.nbytes)) < 0.1 * before
+    assert 0 < done.freed < before
+    assert leftovers(old) == []
 
 
 def test_a_private_context_stays_private(old: Path) -> None:

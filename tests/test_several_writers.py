@@ -17,6 +17,7 @@ import pytest
 from astropy.io import fits
 from typer.testing import CliRunner
 
+from commands import command
 from specserver.catalog.index import commit
 from specserver.catalog.index.build import refresh_index
 from specserver.catalog.index.manifest import Manifest, newest_manifest
@@ -181,6 +182,8 @@ def test_who_is_slower_decides_again(
     assert (inner[0].stored, outer.stored, outer.already) == (8, 4, 4)
     folder = data.context(CONTEXT)
     assert [len(info.left_out) for info in list_segments(folder)] == [4, 0]
+    told = command("verify", "--data", tmp_path)
+    assert "12 spectra and 4 that were stored before and are not used, " in told.replace("\n", " ")
     newest = newest_manifest(folder.index)
     # The two parts are joined, and nothing is left of the first decision.
     assert len(newest.superseded) == 2

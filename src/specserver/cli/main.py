@@ -44,6 +44,10 @@ STOPPED: Final = 130
 """Stopped by Ctrl-C."""
 
 
+_GO_ON: Final = frozenset({"ingest", "maintain", "migrate"})
+"""Commands that lose nothing when they are stopped."""
+
+
 class _Commands(TyperGroup):
     """Ends each command with its exit code; an error is one sentence, without a traceback."""
 
@@ -71,7 +75,8 @@ class _Commands(TyperGroup):
             _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror))
             raise typer.Exit(FAILED) from None
         except KeyboardInterrupt:
-            _fail("stopped")
+            goes_on = ctx.invoked_subcommand in _GO_ON
+            _fail("stopped; the same command goes on where it was" if goes_on else "stopped")
             raise typer.Exit(STOPPED) from None
         return made
 

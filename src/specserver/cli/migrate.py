@@ -47,13 +47,14 @@ def migrate(
         context = folder.context(name)
         plan = MigrationPlan.of(context)
         ERROR.print(
-            f"{name}: {plan.nspec:,} spectra to rewrite, {readable_bytes(plan.nbytes)};"
-            f" {readable_bytes(plan.needed)} of space are needed at a time,"
+            f"{name}: {plan.nspec:,} spectra to rewrite, {readable_bytes(plan.nbytes)}. Old arrays"
+            f" stay for {grace:.0f} s, so it takes up to {readable_bytes(plan.most)} of space for"
+            f" some time; if less is free, it waits, and needs {readable_bytes(plan.needed)}."
             f" {readable_bytes(context.nfree())} are free",
             markup=False,
         )
         with Watch("spectra") as watch:
-            summary = rewrite(context, grace_s=grace, progress=watch)
+            summary = rewrite(context, grace_s=grace, progress=watch, waiting=_tell)
         nfaults += len(summary.faults)
         if as_json:
             print_json([asdict(summary)])
@@ -61,6 +62,7 @@ def migrate(
         facts = {
             "rewritten": f"{summary.nspec:,} spectra in {summary.segments:,} segments,"
             f" {readable_bytes(summary.nbytes)}",
+            "old arrays deleted": readable_bytes(summary.freed),
             "of this format before": f"{summary.already:,} segments",
             "time": f"{summary.seconds:.1f} s",
         }
@@ -69,3 +71,9 @@ def migrate(
             OUT.print(f"[bold red]fault:[/] {name}/{escape(fault)}")
     if nfaults:
         raise typer.Exit(1)
+
+
+def _tell(seconds: float) -> None:
+    """Print that the migration waits."""
+    if seconds > 1:
+        ERROR.print(f"waiting {seconds:.0f} s for readers of old arrays, before these are deleted")

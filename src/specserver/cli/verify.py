@@ -24,12 +24,13 @@ def verify(data: Data = None, as_json: Json = False) -> None:
     # This command prints all damage itself; logging it as well would repeat it.
     logging.getLogger("specserver").addHandler(logging.NullHandler())
     faults = 0
-    nspec = nbytes = nreplaced = 0
+    nspec = nbytes = nreplaced = nleft_out = 0
     for finding in check(folder):
         # Where the plug-in of a survey is missing, nothing was verified.
         if finding.what != "survey":
             nspec += finding.nspec
             nreplaced += finding.nreplaced
+            nleft_out += finding.nleft_out
             nbytes += finding.nbytes
         faults += len(finding.faults)
         if as_json:
@@ -40,16 +41,17 @@ def verify(data: Data = None, as_json: Json = False) -> None:
         for fault in finding.faults:
             OUT.print(f"[bold red]fault:[/] {finding.context}/{finding.what}: {escape(fault)}")
     if not as_json:
-        _sum_up(str(folder), nspec, nreplaced, nbytes, faults)
+        kept = f" and {nreplaced:,} that were replaced and are kept" if nreplaced else ""
+        kept += f" and {nleft_out:,} that were stored before and are not used" if nleft_out else ""
+        _sum_up(str(folder), nspec, kept, nbytes, faults)
     if faults:
         raise typer.Exit(1)
 
 
-def _sum_up(folder: str, nspec: int, nreplaced: int, nbytes: int, faults: int) -> None:
+def _sum_up(folder: str, nspec: int, kept: str, nbytes: int, faults: int) -> None:
     """Print how much was verified, and the number of faults."""
     if not nspec and not faults:
         OUT.print(f"{folder} holds no spectra", markup=False)
         return
     state = f"[bold red]{faults} faults[/]" if faults else "[green]no fault[/]"
-    kept = f" and {nreplaced:,} that were replaced and are kept" if nreplaced else ""
     OUT.print(f"{nspec:,} spectra{kept}, {readable_bytes(nbytes)} of values verified: {state}")

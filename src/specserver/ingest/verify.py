@@ -47,7 +47,9 @@ class Finding:
     nspec: int = 0
     """Number of spectra of a segment that readers can reach."""
     nreplaced: int = 0
-    """Number of spectra that no reader reaches: others replaced them, or were stored earlier."""
+    """Number of spectra that no reader reaches, because others replaced them."""
+    nleft_out: int = 0
+    """Number of those that no reader reaches, because they were stored before."""
     nbytes: int = 0
     """Bytes of values that were decoded."""
     faults: list[str] = field(default_factory=list)
@@ -154,8 +156,10 @@ def _segment(folder: SegmentFolder, survey: Survey, nreached: int | None, found:
     folder.check_listed([folder.objects.name])
     segment = Segment(folder)
     segment.require_survey(survey)
-    found.nspec = segment.nspec if nreached is None else nreached
-    found.nreplaced = segment.nspec - found.nspec
+    found.nleft_out = len(segment.info.left_out)
+    nused = segment.nspec - found.nleft_out
+    found.nspec = nused if nreached is None else nreached
+    found.nreplaced = nused - found.nspec
     found.nbytes = segment.verify()
     # Each chunk is sound, but may belong to another shard.
     folder.check_listed(filter(is_shard, segment.info.digests))

@@ -48,6 +48,8 @@ class MigrationSummary:
     """Spectra that were rewritten."""
     nbytes: int = 0
     """Bytes of their segments."""
+    freed: int = 0
+    """Bytes of old arrays that were deleted."""
     faults: list[str] = field(default_factory=list)
     """Segments that are damaged, and stay as they are."""
     seconds: float = 0.0
@@ -84,15 +86,25 @@ class MigrationPlan:
         """Bytes that must be free: those of the largest segment, and some more."""
         return int(_MARGIN * max((info.nbytes for info in self.old), default=0))
 
+    @property
+    def most(self) -> int:
+        """Bytes that it takes at most, while no old arrays are deleted, if so many are free."""
+        return int(_MARGIN * self.nbytes)
+
 
 def migrate(
-    context: ContextFolder, *, grace_s: float = GRACE_S, progress: Progress | None = None
+    context: ContextFolder,
+    *,
+    grace_s: float = GRACE_S,
+    progress: Progress | None = None,
+    waiting: Callable[[float], object] = lambda _: None,
 ) -> MigrationSummary:
     """Rewrite the segments of a context; those that are damaged stay as they are.
 
     Parameters
     ----------
     grace_s : time for which old arrays stay for those who are reading them
+    waiting : is called before it waits for the end of that time, with the seconds
 
     Raises
     ------
@@ -103,7 +115,7 @@ def migrate(
     with context.migration.lock(wait=False) as mine:
         if not mine:
             raise IngestError(f"another migration of {context.name} is at work; wait for its end")
-        plan, left = MigrationPlan.of(context), _Left(context, grace_s)
+        plan, left = MigrationPlan.of(context), _Left(context, grace_s, waiting)
         summary = MigrationSummary(context.name, already=len(plan.new))
         for info in plan.new:
             left.add(info.name)
@@ -122,6 +134,7 @@ def migrate(
             if progress is not None:
                 progress(summary.nspec, plan.nspec)
         left.delete()
+    summary.freed = left.freed
     summary.seconds = time.monotonic() - begun
     return summary
 
@@ -141,7 +154,15 @@ def remove_leftovers(context: ContextFolder, *, grace_s: float = GRACE_S) -> Non
 class _Left:
     """Old arrays of segments that are rewritten, to be deleted when nobody reads them any more."""
 
-    def __init__(self, context: ContextFolder, grace_s: float) -> None:
+    def __init__(
+        self,
+        context: ContextFolder,
+        grace_s: float,
+        waiting: Callable[[float], object] = lambda _: None,
+    ) -> None:
+        self.freed = 0
+        """Bytes that were deleted."""
+        self._tell = waiting
         self._context = context
         self._grace_s = grace_s
         self._waiting: deque[tuple[float, Folder]] = deque()
@@ -162,8 +183,12 @@ class _Left:
             if wait_s > 0:
                 if until_free is not None and self._context.nfree() >= until_free:
                     return
+                self._tell(wait_s)
                 time.sleep(wait_s)
-            self._waiting.popleft()[1].delete()
+            arrays = self._waiting.popleft()[1]
+            nbytes = arrays.nbytes()
+            arrays.delete()
+            self.freed += nbytes
         if until_free is not None and self._context.nfree() < until_free:
             raise IngestError(
                 f"the disk of {self._context} has {self._context.nfree():,} bytes free, and the"
