@@ -48,7 +48,7 @@ ABOUT: Final[Mapping[str, Mapping[str, str]]] = {
     "id": {"long_name": "identifier of the spectrum"},
     "first": {
         "long_name": "lattice pixel of the spectrum's first value",
-        "description": "its place in these arrays is first - first_pixel, an attribute of the group",
+        "description": "its place in these arrays is first - first_pixel, an attribute of all",
         "units": "pix",
     },
     "count": {"long_name": "number of pixels that the spectrum has", "units": "pix"},
