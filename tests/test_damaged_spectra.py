@@ -285,11 +285,14 @@ def test_the_stream_tells_and_breaks_off(damaged: Damaged) -> None:
     with pytest.raises(urllib3.exceptions.HTTPError):
         body.extend(b"".join(_kept(answer, body)))
     reader = ipc.open_stream(io.BytesIO(body))
+    sent = []
     batch, told = reader.read_next_batch_with_custom_metadata()
-    assert batch.num_rows == _BATCH
-    assert told is None
-    batch, told = reader.read_next_batch_with_custom_metadata()
-    assert batch.num_rows == 0
+    while batch.num_rows:
+        assert told is None
+        sent.append(batch.num_rows)
+        batch, told = reader.read_next_batch_with_custom_metadata()
+    # The first ones are small, so that a reader has something to do early.
+    assert sent == [32, 64]
     assert b"damaged_spectrum" in told[b"specserver"]
     assert str(damaged.bad).encode() in told[b"specserver"]
     assert str(damaged.served.data).encode() not in told[b"specserver"]

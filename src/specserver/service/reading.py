@@ -18,8 +18,10 @@ from .selection import Selection
 
 BATCH: Final = 128
 """Spectra read at once: some 20 MB decoded, the memory that one request holds."""
+FIRST_SENT: Final = 32
+"""Spectra of the first batch of a stream: its reader decodes them while the next are read."""
 Ints = npt.NDArray[np.int64]
-Result = Callable[[], Any]
+Result = Callable[..., Any]
 """The call that waits for a group, and returns its values by vector, or its cells."""
 
 
@@ -45,10 +47,18 @@ class ReadBatch:
     groups: list[tuple[Group, Result]]
 
 
-def batches(selection: Selection, size: int = BATCH) -> Iterator[Ints]:
-    """Yield the numbers of the spectra of a selection, 1D[n], a batch at a time."""
-    for at in range(0, selection.nspec, size):
-        yield np.arange(at, min(at + size, selection.nspec))
+def batches(selection: Selection, size: int = BATCH, first: int | None = None) -> Iterator[Ints]:
+    """Yield the numbers of the spectra of a selection, 1D[n], a batch at a time.
+
+    Parameters
+    ----------
+    size : spectra of a batch, at most
+    first : of the first batch, at most; each one after it may have twice as many as the last
+    """
+    at, most = 0, first or size
+    while at < selection.nspec:
+        yield np.arange(at, min(at + most, selection.nspec))
+        at, most = at + most, min(2 * most, size)
 
 
 def read_batches(
@@ -86,7 +96,7 @@ def _asked(selection: Selection, take: Ints, ask: Callable[[Group], Result | Non
 def _failing(error: SpecServerError) -> Callable[[], NoReturn]:
     """Return a call that raises an error."""
 
-    def fail() -> NoReturn:
+    def fail(*_: object) -> NoReturn:
         raise error
 
     return fail

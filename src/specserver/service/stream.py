@@ -21,7 +21,7 @@ from .columns import facts_of, fits_of, join_tables, read_columns
 from .file_names import file_names
 from .limits import check_pixels, while_wanted
 from .media import media_of, shared_medium
-from .reading import batches, read_batches
+from .reading import FIRST_SENT, batches, read_batches
 from .selection import Selection, by_survey
 from .spectra import cut_pixels, cut_span, raw_pixels, vectors_of
 
@@ -103,7 +103,8 @@ def _of_one_lattice(selection: Selection, asked: StreamRequest, names: Names) ->
     reader = CellReader(selection, stored, media, asked.cutout, within, cut_own=asked.cut_own)
 
     def read() -> Iterator[CellBatch]:
-        for batch in read_batches(selection, batches(selection), reader.ask):
+        takes = batches(selection, first=FIRST_SENT)
+        for batch in read_batches(selection, takes, reader.ask):
             take = batch.take
             start, width, valid, cells = reader.gather(batch, count[take])
             yield CellBatch(
