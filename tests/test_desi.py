@@ -267,6 +267,9 @@ def arrays_of(tmp_path: Path, *, change: bool = False) -> Segment:
             read = segment.request([name], np.array([2, 0]), run)()[name]
             expected = whole[[2, 0], run.first : run.stop]
             assert read.tobytes() == expected.tobytes()
+            laid = np.ones((2, run.count + 2), read.dtype)
+            segment.request([name], np.array([2, 0]), run)(lambda *_, laid=laid: [*laid[:, 1:-1]])
+            assert laid.tobytes() == np.pad(expected, ((0, 0), (1, 1)), constant_values=1).tobytes()
     return segment
 
 

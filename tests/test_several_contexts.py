@@ -36,7 +36,7 @@ from specserver.model.id_tuple import IdPattern
 from specserver.service import QueryRequest, SpectroscopicService, id_lookup
 from specserver.service.limits import Limits
 from specserver.simulate import simulate_sdss
-from specserver.wire.cells import decode_blosc
+from specserver.wire.cells import unpack_blosc
 from specserver.wire.columns import PART, PLACE
 from specserver.wire.head import PartsHead, StreamHead, from_metadata, read_spectra_head
 from test_damaged_spectra import flip_chunk
@@ -86,11 +86,10 @@ def decoded(head: StreamHead, row: dict[str, Any]) -> Record:
         if name == head.grid.axis and row["on_lattice"]:
             record[name] = head.grid.axis_values(row["first"], row["count"])
         elif (cell := row[name]) is not None:
-            values = np.zeros(row["width"], head.dtype[name])
-            if head.codec == "raw":
-                values[:] = np.frombuffer(cell, head.dtype[name])
-            else:
-                decode_blosc(cell, values)
+            dtype = head.dtype[name]
+            if head.codec != "raw":
+                cell = unpack_blosc(cell, row["width"] * dtype.itemsize)
+            values = np.frombuffer(cell, dtype)
             record[name] = values[skip : skip + row["count"]]
     return record
 

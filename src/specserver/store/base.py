@@ -10,6 +10,10 @@ from ..model.grid import Grid, PixelRange
 
 Place: TypeAlias = tuple[npt.NDArray[np.uint8], Sequence[int]]
 """Where cells are written: 1D[nbytes], and the byte at which the cell of each row begins."""
+Rows: TypeAlias = Sequence[npt.NDArray[Any]]
+"""Values of some rows: 1D[npix] each, contiguous."""
+Room: TypeAlias = Callable[[str, np.dtype[Any]], Rows]
+"""Returns where the values of a vector are written, which have that dtype: nrow rows."""
 
 
 class Cells(Protocol):
@@ -42,6 +46,28 @@ class HeldCells:
             room = out.data
             for cell, begin in zip(cells, at, strict=True):
                 room[begin : begin + len(cell)] = cell
+
+
+class Values(Protocol):
+    """Values of some rows of some vectors, which are being read."""
+
+    def __call__(self, room: Room | None = None) -> Mapping[str, Any]:
+        """Wait for the values; return them by vector, 2D[nrow, npix] each.
+
+        With ``room`` they are written there instead, and what it returned is returned.
+        """
+
+
+def lay(values: Mapping[str, npt.NDArray[Any]], room: Room | None) -> Mapping[str, Any]:
+    """Return values by vector, 2D[nrow, npix] each, as `Values` does: copied if there is room."""
+    if room is None:
+        return values
+    laid = {}
+    for name, lines in values.items():
+        laid[name] = room(name, lines.dtype)
+        for row, line in zip(laid[name], lines, strict=True):
+            row[:] = line
+    return laid
 
 
 class SpectrumStore(Protocol):
@@ -78,5 +104,5 @@ class SpectrumStore(Protocol):
 
     def request(
         self, vectors: Sequence[str], rows: npt.NDArray[np.integer], pixels: PixelRange
-    ) -> Callable[[], dict[str, npt.NDArray[Any]]]:
+    ) -> Values:
         """Begin to read values; the call returned waits and gives them, 2D[nrow, npix] each."""

@@ -10,7 +10,7 @@ looked at now and then, an ingest for what is worked with.
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from ..errors import BadFile, DamagedSpectrum, StoreError
 from ..model.grid import Grid, PixelRange
 from ..model.survey import RawSpectrum, Release, Survey, TreeLayout
 from ..ops.reading import read_spectra
-from .base import HeldCells
+from .base import HeldCells, Room, Values, lay
 from .trees import Fingerprints
 
 _KEPT_SPECTRA: Final = 64
@@ -316,18 +316,13 @@ class FitsBlock:
 
     def request(
         self, vectors: Sequence[str], rows: npt.NDArray[np.integer], pixels: PixelRange
-    ) -> Callable[[], dict[str, npt.NDArray[Any]]]:
+    ) -> Values:
         """Begin to read values; the call returned waits and gives them, 2D[nrow, npix] each."""
         pending = [_pool().submit(self._values, int(row), vectors, pixels) for row in rows]
 
-        def gather() -> dict[str, npt.NDArray[Any]]:
+        def gather(room: Room | None = None) -> Mapping[str, Any]:
             lines = [future.result() for future in pending]
-            shape = (len(lines), pixels.count)
-            blocks = {name: np.empty(shape, self._dtypes[name]) for name in vectors}
-            for index, line in enumerate(lines):
-                for name, values in line.items():
-                    blocks[name][index] = values
-            return blocks
+            return lay({name: np.array([line[name] for line in lines]) for name in vectors}, room)
 
         return gather
 

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DamagedFile, StoreError
-from ..wire.cells import decode_blosc
-from .base import Place
+from ..wire.cells import unpack_blosc
+from .base import Place, Rows
 from .shards import CRC_BYTES, SHARD, FrameArray, Replaced, ShardFile, open_shard
 
 _READ_FRAMES: Final = 32
@@ -104,12 +104,12 @@ class StoredCells:
         """
         self._naming(lambda now: now._copy_to(places))  # noqa: SLF001  # its own
 
-    def decode(self, out: Mapping[str, npt.NDArray[Any]], npix: int, cut: slice) -> None:
+    def decode(self, out: Mapping[str, Rows], npix: int, cut: slice) -> None:
         """Read and decompress the rows, and write of each the pixels of a cut; errors as `copy_to`.
 
         Parameters
         ----------
-        out : 2D[nrow, npix of the cut] by vector
+        out : nrow rows by vector, 1D[npix of the cut] each
         npix : pixels of a whole row
         """
         self._naming(lambda now: now._decode(out, npix, cut))  # noqa: SLF001  # its own
@@ -155,7 +155,7 @@ class StoredCells:
         """Read the frames into place."""
         _read_all([_copying(part, places) for part in self._parts])
 
-    def _decode(self, out: Mapping[str, npt.NDArray[Any]], npix: int, cut: slice) -> None:
+    def _decode(self, out: Mapping[str, Rows], npix: int, cut: slice) -> None:
         """Read and decompress the rows."""
         _read_all([_decoding(part, out, npix, cut) for part in self._parts])
 
@@ -204,14 +204,15 @@ def _copying(part: _Part, places: Mapping[str, Place]) -> tuple[list[_Read], _Ta
 
 
 def _decoding(
-    part: _Part, out: Mapping[str, npt.NDArray[Any]], npix: int, cut: slice
+    part: _Part, out: Mapping[str, Rows], npix: int, cut: slice
 ) -> tuple[list[_Read], _Taker]:
     """Return the reads of a part, and what writes the pixels of a cut of its frames."""
-    lines = list(chain.from_iterable(zip(*(out[name] for name in part.names), strict=True)))
-    reads, sizes, whole = part.reads(), part.sizes, cut == slice(0, npix)
-    # Both stay in the processor's cache from one read to the next.
+    rows = [*chain.from_iterable(zip(*(out[name] for name in part.names), strict=True))]
+    lines = [row.view(np.uint8).data for row in rows]
+    reads, sizes, size = part.reads(), part.sizes, rows[0].itemsize if rows else 0
+    kept = slice(cut.start * size, cut.stop * size)
+    # It stays in the processor's cache from one read to the next.
     room = memoryview(bytearray(max((read.end - read.begin for read in reads), default=0)))
-    row = np.empty(npix, out[part.names[0]].dtype)
 
     def take(read: _Read, *, at_once: bool) -> bool:
         if not _fill(read, [room[: read.end - read.begin]], at_once=at_once):
@@ -223,11 +224,10 @@ def _decoding(
             begin = end + CRC_BYTES
             _require_intact(read, frame, room[end:begin])
             try:
-                decode_blosc(frame, lines[at] if whole else row)
+                values = unpack_blosc(frame, npix * size)
             except ValueError as error:
                 raise read.file.fault(f"a chunk is damaged, {error}: restore the file") from error
-            if not whole:
-                lines[at][:] = row[cut]
+            lines[at][:] = memoryview(values)[kept]
         return True
 
     return reads, take

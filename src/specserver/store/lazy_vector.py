@@ -76,7 +76,8 @@ class LazyVector:
                 asked = segment.request([self.vector], within[mine], held)
                 pending.append((mine, held, asked))
         if len(pending) == 1 and pending[0][1] == pixels and len(pending[0][0]) == len(wanted):
-            return pending[0][2]()[self.vector]
+            whole: npt.NDArray[Any] = pending[0][2]()[self.vector]
+            return whole
         out = np.zeros((len(wanted), pixels.count), self.dtype)
         for mine, held, asked in pending:
             columns = slice(held.first - pixels.first, held.stop - pixels.first)

@@ -38,6 +38,7 @@ from ..data.handles import Folder
 from ..errors import BadParameter, DamagedFile, DamagedSpectrum
 from ..model.grid import Grid, PixelRange, grid_from_dict
 from ..model.survey import Survey, Vector
+from .base import Room, Values, lay
 from .frames import StoredCells, by_shard, find_cells
 from .layout import FORMAT_VERSION, SegmentInfo, check_segment, is_shard
 from .shards import SHARD, FrameArray
@@ -172,7 +173,7 @@ class Segment:
 
     def request(
         self, vectors: Sequence[str], rows: npt.NDArray[np.integer], pixels: PixelRange
-    ) -> Callable[[], dict[str, npt.NDArray[Any]]]:
+    ) -> Values:
         """Begin to read values; the call returned waits and gives them, 2D[nrow, npix] each.
 
         ``pixels`` are lattice pixels inside `window`.
@@ -183,12 +184,16 @@ class Segment:
         read = dict.fromkeys(self._with_shared(vectors))
         cells = self._cells(read, rows)
 
-        def gather() -> dict[str, npt.NDArray[Any]]:
+        def gather(room: Room | None = None) -> Mapping[str, Any]:
             # TensorStore takes twice as long for single rows.
             shape = (len(rows), cut.stop - cut.start)
-            values = {name: np.empty(shape, self._dtype(name)) for name in read}
+            direct = None if self._like.keys() & read.keys() else room
+            make: Callable[..., Any] = direct or (lambda _, dtype: np.empty(shape, dtype))
+            values = {name: make(name, self._dtype(name)) for name in read}
             cells.decode(values, self.npix, cut)
-            return {name: self._whole(name, values, pixels) for name in vectors}
+            if direct:
+                return values
+            return lay({name: self._whole(name, values, pixels) for name in vectors}, room)
 
         return gather
 

@@ -96,26 +96,32 @@ def read_shifted(
     takes = (plan.members[run] for run in plan.batches)
     for batch in read_batches(selection, takes, ask):
         for group, result in batch.groups:
-            yield _lay(group.segment, group.members, result(), plan.shift[group.members], blocks)
+            yield _lay(group.segment, group.members, result, plan.shift[group.members], blocks)
 
 
 def _lay(
     segment: SpectrumStore,
     members: npt.NDArray[np.int64],
-    values: dict[str, npt.NDArray[Any]],
+    read: Result,
     shift: npt.NDArray[np.int64],
     blocks: dict[str, npt.NDArray[Any]],
 ) -> ShiftedBatch:
-    """Lay spectra of one segment side by side, each moved by a shift of its own, 1D[n]."""
+    """Read spectra of one segment side by side, each moved by a shift of its own, 1D[n]."""
     furthest = int(shift.max())
     begin = (furthest - shift + 1).tolist()
     wide = segment.npix + max(begin) + 1
     laid = {}
-    for name, lines in values.items():
-        block = laid[name] = _block(blocks, name, (len(members), wide), lines.dtype)
-        for row, at, line in zip(block, begin, lines, strict=True):
+
+    def room(name: str, dtype: np.dtype[Any]) -> list[npt.NDArray[Any]]:
+        block = laid[name] = _block(blocks, name, (len(members), wide), dtype)
+        rows = []
+        for row, at in zip(block, begin, strict=True):
             stop = at + segment.npix
-            row[:at], row[at:stop], row[stop:] = 0, line, 0
+            row[:at] = row[stop:] = 0
+            rows.append(row[at:stop])
+        return rows
+
+    read(room)
     return ShiftedBatch(segment, members, laid, segment.start - furthest - 1)
 
 
