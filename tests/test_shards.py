@@ -120,13 +120,15 @@ def test_frames_hold_what_zarr_reads(
     assert decoded(laid(array, rows, names)) == expected
 
 
-def test_all_frames_of_a_spectrum_are_one_read(mock_data: Path) -> None:
+def test_all_frames_of_a_spectrum_are_one_read_and_reads_follow_the_file(mock_data: Path) -> None:
     folder = open_root(mock_data).context("sdss_dr17")
     segment = Segment(folder.segment(folder.segments()[0]))
     reads: list[int] = []
-    cells = segment.request_cells(segment.vectors, np.array([3, 7]))()
+    cells = segment.request_cells(segment.vectors, np.array([7, 3]))()
     for part in cells._parts:
         reads += [read.end - read.begin for read in part.reads()]
+        begins = [read.begin for read in part.reads()]
+        assert begins == sorted(begins)
     frames = sum(sizes + 4 for sizes in cells.sizes.values())
     assert len(reads) == 2 * len({segment._dtype(name) for name in segment.vectors})
     assert sum(reads) == frames.sum()

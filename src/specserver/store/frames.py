@@ -65,7 +65,7 @@ class _Part:
     """Bytes of each."""
 
     def reads(self) -> list[_Read]:
-        """Return the reads that take all frames."""
+        """Return the reads that take all frames, in the order in which they lie in their files."""
         files, width, nframe = self.files, len(self.names), len(self.offsets)
         reads, first, begin, end = [], 0, 0, -1
         for at, (offset, size) in enumerate(zip(self.offsets, self.sizes, strict=True)):
@@ -80,7 +80,7 @@ class _Part:
             end = offset + size + CRC_BYTES
         if nframe:
             reads.append(_Read(files[first // width], begin, end, range(first, nframe)))
-        return reads
+        return sorted(reads, key=lambda read: (id(read.file), read.begin))
 
 
 @dataclass(frozen=True, slots=True)
