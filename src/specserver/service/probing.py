@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from ..errors import StoreError
 from ..model.survey import Survey
+from .selection import by_number
 from .source import SpectrumSource
 
 PROBED: Final = 20_000
@@ -34,8 +35,7 @@ def find_damaged(
     record = [vector.name for vector in survey.record]
     names = record if vectors is None else [vector.strip().lower() for vector in vectors]
     names.append(survey.grid.axis)
-    for number in np.unique(where).tolist():
-        mine = np.flatnonzero(where == number)
+    for number, mine in by_number(where):
         bad[mine] = _damaged(sources[number], rows[mine], names)
     return bad
 
@@ -53,8 +53,7 @@ def _damaged(
         alone = (rows[at : at + 1] for at in range(len(rows)))
         return np.concatenate([_damaged(source, row, vectors) for row in alone])
     bad = np.zeros(len(rows), np.bool_)
-    for name in np.unique(place.segment).tolist():
-        mine = np.flatnonzero(place.segment == name)
+    for name, mine in by_number(place.segment):
         try:
             store = source.segment(name)
         except StoreError:
@@ -78,7 +77,5 @@ def is_other(
     held : 1D[nspec], identifiers of the store
     rows, ids : 1D[n] each
     """
-    inside = (rows >= 0) & (rows < len(held))
-    other: npt.NDArray[np.bool_] = ~inside
-    other[inside] = held[rows[inside]] != ids[inside]
-    return other
+    other: npt.NDArray[np.bool_] = held.take(rows, mode="clip") != ids
+    return other | (rows < 0) | (rows >= len(held))

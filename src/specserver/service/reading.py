@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ..errors import SpecServerError
 from ..store.base import SpectrumStore
-from .selection import Selection
+from .selection import Selection, by_number
 
 BATCH: Final = 128
 """Spectra read at once: some 20 MB decoded, the memory that one request holds."""
@@ -104,9 +104,7 @@ def _failing(error: SpecServerError) -> Callable[[], NoReturn]:
 
 def by_segment(selection: Selection, take: Ints) -> Iterator[Group]:
     """Yield some spectra of a selection, 1D[n] int, by the segments that hold them."""
-    numbers = selection.segment_index[take]
-    for number in np.unique(numbers).tolist():
-        where = np.flatnonzero(numbers == number)
+    for number, where in by_number(selection.segment_index[take]):
         members = take[where]
         yield Group(selection.segments[number], where, members, selection.segment_row[members])
 

@@ -35,7 +35,7 @@ from .flux_units import by_unit
 from .id_lookup import find_tuples
 from .limits import NO_LIMITS, Limits
 from .probing import PROBED, find_damaged, is_other
-from .selection import Selection, without_empty_contexts
+from .selection import Selection, by_number, without_empty_contexts
 from .source import SpectrumSource
 
 Identifier = int | IdPattern
@@ -159,6 +159,7 @@ def _find(archive: Archive, asked: ContextIds, limits: Limits, nfound: int) -> _
     numbers = [asking for asking in asked.ids if isinstance(asking, int)]
     where, rows = _find_ids(sources, _numbers(survey, numbers))
     asking = np.arange(len(numbers))
+    missing: tuple[str, ...] = ()
     if len(numbers) < len(asked.ids):
         patterns = [asking for asking in asked.ids if isinstance(asking, IdPattern)]
         nfound += int(np.count_nonzero(rows >= 0))
@@ -170,14 +171,16 @@ def _find(archive: Archive, asked: ContextIds, limits: Limits, nfound: int) -> _
         asking = asking[order]
         where, rows = np.concatenate([where, source])[order], np.concatenate([rows, row])[order]
     held = rows >= 0
-    answered = np.zeros(len(asked.ids), np.bool_)
-    answered[asking[held]] = True
-    missing = tuple(format_id(asked.ids[at]) for at in np.flatnonzero(~answered).tolist())
+    if len(numbers) < len(asked.ids) or not held.all():
+        where, rows, asking = where[held], rows[held], asking[held]
+        answered = np.zeros(len(asked.ids), np.bool_)
+        answered[asking] = True
+        missing = tuple(format_id(asked.ids[at]) for at in np.flatnonzero(~answered).tolist())
     if missing and searched.refused is not None:
         # They may be in a release that cannot be opened.
         raise searched.refused
-    sound = np.ones(np.count_nonzero(held), np.bool_)
-    return _Found(asked, survey, sources, where[held], rows[held], asking[held], sound, missing)
+    sound = np.ones(len(rows), np.bool_)
+    return _Found(asked, survey, sources, where, rows, asking, sound, missing)
 
 
 def _not_found(archive: Archive, found: _Found, nasked: int) -> NotFound:
@@ -234,8 +237,10 @@ def _find_ids(
 ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int64]]:
     """Return source and catalogue row of each identifier; row -1 where there is none."""
     where = np.zeros(len(ids), np.int16)
-    rows = np.full(len(ids), -1, np.int64)
-    for number, source in enumerate(sources):
+    if not sources:
+        return where, np.full(len(ids), -1, np.int64)
+    rows = sources[0].catalog.with_ids(ids)
+    for number, source in enumerate(sources[1:], 1):
         open_ = np.flatnonzero(rows < 0)
         if not len(open_):
             break
@@ -246,39 +251,45 @@ def _find_ids(
 
 def _located(found: Sequence[_Found]) -> Selection:
     """Return the sound spectra of all contexts in the caller's order, with segment and row."""
-    places = [np.array(some.asked.places, np.int64)[some.asking] for some in found]
-    order = np.argsort(np.concatenate(places), kind="stable")
-    sound = np.concatenate([some.sound for some in found])[order]
-    order = order[sound]
     sources = tuple(source for some in found for source in some.sources)
     begins = accumulate([len(some.sources) for some in found], initial=0)
     numbers = [some.source_index + begin for some, begin in zip(found, begins, strict=False)]
-    where = np.concatenate(numbers).astype(np.int16)[order]
-    rows = np.concatenate([some.catalogue_row for some in found])[order]
+    where = np.concatenate(numbers, dtype=np.int16)
+    rows = np.concatenate([some.catalogue_row for some in found])
     counts = [len(some.catalogue_row) for some in found]
     context_index = np.repeat(np.arange(len(found), dtype=np.int16), counts)
+    sound = np.concatenate([some.sound for some in found])
+    are_sound = bool(sound.all())
+    if len(found) > 1 or not are_sound:
+        places = [np.array(some.asked.places, np.int64)[some.asking] for some in found]
+        order = np.argsort(np.concatenate(places), kind="stable")
+        sound = sound[order]
+        order = order[sound]
+        where, rows, context_index = where[order], rows[order], context_index[order]
     segment_index, segment_row, first, count = np.zeros((4, len(rows)), np.int32)
     on_lattice = np.ones(len(rows), np.bool_)
     segments: list[SpectrumStore] = []
-    members, ids = [], []
-    for number, source in enumerate(sources):
-        mine = np.flatnonzero(where == number)
+    members, ids = [], [np.empty(0, source.survey.id_column.dtype) for source in sources]
+    for number, mine in by_number(where):
+        source = sources[number]
         place = source.catalog.place(rows[mine])
         members.append(mine)
-        ids.append(place.ids.astype(source.survey.id_column.dtype, copy=False))
-        for name in np.unique(place.segment).tolist():
-            here = place.segment == name
+        ids[number] = place.ids.astype(source.survey.id_column.dtype, copy=False)
+        for name, here in by_number(place.segment):
             some, at = mine[here], place.row[here]
             opened = _open_segment(source, name, at, place.ids[here])
             segment_index[some], segment_row[some] = len(segments), at
             on_lattice[some] = opened.on_lattice
             first[some], count[some] = opened.first[at], opened.count[at]
             segments.append(opened)
+    joined = join_ids(ids)
+    if len(members) > 1:
+        joined = joined[np.argsort(np.concatenate(members))]
     whole = Selection(
         contexts=tuple(some.asked.context for some in found),
         surveys=tuple(some.survey for some in found),
-        context_index=context_index[order],
-        ids=join_ids(ids)[np.argsort(np.concatenate(members))],
+        context_index=context_index,
+        ids=joined,
         sources=sources,
         source_index=where,
         catalogue_row=rows,
@@ -290,7 +301,7 @@ def _located(found: Sequence[_Found]) -> Selection:
         on_lattice=on_lattice,
         missing=_texts(found, "missing"),
         damaged=_texts(found, "damaged"),
-        sound=None if sound.all() else sound,
+        sound=None if are_sound else sound,
         is_of_several=len(found) > 1,
     )
     return by_unit(without_empty_contexts(whole))

@@ -153,8 +153,10 @@ def part_of(selection: Selection, take: npt.NDArray[np.integer]) -> Selection:
 
 def without_empty_contexts(selection: Selection) -> Selection:
     """Return a selection of only the contexts that have spectra: others must not limit the rest."""
+    if len(selection.contexts) == 1:
+        return selection
     counts = np.bincount(selection.context_index, minlength=len(selection.contexts))
-    if counts.all() or len(counts) == 1:
+    if counts.all():
         return selection
     kept = np.flatnonzero(counts).tolist() or [0]
     part = replace(
@@ -204,10 +206,26 @@ def by_source(
     ----------
     take : 1D[n] int, which of the selection
     """
-    numbers = selection.source_index[take]
-    for number in np.unique(numbers).tolist():
-        where = np.flatnonzero(numbers == number)
+    for number, where in by_number(selection.source_index[take]):
         yield selection.sources[number], where, selection.catalogue_row[take[where]]
+
+
+def by_number(
+    numbers: npt.NDArray[np.integer],
+) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+    """Yield each of the numbers that there are, ascending, and where it stands, 1D[m].
+
+    Parameters
+    ----------
+    numbers : 1D[n] int
+    """
+    # Mostly there is one: to look that up in a set takes a few spectra a tenth of `np.unique`.
+    found = sorted(set(numbers.tolist()))
+    if len(found) == 1:
+        yield found[0], np.arange(len(numbers))
+        return
+    for number in found:
+        yield number, np.flatnonzero(numbers == number)
 
 
 def require_some(selection: Selection) -> None:
