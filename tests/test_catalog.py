@@ -124,6 +124,12 @@ def test_small_cones_around_objects_find_them(sky: Sky) -> None:
         assert int(sky.id[row]) in found
 
 
+def test_cones_without_radius_find_the_object_in_their_centre(sky: Sky) -> None:
+    for row in range(0, NROWS, NROWS // 100):
+        place = cone(float(sky.ra[row]), float(sky.dec[row]), 0.0)
+        assert int(sky.id[row]) in sky.ids(QueryRequest(region=place, primary=False))
+
+
 POLYGONS = {
     "triangle": [(10.0, 10.0), (25.0, 12.0), (17.0, 30.0)],
     "across RA 0": [(359.0, -1.0), (1.0, -1.0), (1.0, 1.0), (359.0, 1.0)],

@@ -99,6 +99,15 @@ def test_rows_are_found_by_identifier(part: IndexPart, rows: pa.Table) -> None:
     assert not [*search.first(np.array([5], "u8"))]
 
 
+@pytest.mark.parametrize("radius", [0.0, 1e-9, 1e-7, 1e-6, 1e-4])
+def test_the_smallest_cones_are_covered(radius: float) -> None:
+    rng = np.random.default_rng(7)
+    ra, dec = rng.uniform(0.0, 360.0, 200), np.degrees(np.arcsin(rng.uniform(-1.0, 1.0, 200)))
+    for x, y, held in zip(ra.tolist(), dec.tolist(), pixel(ra, dec).tolist(), strict=True):
+        runs = cover(cone(x, y, radius))
+        assert ((runs[:, 0] <= held) & (held < runs[:, 1])).any(), (x, y)
+
+
 def test_rows_are_found_by_position_and_coverage_skips_the_rest(part: IndexPart) -> None:
     north, south = cover(cone(50.0, 40.0, 3.0)), cover(cone(50.0, -40.0, 3.0))
     search = PixelSearch(placed(part, part))

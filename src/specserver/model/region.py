@@ -6,7 +6,7 @@ are not a position (not finite, or |dec| > 90°, as survey sentinels) lie in no 
 """
 
 from dataclasses import InitVar, dataclass, field
-from math import cos, isfinite, pi, radians, sin
+from math import cos, degrees, isfinite, pi, radians, sin
 from typing import Final
 
 import numpy as np
@@ -88,7 +88,7 @@ class Cone:
         ra, dec = radians(self.ra_deg), radians(self.dec_deg)
         across = sin(radians(90.0 - abs(self.dec_deg)))
         centre = np.array([across * cos(ra), across * sin(ra), sin(dec)])
-        return centre, min(180.0, self.radius_deg + float(np.degrees(_PAD_RAD)))
+        return centre, min(180.0, self.radius_deg + degrees(_PAD_RAD))
 
 
 @dataclass(frozen=True, slots=True)
