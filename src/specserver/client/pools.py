@@ -5,7 +5,7 @@ Proxies are those that the environment names: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY
 
 import os
 import random
-from functools import cache
+from functools import cache, lru_cache
 from ipaddress import ip_address
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
@@ -112,6 +112,7 @@ def shown(proxy: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
+@lru_cache(maxsize=64)
 def _is_loopback(host: str) -> bool:
     """Return whether a host name or address is this machine's loopback."""
     try:
