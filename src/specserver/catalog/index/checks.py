@@ -46,7 +46,7 @@ def faults_of(part: IndexPart, marks: npt.NDArray[Any]) -> Iterator[str]:
     if not all(np.array_equal(columns.column(name), arrays[name]) for name in arrays):
         yield "its arrays and its columns are of different rows"
     is_part = isinstance(part.folder, PartFolder)
-    if is_part and not np.array_equal(part.coverage, coverage_of(part.hpx)):
+    if is_part and not np.array_equal(np.unpackbits(part.coverage), coverage_of(part.hpx)):
         yield "the pixels that it says it covers are not those of its rows"
     rows = marks["row"]
     if np.any(rows[1:] <= rows[:-1]) or (len(rows) and not 0 <= rows[0] <= rows[-1] < part.nrows):
