@@ -164,10 +164,28 @@ def test_four_ingests_at_once_store_the_union(files: list[Path], tmp_path: Path)
     assert data.context(CONTEXT).leases.children() == ["lock"]
 
 
+def test_what_another_ingest_has_stored_meanwhile_is_not_written(
+    files: list[Path], tmp_path: Path
+) -> None:
+    data = open_root(tmp_path)
+    inner: list[IngestSummary] = []
+
+    def ingest_too(done: int, total: int) -> None:
+        if not inner:
+            inner.append(run_ingest(data, CONTEXT, files[4:], workers=1))
+
+    outer = run_ingest(data, CONTEXT, files[:8], workers=1, progress=ingest_too)
+    assert (inner[0].stored, outer.stored, outer.already) == (8, 4, 4)
+    infos = list_segments(data.context(CONTEXT))
+    assert sorted((info.nspec, len(info.left_out)) for info in infos) == [(4, 0), (8, 0)]
+    assert faults(tmp_path) == []
+
+
 def test_who_is_slower_decides_again(
-    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mock_survey: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another ingest commits between the decision of this one and its commit."""
+    files = sorted(mock_survey.rglob("v5_7_0/**/spec-*.fits"))[:12]
     data, commit_manifest = open_root(tmp_path), commit.commit_manifest
     inner: list[IngestSummary] = []
 
@@ -180,6 +198,7 @@ def test_who_is_slower_decides_again(
     monkeypatch.setattr(commit, "commit_manifest", later)
     outer = run_ingest(data, CONTEXT, files[:8], workers=1)
     assert (inner[0].stored, outer.stored, outer.already) == (8, 4, 4)
+    assert (inner[0].other_reductions["v5_7_0"], outer.other_reductions["v5_7_0"]) == (8, 4)
     folder = data.context(CONTEXT)
     assert [len(info.left_out) for info in list_segments(folder)] == [4, 0]
     told = command("verify", "--data", tmp_path)

@@ -26,8 +26,8 @@ class Committed:
     """Those that are in the index now."""
     notes: list[Note] = field(default_factory=list)
     """A note about each spectrum that was left out: it is stored already."""
-    unreplaced: int = 0
-    """How many of these were to replace others, which another process has replaced meanwhile."""
+    left_out: frozenset[tuple[str, int]] = frozenset()
+    """Segment and row of these spectra."""
 
 
 def commit_segments(
@@ -59,7 +59,9 @@ def commit_segments(
         if nleft[segment.name] == info.nspec:
             segment.delete()
             del infos[segment.name]
-    return Committed(list(infos.values()), notes, sum(row.version > 0 for row in left))
+    return Committed(
+        list(infos.values()), notes, frozenset((row.segment.name, row.row) for row in left)
+    )
 
 
 def commit_left(context: ContextFolder, survey: Survey, lease: Lease) -> Committed:

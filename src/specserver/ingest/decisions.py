@@ -1,6 +1,6 @@
 """The decision on each spectrum of a part: store it, keep the stored one, replace it, or refuse."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
@@ -98,10 +98,14 @@ class Decisions:
 
     def look_up(self, spectra: Sequence[RawSpectrum]) -> None:
         """Look up which of some spectra are stored; `decide` is called for each of them next."""
+        self._known = self._find(spectra)
+
+    def _find(self, spectra: Sequence[RawSpectrum]) -> dict[Place, StoredSpectrum]:
+        """Return those of some spectra that are stored."""
         ids = np.array([spectrum.id for spectrum in spectra], self.survey.id_column.dtype)
         keys = [NO_KEY if spectrum.key is None else spectrum.key for spectrum in spectra]
         found = self._stored.find(ids, np.array(keys, np.int64))
-        self._known = {_place(spectra[at]): stored for at, stored in found.items()}
+        return {_place(spectra[at]): stored for at, stored in found.items()}
 
     def decide(self, spectrum: RawSpectrum, path: str) -> tuple[Decision, Digests | None]:
         """Return the decision on a spectrum, and its digests if it is to be stored."""
@@ -128,6 +132,28 @@ class Decisions:
             other = stored.source
             return self._against_this_ingest(spectrum, digests, path, (taken, other, kept)), None
         return self._against(stored, spectrum, digests, path)
+
+    def decide_again(
+        self, waiting: Sequence[tuple[RawSpectrum, Digests, str]]
+    ) -> Iterator[Decision | None]:
+        """Yield the decision on each spectrum that was stored since `decide`; None: it was not.
+
+        Parameters
+        ----------
+        waiting : spectra that are to be stored, their digests and the paths of their files
+        """
+        self._stored.renew()
+        stored = self._find([spectrum for spectrum, _, _ in waiting])
+        for spectrum, digests, path in waiting:
+            by = stored.get(_place(spectrum))
+            if by is None or by.version < digests.version:
+                yield None
+                continue
+            del self.seen[_place(spectrum)]
+            segment = self.folder.segment(by.segment)
+            rows = partial(row_of, spectrum), partial(stored_row, segment, by.row)
+            own = segment.lease == self.options.lease
+            yield _against_faster(self.survey, path, digests, by, rows, own=own)
 
     def _against_this_ingest(
         self,
@@ -230,14 +256,34 @@ def note_left_out(context: ContextFolder, survey: Survey, left: LeftOut) -> Note
     """Return a note about a new spectrum that another one was faster to be stored than."""
     segment, by = left.segment, left.by
     names = ["_source", "_digest", "_row_digest", survey.id_column.name]
-    rows = pq.read_table(segment.objects.local_path(), columns=names).slice(left.row, 1)
-    path, vectors, values, number = (rows.column(name)[0].as_py() for name in names)
-    other, named = context.segment(by.segment), (str(number),)
+    told = pq.read_table(segment.objects.local_path(), columns=names).slice(left.row, 1)
+    path, vectors, values, number = (told.column(name)[0].as_py() for name in names)
+    other = context.segment(by.segment)
+    rows = partial(stored_row, segment, left.row), partial(stored_row, other, by.row)
     own = other.lease == segment.lease
-    if vectors != by.digest:
-        return Note(path, "conflict", _OTHER if own else _OTHER_INGEST, named, by.source)
-    if values == by.row_digest:
-        return Note(path, "already there", _SAME if own else _SAME_INGEST, named, by.source)
-    found = compare(survey, stored_row(segment, left.row), stored_row(other, by.row))
-    advice = _GIVE_ONE if own else _STORE_THESE
-    return _kept_row(survey, found, path, by.source, advice).note(path, named)
+    decision = _against_faster(survey, path, Digests(vectors, values), by, rows, own=own)
+    return decision.note(path, (str(number),))
+
+
+def _against_faster(
+    survey: Survey,
+    path: str,
+    digests: Digests,
+    by: StoredSpectrum,
+    rows: tuple[Callable[[], Row], Callable[[], Row]],
+    *,
+    own: bool,
+) -> Decision:
+    """Return the decision on a new spectrum that another one was faster to be stored than.
+
+    Parameters
+    ----------
+    rows : return its catalogue row and that of the other one
+    own : this ingest has stored the other one
+    """
+    if digests.vectors != by.digest:
+        return Decision("conflict", _OTHER if own else _OTHER_INGEST, by.source)
+    if digests.row == by.row_digest:
+        return Decision("already there", _SAME if own else _SAME_INGEST, by.source)
+    found = compare(survey, rows[0](), rows[1]())
+    return _kept_row(survey, found, path, by.source, _GIVE_ONE if own else _STORE_THESE)

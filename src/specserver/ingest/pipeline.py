@@ -162,8 +162,14 @@ class _Writer:
         segments = [segment for result in results for segment in result.segments]
         done = commit_segments(self.context, self.survey, self.lease, segments, self.stored)
         self.told.add(done.notes)
-        self.summary.stored -= len(done.notes)
-        self.summary.replaced -= done.unreplaced
+        for name, row, counted in (
+            (name, row, counted)
+            for result in results
+            for name, rows in result.counted.items()
+            for row, counted in enumerate(rows)
+        ):
+            if (name, row) not in done.left_out:
+                self.summary.count_stored(counted)
         self.summary.already += sum(note.became == "already there" for note in done.notes)
         self.summary.segments += len(done.segments)
         self.summary.nbytes_out += sum(info.nbytes for info in done.segments)

@@ -30,8 +30,26 @@ _TOGETHER: Final = 100
 """Spectra that are looked up together: some 15 MB."""
 _SEGMENT_SPECTRA: Final = 2000
 """A segment ends with the file that brings it to so many spectra: some 300 MB of arrays."""
-_Waiting: TypeAlias = tuple[RawSpectrum, Digests, Source, int | None]
-"""A spectrum that is to be stored, its digests, its file, and its place on the lattice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What is counted of a spectrum that is stored."""
+
+    replaces: bool
+    """It replaces another one."""
+    reduction: str
+    """Its reduction, if it is not one of the release; else empty."""
+    is_pointing: bool
+    """Its only known position is the telescope's."""
+    layout: str
+    """How a file of the folder's own surveys was read."""
+    remarks: tuple[str, ...]
+
+
+_Waiting: TypeAlias = tuple[RawSpectrum, Digests, Counted, Source, int | None]
+"""A spectrum that is to be stored, its digests, what is counted of it, its file, and its place on
+the lattice."""
 
 
 @dataclass
@@ -54,6 +72,15 @@ class Counts:
     """How files of the folder's own surveys were read, with the number of stored spectra of each.
     """
 
+    def count_stored(self, counted: Counted) -> None:
+        """Count a stored spectrum."""
+        self.stored += 1
+        self.replaced += counted.replaces
+        self.pointings += counted.is_pointing
+        self.other_reductions.update(filter(None, [counted.reduction]))
+        self.layouts.update(filter(None, [counted.layout]))
+        self.remarks.update(counted.remarks)
+
     def add(self, part: "Counts") -> None:
         """Add the counts of a part."""
         for counter in fields(Counts):
@@ -66,6 +93,8 @@ class PartResult(Counts):
 
     segments: list[tuple[SegmentFolder, SegmentInfo]] = field(default_factory=list)
     """Each segment written, not yet committed, and its commit record."""
+    counted: dict[str, list[Counted]] = field(default_factory=dict)
+    """Name of a segment → what is counted of each row when it is committed."""
     notes: list[Note] = field(default_factory=list)
     """Notes about files and spectra that were not simply stored."""
 
@@ -121,9 +150,9 @@ def _read(
 
 def choose(
     decisions: Decisions, found: Sequence[RawSpectrum], source: Source, result: PartResult
-) -> list[tuple[RawSpectrum, Digests]]:
+) -> list[tuple[RawSpectrum, Digests, Counted]]:
     """Return the spectra of a file that are to be stored; count and note all others."""
-    chosen: list[tuple[RawSpectrum, Digests]] = []
+    chosen: list[tuple[RawSpectrum, Digests, Counted]] = []
     grouped: dict[Decision, list[str]] = {}
     remarked: dict[Remark, list[str]] = {}
     for spectrum in found:
@@ -131,17 +160,17 @@ def choose(
         if decision.became:
             grouped.setdefault(decision, []).append(decisions.label(spectrum))
         result.already += decision.became == "already there"
-        result.replaced += decision.became == "replaced"
         if digests is not None:
-            if decision.foreign:
-                result.other_reductions[spectrum.reduction] += 1
-            result.pointings += spectrum.is_pointing
-            if spectrum.layout:
-                result.layouts[spectrum.layout] += 1
             for remark in spectrum.remarks:
                 remarked.setdefault(remark, []).append(decisions.label(spectrum))
-                result.remarks[remark.kind] += 1
-            chosen.append((spectrum, digests))
+            counted = Counted(
+                decision.became == "replaced",
+                spectrum.reduction if decision.foreign else "",
+                spectrum.is_pointing,
+                spectrum.layout,
+                tuple(remark.kind for remark in spectrum.remarks),
+            )
+            chosen.append((spectrum, digests, counted))
     for decision, ids in grouped.items():
         result.notes.append(decision.note(source.path, ids))
     result.notes += [
@@ -168,21 +197,19 @@ class _Held:
         for source, found in files:
             self._add(choose(self.decisions, found, source, self.result), source)
 
-    def _add(self, taken: Sequence[tuple[RawSpectrum, Digests]], source: Source) -> None:
+    def _add(self, taken: Sequence[tuple[RawSpectrum, Digests, Counted]], source: Source) -> None:
         """Add the spectra of a file; write a segment when there are enough."""
-        places = [self.decisions.places.of(spectrum.axis) for spectrum, _ in taken]
+        places = [self.decisions.places.of(spectrum.axis) for spectrum, *_ in taken]
         if None in places:
             places = [None] * len(places)
-        self.waiting += [
-            (spectrum, digests, source, place)
-            for (spectrum, digests), place in zip(taken, places, strict=True)
-        ]
-        self.decisions.rows.hold([spectrum for spectrum, _ in taken])
+        self.waiting += [(*told, source, place) for told, place in zip(taken, places, strict=True)]
+        self.decisions.rows.hold([spectrum for spectrum, *_ in taken])
         if len(self.waiting) >= _SEGMENT_SPECTRA:
             self.write()
 
     def write(self) -> None:
         """Write one segment of the spectra on the lattice and one of those off it."""
+        self._drop_stored()
         for on_lattice in (True, False):
             members = [held for held in self.waiting if (held[-1] is not None) == on_lattice]
             if members:
@@ -190,11 +217,28 @@ class _Held:
         self.waiting = []
         self.decisions.rows.let_go()
 
+    def _drop_stored(self) -> None:
+        """Drop and note the spectra that others have stored since they were looked up."""
+        waiting = [
+            (spectrum, digests, source.path) for spectrum, digests, _, source, _ in self.waiting
+        ]
+        kept = []
+        decided = self.decisions.decide_again(waiting)
+        for held, decision in zip(self.waiting, decided, strict=True):
+            if decision is None:
+                kept.append(held)
+                continue
+            spectrum, *_, source, _ = held
+            self.result.already += decision.became == "already there"
+            label = self.decisions.label(spectrum)
+            self.result.notes.append(decision.note(source.path, [label]))
+        self.waiting = kept
+
     def _write(self, members: Sequence[_Waiting], *, on_lattice: bool) -> None:
         """Write a segment, which is still to be committed."""
         survey, folder = self.decisions.survey, self.decisions.folder
         order = sky_order([spectrum for spectrum, *_ in members])
-        spectra, digests, sources, places = zip(*(members[i] for i in order), strict=True)
+        spectra, digests, counted, sources, places = zip(*(members[i] for i in order), strict=True)
         segment = folder.new_segment(self.decisions.options.lease)
         vectors = {
             vector.name: [spectrum.vectors[vector.name] for spectrum in spectra]
@@ -233,4 +277,4 @@ class _Held:
             ) from error
         self.result.segments.append((segment, info))
         self.decisions.rows.write(segment, spectra)
-        self.result.stored += len(spectra)
+        self.result.counted[segment.name] = [*counted]
