@@ -380,8 +380,7 @@ def read_only(data: Path) -> Iterator[Path]:
 def test_a_read_only_folder_with_a_stale_index_is_served(
     read_only: Path, data: Path, sound: flips.Folder, caplog: pytest.LogCaptureFixture
 ) -> None:
-    folder = one(data, "desi_edr/seg-*")
-    shutil.copytree(folder, folder.with_name("seg-000009-00000000"))
+    os.utime(one(data, f"sdss_dr17/catalogs/{flips.TABLE}.parquet"))
     service = SpectroscopicService(open_root(read_only))
     service.archive.ensure_indexes()
     assert service.query(QueryRequest("desi_edr", primary=False)).num_rows

@@ -80,8 +80,11 @@ class Backend(Protocol):
     def delete(self, key: str) -> None:
         """Delete an object or an empty folder, if it exists."""
 
-    def delete_tree(self, prefix: str) -> None:
-        """Delete all objects below a prefix, if there are any."""
+    def delete_tree(self, prefix: str, first: str = "") -> None:
+        """Delete all objects below a prefix, if there are any.
+
+        The one with the name ``first`` there is gone for good before another is deleted.
+        """
 
     def lock(self, key: str, *, wait: bool = True) -> AbstractContextManager[bool]:
         """Hold an exclusive lock, which the end of the process releases.

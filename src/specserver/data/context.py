@@ -35,7 +35,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Final
+from typing import ClassVar, Final
 from uuid import uuid4
 
 from typing_extensions import override
@@ -74,7 +74,20 @@ def is_table_name(name: str) -> bool:
     return bool(_TABLE_NAME.fullmatch(name))
 
 
-class SegmentFolder(Folder):
+class RecordedFolder(Folder):
+    """A folder that counts while it has its record: it is written last and deleted first."""
+
+    __slots__ = ()
+
+    record: ClassVar[NamedEntry]
+
+    @override
+    def delete(self) -> None:
+        """Delete it and all objects below it; after a crash it counts no more."""
+        self.backend.delete_tree(self.key, self.record.name)
+
+
+class SegmentFolder(RecordedFolder):
     """A segment."""
 
     __slots__ = ()
@@ -102,7 +115,7 @@ class SegmentFolder(Folder):
         return self.record.exists()
 
 
-class RowsFolder(Folder):
+class RowsFolder(RecordedFolder):
     """Rows of an index, with a file for each of their arrays."""
 
     __slots__ = ()

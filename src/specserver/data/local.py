@@ -126,14 +126,17 @@ class LocalFolder:
             except IsADirectoryError:
                 path.rmdir()
 
-    def delete_tree(self, prefix: str) -> None:
-        """Delete a folder and all that is in it; of a link to one, the link."""
+    def delete_tree(self, prefix: str, first: str = "") -> None:
+        """Delete a folder and all that is in it, one of its files first; of a link, the link."""
         path = Path(self._at(prefix))
         with suppress(FileNotFoundError):
             if path.is_symlink():
                 path.unlink()
-            else:
-                shutil.rmtree(path)
+                return
+            if first:
+                (path / first).unlink(missing_ok=True)
+                sync(path)
+            shutil.rmtree(path)
 
     def lock(self, key: str, *, wait: bool = True) -> AbstractContextManager[bool]:
         """Hold the lock of a file, which the system gives back when the process ends."""

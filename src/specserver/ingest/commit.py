@@ -69,15 +69,14 @@ def commit_left(context: ContextFolder, survey: Survey, lease: Lease) -> Committ
 
     Damaged ones stay as they are; `verify` reports them.
     """
-    rows, left = "", []
     try:
-        rows = newest_manifest(context.index).rows
-        left = left_segments(context)
+        left = left_segments(context, lease)
+        is_there = newest_manifest(context.index).version > 0
     except DamagedFile:
-        refresh_index(context, survey, bad=rows)
-    if left and not rows:
+        left, is_there = context.segments(), False
+    if left and not is_there:
         refresh_index(context, survey)
-        left = []
+        left = left_segments(context, lease)
     whole: list[tuple[SegmentFolder, SegmentInfo]] = []
     for segment in map(context.segment, left):
         with suppress(StoreError):

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from ..catalog.index.build import refresh_index
 from ..catalog.index.cleaning import remove_unused
 from ..catalog.index.due_merges import make_due_merges
 from ..catalog.index.manifest import newest_manifest
@@ -88,7 +87,6 @@ def maintain(
         done.removed = folder.remove_left(lease)
         if survey is not None:
             done.committed = len(commit_left(folder, survey, lease).segments)
-            refresh_index(folder, survey)
             if renew_tables is not None:
                 renew_tables()
             _maintain_indexes(folder, survey, lease, grace_s, done, progress)

@@ -116,7 +116,7 @@ class OpenContexts:
                 survey, release = find_release(folder.name, self.data)
                 if known and state.manifest.version < known[0].manifest.version:
                     # The newest manifest is lost, or all are: what this version lacks is added.
-                    refresh = partial(refresh_index, folder, survey)
+                    refresh = partial(refresh_index, folder, survey, lost=True)
                     self._renewal.begin(folder.name, f"{state.rows} {known[0].rows}", refresh)
                 # Parts that are open already are shared.
                 before = known[1].catalog if known else None

@@ -6,6 +6,7 @@ nothing that the segments do not, so deleting its folder costs the time of makin
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -17,11 +18,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ...data.context import ContextFolder, IndexFolder, PartFolder, SegmentFolder
+from ...data.leases import Lease
+from ...errors import DamagedFile
 from ...model.survey import Survey
 from ..best import is_best
 from .anew import NewPart, make_anew
 from .column_types import common_schema, conformed, numbers_of, put_column, repeat_one_before
-from .manifest import Manifest, newest_manifest
+from .manifest import Manifest, newest_manifest, readable_manifests
 from .part_record import PartRecord, read_part
 from .write_part import BATCH_ROWS, write_part
 
@@ -29,14 +32,19 @@ _PART_BYTES: Final = 2**28
 """Rows are read until they take so many bytes of memory; then they become a part."""
 
 
-def refresh_index(context: ContextFolder, survey: Survey, *, bad: str = "") -> Manifest:
-    """Make an index that covers all committed segments, unless the newest version does.
+def refresh_index(
+    context: ContextFolder, survey: Survey, *, bad: str = "", lost: bool = False
+) -> Manifest:
+    """Make the index of a context if there is none of this format, or if a part of it is gone.
 
-    One without segments of writers that are at work is kept: they are about to commit them.
+    A complete segment that it does not list is work of a writer: the writer, or after it the next
+    ingest, commits it.
 
     Parameters
     ----------
     bad : `Catalogue.version` of one that is known to be damaged
+    lost
+        There was a newer version: what is complete was listed by it, as far as is known.
 
     Raises
     ------
@@ -50,35 +58,75 @@ def refresh_index(context: ContextFolder, survey: Survey, *, bad: str = "") -> M
         return newest_manifest(index)
 
     def is_current(manifest: Manifest) -> bool:
-        return manifest.rows != bad and not left_segments(context)
+        listed = _listed(index, manifest)
+        return manifest.rows != bad and not (lost and {*context.segments()}.difference(listed))
 
-    make = partial(_context_parts, context, survey)
+    make = partial(_context_parts, context, survey, lost)
     return make_anew(index, context.leases, is_current, make)
 
 
-def left_segments(context: ContextFolder) -> list[str]:
-    """Return the complete segments that the index lacks, and whose writers have ended."""
-    names = _uncovered(context.index, context.segments())
+def left_segments(context: ContextFolder, lease: Lease) -> list[str]:
+    """Return the complete segments that the index does not list, and whose writers have ended.
+
+    Parameters
+    ----------
+    lease : of the writer that calls this
+
+    Raises
+    ------
+    DamagedFile
+        It cannot be told which segments the index lists.
+    """
+    names = _unlisted(context.index, context.segments())
     if not names:
         return []
-    with context.writing() as lease, context.leases.others(lease) as others:
+    with context.leases.others(lease) as others:
         names = [name for name in names if context.segment(name).lease not in others]
     # Looked at after the leases: a writer may have committed its segments and ended.
-    return _uncovered(context.index, names)
+    return _unlisted(context.index, names)
 
 
-def _uncovered(index: IndexFolder, names: Sequence[str]) -> list[str]:
-    """Return those of some segments that the newest version of an index lacks."""
-    parts = (read_part(index.part(entry.name)) for entry in newest_manifest(index).parts)
-    covered = {name for part in parts for name in part.segments}
-    return [name for name in names if name not in covered]
+def _unlisted(index: IndexFolder, names: Sequence[str]) -> list[str]:
+    """Return those of some segments that the newest version of an index does not list."""
+    listed = {*_listed(index, newest_manifest(index))}
+    return [name for name in names if name not in listed]
+
+
+def _listed(index: IndexFolder, manifest: Manifest) -> list[str]:
+    """Return the segments that a version lists, in the order in which they were committed."""
+    parts = (read_part(index.part(entry.name)) for entry in manifest.parts)
+    return [name for part in parts for name in part.segments]
+
+
+def _to_index(context: ContextFolder, *, lost: bool) -> list[SegmentFolder]:
+    """Return the segments for an index made anew; of two with one spectrum the first has it.
+
+    They are those that the newest version lists. If that is not known, they are all that are
+    complete, and those that a version is known to list come first.
+    """
+    index, complete, names = context.index, dict.fromkeys(context.segments()), list[str]()
+    if not lost:
+        with suppress(DamagedFile):
+            names = _listed(index, newest_manifest(index))
+    names = names or [*_once_listed(index), *complete]
+    return [context.segment(name) for name in dict.fromkeys(names) if name in complete]
+
+
+def _once_listed(index: IndexFolder) -> Iterator[str]:
+    """Yield the segments that versions of an index list, as far as it can be read, newest first."""
+    manifests = readable_manifests(index)
+    parts = dict.fromkeys(entry.name for manifest in manifests for entry in manifest.parts)
+    for part in map(index.part, parts):
+        if part.record.exists():
+            with suppress(DamagedFile):
+                yield from read_part(part).segments
 
 
 def _context_parts(
-    context: ContextFolder, survey: Survey, new_part: NewPart
+    context: ContextFolder, survey: Survey, lost: bool, new_part: NewPart
 ) -> Iterator[PartRecord]:
-    """Write the rows of all committed segments, some segments at a time."""
-    segments = [context.segment(name) for name in context.segments()]
+    """Write the rows of an index made anew, some segments at a time."""
+    segments = _to_index(context, lost=lost)
     thin = _ThinRows.read(segments, survey)
     waiting: list[tuple[pa.Table, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]] = []
     for number, segment in enumerate(segments):
@@ -170,8 +218,8 @@ def _newest(
 ) -> npt.NDArray[np.bool_]:
     """Return which rows are the newest version of their identifier and key, 1D[nrow].
 
-    Those that their commit left out come last. Of rows of one version, which two processes of an
-    older version of this program can have stored, it is the first.
+    Those that their commit left out come last. Of rows of one version it is the first: the other
+    was not committed, or an older version of this program stored both.
     """
     segment, row = places
     ids, keys = numbers_of(rows, survey.id_column.name), numbers_of(rows, "_key")

@@ -6,7 +6,7 @@ what it made and decide again. No writer waits for another, and a reader sees wh
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
@@ -105,6 +105,13 @@ def newest_manifest(index: IndexFolder, known: Manifest | None = None) -> Manife
                 raise index.manifest(gone).damaged(f"{DAMAGED_INDEX} ({error.strerror})") from error
             gone = versions[-1]
     return Manifest()
+
+
+def readable_manifests(index: IndexFolder) -> Iterator[Manifest]:
+    """Yield the versions of an index whose manifests are there and not damaged, newest first."""
+    for version in reversed(index.versions()):
+        with suppress(DamagedFile, FileNotFoundError):
+            yield _read(index, version)
 
 
 def commit_manifest(
