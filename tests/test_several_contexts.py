@@ -386,7 +386,7 @@ def test_a_context_that_vanishes_is_not_listed(three: Three, tmp_path: Path) -> 
     archive = SpectroscopicService(open_root(data)).seen_by(Caller()).archive
     assert OWN in archive.names()
     shutil.rmtree(data / OWN)
-    with pytest.raises(UnknownContext, match=f"'{OWN}'; this service has: {B}, {A}, {OLD}$"):
+    with pytest.raises(UnknownContext, match=f"'{OWN}'; known here: {B}, {A}, {OLD}$"):
         archive.survey(OWN)
 
 

@@ -150,22 +150,23 @@ class BadConstraint(CallerError):
 class UnknownContext(CallerError):
     """No such context here."""
 
-    def __init__(self, context: str, known: Sequence[str], where: str = "this service has") -> None:
-        super().__init__(f"unknown context {_shown(context)}; {where}: {joined(known)}")
+    def __init__(self, context: str, known: Sequence[str], where: str = "known here") -> None:
+        super().__init__(f"unknown context {_shown(context)}; {where}: {joined(known) or 'none'}")
 
 
 class UnknownProfile(CallerError):
     """No such profile here."""
 
     def __init__(self, profile: str, known: Sequence[str]) -> None:
-        super().__init__(f"unknown profile {_shown(profile)}; this service has: {joined(known)}")
+        super().__init__(f"unknown profile {_shown(profile)}; known here: {joined(known)}")
 
 
 class UnknownCatalog(CallerError):
     """No such catalogue in the context."""
 
     def __init__(self, catalog: str, known: Sequence[str]) -> None:
-        super().__init__(f"unknown catalogue {_shown(catalog)}; known here: {joined(known)}")
+        listed = joined(known) or "none"
+        super().__init__(f"unknown catalogue {_shown(catalog)}; known here: {listed}")
 
 
 class NoCatalog(UnknownCatalog):

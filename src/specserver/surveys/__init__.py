@@ -49,7 +49,7 @@ def find_release(context: str, data: DataRoot | None = None) -> tuple[Survey, Re
     known = [
         release.context for survey in load_surveys(data).values() for release in survey.releases
     ]
-    raise UnknownContext(context, known, "known here")
+    raise UnknownContext(context, known)
 
 
 def missing_survey(context: str, name: str, data: DataRoot) -> str:
