@@ -36,6 +36,7 @@ from .data.context import ContextFolder
 from .data.handles import Entry
 from .data.root import DataRoot
 from .errors import BadParameter, NotAuthenticated, StoreError
+from .files import disk_error
 
 _VERSION: Final = 1
 _PREFIX: Final = "specserver"
@@ -203,7 +204,7 @@ class TokenBook:
                 text = json.dumps(document, indent=1, default=datetime.isoformat)
                 self._file.replace(text.encode(), owner_only=True)
         except OSError as error:
-            raise StoreError(str(self._file), f"cannot be written ({error.strerror})") from error
+            raise StoreError(str(self._file), f"cannot be written ({disk_error(error)})") from error
 
 
 def is_private(data: DataRoot, context: str) -> bool:
@@ -235,7 +236,7 @@ def set_private(data: DataRoot, context: str, *, private: bool) -> None:
                 folder.set_access(private=False)
                 folder.access.delete()
     except OSError as error:
-        raise StoreError(str(folder.access), f"cannot be written ({error.strerror})") from error
+        raise StoreError(str(folder.access), f"cannot be written ({disk_error(error)})") from error
 
 
 def check_private(data: DataRoot) -> list[str]:

@@ -18,10 +18,20 @@ DISK_ERRORS: Final = frozenset(
 )
 """Errors of a disk that is full, broken or read-only, or that has something else where a file or
 folder should be: no fault of the program."""
+_ADVICE: Final = {
+    errno.EROFS: "; run this where the folder can be written to",
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "; run this as a user who has the right to it"),
+}
+"""What to do about errors of the disk."""
 _MOST_TRIES: Final = 100
 """Of making the folder of a lock: others may delete it meanwhile, but hardly so often."""
 _NO_HARD_LINKS: Final = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP})
 """Errors of a file system without hard links."""
+
+
+def disk_error(error: OSError) -> str:
+    """Return what the system says of an error, and what to do about it."""
+    return f"{error.strerror or error}{_ADVICE.get(error.errno or 0, '')}"
 
 
 def replace_file(

@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from .. import __version__
 from ..errors import CallerError, SpecServerError, SpecServerWarning
-from ..files import DISK_ERRORS
+from ..files import DISK_ERRORS, disk_error
 from . import (
     composite,
     demo,
@@ -72,7 +72,7 @@ class _Commands(TyperGroup):
         except OSError as error:
             if error.errno not in {*DISK_ERRORS, errno.ENOENT}:
                 raise
-            _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror))
+            _fail(": ".join(filter(None, [error.filename, disk_error(error)])))
             raise typer.Exit(FAILED) from None
         except KeyboardInterrupt:
             goes_on = ctx.invoked_subcommand in _GO_ON

@@ -1,7 +1,8 @@
 """The command that rewrites segments of an older format: migrate."""
 
 from dataclasses import asdict
-from typing import Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -10,6 +11,9 @@ from ..client.progress import Watch
 from ..errors import UnknownContext
 from .console import ERROR, OUT, Data, present_folder, readable_bytes
 from .output import Json, print_facts, print_json
+
+if TYPE_CHECKING:
+    from ..store.migration import MigrationPlan
 
 
 def migrate(
@@ -35,7 +39,6 @@ def migrate(
     Example: specserver migrate sdss_dr17 --data /data/spec
     """
     folder = present_folder(data)
-    from ..store.migration import MigrationPlan
     from ..store.migration import migrate as rewrite
 
     held = folder.contexts()
@@ -45,16 +48,11 @@ def migrate(
     nfaults = 0
     for name in contexts:
         context = folder.context(name)
-        plan = MigrationPlan.of(context)
-        ERROR.print(
-            f"{name}: {plan.nspec:,} spectra to rewrite, {readable_bytes(plan.nbytes)}. Old arrays"
-            f" stay for {grace:.0f} s, so it takes up to {readable_bytes(plan.most)} of space for"
-            f" some time; if less is free, it waits, and needs {readable_bytes(plan.needed)}."
-            f" {readable_bytes(context.nfree())} are free",
-            markup=False,
-        )
         with Watch("spectra") as watch:
-            summary = rewrite(context, grace_s=grace, progress=watch, waiting=_tell)
+            begin = partial(_tell_plan, name, grace, context.nfree())
+            summary = rewrite(
+                context, grace_s=grace, begin=begin, progress=watch, waiting=_tell_wait
+            )
         nfaults += len(summary.faults)
         if as_json:
             print_json([asdict(summary)])
@@ -73,7 +71,18 @@ def migrate(
         raise typer.Exit(1)
 
 
-def _tell(seconds: float) -> None:
+def _tell_plan(name: str, grace: float, nfree: int, plan: "MigrationPlan") -> None:
+    """Print how much is to be rewritten in a context, and the space that it takes."""
+    ERROR.print(
+        f"{name}: {plan.nspec:,} spectra to rewrite, {readable_bytes(plan.nbytes)}. Old arrays"
+        f" stay for {grace:.0f} s, so it takes up to {readable_bytes(plan.most)} of space for"
+        f" some time; if less is free, it waits, and needs {readable_bytes(plan.needed)}."
+        f" {readable_bytes(nfree)} are free",
+        markup=False,
+    )
+
+
+def _tell_wait(seconds: float) -> None:
     """Print that the migration waits."""
     if seconds > 1:
         ERROR.print(f"waiting {seconds:.0f} s for readers of old arrays, before these are deleted")

@@ -96,6 +96,7 @@ def migrate(
     context: ContextFolder,
     *,
     grace_s: float = GRACE_S,
+    begin: Callable[[MigrationPlan], object] = lambda _: None,
     progress: Progress | None = None,
     waiting: Callable[[float], object] = lambda _: None,
 ) -> MigrationSummary:
@@ -104,6 +105,7 @@ def migrate(
     Parameters
     ----------
     grace_s : time for which old arrays stay for those who are reading them
+    begin : is called before the first segment is rewritten
     waiting : is called before it waits for the end of that time, with the seconds
 
     Raises
@@ -116,6 +118,7 @@ def migrate(
         if not mine:
             raise IngestError(f"another migration of {context.name} is at work; wait for its end")
         plan, left = MigrationPlan.of(context), _Left(context, grace_s, waiting)
+        begin(plan)
         summary = MigrationSummary(context.name, already=len(plan.new))
         for info in plan.new:
             left.add(info.name)
