@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -45,6 +46,7 @@ from specserver.store import shards
 from specserver.store.layout import list_segments
 from specserver.store.zarr import Segment
 from specserver.surveys.sdss import SDSS
+from stored import flip_chunks
 
 
 @pytest.fixture(scope="module")
@@ -281,6 +283,61 @@ def test_verify_prints_each_fault_once(sound: flips.Folder, data: Path) -> None:
     assert "2 faults" in told
 
 
+def test_what_mends_a_damaged_file_is_said(sound: flips.Folder, data: Path) -> None:
+    context, ids = flips.SEGMENTS, sound.ids[flips.SEGMENTS]
+    table = one(data, f"{context}/catalogs/{flips.TABLE}.index/part-*/ra.npy")
+    for path in (part_of(data, context) / "ra.npy", table):
+        flip(path)
+    folder = open_root(data).context(context)
+    for name in folder.segments():
+        flip_chunks(Segment(folder.segment(name)), "flux", [0])
+    told = command("verify", "--data", data, code=1)
+    remedy = f"'specserver maintain {context}' makes it anew where the folder can be written to"
+    assert told.count(remedy) == 2
+    remedy = "restore the file, or delete its segment and the folder index, and ingest the files"
+    assert f"can be read: {remedy}" in told
+    assert "Blosc" not in told
+    assert "3 faults" in told
+    told = command("maintain", "--data", data)
+    assert f"made anew: the index of {context}, {context}.{flips.TABLE};" in told
+    assert told.count("made anew") == 1
+    told = command("verify", "--data", data, code=1)
+    assert "1 fault\n" in told
+    service = SpectroscopicService(open_root(data))
+    with pytest.raises(DamagedFile):
+        list(service.read(service.resolve(ids, context)))
+    for name in folder.segments():
+        folder.segment(name).delete()
+    folder.index.delete()
+    command("ingest", context, sound.data.parent / "sdss", "--data", data, "--workers", 1)
+    service = SpectroscopicService(open_root(data))
+    assert len(list(service.read(service.resolve(ids, context)))) == len(ids)
+
+
+def test_a_large_index_that_is_damaged_is_made_anew(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its digests are compared by a thread: it is waited for."""
+    monkeypatch.setattr("specserver.catalog.opening._CHECKED_BYTES", 0)
+    flip(part_of(data, "desi_edr") / "ra.npy")
+    assert "made anew: the index of desi_edr;" in command("maintain", "desi_edr", "--data", data)
+
+
+@pytest.mark.parametrize("name", ["row.npy", "part.json", "manifest"])
+def test_an_index_file_that_is_not_in_use_any_more_is_not_damaged(data: Path, name: str) -> None:
+    part = part_of(data, "sdss_dr17")
+    newest = max(part.parent.glob("manifest/*.json"))
+    file = newest if name == "manifest" else part / name
+    flip(file, 20 if name != "row.npy" else -50)
+    service = SpectroscopicService(open_root(data))
+    with suppress(DamagedFile, Overloaded):
+        service.resolve([1], "sdss_dr17")
+    assert [found.file for found in service.archive.damaged()] == [str(file.relative_to(data))]
+    command("maintain", "sdss_dr17", "--data", data)
+    assert file.exists()
+    assert service.archive.damaged() == []
+
+
 def test_catalogue_rows_whose_columns_have_no_names_any_more(data: Path, mock_survey: Path) -> None:
     """pyarrow raises a UnicodeDecodeError there, not an error of its own."""
     rows = one(data, "sdss_dr17/seg-*/objects.parquet")
@@ -380,28 +437,39 @@ def read_only(data: Path) -> Iterator[Path]:
 def test_a_read_only_folder_with_a_stale_index_is_served(
     read_only: Path, data: Path, sound: flips.Folder, caplog: pytest.LogCaptureFixture
 ) -> None:
-    os.utime(one(data, f"sdss_dr17/catalogs/{flips.TABLE}.parquet"))
     service = SpectroscopicService(open_root(read_only))
+    table = f"{flips.SEGMENTS}.{flips.TABLE}"
+    os.utime(one(data, f"{flips.SEGMENTS}/catalogs/{flips.TABLE}.parquet"))
     service.archive.ensure_indexes()
     assert service.query(QueryRequest("desi_edr", primary=False)).num_rows
-    assert "cannot be renewed here" in caplog.text
+    assert service.query(QueryRequest(flips.SEGMENTS, catalog=table)).num_rows
+    for thread in threading.enumerate():
+        if thread.name == "index":
+            thread.join()
+    (said,) = [found for found in caplog.records if found.name.startswith("specserver")]
+    assert said.levelname == "WARNING"
+    assert said.getMessage().startswith(f"{table}: its index cannot be renewed here")
     with serve(read_only, sound.tree) as running:
         spec = SpecClient(svc_url=running.url)
         assert len(spec.getSpec(sound.ids["desi_edr"], context="desi_edr"))
         assert spec.isAlive()
-    table = sound.data.parent / "lines.csv"
+    lines = sound.data.parent / "lines.csv"
     for words in (
         ("ingest", "desi_edr", sound.data.parent / "desi"),
         ("ingest", "new_one", sound.data.parent / "own", "--reader", "specutils"),
-        ("catalog", "add", "sdss_dr17", "more", table),
+        ("catalog", "add", "sdss_dr17", "more", lines),
         ("catalog", "remove", "sdss_dr17", flips.TABLE),
         ("tree", "add", "sdss_dr16", sound.tree, "--run2d", "26"),
         ("tree", "remove", "sdss_dr16"),
+        ("migrate", "desi_edr"),
+        ("maintain", "desi_edr"),
         ("token", "create", "--user", "somebody"),
     ):
         said = command(*words, "--data", read_only, code=1)
-        assert "Read-only file system" in said.splitlines()[-1], (words, said)
-        assert said.count("specserver: ") == 1, (words, said)
+        advice = "Read-only file system; run this where the folder can be written to"
+        assert advice in said.splitlines()[-1], (words, said)
+        assert said.count("specserver: ") + said.count("fault: ") == 1, (words, said)
+        assert "to rewrite" not in said
 
 
 def test_a_read_only_folder_without_an_index_says_what_to_do(
@@ -414,9 +482,15 @@ def test_a_read_only_folder_without_an_index_says_what_to_do(
         root.context(flips.SEGMENTS).table(flips.TABLE).index,
     ):
         index.delete()
+    advice = "'specserver maintain desi_edr' makes it where the folder can be written to"
     with serve(read_only, sound.tree) as running:
         spec = SpecClient(svc_url=running.url)
-        with pytest.raises(CatalogError, match="no index: 'specserver maintain desi_edr' makes it"):
+        told = httpx.get(f"{running.url}/available", params={"format": "json"}).json()
+        (refused,) = told["unavailable"]
+        assert refused == {"context": "desi_edr", "reason": f"desi_edr has no index: {advice}"}
+        assert "desi_edr" not in told["contexts"]
+        assert "desi_edr" in httpx.get(f"{running.url}/available").text
+        with pytest.raises(CatalogError, match=f"no index: {advice}"):
             spec.getSpec(sound.ids["desi_edr"], context="desi_edr")
         with pytest.raises(ServiceError, match=f"{flips.TABLE}"):
             spec.query(constraint="number > 0", fields="number", catalog=table)

@@ -178,7 +178,8 @@ def test_the_first_ingest_of_a_release_is_left_alone(tmp_path: Path) -> None:
     with context.writing() as lease:
         segment = context.new_segment(lease.name)
         assert command("maintain", "--data", tmp_path) == ""
-        assert "unknown context" in command("maintain", CONTEXT, "--data", tmp_path, code=2)
+        said = command("maintain", CONTEXT, "--data", tmp_path, code=2)
+        assert f"unknown context '{CONTEXT}'; {tmp_path} has: none" in said
         assert maintain(open_root(tmp_path), CONTEXT).removed == 0
         lease.require()
         assert segment.exists()
@@ -415,7 +416,7 @@ def test_the_rest_is_maintained_where_one_release_is_at_fault(data: Path) -> Non
 
 
 def test_a_release_that_is_not_there_is_named(data: Path) -> None:
-    assert f"unknown context 'sdss_dr9'; this service has: {CONTEXT}" in command(
+    assert f"unknown context 'sdss_dr9'; {data} has: {CONTEXT}" in command(
         "maintain", "sdss_dr9", "--data", data, code=2
     )
 

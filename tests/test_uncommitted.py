@@ -119,9 +119,8 @@ def test_an_index_made_anew_answers_what_was_committed(
 def test_where_a_version_is_lost_all_that_is_complete_is_taken_in(data: Path) -> None:
     context = folder(data)
     context.index.manifest(context.index.versions()[-1]).delete()
-    made = refresh_index(context, find_release(CONTEXT)[0], lost=True)
+    assert refresh_index(context, find_release(CONTEXT)[0], lost=True)
     assert {*context.segments()} == count_rows(context.index)[1]
-    assert newest_manifest(context.index) == made
     assert constants(data) == [COMMITTED]
 
 

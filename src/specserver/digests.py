@@ -16,8 +16,6 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
 
-from .damage import damaged
-
 OWN: Final = "digest"
 """Key of the digest of a record's own values."""
 LISTED: Final = "digests"
@@ -69,21 +67,21 @@ def crc_of(path: Path) -> int:
     return int(digest_of(path).split()[1], 16)
 
 
-def check_file(path: Path, stated: str, go_on: Callable[[], None] = lambda: None) -> None:
-    """Compare a file with its digest; raise `DamagedFile` if it differs or cannot be read.
+def fault_of(path: Path, stated: str, go_on: Callable[[], None] = lambda: None) -> str:
+    """Compare a file with its digest; return why it is not as it was written, empty if it is.
 
     ``go_on`` is as for `digest_of`.
     """
     try:
         found = digest_of(path, go_on)
     except OSError as error:
-        raise damaged(path, f"cannot be read ({error.strerror})") from error
+        return f"cannot be read ({error.strerror})"
     if found == stated:
-        return
+        return ""
     size, before = found.split()[0], stated.split(maxsplit=1)[0]
     if size != before:
-        raise damaged(path, f"has {size} bytes where {before} were written: restore the file")
-    raise damaged(path, "its bytes are not those that were written: restore the file")
+        return f"has {size} bytes where {before} were written"
+    return "its bytes are not those that were written"
 
 
 def seal(values: Mapping[str, Any]) -> bytes:
@@ -91,21 +89,19 @@ def seal(values: Mapping[str, Any]) -> bytes:
     return json.dumps({**values, OWN: _own(values)}, indent=1).encode()
 
 
-def read_record(path: Path, told: str = "damaged: restore the file") -> Record:
-    """Return a record; ``told`` begins the message if it is damaged.
+def read_record(path: Path) -> Record:
+    """Return a record.
 
-    Raises `FileNotFoundError` if there is none, `DamagedFile` if it is no record or its values are
-    not those that were written.
+    Raises `OSError` if it cannot be read, `ValueError` if it is no record or its values are not
+    those that were written.
     """
     try:
         values = json.loads(path.read_bytes())
         stated = values.pop(OWN, None)
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise damaged(path, f"{told} ({error})") from error
+    except (AttributeError, TypeError) as error:
+        raise ValueError("it is no record") from error
     if stated is not None and stated != _own(values):
-        raise damaged(path, f"{told} (its values are not those that were written)")
+        raise ValueError("its values are not those that were written")
     return Record(values, stated is not None)
 
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from ..damage import ABSENT, Identity
 from ..data.context import ContextFolder, IndexFolder, TableFiles
+from ..data.remedies import index_of, making
 from ..errors import CatalogError, DamagedFile
 from ..model.survey import Survey
 from .base import Catalogue
@@ -70,6 +71,23 @@ def newest_state(index: IndexFolder, known: IndexState | None = None) -> IndexSt
     if known and not known.manifest.version and known.stamp == stamp:
         return known
     return IndexState(manifest, current_generation(index), stamp)
+
+
+def is_in_use(context: ContextFolder, key: str) -> bool:
+    """Return whether a file of a context is in use: of an index, the newest version has it."""
+    if not (folder := index_of(key)):
+        return True
+    index = IndexFolder(context.backend, folder)
+    try:
+        state = newest_state(index)
+    except DamagedFile:
+        return True
+    if state.generation is not None:
+        return True
+    manifest = state.manifest
+    used = [index.manifest(manifest.version)]
+    used += [index.entry(name) for part in manifest.parts for name in part.files]
+    return any(f"{key}/".startswith(f"{entry.key}/") for entry in used)
 
 
 def count_rows(index: IndexFolder) -> tuple[int, set[str]]:
@@ -136,9 +154,8 @@ def open_catalogue(
     state = state or newest_state(context.index)
     if state.generation is not None:
         _LOG.warning(
-            "%s: its index was made by an older version: 'specserver maintain %s' makes it anew",
-            context.name, context.name,
-        )  # fmt: skip
+            "%s: an older version made its index: %s", context.name, making(context.name, anew=True)
+        )
     parts = _opened(context.index, context.name, survey, state, before)
     return _catalogue(MappedCatalogue(survey, state.rows, parts.listed), parts)
 
@@ -187,9 +204,7 @@ def _opened(
         return _Parts([(open_generation(folder, state.generation, survey), NO_MARKS)])
     if not state.manifest.version:
         context = name.partition(".")[0]
-        raise CatalogError(
-            f"{name} has no index: 'specserver maintain {context}' makes it", f"maintain {context}"
-        )
+        raise CatalogError(f"{name} has no index: {making(context)}", f"maintain {context}")
     known: Mapping[str, IndexPart] = {}
     if isinstance(before, MappedCatalogue):
         known = {placed.part.record.name: placed.part for placed in before.parts}
@@ -249,9 +264,14 @@ def _check_later(made: "weakref.ref[MappedCatalogue]", parts: Sequence[IndexPart
                 return
 
 
+def finish_checks() -> None:
+    """Wait until all parts that are open are compared with their digests."""
+    for thread in list(_CHECKING):
+        thread.join()
+
+
 @atexit.register
 def _end() -> None:
     """Let the threads end before the interpreter does."""
     _ENDING.set()
-    for thread in list(_CHECKING):
-        thread.join()
+    finish_checks()

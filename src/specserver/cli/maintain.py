@@ -55,7 +55,7 @@ def maintain(
     known += [some.name for some in folder.folders() if is_abandoned(some)]
     for name in contexts or ():
         if name not in known:
-            raise UnknownContext(name, known)
+            raise UnknownContext(name, known, f"{folder} has")
     faults = 0
     for context in contexts or known:
         try:
@@ -64,7 +64,7 @@ def maintain(
                     folder,
                     context,
                     grace_s=grace,
-                    renew_tables=partial(archive.ensure_index, context),
+                    renew_tables=partial(archive.ensure_index, context, whole=True),
                     progress=watch,
                 )
         except SpecServerError as error:
@@ -89,6 +89,8 @@ def _print(done: "Maintenance") -> None:
     facts = [f"{done.parts} part{'s' if done.parts != 1 else ''} of the index"]
     if not done.parts:
         facts = ["nothing is stored"]
+    if done.anew:
+        facts.append(f"made anew: the index of {', '.join(done.anew)}")
     if done.merges:
         facts.append(f"{done.merged} parts joined into {done.merges} ({done.rows:,} rows)")
     if done.committed:

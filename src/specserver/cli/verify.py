@@ -53,5 +53,6 @@ def _sum_up(folder: str, nspec: int, kept: str, nbytes: int, faults: int) -> Non
     if not nspec and not faults:
         OUT.print(f"{folder} holds no spectra", markup=False)
         return
-    state = f"[bold red]{faults} faults[/]" if faults else "[green]no fault[/]"
+    found = f"{faults} fault{'s' if faults > 1 else ''}"
+    state = f"[bold red]{found}[/]" if faults else "[green]no fault[/]"
     OUT.print(f"{nspec:,} spectra{kept}, {readable_bytes(nbytes)} of values verified: {state}")

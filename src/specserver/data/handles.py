@@ -4,16 +4,15 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from typing_extensions import override
 
 from ..damage import ABSENT, Identity, damaged
-from ..digests import Record, check_file, digest_of, read_record
+from ..digests import Record, digest_of, fault_of, read_record
 from ..errors import DamagedFile, StoreError
 from .backend import Backend, ByteSource
-
-DAMAGED: Final = "damaged: restore the file"
+from .remedies import remedy
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +108,24 @@ class Entry(Handle):
         """
         return self.backend.allocate(self.key, head, nbytes)
 
-    def record(self, told: str = DAMAGED, newest: int | None = None) -> Record:
-        """Return it as a record; errors as `digests.read_record`.
+    def record(self, told: str = "damaged", newest: int | None = None) -> Record:
+        """Return it as a record; ``told`` begins the message if it is damaged.
 
-        Raises `StoreError` if it states a format newer than the ``newest`` that is known.
+        Raises
+        ------
+        FileNotFoundError
+            There is none.
+        DamagedFile
+            It is no record, or its values are not those that were written.
+        StoreError
+            It states a format newer than the ``newest`` that is known.
         """
-        found = read_record(self.local_path(), told)
+        try:
+            found = read_record(self.local_path())
+        except FileNotFoundError:
+            raise
+        except (OSError, ValueError) as error:
+            raise self.damaged(f"{told} ({error})") from error
         stated = found.values.get("format", found.values.get("format_version"))
         if newest is not None and isinstance(stated, int) and stated > newest:
             raise StoreError(str(self), f"format {stated} is newer than this program's")
@@ -126,7 +137,7 @@ class Entry(Handle):
 
     def damaged(self, reason: str) -> DamagedFile:
         """Return the error for damage to it, and remember the damage."""
-        return damaged(str(self), reason)
+        return damaged(str(self), f"{reason}: {remedy(self.key)}")
 
 
 class Folder(Handle):
@@ -196,7 +207,9 @@ class Folder(Handle):
         ``go_on`` is called between blocks; it may raise an error to end the work.
         """
         for name, stated in digests.items():
-            check_file(self.entry(name).local_path(), stated, go_on)
+            entry = self.entry(name)
+            if fault := fault_of(entry.local_path(), stated, go_on):
+                raise entry.damaged(fault)
 
 
 class NamedEntry:

@@ -28,6 +28,8 @@ class Committed:
     """A note about each spectrum that was left out: it is stored already."""
     left_out: frozenset[tuple[str, int]] = frozenset()
     """Segment and row of these spectra."""
+    anew: bool = False
+    """Whether the index was made anew before."""
 
 
 def commit_segments(
@@ -69,13 +71,14 @@ def commit_left(context: ContextFolder, survey: Survey, lease: Lease) -> Committ
 
     Damaged ones stay as they are; `verify` reports them.
     """
+    anew = False
     try:
         left = left_segments(context, lease)
         is_there = newest_manifest(context.index).version > 0
     except DamagedFile:
         left, is_there = context.segments(), False
     if left and not is_there:
-        refresh_index(context, survey)
+        anew = refresh_index(context, survey)
         left = left_segments(context, lease)
     whole: list[tuple[SegmentFolder, SegmentInfo]] = []
     for segment in map(context.segment, left):
@@ -84,4 +87,4 @@ def commit_left(context: ContextFolder, survey: Survey, lease: Lease) -> Committ
             check_written(segment, info)
             segment.check_listed([segment.objects.name])
             whole.append((segment, info))
-    return commit_segments(context, survey, lease, whole)
+    return replace(commit_segments(context, survey, lease, whole), anew=anew)

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from ..catalog.index.cleaning import remove_unused
@@ -19,7 +19,7 @@ from ..data.context import ContextFolder, IndexFolder
 from ..data.leases import Lease
 from ..data.root import DataRoot
 from ..errors import IngestError, SpecServerError
-from ..files import DISK_ERRORS
+from ..files import DISK_ERRORS, disk_error
 from ..model.survey import Survey
 from ..store.migration import Progress, remove_leftovers
 from ..surveys import find_release
@@ -42,6 +42,8 @@ class Maintenance:
     """Number of segments that a killed ingest had written whole, and that were committed now."""
     removed: int = 0
     """Number of unfinished segments of killed ingests that were deleted."""
+    anew: list[str] = field(default_factory=list)
+    """The context, and its value-added tables, of which the index was made anew."""
     parts: int = 0
     """Number of parts of the index afterwards."""
     merges: int = 0
@@ -61,7 +63,7 @@ def maintain(
     context: str,
     *,
     grace_s: float = GRACE_S,
-    renew_tables: Callable[[], object] | None = None,
+    renew_tables: Callable[[], list[str]] = list,
     progress: Progress | None = None,
 ) -> Maintenance:
     """Maintain a context: make the merges that are due, and delete what is not needed any more.
@@ -69,7 +71,7 @@ def maintain(
     Parameters
     ----------
     grace_s : age from which files are deleted that newer ones have replaced
-    renew_tables : makes the indexes of the value-added tables that are out of date
+    renew_tables : makes the indexes of value-added tables that are out of date, and returns which
 
     Raises
     ------
@@ -86,9 +88,9 @@ def maintain(
             return done
         done.removed = folder.remove_left(lease)
         if survey is not None:
-            done.committed = len(commit_left(folder, survey, lease).segments)
-            if renew_tables is not None:
-                renew_tables()
+            left = commit_left(folder, survey, lease)
+            done.committed = len(left.segments)
+            done.anew = sorted({*renew_tables(), *([context] if left.anew else [])})
             _maintain_indexes(folder, survey, lease, grace_s, done, progress)
         _delete_rest(data, folder, lease, grace_s)
     if survey is None:
@@ -114,7 +116,9 @@ def writing(data: DataRoot, context: ContextFolder) -> Iterator[Lease]:
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise
-        raise IngestError(f"cannot write to {error.filename or data}: {error.strerror}") from error
+        raise IngestError(
+            f"cannot write to {error.filename or data}: {disk_error(error)}"
+        ) from error
 
 
 def merge_small_parts(context: ContextFolder, survey: Survey, lease: Lease) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ..auth import Caller, is_private
 from ..catalog.base import Catalogue
+from ..catalog.opening import is_in_use
 from ..catalog.tables.vac import has_vac, read_vac
 from ..data.root import DataRoot
 from ..errors import (
@@ -324,9 +325,12 @@ class Archive:
         for context in self.names():
             self.ensure_index(context)
 
-    def ensure_index(self, context: str) -> None:
-        """Make the indexes of one context and of its tables, as `ensure_indexes` does."""
-        self._opened.ensure_index(context)
+    def ensure_index(self, context: str, *, whole: bool = False) -> list[str]:
+        """Make the indexes of one context and of its tables, as `ensure_indexes` does.
+
+        Returns the names of those that were made. ``whole`` is as of `OpenContexts.ensure_index`.
+        """
+        return self._opened.ensure_index(context, whole=whole)
 
     def inspect(self) -> None:
         """Check all indexes, tables and segments; damage is noted and logged.
@@ -348,11 +352,11 @@ class Archive:
                     _LOG.error("%s: %s", context, error.message)
 
     def damaged(self) -> list[Damaged]:
-        """Return the damaged files that this process has found and that are still as they were."""
+        """Return the damaged files that this process found, if they are in use as they were."""
         found = []
         for key, reason in self.data.damaged_files():
             context = key.partition("/")[0]
-            if self._shows(context):
+            if self._shows(context) and is_in_use(self.data.context(context), key):
                 found.append(Damaged(context, key, reason))
         return found
 

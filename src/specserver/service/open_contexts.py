@@ -12,7 +12,13 @@ from functools import partial
 
 from ..catalog.base import Catalogue
 from ..catalog.index.build import refresh_index
-from ..catalog.opening import IndexState, newest_state, open_catalogue, open_table
+from ..catalog.opening import (
+    IndexState,
+    finish_checks,
+    newest_state,
+    open_catalogue,
+    open_table,
+)
 from ..catalog.tables.vac import is_current_vac, refresh_vac
 from ..damage import ABSENT, Identity
 from ..data.context import ContextFolder, IndexFolder, TableFiles
@@ -179,7 +185,7 @@ class OpenContexts:
             if known is None or not is_same or known.key != key:
                 if not is_current_vac(files, held, state.covers):
                     renew = partial(refresh_vac, files, held)
-                    self._renewal.begin(name, f"{state.rows} {file} {held.version}", renew)
+                    self._renewal.begin(name, _table_state(state.rows, file, held), renew)
                 before = known.table.catalog if known else None
                 opened = open_table(files, held, state, catalog, before)
                 made = QueryTable(opened.survey, opened, primary=False, attached=True)
@@ -195,23 +201,36 @@ class OpenContexts:
         catalog = source.catalog if source else None
         return SpectrumResolver(survey, release, catalog, self.tree(context)), catalog
 
-    def ensure_index(self, context: str) -> None:
+    def ensure_index(self, context: str, *, whole: bool = False) -> list[str]:
         """Make the index of a context, and those of its tables, where they are not up to date.
 
-        What cannot be made, as in a folder that cannot be written to, is logged.
+        Returns those that were made. What cannot be made, as in a folder that cannot be written
+        to, is logged.
+
+        Parameters
+        ----------
+        whole : compare large parts with their digests before this returns
         """
-        folder = self.data.context(context)
+        folder, made = self.data.context(context), list[str]()
         if folder.segments():
             with _logged(context):
                 survey, _ = find_release(context, self.data)
                 refresh = partial(refresh_index, folder, survey)
-                _ensure(folder.index, refresh, partial(self._newest_release, folder))
+                opened: Callable[[], object] = partial(self._newest_release, folder)
+                if _ensure(folder.index, refresh, opened, whole=whole):
+                    made.append(context)
         for table in folder.tables():
             files = folder.table(table)
             with _logged(str(files)):
                 held, catalog = self._held(context)
+                # Where it fails here, the next request does not try again.
+                tried = _table_state(_rows_of(files.index), files.file.stamp(), held)
+                self._renewal.give_up(str(files), tried)
                 refresh = partial(refresh_vac, files, held)
-                _ensure(files.index, refresh, partial(self._newest_table, files, held, catalog))
+                opened = partial(self._newest_table, files, held, catalog)
+                if _ensure(files.index, refresh, opened, whole=whole):
+                    made.append(str(files))
+        return made
 
 
 def _rows_of(index: IndexFolder) -> str:
@@ -222,15 +241,24 @@ def _rows_of(index: IndexFolder) -> str:
         return ""
 
 
+def _table_state(rows: str, file: Identity, held: SpectrumResolver) -> str:
+    """Return a text that changes when a table, its spectra or the rows of its index do."""
+    return f"{rows} {file} {held.version}"
+
+
 def _ensure(
-    index: IndexFolder, refresh: Callable[..., object], opened: Callable[[], object]
-) -> None:
-    """Make an index if it is out of date, or damaged."""
-    refresh()
+    index: IndexFolder, refresh: Callable[..., bool], opened: Callable[[], object], *, whole: bool
+) -> bool:
+    """Make an index if it is out of date, or damaged; return whether it was made."""
+    made = refresh()
     try:
         opened()
+        if whole:
+            finish_checks()
+            opened()
     except DamagedFile:
-        refresh(bad=_rows_of(index))
+        return refresh(bad=_rows_of(index)) or made
+    return made
 
 
 @contextmanager

@@ -25,14 +25,17 @@ class IndexRenewal:
         """Index → the state in which it was to be made again, and whether that is still going on.
         """
 
-    def begin(self, name: str, state: str, make: Callable[[], object]) -> bool:
+    def begin(
+        self, name: str, state: str, make: Callable[[], bool], *, needed: bool = False
+    ) -> bool:
         """Make an index again soon; return False if that was tried for the same state and failed.
 
         Parameters
         ----------
         name : of the context or table
         state : text that changes when the index does
-        make : makes it
+        make : makes it; returns False if another process has made it
+        needed : no request can be answered without it
         """
         with self._lock:
             known = self._tried.get(name)
@@ -40,29 +43,36 @@ class IndexRenewal:
                 return known[1]
             self._tried[name] = state, True
         thread = threading.Thread(
-            target=self._make, args=(name, state, make), daemon=True, name="index"
-        )
+            target=self._make, args=(name, state, make), kwargs={"needed": needed},
+            daemon=True, name="index",
+        )  # fmt: skip
         # The interpreter would end it within a call of the database, which aborts the process.
         atexit.register(thread.join, _END_S)
         thread.start()
         return True
 
-    def require(self, name: str, state: str, make: Callable[[], object]) -> None:
+    def give_up(self, name: str, state: str) -> None:
+        """Let `begin` return False for a state of an index: its maker logs why it fails."""
+        with self._lock:
+            self._tried[name] = state, False
+
+    def require(self, name: str, state: str, make: Callable[[], bool]) -> None:
         """Make an index again, which no request can be answered without, as `begin` does.
 
         Raises `Overloaded` until it is made; returns if it cannot be made.
         """
-        if self.begin(name, state, make):
+        if self.begin(name, state, make, needed=True):
             raise Overloaded(_RETRY_S, f"{name}: its index is being made again")
 
-    def _make(self, name: str, state: str, make: Callable[[], object]) -> None:
+    def _make(self, name: str, state: str, make: Callable[[], bool], *, needed: bool) -> None:
         """Make an index again, when no other is being made."""
         try:
             with self._making:
-                _LOG.warning("%s: its index is made again", name)
-                make()
+                if make():
+                    _LOG.warning("%s: its index was made again", name)
         except (SpecServerError, OSError) as error:
-            _LOG.error("%s: its index cannot be made again: %s", name, error)
+            level = logging.ERROR if needed else logging.WARNING
+            _LOG.log(level, "%s: its index cannot be made again: %s", name, error)
         finally:
             with self._lock:
                 self._tried[name] = state, False

@@ -21,8 +21,8 @@ from .shards import CRC_BYTES, SHARD, FrameArray, Replaced, ShardFile, open_shar
 
 _READ_FRAMES: Final = 32
 """Frames read at once, or all of one spectrum: those decoded stay in the processor's cache."""
-_CUT_OFF: Final = "a chunk is cut off: restore the file"
-_DAMAGED: Final = "a chunk's checksum is wrong: restore the file"
+_CUT_OFF: Final = "a chunk is cut off"
+_DAMAGED: Final = "a chunk's checksum is wrong"
 _Given = TypeVar("_Given")
 _Found = TypeVar("_Found")
 NameRows = Callable[[npt.NDArray[np.int64], DamagedFile], DamagedFile]
@@ -226,7 +226,7 @@ def _decoding(
             try:
                 values = unpack_blosc(frame, npix * size)
             except ValueError as error:
-                raise read.file.fault(f"a chunk is damaged, {error}: restore the file") from error
+                raise read.file.fault(f"a chunk is damaged, {error}") from error
             lines[at][:] = memoryview(values)[kept]
         return True
 
@@ -318,7 +318,7 @@ def _found(
             file = open_shard(array, shard)
             nbytes = written.get(file.entry.key, file.nbytes)
             if nbytes != file.nbytes:
-                raise file.fault(f"has {file.nbytes} bytes where {nbytes} were written: restore it")
+                raise file.fault(f"has {file.nbytes} bytes where {nbytes} were written")
         except DamagedFile as error:
             raise wanted.name(wanted.rows[list(mine)], error) from error
         begins, counts = file.offsets[within], file.sizes[within]
@@ -329,7 +329,7 @@ def _found(
     if not sizes.all():
         there = sizes.all(axis=1)
         row = int(np.argmin(there))
-        fault = files[row].fault(f"row {wanted.rows[row]} is not in its shard: restore the file")
+        fault = files[row].fault(f"row {wanted.rows[row]} is not in its shard")
         if isinstance(fault, DamagedFile):
             fault = wanted.name(wanted.rows[~there], fault)
         raise fault

@@ -16,7 +16,7 @@ from ..errors import StoreError
 
 FORMAT_VERSION = 2
 """Format of the arrays that are written; those of format 1 are read as well (`store.zarr`)."""
-_DAMAGED = "damaged commit record: restore the file"
+_DAMAGED = "damaged commit record"
 _SHARD_DEPTH = 5
 """Least parts of the path of a shard from its segment: ``spectra.zarr/<vector>/c/<number>/0``."""
 

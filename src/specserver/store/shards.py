@@ -65,13 +65,13 @@ class ShardFile:
         encoded = self.source.read(max(self.nbytes - size, 0), size)
         check = int.from_bytes(encoded[-CRC_BYTES:], "little")
         if len(encoded) != size or google_crc32c.value(encoded[:-CRC_BYTES]) != check:
-            raise self.fault("the shard's index is damaged: restore the file")
+            raise self.fault("the shard's index is damaged")
         index = np.frombuffer(encoded, "<u8", 2 * SHARD * nvector).reshape(SHARD, nvector, 2)
         there = index[..., 0] != ABSENT_CHUNK
         offsets = np.where(there, index[..., 0], 0).astype(np.int64)
         sizes = np.where(there, index[..., 1] - np.uint64(CRC_BYTES), 0).astype(np.int64)
         if ((sizes < 0) | (offsets + sizes > self.nbytes)).any():
-            raise self.fault("the shard's index is damaged: restore the file")
+            raise self.fault("the shard's index is damaged")
         return offsets, sizes.astype(np.int32)
 
     def fault(self, reason: str) -> Exception:

@@ -14,7 +14,7 @@ from ..data.context import ContextFolder
 from ..digests import crc_of, seal
 
 _FORMAT = 1
-_DAMAGED: Final = "damaged; declare the tree anew"
+_DAMAGED: Final = "damaged"
 FINGERPRINT: Final = np.dtype([("id", "<u8"), ("size", "<i8"), ("mtime_ns", "<i8"), ("crc", "<u4")])
 """Fingerprint of a file: identifier of its spectrum, bytes, time of change, CRC-32 of its bytes."""
 

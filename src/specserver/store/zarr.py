@@ -116,7 +116,7 @@ class Segment:
             )
             self._array_of = {name: at for at in self._frame_arrays for name in at.vectors}
         except (OSError, ValueError, LookupError, TypeError, AttributeError, BadParameter) as error:
-            raise self._damaged(GROUP, f"damaged: restore the file ({error})") from error
+            raise self._damaged(GROUP, f"damaged ({error})") from error
         self.ids = self._read_1d("id")
         self.first = self._read_1d("first")
         self.count = self._read_1d("count")
@@ -140,7 +140,7 @@ class Segment:
             wave = self.grid.wave(self.start, self.npix)
             # Not bit for bit: powers differ in the last bits from one processor to another.
             if not np.allclose(self._read_1d("wavelength"), wave, rtol=1e-12, atol=0.0):
-                reason = "its lattice is not that of the wavelengths beside it: restore the file"
+                reason = "its lattice is not that of the wavelengths beside it"
                 raise self._damaged(GROUP, reason)
 
     def require_survey(self, survey: Survey) -> None:
@@ -272,7 +272,8 @@ class Segment:
                     nbytes += array[at:stop].read().result().nbytes
                 except ValueError as error:
                     shard = held.folder.entry(held.shard(at // SHARD))
-                    raise shard.damaged(f"rows {at} … {stop - 1}: {error}") from error
+                    reason = f"not all of rows {at} … {stop - 1} can be read"
+                    raise shard.damaged(reason) from error
         return nbytes
 
     def _read_1d(self, name: str) -> npt.NDArray[Any]:
@@ -280,7 +281,7 @@ class Segment:
         try:
             values: npt.NDArray[Any] = self._array(name).read().result()
         except ValueError as error:
-            raise self._damaged(f"{name}/c/0", str(error)) from error
+            raise self._damaged(f"{name}/c/0", "cannot be read") from error
         return values
 
     def _dtype(self, vector: str) -> np.dtype[Any]:
@@ -311,7 +312,7 @@ def _open_array(array: Folder) -> Any:
     try:
         return ts.open(spec, read=True, context=_context()).result()
     except ValueError as error:
-        raise array.entry(GROUP).damaged(str(error)) from error
+        raise array.entry(GROUP).damaged("cannot be read") from error
 
 
 def open_segment(folder: SegmentFolder) -> Segment:

@@ -30,7 +30,7 @@ from .declaration import (
     stem_of,
 )
 
-_DAMAGED: Final = "damaged; declare it anew with ingest --reader specutils"
+_DAMAGED: Final = "damaged"
 _CONTEXT = re.compile(r"[a-z][a-z0-9_]{0,47}")
 _RESERVED: Final = frozenset({"default", "spaces", "all"})
 _DTYPES: Final = frozenset({"U", "?", *(f"<{kind}{n}" for kind in "iu" for n in (2, 4, 8))}) | {

@@ -22,8 +22,8 @@ def make_anew(
     is_current: Callable[[Manifest], bool],
     make: Callable[[NewPart], Iterable[PartRecord]],
     covers: Sequence[str] = (),
-) -> Manifest:
-    """Return the newest version of an index, made first unless there is a current one.
+) -> bool:
+    """Make the next version of an index, unless there is a current one; return whether it did.
 
     One process at a time makes it. If it cannot be made, what was written of it is deleted.
 
@@ -42,18 +42,18 @@ def make_anew(
     try:
         base, sound = _newest(index, is_current)
         if base is not None and sound:
-            return base
+            return False
         with leases.hold() as lease, index.lock.lock():
             made = None
             while made is None:
                 base, sound = _newest(index, is_current)
                 if base is not None and sound:
-                    return base
+                    return False
                 made = _made(index, lease, base, make, covers)
             # The folder may be new; it gets the access rights of the context's folder.
             index.inherit_access()
             _delete_generations(index)
-            return made
+            return True
     except OSError as error:
         advice = ""
         if error.errno in _NO_RIGHT:

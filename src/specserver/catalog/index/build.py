@@ -34,8 +34,10 @@ _PART_BYTES: Final = 2**28
 
 def refresh_index(
     context: ContextFolder, survey: Survey, *, bad: str = "", lost: bool = False
-) -> Manifest:
+) -> bool:
     """Make the index of a context if there is none of this format, or if a part of it is gone.
+
+    Returns whether it was made.
 
     A complete segment that it does not list is work of a writer: the writer, or after it the next
     ingest, commits it.
@@ -55,7 +57,7 @@ def refresh_index(
     """
     index = context.index
     if not context.segments():
-        return newest_manifest(index)
+        return False
 
     def is_current(manifest: Manifest) -> bool:
         listed = _listed(index, manifest)
@@ -167,7 +169,7 @@ def read_rows(segment: SegmentFolder, names: Sequence[str] | None = None) -> pa.
             table = file.read(None if names is None else [n for n in names if n in there])
     # pyarrow raises ValueError if the name of a column is not valid UTF-8.
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise segment.objects.damaged(f"cannot be read: restore the file ({error})") from error
+        raise segment.objects.damaged(f"cannot be read ({error})") from error
     return conformed(table, common_schema([table.schema]))
 
 

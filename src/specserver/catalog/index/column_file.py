@@ -19,7 +19,7 @@ from ...data.handles import Entry
 from ...wire.numeric import as_arrow, view
 from ..base import Rows
 
-DAMAGED_INDEX: Final = "damaged index: it is made again where its folder can be written to"
+DAMAGED_INDEX: Final = "damaged index"
 # Answers of up to so many rows become one batch: joining takes less than a frame for each batch.
 _JOINED: Final = 2**17
 

@@ -36,7 +36,7 @@ from .tablefile import read_table
 
 _KEY: Final = b"specserver"
 _LINKED: Final = "_linked"
-_DAMAGED: Final = "damaged: restore the file, or attach the table again"
+_DAMAGED: Final = "damaged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +86,16 @@ def add_vac(
         allowed = f"a-z, 0-9 and _, a letter first, up to 63 of them, and not {taken}"
         raise BadParameter("NAME", name, allowed)
     if files.file.exists() and not overwrite:
-        allowed = f"{files.context.name} has a table of that name; --replace it"
-        raise BadParameter("NAME", name, allowed)
+        text = f"{files.context.name} has a table {name}: take another NAME, or say --replace"
+        raise BadParameter.saying(text)
     found = read_table(file, hdu=hdu)
     table = found.table.rename_columns(valid_names(found.table.column_names))
     table, ids, notes = read_ids(survey, table, id_column)
     position = _position(table)
     says_other = position is not None and not ("2000" in position[0] or "icrs" in position[0])
     if found.frame is not None and says_other:
-        advice = f"it states positions in {found.frame.label}; bring them into ICRS first"
-        raise BadParameter("FILE", str(file), advice)
+        text = f"{file} states positions in {found.frame.label}: bring them into ICRS first"
+        raise BadParameter.saying(text)
     info = VacInfo(
         name,
         title or f"from {file.name}",
@@ -189,8 +189,10 @@ def is_current_vac(files: TableFiles, held: HeldSpectra, covers: tuple[str, ...]
     return covers == _covers(files, read_vac(files), held)
 
 
-def refresh_vac(files: TableFiles, held: HeldSpectra, *, bad: str = "") -> Manifest:
+def refresh_vac(files: TableFiles, held: HeldSpectra, *, bad: str = "") -> bool:
     """Make the index of a table, unless there is one of the table and of the spectra held now.
+
+    Returns whether it was made.
 
     Parameters
     ----------
