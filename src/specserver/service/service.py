@@ -90,14 +90,19 @@ class SpectroscopicService:
 
         One that cannot be opened is left out; a request for it raises the reason.
         """
-        names = self.archive.names()
+        return self.available()[0]
+
+    def available(self) -> tuple[list[ContextInfo], dict[str, ServiceError]]:
+        """Return all contexts served, as `contexts`, and why others cannot be opened."""
+        names, refused = self.archive.names(), dict[str, ServiceError]()
         found = []
         for name in ["default", *names] if names else []:
             try:
                 found.append(self.archive.info(name))
             except ServiceError as error:
                 _LOG.error("%s cannot be opened: %s", name, error.message)
-        return found
+                refused[name] = error
+        return found, refused
 
     def check_profile(self, name: str) -> None:
         """Raise `UnknownProfile` for a name that is none."""

@@ -42,7 +42,7 @@ from ..parameters import (
     read_names,
     read_wavelengths,
 )
-from ..runtime.error_responses import USUAL_ERRORS, error_responses
+from ..runtime.error_responses import USUAL_ERRORS, error_responses, message_for_visitors
 from ..runtime.responses import LimitedRoute, Responder, RouteResponder, query_cost
 
 ORDER: Final = 1
@@ -70,19 +70,37 @@ async def ping() -> PlainTextResponse:
     | error_responses(400, 401, 422),
 )
 def available(service: Service, fmt: ListingFormat = "text") -> Response:
-    """Return whether spectra are served, their number, the contexts and the damaged files."""
-    held = {info.name: info.nspec for info in service.contexts() if info.name == info.resolved}
+    """Return whether spectra are served, their number, the contexts and the damaged files.
+
+    Contexts that cannot be opened are listed as unavailable, with the reason.
+    """
+    infos, errors = service.available()
+    held = {info.name: info.nspec for info in infos if info.name == info.resolved}
+    refused = [
+        {"context": name, "reason": message_for_visitors(error)}
+        for name, error in errors.items()
+        if name != "default"
+    ]
     # The reason is in the log only: it may name folders of this machine.
     faults = [
         {"context": damage.context, "file": damage.file} for damage in service.archive.damaged()
     ]
-    details = {"available": True, "nspec": sum(held.values()), "contexts": list(held)}
+    details = {
+        "available": True,
+        "nspec": sum(held.values()),
+        "contexts": list(held),
+        "unavailable": refused,
+        "damaged": faults,
+    }
     columns = ["available", "nspec", "contexts"]
     row = ["true", sum(held.values()), " ".join(held)]
+    if refused:
+        columns.append("unavailable")
+        row.append(" ".join(fault["context"] for fault in refused))
     if faults:
         columns.append("damaged")
         row.append(" ".join(fault["file"] for fault in faults))
-    return _listing(fmt, Listing({**details, "damaged": faults}, columns, [row]))
+    return _listing(fmt, Listing(details, columns, [row]))
 
 
 @router.get("/contexts", summary="List contexts", response_class=Response, responses=_LISTED)
