@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ...errors import BadIdentifier, BadParameter
+from ...errors import BadIdentifier, BadParameter, joined
 from ...model.ids import FLOAT, NUMBER
 from ...model.survey import Survey
 from ..index.column_types import put_column
@@ -83,8 +83,9 @@ def read_ids(
     if None in parts[:-1]:
         *numbers, last = survey.id_parts
         needed = f"{wanted} as whole numbers or text, or {', '.join(numbers)}"
-        reason = "; ".join([*notes, f"a table needs {needed} (and {last}, if it has it)"])
-        raise BadParameter("FILE", ", ".join(table.column_names[:12]), reason)
+        reason = "; ".join([*notes, f"it needs {needed} (and {last}, if it has it)"])
+        text = "the table does not say which spectra its rows are of"
+        raise BadParameter.saying(f"{text}: {reason}; it has {joined(table.column_names, 12)}")
     for part, column in zip(survey.id_parts, parts, strict=True):
         if column is not None and column != part:
             table = table.rename_columns({column: part})
@@ -173,7 +174,8 @@ def _whole(column: Any, name: str) -> npt.NDArray[np.int64]:
         # The cast refuses floats and text that are no whole numbers.
         values = pc.cast(column, pa.int64()).fill_null(0).to_numpy()
     except pa.ArrowInvalid as error:
-        raise BadParameter("FILE", name, f"a column of whole numbers ({error})") from error
+        text = f"the column {name} of the table is not of whole numbers: {error}"
+        raise BadParameter.saying(text) from error
     whole: npt.NDArray[np.int64] = np.maximum(values, 0)
     return whole
 
