@@ -257,8 +257,8 @@ def test_a_wide_region_with_a_condition_is_the_same_by_either_way(
 def test_blocks_of_candidates_leave_none_out(sky: Sky, monkeypatch: pytest.MonkeyPatch) -> None:
     request = QueryRequest(region=cone(0, 80, 30), primary=False)
     whole = sky.ids(request)
-    monkeypatch.setattr("specserver.catalog.catalogue._BLOCK_ROWS", 1000)
-    monkeypatch.setattr("specserver.catalog.index.part._GAP_ROWS", 0)
+    monkeypatch.setattr("specserver.catalog.search.BLOCK_ROWS", 1000)
+    monkeypatch.setattr("specserver.catalog.search._GAP_ROWS", 0)
     assert sky.ids(request) == whole
     assert len(whole) > 20_000
 
@@ -304,7 +304,7 @@ def test_time_runs_out_between_blocks_of_candidates(
     sky: Sky, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A region of the whole sky is given up long before it has been tested."""
-    monkeypatch.setattr("specserver.catalog.catalogue._BLOCK_ROWS", 100)
+    monkeypatch.setattr("specserver.catalog.search.BLOCK_ROWS", 100)
     tested = []
 
     class Slow:
