@@ -29,6 +29,8 @@ IMPORTED = (
 )
 """What is imported once; not the modules of the command itself: they read the environment."""
 COMMAND = "specserver.__main__:main"
+_ENVIRONMENT = dict(os.environ)
+"""Before any test has changed it: what is forked lasts longer than a test."""
 
 
 class Forked:
@@ -126,7 +128,8 @@ def _forking() -> socket.socket:
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     process = subprocess.Popen(
         [sys.executable, __file__, str(its.fileno())],
-        pass_fds=[its.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        pass_fds=[its.fileno()], env=_ENVIRONMENT,
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
     )  # fmt: skip
     its.close()
 
@@ -181,6 +184,7 @@ def _run(order: Mapping[str, object], standard: Sequence[int]) -> None:
     os.chdir(str(order["folder"]))
     os.environ.clear()
     os.environ.update(order["env"])
+    sys.path[1:1] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     sys.argv = ["specserver", *order["words"]]
     module, _, name = str(order["main"]).partition(":")
     getattr(import_module(module), name)()
