@@ -171,10 +171,10 @@ class Catalogue(SpectrumFinder, Protocol):
         """
 
     def carried(self, rows: Rows, before: "Catalogue") -> tuple[Rows, npt.NDArray[Any]]:
-        """Return what rows of an earlier version are here, 1D[n], and identifiers, ascending.
+        """Return the rows here of rows of an earlier version, and the identifiers that may differ.
 
-        Of these identifiers there may be other rows now; for all others it is right. A row of -1
-        stays -1.
+        The rows, 1D[n], are right unless the row has one of these identifiers, 1D[nid] ascending:
+        these must be looked up again. A row of -1 stays -1.
 
         Parameters
         ----------

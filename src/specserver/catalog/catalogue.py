@@ -144,10 +144,7 @@ class MappedCatalogue:
 
     def all_with_ids(self, ids: npt.NDArray[Any]) -> Rows:
         """Return all rows of some identifiers, each once, in the order of the catalogue."""
-        every = self._ids.every(np.unique(ids))
-        found = [named.rows + named.placed.first_row for named in every]
-        rows = self._rows.in_order(np.concatenate([np.empty(0, np.int64), *found]))
-        return self._rows.answered(rows)
+        return self._rows.answered(self._rows.in_order(self._ids.rows(np.unique(ids))))
 
     def place(self, rows: Rows) -> Place:
         """Return identifier, segment number and segment row of rows."""
@@ -221,10 +218,9 @@ class MappedCatalogue:
             parts = (None, *parts[1:])
         if wanted is None:
             some = [p.part.search.candidates(parts) + p.first_row for p in self.parts]
+            rows = self._rows.answered(np.sort(np.concatenate(some)))
         else:
-            some = [named.rows + named.placed.first_row for named in self._ids.every(wanted)]
-        rows = self._rows.answered(np.sort(np.concatenate([np.empty(0, np.int64), *some])))
-        if wanted is not None:
+            rows = self._rows.answered(np.sort(self._ids.rows(wanted)))
             rows = self._having(rows, pattern.told)
         names = list(self.survey.id_parts)
         found, tables = [rows[:0]], [self._rows.take(names, rows[:0])]
@@ -256,7 +252,7 @@ class MappedCatalogue:
         return rows[good]
 
     def carried(self, rows: Rows, before: Catalogue) -> tuple[Rows, npt.NDArray[Any]]:
-        """Return what rows of an earlier version are here, and identifiers of other rows."""
+        """Return the rows here of rows of an earlier version, as `Catalogue.carried` says."""
         assert isinstance(before, MappedCatalogue)
         now = {placed.part: placed for placed in self.parts}
         shift = np.zeros(len(before.parts) + 1, np.int64)

@@ -59,7 +59,7 @@ class RowColumns:
         return mine.given(np.concatenate(found or [of(self.parts[0])[:0]]))
 
     def answered(self, rows: Rows) -> Rows:
-        """Return those of some rows that are answered, in their order."""
+        """Return the given rows without those that are not answered; their order is kept."""
         if not len(self._dead):
             return rows
         at = np.minimum(self._dead.searchsorted(rows), len(self._dead) - 1)
@@ -91,20 +91,26 @@ class RowColumns:
         starts = [self.parts[number].batches for number in numbers]
         mine = grouped(rows, np.concatenate([*starts, [self.nrows]]))
         batches = [(*listed[at], inside) for at, inside in mine]
-        columns = []
-        for field in schema:
-            if all(self._keeps(field)[number] for number in numbers):
-                columns.append(self._gathered(field, batches, mine))
-                continue
-            parts = list(self.split(rows))
-            tables = [placed.take(pa.schema([field]), own) for placed, _, own in parts]
-            places = np.concatenate([np.arange(len(rows))[some] for _, some, _ in parts])
-            whole = pa.concat_tables(tables).combine_chunks()
-            columns.append(whole.column(0).take(as_arrow(inverse(places))))
-        return pa.table(columns, schema=schema)
+        columns = {
+            field.name: self._gathered(field, batches, mine)
+            for field in schema
+            if all(self._keeps(field)[number] for number in numbers)
+        }
+        if others := [field for field in schema if field.name not in columns]:
+            table = self._of_parts(pa.schema(others), rows)
+            columns.update(zip(table.column_names, table.columns, strict=True))
+        return pa.table([columns[name] for name in schema.names], schema=schema)
+
+    def _of_parts(self, schema: pa.Schema, rows: Rows) -> pa.Table:
+        """Return columns of rows, which each part reads as Arrow."""
+        mine = grouped(rows, self._starts)
+        whole = pa.concat_tables(self.parts[number].take(schema, own) for number, own in mine)
+        if mine.order is None:
+            return whole
+        return whole.combine_chunks().take(as_arrow(inverse(mine.order)))
 
     def _keeps(self, field: pa.Field) -> list[bool]:
-        """Return which parts have a column as it is: of its type, and not changed by its place."""
+        """Return whether each part can give a column as it is stored (`PlacedPart.keeps`)."""
         known = self._kept.get(field.name)
         if known is None:
             known = self._kept[field.name] = [placed.keeps(field) for placed in self.parts]

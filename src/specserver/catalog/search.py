@@ -19,7 +19,7 @@ _MAX_PIXELS: Final = 2**12
 # beginning another run.
 _GAP_ROWS: Final = 32
 BLOCK_ROWS: Final = 2**18
-"""Rows tested between two checks of the deadline: some 50 ms and 20 MB."""
+"""Number of rows that are tested between two checks of the deadline: about 50 ms and 20 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class PixelSearch:
 
 
 def _blocks(runs: Iterable[tuple[int, int, int]]) -> Iterator[list[tuple[int, int, int]]]:
-    """Yield runs in blocks of so many rows; a run may be cut."""
+    """Yield runs in blocks of at most `BLOCK_ROWS` rows; a block may end within a run."""
     block: list[tuple[int, int, int]] = []
     left = BLOCK_ROWS
     for number, first, stop in runs:
@@ -148,6 +148,11 @@ class IdSearch:
             if len(which):
                 rows = placed.part.id_rank[at].astype(np.int64)
                 yield Named(placed, which + some.start, rows)
+
+    def rows(self, ids: npt.NDArray[Any]) -> Rows:
+        """Return the numbers of all rows of identifiers, 1D[n] ascending: part by part."""
+        found = [named.rows + named.placed.first_row for named in self.every(ids)]
+        return np.concatenate([np.empty(0, np.int64), *found])
 
     def _within(self, ids: npt.NDArray[Any]) -> Iterator[tuple[PlacedPart, slice]]:
         """Yield the parts that may have some identifiers, and which of them: none after its last.

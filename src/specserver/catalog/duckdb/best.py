@@ -10,6 +10,7 @@ import pyarrow as pa
 from ...errors import CatalogError
 from ...model.survey import Survey
 from ..best import best_order
+from ..index.column_file import inverse
 from .database import cursor, failed
 
 
@@ -30,8 +31,7 @@ def find_best(
     """
     identifier = survey.id_column.name
     order = best_order(survey, spectra)
-    rank = np.empty(len(order), np.int64)
-    rank[order] = np.arange(len(order))
+    rank = inverse(order)
     equal = [f'a."{identifier}" = r."{identifier}"'] + [
         f'(a."{name}" IS NULL OR lower(trim(a."{name}"::VARCHAR)) = lower(r."{name}"::VARCHAR))'
         for name in by

@@ -290,7 +290,7 @@ def grouped(rows: Rows, starts: npt.NDArray[np.int64]) -> Grouped:
 
 
 def inverse(order: npt.NDArray[np.intp]) -> Rows:
-    """Return the indices, 1D[n], that bring what was brought into an order back."""
+    """Return the inverse of a permutation, 1D[n]."""
     back = np.empty(len(order), np.int64)
     back[order] = np.arange(len(order))
     return back

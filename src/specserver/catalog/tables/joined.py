@@ -61,9 +61,8 @@ class JoinedColumns:
             links = self._find(np.arange(self._own.nrows))
         else:
             links, changed = self._spectra.carried(known.rows, known.spectra)
-            for named in self._ids.every(changed):
-                rows = named.rows + named.placed.first_row
-                links[rows] = self._find(rows)
+            rows = self._ids.rows(changed)
+            links[rows] = self._find(rows)
         self.known = Links(self._spectra, links)
         return links
 
