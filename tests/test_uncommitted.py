@@ -21,8 +21,8 @@ from specserver.ingest import run_ingest
 from specserver.ingest.maintain import maintain
 from specserver.surveys import find_release
 from test_ingest import faults
+from test_maintain import CONTEXT, folder
 
-CONTEXT = "sdss_dr17"
 COMMITTED, KILLED = 2.0, 3.0
 
 
@@ -59,10 +59,6 @@ def filled(file: Path, folder: Path, value: float) -> Path:
 @pytest.fixture
 def data(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "data"))
-
-
-def folder(data: Path) -> ContextFolder:
-    return open_root(data).context(CONTEXT)
 
 
 def constants(data: Path) -> list[float]:

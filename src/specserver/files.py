@@ -24,7 +24,7 @@ _ADVICE: Final = {
 }
 """What to do about errors of the disk."""
 _MOST_TRIES: Final = 100
-"""Of making the folder of a lock: others may delete it meanwhile, but hardly so often."""
+"""Number of attempts to make the folder of a lock, which others may delete meanwhile."""
 _NO_HARD_LINKS: Final = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP})
 """Errors of a file system without hard links."""
 

@@ -83,7 +83,7 @@ class Backend(Protocol):
     def delete_tree(self, prefix: str, first: str = "") -> None:
         """Delete all objects below a prefix, if there are any.
 
-        The one with the name ``first`` there is gone for good before another is deleted.
+        The object ``first`` below it is deleted, and the deletion flushed, before any other.
         """
 
     def lock(self, key: str, *, wait: bool = True) -> AbstractContextManager[bool]:

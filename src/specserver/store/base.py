@@ -52,9 +52,10 @@ class Values(Protocol):
     """Values of some rows of some vectors, which are being read."""
 
     def __call__(self, room: Room | None = None) -> Mapping[str, Any]:
-        """Wait for the values; return them by vector, 2D[nrow, npix] each.
+        """Wait for the values, and return them by vector, 2D[nrow, npix] each.
 
-        With ``room`` they are written there instead, and what it returned is returned.
+        If ``room`` is given, they are written into the rows that it returns, and these are
+        returned.
         """
 
 

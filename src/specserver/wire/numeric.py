@@ -11,7 +11,7 @@ import pyarrow as pa
 
 
 def as_arrow(values: npt.NDArray[Any]) -> pa.Array:
-    """Return numbers, 1D[n] int or float, as an Arrow array; contiguous ones are not copied."""
+    """Return an Arrow array of numbers, 1D[n] int or float; it shares contiguous memory."""
     buffers = [None, pa.py_buffer(np.ascontiguousarray(values))]
     return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), buffers)
 

@@ -46,7 +46,7 @@ def refresh_index(
     ----------
     bad : `Catalogue.version` of one that is known to be damaged
     lost
-        There was a newer version: what is complete was listed by it, as far as is known.
+        A newer version is lost. All complete segments count as listed by it.
 
     Raises
     ------

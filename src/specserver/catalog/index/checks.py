@@ -14,7 +14,7 @@ from .part_record import coverage_of
 from .stored_rows import NO_KEY, MarkedPart
 
 _RUN_ROWS: Final = 2**17
-"""Rows of each part that are looked at together."""
+"""Number of rows of each part that are compared at a time."""
 _Run: TypeAlias = tuple[MarkedPart, Rows, npt.NDArray[Any]]
 """A part, some of its rows that are alive, 1D[n], and their identifiers, 1D[n], ascending."""
 

@@ -108,7 +108,7 @@ def newest_manifest(index: IndexFolder, known: Manifest | None = None) -> Manife
 
 
 def readable_manifests(index: IndexFolder) -> Iterator[Manifest]:
-    """Yield the versions of an index whose manifests are there and not damaged, newest first."""
+    """Yield all manifests of an index that can be read, from the newest to the oldest."""
     for version in reversed(index.versions()):
         with suppress(DamagedFile, FileNotFoundError):
             yield _read(index, version)
@@ -144,7 +144,7 @@ def commit_manifest(
         try:
             entry.create(_sealed(made))
         except FileExistsError:
-            # Another writer was faster; what cannot be read is an error.
+            # Another writer was faster. If the file there cannot be read, this raises.
             with suppress(FileNotFoundError):
                 _read(index, made.version)
             continue

@@ -121,7 +121,7 @@ class IndexPart:
 
     @cached_property
     def id_rank(self) -> npt.NDArray[Any]:
-        """1D[nrow], rows of `id_sorted`; of one identifier the best row first."""
+        """1D[nrow], row of each entry of `id_sorted`; the best row of an identifier comes first."""
         # Those of generations have 64 bits.
         return self._load("id_rank", "<i4" if isinstance(self.folder, PartFolder) else "<i8")
 
