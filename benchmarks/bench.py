@@ -87,22 +87,28 @@ class Bench:
         )
         return SpectroscopicService(open_root(folder))
 
-    def large(self, nparts: int) -> SpectroscopicService:
-        """The service's own object over a context of many rows, in so many index parts."""
-        return SpectroscopicService(self._rows(f"parts-{nparts}", self.scale.large, nparts))
+    def large(self, nparts: int, *, by_field: bool = False) -> SpectroscopicService:
+        """The service's own object over a context of many rows, in so many index parts.
+
+        Parameters
+        ----------
+        by_field : as `make_context` takes it
+        """
+        name = f"{'fields' if by_field else 'parts'}-{nparts}"
+        return SpectroscopicService(self._rows(name, self.scale.large, nparts, by_field=by_field))
 
     def growing(self, nrows: int) -> DataRoot:
         """Return a data folder with so many rows, none of them of the spectra, to be added to."""
         return self._rows(f"growing-{nrows}", nrows, 1, held=False)
 
-    def _rows(self, name: str, nrows: int, nparts: int, *, held: bool = True) -> DataRoot:
+    def _rows(self, name: str, nrows: int, nparts: int, **how: bool) -> DataRoot:
         library = self.library
         stamp = {"recipe": RECIPE, "nrows": nrows, "spectra": self._made}
         folder, _ = self.cache.part(
             f"{self.scale.name}-{name}",
             stamp,
             lambda path: make_context(
-                open_root(library.data), path, nrows, nparts, few_columns=True, held=held
+                open_root(library.data), path, nrows, nparts, few_columns=True, **how
             ),
         )
         return open_root(folder)

@@ -84,15 +84,22 @@ def draw_between(rng: np.random.Generator) -> tuple[float, float]:
 
 
 def _against_one_part(
-    bench: Bench, ask: Asked, draw: Callable[[], Any], per: int = 1, *, ordered: bool = True
+    bench: Bench,
+    ask: Asked,
+    draw: Callable[[], Any],
+    per: int = 1,
+    *,
+    by_field: bool = False,
+    ordered: bool = True,
 ) -> Trial:
     """Return the trial of a question to many parts and to one.
 
     Parameters
     ----------
+    by_field : as `make_context` takes it
     ordered : answers have one order, whatever the number of parts
     """
-    many, one = bench.large(NPARTS), bench.large(1)
+    many, one = bench.large(NPARTS, by_field=by_field), bench.large(1)
 
     def check(subject: Any) -> None:
         for ours, theirs in zip(ask(many, subject), ask(one, subject), strict=True):
@@ -105,13 +112,25 @@ def _against_one_part(
 
 @case(
     "parts_cone",
-    f"cone of 0.5° on {{large:,}} rows in {NPARTS} index parts, in process",
+    f"cone of 0.5° on {{large:,}} rows in {NPARTS} index parts of whole fields, in process",
     reference="the same in one part",
     target=1.3,
     limits="a search in the sorted pixels of each part that has rows there",
 )
 def parts_cone(bench: Bench) -> Trial:
-    return _against_one_part(bench, ask_cones, lambda: draw_cones(bench.rng), CONES)
+    draw = partial(draw_cones, bench.rng)
+    return _against_one_part(bench, ask_cones, draw, CONES, by_field=True)
+
+
+@case(
+    "parts_cone_mixed",
+    "the same, where each part has rows of the whole sky",
+    reference="the same in one part",
+    target=None,
+    limits="as above, and all parts have rows there: memory that is not in the processor's caches",
+)
+def parts_cone_mixed(bench: Bench) -> Trial:
+    return _against_one_part(bench, ask_cones, partial(draw_cones, bench.rng), CONES)
 
 
 @case(

@@ -37,6 +37,10 @@ _LEASE: Final = "00000000"
 _FIBRES: Final = 1000
 _FIRST_PLATE: Final = 3000
 _OTHER_RUN: Final = "v5_13_2"
+_FIELD_BITS: Final = 2 * (29 - 4)
+"""Fields of `make_context` are the pixels of HEALPix order 4: 3.7°, about the size of a plate."""
+_MIX: Final = 2_654_435_761
+"""A large prime: neighbouring fields are of different parts."""
 _PARTS: Final = {"plate": "plate", "mjd": "mjd", "fiberid": "fiber", "run2d": "run2d"}
 """Column → part of the identifier."""
 _FEW: Final = frozenset({"_hpx", "_segment", "_row", "_source", "_size", "_mtime_ns", "_digest"})
@@ -61,16 +65,20 @@ def make_context(
     nrows: int,
     nparts: int,
     *,
+    by_field: bool = False,
     few_columns: bool = False,
     held: bool = True,
 ) -> DataRoot:
     """Make a data folder whose context has so many rows in so many parts, and return it.
 
-    Parts have rows of the whole sky. The answers do not depend on the number of parts.
+    The answers do not depend on the parts.
 
     Parameters
     ----------
     source : a data folder with the context's segments, which the new one shares by hard links
+    by_field
+        Each part has all rows of some fields, scattered over the sky, as ingests of whole plates
+        leave them; otherwise each has rows of the whole sky.
     few_columns : only the columns that every query needs
     held : whether the spectra of the segments are among the rows; otherwise all rows are others
     """
@@ -87,9 +95,10 @@ def make_context(
         wanted = _FEW.union(column.name for column in SDSS.columns)
         base = base.select([name for name in base.column_names if name in wanted])
     sky = _make_sky(base, nrows, held=held)
+    field = (sky.hpx >> _FIELD_BITS) * _MIX >> 16
+    part_of = (field if by_field else sky.number) % nparts
     entries = tuple(
-        _write(context, names, base, sky, np.flatnonzero(sky.number % nparts == part))
-        for part in range(nparts)
+        _write(context, names, base, sky, np.flatnonzero(part_of == part)) for part in range(nparts)
     )
 
     def first(base: Manifest) -> Manifest:

@@ -56,6 +56,8 @@ ABOUT: Final[Mapping[str, Mapping[str, str]]] = {
 }
 """Attributes of the arrays with one value for each spectrum."""
 _CACHE_BYTES: Final = 256 * 2**20
+_LOOK_S: Final = 1.0
+"""Within `no_waiting`, how long ago a segment may have been looked at, s."""
 _OPEN_SEGMENTS: Final = 4096
 
 
@@ -317,7 +319,8 @@ def _open_array(array: Folder) -> Any:
 
 def open_segment(folder: SegmentFolder) -> Segment:
     """Return a segment open for reading; the same object while its commit record is the same."""
-    return _open_segment(folder, folder.record.state())
+    # A committed segment does not change: only its removal has to be seen.
+    return _open_segment(folder, folder.record.state(_LOOK_S))
 
 
 @lru_cache(maxsize=_OPEN_SEGMENTS)
