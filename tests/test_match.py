@@ -145,13 +145,13 @@ def test_a_pixel_and_its_neighbours_reach_as_far_as_they_are_taken_to(order: int
     """The largest radius for which pixels of an order serve, all over the sky."""
     radius = _WIDTH_DEG * _NARROW / 2**order * 0.999999
     rng = np.random.default_rng(order)
-    narrow = rng.normal(0, 3 * radius, 5000)
+    narrow = rng.normal(0, 3 * radius, 2000)
     # All over the sky; where base pixels meet at the equator and where the two projections of
     # HEALPix do; around the poles.
-    corner = 90 * rng.integers(0, 4, 5000) + rng.normal(0, 3 * radius, 5000)
-    sign = rng.choice([-1, 1], 5000)
+    corner = 90 * rng.integers(0, 4, 2000) + rng.normal(0, 3 * radius, 2000)
+    sign = rng.choice([-1, 1], 2000)
     some_ra, some_dec = sphere(rng, 20_000)
-    ra = np.concatenate([some_ra, corner, corner, corner, rng.uniform(0, 360, 5000)])
+    ra = np.concatenate([some_ra, corner, corner, corner, rng.uniform(0, 360, 2000)])
     joint = np.degrees(np.arcsin(2 / 3)) * sign
     dec = np.concatenate([some_dec, narrow, joint + narrow, narrow, sign * (90 - np.abs(narrow))])
     rows = offset(ra, dec, radius * 0.99999)
