@@ -28,6 +28,7 @@ from serving import serve
 from specserver.catalog.index.build import refresh_index
 from specserver.catalog.index.manifest import commit_manifest, new_rows, newest_manifest
 from specserver.client.api import SpecClient
+from specserver.client.pools import RETRY
 from specserver.damage import damaged_files
 from specserver.data.root import open_root
 from specserver.digests import NO_DIGESTS, digest_of, read_record, seal
@@ -61,6 +62,15 @@ def data(sound: flips.Folder, tmp_path: Path) -> Path:
     copy = tmp_path / "data"
     shutil.copytree(sound.data, copy)
     return copy
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client comes again as often as ever, but at once, where a service says when."""
+    told = "Retry-After"
+    monkeypatch.setattr(
+        type(RETRY), "get_retry_after", lambda _, answer: 0.01 if told in answer.headers else None
+    )
 
 
 def part_of(data: Path, context: str) -> Path:
@@ -472,6 +482,7 @@ def test_a_read_only_folder_with_a_stale_index_is_served(
         assert "to rewrite" not in said
 
 
+@pytest.mark.usefixtures("soon")
 def test_a_read_only_folder_without_an_index_says_what_to_do(
     read_only: Path, data: Path, sound: flips.Folder
 ) -> None:
