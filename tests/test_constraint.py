@@ -435,7 +435,7 @@ conditions = st.recursive(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(meaning=conditions)
 def test_generated_conditions_mean_the_same_in_python(table, meaning):
     condition = parse(meaning.text)
