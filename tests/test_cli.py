@@ -5,6 +5,7 @@ import os
 import pty
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import psutil
 import pytest
 
 from commands import command as command_here
-from forked import run_forked
+from forked import Forked, run_forked
 from serving import Served, free_port
 
 COMMANDS = [
@@ -288,15 +289,16 @@ def test_the_demonstration_runs_to_its_end(mock_survey: Path, tmp_path: Path) ->
 
 def test_the_demonstration_ends_with_its_service(mock_survey: Path, tmp_path: Path) -> None:
     words = ("demo", "--spectra", mock_survey, "--port", free_port(), "--folder", tmp_path)
-    with subprocess.Popen(
-        [sys.executable, "-m", "specserver", *map(str, words)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    ) as running:  # fmt: skip
-        assert running.stdout
-        assert running.stderr
-        assert any("Ctrl-C" in line for line in running.stdout)
-        (service,) = [child for child in psutil.Process(running.pid).children()
-                      if "serve" in child.cmdline()]  # fmt: skip
-        service.terminate()
-        assert running.wait(20) == 1
-        assert "the service has ended" in running.stderr.read()
+    with (tmp_path / "told").open("w+b") as told:
+        running = Forked(words, stdout=told, stderr=told, main="commands:main_with_one_core")
+        try:
+            while b"Ctrl-C ends it" not in (said := (tmp_path / "told").read_bytes()):
+                assert running.poll() is None, said
+                time.sleep(0.05)
+            (service,) = [child for child in psutil.Process(running.pid).children()
+                          if "serve" in child.cmdline()]  # fmt: skip
+            service.terminate()
+            assert running.wait(20) == 1
+        finally:
+            running.kill()
+    assert "the service has ended" in (tmp_path / "told").read_text()
