@@ -202,22 +202,21 @@ def test_an_upload_that_is_broken_off_is_one_line(narrow: Served, log: Path) -> 
 def test_silent_connections_do_not_use_up_the_handles(
     mock_data: Path, mock_survey: Path, tmp_path: Path
 ) -> None:
-    """2,500 of them ended the service for everybody."""
+    """More of them than handles ended the service for everybody."""
     narrow = ("prlimit", "--nofile=1024:1024")
     log = tmp_path / "log"
     with (
-        serve(mock_data, mock_survey, workers=2, log=log, before=narrow) as running,
+        serve(mock_data, mock_survey, log=log, before=narrow) as running,
         ExitStack() as links,
     ):
         one = {"ids": str(running.ids[0])}
-        for number in range(2500):
+        for number in range(1500):
             links.enter_context(closing(socket.create_connection(address(running), timeout=30)))
             if number % 100 == 99:
                 answer = urllib3.request("POST", f"{running.url}/{PATH}", json=one, timeout=10)
                 assert answer.status == 200
         assert faults(running, "ended_for_another") > 500
-        children = psutil.Process(running.process.pid).children(recursive=True)
-        assert all(child.num_fds() < 1024 for child in children)
+        assert psutil.Process(running.process.pid).num_fds() < 1024
     text = log.read_text()
     assert text.count("ended for another: ") in range(1, 9)
     assert "Too many open files" not in text
