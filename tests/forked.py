@@ -1,7 +1,8 @@
 """Commands in processes that need not import anything: they are forked from one that has.
 
-A start by ``python -m specserver`` takes 1 to 2 s of a core, nearly all of it for imports. Tests
-of the start itself, and services of several processes, use that.
+A start by ``python -m specserver`` takes 1 to 2 s of a core, nearly all of it for imports, and as
+much for each process of a service of several. Tests of the start itself, of processes that die and
+of what several count together use that.
 """
 
 import atexit
@@ -16,9 +17,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO
+from typing import IO, Any
+from unittest.mock import patch
+
+from prometheus_client import values
+from uvicorn import _subprocess
 
 IMPORTED = (
     *("uvicorn.protocols.http.h11_impl", "uvicorn.lifespan.on", "typer.rich_utils"),
@@ -29,6 +35,8 @@ IMPORTED = (
 )
 """What is imported once; not the modules of the command itself: they read the environment."""
 COMMAND = "specserver.__main__:main"
+FORKING = f"{Path(__file__).stem}:main_that_forks"
+"""Main function of a service whose processes that answer are forked, too, and not spawned."""
 _ENVIRONMENT = dict(os.environ)
 """Before any test has changed it: what is forked lasts longer than a test."""
 
@@ -120,6 +128,22 @@ def run_forked(
             file.seek(0)
             said.append(file.read().decode())
     return subprocess.CompletedProcess(process.args, code, *said)
+
+
+def main_that_forks() -> None:
+    """Run the command; the processes of a service start at once, with all that is imported."""
+    begin = _subprocess.subprocess_started
+
+    def begun(*given: Any, **named: Any) -> None:
+        # Whether several processes count together was looked up before there were several.
+        values.ValueClass = values.get_value_class()
+        begin(*given, **named)
+
+    with (
+        patch.object(_subprocess, "spawn", get_context("fork")),
+        patch.object(_subprocess, "subprocess_started", begun),
+    ):
+        import_module("specserver.__main__").main()
 
 
 @cache

@@ -61,7 +61,7 @@ def demonstration(folder: Path) -> Iterator[Served]:
         # What the ingest would print in yellow.
         yellow = (summary.other_reductions, summary.remarks, summary.refused, summary.conflicts)
         assert not any((*yellow, summary.differing, summary.pointings, summary.not_applied))
-    with serve(folder / "data", folder / "mock", workers=2) as running:
+    with serve(folder / "data", folder / "mock", workers=2, spawned=False) as running:
         yield running
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import urllib3
 
-from forked import Forked
+from forked import COMMAND, FORKING, Forked
 from specserver.data.root import open_root
 from specserver.errors import NoCatalog
 from specserver.service import SpectroscopicService
@@ -50,11 +50,13 @@ def serve(
     options: Sequence[str] = (),
     log: Path | None = None,
     before: Sequence[str] = (),
+    spawned: bool = True,
 ) -> Iterator[Served]:
     """Serve a data folder in a process of its own.
 
     ``settings`` are by name; ``options`` go to the command; ``log`` is a file for standard error;
-    ``before`` is what the command is an argument of, such as ``prlimit``.
+    ``before`` is what the command is an argument of, such as ``prlimit``; ``spawned`` is whether
+    several processes are started as they are in operation, which takes some 5 s of a core.
     """
     port = free_port()
     words = ["serve", "--stop-on-eof", "--data", str(data), "--port", str(port)]
@@ -63,8 +65,9 @@ def serve(
     environment |= {f"SPECSERVER_{k.upper()}": str(v) for k, v in (settings or {}).items()}
     process: subprocess.Popen[bytes] | Forked
     with log.open("wb") if log else nullcontext() as stderr:
-        if workers == 1 and not before:
-            process = Forked(words, env=environment, stderr=stderr)
+        if not before and (workers == 1 or not spawned):
+            main = COMMAND if workers == 1 else FORKING
+            process = Forked(words, env=environment, stderr=stderr, main=main)
         else:
             process = subprocess.Popen(
                 [*before, sys.executable, "-m", "specserver", *words],

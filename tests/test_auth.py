@@ -293,7 +293,7 @@ def guarded(
     ada = book.create("ada", contexts=["sdss_dr17"], now=now)
     bob = book.create("bob", now=now)
     admin = book.create("grace", is_admin=True, now=now)
-    with serve(data, mock_survey, workers=2) as running:
+    with serve(data, mock_survey, workers=2, spawned=False) as running:
         client = SpecClient(svc_url=running.url)
         few = client.query(constraint="plate > 0", primary=False, context="sdss_dr16")
         closed = np.setdiff1d(running.ids, few)
@@ -517,7 +517,7 @@ def test_an_administrator_debugs_all_processes(own_data: tuple[Path, str], tmp_p
     def told() -> list[str]:
         return [line for line in log.read_text().splitlines() if "?'mark=" in line]
 
-    with serve(data, data, workers=2, log=log) as running:
+    with serve(data, data, workers=2, spawned=False, log=log) as running:
 
         def toggle() -> object:
             headers = {"Authorization": f"Bearer {token}"}

@@ -139,7 +139,7 @@ def test_the_folder_of_counts_goes_with_its_service(
     left.mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(tmp_path))
-        with serve(mock_data, mock_survey, workers=2) as running:
+        with serve(mock_data, mock_survey, workers=2, spawned=False) as running:
             (kept,) = tmp_path.glob("specserver-metrics-*")
             assert kept != left
             running.process.send_signal(end)
