@@ -14,13 +14,16 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 from unittest.mock import patch
 
 from prometheus_client import values
@@ -185,7 +188,6 @@ def _fork_for_each_order(link: socket.socket) -> None:
                 _keep(process, standard, told)
             os.close(told)
             _run(json.loads(text), standard)
-            return
         for handle in handles:
             os.close(handle)
 
@@ -200,7 +202,7 @@ def _keep(process: int, standard: Sequence[int], told: int) -> None:
     os._exit(0)
 
 
-def _run(order: Mapping[str, object], standard: Sequence[int]) -> None:
+def _run(order: Mapping[str, object], standard: Sequence[int]) -> NoReturn:
     """Become the command."""
     for number, handle in enumerate(standard):
         os.dup2(handle, number)
@@ -211,7 +213,27 @@ def _run(order: Mapping[str, object], standard: Sequence[int]) -> None:
     sys.path[1:1] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     sys.argv = ["specserver", *order["words"]]
     module, _, name = str(order["main"]).partition(":")
-    getattr(import_module(module), name)()
+    try:
+        getattr(import_module(module), name)()
+        _end(0)
+    except SystemExit as ended:
+        _end(ended.code)
+    except BaseException:  # noqa: BLE001  # told as the interpreter would
+        traceback.print_exc()
+        _end(1)
+
+
+def _end(code: object) -> NoReturn:
+    """End as the interpreter does, but keep the modules: to take them down takes a second."""
+    if not isinstance(code, int | None):
+        sys.stderr.write(f"{code}\n")
+        code = 1
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(code or 0)
 
 
 if __name__ == "__main__":
