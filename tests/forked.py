@@ -22,7 +22,8 @@ from functools import cache
 from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
-from tempfile import TemporaryFile
+from shutil import rmtree
+from tempfile import TemporaryFile, mkdtemp
 from typing import IO, Any, NoReturn
 from unittest.mock import patch
 
@@ -40,6 +41,21 @@ IMPORTED = (
 COMMAND = "specserver.__main__:main"
 FORKING = f"{Path(__file__).stem}:main_that_forks"
 """Main function of a service whose processes that answer are forked, too, and not spawned."""
+LINK = "FORKED_LINK"
+"""Variable with the handle by which a program in a shell reaches the process that forks."""
+_PROGRAM = f"""\
+#!{sys.executable} -SEs
+import json, os, socket, sys
+told, tell = os.pipe()
+order = {{"words": sys.argv[1:], "main": "{COMMAND}"}}
+order |= {{"folder": os.getcwd(), "env": {{**os.environ}}}}
+link = socket.socket(fileno=int(os.environ["{LINK}"]))
+socket.send_fds(link, [json.dumps(order).encode()], [0, 1, 2, tell])
+os.close(tell)
+os.read(told, 4)
+code = int.from_bytes(os.read(told, 4), signed=True)
+os.kill(os.getpid(), -code) if code < 0 else os._exit(code)
+"""
 _ENVIRONMENT = dict(os.environ)
 """Before any test has changed it: what is forked lasts longer than a test."""
 
@@ -131,6 +147,30 @@ def run_forked(
             file.seek(0)
             said.append(file.read().decode())
     return subprocess.CompletedProcess(process.args, code, *said)
+
+
+def run_shell(
+    script: str, env: Mapping[str, str], folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a script with bash, in which the command is forked wherever its name stands."""
+    link = _forking().fileno()
+    named = {"PATH": f"{_folder_of_the_command()}{os.pathsep}{env['PATH']}", LINK: str(link)}
+    return subprocess.run(
+        ["bash", "-e", "-c", script],
+        pass_fds=[link], env={**env, **named}, cwd=folder,
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@cache
+def _folder_of_the_command() -> Path:
+    """Make the folder of a program that orders the command, and ends as it does."""
+    folder = Path(mkdtemp(prefix="forked-"))
+    atexit.register(rmtree, folder)
+    program = folder / "specserver"
+    program.write_text(_PROGRAM, "utf-8")
+    program.chmod(0o755)
+    return folder
 
 
 def main_that_forks() -> None:

@@ -8,7 +8,6 @@ import doctest
 import os
 import re
 import shlex
-import subprocess
 import sys
 import traceback
 import warnings
@@ -21,6 +20,7 @@ from unittest.mock import patch
 import matplotlib.pyplot as plt
 
 from commands import command
+from forked import run_shell
 from serving import Served, serve
 from specserver.cli.demo import add_second, simulate_first
 from specserver.data.root import open_root
@@ -179,13 +179,7 @@ def _run_commands(text: str, names: dict[str, Any]) -> str:
             return str(error)
         names["printed"] = "".join(said)
         return ""
-    done = subprocess.run(
-        ["bash", "-e", "-c", _SHELL + text],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_shell(_SHELL + text, os.environ)
     names["printed"] = done.stdout
     return done.stdout + done.stderr if done.returncode else ""
 

@@ -16,6 +16,7 @@ import pytest
 
 from commands import command
 from conftest import TwoSurveys
+from forked import run_shell
 from serving import Served
 from specserver.client.session import Session
 
@@ -47,17 +48,9 @@ specserver --show-completion bash | bash -n
 
 
 def test_twenty_lines_of_shell(served: Served, tmp_path: Path) -> None:
-    binaries = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "SPECSERVER_URL": served.url, "PATH": binaries}
+    environment = {**os.environ, "SPECSERVER_URL": served.url}
     environment["_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION"] = "1"
-    done = subprocess.run(
-        ["bash", "-c", SESSION],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_shell(SESSION, environment, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     # Nothing but sums of what came and a warning of ours: none of another package, no bar.
     others = re.compile(r"specserver: .* in [0-9.]+ s|asking the .*|warning: .* primary spectra.*")
