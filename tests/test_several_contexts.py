@@ -206,7 +206,7 @@ WAYS = ("", "default:", f"{A}:", f"{OLD}:", f"{B}:")
 """Ways to state the context of an identifier."""
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(asked=st.lists(st.tuples(st.sampled_from(WAYS), st.integers(0, 2)), min_size=1, max_size=8))
 @example(asked=[("default:", 0), (f"{A}:", 1), ("default:", 2)])
 @example(asked=[(f"{A}:", 2), ("default:", 0), (f"{B}:", 0), ("", 1), (f"{A}:", 2)])
