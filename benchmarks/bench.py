@@ -90,12 +90,17 @@ class Bench:
     def large(self, nparts: int, *, by_field: bool = False) -> SpectroscopicService:
         """The service's own object over a context of many rows, in so many index parts.
 
+        All files of the index are in the page cache.
+
         Parameters
         ----------
         by_field : as `make_context` takes it
         """
         name = f"{'fields' if by_field else 'parts'}-{nparts}"
-        return SpectroscopicService(self._rows(name, self.scale.large, nparts, by_field=by_field))
+        data = self._rows(name, self.scale.large, nparts, by_field=by_field)
+        index = data.context(CONTEXT).index.local_path()
+        warm([str(path) for path in index.rglob("*") if path.is_file()])
+        return SpectroscopicService(data)
 
     def growing(self, nrows: int) -> DataRoot:
         """Return a data folder with so many rows, none of them of the spectra, to be added to."""

@@ -38,6 +38,7 @@ from specserver.surveys import find_release
 
 from . import scale_index
 from .cases_fetch import cold_trial
+from .data import warm
 from .documents import write_scale
 from .formats import as_format_1
 from .measure import take_turns
@@ -210,6 +211,7 @@ def _measure(data: Path, size: Size) -> None:
         size.index_s += perf_counter() - began
         index_bytes += sum(one.stat().st_size for one in index.rglob("*") if one.is_file())
     size.index_bytes_each = index_bytes / nspec
+    warm([str(path) for path in data.glob("*/seg-*/**/*") if path.is_file()])
     rng = np.random.default_rng(3)
     with serve_data(data) as server:
         for context in CONTEXTS:
