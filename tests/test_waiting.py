@@ -31,6 +31,7 @@ from specserver.ingest import run_ingest
 from specserver.server import direct
 from specserver.server.app import create_app
 from specserver.service import SpectroscopicService
+from specserver.service.fits_tree_source import add_tree
 from specserver.settings import Settings
 from specserver.simulate import simulate_sdss
 from specserver.wire.media_types import JSON
@@ -251,6 +252,24 @@ def test_bytes_on_a_disk_are_read_in_a_thread(
     assert hops == ["bulk_spectra"]
     assert threads
     assert threading.main_thread().name not in threads
+
+
+@pytest.mark.usefixtures("clock")
+def test_files_of_a_tree_are_read_in_a_thread(
+    folder: Path, ids: list[int], hops: list[str], tmp_path: Path
+) -> None:
+    """A tree of original files is looked through in a thread, however often it was."""
+    reductions = ["26", "103", "104", "v5_7_0", "v5_10_0", "v5_11_0"]
+    data = open_root(tmp_path)
+    add_tree(data, CONTEXT, folder.parent / "files", reductions=reductions)
+    app = create_app(Settings(data=tmp_path))
+    answers = []
+    for _ in range(3):
+        hops.clear()
+        answers.append(fetch(app, ids[0]))
+        assert hops == ["bulk_spectra"]
+    assert answers[0][0] == 200
+    assert answers[0] == answers[1] == answers[2]
 
 
 @pytest.mark.usefixtures("clock")

@@ -234,7 +234,7 @@ class Segment:
         newest = self.info.format_version == FORMAT_VERSION
         return (
             self
-            if newest or self._state == self.folder.record.state()
+            if newest or self._state == self.folder.record.state(_LOOK_S)
             else open_segment(self.folder)
         )
 
