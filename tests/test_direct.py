@@ -31,16 +31,9 @@ def app(mock_data: Path) -> FastAPI:
 
 
 def ask(app: FastAPI, path: str, body: bytes, kind: str = JSON) -> tuple[int, bytes]:
-    """Return the status and the body of an answer to a ``POST``."""
-    return asyncio.run(answer(app, path, body, kind))
-
-
-async def answer(
-    app: FastAPI, path: str, body: bytes = b"", kind: str = "", method: str = "POST"
-) -> tuple[int, bytes]:
     """Return the status and the body of an answer."""
     headers = [(b"content-type", kind.encode())] if kind else []
-    scope = {"type": "http", "method": method, "path": path, "query_string": b"", "state": {},
+    scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "state": {},
              "headers": headers, "http_version": "1.1", "root_path": ""}  # fmt: skip
     messages: list[dict[str, Any]] = []
 
@@ -52,7 +45,7 @@ async def answer(
     async def send(message: Any) -> None:
         messages.append(message)
 
-    await app(scope, receive, send)
+    asyncio.run(app(scope, receive, send))
     return messages[0]["status"], b"".join(message.get("body", b"") for message in messages)
 
 

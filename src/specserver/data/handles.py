@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from ..digests import Record, digest_of, fault_of, read_record
 from ..errors import DamagedFile, StoreError
 from .backend import Backend, ByteSource
 from .remedies import remedy
-from .waiting import FRESH_S, before_waiting, look
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,31 +37,20 @@ class Handle:
         """The last part of its key."""
         return self.key.rpartition("/")[2]
 
-    @property
-    def _disk(self) -> Backend:
-        """The back end, for what may wait for it."""
-        before_waiting()
-        return self.backend
-
-    def _stamp(self, fresh_s: float = FRESH_S) -> Identity:
-        """Return its stamp; `damage.ABSENT`: it does not exist."""
-        see = partial(self.backend.stamp, self.key)
-        return look(("stamp", self.backend, self.key), see, fresh_s)
-
     def exists(self) -> bool:
         """Return whether it exists."""
-        return self._stamp() != ABSENT
+        return self.backend.stamp(self.key) != ABSENT
 
     def local_path(self) -> Path:
         """Return its path on this machine, for libraries that open files themselves."""
-        return self._disk.local_path(self.key)
+        return self.backend.local_path(self.key)
 
     def delete_drafts(self) -> None:
         """Delete what killed writers left of it, or of objects below it.
 
         No other writer may be at work on them.
         """
-        self._disk.delete_drafts(self.key)
+        self.backend.delete_drafts(self.key)
 
 
 class Entry(Handle):
@@ -73,58 +60,53 @@ class Entry(Handle):
 
     def resolved(self) -> tuple[Path, Path]:
         """Return the paths of the data folder and of its file, links followed."""
-        return self._disk.local_path("").resolve(), self.local_path().resolve()
+        return self.backend.local_path("").resolve(), self.local_path().resolve()
 
     def stamp(self) -> Identity:
         """Return a value that changes when it changes; `damage.ABSENT`: it does not exist."""
-        return self._stamp()
+        return self.backend.stamp(self.key)
 
-    def state(self, fresh_s: float = FRESH_S) -> Identity:
-        """Return its stamp; `damage.ABSENT` also if the system refuses to return it.
-
-        Parameters
-        ----------
-        fresh_s : within `no_waiting`, how long ago it may have been seen, s
-        """
+    def state(self) -> Identity:
+        """Return its stamp; `damage.ABSENT` also if the system refuses to return it."""
         try:
-            return self._stamp(fresh_s)
+            return self.stamp()
         except OSError:
             return ABSENT
 
     def read(self) -> bytes:
         """Return its bytes."""
-        return self._disk.read(self.key)
+        return self.backend.read(self.key)
 
     def open(self) -> ByteSource:
         """Open it to read ranges of its bytes."""
-        return self._disk.open(self.key)
+        return self.backend.open(self.key)
 
     def create(self, content: bytes | memoryview) -> None:
         """Write it; raise `FileExistsError` if it exists."""
-        self._disk.create(self.key, content)
+        self.backend.create(self.key, content)
 
     def replace(self, content: bytes | memoryview, *, owner_only: bool = False) -> None:
         """Write or replace it; readers see the whole old object or the whole new one."""
-        self._disk.replace(self.key, content, owner_only=owner_only)
+        self.backend.replace(self.key, content, owner_only=owner_only)
 
     def touch(self) -> None:
         """Set the time of its stamp to the present time of the storage."""
-        self._disk.touch(self.key)
+        self.backend.touch(self.key)
 
     def delete(self) -> None:
         """Delete it, if it exists."""
-        self._disk.delete(self.key)
+        self.backend.delete(self.key)
 
     def lock(self, *, wait: bool = True) -> AbstractContextManager[bool]:
         """Hold it as an exclusive lock; without waiting, yield False if another holds it."""
-        return self._disk.lock(self.key, wait=wait)
+        return self.backend.lock(self.key, wait=wait)
 
     def allocate(self, head: bytes, nbytes: int) -> Path:
         """Make it of ``head`` and ``nbytes`` zeros, for libraries that write it themselves.
 
         Raises `OSError` if the disk has no space for it.
         """
-        return self._disk.allocate(self.key, head, nbytes)
+        return self.backend.allocate(self.key, head, nbytes)
 
     def record(self, told: str = "damaged", newest: int | None = None) -> Record:
         """Return it as a record; ``told`` begins the message if it is damaged.
@@ -173,8 +155,7 @@ class Folder(Handle):
 
     def children(self) -> list[str]:
         """Return the names directly below it, sorted; names of folders end in a slash."""
-        names = look(("children", self.backend, self.key), partial(self.backend.children, self.key))
-        return sorted(names)
+        return sorted(self.backend.children(self.key))
 
     def folder_names(self) -> list[str]:
         """Return the names of the folders directly below it, sorted."""
@@ -182,39 +163,39 @@ class Folder(Handle):
 
     def files(self) -> list[str]:
         """Return the paths from this folder of all objects below it, sorted."""
-        return sorted(key[len(self.key) + 1 :] for key in self._disk.keys(self.key))
+        return sorted(key[len(self.key) + 1 :] for key in self.backend.keys(self.key))
 
     def delete(self) -> None:
         """Delete it and all objects below it."""
-        self._disk.delete_tree(self.key)
+        self.backend.delete_tree(self.key)
 
     def make(self) -> Path:
         """Make it, for libraries that write files themselves."""
-        return self._disk.make_folder(self.key)
+        return self.backend.make_folder(self.key)
 
     def sync(self) -> None:
         """Flush the files that libraries wrote below it to the disk."""
-        self._disk.sync(self.key)
+        self.backend.sync(self.key)
 
     def nbytes(self) -> int:
         """Return the bytes of all objects below it."""
-        return sum(self._disk.stamp(key)[1] for key in self._disk.keys(self.key))
+        return sum(self.backend.stamp(key)[1] for key in self.backend.keys(self.key))
 
     def nfree(self) -> int:
         """Return the bytes that can still be written below it."""
-        return self._disk.nfree(self.key)
+        return self.backend.nfree(self.key)
 
     def set_access(self, *, private: bool) -> None:
         """Let only the owner, or everyone, read what is below it."""
-        self._disk.set_access(self.key, private=private)
+        self.backend.set_access(self.key, private=private)
 
     def inherit_access(self) -> None:
         """Let only the owner read it if only the owner can read the folder above it."""
-        self._disk.inherit_access(self.key)
+        self.backend.inherit_access(self.key)
 
     def kvstore(self) -> dict[str, Any]:
         """Return its TensorStore specification."""
-        return self._disk.kvstore(self.key)
+        return self.backend.kvstore(self.key)
 
     def digests(self, names: Iterable[str]) -> dict[str, str]:
         """Return the digests of objects, by their paths from this folder."""

@@ -9,7 +9,6 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 
 from ..auth import ANONYMOUS, Caller, TokenBook
 from ..catalog.deadline import Deadline
-from ..data.waiting import may_wait
 from ..errors import NotAllowed, NotAuthenticated
 from ..service import SpectroscopicService
 from ..service.limits import Limits
@@ -77,13 +76,8 @@ async def get_service(
         Deadline.after(settings.query_timeout_s),
         getattr(request.state, "is_light", False),
     )
-    return service.seen_by(caller, _go_on, limits)
-
-
-def _go_on() -> None:
-    """Stop work between two batches if the client has gone away."""
-    if may_wait():
-        from_thread.check_cancelled()
+    # Work stops between two batches if the client has gone away.
+    return service.seen_by(caller, from_thread.check_cancelled, limits)
 
 
 async def get_settings(request: Request) -> Settings:

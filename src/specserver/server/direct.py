@@ -8,7 +8,6 @@ hands requests for a `DirectRoute` to it; the route reads the body and calls the
 import json
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
-from time import monotonic
 from typing import Any, Final, get_type_hints
 
 from anyio import to_thread
@@ -20,20 +19,13 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from typing_extensions import override
 
-from ..data.waiting import WouldWait, no_waiting
-from ..errors import SpecServerError
 from ..wire.media_types import JSON
 from .dependencies import BEARER, KEY, get_service
-from .parameters import DirectRequest
 from .runtime.error_responses import HANDLERS
 from .runtime.responses import LimitedRoute, Responder, answer_in_limits
 
 _GIVEN: Final = frozenset({"responder", "service", "settings"})
 """Parameters that an endpoint may have besides ``request``, its JSON body."""
-_LONG_S: Final = 0.02
-"""If a small request took longer on the event loop, the next ones are answered in threads."""
-_THREADS_S: Final = 1.0
-"""For so many seconds."""
 
 
 class DirectRoute(LimitedRoute):
@@ -48,7 +40,6 @@ class DirectRoute(LimitedRoute):
         hints = get_type_hints(endpoint)
         self._model: type[BaseModel] = hints.pop("request")
         self._takes = frozenset(hints) - {"return"}
-        self._threads_until = 0.0
         if unknown := self._takes - _GIVEN:
             raise TypeError(f"{endpoint.__name__} takes {sorted(unknown)}: it needs a LimitedRoute")
 
@@ -70,30 +61,7 @@ class DirectRoute(LimitedRoute):
             "settings": request.app.state.settings,
         }
         taken = {name: given[name] for name in self._takes}
-        work = partial(self.endpoint, request=asked, **taken)
-        is_small = isinstance(asked, DirectRequest) and asked.is_small
-        if is_small and (answer := self._answer_here(work)) is not None:
-            return answer
-        return await to_thread.run_sync(work)
-
-    def _answer_here(self, work: Callable[[], Response]) -> Response | None:
-        """Return the answer if all that it needs is in memory, else None.
-
-        The way to a thread and back would take as long as all else of a small request. An error is
-        not taken from here: what a thread sees is newer.
-        """
-        began = monotonic()
-        if began < self._threads_until:
-            return None
-        try:
-            with no_waiting():
-                return work()
-        except (WouldWait, SpecServerError):
-            return None
-        finally:
-            if monotonic() - began > _LONG_S:
-                # Pages of mapped files came from the disk.
-                self._threads_until = monotonic() + _THREADS_S
+        return await to_thread.run_sync(partial(self.endpoint, request=asked, **taken))
 
     def _read(self, body: bytes, content_type: str) -> BaseModel:
         """Return the fields of a body; errors are those that FastAPI raises."""

@@ -48,19 +48,7 @@ class QueryParameters(BaseModel):
     """Give up after so many seconds."""
 
 
-class DirectRequest(BaseModel):
-    """The JSON body of a request to a direct route."""
-
-    @property
-    def is_small(self) -> bool:
-        """Whether the answer takes less time than two hops between threads.
-
-        Data that have to come from a disk take longer, whatever is asked for.
-        """
-        return False
-
-
-class SelectionRequest(DirectRequest):
+class SelectionRequest(BaseModel):
     """Selection of spectra in a request of the bulk dialect."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)

@@ -23,7 +23,6 @@ from ..catalog.tables.vac import is_current_vac, refresh_vac
 from ..damage import ABSENT, Identity
 from ..data.context import ContextFolder, IndexFolder, TableFiles
 from ..data.root import DataRoot
-from ..data.waiting import holding
 from ..errors import CatalogError, DamagedFile, ServiceError
 from ..model.survey import Release, Survey
 from ..store.fits import FitsTree
@@ -114,7 +113,7 @@ class OpenContexts:
     def _newest_release(self, folder: ContextFolder) -> OpenRelease | None:
         """Return the newest version of a context, opened first if it is not open."""
         # A lock for each: one that takes long to open must not stop the other contexts.
-        with holding(self._loading.setdefault(folder.name, threading.Lock())):
+        with self._loading.setdefault(folder.name, threading.Lock()):
             known = self._open.get(folder.name)
             state = newest_state(folder.index, known[0] if known else None)
             if known is None or state is not known[0]:
@@ -142,7 +141,7 @@ class OpenContexts:
         stamp = folder.tree.stamp()
         if stamp == ABSENT:
             return None
-        with holding(self._lock):
+        with self._lock:
             known = self._trees.get(context)
             if known is None or known[0] != stamp:
                 info = read_tree(folder)
@@ -176,7 +175,7 @@ class OpenContexts:
     ) -> QueryTable:
         """Return the newest version of a table, opened first if it is not open."""
         name = str(files)
-        with holding(self._loading.setdefault(name, threading.Lock())):
+        with self._loading.setdefault(name, threading.Lock()):
             known = self._tables.get(name)
             # Taken first, so that the next request sees changes made meanwhile.
             file = files.file.stamp()

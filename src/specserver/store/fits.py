@@ -23,7 +23,6 @@ import numpy.typing as npt
 from numcodecs import Blosc
 
 from ..damage import damaged
-from ..data.waiting import before_waiting
 from ..errors import BadFile, DamagedSpectrum, StoreError
 from ..model.grid import Grid, PixelRange
 from ..model.survey import RawSpectrum, Release, Survey, TreeLayout
@@ -101,7 +100,6 @@ class FitsTree:
 
     def find(self, numbers: Sequence[int], reduction: str) -> TreeFile | None:
         """Return the file of a complete tuple, or None when the tree has none."""
-        before_waiting()
         if reduction not in self.reductions:
             return None
         fields = dict(zip(self.survey.id_parts, numbers, strict=False))
@@ -154,7 +152,6 @@ class FitsTree:
         wanted : returns whether a number is wanted as the part at an index
         reductions : the only ones to look for, or None for all of the tree
         """
-        before_waiting()
         chosen = self.reductions if reductions is None else reductions
         for reduction in (known for known in self.reductions if known in chosen):
             seen = set()
@@ -180,7 +177,6 @@ class FitsTree:
             except StoreError as error:
                 return error
 
-        before_waiting()
         places: list[FilePlace] = []
         faults: dict[int, StoreError] = {}
         for file, place in zip(files, _pool().map(measured, files), strict=True):
@@ -198,7 +194,6 @@ class FitsTree:
 
         Raises `DamagedSpectrum` if it cannot be read or is not the one that its place says.
         """
-        before_waiting()
         with self._naming(file):
             return self._read(file, *_version(file.path))
 

@@ -14,7 +14,6 @@ import google_crc32c
 import numpy as np
 import numpy.typing as npt
 
-from ..data.waiting import before_waiting
 from ..errors import DamagedFile, StoreError
 from ..wire.cells import unpack_blosc
 from .base import Place, Rows
@@ -174,8 +173,6 @@ def _read_all(wanted: Sequence[tuple[list[_Read], _Taker]]) -> None:
     cold = [
         (read, take) for reads, take in wanted for read in reads if not take(read, at_once=True)
     ]
-    if cold:
-        before_waiting()
     for read, _ in cold:
         read.file.source.will_need(read.begin, read.end - read.begin)
     for read, take in cold:

@@ -56,8 +56,6 @@ ABOUT: Final[Mapping[str, Mapping[str, str]]] = {
 }
 """Attributes of the arrays with one value for each spectrum."""
 _CACHE_BYTES: Final = 256 * 2**20
-_LOOK_S: Final = 1.0
-"""Within `no_waiting`, how long ago a segment may have been looked at, s."""
 _OPEN_SEGMENTS: Final = 4096
 
 
@@ -234,7 +232,7 @@ class Segment:
         newest = self.info.format_version == FORMAT_VERSION
         return (
             self
-            if newest or self._state == self.folder.record.state(_LOOK_S)
+            if newest or self._state == self.folder.record.state()
             else open_segment(self.folder)
         )
 
@@ -319,8 +317,7 @@ def _open_array(array: Folder) -> Any:
 
 def open_segment(folder: SegmentFolder) -> Segment:
     """Return a segment open for reading; the same object while its commit record is the same."""
-    # A committed segment does not change: only its removal has to be seen.
-    return _open_segment(folder, folder.record.state(_LOOK_S))
+    return _open_segment(folder, folder.record.state())
 
 
 @lru_cache(maxsize=_OPEN_SEGMENTS)

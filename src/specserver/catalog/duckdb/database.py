@@ -9,8 +9,6 @@ from typing import Final
 
 import duckdb
 
-from ...data.waiting import before_waiting
-
 _LOST: Final = (duckdb.FatalException, duckdb.InternalException)
 """After these errors a database answers nothing more."""
 
@@ -49,7 +47,6 @@ def memory_bytes() -> int | None:
 
 def cursor() -> duckdb.DuckDBPyConnection:
     """Return a connection of its own for one query; raise `duckdb.Error` for none."""
-    before_waiting()
     with _THE.lock:
         if _THE.connection is None:
             _THE.connection = _connected(_THE.bounds)

@@ -7,8 +7,7 @@ from typing import Annotated, Final, Literal
 import pyarrow as pa
 from fastapi import APIRouter
 from fastapi.responses import Response, StreamingResponse
-from pydantic import ConfigDict, Field
-from typing_extensions import override
+from pydantic import BaseModel, ConfigDict, Field
 
 from ...catalog.deadline import Deadline
 from ...errors import BadParameter
@@ -24,7 +23,7 @@ from ...wire.media_types import ARROW
 from ..dependencies import ServerSettings, Service
 from ..direct import DirectRoute
 from ..openapi import MediumField, ProfileField, negotiated
-from ..parameters import DirectRequest, SelectionRequest
+from ..parameters import SelectionRequest
 from ..runtime.error_responses import USUAL_ERRORS, error_responses
 from ..runtime.responses import HEAVY, RouteResponder, query_cost
 
@@ -32,8 +31,6 @@ ORDER: Final = 0
 router = APIRouter(prefix="/bulk", tags=["bulk"], route_class=DirectRoute)
 _STREAM: Final = "An Arrow IPC stream, or a single spectrum in a form of its own (docs/wire.md)."
 _TABLE: Final = "A table, by default as an Arrow IPC stream (docs/wire.md)."
-_SMALL_DEG: Final = 0.5
-"""Radius up to which a cone takes some hundred microseconds in a catalogue of 100 rows/deg²."""
 _RESAMPLED: Final = 20
 """Spectra that are sent whole in the time in which one is resampled."""
 _Names = Annotated[list[str], Field(max_length=1_000, fail_fast=True)]
@@ -60,13 +57,6 @@ class SpectraRequest(SelectionRequest):
     columns: _Names = Field(default_factory=list, examples=[["z", "@redshift"]])
     """Catalogue columns to send along."""
 
-    @property
-    @override
-    def is_small(self) -> bool:
-        """Whether it is for one spectrum, as it is."""
-        is_one = self.ids.isdecimal() and self.missing == "error"
-        return is_one and not self.columns and not self.resample
-
 
 class FilesRequest(SelectionRequest):
     """Request for FITS files, the original ones or files made from the store."""
@@ -75,7 +65,7 @@ class FilesRequest(SelectionRequest):
     """The release file as it is, or one made from the store."""
 
 
-class CatalogRequest(DirectRequest):
+class CatalogRequest(BaseModel):
     """Query of a catalogue."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
@@ -103,13 +93,6 @@ class CatalogRequest(DirectRequest):
     profile: ProfileField = "default"
     timeout_s: float | None = Field(None, gt=0)
     """Give up after so many seconds."""
-
-    @property
-    @override
-    def is_small(self) -> bool:
-        """Whether it is for all rows in a small cone."""
-        is_cone = self.cone is not None and self.cone[2] <= _SMALL_DEG and self.polygon is None
-        return is_cone and not self.constraint and isinstance(self.context, str)
 
 
 @router.post(
