@@ -54,7 +54,7 @@ flips: $(VENV)/ready ## Does a flipped bit go unnoticed? Of 600, in ten minutes:
 	$(BIN)/python -m benchmarks.flips $(if $(FLIPS),--flips $(FLIPS))
 
 kills: $(VENV)/ready ## Does a killed ingest, merge or migration lose anything? make kills [KILLS=n]
-	SPECSERVER_TEST_KILLS=$(or $(KILLS),100) $(BIN)/pytest -p no:cacheprovider --timeout 3600 \
+	SPECSERVER_TEST_KILLS=$(or $(KILLS),100) $(BIN)/pytest -p no:cacheprovider --timeout 3600 -o faulthandler_timeout=0 \
 	    tests/test_kills.py
 
 lock: $(VENV)/ready ## Renew requirements.lock from pyproject.toml
