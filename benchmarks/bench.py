@@ -2,6 +2,7 @@
 
 from contextlib import ExitStack
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,8 +42,8 @@ class Bench:
         """The spectra; all their files are in the page cache."""
         library, self._made = make_library(self.cache, self.scale)
         segments = library.data / CONTEXT
-        warm([str(path) for path in segments.glob("seg-*/*.zarr/**/*") if path.is_file()])
-        warm(library.npy.tolist())
+        warm(segments.glob("seg-*/*.zarr/**/*"))
+        warm(map(Path, library.npy.tolist()))
         return library
 
     @cached_property
@@ -98,8 +99,7 @@ class Bench:
         """
         name = f"{'fields' if by_field else 'parts'}-{nparts}"
         data = self._rows(name, self.scale.large, nparts, by_field=by_field)
-        index = data.context(CONTEXT).index.local_path()
-        warm([str(path) for path in index.rglob("*") if path.is_file()])
+        warm(data.context(CONTEXT).index.local_path().rglob("*"))
         return SpectroscopicService(data)
 
     def growing(self, nrows: int) -> DataRoot:

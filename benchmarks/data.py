@@ -1,7 +1,7 @@
 """The spectra of the benchmarks: simulated files, the store made of them, and one .npy each."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -180,7 +180,8 @@ def _write_some(paths: Sequence[Path], folder: Path) -> list[tuple[int, float, f
     return rows
 
 
-def warm(paths: Sequence[str]) -> None:
-    """Read files once, so that the page cache holds them."""
+def warm(paths: Iterable[Path]) -> None:
+    """Read files once, so that the page cache holds them; folders among them are passed over."""
     for path in paths:
-        Path(path).read_bytes()
+        if path.is_file():
+            path.read_bytes()

@@ -211,7 +211,7 @@ def _measure(data: Path, size: Size) -> None:
         size.index_s += perf_counter() - began
         index_bytes += sum(one.stat().st_size for one in index.rglob("*") if one.is_file())
     size.index_bytes_each = index_bytes / nspec
-    warm([str(path) for path in data.glob("*/seg-*/**/*") if path.is_file()])
+    warm(data.glob("*/seg-*/**/*"))
     rng = np.random.default_rng(3)
     with serve_data(data) as server:
         for context in CONTEXTS:

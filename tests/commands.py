@@ -5,7 +5,6 @@ import resource
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
-from unittest.mock import patch
 
 import pytest
 
@@ -16,14 +15,10 @@ from specserver.cli.main import main
 def command(*arguments: object, code: int = 0) -> str:
     """Run the command and return all that it printed, having checked its exit code."""
     printed = StringIO()
-    with (
-        pytest.MonkeyPatch.context() as patched,
-        redirect_stdout(printed),
-        redirect_stderr(printed),
-    ):
-        patched.setattr(sys, "argv", ["specserver", *map(str, arguments)])
-        patched.setattr(OUT, "width", 300)
-        patched.setattr(ERROR, "width", 300)
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed), redirect_stderr(printed):
+        patch.setattr(sys, "argv", ["specserver", *map(str, arguments)])
+        patch.setattr(OUT, "width", 300)
+        patch.setattr(ERROR, "width", 300)
         # What the command sets for its own process must not reach other tests.
         before = dict(os.environ)
         try:
@@ -44,5 +39,6 @@ def main_on_a_full_disk() -> None:
 
 def main_with_one_core() -> None:
     """Run the command in a process of its own that starts no others to share the work."""
-    patch.object(os, "cpu_count", return_value=1).start()
-    main()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "cpu_count", lambda: 1)
+        main()
