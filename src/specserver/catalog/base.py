@@ -171,10 +171,10 @@ class Catalogue(SpectrumFinder, Protocol):
         """
 
     def carried(self, rows: Rows, before: "Catalogue") -> tuple[Rows, npt.NDArray[Any]]:
-        """Return the rows here of rows of an earlier version, and the identifiers that may differ.
+        """Return the new numbers of rows of an earlier version, and identifiers to look up again.
 
-        The rows, 1D[n], are right unless the row has one of these identifiers, 1D[nid] ascending:
-        these must be looked up again. A row of -1 stays -1.
+        The numbers, 1D[n], are right, except for rows with one of these identifiers, 1D[nid]
+        ascending. A number of -1 stays -1.
 
         Parameters
         ----------

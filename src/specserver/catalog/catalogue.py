@@ -252,7 +252,7 @@ class MappedCatalogue:
         return rows[good]
 
     def carried(self, rows: Rows, before: Catalogue) -> tuple[Rows, npt.NDArray[Any]]:
-        """Return the rows here of rows of an earlier version, as `Catalogue.carried` says."""
+        """Return the new numbers of rows of an earlier version: `Catalogue.carried`."""
         assert isinstance(before, MappedCatalogue)
         now = {placed.part: placed for placed in self.parts}
         shift = np.zeros(len(before.parts) + 1, np.int64)

@@ -150,7 +150,12 @@ class IdSearch:
                 yield Named(placed, which + some.start, rows)
 
     def rows(self, ids: npt.NDArray[Any]) -> Rows:
-        """Return the numbers of all rows of identifiers, 1D[n] ascending: part by part."""
+        """Return the number of each row that has one of some identifiers, part after part.
+
+        Parameters
+        ----------
+        ids : 1D[n], ascending
+        """
         found = [named.rows + named.placed.first_row for named in self.every(ids)]
         return np.concatenate([np.empty(0, np.int64), *found])
 
