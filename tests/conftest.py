@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from s3server import S3Server, s3_server
 from serving import Served, serve
 from specserver.data.handles import Folder
 from specserver.data.local import LocalFolder
@@ -73,6 +74,13 @@ def find_real_spectra() -> Path | None:
     named = os.environ.get("SPECSERVER_TEST_SPECTRA")
     folder = Path(named) if named else Path(__file__).parents[2] / "shared" / "spectra"
     return folder if (folder / "MANIFEST.csv").is_file() else None
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 server, which the environment names."""
+    with s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

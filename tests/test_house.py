@@ -106,12 +106,15 @@ def test_settings_are_read_in_one_place() -> None:
             if getattr(node, "attr", "") in {"environ", "getenv"}:
                 environment.add(name)
     assert made == {"settings.py"}
-    # The server's settings; the options of the command line; what the client reads.
-    assert named == {"settings.py", "cli/console.py", "client/session.py"}
+    # The server's settings; the options of the command line; what the client reads; the cache of
+    # an object store, whose address and keys its library reads from the environment, too.
+    far = {"data/remote/options.py", "data/remote/client.py"}
+    commands = {"cli/console.py", "client/session.py"}
+    assert named == {"settings.py", *commands, "data/remote/options.py"}
     # Options before a command are variables of the command; the last two read and set those of
     # prometheus_client and of the C library.
     command = {"cli/main.py", "cli/serve.py"}
-    assert environment == {"client/session.py", *command, "server/runtime/metrics.py"}
+    assert environment == {"client/session.py", *command, "server/runtime/metrics.py", *far}
 
 
 DATA = ROOT / "src/specserver/data"

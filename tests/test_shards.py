@@ -130,7 +130,7 @@ def test_all_frames_of_a_spectrum_are_one_read_and_reads_follow_the_file(mock_da
         begins = [read.begin for read in part.reads()]
         assert begins == sorted(begins)
     frames = sum(sizes + 4 for sizes in cells.sizes.values())
-    assert len(reads) == 2 * len({segment._dtype(name) for name in segment.vectors})
+    assert len(reads) == 2 * len({segment._dtypes[name] for name in segment.vectors})
     assert sum(reads) == frames.sum()
 
 
@@ -241,7 +241,7 @@ def test_shards_out_of_use_are_closed(mock_data: Path) -> None:
     _open_shard.cache_clear()
     gc.collect()
     before = _open_shards()
-    narrays = len({segment._dtype(name) for name in segment.vectors})
+    narrays = len({segment._dtypes[name] for name in segment.vectors})
     frames = segment.request_cells(segment.vectors, np.array([0]))()
     assert _open_shards() == before + narrays
     # In use, it stays open even when it has left the cache.

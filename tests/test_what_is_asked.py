@@ -80,7 +80,7 @@ def unknown_survey(mock_data: Path, tmp_path: Path) -> Path:
     for name in ("sdss_dr17", "toy_dr1"):
         shutil.copytree(mock_data / "sdss_dr17", tmp_path / name)
     for marker in (tmp_path / "toy_dr1").glob("seg-*/segment.json"):
-        values = read_record(marker).values
+        values = read_record(marker.read_bytes()).values
         marker.write_bytes(seal({**values, "context": "toy_dr1", "survey": "toy"}))
     return tmp_path
 

@@ -10,7 +10,7 @@ states the digest of its own values under ``digest``, and those of files beside 
 
 import json
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -36,19 +36,30 @@ class Record:
     """Whether it states its own digest, which was compared; older versions wrote none."""
 
 
-def digest_of(path: Path, go_on: Callable[[], None] = lambda: None) -> str:
-    """Return the digest of a file as it is now.
+def digest_of(path: Path) -> str:
+    """Return the digest of a file as it is now."""
+    return digest_of_blocks(_blocks(path))
 
-    ``go_on`` is called between blocks of it; it may raise an error to end the work.
+
+def digest_of_blocks(blocks: Iterable[memoryview], go_on: Callable[[], None] = lambda: None) -> str:
+    """Return the digest of a file that is read block by block.
+
+    ``go_on`` is called between blocks; it may raise an error to end the work.
     """
     crc = size = 0
+    for block in blocks:
+        go_on()
+        crc = zlib.crc32(block, crc)
+        size += len(block)
+    return f"{size} {crc:08x}"
+
+
+def _blocks(path: Path) -> Iterator[memoryview]:
+    """Yield the bytes of a file block by block."""
     block = memoryview(bytearray(_BLOCK))
     with path.open("rb", buffering=0) as file:
         while count := file.readinto(block):
-            go_on()
-            crc = zlib.crc32(block[:count], crc)
-            size += count
-    return f"{size} {crc:08x}"
+            yield block[:count]
 
 
 def digest_of_bytes(content: bytes | memoryview) -> str:
@@ -67,18 +78,11 @@ def crc_of(path: Path) -> int:
     return int(digest_of(path).split()[1], 16)
 
 
-def fault_of(path: Path, stated: str, go_on: Callable[[], None] = lambda: None) -> str:
-    """Compare a file with its digest; return why it is not as it was written, empty if it is.
-
-    ``go_on`` is as for `digest_of`.
-    """
-    try:
-        found = digest_of(path, go_on)
-    except OSError as error:
-        return f"cannot be read ({error.strerror})"
+def difference(found: str, stated: str) -> str:
+    """Return how a digest differs from the one stated, in words; empty: it does not."""
     if found == stated:
         return ""
-    size, before = found.split()[0], stated.split(maxsplit=1)[0]
+    size, before = found.split(maxsplit=1)[0], stated.split(maxsplit=1)[0]
     if size != before:
         return f"has {size} bytes where {before} were written"
     return "its bytes are not those that were written"
@@ -89,14 +93,13 @@ def seal(values: Mapping[str, Any]) -> bytes:
     return json.dumps({**values, OWN: _own(values)}, indent=1).encode()
 
 
-def read_record(path: Path) -> Record:
+def read_record(content: bytes) -> Record:
     """Return a record.
 
-    Raises `OSError` if it cannot be read, `ValueError` if it is no record or its values are not
-    those that were written.
+    Raises `ValueError` if it is no record or its values are not those that were written.
     """
     try:
-        values = json.loads(path.read_bytes())
+        values = json.loads(content)
         stated = values.pop(OWN, None)
     except (AttributeError, TypeError) as error:
         raise ValueError("it is no record") from error

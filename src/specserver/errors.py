@@ -14,7 +14,8 @@ from typing import ClassVar, Final, Self
 
 from typing_extensions import override
 
-_SHOWN: Final = 300
+from .texts import joined, shown
+
 _TOKEN: Final = "token=, set_token()"  # noqa: S105  # the names of what takes one
 SKIP: Final = "missing='skip'"
 SKIPPED: Final = f"{SKIP} returns the others"
@@ -74,13 +75,6 @@ class ServiceError(SpecServerError):
     """The request is right; the service or its data are not."""
 
 
-def joined(values: Iterable[object], limit: int = 40) -> str:
-    """Join at most ``limit`` values for a message."""
-    listed = [str(value) for value in values]
-    more = f", … ({len(listed)} in all)" if len(listed) > limit else ""
-    return ", ".join(listed[:limit]) + more
-
-
 @contextmanager
 def naming(contexts: Sequence[str]) -> Iterator[None]:
     """Name contexts in every error that names none of them; without contexts, change nothing."""
@@ -97,17 +91,11 @@ def naming(contexts: Sequence[str]) -> Iterator[None]:
         raise error.saying(text, *error.settings) from error
 
 
-def _shown(value: object) -> str:
-    """Return a given value for a message; only the beginning of a long one."""
-    text = repr(value)
-    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
-
-
 class BadParameter(CallerError):
     """A value that the parameter does not accept."""
 
     def __init__(self, name: str, value: object, allowed: str, *settings: str) -> None:
-        given = f"{name}={_shown(value)}"
+        given = f"{name}={shown(value)}"
         super().__init__(f"{given} is not possible: {allowed}", given, *settings)
 
 
@@ -119,7 +107,7 @@ class BadIdentifier(CallerError):
     """Text or object that names no spectrum."""
 
     def __init__(self, given: object, reason: str) -> None:
-        super().__init__(f"cannot read {_shown(given)} as a spectrum identifier: {reason}")
+        super().__init__(f"cannot read {shown(given)} as a spectrum identifier: {reason}")
 
 
 class NoIdentifier(BadIdentifier):
@@ -143,7 +131,7 @@ class BadConstraint(CallerError):
     """A SQL condition outside the allowed grammar."""
 
     def __init__(self, constraint: str, reason: str) -> None:
-        given = f"constraint {_shown(constraint)}"
+        given = f"constraint {shown(constraint)}"
         super().__init__(f"{given} refused: {reason}", given)
 
 
@@ -151,14 +139,14 @@ class UnknownContext(CallerError):
     """No such context here."""
 
     def __init__(self, context: str, known: Sequence[str], where: str = "known here") -> None:
-        super().__init__(f"unknown context {_shown(context)}; {where}: {joined(known) or 'none'}")
+        super().__init__(f"unknown context {shown(context)}; {where}: {joined(known) or 'none'}")
 
 
 class UnknownProfile(CallerError):
     """No such profile here."""
 
     def __init__(self, profile: str, known: Sequence[str]) -> None:
-        super().__init__(f"unknown profile {_shown(profile)}; known here: {joined(known)}")
+        super().__init__(f"unknown profile {shown(profile)}; known here: {joined(known)}")
 
 
 class UnknownCatalog(CallerError):
@@ -166,7 +154,7 @@ class UnknownCatalog(CallerError):
 
     def __init__(self, catalog: str, known: Sequence[str]) -> None:
         listed = joined(known) or "none"
-        super().__init__(f"unknown catalogue {_shown(catalog)}; known here: {listed}")
+        super().__init__(f"unknown catalogue {shown(catalog)}; known here: {listed}")
 
 
 class NoCatalog(UnknownCatalog):
@@ -192,7 +180,7 @@ class UnknownField(CallerError):
         self.known = known
         near = near or get_close_matches(field.lower(), known)
         hint = f" (did you mean {joined(near)}?)" if near else ""
-        super().__init__(f"unknown field {_shown(field)}{hint}; known here: {joined(known)}")
+        super().__init__(f"unknown field {shown(field)}{hint}; known here: {joined(known)}")
 
 
 class NotFound(CallerError):
@@ -261,7 +249,7 @@ class NoSuchFile(CallerError):
     """No such name in the caller's virtual storage."""
 
     def __init__(self, name: str) -> None:
-        text = f"there is no {_shown(name)} in your space; vos.ls() lists what there is"
+        text = f"there is no {shown(name)} in your space; vos.ls() lists what there is"
         super().__init__(text, "vos.ls()")
 
 
@@ -352,6 +340,8 @@ class NoOriginal(ServiceError):
 class TooOften(ServiceError):
     """A caller exceeds its share at the moment; try again later."""
 
+    retry_after_s = 2
+
     def __init__(self, what: str, limit: float, setting: str, retry_after_s: int) -> None:
         super().__init__(
             f"more than {limit:g} {what} by one caller (the server's setting {setting}); try again"
@@ -363,9 +353,18 @@ class TooOften(ServiceError):
 class Overloaded(ServiceError):
     """The service is too busy at the moment; try again later."""
 
+    retry_after_s = 2
+
     def __init__(self, retry_after_s: int, why: str = "the service is busy") -> None:
         super().__init__(f"{why}; try again in {retry_after_s} s")
         self.retry_after_s = retry_after_s
+
+
+class Unavailable(Overloaded):
+    """The storage or the database of the service does not answer at the moment."""
+
+    def __init__(self, what: str, reason: str, retry_after_s: int = 5) -> None:
+        super().__init__(retry_after_s, f"{what} does not answer ({reason})")
 
 
 class TooSlow(ServiceError):

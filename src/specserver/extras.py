@@ -6,7 +6,7 @@ from typing import Final
 from .errors import MissingPackage
 
 _SERVER: Final = ("duckdb", "fastapi", "tensorstore")
-PACKAGES: Final = {"server": _SERVER, "dask": (*_SERVER, "dask", "xarray")}
+PACKAGES: Final = {"server": _SERVER, "dask": (*_SERVER, "dask", "xarray"), "s3": ("obstore",)}
 """Packages of which a missing one shows that an extra is not installed."""
 
 

@@ -6,13 +6,20 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from .data.remote.options import USUAL_BYTES, usual_folder
+
 
 class Settings(BaseSettings):
     """Settings of a server; each also as an environment variable ``SPECSERVER_<NAME>``."""
 
     model_config = SettingsConfigDict(env_prefix="SPECSERVER_", use_attribute_docstrings=True)
 
-    data: Path = Field(Path("specserver-data"), title="Data folder")
+    data: str = Field("specserver-data", title="Data folder: a path, or s3://bucket/prefix")
+    cache: str = Field(
+        default_factory=usual_folder, title="Folder on this node's disk for copies of objects"
+    )
+    """Of a data folder in an object store: parts of the index, and spectra that were asked for."""
+    cache_bytes: int = Field(USUAL_BYTES, ge=10**6, title="Most bytes of these copies")
     max_ids: int = Field(1_000_000, ge=1, title="Identifiers in one request")
     """A request holds about 100 bytes of bookkeeping for each."""
     max_body_bytes: int = Field(64 * 2**20, ge=1024, title="Bytes of a request's body")

@@ -107,7 +107,9 @@ def write_objects(
     if any(spectrum.key is not None for spectrum in spectra):
         columns["_key"] = pa.array([spectrum.key for spectrum in spectra], pa.int64())
     # Parquet has no unsigned 8-bit storage of its own, but records the type; zstd suits text.
-    pq.write_table(pa.table(columns), file.local_path(), compression="zstd")
+    content = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns), content, compression="zstd")
+    file.create(memoryview(content.getvalue()))
 
 
 def _given(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

@@ -27,7 +27,7 @@ Data = Annotated[
         "--data",
         metavar="DIR",
         envvar="SPECSERVER_DATA",
-        help="Data folder (default: ./specserver-data).",
+        help="Data folder, or s3://bucket/prefix, gs://…, az://… (default: ./specserver-data).",
         show_default=False,
         show_envvar=True,
     ),
@@ -92,16 +92,24 @@ def working(text: str) -> None:
 
 
 def data_folder(given: str | None) -> "DataRoot":
-    """Return the data folder of a command; it need not exist. Errors: those of `require_server`."""
-    require_server()
-    from ..data.root import open_root
+    """Return the data folder that a command is to write to; it need not exist.
 
-    return open_root(given or USUAL_DATA)
+    Errors are those of `require_server` and `DataRoot.prepare`.
+    """
+    return _opened(given).prepare()
 
 
 def present_folder(given: str | None) -> "DataRoot":
     """Return the data folder that a command is to read; raise `StoreError` when there is none."""
-    return data_folder(given).require()
+    return _opened(given).require()
+
+
+def _opened(given: str | None) -> "DataRoot":
+    """Return the data folder at a path or an address."""
+    require_server()
+    from ..data.root import open_root
+
+    return open_root(given or USUAL_DATA)
 
 
 def tell_missing_surveys(data: "DataRoot") -> None:

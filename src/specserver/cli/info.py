@@ -209,6 +209,6 @@ def _client_asked(ctx: typer.Context, url: str | None, data: str | None) -> "Spe
 def _folder_asked(data: str | None) -> "DataRoot":
     """Return the data folder; print its path and the contexts in it that are not served."""
     folder = present_folder(data)
-    ERROR.print(f"asking the data folder {folder.full_paths()[0]}", markup=False)
+    ERROR.print(f"asking the data folder {folder.names()[0]}", markup=False)
     tell_missing_surveys(folder)
     return folder

@@ -86,7 +86,7 @@ def serve(
     from ..settings import read_settings
 
     settings = read_settings(
-        data=served.full_paths()[0],
+        data=served.names()[0],
         allowed_hosts=",".join(allowed_host or ()),
         log_format=log_format,
         log_level=log_level,
@@ -185,7 +185,7 @@ def _announce(data: "DataRoot", host: str, port: int) -> None:
     """Print which contexts are served, from which folder, at which address."""
     from ..auth import check_private
 
-    names, folder = sorted(data.contexts()), data.full_paths()[0]
+    names, folder = sorted(data.contexts()), data.names()[0]
     if names:
         ERROR.print(f"serving {', '.join(names)} from {folder}", markup=False)
     else:

@@ -5,10 +5,10 @@ A prefix is the path of a folder; the empty prefix is the data folder. Writing a
 folders above it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 from ..damage import Identity
 
@@ -22,6 +22,8 @@ class ByteSource(Protocol):
     """Its stamp when it was opened."""
     nbytes: int
     """Its length in bytes."""
+    is_far: bool
+    """Reading it takes a network's time: reads are begun early, and many at once."""
 
     def read(self, offset: int, size: int) -> bytes:
         """Return a range of bytes; fewer where the object ends."""
@@ -29,8 +31,14 @@ class ByteSource(Protocol):
     def read_into(self, offset: int, buffers: Buffers, *, at_once: bool) -> int:
         """Read a range of bytes into buffers, ``at_once`` only those in memory; return how many."""
 
-    def will_need(self, offset: int, size: int) -> None:
-        """Begin to fetch a range of bytes that `read_into` will ask for soon."""
+    def will_need(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Begin to fetch ranges of bytes, ascending (begin, end), that are read soon."""
+
+    def discard_copies(self) -> bool:
+        """Give up the copies of its bytes on this machine; return whether there were any.
+
+        Their checksum is wrong: the storage may have the right bytes. Open it again to read them.
+        """
 
 
 class Backend(Protocol):
@@ -42,7 +50,19 @@ class Backend(Protocol):
         There is no such object.
     OSError
         The object cannot be read or written.
+    Unavailable
+        The storage does not answer at the moment.
     """
+
+    @property
+    def is_far(self) -> bool:
+        """Reading it takes a network's time."""
+
+    def probe(self, *, writing: bool) -> None:
+        """Try whether the storage can do what is asked of it.
+
+        Raises `StoreError` if there is no such storage, or if it cannot.
+        """
 
     def name_of(self, key: str) -> str:
         """Return the full path of an object, for messages."""
@@ -50,8 +70,18 @@ class Backend(Protocol):
     def stamp(self, key: str) -> Identity:
         """Return a value that changes when an object changes; `damage.ABSENT`: there is none.
 
-        The stamp of a folder only says whether the folder exists.
+        Its parts are one that changes with the content, the size in bytes, and the time of last
+        change by the clock of the storage, nanoseconds since 1970.
         """
+
+    def stamps(self, keys: Sequence[str]) -> list[Identity]:
+        """Return the stamps of objects, asked for at once."""
+
+    def recent_stamp(self, key: str) -> Identity:
+        """Return the stamp, perhaps some seconds old, of an object that is not to change."""
+
+    def has_folder(self, prefix: str) -> bool:
+        """Return whether a folder exists, also one without objects if the storage keeps such."""
 
     def children(self, prefix: str) -> list[str]:
         """Return the names directly below a prefix, in no order; names of folders end in a slash.
@@ -65,8 +95,17 @@ class Backend(Protocol):
     def read(self, key: str) -> bytes:
         """Return all bytes of an object."""
 
+    def read_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Return all bytes of some objects, asked for at once; None where there is none."""
+
+    def blocks(self, key: str) -> Iterator[memoryview]:
+        """Yield the bytes of an object block by block, each valid until the next one."""
+
     def open(self, key: str) -> ByteSource:
         """Open an object to read ranges of its bytes."""
+
+    def will_open(self, keys: Iterable[str], tail: int) -> None:
+        """Begin to open objects of which ``tail`` bytes at the end are read first."""
 
     def create(self, key: str, content: bytes | memoryview) -> None:
         """Write a new object. One of several writers succeeds; `FileExistsError` for the others."""
@@ -95,16 +134,19 @@ class Backend(Protocol):
     # For libraries that open files themselves.
 
     def local_path(self, key: str) -> Path:
-        """Return the path of an object on this machine, to be mapped, attached or written."""
+        """Return the path of an object on this machine, to be mapped or read."""
 
-    def kvstore(self, prefix: str) -> dict[str, Any]:
-        """Return the TensorStore specification of a folder."""
+    def make_folder(self, prefix: str) -> None:
+        """Make a folder for the files that libraries write."""
 
-    def make_folder(self, prefix: str) -> Path:
-        """Make a folder for the files that a library writes, and return its path."""
+    def new_path(self, key: str) -> Path:
+        """Return the path at which a library writes a new file, in a folder that was made.
+
+        `sync` of the folder makes it an object.
+        """
 
     def allocate(self, key: str, head: bytes, nbytes: int) -> Path:
-        """Make a file of ``head`` and ``nbytes`` zeros, with its space on the disk reserved.
+        """Make such a file of ``head`` and ``nbytes`` zeros, with its space on the disk reserved.
 
         Raises `FileExistsError` if it exists.
         """
@@ -113,7 +155,16 @@ class Backend(Protocol):
         """Return the bytes that can still be written below a prefix."""
 
     def sync(self, prefix: str) -> None:
-        """Flush the files that libraries wrote below a prefix to the disk."""
+        """Store the files that libraries wrote below a prefix: after a crash they are there."""
+
+    def discard_copies(self, key: str) -> bool:
+        """Give up the copy of an object on this machine; return whether there was one.
+
+        Its digest is wrong: the storage may have the right bytes.
+        """
+
+    def is_link(self, prefix: str) -> bool:
+        """Return whether a folder is a link, which may lead to a disk that is not mounted."""
 
     # For folders that other users of the machine can enter.
 

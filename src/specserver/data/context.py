@@ -277,7 +277,15 @@ class ContextFolder(Folder):
 
     def segments(self) -> list[str]:
         """Return the names of the committed segments, in order."""
-        return [segment.name for segment in self._segments() if segment.is_committed()]
+        found = self._segments()
+        stamps = self.backend.stamps([segment.record.key for segment in found])
+        return [
+            segment.name for segment, stamp in zip(found, stamps, strict=True) if stamp != ABSENT
+        ]
+
+    def first_segment(self) -> SegmentFolder | None:
+        """Return the first committed segment, if there is one."""
+        return next(filter(SegmentFolder.is_committed, self._segments()), None)
 
     def is_begun(self) -> bool:
         """Return whether its first ingest is at work, and has committed nothing yet."""
@@ -289,7 +297,7 @@ class ContextFolder(Folder):
         return [
             segment
             for segment in self._segments()
-            if not (segment.is_committed() or segment.local_path().is_symlink())
+            if not (segment.is_committed() or segment.is_link())
         ]
 
     def new_segment(self, lease: str) -> SegmentFolder:
@@ -310,7 +318,7 @@ class ContextFolder(Folder):
 
         A folder that this call makes is removed if it is empty at the end.
         """
-        made = [key for key in (self.key, "") if self.backend.stamp(key) == ABSENT]
+        made = [key for key in (self.key, "") if not self.backend.has_folder(key)]
         try:
             with self.leases.hold() as lease:
                 yield lease

@@ -1,15 +1,14 @@
 """Handles of objects and folders: a handle knows its key, and the back end does the work."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from typing_extensions import override
 
 from ..damage import ABSENT, Identity, damaged
-from ..digests import Record, digest_of, fault_of, read_record
+from ..digests import Record, difference, digest_of_blocks, read_record
 from ..errors import DamagedFile, StoreError
 from .backend import Backend, ByteSource
 from .remedies import remedy
@@ -37,12 +36,8 @@ class Handle:
         """The last part of its key."""
         return self.key.rpartition("/")[2]
 
-    def exists(self) -> bool:
-        """Return whether it exists."""
-        return self.backend.stamp(self.key) != ABSENT
-
     def local_path(self) -> Path:
-        """Return its path on this machine, for libraries that open files themselves."""
+        """Return its path on this machine, for libraries that read files themselves."""
         return self.backend.local_path(self.key)
 
     def delete_drafts(self) -> None:
@@ -58,18 +53,25 @@ class Entry(Handle):
 
     __slots__ = ()
 
-    def resolved(self) -> tuple[Path, Path]:
-        """Return the paths of the data folder and of its file, links followed."""
-        return self.backend.local_path("").resolve(), self.local_path().resolve()
+    def exists(self) -> bool:
+        """Return whether it exists."""
+        return self.backend.stamp(self.key) != ABSENT
+
+    def new_path(self) -> Path:
+        """Return the path at which a library writes it, in a folder that `Folder.make` made."""
+        return self.backend.new_path(self.key)
 
     def stamp(self) -> Identity:
         """Return a value that changes when it changes; `damage.ABSENT`: it does not exist."""
         return self.backend.stamp(self.key)
 
     def state(self) -> Identity:
-        """Return its stamp; `damage.ABSENT` also if the system refuses to return it."""
+        """Return its stamp, which may be some seconds old: it is not expected to change.
+
+        `damage.ABSENT` also if the system refuses to return it.
+        """
         try:
-            return self.stamp()
+            return self.backend.recent_stamp(self.key)
         except OSError:
             return ABSENT
 
@@ -102,7 +104,7 @@ class Entry(Handle):
         return self.backend.lock(self.key, wait=wait)
 
     def allocate(self, head: bytes, nbytes: int) -> Path:
-        """Make it of ``head`` and ``nbytes`` zeros, for libraries that write it themselves.
+        """Make a file of ``head`` and ``nbytes`` zeros, at the path of `new_path`.
 
         Raises `OSError` if the disk has no space for it.
         """
@@ -121,7 +123,7 @@ class Entry(Handle):
             It states a format newer than the ``newest`` that is known.
         """
         try:
-            found = read_record(self.local_path())
+            found = read_record(self.read())
         except FileNotFoundError:
             raise
         except (OSError, ValueError) as error:
@@ -133,11 +135,24 @@ class Entry(Handle):
 
     def digest(self) -> str:
         """Return its digest."""
-        return digest_of(self.local_path())
+        return digest_of_blocks(self.backend.blocks(self.key))
+
+    def fault(self, stated: str, go_on: Callable[[], None] = lambda: None) -> str:
+        """Compare it with its digest; return why it is not as it was written, empty if it is.
+
+        ``go_on`` is called between blocks; it may raise an error to end the work.
+        """
+        try:
+            found = digest_of_blocks(self.backend.blocks(self.key), go_on)
+            if found != stated and self.backend.discard_copies(self.key):
+                found = digest_of_blocks(self.backend.blocks(self.key), go_on)
+        except OSError as error:
+            return f"cannot be read ({error.strerror})"
+        return difference(found, stated)
 
     def damaged(self, reason: str) -> DamagedFile:
         """Return the error for damage to it, and remember the damage."""
-        return damaged(str(self), f"{reason}: {remedy(self.key)}")
+        return damaged(str(self), f"{reason}: {remedy(self.key)}", self.state())
 
 
 class Folder(Handle):
@@ -169,17 +184,34 @@ class Folder(Handle):
         """Delete it and all objects below it."""
         self.backend.delete_tree(self.key)
 
-    def make(self) -> Path:
+    def exists(self) -> bool:
+        """Return whether it exists."""
+        return self.backend.has_folder(self.key)
+
+    def is_link(self) -> bool:
+        """Return whether it is a link, which may lead to a disk that is not mounted."""
+        return self.backend.is_link(self.key)
+
+    def make(self) -> None:
         """Make it, for libraries that write files themselves."""
-        return self.backend.make_folder(self.key)
+        self.backend.make_folder(self.key)
 
     def sync(self) -> None:
-        """Flush the files that libraries wrote below it to the disk."""
+        """Store the files that libraries wrote below it."""
         self.backend.sync(self.key)
 
     def nbytes(self) -> int:
         """Return the bytes of all objects below it."""
-        return sum(self.backend.stamp(key)[1] for key in self.backend.keys(self.key))
+        return sum(stamp[1] for stamp in self.backend.stamps([*self.backend.keys(self.key)]))
+
+    def sizes(self, names: Sequence[str]) -> list[int]:
+        """Return the bytes of objects, by their paths from this folder; 0: there is none."""
+        stamps = self.backend.stamps([self.entry(name).key for name in names])
+        return [stamp[1] for stamp in stamps]
+
+    def read_many(self, names: Sequence[str]) -> list[bytes | None]:
+        """Return the bytes of objects, by their paths from this folder; None: there is none."""
+        return self.backend.read_many([self.entry(name).key for name in names])
 
     def nfree(self) -> int:
         """Return the bytes that can still be written below it."""
@@ -193,10 +225,6 @@ class Folder(Handle):
         """Let only the owner read it if only the owner can read the folder above it."""
         self.backend.inherit_access(self.key)
 
-    def kvstore(self) -> dict[str, Any]:
-        """Return its TensorStore specification."""
-        return self.backend.kvstore(self.key)
-
     def digests(self, names: Iterable[str]) -> dict[str, str]:
         """Return the digests of objects, by their paths from this folder."""
         return {name: self.entry(name).digest() for name in names}
@@ -208,7 +236,7 @@ class Folder(Handle):
         """
         for name, stated in digests.items():
             entry = self.entry(name)
-            if fault := fault_of(entry.local_path(), stated, go_on):
+            if fault := entry.fault(stated, go_on):
                 raise entry.damaged(fault)
 
 

@@ -4,14 +4,15 @@ import glob
 import os
 import shutil
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from errno import ELOOP, ENOENT, ENOTDIR
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from ..damage import ABSENT, Identity, identity_of
+from ..errors import StoreError
 from ..files import EVERYONE_READS, OWNER_ONLY, is_closed, locked, replace_file, sync
 from .backend import Buffers
 
@@ -19,12 +20,16 @@ from .backend import Buffers
 _AT_ONCE: Final[int | None] = getattr(os, "RWF_NOWAIT", None)
 _NOTHING_THERE: Final = frozenset({ENOENT, ENOTDIR, ELOOP})
 """Errors of a path that leads to nothing; the last is of a link to itself."""
+_BLOCK: Final = 2**18
+"""Bytes read at a time: few enough for the cache of the processor."""
 _DRAFT: Final = f".{'[0-9a-f]' * 8}.draft"
 """Pattern of the end of a draft's name."""
 
 
 class OpenFile:
     """A file, open for reading; safe to share between threads."""
+
+    is_far = False
 
     def __init__(self, path: str) -> None:
         self._handle = os.open(path, os.O_RDONLY)
@@ -47,9 +52,14 @@ class OpenFile:
         except OSError:
             return 0
 
-    def will_need(self, offset: int, size: int) -> None:
-        """Begin to read a range of bytes from the disk."""
-        os.posix_fadvise(self._handle, offset, size, os.POSIX_FADV_WILLNEED)
+    def will_need(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Begin to read ranges of bytes from the disk."""
+        for begin, end in ranges:
+            os.posix_fadvise(self._handle, begin, end - begin, os.POSIX_FADV_WILLNEED)
+
+    def discard_copies(self) -> bool:
+        """Return False: there are none."""
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +68,23 @@ class LocalFolder:
 
     top: str
     """Path of the data folder, which need not be there yet."""
+
+    @property
+    def is_far(self) -> bool:
+        """False: reading a file takes a disk's time."""
+        return False
+
+    def probe(self, *, writing: bool) -> None:
+        """Raise `StoreError` if something else is where the folder should be."""
+        path = Path(self.top)
+        if path.is_dir() or (writing and not path.exists()):
+            return
+        what = "is no folder" if path.exists() else "there is no such data folder"
+        raise StoreError(
+            self.top,
+            f"{what}; name another with --data or SPECSERVER_DATA, or fill it with"
+            " 'specserver ingest'",
+        )
 
     def name_of(self, key: str) -> str:
         """Return the path of a file."""
@@ -77,6 +104,16 @@ class LocalFolder:
             if error.errno in _NOTHING_THERE:
                 return ABSENT
             raise
+
+    def stamps(self, keys: Sequence[str]) -> list[Identity]:
+        """Return the stamps of files."""
+        return [self.stamp(key) for key in keys]
+
+    recent_stamp = stamp
+
+    def has_folder(self, prefix: str) -> bool:
+        """Return whether there is a folder."""
+        return Path(self._at(prefix)).is_dir()
 
     def children(self, prefix: str) -> list[str]:
         """Return the names directly below a folder; those of folders end in a slash."""
@@ -99,9 +136,29 @@ class LocalFolder:
         """Return all bytes of a file."""
         return Path(self._at(key)).read_bytes()
 
+    def read_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Return all bytes of some files; None where there is none."""
+        found: list[bytes | None] = []
+        for key in keys:
+            try:
+                found.append(self.read(key))
+            except FileNotFoundError:
+                found.append(None)
+        return found
+
+    def blocks(self, key: str) -> Iterator[memoryview]:
+        """Yield the bytes of a file block by block."""
+        block = memoryview(bytearray(_BLOCK))
+        with Path(self._at(key)).open("rb", buffering=0) as file:
+            while count := file.readinto(block):
+                yield block[:count]
+
     def open(self, key: str) -> OpenFile:
         """Open a file."""
         return OpenFile(self._at(key))
+
+    def will_open(self, keys: Iterable[str], tail: int) -> None:
+        """Do nothing: opening a file takes no time."""
 
     def create(self, key: str, content: bytes | memoryview) -> None:
         """Write a file that is not there yet."""
@@ -146,15 +203,22 @@ class LocalFolder:
         """Return the path of a file."""
         return Path(self._at(key))
 
-    def kvstore(self, prefix: str) -> dict[str, Any]:
-        """Return the TensorStore specification of a folder."""
-        return {"driver": "file", "path": self._at(prefix)}
+    def new_path(self, key: str) -> Path:
+        """Return the path of a file."""
+        return Path(self._at(key))
 
-    def make_folder(self, prefix: str) -> Path:
-        """Make a folder, and those above it, and return it."""
-        path = Path(self._at(prefix))
-        _make(path)
-        return path
+    def discard_copies(self, key: str) -> bool:
+        """Return False: there is none."""
+        del key
+        return False
+
+    def is_link(self, prefix: str) -> bool:
+        """Return whether a folder is a link."""
+        return Path(self._at(prefix)).is_symlink()
+
+    def make_folder(self, prefix: str) -> None:
+        """Make a folder, and those above it."""
+        _make(Path(self._at(prefix)))
 
     def allocate(self, key: str, head: bytes, nbytes: int) -> Path:
         """Make a file of some bytes and zeros, with its space on the disk reserved."""
@@ -193,7 +257,8 @@ class LocalFolder:
         Links are not followed.
         """
         folder_mode, file_mode = (0o700, OWNER_ONLY) if private else (0o755, EVERYONE_READS)
-        top = self.make_folder(prefix)
+        top = Path(self._at(prefix))
+        _make(top)
         # From the top: once the folder itself is closed, nothing below can be reached.
         top.chmod(folder_mode)
         for folder, folders, files in os.walk(top):

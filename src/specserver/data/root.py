@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from ..damage import damaged_files
-from ..errors import StoreError
+from ..damage import Identity, damaged_files
+from ..extras import require
 from .context import ContextFolder
 from .handles import Entry, Folder, NamedEntry
 from .local import LocalFolder
+from .remote.options import CacheOptions
 from .user_storage import StorageLimits, UserStorage
 
 _SPACES: Final = "spaces"
@@ -37,15 +38,13 @@ class DataRoot(Folder):
     debug = NamedEntry("debug")
 
     def require(self) -> "DataRoot":
-        """Return this folder; raise `StoreError` if it does not exist or is no folder."""
-        path = self.local_path()
-        if not path.is_dir():
-            what = "is no folder" if path.exists() else "there is no such data folder"
-            raise StoreError(
-                str(path.absolute()),
-                f"{what}; name another with --data or SPECSERVER_DATA, or fill it with"
-                " 'specserver ingest'",
-            )
+        """Return this folder; raise `StoreError` if it does not exist, or cannot be used."""
+        self.backend.probe(writing=False)
+        return self
+
+    def prepare(self) -> "DataRoot":
+        """Return this folder, to be written to; raise `StoreError` if that is not possible."""
+        self.backend.probe(writing=True)
         return self
 
     def context(self, name: str) -> ContextFolder:
@@ -71,9 +70,9 @@ class DataRoot(Folder):
         if known is not None and known.exists():
             return True
         self._committed.pop(context.key, None)
-        names = context.segments()
-        if names and not context.is_begun():
-            self._committed[context.key] = context.segment(names[0]).record
+        first = context.first_segment()
+        if first is not None and not context.is_begun():
+            self._committed[context.key] = first.record
             return True
         return context.tree.exists()
 
@@ -91,19 +90,51 @@ class DataRoot(Folder):
 
     def damaged_files(self) -> list[tuple[str, str]]:
         """Return key and reason of each damaged file that this process found."""
-        top = self.local_path()
-        return [(path.relative_to(top).as_posix(), why) for path, why in damaged_files(top)]
+        top = self.backend.name_of("")
 
-    def full_paths(self) -> tuple[Path, Path]:
-        """Return its absolute path, and its path with links resolved."""
-        return self.local_path(), self.local_path().resolve()
+        def look(name: str) -> Identity:
+            return self.entry(name[len(top) + 1 :]).state()
+
+        return [(name[len(top) + 1 :], why) for name, why in damaged_files(top, look)]
+
+    def names(self) -> tuple[str, ...]:
+        """Return how messages may name it: its address, or its path as given and links resolved."""
+        name = self.backend.name_of("")
+        return (name,) if is_address(name) else (name, str(Path(name).resolve()))
 
 
-def open_root(location: Path | str) -> DataRoot:
-    """Return the data folder at a path; it need not exist.
+def is_address(location: str) -> bool:
+    """Return whether a location is an address, such as ``s3://bucket/prefix``, and no path."""
+    return "://" in location
 
-    The path becomes absolute, for callers that change their folder, and free of ``.``, ``..`` and
-    double slashes, which TensorStore refuses.
+
+def open_root(
+    location: Path | str, cache: CacheOptions | None = None, *, look_s: float = 0.0
+) -> DataRoot:
+    """Return the data folder at a path or an address; it need not exist.
+
+    A path becomes absolute, for callers that change their folder, and free of ``.``, ``..`` and
+    double slashes.
+
+    Parameters
+    ----------
+    cache : where this machine keeps copies of objects; None: as the environment says
+    look_s
+        Of an object store: age in seconds of what may be answered from memory, and requests are
+        not tried again for long. It is for those who answer users; 0 is for writers.
+
+    Raises
+    ------
+    BadParameter
+        It is an address of no kind that is known.
+    MissingPackage
+        An object store needs a package that is not installed.
     """
+    if is_address(str(location)):
+        require("a data folder in an object store", "s3")
+        # It takes 30 ms to import, and most have a folder.
+        from .remote.store import open_store  # noqa: PLC0415
+
+        return DataRoot(open_store(str(location), cache or CacheOptions.usual(), look_s), "")
     path = Path(location).absolute()
     return DataRoot(LocalFolder(str(path.resolve() if ".." in path.parts else path)), "")

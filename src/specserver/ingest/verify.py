@@ -23,7 +23,7 @@ from ..catalog.tables.vac import check_vac, read_vac
 from ..data.context import ContextFolder, SegmentFolder, TableFiles
 from ..data.root import DataRoot
 from ..digests import NO_DIGESTS, crc_of
-from ..errors import SpecServerError, StoreError, joined
+from ..errors import SpecServerError, StoreError
 from ..model.survey import Survey
 from ..store.fits import FitsTree
 from ..store.layout import is_shard, list_segments, read_segment, survey_name
@@ -32,6 +32,7 @@ from ..store.zarr import Segment
 from ..surveys import find_release, missing_survey
 from ..surveys.declaration import require_named
 from ..surveys.generic import read_declaration
+from ..texts import joined
 
 _SHOWN: Final = 10
 _BATCH: Final = 1000

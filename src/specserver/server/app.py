@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from .. import __version__
 from ..auth import TokenBook
 from ..catalog.duckdb.database import Bounds, bound_database
+from ..data.remote.options import CacheOptions
 from ..data.root import open_root
 from ..errors import SpecServerError
 from ..processes import end_with_parent
@@ -32,6 +33,8 @@ from .runtime.request_log import RequestLog
 
 PREFIX = "/spec"
 _LOG = logging.getLogger("specserver")
+_LOOK_S = 1.0
+"""Of a data folder in an object store: time after which what others have changed is seen."""
 _INSPECT_S = 5.0
 """Time that the start waits for the search for damaged files, which goes on beside requests."""
 _SWITCH_S = 0.001
@@ -77,7 +80,9 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     bound_database(Bounds(settings.database_memory_bytes, settings.database_threads))
-    app.state.data = open_root(settings.data)
+    app.state.data = open_root(
+        settings.data, CacheOptions(settings.cache, settings.cache_bytes), look_s=_LOOK_S
+    )
     app.state.service = SpectroscopicService(app.state.data)
     app.state.tokens = TokenBook(app.state.data)
     app.state.debug = DebugSwitch(app.state.data)

@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import MixedLattices, NotFound, StoreError, joined
+from ..errors import MixedLattices, NotFound, StoreError
 from ..model.grid import Grid, PixelRange, span
 from ..model.survey import Survey
 from ..store.base import SpectrumStore
+from ..texts import joined
 from .source import SpectrumSource
 
 

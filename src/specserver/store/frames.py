@@ -5,7 +5,7 @@ them end to end took three times as long as reading them here. Frames that lie s
 file are read at once.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, cycle
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ..errors import DamagedFile, StoreError
 from ..wire.cells import unpack_blosc
 from .base import Place, Rows
-from .shards import CRC_BYTES, SHARD, FrameArray, Replaced, ShardFile, open_shard
+from .shards import CRC_BYTES, SHARD, FrameArray, Replaced, ShardFile, announce_shards, open_shard
 
 _READ_FRAMES: Final = 32
 """Frames read at once, or all of one spectrum: those decoded stay in the processor's cache."""
@@ -63,6 +63,10 @@ class _Part:
     """Where each frame begins; nrow × nvector of them."""
     sizes: Sequence[int]
     """Bytes of each."""
+
+    def far_reads(self) -> list[_Read]:
+        """Return the reads that take a network's time: of one back end all do, or none."""
+        return self.reads() if self.files and self.files[0].source.is_far else []
 
     def reads(self) -> list[_Read]:
         """Return the reads that take all frames, in the order in which they lie in their files."""
@@ -173,11 +177,19 @@ def _read_all(wanted: Sequence[tuple[list[_Read], _Taker]]) -> None:
     cold = [
         (read, take) for reads, take in wanted for read in reads if not take(read, at_once=True)
     ]
-    for read, _ in cold:
-        read.file.source.will_need(read.begin, read.end - read.begin)
+    _begin([read for read, _ in cold])
     for read, take in cold:
         if not take(read, at_once=False):
             raise read.file.fault(_CUT_OFF)
+
+
+def _begin(reads: Iterable[_Read]) -> None:
+    """Begin reads, those of a file together."""
+    ranges: dict[ShardFile, list[tuple[int, int]]] = {}
+    for read in reads:
+        ranges.setdefault(read.file, []).append((read.begin, read.end))
+    for file, some in ranges.items():
+        file.source.will_need(some)
 
 
 def _copying(part: _Part, places: Mapping[str, Place]) -> tuple[list[_Read], _Taker]:
@@ -294,7 +306,10 @@ def find_cells(
     """
 
     def found(wanted: Sequence[tuple[FrameArray, tuple[str, ...]]]) -> StoredCells:
+        announce_shards((array, shard) for array, _ in wanted for shard, _, _ in rows.shards)
         parts = [_found(array, names, rows, written) for array, names in wanted]
+        # Those of a network are begun while the spectra before them are worked on.
+        _begin(read for part in parts for read in part.far_reads())
         sizes = {
             name: np.array(part.sizes[at :: len(part.names)], np.int64)
             for part in parts

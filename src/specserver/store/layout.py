@@ -102,8 +102,9 @@ def check_written(segment: SegmentFolder, info: SegmentInfo) -> None:
     StoreError
         A file is missing, or has another size than when it was written.
     """
-    for name, digest in info.digests.items():
-        if segment.entry(name).stamp()[1] != int(digest.split()[0]):
+    sizes = segment.sizes([*info.digests])
+    for (name, digest), size in zip(info.digests.items(), sizes, strict=True):
+        if size != int(digest.split()[0]):
             raise StoreError(str(segment), f"{name} is missing or cut off, so it is not committed")
 
 

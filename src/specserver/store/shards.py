@@ -5,6 +5,7 @@ has, then a crc32c over all that. An inner chunk holds one vector of one spectru
 then its crc32c. The frames of a spectrum lie side by side in the shard of their array.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from time import monotonic
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..damage import Identity
+from ..data.backend import Backend
 from ..data.handles import Entry, Folder
 
 SHARD: Final = 1000
@@ -61,7 +63,7 @@ class ShardFile:
 
         2D[SHARD, nvector] each.
         """
-        size = 16 * SHARD * nvector + CRC_BYTES
+        size = _index_bytes(nvector)
         encoded = self.source.read(max(self.nbytes - size, 0), size)
         check = int.from_bytes(encoded[-CRC_BYTES:], "little")
         if len(encoded) != size or google_crc32c.value(encoded[:-CRC_BYTES]) != check:
@@ -76,10 +78,15 @@ class ShardFile:
 
     def fault(self, reason: str) -> Exception:
         """Return the error for bytes that cannot be read, or are not those that were written."""
-        if self.entry.state() != self.source.state:
+        if self.entry.state() != self.source.state or self.source.discard_copies():
             _looks.pop(str(self.entry), None)
             return Replaced(str(self.entry))
         return self.entry.damaged(reason)
+
+
+def _index_bytes(nvector: int) -> int:
+    """Return the length of the index at the end of a shard."""
+    return 16 * SHARD * nvector + CRC_BYTES
 
 
 class Replaced(Exception):
@@ -88,6 +95,17 @@ class Replaced(Exception):
 
 _looks: dict[str, tuple[float, Identity, Entry]] = {}
 """Time of the last look, state then, and handle of each shard, by path."""
+
+
+def announce_shards(wanted: Iterable[tuple[FrameArray, int]]) -> None:
+    """Begin to open shards that `open_shard` is asked for soon, at once where they are far."""
+    keys: dict[tuple[Backend, int], list[str]] = {}
+    for array, number in wanted:
+        if array.folder.backend.is_far:
+            shard = array.folder.entry(array.shard(number))
+            keys.setdefault((shard.backend, len(array.vectors)), []).append(shard.key)
+    for (backend, nvector), some in keys.items():
+        backend.will_open(some, _index_bytes(nvector))
 
 
 def open_shard(array: FrameArray, number: int) -> ShardFile:

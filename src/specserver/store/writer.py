@@ -257,9 +257,10 @@ def _write_vector(
     array: Folder, values: npt.NDArray[Any], dimension: str, attributes: Mapping[str, Any]
 ) -> None:
     """Write a 1-D array in one chunk."""
+    context = ts.Context()
     spec = {
         "driver": "zarr3",
-        "kvstore": array.kvstore(),
+        "kvstore": {"driver": "memory"},
         "metadata": {
             "shape": [len(values)],
             "data_type": values.dtype.name,
@@ -273,4 +274,7 @@ def _write_vector(
             "attributes": dict(attributes),
         },
     }
-    ts.open(spec, create=True).result().write(values).result()
+    ts.open(spec, create=True, context=context).result().write(values).result()
+    made = ts.KvStore.open({"driver": "memory"}, context=context).result()
+    for key in made.list().result():
+        array.entry(key.decode()).replace(made[key])

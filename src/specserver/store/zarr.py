@@ -1,4 +1,4 @@
-"""The arrays of a segment: a Zarr v3 group, one array a vector, through TensorStore.
+"""The arrays of a segment: a Zarr v3 group, one array a vector.
 
 ================ ========================= ==================================================
 array            shape, dtype              content
@@ -24,7 +24,8 @@ same as the vector that it is like, bit for bit, and `Segment.request` puts both
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from typing import Any, Final
 
@@ -55,7 +56,8 @@ ABOUT: Final[Mapping[str, Mapping[str, str]]] = {
     "count": {"long_name": "number of pixels that the spectrum has", "units": "pix"},
 }
 """Attributes of the arrays with one value for each spectrum."""
-_CACHE_BYTES: Final = 256 * 2**20
+_CHUNK: Final = "c/0"
+"""The one chunk of a 1-D array."""
 _OPEN_SEGMENTS: Final = 4096
 
 
@@ -100,7 +102,6 @@ class Segment:
             for name, digest in self.info.digests.items()
             if is_shard(name)
         }
-        self._opened: dict[str, Any] = {}
         try:
             group: Mapping[str, Any] = json.loads(self.arrays.entry(GROUP).read())["attributes"]
             self.on_lattice: bool = bool(group["on_lattice"])
@@ -117,17 +118,21 @@ class Segment:
             self._array_of = {name: at for at in self._frame_arrays for name in at.vectors}
         except (OSError, ValueError, LookupError, TypeError, AttributeError, BadParameter) as error:
             raise self._damaged(GROUP, f"damaged ({error})") from error
-        self.ids = self._read_1d("id")
-        self.first = self._read_1d("first")
-        self.count = self._read_1d("count")
-        self.npix = int(self._array(self._frame_arrays[0].folder.name).shape[-1])
-        self._require_consistent()
+        lines = ["id", "first", "count", *(["wavelength"] if self.on_lattice else [])]
+        small = _SmallFiles(self.arrays, lines, [at.folder.name for at in self._frame_arrays])
+        self.ids, self.first, self.count = (small.line(name) for name in lines[:3])
+        opened = {array: small.opened(array.folder.name) for array in self._frame_arrays}
+        self.npix = int(opened[self._frame_arrays[0]].shape[-1])
+        self._dtypes: Mapping[str, np.dtype[Any]] = {
+            name: opened[array].dtype.numpy_dtype for name, array in self._array_of.items()
+        }
+        self._require_consistent(small)
 
     def _damaged(self, name: str, reason: str) -> DamagedFile:
         """Return the error for one of the files."""
         return self.arrays.entry(name).damaged(reason)
 
-    def _require_consistent(self) -> None:
+    def _require_consistent(self, small: "_SmallFiles") -> None:
         """Check that the parts of the segment agree: older versions recorded no digests."""
         lengths = {len(self.ids), len(self.first), len(self.count), self.info.nspec}
         if len(lengths) > 1 or not self.nspec:
@@ -139,7 +144,7 @@ class Segment:
         if self.on_lattice:
             wave = self.grid.wave(self.start, self.npix)
             # Not bit for bit: powers differ in the last bits from one processor to another.
-            if not np.allclose(self._read_1d("wavelength"), wave, rtol=1e-12, atol=0.0):
+            if not np.allclose(small.line("wavelength"), wave, rtol=1e-12, atol=0.0):
                 reason = "its lattice is not that of the wavelengths beside it"
                 raise self._damaged(GROUP, reason)
 
@@ -189,7 +194,7 @@ class Segment:
             shape = (len(rows), cut.stop - cut.start)
             direct = None if self._like.keys() & read.keys() else room
             make: Callable[..., Any] = direct or (lambda _, dtype: np.empty(shape, dtype))
-            values = {name: make(name, self._dtype(name)) for name in read}
+            values = {name: make(name, self._dtypes[name]) for name in read}
             cells.decode(values, self.npix, cut)
             if direct:
                 return values
@@ -265,54 +270,82 @@ class Segment:
         """
         nbytes = 0
         for held in self._frame_arrays:
-            array = self._array(held.folder.name)
+            small = _SmallFiles(self.arrays, (), [held.folder.name])
+            array = small.opened(held.folder.name)
             for at in range(0, self.nspec, SHARD):
                 stop = min(at + SHARD, self.nspec)
+                name = f"{held.folder.name}/{held.shard(at // SHARD)}"
                 try:
-                    nbytes += array[at:stop].read().result().nbytes
+                    with small.having(name):
+                        nbytes += array[at:stop].read().result().nbytes
                 except ValueError as error:
-                    shard = held.folder.entry(held.shard(at // SHARD))
                     reason = f"not all of rows {at} … {stop - 1} can be read"
-                    raise shard.damaged(reason) from error
+                    raise self._damaged(name, reason) from error
         return nbytes
 
-    def _read_1d(self, name: str) -> npt.NDArray[Any]:
-        """Return a whole 1-D array."""
+
+class _SmallFiles:
+    """Arrays of a group that TensorStore decodes in memory: their files are read at once.
+
+    Parameters
+    ----------
+    lines : 1-D arrays, which have one chunk
+    others : arrays of which only the metadata is read
+    """
+
+    def __init__(self, group: Folder, lines: Sequence[str], others: Sequence[str]) -> None:
+        self._group = group
+        self._context = ts.Context()
+        # Chunks are read once and handed on: caching them would only hold memory.
+        self._kept = ts.KvStore.open({"driver": "memory"}, context=self._context).result()
+        names = [f"{name}/{GROUP}" for name in (*lines, *others)]
+        names += [f"{name}/{_CHUNK}" for name in lines]
         try:
-            values: npt.NDArray[Any] = self._array(name).read().result()
+            contents = group.read_many(names)
+        except OSError:
+            # One after the other, to learn which it is.
+            contents = [self._read(name) for name in names]
+        for name, content in zip(names, contents, strict=True):
+            # TensorStore writes no chunk of which all values are the fill value.
+            if content is not None:
+                self._kept[name] = content
+
+    def _read(self, name: str) -> bytes:
+        """Return the bytes of a file of the group."""
+        entry = self._group.entry(name)
+        try:
+            return entry.read()
+        except OSError as error:
+            raise entry.damaged(f"cannot be read ({error.strerror})") from error
+
+    def opened(self, name: str) -> Any:
+        """Return an array as TensorStore opens it."""
+        spec = {"driver": "zarr3", "kvstore": {"driver": "memory", "path": f"{name}/"}}
+        try:
+            return ts.open(spec, read=True, context=self._context).result()
         except ValueError as error:
-            raise self._damaged(f"{name}/c/0", "cannot be read") from error
+            raise self._group.entry(f"{name}/{GROUP}").damaged("cannot be read") from error
+
+    def line(self, name: str) -> npt.NDArray[Any]:
+        """Return the values of a 1-D array."""
+        array = self.opened(name)
+        entry = self._group.entry(f"{name}/{_CHUNK}")
+        if array.chunk_layout.read_chunk.shape != array.shape and array.size:
+            raise entry.damaged("has not all values")
+        try:
+            values: npt.NDArray[Any] = array.read().result()
+        except ValueError as error:
+            raise entry.damaged("cannot be read") from error
         return values
 
-    def _dtype(self, vector: str) -> np.dtype[Any]:
-        """Return the data type of a vector."""
-        dtype: np.dtype[Any] = self._array(self._array_of[vector].folder.name).dtype.numpy_dtype
-        return dtype
-
-    def _array(self, name: str) -> Any:
-        """Return an open TensorStore array; it stays open with the segment."""
-        if name not in self._opened:
-            self._opened[name] = _open_array(self.arrays.below(name))
-        return self._opened[name]
-
-
-_context = lru_cache(maxsize=1)(
-    lambda: ts.Context({"cache_pool": {"total_bytes_limit": _CACHE_BYTES}})
-)
-
-
-def _open_array(array: Folder) -> Any:
-    """Open an array for reading."""
-    spec = {
-        "driver": "zarr3",
-        "kvstore": array.kvstore(),
-        # Chunks are read once and handed on: caching them would only hold memory.
-        "recheck_cached_data": False,
-    }
-    try:
-        return ts.open(spec, read=True, context=_context()).result()
-    except ValueError as error:
-        raise array.entry(GROUP).damaged("cannot be read") from error
+    @contextmanager
+    def having(self, name: str) -> Iterator[None]:
+        """Hold the bytes of another file, so that it can be decoded."""
+        self._kept[name] = self._read(name)
+        try:
+            yield
+        finally:
+            del self._kept[name]
 
 
 def open_segment(folder: SegmentFolder) -> Segment:

@@ -106,7 +106,7 @@ def _arrow_file(
     """Open an Arrow file of some columns; yield the function that writes a batch."""
     columns = pa.schema([schema.field(name) for name in names])
     with (
-        pa.OSFile(str(file.local_path()), "wb") as sink,
+        pa.OSFile(str(file.new_path()), "wb") as sink,
         pa.ipc.new_file(sink, columns) as writer,
     ):
         yield writer.write_batch
@@ -211,13 +211,13 @@ class _Arrays:
             states = self._hashes["state"]
             order = np.lexsort((states, files))
             self._save("file", files[order], order)
-            np.save(self._folder.column("file_state").local_path(), states[order])
-        np.save(self._folder.coverage.local_path(), np.packbits(self._covered))
+            np.save(self._folder.column("file_state").new_path(), states[order])
+        np.save(self._folder.coverage.new_path(), np.packbits(self._covered))
 
     def _save(self, name: str, values: npt.NDArray[Any], rows: npt.NDArray[np.intp]) -> None:
         """Write values in their order, and their rows."""
-        np.save(self._folder.column(f"{name}_sorted").local_path(), values)
-        np.save(self._folder.column(f"{name}_rank").local_path(), rows.astype(np.int32))
+        np.save(self._folder.column(f"{name}_sorted").new_path(), values)
+        np.save(self._folder.column(f"{name}_rank").new_path(), rows.astype(np.int32))
 
 
 def hash_texts(column: Any) -> npt.NDArray[np.int64]:

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ...errors import BadConstraint, TooMuch, joined
+from ...errors import BadConstraint, TooMuch
+from ...texts import joined
 from ..field_names import FieldNames
 from .expressions import ConeArgs, Order, PolygonArgs
 from .position import REAL, cut_region

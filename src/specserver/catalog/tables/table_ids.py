@@ -14,9 +14,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ...errors import BadIdentifier, BadParameter, joined
+from ...errors import BadIdentifier, BadParameter
 from ...model.ids import FLOAT, NUMBER
 from ...model.survey import Survey
+from ...texts import joined
 from ..index.column_types import put_column
 
 

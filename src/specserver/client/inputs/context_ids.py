@@ -8,11 +8,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from ...errors import BadIdentifier, BadParameter, SpecServerError, UnknownField, joined
+from ...errors import BadIdentifier, BadParameter, SpecServerError, UnknownField
 from ...model.id_contexts import ContextText
 from ...model.id_tables import Gaps, id_columns
 from ...model.id_tuple import IdPattern, format_ids, marked_id
 from ...model.ids import USUAL_FORM, IdForm
+from ...texts import joined
 from ..messages import some_of, warn
 from ..request import RequestOptions
 from ..session import Session

@@ -281,7 +281,7 @@ HANDLERS: Final[dict[type[Exception], Callable[[Request, Exception], Response]]]
 
 def install(app: FastAPI, data: DataRoot) -> None:
     """Make an application answer errors this way, without the path of its data folder."""
-    _OWN_FOLDERS.update(f"{folder}/" for folder in data.full_paths())
+    _OWN_FOLDERS.update(f"{folder}/" for folder in data.names())
     for kind, handle in HANDLERS.items():
         app.add_exception_handler(kind, handle)
     app.add_exception_handler(Exception, _unforeseen)

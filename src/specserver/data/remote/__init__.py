@@ -1,0 +1,1 @@
+"""A data folder in an object store (S3, Google Cloud Storage, Azure): obstore, and nothing else."""

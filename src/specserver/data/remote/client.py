@@ -1,0 +1,175 @@
+"""Connections of this process to object stores, and their errors in our words."""
+
+import asyncio
+import errno
+import os
+import re
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
+
+from obstore import exceptions as failures
+from obstore.store import AzureStore, GCSStore, S3Store, from_url
+
+from ...errors import BadParameter, StoreError, Unavailable
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig
+
+Store: TypeAlias = S3Store | GCSStore | AzureStore
+_T = TypeVar("_T")
+SCHEMES: Final = ("s3", "gs", "az")
+_AT_ONCE: Final = 128
+"""Requests of this process at once: with fewer, a store with 15 ms of latency waits for us."""
+_QUICK_S: Final = {True: 30, False: 8}
+"""Longest time of a request for some kB: then it is sent again."""
+_LONG_S: Final = 300
+"""Longest time of a request that moves a shard or a piece of a large file."""
+_TRYING_S: Final = {True: 170, False: 8}
+"""Time after which a request is not sent again: a writer is patient, for what it has done would be
+in vain; a user gets 503."""
+_ENDPOINTS: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+_FIRST_LINE: Final = re.compile(r"(?:Generic \w+ error: )?(?:Error performing )?(.*)")
+
+
+class Stores(NamedTuple):
+    """One object store, with a time limit for small requests, and one for large ones."""
+
+    quick: Store
+    large: Store
+
+
+@lru_cache(maxsize=16)
+def stores(url: str, *, patient: bool = True) -> Stores:
+    """Return the store at an address; credentials and endpoint are those of the environment.
+
+    Parameters
+    ----------
+    patient : send requests again for minutes where the store does not answer
+
+    Raises
+    ------
+    BadParameter
+        It is no address of an object store, or the environment does not say how it is reached.
+    """
+    scheme = url.partition(":")[0]
+    if scheme not in SCHEMES:
+        raise BadParameter("data", url, "a folder, s3://bucket/prefix, gs://… or az://…")
+    retry: RetryConfig = {
+        "max_retries": _TRYING_S[patient],
+        "retry_timeout": timedelta(seconds=_TRYING_S[patient]),
+        "backoff": {
+            "init_backoff": timedelta(milliseconds=50),
+            "max_backoff": timedelta(seconds=3),
+            "base": 2,
+        },
+    }
+
+    def made(limit_s: int) -> Any:
+        options: ClientConfig = {
+            "timeout": timedelta(seconds=limit_s),
+            "connect_timeout": timedelta(seconds=5),
+            # An endpoint that is given as http:// is meant so.
+            "allow_http": any(os.environ.get(name, "")[:5] == "http:" for name in _ENDPOINTS),
+        }
+        return from_url(url, client_options=options, retry_config=retry)
+
+    try:
+        return Stores(made(_QUICK_S[patient]), made(_LONG_S))
+    except failures.BaseError as error:
+        allowed = f"an object store that can be reached: {_said(error)}"
+        raise BadParameter("data", url, allowed) from error
+
+
+@contextmanager
+def asked(name: str) -> Iterator[None]:
+    """Raise errors of the library as those that `Backend` names.
+
+    Parameters
+    ----------
+    name : address of the object, for messages
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name) from error
+    except failures.AlreadyExistsError as error:
+        raise FileExistsError(errno.EEXIST, "there is an object", name) from error
+    except failures.PreconditionError as error:
+        raise Changed(errno.ESTALE, "another writer has changed the object", name) from error
+    except (failures.PermissionDeniedError, failures.UnauthenticatedError) as error:
+        said = "the object store refuses these credentials"
+        raise PermissionError(errno.EACCES, said, name) from error
+    except (failures.InvalidPathError, failures.NotSupportedError) as error:
+        raise StoreError(name, _said(error)) from error
+    except failures.BaseError as error:
+        if "404 Not Found" in str(error):
+            raise StoreError(name, "there is no such bucket: make it, or name another") from error
+        raise Unavailable(name, _said(error)) from error
+
+
+class Changed(OSError):
+    """Another writer has changed or deleted an object since it was looked at."""
+
+
+def _said(error: Exception) -> str:
+    """Return the first line of what the library says, which is followed by its internals."""
+    text = str(error).partition("\n")[0].strip()
+    found = _FIRST_LINE.fullmatch(text)
+    return (found[1] if found else text) or type(error).__name__
+
+
+class Loop:
+    """The event loop of this process, in a thread: many requests at once need one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._slots: asyncio.Semaphore | None = None
+
+    def submit(self, work: Coroutine[Any, Any, _T]) -> "Future[_T]":
+        """Begin some work; the future returned can be waited for in any thread."""
+        return asyncio.run_coroutine_threadsafe(work, self._running())
+
+    def run(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Do some work, and return what it returns."""
+        return self.submit(work).result()
+
+    def each(self, calls: Sequence[Callable[[], Awaitable[_T]]]) -> list[_T | BaseException]:
+        """Make some requests at once; return the result or the error of each."""
+        return self.run(self._each(calls))
+
+    async def _each(self, calls: Sequence[Callable[[], Awaitable[_T]]]) -> list[Any]:
+        return await asyncio.gather(*map(self.limited, calls), return_exceptions=True)
+
+    async def limited(self, call: Callable[[], Awaitable[_T]]) -> _T:
+        """Make a request when few enough are under way."""
+        assert self._slots is not None
+        async with self._slots:
+            return await call()
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        """Return the loop; a forked process has another."""
+        with self._lock:
+            if self._loop is None or self._process != os.getpid():
+                self._process, self._loop = os.getpid(), asyncio.new_event_loop()
+                self._slots = asyncio.Semaphore(_AT_ONCE)
+                thread = threading.Thread(
+                    target=self._loop.run_forever, daemon=True, name="object store"
+                )
+                thread.start()
+            return self._loop
+
+
+LOOP: Final = Loop()
+
+
+def run(name: str, work: Coroutine[Any, Any, _T]) -> _T:
+    """Make a request; errors are those of `asked`."""
+    with asked(name):
+        return LOOP.run(work)

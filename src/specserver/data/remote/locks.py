@@ -1,0 +1,137 @@
+"""Exclusive locks in an object store, which has none of its own.
+
+A lock is an object that one of several writers creates. Its holder writes it anew every few
+seconds; who waits takes it over when it has not changed for a while by the waiter's own clock. So
+no clocks are compared. Processes of one node exclude each other by a lock in the folder of the
+node's cache: the system gives that back when a process ends, and the next one takes the object over
+at once.
+
+A holder that was suspended for longer than the lock lasts does not hold it any more, and does not
+know. So locks save work, and nothing that must not be lost depends on them alone: what is committed
+is committed by an object that only one writer can create.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Final
+from uuid import uuid4
+
+import obstore
+
+from ...errors import Unavailable
+from .cache import NodeCache
+from .client import Changed, Stores, asked
+
+ENDING: Final = ".held"
+"""End of the key of the object of a lock; what is listed leaves these out."""
+_RENEW_S: Final = 10.0
+LASTS_S: Final = 45.0
+"""A lock that was not renewed for so long is over."""
+_LOOK_S: Final = 0.25
+
+
+class RemoteLock:
+    """A lock; make one each time that it is taken.
+
+    Parameters
+    ----------
+    key : of the object of the lock
+    name : its address, for messages
+    now : returns the present time of the storage, seconds since 1970
+    """
+
+    def __init__(
+        self, stores: Stores, cache: NodeCache, key: str, name: str, now: Callable[[], float]
+    ) -> None:
+        self._stores, self._cache = stores, cache
+        self._key, self._name, self._now = key, name, now
+        self._owner = uuid4().hex
+        self._e_tag = ""
+
+    @contextmanager
+    def held(self, *, wait: bool) -> Iterator[bool]:
+        """Hold the lock; without waiting, yield False if another holds it."""
+        with self._cache.local_lock(self._name, wait=wait) as mine:
+            if not mine or not self._taken(wait=wait):
+                yield False
+                return
+            done = threading.Event()
+            thread = threading.Thread(target=self._renew, args=(done,), daemon=True, name="lock")
+            thread.start()
+            try:
+                yield True
+            finally:
+                done.set()
+                thread.join()
+                self._release()
+
+    def _taken(self, *, wait: bool) -> bool:
+        """Take the lock from nobody, or from one that has ended; return whether it is ours."""
+        seen, since = "", time.monotonic()
+        while True:
+            found = self._look()
+            if found is None:
+                if self._write("create"):
+                    return True
+                continue
+            e_tag, owner, modified = found
+            if e_tag != seen:
+                seen, since = e_tag, time.monotonic()
+            is_free = (
+                "released" in owner
+                # The lock of this node is ours, so its last holder has ended.
+                or owner.get("node") == self._cache.node
+                or time.monotonic() - since > LASTS_S
+                or (not wait and self._now() - modified > LASTS_S)
+            )
+            if is_free and self._write({"e_tag": e_tag}):
+                return True
+            if not (wait or is_free):
+                return False
+            time.sleep(_LOOK_S)
+
+    def _look(self) -> tuple[str, dict[str, Any], float] | None:
+        """Return ETag, owner and time of the lock; None: nobody holds it."""
+        try:
+            with asked(self._name):
+                result = obstore.get(self._stores.quick, self._key)
+                content, meta = bytes(result.bytes()), result.meta
+        except FileNotFoundError:
+            return None
+        owner: dict[str, Any] = {}
+        with suppress(ValueError):
+            owner = json.loads(content)
+        return meta["e_tag"] or "", owner, meta["last_modified"].timestamp()
+
+    def _write(self, mode: Any, state: str = "renewed") -> bool:
+        """Write the object of the lock; return whether it could be written in this mode."""
+        # Each time other bytes: the ETag must change, as it shows that the holder is alive.
+        about = {"node": self._cache.node, "owner": self._owner, state: uuid4().hex}
+        content = json.dumps(about).encode()
+        try:
+            with asked(self._name):
+                made = obstore.put(self._stores.quick, self._key, content, mode=mode)
+        except (FileExistsError, Changed, FileNotFoundError):
+            # It may be our own write, sent twice because its answer was lost.
+            found = self._look()
+            if found is None or found[1].get("owner") != self._owner:
+                return False
+            self._e_tag = found[0]
+            return True
+        self._e_tag = made["e_tag"] or ""
+        return True
+
+    def _renew(self, done: threading.Event) -> None:
+        """Renew the lock until it is released, or another holds it."""
+        while not done.wait(_RENEW_S):
+            with suppress(OSError, Unavailable):
+                if not self._write({"e_tag": self._e_tag}):
+                    return
+
+    def _release(self) -> None:
+        """Say that nobody holds the lock, if it is still ours."""
+        with suppress(OSError, Unavailable):
+            self._write({"e_tag": self._e_tag}, "released")

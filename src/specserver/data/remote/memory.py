@@ -1,0 +1,112 @@
+"""What was asked of an object store a moment ago: requests of users ask for the same each time."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, TypeAlias
+
+Question: TypeAlias = tuple[str, str]
+"""What was asked, and the key."""
+STAMP: Final = "stamp"
+CHILDREN: Final = "children"
+FOLDER: Final = "folder"
+QUESTIONS: Final = (STAMP, CHILDREN, FOLDER)
+_MOST: Final = 100_000
+_OFTEN_S: Final = 60.0
+"""What was asked for within this time is asked for again along with others."""
+
+
+class Memory:
+    """Answers of an object store, with their time; safe to share between threads.
+
+    A thread that holds a lock, or that writes, is answered anew: it decides what is deleted.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[Question, tuple[float, Any]] = {}
+        self._wanted: dict[Question, float] = {}
+        self._strict = threading.local()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def strict(self) -> Iterator[None]:
+        """Answer this thread anew for a while."""
+        self._strict.depth = getattr(self._strict, "depth", 0) + 1
+        try:
+            yield
+        finally:
+            self._strict.depth -= 1
+
+    def answers(
+        self,
+        questions: Sequence[Question],
+        age_s: float,
+        ask: Callable[[Sequence[Question]], Sequence[Any]],
+    ) -> list[Any]:
+        """Return answers that are ``age_s`` old at most; the others are asked for at once.
+
+        Those that are too old, and have been wanted lately, are asked for along with them, so that
+        a user's request waits once and not for each.
+
+        Parameters
+        ----------
+        ask : returns the answer to each question, or its error, which is raised
+        """
+        now = time.monotonic()
+        if getattr(self._strict, "depth", 0):
+            age_s = 0.0
+        with self._lock:
+            found = {some: self._known.get(some) for some in questions}
+            lacking = [some for some, known in found.items() if not _is_new(known, now, age_s)]
+            if not lacking:
+                return [self._known[some][1] for some in questions]
+            others = [
+                some
+                for some, last in self._wanted.items()
+                if now - last < _OFTEN_S
+                and some not in found
+                and not _is_new(self._known.get(some), now, age_s)
+            ]
+            self._wanted.update(dict.fromkeys(questions, now))
+        asked = [*lacking, *(others if age_s else [])]
+        given = dict(zip(asked, ask(asked), strict=True))
+        for some in lacking:
+            if isinstance(given[some], BaseException):
+                raise given[some]
+        self.remember({some: it for some, it in given.items() if not isinstance(it, BaseException)})
+        return [given[some] if some in given else found[some][1] for some in questions]  # type: ignore[index]
+
+    def remember(self, given: dict[Question, Any]) -> None:
+        """Note answers."""
+        now = time.monotonic()
+        with self._lock:
+            if len(self._known) + len(given) > _MOST:
+                self._known.clear()
+                self._wanted.clear()
+            self._known.update({some: (now, answer) for some, answer in given.items()})
+
+    def has(self, question: Question, age_s: float) -> bool:
+        """Return whether an answer is known that is ``age_s`` old at most."""
+        return _is_new(self._known.get(question), time.monotonic(), age_s)
+
+    def forget(self, key: str, *, below: bool = False) -> None:
+        """Forget what is known of an object, and of the folders that it is in.
+
+        Parameters
+        ----------
+        below : also of all objects below it
+        """
+        parts = key.split("/")
+        prefixes = {"/".join(parts[:n]) for n in range(len(parts) + 1)}
+        with self._lock:
+            if below:
+                prefixes.update(some for _, some in self._known if some.startswith(f"{key}/"))
+            for some in prefixes:
+                for what in QUESTIONS:
+                    self._known.pop((what, some), None)
+
+
+def _is_new(known: tuple[float, Any] | None, now: float, age_s: float) -> bool:
+    """Return whether an answer is new enough."""
+    return known is not None and now - known[0] < age_s

@@ -1,0 +1,38 @@
+"""Where a node keeps copies of objects, and how many."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ...errors import BadParameter
+
+_FOLDER: Final = "SPECSERVER_CACHE"
+_NBYTES: Final = "SPECSERVER_CACHE_BYTES"
+USUAL_BYTES: Final = 20 * 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class CacheOptions:
+    """The cache of this node: a folder on its disk that all processes share."""
+
+    folder: str
+    nbytes: int = USUAL_BYTES
+    """Most bytes of copies. Parts of the index that are in use are kept beyond it."""
+
+    @classmethod
+    def usual(cls) -> "CacheOptions":
+        """Return what the environment says: ``SPECSERVER_CACHE`` and ``SPECSERVER_CACHE_BYTES``.
+
+        Raises `BadParameter` for a limit that is no number of bytes.
+        """
+        given = os.environ.get(_NBYTES) or str(USUAL_BYTES)
+        if not given.isdecimal():
+            raise BadParameter(_NBYTES, given, "a number of bytes, such as 20000000000")
+        return cls(os.environ.get(_FOLDER) or usual_folder(), int(given))
+
+
+def usual_folder() -> str:
+    """Return the folder in which this user's programs keep copies."""
+    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return str(Path(caches) / "specserver")

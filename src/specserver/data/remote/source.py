@@ -1,0 +1,254 @@
+"""One object, open to read ranges of it, of which copies are kept on this node's disk."""
+
+import errno
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
+
+import obstore
+
+from ...damage import Identity
+from ..backend import Buffers
+from .cache import NodeCache
+from .client import LOOP, Stores, asked
+
+_LOG = logging.getLogger(__name__)
+_BLOCK: Final = 4096
+"""Copies are kept in whole blocks; that of a file system, so that holes take no room."""
+_GAP: Final = 2**16
+"""Ranges with fewer bytes between them are fetched together: a request costs more than those."""
+_LATEST: Final = 200
+"""Most fetches whose bytes are held until they are read, where the disk takes none: those of a
+batch."""
+
+
+class _Fetch(NamedTuple):
+    """A range of whole blocks that is fetched."""
+
+    begin: int
+    end: int
+    future: "Future[memoryview]"
+
+    def covers(self, begin: int, end: int) -> bool:
+        """Return whether it has all bytes of a range."""
+        return self.begin <= begin and end <= self.end
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it has ended with an error."""
+        return self.future.done() and self.future.exception() is not None
+
+
+class _Copies:
+    """The ranges of an object that are on this node's disk; safe to share between processes.
+
+    Behind their places the file has a byte for each block: whether it is there.
+    """
+
+    def __init__(self, cache: NodeCache, identity: str, nbytes: int) -> None:
+        self._cache = cache
+        path = cache.ranges(identity)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        weakref.finalize(self, os.close, self._file)
+        self._nbytes = nbytes
+        self._map_at = -(-nbytes // _BLOCK) * _BLOCK
+        os.ftruncate(self._file, self._map_at + self._map_at // _BLOCK)
+        os.utime(path)
+
+    def lacking(self, begin: int, end: int) -> tuple[int, int] | None:
+        """Return the range of whole blocks that a range lacks, if it lacks any."""
+        first, stop = begin // _BLOCK, -(-end // _BLOCK)
+        there = os.pread(self._file, stop - first, self._map_at + first)
+        at = there.find(0)
+        if at < 0:
+            return None
+        last = first + there.rfind(0) + 1
+        return (first + at) * _BLOCK, min(last * _BLOCK, self._nbytes)
+
+    def put(self, begin: int, content: memoryview) -> None:
+        """Keep the bytes of whole blocks; raise `OSError` if the disk does not take them."""
+        if os.fstat(self._file).st_nlink == 0:
+            return  # deleted to make room
+        if os.pwrite(self._file, content, begin) != len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        # A byte a block: processes that set neighbours do not undo each other's.
+        first, stop = begin // _BLOCK, -(-(begin + len(content)) // _BLOCK)
+        os.pwrite(self._file, b"\1" * (stop - first), self._map_at + first)
+        self._cache.make_room(len(content))
+
+    def read_into(self, offset: int, buffers: Buffers, flags: int) -> int:
+        """Read a range that is there into buffers; return how many bytes."""
+        return os.preadv(self._file, buffers, offset, flags)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return a range that is there."""
+        return os.pread(self._file, size, offset)
+
+
+class RemoteObject:
+    """An object, open for reading; safe to share between threads.
+
+    Parameters
+    ----------
+    stores, path : where it is
+    name : its address, for messages
+    e_tag, state, nbytes : of the object when it was opened
+    """
+
+    is_far = True
+
+    def __init__(
+        self,
+        stores: Stores,
+        path: str,
+        name: str,
+        e_tag: str,
+        state: Identity,
+        cache: NodeCache,
+    ) -> None:
+        self._stores, self._path, self._name = stores, path, name
+        self._e_tag = e_tag
+        self.state, self.nbytes = state, state[1]
+        self._identity = f"{name} {e_tag} {self.nbytes}"
+        self._cache = cache
+        self._lock = threading.Lock()
+        self._under_way: list[_Fetch] = []
+        """Also those that have ended, and of which the disk takes no copies."""
+        self._copies = self._opened()
+
+    def _opened(self) -> _Copies | None:
+        """Return the copies of its ranges; None: the disk does not take any."""
+        try:
+            return _Copies(self._cache, self._identity, self.nbytes) if self.nbytes else None
+        except OSError as error:
+            _LOG.warning("%s: no copies are kept: %s", self._cache.top, error.strerror)
+            return None
+
+    def keep_tail(self, content: memoryview) -> None:
+        """Keep the last bytes of the object, which were read when it was opened."""
+        begin = self.nbytes - len(content)
+        whole = -(-begin // _BLOCK) * _BLOCK
+        if self._copies is not None and whole < self.nbytes:
+            with suppress(OSError):
+                self._copies.put(whole, content[whole - begin :])
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return a range of bytes; fewer where the object ends."""
+        size = max(min(size, self.nbytes - offset), 0)
+        room = bytearray(size)
+        if size:
+            self.read_into(offset, [memoryview(room)], at_once=False)
+        return bytes(room)
+
+    def read_into(self, offset: int, buffers: Buffers, *, at_once: bool) -> int:
+        """Read a range of bytes into buffers; return how many there were."""
+        end = min(offset + sum(map(len, buffers)), self.nbytes)
+        copies = self._copies
+        if copies is not None and copies.lacking(offset, end) is None:
+            return self._read_copies(copies, offset, buffers, at_once=at_once)
+        if at_once or offset >= end:
+            return 0
+        content = self._fetched(offset, end)
+        done = 0
+        for buffer in buffers:
+            some = content[done : done + len(buffer)]
+            memoryview(buffer)[: len(some)] = some
+            done += len(some)
+        return done
+
+    def _read_copies(self, copies: _Copies, offset: int, buffers: Buffers, *, at_once: bool) -> int:
+        """Read a range of which copies are there."""
+        if not at_once:
+            return copies.read_into(offset, buffers, 0)
+        try:
+            return copies.read_into(offset, buffers, os.RWF_NOWAIT)
+        except (OSError, AttributeError):
+            return 0
+
+    def will_need(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Begin to fetch ranges of which there are no copies, near ones together."""
+        wanted = [self._lacking(*some) for some in ranges]
+        with self._lock:
+            for begin, end in _joined([some for some in wanted if some]):
+                self._begin(begin, end)
+
+    def discard_copies(self) -> bool:
+        """Give up the copies of its bytes on this node; return whether there were any."""
+        with self._lock:
+            self._under_way = []
+            found = self._cache.discard(self._identity)
+            self._copies = self._opened()
+        return found
+
+    def _lacking(self, begin: int, end: int) -> tuple[int, int] | None:
+        """Return the part of a range, in whole blocks, that neither is there nor is coming."""
+        end = min(end, self.nbytes)
+        if begin >= end:
+            return None
+        if self._copies is None:
+            first, stop = begin // _BLOCK * _BLOCK, min(-(-end // _BLOCK) * _BLOCK, self.nbytes)
+        else:
+            lacking = self._copies.lacking(begin, end)
+            if lacking is None:
+                return None
+            first, stop = lacking
+        coming = any(some.covers(first, stop) for some in self._under_way if not some.has_failed)
+        return None if coming else (first, stop)
+
+    def _begin(self, begin: int, end: int) -> _Fetch:
+        """Begin to fetch a range of whole blocks; call under the lock."""
+        fetch = _Fetch(begin, end, LOOP.submit(self._fetch(begin, end)))
+        self._under_way = [*self._under_way[-_LATEST:], fetch]
+        return fetch
+
+    async def _fetch(self, begin: int, end: int) -> memoryview:
+        """Fetch a range of whole blocks, and keep copies if the disk takes them."""
+
+        async def get() -> Any:
+            return await obstore.get_async(
+                self._stores.quick,
+                self._path,
+                options={"range": (begin, end), "if_match": self._e_tag},
+            )
+
+        with asked(self._name):
+            result = await LOOP.limited(get)
+            content = memoryview(await result.bytes_async())
+        kept = False
+        if self._copies is not None:
+            with suppress(OSError):
+                self._copies.put(begin, content)
+                kept = self._copies.lacking(begin, end) is None
+        if kept:
+            with self._lock:
+                self._under_way = [
+                    some for some in self._under_way if (some.begin, some.end) != (begin, end)
+                ]
+        return content
+
+    def _fetched(self, begin: int, end: int) -> memoryview:
+        """Return the bytes of a range, waiting for those that are coming."""
+        with self._lock:
+            self._under_way = [some for some in self._under_way if not some.has_failed]
+            fetch = next((some for some in self._under_way if some.covers(begin, end)), None)
+            if fetch is None:
+                first = begin // _BLOCK * _BLOCK
+                stop = min(-(-end // _BLOCK) * _BLOCK, self.nbytes)
+                fetch = self._begin(first, stop)
+        return fetch.future.result()[begin - fetch.begin : end - fetch.begin]
+
+
+def _joined(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return ranges with those joined that lie near each other."""
+    joined: list[tuple[int, int]] = []
+    for begin, end in sorted(ranges):
+        if joined and begin - joined[-1][1] <= _GAP:
+            joined[-1] = joined[-1][0], max(end, joined[-1][1])
+        else:
+            joined.append((begin, end))
+    return joined
