@@ -42,7 +42,7 @@ def free_port() -> int:
 
 @contextmanager
 def serve(
-    data: Path,
+    data: Path | str,
     folder: Path,
     *,
     workers: int = 1,
@@ -52,7 +52,7 @@ def serve(
     before: Sequence[str] = (),
     spawned: bool = True,
 ) -> Iterator[Served]:
-    """Serve a data folder in a process of its own.
+    """Serve a data folder, at a path or an address, in a process of its own.
 
     ``settings`` are by name; ``options`` go to the command; ``log`` is a file for standard error;
     ``before`` is what the command is an argument of, such as ``prlimit``; ``spawned`` is whether
@@ -76,7 +76,7 @@ def serve(
     url = f"http://127.0.0.1:{port}/spec"
     try:
         _await(process, url)
-        yield Served(url, folder, data, _ids(data), process)
+        yield Served(url, folder, Path(data), _ids(data), process)
     finally:
         process.terminate()
         try:
@@ -88,7 +88,7 @@ def serve(
             process.stdin.close()
 
 
-def _ids(data: Path) -> npt.NDArray[np.uint64]:
+def _ids(data: Path | str) -> npt.NDArray[np.uint64]:
     """Return the identifiers of the default catalogue; none when there is only a tree of files."""
     try:
         holding = SpectroscopicService(open_root(data)).archive.open_release("default")

@@ -19,7 +19,7 @@ def open(data: str | Path) -> "DataFolder":  # noqa: A001  # what opens a data f
     Parameters
     ----------
     data
-        Folder that ``specserver ingest`` wrote.
+        Folder that ``specserver ingest`` wrote: a path, or ``s3://bucket/prefix``.
 
     Raises
     ------
@@ -33,4 +33,4 @@ def open(data: str | Path) -> "DataFolder":  # noqa: A001  # what opens a data f
     require("specserver.open()", "dask")
     from .lazy import DataFolder  # noqa: PLC0415
 
-    return DataFolder(Path(data))
+    return DataFolder(data)

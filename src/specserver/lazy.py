@@ -48,7 +48,7 @@ class DataFolder:
         Folder that ``specserver ingest`` wrote.
     """
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: str | Path) -> None:
         self._path = str(data)
         self._archive = Archive(open_root(data).require())
         self._archive.ensure_indexes()

@@ -99,17 +99,22 @@ def data_folder(given: str | None) -> "DataRoot":
     return _opened(given).prepare()
 
 
-def present_folder(given: str | None) -> "DataRoot":
-    """Return the data folder that a command is to read; raise `StoreError` when there is none."""
-    return _opened(given).require()
+def present_folder(given: str | None, look_s: float = 0.0) -> "DataRoot":
+    """Return the data folder that a command is to read; raise `StoreError` when there is none.
+
+    Parameters
+    ----------
+    look_s : as of `open_root`
+    """
+    return _opened(given, look_s).require()
 
 
-def _opened(given: str | None) -> "DataRoot":
+def _opened(given: str | None, look_s: float = 0.0) -> "DataRoot":
     """Return the data folder at a path or an address."""
     require_server()
     from ..data.root import open_root
 
-    return open_root(given or USUAL_DATA)
+    return open_root(given or USUAL_DATA, look_s=look_s)
 
 
 def tell_missing_surveys(data: "DataRoot") -> None:

@@ -41,6 +41,7 @@ _SILENCE_S = 30
 _SHUTDOWN_S = 30  # a stalled reader must not keep a service from ending
 # Connections that the kernel hands over at once: fewer than the handles that are left for them.
 _BACKLOG = 256
+_LOOK_S = 1.0  # an object store that is away at the start is soon told of
 _COUNTS = "specserver-metrics-"
 
 
@@ -78,7 +79,8 @@ def serve(
 
     Example: specserver serve --data /data/spec --port 6998
     """
-    served = present_folder(data)
+    # The application opens it again.
+    served = present_folder(data, _LOOK_S)
     import uvicorn
 
     from ..processes import end_with_stdin, raise_handle_limit

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from ..damage import Identity
+from .user_storage import Space, StorageLimits
 
 Buffers: TypeAlias = Sequence["memoryview | bytearray"]
 
@@ -165,6 +166,9 @@ class Backend(Protocol):
 
     def is_link(self, prefix: str) -> bool:
         """Return whether a folder is a link, which may lead to a disk that is not mounted."""
+
+    def user_storage(self, prefix: str, limits: StorageLimits) -> Space:
+        """Return the virtual storage of a user below a prefix."""
 
     # For folders that other users of the machine can enter.
 

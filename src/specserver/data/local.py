@@ -15,6 +15,7 @@ from ..damage import ABSENT, Identity, identity_of
 from ..errors import StoreError
 from ..files import EVERYONE_READS, OWNER_ONLY, is_closed, locked, replace_file, sync
 from .backend import Buffers
+from .user_storage import StorageLimits, UserStorage
 
 # Linux can say whether bytes are in memory; elsewhere every read may wait for the disk.
 _AT_ONCE: Final[int | None] = getattr(os, "RWF_NOWAIT", None)
@@ -215,6 +216,10 @@ class LocalFolder:
     def is_link(self, prefix: str) -> bool:
         """Return whether a folder is a link."""
         return Path(self._at(prefix)).is_symlink()
+
+    def user_storage(self, prefix: str, limits: StorageLimits) -> UserStorage:
+        """Return the virtual storage of a user in a folder."""
+        return UserStorage(Path(self._at(prefix)), limits)
 
     def make_folder(self, prefix: str) -> None:
         """Make a folder, and those above it."""

@@ -20,7 +20,7 @@ from .context import ContextFolder
 from .handles import Entry, Folder, NamedEntry
 from .local import LocalFolder
 from .remote.options import CacheOptions
-from .user_storage import StorageLimits, UserStorage
+from .user_storage import Space, StorageLimits
 
 _SPACES: Final = "spaces"
 
@@ -84,9 +84,9 @@ class DataRoot(Folder):
         """Return the contexts whose survey the folder declares, sorted."""
         return [context.key for context in self.folders() if context.declaration.exists()]
 
-    def user_storage(self, user: str, limits: StorageLimits) -> UserStorage:
+    def user_storage(self, user: str, limits: StorageLimits) -> Space:
         """Return the virtual storage of a user."""
-        return UserStorage(self.backend.local_path(f"{_SPACES}/{user}"), limits)
+        return self.backend.user_storage(f"{_SPACES}/{user}", limits)
 
     def damaged_files(self) -> list[tuple[str, str]]:
         """Return key and reason of each damaged file that this process found."""

@@ -25,9 +25,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, Protocol
 from uuid import uuid4
 
+from ..damage import Identity, identity_of
 from ..errors import BadParameter, NoSuchFile, QuotaExceeded, StoreError
 from ..files import locked
 from ..model.spacename import split_file_name, split_name
@@ -67,6 +68,51 @@ class StorageUsage:
 
     nbytes: int
     nentries: int
+
+
+def check_quota(used: StorageUsage, limits: StorageLimits, nbytes: int, nentries: int) -> None:
+    """Raise `QuotaExceeded` if so many more bytes or files do not fit."""
+    if used.nbytes + nbytes > limits.nbytes:
+        raise QuotaExceeded("bytes", used.nbytes + nbytes, limits.nbytes)
+    if used.nentries + nentries > limits.nentries:
+        raise QuotaExceeded("files", used.nentries + nentries, limits.nentries)
+
+
+class StorageDraft(Protocol):
+    """An upload on its way; out of sight until `commit`."""
+
+    def write(self, data: bytes) -> None:
+        """Add bytes, at most as many as were stated."""
+
+    def commit(self) -> tuple[StoredFile, str]:
+        """Bring the file into sight, in place of one of its name; return it and its SHA-256."""
+
+    def discard(self) -> None:
+        """Delete the draft; without effect after `commit`."""
+
+
+class Space(Protocol):
+    """The space of one user; safe to share between threads and processes."""
+
+    limits: StorageLimits
+
+    def entries(self, name: str = "") -> list[StoredFile]:
+        """Return what a folder holds, by name."""
+
+    def open(self, name: str) -> tuple[BinaryIO, Identity]:
+        """Open a file for reading; return it and its identity."""
+
+    def draft(self, name: str, nbytes: int) -> StorageDraft:
+        """Begin a file of a stated length; raise `QuotaExceeded` when there is no room for it."""
+
+    def make_folder(self, name: str) -> None:
+        """Make a folder and those above it; one that is there stays as it is."""
+
+    def remove(self, name: str, *, recursive: bool = False) -> None:
+        """Remove a file or a folder, one that is not empty only if ``recursive``."""
+
+    def usage(self) -> StorageUsage:
+        """Return how much the space holds."""
 
 
 class Draft:
@@ -145,7 +191,7 @@ class UserStorage:
             if stat.S_ISDIR(state.st_mode) or stat.S_ISREG(state.st_mode)
         ]
 
-    def open(self, name: str) -> tuple[BinaryIO, os.stat_result]:
+    def open(self, name: str) -> tuple[BinaryIO, Identity]:
         """Open a file for reading; it stays whole though another takes its place meanwhile."""
         parts = split_file_name(name)
         if not self._files.is_dir():
@@ -156,7 +202,7 @@ class UserStorage:
         if not stat.S_ISREG(state.st_mode):
             os.close(descriptor)
             raise NoSuchFile(name)
-        return os.fdopen(descriptor, "rb"), state
+        return os.fdopen(descriptor, "rb"), identity_of(state)
 
     def draft(self, name: str, nbytes: int) -> Draft:
         """Begin a file of a stated length; raise `QuotaExceeded` when there is no room for it."""
@@ -171,7 +217,7 @@ class UserStorage:
                 raise BadParameter("name", name, "it is a folder; give the name of a file")
             freed = _size(old) if old else 0
             new = self._missing(parts[:-1]) + (old is None)
-            self._check(used, nbytes + sum(coming) - freed, len(coming) + new)
+            check_quota(used, self.limits, nbytes + sum(coming) - freed, len(coming) + new)
             return Draft(self, parts, self._drafts / uuid4().hex, nbytes)
 
     def place(self, draft: Path, parts: tuple[str, ...], nbytes: int) -> None:
@@ -182,7 +228,8 @@ class UserStorage:
                 raise BadParameter("name", "/".join(parts), "it has become a folder meanwhile")
             # Checked again: the uploads that ran beside this one have made folders meanwhile.
             new = self._missing(parts[:-1]) + (old is None)
-            self._check(self._count(), nbytes - (_size(old) if old else 0), new)
+            more = nbytes - (_size(old) if old else 0)
+            check_quota(self._count(), self.limits, more, new)
             with self._open_folder(parts[:-1], make=True) as folder:
                 used = self._count()  # with the folders just made
                 self._usage_file.unlink(missing_ok=True)
@@ -195,7 +242,8 @@ class UserStorage:
         """Make a folder and those above it; one that is there stays as it is."""
         parts = split_name(name)
         with self._locked():
-            self._check(self._count(), 0, self._missing(parts) + len(self._coming()))
+            new = self._missing(parts) + len(self._coming())
+            check_quota(self._count(), self.limits, 0, new)
             with self._open_folder(parts, make=True):
                 pass
 
@@ -271,13 +319,6 @@ class UserStorage:
                 return os.stat(parts[-1], dir_fd=folder, follow_symlinks=False)
         except (FileNotFoundError, NoSuchFile):
             return None
-
-    def _check(self, used: StorageUsage, nbytes: int, nentries: int) -> None:
-        """Raise `QuotaExceeded` if so many more bytes or files do not fit."""
-        if used.nbytes + nbytes > self.limits.nbytes:
-            raise QuotaExceeded("bytes", used.nbytes + nbytes, self.limits.nbytes)
-        if used.nentries + nentries > self.limits.nentries:
-            raise QuotaExceeded("files", used.nentries + nentries, self.limits.nentries)
 
     def _coming(self) -> list[int]:
         """Return the lengths of all drafts; remove those whose process has ended."""

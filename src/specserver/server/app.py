@@ -52,8 +52,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     settings: Settings = app.state.settings
     sys.setswitchinterval(_SWITCH_S)
     to_thread.current_default_thread_limiter().total_tokens = settings.light_threads
-    await asyncio.to_thread(service.archive.ensure_indexes)
     try:
+        await asyncio.to_thread(service.archive.ensure_indexes)
         await asyncio.to_thread(service.warm_up)
     except SpecServerError as error:
         # Other contexts may be readable; a request for this one is answered with its error.

@@ -17,7 +17,16 @@ import numpy.typing as npt
 from ..errors import DamagedFile, StoreError
 from ..wire.cells import unpack_blosc
 from .base import Place, Rows
-from .shards import CRC_BYTES, SHARD, FrameArray, Replaced, ShardFile, announce_shards, open_shard
+from .shards import (
+    CRC_BYTES,
+    SHARD,
+    CopiesDiscarded,
+    FrameArray,
+    Replaced,
+    ShardFile,
+    announce_shards,
+    open_shard,
+)
 
 _READ_FRAMES: Final = 32
 """Frames read at once, or all of one spectrum: those decoded stay in the processor's cache."""
@@ -32,13 +41,17 @@ def _once_more(
     act: Callable[[_Given], _Found], first: _Given, again: Callable[[], _Given]
 ) -> _Found:
     """Return ``act(first)``; if a shard was replaced meanwhile, act on its new file."""
-    try:
-        return act(first)
-    except Replaced:
+    given, nreplaced = first, 0
+    while True:
         try:
-            return act(again())
+            return act(given)
+        except CopiesDiscarded:
+            given = again()  # each time there are fewer
         except Replaced as error:
-            raise StoreError(str(error), "it is being replaced; ask again") from error
+            nreplaced += 1
+            if nreplaced > 1:
+                raise StoreError(str(error), "it is being replaced; ask again") from error
+            given = again()
 
 
 class _Read(NamedTuple):

@@ -78,9 +78,12 @@ class ShardFile:
 
     def fault(self, reason: str) -> Exception:
         """Return the error for bytes that cannot be read, or are not those that were written."""
-        if self.entry.state() != self.source.state or self.source.discard_copies():
+        # Asked anew: a state that is some seconds old may be of the file that was replaced.
+        if self.entry.stamp() != self.source.state:
             _looks.pop(str(self.entry), None)
             return Replaced(str(self.entry))
+        if self.source.discard_copies():
+            return CopiesDiscarded(str(self.entry))
         return self.entry.damaged(reason)
 
 
@@ -91,6 +94,10 @@ def _index_bytes(nvector: int) -> int:
 
 class Replaced(Exception):
     """Another file is in the place of the one that is open: the open one is given up."""
+
+
+class CopiesDiscarded(Replaced):
+    """Damaged copies of this machine are given up: the storage may have the right bytes."""
 
 
 _looks: dict[str, tuple[float, Identity, Entry]] = {}

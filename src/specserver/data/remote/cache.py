@@ -92,13 +92,13 @@ class NodeCache:
                 if not _touched(path):
                     try:
                         fetch(draft)
-                        self.make_room(draft.stat().st_size)
                         draft.replace(path)
                     except OSError as error:
                         raise self._full(error) from error
                     finally:
                         draft.unlink(missing_ok=True)
                 (self.top / "locks" / path.name).unlink(missing_ok=True)
+            self.make_room(path.stat().st_size)
         return path
 
     def keep(self, identity: str, file: Path) -> None:
@@ -150,6 +150,8 @@ class NodeCache:
         found: list[tuple[bool, float, int, Path]] = []
         for folder in ("ranges", "files"):
             for entry in os.scandir(self.top / folder):
+                if entry.name.endswith(".draft"):
+                    continue
                 with suppress(FileNotFoundError):
                     state = entry.stat()
                     is_whole = folder == "files"
@@ -160,7 +162,7 @@ class NodeCache:
         for is_whole, _, nbytes, path in sorted(found):
             if held <= _KEPT * self.options.nbytes:
                 return
-            if is_whole and path.suffix != ".draft":
+            if is_whole:
                 _LOG.warning(
                     "the cache %s is too small for the index: SPECSERVER_CACHE_BYTES is %d",
                     self.top,

@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import threading
+import time
 import weakref
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -22,6 +23,8 @@ _BLOCK: Final = 4096
 """Copies are kept in whole blocks; that of a file system, so that holes take no room."""
 _GAP: Final = 2**16
 """Ranges with fewer bytes between them are fetched together: a request costs more than those."""
+_TRUSTED_S: Final = 60.0
+"""Time for which new copies are taken for what the store has."""
 _LATEST: Final = 200
 """Most fetches whose bytes are held until they are read, where the disk takes none: those of a
 batch."""
@@ -117,6 +120,8 @@ class RemoteObject:
         self._identity = f"{name} {e_tag} {self.nbytes}"
         self._cache = cache
         self._lock = threading.Lock()
+        self._discarded = -_TRUSTED_S
+        """Time at which copies were given up."""
         self._under_way: list[_Fetch] = []
         """Also those that have ended, and of which the disk takes no copies."""
         self._copies = self._opened()
@@ -178,8 +183,14 @@ class RemoteObject:
                 self._begin(begin, end)
 
     def discard_copies(self) -> bool:
-        """Give up the copies of its bytes on this node; return whether there were any."""
+        """Give up the copies of its bytes on this node; return whether there were any.
+
+        Copies that were fetched a moment ago are as the store has them, and stay.
+        """
         with self._lock:
+            if time.monotonic() - self._discarded < _TRUSTED_S:
+                return False
+            self._discarded = time.monotonic()
             self._under_way = []
             found = self._cache.discard(self._identity)
             self._copies = self._opened()

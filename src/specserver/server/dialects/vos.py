@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response, Streami
 from starlette.requests import ClientDisconnect
 
 from ...data.root import DataRoot
-from ...data.user_storage import Draft, StorageLimits, StoredFile, UserStorage
+from ...data.user_storage import Space, StorageDraft, StorageLimits, StoredFile
 from ...errors import BadParameter
 from ...wire.media_types import JSON, OCTETS
 from ...wire.storage import SpaceEntry, SpaceListing, SpaceUsage
@@ -46,7 +46,7 @@ router = APIRouter(
 )
 
 
-def get_space(request: Request, user: User, settings: ServerSettings) -> UserStorage:
+def get_space(request: Request, user: User, settings: ServerSettings) -> Space:
     """Return the space of the user who asks."""
     limits = StorageLimits(
         settings.vos_quota_bytes, settings.vos_max_entries, settings.vos_max_file_bytes
@@ -55,7 +55,7 @@ def get_space(request: Request, user: User, settings: ServerSettings) -> UserSto
     return data.user_storage(user.user, limits)
 
 
-UserSpace = Annotated[UserStorage, Depends(get_space)]
+UserSpace = Annotated[Space, Depends(get_space)]
 Name = Annotated[
     str, Path(description="Such as `ids.txt` or `spectra/a.npy`.", examples=["ids.txt"])
 ]
@@ -82,19 +82,20 @@ def list_folder(
 def get_file(space: UserSpace, name: Name, request: Request) -> Response:
     """Return the bytes of a file; 304 without them while `If-None-Match` is still its ETag."""
     file, state = space.open(name)
-    tag = f'"{state.st_ino:x}-{state.st_mtime_ns:x}-{state.st_size:x}"'
+    number, nbytes, modified_ns = state
+    tag = f'"{number:x}-{modified_ns:x}-{nbytes:x}"'
     if request.headers.get("If-None-Match") == tag:
         file.close()
         return Response(status_code=304, headers={"ETag": tag})
     shown = quote(name.rpartition("/")[2])
     headers = {
-        "Content-Length": str(state.st_size),
+        "Content-Length": str(nbytes),
         "ETag": tag,
         # A file of a user must not be shown as a page of this site.
         "Content-Disposition": f"attachment; filename*=UTF-8''{shown}",
         "Cache-Control": "private, no-cache",
     }
-    pieces = _pieces(file, state.st_size)
+    pieces = _pieces(file, nbytes)
     return StreamingResponse(pieces, media_type=OCTETS, headers=headers)
 
 
@@ -144,7 +145,7 @@ def remove_entry(
     return JSONResponse({"name": name})
 
 
-async def _receive(request: Request, draft: Draft) -> None:
+async def _receive(request: Request, draft: StorageDraft) -> None:
     """Write a body to the disk in pieces, beside the event loop."""
     piece = bytearray()
     async for some in request.stream():

@@ -2,6 +2,9 @@
 
 import json
 import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -9,7 +12,7 @@ from pythonjsonlogger.json import JsonFormatter
 from typing_extensions import override
 
 from ...data.root import DataRoot
-from ...errors import StoreError
+from ...errors import SpecServerError, StoreError
 from ...settings import Settings
 
 REQUEST_ID: Final[ContextVar[str]] = ContextVar("request_id", default="-")
@@ -17,6 +20,7 @@ REQUEST_ID: Final[ContextVar[str]] = ContextVar("request_id", default="-")
 ACCESS: Final = logging.getLogger("specserver.access")
 """A line for each request, at level INFO."""
 
+_LOOK_S: Final = 1.0
 _LOG = logging.getLogger("specserver")
 _TEXT: Final = "%(asctime)s %(levelname)s [%(request_id)s] %(message)s"
 
@@ -61,16 +65,32 @@ class DebugSwitch:
 
     def __init__(self, data: DataRoot) -> None:
         self._file = data.debug
+        self._known = False
+        self._looked = -_LOOK_S
+        # The event loop asks, which must not wait for a network.
+        self._looking = ThreadPoolExecutor(1, "debug") if self._file.backend.is_far else None
         self._handler = logging.StreamHandler()
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(message)s"))
 
     def is_on(self) -> bool:
         """Return whether requests are logged, and make this process' logger follow."""
-        on = self._file.exists()
+        on = self._file.exists() if self._looking is None else self._lately(self._looking)
         if on != (self._handler in _LOG.handlers):
             (_LOG.addHandler if on else _LOG.removeHandler)(self._handler)
             _LOG.setLevel(logging.DEBUG if on else logging.NOTSET)
         return on
+
+    def _lately(self, looking: ThreadPoolExecutor) -> bool:
+        """Return what was found a moment ago, and look again if that is long past."""
+
+        def look() -> None:
+            with suppress(OSError, SpecServerError):
+                self._known = self._file.exists()
+
+        if time.monotonic() - self._looked > _LOOK_S:
+            self._looked = time.monotonic()
+            looking.submit(look)
+        return self._known
 
     def toggle(self) -> bool:
         """Change the state and return the new one."""

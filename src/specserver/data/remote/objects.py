@@ -1,0 +1,231 @@
+"""The objects of a prefix of a bucket: asked for, read, written and deleted."""
+
+import errno
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import obstore
+
+from ...damage import Identity
+from .client import LOOP, Changed, Stores, asked, stores
+from .listing import answers_of, stamp_of
+from .locks import ENDING
+from .memory import CHILDREN, FOLDER, STAMP, Memory, Question
+
+if TYPE_CHECKING:
+    from obstore import GetOptions
+
+RECENT_S: Final = 30.0
+"""Age of what is known of objects that are not expected to change."""
+LARGE: Final = 2**23
+"""Objects beyond it are written and read in pieces, or with the longer time limit."""
+PIECES: Final = 8
+"""Pieces of a large object that are moved at once."""
+_TRIES: Final = 10
+"""Attempts to change an object that other writers change at the same time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """A prefix of a bucket.
+
+    Parameters
+    ----------
+    url : its address, without a slash at the end
+    look_s
+        Age in seconds of what may be answered from memory about objects that do change: 0 for
+        writers. Under a lock everything is asked anew.
+    """
+
+    url: str
+    look_s: float
+
+    @property
+    def is_far(self) -> bool:
+        """True: each request takes a network's time."""
+        return True
+
+    @property
+    def _stores(self) -> Stores:
+        return stores(self.url, patient=not self.look_s)
+
+    @property
+    def _memory(self) -> Memory:
+        return _memory_of(self.url, os.getpid())
+
+    def name_of(self, key: str) -> str:
+        """Return the address of an object."""
+        return f"{self.url}/{key}" if key else self.url
+
+    def _at(self, key: str) -> str:
+        """Return the path of an object in the store."""
+        if ".." in key and ".." in key.split("/"):
+            raise ValueError(f"{key!r} is no key")
+        return key
+
+    def stamp(self, key: str) -> Identity:
+        """Return what changes when an object changes."""
+        return self.stamps([key])[0]
+
+    def stamps(self, keys: Sequence[str]) -> list[Identity]:
+        """Return the stamps of objects, asked for at once."""
+        return self._answers([(STAMP, self._at(key)) for key in keys], self.look_s)
+
+    def recent_stamp(self, key: str) -> Identity:
+        """Return the stamp of an object, half a minute old at most."""
+        found: Identity = self._answers([(STAMP, self._at(key))], RECENT_S)[0]
+        return found
+
+    def has_folder(self, prefix: str) -> bool:
+        """Return whether there is an object below a prefix."""
+        return bool(self._answers([(FOLDER, self._at(prefix))], self.look_s)[0])
+
+    def children(self, prefix: str) -> list[str]:
+        """Return the names directly below a prefix; those of folders end in a slash."""
+        return list(self._answers([(CHILDREN, self._at(prefix))], self.look_s)[0])
+
+    def _answers(self, questions: Sequence[Question], age_s: float) -> list[Any]:
+        """Return answers from memory, or of the store."""
+        ask = partial(answers_of, self._stores.quick, self.url)
+        return self._memory.answers(questions, age_s, ask)
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """Yield the keys of all objects below a prefix."""
+        return (key for key in self._every(prefix) if not key.endswith(ENDING))
+
+    def _every(self, prefix: str) -> Iterator[str]:
+        """Yield the keys of all objects below a prefix, those of locks too."""
+        with asked(self.name_of(prefix)):
+            for some in obstore.list(self._stores.quick, self._at(prefix) or None):
+                yield from (meta["path"] for meta in some)
+
+    def read(self, key: str) -> bytes:
+        """Return all bytes of an object."""
+        with asked(self.name_of(key)):
+            return bytes(obstore.get(self._stores.large, self._at(key)).bytes())
+
+    def read_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Return all bytes of some objects, asked for at once; None where there is none."""
+
+        async def get(key: str) -> bytes | None:
+            with suppress(FileNotFoundError), asked(self.name_of(key)):
+                result = await obstore.get_async(self._stores.quick, self._at(key))
+                return bytes(await result.bytes_async())
+            return None
+
+        found: list[bytes | None] = raised(LOOP.each([partial(get, key) for key in keys]))
+        return found
+
+    def create(self, key: str, content: bytes | memoryview) -> None:
+        """Write a new object."""
+        try:
+            self._put(key, content, "create")
+        except FileExistsError:
+            # The store may have written it, and its answer was lost: then it was sent again.
+            if self.read(key) != bytes(content):
+                raise
+
+    def replace(self, key: str, content: bytes | memoryview, *, owner_only: bool = False) -> None:
+        """Write an object or replace it; who may read it is for the store to say."""
+        del owner_only
+        self._put(key, content, "overwrite")
+
+    def _put(self, key: str, content: bytes | memoryview, mode: Any) -> None:
+        """Write an object, whole or not at all."""
+        path, where = self._at(key), self._stores[len(content) > LARGE]
+        try:
+            with asked(self.name_of(key)):
+                whole = memoryview(content).cast("B")
+                obstore.put(where, path, whole, mode=mode, use_multipart=False)
+        finally:
+            self._memory.forget(key)
+
+    def touch(self, key: str) -> None:
+        """Write an object anew, so that its time is the present one."""
+        for _ in range(_TRIES):
+            with asked(self.name_of(key)):
+                result = obstore.get(self._stores.quick, self._at(key))
+                content, e_tag = bytes(result.bytes()), result.meta["e_tag"]
+            with suppress(Changed):
+                return self._put(key, content, {"e_tag": e_tag})
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.name_of(key))
+
+    def delete(self, key: str) -> None:
+        """Delete an object, and its lock; folders are no objects."""
+        if not key:
+            return
+        with suppress(FileNotFoundError), asked(self.name_of(key)):
+            obstore.delete(self._stores.quick, [self._at(key), f"{key}{ENDING}"])
+        self._memory.forget(key)
+
+    def delete_tree(self, prefix: str, first: str = "") -> None:
+        """Delete all objects below a prefix, one of them first."""
+        if not self._at(prefix):
+            raise ValueError("the whole data folder is not deleted")
+        if first:
+            self.delete(f"{prefix}/{first}")
+        try:
+            found = [*self._every(prefix)]
+            with suppress(FileNotFoundError), asked(self.name_of(prefix)):
+                for at in range(0, len(found), 1000):
+                    obstore.delete(self._stores.quick, found[at : at + 1000])
+        finally:
+            self._memory.forget(prefix, below=True)
+
+    def listed(self, prefix: str) -> dict[str, tuple[int, float]]:
+        """Return bytes, and time of change in seconds since 1970, of all objects below a prefix."""
+        with asked(self.name_of(prefix)):
+            return {
+                meta["path"]: (meta["size"], meta["last_modified"].timestamp())
+                for some in obstore.list(self._stores.quick, f"{self._at(prefix)}/")
+                for meta in some
+                if not meta["path"].endswith(ENDING)
+            }
+
+    def reader(self, key: str) -> tuple[Identity, Callable[[int, int], bytes]]:
+        """Return the state of an object, and a call that reads a range of it as it is now."""
+        path, name = self._at(key), self.name_of(key)
+        with asked(name):
+            meta = obstore.head(self._stores.quick, path)
+
+        def read(begin: int, end: int) -> bytes:
+            options: GetOptions = {"range": (begin, end), "if_match": meta["e_tag"]}
+            with asked(name):
+                return bytes(obstore.get(self._stores.large, path, options=options).bytes())
+
+        return stamp_of(meta), read
+
+    def upload(self, key: str, path: Path) -> str:
+        """Write a file of this node as an object, in pieces; return its ETag."""
+        try:
+            with asked(self.name_of(key)):
+                made = obstore.put(
+                    self._stores.large,
+                    self._at(key),
+                    path,
+                    chunk_size=LARGE,
+                    max_concurrency=PIECES,
+                )
+        finally:
+            self._memory.forget(key)
+        return made["e_tag"] or ""
+
+
+@lru_cache(maxsize=16)
+def _memory_of(url: str, process: int) -> Memory:
+    """Return what a process knows of a store."""
+    del url, process
+    return Memory()
+
+
+def raised(found: Sequence[Any]) -> Any:
+    """Return results of requests; raise the first error among them."""
+    for some in found:
+        if isinstance(some, BaseException):
+            raise some
+    return list(found)

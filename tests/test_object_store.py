@@ -1,0 +1,360 @@
+"""A data folder in an object store, from ingest to client: the answers are those of a folder."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import numpy as np
+import pytest
+
+import specserver
+from s3server import BUCKET, S3Server
+from serving import serve
+from specserver.auth import TokenBook, is_private, set_private
+from specserver.client.api import SpecClient
+from specserver.data.remote import source
+from specserver.data.remote.options import CacheOptions
+from specserver.data.remote.store import ObjectStore
+from specserver.data.root import DataRoot, open_root
+from specserver.data.user_storage import StorageLimits
+from specserver.errors import BadParameter, DamagedFile, NoSuchFile, QuotaExceeded, StoreError
+from specserver.ingest import run_ingest
+from specserver.ingest.maintain import maintain
+from specserver.ingest.verify import verify
+from specserver.model.region import cone
+from specserver.service import SpectroscopicService
+from specserver.service.query import QueryRequest
+from specserver.service.tables import attach_table
+from specserver.simulate import simulate_sdss
+from specserver.store import shards
+
+CONTEXT = "sdss_dr17"
+ROOMY = StorageLimits(10**6, 100, 10**6)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A data folder in a bucket, and the one on a disk that has the same."""
+
+    url: str
+    data: DataRoot
+    local: DataRoot
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CacheOptions]:
+    """The cache of this node."""
+    options = CacheOptions(str(tmp_path_factory.mktemp("node") / "cache"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPECSERVER_CACHE", options.folder)
+        yield options
+
+
+@pytest.fixture(scope="module")
+def stored(s3: S3Server, cache: CacheOptions, mock_survey: Path, mock_data: Path) -> Stored:
+    """The mock survey in a bucket."""
+    url = f"s3://{BUCKET}/{uuid4().hex}"
+    data = open_root(url, cache)
+    summary = run_ingest(data, CONTEXT, [mock_survey], workers=1)
+    assert summary.stored == 150
+    return Stored(url, data, open_root(mock_data))
+
+
+@pytest.fixture
+def fresh(s3: S3Server, cache: CacheOptions) -> DataRoot:
+    """A data folder that does not exist yet."""
+    return open_root(f"s3://{BUCKET}/{uuid4().hex}", cache)
+
+
+def every(service: SpectroscopicService) -> list[int]:
+    """Return all identifiers of the context, ascending."""
+    request = QueryRequest(CONTEXT, fields=("specobjid",), primary=False)
+    return sorted(service.query(request).column(0).to_pylist())
+
+
+def vectors(data: DataRoot, ids: list[int]) -> list[tuple[Any, ...]]:
+    """Return all that is read of some spectra, as bytes."""
+    service = SpectroscopicService(data)
+    found = service.read(service.resolve(ids, CONTEXT))
+    return [(one.dtype.descr, one.tobytes()) for one in found]
+
+
+def of_another_node(data: DataRoot, folder: Path) -> DataRoot:
+    """Return a data folder as another node opens it, with a cache of its own."""
+    assert isinstance(data.backend, ObjectStore)
+    return open_root(data.backend.url, CacheOptions(str(folder)))
+
+
+def test_spectra_and_rows_are_those_of_a_folder(stored: Stored) -> None:
+    here, there = SpectroscopicService(stored.data), SpectroscopicService(stored.local)
+    ids = every(there)
+    assert every(here) == ids
+    assert vectors(stored.data, ids) == vectors(stored.local, ids)
+    first = there.query(QueryRequest(CONTEXT, fields=("ra", "dec"), primary=False)).to_pylist()[0]
+    for request in (
+        QueryRequest(CONTEXT, primary=False),
+        QueryRequest(CONTEXT, fields=("specobjid", "z"), constraint="z > 0.3 order by z limit 20"),
+        QueryRequest(CONTEXT, region=cone(first["ra"], first["dec"], 2.0)),
+    ):
+        assert here.query(request).equals(there.query(request))
+
+
+def test_a_new_node_reads_what_another_has_written(stored: Stored, tmp_path: Path) -> None:
+    other = of_another_node(stored.data, tmp_path)
+    ids = every(SpectroscopicService(stored.local))
+    assert vectors(other, ids[::3]) == vectors(stored.local, ids[::3])
+    assert every(SpectroscopicService(other)) == ids
+
+
+def test_all_is_sound_and_said_to_be(stored: Stored) -> None:
+    findings = [*verify(stored.data)]
+    assert sum(found.nspec for found in findings) == 150
+    assert [found.faults for found in findings if found.faults] == []
+
+
+def test_whole_surveys_are_opened(stored: Stored) -> None:
+    pytest.importorskip("dask")
+    far = specserver.open(stored.url).to_xarray(CONTEXT)
+    near = specserver.open(stored.local.names()[0]).to_xarray(CONTEXT)
+    order_far, order_near = np.argsort(far.specobjid.values), np.argsort(near.specobjid.values)
+    for name in ("flux", "ivar"):
+        mine, theirs = far[name].values[order_far], near[name].values[order_near]
+        assert mine.tobytes() == theirs.tobytes()
+
+
+def test_what_is_stored_is_not_stored_again(stored: Stored, mock_survey: Path) -> None:
+    again = run_ingest(stored.data, CONTEXT, [mock_survey], workers=1)
+    assert (again.stored, again.already) == (0, again.files)
+
+
+def test_parts_are_merged_and_old_ones_deleted(fresh: DataRoot, tmp_path: Path) -> None:
+    local = open_root(tmp_path / "local")
+    for number in range(8):
+        simulate_sdss(tmp_path / str(number), 4, seed=number)
+        for data in (fresh, local):
+            run_ingest(data, CONTEXT, [tmp_path / str(number)], workers=1)
+    before = vectors(fresh, every(SpectroscopicService(fresh)))
+    assert len(before) == 32
+    for data in (fresh, local):
+        maintain(data, CONTEXT, grace_s=0)
+    # SeaweedFS lists a folder for a while after it has become empty.
+    indexes = (data.context(CONTEXT).index for data in (fresh, local))
+    parts = [[part for part in index.parts() if part.exists()] for index in indexes]
+    assert len(parts[0]) == len(parts[1]) < 8
+    assert vectors(fresh, every(SpectroscopicService(fresh))) == before
+    assert all(not found.faults for found in verify(fresh))
+
+
+def test_tables_are_joined(stored: Stored, tmp_path: Path) -> None:
+    ids = every(SpectroscopicService(stored.local))[:20]
+    table = tmp_path / "lines.csv"
+    table.write_text("specobjid,width\n" + "".join(f"{i},{n}\n" for n, i in enumerate(ids)))
+    service = SpectroscopicService(stored.data)
+    attach_table(service.archive, CONTEXT, "lines", table, title="Lines")
+    request = QueryRequest(
+        CONTEXT, catalog="lines", fields=("specobjid", "width", "specobj.z"), primary=False
+    )
+    found = SpectroscopicService(stored.data).query(request).to_pylist()
+    assert {row["specobjid"]: row["width"] for row in found} == dict(
+        zip(ids, range(20), strict=True)
+    )
+    assert all(row["specobj.z"] is not None for row in found)
+
+
+def test_damage_in_the_bucket_is_an_error_and_damage_of_a_copy_is_not(
+    fresh: DataRoot, tmp_path: Path
+) -> None:
+    simulate_sdss(tmp_path / "mock", 5, seed=3)
+    run_ingest(fresh, CONTEXT, [tmp_path / "mock"], workers=1)
+    ids = every(SpectroscopicService(fresh))
+    sound = vectors(fresh, ids)
+    backend = fresh.backend
+    assert isinstance(backend, ObjectStore)
+    ranges = Path(backend.cache.folder) / "ranges"
+    for copy in ranges.iterdir():
+        content = bytearray(copy.read_bytes())
+        content[: len(content) // 2] = bytes(len(content) // 2)
+        copy.write_bytes(content)
+    assert vectors(fresh, ids) == sound
+    shard = next(key for key in backend.keys("") if "/float32/c/" in key)
+    content = bytearray(backend.read(shard))
+    content[50] ^= 1
+    backend.replace(shard, content)
+    other = of_another_node(fresh, tmp_path / "cache")
+    # As a process that begins now.
+    shards._looks.clear()
+    shards._open_shard.cache_clear()
+    with pytest.raises(DamagedFile, match="checksum"):
+        vectors(other, ids)
+    assert [found for found in verify(other) if found.faults]
+
+
+def test_copies_stay_within_the_limit_and_answers_are_right(stored: Stored, tmp_path: Path) -> None:
+    ids = every(SpectroscopicService(stored.local))
+    small = open_root(stored.url, CacheOptions(str(tmp_path), 3_000_000))
+    for at in range(0, 150, 10):
+        assert vectors(small, ids[at : at + 10]) == vectors(stored.local, ids[at : at + 10])
+    kept = sum(512 * path.stat().st_blocks for path in (tmp_path / "ranges").iterdir())
+    assert kept < 4_000_000
+
+
+def test_a_full_disk_keeps_no_copies_and_answers_all_the_same(
+    stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    ids = every(SpectroscopicService(stored.local))[:40]
+    other = of_another_node(stored.data, tmp_path)
+    vectors(other, ids[-1:])
+    monkeypatch.setattr(source.os, "pwrite", full)
+    assert vectors(other, ids) == vectors(stored.local, ids)
+    monkeypatch.undo()
+    third = of_another_node(stored.data, tmp_path / "third")
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(StoreError, match="SPECSERVER_CACHE"):
+        every(SpectroscopicService(third))
+
+
+def test_a_killed_ingest_loses_nothing_and_the_next_one_need_not_wait(
+    fresh: DataRoot, mock_survey: Path
+) -> None:
+    assert isinstance(fresh.backend, ObjectStore)
+    words = ["ingest", CONTEXT, str(mock_survey), "--data", fresh.backend.url, "--workers", "1"]
+    process = subprocess.Popen([sys.executable, "-m", "specserver", *words])
+    deadline = time.monotonic() + 60
+    while not any("seg-" in key for key in fresh.backend.keys("")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    begun = time.monotonic()
+    summary = run_ingest(fresh, CONTEXT, [mock_survey], workers=1)
+    assert time.monotonic() - begun < 40
+    assert len(every(SpectroscopicService(fresh))) == 150
+    assert summary.stored + summary.already == summary.files
+    assert all(not found.faults for found in verify(fresh))
+
+
+def test_ingests_on_two_nodes_store_each_spectrum_once(
+    fresh: DataRoot, mock_survey: Path, tmp_path: Path
+) -> None:
+    assert isinstance(fresh.backend, ObjectStore)
+    words = ["ingest", CONTEXT, str(mock_survey), "--data", fresh.backend.url, "--workers", "1"]
+    nodes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "specserver", *words],
+            env={**os.environ, "SPECSERVER_CACHE": str(tmp_path / f"node {number}")},
+        )
+        for number in range(2)
+    ]
+    assert [node.wait(200) for node in nodes] == [0, 0]
+    assert len(every(SpectroscopicService(fresh))) == 150
+    assert all(not found.faults for found in verify(fresh))
+
+
+def test_tokens_and_private_contexts_are_shared(stored: Stored, tmp_path: Path) -> None:
+    other = of_another_node(stored.data, tmp_path)
+    now = datetime.now(UTC)
+    token = TokenBook(stored.data).create("ada", now=now)
+    assert TokenBook(other).caller(token, now).user == "ada"
+    number = TokenBook(other).records()[0].id
+    TokenBook(other).revoke(number)
+    with pytest.raises(specserver.errors.NotAuthenticated):
+        TokenBook(stored.data).caller(token, now)
+    set_private(other, CONTEXT, private=True)
+    assert is_private(stored.data, CONTEXT)
+    set_private(stored.data, CONTEXT, private=False)
+    assert not is_private(other, CONTEXT)
+
+
+def test_users_files(fresh: DataRoot, tmp_path: Path) -> None:
+    space, other = (data.user_storage("ada", ROOMY) for data in (fresh, fresh))
+
+    def put(name: str, content: bytes) -> None:
+        draft = space.draft(name, len(content))
+        draft.write(content)
+        draft.commit()
+
+    assert space.entries() == []
+    put("ids.txt", b"1\n2\n")
+    put("a/b/c.npy", bytes(20_000))
+    put("ids.txt", b"1\n")
+    assert [(one.name, one.is_folder, one.nbytes) for one in other.entries()] == [
+        ("a", True, 0),
+        ("ids.txt", False, 2),
+    ]
+    assert [one.name for one in other.entries("a")] == ["b"]
+    file, state = other.open("a/b/c.npy")
+    with file:
+        assert (file.read(), state[1]) == (bytes(20_000), 20_000)
+    used = space.usage()
+    assert (used.nbytes, used.nentries) == (20_002, 4)
+    space.make_folder("empty")
+    assert other.entries("empty") == []
+    for name in ("a/b", "empty/../x", ".hidden"):
+        with pytest.raises(BadParameter):
+            space.draft(name, 1)
+    with pytest.raises(BadParameter, match="not a folder"):
+        space.draft("ids.txt/x", 1)
+    with pytest.raises(BadParameter, match="not empty"):
+        space.remove("a")
+    space.remove("a", recursive=True)
+    space.remove("empty")
+    assert [one.name for one in space.entries()] == ["ids.txt"]
+    for call in (space.open, space.entries, space.remove):
+        with pytest.raises(NoSuchFile):
+            call("a")
+    with pytest.raises(QuotaExceeded):
+        fresh.user_storage("ada", replace(ROOMY, nbytes=5)).draft("more", 4)
+    assert fresh.user_storage("bob", ROOMY).entries() == []
+    assert fresh.contexts() == set()
+
+
+def test_a_service_answers_from_a_bucket_and_again_after_the_store_was_away(
+    stored: Stored, s3: S3Server, mock_survey: Path, tmp_path: Path
+) -> None:
+    ids = every(SpectroscopicService(stored.local))
+    with (
+        serve(
+            stored.url,
+            mock_survey,
+            workers=2,
+            settings={"cache": tmp_path / "cache"},
+        ) as running,
+        httpx.Client(base_url=running.url, timeout=60) as http,
+    ):
+        client = SpecClient(svc_url=running.url)
+        asked = np.array(ids[:60], "u8")
+        before = client.getSpec(asked, context=CONTEXT)
+        with s3.hanging():
+            time.sleep(1.5)
+            answer = http.get("/contexts")
+            assert answer.status_code == 503
+            assert int(answer.headers["Retry-After"]) >= 1
+            assert answer.json()["code"] == "unavailable"
+            assert "s3://" not in answer.text
+            # Probes of the process itself do not wait for the store.
+            assert http.get("/ping").status_code == 200
+        after = client.getSpec(asked, context=CONTEXT)
+        assert all(
+            mine.tobytes() == first.tobytes() for mine, first in zip(after, before, strict=True)
+        )
+        s3.stop()
+        with ThreadPoolExecutor(1) as pool:
+            # The client asks again until the store is back.
+            waiting = pool.submit(client.getSpec, np.array(ids[60:], "u8"), context=CONTEXT)
+            time.sleep(2)
+            s3.start()
+            assert len(waiting.result(120)) == len(ids) - 60
