@@ -342,7 +342,11 @@ class ContextFolder(Folder):
             at_work = {*others, lease.name}
         # Asked again: a lease that was live then may have committed, and one that is over cannot.
         left = [segment for segment in found if segment.lease not in at_work]
-        left = [segment for segment in left if not segment.is_committed()]
+        left = [
+            segment
+            for segment in left
+            if not (self.leases.is_known(segment.lease) or segment.is_committed())
+        ]
         for segment in left:
             segment.delete()
         return len(left)

@@ -27,7 +27,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 from ..damage import ABSENT
-from ..errors import IngestError
+from ..errors import IngestError, Unavailable
 from .handles import Entry, Folder, NamedEntry
 
 _RENEW_S: Final = 60.0
@@ -108,6 +108,14 @@ class LeaseFolder(Folder):
                     found.add(name)
             yield found
 
+    def is_known(self, name: str) -> bool:
+        """Return whether there is a lease of a name: its writer is at work, or was just killed.
+
+        A list of the leases that an object store returns may lack a new one. So who deletes what a
+        writer has left asks for its lease by name, after `others`.
+        """
+        return bool(_NAME.fullmatch(name)) and self.entry(name).exists()
+
     def _names(self) -> set[str]:
         """Return the names of all leases; what else is there is not of this program."""
         return {name for name in self.children() if _NAME.fullmatch(name)}
@@ -120,7 +128,7 @@ def _renew(entry: Entry, done: threading.Event) -> None:
             entry.touch()
         except FileNotFoundError:
             return
-        except OSError:
+        except (OSError, Unavailable):
             continue  # the storage may answer again before the lease is over
 
 

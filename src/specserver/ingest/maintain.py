@@ -162,12 +162,13 @@ def _clean(
 ) -> None:
     """Delete what is not needed of an index; call under its lock."""
 
-    def at_work() -> set[str]:
+    def at_work() -> Callable[[str], bool]:
         with context.leases.others(lease) as others:
             if not others:
                 # Only holders of leases, and of the lock of the index, write there.
                 index.delete_drafts()
-            return {*others, lease.name}
+            known = {*others, lease.name}
+        return lambda name: name in known or context.leases.is_known(name)
 
     cleaned = remove_unused(index, at_work, grace_s)
     done.files += cleaned.nfiles

@@ -4,9 +4,9 @@ All readers of vectors use it: a batch is split by segment, and its reading begi
 ahead of it is worked on.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain, pairwise
 from typing import Any, Final, NoReturn
 
 import numpy as np
@@ -18,6 +18,9 @@ from .selection import Selection, by_number
 
 BATCH: Final = 128
 """Spectra read at once: some 20 MB decoded, the memory that one request holds."""
+_FAR_AHEAD: Final = 4
+"""Batches that are asked of an object store before the one ahead of them is worked on: they take
+no memory of this process, as they wait on the disk of the node."""
 FIRST_SENT: Final = 32
 """Spectra of the first batch of a stream: its reader decodes them while the next are read."""
 Ints = npt.NDArray[np.int64]
@@ -64,7 +67,7 @@ def batches(selection: Selection, size: int = BATCH, first: int | None = None) -
 def read_batches(
     selection: Selection, takes: Iterable[Ints], ask: Callable[[Group], Result | None]
 ) -> Iterator[ReadBatch]:
-    """Yield batches, each asked for before the one ahead of it is worked on.
+    """Yield batches, each asked for before the one ahead of it is worked on; several if far away.
 
     Parameters
     ----------
@@ -74,10 +77,13 @@ def read_batches(
         Begins to read a group; None: nothing is needed. Its errors are raised when the group is
         worked on.
     """
-    asked = (_asked(selection, take, ask) for take in takes)
-    for batch, _ in pairwise(chain(asked, (None,))):
-        if batch is not None:
-            yield batch
+    ahead = _FAR_AHEAD if any(segment.is_far for segment in selection.segments) else 1
+    waiting: deque[ReadBatch] = deque()
+    for take in takes:
+        waiting.append(_asked(selection, take, ask))
+        if len(waiting) > ahead:
+            yield waiting.popleft()
+    yield from waiting
 
 
 def _asked(selection: Selection, take: Ints, ask: Callable[[Group], Result | None]) -> ReadBatch:

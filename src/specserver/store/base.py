@@ -90,6 +90,10 @@ class SpectrumStore(Protocol):
     """1D[nspec], number of values of each spectrum."""
 
     @property
+    def is_far(self) -> bool:
+        """Reading it takes a network's time: it is begun early."""
+
+    @property
     def window(self) -> PixelRange:
         """Pixels that the rows cover."""
 

@@ -273,6 +273,8 @@ class FitsTree:
 class FitsBlock:
     """Some files of a tree as rows of a store; all on the lattice, or all off it."""
 
+    is_far = False
+
     def __init__(
         self, tree: FitsTree, files: Sequence[TreeFile], places: Sequence[FilePlace]
     ) -> None:

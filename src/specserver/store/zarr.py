@@ -159,6 +159,11 @@ class Segment:
             raise self._damaged(GROUP, f"its lattice is not that of {survey.name}")
 
     @property
+    def is_far(self) -> bool:
+        """Whether reading it takes a network's time."""
+        return self.folder.backend.is_far
+
+    @property
     def nspec(self) -> int:
         """Number of spectra."""
         return len(self.ids)

@@ -84,6 +84,7 @@ def left_segments(context: ContextFolder, lease: Lease) -> list[str]:
         return []
     with context.leases.others(lease) as others:
         names = [name for name in names if context.segment(name).lease not in others]
+    names = [name for name in names if not context.leases.is_known(context.segment(name).lease)]
     # Looked at after the leases: a writer may have committed its segments and ended.
     return _unlisted(context.index, names)
 

@@ -1,7 +1,7 @@
 """Parts and marks that no reader and no writer needs any more are deleted."""
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from ...data.context import IndexFolder, PartFolder
@@ -27,7 +27,7 @@ class Cleaned:
 
 
 def remove_unused(
-    index: IndexFolder, at_work: Callable[[], Collection[str]], grace_s: float
+    index: IndexFolder, at_work: Callable[[], Callable[[str], bool]], grace_s: float
 ) -> Cleaned:
     """Delete what newer parts and marks took the place of, and what killed writers left.
 
@@ -35,7 +35,7 @@ def remove_unused(
 
     Parameters
     ----------
-    at_work : returns the names of the leases of the writers at work
+    at_work : looks which writers are at work, and returns whether one is, by its lease's name
     grace_s : time for which readers may still open what is not part of the newest version
 
     Raises
@@ -46,7 +46,7 @@ def remove_unused(
     # Listed first: what is made meanwhile is not seen, and what is committed then is in the newest
     # version.
     found: list[PartFolder | Entry] = [*index.parts(), *index.all_marks()]
-    holders = at_work()
+    is_at_work = at_work()
     newest = newest_manifest(index)
     used = {name for part in newest.parts for name in part.files}
     left_at = newest.superseded
@@ -56,7 +56,7 @@ def remove_unused(
         if entry.name in left_at:
             is_unused = left_at[entry.name] <= last
         else:
-            is_unused = entry.name not in used and index.lease_of(entry.name) not in holders
+            is_unused = entry.name not in used and not is_at_work(index.lease_of(entry.name))
         if is_unused:
             cleaned.delete(entry)
     gone = {name for name, left in left_at.items() if left <= last}

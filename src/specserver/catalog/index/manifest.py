@@ -96,15 +96,24 @@ def newest_manifest(index: IndexFolder, known: Manifest | None = None) -> Manife
         if not after.exists() and same.stamp() == known.stamp != ABSENT:
             return known
     gone = 0
-    while versions := index.versions():
+    while newest := _newest_version(index):
         try:
-            return _read(index, versions[-1])
+            return _read(index, newest)
         except FileNotFoundError as error:
             # It was deleted since the folder was listed, so there are newer ones.
-            if versions[-1] == gone:
+            if newest == gone:
                 raise index.manifest(gone).damaged(f"{DAMAGED_INDEX} ({error.strerror})") from error
-            gone = versions[-1]
+            gone = newest
     return Manifest()
+
+
+def _newest_version(index: IndexFolder) -> int:
+    """Return the number of the newest manifest; 0: there is none."""
+    newest = (index.versions() or [0])[-1]
+    # The list that an object store returns may lack the newest ones.
+    while index.manifest(newest + 1).exists():
+        newest += 1
+    return newest
 
 
 def readable_manifests(index: IndexFolder) -> Iterator[Manifest]:
@@ -199,13 +208,16 @@ def _is_late(index: IndexFolder, base: int) -> bool:
     """
     versions = index.versions()
     if base:
-        return base not in versions
+        # The list that an object store returns may lack it; a link to nothing is only listed.
+        return base not in versions and not index.manifest(base).exists()
     return len(versions) > 1 and versions[1] > base + 2
 
 
 def _forget(index: IndexFolder) -> None:
     """Delete old manifests, from the oldest on."""
     versions = index.versions()
+    if not versions:
+        return
     newest_ns = index.manifest(versions[-1]).stamp()[2]
     for version in versions[:-_KEPT]:
         entry = index.manifest(version)

@@ -20,6 +20,7 @@ import logging
 import os
 import shutil
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -200,8 +201,9 @@ class Drafts:
     def __init__(self, top: Path) -> None:
         top.mkdir(mode=0o700)
         self.top = top
-        self._lock = (top / "lock").open("wb")
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        lock = os.open(top / "lock", os.O_WRONLY | os.O_CREAT, 0o600)
+        weakref.finalize(self, os.close, lock)
+        fcntl.flock(lock, fcntl.LOCK_EX)
 
     def path(self, key: str) -> Path:
         """Return the path of the draft of an object."""

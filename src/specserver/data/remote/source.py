@@ -35,7 +35,9 @@ class _Fetch(NamedTuple):
 
     begin: int
     end: int
-    future: "Future[memoryview]"
+    number: int
+    """Which of the ranges that are fetched together."""
+    future: "Future[list[memoryview]]"
 
     def covers(self, begin: int, end: int) -> bool:
         """Return whether it has all bytes of a range."""
@@ -179,8 +181,9 @@ class RemoteObject:
         """Begin to fetch ranges of which there are no copies, near ones together."""
         wanted = [self._lacking(*some) for some in ranges]
         with self._lock:
-            for begin, end in _joined([some for some in wanted if some]):
-                self._begin(begin, end)
+            joined = _joined([some for some in wanted if some])
+            if joined:
+                self._begin(joined)
 
     def discard_copies(self) -> bool:
         """Give up the copies of its bytes on this node; return whether there were any.
@@ -211,36 +214,35 @@ class RemoteObject:
         coming = any(some.covers(first, stop) for some in self._under_way if not some.has_failed)
         return None if coming else (first, stop)
 
-    def _begin(self, begin: int, end: int) -> _Fetch:
-        """Begin to fetch a range of whole blocks; call under the lock."""
-        fetch = _Fetch(begin, end, LOOP.submit(self._fetch(begin, end)))
-        self._under_way = [*self._under_way[-_LATEST:], fetch]
-        return fetch
+    def _begin(self, ranges: Sequence[tuple[int, int]]) -> list[_Fetch]:
+        """Begin to fetch ranges of whole blocks; call under the lock."""
+        future = LOOP.submit(self._fetch(ranges))
+        begun = [_Fetch(*some, number, future) for number, some in enumerate(ranges)]
+        self._under_way = [*self._under_way[-_LATEST:], *begun]
+        return begun
 
-    async def _fetch(self, begin: int, end: int) -> memoryview:
-        """Fetch a range of whole blocks, and keep copies if the disk takes them."""
+    async def _fetch(self, ranges: Sequence[tuple[int, int]]) -> list[memoryview]:
+        """Fetch ranges of whole blocks, and keep copies if the disk takes them."""
+        begins, ends = ([some[at] for some in ranges] for at in (0, 1))
 
         async def get() -> Any:
-            return await obstore.get_async(
-                self._stores.quick,
-                self._path,
-                options={"range": (begin, end), "if_match": self._e_tag},
+            # Ranges of one object in one call: a call for each would take twice as long.
+            return await obstore.get_ranges_async(
+                self._stores.quick, self._path, starts=begins, ends=ends, coalesce=0
             )
 
         with asked(self._name):
-            result = await LOOP.limited(get)
-            content = memoryview(await result.bytes_async())
-        kept = False
+            contents = [memoryview(some) for some in await LOOP.limited(get)]
+        kept = set()
         if self._copies is not None:
             with suppress(OSError):
-                self._copies.put(begin, content)
-                kept = self._copies.lacking(begin, end) is None
-        if kept:
-            with self._lock:
-                self._under_way = [
-                    some for some in self._under_way if (some.begin, some.end) != (begin, end)
-                ]
-        return content
+                for some, content in zip(ranges, contents, strict=True):
+                    self._copies.put(some[0], content)
+                    if self._copies.lacking(*some) is None:
+                        kept.add(some)
+        with self._lock:
+            self._under_way = [f for f in self._under_way if (f.begin, f.end) not in kept]
+        return contents
 
     def _fetched(self, begin: int, end: int) -> memoryview:
         """Return the bytes of a range, waiting for those that are coming."""
@@ -250,8 +252,9 @@ class RemoteObject:
             if fetch is None:
                 first = begin // _BLOCK * _BLOCK
                 stop = min(-(-end // _BLOCK) * _BLOCK, self.nbytes)
-                fetch = self._begin(first, stop)
-        return fetch.future.result()[begin - fetch.begin : end - fetch.begin]
+                fetch = self._begin([(first, stop)])[0]
+        content = fetch.future.result()[fetch.number]
+        return content[begin - fetch.begin : end - fetch.begin]
 
 
 def _joined(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
