@@ -1,0 +1,212 @@
+"""Object stores that are busy, late, or lack something: a right answer, or an error."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import pytest
+
+from faultystore import Faults, faulty_store
+from s3server import BUCKET, S3Server
+from specserver.data.remote import locks
+from specserver.data.remote.options import CacheOptions
+from specserver.data.root import DataRoot, open_root
+from specserver.errors import BadParameter, StoreError, Unavailable
+from specserver.ingest import run_ingest
+from specserver.ingest.verify import verify
+from specserver.service import SpectroscopicService
+from specserver.service.query import QueryRequest
+from specserver.simulate import simulate_sdss
+
+CONTEXT = "sdss_dr17"
+
+
+@dataclass
+class Faulty:
+    """A data folder in a bucket behind a proxy with faults."""
+
+    url: str
+    faults: Faults
+    folder: Path
+
+    def opened(self, *, look_s: float = 0.0, node: str = "node") -> DataRoot:
+        return open_root(self.url, CacheOptions(str(self.folder / node)), look_s=look_s)
+
+
+@pytest.fixture
+def faulty(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faulty]:
+    with faulty_store(s3.endpoint) as (endpoint, faults):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        monkeypatch.setenv("SPECSERVER_CACHE", str(tmp_path / "node"))
+        yield Faulty(f"s3://{BUCKET}/{uuid4().hex}", faults, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def mock(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("mock")
+    simulate_sdss(folder, 12, seed=5)
+    return folder
+
+
+def ids(data: DataRoot) -> list[int]:
+    request = QueryRequest(CONTEXT, fields=("specobjid",), primary=False)
+    return sorted(SpectroscopicService(data).query(request).column(0).to_pylist())
+
+
+def spectra(data: DataRoot, some: list[int]) -> list[bytes]:
+    service = SpectroscopicService(data)
+    return [one.tobytes() for one in service.read(service.resolve(some, CONTEXT))]
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [("no_conditions", "ignores the header If-None-Match"), ("no_suffix", "answers a range")],
+)
+def test_a_store_that_lacks_what_is_needed_is_refused(
+    faulty: Faulty, fault: str, said: str
+) -> None:
+    setattr(faulty.faults, fault, True)
+    for ask in (faulty.opened().prepare, faulty.opened().require):
+        with pytest.raises(StoreError, match=said):
+            ask()
+    words = ["ingest", CONTEXT, ".", "--data", faulty.url]
+    done = subprocess.run(
+        [sys.executable, "-m", "specserver", *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert said in done.stderr.replace("\n", " ")
+    assert "SeaweedFS" in done.stderr
+    assert not [*faulty.opened().backend.keys("")]
+
+
+def test_a_busy_store_is_asked_again(faulty: Faulty, mock: Path) -> None:
+    data = faulty.opened()
+    faulty.faults.busy = 5
+    data.prepare()
+    faulty.faults.busy = 30
+    assert run_ingest(data, CONTEXT, [mock], workers=1).stored == 12
+    assert faulty.faults.busy == 0
+    faulty.faults.busy = 4
+    assert len(spectra(faulty.opened(node="other"), ids(data))) == 12
+    assert all(not found.faults for found in verify(data))
+
+
+def test_a_store_that_stays_busy_is_an_error_and_then_an_answer(faulty: Faulty, mock: Path) -> None:
+    data = faulty.opened()
+    run_ingest(data, CONTEXT, [mock], workers=1)
+    held = ids(data)
+    served = faulty.opened(look_s=1.0, node="other")
+    faulty.faults.busy = 10**6
+    begun = time.monotonic()
+    with pytest.raises(Unavailable, match="try again in 5 s"):
+        spectra(served, held)
+    assert time.monotonic() - begun < 30
+    faulty.faults.busy = 0
+    assert spectra(served, held) == spectra(data, held)
+
+
+def test_answers_that_are_lost_commit_once(faulty: Faulty, mock: Path) -> None:
+    """A put that is sent again meets its own object, which is no other writer's."""
+    data = faulty.opened()
+    for key in ("a", "b", "c"):
+        faulty.faults.lost = 1
+        data.backend.create(key, b"mine")
+        assert faulty.faults.lost == 0
+    with pytest.raises(FileExistsError):
+        data.backend.create("a", b"another's")
+    faulty.faults.lost = 60
+    assert run_ingest(data, CONTEXT, [mock], workers=1).stored == 12
+    assert len(ids(data)) == 12
+    assert all(not found.faults for found in verify(data))
+
+
+def test_lists_that_are_old_hide_no_commit(faulty: Faulty, mock: Path, tmp_path: Path) -> None:
+    more = tmp_path / "more"
+    simulate_sdss(more, 5, seed=6)
+    data, other = faulty.opened(), faulty.opened(node="other")
+    run_ingest(data, CONTEXT, [mock], workers=1)
+    assert len(ids(other)) == 12
+    faulty.faults.old_lists = True
+    assert run_ingest(other, CONTEXT, [more], workers=1).stored == 5
+    for node in (data, other):
+        assert len(ids(node)) == 17
+    faulty.faults.old_lists = False
+    assert len(spectra(data, ids(data))) == 17
+    assert all(not found.faults for found in verify(data))
+
+
+def test_clocks_that_differ_free_no_lock(faulty: Faulty, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clocks of nodes are an hour apart; a lock is over when it is not renewed for a while."""
+    here, there = (faulty.opened(node=node).backend for node in ("here", "there"))
+    monkeypatch.setattr(locks, "LASTS_S", 3.0)
+    monkeypatch.setattr(locks, "_RENEW_S", 0.5)
+    real = time.time
+
+    def wait() -> bool:
+        with there.lock("lock") as mine:
+            return mine
+
+    with ThreadPoolExecutor(1) as pool:
+        with here.lock("lock") as mine:
+            assert mine
+            monkeypatch.setattr(time, "time", lambda: real() + 3600)
+            time.sleep(4)
+            with there.lock("lock", wait=False) as theirs:
+                assert not theirs
+            waiting = pool.submit(wait)
+            time.sleep(4)
+            assert not waiting.done()
+            # The node that holds it is lost: it renews the lock no more.
+            monkeypatch.setattr(locks.RemoteLock, "_write", lambda *_: True)
+            time.sleep(1)
+            monkeypatch.undo()
+            monkeypatch.setattr(locks, "LASTS_S", 3.0)
+            monkeypatch.setattr(locks.RemoteLock, "_renew", lambda *_: None)
+        assert waiting.result(30)
+
+
+def test_what_is_no_address_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BadParameter, match=r"s3://bucket/prefix"):
+        open_root("ftp://host/folder", CacheOptions(str(tmp_path)))
+    monkeypatch.setenv("SPECSERVER_CACHE_BYTES", "20 GB")
+    with pytest.raises(BadParameter, match="SPECSERVER_CACHE_BYTES"):
+        open_root("s3://bucket/folder")
+
+
+def test_a_cache_that_cannot_be_made_is_an_error_that_says_so(
+    faulty: Faulty, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    data = open_root(faulty.url, CacheOptions(str(tmp_path / "file" / "cache")))
+    with pytest.raises(StoreError, match="SPECSERVER_CACHE"):
+        data.backend.local_path("a")
+
+
+def test_random_ranges_are_the_bytes_of_the_object(faulty: Faulty) -> None:
+    rng = np.random.default_rng(3)
+    content = rng.bytes(1_000_003)
+    backend = faulty.opened().backend
+    backend.replace("big", content)
+    faulty.faults.nrequest = 0
+    source = backend.open("big")
+    for _ in range(20):
+        starts = np.sort(rng.integers(0, len(content), 30))
+        ranges = [
+            (int(at), min(int(at) + int(n), len(content)))
+            for at, n in zip(starts, rng.integers(1, 20_000, 30), strict=True)
+        ]
+        source.will_need(ranges)
+        for begin, end in ranges:
+            room = bytearray(end - begin)
+            half = memoryview(room)[: len(room) // 2], memoryview(room)[len(room) // 2 :]
+            assert source.read_into(begin, half, at_once=False) == end - begin
+            assert bytes(room) == content[begin:end]
+    assert faulty.faults.nrequest < 200
+    for begin in (0, 5000, 999_999):
+        assert source.read(begin, 100) == content[begin : begin + 100]
