@@ -93,6 +93,13 @@ def asked(name: str) -> Iterator[None]:
     ----------
     name : address of the object, for messages
     """
+    if _fork.in_child:
+        raise StoreError(
+            name,
+            "this process was forked after an object store was used, which hangs: start it with"
+            " multiprocessing.get_context('spawn')",
+        )
+    _fork.used = True
     try:
         yield
     except FileNotFoundError as error:
@@ -110,6 +117,24 @@ def asked(name: str) -> Iterator[None]:
         if "404 Not Found" in str(error):
             raise StoreError(name, "there is no such bucket: make it, or name another") from error
         raise Unavailable(name, _said(error)) from error
+
+
+class _Fork:
+    """Whether this process has used an object store, or was forked from one that had.
+
+    The library's threads are not in the child, which would wait for them without end.
+    """
+
+    used = False
+    in_child = False
+
+    def note(self) -> None:
+        """Note that this process was forked."""
+        self.in_child = self.used
+
+
+_fork = _Fork()
+os.register_at_fork(after_in_child=_fork.note)
 
 
 class Changed(OSError):
@@ -134,7 +159,12 @@ class Loop:
 
     def submit(self, work: Coroutine[Any, Any, _T]) -> "Future[_T]":
         """Begin some work; the future returned can be waited for in any thread."""
-        return asyncio.run_coroutine_threadsafe(work, self._running())
+        try:
+            with asked("the object store"):
+                return asyncio.run_coroutine_threadsafe(work, self._running())
+        except StoreError:
+            work.close()
+            raise
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Do some work, and return what it returns."""
