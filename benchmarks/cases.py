@@ -19,6 +19,7 @@ _MODULES: Final = (
     "cases_pictures",
     "cases_composite",
     "cases_ingest",
+    "cases_store",
 )
 
 

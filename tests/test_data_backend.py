@@ -10,8 +10,8 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from benchmarks.s3server import BUCKET
 
-from s3server import BUCKET
 from specserver.damage import ABSENT
 from specserver.data.backend import Backend
 from specserver.data.local import LocalFolder

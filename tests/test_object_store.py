@@ -19,10 +19,10 @@ from uuid import uuid4
 import httpx
 import numpy as np
 import pytest
+from benchmarks.s3server import BUCKET, S3Server
 
 import specserver
 from pages import PAGES, blocks
-from s3server import BUCKET, S3Server
 from serving import serve
 from specserver.auth import TokenBook, is_private, set_private
 from specserver.client.api import SpecClient

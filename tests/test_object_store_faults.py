@@ -11,9 +11,9 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
+from benchmarks.s3server import BUCKET, S3Server
 
 from faultystore import Faults, faulty_store
-from s3server import BUCKET, S3Server
 from specserver.data.remote import locks
 from specserver.data.remote.options import CacheOptions
 from specserver.data.root import DataRoot, open_root
