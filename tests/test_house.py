@@ -126,7 +126,7 @@ TOUCH_OTHER_FILES = {
     "service/originals.py": "original files",
     "ops/wholefits.py": "original files",
     "ingest/plan.py": "files to be ingested",
-    "ingest/pipeline.py": "the number of cores",
+    "ingest/executors.py": "the number of cores",
     "service/composite/scratch.py": "scratch files outside of the data folder",
     "server/dialects/access.py": "signals",
     "server/runtime/metrics.py": "counts that processes share",

@@ -1,46 +1,37 @@
 """The ingest of a folder into a context: plan, read in parallel, commit segment by segment."""
 
-import multiprocessing
-import os
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Final
 
 from ..catalog.index.stored_rows import StoredRows
 from ..data.context import ContextFolder
 from ..data.leases import Lease
 from ..data.root import DataRoot
 from ..errors import IngestError, StoreError
-from ..model.survey import FileKey, Survey
-from ..processes import end_with_parent, leaving_interrupts_to_this_process
+from ..model.survey import Survey
 from ..store.layout import check_written
 from ..store.migration import Progress
 from ..surveys import find_release
 from ..surveys.generic import AnyFileReader, read_declaration
 from .commit import commit_left, commit_segments
 from .decisions import IngestOptions
+from .executors import Executor, OwnProcesses, Part, Parts
 from .maintain import merge_small_parts, writing
 from .option_effects import OptionEffects
 from .plan import Found, find_files, is_fits_name, plan_parts, require_there, spectrum_files
 from .report import Report, Tally, open_report
 from .stored_files import StoredFiles
-from .worker import Counts, PartResult, ingest_part
+from .worker import Counts, PartResult
 
 _MERGE_S: Final = 60.0
 """Time between merges of small parts of the index while an ingest goes on."""
-_POLL_S: Final = 0.2
 _NOTHING: Final = OptionEffects()
-
-
 _ATTEMPTS: Final = 3
 """Readings of a part whose segments someone removes before they are committed."""
-Part: TypeAlias = tuple[FileKey, ...]
 
 
 @dataclass
@@ -72,6 +63,7 @@ def run_ingest(
     effects: OptionEffects = _NOTHING,
     progress: Progress | None = None,
     besides: Path | None = None,
+    executor: Executor | None = None,
 ) -> IngestSummary:
     """Store all spectra of files and folders in a context; stored spectra are left alone.
 
@@ -81,13 +73,14 @@ def run_ingest(
 
     Parameters
     ----------
-    workers : processes that read; all cores when None
+    workers : processes of its own that read; all cores when None
     strict : refuse spectra whose reduction is not the release's
     replace : replace stored spectra whose values differ
     report : file to write (see `ingest.report`): a line for each file that was not simply stored
     effects : options of this command that concern stored files, as `declare` returns them
     progress : called with the numbers of files that are read, and that are found so far
     besides : file in these folders that is no spectrum, such as a table of targets
+    executor : what reads instead of processes of its own, such as `on_dask.DaskExecutor`
 
     Raises
     ------
@@ -114,16 +107,16 @@ def run_ingest(
             files = spectrum_files(paths, besides, told.refuse)
         else:
             files = find_files(paths, is_fits_name, told.refuse)
-        workers = workers or os.cpu_count() or 1
-        parts = plan_parts(survey, files, known.notes, workers, found, told.add)
+        executor = executor or OwnProcesses.of(workers)
+        planned = plan_parts(survey, files, known.notes, executor.width, found, told.add)
         given = frozenset(str(path.absolute()) for path in paths)
         options = IngestOptions(data, context, lease.name, given, strict, replace)
         _read_all(
             _Writer(folder, survey, lease, stored, summary, told),
+            executor,
             options,
-            parts,
+            Parts(planned),
             found,
-            workers,
             progress,
         )
         summary.files = found.files
@@ -177,14 +170,13 @@ class _Writer:
 
 def _read_all(
     writer: _Writer,
+    executor: Executor,
     options: IngestOptions,
-    parts: Iterator[Part],
+    parts: Parts,
     found: Found,
-    workers: int,
     progress: Progress | None,
 ) -> None:
     """Read all parts, and commit their segments as soon as they are written."""
-    again: deque[Part] = deque()
     lost: Counter[Part] = Counter()
     merged = time.monotonic()
     done = 0
@@ -195,7 +187,7 @@ def _read_all(
         if progress is not None:
             progress(done, found.wanted)
 
-    for ended in _results(options, parts, again, workers, count):
+    for ended in executor.results(options, parts, count):
         whole = []
         for part, result in ended:
             try:
@@ -210,76 +202,9 @@ def _read_all(
                 for segment, _ in result.segments:
                     segment.delete()
                 found.wanted += len(part)
-                again.append(part)
+                parts.add(part)
         writer.commit(whole)
         if time.monotonic() - merged > _MERGE_S:
             merge_small_parts(writer.context, writer.survey, writer.lease)
             merged = time.monotonic()
     merge_small_parts(writer.context, writer.survey, writer.lease)
-
-
-def _results(
-    options: IngestOptions,
-    parts: Iterator[Part],
-    again: deque[Part],
-    workers: int,
-    count: Callable[[int], None],
-) -> Iterator[list[tuple[Part, PartResult]]]:
-    """Yield parts and their results as soon as they are done.
-
-    Parameters
-    ----------
-    again : the caller adds parts that are to be read once more
-    """
-    first = list(islice(parts, 2))
-    parts = chain(first, parts)
-
-    def following() -> Part | None:
-        return again.popleft() if again else next(parts, None)
-
-    if workers == 1 or len(first) <= 1:
-        while (part := following()) is not None:
-            yield [(part, ingest_part(options, part, count))]
-        return
-    # spawn: a forked child would lack TensorStore's threads.
-    spawning = multiprocessing.get_context("spawn")
-    told = spawning.SimpleQueue()
-    with ProcessPoolExecutor(workers, spawning, _begin, (told, options)) as pool:
-        at_work: dict[Future[PartResult], Part] = {}
-        try:
-            while True:
-                # Parts are submitted when a worker can take them: a long queue of them is large.
-                while len(at_work) < 2 * workers and (part := following()) is not None:
-                    with leaving_interrupts_to_this_process():
-                        at_work[pool.submit(_work, part)] = part
-                if not at_work:
-                    break
-                ended, _ = wait(at_work, _POLL_S, FIRST_COMPLETED)
-                while not told.empty():
-                    count(told.get())
-                yield [(at_work.pop(future), future.result()) for future in ended]
-        except BrokenProcessPool as error:
-            raise IngestError(
-                "a reading process died (out of memory?); what is committed is safe:"
-                " run the same command again, perhaps with fewer --workers"
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
-    while not told.empty():
-        count(told.get())
-
-
-_WORKER: list[Any] = []
-"""Arguments of this worker process: the queue for progress, and the options."""
-
-
-def _begin(told: Any, options: IngestOptions) -> None:
-    """Prepare a worker process."""
-    end_with_parent()
-    _WORKER[:] = [told, options]
-
-
-def _work(part: Sequence[FileKey]) -> PartResult:
-    """Do one part in a worker process."""
-    told, options = _WORKER
-    return ingest_part(options, part, told.put)
