@@ -1,0 +1,391 @@
+"""An ingest on a Dask cluster: its workers read the parts, and this process commits them.
+
+A worker writes segments straight into the data folder, under the lease of this ingest, and sends
+back what became of the files. What is the same for all parts is sent to each worker once, as a
+plug-in, which workers that join later get too. Dask reads a part again elsewhere if its worker is
+lost. The first reading may go on meanwhile, if the worker was only cut off: what it writes has
+names of its own, is never committed, and is removed at the end or by the next ingest.
+"""
+
+import logging
+import os
+import platform
+import re
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
+from contextlib import ExitStack, contextmanager, suppress
+from importlib.metadata import version
+from itertools import count as count_from
+from math import inf
+from queue import SimpleQueue
+from typing import Any, Final, Self
+
+from dask.system import CPU_COUNT
+from distributed import Client, Future, LocalCluster, WorkerPlugin, wait
+from distributed.scheduler import KilledWorker
+from distributed.system import MEMORY_LIMIT
+from typing_extensions import override
+
+from ..data.leases import Lease
+from ..errors import BadParameter, IngestError
+from ..processes import leaving_interrupts_to_this_process
+from .decisions import IngestOptions
+from .executors import Count, Ended, Part, Parts
+from .losses import Losses
+from .surroundings import Surroundings, version_text, versions
+from .worker import PartResult, ingest_part
+
+_LOCAL: Final = re.compile(r"local(?::([1-9][0-9]{0,3}))?")
+_ADDRESS: Final = re.compile(r"[a-z]+://\S+")
+_ANSWER_S: Final = 15.0
+"""Time for a scheduler to answer."""
+_WORKER_S: Final = 60.0
+"""Time for the first worker to be there: an adaptive cluster starts it when it is needed."""
+_POLL_S: Final = 0.2
+_LOOK_S: Final = 5.0
+"""Time between looks at the number of workers, and at the lease."""
+_SHOWN: Final = 3
+"""Workers that a message names."""
+
+
+@contextmanager
+def dask_executor(
+    address: str, progress: Callable[[str], None] = lambda _: None
+) -> Iterator["DaskExecutor"]:
+    """Connect to a Dask cluster, or start one of processes on this machine, until the end.
+
+    Parameters
+    ----------
+    address
+        Of a scheduler, such as ``tcp://host:8786``; or ``local``, or ``local:4`` for four
+        processes. The configuration of Dask applies, its TLS certificates too.
+    progress
+        Called with what is waited for.
+
+    Raises
+    ------
+    BadParameter
+        It is no address.
+    IngestError
+        No scheduler answers there, or it has no workers.
+    """
+    with ExitStack() as stack:
+        if local := _LOCAL.fullmatch(address):
+            nworkers = int(local[1] or CPU_COUNT)
+            progress(f"starting {nworkers} processes of Dask")
+            cluster = stack.enter_context(_local_cluster(nworkers))
+            client = stack.enter_context(Client(cluster, set_as_default=False))
+        elif _ADDRESS.fullmatch(address):
+            progress(f"asking the Dask scheduler at {address}")
+            client = stack.enter_context(_client(address))
+        else:
+            allowed = "an address such as tcp://host:8786, or local, or local:N for N processes"
+            raise BadParameter("dask", address, allowed)
+        yield DaskExecutor(client)
+
+
+@contextmanager
+def _local_cluster(nworkers: int) -> Iterator[LocalCluster]:
+    """Start processes of one thread each, which only this machine can reach."""
+    # The threads and processes that it starts inherit the mask: Ctrl-C is for this process.
+    with leaving_interrupts_to_this_process():
+        cluster = LocalCluster(
+            n_workers=nworkers,
+            threads_per_worker=1,
+            memory_limit=MEMORY_LIMIT // nworkers,
+            host="127.0.0.1",
+            dashboard_address=None,
+            # A worker that dies is told of where the ingest ends, not between its bars.
+            silence_logs=logging.CRITICAL,
+        )
+    with cluster:
+        yield cluster
+
+
+def _client(address: str) -> Client:
+    """Return a client of a scheduler."""
+    try:
+        return Client(address, timeout=_ANSWER_S, set_as_default=False)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise IngestError(
+            f"no Dask scheduler answers at {address} ({error}): start one with 'dask scheduler',"
+            f" and workers with 'dask worker {address}'; or say --dask local"
+        ) from error
+
+
+class DaskExecutor:
+    """Reads the parts of an ingest on a Dask cluster; `dask_executor` makes it.
+
+    Parameters
+    ----------
+    client
+        Of the cluster, with its own workers.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._address: str = client.scheduler_info(n_workers=0)["address"]
+        self._require_workers()
+
+    @property
+    def width(self) -> int:
+        """Parts that it reads at the same time: the threads of its workers."""
+        return sum(self._client.nthreads().values())
+
+    def _require_workers(self) -> None:
+        """Wait for a worker, and compare the versions of all with those here."""
+        client = self._client
+        try:
+            # A task, as an adaptive cluster starts no worker without one.
+            client.submit(os.getpid, pure=False).result(timeout=_WORKER_S)
+        except TimeoutError as error:
+            raise IngestError(
+                f"the Dask cluster has no worker that answers within {_WORKER_S:.0f} s: start"
+                f" some with 'dask worker {self._address}'"
+            ) from error
+        here, there = versions(), self._versions()
+        _refuse(
+            {
+                worker: f"has {found}; here it is {here}: install the same there"
+                for worker, found in there.items()
+                if found != here
+            }
+        )
+
+    def _versions(self) -> dict[str, str]:
+        """Return the versions of each worker, also of one without this package."""
+        pythons = self._client.run(platform.python_version, on_error="return")
+        ours = self._client.run(version, "specserver", on_error="return")
+        return {
+            worker: version_text(python, ours.get(worker, "no answer"))
+            for worker, python in pythons.items()
+        }
+
+    def results(self, options: IngestOptions, parts: Parts, count: Count) -> Iterator[Ended]:
+        """Yield parts and their results as soon as they are there.
+
+        Raises
+        ------
+        IngestError
+            A worker does not see the data folder or the files, the workers die whatever they read,
+            or the connection to the scheduler is lost.
+        """
+        with _Run(self._client, options, count) as run:
+            yield from run.results(parts)
+
+
+class _Run:
+    """One ingest on a cluster."""
+
+    def __init__(self, client: Client, options: IngestOptions, count: Count) -> None:
+        self._client, self._count = client, count
+        self._name = _name_of(options)
+        self._surroundings = Surroundings.of(options)
+        self._losses = Losses()
+        self._at_work: dict[Future[PartResult], tuple[int, Part]] = {}
+        self._events: SimpleQueue[tuple[int, int]] = SimpleQueue()
+        self._told: dict[int, int] = {}
+        """Number of a part at work → its files that are counted already."""
+        self._numbers = count_from(0)
+        self._alone = False
+        """Whether a suspect is read, and nothing else."""
+        self._room = 0
+        self._looked_s = -inf
+
+    def __enter__(self) -> Self:
+        client = self._client
+        client.subscribe_topic(self._name, lambda event: self._events.put(event[1]))
+        client.register_plugin(_Ingest(self._surroundings), name=self._name)
+        try:
+            faults = client.run(_fault_of, self._name, on_error="return")
+            _refuse({worker: _told(fault) for worker, fault in faults.items() if fault})
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        """Forget what is at work; workers see that the lease is gone."""
+        # The scheduler may be gone.
+        with suppress(OSError, TimeoutError, CancelledError, RuntimeError):
+            self._client.cancel(list(self._at_work), force=True)
+            self._client.unsubscribe_topic(self._name)
+            self._client.unregister_worker_plugin(self._name)
+
+    def results(self, parts: Parts) -> Iterator[Ended]:
+        """Yield parts and their results as soon as they are there."""
+        while True:
+            self._submit(parts)
+            if not self._at_work:
+                return
+            ended = self._ended()
+            self._count_told()
+            done: Ended = []
+            for future in ended:
+                done += self._result(future, parts)
+            yield done
+
+    def _submit(self, parts: Parts) -> None:
+        """Send as many parts as the workers can soon take; a suspect when nothing else is left."""
+        now = time.monotonic()
+        if now - self._looked_s > _LOOK_S:
+            self._looked_s = now
+            self._room = 2 * max(1, sum(self._client.nthreads().values()))
+        while not self._alone and len(self._at_work) < self._room:
+            part = parts.following()
+            if part is None:
+                break
+            self._send(part)
+        if not self._at_work and (suspect := self._losses.suspect()):
+            self._alone = True
+            self._send(suspect)
+
+    def _send(self, part: Part) -> None:
+        number = next(self._numbers)
+        self._told[number] = 0
+        key = f"ingest_part-{self._name}-{number}"
+        future = self._client.submit(_work, self._name, number, part, key=key, pure=False)
+        self._at_work[future] = number, part
+
+    def _ended(self) -> set[Future[PartResult]]:
+        """Return what has ended; wait a little if nothing has."""
+        try:
+            with self._client.as_current():
+                found: set[Future[PartResult]] = wait(
+                    list(self._at_work), timeout=_POLL_S, return_when="FIRST_COMPLETED"
+                ).done
+        except TimeoutError:
+            return set()
+        except CancelledError as error:
+            raise _lost_connection() from error
+        return found
+
+    def _result(self, future: Future[PartResult], parts: Parts) -> Ended:
+        """Return the part of a future and its result; nothing if it is to be read again."""
+        number, part = self._at_work.pop(future)
+        alone, self._alone = self._alone, False
+        try:
+            result: PartResult = future.result()
+        except KilledWorker as error:
+            if alone:
+                result = self._losses.refuse(part, error.allowed_failures + 1)
+            else:
+                parts.add(*self._losses.pieces(part))
+                self._count(-self._told.pop(number))
+                return []
+        except CancelledError as error:
+            raise _lost_connection() from error
+        else:
+            self._losses.none()
+        self._count(len(part) - self._told.pop(number))
+        return [(part, result)]
+
+    def _count_told(self) -> None:
+        """Count the files that workers have told of: a second reading counts from its start."""
+        while not self._events.empty():
+            number, done = self._events.get()
+            if done > self._told.get(number, done):
+                self._count(done - self._told[number])
+                self._told[number] = done
+
+
+def _refuse(faults: dict[str, str]) -> None:
+    """Raise an error that names workers and what is wrong with each, if there are any."""
+    if not faults:
+        return
+    shown = [f"{worker} {fault}" for worker, fault in sorted(faults.items())[:_SHOWN]]
+    more = [f"and {len(faults) - _SHOWN} more workers"] if len(faults) > _SHOWN else []
+    raise IngestError("; ".join(f"the Dask worker {told}" for told in shown + more))
+
+
+def _told(fault: object) -> str:
+    return f"failed ({fault!r})" if isinstance(fault, Exception) else str(fault)
+
+
+def _lost_connection() -> IngestError:
+    return IngestError(
+        "the connection to the Dask scheduler is lost; what is committed is safe: run the same"
+        " command again"
+    )
+
+
+# What follows is done by workers.
+
+_INGESTS: Final[dict[str, "_Ingest"]] = {}
+"""Ingests that this worker takes part in, by name."""
+
+
+class _Ingest(WorkerPlugin):
+    """What a worker needs to know of an ingest."""
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        self._surroundings = surroundings
+        self._worker: Any = None
+        self._fault: str | None = None
+
+    @override
+    def setup(self, worker: Any) -> None:
+        """Begin to take part."""
+        self._worker = worker
+        _INGESTS[self._name] = self
+
+    @override
+    def teardown(self, worker: Any) -> None:
+        """End to take part; what is at work here goes on until it sees that the lease is gone."""
+        del worker
+        _INGESTS.pop(self._name, None)
+
+    @property
+    def _name(self) -> str:
+        return _name_of(self._surroundings.options)
+
+    def fault(self) -> str:
+        """Return what this worker does not see; empty: it sees all."""
+        if self._fault is None:
+            self._fault = self._surroundings.fault()
+        return self._fault
+
+    def read(self, number: int, part: Part) -> PartResult:
+        """Read a part, and tell how many files are done."""
+        if fault := self.fault():
+            # It has joined after the ingest began.
+            raise IngestError(f"the Dask worker {self._worker.address} {fault}")
+        options = self._surroundings.options
+        lease = Lease(options.data.context(options.context).leases.entry(options.lease))
+        done, looked_s = 0, time.monotonic()
+
+        def tell(more: int) -> None:
+            nonlocal done, looked_s
+            done += more
+            self._worker.log_event(self._name, (number, done))
+            if time.monotonic() - looked_s > _LOOK_S:
+                looked_s = time.monotonic()
+                lease.require()
+
+        result = ingest_part(options, part, tell)
+        try:
+            lease.require()
+        except IngestError:
+            for segment, _ in result.segments:
+                segment.delete()
+            raise
+        return result
+
+
+def _name_of(options: IngestOptions) -> str:
+    """Return the name of an ingest on its cluster."""
+    return f"specserver-{options.lease}"
+
+
+def _fault_of(name: str) -> str:
+    """Return what this worker does not see of an ingest."""
+    return _INGESTS[name].fault()
+
+
+def _work(name: str, number: int, part: Part) -> PartResult:
+    """Do one part on this worker."""
+    return _INGESTS[name].read(number, part)
