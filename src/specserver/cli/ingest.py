@@ -1,6 +1,7 @@
 """The command that brings spectra into the store: ingest."""
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,13 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..client.progress import Watch
-from ..errors import BadParameter, UnknownContext
+from ..errors import BadArguments, BadParameter, UnknownContext
+from ..extras import require
 from .console import Data, data_folder, working
 from .output import Json, print_records
 from .summary import print_summary
 
 if TYPE_CHECKING:
     from ..data.root import DataRoot
+    from ..ingest.executors import Executor
     from ..surveys.declaration import NamedVectors
 
 OwnColumn = Annotated[
@@ -37,6 +40,14 @@ def ingest(
     data: Data = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes that read (default: all cores).")
+    ] = None,
+    dask: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS|local[:N]",
+            help="Read on a Dask cluster: its scheduler, such as tcp://host:8786, or N new"
+            " processes here.",
+        ),
     ] = None,
     strict: Annotated[
         bool,
@@ -131,11 +142,17 @@ def ingest(
     its spectra is a conflict, listed with both paths; --replace stores the file's values instead.
     May be interrupted at any time, even by kill -9: run it again, and it goes on where it was.
 
+    With --dask the workers of a cluster read the files and write to the store: each must reach the
+    data folder and the files under the same paths, and have the same version of specserver. A
+    worker that is lost costs what it was reading, which others read again.
+
     Example: specserver ingest sdss_dr17 ~/sdss/spectra --data /data/spec
 
     Example: specserver ingest my_survey DIR --reader specutils --catalog targets.csv
 
     Example: specserver ingest my_survey DIR --wave wl --flux f --error df --wave-unit nm
+
+    Example: specserver ingest sdss_dr17 /sas/dr17 --data /data/spec --dask tcp://head:8786
     """
     begun = time.monotonic()
     if list_readers:
@@ -175,7 +192,7 @@ def ingest(
         raise BadParameter("reader", reader, "the other options of your own survey need it: say"
                            " --reader specutils")  # fmt: skip
     _require_known(context, folder)
-    with Watch("files") as watch:
+    with _executor(dask, workers) as executor, Watch("files") as watch:
         summary = run_ingest(
             folder,
             context,
@@ -187,6 +204,7 @@ def ingest(
             effects=effects,
             progress=watch,
             besides=catalog,
+            executor=executor,
         )
     _link_tables(folder, context)
     # The time that the caller waited: importing the readers of files takes seconds.
@@ -194,6 +212,18 @@ def ingest(
     print_summary(summary, as_json=as_json)
     if strict and (summary.nrefused or summary.nconflicts or summary.ndiffering):
         raise typer.Exit(1)
+
+
+def _executor(dask: str | None, workers: int | None) -> AbstractContextManager["Executor | None"]:
+    """Return what is to read the files until the end; None: processes of its own."""
+    if dask is None:
+        return nullcontext()
+    if workers is not None:
+        raise BadArguments("either --workers, or --dask local:N for N processes of Dask")
+    require("--dask", "dask", "distributed")
+    from ..ingest.on_dask import dask_executor
+
+    return dask_executor(dask, working)
 
 
 def _link_tables(folder: "DataRoot", context: str) -> None:
