@@ -1,19 +1,26 @@
-"""The ingest, against reading the same tables with astropy."""
+"""The ingest: against reading the same tables with astropy; on Dask, against its own processes."""
 
 import warnings
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any
+from time import perf_counter
+from typing import Any, Final
 
 import numpy as np
 
 from specserver.data.root import open_root
 from specserver.ingest import run_ingest
+from specserver.ingest.on_dask import dask_executor
 
 from .bench import Bench
 from .cases import case
-from .data import CONTEXT
-from .measure import FEWEST_ROUNDS, Trial, Unequal
+from .data import CONTEXT, warm
+from .measure import FEWEST_ROUNDS, Gauge, Trial, Unequal, seconds
+
+_WORKERS: Final = 2
+_ROUNDS: Final = 3
+"""Of an ingest of all spectra: one takes a minute."""
 
 
 @case(
@@ -55,3 +62,41 @@ def ingest(bench: Bench) -> Trial:
             raise Unequal(f"{summary.stored} of {number} spectra stored")
 
     return Trial(draw, ours, theirs, check, number, number, rounds=FEWEST_ROUNDS)
+
+
+@case(
+    "ingest_dask",
+    f"ingest of {{nspec:,}} spectra on a new Dask cluster ÷ processes of its own, {_WORKERS} each",
+    reference="—",
+    target=1.15,
+    unit="×",
+    limits="starting the cluster, some seconds, which are counted; then as the ingest itself",
+)
+def ingest_dask(bench: Bench) -> Gauge:
+    folder = Path(
+        bench.case_stack.enter_context(TemporaryDirectory(dir=bench.cache.folder, prefix="dask-"))
+    )
+    files = [Path(path) for path in bench.library.fits.tolist()]
+    warm(files)
+    starts_s: list[float] = []
+
+    def ingest_into(name: str, **how: Any) -> None:
+        with TemporaryDirectory(dir=folder, prefix=name) as data:
+            summary = run_ingest(open_root(data), CONTEXT, files, **how)
+            if summary.stored != len(files):
+                raise Unequal(f"{summary.stored} of {len(files)} spectra stored")
+
+    def on_dask(_: None) -> None:
+        # Dask, too, is started for this ingest alone.
+        began = perf_counter()
+        with dask_executor(f"local:{_WORKERS}") as executor:
+            starts_s.append(perf_counter() - began)
+            ingest_into("dask-", executor=executor)
+
+    def own(_: None) -> None:
+        ingest_into("own-", workers=_WORKERS)
+
+    def read() -> float:
+        return seconds(on_dask, None) / seconds(own, None)
+
+    return Gauge(read, _ROUNDS, note=lambda: f"start of the cluster: {median(starts_s):.1f} s")

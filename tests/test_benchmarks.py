@@ -40,6 +40,7 @@ AGREED = {
     "resolve": 0.4,
     "conditions": 0.05,
     "ingest": 0.25,
+    "ingest_dask": 1.15,
     "stack": 1.5,
     "stack_large": 1.1,
     "preview": 0.2,

@@ -22,7 +22,7 @@ from queue import SimpleQueue
 from typing import Any, Final, Self
 
 from dask.system import CPU_COUNT
-from distributed import Client, Future, LocalCluster, WorkerPlugin, wait
+from distributed import Client, Future, LocalCluster, Worker, WorkerPlugin, get_worker, wait
 from distributed.scheduler import KilledWorker
 from distributed.system import MEMORY_LIMIT
 from typing_extensions import override
@@ -42,6 +42,8 @@ _ANSWER_S: Final = 15.0
 """Time for a scheduler to answer."""
 _WORKER_S: Final = 60.0
 """Time for the first worker to be there: an adaptive cluster starts it when it is needed."""
+_RESULT_S: Final = 20.0
+"""Time for a result, some 200 kB, to come from its worker."""
 _POLL_S: Final = 0.2
 _LOOK_S: Final = 5.0
 """Time between looks at the number of workers, and at the lease."""
@@ -95,7 +97,9 @@ def _local_cluster(nworkers: int) -> Iterator[LocalCluster]:
             threads_per_worker=1,
             memory_limit=MEMORY_LIMIT // nworkers,
             host="127.0.0.1",
+            # No dashboard; the scheduler has an HTTP server all the same, on a free port.
             dashboard_address=None,
+            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
             # A worker that dies is told of where the ingest ends, not between its bars.
             silence_logs=logging.CRITICAL,
         )
@@ -269,7 +273,14 @@ class _Run:
         number, part = self._at_work.pop(future)
         alone, self._alone = self._alone, False
         try:
-            result: PartResult = future.result()
+            result: PartResult = future.result(timeout=_RESULT_S)
+        except TimeoutError:
+            # It was lost with its worker just before. Dask computes it again, but sometimes it
+            # does not tell when it is done.
+            future.cancel(force=True)
+            parts.add(part)
+            self._count(-self._told.pop(number))
+            return []
         except KilledWorker as error:
             if alone:
                 result = self._losses.refuse(part, error.allowed_failures + 1)
@@ -315,9 +326,6 @@ def _lost_connection() -> IngestError:
 
 # What follows is done by workers.
 
-_INGESTS: Final[dict[str, "_Ingest"]] = {}
-"""Ingests that this worker takes part in, by name."""
-
 
 class _Ingest(WorkerPlugin):
     """What a worker needs to know of an ingest."""
@@ -331,17 +339,6 @@ class _Ingest(WorkerPlugin):
     def setup(self, worker: Any) -> None:
         """Begin to take part."""
         self._worker = worker
-        _INGESTS[self._name] = self
-
-    @override
-    def teardown(self, worker: Any) -> None:
-        """End to take part; what is at work here goes on until it sees that the lease is gone."""
-        del worker
-        _INGESTS.pop(self._name, None)
-
-    @property
-    def _name(self) -> str:
-        return _name_of(self._surroundings.options)
 
     def fault(self) -> str:
         """Return what this worker does not see; empty: it sees all."""
@@ -354,14 +351,14 @@ class _Ingest(WorkerPlugin):
         if fault := self.fault():
             # It has joined after the ingest began.
             raise IngestError(f"the Dask worker {self._worker.address} {fault}")
-        options = self._surroundings.options
+        options, name = self._surroundings.options, _name_of(self._surroundings.options)
         lease = Lease(options.data.context(options.context).leases.entry(options.lease))
         done, looked_s = 0, time.monotonic()
 
         def tell(more: int) -> None:
             nonlocal done, looked_s
             done += more
-            self._worker.log_event(self._name, (number, done))
+            self._worker.log_event(name, (number, done))
             if time.monotonic() - looked_s > _LOOK_S:
                 looked_s = time.monotonic()
                 lease.require()
@@ -381,11 +378,19 @@ def _name_of(options: IngestOptions) -> str:
     return f"specserver-{options.lease}"
 
 
-def _fault_of(name: str) -> str:
-    """Return what this worker does not see of an ingest."""
-    return _INGESTS[name].fault()
+def _fault_of(name: str, dask_worker: Worker) -> str:
+    """Return what a worker does not see of an ingest; Dask gives the worker by this name."""
+    return _taking_part(dask_worker, name).fault()
 
 
 def _work(name: str, number: int, part: Part) -> PartResult:
     """Do one part on this worker."""
-    return _INGESTS[name].read(number, part)
+    return _taking_part(get_worker(), name).read(number, part)
+
+
+def _taking_part(worker: Worker, name: str) -> _Ingest:
+    """Return what a worker knows of an ingest."""
+    plugin = worker.plugins.get(name)
+    if not isinstance(plugin, _Ingest):
+        raise IngestError(f"the Dask worker {worker.address} could not begin; see its log")
+    return plugin

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from ..data.handles import Entry
-from ..errors import ServiceError
+from ..errors import SpecServerError
 from ..surveys import find_release
 from .decisions import IngestOptions
 
@@ -68,7 +68,7 @@ class Surroundings:
                 return f"does not see {path}: mount the files there under the same path"
         try:
             find_release(options.context, options.data)
-        except ServiceError as error:
+        except SpecServerError as error:
             return f"does not know {options.context} ({error.message}): install the same plug-ins"
         return ""
 
