@@ -8,7 +8,6 @@ names of its own, is never committed, and is removed at the end or by the next i
 """
 
 import logging
-import os
 import platform
 import re
 import time
@@ -142,7 +141,7 @@ class DaskExecutor:
         client = self._client
         try:
             # A task, as an adaptive cluster starts no worker without one.
-            client.submit(os.getpid, pure=False).result(timeout=_WORKER_S)
+            client.submit(platform.python_version, pure=False).result(timeout=_WORKER_S)
         except TimeoutError as error:
             raise IngestError(
                 f"the Dask cluster has no worker that answers within {_WORKER_S:.0f} s: start"

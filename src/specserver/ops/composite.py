@@ -175,17 +175,20 @@ class Sums:
     """
 
     def __init__(self, first: int, npix: int, *, weighted: bool) -> None:
-        self._first = first
+        self.first = first
+        """Lattice pixel of the first value of the result."""
         self._weighted = weighted
         self._dtype: np.dtype[Any] | None = None
-        self._count = np.zeros(npix, np.int64)
-        self._var = np.zeros(npix)
-        self._moments = _Moments(*np.zeros((6, npix)))
+        self.count = np.zeros(npix, np.int64)
+        """1D[npix], spectra that count."""
+        self.var = np.zeros(npix)
+        """1D[npix], sum of their variances, unless they are weighted."""
+        self.moments = _Moments(*np.zeros((6, npix)))
 
     def add(self, rows: Rebinned) -> None:
         """Add fewer than 256 spectra; this may overwrite their values."""
-        begin = rows.left - self._first
-        low, high = max(begin, 0), min(begin + rows.flux.shape[1], len(self._count))
+        begin = rows.left - self.first
+        low, high = max(begin, 0), min(begin + rows.flux.shape[1], len(self.count))
         # Columns beyond the composite hold nothing.
         columns = slice(low - begin, max(high, low) - begin)
         flux, var, used = (array[:, columns] for array in (rows.flux, rows.var, rows.used))
@@ -195,26 +198,55 @@ class Sums:
             self._dtype = _safe_dtype(flux)
         here = slice(low, high)
         count = np.add.reduce(used.view(np.uint8), axis=0, dtype=np.uint8)
-        self._count[here] += count
+        self.count[here] += count
         if self._weighted:
             added = _weighted_moments(flux, var, used, self._dtype)
         else:
-            self._var[here] += var.sum(0, dtype=self._dtype)
+            self.var[here] += var.sum(0, dtype=self._dtype)
             added = _plain_moments(flux, used, count.astype(np.float64), self._dtype)
-        self._moments[here].merge(added)
+        self.moments[here].merge(added)
+
+    def merge(self, other: "Sums") -> None:
+        """Add the spectra of others, which may reach other pixels of the lattice.
+
+        The sums are those of adding all spectra here, but for the rounding of float64.
+        """
+        if not len(other.count):
+            return
+        first, stop = other.first, other.first + len(other.count)
+        if len(self.count):
+            first = min(first, self.first)
+            stop = max(stop, self.first + len(self.count))
+        self._widen(first, stop - first)
+        here = slice(other.first - first, other.first - first + len(other.count))
+        self.count[here] += other.count
+        self.var[here] += other.var
+        self.moments[here].merge(other.moments)
+
+    def _widen(self, first: int, npix: int) -> None:
+        """Reach more pixels, in which nothing is added yet."""
+        if (first, npix) == (self.first, len(self.count)):
+            return
+        wide = Sums(first, npix, weighted=self._weighted)
+        here = slice(self.first - first, self.first - first + len(self.count))
+        if len(self.count):
+            wide.count[here], wide.var[here] = self.count, self.var
+            wide.moments[here].merge(self.moments)
+        self.first, self.count, self.var = wide.first, wide.count, wide.var
+        self.moments = wide.moments
 
     def result(self) -> Stacked:
         """Return the mean of all that was added."""
-        some, several = self._count > 0, self._count > 1
-        held = self._moments
+        some, several = self.count > 0, self.count > 1
+        held = self.moments
         with np.errstate(divide="ignore", invalid="ignore"):
-            variance = 1 / held.weight if self._weighted else self._var / held.weight**2
+            variance = 1 / held.weight if self._weighted else self.var / held.weight**2
             bootstrap = np.sqrt(np.maximum(held.square, 0)) / held.weight
         return Stacked(
             np.where(some, held.mean, np.nan),
             np.where(some, np.sqrt(variance), np.nan),
             np.where(several, bootstrap, np.nan),
-            self._count,
+            self.count,
         )
 
 

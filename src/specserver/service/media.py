@@ -1,10 +1,11 @@
 """The medium of the wavelengths of spectra, and their conversion into another medium."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from ..errors import RESAMPLE, BadParameter
 from ..model.grid import Grid
@@ -45,14 +46,23 @@ def _known_media(selection: Selection) -> list[str]:
 
 def _stated(source: SpectrumSource, rows: npt.NDArray[np.int64]) -> list[str]:
     """Return the medium of rows as a catalogue states it."""
-    catalog = source.catalog
-    if MEDIUM_COLUMN in catalog.columns:
-        values = catalog.columns_of([MEDIUM_COLUMN], rows).column(0).to_pylist()
+    fields = medium_fields(source.catalog.columns)
+    return media_in(source.catalog.columns_of(fields, rows)) if fields else [UNKNOWN] * len(rows)
+
+
+def medium_fields(columns: Container[str]) -> list[str]:
+    """Return the column of a catalogue that states the medium of each spectrum, if there is one."""
+    return [name for name in (MEDIUM_COLUMN, _IN_AIR) if name in columns][:1]
+
+
+def media_in(table: pa.Table) -> list[str]:
+    """Return the medium of each row of a table, which may have a column that states it."""
+    if MEDIUM_COLUMN in table.column_names:
+        values = table.column(MEDIUM_COLUMN).to_pylist()
         return [value if value in MEDIA else UNKNOWN for value in values]
-    if _IN_AIR in catalog.columns:
-        in_air = catalog.columns_of([_IN_AIR], rows).column(0).to_pylist()
-        return [AIR if value else UNKNOWN for value in in_air]
-    return [UNKNOWN] * len(rows)
+    if _IN_AIR in table.column_names:
+        return [AIR if value else UNKNOWN for value in table.column(_IN_AIR).to_pylist()]
+    return [UNKNOWN] * table.num_rows
 
 
 def limits_by_medium(limits_aa: Limits, media: Iterable[str]) -> dict[str, Limits]:

@@ -4,9 +4,9 @@ Means are sums, so that memory does not grow with the number of spectra. A media
 by way of a file (`scratch`).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -24,12 +24,14 @@ from .batches import read_shifted
 from .rebinning import LOG_STEP, Placing
 from .scratch import ScratchFile, StackLimits
 
-_FURTHEST: Final = 1100.0
+FURTHEST: Final = 1100.0
 """Redshift of the cosmic background: there is no spectrum of what lies beyond."""
 _ONE_UNIT: Final = "fluxes of one unit, or norm= which divides each spectrum by its level"
 _MOST_NAMED: Final = 1000
 """Spectra left out that are named for each reason; all are counted."""
 
+LeftOut: TypeAlias = dict[str, npt.NDArray[np.int64]]
+"""Reason → 1D[n], which of the selection are left out."""
 NO_REDSHIFT: Final = "no redshift"
 NO_LEVEL: Final = "no flux to normalise by"
 NO_PIXEL: Final = "no good pixel"
@@ -87,13 +89,13 @@ class Stacking:
         redshift = np.zeros(selection.nspec)
         if asked.frame == "rest":
             redshift = _redshifts(selection, asked.z)
-            known = (redshift > -1) & (redshift <= _FURTHEST)
+            known = (redshift > -1) & (redshift <= FURTHEST)
             self._leave_out(NO_REDSHIFT, members[~known])
             members = members[known]
             if not len(members):
                 raise self._nothing()
         counting = part_of(selection, members)
-        grid = _target(counting.survey.grid, asked)
+        grid = target_grid(counting.survey.grid, asked)
         self._unit = "" if asked.norm is not None else counting.survey.flux_scale
         if asked.norm is None:
             require_one_unit(counting, _ONE_UNIT, "norm=")
@@ -112,8 +114,8 @@ class Stacking:
         self._method = "mean" if is_plain else asked.method
         self._plan = placing.plan()
         self._grid = grid
-        self._norm = None if asked.norm is None else _pixels("norm", grid, asked.norm)
-        self._wanted = None if asked.wave is None else _pixels("wave", grid, asked.wave)
+        self._norm = None if asked.norm is None else pixels_between("norm", grid, asked.norm)
+        self._wanted = None if asked.wave is None else pixels_between("wave", grid, asked.wave)
         self._made = self._reached(limits)
         self._used = 0
         self._done = selection.nspec - len(self._plan.members)
@@ -127,9 +129,28 @@ class Stacking:
                 yield from self._fill(scratch)
                 yield from self._combine(scratch)
             return
-        sums = Sums(self._made.first, self._made.count, weighted=self._method == "ivar")
+        sums = self._new_sums()
         yield from self._fill(sums)
         self._stacked = sums.result()
+
+    def _new_sums(self) -> Sums:
+        return Sums(self._made.first, self._made.count, weighted=self._method == "ivar")
+
+    def sum_up(self) -> tuple[Sums, int, LeftOut]:
+        """Return the sums of all spectra, how many count, and by reason which do not, 1D[n] each.
+
+        It is for a part of a composite, instead of the iteration.
+        """
+        sums = self._new_sums()
+        for _ in self._fill(sums):
+            pass
+        joined = {reason: np.sort(np.concatenate(runs)) for reason, runs in self._left_out.items()}
+        return sums, self._used, joined
+
+    @property
+    def reached(self) -> PixelRange:
+        """Lattice pixels that hold all spectra."""
+        return self._placing.span
 
     @property
     def npix(self) -> int:
@@ -143,13 +164,10 @@ class Stacking:
             raise RuntimeError("the spectra have not been gone through yet")
         if not self._used:
             raise self._nothing()
-        stacked, wanted = self._stacked, self._wanted
-        if wanted is None:
-            some = self._made.first + np.flatnonzero(stacked.count)
-            wanted = PixelRange(int(some[0]), int(some[-1]) + 1) if len(some) else PixelRange(0, 0)
-        stacked = _over(stacked, self._made.first, wanted)
-        if self._wanted is not None and not stacked.count.any():
-            raise self._out_of_reach()
+        span = self._placing.span
+        wanted, stacked = over_wanted(
+            self._stacked, self._made.first, self._wanted, self._grid, self._asked, span
+        )
         skipped = {}
         for reason, runs in self._left_out.items():
             which = np.sort(np.concatenate(runs))
@@ -206,42 +224,78 @@ class Stacking:
         return ScratchFile(left, stop, self._made, self._placing.dtype, limits)
 
     def _nothing(self) -> BadParameter:
-        """Return the error for a request that leaves no spectrum: the reason, and the fix."""
+        """Return the error for a request that leaves no spectrum."""
         counts = {reason: sum(map(len, runs)) for reason, runs in self._left_out.items()}
-        asked = self._asked
-        what, given, fix = {
-            NO_REDSHIFT: (
-                "frame",
-                asked.frame,
-                "frame='observed' (--frame observed) combines them as they are, z= gives redshifts",
-            ),
-            NO_LEVEL: (
-                "norm",
-                asked.norm,
-                "take wavelengths of the frame that they cover and where flux is positive, or none",
-            ),
-            NO_PIXEL: ("ids", f"{self.nspec:,} spectra", "take spectra that have good pixels"),
-        }[max(counts, key=counts.__getitem__)]
-        why = ", ".join(f"{count:,} with {reason}" for reason, count in counts.items())
-        return BadParameter(what, given, f"no spectrum is left to combine, {why}: {fix}")
-
-    def _out_of_reach(self) -> BadParameter:
-        """Return the error for wavelengths where no spectrum has a good pixel."""
-        span = self._placing.span
-        ends = self._grid.wave_at(np.array([span.first, span.stop - 1], np.float64))
-        return BadParameter(
-            "wave",
-            self._asked.wave,
-            "no spectrum has a good pixel there; together they reach from"
-            f" {ends[0]:.0f} to {ends[1]:.0f} Å of the {self._asked.frame} frame",
-        )
+        return nothing_left(self._asked, self.nspec, counts)
 
     def _leave_out(self, reason: str, which: npt.NDArray[np.int64]) -> None:
         if len(which):
             self._left_out.setdefault(reason, []).append(which)
 
 
-def _target(grid: Grid, asked: StackRequest) -> Grid:
+def nothing_left(asked: StackRequest, nspec: int, counts: Mapping[str, int]) -> BadParameter:
+    """Return the error for a request that leaves no spectrum: the reason, and the fix.
+
+    Parameters
+    ----------
+    nspec : spectra that were asked for
+    counts : spectra left out by reason
+    """
+    what, given, fix = {
+        NO_REDSHIFT: (
+            "frame",
+            asked.frame,
+            "frame='observed' (--frame observed) combines them as they are, z= gives redshifts",
+        ),
+        NO_LEVEL: (
+            "norm",
+            asked.norm,
+            "take wavelengths of the frame that they cover and where flux is positive, or none",
+        ),
+        NO_PIXEL: ("ids", f"{nspec:,} spectra", "take spectra that have good pixels"),
+    }[max(counts, key=counts.__getitem__)]
+    why = ", ".join(f"{count:,} with {reason}" for reason, count in counts.items())
+    return BadParameter(what, given, f"no spectrum is left to combine, {why}: {fix}")
+
+
+def over_wanted(
+    stacked: Stacked,
+    first: int,
+    wanted: PixelRange | None,
+    grid: Grid,
+    asked: StackRequest,
+    reached: PixelRange,
+) -> tuple[PixelRange, Stacked]:
+    """Return the pixels of a composite and its values there: those wanted, else those with values.
+
+    Parameters
+    ----------
+    first : lattice pixel of its first value
+    wanted : pixels that were asked for; None: no limits were
+    reached : pixels that some spectrum reaches
+
+    Raises
+    ------
+    BadParameter
+        No spectrum has a good pixel where it was asked for.
+    """
+    if wanted is None:
+        some = first + np.flatnonzero(stacked.count)
+        lit = PixelRange(int(some[0]), int(some[-1]) + 1) if len(some) else PixelRange(0, 0)
+        return lit, _over(stacked, first, lit)
+    stacked = _over(stacked, first, wanted)
+    if not stacked.count.any():
+        ends = grid.wave_at(np.array([reached.first, reached.stop - 1], np.float64))
+        raise BadParameter(
+            "wave",
+            asked.wave,
+            "no spectrum has a good pixel there; together they reach from"
+            f" {ends[0]:.0f} to {ends[1]:.0f} Å of the {asked.frame} frame",
+        )
+    return wanted, stacked
+
+
+def target_grid(grid: Grid, asked: StackRequest) -> Grid:
     """Return the lattice of the composite."""
     if asked.step is not None:
         return LogLinear(asked.step)
@@ -250,7 +304,7 @@ def _target(grid: Grid, asked: StackRequest) -> Grid:
     return grid
 
 
-def _pixels(name: str, grid: Grid, limits_aa: tuple[float, float]) -> PixelRange:
+def pixels_between(name: str, grid: Grid, limits_aa: tuple[float, float]) -> PixelRange:
     """Return the pixels whose centres lie between two wavelengths, at least one."""
     pixels = cutout(grid, *limits_aa)
     if not pixels.count:
@@ -271,8 +325,8 @@ def _redshifts(selection: Selection, given: Sequence[float | None] | None) -> An
     if len(values) not in {1, selection.nspec}:
         allowed = f"one redshift, or one for each of the {selection.nspec:,} spectra found"
         raise BadParameter("z", f"{len(values):,} redshifts", allowed)
-    if len(absurd := values[values > _FURTHEST]):
-        allowed = f"redshifts up to {_FURTHEST:,.0f}; null or NaN where none is known"
+    if len(absurd := values[values > FURTHEST]):
+        allowed = f"redshifts up to {FURTHEST:,.0f}; null or NaN where none is known"
         raise BadParameter("z", f"{absurd[0]:g}", allowed)
     return np.broadcast_to(values, (selection.nspec,))
 

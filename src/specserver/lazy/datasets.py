@@ -1,14 +1,7 @@
-"""A data folder opened in process: whole releases as lazy arrays for Dask and xarray.
+"""Spectra of a release as a dataset of xarray: lazy arrays, and the catalogue as coordinates."""
 
-The process that computes values reads them directly from the segments, without a service. Only
-the catalogue is in memory.
-"""
-
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
-from pathlib import Path
 from typing import Any, Final
 
 import dask.array as da
@@ -17,139 +10,21 @@ import numpy.typing as npt
 import pyarrow as pa
 import xarray as xr
 from dask.base import tokenize
-from typing_extensions import override
 
-from .catalog.deadline import Deadline
-from .data.root import open_root
-from .errors import BadParameter, SpecServerWarning, UnknownField
-from .model.grid import PixelRange, span
-from .model.region import cone as cone_of
-from .model.survey import UNIT_COLUMN, Survey, Vector
-from .service.archive import Archive, ContextInfo
-from .service.open_contexts import OpenRelease
-from .service.query import narrow
-from .store.lazy_vector import LazyVector
-from .store.shards import SHARD
-from .store.zarr import ABOUT
-from .tracebacks import short_methods
+from ..errors import BadParameter, UnknownField
+from ..model.grid import PixelRange, span
+from ..model.survey import UNIT_COLUMN, Survey, Vector
+from ..service.open_contexts import OpenRelease
+from ..store.lazy_vector import LazyVector
+from ..store.zarr import ABOUT
 
-_PLACE: Final = ("_segment", "_row")
+PLACE: Final = ("_segment", "_row")
 """Hidden columns of the catalogue: the place of a spectrum."""
 _OURS: Final = frozenset({"spectrum", "pixel", "wavelength", "first", "count"})
 
 
-@short_methods
-class DataFolder:
-    """A data folder that is read in process; `specserver.open` makes it.
-
-    Parameters
-    ----------
-    data
-        Folder that ``specserver ingest`` wrote.
-    """
-
-    def __init__(self, data: str | Path) -> None:
-        self._path = str(data)
-        self._archive = Archive(open_root(data).require())
-        self._archive.ensure_indexes()
-
-    @override
-    def __repr__(self) -> str:
-        held = ", ".join(f"{info.name} ({info.nspec:,} spectra)" for info in self._contexts())
-        return f"<DataFolder {self._path}: {held or 'nothing'}>"
-
-    def _repr_html_(self) -> str:
-        """Return a table of the releases, for a notebook."""
-        rows = "".join(
-            f"<tr><td>{escape(info.name)}</td><td>{escape(info.title)}</td>"
-            f"<td>{info.nspec:,}</td></tr>"
-            for info in self._contexts()
-        )
-        head = "<tr><th>context</th><th>title</th><th>spectra</th></tr>"
-        return f"DataFolder {escape(self._path)}<table>{head}{rows}</table>"
-
-    def _contexts(self) -> list[ContextInfo]:
-        return [self._archive.info(name) for name in self.contexts()]
-
-    def contexts(self) -> list[str]:
-        """Return the releases, each survey's from newest to oldest."""
-        return self._archive.names()
-
-    def to_xarray(
-        self,
-        context: str = "default",
-        vectors: Sequence[str] | None = None,
-        *,
-        columns: Sequence[str] | None = None,
-        primary: bool = False,
-        constraint: str = "",
-        cone: tuple[float, float, float] | None = None,
-        off_lattice: bool = False,
-        chunk: int = SHARD,
-    ) -> xr.Dataset:
-        """Return the spectra of one release as lazy arrays, with the catalogue as coordinates.
-
-        Parameters
-        ----------
-        context
-            Release; older ones are not searched.
-        vectors
-            Arrays to have; None: those of the published table.
-        columns
-            Columns of the catalogue to have besides the identifier, ra, dec, redshift and class;
-            None: all.
-        primary
-            True: only the best spectrum of each object.
-        constraint
-            SQL condition that spectra meet, as in ``query``.
-        cone
-            ra, dec and radius, degrees, within which they lie.
-        off_lattice
-            Return the spectra on axes of their own instead, which are left out otherwise; then
-            ``wavelength`` is 2-D, and NaN where a spectrum has no pixel.
-        chunk
-            Most spectra of a chunk: a chunk of a vector is what a task reads.
-
-        Returns
-        -------
-        xarray.Dataset
-            Dimensions ``spectrum``, in the order of the store, and ``pixel``. Each vector is a
-            Dask array of that shape, zero outside a spectrum's own pixels as aligned answers are;
-            ``wavelength`` is vacuum Å. A missing text is empty, a missing float NaN, a missing
-            integer the attribute ``missing_value`` of its column.
-
-        Raises
-        ------
-        UnknownContext, NoCatalog
-            There is no such release, or it is served from files and not from the store.
-        UnknownField
-            There is no such vector or column.
-        BadParameter
-            The fluxes are in several units; a condition on ``flux_unit`` chooses one.
-        """
-        if chunk < 1:
-            raise BadParameter("chunk", chunk, "a number of spectra, at least 1")
-        source = self._archive.open_release(context)
-        names = _columns(source, columns)
-        region = None if cone is None else cone_of(*cone)
-        condition, rows = narrow(source, constraint, region, Deadline.after(None))
-        table = source.catalog.query([*names, *_PLACE], condition, rows, primary=primary)
-        spectra = _Spectra.of(source, table, off_lattice=off_lattice)
-        survey = _in_one_unit(source.survey, spectra.table)
-        wanted = _vectors(survey, vectors, off_lattice=off_lattice)
-        if spectra.others and not off_lattice:
-            warnings.warn(
-                f"{spectra.others} of {table.num_rows} spectra are off the lattice and left out;"
-                " to_xarray(…, off_lattice=True) returns them, on axes of their own",
-                SpecServerWarning,
-                stacklevel=2,
-            )
-        chunks = spectra.chunks(chunk)
-        return _dataset(source, survey, spectra, wanted, chunks, off_lattice=off_lattice)
-
-
 @dataclass(frozen=True, slots=True)
-class _Spectra:
+class Spectra:
     """Spectra in the order of the store: by segment, then by row."""
 
     table: pa.Table
@@ -165,9 +40,9 @@ class _Spectra:
     """Number of spectra left out: those off the lattice, or, with ``off_lattice``, those on it."""
 
     @classmethod
-    def of(cls, source: OpenRelease, table: pa.Table, *, off_lattice: bool) -> "_Spectra":
+    def of(cls, source: OpenRelease, table: pa.Table, *, off_lattice: bool) -> "Spectra":
         """Return the spectra of catalogue rows that are on the lattice, or off it."""
-        segment, row = (table.column(name).to_numpy() for name in _PLACE)
+        segment, row = (table.column(name).to_numpy() for name in PLACE)
         first, count = np.zeros(len(row), np.int32), np.zeros(len(row), np.int32)
         chosen = np.zeros(len(row), np.bool_)
         order = np.lexsort((row, segment))
@@ -178,7 +53,7 @@ class _Spectra:
             chosen[mine] = opened.on_lattice != off_lattice
         take = order[chosen[order]]
         others = len(row) - len(take)
-        rest = table.drop_columns(list(_PLACE)).take(pa.array(take))
+        rest = table.drop_columns(list(PLACE)).take(pa.array(take))
         return cls(rest, segment[take], row[take], first[take], count[take], others)
 
     def chunks(self, most: int) -> tuple[int, ...]:
@@ -199,7 +74,7 @@ class _Spectra:
         return tuple(sizes)
 
 
-def _vectors(
+def chosen_vectors(
     survey: Survey, names: Sequence[str] | None, *, off_lattice: bool
 ) -> tuple[Vector, ...]:
     """Return the vectors asked for, in the survey's order; off the lattice the axis with them."""
@@ -215,7 +90,7 @@ def _vectors(
     return tuple(vector for vector in record if vector.name in {*wanted, axis})
 
 
-def _columns(source: OpenRelease, names: Sequence[str] | None) -> list[str]:
+def chosen_columns(source: OpenRelease, names: Sequence[str] | None) -> list[str]:
     """Return the catalogue's names of the columns asked for, each once."""
     survey, catalog = source.survey, source.catalog
     if names is None:
@@ -225,7 +100,7 @@ def _columns(source: OpenRelease, names: Sequence[str] | None) -> list[str]:
     return list(dict.fromkeys(catalog.spelling(name) for name in (*always, *names)))
 
 
-def _in_one_unit(survey: Survey, table: pa.Table) -> Survey:
+def in_one_unit(survey: Survey, table: pa.Table) -> Survey:
     """Return the survey in the unit of flux of all rows; several units are refused."""
     if survey.in_unit is None or UNIT_COLUMN not in table.column_names:
         return survey
@@ -240,10 +115,10 @@ def _in_one_unit(survey: Survey, table: pa.Table) -> Survey:
     return survey.in_unit(units[0]) if units else survey
 
 
-def _dataset(
+def make_dataset(
     source: OpenRelease,
     survey: Survey,
-    spectra: _Spectra,
+    spectra: Spectra,
     vectors: tuple[Vector, ...],
     chunks: tuple[int, ...],
     *,
@@ -254,7 +129,7 @@ def _dataset(
     arrays = {
         vector.name: xr.Variable(
             ("spectrum", "pixel"),
-            _lazy(_stored(source, spectra, vector, window), chunks),
+            lazy_rows(_stored(source, spectra, vector, window), chunks),
             {"units": vector.unit, "long_name": vector.meaning},
         )
         for vector in vectors
@@ -291,7 +166,7 @@ def _dataset(
     return dataset if off_lattice else dataset.set_xindex("wavelength")
 
 
-def _window(spectra: _Spectra, vectors: tuple[Vector, ...]) -> PixelRange:
+def _window(spectra: Spectra, vectors: tuple[Vector, ...]) -> PixelRange:
     """Return the pixels that hold all spectra, as far as the vectors cover them."""
     window = span(spectra.first, spectra.count)
     covers = [vector.pixels or (window.first, window.stop) for vector in vectors]
@@ -302,7 +177,7 @@ def _window(spectra: _Spectra, vectors: tuple[Vector, ...]) -> PixelRange:
 
 
 def _stored(
-    source: OpenRelease, spectra: _Spectra, vector: Vector, window: PixelRange
+    source: OpenRelease, spectra: Spectra, vector: Vector, window: PixelRange
 ) -> LazyVector:
     """Return the places of one vector of some spectra."""
     numbers, counts = np.unique(spectra.segment, return_counts=True)
@@ -319,7 +194,7 @@ def _stored(
     )
 
 
-def _lazy(stored: LazyVector, chunks: tuple[int, ...]) -> da.Array:
+def lazy_rows(stored: LazyVector, chunks: tuple[int, ...]) -> da.Array:
     """Return stored rows as a Dask array, a chunk all pixels of so many spectra each."""
     # A segment never changes, so its name identifies its values.
     token = tokenize([str(folder) for folder in stored.folders], stored.rows, stored.window, chunks)
