@@ -1,5 +1,6 @@
 """An ingest on a Dask cluster: equal to one in processes of its own, whatever workers suffer."""
 
+import errno
 import json
 import os
 import pickle
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,9 +26,12 @@ from dask.distributed import Client, LocalCluster
 
 from commands import command
 from serving import free_port
+from specserver.cli import ingest as cli_ingest
+from specserver.data.context import SegmentFolder
+from specserver.data.leases import Lease
 from specserver.data.root import open_root
 from specserver.errors import IngestError
-from specserver.ingest import IngestSummary, on_dask, run_ingest, surroundings
+from specserver.ingest import IngestSummary, dask_worker, on_dask, run_ingest, surroundings
 from specserver.ingest.decisions import IngestOptions
 from specserver.ingest.losses import Losses
 from specserver.ingest.on_dask import DaskExecutor
@@ -308,6 +313,46 @@ def test_workers_that_die_whatever_they_read_end_the_ingest() -> None:
         losses.pieces(part)
 
 
+def test_a_cluster_that_stays_without_workers_ends_the_ingest(
+    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(on_dask, "_GONE_S", 0.3)
+    monkeypatch.setattr(on_dask, "_LOOK_S", 0.1)
+    with cluster_of(1, processes=False, protocol="tcp://") as client:
+        executor = DaskExecutor(client)
+        client.cluster.scale(0)
+        wait_for(lambda: not client.nthreads())
+        with pytest.raises(IngestError, match="no worker for 0 s; what is committed is safe"):
+            run_ingest(open_root(tmp_path / "data"), CONTEXT, files, executor=executor)
+
+
+def test_a_scheduler_that_dies_ends_the_ingest(files: list[Path], control: Path) -> None:
+    address = f"tcp://127.0.0.1:{free_port()}"
+    words = ["--host", address, "--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "dask", "scheduler", *words], stderr=subprocess.DEVNULL
+    ) as scheduler:
+        (control / "wait").touch()
+
+        def kill_once_it_is_at_work() -> None:
+            wait_for(lambda: waiting(control))
+            scheduler.kill()
+
+        try:
+            with (
+                Client(address, timeout=LONGEST_S, set_as_default=False) as client,
+                workers_without_nannies(client, 1),
+            ):
+                threading.Thread(target=kill_once_it_is_at_work, daemon=True).start()
+                data = open_root(control.parent / "data")
+                with pytest.raises(IngestError, match="connection to the Dask scheduler is lost"):
+                    run_ingest(data, CONTEXT, files, executor=DaskExecutor(client))
+        finally:
+            scheduler.kill()
+    assert run_ingest(data, CONTEXT, files, workers=1).stored == 48
+    require_whole(control.parent / "data", 48)
+
+
 # --- clusters that cannot do it ----------------------------------------------------------------
 
 
@@ -380,7 +425,7 @@ def test_few_of_many_files_are_looked_at(options: IngestOptions) -> None:
 
 def test_a_worker_that_joins_late_is_looked_at_too(options: IngestOptions) -> None:
     """It would refuse files that it does not see, or make a folder of its own."""
-    joined = on_dask._Ingest(replace(Surroundings.of(options), token=b"other"))
+    joined = dask_worker.IngestOnWorker(replace(Surroundings.of(options), token=b"other"))
     joined._worker = SimpleNamespace(address="tcp://late:1")
     with pytest.raises(IngestError, match="the Dask worker tcp://late:1 does not see the data"):
         joined.read(0, keys_of(1))
@@ -410,6 +455,19 @@ def test_a_scheduler_that_does_not_answer(
     assert not (tmp_path / "data").exists()
 
 
+def test_without_the_extra_the_message_names_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mock_survey: Path
+) -> None:
+    monkeypatch.setattr(cli_ingest, "require", partial(without_distributed, cli_ingest.require))
+    words = ("ingest", CONTEXT, mock_survey, "--data", tmp_path / "data", "--dask", "local")
+    assert "pip install 'specserver[dask]'" in command(*words, code=1)
+
+
+def without_distributed(require: Callable[..., None], what: str, extra: str, *named: str) -> None:
+    """Ask for a package that is not installed in the place of distributed."""
+    require(what, extra, *(f"no_{name}" if name == "distributed" else name for name in named))
+
+
 def test_a_scheduler_without_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(on_dask, "_WORKER_S", 0.3)
     with cluster_of(0) as client, pytest.raises(IngestError, match="'dask worker tcp://127"):
@@ -426,8 +484,29 @@ def test_what_is_sent_with_a_part_is_small(options: IngestOptions) -> None:
         FileKey(Path(f"{folder}/{4000 + at}/spec-{4000 + at}-55555-{at:04}.fits"), str(at))
         for at in range(1000)
     )
-    task = pickle.dumps((on_dask._work, "specserver-0a1b2c3d", 7, part))
+    task = pickle.dumps((dask_worker.work, "specserver-0a1b2c3d", 7, part))
     assert len(task) < 150 * len(part)
+
+
+def test_a_folder_that_is_still_written_to_is_left(
+    options: IngestOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker of an ingest that was interrupted goes on for a while."""
+    folder = options.data.context(CONTEXT)
+    left = [folder.new_segment("0a1b2c3d") for _ in range(2)]
+    delete = SegmentFolder.delete
+
+    def delete_some(segment: SegmentFolder) -> None:
+        if segment == left[0]:
+            raise OSError(errno.ENOTEMPTY, "Directory not empty")
+        delete(segment)
+
+    monkeypatch.setattr(SegmentFolder, "delete", delete_some)
+    lease = Lease(folder.leases.entry(options.lease))
+    assert folder.remove_left(lease) == 1
+    assert folder.uncommitted() == left[:1]
+    monkeypatch.undo()
+    assert folder.remove_left(lease) == 1
 
 
 # --- its end -----------------------------------------------------------------------------------
@@ -443,8 +522,10 @@ def test_an_interrupted_ingest_keeps_what_is_committed(
     data = open_root(tmp_path / "data")
     with pytest.raises(KeyboardInterrupt):
         run_ingest(data, CONTEXT, files, executor=executor, progress=interrupt)
+    # Workers of the first one may still be writing, and see soon that its lease is gone.
     summary = run_ingest(data, CONTEXT, files, executor=executor)
     assert summary.stored + summary.already == 48
+    wait_for(lambda: not data.context(CONTEXT).uncommitted())
     require_whole(tmp_path / "data", 48)
 
 

@@ -342,14 +342,15 @@ class ContextFolder(Folder):
             at_work = {*others, lease.name}
         # Asked again: a lease that was live then may have committed, and one that is over cannot.
         left = [segment for segment in found if segment.lease not in at_work]
-        left = [
+        return _delete_all(
             segment
             for segment in left
             if not (self.leases.is_known(segment.lease) or segment.is_committed())
-        ]
-        for segment in left:
-            segment.delete()
-        return len(left)
+        )
+
+    def remove_own(self, lease: Lease) -> int:
+        """Remove the uncommitted segments of a lease, whose writers have ended or were lost."""
+        return _delete_all(segment for segment in self.uncommitted() if segment.lease == lease.name)
 
     def delete_empty(self) -> None:
         """Remove the folder if it holds only lock files."""
@@ -363,6 +364,18 @@ class ContextFolder(Folder):
     def _segments(self) -> list[SegmentFolder]:
         """Return all segments, committed or not, in order of their names."""
         return [self.segment(name) for name in self.folder_names() if _SEGMENT_NAME.fullmatch(name)]
+
+
+def _delete_all(segments: Iterable[SegmentFolder]) -> int:
+    """Delete segments; return their number."""
+    number = 0
+    for segment in segments:
+        # A writer on another machine may not have seen yet that its lease is gone: what it writes
+        # meanwhile is left to the next ingest.
+        with suppress(OSError):
+            segment.delete()
+            number += 1
+    return number
 
 
 def _tables_of(names: Iterable[str], end: str) -> list[str]:

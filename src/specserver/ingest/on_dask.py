@@ -18,22 +18,22 @@ from importlib.metadata import version
 from itertools import count as count_from
 from math import inf
 from queue import SimpleQueue
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from dask.system import CPU_COUNT
-from distributed import Client, Future, LocalCluster, Worker, WorkerPlugin, get_worker, wait
+from distributed import Client, Future, LocalCluster, wait
+from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker
 from distributed.system import MEMORY_LIMIT
-from typing_extensions import override
 
-from ..data.leases import Lease
 from ..errors import BadParameter, IngestError
 from ..processes import leaving_interrupts_to_this_process
+from .dask_worker import IngestOnWorker, fault_of, name_of, work
 from .decisions import IngestOptions
 from .executors import Count, Ended, Part, Parts
 from .losses import Losses
 from .surroundings import Surroundings, version_text, versions
-from .worker import PartResult, ingest_part
+from .worker import PartResult
 
 _LOCAL: Final = re.compile(r"local(?::([1-9][0-9]{0,3}))?")
 _ADDRESS: Final = re.compile(r"[a-z]+://\S+")
@@ -42,7 +42,9 @@ _ANSWER_S: Final = 15.0
 _WORKER_S: Final = 60.0
 """Time for the first worker to be there: an adaptive cluster starts it when it is needed."""
 _RESULT_S: Final = 20.0
-"""Time for a result, some 200 kB, to come from its worker."""
+"""Time for a result, some 40 kB, to come from its worker."""
+_GONE_S: Final = 600.0
+"""Time without any worker after which the ingest ends."""
 _POLL_S: Final = 0.2
 _LOOK_S: Final = 5.0
 """Time between looks at the number of workers, and at the lease."""
@@ -183,7 +185,7 @@ class _Run:
 
     def __init__(self, client: Client, options: IngestOptions, count: Count) -> None:
         self._client, self._count = client, count
-        self._name = _name_of(options)
+        self._name = name_of(options)
         self._surroundings = Surroundings.of(options)
         self._losses = Losses()
         self._at_work: dict[Future[PartResult], tuple[int, Part]] = {}
@@ -195,13 +197,17 @@ class _Run:
         """Whether a suspect is read, and nothing else."""
         self._room = 0
         self._looked_s = -inf
+        self._is_lost = False
+        """Whether the scheduler is gone."""
+        self._seen_s = inf
+        """When the cluster had a worker last."""
 
     def __enter__(self) -> Self:
         client = self._client
         client.subscribe_topic(self._name, lambda event: self._events.put(event[1]))
-        client.register_plugin(_Ingest(self._surroundings), name=self._name)
+        client.register_plugin(IngestOnWorker(self._surroundings), name=self._name)
         try:
-            faults = client.run(_fault_of, self._name, on_error="return")
+            faults = client.run(fault_of, self._name, on_error="return")
             _refuse({worker: _told(fault) for worker, fault in faults.items() if fault})
         except BaseException:
             self._end()
@@ -213,7 +219,8 @@ class _Run:
 
     def _end(self) -> None:
         """Forget what is at work; workers see that the lease is gone."""
-        # The scheduler may be gone.
+        if self._is_lost:
+            return  # each call would wait for a connection, for half a minute
         with suppress(OSError, TimeoutError, CancelledError, RuntimeError):
             self._client.cancel(list(self._at_work), force=True)
             self._client.unsubscribe_topic(self._name)
@@ -222,14 +229,21 @@ class _Run:
     def results(self, parts: Parts) -> Iterator[Ended]:
         """Yield parts and their results as soon as they are there."""
         while True:
-            self._submit(parts)
-            if not self._at_work:
-                return
-            ended = self._ended()
-            self._count_told()
-            done: Ended = []
-            for future in ended:
-                done += self._result(future, parts)
+            try:
+                self._submit(parts)
+                if not self._at_work:
+                    return
+                ended = self._ended()
+                self._count_told()
+                done: Ended = []
+                for future in ended:
+                    done += self._result(future, parts)
+            except (CancelledError, CommClosedError) as error:
+                self._is_lost = True
+                raise IngestError(
+                    "the connection to the Dask scheduler is lost; what is committed is safe: run"
+                    " the same command again"
+                ) from error
             yield done
 
     def _submit(self, parts: Parts) -> None:
@@ -237,7 +251,14 @@ class _Run:
         now = time.monotonic()
         if now - self._looked_s > _LOOK_S:
             self._looked_s = now
-            self._room = 2 * max(1, sum(self._client.nthreads().values()))
+            nthreads = sum(self._client.nthreads().values())
+            self._room = 2 * max(1, nthreads)
+            self._seen_s = now if nthreads else min(self._seen_s, now)
+            if now - self._seen_s > _GONE_S:
+                raise IngestError(
+                    f"the Dask cluster has had no worker for {_GONE_S:.0f} s; what is committed is"
+                    " safe: start workers, and run the same command again"
+                )
         while not self._alone and len(self._at_work) < self._room:
             part = parts.following()
             if part is None:
@@ -251,7 +272,7 @@ class _Run:
         number = next(self._numbers)
         self._told[number] = 0
         key = f"ingest_part-{self._name}-{number}"
-        future = self._client.submit(_work, self._name, number, part, key=key, pure=False)
+        future = self._client.submit(work, self._name, number, part, key=key, pure=False)
         self._at_work[future] = number, part
 
     def _ended(self) -> set[Future[PartResult]]:
@@ -263,8 +284,6 @@ class _Run:
                 ).done
         except TimeoutError:
             return set()
-        except CancelledError as error:
-            raise _lost_connection() from error
         return found
 
     def _result(self, future: Future[PartResult], parts: Parts) -> Ended:
@@ -287,8 +306,6 @@ class _Run:
                 parts.add(*self._losses.pieces(part))
                 self._count(-self._told.pop(number))
                 return []
-        except CancelledError as error:
-            raise _lost_connection() from error
         else:
             self._losses.none()
         self._count(len(part) - self._told.pop(number))
@@ -314,82 +331,3 @@ def _refuse(faults: dict[str, str]) -> None:
 
 def _told(fault: object) -> str:
     return f"failed ({fault!r})" if isinstance(fault, Exception) else str(fault)
-
-
-def _lost_connection() -> IngestError:
-    return IngestError(
-        "the connection to the Dask scheduler is lost; what is committed is safe: run the same"
-        " command again"
-    )
-
-
-# What follows is done by workers.
-
-
-class _Ingest(WorkerPlugin):
-    """What a worker needs to know of an ingest."""
-
-    def __init__(self, surroundings: Surroundings) -> None:
-        self._surroundings = surroundings
-        self._worker: Any = None
-        self._fault: str | None = None
-
-    @override
-    def setup(self, worker: Any) -> None:
-        """Begin to take part."""
-        self._worker = worker
-
-    def fault(self) -> str:
-        """Return what this worker does not see; empty: it sees all."""
-        if self._fault is None:
-            self._fault = self._surroundings.fault()
-        return self._fault
-
-    def read(self, number: int, part: Part) -> PartResult:
-        """Read a part, and tell how many files are done."""
-        if fault := self.fault():
-            # It has joined after the ingest began.
-            raise IngestError(f"the Dask worker {self._worker.address} {fault}")
-        options, name = self._surroundings.options, _name_of(self._surroundings.options)
-        lease = Lease(options.data.context(options.context).leases.entry(options.lease))
-        done, looked_s = 0, time.monotonic()
-
-        def tell(more: int) -> None:
-            nonlocal done, looked_s
-            done += more
-            self._worker.log_event(name, (number, done))
-            if time.monotonic() - looked_s > _LOOK_S:
-                looked_s = time.monotonic()
-                lease.require()
-
-        result = ingest_part(options, part, tell)
-        try:
-            lease.require()
-        except IngestError:
-            for segment, _ in result.segments:
-                segment.delete()
-            raise
-        return result
-
-
-def _name_of(options: IngestOptions) -> str:
-    """Return the name of an ingest on its cluster."""
-    return f"specserver-{options.lease}"
-
-
-def _fault_of(name: str, dask_worker: Worker) -> str:
-    """Return what a worker does not see of an ingest; Dask gives the worker by this name."""
-    return _taking_part(dask_worker, name).fault()
-
-
-def _work(name: str, number: int, part: Part) -> PartResult:
-    """Do one part on this worker."""
-    return _taking_part(get_worker(), name).read(number, part)
-
-
-def _taking_part(worker: Worker, name: str) -> _Ingest:
-    """Return what a worker knows of an ingest."""
-    plugin = worker.plugins.get(name)
-    if not isinstance(plugin, _Ingest):
-        raise IngestError(f"the Dask worker {worker.address} could not begin; see its log")
-    return plugin

@@ -207,8 +207,6 @@ def _read_all(
         if time.monotonic() - merged > _MERGE_S:
             merge_small_parts(writer.context, writer.survey, writer.lease)
             merged = time.monotonic()
-    for segment in writer.context.uncommitted():
-        # Of a worker that was lost: others have read the part again.
-        if segment.lease == writer.lease.name:
-            segment.delete()
+    # Of workers that were lost: others have read their parts again.
+    writer.context.remove_own(writer.lease)
     merge_small_parts(writer.context, writer.survey, writer.lease)
