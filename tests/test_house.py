@@ -125,6 +125,7 @@ TOUCH_OTHER_FILES = {
     "store/fits.py": "original files",
     "service/originals.py": "original files",
     "ops/wholefits.py": "original files",
+    "export/draft.py": "the folder that an export writes",
     "ingest/plan.py": "files to be ingested",
     "ingest/executors.py": "the number of cores",
     "service/composite/scratch.py": "scratch files outside of the data folder",

@@ -25,7 +25,7 @@ _SHOWN: Final = 20
 _FORMATS: Final = {"npy": "numpy", "csv": "pandas", "ecsv": "table"}
 
 
-def _read_cone(words: tuple[str, str, str] | None) -> tuple[float, ...] | None:
+def read_cone(words: tuple[str, str, str] | None) -> tuple[float, ...] | None:
     """Return the numbers of a cone; an option that follows too few of them is taken for one."""
     if words is None:
         return None
@@ -47,7 +47,7 @@ def query(
             "--cone",
             metavar="RA DEC SIZE",
             help="Position and radius, degrees.",
-            callback=_read_cone,
+            callback=read_cone,
         ),
     ] = None,
     region: Annotated[
@@ -97,7 +97,7 @@ def query(
     if cone is not None:
         asked |= dict(zip(("ra", "dec", "size"), cone, strict=True))
     if region is not None:
-        asked["region"] = _numbers(region)
+        asked["region"] = read_corners(region)
     if where is not None:
         asked["constraint"] = where
     if fields is not None:
@@ -117,7 +117,7 @@ def query(
     _print_found(found, context, as_json=as_json)
 
 
-def _numbers(text: str) -> list[float]:
+def read_corners(text: str) -> list[float]:
     """Return the numbers of a comma-separated list."""
     try:
         return [float(part) for part in text.split(",")]

@@ -18,6 +18,7 @@ from . import (
     composite,
     demo,
     draw,
+    export,
     fetch,
     info,
     ingest,
@@ -160,6 +161,7 @@ for command in (
 ):
     app.command(no_args_is_help=command in _NEED_ARGUMENTS)(command)
 _GROUPS: Final = {
+    "export": export.export_app,
     "simulate": simulate.simulate_app,
     "catalog": tables.catalog_app,
     "tree": trees.tree_app,

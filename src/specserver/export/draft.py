@@ -1,0 +1,52 @@
+"""A folder that is there whole or not at all."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import BadParameter, IngestError
+from ..files import locked, sync
+
+
+def require_empty(folder: Path) -> None:
+    """Raise `BadParameter` where there is something else than an empty folder, or nothing."""
+    if folder.is_dir():
+        if any(folder.iterdir()):
+            raise BadParameter("DIR", str(folder), "it is not empty; name a new folder")
+    elif folder.exists():
+        raise BadParameter("DIR", str(folder), "it is a file; name a new folder")
+
+
+@contextmanager
+def draft_of(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder, which at the end is renamed to ``folder``; after an error, deleted.
+
+    It lies beside it, so that no reader sees a part of what is written. What a killed process has
+    left there is deleted.
+
+    Raises
+    ------
+    BadParameter
+        ``folder`` is not empty.
+    IngestError
+        Another process is writing it.
+    """
+    folder = folder.resolve()
+    require_empty(folder)
+    draft = folder.with_name(f".{folder.name}.draft")
+    lock = draft.with_name(f"{draft.name}.lock")
+    with locked(lock, wait=False) as mine:
+        if not mine:
+            raise IngestError(f"another export into {folder} is at work; wait for its end")
+        try:
+            shutil.rmtree(draft, ignore_errors=True)
+            draft.mkdir()
+            yield draft
+            require_empty(folder)
+            # Another folder than an empty one is never replaced: the system refuses it.
+            draft.rename(folder)
+            sync(folder.parent)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+            lock.unlink(missing_ok=True)
