@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from ..surveys.declaration import NamedVectors
 
 OwnColumn = Annotated[
-    str | None, typer.Option(metavar="NAME", help="With --catalog: column, if of an unusual name.")
+    str | None,
+    typer.Option(metavar="NAME", help="Of --catalog, or --reader hats: column of an unusual name."),
 ]
 
 
@@ -71,7 +72,8 @@ def ingest(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="A survey of your own: specutils (files it reads), or columns (with --flux).",
+            help="A survey of your own: specutils (files it reads), columns (with --flux), or hats"
+            " (HATS catalogues with spectra).",
         ),
     ] = None,
     catalog: Annotated[
@@ -153,6 +155,8 @@ def ingest(
     Example: specserver ingest my_survey DIR --wave wl --flux f --error df --wave-unit nm
 
     Example: specserver ingest sdss_dr17 /sas/dr17 --data /data/spec --dask tcp://head:8786
+
+    Example: specserver ingest my_survey sdss_hats --reader hats
     """
     begun = time.monotonic()
     if list_readers:
@@ -165,6 +169,7 @@ def ingest(
     folder = data_folder(data)
     from ..ingest import run_ingest
     from ..ingest.option_effects import OptionEffects, SurveyOptions
+    from ..surveys.declaration import HATS
 
     named = {
         "id": id_column, "file": file_column, "ra": ra_column, "dec": dec_column, "z": z_column
@@ -182,6 +187,7 @@ def ingest(
         vectors=_vectors(
             reader, loader, {"flux": flux, "wave": wave, "error": error, "ivar": ivar}
         ),
+        is_hats=reader == HATS,
     )
     effects = OptionEffects()
     if reader or options.vectors:
@@ -260,15 +266,15 @@ def _vectors(
     reader: str | None, loader: str | None, given: dict[str, str | None]
 ) -> "NamedVectors | None":
     """Return the names of vectors that options give; None: none."""
-    from ..surveys.declaration import COLUMNS, SPECUTILS, NamedVectors
+    from ..surveys.declaration import COLUMNS, HATS, SPECUTILS, NamedVectors
 
     names = {vector: name for vector, name in given.items() if name}
-    if reader not in {None, COLUMNS, SPECUTILS}:
+    if reader not in {None, COLUMNS, HATS, SPECUTILS}:
         raise BadParameter(
             "reader",
             reader,
-            "specutils or columns (see --list-readers); a survey with files of its own kind is a"
-            " plug-in, see 'add a survey' in the guide",
+            "specutils, columns or hats (see --list-readers); a survey with files of its own kind"
+            " is a plug-in, see 'add a survey' in the guide",
         )
     if not names and reader != COLUMNS:
         return None

@@ -18,11 +18,12 @@ from ..model.medium import AIR, VACUUM
 from ..ops.wholefits import require_whole
 from ..surveys import find_release, own_command
 from ..surveys.anyfile import read_file
-from ..surveys.declaration import Declaration
+from ..surveys.declaration import HATS, Declaration
 from ..surveys.generic import check_context_name, read_declaration, write_declaration
 from ..surveys.statedunit import units_of_flux
 from ..surveys.targets import FILE, OBJECT, normal_table
 from ..surveys.unread import asked_for
+from .declare_hats import hats_declaration, partitions
 from .option_effects import OptionEffects, SurveyOptions, option_effects
 from .plan import require_there, spectrum_files
 from .report import Became, Note, Tally, open_report, refusal
@@ -41,7 +42,7 @@ def declare(
     options: SurveyOptions,
     report: Path | None = None,
 ) -> OptionEffects:
-    """Declare a survey of files that specutils reads, or change what was declared.
+    """Declare a survey of one's own files or HATS catalogues, or change what was declared.
 
     The first readable file states the unit of flux and whether there are uncertainties; where there
     is none, a report is written. The result states which options also apply to stored files.
@@ -58,7 +59,9 @@ def declare(
     _require_free(context)
     paths = list(paths)
     require_there(paths)
-    files = partial(spectrum_files, paths, options.catalog)
+    files: Files = partial(spectrum_files, paths, options.catalog)
+    if options.is_hats:
+        files = partial(partitions, paths)
     if options.medium not in {"", AIR, VACUUM}:
         raise BadParameter("medium", options.medium, "air or vacuum")
     folder = data.context(context)
@@ -96,6 +99,12 @@ def _declared(
     before : the declaration, if there is one, and whether spectra are stored
     """
     present, fixed = before
+    if options.is_hats:
+        declared = hats_declaration(folder.name, present if fixed else None, files(), options)
+        return declared, OptionEffects(declared=declared)
+    if present is not None and present.reader == HATS:
+        allowed = f"{folder.name} has spectra of HATS catalogues: say --reader hats"
+        raise BadParameter("reader", options.reader, allowed)
     if present is None:
         declared = _first(folder.name, files, options, report)
     else:

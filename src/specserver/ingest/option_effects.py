@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from ..surveys.declaration import COLUMNS, SPECUTILS, Declaration, FileDefaults
+from ..surveys.declaration import COLUMNS, HATS, SPECUTILS, Declaration, FileDefaults
 
 _ANEW: Final = "--replace, given with it, reads them again and stores changed values"
 
@@ -22,9 +22,14 @@ class SurveyOptions(FileDefaults):
     step_aa: float | None = None
     """Step of the lattice on which spectra are laid when they are to be resampled, Å."""
 
+    is_hats: bool = False
+    """The files are partitions of HATS catalogues."""
+
     @property
     def reader(self) -> str:
         """The reader that the options choose."""
+        if self.is_hats:
+            return HATS
         return SPECUTILS if self.vectors is None else COLUMNS
 
 

@@ -106,7 +106,9 @@ def run_ingest(
         if isinstance(survey.reader, AnyFileReader):
             files = spectrum_files(paths, besides, told.refuse)
         else:
-            files = find_files(paths, is_fits_name, told.refuse)
+            # A reader of files that are no FITS says which are its own, in a method ``is_named``.
+            is_named = getattr(survey.reader, "is_named", is_fits_name)
+            files = find_files(paths, is_named, told.refuse)
         executor = executor or OwnProcesses.of(workers)
         planned = plan_parts(survey, files, known.notes, executor.width, found, told.add)
         given = frozenset(str(path.absolute()) for path in paths)

@@ -1,7 +1,7 @@
 """One part of an ingest: read its files, write its segments, note the outcome of each file."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -15,7 +15,14 @@ from ..catalog.segment_rows import Digests, Source, sky_order, write_objects
 from ..data.context import SegmentFolder
 from ..digests import crc_of
 from ..errors import BadFile, IngestError, StoreError
-from ..model.survey import FileKey, RawSpectrum, Remark, Survey
+from ..model.survey import (
+    FileKey,
+    RawSpectrum,
+    RefusedSpectrum,
+    Remark,
+    RowsReader,
+    Survey,
+)
 from ..ops.reading import file_bytes, read_spectra
 from ..store.layout import SegmentInfo, finish_segment
 from ..store.writer import SegmentArrays, write_arrays
@@ -137,7 +144,11 @@ def _read(
         content = file_bytes(survey.reader, path)
         crc = crc_of(path) if content is None else crc32(content)
         beside = beside_digest(survey, path)
-        found = read_spectra(survey.reader, path, content)
+        if isinstance(survey.reader, RowsReader):
+            found, refused = survey.reader.read_rows(path)
+            result.notes += _refusals(path, refused)
+        else:
+            found = read_spectra(survey.reader, path, content)
     except (BadFile, OSError) as error:
         any_file = isinstance(survey.reader, AnyFileReader)
         reason = refusal(path, error) if any_file else str(error)
@@ -146,6 +157,16 @@ def _read(
     result.read += 1
     result.nbytes_in += status.st_size
     return Source(str(path), status.st_size, status.st_mtime_ns, crc, beside), found
+
+
+def _refusals(path: Path, refused: Sequence[RefusedSpectrum]) -> Iterator[Note]:
+    """Yield a note for each reason why spectra of a file are refused."""
+    grouped: dict[str, list[str]] = {}
+    for spectrum in refused:
+        grouped.setdefault(spectrum.reason, []).append(spectrum.label)
+    for reason, labels in grouped.items():
+        some = f"{len(labels):,} of its spectra" if len(labels) > 1 else labels[0]
+        yield Note(str(path), "refused", f"{some}: {reason}", tuple(labels))
 
 
 def choose(

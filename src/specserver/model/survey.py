@@ -183,6 +183,23 @@ class Reader(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class RefusedSpectrum:
+    """A spectrum that is left out, while others of its file are read."""
+
+    label: str
+    """Its identifier, or its place in the file."""
+    reason: str
+
+
+@runtime_checkable
+class RowsReader(Reader, Protocol):
+    """A reader of files with many spectra, which it may refuse one by one."""
+
+    def read_rows(self, path: Path) -> tuple[list[RawSpectrum], list[RefusedSpectrum]]:
+        """Read the spectra of a file; return also those refused. Errors are those of `read`."""
+
+
 @runtime_checkable
 class BytesReader(Reader, Protocol):
     """A reader of the bytes of a file, so that an ingest reads each file once."""

@@ -27,6 +27,8 @@ from .reading import batches
 from .records import read_records
 from .selection import Selection, by_source, part_of
 
+_NO_FITS: Final = frozenset({".parquet", ".parq", ".pq"})
+"""Endings of files that only the ingest reads: partitions of HATS catalogues."""
 _OUT_OF_REACH: Final = "is out of the service's reach ({})"
 
 
@@ -44,6 +46,8 @@ class _Source:
         """Return the fault of the file as it is now; empty when it is the one that was read."""
         if not stat.S_ISREG(status.st_mode):
             return "is no file any more"
+        if self.path.suffix in _NO_FITS:
+            return "has many spectra and is no FITS file"
         if status.st_size != self.size:
             return (
                 f"has changed since it was read: {self.size:,} bytes then, {status.st_size:,} now"

@@ -16,6 +16,8 @@ SPECUTILS: Final = "specutils"
 """Reader that finds the vectors of a file by their usual names, or has specutils read it."""
 COLUMNS: Final = "columns"
 """Reader of the columns or images that the operator names."""
+HATS: Final = "hats"
+"""Reader of HATS catalogues with nested spectra."""
 _PACKED: Final = (".gz", ".fz", ".bz2")
 _ENDINGS: Final = frozenset(
     {
@@ -106,6 +108,8 @@ class Declaration:
     vectors: NamedVectors | None = None
     """Where the vectors are; None: they are found by their usual names."""
     reader: str = SPECUTILS
+    nested: str = ""
+    """What the columns of a HATS catalogue mean: JSON of a `hatstable.HatsTable`."""
     format: int = FORMAT
 
     @property

@@ -23,12 +23,15 @@ from .declaration import (
     COLUMNS,
     CORE,
     FORMAT,
+    HATS,
     SPECUTILS,
     Declaration,
     NamedVectors,
     is_spectrum_name,
     stem_of,
 )
+from .hatsreader import HatsReader
+from .hatstable import hats_survey, table_of
 
 _DAMAGED: Final = "damaged"
 _CONTEXT = re.compile(r"[a-z][a-z0-9_]{0,47}")
@@ -65,6 +68,8 @@ class AnyFileReader:
 
 def survey_of(declared: Declaration, folder: ContextFolder) -> Survey:
     """Return the survey that a declaration in a context's folder describes."""
+    if declared.reader == HATS:
+        return hats_survey(declared, HatsReader(declared))
     unit = declared.flux_unit
     ivar = Vector("ivar", "<f8", declared.ivar_unit, "inverse variance; masked where unusable")
     record = (
@@ -155,7 +160,7 @@ def read_declaration(data: DataRoot, context: str) -> Declaration | None:
     """Return a data folder's declaration of a context; None: it declares none."""
     survey = declared_survey(data, context)
     reader = survey.reader if survey else None
-    return reader.declared if isinstance(reader, AnyFileReader) else None
+    return reader.declared if isinstance(reader, AnyFileReader | HatsReader) else None
 
 
 def write_declaration(data: DataRoot, declared: Declaration) -> None:
@@ -186,7 +191,7 @@ def _survey_at(folder: ContextFolder, stamp: Identity) -> Survey:
     file = folder.declaration
     try:
         declared = _parsed(file.record(_DAMAGED, FORMAT).values, folder)
-    except (OSError, ValueError, TypeError, AttributeError, BadParameter) as error:
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, BadParameter) as error:
         raise file.damaged(f"{_DAMAGED} ({error})") from error
     return survey_of(declared, folder)
 
@@ -215,6 +220,9 @@ def _validate(declared: Declaration) -> None:
     if vectors is not None:
         texts += [vectors.flux, vectors.wave, vectors.error, vectors.ivar]
     reader = SPECUTILS if vectors is None else COLUMNS
+    if declared.reader == HATS:
+        reader = HATS
+        table_of(declared)
     if not all(isinstance(text, str) for text in texts) or declared.reader != reader:
         raise ValueError(f"title, units, names and loader are texts, and the reader is {reader}")
     step: object = declared.step_aa

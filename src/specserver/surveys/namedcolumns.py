@@ -37,7 +37,7 @@ _FLUX: Final = ("flux", "flux_density", "fluxdensity", "flam", "f_lambda", "fnu"
 
 
 @dataclass(frozen=True, slots=True)
-class _Columns:
+class FoundColumns:
     """Columns of a table by meaning; tables with equal columns are of one kind."""
 
     wave: str
@@ -56,13 +56,13 @@ def table_spectra(hdus: Any, defaults: FileDefaults) -> list[FoundSpectrum] | No
     operator names as ``HDU:COLUMN`` is of that table alone.
     """
     found: list[FoundSpectrum] = []
-    first: _Columns | None = None
+    first: FoundColumns | None = None
     primary = hdus[0].header
     for hdu in hdus:
         if getattr(hdu, "columns", None) is None:
             continue
         units = {column.name: column.unit or "" for column in hdu.columns}
-        columns = _columns(units, _of_hdu(defaults.vectors, hdus, hdu))
+        columns = find_columns(units, _of_hdu(defaults.vectors, hdus, hdu))
         if columns is None or columns != (first or columns):
             continue
         first = columns
@@ -76,7 +76,7 @@ def text_spectra(
 ) -> list[FoundSpectrum] | None:
     """Return the spectrum in a table of a text file; None: it has no such columns."""
     units = {name: str(table[name].unit or "") for name in table.colnames}
-    columns = _columns(units, defaults.vectors)
+    columns = find_columns(units, defaults.vectors)
     if columns is None:
         return None
     return list(_spectra(table.__getitem__, units, columns, (cards,), defaults))
@@ -96,7 +96,7 @@ def _of_hdu(vectors: NamedVectors | None, hdus: Any, hdu: Any) -> NamedVectors |
     return NamedVectors(**plain)
 
 
-def _named(names: Sequence[str], vectors: NamedVectors) -> _Columns | None:
+def _named(names: Sequence[str], vectors: NamedVectors) -> FoundColumns | None:
     """Return the columns that the operator names; None: the table does not have all of them."""
     lowered = {name.lower(): name for name in reversed(names)}
     found = {
@@ -107,10 +107,10 @@ def _named(names: Sequence[str], vectors: NamedVectors) -> _Columns | None:
         return None
     spread = found.get("ivar") or found.get("error")
     power = INVERSE if vectors.ivar else 1
-    return _Columns(found["wave"], found["flux"], spread, power, None)
+    return FoundColumns(found["wave"], found["flux"], spread, power, None)
 
 
-def _columns(units: Mapping[str, str], vectors: NamedVectors | None) -> _Columns | None:
+def find_columns(units: Mapping[str, str], vectors: NamedVectors | None) -> FoundColumns | None:
     """Return the columns of wavelengths, flux and uncertainties; None if there are none."""
     names = list(units)
     if vectors is not None:
@@ -128,13 +128,18 @@ def _columns(units: Mapping[str, str], vectors: NamedVectors | None) -> _Columns
         return None
     spread = next((name for name in names if name.lower() in UNCERTAINTIES), None)
     power = 0 if spread is None else UNCERTAINTIES[spread.lower()]
-    return _Columns(waves[0], fluxes[0], spread, power, lowered.get("mask"))
+    return FoundColumns(waves[0], fluxes[0], spread, power, lowered.get("mask"))
+
+
+def is_log_wave(name: str) -> bool:
+    """Return whether a column of wavelengths is named as one of their logarithms."""
+    return bool(_LOG_WAVE.fullmatch(name))
 
 
 def _spectra(
     column: Callable[[str], Any],
     units: Mapping[str, str],
-    columns: _Columns,
+    columns: FoundColumns,
     headers: Sequence[Mapping[str, Any]],
     defaults: FileDefaults,
 ) -> Iterator[FoundSpectrum]:
@@ -189,7 +194,7 @@ def _spectra(
         )
 
 
-def _layout(columns: _Columns, wave_unit: str, masks: Sequence[str]) -> str:
+def _layout(columns: FoundColumns, wave_unit: str, masks: Sequence[str]) -> str:
     """Return text that says where the vectors are."""
     spread = f", {columns.uncertainty} of {KINDS[columns.power]}" if columns.uncertainty else ""
     masked = f", {', '.join(masks)} of masks" if masks else ""

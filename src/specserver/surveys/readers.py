@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from . import load_surveys
-from .declaration import COLUMNS, SPECUTILS
+from .declaration import COLUMNS, HATS, SPECUTILS
 
 _GENERAL: Final = {
     "ASCII": "tables of text", "ECSV": "ECSV tables", "IPAC": "tables of IPAC",
@@ -46,6 +46,13 @@ def list_readers() -> list[ReaderInfo]:
             "columns and images with the usual names, and the formats of specutils",
             detected=True,
             use="NEW_NAME DIR --reader specutils",
+        ),
+        ReaderInfo(
+            HATS,
+            "reader",
+            "HATS catalogues with spectra as nested columns or lists, such as 'export hats' writes",
+            detected=False,
+            use="NEW_NAME DIR --reader hats [--flux LIST --wave LIST]",
         ),
     ]
     return [*_of_surveys(), *own, *_of_specutils()]
