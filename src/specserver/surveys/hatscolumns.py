@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from ..errors import BadFile, BadParameter
 from ..model.grid import Linear, PixelRange
+from ..model.medium import MEDIUM_COLUMN
 from ..model.nested import DESCRIPTION, NestedSpectra
 from ..model.skyframe import POSITION_COLUMNS
 from ..model.survey import Vector
@@ -90,9 +91,23 @@ def _ours(schema: pa.Schema, spectra: NestedSpectra, given: HatsDefaults) -> Hat
     identifier = _chosen(schema, given, "id") or spectra.id_column
     for name in ("ra", "dec", identifier, spectra.column, *spectra.name_columns):
         _require(schema, name)
-    columns = catalogue_columns(schema, {"ra": "ra", "dec": "dec"}, OURS)
+    # Of a survey that a data folder declared, columns of these names are those of here.
+    is_declared = spectra.name_columns == ("id", "name")
+    used = {"ra": "ra", "dec": "dec"}
+    if not spectra.medium and MEDIUM_COLUMN in schema.names:
+        used[MEDIUM_COLUMN] = MEDIUM_COLUMN
+    columns = catalogue_columns(schema, used, OURS if is_declared else ())
+    named = [columns.name_of(name, name) for name in spectra.name_columns]
+    best, value = spectra.primary
     return _table(
-        replace(spectra, title=given.title or spectra.title),
+        replace(
+            spectra,
+            title=given.title or spectra.title,
+            name_columns=("name",) if is_declared else tuple(named),
+            z_column=columns.name_of(spectra.z_column, "z"),
+            class_column=columns.name_of(spectra.class_column, "class"),
+            primary=(columns.name_of(best, "is_best"), value),
+        ),
         {vector.name: f"{spectra.column}.{vector.name}" for vector in spectra.record},
         columns,
         identifier,
@@ -136,7 +151,7 @@ def _others(path: Path, schema: pa.Schema, given: HatsDefaults) -> HatsTable:
         window=PixelRange(0, 0),
         record=record,
         id_column="id",
-        name_columns=("name",),
+        name_columns=(),
         z_column=columns.name_of(z, "z"),
         class_column=columns.name_of(_usual(schema, _CLASSES), "class"),
         primary=("is_best", 1),
@@ -210,7 +225,9 @@ def _vectors(schema: pa.Schema, given: HatsDefaults) -> tuple[dict[str, pa.Field
         found = find_columns({name: unit_of(part) for name, part in lists.items()}, wanted)
         if found is not None:
             spread = found.uncertainty and prefix + found.uncertainty
-            mask = found.mask and prefix + found.mask
+            # Who names lists has no option for that of the mask.
+            masks = (name for name in lists if name.lower() == "mask")
+            mask = next((prefix + name for name in masks), None)
             paths = FoundColumns(
                 prefix + found.wave, prefix + found.flux, spread, found.power, mask
             )

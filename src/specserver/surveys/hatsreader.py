@@ -1,5 +1,6 @@
 """Reads spectra from the partitions of HATS catalogues: each file has many, one a row."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ _ROWS: Final = 250
 """Rows that are decoded at once: some 25 MB."""
 _ID_BITS: Final = 53
 """Identifiers made of names have so many: JSON and JavaScript keep them."""
+_BYTES: Final = re.compile(r"b'([^'\\]*)'")
 _LAYOUT: Final = "nested spectra of a HATS catalogue"
 
 
@@ -118,10 +120,7 @@ class _Rows:
             for name, source in table.columns.items()
         }
         self._ids = _identifiers(held, table.identifier)
-        parts = () if table.spectra.name_columns == ("name",) else table.spectra.name_columns
-        own = table.is_exact and "name" in table.columns
-        names = ["name"] if own else [name for name in parts if name in table.columns]
-        self._names = [self._values[name] for name in names]
+        self._names = [self._values[name] for name in table.spectra.name_columns]
         self._lists = {
             vector.name: _Lists.of(
                 held, table.vectors[vector.name], vector.dtype if table.is_exact else ""
@@ -264,7 +263,12 @@ def _identifiers(batch: pa.RecordBatch, name: str) -> list[Any] | None:
 
 
 def _whole(text: str) -> int | str | None:
-    """Return a text of digits as a number, if 63 bits hold it; empty: None."""
+    """Return a text of digits as a number, if 63 bits hold it; empty: None.
+
+    Python's text of bytes, which catalogues made of HDF5 files have, is the text in it.
+    """
+    bare = _BYTES.fullmatch(text)
+    text = bare[1].strip() if bare else text
     is_number = text.isascii() and text.isdecimal() and int(text) < 2**63
     return int(text) if is_number else text or None
 

@@ -1,0 +1,449 @@
+"""Spectra of HATS catalogues brought into a data folder: our own exports, and those of others."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from commands import command
+from serving import serve
+from specserver.client.api import SpecClient
+from specserver.data.root import open_root
+from specserver.errors import NoOriginal
+from specserver.ingest import run_ingest
+from specserver.service import QueryRequest, SpectroscopicService
+from specserver.simulate import simulate_desi
+
+UNIT = "1e-17 erg / (s cm2 Angstrom)"
+TAKEN = {"id", "name", "part"}
+"""Columns that every row has; those of a file with such names are called otherwise."""
+WAVE = np.linspace(4000.0, 7000.0, 301)
+
+
+# --- there and back ----------------------------------------------------------------------------
+
+
+def there_and_back(data: Path, context: str, folder: Path) -> tuple[Path, str]:
+    """Export all spectra of a release and bring them into another data folder."""
+    command("export", "hats", context, folder / "hats", "--data", data, "--all", "--max-rows", 40)
+    printed = command(
+        *("ingest", "again", folder / "hats", "--reader", "hats", "--data", folder / "data"),
+        *("--report", folder / "report"),
+    )
+    return folder / "data", printed
+
+
+@pytest.fixture(scope="module")
+def desi_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A mock DESI; some spectra share an identifier."""
+    folder = tmp_path_factory.mktemp("desi-data")
+    simulate_desi(folder / "mock", 60, seed=5)
+    run_ingest(open_root(folder / "data"), "desi_dr1", [folder / "mock"], workers=1)
+    return folder / "data"
+
+
+@pytest.fixture(scope="module")
+def own_data(mock_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Spectra on wavelengths of their own, in several media, of a survey of one's own."""
+    folder = tmp_path_factory.mktemp("own-data")
+    for number, medium in enumerate(("air", "vacuum", "air")):
+        wave = WAVE[: 300 - number] + number / 3
+        lines = ["wave,flux,ivar"] + [f"{w},{np.sin(w) + number},{1 + number}" for w in wave]
+        (folder / f"{medium}-{number}.csv").write_text("\n".join(lines))
+    table = "file,id,ra,dec,z,class,mag\n" + "".join(
+        f"{path.name},{number + 5},{10 + number},{number},0.{number},GALAXY,2{number}.5\n"
+        for number, path in enumerate(sorted(folder.glob("*.csv")))
+    )
+    (folder / "targets.txt").write_text(table)
+    (folder / "table").mkdir()
+    catalog = (folder / "targets.txt").rename(folder / "table" / "targets.csv")
+    for medium in ("air", "vacuum"):
+        command(
+            *("ingest", "own", *sorted(folder.glob(f"{medium}-*.csv")), "--catalog", catalog),
+            *("--reader", "specutils", "--data", folder / "data", "--wave-unit", "Angstrom"),
+            *("--flux-unit", UNIT),
+        )
+    return folder / "data"
+
+
+@pytest.mark.parametrize(
+    ("source", "context"),
+    [
+        ("mock_data", "sdss_dr17"),
+        ("desi_data", "desi_dr1"),
+        ("own_data", "own"),
+        ("real_data", "sdss_dr17"),
+    ],
+)
+def test_spectra_come_back_as_they_were(
+    source: str, context: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    data: Path = request.getfixturevalue(source)
+    again, _ = there_and_back(data, context, tmp_path)
+    before, after = (SpectroscopicService(open_root(folder)) for folder in (data, again))
+    survey = before.archive.survey(context)
+    names = list(before.archive.open_release(context).catalog.columns)
+    asked = QueryRequest(context=context, fields=tuple(names), primary=False)
+    expected = before.query(asked)
+    # Identifiers and names are those of here; SDSS has a column id with another meaning.
+    there = {
+        name: f"table_{name}" if name in TAKEN and context != "own" else name for name in names
+    }
+    asked = QueryRequest(
+        context="again", fields=tuple({*there.values(), "id", "name"}), primary=False
+    )
+    found = after.query(asked)
+    numbers, titles = found["id"], found["name"]
+    found = pa.table([found[there[name]] for name in names], names=names)
+    found = found.append_column("@id", numbers).append_column("@name", titles)
+    keys = [(part, "ascending") for part in survey.id_form.parts]
+    expected, found = expected.sort_by(keys), found.sort_by(keys)
+    for name in names:
+        assert found[name].type == expected[name].type, name
+        assert found[name].equals(expected[name]), name
+    assert found["@id"].to_pylist() == expected[survey.id_column.name].to_pylist()
+
+    def records(
+        service: SpectroscopicService, where: str, table: pa.Table, parts: tuple[str, ...]
+    ) -> list[npt.NDArray[Any]]:
+        rows = zip(*(table[part].to_pylist() for part in parts), strict=True)
+        texts = "\n".join("(" + ",".join(map(str, row)) + ")" for row in rows)
+        return list(service.read(service.resolve(texts, where)))
+
+    one = records(before, context, expected, survey.id_form.parts)
+    other = records(after, "again", found, ("@id", "@name"))
+    assert len(one) == len(other) == len(expected) > 1
+    for record, back in zip(one, other, strict=True):
+        assert back.dtype == record.dtype
+        assert back.tobytes() == record.tobytes()
+    assert after.archive.survey("again").record == tuple(
+        type(vector)(vector.name, vector.dtype, vector.unit, vector.meaning)
+        for vector in survey.record
+    )
+
+
+def test_getspec_query_and_pictures_work_on_them(mock_data: Path, tmp_path: Path) -> None:
+    again, printed = there_and_back(mock_data, "sdss_dr17", tmp_path)
+    assert "nested spectra of a HATS catalogue" in printed
+    with serve(again, None) as running:
+        client = SpecClient(svc_url=running.url)
+        found = client.query(constraint="class = 'QSO'", fields="id,z,medium", fmt="table")
+        assert len(found) > 3
+        assert set(found["medium"]) == {"vacuum"}
+        aligned = client.getSpec(found["id"][:3], align=True)
+        assert aligned.dtype.names[:2] == ("flux", "loglam")
+        assert client.getSpec(found["id"][0], "Spectrum1D").flux.unit == UNIT
+        assert client.preview(found["id"][0]) is not None
+        with pytest.raises(NoOriginal, match=r"is no FITS file; fits='rebuilt'"):
+            client.getSpec(found["id"][0], "fits")
+
+
+def test_a_second_ingest_reads_nothing_again(mock_data: Path, tmp_path: Path) -> None:
+    again, _ = there_and_back(mock_data, "sdss_dr17", tmp_path)
+    words = "ingest", "again", tmp_path / "hats", "--data", again
+    for more in ((), ("--reader", "hats")):
+        report = json.loads(command(*words, *more, "--json").splitlines()[0])
+        assert (report["read"], report["stored"]) == (0, 0)
+        assert report["already_there"] == report["files"] > 1
+    assert "no fault" in command("verify", "--data", again)
+
+
+# --- catalogues of others ----------------------------------------------------------------------
+
+
+def write_partition(
+    folder: Path, columns: dict[str, Any], *, pixel: int = 3, name: str = "catalog", **more: str
+) -> Path:
+    """Write a catalogue of one partition, as other programs do; return its folder."""
+    path = folder / name / f"dataset/Norder=1/Dir=0/Npix={pixel}.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = pa.table({"_healpix_29": pa.array([pixel << 56] * len(next(iter(columns.values()))))})
+    for column, values in columns.items():
+        table = table.append_column(column, values)
+    pq.write_table(table, path)
+    pq.write_metadata(table.schema, path.parents[2] / "_common_metadata")
+    values = {"obs_collection": "theirs", "dataproduct_type": "object", "hats_col_ra": "RA"}
+    values |= {"hats_col_dec": "Dec", **more}
+    text = "".join(f"{key} = {value}\n" for key, value in values.items())
+    (folder / name / "hats.properties").write_text("#HATS catalog\n" + text)
+    return folder / name
+
+
+def lists(rows: list[Any], kind: pa.DataType) -> pa.Array:
+    """Return lists of numbers."""
+    return pa.array(rows, pa.list_(kind))
+
+
+def multimodal(flux: npt.NDArray[np.float32]) -> dict[str, Any]:
+    """Return columns as those of the Multimodal Universe: filled up with −1, flags, text ids."""
+    nrows, npix = flux.shape
+    wave = np.tile(WAVE[:npix].astype(np.float32), (nrows, 1))
+    wave[1:2, -20:] = -1
+    ivar = np.full(flux.shape, 4, np.float32)
+    ivar[0, 5] = np.nan
+    mask = np.zeros(flux.shape, bool)
+    mask[0, :3] = True
+    spectrum = pa.StructArray.from_arrays(
+        [
+            lists(list(flux), pa.float32()),
+            lists(list(ivar), pa.float32()),
+            lists(list(np.full(flux.shape, 1.5, np.float32)), pa.float32()),
+            lists(list(wave), pa.float32()),
+            lists(list(mask), pa.bool_()),
+        ],
+        ["flux", "ivar", "lsf_sigma", "lambda", "mask"],
+    )
+    return {
+        "spectrum": spectrum,
+        "object_id": pa.array(["39627", "b' 5'", "39629"][:nrows]),
+        "RA": pa.array([10.5, 11.5, 12.5][:nrows]),
+        "Dec": pa.array([-1.5, 0.0, 2.5][:nrows]),
+        "Z": pa.array([0.5, None, 1.5][:nrows], pa.float32()),
+        "ZWARN": pa.array([True, False, None][:nrows]),
+        "image": lists([[1.0]] * nrows, pa.float32()),
+        "SPECTYPE": pa.array(["QSO", "STAR", "GALAXY"][:nrows]).dictionary_encode(),
+    }
+
+
+FLUX = np.random.default_rng(3).normal(5, 1, (3, 100)).astype(np.float32)
+
+
+def ingest(folder: Path, data: Path, *more: object, code: int = 0) -> str:
+    """Ingest a catalogue of others through the command."""
+    words = "ingest", "theirs", folder, "--reader", "hats", "--data", data
+    return command(*words, "--flux-unit", UNIT, "--report", data.with_name("report"), *more,
+                   code=code)  # fmt: skip
+
+
+def records_of(data: Path) -> dict[str, npt.NDArray[Any]]:
+    """Return the records of all spectra by their names."""
+    service = SpectroscopicService(open_root(data))
+    asked = QueryRequest(context="theirs", fields=("id", "name"), primary=False)
+    found = service.query(asked).to_pylist()
+    texts = "\n".join(f"({row['id']},{row['name']})" for row in found)
+    read = service.read(service.resolve(texts, "theirs"))
+    return {row["name"]: record for row, record in zip(found, read, strict=True)}
+
+
+def test_a_catalogue_of_the_multimodal_universe(tmp_path: Path) -> None:
+    folder = write_partition(tmp_path, multimodal(FLUX))
+    ingest(folder, tmp_path / "data")
+    found = records_of(tmp_path / "data")
+    assert found.keys() == {"39627", "5", "39629"}
+    first, filled = found["39627"], found["5"]
+    assert first.dtype == np.dtype(
+        [("flux", "<f4"), ("ivar", "<f4"), ("lsf_sigma", "<f4"), ("wavelength", "<f8"),
+         ("mask", "<u4")]
+    )  # fmt: skip
+    assert first["flux"].tobytes() == FLUX[0].tobytes()
+    assert (first["wavelength"] == WAVE[:100].astype(np.float32)).all()
+    assert first["mask"].tolist() == [1, 1, 1, 0, 0, 1] + [0] * 94
+    assert len(filled) == 80
+    assert (filled["flux"] == FLUX[1, :80]).all()
+    service = SpectroscopicService(open_root(tmp_path / "data"))
+    fields = ("id", "object_id", "ra", "dec", "z", "zwarn", "spectype", "medium", "part")
+    asked = QueryRequest(context="theirs", fields=fields, primary=False)
+    rows = {row["object_id"]: row for row in service.query(asked).to_pylist()}
+    assert rows["39627"] == {
+        "id": 39627, "object_id": "39627", "ra": 10.5, "dec": -1.5, "z": 0.5, "zwarn": True,
+        "spectype": "QSO", "medium": "unknown", "part": 1,
+    }  # fmt: skip
+    assert rows["b' 5'"]["z"] is None
+    assert rows["b' 5'"]["id"] == 5
+    survey = service.archive.survey("theirs")
+    assert (survey.z_column, survey.class_column, survey.title) == ("z", "spectype", "theirs")
+    assert (survey.mask_vector, survey.bad_bits) == ("mask", 1)
+
+
+@pytest.mark.parametrize("form", ["list of structs", "lists", "fixed lists"])
+def test_other_forms_of_nested_spectra(form: str, tmp_path: Path) -> None:
+    """Wavelengths in nm and falling, errors in place of ivar, whole numbers for flags."""
+    wave, error, quality = WAVE[99::-1] / 10, np.full(100, 0.5), np.arange(100)
+    columns: dict[str, Any] = {
+        "RA": pa.array([1.0, 2.0]),
+        "Dec": pa.array([3.0, 4.0]),
+        "obj": pa.array([7, 7], pa.uint64()),
+    }
+    flux = FLUX[:2].astype(float)
+    parts = {"w": wave, "f": flux, "e": error, "mask": quality}
+    nested = [
+        {name: values[row] if values.ndim > 1 else values for name, values in parts.items()}
+        for row in range(2)
+    ]
+    if form == "list of structs":
+        rows = [[dict(zip(parts, cell, strict=True)) for cell in zip(*row.values(), strict=True)]
+                for row in nested]  # fmt: skip
+        columns["s"] = pa.array(rows)
+        prefix = "s."
+    else:
+        prefix = ""
+        for name in parts:
+            kind = pa.int64() if name == "mask" else pa.float64()
+            made = pa.list_(kind, 100) if form == "fixed lists" else pa.list_(kind)
+            columns[name] = pa.array([row[name] for row in nested], made)
+    folder = write_partition(tmp_path, columns)
+    ingest(
+        *(folder, tmp_path / "data", "--flux", f"{prefix}f", "--wave", f"{prefix}w"),
+        *("--error", f"{prefix}e", "--wave-unit", "nm", "--id-column", "OBJ", "--medium", "air"),
+    )
+    found = records_of(tmp_path / "data")
+    assert found.keys() == {"7", "7-2"}
+    record = found["7-2"]
+    np.testing.assert_allclose(record["wavelength"], WAVE[:100], rtol=1e-12)
+    assert (record["flux"] == flux[1, ::-1]).all()
+    assert (record["ivar"] == 4.0).all()
+    assert (record["mask"] == quality[::-1]).all()
+    service = SpectroscopicService(open_root(tmp_path / "data"))
+    asked = QueryRequest(context="theirs", fields=("id", "name", "medium", "is_best"))
+    assert service.query(asked).to_pylist() == [
+        {"id": 7, "name": "7", "medium": "air", "is_best": 1}
+    ]
+    assert service.archive.survey("theirs").id_column.dtype == "<u8"
+
+
+def test_rows_without_an_identifier_are_named_by_their_place(tmp_path: Path) -> None:
+    columns = multimodal(FLUX)
+    del columns["object_id"]
+    ingest(write_partition(tmp_path, columns), tmp_path / "data")
+    assert records_of(tmp_path / "data").keys() == {"1-3-1", "1-3-2", "1-3-3"}
+
+
+def test_margins_and_files_beside_are_no_spectra(tmp_path: Path) -> None:
+    """A folder with a catalogue, its margin and what describes them; a partition as a folder."""
+    folder = write_partition(tmp_path, multimodal(FLUX))
+    margin = {"dataproduct_type": "margin"}
+    write_partition(tmp_path, multimodal(FLUX[:1]), pixel=4, name="margin", **margin)
+    pq.write_table(pa.table({"a": [1]}), folder / "data_thumbnail.parquet")
+    (folder / "dataset" / "Norder=1" / "Dir=0" / "Npix=5").mkdir()
+    inside = folder / "dataset/Norder=1/Dir=0/Npix=5/part0.parquet"
+    columns = multimodal(FLUX[:1] + 1)
+    columns["object_id"] = pa.array(["77"])
+    table = pa.table({"_healpix_29": pa.array([5 << 56]), **columns})
+    pq.write_table(table, inside)
+    printed = ingest(tmp_path, tmp_path / "data")
+    assert "stored         4 spectra" in printed
+    notes = [json.loads(line) for line in (tmp_path / "report").read_text().splitlines()]
+    assert [(note["became"], Path(note["path"]).name) for note in notes] == [
+        ("passed over", "Npix=4.parquet")
+    ]
+    assert records_of(tmp_path / "data").keys() == {"39627", "5", "39629", "77"}
+
+
+# --- rows and files that are refused -----------------------------------------------------------
+
+
+def test_single_rows_are_refused_and_the_others_stored(tmp_path: Path) -> None:
+    wave = WAVE[:100].tolist()
+    zigzag = [*wave[:50], *wave[40:90]]
+    flux = [row.tolist() for row in np.random.default_rng(1).normal(5, 1, (7, 100))]
+    waves = [wave, zigzag, wave[:99], wave, [], [-1.0] * 100, wave]
+    flux[4] = []
+    spectra: list[Any] = [
+        {"wave": w, "flux": f, "mask": [0] * len(f)} for w, f in zip(waves, flux, strict=True)
+    ]
+    spectra[3]["mask"][7] = None
+    spectra.append(None)
+    spectra[6]["flux"][9] = None
+    columns = {
+        "s": pa.array(spectra),
+        "id": pa.array([1, 2, 3, 4, 5, 6, 7, 8]),
+        "RA": pa.array([1.0] * 8),
+        "Dec": pa.array([2.0] * 8),
+    }
+    printed = ingest(write_partition(tmp_path, columns), tmp_path / "data")
+    assert "stored         2 spectra" in printed
+    found = records_of(tmp_path / "data")
+    assert found.keys() == {"1", "7"}
+    # A missing number with a fraction is NaN.
+    assert np.isnan(found["7"]["flux"][9])
+    assert np.isfinite(found["7"]["flux"]).sum() == 99
+    notes = [json.loads(line) for line in (tmp_path / "report").read_text().splitlines()]
+    assert {note["became"] for note in notes} == {"refused"}
+    reasons = {number: note["reason"] for note in notes for number in note["ids"]}
+    assert "pixels 49 and 50 of 100" in reasons["2"]
+    assert "lists of several lengths" in reasons["3"]
+    assert "no value at some pixels" in reasons["4"]
+    assert reasons["5"] == reasons["8"] == "2 of its spectra: its spectrum has no pixels"
+    assert "it has no wavelengths" in reasons["6"]
+    command("ingest", "theirs", tmp_path / "catalog", "--data", tmp_path / "data", "--replace",
+            "--strict")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "more", "reason"),
+    [
+        ({"spectrum": None}, (), "it has no lists of wavelengths and flux"),
+        ({}, ("--flux", "nope", "--wave", "lambda"), "of these names"),
+        ({}, ("--id-column", "nope"), "id-column"),
+        ({"RA": None}, (), "it has no column RA"),
+        ({}, ("--catalog", "x.csv"), "not with --reader hats"),
+        ({}, ("--flux-unit", "furlong"), "flux-unit"),
+    ],
+)
+def test_what_cannot_be_ingested_is_said(
+    change: dict[str, Any], more: tuple[str, ...], reason: str, tmp_path: Path
+) -> None:
+    columns = {name: values for name, values in multimodal(FLUX).items() if name not in change}
+    folder = write_partition(tmp_path, columns)
+    (tmp_path / "x.csv").write_text("id\n1\n")
+    words = [str(tmp_path / word) if word == "x.csv" else word for word in more]
+    code = 1 if change or "nope" in more[1:2] else 2
+    code = 2 if "--id-column" in more else code
+    assert reason in ingest(folder, tmp_path / "data", *words, code=code)
+
+
+def test_a_unit_that_no_one_states_is_asked_for(tmp_path: Path) -> None:
+    folder = write_partition(tmp_path, multimodal(FLUX))
+    words = "ingest", "theirs", folder, "--reader", "hats", "--data", tmp_path / "data"
+    assert "say --flux-unit" in command(*words, code=2)
+
+
+def test_a_folder_without_partitions(tmp_path: Path) -> None:
+    (tmp_path / "some").mkdir()
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "some" / "table.parquet")
+    printed = ingest(tmp_path / "some", tmp_path / "data", code=1)
+    assert "a partition is .../Norder=K/Dir=D/Npix=N.parquet" in printed
+
+
+def test_files_that_differ_from_the_first_are_refused(tmp_path: Path) -> None:
+    """One that is cut off, and one without a column."""
+    folder = write_partition(tmp_path, multimodal(FLUX))
+    columns = multimodal(FLUX + 1)
+    columns["object_id"] = pa.array(["1", "2", "3"])
+    write_partition(tmp_path, columns, pixel=6)
+    cut = folder / "dataset/Norder=1/Dir=0/Npix=6.parquet"
+    cut.write_bytes(cut.read_bytes()[:-100])
+    del columns["Z"]
+    write_partition(tmp_path, columns, pixel=7)
+    ingest(folder, tmp_path / "data")
+    assert len(records_of(tmp_path / "data")) == 3
+    notes = [json.loads(line) for line in (tmp_path / "report").read_text().splitlines()]
+    reasons = {Path(note["path"]).name: note["reason"] for note in notes}
+    assert "cannot be read" in reasons["Npix=6.parquet"]
+    assert "it has no column Z, which the first" in reasons["Npix=7.parquet"]
+
+
+def test_stored_spectra_keep_their_options(tmp_path: Path) -> None:
+    folder = write_partition(tmp_path, multimodal(FLUX))
+    ingest(folder, tmp_path / "data")
+    assert "are stored with" in ingest(folder, tmp_path / "data", "--medium", "air", code=2)
+    words = "ingest", "theirs", folder, "--reader", "specutils", "--data", tmp_path / "data"
+    assert "say --reader hats" in command(*words, code=2)
+
+
+def test_a_damaged_declaration_is_said_to_be_damaged(tmp_path: Path) -> None:
+    folder = write_partition(tmp_path, multimodal(FLUX))
+    ingest(folder, tmp_path / "data")
+    declared = next((tmp_path / "data" / "theirs").glob("*.json"))
+    values = json.loads(declared.read_text())
+    assert json.loads(values["nested"])["spectra"]["mask_vector"] == "mask"
+    values["nested"] = values["nested"].replace("mask_vector", "mask_victor")
+    values.pop("digest", None)
+    declared.write_text(json.dumps(values))
+    printed = command("info", "--data", tmp_path / "data", code=1)
+    assert "survey.json: damaged (" in printed
