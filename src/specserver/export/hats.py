@@ -1,7 +1,7 @@
 """A release as a HATS collection: a catalogue with nested spectra, and its margin.
 
 Several threads write a file each: libraries that decompress and compress spectra let others work.
-In memory are 32 bytes of each spectrum, a group of rows a thread (some 150 MB with its copies), the
+In memory are 32 bytes of each spectrum, a group of rows a thread (some 200 MB with its copies), the
 sample, and footers of files, up to 100 MB.
 """
 
