@@ -18,10 +18,12 @@ import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
+from astropy.table import Table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from commands import command
+from forked import run_forked
 from specserver.catalog.healpix import pixel
 from specserver.data.root import open_root
 from specserver.errors import BadParameter, IngestError
@@ -36,6 +38,7 @@ from specserver.simulate import simulate_desi
 from specserver.store.zarr import Segment
 from stored import flip_chunks
 
+FULL_DISK = "commands:main_on_a_full_disk"
 SCRIPT = Path(__file__).with_name("lsdbreading.py")
 
 
@@ -81,11 +84,12 @@ def sdss(mock_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
 
 @pytest.fixture(scope="module")
 def desi(tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """All spectra of a mock DESI; some share an identifier."""
+    """All spectra of a mock DESI, of which some share an identifier, and an empty margin."""
     folder = tmp_path_factory.mktemp("desi-hats")
     simulate_desi(folder / "mock", 60, seed=5)
     run_ingest(open_root(folder / "data"), "desi_dr1", [folder / "mock"], workers=1)
-    return export(folder / "data", "desi_dr1", folder / "hats", "--all", "--max-rows", 20)
+    words = "--all", "--max-rows", 20, "--margin", 0.001
+    return export(folder / "data", "desi_dr1", folder / "hats", *words)
 
 
 @pytest.fixture(scope="module")
@@ -296,6 +300,9 @@ def test_lsdb_reads_the_same(
 def test_margins_are_those_that_hats_means(
     sdss: Exported, by_lsdb: dict[str, tuple[Cone, dict[str, Any]]]
 ) -> None:
+    _, found = by_lsdb["desi_dr1"]
+    assert found["margin"] == {}
+    assert found["margin_rows"] == 0
     _, found = by_lsdb["sdss_dr17"]
     held = {}
     for path in (sdss.folder / "sdss_dr17_3600arcs").rglob("Npix=*.parquet"):
@@ -534,22 +541,37 @@ def test_what_a_killed_export_has_left_is_removed(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["hats"]
 
 
-def test_the_first_error_stops_all_threads(
-    mock_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As a full disk does, at any file."""
-    full = OSError(28, "No space left on device")
-    calls = iter(range(100))
-
-    def sync(path: Path) -> None:
-        if next(calls) == 2:
-            raise full
-
-    monkeypatch.setattr("specserver.export.catalogue.sync", sync)
-    words = "export", "hats", "sdss_dr17", tmp_path / "hats", "--data", mock_data, "--all"
-    printed = command(*words, "--max-rows", 5, "--workers", 3, code=1)
-    assert "No space left on device" in printed
+@pytest.mark.parametrize("workers", [1, 3])
+def test_on_a_full_disk_nothing_is_left(workers: int, mock_data: Path, tmp_path: Path) -> None:
+    words = ["export", "hats", "sdss_dr17", tmp_path / "hats", "--data", mock_data, "--all"]
+    words += ["--max-rows", 5, "--workers", workers]
+    done = run_forked([str(word) for word in words], os.environ, main=FULL_DISK)
+    assert done.returncode == 1
+    assert "hats cannot be written: " in done.stderr
+    assert "File too large; nothing is left of it" in done.stderr
+    assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_spectra_in_several_units_are_exported_unit_by_unit(tmp_path: Path) -> None:
+    for unit in ("mJy", "Jy"):
+        (tmp_path / unit).mkdir()
+        wave, flux = np.linspace(4000, 5000, 100) * u.AA, np.arange(100.0) * u.Unit(unit)
+        Table({"wave": wave, "flux": flux}).write(tmp_path / unit / f"{unit}.ecsv")
+    (tmp_path / "targets.csv").write_text("id,file,ra,dec\n1,mJy,10,0\n2,Jy,20,0\n")
+    words = ["ingest", "own", "--reader", "specutils", "--data", tmp_path / "data"]
+    words += ["--catalog", tmp_path / "targets.csv"]
+    command(*words, tmp_path / "mJy", tmp_path / "Jy")
+    words = ["export", "hats", "own", tmp_path / "hats", "--data", tmp_path / "data"]
+    printed = command(*words, code=2)
+    assert "fluxes in 'Jy', 'mJy'" in printed
+    assert "--where \"flux_unit = 'Jy'\"" in printed
+    command(*words, "--where", "flux_unit = 'Jy'")
+    exported = Exported("own", tmp_path / "data", tmp_path / "hats")
+    assert identifiers(exported) == {2}
+    lists = {field.name: field.metadata for field in exported.table().schema.field("spectrum").type}
+    assert lists["flux"][b"unit"] == b"Jy"
+    assert lists["wavelength"][b"medium"] == b"as column medium states"
 
 
 # --- properties --------------------------------------------------------------------------------

@@ -302,7 +302,7 @@ class BadFile(ServiceError):
 
 
 class IngestError(ServiceError):
-    """An ingest or a migration that cannot continue."""
+    """An ingest, an export or a migration that cannot continue."""
 
 
 class CatalogError(ServiceError):

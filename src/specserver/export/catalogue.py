@@ -1,6 +1,7 @@
 """One HATS catalogue, or the margin of one, as files: partitions, then what describes them."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final
@@ -50,7 +51,6 @@ class CatalogueWriter:
     def write(self, partition: Partition, tables: Iterable[pa.Table]) -> None:
         """Write the rows of a partition, a group of rows a table; none: no file is written."""
         path = self._folder / _DATASET / partition.path
-        footers: list[Any] = []
         writer: pq.ParquetWriter | None = None
         first: pa.Table | None = None
         nrows = 0
@@ -60,22 +60,24 @@ class CatalogueWriter:
                     continue
                 if writer is None:
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    writer = self._open(path, footers)
+                    writer = pq.ParquetWriter(path, self._schema, **self._encoding)
                     first = table.take([0]) if len(self._sample) < _SAMPLED else None
                 writer.write_table(table, row_group_size=table.num_rows)
                 nrows += table.num_rows
-        finally:
+        except BaseException:
             if writer is not None:
-                writer.close()
-        if nrows:
-            sync(path)
-            with self._lock:
-                self._add(partition, nrows, path.stat().st_size, footers[0])
-                self._sample += [first] if first is not None else []
-
-    def _open(self, path: Path, footers: list[Any]) -> pq.ParquetWriter:
-        """Open a file of rows; its footer is added to ``footers`` when it is closed."""
-        return pq.ParquetWriter(path, self._schema, metadata_collector=footers, **self._encoding)
+                # On a full disk this fails, too, and the first error says why.
+                with suppress(OSError, RuntimeError):
+                    writer.close()
+            raise
+        if writer is None:
+            return
+        writer.close()
+        sync(path)
+        footer = pq.read_metadata(path)
+        with self._lock:
+            self._add(partition, nrows, path.stat().st_size, footer)
+            self._sample += [] if first is None else [first]
 
     def _add(self, partition: Partition, nrows: int, nbytes: int, footer: Any) -> None:
         """Note a partition that is written."""

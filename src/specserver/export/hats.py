@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,8 +21,8 @@ import pyarrow as pa
 
 from .. import __version__
 from ..catalog.deadline import NEVER
-from ..errors import BadParameter, NotFound
-from ..files import sync
+from ..errors import BadParameter, IngestError, NotFound
+from ..files import disk_error, sync
 from ..model.nested import PIXEL_COLUMN
 from ..model.properties import properties_text
 from ..model.region import Cone, Polygon
@@ -144,7 +145,7 @@ class HatsExport:
         BadParameter
             The folder is not empty.
         IngestError
-            Another export into it is at work.
+            Another export into it is at work, or the disk refuses it.
         DamagedSpectrum
             A spectrum is damaged, unless such are left out.
         """
@@ -152,7 +153,7 @@ class HatsExport:
         summary = self.plan(folder)
         total = summary.nspec + summary.margin_rows
         state = _State(self._reader, self._places, progress, total, workers)
-        with draft_of(folder) as draft:
+        with _writing(folder), draft_of(folder) as draft:
             name = self.context
             main = CatalogueWriter(draft / name, self._reader.schema)
             rows = (
@@ -205,6 +206,16 @@ class HatsExport:
             "obs_title": f"{self._source.release.title}: spectra of {self._survey.title}",
             **_made(),
         }
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Raise errors of the disk as `IngestError`."""
+    try:
+        yield
+    except OSError as error:
+        reason = disk_error(error).partition("\n")[0]
+        raise IngestError(f"{folder} cannot be written: {reason}; nothing is left of it") from error
 
 
 def _made() -> dict[str, str]:
@@ -304,10 +315,12 @@ def _in_unit(survey: Survey, stated: set[str | None]) -> Survey:
     """
     units = sorted({survey.flux_scale if unit is None else unit for unit in stated})
     if len(units) > 1:
+        chosen = f"constraint={f'{UNIT_COLUMN} = {units[0]!r}'!r}"
         raise BadParameter(
             "constraint",
             f"fluxes in {', '.join(map(repr, units))}",
-            f"a column of spectra has one unit: constraint=\"{UNIT_COLUMN} = '{units[0]}'\"",
+            f"a column of spectra has one unit: {chosen}",
+            chosen,
         )
     return survey.in_unit(units[0]) if units and survey.in_unit else survey
 
