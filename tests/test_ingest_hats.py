@@ -130,7 +130,7 @@ def test_spectra_come_back_as_they_were(
 def test_getspec_query_and_pictures_work_on_them(mock_data: Path, tmp_path: Path) -> None:
     again, printed = there_and_back(mock_data, "sdss_dr17", tmp_path)
     assert "nested spectra of a HATS catalogue" in printed
-    with serve(again, None) as running:
+    with serve(again, tmp_path) as running:
         client = SpecClient(svc_url=running.url)
         found = client.query(constraint="class = 'QSO'", fields="id,z,medium", fmt="table")
         assert len(found) > 3
@@ -258,6 +258,28 @@ def test_a_catalogue_of_the_multimodal_universe(tmp_path: Path) -> None:
     survey = service.archive.survey("theirs")
     assert (survey.z_column, survey.class_column, survey.title) == ("z", "spectype", "theirs")
     assert (survey.mask_vector, survey.bad_bits) == ("mask", 1)
+
+
+@pytest.mark.parametrize("kind", [pa.uint8(), pa.int32(), pa.uint64(), pa.int64()])
+def test_any_bit_of_a_mask_marks_a_bad_pixel(kind: pa.DataType, tmp_path: Path) -> None:
+    columns = multimodal(FLUX)
+    flags = np.zeros(FLUX.shape, int)
+    flags[:, 10:13] = (1, 100, 64)
+    spectrum = columns["spectrum"]
+    wave = lists([WAVE[:100]] * 3, pa.float64())
+    parts = [spectrum.field("flux"), spectrum.field("ivar"), wave, lists(list(flags), kind)]
+    columns["spectrum"] = pa.StructArray.from_arrays(parts, ["flux", "ivar", "wave", "mask"])
+    ingest(write_partition(tmp_path, columns), tmp_path / "data")
+    service = SpectroscopicService(open_root(tmp_path / "data"))
+    assert records_of(tmp_path / "data")["5"]["mask"].tolist() == flags[1].tolist()
+    with serve(tmp_path / "data", tmp_path) as running:
+        client = SpecClient(svc_url=running.url)
+        found = client.getSpec([5, 39629], "Spectrum1D", context="theirs")
+        assert found[0].mask.nonzero()[0].tolist() == [10, 11, 12]
+        laid = client.getSpec([5, 39629], context="theirs", align="resample")
+        assert laid["mask"].any()
+        assert client.stack([39627], context="theirs").flux.size
+    assert service.archive.survey("theirs").mask_vector == "mask"
 
 
 @pytest.mark.parametrize("form", ["list of structs", "lists", "fixed lists"])

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -45,7 +46,6 @@ _OWN: Final = ("wavelength", "flux", "ivar", "mask")
 """Vectors of a known meaning."""
 _LOG: Final = "log"
 """Is before the unit of wavelengths that are logarithms: `HatsTable.wave_unit`."""
-_ALL_BITS: Final = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,7 @@ def _others(path: Path, schema: pa.Schema, given: HatsDefaults) -> HatsTable:
         primary=("is_best", 1),
         flux_unit=flux_unit,
         mask_vector="mask",
-        bad_bits=1 if "mask" not in vectors or _is_flag(lists[vectors["mask"]]) else _ALL_BITS,
+        bad_bits=_bad_bits(lists[vectors["mask"]]) if "mask" in vectors else 1,
         frame="as the catalogue gives it; wavelengths in the medium that each row names",
         medium=given.medium,
     )
@@ -208,9 +208,12 @@ def _record(
     return vectors, tuple(record), units[0]
 
 
-def _is_flag(part: pa.Field) -> bool:
-    """Return whether a list is one of true and false."""
-    return bool(pa.types.is_boolean(part.type.value_type))
+def _bad_bits(part: pa.Field) -> int:
+    """Return the bits of a list of masks that mark bad pixels: all, as no meanings are known."""
+    kind = part.type.value_type
+    if pa.types.is_boolean(kind):
+        return 1
+    return int(np.iinfo(dtype_of(kind)).max) if pa.types.is_unsigned_integer(kind) else -1
 
 
 def _vectors(schema: pa.Schema, given: HatsDefaults) -> tuple[dict[str, pa.Field], FoundColumns]:
@@ -226,7 +229,11 @@ def _vectors(schema: pa.Schema, given: HatsDefaults) -> tuple[dict[str, pa.Field
         if found is not None:
             spread = found.uncertainty and prefix + found.uncertainty
             # Who names lists has no option for that of the mask.
-            masks = (name for name in lists if name.lower() == "mask")
+            masks = (
+                name
+                for name, part in lists.items()
+                if name.lower() == "mask" and not pa.types.is_floating(part.type.value_type)
+            )
             mask = next((prefix + name for name in masks), None)
             paths = FoundColumns(
                 prefix + found.wave, prefix + found.flux, spread, found.power, mask
