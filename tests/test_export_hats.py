@@ -88,7 +88,7 @@ def desi(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     folder = tmp_path_factory.mktemp("desi-hats")
     simulate_desi(folder / "mock", 60, seed=5)
     run_ingest(open_root(folder / "data"), "desi_dr1", [folder / "mock"], workers=1)
-    words = "--all", "--max-rows", 20, "--margin", 0.001
+    words = "--all", "--max-rows", 20, "--margin", 1
     return export(folder / "data", "desi_dr1", folder / "hats", *words)
 
 
