@@ -42,7 +42,7 @@ from .partitions import (
     margins,
     split_sky,
 )
-from .rows import Places, RowReader
+from .rows import Places, TableReader
 
 GROUP_ROWS: Final = 250
 """Spectra of a group of rows: some 25 MB decoded. Readers read whole groups."""
@@ -107,7 +107,7 @@ class HatsExport:
         self._source = archive.open_release(context)
         self.context = self._source.release.context
         self._places, self.no_position, survey = _find(self._source, options)
-        self._reader = RowReader(self._source, survey, skip_damaged=options.skip_damaged)
+        self._reader = TableReader(self._source, survey, skip_damaged=options.skip_damaged)
         self._survey = survey
         highest, self._order = HIGHEST_ORDER, 0
         if options.margin_arcsec > 0:
@@ -243,7 +243,7 @@ def _write_collection(folder: Path, name: str, margin: str, title: str) -> None:
 class _State:
     """Rows that are read for an export, and how far it is."""
 
-    reader: RowReader
+    reader: TableReader
     places: Places
     progress: Progress | None
     total: int

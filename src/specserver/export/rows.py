@@ -50,7 +50,7 @@ class Places:
         return Places(self.ids[which], self.pixels[which], self.segments[which], self.rows[which])
 
 
-class RowReader:
+class TableReader:
     """Reads rows of a release as tables of one schema; safe to share between threads.
 
     Parameters
