@@ -51,14 +51,16 @@ def serve(
     log: Path | None = None,
     before: Sequence[str] = (),
     spawned: bool = True,
+    port: int = 0,
 ) -> Iterator[Served]:
     """Serve a data folder, at a path or an address, in a process of its own.
 
     ``settings`` are by name; ``options`` go to the command; ``log`` is a file for standard error;
     ``before`` is what the command is an argument of, such as ``prlimit``; ``spawned`` is whether
-    several processes are started as they are in operation, which takes some 5 s of a core.
+    several processes are started as they are in operation, which takes some 5 s of a core;
+    ``port`` is one that is free, 0: any.
     """
-    port = free_port()
+    port = port or free_port()
     words = ["serve", "--stop-on-eof", "--data", str(data), "--port", str(port)]
     words += ["--workers", str(workers), *options]
     environment = {**os.environ, "PYTHONWARNINGS": "default"}

@@ -153,6 +153,8 @@ DOCUMENTED = {
     "/spec/vos/{name}": "400 401 404 429",
     "/spec/ping": "400 429",
     "/metrics": "400 429",
+    "/health/live": "400 429",
+    "/health/ready": "400 429 503",
 }
 
 

@@ -83,12 +83,10 @@ def naming(contexts: Sequence[str]) -> Iterator[None]:
     except UnknownContext:
         raise
     except SpecServerError as error:
-        if not contexts or any(
-            re.search(rf"\b{re.escape(name)}\b", error.message) for name in contexts
-        ):
+        named = (re.search(rf"\b{re.escape(name)}\b", error.message) for name in contexts)
+        if not contexts or any(named):
             raise
-        text = f"{', '.join(contexts)}: {error.message}"
-        raise error.saying(text, *error.settings) from error
+        raise error.saying(f"{', '.join(contexts)}: {error.message}", *error.settings) from error
 
 
 class BadParameter(CallerError):
@@ -268,10 +266,8 @@ class UnknownHost(CallerError):
     """The Host header is not a name of the service."""
 
     def __init__(self, host: str) -> None:
-        super().__init__(
-            f"this service does not answer for Host: {host[:100]!r}; its operator names the hosts"
-            " it answers for with --allowed-host"
-        )
+        how = "its operator names the hosts it answers for with --allowed-host"
+        super().__init__(f"this service does not answer for Host: {host[:100]!r}; {how}")
 
 
 class NotAuthenticated(CallerError):
@@ -314,6 +310,10 @@ class StoreError(ServiceError):
 
     def __init__(self, where: str, reason: str, *settings: str) -> None:
         super().__init__(f"{where}: {reason}", *settings)
+
+
+class NewerFormat(StoreError):
+    """A newer version of specserver wrote the file in a format that this one does not know."""
 
 
 class DamagedFile(StoreError):

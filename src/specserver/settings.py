@@ -86,6 +86,15 @@ class Settings(BaseSettings):
         60.0, gt=0, title="Longest time for a reader to take a piece of 256 KiB, seconds"
     )
     """A reader slower than 4 kB/s is cut off: an answer holds a batch in memory."""
+    drain_delay_s: float = Field(
+        0.0, ge=0, title="Time for which a server that is being stopped goes on answering, seconds"
+    )
+    """Meanwhile `/health/ready` says 503, so that the web server in front sends new requests to
+    other servers. Longer than the time between two of its looks."""
+    drain_timeout_s: float = Field(
+        30.0, gt=0, title="Longest time for which a server that stops finishes its answers, seconds"
+    )
+    """Answers that take longer break off, which every client notices."""
     light_spectra: int = Field(16, ge=0, title="Spectra of a light request")
     """A request for more, a grid of more, a query with a condition, a composite of many
     pixels are heavy: they wait for each other. Light ones never wait for them."""

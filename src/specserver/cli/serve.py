@@ -38,7 +38,9 @@ _KEPT_MEMORY = {
 }
 # A process that does not answer for so long hangs; on a busy machine one may take seconds.
 _SILENCE_S = 30
-_SHUTDOWN_S = 30  # a stalled reader must not keep a service from ending
+# An idle connection is closed then. A web server in front must close it earlier: else a request
+# may come just when it is closed.
+_KEEP_ALIVE_S = 5
 # Connections that the kernel hands over at once: fewer than the handles that are left for them.
 _BACKLOG = 256
 _LOOK_S = 1.0  # an object store that is away at the start is soon told of
@@ -116,7 +118,8 @@ def serve(
             ws="none",
             log_config=logging_configuration(settings),
             access_log=False,
-            timeout_graceful_shutdown=_SHUTDOWN_S,
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            timeout_graceful_shutdown=settings.drain_timeout_s,  # type: ignore[arg-type]
             timeout_worker_healthcheck=_SILENCE_S,
             backlog=_BACKLOG,
             forwarded_allow_ips=settings.trusted_proxies,
@@ -164,10 +167,10 @@ def listen(host: str, port: int) -> socket.socket:
 
 def _run(config: "Config", listening: socket.socket) -> None:
     """Serve, in this process or in several, until stopped."""
-    from uvicorn import Server
+    from ..server.runtime.draining import DrainingServer
 
     if config.workers == 1:
-        server = Server(config)
+        server = DrainingServer(config)
         server.run([listening])
         if not server.started:
             raise ServiceError("the service could not start; the log above says why")

@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from ..damage import ABSENT, Identity, damaged
 from ..digests import Record, difference, digest_of_blocks, read_record
-from ..errors import DamagedFile, StoreError
+from ..errors import DamagedFile, NewerFormat
 from .backend import Backend, ByteSource
 from .remedies import remedy
 
@@ -119,7 +119,7 @@ class Entry(Handle):
             There is none.
         DamagedFile
             It is no record, or its values are not those that were written.
-        StoreError
+        NewerFormat
             It states a format newer than the ``newest`` that is known.
         """
         try:
@@ -130,7 +130,8 @@ class Entry(Handle):
             raise self.damaged(f"{told} ({error})") from error
         stated = found.values.get("format", found.values.get("format_version"))
         if newest is not None and isinstance(stated, int) and stated > newest:
-            raise StoreError(str(self), f"format {stated} is newer than this program's")
+            how = "install the newer specserver here, too"
+            raise NewerFormat(str(self), f"format {stated} is newer than this program's: {how}")
         return found
 
     def digest(self) -> str:

@@ -23,9 +23,10 @@ from . import docs_page
 from .dependencies import describe_security
 from .dialects import find_routers
 from .direct import DirectRoute, DirectRoutes
-from .runtime import error_responses, metrics
+from .runtime import error_responses, health, metrics
 from .runtime.concurrency import ConcurrencyLimits
 from .runtime.connections import Connections
+from .runtime.draining import Draining
 from .runtime.log import DebugSwitch
 from .runtime.receiving import Receiving
 from .runtime.request_filter import RequestFilter
@@ -60,8 +61,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         _LOG.error("a catalogue cannot be opened: %s", error.message)
     looking = asyncio.create_task(asyncio.to_thread(service.archive.inspect))
     await asyncio.wait([looking], timeout=_INSPECT_S)
-    # uvicorn passes this to each connection.
-    yield {"connections": app.state.connections}
+    # uvicorn passes this to each connection, and `DrainingServer` looks into it.
+    yield {"connections": app.state.connections, "draining": app.state.draining}
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -89,6 +90,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.metrics = metrics.Metrics()
     app.state.concurrency = ConcurrencyLimits(settings, app.state.metrics)
     app.state.connections = Connections(settings, app.state.metrics.connection_fault)
+    app.state.draining = Draining(settings.drain_delay_s)
+    app.state.readiness = health.Readiness(app.state.service, app.state.draining)
     routers = find_routers()
     direct = [
         route for router in routers for route in router.routes if isinstance(route, DirectRoute)
@@ -111,6 +114,7 @@ def create_app(settings: Settings) -> FastAPI:
     for router in routers:
         app.include_router(router, prefix=PREFIX)
     app.include_router(metrics.router)
+    app.include_router(health.router)
     app.include_router(docs_page.router, prefix=PREFIX)
     describe_security(app.openapi())
     error_responses.describe(app.openapi())

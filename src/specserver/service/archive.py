@@ -112,6 +112,11 @@ class Archive:
         """The data folder."""
         return self._opened.data
 
+    @property
+    def nopen(self) -> int:
+        """Number of contexts whose segments are open for reading in this process."""
+        return self._opened.nopen
+
     def seen_by(self, caller: Caller) -> "Archive":
         """Return the same data folder, with its open files, as a caller may see it."""
         return Archive(self._opened, caller)

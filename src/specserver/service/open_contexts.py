@@ -90,6 +90,11 @@ class OpenContexts:
         self._loading: dict[str, threading.Lock] = {}
         self._renewal = IndexRenewal()
 
+    @property
+    def nopen(self) -> int:
+        """Number of contexts whose segments are open for reading."""
+        return len(self._open)
+
     def release(self, context: str) -> OpenRelease | None:
         """Return the segments of a context open for reading, or None when it has none.
 

@@ -21,6 +21,7 @@ from ...errors import (
     BodyTooSlow,
     CallerError,
     MixedLattices,
+    NewerFormat,
     NoOriginal,
     NoSuchFile,
     NotAllowed,
@@ -64,6 +65,8 @@ _STATUS: Final[tuple[tuple[type[SpecServerError], int], ...]] = (
     (CallerError, 400),
     (TooOften, 429),
     (Overloaded, 503),
+    # Servers are being updated one by one: another one can answer.
+    (NewerFormat, 503),
     (TooSlow, 504),
     (SpecServerError, 500),
 )

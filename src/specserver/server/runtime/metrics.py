@@ -59,6 +59,9 @@ class Metrics:
         self.damaged = self._gauge(
             "damaged_files", "Files of the data folder found damaged: /available names them.", "max"
         )
+        self.open_contexts = self._gauge(
+            "open_contexts", "Contexts open for reading: the most that one process has.", "max"
+        )
         self._waiting = self._gauge("heavy_waiting", "Heavy requests in the queue.")
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
@@ -143,4 +146,5 @@ def metrics(request: Request) -> Response:
     counted: Metrics = request.app.state.metrics
     service: SpectroscopicService = request.app.state.service
     counted.damaged.set(len(service.archive.damaged()))
+    counted.open_contexts.set(service.archive.nopen)
     return Response(counted.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)

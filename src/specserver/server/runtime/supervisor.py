@@ -16,6 +16,7 @@ from uvicorn.supervisors import Multiprocess
 from uvicorn.supervisors.multiprocess import Process
 
 from ...processes import leaving_interrupts_to_this_process
+from .draining import DrainingServer
 
 _LOG = logging.getLogger("specserver")
 # A worker that dies sooner has answered hardly anything: the next one will probably die too.
@@ -30,6 +31,15 @@ _START_S: Final = 120.0
 
 class _Worker(Process):
     """A process that answers; the supervisor ends it, also when Ctrl-C reaches both."""
+
+    @override
+    @property
+    def server(self) -> DrainingServer:
+        """What answers in this process."""
+        if self._server is None:
+            self._server = DrainingServer(self.config)
+        assert isinstance(self._server, DrainingServer)
+        return self._server
 
     @override
     def start(self) -> None:
