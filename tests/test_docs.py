@@ -11,12 +11,14 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fronting import run_cluster
 from notebooks import NOTEBOOKS, run_notebook
 from pages import ELSEWHERE, NOT_RUN, PAGES, ROOT, RUN, TRIED, blocks, demonstration, run_page
 from serving import Served
@@ -45,6 +47,15 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_page_gives_what_it_shows(page: Path, running: Served, made: Path) -> None:
     faults = run_page(page, made / page.stem, running)
     assert faults == [], "\n".join(faults)
+
+
+def test_the_session_of_the_readme_runs_through_nginx(running: Served, tmp_path: Path) -> None:
+    with run_cluster(running.data, running.folder, tmp_path / "cluster") as cluster:
+        served = replace(running, url=cluster.front.url)
+        faults = run_page(ROOT / "README.md", tmp_path / "made", served)
+        assert faults == [], "\n".join(faults)
+        asked = [log.read_text().count('"path": "/spec/bulk/') for log in cluster.logs]
+    assert min(asked) > 5, "both servers answer"
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda notebook: notebook.stem)
