@@ -78,6 +78,10 @@ def test_a_server_says_that_it_is_alive_and_ready(served: Served) -> None:
     live, ready = health(served, "live"), health(served, "ready")
     assert live.json() == {"status": "live", "version": __version__}
     assert ready.json() == {"status": "ready", "version": __version__, "contexts": 1}
+    counted = urllib3.request("GET", served.url.replace("/spec", "/metrics")).data.decode()
+    assert (
+        'specserver_requests_total{endpoint="/health/ready",method="GET",status="200"}' in counted
+    )
 
 
 def test_a_server_whose_data_are_gone_is_alive_but_not_ready(
@@ -165,8 +169,12 @@ def test_a_server_that_is_stopped_answers_for_a_while(
         assert running.process.wait(20) == 0
 
 
-def test_a_second_signal_ends_the_wait(mock_data: Path, mock_survey: Path) -> None:
-    with serve(mock_data, mock_survey, settings={"drain_delay_s": 600}) as running:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_second_signal_ends_the_wait(workers: int, mock_data: Path, mock_survey: Path) -> None:
+    settings = {"drain_delay_s": 600}
+    with serve(
+        mock_data, mock_survey, settings=settings, workers=workers, spawned=False
+    ) as running:
         running.process.terminate()
         wait_until(lambda: health(running, "ready").status == 503)
         running.process.terminate()

@@ -180,7 +180,8 @@ class _Exchange:
         declared = getattr(self.scope.get("route"), "path", None)
         if declared is None:
             return "none"
-        return declared if self.scope["path"] == "/metrics" else f"/spec{declared}"
+        # Paths are declared without the prefix; /metrics and /health have none.
+        return declared if self.scope["path"] == declared else f"/spec{declared}"
 
 
 def _name_of(scope: Scope) -> bytes:

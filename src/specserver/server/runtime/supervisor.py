@@ -82,6 +82,18 @@ class Supervisor(Multiprocess):
         self.should_exit.set()
 
     @override
+    def join_all(self) -> None:
+        """Wait until all processes have ended; hand further signals on, which end their wait."""
+        for process in self.processes:
+            while process.process.is_alive():
+                if self.signal_queue:
+                    self.signal_queue.clear()
+                    for other in self.processes:
+                        other.process.terminate()
+                process.process.join(_A_MOMENT_S)
+        super().join_all()
+
+    @override
     def keep_subprocess_alive(self) -> None:
         """Look at each process, and replace those that have died."""
         for place, process in enumerate(self.processes):
