@@ -58,8 +58,8 @@ def test_a_copy_made_during_an_ingest_is_restored(mock_survey: Path, tmp_path: P
     ids = all_ids(before)
     wanted = list(before.read(before.resolve(ids, CONTEXT)))
     # One process after the other, so that there are several commits.
-    words = [["ingest", CONTEXT, *files[at : at + 15], "--data", path, "--workers", 1]
-             for at in range(FIRST, len(files), 15)]  # fmt: skip
+    words = [["ingest", CONTEXT, *files[at : at + 45], "--data", path, "--workers", 1]
+             for at in range(FIRST, len(files), 45)]  # fmt: skip
     copied = 0
     for some in words:
         ingest = Forked(some, env=os.environ)
