@@ -77,7 +77,7 @@ def serve(
     """Answer queries and hand out spectra until stopped with Ctrl-C, or by SIGTERM (exit code 0).
 
     The service is at http://HOST:PORT/spec, its interactive description at /spec/docs, its
-    metrics for Prometheus at /metrics.
+    metrics for Prometheus at /metrics; /health/ready says whether to send requests here.
 
     Example: specserver serve --data /data/spec --port 6998
     """
