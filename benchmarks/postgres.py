@@ -4,17 +4,12 @@ It keeps its usual settings but for memory and where it listens: a Unix socket, 
 than the loopback that ours is asked through.
 """
 
-import os
-import shutil
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from time import monotonic, sleep
 from typing import Any, Final
 
 import psycopg
@@ -23,14 +18,9 @@ import pyarrow.csv
 
 from .cache import Cache
 from .measure import NotRun
+from .postgres_cluster import Cluster, NoPostgres, programs
 
-_MISSING: Final = "PostgreSQL + q3c missing (apt-get install postgresql-15-q3c)"
-_USER: Final = "postgres"
-_START_S: Final = 60.0
-# The cluster ends when its standard input does: whoever held it is gone, however that came about.
-_UNTIL_EOF: Final = '"$@" & cat > /dev/null; kill -INT $!; wait $!'
 _SETTINGS: Final = (
-    "listen_addresses=",
     "shared_buffers=512MB",
     "work_mem=64MB",
     "maintenance_work_mem=512MB",
@@ -72,94 +62,34 @@ def open_postgres(cache: Cache, name: str, table: pa.Table, digest: str) -> Iter
     ----------
     digest : of the table
     """
-    programs = _programs()
-    stamp = {"table": digest, "schema": [_TABLE, *_INDEXES], "programs": programs.parent.name}
+    try:
+        found = programs(q3c=True)
+    except NoPostgres as error:
+        raise NotRun(str(error)) from error
+    stamp = {"table": digest, "schema": [_TABLE, *_INDEXES], "programs": found.parent.name}
 
     def make(folder: Path) -> None:
-        _initialise(programs, folder)
-        with _running(programs, folder) as connection:
+        Cluster(found, folder).initialise()
+        with _running(found, folder) as connection:
             _fill(connection, table)
 
     folder, _ = cache.part(name, stamp, make)
-    with _running(programs, folder) as connection:
+    with _running(found, folder) as connection:
         _warm(connection)
         yield Postgres(connection, _versions(connection))
 
 
-def _programs() -> Path:
-    """Return the folder of the newest server that has q3c."""
-    for folder in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True):
-        number = folder.parent.name
-        q3c = Path("/usr/share/postgresql") / number / "extension" / "q3c.control"
-        if (folder / "initdb").exists() and q3c.exists():
-            return folder
-    raise NotRun(_MISSING)
-
-
-def _as_user() -> dict[str, Any]:
-    """Return what makes a child process run as a user whom PostgreSQL accepts: never root."""
-    return {"user": _USER, "group": _USER} if os.geteuid() == 0 else {}
-
-
-def _own(folder: Path) -> None:
-    """Give a folder to that user."""
-    if os.geteuid() == 0:
-        shutil.chown(folder, _USER, _USER)
-    folder.chmod(0o700)
-
-
-def _initialise(programs: Path, folder: Path) -> None:
-    """Make a new cluster."""
-    _own(folder)
-    command = [str(programs / "initdb"), "-D", str(folder), "-A", "trust", "-U", _USER]
-    command += ["-E", "UTF8", "--locale=C"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, cwd="/", check=False, **_as_user()
-    )
-    if done.returncode:
-        raise NotRun(f"initdb failed: {done.stderr.strip().splitlines()[-1]}")
-
-
 @contextmanager
-def _running(programs: Path, folder: Path) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+def _running(found: Path, folder: Path) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
     """Run a cluster, and lend a connection to it."""
-    with ExitStack() as stack:
-        sockets = stack.enter_context(TemporaryDirectory(prefix="specserver-bench-"))
-        _own(Path(sockets))
-        command = [str(programs / "postgres"), "-D", str(folder), "-k", sockets]
-        command += [word for setting in _SETTINGS for word in ("-c", setting)]
-        process = subprocess.Popen(
-            ["sh", "-c", _UNTIL_EOF, "sh", *command],
-            stdin=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd="/",
-            **_as_user(),
-        )
-        stack.callback(_stop, process)
-        connection = stack.enter_context(_connected(process, sockets))
-        connection.autocommit = True
-        yield connection
-
-
-def _connected(
-    process: subprocess.Popen[bytes], sockets: str
-) -> psycopg.Connection[tuple[Any, ...]]:
-    """Return a connection, as soon as there is one."""
-    deadline = monotonic() + _START_S
-    while True:
-        try:
-            return psycopg.connect(host=sockets, user=_USER, dbname=_USER)
-        except psycopg.OperationalError as error:
-            if process.poll() is not None or monotonic() > deadline:
-                raise NotRun(f"PostgreSQL did not start: {error}") from error
-            sleep(0.1)
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Stop a cluster the fast way, which leaves it whole."""
-    if process.stdin:
-        process.stdin.close()
-    process.wait(_START_S)
+    try:
+        with (
+            Cluster(found, folder, _SETTINGS) as cluster,
+            psycopg.connect(cluster.url, autocommit=True) as connection,
+        ):
+            yield connection
+    except NoPostgres as error:
+        raise NotRun(str(error)) from error
 
 
 def _fill(connection: psycopg.Connection[tuple[Any, ...]], table: pa.Table) -> None:

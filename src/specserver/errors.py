@@ -367,6 +367,10 @@ class Unavailable(Overloaded):
         super().__init__(retry_after_s, f"{what} does not answer ({reason})")
 
 
+class DatabaseAway(Overloaded):
+    """The database of the catalogue cannot be reached at the moment; try again later."""
+
+
 class TooSlow(ServiceError):
     """No answer within the service's time limit."""
 

@@ -6,7 +6,7 @@ identifier. Column names are lower case, in one spelling; those that begin with 
 from users.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,7 +18,7 @@ from ..errors import DamagedFile
 from ..model.id_tuple import IdPattern
 from ..model.region import Cone, Polygon
 from ..model.survey import Survey
-from .crossmatch import SkyColumns
+from .crossmatch import Matches
 from .deadline import NEVER, Deadline
 from .sql.expressions import Condition
 
@@ -184,9 +184,26 @@ class Catalogue(SpectrumFinder, Protocol):
     def positions(self, rows: Rows) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return ra and dec of rows, deg, 1D[n] float64; NaN where unknown."""
 
-    @property
-    def sky(self) -> tuple[SkyColumns, ...]:
-        """Positions and identifiers of all rows, as `catalog.crossmatch` searches them."""
+    def nearby(
+        self,
+        ra_deg: npt.NDArray[np.float64],
+        dec_deg: npt.NDArray[np.float64],
+        radius_deg: float,
+        *,
+        nearest: bool,
+        primary: bool,
+        max_pairs: int | None = None,
+        deadline: Deadline = NEVER,
+        go_on: Callable[[], None] = lambda: None,
+    ) -> Matches:
+        """Return the rows within a radius of each position, or the nearest one of them.
+
+        Parameters and errors are those of `catalog.crossmatch.find_nearby`.
+
+        Parameters
+        ----------
+        ra_deg, dec_deg : 1D[n] float64, deg, ICRS
+        """
 
     def close(self) -> None:
         """Close open files; the catalogue cannot be used afterwards."""

@@ -9,7 +9,7 @@ the order of the catalogue: by HEALPix pixel, identifier, part and row, whatever
 one part this is the order of the numbers.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -24,9 +24,9 @@ from ..model.region import Cone, Polygon
 from ..model.survey import Survey
 from ..wire.numeric import as_arrow
 from .base import Catalogue, Place, Rows
-from .crossmatch import SkyColumns
+from .crossmatch import Matches, SkyColumns, find_nearby
 from .deadline import NEVER, Deadline
-from .duckdb.best import find_best
+from .duckdb.best import best_rows
 from .duckdb.statements import ConditionReader
 from .field_names import FieldNames
 from .healpix import cover
@@ -277,6 +277,24 @@ class MappedCatalogue:
         """Positions and identifiers of all rows."""
         return tuple(placed.sky for placed in self.parts)
 
+    def nearby(
+        self,
+        ra_deg: npt.NDArray[np.float64],
+        dec_deg: npt.NDArray[np.float64],
+        radius_deg: float,
+        *,
+        nearest: bool,
+        primary: bool,
+        max_pairs: int | None = None,
+        deadline: Deadline = NEVER,
+        go_on: Callable[[], None] = lambda: None,
+    ) -> Matches:
+        """Return the rows within a radius of each position: `Catalogue.nearby`."""
+        return find_nearby(
+            self.sky, ra_deg, dec_deg, radius_deg,
+            nearest=nearest, primary=primary, max_pairs=max_pairs, deadline=deadline, go_on=go_on,
+        )  # fmt: skip
+
     def positions(self, rows: Rows) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return ra and dec of rows, degrees, 1D[n]."""
         return self._rows.gather("part.ra", rows), self._rows.gather("part.dec", rows)
@@ -288,15 +306,7 @@ class MappedCatalogue:
 
     def best_with(self, ids: npt.NDArray[Any], columns: pa.Table) -> Rows:
         """Return the best row of each identifier among those that agree with it, 1D[n]."""
-        survey = self.survey
-        by = [name for name in columns.column_names if name in self.columns]
-        order = [name for name, _ in survey.best.order] if survey.best else []
-        wanted = [name for name in (survey.id_column.name, *by, *order) if name in self.columns]
-        rows = self.all_with_ids(ids)
-        spectra = self.columns_of(list(dict.fromkeys(wanted)), rows)
-        asked = columns.select(by).append_column(survey.id_column.name, as_arrow(ids))
-        found = find_best(survey, asked, spectra, by)
-        return np.where(found >= 0, rows[found], -1) if len(rows) else found
+        return best_rows(self, ids, columns)
 
     def count(self, *, primary: bool) -> int:
         """Return the number of rows, or of primary ones."""

@@ -217,6 +217,38 @@ def find_nearby(
     return _in_order(skies, every)
 
 
+def pixel_runs(ra_deg: Floats, dec_deg: Floats, radius_deg: float) -> Iterator[tuple[Ints, Ints]]:
+    """Yield positions in groups, and the runs of pixels that hold all that is near a group.
+
+    Parameters
+    ----------
+    ra_deg, dec_deg, radius_deg : as of `find_nearby`
+
+    Yields
+    ------
+    1D[n] int64, indices of positions; 2D[nrun, 2] int64, order-29 pixels, half-open, ascending.
+    """
+    known = np.flatnonzero(is_position(ra_deg, dec_deg))
+    pixel = hpgeom.angle_to_pixel(2**_ORDER, wrap_deg(ra_deg[known]), dec_deg[known])
+    order = _fine_order(radius_deg)
+    by_pixel = np.argsort(pixel)
+    for at in range(0, len(known), _POSITIONS):
+        some = by_pixel[at : at + _POSITIONS]
+        inside = np.unique(pixel[some] >> _shift(order))
+        around = np.unique(np.append(inside, hpgeom.neighbors(2**order, inside)))
+        around = around[around >= 0]
+        begins = np.flatnonzero(np.diff(around, prepend=-2) > 1)
+        ends = np.append(begins[1:], len(around)) - 1
+        runs = np.column_stack([around[begins], around[ends] + 1]) << _shift(order)
+        yield np.sort(known[some]), runs
+
+
+def in_their_order(found: Sequence[Matches]) -> Matches:
+    """Return pairs of several groups of positions in the order of the positions."""
+    every = _joined(list(found))
+    return every.where(np.argsort(every.position, kind="stable"))
+
+
 def _joined(found: list[Matches]) -> Matches:
     """Return all pairs, in the order in which they were found."""
     none = np.empty(0, np.int64)
@@ -227,6 +259,11 @@ def _joined(found: list[Matches]) -> Matches:
     )
 
 
+def _fine_order(radius_deg: float) -> int:
+    """Return the order of the finest pixels that are wider than a radius."""
+    return int(np.clip(np.floor(np.log2(_WIDTH_DEG * _NARROW / radius_deg)), 0, _FINEST))
+
+
 def _candidates(hpx: Ints, pixel: Ints, reach: _Reach) -> _Runs:
     """Return the runs of rows among which are all that lie within reach of each position.
 
@@ -234,7 +271,7 @@ def _candidates(hpx: Ints, pixel: Ints, reach: _Reach) -> _Runs:
     ----------
     pixel : 1D[n] int64, order 29, ascending
     """
-    fine = int(np.clip(np.floor(np.log2(_WIDTH_DEG * _NARROW / reach.radius_deg)), 0, _FINEST))
+    fine = _fine_order(reach.radius_deg)
     # Pixels of about one row each, if the rows were spread over the whole sky.
     coarse = int(np.clip(np.rint(np.log2(max(len(hpx), 12) / 12) / 2), 0, fine))
     left = np.arange(len(pixel))

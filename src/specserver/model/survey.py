@@ -290,6 +290,10 @@ class Survey:
     """Medium of the wavelengths of all spectra; None: the catalogue column
     `medium.MEDIUM_COLUMN` states that of each."""
 
+    indexed: tuple[tuple[str, ...], ...] = ()
+    """Groups of columns that conditions name together, such as class and redshift: a database has
+    an index on each, in this order, for releases that have these columns."""
+
     @property
     def vectors(self) -> tuple[Vector, ...]:
         """Vectors in the store: the record without the spectral axis, and the extra ones."""

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ..catalog.crossmatch import MAX_RADIUS_DEG, Matches, find_nearby
+from ..catalog.crossmatch import MAX_RADIUS_DEG, Matches
 from ..catalog.deadline import Deadline
 from ..errors import BadParameter
 from ..model.sphere import is_position
@@ -70,8 +70,7 @@ def run_match(
     asked = archive.table(request.context, request.catalog, primary=request.primary)
     names = _names(asked, request.fields)
     nearest = request.which == "nearest"
-    found = find_nearby(
-        asked.catalog.sky,
+    found = asked.catalog.nearby(
         request.ra_deg,
         request.dec_deg,
         request.radius_deg,

@@ -319,6 +319,7 @@ DESI = Survey(
         (("zwarn", 0), ("tsnr2_lrg", "desc"), ("coadd_exptime", "desc"), ("deltachi2", "desc")),
     ),
     z_column="z",
+    indexed=(("spectype", "z"), ("z",)),
     class_column="spectype",
     z_warning=("zwarn", 1),
     # The folder of a coadd: survey, programme and healpix, or tile.

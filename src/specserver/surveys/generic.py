@@ -93,6 +93,7 @@ def survey_of(declared: Declaration, folder: ContextFolder) -> Survey:
         primary=("is_best", 1),
         best=Best("id", (("part", 1),)),
         z_column="z",
+        indexed=(("class", "z"), ("z",)),
         class_column="class",
         name_form="{name}",
         facts=(Fact("class", "class"), Fact("subclass", "subclass"), Fact("z", "z", ".5f")),

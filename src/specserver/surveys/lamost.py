@@ -250,6 +250,7 @@ LAMOST = Survey(
     primary=("is_best", 1),
     best=Best("designation", (("snrg", "desc"),)),
     z_column="z",
+    indexed=(("class", "z"), ("z",)),
     class_column="class",
     name_form="{designation} obsid={obsid}",
     facts=(

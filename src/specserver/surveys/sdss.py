@@ -301,6 +301,7 @@ SDSS = Survey(
     aliases=_ALIASES,
     primary=("specprimary", 1),
     z_column="z",
+    indexed=(("class", "z"), ("z",)),
     class_column="class",
     z_warning=("zwarning", 1),
     name_form="{plate}-{mjd}-{fiberid} specobjid={specobjid}",

@@ -1,6 +1,7 @@
 """The spectrum that a row of a value-added table means, among those with its identifier."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -9,9 +10,24 @@ import pyarrow as pa
 
 from ...errors import CatalogError
 from ...model.survey import Survey
+from ...wire.numeric import as_arrow
+from ..base import Catalogue, Rows
 from ..best import best_order
 from ..index.column_file import inverse
 from .database import cursor, failed
+
+
+def best_rows(catalogue: Catalogue, ids: npt.NDArray[Any], columns: pa.Table) -> Rows:
+    """Return the best row of each identifier, 1D[n]: `Catalogue.best_with` of a catalogue."""
+    survey = catalogue.survey
+    by = [name for name in columns.column_names if name in catalogue.columns]
+    order = [name for name, _ in survey.best.order] if survey.best else []
+    wanted = [name for name in (survey.id_column.name, *by, *order) if name in catalogue.columns]
+    rows = catalogue.all_with_ids(ids)
+    spectra = catalogue.columns_of(list(dict.fromkeys(wanted)), rows)
+    asked = columns.select(by).append_column(survey.id_column.name, as_arrow(ids))
+    found = find_best(survey, asked, spectra, by)
+    return np.where(found >= 0, rows[found], -1) if len(rows) else found
 
 
 def find_best(

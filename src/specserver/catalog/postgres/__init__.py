@@ -1,0 +1,1 @@
+"""PostgreSQL as a back end of the catalogue: the only package that uses its drivers."""

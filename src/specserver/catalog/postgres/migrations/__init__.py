@@ -1,0 +1,1 @@
+"""Migrations of the tables that say what the catalogues hold, as Alembic runs them."""
