@@ -255,11 +255,8 @@ class QuotaExceeded(CallerError):
     """No room in the caller's virtual storage."""
 
     def __init__(self, what: str, given: int, limit: int) -> None:
-        super().__init__(
-            f"{given:,} {what} are more than the {limit:,} that your space may hold;"
-            " make room with vos.rm(name)",
-            "vos.rm(name)",
-        )
+        text = f"{given:,} {what} are more than the {limit:,} that your space may hold"
+        super().__init__(f"{text}; make room with vos.rm(name)", "vos.rm(name)")
 
 
 class UnknownHost(CallerError):
@@ -343,10 +340,8 @@ class TooOften(ServiceError):
     retry_after_s = 2
 
     def __init__(self, what: str, limit: float, setting: str, retry_after_s: int) -> None:
-        super().__init__(
-            f"more than {limit:g} {what} by one caller (the server's setting {setting}); try again"
-            f" in {retry_after_s} s"
-        )
+        text = f"more than {limit:g} {what} by one caller (the server's setting {setting})"
+        super().__init__(f"{text}; try again in {retry_after_s} s")
         self.retry_after_s = retry_after_s
 
 
