@@ -75,6 +75,11 @@ class Cluster:
         """URL of its one database."""
         return f"postgresql://{USER}@/{USER}?host={quote(self._sockets.name)}"
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started and not stopped."""
+        return self._process is not None
+
     def initialise(self) -> None:
         """Make a new cluster."""
         self._folder.mkdir(exist_ok=True)

@@ -38,9 +38,7 @@ from specserver.catalog.index.manifest import (
 from specserver.catalog.index.marks import MARK, write_marks
 from specserver.catalog.index.part import open_part
 from specserver.catalog.opening import newest_state, open_catalogue, open_table
-from specserver.catalog.postgres.database import Database
-from specserver.catalog.postgres.opening import open_postgres
-from specserver.catalog.postgres.sync import sync_context
+from specserver.catalog.postgres.following import PostgresFollower
 from specserver.catalog.sql.expressions import (
     Arithmetic,
     Between,
@@ -156,15 +154,15 @@ def split(
     commit_manifest(index, lambda _: made)
 
 
-def in_postgres(database: Callable[[Path], Database], *, parts: bool) -> BackEnd:
+def in_postgres(database: Callable[[Path], PostgresFollower], *, parts: bool) -> BackEnd:
     """Return the back end of a database, which follows an index of one part or of several."""
     made = in_parts if parts else in_one_part
 
     def open_context(data: Path, survey: Survey, context: str) -> Catalogue:
         made(data, survey, context)
         folder = open_root(data).context(context)
-        sync_context(database(data), folder, survey)
-        return open_postgres(database(data), survey, context)
+        database(data).sync(folder, survey)
+        return database(data).open(context, survey)
 
     return BackEnd(open_context, table_in_parts if parts else table_in_one_part)
 
@@ -341,12 +339,12 @@ def back_end(request: pytest.FixtureRequest) -> Iterator[BackEnd]:
         yield BACK_ENDS[request.param]
         return
     cluster: Cluster = request.getfixturevalue("postgres")
-    opened: dict[Path, Database] = {}
+    opened: dict[Path, PostgresFollower] = {}
 
-    def database(data: Path) -> Database:
+    def database(data: Path) -> PostgresFollower:
         if data not in opened:
             schema = f"test_{crc32(f'{request.param} {data}'.encode()):08x}"
-            opened[data] = Database(cluster.url, schema)
+            opened[data] = PostgresFollower(f"{cluster.url}&schema={schema}")
         return opened[data]
 
     yield in_postgres(database, parts=request.param != IN_POSTGRES[0])

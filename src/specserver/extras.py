@@ -6,7 +6,12 @@ from typing import Final
 from .errors import MissingPackage
 
 _SERVER: Final = ("duckdb", "fastapi", "tensorstore")
-PACKAGES: Final = {"server": _SERVER, "dask": (*_SERVER, "dask", "xarray"), "s3": ("obstore",)}
+PACKAGES: Final = {
+    "server": _SERVER,
+    "s3": ("obstore",),
+    "dask": (*_SERVER, "dask", "xarray"),
+    "postgres": (*_SERVER, "psycopg", "adbc_driver_postgresql", "pgpq", "alembic"),
+}
 """Packages of which a missing one shows that an extra is not installed."""
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from .data.remote.options import USUAL_BYTES, usual_folder
@@ -15,6 +15,11 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SPECSERVER_", use_attribute_docstrings=True)
 
     data: str = Field("specserver-data", title="Data folder: a path, or s3://bucket/prefix")
+    catalog: SecretStr | None = Field(
+        None, title="URL of the PostgreSQL database that answers the catalogue"
+    )
+    """`postgresql://user@host:5432/name`. It follows the data folder. By default the index in the
+    data folder answers."""
     cache: str = Field(
         default_factory=usual_folder, title="Folder on this node's disk for copies of objects"
     )

@@ -32,6 +32,19 @@ Data = Annotated[
         show_envvar=True,
     ),
 ]
+DATABASE: Final = "SPECSERVER_CATALOG"
+Database = Annotated[
+    str | None,
+    typer.Option(
+        "--catalog",
+        metavar="URL",
+        envvar=DATABASE,
+        help="PostgreSQL that answers the catalogue and follows the data folder, as"
+        " postgresql://user@host/name; a password is best in PGPASSWORD or ~/.pgpass.",
+        show_default=False,
+        show_envvar=True,
+    ),
+]
 Url = Annotated[
     str | None,
     typer.Option(

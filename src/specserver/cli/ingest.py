@@ -12,6 +12,7 @@ from ..client.progress import Watch
 from ..errors import BadArguments, BadParameter, UnknownContext
 from ..extras import require
 from .console import Data, data_folder, working
+from .database import database_url, follow
 from .output import Json, print_records
 from .summary import print_summary
 
@@ -77,9 +78,12 @@ def ingest(
         ),
     ] = None,
     catalog: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            metavar="FILE", help="With --reader: table with identifiers, ra, dec, z, and more."
+            metavar="FILE|URL",
+            help="With --reader: table with identifiers, ra, dec, z, and more. Or, as"
+            " postgresql://user@host/name, the database of the catalogue (default:"
+            " $SPECSERVER_CATALOG).",
         ),
     ] = None,
     id_column: OwnColumn = None,
@@ -167,6 +171,10 @@ def ingest(
         raise typer.BadParameter("say CONTEXT and PATH, such as: sdss_dr17 ~/spectra")
     working(f"reading {', '.join(map(str, paths))}")
     folder = data_folder(data)
+    from ..catalog.followed import is_url
+
+    is_database = catalog is not None and is_url(catalog)
+    targets = Path(catalog) if catalog and not is_database else None
     from ..ingest import run_ingest
     from ..ingest.option_effects import OptionEffects, SurveyOptions
     from ..surveys.declaration import HATS
@@ -177,7 +185,7 @@ def ingest(
     columns = {what: name for what, name in named.items() if name}
     options = SurveyOptions(
         title=title or "",
-        catalog=catalog,
+        catalog=targets,
         columns=columns,
         step_aa=step,
         flux_unit=flux_unit,
@@ -209,13 +217,14 @@ def ingest(
             report=report,
             effects=effects,
             progress=watch,
-            besides=catalog,
+            besides=targets,
             executor=executor,
         )
     _link_tables(folder, context)
     # The time that the caller waited: importing the readers of files takes seconds.
     summary.seconds = time.monotonic() - begun
     print_summary(summary, as_json=as_json)
+    follow(database_url(catalog if is_database else None), folder, [context])
     if strict and (summary.nrefused or summary.nconflicts or summary.ndiffering):
         raise typer.Exit(1)
 

@@ -9,7 +9,17 @@ from rich.markup import escape
 
 from ..client.progress import Watch
 from ..errors import SpecServerError, UnknownContext
-from .console import OUT, Data, present_folder, readable_bytes, tell, tell_missing_surveys, working
+from .console import (
+    OUT,
+    Data,
+    Database,
+    present_folder,
+    readable_bytes,
+    tell,
+    tell_missing_surveys,
+    working,
+)
+from .database import follow
 from .output import Json, print_json
 
 if TYPE_CHECKING:
@@ -22,6 +32,7 @@ def maintain(
         typer.Argument(metavar="CONTEXT", help="Releases (default: all of the data folder)."),
     ] = None,
     data: Data = None,
+    catalog: Database = None,
     grace: Annotated[
         float,
         typer.Option(
@@ -67,6 +78,8 @@ def maintain(
                     renew_tables=partial(archive.ensure_index, context, whole=True),
                     progress=watch,
                 )
+            if done.parts:
+                follow(catalog, folder, [context])
         except SpecServerError as error:
             faults += 1
             OUT.print(f"[bold red]fault:[/] {context}: {escape(error.message)}")

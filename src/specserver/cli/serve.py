@@ -20,7 +20,7 @@ import typer
 from rich.markup import escape
 
 from ..errors import ServiceError
-from .console import ERROR, Data, present_folder, tell_missing_surveys
+from .console import ERROR, Data, Database, present_folder, tell_missing_surveys
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -49,6 +49,7 @@ _COUNTS = "specserver-metrics-"
 
 def serve(
     data: Data = None,
+    catalog: Database = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 6998,
     workers: Annotated[
@@ -91,12 +92,18 @@ def serve(
 
     settings = read_settings(
         data=served.names()[0],
+        catalog=catalog,
         allowed_hosts=",".join(allowed_host or ()),
         log_format=log_format,
         log_level=log_level,
     )
     if not (_is_loopback(host) or settings.allowed_hosts):
         settings = settings.model_copy(update={"allowed_hosts": _own_names(host)})
+    if settings.catalog:
+        from ..catalog.followed import open_database
+
+        # Its URL is read before processes begin that need it.
+        open_database(settings.catalog.get_secret_value()).close()
     raise_handle_limit()
     # A regular end. uvicorn finishes the running requests first, and raises the signal again.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())

@@ -1,11 +1,23 @@
-"""Commands for value-added tables: catalog add, list, remove."""
+"""Commands for catalogues: value-added tables are added, listed and removed; PostgreSQL."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from .console import ERROR, OUT, ContextName, Data, present_folder, tell, working
+from ..errors import BadParameter, UnknownContext
+from .console import (
+    DATABASE,
+    ERROR,
+    OUT,
+    ContextName,
+    Data,
+    Database,
+    present_folder,
+    tell,
+    working,
+)
+from .database import database_url, follow
 from .output import Json, print_json, print_records
 
 if TYPE_CHECKING:
@@ -114,6 +126,38 @@ def remove_catalog(context: ContextName, name: Name, data: Data = None) -> None:
 
     detach_table(archive, context, name)
     OUT.print(f"{context}.{name} is removed")
+
+
+@catalog_app.command(name="sync")
+def sync_catalogs(
+    contexts: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="CONTEXT", help="Releases (default: all of the data folder)."),
+    ] = None,
+    data: Data = None,
+    catalog: Database = None,
+    as_json: Json = False,
+) -> None:
+    """Bring the catalogues in PostgreSQL to what the data folder has.
+
+    The first time it makes the tables; later it writes only what is new. A service and an ingest
+    with the same --catalog do this by themselves: it is for a new or a restored database.
+
+    Example: specserver catalog sync --catalog postgresql://spec@db.example.org/spectra
+    """
+    folder = present_folder(data)
+    url = database_url(catalog)
+    if url is None:
+        raise BadParameter.saying(f"name the database with --catalog or {DATABASE}")
+    archive = _archive(data)
+    known = [name for name in archive.names() if folder.context(name).segments()]
+    for name in contexts or ():
+        if name not in known:
+            raise UnknownContext(name, known, f"{folder} has")
+    for name in contexts or known:
+        archive.ensure_index(name)
+    done = follow(url, folder, contexts or known)
+    print_records(done, ("context", "version", "new", "deleted"), as_json=as_json)
 
 
 def record_of(attached: "AttachedTable") -> dict[str, Any]:

@@ -13,11 +13,14 @@ from fastapi import FastAPI
 from .. import __version__
 from ..auth import TokenBook
 from ..catalog.duckdb.database import Bounds, bound_database
+from ..catalog.followed import open_database
 from ..data.remote.options import CacheOptions
 from ..data.root import open_root
 from ..errors import SpecServerError
 from ..processes import end_with_parent
 from ..service import SpectroscopicService
+from ..service.archive import Archive
+from ..service.open_contexts import OpenContexts
 from ..settings import Settings
 from . import docs_page
 from .dependencies import describe_security
@@ -84,7 +87,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.data = open_root(
         settings.data, CacheOptions(settings.cache, settings.cache_bytes), look_s=_LOOK_S
     )
-    app.state.service = SpectroscopicService(app.state.data)
+    database = open_database(settings.catalog.get_secret_value()) if settings.catalog else None
+    app.state.service = SpectroscopicService(Archive(OpenContexts(app.state.data, database)))
     app.state.tokens = TokenBook(app.state.data)
     app.state.debug = DebugSwitch(app.state.data)
     app.state.metrics = metrics.Metrics()

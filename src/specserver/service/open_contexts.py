@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 from ..catalog.base import Catalogue
+from ..catalog.followed import CatalogueDatabase
 from ..catalog.index.build import refresh_index
 from ..catalog.opening import (
     IndexState,
@@ -30,10 +32,13 @@ from ..store.trees import read_fingerprints, read_tree
 from ..store.zarr import Segment, open_segment
 from ..surveys import find_release
 from .fits_tree_source import open_tree
+from .following import FollowedCatalogues
 from .renewal import IndexRenewal
 from .resolver import SpectrumResolver
 
 _LOG = logging.getLogger(__name__)
+_FOLLOW_S: Final = 5.0
+"""Longest time that the start of a service waits for a database to follow a context."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +84,18 @@ class _OpenTable:
 
 
 class OpenContexts:
-    """A data folder and its open parts; safe to share between threads."""
+    """A data folder and its open parts; safe to share between threads.
 
-    def __init__(self, data: DataRoot) -> None:
+    Parameters
+    ----------
+    database : answers the catalogues of contexts; None: their indexes in the folder do
+    """
+
+    def __init__(self, data: DataRoot, database: CatalogueDatabase | None = None) -> None:
         self.data = data
+        self._followed = FollowedCatalogues(database) if database else None
         self._open: dict[str, tuple[IndexState, OpenRelease]] = {}
+        self._open_followed: dict[str, OpenRelease] = {}
         self._trees: dict[str, tuple[Identity, FitsTree]] = {}
         self._tables: dict[str, _OpenTable] = {}
         self._lock = threading.Lock()
@@ -117,6 +129,8 @@ class OpenContexts:
 
     def _newest_release(self, folder: ContextFolder) -> OpenRelease | None:
         """Return the newest version of a context, opened first if it is not open."""
+        if self._followed is not None:
+            return self._followed_release(self._followed, folder)
         # A lock for each: one that takes long to open must not stop the other contexts.
         with self._loading.setdefault(folder.name, threading.Lock()):
             known = self._open.get(folder.name)
@@ -139,6 +153,21 @@ class OpenContexts:
         if known[1].catalog.damage is not None:
             raise known[1].catalog.damage
         return known[1]
+
+    def _followed_release(
+        self, followed: FollowedCatalogues, folder: ContextFolder
+    ) -> OpenRelease | None:
+        """Return a context whose catalogue a database answers."""
+        if not self.data.has_spectra(folder) or not folder.segments():
+            return None
+        survey, release = find_release(folder.name, self.data)
+        with self._loading.setdefault(folder.name, threading.Lock()):
+            catalog = followed.catalog(folder, survey)
+            known = self._open_followed.get(folder.name)
+            if known is None or known.catalog is not catalog:
+                known = OpenRelease(survey, release, catalog, folder)
+                self._open_followed[folder.name] = known
+        return known
 
     def tree(self, context: str) -> FitsTree | None:
         """Return the tree of original files of a context, or None when it has none."""
@@ -222,6 +251,8 @@ class OpenContexts:
                 survey, _ = find_release(context, self.data)
                 refresh = partial(refresh_index, folder, survey)
                 opened: Callable[[], object] = partial(self._newest_release, folder)
+                if self._followed is not None:
+                    opened = partial(self._await, self._followed, folder, survey)
                 if _ensure(folder.index, refresh, opened, whole=whole):
                     made.append(context)
         for table in folder.tables():
@@ -236,6 +267,13 @@ class OpenContexts:
                 if _ensure(files.index, refresh, opened, whole=whole):
                     made.append(str(files))
         return made
+
+    @staticmethod
+    def _await(followed: FollowedCatalogues, folder: ContextFolder, survey: Survey) -> None:
+        """Let the database follow, and wait for it a moment: later ones find it at work."""
+        thread = followed.follow(folder, survey)
+        if thread is not None:
+            thread.join(_FOLLOW_S)
 
 
 def _rows_of(index: IndexFolder) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from math import ceil
 from typing import Any, Final
+from urllib.parse import parse_qsl, urlencode
 
 import adbc_driver_postgresql.dbapi as adbc
 import psycopg
@@ -20,6 +21,7 @@ from sqlalchemy.pool import QueuePool
 
 from ...errors import BadParameter, CatalogError, DatabaseAway, QueryTimeout, SpecServerError
 from ..deadline import NEVER, Deadline
+from ..followed import is_url
 from .names import quoted
 from .parameters import Parameters
 
@@ -42,7 +44,8 @@ _GONE: Final = ("08", "57P", "53")
 """Classes of errors of a database that ends, begins or is full; the rest is tried again later."""
 _CHANGED: Final = frozenset({"42P01", "42703", "3F000"})
 """A table or column is not there: it was made anew, or it is not made yet."""
-_BEYOND: Final = frozenset({"22003", "22012"})
+_BEYOND: Final = "22"
+"""Class of errors of values."""
 
 
 class Database:
@@ -50,8 +53,9 @@ class Database:
 
     Parameters
     ----------
-    url : ``postgresql://user@host:port/database``; a password is never shown
-    schema : where the tables are
+    url
+        ``postgresql://user@host:port/database``; a password in it is never shown. Behind it
+        ``?schema=NAME`` names a schema other than `SCHEMA`.
 
     Raises
     ------
@@ -59,9 +63,8 @@ class Database:
         The URL cannot be read.
     """
 
-    def __init__(self, url: str, schema: str = SCHEMA) -> None:
-        self._info = _read_url(url)
-        self.schema = schema
+    def __init__(self, url: str) -> None:
+        self._info, self.schema = _read_url(url)
         given = conninfo.conninfo_to_dict(self._info)
         host = given.get("host") or given.get("hostaddr") or "local socket"
         self.shown = f"{given.get('dbname') or given.get('user') or 'database'} on {host}"
@@ -239,7 +242,7 @@ class Database:
         if state == _CANCELLED and deadline.given_s is not None:
             return QueryTimeout(deadline.given_s)
         text = str(error).strip().partition("\n")[0]
-        if state in _BEYOND:
+        if state.startswith(_BEYOND):
             return CatalogError(
                 f"a value in the condition is beyond the database's numbers: {text}"
             )
@@ -248,21 +251,19 @@ class Database:
         return CatalogError(f"{self.shown} refused a query ({state}): {text}")
 
 
-def _read_url(url: str) -> str:
-    """Return a URL as the driver takes it."""
+def _read_url(url: str) -> tuple[str, str]:
+    """Return a URL as the driver takes it, and the schema that it names."""
+    base, _, query = (url if is_url(url) else "").partition("?")
     try:
-        if not is_url(url):
-            raise psycopg.ProgrammingError
-        return conninfo.make_conninfo(url, application_name="specserver")
-    except psycopg.Error:
+        said = parse_qsl(query, strict_parsing=bool(query))
+        rest = urlencode([(name, value) for name, value in said if name != "schema"])
+        # Without a URL there is no such option, which raises.
+        info = conninfo.make_conninfo(f"{base or 'no'}?{rest}", application_name="specserver")
+    except (psycopg.Error, ValueError):
         # Its message would repeat the URL, and a password in it.
         text = "the URL of the database cannot be read: it reads postgresql://user@host:5432/name"
         raise BadParameter.saying(f"{text}, with percent signs for special letters") from None
-
-
-def is_url(text: str) -> bool:
-    """Return whether a text is the URL of a database."""
-    return text.startswith(("postgresql://", "postgres://"))
+    return info, dict(said).get("schema") or SCHEMA
 
 
 def _rounded_ms(deadline: Deadline) -> int:

@@ -12,7 +12,8 @@ _LARGEST: Final = "709.78271289338397"
 """Logarithm of the largest double."""
 _LEAST: Final = "-745.13321910194110"
 """Logarithm of the smallest one."""
-_EXPONENT: Final = "floor(ln(abs({0})) / ln(2::double precision)) - 54"
+# NULLIF: a value that is known when the query is planned is computed then, whatever CASE says.
+_EXPONENT: Final = "greatest(-1020, floor(ln(NULLIF(abs({0}), 0)) / ln(2::double precision)) - 54)"
 """Exponent of a power of two by which a double is a whole number of 64 bits."""
 _WHOLE: Final = "({0} * power(2::double precision, -x{0}))::bigint::numeric"
 

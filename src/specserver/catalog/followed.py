@@ -1,0 +1,113 @@
+"""A database that follows the index manifests of a data folder, and answers in their place.
+
+The manifest in the data folder stays the commit, so the database can always be made again.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from ..data.context import ContextFolder
+from ..errors import BadParameter
+from ..extras import require
+from ..model.survey import Survey
+from .base import Catalogue
+from .index.manifest import Manifest
+
+BEGINNINGS = ("postgresql://", "postgres://")
+"""How the URL of a database begins."""
+
+
+class FollowedState(Protocol):
+    """Which manifest the database has of a context."""
+
+    @property
+    def version(self) -> int:
+        """Number of the manifest."""
+
+    @property
+    def serial(self) -> int:
+        """Count of changes of the rows."""
+
+    def is_of(self, manifest: Manifest) -> bool:
+        """Return whether the database has the rows, and knows the parts, of a manifest."""
+
+
+class Change(Protocol):
+    """What a synchronisation changed."""
+
+    @property
+    def version(self) -> int:
+        """Number of the manifest that the database has now."""
+
+    @property
+    def inserted(self) -> int:
+        """Number of new rows."""
+
+    @property
+    def deleted(self) -> int:
+        """Number of rows that were deleted."""
+
+
+class CatalogueDatabase(Protocol):
+    """A database of catalogues; safe to share between threads.
+
+    All methods raise `DatabaseAway` while it cannot be reached.
+    """
+
+    @property
+    def shown(self) -> str:
+        """What messages call it: without a password."""
+
+    def state(self, context: str) -> FollowedState | None:
+        """Return which manifest it has of a context; None: none."""
+
+    def open(self, context: str, survey: Survey) -> Catalogue:
+        """Return the catalogue of a context as the database has it; it must have a state."""
+
+    def sync(
+        self,
+        context: ContextFolder,
+        survey: Survey,
+        tell: Callable[[int, int], object] | None = None,
+    ) -> Change | None:
+        """Bring a context to the newest manifest of its folder; None: it was there.
+
+        Parameters
+        ----------
+        tell : called with the number of rows written so far, and the number to be written
+
+        Raises
+        ------
+        CatalogError
+            The context has no index, or the database refuses a statement.
+        DamagedFile
+            The index is damaged.
+        """
+
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+
+
+def is_url(text: str) -> bool:
+    """Return whether a text is the URL of a database."""
+    return text.startswith(BEGINNINGS)
+
+
+def open_database(url: str) -> CatalogueDatabase:
+    """Return the database at a URL; it need not be reachable yet.
+
+    Raises
+    ------
+    BadParameter
+        The URL is none of a database.
+    MissingPackage
+        The extra ``postgres`` is not installed.
+    """
+    if not is_url(url):
+        # It is not repeated: it may have a password.
+        text = "--catalog takes the URL of a PostgreSQL database"
+        raise BadParameter.saying(f"{text}: postgresql://user@host:5432/name")
+    require("--catalog with a PostgreSQL database", "postgres")
+    from .postgres.following import PostgresFollower  # noqa: PLC0415  # the extra may be missing
+
+    return PostgresFollower(url)
