@@ -1,7 +1,7 @@
 """The spectrum that a row of a value-added table means, among those with its identifier."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import duckdb
 import numpy as np
@@ -11,14 +11,32 @@ import pyarrow as pa
 from ...errors import CatalogError
 from ...model.survey import Survey
 from ...wire.numeric import as_arrow
-from ..base import Catalogue, Rows
+from ..base import Rows
 from ..best import best_order
 from ..index.column_file import inverse
 from .database import cursor, failed
 
 
-def best_rows(catalogue: Catalogue, ids: npt.NDArray[Any], columns: pa.Table) -> Rows:
-    """Return the best row of each identifier, 1D[n]: `Catalogue.best_with` of a catalogue."""
+class Lookup(Protocol):
+    """What a catalogue needs to find the best rows among those of an identifier."""
+
+    @property
+    def survey(self) -> Survey:
+        """The survey."""
+
+    @property
+    def columns(self) -> Mapping[str, str]:
+        """Column name → kind."""
+
+    def all_with_ids(self, ids: npt.NDArray[Any]) -> Rows:
+        """Return all rows of some identifiers, 1D[n], in the order of the catalogue."""
+
+    def columns_of(self, fields: Sequence[str], rows: Rows) -> pa.Table:
+        """Return columns of rows, in the order of ``rows``."""
+
+
+def best_rows(catalogue: Lookup, ids: npt.NDArray[Any], columns: pa.Table) -> Rows:
+    """Return the best row of each identifier, 1D[n], 1D[n]: `Catalogue.best_with`."""
     survey = catalogue.survey
     by = [name for name in columns.column_names if name in catalogue.columns]
     order = [name for name, _ in survey.best.order] if survey.best else []

@@ -10,7 +10,6 @@ from ...model.id_tuple import Part, Span
 from ..index.part_search import spans_of
 from .names import StoredColumn, signed
 from .parameters import Parameters
-from .schema import NUMBER
 
 
 def allowed(column: StoredColumn | None, part: Part, values: Parameters, *, is_id: bool) -> str:
@@ -42,6 +41,7 @@ def allowed(column: StoredColumn | None, part: Part, values: Parameters, *, is_i
 
 def linked_query(
     table: str,
+    number: str,
     columns: Sequence[StoredColumn],
     last: StoredColumn,
     parts: pa.Table,
@@ -51,7 +51,7 @@ def linked_query(
 
     Parameters
     ----------
-    table : quoted name
+    table, number : quoted name, and the number of a row, as SQL
     columns : of the parts but the last one
     """
     given = [values.bind_numbers(parts.column("asking").to_numpy())]
@@ -63,12 +63,12 @@ def linked_query(
             given.append(values.bind_all(_signed_list(listed), pa.int64(), "bigint"))
     names = [f"p{at}" for at in range(len(columns))]
     equal = " AND ".join(
-        f"t.{column.identifier} = {name}" for column, name in zip(columns, names, strict=True)
+        f"{column.identifier} = {name}" for column, name in zip(columns, names, strict=True)
     )
     return (
         f"SELECT asking, found.* FROM unnest({', '.join(given)}) AS asked(asking,"
-        f" {', '.join(names)}) CROSS JOIN LATERAL (SELECT {NUMBER}, {last.identifier}"
-        f" FROM {table} t WHERE {equal} OFFSET 0) AS found"
+        f" {', '.join(names)}) CROSS JOIN LATERAL (SELECT {number}, {last.identifier}"
+        f" FROM {table} WHERE {equal} OFFSET 0) AS found"
     )
 
 
