@@ -135,7 +135,7 @@ def _make(bench: Bench) -> Path:
     def attach(path: Path) -> None:
         archive = SpectroscopicService(open_root(library.data)).archive
         attached = attach_table(archive, CONTEXT, NAME, file, overwrite=True)
-        (path / "attached").write_text(f"{attached.info.nrows}\n", "utf-8")
+        (path / "attached").write_text(f"{attached.nrows}\n", "utf-8")
 
     bench.cache.part(f"{bench.scale.name}-sky-attached", {"table": made, "data": digest}, attach)
     return file

@@ -91,7 +91,7 @@ def make_table(cache: Cache, scale: Scale, library: Library, digest: str) -> tup
         attached = attach_table(
             archive, CONTEXT, NAME, file, title="catalogue of the benchmarks", overwrite=True
         )
-        (path / "attached").write_text(f"{attached.info.nrows}\n", "utf-8")
+        (path / "attached").write_text(f"{attached.nrows}\n", "utf-8")
 
     cache.part(f"{scale.name}-attached", {"table": made, "data": digest}, attach)
     return file, made

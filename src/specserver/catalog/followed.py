@@ -11,10 +11,8 @@ from ..errors import BadParameter
 from ..extras import require
 from ..model.survey import Survey
 from .base import Catalogue
+from .database_url import is_url
 from .index.manifest import Manifest
-
-BEGINNINGS = ("postgresql://", "postgres://")
-"""How the URL of a database begins."""
 
 
 class FollowedState(Protocol):
@@ -86,11 +84,6 @@ class CatalogueDatabase(Protocol):
 
     def close(self) -> None:
         """Close the connections that are not in use."""
-
-
-def is_url(text: str) -> bool:
-    """Return whether a text is the URL of a database."""
-    return text.startswith(BEGINNINGS)
 
 
 def open_database(url: str) -> CatalogueDatabase:

@@ -1,20 +1,13 @@
 """The database of the catalogue, brought to what a command has stored."""
 
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..client.progress import Watch
 from ..errors import Overloaded
-from .console import DATABASE
 
 if TYPE_CHECKING:
     from ..data.root import DataRoot
-
-
-def database_url(given: str | None) -> str | None:
-    """Return the URL of the database: the given one, or else that of the environment."""
-    return given or os.environ.get(DATABASE) or None
 
 
 def follow(url: str | None, folder: "DataRoot", contexts: Sequence[str]) -> list[dict[str, Any]]:

@@ -11,8 +11,8 @@ import typer
 from ..client.progress import Watch
 from ..errors import BadArguments, BadParameter, UnknownContext
 from ..extras import require
-from .console import Data, data_folder, working
-from .database import database_url, follow
+from .console import DATABASE, Data, data_folder, working
+from .database import follow
 from .output import Json, print_records
 from .summary import print_summary
 
@@ -82,9 +82,12 @@ def ingest(
         typer.Option(
             metavar="FILE|URL",
             help="With --reader: table with identifiers, ra, dec, z, and more. Or, as"
-            " postgresql://user@host/name, the database of the catalogue (default:"
-            " $SPECSERVER_CATALOG).",
+            " postgresql://user@host/name, the database of the catalogue, which may be"
+            f" ${DATABASE}.",
         ),
+    ] = None,
+    database: Annotated[
+        str | None, typer.Option("--database", hidden=True, envvar=DATABASE)
     ] = None,
     id_column: OwnColumn = None,
     file_column: OwnColumn = None,
@@ -171,10 +174,7 @@ def ingest(
         raise typer.BadParameter("say CONTEXT and PATH, such as: sdss_dr17 ~/spectra")
     working(f"reading {', '.join(map(str, paths))}")
     folder = data_folder(data)
-    from ..catalog.followed import is_url
-
-    is_database = catalog is not None and is_url(catalog)
-    targets = Path(catalog) if catalog and not is_database else None
+    targets, url = _table_or_database(catalog, database)
     from ..ingest import run_ingest
     from ..ingest.option_effects import OptionEffects, SurveyOptions
     from ..surveys.declaration import HATS
@@ -224,7 +224,7 @@ def ingest(
     # The time that the caller waited: importing the readers of files takes seconds.
     summary.seconds = time.monotonic() - begun
     print_summary(summary, as_json=as_json)
-    follow(database_url(catalog if is_database else None), folder, [context])
+    follow(url, folder, [context])
     if strict and (summary.nrefused or summary.nconflicts or summary.ndiffering):
         raise typer.Exit(1)
 
@@ -241,11 +241,20 @@ def _executor(dask: str | None, workers: int | None) -> AbstractContextManager["
     return dask_executor(dask, working)
 
 
+def _table_or_database(catalog: str | None, database: str | None) -> tuple[Path | None, str | None]:
+    """Return the table of targets and the URL of the database, which ``--catalog`` may be."""
+    from ..catalog.database_url import is_url
+
+    if catalog is not None and is_url(catalog):
+        return None, catalog
+    return Path(catalog) if catalog else None, database
+
+
 def _link_tables(folder: "DataRoot", context: str) -> None:
     """Link the rows of value-added tables to spectra that are new."""
     from ..service.archive import Archive
 
-    if folder.context(context).tables():
+    if folder.context(context).kept_tables():
         Archive(folder).ensure_index(context)
 
 

@@ -164,6 +164,7 @@ _GROUPS: Final = {
     "export": export.export_app,
     "simulate": simulate.simulate_app,
     "catalog": tables.catalog_app,
+    "table": tables.catalog_app,
     "tree": trees.tree_app,
     "token": token.token_app,
     "context": token.context_app,

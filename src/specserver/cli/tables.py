@@ -17,7 +17,7 @@ from .console import (
     tell,
     working,
 )
-from .database import database_url, follow
+from .database import follow
 from .output import Json, print_json, print_records
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def add_catalog(
         overwrite=replace,
     )
     info = found.info
+    assert info
     if as_json:
         print_json([record_of(found) | {"left_out": info.left_out, "notes": info.notes}])
     else:
@@ -95,6 +96,78 @@ def add_catalog(
         tell("note", note)
     if info.left_out:
         ERROR.print(f"left out (no single values): {', '.join(info.left_out)}", markup=False)
+
+
+@catalog_app.command(name="attach", no_args_is_help=True)
+def attach_catalog(
+    context: ContextName,
+    name: Name,
+    postgres: Annotated[
+        str,
+        typer.Option(
+            metavar="URL",
+            help="Database: postgresql://user@host/name. Its password is not kept: the service"
+            " takes it from PGPASSWORD or ~/.pgpass.",
+        ),
+    ],
+    table: Annotated[str, typer.Option(metavar="SCHEMA.TABLE", help="Table or view in it.")],
+    ra: Annotated[
+        str, typer.Option(metavar="C", help="Column of right ascension, degrees, if not ra.")
+    ] = "",
+    dec: Annotated[
+        str, typer.Option(metavar="C", help="Column of declination, degrees, if not dec.")
+    ] = "",
+    id_column: Annotated[
+        str, typer.Option("--id", metavar="C", help="Column of identifiers, if not specobjid.")
+    ] = "",
+    key: Annotated[
+        str,
+        typer.Option(
+            metavar="C", help="Column of unique whole numbers (default: the primary key)."
+        ),
+    ] = "",
+    data: Data = None,
+    title: Annotated[str, typer.Option(metavar="T", help="Title of the table.")] = "",
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Take the place of an attached table of that name.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Attach a table of your own PostgreSQL, which is queried in place; nothing of it is copied.
+
+    It is searched by position, condition and identifier, in transactions that cannot write.
+    Positions are found by q3c where the extension is installed, else by indexes on the columns of
+    the position. Its columns have lower-case names; those of other types than numbers, text, truth
+    values and times are left out.
+
+    Example: specserver catalog attach sdss_dr17 masses --postgres postgresql://vo@db.example.org/vac
+    --table granada.masses --id specobjid
+    """
+    if bool(ra) != bool(dec):
+        raise BadParameter.saying("--ra and --dec go together")
+    working(f"asking for {table}")
+    archive = _archive(data)
+    from ..catalog.database_url import without_password
+    from ..service.tables import attach_existing_table
+
+    found = attach_existing_table(
+        archive,
+        context,
+        name,
+        postgres,
+        table,
+        id_column=id_column,
+        position=(ra, dec) if ra else None,
+        key=key,
+        title=title,
+        overwrite=replace,
+    )
+    if as_json:
+        print_json([record_of(found)])
+    else:
+        OUT.print(f"{found.context}.{name}: {found.nrows:,} rows, {found.ncolumns} columns")
+    if without_password(postgres) != postgres:
+        tell("note", "the password is not kept: the service takes it from PGPASSWORD or ~/.pgpass")
 
 
 @catalog_app.command(name="list")
@@ -146,8 +219,7 @@ def sync_catalogs(
     Example: specserver catalog sync --catalog postgresql://spec@db.example.org/spectra
     """
     folder = present_folder(data)
-    url = database_url(catalog)
-    if url is None:
+    if catalog is None:
         raise BadParameter.saying(f"name the database with --catalog or {DATABASE}")
     archive = _archive(data)
     known = [name for name in archive.names() if folder.context(name).segments()]
@@ -156,19 +228,19 @@ def sync_catalogs(
             raise UnknownContext(name, known, f"{folder} has")
     for name in contexts or known:
         archive.ensure_index(name)
-    done = follow(url, folder, contexts or known)
+    done = follow(catalog, folder, contexts or known)
     print_records(done, ("context", "version", "new", "deleted"), as_json=as_json)
 
 
 def record_of(attached: "AttachedTable") -> dict[str, Any]:
     """Return a value-added table as a record to print."""
     return {
-        "catalog": f"{attached.context}.{attached.info.name}",
-        "rows": attached.info.nrows,
+        "catalog": f"{attached.context}.{attached.name}",
+        "rows": attached.nrows,
         "linked": attached.nlinked,
         "placed": attached.nplaced,
         "columns": attached.ncolumns,
-        "title": attached.info.title,
+        "title": attached.title,
     }
 
 

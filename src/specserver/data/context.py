@@ -26,6 +26,7 @@
             <name>.parquet          the table as it came, names made valid; it counts when it exists
             <name>.json             its digest; for a moment also that of the table that it replaces
             <name>.index/           generations, as above
+            <name>.postgres         a table that stays in PostgreSQL (`catalog.tables.existing`)
 
 What has a name of another form is of someone else: it is neither read nor deleted.
 """
@@ -51,6 +52,7 @@ _LEASED: Final = 4
 _TABLE: Final = ".parquet"
 _RECORD: Final = ".json"
 _INDEX: Final = ".index"
+_IN_PLACE: Final = ".postgres"
 _TARGETS: Final = re.compile(r"targets-[0-9a-f]{16}\.parquet")
 _GENERATION: Final = re.compile(r"gen-[0-9a-f]{12}")
 _MANIFEST: Final = re.compile(r"([0-9]{8,})\.json")
@@ -260,12 +262,17 @@ class ContextFolder(Folder):
 
     def tables(self) -> list[str]:
         """Return the names of the value-added tables, sorted."""
+        found = self.catalogs.children()
+        return sorted({*_tables_of(found, _TABLE), *_tables_of(found, _IN_PLACE)})
+
+    def kept_tables(self) -> list[str]:
+        """Return the names of those that are kept here, sorted: they have indexes."""
         return _tables_of(self.catalogs.children(), _TABLE)
 
     def delete_detached(self) -> None:
         """Delete drafts, and what is left of tables that are gone; no writer may be at work."""
         self.catalogs.delete_drafts()
-        there, found = {*self.tables()}, self.catalogs.children()
+        there, found = {*self.kept_tables()}, self.catalogs.children()
         for name in {*_tables_of(found, _RECORD)} - there:
             self.table(name).record.delete()
         for name in {*_tables_of(found, f"{_INDEX}/")} - there:
@@ -400,6 +407,11 @@ class TableFiles:
     def file(self) -> Entry:
         """The table, Parquet."""
         return self.context.catalogs.entry(f"{self.name}{_TABLE}")
+
+    @property
+    def declaration(self) -> Entry:
+        """What says where it is, if it stays in PostgreSQL."""
+        return self.context.catalogs.entry(f"{self.name}{_IN_PLACE}")
 
     @property
     def record(self) -> Entry:

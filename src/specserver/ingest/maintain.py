@@ -151,7 +151,7 @@ def _maintain_indexes(
             done.rows += merge.nrows
         done.parts = len(newest_manifest(context.index).parts)
         _clean(context, context.index, lease, grace_s, done)
-    for name in context.tables():
+    for name in context.kept_tables():
         index = context.table(name).index
         with index.lock.lock():
             _clean(context, index, lease, grace_s, done)

@@ -105,7 +105,7 @@ def _verify_context(context: ContextFolder, survey: Survey) -> Iterator[Finding]
     if names:
         sound = {name: links[name] for name in names if name in links and name not in damaged}
         yield _finding(context.name, "index", partial(_index, context, survey, sound))
-    for table in context.tables():
+    for table in context.kept_tables():
         look = partial(_table, context.table(table), survey)
         yield _finding(context.name, f"table {table}", look)
 

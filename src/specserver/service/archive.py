@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from ..auth import Caller, is_private
 from ..catalog.base import Catalogue
 from ..catalog.opening import is_in_use
-from ..catalog.tables.vac import has_vac, read_vac
+from ..catalog.tables.existing import title_of
+from ..catalog.tables.vac import has_vac
 from ..data.root import DataRoot
 from ..errors import (
     NoCatalog,
@@ -277,15 +278,17 @@ class Archive:
             ]
         for table in self.data.context(resolved).tables():
             try:
-                info = read_vac(self.data.context(resolved).table(table))
+                title = title_of(self.data.context(resolved).table(table))
                 opened = self._opened.table(resolved, table)
+                nrows = opened.catalog.count(primary=False)
             except ServiceError as error:
                 # A query of this table raises the error; the others are listed.
                 _LOG.error("%s.%s: %s", resolved, table, error.message)
                 continue
             columns = _described(opened.catalog, opened.survey.columns)
-            name, joined_with = f"{resolved}.{table}", found[0].name if source else ""
-            found.append(CatalogInfo(name, info.title, info.nrows, columns, joined_with))
+            name = f"{resolved}.{table}"
+            joined_with = found[0].name if source and opened.catalog.spectrum_columns else ""
+            found.append(CatalogInfo(name, title, nrows, columns, joined_with))
         return found
 
     def describe(self, info: ContextInfo) -> tuple[bool, dict[str, str]]:
@@ -298,7 +301,7 @@ class Archive:
             with suppress(ServiceError):
                 titles[name] = ""
                 held = self.data.context(info.resolved).table(table)
-                titles[name] = own[table] if table in own else read_vac(held).title
+                titles[name] = own[table] if table in own else title_of(held)
         return is_private(self.data, info.resolved), titles
 
     def table(self, context: str, catalog: str | None, *, primary: bool) -> QueryTable:

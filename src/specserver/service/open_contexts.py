@@ -5,6 +5,7 @@ All requests share them. `archive.Archive` decides which contexts a caller may s
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from ..catalog.opening import (
     open_catalogue,
     open_table,
 )
+from ..catalog.tables.existing import open_existing
 from ..catalog.tables.vac import is_current_vac, refresh_vac
 from ..damage import ABSENT, Identity
 from ..data.context import ContextFolder, IndexFolder, TableFiles
@@ -37,6 +39,8 @@ from .renewal import IndexRenewal
 from .resolver import SpectrumResolver
 
 _LOG = logging.getLogger(__name__)
+_DESCRIBED_S: Final = 60.0
+"""Time after which the columns of a table in a database are looked at again."""
 _FOLLOW_S: Final = 5.0
 """Longest time that the start of a service waits for a database to follow a context."""
 
@@ -98,6 +102,7 @@ class OpenContexts:
         self._open_followed: dict[str, OpenRelease] = {}
         self._trees: dict[str, tuple[Identity, FitsTree]] = {}
         self._tables: dict[str, _OpenTable] = {}
+        self._existing: dict[str, tuple[tuple[object, ...], QueryTable]] = {}
         self._lock = threading.Lock()
         self._loading: dict[str, threading.Lock] = {}
         self._renewal = IndexRenewal()
@@ -195,6 +200,8 @@ class OpenContexts:
         """
         files = self.data.context(context).table(table)
         held, catalog = self._held(context)
+        if (declared := files.declaration.stamp()) != ABSENT:
+            return self._existing_table(files, held, catalog, declared)
         try:
             return self._newest_table(files, held, catalog)
         except (DamagedFile, CatalogError) as error:
@@ -228,6 +235,22 @@ class OpenContexts:
             raise known.table.catalog.damage
         return known.table
 
+    def _existing_table(
+        self,
+        files: TableFiles,
+        held: SpectrumResolver,
+        catalog: Catalogue | None,
+        declared: Identity,
+    ) -> QueryTable:
+        """Return a table that stays in a database; what this says of it is read each minute."""
+        key = (declared, catalog, int(time.monotonic() // _DESCRIBED_S))
+        known = self._existing.get(str(files))
+        if known is None or known[0] != key:
+            opened = open_existing(files, held.survey, catalog)
+            made = QueryTable(opened.survey, opened, primary=False, attached=True)
+            known = self._existing[str(files)] = key, made
+        return known[1]
+
     def _held(self, context: str) -> tuple[SpectrumResolver, Catalogue | None]:
         """Return the spectra of a context, as its tables link to them, and its catalogue."""
         survey, release = find_release(context, self.data)
@@ -255,7 +278,7 @@ class OpenContexts:
                     opened = partial(self._await, self._followed, folder, survey)
                 if _ensure(folder.index, refresh, opened, whole=whole):
                     made.append(context)
-        for table in folder.tables():
+        for table in folder.kept_tables():
             files = folder.table(table)
             with _logged(str(files)):
                 held, catalog = self._held(context)

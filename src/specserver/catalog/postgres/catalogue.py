@@ -59,7 +59,18 @@ class PostgresCatalogue(PostgresRows):
 
     @override
     def _near_region(self, region: Cone | Polygon, values: Parameters) -> str:
-        return self._in_runs(cover(region), values, f"{_PIXEL}, ra, dec, {self._id.identifier}")
+        self._last.runs = cover(region)
+        names = f"{_PIXEL}, ra, dec, {self._id.identifier}"
+        return self._in_runs(self._last.runs, values, names)
+
+    @override
+    def _among(self, rows: Rows, values: Parameters) -> tuple[str, str]:
+        if not self._is_last(rows):
+            return super()._among(rows, values)
+        # Rows of a region lie together in the table, and in the index on pixels, which have just
+        # been read; those on numbers are all over its index, which must not be chosen.
+        source = self._in_runs(self._last.runs, values, "*", number="")
+        return f"({source}) AS near", f"({NUMBER} + 0) = ANY({values.bind_numbers(rows)})"
 
     @override
     def _near(
@@ -68,14 +79,16 @@ class PostgresCatalogue(PostgresRows):
         names = f"{_PIXEL}, ra, dec, {self._id.identifier}, {PRIMARY}"
         return self._in_runs(runs, values, names)
 
-    def _in_runs(self, runs: Ints, values: Parameters, columns: str) -> str:
+    def _in_runs(
+        self, runs: Ints, values: Parameters, columns: str, number: str = f"{NUMBER}, "
+    ) -> str:
         """Return the query of the rows in runs of order-29 pixels, 2D[n, 2], half-open."""
         low, high = (values.bind_numbers(edge) for edge in (runs[:, 0], runs[:, 1]))
         # Each run is a search in the index on _hpx: as a plain join it takes ten times as long.
         return (
             f"SELECT found.* FROM unnest({low}, {high}) AS run(low, high) CROSS JOIN LATERAL"
-            f" (SELECT {NUMBER}, {columns} FROM {self._relation.table}"
-            " WHERE _hpx >= run.low AND _hpx < run.high OFFSET 0) AS found"
+            f" (SELECT {number}{columns} FROM {self._relation.table}"
+            f" WHERE {_PIXEL} >= run.low AND {_PIXEL} < run.high OFFSET 0) AS found"
         )
 
     def place(self, rows: Rows) -> Place:

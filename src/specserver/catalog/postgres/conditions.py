@@ -78,6 +78,9 @@ class ConditionWriter:
         if literal.value is None or stored.is_wrapped or literal.bits > _NATIVE_BITS:
             return None
         self.known.add(column.name)
+        if operator == "=" and stored.is_text_of_others and isinstance(literal.value, str):
+            # Text is equal in all collations; in another one no index would serve it.
+            return f"{stored.plain} = {self._values.bind(literal.value, collated=False)}"
         if stored.kind == "float" and type(literal.value) is int:
             # A bigint would have the column converted, which no index serves.
             literal = typed.Literal(float(literal.value))

@@ -20,8 +20,8 @@ from psycopg import conninfo
 from sqlalchemy.pool import QueuePool
 
 from ...errors import BadParameter, CatalogError, DatabaseAway, QueryTimeout, SpecServerError
+from ..database_url import is_url
 from ..deadline import NEVER, Deadline
-from ..followed import is_url
 from .names import quoted
 from .parameters import Parameters
 

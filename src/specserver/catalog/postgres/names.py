@@ -38,6 +38,10 @@ _TYPES: Final[Mapping[pa.DataType, tuple[str, pa.DataType, int]]] = {
 """Arrow type → type in PostgreSQL, Arrow type of its values there, bits of a whole number."""
 
 
+COLLATED: Final = '({} COLLATE "C")'
+"""Text of a table of others as it is compared here."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredColumn:
     """A column of a table in PostgreSQL."""
@@ -46,10 +50,16 @@ class StoredColumn:
     """Its name in the catalogue."""
     form: pa.DataType
     """Its Arrow type in the catalogue."""
+    actual: str = ""
+    """Its name in PostgreSQL, if that does not follow from the other."""
+    expression: str = "{}"
+    """Its value, as SQL, from its quoted name."""
 
     @property
     def physical(self) -> str:
         """Its name in PostgreSQL."""
+        if self.actual:
+            return self.actual
         return fitting(f"{self.name}_" if self.name in _TAKEN else self.name)
 
     @property
@@ -68,12 +78,22 @@ class StoredColumn:
         return _TYPES[self.form][2]
 
     @property
+    def is_text_of_others(self) -> bool:
+        """Whether it has text of a table of others, in its own collation, as it is."""
+        return self.expression == COLLATED
+
+    @property
     def is_wrapped(self) -> bool:
         """Whether its values are the signed form of unsigned ones."""
         return bool(self.form == pa.uint64())
 
     @property
     def identifier(self) -> str:
+        """Its value, as SQL."""
+        return self.expression.format(self.plain)
+
+    @property
+    def plain(self) -> str:
         """Its quoted name."""
         return quoted(self.physical)
 

@@ -16,10 +16,14 @@ class Parameters:
     def __init__(self) -> None:
         self._values: list[pa.Array] = []
 
-    def bind(self, value: bool | float | str) -> str:
-        """Bind a value, a whole number of 64 bits at most; return its placeholder, with its type.
+    def bind(self, value: bool | float | str, *, collated: bool = True) -> str:
+        """Bind a value; return its placeholder, with its type.
 
-        Greater whole numbers are bound as text.
+        Whole numbers of more than 64 bits are bound as text.
+
+        Parameters
+        ----------
+        collated : text is compared by its letters' numbers, not in a column's own collation
         """
         if isinstance(value, bool):
             return self._add(pa.array([value]), "boolean")
@@ -30,7 +34,7 @@ class Parameters:
         if isinstance(value, float):
             return self._add(pa.array([value], pa.float64()), "double precision")
         text = self._add(pa.array([value.replace("\0", "")]), "text")
-        return f'({text} COLLATE "C")'
+        return f'({text} COLLATE "C")' if collated else text
 
     def bind_all(self, values: Sequence[Any], form: pa.DataType, name: str) -> str:
         """Bind values as one array; return its placeholder.

@@ -3,6 +3,7 @@
 Geometry is tested here, exactly, among candidates that the database returns.
 """
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -76,6 +77,8 @@ class PostgresRows:
         self.spectrum_columns: Mapping[str, str] = {}
         self._database = database
         self._relation = relation
+        self._last = threading.local()
+        """What each thread found last in a region."""
         self._stored = relation.columns
         self._id = self._stored[survey.id_column.name]
         self._in_order = f"{relation.pixel}, {self._id.order}, {relation.number}"
@@ -117,7 +120,9 @@ class PostgresRows:
         number, hpx, ids = (
             np.concatenate([none, *(some[at] for some in found)]) for at in range(3)
         )
-        return self._sorted(number, hpx, ids)
+        rows = self._sorted(number, hpx, ids)
+        self._last.rows = rows
+        return rows
 
     def _sorted(self, number: Rows, hpx: Ints, ids: npt.NDArray[Any]) -> Rows:
         """Return rows in the order of the catalogue; identifiers are in their signed form."""
@@ -181,6 +186,14 @@ class PostgresRows:
         sky = SkyColumns(hpx, ra.astype("f8"), dec.astype("f8"), own, primary.astype(np.bool_))
         return number, sky
 
+    def _is_last(self, rows: Rows) -> bool:
+        """Return whether rows are those that this thread found in a region just now."""
+        return getattr(self._last, "rows", None) is rows
+
+    def _among(self, rows: Rows, values: Parameters) -> tuple[str, str]:
+        """Return what to select from, and the condition that a row has one of some numbers."""
+        return self._relation.table, self._relation.numbered(rows, values)
+
     def _near_region(self, region: Cone | Polygon, values: Parameters) -> str:
         """Return the query of `_LOOKED_AT` of the rows that may lie in a region."""
         raise NotImplementedError
@@ -242,12 +255,14 @@ class PostgresRows:
     def _taken(self, fields: Sequence[str], rows: Rows, deadline: Deadline) -> pa.Table:
         columns = [self._stored[field] for field in fields]
         wanted = np.unique(rows)
+        step = max(len(wanted), 1) if self._is_last(rows) else _BLOCK
         names = ", ".join([self._relation.number, *(column.identifier for column in columns)])
         tables = []
-        for at in range(0, max(len(wanted), 1), _BLOCK):
+        for at in range(0, max(len(wanted), 1), step):
             values = Parameters()
-            where = self._relation.numbered(wanted[at : at + _BLOCK], values)
-            query = f"SELECT {names} FROM {self._relation.table} WHERE {where}"
+            some = rows if step >= len(wanted) else wanted[at : at + step]
+            source, where = self._among(some, values)
+            query = f"SELECT {names} FROM {source} WHERE {where}"
             tables.append(self._database.arrow(query, values, deadline))
         found = pa.concat_tables(tables)
         number = plain_array(found.column(0))
@@ -276,8 +291,10 @@ class PostgresRows:
         where = [self._relation.primary] if primary else []
         if condition.where is not None:
             where.append(f"({writer.require(condition.where)})")
+        source = self._relation.table
         if rows is not None:
-            where.append(self._relation.numbered(rows, values))
+            source, among = self._among(rows, values)
+            where.append(among)
         order = [writer.order(key.column, descending=key.descending) for key in condition.order]
         most = [
             n
@@ -286,7 +303,7 @@ class PostgresRows:
         ]
         query = [
             f"SELECT {', '.join([self._relation.number, *(c.identifier for c in columns)])}",
-            f"FROM {self._relation.table}",
+            f"FROM {source}",
             f"WHERE {' AND '.join(where)}" if where else "",
             f"ORDER BY {', '.join([*order, self._in_order])}",
             f"LIMIT {values.bind(min(most))}" if most else "",

@@ -58,7 +58,9 @@ class VacInfo:
 
 def has_vac(files: TableFiles) -> bool:
     """Return whether a table exists; its name may be any text."""
-    return is_table_name(files.name) and files.file.exists()
+    if not is_table_name(files.name):
+        return False
+    return files.file.exists() or files.declaration.exists()
 
 
 def add_vac(
@@ -85,7 +87,7 @@ def add_vac(
         taken = " and ".join(survey.tables)
         allowed = f"a-z, 0-9 and _, a letter first, up to 63 of them, and not {taken}"
         raise BadParameter("NAME", name, allowed)
-    if files.file.exists() and not overwrite:
+    if files.declaration.exists() or (files.file.exists() and not overwrite):
         text = f"{files.context.name} has a table {name}: take another NAME, or say --replace"
         raise BadParameter.saying(text)
     found = read_table(file, hdu=hdu)
@@ -146,6 +148,7 @@ def remove_vac(files: TableFiles) -> None:
     """Detach a table; raise `UnknownCatalog` when there is none of that name."""
     if files.name not in files.context.tables():
         raise UnknownCatalog(str(files), files.context.tables())
+    files.declaration.delete()
     files.file.delete()
     files.record.delete()
     # Files that a server writes there meanwhile are removed with the next table of that name.
