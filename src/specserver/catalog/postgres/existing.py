@@ -3,9 +3,9 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import atan2, degrees, hypot
 from typing import Any, Final
 
-import hpgeom
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -89,7 +89,8 @@ def describe(database: Database, table: str) -> Described:
     """
     values = Parameters()
     query = f"{_DESCRIPTION}{values.bind(table, collated=False)}) ORDER BY a.attnum"
-    rows = [tuple(row.values()) for row in database.arrow(query, values).to_pylist()]
+    found = database.arrow(query, values)
+    rows = list(zip(*(column.to_pylist() for column in found.columns), strict=True))
     if not rows:
         allowed = f"a table or view of {database.shown} that its user may see, as schema.table"
         raise BadParameter("table", table, allowed)
@@ -196,8 +197,9 @@ class ExistingTable(PostgresRows):
     @override
     def _near_region(self, region: Cone | Polygon, values: Parameters) -> str:
         centre, radius_deg = region.bounds()
-        ra, dec = hpgeom.vector_to_angle(*(np.array([value]) for value in centre))
-        where = self._near_one(float(ra[0]), float(dec[0]), radius_deg + _PAD_DEG, values)
+        x, y, z = centre.tolist()
+        place = degrees(atan2(y, x)) % 360.0, degrees(atan2(z, hypot(x, y)))
+        where = self._near_one(*place, radius_deg + _PAD_DEG, values)
         return self._looked_at(where, "")
 
     @override

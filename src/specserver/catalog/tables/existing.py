@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ...data.context import TableFiles, is_table_name
 from ...digests import seal
-from ...errors import BadParameter, UnknownCatalog
+from ...errors import BadParameter, CatalogError, UnknownCatalog
 from ...extras import require
 from ...model.skyframe import POSITION_COLUMNS
 from ...model.survey import Survey
@@ -144,7 +144,7 @@ def open_existing(files: TableFiles, survey: Survey, spectra: Catalogue | None) 
     ------
     DatabaseAway
         The database cannot be reached.
-    BadParameter
+    CatalogError
         The table is gone.
     """
     require("a table in PostgreSQL", "postgres")
@@ -152,7 +152,10 @@ def open_existing(files: TableFiles, survey: Survey, spectra: Catalogue | None) 
 
     declared = read_declaration(files)
     database = _database(declared.url)
-    described = describe(database, declared.table)
+    try:
+        described = describe(database, declared.table)
+    except BadParameter as error:
+        raise CatalogError(f"{files}: {error.message}") from error
     return _opened(database, files, survey, declared, described, spectra)
 
 
