@@ -8,16 +8,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from specserver.catalog.followed import open_database
 from specserver.client.api import SpecClient
 from specserver.client.session import Session
 from specserver.data.root import DataRoot, open_root
 from specserver.service import SpectroscopicService
+from specserver.service.archive import Archive
+from specserver.service.open_contexts import OpenContexts
 
 from .cache import Cache
 from .data import CONTEXT, Library, Scale, make_library, warm
 from .formats import as_format_1
 from .large import RECIPE, make_context
-from .postgres import Postgres, open_postgres
+from .postgres import Postgres, open_catalogue, open_postgres
 from .service import Running, serve_data
 from .table import make_table
 
@@ -76,6 +79,19 @@ class Bench:
         table = self.table
         name = f"{self.scale.name}-postgres"
         return self.stack.enter_context(open_postgres(self.cache, name, table, self._table_made))
+
+    @cached_property
+    def in_postgres(self) -> SpectroscopicService:
+        """The service's own object over the rows of ``large(1)``, with its catalogue in PostgreSQL.
+
+        A database follows the data folder as one of a service does.
+        """
+        data = self.large(1).archive.data
+        name, stamp = f"{self.scale.name}-catalogue", {"recipe": RECIPE, "spectra": self._made}
+        url = self.stack.enter_context(open_catalogue(self.cache, name, data, stamp))
+        database = open_database(url)
+        self.stack.callback(database.close)
+        return SpectroscopicService(Archive(OpenContexts(data, database)))
 
     @cached_property
     def format_1(self) -> SpectroscopicService:

@@ -15,6 +15,7 @@ _MODULES: Final = (
     "cases_steady",
     "cases_catalogue",
     "cases_index",
+    "cases_postgres",
     "cases_match",
     "cases_pictures",
     "cases_composite",

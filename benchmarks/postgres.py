@@ -5,7 +5,7 @@ than the loopback that ours is asked through.
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -16,7 +16,12 @@ import psycopg
 import pyarrow as pa
 import pyarrow.csv
 
+from specserver.catalog.followed import open_database
+from specserver.data.root import DataRoot
+from specserver.surveys.sdss import SDSS
+
 from .cache import Cache
+from .data import CONTEXT
 from .measure import NotRun
 from .postgres_cluster import Cluster, NoPostgres, programs
 
@@ -26,6 +31,9 @@ _SETTINGS: Final = (
     "maintenance_work_mem=512MB",
     "max_wal_size=4GB",
 )
+_PREWARM: Final = """
+SELECT pg_prewarm(c.oid) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = 'specserver' AND c.relkind IN ('r', 'i') ORDER BY c.relkind = 'i'"""
 _COPY_ROWS: Final = 200_000
 _TABLE: Final = """
 CREATE TABLE objects (
@@ -62,10 +70,7 @@ def open_postgres(cache: Cache, name: str, table: pa.Table, digest: str) -> Iter
     ----------
     digest : of the table
     """
-    try:
-        found = programs(q3c=True)
-    except NoPostgres as error:
-        raise NotRun(str(error)) from error
+    found = _programs(q3c=True)
     stamp = {"table": digest, "schema": [_TABLE, *_INDEXES], "programs": found.parent.name}
 
     def make(folder: Path) -> None:
@@ -77,6 +82,45 @@ def open_postgres(cache: Cache, name: str, table: pa.Table, digest: str) -> Iter
     with _running(found, folder) as connection:
         _warm(connection)
         yield Postgres(connection, _versions(connection))
+
+
+@contextmanager
+def open_catalogue(
+    cache: Cache, name: str, data: DataRoot, stamp: Mapping[str, Any]
+) -> Iterator[str]:
+    """Start a cluster that holds the catalogue of a data folder; yield its URL; stop it at the end.
+
+    Parameters
+    ----------
+    stamp : says what the catalogue was made from
+    """
+    found = _programs(q3c=False)
+    folder_of = {"index": str(data.context(CONTEXT).index.versions()[-1]), **stamp}
+    digest = {"programs": found.parent.name, **folder_of}
+
+    def make(folder: Path) -> None:
+        Cluster(found, folder).initialise()
+        with Cluster(found, folder, _SETTINGS) as cluster:
+            database = open_database(cluster.url)
+            database.sync(data.context(CONTEXT), SDSS)
+            database.close()
+            with psycopg.connect(cluster.url, autocommit=True) as connection:
+                connection.execute("VACUUM ANALYZE")
+
+    folder, _ = cache.part(name, digest, make)
+    with Cluster(found, folder, _SETTINGS) as cluster:
+        with psycopg.connect(cluster.url, autocommit=True) as connection:
+            connection.execute("CREATE EXTENSION IF NOT EXISTS pg_prewarm")
+            connection.execute(_PREWARM)
+        yield cluster.url
+
+
+def _programs(*, q3c: bool) -> Path:
+    """Return the folder of the server; raise `NotRun` if there is none."""
+    try:
+        return programs(q3c=q3c)
+    except NoPostgres as error:
+        raise NotRun(str(error)) from error
 
 
 @contextmanager

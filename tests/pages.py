@@ -37,9 +37,10 @@ ELSEWHERE = {
     "access.md": "test_vos.py",
     "add-a-survey.md": "test_surveys.py",
     "object-store.md": "test_object_store.py",
+    "postgres.md": "test_postgres_page.py",
 }
-"""Pages that need tokens, a package that is installed, or an object store, and the tests that run
-their blocks."""
+"""Pages that need tokens, a package that is installed, an object store or a database, and the tests
+that run their blocks."""
 OUTPUT = "output"
 """Title of a block that shows what the commands before it print."""
 _SERVICE = "http://127.0.0.1:6998"

@@ -31,6 +31,8 @@ _OWN: Final[Mapping[str, tuple[str, str]]] = {
     SERIAL: ("bigint NOT NULL", "Count of changes (context.serial) at which it was written last"),
 }
 """Columns besides those of the catalogue: type, and meaning."""
+_RELATIONS: Final = frozenset({"context", "part", "segment", "field", "gone", "schema_version"})
+"""Tables besides those of contexts."""
 HIDDEN: Final[Mapping[str, str]] = {
     "_hpx": "HEALPix order-29 nested pixel of (ra, dec); -1: the position is not known",
     "_segment": "Number of the segment that has the spectrum (table segment)",
@@ -46,6 +48,11 @@ HIDDEN: Final[Mapping[str, str]] = {
     "_version": "How often the spectrum has been replaced",
 }
 """Meaning of the columns that users do not see."""
+
+
+def relation_of(context: str) -> str:
+    """Return the name of the table of a context."""
+    return fitting(f"{context}_rows" if context in _RELATIONS else context)
 
 
 def bring_up_to_date(connect: Callable[[], Connection], schema: str) -> None:

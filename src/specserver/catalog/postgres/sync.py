@@ -28,7 +28,16 @@ from ..index.write_part import BATCH_ROWS
 from ..placed_part import PlacedPart, place_parts
 from .database import Database
 from .names import StoredColumn, fitting, stored_columns, to_postgres
-from .schema import NUMBER, PRIMARY, SERIAL, Connection, RowsTable, bring_up_to_date, index_columns
+from .schema import (
+    NUMBER,
+    PRIMARY,
+    SERIAL,
+    Connection,
+    RowsTable,
+    bring_up_to_date,
+    index_columns,
+    relation_of,
+)
 from .state import ContextState, read_state
 
 _LOG = logging.getLogger(__name__)
@@ -105,7 +114,7 @@ class _Sync:
         self._manifest = newest_manifest(context.index)
         self._state = read_state(connection, context.name, database.schema)
         self._serial = (self._state.serial if self._state else 0) + 1
-        self._table = RowsTable(connection, self._schema, fitting(context.name))
+        self._table = RowsTable(connection, self._schema, relation_of(context.name))
 
     def run(self) -> Change | None:
         """Bring the table to the newest manifest."""
