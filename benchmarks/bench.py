@@ -16,7 +16,7 @@ from specserver.service import SpectroscopicService
 from specserver.service.archive import Archive
 from specserver.service.open_contexts import OpenContexts
 
-from .cache import Cache
+from .cache import Cache, source_digest
 from .data import CONTEXT, Library, Scale, make_library, warm
 from .formats import as_format_1
 from .large import RECIPE, make_context
@@ -81,13 +81,21 @@ class Bench:
         return self.stack.enter_context(open_postgres(self.cache, name, table, self._table_made))
 
     @cached_property
-    def in_postgres(self) -> SpectroscopicService:
-        """The service's own object over the rows of ``large(1)``, with its catalogue in PostgreSQL.
+    def placed(self) -> SpectroscopicService:
+        """The same as ``large(1)``, where no two rows have one place in the store."""
+        data = self._rows("placed", self.scale.large, 1, own_places=True)
+        warm(data.context(CONTEXT).index.local_path().rglob("*"))
+        return SpectroscopicService(data)
 
-        A database follows the data folder as one of a service does.
+    @cached_property
+    def in_postgres(self) -> SpectroscopicService:
+        """The service's own object over the rows of `placed`, with its catalogue in PostgreSQL.
+
+        A database follows the data folder as that of a service does.
         """
-        data = self.large(1).archive.data
-        name, stamp = f"{self.scale.name}-catalogue", {"recipe": RECIPE, "spectra": self._made}
+        data = self.placed.archive.data
+        name = f"{self.scale.name}-catalogue"
+        stamp = {"recipe": RECIPE, "spectra": self._made, "code": source_digest("catalog/postgres")}
         url = self.stack.enter_context(open_catalogue(self.cache, name, data, stamp))
         database = open_database(url)
         self.stack.callback(database.close)

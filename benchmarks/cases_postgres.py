@@ -33,7 +33,7 @@ def _gauge(ask: Asked, draw: Callable[[Bench, SpectroscopicService], Any], per: 
     """
 
     def prepare(bench: Bench) -> Gauge:
-        theirs, ours = bench.in_postgres, bench.large(1)
+        theirs, ours = bench.in_postgres, bench.placed
         ratios: list[float] = []
         subjects = [draw(bench, ours) for _ in range(3)]
         for subject in subjects:

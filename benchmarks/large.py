@@ -68,6 +68,7 @@ def make_context(
     by_field: bool = False,
     few_columns: bool = False,
     held: bool = True,
+    own_places: bool = False,
 ) -> DataRoot:
     """Make a data folder whose context has so many rows in so many parts, and return it.
 
@@ -81,6 +82,7 @@ def make_context(
         leave them; otherwise each has rows of the whole sky.
     few_columns : only the columns that every query needs
     held : whether the spectra of the segments are among the rows; otherwise all rows are others
+    own_places : no two rows have one place, as in a real store; only the real ones can be read
     """
     data = open_root(folder)
     copytree(
@@ -98,7 +100,8 @@ def make_context(
     field = (sky.hpx >> _FIELD_BITS) * _MIX >> 16
     part_of = (field if by_field else sky.number) % nparts
     entries = tuple(
-        _write(context, names, base, sky, np.flatnonzero(part_of == part)) for part in range(nparts)
+        _write(context, names, base, sky, np.flatnonzero(part_of == part), own_places=own_places)
+        for part in range(nparts)
     )
 
     def first(base: Manifest) -> Manifest:
@@ -144,21 +147,28 @@ def _write(
     base: pa.Table,
     sky: _Sky,
     rows: npt.NDArray[np.intp],
+    *,
+    own_places: bool,
 ) -> PartEntry:
     """Write a part of some rows of the sky, 1D[n], ascending."""
     folder = context.index.new_part(_LEASE)
-    batches = _batches(base, sky, rows)
+    batches = _batches(base, sky, rows, own_places=own_places)
     write_part(folder, SDSS, base.schema, batches, nrows=len(rows), segments=segments)
     return PartEntry(folder.name, len(rows))
 
 
-def _batches(base: pa.Table, sky: _Sky, rows: npt.NDArray[np.intp]) -> Iterator[pa.RecordBatch]:
+def _batches(
+    base: pa.Table, sky: _Sky, rows: npt.NDArray[np.intp], *, own_places: bool
+) -> Iterator[pa.RecordBatch]:
     """Yield rows of the sky with all columns."""
     for at in range(0, len(rows), BATCH_ROWS):
         some = rows[at : at + BATCH_ROWS]
         number = sky.number[some]
         table = base.take(pa.array(number % len(base)))
         new = _own_columns(table, sky, some, number >= len(base))
+        if own_places:
+            others = pc.if_else(pa.array(number >= len(base)), pa.array(number), table["_row"])
+            new["_row"] = others.combine_chunks()
         for name, values in new.items():
             place = table.schema.get_field_index(name)
             if place >= 0:

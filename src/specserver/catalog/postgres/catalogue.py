@@ -93,7 +93,7 @@ class PostgresCatalogue(PostgresRows):
 
     def place(self, rows: Rows) -> Place:
         """Return identifier, segment number and segment row of rows."""
-        ids = self.columns_of([self._id.name], rows).column(0).fill_null(0).to_numpy()
+        ids = self._ids_of(rows)
         self._know(rows)
         segment, row = rows >> _ROW_BITS, rows & (2**_ROW_BITS - 1)
         return Place(ids, segment.astype(np.int32), row.astype(np.int32))

@@ -163,7 +163,7 @@ class ExistingTable(PostgresRows):
 
     def place(self, rows: Rows) -> Place:
         """Return identifiers of rows; they are in no segment of spectra."""
-        ids = self.columns_of([self._id.name], rows).column(0).fill_null(0).to_numpy()
+        ids = self._ids_of(rows)
         none = np.zeros(len(rows), np.int32)
         return Place(ids, none, none)
 

@@ -240,7 +240,25 @@ class PostgresRows:
             tables.append(self._database.arrow(query, values))
         found = pa.concat_tables(tables)
         number, hpx, known, primary = map(plain_array, found.columns)
+        if len(tables) == 1:
+            self._last.named = number, known
         return number, hpx, known.astype(np.int64), primary.astype(np.bool_)
+
+    def _ids_of(self, rows: Rows) -> npt.NDArray[Any]:
+        """Return the identifiers of rows, 1D[n], in the survey's type, 1D[n]; 0: none.
+
+        Those of rows that were found by identifiers just now are known.
+        """
+        number, known = getattr(self._last, "named", (rows[:0], rows[:0]))
+        if len(number):
+            order = np.argsort(number)
+            at = order[np.minimum(np.searchsorted(number[order], rows), len(number) - 1)]
+            if np.array_equal(number[at], rows):
+                return self._unsigned(known[at])
+        found: npt.NDArray[Any] = (
+            self.columns_of([self._id.name], rows).column(0).fill_null(0).to_numpy()
+        )
+        return found
 
     def best_with(self, ids: npt.NDArray[Any], columns: pa.Table) -> Rows:
         """Return the best row of each identifier among those that agree with it, 1D[n]."""
