@@ -21,12 +21,15 @@ from benchmarks.postgres_cluster import Cluster
 from commands import command
 from forked import Forked
 from serving import Served, serve
+from specserver.catalog.deadline import Deadline
 from specserver.catalog.followed import open_database
 from specserver.catalog.opening import open_catalogue
 from specserver.catalog.postgres.following import PostgresFollower
 from specserver.catalog.sql.expressions import Condition
 from specserver.client.api import SpecClient
 from specserver.data.root import open_root
+from specserver.errors import QueryTimeout
+from specserver.model.region import cone
 from specserver.model.survey import Survey
 from specserver.simulate import simulate_desi
 from specserver.surveys.desi import DESI
@@ -245,6 +248,24 @@ def test_a_database_that_restarts_in_mid_query_is_asked_again(
             postgres.stop()
             postgres.start()
             assert ask(running).data == expected
+
+
+def test_a_query_ends_at_its_deadline(postgres: Cluster, served: Served, url: str) -> None:
+    command("catalog", "sync", "--data", served.data, "--catalog", url)
+    database = in_database(url)
+    catalogue = database.open(CONTEXT, SDSS)
+    with closing(psycopg.connect(postgres.url)) as blocking:
+        blocking.execute(f"LOCK TABLE {url.rpartition('=')[2]}.{CONTEXT} IN ACCESS EXCLUSIVE MODE")
+        for ask_it in (
+            lambda until: catalogue.query(["z"], Condition(), None, primary=True, deadline=until),
+            lambda until: catalogue.in_region(cone(0.0, 0.0, 1.0), until),
+        ):
+            begun = time.monotonic()
+            with pytest.raises(QueryTimeout):
+                ask_it(Deadline.after(0.3))
+            assert 0.2 < time.monotonic() - begun < 5
+    assert len(catalogue.query(["z"], Condition(), None, primary=False)) == len(served.ids)
+    database.close()
 
 
 def await_query(postgres: Cluster, text: str) -> None:

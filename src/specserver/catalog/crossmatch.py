@@ -217,12 +217,15 @@ def find_nearby(
     return _in_order(skies, every)
 
 
-def pixel_runs(ra_deg: Floats, dec_deg: Floats, radius_deg: float) -> Iterator[tuple[Ints, Ints]]:
+def pixel_runs(
+    ra_deg: Floats, dec_deg: Floats, radius_deg: float, nrows: int
+) -> Iterator[tuple[Ints, Ints]]:
     """Yield positions in groups, and the runs of pixels that hold all that is near a group.
 
     Parameters
     ----------
     ra_deg, dec_deg, radius_deg : as of `find_nearby`
+    nrows : number of rows in which is searched
 
     Yields
     ------
@@ -230,12 +233,16 @@ def pixel_runs(ra_deg: Floats, dec_deg: Floats, radius_deg: float) -> Iterator[t
     """
     known = np.flatnonzero(is_position(ra_deg, dec_deg))
     pixel = hpgeom.angle_to_pixel(2**_ORDER, wrap_deg(ra_deg[known]), dec_deg[known])
-    order = _fine_order(radius_deg)
+    fine = _fine_order(radius_deg)
+    order = _sparse_order(nrows, fine)
+    at_edge = _at_edge(pixel >> _shift(fine), fine - order)
     by_pixel = np.argsort(pixel)
     for at in range(0, len(known), _POSITIONS):
         some = by_pixel[at : at + _POSITIONS]
         inside = np.unique(pixel[some] >> _shift(order))
-        around = np.unique(np.append(inside, hpgeom.neighbors(2**order, inside)))
+        # Only of positions at its edge something near may be in the next pixel.
+        edges = np.unique(pixel[some[at_edge[some]]] >> _shift(order))
+        around = np.unique(np.append(inside, hpgeom.neighbors(2**order, edges)))
         around = around[around >= 0]
         begins = np.flatnonzero(np.diff(around, prepend=-2) > 1)
         ends = np.append(begins[1:], len(around)) - 1
@@ -264,6 +271,11 @@ def _fine_order(radius_deg: float) -> int:
     return int(np.clip(np.floor(np.log2(_WIDTH_DEG * _NARROW / radius_deg)), 0, _FINEST))
 
 
+def _sparse_order(nrows: int, most: int) -> int:
+    """Return the order of pixels of about one row each, were the rows spread over the whole sky."""
+    return int(np.clip(np.rint(np.log2(max(nrows, 12) / 12) / 2), 0, most))
+
+
 def _candidates(hpx: Ints, pixel: Ints, reach: _Reach) -> _Runs:
     """Return the runs of rows among which are all that lie within reach of each position.
 
@@ -272,8 +284,7 @@ def _candidates(hpx: Ints, pixel: Ints, reach: _Reach) -> _Runs:
     pixel : 1D[n] int64, order 29, ascending
     """
     fine = _fine_order(reach.radius_deg)
-    # Pixels of about one row each, if the rows were spread over the whole sky.
-    coarse = int(np.clip(np.rint(np.log2(max(len(hpx), 12) / 12) / 2), 0, fine))
+    coarse = _sparse_order(len(hpx), fine)
     left = np.arange(len(pixel))
     parts = []
     for order in range(coarse, fine):

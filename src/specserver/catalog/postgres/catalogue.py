@@ -57,6 +57,11 @@ class PostgresCatalogue(PostgresRows):
         """Return the number of rows, or of primary ones."""
         return self._state.nprimary if primary else self._state.nrows
 
+    @property
+    @override
+    def _size(self) -> int:
+        return self._state.nrows
+
     @override
     def _near_region(self, region: Cone | Polygon, values: Parameters) -> str:
         self._last.runs = cover(region)

@@ -258,7 +258,8 @@ def _read_url(url: str) -> tuple[str, str]:
         said = parse_qsl(query, strict_parsing=bool(query))
         rest = urlencode([(name, value) for name, value in said if name != "schema"])
         # Without a URL there is no such option, which raises.
-        info = conninfo.make_conninfo(f"{base or 'no'}?{rest}", application_name="specserver")
+        given = {"application_name": "specserver", "client_encoding": "UTF8"}
+        info = conninfo.make_conninfo(f"{base or 'no'}?{rest}", **given)
     except (psycopg.Error, ValueError):
         # Its message would repeat the URL, and a password in it.
         text = "the URL of the database cannot be read: it reads postgresql://user@host:5432/name"

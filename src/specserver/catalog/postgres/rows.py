@@ -157,7 +157,7 @@ class PostgresRows:
         """Return the rows within a radius of each position: `Catalogue.nearby`."""
         found: list[Matches] = []
         left = max_pairs
-        for which, runs in pixel_runs(ra_deg, dec_deg, radius_deg):
+        for which, runs in pixel_runs(ra_deg, dec_deg, radius_deg, self._size):
             go_on()
             place = ra_deg[which], dec_deg[which]
             numbers, sky = self._sky(*place, radius_deg, runs, deadline)
@@ -185,6 +185,11 @@ class PostgresRows:
         )
         sky = SkyColumns(hpx, ra.astype("f8"), dec.astype("f8"), own, primary.astype(np.bool_))
         return number, sky
+
+    @property
+    def _size(self) -> int:
+        """About how many rows there are."""
+        return _BLOCK
 
     def _is_last(self, rows: Rows) -> bool:
         """Return whether rows are those that this thread found in a region just now."""

@@ -157,6 +157,14 @@ class RowsTable:
                 "CREATE {}INDEX IF NOT EXISTS {} ON {} ({})", unique, index, self.name, listed
             )
 
+    def put_in_order(self, survey: Survey, columns: Mapping[str, StoredColumn]) -> None:
+        """Put the rows in the order of the sky: those of a region are then in few pages."""
+        keys = index_columns(survey, columns)["hpx"]
+        index = fitting(f"{self.relation}_hpx")
+        listed = sql.SQL(", ").join(map(sql.Identifier, keys))
+        self._run("CREATE INDEX {} ON {} ({})", sql.Identifier(index), self.name, listed)
+        self._run("CLUSTER {} USING {}", self.name, sql.Identifier(index))
+
     def take_place_of(self, other: "RowsTable", names: Iterable[str]) -> None:
         """Take the name of another table, which is deleted, and those of its indexes."""
         self._run("DROP TABLE IF EXISTS {}", other.name)

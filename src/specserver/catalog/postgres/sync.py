@@ -174,6 +174,9 @@ class _Sync:
         self._total = sum(placed.nalive for placed in parts)
         for placed in parts:
             self._copy(beside, placed, placed.every(primary=False, most=None))
+        if len(parts) > 1:
+            # Each part is in the order of the sky, and all of them are to be.
+            beside.put_in_order(self._survey, self._columns)
         beside.index(self._survey, self._columns)
         beside.take_place_of(self._table, index_columns(self._survey, self._columns))
         self._run("DELETE FROM {} WHERE context = %s", "gone", values=(self._context.name,))
