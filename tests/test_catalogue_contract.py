@@ -663,6 +663,40 @@ def test_a_cone_and_the_columns_of_the_sky_agree(plain: Model) -> None:
         assert set(plain.pairs(rows)) == expected
 
 
+@pytest.mark.parametrize("radius", [1e-4, 0.02, 0.9])
+def test_the_rows_near_many_positions(plain: Model, radius: float) -> None:
+    rng = np.random.default_rng(12)
+    ra, dec = plain.table["ra"][:-3], plain.table["dec"][:-3]
+    # Positions about as far from rows as the radius, some of nothing, and one that is unknown.
+    away = rng.uniform(0.0, 1.5, len(ra)) * radius
+    dec = np.clip(dec + np.where(rng.random(len(dec)) < 0.5, away, -away), -90.0, 90.0)
+    ra, dec = np.append(ra, [1.0, math.nan]), np.append(dec, [-30.0, 1.0])
+    apart = np.stack([distance_deg(plain, *place) for place in zip(ra, dec, strict=True)])
+    for primary in (False, True):
+        allowed = plain.table["specprimary"] == 1 if primary else np.ones(len(plain.ids), bool)
+        words = {"nearest": False, "primary": primary}
+        found = plain.catalogue.nearby(ra, dec, radius, **words)
+        assert np.all(np.diff(found.position) >= 0)
+        told = set(zip(found.position.tolist(), plain.pairs(found.row), strict=True))
+        assert len(told) == len(found) > 0
+        # A distance that differs from the radius by rounding may be either.
+        within, about = (
+            {
+                (at, pair)
+                for at, row in enumerate(apart)
+                for pair in plain.where((row <= radius + margin) & allowed)
+            }
+            for margin in (-1e-10, 1e-10)
+        )
+        assert within <= told <= about
+        best = plain.catalogue.nearby(ra, dec, radius, nearest=True, primary=primary)
+        assert best.position.tolist() == sorted(set(found.position.tolist()))
+        firsts = np.flatnonzero(np.diff(found.position, prepend=-1))
+        assert best.row.tolist() == found.row[firsts].tolist()
+        with pytest.raises(TooMuch):
+            plain.catalogue.nearby(ra, dec, radius, max_pairs=len(found) - 1, **words)
+
+
 # -- order, limit, bounds -------------------------------------------------------------------------
 
 Z = ColumnRef("z", "float")
