@@ -55,6 +55,9 @@ AGREED = {
     "opening": 0.5,
     "million_rows": 2.0,
     "million_memory": 300.0,
+    "postgres_cone": 5.0,
+    "postgres_ids": 80.0,
+    "postgres_conditions": 10.0,
 }
 
 
