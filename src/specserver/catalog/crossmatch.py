@@ -220,16 +220,14 @@ def find_nearby(
 def pixel_runs(
     ra_deg: Floats, dec_deg: Floats, radius_deg: float, nrows: int
 ) -> Iterator[tuple[Ints, Ints]]:
-    """Yield positions in groups, and the runs of pixels that hold all that is near a group.
+    """Yield positions in groups, 1D[n] int64, and the runs of pixels that hold all that is near.
+
+    The runs are of order-29 pixels, 2D[nrun, 2] int64, half-open and ascending.
 
     Parameters
     ----------
     ra_deg, dec_deg, radius_deg : as of `find_nearby`
     nrows : number of rows in which is searched
-
-    Yields
-    ------
-    1D[n] int64, indices of positions; 2D[nrun, 2] int64, order-29 pixels, half-open, ascending.
     """
     known = np.flatnonzero(is_position(ra_deg, dec_deg))
     pixel = hpgeom.angle_to_pixel(2**_ORDER, wrap_deg(ra_deg[known]), dec_deg[known])
@@ -252,8 +250,7 @@ def pixel_runs(
 
 def in_their_order(found: Sequence[Matches]) -> Matches:
     """Return pairs of several groups of positions in the order of the positions."""
-    every = _joined(list(found))
-    return every.where(np.argsort(every.position, kind="stable"))
+    return (every := _joined([*found])).where(np.argsort(every.position, kind="stable"))
 
 
 def _joined(found: list[Matches]) -> Matches:
