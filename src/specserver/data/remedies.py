@@ -11,7 +11,7 @@ _OTHERS: Final = (
     ),
     ("/catalogs/", "restore the file, or attach the table again"),
     ("/tree", "restore the file, or declare the tree anew"),
-    ("/survey.json", "restore the file, or declare it anew with ingest --reader specutils"),
+    ("/survey.json", "restore the file, or declare it anew with ingest --reader specutils or hats"),
 )
 """What the key of a file has behind the context, and what mends the file."""
 
