@@ -70,7 +70,7 @@ def ingest(bench: Bench) -> Trial:
     reference="—",
     target=1.15,
     unit="×",
-    limits="starting the cluster, some seconds, which are counted; then as the ingest itself",
+    limits="starting the cluster, some seconds, which are counted: of few spectra they are most",
 )
 def ingest_dask(bench: Bench) -> Gauge:
     folder = Path(

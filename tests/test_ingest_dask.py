@@ -538,7 +538,7 @@ def test_ctrl_c_ends_the_command_and_its_cluster(mock_survey: Path, tmp_path: Pa
         text=True,
         start_new_session=True,
     )
-    wait_for(lambda: list(tmp_path.glob("data/*/seg-*")))
+    wait_for(lambda: list(tmp_path.glob("data/*/leases/????????")))
     children = psutil.Process(process.pid).children(recursive=True)
     assert len(children) > 1
     os.killpg(process.pid, signal.SIGINT)
