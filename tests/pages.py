@@ -37,7 +37,7 @@ ELSEWHERE = {
     "access.md": "test_vos.py",
     "add-a-survey.md": "test_surveys.py",
     "object-store.md": "test_object_store.py",
-    "postgres.md": "test_postgres_page.py",
+    "postgres.md": "test_docs.py",
 }
 """Pages that need tokens, a package that is installed, an object store or a database, and the tests
 that run their blocks."""

@@ -154,24 +154,22 @@ def split(
     commit_manifest(index, lambda _: made)
 
 
-def in_postgres(database: Callable[[Path], PostgresFollower], *, parts: bool) -> BackEnd:
-    """Return the back end of a database, which follows an index of one part or of several."""
-    made = in_parts if parts else in_one_part
+def in_postgres(database: Callable[[Path], PostgresFollower]) -> BackEnd:
+    """Return the back end of a database, which follows an index of several parts with marks."""
 
     def open_context(data: Path, survey: Survey, context: str) -> Catalogue:
-        made(data, survey, context)
+        in_parts(data, survey, context)
         folder = open_root(data).context(context)
         database(data).sync(folder, survey)
         return database(data).open(context, survey)
 
-    return BackEnd(open_context, table_in_parts if parts else table_in_one_part)
+    return BackEnd(open_context, table_in_parts)
 
 
 BACK_ENDS: Mapping[str, BackEnd] = {
     "one part": BackEnd(in_one_part, table_in_one_part),
     "parts": BackEnd(in_parts, table_in_parts),
 }
-IN_POSTGRES = ("postgres", "postgres, of parts")
 
 
 @dataclass(frozen=True)
@@ -333,7 +331,7 @@ def shared_rows(count: int = 300) -> dict[str, np.ndarray]:
     return table
 
 
-@pytest.fixture(scope="module", params=[*BACK_ENDS, *IN_POSTGRES])
+@pytest.fixture(scope="module", params=[*BACK_ENDS, "postgres"])
 def back_end(request: pytest.FixtureRequest) -> Iterator[BackEnd]:
     if request.param in BACK_ENDS:
         yield BACK_ENDS[request.param]
@@ -343,11 +341,11 @@ def back_end(request: pytest.FixtureRequest) -> Iterator[BackEnd]:
 
     def database(data: Path) -> PostgresFollower:
         if data not in opened:
-            schema = f"test_{crc32(f'{request.param} {data}'.encode()):08x}"
+            schema = f"test_{crc32(str(data).encode()):08x}"
             opened[data] = PostgresFollower(f"{cluster.url}&schema={schema}")
         return opened[data]
 
-    yield in_postgres(database, parts=request.param != IN_POSTGRES[0])
+    yield in_postgres(database)
     for one in opened.values():
         one.close()
 

@@ -16,7 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+from benchmarks.postgres_cluster import Cluster
 
 from fronting import run_cluster
 from notebooks import NOTEBOOKS, run_notebook
@@ -203,3 +205,69 @@ def test_modules_that_are_named_exist(kind: str) -> None:
         for name in re.findall(rf"`((?:{tops})(?:/\w+)+/?(?:\.py)?)`", text):
             path = SOURCE / name.rstrip("/")
             assert path.exists() or path.with_suffix(".py").is_file(), (page, name)
+
+
+# -- PostgreSQL -----------------------------------------------------------------------------------
+
+POSTGRES = ROOT / "docs" / "how-to" / "postgres.md"
+RELATIONS = ("context", "segment", "part", "field", "gone")
+
+
+@pytest.fixture(scope="module")
+def own_database(postgres: Cluster) -> Iterator[str]:
+    """The URL of a database with a table of its owner."""
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE page")
+    url = postgres.url.replace("/postgres?", "/page?")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA vac")
+        connection.execute(
+            "CREATE TABLE vac.masses (specobjid bigint PRIMARY KEY, ra float8, dec float8,"
+            " mass real)"
+        )
+    yield url
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute("DROP DATABASE page WITH (FORCE)")
+
+
+def described_columns(url: str, relation: str, only: str = "") -> list[str]:
+    """Return the lines of a table of the page: the columns of a table of the database."""
+    query = """
+        SELECT a.attname, format_type(a.atttypid, a.atttypmod), col_description(c.oid, a.attnum)
+        FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+        WHERE c.relnamespace = 'specserver'::regnamespace AND c.relname = %s
+            AND a.attnum > 0 AND NOT a.attisdropped AND a.attname LIKE %s ORDER BY a.attnum"""
+    with psycopg.connect(url) as connection:
+        found = connection.execute(query, (relation, f"{only}%")).fetchall()
+    return [f"| `{name}` | {form} | {meaning} |" for name, form, meaning in found]
+
+
+def test_the_page_on_postgresql_runs_and_its_tables_are_those_of_a_database(
+    running: Served, own_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = POSTGRES.read_text("utf-8")
+    monkeypatch.setenv("SPECSERVER_CATALOG", own_database)
+    monkeypatch.setenv("OWN_DATABASE", own_database)
+    assert run_page(POSTGRES, tmp_path / "page", running) == []
+    told = text.splitlines()
+    for relation in RELATIONS:
+        lines = described_columns(own_database, relation)
+        assert len(lines) > 2
+        assert [line for line in lines if line not in told] == [], relation
+    rows = described_columns(own_database, "sdss_dr17", r"\_")
+    assert [line for line in rows if line not in told] == []
+    with psycopg.connect(own_database) as connection:
+        indexes = connection.execute(
+            "SELECT indexname FROM pg_indexes WHERE schemaname = 'specserver'"
+            " AND tablename = 'sdss_dr17'"
+        ).fetchall()
+        query = """
+            SELECT count(*) FROM pg_attribute
+            WHERE attrelid = ANY(%s::regclass[]) AND attnum > 0 AND NOT attisdropped
+                AND coalesce(col_description(attrelid, attnum), '') = ''"""
+        tables = [f"specserver.{name}" for name in (*RELATIONS, "sdss_dr17")]
+        # Every column says what it is.
+        assert connection.execute(query, (tables,)).fetchone() == (0,)
+    assert {name for (name,) in indexes} == {
+        line.split("`")[1] for line in told if line.startswith("| `sdss_dr17_")
+    }

@@ -171,7 +171,8 @@ _GROUPS: Final = {
     "vos": vos.vos_app,
 }
 for name, group in _GROUPS.items():
-    app.add_typer(group, name=name)
+    # ``table`` is another name of ``catalog``, for value-added tables.
+    app.add_typer(group, name=name, hidden=name == "table")
 for listed in (app, *_GROUPS.values()):
     for member in listed.registered_commands:
         # Typer would cut the sentence in a list of commands.

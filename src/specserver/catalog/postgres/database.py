@@ -7,7 +7,7 @@ third of the time for 100,000; psycopg writes.
 import atexit
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from math import ceil
 from typing import Any, Final
@@ -39,6 +39,14 @@ _STEPS: Final = 64
 """A timeout is rounded up by one of so many steps: most queries find it set already."""
 # Compiling a query takes longer than most answers.
 _OPTIONS: Final = "-c jit=off -c default_transaction_read_only=on -c client_encoding=UTF8"
+_USUAL: Final[Mapping[str, str | int]] = {
+    "application_name": "specserver",
+    # A machine that is gone is noticed within a minute.
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+}
+"""Parameters of connections that the URL does not name."""
 _CANCELLED: Final = "57014"
 _GONE: Final = ("08", "57P", "53")
 """Classes of errors of a database that ends, begins or is full; the rest is tried again later."""
@@ -258,8 +266,8 @@ def _read_url(url: str) -> tuple[str, str]:
         said = parse_qsl(query, strict_parsing=bool(query))
         rest = urlencode([(name, value) for name, value in said if name != "schema"])
         # Without a URL there is no such option, which raises.
-        given = {"application_name": "specserver", "client_encoding": "UTF8"}
-        info = conninfo.make_conninfo(f"{base or 'no'}?{rest}", **given)
+        given = conninfo.conninfo_to_dict(f"{base or 'no'}?{rest}")
+        info = conninfo.make_conninfo("", **{**_USUAL, **given, "client_encoding": "UTF8"})
     except (psycopg.Error, ValueError):
         # Its message would repeat the URL, and a password in it.
         text = "the URL of the database cannot be read: it reads postgresql://user@host:5432/name"
