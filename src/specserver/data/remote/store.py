@@ -51,8 +51,15 @@ class ObjectStore(Objects):
         return drafts(self.cache)
 
     def probe(self, *, writing: bool) -> None:
-        """Raise `StoreError` if the bucket cannot be reached, or lacks what is needed of it."""
+        """Raise `StoreError` if the bucket cannot be reached, or lacks what is needed of it.
+
+        What it can do is tried once in a process; then only whether it answers.
+        """
+        if (self.url, writing) in _probed:
+            self.has_folder("")
+            return
         probe(self._stores, self.url, writing=writing)
+        _probed.update({(self.url, writing), (self.url, False)})
 
     def blocks(self, key: str) -> Iterator[memoryview]:
         """Yield the bytes of an object; those of a copy on this node if there is one."""
@@ -226,6 +233,8 @@ class ObjectStore(Objects):
         return RemoteUserStorage(self, self._at(prefix), limits)
 
 
+_probed: Final[set[tuple[str, bool]]] = set()
+"""Addresses that were tried, and whether they were to be written to."""
 _opened: Final[dict[tuple[str, CacheOptions], RemoteObject]] = {}
 """Objects that `will_open` has opened, by address and cache, until they are asked for."""
 
