@@ -328,6 +328,47 @@ def test_a_service_follows_what_others_commit(
         assert_same_rows(url, data)
 
 
+def test_a_server_whose_user_can_only_read_answers_what_the_database_has(
+    postgres: Cluster, files: list[Path], url: str, tmp_path: Path, mock_survey: Path
+) -> None:
+    data, schema, log = tmp_path / "data", url.rpartition("=")[2], tmp_path / "log"
+    command("ingest", CONTEXT, *files[:40], "--data", data, "--catalog", url, "--workers", 1)
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute("CREATE ROLE reader LOGIN")
+        connection.execute(f"GRANT USAGE ON SCHEMA {schema} TO reader")
+        connection.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO reader")
+    reading = url.replace("postgres@", "reader@")
+    with serve(data, mock_survey, options=("--catalog", reading), log=log) as running:
+        first = count_of(running)
+        assert first
+        command("ingest", CONTEXT, *files, "--data", data, "--workers", 1)
+        for _ in range(3):
+            assert count_of(running) == first
+        assert "permission denied" in until(log.read_text, lambda text: "cannot follow" in text)
+        command("catalog", "sync", "--data", data, "--catalog", url)
+        until(lambda: count_of(running), lambda found: found > first)
+        # A column gets a wider type: the table is made anew, with its rights.
+        change = f"UPDATE {schema}.field SET form = 'int16' WHERE name = 'mjd'"
+        with psycopg.connect(postgres.url, autocommit=True) as connection:
+            connection.execute(change)
+            connection.execute(f"UPDATE {schema}.context SET rows = 'other'")
+        command("catalog", "sync", "--data", data, "--catalog", url)
+        assert until(lambda: count_of(running), bool) > first
+    assert "permission denied" in command(
+        "catalog", "sync", "--data", served_copy(data, tmp_path), "--catalog", reading, code=1
+    )
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute("DROP OWNED BY reader")
+        connection.execute("DROP ROLE reader")
+
+
+def served_copy(data: Path, folder: Path) -> Path:
+    """Return a copy of a data folder whose index was made anew."""
+    shutil.copytree(data, folder / "copy")
+    shutil.rmtree(folder / "copy" / CONTEXT / "index")
+    return folder / "copy"
+
+
 def count_of(running: Served) -> int:
     """Return the number of spectra that a service finds; 0: it does not answer yet."""
     answer = ask(running, "plate > 0")

@@ -156,10 +156,8 @@ class Database:
     ) -> Any:
         try:
             lent = self._pool.connect()
-        except (adbc.Error, TimeoutError) as error:
-            raise self.away() from error
         except Exception as error:
-            # The pool has an error of its own if no connection becomes free.
+            # Of the driver, or of the pool if no connection becomes free.
             raise self.away() from error
         try:
             connection: Any = lent.dbapi_connection
@@ -256,7 +254,7 @@ class Database:
             )
         if not state or state.startswith(_GONE) or state in _CHANGED:
             return self.away()
-        return CatalogError(f"{self.shown} refused a query ({state}): {text}")
+        return CatalogError(f"the database of the catalogue refused a query ({state}): {text}")
 
 
 def _read_url(url: str) -> tuple[str, str]:

@@ -115,6 +115,16 @@ class RowsTable:
         row = self._connection.execute("SELECT to_regclass(%s)", (name,)).fetchone()
         return row is not None and row[0] is not None
 
+    def rights(self) -> list[tuple[str, str]]:
+        """Return the roles that have been granted rights on it, empty for all, and the rights."""
+        query = """
+            SELECT coalesce(r.rolname, ''), a.privilege_type
+            FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) a
+                LEFT JOIN pg_roles r ON r.oid = a.grantee
+            WHERE c.oid = to_regclass(%s) AND a.grantee <> c.relowner"""
+        name = self.name.as_string(self._connection)
+        return [(role, right) for role, right in self._connection.execute(query, (name,))]
+
     def make(self, columns: Iterable[StoredColumn], survey: Survey, title: str) -> None:
         """Make the table, without indexes."""
         self._run("DROP TABLE IF EXISTS {}", self.name)
@@ -166,7 +176,10 @@ class RowsTable:
         self._run("CLUSTER {} USING {}", self.name, sql.Identifier(index))
 
     def take_place_of(self, other: "RowsTable", names: Iterable[str]) -> None:
-        """Take the name of another table, which is deleted, and those of its indexes."""
+        """Take the name, the rights and the names of indexes of another table; it is deleted."""
+        for role, right in other.rights():
+            grantee = sql.Identifier(role) if role else sql.SQL("PUBLIC")
+            self._run("GRANT {} ON {} TO {}", sql.SQL(right), self.name, grantee)
         self._run("DROP TABLE IF EXISTS {}", other.name)
         for name in names:
             old = sql.Identifier(self._schema, fitting(f"{self.relation}_{name}"))

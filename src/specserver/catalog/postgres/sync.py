@@ -130,7 +130,7 @@ class _Sync:
         parts = self._opened(manifest)
         self._columns = stored_columns(common_schema(p.part.schema for p in parts))
         self._numbers = self._number_segments(parts)
-        anew = state is None or self._is_other(state, manifest)
+        anew = state is None or self._is_other(state)
         if anew:
             self._load(parts)
         elif state is not None and state.rows != manifest.rows:
@@ -154,22 +154,19 @@ class _Sync:
             listed.append((part, marks_of(index, entry)))
         return place_parts(listed, self._survey)
 
-    def _is_other(self, state: ContextState, manifest: Manifest) -> bool:
-        """Return whether the table has to be made anew: values may be others, or their types."""
-        if not self._table.exists() or any(
+    def _is_other(self, state: ContextState) -> bool:
+        """Return whether the table has to be made anew: it is gone, or types are others."""
+        return not self._table.exists() or any(
             column.name in state.columns and state.columns[column.name].form != column.form
             for column in self._columns.values()
-        ):
-            return True
-        same = any(entry.name in state.parts for entry in manifest.parts)
-        return not same and state.rows != manifest.rows
+        )
 
     def _load(self, parts: Sequence[PlacedPart]) -> None:
         """Make the table anew beside the old one, which answers until this is committed."""
         columns = self._columns.values()
         release = self._survey.release(self._context.name)
         title = f"{release.title if release else self._context.name}: one row a spectrum"
-        beside = RowsTable(self._connection, self._schema, fitting(f"{self._table.relation}__new"))
+        beside = RowsTable(self._connection, self._schema, fitting(f"{self._table.relation} anew"))
         beside.make(columns, self._survey, title)
         self._total = sum(placed.nalive for placed in parts)
         for placed in parts:

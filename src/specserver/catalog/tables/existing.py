@@ -100,7 +100,7 @@ def attach_existing(
             ra,
             dec,
             _key(described, key),
-            title or f"{table} in {database.shown}",
+            title or f"{table}, in PostgreSQL",
         )
         # What its user may not read is told now.
         some = Condition(limit=1)
@@ -155,7 +155,9 @@ def open_existing(files: TableFiles, survey: Survey, spectra: Catalogue | None) 
     try:
         described = describe(database, declared.table)
     except BadParameter as error:
-        raise CatalogError(f"{files}: {error.message}") from error
+        # Visitors read this: it does not name the database.
+        why = "its table in PostgreSQL is gone, or may not be seen by the user of the service"
+        raise CatalogError(f"{files}: {why}") from error
     return _opened(database, files, survey, declared, described, spectra)
 
 
