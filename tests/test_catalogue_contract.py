@@ -736,6 +736,28 @@ def test_a_condition_on_some_rows_keeps_their_order(
     assert pairs_of(found) == model.pairs(looked[good])
 
 
+@pytest.mark.parametrize("primary", [True, False])
+@pytest.mark.parametrize("limit", [None, 3])
+def test_a_condition_in_a_region(model: Model, primary: bool, limit: int | None) -> None:
+    catalogue = model.catalogue
+    for place in ((0.0, 0.0, 2.0), (0.0, 90.0, 3.0), (0.0, 0.0, 179.0), (77.0, 50.0, 1e-3)):
+        rows = catalogue.in_region(cone(*place))
+        good = np.isin(rows, model.every[model.primary]) if primary else np.ones(len(rows), bool)
+        for order in ((), (Order("z", True),)):
+            words = {"primary": primary}
+            alone = catalogue.query(PLACE, Condition(order=order, limit=limit), rows, **words)
+            again = catalogue.query(
+                PLACE, Condition(order=order, limit=limit), rows.copy(), **words
+            )
+            assert alone.equals(again)
+            if not order:
+                assert pairs_of(alone) == model.pairs(rows[good])[:limit]
+            high = catalogue.query(["z"], Condition(HIGH, order, limit), rows, **words)
+            copied = catalogue.query(["z"], Condition(HIGH, order, limit), rows.copy(), **words)
+            assert high.equals(copied)
+        assert catalogue.columns_of(PLACE, rows).equals(catalogue.columns_of(PLACE, rows.copy()))
+
+
 @pytest.mark.parametrize("limit", [0, 1, 7, 10**9])
 @pytest.mark.parametrize("descending", [True, False])
 def test_order_and_limit(model: Model, limit: int, descending: bool) -> None:

@@ -49,6 +49,16 @@ class FollowedCatalogues:
         self._failed: dict[str, tuple[float, SpecServerError]] = {}
         """Context → when the database could not follow, and why."""
 
+    def is_current(self, folder: ContextFolder, catalog: Catalogue) -> bool:
+        """Return whether a catalogue is that of the newest version of a context."""
+        known = self._known.get(folder.name)
+        return (
+            known is not None
+            and known.is_current
+            and known.catalog is catalog
+            and newest_state(folder.index, known.seen) is known.seen
+        )
+
     def catalog(self, folder: ContextFolder, survey: Survey) -> Catalogue:
         """Return the catalogue of a context.
 

@@ -163,12 +163,14 @@ class OpenContexts:
         self, followed: FollowedCatalogues, folder: ContextFolder
     ) -> OpenRelease | None:
         """Return a context whose catalogue a database answers."""
-        if not self.data.has_spectra(folder) or not folder.segments():
+        known = self._open_followed.get(folder.name)
+        if known is not None and followed.is_current(folder, known.catalog):
+            return known
+        if not folder.segments():
             return None
         survey, release = find_release(folder.name, self.data)
         with self._loading.setdefault(folder.name, threading.Lock()):
             catalog = followed.catalog(folder, survey)
-            known = self._open_followed.get(folder.name)
             if known is None or known.catalog is not catalog:
                 known = OpenRelease(survey, release, catalog, folder)
                 self._open_followed[folder.name] = known

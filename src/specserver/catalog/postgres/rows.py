@@ -4,6 +4,7 @@ Geometry is tested here, exactly, among candidates that the database returns.
 """
 
 import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -121,7 +122,8 @@ class PostgresRows:
             np.concatenate([none, *(some[at] for some in found)]) for at in range(3)
         )
         rows = self._sorted(number, hpx, ids)
-        self._last.rows = rows
+        # It must not keep them: they may be millions.
+        self._last.rows = weakref.ref(rows)
         return rows
 
     def _sorted(self, number: Rows, hpx: Ints, ids: npt.NDArray[Any]) -> Rows:
@@ -193,7 +195,8 @@ class PostgresRows:
 
     def _is_last(self, rows: Rows) -> bool:
         """Return whether rows are those that this thread found in a region just now."""
-        return getattr(self._last, "rows", None) is rows
+        last: Callable[[], Rows | None] = getattr(self._last, "rows", lambda: None)
+        return last() is rows
 
     def _among(self, rows: Rows, values: Parameters) -> tuple[str, str]:
         """Return what to select from, and the condition that a row has one of some numbers."""
