@@ -28,8 +28,9 @@ from commands import command
 from serving import Served, serve
 from specserver import specClient
 from specserver.auth import TokenBook
-from specserver.catalog.crossmatch import _NARROW, _WIDTH_DEG, Matches, SkyColumns, find_nearby
+from specserver.catalog.crossmatch import Matches, SkyColumns, find_nearby
 from specserver.catalog.deadline import Deadline
+from specserver.catalog.sky_pixels import NARROW, WIDTH_DEG
 from specserver.client.api import SpecClient
 from specserver.client.inputs.positions import read_positions
 from specserver.data.root import open_root
@@ -143,7 +144,7 @@ def offset(ra: np.ndarray, dec: np.ndarray, far: Any, seed: int = 3) -> Sky:
 @pytest.mark.parametrize("order", [5, 6, 9, 13, 17, 21])
 def test_a_pixel_and_its_neighbours_reach_as_far_as_they_are_taken_to(order: int) -> None:
     """The largest radius for which pixels of an order serve, all over the sky."""
-    radius = _WIDTH_DEG * _NARROW / 2**order * 0.999999
+    radius = WIDTH_DEG * NARROW / 2**order * 0.999999
     rng = np.random.default_rng(order)
     narrow = rng.normal(0, 3 * radius, 2000)
     # All over the sky; where base pixels meet at the equator and where the two projections of

@@ -17,32 +17,32 @@ import numpy.typing as npt
 from ..errors import TooMuch
 from ..model.sphere import is_position, separation_deg, unit, wrap_deg
 from .deadline import NEVER, Deadline
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
+from .sky_pixels import (
+    FINEST,
+    NARROW,
+    ORDER,
+    POSITIONS,
+    WIDTH_DEG,
+    Bools,
+    Floats,
+    Ints,
+    at_edge,
+    fine_order,
+    shift,
+    sparse_order,
+)
 
 MAX_RADIUS_DEG: Final = 1.0
 """Largest radius; a cone query returns larger fields."""
-_ORDER: Final = 29
-# Pixels finer than 3 milliarcsec save no candidate, and those of order 29 may be off by rounding.
-_FINEST: Final = 26
-# Mean width of a pixel of order 0, the square root of its area.
-_WIDTH_DEG: Final = float(np.degrees(np.sqrt(4.0 * np.pi / 12.0)))
-# Opposite edges of a pixel are 0.673 mean widths or more apart (cdshealpix,
-# SMALLER_EDGE2OPEDGE_DIST); the rest is a margin for rounding.
-_NARROW: Final = 0.6
 # A position far from the edges of a pixel needs no neighbours; a pixel of more rows is divided.
 _FEW_ROWS: Final = 16
-# Positions searched together, and candidates tested together: some 20 MB of arrays each.
-_POSITIONS: Final = 2**14
+# Candidates tested together: some 20 MB of arrays, as of positions searched together.
 _CANDIDATES: Final = 2**18
 # Orders by which a full pixel is divided, to a third of the radius: searching finer parts takes
 # longer than the candidates that they save.
 _DIVIDED: Final = 2
 # Added to a squared chord and to a difference in degrees, against rounding.
 _PAD: Final = 1e-12
-_EVEN_BITS: Final = 0x5555555555555555
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +69,9 @@ class SkyColumns:
     def reached(self, pixel: Ints, radius_deg: float) -> Ints:
         """Return which of some pixels of order 29, 1D[n], may have rows within a radius."""
         order = 0 if self.near is None else int(np.log2(len(self.near) // 12)) // 2
-        if self.near is None or radius_deg > _WIDTH_DEG / 2**order * _NARROW:
+        if self.near is None or radius_deg > WIDTH_DEG / 2**order * NARROW:
             return np.arange(len(pixel))
-        return np.flatnonzero(self.near[pixel >> _shift(order)])
+        return np.flatnonzero(self.near[pixel >> shift(order)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,14 +184,14 @@ def find_nearby(
     """
     known = np.flatnonzero(is_position(ra_deg, dec_deg))
     ra, dec = wrap_deg(ra_deg[known]), dec_deg[known]
-    pixel = hpgeom.angle_to_pixel(2**_ORDER, ra, dec)
+    pixel = hpgeom.angle_to_pixel(2**ORDER, ra, dec)
     # Sorted by row, so that each part of the columns is read once.
     order = np.argsort(pixel)
     known, ra, dec, pixel = known[order], ra[order], dec[order], pixel[order]
     found: list[Matches] = []
     count = 0
-    for at in range(0, len(known), _POSITIONS):
-        some = slice(at, at + _POSITIONS)
+    for at in range(0, len(known), POSITIONS):
+        some = slice(at, at + POSITIONS)
         point = unit(ra[some], dec[some])
         for sky in skies:
             go_on()
@@ -217,40 +217,10 @@ def find_nearby(
     return _in_order(skies, every)
 
 
-def pixel_runs(
-    ra_deg: Floats, dec_deg: Floats, radius_deg: float, nrows: int
-) -> Iterator[tuple[Ints, Ints]]:
-    """Yield positions in groups, 1D[n] int64, and the runs of pixels that hold all that is near.
-
-    The runs are of order-29 pixels, 2D[nrun, 2] int64, half-open and ascending.
-
-    Parameters
-    ----------
-    ra_deg, dec_deg, radius_deg : as of `find_nearby`
-    nrows : number of rows in which is searched
-    """
-    known = np.flatnonzero(is_position(ra_deg, dec_deg))
-    pixel = hpgeom.angle_to_pixel(2**_ORDER, wrap_deg(ra_deg[known]), dec_deg[known])
-    fine = _fine_order(radius_deg)
-    order = _sparse_order(nrows, fine)
-    at_edge = _at_edge(pixel >> _shift(fine), fine - order)
-    by_pixel = np.argsort(pixel)
-    for at in range(0, len(known), _POSITIONS):
-        some = by_pixel[at : at + _POSITIONS]
-        inside = np.unique(pixel[some] >> _shift(order))
-        # Only of positions at its edge something near may be in the next pixel.
-        edges = np.unique(pixel[some[at_edge[some]]] >> _shift(order))
-        around = np.unique(np.append(inside, hpgeom.neighbors(2**order, edges)))
-        around = around[around >= 0]
-        begins = np.flatnonzero(np.diff(around, prepend=-2) > 1)
-        ends = np.append(begins[1:], len(around)) - 1
-        runs = np.column_stack([around[begins], around[ends] + 1]) << _shift(order)
-        yield np.sort(known[some]), runs
-
-
 def in_their_order(found: Sequence[Matches]) -> Matches:
     """Return pairs of several groups of positions in the order of the positions."""
-    return (every := _joined([*found])).where(np.argsort(every.position, kind="stable"))
+    every = _joined(list(found))
+    return every.where(np.argsort(every.position, kind="stable"))
 
 
 def _joined(found: list[Matches]) -> Matches:
@@ -263,16 +233,6 @@ def _joined(found: list[Matches]) -> Matches:
     )
 
 
-def _fine_order(radius_deg: float) -> int:
-    """Return the order of the finest pixels that are wider than a radius."""
-    return int(np.clip(np.floor(np.log2(_WIDTH_DEG * _NARROW / radius_deg)), 0, _FINEST))
-
-
-def _sparse_order(nrows: int, most: int) -> int:
-    """Return the order of pixels of about one row each, were the rows spread over the whole sky."""
-    return int(np.clip(np.rint(np.log2(max(nrows, 12) / 12) / 2), 0, most))
-
-
 def _candidates(hpx: Ints, pixel: Ints, reach: _Reach) -> _Runs:
     """Return the runs of rows among which are all that lie within reach of each position.
 
@@ -280,14 +240,14 @@ def _candidates(hpx: Ints, pixel: Ints, reach: _Reach) -> _Runs:
     ----------
     pixel : 1D[n] int64, order 29, ascending
     """
-    fine = _fine_order(reach.radius_deg)
-    coarse = _sparse_order(len(hpx), fine)
+    fine = fine_order(reach.radius_deg)
+    coarse = sparse_order(len(hpx), fine)
     left = np.arange(len(pixel))
     parts = []
     for order in range(coarse, fine):
         # Positions that are not at an edge: all within the radius is in the same pixel.
-        inside = left[~_at_edge(pixel[left] >> _shift(fine), fine - order)]
-        runs = _runs(hpx, inside, pixel[inside] >> _shift(order), order)
+        inside = left[~at_edge(pixel[left] >> shift(fine), fine - order)]
+        runs = _runs(hpx, inside, pixel[inside] >> shift(order), order)
         few = runs.stop - runs.start <= _FEW_ROWS
         parts.append(runs.where(few))
         settled = np.zeros(len(pixel), np.bool_)
@@ -295,12 +255,12 @@ def _candidates(hpx: Ints, pixel: Ints, reach: _Reach) -> _Runs:
         left = left[~settled[left]]
         if few.all():
             break
-    return _Runs.join([*parts, *_around(hpx, left, pixel[left] >> _shift(fine), fine, reach)])
+    return _Runs.join([*parts, *_around(hpx, left, pixel[left] >> shift(fine), fine, reach)])
 
 
 def _around(hpx: Ints, position: Ints, pixel: Ints, order: int, reach: _Reach) -> list[_Runs]:
     """Return the rows in pixels of an order and around them; of full ones only the near parts."""
-    last = min(order + _DIVIDED, _FINEST)
+    last = min(order + _DIVIDED, FINEST)
     around = np.column_stack([pixel, hpgeom.neighbors(2**order, pixel)]).ravel()
     there = around >= 0
     position, pixel = np.repeat(position, 9)[there], around[there]
@@ -318,28 +278,11 @@ def _around(hpx: Ints, position: Ints, pixel: Ints, order: int, reach: _Reach) -
         position, pixel = position[near], pixel[near]
 
 
-def _shift(order: int) -> int:
-    """Return by how many bits order-29 pixels are finer than those of an order."""
-    return 2 * (_ORDER - order)
-
-
-def _at_edge(pixel: Ints, levels: int) -> Bools:
-    """Return which pixels touch the edge of the pixel so many orders up that they are in.
-
-    In the nested scheme even and odd bits are the coordinates within that pixel.
-    """
-    below = (1 << 2 * levels) - 1
-    even, odd = below & _EVEN_BITS, below & (_EVEN_BITS << 1)
-    x, y = pixel & even, pixel & odd
-    edge: Bools = (x == 0) | (x == even) | (y == 0) | (y == odd)
-    return edge
-
-
 def _runs(hpx: Ints, position: Ints, pixel: Ints, order: int) -> _Runs:
     """Return the rows in pixels of an order, each with its position."""
-    first = pixel << _shift(order)
+    first = pixel << shift(order)
     starts = np.searchsorted(hpx, first)
-    return _Runs(position, starts, np.searchsorted(hpx, first + (1 << _shift(order))))
+    return _Runs(position, starts, np.searchsorted(hpx, first + (1 << shift(order))))
 
 
 def _within(

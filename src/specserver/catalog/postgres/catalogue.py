@@ -17,7 +17,8 @@ from ..healpix import cover
 from .database import Database
 from .names import quoted
 from .parameters import Parameters
-from .rows import Floats, Ints, PostgresRows, Relation
+from .relation import Floats, Ints, Relation
+from .rows import PostgresRows
 from .schema import NUMBER, PRIMARY, SERIAL
 from .state import ContextState
 

@@ -18,7 +18,8 @@ from ..base import Catalogue, Place, Rows
 from .database import Database
 from .names import COLLATED, StoredColumn, quoted
 from .parameters import Parameters
-from .rows import Floats, Ints, PostgresRows, Relation
+from .relation import Floats, Ints, Relation
+from .rows import PostgresRows
 
 _COUNTED_S: Final = 60.0
 """Time for which the number of rows is not counted again."""

@@ -6,7 +6,6 @@ Geometry is tested here, exactly, among candidates that the database returns.
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -20,43 +19,23 @@ from ...model.region import Cone, Polygon
 from ...model.survey import Survey
 from ...wire.numeric import as_arrow
 from ..base import Rows
-from ..crossmatch import Matches, SkyColumns, find_nearby, in_their_order, pixel_runs
+from ..crossmatch import Matches, SkyColumns, find_nearby, in_their_order
 from ..deadline import NEVER, Deadline
 from ..duckdb.best import best_rows
 from ..field_names import FieldNames
+from ..sky_pixels import pixel_runs
 from ..sql.expressions import Condition
 from .conditions import ConditionWriter
 from .database import Database
-from .names import StoredColumn, from_postgres, signed
+from .names import from_postgres, signed
 from .parameters import Parameters
+from .relation import Floats, Ints, Relation, plain_array
 from .tuples import allowed, linked_query
 
 _AGAIN_S: Final = 1
 """Seconds after which a caller is told to come again whose rows were replaced meanwhile."""
 _BLOCK: Final = 2**17
 """Rows or identifiers that are looked up by one query."""
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Relation:
-    """A table, and what its rows are known by, as SQL."""
-
-    table: str
-    """Its quoted name, with the schema."""
-    columns: Mapping[str, StoredColumn]
-    """By their names in the catalogue."""
-    number: str
-    """Number of a row."""
-    pixel: str
-    """HEALPix pixel of a row, or 0."""
-    primary: str
-    """Whether a row is the best of its object."""
-    numbered: Callable[[Rows, Parameters], str]
-    """Returns the condition that a row has one of some numbers."""
-    having: Callable[[Ints, Parameters], str]
-    """Returns the condition that a row has one of some identifiers, in their signed form."""
 
 
 class PostgresRows:
@@ -389,12 +368,3 @@ class PostgresRows:
         found = self._database.arrow(query, values)
         reduction = from_postgres(found.select([2]), [last]).column(0)
         return pa.table({"asking": found.column(0), "row": found.column(1), "reduction": reduction})
-
-
-def plain_array(column: Any) -> npt.NDArray[Any]:
-    """Return values without null, 1D[n]: NaN for a number with a fraction, 0 for a whole one."""
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if array.null_count:
-        array = array.fill_null(np.nan if pa.types.is_floating(array.type) else 0)
-    values: npt.NDArray[Any] = array.to_numpy(zero_copy_only=False)
-    return values
