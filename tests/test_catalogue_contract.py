@@ -39,6 +39,7 @@ from specserver.catalog.index.marks import MARK, write_marks
 from specserver.catalog.index.part import open_part
 from specserver.catalog.opening import newest_state, open_catalogue, open_table
 from specserver.catalog.postgres.following import PostgresFollower
+from specserver.catalog.sql.constraint import parse_constraint
 from specserver.catalog.sql.expressions import (
     Arithmetic,
     Between,
@@ -1062,6 +1063,62 @@ def test_any_condition_means_what_the_interpreter_says(plain: Model) -> None:
             assert ids == sorted(ids, reverse=True)
 
     check()
+
+
+_HIGH = 2**63 + 5 * 2**50
+BIG_NUMBERS: Mapping[str, Callable[[int, float], bool]] = {
+    f"specobjid > {_HIGH}": lambda number, _: number > _HIGH,
+    f"specobjid <= {_HIGH} and specobjid > 5": lambda number, _: 5 < number <= _HIGH,
+    f"specobjid between {2**62} and {_HIGH}": lambda number, _: 2**62 <= number <= _HIGH,
+    "specobjid % 7 = 3": lambda number, _: number % 7 == 3,
+    "specobjid & 1024 = 0": lambda number, _: not number & 1024,
+    "(specobjid | 1024) = specobjid": lambda number, _: number & 1024 > 0,
+    "specobjid >> 50 >= 8192": lambda number, _: number >> 50 >= 8192,
+    "specobjid * 3 > 18446744073709551615": lambda number, _: number * 3 >= 2**64,
+    "-specobjid < -9300000000000000000": lambda number, _: -number < -9300000000000000000,
+    "~specobjid < -9300000000000000000": lambda number, _: ~number < -9300000000000000000,
+    "specobjid in (1, 18446744073709551615) or z > 1": lambda _, z: z > 1,
+    "specobjid / 2 > 4.7e18": lambda number, _: number / 2 > 4.7e18,
+    "greatest(specobjid, 9300000000000000000) = specobjid": lambda number, _: number >= 93 * 10**17,
+    "round(z, 1) = 0.5 or power(z, 2) > 2": lambda _, z: round(z, 1) == 0.5 or z * z > 2,
+    "round(z * 3) = 2 and exp(z) < 1e300": lambda _, z: z == 0.5,
+    "z % 0.4 < 0.2 and log(2, z) > -4": lambda _, z: z > 1 / 16 and math.fmod(z, 0.4) < 0.2,
+    "exp(z * 1000) > 1e308 or sin(1 / (z - 0.5)) > 2": lambda _, z: z > 0.7,
+}  # fmt: skip
+"""Conditions on unsigned numbers of 64 bits, and functions, and what they mean."""
+
+
+@pytest.fixture(scope="module")
+def high(tmp_path_factory: pytest.TempPathFactory, back_end: BackEnd) -> Model:
+    """Rows of which many have identifiers that are no signed numbers of 64 bits."""
+    table = plain_rows(200)
+    assert SDSS.unpack is not None
+    table["plate"] = (np.arange(len(table["plate"])) * 61 + 266).astype("i4")
+    parts = zip(*(table[n] for n in ("plate", "mjd", "fiberid", "run2d")), strict=True)
+    table["specobjid"] = np.array([SDSS.pack((p, m, f), r) for p, m, f, r in parts], np.uint64)
+    assert (table["specobjid"] >= 2**63).sum() > 20
+    return written(tmp_path_factory.mktemp("high"), SDSS, "sdss_dr17", table, back_end)
+
+
+@pytest.mark.parametrize("text", BIG_NUMBERS)
+def test_conditions_on_large_numbers_and_of_functions(high: Model, text: str) -> None:
+    condition = parse_constraint(text, high.catalogue.columns, {})
+    found = high.catalogue.query(PLACE, condition, None, primary=False)
+    values = zip(high.ids.tolist(), high.table["z"].astype(float).tolist(), strict=True)
+    means = BIG_NUMBERS[text]
+    uses_z = "z" in condition.columns
+    good = np.array(
+        [not (uses_z and math.isnan(z)) and means(number, z) for number, z in values], bool
+    )
+    assert set(pairs_of(found)) == high.where(good)
+    assert 0 < len(found) < len(high.ids)
+
+
+@pytest.mark.parametrize("descending", [True, False])
+def test_unsigned_numbers_are_in_their_order(high: Model, descending: bool) -> None:
+    order = Condition(order=(Order("specobjid", descending),))
+    found = high.catalogue.query(["specobjid"], order, None, primary=False).column(0).to_pylist()
+    assert found == sorted(high.ids.tolist(), reverse=descending)
 
 
 # -- a value-added table joined with the catalogue of its context ---------------------------------
