@@ -1,8 +1,8 @@
 """Every error that specserver raises.
 
-A `CallerError` means that the request is wrong, and says how to correct it. A `ServiceError` means
-that the request is right, but the service or its data are not. All others are below these two.
-The ``code`` is sent to the client, which makes an error of that class: names do not change.
+A `CallerError` means that the request is wrong, a `ServiceError` that the service or its data are
+not as they should be; all others are below these two. The ``code`` is sent to the client, which
+makes an error of that class: names do not change.
 """
 
 import copyreg
@@ -227,10 +227,8 @@ class BodyTooSlow(CallerError):
     """A body that stalls or arrives too slowly."""
 
     def __init__(self, limit_s: float, setting: str) -> None:
-        super().__init__(
-            f"the rest of the request's body did not come within {limit_s:g} s (the server's"
-            f" setting {setting}): send it again, or in parts"
-        )
+        said = f"the rest of the request's body did not come within {limit_s:g} s (the server's"
+        super().__init__(f"{said} setting {setting}): send it again, or in parts")
 
 
 class OldProtocol(CallerError):
@@ -317,6 +315,10 @@ class DamagedFile(StoreError):
     """A file whose bytes are not those that were written."""
 
 
+class DamagedCopy(StoreError):
+    """A copy on this node was damaged and is given up: read again what was read of it."""
+
+
 class DamagedSpectrum(DamagedFile):
     """Spectra that cannot be read because a file is damaged."""
 
@@ -337,7 +339,7 @@ class NoOriginal(ServiceError):
 class TooOften(ServiceError):
     """A caller exceeds its share at the moment; try again later."""
 
-    retry_after_s = 2
+    retry_after_s = 2  # of one with another message
 
     def __init__(self, what: str, limit: float, setting: str, retry_after_s: int) -> None:
         text = f"more than {limit:g} {what} by one caller (the server's setting {setting})"
@@ -348,7 +350,7 @@ class TooOften(ServiceError):
 class Overloaded(ServiceError):
     """The service is too busy at the moment; try again later."""
 
-    retry_after_s = 2
+    retry_after_s = 2  # of one with another message
 
     def __init__(self, retry_after_s: int, why: str = "the service is busy") -> None:
         super().__init__(f"{why}; try again in {retry_after_s} s")

@@ -163,6 +163,12 @@ class Settings(BaseSettings):
     )
     """By default warning for text, and info for json, which has a line for each request."""
 
+    @field_validator("data", mode="before")
+    @classmethod
+    def _as_text(cls, given: object) -> object:
+        """Take a path, too."""
+        return str(given) if isinstance(given, Path) else given
+
     @field_validator("allowed_hosts", mode="before")
     @classmethod
     def _split(cls, given: object) -> object:

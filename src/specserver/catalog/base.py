@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ..errors import DamagedFile
+from ..errors import StoreError
 from ..model.id_tuple import IdPattern
 from ..model.region import Cone, Polygon
 from ..model.survey import Survey
@@ -119,7 +119,7 @@ class Catalogue(SpectrumFinder, Protocol):
         """Names of the segments by the numbers in `Place.segment`."""
 
     @property
-    def damage(self) -> DamagedFile | None:
+    def damage(self) -> StoreError | None:
         """The damage that was found since it was opened, if any."""
 
     def count(self, *, primary: bool) -> int:

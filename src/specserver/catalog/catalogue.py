@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..errors import DamagedFile, TooMuch
+from ..errors import StoreError, TooMuch
 from ..model.id_tuple import IdPattern
 from ..model.region import Cone, Polygon
 from ..model.survey import Survey
@@ -63,7 +63,7 @@ class MappedCatalogue:
         self.survey = survey
         self.version = version
         self.segments = tuple(name for part, _ in parts for name in part.record.segments)
-        self.damage: DamagedFile | None = None
+        self.damage: StoreError | None = None
         """The damage that was found since it was opened, if any."""
         self.parts = tuple(place_parts(parts, survey))
         self._pixels = PixelSearch(self.parts)

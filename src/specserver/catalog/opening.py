@@ -19,7 +19,7 @@ import numpy.typing as npt
 from ..damage import ABSENT, Identity
 from ..data.context import ContextFolder, IndexFolder, TableFiles
 from ..data.remedies import index_of, making
-from ..errors import CatalogError, DamagedFile
+from ..errors import CatalogError, DamagedCopy, DamagedFile, Unavailable
 from ..model.survey import Survey
 from .base import Catalogue
 from .catalogue import MappedCatalogue
@@ -34,6 +34,8 @@ from .tables.links import HeldSpectra
 from .tables.vac import vac_columns, vac_survey
 
 _LOG = logging.getLogger(__name__)
+_MOST_COPIES: Final = 30
+"""More than a part has files."""
 _CHECKED_BYTES: Final = 2**26
 """Files of up to so many bytes in all are compared with their digests when they are opened, which
 takes some 50 ms; the others in a thread that begins then."""
@@ -222,8 +224,17 @@ def _opened(
         nbytes += parts.unchecked[0].record.nbytes
         if nbytes > _CHECKED_BYTES:
             break
-        parts.unchecked.pop(0).check()
+        _check_now(parts.unchecked.pop(0))
     return parts
+
+
+def _check_now(part: IndexPart) -> None:
+    """Compare a part of which nothing is mapped yet; damaged copies are fetched again."""
+    for _ in range(_MOST_COPIES):
+        with suppress(DamagedCopy):
+            part.check()
+            return
+    part.check()
 
 
 def _catalogue(made: MappedCatalogue, parts: _Parts) -> MappedCatalogue:
@@ -258,10 +269,12 @@ def _check_later(made: "weakref.ref[MappedCatalogue]", parts: Sequence[IndexPart
         for part in parts:
             try:
                 part.check(go_on)
-            except DamagedFile as error:
+            except (DamagedFile, DamagedCopy) as error:
                 if (catalogue := made()) is not None:
                     catalogue.damage = error
                 return
+            except Unavailable as error:
+                _LOG.warning("%s: not compared with its digests: %s", part.folder, error.message)
 
 
 def finish_checks() -> None:

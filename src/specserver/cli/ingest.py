@@ -1,6 +1,7 @@
 """The command that brings spectra into the store: ingest."""
 
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +20,7 @@ from .summary import print_summary
 if TYPE_CHECKING:
     from ..data.root import DataRoot
     from ..ingest.executors import Executor
+    from ..ingest.option_effects import OptionEffects, SurveyOptions
     from ..surveys.declaration import NamedVectors
 
 OwnColumn = Annotated[
@@ -176,7 +178,7 @@ def ingest(
     folder = data_folder(data)
     targets, url = _table_or_database(catalog, database)
     from ..ingest import run_ingest
-    from ..ingest.option_effects import OptionEffects, SurveyOptions
+    from ..ingest.option_effects import SurveyOptions
     from ..surveys.declaration import HATS
 
     named = {
@@ -197,14 +199,7 @@ def ingest(
         ),
         is_hats=reader == HATS,
     )
-    effects = OptionEffects()
-    if reader or options.vectors:
-        from ..ingest.declare import declare
-
-        effects = declare(folder, context, paths, options, report)
-    elif options != SurveyOptions():
-        raise BadParameter("reader", reader, "the other options of your own survey need it: say"
-                           " --reader specutils")  # fmt: skip
+    effects = _declared(folder, context, paths, options, reader, report)
     _require_known(context, folder)
     with _executor(dask, workers) as executor, Watch("files") as watch:
         summary = run_ingest(
@@ -227,6 +222,27 @@ def ingest(
     follow(url, folder, [context])
     if strict and (summary.nrefused or summary.nconflicts or summary.ndiffering):
         raise typer.Exit(1)
+
+
+def _declared(
+    folder: "DataRoot",
+    context: str,
+    paths: Sequence[Path],
+    options: "SurveyOptions",
+    reader: str | None,
+    report: Path | None,
+) -> "OptionEffects":
+    """Declare the survey of the options, if they have one; return what they mean for the ingest."""
+    from ..ingest.option_effects import OptionEffects, SurveyOptions
+
+    if reader or options.vectors:
+        from ..ingest.declare import declare
+
+        return declare(folder, context, paths, options, report)
+    if options != SurveyOptions():
+        raise BadParameter("reader", reader, "the other options of your own survey need it: say"
+                           " --reader specutils")  # fmt: skip
+    return OptionEffects()
 
 
 def _executor(dask: str | None, workers: int | None) -> AbstractContextManager["Executor | None"]:

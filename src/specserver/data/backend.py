@@ -102,6 +102,9 @@ class Backend(Protocol):
     def blocks(self, key: str) -> Iterator[memoryview]:
         """Yield the bytes of an object block by block, each valid until the next one."""
 
+    def digest(self, key: str) -> str:
+        """Return the digest of an object, to be noted by who has written it."""
+
     def open(self, key: str) -> ByteSource:
         """Open an object to read ranges of its bytes."""
 

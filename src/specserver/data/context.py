@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from ..damage import ABSENT
 from ..digests import LISTED
+from ..errors import Unavailable
 from .handles import Entry, Folder, NamedEntry
 from .leases import Lease, LeaseFolder
 
@@ -270,10 +271,12 @@ class ContextFolder(Folder):
 
     def uncommitted(self) -> list[SegmentFolder]:
         """Return the segments without a commit record; a link may lead to a disk that is away."""
+        found = self._segments()
+        stamps = self.backend.stamps([segment.record.key for segment in found])
         return [
             segment
-            for segment in self._segments()
-            if not (segment.is_committed() or segment.is_link())
+            for segment, stamp in zip(found, stamps, strict=True)
+            if stamp == ABSENT and not segment.is_link()
         ]
 
     def new_segment(self, lease: str) -> SegmentFolder:
@@ -300,7 +303,7 @@ class ContextFolder(Folder):
                 yield lease
         finally:
             if self.key in made:
-                with suppress(OSError):
+                with suppress(OSError, Unavailable):
                     self.delete_empty()
                     for key in made[1:]:
                         self.backend.delete(key)
@@ -348,7 +351,7 @@ def _delete_all(segments: Iterable[SegmentFolder]) -> int:
     for segment in segments:
         # A writer on another machine may not have seen yet that its lease is gone: what it writes
         # meanwhile is left to the next ingest.
-        with suppress(OSError):
+        with suppress(OSError, Unavailable):
             segment.delete()
             number += 1
     return number

@@ -4,14 +4,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, TypeVar
 
 from typing_extensions import override
 
 from ..damage import ABSENT, Identity, damaged
-from ..digests import Record, difference, digest_of_blocks, read_record
-from ..errors import DamagedFile, NewerFormat
+from ..digests import Record, difference, digest_of_blocks, digest_of_bytes, read_record
+from ..errors import DamagedCopy, DamagedFile, NewerFormat
 from .backend import Backend, ByteSource
 from .remedies import remedy
+
+Found = TypeVar("Found")
+_TRIES: Final = 3
+_AT_ONCE: Final = 2**24
+"""Bytes of files far away that are read at once to be compared with their digests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +142,31 @@ class Entry(Handle):
 
     def digest(self) -> str:
         """Return its digest."""
-        return digest_of_blocks(self.backend.blocks(self.key))
+        return self.backend.digest(self.key)
+
+    def read_locally(
+        self, read: Callable[[Path], Found], errors: tuple[type[Exception], ...]
+    ) -> Found:
+        """Return what a library reads at its path; a copy that it cannot read is fetched again.
+
+        Parameters
+        ----------
+        errors : what ``read`` raises for a damaged file
+        """
+        for _ in range(_TRIES):
+            try:
+                return read(self.local_path())
+            except errors as error:
+                # A copy may also have been deleted to make room since its path was looked up.
+                gone = isinstance(error, FileNotFoundError) and self.backend.is_far
+                if not (gone or self.backend.discard_copies(self.key)):
+                    raise
+        return read(self.local_path())
 
     def fault(self, stated: str, go_on: Callable[[], None] = lambda: None) -> str:
         """Compare it with its digest; return why it is not as it was written, empty if it is.
+
+        Raises `DamagedCopy` if only the copy of this node was not; it is given up.
 
         ``go_on`` is called between blocks; it may raise an error to end the work.
         """
@@ -147,6 +174,8 @@ class Entry(Handle):
             found = digest_of_blocks(self.backend.blocks(self.key), go_on)
             if found != stated and self.backend.discard_copies(self.key):
                 found = digest_of_blocks(self.backend.blocks(self.key), go_on)
+                if found == stated:
+                    raise DamagedCopy(str(self), "the copy of this node was damaged")
         except OSError as error:
             return f"cannot be read ({error.strerror})"
         return difference(found, stated)
@@ -235,6 +264,15 @@ class Folder(Handle):
 
         ``go_on`` is called between blocks; it may raise an error to end the work.
         """
+        sizes = (int(stated.split()[0]) for stated in digests.values())
+        if self.backend.is_far and sum(sizes) <= _AT_ONCE:
+            contents = self.read_many([*digests])
+            sound = {
+                name
+                for (name, stated), content in zip(digests.items(), contents, strict=True)
+                if content is not None and digest_of_bytes(content) == stated
+            }
+            digests = {name: stated for name, stated in digests.items() if name not in sound}
         for name, stated in digests.items():
             entry = self.entry(name)
             if fault := entry.fault(stated, go_on):

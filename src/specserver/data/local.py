@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from ..damage import ABSENT, Identity, identity_of
+from ..digests import digest_of_blocks
 from ..errors import StoreError
 from ..files import EVERYONE_READS, OWNER_ONLY, is_closed, locked, replace_file, sync
 from .backend import Buffers
@@ -153,6 +154,10 @@ class LocalFolder:
         with Path(self._at(key)).open("rb", buffering=0) as file:
             while count := file.readinto(block):
                 yield block[:count]
+
+    def digest(self, key: str) -> str:
+        """Return the digest of a file."""
+        return digest_of_blocks(self.blocks(key))
 
     def open(self, key: str) -> OpenFile:
         """Open a file."""

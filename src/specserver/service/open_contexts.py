@@ -27,7 +27,7 @@ from ..catalog.tables.vac import is_current_vac, refresh_vac
 from ..damage import ABSENT, Identity
 from ..data.context import ContextFolder, IndexFolder, TableFiles
 from ..data.root import DataRoot
-from ..errors import CatalogError, DamagedFile, ServiceError
+from ..errors import CatalogError, DamagedCopy, DamagedFile, ServiceError
 from ..model.survey import Release, Survey
 from ..store.fits import FitsTree
 from ..store.trees import read_fingerprints, read_tree
@@ -141,7 +141,7 @@ class OpenContexts:
             known = self._open.get(folder.name)
             state = newest_state(folder.index, known[0] if known else None)
             if known is None or state is not known[0]:
-                if not folder.segments():
+                if folder.first_segment() is None:
                     return None
                 survey, release = find_release(folder.name, self.data)
                 if known and state.manifest.version < known[0].manifest.version:
@@ -155,6 +155,10 @@ class OpenContexts:
                     state,
                     OpenRelease(survey, release, catalog, folder),
                 )
+        if isinstance(known[1].catalog.damage, DamagedCopy):
+            # What is mapped of the copy is not read any more.
+            self._open.pop(folder.name, None)
+            return self._newest_release(folder)
         if known[1].catalog.damage is not None:
             raise known[1].catalog.damage
         return known[1]
@@ -233,6 +237,9 @@ class OpenContexts:
                 opened = open_table(files, held, state, catalog, before)
                 made = QueryTable(opened.survey, opened, primary=False, attached=True)
                 known = self._tables[name] = _OpenTable(state, catalog, made, key)
+        if isinstance(known.table.catalog.damage, DamagedCopy):
+            self._tables.pop(name, None)
+            return self._newest_table(files, held, catalog)
         if known.table.catalog.damage is not None:
             raise known.table.catalog.damage
         return known.table

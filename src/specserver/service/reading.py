@@ -12,7 +12,7 @@ from typing import Any, Final, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import SpecServerError
+from ..errors import SpecServerError, Unavailable
 from ..store.base import SpectrumStore
 from .selection import Selection, by_number
 
@@ -92,6 +92,9 @@ def _asked(selection: Selection, take: Ints, ask: Callable[[Group], Result | Non
     for group in by_segment(selection, take):
         try:
             result = ask(group)
+        except Unavailable:
+            # Each further group would wait as long for a store that is away.
+            raise
         except SpecServerError as error:
             result = _failing(error)
         if result is not None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from io import BytesIO
 from mmap import MADV_DONTNEED, mmap
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -20,6 +21,8 @@ from ...wire.numeric import as_arrow, view
 from ..base import Rows
 
 DAMAGED_INDEX: Final = "damaged index"
+_UNREADABLE: Final = (OSError, ValueError, EOFError, pa.ArrowException)
+"""Errors of a file that is not as it was written."""
 # Answers of up to so many rows become one batch: joining takes less than a frame for each batch.
 _JOINED: Final = 2**17
 
@@ -46,17 +49,21 @@ def load_mapped(file: Entry, dtype: str, nrows: int) -> npt.NDArray[Any]:
     """
     kind = np.dtype(dtype)
     head = _header(kind.str, nrows)
-    try:
+
+    def load(path: Path) -> npt.NDArray[Any]:
         # `numpy.load` takes ten times as long: it parses the head, and there are many files.
-        mapped = _map(file) if nrows else None
+        mapped = _map(path) if nrows else None
         if mapped is not None and mapped[: len(head)] == head:
             return np.frombuffer(mapped, kind, nrows, len(head))
-        values: npt.NDArray[Any] = np.load(file.local_path(), mmap_mode="r").view(np.ndarray)
-    except (OSError, ValueError, EOFError) as error:
+        values: npt.NDArray[Any] = np.load(path, mmap_mode="r").view(np.ndarray)
+        if values.shape != (nrows,) or values.dtype != kind:
+            raise ValueError(f"{values.dtype.str} of {values.shape}")
+        return values
+
+    try:
+        return file.read_locally(load, _UNREADABLE)
+    except _UNREADABLE as error:
         raise file.damaged(f"{DAMAGED_INDEX} ({error})") from error
-    if values.shape != (nrows,) or values.dtype != kind:
-        raise file.damaged(f"{DAMAGED_INDEX} ({values.dtype.str} of {values.shape})")
-    return values
 
 
 def release(values: npt.NDArray[Any]) -> None:
@@ -70,9 +77,9 @@ def release(values: npt.NDArray[Any]) -> None:
     held.madvise(MADV_DONTNEED)
 
 
-def _map(file: Entry) -> mmap:
+def _map(path: Path) -> mmap:
     """Return a file, mapped; raise `OSError` or `ValueError` if that is not possible."""
-    mapped: Any = np.memmap(file.local_path(), np.uint8, "r").base
+    mapped: Any = np.memmap(path, np.uint8, "r").base
     found: mmap = mapped
     return found
 
@@ -182,8 +189,8 @@ class _ColumnFile:
     def _mapped(self) -> mmap:
         """The file in a map of this process, which keeps the file open as long as it lives."""
         try:
-            return _map(self._file)
-        except (OSError, ValueError) as error:
+            return self._file.read_locally(_map, _UNREADABLE)
+        except _UNREADABLE as error:
             raise self._file.damaged(f"{DAMAGED_INDEX} ({error})") from error
 
     @cached_property
@@ -229,11 +236,23 @@ class _ColumnFile:
         return table.combine_chunks() if len(parts) > 1 and len(rows) <= _JOINED else table
 
 
+def _opened_arrow(file: Entry, mapped: pa.NativeFile) -> pa.RecordBatchFileReader:
+    """Return an Arrow file that is mapped already; raise `DamagedFile` if it is none."""
+    try:
+        return pa.ipc.open_file(mapped)
+    except _UNREADABLE as error:
+        raise file.damaged(f"{DAMAGED_INDEX} ({error})") from error
+
+
 def open_arrow(file: Entry, mapped: pa.NativeFile | None = None) -> pa.RecordBatchFileReader:
     """Map an Arrow file, unless it is mapped already; raise `DamagedFile` if it is none."""
+    if mapped is not None:
+        return _opened_arrow(file, mapped)
     try:
-        return pa.ipc.open_file(mapped or pa.memory_map(str(file.local_path())))
-    except (OSError, pa.ArrowException) as error:
+        return file.read_locally(
+            lambda path: pa.ipc.open_file(pa.memory_map(str(path))), _UNREADABLE
+        )
+    except _UNREADABLE as error:
         raise file.damaged(f"{DAMAGED_INDEX} ({error})") from error
 
 

@@ -16,7 +16,7 @@ from ...damage import ABSENT, Identity
 from ...data.context import IndexFolder, PartFolder
 from ...data.handles import Entry
 from ...digests import seal
-from ...errors import DamagedFile
+from ...errors import DamagedFile, Unavailable
 from .column_file import DAMAGED_INDEX
 
 _FORMAT: Final = 4
@@ -169,7 +169,7 @@ def discard(index: IndexFolder, made: Iterable[PartFolder | Entry]) -> None:
 
     Its writer may have been interrupted just after the commit. `cleaning` deletes what stays.
     """
-    with suppress(OSError, DamagedFile):
+    with suppress(OSError, DamagedFile, Unavailable):
         newest = newest_manifest(index)
         used = {name for part in newest.parts for name in part.files}.union(newest.superseded)
         for some in made:

@@ -19,7 +19,9 @@ import fcntl
 import logging
 import os
 import shutil
+import stat
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -30,13 +32,15 @@ from typing import Final
 from uuid import uuid4
 
 from ...errors import StoreError
-from ...files import locked
+from ...files import locked, sync
 from .options import CacheOptions
 
 _LOG = logging.getLogger(__name__)
 _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 _LOOK_BYTES: Final = 2**26
 """Bytes that a process adds between two looks at how much there is."""
+_IN_USE_S: Final = 3600.0
+"""A whole file that was used within this time is not deleted: processes map it."""
 _KEPT: Final = 0.9
 """Part of the limit that stays after copies are deleted."""
 
@@ -47,13 +51,19 @@ class NodeCache:
     def __init__(self, options: CacheOptions) -> None:
         self.options = options
         self.top = Path(options.folder)
-        self._added = 0
+        self._added = options.nbytes
+        """Bytes added since it was looked how many there are."""
         self._lock = threading.Lock()
+        self._used: set[Path] = set()
         try:
             for name in ("files", "ranges", "drafts", "locks"):
                 (self.top / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+            _require_own(self.top)
             with locked(self.top / "locks" / "begin"):
-                self.node = self._text("node", uuid4().hex)
+                # A copy of the folder, as in the image of a container, is another node.
+                state = (self.top / "locks" / "begin").stat()
+                own = f"{self._text('node', uuid4().hex)} {state.st_dev} {state.st_ino} {_boot()}"
+                self.node = _hash(own)
                 if self._text("boot", _boot()) != _boot():
                     shutil.rmtree(self.top / "ranges")
                     (self.top / "ranges").mkdir(mode=0o700)
@@ -87,6 +97,7 @@ class NodeCache:
             The disk is full.
         """
         path = self.top / "files" / _hash(identity)
+        self._note_use(path)
         if not _touched(path):
             draft = path.with_name(f"{path.name}.{uuid4().hex[:8]}.draft")
             with locked(self.top / "locks" / path.name):
@@ -104,8 +115,30 @@ class NodeCache:
 
     def keep(self, identity: str, file: Path) -> None:
         """Move a file here as the copy of an object that was made of it."""
-        file.replace(self.top / "files" / _hash(identity))
-        self.make_room(0)
+        # After a power cut it must not be shorter.
+        sync(file)
+        size = file.stat().st_size
+        path = self.top / "files" / _hash(identity)
+        file.replace(path)
+        self._note_use(path)
+        self.make_room(size)
+
+    def _note_use(self, path: Path) -> None:
+        """Note that this process maps a file; a thread touches all of them while it lives."""
+        with self._lock:
+            if not self._used:
+                threading.Thread(target=self._touch_used, daemon=True, name="cache").start()
+            self._used.add(path)
+
+    def _touch_used(self) -> None:
+        """Touch what this process maps, so that no other deletes it."""
+        while True:
+            time.sleep(_IN_USE_S / 3)
+            with self._lock:
+                used = list(self._used)
+            for path in used:
+                with suppress(OSError):
+                    _touched(path)
 
     def known(self, identity: str) -> Path | None:
         """Return the path of the copy of an object, if there is one."""
@@ -142,7 +175,12 @@ class NodeCache:
             if self._added < min(_LOOK_BYTES, self.options.nbytes // 20):
                 return
             self._added = 0
-        with locked(self.top / "locks" / "room", wait=False) as mine:
+        # Those who add are in a hurry; the event loop is one of them.
+        threading.Thread(target=self._look_for_room, daemon=True, name="cache room").start()
+
+    def _look_for_room(self) -> None:
+        """Delete copies if there are too many, and no other process does so."""
+        with suppress(OSError), locked(self.top / "locks" / "room", wait=False) as mine:
             if mine:
                 self._delete_oldest()
 
@@ -160,15 +198,16 @@ class NodeCache:
         held = sum(nbytes for _, _, nbytes, _ in found)
         if held <= self.options.nbytes:
             return
-        for is_whole, _, nbytes, path in sorted(found):
+        for is_whole, used, nbytes, path in sorted(found):
             if held <= _KEPT * self.options.nbytes:
                 return
-            if is_whole:
+            if is_whole and time.time() - used < _IN_USE_S:
                 _LOG.warning(
                     "the cache %s is too small for the index: SPECSERVER_CACHE_BYTES is %d",
                     self.top,
                     self.options.nbytes,
                 )
+                return
             path.unlink(missing_ok=True)
             held -= nbytes
 
@@ -185,6 +224,9 @@ class NodeCache:
     def _remove_left_drafts(self) -> None:
         """Delete the drafts of processes that have ended."""
         for folder in (self.top / "drafts").iterdir():
+            # One that is being made gets its name when it is locked.
+            if folder.suffix:
+                continue
             with suppress(OSError), (folder / "lock").open("rb") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(folder)
@@ -199,11 +241,14 @@ class Drafts:
     """Files that libraries write before they are stored."""
 
     def __init__(self, top: Path) -> None:
-        top.mkdir(mode=0o700)
+        draft = top.with_name(f"{top.name}.new")
+        draft.mkdir(mode=0o700)
         self.top = top
-        lock = os.open(top / "lock", os.O_WRONLY | os.O_CREAT, 0o600)
+        lock = os.open(draft / "lock", os.O_WRONLY | os.O_CREAT, 0o600)
         weakref.finalize(self, os.close, lock)
         fcntl.flock(lock, fcntl.LOCK_EX)
+        # Others look for folders that nobody has locked: they see it locked.
+        draft.replace(top)
 
     def path(self, key: str) -> Path:
         """Return the path of the draft of an object."""
@@ -224,6 +269,11 @@ class Drafts:
         shutil.rmtree(self.path(prefix), ignore_errors=True)
 
 
+_WRITING: Final[set[tuple[CacheOptions, int]]] = set()
+_MAKING: Final = threading.Lock()
+"""Two threads that ask at once are given the same."""
+
+
 @lru_cache(maxsize=16)
 def _cache_of(options: CacheOptions, process: int) -> NodeCache:
     """Return the cache of a process."""
@@ -239,12 +289,34 @@ def _drafts_of(options: CacheOptions, process: int) -> Drafts:
 
 def node_cache(options: CacheOptions) -> NodeCache:
     """Return the cache in a folder, the same one within a process."""
-    return _cache_of(options, os.getpid())
+    with _MAKING:
+        return _cache_of(options, os.getpid())
 
 
 def drafts(options: CacheOptions) -> Drafts:
-    """Return the drafts of this process."""
-    return _drafts_of(options, os.getpid())
+    """Return the drafts of this process; raise `StoreError` if the disk takes none."""
+    with _MAKING:
+        try:
+            found = _drafts_of(options, os.getpid())
+        except OSError as error:
+            said = f"files cannot be written here ({error.strerror})"
+            raise StoreError(
+                options.folder, f"{said}; make room, or set SPECSERVER_CACHE"
+            ) from error
+        _WRITING.add((options, os.getpid()))
+        return found
+
+
+def has_drafts(options: CacheOptions) -> bool:
+    """Return whether this process has written drafts."""
+    return (options, os.getpid()) in _WRITING
+
+
+def _require_own(top: Path) -> None:
+    """Raise `OSError` for a folder in which others can put copies."""
+    state = top.stat()
+    if state.st_uid != os.getuid() or state.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise OSError(errno.EPERM, "other users can write to it")
 
 
 def _hash(identity: str) -> str:

@@ -109,14 +109,28 @@ def asked(name: str) -> Iterator[None]:
     except failures.PreconditionError as error:
         raise Changed(errno.ESTALE, "another writer has changed the object", name) from error
     except (failures.PermissionDeniedError, failures.UnauthenticatedError) as error:
-        said = "the object store refuses these credentials"
-        raise PermissionError(errno.EACCES, said, name) from error
+        raise Refused(name, "it refuses these credentials") from error
     except (failures.InvalidPathError, failures.NotSupportedError) as error:
         raise StoreError(name, _said(error)) from error
     except failures.BaseError as error:
         if "404 Not Found" in str(error):
             raise StoreError(name, "there is no such bucket: make it, or name another") from error
         raise Unavailable(name, _said(error)) from error
+
+
+class Refused(Unavailable):
+    """The store refuses the credentials, which may have expired: no file is damaged by that."""
+
+
+def state_of(about: Any) -> Any:
+    """Return the state of an object, the mode of a put that replaces just this state.
+
+    Parameters
+    ----------
+    about : what the library says of an object, or of a put
+    """
+    # One of them is enough; a store that has no versions refuses to be told one.
+    return {name: about[name] for name in ("e_tag", "version") if about.get(name)}
 
 
 class _Fork:

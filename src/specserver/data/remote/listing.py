@@ -10,7 +10,7 @@ import obstore
 
 from ...damage import ABSENT, Identity
 from .client import LOOP, Store, asked
-from .locks import ENDING
+from .locks import OURS
 from .memory import CHILDREN, FOLDER, STAMP, Question
 
 
@@ -47,7 +47,7 @@ async def _stamp(store: Store, key: str) -> Identity:
 async def _is_folder(store: Store, prefix: str) -> bool:
     """Return whether there is an object below a prefix."""
     async for some in obstore.list(store, prefix or None, chunk_size=2):
-        if any(not meta["path"].endswith(ENDING) for meta in some):
+        if any(not meta["path"].startswith(OURS) for meta in some):
             return True
     return False
 
@@ -57,8 +57,7 @@ async def _children(store: Store, prefix: str) -> tuple[str, ...]:
     found = await obstore.list_with_delimiter_async(store, prefix or None)
     names = [meta["path"].rpartition("/")[2] for meta in found["objects"]]
     folders = [path.rstrip("/").rpartition("/")[2] for path in found["common_prefixes"]]
-    files = [name for name in names if name and not name.endswith(ENDING)]
-    return (*files, *(f"{name}/" for name in folders))
+    return (*filter(None, names), *(f"{name}/" for name in folders if f"{name}/" != OURS))
 
 
 _CALLS: Final[Mapping[str, Callable[[Store, str], Awaitable[Any]]]] = {

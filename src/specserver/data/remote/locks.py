@@ -23,10 +23,11 @@ import obstore
 
 from ...errors import Unavailable
 from .cache import NodeCache
-from .client import Changed, Stores, asked
+from .client import Changed, Stores, asked, state_of
 
-ENDING: Final = ".held"
-"""End of the key of the object of a lock; what is listed leaves these out."""
+OURS: Final = ".specserver/"
+"""Prefix of objects that are no files: locks, trials. What is listed leaves them out; no name of a
+user or of a context begins with a dot."""
 _RENEW_S: Final = 10.0
 LASTS_S: Final = 45.0
 """A lock that was not renewed for so long is over."""
@@ -49,7 +50,7 @@ class RemoteLock:
         self._stores, self._cache = stores, cache
         self._key, self._name, self._now = key, name, now
         self._owner = uuid4().hex
-        self._e_tag = ""
+        self._state: Any = {}
 
     @contextmanager
     def held(self, *, wait: bool) -> Iterator[bool]:
@@ -70,16 +71,16 @@ class RemoteLock:
 
     def _taken(self, *, wait: bool) -> bool:
         """Take the lock from nobody, or from one that has ended; return whether it is ours."""
-        seen, since = "", time.monotonic()
+        seen, since = None, time.monotonic()
         while True:
             found = self._look()
             if found is None:
                 if self._write("create"):
                     return True
                 continue
-            e_tag, owner, modified = found
-            if e_tag != seen:
-                seen, since = e_tag, time.monotonic()
+            state, owner, modified = found
+            if state != seen:
+                seen, since = state, time.monotonic()
             is_free = (
                 "released" in owner
                 # The lock of this node is ours, so its last holder has ended.
@@ -87,14 +88,14 @@ class RemoteLock:
                 or time.monotonic() - since > LASTS_S
                 or (not wait and self._now() - modified > LASTS_S)
             )
-            if is_free and self._write({"e_tag": e_tag}):
+            if is_free and self._write(state):
                 return True
             if not (wait or is_free):
                 return False
             time.sleep(_LOOK_S)
 
-    def _look(self) -> tuple[str, dict[str, Any], float] | None:
-        """Return ETag, owner and time of the lock; None: nobody holds it."""
+    def _look(self) -> tuple[Any, dict[str, Any], float] | None:
+        """Return state, owner and time of the lock; None: nobody holds it."""
         try:
             with asked(self._name):
                 result = obstore.get(self._stores.quick, self._key)
@@ -104,7 +105,7 @@ class RemoteLock:
         owner: dict[str, Any] = {}
         with suppress(ValueError):
             owner = json.loads(content)
-        return meta["e_tag"] or "", owner, meta["last_modified"].timestamp()
+        return state_of(meta), owner, meta["last_modified"].timestamp()
 
     def _write(self, mode: Any, state: str = "renewed") -> bool:
         """Write the object of the lock; return whether it could be written in this mode."""
@@ -119,19 +120,19 @@ class RemoteLock:
             found = self._look()
             if found is None or found[1].get("owner") != self._owner:
                 return False
-            self._e_tag = found[0]
+            self._state = found[0]
             return True
-        self._e_tag = made["e_tag"] or ""
+        self._state = state_of(made)
         return True
 
     def _renew(self, done: threading.Event) -> None:
         """Renew the lock until it is released, or another holds it."""
         while not done.wait(_RENEW_S):
             with suppress(OSError, Unavailable):
-                if not self._write({"e_tag": self._e_tag}):
+                if not self._write(self._state):
                     return
 
     def _release(self) -> None:
         """Say that nobody holds the lock, if it is still ours."""
         with suppress(OSError, Unavailable):
-            self._write({"e_tag": self._e_tag}, "released")
+            self._write(self._state, "released")

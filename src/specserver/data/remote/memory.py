@@ -13,6 +13,11 @@ CHILDREN: Final = "children"
 FOLDER: Final = "folder"
 QUESTIONS: Final = (STAMP, CHILDREN, FOLDER)
 _MOST: Final = 100_000
+_FORGOTTEN: Final = object()
+"""In place of an answer: it is not known since that time."""
+_SHORT_S: Final = 5.0
+"""Answers that may be older are of what hardly changes, and are not asked for along with others."""
+_MOST_OTHERS: Final = 120
 _OFTEN_S: Final = 60.0
 """What was asked for within this time is asked for again along with others."""
 
@@ -46,8 +51,8 @@ class Memory:
     ) -> list[Any]:
         """Return answers that are ``age_s`` old at most; the others are asked for at once.
 
-        Those that are too old, and have been wanted lately, are asked for along with them, so that
-        a user's request waits once and not for each.
+        Those that are too old, and that a request has wanted lately, are asked for along with a
+        single question, so that a user's request waits once and not for each.
 
         Parameters
         ----------
@@ -61,30 +66,42 @@ class Memory:
             lacking = [some for some, known in found.items() if not _is_new(known, now, age_s)]
             if not lacking:
                 return [self._known[some][1] for some in questions]
-            others = [
-                some
-                for some, last in self._wanted.items()
-                if now - last < _OFTEN_S
-                and some not in found
-                and not _is_new(self._known.get(some), now, age_s)
-            ]
-            self._wanted.update(dict.fromkeys(questions, now))
-        asked = [*lacking, *(others if age_s else [])]
+            others: list[Question] = []
+            if len(questions) == 1 and 0.0 < age_s < _SHORT_S:
+                others = self._stale(now, age_s, questions[0])
+                self._wanted[questions[0]] = now
+        asked = [*lacking, *others]
         given = dict(zip(asked, ask(asked), strict=True))
         for some in lacking:
             if isinstance(given[some], BaseException):
                 raise given[some]
-        self.remember({some: it for some, it in given.items() if not isinstance(it, BaseException)})
+        sound = {some: it for some, it in given.items() if not isinstance(it, BaseException)}
+        self.remember(sound, now)
         return [given[some] if some in given else found[some][1] for some in questions]  # type: ignore[index]
 
-    def remember(self, given: dict[Question, Any]) -> None:
-        """Note answers."""
-        now = time.monotonic()
+    def _stale(self, now: float, age_s: float, question: Question) -> list[Question]:
+        """Return other questions that were asked lately, and whose answers are too old."""
+        for some in [some for some, last in self._wanted.items() if now - last >= _OFTEN_S]:
+            del self._wanted[some]
+        stale = (some for some in self._wanted if not _is_new(self._known.get(some), now, age_s))
+        return [some for some in stale if some != question][:_MOST_OTHERS]
+
+    def remember(self, given: dict[Question, Any], asked_s: float | None = None) -> None:
+        """Note answers, unless something newer is known.
+
+        Parameters
+        ----------
+        asked_s : time at which they were asked for, as of `time.monotonic`; None: now
+        """
+        asked_s = time.monotonic() if asked_s is None else asked_s
         with self._lock:
             if len(self._known) + len(given) > _MOST:
                 self._known.clear()
                 self._wanted.clear()
-            self._known.update({some: (now, answer) for some, answer in given.items()})
+            for some, answer in given.items():
+                known = self._known.get(some)
+                if known is None or known[0] <= asked_s:
+                    self._known[some] = asked_s, answer
 
     def has(self, question: Question, age_s: float) -> bool:
         """Return whether an answer is known that is ``age_s`` old at most."""
@@ -99,14 +116,16 @@ class Memory:
         """
         parts = key.split("/")
         prefixes = {"/".join(parts[:n]) for n in range(len(parts) + 1)}
+        now = time.monotonic()
         with self._lock:
             if below:
                 prefixes.update(some for _, some in self._known if some.startswith(f"{key}/"))
             for some in prefixes:
                 for what in QUESTIONS:
-                    self._known.pop((what, some), None)
+                    # A request that was begun before brings what was true then.
+                    self._known[what, some] = now, _FORGOTTEN
 
 
 def _is_new(known: tuple[float, Any] | None, now: float, age_s: float) -> bool:
     """Return whether an answer is new enough."""
-    return known is not None and now - known[0] < age_s
+    return known is not None and known[1] is not _FORGOTTEN and now - known[0] < age_s

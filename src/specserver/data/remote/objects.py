@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 import obstore
 
 from ...damage import Identity
-from .client import LOOP, Changed, Stores, asked, stores
+from ...digests import digest_of_bytes
+from .client import LOOP, Changed, Store, Stores, asked, state_of, stores
 from .listing import answers_of, stamp_of
-from .locks import ENDING
+from .locks import OURS
 from .memory import CHILDREN, FOLDER, STAMP, Memory, Question
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ LARGE: Final = 2**23
 """Objects beyond it are written and read in pieces, or with the longer time limit."""
 PIECES: Final = 8
 """Pieces of a large object that are moved at once."""
+_MOST_DIGESTS: Final = 10_000
 _TRIES: Final = 10
 """Attempts to change an object that other writers change at the same time."""
 
@@ -53,6 +55,15 @@ class Objects:
     @property
     def _stores(self) -> Stores:
         return stores(self.url, patient=not self.look_s)
+
+    @property
+    def _patient(self) -> Store:
+        """The store to read an object whose size is not known: users do not wait for long."""
+        return self._stores[not self.look_s]
+
+    def digest_written(self, key: str) -> str | None:
+        """Return the digest of an object that this process has written, if it is remembered."""
+        return _digests_of(self.url, os.getpid()).get(key)
 
     @property
     def _memory(self) -> Memory:
@@ -96,10 +107,10 @@ class Objects:
 
     def keys(self, prefix: str) -> Iterator[str]:
         """Yield the keys of all objects below a prefix."""
-        return (key for key in self._every(prefix) if not key.endswith(ENDING))
+        return (key for key in self._every(prefix) if not key.startswith(OURS))
 
     def _every(self, prefix: str) -> Iterator[str]:
-        """Yield the keys of all objects below a prefix, those of locks too."""
+        """Yield the keys of all objects below a prefix."""
         with asked(self.name_of(prefix)):
             for some in obstore.list(self._stores.quick, self._at(prefix) or None):
                 yield from (meta["path"] for meta in some)
@@ -107,7 +118,7 @@ class Objects:
     def read(self, key: str) -> bytes:
         """Return all bytes of an object."""
         with asked(self.name_of(key)):
-            return bytes(obstore.get(self._stores.large, self._at(key)).bytes())
+            return bytes(obstore.get(self._patient, self._at(key)).bytes())
 
     def read_many(self, keys: Sequence[str]) -> list[bytes | None]:
         """Return all bytes of some objects, asked for at once; None where there is none."""
@@ -142,6 +153,7 @@ class Objects:
             with asked(self.name_of(key)):
                 whole = memoryview(content).cast("B")
                 obstore.put(where, path, whole, mode=mode, use_multipart=False)
+            _digests_of(self.url, os.getpid()).put(key, digest_of_bytes(whole))
         finally:
             self._memory.forget(key)
 
@@ -150,9 +162,9 @@ class Objects:
         for _ in range(_TRIES):
             with asked(self.name_of(key)):
                 result = obstore.get(self._stores.quick, self._at(key))
-                content, e_tag = bytes(result.bytes()), result.meta["e_tag"]
+                content, state = bytes(result.bytes()), state_of(result.meta)
             with suppress(Changed):
-                return self._put(key, content, {"e_tag": e_tag})
+                return self._put(key, content, state)
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.name_of(key))
 
     def delete(self, key: str) -> None:
@@ -160,7 +172,7 @@ class Objects:
         if not key:
             return
         with suppress(FileNotFoundError), asked(self.name_of(key)):
-            obstore.delete(self._stores.quick, [self._at(key), f"{key}{ENDING}"])
+            obstore.delete(self._stores.quick, [self._at(key), f"{OURS}{key}"])
         self._memory.forget(key)
 
     def delete_tree(self, prefix: str, first: str = "") -> None:
@@ -170,7 +182,7 @@ class Objects:
         if first:
             self.delete(f"{prefix}/{first}")
         try:
-            found = [*self._every(prefix)]
+            found = [*self._every(prefix), *self._every(f"{OURS}{prefix}")]
             with suppress(FileNotFoundError), asked(self.name_of(prefix)):
                 for at in range(0, len(found), 1000):
                     obstore.delete(self._stores.quick, found[at : at + 1000])
@@ -184,7 +196,7 @@ class Objects:
                 meta["path"]: (meta["size"], meta["last_modified"].timestamp())
                 for some in obstore.list(self._stores.quick, f"{self._at(prefix)}/")
                 for meta in some
-                if not meta["path"].endswith(ENDING)
+                if not meta["path"].startswith(OURS)
             }
 
     def reader(self, key: str) -> tuple[Identity, Callable[[int, int], bytes]]:
@@ -196,7 +208,7 @@ class Objects:
         def read(begin: int, end: int) -> bytes:
             options: GetOptions = {"range": (begin, end), "if_match": meta["e_tag"]}
             with asked(name):
-                return bytes(obstore.get(self._stores.large, path, options=options).bytes())
+                return bytes(obstore.get(self._patient, path, options=options).bytes())
 
         return stamp_of(meta), read
 
@@ -214,6 +226,30 @@ class Objects:
         finally:
             self._memory.forget(key)
         return made["e_tag"] or ""
+
+
+class _Digests:
+    """Digests of the objects that a process has written lately: they are read only once more."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+
+    def put(self, key: str, digest: str) -> None:
+        """Note the digest of an object."""
+        if len(self._known) >= _MOST_DIGESTS:
+            self._known.clear()
+        self._known[key] = digest
+
+    def get(self, key: str) -> str | None:
+        """Return the digest of an object, once."""
+        return self._known.pop(key, None)
+
+
+@lru_cache(maxsize=16)
+def _digests_of(url: str, process: int) -> _Digests:
+    """Return the digests of what a process has written to a store."""
+    del url, process
+    return _Digests()
 
 
 @lru_cache(maxsize=16)

@@ -11,13 +11,15 @@ from uuid import uuid4
 import obstore
 
 from ...errors import StoreError
-from .client import Changed, Stores, asked
-from .locks import ENDING
+from .client import Changed, Refused, Stores, asked, state_of
+from .locks import OURS
 
 if TYPE_CHECKING:
     from obstore import GetOptions
 
 _CONTENT: Final = b"specserver: may be deleted"
+_OTHER: Final = {"e_tag": '"0123456789abcdef0123456789abcdef"', "version": "1"}
+"""The state of an object that there is not."""
 _NEEDED: Final = "specserver needs a store that has it, such as Amazon S3, Ceph, SeaweedFS or MinIO"
 
 
@@ -33,16 +35,17 @@ def probe(stores: Stores, url: str, *, writing: bool) -> None:
     Unavailable
         It does not answer.
     """
-    key = f"probe-{uuid4().hex}{ENDING}"
+    key = f"{OURS}probe-{uuid4().hex}"
     try:
         _try_puts(stores, url, key)
         _try_ranges(stores, url, key, _CONTENT)
-    except PermissionError as error:
+    except Refused as error:
         if writing:
             raise StoreError(
                 url,
-                f"{error.strerror}: it may not be written to; set AWS_ACCESS_KEY_ID,"
-                " AWS_SECRET_ACCESS_KEY and, where it is not Amazon's, AWS_ENDPOINT_URL",
+                "the object store refuses these credentials: it may not be written to; set"
+                " AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, where it is not Amazon's,"
+                " AWS_ENDPOINT_URL",
             ) from error
         _try_reading(stores, url)
     except FileNotFoundError as error:
@@ -55,18 +58,18 @@ def probe(stores: Stores, url: str, *, writing: bool) -> None:
 def _try_puts(stores: Stores, url: str, key: str) -> None:
     """Try the puts by which an ingest commits, and by which locks are taken over."""
 
-    def put(mode: Any) -> str:
+    def put(mode: Any) -> Any:
         with asked(url):
-            return obstore.put(stores.quick, key, _CONTENT, mode=mode)["e_tag"] or ""
+            return state_of(obstore.put(stores.quick, key, _CONTENT, mode=mode))
 
-    e_tag = put("create")
+    state = put("create")
     with suppress(FileExistsError):
         put("create")
         raise StoreError(url, f"it ignores the header If-None-Match of a put: {_NEEDED}")
     with suppress(Changed, FileExistsError):
-        put({"e_tag": '"0123456789abcdef0123456789abcdef"'})
+        put({name: _OTHER[name] for name in state})
         raise StoreError(url, f"it ignores the header If-Match of a put: {_NEEDED}")
-    put({"e_tag": e_tag})
+    put(state)
 
 
 def _try_ranges(stores: Stores, url: str, key: str, content: bytes) -> None:
@@ -93,9 +96,9 @@ def _try_reading(stores: Stores, url: str) -> None:
                     content = bytes(obstore.get(stores.quick, small[0]).bytes())
                     _try_ranges(stores, url, small[0], content)
                     return
-    except PermissionError as error:
+    except Refused as error:
         raise StoreError(
             url,
-            f"{error.strerror}: it may not be read; set AWS_ACCESS_KEY_ID and"
-            " AWS_SECRET_ACCESS_KEY",
+            "the object store refuses these credentials: it may not be read; set"
+            " AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
         ) from error

@@ -1,5 +1,6 @@
 """One object, open to read ranges of it, of which copies are kept on this node's disk."""
 
+import asyncio
 import errno
 import logging
 import os
@@ -9,7 +10,8 @@ import weakref
 from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Any, Final, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import obstore
 
@@ -18,13 +20,24 @@ from ..backend import Buffers
 from .cache import NodeCache
 from .client import LOOP, Stores, asked
 
+if TYPE_CHECKING:
+    from obstore import GetOptions
+
 _LOG = logging.getLogger(__name__)
-_BLOCK: Final = 4096
+BLOCK: Final = 4096
 """Copies are kept in whole blocks; that of a file system, so that holes take no room."""
 _GAP: Final = 2**16
 """Ranges with fewer bytes between them are fetched together: a request costs more than those."""
 _TRUSTED_S: Final = 60.0
-"""Time for which new copies are taken for what the store has."""
+_TRUSTED_AFTER: Final = 3
+"""Copies that were given up so often within that time are as the store has them; more than once, as
+several threads may have read what one of them gave up."""
+_MOST_GIVEN_UP: Final = 10_000
+_NOTED_S: Final = 60.0
+_HELD_BYTES: Final = 2**23
+"""Bytes of an object that are held for who reads them soon, where the disk takes no copies."""
+_given_up: Final[dict[str, list[float]]] = {}
+"""Times at which the copies of an object were given up."""
 _LATEST: Final = 200
 """Most fetches whose bytes are held until they are read, where the disk takes none: those of a
 batch."""
@@ -61,33 +74,44 @@ class _Copies:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         weakref.finalize(self, os.close, self._file)
         self._nbytes = nbytes
-        self._map_at = -(-nbytes // _BLOCK) * _BLOCK
-        os.ftruncate(self._file, self._map_at + self._map_at // _BLOCK)
-        os.utime(path)
+        self._map_at = -(-nbytes // BLOCK) * BLOCK
+        os.ftruncate(self._file, self._map_at + self._map_at // BLOCK)
+        self._used = -_NOTED_S
+        self.note_use()
 
     def lacking(self, begin: int, end: int) -> tuple[int, int] | None:
         """Return the range of whole blocks that a range lacks, if it lacks any."""
-        first, stop = begin // _BLOCK, -(-end // _BLOCK)
+        first, stop = begin // BLOCK, -(-end // BLOCK)
         there = os.pread(self._file, stop - first, self._map_at + first)
         at = there.find(0)
         if at < 0:
             return None
         last = first + there.rfind(0) + 1
-        return (first + at) * _BLOCK, min(last * _BLOCK, self._nbytes)
+        return (first + at) * BLOCK, min(last * BLOCK, self._nbytes)
+
+    def is_gone(self) -> bool:
+        """Return whether another process has deleted them, to make room."""
+        return os.fstat(self._file).st_nlink == 0
+
+    def note_use(self) -> None:
+        """Say that they were read: those that were not are deleted first."""
+        now = time.monotonic()
+        if now - self._used > _NOTED_S:
+            self._used = now
+            os.utime(self._file)
 
     def put(self, begin: int, content: memoryview) -> None:
         """Keep the bytes of whole blocks; raise `OSError` if the disk does not take them."""
-        if os.fstat(self._file).st_nlink == 0:
-            return  # deleted to make room
         if os.pwrite(self._file, content, begin) != len(content):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         # A byte a block: processes that set neighbours do not undo each other's.
-        first, stop = begin // _BLOCK, -(-(begin + len(content)) // _BLOCK)
+        first, stop = begin // BLOCK, -(-(begin + len(content)) // BLOCK)
         os.pwrite(self._file, b"\1" * (stop - first), self._map_at + first)
         self._cache.make_room(len(content))
 
     def read_into(self, offset: int, buffers: Buffers, flags: int) -> int:
         """Read a range that is there into buffers; return how many bytes."""
+        self.note_use()
         return os.preadv(self._file, buffers, offset, flags)
 
     def read(self, offset: int, size: int) -> bytes:
@@ -122,8 +146,6 @@ class RemoteObject:
         self._identity = f"{name} {e_tag} {self.nbytes}"
         self._cache = cache
         self._lock = threading.Lock()
-        self._discarded = -_TRUSTED_S
-        """Time at which copies were given up."""
         self._under_way: list[_Fetch] = []
         """Also those that have ended, and of which the disk takes no copies."""
         self._copies = self._opened()
@@ -139,7 +161,7 @@ class RemoteObject:
     def keep_tail(self, content: memoryview) -> None:
         """Keep the last bytes of the object, which were read when it was opened."""
         begin = self.nbytes - len(content)
-        whole = -(-begin // _BLOCK) * _BLOCK
+        whole = -(-begin // BLOCK) * BLOCK
         if self._copies is not None and whole < self.nbytes:
             with suppress(OSError):
                 self._copies.put(whole, content[whole - begin :])
@@ -188,16 +210,20 @@ class RemoteObject:
     def discard_copies(self) -> bool:
         """Give up the copies of its bytes on this node; return whether there were any.
 
-        Copies that were fetched a moment ago are as the store has them, and stay.
+        Copies that were given up, and fetched again, are as the store has them.
         """
+        now = time.monotonic()
         with self._lock:
-            if time.monotonic() - self._discarded < _TRUSTED_S:
+            times = [at for at in _given_up.get(self._identity, []) if now - at < _TRUSTED_S]
+            if len(times) >= _TRUSTED_AFTER:
                 return False
-            self._discarded = time.monotonic()
+            if len(_given_up) >= _MOST_GIVEN_UP:
+                _given_up.clear()
+            _given_up[self._identity] = [*times, now]
             self._under_way = []
-            found = self._cache.discard(self._identity)
+            self._cache.discard(self._identity)
             self._copies = self._opened()
-        return found
+        return True
 
     def _lacking(self, begin: int, end: int) -> tuple[int, int] | None:
         """Return the part of a range, in whole blocks, that neither is there nor is coming."""
@@ -205,7 +231,7 @@ class RemoteObject:
         if begin >= end:
             return None
         if self._copies is None:
-            first, stop = begin // _BLOCK * _BLOCK, min(-(-end // _BLOCK) * _BLOCK, self.nbytes)
+            first, stop = begin // BLOCK * BLOCK, min(-(-end // BLOCK) * BLOCK, self.nbytes)
         else:
             lacking = self._copies.lacking(begin, end)
             if lacking is None:
@@ -218,22 +244,26 @@ class RemoteObject:
         """Begin to fetch ranges of whole blocks; call under the lock."""
         future = LOOP.submit(self._fetch(ranges))
         begun = [_Fetch(*some, number, future) for number, some in enumerate(ranges)]
-        self._under_way = [*self._under_way[-_LATEST:], *begun]
+        held = [*self._under_way[-_LATEST:], *begun]
+        while sum(some.end - some.begin for some in held) > _HELD_BYTES and held[0] not in begun:
+            del held[0]
+        self._under_way = held
         return begun
 
     async def _fetch(self, ranges: Sequence[tuple[int, int]]) -> list[memoryview]:
         """Fetch ranges of whole blocks, and keep copies if the disk takes them."""
-        begins, ends = ([some[at] for some in ranges] for at in (0, 1))
 
-        async def get() -> Any:
-            # Ranges of one object in one call: a call for each would take twice as long.
-            return await obstore.get_ranges_async(
-                self._stores.quick, self._path, starts=begins, ends=ends, coalesce=0
-            )
+        async def get(begin: int, end: int) -> memoryview:
+            # Bytes of another object in its place would be kept as copies of this one.
+            options: GetOptions = {"range": (begin, end), "if_match": self._e_tag}
+            result = await obstore.get_async(self._stores.quick, self._path, options=options)
+            return memoryview(await result.bytes_async())
 
         with asked(self._name):
-            contents = [memoryview(some) for some in await LOOP.limited(get)]
+            contents = await asyncio.gather(*(LOOP.limited(partial(get, *some)) for some in ranges))
         kept = set()
+        if self._copies is not None and self._copies.is_gone():
+            self._copies = self._opened()
         if self._copies is not None:
             with suppress(OSError):
                 for some, content in zip(ranges, contents, strict=True):
@@ -250,8 +280,8 @@ class RemoteObject:
             self._under_way = [some for some in self._under_way if not some.has_failed]
             fetch = next((some for some in self._under_way if some.covers(begin, end)), None)
             if fetch is None:
-                first = begin // _BLOCK * _BLOCK
-                stop = min(-(-end // _BLOCK) * _BLOCK, self.nbytes)
+                first = begin // BLOCK * BLOCK
+                stop = min(-(-end // BLOCK) * BLOCK, self.nbytes)
                 fetch = self._begin([(first, stop)])[0]
         content = fetch.future.result()[fetch.number]
         return content[begin - fetch.begin : end - fetch.begin]

@@ -8,21 +8,23 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from weakref import WeakValueDictionary
 
 import obstore
 from typing_extensions import override
 
+from ...digests import digest_of_blocks
 from ..user_storage import StorageLimits
-from .cache import Drafts, NodeCache, drafts, node_cache
+from .cache import Drafts, NodeCache, drafts, has_drafts, node_cache
 from .client import LOOP, asked, stores
 from .listing import stamp_of
-from .locks import ENDING, RemoteLock
+from .locks import OURS, RemoteLock
 from .memory import STAMP
 from .objects import LARGE, PIECES, RECENT_S, Objects, raised
 from .options import CacheOptions
 from .probe import probe
-from .source import RemoteObject
+from .source import BLOCK, RemoteObject
 from .user_storage import RemoteUserStorage
 
 if TYPE_CHECKING:
@@ -66,7 +68,7 @@ class ObjectStore(Objects):
         copy = self._draft_of(key) or self._copy_of(key)
         if copy is None:
             with asked(self.name_of(key)):
-                result = obstore.get(self._stores.large, self._at(key))
+                result = obstore.get(self._patient, self._at(key))
                 for some in result.stream(min_chunk_size=_BLOCK):
                     yield memoryview(some)
             return
@@ -75,11 +77,15 @@ class ObjectStore(Objects):
             while count := file.readinto(block):
                 yield block[:count]
 
+    def digest(self, key: str) -> str:
+        """Return the digest of an object: of one just written, that of what was written."""
+        return self.digest_written(key) or digest_of_blocks(self.blocks(key))
+
     def open(self, key: str) -> RemoteObject:
         """Open an object."""
-        opened = _opened.pop((self.name_of(key), self.cache), None)
-        if opened is not None:
-            return opened
+        known = _opened.pop((self.name_of(key), self.cache), None)
+        if known is not None and known[1].state == self.recent_stamp(key):
+            return known[1]
         with asked(self.name_of(key)):
             meta = obstore.head(self._stores.quick, self._at(key))
         self._memory.remember({(STAMP, key): stamp_of(meta)})
@@ -88,23 +94,35 @@ class ObjectStore(Objects):
     def _object(self, key: str, meta: Any) -> RemoteObject:
         """Return an object that was just looked at, open."""
         about = meta["e_tag"] or "", stamp_of(meta)
-        return RemoteObject(self._stores, key, self.name_of(key), *about, self._cache)
+        made = RemoteObject(self._stores, key, self.name_of(key), *about, self._cache)
+        _live[self.name_of(key), self.cache] = made
+        return made
 
     def will_open(self, keys: Iterable[str], tail: int) -> None:
         """Open objects at once, and read their last bytes; unless they were lately."""
         some = dict.fromkeys(keys)
-        wanted = [key for key in some if not self._memory.has((STAMP, key), RECENT_S)]
+        names = {key: (self.name_of(key), self.cache) for key in some}
+        # Of those that are open it is asked whether they are still the same.
+        self._answers([(STAMP, key) for key in some if names[key] in _live], RECENT_S)
+        wanted = [
+            key
+            for key in some
+            if names[key] not in _live and not self._memory.has((STAMP, key), RECENT_S)
+        ]
+        now = time.monotonic()
+        for name in [name for name, (at, _) in [*_opened.items()] if now - at > _OPENED_S]:
+            _opened.pop(name, None)
         if not wanted:
             return
 
         async def opened(key: str) -> None:
             with suppress(FileNotFoundError), asked(self.name_of(key)):
-                options: GetOptions = {"range": {"suffix": tail}}
+                options: GetOptions = {"range": {"suffix": tail + BLOCK}}
                 result = await obstore.get_async(self._stores.quick, key, options=options)
                 content = memoryview(await result.bytes_async())
                 made = self._object(key, result.meta)
                 made.keep_tail(content)
-                _opened[self.name_of(key), self.cache] = made
+                _opened[names[key]] = time.monotonic(), made
                 self._memory.remember({(STAMP, key): made.state})
 
         # Errors are raised when they are opened.
@@ -113,7 +131,7 @@ class ObjectStore(Objects):
     @contextmanager
     def _locked(self, key: str, *, wait: bool) -> Iterator[bool]:
         """Hold a lock; what is asked meanwhile is answered anew."""
-        path, name = f"{self._at(key)}{ENDING}", self.name_of(key)
+        path, name = f"{OURS}{self._at(key)}", self.name_of(key)
         lock = RemoteLock(self._stores, self._cache, path, name, self._now)
         with lock.held(wait=wait) as mine, self._memory.strict():
             yield mine
@@ -124,7 +142,7 @@ class ObjectStore(Objects):
 
     def _now(self) -> float:
         """Return the present time of the storage, seconds since 1970."""
-        key = f"clock-{self._cache.node}{ENDING}"
+        key = f"{OURS}clock-{self._cache.node}"
         with asked(self.name_of(key)):
             obstore.put(self._stores.quick, key, str(time.time_ns()).encode())
             return obstore.head(self._stores.quick, key)["last_modified"].timestamp()
@@ -161,7 +179,10 @@ class ObjectStore(Objects):
 
     def _draft_of(self, key: str) -> Path | None:
         """Return the path of a file that this process has written and not yet stored."""
-        path = self._drafts.path(self._at(key))
+        self._at(key)
+        if not has_drafts(self.cache):
+            return None
+        path = self._drafts.path(key)
         return path if path.is_file() else None
 
     def _copy_of(self, key: str) -> Path | None:
@@ -225,7 +246,8 @@ class ObjectStore(Objects):
     @override
     def delete_tree(self, prefix: str, first: str = "") -> None:
         """Delete all objects below a prefix, one of them first, and drafts of them."""
-        self._drafts.delete(self._at(prefix))
+        if has_drafts(self.cache):
+            self._drafts.delete(self._at(prefix))
         Objects.delete_tree(self, prefix, first)
 
     def user_storage(self, prefix: str, limits: StorageLimits) -> RemoteUserStorage:
@@ -235,8 +257,13 @@ class ObjectStore(Objects):
 
 _probed: Final[set[tuple[str, bool]]] = set()
 """Addresses that were tried, and whether they were to be written to."""
-_opened: Final[dict[tuple[str, CacheOptions], RemoteObject]] = {}
-"""Objects that `will_open` has opened, by address and cache, until they are asked for."""
+_Name: TypeAlias = tuple[str, CacheOptions]
+"""Address of an object, and cache."""
+_opened: Final[dict[_Name, tuple[float, RemoteObject]]] = {}
+"""Objects that `will_open` has opened, and when, until they are asked for."""
+_live: Final[WeakValueDictionary[_Name, RemoteObject]] = WeakValueDictionary()
+"""All objects that are open."""
+_OPENED_S: Final = 10.0
 
 
 def open_store(url: str, cache: CacheOptions, look_s: float = 0.0) -> ObjectStore:

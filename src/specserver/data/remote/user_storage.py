@@ -60,7 +60,11 @@ class RemoteDraft:
         if self._done != self._nbytes:
             allowed = f"{self._nbytes} were stated: the file was cut off and is not kept"
             raise BadParameter("body", f"{self._done} bytes", allowed)
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError as error:
+            reason = f"cannot be written ({error.strerror})"
+            raise StoreError(str(self._path), reason) from error
         self._space.place(self._path, self._parts, self._nbytes)
         name = "/".join(self._parts)
         return StoredFile(name, False, self._nbytes, time.time()), self._sum.hexdigest()

@@ -77,6 +77,8 @@ _HEADERS: Final = {
 }
 # Folders, as they stand in the messages of our own errors; not what follows the // of a URL.
 _FOLDERS: Final = re.compile(r"(?<![\w/:.])/(?:[^\s/'\"`:;,()<>]+/)+")
+_ADDRESSES: Final = re.compile(r"\b(?:s3|gs|az|https?)://\S+")
+"""Addresses of object stores, and of what is in them."""
 _TUPLE: Final = "(266,51602,14)"
 _EXAMPLES: Final[dict[int, tuple[str, SpecServerError | dict[str, Any]]]] = {
     400: ("A value is not possible.", BadParameter("what", "color", "context or profile")),
@@ -198,7 +200,9 @@ def message_for_visitors(error: SpecServerError) -> str:
     message = error.message
     for folder in _OWN_FOLDERS:
         message = message.replace(folder, "")
-    return message if isinstance(error, CallerError) else _FOLDERS.sub("", message)
+    if isinstance(error, CallerError):
+        return message
+    return _FOLDERS.sub("", _ADDRESSES.sub("the storage", message))
 
 
 def _sendable(body: Any) -> Any:
