@@ -184,6 +184,7 @@ def test_a_cache_that_cannot_be_made_is_an_error_that_says_so(
 ) -> None:
     (tmp_path / "file").touch()
     data = open_root(faulty.url, CacheOptions(str(tmp_path / "file" / "cache")))
+    data.backend.replace("a", b"x")
     with pytest.raises(StoreError, match="SPECSERVER_CACHE"):
         data.backend.local_path("a")
 
