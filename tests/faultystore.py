@@ -23,6 +23,8 @@ class Faults:
     """So many requests are answered with 503 before they reach the server."""
     lost: int = 0
     """So many puts reach the server, and their answers are lost."""
+    refused: bool = False
+    """Requests are answered with 403, as if the keys had expired."""
     delay_s: float = 0.0
     no_conditions: bool = False
     """A put whose condition is not met is answered as if it were done."""
@@ -56,6 +58,8 @@ class _Proxy(BaseHTTPRequestHandler):
         time.sleep(faults.delay_s)
         if faults.take("busy"):
             return self._answer(503, [], b"<Error><Code>SlowDown</Code></Error>")
+        if faults.refused:
+            return self._answer(403, [], b"<Error><Code>ExpiredToken</Code></Error>")
         headers = dict(self.headers.items())
         is_list = self.command == "GET" and "list-type" in self.path
         if is_list and faults.old_lists and self.path in faults.lists:

@@ -1,5 +1,6 @@
 """A data folder in an object store, from ingest to client: the answers are those of a folder."""
 
+import contextlib
 import multiprocessing
 import os
 import re
@@ -25,13 +26,21 @@ import specserver
 from pages import PAGES, blocks
 from serving import serve
 from specserver.auth import TokenBook, is_private, set_private
+from specserver.catalog import opening
 from specserver.client.api import SpecClient
 from specserver.data.remote import source
 from specserver.data.remote.options import CacheOptions
 from specserver.data.remote.store import ObjectStore
 from specserver.data.root import DataRoot, open_root
 from specserver.data.user_storage import StorageLimits
-from specserver.errors import BadParameter, DamagedFile, NoSuchFile, QuotaExceeded, StoreError
+from specserver.errors import (
+    BadParameter,
+    DamagedFile,
+    NoSuchFile,
+    QuotaExceeded,
+    SpecServerError,
+    StoreError,
+)
 from specserver.ingest import run_ingest
 from specserver.ingest.maintain import maintain
 from specserver.ingest.verify import verify
@@ -205,6 +214,80 @@ def test_damage_in_the_bucket_is_an_error_and_damage_of_a_copy_is_not(
     assert [found for found in verify(other) if found.faults]
 
 
+def test_damaged_copies_of_the_index_are_fetched_again(
+    stored: Stored, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = every(SpectroscopicService(stored.local))
+    for number, damage in enumerate((lambda b: b[: len(b) // 2], lambda b: bytes(len(b)))):
+        other = of_another_node(stored.data, tmp_path / str(number))
+        assert every(SpectroscopicService(other)) == expected
+        vectors(other, expected[:3])
+        for copy in (tmp_path / str(number) / "files").iterdir():
+            copy.write_bytes(damage(copy.read_bytes()))
+        service = SpectroscopicService(other)
+        assert every(service) == expected
+        assert vectors(other, expected[:3]) == vectors(stored.local, expected[:3])
+        assert other.damaged_files() == []
+    assert "made again" not in caplog.text
+
+
+def test_a_copy_that_turns_out_damaged_is_not_read_any_more(
+    stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of a large part, which is compared with its digests while it is in use."""
+    monkeypatch.setattr(opening, "_CHECKED_BYTES", 0)
+    expected = every(SpectroscopicService(stored.local))
+    other = of_another_node(stored.data, tmp_path)
+    assert every(SpectroscopicService(other)) == expected
+    opening.finish_checks()
+    for copy in (tmp_path / "files").iterdir():
+        content = bytearray(copy.read_bytes())
+        content[len(content) // 2 :] = bytes(len(content) - len(content) // 2)
+        copy.write_bytes(content)
+    service = SpectroscopicService(other)
+    with contextlib.suppress(SpecServerError):
+        every(service)
+    for _ in range(40):
+        opening.finish_checks()
+        with contextlib.suppress(SpecServerError):
+            if every(service) == expected:
+                break
+    assert every(service) == expected
+    assert vectors(other, expected[:3]) == vectors(stored.local, expected[:3])
+
+
+def test_a_shard_whose_index_is_damaged_is_an_error(fresh: DataRoot, tmp_path: Path) -> None:
+    simulate_sdss(tmp_path / "mock", 3, seed=4)
+    run_ingest(fresh, CONTEXT, [tmp_path / "mock"], workers=1)
+    ids = every(SpectroscopicService(fresh))
+    shard = next(key for key in fresh.backend.keys("") if "/float32/c/" in key)
+    content = bytearray(fresh.backend.read(shard))
+    content[-50] ^= 1
+    fresh.backend.replace(shard, content)
+    with pytest.raises(DamagedFile, match="index is damaged"):
+        vectors(of_another_node(fresh, tmp_path / "cache"), ids)
+
+
+def test_shards_that_are_used_again_are_opened_once(stored: Stored, tmp_path: Path) -> None:
+    ids = every(SpectroscopicService(stored.local))[:10]
+    other = of_another_node(stored.data, tmp_path)
+    vectors(other, ids)
+    held = len([*Path("/proc/self/fd").iterdir()])
+    for _ in range(5):
+        # As half a minute later.
+        other.backend._memory._known.clear()
+        vectors(other, ids)
+    assert len([*Path("/proc/self/fd").iterdir()]) <= held + 1
+
+
+def test_a_file_larger_than_the_cache_can_be_read(stored: Stored, tmp_path: Path) -> None:
+    other = open_root(stored.url, CacheOptions(str(tmp_path), 50_000))
+    expected = every(SpectroscopicService(stored.local))
+    for _ in range(3):
+        assert every(SpectroscopicService(other)) == expected
+    assert vectors(other, expected[:5]) == vectors(stored.local, expected[:5])
+
+
 def test_copies_stay_within_the_limit_and_answers_are_right(stored: Stored, tmp_path: Path) -> None:
     ids = every(SpectroscopicService(stored.local))
     small = open_root(stored.url, CacheOptions(str(tmp_path), 3_000_000))
@@ -307,6 +390,11 @@ def test_users_files(fresh: DataRoot, tmp_path: Path) -> None:
         assert (file.read(), state[1]) == (bytes(20_000), 20_000)
     used = space.usage()
     assert (used.nbytes, used.nentries) == (20_002, 4)
+    # Nothing of ours has such a name.
+    put("ids.txt.held", b"3\n")
+    assert [one.name for one in other.entries()] == ["a", "ids.txt", "ids.txt.held"]
+    space.remove("ids.txt.held")
+    assert [one.name for one in space.entries()] == ["a", "ids.txt"]
     space.make_folder("empty")
     assert other.entries("empty") == []
     for name in ("a/b", "empty/../x", ".hidden"):
@@ -398,6 +486,7 @@ def test_a_service_answers_from_a_bucket_and_again_after_the_store_was_away(
             assert int(answer.headers["Retry-After"]) >= 1
             assert answer.json()["code"] == "unavailable"
             assert "s3://" not in answer.text
+            assert s3.endpoint.partition("//")[2] not in answer.text
             # Probes of the process itself do not wait for the store.
             assert http.get("/ping").status_code == 200
         after = client.getSpec(asked, context=CONTEXT)

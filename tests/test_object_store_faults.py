@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from benchmarks.s3server import BUCKET, S3Server
 
 from faultystore import Faults, faulty_store
 from specserver.data.remote import locks
+from specserver.data.remote.memory import STAMP, Memory
 from specserver.data.remote.options import CacheOptions
 from specserver.data.root import DataRoot, open_root
 from specserver.errors import BadParameter, StoreError, Unavailable
@@ -109,6 +111,51 @@ def test_a_store_that_stays_busy_is_an_error_and_then_an_answer(faulty: Faulty, 
     assert time.monotonic() - begun < 30
     faulty.faults.busy = 0
     assert spectra(served, held) == spectra(data, held)
+
+
+def test_keys_that_have_expired_are_no_damage(faulty: Faulty, mock: Path) -> None:
+    data = faulty.opened()
+    run_ingest(data, CONTEXT, [mock], workers=1)
+    held = ids(data)
+    served = faulty.opened(look_s=1.0, node="other")
+    assert ids(served) == held
+    faulty.faults.refused = True
+    with pytest.raises(Unavailable, match="credentials"):
+        spectra(served, held)
+    with pytest.raises(Unavailable, match="credentials"):
+        ids(faulty.opened(node="third"))
+    with pytest.raises(StoreError, match="AWS_ACCESS_KEY_ID"):
+        faulty.opened(node="fourth").backend.probe(writing=True)
+    faulty.faults.refused = False
+    assert spectra(served, held) == spectra(data, held)
+    assert served.damaged_files() == []
+
+
+def test_an_answer_that_comes_late_replaces_no_newer_one() -> None:
+    memory, question = Memory(), (STAMP, "a")
+    begun, later = threading.Event(), threading.Event()
+
+    def slow(_: object) -> list[str]:
+        begun.set()
+        later.wait(10)
+        return ["old"]
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(memory.answers, [question], 1.0, slow)
+        begun.wait(10)
+        assert memory.answers([question], 1.0, lambda _: ["new"]) == ["new"]
+        later.set()
+        assert waiting.result(10) == ["old"]
+        assert memory.answers([question], 60.0, lambda _: ["newest"]) == ["new"]
+        begun.clear()
+        later.clear()
+        memory.forget("a")
+        waiting = pool.submit(memory.answers, [question], 1.0, slow)
+        begun.wait(10)
+        memory.forget("a")
+        later.set()
+        waiting.result(10)
+    assert memory.answers([question], 60.0, lambda _: ["newest"]) == ["newest"]
 
 
 def test_answers_that_are_lost_commit_once(faulty: Faulty, mock: Path) -> None:

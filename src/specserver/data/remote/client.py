@@ -113,6 +113,9 @@ def asked(name: str) -> Iterator[None]:
     except (failures.InvalidPathError, failures.NotSupportedError) as error:
         raise StoreError(name, _said(error)) from error
     except failures.BaseError as error:
+        # Lists do not tell these from other failures.
+        if "403 Forbidden" in str(error) or "401 Unauthorized" in str(error):
+            raise Refused(name, "it refuses these credentials") from error
         if "404 Not Found" in str(error):
             raise StoreError(name, "there is no such bucket: make it, or name another") from error
         raise Unavailable(name, _said(error)) from error

@@ -31,7 +31,7 @@ def answers_of(store: Store, url: str, questions: Sequence[Question]) -> list[An
     """
 
     async def answer(what: str, key: str) -> Any:
-        with asked(f"{url}/{key}"):
+        with asked(f"{url}/{key}".rstrip("/")):
             return await _CALLS[what](store, key)
 
     return LOOP.each([partial(answer, *question) for question in questions])
