@@ -158,6 +158,24 @@ def test_an_answer_that_comes_late_replaces_no_newer_one() -> None:
     assert memory.answers([question], 60.0, lambda _: ["newest"]) == ["newest"]
 
 
+def test_a_process_that_ends_while_it_reads_ends_quietly(faulty: Faulty) -> None:
+    backend = faulty.opened().backend
+    backend.replace("big", bytes(3_000_000))
+    program = f"""
+import time
+from specserver.service import SpectroscopicService
+from specserver.data.root import open_root
+source = open_root({faulty.url!r}).backend.open("big")
+source.will_need([(at, at + 5000) for at in range(0, 3_000_000, 80_000)])
+time.sleep(0.15)
+"""
+    faulty.faults.delay_s = 0.2
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_answers_that_are_lost_commit_once(faulty: Faulty, mock: Path) -> None:
     """A put that is sent again meets its own object, which is no other writer's."""
     data = faulty.opened()

@@ -1,13 +1,14 @@
 """Connections of this process to object stores, and their errors in our words."""
 
 import asyncio
+import atexit
 import errno
 import os
 import re
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from concurrent.futures import Future
-from contextlib import contextmanager
+from concurrent.futures import CancelledError, Future
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 Store: TypeAlias = S3Store | GCSStore | AzureStore
 _T = TypeVar("_T")
 SCHEMES: Final = ("s3", "gs", "az")
+_END_S: Final = 2.0
 _AT_ONCE: Final = 128
 """Requests of this process at once: with fewer, a store with 15 ms of latency waits for us."""
 _QUICK_S: Final = {True: 30, False: 8}
@@ -210,7 +212,25 @@ class Loop:
                     target=self._loop.run_forever, daemon=True, name="object store"
                 )
                 thread.start()
+                atexit.register(_end, self._loop, thread, os.getpid())
             return self._loop
+
+
+def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread, process: int) -> None:
+    """Give up what is under way, before the interpreter ends: the library would call it back."""
+    if os.getpid() != process:
+        return
+
+    async def cancel() -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+    with suppress(TimeoutError, CancelledError):
+        asyncio.run_coroutine_threadsafe(cancel(), loop).result(_END_S)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(_END_S)
 
 
 LOOP: Final = Loop()
