@@ -114,10 +114,6 @@ class _Copies:
         self.note_use()
         return os.preadv(self._file, buffers, offset, flags)
 
-    def read(self, offset: int, size: int) -> bytes:
-        """Return a range that is there."""
-        return os.pread(self._file, size, offset)
-
 
 class RemoteObject:
     """An object, open for reading; safe to share between threads.
@@ -126,7 +122,8 @@ class RemoteObject:
     ----------
     stores, path : where it is
     name : its address, for messages
-    e_tag, state, nbytes : of the object when it was opened
+    e_tag, state : of the object when it was opened
+    cache : where copies of its ranges are kept
     """
 
     is_far = True
