@@ -34,6 +34,7 @@ from ...errors import (
     TooMuch,
     TooOften,
     TooSlow,
+    Unavailable,
     UnknownCatalog,
     UnknownContext,
     UnknownProfile,
@@ -193,10 +194,13 @@ def answer(error: SpecServerError) -> JSONResponse:
 
 
 def message_for_visitors(error: SpecServerError) -> str:
-    """Return the message of an error without the folders of this machine; the log has them.
+    """Return the message of an error without folders and addresses of the service's own.
 
-    What a caller has sent is not changed.
+    The log has them. What a caller has sent is not changed.
     """
+    if isinstance(error, Unavailable):
+        # Its reason has the address of the object store, and the name of the bucket.
+        return Overloaded(error.retry_after_s, "the storage of the service does not answer").message
     message = error.message
     for folder in _OWN_FOLDERS:
         message = message.replace(folder, "")
@@ -217,8 +221,10 @@ def _sendable(body: Any) -> Any:
 def _ours(request: Request, error: Exception) -> JSONResponse:
     """Answer an error of this package; log those that are not the caller's."""
     assert isinstance(error, SpecServerError)
-    # Refusals under load are many: they are counted, not logged.
-    if not isinstance(error, (CallerError, TooOften, Overloaded)):
+    # Refusals under load are many: they are counted, not logged. What does not answer is logged.
+    if isinstance(error, Unavailable):
+        _LOG.warning("%s %s: %s", request.method, request.url.path, error.message)
+    elif not isinstance(error, (CallerError, TooOften, Overloaded)):
         _LOG.error("%s %s: %s", request.method, request.url.path, error.message)
     return answer(error)
 
