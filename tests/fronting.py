@@ -1,8 +1,6 @@
 """A real nginx for tests, with the configuration of `deploy/nginx`, in front of servers."""
 
 import os
-import re
-import shutil
 import socket
 import ssl
 import subprocess
@@ -15,37 +13,14 @@ from pathlib import Path
 
 import pytest
 import urllib3
+from benchmarks.nginx import configure, system_program
 
-from serving import Served, free_port, serve
+from serving import Served, serve
 from specserver.auth import TokenBook
 from specserver.client.api import SpecClient
 from specserver.data.root import open_root
 
-SHIPPED = Path(__file__).parents[1] / "deploy" / "nginx"
 SERVER_SETTINGS = {"log_format": "json", "drain_delay_s": 1}
-_MAIN = """
-daemon off;
-worker_processes 1;
-pid {folder}/nginx.pid;
-error_log {folder}/error.log warn;
-events {{ worker_connections 512; }}
-http {{
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    include specserver.conf;
-}}
-"""
-_SITE = """
-listen 127.0.0.1:{port} ssl http2;
-server_name localhost;
-ssl_certificate {folder}/fullchain.pem;
-ssl_certificate_key {folder}/privkey.pem;
-access_log {folder}/access.log specserver;
-"""
-_PLAIN = "listen 127.0.0.1:{plain};\nserver_name localhost;\n"
 
 
 @dataclass(frozen=True)
@@ -66,50 +41,12 @@ class Front:
 
 def program(name: str) -> str:
     """Return the path of a system's program; the test skips where it cannot be installed."""
-    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
+    found = system_program(name)
     if found is None:
         if os.geteuid() == 0:
             pytest.fail(f"no {name}: run scripts/install-system-packages")
         pytest.skip(f"no {name}; as root: scripts/install-system-packages")
     return found
-
-
-def make_certificate(folder: Path) -> None:
-    """Make a certificate for this machine's loopback."""
-    subprocess.run(
-        [program("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt",
-         "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
-         "-keyout", folder / "privkey.pem", "-out", folder / "fullchain.pem"],
-        check=True, capture_output=True,
-    )  # fmt: skip
-
-
-def configure(
-    folder: Path, ports: Sequence[int], change: Callable[[str], str] = str
-) -> tuple[int, int]:
-    """Write the configuration of an nginx into a folder; return its ports, with TLS and without.
-
-    Parameters
-    ----------
-    ports : of the servers behind it
-    change : changes the text of the shipped configuration
-    """
-    port, plain = free_port(), free_port()
-    make_certificate(folder)
-    (folder / "nginx.conf").write_text(_MAIN.format(folder=folder))
-    shipped = (SHIPPED / "specserver.conf").read_text("utf-8")
-    (folder / "specserver.conf").write_text(change(shipped), "utf-8")
-    own = folder / "specserver"
-    own.mkdir()
-    (own / "site.conf").write_text(_SITE.format(folder=folder, port=port))
-    (own / "plain.conf").write_text(_PLAIN.format(plain=plain))
-    shipped = (SHIPPED / "specserver" / "nodes.conf").read_text("utf-8")
-    lines = re.findall(r"^server \S+( .*\n)", shipped, re.MULTILINE)
-    assert len(ports) <= len(lines)
-    nodes = [f"server 127.0.0.1:{port}{line}" for port, line in zip(ports, lines, strict=False)]
-    (own / "nodes.conf").write_text("".join(nodes))
-    return port, plain
 
 
 @contextmanager
@@ -118,6 +55,7 @@ def run_nginx(
 ) -> Iterator[Front]:
     """Run an nginx in front of servers; parameters as of `configure`."""
     binary = program("nginx")
+    program("openssl")
     folder.mkdir()
     port, plain = configure(folder, ports, change)
     command = [binary, "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf")]

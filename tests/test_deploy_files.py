@@ -14,8 +14,9 @@ import promql_parser
 import pytest
 import urllib3
 import yaml
+from benchmarks.nginx import make_certificate
 
-from fronting import make_certificate, program
+from fronting import program
 from serving import Served, free_port, serve
 from specserver.cli.serve import _KEEP_ALIVE_S
 from specserver.server.runtime.error_responses import RETRY_AFTER_S
