@@ -6,7 +6,7 @@ UV     := uv==0.13.9
 # Bytecode is kept, whatever the shell says: without it a service takes 4 s to start, and not 1.3.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test check lint types layers suite bench bench-quick bench-steady scale flips kills docs lock clean
+.PHONY: help demo test check lint types layers suite bench bench-quick bench-steady scale flips kills cluster docs lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
@@ -56,6 +56,10 @@ flips: $(VENV)/ready ## Does a flipped bit go unnoticed? Of 600, in ten minutes:
 kills: $(VENV)/ready ## Does a killed ingest, merge or migration lose anything? make kills [KILLS=n]
 	SPECSERVER_TEST_KILLS=$(or $(KILLS),100) $(BIN)/pytest -p no:cacheprovider --timeout 3600 -o faulthandler_timeout=0 \
 	    tests/test_kills.py
+
+cluster: $(VENV)/ready ## Does a cluster lose anything when its parts die? make cluster [SPECTRA=n] [FOLDER=dir]
+	@$(BIN)/python scripts/install-system-packages
+	$(BIN)/python -m benchmarks.cluster $(if $(SPECTRA),--spectra $(SPECTRA)) $(if $(FOLDER),--folder "$(FOLDER)")
 
 lock: $(VENV)/ready ## Renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra all --group dev --universal --python-version 3.11 \

@@ -21,6 +21,7 @@ _MODULES: Final = (
     "cases_composite",
     "cases_ingest",
     "cases_store",
+    "cases_cluster",
 )
 
 

@@ -109,21 +109,8 @@ class Library:
 
 def make_library(cache: Cache, scale: Scale) -> tuple[Library, str]:
     """Return the spectra, made where they are not there yet, and a digest of what made them."""
-    # A process more pays from some hundred spectra on.
-    workers = min(os.cpu_count() or 1, 1 + scale.nspec // _NPY_PER_JOB)
-    simulated = {
-        "nspec": scale.nspec,
-        "seed": SEED,
-        "families": FAMILIES,
-        "simulator": source_digest("simulate"),
-    }
-    files, digest = cache.part(
-        f"{scale.name}-files",
-        simulated,
-        lambda path: simulate_sdss(
-            path, scale.nspec, SEED, families=FAMILIES, full_fraction=0.0, workers=workers
-        ),
-    )
+    workers = _workers(scale.nspec)
+    files, digest = make_files(cache, scale.nspec, scale.name)
     read_by = source_digest("surveys", "ops", "model/grid.py")
     npy, _ = cache.part(
         f"{scale.name}-npy",
@@ -141,6 +128,34 @@ def make_library(cache: Cache, scale: Scale) -> tuple[Library, str]:
     npys = np.array([str(npy / f"{one}.npy") for one in ids.tolist()])
     fits = np.array([str(files / one) for one in saved["files"].tolist()])
     return Library(data, ids, npys, fits), made
+
+
+def make_files(cache: Cache, nspec: int, name: str = "") -> tuple[Path, str]:
+    """Return a folder of simulated files, made if it is not there yet, and a digest of its stamp.
+
+    Parameters
+    ----------
+    name : of the scale whose files they are; empty: the one that has so many
+    """
+    named = {scale.nspec: scale.name for scale in (FULL, QUICK)}
+    simulated = {
+        "nspec": nspec,
+        "seed": SEED,
+        "families": FAMILIES,
+        "simulator": source_digest("simulate"),
+    }
+    return cache.part(
+        f"{name or named.get(nspec, nspec)}-files",
+        simulated,
+        lambda path: simulate_sdss(
+            path, nspec, SEED, families=FAMILIES, full_fraction=0.0, workers=_workers(nspec)
+        ),
+    )
+
+
+def _workers(nspec: int) -> int:
+    """Return the number of processes: one more pays from some hundred spectra on."""
+    return min(os.cpu_count() or 1, 1 + nspec // _NPY_PER_JOB)
 
 
 def _write_npy(files: Path, folder: Path, workers: int) -> None:

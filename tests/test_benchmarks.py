@@ -82,7 +82,7 @@ def test_every_row_of_the_agreed_table_is_a_case_with_its_target() -> None:
     extra = [case for name, case in cases.items() if name not in AGREED]
     assert {case.name for case in extra} == {
         "cone_columns", "conditions_dense", "match", "match_tree", "parts_cone_mixed",
-        "ping_classic", "ping_idle",
+        "ping_classic", "ping_idle", "two_nodes",
     }  # fmt: skip
     assert all(case.limits and case.title for case in cases.values())
 
