@@ -10,6 +10,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Final
 
+from .processes import uninterrupted
 from .s3server import free_ports
 
 SHIPPED: Final = Path(__file__).parents[1] / "deploy" / "nginx"
@@ -117,9 +118,10 @@ class Nginx:
         """Start it, and wait until it listens."""
         command = [system_program("nginx") or "nginx", "-e", str(self.folder / "error.log")]
         command += ["-c", str(self.folder / "nginx.conf")]
-        self.process = subprocess.Popen(
-            command, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, start_new_session=True
-        )
+        with uninterrupted():
+            self.process = subprocess.Popen(
+                command, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, start_new_session=True
+            )
         deadline = monotonic() + _START_S
         while True:
             assert self.process.poll() is None, (self.folder / "error.log").read_text()

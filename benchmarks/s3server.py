@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from .processes import uninterrupted
+
 ACCESS_KEY: Final = "specserver"
 SECRET_KEY: Final = "specserver-secret"
 BUCKET: Final = "spectra"
@@ -61,7 +63,7 @@ class S3Server:
             *("-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.iam=false"),
             *("-master.volumeSizeLimitMB=1024", "-master.electionTimeout=1s"),
         ]
-        with (self.folder / "log").open("ab") as log:
+        with (self.folder / "log").open("ab") as log, uninterrupted():
             self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         deadline = time.monotonic() + _BEGINS_S
         while not self._answers():
@@ -121,10 +123,10 @@ def free_ports(count: int) -> tuple[int, ...]:
 def s3_server(folder: Path) -> Iterator[S3Server]:
     """Run an S3 server with an empty bucket."""
     server = S3Server(folder, free_ports(8))
-    server.start()
     before = {name: os.environ.get(name) for name in server.environment}
-    os.environ.update(server.environment)
     try:
+        server.start()
+        os.environ.update(server.environment)
         yield server
     finally:
         server.stop()

@@ -12,7 +12,7 @@ import pytest
 from benchmarks.cluster.clients import Answer, is_documented
 from benchmarks.cluster.losses import Loss
 from benchmarks.cluster.parts import Missing, require_programs
-from benchmarks.cluster.throughput import Rate, ratio
+from benchmarks.cluster.throughput import Rate, ratio, told
 from benchmarks.postgres_cluster import NoPostgres
 
 ROOT = Path(__file__).parents[1]
@@ -112,3 +112,8 @@ def test_errors_that_are_documented_are_those_of_parts_that_are_lost() -> None:
 def test_two_nodes_are_compared_with_one_in_each_round() -> None:
     rates = [Rate(1 + at % 2, rate, {}, 0) for at, rate in enumerate((10, 15, 20, 30, 10, 18))]
     assert ratio(rates) == 1.5
+    rates = [Rate(1, 1000.0, {"nginx": 0.25}, 0), Rate(2, 1500.0, {"nginx": 0.5}, 0)]
+    said = told(rates)
+    assert said[0].startswith("1 node: 1,000 spectra a second;")
+    assert said[1].endswith("nginx 0.50")
+    assert said[2] == "two nodes ÷ one: 1.50"

@@ -2,10 +2,9 @@
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,8 +21,9 @@ from specserver.service import SpectroscopicService
 from specserver.service.query import QueryRequest
 from specserver.surveys.sdss import SDSS
 
+from ..processes import uninterrupted
 from .clients import Questions, digest_of
-from .parts import ADDRESS, Parts
+from .parts import ADDRESS, Parts, Program
 
 _INGEST_S: Final = 1800.0
 _WORK_S: Final = 120.0
@@ -55,37 +55,27 @@ def ingest(
         None: none is
     """
     begun = monotonic()
-    command = [sys.executable, "-m", "specserver", "ingest", context, str(files), "--json"]
-    command += ["--data", ADDRESS, "--catalog", parts.database.url]
-    command += ["--dask", parts.scheduler_address]
-    with (
-        (parts.folder / "ingest.log").open("ab") as log,
-        subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=log,
-            stdin=subprocess.DEVNULL, start_new_session=True,
-        ) as process,
-    ):  # fmt: skip
-        try:
-            killed = "" if kill_after_s is None else _kill_worker(parts, process, kill_after_s)
-            if killed:
-                say(f"killed {killed} (kill -9) after {monotonic() - begun:.1f} s of the ingest")
-                parts.start_worker("worker-3")
-                say("started worker-3")
-            printed, _ = process.communicate(timeout=_INGEST_S)
-        finally:
-            process.kill()
-    if process.returncode:
-        words = (parts.folder / "ingest.log").read_text("utf-8", "replace")[-3000:]
-        raise RuntimeError(f"the ingest ended with {process.returncode}: {words}")
+    command = ["specserver", "ingest", context, str(files), "--json", "--data", ADDRESS]
+    command += ["--catalog", parts.database.url, "--dask", parts.scheduler_address]
+    running = parts.begin(command)
+    killed = "" if kill_after_s is None else _kill_worker(parts, running, kill_after_s)
+    if killed:
+        say(f"killed {killed} (kill -9) after {monotonic() - begun:.1f} s of the ingest")
+        parts.start_worker("worker-3")
+        say("started worker-3")
+    printed = running.result(_INGEST_S)
     return Ingested(json.loads(printed), monotonic() - begun, killed)
 
 
-def _kill_worker(parts: Parts, ingest: "subprocess.Popen[bytes]", after_s: float) -> str:
+def _kill_worker(parts: Parts, running: Program, after_s: float) -> str:
     """Kill a worker that has read files for some time; return its name, '' if all are idle."""
-    with Client(parts.scheduler_address, set_as_default=False) as client:
+    with ExitStack() as stack:
+        # A client that is interrupted while it connects waits for a minute when it is collected.
+        with uninterrupted():
+            client = stack.enter_context(Client(parts.scheduler_address, set_as_default=False))
         deadline = monotonic() + _WORK_S
         while not (busy := _busy(client)):
-            if ingest.poll() is not None or monotonic() > deadline:
+            if not running.is_running or monotonic() > deadline:
                 return ""
             sleep(0.02)
         sleep(after_s)

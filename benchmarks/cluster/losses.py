@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from time import monotonic, sleep
 from typing import Final
 
-from .clients import RIGHT, WRONG, Answer, Asked, is_documented
+from .clients import RIGHT, Answer, Asked, is_documented
 from .parts import Parts
 
 _RECOVERY_S: Final = 90.0
@@ -64,7 +64,9 @@ class Loss:
         found = [f"{self.what}: {self.nlost} clients see no recovery"] if self.nlost else []
         for answer in self.answers:
             told = f"{self.what}: client {answer.client}: {answer.outcome} {answer.message}"
-            if answer.outcome == WRONG or (answer.outcome != RIGHT and not is_documented(answer)):
+            if answer.outcome == RIGHT:
+                continue
+            if not is_documented(answer):
                 found.append(told)
             elif any(place in answer.message for place in hidden):
                 found.append(f"{told} (names a part of the cluster)")

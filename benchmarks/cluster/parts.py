@@ -19,6 +19,7 @@ import urllib3
 from ..nginx import Nginx, system_program
 from ..postgres_cluster import Cluster as Database
 from ..postgres_cluster import programs
+from ..processes import uninterrupted
 from ..s3server import BUCKET, S3Server, free_ports, s3_server, weed
 
 ADDRESS: Final = f"s3://{BUCKET}/archive"
@@ -34,13 +35,17 @@ class Missing(Exception):
     """A program that the cluster needs is not installed."""
 
 
+class Failed(Exception):
+    """A command has failed."""
+
+
 class Program:
     """A process with its children, in a group of their own.
 
     Parameters
     ----------
     command : the program and its arguments
-    log : file for what it prints
+    log : file for its standard error
     settings : added to the environment
     """
 
@@ -48,15 +53,17 @@ class Program:
         self, command: Sequence[str], log: Path, settings: Mapping[str, str] | None = None
     ) -> None:
         self.command, self.log, self.settings = command, log, dict(settings or {})
+        self.printed = log.with_suffix(".out")
+        """File for its standard output."""
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it."""
-        with self.log.open("ab") as log:
+        with self.log.open("ab") as log, self.printed.open("ab") as printed, uninterrupted():
             self.process = subprocess.Popen(
                 self.command,
                 stdin=subprocess.PIPE,
-                stdout=log,
+                stdout=printed,
                 stderr=log,
                 env=os.environ | self.settings,
                 start_new_session=True,
@@ -85,9 +92,25 @@ class Program:
             self.kill()
         self._forget()
 
+    def result(self, timeout_s: float) -> str:
+        """Return what it has printed when it ends.
+
+        Raises
+        ------
+        Failed
+            Its exit status is not 0.
+        """
+        assert self.process is not None
+        status = self.process.wait(timeout_s)
+        self._forget()
+        if status:
+            raise Failed(f"exit status {status}: {self.last_words()}")
+        return self.printed.read_text("utf-8")
+
     def last_words(self) -> str:
         """Return the end of what it printed."""
-        return self.log.read_text("utf-8", "replace")[-2000:]
+        texts = [file.read_text("utf-8", "replace") for file in (self.printed, self.log)]
+        return "".join(texts)[-3000:]
 
     def _forget(self) -> None:
         if self.process is not None:
@@ -137,6 +160,8 @@ class Parts:
     """Of Dask, by name."""
     nodes: list[Node] = field(default_factory=list)
     nginx: Nginx | None = None
+    commands: list[Program] = field(default_factory=list)
+    """Commands that were run with these parts."""
 
     @property
     def url(self) -> str:
@@ -151,6 +176,13 @@ class Parts:
         places += [f"127.0.0.1:{node.port}" for node in self.nodes]
         return [*places, self.database.url, "postgresql://"]
 
+    def begin(self, command: Sequence[str]) -> Program:
+        """Run a command of Python; whatever happens, it ends before the parts do."""
+        log = self.folder / f"command-{len(self.commands)}.log"
+        self.commands.append(Program([sys.executable, "-m", *command], log))
+        self.commands[-1].start()
+        return self.commands[-1]
+
     def start_worker(self, name: str) -> Program:
         """Start a worker of Dask."""
         command = [str(Path(sys.executable).with_name("dask")), "worker", self.scheduler_address]
@@ -158,19 +190,17 @@ class Parts:
         command += ["--no-nanny", "--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
         command += ["--local-directory", str(self.folder / "dask")]
         worker = Program(command, self.folder / f"{name}.log")
-        worker.start()
         self.workers[name] = worker
+        worker.start()
         return worker
 
     def groups(self) -> dict[str, list[psutil.Process]]:
         """Return the processes of each kind of part that answers requests."""
         assert self.nginx is not None
         found: dict[str, list[psutil.Process]] = {}
-        roots = {
-            "the nodes": [node.process for node in self.nodes],
-            "nginx": [self.nginx.process],
-            "the object store": [self.store.process],
-        }
+        roots = {f"node {at + 1}": [node.process] for at, node in enumerate(self.nodes)}
+        roots["nginx"] = [self.nginx.process]
+        roots["the object store"] = [self.store.process]
         for kind, processes in roots.items():
             pids = [process.pid for process in processes if process is not None]
             found[kind] = _families(pids)
@@ -179,7 +209,7 @@ class Parts:
 
     def stop(self) -> None:
         """End all processes that this object has started."""
-        for program in (*self.nodes, *self.workers.values(), self.scheduler):
+        for program in (*self.commands, *self.nodes, *self.workers.values(), self.scheduler):
             program.stop()
         if self.nginx is not None:
             self.nginx.stop()

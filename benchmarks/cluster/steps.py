@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +19,7 @@ from ..data import make_files
 from .archive import faults_of_counts, faults_of_values, ingest, read_questions
 from .clients import RIGHT, Answer, Questions, asking, is_documented
 from .losses import Loss, all_losses
-from .parts import ADDRESS, Parts, run_parts, start_nodes
+from .parts import ADDRESS, Failed, Parts, run_parts, start_nodes
 from .throughput import Rate, measure_rates
 
 CONTEXT: Final = "sdss_dr16"
@@ -103,7 +101,7 @@ class Run:
             with self._step("two nodes and nginx started"):
                 start_nodes(parts)
             questions = self._questions(parts, files)
-            self._check(questions)
+            self._check(parts, questions)
             if demo:
                 self._read_me(parts, demo)
             self._lose(parts, questions)
@@ -151,7 +149,7 @@ class Run:
                 parts.url, CONTEXT, files, self._size.checked, _NCONDITIONS, _SEED
             )
 
-    def _check(self, questions: Questions) -> None:
+    def _check(self, parts: Parts, questions: Questions) -> None:
         """Compare what the cluster has with the files."""
         with self._step("every spectrum is there once: counted"):
             self.report.faults += faults_of_counts(questions, self._size.nspec)
@@ -159,14 +157,13 @@ class Run:
             if nwrong := faults_of_values(questions):
                 self._fault(f"{nwrong} spectra have other values than their files")
         with self._step("specserver verify: every file of the object store read"):
-            command = [sys.executable, "-m", "specserver", "verify", "--data", ADDRESS]
-            self._run(command, "specserver verify")
+            self._run(parts, ["specserver", "verify", "--data", ADDRESS])
 
     def _read_me(self, parts: Parts, demo: Path) -> None:
         """Run the README's session through nginx."""
         with self._step("the README's session run through nginx, with TLS"):
-            command = [sys.executable, "-m", f"{__package__}.session", parts.url, str(demo)]
-            self._run([*command, str(self._folder / "made")], "the README's session")
+            made = str(self._folder / "made")
+            self._run(parts, [f"{__package__}.session", parts.url, str(demo), made])
 
     def _lose(self, parts: Parts, questions: Questions) -> None:
         """Kill one part after the other while clients ask."""
@@ -205,13 +202,11 @@ class Run:
             if not any(each.endswith(f":{node.port}") for each in last):
                 self._fault(f"no request at the end was answered by the node at port {node.port}")
 
-    def _run(self, command: list[str], what: str) -> None:
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=_LONG_S,
-            stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-        if done.returncode:
-            self._fault(f"{what}: {(done.stdout + done.stderr)[-3000:]}")
+    def _run(self, parts: Parts, command: list[str]) -> None:
+        try:
+            parts.begin(command).result(_LONG_S)
+        except Failed as failed:
+            self._fault(f"{' '.join(command[:2])}: {failed}")
 
     def _fault(self, what: str) -> None:
         self._say(f"FAULT: {what}")

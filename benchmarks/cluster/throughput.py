@@ -1,6 +1,5 @@
 """What two nodes bring over one, and which processes use the processors meanwhile."""
 
-import os
 import statistics
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,6 +12,8 @@ import psutil
 from .clients import RIGHT, Asked, Questions, asking
 from .parts import Parts
 
+IDLE: Final = "nobody"
+OTHERS: Final = "the system and others"
 _SETTLE_S: Final = 2.5
 """Time until the processes of nginx with the old list of nodes take no new requests."""
 
@@ -24,7 +25,7 @@ class Rate:
     nnodes: int
     spectra_per_s: float
     cores: dict[str, float]
-    """Processors in use by each kind of process, on average."""
+    """Processors in use by each kind of process, on average; `OTHERS` and `IDLE` are the rest."""
     nfailed: int
 
 
@@ -54,12 +55,16 @@ def ratio(rates: Sequence[Rate]) -> float:
 def _rate(parts: Parts, asked: Asked, nnodes: int, seconds: float) -> Rate:
     groups = parts.groups() | {"the clients": [psutil.Process(pid) for pid in asked.pids]}
     before = {kind: _used_s(group) for kind, group in groups.items()}
+    machine = psutil.cpu_times()
     begun = monotonic()
     sleep(seconds)
-    ended = monotonic()
+    ended, after = monotonic(), psutil.cpu_times()
     cores = {
         kind: (_used_s(group) - before[kind]) / (ended - begun) for kind, group in groups.items()
     }
+    idle_s = after.idle + after.iowait - machine.idle - machine.iowait
+    cores[IDLE] = idle_s / (ended - begun)
+    cores[OTHERS] = (psutil.cpu_count() or 1) - sum(cores.values())
     answers = [each for each in asked.answers() if begun <= each.ended_s < ended]
     nspec = sum(each.nspec for each in answers if each.outcome == RIGHT)
     failed = sum(each.outcome != RIGHT for each in answers)
@@ -88,6 +93,6 @@ def told(rates: Sequence[Rate]) -> list[str]:
         used = ", ".join(f"{kind} {value:.2f}" for kind, value in cores.items())
         lines.append(
             f"{nnodes} node{'s' * (nnodes > 1)}: {rate:,.0f} spectra a second; of"
-            f" {os.cpu_count()} processors {used}, together {sum(cores.values()):.2f}"
+            f" {psutil.cpu_count()} processors were used by {used}"
         )
     return [*lines, f"two nodes ÷ one: {ratio(rates):.2f}"]
