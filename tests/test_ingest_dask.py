@@ -6,6 +6,7 @@ import os
 import pickle
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -551,3 +552,28 @@ def test_ctrl_c_ends_the_command_and_its_cluster(mock_survey: Path, tmp_path: Pa
     summary = run_ingest(data, CONTEXT, [mock_survey], workers=1)
     assert summary.stored + len(stored_ids(tmp_path / "data")) >= 150
     require_whole(tmp_path / "data", 150)
+
+
+def test_an_ingest_that_waits_for_a_scheduler_ends_at_ctrl_c(
+    files: list[Path], tmp_path: Path
+) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        words = ["ingest", CONTEXT, *files[:1], "--data", tmp_path / "data", "--dask", address]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "specserver", *map(str, words)],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        try:
+            silent.settimeout(LONGEST_S)
+            accepted, _ = silent.accept()
+            with accepted:
+                process.send_signal(signal.SIGINT)
+                told, _ = process.communicate(timeout=20)
+        finally:
+            process.kill()
+            process.wait()
+    assert process.returncode == 130
+    assert "Traceback" not in told

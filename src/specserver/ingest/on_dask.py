@@ -18,13 +18,14 @@ from importlib.metadata import version
 from itertools import count as count_from
 from math import inf
 from queue import SimpleQueue
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from dask.system import CPU_COUNT
 from distributed import Client, Future, LocalCluster, wait
 from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker
 from distributed.system import MEMORY_LIMIT
+from typing_extensions import override
 
 from ..errors import BadParameter, IngestError
 from ..processes import leaving_interrupts_to_this_process
@@ -108,15 +109,31 @@ def _local_cluster(nworkers: int) -> Iterator[LocalCluster]:
         yield cluster
 
 
+class _Client(Client):
+    """A client that ends at once if it is interrupted while it connects."""
+
+    @override
+    def start(self, **given: Any) -> None:
+        try:
+            super().start(**given)  # type: ignore[no-untyped-call]
+        except KeyboardInterrupt:
+            # What is not closed is closed when it is collected, which waits for half a minute.
+            self.status = "closed"
+            raise
+
+
 def _client(address: str) -> Client:
     """Return a client of a scheduler."""
     try:
-        return Client(address, timeout=_ANSWER_S, set_as_default=False)
+        client: Client = _Client(  # type: ignore[no-untyped-call]
+            address, timeout=_ANSWER_S, set_as_default=False
+        )
     except (OSError, ValueError, RuntimeError) as error:
         raise IngestError(
             f"no Dask scheduler answers at {address} ({error}): start one with 'dask scheduler',"
             f" and workers with 'dask worker {address}'; or say --dask local"
         ) from error
+    return client
 
 
 class DaskExecutor:
