@@ -33,8 +33,9 @@ _CONNECTIONS: Final = 8
 """Connections that a process keeps, and as many more that it opens under load."""
 _WAIT_S: Final = 10.0
 """Longest wait for one of them."""
-_RETRY_S: Final = 2
-"""Seconds after which a caller is told to come again."""
+_RETRY_S: Final = 5
+"""Seconds after which a caller is told to come again. The Python client does so three times, which
+is longer than a restart takes."""
 _STEPS: Final = 64
 """A timeout is rounded up by one of so many steps: most queries find it set already."""
 # Compiling a query takes longer than most answers.
