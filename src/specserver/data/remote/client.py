@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 Store: TypeAlias = S3Store | GCSStore | AzureStore
 _T = TypeVar("_T")
 SCHEMES: Final = ("s3", "gs", "az")
+_REFUSED: Final = "it refuses these credentials"
+"""Why it does not answer: they may have expired. No file is damaged by that."""
 _END_S: Final = 2.0
 _AT_ONCE: Final = 128
 """Requests of this process at once: with fewer, a store with 15 ms of latency waits for us."""
@@ -111,20 +113,21 @@ def asked(name: str) -> Iterator[None]:
     except failures.PreconditionError as error:
         raise Changed(errno.ESTALE, "another writer has changed the object", name) from error
     except (failures.PermissionDeniedError, failures.UnauthenticatedError) as error:
-        raise Refused(name, "it refuses these credentials") from error
+        raise Unavailable(name, _REFUSED) from error
     except (failures.InvalidPathError, failures.NotSupportedError) as error:
         raise StoreError(name, _said(error)) from error
     except failures.BaseError as error:
         # Lists do not tell these from other failures.
         if "403 Forbidden" in str(error) or "401 Unauthorized" in str(error):
-            raise Refused(name, "it refuses these credentials") from error
+            raise Unavailable(name, _REFUSED) from error
         if "404 Not Found" in str(error):
             raise StoreError(name, "there is no such bucket: make it, or name another") from error
         raise Unavailable(name, _said(error)) from error
 
 
-class Refused(Unavailable):
-    """The store refuses the credentials, which may have expired: no file is damaged by that."""
+def is_refusal(error: Unavailable) -> bool:
+    """Return whether an error says that the store refuses the credentials."""
+    return _REFUSED in error.message
 
 
 def state_of(about: Any) -> Any:

@@ -10,8 +10,8 @@ from uuid import uuid4
 
 import obstore
 
-from ...errors import StoreError
-from .client import Changed, Refused, Stores, asked, state_of
+from ...errors import StoreError, Unavailable
+from .client import Changed, Stores, asked, is_refusal, state_of
 from .locks import OURS
 
 if TYPE_CHECKING:
@@ -39,7 +39,9 @@ def probe(stores: Stores, url: str, *, writing: bool) -> None:
     try:
         _try_puts(stores, url, key)
         _try_ranges(stores, url, key, _CONTENT)
-    except Refused as error:
+    except Unavailable as error:
+        if not is_refusal(error):
+            raise
         if writing:
             raise StoreError(
                 url,
@@ -96,7 +98,9 @@ def _try_reading(stores: Stores, url: str) -> None:
                     content = bytes(obstore.get(stores.quick, small[0]).bytes())
                     _try_ranges(stores, url, small[0], content)
                     return
-    except Refused as error:
+    except Unavailable as error:
+        if not is_refusal(error):
+            raise
         raise StoreError(
             url,
             "the object store refuses these credentials: it may not be read; set"
