@@ -26,7 +26,7 @@ _T = TypeVar("_T")
 SCHEMES: Final = ("s3", "gs", "az")
 _REFUSED: Final = "it refuses these credentials"
 """Why it does not answer: they may have expired. No file is damaged by that."""
-_END_S: Final = 2.0
+_END_S: Final = 3.0
 _AT_ONCE: Final = 128
 """Requests of this process at once: with fewer, a store with 15 ms of latency waits for us."""
 _QUICK_S: Final = {True: 30, False: 8}
@@ -220,18 +220,23 @@ class Loop:
 
 
 def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread, process: int) -> None:
-    """Give up what is under way, before the interpreter ends: the library would call it back."""
+    """Let what is under way end before the interpreter does: the library would call it back.
+
+    Requests that take longer are given up.
+    """
     if os.getpid() != process:
         return
 
-    async def cancel() -> None:
+    async def finish() -> None:
         others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        if others:
+            _, left = await asyncio.wait(others, timeout=_END_S)
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
 
     with suppress(TimeoutError, CancelledError):
-        asyncio.run_coroutine_threadsafe(cancel(), loop).result(_END_S)
+        asyncio.run_coroutine_threadsafe(finish(), loop).result(2 * _END_S)
     loop.call_soon_threadsafe(loop.stop)
     thread.join(_END_S)
 
