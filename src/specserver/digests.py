@@ -10,11 +10,13 @@ states the digest of its own values under ``digest``, and those of files beside 
 
 import json
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
+
+from .files import read_blocks
 
 OWN: Final = "digest"
 """Key of the digest of a record's own values."""
@@ -22,7 +24,7 @@ LISTED: Final = "digests"
 """Key of the digests of files beside a record, by their paths from its folder."""
 NO_DIGESTS: Final = "no digests: made by an older version, so damage to it may go unnoticed"
 """The note on a record without digests."""
-_BLOCK: Final = 2**18
+BLOCK: Final = 2**18
 """Bytes read at a time: few enough for the cache of the processor."""
 
 
@@ -38,7 +40,7 @@ class Record:
 
 def digest_of(path: Path) -> str:
     """Return the digest of a file as it is now."""
-    return digest_of_blocks(_blocks(path))
+    return digest_of_blocks(read_blocks(path, BLOCK))
 
 
 def digest_of_blocks(blocks: Iterable[memoryview], go_on: Callable[[], None] = lambda: None) -> str:
@@ -52,14 +54,6 @@ def digest_of_blocks(blocks: Iterable[memoryview], go_on: Callable[[], None] = l
         crc = zlib.crc32(block, crc)
         size += len(block)
     return f"{size} {crc:08x}"
-
-
-def _blocks(path: Path) -> Iterator[memoryview]:
-    """Yield the bytes of a file block by block."""
-    block = memoryview(bytearray(_BLOCK))
-    with path.open("rb", buffering=0) as file:
-        while count := file.readinto(block):
-            yield block[:count]
 
 
 def digest_of_bytes(content: bytes | memoryview) -> str:

@@ -29,6 +29,14 @@ _NO_HARD_LINKS: Final = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP})
 """Errors of a file system without hard links."""
 
 
+def read_blocks(path: Path, nbytes: int) -> Iterator[memoryview]:
+    """Yield the bytes of a file, ``nbytes`` at a time; each block is valid until the next one."""
+    block = memoryview(bytearray(nbytes))
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(block):
+            yield block[:count]
+
+
 def disk_error(error: OSError) -> str:
     """Return what the system says of an error, and what to do about it."""
     return f"{error.strerror or error}{_ADVICE.get(error.errno or 0, '')}"

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Final
 
 from ..damage import ABSENT, Identity, identity_of
-from ..digests import digest_of_blocks
+from ..digests import BLOCK, digest_of_blocks
 from ..errors import StoreError
-from ..files import EVERYONE_READS, OWNER_ONLY, is_closed, locked, replace_file, sync
+from ..files import EVERYONE_READS, OWNER_ONLY, is_closed, locked, read_blocks, replace_file, sync
 from .backend import Buffers
 from .user_storage import StorageLimits, UserStorage
 
@@ -22,8 +22,6 @@ from .user_storage import StorageLimits, UserStorage
 _AT_ONCE: Final[int | None] = getattr(os, "RWF_NOWAIT", None)
 _NOTHING_THERE: Final = frozenset({ENOENT, ENOTDIR, ELOOP})
 """Errors of a path that leads to nothing; the last is of a link to itself."""
-_BLOCK: Final = 2**18
-"""Bytes read at a time: few enough for the cache of the processor."""
 _DRAFT: Final = f".{'[0-9a-f]' * 8}.draft"
 """Pattern of the end of a draft's name."""
 
@@ -149,11 +147,8 @@ class LocalFolder:
         return found
 
     def blocks(self, key: str) -> Iterator[memoryview]:
-        """Yield the bytes of a file block by block."""
-        block = memoryview(bytearray(_BLOCK))
-        with Path(self._at(key)).open("rb", buffering=0) as file:
-            while count := file.readinto(block):
-                yield block[:count]
+        """Return the bytes of a file block by block."""
+        return read_blocks(Path(self._at(key)), BLOCK)
 
     def digest(self, key: str) -> str:
         """Return the digest of a file."""

@@ -242,9 +242,3 @@ def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread, process: int
 
 
 LOOP: Final = Loop()
-
-
-def run(name: str, work: Coroutine[Any, Any, _T]) -> _T:
-    """Make a request; errors are those of `asked`."""
-    with asked(name):
-        return LOOP.run(work)

@@ -15,6 +15,7 @@ import obstore
 from typing_extensions import override
 
 from ...digests import digest_of_blocks
+from ...files import read_blocks
 from ..user_storage import StorageLimits
 from .cache import Drafts, NodeCache, drafts, has_drafts, node_cache
 from .client import LOOP, asked, stores
@@ -72,10 +73,7 @@ class ObjectStore(Objects):
                 for some in result.stream(min_chunk_size=_BLOCK):
                     yield memoryview(some)
             return
-        block = memoryview(bytearray(_BLOCK))
-        with copy.open("rb", buffering=0) as file:
-            while count := file.readinto(block):
-                yield block[:count]
+        yield from read_blocks(copy, _BLOCK)
 
     def digest(self, key: str) -> str:
         """Return the digest of an object: of one just written, that of what was written."""
@@ -269,5 +267,5 @@ _OPENED_S: Final = 10.0
 def open_store(url: str, cache: CacheOptions, look_s: float = 0.0) -> ObjectStore:
     """Return the store at an address; raise `BadParameter` if it is none."""
     url = url.rstrip("/")
-    stores(url)
+    stores(url, patient=not look_s)
     return ObjectStore(url, look_s, cache)
