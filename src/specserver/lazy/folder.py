@@ -153,7 +153,7 @@ class DataFolder:
         cone: tuple[float, float, float] | None = None,
         chunk: int = 10_000,
     ) -> xr.Dataset:
-        """Combine any number of spectra of one release into one, by the scheduler of Dask in use.
+        """Combine any number of spectra of one release into one. Dask's scheduler does the work.
 
         The arithmetic is that of ``stack`` of the client: see there for ``frame`` to
         ``assume_medium``. Spectra on and off the lattice are combined. Medians and clipping need

@@ -84,7 +84,7 @@ class NodeCache:
         return file.read_text("utf-8")
 
     def whole(self, identity: str, fetch: Callable[[Path], None]) -> Path:
-        """Return the path of a copy of an object; one process at a time fetches it.
+        """Return the path of the copy of an object on this disk. If there is none, it is fetched.
 
         Parameters
         ----------
