@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 from unittest.mock import patch
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import numpy as np
 import obstore
@@ -72,7 +73,8 @@ def _bucket(bench: Bench) -> Iterator[_Bucket]:
     with TemporaryDirectory(dir=bench.cache.folder, prefix="s3-") as name:
         (Path(name) / "server").mkdir()
         with s3_server(Path(name) / "server") as server:
-            url = f"s3://{BUCKET}/archive"
+            # What is known of an address lasts as long as the process: each server has its own.
+            url = f"s3://{BUCKET}/{uuid4().hex}"
             to = stores(url).large
             data = bench.library.data
             for path in (data / CONTEXT).rglob("*"):
