@@ -3,8 +3,11 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -27,6 +30,7 @@ from forked import run_forked
 from specserver.catalog.healpix import pixel
 from specserver.data.root import open_root
 from specserver.errors import BadParameter, IngestError
+from specserver.export import HatsExport, HatsOptions
 from specserver.export.draft import draft_of
 from specserver.export.partitions import INDEX_ORDER, margin_order, margins, split_sky
 from specserver.ingest import run_ingest
@@ -34,6 +38,7 @@ from specserver.model.nested import DESCRIPTION, NestedSpectra
 from specserver.model.properties import properties_text, read_properties
 from specserver.model.region import cone, polygon
 from specserver.service import QueryRequest, SpectroscopicService
+from specserver.service.archive import Archive
 from specserver.simulate import simulate_desi
 from specserver.store.zarr import Segment
 from stored import flip_chunks
@@ -514,6 +519,59 @@ def test_a_folder_with_something_in_it_is_left_alone(mock_data: Path, tmp_path: 
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
     words = "export", "hats", "sdss_dr17", tmp_path / "mine", "--data", mock_data
     assert "it is a file; name a new folder" in command(*words, code=2)
+
+
+def test_a_mount_point_is_refused_at_the_start(mock_data: Path, tmp_path: Path) -> None:
+    """Nothing can be renamed to it."""
+    link = tmp_path / "link"
+    link.symlink_to("/proc")
+    for folder in ("/proc", link):
+        words = "export", "hats", "sdss_dr17", folder, "--data", mock_data
+        for more in ((), ("--dry-run",)):
+            printed = command(*words, *more, code=2)
+            assert f"it is a mount point; name a folder inside it, such as {folder}/hats" in printed
+
+
+def test_an_interrupted_export_ends_with_the_group_that_it_is_at(
+    mock_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also while the last partition is written."""
+    monkeypatch.setattr("specserver.export.hats.GROUP_ROWS", 1)
+    asked = QueryRequest(context="sdss_dr17", fields=("specobjid", "ra", "dec"))
+    rows = SpectroscopicService(open_root(mock_data)).query(asked)
+    whole = pixel(rows["ra"].to_numpy(), rows["dec"].to_numpy()) >> 2 * INDEX_ORDER
+    ids = rows["specobjid"].to_numpy()[whole == np.bincount(whole).argmax()]
+    chosen = f"specobjid in ({', '.join(map(str, ids))})"
+    options = HatsOptions(constraint=chosen, max_rows=10**6, margin_arcsec=0.0)
+    export = HatsExport(Archive(open_root(mock_data)), "sdss_dr17", options)
+    planned = export.plan(tmp_path / "hats")
+    assert planned.partitions == 1
+    assert planned.nspec > 9
+    told: list[int] = []
+
+    def progress(done: int, _: int) -> None:
+        told.append(done)
+        if len(told) == 1:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        time.sleep(0.02)
+
+    with pytest.raises(KeyboardInterrupt):
+        export.write(tmp_path / "hats", progress)
+    assert 0 < len(told) < planned.nspec
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_export_goes_on_where_its_version_of_the_index_is_deleted(
+    mock_data: Path, tmp_path: Path
+) -> None:
+    """As ``maintain`` does, a while after other parts have replaced it."""
+    data = Path(shutil.copytree(mock_data, tmp_path / "data"))
+    made = HatsExport(Archive(open_root(data)), "sdss_dr17", HatsOptions(everything=True))
+    shutil.rmtree(data / "sdss_dr17" / "index")
+    made.write(tmp_path / "hats")
+    exported = Exported("sdss_dr17", data, tmp_path / "hats")
+    whole = export(mock_data, "sdss_dr17", tmp_path / "whole", "--all")
+    assert exported.table().equals(whole.table())
 
 
 def test_an_empty_folder_is_filled(mock_data: Path, tmp_path: Path) -> None:

@@ -10,7 +10,14 @@ from ..files import locked, sync
 
 
 def require_empty(folder: Path) -> None:
-    """Raise `BadParameter` where there is something else than an empty folder, or nothing."""
+    """Raise `BadParameter` where there is something else than an empty folder, or nothing.
+
+    A mount point is refused, too: no folder can be renamed to it, and what lies beside it is on
+    another disk.
+    """
+    if folder.resolve().is_mount():
+        inside = f"name a folder inside it, such as {folder / 'hats'}"
+        raise BadParameter("DIR", str(folder), f"it is a mount point; {inside}")
     if folder.is_dir():
         if any(folder.iterdir()):
             raise BadParameter("DIR", str(folder), "it is not empty; name a new folder")

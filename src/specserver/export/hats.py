@@ -108,6 +108,7 @@ class HatsExport:
         self.context = self._source.release.context
         self._places, self.no_position, survey = _find(self._source, options)
         self._reader = TableReader(self._source, survey, skip_damaged=options.skip_damaged)
+        self._reader.hold(self._places)
         self._survey = survey
         highest, self._order = HIGHEST_ORDER, 0
         if options.margin_arcsec > 0:
@@ -265,10 +266,11 @@ class _State:
                         waiting.popleft().result()
                 while waiting:
                     waiting.popleft().result()
-            finally:
-                # After an error the others end with the group that they are at.
-                self.stopped = bool(waiting)
+            except BaseException:
+                # The others end with the group that they are at.
+                self.stopped = True
                 pool.shutdown(cancel_futures=True)
+                raise
 
     def _tables(self, rows: Ints) -> Iterator[pa.Table]:
         """Yield some of the rows, 1D[n] int64, a table a group."""

@@ -95,6 +95,15 @@ class TableReader:
         described = NestedSpectra.of_survey(survey, self.column).to_json()
         return pa.schema(fields, metadata={DESCRIPTION: described.encode()})
 
+    def hold(self, places: Places) -> None:
+        """Open all files of the catalogue that reading needs.
+
+        They stay readable here if ``maintain`` deletes them before they are read.
+        """
+        # The spectra of a segment are in one part of the index.
+        _, one_of_each = np.unique(places.segments, return_index=True)
+        self._catalogue(places.take(one_of_each))
+
     def read(self, places: Places) -> tuple[pa.Table, list[str]]:
         """Return spectra as a table, and the identifiers of damaged ones that are left out.
 
