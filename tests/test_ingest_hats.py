@@ -1,6 +1,7 @@
 """Spectra of HATS catalogues brought into a data folder: our own exports, and those of others."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from astropy import units as u
+from astropy.table import Table
 
+import specserver
 from commands import command
 from serving import serve
 from specserver.client.api import SpecClient
@@ -234,8 +238,8 @@ def test_a_catalogue_of_the_multimodal_universe(tmp_path: Path) -> None:
     folder = write_partition(tmp_path, multimodal(FLUX))
     ingest(folder, tmp_path / "data")
     found = records_of(tmp_path / "data")
-    assert found.keys() == {"39627", "5", "39629"}
-    first, filled = found["39627"], found["5"]
+    assert found.keys() == {"39627-1-3", "5-1-3", "39629-1-3"}
+    first, filled = found["39627-1-3"], found["5-1-3"]
     assert first.dtype == np.dtype(
         [("flux", "<f4"), ("ivar", "<f4"), ("lsf_sigma", "<f4"), ("wavelength", "<f8"),
          ("mask", "<u4")]
@@ -271,7 +275,7 @@ def test_any_bit_of_a_mask_marks_a_bad_pixel(kind: pa.DataType, tmp_path: Path) 
     columns["spectrum"] = pa.StructArray.from_arrays(parts, ["flux", "ivar", "wave", "mask"])
     ingest(write_partition(tmp_path, columns), tmp_path / "data")
     service = SpectroscopicService(open_root(tmp_path / "data"))
-    assert records_of(tmp_path / "data")["5"]["mask"].tolist() == flags[1].tolist()
+    assert records_of(tmp_path / "data")["5-1-3"]["mask"].tolist() == flags[1].tolist()
     with serve(tmp_path / "data", tmp_path) as running:
         client = SpecClient(svc_url=running.url)
         found = client.getSpec([5, 39629], "Spectrum1D", context="theirs")
@@ -314,8 +318,8 @@ def test_other_forms_of_nested_spectra(form: str, tmp_path: Path) -> None:
         *("--error", f"{prefix}e", "--wave-unit", "nm", "--id-column", "OBJ", "--medium", "air"),
     )
     found = records_of(tmp_path / "data")
-    assert found.keys() == {"7", "7-2"}
-    record = found["7-2"]
+    assert found.keys() == {"7-1-3", "7-1-3-2"}
+    record = found["7-1-3-2"]
     np.testing.assert_allclose(record["wavelength"], WAVE[:100], rtol=1e-12)
     assert (record["flux"] == flux[1, ::-1]).all()
     assert (record["ivar"] == 4.0).all()
@@ -323,7 +327,7 @@ def test_other_forms_of_nested_spectra(form: str, tmp_path: Path) -> None:
     service = SpectroscopicService(open_root(tmp_path / "data"))
     asked = QueryRequest(context="theirs", fields=("id", "name", "medium", "is_best"))
     assert service.query(asked).to_pylist() == [
-        {"id": 7, "name": "7", "medium": "air", "is_best": 1}
+        {"id": 7, "name": "7-1-3", "medium": "air", "is_best": 1}
     ]
     assert service.archive.survey("theirs").id_column.dtype == "<u8"
 
@@ -353,7 +357,8 @@ def test_margins_and_files_beside_are_no_spectra(tmp_path: Path) -> None:
     assert [(note["became"], Path(note["path"]).name) for note in notes] == [
         ("passed over", "Npix=4.parquet")
     ]
-    assert records_of(tmp_path / "data").keys() == {"39627", "5", "39629", "77"}
+    names = {"39627-1-3", "5-1-3", "39629-1-3", "77-1-5-part0"}
+    assert records_of(tmp_path / "data").keys() == names
 
 
 # --- rows and files that are refused -----------------------------------------------------------
@@ -380,10 +385,10 @@ def test_single_rows_are_refused_and_the_others_stored(tmp_path: Path) -> None:
     printed = ingest(write_partition(tmp_path, columns), tmp_path / "data")
     assert "stored         2 spectra" in printed
     found = records_of(tmp_path / "data")
-    assert found.keys() == {"1", "7"}
+    assert found.keys() == {"1-1-3", "7-1-3"}
     # A missing number with a fraction is NaN.
-    assert np.isnan(found["7"]["flux"][9])
-    assert np.isfinite(found["7"]["flux"]).sum() == 99
+    assert np.isnan(found["7-1-3"]["flux"][9])
+    assert np.isfinite(found["7-1-3"]["flux"]).sum() == 99
     notes = [json.loads(line) for line in (tmp_path / "report").read_text().splitlines()]
     assert {note["became"] for note in notes} == {"refused"}
     reasons = {number: note["reason"] for note in notes for number in note["ids"]}
@@ -405,6 +410,7 @@ def test_single_rows_are_refused_and_the_others_stored(tmp_path: Path) -> None:
         ({"RA": None}, (), "it has no column RA"),
         ({}, ("--catalog", "x.csv"), "not with --reader hats"),
         ({}, ("--flux-unit", "furlong"), "flux-unit"),
+        ({}, ("--file-column", "Z"), "not with --reader hats"),
     ],
 )
 def test_what_cannot_be_ingested_is_said(
@@ -448,6 +454,238 @@ def test_files_that_differ_from_the_first_are_refused(tmp_path: Path) -> None:
     reasons = {Path(note["path"]).name: note["reason"] for note in notes}
     assert "cannot be read" in reasons["Npix=6.parquet"]
     assert "it has no column Z, which the first" in reasons["Npix=7.parquet"]
+
+
+def with_list(columns: dict[str, Any], name: str, made: pa.Array | None, unit: str = "") -> None:
+    """Replace a list of the spectra, or what it says of its unit; None: leave it out."""
+    spectrum: pa.StructArray = columns["spectrum"]
+    parts = {field.name: field for field in spectrum.type}
+    values = {part: spectrum.field(part) for part in parts}
+    if made is None:
+        del values[name], parts[name]
+    else:
+        values[name] = made
+        about = {b"unit": unit.encode()} if unit else {}
+        parts[name] = pa.field(name, made.type, metadata=about)
+    columns["spectrum"] = pa.StructArray.from_arrays(
+        list(values.values()), fields=list(parts.values())
+    )
+
+
+def described(columns: dict[str, Any], name: str, unit: str) -> None:
+    """Say in which unit a list of the spectra is."""
+    with_list(columns, name, columns["spectrum"].field(name), unit)
+
+
+def numbers_of(columns: dict[str, Any], name: str, kind: pa.DataType) -> pa.Array:
+    """Return a list of the spectra in another type."""
+    return columns["spectrum"].field(name).cast(pa.list_(kind))
+
+
+CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "unit of flux": (lambda c: described(c, "flux", "mJy"), "flux is in 'mJy', and not in 'Jy'"),
+    "no unit of flux": (lambda c: described(c, "flux", ""), "flux is in 'no unit'"),
+    "wavelengths": (lambda c: described(c, "lambda", "nm"), "'nm', and not in 'Angstrom'"),
+    "unit of ivar": (lambda c: described(c, "ivar", "mJy-2"), "'mJy-2', and not in 'Jy-2'"),
+    "unit of another list": (lambda c: described(c, "lsf_sigma", "km/s"), "is in 'km/s'"),
+    "wide flux": (
+        lambda c: with_list(c, "flux", numbers_of(c, "flux", pa.float64()), "Jy"),
+        "list spectrum.flux is of type double, and is not stored as float32",
+    ),
+    "numbers for flags": (
+        lambda c: with_list(c, "mask", numbers_of(c, "mask", pa.uint32())),
+        "list spectrum.mask is of type uint32",
+    ),
+    "no list": (lambda c: with_list(c, "ivar", None), "no list of numbers spectrum.ivar"),
+    "a number": (
+        lambda c: with_list(c, "ivar", pa.array([1.0, 2.0, 3.0])),
+        "no list of numbers spectrum.ivar",
+    ),
+    "wide column": (
+        lambda c: c.update(Z=pa.array([0.1, 0.2, 0.3])),
+        "column Z is of type double, and not float32",
+    ),
+    "number for text": (lambda c: c.update(SPECTYPE=pa.array([1, 2, 3])), "column SPECTYPE"),
+    "text for number": (lambda c: c.update(Z=pa.array(["a", "b", "c"])), "column Z is of type"),
+    "identifiers": (lambda c: c.update(object_id=pa.array([1.0, 2.0, 3.0])), "object_id is of"),
+    "positions": (lambda c: c.update(RA=pa.array([True, False, True])), "column RA is of type"),
+}
+
+
+SAME: dict[str, Callable[[dict[str, Any]], object]] = {
+    "nothing": lambda _: None,
+    "spelling of a unit": lambda c: described(c, "lambda", "AA"),
+    "no value at all": lambda c: c.update(Z=pa.nulls(3)),
+    "wide wavelengths": lambda c: with_list(
+        c, "lambda", numbers_of(c, "lambda", pa.float64()), "Angstrom"
+    ),
+    "narrow positions": lambda c: c.update(RA=c["RA"].cast(pa.float32())),
+    "large texts": lambda c: c.update(SPECTYPE=pa.array(["QSO"] * 3, pa.large_string())),
+}
+
+
+def test_files_of_other_types_and_units_than_the_first_are_refused(tmp_path: Path) -> None:
+    """What would be stored as another value or in another unit is; what is the same is stored."""
+    changes = [lambda _: None, *SAME.values(), *(change for change, _ in CHANGES.values())]
+    for pixel, change in enumerate(changes):
+        columns = multimodal(FLUX + pixel)
+        described(columns, "lambda", "Angstrom")
+        described(columns, "ivar", "Jy-2")
+        described(columns, "flux", "Jy")
+        change(columns)
+        folder = write_partition(tmp_path, columns, pixel=pixel)
+    words = "ingest", "theirs", folder, "--reader", "hats", "--data", tmp_path / "data"
+    command(*words, "--report", tmp_path / "report", "--workers", 1)
+    stored = {int(name.split("-")[2]) for name in records_of(tmp_path / "data")}
+    assert stored == set(range(len(SAME) + 1))
+    notes = [json.loads(line) for line in (tmp_path / "report").read_text().splitlines()]
+    reasons = {Path(note["path"]).stem: note["reason"] for note in notes}
+    assert len(reasons) == len(notes) == len(CHANGES)
+    for pixel, (what, (_, reason)) in enumerate(CHANGES.items(), len(SAME) + 1):
+        assert reason in reasons[f"Npix={pixel}"], what
+        assert "ingest it into a context of its own" in reasons[f"Npix={pixel}"], what
+
+
+def test_masks_that_the_first_file_has_not_are_refused(tmp_path: Path) -> None:
+    for pixel in (3, 6):
+        columns = multimodal(FLUX + pixel)
+        if pixel == 3:
+            with_list(columns, "mask", None)
+        folder = write_partition(tmp_path, columns, pixel=pixel)
+    assert "stored         3 spectra" in ingest(folder, tmp_path / "data", "--workers", 1)
+    assert "it has a list spectrum.mask, which" in (tmp_path / "report").read_text()
+
+
+def test_a_unit_that_the_operator_gives_is_that_of_files_without_one(tmp_path: Path) -> None:
+    for pixel, unit in ((3, ""), (5, UNIT), (6, "Jy")):
+        columns = multimodal(FLUX + pixel)
+        described(columns, "flux", unit)
+        folder = write_partition(tmp_path, columns, pixel=pixel)
+    ingest(folder, tmp_path / "data", "--workers", 1)
+    report = (tmp_path / "report").read_text()
+    assert "Npix=6" in report
+    assert "Npix=5" not in report
+    assert len(records_of(tmp_path / "data")) == 6
+
+
+def test_exports_in_several_units_are_not_mixed(tmp_path: Path) -> None:
+    """Each is exported by itself, and they are brought into one context, or into two."""
+    for number, unit in enumerate(("Jy", "mJy"), 1):
+        folder = tmp_path / unit
+        (folder / "files").mkdir(parents=True)
+        table = Table({"wave": WAVE * u.AA, "flux": np.full(len(WAVE), 2.0) * u.Unit(unit)})
+        table.write(folder / "files" / "a.ecsv")
+        (folder / "targets.csv").write_text(f"id,file,ra,dec\n{number},a,{number * 90},0\n")
+        words = "ingest", "own", folder / "files", "--reader", "specutils"
+        command(*words, "--catalog", folder / "targets.csv", "--data", folder / "data")
+        command("export", "hats", "own", folder / "hats", "--data", folder / "data")
+    words = "ingest", "theirs", "--reader", "hats", "--data", tmp_path / "data"
+    command(*words, tmp_path / "Jy" / "hats", tmp_path / "mJy" / "hats", "--report",
+            tmp_path / "report")  # fmt: skip
+    assert len(records_of(tmp_path / "data")) == 1
+    report = (tmp_path / "report").read_text()
+    assert "and not flux of type float64 in 'Jy'" in report
+    assert "ingest it into a context of its own" in report
+
+
+def test_an_export_and_another_catalogue_are_not_mixed(mock_data: Path, tmp_path: Path) -> None:
+    again, _ = there_and_back(mock_data, "sdss_dr17", tmp_path)
+    path = next((tmp_path / "hats" / "sdss_dr17").rglob("Npix=*.parquet"))
+    table = pq.ParquetFile(path).read()
+    for name, schema, reason in (
+        ("plain", table.schema.remove_metadata(), "it does not describe its spectra"),
+        (
+            "other",
+            table.schema.with_metadata(
+                {
+                    key: value.replace(b'"bad_bits": ', b'"bad_bits": 1')
+                    for key, value in table.schema.metadata.items()
+                }
+            ),
+            "its bad bits is 1",
+        ),
+    ):
+        other = tmp_path / name / "dataset/Norder=1/Dir=0/Npix=3.parquet"
+        other.parent.mkdir(parents=True)
+        pq.write_table(table.cast(schema), other)
+        words = "ingest", "again", tmp_path / name, "--reader", "hats", "--data", again
+        command(*words, "--report", tmp_path / "report")
+        assert reason in (tmp_path / "report").read_text()
+
+
+def test_spectra_of_an_object_in_several_partitions_are_all_stored(tmp_path: Path) -> None:
+    """Of an identifier of digits, and of one that is a text."""
+    for pixel in (3, 6):
+        columns = multimodal(FLUX + pixel)
+        columns["object_id"] = pa.array(["77", "an_object", "77"])
+        folder = write_partition(tmp_path, columns, pixel=pixel)
+    ingest(folder, tmp_path / "data")
+    found = records_of(tmp_path / "data")
+    assert found.keys() == {
+        f"{name}-1-{pixel}{again}"
+        for pixel in (3, 6)
+        for name, again in (("77", ""), ("77", "-2"), ("an_object", ""))
+    }
+    service = SpectroscopicService(open_root(tmp_path / "data"))
+    best = service.query(QueryRequest(context="theirs", fields=("id", "object_id"))).to_pylist()
+    assert len(best) == len({row["id"] for row in best}) == 2
+    assert {row["object_id"] for row in best} == {"77", "an_object"}
+    printed = ingest(folder, tmp_path / "data", "--replace", "--json")
+    report = json.loads(printed.splitlines()[0])
+    assert (report["stored"], report["already_there"]) == (0, 2)
+    assert len(records_of(tmp_path / "data")) == 6
+
+
+def test_files_of_one_partition_name_their_rows_apart(tmp_path: Path) -> None:
+    folder = tmp_path / "dataset/Norder=1/Dir=0/Npix=5"
+    folder.mkdir(parents=True)
+    for number in (0, 1):
+        columns = multimodal(FLUX + number)
+        del columns["object_id"]
+        pq.write_table(pa.table(columns), folder / f"part{number}.parquet")
+    ingest(tmp_path, tmp_path / "data")
+    names = {f"1-5-part{number}-{row}" for number in (0, 1) for row in (1, 2, 3)}
+    assert records_of(tmp_path / "data").keys() == names
+
+
+def test_columns_that_differ_from_those_of_stored_spectra_are_refused(tmp_path: Path) -> None:
+    columns = multimodal(FLUX) | {"Z2": pa.array([0.1, 0.2, 0.3]), "N": pa.array([1, 2, 3])}
+    folder = write_partition(tmp_path, columns)
+    ingest(folder, tmp_path / "data", "--z-column", "Z2")
+    for option, name, before in (
+        ("--z-column", "Z", "Z2"),
+        ("--id-column", "N", "object_id"),
+        ("--ra-column", "Dec", "RA"),
+        ("--dec-column", "RA", "Dec"),
+    ):
+        printed = ingest(folder, tmp_path / "data", option, name, code=2)
+        assert f"are stored with '{before}'" in printed
+    ingest(folder, tmp_path / "data", "--z-column", "z2", "--id-column", "OBJECT_ID",
+           "--ra-column", "ra", "--title", "Another title")  # fmt: skip
+    survey = SpectroscopicService(open_root(tmp_path / "data")).archive.survey("theirs")
+    assert (survey.title, survey.z_column) == ("Another title", "z2")
+
+
+def test_columns_of_an_export_are_those_that_it_says(mock_data: Path, tmp_path: Path) -> None:
+    there_and_back(mock_data, "sdss_dr17", tmp_path)
+    words = "ingest", "other", tmp_path / "hats", "--reader", "hats", "--data", tmp_path / "data"
+    assert "as the export says" in command(*words, "--ra-column", "plug_ra", code=2)
+    assert "as the export says" in command(*words, "--z-column", "l", code=2)
+    command(*words, "--ra-column", "RA", "--z-column", "Z")
+
+
+def test_lists_have_no_names_of_coordinates(tmp_path: Path) -> None:
+    columns = multimodal(FLUX)
+    names = "first", "count", "spectrum", "pixel", "id"
+    for name in names:
+        with_list(columns, name, columns["spectrum"].field("lsf_sigma"))
+    columns["nested"] = columns.pop("spectrum")
+    columns |= {name: pa.array([1, 2, 3]) for name in names}
+    ingest(write_partition(tmp_path, columns), tmp_path / "data", "--id-column", "object_id")
+    found = specserver.open(tmp_path / "data").to_xarray("theirs", off_lattice=True)
+    assert {f"table_{name}" for name in names} <= set(found.data_vars)
+    assert sorted(found["id"].to_numpy()) == [5, 39627, 39629]
+    assert sorted(found["count"].to_numpy()) == [80, 100, 100]
 
 
 def test_stored_spectra_keep_their_options(tmp_path: Path) -> None:

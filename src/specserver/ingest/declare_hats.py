@@ -1,14 +1,16 @@
 """The declaration of a context that has the spectra of a HATS catalogue."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Final
 
 from ..errors import BadFile, BadParameter, IngestError
 from ..surveys.declaration import HATS, Declaration
-from ..surveys.hatscolumns import HatsDefaults, find_table
+from ..surveys.hatscolumns import HatsDefaults, find_table, stated_flux_unit
 from ..surveys.hatsfolder import is_of_objects, is_partition
+from ..surveys.hatstable import HatsTable, table_of
 from .option_effects import SurveyOptions
 from .plan import find_files
 
@@ -38,12 +40,17 @@ def hats_declaration(
     IngestError
         There is no partition that can be read.
     """
-    if options.catalog is not None or options.loader:
-        given = "catalog" if options.catalog is not None else "loader"
-        raise BadParameter(given, options.catalog or options.loader, "not with --reader hats")
+    others = {
+        "catalog": options.catalog,
+        "loader": options.loader,
+        "file-column": options.columns.get("file"),
+    }
+    for option, given in others.items():
+        if given:
+            raise BadParameter(option, given, "not with --reader hats")
     if present is not None:
         _require_same(present, options)
-        return present
+        return replace(present, title=options.title or present.title)
     defaults = HatsDefaults(
         medium=options.medium,
         wave_unit=options.wave_unit,
@@ -66,7 +73,7 @@ def hats_declaration(
             context=context,
             title=spectra.title or context,
             flux_unit=spectra.flux_unit,
-            stated_unit=spectra.flux_unit,
+            stated_unit=spectra.flux_unit if table.is_exact else stated_flux_unit(path, table),
             ivar_unit=units.get("ivar", ""),
             has_ivar="ivar" in units,
             step_aa=defaults.step_aa,
@@ -95,6 +102,7 @@ def _require_same(present: Declaration, options: SurveyOptions) -> None:
             present.given_unit,
         ),
         ("step", options.step_aa or present.step_aa, present.step_aa),
+        *(_columns(present, options) if present.reader == HATS else ()),
     ):
         if now != before:
             raise BadParameter(
@@ -103,3 +111,18 @@ def _require_same(present: Declaration, options: SurveyOptions) -> None:
                 f"spectra of {present.context} are stored with {before!r}; ingest into another"
                 " context, or delete this one's folder first",
             )
+
+
+def _columns(present: Declaration, options: SurveyOptions) -> Iterator[tuple[str, str, str]]:
+    """Yield options of columns, the column that each asks for, and that of the stored spectra."""
+    table = table_of(present)
+    used = {what: table.columns.get(what, "") for what in ("ra", "dec")}
+    used |= {"id": table.identifier, "z": table.columns.get(table.spectra.z_column, "")}
+    for what, name in used.items():
+        yield f"{what}-column", _spelt(options.columns.get(what) or name, name, table), name
+
+
+def _spelt(given: str, before: str, table: HatsTable) -> str:
+    """Return the name of a column as the files spell it, if it is that of before in other case."""
+    is_another = given in table.columns.values()
+    return before if given.lower() == before.lower() and not is_another else given

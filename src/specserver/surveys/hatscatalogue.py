@@ -5,12 +5,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-import numpy as np
 import pyarrow as pa
-from astropy import units as u
 
 from ..model.medium import MEDIUM_COLUMN
-from ..model.nested import MEANING, PIXEL_COLUMN, UNIT
+from ..model.nested import PIXEL_COLUMN
+from .hatstypes import dtype_of, meaning_of, unit_of
 
 _PLACES: Final = frozenset({PIXEL_COLUMN, "_hipscat_index", "Norder", "Dir", "Npix"})
 """Columns that say where a row is in the catalogue."""
@@ -72,33 +71,3 @@ def plain_name(name: str, taken: Collection[str]) -> str:
     while plain in taken:
         plain = f"table_{plain}"
     return plain
-
-
-def dtype_of(kind: pa.DataType) -> str:
-    """Return the NumPy dtype text of a type of single values; empty: it has none here."""
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    if pa.types.is_boolean(kind):
-        return "?"
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return "U"
-    if pa.types.is_float16(kind):
-        return "<f4"
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        return str(np.dtype(kind.to_pandas_dtype()).newbyteorder("<").str.replace("|", ""))
-    return ""
-
-
-def unit_of(part: pa.Field) -> str:
-    """Return the unit that a field states, if astropy reads it; empty: none."""
-    text = str((part.metadata or {}).get(UNIT, b"").decode("utf-8", "replace"))
-    try:
-        u.Unit(text)
-    except (ValueError, TypeError):
-        return ""
-    return text
-
-
-def meaning_of(part: pa.Field) -> str:
-    """Return the meaning that a field states; empty: none."""
-    return str((part.metadata or {}).get(MEANING, b"").decode("utf-8", "replace"))

@@ -5,8 +5,7 @@ the lists are found by their usual names, or by those that the operator gives. I
 as long as importing astropy.
 """
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -18,22 +17,15 @@ import pyarrow.parquet as pq
 from ..errors import BadFile, BadParameter
 from ..model.grid import Linear, PixelRange
 from ..model.medium import MEDIUM_COLUMN
-from ..model.nested import DESCRIPTION, NestedSpectra
+from ..model.nested import NestedSpectra
 from ..model.skyframe import POSITION_COLUMNS
 from ..model.survey import Vector
 from .declaration import FileDefaults, NamedVectors
 from .foundspectrum import INVERSE
-from .hatscatalogue import (
-    OURS,
-    CatalogueColumns,
-    catalogue_columns,
-    dtype_of,
-    meaning_of,
-    plain_name,
-    unit_of,
-)
+from .hatscatalogue import OURS, CatalogueColumns, catalogue_columns, plain_name
 from .hatsfolder import properties_of
-from .hatstable import HatsTable
+from .hatstable import DECLARED, HatsTable, description_of, named_here
+from .hatstypes import dtype_of, is_list, is_number, list_of, meaning_of, unit_of
 from .namedcolumns import FoundColumns, find_columns, is_log_wave
 from .statedunit import units_of_flux
 
@@ -44,6 +36,8 @@ _REDSHIFTS: Final = ("z", "redshift", "z_spec", "zspec", "zbest", "z_best")
 _CLASSES: Final = ("class", "spectype", "objtype")
 _OWN: Final = ("wavelength", "flux", "ivar", "mask")
 """Vectors of a known meaning."""
+_ARRAYS: Final = ("id", "first", "count", "spectrum", "pixel")
+"""Names of coordinates and dimensions of the arrays in which vectors are given."""
 _LOG: Final = "log"
 """Is before the unit of wavelengths that are logarithms: `HatsTable.wave_unit`."""
 
@@ -70,49 +64,40 @@ def find_table(path: Path, given: HatsDefaults) -> HatsTable:
     """
     try:
         schema = pq.read_schema(path)
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise BadFile(f"cannot be read: {str(error).partition(chr(10))[0]}") from error
-    described = (schema.metadata or {}).get(DESCRIPTION)
-    if described is not None and given.vectors is None:
-        return _ours(schema, _description(described), given)
-    return _others(path, schema, given)
-
-
-def _description(text: bytes) -> NestedSpectra:
-    """Return the description that an export wrote."""
-    try:
-        return NestedSpectra.from_dict(json.loads(text))
-    except (ValueError, TypeError, LookupError, BadParameter) as error:
-        raise BadFile(f"what it says of its spectra cannot be read: {error}") from error
+    described = description_of(schema) if given.vectors is None else None
+    return _others(path, schema, given) if described is None else _ours(schema, described, given)
 
 
 def _ours(schema: pa.Schema, spectra: NestedSpectra, given: HatsDefaults) -> HatsTable:
     """Return the table of one of our exports."""
     identifier = _chosen(schema, given, "id") or spectra.id_column
+    stated = {"ra": "ra", "dec": "dec", "z": spectra.z_column}
+    for what, name in stated.items():
+        if (_chosen(schema, given, what) or name) != name:
+            said = f"{name!r}, as the export says, or none"
+            raise BadParameter(f"{what}-column", dict(given.columns)[what], said)
     for name in ("ra", "dec", identifier, spectra.column, *spectra.name_columns):
         _require(schema, name)
     # Of a survey that a data folder declared, columns of these names are those of here.
-    is_declared = spectra.name_columns == ("id", "name")
     used = {"ra": "ra", "dec": "dec"}
     if not spectra.medium and MEDIUM_COLUMN in schema.names:
         used[MEDIUM_COLUMN] = MEDIUM_COLUMN
-    columns = catalogue_columns(schema, used, OURS if is_declared else ())
-    named = [columns.name_of(name, name) for name in spectra.name_columns]
-    best, value = spectra.primary
+    columns = catalogue_columns(schema, used, OURS if spectra.name_columns == DECLARED else ())
     return _table(
-        replace(
-            spectra,
-            title=given.title or spectra.title,
-            name_columns=("name",) if is_declared else tuple(named),
-            z_column=columns.name_of(spectra.z_column, "z"),
-            class_column=columns.name_of(spectra.class_column, "class"),
-            primary=(columns.name_of(best, "is_best"), value),
-        ),
+        replace(named_here(spectra, columns.files), title=given.title or spectra.title),
         {vector.name: f"{spectra.column}.{vector.name}" for vector in spectra.record},
         columns,
         identifier,
         _id_type(schema, identifier),
     )
+
+
+def stated_flux_unit(path: Path, table: HatsTable) -> str:
+    """Return the unit of flux that a partition states; empty: none."""
+    field = list_of(pq.read_schema(path), table.vectors["flux"])
+    return "" if field is None else unit_of(field)
 
 
 def _table(
@@ -157,7 +142,7 @@ def _others(path: Path, schema: pa.Schema, given: HatsDefaults) -> HatsTable:
         primary=("is_best", 1),
         flux_unit=flux_unit,
         mask_vector="mask",
-        bad_bits=_bad_bits(lists[vectors["mask"]]) if "mask" in vectors else 1,
+        bad_bits=bad_bits_of(lists[vectors["mask"]].type.value_type) if "mask" in vectors else 1,
         frame="as the catalogue gives it; wavelengths in the medium that each row names",
         medium=given.medium,
     )
@@ -197,20 +182,19 @@ def _record(
     vectors: dict[str, str] = {}
     record = []
     for name, part in lists.items():
-        called = own.get(name) or plain_name(name.rpartition(".")[2], {*_OWN, *vectors})
+        called = own.get(name) or plain_name(name.rpartition(".")[2], {*_OWN, *_ARRAYS, *vectors})
         vectors[called] = name
         dtype = dtype_of(part.type.value_type)
         meaning = meaning_of(part) or part.name
         vector = Vector(called, dtype, unit_of(part), meaning)
-        record.append(_stored(vector, found.power, units))
+        record.append(stored_vector(vector, found.power, units))
     if "mask" not in vectors:
         record.append(Vector("mask", "<u4", "", "1: flux or ivar unusable"))
     return vectors, tuple(record), units[0]
 
 
-def _bad_bits(part: pa.Field) -> int:
-    """Return the bits of a list of masks that mark bad pixels: all, as no meanings are known."""
-    kind = part.type.value_type
+def bad_bits_of(kind: pa.DataType) -> int:
+    """Return the bits of masks of a type that mark bad pixels: all, as no meanings are known."""
     if pa.types.is_boolean(kind):
         return 1
     return int(np.iinfo(dtype_of(kind)).max) if pa.types.is_unsigned_integer(kind) else -1
@@ -219,7 +203,7 @@ def _bad_bits(part: pa.Field) -> int:
 def _vectors(schema: pa.Schema, given: HatsDefaults) -> tuple[dict[str, pa.Field], FoundColumns]:
     """Return the lists of numbers that are vectors, by path, and which are wave, flux, ivar."""
     seen: list[str] = []
-    for prefix, lists in _candidates(schema):
+    for prefix, lists in candidates(schema):
         seen += [prefix + name for name in lists]
         wanted = given.vectors
         if wanted is not None:
@@ -229,12 +213,7 @@ def _vectors(schema: pa.Schema, given: HatsDefaults) -> tuple[dict[str, pa.Field
         if found is not None:
             spread = found.uncertainty and prefix + found.uncertainty
             # Who names lists has no option for that of the mask.
-            masks = (
-                name
-                for name, part in lists.items()
-                if name.lower() == "mask" and not pa.types.is_floating(part.type.value_type)
-            )
-            mask = next((prefix + name for name in masks), None)
+            mask = mask_of(lists, prefix)
             paths = FoundColumns(
                 prefix + found.wave, prefix + found.flux, spread, found.power, mask
             )
@@ -247,17 +226,27 @@ def _vectors(schema: pa.Schema, given: HatsDefaults) -> tuple[dict[str, pa.Field
     )
 
 
-def _candidates(schema: pa.Schema) -> Iterator[tuple[str, dict[str, pa.Field]]]:
+def mask_of(lists: Mapping[str, pa.Field], prefix: str) -> str | None:
+    """Return the path of the list of masks among some lists; None: there is none."""
+    masks = (
+        name
+        for name, part in lists.items()
+        if name.lower() == "mask" and not pa.types.is_floating(part.type.value_type)
+    )
+    return next((prefix + name for name in masks), None)
+
+
+def candidates(schema: pa.Schema) -> Iterator[tuple[str, dict[str, pa.Field]]]:
     """Yield the lists of numbers of each struct, and those of the table, with their prefix."""
     plain: dict[str, pa.Field] = {}
     for field in schema:
         kind = field.type
-        if _is_list(kind) and pa.types.is_struct(kind.value_type):
+        if is_list(kind) and pa.types.is_struct(kind.value_type):
             # A list of structs is the same as a struct of lists.
             inner = {
                 part.name: pa.field(part.name, pa.list_(part.type), metadata=part.metadata)
                 for part in kind.value_type
-                if _is_number(part.type)
+                if is_number(part.type)
             }
             yield f"{field.name}.", inner
         elif pa.types.is_struct(kind):
@@ -268,26 +257,12 @@ def _candidates(schema: pa.Schema) -> Iterator[tuple[str, dict[str, pa.Field]]]:
     yield "", plain
 
 
-def _is_list(kind: pa.DataType) -> bool:
-    """Return whether a type is one of lists."""
-    return bool(
-        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    )
-
-
 def _is_numbers(kind: pa.DataType) -> bool:
     """Return whether a type is one of lists of numbers."""
-    return _is_list(kind) and _is_number(kind.value_type)
+    return is_list(kind) and is_number(kind.value_type)
 
 
-def _is_number(kind: pa.DataType) -> bool:
-    """Return whether a type is one of numbers or flags."""
-    return bool(
-        pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
-    )
-
-
-def _stored(vector: Vector, power: int, units: tuple[str, str]) -> Vector:
+def stored_vector(vector: Vector, power: int, units: tuple[str, str]) -> Vector:
     """Return a vector in the unit and the type in which it is stored.
 
     Parameters
@@ -323,6 +298,8 @@ def _position(path: Path, schema: pa.Schema, given: HatsDefaults) -> tuple[str, 
         found = [lowered[name] for name in pairs[0]]
     for name in found:
         _require(schema, name)
+        if dtype_of(kind := schema.field(name).type) in {"", "?"}:
+            raise BadFile(f"its column {name} is no position: it is of type {kind}")
     return found[0], found[1]
 
 

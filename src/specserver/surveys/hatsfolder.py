@@ -38,6 +38,16 @@ def pixel_of(path: Path) -> tuple[int, int] | None:
     return (int(order[1]), int(number[1])) if order and number else None
 
 
+def place_of(path: Path) -> str:
+    """Return the pixel of a partition's file as text, such as ``1-3``: order and number.
+
+    The name of the file follows where a partition has several.
+    """
+    order, pixel = pixel_of(path) or (0, 0)
+    is_whole = _PARTITION.fullmatch(path.name)
+    return f"{order}-{pixel}" if is_whole else f"{order}-{pixel}-{path.stem}"
+
+
 def is_of_objects(path: Path) -> bool:
     """Return whether a partition is of a catalogue of objects, and not of its margin or an index.
 

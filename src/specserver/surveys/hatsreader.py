@@ -20,7 +20,8 @@ from ..model.medium import MEDIUM_COLUMN, UNKNOWN
 from ..model.survey import FileKey, RawSpectrum, RefusedSpectrum
 from ..ops.reading import rising
 from .declaration import Declaration
-from .hatsfolder import is_of_objects, is_partition, pixel_of
+from .hatsalike import require_alike
+from .hatsfolder import is_of_objects, is_partition, pixel_of, place_of
 from .hatstable import HatsTable, table_of
 
 _ROWS: Final = 250
@@ -60,21 +61,22 @@ class HatsReader:
         Raises
         ------
         BadFile
-            It is no Parquet file, or lacks columns that the context was declared with.
+            It is no Parquet file, or has not the columns that the context was declared with, in
+            their types and units.
         """
         table = table_of(self.declared)
         found: list[RawSpectrum] = []
         refused: list[RefusedSpectrum] = []
         names: Counter[tuple[int, str]] = Counter()
         try:
-            for batch in _batches(path, table):
+            for batch in _batches(path, self.declared, table):
                 rows = _Rows(self.declared, table, path, batch)
                 for at in range(batch.held.num_rows):
                     try:
                         found.append(rows.spectrum(at, names))
                     except BadFile as error:
                         refused.append(RefusedSpectrum(rows.label(at), str(error)))
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
+        except (pa.ArrowException, OSError) as error:
             raise BadFile(f"cannot be read: {str(error).partition(chr(10))[0]}") from error
         return found, refused
 
@@ -88,18 +90,12 @@ class _Batch:
     """Row of the partition at which it begins."""
 
 
-def _batches(path: Path, table: HatsTable) -> Iterator[_Batch]:
-    """Yield the rows of a partition, some at a time."""
+def _batches(path: Path, declared: Declaration, table: HatsTable) -> Iterator[_Batch]:
+    """Yield the rows of a partition, some at a time; raise `BadFile` if they are of others."""
     with pq.ParquetFile(path) as file:
-        schema = file.schema_arrow
-        tops = dict.fromkeys(name.partition(".")[0] for name in table.vectors.values())
+        require_alike(file.schema_arrow, declared, table)
+        tops = (name.partition(".")[0] for name in table.vectors.values())
         needed = dict.fromkeys((*table.columns.values(), *filter(None, [table.identifier]), *tops))
-        lacking = [name for name in needed if name not in schema.names]
-        if lacking:
-            raise BadFile(
-                f"it has no column {', '.join(lacking)}, which the first catalogue of this context"
-                " has; ingest it into a context of its own"
-            )
         first = 0
         for batch in file.iter_batches(_ROWS, columns=list(needed)):
             yield _Batch(batch, first)
@@ -112,7 +108,7 @@ class _Rows:
     def __init__(self, declared: Declaration, table: HatsTable, path: Path, batch: _Batch) -> None:
         self._declared = declared
         self._table = table
-        self._pixel = pixel_of(path)
+        self._place = place_of(path)
         self._first = batch.first
         held = batch.held
         self._values = {
@@ -122,9 +118,7 @@ class _Rows:
         self._ids = _identifiers(held, table.identifier)
         self._names = [self._values[name] for name in table.spectra.name_columns]
         self._lists = {
-            vector.name: _Lists.of(
-                held, table.vectors[vector.name], vector.dtype if table.is_exact else ""
-            )
+            vector.name: _Lists.of(held, table.vectors[vector.name])
             for vector in table.spectra.record
             if vector.name in table.vectors
         }
@@ -179,9 +173,12 @@ class _Rows:
         if self._ids is not None and given is None:
             raise BadFile("it has no identifier")
         said = [str(values[at]).strip() for values in self._names if values[at] is not None]
-        order, pixel = self._pixel or (0, 0)
-        name = "-".join(said) or str(given or f"{order}-{pixel}-{self._first + at + 1}")
+        base = str(given) if given is not None else f"{self._place}-{self._first + at + 1}"
+        name = "-".join(said) or base
         number = given if isinstance(given, int) else _number_of(name)
+        if given is not None and not self._table.is_exact:
+            # Partitions that other processes read may have spectra of the same object.
+            name = f"{name}-{self._place}"
         names[number, ""] += 1
         names[number, name] += 1
         if (times := names[number, name]) > 1:
@@ -204,13 +201,8 @@ class _Lists:
     """1D like ``flat``: there is no value; None: all are there."""
 
     @classmethod
-    def of(cls, batch: pa.RecordBatch, path: str, dtype: str) -> "_Lists":
-        """Return the lists of a column, or of a part of its structs.
-
-        Parameters
-        ----------
-        dtype : of the values; empty: any
-        """
+    def of(cls, batch: pa.RecordBatch, path: str) -> "_Lists":
+        """Return the lists of a column, or of a part of its structs."""
         top, _, inner = path.partition(".")
         column = batch.column(top)
         if pa.types.is_struct(column.type):
@@ -226,8 +218,6 @@ class _Lists:
             gone = values.is_null().to_numpy(zero_copy_only=False)
             values = values.fill_null(pa.scalar(0).cast(values.type))
         flat = values.to_numpy(zero_copy_only=False)
-        if dtype and flat.dtype != np.dtype(dtype):
-            raise BadFile(f"{path} is of type {flat.dtype}, and not {np.dtype(dtype)}")
         return cls(flat, np.concatenate([[0], np.cumsum(counts)]), gone)
 
     def of_row(self, at: int) -> npt.NDArray[Any]:

@@ -1,12 +1,16 @@
 """What the columns of a HATS catalogue mean: kept in the declaration of a context."""
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Final, Self
 
+import pyarrow as pa
+
+from ..errors import BadFile, BadParameter
 from ..model.medium import MEDIUM_COLUMN
-from ..model.nested import NestedSpectra
+from ..model.nested import DESCRIPTION, NestedSpectra
 from ..model.survey import Best, Column, Fact, Release, Survey
 from .declaration import CORE, Declaration
 
@@ -15,6 +19,8 @@ _PART_FILES: Final = 50
 _ID, _NAME, _RA, _DEC = (column.name for column in CORE[:4])
 _PART: Final = "part"
 _BEST: Final = "is_best"
+DECLARED: Final = (_ID, _NAME)
+"""Columns that name a spectrum of a survey that a data folder declared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,42 @@ class HatsTable:
     def has_primary(self) -> bool:
         """Whether a column of the file marks the best spectrum of each object."""
         return self.spectra.primary[0] in self.columns
+
+
+def description_of(schema: pa.Schema) -> NestedSpectra | None:
+    """Return the description that an export wrote into a file; None: it has none.
+
+    Raises
+    ------
+    BadFile
+        It cannot be read.
+    """
+    text = (schema.metadata or {}).get(DESCRIPTION)
+    if text is None:
+        return None
+    try:
+        return NestedSpectra.from_dict(json.loads(text))
+    except (ValueError, TypeError, LookupError, BadParameter) as error:
+        raise BadFile(f"what it says of its spectra cannot be read: {error}") from error
+
+
+def named_here(spectra: NestedSpectra, columns: Mapping[str, str]) -> NestedSpectra:
+    """Return the description of an export with the names that its columns have here.
+
+    Parameters
+    ----------
+    columns : names here, and their names in the file
+    """
+    names = {own: name for name, own in columns.items()}
+    named = tuple(names.get(name, name) for name in spectra.name_columns)
+    best, value = spectra.primary
+    return replace(
+        spectra,
+        name_columns=(_NAME,) if spectra.name_columns == DECLARED else named,
+        z_column=names.get(spectra.z_column, "z"),
+        class_column=names.get(spectra.class_column, "class"),
+        primary=(names.get(best, _BEST), value),
+    )
 
 
 @lru_cache(maxsize=64)
