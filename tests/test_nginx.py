@@ -153,6 +153,49 @@ def test_errors_of_nginx_have_the_form_of_the_servers(cluster: Cluster) -> None:
     assert json.loads(old.partition(b"\r\n\r\n")[2])["code"] == "old_protocol"
 
 
+@pytest.mark.parametrize(
+    ("request_head", "status", "code"),
+    [
+        (
+            b"GET /spec/query?cond=" + b"1" * 2**18 + b" HTTP/1.1\r\nHost: localhost",
+            414,
+            "too_much",
+        ),
+        (b"GET /spec/ping HTTP/1.1\r\nHost: localhost\r\nX-Y: " + b"1" * 2**18, 431, "too_much"),
+        (b"GET /spec/ping HTTP/1.1\r\nHost: local host", 400, "bad_request"),
+        (b"GET /spec/ping HTTP/1.1", 400, "bad_request"),
+        (b"GET nowhere HTTP/1.1\r\nHost: localhost", 400, "bad_request"),
+        (b"\x16\x03", 400, "bad_request"),
+        (b"TRACE /spec/ping HTTP/1.1\r\nHost: localhost", 405, "http_405"),
+        (b"POST /spec/query HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: x", 405, "http_405"),
+        (b"GET /specserver-errors/414 HTTP/1.1\r\nHost: localhost", 404, "http_404"),
+    ],
+)
+def test_what_nginx_cannot_read_is_refused_in_the_form_of_the_servers(
+    cluster: Cluster, request_head: bytes, status: int, code: str
+) -> None:
+    end = b"\r\nConnection: close\r\n\r\n"
+    head, _, body = raw(cluster.front, request_head + end).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    assert b"\r\nContent-Type: application/json" in head
+    assert json.loads(body)["code"] == code
+
+
+def test_plain_http_where_tls_is_expected_is_told_in_the_form_of_the_servers(
+    cluster: Cluster,
+) -> None:
+    url = cluster.front.url.replace("https:", "http:")
+    answer = urllib3.request("GET", f"{url}/ping")
+    assert (answer.status, answer.json()["code"]) == (400, "bad_request")
+    assert "https://" in answer.json()["message"]
+
+
+def test_a_long_list_in_a_url_passes(cluster: Cluster) -> None:
+    """Up to what the servers accept."""
+    with cluster.front.pool() as pool:
+        assert pool.request("GET", f"{cluster.front.url}/ping?x={'1' * 200_000}").status == 200
+
+
 def test_errors_of_the_servers_pass_unchanged(cluster: Cluster) -> None:
     with cluster.front.pool() as pool:
         through = pool.request("GET", f"{cluster.front.url}/query?cond=zz+%3E+1")
