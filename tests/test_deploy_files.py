@@ -2,10 +2,12 @@
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from email import message_from_string
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,11 +22,11 @@ from fronting import program
 from serving import Served, free_port, serve
 from specserver.cli.serve import _KEEP_ALIVE_S
 from specserver.server.runtime.error_responses import RETRY_AFTER_S
-from specserver.server.runtime.supervisor import worker_deaths
 from specserver.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
+OPERATE = (ROOT / "docs" / "how-to" / "operate.md").read_text("utf-8")
 NGINX = (DEPLOY / "nginx" / "specserver.conf").read_text("utf-8")
 USUAL = Settings()
 OTHERS = {
@@ -69,7 +71,7 @@ def test_limits_of_nginx_agree_with_the_settings() -> None:
 def test_errors_of_nginx_say_when_to_come_again_as_the_servers_do() -> None:
     assert set(re.findall(r"Retry-After (\d+) always", NGINX)) == {str(RETRY_AFTER_S)}
     bodies = re.findall(r"return \d+ '(.*)\\n';", NGINX)
-    assert len(bodies) == 8
+    assert len(bodies) == 13
     for body in map(json.loads, bodies):
         assert set(body) == {"code", "message"}
     for body in bodies:
@@ -106,9 +108,10 @@ def units(folder: Path) -> list[str]:
     """Copy the units, with the program of this environment; return their names."""
     for file in (DEPLOY / "systemd").iterdir():
         text = file.read_text("utf-8")
-        text = text.replace("/opt/specserver/bin/specserver", _command())
+        text = text.replace("/opt/specserver/current/bin/specserver", _command())
         (folder / file.name).write_text(text, "utf-8")
-    return ["specserver@6998.service", "specserver-maintain.service", "specserver-maintain.timer"]
+    names = ["specserver@6998.service", "specserver-maintain.service", "specserver-maintain.timer"]
+    return [*names, "specserver-failed@specserver-maintain.service"]
 
 
 def _command() -> str:
@@ -145,6 +148,94 @@ def test_a_unit_waits_for_the_end_of_its_server() -> None:
     assert takes + 5 <= int(wait)
     # Idle connections of nginx are gone before a server closes any.
     assert float(given["SPECSERVER_DRAIN_DELAY_S"]) > value_of("keepalive_timeout")
+
+
+def test_a_server_is_started_again_however_long_its_data_are_away() -> None:
+    unit = (DEPLOY / "systemd" / "specserver@.service").read_text("utf-8")
+    (wait,) = re.findall(r"^RestartSec=(\d+)$", unit, re.MULTILINE)
+    assert re.search(r"^StartLimitIntervalSec=0$", unit, re.MULTILINE), "systemd gives up, else"
+    assert "StartLimitBurst" not in unit
+    # Not so often that its log is full of it.
+    assert 2 < int(wait) <= 30
+
+
+def test_both_units_are_named_where_another_folder_is_made_writable() -> None:
+    """What `specserver maintain` may not write is noticed by nobody."""
+    said = re.compile("ReadWritePaths")
+    for name in ("specserver@.service", "specserver-maintain.service"):
+        unit = (DEPLOY / "systemd" / name).read_text("utf-8")
+        assert "ProtectSystem=strict" in unit
+        (comment,) = (part for part in unit.split("\n\n") if said.search(part))
+        named = re.findall(r"systemctl edit ([a-z@-]+)", comment)
+        assert sorted(named) == ["specserver-maintain", "specserver@"]
+    (line,) = (line for line in OPERATE.splitlines() if said.search(line))
+    assert "`systemctl edit specserver@`" in line
+    assert "`systemctl edit specserver-maintain`" in line
+
+
+def test_root_is_told_of_a_unit_that_has_failed(tmp_path: Path) -> None:
+    maintain = (DEPLOY / "systemd" / "specserver-maintain.service").read_text("utf-8")
+    assert "\nOnFailure=specserver-failed@%p.service\n" in maintain
+    unit = (DEPLOY / "systemd" / "specserver-failed@.service").read_text("utf-8")
+    (command,) = re.findall(r"^ExecStart=(.*)$", unit, re.MULTILINE)
+    words = shlex.split(command.replace("%i", "specserver-maintain").replace("%H", "node1"))
+    for name, does in (("journalctl", 'echo "log of: $@"'), ("sendmail", f"cat >{tmp_path}/mail")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / name).chmod(0o700)
+    path = f"{tmp_path}:/usr/bin:/bin"
+    subprocess.run(words, check=True, env={"PATH": path})
+    mail = message_from_string((tmp_path / "mail").read_text())
+    assert (mail["To"], mail["Subject"]) == ("root", "specserver-maintain failed on node1")
+    assert "log of: --unit=specserver-maintain " in mail.get_payload()
+
+
+def console_of(heading: str) -> list[str]:
+    """Return the commands in the first block of a part of the page for operators."""
+    part = OPERATE.partition(f"\n## {heading}\n")[2]
+    block = re.search(r"^```console\n(.*?)^```$", part, re.MULTILINE | re.DOTALL)
+    assert block
+    return re.findall(r"^[#>] (.*)$", block[1], re.MULTILINE)
+
+
+def test_a_fresh_machine_has_the_data_folder_before_the_server_begins() -> None:
+    (data,) = re.findall(r"^SPECSERVER_DATA=(.*)$", environment_file(), re.MULTILINE)
+    commands = console_of("One machine")
+    (makes,) = (
+        at for at, line in enumerate(commands) if re.search(rf"^install -d .* {data}$", line)
+    )
+    assert "-o specserver -g specserver" in commands[makes]
+    (begins,) = (at for at, line in enumerate(commands) if line.startswith("systemctl enable"))
+    assert commands.index("useradd --system --home-dir /var/lib/specserver specserver") < makes
+    assert makes < begins
+
+
+def test_a_version_is_installed_beside_the_one_in_use(tmp_path: Path) -> None:
+    """The units use a link, which the commands of the page switch; and back."""
+    link = tmp_path / "opt" / "specserver" / "current"
+    program = f"{link}/bin/specserver"
+    units = [*(DEPLOY / "systemd").glob("*.service")]
+    used = {word for unit in units for word in re.findall(r"/opt/\S+", unit.read_text("utf-8"))}
+    assert {f"{tmp_path}{word}" for word in used} == {program}
+
+    def run(heading: str) -> None:
+        for line in console_of(heading):
+            if "/opt/specserver" not in line:
+                continue
+            text = line.replace("/opt/", f"{tmp_path}/opt/")
+            # A folder in the place of an environment, with a program in the place of pip.
+            text = re.sub(r"^python3 -m venv (\S+)$", r"mkdir -p \1/bin", text)
+            text = re.sub(r"^(\S+)/pip install .*$", r"touch \1/specserver", text)
+            subprocess.run(["sh", "-c", text], check=True)
+
+    run("One machine")
+    first = link.resolve()
+    assert (first / "bin" / "specserver").exists()
+    run("Update without a pause")
+    assert Path(program).resolve() != first / "bin" / "specserver"
+    assert Path(program).exists()
+    assert (first / "bin" / "specserver").exists(), "servers that run still read its modules"
+    link.resolve().rename(tmp_path / "gone")
+    assert not Path(program).exists()
 
 
 def environment_file() -> str:
@@ -186,11 +277,65 @@ def test_the_compose_file_is_whole() -> None:
                 assert (DEPLOY / "compose" / source).exists()
     nodes = re.findall(r"^server (\w+):6998", _compose_nodes(), re.MULTILINE)
     assert set(nodes) == {name for name in services if name.startswith("node")}
+    assert all(service["logging"] == {"driver": "local"} for service in services.values()), "logs"
     wait = re.fullmatch(r"(\d+)s", services["node1"]["stop_grace_period"])
     assert wait
     image = _environment_of_the_image()
     takes = sum(float(image[f"SPECSERVER_DRAIN_{name}_S"]) for name in ("DELAY", "TIMEOUT"))
     assert takes + 5 <= int(wait[1])
+
+
+IMAGE_OF_NGINX = """
+server {{
+    listen {port};
+    server_name localhost;
+    location / {{ return 200 'Welcome to nginx!'; }}
+}}
+"""
+"""What its ``conf.d/default.conf`` does."""
+
+
+def test_the_nginx_of_the_containers_leads_visitors_to_tls(tmp_path: Path) -> None:
+    """It has the image's own files, and over them what the compose file mounts."""
+    binary = program("nginx")
+    plain, secure = free_port(), free_port()
+    make_certificate(tmp_path)
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d" / "default.conf").write_text(IMAGE_OF_NGINX.format(port=plain))
+    for volume in COMPOSE["services"]["nginx"]["volumes"]:
+        source, target, _ = volume.split(":")
+        if target.startswith("/etc/nginx/"):
+            place, given = tmp_path / Path(target).relative_to("/etc/nginx"), DEPLOY / "compose"
+            copy = shutil.copytree if (given / source).is_dir() else shutil.copyfile
+            copy(given / source, place)
+    for file in tmp_path.rglob("*.conf"):
+        text = file.read_text("utf-8").replace("/etc/ssl/specserver", str(tmp_path))
+        text = text.replace("/dev/stdout", "/dev/null")
+        text = re.sub(rf"listen (80|{plain})\b", f"listen 127.0.0.1:{plain}", text)
+        text = text.replace("listen 443", f"listen 127.0.0.1:{secure}")
+        file.write_text(re.sub(r"server node\d:", "server 127.0.0.1:", text), "utf-8")
+    kinds = "".join(f"{kind}_temp_path {tmp_path}/{kind};" for kind in
+                    ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))  # fmt: skip
+    conf = f"daemon off; pid {tmp_path}/pid; events {{}} http {{ {kinds} include conf.d/*.conf; }}"
+    (tmp_path / "nginx.conf").write_text(conf)
+    command = [binary, "-e", str(tmp_path / "error.log"), "-c", str(tmp_path / "nginx.conf")]
+    running = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        retries = urllib3.Retry(connect=50, backoff_factor=0.05, backoff_max=0.2, redirect=False)
+        for name in ("spectra.example.org", "archive.example.net", "localhost"):
+            answer = urllib3.request(
+                "GET", f"http://127.0.0.1:{plain}/spec/ping", headers={"Host": name},
+                retries=retries, redirect=False,
+            )  # fmt: skip
+            assert answer.status == 308, answer.data
+            assert answer.headers["Location"] == f"https://{name}/spec/ping"
+        with urllib3.PoolManager(ca_certs=str(tmp_path / "fullchain.pem")) as pool:
+            url = f"https://localhost:{secure}/nowhere"
+            answer = pool.request("GET", url, headers={"Host": "archive.example.net"})
+        assert answer.json()["code"] == "http_404"
+    finally:
+        running.terminate()
+        running.wait(10)
 
 
 def _compose_nodes() -> str:
@@ -270,14 +415,12 @@ def test_what_panels_and_alerts_name_is_counted(metrics: str) -> None:
     there = set(re.findall(r"^(specserver_\w+)(?:{| )", metrics, re.MULTILINE))
     # A counter with labels has no series before the first event; its kind is stated all the same.
     there |= {f"{name}" for name in re.findall(r"^# TYPE (specserver_\w+)", metrics, re.MULTILINE)}
-    (deaths,) = worker_deaths().collect()
-    there.add(f"{deaths.name}_total")
     named = {name for asked in questions() for name in re.findall(r"specserver_\w+", asked)}
     assert len(named) > 12
     assert named <= there
     labels = set(re.findall(r"by \(([\w, ]+)\)", " ".join(questions())))
     used = {label for some in labels for label in re.split(", *", some)}
-    shown = set(re.findall(r'[{,](\w+)="', metrics)) | {"instance", "cause", "kind"}
+    shown = set(re.findall(r'[{,](\w+)="', metrics)) | {"instance", "kind"}
     assert used <= shown
     # And nothing that is counted is forgotten.
     kinds = "_(total|bucket|count|sum|created)$"
@@ -311,8 +454,7 @@ def test_alerts_say_what_to_do() -> None:
         assert rule["labels"]["severity"] in {"critical", "warning"}
         assert rule["annotations"]["summary"]
         assert rule["annotations"]["description"]
-    page = (ROOT / "docs" / "how-to" / "operate.md").read_text("utf-8")
-    assert {rule["alert"] for rule in rules} <= set(re.findall(r"`(Specserver\w+)`", page))
+    assert {rule["alert"] for rule in rules} <= set(re.findall(r"`(Specserver\w+)`", OPERATE))
 
 
 def test_promtool_takes_the_rules() -> None:

@@ -182,9 +182,12 @@ def _run(config: "Config", listening: socket.socket) -> None:
         if not server.started:
             raise ServiceError("the service could not start; the log above says why")
         return
-    from ..server.runtime.supervisor import Supervisor, worker_deaths
+    from prometheus_client import CollectorRegistry
 
-    deaths = worker_deaths()
+    from ..server.runtime.deaths import worker_deaths
+    from ..server.runtime.supervisor import Supervisor
+
+    deaths = worker_deaths(CollectorRegistry())
     supervisor = Supervisor(config, [listening], lambda why: deaths.labels(why).inc())
     supervisor.run()
     if supervisor.failure:

@@ -23,6 +23,7 @@ from ...processes import is_running
 from ...service import SpectroscopicService
 from ...wire.media_types import TEXT
 from ..openapi import answers
+from .deaths import show_no_deaths
 
 FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 """Environment variable with the folder of counts; prometheus_client gave it its name."""
@@ -63,6 +64,7 @@ class Metrics:
             "open_contexts", "Contexts open for reading: the most that one process has.", "max"
         )
         self._waiting = self._gauge("heavy_waiting", "Heavy requests in the queue.")
+        show_no_deaths(self._kept)  # their supervisor counts them
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
         return Counter(f"specserver_{name}_total", meaning, labels, registry=self._kept)

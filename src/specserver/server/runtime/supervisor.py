@@ -1,7 +1,10 @@
-"""Starts the workers, and replaces one that dies unless they die again and again."""
+"""Starts the workers, and replaces one that dies unless they die again and again.
+
+Signals change them while the service answers: SIGHUP replaces all, one after the other, SIGTTIN
+adds one, SIGTTOU takes one away. Each that goes finishes its answers, as at the end of the service.
+"""
 
 import logging
-import signal
 import sys
 import time
 from collections import deque
@@ -9,13 +12,13 @@ from collections.abc import Callable
 from socket import socket
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter
 from typing_extensions import override
 from uvicorn.config import STARTUP_FAILURE, Config
 from uvicorn.supervisors import Multiprocess
 from uvicorn.supervisors.multiprocess import Process
 
 from ...processes import leaving_interrupts_to_this_process
+from .deaths import death_of
 from .draining import DrainingServer
 
 _LOG = logging.getLogger("specserver")
@@ -32,6 +35,8 @@ _START_S: Final = 120.0
 class _Worker(Process):
     """A process that answers; the supervisor ends it, also when Ctrl-C reaches both."""
 
+    _is_asked = False
+
     @override
     @property
     def server(self) -> DrainingServer:
@@ -45,6 +50,21 @@ class _Worker(Process):
     def start(self) -> None:
         with leaving_interrupts_to_this_process():
             super().start()
+
+    def has_begun(self) -> bool:
+        """Return whether it answers requests, without waiting for it."""
+        try:
+            # One that reads its modules does not answer yet. A second question would be answered
+            # too, and taken for the answer to a later one.
+            if not self._is_asked:
+                self.parent_conn.send(b"ping")
+                self._is_asked = True
+            if not self.parent_conn.poll():
+                return False
+            self._is_asked = False
+            return bool(self.parent_conn.recv())
+        except (OSError, EOFError):
+            return False
 
 
 class Supervisor(Multiprocess):
@@ -64,6 +84,13 @@ class Supervisor(Multiprocess):
         self._count = count
         self._born: dict[int | None, float] = {}
         self._at_once: deque[float] = deque()
+        self._outdated: list[Process] = []
+        """Those that a restart has still to replace."""
+        self._next: _Worker | None = None
+        """What takes the place of the first of them when it answers."""
+        self._next_since = 0.0
+        self._leaving: list[Process] = []
+        """Those that finish their answers, and have been replaced or taken away."""
 
     @override
     def init_processes(self) -> None:
@@ -72,14 +99,53 @@ class Supervisor(Multiprocess):
         # removed by the resource tracker of multiprocessing, which would warn of each.
         sys.warnoptions.append("ignore:resource_tracker:UserWarning")
         for _ in range(self.processes_num):
-            self.processes.append(_Worker(self.config, self.sockets))
-            self.processes[-1].start()
+            self.processes.append(self._started())
+
+    def _started(self) -> _Worker:
+        worker = _Worker(self.config, self.sockets)
+        worker.start()
+        return worker
 
     @override
     def handle_int(self) -> None:
         """End the service."""
         self.interrupted = True
         self.should_exit.set()
+
+    @override
+    def restart_all(self) -> None:
+        """Begin to replace all processes, one after the other."""
+        self._outdated = [*self.processes]
+        _LOG.warning("replacing %d workers, one after the other", len(self._outdated))
+
+    @override
+    def handle_ttin(self) -> None:
+        """Add a process."""
+        self.processes_num += 1
+        self.processes.append(self._started())
+        _LOG.warning("one worker more: %d", self.processes_num)
+
+    @override
+    def handle_ttou(self) -> None:
+        """Take a process away, unless it is the only one."""
+        if self.processes_num > 1:
+            self.processes_num -= 1
+            self._let_go(self.processes.pop())
+            _LOG.warning("one worker fewer: %d", self.processes_num)
+
+    def _let_go(self, process: Process) -> None:
+        """Stop a process, without waiting for the end of its answers."""
+        self._born.pop(process.pid, None)
+        process.terminate()
+        self._leaving.append(process)
+
+    @override
+    def terminate_all(self) -> None:
+        """Stop all processes; those that are leaving have been told."""
+        if self._next is not None:
+            self.processes.append(self._next)
+        super().terminate_all()
+        self.processes += self._leaving
 
     @override
     def join_all(self) -> None:
@@ -95,6 +161,42 @@ class Supervisor(Multiprocess):
 
     @override
     def keep_subprocess_alive(self) -> None:
+        """Look at each process, replace those that have died, and go on with a restart."""
+        self._replace_the_dead()
+        self._leaving = [process for process in self._leaving if process.process.is_alive()]
+        if not (self.should_exit.is_set() or self._leaving):
+            self._go_on_with_restart()
+
+    def _go_on_with_restart(self) -> None:
+        """Start a process, or put one that answers in the place of an outdated one.
+
+        It never waits: signals and deaths are looked at meanwhile, also while an outdated process
+        finishes its answers.
+        """
+        # One that has died or been taken away needs no replacement any more.
+        self._outdated = [process for process in self._outdated if process in self.processes]
+        if self._next is None:
+            if self._outdated:
+                self._next, self._next_since = self._started(), time.monotonic()
+            return
+        another = self._next
+        is_alive = another.process.is_alive()
+        if self._outdated and is_alive and another.has_begun():
+            old = self._outdated.pop(0)
+            self.processes[self.processes.index(old)] = another
+            self._let_go(old)
+            _LOG.warning("worker %d takes the place of worker %d", another.pid, old.pid)
+        elif self._outdated and is_alive and time.monotonic() - self._next_since < _START_S:
+            return
+        else:
+            another.kill()
+            another.join()
+            if self._outdated:
+                _LOG.error("worker %d does not start: the others stay as they are", another.pid)
+            self._outdated.clear()
+        self._next = None
+
+    def _replace_the_dead(self) -> None:
         """Look at each process, and replace those that have died."""
         for place, process in enumerate(self.processes):
             if self.should_exit.is_set() or self.signal_queue:
@@ -117,7 +219,7 @@ class Supervisor(Multiprocess):
         """Log the death, and start another process or end the service."""
         # The exit code of a process that has just died may not be known yet.
         process.process.join(_A_MOMENT_S)
-        cause, told = _death_of(process.exitcode)
+        cause, told = death_of(process.exitcode)
         if process.exitcode is None:
             told += f" for {self.config.timeout_worker_healthcheck} s and was killed"
         process.kill()
@@ -133,8 +235,7 @@ class Supervisor(Multiprocess):
                 " instead of starting them for ever; with --workers 1 the error is seen directly"
             )
             return
-        another = _Worker(self.config, self.sockets)
-        another.start()
+        another = self._started()
         self.processes[place] = another
         _LOG.error("worker %d takes the place of worker %d", another.pid, process.pid)
 
@@ -150,27 +251,3 @@ class Supervisor(Multiprocess):
     def _end(self, why: str) -> None:
         self.failure = why
         self.should_exit.set()
-
-
-def worker_deaths() -> Counter:
-    """Return the count of processes that died, for the one that replaces them."""
-    return Counter(
-        "specserver_worker_deaths_total",
-        "Processes that died and were replaced.",
-        ("cause",),
-        registry=CollectorRegistry(),
-    )
-
-
-def _death_of(exitcode: int | None) -> tuple[str, str]:
-    """Return the cause of a death in one word, and in a sentence."""
-    if exitcode is None:
-        return "hung", "did not answer"
-    if exitcode >= 0:
-        return "exit", f"ended with exit code {exitcode}"
-    try:
-        name = signal.Signals(-exitcode).name
-    except ValueError:
-        name = f"signal {-exitcode}"
-    hint = ": out of memory? (see the kernel's log, dmesg)" if name == "SIGKILL" else ""
-    return name, f"was killed by {name}{hint}"
