@@ -190,10 +190,18 @@ def test_plain_http_where_tls_is_expected_is_told_in_the_form_of_the_servers(
     assert "https://" in answer.json()["message"]
 
 
-def test_a_long_list_in_a_url_passes(cluster: Cluster) -> None:
-    """Up to what the servers accept."""
+def test_a_long_url_passes_or_is_refused_by_the_servers(cluster: Cluster) -> None:
+    """Their parser reads 65,535 bytes of it."""
+    asked = {nbytes: f"/spec/ping?x={'1' * (nbytes - 13)}" for nbytes in (65_535, 65_536, 200_000)}
     with cluster.front.pool() as pool:
-        assert pool.request("GET", f"{cluster.front.url}/ping?x={'1' * 200_000}").status == 200
+        for root in (cluster.front.url, cluster.nodes[0].url):
+            url = root.removesuffix("/spec")
+            assert pool.request("GET", url + asked[65_535]).status == 200
+            for nbytes in (65_536, 200_000):
+                answer = pool.request("GET", url + asked[nbytes])
+                assert (answer.status, answer.json()["code"]) == (414, "too_much")
+                assert f"{nbytes:,} bytes of a URL" in answer.json()["message"]
+    assert not any("Traceback" in log.read_text() for log in cluster.logs)
 
 
 def test_errors_of_the_servers_pass_unchanged(cluster: Cluster) -> None:

@@ -7,6 +7,7 @@ request to begin, for the rest of its body and for a reader to read.
 import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
+from typing import Final
 
 from typing_extensions import override
 from uvicorn.config import Config
@@ -17,6 +18,9 @@ from ...errors import BodyTooSlow, Overloaded, SpecServerError, TooMuch
 from . import error_responses
 from .connections import Connections
 from .responses import ABORT, BREAK_OFF
+
+# The parser counts the bytes of a URL in 16 bits.
+_LONGEST_URL: Final = 2**16 - 1
 
 
 class BoundedConnection(HttpToolsProtocol):
@@ -85,11 +89,22 @@ class BoundedConnection(HttpToolsProtocol):
     @override
     def on_headers_complete(self) -> None:
         """Go on to the body."""
+        # It raises an error for a URL that it cannot read. Then there is no request.
+        super().on_headers_complete()
         self._in_head, self._in_body, self._head_bytes = False, True, 0
         self._has_asked = True
         self._all.busy(self)
         self._stop("head")
-        super().on_headers_complete()
+
+    @override
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what the parser cannot read."""
+        nbytes = len(self.url or b"")
+        if nbytes > _LONGEST_URL:
+            error = TooMuch("bytes of a URL", nbytes, _LONGEST_URL)
+            self._refuse(error, HTTPStatus.REQUEST_URI_TOO_LONG)
+        else:
+            super().send_400_response(msg)
 
     @override
     def on_message_complete(self) -> None:
