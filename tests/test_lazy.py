@@ -153,13 +153,13 @@ def test_the_catalogue_is_beside_the_spectra(many: Path) -> None:
     assert set(names) < set(dataset.coords)
     for name in names:
         blank = "" if table[name].type == "string" else np.nan
-        blank = dataset[name].attrs.get("missing_value", blank)
+        blank = dataset[name].attrs.get("null_value", blank)
         values = table[name].to_pylist()
         expected = np.array([blank if values[row] is None else values[row] for row in rows])
         np.testing.assert_array_equal(dataset[name].to_numpy(), expected, name)
     bits = dataset.eboss_target1
     assert bits.dtype == np.int64
-    assert (bits == bits.attrs["missing_value"]).any()
+    assert (bits == bits.attrs["null_value"]).any()
 
 
 def test_rows_are_in_the_order_of_the_store(many: Path) -> None:

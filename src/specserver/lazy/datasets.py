@@ -13,7 +13,9 @@ from dask.base import tokenize
 
 from ..errors import BadParameter, UnknownField
 from ..model.grid import PixelRange, span
+from ..model.medium import UNKNOWN
 from ..model.survey import UNIT_COLUMN, Survey, Vector
+from ..service.media import media_in, medium_fields
 from ..service.open_contexts import OpenRelease
 from ..store.lazy_vector import LazyVector
 from ..store.zarr import ABOUT
@@ -97,6 +99,7 @@ def chosen_columns(source: OpenRelease, names: Sequence[str] | None) -> list[str
         return list(catalog.columns)
     always = [survey.id_column.name, "ra", "dec", survey.z_column, survey.class_column]
     always += [UNIT_COLUMN] if survey.in_unit and UNIT_COLUMN in catalog.columns else []
+    always += medium_fields(catalog.columns) if survey.medium is None else []
     return list(dict.fromkeys(catalog.spelling(name) for name in (*always, *names)))
 
 
@@ -137,8 +140,7 @@ def make_dataset(
     coords = _catalogue(survey, spectra.table, {*arrays, *_OURS})
     coords["first"] = xr.Variable("spectrum", spectra.first, ABOUT["first"])
     coords["count"] = xr.Variable("spectrum", spectra.count, ABOUT["count"])
-    # If each spectrum has its own, the coordinate of that name states it.
-    medium = survey.medium or "as the coordinate medium says"
+    medium = survey.medium or _medium_of(spectra.table)
     about = {"units": "Angstrom", "medium": medium, "long_name": "wavelength"}
     if off_lattice:
         axis = arrays[survey.grid.axis].data
@@ -164,6 +166,14 @@ def make_dataset(
     if len(np.unique(dataset[identifier])) == dataset.sizes["spectrum"]:
         dataset = dataset.set_xindex(identifier)
     return dataset if off_lattice else dataset.set_xindex("wavelength")
+
+
+def _medium_of(table: pa.Table) -> str:
+    """Return the medium of all rows of the catalogue, or where that of each is stated."""
+    media, fields = set(media_in(table)), medium_fields(table.column_names)
+    if len(media) < 2 or not fields:
+        return next(iter(media), UNKNOWN)
+    return f"as the coordinate {fields[0]} says"
 
 
 def _window(spectra: Spectra, vectors: tuple[Vector, ...]) -> PixelRange:
@@ -222,18 +232,23 @@ def _catalogue(survey: Survey, table: pa.Table, taken: set[str]) -> dict[str, xr
 
 
 def _values(column: pa.ChunkedArray, about: dict[str, Any]) -> npt.NDArray[Any]:
-    """Return a column as an array, 1D[nspec]; what stands for missing integers goes to ``about``.
+    """Return a column as an array, 1D[nspec]; what stands for missing values goes to ``about``.
 
-    They stay integers, as identifiers and bit masks do not survive being made floats.
+    Integers stay integers, as identifiers and bit masks do not survive being made floats. So
+    ``about`` names their missing value by none of the attributes of CF (``missing_value``,
+    ``_FillValue``), for which xarray makes them floats when it reads a file. Booleans stay
+    booleans: as numbers they would choose rows 0 and 1 where they are used as a mask.
     """
     kind = column.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return np.array(column.fill_null("").to_pylist(), dtype=np.str_)
     if column.null_count and pa.types.is_integer(kind):
         limits = np.iinfo(kind.to_pandas_dtype())
-        about["missing_value"] = limits.min or limits.max
-        column = column.fill_null(about["missing_value"])
+        about["null_value"] = limits.min or limits.max
+        column = column.fill_null(about["null_value"])
     elif column.null_count and pa.types.is_boolean(kind):
+        # As a text: files of netCDF take no boolean attributes.
+        about["comment"] = f"false also for {column.null_count} spectra without a value"
         column = column.fill_null(False)
     values: npt.NDArray[Any] = column.to_numpy()
     return values

@@ -85,8 +85,8 @@ class DataFolder:
         vectors
             Arrays to have; None: those of the published table.
         columns
-            Columns of the catalogue to have besides the identifier, ra, dec, redshift and class;
-            None: all.
+            Columns of the catalogue to have besides the identifier, ra, dec, redshift and class,
+            and the medium and unit of flux where spectra differ in them; None: all.
         primary
             True: only the best spectrum of each object.
         constraint
@@ -104,8 +104,12 @@ class DataFolder:
         xarray.Dataset
             Dimensions ``spectrum``, in the order of the store, and ``pixel``. Each vector is a
             Dask array of that shape, zero outside a spectrum's own pixels as aligned answers are;
-            ``wavelength`` is vacuum Å. A missing text is empty, a missing float NaN, a missing
-            integer the attribute ``missing_value`` of its column.
+            ``wavelength`` is in Å, and its attribute ``medium`` says in which medium: vacuum in
+            the large surveys; for spectra of one's own files or of HATS ``vacuum``, ``air`` or
+            ``unknown`` if that is so of all, else the coordinate ``medium`` states that of each.
+            A missing text is empty, a missing float NaN, a missing integer the attribute
+            ``null_value`` of its column, a missing boolean False, as its attribute ``comment``
+            says; a condition such as ``name is not null`` leaves them out.
 
         Raises
         ------
@@ -176,9 +180,10 @@ class DataFolder:
         -------
         xarray.Dataset
             ``flux``, ``error`` (by variance), ``error_bootstrap`` and ``count`` along
-            ``wavelength``, vacuum Å of the frame; NaN where no spectrum counts. The attribute
-            ``nspec`` is the number of spectra that count. Those left out are along ``skipped``:
-            ``skipped_id``, and why in ``skipped_reason``.
+            ``wavelength``, vacuum Å of the frame (Å as they are stored if the medium of no spectrum
+            is known); NaN where no spectrum counts. The attribute ``nspec`` is the number of
+            spectra that count. Those left out are along ``skipped``: ``skipped_id``, and why in
+            ``skipped_reason``.
 
         Raises
         ------
