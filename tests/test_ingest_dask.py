@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -32,7 +33,15 @@ from specserver.data.context import SegmentFolder
 from specserver.data.leases import Lease
 from specserver.data.root import open_root
 from specserver.errors import IngestError
-from specserver.ingest import IngestSummary, dask_worker, on_dask, run_ingest, surroundings
+from specserver.ingest import (
+    IngestSummary,
+    dask_worker,
+    on_dask,
+    pipeline,
+    plan,
+    run_ingest,
+    surroundings,
+)
 from specserver.ingest.decisions import IngestOptions
 from specserver.ingest.losses import Losses
 from specserver.ingest.on_dask import DaskExecutor
@@ -47,6 +56,27 @@ SHORT_LIFE = {"distributed.scheduler.worker-ttl": "1s"}
 """A worker that is not heard of is given up after five seconds."""
 LONGEST_S = 60.0
 HOOKS = str(Path(__file__).with_name("dask_hooks.py"))
+WITHOUT = """
+import sys
+from importlib import metadata
+
+def version(name, known=metadata.version):
+    if name == "specserver":
+        raise metadata.PackageNotFoundError(name)
+    return known(name)
+
+metadata.version, sys.modules["specserver"] = version, None
+"""
+"""Program of a process of Dask to which specserver is not installed."""
+OLD = """
+from importlib import metadata
+
+def version(name, known=metadata.version):
+    return "0.0" if name == "specserver" else known(name)
+
+metadata.version = version
+"""
+"""Likewise, of one that has an old version."""
 
 
 @contextmanager
@@ -106,6 +136,11 @@ def wait_for(found: Callable[[], Any]) -> Any:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     return seen
+
+
+def clients_of(dask_scheduler: Any) -> list[str]:
+    """Return the clients of a scheduler, and ``fire-and-forget``, which always is one."""
+    return list(dask_scheduler.clients)
 
 
 class Ingest(threading.Thread):
@@ -204,11 +239,14 @@ def test_the_part_of_a_killed_worker_is_read_again(
 
 
 @contextmanager
-def workers_without_nannies(client: Client, number: int) -> Iterator[list[int]]:
+def workers_without_nannies(
+    client: Client, number: int, preload: str = HOOKS
+) -> Iterator[list[int]]:
     """Start workers that nobody starts again; yield their processes."""
     started = []
     address = client.scheduler_info()["address"]
-    words = ["--no-nanny", "--nthreads=1", "--host=127.0.0.1", "--no-dashboard", "--preload", HOOKS]
+    words = ["--no-nanny", "--nthreads=1", "--host=127.0.0.1", "--no-dashboard"]
+    words += ["--preload", preload]
     try:
         started += [
             subprocess.Popen(
@@ -327,31 +365,86 @@ def test_a_cluster_that_stays_without_workers_ends_the_ingest(
             run_ingest(open_root(tmp_path / "data"), CONTEXT, files, executor=executor)
 
 
-def test_a_scheduler_that_dies_ends_the_ingest(files: list[Path], control: Path) -> None:
+@contextmanager
+def own_scheduler(*words: str) -> Iterator[tuple["subprocess.Popen[bytes]", Client]]:
+    """Start a scheduler in a process that a test may end; yield it and a client."""
     address = f"tcp://127.0.0.1:{free_port()}"
-    words = ["--host", address, "--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
+    words = ("--host", address, "--no-dashboard", "--dashboard-address", "127.0.0.1:0", *words)
     with subprocess.Popen(
         [sys.executable, "-m", "dask", "scheduler", *words], stderr=subprocess.DEVNULL
     ) as scheduler:
+        try:
+            with Client(address, timeout=LONGEST_S, set_as_default=False) as client:
+                yield scheduler, client
+        finally:
+            scheduler.kill()
+
+
+def test_a_scheduler_that_dies_ends_the_ingest(files: list[Path], control: Path) -> None:
+    data = open_root(control.parent / "data")
+    with own_scheduler() as (scheduler, client), workers_without_nannies(client, 1):
         (control / "wait").touch()
 
         def kill_once_it_is_at_work() -> None:
             wait_for(lambda: waiting(control))
             scheduler.kill()
 
-        try:
-            with (
-                Client(address, timeout=LONGEST_S, set_as_default=False) as client,
-                workers_without_nannies(client, 1),
-            ):
-                threading.Thread(target=kill_once_it_is_at_work, daemon=True).start()
-                data = open_root(control.parent / "data")
-                with pytest.raises(IngestError, match="connection to the Dask scheduler is lost"):
-                    run_ingest(data, CONTEXT, files, executor=DaskExecutor(client))
-        finally:
-            scheduler.kill()
+        threading.Thread(target=kill_once_it_is_at_work, daemon=True).start()
+        with pytest.raises(IngestError, match="connection to the Dask scheduler is lost"):
+            run_ingest(data, CONTEXT, files, executor=DaskExecutor(client))
     assert run_ingest(data, CONTEXT, files, workers=1).stored == 48
     require_whole(control.parent / "data", 48)
+
+
+@pytest.mark.parametrize(
+    ("status", "look_s"),
+    [
+        # Parts are sent.
+        ("closed", LONGEST_S),
+        # It is asked for its workers: the connection is known to be lost, or not yet.
+        ("connecting", 0.0),
+        ("running", 0.0),
+    ],
+)
+def test_a_scheduler_that_dies_while_the_command_commits_ends_the_ingest(
+    files: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    status: str,
+    look_s: float,
+) -> None:
+    monkeypatch.setattr(on_dask, "_LOOK_S", look_s)
+    monkeypatch.setattr(plan, "SEGMENT_FILES", 6)
+    data, died = open_root(tmp_path / "data"), []
+
+    def unreachable() -> None:
+        raise OSError("Timed out trying to connect")
+
+    with own_scheduler() as (scheduler, client), workers_without_nannies(client, 1):
+        executor = DaskExecutor(client)
+
+        def commit(*given: Any, known: Callable[..., Any] = pipeline.commit_segments) -> Any:
+            done = known(*given)
+            if not done.segments:
+                return done
+            if status == "running":
+                monkeypatch.setattr(client, "nthreads", unreachable)
+            else:
+                client._timeout = 0.5 if status == "closed" else LONGEST_S
+                scheduler.kill()
+                wait_for(lambda: client.status == status)
+            died.append(time.monotonic())
+            return done
+
+        monkeypatch.setattr(pipeline, "commit_segments", commit)
+        with pytest.raises(IngestError, match="connection to the Dask scheduler is lost"):
+            run_ingest(data, CONTEXT, files, executor=executor)
+        assert time.monotonic() - died[0] < 10
+        scheduler.kill()
+    monkeypatch.undo()
+    assert len(died) == 1
+    assert run_ingest(data, CONTEXT, files, workers=1).stored < 48
+    require_whole(tmp_path / "data", 48)
 
 
 # --- clusters that cannot do it ----------------------------------------------------------------
@@ -430,6 +523,56 @@ def test_a_worker_that_joins_late_is_looked_at_too(options: IngestOptions) -> No
     joined._worker = SimpleNamespace(address="tcp://late:1")
     with pytest.raises(IngestError, match="the Dask worker tcp://late:1 does not see the data"):
         joined.read(0, keys_of(1))
+
+
+def test_a_worker_that_joins_late_with_another_version_ends_the_ingest(
+    files: list[Path], control: Path
+) -> None:
+    old = control / "old.py"
+    old.write_text(OLD)
+    data = open_root(control.parent / "data")
+    with (
+        ThreadPoolExecutor(1) as pool,
+        cluster_of(0) as client,
+        workers_without_nannies(client, 2),
+    ):
+        (control / "wait").touch()
+        executor = DaskExecutor(client)
+        ingest = pool.submit(run_ingest, data, CONTEXT, files, executor=executor)
+        first = wait_for(lambda: waiting(control))
+        (control / "wait").touch()
+        wait_for(lambda: waiting(control, first))
+        os.kill(first, signal.SIGKILL)
+        with (
+            workers_without_nannies(client, 1, str(old)),
+            pytest.raises(IngestError, match=r"has Python 3\.\d+ and specserver 0\.0; here it is"),
+        ):
+            ingest.result(LONGEST_S)
+
+
+def test_a_worker_that_lacks_a_package_says_so(
+    options: IngestOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as that of object stores."""
+    sent = pickle.dumps(dask_worker.IngestOnWorker(Surroundings.of(options)))
+    assert pickle.loads(sent).fault() == ""
+    monkeypatch.setitem(sys.modules, "specserver.data.local", None)
+    fault = pickle.loads(sent).fault()
+    assert "specserver.data.local" in fault
+    assert "install there what is installed here" in fault
+
+
+def test_a_scheduler_without_the_package_is_refused(tmp_path: Path) -> None:
+    """It unpacks tasks, and could not."""
+    (tmp_path / "without.py").write_text(WITHOUT)
+    with (
+        own_scheduler("--preload", str(tmp_path / "without.py")) as (_, client),
+        workers_without_nannies(client, 1),
+        pytest.raises(IngestError) as raised,
+    ):
+        DaskExecutor(client)
+    assert "the Dask scheduler tcp://127.0.0.1:" in raised.value.message
+    assert "and no specserver; here it is" in raised.value.message
 
 
 def test_other_versions_are_refused(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -552,6 +695,37 @@ def test_ctrl_c_ends_the_command_and_its_cluster(mock_survey: Path, tmp_path: Pa
     summary = run_ingest(data, CONTEXT, [mock_survey], workers=1)
     assert summary.stored + len(stored_ids(tmp_path / "data")) >= 150
     require_whole(tmp_path / "data", 150)
+
+
+def test_workers_of_a_killed_command_finish_the_part_that_they_read(
+    files: list[Path], control: Path
+) -> None:
+    """The next ingest removes it. The lease stays, and the other parts are begun by nobody."""
+    data = control.parent / "data"
+    code = (
+        "from specserver.ingest import plan; plan.SEGMENT_FILES = 6\n"
+        "from specserver.cli.main import main; main()"
+    )
+    with cluster_of(0) as client, workers_without_nannies(client, 1):
+        (control / "wait").touch()
+        words = ["ingest", CONTEXT, *files, "--data", data]
+        words += ["--dask", client.scheduler_info()["address"]]
+        with subprocess.Popen(
+            [sys.executable, "-c", code, *map(str, words)], stderr=subprocess.DEVNULL
+        ) as process:
+            worker = wait_for(lambda: waiting(control))
+            process.kill()
+        wait_for(lambda: len(client.run_on_scheduler(clients_of)) == 2)
+        (control / f"go-on-{worker}").touch()
+        wait_for((control / f"done-{worker}").exists)
+        wait_for(lambda: not any(client.processing().values()))
+        folder = open_root(data).context(CONTEXT)
+        assert len(folder.segments()) == 0
+        assert len(folder.uncommitted()) == 1
+        assert len(folder.leases.children()) == 2
+    summary = run_ingest(open_root(data), CONTEXT, files, workers=1)
+    assert (summary.removed, summary.stored) == (1, 48)
+    require_whole(data, 48)
 
 
 def test_an_ingest_that_waits_for_a_scheduler_ends_at_ctrl_c(

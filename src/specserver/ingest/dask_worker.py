@@ -4,13 +4,14 @@ import time
 from typing import Any, Final
 
 from distributed import Worker, WorkerPlugin, get_worker
+from distributed.protocol.serialize import deserialize, serialize
 from typing_extensions import override
 
 from ..data.leases import Lease
-from ..errors import IngestError
+from ..errors import IngestError, SpecServerError
 from .decisions import IngestOptions
 from .executors import Part
-from .surroundings import Surroundings
+from .surroundings import Surroundings, version_fault, versions
 from .worker import PartResult, ingest_part
 
 _LOOK_S: Final = 5.0
@@ -18,10 +19,17 @@ _LOOK_S: Final = 5.0
 
 
 class IngestOnWorker(WorkerPlugin):
-    """What a worker needs to know of an ingest."""
+    """What a worker needs to know of an ingest.
+
+    It holds the surroundings as Dask sends them: a worker of another version, or without a package
+    that they need, joins, and the ingest ends with an error that says so.
+    """
 
     def __init__(self, surroundings: Surroundings) -> None:
-        self._surroundings = surroundings
+        self._versions = versions()
+        header, frames = serialize(surroundings)
+        self._sent = header, [bytes(frame) for frame in frames]
+        self._options: IngestOptions | None = None
         self._worker: Any = None
         self._fault: str | None = None
 
@@ -33,15 +41,27 @@ class IngestOnWorker(WorkerPlugin):
     def fault(self) -> str:
         """Return what this worker does not see; empty: it sees all."""
         if self._fault is None:
-            self._fault = self._surroundings.fault()
+            self._fault = version_fault(versions(), self._versions) or self._other_fault()
         return self._fault
+
+    def _other_fault(self) -> str:
+        """Return what else this worker does not see; it has the versions of the command."""
+        try:
+            surroundings: Surroundings = deserialize(*self._sent)
+        except (ImportError, AttributeError) as error:
+            return f"lacks a package ({error}): install there what is installed here"
+        except SpecServerError as error:
+            return f"cannot take part ({error.message})"
+        self._options = surroundings.options
+        return surroundings.fault()
 
     def read(self, number: int, part: Part) -> PartResult:
         """Read a part, and tell how many files are done."""
-        if fault := self.fault():
+        fault, options = self.fault(), self._options
+        if fault or options is None:
             # It has joined after the ingest began.
             raise IngestError(f"the Dask worker {self._worker.address} {fault}")
-        options, name = self._surroundings.options, name_of(self._surroundings.options)
+        name = name_of(options)
         lease = Lease(options.data.context(options.context).leases.entry(options.lease))
         done, looked_s = 0, time.monotonic()
 

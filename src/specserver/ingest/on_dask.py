@@ -22,6 +22,7 @@ from typing import Any, Final, Self
 
 from dask.system import CPU_COUNT
 from distributed import Client, Future, LocalCluster, wait
+from distributed.client import ClosedClientError
 from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker
 from distributed.system import MEMORY_LIMIT
@@ -33,7 +34,7 @@ from .dask_worker import IngestOnWorker, fault_of, name_of, work
 from .decisions import IngestOptions
 from .executors import Count, Ended, Part, Parts
 from .losses import Losses
-from .surroundings import Surroundings, version_text, versions
+from .surroundings import Surroundings, version_fault, version_text, versions
 from .worker import PartResult
 
 _LOCAL: Final = re.compile(r"local(?::([1-9][0-9]{0,3}))?")
@@ -51,6 +52,10 @@ _LOOK_S: Final = 5.0
 """Time between looks at the number of workers, and at the lease."""
 _SHOWN: Final = 3
 """Workers that a message names."""
+_LOST: Final = (
+    "the connection to the Dask scheduler is lost; what is committed is safe: run the same command"
+    " again"
+)
 
 
 @contextmanager
@@ -136,6 +141,18 @@ def _client(address: str) -> Client:
     return client
 
 
+@contextmanager
+def _asking(client: Client) -> Iterator[None]:
+    """Raise `IngestError` if the scheduler is gone, while no more than this client is called."""
+    if client.status != "running":
+        # Most calls would wait for a connection, for half a minute.
+        raise IngestError(_LOST)
+    try:
+        yield
+    except (CancelledError, ClosedClientError, OSError, RuntimeError) as error:
+        raise IngestError(_LOST) from error
+
+
 class DaskExecutor:
     """Reads the parts of an ingest on a Dask cluster; `dask_executor` makes it.
 
@@ -147,40 +164,50 @@ class DaskExecutor:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._address: str = client.scheduler_info(n_workers=0)["address"]
+        with _asking(client):
+            self._address: str = client.scheduler_info(n_workers=0)["address"]
         self._require_workers()
 
     @property
     def width(self) -> int:
         """Parts that it reads at the same time: the threads of its workers."""
-        return sum(self._client.nthreads().values())
+        with _asking(self._client):
+            return sum(self._client.nthreads().values())
 
     def _require_workers(self) -> None:
         """Wait for a worker, and compare the versions of all with those here."""
         client = self._client
-        try:
+        with _asking(client):
             # A task, as an adaptive cluster starts no worker without one.
-            client.submit(platform.python_version, pure=False).result(timeout=_WORKER_S)
+            first = client.submit(platform.python_version, pure=False)
+        try:
+            first.result(timeout=_WORKER_S)
         except TimeoutError as error:
             raise IngestError(
                 f"the Dask cluster has no worker that answers within {_WORKER_S:.0f} s: start"
                 f" some with 'dask worker {self._address}'"
             ) from error
-        here, there = versions(), self._versions()
-        _refuse(
-            {
-                worker: f"has {found}; here it is {here}: install the same there"
-                for worker, found in there.items()
-                if found != here
-            }
-        )
+        except (CancelledError, CommClosedError) as error:
+            raise IngestError(_LOST) from error
+        with _asking(client):
+            there = {f"scheduler {self._address}": self._version_of_scheduler(), **self._versions()}
+        here = versions()
+        _refuse({who: version_fault(found, here) for who, found in there.items()})
+
+    def _version_of_scheduler(self) -> str:
+        """Return the versions of the scheduler, which unpacks the tasks that it is sent."""
+        python = self._client.run_on_scheduler(platform.python_version)
+        try:
+            return version_text(python, self._client.run_on_scheduler(version, "specserver"))
+        except ImportError as error:
+            return version_text(python, error)
 
     def _versions(self) -> dict[str, str]:
         """Return the versions of each worker, also of one without this package."""
         pythons = self._client.run(platform.python_version, on_error="return")
         ours = self._client.run(version, "specserver", on_error="return")
         return {
-            worker: version_text(python, ours.get(worker, "no answer"))
+            f"worker {worker}": version_text(python, ours.get(worker, "no answer"))
             for worker, python in pythons.items()
         }
 
@@ -221,11 +248,14 @@ class _Run:
 
     def __enter__(self) -> Self:
         client = self._client
-        client.subscribe_topic(self._name, lambda event: self._events.put(event[1]))
-        client.register_plugin(IngestOnWorker(self._surroundings), name=self._name)
         try:
-            faults = client.run(fault_of, self._name, on_error="return")
-            _refuse({worker: _told(fault) for worker, fault in faults.items() if fault})
+            with self._asking():
+                client.subscribe_topic(self._name, lambda event: self._events.put(event[1]))
+                # It stays with the scheduler if this process is killed: others cannot tell whether
+                # the ingest, whose data folder they may not see, has ended.
+                client.register_plugin(IngestOnWorker(self._surroundings), name=self._name)
+                faults = client.run(fault_of, self._name, on_error="return")
+            _refuse({f"worker {worker}": _told(fault) for worker, fault in faults.items()})
         except BaseException:
             self._end()
             raise
@@ -238,10 +268,21 @@ class _Run:
         """Forget what is at work; workers see that the lease is gone."""
         if self._is_lost:
             return  # each call would wait for a connection, for half a minute
-        with suppress(OSError, TimeoutError, CancelledError, RuntimeError):
+        # The scheduler of a plug-in that it does not have raises `ValueError`.
+        with suppress(IngestError, ValueError), self._asking():
             self._client.cancel(list(self._at_work), force=True)
             self._client.unsubscribe_topic(self._name)
             self._client.unregister_worker_plugin(self._name)
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Raise `IngestError` if the scheduler is gone, and note it."""
+        try:
+            with _asking(self._client):
+                yield
+        except IngestError:
+            self._is_lost = True
+            raise
 
     def results(self, parts: Parts) -> Iterator[Ended]:
         """Yield parts and their results as soon as they are there."""
@@ -257,10 +298,7 @@ class _Run:
                     done += self._result(future, parts)
             except (CancelledError, CommClosedError) as error:
                 self._is_lost = True
-                raise IngestError(
-                    "the connection to the Dask scheduler is lost; what is committed is safe: run"
-                    " the same command again"
-                ) from error
+                raise IngestError(_LOST) from error
             yield done
 
     def _submit(self, parts: Parts) -> None:
@@ -268,7 +306,8 @@ class _Run:
         now = time.monotonic()
         if now - self._looked_s > _LOOK_S:
             self._looked_s = now
-            nthreads = sum(self._client.nthreads().values())
+            with self._asking():
+                nthreads = sum(self._client.nthreads().values())
             self._room = 2 * max(1, nthreads)
             self._seen_s = now if nthreads else min(self._seen_s, now)
             if now - self._seen_s > _GONE_S:
@@ -289,7 +328,8 @@ class _Run:
         number = next(self._numbers)
         self._told[number] = 0
         key = f"ingest_part-{self._name}-{number}"
-        future = self._client.submit(work, self._name, number, part, key=key, pure=False)
+        with self._asking():
+            future = self._client.submit(work, self._name, number, part, key=key, pure=False)
         self._at_work[future] = number, part
 
     def _ended(self) -> set[Future[PartResult]]:
@@ -312,7 +352,8 @@ class _Run:
         except TimeoutError:
             # It was lost with its worker just before. Dask computes it again, but sometimes it
             # does not tell when it is done.
-            future.cancel(force=True)
+            with self._asking():
+                future.cancel(force=True)
             parts.add(part)
             self._count(-self._told.pop(number))
             return []
@@ -338,12 +379,12 @@ class _Run:
 
 
 def _refuse(faults: dict[str, str]) -> None:
-    """Raise an error that names workers and what is wrong with each, if there are any."""
-    if not faults:
+    """Raise an error that names processes and what is wrong with each, if there is something."""
+    told = [f"the Dask {who} {fault}" for who, fault in sorted(faults.items()) if fault]
+    if not told:
         return
-    shown = [f"{worker} {fault}" for worker, fault in sorted(faults.items())[:_SHOWN]]
-    more = [f"and {len(faults) - _SHOWN} more workers"] if len(faults) > _SHOWN else []
-    raise IngestError("; ".join(f"the Dask worker {told}" for told in shown + more))
+    more = [f"and {len(told) - _SHOWN} more workers"] if len(told) > _SHOWN else []
+    raise IngestError("; ".join(told[:_SHOWN] + more))
 
 
 def _told(fault: object) -> str:

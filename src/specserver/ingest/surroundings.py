@@ -33,6 +33,11 @@ def version_text(python: object, specserver: object) -> str:
     return f"Python {minor} and {ours}"
 
 
+def version_fault(found: str, here: str) -> str:
+    """Return what mends versions that differ from those of the command; empty: they do not."""
+    return "" if found == here else f"has {found}; here it is {here}: install the same there"
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What the process that ingests sees; it can be sent to others."""
@@ -52,6 +57,17 @@ class Surroundings:
 
     def fault(self) -> str:
         """Return what this process does not see, and what mends it; empty: it sees all."""
+        try:
+            return self._fault()
+        except SpecServerError as error:
+            # Of an object store: each machine has its own credentials, and a cache on its disk.
+            return (
+                f"cannot use the data folder {self.options.data} ({error.message}): give it the"
+                " variables of the object store, and SPECSERVER_CACHE, a folder on its own disk"
+            )
+
+    def _fault(self) -> str:
+        """Return what this process does not see."""
         options = self.options
         try:
             token = _lease_of(options).read()
